@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Conditions in a status: a list with at most one entry a type.
+
+Rules: Kubernetes API conventions, "Typical status properties". KubeVirt's conditions carry `lastProbeTime` as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Condition = dict[str, Any]
+
+
+def get_condition(conditions: Iterable[Mapping[str, Any]] | None, type_: str) -> Mapping[str, Any] | None:
+    """Give the condition of this type, or None. Takes the list as an object has it, None included."""
+    for condition in conditions or ():
+        if condition.get("type") == type_:
+            return condition
+    return None
+
+
+def is_true(conditions: Iterable[Mapping[str, Any]] | None, type_: str) -> bool:
+    """Whether the condition of this type is there with status True."""
+    condition = get_condition(conditions, type_)
+    return condition is not None and condition.get("status") == "True"
+
+
+def set_condition(
+    conditions: list[Condition],
+    type_: str,
+    status: str,
+    reason: str = "",
+    message: str = "",
+    now: str = "",
+    *,
+    probe_time: bool = True,
+) -> bool:
+    """Set a condition in place; give whether the list changed.
+
+    `status` is "True", "False" or "Unknown"; `now` a RFC 3339 timestamp, which becomes lastTransitionTime
+    only if the status differs from the one before. `probe_time` adds the `lastProbeTime: null` of KubeVirt's
+    conditions. Empty reason and message are left out, as KubeVirt leaves them out.
+    """
+    wanted: Condition = {"type": type_, "status": status}
+    if reason:
+        wanted["reason"] = reason
+    if message:
+        wanted["message"] = message
+    for index, old in enumerate(conditions):
+        if old.get("type") != type_:
+            continue
+        same_status = old.get("status") == status
+        if same_status and old.get("reason", "") == reason and old.get("message", "") == message:
+            return False
+        conditions[index] = _stamped(wanted, old.get("lastTransitionTime", now) if same_status else now, probe_time)
+        return True
+    conditions.append(_stamped(wanted, now, probe_time))
+    return True
+
+
+def remove_condition(conditions: list[Condition], type_: str) -> bool:
+    """Remove the condition of this type in place; give whether it was there."""
+    for index, condition in enumerate(conditions):
+        if condition.get("type") == type_:
+            del conditions[index]
+            return True
+    return False
+
+
+def _stamped(condition: Condition, transition: str, probe_time: bool) -> Condition:
+    if probe_time:
+        condition["lastProbeTime"] = None
+    if transition:
+        condition["lastTransitionTime"] = transition
+    return condition

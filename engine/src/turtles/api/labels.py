@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Labels, annotations and finalizers of the KubeVirt API, under the names KubeVirt gives them."""
+
+from __future__ import annotations
+
+# Labels of Pods and VirtualMachineInstances
+APP = "kubevirt.io"
+APP_LAUNCHER = "virt-launcher"
+CREATED_BY = "kubevirt.io/created-by"
+DOMAIN = "kubevirt.io/domain"
+NODE_NAME = "kubevirt.io/nodeName"
+MIGRATION_TARGET_NODE_NAME = "kubevirt.io/migrationTargetNodeName"
+MIGRATION_JOB_UID = "kubevirt.io/migrationJobUID"
+INSTALL_STRATEGY = "kubevirt.io/install-strategy"
+VM_NAME = "vm.kubevirt.io/name"
+VMI_ID = "vmi.kubevirt.io/id"
+OUTDATED_LAUNCHER = "kubevirt.io/outdatedLauncherImage"
+
+# Labels, annotations and extended resources of Nodes
+NODE_SCHEDULABLE = "kubevirt.io/schedulable"
+NODE_HEARTBEAT = "kubevirt.io/heartbeat"
+ARCH = "kubernetes.io/arch"
+CPU_MODEL_PREFIX = "cpu-model.node.kubevirt.io/"
+CPU_FEATURE_PREFIX = "cpu-feature.node.kubevirt.io/"
+CPU_VENDOR_PREFIX = "cpu-vendor.node.kubevirt.io/"
+HOST_MODEL_CPU_PREFIX = "host-model-cpu.node.kubevirt.io/"
+HOST_MODEL_REQUIRED_FEATURES_PREFIX = "host-model-required-features.node.kubevirt.io/"
+MACHINE_TYPE_PREFIX = "machine-type.node.kubevirt.io/"
+OBSOLETE_HOST_MODEL = "node-labeller.kubevirt.io/obsolete-host-model"
+SKIP_NODE_LABELLER = "node-labeller.kubevirt.io/skip-node"
+DEVICE_KVM = "devices.kubevirt.io/kvm"
+DEVICE_TUN = "devices.kubevirt.io/tun"
+DEVICE_VHOST_NET = "devices.kubevirt.io/vhost-net"
+
+# Annotations
+VM_GENERATION = "kubevirt.io/vm-generation"
+MIGRATION_TRANSPORT_UNIX = "kubevirt.io/migrationTransportUnix"
+MEMORY_OVERHEAD = "kubevirt.io/memory-overhead-bytes"
+PCI_TOPOLOGY_VERSION = "kubevirt.io/pci-topology-version"
+PCI_TOPOLOGY_V3 = "v3"
+DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+ALLOW_POD_BRIDGE_MIGRATION = "kubevirt.io/allow-pod-bridge-network-live-migration"
+EVICT_ONLY = "descheduler.alpha.kubernetes.io/request-evict-only"
+INSTANCETYPE = "kubevirt.io/instancetype-name"
+CLUSTER_INSTANCETYPE = "kubevirt.io/cluster-instancetype-name"
+PREFERENCE = "kubevirt.io/preference-name"
+CLUSTER_PREFERENCE = "kubevirt.io/cluster-preference-name"
+
+# Finalizers. The un-prefixed one was KubeVirt's before v1 and is replaced where it is met.
+VM_FINALIZER = "kubevirt.io/virtualMachineControllerFinalize"
+VM_FINALIZER_OLD = "virtualMachineControllerFinalize"
+VMI_FINALIZER = "kubevirt.io/foregroundDeleteVirtualMachine"
+VMI_FINALIZER_OLD = "foregroundDeleteVirtualMachine"
+
+# Readiness gate and condition of launcher Pods
+UNPAUSED_READINESS_GATE = "kubevirt.io/virtual-machine-unpaused"
+
+# Labels which only the engine may set on a VirtualMachineInstance
+RESERVED_VMI_LABELS = (
+    CREATED_BY,
+    MIGRATION_JOB_UID,
+    NODE_NAME,
+    MIGRATION_TARGET_NODE_NAME,
+    NODE_SCHEDULABLE,
+    INSTALL_STRATEGY,
+)

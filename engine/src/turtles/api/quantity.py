@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Kubernetes quantities: `64M`, `1Gi`, `100m`, `1e3`, as exact numbers.
+
+Rules: Kubernetes API reference, "Quantity".
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from fractions import Fraction
+from typing import Any
+
+_QUANTITY = re.compile(r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))(?:([eE])([+-]?[0-9]{1,3})|([numkMGTPE]|[KMGTPE]i)?)")
+_SUFFIXES = {
+    "": Fraction(1),
+    "n": Fraction(1, 10**9),
+    "u": Fraction(1, 10**6),
+    "m": Fraction(1, 10**3),
+    "k": Fraction(10**3),
+    "M": Fraction(10**6),
+    "G": Fraction(10**9),
+    "T": Fraction(10**12),
+    "P": Fraction(10**15),
+    "E": Fraction(10**18),
+    "Ki": Fraction(2**10),
+    "Mi": Fraction(2**20),
+    "Gi": Fraction(2**30),
+    "Ti": Fraction(2**40),
+    "Pi": Fraction(2**50),
+    "Ei": Fraction(2**60),
+}
+_MAX_LENGTH = 128
+
+
+class QuantityError(ValueError):
+    """The value isn't a quantity. The message names the value."""
+
+
+def parse(value: Any) -> Fraction:
+    """Take a quantity as JSON has it (string, integer or float), give its exact value in base units.
+
+    Raises QuantityError.
+    """
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise QuantityError(f"{value!r} is not a quantity")
+    if isinstance(value, int):
+        return Fraction(value)
+    text = value if isinstance(value, str) else repr(value)
+    match = _QUANTITY.fullmatch(text) if len(text) <= _MAX_LENGTH else None
+    if match is None:
+        shown = text if len(text) <= _MAX_LENGTH else text[:_MAX_LENGTH] + "…"
+        raise QuantityError(f"{shown!r} is not a quantity (examples: 500m, 64M, 1Gi)")
+    number, exponent, power, suffix = match.groups()
+    if exponent:
+        return Fraction(number) * Fraction(10) ** int(power)
+    return Fraction(number) * _SUFFIXES[suffix or ""]
+
+
+def to_int(value: Any) -> int:
+    """Take a quantity, give it in whole base units (bytes, CPUs), rounded up as Kubernetes does."""
+    return math.ceil(parse(value))
+
+
+def to_milli(value: Any) -> int:
+    """Take a quantity, give it in thousandths of its base unit, rounded up: milli-CPUs."""
+    return math.ceil(parse(value) * 1000)
+
+
+def format_binary(count: int) -> str:
+    """Give a whole number of bytes the largest binary suffix that keeps it exact: 67108864 → `64Mi`."""
+    for suffix in ("Ei", "Pi", "Ti", "Gi", "Mi", "Ki"):
+        size = int(_SUFFIXES[suffix])
+        if count and count % size == 0:
+            return f"{count // size}{suffix}"
+    return str(count)
+
+
+def format_milli(count: int) -> str:
+    """Give a number of thousandths as a quantity: 1500 → `1500m`, 2000 → `2`."""
+    return f"{count // 1000}" if count % 1000 == 0 else f"{count}m"
