@@ -1,0 +1,99 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The quickstart as the README has it, twice, and its teardown, with an instance of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import playbook
+
+INSTANCE = "turtles-e2e-qs"
+VARIABLES = json.dumps(
+    {
+        "turtles_instance": INSTANCE,
+        "turtles_api_port": 26443,
+        "turtles_virt_api_port": 28443,
+        "turtles_bridge": "turtles-qs0",
+        "turtles_pod_cidr": "10.246.0.0/16",
+    }
+)
+
+
+def recap(output: str) -> dict[str, int]:
+    """The counts of the play's recap for localhost."""
+    line = re.search(r"^localhost\s+:(.*)$", output, re.MULTILINE)
+    assert line, output
+    return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", line[1])}
+
+
+def leftovers() -> dict[str, list[str]]:
+    """What the instance has on the machine: processes, mounts, network namespaces, links, rules, folders."""
+    processes = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if f"/{INSTANCE}/" in command and int(entry.name) != os.getpid():
+                processes.append(command)
+    rules = subprocess.run(["iptables-save"], check=True, capture_output=True, text=True).stdout
+    rules += subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
+    return {
+        "processes": processes,
+        "mounts": [m for m in Path("/proc/self/mountinfo").read_text().splitlines() if f"/{INSTANCE}/" in m],
+        "links": [link.name for link in Path("/sys/class/net").iterdir() if link.name.startswith("turtles-qs")],
+        "rules": [rule for rule in rules.splitlines() if "10.246." in rule or INSTANCE in rule],
+        "folders": [
+            str(folder)
+            for parent in ("/etc", "/var/lib", "/run", "/var/log", "/opt")
+            if (folder := Path(parent) / INSTANCE).exists()
+        ],
+    }
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("the quickstart needs root")
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    playbook("turtles.kubevirt.teardown", "-e", VARIABLES, check=False)
+
+
+def test_quickstart_twice_and_teardown_twice(home: Path) -> None:
+    first = playbook("turtles.kubevirt.quickstart", "-e", VARIABLES)
+    assert recap(first.stdout)["failed"] == 0
+
+    folder = home / ".quickstart"
+    for secret in ("kubeconfig", "id_ed25519", "inventory.kubevirt.yml"):
+        assert stat.S_IMODE((folder / secret).stat().st_mode) == 0o600, secret
+    raw = subprocess.run(
+        [
+            *(str(Path(sys.executable).parent / "ansible"), "-i", ".quickstart/inventory.kubevirt.yml", "all"),
+            *("-m", "ansible.builtin.raw", "-a", "uptime"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert raw.returncode == 0, raw.stdout + raw.stderr
+    assert "load average" in raw.stdout
+
+    second = playbook("turtles.kubevirt.quickstart", "-e", VARIABLES)
+    assert recap(second.stdout)["changed"] == 0, second.stdout
+
+    playbook("turtles.kubevirt.teardown", "-e", VARIABLES)
+    assert leftovers() == {key: [] for key in leftovers()}
+    assert not folder.exists()
+    again = playbook("turtles.kubevirt.teardown", "-e", VARIABLES)
+    assert recap(again.stdout)["changed"] == 0, again.stdout
