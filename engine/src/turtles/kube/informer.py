@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A cache of one resource type, kept by list and watch.
+
+``kubernetes.informer.SharedInformer`` is not used: it cannot tell when it is synchronised, waits five seconds after a
+failed list, spins without a pause while the server is down, and its watch never times out. This one reconnects within
+half a second of the server's return, resumes where it was, and lists again only when it must.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from turtles.kube.client import ApiError, Client, Gone, Object, Unavailable, WatchStream
+from turtles.kube.resources import Resource
+
+log = logging.getLogger(__name__)
+
+#: Namespace (empty for cluster-scoped kinds) and name.
+Key = tuple[str, str]
+#: Called with the object before and after a change: (None, new) added, (old, new) changed, (old, None) deleted.
+EventHandler = Callable[[Object | None, Object | None], None]
+IndexFunction = Callable[[Object], Iterable[str]]
+
+#: First and longest pause between two tries to reach the server, seconds.
+_BACKOFF = (0.05, 0.4)
+#: Longest pause while the server answers but refuses, seconds.
+_REFUSED_BACKOFF = 2.0
+
+
+def key_of(obj: Object) -> Key:
+    """Return an object's namespace and name."""
+    metadata = obj["metadata"]
+    return metadata.get("namespace") or "", metadata["name"]
+
+
+def version_of(obj: Object) -> int:
+    """Return an object's resourceVersion as a number.
+
+    KEP-5504 makes resource versions of one resource type comparable; kube-apiserver's always were.
+    """
+    try:
+        return int(obj["metadata"].get("resourceVersion") or 0)
+    except ValueError:
+        return 0
+
+
+class Informer:
+    """A live, read-only copy of a resource type (or the part of it that the selectors choose).
+
+    Objects handed out belong to the cache: nobody may change them. Handlers run one after the other on the
+    informer's thread and must be quick; usually they put a key into a work queue.
+    """
+
+    def __init__(self, client: Client, resource: Resource, *, namespace: str | None = None,
+                 label_selector: str | None = None, field_selector: str | None = None) -> None:
+        self._client = client
+        self.resource = resource
+        self._namespace = namespace
+        self._label_selector = label_selector
+        self._field_selector = field_selector
+        self._lock = threading.RLock()
+        self._objects: dict[Key, Object] = {}
+        self._indexers: dict[str, IndexFunction] = {}
+        self._indices: dict[str, dict[str, set[Key]]] = {}
+        self._handlers: list[EventHandler] = []
+        self._version = ""
+        self._seen = 0
+        self._synced = threading.Event()
+        self._stopped = threading.Event()
+        self._stream: WatchStream | None = None
+        self._thread: threading.Thread | None = None
+
+    # For consumers
+
+    def add_handler(self, handler: EventHandler) -> None:
+        """Have changes told to a function; it hears of everything already in the cache as added."""
+        with self._lock:
+            self._handlers.append(handler)
+            present = list(self._objects.values())
+        for obj in present:
+            self._call(handler, None, obj)
+
+    def add_index(self, name: str, function: IndexFunction) -> None:
+        """Keep an index; ``function`` gives the strings under which an object is found with :meth:`by_index`."""
+        with self._lock:
+            self._indexers[name] = function
+            self._indices[name] = {}
+            for key, obj in self._objects.items():
+                for value in function(obj):
+                    self._indices[name].setdefault(value, set()).add(key)
+
+    def get(self, namespace: str | None, name: str) -> Object | None:
+        """Return an object of the cache, or None."""
+        with self._lock:
+            return self._objects.get((namespace or "", name))
+
+    def list(self, namespace: str | None = None) -> list[Object]:
+        """Return the cached objects of a namespace, or all."""
+        with self._lock:
+            if namespace is None:
+                return list(self._objects.values())
+            return [obj for key, obj in self._objects.items() if key[0] == namespace]
+
+    def by_index(self, name: str, value: str) -> list[Object]:  # type: ignore[valid-type]
+        """Return the cached objects that an index has under a value, ordered by namespace and name."""
+        with self._lock:
+            return [self._objects[key] for key in sorted(self._indices[name].get(value, ()))]
+
+    def observe(self, obj: Object) -> None:
+        """Put what a write returned into the cache before its event arrives, so that readers see their own writes.
+
+        Ignored when the watch has already told of that version or a later one (also of its deletion). No handler is
+        called; the event will do that.
+        """
+        with self._lock:
+            version = version_of(obj)
+            key = key_of(obj)
+            cached = self._objects.get(key)
+            if version > self._seen and (cached is None or version > version_of(cached)):
+                self._store(key, obj)
+
+    # Life
+
+    def start(self) -> None:
+        """Start listing and watching on a thread of its own."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=f"informer-{self.resource.plural}", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching; the cache stays as it is."""
+        self._stopped.set()
+        stream = self._stream
+        if stream is not None:
+            stream.close()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=1)
+
+    @property
+    def synced(self) -> bool:
+        """Whether the first list has been taken over and told to the handlers."""
+        return self._synced.is_set()
+
+    def wait_synced(self, timeout: float | None = None) -> bool:
+        """Wait until the first list is in the cache; False when ``timeout`` seconds pass before."""
+        return self._synced.wait(timeout)
+
+    # The loop
+
+    def _run(self) -> None:
+        pause = _BACKOFF[0]
+        while not self._stopped.is_set():
+            started = time.monotonic()
+            try:
+                if not self._version:
+                    self._relist()
+                self._watch()
+                longest = _BACKOFF[1]
+            except Gone:
+                log.info("the watch is too old, listing again", extra={"resource": self.resource.plural})
+                self._version = ""
+                longest = _BACKOFF[1]
+            except Unavailable as error:
+                log.debug("watch lost: %s", error, extra={"resource": self.resource.plural})
+                longest = _BACKOFF[1]
+            except ApiError as error:
+                log.warning("cannot watch %s: %s", self.resource.plural, error)
+                self._version = ""
+                longest = _REFUSED_BACKOFF
+            except Exception:
+                log.exception("watch of %s failed", self.resource.plural)
+                self._version = ""
+                longest = _REFUSED_BACKOFF
+            # A watch that lived is opened again at once; only one that fails again and again makes us wait.
+            if time.monotonic() - started > 1.0:
+                pause = _BACKOFF[0]
+            self._stopped.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            pause = min(pause * 2, longest)
+
+    def _relist(self) -> None:
+        answer = self._client.list(self.resource, self._namespace, label_selector=self._label_selector,
+                                   field_selector=self._field_selector)
+        fresh = {key_of(obj): obj for obj in answer["items"]}
+        version = str((answer.get("metadata") or {}).get("resourceVersion") or "0")
+        changes: list[tuple[Object | None, Object | None]] = []
+        with self._lock:
+            listed = int(version) if version.isdigit() else 0
+            # A server whose versions went back (restored, or made anew) knows nothing of what is cached here.
+            restarted = listed < self._seen
+            self._seen = listed
+            for key in self._objects.keys() - fresh.keys():
+                # What a write of ours put here may be younger than the list.
+                if restarted or version_of(self._objects[key]) <= listed:
+                    changes.append((self._remove(key), None))
+            for key, obj in fresh.items():
+                old = self._objects.get(key)
+                if old is None or version_of(old) != version_of(obj):
+                    self._store(key, obj)
+                    changes.append((old, obj))
+        for old, new in changes:
+            self._tell(old, new)
+        self._version = version
+        self._synced.set()
+
+    def _watch(self) -> None:
+        self._stream = stream = self._client.watch(
+            self.resource, self._namespace, resource_version=self._version, label_selector=self._label_selector,
+            field_selector=self._field_selector, seconds=random.randint(240, 360))  # noqa: S311
+        try:
+            if self._stopped.is_set():
+                stream.close()
+            for kind, obj in stream:
+                self._take(kind, obj)
+        finally:
+            self._stream = None
+
+    def _take(self, kind: str, obj: Object) -> None:
+        metadata = obj["metadata"]
+        self._version = metadata.get("resourceVersion") or self._version
+        old: Object | None = None
+        new: Object | None = None
+        with self._lock:
+            version = version_of(obj)
+            self._seen = max(self._seen, version)
+            if kind == "BOOKMARK":
+                return
+            key = key_of(obj)
+            old = self._objects.get(key)
+            if kind == "DELETED":
+                self._remove(key)
+                old = obj
+            elif old is not None and version_of(old) > version:
+                return  # an event older than what a write of ours already brought
+            else:
+                new = obj
+                self._store(key, obj)
+        self._tell(old, new)
+
+    def _store(self, key: Key, obj: Object) -> None:
+        self._unindex(key)
+        self._objects[key] = obj
+        for name, function in self._indexers.items():
+            for value in function(obj):
+                self._indices[name].setdefault(value, set()).add(key)
+
+    def _remove(self, key: Key) -> Object | None:
+        self._unindex(key)
+        return self._objects.pop(key, None)
+
+    def _unindex(self, key: Key) -> None:
+        old = self._objects.get(key)
+        if old is None:
+            return
+        for name, function in self._indexers.items():
+            for value in function(old):
+                keys = self._indices[name].get(value)
+                if keys is not None:
+                    keys.discard(key)
+                    if not keys:
+                        del self._indices[name][value]
+
+    def _tell(self, old: Object | None, new: Object | None) -> None:
+        for handler in list(self._handlers):
+            self._call(handler, old, new)
+
+    def _call(self, handler: EventHandler, old: Object | None, new: Object | None) -> None:
+        try:
+            handler(old, new)
+        except Exception:
+            log.exception("a handler of %s failed", self.resource.plural)
+
+
+def wait_synced(informers: Iterable[Informer], timeout: float | None = None) -> bool:
+    """Wait until all informers have their first list; False when ``timeout`` seconds pass before."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    return all(
+        informer.wait_synced(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        for informer in informers
+    )
+
+
+def index_by_owner(obj: dict[str, Any]) -> list[str]:
+    """Index function: the uid of the object's controlling owner."""
+    return [ref["uid"] for ref in obj["metadata"].get("ownerReferences") or () if ref.get("controller")]
