@@ -1,0 +1,428 @@
+#!/usr/bin/env python3
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""How long a virtual machine takes to run and to answer, and what it costs, beside plain libvirt in the same run.
+
+The peer defines and starts the domain the engine made (same XML but for names, paths and addresses) in one private
+libvirtd, on a bridge with dnsmasq. It gets its overlays, seeds and taps ready beforehand, outside the clock: it shows
+what libvirt and QEMU alone need, the engine's figure includes API, scheduling, Pod, network and disks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self
+
+import libvirt
+from kubernetes import client, config
+from kubernetes.watch import Watch
+
+UID = 107  # what the launcher and QEMU run as
+PEER_BRIDGE, PEER_ADDRESS, PEER_RANGE = "turtlespeer0", "10.251.0.1/24", "10.251.0.50,10.251.0.250"
+Times = list[tuple[float, float]]
+
+
+def banner(address: str, timeout: float = 300) -> None:
+    """Return when the SSH server at the address has said who it is."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection((address, 22), 1) as connection:
+            connection.settimeout(5)
+            if connection.recv(4) == b"SSH-":
+                return
+        time.sleep(0.02)
+    raise TimeoutError(f"no SSH server at {address} within {timeout} s")
+
+
+class Engine:
+    """The installed engine, through its API."""
+
+    def __init__(self, kubeconfig: str, instance: str, image: str) -> None:
+        self.instance, self.image, self.namespace = instance, image, f"bench-{uuid.uuid4().hex[:6]}"
+        self.api = config.new_client_from_config(kubeconfig)
+        self.custom, self.core = client.CustomObjectsApi(self.api), client.CoreV1Api(self.api)
+
+    def __enter__(self) -> Self:
+        self.core.create_namespace({"metadata": {"name": self.namespace}})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.core.delete_namespace(self.namespace)
+
+    def machine(self, name: str) -> dict[str, Any]:
+        seed = base64.b64encode(b"#cloud-config\n").decode()
+        return {
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "VirtualMachine",
+            "metadata": {"name": name},
+            "spec": {
+                "runStrategy": "Always",
+                "template": {
+                    "spec": {
+                        "terminationGracePeriodSeconds": 0,
+                        "domain": {
+                            "memory": {"guest": "96Mi"},
+                            "devices": {
+                                "disks": [
+                                    {"name": "root", "disk": {"bus": "virtio"}},
+                                    {"name": "seed", "disk": {"bus": "virtio"}},
+                                ],
+                                "interfaces": [{"name": "default", "masquerade": {}}],
+                            },
+                        },
+                        "networks": [{"name": "default", "pod": {}}],
+                        "volumes": [
+                            {"name": "root", "containerDisk": {"image": self.image}},
+                            {"name": "seed", "cloudInitNoCloud": {"userDataBase64": seed}},
+                        ],
+                    }
+                },
+            },
+        }
+
+    def start(self, names: list[str]) -> Times:
+        """Create the VMs; for each the seconds from its create call to phase Running and to its SSH banner."""
+        created: dict[str, float] = {}
+        running: dict[str, tuple[float, str]] = {}
+        here = threading.Event()
+
+        def watch() -> None:
+            for event in Watch().stream(
+                self.custom.list_namespaced_custom_object,
+                *("kubevirt.io", "v1", self.namespace, "virtualmachineinstances"),
+                timeout_seconds=600,
+            ):
+                vmi = event["object"]
+                name, status = vmi["metadata"]["name"], vmi.get("status", {})
+                if name in names and name not in running and status.get("phase") == "Running":
+                    running[name] = time.monotonic(), status["interfaces"][0]["ipAddress"]
+                if running.keys() >= set(names):
+                    break
+            here.set()
+
+        threading.Thread(target=watch, daemon=True).start()
+        time.sleep(0.3)  # the watch is open before the clock starts
+        for name in names:
+            created[name] = time.monotonic()
+            self.custom.create_namespaced_custom_object(
+                "kubevirt.io", "v1", self.namespace, "virtualmachines", self.machine(name)
+            )
+        if not here.wait(600):
+            raise TimeoutError(f"only {sorted(running)} of {names} ran")
+
+        def answered(name: str) -> float:
+            banner(running[name][1])
+            return time.monotonic() - created[name]
+
+        with ThreadPoolExecutor(len(names)) as pool:
+            ssh = dict(zip(names, pool.map(answered, names), strict=True))
+        return [(running[name][0] - created[name], ssh[name]) for name in names]
+
+    def pods(self) -> list[Any]:
+        return self.core.list_namespaced_pod(self.namespace, label_selector="kubevirt.io=virt-launcher").items
+
+    def domain_xml(self) -> str:
+        """XML of one running domain, as libvirt in its Pod has it."""
+        sockets = f"/var/lib/{self.instance}/kubelet/pods/{self.pods()[0].metadata.uid}/volumes"
+        connection = libvirt.open(f"qemu+unix:///session?socket={sockets}/kubernetes.io~empty-dir/sockets/libvirt-sock")
+        try:
+            return str(connection.listAllDomains()[0].XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+        finally:
+            connection.close()
+
+    def memory(self) -> dict[str, float]:
+        """Private memory a Pod beside QEMU, by program, in MiB, averaged over the running Pods."""
+        pods = self.pods()
+        spaces = {os.stat(f"/run/{self.instance}/netns/{pod.metadata.uid}").st_ino for pod in pods}
+        total: dict[str, float] = {}
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and os.stat(entry / "ns/net").st_ino in spaces:
+                    program = (entry / "comm").read_text().strip()
+                    if not program.startswith("qemu"):
+                        total[program] = total.get(program, 0) + private_memory(entry)
+        return {program: value / len(pods) for program, value in total.items()}
+
+    def components(self) -> dict[str, float]:
+        """Private memory of the engine's own processes in MiB: paid once a machine."""
+        found: dict[str, float] = {}
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                if (
+                    entry.name.isdigit()
+                    and any(f"/{self.instance}/" in w for w in words)
+                    and os.getpid() != int(entry.name)
+                ):
+                    name = " ".join(w.rsplit("/", 1)[-1] for w in words[1:3] if not w.startswith("-"))
+                    if name.startswith("virt-"):
+                        found[name] = found.get(name, 0) + private_memory(entry)
+        return found
+
+    def remove(self, names: list[str]) -> None:
+        for name in names:
+            self.custom.delete_namespaced_custom_object("kubevirt.io", "v1", self.namespace, "virtualmachines", name)
+        while (
+            self.pods()
+            or self.custom.list_namespaced_custom_object("kubevirt.io", "v1", self.namespace, "virtualmachines")[
+                "items"
+            ]
+        ):
+            time.sleep(0.2)
+
+
+def private_memory(process: Path) -> float:
+    """Memory that only this process has, in MiB."""
+    fields = (line.split() for line in (process / "smaps_rollup").read_text().splitlines()[1:])
+    return sum(int(f[1]) for f in fields if f[0] in ("Private_Dirty:", "Private_Clean:")) / 1024
+
+
+class Peer:
+    """Plain libvirt: one private libvirtd that runs as the launcher's user, a bridge, dnsmasq."""
+
+    def __init__(self, folder: Path, disk: Path, seed: Path, xml: str) -> None:
+        self.folder, self.disk, self.seed, self.xml = folder, disk, seed, xml
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.taps: list[str] = []
+
+    def __enter__(self) -> Self:
+        for name in ("run", "config/libvirt", "cache", "data", "disks"):
+            (self.folder / name).mkdir(parents=True)
+        (self.folder / "config/libvirt/qemu.conf").write_text(
+            'stdio_handler = "file"\ncgroup_controllers = []\nnamespaces = []\nsecurity_driver = "none"\n'
+        )
+        (self.folder / "libvirtd.conf").write_text(f'unix_sock_dir = "{self.folder}/run"\n')
+        subprocess.run(["chown", "-R", f"{UID}:{UID}", str(self.folder)], check=True)
+        for command in (
+            ["ip", "link", "add", PEER_BRIDGE, "type", "bridge"],
+            ["ip", "addr", "add", PEER_ADDRESS, "dev", PEER_BRIDGE],
+            ["ip", "link", "set", PEER_BRIDGE, "up"],
+        ):
+            subprocess.run(command, check=True)
+        self.leases = self.folder / "leases"
+        self._spawn(
+            *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--pid-file=", "--user=root"),
+            *(f"--interface={PEER_BRIDGE}", "--bind-interfaces", "--no-ping", "--dhcp-authoritative"),
+            *(f"--dhcp-leasefile={self.leases}", f"--dhcp-range={PEER_RANGE},1h", "--log-facility=-"),
+        )
+        # like the launcher, without a look at a /dev/kvm that may not work
+        hide = "" if "type='kvm'" in self.xml else "mount --bind /dev/null /dev/kvm; chmod 666 /dev/net/tun;"
+        environment = " ".join(
+            f"{key}={self.folder}/{value}"
+            for key, value in {
+                "HOME": "data",
+                "XDG_RUNTIME_DIR": "run",
+                "XDG_CONFIG_HOME": "config",
+                "XDG_CACHE_HOME": "cache",
+                "XDG_DATA_HOME": "data",
+            }.items()
+        )
+        self._spawn(
+            *("unshare", "--mount", "sh", "-c"),
+            f"[ ! -e /dev/kvm ] || {{ {hide or ':'} }}; exec setpriv --reuid {UID} --regid {UID} --clear-groups env -i "
+            f"PATH=/usr/sbin:/usr/bin:/sbin:/bin {environment} libvirtd -f {self.folder}/libvirtd.conf",
+        )
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                self.connection = libvirt.open(f"qemu+unix:///session?socket={self.folder}/run/libvirt-sock")
+                break
+            except libvirt.libvirtError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+        return self
+
+    def _spawn(self, *command: str) -> None:
+        log = (self.folder / f"{command[0]}.log").open("wb")
+        self.processes.append(subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL))
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(libvirt.libvirtError):
+            self.connection.close()
+        for process in self.processes:
+            process.send_signal(signal.SIGTERM)
+            process.wait(10)
+        for link in (*self.taps, PEER_BRIDGE):
+            subprocess.run(["ip", "link", "del", link], check=False)
+
+    def prepare(self, name: str) -> str:
+        """Overlay, seed and tap of one domain; its XML."""
+        tap, number = f"tpeer{len(self.taps)}", len(self.taps)
+        for command in (
+            ["ip", "tuntap", "add", tap, "mode", "tap", "user", str(UID)],
+            ["ip", "link", "set", tap, "master", PEER_BRIDGE, "up"],
+        ):
+            subprocess.run(command, check=True)
+        self.taps.append(tap)
+        root = ET.fromstring(self.xml)
+        place = self.folder / "disks" / name
+        place.mkdir()
+        overlay, seed = place / "disk.qcow2", place / "seed.iso"
+        subprocess.run(
+            ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(self.disk), str(overlay)], check=True
+        )
+        shutil.copyfile(self.seed, seed)
+        for path in (place, overlay, seed):
+            os.chown(path, UID, UID)
+        root.find("name").text, root.find("uuid").text = name, str(uuid.uuid4())  # type: ignore[union-attr]
+        for tag in ("seclabel", "metadata"):
+            for element in root.findall(tag):
+                root.remove(element)
+        for disk, source in zip(root.iter("disk"), (overlay, seed), strict=True):
+            disk.find("source").set("file", str(source))  # type: ignore[union-attr]
+            for element in disk.findall("backingStore"):
+                disk.remove(element)
+        nic = root.find("devices/interface")
+        assert nic is not None
+        nic.find("target").set("dev", tap)  # type: ignore[union-attr]
+        nic.find("mac").set("address", f"02:aa:bb:cc:00:{number:02x}")  # type: ignore[union-attr]
+        for element in [*root.iter("source"), *root.iter("listen"), *root.iter("graphics"), *root.iter("log")]:
+            for key in ("path", "socket"):
+                if element.get(key):
+                    element.set(key, str(place / Path(element.get(key, "")).name))
+        for element in root.iter("log"):
+            element.set("file", str(place / "serial.log"))
+        return ET.tostring(root, encoding="unicode")
+
+    def address(self, mac: str) -> str:
+        """The address dnsmasq has leased to a MAC, as soon as it has."""
+        while True:
+            with contextlib.suppress(OSError):
+                for line in self.leases.read_text().splitlines():
+                    if line.split()[1] == mac:
+                        return line.split()[2]
+            time.sleep(0.02)
+
+    def start(self, names: list[str]) -> Times:
+        """Define and start the domains one after the other; for each the seconds to running and to its SSH banner."""
+        machines = [(name, self.prepare(name)) for name in names]
+        begun, ran = {}, {}
+
+        def run(machine: tuple[str, str]) -> None:
+            name, xml = machine
+            self.connection.defineXML(xml).create()
+            ran[name] = time.monotonic()
+
+        start = time.monotonic()
+        with ThreadPoolExecutor(4) as pool:
+            begun = dict.fromkeys(names, start)
+            list(pool.map(run, machines))
+
+        def answered(machine: tuple[str, str]) -> float:
+            mac = ET.fromstring(machine[1]).find("devices/interface/mac")
+            assert mac is not None
+            banner(self.address(mac.get("address", "")))
+            return time.monotonic() - begun[machine[0]]
+
+        with ThreadPoolExecutor(len(names)) as pool:
+            ssh = dict(zip(names, pool.map(answered, machines), strict=True))
+        return [(ran[name] - begun[name], ssh[name]) for name in names]
+
+    def remove(self, names: list[str]) -> None:
+        for name in names:
+            domain = self.connection.lookupByName(name)
+            domain.destroy()
+            domain.undefine()
+
+
+def quantile(values: list[float], share: float) -> float:
+    """The value below which that share of the values lies."""
+    return sorted(values)[min(len(values) - 1, round(share * (len(values) - 1)))]
+
+
+def report(title: str, engine: Times, peer: Times) -> None:
+    """One row per measure: p50 and p95 of both, and the ratio of the medians."""
+    for index, measure in enumerate(("create → Running", "create → SSH")):
+        ours, theirs = [t[index] for t in engine], [t[index] for t in peer]
+        print(
+            f"{title:>8}  {measure:<17} {statistics.median(ours):7.2f} {quantile(ours, 0.95):7.2f}"
+            f" {statistics.median(theirs):9.2f} {quantile(theirs, 0.95):7.2f}"
+            f" {statistics.median(ours) / statistics.median(theirs):7.2f}"
+        )
+
+
+def unpacked_disk(instance: str) -> Path:
+    """The container disk's file where the Pod runner has unpacked it."""
+    found = [p for p in Path(f"/var/lib/{instance}").rglob("disk/*") if p.is_file() and p.suffix in (".qcow2", ".img")]
+    return found[0]
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder that the launcher's user can reach, removed in the end."""
+    folder = Path(tempfile.mkdtemp(prefix="turtles-bench-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def main() -> int:
+    """Measure and print; 0 always, as figures are for reading."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--instance", required=True, help="turtles_instance of the installed engine")
+    parser.add_argument("--image", required=True, help="reference of the guest's container disk")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds with one VM")
+    parser.add_argument("--many", type=int, default=12, help="VMs at once in the last round")
+    options = parser.parse_args()
+    many = [f"many{n}" for n in range(options.many)]
+    with (
+        Engine(f"/etc/{options.instance}/admin.kubeconfig", options.instance, options.image) as engine,
+        scratch() as folder,
+    ):
+        engine.start(["warm"])
+        xml = engine.domain_xml()
+        disk, seed = folder / "base.qcow2", folder / "seed.iso"
+        shutil.copyfile(unpacked_disk(options.instance), disk)
+        pods = Path(f"/var/lib/{options.instance}/kubelet/pods")
+        shutil.copyfile(next(pods.rglob("noCloud.iso")), seed)
+        engine.remove(["warm"])
+        ones: Times = []
+        peer_ones: Times = []
+        with Peer(folder / "peer", disk, seed, xml) as peer:
+            peer.start(["warm"])
+            peer.remove(["warm"])
+            for number in range(options.rounds):
+                name = f"one{number}"
+                ones += engine.start([name])
+                engine.remove([name])
+                peer_ones += peer.start([name])
+                peer.remove([name])
+            engine_many = engine.start(many)
+            memory, components = engine.memory(), engine.components()
+            engine.remove(many)
+            peer_many = peer.start(many)
+            peer.remove(many)
+    print(f"{'seconds':>8}  {'':<17} {'engine':>7} {'p95':>7} {'libvirt':>9} {'p95':>7} {'ratio':>7}")
+    report("1 VM", ones, peer_ones)
+    report(f"{options.many} VMs", engine_many, peer_many)
+    print(f"\nprivate memory a VM beside QEMU, {options.many} running: {sum(memory.values()):.1f} MiB")
+    for program, value in sorted(memory.items()):
+        print(f"  {program:<24} {value:6.1f} MiB")
+    print(f"\nthe engine itself, once a machine: {sum(components.values()):.0f} MiB")
+    for program, value in sorted(components.items()):
+        print(f"  {program:<34} {value:6.1f} MiB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
