@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The parts of the Kubernetes core API that a VirtualMachineInstance carries through to its Pod.
+
+Source of names and meanings: Kubernetes API reference, "Pod".
+"""
+
+from __future__ import annotations
+
+from turtles.api.schema import (
+    ANY,
+    INT32,
+    INT64,
+    OPEN_OBJECT,
+    STRING,
+    STRING_MAP,
+    STRINGS,
+    TIME,
+    ListOf,
+    Object,
+    field,
+)
+
+LOCAL_REFERENCE = Object("The name of an object in the same namespace.", field("name", STRING, "The object's name."))
+
+_REQUIREMENTS = ListOf(
+    Object(
+        "A requirement on a label.",
+        field("key", STRING, "The label's key.", required=True),
+        field("operator", STRING, "In, NotIn, Exists, DoesNotExist; for nodes also Gt and Lt.", required=True),
+        field("values", STRINGS, "Values the operator compares with; none for Exists and DoesNotExist."),
+    )
+)
+
+LABEL_SELECTOR = Object(
+    "Selects objects by label; all requirements have to hold.",
+    field("matchLabels", STRING_MAP, "Labels with the values they must have."),
+    field("matchExpressions", _REQUIREMENTS, "Requirements on labels."),
+)
+
+_NODE_SELECTOR_TERM = Object(
+    "Selects nodes; all requirements have to hold.",
+    field("matchExpressions", _REQUIREMENTS, "Requirements on the node's labels."),
+    field("matchFields", _REQUIREMENTS, "Requirements on the node's fields (metadata.name)."),
+)
+
+_POD_AFFINITY_TERM = Object(
+    "Selects Pods, and the topology in which they count.",
+    field("labelSelector", LABEL_SELECTOR, "Selects Pods by label."),
+    field("matchLabelKeys", STRINGS, "Label keys whose values are taken from the incoming Pod and merged."),
+    field("mismatchLabelKeys", STRINGS, "Label keys whose values, taken from the incoming Pod, must not match."),
+    field("namespaceSelector", LABEL_SELECTOR, "Selects the namespaces the term applies to."),
+    field("namespaces", STRINGS, "Names of the namespaces the term applies to."),
+    field("topologyKey", STRING, "Node label whose equal values make one topology.", required=True),
+)
+
+
+def _pod_affinity(doc: str) -> Object:
+    return Object(
+        doc,
+        field(
+            "requiredDuringSchedulingIgnoredDuringExecution",
+            ListOf(_POD_AFFINITY_TERM),
+            "Terms that must hold for a node to be chosen.",
+        ),
+        field(
+            "preferredDuringSchedulingIgnoredDuringExecution",
+            ListOf(
+                Object(
+                    "A preference with a weight.",
+                    field("weight", INT32, "1 to 100.", required=True),
+                    field("podAffinityTerm", _POD_AFFINITY_TERM, "The term that is preferred.", required=True),
+                )
+            ),
+            "Terms that make a node preferred.",
+        ),
+    )
+
+
+AFFINITY = Object(
+    "Where the Pod of the machine may or should run.",
+    field(
+        "nodeAffinity",
+        Object(
+            "Rules on nodes.",
+            field(
+                "requiredDuringSchedulingIgnoredDuringExecution",
+                Object(
+                    "Terms of which one must hold.",
+                    field("nodeSelectorTerms", ListOf(_NODE_SELECTOR_TERM), "The terms.", required=True),
+                ),
+                "Nodes that may be chosen.",
+            ),
+            field(
+                "preferredDuringSchedulingIgnoredDuringExecution",
+                ListOf(
+                    Object(
+                        "A preference with a weight.",
+                        field("weight", INT32, "1 to 100.", required=True),
+                        field("preference", _NODE_SELECTOR_TERM, "The term that is preferred.", required=True),
+                    )
+                ),
+                "Nodes that are preferred.",
+            ),
+        ),
+        "Rules on nodes.",
+    ),
+    field("podAffinity", _pod_affinity("Rules on Pods to be near to."), "Rules on Pods to be near to."),
+    field("podAntiAffinity", _pod_affinity("Rules on Pods to be apart from."), "Rules on Pods to be apart from."),
+)
+
+TOLERATIONS = ListOf(
+    Object(
+        "A node's taint which the Pod tolerates.",
+        field("effect", STRING, "NoSchedule, PreferNoSchedule or NoExecute; empty means all."),
+        field("key", STRING, "The taint's key; empty means all."),
+        field("operator", STRING, "Exists or Equal (the default)."),
+        field("tolerationSeconds", INT64, "For NoExecute: for how long it is tolerated."),
+        field("value", STRING, "The taint's value, for Equal."),
+    )
+)
+
+DNS_CONFIG = Object(
+    "DNS settings merged with those of dnsPolicy.",
+    field("nameservers", STRINGS, "IP addresses of name servers; at most 3."),
+    field("searches", STRINGS, "Search domains; at most 6 and 256 characters."),
+    field(
+        "options",
+        ListOf(
+            Object(
+                "A resolver option.",
+                field("name", STRING, "The option's name."),
+                field("value", STRING, "The option's value, if it has one."),
+            )
+        ),
+        "Resolver options.",
+    ),
+)
+
+CONDITIONS = ListOf(
+    Object(
+        "An aspect of the state.",
+        field("type", STRING, "The aspect.", required=True),
+        field("status", STRING, "True, False or Unknown.", required=True),
+        field("reason", STRING, "One word that says why."),
+        field("message", STRING, "A sentence that says why."),
+        field("lastProbeTime", TIME, "When it was last looked at."),
+        field("lastTransitionTime", TIME, "When the status last changed."),
+    )
+)
+
+METADATA = OPEN_OBJECT
+FREE = ANY
