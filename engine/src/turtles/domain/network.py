@@ -2,9 +2,9 @@
 """How a VMI's interface is connected to its Pod's interface: addresses and device names. Pure functions.
 
 The node agent builds the devices and the domain XML from the plan, the launcher serves it by DHCP; both derive it from
-the same facts, so that nothing has to be passed between them. The rules are those of the KubeVirt user guide, "Interfaces
-and networks": with *bridge* the Pod's address and MAC move into the guest; with *masquerade* the guest has 10.0.2.2
-behind NAT.
+the same facts, so that nothing has to be passed between them. The rules are those of the KubeVirt user guide,
+"Interfaces and networks": with *bridge* the Pod's address and MAC move into the guest; with *masquerade* the guest has
+10.0.2.2 behind NAT.
 """
 
 import hashlib
@@ -57,8 +57,8 @@ class Port:
 class InterfacePlan:
     """Everything about one interface of a guest.
 
-    ``gateway`` is None if the Pod has no default route. ``ports`` empty means: all of them. ``server_ip`` is the address
-    of the in-Pod bridge, from which DHCP answers; its prefix is ``prefix`` for masquerade and 32 for bridge.
+    ``gateway`` is None if the Pod has no default route. ``ports`` empty means: all of them. ``server_ip`` is the
+    address of the in-Pod bridge, from which DHCP answers; its prefix is ``prefix`` for masquerade and 32 for bridge.
     """
 
     name: str

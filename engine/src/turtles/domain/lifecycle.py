@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What libvirt says about a domain → phase and conditions of its VMI. Pure tables.
+
+The numbers are libvirt's (``virDomainState``, ``virDomainShutoffReason``, ``virDomainPausedReason``,
+``virDomainEventStoppedDetailType``), which its ABI guarantees; having them here keeps this module free of the library.
+The table is KubeVirt's: a guest that shut down has succeeded; one that crashed, or had to be destroyed although it
+could have shut down, has failed.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class State(IntEnum):
+    """``virDomainState``."""
+
+    NOSTATE = 0
+    RUNNING = 1
+    BLOCKED = 2
+    PAUSED = 3
+    SHUTDOWN = 4
+    SHUTOFF = 5
+    CRASHED = 6
+    PMSUSPENDED = 7
+
+
+class Shutoff(IntEnum):
+    """``virDomainShutoffReason``."""
+
+    UNKNOWN = 0
+    SHUTDOWN = 1
+    DESTROYED = 2
+    CRASHED = 3
+    MIGRATED = 4
+    SAVED = 5
+    FAILED = 6
+    FROM_SNAPSHOT = 7
+    DAEMON = 8
+
+
+class Paused(IntEnum):
+    """``virDomainPausedReason``, as far as a reason has a meaning of its own here."""
+
+    USER = 1
+    MIGRATION = 2
+    IOERROR = 5
+    WATCHDOG = 6
+    STARTING_UP = 11
+    POSTCOPY_FAILED = 13
+
+
+SCHEDULED, RUNNING, SUCCEEDED, FAILED = "Scheduled", "Running", "Succeeded", "Failed"
+FINAL_PHASES = (SUCCEEDED, FAILED)
+
+_ALIVE = (State.RUNNING, State.BLOCKED, State.PAUSED, State.SHUTDOWN, State.PMSUSPENDED)
+_CLEAN_ENDS = (Shutoff.SHUTDOWN, Shutoff.SAVED, Shutoff.FROM_SNAPSHOT)
+_END_TEXTS: dict[int, str] = {
+    Shutoff.SHUTDOWN: "The guest shut down.",
+    Shutoff.SAVED: "The guest was saved.",
+    Shutoff.FROM_SNAPSHOT: "The guest was stopped by reverting to a snapshot.",
+    Shutoff.DESTROYED: "The guest was destroyed because it did not shut down within its grace period.",
+    Shutoff.CRASHED: "QEMU or the guest crashed; see the launcher Pod's log and the node's kernel log (out of memory?).",
+    Shutoff.MIGRATED: "The guest migrated away.",
+    Shutoff.FAILED: "QEMU could not be started; see the log of the launcher Pod.",
+    Shutoff.DAEMON: "libvirtd lost the guest while restarting; see the log of the launcher Pod.",
+}
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Reason and message of a Paused condition."""
+
+    reason: str
+    message: str
+
+
+def alive(state: int) -> bool:
+    """Whether a domain in this state has a QEMU process that executes or can go on."""
+    return state in _ALIVE
+
+
+def never_ran(state: int, reason: int) -> bool:
+    """Whether a defined domain has not been started since, or could not be: starting it (again) loses nothing."""
+    return state == State.SHUTOFF and reason in (Shutoff.UNKNOWN, Shutoff.FAILED)
+
+
+def phase_of(state: int, reason: int, *, acpi: bool) -> str | None:
+    """Return the VMI's phase for a domain's state and reason, None if they say nothing (no state, migrated away).
+
+    :param acpi: whether the guest could have been shut down by its power button. If not, destroying is the normal end.
+    """
+    if state == State.PAUSED and reason == Paused.POSTCOPY_FAILED:
+        return FAILED
+    if alive(state):
+        return RUNNING
+    if state == State.CRASHED:
+        return FAILED
+    if state != State.SHUTOFF or reason == Shutoff.MIGRATED:
+        return None
+    if reason in _CLEAN_ENDS or (reason == Shutoff.DESTROYED and not acpi):
+        return SUCCEEDED
+    return FAILED
+
+
+def end_text(state: int, reason: int) -> str:
+    """Return a sentence that says how a domain ended."""
+    if state == State.CRASHED:
+        reason = Shutoff.CRASHED
+    return _END_TEXTS.get(reason, "The guest ended for an unknown reason; see the log of the launcher Pod.")
+
+
+def stopped_event_reason(detail: int) -> int:
+    """Return the shutoff reason that corresponds to the detail of a STOPPED lifecycle event.
+
+    Both enumerations have the same order; the reasons begin with "unknown".
+    """
+    return detail + 1 if 0 <= detail <= 6 else Shutoff.UNKNOWN
+
+
+def pause_of(state: int, reason: int) -> Pause | None:
+    """Return what the Paused condition says; None if the guest isn't paused, or only while it starts or migrates."""
+    if state != State.PAUSED or reason in (Paused.MIGRATION, Paused.STARTING_UP):
+        return None
+    if reason == Paused.IOERROR:
+        return Pause("PausedIOError", "VMI was paused, low-level IO error detected")
+    if reason == Paused.WATCHDOG:
+        return Pause("PausedByWatchdog", "VMI was paused by its watchdog")
+    return Pause("PausedByUser", "VMI was paused by user")

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A hand-made launcher Pod: a network namespace made by real CNI plugins, the folders of its emptyDir volumes and a
+private non-root libvirtd in its own mount namespace. Needs root."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+import uuid
+from pathlib import Path
+
+LIBVIRT_DRIVER = Path("/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so")
+CNI_BIN_DIR = "/usr/lib/cni"
+
+SCRIPT = r"""
+set -e
+mount --make-rprivate /
+mount -t tmpfs -o mode=755 tmpfs /mnt
+mkdir -p /mnt/dev/pts /mnt/dev/shm /mnt/dev/net /mnt/run
+for d in null:1:3 zero:1:5 full:1:7 random:1:8 urandom:1:9 tty:5:0 net/tun:10:200; do
+  IFS=: read -r n a b <<< "$d"; mknod -m 666 /mnt/dev/$n c $a $b
+done
+mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts /mnt/dev/pts
+ln -s pts/ptmx /mnt/dev/ptmx; ln -s /proc/self/fd /mnt/dev/fd; chmod 1777 /mnt/dev/shm
+mkdir -p /mnt/run/kubevirt /mnt/run/kubevirt-private /mnt/run/kubevirt-ephemeral-disks /mnt/run/libvirt
+mount --bind "$VOLUMES/public" /mnt/run/kubevirt
+mkdir -p /mnt/run/kubevirt/sockets
+mount --bind "$VOLUMES/sockets" /mnt/run/kubevirt/sockets
+mount --bind "$VOLUMES/private" /mnt/run/kubevirt-private
+mount --bind "$VOLUMES/ephemeral-disks" /mnt/run/kubevirt-ephemeral-disks
+mount --bind "$VOLUMES/libvirt-runtime" /mnt/run/libvirt
+echo "root:x:0:0::/:/bin/sh
+qemu:x:107:107::/:/bin/sh" > "$WORK/passwd"
+echo "root:x:0:
+qemu:x:107:" > "$WORK/group"
+echo "127.0.0.1 localhost $(hostname)" > "$WORK/hosts"
+mount --bind "$WORK/passwd" /etc/passwd
+mount --bind "$WORK/group" /etc/group
+mount --bind "$WORK/hosts" /etc/hosts
+mount --rbind /mnt/run /run
+mount --rbind /mnt/dev /dev
+cd /
+exec setpriv --reuid 107 --regid 107 --clear-groups --bounding-set -all \
+  python3 -c '
+import ctypes, os, subprocess, sys, time
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+def start():
+    try: os.unlink("/run/kubevirt/sockets/libvirt-sock")
+    except FileNotFoundError: pass
+    return subprocess.Popen(["/usr/sbin/libvirtd", "-f", os.environ["WORK"] + "/libvirtd.conf"])
+p = start()
+while True:
+    pid, status = os.wait()
+    if pid == p.pid: p = start()
+' >>"$WORK/log" 2>&1
+"""
+
+CONF = 'unix_sock_dir = "/run/kubevirt/sockets"\nauth_unix_rw = "none"\nauth_unix_ro = "none"\n'
+QEMU_CONF = 'security_driver = "none"\nstdio_handler = "file"\ncgroup_controllers = []\nnamespaces = []\n'
+
+
+class Pod:
+    """One fake Pod. ``cache`` may be shared between Pods so that libvirt probes QEMU's capabilities once."""
+
+    def __init__(self, root: Path, bridge: str, subnet: str, cache: Path) -> None:
+        self.uid = str(uuid.uuid4())
+        self.netns = f"tt{self.uid[:8]}"
+        self.root = root
+        self.pods_dir = root / "pods"
+        self.volumes = self.pods_dir / self.uid / "volumes" / "kubernetes.io~empty-dir"
+        self.work = root / "work" / self.uid
+        self.conf = {
+            "cniVersion": "1.0.0",
+            "name": f"{bridge}net",
+            "type": "bridge",
+            "bridge": bridge,
+            "isGateway": True,
+            "ipMasq": False,
+            "hairpinMode": True,
+            "mtu": 1400,
+            "ipam": {
+                "type": "host-local",
+                "dataDir": str(root / "cni"),
+                "ranges": [[{"subnet": subnet}]],
+                "routes": [{"dst": "0.0.0.0/0"}],
+            },
+        }
+        for name in ("public", "private", "sockets", "ephemeral-disks", "libvirt-runtime"):
+            (self.volumes / name).mkdir(parents=True)
+        for name in ("cfg/libvirt", "data", "run"):
+            (self.work / name).mkdir(parents=True)
+        cache.mkdir(exist_ok=True)
+        self.cache = cache
+        drivers = root / "drivers"
+        drivers.mkdir(exist_ok=True)
+        if not (drivers / LIBVIRT_DRIVER.name).exists():
+            (drivers / LIBVIRT_DRIVER.name).symlink_to(LIBVIRT_DRIVER)
+        (self.work / "libvirtd.conf").write_text(CONF)
+        (self.work / "cfg/libvirt/qemu.conf").write_text(QEMU_CONF)
+        subprocess.run(["chown", "-R", "107:107", str(self.volumes), str(self.work), str(cache)], check=True)
+        subprocess.run(["ip", "netns", "add", self.netns], check=True)
+        subprocess.run(["ip", "-n", self.netns, "link", "set", "lo", "up"], check=True)
+        result = json.loads(self.cni("ADD"))
+        self.ip = result["ips"][0]["address"].split("/")[0]
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def cni(self, command: str) -> str:
+        env = {
+            **os.environ,
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": self.uid,
+            "CNI_NETNS": f"/var/run/netns/{self.netns}",
+            "CNI_IFNAME": "eth0",
+            "CNI_PATH": CNI_BIN_DIR,
+        }
+        done = subprocess.run(
+            [f"{CNI_BIN_DIR}/bridge"], input=json.dumps(self.conf), env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    @property
+    def socket(self) -> Path:
+        return self.volumes / "sockets" / "libvirt-sock"
+
+    def start(self, wait: bool = True) -> None:
+        env = {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": str(self.work),
+            "WORK": str(self.work),
+            "VOLUMES": str(self.volumes),
+            "XDG_RUNTIME_DIR": str(self.work / "run"),
+            "XDG_CONFIG_HOME": str(self.work / "cfg"),
+            "XDG_CACHE_HOME": str(self.cache),
+            "XDG_DATA_HOME": str(self.work / "data"),
+            "LIBVIRT_DRIVER_DIR": str(self.root / "drivers"),
+        }
+        # A pid namespace of its own: its first process takes everything in it along.
+        self.process = subprocess.Popen(
+            f"ip netns exec {self.netns} unshare --mount --uts --pid --fork --kill-child --mount-proc bash -c".split()
+            + [SCRIPT],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 20
+        while wait and not self.socket.exists():
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.02)
+
+    def log(self) -> str:
+        path = self.work / "log"
+        return path.read_text() if path.exists() else ""
+
+    def kill(self) -> None:
+        """End every process of the Pod at once."""
+        if self.process:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def remove(self) -> None:
+        self.kill()
+        self.cni("DEL")
+        subprocess.run(["ip", "netns", "del", self.netns], check=True)
