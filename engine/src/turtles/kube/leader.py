@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Leader election with a Lease: of several copies of a component one works.
+
+The rules are client-go's: who holds the lease renews it; it is free when its holder gave it up or has not renewed it
+for its whole duration, as seen on the candidate's own clock. In addition a holder that comes back under its own
+identity goes on at once. Two processes of one identity on one host keep apart by an abstract socket, which the kernel
+frees when its owner dies.
+"""
+
+import contextlib
+import hashlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from turtles.kube.client import AlreadyExists, ApiError, Client, Conflict, NotFound, Object
+from turtles.kube.resources import LEASE
+
+log = logging.getLogger(__name__)
+
+
+class LeaderElector:
+    """Holds, or waits for, one Lease.
+
+    ``leading`` is set while this process may work. Its clearing is a pause: the server could not be reached for
+    ``renew_deadline`` seconds. Losing the lease to somebody else is final and told to ``on_lost``.
+    """
+
+    def __init__(self, client: Client, namespace: str, name: str, identity: str, *, on_lost: Callable[[], None],
+                 lease_duration: float = 15.0, renew_deadline: float = 10.0, retry_period: float = 2.0) -> None:
+        """Prepare the election; durations in seconds.
+
+        :param identity: who this is; stable over restarts on the same host.
+        :param on_lost: called on the election's thread when another one holds the lease.
+        """
+        self._client = client
+        self._namespace, self._name, self._identity = namespace, name, identity
+        self._on_lost = on_lost
+        self._lease_duration, self._renew_deadline, self._retry_period = lease_duration, renew_deadline, retry_period
+        self.leading = threading.Event()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lease: Object | None = None
+        self._observed: tuple[Any, ...] = ()
+        self._observed_at = 0.0
+        self._socket: socket.socket | None = None
+
+    def start(self) -> None:
+        """Start to stand for election on a thread of its own."""
+        self._thread = threading.Thread(target=self._run, name="leader", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Give the lease up, so that the next one need not wait."""
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2)
+        if self.leading.is_set() and self._lease is not None:
+            self.leading.clear()
+            with contextlib.suppress(ApiError):
+                self._write(self._lease, holder="")
+        if self._socket is not None:
+            self._socket.close()
+
+    def _run(self) -> None:
+        while not self._alone_on_host():
+            if self._stopped.wait(0.2):
+                return
+        renewed_at = 0.0
+        while not self._stopped.is_set():
+            mine: bool | None
+            try:
+                mine = self._try()
+            except ApiError as error:
+                log.warning("cannot reach the lease: %s", error, extra={"lease": self._name})
+                mine = None
+            except Exception:
+                log.exception("leader election failed", extra={"lease": self._name})
+                mine = None
+            now = time.monotonic()
+            if mine:
+                renewed_at = now
+                if not self.leading.is_set():
+                    log.info("leading", extra={"lease": self._name, "identity": self._identity})
+                    self.leading.set()
+            elif mine is False and renewed_at:
+                log.error("lost the lease", extra={"lease": self._name})
+                self.leading.clear()
+                self._on_lost()
+                return
+            elif self.leading.is_set() and now - renewed_at > self._renew_deadline:
+                log.error("could not renew the lease, pausing", extra={"lease": self._name})
+                self.leading.clear()
+            # The server is gone but may be back any moment; nothing happens here until the lease is seen again.
+            pause = 0.2 if mine is None and not self.leading.is_set() else self._retry_period
+            self._stopped.wait(pause)
+
+    def _try(self) -> bool:
+        """Take or renew the lease; returns whether it is ours."""
+        try:
+            lease = self._client.get(LEASE, self._namespace, self._name)
+        except NotFound:
+            try:
+                self._lease = self._client.create(LEASE, self._spec({
+                    "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+                    "metadata": {"namespace": self._namespace, "name": self._name}}, self._identity))
+                return True
+            except AlreadyExists:
+                return False
+        spec = lease.get("spec") or {}
+        holder = spec.get("holderIdentity") or ""
+        if holder and holder != self._identity:
+            record = (holder, spec.get("renewTime"), spec.get("leaseTransitions"))
+            if record != self._observed:
+                self._observed, self._observed_at = record, time.monotonic()
+            if time.monotonic() < self._observed_at + float(spec.get("leaseDurationSeconds") or self._lease_duration):
+                return False
+        try:
+            self._write(lease, holder=self._identity)
+        except Conflict:
+            return False if holder != self._identity else self._still_mine()
+        return True
+
+    def _still_mine(self) -> bool:
+        self._lease = self._client.get(LEASE, self._namespace, self._name)
+        return bool((self._lease.get("spec") or {}).get("holderIdentity") == self._identity)
+
+    def _write(self, lease: Object, holder: str) -> None:
+        self._lease = self._client.replace(LEASE, self._spec(lease, holder))
+
+    def _spec(self, lease: Object, holder: str) -> Object:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        spec = dict(lease.get("spec") or {})
+        if spec.get("holderIdentity") != holder:
+            spec["leaseTransitions"] = int(spec.get("leaseTransitions") or 0) + (1 if lease.get("spec") else 0)
+            spec["acquireTime"] = now
+        spec.update(holderIdentity=holder, renewTime=now, leaseDurationSeconds=int(self._lease_duration) or 1)
+        return {**lease, "spec": spec}
+
+    def _alone_on_host(self) -> bool:
+        digest = hashlib.sha256(f"{self._client.url} {self._namespace}/{self._name} {self._identity}".encode())
+        candidate = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            candidate.bind(f"\0turtles-leader-{digest.hexdigest()[:32]}")
+        except OSError:
+            candidate.close()
+            return False
+        self._socket = candidate
+        return True
