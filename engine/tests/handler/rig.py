@@ -13,6 +13,7 @@ from pathlib import Path
 LIBVIRT_DRIVER = Path("/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so")
 CNI_BIN_DIR = "/usr/lib/cni"
 
+UNSHARE = "unshare --mount --uts --pid --fork --kill-child --mount-proc"
 SCRIPT = r"""
 set -e
 mount --make-rprivate /
@@ -138,8 +139,7 @@ class Pod:
         }
         # A pid namespace of its own: its first process takes everything in it along.
         self.process = subprocess.Popen(
-            f"ip netns exec {self.netns} unshare --mount --uts --pid --fork --kill-child --mount-proc bash -c".split()
-            + [SCRIPT],
+            [*f"ip netns exec {self.netns} {UNSHARE} bash -c".split(), SCRIPT],
             env=env,
             stdin=subprocess.DEVNULL,
             start_new_session=True,

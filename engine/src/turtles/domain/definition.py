@@ -285,7 +285,11 @@ def _disks(devices: Element, spec: Mapping[str, Any], host: Host) -> None:
             target.set("tray", settings["tray"])
         if disk.get("serial"):
             _text(element, "serial", disk["serial"])
-        readonly = settings.get("readonly", kind == "cdrom") or any(seed in volume for seed in _SEEDS)
+        readonly = (
+            settings.get("readonly", kind == "cdrom")
+            or (volume.get("persistentVolumeClaim") or {}).get("readOnly")
+            or any(seed in volume for seed in _SEEDS)
+        )
         # libvirt has no read-only SATA hard disks; a seed there belongs to this guest alone.
         if readonly and not (kind == "disk" and _bus(disk) == "sata"):
             SubElement(element, "readonly")

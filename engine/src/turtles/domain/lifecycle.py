@@ -59,7 +59,7 @@ _END_TEXTS: dict[int, str] = {
     Shutoff.SAVED: "The guest was saved.",
     Shutoff.FROM_SNAPSHOT: "The guest was stopped by reverting to a snapshot.",
     Shutoff.DESTROYED: "The guest was destroyed because it did not shut down within its grace period.",
-    Shutoff.CRASHED: "QEMU or the guest crashed; see the launcher Pod's log and the node's kernel log (out of memory?).",
+    Shutoff.CRASHED: "QEMU or the guest crashed; see the launcher Pod's log and the node's kernel log (memory?).",
     Shutoff.MIGRATED: "The guest migrated away.",
     Shutoff.FAILED: "QEMU could not be started; see the log of the launcher Pod.",
     Shutoff.DAEMON: "libvirtd lost the guest while restarting; see the log of the launcher Pod.",

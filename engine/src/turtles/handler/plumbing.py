@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Connects a guest to its Pod's network: bridge, tap and NAT inside the Pod's network namespace.
+
+Everything here can be repeated: whatever is already there is left as it is, so that an agent that was killed in the
+middle goes on where it stopped. What CNI gave the Pod is read once, before the first change, and kept by the caller.
+
+The bridge in the Pod appears under its final name only when it has its address: the launcher waits for that name and
+starts DHCP on it.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from turtles.domain.network import InterfacePlan, PodInterface
+from turtles.domain.paths import QEMU_UID
+
+T = TypeVar("T")
+
+_CLONE_NEWNET = 0x40000000
+_AF_INET = 2
+_MAIN_TABLE = 254
+#: Seconds nft may take.
+_NFT_TIMEOUT = 10
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class PlumbingError(Exception):
+    """The Pod's network could not be set up. The message says what was tried."""
+
+
+def in_namespace(netns: int, function: Callable[[], T]) -> T:
+    """Run *function* in the network namespace of the descriptor *netns* and return what it returns.
+
+    It runs in a thread of its own, which ends there: no other thread ever sees the Pod's network.
+    """
+    results: list[T] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            if _LIBC.setns(netns, _CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "can't enter the Pod's network namespace")
+            results.append(function())
+        except BaseException as error:  # it belongs to the caller's thread
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="plumbing", daemon=True)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return results[0]
+
+
+def read_pod_interface(netns: int, name: str) -> PodInterface:
+    """Return what CNI gave the Pod's interface *name*; to be called before anything is changed.
+
+    :raises PlumbingError: if there is no such interface.
+    """
+    return in_namespace(netns, lambda: _read(name))
+
+
+def connect(netns: int, plan: InterfacePlan, pod_interface: PodInterface) -> None:
+    """Connect the guest as *plan* says.
+
+    :raises PlumbingError: if a device or rule could not be made; calling it again is safe.
+    """
+
+    def work() -> None:
+        try:
+            with IPRoute() as ip:
+                if plan.binding == "bridge":
+                    _bridge_binding(ip, plan, pod_interface)
+                else:
+                    _masquerade_binding(ip, plan)
+        except (NetlinkError, OSError) as error:
+            raise PlumbingError(f"interface {plan.name!r}: can't connect it to the Pod's network: {error}") from error
+
+    in_namespace(netns, work)
+
+
+def _read(name: str) -> PodInterface:
+    with IPRoute() as ip:
+        index = _index(ip, name)
+        if index is None:
+            raise PlumbingError(f"the Pod has no interface {name!r}; check the node's CNI configuration")
+        link = ip.get_links(index)[0]
+        gateway = None
+        for route in ip.get_routes(family=_AF_INET, table=_MAIN_TABLE):
+            if route["dst_len"] == 0 and route.get_attr("RTA_OIF") == index:
+                gateway = route.get_attr("RTA_GATEWAY")
+        return PodInterface(
+            name=name,
+            mac=link.get_attr("IFLA_ADDRESS"),
+            # Link-local addresses come and go with the link; they are nobody's to hand on.
+            addresses=tuple(
+                (address.get_attr("IFA_ADDRESS"), address["prefixlen"])
+                for address in ip.get_addr(index=index)
+                if not address.get_attr("IFA_ADDRESS").lower().startswith("fe80:")
+            ),
+            gateway=gateway,
+            mtu=link.get_attr("IFLA_MTU"),
+        )
+
+
+def _index(ip: Any, name: str) -> int | None:
+    found = ip.link_lookup(ifname=name)
+    return int(found[0]) if found else None
+
+
+def _add_link(ip: Any, **options: Any) -> int:
+    """Make a link unless one of that name is there; give its index."""
+    index = _index(ip, options["ifname"])
+    if index is None:
+        with contextlib.suppress(FileExistsError):
+            ip.link("add", **options)
+        index = _index(ip, options["ifname"])
+    if index is None:
+        raise PlumbingError(f"link {options['ifname']} could not be made")
+    return index
+
+
+def _add_address(ip: Any, index: int, address: str, prefix: int) -> None:
+    try:
+        ip.addr("add", index=index, address=address, prefixlen=prefix)
+    except NetlinkError as error:
+        if error.code != 17:  # EEXIST
+            raise
+
+
+def _derived_mac(*parts: str) -> str:
+    digest = hashlib.sha256("/".join(parts).encode()).digest()
+    return ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))
+
+
+def _sysctl(key: str, value: str) -> None:
+    # /proc/sys/net shows the network namespace of the thread that opens it.
+    Path("/proc/sys/net", key).write_text(value)
+
+
+def _pod_bridge(ip: Any, plan: InterfacePlan, prefix: int) -> int:
+    index = _index(ip, plan.bridge)
+    if index is None:
+        index = _add_link(
+            ip,
+            ifname=f"{plan.bridge}-new"[:15],
+            kind="bridge",
+            br_stp_state=0,
+            address=_derived_mac(plan.guest_mac, plan.bridge),
+        )
+        _add_address(ip, index, plan.server_ip, prefix)
+        ip.link("set", index=index, mtu=plan.mtu, ifname=plan.bridge)
+    ip.link("set", index=index, state="up")
+    return index
+
+
+def _tap(ip: Any, plan: InterfacePlan, bridge: int) -> None:
+    index = _index(ip, plan.tap)
+    if index is None:
+        ip.link("add", ifname=plan.tap, kind="tuntap", mode="tap", uid=QEMU_UID)
+        index = _index(ip, plan.tap)
+    ip.link("set", index=index, mtu=plan.mtu, master=bridge, state="up")
+
+
+def _masquerade_binding(ip: Any, plan: InterfacePlan) -> None:
+    _sysctl("ipv4/ip_forward", "1")
+    _sysctl("ipv4/conf/all/route_localnet", "1")
+    bridge = _pod_bridge(ip, plan, plan.prefix)
+    _tap(ip, plan, bridge)
+    _nft(masquerade_rules(plan))
+
+
+def _bridge_binding(ip: Any, plan: InterfacePlan, pod: PodInterface) -> None:
+    nic_name = f"{pod.name}-nic"
+    nic = _index(ip, nic_name)
+    if nic is None:
+        # The guest takes over the address and the MAC, so the Pod's end of the wire gives both up.
+        nic = _index(ip, pod.name)
+        if nic is None:
+            raise PlumbingError(f"the Pod has no interface {pod.name!r} any more; delete the VMI to get a new Pod")
+        ip.link("set", index=nic, state="down")
+        ip.flush_addr(index=nic)
+        ip.link("set", index=nic, ifname=nic_name, address=_derived_mac(pod.mac, nic_name))
+    # A link that stays down keeps name and address visible to whoever looks into the Pod. Kernels may lack dummy links;
+    # a bridge without ports is as good.
+    placeholder = _index(ip, pod.name)
+    if placeholder is None:
+        try:
+            placeholder = _add_link(ip, ifname=pod.name, kind="dummy")
+        except NetlinkError:
+            placeholder = _add_link(ip, ifname=pod.name, kind="bridge")
+    for address, prefix in pod.addresses:
+        with contextlib.suppress(NetlinkError):  # IPv6 may be off for a link that is down
+            _add_address(ip, placeholder, address, prefix)
+    bridge = _pod_bridge(ip, plan, 32)
+    # The Pod itself must not answer for the guest's address, which the placeholder still has.
+    _sysctl(f"ipv4/conf/{plan.bridge}/arp_ignore", "1")
+    ip.link("set", index=nic, master=bridge, mtu=plan.mtu, state="up")
+    # The wire's end must not learn the guest's MAC from frames that come back.
+    ip.brport("set", index=nic, learning=0)
+    _tap(ip, plan, bridge)
+
+
+def masquerade_rules(plan: InterfacePlan) -> str:
+    """Return the nftables script of a masqueraded guest: one transaction that replaces what it made before."""
+    if plan.ports:
+        matches = [
+            f"{protocol} dport {{ {', '.join(str(port.number) for port in plan.ports if port.protocol == protocol)} }} "
+            for protocol in sorted({port.protocol for port in plan.ports})
+        ]
+    else:
+        matches = [""]
+    inbound = "\n".join(
+        f'    iifname "{plan.pod_interface}" {match}counter dnat to {plan.guest_ip}' for match in matches
+    )
+    local = "\n".join(f"    ip daddr 127.0.0.1 {match}counter dnat to {plan.guest_ip}" for match in matches)
+    return f"""\
+add table ip kubevirt
+delete table ip kubevirt
+table ip kubevirt {{
+  chain prerouting {{
+    type nat hook prerouting priority -100; policy accept;
+{inbound}
+  }}
+  chain output {{
+    type nat hook output priority -100; policy accept;
+{local}
+  }}
+  chain postrouting {{
+    type nat hook postrouting priority 100; policy accept;
+    ip saddr {plan.guest_ip} oifname "{plan.pod_interface}" counter masquerade
+    oifname "{plan.bridge}" ip saddr 127.0.0.1 counter snat to {plan.gateway}
+  }}
+}}
+"""
+
+
+def _nft(script: str) -> None:
+    environment = {"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
+    done = subprocess.run(
+        ["nft", "-f", "-"],
+        input=script,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=_NFT_TIMEOUT,
+        check=False,
+    )
+    if done.returncode:
+        raise PlumbingError(f"nft refused the NAT rules: {done.stderr.strip()}")
