@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Pod that runs a VirtualMachineInstance, as a pure function.
+
+Shape, labels and annotations are KubeVirt's (kubevirt.io API, "virt-launcher pod"), so that Services, network
+policies and tools that select launcher Pods work unchanged. It has one container; image volumes bring container disks.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from turtles.api import labels, quantity
+from turtles.domain import paths
+
+Object = dict[str, Any]
+
+#: Seconds the guest's own grace period is lengthened by: for the launcher to end QEMU, for the kubelet to end the Pod.
+LAUNCHER_GRACE, POD_GRACE = 15, 30
+DEFAULT_GRACE = 30
+#: vCPUs that share one CPU of the node, and memory requested in percent of the guest's (KubeVirt's defaults).
+CPU_ALLOCATION_RATIO = 10
+MEMORY_OVERCOMMIT = 100
+
+_MIB = 1024 * 1024
+#: What runs beside the guest's memory: monitor, launcher, log daemon, libvirt, QEMU (KubeVirt, hypervisor backend).
+_OVERHEAD = (25 + 100 + 25 + 40 + 50) * _MIB
+_OVERHEAD_VCPU = 8 * _MIB
+_OVERHEAD_IOTHREAD = 8 * _MIB
+_OVERHEAD_GRAPHICS = 32 * _MIB
+_OVERHEAD_ARM64 = 128 * _MIB
+
+#: Scratch directories: volume name → mount path. The node agent finds them by these names.
+_SCRATCH = {name: str(path) for path, name in paths.EMPTY_DIRS.items()}
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_DNS_LABEL = 63
+
+
+@dataclass(frozen=True)
+class LauncherConfig:
+    """What the installation and the nodes say about launcher Pods.
+
+    :param image: of the container.
+    :param kvm: some schedulable node offers working KVM; without it the guest is emulated.
+    :param vhost_net: some schedulable node offers vhost-net.
+    """
+
+    image: str
+    kvm: bool = False
+    vhost_net: bool = False
+    image_pull_policy: str = "IfNotPresent"
+
+
+def pod_name(vmi: Object) -> str:
+    """Return the name of the VMI's Pod. The same VMI always gets the same name: creating twice makes one Pod."""
+    metadata = vmi["metadata"]
+    suffix = hashlib.sha256(metadata["uid"].encode()).hexdigest()[:5]
+    # Pod names may have 253 characters.
+    return f"virt-launcher-{metadata['name'][:253 - 15 - 5]}-{suffix}"
+
+
+def vcpus(spec: Mapping[str, Any]) -> int:
+    """Return the number of vCPUs of a VMI's spec; without a topology the CPU resources count (KubeVirt user guide)."""
+    domain = spec.get("domain") or {}
+    cpu = domain.get("cpu") or {}
+    topology = [cpu.get(key) for key in ("sockets", "cores", "threads")]
+    if any(topology):
+        return math.prod(int(value or 1) for value in topology)
+    resources = domain.get("resources") or {}
+    for kind in ("requests", "limits"):
+        amount = (resources.get(kind) or {}).get("cpu")
+        if amount is not None:
+            return max(1, quantity.to_int(amount))
+    return 1
+
+
+def memory_overhead(spec: Mapping[str, Any], architecture: str = "amd64") -> int:
+    """Return the bytes a Pod needs beside the guest's memory (KubeVirt, hypervisor backend, GetMemoryOverhead)."""
+    domain = spec.get("domain") or {}
+    devices = domain.get("devices") or {}
+    requested = ((domain.get("resources") or {}).get("requests") or {}).get("memory")
+    page_tables = quantity.to_int(requested) // 512 if requested is not None else 0
+    overhead = page_tables + _OVERHEAD + _OVERHEAD_VCPU * vcpus(spec) + _OVERHEAD_IOTHREAD
+    if devices.get("autoattachGraphicsDevice") is not False:
+        overhead += _OVERHEAD_GRAPHICS
+    if architecture == "arm64":
+        overhead += _OVERHEAD_ARM64
+    return overhead
+
+
+def pod_hostname(vmi: Object) -> str:
+    """Return the guest's host name: the one of the spec, else the VMI's name up to its first dot, as a DNS label."""
+    name = (vmi["spec"].get("hostname") or vmi["metadata"]["name"]).split(".")[0]
+    return str(name[:_DNS_LABEL].rstrip("-."))
+
+
+def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
+    """Return the Pod for a VMI that admission has defaulted and validated.
+
+    :param vmi: with metadata.uid.
+    """
+    metadata, spec = vmi["metadata"], vmi["spec"]
+    architecture = spec.get("architecture") or "amd64"
+    grace = spec.get("terminationGracePeriodSeconds")
+    grace = DEFAULT_GRACE if grace is None else int(grace)
+    hostname = pod_hostname(vmi)
+    overhead = memory_overhead(spec, architecture)
+    volumes, mounts, pull_secrets = _volumes(spec)
+    pod_spec: Object = {
+        "restartPolicy": "Never",
+        "hostname": hostname,
+        "terminationGracePeriodSeconds": grace + POD_GRACE,
+        "enableServiceLinks": False,
+        "automountServiceAccountToken": False,
+        "readinessGates": [{"conditionType": labels.UNPAUSED_READINESS_GATE}],
+        "securityContext": {"runAsUser": paths.QEMU_UID, "runAsGroup": paths.QEMU_UID, "fsGroup": paths.QEMU_UID, "runAsNonRoot": True},
+        "nodeSelector": {
+            **(spec.get("nodeSelector") or {}),
+            labels.NODE_SCHEDULABLE: "true",
+            labels.ARCH: architecture,
+        },
+        "containers": [{
+            "name": "compute",
+            "image": config.image,
+            "imagePullPolicy": config.image_pull_policy,
+            "command": [
+                "/usr/bin/virt-launcher",
+                "--name", metadata["name"],
+                "--uid", metadata["uid"],
+                "--namespace", metadata["namespace"],
+                "--kubevirt-share-dir", str(paths.PUBLIC_DIR),
+                "--ephemeral-disk-dir", str(paths.EPHEMERAL_DISKS_DIR),
+                "--grace-period-seconds", str(grace + LAUNCHER_GRACE),
+            ],
+            "env": [{"name": "VIRT_LAUNCHER_VMI", "value": _launcher_view(vmi)}],
+            "resources": _resources(spec, config, overhead),
+            "securityContext": {
+                "runAsUser": paths.QEMU_UID,
+                "runAsGroup": paths.QEMU_UID,
+                "runAsNonRoot": True,
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]},
+            },
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+            "volumeMounts": mounts,
+        }],
+        "volumes": volumes,
+    }
+    if ports := _ports(spec):
+        pod_spec["containers"][0]["ports"] = ports
+    if pull_secrets:
+        pod_spec["imagePullSecrets"] = [{"name": name} for name in pull_secrets]
+    for key in ("subdomain", "dnsPolicy", "dnsConfig", "schedulerName", "priorityClassName", "affinity", "tolerations",
+                "topologySpreadConstraints"):
+        if spec.get(key):
+            pod_spec[key] = spec[key]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": pod_name(vmi),
+            "namespace": metadata["namespace"],
+            "labels": {
+                **(metadata.get("labels") or {}),
+                labels.APP: labels.APP_LAUNCHER,
+                labels.CREATED_BY: metadata["uid"],
+                labels.VM_NAME: hostname,
+                labels.VMI_ID: _label_value(metadata["name"]),
+            },
+            "annotations": {
+                **{key: value for key, value in (metadata.get("annotations") or {}).items() if key != _LAST_APPLIED},
+                **_annotations(vmi, overhead),
+            },
+            "ownerReferences": [{
+                "apiVersion": vmi["apiVersion"],
+                "kind": vmi["kind"],
+                "name": metadata["name"],
+                "uid": metadata["uid"],
+                "controller": True,
+                "blockOwnerDeletion": True,
+            }],
+        },
+        "spec": pod_spec,
+    }
+
+
+def _launcher_view(vmi: Object) -> str:
+    """The VMI as the launcher gets it, which has no access to the API."""
+    metadata = vmi["metadata"]
+    kept = {key: metadata[key] for key in ("name", "namespace", "uid", "labels") if metadata.get(key)}
+    annotations = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != _LAST_APPLIED}
+    if annotations:
+        kept["annotations"] = annotations
+    return msgspec.json.encode({"metadata": kept, "spec": vmi["spec"]}).decode()
+
+
+def _annotations(vmi: Object, overhead: int) -> dict[str, str]:
+    annotations = {
+        labels.DOMAIN: vmi["metadata"]["name"],
+        labels.DEFAULT_CONTAINER: "compute",
+        labels.MIGRATION_TRANSPORT_UNIX: "true",
+        labels.MEMORY_OVERHEAD: str(overhead),
+        labels.PCI_TOPOLOGY_VERSION: labels.PCI_TOPOLOGY_V3,
+        labels.EVICT_ONLY: "",
+    }
+    if any("masquerade" in interface for interface in _interfaces(vmi["spec"])):
+        # A service mesh has to send the guest's traffic through its proxy as well.
+        annotations["istio.io/reroute-virtual-interfaces"] = "k6t-eth0"
+        annotations["traffic.sidecar.istio.io/kubevirtInterfaces"] = "k6t-eth0"
+    return annotations
+
+
+def _interfaces(spec: Mapping[str, Any]) -> list[Object]:
+    return ((spec.get("domain") or {}).get("devices") or {}).get("interfaces") or []
+
+
+def _resources(spec: Mapping[str, Any], config: LauncherConfig, overhead: int) -> Object:
+    resources = (spec.get("domain") or {}).get("resources") or {}
+    requests, limits = dict(resources.get("requests") or {}), dict(resources.get("limits") or {})
+    if "cpu" not in requests and "cpu" not in limits:
+        requests["cpu"] = quantity.format_milli(max(1, 1000 * vcpus(spec) // CPU_ALLOCATION_RATIO))
+    if "memory" in requests:
+        memory = quantity.to_int(requests["memory"])
+    else:
+        guest = ((spec.get("domain") or {}).get("memory") or {}).get("guest") or limits.get("memory")
+        memory = quantity.to_int(guest or 0) * 100 // MEMORY_OVERCOMMIT
+    requests["memory"] = str(memory + overhead)
+    if "memory" in limits:
+        limits["memory"] = str(quantity.to_int(limits["memory"]) + overhead)
+    requests.setdefault("ephemeral-storage", "50M")
+    limits[labels.DEVICE_TUN] = "1"
+    if config.kvm:
+        limits[labels.DEVICE_KVM] = "1"
+    if config.vhost_net and any(interface.get("model", "virtio") == "virtio" for interface in _interfaces(spec)):
+        limits[labels.DEVICE_VHOST_NET] = "1"
+    return {"requests": requests, "limits": limits}
+
+
+def _ports(spec: Mapping[str, Any]) -> list[Object]:
+    ports = []
+    for interface in _interfaces(spec):
+        for port in interface.get("ports") or ():
+            entry = {"containerPort": port["port"], "protocol": port.get("protocol") or "TCP"}
+            if port.get("name"):
+                entry["name"] = port["name"]
+            ports.append(entry)
+    return ports
+
+
+def _volumes(spec: Mapping[str, Any]) -> tuple[list[Object], list[Object], list[str]]:
+    """Return the Pod's volumes, the container's mounts, and the names of pull secrets."""
+    volumes: list[Object] = [{"name": name, "emptyDir": {}} for name in _SCRATCH]
+    mounts: list[Object] = [{"name": name, "mountPath": path} for name, path in _SCRATCH.items()]
+    pull_secrets: dict[str, None] = {}
+    for volume in spec.get("volumes") or ():
+        name = volume["name"]
+        if disk := volume.get("containerDisk"):
+            image = {"reference": disk["image"]}
+            if disk.get("imagePullPolicy"):
+                image["pullPolicy"] = disk["imagePullPolicy"]
+            volumes.append({"name": _volume_name(name), "image": image})
+            mounts.append({"name": _volume_name(name), "mountPath": str(paths.container_disk_image_dir(name)),
+                           "readOnly": True})
+            if disk.get("imagePullSecret"):
+                pull_secrets[disk["imagePullSecret"]] = None
+        elif claim := volume.get("persistentVolumeClaim"):
+            volumes.append({"name": _volume_name(name), "persistentVolumeClaim": dict(claim)})
+            mounts.append({"name": _volume_name(name), "mountPath": str(paths.claim_dir(name))})
+        else:
+            for source in ("cloudInitNoCloud", "cloudInitConfigDrive"):
+                _cloud_init(name, volume.get(source) or {}, volumes, mounts)
+    return volumes, mounts, list(pull_secrets)
+
+
+def _cloud_init(name: str, source: Mapping[str, Any], volumes: list[Object], mounts: list[Object]) -> None:
+    for reference, short, folder in (
+        ("secretRef", "udata", paths.cloud_init_user_data_dir(name)),
+        ("networkDataSecretRef", "ndata", paths.cloud_init_network_data_dir(name)),
+    ):
+        secret = (source.get(reference) or {}).get("name")
+        if secret:
+            volume = _volume_name(f"{name}-{short}")
+            volumes.append({"name": volume, "secret": {"secretName": secret}})
+            mounts.append({"name": volume, "mountPath": str(folder), "readOnly": True})
+
+
+def _volume_name(name: str) -> str:
+    """Return a Pod volume's name for a VMI volume: a DNS label that no scratch directory has."""
+    if name not in _SCRATCH and len(name) <= _DNS_LABEL:
+        return name
+    return f"vol-{name[:40].rstrip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
+
+
+def _label_value(name: str) -> str:
+    """Return a name that fits into a label's value (63 characters); long ones keep a hash of the rest."""
+    if len(name) <= _DNS_LABEL:
+        return name
+    return re.sub(r"[^A-Za-z0-9]+$", "", name[:52]) + "-" + hashlib.sha256(name.encode()).hexdigest()[:10]
