@@ -60,11 +60,11 @@ DISK = Object(
     field("serial", STRING, "Serial number the guest sees."),
     field("cache", STRING, "none, writethrough or writeback; chosen by the image's file system if not given."),
     field("io", STRING, "native, threads or default."),
+    field("errorPolicy", STRING, "What happens on an IO error: stop (the default), ignore, report or enospace."),
+    field("shareable", BOOLEAN, "Whether other machines may have the disk open."),
     unsupported("lun", "Attach the volume as a SCSI LUN."),
     unsupported("dedicatedIOThread", "Whether the disk has an IO thread of its own.", neutral=_OFF),
     unsupported("blockSize", "Block sizes the guest sees."),
-    unsupported("shareable", "Whether other machines may have the disk open.", neutral=_OFF),
-    unsupported("errorPolicy", "What happens on an IO error.", neutral=("stop",)),
     unsupported("tag", "Tag told to the guest by the config drive."),
     unsupported("changedBlockTracking", "Whether changed blocks are tracked.", neutral=_OFF),
 )

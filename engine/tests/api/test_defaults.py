@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from turtles.api import defaults, labels, validation
+
+from .objects import put, talk_vm, talk_vmi
+
+
+def test_vm_keeps_what_it_says():
+    before = talk_vm()
+    after = defaults.default_vm(before, random_uuid=lambda: "u")
+    assert before == talk_vm()
+    domain = after["spec"]["template"]["spec"]["domain"]
+    assert domain.pop("machine") == {"type": "q35"}
+    assert domain.pop("firmware") == {"uuid": "u", "serial": "u"}
+    assert after == before
+
+
+def test_firmware_identity_stays_for_life():
+    created = defaults.default_vm(talk_vm())
+    updated = defaults.default_vm(talk_vm(), created)
+    assert updated == created
+    chosen = put(talk_vm(), "spec.template.spec.domain.firmware", {"uuid": "mine"})
+    firmware = defaults.default_vm(chosen, created)["spec"]["template"]["spec"]["domain"]["firmware"]
+    assert firmware["uuid"] == "mine"
+    assert defaults.default_vm(talk_vm(), talk_vm())["spec"]["template"]["spec"]["domain"].get("firmware") is None
+
+
+def test_vmi_of_the_talk():
+    before = talk_vmi()
+    vmi = defaults.default_vmi(before, now="2026-01-01T00:00:00Z")
+    assert before == talk_vmi()
+    spec = vmi["spec"]
+    domain = spec["domain"]
+    assert spec["architecture"] == "amd64"
+    assert spec["evictionStrategy"] == "None"
+    assert domain["machine"] == {"type": "q35"}
+    assert domain["cpu"] == {"sockets": 1, "cores": 1, "threads": 1, "model": "host-model"}
+    assert domain["memory"] == {"guest": "64M"}
+    assert domain["features"] == {"acpi": {"enabled": True}}
+    assert domain["firmware"] == {"uuid": defaults.firmware_uuid("testvm")}
+    assert spec["volumes"][0]["containerDisk"]["imagePullPolicy"] == "Always"
+    assert vmi["metadata"]["finalizers"] == [labels.VMI_FINALIZER]
+    assert vmi["metadata"]["annotations"] == {labels.PCI_TOPOLOGY_VERSION: "v3"}
+    assert vmi["status"] == {
+        "phase": "Pending",
+        "phaseTransitionTimestamps": [{"phase": "Pending", "phaseTransitionTimestamp": "2026-01-01T00:00:00Z"}],
+        "runtimeUser": 107,
+        "currentCPUTopology": {"cores": 1, "sockets": 1, "threads": 1},
+        "memory": {"guestAtBoot": "64M", "guestCurrent": "64M", "guestRequested": "64M"},
+    }
+    assert validation.validate_vmi(vmi) == []
+
+
+def test_defaults_are_stable():
+    once = defaults.default_vmi(talk_vmi(), now="t")
+    assert defaults.default_vmi(copy.deepcopy(once), now="t") == once
+
+
+def test_smallest_vmi():
+    vmi = {
+        "metadata": {"generateName": "small-"},
+        "spec": {
+            "domain": {"devices": {}, "memory": {"guest": "1Gi"}},
+            "volumes": [{"name": "root", "containerDisk": {"image": "example.org/disk:1"}}],
+        },
+    }
+    vmi = defaults.default_vmi(vmi)
+    devices = vmi["spec"]["domain"]["devices"]
+    assert devices["interfaces"] == [{"name": "default", "bridge": {}}]
+    assert vmi["spec"]["networks"] == [{"name": "default", "pod": {}}]
+    assert devices["disks"] == [{"name": "root", "disk": {"bus": "sata"}}]
+    assert vmi["spec"]["volumes"][0]["containerDisk"]["imagePullPolicy"] == "IfNotPresent"
+    assert validation.validate_vmi(vmi) == []
+
+
+@pytest.mark.parametrize(
+    ("cpu", "resources", "topology"),
+    [
+        ({}, {"requests": {"cpu": "100m"}}, (1, 1, 1)),
+        ({}, {"requests": {"cpu": "1500m"}}, (2, 1, 1)),
+        ({}, {"limits": {"cpu": 4}, "requests": {"cpu": 2}}, (4, 1, 1)),
+        ({"cores": 2}, {"limits": {"cpu": 4}}, (1, 2, 1)),
+        ({"threads": 2, "sockets": 3}, {}, (3, 1, 2)),
+    ],
+)
+def test_topology(cpu, resources, topology):
+    vmi = talk_vmi()
+    vmi["spec"]["domain"].update(cpu=cpu, resources={"limits": {}, **resources}, memory={"guest": "1Gi"})
+    vmi = defaults.default_vmi(vmi)
+    found = vmi["spec"]["domain"]["cpu"]
+    assert (found["sockets"], found["cores"], found["threads"]) == topology
+    if resources.get("limits", {}).get("cpu") and not resources.get("requests"):
+        assert vmi["spec"]["domain"]["resources"]["requests"]["cpu"] == 4
+
+
+def test_device_defaults():
+    vmi = talk_vmi()
+    devices = vmi["spec"]["domain"]["devices"]
+    devices["disks"][0] = {"name": "containerdisk", "cdrom": {}}
+    devices["inputs"] = [{"name": "tablet", "type": "tablet"}]
+    devices["watchdog"] = {"name": "dog"}
+    devices["interfaces"][0]["ports"] = [{"port": 22}]
+    vmi["spec"]["domain"]["clock"] = {"timer": {"hpet": {}, "pit": {"present": False}}}
+    vmi["spec"]["domain"]["cpu"] = {"features": [{"name": "apic"}]}
+    domain = defaults.default_vmi(vmi)["spec"]["domain"]
+    assert domain["devices"]["disks"][0]["cdrom"] == {"bus": "sata", "readonly": True, "tray": "closed"}
+    assert domain["devices"]["inputs"][0]["bus"] == "usb"
+    assert domain["devices"]["watchdog"]["i6300esb"] == {"action": "reset"}
+    assert domain["devices"]["interfaces"][0]["ports"] == [{"port": 22, "protocol": "TCP"}]
+    assert domain["clock"]["timer"] == {"hpet": {"present": True}, "pit": {"present": False}}
+    assert domain["cpu"]["features"] == [{"name": "apic", "policy": "require"}]
+
+
+def test_no_pod_interface():
+    vmi = put(talk_vmi(), "spec.domain.devices.autoattachPodInterface", False)
+    del vmi["spec"]["networks"]
+    del vmi["spec"]["domain"]["devices"]["interfaces"]
+    spec = defaults.default_vmi(vmi)["spec"]
+    assert "networks" not in spec
+    assert "interfaces" not in spec["domain"]["devices"]
+
+
+@pytest.mark.parametrize(
+    ("image", "policy"),
+    [
+        ("cirros", "Always"),
+        ("cirros:latest", "Always"),
+        ("example.org:5000/cirros", "Always"),
+        ("example.org:5000/cirros:1", "IfNotPresent"),
+        ("cirros@sha256:abc", "IfNotPresent"),
+        ("oci:/images/tiny:1", "IfNotPresent"),
+        ("oci:/images/tiny", "Always"),
+    ],
+)
+def test_pull_policy(image, policy):
+    assert defaults.pull_policy(image) == policy
