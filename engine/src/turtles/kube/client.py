@@ -1,30 +1,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A small, thread-safe client of the Kubernetes API: plain dicts in, plain dicts out.
 
-It speaks HTTP/1.1 over pooled keep-alive connections of the standard library. The official client is not used on
-this path: importing it costs half a second and 30 MB a process, and it turns every answer into model objects,
-where controllers want the JSON as it is.
+Configuration, credentials, TLS and the connection pool are the official client's (``kubernetes.config``,
+``ApiClient`` and its urllib3 pool). Its generated methods are not used: they turn every answer into model objects,
+where controllers want the JSON as it is, and know no custom resources.
 """
 
 import contextlib
-import http.client
 import logging
 import os
 import random
-import select
 import socket
-import ssl
-import threading
 import time
 from collections.abc import Iterator, Mapping
+from http.client import responses
 from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
+import urllib3
+from kubernetes import config
+from kubernetes.client import ApiClient, Configuration
+from kubernetes.config.config_exception import ConfigException
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
 
 from turtles import __version__
 from turtles.kube import errors
-from turtles.kube.config import ServerConfig, load_config
 from turtles.kube.errors import (
     AlreadyExists,
     ApiError,
@@ -46,6 +47,7 @@ __all__ = [
     "ApiError",
     "BadRequest",
     "Client",
+    "ConfigError",
     "Conflict",
     "Forbidden",
     "Gone",
@@ -71,60 +73,28 @@ REQUEST_TIMEOUT = 30.0
 RETRY_FOR = 10.0
 #: First and longest pause between two tries, seconds. The longest bounds how late a returning server is noticed.
 BACKOFF = (0.02, 0.3)
-#: Idle connections kept for later requests.
-_POOL_SIZE = 16
-#: Seconds after which an idle connection is not trusted any more.
-_MAX_IDLE = 60.0
+#: A peer that vanished without a word (power, firewall) is found within half a minute, also on a silent watch.
+_KEEPALIVE = [
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 25_000),
+]
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
-_LOST = (OSError, http.client.HTTPException)
 
-
-class _Connection(http.client.HTTPConnection):
-    """One connection to the API server, plain or TLS, whose death the kernel notices."""
-
-    def __init__(self, config: ServerConfig, timeout: float) -> None:
-        super().__init__(config.host, config.port, timeout=timeout)
-        self._config = config
-        self.idle_since = 0.0
-
-    def connect(self) -> None:
-        super().connect()
-        sock = self.sock
-        # A peer that vanished without a word (power, firewall) is found within half a minute, also on a silent watch.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 25_000)
-        if self._config.tls is not None:
-            name = self._config.tls_server_name or self._config.host
-            self.sock = self._config.tls.wrap_socket(sock, server_hostname=name)
-
-    def usable(self) -> bool:
-        """Whether the idle connection is still open: a server that closed it made it readable."""
-        if self.sock is None or time.monotonic() - self.idle_since > _MAX_IDLE:
-            return False
-        poller = select.poll()
-        poller.register(self.sock, select.POLLIN)
-        return not poller.poll(0)
-
-    def abort(self) -> None:
-        """Wake up a thread that waits in a read on this connection, from another thread."""
-        sock = self.sock
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                # Not SSLSocket.shutdown: it takes the TLS state away under the reading thread.
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+class ConfigError(Exception):
+    """The kubeconfig cannot be used; the message says which and why."""
 
 
 class WatchStream:
     """An open watch: iterate over ``(type, object)``; it ends when the server or :meth:`close` ends it."""
 
-    def __init__(self, connection: _Connection, response: http.client.HTTPResponse) -> None:
-        self._connection = connection
+    def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
         self._response = response
 
     def __iter__(self) -> Iterator[tuple[str, Object]]:
@@ -149,17 +119,18 @@ class WatchStream:
                     if kind == "ERROR":
                         raise errors.from_status(int(obj.get("code") or 500), obj, "the watch failed")
                     yield kind, obj
-        except _LOST as error:
+        except (HTTPError, OSError) as error:
             raise Unavailable(0, "", f"the watch broke: {error}") from error
         except (msgspec.DecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
-            # Besides garbage this is what a read on a connection looks like that was aborted meanwhile.
+            # Besides garbage this is what a read on a connection looks like that was shut down meanwhile.
             raise Unavailable(0, "", f"the watch sent no event: {error}") from error
         finally:
-            self._connection.close()
+            self._response.close()
 
     def close(self) -> None:
         """End the watch; may be called from any thread."""
-        self._connection.abort()
+        with contextlib.suppress(HTTPError, OSError, ValueError, RuntimeError):
+            self._response.shutdown()
 
 
 class Client:
@@ -170,40 +141,48 @@ class Client:
     write only when the server cannot have seen it.
     """
 
-    def __init__(self, config: ServerConfig, *, user_agent: str | None = None, timeout: float = REQUEST_TIMEOUT,
+    def __init__(self, api: ApiClient, *, user_agent: str | None = None, timeout: float = REQUEST_TIMEOUT,
                  retry_for: float = RETRY_FOR) -> None:
         """Make a client; it connects with the first request.
 
+        :param api: the official client, configured.
         :param timeout: seconds to wait for one answer.
         :param retry_for: seconds to keep trying while the server is down or overloaded.
         """
-        self._config = config
+        self._api = api
+        self._pool: urllib3.PoolManager = api.rest_client.pool_manager
         self._timeout = timeout
         self._retry_for = retry_for
         self._user_agent = user_agent or f"turtles/{__version__}"
-        self._idle: list[_Connection] = []
-        self._lock = threading.Lock()
 
     @classmethod
     def from_kubeconfig(cls, path: str | os.PathLike[str] | None = None, **options: Any) -> "Client":
-        """Make a client from a kubeconfig file; see :func:`turtles.kube.config.load_config` for None.
+        """Make a client from a kubeconfig file; None takes the Pod's service account, or the default kubeconfig.
 
         :param options: passed to the constructor.
-        :raises turtles.kube.config.ConfigError: the file cannot be used.
+        :raises ConfigError: the configuration cannot be used.
         """
-        return cls(load_config(path), **options)
+        settings = Configuration()
+        settings.socket_options = _KEEPALIVE
+        settings.connection_pool_maxsize = 32
+        try:
+            if path is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+                config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+            else:
+                config.load_kube_config(  # type: ignore[no-untyped-call]
+                    path and os.fspath(path), client_configuration=settings)
+        except (ConfigException, OSError, ValueError) as error:
+            raise ConfigError(f"cannot use {path or 'the default kubeconfig'}: {error}") from error
+        return cls(ApiClient(settings), **options)
 
     @property
     def url(self) -> str:
         """The server's address, for messages."""
-        return self._config.url
+        return str(self._api.configuration.host)
 
     def close(self) -> None:
         """Close idle connections."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+        self._pool.clear()
 
     # Objects
 
@@ -294,20 +273,19 @@ class Client:
             query["labelSelector"] = label_selector
         if field_selector:
             query["fieldSelector"] = field_selector
-        connection = _Connection(self._config, self._timeout)
+        path = resource.path(namespace)
+        # The server ends the watch itself; one that stays silent beyond that is gone.
+        timeout = urllib3.Timeout(connect=self._timeout, read=seconds + 15)
         try:
-            response = self._send(connection, "GET", resource.path(namespace), query, None, None)
+            response = self._send("GET", path, query, None, None, timeout=timeout, preload_content=False)
             if response.status != 200:
-                raise self._error(response.status, response.read(), "GET", resource.path(namespace))
-            # The server ends the watch itself; one that stays silent beyond that is gone.
-            connection.sock.settimeout(seconds + 15)
-        except _LOST as error:
-            connection.close()
+                try:
+                    raise self._error(response.status, response.read(), "GET", path)
+                finally:
+                    response.close()
+        except (HTTPError, OSError) as error:
             raise Unavailable(0, "", f"{self.url}: {error}") from error
-        except ApiError:
-            connection.close()
-            raise
-        return WatchStream(connection, response)
+        return WatchStream(response)
 
     # Anything else the server serves
 
@@ -347,46 +325,36 @@ class Client:
 
         Returns (decoded answer, None), or (ApiError, seconds after which to try again, None for never).
         """
-        connection, fresh = self._take()
-        connected = False
         try:
-            if fresh:
-                connection.connect()
-            connected = True
-            response = self._send(connection, method, path, query, payload, content_type)
-            data = response.read()
-        except _LOST as error:
-            connection.close()
+            response = self._send(method, path, query, payload, content_type)
+        except (HTTPError, OSError) as error:
             failure = Unavailable(0, "", f"{method} {self.url}{path}: {error}")
             # A certificate that is refused now is refused in a second as well.
-            hopeless = isinstance(error, ssl.SSLCertVerificationError)
-            unseen = not connected or method == "GET"
+            hopeless = isinstance(error, SSLError)
+            unseen = isinstance(error, NewConnectionError | ConnectTimeoutError) or method == "GET"
             return failure, 0.0 if unseen and not hopeless else None
-        self._give_back(connection, response)
-        status = response.status
+        status, data = response.status, response.data
         if 200 <= status < 300:
             try:
                 return (_decode(data) if data else None), None
             except msgspec.DecodeError:
                 return data.decode(errors="replace"), None
-        failure_ = self._error(status, data, method, path)
+        refusal = self._error(status, data, method, path)
         if status == 429 or (status in (502, 503, 504) and (method == "GET" or response.headers.get("Retry-After"))):
-            return failure_, _seconds(response.headers.get("Retry-After"))
-        return failure_, None
+            return refusal, _seconds(response.headers.get("Retry-After"))
+        return refusal, None
 
-    def _send(self, connection: _Connection, method: str, path: str, query: Mapping[str, str] | None,
-              payload: bytes | None, content_type: str | None) -> http.client.HTTPResponse:
+    def _send(self, method: str, path: str, query: Mapping[str, str] | None, payload: bytes | None,
+              content_type: str | None, *, timeout: urllib3.Timeout | None = None,
+              preload_content: bool = True) -> urllib3.BaseHTTPResponse:
         headers = {"Accept": "application/json", "User-Agent": self._user_agent}
-        authorization = self._config.authorization()
-        if authorization:
-            headers["Authorization"] = authorization
         if payload is not None:
             headers["Content-Type"] = content_type or "application/json"
-        target = self._config.prefix + path
-        if query:
-            target += f"?{urlencode(query)}"
-        connection.request(method, target, body=payload, headers=headers)
-        return connection.getresponse()
+        self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, payload)
+        target = f"{self.url}{path}?{urlencode(query)}" if query else f"{self.url}{path}"
+        return self._pool.request(
+            method, target, body=payload, headers=headers, retries=False, redirect=False,
+            timeout=timeout or urllib3.Timeout(self._timeout), preload_content=preload_content)
 
     def _error(self, status: int, data: bytes, method: str, path: str) -> ApiError:
         try:
@@ -394,29 +362,7 @@ class Client:
         except msgspec.DecodeError:
             body = None
         text = data.decode(errors="replace").strip()
-        return errors.from_status(status, body, text or f"{method} {path}: {http.client.responses.get(status, '')}")
-
-    def _take(self) -> tuple[_Connection, bool]:
-        """Return a connection and whether it has yet to be opened."""
-        while True:
-            with self._lock:
-                connection = self._idle.pop() if self._idle else None
-            if connection is None:
-                return _Connection(self._config, self._timeout), True
-            if connection.usable():
-                return connection, False
-            connection.close()
-
-    def _give_back(self, connection: _Connection, response: http.client.HTTPResponse) -> None:
-        if response.will_close or not response.isclosed():
-            connection.close()
-            return
-        connection.idle_since = time.monotonic()
-        with self._lock:
-            if len(self._idle) < _POOL_SIZE:
-                self._idle.append(connection)
-                return
-        connection.close()
+        return errors.from_status(status, body, text or f"{method} {path}: {responses.get(status, '')}")
 
 
 def _seconds(retry_after: str | None) -> float:

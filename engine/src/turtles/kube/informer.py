@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 Key = tuple[str, str]
 #: Called with the object before and after a change: (None, new) added, (old, new) changed, (old, None) deleted.
 EventHandler = Callable[[Object | None, Object | None], None]
+Objects = list[Object]
 IndexFunction = Callable[[Object], Iterable[str]]
 
 #: First and longest pause between two tries to reach the server, seconds.
@@ -97,14 +98,14 @@ class Informer:
         with self._lock:
             return self._objects.get((namespace or "", name))
 
-    def list(self, namespace: str | None = None) -> list[Object]:
+    def list(self, namespace: str | None = None) -> Objects:
         """Return the cached objects of a namespace, or all."""
         with self._lock:
             if namespace is None:
                 return list(self._objects.values())
             return [obj for key, obj in self._objects.items() if key[0] == namespace]
 
-    def by_index(self, name: str, value: str) -> list[Object]:  # type: ignore[valid-type]
+    def by_index(self, name: str, value: str) -> Objects:
         """Return the cached objects that an index has under a value, ordered by namespace and name."""
         with self._lock:
             return [self._objects[key] for key in sorted(self._indices[name].get(value, ()))]
