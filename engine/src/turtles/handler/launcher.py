@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The node's side of one launcher: the folders of its Pod, its libvirtd, its network namespace, its process.
+
+libvirtd runs in the Pod without root, as a session daemon; its socket is in one of the Pod's emptyDir volumes. The
+kernel's word about who listens there leads to the Pod's namespaces.
+"""
+
+import contextlib
+import logging
+import os
+import socket
+import stat
+import struct
+import threading
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import libvirt
+
+from turtles.domain import paths
+from turtles.handler.watcher import Watcher
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two signs of life on a connection, and how many may be missed.
+_KEEPALIVE = (5, 4)
+#: How a running domain may be undefined: with everything libvirt keeps about it.
+_UNDEFINE = (
+    libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+)
+
+
+class LauncherNotReady(Exception):
+    """libvirtd can't be reached (yet). The message says why."""
+
+
+class LauncherGone(LauncherNotReady):
+    """The Pod's folder or its first process doesn't exist any more."""
+
+
+def start_event_loop() -> None:
+    """Run libvirt's event loop on a thread of its own. To be called once, before the first connection."""
+    libvirt.virEventRegisterDefaultImpl()
+
+    def run() -> None:
+        while True:
+            libvirt.virEventRunDefaultImpl()
+
+    threading.Thread(target=run, name="libvirt-events", daemon=True).start()
+    # Errors come as exceptions; the library would print them as well.
+    libvirt.registerErrorHandler(lambda *_: None, None)
+
+
+class Launcher:
+    """One launcher Pod, seen from its node.
+
+    ``on_change`` is called from other threads whenever there may be something new: the socket appeared, the domain
+    changed, libvirtd or the launcher ended. ``on_stop`` gets the detail of the domain's STOPPED event.
+    """
+
+    def __init__(
+        self,
+        pods_dir: str,
+        pod_uid: str,
+        watcher: Watcher,
+        on_change: Callable[[], None],
+        on_stop: Callable[[int], None],
+    ) -> None:
+        self.pod_uid = pod_uid
+        self._pods_dir = pods_dir
+        self._watcher = watcher
+        self._on_change = on_change
+        self._on_stop = on_stop
+        self._connection: libvirt.virConnect | None = None
+        self._netns: int | None = None
+        self._root: str = ""
+        self._process: int | None = None
+        self._ended = False
+
+    def connection(self) -> libvirt.virConnect:
+        """Return a living connection to the Pod's libvirtd, made if need be.
+
+        :raises LauncherGone: if there is nobody any more who could answer.
+        :raises LauncherNotReady: if libvirtd isn't there yet, or just now.
+        """
+        if self._connection is not None:
+            if self._connection.isAlive():
+                return self._connection
+            self._disconnect()
+        if self._ended:
+            raise LauncherGone("virt-launcher ended")
+        folder = Path(self._host_path(paths.SOCKETS_DIR))
+        try:
+            self._watcher.folder(folder, self._on_change)
+            directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            raise LauncherGone(f"the Pod's folder {folder} does not exist") from None
+        except OSError as error:
+            raise LauncherNotReady(f"{folder}: {error.strerror}") from error
+        try:
+            self._connect(directory)
+        finally:
+            os.close(directory)
+        assert self._connection is not None
+        return self._connection
+
+    def domain(self, name: str) -> "libvirt.virDomain | None":
+        """Return the domain of that name, None if it isn't defined."""
+        try:
+            return self.connection().lookupByName(name)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                return None
+            raise
+
+    @property
+    def netns(self) -> int:
+        """Descriptor of the Pod's network namespace; there once it was connected to."""
+        if self._netns is None:
+            raise LauncherNotReady("not connected to the Pod's libvirtd")
+        return self._netns
+
+    def has_kvm(self) -> bool:
+        """Whether the Pod was given /dev/kvm."""
+        return Path(f"{self._root}/dev/kvm").exists()
+
+    def bypasses_page_cache(self, path: PurePosixPath) -> bool:
+        """Whether the file at *path* in the Pod can be opened for direct I/O."""
+        try:
+            os.close(os.open(f"{self._root}{path}", os.O_RDONLY | os.O_DIRECT | os.O_NOFOLLOW | os.O_CLOEXEC))
+        except OSError:
+            return False
+        return True
+
+    def make_private_dir(self, uid: str) -> None:
+        """Make the folder of the consoles' sockets, owned by QEMU, unless it is there."""
+        directory = os.open(self._host_path(paths.PRIVATE_DIR), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(uid, 0o750, dir_fd=directory)
+            os.chown(uid, paths.QEMU_UID, paths.QEMU_UID, dir_fd=directory, follow_symlinks=False)
+        finally:
+            os.close(directory)
+
+    def close(self) -> None:
+        """Let go of everything; the Pod isn't touched."""
+        self._disconnect()
+        self._watcher.forget_folder(self._on_change)
+        if self._process is not None:
+            self._watcher.forget_process(self._process)
+            self._process = None
+        if self._netns is not None:
+            os.close(self._netns)
+            self._netns = None
+
+    def _host_path(self, path: PurePosixPath) -> str:
+        return str(paths.host_path(self._pods_dir, self.pod_uid, path))
+
+    def _connect(self, directory: int) -> None:
+        name = paths.LIBVIRT_SOCKET.name
+        # Through the descriptor: the kubelet's path alone is longer than the address of a unix socket may be.
+        address = f"/proc/self/fd/{directory}/{name}"
+        try:
+            # The folder is the Pod's own; a link in it must not lead to somebody else's socket.
+            if not stat.S_ISSOCK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+                raise LauncherNotReady(f"{paths.LIBVIRT_SOCKET} is not a socket")
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(address)
+                pid, uid, _ = struct.unpack("iII", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        except FileNotFoundError:
+            raise LauncherNotReady("libvirtd has not made its socket yet") from None
+        except OSError as error:
+            raise LauncherNotReady(f"libvirtd does not answer: {error.strerror}") from error
+        if uid == 0:
+            raise LauncherNotReady(f"{paths.LIBVIRT_SOCKET} belongs to root, not to the launcher")
+        self._enter(pid)
+        try:
+            connection = libvirt.open(f"qemu+unix:///session?socket={address}")
+        except libvirt.libvirtError as error:
+            raise LauncherNotReady(f"libvirtd refused the connection: {error}") from error
+        connection.setKeepAlive(*_KEEPALIVE)
+        connection.registerCloseCallback(lambda *_: self._on_change(), None)
+        any_domain: Any = None
+        events = {
+            libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE: self._lifecycle,
+            libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE: lambda *_: self._on_change(),
+            libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON: lambda *_: self._on_change(),
+        }
+        for event, callback in events.items():
+            connection.domainEventRegisterAny(any_domain, event, callback, None)
+        self._connection = connection
+
+    def _enter(self, pid: int) -> None:
+        """Learn the Pod's namespaces and its first process from the process that listens."""
+        try:
+            netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            status = Path(f"/proc/{pid}/status").read_text()
+            parent = int(next(line for line in status.splitlines() if line.startswith("PPid:")).split()[1])
+            if self._process is None:
+                self._process = self._watcher.process(parent, self._launcher_ended)
+        except (OSError, ProcessLookupError) as error:
+            raise LauncherNotReady(f"libvirtd (process {pid}) ended: {error.strerror}") from error
+        if self._netns is not None:
+            os.close(self._netns)
+        self._netns = netns
+        # The launcher outlives its libvirtd; through it the Pod's root stays within reach.
+        self._root = f"/proc/{parent}/root"
+
+    def _lifecycle(self, _connection: Any, _domain: Any, event: int, detail: int, _opaque: Any) -> None:
+        if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
+            self._on_stop(detail)
+        self._on_change()
+
+    def _launcher_ended(self) -> None:
+        self._ended = True
+        self._on_change()
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(libvirt.libvirtError):
+                connection.close()
+
+
+def start(connection: "libvirt.virConnect", xml: str, *, paused: bool) -> "libvirt.virDomain":
+    """Define and start a domain. Defined, so that how it ended can be asked for afterwards."""
+    domain = connection.defineXML(xml)
+    domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED if paused else 0)
+    return domain
+
+
+def remove(domain: "libvirt.virDomain") -> None:
+    """End a domain if it runs, and undefine it."""
+    if domain.isActive():
+        domain.destroy()
+    domain.undefineFlags(_UNDEFINE)

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the node agent must still know about a VMI after it was killed: one small JSON file a VMI."""
+
+import json
+import logging
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from turtles.domain.network import PodInterface
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class State:
+    """``pod_interface``: what CNI gave the Pod, which plumbing hides. ``started``: the domain ran at least once.
+
+    ``shutdown_at``: when the guest was first asked to shut down, Unix time. ``stopped``: the shutoff reason libvirt
+    told when the domain ended.
+    """
+
+    pod_uid: str = ""
+    pod_interface: PodInterface | None = None
+    started: bool = False
+    shutdown_at: float | None = None
+    stopped: int | None = None
+
+
+class Store:
+    """The folder with the files. A file that can't be read counts as absent: everything in it can be found out again,
+    except for a Pod that is being set up at that moment."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory / "vmis"
+        self._directory.mkdir(parents=True, exist_ok=True)
+
+    def load(self, uid: str) -> State:
+        """Return the state of the VMI with this *uid*, a new one if there is none."""
+        try:
+            data: dict[str, Any] = json.loads(self._path(uid).read_text())
+            facts = data.pop("pod_interface", None)
+            state = State(**data)
+            if facts:
+                facts["addresses"] = tuple((address, prefix) for address, prefix in facts["addresses"])
+                state.pod_interface = PodInterface(**facts)
+        except FileNotFoundError:
+            return State()
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            log.warning("state file is not readable: %s", error, extra={"uid": uid})
+            return State()
+        return state
+
+    def save(self, uid: str, state: State) -> None:
+        """Store a state; after that it survives a crash of this process, though not of the machine."""
+        path = self._path(uid)
+        draft = path.with_suffix(".new")
+        draft.write_text(json.dumps(asdict(state)))
+        draft.replace(path)
+
+    def drop(self, uid: str) -> None:
+        """Forget a VMI."""
+        self._path(uid).unlink(missing_ok=True)
+
+    def uids(self) -> list[str]:
+        """Return the uids of all VMIs there is a state of."""
+        return [path.stem for path in self._directory.glob("*.json")]
+
+    def _path(self, uid: str) -> Path:
+        return self._directory / f"{os.path.basename(uid)}.json"  # noqa: PTH119 - a uid, never a path

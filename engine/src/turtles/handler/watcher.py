@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tells when a file appears in a folder and when a process ends, on one thread, without polling."""
+
+import contextlib
+import ctypes
+import logging
+import os
+import select
+import struct
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_IN_MOVED_TO, _IN_CREATE = 0x80, 0x100
+_IN_NONBLOCK, _IN_CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class Watcher:
+    """Calls back, on its own thread, when a watched folder gets an entry or a watched process ends."""
+
+    def __init__(self) -> None:
+        self._inotify = _LIBC.inotify_init1(_IN_NONBLOCK | _IN_CLOEXEC)
+        if self._inotify < 0:
+            raise OSError(ctypes.get_errno(), "inotify_init1")
+        self._lock = threading.Lock()
+        self._folders: dict[int, set[Callable[[], None]]] = {}
+        self._processes: dict[int, Callable[[], None]] = {}
+        self._epoll = select.epoll()
+        self._epoll.register(self._inotify, select.EPOLLIN)
+        threading.Thread(target=self._run, name="watcher", daemon=True).start()
+
+    def folder(self, path: Path, callback: Callable[[], None]) -> None:
+        """Call *callback* whenever an entry appears in the folder; the same callback is kept once.
+
+        :raises OSError: if the folder can't be watched, above all because it doesn't exist.
+        """
+        with self._lock:
+            watch = _LIBC.inotify_add_watch(self._inotify, os.fsencode(path), _IN_CREATE | _IN_MOVED_TO)
+            if watch < 0:
+                code = ctypes.get_errno()
+                raise OSError(code, os.strerror(code), str(path))
+            self._folders.setdefault(watch, set()).add(callback)
+
+    def process(self, pid: int, callback: Callable[[], None]) -> int:
+        """Call *callback* once when the process ends; return the descriptor that :meth:`forget_process` takes.
+
+        :raises ProcessLookupError: if there is no such process.
+        """
+        descriptor = os.pidfd_open(pid)
+        with self._lock:
+            self._processes[descriptor] = callback
+        self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLONESHOT)
+        return descriptor
+
+    def forget_process(self, descriptor: int) -> None:
+        """Stop watching a process."""
+        with self._lock:
+            if self._processes.pop(descriptor, None) is None:
+                return
+        with contextlib.suppress(OSError):
+            self._epoll.unregister(descriptor)
+        os.close(descriptor)
+
+    def forget_folder(self, callback: Callable[[], None]) -> None:
+        """Stop calling *callback* for any folder."""
+        with self._lock:
+            for watch, callbacks in list(self._folders.items()):
+                callbacks.discard(callback)
+                if not callbacks:
+                    del self._folders[watch]
+                    # The folder may be gone, and its watch with it.
+                    _LIBC.inotify_rm_watch(self._inotify, watch)
+
+    def _run(self) -> None:
+        while True:
+            for descriptor, _ in self._epoll.poll():
+                with self._lock:
+                    if descriptor == self._inotify:
+                        callbacks = [callback for watch in self._read() for callback in self._folders.get(watch, ())]
+                    else:
+                        callback = self._processes.get(descriptor)
+                        callbacks = [callback] if callback else []
+                for callback in callbacks:
+                    try:
+                        callback()
+                    except Exception:
+                        log.exception("callback failed")
+
+    def _read(self) -> set[int]:
+        watches = set()
+        with contextlib.suppress(BlockingIOError):
+            data, offset = os.read(self._inotify, 65536), 0
+            while offset < len(data):
+                watch, _, _, length = struct.unpack_from("iIII", data, offset)
+                watches.add(watch)
+                offset += 16 + length
+        return watches
