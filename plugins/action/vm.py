@@ -1,0 +1,125 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Runs the collection's modules inside the controller's process where that gives the same result.
+
+meta/runtime.yml maps all modules here. A module of its own process costs about half a second a task and loop item,
+nearly all of it for starting Python, unpacking and importing. Ansible loads this file before it forks its workers, so
+they have the Kubernetes library imported already.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from importlib import import_module
+
+from ansible.module_utils.common.parameters import remove_values
+from ansible.plugins.action import ActionBase
+from ansible_collections.turtles.kubevirt.plugins.module_utils import (
+    client as _client,
+)  # imported for its side effect as well
+
+MODULES = "ansible_collections.turtles.kubevirt.plugins.modules."
+
+
+class Ended(Exception):
+    """The module ended with this result."""
+
+    def __init__(self, result):
+        super().__init__()
+        self.result = result
+
+
+class InProcessModule:
+    """The part of AnsibleModule that KubeModule uses."""
+
+    def __init__(self, params, check_mode, no_log_values):
+        self.params = params
+        self.check_mode = check_mode
+        self.no_log_values = no_log_values
+        self.warnings = []
+
+    def warn(self, warning):
+        """Adds a warning to the result."""
+        self.warnings.append(warning)
+
+    def exit_json(self, **result):
+        """Ends the module with success."""
+        raise Ended(self._finished(result))
+
+    def fail_json(self, msg, **result):
+        """Ends the module with a failure."""
+        raise Ended(self._finished({**result, "failed": True, "changed": False, "msg": msg}))
+
+    def _finished(self, result):
+        if self.warnings:
+            result["warnings"] = self.warnings
+        result["invocation"] = {"module_args": self.params}
+        return remove_values(result, self.no_log_values)
+
+
+class ActionModule(ActionBase):
+    """All modules of the collection."""
+
+    _supports_check_mode = True
+    _supports_async = True
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        if not self._in_process(task_vars or {}):
+            wrap_async = self._task.async_val and not self._connection.has_native_async
+            result.update(self._execute_module(task_vars=task_vars, wrap_async=wrap_async))
+            return result
+        name = self._task.action.rpartition(".")[2]
+        module_class = import_module(MODULES + name).MODULE
+        arguments = module_class.arguments()
+        arguments.pop("supports_check_mode")
+        environment = {}
+        self._compute_environment_string(environment)
+        before = dict(os.environ)
+        os.environ.update({key: str(value) for key, value in environment.items()})
+        try:
+            # Raises AnsibleActionFail with the module's usual message for wrong options.
+            validated, _dummy = self.validate_argument_spec(**arguments)
+            module = InProcessModule(
+                validated.validated_parameters, self._task.check_mode, set(validated._no_log_values)
+            )
+            try:
+                module_class(module).execute()
+            except Ended as ended:
+                result.update(ended.result)
+            except Exception as exc:  # as an ordinary module would: the traceback with -vvv, and the play goes on
+                result.update(
+                    remove_values(
+                        {
+                            "failed": True,
+                            "msg": "Unexpected failure of module %s: %s: %s" % (name, type(exc).__name__, exc),
+                            "exception": traceback.format_exc(),
+                        },
+                        module.no_log_values,
+                    )
+                )
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+        if not self._task.diff:
+            result.pop("diff", None)
+        return result
+
+    def _in_process(self, task_vars):
+        """Whether the module would run on this machine, as this user, with this Python."""
+        if self._connection.transport != "local" or self._task.async_val or self._connection.become:
+            return False
+        interpreter = task_vars.get("ansible_python_interpreter")
+        if not interpreter or str(interpreter).startswith("auto"):
+            # No wish for a certain Python: the one that runs Ansible has what Ansible's own requirements name.
+            return _client.HAS_KUBERNETES
+        interpreter = self._templar.template(interpreter)
+        return _same_python(str(interpreter))
+
+
+def _same_python(interpreter):
+    """Whether the path is the Python that runs here. Compared without resolving links: those of a virtual environment
+    lead to a Python that doesn't have its packages."""
+    return os.path.abspath(os.path.expanduser(interpreter)) == os.path.abspath(sys.executable)

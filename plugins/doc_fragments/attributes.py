@@ -1,0 +1,22 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Attributes of the collection's modules."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Documentation fragments."""
+
+    DOCUMENTATION = r"""
+options: {}
+attributes:
+  check_mode:
+    description: Can run in check mode and say what it would change without changing it.
+  diff_mode:
+    description: Says what has changed, or would change in check mode, when the diff is asked for.
+  idempotent:
+    description: Changes nothing when run again with the same options, unless something else changed the object.
+  action_group:
+    description: Use C(group/turtles.kubevirt.kubevirt) in C(module_defaults) to set defaults for this module.
+"""

@@ -1,0 +1,20 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the modules need where they run."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Documentation fragment."""
+
+    DOCUMENTATION = r"""
+options: {}
+requirements:
+  - Python >= 3.9
+  - kubernetes (Python package) >= 24.2
+  - PyYAML >= 5.1
+notes:
+  - Where the play's connection is local, the module runs inside the process of ansible-playbook, which saves about
+    half a second a task and loop item. With C(become), C(async) or another Python interpreter it runs as any module.
+"""

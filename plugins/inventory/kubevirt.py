@@ -1,0 +1,406 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Inventory plugin kubevirt."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: kubevirt
+short_description: Running virtual machines of KubeVirt as hosts
+version_added: 0.1.0
+author:
+  - turtles.kubevirt contributors (@turtles-kubevirt)
+description:
+  - Makes a host of each running VirtualMachineInstance that has an address.
+  - Reads all namespaces in one paged list. Where the user may not, it reads namespace by namespace, several at a time.
+  - The file's name must end in C(kubevirt.yml) or C(kubevirt.yaml).
+  - Hosts are in the group C(kubevirt) (with O(name), in the group of that name instead), and with O(create_groups) in
+    C(namespace_<namespace>), C(node_<node>) and, for each label, C(label_<key>_<value>). Characters that a group name
+    can't have become underscores.
+options:
+  plugin:
+    description: Says that the file is for this plugin.
+    type: str
+    required: true
+    choices: [turtles.kubevirt.kubevirt]
+  name:
+    description: Name of the group of all hosts of this source. Give each cluster its own.
+    type: str
+    default: kubevirt
+  namespaces:
+    description: Namespaces to read. All if not given.
+    type: list
+    elements: str
+  label_selector:
+    description: Label selector that instances must match.
+    type: str
+  network_name:
+    description: Name of the interface (C(spec.networks[].name)) whose address is used. The first one that has an
+      address if not given.
+    type: str
+    aliases: [interface_name]
+  host_format:
+    description: Name of the hosts. V({namespace}), V({name}), V({uid}) and V({cluster}), the group's O(name), are
+      filled in.
+    type: str
+    default: "{namespace}-{name}"
+  create_groups:
+    description: Whether to make groups of namespaces, nodes and labels.
+    type: bool
+    default: true
+  address_family:
+    description: Family of the address used. V(any) takes the first one.
+    type: str
+    choices: [any, ipv4, ipv6]
+    default: any
+  api_version:
+    description: Version of the KubeVirt API.
+    type: str
+    choices: [kubevirt.io/v1, kubevirt.io/v1alpha3]
+    default: kubevirt.io/v1
+  kubeconfig:
+    description:
+      - Path of a kubeconfig file, or its content as a dictionary. A relative path is looked for beside the inventory
+        file first, then in the current directory.
+    type: raw
+    env: [{name: K8S_AUTH_KUBECONFIG}]
+  context:
+    description: Context of the kubeconfig. Its current context if not given.
+    type: str
+    env: [{name: K8S_AUTH_CONTEXT}]
+  host:
+    description: URL of the API server.
+    type: str
+    env: [{name: K8S_AUTH_HOST}]
+  api_key:
+    description: Bearer token.
+    type: str
+    env: [{name: K8S_AUTH_API_KEY}]
+  username:
+    description: User name for HTTP basic authentication.
+    type: str
+    env: [{name: K8S_AUTH_USERNAME}]
+  password:
+    description: Password for HTTP basic authentication.
+    type: str
+    env: [{name: K8S_AUTH_PASSWORD}]
+  validate_certs:
+    description: Whether the server's certificate must be valid.
+    type: bool
+    aliases: [verify_ssl]
+    env: [{name: K8S_AUTH_VERIFY_SSL}]
+  ca_cert:
+    description: File with the certificate of the authority that signed the server's.
+    type: str
+    aliases: [ssl_ca_cert]
+    env: [{name: K8S_AUTH_SSL_CA_CERT}]
+  client_cert:
+    description: File with a client certificate.
+    type: str
+    aliases: [cert_file]
+    env: [{name: K8S_AUTH_CERT_FILE}]
+  client_key:
+    description: File with the key of the client certificate.
+    type: str
+    aliases: [key_file]
+    env: [{name: K8S_AUTH_KEY_FILE}]
+  proxy:
+    description: URL of an HTTP proxy.
+    type: str
+    env: [{name: K8S_AUTH_PROXY}]
+  no_proxy:
+    description: Hosts, domains and networks reached without the proxy, separated by commas.
+    type: str
+    env: [{name: K8S_AUTH_NO_PROXY}]
+  impersonate_user:
+    description: User to act as.
+    type: str
+    env: [{name: K8S_AUTH_IMPERSONATE_USER}]
+  impersonate_groups:
+    description: Groups to act as.
+    type: list
+    elements: str
+    env: [{name: K8S_AUTH_IMPERSONATE_GROUPS}]
+extends_documentation_fragment:
+  - constructed
+  - inventory_cache
+requirements:
+  - kubernetes (Python package) >= 24.2
+notes:
+  - "Variables of a host: C(ansible_host), C(object_type) (V(vmi)), C(namespace), C(name), C(uid), C(labels),
+    C(annotations), C(resource_version), C(cluster_name), C(vmi_spec), and C(vmi_phase), C(vmi_node_name),
+    C(vmi_interfaces), C(vmi_conditions), C(vmi_guest_os_info), C(vmi_volume_status), C(vmi_qos_class),
+    C(vmi_active_pods), C(vmi_launcher_container_image_version), C(vmi_migration_method), C(vmi_migration_transport),
+    C(vmi_phase_transition_timestamps), C(vmi_virtual_machine_revision_name) of its status."
+  - Whoever may create virtual machines chooses these values. They are never taken for templates, and only O(compose)
+    makes connection variables of them; name the ones that may be trusted.
+"""
+
+EXAMPLES = r"""
+# All machines the kubeconfig's user may see.
+plugin: turtles.kubevirt.kubevirt
+kubeconfig: kubeconfig
+
+---
+# Two namespaces, one label; the user's name is in an annotation of the machine.
+plugin: turtles.kubevirt.kubevirt
+namespaces: [shop, lab]
+label_selector: ansible=true
+network_name: default
+compose:
+  ansible_user: annotations['example.com/login'] | default('debian')
+keyed_groups:
+  - key: vmi_guest_os_info.id | default('unknown')
+    prefix: os
+
+---
+# Two clusters beside each other need names that differ.
+plugin: turtles.kubevirt.kubevirt
+name: berlin
+context: berlin
+host_format: "{cluster}-{namespace}-{name}"
+cache: true
+cache_plugin: ansible.builtin.jsonfile
+cache_connection: ~/.cache/turtles-inventory
+"""
+
+import ipaddress
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+from ansible.errors import AnsibleParserError
+from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
+from ansible.utils.unsafe_proxy import wrap_var
+from ansible_collections.turtles.kubevirt.plugins.module_utils import resources
+from ansible_collections.turtles.kubevirt.plugins.module_utils.base import explain_error
+from ansible_collections.turtles.kubevirt.plugins.module_utils.client import AUTH_ARGUMENTS, ApiError, Client, KubeError
+
+NAMESPACE = resources.known("v1", "Namespace")
+PARALLEL = 8
+
+# host variable -> member of the instance's status
+STATUS_VARIABLES = {
+    "vmi_active_pods": "activePods",
+    "vmi_conditions": "conditions",
+    "vmi_guest_os_info": "guestOSInfo",
+    "vmi_interfaces": "interfaces",
+    "vmi_launcher_container_image_version": "launcherContainerImageVersion",
+    "vmi_migration_method": "migrationMethod",
+    "vmi_migration_transport": "migrationTransport",
+    "vmi_node_name": "nodeName",
+    "vmi_phase": "phase",
+    "vmi_phase_transition_timestamps": "phaseTransitionTimestamps",
+    "vmi_qos_class": "qosClass",
+    "vmi_virtual_machine_revision_name": "virtualMachineRevisionName",
+    "vmi_volume_status": "volumeStatus",
+}
+
+
+def address_of(instance, network_name=None, family="any"):
+    """The address of a VirtualMachineInstance that options ask for, or None. Only what is an IP address counts."""
+    for interface in (instance.get("status") or {}).get("interfaces") or []:
+        if network_name and interface.get("name") != network_name:
+            continue
+        for text in [interface.get("ipAddress"), *(interface.get("ipAddresses") or [])]:
+            try:
+                address = ipaddress.ip_address(text or "")
+            except ValueError:
+                continue
+            if address.is_link_local or address.is_loopback:
+                continue
+            if family == "any" or family == "ipv%d" % address.version:
+                return str(address)
+    return None
+
+
+def variables_of(instance, cluster):
+    """The host variables of a VirtualMachineInstance, without its address."""
+    metadata, status = instance.get("metadata") or {}, instance.get("status") or {}
+    variables = {
+        "object_type": "vmi",
+        "cluster_name": cluster,
+        "name": metadata.get("name"),
+        "namespace": metadata.get("namespace"),
+        "uid": metadata.get("uid"),
+        "resource_version": metadata.get("resourceVersion"),
+        "labels": metadata.get("labels") or {},
+        "annotations": metadata.get("annotations") or {},
+        "vmi_spec": instance.get("spec") or {},
+    }
+    for variable, member in STATUS_VARIABLES.items():
+        if member in status:
+            variables[variable] = status[member]
+    return variables
+
+
+def groups_of(instance):
+    """Names of the groups that create_groups makes, before characters are replaced."""
+    metadata, status = instance.get("metadata") or {}, instance.get("status") or {}
+    groups = ["namespace_%s" % metadata.get("namespace")]
+    if status.get("nodeName"):
+        groups.append("node_%s" % status["nodeName"])
+    for key, value in sorted((metadata.get("labels") or {}).items()):
+        groups.append("label_%s_%s" % (key, value))
+    return groups
+
+
+class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
+    """Running virtual machines as hosts."""
+
+    NAME = "turtles.kubevirt.kubevirt"
+
+    def verify_file(self, path):
+        """Whether the file is meant for this plugin, by its name."""
+        return super().verify_file(path) and path.endswith(("kubevirt.yml", "kubevirt.yaml"))
+
+    def parse(self, inventory, loader, path, cache=True):
+        """Fills the inventory from the file's options."""
+        super().parse(inventory, loader, path, cache)
+        self._read_config_data(path)
+        key = self.get_cache_key(path)
+        use_cache = self.get_option("cache") and cache
+        instances = None
+        if use_cache:
+            instances = self._cache.get(key)
+        if instances is None:
+            try:
+                instances = self._fetch(path)
+            except KubeError as exc:
+                raise AnsibleParserError("%s: %s" % (path, exc)) from exc
+            if self.get_option("cache"):
+                self._cache[key] = instances
+        self._populate(instances)
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def _fetch(self, path):
+        """The instances, without what no host variable shows."""
+        client = Client(self._auth(path))
+        resource = resources.known(self.get_option("api_version"), "VirtualMachineInstance")
+        namespaces = self.get_option("namespaces")
+        for namespace in namespaces or []:
+            resources.check_name("namespaces", namespace)
+        if namespaces:
+            instances = self._by_namespace(client, resource, namespaces, forbidden_is_error=True)
+        else:
+            try:
+                instances = self._list(client, resource, None)
+            except ApiError as exc:
+                if exc.status != 403:
+                    raise self._refused(exc, "all namespaces") from exc
+                instances = self._by_namespace(client, resource, self._namespaces(client), forbidden_is_error=False)
+        for instance in instances:
+            (instance.get("metadata") or {}).pop("managedFields", None)
+        return instances
+
+    def _list(self, client, resource, namespace):
+        return client.list(resources.path(resource, namespace), label_selector=self.get_option("label_selector"))[0]
+
+    def _namespaces(self, client):
+        try:
+            return [n["metadata"]["name"] for n in client.list(resources.path(NAMESPACE))[0]]
+        except ApiError as exc:
+            if exc.status != 403:
+                raise
+            namespace = client.default_namespace
+            self.display.vvv(
+                "turtles.kubevirt.kubevirt: no right to list all instances or namespaces; reads %s only" % namespace
+            )
+            return [namespace]
+
+    def _by_namespace(self, client, resource, namespaces, forbidden_is_error):
+        def read(namespace):
+            try:
+                return self._list(client, resource, namespace), None
+            except ApiError as exc:
+                return [], exc
+
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            answers = list(pool.map(read, namespaces))
+        refused = [(n, exc) for n, (dummy, exc) in zip(namespaces, answers) if exc]
+        for namespace, exc in refused:
+            if exc.status != 403 or forbidden_is_error:
+                raise self._refused(exc, "namespace %s" % namespace)
+        if refused and len(refused) == len(namespaces):
+            raise self._refused(refused[0][1], "namespace %s" % refused[0][0])
+        return [instance for items, dummy in answers for instance in items]
+
+    @staticmethod
+    def _refused(exc, where):
+        return KubeError("VirtualMachineInstances of %s can't be listed: %s" % (where, explain_error(exc)), **exc.facts)
+
+    def _auth(self, path):
+        options = {}
+        for name in AUTH_ARGUMENTS:
+            if self.has_option(name):
+                options[name] = self.get_option(name)
+        beside = os.path.dirname(os.path.abspath(path))
+        for name in ("kubeconfig", "ca_cert", "client_cert", "client_key"):
+            value = options.get(name)
+            if isinstance(value, str) and value and not value.lstrip().startswith("{"):
+                value = os.path.expanduser(os.path.expandvars(value))
+                candidate = os.path.join(beside, value)
+                options[name] = candidate if os.path.exists(candidate) else value
+        return {name: _plain(value) for name, value in options.items() if value is not None}
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+
+    def _populate(self, instances):
+        cluster = self._sanitize_group_name(self.get_option("name"))
+        self.inventory.add_group(cluster)
+        strict = self.get_option("strict")
+        taken = {}
+        for instance in instances:
+            metadata, status = instance.get("metadata") or {}, instance.get("status") or {}
+            identity = "%s/%s" % (metadata.get("namespace"), metadata.get("name"))
+            if status.get("phase") != "Running" or metadata.get("deletionTimestamp"):
+                continue
+            address = address_of(instance, self.get_option("network_name"), self.get_option("address_family"))
+            if not address:
+                self.display.vvv("turtles.kubevirt.kubevirt: %s runs but has no address yet" % identity)
+                continue
+            host = self._host_name(metadata)
+            if host in taken:
+                raise AnsibleParserError(
+                    "host_format %r gives %s and %s the same name %s. Add what tells them apart, such as {namespace}."
+                    % (self.get_option("host_format"), taken[host], identity, host)
+                )
+            taken[host] = identity
+            self.inventory.add_host(host, group=cluster)
+            self.inventory.set_variable(host, "ansible_host", address)
+            variables = variables_of(instance, self.get_option("name"))
+            for name, value in variables.items():
+                self.inventory.set_variable(host, name, wrap_var(value))
+            if self.get_option("create_groups"):
+                for group in groups_of(instance):
+                    self.inventory.add_host(host, group=self.inventory.add_group(self._sanitize_group_name(group)))
+            facts = self.inventory.get_host(host).get_vars()
+            self._set_composite_vars(self.get_option("compose"), facts, host, strict=strict)
+            self._add_host_to_composed_groups(self.get_option("groups"), facts, host, strict=strict)
+            self._add_host_to_keyed_groups(self.get_option("keyed_groups"), facts, host, strict=strict)
+
+    def _host_name(self, metadata):
+        template = self.get_option("host_format")
+        try:
+            return template.format_map(
+                {
+                    "namespace": metadata.get("namespace"),
+                    "name": metadata.get("name"),
+                    "uid": metadata.get("uid"),
+                    "cluster": self.get_option("name"),
+                }
+            )
+        except (KeyError, IndexError, ValueError, AttributeError) as exc:
+            raise AnsibleParserError(
+                "host_format: %r can't be filled in (%s). Use {namespace}, {name}, {uid} and {cluster}."
+                % (template, exc)
+            ) from exc
+
+
+def _plain(value):
+    """value in Python's own types: the Kubernetes library writes parts of it to files."""
+    if isinstance(value, dict):
+        return {_plain(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return "".join(value) if isinstance(value, str) else value

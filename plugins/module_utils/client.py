@@ -1,0 +1,430 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The Kubernetes API as plain dicts.
+
+The official package loads the configuration (kubeconfig, exec plugins, tokens, in-cluster service accounts) and makes
+the TLS and proxy settings; requests then go over its connection pool without any generated models, because modules
+pass through whatever fields a server has.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import time
+import traceback
+from urllib.parse import urlencode
+
+from ansible.module_utils.basic import env_fallback, missing_required_lib
+from ansible.module_utils.common.text.converters import to_text
+
+try:
+    import urllib3
+    from kubernetes import client as k8s_client
+    from kubernetes import config as k8s_config
+    from kubernetes.client import rest as k8s_rest
+    from kubernetes.config.config_exception import ConfigException
+
+    HAS_KUBERNETES = True
+    KUBERNETES_IMPORT_ERROR = None
+except ImportError:
+    HAS_KUBERNETES = False
+    KUBERNETES_IMPORT_ERROR = traceback.format_exc()
+
+MERGE_PATCH = "application/merge-patch+json"
+CONNECT_TIMEOUT = 10
+READ_TIMEOUT = 60
+PAGE_SIZE = 500
+
+AUTH_ARGUMENTS = {
+    "kubeconfig": {"type": "raw", "fallback": (env_fallback, ["K8S_AUTH_KUBECONFIG"])},
+    "context": {"type": "str", "fallback": (env_fallback, ["K8S_AUTH_CONTEXT"])},
+    "host": {"type": "str", "fallback": (env_fallback, ["K8S_AUTH_HOST"])},
+    "api_key": {"type": "str", "no_log": True, "fallback": (env_fallback, ["K8S_AUTH_API_KEY"])},
+    "username": {"type": "str", "fallback": (env_fallback, ["K8S_AUTH_USERNAME"])},
+    "password": {"type": "str", "no_log": True, "fallback": (env_fallback, ["K8S_AUTH_PASSWORD"])},
+    "validate_certs": {
+        "type": "bool",
+        "aliases": ["verify_ssl"],
+        "fallback": (env_fallback, ["K8S_AUTH_VERIFY_SSL"]),
+    },
+    "ca_cert": {"type": "path", "aliases": ["ssl_ca_cert"], "fallback": (env_fallback, ["K8S_AUTH_SSL_CA_CERT"])},
+    "client_cert": {"type": "path", "aliases": ["cert_file"], "fallback": (env_fallback, ["K8S_AUTH_CERT_FILE"])},
+    "client_key": {
+        "type": "path",
+        "no_log": False,
+        "aliases": ["key_file"],
+        "fallback": (env_fallback, ["K8S_AUTH_KEY_FILE"]),
+    },
+    "proxy": {"type": "str", "fallback": (env_fallback, ["K8S_AUTH_PROXY"])},
+    "no_proxy": {"type": "str", "fallback": (env_fallback, ["K8S_AUTH_NO_PROXY"])},
+    "proxy_headers": {
+        "type": "dict",
+        "options": {
+            "basic_auth": {
+                "type": "str",
+                "no_log": True,
+                "fallback": (env_fallback, ["K8S_AUTH_PROXY_HEADERS_BASIC_AUTH"]),
+            },
+            "proxy_basic_auth": {
+                "type": "str",
+                "no_log": True,
+                "fallback": (env_fallback, ["K8S_AUTH_PROXY_HEADERS_PROXY_BASIC_AUTH"]),
+            },
+            "user_agent": {"type": "str", "fallback": (env_fallback, ["K8S_AUTH_PROXY_HEADERS_USER_AGENT"])},
+        },
+    },
+    "persist_config": {"type": "bool", "fallback": (env_fallback, ["K8S_AUTH_PERSIST_CONFIG"])},
+    "impersonate_user": {"type": "str", "fallback": (env_fallback, ["K8S_AUTH_IMPERSONATE_USER"])},
+    "impersonate_groups": {
+        "type": "list",
+        "elements": "str",
+        "fallback": (env_fallback, ["K8S_AUTH_IMPERSONATE_GROUPS"]),
+    },
+}
+
+# Keys of a kubeconfig whose values must never be shown.
+SECRET_KEYS = frozenset(
+    ("token", "password", "client-key-data", "id-token", "refresh-token", "access-token", "client-secret")
+)
+
+
+class KubeError(Exception):
+    """A failure a user can act on; its text is the whole message."""
+
+    def __init__(self, message, **facts):
+        super().__init__(message)
+        self.facts = facts
+
+
+class ApiError(KubeError):
+    """An answer of the API that isn't a success: HTTP status, and reason, message and causes of the Status object."""
+
+    def __init__(self, status, body, method, path):
+        details = body.get("details") or {} if isinstance(body, dict) else {}
+        message = body.get("message") if isinstance(body, dict) else to_text(body)
+        self.status = status
+        self.reason = body.get("reason") or "" if isinstance(body, dict) else ""
+        self.message = (message or "HTTP status %d without an explanation" % status).strip()
+        self.details = details
+        self.causes = details.get("causes") or []
+        self.method = method
+        self.path = path
+        super().__init__(self.message, status=status, reason=self.reason, causes=self.causes)
+
+
+def secrets_of(kubeconfig):
+    """All secret values inside a kubeconfig given as a dict, for the list of values Ansible masks."""
+    found = set()
+    pending = [kubeconfig]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                if key in SECRET_KEYS and isinstance(inner, str) and inner:
+                    found.add(inner)
+                else:
+                    pending.append(inner)
+        elif isinstance(value, list):
+            pending.extend(value)
+    return found
+
+
+def require_library():
+    """Raises KubeError with Ansible's usual words when the Python package kubernetes is missing."""
+    if not HAS_KUBERNETES:
+        raise KubeError(missing_required_lib("kubernetes"), exception=KUBERNETES_IMPORT_ERROR)
+
+
+def _load_kubeconfig(options, configuration):
+    """Loads the kubeconfig that options name into configuration; gives words that say where it came from."""
+    kubeconfig = options.get("kubeconfig")
+    context = options.get("context")
+    persist = bool(options.get("persist_config"))
+    if isinstance(kubeconfig, str) and kubeconfig.lstrip().startswith("{"):
+        # The environment variable and templated values carry a dict as JSON.
+        try:
+            kubeconfig = json.loads(kubeconfig)
+        except ValueError as exc:
+            raise KubeError("kubeconfig looks like JSON but can't be read: %s" % exc) from exc
+    try:
+        if isinstance(kubeconfig, dict):
+            k8s_config.load_kube_config_from_dict(
+                kubeconfig, context=context, client_configuration=configuration, persist_config=False
+            )
+            return "the kubeconfig given as a dictionary"
+        if kubeconfig is not None and not isinstance(kubeconfig, str):
+            raise KubeError(
+                "kubeconfig must be a path or a dictionary, but is a %s: %r" % (type(kubeconfig).__name__, kubeconfig)
+            )
+        given = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+        paths = [os.path.expanduser(os.path.expandvars(p)) for p in given.split(os.pathsep) if p]
+        if not any(os.path.exists(p) for p in paths):
+            if not kubeconfig and os.environ.get("KUBERNETES_SERVICE_HOST"):
+                k8s_config.load_incluster_config(client_configuration=configuration)
+                return "the service account of this Pod"
+            raise KubeError(
+                "kubeconfig %s doesn't exist. Set the option kubeconfig or the environment variable "
+                "K8S_AUTH_KUBECONFIG to an existing file, or give host and api_key." % given
+            )
+        k8s_config.load_kube_config(
+            config_file=os.pathsep.join(paths),
+            context=context,
+            client_configuration=configuration,
+            persist_config=persist,
+        )
+        return "kubeconfig %s%s" % (given, ", context %s" % context if context else "")
+    except ConfigException as exc:
+        source = "given as a dictionary" if isinstance(kubeconfig, dict) else (kubeconfig or "(default)")
+        raise KubeError("kubeconfig %s can't be used: %s" % (source, exc)) from exc
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise KubeError("kubeconfig %s can't be read: %s" % (kubeconfig or "(default)", exc)) from exc
+
+
+def _configuration(options):
+    """kubernetes.client.Configuration and the description of its origin, from the options of the doc fragment auth."""
+    require_library()
+    configuration = k8s_client.Configuration()
+    origin = "the options host and api_key"
+    if options.get("kubeconfig") or options.get("context") or not options.get("host"):
+        origin = _load_kubeconfig(options, configuration)
+    for option, attribute in (
+        ("host", "host"),
+        ("ca_cert", "ssl_ca_cert"),
+        ("client_cert", "cert_file"),
+        ("client_key", "key_file"),
+        ("proxy", "proxy"),
+        ("no_proxy", "no_proxy"),
+    ):
+        if options.get(option):
+            setattr(configuration, attribute, options[option])
+    for option in ("ca_cert", "client_cert", "client_key"):
+        if options.get(option) and not os.path.exists(options[option]):
+            raise KubeError("%s: file %s doesn't exist" % (option, options[option]))
+    if options.get("validate_certs") is not None:
+        configuration.verify_ssl = options["validate_certs"]
+    if options.get("api_key"):
+        configuration.refresh_api_key_hook = None
+        configuration.api_key = {"authorization": "Bearer %s" % options["api_key"]}
+    if options.get("proxy_headers"):
+        headers = {name: value for name, value in options["proxy_headers"].items() if value}
+        if headers:
+            configuration.proxy_headers = urllib3.util.make_headers(**headers)
+    configuration.host = configuration.host.rstrip("/")
+    return configuration, origin
+
+
+class Client:
+    """A connection to one API server as one user. Keeps its connections alive; not for use by several threads' watches
+    beyond urllib3's own guarantees (which suffice for parallel reads)."""
+
+    def __init__(self, options):
+        self._configuration, self.origin = _configuration(options)
+        self.host = self._configuration.host
+        self._pool = k8s_rest.RESTClientObject(self._configuration).pool_manager
+        self._options = options
+        self._discovered = {}
+
+    @property
+    def default_namespace(self):
+        """The namespace of the kubeconfig's context, or "default"."""
+        options = self._options
+        if isinstance(options.get("kubeconfig"), dict) or (options.get("host") and not options.get("kubeconfig")):
+            return "default"
+        try:
+            kubeconfig = options.get("kubeconfig") or os.environ.get("KUBECONFIG") or "~/.kube/config"
+            contexts, active = k8s_config.list_kube_config_contexts(config_file=os.path.expanduser(kubeconfig))
+        except (ConfigException, OSError, TypeError):
+            return "default"
+        wanted = options.get("context")
+        for context in contexts if wanted else [active]:
+            if not wanted or context.get("name") == wanted:
+                return (context.get("context") or {}).get("namespace") or "default"
+        return "default"
+
+    def _headers(self):
+        headers = {"Accept": "application/json", "User-Agent": "turtles.kubevirt"}
+        bearer = self._configuration.auth_settings().get("BearerToken")
+        if bearer and bearer.get("value"):
+            # Some versions of the package keep the word Bearer apart, some don't.
+            value = bearer["value"]
+            headers["Authorization"] = value if value.lower().startswith("bearer ") else "Bearer %s" % value
+        username = self._options.get("username") or self._configuration.username
+        if username and "Authorization" not in headers:
+            pair = "%s:%s" % (username, self._options.get("password") or self._configuration.password or "")
+            headers["Authorization"] = "Basic %s" % base64.b64encode(pair.encode()).decode()
+        if self._options.get("impersonate_user"):
+            headers["Impersonate-User"] = self._options["impersonate_user"]
+        return headers
+
+    def _send(self, method, path, query=None, body=None, content_type="application/json", timeout=READ_TIMEOUT):
+        fields = urllib3.HTTPHeaderDict(self._headers())
+        for group in self._options.get("impersonate_groups") or []:
+            fields.add("Impersonate-Group", group)
+        data = None
+        if body is not None:
+            fields["Content-Type"] = content_type
+            data = json.dumps(body).encode()
+        url = self.host + path
+        pairs = [(name, value) for name, value in (query or {}).items() if value is not None]
+        if pairs:
+            url += "?" + urlencode(pairs)
+        # Only reads may be repeated: a write whose answer got lost may have happened.
+        retries = urllib3.Retry(total=2, redirect=0, status=0, backoff_factor=0.2) if method == "GET" else False
+        try:
+            return self._pool.request(
+                method,
+                url,
+                headers=fields,
+                body=data,
+                retries=retries,
+                preload_content=False,
+                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=timeout),
+            )
+        except urllib3.exceptions.HTTPError as exc:
+            raise self._unreachable(exc) from exc
+
+    def _unreachable(self, exc):
+        cause = getattr(exc, "reason", None) or exc
+        text = to_text(cause)
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            remedy = "Set ca_cert to the authority that signed the server's certificate."
+        elif "refused" in text or "timed out" in text:
+            remedy = "Check that the API server runs and that the address is right."
+        else:
+            remedy = "Check the address, the network and the proxy settings."
+        return KubeError(
+            "The Kubernetes API at %s (from %s) can't be reached: %s. %s" % (self.host, self.origin, text, remedy)
+        )
+
+    def _error(self, response, method, path):
+        data = response.read()
+        try:
+            body = json.loads(data)
+        except ValueError:
+            body = {"message": to_text(data[:500])}
+        error = ApiError(response.status, body if isinstance(body, dict) else {}, method, path)
+        if response.status == 401:
+            raise KubeError(
+                "The Kubernetes API at %s doesn't accept the credentials of %s (401 Unauthorized). "
+                "Check the token or the client certificate." % (self.host, self.origin),
+                status=401,
+                reason=error.reason or "Unauthorized",
+            )
+        return error
+
+    def request(self, method, path, query=None, body=None, content_type="application/json"):
+        """The answer's JSON as a dict, or None for an empty body. Raises ApiError or KubeError."""
+        response = self._send(method, path, query, body, content_type)
+        try:
+            if response.status >= 300:
+                raise self._error(response, method, path)
+            data = response.read()
+        except urllib3.exceptions.HTTPError as exc:
+            raise self._unreachable(exc) from exc
+        finally:
+            response.release_conn()
+        if not data:
+            return None
+        try:
+            return json.loads(data)
+        except ValueError as exc:
+            raise KubeError(
+                "%s %s%s answered with something that isn't JSON: %s"
+                % (method, self.host, path, to_text(data[:200], errors="replace"))
+            ) from exc
+
+    def get(self, path):
+        """The object at path, or None where there is none."""
+        try:
+            return self.request("GET", path)
+        except ApiError as exc:
+            if exc.status == 404:
+                return None
+            raise
+
+    def list(self, path, label_selector=None, field_selector=None):
+        """All items of a collection in pages, and the resourceVersion to watch from. Items get apiVersion and kind."""
+        items, token, restarted = [], None, False
+        while True:
+            query = {"labelSelector": label_selector or None, "fieldSelector": field_selector or None}
+            query.update({"limit": PAGE_SIZE, "continue": token})
+            try:
+                page = self.request("GET", path, query) or {}
+            except ApiError as exc:
+                if exc.status == 410 and token and not restarted:
+                    # The list changed too much meanwhile and the server forgot where the pages stood.
+                    items, token, restarted = [], None, True
+                    continue
+                raise
+            kind = (page.get("kind") or "").removesuffix("List") if page.get("kind") != "List" else None
+            for item in page.get("items") or []:
+                if kind:
+                    item.setdefault("apiVersion", page.get("apiVersion"))
+                    item.setdefault("kind", kind)
+                items.append(item)
+            metadata = page.get("metadata") or {}
+            token = metadata.get("continue")
+            if not token:
+                return items, metadata.get("resourceVersion")
+
+    def watch(self, path, resource_version, timeout, field_selector=None, label_selector=None):
+        """Yields (type, object) until the server or the timeout (seconds) ends the watch. Whoever calls lists again
+        afterwards: an end says nothing about the state."""
+        query = {
+            "watch": "true",
+            "resourceVersion": resource_version,
+            "fieldSelector": field_selector or None,
+            "labelSelector": label_selector or None,
+            "timeoutSeconds": max(1, int(timeout)),
+        }
+        until = time.monotonic() + timeout
+        response = self._send("GET", path, query, timeout=max(0.05, timeout))
+        buffer = b""
+        try:
+            if response.status >= 300:
+                raise self._error(response, "GET", path)
+            for chunk in response.stream(65536):
+                buffer += chunk
+                *lines, buffer = buffer.split(b"\n")
+                for line in lines:
+                    if not line.strip():
+                        continue
+                    event = json.loads(line)
+                    if event.get("type") == "ERROR":
+                        return
+                    yield event.get("type"), event.get("object") or {}
+                if time.monotonic() >= until:
+                    return
+        except (urllib3.exceptions.HTTPError, ValueError, OSError):
+            # Read timeouts and broken connections: an ended watch like any other.
+            return
+        finally:
+            # The connection has an unread stream on it and can't be used again.
+            response.close()
+
+    def discover(self, api_version, fresh=False):
+        """The resources of one group and version as the server lists them, asked once a client (again if fresh)."""
+        if fresh or api_version not in self._discovered:
+            prefix = "/apis/" if "/" in api_version else "/api/"
+            listing = self.get(prefix + api_version)
+            self._discovered[api_version] = (listing or {}).get("resources") or []
+        return self._discovered[api_version]
+
+
+_CLIENTS = {}
+
+
+def get_client(options):
+    """A client for these auth options; the same one within a process, so that loop items share connections."""
+    auth = {name: options.get(name) for name in AUTH_ARGUMENTS if options.get(name) is not None}
+    paths = auth.get("kubeconfig") or os.environ.get("KUBECONFIG") or "~/.kube/config"
+    stamp = None
+    if isinstance(paths, str) and os.path.exists(os.path.expanduser(paths)):
+        status = os.stat(os.path.expanduser(paths))
+        stamp = (status.st_mtime_ns, status.st_ino)
+    key = json.dumps([auth, to_text(paths), stamp, os.getpid(), os.getcwd()], sort_keys=True, default=to_text)
+    if key not in _CLIENTS:
+        _CLIENTS[key] = Client(auth)
+    return _CLIENTS[key]

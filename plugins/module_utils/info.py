@@ -1,0 +1,46 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Base of the modules that read objects of one kind."""
+
+from __future__ import annotations
+
+from ansible_collections.turtles.kubevirt.plugins.module_utils import resources
+from ansible_collections.turtles.kubevirt.plugins.module_utils.base import KubeModule, explain_error
+from ansible_collections.turtles.kubevirt.plugins.module_utils.client import ApiError, KubeError
+
+
+class InfoModule(KubeModule):
+    """Reads objects of KIND, one of the kinds in the table of resources."""
+
+    KIND = ""
+    ARGUMENTS = {
+        "name": {"type": "str"},
+        "namespace": {"type": "str"},
+        "label_selectors": {"type": "list", "elements": "str", "default": []},
+        "field_selectors": {"type": "list", "elements": "str", "default": []},
+        "api_version": {
+            "type": "str",
+            "choices": ["kubevirt.io/v1", "kubevirt.io/v1alpha3"],
+            "default": "kubevirt.io/v1",
+        },
+    }
+
+    def run(self):
+        params = self.params
+        resource = resources.known(params["api_version"], self.KIND)
+        namespace = params["namespace"]
+        fields = list(params["field_selectors"])
+        if params["name"]:
+            resources.check_name("name", params["name"])
+            namespace = namespace or self.client.default_namespace
+            fields.append("metadata.name=%s" % params["name"])
+        if namespace:
+            resources.check_name("namespace", namespace)
+        try:
+            items, _dummy = self.client.list(
+                resources.path(resource, namespace), ",".join(params["label_selectors"]), ",".join(fields)
+            )
+        except ApiError as exc:
+            where = "namespace %s" % namespace if namespace else "all namespaces"
+            raise KubeError("%s in %s: %s" % (self.KIND, where, explain_error(exc)), **exc.facts) from exc
+        return {"changed": False, "resources": items}

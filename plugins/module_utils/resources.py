@@ -1,0 +1,99 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Where objects live in the API: a table of the kinds we know, discovery for the rest."""
+
+from __future__ import annotations
+
+import re
+from collections import namedtuple
+from urllib.parse import quote
+
+from ansible_collections.turtles.kubevirt.plugins.module_utils.client import KubeError
+
+Resource = namedtuple("Resource", "api_version kind plural namespaced")
+
+# group/version (or version) -> kind -> (plural, namespaced)
+_KNOWN = {
+    "v1": {
+        "Namespace": ("namespaces", False),
+        "Node": ("nodes", False),
+        "PersistentVolume": ("persistentvolumes", False),
+        "ConfigMap": ("configmaps", True),
+        "Endpoints": ("endpoints", True),
+        "Event": ("events", True),
+        "PersistentVolumeClaim": ("persistentvolumeclaims", True),
+        "Pod": ("pods", True),
+        "Secret": ("secrets", True),
+        "Service": ("services", True),
+        "ServiceAccount": ("serviceaccounts", True),
+    },
+    "apps/v1": {"DaemonSet": ("daemonsets", True), "Deployment": ("deployments", True)},
+    "apiextensions.k8s.io/v1": {"CustomResourceDefinition": ("customresourcedefinitions", False)},
+    "apiregistration.k8s.io/v1": {"APIService": ("apiservices", False)},
+    "rbac.authorization.k8s.io/v1": {
+        "ClusterRole": ("clusterroles", False),
+        "ClusterRoleBinding": ("clusterrolebindings", False),
+        "Role": ("roles", True),
+        "RoleBinding": ("rolebindings", True),
+    },
+    "scheduling.k8s.io/v1": {"PriorityClass": ("priorityclasses", False)},
+    "storage.k8s.io/v1": {"StorageClass": ("storageclasses", False)},
+    "kubevirt.io/v1": {
+        "VirtualMachine": ("virtualmachines", True),
+        "VirtualMachineInstance": ("virtualmachineinstances", True),
+    },
+}
+_KNOWN["kubevirt.io/v1alpha3"] = _KNOWN["kubevirt.io/v1"]
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.:]*[a-z0-9])?\Z")
+
+
+def known(api_version, kind):
+    """The Resource of a kind in the table, or None."""
+    entry = _KNOWN.get(api_version, {}).get(kind)
+    return Resource(api_version, kind, *entry) if entry else None
+
+
+def find(client, api_version, kind):
+    """The Resource of any kind; asks the server (once per group and version) where the table has no answer."""
+    resource = known(api_version, kind)
+    if resource:
+        return resource
+    for fresh in (False, True):
+        for entry in client.discover(api_version, fresh=fresh):
+            if entry.get("kind") == kind and "/" not in entry.get("name", ""):
+                return Resource(api_version, kind, entry["name"], bool(entry.get("namespaced")))
+    raise KubeError(
+        "The API server doesn't know kind %s in apiVersion %s. Check the spelling, or install what brings this kind "
+        "(its CustomResourceDefinition) first." % (kind, api_version)
+    )
+
+
+def path(resource, namespace=None, name=None, subresource=None):
+    """URL path of an object, or of a collection when name is None; of all namespaces when namespace is None too."""
+    parts = ["/apis" if "/" in resource.api_version else "/api", resource.api_version]
+    if resource.namespaced and namespace:
+        parts += ["namespaces", quote(namespace, safe="")]
+    parts.append(resource.plural)
+    if name is not None:
+        parts.append(quote(name, safe=""))
+    if subresource:
+        parts.append(subresource)
+    return "/".join(parts)
+
+
+def check_name(option, value):
+    """Raises KubeError when value can't be the name of a Kubernetes object."""
+    if not isinstance(value, str) or not _NAME.match(value) or len(value) > 253:
+        raise KubeError(
+            "%s: %r isn't a Kubernetes name. Use lower-case letters, digits, '-' and '.', beginning and ending with a "
+            "letter or digit." % (option, value)
+        )
+
+
+def label(obj):
+    """How messages call an object: its kind, and namespace/name."""
+    metadata = obj.get("metadata") or {}
+    name = metadata.get("name") or "%s*" % (metadata.get("generateName") or "")
+    namespace = metadata.get("namespace")
+    return "%s %s" % (obj.get("kind") or "object", "%s/%s" % (namespace, name) if namespace else name)

@@ -1,0 +1,259 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The high-level options of the module vm, and the VirtualMachine they declare. Pure functions."""
+
+from __future__ import annotations
+
+from ansible_collections.turtles.kubevirt.plugins.module_utils.client import KubeError
+
+try:
+    import yaml
+except ImportError:
+    yaml = None  # needed only for structured cloud-init data; said so there
+
+CLOUD_CONFIG = "#cloud-config"
+RUN_STRATEGIES = ("Always", "Halted", "Manual", "Once", "RerunOnFailure")
+
+ARGUMENTS = {
+    "run_strategy": {"type": "str", "choices": list(RUN_STRATEGIES)},
+    "labels": {"type": "dict"},
+    "annotations": {"type": "dict"},
+    "memory": {"type": "str"},
+    "cpu": {
+        "type": "dict",
+        "options": {
+            "cores": {"type": "int"},
+            "sockets": {"type": "int"},
+            "threads": {"type": "int"},
+            "model": {"type": "str"},
+        },
+    },
+    "image": {"type": "str"},
+    "disks": {
+        "type": "list",
+        "elements": "dict",
+        "options": {
+            "name": {"type": "str", "required": True},
+            "image": {"type": "str"},
+            "claim": {"type": "str"},
+            "capacity": {"type": "str"},
+            "type": {"type": "str", "choices": ["disk", "cdrom", "lun"], "default": "disk"},
+            "bus": {"type": "str", "choices": ["virtio", "sata", "scsi", "usb"]},
+            "boot_order": {"type": "int"},
+            "serial": {"type": "str"},
+            "read_only": {"type": "bool"},
+        },
+        "required_one_of": [("image", "claim", "capacity")],
+        "mutually_exclusive": [("image", "claim", "capacity")],
+    },
+    "interfaces": {
+        "type": "list",
+        "elements": "dict",
+        "options": {
+            "name": {"type": "str", "required": True},
+            "binding": {"type": "str", "choices": ["bridge", "masquerade"], "default": "masquerade"},
+            "network": {"type": "str"},
+            "model": {"type": "str"},
+            "mac_address": {"type": "str"},
+            "boot_order": {"type": "int"},
+            "ports": {"type": "list", "elements": "int"},
+        },
+    },
+    "cloud_init": {
+        "type": "dict",
+        "options": {
+            "type": {"type": "str", "choices": ["nocloud", "configdrive"], "default": "nocloud"},
+            "user_data": {"type": "raw"},
+            "user_data_secret": {"type": "str", "no_log": False},
+            "network_data": {"type": "raw"},
+            "network_data_secret": {"type": "str", "no_log": False},
+        },
+        "mutually_exclusive": [("user_data", "user_data_secret"), ("network_data", "network_data_secret")],
+    },
+    "ssh_keys": {"type": "list", "elements": "str", "no_log": False},
+    "hostname": {"type": "str"},
+    "termination_grace_period": {"type": "int"},
+    "node_selector": {"type": "dict"},
+}
+
+
+def declare(params):
+    """The part of a VirtualMachine (metadata and spec) that the high-level options in params say. {} if they say
+    nothing. Raises KubeError naming the option that is wrong."""
+    disks, volumes = _disks(params)
+    interfaces, networks = _interfaces(params)
+    devices = _given(disks=disks or None, interfaces=interfaces)
+    cpu = _given(**(params.get("cpu") or {})) or None
+    domain = _given(
+        cpu=cpu,
+        memory={"guest": params["memory"]} if params.get("memory") else None,
+        devices=devices or None,
+    )
+    grace = params.get("termination_grace_period")
+    if grace is not None and grace < 0:
+        raise KubeError("termination_grace_period: %d is negative; give seconds, or 0 for none" % grace)
+    template = _given(
+        domain=domain or None,
+        hostname=params.get("hostname"),
+        networks=networks,
+        nodeSelector=_strings("node_selector", params.get("node_selector")),
+        terminationGracePeriodSeconds=grace,
+        volumes=volumes or None,
+    )
+    labels = _strings("labels", params.get("labels"))
+    annotations = _strings("annotations", params.get("annotations"))
+    metadata = _given(labels=labels, annotations=annotations)
+    if metadata or template:
+        template = _given(metadata=metadata or None, spec=template or None)
+    spec = _given(runStrategy=params.get("run_strategy"), template=template or None)
+    return _given(metadata=metadata or None, spec=spec or None)
+
+
+def _given(**members):
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def _strings(option, mapping):
+    """A mapping with string values, as labels must be; None values stay, they remove a key."""
+    if mapping is None:
+        return None
+    result = {}
+    for name, value in mapping.items():
+        if isinstance(value, (dict, list)):
+            raise KubeError("%s.%s: must be a string, but is a %s" % (option, name, type(value).__name__))
+        if isinstance(value, bool):
+            value = str(value).lower()
+        result[str(name)] = None if value is None else str(value)
+    return result
+
+
+def _disks(params):
+    disks, volumes = [], []
+    if params.get("image"):
+        disks.append({"name": "containerdisk", "disk": {"bus": "virtio"}})
+        volumes.append({"name": "containerdisk", "containerDisk": {"image": params["image"]}})
+    for disk in params.get("disks") or []:
+        kind = disk.get("type") or "disk"
+        # SATA is what a guest's firmware and kernel find a CD-ROM on without a driver of their own.
+        target = _given(
+            bus=disk.get("bus") or ("sata" if kind == "cdrom" else "virtio"), readonly=disk.get("read_only")
+        )
+        disks.append(
+            _given(name=disk["name"], bootOrder=disk.get("boot_order"), serial=disk.get("serial"), **{kind: target})
+        )
+        volume = {"name": disk["name"]}
+        if disk.get("image"):
+            volume["containerDisk"] = {"image": disk["image"]}
+        elif disk.get("claim"):
+            volume["persistentVolumeClaim"] = {"claimName": disk["claim"]}
+        else:
+            volume["emptyDisk"] = {"capacity": disk["capacity"]}
+        volumes.append(volume)
+    seed = _cloud_init(params)
+    if seed:
+        disks.append({"name": "cloudinitdisk", "disk": {"bus": "virtio"}})
+        volumes.append({"name": "cloudinitdisk", **seed})
+    _unique("disks", [disk["name"] for disk in disks])
+    return disks, volumes
+
+
+def _interfaces(params):
+    if params.get("interfaces") is None:
+        return None, None
+    interfaces, networks = [], []
+    for interface in params["interfaces"]:
+        interfaces.append(
+            _given(
+                name=interface["name"],
+                model=interface.get("model"),
+                macAddress=interface.get("mac_address"),
+                bootOrder=interface.get("boot_order"),
+                ports=[{"port": port} for port in interface["ports"]] if interface.get("ports") else None,
+                **{interface.get("binding") or "masquerade": {}},
+            )
+        )
+        network = interface.get("network")
+        networks.append(
+            {"name": interface["name"], **({"multus": {"networkName": network}} if network else {"pod": {}})}
+        )
+    _unique("interfaces", [interface["name"] for interface in interfaces])
+    return interfaces, networks
+
+
+def _unique(option, names):
+    for name in names:
+        if names.count(name) > 1:
+            raise KubeError(
+                "%s: the name %s is used more than once. Give every entry a name of its own." % (option, name)
+            )
+
+
+def _cloud_init(params):
+    """The volume source of the cloud-init seed, or None."""
+    options = params.get("cloud_init") or {}
+    user_data = options.get("user_data")
+    if params.get("ssh_keys"):
+        if options.get("user_data_secret"):
+            raise KubeError(
+                "ssh_keys and cloud_init.user_data_secret exclude each other: put the keys into the Secret."
+            )
+        user_data = _with_keys(user_data, params["ssh_keys"])
+    source = _given(
+        userData=_text("cloud_init.user_data", user_data, CLOUD_CONFIG + "\n"),
+        secretRef=_reference(options.get("user_data_secret")),
+        networkData=_text("cloud_init.network_data", options.get("network_data"), ""),
+        networkDataSecretRef=_reference(options.get("network_data_secret")),
+    )
+    if not source:
+        return None
+    return {"cloudInitConfigDrive" if options.get("type") == "configdrive" else "cloudInitNoCloud": source}
+
+
+def _reference(name):
+    return {"name": name} if name else None
+
+
+def _with_keys(user_data, keys):
+    """user_data (dict, cloud-config text or None) as a dict with the public keys added."""
+    if isinstance(user_data, str):
+        if not user_data.lstrip().startswith(CLOUD_CONFIG):
+            raise KubeError(
+                "ssh_keys can be added to cloud_init.user_data only if that is cloud-config (begins with %s), not to a "
+                "script. Let the script add the keys." % CLOUD_CONFIG
+            )
+        try:
+            user_data = _yaml().safe_load(user_data) or {}
+        except yaml.YAMLError as exc:
+            raise KubeError("cloud_init.user_data isn't valid YAML: %s" % exc) from exc
+    if user_data is not None and not isinstance(user_data, dict):
+        raise KubeError("cloud_init.user_data must be text or a mapping, but is a %s" % type(user_data).__name__)
+    present = list((user_data or {}).get("ssh_authorized_keys") or [])
+    return {**(user_data or {}), "ssh_authorized_keys": present + [key for key in keys if key not in present]}
+
+
+def _text(option, value, header):
+    """Data for cloud-init as text; mappings become YAML, always in the same order, under the header."""
+    if value is None or isinstance(value, str):
+        return value
+    if not isinstance(value, dict):
+        raise KubeError("%s must be text or a mapping, but is a %s" % (option, type(value).__name__))
+    return header + _yaml().safe_dump(_plain(value), sort_keys=True, default_flow_style=False, width=1000)
+
+
+def _plain(value):
+    """value in Python's own types, without the subclasses Ansible marks strings and mappings with."""
+    if isinstance(value, dict):
+        return {_plain(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, str):
+        return "".join(value)
+    return value
+
+
+def _yaml():
+    if yaml is None:
+        raise KubeError(
+            "Structured cloud-init data needs the Python package PyYAML on the machine that runs the module."
+        )
+    return yaml
