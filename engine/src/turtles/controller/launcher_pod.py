@@ -6,7 +6,6 @@ policies and tools that select launcher Pods work unchanged. It has one containe
 """
 
 import hashlib
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import msgspec
 
 from turtles.api import labels, quantity
 from turtles.domain import paths
+from turtles.domain.definition import cpu_topology
 
 Object = dict[str, Any]
 
@@ -63,28 +63,13 @@ def pod_name(vmi: Object) -> str:
     return f"virt-launcher-{metadata['name'][:253 - 15 - 5]}-{suffix}"
 
 
-def vcpus(spec: Mapping[str, Any]) -> int:
-    """Return the number of vCPUs of a VMI's spec; without a topology the CPU resources count (KubeVirt user guide)."""
-    domain = spec.get("domain") or {}
-    cpu = domain.get("cpu") or {}
-    topology = [cpu.get(key) for key in ("sockets", "cores", "threads")]
-    if any(topology):
-        return math.prod(int(value or 1) for value in topology)
-    resources = domain.get("resources") or {}
-    for kind in ("requests", "limits"):
-        amount = (resources.get(kind) or {}).get("cpu")
-        if amount is not None:
-            return max(1, quantity.to_int(amount))
-    return 1
-
-
 def memory_overhead(spec: Mapping[str, Any], architecture: str = "amd64") -> int:
     """Return the bytes a Pod needs beside the guest's memory (KubeVirt, hypervisor backend, GetMemoryOverhead)."""
     domain = spec.get("domain") or {}
     devices = domain.get("devices") or {}
     requested = ((domain.get("resources") or {}).get("requests") or {}).get("memory")
     page_tables = quantity.to_int(requested) // 512 if requested is not None else 0
-    overhead = page_tables + _OVERHEAD + _OVERHEAD_VCPU * vcpus(spec) + _OVERHEAD_IOTHREAD
+    overhead = page_tables + _OVERHEAD + _OVERHEAD_VCPU * cpu_topology(spec).vcpus + _OVERHEAD_IOTHREAD
     if devices.get("autoattachGraphicsDevice") is not False:
         overhead += _OVERHEAD_GRAPHICS
     if architecture == "arm64":
@@ -117,7 +102,12 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
         "readinessGates": [{"conditionType": labels.UNPAUSED_READINESS_GATE}],
-        "securityContext": {"runAsUser": paths.QEMU_UID, "runAsGroup": paths.QEMU_UID, "fsGroup": paths.QEMU_UID, "runAsNonRoot": True},
+        "securityContext": {
+            "runAsUser": paths.QEMU_UID,
+            "runAsGroup": paths.QEMU_UID,
+            "fsGroup": paths.QEMU_UID,
+            "runAsNonRoot": True,
+        },
         "nodeSelector": {
             **(spec.get("nodeSelector") or {}),
             labels.NODE_SCHEDULABLE: "true",
@@ -222,7 +212,7 @@ def _resources(spec: Mapping[str, Any], config: LauncherConfig, overhead: int) -
     resources = (spec.get("domain") or {}).get("resources") or {}
     requests, limits = dict(resources.get("requests") or {}), dict(resources.get("limits") or {})
     if "cpu" not in requests and "cpu" not in limits:
-        requests["cpu"] = quantity.format_milli(max(1, 1000 * vcpus(spec) // CPU_ALLOCATION_RATIO))
+        requests["cpu"] = quantity.format_milli(max(1, 1000 * cpu_topology(spec).vcpus // CPU_ALLOCATION_RATIO))
     if "memory" in requests:
         memory = quantity.to_int(requests["memory"])
     else:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Hashable
 from typing import TypeVar
 
-from turtles.kube.client import Conflict, Invalid, Unavailable
+from turtles.kube.client import ApiError, Conflict, Invalid
 from turtles.kube.queue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -41,8 +41,8 @@ def run_workers(queue: WorkQueue[K], reconcile: Callable[[K], float | None], wor
                 # Somebody else wrote first, or a patch's test failed: normal, and solved by looking again.
                 if isinstance(error, Conflict | Invalid) and pause < 1.0:
                     log.debug("reconcile again: %s", error, extra=extra)
-                elif isinstance(error, Unavailable):
-                    log.warning("the API server is not available: %s", error, extra=extra)
+                elif isinstance(error, ApiError):
+                    log.warning("reconcile again: %s", error, extra=extra)
                 else:
                     log.exception("reconcile failed: %s", error, extra=extra)
             else:

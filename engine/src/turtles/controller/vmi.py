@@ -1,0 +1,456 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""VirtualMachineInstance → launcher Pod, until the node agent takes over.
+
+Phases and conditions are KubeVirt's (kubevirt.io API, VirtualMachineInstanceStatus): Pending without a Pod, Scheduling
+with one, Scheduled when its containers are ready. From then on the node agent owns the VMI; this controller only adds
+what it knows of the Pod, in patches that test what they replace. :func:`plan` is pure; :class:`VMIController` reads
+the caches, asks it, and writes what it says.
+"""
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from turtles.api import labels
+from turtles.api.conditions import get_condition, is_true, remove_condition, set_condition
+from turtles.controller.changes import (
+    FAILED,
+    HANDED_OVER,
+    PENDING,
+    RUNNING,
+    SCHEDULED,
+    SCHEDULING,
+    Object,
+    controller_of,
+    is_deleted,
+    is_final,
+    json_diff,
+    parse_time,
+    phase_of,
+    rfc3339,
+    set_phase,
+)
+from turtles.controller.launcher_pod import LauncherConfig, launcher_pod, pod_name
+from turtles.controller.vm import claim_names, with_finalizer
+from turtles.domain import paths
+from turtles.kube.client import JSON, AlreadyExists, ApiError, Client, NotFound, Unavailable
+from turtles.kube.events import Recorder
+from turtles.kube.informer import Informer, Key
+from turtles.kube.kubevirt import VMI
+from turtles.kube.resources import POD
+
+log = logging.getLogger(__name__)
+
+#: Index of the Pod informer: uid of the VMI that controls the Pod.
+BY_OWNER = "owner"
+#: Seconds the node agent has to say how a guest ended after its Pod did.
+_LAST_WORD = 5
+#: Reasons of a waiting container that a user has to know about.
+_CONTAINER_ERRORS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull",
+                     "CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+#: Reasons of ``Synchronized`` that this controller sets and takes back; others are the node agent's.
+_OUR_REASONS = (*_CONTAINER_ERRORS, "FailedPvcNotFound", "FailedCreate", "LauncherFailed")
+_FAILED_CREATE = "FailedCreate"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to happen for a VMI.
+
+    :param vmi: the VMI as it is to be stored (metadata.labels, metadata.finalizers and status may differ).
+    :param create_pod: make the launcher Pod; the VMI is stored afterwards.
+    :param delete_pods: Pods to delete.
+    :param unpaused: what the Pod's readiness gate is to say, or None to leave it.
+    :param lost_pod: the VMI is to fail because its Pod is not in the cache; make sure that it does not exist.
+    :param events: (type, reason, message) to tell about the VMI.
+    :param failure: why the VMI fails now, for events on it and on its VM.
+    :param wait: seconds until the next look, or None.
+    """
+
+    vmi: Object
+    create_pod: bool = False
+    delete_pods: Sequence[Object] = ()
+    unpaused: bool | None = None
+    lost_pod: bool = False
+    events: Sequence[tuple[str, str, str]] = ()
+    failure: str = ""
+    wait: float | None = None
+
+
+@dataclass
+class _Draft:
+    """A plan in the making."""
+
+    vmi: Object
+    create_pod: bool = False
+    delete_pods: list[Object] = field(default_factory=list)
+    unpaused: bool | None = None
+    lost_pod: bool = False
+    events: list[tuple[str, str, str]] = field(default_factory=list)
+    failure: str = ""
+    wait: float | None = None
+
+    def done(self) -> Plan:
+        return Plan(**vars(self))
+
+
+def plan(vmi: Object, pods: Sequence[Object], pvcs: Mapping[str, Object | None], now: datetime) -> Plan:
+    """Decide what a VMI needs.
+
+    :param vmi: as stored; it is not changed.
+    :param pods: the Pods that the VMI controls.
+    :param pvcs: the claims its volumes name; None for one that does not exist.
+    """
+    wanted: Object = {**vmi, "metadata": dict(vmi["metadata"]), "status": copy.deepcopy(vmi.get("status") or {})}
+    draft = _Draft(wanted)
+    pod = _current(vmi, pods)
+    if is_final(vmi):
+        _finish(draft, pods, rfc3339(now))
+    else:
+        if not is_deleted(vmi) and (finalizers := with_finalizer(
+                vmi["metadata"], labels.VMI_FINALIZER, labels.VMI_FINALIZER_OLD)):
+            wanted["metadata"]["finalizers"] = finalizers
+        if phase_of(vmi) in HANDED_OVER:
+            _watch_over(draft, pod, now)
+        else:
+            _bring_up(draft, pod, pvcs, rfc3339(now))
+    if wanted["status"].get("phase") != phase_of(vmi) and is_final(wanted):
+        draft.delete_pods = [each for each in pods if not is_deleted(each)]
+    conditions = wanted["status"].setdefault("conditions", [])
+    set_condition(conditions, "Ready", *_ready(wanted, pod), rfc3339(now))
+    return draft.done()
+
+
+def _current(vmi: Object, pods: Sequence[Object]) -> Object | None:
+    """Return the Pod the VMI runs in: the one on its node, else the one with the name we give."""
+    expected = pod_name(vmi)
+    return next((pod for pod in pods if pod["metadata"]["name"] == expected), pods[0] if pods else None)
+
+
+def _bring_up(draft: _Draft, pod: Object | None, pvcs: Mapping[str, Object | None], now: str) -> None:
+    """Pending and Scheduling: this controller owns the VMI."""
+    vmi, status = draft.vmi, draft.vmi["status"]
+    conditions = status.setdefault("conditions", [])
+    if is_deleted(vmi):
+        if pod is not None and not is_deleted(pod):
+            draft.delete_pods = [pod]
+        set_phase(status, FAILED, now)
+        return
+    if pod is None:
+        if phase_of(vmi) == SCHEDULING:
+            _fail(draft, "the virt-launcher Pod is gone", now)
+            draft.lost_pod = True
+            return
+        if not phase_of(vmi):
+            set_phase(status, PENDING, now)
+        if missing := sorted(name for name, pvc in pvcs.items() if pvc is None):
+            message = f"PVC {vmi['metadata']['namespace']}/{missing[0]} does not exist, waiting for it to appear"
+            if set_condition(conditions, "Synchronized", "False", "FailedPvcNotFound", message, now):
+                draft.events.append(("Warning", "FailedPvcNotFound", message))
+            return
+        draft.create_pod = True
+        set_phase(status, SCHEDULING, now)
+        _clear_unsynchronized(conditions)
+        return
+    set_phase(status, SCHEDULING, now)
+    pod_status = pod.get("status") or {}
+    if pod_status.get("phase") in ("Failed", "Succeeded"):
+        _fail(draft, f"the virt-launcher Pod failed: {_last_words(pod)}", now)
+        return
+    if is_deleted(pod):
+        _fail(draft, "the virt-launcher Pod was deleted", now)
+        return
+    scheduled = get_condition(pod_status.get("conditions"), "PodScheduled")
+    if scheduled and scheduled.get("status") == "False":
+        set_condition(conditions, "PodScheduled", "False", scheduled.get("reason", ""), scheduled.get("message", ""),
+                      now)
+    else:
+        remove_condition(conditions, "PodScheduled")
+    if trouble := _container_trouble(pod):
+        if set_condition(conditions, "Synchronized", "False", *trouble, now):
+            draft.events.append(("Warning", *trouble))
+    else:
+        _clear_unsynchronized(conditions)
+    node = (pod.get("spec") or {}).get("nodeName")
+    if node and is_true(pod_status.get("conditions"), "ContainersReady"):
+        _hand_over(draft, pod, node, now)
+
+
+def _hand_over(draft: _Draft, pod: Object, node: str, now: str) -> None:
+    """The Pod is up: from here the node agent owns the VMI."""
+    vmi, status = draft.vmi, draft.vmi["status"]
+    set_phase(status, SCHEDULED, now)
+    status["nodeName"] = node
+    status["activePods"] = {pod["metadata"]["uid"]: node}
+    status["runtimeUser"] = paths.QEMU_UID
+    status["launcherContainerImageVersion"] = pod["spec"]["containers"][0]["image"]
+    if qos := (pod.get("status") or {}).get("qosClass"):
+        status["qosClass"] = qos
+    vmi["metadata"]["labels"] = {**(vmi["metadata"].get("labels") or {}), labels.NODE_NAME: node}
+    # Set before the guest runs, so that being ready costs no further round trip then.
+    if vmi["spec"].get("startStrategy") != "Paused":
+        draft.unpaused = True
+
+
+def _watch_over(draft: _Draft, pod: Object | None, now: datetime) -> None:
+    """Scheduled and Running: the node agent owns the VMI; only a Pod that ended without its word counts."""
+    vmi = draft.vmi
+    if pod is None:
+        _fail(draft, "the virt-launcher Pod is gone", rfc3339(now))
+        draft.lost_pod = True
+        return
+    if (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded"):
+        ended = _ended_at(pod) or now
+        if (left := _LAST_WORD - (now - ended).total_seconds()) > 0:
+            draft.wait = left
+        else:
+            _fail(draft, f"the virt-launcher Pod ended: {_last_words(pod)}", rfc3339(now))
+        return
+    paused = is_true(vmi["status"].get("conditions"), "Paused")
+    if phase_of(vmi) == RUNNING or vmi["spec"].get("startStrategy") != "Paused":
+        draft.unpaused = not paused
+
+
+def _finish(draft: _Draft, pods: Sequence[Object], now: str) -> None:
+    """Succeeded and Failed: the Pods go, then, if it is being deleted, the VMI."""
+    vmi = draft.vmi
+    draft.delete_pods = [pod for pod in pods if not is_deleted(pod)]
+    if not pods and vmi["status"].get("activePods"):
+        del vmi["status"]["activePods"]
+    if not is_deleted(vmi) or pods:
+        return
+    ours = (labels.VMI_FINALIZER, labels.VMI_FINALIZER_OLD)
+    finalizers = vmi["metadata"].get("finalizers") or []
+    kept = [name for name in finalizers if name not in ours]
+    if kept != finalizers:
+        vmi["metadata"]["finalizers"] = kept
+
+
+def _fail(draft: _Draft, message: str, now: str) -> None:
+    status = draft.vmi["status"]
+    set_phase(status, FAILED, now)
+    set_condition(status.setdefault("conditions", []), "Synchronized", "False", "LauncherFailed", message, now)
+    draft.failure = message
+
+
+def _clear_unsynchronized(conditions: list[Object]) -> None:
+    """What kept the VMI from starting is over."""
+    condition = get_condition(conditions, "Synchronized")
+    if condition and condition.get("status") == "False" and condition.get("reason") in _OUR_REASONS:
+        remove_condition(conditions, "Synchronized")
+
+
+def _ready(vmi: Object, pod: Object | None) -> tuple[str, str, str]:
+    """Return status, reason and message of the VMI's Ready condition."""
+    if pod is None:
+        return "False", "PodNotExists", "virt-launcher pod has not yet been scheduled"
+    if is_deleted(pod) or (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded"):
+        return "False", "PodTerminating", "virt-launcher pod is terminating"
+    if phase_of(vmi) != RUNNING:
+        return "False", "GuestNotRunning", "Guest VM is not reported as running"
+    ready = get_condition((pod.get("status") or {}).get("conditions"), "Ready")
+    if ready is None:
+        return "False", "PodConditionMissing", "virt-launcher pod is missing the Ready condition"
+    return str(ready["status"]), str(ready.get("reason", "")), str(ready.get("message", ""))
+
+
+def _container_statuses(pod: Object) -> list[Object]:
+    status = pod.get("status") or {}
+    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+
+
+def _container_trouble(pod: Object) -> tuple[str, str] | None:
+    """Return reason and message of a container that cannot start, image volumes included."""
+    for container in _container_statuses(pod):
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") in _CONTAINER_ERRORS:
+            return str(waiting["reason"]), str(waiting.get("message") or waiting["reason"])
+    return None
+
+
+def _terminated(pod: Object) -> list[Mapping[str, Any]]:
+    states = [(container.get("state") or {}).get("terminated") for container in _container_statuses(pod)]
+    return [state for state in states if state]
+
+
+def _last_words(pod: Object) -> str:
+    """Return why a Pod ended, in the words of its container if it left any."""
+    for state in _terminated(pod):
+        if state.get("message"):
+            return str(state["message"]).strip()
+    status = pod.get("status") or {}
+    if status.get("message") or status.get("reason"):
+        return str(status.get("message") or status["reason"])
+    codes = ", ".join(f"{state.get('reason') or 'exit code'} {state.get('exitCode')}" for state in _terminated(pod))
+    return codes or "no reason given"
+
+
+def _ended_at(pod: Object) -> datetime | None:
+    times = [moment for state in _terminated(pod) if (moment := parse_time(state.get("finishedAt")))]
+    return max(times, default=None)
+
+
+def gate_patch(pod: Object, unpaused: bool, now: str) -> list[Object]:
+    """Return the JSON patch that makes the Pod's readiness gate say whether the guest runs; empty if it does so."""
+    before = (pod.get("status") or {}).get("conditions")
+    conditions = [dict(condition) for condition in before or ()]
+    words = ("True", "NotPaused", "the virtual machine is not paused") if unpaused else (
+        "False", "Paused", "the virtual machine is paused")
+    if not set_condition(conditions, labels.UNPAUSED_READINESS_GATE, *words, now):
+        return []
+    after = {**pod, "status": {**(pod.get("status") or {}), "conditions": conditions}}
+    return json_diff(pod, after, [("status", "conditions")])
+
+
+def vmi_patch(old: Object, new: Object) -> list[Object]:
+    """Return the JSON patch that stores a plan's VMI; empty when nothing changed."""
+    patch = json_diff(old, new, [("metadata", "labels"), ("metadata", "finalizers"), ("status", "*")])
+    if not patch:
+        return []
+    test = [{"op": "test", "path": "/metadata/uid", "value": old["metadata"]["uid"]}]
+    if phase_of(old) not in HANDED_OVER:
+        # Nobody else writes yet, or any more: whatever changed meanwhile has to be looked at first.
+        test.append({"op": "test", "path": "/metadata/resourceVersion", "value": old["metadata"]["resourceVersion"]})
+    elif phase_of(new) != phase_of(old) and not any(op["path"] == "/status/phase" for op in patch):
+        test.append({"op": "test", "path": "/status/phase", "value": phase_of(old)})
+    return [*test, *patch]
+
+
+class VMIController:
+    """Reconciles VirtualMachineInstances; :meth:`reconcile` is called by the workers."""
+
+    def __init__(self, client: Client, vmis: Informer, pods: Informer, nodes: Informer, pvcs: Informer,
+                 recorder: Recorder, config: LauncherConfig) -> None:
+        """Make the controller; ``pods`` must have the index :data:`BY_OWNER`."""
+        self._client, self._vmis, self._pods, self._nodes, self._pvcs = client, vmis, pods, nodes, pvcs
+        self._recorder = recorder
+        self._config = config
+
+    def reconcile(self, key: Key) -> float | None:
+        """Bring one VMI closer to its spec; returns seconds after which to look again."""
+        vmi = self._vmis.get(*key)
+        if vmi is None:
+            return None
+        namespace = vmi["metadata"]["namespace"]
+        pods = self._pods.by_index(BY_OWNER, vmi["metadata"]["uid"])
+        pvcs = {name: self._pvcs.get(namespace, name) for name in claim_names(vmi["spec"])}
+        decided = plan(vmi, pods, pvcs, datetime.now(UTC))
+        if decided.lost_pod and (pod := self._live_pod(vmi)) is not None:
+            self._pods.observe(pod)
+            return 0.1
+        if decided.create_pod:
+            self._create_pod(vmi)
+        # A VMI that is final stays so; one that fails now is told first, so that nobody wonders about its Pod.
+        stored = self._store(vmi, decided.vmi)
+        for event in decided.events:
+            self._recorder.event(vmi, *event)
+        if decided.failure:
+            self._tell_failure(vmi, decided.failure)
+        for pod in decided.delete_pods:
+            self._delete_pod(stored, pod)
+        if decided.unpaused is not None and (pod_ := _current(vmi, pods)) is not None:
+            self._set_gate(pod_, decided.unpaused)
+        return decided.wait
+
+    def _live_pod(self, vmi: Object) -> Object | None:
+        """Return the VMI's Pod as the server has it now; caches of different kinds may be apart."""
+        try:
+            pod = self._client.get(POD, vmi["metadata"]["namespace"], pod_name(vmi))
+        except NotFound:
+            return None
+        return pod if (controller_of(pod) or {}).get("uid") == vmi["metadata"]["uid"] else None
+
+    def _create_pod(self, vmi: Object) -> None:
+        namespace, name = vmi["metadata"]["namespace"], pod_name(vmi)
+        try:
+            pod = self._client.create(POD, launcher_pod(vmi, self._launcher_config()))
+        except AlreadyExists as error:
+            found = self._live_pod(vmi)
+            if found is None:
+                self._not_created(vmi, f"a Pod {name} of somebody else is in the way")
+                raise error
+            self._pods.observe(found)
+            return
+        except Unavailable:
+            raise
+        except ApiError as error:
+            self._not_created(vmi, f"Error creating pod: {error.message}")
+            raise
+        self._pods.observe(pod)
+        log.info("Pod created", extra={"namespace": namespace, "vmi": vmi["metadata"]["name"], "pod": name})
+        self._recorder.event(vmi, "Normal", "SuccessfulCreate", f"Created virtual machine pod {name}")
+
+    def _not_created(self, vmi: Object, message: str) -> None:
+        """Tell the user why there is no Pod; the next try comes by itself."""
+        status = copy.deepcopy(vmi.get("status") or {})
+        now = rfc3339(datetime.now(UTC))
+        set_phase(status, phase_of(vmi) or PENDING, now)
+        conditions = status.setdefault("conditions", [])
+        set_condition(conditions, "Synchronized", "False", _FAILED_CREATE, message, now)
+        set_condition(conditions, "Ready", *_ready(vmi, None), now)
+        self._store(vmi, {**vmi, "status": status})
+        self._recorder.event(vmi, "Warning", _FAILED_CREATE, message)
+
+    def _delete_pod(self, vmi: Object, pod: Object) -> None:
+        metadata = pod["metadata"]
+        try:
+            answer = self._client.delete(POD, metadata["namespace"], metadata["name"], uid=metadata["uid"])
+        except NotFound:
+            return
+        except ApiError as error:
+            self._recorder.event(vmi, "Warning", "FailedDelete",
+                                 f"Failed to delete virtual machine pod {metadata['name']}: {error.message}")
+            raise
+        if answer.get("kind") == POD.kind:
+            self._pods.observe(answer)
+        self._recorder.event(vmi, "Normal", "SuccessfulDelete", f"Deleted virtual machine pod {metadata['name']}")
+
+    def _set_gate(self, pod: Object, unpaused: bool) -> None:
+        metadata = pod["metadata"]
+        patch = gate_patch(pod, unpaused, rfc3339(datetime.now(UTC)))
+        if not patch:
+            return
+        try:
+            stored = self._client.patch(POD, metadata["namespace"], metadata["name"], patch, kind=JSON,
+                                        subresource="status")
+        except NotFound:
+            return
+        self._pods.observe(stored)
+
+    def _store(self, old: Object, new: Object) -> Object:
+        patch = vmi_patch(old, new)
+        if not patch:
+            return old
+        metadata = old["metadata"]
+        try:
+            stored = self._client.patch(VMI, metadata["namespace"], metadata["name"], patch, kind=JSON)
+        except NotFound:
+            return old
+        self._vmis.observe(stored)
+        return stored
+
+    def _tell_failure(self, vmi: Object, message: str) -> None:
+        """A user who looks at the VM must see what its VMI died of: the VMI may be gone by then."""
+        metadata = vmi["metadata"]
+        log.warning("VMI failed: %s", message, extra={"namespace": metadata["namespace"], "vmi": metadata["name"],
+                                                      "uid": metadata["uid"]})
+        self._recorder.event(vmi, "Warning", "Failed", message)
+        owner = controller_of(vmi)
+        if owner is not None:
+            self._recorder.event({**owner, "namespace": metadata["namespace"]}, "Warning", "Failed", message)
+
+    def _launcher_config(self) -> LauncherConfig:
+        """Return the configuration with what the nodes offer now."""
+        offered = [
+            (node.get("status") or {}).get("allocatable") or {} for node in self._nodes.list()
+            if (node["metadata"].get("labels") or {}).get(labels.NODE_SCHEDULABLE) == "true"
+        ]
+        return replace(self._config, kvm=_offers(offered, labels.DEVICE_KVM),
+                       vhost_net=_offers(offered, labels.DEVICE_VHOST_NET))
+
+
+def _offers(allocatable: Sequence[Mapping[str, Any]], device: str) -> bool:
+    return any(str(resources.get(device, "0")) not in ("0", "") for resources in allocatable)
