@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def rules(pod: Pod) -> str:
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_masquerade(make_pod: Callable[[], Pod], times: int) -> None:
-    before = os.readlink("/proc/thread-self/ns/net")
+    before = Path("/proc/thread-self/ns/net").readlink()
     pod = make_pod()
     with netns_of(pod) as netns:
         facts = plumbing.read_pod_interface(netns, "eth0")
@@ -63,7 +64,7 @@ def test_masquerade(make_pod: Callable[[], Pod], times: int) -> None:
     assert 'iifname "eth0" tcp dport 22 counter' in text
     assert 'iifname "eth0" udp dport 53 counter' in text
     assert text.count("dnat to 10.0.2.2") == 4
-    assert os.readlink("/proc/thread-self/ns/net") == before
+    assert Path("/proc/thread-self/ns/net").readlink() == before
 
 
 @pytest.mark.parametrize("interrupt", [None, "down", "renamed", "placeholder"])

@@ -26,12 +26,13 @@ _OS_KEYS = {
 
 @dataclass(frozen=True)
 class Live:
-    """What the XML of a running domain adds to what was defined."""
+    """What the XML of a running domain adds to what was defined; ``macs`` are by the interface's name."""
 
     machine: str
     emulated: bool
     agent_connected: bool
     memory: int
+    macs: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,17 @@ def live(xml: str) -> Live:
         emulated=root.get("type") == "qemu",
         agent_connected=channel is not None and channel.get("state") == "connected",
         memory=int(memory.text or 0) * 1024 if memory is not None else 0,
+        macs=_macs(root),
     )
+
+
+def _macs(root: ElementTree.Element) -> dict[str, str]:
+    found = {}
+    for interface in root.findall("devices/interface"):
+        alias, mac = interface.find("alias"), interface.find("mac")
+        if alias is not None and mac is not None:
+            found[alias.get("name", "").removeprefix("ua-")] = mac.get("address", "")
+    return found
 
 
 def agent_supported(version: str) -> bool:

@@ -38,6 +38,10 @@ class LauncherNotReady(Exception):
     """libvirtd can't be reached (yet). The message says why."""
 
 
+class LauncherBusy(LauncherNotReady):
+    """libvirtd's socket is there but nobody answers on it at this moment."""
+
+
 class LauncherGone(LauncherNotReady):
     """The Pod's folder or its first process doesn't exist any more."""
 
@@ -108,6 +112,10 @@ class Launcher:
         assert self._connection is not None
         return self._connection
 
+    def connected(self) -> bool:
+        """Whether there is a connection that lives."""
+        return self._connection is not None and bool(self._connection.isAlive())
+
     def domain(self, name: str) -> "libvirt.virDomain | None":
         """Return the domain of that name, None if it isn't defined."""
         try:
@@ -174,14 +182,14 @@ class Launcher:
         except FileNotFoundError:
             raise LauncherNotReady("libvirtd has not made its socket yet") from None
         except OSError as error:
-            raise LauncherNotReady(f"libvirtd does not answer: {error.strerror}") from error
+            raise LauncherBusy(f"libvirtd does not answer: {error.strerror}") from error
         if uid == 0:
             raise LauncherNotReady(f"{paths.LIBVIRT_SOCKET} belongs to root, not to the launcher")
         self._enter(pid)
         try:
             connection = libvirt.open(f"qemu+unix:///session?socket={address}")
         except libvirt.libvirtError as error:
-            raise LauncherNotReady(f"libvirtd refused the connection: {error}") from error
+            raise LauncherBusy(f"libvirtd refused the connection: {error}") from error
         connection.setKeepAlive(*_KEEPALIVE)
         connection.registerCloseCallback(lambda *_: self._on_change(), None)
         any_domain: Any = None
@@ -203,7 +211,7 @@ class Launcher:
             if self._process is None:
                 self._process = self._watcher.process(parent, self._launcher_ended)
         except (OSError, ProcessLookupError) as error:
-            raise LauncherNotReady(f"libvirtd (process {pid}) ended: {error.strerror}") from error
+            raise LauncherBusy(f"libvirtd (process {pid}) ended: {error.strerror}") from error
         if self._netns is not None:
             os.close(self._netns)
         self._netns = netns
@@ -233,8 +241,17 @@ def start(connection: "libvirt.virConnect", xml: str, *, paused: bool) -> "libvi
     return domain
 
 
+def destroy(domain: "libvirt.virDomain") -> None:
+    """End a domain at once; one that has just ended by itself is as good."""
+    try:
+        domain.destroy()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+            raise
+
+
 def remove(domain: "libvirt.virDomain") -> None:
     """End a domain if it runs, and undefine it."""
     if domain.isActive():
-        domain.destroy()
+        destroy(domain)
     domain.undefineFlags(_UNDEFINE)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``virt-handler``: the command that runs on every node."""
+
+import argparse
+import logging
+import signal
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from turtles.api import labels
+from turtles.handler import launcher
+from turtles.handler.node import NodeAgent
+from turtles.handler.state import Store
+from turtles.handler.sync import Key, Synchroniser
+from turtles.kube.client import Client
+from turtles.kube.controller import run_workers
+from turtles.kube.events import Recorder
+from turtles.kube.informer import Informer
+from turtles.kube.kubevirt import VMI
+from turtles.kube.queue import WorkQueue
+from turtles.log import setup_logging
+
+log = logging.getLogger(__name__)
+
+#: VMIs worked on at once. Mostly they wait for libvirt; starting one takes a fraction of a second.
+_WORKERS = 12
+#: Longest pause between two attempts, seconds.
+_LONGEST_PAUSE = 30.0
+
+
+class _Cluster:
+    """The API server, as :class:`turtles.handler.sync.Synchroniser` sees it."""
+
+    def __init__(self, client: Client, node: str) -> None:
+        self._client = client
+        self._recorder = Recorder(client, "virt-handler", node)
+        self.informer = Informer(client, VMI, label_selector=f"{labels.NODE_NAME}={node}")
+        self.queue: WorkQueue[Key] = WorkQueue("vmi", first_delay=0.05, longest_delay=_LONGEST_PAUSE)
+        self.informer.add_handler(self._changed)
+
+    def _changed(self, old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
+        obj = new or old
+        if obj is not None:
+            self.queue.add((obj["metadata"]["namespace"], obj["metadata"]["name"]))
+
+    def get(self, key: Key) -> dict[str, Any] | None:
+        return self.informer.get(*key)
+
+    def patch(self, vmi: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+        metadata = vmi["metadata"]
+        body = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": status}
+        # Seen at once, so that the next look doesn't start from what was there before.
+        self.informer.observe(self._client.patch(VMI, metadata["namespace"], metadata["name"], body))
+
+    def event(self, vmi: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
+        self._recorder.event(vmi, type_, reason, message)
+
+    def enqueue(self, key: Key) -> None:
+        self.queue.add(key)
+
+    def close(self) -> None:
+        self.queue.close()
+        self.informer.stop()
+        self._recorder.close()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the node agent until SIGTERM or SIGINT. Guests go on without it."""
+    parser = argparse.ArgumentParser(prog="virt-handler", description="Runs the virtual machines of one node.")
+    parser.add_argument("--kubeconfig", help="the cluster's address and credentials; inside a Pod its own are used")
+    parser.add_argument("--node-name", required=True, help="name of this node's object")
+    parser.add_argument("--pods-dir", default="/var/lib/kubelet/pods", help="where the Pods' volumes are")
+    parser.add_argument("--state-dir", default="/var/lib/turtles/handler", type=Path, help="what survives a restart")
+    parser.add_argument("--qemu-binary", default="/usr/bin/qemu-system-x86_64", help="QEMU, here and in the launchers")
+    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    options = parser.parse_args(argv)
+    setup_logging("virt-handler", options.log_level)
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+
+    client = Client.from_kubeconfig(options.kubeconfig)
+    launcher.start_event_loop()
+    node = NodeAgent(client, options.node_name, emulator=options.qemu_binary)
+    node.start()
+    cluster = _Cluster(client, options.node_name)
+    synchroniser = Synchroniser(
+        cluster, options.node_name, options.pods_dir, Store(options.state_dir), emulator=options.qemu_binary
+    )
+    cluster.informer.start()
+    while not cluster.informer.wait_synced(1.0):
+        if stop.is_set():
+            return 0
+    synchroniser.forget_except({vmi["metadata"]["uid"] for vmi in cluster.informer.list()})
+    log.info("ready", extra={"node": options.node_name})
+    run_workers(cluster.queue, synchroniser.sync, _WORKERS, "vmi")
+    stop.wait()
+    log.info("leaving")
+    node.stop()
+    cluster.close()
+    return 0

@@ -1,0 +1,529 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Brings one VMI of this node to what its object says, and its status to what libvirt says. Level-triggered.
+
+Every call starts from what is there: the object, the Pod's folder, the domain. What must survive a killed agent and
+can't be read back from those is in :mod:`turtles.handler.state`.
+"""
+
+import copy
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import libvirt
+
+from turtles.api import conditions
+from turtles.domain import definition, lifecycle, network, paths
+from turtles.domain import status as domain_status
+from turtles.handler import launcher as launchers
+from turtles.handler import plumbing
+from turtles.handler.guest_agent import POLL_INTERVAL, GuestAgents, GuestInfo
+from turtles.handler.launcher import Launcher, LauncherBusy, LauncherGone, LauncherNotReady
+from turtles.handler.state import State, Store
+from turtles.handler.watcher import Watcher
+
+log = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+Object = dict[str, Any]
+
+#: Seconds between two requests to the guest to shut down.
+SHUTDOWN_REPEAT = 5.0
+#: Seconds the launcher of a running guest may stay silent; it restarts its libvirtd within one.
+UNRESPONSIVE_AFTER = 20.0
+#: Seconds in which a VMI must have started, from the first attempt (KubeVirt's default for the same).
+START_LIMIT = 300.0
+#: Seconds after which a VMI without a launcher is looked at again, should a notification have been lost.
+_LOOK_AGAIN = 2.0
+#: Seconds after which libvirtd, seen but not listening yet, is tried again.
+_SOON = 0.02
+_DEFAULT_GRACE = 30
+
+#: Errors of libvirt that another attempt won't cure.
+_HOPELESS = frozenset(
+    {
+        libvirt.VIR_ERR_XML_ERROR,
+        libvirt.VIR_ERR_XML_DETAIL,
+        libvirt.VIR_ERR_XML_INVALID_SCHEMA,
+        libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+        libvirt.VIR_ERR_INVALID_ARG,
+        libvirt.VIR_ERR_CPU_INCOMPATIBLE,
+    }
+)
+
+
+class Cluster(Protocol):
+    """What the synchronisation needs of Kubernetes."""
+
+    def get(self, key: Key) -> Object | None:
+        """Return the VMI; it is not modified."""
+
+    def patch(self, vmi: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+        """Merge *status* (None deletes a key) into the VMI's status if it is still the one that was read."""
+
+    def event(self, vmi: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
+        """Record an event."""
+
+    def enqueue(self, key: Key) -> None:
+        """Have the VMI synchronised soon; may be called from any thread."""
+
+
+class Failure(Exception):
+    """The VMI ends here. ``reason`` is the event's; the message says what happened and what to do."""
+
+    def __init__(self, reason: str, message: str, phase: str = lifecycle.FAILED) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.phase = phase
+
+
+@dataclass
+class _Guest:
+    """What the running agent knows about one VMI."""
+
+    uid: str
+    state: State
+    launcher: Launcher | None = None
+    silent_since: float | None = None
+    first_attempt: float = field(default_factory=time.monotonic)
+    signalled: float | None = None
+    info: GuestInfo | None = None
+    asked: float | None = None
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A domain as it was found, and what its interfaces are."""
+
+    state: int
+    reason: int
+    live: domain_status.Live | None
+    plans: tuple[network.InterfacePlan, ...]
+    addresses: tuple[str, ...]
+
+
+class Synchroniser:
+    """Synchronises the VMIs of one node."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        node: str,
+        pods_dir: str,
+        store: Store,
+        *,
+        emulator: str = "/usr/bin/qemu-system-x86_64",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Make one.
+
+        :param pods_dir: the kubelet's (or podrunner's) folder of Pods.
+        :param emulator: path of QEMU in the launcher.
+        :param clock: Unix time.
+        """
+        self._cluster = cluster
+        self._node = node
+        self._pods_dir = pods_dir
+        self._store = store
+        self._emulator = emulator
+        self._clock = clock
+        self._watcher = Watcher()
+        self._agents = GuestAgents()
+        self._guests: dict[Key, _Guest] = {}
+        self._lock = threading.Lock()
+
+    def forget_except(self, uids: set[str]) -> None:
+        """Drop what is stored about VMIs that don't exist any more; to be called at start."""
+        for uid in set(self._store.uids()) - uids:
+            self._store.drop(uid)
+
+    def sync(self, key: Key) -> float | None:
+        """Synchronise one VMI.
+
+        Returns the seconds after which to look again, None if only a notification calls for that. Raises what another
+        attempt may cure.
+        """
+        vmi = self._cluster.get(key)
+        guest = self._guests.get(key)
+        if guest is not None and (vmi is None or vmi["metadata"]["uid"] != guest.uid):
+            self._forget(key, guest)
+            guest = None
+        if vmi is None:
+            return None
+        status = vmi.get("status") or {}
+        phase = status.get("phase")
+        if phase in lifecycle.FINAL_PHASES:
+            self._clear(key, vmi)
+            return None
+        if phase not in (lifecycle.SCHEDULED, lifecycle.RUNNING) or status.get("nodeName") != self._node:
+            return None
+        guest = guest or self._meet(key, vmi)
+        try:
+            return self._drive(key, vmi, guest)
+        except Failure as failure:
+            self._end(vmi, guest, failure)
+            return None
+        except (libvirt.libvirtError, plumbing.PlumbingError, OSError) as error:
+            if guest.launcher is not None and not guest.launcher.connected():
+                return _SOON  # the connection broke; what that means is found out by making another
+            self._complain(vmi, error)
+            raise
+
+    # The guest
+
+    def _meet(self, key: Key, vmi: Object) -> _Guest:
+        guest = _Guest(vmi["metadata"]["uid"], self._store.load(vmi["metadata"]["uid"]))
+        with self._lock:
+            self._guests[key] = guest
+        return guest
+
+    def _forget(self, key: Key, guest: _Guest) -> None:
+        with self._lock:
+            self._guests.pop(key, None)
+        if guest.launcher is not None:
+            guest.launcher.close()
+            guest.launcher = None
+        self._store.drop(guest.uid)
+
+    def _clear(self, key: Key, vmi: Object) -> None:
+        """The phase is final and stored: take the domain away, which tells the launcher to leave."""
+        guest = self._guests.get(key)
+        if guest is None:
+            if vmi["metadata"]["uid"] not in self._store.uids():
+                return
+            guest = self._meet(key, vmi)
+        try:
+            domain = self._launcher(key, vmi, guest).domain(_name(vmi))
+            if domain is not None:
+                launchers.remove(domain)
+        except (LauncherNotReady, Failure):
+            pass  # there is nothing to take away
+        self._forget(key, guest)
+
+    def _launcher(self, key: Key, vmi: Object, guest: _Guest) -> Launcher:
+        pod_uid = _pod_uid(vmi, self._node)
+        if guest.state.pod_uid != pod_uid:
+            guest.state = State(pod_uid)
+            self._store.save(guest.uid, guest.state)
+        if guest.launcher is not None and guest.launcher.pod_uid != pod_uid:
+            guest.launcher.close()
+            guest.launcher = None
+        if guest.launcher is None:
+
+            def stopped(detail: int) -> None:
+                guest.state.stopped = lifecycle.stopped_event_reason(detail)
+
+            guest.launcher = Launcher(
+                self._pods_dir, pod_uid, self._watcher, lambda: self._cluster.enqueue(key), stopped
+            )
+        return guest.launcher
+
+    def _drive(self, key: Key, vmi: Object, guest: _Guest) -> float | None:
+        launcher = self._launcher(key, vmi, guest)
+        try:
+            launcher.connection()
+            domain = launcher.domain(_name(vmi))
+        except LauncherNotReady as error:
+            return self._without_launcher(vmi, guest, error)
+        guest.silent_since = None
+        state, reason = domain.state() if domain is not None else (lifecycle.State.NOSTATE, 0)
+        deleted = bool(vmi["metadata"].get("deletionTimestamp"))
+        if domain is None or (lifecycle.never_ran(state, reason) and not self._ran(vmi, guest)):
+            if domain is None and self._ran(vmi, guest):
+                raise self._ended_unseen(vmi, guest, "libvirt does not know the guest any more")
+            if deleted:
+                raise Failure("Deleted", "The VirtualMachineInstance was deleted before its guest was started.")
+            domain = self._start(vmi, guest, launcher)
+            state, reason = domain.state()
+        if lifecycle.alive(state) and not guest.state.started:
+            guest.state.started = True
+            self._store.save(guest.uid, guest.state)
+        again = None
+        if deleted and lifecycle.alive(state):
+            again = self._shut_down(vmi, guest, domain)
+            state, reason = domain.state()
+        self._report(key, vmi, guest, self._look(vmi, guest, launcher, domain, state, reason))
+        if guest.info is not None or guest.asked is not None:
+            again = min(again, POLL_INTERVAL) if again is not None else POLL_INTERVAL
+        return again
+
+    def _ran(self, vmi: Object, guest: _Guest) -> bool:
+        return guest.state.started or vmi["status"]["phase"] == lifecycle.RUNNING
+
+    def _without_launcher(self, vmi: Object, guest: _Guest, error: LauncherNotReady) -> float:
+        now = time.monotonic()
+        if guest.silent_since is None:
+            guest.silent_since = now
+        if self._ran(vmi, guest):
+            limit = UNRESPONSIVE_AFTER
+        elif vmi["metadata"].get("deletionTimestamp"):
+            raise Failure("Deleted", "The VirtualMachineInstance was deleted before its guest was started.")
+        else:
+            limit = START_LIMIT
+        gone = isinstance(error, LauncherGone)
+        if (gone and self._ran(vmi, guest)) or now - guest.silent_since > limit:
+            raise self._ended_unseen(vmi, guest, str(error))
+        if isinstance(error, LauncherBusy):
+            return min(_LOOK_AGAIN, max(_SOON, (now - guest.silent_since) / 4))
+        return _LOOK_AGAIN
+
+    def _ended_unseen(self, vmi: Object, guest: _Guest, what: str) -> Failure:
+        """Say how a guest ended whose domain can't be asked: as its last event said, else badly."""
+        if guest.state.stopped is not None:
+            acpi = definition.acpi_enabled(vmi["spec"])
+            phase = lifecycle.phase_of(lifecycle.State.SHUTOFF, guest.state.stopped, acpi=acpi) or lifecycle.FAILED
+            return Failure("Stopped", lifecycle.end_text(lifecycle.State.SHUTOFF, guest.state.stopped), phase)
+        return Failure(
+            "LauncherUnresponsive",
+            f"The launcher Pod does not answer for the guest any more ({what}). See the launcher Pod's log; "
+            "a VirtualMachine with runStrategy Always or RerunOnFailure starts a new instance by itself.",
+        )
+
+    def _plans(self, vmi: Object, facts: network.PodInterface | None) -> tuple[network.InterfacePlan, ...]:
+        found = network.pod_network_interface(vmi["spec"])
+        if found is None or facts is None:
+            return ()
+        try:
+            return (network.plan(*found, facts, vmi["metadata"]["uid"]),)
+        except ValueError as error:
+            raise Failure("NetworkNotSupported", str(error)) from error
+
+    def _pod_interface(
+        self, vmi: Object, guest: _Guest, launcher: Launcher, live: domain_status.Live | None = None
+    ) -> network.PodInterface | None:
+        """Return what CNI gave the Pod: as stored, else read."""
+        found = network.pod_network_interface(vmi["spec"])
+        if found is None or guest.state.pod_interface is not None:
+            return guest.state.pod_interface
+        facts = plumbing.read_pod_interface(launcher.netns, network.POD_INTERFACE)
+        if live is not None and live.macs.get(found[0]["name"]):
+            # The store was lost while the guest ran. Where the guest took over the Pod's MAC, only the domain has it.
+            facts = replace(facts, mac=live.macs[found[0]["name"]])
+        guest.state.pod_interface = facts
+        self._store.save(guest.uid, guest.state)
+        return facts
+
+    def _start(self, vmi: Object, guest: _Guest, launcher: Launcher) -> "libvirt.virDomain":
+        if time.monotonic() - guest.first_attempt > START_LIMIT:
+            raise Failure("StartTimeout", f"The guest could not be started within {START_LIMIT:g} s; see the events.")
+        began = time.monotonic()
+        guest.state.stopped = None
+        facts = self._pod_interface(vmi, guest, launcher)
+        plans = self._plans(vmi, facts)
+        for plan in plans:
+            assert facts is not None
+            plumbing.connect(launcher.netns, plan, facts)
+        plumbed = time.monotonic()
+        launcher.make_private_dir(guest.uid)
+        host = definition.Host(launcher.has_kvm(), self._emulator, self._without_direct_io(vmi, launcher))
+        try:
+            xml = definition.domain_xml(vmi, plans, host)
+        except ValueError as error:
+            raise Failure("DomainNotSupported", str(error)) from error
+        paused = vmi["spec"].get("startStrategy") == "Paused"
+        try:
+            domain = launchers.start(launcher.connection(), xml, paused=paused)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() in _HOPELESS:
+                raise Failure("StartFailed", f"libvirt refuses the machine: {error}") from error
+            raise
+        log.info(
+            "guest started",
+            extra={
+                "vmi": _text(vmi),
+                "uid": guest.uid,
+                "plumbing_ms": round((plumbed - began) * 1000),
+                "start_ms": round((time.monotonic() - plumbed) * 1000),
+            },
+        )
+        return domain
+
+    def _without_direct_io(self, vmi: Object, launcher: Launcher) -> frozenset[str]:
+        return frozenset(
+            volume["name"]
+            for volume in vmi["spec"].get("volumes") or ()
+            if "persistentVolumeClaim" in volume and not launcher.bypasses_page_cache(paths.claim_disk(volume["name"]))
+        )
+
+    def _shut_down(self, vmi: Object, guest: _Guest, domain: "libvirt.virDomain") -> float:
+        """Ask the guest to shut down, repeatedly; end it when its grace period is over. Returns when to look again."""
+        grace = vmi["spec"].get("terminationGracePeriodSeconds")
+        grace = _DEFAULT_GRACE if grace is None else int(grace)
+        now = self._clock()
+        if guest.state.shutdown_at is None:
+            guest.state.shutdown_at = now
+            self._store.save(guest.uid, guest.state)
+            self._cluster.event(vmi, "Normal", "ShuttingDown", "Signaled Graceful Shutdown")
+        left = guest.state.shutdown_at + grace - now
+        if left <= 0 or not definition.acpi_enabled(vmi["spec"]):
+            launchers.destroy(domain)
+            return 0.0
+        moment = time.monotonic()
+        if guest.signalled is None or moment - guest.signalled >= SHUTDOWN_REPEAT - 0.1:
+            guest.signalled = moment
+            try:
+                domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+            except libvirt.libvirtError as error:
+                # It may have ended meanwhile, or be in a state in which it has no power button; its time runs anyway.
+                log.info("the guest can't be asked to shut down: %s", error, extra={"vmi": _text(vmi)})
+        return min(SHUTDOWN_REPEAT, left)
+
+    # The status
+
+    def _look(
+        self,
+        vmi: Object,
+        guest: _Guest,
+        launcher: Launcher,
+        domain: "libvirt.virDomain",
+        state: int,
+        reason: int,
+    ) -> _Seen:
+        live = domain_status.live(domain.XMLDesc()) if lifecycle.alive(state) else None
+        facts = self._pod_interface(vmi, guest, launcher, live)
+        addresses = tuple(address for address, _ in facts.addresses) if facts else ()
+        return _Seen(state, reason, live, self._plans(vmi, facts), addresses)
+
+    def _report(self, key: Key, vmi: Object, guest: _Guest, seen: _Seen) -> None:
+        phase = lifecycle.phase_of(seen.state, seen.reason, acpi=definition.acpi_enabled(vmi["spec"]))
+        if phase in lifecycle.FINAL_PHASES:
+            raise Failure("Stopped", lifecycle.end_text(seen.state, seen.reason), phase)
+        status: Object = copy.deepcopy(vmi["status"])
+        now = _now()
+        spec = vmi["spec"]
+        if phase == lifecycle.RUNNING and status["phase"] != phase:
+            _set_phase(status, phase, now)
+        if seen.live is not None:
+            status["machine"] = {"type": seen.live.machine}
+            status["memory"] = domain_status.memory(spec, seen.live.memory, status.get("memory"))
+            status["currentCPUTopology"] = domain_status.cpu_topology(spec)
+            self._agent(key, vmi, guest, seen.live)
+        names = guest.info.interface_names if guest.info else {}
+        status["interfaces"] = domain_status.interfaces(seen.plans, seen.addresses, names)
+        status["volumeStatus"] = domain_status.volume_status(spec, status.get("volumeStatus"))
+        if guest.info is not None and guest.info.os_info:
+            status["guestOSInfo"] = guest.info.os_info
+        migration = domain_status.migratability(vmi)
+        status["migrationMethod"] = migration.method
+        status["conditions"] = self._conditions(guest, seen, migration, status.get("conditions") or [], now)
+        self._patch(vmi, status)
+        if status["phase"] != vmi["status"]["phase"]:
+            self._cluster.event(vmi, "Normal", "Started", "VirtualMachineInstance started.")
+
+    def _conditions(
+        self, guest: _Guest, seen: _Seen, migration: domain_status.Migratability, found: list[Object], now: str
+    ) -> list[Object]:
+        def put(type_: str, wanted: bool, status: str = "True", reason: str = "", message: str = "") -> None:
+            if wanted:
+                conditions.set_condition(found, type_, status, reason, message, now)
+            else:
+                conditions.remove_condition(found, type_)
+
+        possible = "True" if migration.possible else "False"
+        put("LiveMigratable", True, possible, migration.reason, migration.message)
+        pause = lifecycle.pause_of(seen.state, seen.reason)
+        put("Paused", pause is not None, "True", pause.reason if pause else "", pause.message if pause else "")
+        live = seen.live
+        connected = live is not None and live.agent_connected
+        put("AgentConnected", connected)
+        version = guest.info.version if guest.info else ""
+        put(
+            "AgentVersionNotSupported",
+            connected and bool(version) and not domain_status.agent_supported(version),
+            "True",
+            "UnsupportedAgentVersion",
+            f"The guest agent's version {version} is not supported; install one of versions 2 to 5.",
+        )
+        put(
+            "SoftwareEmulation",
+            live is not None and live.emulated,
+            "True",
+            "KVMNotAvailable",
+            "The guest runs under software emulation because KVM is not available to its launcher.",
+        )
+        put("Synchronized", False)
+        return found
+
+    def _agent(self, key: Key, vmi: Object, guest: _Guest, live: domain_status.Live) -> None:
+        """Ask the guest agent, if it is there and hasn't been asked lately."""
+        if not live.agent_connected:
+            guest.asked, guest.info = None, None
+            return
+        now = time.monotonic()
+        if guest.asked is not None and now - guest.asked < POLL_INTERVAL:
+            return
+        guest.asked = now
+        domain = guest.launcher.domain(_name(vmi)) if guest.launcher else None
+        if domain is None:
+            return
+
+        def done(info: GuestInfo | None) -> None:
+            guest.info = info
+            if info is not None:
+                self._cluster.enqueue(key)
+
+        self._agents.ask(domain, done)
+
+    def _patch(self, vmi: Object, status: Object) -> None:
+        old = vmi["status"]
+        changes = {name: status.get(name) for name in {*old, *status} if status.get(name) != old.get(name)}
+        if changes:
+            self._cluster.patch(vmi, changes)
+
+    def _end(self, vmi: Object, guest: _Guest, failure: Failure) -> None:
+        status: Object = copy.deepcopy(vmi["status"])
+        now = _now()
+        _set_phase(status, failure.phase, now)
+        found: list[Object] = status.setdefault("conditions", [])
+        for type_ in ("Paused", "AgentConnected", "AgentVersionNotSupported", "Synchronized"):
+            conditions.remove_condition(found, type_)
+        self._patch(vmi, status)
+        good = failure.phase == lifecycle.SUCCEEDED or failure.reason == "Deleted"
+        self._cluster.event(vmi, "Normal" if good else "Warning", failure.reason, str(failure))
+        log.info(
+            "guest ended", extra={"vmi": _text(vmi), "uid": guest.uid, "phase": failure.phase, "why": str(failure)}
+        )
+
+    def _complain(self, vmi: Object, error: Exception) -> None:
+        """Say that an attempt failed; another one follows."""
+        message = str(error)
+        self._cluster.event(vmi, "Warning", "SyncFailed", f"{message} (it is tried again)")
+        status: Object = copy.deepcopy(vmi["status"])
+        found: list[Object] = status.setdefault("conditions", [])
+        if conditions.get_condition(found, "Synchronized") is not None:
+            return  # a write for every attempt would call for the next one at once
+        conditions.set_condition(
+            found, "Synchronized", "False", "Synchronizing with the Domain failed.", message, _now()
+        )
+        self._patch(vmi, status)
+
+
+def _name(vmi: Mapping[str, Any]) -> str:
+    return paths.domain_name(vmi["metadata"]["namespace"], vmi["metadata"]["name"])
+
+
+def _text(vmi: Mapping[str, Any]) -> str:
+    return f"{vmi['metadata']['namespace']}/{vmi['metadata']['name']}"
+
+
+def _pod_uid(vmi: Mapping[str, Any], node: str) -> str:
+    for uid, node_name in (vmi["status"].get("activePods") or {}).items():
+        if node_name == node:
+            return Path(uid).name  # it becomes part of a path
+    raise Failure(
+        "NoLauncherPod", f"status.activePods names no launcher Pod on node {node}; delete the VMI to have it made anew."
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _set_phase(status: Object, phase: str, now: str) -> None:
+    status["phase"] = phase
+    status.setdefault("phaseTransitionTimestamps", []).append({"phase": phase, "phaseTransitionTimestamp": now})
