@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Networks of Pods by real CNI plugins: the runtime's side of the CNI specification 1.0, section 3 and 4.
+
+A network is a chain of plugins. ADD runs them in order, each told the result of the one before; DEL runs them in
+reverse order with what was kept on disk from ADD: the configuration as it was, the runtime configuration and the
+result, so that a configuration file changed in between leaves nothing behind.
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from turtles.standalone.podrunner.files import read_json, write_json
+
+_TIMEOUT = 60.0
+
+
+class CNIError(Exception):
+    """A network can't be configured or a plugin refused; the text names network, plugin and the plugin's own words."""
+
+
+def load_network(conf_dir: Path) -> dict[str, Any]:
+    """Return the configuration list that comes first in a directory, by name, as container runtimes choose it.
+
+    A file with a single plugin (``.conf``, ``.json``) is taken as a list of one.
+
+    :raises CNIError: there is none, or it is not valid.
+    """
+    names = sorted(path for path in conf_dir.glob("*") if path.suffix in (".conflist", ".conf", ".json"))
+    if not names:
+        raise CNIError(f"no CNI network configuration in {conf_dir}: put a .conflist file there")
+    path = names[0]
+    try:
+        network = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CNIError(f"CNI network configuration {path}: {error}") from error
+    if path.suffix != ".conflist" and "plugins" not in network:
+        network = {
+            "cniVersion": network.get("cniVersion", "0.4.0"),
+            "name": network.get("name"),
+            "plugins": [{key: value for key, value in network.items() if key not in ("cniVersion", "name")}],
+        }
+    if not network.get("name") or not network.get("plugins") or not all(p.get("type") for p in network["plugins"]):
+        raise CNIError(f"CNI network configuration {path}: needs name, plugins and a type for each plugin")
+    return dict(network)
+
+
+class Attachment:
+    """One network of one Pod: interface ``ifname`` in the namespace ``netns``, recorded in ``record``.
+
+    :param bin_dirs: directories searched for plugins.
+    :param record: file that keeps the attachment between ADD and DEL.
+    """
+
+    def __init__(self, bin_dirs: Sequence[Path], record: Path) -> None:
+        self._bin_dirs = bin_dirs
+        self._record = record
+
+    def result(self) -> dict[str, Any] | None:
+        """Return the result of a finished ADD, or None."""
+        record = read_json(self._record)
+        return record.get("result") if record else None
+
+    def add(
+        self,
+        network: dict[str, Any],
+        container_id: str,
+        netns: Path,
+        ifname: str,
+        args: dict[str, str],
+        capabilities: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Attach, or return the result of the ADD that was done before.
+
+        :param args: CNI_ARGS, such as K8S_POD_NAME.
+        :param capabilities: runtime configuration by capability, such as portMappings; each plugin gets what it asks.
+        :raises CNIError: a plugin failed; everything done before is undone.
+        """
+        known = self.result()
+        if known is not None:
+            return known
+        record: dict[str, Any] = {
+            "network": network,
+            "containerID": container_id,
+            "netns": str(netns),
+            "ifname": ifname,
+            "args": args,
+            "capabilities": capabilities,
+        }
+        # Written before the first plugin runs: whoever finds it after a crash knows what to delete.
+        write_json(self._record, record)
+        result: dict[str, Any] | None = None
+        try:
+            for plugin in network["plugins"]:
+                result = self._run("ADD", record, plugin, result) or result
+        except CNIError:
+            self.delete()
+            raise
+        record["result"] = result or {}
+        write_json(self._record, record)
+        return dict(record["result"])
+
+    def check(self) -> None:
+        """Run CHECK as the specification has it (from version 0.4.0 on, unless the network disables it).
+
+        :raises CNIError: the attachment is not what ADD made.
+        """
+        record = read_json(self._record)
+        if not record or "result" not in record:
+            raise CNIError("the network was never attached")
+        network = record["network"]
+        if network.get("disableCheck") or _version(network) < (0, 4, 0):
+            return
+        for plugin in network["plugins"]:
+            self._run("CHECK", record, plugin, record["result"])
+
+    def delete(self) -> None:
+        """Detach what the record names; nothing to do without a record.
+
+        :raises CNIError: a plugin failed; the record stays and delete can be repeated.
+        """
+        record = read_json(self._record)
+        if not record:
+            return
+        for plugin in reversed(record["network"]["plugins"]):
+            self._run("DEL", record, plugin, record.get("result") if _version(record["network"]) >= (0, 4, 0) else None)
+        self._record.unlink(missing_ok=True)
+
+    def _run(
+        self, command: str, record: dict[str, Any], plugin: dict[str, Any], previous: dict[str, Any] | None
+    ) -> dict[str, Any] | None:
+        network = record["network"]
+        config = {key: value for key, value in plugin.items() if key != "capabilities"}
+        config |= {"cniVersion": network.get("cniVersion", "0.1.0"), "name": network["name"]}
+        asked = [name for name, wanted in (plugin.get("capabilities") or {}).items() if wanted]
+        runtime = {name: record["capabilities"][name] for name in asked if record["capabilities"].get(name)}
+        if runtime:
+            config["runtimeConfig"] = runtime
+        if previous is not None:
+            config["prevResult"] = previous
+        netns = record["netns"]
+        environment = {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": record["containerID"],
+            # DEL must work when the namespace is gone; an empty path says so.
+            "CNI_NETNS": netns if command != "DEL" or Path(netns).exists() else "",
+            "CNI_IFNAME": record["ifname"],
+            "CNI_ARGS": ";".join(f"{key}={value}" for key, value in record["args"].items()),
+            "CNI_PATH": os.pathsep.join(str(path) for path in self._bin_dirs),
+        }
+        what = f"CNI network {network['name']}, plugin {plugin['type']}, {command}"
+        try:
+            done = subprocess.run(
+                [self._binary(plugin["type"])],
+                input=json.dumps(config).encode(),
+                env=environment,
+                capture_output=True,
+                timeout=_TIMEOUT,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise CNIError(f"{what}: {error}") from error
+        if done.returncode:
+            raise CNIError(f"{what}: {_message(done.stdout, done.stderr)}")
+        if command != "ADD" or not done.stdout.strip():
+            return None
+        try:
+            return dict(json.loads(done.stdout))
+        except ValueError as error:
+            raise CNIError(f"{what}: its result is not JSON: {done.stdout[:200]!r}") from error
+
+    def _binary(self, name: str) -> str:
+        if "/" in name:
+            raise CNIError(f"CNI plugin type {name!r} must not contain a slash")
+        for directory in self._bin_dirs:
+            if os.access(directory / name, os.X_OK):
+                return str(directory / name)
+        raise CNIError(f"CNI plugin {name} is not in {', '.join(str(path) for path in self._bin_dirs)}")
+
+
+def addresses(result: dict[str, Any], ifname: str = "eth0") -> list[str]:
+    """Return the Pod's addresses in a result, without prefix length, in the plugins' order.
+
+    Addresses of interfaces outside the sandbox (a bridge's) are left out.
+    """
+    interfaces = result.get("interfaces") or []
+    found = []
+    for entry in result.get("ips") or []:
+        index = entry.get("interface")
+        if index is not None and 0 <= index < len(interfaces):
+            interface = interfaces[index]
+            if not interface.get("sandbox") or interface.get("name") != ifname:
+                continue
+        found.append(str(entry["address"]).split("/")[0])
+    return found
+
+
+def _version(network: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(int(part) for part in str(network.get("cniVersion", "0.1.0")).split("."))
+
+
+def _message(stdout: bytes, stderr: bytes) -> str:
+    """Return a plugin's error: ``msg`` and ``details`` of its error result, else whatever it printed."""
+    try:
+        error = json.loads(stdout)
+        return f"{error['msg']} {error.get('details', '')}".strip()
+    except (ValueError, KeyError, TypeError):
+        return (stdout + stderr).decode(errors="replace").strip()[-500:] or "failed without a word"

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the podrunner is told in its configuration file (YAML)."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class ConfigError(ValueError):
+    """The configuration file is not usable; the text names the key and what to do."""
+
+
+@dataclass(frozen=True)
+class Preload:
+    """An image whose containers are forked from this Python installation instead of being executed.
+
+    :param image: image reference as it stands in ``container.image``.
+    :param entry_point: ``module:function``, called as ``function(argv) -> exit code``.
+    :param prepare: ``module:function`` or None, called once as ``function(cache_dir)`` before the first Pod starts.
+    :param user: numeric uid and gid that ``prepare`` runs as.
+    """
+
+    image: str
+    entry_point: str
+    prepare: str | None = None
+    user: int = 107
+
+    @property
+    def key(self) -> str:
+        """A short name that is safe in paths."""
+        return hashlib.sha256(self.image.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Config:
+    """The podrunner's configuration. All paths are absolute."""
+
+    node_name: str
+    kubeconfig: Path
+    root_dir: Path
+    run_dir: Path
+    images_dir: Path
+    cni_conf_dir: Path
+    cni_bin_dir: tuple[Path, ...]
+    allowed_image_dirs: tuple[Path, ...] = ()
+    insecure_registries: tuple[str, ...] = ()
+    preload: tuple[Preload, ...] = ()
+    devices: Mapping[str, Path] = field(default_factory=dict)
+    node_ip: str | None = None
+    masked_paths: tuple[Path, ...] = ()
+    max_pods: int = 110
+    device_count: int = 110
+    cgroup_parent: str = "turtles"
+    cache_mount: str = "/var/cache/turtles-launcher"
+    max_image_bytes: int = 64 << 30
+    workers: int = 12
+
+    @property
+    def pods_dir(self) -> Path:
+        """Where Pods' directories are, in the kubelet's layout."""
+        return self.root_dir / "pods"
+
+    @property
+    def zygote_socket(self) -> Path:
+        """Unix socket of the process that forks containers."""
+        return self.run_dir / "zygote.sock"
+
+    def preload_of(self, image: str) -> Preload | None:
+        """Return the preload entry an image reference means, or None when the image can't be run here."""
+        for entry in self.preload:
+            if normalize_reference(entry.image) == normalize_reference(image):
+                return entry
+        return None
+
+
+def normalize_reference(image: str) -> str:
+    """Return an image reference with its default tag, without the default registry."""
+    image = image.removeprefix("docker.io/").removeprefix("library/")
+    return image if "@" in image or ":" in image.rsplit("/", 1)[-1] else f"{image}:latest"
+
+
+def _paths(value: Any) -> tuple[Path, ...]:
+    return tuple(Path(item) for item in ([value] if isinstance(value, str) else value or []))
+
+
+def parse(data: Any) -> Config:
+    """Return the configuration a parsed YAML document describes.
+
+    :raises ConfigError: a required key is missing, a key is unknown, or a path is relative.
+    """
+    if not isinstance(data, dict):
+        raise ConfigError("the podrunner's configuration must be a YAML mapping")
+    required = ("nodeName", "kubeconfig", "rootDir", "runDir", "imagesDir", "cniConfDir", "cniBinDir")
+    optional = {
+        "nodeIP": "node_ip",
+        "maxPods": "max_pods",
+        "deviceCount": "device_count",
+        "cgroupParent": "cgroup_parent",
+        "cacheMount": "cache_mount",
+        "maxImageBytes": "max_image_bytes",
+        "workers": "workers",
+    }
+    others = {"allowedImageDirs", "insecureRegistries", "preload", "devices", "maskedPaths"}
+    missing = [key for key in required if not data.get(key)]
+    if missing:
+        raise ConfigError(f"the podrunner's configuration lacks: {', '.join(missing)}")
+    unknown = set(data) - set(required) - set(optional) - others
+    if unknown:
+        raise ConfigError(f"the podrunner's configuration has unknown keys: {', '.join(sorted(unknown))}")
+    preload = []
+    for index, entry in enumerate(data.get("preload") or []):
+        if not isinstance(entry, dict) or not entry.get("image") or ":" not in str(entry.get("entryPoint", "")):
+            raise ConfigError(f"preload[{index}] needs image and entryPoint (module:function)")
+        preload.append(Preload(entry["image"], entry["entryPoint"], entry.get("prepare"), int(entry.get("user", 107))))
+    config = Config(
+        node_name=data["nodeName"],
+        kubeconfig=Path(data["kubeconfig"]),
+        root_dir=Path(data["rootDir"]),
+        run_dir=Path(data["runDir"]),
+        images_dir=Path(data["imagesDir"]),
+        cni_conf_dir=Path(data["cniConfDir"]),
+        cni_bin_dir=_paths(data["cniBinDir"]),
+        allowed_image_dirs=_paths(data.get("allowedImageDirs")),
+        insecure_registries=tuple(data.get("insecureRegistries") or ()),
+        preload=tuple(preload),
+        devices={name: Path(path) for name, path in (data.get("devices") or {}).items()},
+        masked_paths=_paths(data.get("maskedPaths")),
+        **{attribute: data[key] for key, attribute in optional.items() if data.get(key) is not None},
+    )
+    for path in (config.kubeconfig, config.root_dir, config.run_dir, config.images_dir, config.cni_conf_dir):
+        if not path.is_absolute():
+            raise ConfigError(f"the podrunner's configuration needs absolute paths, not {path}")
+    return config
+
+
+def load(path: str | Path) -> Config:
+    """Read the configuration file.
+
+    :raises ConfigError: the file is not there, not YAML, or says something unusable.
+    """
+    try:
+        return parse(yaml.safe_load(Path(path).read_text()))
+    except OSError as error:
+        raise ConfigError(f"can't read the podrunner's configuration {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the podrunner's configuration {path} is not YAML: {error}") from error

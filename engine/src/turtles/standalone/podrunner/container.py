@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a container of a Pod's spec to what its process is told: pure, but for reading Secrets and ConfigMaps."""
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from turtles.standalone.podrunner import sandbox
+from turtles.standalone.podrunner.cgroup import Limits
+from turtles.standalone.podrunner.config import Config
+from turtles.standalone.podrunner.quantity import parse
+from turtles.standalone.podrunner.volumes import VolumeError, content, field, sub_path
+
+Object = dict[str, Any]
+
+
+class ContainerError(Exception):
+    """A container can't be run as its spec is; ``reason`` is its waiting state's."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def check(config: Config, container: Object, pod_spec: Object) -> None:
+    """Refuse what standalone mode can't run.
+
+    :raises ContainerError: the text names the container, the field and what is possible.
+    """
+    name, image = container["name"], container.get("image") or ""
+    if config.preload_of(image) is None:
+        known = ", ".join(entry.image for entry in config.preload) or "(none)"
+        raise ContainerError(
+            "ErrImageNotRunnable",
+            f"container {name}: image {image!r} can't be run in standalone mode, which runs: {known}",
+        )
+    if (container.get("securityContext") or {}).get("privileged"):
+        raise ContainerError("CreateContainerConfigError",
+                             f"container {name}: securityContext.privileged is not supported in standalone mode")
+    if any(pod_spec.get(key) for key in ("hostPID", "hostIPC", "shareProcessNamespace")):
+        raise ContainerError(
+            "CreateContainerConfigError",
+            "hostPID, hostIPC and shareProcessNamespace are not supported in standalone mode",
+        )
+    uid = security(container, pod_spec, "runAsUser")
+    if security(container, pod_spec, "runAsNonRoot") and not uid:
+        raise ContainerError("CreateContainerConfigError",
+                             f"container {name} has runAsNonRoot and would run as root: set runAsUser")
+
+
+def security(container: Object, pod_spec: Object, key: str) -> Any:
+    """Return a field of the container's securityContext, or else of the Pod's."""
+    own = (container.get("securityContext") or {}).get(key)
+    return own if own is not None else (pod_spec.get("securityContext") or {}).get(key)
+
+
+def limits(pod_spec: Object) -> Limits:
+    """Return the limits of a Pod's cgroup: the sum over its containers, none where one has none."""
+    requests, cpu, memory = 0, 0, 0
+    no_cpu = no_memory = False
+    for container in pod_spec.get("containers") or []:
+        resources = container.get("resources") or {}
+        maximum = resources.get("limits") or {}
+        wanted = maximum | (resources.get("requests") or {})
+        requests += int(parse(wanted.get("cpu", 0)) * 1000)
+        cpu += int(parse(maximum.get("cpu", 0)) * 1000)
+        memory += int(parse(maximum.get("memory", 0)))
+        no_cpu, no_memory = no_cpu or "cpu" not in maximum, no_memory or "memory" not in maximum
+    return Limits(requests, None if no_cpu else cpu, None if no_memory else memory)
+
+
+def devices(config: Config, container: Object) -> dict[str, str]:
+    """Return the device files that a container's resource limits ask for."""
+    wanted = (container.get("resources") or {}).get("limits") or {}
+    return {str(path): str(path) for name, path in config.devices.items() if name in wanted and parse(wanted[name]) > 0}
+
+
+def environment(pod: Object, container: Object, fetch: Callable[[str, str], Object | None]) -> dict[str, str]:
+    """Return a container's environment.
+
+    :param fetch: gives a Secret or ConfigMap by kind and name, None if there is none.
+    :raises ContainerError: a reference leads nowhere.
+    """
+    result = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/",
+              "HOSTNAME": hostname(pod)}
+    for source in container.get("envFrom") or []:
+        kind = "Secret" if "secretRef" in source else "ConfigMap"
+        reference = source.get("secretRef") or source.get("configMapRef") or {}
+        obj = _fetch(fetch, kind, reference)
+        for key, value in content(obj).items() if obj else ():
+            result[source.get("prefix", "") + key] = value.decode(errors="replace")
+    for entry in container.get("env") or []:
+        origin = entry.get("valueFrom")
+        text = _expand(entry.get("value") or "", result) if origin is None else _value(pod, container, origin, fetch)
+        if text is not None:
+            result[entry["name"]] = text
+    return result
+
+
+def _value(pod: Object, container: Object, origin: Object, fetch: Callable[[str, str], Object | None]) -> str | None:
+    if "fieldRef" in origin:
+        try:
+            return field(pod, origin["fieldRef"]["fieldPath"])
+        except VolumeError as error:
+            raise ContainerError(error.reason, str(error)) from error
+    if "resourceFieldRef" in origin:
+        part, _, name = origin["resourceFieldRef"]["resource"].partition(".")
+        value = parse(((container.get("resources") or {}).get(part) or {}).get(name, 0))
+        return str(-(-value // parse(origin["resourceFieldRef"].get("divisor") or 1)))
+    kind = "Secret" if "secretKeyRef" in origin else "ConfigMap"
+    reference = origin.get("secretKeyRef") or origin.get("configMapKeyRef") or {}
+    obj = _fetch(fetch, kind, reference)
+    data = content(obj) if obj else {}
+    if reference.get("key") not in data:
+        if reference.get("optional"):
+            return None
+        raise ContainerError("CreateContainerConfigError",
+                             f"couldn't find key {reference.get('key')} in {kind} {reference.get('name')}")
+    return data[reference["key"]].decode(errors="replace")
+
+
+def _fetch(fetch: Callable[[str, str], Object | None], kind: str, reference: Object) -> Object | None:
+    obj = fetch(kind, reference.get("name") or "")
+    if obj is None and not reference.get("optional"):
+        raise ContainerError("CreateContainerConfigError", f"{kind} {reference.get('name')!r} not found")
+    return obj
+
+
+def _expand(text: str, known: dict[str, str]) -> str:
+    """Replace $(NAME) by earlier variables; $$ is a dollar sign (Kubernetes: dependent environment variables)."""
+    return re.sub(r"\$(\$|\(([^)]+)\))",
+                  lambda match: "$" if match[1] == "$" else known.get(match[2], match[0]), text)
+
+
+def hostname(pod: Object) -> str:
+    """Return the host name seen in a Pod."""
+    return str(pod["spec"].get("hostname") or pod["metadata"]["name"])[:63].rstrip("-.")
+
+
+def hosts_file(pod: Object, address: str) -> str:
+    """Return /etc/hosts, as the kubelet writes it."""
+    name, spec = hostname(pod), pod["spec"]
+    lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
+    own = name
+    if spec.get("subdomain"):
+        own = f"{name}.{spec['subdomain']}.{pod['metadata']['namespace']}.svc.cluster.local\t{name}"
+    lines.append(f"{address or '127.0.1.1'}\t{own}")
+    for alias in spec.get("hostAliases") or []:
+        lines.append(f"{alias['ip']}\t{' '.join(alias.get('hostnames') or [])}")
+    return "\n".join(lines) + "\n"
+
+
+def resolv_conf(pod: Object, host: str, cni_dns: Object) -> str:
+    """Return /etc/resolv.conf: by the Pod's dnsPolicy and dnsConfig, the network's DNS, or the host's servers.
+
+    Servers on loopback are left out: in a Pod nobody listens there.
+
+    :param host: content of the host's file.
+    """
+    spec = pod["spec"]
+    servers, searches, options = [], [], []
+    if spec.get("dnsPolicy") != "None":
+        servers = list(cni_dns.get("nameservers") or [])
+        searches, options = list(cni_dns.get("search") or []), list(cni_dns.get("options") or [])
+        for line in () if servers else host.splitlines():
+            words = line.split()
+            if len(words) > 1 and words[0] == "nameserver" and not words[1].startswith(("127.", "::1")):
+                servers.append(words[1])
+            elif len(words) > 1 and words[0] in ("search", "domain"):
+                searches = words[1:]
+            elif len(words) > 1 and words[0] == "options":
+                options = words[1:]
+    extra = spec.get("dnsConfig") or {}
+    servers += [server for server in extra.get("nameservers") or [] if server not in servers]
+    searches += [search for search in extra.get("searches") or [] if search not in searches]
+    options += [f"{entry['name']}:{entry['value']}" if entry.get("value") else entry["name"]
+                for entry in extra.get("options") or []]
+    lines = [f"nameserver {server}" for server in servers[:3]]
+    lines += [f"search {' '.join(searches)}"] if searches else []
+    lines += [f"options {' '.join(options)}"] if options else []
+    return "\n".join(lines) + "\n"
+
+
+def passwd_files(uid: int, gid: int) -> tuple[str, str]:
+    """Return /etc/passwd and /etc/group of a container: root, nobody and the user it runs as."""
+    users = {0: "root:x:0:0:root:/root:/bin/sh", 65534: "nobody:x:65534:65534:nobody:/:/usr/sbin/nologin"}
+    groups = {0: "root:x:0:", 5: "tty:x:5:", 65534: "nogroup:x:65534:"}
+    name = "qemu" if uid == 107 else f"user{uid}"
+    users.setdefault(uid, f"{name}:x:{uid}:{gid}:{name}:/:/usr/sbin/nologin")
+    groups.setdefault(gid, f"{'qemu' if gid == 107 else f'group{gid}'}:x:{gid}:")
+    return "\n".join(users.values()) + "\n", "\n".join(groups.values()) + "\n"
+
+
+def hidden(config: Config) -> list[str]:
+    """Return the directories a container must not see."""
+    paths = {"/root", "/home", str(config.kubeconfig.parent), str(config.root_dir), str(config.images_dir),
+             str(config.run_dir), *(str(path) for path in config.masked_paths)}
+    return sorted(paths)
+
+
+def spec_of(
+    config: Config, pod: Object, container: Object, *, directory: Path, files_dir: Path, volumes: dict[str, Path],
+    env: dict[str, str], netns: Path | None, cgroup_procs: list[str], oom_score_adj: int,
+) -> sandbox.Spec:
+    """Return what the container's process is told.
+
+    :param directory: the container's own directory, with its termination-log.
+    :param files_dir: where hosts, resolv.conf, passwd and group lie.
+    :raises ContainerError: the spec asks for what can't be.
+    """
+    name, pod_spec = container["name"], pod["spec"]
+    preload = config.preload_of(container["image"])
+    if preload is None:
+        raise ContainerError("ErrImageNotRunnable", f"container {name}: image {container['image']!r} can't be run")
+    mounts = [sandbox.Mount(str(files_dir / file), f"/etc/{file}", True)
+              for file in ("hosts", "resolv.conf", "passwd", "group", "hostname")]
+    mounts.append(sandbox.Mount(str(directory / "termination-log"),
+                                container.get("terminationMessagePath") or "/dev/termination-log"))
+    cache = config.root_dir / "cache" / preload.key
+    if preload.prepare and cache.is_dir():
+        mounts.append(sandbox.Mount(str(cache), config.cache_mount, True))
+    images = {volume["name"] for volume in pod_spec.get("volumes") or [] if volume.get("image") is not None}
+    for mount in container.get("volumeMounts") or []:
+        volume = mount["name"]
+        if volume not in volumes:
+            raise ContainerError("CreateContainerConfigError", f"container {name}: there is no volume {volume}")
+        source = volumes[volume]
+        try:
+            if mount.get("subPath"):
+                source = sub_path(source, mount["subPath"])
+        except VolumeError as error:
+            raise ContainerError(error.reason, f"container {name}: {error}") from error
+        mounts.append(sandbox.Mount(
+            str(source), mount["mountPath"].rstrip("/") or "/", bool(mount.get("readOnly")) or volume in images,
+            volume in images, source.is_dir() and not mount.get("subPath") and volume not in images,
+        ))
+    capabilities = (container.get("securityContext") or {}).get("capabilities") or {}
+    try:
+        granted = sandbox.capability_set(capabilities.get("add") or [], capabilities.get("drop") or [])
+    except ValueError as error:
+        raise ContainerError("CreateContainerConfigError", f"container {name}: {error}") from error
+    uid = security(container, pod_spec, "runAsUser") or 0
+    gid = security(container, pod_spec, "runAsGroup") or 0
+    if uid and not capabilities.get("add"):
+        granted = []
+    elif uid:
+        granted = [entry for entry in granted if entry in {
+            added.upper().removeprefix("CAP_") for added in capabilities["add"]} or "ALL" in capabilities["add"]]
+    context = pod_spec.get("securityContext") or {}
+    groups = [*(context.get("supplementalGroups") or []), *([context["fsGroup"]] if "fsGroup" in context else [])]
+    command = [*(container.get("command") or [preload.entry_point]), *(container.get("args") or [])]
+    masks = hidden(config)
+    return sandbox.Spec(
+        entry_point=preload.entry_point, argv=[_expand(word, env) for word in command[1:]], env=env,
+        root_mount=str(config.run_dir / "root"), hostname=hostname(pod), netns=None if netns is None else str(netns),
+        uid=uid, gid=gid, groups=sorted(set(groups)), capabilities=granted, devices=devices(config, container),
+        mounts=mounts, masks=masks, show=sandbox.visible_paths(masks, [sys.prefix, sys.base_prefix, *sys.path]),
+        cwd=container.get("workingDir") or "/", cgroup_procs=cgroup_procs, oom_score_adj=oom_score_adj,
+    )

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Small files of state that are either whole or not there."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_text(path: Path, text: str, mode: int = 0o600) -> None:
+    """Replace a file's content in one step, so that a reader or a crash never meets half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        os.fchmod(fd, mode)
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+    temporary.replace(path)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Replace a file's content with data as JSON."""
+    write_text(path, json.dumps(data))
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return a JSON object's file, or None when the file is not there or not whole."""
+    try:
+        data = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command ``virt-standalone podrunner``: what kubelet and container runtime are on a cluster."""
+
+import argparse
+import hashlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import turtles
+from turtles.kube.client import ApiError, Client
+from turtles.kube.events import Recorder
+from turtles.kube.informer import Informer, wait_synced
+from turtles.kube.resources import NODE, POD
+from turtles.log import setup_logging
+from turtles.standalone.podrunner.config import Config, ConfigError, load
+from turtles.standalone.podrunner.images import ImageStore
+from turtles.standalone.podrunner.node import NodeKeeper, offered_devices
+from turtles.standalone.podrunner.prepare import prepare
+from turtles.standalone.podrunner.runner import Runner
+from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError
+
+log = logging.getLogger(__name__)
+
+_HOUSEKEEPING = 10.0
+_MAX_LOG = 10 << 20
+
+
+def fingerprint(config: Config) -> str:
+    """Return what changes when the forking process has to be another one: our code, Python, what is preloaded."""
+    digest = hashlib.sha256(f"{turtles.__version__} {sys.version} {sys.prefix} {config.preload}".encode())
+    for path in sorted(Path(turtles.__file__).parent.rglob("*.py")):
+        status = path.stat()
+        digest.update(f"{path} {status.st_mtime_ns} {status.st_size}".encode())
+    return digest.hexdigest()[:16]
+
+
+class Podrunner:
+    """All parts of the podrunner of one node."""
+
+    def __init__(self, config: Config) -> None:
+        for path in (config.root_dir, config.pods_dir, config.run_dir / "root", config.run_dir / "netns"):
+            path.mkdir(parents=True, exist_ok=True)
+        self._config = config
+        self._client = Client.from_kubeconfig(config.kubeconfig)
+        entry_points = [name for preload in config.preload for name in (preload.entry_point, preload.prepare) if name]
+        self._zygote = ZygoteClient(
+            config.zygote_socket, config.root_dir / "zygote.log", fingerprint(config), entry_points
+        )
+        self._images = ImageStore(
+            config.images_dir, config.allowed_image_dirs, config.insecure_registries, config.max_image_bytes
+        )
+        self._recorder = Recorder(self._client, "podrunner", config.node_name)
+        self._keeper = NodeKeeper(self._client, config)
+        self._pods = Informer(self._client, POD, field_selector=f"spec.nodeName={config.node_name}")
+        self._node = Informer(self._client, NODE, field_selector=f"metadata.name={config.node_name}")
+        self._runner = Runner(
+            self._client, config, self._pods, self._zygote, self._images, self._recorder, self._keeper.address
+        )
+        self._stopped = threading.Event()
+        self._prepared: frozenset[str] = frozenset()
+        self._more_devices = threading.Event()
+
+    def run(self) -> None:
+        """Run until :meth:`stop`; Pods outlive it.
+
+        :raises ZygoteError: the preloaded code can't be loaded.
+        """
+        fresh = self._zygote.ensure()
+        self._pods.start()
+        self._node.start()
+        if fresh:
+            prepare(self._config, self._zygote, "start", offered_devices(self._config))
+        self._prepared = frozenset(offered_devices(self._config))
+        while not self._stopped.is_set() and not wait_synced([self._pods, self._node], 0.5):
+            pass
+        if self._stopped.is_set():
+            return
+        self._register()
+        self._keeper.start()
+        self._runner.start()
+        self._node.add_handler(self._node_changed)
+        log.info("ready", extra={"node": self._config.node_name, "address": self._keeper.address})
+        while not self._stopped.wait(_HOUSEKEEPING):
+            self._keep_house()
+
+    def stop(self) -> None:
+        """Let :meth:`run` return."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Let go of everything but Pods."""
+        self._runner.stop()
+        self._keeper.stop()
+        for informer in (self._pods, self._node):
+            informer.stop()
+        self._recorder.close()
+
+    def _register(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._keeper.register(True, "podrunner is posting ready status")
+                return
+            except ApiError as error:
+                log.warning("the node is not registered yet", extra={"error": str(error)})
+                self._stopped.wait(1.0)
+
+    def _node_changed(self, _old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
+        """Warm the caches again when somebody offers a device that was not offered before, such as a working KVM."""
+        if new is None:
+            self._register()
+            return
+        allocatable = (new.get("status") or {}).get("allocatable") or {}
+        offered = frozenset(name for name in self._config.devices if allocatable.get(name) not in (None, "0"))
+        if not offered <= self._prepared:
+            self._prepared |= offered
+            run = f"devices-{'-'.join(sorted(offered))}"
+            threading.Thread(
+                target=prepare, args=(self._config, self._zygote, run, offered), name="prepare", daemon=True
+            ).start()
+
+    def _keep_house(self) -> None:
+        try:
+            self._zygote.ensure()
+        except ZygoteError:
+            log.exception("the forking process is down")
+        for path in self._config.pods_dir.glob("*/containers/*/log"):
+            _rotate(path)
+        self._images.collect(self._runner.images_in_use())
+
+
+def _rotate(path: Path) -> None:
+    """Keep a container's log small: its process appends, so that the file may be cut under it."""
+    try:
+        if path.stat().st_size > _MAX_LOG:
+            with open(path, "rb") as old:
+                data = old.read(_MAX_LOG)
+            path.with_suffix(".1").write_bytes(data)
+            os.truncate(path, 0)
+    except FileNotFoundError:
+        return
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the podrunner: ``--config FILE``; SIGTERM ends it, not its Pods."""
+    parser = argparse.ArgumentParser(prog="virt-standalone podrunner", description=__doc__)
+    parser.add_argument("--config", required=True, help="configuration file (YAML)")
+    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    arguments = parser.parse_args(argv)
+    setup_logging("podrunner", arguments.log_level)
+    started = time.monotonic()
+    try:
+        podrunner = Podrunner(load(arguments.config))
+    except (ConfigError, ValueError) as error:
+        log.error("%s", error)
+        return 2
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: podrunner.stop())
+    try:
+        podrunner.run()
+    except ZygoteError as error:
+        log.error("%s", error)
+        return 1
+    finally:
+        podrunner.close()
+    log.info("stopped", extra={"seconds": round(time.monotonic() - started, 1)})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Node object of this machine: registered at start, kept alive by a Lease, as a kubelet does it."""
+
+import contextlib
+import logging
+import os
+import platform
+import socket
+import threading
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from turtles import __version__
+from turtles.kube.client import AlreadyExists, ApiError, Client, Conflict, NotFound
+from turtles.kube.resources import LEASE, NAMESPACE, NODE
+from turtles.standalone.podrunner.config import Config
+from turtles.standalone.podrunner.status import condition, merge_conditions
+from turtles.standalone.podrunner.zygote import now
+
+log = logging.getLogger(__name__)
+
+_LEASE_NAMESPACE = "kube-node-lease"
+_RENEW = 10.0
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def memory_total() -> int:
+    """Return the machine's memory in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def node_ip(config: Config) -> str:
+    """Return the node's address: as configured, or the one packets leave with, or loopback."""
+    if config.node_ip:
+        return config.node_ip
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            # Connecting a datagram socket sends nothing; it only chooses a route (TEST-NET-1, RFC 5737).
+            sock.connect(("192.0.2.1", 9))
+            return str(sock.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
+
+
+def offered_devices(config: Config) -> Iterable[str]:
+    """Return the device resources this node offers by itself.
+
+    /dev/kvm is left out: that the file exists does not prove that it works; whoever has tried offers it.
+    """
+    return [name for name, path in config.devices.items() if str(path) != "/dev/kvm" and path.exists()]
+
+
+def desired(config: Config, address: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the labels and the status (without conditions) of the Node."""
+    arch = _ARCHITECTURES.get(platform.machine(), platform.machine())
+    labels = {
+        "kubernetes.io/hostname": config.node_name, "kubernetes.io/os": "linux", "kubernetes.io/arch": arch,
+        "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": arch,
+    }
+    disk = os.statvfs(config.root_dir)
+    resources = {
+        "cpu": str(os.cpu_count() or 1),
+        "memory": f"{memory_total() >> 10}Ki",
+        "ephemeral-storage": f"{disk.f_blocks * disk.f_frsize >> 10}Ki",
+        "pods": str(config.max_pods),
+        **{name: str(config.device_count) for name in offered_devices(config)},
+    }
+    release = platform.freedesktop_os_release() if Path("/etc/os-release").exists() else {}
+    machine_id = Path("/etc/machine-id")
+    status = {
+        "capacity": resources,
+        "allocatable": dict(resources),
+        "addresses": [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": config.node_name}],
+        "nodeInfo": {
+            "architecture": arch, "operatingSystem": "linux", "kernelVersion": platform.release(),
+            "osImage": release.get("PRETTY_NAME", "Linux"), "containerRuntimeVersion": f"turtles://{__version__}",
+            "kubeletVersion": f"v{__version__}+turtles", "kubeProxyVersion": "",
+            "machineID": machine_id.read_text().strip() if machine_id.exists() else "",
+            "bootID": Path("/proc/sys/kernel/random/boot_id").read_text().strip(), "systemUUID": "",
+        },
+    }
+    return labels, status
+
+
+class NodeKeeper:
+    """Registers the Node and renews its Lease in a thread of its own."""
+
+    def __init__(self, client: Client, config: Config) -> None:
+        self._client = client
+        self._config = config
+        self.address = node_ip(config)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="node", daemon=True)
+
+    def register(self, ready: bool, message: str) -> dict[str, Any]:
+        """Create or update the Node; labels, annotations and extended resources of others stay.
+
+        :raises ApiError: the API server refuses.
+        """
+        labels, status = desired(self._config, self.address)
+        name = self._config.node_name
+        try:
+            node = self._client.get(NODE, None, name)
+        except NotFound:
+            try:
+                node = self._client.create(NODE, {
+                    "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": {},
+                })
+            except AlreadyExists:
+                node = self._client.get(NODE, None, name)
+        have = node["metadata"].get("labels") or {}
+        if any(have.get(key) != value for key, value in labels.items()):
+            node = self._client.patch(NODE, None, name, {"metadata": {"labels": labels}})
+        stamp = now()
+        conditions = [
+            {"type": "Ready", "status": "True" if ready else "False", "lastHeartbeatTime": stamp,
+             "lastTransitionTime": stamp, "reason": "KubeletReady" if ready else "KubeletNotReady", "message": message},
+            *({**condition(kind, False, stamp, reason, text), "lastHeartbeatTime": stamp} for kind, reason, text in (
+                ("MemoryPressure", "KubeletHasSufficientMemory", "the node has sufficient memory"),
+                ("DiskPressure", "KubeletHasNoDiskPressure", "the node has no disk pressure"),
+                ("PIDPressure", "KubeletHasSufficientPID", "the node has sufficient process ids"))),
+        ]
+        for entry in conditions:
+            entry.pop("lastProbeTime", None)
+        old = (node.get("status") or {}).get("conditions") or []
+        return self._client.patch(
+            NODE, None, name, {"status": status | {"conditions": merge_conditions(old, conditions)}},
+            subresource="status",
+        )
+
+    def start(self) -> None:
+        """Begin to renew the Lease."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._renew()
+            except ApiError as error:
+                log.warning("the node's lease was not renewed", extra={"error": str(error)})
+            if self._stopped.wait(_RENEW):
+                return
+
+    def _renew(self) -> None:
+        name = self._config.node_name
+        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        try:
+            self._client.patch(LEASE, _LEASE_NAMESPACE, name, {"spec": {"renewTime": stamp}})
+            return
+        except NotFound:
+            pass
+        with contextlib.suppress(AlreadyExists, Conflict):
+            self._client.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace",
+                                            "metadata": {"name": _LEASE_NAMESPACE}})
+        self._client.create(LEASE, {
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": name, "namespace": _LEASE_NAMESPACE},
+            "spec": {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": stamp},
+        })

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is on disk of a Pod: everything a podrunner needs to go on where another one was killed."""
+
+import contextlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from turtles.standalone.podrunner.files import read_json, write_json
+from turtles.standalone.podrunner.zygote import now
+from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, alive
+
+_MESSAGE = 2048
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A container as it is: ``state`` of the last start (None: never started), ``exit`` if that has ended."""
+
+    attempt: int
+    state: dict[str, Any] | None
+    exit: dict[str, Any] | None
+    last_exit: dict[str, Any] | None
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs."""
+        return self.state is not None and self.exit is None
+
+
+class PodDir:
+    """``<pods>/<uid>``; its ``containers/<name>`` holds log, termination-log, state.json, exit.json, attempts.json."""
+
+    def __init__(self, pods_dir: Path, uid: str) -> None:
+        self.uid = uid
+        self.path = pods_dir / uid
+
+    @property
+    def cni_record(self) -> Path:
+        """File that keeps the network attachment."""
+        return self.path / "cni.json"
+
+    def create(self, pod: dict[str, Any]) -> None:
+        """Make the directory and note whose it is."""
+        if not (self.path / "pod.json").exists():
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o750)
+            metadata = pod["metadata"]
+            write_json(self.path / "pod.json", {key: metadata[key] for key in ("namespace", "name", "uid")})
+
+    def container(self, name: str) -> Path:
+        """Return a container's directory."""
+        return self.path / "containers" / name
+
+    def containers(self) -> list[str]:
+        """Return the names of containers that have a directory."""
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(entry.name for entry in (self.path / "containers").iterdir())
+        return []
+
+    def key(self, name: str, attempt: int) -> str:
+        """Return the id under which the forking process knows a start of a container."""
+        return f"{self.uid}/{name}/{attempt}"
+
+    def observe(self, name: str, zygote: ZygoteClient) -> Observed:
+        """Find out how a container is, and note its end if nobody has."""
+        directory = self.container(name)
+        attempts = read_json(directory / "attempts.json") or {"attempt": 0, "lastExit": None}
+        attempt, last = attempts["attempt"], attempts["lastExit"]
+        state, ended = read_json(directory / "state.json"), read_json(directory / "exit.json")
+        if state is None or ended is not None or alive(state):
+            return Observed(attempt, state, ended, last)
+        try:
+            ended = zygote.reap(self.key(name, attempt)).get("exit")
+        except ZygoteError:
+            ended = None
+        ended = ended or read_json(directory / "exit.json") or self._own_word(directory, state)
+        write_json(directory / "exit.json", ended)
+        return Observed(attempt, state, ended, last)
+
+    @staticmethod
+    def _own_word(directory: Path, state: dict[str, Any]) -> dict[str, Any]:
+        """Return the end of a container whose parent was not there to see it."""
+        ended = {"signal": None, "startedAt": state["startedAt"], "finishedAt": now()}
+        with contextlib.suppress(OSError, ValueError):
+            return ended | {"exitCode": int((directory / "self-exit").read_text())}
+        return ended | {
+            "exitCode": 137, "reason": "ContainerStatusUnknown",
+            "message": "The container could not be located when the Pod was looked at",
+        }
+
+    def next_attempt(self, name: str, observed: Observed) -> int:
+        """Prepare a container's directory for another start and return its number."""
+        directory = self.container(name)
+        attempt = observed.attempt + 1
+        write_json(directory / "attempts.json", {"attempt": attempt, "lastExit": observed.exit})
+        for file in ("state.json", "exit.json", "self-exit"):
+            (directory / file).unlink(missing_ok=True)
+        return attempt
+
+    def message(self, name: str, exit_code: int) -> str:
+        """Return a container's termination message: /dev/termination-log, else for a failed one its last log lines."""
+        directory = self.container(name)
+        text = _tail(directory / "termination-log")
+        if not text.strip() and exit_code:
+            text = _tail(directory / "log")
+        return text.strip()
+
+    def remove(self) -> None:
+        """Remove the directory."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _tail(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _MESSAGE))
+            return file.read(_MESSAGE).decode(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command ``virt-standalone reset``: nothing of an instance's Pods is left on the machine.
+
+Only what the instance itself recorded is touched: the processes in its Pods' state files, its networks, mounts below
+its own directories, its cgroups.
+"""
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import select
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from turtles.log import setup_logging
+from turtles.standalone.podrunner import cni, sandbox
+from turtles.standalone.podrunner.cgroup import Cgroups
+from turtles.standalone.podrunner.config import Config, ConfigError, load
+from turtles.standalone.podrunner.files import read_json
+from turtles.standalone.podrunner.poddir import PodDir
+from turtles.standalone.podrunner.runner import tear_down_network
+from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, send_signal, wait_end
+
+log = logging.getLogger(__name__)
+
+
+def reset(config: Config) -> bool:
+    """End every Pod of the instance and remove its state; say whether there was anything."""
+    changed = False
+    zygote = ZygoteClient(config.zygote_socket, config.root_dir / "zygote.log", "", [])
+    pods = [PodDir(config.pods_dir, path.name) for path in _children(config.pods_dir)]
+    for pod in pods:
+        for name in pod.containers():
+            state = read_json(pod.container(name) / "state.json")
+            if state is not None and send_signal(state, signal.SIGKILL):
+                changed = True
+                wait_end(state, 10.0)
+    with contextlib.suppress(ZygoteError):
+        pid = zygote.status()["pid"]
+        changed = True
+        zygote.retire()
+        _wait_pid(pid)
+    for pod in pods:
+        changed = True
+        with contextlib.suppress(cni.CNIError):
+            tear_down_network(config, pod)
+    for path in _children(config.run_dir / "netns"):
+        sandbox.delete_netns(path)
+    changed |= _remove_networks(config)
+    changed |= sandbox.unmount_below(config.run_dir) | sandbox.unmount_below(config.root_dir)
+    changed |= Cgroups(config.cgroup_parent).remove_all()
+    for path in (config.run_dir, config.root_dir, config.images_dir):
+        if path.exists():
+            changed = True
+            shutil.rmtree(path)
+    return changed
+
+
+def _wait_pid(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        pidfd = os.pidfd_open(pid)
+        try:
+            if not select.select([pidfd], [], [], 10.0)[0]:
+                log.warning("the forking process does not end", extra={"pid": pid})
+        finally:
+            os.close(pidfd)
+
+
+def _children(directory: Path) -> list[Path]:
+    return sorted(directory.iterdir()) if directory.is_dir() else []
+
+
+def _remove_networks(config: Config) -> bool:
+    """Remove the bridges, address reservations and translation rules of the configured networks, all unused by now."""
+    try:
+        network = cni.load_network(config.cni_conf_dir)
+    except cni.CNIError:
+        return False
+    changed = False
+    for plugin in network["plugins"]:
+        if plugin["type"] == "bridge":
+            bridge = plugin.get("bridge", "cni0")
+            if Path("/sys/class/net", bridge, "bridge").is_dir():
+                changed = True
+                subprocess.run(["ip", "link", "delete", bridge], check=False, capture_output=True)
+        ipam = plugin.get("ipam") or {}
+        if ipam.get("type") == "host-local":
+            reserved = Path(ipam.get("dataDir") or "/var/lib/cni/networks", network["name"])
+            if reserved.is_dir():
+                changed = True
+                shutil.rmtree(reserved)
+    return _remove_rules(network["name"]) or changed
+
+
+def _remove_rules(network: str) -> bool:
+    """Remove what plugins leave behind in the nat table for a network: rules that name it, and their chains."""
+    changed = False
+    done = subprocess.run(["iptables-save", "-t", "nat"], capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    chains = set()
+    for line in lines:
+        if line.startswith("-A ") and f'name: "{network}"' in line:
+            words = shlex.split(line)
+            if "-j" in words:
+                chains.add(words[words.index("-j") + 1])
+            changed |= subprocess.run(["iptables", "-t", "nat", "-D", *words[1:]], capture_output=True).returncode == 0
+    for chain in chains:
+        if chain.startswith("CNI-"):
+            for option in ("-F", "-X"):
+                subprocess.run(["iptables", "-t", "nat", option, chain], capture_output=True, check=False)
+    return changed
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Reset an instance whose services are stopped: ``--config FILE`` of its podrunner; prints {"changed": bool}."""
+    parser = argparse.ArgumentParser(prog="virt-standalone reset", description=__doc__)
+    parser.add_argument("--config", required=True, help="the podrunner's configuration file")
+    arguments = parser.parse_args(argv)
+    setup_logging("reset")
+    try:
+        changed = reset(load(arguments.config))
+    except ConfigError as error:
+        log.error("%s", error)
+        return 2
+    print(json.dumps({"changed": changed}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,401 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The inside of a container: namespaces, a root file system made of the host's, devices, identity and privileges.
+
+:func:`enter` runs in the forked process, which is process 1 of a new process namespace. The root is a tmpfs into which
+the host's directories are bound read-only. Everything that is not the host's operating system is hidden: homes, the
+engine's own configuration and state. The old root is let go of altogether, so that no Pod holds on to the mounts of
+another.
+
+Sources of the rules: pivot_root(2), open_tree(2), mount_setattr(2), capabilities(7); the kubelet's layout of /etc/hosts
+and /dev/termination-log; the OCI runtime specification for default devices and masked paths in /proc.
+"""
+
+import contextlib
+import os
+import resource
+import socket
+import stat
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from turtles.standalone.podrunner import syscalls as sc
+
+#: Capabilities a container has that says nothing (as containerd and Docker give them).
+DEFAULT_CAPABILITIES = frozenset({
+    "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP",
+    "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
+})
+
+_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+_FRESH = ("proc", "sys", "dev", "run", "tmp", "root", "home", "mnt", "media", "lost+found")
+_WRITABLE_TMPFS = (("/run", "755", "64m"), ("/tmp", "1777", "256m"), ("/var/tmp", "1777", "256m"))  # noqa: S108
+_PROC_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+_PROC_MASKED = ("kcore", "keys", "timer_list", "sched_debug")
+_REAL_FILESYSTEMS_NOT = {"proc", "sysfs", "devtmpfs", "devpts", "tmpfs", "cgroup", "cgroup2", "nsfs", "mqueue",
+                         "autofs", "binfmt_misc", "debugfs", "tracefs", "securityfs", "pstore", "bpf", "configfs",
+                         "hugetlbfs", "fusectl", "efivarfs", "ramfs", "rpc_pipefs"}
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One thing of the host that is seen in the container at ``target``."""
+
+    source: str
+    target: str
+    read_only: bool = False
+    no_exec: bool = False
+    recursive: bool = False
+
+
+@dataclass(frozen=True)
+class Spec:
+    """All a container's process needs to know, as plain data: it travels as JSON (see :func:`spec_from`)."""
+
+    entry_point: str
+    argv: list[str]
+    env: dict[str, str]
+    root_mount: str
+    hostname: str
+    netns: str | None = None
+    uid: int = 0
+    gid: int = 0
+    groups: list[int] = field(default_factory=list)
+    capabilities: list[str] = field(default_factory=list)
+    devices: dict[str, str] = field(default_factory=dict)
+    mounts: list[Mount] = field(default_factory=list)
+    masks: list[str] = field(default_factory=list)
+    show: list[str] = field(default_factory=list)
+    cwd: str = "/"
+    cgroup_procs: list[str] = field(default_factory=list)
+    oom_score_adj: int = 0
+    nofile: int = 65536
+    #: With it the entry point is called as ``function(argument)`` instead of ``function(argv)``.
+    argument: str | None = None
+
+
+def spec_from(data: dict[str, Any]) -> Spec:
+    """Return the Spec that ``dataclasses.asdict`` turned into plain data."""
+    return Spec(**(data | {"mounts": [Mount(**entry) for entry in data.get("mounts", [])]}))
+
+
+def capability_set(add: Iterable[str], drop: Iterable[str]) -> list[str]:
+    """Return the capabilities of a container: the default ones, without those dropped, with those added.
+
+    Names may carry the prefix CAP_; ALL means every one.
+
+    :raises ValueError: a name that no capability has.
+    """
+    names = set(DEFAULT_CAPABILITIES)
+    for wanted, keep in ((drop, False), (add, True)):
+        for name in wanted:
+            name = name.upper().removeprefix("CAP_")
+            if name != "ALL" and name not in sc.CAPABILITIES:
+                raise ValueError(f"there is no capability {name}")
+            chosen = set(sc.CAPABILITIES) if name == "ALL" else {name}
+            names = names | chosen if keep else names - chosen
+    return sorted(names)
+
+
+# --- on the host -----------------------------------------------------------------------------------------------------
+
+
+def create_netns(path: Path) -> None:
+    """Make a network namespace, with ``lo`` up, and keep it at path by a bind mount; nothing to do if it is there."""
+    if is_mount(path):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o444)
+    failure: list[BaseException] = []
+
+    def make() -> None:
+        # A thread of its own leaves the process's other threads in the host's namespace.
+        try:
+            sc.unshare(sc.CLONE_NEWNET)
+            set_loopback_up()
+            sc.mount("/proc/thread-self/ns/net", str(path), flags=sc.MS_BIND)
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    if failure:
+        path.unlink(missing_ok=True)
+        raise failure[0]
+
+
+def set_loopback_up() -> None:
+    """Set ``lo`` of the calling thread's network namespace up (SIOCGIFFLAGS, SIOCSIFFLAGS, netdevice(7))."""
+    import fcntl
+    import struct
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        request = struct.pack("16sH14x", b"lo", 0)
+        flags = struct.unpack("16sH14x", fcntl.ioctl(sock, 0x8913, request))[1]
+        fcntl.ioctl(sock, 0x8914, struct.pack("16sH14x", b"lo", flags | 1))
+
+
+def delete_netns(path: Path) -> None:
+    """Let go of a network namespace; nothing to do if it is not there."""
+    for _ in range(8):
+        if not is_mount(path):
+            break
+        sc.umount(str(path), sc.MNT_DETACH)
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+
+
+def is_mount(path: Path) -> bool:
+    """Say whether something is mounted exactly at path."""
+    return str(path) in mount_points()
+
+
+def mount_points() -> list[str]:
+    """Return every mount point of this mount namespace, in mount order."""
+    return [_unescape(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+
+
+def unmount_below(directory: Path) -> bool:
+    """Unmount everything mounted at or below a directory; say whether there was anything."""
+    prefix = f"{directory}/"
+    found = [point for point in mount_points() if point == str(directory) or point.startswith(prefix)]
+    for point in reversed(found):
+        with contextlib.suppress(OSError):
+            sc.umount(point, sc.MNT_DETACH)
+    return bool(found)
+
+
+def _unescape(text: str) -> str:
+    return text.encode().decode("unicode_escape") if "\\" in text else text
+
+
+# --- in the container ------------------------------------------------------------------------------------------------
+
+
+def enter(spec: Spec) -> None:
+    """Turn this process, process 1 of a new process namespace, into the container's.
+
+    :raises OSError: a step failed; the text says which. The process is of no use afterwards.
+    """
+    if spec.netns:
+        netns = os.open(spec.netns, os.O_RDONLY | os.O_CLOEXEC)
+        sc.setns(netns, sc.CLONE_NEWNET)
+        os.close(netns)
+    sc.unshare(sc.CLONE_NEWNS | sc.CLONE_NEWUTS | sc.CLONE_NEWIPC)
+    socket.sethostname(spec.hostname)
+    sc.mount(None, "/", flags=sc.MS_REC | sc.MS_PRIVATE)
+    _root(spec)
+    os.chdir(spec.cwd)
+    _identity(spec)
+
+
+def _root(spec: Spec) -> None:
+    # Everything is opened before the root changes and placed after it: from then on every path, with all symbolic
+    # links in it, resolves inside the container.
+    volumes = [(mount, sc.open_tree(mount.source, mount.recursive)) for mount in spec.mounts]
+    shown = [(path, sc.open_tree(path)) for path in spec.show]
+    numbers = {target: Path(source).stat().st_rdev for target, source in spec.devices.items()}
+    directories: list[tuple[str, int]] = []
+    links: list[tuple[str, str]] = []
+    with os.scandir("/") as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                links.append((entry.path, str(Path(entry.path).readlink())))
+            elif entry.name not in _FRESH and entry.is_dir():
+                directories.append((entry.path, sc.open_tree(entry.path)))
+    directories += [(path, sc.open_tree(path)) for path in _other_filesystems(spec.masks)]
+    host_resolv = os.path.realpath("/etc/resolv.conf")
+
+    sc.mount("tmpfs", spec.root_mount, "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, "mode=755,size=1m")
+    os.chdir(spec.root_mount)
+    sc.pivot_root_here()
+    os.umask(0o022)
+    # Devices of the tmpfs that are the container's own: only there may mount points be made.
+    own = {Path("/").stat().st_dev}
+
+    for target, link in links:
+        Path(target).symlink_to(link)
+    for name in _FRESH[:-1]:
+        Path("/", name).mkdir(exist_ok=True)
+    for target, tree in directories:
+        with contextlib.suppress(FileExistsError):
+            Path(target).mkdir()
+        _place(tree, target)
+    for mask in sorted(spec.masks):
+        if Path(mask).is_dir() and mask not in ("/root", "/home"):
+            sc.mount("tmpfs", mask, "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, "mode=755,size=64k")
+            own.add(Path(mask).stat().st_dev)
+    for path, tree in shown:
+        _target(path, True, own)
+        _place(tree, path)
+    fresh = (*(f"{point}/" for point, _, _ in _WRITABLE_TMPFS), "/var/run/", "/dev/", "/proc/")
+    mounts = sorted(volumes, key=lambda item: item[0].target.count("/"))
+    earlier: tuple[str, ...] = ()
+    for mount, tree in mounts:
+        if not mount.target.startswith(fresh + earlier):
+            _target(mount.target, _is_directory(tree), own)
+        earlier += (f"{mount.target.rstrip('/')}/",)
+    sc.mount_setattr("/", sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV, recursive=True)
+
+    for point, mode, size in _WRITABLE_TMPFS:
+        sc.mount("tmpfs", point, "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, f"mode={mode},size={size}")
+    Path("/run/lock").mkdir(mode=0o1777)
+    if host_resolv.startswith("/run/"):
+        _make(Path(host_resolv), directory=False)
+    _proc()
+    sc.mount("sysfs", "/sys", "sysfs", sc.MS_RDONLY | sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC)
+    _dev(numbers)
+    for mount, tree in mounts:
+        _make(Path(mount.target), _is_directory(tree))
+        attributes = sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV
+        attributes |= sc.MOUNT_ATTR_RDONLY if mount.read_only else 0
+        attributes |= sc.MOUNT_ATTR_NOEXEC if mount.no_exec else 0
+        sc.mount_setattr(tree, attributes, recursive=True)
+        _place(tree, mount.target)
+
+
+def _place(tree: int, target: str) -> None:
+    sc.move_mount(tree, target)
+    os.close(tree)
+
+
+def _is_directory(tree: int) -> bool:
+    return stat.S_ISDIR(os.fstat(tree).st_mode)
+
+
+def _other_filesystems(masks: list[str]) -> list[str]:
+    """Return where the host has mounted other disks that belong to its system, such as /usr or /var."""
+    hidden = tuple(f"/{name}/" for name in _FRESH) + tuple(f"{mask}/" for mask in masks)
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        point = _unescape(before.split()[4])
+        real = after.split()[0] not in _REAL_FILESYSTEMS_NOT and not f"{point}/".startswith(hidden)
+        if real and point.count("/") > 1 and Path(point).is_dir():
+            found.append(point)
+    return sorted(set(found), key=lambda point: point.count("/"))
+
+
+def _make(path: Path, directory: bool) -> None:
+    """Make a mount point, with the directories above it."""
+    if path.exists():
+        return
+    if directory:
+        path.mkdir(parents=True)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def _target(path: str, directory: bool, own: set[int]) -> None:
+    """Make a mount point in the tree of the host's directories without writing to the host.
+
+    The deepest directory that exists is replaced by a tmpfs in which each of its entries is bound.
+    """
+    if os.path.lexists(path):
+        return
+    parent = Path(path).parent
+    while not parent.is_dir():
+        parent = parent.parent
+    parent = parent.resolve()
+    if parent.stat().st_dev not in own:
+        trees: list[tuple[str, int]] = []
+        links: list[tuple[str, str]] = []
+        with os.scandir(parent) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    links.append((entry.path, str(Path(entry.path).readlink())))
+                elif entry.is_dir() or entry.is_file():
+                    trees.append((entry.path, sc.open_tree(entry.path, recursive=True)))
+        mode = stat.S_IMODE(parent.stat().st_mode)
+        sc.mount("tmpfs", str(parent), "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, f"mode={mode:o},size=1m")
+        own.add(parent.stat().st_dev)
+        for target, link in links:
+            Path(target).symlink_to(link)
+        for target, tree in trees:
+            _make(Path(target), _is_directory(tree))
+            _place(tree, target)
+    _make(Path(path), directory)
+
+
+def _proc() -> None:
+    sc.mount("proc", "/proc", "proc", sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC)
+    for name in _PROC_READ_ONLY:
+        if Path("/proc", name).exists():
+            tree = sc.open_tree(f"/proc/{name}")
+            sc.mount_setattr(tree, sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV)
+            _place(tree, f"/proc/{name}")
+
+
+def _dev(numbers: dict[str, int]) -> None:
+    sc.mount("tmpfs", "/dev", "tmpfs", sc.MS_NOSUID | sc.MS_NOEXEC, "mode=755,size=64k")
+    for name, (major, minor) in _DEVICES.items():
+        _node(Path("/dev", name), os.makedev(major, minor))
+    for target, number in numbers.items():
+        path = Path(target)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _node(path, number)
+    for name in ("pts", "shm"):
+        Path("/dev", name).mkdir()
+    sc.mount("devpts", "/dev/pts", "devpts", sc.MS_NOSUID | sc.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620,gid=5")
+    sc.mount("tmpfs", "/dev/shm", "tmpfs", sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC, "mode=1777,size=64m")  # noqa: S108
+    for link, target in (("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"),
+                         ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")):
+        Path("/dev", link).symlink_to(target)
+    for name in _PROC_MASKED:
+        if Path("/proc", name).exists():
+            sc.mount("/dev/null", f"/proc/{name}", flags=sc.MS_BIND)
+
+
+def _node(path: Path, number: int) -> None:
+    os.mknod(path, stat.S_IFCHR | 0o666, number)
+    path.chmod(0o666)
+
+
+def _identity(spec: Spec) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hard = spec.nofile if limits[1] == resource.RLIM_INFINITY else min(spec.nofile, limits[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    wanted = {sc.CAPABILITIES[name] for name in spec.capabilities}
+    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+    wanted = {number for number in wanted if number <= last}
+    for number in range(last + 1):
+        if number not in wanted:
+            sc.prctl(sc.PR_CAPBSET_DROP, number)
+    sc.prctl(sc.PR_SET_KEEPCAPS, 1)
+    os.setgroups(spec.groups)
+    os.setresgid(spec.gid, spec.gid, spec.gid)
+    os.setresuid(spec.uid, spec.uid, spec.uid)
+    sc.capset(wanted, wanted)
+    sc.prctl(sc.PR_CAP_AMBIENT, sc.PR_CAP_AMBIENT_CLEAR_ALL)
+    for number in wanted:
+        # Ambient capabilities are what an ordinary user's programs keep across execve(2).
+        sc.prctl(sc.PR_CAP_AMBIENT, sc.PR_CAP_AMBIENT_RAISE, number)
+    sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1)
+
+
+def visible_paths(masks: Iterable[str], candidates: Iterable[str]) -> list[str]:
+    """Return those directories (of this Python installation) that masks, /tmp or /run would hide from a container."""
+    hidden = tuple(f"{mask}/" for mask in (*masks, *(f"/{name}" for name in _FRESH)))
+    return sorted({path for path in candidates if f"{path}/".startswith(hidden) and Path(path).is_dir()}, key=len)
+
+
+def run_entry_point(function: Callable[[Any], int | None], argument: list[str] | str) -> int:
+    """Call a container's entry point and return its exit code; an exception is printed and gives 1."""
+    import sys
+    import traceback
+
+    try:
+        return int(function(argument) or 0)
+    except SystemExit as stop:
+        if stop.code is None or isinstance(stop.code, int):
+            return stop.code or 0
+        print(stop.code, file=sys.stderr)
+        return 1
+    except BaseException:
+        traceback.print_exc()
+        return 1

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Volumes of a Pod, as directories and files on the node in the kubelet's layout.
+
+Secrets' content lies below the run directory, which is in memory on an ordinary host, everything else in
+``<pods>/<uid>/volumes/kubernetes.io~<plugin>/<name>``.
+"""
+
+import base64
+import contextlib
+import os
+import re
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from turtles.kube.client import Client, NotFound
+from turtles.kube.resources import CONFIGMAP, PV, PVC, SECRET
+from turtles.standalone.podrunner import sandbox
+from turtles.standalone.podrunner import syscalls as sc
+from turtles.standalone.podrunner.quantity import parse
+
+Object = dict[str, Any]
+
+#: Kinds of volumes a Pod may have here.
+SUPPORTED = (
+    "emptyDir", "secret", "configMap", "downwardAPI", "projected", "hostPath", "persistentVolumeClaim", "image",
+)
+
+
+class VolumeError(Exception):
+    """A volume can't be prepared now; ``reason`` is the waiting container's, the text says what is missing."""
+
+    def __init__(self, message: str, reason: str = "FailedMount") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Volumes:
+    """Prepares and removes the volumes of Pods.
+
+    :param image_path: gives the directory of an image volume's content, or None while it is being pulled.
+    """
+
+    def __init__(self, client: Client, run_dir: Path, node_name: str) -> None:
+        self._client = client
+        self._run_dir = run_dir
+        self._node_name = node_name
+
+    def prepare(self, pod: Object, pod_dir: Path, images: dict[str, Path]) -> dict[str, Path]:
+        """Make all volumes of a Pod and return where each is.
+
+        :param images: content directories of the image volumes, by volume name.
+        :raises VolumeError: one is not available.
+        """
+        return {volume["name"]: self._one(pod, volume, pod_dir, images) for volume in pod["spec"].get("volumes") or []}
+
+    def _one(self, pod: Object, volume: Object, pod_dir: Path, images: dict[str, Path]) -> Path:
+        name = volume["name"]
+        source = next((kind for kind in SUPPORTED if volume.get(kind) is not None), None)
+        if source is None:
+            kinds = ", ".join(key for key in volume if key != "name")
+            raise VolumeError(f"volume {name}: {kinds or 'no source'} is not supported in standalone mode",
+                              "CreateContainerConfigError")
+        what: Object = volume[source]
+        group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
+        uid = pod["metadata"]["uid"]
+        if source == "emptyDir":
+            return self._empty_dir(pod_dir / "volumes/kubernetes.io~empty-dir" / name, what, group)
+        if source == "image":
+            return images[name]
+        if source == "hostPath":
+            return _host_path(name, what)
+        if source == "persistentVolumeClaim":
+            return self._claim(pod, name, what, group)
+        folder = self._run_dir / "volumes" / uid / name
+        default = what.get("defaultMode", 0o644)
+        files = self._files(pod, name, source, what, default)
+        write_files(folder, files, group)
+        return folder
+
+    def remove(self, uid: str, pod_dir: Path) -> None:
+        """Unmount and remove all that :meth:`prepare` made for a Pod; claims' and images' content stays."""
+        sandbox.unmount_below(pod_dir / "volumes")
+        for path in (self._run_dir / "volumes" / uid, pod_dir / "volumes"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    @staticmethod
+    def _empty_dir(path: Path, what: Object, group: int | None) -> Path:
+        if path.is_dir():
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.new")
+        temporary.mkdir(exist_ok=True)
+        if what.get("medium") == "Memory" and not sandbox.is_mount(path):
+            size = f",size={int(parse(what['sizeLimit']))}" if what.get("sizeLimit") else ""
+            path.mkdir(exist_ok=True)
+            temporary.rmdir()
+            sc.mount("tmpfs", str(path), "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, f"mode=777{size}")
+            temporary = path
+        if group is not None:
+            os.chown(temporary, -1, group)
+        temporary.chmod(0o2777 if group is not None else 0o777)
+        if temporary != path:
+            temporary.rename(path)
+        return path
+
+    def _claim(self, pod: Object, name: str, what: Object, group: int | None) -> Path:
+        namespace, claim_name = pod["metadata"]["namespace"], what["claimName"]
+        try:
+            claim = self._client.get(PVC, namespace, claim_name)
+            volume_name = (claim.get("spec") or {}).get("volumeName")
+            if (claim.get("status") or {}).get("phase") != "Bound" or not volume_name:
+                raise VolumeError(f"volume {name}: PersistentVolumeClaim {namespace}/{claim_name} is not bound yet")
+            spec = self._client.get(PV, None, volume_name)["spec"]
+        except NotFound as error:
+            raise VolumeError(f"volume {name}: PersistentVolumeClaim {namespace}/{claim_name}: {error}") from error
+        if spec.get("volumeMode") == "Block":
+            raise VolumeError(
+                f"volume {name}: volumeMode Block is not supported in standalone mode", "CreateContainerConfigError"
+            )
+        place = spec.get("local") or spec.get("hostPath")
+        if place is None:
+            raise VolumeError(f"volume {name}: PersistentVolume {volume_name} is not of this machine (local, hostPath)",
+                              "CreateContainerConfigError")
+        path = Path(place["path"])
+        if not path.is_dir():
+            raise VolumeError(f"volume {name}: the directory {path} of PersistentVolume {volume_name} does not exist")
+        if group is not None and not what.get("readOnly"):
+            own_by_group(path, group)
+        return path
+
+    def _files(self, pod: Object, name: str, source: str, what: Object, mode: int) -> dict[str, tuple[bytes, int]]:
+        namespace = pod["metadata"]["namespace"]
+        if source in ("secret", "configMap"):
+            resource = SECRET if source == "secret" else CONFIGMAP
+            wanted = what.get("secretName") or what.get("name") or ""
+            try:
+                obj = self._client.get(resource, namespace, wanted)
+            except NotFound as error:
+                if what.get("optional"):
+                    return {}
+                raise VolumeError(f"volume {name}: {resource.kind} {namespace}/{wanted} does not exist") from error
+            return select_items(f"volume {name}: {resource.kind} {wanted}", content(obj), what, mode)
+        if source == "downwardAPI":
+            return {item["path"]: (self._downward(pod, item).encode(), item.get("mode", mode))
+                    for item in what.get("items") or []}
+        files: dict[str, tuple[bytes, int]] = {}
+        for part in what.get("sources") or []:
+            kind = next(iter(part))
+            if kind not in ("secret", "configMap", "downwardAPI"):
+                raise VolumeError(f"volume {name}: projected {kind} is not supported in standalone mode",
+                                  "CreateContainerConfigError")
+            files |= self._files(pod, name, kind, part[kind], mode)
+        return files
+
+    @staticmethod
+    def _downward(pod: Object, item: Object) -> str:
+        if "fieldRef" not in item:
+            raise VolumeError(f"downwardAPI item {item.get('path')} needs fieldRef", "CreateContainerConfigError")
+        return field(pod, item["fieldRef"]["fieldPath"])
+
+
+def content(obj: Object) -> dict[str, bytes]:
+    """Return the keys of a Secret or ConfigMap with their bytes."""
+    if obj.get("kind") == "Secret":
+        return {key: base64.b64decode(value or "") for key, value in (obj.get("data") or {}).items()}
+    plain = {key: value.encode() for key, value in (obj.get("data") or {}).items()}
+    return plain | {key: base64.b64decode(value) for key, value in (obj.get("binaryData") or {}).items()}
+
+
+def select_items(what: str, data: dict[str, bytes], volume: Object, mode: int) -> dict[str, tuple[bytes, int]]:
+    """Return files (content and mode by relative path) as a volume's ``items`` want them.
+
+    :raises VolumeError: a key is missing and not optional.
+    """
+    if not volume.get("items"):
+        return {key: (value, mode) for key, value in data.items()}
+    files = {}
+    for item in volume["items"]:
+        if item["key"] not in data:
+            if volume.get("optional"):
+                continue
+            raise VolumeError(f"{what} has no key {item['key']}")
+        files[item["path"]] = (data[item["key"]], item.get("mode", mode))
+    return files
+
+
+def write_files(folder: Path, files: dict[str, tuple[bytes, int]], group: int | None) -> None:
+    """Write a volume's files; with a group they belong to it and it may read them.
+
+    :raises VolumeError: a path leads out of the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+    for relative, (data, mode) in files.items():
+        if relative.startswith("/") or ".." in relative.split("/"):
+            raise VolumeError(f"path {relative!r} leads out of its volume", "CreateContainerConfigError")
+        path = folder / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        path.chmod(mode | 0o440 if group is not None else mode)
+        if group is not None:
+            os.chown(path, -1, group)
+
+
+def own_by_group(path: Path, group: int) -> None:
+    """Give a volume's content to fsGroup unless its root says that this was done (policy OnRootMismatch)."""
+    status = path.stat()
+    if status.st_gid == group and status.st_mode & 0o2070 == 0o2070:
+        return
+    for _folder, folders, names, fd in os.fwalk(path):
+        for name in (*folders, *names):
+            entry = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            os.chown(name, -1, group, dir_fd=fd, follow_symlinks=False)
+            if stat.S_ISREG(entry.st_mode) and entry.st_nlink == 1:
+                os.chmod(name, stat.S_IMODE(entry.st_mode) | 0o060, dir_fd=fd)
+            elif stat.S_ISDIR(entry.st_mode):
+                os.chmod(name, stat.S_IMODE(entry.st_mode) | 0o2070, dir_fd=fd)  # noqa: S103
+    os.chown(path, -1, group)
+    path.chmod(stat.S_IMODE(status.st_mode) | 0o2070)
+
+
+def _host_path(name: str, what: Object) -> Path:
+    path, kind = Path(what["path"]), what.get("type") or ""
+    if kind == "DirectoryOrCreate":
+        path.mkdir(parents=True, exist_ok=True)
+    elif kind == "FileOrCreate" and not path.exists():
+        path.touch()
+    tests: dict[str, Callable[[], bool]] = {
+        "Directory": path.is_dir, "DirectoryOrCreate": path.is_dir, "File": path.is_file, "FileOrCreate": path.is_file,
+        "Socket": path.is_socket, "CharDevice": path.is_char_device, "BlockDevice": path.is_block_device,
+        "": path.exists,
+    }
+    if not tests.get(kind, path.exists)():
+        raise VolumeError(f"volume {name}: hostPath {path} is not there as {kind or 'file or directory'}")
+    return path
+
+
+def field(pod: Object, path: str) -> str:
+    """Return the text of a fieldRef: metadata, labels and annotations, spec and status fields that Kubernetes allows.
+
+    :raises VolumeError: the path names nothing that may be referred to.
+    """
+    metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
+    keyed = re.fullmatch(r"metadata\.(labels|annotations)\['(.+)'\]", path)
+    if keyed:
+        return str((metadata.get(keyed[1]) or {}).get(keyed[2], ""))
+    if path in ("metadata.labels", "metadata.annotations"):
+        entries = metadata.get(path.partition(".")[2]) or {}
+        return "\n".join(f'{key}="{_escaped(value)}"' for key, value in sorted(entries.items()))
+    simple = {
+        "metadata.name": metadata["name"], "metadata.namespace": metadata["namespace"], "metadata.uid": metadata["uid"],
+        "spec.nodeName": spec.get("nodeName", ""), "spec.serviceAccountName": spec.get("serviceAccountName", ""),
+        "status.podIP": status.get("podIP", ""), "status.hostIP": status.get("hostIP", ""),
+        "status.podIPs": ",".join(entry["ip"] for entry in status.get("podIPs") or []),
+        "status.hostIPs": ",".join(entry["ip"] for entry in status.get("hostIPs") or []),
+    }
+    if path not in simple:
+        raise VolumeError(f"fieldPath {path} is not supported", "CreateContainerConfigError")
+    return str(simple[path])
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def sub_path(volume: Path, relative: str) -> Path:
+    """Return a mount's subPath inside a volume, made as a directory if missing; links never lead out of the volume.
+
+    :raises VolumeError: it leads out.
+    """
+    if relative.startswith("/") or ".." in relative.split("/"):
+        raise VolumeError(f"subPath {relative!r} leads out of its volume", "CreateContainerConfigError")
+    root = os.open(volume, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        current = ""
+        for part in Path(relative).parts:
+            parent = sc.openat2(root, current, os.O_RDONLY | os.O_DIRECTORY, resolve=sc.RESOLVE_BENEATH)
+            try:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, 0o777, dir_fd=parent)
+            finally:
+                os.close(parent)
+            current = f"{current}/{part}".lstrip("/")
+        fd = sc.openat2(root, current, os.O_PATH, resolve=sc.RESOLVE_BENEATH)
+        try:
+            return Path(f"/proc/self/fd/{fd}").readlink()
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise VolumeError(f"subPath {relative!r}: {error.strerror}", "CreateContainerConfigError") from error
+    finally:
+        os.close(root)

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The process that forks containers from preloaded Python modules, and reaps them.
+
+It outlives the podrunner: a restart of the podrunner, wanted or not, reaches no Pod. It has one thread, so that a
+fork is whole, and its garbage collector leaves alone what it loaded, so that those pages stay shared.
+
+Protocol, over a unix socket of type SOCK_SEQPACKET, one JSON object a message, one request a connection:
+
+- ``{"op": "start", "id", "dir", "name"}`` with two file descriptors, the Spec as JSON and the log → ``{"pid",
+  "startedAt"}`` once the container runs, or ``{"error"}``. The same id again gives the running container.
+- ``{"op": "reap", "id"}`` → ``{"exit": {...}}`` when it has ended, ``{"running": pid}`` or ``{"unknown": true}``.
+- ``{"op": "status"}`` → ``{"fingerprint", "pid", "containers": [...]}``
+- ``{"op": "retire"}``: stop listening, end when the last container has ended.
+
+In ``dir`` it writes ``state.json`` before the container's first instruction, and ``exit.json`` after its last. A
+container also notes its own exit code in ``self-exit``, for the case that this process is not there to see it.
+"""
+
+import argparse
+import array
+import contextlib
+import gc
+import importlib
+import json
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from turtles.log import setup_logging
+from turtles.standalone.podrunner import sandbox
+from turtles.standalone.podrunner import syscalls as sc
+from turtles.standalone.podrunner.files import write_json
+
+log = logging.getLogger(__name__)
+
+MAX_MESSAGE = 64 * 1024
+
+
+def now() -> str:
+    """Return the time as the Kubernetes API writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def process_start(pid: int) -> str | None:
+    """Return what tells this process from a later one with the same id: boot id and start time; None if it ended."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}/{fields[19]}"
+
+
+class Zygote:
+    """State of the forking process: listening socket, containers, waiting starts."""
+
+    def __init__(self, path: Path, fingerprint: str, entry_points: list[str]) -> None:
+        self._fingerprint = fingerprint
+        self._functions = {name: _resolve(name) for name in entry_points}
+        self._containers: dict[str, dict[str, Any]] = {}
+        self._exits: dict[str, dict[str, Any]] = {}
+        self._starting: dict[int, tuple[str, socket.socket]] = {}
+        self._selector = selectors.DefaultSelector()
+        self._path = path
+        self._own_pid_ns = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.unlink(missing_ok=True)
+        self._listener.bind(str(temporary))
+        temporary.chmod(0o600)
+        self._listener.listen(64)
+        temporary.rename(path)
+        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, self._reap)
+        self._retired = False
+
+    def run(self) -> None:
+        """Serve until retired and empty."""
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        # The podrunner's supervisor may signal a whole group; Pods must not lose their parent by that.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        signal.set_wakeup_fd(self._wake_write)
+        if len(list(Path("/proc/self/task").iterdir())) > 1:
+            log.warning("a preloaded module started threads: %s", [thread.name for thread in threading.enumerate()])
+        gc.collect()
+        gc.freeze()
+        while not (self._retired and not self._containers):
+            for key, _ in self._selector.select():
+                key.data(key.fileobj)
+
+    def _accept(self, _: Any) -> None:
+        client, _address = self._listener.accept()
+        self._selector.register(client, selectors.EVENT_READ, self._serve)
+
+    def _serve(self, client: socket.socket) -> None:
+        self._selector.unregister(client)
+        fds = array.array("i")
+        message = b""
+        try:
+            message, ancillary, _flags, _address = client.recvmsg(MAX_MESSAGE, socket.CMSG_SPACE(8 * fds.itemsize))
+            for level, kind, data in ancillary:
+                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                    fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+            if message:
+                self._handle(client, json.loads(message), list(fds))
+                return
+        except Exception as error:
+            log.exception("request failed")
+            self._reply(client, {"error": f"{type(error).__name__}: {error}"})
+        finally:
+            for fd in fds:
+                os.close(fd)
+        client.close()
+
+    def _handle(self, client: socket.socket, request: dict[str, Any], fds: list[int]) -> None:
+        operation, key = request["op"], request.get("id", "")
+        if operation == "start":
+            if key in self._containers:
+                self._reply(client, self._containers[key])
+            elif key in self._exits:
+                self._reply(client, {"exit": self._exits[key]})
+            else:
+                self._start(client, request, fds)
+        elif operation == "reap":
+            self._reap(None)
+            if key in self._exits:
+                self._reply(client, {"exit": self._exits[key]})
+            elif key in self._containers:
+                self._reply(client, {"running": self._containers[key]["pid"]})
+            else:
+                self._reply(client, {"unknown": True})
+        elif operation == "status":
+            self._reply(client, {"fingerprint": self._fingerprint, "pid": os.getpid(),
+                                 "containers": sorted(self._containers)})
+        elif operation == "retire":
+            self._retired = True
+            self._selector.unregister(self._listener)
+            self._listener.close()
+            self._path.unlink(missing_ok=True)
+            self._reply(client, {})
+        else:
+            self._reply(client, {"error": f"unknown operation {operation!r}"})
+
+    @staticmethod
+    def _reply(client: socket.socket, answer: dict[str, Any]) -> None:
+        # A podrunner that is gone reads state.json instead.
+        with contextlib.suppress(OSError):
+            client.send(json.dumps(answer).encode())
+        client.close()
+
+    def _start(self, client: socket.socket, request: dict[str, Any], fds: list[int]) -> None:
+        spec_fd, log_fd = fds
+        with os.fdopen(os.dup(spec_fd), "rb") as file:
+            file.seek(0)
+            spec = sandbox.spec_from(json.load(file))
+        function = self._functions[spec.entry_point]
+        directory = Path(request["dir"])
+        go_read, go_write = os.pipe2(os.O_CLOEXEC)
+        ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
+        # A process namespace is only for children made after unshare(2), and is made once: come back to our own first.
+        sc.setns(self._own_pid_ns, sc.CLONE_NEWPID)
+        sc.unshare(sc.CLONE_NEWPID)
+        pid = os.fork()
+        if pid == 0:
+            _container(spec, function, request["name"], directory, go_read, ready_write, log_fd)
+        os.close(go_read)
+        os.close(ready_write)
+        for file_name in spec.cgroup_procs:
+            with contextlib.suppress(OSError):
+                Path(file_name).write_text(str(pid))
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{pid}/oom_score_adj").write_text(str(spec.oom_score_adj))
+        state = {"id": request["id"], "pid": pid, "start": process_start(pid), "startedAt": now(),
+                 "dir": request["dir"]}
+        write_json(directory / "state.json", state)
+        self._containers[request["id"]] = state
+        os.write(go_write, b"g")
+        os.close(go_write)
+        self._starting[ready_read] = (request["id"], client)
+        self._selector.register(ready_read, selectors.EVENT_READ, self._ready)
+
+    def _ready(self, fd: int) -> None:
+        self._selector.unregister(fd)
+        text = b""
+        while chunk := os.read(fd, 4096):
+            text += chunk
+        os.close(fd)
+        key, client = self._starting.pop(fd)
+        if text == b"ok":
+            self._reply(client, self._containers.get(key) or {"exit": self._exits[key]})
+        else:
+            message = text.decode(errors="replace") or "the container's process ended while it was set up"
+            container = self._containers.get(key)
+            if container is not None:
+                os.waitpid(container["pid"], 0)
+                self._ended(key, 128, None, message)
+            self._reply(client, {"error": message})
+
+    def _reap(self, fd: Any) -> None:
+        if fd is not None:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake_read, 4096)
+        starting = {key for key, _ in self._starting.values()}
+        for key, container in list(self._containers.items()):
+            if key in starting:
+                continue
+            pid, status = os.waitpid(container["pid"], os.WNOHANG)
+            if pid:
+                number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+                self._ended(key, 128 + number if number else os.WEXITSTATUS(status), number, None)
+
+    def _ended(self, key: str, code: int, number: int | None, message: str | None) -> None:
+        container = self._containers.pop(key)
+        ended = {"exitCode": code, "signal": number, "finishedAt": now(), "startedAt": container["startedAt"]}
+        if message is not None:
+            ended |= {"reason": "StartError", "message": message}
+        self._exits[key] = ended
+        # A Pod's directory may be gone already.
+        with contextlib.suppress(OSError):
+            write_json(Path(container["dir"], "exit.json"), ended)
+        while len(self._exits) > 1000:
+            self._exits.pop(next(iter(self._exits)))
+
+
+def _container(
+    spec: sandbox.Spec, function: Callable[[Any], int | None], name: str, directory: Path,
+    go: int, ready: int, log_fd: int,
+) -> None:
+    """Be the container; never returns."""
+    code = 1
+    note = -1
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        # Process 1 of a namespace gets no signal it has no handler for.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        if os.read(go, 1) != b"g":
+            os._exit(128)
+        os.setsid()
+        null = os.open("/dev/null", os.O_RDONLY)
+        note = os.open(directory / "self-exit", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        os.dup2(null, 0)
+        os.dup2(log_fd, 1)
+        os.dup2(log_fd, 2)
+        ready, note = _close_others((ready, note))
+        sandbox.enter(spec)
+        sc.prctl(sc.PR_SET_NAME, name.encode()[:15])
+        os.environ.clear()
+        os.environ.update(spec.env)
+        sys.argv = [name, *spec.argv]
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        os.write(ready, b"ok")
+        os.close(ready)
+        ready = -1
+        code = sandbox.run_entry_point(function, list(spec.argv) if spec.argument is None else spec.argument)
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    except BaseException as error:
+        if ready >= 0:
+            os.write(ready, str(error).encode()[:4000] or b"failed")
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        if note >= 0:
+            os.write(note, str(code & 255).encode())
+        os._exit(code & 255)
+
+
+def _close_others(keep: tuple[int, ...]) -> list[int]:
+    """Close all file descriptors but 0, 1, 2 and some; return those, moved to 3, 4, ..."""
+    import fcntl
+
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 512) for fd in keep]
+    os.closerange(3, 512)
+    moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in high]
+    os.closerange(512, 512 + 4096)
+    return moved
+
+
+def _resolve(name: str) -> Callable[[Any], Any]:
+    module, _, attribute = name.partition(":")
+    function = getattr(importlib.import_module(module), attribute)
+    if not callable(function):
+        raise TypeError(f"{name} is not a function")
+    return function  # type: ignore[no-any-return]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the forking process: ``--socket PATH --fingerprint TEXT module:function ...``"""
+    parser = argparse.ArgumentParser(prog="turtles-zygote")
+    parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--fingerprint", default="")
+    parser.add_argument("entry_points", nargs="*")
+    arguments = parser.parse_args(argv)
+    setup_logging("zygote")
+    sc.prctl(sc.PR_SET_NAME, b"turtles-zygote")
+    zygote = Zygote(arguments.socket, arguments.fingerprint, arguments.entry_points)
+    log.info("ready", extra={"entryPoints": arguments.entry_points})
+    zygote.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The podrunner's side of the forking process: start it, ask it."""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from turtles.standalone.podrunner import sandbox
+from turtles.standalone.podrunner.zygote import MAX_MESSAGE, process_start
+
+log = logging.getLogger(__name__)
+
+
+class ZygoteError(Exception):
+    """The forking process is not there, or a container could not be set up; the text says why."""
+
+
+class ZygoteUnavailable(ZygoteError):
+    """Nothing answers at the socket: nobody knows whether the request was worked on."""
+
+
+class ZygoteClient:
+    """Talks to the forking process at a socket and starts one where none (or one of another version) is.
+
+    :param fingerprint: changes when what is preloaded changes; an older process is retired: it keeps its containers.
+    """
+
+    def __init__(self, path: Path, log_path: Path, fingerprint: str, entry_points: list[str]) -> None:
+        self._path = path
+        self._log_path = log_path
+        self._fingerprint = fingerprint
+        self._entry_points = entry_points
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def ensure(self) -> bool:
+        """Make sure that one of our version listens; say whether it was started just now.
+
+        :raises ZygoteError: it does not come up.
+        """
+        with self._lock:
+            if self._process is not None and self._process.poll() is not None:
+                log.warning("the forking process ended", extra={"exitCode": self._process.returncode})
+                self._process = None
+            with contextlib.suppress(ZygoteError):
+                if self._ask({"op": "status"}, timeout=10)["fingerprint"] == self._fingerprint:
+                    return False
+                log.info("retiring the forking process of an earlier version")
+                self._ask({"op": "retire"}, timeout=10)
+            self._path.unlink(missing_ok=True)
+            with open(self._log_path, "ab") as output:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "turtles.standalone.podrunner.zygote", "--socket", str(self._path),
+                     "--fingerprint", self._fingerprint, *self._entry_points],
+                    stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/",
+                )
+            self._wait_listening(self._process)
+            return True
+
+    def _wait_listening(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + 60
+        pidfd = os.pidfd_open(process.pid)
+        try:
+            while not self._path.exists():
+                # Wakes at once when the process ends, and looks for its socket in between.
+                if select.select([pidfd], [], [], 0.02)[0]:
+                    process.wait()
+                    tail = self._log_path.read_text(errors="replace")[-600:]
+                    raise ZygoteError(f"the forking process does not start: {tail}")
+                if time.monotonic() > deadline:
+                    raise ZygoteError("the forking process does not listen after 60 s")
+        finally:
+            os.close(pidfd)
+
+    def start(self, key: str, directory: Path, name: str, spec: sandbox.Spec) -> dict[str, Any]:
+        """Start a container and return its state, or its exit if it ended at once.
+
+        :raises ZygoteError: it could not be set up.
+        """
+        memory = os.memfd_create("spec")
+        with open(memory, "wb") as spec_file, open(directory / "log", "ab") as log_file:
+            spec_file.write(json.dumps(dataclasses.asdict(spec)).encode())
+            spec_file.flush()
+            request = {"op": "start", "id": key, "dir": str(directory), "name": name}
+            fds = [spec_file.fileno(), log_file.fileno()]
+            try:
+                return self._ask(request, fds)
+            except ZygoteUnavailable:
+                # The id makes sure that a container which did start is not started twice.
+                self.ensure()
+                return self._ask(request, fds)
+
+    def reap(self, key: str) -> dict[str, Any]:
+        """Return ``{"exit": ...}``, ``{"running": pid}`` or ``{"unknown": True}``.
+
+        :raises ZygoteError: nothing listens.
+        """
+        return self._ask({"op": "reap", "id": key}, timeout=10)
+
+    def status(self) -> dict[str, Any]:
+        """Return the process's fingerprint, pid and running containers.
+
+        :raises ZygoteError: nothing listens.
+        """
+        return self._ask({"op": "status"}, timeout=10)
+
+    def retire(self) -> None:
+        """Let the process end once its containers have; nothing to do if none listens."""
+        with contextlib.suppress(ZygoteError):
+            self._ask({"op": "retire"}, timeout=10)
+
+    def _ask(self, request: dict[str, Any], fds: list[int] | None = None, timeout: float = 60) -> dict[str, Any]:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+                sock.settimeout(timeout)
+                sock.connect(str(self._path))
+                socket.send_fds(sock, [json.dumps(request).encode()], fds or [])
+                answer = json.loads(sock.recv(MAX_MESSAGE) or b"{}")
+        except OSError as error:
+            raise ZygoteUnavailable(f"the forking process does not answer: {error}") from error
+        if "error" in answer:
+            raise ZygoteError(answer["error"])
+        return dict(answer)
+
+
+def alive(state: dict[str, Any]) -> bool:
+    """Say whether the container that a state.json describes still runs."""
+    return process_start(state["pid"]) == str(state["start"])
+
+
+def send_signal(state: dict[str, Any], number: int) -> bool:
+    """Send a signal to a container's process 1; False if it has ended. A later process with its id is never hit."""
+    try:
+        pidfd = os.pidfd_open(state["pid"])
+    except ProcessLookupError:
+        return False
+    try:
+        if not alive(state):
+            return False
+        signal.pidfd_send_signal(pidfd, number)
+        return True
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(pidfd)
+
+
+def wait_end(state: dict[str, Any], seconds: float) -> bool:
+    """Wait until a container's process 1 has ended; False if it has not after some seconds."""
+    try:
+        pidfd = os.pidfd_open(state["pid"])
+    except ProcessLookupError:
+        return True
+    try:
+        return not alive(state) or bool(select.select([pidfd], [], [], seconds)[0])
+    finally:
+        os.close(pidfd)
