@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""cloud-init seeds: the NoCloud and ConfigDrive images (ISO 9660) made of a volume's data.
+
+Sources: cloud-init's documentation of both data sources, and the KubeVirt user guide, "Startup scripts".
+"""
+
+import base64
+import binascii
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pycdlib
+
+from turtles.domain import paths
+from turtles.launcher.errors import LaunchError
+
+#: Far more than any cloud accepts as user data; keeps a mistake from filling the node.
+MAX_DATA_BYTES = 16 * 1024 * 1024
+
+
+def instance_id(name: str, namespace: str) -> str:
+    """Return the instance id of a VMI: the same after every start, so that cloud-init runs per-instance work once."""
+    return f"{name}.{namespace}"
+
+
+def hostname(vmi: Mapping[str, Any]) -> str:
+    """Return the host name of a VMI's guest: ``spec.hostname``, else the VMI's name up to the first dot."""
+    name = vmi.get("spec", {}).get("hostname") or str(vmi["metadata"]["name"]).split(".")[0]
+    return str(name)[:63]
+
+
+def seed_files(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path = Path("/")) -> dict[str, bytes]:
+    """Return the files of a cloud-init *volume*'s seed by their path in it.
+
+    :param volume: an entry of ``spec.volumes`` with cloudInitNoCloud or cloudInitConfigDrive.
+    :param vmi: the VMI; its metadata's name, namespace and uid and its spec's hostname are used.
+    :param root: where the mounted Secrets are looked for (tests).
+    :raises LaunchError: if data is no base64, a Secret lacks its key, or there is too much data.
+    """
+    kind = "cloudInitNoCloud" if "cloudInitNoCloud" in volume else "cloudInitConfigDrive"
+    source, name = volume[kind] or {}, volume["name"]
+    user = _data(
+        name, kind, source, ("userData", "userDataBase64", "secretRef"), paths.cloud_init_user_data_dir(name), root
+    )
+    network = _data(
+        name,
+        kind,
+        source,
+        ("networkData", "networkDataBase64", "networkDataSecretRef"),
+        paths.cloud_init_network_data_dir(name),
+        root,
+    )
+    metadata = vmi["metadata"]
+    identity, host = instance_id(metadata["name"], metadata["namespace"]), hostname(vmi)
+    files: dict[str, bytes]
+    if kind == "cloudInitNoCloud":
+        # user-data must be there, even if empty, or the data source doesn't count as present.
+        files = {
+            "meta-data": json.dumps({"instance-id": identity, "local-hostname": host}).encode(),
+            "user-data": user or b"",
+        }
+        if network is not None:
+            files["network-config"] = network
+        return files
+    meta = {
+        "instance_id": identity,
+        "local_hostname": host,
+        "hostname": host,
+        "uuid": (vmi["spec"].get("domain", {}).get("firmware") or {}).get("uuid") or metadata["uid"],
+    }
+    files = {"openstack/latest/meta_data.json": json.dumps(meta).encode()}
+    if user is not None:
+        files["openstack/latest/user_data"] = user
+    if network is not None:
+        files["openstack/latest/network_data.json"] = network
+    return files
+
+
+def _data(
+    volume: str, kind: str, source: Mapping[str, Any], fields: tuple[str, str, str], directory: Any, root: Path
+) -> bytes | None:
+    """Return the data that one of three *fields* gives (inline, base64, Secret), None if none of them is there."""
+    inline, encoded, secret = fields
+    data: bytes | None = None
+    if source.get(inline):
+        data = str(source[inline]).encode()
+    elif source.get(encoded):
+        try:
+            # Line breaks are how base64 is usually wrapped; anything else that isn't of the alphabet is a mistake.
+            data = base64.b64decode("".join(str(source[encoded]).split()), validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise LaunchError(f"volume {volume!r}: {kind}.{encoded} is not valid base64 ({error})") from error
+    elif source.get(secret):
+        key = inline.lower()
+        folder = root / str(directory).lstrip("/")
+        found = next((folder / name for name in (key, inline) if (folder / name).is_file()), None)
+        if found is None:
+            raise LaunchError(
+                f"volume {volume!r}: Secret {source[secret].get('name')!r} of {kind}.{secret} has neither the key "
+                f"{key!r} nor {inline!r}; add one of them to the Secret"
+            )
+        data = found.read_bytes()
+    if data is not None and len(data) > MAX_DATA_BYTES:
+        raise LaunchError(
+            f"volume {volume!r}: {len(data)} bytes of {inline} are more than the {MAX_DATA_BYTES} that are accepted"
+        )
+    return data
+
+
+def write_seed(path: Path, label: str, files: Mapping[str, bytes]) -> None:
+    """Write *files* (path in the image → content) to the ISO 9660 image *path* with volume *label*.
+
+    Names are kept by Joliet and Rock Ridge; the ISO 9660 names below are mere placeholders.
+
+    :raises OSError: if it can't be written.
+    """
+    image = pycdlib.PyCdlib()
+    image.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident=label)
+    folders: dict[str, str] = {"": ""}
+    for number, (name, content) in enumerate(files.items()):
+        *parents, base = name.split("/")
+        for depth in range(1, len(parents) + 1):
+            folder = "/".join(parents[:depth])
+            if folder not in folders:
+                above = folders["/".join(parents[: depth - 1])]
+                folders[folder] = f"{above}/D{len(folders)}"
+                image.add_directory(folders[folder], rr_name=parents[depth - 1], joliet_path=f"/{folder}")
+        iso_path = f"{folders['/'.join(parents)]}/F{number}.;1"
+        image.add_fp(io.BytesIO(content), len(content), iso_path, rr_name=base, joliet_path=f"/{name}")
+    buffer = io.BytesIO()
+    image.write_fp(buffer)
+    image.close()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)  # it may hold passwords
+    path.write_bytes(buffer.getvalue())
+
+
+def make_seed(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path = Path("/")) -> Path:
+    """Write the seed of a cloud-init *volume* to where its disk expects it; return that path.
+
+    :raises LaunchError: see :func:`seed_files`.
+    :raises OSError: if it can't be written.
+    """
+    if "cloudInitNoCloud" in volume:
+        target, label = paths.cloud_init_no_cloud_seed(volume["name"]), "cidata"
+    else:
+        target, label = paths.cloud_init_config_drive_seed(volume["name"]), "config-2"
+    path = root / str(target).lstrip("/")
+    write_seed(path, label, seed_files(volume, vmi, root))
+    return path

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Getting a VM's disks ready in its Pod, in the order of ``spec.volumes`` (KubeVirt user guide, "Disks and volumes").
+
+Everything that can be known to go wrong is found before the first byte is written.
+"""
+
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from turtles.api import quantity
+from turtles.domain import paths
+from turtles.launcher import cloudinit, images
+from turtles.launcher.errors import LaunchError
+
+#: Room an overlay gets before a start is attempted: its tables and what a guest writes while it boots.
+OVERLAY_ROOM = 16 * 2**20
+#: Room for a cloud-init seed's file system beside its data.
+SEED_ROOM = 2**20
+#: How much smaller than its claim a disk.img may be, for the file system's own use (KubeVirt: lessPVCSpaceToleration).
+CLAIM_TOLERANCE = 0.10
+_MIB = 2**20
+_CLOUD_INIT = ("cloudInitNoCloud", "cloudInitConfigDrive")
+
+
+def prepare(vmi: Mapping[str, Any], root: Path = Path("/")) -> None:
+    """Make every disk of *vmi* ready at the path that :mod:`turtles.domain.paths` gives it.
+
+    :param vmi: metadata (name, namespace, uid), spec and, for claims without a disk.img, ``status.volumeStatus``.
+    :param root: prefix of all paths (tests).
+    :raises LaunchError: naming volume, image and remedy.
+    """
+    volumes: Sequence[Mapping[str, Any]] = vmi["spec"].get("volumes") or ()
+    containers = {v["name"]: _inspect_container_disk(v, root) for v in volumes if "containerDisk" in v}
+    needs = {v["name"]: need for v in volumes if (need := _need(v, vmi, root)) is not None}
+    if needs:
+        _check_space(_in_root(root, paths.EPHEMERAL_DISKS_DIR), needs)
+    for volume in volumes:
+        name = volume["name"]
+        try:
+            if name in containers:
+                backing, image = containers[name]
+                images.create_overlay(_in_root(root, paths.container_disk_overlay(name)), backing, image)
+            elif "emptyDisk" in volume:
+                images.create_empty(_in_root(root, paths.empty_disk(name)), _capacity(volume))
+            elif "persistentVolumeClaim" in volume or "dataVolume" in volume:
+                _claim_disk(volume, vmi, root)
+            elif any(kind in volume for kind in _CLOUD_INIT):
+                cloudinit.make_seed(volume, vmi, root)
+        except (images.ImageError, OSError) as error:
+            raise LaunchError(f"volume {name!r}: its disk can't be made ready: {error}") from error
+
+
+def _in_root(root: Path, path: PurePosixPath) -> Path:
+    return root / path.relative_to("/")
+
+
+def _inspect_container_disk(volume: Mapping[str, Any], root: Path) -> tuple[Path, images.Image]:
+    """Return the disk file of a containerDisk *volume* and what it is."""
+    name, reference = volume["name"], volume["containerDisk"].get("image")
+    disk = find_disk(
+        name, reference, _in_root(root, paths.container_disk_image_dir(name)), volume["containerDisk"].get("path")
+    )
+    try:
+        return disk, images.inspect(disk)
+    except images.ImageError as error:
+        raise LaunchError(f"volume {name!r}: disk {disk.name!r} of image {reference} {error}") from error
+
+
+def find_disk(volume: str, reference: str, image_dir: Path, path: str | None) -> Path:
+    """Return the one disk file of a containerDisk.
+
+    :param volume: name of the volume and
+    :param reference: image reference, both for messages.
+    :param image_dir: where the image is mounted.
+    :param path: the user's ``containerDisk.path``; without it, the image has exactly one file in /disk.
+    :raises LaunchError: if there is no such file, more than one, or it lies outside of the image.
+    """
+    what = f"volume {volume!r}: image {reference}"
+    if not image_dir.is_dir():
+        raise LaunchError(f"{what} is not mounted in the Pod ({image_dir} is missing)")
+    base = image_dir.resolve()
+    if path is None:
+        folder = base / "disk"
+        try:
+            # A folder that is a link could show another one's files.
+            entries = [] if folder.is_symlink() else sorted(folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            entries = []
+        except PermissionError as error:
+            raise LaunchError(f"{what} has a folder /disk that uid {os.geteuid()} may not read") from error
+        if not entries:
+            raise LaunchError(
+                f"{what} is no containerDisk: it has no file in /disk; put one raw or qcow2 disk there, "
+                "or name another file with containerDisk.path"
+            )
+        if len(entries) > 1:
+            names = ", ".join(entry.name for entry in entries[:5])
+            raise LaunchError(
+                f"{what} has {len(entries)} files in /disk ({names}), where one is expected; "
+                "choose one with containerDisk.path"
+            )
+        candidate = entries[0]
+    else:
+        candidate = base / path.lstrip("/")
+    resolved = candidate.resolve()
+    if not resolved.is_relative_to(base):
+        raise LaunchError(f"{what}: {path or '/disk/' + candidate.name} leads out of the image, which is not allowed")
+    if not resolved.exists():
+        raise LaunchError(f"{what} has no file {path or '/disk/' + candidate.name}")
+    return resolved
+
+
+def _capacity(volume: Mapping[str, Any]) -> int:
+    """Return the size in bytes of an emptyDisk *volume*, in whole MiB (rounded up)."""
+    try:
+        size = quantity.to_int(volume["emptyDisk"]["capacity"])
+    except (KeyError, TypeError, quantity.QuantityError) as error:
+        raise LaunchError(
+            f"volume {volume['name']!r}: emptyDisk.capacity is missing or no quantity ({error})"
+        ) from error
+    if not 0 < size <= images.MAX_VIRTUAL_SIZE:
+        raise LaunchError(f"volume {volume['name']!r}: emptyDisk.capacity {size} is out of range")
+    return -(-size // _MIB) * _MIB
+
+
+def _need(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path) -> tuple[str, int] | None:
+    """Return the kind of *volume* and the bytes it must find free among the ephemeral disks; None if none.
+
+    An emptyDisk is created sparse, but its capacity is a promise to the guest; an overlay grows as the guest writes,
+    nobody knows how far.
+    """
+    if "containerDisk" in volume:
+        return "containerDisk", OVERLAY_ROOM
+    if "emptyDisk" in volume:
+        return "emptyDisk", _capacity(volume)
+    for kind in _CLOUD_INIT:
+        if kind in volume:
+            return kind, SEED_ROOM + sum(map(len, cloudinit.seed_files(volume, vmi, root).values()))
+    return None
+
+
+def _free(directory: Path) -> int:
+    """Return the bytes an ordinary user can still write in *directory*."""
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize
+
+
+def _check_space(directory: Path, needs: Mapping[str, tuple[str, int]]) -> None:
+    """Check that all *needs* (volume → kind, bytes) fit into *directory* together."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        free = _free(directory)
+    except OSError as error:
+        raise LaunchError(f"the folder of ephemeral disks {directory} can't be used: {error}") from error
+    total = sum(size for _, size in needs.values())
+    if total > free:
+        parts = ", ".join(f"{name!r} ({kind}) {_mib(size)}" for name, (kind, size) in needs.items())
+        raise LaunchError(
+            f"not enough space on the node for the VM's disks: {_mib(total)} are needed by the volumes {parts}, "
+            f"but only {_mib(free)} are free; free some space on the node, or give emptyDisks a smaller capacity"
+        )
+
+
+def _mib(size: int) -> str:
+    return f"{size / _MIB:.1f} MiB"
+
+
+def _claim_disk(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path) -> None:
+    """Check the disk.img on a claim; create it where the claim has none yet.
+
+    The file is sparse, and as large as the claim or, within the tolerance, as what its file system has left.
+    """
+    name = volume["name"]
+    source = volume.get("persistentVolumeClaim") or volume.get("dataVolume") or {}
+    claim = source.get("claimName") or source.get("name")
+    what = f"volume {name!r}: claim {claim!r}"
+    directory, disk = _in_root(root, paths.claim_dir(name)), _in_root(root, paths.claim_disk(name))
+    if not directory.is_dir():
+        raise LaunchError(f"{what} is not mounted in the Pod ({directory} is missing)")
+    try:
+        status = disk.lstat()
+    except FileNotFoundError:
+        status = None
+    if status is not None and not stat.S_ISREG(status.st_mode):
+        raise LaunchError(f"{what} has a disk.img that is not a regular file")
+    if status is not None and status.st_size > 0:
+        if not os.access(disk, os.R_OK if source.get("readOnly") else os.R_OK | os.W_OK):
+            raise LaunchError(f"{what} has a disk.img that uid {os.geteuid()} may not use; give it to 107:107")
+        return
+    requested = _claim_size(name, vmi)
+    if requested is None:
+        raise LaunchError(f"{what} has no disk.img, and its size isn't known yet; a new disk can't be made on it")
+    free = _free(directory)
+    if free < requested * (1 - CLAIM_TOLERANCE):
+        raise LaunchError(
+            f"{what} asks for a disk of {_mib(requested)}, but only {_mib(free)} are free on it, "
+            f"which is too little even with {CLAIM_TOLERANCE:.0%} tolerated"
+        )
+    size = min(requested, free) // _MIB * _MIB
+    if size <= 0:
+        raise LaunchError(f"{what} is too small for a disk: {requested} bytes")
+    # An interrupted creation leaves an empty file, which counts as none.
+    descriptor = os.open(disk, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o660)
+    try:
+        os.truncate(descriptor, size)
+    finally:
+        os.close(descriptor)
+
+
+def _claim_size(name: str, vmi: Mapping[str, Any]) -> int | None:
+    """Return the capacity in bytes of the claim behind the volume *name*, from the VMI's status; None if not there."""
+    for status in (vmi.get("status") or {}).get("volumeStatus") or ():
+        if status.get("name") == name:
+            info = status.get("persistentVolumeClaimInfo") or {}
+            for amounts in ("capacity", "requests"):
+                if storage := (info.get(amounts) or {}).get("storage"):
+                    return quantity.to_int(storage)
+    return None

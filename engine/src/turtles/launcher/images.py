@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Looking at disk images nobody vouches for, and making new ones.
+
+A guest image is input from strangers. Its header is read here first, so that qemu-img never opens anything such a
+header points to (backing file, external data file); only then does ``qemu-img info`` judge whether the image is sound,
+with an explicit format and under limits of memory, time and CPU.
+"""
+
+import json
+import os
+import stat
+import struct
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+QEMU_IMG = "qemu-img"
+#: Limits of one qemu-img run: address space in bytes, CPU seconds, and seconds on the clock.
+_LIMITS = ("prlimit", "--as=1073741824", "--cpu=30", "--core=0", "--")
+_TIMEOUT = 60
+#: Larger than any disk that is meant seriously, smaller than what makes QEMU's tables huge.
+MAX_VIRTUAL_SIZE = 64 * 2**40
+_SECTOR = 512
+
+_QCOW2_MAGIC = b"QFI\xfb"
+_QCOW2_EXTERNAL_DATA = 1 << 2  # bit of incompatible_features, docs/interop/qcow2.txt of QEMU
+#: (offset, magic, name) of what users put under /disk by mistake.
+_OTHER_FORMATS = (
+    (0, b"KDMV", "VMDK"),
+    (0, b"COWD", "VMDK"),
+    (0, b"# Disk DescriptorFile", "VMDK"),
+    (0, b"vhdxfile", "VHDX"),
+    (0, b"conectix", "VHD"),
+    (0, b"QED\0", "QED"),
+    (0, b"WithoutFreeSpace", "Parallels"),
+    (0, b"WithouFreSpacExt", "Parallels"),
+    (0, b"LUKS\xba\xbe", "LUKS"),
+    (64, b"\x7f\x10\xda\xbe", "VDI"),
+    (0, b"\x1f\x8b", "gzip"),
+    (0, b"\xfd7zXZ\0", "xz"),
+    (0, b"BZh", "bzip2"),
+    (0, b"\x28\xb5\x2f\xfd", "zstd"),
+    (0, b"PK\x03\x04", "zip"),
+)
+_COMPRESSED = ("gzip", "xz", "bzip2", "zstd", "zip")
+
+
+class ImageError(Exception):
+    """The image can't be used, or qemu-img failed. The message says why and what to do, but not which image it is."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """A disk image that passed: its format ("raw" or "qcow2") and the size the guest sees, in bytes."""
+
+    format: str
+    virtual_size: int
+
+
+def inspect(path: Path) -> Image:
+    """Check the disk image at *path*.
+
+    :raises ImageError: if it isn't a regular, readable file with a sound raw or qcow2 image that stands alone.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise ImageError(
+            f"can't be read by uid {os.geteuid()} ({error.strerror}); in the image it should be owned by 107:107"
+        ) from error
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("is not a regular file")
+        header = file.read(512)
+    if status.st_size == 0:
+        raise ImageError("is empty")
+    if header.startswith(_QCOW2_MAGIC):
+        image = Image("qcow2", _qcow2_virtual_size(path, header))
+    else:
+        image = Image("raw", _raw_virtual_size(header, status.st_size))
+    if not 0 < image.virtual_size <= MAX_VIRTUAL_SIZE:
+        raise ImageError(f"claims to be {image.virtual_size} bytes large; 1 to {MAX_VIRTUAL_SIZE} are accepted")
+    return image
+
+
+def _raw_virtual_size(header: bytes, size: int) -> int:
+    for offset, magic, name in _OTHER_FORMATS:
+        if header[offset : offset + len(magic)] == magic:
+            if name in _COMPRESSED:
+                raise ImageError(f"is compressed ({name}); decompress it before it is put into the image")
+            raise ImageError(f"has the format {name}; convert it with 'qemu-img convert -O qcow2'")
+    return -(-size // _SECTOR) * _SECTOR
+
+
+def _qcow2_virtual_size(path: Path, header: bytes) -> int:
+    if len(header) < 104:
+        raise ImageError("is a broken qcow2 image: it ends within its header")
+    version, backing_offset = struct.unpack_from(">IQ", header, 4)
+    incompatible = struct.unpack_from(">Q", header, 72)[0] if version >= 3 else 0
+    if version not in (2, 3):
+        raise ImageError(f"is a qcow image of version {version}; convert it with 'qemu-img convert -O qcow2'")
+    if backing_offset:
+        raise ImageError(
+            "has a backing file, which is not allowed in a guest image; flatten it with 'qemu-img convert -O qcow2'"
+        )
+    if incompatible & _QCOW2_EXTERNAL_DATA:
+        raise ImageError(
+            "keeps its data in another file, which is not allowed in a guest image; "
+            "merge it with 'qemu-img convert -O qcow2'"
+        )
+    output = _qemu_img("info", "--output=json", "--force-share", "-f", "qcow2", str(path))
+    try:
+        info = json.loads(output)
+        details = info.get("format-specific", {}).get("data", {})
+        size = int(info["virtual-size"])
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ImageError("is a broken qcow2 image: qemu-img info gave no usable answer") from error
+    if details.get("corrupt"):
+        raise ImageError("is a qcow2 image marked as corrupt; repair it with 'qemu-img check -r all'")
+    if info.get("backing-filename") or details.get("data-file"):
+        raise ImageError("refers to another file, which is not allowed in a guest image")
+    if info.get("encrypted"):
+        raise ImageError("is encrypted, which is not supported")
+    return size
+
+
+def create_overlay(path: Path, backing: Path, image: Image) -> None:
+    """Make the qcow2 image *path*, of the same size, that keeps what the guest changes of *backing*.
+
+    :raises ImageError: if it can't be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # -u: the backing file has just been inspected, it needn't be opened again.
+    _qemu_img(
+        "create", "-q", "-f", "qcow2", "-u", "-b", str(backing), "-F", image.format, str(path), str(image.virtual_size)
+    )
+
+
+def create_empty(path: Path, size: int) -> None:
+    """Make the empty qcow2 image *path* of *size* bytes.
+
+    :raises ImageError: if it can't be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _qemu_img("create", "-q", "-f", "qcow2", str(path), str(size))
+
+
+def _qemu_img(*arguments: str) -> bytes:
+    """Run qemu-img under limits; return its output.
+
+    :raises ImageError: with qemu-img's own words, if it fails or takes too long.
+    """
+    try:
+        result = subprocess.run(
+            [*_LIMITS, QEMU_IMG, *arguments], stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ImageError(f"kept qemu-img {arguments[0]} busy for more than {_TIMEOUT} s") from error
+    except OSError as error:
+        raise ImageError(f"can't be handled: qemu-img doesn't start ({error})") from error
+    if result.returncode:
+        words = result.stderr.decode(errors="replace").strip().removeprefix("qemu-img: ")
+        words = words or f"exit status {result.returncode}"
+        if arguments[0] == "info":
+            raise ImageError(f"is a broken qcow2 image: {words}")
+        raise ImageError(f"can't be created: {words}")
+    return result.stdout

@@ -1,0 +1,402 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command virt-launcher: process 1 of a VM's Pod, an ordinary user without access to the API.
+
+It prepares the disks, runs the VM's private libvirtd, answers the guest's DHCP and watches over all of it. The node
+agent defines and starts the domain through libvirt's socket, which appears when the disks are ready. When the domain is
+undefined again, the launcher ends and with it the Pod.
+
+One thread, one event loop: libvirt's own, in which signals, the end of libvirtd, DHCP packets and timers are handled
+as well. Importing this module loads everything a launcher needs and starts nothing, so that a process that has imported
+it can be forked for every VM.
+"""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import libvirt
+
+from turtles.domain import network, paths
+from turtles.launcher import cloudinit, dhcp, disks, pod, process
+from turtles.launcher.errors import LaunchError
+from turtles.launcher.libvirtd import Libvirtd, LibvirtdError, warm_capability_cache
+from turtles.log import setup_logging
+
+log = logging.getLogger(__name__)
+
+#: Where the Pod's runtime expects the reason of a failure (Kubernetes: terminationMessagePath), and how much it keeps.
+TERMINATION_LOG = Path("/dev/termination-log")
+_TERMINATION_LOG_BYTES = 4096
+#: Where the node's warmed capability cache is mounted, if there is one.
+CAPABILITY_CACHE = Path("/var/cache/turtles-launcher")
+
+_LIBVIRTD_START_SECONDS = 30
+_LIBVIRTD_FIRST_ATTEMPTS = 3
+_RESTART_DELAYS = (0.0, 0.2, 1.0, 5.0)
+#: A libvirtd that ran this long is restarted at once, however often it has died before.
+_STABLE_SECONDS = 30
+#: Between two presses of the guest's power button.
+_ACPI_SECONDS = 10
+#: How long the node agent has, after the VM has stopped, to store the VM's final state and undefine the domain.
+_UNDEFINE_SECONDS = 5
+_CHANGES = (
+    libvirt.VIR_DOMAIN_EVENT_DEFINED,
+    libvirt.VIR_DOMAIN_EVENT_UNDEFINED,
+    libvirt.VIR_DOMAIN_EVENT_STARTED,
+    libvirt.VIR_DOMAIN_EVENT_STOPPED,
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the launcher until its VM is gone.
+
+    :param argv: arguments without the program's name; None takes the process's own.
+    :return: the exit status: 0 when the domain was undefined or after SIGTERM, 1 after an error, which then is in
+        ``/dev/termination-log`` too.
+    """
+    arguments = _parse(sys.argv[1:] if argv is None else argv)
+    setup_logging("virt-launcher")
+    try:
+        return Launcher(_read_vmi(arguments), arguments.grace_period_seconds, arguments.capability_cache).run()
+    except LaunchError as error:
+        message = str(error)
+    except Exception as error:
+        log.exception("the launcher failed")
+        message = f"virt-launcher failed: {error!r}"
+    log.error("%s", message)
+    _write_termination_log(message)
+    return 1
+
+
+def prepare(cache_dir: str) -> None:
+    """Warm libvirt's capability cache in *cache_dir*, once per node; see :func:`libvirtd.warm_capability_cache`.
+
+    :raises RuntimeError: if that isn't possible; launchers work without it, each a second and a half later.
+    """
+    libvirt.registerErrorHandler(_ignore_libvirt_error, None)
+    try:
+        warm_capability_cache(Path(cache_dir))
+    except (LaunchError, LibvirtdError, OSError, libvirt.libvirtError) as error:
+        raise RuntimeError(f"libvirt's capability cache can't be warmed: {error}") from error
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="virt-launcher", description="Runs one virtual machine in its Pod.")
+    parser.add_argument("--name", required=True, help="name of the VirtualMachineInstance")
+    parser.add_argument("--uid", required=True, help="its uid")
+    parser.add_argument("--namespace", required=True, help="its namespace")
+    for option, directory in (
+        ("--kubevirt-share-dir", paths.PUBLIC_DIR),
+        ("--ephemeral-disk-dir", paths.EPHEMERAL_DISKS_DIR),
+    ):
+        parser.add_argument(
+            option, default=str(directory), choices=[str(directory)], help="as in KubeVirt; has this one value"
+        )
+    parser.add_argument(
+        "--grace-period-seconds", type=int, default=30, help="from SIGTERM until the VM is switched off"
+    )
+    parser.add_argument(
+        "--capability-cache", type=Path, default=CAPABILITY_CACHE, help="warmed libvirt cache (may be missing)"
+    )
+    return parser.parse_args(argv)
+
+
+def _read_vmi(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the VMI from the environment variable VIRT_LAUNCHER_VMI.
+
+    :raises LaunchError: if it isn't there or belongs to another one.
+    """
+    try:
+        vmi: dict[str, Any] = json.loads(os.environ["VIRT_LAUNCHER_VMI"])
+        identity = [vmi["metadata"][key] for key in ("namespace", "name", "uid")]
+        vmi["spec"].get("domain")
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise LaunchError(f"the Pod's environment variable VIRT_LAUNCHER_VMI holds no VMI ({error!r})") from error
+    if identity != [arguments.namespace, arguments.name, arguments.uid]:
+        raise LaunchError(
+            f"VIRT_LAUNCHER_VMI holds {identity[0]}/{identity[1]} ({identity[2]}), "
+            f"the command line says {arguments.namespace}/{arguments.name} ({arguments.uid})"
+        )
+    return vmi
+
+
+def _write_termination_log(message: str) -> None:
+    """Leave *message* for the Pod's status, if there is a place for it."""
+    data = message.encode()[:_TERMINATION_LOG_BYTES]
+    try:
+        descriptor = os.open(TERMINATION_LOG, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+    except OSError:
+        return
+    with open(descriptor, "wb") as file:
+        file.write(data)
+
+
+def _ignore_libvirt_error(context: object, error: object) -> None:
+    """Keep libvirt from printing errors: each comes as an exception as well."""
+
+
+class Launcher:
+    """A VM's launcher.
+
+    :param vmi: metadata, spec and, as far as known, status of the VMI.
+    :param grace_period: seconds the guest has to shut down after SIGTERM.
+    :param capability_cache: folder filled by :func:`prepare`, may be missing.
+    """
+
+    def __init__(self, vmi: dict[str, Any], grace_period: int, capability_cache: Path) -> None:
+        self._vmi = vmi
+        self._grace_period = grace_period
+        self._socket = Path(paths.LIBVIRT_SOCKET)
+        self._libvirtd = Libvirtd(
+            Path(paths.PRIVATE_DIR) / "libvirt", self._socket.with_name(f".{self._socket.name}"), capability_cache
+        )
+        self._connection: libvirt.virConnect | None = None
+        self._exit_status: int | None = None
+        self._domain_seen = False
+        self._domain_changed = False
+        self._restarts = 0
+        self._started_at = 0.0
+        # Set by SIGTERM: until when the guest may take, when to press the power button next, when it had stopped.
+        self._deadline: float | None = None
+        self._next_press = 0.0
+        self._stopped_at: float | None = None
+
+    def run(self) -> int:
+        """Prepare, supervise, and return the exit status.
+
+        :raises LaunchError: if the VM can't be started in this Pod.
+        """
+        metadata = self._vmi["metadata"]
+        process.become_reaper()
+        libvirt.registerErrorHandler(_ignore_libvirt_error, None)
+        libvirt.virEventRegisterDefaultImpl()
+        self._watch_signals()
+        self._open_dhcp()
+        process.drop_capabilities()
+        # libvirtd gets ready while the disks do.
+        self._libvirtd.configure()
+        self._start_libvirtd()
+        Path(paths.domain_private_dir(metadata["uid"])).mkdir(parents=True, exist_ok=True)
+        disks.prepare(self._vmi)
+        self._connect_first()
+        self._watch_libvirtd()
+        process.reap_automatically()
+        self._libvirtd.publish(self._socket)
+        log.info("ready for the domain", extra={"namespace": metadata["namespace"], "vmi": metadata["name"]})
+        # The domain may be there already, as the launcher isn't told of what was before it listened.
+        self._domain_changed = True
+        while self._exit_status is None:
+            if self._domain_changed:
+                self._domain_changed = False
+                self._follow_domain()
+            else:
+                libvirt.virEventRunDefaultImpl()
+        self._libvirtd.kill()
+        return self._exit_status
+
+    def _finish(self, reason: str) -> None:
+        log.info("ending: %s", reason)
+        self._exit_status = 0
+
+    # Signals
+
+    def _watch_signals(self) -> None:
+        """Have SIGTERM and SIGINT handled in the event loop."""
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # Without a handler the kernel ignores it for process 1; the work is done where the pipe is read.
+            signal.signal(number, lambda *_: None)
+        libvirt.virEventAddHandle(reader, libvirt.VIR_EVENT_HANDLE_READABLE, self._on_signal, None)
+
+    def _on_signal(self, watch: int, descriptor: int, events: int, opaque: object) -> None:
+        os.read(descriptor, 64)
+        if self._deadline is None:
+            log.info("asked to end", extra={"grace_period_seconds": self._grace_period})
+            self._deadline = monotonic() + self._grace_period
+            self._domain_changed = True
+
+    # DHCP
+
+    def _open_dhcp(self) -> None:
+        """Read what CNI gave the Pod and open the DHCP socket, if the VM has an interface on the Pod network."""
+        found = network.pod_network_interface(self._vmi["spec"])
+        if found is None:
+            return
+        try:
+            plan = network.plan(*found, pod.pod_interface(), self._vmi["metadata"]["uid"])
+        except ValueError as error:
+            raise LaunchError(f"interface {found[0]['name']!r}: {error}") from error
+        try:
+            server = dhcp.Server(plan, pod.read_resolver(), cloudinit.hostname(self._vmi))
+        except OSError as error:
+            raise LaunchError(
+                f"the DHCP port of the Pod can't be opened ({error}); the launcher needs CAP_NET_BIND_SERVICE"
+            ) from error
+        libvirt.virEventAddHandle(server.fileno(), libvirt.VIR_EVENT_HANDLE_READABLE, self._on_dhcp, server)
+
+    def _on_dhcp(self, watch: int, descriptor: int, events: int, server: dhcp.Server) -> None:
+        server.handle()
+
+    # libvirtd
+
+    def _start_libvirtd(self) -> None:
+        """Start libvirtd; it is ready some time later."""
+        self._started_at = monotonic()
+        self._libvirtd.start(self._libvirtd.listen())
+
+    def _watch_libvirtd(self) -> None:
+        """Have the end of libvirtd handled in the event loop."""
+        libvirt.virEventAddHandle(self._libvirtd.pidfd, libvirt.VIR_EVENT_HANDLE_READABLE, self._on_libvirtd_end, None)
+
+    def _connect_first(self) -> None:
+        """Connect to the first libvirtd of this Pod.
+
+        :raises LaunchError: with libvirtd's last words, if it doesn't get up.
+        """
+        for attempt in range(1, _LIBVIRTD_FIRST_ATTEMPTS + 1):
+            try:
+                return self._connect()
+            except LibvirtdError as error:
+                message = f"libvirtd doesn't get up in the Pod: {error}; its log: {self._libvirtd.last_words()}"
+            log.warning("%s", message, extra={"attempt": attempt})
+            self._libvirtd.kill()
+            self._libvirtd.forget()
+            if attempt < _LIBVIRTD_FIRST_ATTEMPTS:
+                self._start_libvirtd()
+        raise LaunchError(message)
+
+    def _connect(self) -> None:
+        """Connect and subscribe to what happens to the domain.
+
+        :raises LibvirtdError: if libvirtd doesn't answer.
+        """
+        connection = self._libvirtd.connect(_LIBVIRTD_START_SECONDS)
+        try:
+            connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle, None)
+        except libvirt.libvirtError as error:
+            raise LibvirtdError(f"libvirtd gives no events: {error}") from error
+        self._connection = connection
+
+    def _on_lifecycle(
+        self, connection: libvirt.virConnect, domain: libvirt.virDomain, event: int, detail: int, opaque: object
+    ) -> None:
+        if event in _CHANGES:
+            self._domain_changed = True
+
+    def _on_libvirtd_end(self, watch: int, descriptor: int, events: int, opaque: object) -> None:
+        libvirt.virEventRemoveHandle(watch)
+        self._libvirtd.forget()
+        self._connection = None
+        self._socket.unlink(missing_ok=True)
+        if monotonic() - self._started_at >= _STABLE_SECONDS:
+            self._restarts = 0
+        delay = _RESTART_DELAYS[min(self._restarts, len(_RESTART_DELAYS) - 1)]
+        self._restarts += 1
+        log.warning(
+            "libvirtd ended; the VM runs on", extra={"restart_in_seconds": delay, "log": self._libvirtd.last_words()}
+        )
+        self._after(delay, self._restart_libvirtd)
+
+    def _restart_libvirtd(self) -> None:
+        """Start libvirtd again; it finds the running VM by itself."""
+        self._start_libvirtd()
+        process.reap_automatically()
+        self._watch_libvirtd()
+        self._reconnect()
+
+    def _reconnect(self) -> None:
+        """Connect to a libvirtd that runs again, or end it: its end is handled like any other."""
+        try:
+            self._connect()
+        except LibvirtdError as error:
+            log.warning("libvirtd doesn't answer", extra={"error": str(error)})
+            self._libvirtd.kill()
+            return
+        self._libvirtd.publish(self._socket)
+        self._domain_changed = True
+        log.info("libvirtd is back")
+
+    # The domain
+
+    def _follow_domain(self) -> None:
+        """Act on the domain's state: end when it is gone, and bring it down after SIGTERM."""
+        try:
+            active, defined = self._domains()
+        except libvirt.libvirtError as error:
+            log.warning("libvirtd gives no answer about the domain", extra={"error": str(error)})
+            self._after(1, self._look_again)
+            if self._libvirtd.pidfd is not None and not self._connection_alive():
+                self._reconnect()
+            return
+        if active or defined:
+            self._domain_seen = True
+        elif self._connection is not None and self._domain_seen:
+            self._finish("the domain is undefined")
+        if self._deadline is None or self._exit_status is not None:
+            return
+        now = monotonic()
+        if active:
+            self._bring_down(active, now)
+        elif self._connection is None:
+            # Nobody to ask. The VM ends with this process, at the latest when the time is over.
+            self._finish_or_wait(self._deadline, now, "libvirtd isn't back in time")
+        elif not defined:
+            self._finish("there is no domain")
+        else:
+            self._stopped_at = self._stopped_at or now
+            self._finish_or_wait(self._stopped_at + _UNDEFINE_SECONDS, now, "the domain has stopped")
+
+    def _connection_alive(self) -> bool:
+        return self._connection is not None and self._connection.isAlive() == 1
+
+    def _domains(self) -> tuple[list[libvirt.virDomain], list[libvirt.virDomain]]:
+        """Return the running and the merely defined domains; none while there is no connection."""
+        if self._connection is None:
+            return [], []
+        domains = self._connection.listAllDomains()
+        return [d for d in domains if d.isActive()], [d for d in domains if not d.isActive()]
+
+    def _finish_or_wait(self, until: float, now: float, reason: str) -> None:
+        if now >= until:
+            self._finish(reason)
+        else:
+            self._after(until - now, self._look_again)
+
+    def _bring_down(self, active: list[libvirt.virDomain], now: float) -> None:
+        """Press the power button now and then; cut the power when the grace period is over."""
+        assert self._deadline is not None
+        try:
+            for domain in active:
+                if now >= self._deadline:
+                    log.warning("the guest didn't shut down in time, it is switched off")
+                    domain.destroy()
+                elif now >= self._next_press:
+                    domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+        except libvirt.libvirtError as error:
+            log.warning("the domain can't be stopped", extra={"error": str(error)})
+        if now >= self._next_press:
+            self._next_press = now + _ACPI_SECONDS
+        due = min(self._deadline, self._next_press) if now < self._deadline else now + 1
+        self._after(due - now, self._look_again)
+
+    def _look_again(self) -> None:
+        self._domain_changed = True
+
+    # Time
+
+    @staticmethod
+    def _after(seconds: float, call: Any) -> None:
+        """Have *call* called once, from the event loop."""
+
+        def fire(timer: int, opaque: object) -> None:
+            libvirt.virEventRemoveTimeout(timer)
+            call()
+
+        libvirt.virEventAddTimeout(max(0, round(seconds * 1000)), fire, None)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the launcher learns about its Pod without any privilege: the network interface and the resolver's settings."""
+
+import fcntl
+import socket
+import struct
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, ip_address
+from pathlib import Path
+
+from turtles.domain.network import POD_INTERFACE, PodInterface
+from turtles.launcher.errors import LaunchError
+
+# <linux/sockios.h>
+_SIOCGIFADDR = 0x8915
+_SIOCGIFNETMASK = 0x891B
+_SIOCGIFMTU = 0x8921
+_SIOCGIFHWADDR = 0x8927
+_RTF_GATEWAY = 0x2
+
+
+def pod_interface(name: str = POD_INTERFACE) -> PodInterface:
+    """Return what CNI made of interface *name*, as it is now.
+
+    To be called before the libvirt socket is shown to the node agent, which then moves addresses away. A Pod without
+    an IPv4 address gives one with empty ``addresses``; whether that matters is the interface plan's decision.
+
+    :raises LaunchError: if there is no such interface.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            mac = _ioctl(sock, _SIOCGIFHWADDR, name)[2:8].hex(":")
+            mtu: int = struct.unpack_from("=i", _ioctl(sock, _SIOCGIFMTU, name))[0]
+        except OSError as error:
+            raise LaunchError(
+                f"the Pod has no network interface {name} ({error.strerror}); check the node's CNI configuration"
+            ) from error
+        try:
+            address = IPv4Address(_ioctl(sock, _SIOCGIFADDR, name)[4:8])
+            netmask = IPv4Address(_ioctl(sock, _SIOCGIFNETMASK, name)[4:8])
+        except OSError:
+            return PodInterface(name, mac, (), None, mtu)
+    prefix = IPv4Network(f"0.0.0.0/{netmask}").prefixlen
+    routes = Path("/proc/net/route").read_text()
+    return PodInterface(name, mac, ((str(address), prefix),), default_gateway(routes, name), mtu)
+
+
+def _ioctl(sock: socket.socket, request: int, name: str) -> bytes:
+    """Return the union part of ``struct ifreq`` after *request* for interface *name*."""
+    return fcntl.ioctl(sock, request, struct.pack("16s24x", name.encode()))[16:]
+
+
+def default_gateway(routes: str, interface: str) -> str | None:
+    """Return the gateway of the IPv4 default route over *interface*; None if there is none.
+
+    :param routes: text of ``/proc/net/route`` (addresses are hexadecimal numbers in the machine's byte order).
+    """
+    for line in routes.splitlines()[1:]:
+        fields = line.split()
+        name, destination, gateway, flags, mask = fields[0], fields[1], fields[2], fields[3], fields[7]
+        if name == interface and int(destination, 16) == int(mask, 16) == 0 and int(flags, 16) & _RTF_GATEWAY:
+            return str(IPv4Address(struct.pack("=I", int(gateway, 16))))
+    return None
+
+
+@dataclass(frozen=True)
+class Resolver:
+    """Name servers (IPv4) and search domains to hand to the guest."""
+
+    servers: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+
+
+def resolver(text: str) -> Resolver:
+    """Return the settings in the *text* of a resolv.conf.
+
+    Loopback servers are left out: they are the Pod's or the node's own, which a guest can't reach. So are IPv6 ones:
+    guests have IPv4 only. As in resolv.conf(5), the last ``search`` or ``domain`` line counts.
+    """
+    servers: list[str] = []
+    search: tuple[str, ...] = ()
+    for line in text.splitlines():
+        fields = line.split()
+        if len(fields) < 2 or fields[0][0] in "#;":
+            continue
+        if fields[0] == "nameserver":
+            try:
+                address = ip_address(fields[1])
+            except (AddressValueError, ValueError):
+                continue
+            if address.version == 4 and not address.is_loopback and str(address) not in servers:
+                servers.append(str(address))
+        elif fields[0] in ("search", "domain"):
+            search = tuple(domain.rstrip(".") for domain in fields[1:] if domain.rstrip("."))
+    return Resolver(tuple(servers), search)
+
+
+def read_resolver(path: Path = Path("/etc/resolv.conf")) -> Resolver:
+    """Return the Pod's resolver settings; empty ones if there is no resolv.conf."""
+    try:
+        return resolver(path.read_text())
+    except OSError:
+        return Resolver()
