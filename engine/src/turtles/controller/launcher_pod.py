@@ -86,7 +86,7 @@ def pod_hostname(vmi: Object) -> str:
 def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
     """Return the Pod for a VMI that admission has defaulted and validated.
 
-    :param vmi: with metadata.uid.
+    :param vmi: with metadata.uid, and status.volumeStatus where it has claims.
     """
     metadata, spec = vmi["metadata"], vmi["spec"]
     architecture = spec.get("architecture") or "amd64"
@@ -185,7 +185,10 @@ def _launcher_view(vmi: Object) -> str:
     annotations = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != _LAST_APPLIED}
     if annotations:
         kept["annotations"] = annotations
-    return msgspec.json.encode({"metadata": kept, "spec": vmi["spec"]}).decode()
+    view: Object = {"metadata": kept, "spec": vmi["spec"]}
+    if claims := (vmi.get("status") or {}).get("volumeStatus"):
+        view["status"] = {"volumeStatus": claims}  # the sizes of disks it may have to make
+    return msgspec.json.encode(view).decode()
 
 
 def _annotations(vmi: Object, overhead: int) -> dict[str, str]:

@@ -117,7 +117,7 @@ def plan(vmi: Object, pods: Sequence[Object], pvcs: Mapping[str, Object | None],
             _watch_over(draft, pod, now)
         else:
             _bring_up(draft, pod, pvcs, rfc3339(now))
-    if wanted["status"].get("phase") != phase_of(vmi) and is_final(wanted):
+    if is_final(wanted) and not is_final(vmi):
         draft.delete_pods = [each for each in pods if not is_deleted(each)]
     conditions = wanted["status"].setdefault("conditions", [])
     set_condition(conditions, "Ready", *_ready(wanted, pod), rfc3339(now))
@@ -135,8 +135,6 @@ def _bring_up(draft: _Draft, pod: Object | None, pvcs: Mapping[str, Object | Non
     vmi, status = draft.vmi, draft.vmi["status"]
     conditions = status.setdefault("conditions", [])
     if is_deleted(vmi):
-        if pod is not None and not is_deleted(pod):
-            draft.delete_pods = [pod]
         set_phase(status, FAILED, now)
         return
     if pod is None:
@@ -153,6 +151,8 @@ def _bring_up(draft: _Draft, pod: Object | None, pvcs: Mapping[str, Object | Non
             return
         draft.create_pod = True
         set_phase(status, SCHEDULING, now)
+        if volumes := claim_status(vmi["spec"], pvcs):
+            status["volumeStatus"] = volumes
         _clear_unsynchronized(conditions)
         return
     set_phase(status, SCHEDULING, now)
@@ -293,6 +293,26 @@ def _ended_at(pod: Object) -> datetime | None:
     return max(times, default=None)
 
 
+def claim_status(spec: Mapping[str, Any], pvcs: Mapping[str, Object | None]) -> list[Object]:
+    """Return the entries of ``status.volumeStatus`` for the volumes on PersistentVolumeClaims."""
+    entries: list[Object] = []
+    for volume in spec.get("volumes") or ():
+        claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+        if not claim or (pvc := pvcs.get(claim)) is None:
+            continue
+        asked, status = pvc.get("spec") or {}, pvc.get("status") or {}
+        info = {
+            "claimName": claim,
+            "accessModes": asked.get("accessModes"),
+            "volumeMode": asked.get("volumeMode") or "Filesystem",
+            "capacity": status.get("capacity"),
+            "requests": (asked.get("resources") or {}).get("requests"),
+        }
+        known = {key: value for key, value in info.items() if value}
+        entries.append({"name": volume["name"], "target": "", "persistentVolumeClaimInfo": known})
+    return entries
+
+
 def gate_patch(pod: Object, unpaused: bool, now: str) -> list[Object]:
     """Return the JSON patch that makes the Pod's readiness gate say whether the guest runs; empty if it does so."""
     before = (pod.get("status") or {}).get("conditions")
@@ -342,7 +362,7 @@ class VMIController:
             self._pods.observe(pod)
             return 0.1
         if decided.create_pod:
-            self._create_pod(vmi)
+            self._create_pod(vmi, decided.vmi)
         # A VMI that is final stays so; one that fails now is told first, so that nobody wonders about its Pod.
         stored = self._store(vmi, decided.vmi)
         for event in decided.events:
@@ -363,10 +383,10 @@ class VMIController:
             return None
         return pod if (controller_of(pod) or {}).get("uid") == vmi["metadata"]["uid"] else None
 
-    def _create_pod(self, vmi: Object) -> None:
+    def _create_pod(self, vmi: Object, planned: Object) -> None:
         namespace, name = vmi["metadata"]["namespace"], pod_name(vmi)
         try:
-            pod = self._client.create(POD, launcher_pod(vmi, self._launcher_config()))
+            pod = self._client.create(POD, launcher_pod(planned, self._launcher_config()))
         except AlreadyExists as error:
             found = self._live_pod(vmi)
             if found is None:

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command ``virt-controller``: VirtualMachines become VirtualMachineInstances, those become launcher Pods."""
+
+import argparse
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+
+from turtles import __version__
+from turtles.api import labels
+from turtles.controller.changes import Object, controller_of
+from turtles.controller.launcher_pod import LauncherConfig
+from turtles.controller.node import BY_NODE, NodeController, node_of
+from turtles.controller.vm import VMController, claim_names
+from turtles.controller.vmi import BY_OWNER, VMIController
+from turtles.kube.client import Client, ConfigError
+from turtles.kube.controller import run_workers
+from turtles.kube.events import Recorder
+from turtles.kube.informer import Informer, Key, index_by_owner, key_of, wait_synced
+from turtles.kube.kubevirt import VM, VMI
+from turtles.kube.leader import LeaderElector
+from turtles.kube.queue import WorkQueue
+from turtles.kube.resources import NODE, POD, PVC
+from turtles.log import setup_logging
+
+log = logging.getLogger(__name__)
+
+COMPONENT = "virt-controller"
+#: Index of the VM and VMI informers: claims that an object's volumes name, as ``namespace/name``.
+BY_CLAIM = "claim"
+#: Worker threads a kind. One object's work is a few requests; more threads only compete for the interpreter.
+WORKERS = {"vm": 2, "vmi": 3, "node": 1}
+
+
+class Controller:
+    """All controllers of the component, with the caches they share."""
+
+    def __init__(self, client: Client, config: LauncherConfig) -> None:
+        self.recorder = Recorder(client, COMPONENT)
+        self.vms = Informer(client, VM)
+        self.vmis = Informer(client, VMI)
+        self.pods = Informer(client, POD, label_selector=f"{labels.APP}={labels.APP_LAUNCHER}")
+        self.nodes = Informer(client, NODE)
+        self.pvcs = Informer(client, PVC)
+        self._informers = (self.vms, self.vmis, self.pods, self.nodes, self.pvcs)
+        self._vm_queue: WorkQueue[Key] = WorkQueue("vm")
+        self._vmi_queue: WorkQueue[Key] = WorkQueue("vmi")
+        self._node_queue: WorkQueue[Key] = WorkQueue("node")
+        self._queues = (self._vm_queue, self._vmi_queue, self._node_queue)
+        self.pods.add_index(BY_OWNER, index_by_owner)
+        self.vmis.add_index(BY_NODE, node_of)
+        self.vms.add_index(BY_CLAIM, lambda vm: _claims(vm, (vm["spec"].get("template") or {}).get("spec") or {}))
+        self.vmis.add_index(BY_CLAIM, lambda vmi: _claims(vmi, vmi["spec"]))
+        self._vm = VMController(client, self.vms, self.vmis, self.pvcs, self.recorder)
+        self._vmi = VMIController(client, self.vmis, self.pods, self.nodes, self.pvcs, self.recorder, config)
+        self._node = NodeController(client, self.nodes, self.vmis, self.pods, self.recorder)
+
+    def start(self, gate: threading.Event) -> None:
+        """Fill the caches, then work whenever ``gate`` is set; returns at once."""
+        for informer in self._informers:
+            informer.start()
+        threading.Thread(target=self._work, args=(gate,), name="start", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop working; requests on their way are not waited for."""
+        for queue in self._queues:
+            queue.close()
+        for informer in self._informers:
+            informer.stop()
+        self.recorder.close()
+
+    def _work(self, gate: threading.Event) -> None:
+        while not wait_synced(self._informers, 10.0):
+            waiting = [informer.resource.plural for informer in self._informers if not informer.synced]
+            log.warning("waiting for the API server", extra={"resources": waiting})
+        # Only now: what a reconcile finds in the caches must be the whole truth.
+        self.vms.add_handler(_each(self._vm_queue.add, key_of))
+        self.vmis.add_handler(_each(self._vmi_queue.add, key_of))
+        self.vmis.add_handler(_each(self._vm_queue.add, key_of))  # a VM's VMI has its name
+        self.pods.add_handler(self._pod_changed)
+        self.pvcs.add_handler(self._claim_changed)
+        self.nodes.add_handler(self._node_changed)
+        log.info("caches filled", extra={"vms": len(self.vms.list()), "vmis": len(self.vmis.list())})
+        run_workers(self._vm_queue, self._vm.reconcile, WORKERS["vm"], "vm", gate=gate)
+        run_workers(self._vmi_queue, self._vmi.reconcile, WORKERS["vmi"], "vmi", gate=gate)
+        run_workers(self._node_queue, self._node.reconcile, WORKERS["node"], "node", gate=gate)
+
+    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+        pod = new or old
+        owner = controller_of(pod) if pod else None
+        if pod and owner and owner.get("kind") == VMI.kind:
+            self._vmi_queue.add((pod["metadata"]["namespace"], owner["name"]))
+
+    def _claim_changed(self, old: Object | None, new: Object | None) -> None:
+        pvc = new or old
+        if pvc is None or _binding(old) == _binding(new):
+            return
+        claim = "/".join(key_of(pvc))
+        for vmi in self.vmis.by_index(BY_CLAIM, claim):
+            self._vmi_queue.add(key_of(vmi))
+        for vm in self.vms.by_index(BY_CLAIM, claim):
+            self._vm_queue.add(key_of(vm))
+
+    def _node_changed(self, old: Object | None, new: Object | None) -> None:
+        # A node's status changes all the time; a first heartbeat starts the look-out, which then looks by itself.
+        if new is not None and (old is None or _has_heartbeat(old) != _has_heartbeat(new)):
+            self._node_queue.add(key_of(new))
+
+
+def _each(add: Callable[[Key], None], key: Callable[[Object], Key]) -> Callable[[Object | None, Object | None], None]:
+    def handler(old: Object | None, new: Object | None) -> None:
+        obj = new or old
+        if obj is not None:
+            add(key(obj))
+
+    return handler
+
+
+def _claims(obj: Object, spec: Object) -> list[str]:
+    return [f"{obj['metadata']['namespace']}/{name}" for name in claim_names(spec)]
+
+
+def _binding(pvc: Object | None) -> str | None:
+    return None if pvc is None else (pvc.get("status") or {}).get("phase") or ""
+
+
+def _has_heartbeat(node: Object) -> bool:
+    return bool((node["metadata"].get("annotations") or {}).get(labels.NODE_HEARTBEAT))
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=COMPONENT, description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--kubeconfig", metavar="FILE", help="default: the Pod's service account, then ~/.kube/config")
+    parser.add_argument("--launcher-image", default=f"turtles/virt-launcher:{__version__}",
+                        help="image of launcher Pods (default: %(default)s)")
+    parser.add_argument("--namespace", default="kubevirt", help="where the lease is (default: %(default)s)")
+    parser.add_argument("--leader-elect", action=argparse.BooleanOptionalAction, default=True,
+                        help="work only while holding the lease virt-controller (default: yes)")
+    parser.add_argument("--identity", default=socket.gethostname(),
+                        help="holder of the lease; must be unique among replicas and stable over restarts "
+                             "(default: the host's name)")
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    parser.add_argument("--version", action="version", version=__version__)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT (exit code 0), or until the lease is lost or the kubeconfig unusable (1)."""
+    arguments = _arguments(argv)
+    setup_logging(COMPONENT, arguments.log_level)
+    # Many short tasks wait for each other here; the default of 5 ms would be most of a request's time.
+    sys.setswitchinterval(0.001)
+    try:
+        client = Client.from_kubeconfig(arguments.kubeconfig, user_agent=f"{COMPONENT}/{__version__}")
+    except ConfigError as error:
+        log.error("%s", error)
+        return 1
+    ended = threading.Event()
+    outcome = [0]
+
+    def lost() -> None:
+        outcome[0] = 1
+        ended.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    controller = Controller(client, LauncherConfig(arguments.launcher_image))
+    elector: LeaderElector | None = None
+    if arguments.leader_elect:
+        elector = LeaderElector(client, arguments.namespace, COMPONENT, arguments.identity, on_lost=lost)
+        gate = elector.leading
+        elector.start()
+    else:
+        gate = threading.Event()
+        gate.set()
+    log.info("started", extra={"version": __version__, "server": client.url, "pid": os.getpid()})
+    controller.start(gate)
+    ended.wait()
+    controller.stop()
+    if elector is not None:
+        with contextlib.suppress(Exception):
+            elector.stop()
+    log.info("stopped")
+    return outcome[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

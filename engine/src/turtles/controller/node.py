@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Nodes whose agent is silent: nothing new is sent there, and VMIs that lost their Pod with it are failed.
+
+The rules are KubeVirt's node controller's. A VMI whose Pod still lives is left alone however long the agent is away:
+the guest runs on without it.
+"""
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from turtles.api import labels
+from turtles.controller.changes import (
+    FAILED,
+    HANDED_OVER,
+    Object,
+    json_diff,
+    parse_time,
+    phase_of,
+    rfc3339,
+    set_phase,
+)
+from turtles.controller.vmi import BY_OWNER
+from turtles.kube.client import JSON, Client, NotFound
+from turtles.kube.events import Recorder
+from turtles.kube.informer import Informer, Key
+from turtles.kube.kubevirt import VMI
+from turtles.kube.resources import NODE
+
+log = logging.getLogger(__name__)
+
+#: Index of the VMI informer: name of the node a VMI was handed to.
+BY_NODE = "node"
+#: Seconds without a heartbeat after which a node's agent counts as gone, and between two looks at such a node.
+HEARTBEAT_TIMEOUT, RECHECK = 300.0, 60.0
+REASON = "NodeUnresponsive"
+
+
+def node_of(vmi: Mapping[str, Any]) -> list[str]:
+    """Index function for :data:`BY_NODE`."""
+    node = (vmi.get("status") or {}).get("nodeName")
+    return [node] if node else []
+
+
+def silent_for(node: Object, now: datetime) -> float | None:
+    """Return the seconds since the node agent's last heartbeat; None where there never was one."""
+    beat = parse_time((node["metadata"].get("annotations") or {}).get(labels.NODE_HEARTBEAT))
+    return (now - beat).total_seconds() if beat else None
+
+
+def is_alive(pod: Mapping[str, Any]) -> bool:
+    """Whether a Pod may still run something: one that is stuck in its deletion may not if all its containers ended."""
+    status = pod.get("status") or {}
+    if status.get("phase") in ("Failed", "Succeeded"):
+        return False
+    containers = status.get("containerStatuses") or ()
+    ended = bool(containers) and all((each.get("state") or {}).get("terminated") for each in containers)
+    return not ended
+
+
+def failed(vmi: Object, now: str) -> Object:
+    """Return the VMI as failed because of its node."""
+    status = dict(vmi.get("status") or {})
+    set_phase(status, FAILED, now)
+    status["reason"] = REASON
+    return {**vmi, "status": status}
+
+
+class NodeController:
+    """Looks after nodes; :meth:`reconcile` is called by the workers."""
+
+    def __init__(self, client: Client, nodes: Informer, vmis: Informer, pods: Informer, recorder: Recorder) -> None:
+        """Make the controller; ``vmis`` must have the index :data:`BY_NODE`, ``pods`` the one by owner."""
+        self._client, self._nodes, self._vmis, self._pods, self._recorder = client, nodes, vmis, pods, recorder
+
+    def reconcile(self, key: Key) -> float | None:
+        """Look at one node; returns seconds after which to look again."""
+        node = self._nodes.get(*key)
+        if node is None:
+            return None
+        now = datetime.now(UTC)
+        silence = silent_for(node, now)
+        if silence is None:
+            return None
+        if silence <= HEARTBEAT_TIMEOUT:
+            return HEARTBEAT_TIMEOUT - silence + 1
+        name = node["metadata"]["name"]
+        if (node["metadata"].get("labels") or {}).get(labels.NODE_SCHEDULABLE) == "true":
+            # The version makes sure that a heartbeat of this very moment is not overruled.
+            stored = self._client.patch(NODE, None, name, {"metadata": {
+                "labels": {labels.NODE_SCHEDULABLE: "false"}, "resourceVersion": node["metadata"]["resourceVersion"]}})
+            self._nodes.observe(stored)
+            log.warning("node unresponsive", extra={"node": name, "seconds": round(silence)})
+            self._recorder.event(node, "Warning", REASON, f"virt-handler is not responsive on node {name}, marking it "
+                                                          "as unschedulable for virtual machines")
+        for vmi in self._vmis.by_index(BY_NODE, name):
+            pods = self._pods.by_index(BY_OWNER, vmi["metadata"]["uid"])
+            if phase_of(vmi) in HANDED_OVER and not any(is_alive(pod) for pod in pods):
+                self._fail(vmi, name, rfc3339(now))
+        return RECHECK
+
+    def _fail(self, vmi: Object, node: str, now: str) -> None:
+        metadata = vmi["metadata"]
+        patch = json_diff(vmi, failed(vmi, now), [("status", "*")])
+        try:
+            stored = self._client.patch(VMI, metadata["namespace"], metadata["name"], patch, kind=JSON)
+        except NotFound:
+            return
+        self._vmis.observe(stored)
+        self._recorder.event(vmi, "Warning", REASON,
+                             f"virt-handler on node {node} is not responsive, marking VMI as failed")
