@@ -18,7 +18,10 @@ SCRIPT = r"""
 set -e
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 tmpfs /mnt
-mkdir -p /mnt/dev/pts /mnt/dev/shm /mnt/dev/net /mnt/run
+mkdir -p /mnt/dev/pts /mnt/dev/shm /mnt/dev/net /mnt/run /mnt/w /mnt/c /mnt/d
+mount --bind "$WORK" /mnt/w
+mount --bind "$CACHE" /mnt/c
+mount --bind "$DRIVERS" /mnt/d
 for d in null:1:3 zero:1:5 full:1:7 random:1:8 urandom:1:9 tty:5:0 net/tun:10:200; do
   IFS=: read -r n a b <<< "$d"; mknod -m 666 /mnt/dev/$n c $a $b
 done
@@ -128,14 +131,16 @@ class Pod:
     def start(self, wait: bool = True) -> None:
         env = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-            "HOME": str(self.work),
+            "HOME": "/mnt/w",
+            "CACHE": str(self.cache),
+            "DRIVERS": str(self.root / "drivers"),
             "WORK": str(self.work),
             "VOLUMES": str(self.volumes),
-            "XDG_RUNTIME_DIR": str(self.work / "run"),
-            "XDG_CONFIG_HOME": str(self.work / "cfg"),
-            "XDG_CACHE_HOME": str(self.cache),
-            "XDG_DATA_HOME": str(self.work / "data"),
-            "LIBVIRT_DRIVER_DIR": str(self.root / "drivers"),
+            "XDG_RUNTIME_DIR": "/mnt/w/run",
+            "XDG_CONFIG_HOME": "/mnt/w/cfg",
+            "XDG_CACHE_HOME": "/mnt/c",
+            "XDG_DATA_HOME": "/mnt/w/data",
+            "LIBVIRT_DRIVER_DIR": "/mnt/d",
         }
         # A pid namespace of its own: its first process takes everything in it along.
         self.process = subprocess.Popen(

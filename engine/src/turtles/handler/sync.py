@@ -43,6 +43,8 @@ _LOOK_AGAIN = 2.0
 #: Seconds after which libvirtd, seen but not listening yet, is tried again.
 _SOON = 0.02
 _DEFAULT_GRACE = 30
+#: First and longest pause between two attempts to do what failed, seconds.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 30.0
 
 #: Errors of libvirt that another attempt won't cure.
 _HOPELESS = frozenset(
@@ -94,6 +96,7 @@ class _Guest:
     signalled: float | None = None
     info: GuestInfo | None = None
     asked: float | None = None
+    attempts: int = 0
 
 
 @dataclass(frozen=True)
@@ -145,8 +148,7 @@ class Synchroniser:
     def sync(self, key: Key) -> float | None:
         """Synchronise one VMI.
 
-        Returns the seconds after which to look again, None if only a notification calls for that. Raises what another
-        attempt may cure.
+        Returns the seconds after which to look again, None if only a notification calls for that.
         """
         vmi = self._cluster.get(key)
         guest = self._guests.get(key)
@@ -164,7 +166,9 @@ class Synchroniser:
             return None
         guest = guest or self._meet(key, vmi)
         try:
-            return self._drive(key, vmi, guest)
+            again = self._drive(key, vmi, guest)
+            guest.attempts = 0
+            return again
         except Failure as failure:
             self._end(vmi, guest, failure)
             return None
@@ -172,7 +176,10 @@ class Synchroniser:
             if guest.launcher is not None and not guest.launcher.connected():
                 return _SOON  # the connection broke; what that means is found out by making another
             self._complain(vmi, error)
-            raise
+            pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**guest.attempts)
+            guest.attempts = min(guest.attempts + 1, 30)
+            log.warning("attempt failed: %s", error, extra={"vmi": _text(vmi), "retry_in": pause})
+            return float(pause)
 
     # The guest
 

@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The node agent with a real libvirtd, a real QEMU and a real Pod network. Only the API server is played."""
+
+import copy
+import os
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from turtles.handler import launcher as launchers
+from turtles.handler import sync
+from turtles.handler.state import Store
+from turtles.handler.sync import Key, Synchroniser
+from turtles.kube.controller import run_workers
+from turtles.kube.queue import WorkQueue
+
+from .rig import Pod
+
+pytestmark = pytest.mark.root
+
+NODE = "node-1"
+KEY = ("default", "testvm")
+# A guest in one sector: waits for the power button, then switches itself off.
+GUEST = bytes.fromhex("fa ba0206 b80001 ef ba0006 ed a90001 74fa ba0406 b80020 ef f4 ebfd")
+# A guest that does nothing, and doesn't listen.
+DEAF_GUEST = bytes.fromhex("fa f4 ebfd")
+
+
+class Cluster:
+    """One VMI and what happens to it."""
+
+    def __init__(self, vmi: dict[str, Any]) -> None:
+        self.queue: WorkQueue[Key] = WorkQueue()
+        self.vmi: dict[str, Any] | None = vmi
+        self.events: list[tuple[str, str, str]] = []
+        self.patches: list[dict[str, Any]] = []
+        self.changed = threading.Condition()
+
+    def get(self, key: Key) -> dict[str, Any] | None:
+        return self.vmi
+
+    def patch(self, vmi: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+        with self.changed:
+            assert self.vmi is vmi, "written on top of something else"
+            new = copy.deepcopy(self.vmi)
+            self.patches.append(copy.deepcopy(dict(status)))
+            for name, value in status.items():
+                if value is None:
+                    new["status"].pop(name, None)
+                else:
+                    new["status"][name] = copy.deepcopy(value)
+            self.vmi = new
+            self.changed.notify_all()
+        self.queue.add(KEY)
+
+    def event(self, vmi: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
+        self.events.append((type_, reason, message))
+
+    def enqueue(self, key: Key) -> None:
+        self.queue.add(key)
+
+    def update(self, change: Callable[[dict[str, Any]], None]) -> None:
+        with self.changed:
+            new = copy.deepcopy(self.vmi)
+            assert new is not None
+            change(new)
+            self.vmi = new
+        self.queue.add(KEY)
+
+    def delete(self) -> None:
+        self.update(lambda vmi: vmi["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z"))
+
+    def wait(self, condition: Callable[[dict[str, Any]], Any], seconds: float = 20) -> dict[str, Any]:
+        with self.changed:
+            ok = self.changed.wait_for(lambda: self.vmi and condition(self.vmi["status"]), seconds)
+            assert ok, (self.vmi, self.events)
+            assert self.vmi is not None
+            return self.vmi["status"]
+
+    def wait_phase(self, phase: str, seconds: float = 20) -> dict[str, Any]:
+        return self.wait(lambda status: status["phase"] == phase, seconds)
+
+
+class Agent:
+    """A running node agent; ``stop`` leaves everything behind as kill -9 would."""
+
+    def __init__(self, cluster: Cluster, pod: Pod, store: Path) -> None:
+        cluster.queue = WorkQueue()
+        self.cluster = cluster
+        self.synchroniser = Synchroniser(cluster, NODE, str(pod.pods_dir), Store(store))
+        self.threads = run_workers(cluster.queue, self.synchroniser.sync, 2, "test")
+        cluster.queue.add(KEY)
+
+    def stop(self) -> None:
+        self.cluster.queue.close()
+        for thread in self.threads:
+            thread.join(10)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _events() -> None:
+    launchers.start_event_loop()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Callable[[Cluster, Pod], Agent]]:
+    agents: list[Agent] = []
+
+    def start(cluster: Cluster, pod: Pod) -> Agent:
+        agents.append(Agent(cluster, pod, tmp_path / "state"))
+        return agents[-1]
+
+    yield start
+    for agent in agents:
+        agent.stop()
+
+
+def make_vmi(pod: Pod, binding: str = "masquerade", **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachineInstance",
+        "metadata": {"name": "testvm", "namespace": "default", "uid": str(uuid.uuid4()), "resourceVersion": "1"},
+        "spec": {
+            "domain": {
+                "resources": {"requests": {"memory": "32M"}},
+                "devices": {
+                    "disks": [{"name": "root", "disk": {"bus": "virtio"}}],
+                    "interfaces": [{"name": "default", binding: {}}],
+                    "rng": {},
+                },
+            },
+            "networks": [{"name": "default", "pod": {}}],
+            "volumes": [{"name": "root", "emptyDisk": {"capacity": "1Mi"}}],
+            **spec,
+        },
+        "status": {
+            "phase": "Scheduled",
+            "nodeName": NODE,
+            "activePods": {pod.uid: NODE},
+            "conditions": [{"type": "Ready", "status": "False"}],
+        },
+    }
+
+
+def make_disk(pod: Pod, code: bytes = GUEST) -> None:
+    folder = pod.volumes / "ephemeral-disks" / "empty-disks"
+    folder.mkdir()
+    raw = pod.work / "boot.raw"
+    raw.write_bytes(code.ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 20))
+    subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(folder / "root.qcow2")], check=True)
+    subprocess.run(["chown", "-R", "107:107", str(folder)], check=True)
+
+
+def condition(status: Mapping[str, Any], type_: str) -> dict[str, Any]:
+    return next((item for item in status["conditions"] if item["type"] == type_), {})
+
+
+def libvirtd_pid(pod: Pod) -> int:
+    directory = os.open(pod.socket.parent, os.O_RDONLY)
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(f"/proc/self/fd/{directory}/libvirt-sock")
+        pid: int = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+    os.close(directory)
+    return pid
+
+
+def test_from_scheduled_to_succeeded(
+    make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent], tmp_path: Path
+) -> None:
+    """The launcher comes up late; libvirtd is killed; the agent is killed; the guest shuts down when deleted."""
+    pod = make_pod()
+    make_disk(pod)
+    cluster = Cluster(make_vmi(pod))
+    agent = run(cluster, pod)
+    pod.start(wait=False)
+    status = cluster.wait_phase("Running", 30)
+    interface = status["interfaces"][0]
+    assert interface["ipAddress"] == pod.ip
+    assert interface["infoSource"] == "domain"
+    assert interface["podInterfaceName"] == "eth0"
+    assert interface["mac"].startswith("02:")
+    assert status["machine"]["type"].startswith("pc-q35")
+    assert status["memory"]["guestRequested"] == "31250Ki"
+    assert status["currentCPUTopology"] == {"cores": 1, "sockets": 1, "threads": 1}
+    assert status["volumeStatus"] == [{"name": "root", "target": "vda"}]
+    assert condition(status, "SoftwareEmulation")["status"] == "True"
+    assert condition(status, "LiveMigratable")["status"] == "True"
+    assert condition(status, "Ready") == {"type": "Ready", "status": "False"}
+    assert status["phaseTransitionTimestamps"][-1]["phase"] == "Running"
+    assert len(cluster.patches) == 1
+    assert ("Normal", "Started", "VirtualMachineInstance started.") in cluster.events
+
+    os.kill(libvirtd_pid(pod), signal.SIGKILL)
+    agent.stop()
+    run(cluster, pod)
+    cluster.delete()
+    status = cluster.wait_phase("Succeeded")
+    assert ("Normal", "Stopped", "The guest shut down.") in cluster.events
+    assert len(cluster.patches) == 2
+    assert not condition(status, "Synchronized")
+
+
+def test_kill_at_any_moment_while_starting(
+    make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = make_pod()
+    make_disk(pod, DEAF_GUEST)
+    pod.start()
+    cluster = Cluster(make_vmi(pod, "bridge"))
+    real = {name: getattr(module, name) for module, name in _STEPS}
+
+    class Killed(BaseException):
+        pass
+
+    for module, name in _STEPS:
+        for before in (True, False):
+            reached = threading.Event()
+
+            def interrupted(*args: Any, _name: str = name, _before: bool = before, **options: Any) -> Any:
+                if not _before:
+                    real[_name](*args, **options)
+                reached.set()  # noqa: B023 - waited for below
+                raise Killed
+
+            monkeypatch.setattr(module, name, interrupted)
+            monkeypatch.setattr(threading, "excepthook", lambda _: None)
+            agent = run(cluster, pod)
+            assert reached.wait(10), (name, before)
+            agent.stop()
+            monkeypatch.setattr(module, name, real[name])
+            if name == "start" and not before:
+                break
+    assert cluster.vmi is not None
+    assert cluster.vmi["status"]["phase"] == "Scheduled"
+    run(cluster, pod)
+    status = cluster.wait_phase("Running")
+    assert status["interfaces"][0]["ipAddress"] == pod.ip
+    assert condition(status, "LiveMigratable")["reason"] == "InterfaceNotLiveMigratable"
+
+
+_STEPS = ((sync.plumbing, "read_pod_interface"), (sync.plumbing, "connect"), (sync.launchers, "start"))
+
+
+def test_a_deaf_guest_is_destroyed(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:
+    pod = make_pod()
+    make_disk(pod, DEAF_GUEST)
+    pod.start()
+    cluster = Cluster(make_vmi(pod, terminationGracePeriodSeconds=2))
+    run(cluster, pod)
+    cluster.wait_phase("Running")
+    began = time.monotonic()
+    cluster.delete()
+    cluster.wait_phase("Failed")
+    assert 1.8 < time.monotonic() - began < 6
+    assert "did not shut down within its grace period" in cluster.events[-1][2]
+
+
+def test_no_grace_and_no_acpi(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:
+    pod = make_pod()
+    make_disk(pod, DEAF_GUEST)
+    pod.start()
+    vmi = make_vmi(pod)
+    vmi["spec"]["domain"]["features"] = {"acpi": {"enabled": False}}
+    cluster = Cluster(vmi)
+    run(cluster, pod)
+    cluster.wait_phase("Running")
+    cluster.delete()
+    cluster.wait_phase("Succeeded", 5)
+
+
+def test_the_launcher_dies(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:
+    pod = make_pod()
+    make_disk(pod, DEAF_GUEST)
+    pod.start()
+    cluster = Cluster(make_vmi(pod))
+    run(cluster, pod)
+    cluster.wait_phase("Running")
+    pod.kill()
+    cluster.wait_phase("Failed", 5)
+    assert cluster.events[-1][:2] == ("Warning", "LauncherUnresponsive")
+    assert "launcher Pod's log" in cluster.events[-1][2]
+
+
+def test_the_domain_vanishes_while_nobody_looks(
+    make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]
+) -> None:
+    pod = make_pod()
+    make_disk(pod, DEAF_GUEST)
+    pod.start()
+    cluster = Cluster(make_vmi(pod))
+    cluster.update(lambda vmi: vmi["status"].update(phase="Running"))
+    run(cluster, pod)
+    cluster.wait_phase("Failed")
+    assert "does not know the guest any more" in cluster.events[-1][2]
+
+
+def test_deleted_before_it_started(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:
+    pod = make_pod()
+    cluster = Cluster(make_vmi(pod))
+    cluster.delete()
+    run(cluster, pod)
+    cluster.wait_phase("Failed")
+    assert cluster.events[-1][1] == "Deleted"
+
+
+def test_an_obstacle_that_goes_away(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:
+    pod = make_pod()
+    pod.start()
+    cluster = Cluster(make_vmi(pod, startStrategy="Paused"))
+    run(cluster, pod)
+    status = cluster.wait(lambda status: condition(status, "Synchronized"))
+    assert condition(status, "Synchronized")["status"] == "False"
+    assert "root.qcow2" in condition(status, "Synchronized")["message"]
+    make_disk(pod, DEAF_GUEST)
+    status = cluster.wait_phase("Running", 30)
+    assert condition(status, "Paused")["reason"] == "PausedByUser"
+    assert not condition(status, "Synchronized")
+
+
+def test_a_final_phase_takes_the_domain_away(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:
+    pod = make_pod()
+    make_disk(pod, DEAF_GUEST)
+    pod.start()
+    cluster = Cluster(make_vmi(pod))
+    agent = run(cluster, pod)
+    cluster.wait_phase("Running")
+    guest = agent.synchroniser._guests[KEY]
+    assert guest.launcher is not None
+    connection = guest.launcher.connection()
+    gone = threading.Event()
+    connection.domainEventRegisterAny(
+        None, 0, lambda _c, _d, event, _detail, _o: gone.set() if event == 1 else None, None
+    )
+    cluster.update(lambda vmi: vmi["status"].update(phase="Failed"))
+    assert gone.wait(10)
