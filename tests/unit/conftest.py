@@ -1,0 +1,100 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Makes the checkout importable as the collection, wherever it lies."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _collections() -> Path:
+    """A folder for collections with the checkout in it. One that is in such a folder already (ansible-test) stays."""
+    if ROOT.parts[-3:] == ("ansible_collections", "turtles", "kubevirt"):
+        return ROOT.parents[2]
+    folder = Path(tempfile.mkdtemp(prefix="turtles-unit-"))
+    (folder / "ansible_collections" / "turtles").mkdir(parents=True)
+    (folder / "ansible_collections" / "turtles" / "kubevirt").symlink_to(ROOT)
+    return folder
+
+
+COLLECTIONS = _collections()
+if str(COLLECTIONS) not in sys.path:
+    sys.path.insert(0, str(COLLECTIONS))
+sys.path.insert(0, str(Path(__file__).parent / "plugins"))
+
+
+def pytest_unconfigure() -> None:
+    """Removes the folder again."""
+    link = COLLECTIONS / "ansible_collections" / "turtles" / "kubevirt"
+    if link.is_symlink():
+        link.unlink()
+        link.parent.rmdir()
+        link.parent.parent.rmdir()
+        COLLECTIONS.rmdir()
+
+
+@pytest.fixture
+def collections() -> Path:
+    """The folder for ANSIBLE_COLLECTIONS_PATH."""
+    return COLLECTIONS
+
+
+@pytest.fixture
+def server():
+    """A running API server; see api.py."""
+    import threading
+
+    from api import Server
+
+    running = Server()
+    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield running
+    running.closing = True
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def api(server):
+    """The state of the API server."""
+    return server.api
+
+
+class Result(dict):
+    """What a module gave."""
+
+    @property
+    def msg(self):
+        """The error."""
+        return self["msg"]
+
+
+@pytest.fixture
+def run(server):
+    """Runs a module by name with options, as the action plugin does, and gives its Result."""
+    from importlib import import_module
+
+    from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+    from ansible_collections.turtles.kubevirt.plugins.action.vm import MODULES, Ended, InProcessModule
+
+    def call(module_name, /, check=False, **options):
+        module_class = import_module(MODULES + module_name).MODULE
+        arguments = module_class.arguments()
+        arguments.pop("supports_check_mode")
+        options = {"host": server.url, "api_key": server.api.token, **options}
+        validated = ArgumentSpecValidator(**arguments).validate(options)
+        assert not validated.error_messages
+        module = InProcessModule(validated.validated_parameters, check, set(validated._no_log_values))
+        with pytest.raises(Ended) as ended:
+            module_class(module).execute()
+        return Result(ended.value.result)
+
+    return call

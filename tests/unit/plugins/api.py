@@ -1,0 +1,381 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A small API server over real HTTP: enough of Kubernetes and KubeVirt to judge the plugins by what they do on the wire.
+
+Its virtual machines come up and go down at once unless told otherwise (`api.delay`, `api.trouble`).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import threading
+import time
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+CLUSTER_WIDE = {"namespaces", "nodes", "customresourcedefinitions", "clusterroles"}
+KINDS = {
+    "virtualmachines": "VirtualMachine",
+    "virtualmachineinstances": "VirtualMachineInstance",
+    "namespaces": "Namespace",
+    "pods": "Pod",
+    "events": "Event",
+    "configmaps": "ConfigMap",
+    "secrets": "Secret",
+    "customresourcedefinitions": "CustomResourceDefinition",
+    "widgets": "Widget",
+}
+
+
+def merge(target, patch):
+    """RFC 7386."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = merge(result.get(key), value)
+    return result
+
+
+class Refused(Exception):
+    """An answer with an error status."""
+
+    def __init__(self, code, reason, message, **details):
+        super().__init__(message)
+        self.code = code
+        self.body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason}
+        self.body.update(message=message, details=details)
+
+
+class Api:
+    """The state, and what tests may turn."""
+
+    def __init__(self):
+        self.lock = threading.Condition(threading.RLock())
+        self.objects = {}
+        self.log = []
+        self.version = 100
+        self.requests = []
+        self.token = "very-secret-token"
+        self.forbidden = lambda method, path: False
+        self.refuse = lambda method, plural, obj: None
+        self.delay = 0.0
+        self.trouble = None
+        self.page = None
+        self.conflicts = 0
+        self.put("namespaces", {"metadata": {"name": "default"}})
+
+    def put(self, plural, obj, event=None):
+        """Stores an object and tells the watchers."""
+        with self.lock:
+            obj = copy.deepcopy(obj)
+            obj.setdefault("apiVersion", "kubevirt.io/v1" if plural.startswith("virtual") else "v1")
+            obj.setdefault("kind", KINDS.get(plural, "Thing"))
+            metadata = obj["metadata"]
+            key = (plural, metadata.get("namespace"), metadata["name"])
+            self.version += 1
+            metadata["resourceVersion"] = str(self.version)
+            metadata.setdefault("uid", str(uuid.uuid4()))
+            kind = event or ("MODIFIED" if key in self.objects else "ADDED")
+            if kind == "DELETED":
+                self.objects.pop(key, None)
+            else:
+                self.objects[key] = obj
+            self.log.append((self.version, kind, plural, copy.deepcopy(obj)))
+            self.lock.notify_all()
+            return copy.deepcopy(obj)
+
+    def get(self, plural, namespace, name):
+        """A stored object, or None."""
+        with self.lock:
+            return copy.deepcopy(self.objects.get((plural, namespace, name)))
+
+    def written(self):
+        """The requests that weren't reads, as (method, path, query)."""
+        return [request for request in self.requests if request[0] != "GET"]
+
+    # -- the behaviour of KubeVirt ----------------------------------------------------------------------------------
+
+    def reconcile(self, namespace, name):
+        """Brings the instance of a VirtualMachine in line with it, after the delay."""
+        threading.Timer(self.delay, self._reconcile, (namespace, name)).start() if self.delay else self._reconcile(
+            namespace, name
+        )
+
+    def _reconcile(self, namespace, name):
+        with self.lock:
+            vm = self.get("virtualmachines", namespace, name)
+            if vm is None:
+                return
+            spec = vm["spec"]
+            strategy = spec.get("runStrategy") or ("Always" if spec.get("running") else "Halted")
+            wanted = strategy in ("Always", "Once") or bool(vm.get("asked"))
+            if wanted and self.trouble:
+                vm["status"] = {
+                    "printableStatus": self.trouble,
+                    "conditions": [
+                        {"type": "Ready", "status": "False", "reason": "GuestNotRunning", "message": "not running"}
+                    ],
+                }
+            elif wanted:
+                if not self.get("virtualmachineinstances", namespace, name):
+                    self.instance(namespace, name, labels=spec["template"].get("metadata", {}).get("labels"))
+                vm["status"] = {
+                    "printableStatus": "Running",
+                    "ready": True,
+                    "created": True,
+                    "conditions": [{"type": "Ready", "status": "True"}],
+                }
+            else:
+                vmi = self.get("virtualmachineinstances", namespace, name)
+                if vmi:
+                    self.put("virtualmachineinstances", vmi, "DELETED")
+                vm["status"] = {
+                    "printableStatus": "Stopped",
+                    "conditions": [{"type": "Ready", "status": "False", "reason": "VMINotExists"}],
+                }
+            if vm.get("status") != (self.get("virtualmachines", namespace, name) or {}).get("status"):
+                self.put("virtualmachines", vm)
+
+    def instance(self, namespace, name, labels=None, address="10.244.0.7", node="node1", **status):
+        """A running instance."""
+        return self.put(
+            "virtualmachineinstances",
+            {
+                "metadata": {
+                    "name": name,
+                    "namespace": namespace,
+                    "labels": labels or {},
+                    "annotations": {"note": "{{ 1 }}"},
+                },
+                "spec": {"domain": {}},
+                "status": {
+                    "phase": "Running",
+                    "nodeName": node,
+                    "interfaces": [{"name": "default", "ipAddress": address}],
+                    **status,
+                },
+            },
+        )
+
+    def subresource(self, namespace, name, action):
+        """start, stop and restart as virt-api answers them."""
+        vm = self.get("virtualmachines", namespace, name)
+        if vm is None:
+            raise Refused(404, "NotFound", "virtualmachine %s not found" % name, name=name)
+        strategy = vm["spec"].get("runStrategy") or ("Always" if vm["spec"].get("running") else "Halted")
+        vmi = self.get("virtualmachineinstances", namespace, name)
+        older = vm["spec"].get("running") is not None
+        if action == "start":
+            if vmi:
+                raise Refused(409, "Conflict", "VM is already running")
+            if strategy == "Halted":
+                vm["spec"].update({"running": True} if older else {"runStrategy": "Always"})
+            vm["asked"] = strategy in ("Manual", "RerunOnFailure")
+        elif action == "stop":
+            if strategy == "Halted" or not vmi:
+                raise Refused(409, "Conflict", "VM is not running")
+            if strategy == "Always":
+                vm["spec"].update({"running": False} if older else {"runStrategy": "Halted"})
+            vm["asked"] = False
+        elif action == "restart":
+            if not vmi:
+                raise Refused(409, "Conflict", "VM is not running: Halted")
+            self.put("virtualmachineinstances", vmi, "DELETED")
+        self.put("virtualmachines", vm)
+        self.reconcile(namespace, name)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Kubernetes' wire protocol."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log_message(self, *arguments):
+        """Tests look at api.requests."""
+
+    def _run(self):
+        api = self.server.api
+        parts = urlsplit(self.path)
+        query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+        length = int(self.headers.get("Content-Length") or 0)
+        body = json.loads(self.rfile.read(length)) if length else None
+        api.requests.append((self.command, parts.path, query))
+        try:
+            if self.headers.get("Authorization") != "Bearer %s" % api.token:
+                raise Refused(401, "Unauthorized", "Unauthorized")
+            if api.forbidden(self.command, parts.path):
+                raise Refused(403, "Forbidden", "user cannot %s %s" % (self.command, parts.path))
+            self._serve(api, parts.path.strip("/").split("/"), query, body)
+        except Refused as exc:
+            self._answer(exc.code, exc.body)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _run
+
+    def _answer(self, code, body):
+        data = b"" if body is None else json.dumps(body).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def _serve(self, api, parts, query, body):
+        size = 2 if parts[0] == "api" else 3
+        group, rest = "/".join(parts[1:size]), parts[size:]
+        if not rest:
+            return self._discovery(api, group)
+        namespace = None
+        if rest[0] == "namespaces" and len(rest) > 2:
+            namespace, rest = rest[1], rest[2:]
+        plural, name = rest[0], rest[1] if len(rest) > 1 else None
+        if plural not in KINDS:
+            raise Refused(404, "NotFound", "404 page not found")
+        if group.startswith("subresources."):
+            api.subresource(namespace, name, rest[2])
+            return self._answer(202, None)
+        if self.command == "GET" and name is None:
+            return (
+                self._watch(api, plural, namespace, query)
+                if query.get("watch")
+                else self._list(api, group, plural, namespace, query)
+            )
+        found = api.get(plural, namespace, name) if name else None
+        if self.command != "POST" and found is None:
+            raise Refused(404, "NotFound", '%s "%s" not found' % (plural, name), name=name, kind=plural)
+        if self.command == "GET":
+            return self._answer(200, found)
+        dry = query.get("dryRun") == "All"
+        if self.command == "DELETE":
+            api.put(plural, found, "DELETED")
+            vmi = api.get("virtualmachineinstances", namespace, name) if plural == "virtualmachines" else None
+            if vmi:
+                api.put("virtualmachineinstances", vmi, "DELETED")
+            return self._answer(200, {"kind": "Status", "status": "Success"})
+        if self.command == "POST":
+            name = body["metadata"].get("name") or body["metadata"]["generateName"] + "x1"
+            body["metadata"]["name"] = name
+            if namespace and not api.get("namespaces", None, namespace):
+                raise Refused(
+                    404, "NotFound", 'namespaces "%s" not found' % namespace, name=namespace, kind="namespaces"
+                )
+            if api.get(plural, namespace, name):
+                raise Refused(409, "AlreadyExists", "already exists")
+            after = body
+        else:
+            version = (body.get("metadata") or {}).get("resourceVersion")
+            if api.conflicts:
+                api.conflicts -= 1
+                api.put(plural, found)
+            current = api.get(plural, namespace, name)["metadata"]["resourceVersion"]
+            if version and version != current:
+                raise Refused(409, "Conflict", "the object has been modified")
+            after = merge(found, body)
+        refusal = api.refuse(self.command, plural, after)
+        if refusal:
+            raise refusal
+        self._default(plural, after)
+        if dry:
+            return self._answer(200, after)
+        if found and {k: v for k, v in found.items()} == after:
+            return self._answer(200, found)
+        stored = api.put(plural, after)
+        self._answer(201 if self.command == "POST" else 200, stored)
+        if plural == "virtualmachines":
+            api.reconcile(namespace, name)
+        return None
+
+    @staticmethod
+    def _default(plural, obj):
+        if plural == "virtualmachines":
+            template = obj["spec"].setdefault("template", {}).setdefault("spec", {})
+            domain = template.setdefault("domain", {})
+            domain.setdefault("machine", {"type": "q35"})
+            for disk in domain.get("devices", {}).get("disks", []):
+                if "disk" in disk:
+                    disk["disk"].setdefault("bus", "virtio")
+
+    def _discovery(self, api, group):
+        if group == "example.com/v1" and api.get("customresourcedefinitions", None, "widgets.example.com"):
+            resources = [{"name": "widgets", "kind": "Widget", "namespaced": True}]
+            return self._answer(200, {"kind": "APIResourceList", "groupVersion": group, "resources": resources})
+        raise Refused(404, "NotFound", "404 page not found")
+
+    @staticmethod
+    def _matches(obj, namespace, query):
+        metadata = obj["metadata"]
+        if namespace and metadata.get("namespace") != namespace:
+            return False
+        for term in filter(None, (query.get("fieldSelector") or "").split(",")):
+            field, value = term.split("=")
+            value_of = {"metadata.name": metadata["name"], "metadata.namespace": metadata.get("namespace")}
+            if field == "type":
+                value_of["type"] = obj.get("type")
+            if value_of[field] != value:
+                return False
+        labels = metadata.get("labels") or {}
+        return all(
+            labels.get(term.partition("=")[0]) == term.partition("=")[2]
+            for term in filter(None, (query.get("labelSelector") or "").split(","))
+        )
+
+    def _list(self, api, group, plural, namespace, query):
+        with api.lock:
+            found = [o for (p, _n, _m), o in sorted(api.objects.items(), key=str) if p == plural]
+            found = [copy.deepcopy(o) for o in found if self._matches(o, namespace, query)]
+            version = api.version
+        metadata = {"resourceVersion": str(version)}
+        if api.page:
+            start = int(query.get("continue") or 0)
+            if start + api.page < len(found):
+                metadata["continue"] = str(start + api.page)
+            found = found[start : start + api.page]
+        for item in found:
+            item.pop("kind")
+            item.pop("apiVersion")
+        self._answer(200, {"kind": KINDS[plural] + "List", "apiVersion": group, "metadata": metadata, "items": found})
+
+    def _watch(self, api, plural, namespace, query):
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        seen = int(query["resourceVersion"])
+        until = time.monotonic() + int(query.get("timeoutSeconds") or 60)
+        try:
+            while time.monotonic() < until and not self.server.closing:
+                with api.lock:
+                    events = [
+                        e for e in api.log if e[0] > seen and e[2] == plural and self._matches(e[3], namespace, query)
+                    ]
+                    if not events:
+                        api.lock.wait(0.2)
+                for version, kind, _plural, obj in events:
+                    seen = version
+                    line = json.dumps({"type": kind, "object": obj}).encode() + b"\n"
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+            self.wfile.write(b"0\r\n\r\n")
+        except OSError:
+            self.close_connection = True
+
+
+class Server(ThreadingHTTPServer):
+    """Serves an Api on a free port of the loopback address."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.api = Api()
+        self.closing = False
+
+    @property
+    def url(self):
+        """Where it listens."""
+        return "http://127.0.0.1:%d" % self.server_address[1]

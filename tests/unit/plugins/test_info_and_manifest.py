@@ -1,0 +1,109 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+import pytest
+
+CRD = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "widgets.example.com"},
+    "spec": {"group": "example.com"},
+}
+CONFIGMAP = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "c", "namespace": "default"},
+    "data": {"a": "1"},
+}
+
+
+@pytest.fixture(autouse=True)
+def _establish(api):
+    """CRDs are established as soon as they are stored."""
+    original = api.put
+
+    def put(plural, obj, event=None):
+        if plural == "customresourcedefinitions":
+            obj = {**obj, "status": {"conditions": [{"type": "Established", "status": "True"}]}}
+        return original(plural, obj, event)
+
+    api.put = put
+
+
+def test_lists_are_read_in_pages_and_items_know_their_kind(api, run):
+    for number in range(5):
+        api.instance("default", "vm%d" % number, labels={"app": "a" if number else "b"})
+    api.page = 2
+    found = run("vmi_info")["resources"]
+    assert [(o["kind"], o["metadata"]["name"]) for o in found] == [
+        ("VirtualMachineInstance", "vm%d" % n) for n in range(5)
+    ]
+    assert len(run("vmi_info", namespace="default", label_selectors=["app=a"])["resources"]) == 4
+    assert [o["metadata"]["name"] for o in run("vmi_info", name="vm3")["resources"]] == ["vm3"]
+    assert run("vm_info", name="none")["resources"] == []
+
+
+def test_no_right_to_read_says_so(api, run):
+    api.forbidden = lambda method, path: True
+    assert "VirtualMachine in all namespaces" in run("vm_info").msg
+    assert "kubevirt.io:edit" in run("vm_info").msg
+
+
+def test_objects_are_made_changed_and_removed_once(api, run):
+    definition = [CRD, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}, CONFIGMAP]
+    predicted = run("manifest", check=True, definition=definition)
+    assert predicted["changes"] == [
+        "created CustomResourceDefinition widgets.example.com",
+        "created Namespace shop",
+        "created ConfigMap default/c",
+    ]
+    assert api.get("namespaces", None, "shop") is None
+    assert run("manifest", definition=definition)["changed"]
+    assert not run("manifest", definition=definition)["changed"]
+    changed = run("manifest", definition={**CONFIGMAP, "data": {"b": "2"}})
+    assert changed["changes"] == ["patched ConfigMap default/c"]
+    assert changed["resources"][0]["data"] == {"a": "1", "b": "2"}
+    assert run("manifest", state="absent", definition=definition)["changed"]
+    assert not run("manifest", state="absent", definition=definition)["changed"]
+    assert api.get("configmaps", "default", "c") is None
+
+
+def test_a_kind_that_comes_with_the_same_manifest(api, run):
+    widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w", "namespace": "default"}}
+    assert run("manifest", check=True, definition=[CRD, widget])["changed"]
+    assert run("manifest", definition=[CRD, widget])["changed"]
+    assert api.get("widgets", "default", "w")
+    assert not run("manifest", definition=[CRD, widget])["changed"]
+
+
+def test_an_unknown_kind_is_an_error(run):
+    failed = run("manifest", definition={"apiVersion": "no.such/v1", "kind": "Thing", "metadata": {"name": "t"}})
+    assert "doesn't know kind Thing in apiVersion no.such/v1" in failed.msg
+
+
+def test_yaml_of_several_documents_and_lists(api, run):
+    text = "---\n---\n{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: Namespace, metadata: {name: a}}]}\n"
+    assert run("manifest", definition=text)["changes"] == ["created Namespace a"]
+
+
+def test_values_of_secrets_are_not_shown(api, run):
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"userdata": "c2VjcmV0"}}
+    done = run("manifest", definition=secret)
+    shown = {key: value for key, value in done.items() if key != "invocation"}
+    assert "c2VjcmV0" not in str(shown)
+    assert "userdata" in str(shown)
+
+
+@pytest.mark.parametrize(
+    ("definition", "words"),
+    [
+        ([{"kind": "Pod"}], "object 1: apiVersion is missing"),
+        ([{"apiVersion": "v1", "kind": "Pod"}], "object 1 (Pod): metadata.name is missing"),
+        ("just text", "expected Kubernetes objects"),
+        ([CONFIGMAP, 3], "expected Kubernetes objects, but found a int"),
+    ],
+)
+def test_bad_input(api, run, definition, words):
+    assert words in run("manifest", definition=definition).msg
+    assert api.written() == []

@@ -1,0 +1,342 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+import pytest
+from api import Refused
+
+OPTIONS = {"name": "web", "namespace": "default", "wait_timeout": 5}
+WEB = {**OPTIONS, "image": "example.com/web:1", "memory": "64Mi"}
+TESTVM = """
+apiVersion: kubevirt.io/v1alpha3
+kind: VirtualMachine
+metadata: {name: testvm, namespace: default}
+spec:
+  running: false
+  template:
+    metadata: {labels: {kubevirt.io/size: small}}
+    spec:
+      domain:
+        devices:
+          disks: [{name: containerdisk, disk: {bus: virtio}}]
+          interfaces: [{name: default, bridge: {}}]
+        resources: {requests: {memory: 64M}}
+      networks: [{name: default, pod: {}}]
+      volumes: [{name: containerdisk, containerDisk: {image: demo}}]
+"""
+
+
+def vm_of(api, name="web"):
+    return api.get("virtualmachines", "default", name)
+
+
+@pytest.mark.parametrize("states", [("running", "stopped", "running", "absent"), ("stopped", "running", "absent")])
+def test_each_state_is_reached_once_and_predicted(api, run, states):
+    for state in states:
+        before = vm_of(api)
+        predicted = run("vm", check=True, state=state, **WEB)
+        assert predicted.get("changed"), (state, predicted)
+        assert vm_of(api) == before
+        done = run("vm", state=state, **WEB)
+        assert done["changed"], done
+        strip = lambda vm: {k: v for k, v in vm.get("spec", {}).items()}  # noqa: E731
+        assert strip(done["result"]) == strip(predicted["result"])
+        assert not run("vm", check=True, state=state, **WEB)["changed"]
+        api.requests.clear()
+        assert not run("vm", state=state, **WEB)["changed"]
+        assert api.written() == []
+    assert vm_of(api) is None
+
+
+def test_the_returned_objects_are_those_after_the_action(api, run):
+    done = run("vm", state="running", **WEB)
+    assert done["result"]["status"]["printableStatus"] == "Running"
+    assert done["vmi"]["status"]["phase"] == "Running"
+    assert done["address"] == "10.244.0.7"
+    stopped = run("vm", state="stopped", **OPTIONS)
+    assert stopped["result"]["status"]["printableStatus"] == "Stopped"
+    assert (stopped["vmi"], stopped["address"]) == ({}, "")
+
+
+def test_present_does_not_start_what_is_stopped_nor_stop_what_runs(api, run):
+    assert run("vm", **WEB)["result"]["spec"]["runStrategy"] == "Halted"
+    assert run("vm", **{**WEB, "memory": "128Mi"})["result"]["spec"]["runStrategy"] == "Halted"
+    run("vm", state="running", **OPTIONS)
+    assert run("vm", **{**WEB, "memory": "256Mi"})["result"]["spec"]["runStrategy"] == "Always"
+
+
+def test_stopped_does_not_create_a_running_machine(api, run):
+    done = run("vm", state="stopped", run_strategy="RerunOnFailure", **WEB)
+    assert done["result"]["spec"]["runStrategy"] == "Halted"
+    assert api.get("virtualmachineinstances", "default", "web") is None
+    assert not run("vm", state="stopped", run_strategy="RerunOnFailure", **WEB)["changed"]
+
+
+@pytest.mark.parametrize("state", ["running", "stopped", "restarted", "present"])
+def test_a_missing_machine_without_a_declaration_is_an_error(run, api, state):
+    for check in (True, False):
+        failed = run("vm", check=check, state=state, **OPTIONS)
+        assert failed["failed"]
+        assert "VirtualMachine default/web doesn't exist" in failed.msg
+    assert api.written() == []
+
+
+def test_the_older_form_of_the_run_strategy(api, run):
+    manifest = {"definition": TESTVM, "wait_timeout": 5}
+    assert run("vm", **manifest)["changed"]
+    assert not run("vm", **manifest)["changed"]
+    done = run("vm", state="running", **manifest)
+    assert done["result"]["spec"]["running"] is True
+    assert "runStrategy" not in done["result"]["spec"]
+    assert not run("vm", state="running", **manifest)["changed"]
+    assert run("vm", **manifest)["result"]["spec"]["running"] is False
+
+
+def test_another_run_strategy_replaces_the_older_form(api, run):
+    run("vm", definition=TESTVM, wait_timeout=5)
+    done = run("vm", definition=TESTVM, run_strategy="Always", wait_timeout=5)
+    assert done["result"]["spec"]["runStrategy"] == "Always"
+    assert "running" not in done["result"]["spec"]
+
+
+def test_manual_is_started_and_stopped_by_requests_alone(api, run):
+    manual = {**WEB, "run_strategy": "Manual"}
+    assert run("vm", state="running", **manual)["result"]["spec"]["runStrategy"] == "Manual"
+    assert not run("vm", state="running", **manual)["changed"]
+    assert run("vm", state="stopped", **manual)["changed"]
+    assert not run("vm", state="stopped", **manual)["changed"]
+
+
+def test_restarted_waits_for_another_instance(api, run):
+    first = run("vm", state="running", **WEB)["vmi"]["metadata"]["uid"]
+    assert run("vm", check=True, state="restarted", **OPTIONS)["changed"]
+    done = run("vm", state="restarted", **OPTIONS)
+    assert done["changed"]
+    assert done["vmi"]["metadata"]["uid"] != first
+
+
+def test_restarted_starts_what_is_stopped(api, run):
+    run("vm", state="stopped", **WEB)
+    assert run("vm", state="restarted", **OPTIONS)["vmi"]["status"]["phase"] == "Running"
+
+
+def test_waiting_is_watching(api, run):
+    api.delay = 0.6
+    done = run("vm", state="running", **WEB)
+    assert 0.5 < done["duration"] < 2
+    reads = [path for method, path, query in api.requests if method == "GET" and "watch" not in query]
+    assert len(reads) < 10
+
+
+def test_an_already_running_answer_does_not_skip_the_wait(api, run):
+    run("vm", state="stopped", **WEB)
+    original = api.subresource
+
+    def race(namespace, name, action):
+        api.delay = 0.5
+        original(namespace, name, action)
+        raise Refused(409, "Conflict", "VM is already running")
+
+    api.subresource = race
+    done = run("vm", state="running", **OPTIONS)
+    assert done["vmi"]["status"]["phase"] == "Running"
+
+
+def test_a_conflict_is_tried_again_with_the_new_object(api, run):
+    run("vm", **WEB)
+    api.conflicts = 2
+    assert run("vm", **{**WEB, "memory": "128Mi"})["changed"]
+    api.conflicts = 99
+    assert run("vm", **{**WEB, "memory": "256Mi"})["failed"]
+
+
+def test_a_hopeless_state_fails_at_once_and_says_why(api, run):
+    api.trouble = "ImagePullBackOff"
+    api.put(
+        "pods",
+        {
+            "metadata": {
+                "name": "virt-launcher-web-abcde",
+                "namespace": "default",
+                "labels": {"vmi.kubevirt.io/id": "web", "kubevirt.io": "virt-launcher"},
+            },
+            "status": {
+                "containerStatuses": [
+                    {
+                        "name": "compute",
+                        "state": {
+                            "waiting": {"reason": "ImagePullBackOff", "message": "example.com/web:1: manifest unknown"}
+                        },
+                    }
+                ]
+            },
+        },
+    )
+    api.put(
+        "events",
+        {
+            "metadata": {"name": "e1", "namespace": "default"},
+            "type": "Warning",
+            "reason": "Failed",
+            "message": "pull failed 3 times",
+            "lastTimestamp": "2026-01-01T00:00:00Z",
+            "involvedObject": {"kind": "Pod", "name": "virt-launcher-web-abcde"},
+        },
+    )
+    failed = run("vm", state="running", **{**WEB, "wait_timeout": 60})
+    assert failed["failed"]
+    for words in ("default/web", "ImagePullBackOff", "manifest unknown", "pull failed 3 times"):
+        assert words in failed.msg
+    assert failed["diagnosis"]["events"][0]["reason"] == "Failed"
+
+
+def test_a_timeout_says_what_was_missing(api, run):
+    api.trouble = "ErrorUnschedulable"
+    failed = run("vm", state="running", **{**WEB, "wait_timeout": 1})
+    assert "within 1 seconds (wait_timeout)" in failed.msg
+    assert "ErrorUnschedulable" in failed.msg
+
+
+def test_a_refusal_names_object_and_field(api, run):
+    causes = [{"field": "spec.template.spec.volumes[0].name", "message": "isn't named by any disk"}]
+    api.refuse = lambda method, plural, obj: Refused(422, "Invalid", "denied", causes=causes)
+    for check in (True, False):
+        failed = run("vm", check=check, **WEB)
+        assert (
+            failed.msg
+            == "VirtualMachine default/web: refused: spec.template.spec.volumes[0].name: isn't named by any disk"
+        )
+    assert vm_of(api) is None
+
+
+def test_a_namespace_that_is_missing(api, run):
+    failed = run("vm", **{**WEB, "namespace": "nowhere"})
+    assert "namespace nowhere doesn't exist. Create it first" in failed.msg
+    predicted = run("vm", check=True, **{**WEB, "namespace": "nowhere"})
+    assert predicted["changed"]
+    assert "nowhere" in predicted["warnings"][0]
+
+
+def test_a_wrong_token_is_named_but_not_shown(server, run):
+    failed = run("vm", api_key="wrong-token-value", **WEB)
+    assert "doesn't accept the credentials" in failed.msg
+    assert "wrong-token-value" not in str(failed)
+
+
+def test_a_token_inside_a_kubeconfig_is_not_shown(server, run):
+    kubeconfig = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": server.url}}],
+        "users": [{"name": "u", "user": {"token": server.api.token}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+    }
+    done = run("vm", host=None, api_key=None, kubeconfig=kubeconfig, **WEB)
+    assert done["changed"]
+    assert server.api.token not in str(done)
+
+
+def test_nobody_listens(run):
+    failed = run("vm", host="http://127.0.0.1:9", **WEB)
+    assert "http://127.0.0.1:9" in failed.msg
+    assert "refused" in failed.msg
+
+
+def test_a_missing_kubeconfig(run, tmp_path):
+    failed = run("vm", host=None, api_key=None, kubeconfig=str(tmp_path / "no"), **WEB)
+    assert "doesn't exist" in failed.msg
+    assert "K8S_AUTH_KUBECONFIG" in failed.msg
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"name": "Web_1"}, "name: 'Web_1' isn't a Kubernetes name"),
+        ({"name": None}, "name: missing"),
+        ({"definition": "a: [b"}, "definition isn't valid YAML"),
+        ({"definition": {"kind": "Pod"}}, "definition.kind: 'Pod' isn't VirtualMachine"),
+        ({"definition": "{kind: VirtualMachine}\n---\n{kind: VirtualMachine}"}, "definition has 2 objects"),
+        ({"definition": {"metadata": {"name": "other"}}}, "name: 'web' contradicts metadata.name 'other'"),
+        ({"definition": {"apiVersion": "v1"}}, "definition.apiVersion: 'v1' has no VirtualMachine"),
+        ({"src": "/nonexistent.yaml"}, "src: /nonexistent.yaml can't be read"),
+        ({"state": "running", "run_strategy": "Halted"}, "run_strategy=Halted contradicts state=running"),
+        (
+            {"disks": [{"name": "a", "capacity": "1Gi"}, {"name": "a", "claim": "b"}]},
+            "the name a is used more than once",
+        ),
+        ({"ssh_keys": ["k"], "cloud_init": {"user_data": "#!/bin/sh"}}, "only if that is cloud-config"),
+        ({"ssh_keys": ["k"], "cloud_init": {"user_data_secret": "s"}}, "exclude each other"),
+        ({"cloud_init": {"user_data": [1]}}, "cloud_init.user_data must be text or a mapping"),
+        ({"termination_grace_period": -1}, "termination_grace_period: -1 is negative"),
+        ({"labels": {"a": {"b": "c"}}}, "labels.a: must be a string"),
+        ({"spec": {"running": "yes"}}, "spec.running: 'yes' isn't true or false"),
+    ],
+)
+def test_bad_input(api, run, options, words):
+    failed = run("vm", **{**WEB, **options})
+    assert failed["failed"]
+    assert words in failed.msg
+    assert api.written() == []
+
+
+def test_high_level_options(api, run):
+    done = run(
+        "vm",
+        **{
+            **WEB,
+            "cpu": {"cores": 2},
+            "labels": {"app": "web", "prod": True},
+            "hostname": "w",
+            "termination_grace_period": 0,
+            "disks": [
+                {"name": "data", "claim": "c"},
+                {"name": "cd", "image": "iso", "type": "cdrom"},
+                {"name": "tmp", "capacity": "1Gi", "serial": "s"},
+            ],
+            "interfaces": [
+                {"name": "default", "ports": [22]},
+                {"name": "lan", "network": "ns/lan", "binding": "bridge"},
+            ],
+            "ssh_keys": ["ssh-ed25519 AAA"],
+            "cloud_init": {"user_data": {"packages": ["vim"]}},
+        },
+    )
+    spec = done["result"]["spec"]["template"]["spec"]
+    assert [d["name"] for d in spec["domain"]["devices"]["disks"]] == [
+        "containerdisk",
+        "data",
+        "cd",
+        "tmp",
+        "cloudinitdisk",
+    ]
+    assert spec["domain"]["memory"] == {"guest": "64Mi"}
+    assert spec["volumes"][-1]["cloudInitNoCloud"]["userData"] == (
+        "#cloud-config\npackages:\n- vim\nssh_authorized_keys:\n- ssh-ed25519 AAA\n"
+    )
+    assert spec["networks"] == [{"name": "default", "pod": {}}, {"name": "lan", "multus": {"networkName": "ns/lan"}}]
+    assert spec["domain"]["devices"]["interfaces"][0] == {"name": "default", "masquerade": {}, "ports": [{"port": 22}]}
+    assert spec["terminationGracePeriodSeconds"] == 0
+    assert done["result"]["metadata"]["labels"] == {"app": "web", "prod": "true"}
+    assert done["result"]["spec"]["template"]["metadata"]["labels"] == {"app": "web", "prod": "true"}
+
+
+def test_force_switches_off(api, run):
+    run("vm", state="running", **WEB)
+    assert run("vm", state="absent", force=True, **OPTIONS)["changed"]
+    assert any(path.endswith("/web/stop") for _m, path, _q in api.requests)
+    assert vm_of(api) is None
+
+
+def test_a_generated_name(api, run):
+    definition = {"metadata": {"generateName": "vm-", "namespace": "default"}}
+    options = {**WEB, "name": None, "definition": definition}
+    assert run("vm", **options)["result"]["metadata"]["name"] == "vm-x1"
+
+
+def test_diff_shows_what_changes_and_nothing_of_the_server(api, run):
+    run("vm", **WEB)
+    diff = run("vm", check=True, **{**WEB, "memory": "128Mi"})["diff"]
+    diff["before"]["spec"]["template"]["spec"]["domain"]["memory"]["guest"] = "128Mi"
+    assert diff["before"] == diff["after"]
+    assert set(diff["after"]["metadata"]) == {"name", "namespace"}
