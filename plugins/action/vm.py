@@ -14,7 +14,10 @@ import sys
 import traceback
 from importlib import import_module
 
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
+from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
 from ansible_collections.turtles.kubevirt.plugins.module_utils import (
     client as _client,
@@ -80,8 +83,12 @@ class ActionModule(ActionBase):
         before = dict(os.environ)
         os.environ.update({key: str(value) for key, value in environment.items()})
         try:
-            # Raises AnsibleActionFail with the module's usual message for wrong options.
-            validated, _dummy = self.validate_argument_spec(**arguments)
+            validated = ArgumentSpecValidator(**arguments).validate(dict(self._task.args))
+            if validated.error_messages:
+                msg = validated.errors.msg
+                if isinstance(validated.errors[0], UnsupportedError):
+                    msg = "Unsupported parameters for (%s) module: %s" % (self._task.action, msg)
+                raise AnsibleActionFail(remove_values(msg, validated._no_log_values))
             module = InProcessModule(
                 validated.validated_parameters, self._task.check_mode, set(validated._no_log_values)
             )

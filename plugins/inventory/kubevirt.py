@@ -127,8 +127,8 @@ extends_documentation_fragment:
 requirements:
   - kubernetes (Python package) >= 24.2
 notes:
-  - "Variables of a host: C(ansible_host), C(object_type) (V(vmi)), C(namespace), C(name), C(uid), C(labels),
-    C(annotations), C(resource_version), C(cluster_name), C(vmi_spec), and C(vmi_phase), C(vmi_node_name),
+  - "Variables of a host: C(ansible_host), C(object_type) (V(vmi)), C(uid), C(labels), C(annotations),
+    C(resource_version), C(cluster_name), C(vmi_name), C(vmi_namespace), C(vmi_spec), C(vmi_phase), C(vmi_node_name),
     C(vmi_interfaces), C(vmi_conditions), C(vmi_guest_os_info), C(vmi_volume_status), C(vmi_qos_class),
     C(vmi_active_pods), C(vmi_launcher_container_image_version), C(vmi_migration_method), C(vmi_migration_transport),
     C(vmi_phase_transition_timestamps), C(vmi_virtual_machine_revision_name) of its status."
@@ -175,8 +175,18 @@ from ansible_collections.turtles.kubevirt.plugins.module_utils import resources
 from ansible_collections.turtles.kubevirt.plugins.module_utils.base import explain_error
 from ansible_collections.turtles.kubevirt.plugins.module_utils.client import AUTH_ARGUMENTS, ApiError, Client, KubeError
 
+try:
+    from ansible.template import trust_as_template
+except ImportError:  # ansible-core < 2.19 trusts what isn't marked
+
+    def trust_as_template(value):
+        """The value itself."""
+        return value
+
+
 NAMESPACE = resources.known("v1", "Namespace")
 PARALLEL = 8
+TEMPLATE_MARKS = ("{{", "{%", "{#")
 
 # host variable -> member of the instance's status
 STATUS_VARIABLES = {
@@ -219,18 +229,30 @@ def variables_of(instance, cluster):
     variables = {
         "object_type": "vmi",
         "cluster_name": cluster,
-        "name": metadata.get("name"),
-        "namespace": metadata.get("namespace"),
         "uid": metadata.get("uid"),
         "resource_version": metadata.get("resourceVersion"),
         "labels": metadata.get("labels") or {},
         "annotations": metadata.get("annotations") or {},
+        "vmi_name": metadata.get("name"),
+        "vmi_namespace": metadata.get("namespace"),
         "vmi_spec": instance.get("spec") or {},
     }
     for variable, member in STATUS_VARIABLES.items():
         if member in status:
             variables[variable] = status[member]
     return variables
+
+
+def guarded(value):
+    """value with each string that Ansible could take for a template marked as unsafe, and the others as harmless:
+    ansible-inventory shows strings of which it doesn't know that in a form of its own."""
+    if isinstance(value, dict):
+        return {guarded(k): guarded(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [guarded(v) for v in value]
+    if isinstance(value, str) and (value.startswith("#jinja2:") or any(mark in value for mark in TEMPLATE_MARKS)):
+        return wrap_var(value)
+    return trust_as_template(value) if isinstance(value, str) else value
 
 
 def groups_of(instance):
@@ -367,10 +389,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 )
             taken[host] = identity
             self.inventory.add_host(host, group=cluster)
-            self.inventory.set_variable(host, "ansible_host", address)
+            self.inventory.set_variable(host, "ansible_host", guarded(address))
             variables = variables_of(instance, self.get_option("name"))
             for name, value in variables.items():
-                self.inventory.set_variable(host, name, wrap_var(value))
+                self.inventory.set_variable(host, name, guarded(value))
             if self.get_option("create_groups"):
                 for group in groups_of(instance):
                     self.inventory.add_host(host, group=self.inventory.add_group(self._sanitize_group_name(group)))
