@@ -205,7 +205,7 @@ def test_from_scheduled_to_succeeded(
     cluster.delete()
     status = cluster.wait_phase("Succeeded")
     assert ("Normal", "Stopped", "The guest shut down.") in cluster.events
-    assert len(cluster.patches) == 2
+    assert len(cluster.patches) == 2, cluster.patches[1:]
     assert not condition(status, "Synchronized")
 
 
@@ -326,19 +326,125 @@ def test_an_obstacle_that_goes_away(make_pod: Callable[[], Pod], run: Callable[[
     assert not condition(status, "Synchronized")
 
 
-def test_a_final_phase_takes_the_domain_away(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:
+def test_a_final_phase_takes_the_domain_away(
+    make_pod: Callable[[], Pod],
+    run: Callable[[Cluster, Pod], Agent],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
     pod = make_pod()
     make_disk(pod, DEAF_GUEST)
     pod.start()
     cluster = Cluster(make_vmi(pod))
+    removed: list[bool] = []
+    done = threading.Event()
+    real = launchers.remove
+
+    def remove(domain: Any) -> None:
+        connection, name = domain.connect(), domain.name()
+        real(domain)
+        removed.append(name not in [left.name() for left in connection.listAllDomains()])
+        done.set()
+
+    monkeypatch.setattr(launchers, "remove", remove)
     agent = run(cluster, pod)
     cluster.wait_phase("Running")
-    guest = agent.synchroniser._guests[KEY]
-    assert guest.launcher is not None
-    connection = guest.launcher.connection()
-    gone = threading.Event()
-    connection.domainEventRegisterAny(
-        None, 0, lambda _c, _d, event, _detail, _o: gone.set() if event == 1 else None, None
-    )
     cluster.update(lambda vmi: vmi["status"].update(phase="Failed"))
-    assert gone.wait(10)
+    assert done.wait(10)
+    agent.stop()
+    assert removed == [True]
+    assert Store(tmp_path / "state").uids() == []
+
+
+def test_every_device_starts(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:
+    """What admission lets through, libvirt and QEMU can run."""
+    pod = make_pod()
+    make_disk(pod)
+    pod.start()
+    files = {
+        "ephemeral-disks/disk-data/system/disk.qcow2": "qcow2",
+        "ephemeral-disks/empty-disks/data.qcow2": "qcow2",
+        "ephemeral-disks/empty-disks/stick.qcow2": "qcow2",
+        "private/vmi-disks/claim/disk.img": "raw",
+        "ephemeral-disks/cloud-init-data/seed/noCloud.iso": "raw",
+        "ephemeral-disks/cloud-init-data/drive/configdrive.iso": "raw",
+    }
+    for name, format_ in files.items():
+        (pod.volumes / name).parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["qemu-img", "create", "-q", "-f", format_, str(pod.volumes / name), "1M"], check=True)
+    subprocess.run(["chown", "-R", "107:107", str(pod.volumes)], check=True)
+    vmi = make_vmi(pod)
+    vmi["spec"]["domain"] = {
+        "cpu": {
+            "cores": 1,
+            "sockets": 2,
+            "threads": 2,
+            "model": "Nehalem",
+            "features": [
+                {"name": "aes", "policy": "require"},
+                {"name": "vmx", "policy": "disable"},
+                {"name": "avx", "policy": "optional"},
+                {"name": "sse4a", "policy": "forbid"},
+                {"name": "pcid", "policy": "force"},
+            ],
+        },
+        "memory": {"guest": "64Mi"},
+        "machine": {"type": "q35"},
+        "firmware": {"uuid": str(uuid.uuid4()), "serial": "serial-1"},
+        "clock": {
+            "timezone": "Europe/Berlin",
+            "timer": {
+                "hpet": {"present": False},
+                "pit": {"tickPolicy": "delay"},
+                "rtc": {"tickPolicy": "catchup", "track": "guest"},
+                "kvm": {"present": True},
+                "hyperv": {"present": True},
+            },
+        },
+        "devices": {
+            "disks": [
+                {"name": "root", "disk": {"bus": "virtio"}, "bootOrder": 1, "serial": "D-1"},
+                {"name": "system", "disk": {"bus": "sata"}, "cache": "writethrough"},
+                {"name": "data", "disk": {"bus": "scsi"}, "io": "native"},
+                {"name": "claim", "disk": {"bus": "scsi", "readonly": True}},
+                {"name": "stick", "disk": {"bus": "usb"}, "io": "threads"},
+                {"name": "seed", "cdrom": {"bus": "sata", "tray": "closed"}},
+                {"name": "drive", "disk": {"bus": "sata"}},
+            ],
+            "interfaces": [{"name": "default", "masquerade": {}, "model": "e1000", "bootOrder": 2}],
+            "rng": {},
+            "watchdog": {"name": "dog", "i6300esb": {"action": "reset"}},
+            "inputs": [
+                {"name": "pen", "type": "tablet", "bus": "usb"},
+                {"name": "pad", "type": "tablet", "bus": "virtio"},
+            ],
+        },
+    }
+    vmi["spec"]["volumes"] += [
+        {"name": "system", "containerDisk": {"image": "example"}},
+        {"name": "data", "emptyDisk": {"capacity": "1Mi"}},
+        {"name": "stick", "emptyDisk": {"capacity": "1Mi"}},
+        {"name": "claim", "persistentVolumeClaim": {"claimName": "claim"}},
+        {"name": "seed", "cloudInitNoCloud": {"userData": "x"}},
+        {"name": "drive", "cloudInitConfigDrive": {"userData": "x"}},
+    ]
+    cluster = Cluster(vmi)
+    run(cluster, pod)
+    status = cluster.wait(lambda status: status["phase"] == "Running" or condition(status, "Synchronized"))
+    assert status["phase"] == "Running", cluster.events
+    assert condition(status, "LiveMigratable")["reason"] == "DisksNotLiveMigratable"
+
+
+@pytest.mark.parametrize("model", ["e1000e", "rtl8139", "ne2k_pci", "pcnet", "virtio"])
+def test_every_interface_model_starts(
+    make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent], model: str
+) -> None:
+    pod = make_pod()
+    make_disk(pod)
+    pod.start()
+    vmi = make_vmi(pod, "bridge")
+    vmi["spec"]["domain"]["devices"]["interfaces"][0]["model"] = model
+    cluster = Cluster(vmi)
+    run(cluster, pod)
+    status = cluster.wait(lambda status: status["phase"] == "Running" or condition(status, "Synchronized"))
+    assert status["phase"] == "Running", cluster.events

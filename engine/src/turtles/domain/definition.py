@@ -31,6 +31,8 @@ _POD_LOCAL = ("containerDisk", "emptyDisk", "cloudInitNoCloud", "cloudInitConfig
 #: Models that negotiate the MTU with the guest.
 _VIRTIO_MODELS = ("virtio", "virtio-transitional", "virtio-non-transitional")
 _TIMER_NAMES = {"hpet": "hpet", "kvm": "kvmclock", "pit": "pit", "rtc": "rtc", "hyperv": "hypervclock"}
+#: Timers that are KVM's own; an emulated guest has none of them.
+_KVM_TIMERS = ("kvm", "hyperv")
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def domain_xml(vmi: Mapping[str, Any], plans: Sequence[InterfacePlan], host: Hos
     _sysinfo(root, vmi)
     _features(root, spec, host)
     _cpu(root, spec, topology, host)
-    _clock(root, spec)
+    _clock(root, spec, host)
     _text(root, "on_poweroff", "destroy")
     _text(root, "on_reboot", "restart")
     _text(root, "on_crash", "destroy")
@@ -232,7 +234,7 @@ def _cpu(root: Element, spec: Mapping[str, Any], topology: Topology, host: Host)
         SubElement(cpu, "feature", policy=feature.get("policy") or "require", name=feature["name"])
 
 
-def _clock(root: Element, spec: Mapping[str, Any]) -> None:
+def _clock(root: Element, spec: Mapping[str, Any], host: Host) -> None:
     wanted = (spec.get("domain") or {}).get("clock") or {}
     utc = wanted.get("utc") or {}
     if wanted.get("timezone"):
@@ -242,7 +244,7 @@ def _clock(root: Element, spec: Mapping[str, Any]) -> None:
     else:
         clock = SubElement(root, "clock", offset="utc", adjustment="reset")
     for name, timer in (wanted.get("timer") or {}).items():
-        if timer is None or name not in _TIMER_NAMES:
+        if timer is None or name not in _TIMER_NAMES or (name in _KVM_TIMERS and not host.kvm):
             continue
         element = SubElement(clock, "timer", name=_TIMER_NAMES[name])
         element.set("present", "yes" if timer.get("present", True) else "no")

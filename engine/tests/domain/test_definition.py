@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import os
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from turtles.domain import definition, network
+from turtles.domain.definition import Host, Topology
+
+GOLDEN = Path(__file__).parent / "golden"
+UID = "6f1c2f0e-5b86-4c3a-9a06-0f2f3b6c1d11"
+POD_INTERFACE = network.PodInterface("eth0", "0a:58:0a:f4:00:05", (("10.244.0.5", 16),), "10.244.0.1", 1400)
+
+
+def vmi(domain: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "testvm", "namespace": "default", "uid": UID},
+        "spec": {"domain": {"devices": {}, **domain}, **spec},
+    }
+
+
+TALK = vmi(
+    {
+        "devices": {
+            "disks": [
+                {"name": "containerdisk", "disk": {"bus": "virtio"}},
+                {"name": "cloudinitdisk", "disk": {"bus": "virtio"}},
+            ],
+            "interfaces": [{"name": "default", "bridge": {}}],
+        },
+        "resources": {"requests": {"memory": "64M"}},
+    },
+    networks=[{"name": "default", "pod": {}}],
+    volumes=[
+        {"name": "containerdisk", "containerDisk": {"image": "kubevirt/cirros-registry-disk-demo"}},
+        {"name": "cloudinitdisk", "cloudInitNoCloud": {"userDataBase64": "SGkuXG4="}},
+    ],
+)
+EVERYTHING = vmi(
+    {
+        "cpu": {
+            "cores": 2,
+            "sockets": 1,
+            "threads": 2,
+            "model": "Nehalem",
+            "features": [{"name": "aes", "policy": "require"}, {"name": "vmx", "policy": "disable"}],
+        },
+        "memory": {"guest": "1Gi"},
+        "machine": {"type": "pc-q35-7.2"},
+        "firmware": {"uuid": "0d3b9e9c-3d5f-5b7a-8a53-7c7e0d2b4f3c", "serial": "serial-1"},
+        "features": {"acpi": {"enabled": True}},
+        "clock": {
+            "timezone": "Europe/Berlin",
+            "timer": {
+                "hpet": {"present": False},
+                "pit": {"tickPolicy": "delay"},
+                "rtc": {"tickPolicy": "catchup", "track": "guest"},
+                "kvm": {},
+            },
+        },
+        "devices": {
+            "disks": [
+                {"name": "root", "bootOrder": 2, "disk": {"bus": "virtio"}, "serial": "D-1", "cache": "writethrough"},
+                {"name": "data", "disk": {"bus": "scsi"}, "io": "native"},
+                {"name": "claim", "disk": {"bus": "sata"}},
+                {"name": "stick", "disk": {"bus": "usb", "readonly": True}, "io": "threads"},
+                {"name": "seed", "cdrom": {"bus": "sata", "readonly": True, "tray": "closed"}},
+            ],
+            "interfaces": [
+                {
+                    "name": "default",
+                    "masquerade": {},
+                    "model": "e1000e",
+                    "macAddress": "02:00:00:AA:BB:CC",
+                    "bootOrder": 1,
+                }
+            ],
+            "rng": {},
+            "watchdog": {"name": "dog", "i6300esb": {"action": "poweroff"}},
+            "inputs": [{"name": "tablet", "type": "tablet", "bus": "virtio"}],
+        },
+    },
+    networks=[{"name": "default", "pod": {}}],
+    volumes=[
+        {"name": "root", "containerDisk": {"image": "example"}},
+        {"name": "data", "emptyDisk": {"capacity": "1Gi"}},
+        {"name": "claim", "persistentVolumeClaim": {"claimName": "pvc-1"}},
+        {"name": "stick", "emptyDisk": {"capacity": "1Gi"}},
+        {"name": "seed", "cloudInitConfigDrive": {"userData": "#cloud-config"}},
+    ],
+)
+BARE = vmi(
+    {
+        "resources": {"requests": {"memory": "128Mi"}, "limits": {"cpu": "1500m"}},
+        "features": {"acpi": {"enabled": False}},
+        "clock": {"utc": {"offsetSeconds": 3600}},
+        "devices": {
+            "autoattachPodInterface": False,
+            "autoattachGraphicsDevice": False,
+            "autoattachSerialConsole": False,
+            "autoattachMemBalloon": False,
+        },
+    }
+)
+CASES = {
+    "talk": (TALK, Host(kvm=False)),
+    "talk-kvm": (TALK, Host(kvm=True)),
+    "everything": (EVERYTHING, Host(kvm=False)),
+    "everything-kvm": (EVERYTHING, Host(kvm=True, no_direct_io=frozenset({"claim"}))),
+    "bare": (BARE, Host(kvm=False)),
+}
+
+
+def plans(obj: dict[str, Any]) -> list[network.InterfacePlan]:
+    found = network.pod_network_interface(obj["spec"])
+    return [network.plan(*found, POD_INTERFACE, UID)] if found else []
+
+
+def render(name: str) -> str:
+    obj, host = CASES[name]
+    return definition.domain_xml(obj, plans(obj), host) + "\n"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden(name: str) -> None:
+    """To accept a change: UPDATE_GOLDEN=1 pytest, then read the difference."""
+    path = GOLDEN / f"{name}.xml"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(render(name))
+    assert render(name) == path.read_text()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_schema(name: str) -> None:
+    """libvirt's test driver checks the schema first and only then whether it can run such a machine itself."""
+    assert violation(render(name)) == ""
+    assert "memmory" in violation(render(name).replace("<memory ", "<memmory ").replace("</memory>", "</memmory>"))
+
+
+def violation(xml: str) -> str:
+    libvirt = pytest.importorskip("libvirt")
+    libvirt.registerErrorHandler(lambda *_: None, None)
+    connection = libvirt.open("test:///default")
+    try:
+        connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_XML_INVALID_SCHEMA:
+            return str(error)
+    finally:
+        connection.close()
+    return ""
+
+
+def parsed(obj: dict[str, Any], *, kvm: bool = False) -> ElementTree.Element:
+    return ElementTree.fromstring(definition.domain_xml(obj, plans(obj), Host(kvm=kvm)))
+
+
+@pytest.mark.parametrize("model", [None, "host-model", "host-passthrough"])
+def test_an_emulated_cpu_is_the_emulators_best(model: str | None) -> None:
+    obj = vmi({"memory": {"guest": "64Mi"}, "cpu": {"model": model}})
+    cpu = parsed(obj).find("cpu")
+    assert cpu is not None
+    assert cpu.get("mode") == "maximum"
+    real = parsed(obj, kvm=True).find("cpu")
+    assert real is not None
+    assert real.get("mode") == (model or "host-model")
+
+
+@pytest.mark.parametrize(
+    ("domain", "expected"),
+    [
+        ({}, Topology(1, 1, 1)),
+        ({"cpu": {"cores": 3}}, Topology(1, 3, 1)),
+        ({"cpu": {"sockets": 2, "threads": 2}}, Topology(2, 1, 2)),
+        ({"resources": {"requests": {"cpu": "2500m"}}}, Topology(3, 1, 1)),
+        ({"resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "4"}}}, Topology(4, 1, 1)),
+        ({"cpu": {"model": "Nehalem"}, "resources": {"limits": {"cpu": "100m"}}}, Topology(1, 1, 1)),
+    ],
+)
+def test_topology(domain: dict[str, Any], expected: Topology) -> None:
+    assert definition.cpu_topology({"domain": domain}) == expected
+
+
+@pytest.mark.parametrize(
+    ("domain", "expected"),
+    [
+        ({"memory": {"guest": "64Mi"}, "resources": {"requests": {"memory": "1Gi"}}}, 64 << 20),
+        ({"resources": {"requests": {"memory": "64M"}}}, 64_000_000),
+        ({"resources": {"limits": {"memory": "1Ki"}}}, 1024),
+    ],
+)
+def test_memory(domain: dict[str, Any], expected: int) -> None:
+    assert definition.guest_memory({"domain": domain}) == expected
+
+
+def test_no_memory() -> None:
+    with pytest.raises(ValueError, match=r"spec\.domain\.memory\.guest"):
+        definition.guest_memory({"domain": {}})
+
+
+def test_automatic_boot_order_is_disks_then_cdroms_and_no_seeds() -> None:
+    obj = vmi(
+        {
+            "memory": {"guest": "64Mi"},
+            "devices": {
+                "disks": [
+                    {"name": "seed", "disk": {"bus": "virtio"}},
+                    {"name": "installer", "cdrom": {}},
+                    {"name": "root", "disk": {"bus": "virtio"}},
+                ]
+            },
+        },
+        volumes=[
+            {"name": "seed", "cloudInitNoCloud": {"userData": "x"}},
+            {"name": "installer", "containerDisk": {"image": "x"}},
+            {"name": "root", "emptyDisk": {"capacity": "1Gi"}},
+        ],
+    )
+    orders = {}
+    for disk in parsed(obj).findall("devices/disk"):
+        alias, boot = disk.find("alias"), disk.find("boot")
+        assert alias is not None
+        orders[alias.get("name")] = boot.get("order") if boot is not None else None
+    assert orders == {"ua-seed": None, "ua-root": "1", "ua-installer": "2"}
+
+
+def test_many_disks() -> None:
+    disks = [{"name": f"d{index}", "disk": {"bus": "virtio"}} for index in range(28)]
+    targets = definition.disk_targets({"domain": {"devices": {"disks": disks}}})
+    assert [targets[name] for name in ("d0", "d25", "d26", "d27")] == ["vda", "vdz", "vdaa", "vdab"]
+
+
+@pytest.mark.parametrize(
+    ("disk", "volume", "message"),
+    [
+        ({"name": "x", "disk": {"bus": "ide"}}, {"name": "x", "emptyDisk": {}}, "bus 'ide'"),
+        ({"name": "x", "disk": {}}, {"name": "y", "emptyDisk": {}}, "disk 'x' has no volume"),
+        ({"name": "x", "disk": {}}, {"name": "x", "hostDisk": {}}, "volume 'x' .*hostDisk"),
+    ],
+)
+def test_what_cannot_be_said(disk: dict[str, Any], volume: dict[str, Any], message: str) -> None:
+    obj = vmi({"memory": {"guest": "64Mi"}, "devices": {"disks": [disk]}}, volumes=[volume])
+    with pytest.raises(ValueError, match=message):
+        parsed(obj)
+
+
+def test_names_are_escaped() -> None:
+    obj = vmi({"memory": {"guest": "64Mi"}, "firmware": {"serial": "<&\"'"}})
+    assert parsed(obj).findtext("sysinfo/system/entry[@name='serial']") == "<&\"'"

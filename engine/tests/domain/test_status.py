@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from typing import Any
+
+import pytest
+
+from turtles.domain import network, status
+
+POD = network.PodInterface("eth0", "0a:58:0a:f4:00:05", (("10.244.0.5", 16),), "10.244.0.1", 1400)
+NETWORK = {"name": "default", "pod": {}}
+LIVE = """
+<domain type='qemu' id='1'>
+  <currentMemory unit='KiB'>65536</currentMemory>
+  <os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os>
+  <devices>
+    <interface type='ethernet'><mac address='02:00:00:00:00:01'/><alias name='ua-default'/></interface>
+    <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0' state='%s'/></channel>
+  </devices>
+</domain>
+"""
+
+
+@pytest.mark.parametrize("state", ["connected", "disconnected"])
+def test_live(state: str) -> None:
+    live = status.live(LIVE % state)
+    assert live == status.Live("pc-q35-7.2", True, state == "connected", 64 << 20, {"default": "02:00:00:00:00:01"})
+
+
+def test_interfaces() -> None:
+    plan = network.plan({"name": "default", "masquerade": {}}, NETWORK, POD, "uid")
+    (entry,) = status.interfaces([plan], ["10.244.0.5"], {})
+    assert entry["ipAddress"] == "10.244.0.5"
+    assert entry["ipAddresses"] == ["10.244.0.5"]
+    assert entry["infoSource"] == "domain"
+    assert "interfaceName" not in entry
+    (entry,) = status.interfaces([plan], ["10.244.0.5"], {plan.guest_mac: "enp1s0"})
+    assert entry["interfaceName"] == "enp1s0"
+    assert entry["infoSource"] == "domain, guest-agent"
+
+
+def test_guest_agent_answers() -> None:
+    info = {
+        "os.id": "debian",
+        "os.pretty-name": "Debian GNU/Linux 12",
+        "os.kernel-release": "6.1",
+        "if.count": 2,
+        "if.0.name": "lo",
+        "if.1.name": "eth0",
+        "if.1.hwaddr": "02:00:00:AA:00:01",
+    }
+    assert status.guest_os_info(info) == {
+        "id": "debian",
+        "prettyName": "Debian GNU/Linux 12",
+        "kernelRelease": "6.1",
+    }
+    assert status.agent_interfaces(info) == {"02:00:00:aa:00:01": "eth0"}
+
+
+@pytest.mark.parametrize(("version", "supported"), [("7.2.9", False), ("5.2.0", True), ("2.12", True), ("1.0", False)])
+def test_agent_versions(version: str, supported: bool) -> None:
+    assert status.agent_supported(version) == supported
+
+
+def test_memory_at_boot_stays() -> None:
+    spec = {"domain": {"memory": {"guest": "2Gi"}}}
+    first = status.memory(spec, 2 << 30, None)
+    assert first == {"guestAtBoot": "2Gi", "guestCurrent": "2Gi", "guestRequested": "2Gi"}
+    later = status.memory(spec, 1 << 30, {**first, "guestAtBoot": "1Gi", "memoryOverhead": "100Mi"})
+    assert later == {"guestAtBoot": "1Gi", "guestCurrent": "1Gi", "guestRequested": "2Gi", "memoryOverhead": "100Mi"}
+
+
+def test_volume_status_keeps_what_others_wrote() -> None:
+    spec = {"domain": {"devices": {"disks": [{"name": "b", "disk": {"bus": "virtio"}}, {"name": "a", "disk": {}}]}}}
+    before = [{"name": "b", "persistentVolumeClaimInfo": {"claimName": "c"}}, {"name": "x", "phase": "Ready"}]
+    assert status.volume_status(spec, before) == [
+        {"name": "a", "target": "sda"},
+        {"name": "b", "persistentVolumeClaimInfo": {"claimName": "c"}, "target": "vda"},
+        {"name": "x", "phase": "Ready"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("binding", "volumes", "modes", "annotations", "expected"),
+    [
+        ("masquerade", [{"name": "r", "containerDisk": {}}], [], {}, (True, "BlockMigration", "")),
+        ("masquerade", [], [], {}, (True, "LiveMigration", "")),
+        ("bridge", [], [], {}, (False, "LiveMigration", "InterfaceNotLiveMigratable")),
+        (
+            "bridge",
+            [],
+            [],
+            {"kubevirt.io/allow-pod-bridge-network-live-migration": ""},
+            (True, "LiveMigration", ""),
+        ),
+        (
+            "masquerade",
+            [{"name": "r", "persistentVolumeClaim": {"claimName": "c"}}],
+            ["ReadWriteOnce"],
+            {},
+            (False, "LiveMigration", "DisksNotLiveMigratable"),
+        ),
+        (
+            "masquerade",
+            [{"name": "r", "persistentVolumeClaim": {"claimName": "c"}}],
+            ["ReadWriteMany"],
+            {},
+            (True, "LiveMigration", ""),
+        ),
+    ],
+)
+def test_migratability(
+    binding: str, volumes: list[Any], modes: list[str], annotations: dict[str, str], expected: tuple[bool, str, str]
+) -> None:
+    vmi = {
+        "metadata": {"annotations": annotations},
+        "spec": {
+            "domain": {"devices": {"interfaces": [{"name": "default", binding: {}}]}},
+            "networks": [NETWORK],
+            "volumes": volumes,
+        },
+        "status": {"volumeStatus": [{"name": "r", "persistentVolumeClaimInfo": {"accessModes": modes}}]},
+    }
+    found = status.migratability(vmi)
+    assert (found.possible, found.method, found.reason) == expected
