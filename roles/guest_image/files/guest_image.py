@@ -300,8 +300,8 @@ def make_disk(raw: Path, boot: dict[str, Path], root: Path, label: str, boot_siz
 
 def boot_configuration(kernel: str, initrd: str, command_line: str) -> str:
     """syslinux.cfg that boots at once."""
-    lines = ("DEFAULT linux", "PROMPT 0", "LABEL linux", f" LINUX {kernel}", f" INITRD {initrd}", f" APPEND {command_line}")
-    return "".join(f"{line}\n" for line in lines)
+    entry = f"LABEL linux\n LINUX {kernel}\n INITRD {initrd}\n APPEND {command_line}\n"
+    return f"DEFAULT linux\nPROMPT 0\n{entry}"
 
 
 # -- guests -------------------------------------------------------------------------------------------------------
