@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Admission webhooks: MutatingWebhookConfigurations and ValidatingWebhookConfigurations.
+
+Source: the Kubernetes documentation "Dynamic Admission Control". Mutating webhooks are asked one after the other in
+the order of their names, validating ones at once.
+"""
+
+import asyncio
+import base64
+import binascii
+import copy
+import logging
+import ssl
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import aiohttp
+
+from turtles.standalone.apiserver import patch
+from turtles.standalone.apiserver.auth import INTERNAL, user_info
+from turtles.standalone.apiserver.endpoints import Endpoint, PinnedResolver, resolve
+from turtles.standalone.apiserver.errors import Object, StatusError, internal
+from turtles.standalone.apiserver.kinds import ADMISSION, Kind
+from turtles.standalone.apiserver.registry import Registry
+from turtles.standalone.apiserver.resource import Context
+from turtles.standalone.apiserver.selectors import match_selector
+from turtles.standalone.apiserver.store import Event, Key, Store, decode
+
+log = logging.getLogger(__name__)
+MUTATING, VALIDATING = f"{ADMISSION}/mutatingwebhookconfigurations", f"{ADMISSION}/validatingwebhookconfigurations"
+#: Kinds that webhooks never see, so that a broken one can be repaired.
+EXEMPT = (MUTATING, VALIDATING)
+
+
+class Refused(Exception):
+    """A webhook couldn't be asked, or gave an answer that can't be used."""
+
+
+class Webhooks:
+    """Asks the webhooks that the store configures."""
+
+    def __init__(self, store: Store, registry: Registry) -> None:
+        self._store, self._registry = store, registry
+        self._hooks: dict[str, list[Object]] = {}
+        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._sessions: dict[tuple[str, str, int], aiohttp.ClientSession] = {}
+        store.observe(self._on_event)
+
+    def _on_event(self, event: Event) -> None:
+        if event.entry.key.resource in EXEMPT:
+            self._hooks.clear()
+
+    async def close(self) -> None:
+        """Close connections."""
+        for session in self._sessions.values():
+            await session.close()
+
+    def _configured(self, resource: str) -> list[Object]:
+        found = self._hooks.get(resource)
+        if found is None:
+            found = self._hooks[resource] = [
+                {**webhook, "configuration": entry.key.name}
+                for entry in self._store.entries(resource)
+                for webhook in entry.object().get("webhooks") or ()
+            ]
+        return found
+
+    async def mutate(
+        self, context: Context, operation: str, obj: Object | None, old: Object | None, options: Object | None = None
+    ) -> Object | None:
+        """Return the object as the mutating webhooks want it."""
+        for webhook, kind in self._matching(MUTATING, context, operation, obj, old):
+            obj = await self._ask_mutating(webhook, kind, context, operation, obj, old, options)
+        return obj
+
+    async def validate(
+        self, context: Context, operation: str, obj: Object | None, old: Object | None, options: Object | None = None
+    ) -> None:
+        """Raise what the first validating webhook that refuses says."""
+        hooks = list(self._matching(VALIDATING, context, operation, obj, old))
+        if not hooks:
+            return
+        asked = (self._ask(webhook, kind, context, operation, obj, old, options) for webhook, kind in hooks)
+        for result in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+
+    def _matching(
+        self, resource: str, context: Context, operation: str, obj: Object | None, old: Object | None
+    ) -> Iterator[tuple[Object, Kind]]:
+        hooks = self._configured(resource)
+        if not hooks or context.kind.resource in EXEMPT or context.user is INTERNAL:
+            return
+        for webhook in hooks:
+            kind = self._matches(webhook, context, operation)
+            if kind is not None and self._selects(webhook, context, obj, old):
+                yield webhook, kind
+
+    def _matches(self, webhook: Object, context: Context, operation: str) -> Kind | None:
+        """Return the version of the kind in which a webhook wants to be asked, None when it doesn't."""
+        equivalent = webhook.get("matchPolicy") != "Exact"
+        candidates = [context.kind]
+        if equivalent:
+            candidates += [one for one in self._registry.versions(context.kind) if one != context.kind]
+        for kind in candidates:
+            if any(_rule_matches(rule, kind, context, operation) for rule in webhook.get("rules") or ()):
+                return kind
+        return None
+
+    def _selects(self, webhook: Object, context: Context, obj: Object | None, old: Object | None) -> bool:
+        selector = webhook.get("objectSelector")
+        if selector and not any(
+            match_selector(selector, (one.get("metadata") or {}).get("labels") or {}) for one in (obj, old) if one
+        ):
+            return False
+        selector = webhook.get("namespaceSelector")
+        if not selector:
+            return True
+        if context.kind.resource == "/namespaces":
+            subject = obj or old or {}
+            return match_selector(selector, (subject.get("metadata") or {}).get("labels") or {})
+        if not context.kind.namespaced:
+            return True
+        entry = self._store.get(Key("/namespaces", "", context.namespace))
+        return match_selector(selector, entry.labels if entry else {})
+
+    async def _ask_mutating(
+        self, webhook: Object, kind: Kind, context: Context, operation: str, obj: Object | None, old: Object | None,
+        options: Object | None,
+    ) -> Object | None:  # fmt: skip
+        response = await self._ask(webhook, kind, context, operation, obj, old, options)
+        if response is None or "patch" not in response or obj is None:
+            return obj
+        try:
+            if response.get("patchType") != "JSONPatch":
+                raise Refused("patchType must be JSONPatch")
+            operations = decode(base64.b64decode(response["patch"], validate=True))
+            # The webhook saw the object in its own version; what it patches goes back to the request's.
+            seen = _in_version(copy.deepcopy(obj), kind)
+            changed = patch.json_patch(seen, operations)
+            if not isinstance(changed, dict):
+                raise Refused("the patch doesn't leave an object")
+            return {**changed, "apiVersion": obj.get("apiVersion", "")}
+        except (Refused, StatusError, binascii.Error, ValueError, TypeError) as error:
+            return self._failed(webhook, f"failed to apply the webhook's patch: {error}", obj)
+
+    def _failed(self, webhook: Object, why: str, obj: Object | None) -> Object | None:
+        """Go on with ``obj`` or raise, as the webhook's failurePolicy says."""
+        log.warning("webhook failed", extra={"webhook": webhook["name"], "reason": why})
+        if webhook.get("failurePolicy") == "Ignore":
+            return obj
+        raise internal(f'failed calling webhook "{webhook["name"]}": {why}')
+
+    async def _ask(
+        self, webhook: Object, kind: Kind, context: Context, operation: str, obj: Object | None, old: Object | None,
+        options: Object | None,
+    ) -> Object | None:  # fmt: skip
+        """Return a webhook's response; None when it failed and may be ignored; raise when it refuses."""
+        if context.dry_run and webhook.get("sideEffects") not in ("None", "NoneOnDryRun"):
+            text = f'admission webhook "{webhook["name"]}" does not support dry run'
+            raise StatusError(400, "BadRequest", text)
+        request = _review_request(kind, context, operation, obj, old, options)
+        review = {"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}
+        try:
+            async with asyncio.timeout(webhook.get("timeoutSeconds", 10)):
+                answer = await self._post(webhook, review)
+            response = answer.get("response") if isinstance(answer, dict) else None
+            if not isinstance(response, dict) or response.get("uid") != request["uid"]:
+                raise Refused("the answer is no AdmissionReview of this request")
+        except TimeoutError:
+            self._failed(webhook, "context deadline exceeded", None)
+            return None
+        except (aiohttp.ClientError, OSError, ssl.SSLError, Refused, ValueError) as error:
+            self._failed(webhook, str(error) or type(error).__name__, None)
+            return None
+        context.warnings += [str(one) for one in response.get("warnings") or ()]
+        if response.get("allowed") is not True:
+            raise _denied(webhook["name"], response.get("status"))
+        return response
+
+    async def _post(self, webhook: Object, review: Object) -> Any:
+        client = webhook["clientConfig"]
+        bundle = client.get("caBundle") or ""
+        if client.get("url"):
+            url, endpoint = client["url"], None
+        else:
+            service = client["service"]
+            endpoint = resolve(self._store, service["namespace"], service["name"], service.get("port", 443))
+            if endpoint is None:
+                raise Refused(f'no endpoints available for service "{service["name"]}"')
+            host = f"{service['name']}.{service['namespace']}.svc"
+            url = f"https://{host}:{endpoint.port}/{(service.get('path') or '').lstrip('/')}"
+        session = self._session(bundle, endpoint)
+        async with session.post(url, json=review, ssl=self._context(bundle), allow_redirects=False) as answer:
+            raw = await answer.read()
+            if answer.status != 200:
+                raise Refused(f"the webhook answered with status {answer.status}")
+            return decode(raw)
+
+    def _session(self, bundle: str, endpoint: Endpoint | None) -> aiohttp.ClientSession:
+        key = (bundle, *(endpoint if endpoint else ("", 0)))
+        session = self._sessions.get(key)
+        if session is None or session.closed:
+            resolver = PinnedResolver(endpoint) if endpoint else None
+            connector = aiohttp.TCPConnector(resolver=resolver, limit=64, keepalive_timeout=60)
+            session = self._sessions[key] = aiohttp.ClientSession(connector=connector, trust_env=False)
+        return session
+
+    def _context(self, bundle: str) -> ssl.SSLContext:
+        context = self._contexts.get(bundle)
+        if context is None:
+            if bundle:
+                context = ssl.create_default_context(cadata=base64.b64decode(bundle).decode())
+            else:
+                context = ssl.create_default_context()
+            self._contexts[bundle] = context
+        return context
+
+
+def _rule_matches(rule: Object, kind: Kind, context: Context, operation: str) -> bool:
+    def has(values: Any, value: str) -> bool:
+        return isinstance(values, list) and ("*" in values or value in values)
+
+    if not has(rule.get("operations"), operation) or not has(rule.get("apiGroups"), kind.group):
+        return False
+    if not has(rule.get("apiVersions"), kind.version):
+        return False
+    scope = rule.get("scope", "*")
+    if scope != "*" and (scope == "Namespaced") != kind.namespaced:
+        return False
+    for pattern in rule.get("resources") or ():
+        resource, _, subresource = str(pattern).partition("/")
+        if resource not in ("*", kind.plural):
+            continue
+        if pattern == "*/*" or subresource == context.subresource or (subresource == "*" and "/" in pattern):
+            return True
+    return False
+
+
+def _in_version(obj: Object, kind: Kind) -> Object:
+    return {**obj, "apiVersion": kind.api_version} if obj.get("kind") == kind.kind else obj
+
+
+def _review_request(
+    kind: Kind, context: Context, operation: str, obj: Object | None, old: Object | None, options: Object | None
+) -> Object:
+    name = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "DeleteOptions"}.get(operation)
+    if context.subresource == "eviction":
+        of_kind = {"group": "policy", "version": "v1", "kind": "Eviction"}
+        asked_kind = of_kind
+    else:
+        of_kind = {"group": kind.group, "version": kind.version, "kind": kind.kind}
+        asked = context.kind
+        asked_kind = {"group": asked.group, "version": asked.version, "kind": asked.kind}
+    request: Object = {
+        "uid": str(uuid.uuid4()),
+        "kind": of_kind,
+        "resource": {"group": kind.group, "version": kind.version, "resource": kind.plural},
+        "requestKind": asked_kind,
+        "requestResource": {"group": context.kind.group, "version": context.kind.version, "resource": kind.plural},
+        "operation": operation,
+        "userInfo": user_info(context.user),
+        "dryRun": context.dry_run,
+        "object": _in_version(obj, kind) if obj is not None else None,
+        "oldObject": _in_version(old, kind) if old is not None else None,
+        "options": {"kind": name, "apiVersion": "meta.k8s.io/v1", **(options or {})} if name else None,
+    }
+    found = context.name or ((obj or {}).get("metadata") or {}).get("name", "")
+    if found:
+        request["name"] = found
+    if kind.namespaced:
+        request["namespace"] = context.namespace
+    elif kind.resource == "/namespaces":
+        request["namespace"] = found
+    if context.subresource:
+        request["subResource"] = request["requestSubResource"] = context.subresource
+    return request
+
+
+def _denied(name: str, status: Any) -> StatusError:
+    status = status if isinstance(status, dict) else {}
+    code = status.get("code")
+    code = code if isinstance(code, int) and 400 <= code < 600 else 403
+    message, reason = status.get("message"), status.get("reason") or ""
+    text = f'admission webhook "{name}" denied the request'
+    if message:
+        text += f": {message}"
+    elif reason:
+        text += f": {reason}"
+    else:
+        text += " without explanation"
+    default = {403: "Forbidden", 422: "Invalid", 400: "BadRequest", 409: "Conflict", 500: "InternalError"}
+    details = status.get("details")
+    return StatusError(code, reason or default.get(code, ""), text, details if isinstance(details, dict) else None)

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who a request comes from: client certificates and bearer tokens."""
+
+import csv
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from turtles.standalone.apiserver.errors import unauthorized
+
+
+@dataclass(frozen=True)
+class User:
+    """An authenticated (or anonymous) user."""
+
+    name: str
+    groups: tuple[str, ...]
+    uid: str = ""
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = field(default=())
+
+
+ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
+#: The server's own writes (bootstrap, garbage collection).
+INTERNAL = User("system:apiserver", ("system:masters",))
+
+
+class Authenticator:
+    """Reads the token file again whenever it changes."""
+
+    def __init__(self, tokens: Path) -> None:
+        self._path = tokens
+        self._stamp: tuple[int, int] | None = None
+        self._users: dict[str, User] = {}
+
+    def authenticate(self, request: web.BaseRequest) -> User:
+        """Return a request's user: of its bearer token, its client certificate, or the anonymous one.
+
+        :raises StatusError: 401 for a token that isn't known.
+        """
+        header = request.headers.get("Authorization", "")
+        if header:
+            scheme, _, token = header.partition(" ")
+            if scheme.lower() != "bearer" or not token.strip():
+                raise unauthorized()
+            return self._token_or_refuse(token.strip())
+        for protocol in request.headers.get("Sec-WebSocket-Protocol", "").split(","):
+            # Browsers can't set headers on a websocket; they send the token as a subprotocol.
+            if protocol.strip().startswith("base64url.bearer.authorization.k8s.io."):
+                return self._token_or_refuse(_from_base64url(protocol.strip().rpartition(".")[2]))
+        transport = request.transport
+        certificate = transport.get_extra_info("peercert") if transport is not None else None
+        return _certificate_user(certificate) if certificate else ANONYMOUS
+
+    def _token_or_refuse(self, token: str) -> User:
+        user = self.token_user(token)
+        if user is None:
+            raise unauthorized()
+        return user
+
+    def token_user(self, token: str) -> User | None:
+        """Return a bearer token's user, None for an unknown token."""
+        self._load()
+        return self._users.get(hashlib.sha256(token.encode()).hexdigest())
+
+    def _load(self) -> None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            self._users, self._stamp = {}, None
+            return
+        stamp = (status.st_mtime_ns, status.st_ino)
+        if stamp == self._stamp:
+            return
+        users = {}
+        for row in csv.reader(self._path.read_text().splitlines()):
+            if len(row) == 3 and not row[0].startswith("#"):
+                users[row[0]] = User(row[1], (*row[2].split(), "system:authenticated"))
+        self._users, self._stamp = users, stamp
+
+
+def _from_base64url(text: str) -> str:
+    import base64
+    import binascii
+
+    try:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise unauthorized() from None
+
+
+def _certificate_user(certificate: dict[str, Any]) -> User:
+    name, groups = "", []
+    for part in certificate.get("subject", ()):
+        for attribute, value in part:
+            if attribute == "commonName":
+                name = value
+            elif attribute == "organizationName":
+                groups.append(value)
+    if not name:
+        raise unauthorized()
+    return User(name, (*groups, "system:authenticated"))
+
+
+def user_info(user: User) -> dict[str, Any]:
+    """Return a user as authentication.k8s.io/v1 UserInfo."""
+    info: dict[str, Any] = {"username": user.name, "groups": list(user.groups)}
+    if user.uid:
+        info["uid"] = user.uid
+    if user.extra:
+        info["extra"] = {name: list(values) for name, values in user.extra}
+    return info

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every cluster has from the start: namespaces, roles, priority classes, published certificates."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from turtles.standalone.apiserver.auth import INTERNAL
+from turtles.standalone.apiserver.errors import Object, StatusError
+from turtles.standalone.apiserver.kinds import RBAC, Kind
+from turtles.standalone.apiserver.resource import Context, Resources
+from turtles.standalone.apiserver.store import Key
+
+NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+_READ = ["get", "list", "watch"]
+_WRITE = ["create", "delete", "deletecollection", "patch", "update"]
+_ALL = [*_READ, *_WRITE]
+
+
+def _rule(groups: str, resources: str, verbs: list[str], names: str = "") -> Object:
+    rule: Object = {
+        "apiGroups": ["" if one == "core" else one for one in groups.split()], "resources": resources.split(),
+        "verbs": verbs,
+    }  # fmt: skip
+    if names:
+        rule["resourceNames"] = names.split()
+    return rule
+
+
+def _urls(*urls: str) -> Object:
+    return {"nonResourceURLs": list(urls), "verbs": ["get"]}
+
+
+def _role(name: str, *rules: Object, aggregate_to: str = "") -> Object:
+    labels = {"kubernetes.io/bootstrapping": "rbac-defaults"}
+    if aggregate_to:
+        labels[f"rbac.authorization.k8s.io/aggregate-to-{aggregate_to}"] = "true"
+    annotations = {"rbac.authorization.kubernetes.io/autoupdate": "true"}
+    return {"metadata": {"name": name, "labels": labels, "annotations": annotations}, "rules": list(rules)}
+
+
+def _aggregated(name: str, *sources: str) -> Object:
+    role = _role(name)
+    selectors = [{"matchLabels": {f"rbac.authorization.k8s.io/aggregate-to-{source}": "true"}} for source in sources]
+    role["aggregationRule"] = {"clusterRoleSelectors": selectors}
+    return role
+
+
+def _binding(name: str, *subjects: tuple[str, str]) -> Object:
+    binding = _role(name)
+    del binding["rules"]
+    binding["roleRef"] = {"apiGroup": RBAC, "kind": "ClusterRole", "name": name}
+    binding["subjects"] = [{"apiGroup": RBAC, "kind": kind, "name": subject} for kind, subject in subjects]
+    return binding
+
+
+_VIEWED = (
+    "bindings configmaps endpoints events limitranges namespaces namespaces/status persistentvolumeclaims "
+    "persistentvolumeclaims/status pods pods/log pods/status resourcequotas resourcequotas/status serviceaccounts "
+    "services services/status"
+)
+_EDITED = (
+    "configmaps endpoints events persistentvolumeclaims pods pods/attach pods/exec pods/portforward pods/proxy secrets "
+    "serviceaccounts services services/proxy"
+)
+
+CLUSTER_ROLES: tuple[Object, ...] = (
+    _role("cluster-admin", _rule("*", "*", ["*"]), {"nonResourceURLs": ["*"], "verbs": ["*"]}),
+    _role("system:discovery", _urls("/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi",
+                                    "/openapi/*", "/readyz", "/version", "/version/")),
+    _role("system:public-info-viewer", _urls("/healthz", "/livez", "/readyz", "/version", "/version/")),
+    _role("system:basic-user",
+          _rule("authorization.k8s.io", "selfsubjectaccessreviews selfsubjectrulesreviews", ["create"]),
+          _rule("authentication.k8s.io", "selfsubjectreviews", ["create"])),
+    _role("system:auth-delegator", _rule("authentication.k8s.io", "tokenreviews", ["create"]),
+          _rule("authorization.k8s.io", "subjectaccessreviews", ["create"])),
+    _aggregated("admin", "admin", "edit", "view"),
+    _aggregated("edit", "edit", "view"),
+    _aggregated("view", "view"),
+    _role("system:aggregate-to-view", _rule("core", _VIEWED, _READ), _rule("discovery.k8s.io", "endpointslices", _READ),
+          _rule("policy", "poddisruptionbudgets poddisruptionbudgets/status", _READ),
+          _rule("apps", "controllerrevisions", _READ), aggregate_to="view"),
+    _role("system:aggregate-to-edit", _rule("core", _EDITED, _ALL), _rule("core", "pods/eviction", ["create"]),
+          _rule("policy", "poddisruptionbudgets", _WRITE),
+          _rule("coordination.k8s.io", "leases", _ALL), aggregate_to="edit"),
+    _role("system:aggregate-to-admin", _rule("authorization.k8s.io", "localsubjectaccessreviews", ["create"]),
+          _rule(RBAC, "roles rolebindings", _ALL), aggregate_to="admin"),
+    _role("system:node",
+          _rule("core", "nodes", ["create", "delete", "get", "list", "patch", "update", "watch"]),
+          _rule("core", "nodes/status", ["patch", "update"]),
+          _rule("core", "pods", ["create", "delete", "get", "list", "watch"]),
+          _rule("core", "pods/status", ["patch", "update"]),
+          _rule("core", "pods/eviction", ["create"]),
+          _rule("core", "secrets configmaps services serviceaccounts namespaces", _READ),
+          _rule("core", "serviceaccounts/token", ["create"]),
+          _rule("core", "persistentvolumeclaims persistentvolumes", _READ),
+          _rule("core", "persistentvolumeclaims/status", ["get", "patch", "update"]),
+          _rule("core", "events", ["create", "patch", "update"]),
+          _rule("events.k8s.io", "events", ["create", "patch", "update"]),
+          _rule("coordination.k8s.io", "leases", ["create", "delete", "get", "patch", "update"]),
+          _rule("k8s.cni.cncf.io", "network-attachment-definitions", _READ),
+          _rule("authentication.k8s.io", "tokenreviews", ["create"]),
+          _rule("authorization.k8s.io", "subjectaccessreviews", ["create"])),
+    _role("system:kube-scheduler",
+          _rule("core", "nodes namespaces pods persistentvolumeclaims persistentvolumes services", _READ),
+          _rule("core", "pods", ["delete"]),
+          _rule("core", "pods/binding bindings", ["create"]),
+          _rule("core", "pods/status", ["patch", "update"]),
+          _rule("core events.k8s.io", "events", ["create", "patch", "update"]),
+          _rule("core", "persistentvolumeclaims", ["patch", "update"]),
+          _rule("storage.k8s.io", "storageclasses", _READ),
+          _rule("policy", "poddisruptionbudgets", _READ),
+          _rule("coordination.k8s.io", "leases", ["create", "get", "list", "patch", "update", "watch"])),
+    _role("system:kube-controller-manager",
+          _rule("core", "nodes namespaces pods services endpoints configmaps secrets serviceaccounts", _READ),
+          _rule("core", "persistentvolumes", _ALL),
+          _rule("core", "persistentvolumes/status", ["get", "patch", "update"]),
+          _rule("core", "persistentvolumeclaims", ["get", "list", "watch", "patch", "update"]),
+          _rule("core", "persistentvolumeclaims/status", ["get", "patch", "update"]),
+          _rule("core events.k8s.io", "events", ["create", "patch", "update"]),
+          _rule("core", "endpoints", _ALL),
+          _rule("discovery.k8s.io", "endpointslices", _ALL),
+          _rule("storage.k8s.io", "storageclasses", _ALL),
+          _rule("policy", "poddisruptionbudgets", _READ),
+          _rule("policy", "poddisruptionbudgets/status", ["patch", "update"]),
+          _rule("coordination.k8s.io", "leases", ["create", "get", "list", "patch", "update", "watch"])),
+)  # fmt: skip
+
+_USERS, _ANYBODY = ("Group", "system:authenticated"), ("Group", "system:unauthenticated")
+_MANAGER = ("User", "system:kube-controller-manager")
+CLUSTER_ROLE_BINDINGS: tuple[Object, ...] = (
+    _binding("cluster-admin", ("Group", "system:masters")),
+    _binding("system:discovery", _USERS),
+    _binding("system:basic-user", _USERS),
+    _binding("system:public-info-viewer", _USERS, _ANYBODY),
+    _binding("system:node", ("Group", "system:nodes")),
+    # One process is scheduler and controllers here.
+    _binding("system:kube-scheduler", ("User", "system:kube-scheduler"), _MANAGER),
+    _binding("system:kube-controller-manager", _MANAGER),
+)
+PRIORITY_CLASSES: tuple[Object, ...] = (
+    {"metadata": {"name": "system-cluster-critical"}, "value": 2000000000},
+    {"metadata": {"name": "system-node-critical"}, "value": 2000001000},
+)
+
+
+async def bootstrap(resources: Resources, pki: Path) -> None:
+    """Create what is missing. Built-in roles and bindings are brought up to date, others' changes stay."""
+    await asyncio.gather(*(_ensure(resources, "/namespaces", "", {"metadata": {"name": one}}) for one in NAMESPACES))
+    tasks = [_ensure(resources, f"{RBAC}/clusterroles", "", one, True) for one in CLUSTER_ROLES]
+    tasks += [_ensure(resources, f"{RBAC}/clusterrolebindings", "", one) for one in CLUSTER_ROLE_BINDINGS]
+    tasks += [_ensure(resources, "scheduling.k8s.io/priorityclasses", "", one) for one in PRIORITY_CLASSES]
+    front_proxy = _read(pki / "front-proxy-ca.crt")
+    data = {
+        "client-ca-file": _read(pki / "ca.crt"),
+        "requestheader-client-ca-file": front_proxy,
+        "requestheader-allowed-names": '["front-proxy-client"]',
+        "requestheader-username-headers": '["X-Remote-User"]',
+        "requestheader-group-headers": '["X-Remote-Group"]',
+        "requestheader-extra-headers-prefix": '["X-Remote-Extra-"]',
+    }
+    name = {"name": "extension-apiserver-authentication"}
+    tasks.append(_ensure(resources, "/configmaps", "kube-system", {"metadata": name, "data": data}, True))
+    rule = _rule("core", "configmaps", _READ, "extension-apiserver-authentication")
+    reader = {"metadata": {"name": "extension-apiserver-authentication-reader"}, "rules": [rule]}
+    tasks.append(_ensure(resources, f"{RBAC}/roles", "kube-system", reader, True))
+    await asyncio.gather(*tasks)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def kind_of(resources: Resources, resource: str) -> Kind:
+    """Return the built-in kind stored under ``resource``."""
+    kind = resources.registry.stored(resource)
+    if kind is None:
+        raise LookupError(resource)
+    return kind
+
+
+async def _ensure(resources: Resources, resource: str, namespace: str, obj: Object, update: bool = False) -> None:
+    kind = kind_of(resources, resource)
+    name = obj["metadata"]["name"]
+    context = Context(kind, INTERNAL, namespace, name)
+    if resources.store.get(Key(resource, namespace, name)) is None:
+        try:
+            await resources.create(context, {**obj, "metadata": dict(obj["metadata"])})
+        except StatusError as error:
+            if error.reason != "AlreadyExists":
+                raise
+        return
+    if not update:
+        return
+
+    async def refreshed(old: Object) -> Object:
+        changed: dict[str, Any] = {field: value for field, value in obj.items() if field != "metadata"}
+        return {**old, **changed}
+
+    await resources.modify(context, refreshed)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``virt-standalone apiserver``: serve the Kubernetes API of one machine."""
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import sqlite3
+import ssl
+import sys
+from pathlib import Path
+
+from aiohttp import web
+
+from turtles.log import setup_logging
+from turtles.standalone.apiserver.bootstrap import bootstrap
+from turtles.standalone.apiserver.negotiate import MAX_BODY
+from turtles.standalone.apiserver.server import APIServer
+from turtles.standalone.apiserver.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def tls_context(pki: Path) -> ssl.SSLContext:
+    """Return the server's side of TLS; client certificates of the cluster's CA are asked for, not demanded."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(pki / "apiserver.crt", pki / "apiserver.key")
+    context.load_verify_locations(pki / "ca.crt")
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+async def serve(config: Path, data: Path, bind: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    store = Store(data / "apiserver.db")
+    store.start(loop)
+    api = APIServer(store, config)
+    server = web.Server(api.handle, client_max_size=MAX_BODY, access_log=None, keepalive_timeout=90)
+    runner = web.ServerRunner(server)
+    try:
+        await bootstrap(api.resources, config / "pki")
+        api.collector.start()
+        await runner.setup()
+        site = web.TCPSite(
+            runner, bind, port, ssl_context=tls_context(config / "pki"), reuse_address=True, backlog=1024,
+            shutdown_timeout=1,
+        )  # fmt: skip
+        await site.start()
+        api.ready = True
+        # What start-up made lives as long as the process: no need to look through it at every collection.
+        gc.collect()
+        gc.freeze()
+        log.info("serving", extra={"bind": bind, "port": port, "resource_version": store.version})
+        await stop.wait()
+        api.ready = False
+        log.info("stopping")
+    finally:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await runner.cleanup()
+        await api.collector.stop()
+        await api.webhooks.close()
+        await api.aggregator.close()
+        store.close()
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; 0 after SIGTERM, 1 when it can't start."""
+    parser = argparse.ArgumentParser(prog="virt-standalone apiserver", description=__doc__)
+    parser.add_argument("--config-dir", type=Path, default=Path("/etc/turtles"), help="what virt-standalone init made")
+    parser.add_argument("--data-dir", type=Path, default=Path("/var/lib/turtles"), help="where the database lives")
+    parser.add_argument("--bind", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=6443)
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    options = parser.parse_args(argv)
+    setup_logging("apiserver", options.log_level)
+    try:
+        options.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        asyncio.run(serve(options.config_dir, options.data_dir, options.bind, options.port))
+    except (OSError, sqlite3.Error, ssl.SSLError) as error:
+        log.error("the API server can't run", extra={"reason": str(error)})
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

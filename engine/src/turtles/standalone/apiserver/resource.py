@@ -1,0 +1,756 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Create, read, update, patch and delete: what the API does with objects of any kind."""
+
+import asyncio
+import base64
+import binascii
+import copy
+import json
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import msgspec
+
+from turtles.standalone.apiserver import crd, metadata, patch, schema, strategies
+from turtles.standalone.apiserver.auth import User
+from turtles.standalone.apiserver.errors import (
+    Object,
+    StatusError,
+    already_exists,
+    bad_request,
+    conflict,
+    expired,
+    forbidden,
+    internal,
+    invalid,
+    invalid_value,
+    not_found,
+    path_not_found,
+    unsupported_media_type,
+)
+from turtles.standalone.apiserver.kinds import Kind
+from turtles.standalone.apiserver.registry import Registry
+from turtles.standalone.apiserver.selectors import field_value, match_selector
+from turtles.standalone.apiserver.store import ADDED, Entry, Key, Stale, Store
+from turtles.standalone.apiserver.watch import Selection
+
+#: Attempts at an update that others get in the way of.
+ATTEMPTS = 20
+MAX_OBJECT = 3 * 1024 * 1024
+_FOREGROUND, _ORPHAN = "foregroundDeletion", "orphan"
+_sorted_encode = msgspec.json.Encoder(order="deterministic").encode
+#: Namespaces that can't be deleted.
+IMMORTAL = ("default", "kube-system", "kube-public")
+
+
+@dataclass
+class Context:
+    """A request on a resource, as far as storing is concerned."""
+
+    kind: Kind
+    user: User
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+    dry_run: bool = False
+    field_validation: str = "Warn"
+    manager: str = ""
+    force: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def key(self) -> Key:
+        """Key of the named object."""
+        return Key(self.kind.resource, self.namespace, self.name)
+
+
+class Admission(Protocol):
+    """What asks webhooks."""
+
+    async def mutate(
+        self, context: Context, operation: str, obj: Object | None, old: Object | None, options: Object | None = None
+    ) -> Object | None:
+        """Return the object as webhooks want it."""
+
+    async def validate(
+        self, context: Context, operation: str, obj: Object | None, old: Object | None, options: Object | None = None
+    ) -> None:
+        """Raise when a webhook refuses."""
+
+
+@dataclass
+class DeleteOptions:
+    """metav1.DeleteOptions."""
+
+    grace_period: int | None = None
+    propagation: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    raw: Object = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, body: Any) -> "DeleteOptions":
+        """Return the options in a body.
+
+        :raises StatusError: 400 or 422 for options that can't be.
+        """
+        if not isinstance(body, dict):
+            raise bad_request("DeleteOptions must be an object")
+        kind = body.get("kind", "DeleteOptions")
+        if kind != "DeleteOptions":
+            raise bad_request(f"{kind} cannot be handled as a DeleteOptions")
+        preconditions = body.get("preconditions") or {}
+        grace = body.get("gracePeriodSeconds")
+        propagation = body.get("propagationPolicy") or ""
+        if grace is not None and (isinstance(grace, bool) or not isinstance(grace, int)):
+            raise bad_request("DeleteOptions.gracePeriodSeconds must be an integer")
+        if grace is not None and grace < 0:
+            grace = 1
+        if not isinstance(preconditions, dict) or not isinstance(propagation, str):
+            raise bad_request("DeleteOptions can't be read")
+        if body.get("orphanDependents") is not None and not propagation:
+            propagation = "Orphan" if body["orphanDependents"] else "Background"
+        if propagation not in ("", "Background", "Foreground", "Orphan"):
+            cause = invalid_value("propagationPolicy", propagation, 'must be one of "Background","Foreground","Orphan"')
+            raise invalid("meta.k8s.io", "DeleteOptions", "", [cause])
+        uid, version = preconditions.get("uid") or "", preconditions.get("resourceVersion") or ""
+        return cls(grace, propagation, str(uid), str(version), body)
+
+
+def present(raw: bytes, stored: str, served: str) -> bytes:
+    """Return an object's JSON in another version of its kind, which differs in apiVersion only."""
+    if stored == served:
+        return raw
+    prefix = b'{"apiVersion":"' + stored.encode() + b'"'
+    return b'{"apiVersion":"' + served.encode() + b'"' + raw[len(prefix) :] if raw.startswith(prefix) else raw
+
+
+def _same(one: Object, other: Object) -> bool:
+    # Python holds 1 == 1.0 == True for the same, JSON doesn't.
+    return one == other and _sorted_encode(one) == _sorted_encode(other)
+
+
+def _without(obj: Object, *names: str) -> Object:
+    return {name: value for name, value in obj.items() if name not in names}
+
+
+class Resources:
+    """The verbs on objects."""
+
+    def __init__(self, store: Store, registry: Registry, admission: Admission) -> None:
+        self.store, self.registry, self.admission = store, registry, admission
+
+    # -- reading
+
+    def served(self, entry: Entry, kind: Kind) -> bytes:
+        """Return an object's JSON in the version of ``kind``."""
+        if kind.convert is not None:
+            return msgspec.json.encode(kind.convert(entry.object(), kind.api_version))
+        return present(entry.raw, kind.storage_api_version, kind.api_version)
+
+    def load(self, entry: Entry, kind: Kind) -> Object:
+        """Return an object, the caller's own, in the version of ``kind``."""
+        obj = entry.object()
+        if kind.convert is not None:
+            return kind.convert(obj, kind.api_version)
+        obj["apiVersion"] = kind.api_version
+        return obj
+
+    def get(self, context: Context) -> Entry:
+        """Return the named object.
+
+        :raises StatusError: 404.
+        """
+        entry = self.store.get(context.key)
+        if entry is None:
+            raise not_found(context.kind.group, context.kind.plural, context.name)
+        return entry
+
+    def page(
+        self, kind: Kind, selection: Selection, limit: int, token: str, version: int = 0
+    ) -> tuple[list[Entry], int, str, int | None]:
+        """Return a page of a list.
+
+        :param limit: entries at most, 0 for all.
+        :param token: ``continue`` of the page before.
+        :param version: exact version of the list wanted, 0 for the newest.
+        :returns: entries, the list's version, the next page's token, how many remain (None where unknown).
+        """
+        after: Key | None = None
+        if token:
+            version, after = _parse_token(token, kind.resource)
+        if version and version < self.store.compacted:
+            if not token:
+                raise expired(version, self.store.compacted)
+            text = (
+                "The provided continue parameter is too old to display a consistent list result. You can start a new "
+                "list without the continue parameter, or use the continue token in this response to retrieve the "
+                "remainder of the results."
+            )
+            raise StatusError(410, "Expired", text)
+        entries = self._selected(kind, selection, after, version)
+        found: list[Entry] = []
+        for entry in entries:
+            if limit and len(found) == limit:
+                remaining = 1 + sum(1 for _ in entries) if not (selection.labels or selection.fields) else None
+                listed = version or self.store.version
+                return found, listed, _make_token(listed, found[-1].key), remaining
+            found.append(entry)
+        return found, version or self.store.version, "", None
+
+    def _selected(self, kind: Kind, selection: Selection, after: Key | None, version: int) -> Iterable[Entry]:
+        if version and version < self.store.version:
+            entries: Iterable[Entry] = self._at(kind.resource, version, after)
+        elif selection.name and after is None:
+            entries = self._named(kind, selection)
+        else:
+            entries = self.store.entries(kind.resource, selection.namespace, after)
+        return (entry for entry in entries if selection(entry))
+
+    def _named(self, kind: Kind, selection: Selection) -> Iterable[Entry]:
+        if kind.namespaced and not selection.namespace:
+            return [one for one in self.store.entries(kind.resource) if one.key.name == selection.name]
+        entry = self.store.get(Key(kind.resource, selection.namespace, selection.name))
+        return [entry] if entry else []
+
+    def _at(self, resource: str, version: int, after: Key | None) -> Iterable[Entry]:
+        """Yield a resource's objects as they were at an earlier version."""
+        state = dict(self.store.table(resource).entries)
+        for event in reversed(self.store.since(resource, version)):
+            if event.previous is None or event.type == ADDED:
+                state.pop(event.entry.key, None)
+            else:
+                state[event.entry.key] = event.previous
+        for key in sorted(state):
+            if after is None or key > after:
+                yield state[key]
+
+    # -- creating
+
+    async def create(self, context: Context, obj: Any) -> Entry:
+        """Create an object; return it as stored (or, on a dry run, as it would be)."""
+        kind = context.kind
+        self._check_body(obj, kind)
+        meta = obj["metadata"]
+        if kind.namespaced and meta.get("namespace", context.namespace) != context.namespace:
+            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+        if meta.get("resourceVersion"):
+            raise bad_request("resourceVersion should not be set on objects to be created")
+        if context.name and meta.setdefault("name", context.name) != context.name:
+            text = f"the name of the object ({meta['name']}) does not match the name on the URL ({context.name})"
+            raise bad_request(text)
+        generated = not meta.get("name") and bool(meta.get("generateName"))
+        if kind.namespaced:
+            self._check_namespace(context, meta.get("name", ""))
+        for attempt in range(8):
+            candidate = copy.deepcopy(obj) if generated and attempt < 7 else obj
+            try:
+                return await self._create(context, candidate)
+            except StatusError as error:
+                if not (generated and error.reason == "AlreadyExists" and attempt < 7):
+                    raise
+        raise internal("no free name found")
+
+    async def _create(self, context: Context, obj: Object) -> Entry:
+        kind = context.kind
+        metadata.for_create(obj, context.namespace if kind.namespaced else "")
+        if kind.status and kind.resource not in ("/nodes", "/persistentvolumes"):
+            obj.pop("status", None)
+        if kind.generation:
+            obj["metadata"]["generation"] = 1
+        self._complete(context, obj, report=True)
+        context.name = context.name or obj["metadata"].get("name", "")
+        causes = metadata.validate(obj, kind)
+        if causes:
+            raise invalid(kind.group, kind.kind, obj["metadata"].get("name", ""), causes)
+        uid = obj["metadata"]["uid"]
+        mutated = await self.admission.mutate(context, "CREATE", obj, None)
+        if mutated is not None and mutated is not obj:
+            obj = mutated
+            self._check_body(obj, kind)
+            obj["metadata"]["uid"] = uid
+            self._complete(context, obj)
+        name = obj["metadata"].get("name", "")
+        key = Key(kind.resource, context.namespace if kind.namespaced else "", name)
+        # Kubernetes names a taken name only after validation, so that both answers don't depend on each other's order.
+        self._validate(context, obj, None)
+        await self.admission.validate(context, "CREATE", obj, None)
+        if kind.resource == crd.RESOURCE:
+            self._check_names(obj)
+            crd.set_status(obj)
+            obj["metadata"]["finalizers"] = sorted({*obj["metadata"].get("finalizers", ()), crd.CLEANUP})
+        if kind.namespaced:
+            self._check_namespace(context, name)
+        if await self.store.settled(key) is not None:
+            raise already_exists(kind.group, kind.plural, name)
+        return await self._write(context, key, obj, 0)
+
+    def _check_names(self, obj: Object) -> None:
+        spec = obj["spec"]
+        for kind in self.registry.all():
+            if kind.group == spec["group"] and not kind.custom:
+                cause = invalid_value("spec.group", kind.group, "is served by the API server itself")
+                raise invalid("apiextensions.k8s.io", "CustomResourceDefinition", obj["metadata"]["name"], [cause])
+
+    def _check_namespace(self, context: Context, name: str) -> None:
+        entry = self.store.get(Key("/namespaces", "", context.namespace))
+        if entry is None:
+            raise not_found("", "namespaces", context.namespace)
+        if entry.metadata.deletion_timestamp:
+            why = f"unable to create new content in namespace {context.namespace} because it is being terminated"
+            error = forbidden(context.kind.group, context.kind.plural, name, why)
+            cause = {
+                "reason": "NamespaceTerminating",
+                "message": f"namespace {context.namespace} is being terminated",
+                "field": "metadata.namespace",
+            }
+            error.details = {**(error.details or {}), "causes": [cause]}
+            raise error
+
+    # -- what every write goes through
+
+    def _check_body(self, obj: Any, kind: Kind) -> None:
+        metadata.check_shape(obj, kind)
+        if not kind.custom:
+            strategies.check_shape(obj, kind)
+
+    def _complete(self, context: Context, obj: Object, report: bool = False) -> None:
+        """Prune and default an object in place; tell the client of unknown fields when ``report``."""
+        kind = context.kind
+        if not kind.custom:
+            strategies.default(obj, kind)
+            return
+        if kind.schema is None:
+            return
+        if not kind.preserve:
+            dropped = schema.prune(obj, kind.schema)
+            if dropped and report:
+                self._report(context, dropped)
+        schema.default(obj, kind.schema)
+
+    def _report(self, context: Context, dropped: list[str]) -> None:
+        texts = [f'unknown field "{path}"' for path in dropped]
+        if context.field_validation == "Strict":
+            kind = context.kind
+            text = (
+                f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: '
+                f"strict decoding error: {', '.join(texts)}"
+            )
+            raise bad_request(text)
+        if context.field_validation == "Warn":
+            context.warnings += [text for text in texts if text not in context.warnings]
+
+    def _validate(self, context: Context, obj: Object, old: Object | None) -> None:
+        kind = context.kind
+        causes = metadata.validate(obj, kind)
+        if old is not None:
+            causes += metadata.validate_update(obj, old)
+        if kind.custom and kind.schema is not None:
+            causes += schema.validate(_without(obj, "metadata"), kind.schema)
+        elif not kind.custom:
+            causes += strategies.validate(obj, old, kind)
+        if causes:
+            raise invalid(kind.group, kind.kind, obj["metadata"].get("name", ""), causes)
+
+    async def _write(self, context: Context, key: Key, obj: Object, expected: int) -> Entry:
+        stored = self._to_storage(obj, context.kind)
+        if context.dry_run:
+            version = str(expected) if expected else ""
+            if version:
+                stored["metadata"]["resourceVersion"] = version
+            return Entry(key, expected, msgspec.json.encode({"apiVersion": stored["apiVersion"], **stored}))
+        return await self.store.put(key, stored, expected)
+
+    def _to_storage(self, obj: Object, kind: Kind) -> Object:
+        if kind.convert is not None:
+            return kind.convert(obj, kind.storage_api_version)
+        return {**obj, "apiVersion": kind.storage_api_version}
+
+    # -- updating
+
+    async def update(self, context: Context, obj: Any) -> Entry:
+        """Replace an object by ``obj``."""
+        kind = context.kind
+        self._check_body(obj, kind)
+        meta = obj["metadata"]
+        if meta.setdefault("name", context.name) != context.name:
+            text = f"the name of the object ({meta['name']}) does not match the name on the URL ({context.name})"
+            raise bad_request(text)
+        if kind.namespaced and meta.setdefault("namespace", context.namespace) != context.namespace:
+            text = "the namespace of the provided object does not match the namespace sent on the request"
+            raise bad_request(text)
+        if not meta.get("resourceVersion") and kind.custom and self.store.get(context.key) is not None:
+            cause = invalid_value("metadata.resourceVersion", 0, "must be specified for an update")
+            raise invalid(kind.group, kind.plural, context.name, [cause])
+
+        async def replaced(old: Object) -> Object:
+            return copy.deepcopy(obj)
+
+        return await self.modify(context, replaced, based=bool(meta.get("resourceVersion")))
+
+    async def patch(self, context: Context, content_type: str, body: Any) -> Entry:
+        """Apply a patch to an object."""
+        if content_type == patch.STRATEGIC and context.kind.custom:
+            accepted = ", ".join((patch.JSON, patch.MERGE, patch.APPLY))
+            text = "the body of the request was in an unknown format - accepted media types include: " + accepted
+            raise unsupported_media_type(text)
+        if content_type != patch.JSON and not isinstance(body, dict):
+            raise bad_request("a patch of this type must be an object")
+
+        async def patched(old: Object) -> Object:
+            return self.apply_patch(content_type, old, body)
+
+        wanted = body.get("metadata") if isinstance(body, dict) else None
+        based = isinstance(wanted, dict) and bool(wanted.get("resourceVersion"))
+        return await self.modify(context, patched, based)
+
+    def apply_patch(self, content_type: str, document: Object, body: Any) -> Object:
+        """Return a document with a patch of one of the three types applied."""
+        if content_type == patch.JSON:
+            result = patch.json_patch(document, body)
+        elif content_type == patch.MERGE:
+            result = patch.merge_patch(document, body)
+        else:
+            result = patch.strategic_merge_patch(document, body)
+        if not isinstance(result, dict):
+            raise bad_request("the patch doesn't leave an object")
+        return result
+
+    async def modify(
+        self, context: Context, change: Callable[[Object], Awaitable[Object]], based: bool = False
+    ) -> Entry:
+        """Change an object: the way of every update, patch and subresource.
+
+        :param change: gets the current object, its own copy; gives the new one.
+        :param based: whether the client named the version it changes, so that a conflict is its own to solve.
+        """
+        kind = context.kind
+        for _ in range(ATTEMPTS):
+            entry = await self.store.settled(context.key)
+            if entry is None:
+                raise not_found(kind.group, kind.plural, context.name)
+            old = self.load(entry, kind)
+            new = await change(copy.deepcopy(old))
+            self._check_body(new, kind)
+            wanted = new["metadata"].get("resourceVersion")
+            if wanted and wanted != old["metadata"]["resourceVersion"]:
+                raise conflict(kind.group, kind.plural, context.name)
+            uid = new["metadata"].get("uid")
+            if uid and uid != old["metadata"]["uid"]:
+                why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata']['uid']}"
+                raise conflict(kind.group, kind.plural, context.name, why)
+            new = self._prepare_update(context, new, old, report=True)
+            mutated = await self.admission.mutate(context, "UPDATE", new, old)
+            if mutated is not None and mutated is not new:
+                self._check_body(mutated, kind)
+                new = self._prepare_update(context, mutated, old)
+            self._validate(context, new, old)
+            await self.admission.validate(context, "UPDATE", new, old)
+            if kind.resource == crd.RESOURCE and context.subresource == "":
+                crd.set_status(new)
+            new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+            if _same(new, old):
+                return entry
+            if context.dry_run:
+                return await self._write(context, context.key, new, entry.version)
+            try:
+                if _finished(new):
+                    return await self.store.delete(context.key, self._to_storage(new, kind), entry.version)
+                return await self._write(context, context.key, new, entry.version)
+            except Stale:
+                if based:
+                    raise conflict(kind.group, kind.plural, context.name) from None
+        raise conflict(kind.group, kind.plural, context.name)
+
+    def _prepare_update(self, context: Context, new: Object, old: Object, report: bool = False) -> Object:
+        kind = context.kind
+        metadata.for_update(new, old)
+        if context.subresource == "status":
+            status = {"status": new["status"]} if "status" in new else {}
+            meta = old["metadata"] if kind.custom else {**new["metadata"]}
+            if not kind.custom:
+                meta.pop("ownerReferences", None)
+                if "ownerReferences" in old["metadata"]:
+                    meta["ownerReferences"] = old["metadata"]["ownerReferences"]
+            new = {**_without(old, "status", "metadata"), "metadata": copy.deepcopy(meta), **status}
+        elif kind.status and context.subresource == "":
+            new = _without(new, "status")
+            if "status" in old:
+                new["status"] = copy.deepcopy(old["status"])
+        if kind.resource == "/namespaces" and context.subresource != "finalize":
+            new["spec"] = copy.deepcopy(old.get("spec", {}))
+        self._complete(context, new, report)
+        if kind.generation:
+            ignored = ("metadata", "status", "apiVersion") if kind.status else ("metadata", "apiVersion")
+            generation = int(old["metadata"].get("generation", 1))
+            if not _same(_without(new, *ignored), _without(old, *ignored)):
+                generation += 1
+            new["metadata"]["generation"] = generation
+        return new
+
+    # -- deleting
+
+    async def delete(self, context: Context, options: DeleteOptions) -> tuple[Entry, bool]:
+        """Delete an object, or mark it for deletion.
+
+        :returns: its last state, and whether it is gone already.
+        """
+        kind = context.kind
+        if kind.resource == "/namespaces" and context.name in IMMORTAL:
+            raise forbidden("", "namespaces", context.name, "this namespace may not be deleted")
+        asked = False
+        for _ in range(ATTEMPTS):
+            entry = await self.store.settled(context.key)
+            if entry is None:
+                raise not_found(kind.group, kind.plural, context.name)
+            old = self.load(entry, kind)
+            self._check_preconditions(context, options, old)
+            if not asked:
+                await self.admission.mutate(context, "DELETE", None, old, options.raw)
+                await self.admission.validate(context, "DELETE", None, old, options.raw)
+                asked = True
+                if self.store.get(context.key) is not entry:
+                    continue
+            new = copy.deepcopy(old)
+            gone = _mark_deleted(new, kind, options)
+            if context.dry_run:
+                return Entry(context.key, entry.version, msgspec.json.encode(self._to_storage(new, kind))), gone
+            stored = self._to_storage(new, kind)
+            try:
+                if gone:
+                    return await self.store.delete(context.key, stored, entry.version), True
+                if _same(new, old):
+                    return entry, False
+                return await self.store.put(context.key, stored, entry.version), False
+            except Stale:
+                continue
+        raise conflict(kind.group, kind.plural, context.name)
+
+    def _check_preconditions(self, context: Context, options: DeleteOptions, old: Object) -> None:
+        meta = old["metadata"]
+        for field_name, wanted, found in (
+            ("UID", options.uid, meta["uid"]),
+            ("ResourceVersion", options.resource_version, meta["resourceVersion"]),
+        ):
+            if wanted and wanted != found:
+                why = (
+                    f"Precondition failed: {field_name} in precondition: {wanted}, {field_name} in object meta: {found}"
+                )
+                raise conflict(context.kind.group, context.kind.plural, context.name, why)
+
+    async def delete_collection(self, context: Context, selection: Selection, options: DeleteOptions) -> list[Entry]:
+        """Delete every selected object; return their last states."""
+        entries = [
+            entry for entry in self.store.entries(context.kind.resource, selection.namespace) if selection(entry)
+        ]
+
+        async def one(entry: Entry) -> Entry | None:
+            single = Context(
+                context.kind, context.user, entry.key.namespace, entry.key.name, dry_run=context.dry_run,
+                warnings=context.warnings,
+            )  # fmt: skip
+            try:
+                return (await self.delete(single, options))[0]
+            except StatusError as error:
+                if error.code == 404:
+                    return None
+                raise
+
+        results = await asyncio.gather(*(one(entry) for entry in entries), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return [result for result in results if isinstance(result, Entry)]
+
+    # -- subresources
+
+    async def bind(self, context: Context, body: Any) -> None:
+        """Bind a Pod to the node that a Binding names."""
+        target = body.get("target") if isinstance(body, dict) else None
+        node = target.get("name") if isinstance(target, dict) else None
+        if not isinstance(node, str) or not node:
+            cause = invalid_value("target.name", node or "", "must name a node")
+            raise invalid("", "Binding", context.name, [cause])
+
+        async def bound(pod: Object) -> Object:
+            assigned = pod["spec"].get("nodeName")
+            if pod["metadata"].get("deletionTimestamp"):
+                raise conflict(
+                    "",
+                    "pods/binding",
+                    context.name,
+                    f"pod {context.name} is being deleted, cannot be assigned to a host",
+                )
+            if assigned:
+                why = f'pod {context.name} is already assigned to node "{assigned}"'
+                raise conflict("", "pods/binding", context.name, why)
+            pod["spec"]["nodeName"] = node
+            conditions = pod["status"].setdefault("conditions", [])
+            conditions[:] = [one for one in conditions if one.get("type") != "PodScheduled"]
+            condition = {"type": "PodScheduled", "status": "True", "lastProbeTime": None}
+            conditions.append({**condition, "lastTransitionTime": metadata.now()})
+            extra = body.get("metadata") if isinstance(body, dict) else None
+            annotations = extra.get("annotations") if isinstance(extra, dict) else None
+            if isinstance(annotations, dict):
+                pod["metadata"].setdefault("annotations", {}).update(annotations)
+            return pod
+
+        kind = context.kind
+        for _ in range(ATTEMPTS):
+            entry = await self.store.settled(context.key)
+            if entry is None:
+                raise not_found(kind.group, kind.plural, context.name)
+            pod = await bound(entry.object())
+            if context.dry_run:
+                return
+            try:
+                await self.store.put(context.key, pod, entry.version)
+                return
+            except Stale:
+                continue
+        raise conflict("", "pods/binding", context.name)
+
+    async def evict(self, context: Context, body: Any) -> None:
+        """Evict a Pod: delete it, unless a webhook or a PodDisruptionBudget objects."""
+        entry = self.get(context)
+        if not isinstance(body, dict):
+            raise bad_request("an Eviction must be an object")
+        review = {**body, "metadata": body.get("metadata") or {"name": context.name, "namespace": context.namespace}}
+        await self.admission.mutate(context, "CREATE", review, None)
+        await self.admission.validate(context, "CREATE", review, None)
+        for budget in self.store.entries("policy/poddisruptionbudgets", context.namespace):
+            obj = budget.object()
+            if match_selector((obj.get("spec") or {}).get("selector"), entry.labels) and (
+                (obj.get("status") or {}).get("disruptionsAllowed", 0) <= 0
+            ):
+                text = "Cannot evict pod as it would violate the pod's disruption budget."
+                causes = [
+                    {"reason": "DisruptionBudget", "message": f"The disruption budget {budget.key.name} forbids it"}
+                ]
+                raise StatusError(429, "TooManyRequests", text, {"causes": causes})
+        single = Context(context.kind, context.user, context.namespace, context.name, dry_run=context.dry_run)
+        await self.delete(single, DeleteOptions.parse(body.get("deleteOptions") or {}))
+
+    def scale(self, context: Context, entry: Entry) -> Object:
+        """Return an object's autoscaling/v1 Scale."""
+        scale = context.kind.scale
+        if scale is None:
+            raise path_not_found()
+        obj = self.load(entry, context.kind)
+        meta = {
+            name: obj["metadata"][name]
+            for name in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+            if name in obj["metadata"]
+        }
+        status: Object = {"replicas": int(field_value(obj, scale.status_replicas) or 0)}
+        if scale.selector and field_value(obj, scale.selector):
+            status["selector"] = field_value(obj, scale.selector)
+        replicas = int(field_value(obj, scale.spec_replicas) or 0)
+        return {
+            "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta, "spec": {"replicas": replicas},
+            "status": status,
+        }  # fmt: skip
+
+    async def set_scale(self, context: Context, change: Callable[[Object], Object], based: bool) -> Entry:
+        """Set an object's replicas to what ``change`` makes of its Scale."""
+        scale = context.kind.scale
+        if scale is None:
+            raise path_not_found()
+
+        async def scaled(obj: Object) -> Object:
+            entry = self.get(context)
+            wanted = change(self.scale(context, entry))
+            spec = wanted.get("spec")
+            replicas = spec.get("replicas", 0) if isinstance(spec, dict) else 0
+            if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
+                cause = invalid_value("spec.replicas", replicas, "should be a non-negative integer")
+                raise invalid("autoscaling", "Scale", context.name, [cause])
+            version = (wanted.get("metadata") or {}).get("resourceVersion")
+            if version:
+                obj["metadata"]["resourceVersion"] = version
+            *parents, last = scale.spec_replicas.split(".")
+            target = obj
+            for name in parents:
+                target = target.setdefault(name, {})
+            target[last] = replicas
+            return obj
+
+        plain = Context(
+            context.kind, context.user, context.namespace, context.name, dry_run=context.dry_run,
+            field_validation="Ignore",
+        )  # fmt: skip
+        return await self.modify(plain, scaled, based)
+
+
+def _finished(obj: Object) -> bool:
+    """Whether an object that waits for its deletion has nothing left to wait for."""
+    meta = obj["metadata"]
+    if not meta.get("deletionTimestamp") or meta.get("finalizers"):
+        return False
+    if obj["kind"] == "Namespace" and (obj.get("spec") or {}).get("finalizers"):
+        return False
+    return not meta.get("deletionGracePeriodSeconds")
+
+
+def _pod_grace(pod: Object, options: DeleteOptions) -> int:
+    spec, status = pod.get("spec") or {}, pod.get("status") or {}
+    if not spec.get("nodeName") or status.get("phase") in ("Succeeded", "Failed"):
+        return 0
+    if options.grace_period is not None:
+        return options.grace_period
+    grace = spec.get("terminationGracePeriodSeconds", 30)
+    return grace if isinstance(grace, int) else 30
+
+
+def _mark_deleted(obj: Object, kind: Kind, options: DeleteOptions) -> bool:
+    """Do to ``obj`` what a deletion does; return whether it can go at once."""
+    meta = obj["metadata"]
+    finalizers = list(meta.get("finalizers") or ())
+    wanted = {"Foreground": _FOREGROUND, "Orphan": _ORPHAN}.get(options.propagation)
+    if options.propagation or not meta.get("deletionTimestamp"):
+        if options.propagation:
+            finalizers = [one for one in finalizers if one not in (_FOREGROUND, _ORPHAN)]
+        if wanted:
+            finalizers.append(wanted)
+    if finalizers:
+        meta["finalizers"] = finalizers
+    else:
+        meta.pop("finalizers", None)
+    grace = _pod_grace(obj, options) if kind.resource == "/pods" else 0
+    if meta.get("deletionTimestamp"):
+        before = meta.get("deletionGracePeriodSeconds", 0)
+        if grace < before:
+            # A shorter grace period counts from when the deletion was asked for.
+            asked = datetime.fromisoformat(meta["deletionTimestamp"]) - timedelta(seconds=before)
+            meta["deletionTimestamp"] = _stamp(asked + timedelta(seconds=grace))
+            meta["deletionGracePeriodSeconds"] = grace
+    else:
+        meta["deletionTimestamp"] = _stamp(datetime.now(UTC) + timedelta(seconds=grace))
+        meta["deletionGracePeriodSeconds"] = grace
+        if "generation" in meta:
+            meta["generation"] += 1
+    if kind.resource == "/namespaces":
+        obj.setdefault("status", {})["phase"] = "Terminating"
+    return _finished(obj)
+
+
+def _stamp(when: datetime) -> str:
+    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _make_token(version: int, key: Key) -> str:
+    text = json.dumps({"v": "meta.k8s.io/v1", "rv": version, "ns": key.namespace, "name": key.name})
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _parse_token(token: str, resource: str) -> tuple[int, Key]:
+    try:
+        data = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        version, key = data["rv"], Key(resource, data["ns"], data["name"])
+        if not isinstance(version, int) or not all(isinstance(part, str) for part in key):
+            raise TypeError
+    except (binascii.Error, ValueError, KeyError, TypeError):
+        raise bad_request("continue key is not valid") from None
+    return version, key

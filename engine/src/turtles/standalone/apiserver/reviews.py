@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reviews: who am I, who is this token, may this user do that."""
+
+from typing import Any
+
+from turtles.standalone.apiserver.auth import Authenticator, User, user_info
+from turtles.standalone.apiserver.errors import Object, bad_request
+from turtles.standalone.apiserver.kinds import Review
+from turtles.standalone.apiserver.rbac import Attributes, Authorizer
+
+
+def answer(
+    review: Review, body: Any, user: User, namespace: str, authenticator: Authenticator, authorizer: Authorizer
+) -> Object:
+    """Return a review with its status."""
+    if not isinstance(body, dict) or body.get("kind", review.kind) != review.kind:
+        raise bad_request(f"the request's body must be a {review.kind}")
+    spec = body.get("spec") or {}
+    if not isinstance(spec, dict):
+        raise bad_request(f"{review.kind}.spec must be an object")
+    result: Object = {
+        "kind": review.kind, "apiVersion": f"{review.group}/{review.version}",
+        "metadata": body.get("metadata") or {}, "spec": spec,
+    }  # fmt: skip
+    if review.kind == "TokenReview":
+        result["status"] = _token(spec, authenticator)
+    elif review.kind == "SelfSubjectReview":
+        result.pop("spec")
+        result["status"] = {"userInfo": user_info(user)}
+    elif review.kind == "SelfSubjectRulesReview":
+        result["status"] = _rules(spec, user, authorizer)
+    else:
+        subject = user if review.kind == "SelfSubjectAccessReview" else _subject(spec)
+        wanted = _attributes(spec)
+        if review.kind == "LocalSubjectAccessReview" and wanted.namespace != namespace:
+            raise bad_request("spec.resourceAttributes.namespace must match metadata.namespace")
+        result["status"] = {"allowed": authorizer.allowed(subject, wanted)}
+    return result
+
+
+def _token(spec: Object, authenticator: Authenticator) -> Object:
+    token = spec.get("token")
+    if not isinstance(token, str) or not token:
+        raise bad_request("token is required for TokenReview in authentication")
+    found = authenticator.token_user(token)
+    if found is None:
+        return {"authenticated": False, "user": {}, "error": "invalid bearer token"}
+    return {"authenticated": True, "user": user_info(found)}
+
+
+def _subject(spec: Object) -> User:
+    name, groups = spec.get("user") or "", spec.get("groups") or ()
+    if not isinstance(name, str) or not isinstance(groups, list | tuple) or not (name or groups):
+        raise bad_request("spec.user or spec.groups must be given")
+    return User(name, tuple(str(group) for group in groups))
+
+
+def _attributes(spec: Object) -> Attributes:
+    resource, plain = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+    if isinstance(plain, dict) and not resource:
+        return Attributes(str(plain.get("verb", "")), path=str(plain.get("path", "")))
+    if not isinstance(resource, dict):
+        raise bad_request("exactly one of nonResourceAttributes or resourceAttributes must be specified")
+
+    def text(name: str) -> str:
+        return str(resource.get(name) or "")
+
+    return Attributes(
+        text("verb"), text("group"), text("version"), text("resource"), text("subresource"), text("namespace"),
+        text("name"),
+    )  # fmt: skip
+
+
+def _rules(spec: Object, user: User, authorizer: Authorizer) -> Object:
+    rules = authorizer.rules(user, "") + authorizer.rules(user, str(spec.get("namespace") or "default"))
+    if "system:masters" in user.groups:
+        rules = [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}, {"verbs": ["*"], "nonResourceURLs": ["*"]}]
+    return {
+        "resourceRules": [rule for rule in rules if not rule.get("nonResourceURLs")],
+        "nonResourceRules": [rule for rule in rules if rule.get("nonResourceURLs")],
+        "incomplete": False,
+    }

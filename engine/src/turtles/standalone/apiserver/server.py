@@ -1,0 +1,510 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""HTTP: from a request's path to what answers it."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from turtles import __version__
+from turtles.standalone.apiserver import discovery, negotiate, openapi, patch, reviews, table
+from turtles.standalone.apiserver.admission import Webhooks
+from turtles.standalone.apiserver.aggregation import Aggregator
+from turtles.standalone.apiserver.auth import Authenticator, User
+from turtles.standalone.apiserver.collector import Collector
+from turtles.standalone.apiserver.errors import (
+    Object,
+    StatusError,
+    bad_request,
+    expired,
+    internal,
+    invalid_value,
+    method_not_allowed,
+    path_not_found,
+)
+from turtles.standalone.apiserver.errors import invalid as invalid_error
+from turtles.standalone.apiserver.kinds import REVIEWS, Kind, Review
+from turtles.standalone.apiserver.rbac import Attributes, Authorizer
+from turtles.standalone.apiserver.registry import Registry
+from turtles.standalone.apiserver.resource import Context, DeleteOptions, Resources
+from turtles.standalone.apiserver.selectors import parse_fields, parse_labels
+from turtles.standalone.apiserver.store import Store, decode
+from turtles.standalone.apiserver.watch import Selection, Watcher, WatchOptions, make_frame, stream
+
+log = logging.getLogger(__name__)
+
+_MUTATIONS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_HEALTH = ("/healthz", "/livez", "/readyz")
+
+
+class Path_:
+    """A resource path taken apart."""
+
+    __slots__ = ("group", "name", "namespace", "plural", "subresource", "version")
+
+    def __init__(self, group: str, version: str, rest: list[str]) -> None:
+        self.group, self.version = group, version
+        self.namespace = self.plural = self.name = self.subresource = ""
+        if rest[0] == "namespaces" and len(rest) > 2 and not (len(rest) == 3 and rest[2] in ("status", "finalize")):
+            self.namespace, rest = rest[1], rest[2:]
+        self.plural = rest[0]
+        self.name = rest[1] if len(rest) > 1 else ""
+        self.subresource = "/".join(rest[2:])
+        if group == "" and self.plural == "namespaces" and not self.namespace:
+            # RBAC sees a namespace as being in itself.
+            self.namespace = ""
+
+
+def split_path(path: str) -> Path_ | None:
+    """Return a resource path's parts, None for a path that isn't about a resource."""
+    parts = [unquote(part) for part in path.strip("/").split("/")]
+    if len(parts) >= 3 and parts[0] == "api":
+        return Path_("", parts[1], parts[2:])
+    if len(parts) >= 4 and parts[0] == "apis":
+        return Path_(parts[1], parts[2], parts[3:])
+    return None
+
+
+def _flag(request: web.BaseRequest, name: str) -> bool:
+    return request.query.get(name, "").lower() in ("1", "true", "t")
+
+
+def _number(request: web.BaseRequest, name: str) -> int:
+    text = request.query.get(name, "")
+    try:
+        return max(0, int(text)) if text else 0
+    except ValueError:
+        raise bad_request(f'{name}: invalid value "{text}": must be a number') from None
+
+
+class APIServer:
+    """Answers requests."""
+
+    def __init__(self, store: Store, config: Path) -> None:
+        self.store = store
+        self.registry = Registry(store)
+        self.webhooks = Webhooks(store, self.registry)
+        self.resources = Resources(store, self.registry, self.webhooks)
+        self.authenticator = Authenticator(config / "tokens.csv")
+        self.authorizer = Authorizer(store)
+        self.aggregator = Aggregator(store, config / "pki")
+        self.collector = Collector(self.resources)
+        self.openapi = openapi.OpenAPI(self.registry)
+        self.ready = False
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request; every error becomes a Status."""
+        try:
+            return await self._handle(request)
+        except StatusError as error:
+            headers = {"Retry-After": "1"} if error.code in (429, 503) else {}
+            if error.code == 401:
+                headers["WWW-Authenticate"] = 'Bearer realm="kubernetes"'
+            return negotiate.json_response(error.status(), error.code, headers)
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except RecursionError:
+            error = bad_request("the request's body is nested too deeply")
+            return negotiate.json_response(error.status(), error.code)
+        except Exception:
+            log.exception("request failed", extra={"method": request.method, "path": request.path})
+            error = internal("an unexpected error; the server's log has more")
+            return negotiate.json_response(error.status(), error.code)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        user = self.authenticator.authenticate(request)
+        path = request.path
+        parts = split_path(path)
+        if parts is not None:
+            service = self.aggregator.service(parts.group, parts.version)
+            if service is not None or self._known(parts):
+                self.authorizer.check(user, self._attributes(request, parts))
+                if service is not None:
+                    return await self.aggregator.proxy(request, user, service)
+                return await self._resource(request, user, parts)
+        self.authorizer.check(user, Attributes(request.method.lower(), path=path))
+        if parts is not None:
+            raise path_not_found()
+        return await self._plain(request, user, path.rstrip("/") or "/")
+
+    def _known(self, parts: Path_) -> bool:
+        if self.registry.find(parts.group, parts.version, parts.plural) is not None:
+            return True
+        return _review(parts) is not None
+
+    def _attributes(self, request: web.BaseRequest, parts: Path_) -> Attributes:
+        verb = _MUTATIONS.get(request.method, "")
+        if not verb:
+            verb = "get" if parts.name else "watch" if _flag(request, "watch") else "list"
+        elif verb == "delete" and not parts.name:
+            verb = "deletecollection"
+        namespace = parts.namespace
+        if not namespace and parts.group == "" and parts.plural == "namespaces":
+            namespace = parts.name
+        return Attributes(verb, parts.group, parts.version, parts.plural, parts.subresource, namespace, parts.name)
+
+    # -- what isn't about a resource
+
+    async def _plain(self, request: web.BaseRequest, user: User, path: str) -> web.StreamResponse:
+        if request.method not in ("GET", "HEAD"):
+            raise method_not_allowed()
+        if path in _HEALTH or path.startswith(tuple(f"{one}/" for one in _HEALTH)):
+            return web.Response(text="ok" if self.ready else "starting", status=200 if self.ready else 503)
+        wanted = negotiate.accept(request, ("APIGroupDiscovery",))
+        if path == "/":
+            groups = [f"/apis/{group}" for group in self.registry.groups() if group]
+            return negotiate.json_response({"paths": ["/api", "/api/v1", "/apis", *groups, "/healthz", "/version"]})
+        if path == "/version":
+            return negotiate.json_response(discovery.version_info(__version__))
+        if path.startswith("/openapi/"):
+            return await self.openapi.answer(request, path)
+        parts = path.strip("/").split("/")
+        body = await self._discovery(parts, wanted, user)
+        if body is None:
+            raise path_not_found()
+        headers = {"Vary": "Accept"}
+        response = negotiate.json_response(body, headers=headers, as_yaml=wanted.yaml)
+        if wanted.shape:
+            version = wanted.version or "v2"
+            response.headers["Content-Type"] = (
+                f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
+            )
+        return response
+
+    async def _discovery(self, parts: list[str], wanted: negotiate.Accept, user: User) -> Object | None:
+        groups = self.registry.groups()
+        services = self.aggregator.services()
+        for group, version in services:
+            if version not in groups.setdefault(group, []):
+                groups[group].append(version)
+        if parts == ["api"] or parts == ["apis"]:
+            core = parts == ["api"]
+            if wanted.shape:
+                chosen = {group: versions for group, versions in groups.items() if (group == "") == core}
+                return await self._aggregated(chosen, wanted.version or "v2", user)
+            return discovery.api_versions() if core else discovery.api_group_list(groups)
+        if parts[0] == "api" and len(parts) == 2:
+            return discovery.resource_list(self.registry, "", parts[1])
+        if parts[0] == "apis" and len(parts) == 2 and parts[1] in groups:
+            return discovery.api_group(parts[1], groups[parts[1]])
+        if parts[0] == "apis" and len(parts) == 3:
+            if (parts[1], parts[2]) in services:
+                return await self.aggregator.resource_list(parts[1], parts[2], user)
+            return discovery.resource_list(self.registry, parts[1], parts[2])
+        return None
+
+    async def _aggregated(self, groups: dict[str, list[str]], version: str, user: User) -> Object:
+        services = self.aggregator.services()
+        found = []
+        for group, versions in groups.items():
+            entries = []
+            for one in versions:
+                if (group, one) in services:
+                    try:
+                        listed: Object | None = await self.aggregator.resource_list(group, one, user)
+                    except StatusError:
+                        entries.append({"version": one, "freshness": "Stale", "resources": []})
+                        continue
+                else:
+                    listed = discovery.resource_list(self.registry, group, one)
+                entries.append(discovery.aggregated_versions((listed or {}).get("resources", []), group, one))
+            found.append((group, entries))
+        return discovery.aggregated(found, f"apidiscovery.k8s.io/{version}")
+
+    # -- resources
+
+    async def _resource(self, request: web.BaseRequest, user: User, parts: Path_) -> web.StreamResponse:
+        review = _review(parts)
+        if review is not None:
+            if request.method != "POST" or parts.name:
+                raise method_not_allowed()
+            body = await self._body(request)
+            answer = reviews.answer(review, body, user, parts.namespace, self.authenticator, self.authorizer)
+            return negotiate.json_response(answer, 201)
+        kind = self.registry.find(parts.group, parts.version, parts.plural)
+        if kind is None or (parts.namespace and not kind.namespaced):
+            raise path_not_found()
+        context = self._context(request, user, kind, parts)
+        if parts.subresource:
+            return await self._subresource(request, context)
+        if parts.name:
+            if kind.namespaced and not parts.namespace:
+                raise path_not_found()
+            return await self._named(request, context)
+        if request.method in ("GET", "HEAD"):
+            if _flag(request, "watch"):
+                return await self._watch(request, context)
+            return self._list(request, context)
+        if request.method == "POST":
+            if kind.namespaced and not parts.namespace:
+                raise method_not_allowed()
+            entry = await self.resources.create(context, await self._body(request))
+            return self._show(request, context, entry, 201)
+        if request.method == "DELETE":
+            return await self._delete_collection(request, context)
+        raise method_not_allowed()
+
+    def _context(self, request: web.BaseRequest, user: User, kind: Kind, parts: Path_) -> Context:
+        dry_run = request.query.getall("dryRun", [])
+        if any(one not in ("All", "") for one in dry_run):
+            cause = invalid_value("dryRun", dry_run, 'supported values: "All"')
+            raise invalid_error("meta.k8s.io", "CreateOptions", "", [cause])
+        validation = request.query.get("fieldValidation", "") or "Warn"
+        if validation not in ("Strict", "Warn", "Ignore"):
+            text = f'supported values: "Ignore", "Strict", "Warn", found "{validation}"'
+            cause = invalid_value("fieldValidation", validation, text)
+            raise invalid_error("meta.k8s.io", "CreateOptions", "", [cause])
+        context = Context(
+            kind, user, parts.namespace, parts.name, parts.subresource, "All" in dry_run, validation,
+            request.query.get("fieldManager", ""), _flag(request, "force"),
+        )  # fmt: skip
+        if kind.deprecated:
+            context.warnings.append(kind.deprecated)
+        return context
+
+    async def _body(self, request: web.BaseRequest) -> Any:
+        raw = await negotiate.read_body(request)
+        if not raw:
+            raise bad_request("the request needs a body")
+        return negotiate.parse(raw, request.content_type if "Content-Type" in request.headers else "")
+
+    async def _named(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
+        method = request.method
+        if method in ("GET", "HEAD"):
+            return self._show(request, context, self.resources.get(context))
+        if method == "PUT":
+            return self._show(request, context, await self.resources.update(context, await self._body(request)))
+        if method == "PATCH":
+            return self._show(request, context, await self._patched(request, context))
+        if method == "DELETE":
+            return await self._delete(request, context)
+        raise method_not_allowed()
+
+    async def _patched(self, request: web.BaseRequest, context: Context) -> Any:
+        content_type = request.content_type
+        if content_type not in (patch.JSON, patch.MERGE, patch.STRATEGIC):
+            accepted = ", ".join((patch.JSON, patch.MERGE, patch.STRATEGIC))
+            text = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
+            raise StatusError(415, "UnsupportedMediaType", text, {})
+        return await self.resources.patch(context, content_type, await self._body(request))
+
+    async def _delete(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
+        options = await self._delete_options(request, context)
+        entry, gone = await self.resources.delete(context, options)
+        kind = context.kind
+        if not gone or kind.resource in ("/pods", "/persistentvolumeclaims", "/persistentvolumes", "/services"):
+            return self._show(request, context, entry)
+        details: Object = {"name": context.name}
+        if kind.group:
+            details["group"] = kind.group
+        details["kind"], details["uid"] = kind.plural, entry.metadata.uid
+        status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+        return negotiate.json_response(status)
+
+    async def _delete_options(self, request: web.BaseRequest, context: Context) -> DeleteOptions:
+        raw = await negotiate.read_body(request)
+        body = negotiate.parse(raw, request.content_type if "Content-Type" in request.headers else "") if raw else {}
+        if not isinstance(body, dict):
+            raise bad_request("DeleteOptions must be an object")
+        for name in ("propagationPolicy",):
+            if request.query.get(name):
+                body.setdefault(name, request.query[name])
+        if request.query.get("gracePeriodSeconds"):
+            body.setdefault("gracePeriodSeconds", _number(request, "gracePeriodSeconds"))
+        if body.get("dryRun"):
+            context.dry_run = body["dryRun"] == ["All"]
+            if not context.dry_run:
+                cause = invalid_value("dryRun", body["dryRun"], 'supported values: "All"')
+                raise invalid_error("meta.k8s.io", "DeleteOptions", "", [cause])
+        return DeleteOptions.parse(body)
+
+    async def _delete_collection(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
+        if context.kind.namespaced and not context.namespace:
+            raise method_not_allowed()
+        selection = self._selection(request, context)
+        entries = await self.resources.delete_collection(
+            context, selection, await self._delete_options(request, context)
+        )
+        items = [self.resources.served(entry, context.kind) for entry in entries]
+        meta = {"resourceVersion": str(self.store.version)}
+        return negotiate.raw_response(negotiate.list_body(context.kind.api_version, context.kind.lists, meta, items))
+
+    # -- subresources
+
+    async def _subresource(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
+        kind, name = context.kind, context.subresource
+        allowed = {one[0]: one[1] for one in discovery.subresources(kind)}
+        if name not in allowed:
+            raise path_not_found()
+        verb = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch"}.get(request.method)
+        if verb not in allowed[name]:
+            raise method_not_allowed()
+        if name in ("status", "finalize"):
+            return await self._named(request, context)
+        if name == "scale":
+            return await self._scale(request, context)
+        if name == "binding":
+            await self.resources.bind(context, await self._body(request))
+            return negotiate.json_response(_success(), 201)
+        if name == "eviction":
+            await self.resources.evict(context, await self._body(request))
+            return negotiate.json_response(_success(), 201)
+        self.resources.get(context)
+        text = "logs are not served here: the node keeps them in its pods directory"
+        raise StatusError(501, "NotImplemented", text)
+
+    async def _scale(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
+        if request.method in ("GET", "HEAD"):
+            entry = self.resources.get(context)
+            return negotiate.json_response(self.resources.scale(context, entry))
+        body = await self._body(request)
+        if request.method == "PUT":
+            if not isinstance(body, dict):
+                raise bad_request("a Scale must be an object")
+            based = bool((body.get("metadata") or {}).get("resourceVersion"))
+            entry = await self.resources.set_scale(context, lambda _: body, based)
+        else:
+            content_type = request.content_type
+            entry = await self.resources.set_scale(
+                context, lambda scale: self.resources.apply_patch(content_type, scale, body), False
+            )
+        return negotiate.json_response(self.resources.scale(context, entry))
+
+    # -- reading
+
+    def _selection(self, request: web.BaseRequest, context: Context) -> Selection:
+        fields = parse_fields(request.query.get("fieldSelector", ""))
+        known = ("metadata.name", "metadata.namespace", *context.kind.fields)
+        for path, _, _ in fields:
+            if path not in known:
+                raise bad_request(f'field label not supported: "{path}"' if context.kind.custom
+                                  else f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"')  # fmt: skip
+        return Selection(context.namespace, parse_labels(request.query.get("labelSelector", "")), fields)
+
+    def _version(self, request: web.BaseRequest) -> int:
+        text = request.query.get("resourceVersion", "")
+        try:
+            version = int(text) if text else 0
+        except ValueError:
+            version = -1
+        if version < 0:
+            raise bad_request(f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
+        return version
+
+    def _list(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
+        kind = context.kind
+        wanted = negotiate.accept(request, ("Table", "PartialObjectMetadata"))
+        version = self._version(request)
+        match = request.query.get("resourceVersionMatch", "")
+        if match and match not in ("Exact", "NotOlderThan"):
+            raise bad_request(f'resourceVersionMatch: Unsupported value: "{match}"')
+        if match and not request.query.get("resourceVersion"):
+            raise bad_request("resourceVersionMatch is forbidden unless resourceVersion is provided")
+        if version > self.store.version:
+            raise _too_large(version, self.store.version)
+        token = request.query.get("continue", "")
+        entries, listed, more, remaining = self.resources.page(
+            kind,
+            self._selection(request, context),
+            _number(request, "limit"),
+            token,
+            version if match == "Exact" else 0,
+        )
+        meta: Object = {"resourceVersion": str(listed)}
+        if more:
+            meta["continue"] = more
+            if remaining is not None:
+                meta["remainingItemCount"] = remaining
+        served = [self.resources.served(entry, kind) for entry in entries]
+        headers = _warnings(context)
+        if wanted.shape == "Table":
+            include = request.query.get("includeObject", "Metadata")
+            body = table.table(kind, [decode(one) for one in served], meta, include)
+            return negotiate.json_response(body, headers=headers, as_yaml=wanted.yaml)
+        if wanted.shape == "PartialObjectMetadata":
+            partials = [table.partial(decode(one)) for one in served]
+            body = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta}
+            return negotiate.json_response({**body, "items": partials}, headers=headers, as_yaml=wanted.yaml)
+        raw = negotiate.list_body(kind.api_version, kind.lists, meta, served)
+        return negotiate.raw_response(raw, 200, headers, wanted.yaml)
+
+    def _show(self, request: web.BaseRequest, context: Context, entry: Any, code: int = 200) -> web.Response:
+        wanted = negotiate.accept(request, ("Table", "PartialObjectMetadata"))
+        raw = self.resources.served(entry, context.kind)
+        headers = _warnings(context)
+        if wanted.shape:
+            obj = decode(raw)
+            if wanted.shape == "Table":
+                include = request.query.get("includeObject", "Metadata")
+                meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
+                return negotiate.json_response(table.table(context.kind, [obj], meta, include), code, headers)
+            return negotiate.json_response(table.partial(obj), code, headers)
+        return negotiate.raw_response(raw, code, headers, wanted.yaml)
+
+    async def _watch(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
+        kind = context.kind
+        wanted = negotiate.accept(request, ("Table", "PartialObjectMetadata"))
+        selection = self._selection(request, context)
+        version = self._version(request)
+        shown = negotiate.form(kind, wanted, request.query.get("includeObject", "Metadata"), self.resources.served)
+        initial_events = _flag(request, "sendInitialEvents")
+        bookmarks = _flag(request, "allowWatchBookmarks")
+        if initial_events and request.query.get("resourceVersionMatch") != "NotOlderThan":
+            cause = invalid_value("resourceVersionMatch", request.query.get("resourceVersionMatch", ""),
+                                  "resourceVersionMatch must be set to NotOlderThan with sendInitialEvents")  # fmt: skip
+            raise invalid_error("meta.k8s.io", "ListOptions", "", [cause])
+        timeout = _number(request, "timeoutSeconds")
+        options = WatchOptions(bookmarks=bookmarks, initial_events=initial_events)
+        if timeout:
+            options.timeout = float(timeout)
+        watcher = Watcher(self.store, kind.resource, selection, shown)
+        if version > self.store.version:
+            raise _too_large(version, self.store.version)
+        initial = []
+        # No await between reading the state and listening: nothing can happen in between.
+        if version == 0 or initial_events:
+            if "sendInitialEvents" not in request.query or initial_events:
+                initial = [one for one in self.store.entries(kind.resource, selection.namespace) if selection(one)]
+            watcher.start()
+        else:
+            try:
+                watcher.start(self.store.since(kind.resource, version))
+            except LookupError:
+                error = expired(version, self.store.compacted)
+                response = web.Response(content_type="application/json")
+                response.body = make_frame("ERROR", negotiate.encode(error.status()))
+                return response
+        return await stream(request, self.store, watcher, initial, shown, options, self.store.version)
+
+
+def _review(parts: Path_) -> Review | None:
+    for review in REVIEWS:
+        if (review.group, review.version, review.plural) == (parts.group, parts.version, parts.plural):
+            return review
+    return None
+
+
+def _too_large(version: int, current: int) -> StatusError:
+    message = f"Too large resource version: {version}, current: {current}"
+    details = {
+        "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}], "retryAfterSeconds": 1,
+    }  # fmt: skip
+    return StatusError(504, "Timeout", message, details)
+
+
+def _warnings(context: Context) -> dict[str, str]:
+    if not context.warnings:
+        return {}
+    quoted = (one.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") for one in context.warnings)
+    return {"Warning": ", ".join(f'299 - "{one}"' for one in quoted)}
+
+
+def _success() -> Object:
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]

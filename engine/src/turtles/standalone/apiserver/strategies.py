@@ -1,0 +1,530 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is particular to a built-in kind: defaults, immutable fields, validation."""
+
+import base64
+import binascii
+from collections.abc import Callable
+from typing import Any
+
+from turtles.standalone.apiserver import crd
+from turtles.standalone.apiserver.errors import (
+    Cause,
+    Object,
+    bad_request,
+    duplicate,
+    field_forbidden,
+    invalid_value,
+    not_supported,
+    required,
+)
+from turtles.standalone.apiserver.kinds import ADMISSION, RBAC, REGISTRATION, Kind
+from turtles.standalone.apiserver.metadata import now
+
+MAX_SECRET = 1024 * 1024
+
+
+def _map(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+# -- shapes: a built-in kind's fields have types; a wrong one is a 400, as a decoder's error is
+
+_SHAPES: dict[str, dict[str, type]] = {
+    "/namespaces": {"spec": dict, "status": dict},
+    "/nodes": {"spec": dict, "status": dict},
+    "/pods": {"spec": dict, "spec.containers": list, "spec.initContainers": list, "spec.volumes": list, "status": dict},
+    "/secrets": {"data": dict, "stringData": dict, "type": str},
+    "/configmaps": {"data": dict, "binaryData": dict},
+    "/services": {"spec": dict, "spec.ports": list, "spec.selector": dict, "status": dict},
+    "/endpoints": {"subsets": list},
+    "/serviceaccounts": {"secrets": list, "imagePullSecrets": list},
+    "/persistentvolumes": {"spec": dict, "status": dict},
+    "/persistentvolumeclaims": {"spec": dict, "status": dict, "spec.accessModes": list, "spec.resources": dict},
+    "/events": {"involvedObject": dict, "message": str, "reason": str, "source": dict, "count": int},
+    "coordination.k8s.io/leases": {"spec": dict},
+    f"{RBAC}/roles": {"rules": list},
+    f"{RBAC}/clusterroles": {"rules": list},
+    f"{RBAC}/rolebindings": {"subjects": list, "roleRef": dict},
+    f"{RBAC}/clusterrolebindings": {"subjects": list, "roleRef": dict},
+    f"{REGISTRATION}/apiservices": {"spec": dict, "status": dict, "spec.service": dict},
+    crd.RESOURCE: {"spec": dict, "spec.names": dict, "spec.versions": list, "status": dict},
+    f"{ADMISSION}/mutatingwebhookconfigurations": {"webhooks": list},
+    f"{ADMISSION}/validatingwebhookconfigurations": {"webhooks": list},
+}
+
+
+def check_shape(obj: Object, kind: Kind) -> None:
+    """Raise 400 when a field of a built-in kind has the wrong type; drop explicit nulls of such fields."""
+    for path, wanted in _SHAPES.get(kind.resource, {}).items():
+        parent: Any = obj
+        *parents, last = path.split(".")
+        for name in parents:
+            parent = _map(parent).get(name)
+        if not isinstance(parent, dict) or last not in parent:
+            continue
+        value = parent[last]
+        if value is None:
+            del parent[last]
+        elif not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+            text = f"json: cannot unmarshal into Go struct field {kind.kind}.{path} of type {wanted.__name__}"
+            raise bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {text}')
+    for name in _STRUCT_LISTS.get(kind.resource, ()):
+        parent, _, last = name.rpartition(".")
+        for item in _list(_map(obj.get(parent) if parent else obj).get(last)):
+            if not isinstance(item, dict):
+                text = f"json: cannot unmarshal into Go struct field {kind.kind}.{name} of type object"
+                raise bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {text}')
+
+
+_STRUCT_LISTS: dict[str, tuple[str, ...]] = {
+    "/pods": ("spec.containers", "spec.initContainers", "spec.volumes"),
+    "/services": ("spec.ports",),
+    "/endpoints": ("subsets",),
+    f"{RBAC}/roles": ("rules",),
+    f"{RBAC}/clusterroles": ("rules",),
+    f"{RBAC}/rolebindings": ("subjects",),
+    f"{RBAC}/clusterrolebindings": ("subjects",),
+    f"{ADMISSION}/mutatingwebhookconfigurations": ("webhooks",),
+    f"{ADMISSION}/validatingwebhookconfigurations": ("webhooks",),
+}
+
+
+# -- defaults
+
+
+def _namespace(obj: Object) -> None:
+    metadata = obj["metadata"]
+    if metadata.get("name"):
+        metadata.setdefault("labels", {})["kubernetes.io/metadata.name"] = metadata["name"]
+    obj.setdefault("spec", {}).setdefault("finalizers", ["kubernetes"])
+    obj.setdefault("status", {}).setdefault("phase", "Active")
+
+
+def _pod(obj: Object) -> None:
+    spec = obj.get("spec")
+    if not isinstance(spec, dict):
+        return
+    spec.setdefault("restartPolicy", "Always")
+    spec.setdefault("dnsPolicy", "ClusterFirst")
+    spec.setdefault("schedulerName", "default-scheduler")
+    spec.setdefault("terminationGracePeriodSeconds", 30)
+    spec.setdefault("securityContext", {})
+    spec.setdefault("enableServiceLinks", True)
+    if not spec.get("serviceAccountName"):
+        spec["serviceAccountName"] = spec.get("serviceAccount") or "default"
+    for container in [*_list(spec.get("initContainers")), *_list(spec.get("containers"))]:
+        _container(container)
+    obj.setdefault("status", {}).setdefault("phase", "Pending")
+    obj["status"].setdefault("qosClass", qos_class(spec))
+
+
+def _container(container: Object) -> None:
+    container.setdefault("terminationMessagePath", "/dev/termination-log")
+    container.setdefault("terminationMessagePolicy", "File")
+    container.setdefault("resources", {})
+    image = container.get("image")
+    if isinstance(image, str):
+        reference = image.rpartition("/")[2]
+        latest = ":" not in reference or reference.endswith(":latest")
+        container.setdefault("imagePullPolicy", "Always" if latest and "@" not in reference else "IfNotPresent")
+    resources = _map(container.get("resources"))
+    if isinstance(resources.get("limits"), dict):
+        requests = resources.setdefault("requests", {})
+        if isinstance(requests, dict):
+            for name, value in resources["limits"].items():
+                requests.setdefault(name, value)
+    for port in _list(container.get("ports")):
+        if isinstance(port, dict):
+            port.setdefault("protocol", "TCP")
+
+
+def qos_class(spec: Object) -> str:
+    """Return a Pod's quality of service class: Guaranteed, Burstable or BestEffort."""
+    containers = [one for one in _list(spec.get("containers")) if isinstance(one, dict)]
+    guaranteed, any_resource = True, False
+    for container in containers:
+        resources = _map(container.get("resources"))
+        limits, requests = _map(resources.get("limits")), _map(resources.get("requests"))
+        for name in ("cpu", "memory"):
+            any_resource = any_resource or name in limits or name in requests
+            if name not in limits or requests.get(name, limits.get(name)) != limits.get(name):
+                guaranteed = False
+    if not any_resource:
+        return "BestEffort"
+    return "Guaranteed" if guaranteed else "Burstable"
+
+
+def _secret(obj: Object) -> None:
+    obj.setdefault("type", "Opaque")
+    strings = obj.pop("stringData", None)
+    if isinstance(strings, dict):
+        data = obj.setdefault("data", {})
+        for name, value in strings.items():
+            if not isinstance(value, str):
+                raise bad_request(
+                    'Secret in version "v1" cannot be handled as a Secret: json: cannot unmarshal into Go struct '
+                    "field Secret.stringData of type string"
+                )
+            data[name] = base64.b64encode(value.encode()).decode()
+
+
+def _service(obj: Object) -> None:
+    spec = obj.setdefault("spec", {})
+    spec.setdefault("type", "ClusterIP")
+    spec.setdefault("sessionAffinity", "None")
+    if spec["type"] != "ExternalName":
+        spec.setdefault("internalTrafficPolicy", "Cluster")
+        spec.setdefault("ipFamilies", ["IPv4"])
+        spec.setdefault("ipFamilyPolicy", "SingleStack")
+    for port in _list(spec.get("ports")):
+        port.setdefault("protocol", "TCP")
+        if "port" in port:
+            port.setdefault("targetPort", port["port"])
+    obj.setdefault("status", {}).setdefault("loadBalancer", {})
+
+
+def _claim(obj: Object) -> None:
+    spec = obj.get("spec")
+    if isinstance(spec, dict):
+        spec.setdefault("volumeMode", "Filesystem")
+    obj.setdefault("status", {}).setdefault("phase", "Pending")
+
+
+def _volume(obj: Object) -> None:
+    spec = obj.get("spec")
+    if isinstance(spec, dict):
+        spec.setdefault("volumeMode", "Filesystem")
+        spec.setdefault("persistentVolumeReclaimPolicy", "Retain")
+    obj.setdefault("status", {}).setdefault("phase", "Pending")
+
+
+def _storage_class(obj: Object) -> None:
+    obj.setdefault("reclaimPolicy", "Delete")
+    obj.setdefault("volumeBindingMode", "Immediate")
+
+
+def _binding(obj: Object) -> None:
+    reference = _map(obj.get("roleRef"))
+    if reference:
+        reference.setdefault("apiGroup", RBAC)
+    for subject in _list(obj.get("subjects")):
+        if subject.get("kind") in ("User", "Group"):
+            subject.setdefault("apiGroup", RBAC)
+
+
+def _webhooks(obj: Object) -> None:
+    for webhook in _list(obj.get("webhooks")):
+        webhook.setdefault("failurePolicy", "Fail")
+        webhook.setdefault("matchPolicy", "Equivalent")
+        webhook.setdefault("namespaceSelector", {})
+        webhook.setdefault("objectSelector", {})
+        webhook.setdefault("timeoutSeconds", 10)
+        if obj["kind"] == "MutatingWebhookConfiguration":
+            webhook.setdefault("reinvocationPolicy", "Never")
+        service = _map(_map(webhook.get("clientConfig")).get("service"))
+        if service:
+            service.setdefault("port", 443)
+        for rule in _list(webhook.get("rules")):
+            if isinstance(rule, dict):
+                rule.setdefault("scope", "*")
+
+
+def _api_service(obj: Object) -> None:
+    service = _map(obj.get("spec")).get("service")
+    if isinstance(service, dict):
+        service.setdefault("port", 443)
+    status = obj.setdefault("status", {})
+    if not service and not status.get("conditions"):
+        status["conditions"] = [
+            {
+                "type": "Available",
+                "status": "True",
+                "lastTransitionTime": now(),
+                "reason": "Local",
+                "message": "Local APIServices are always available",
+            }
+        ]
+
+
+def _priority_class(obj: Object) -> None:
+    obj.setdefault("preemptionPolicy", "PreemptLowerPriority")
+
+
+_DEFAULTS: dict[str, Callable[[Object], None]] = {
+    "/namespaces": _namespace,
+    "/pods": _pod,
+    "/secrets": _secret,
+    "/services": _service,
+    "/persistentvolumeclaims": _claim,
+    "/persistentvolumes": _volume,
+    "storage.k8s.io/storageclasses": _storage_class,
+    "scheduling.k8s.io/priorityclasses": _priority_class,
+    f"{RBAC}/rolebindings": _binding,
+    f"{RBAC}/clusterrolebindings": _binding,
+    f"{ADMISSION}/mutatingwebhookconfigurations": _webhooks,
+    f"{ADMISSION}/validatingwebhookconfigurations": _webhooks,
+    f"{REGISTRATION}/apiservices": _api_service,
+    crd.RESOURCE: crd.prepare,
+}
+
+
+def default(obj: Object, kind: Kind) -> None:
+    """Set a built-in kind's defaults."""
+    hook = _DEFAULTS.get(kind.resource)
+    if hook is not None:
+        hook(obj)
+
+
+# -- validation
+
+
+def _validate_pod(obj: Object, old: Object | None) -> list[Cause]:
+    spec = obj.get("spec")
+    if not isinstance(spec, dict):
+        return [required("spec.containers")]
+    causes: list[Cause] = []
+    containers = _list(spec.get("containers"))
+    if not containers:
+        causes.append(required("spec.containers"))
+    names: set[str] = set()
+    volumes = [volume.get("name") for volume in _list(spec.get("volumes"))]
+    for index, name in enumerate(volumes):
+        if not name:
+            causes.append(required(f"spec.volumes[{index}].name"))
+        elif name in volumes[:index]:
+            causes.append(duplicate(f"spec.volumes[{index}].name", name))
+    for field in ("initContainers", "containers"):
+        for index, container in enumerate(_list(spec.get(field))):
+            path = f"spec.{field}[{index}]"
+            name = container.get("name")
+            if not name:
+                causes.append(required(f"{path}.name"))
+            elif name in names:
+                causes.append(duplicate(f"{path}.name", name))
+            names.add(str(name))
+            if not container.get("image"):
+                causes.append(required(f"{path}.image"))
+            for number, mount in enumerate(_list(container.get("volumeMounts"))):
+                if not isinstance(mount, dict) or not mount.get("mountPath"):
+                    causes.append(required(f"{path}.volumeMounts[{number}].mountPath"))
+                elif mount.get("name") not in volumes:
+                    text = f'Not found: "{mount.get("name")}"'
+                    causes.append(Cause("FieldValueNotFound", text, f"{path}.volumeMounts[{number}].name"))
+    policy = spec.get("restartPolicy")
+    if policy not in ("Always", "OnFailure", "Never"):
+        causes.append(not_supported("spec.restartPolicy", policy, ["Always", "OnFailure", "Never"]))
+    if old is not None and _fixed_pod_spec(spec) != _fixed_pod_spec(_map(old.get("spec"))):
+        text = (
+            "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
+            "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
+            "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
+        )
+        causes.append(field_forbidden("spec", text))
+    return causes
+
+
+def _fixed_pod_spec(spec: Object) -> Object:
+    fixed = {name: value for name, value in spec.items() if name not in ("activeDeadlineSeconds", "tolerations")}
+    for field in ("containers", "initContainers"):
+        if field in fixed:
+            fixed[field] = [{n: v for n, v in one.items() if n != "image"} for one in _list(fixed[field])]
+    return fixed
+
+
+def _validate_secret(obj: Object, old: Object | None) -> list[Cause]:
+    causes: list[Cause] = []
+    total = 0
+    for name, value in _map(obj.get("data")).items():
+        try:
+            total += len(base64.b64decode(value or "", validate=True))
+        except (binascii.Error, ValueError, TypeError):
+            raise bad_request(
+                'Secret in version "v1" cannot be handled as a Secret: illegal base64 data in field data.' + name
+            ) from None
+    if total > MAX_SECRET:
+        causes.append(Cause("FieldValueTooLong", f"Too long: may not be more than {MAX_SECRET} bytes", "data"))
+    if obj.get("type") == "kubernetes.io/dockerconfigjson" and ".dockerconfigjson" not in _map(obj.get("data")):
+        causes.append(required("data[.dockerconfigjson]"))
+    if old is not None:
+        if obj.get("type") != old.get("type"):
+            causes.append(invalid_value("type", obj.get("type"), "field is immutable"))
+        if old.get("immutable") and obj.get("data") != old.get("data"):
+            causes.append(field_forbidden("data", "field is immutable when `immutable` is set"))
+    return causes
+
+
+def _validate_config_map(obj: Object, old: Object | None) -> list[Cause]:
+    for name, value in _map(obj.get("data")).items():
+        if not isinstance(value, str):
+            raise bad_request(
+                'ConfigMap in version "v1" cannot be handled as a ConfigMap: json: cannot unmarshal into Go struct '
+                f"field ConfigMap.data.{name} of type string"
+            )
+    if old is not None and old.get("immutable") and obj.get("data") != old.get("data"):
+        return [field_forbidden("data", "field is immutable when `immutable` is set")]
+    return []
+
+
+def _validate_service(obj: Object, old: Object | None) -> list[Cause]:
+    spec = _map(obj.get("spec"))
+    causes: list[Cause] = []
+    types = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]
+    if spec.get("type") not in types:
+        causes.append(not_supported("spec.type", spec.get("type"), types))
+    ports = _list(spec.get("ports"))
+    if not ports and spec.get("type") != "ExternalName" and spec.get("clusterIP") != "None":
+        causes.append(required("spec.ports"))
+    for index, port in enumerate(ports):
+        number = port.get("port")
+        if not isinstance(number, int) or not 1 <= number <= 65535:
+            causes.append(invalid_value(f"spec.ports[{index}].port", number, "must be between 1 and 65535, inclusive"))
+        if len(ports) > 1 and not port.get("name"):
+            causes.append(required(f"spec.ports[{index}].name"))
+    return causes
+
+
+def _validate_claim(obj: Object, old: Object | None) -> list[Cause]:
+    spec = _map(obj.get("spec"))
+    causes: list[Cause] = []
+    if not spec.get("accessModes"):
+        causes.append(required("spec.accessModes", "at least 1 access mode is required"))
+    if not _map(_map(spec.get("resources")).get("requests")).get("storage"):
+        causes.append(required("spec.resources[storage]"))
+    if old is not None:
+        before = {name: value for name, value in _map(old.get("spec")).items() if name not in _CLAIM_MUTABLE}
+        after = {name: value for name, value in spec.items() if name not in _CLAIM_MUTABLE}
+        if before != after:
+            text = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+            causes.append(field_forbidden("spec", text))
+    return causes
+
+
+_CLAIM_MUTABLE = ("resources", "volumeName", "volumeAttributesClassName", "storageClassName")
+
+
+def _validate_volume(obj: Object, old: Object | None) -> list[Cause]:
+    spec = _map(obj.get("spec"))
+    causes: list[Cause] = []
+    if not spec.get("accessModes"):
+        causes.append(required("spec.accessModes"))
+    if not _map(spec.get("capacity")).get("storage"):
+        causes.append(required("spec.capacity"))
+    return causes
+
+
+def _validate_role(obj: Object, old: Object | None) -> list[Cause]:
+    causes: list[Cause] = []
+    for index, rule in enumerate(_list(obj.get("rules"))):
+        path = f"rules[{index}]"
+        if not rule.get("verbs"):
+            causes.append(required(f"{path}.verbs", "verbs must contain at least one value"))
+        if rule.get("nonResourceURLs"):
+            continue
+        if not rule.get("apiGroups"):
+            causes.append(required(f"{path}.apiGroups", "resource rules must supply at least one api group"))
+        if not rule.get("resources"):
+            causes.append(required(f"{path}.resources", "resource rules must supply at least one resource"))
+    return causes
+
+
+def _validate_binding(obj: Object, old: Object | None) -> list[Cause]:
+    reference = _map(obj.get("roleRef"))
+    causes: list[Cause] = []
+    kinds = ["ClusterRole"] if obj["kind"] == "ClusterRoleBinding" else ["Role", "ClusterRole"]
+    if reference.get("kind") not in kinds:
+        causes.append(not_supported("roleRef.kind", reference.get("kind", ""), kinds))
+    if not reference.get("name"):
+        causes.append(required("roleRef.name"))
+    for index, subject in enumerate(_list(obj.get("subjects"))):
+        if not subject.get("name"):
+            causes.append(required(f"subjects[{index}].name"))
+        if subject.get("kind") not in ("ServiceAccount", "User", "Group"):
+            allowed = ["ServiceAccount", "User", "Group"]
+            causes.append(not_supported(f"subjects[{index}].kind", subject.get("kind", ""), allowed))
+        elif subject["kind"] == "ServiceAccount" and not subject.get("namespace") and len(kinds) == 1:
+            causes.append(required(f"subjects[{index}].namespace"))
+    if old is not None and old.get("roleRef") != obj.get("roleRef"):
+        causes.append(invalid_value("roleRef", obj.get("roleRef"), "cannot change roleRef"))
+    return causes
+
+
+def _validate_webhooks(obj: Object, old: Object | None) -> list[Cause]:
+    causes: list[Cause] = []
+    for index, webhook in enumerate(_list(obj.get("webhooks"))):
+        path = f"webhooks[{index}]"
+        if not webhook.get("name"):
+            causes.append(required(f"{path}.name"))
+        elif str(webhook["name"]).count(".") < 2:
+            text = "should be a domain with at least three segments separated by dots"
+            causes.append(invalid_value(f"{path}.name", webhook["name"], text))
+        client = _map(webhook.get("clientConfig"))
+        if bool(client.get("url")) == bool(client.get("service")):
+            causes.append(required(f"{path}.clientConfig", "exactly one of url or service is required"))
+        if webhook.get("sideEffects") not in ("None", "NoneOnDryRun"):
+            causes.append(not_supported(f"{path}.sideEffects", webhook.get("sideEffects"), ["None", "NoneOnDryRun"]))
+        if not webhook.get("admissionReviewVersions"):
+            causes.append(required(f"{path}.admissionReviewVersions", "must specify one of v1, v1beta1"))
+        if webhook.get("failurePolicy") not in ("Fail", "Ignore"):
+            value = webhook.get("failurePolicy")
+            causes.append(not_supported(f"{path}.failurePolicy", value, ["Fail", "Ignore"]))
+        timeout = webhook.get("timeoutSeconds")
+        if not isinstance(timeout, int) or not 1 <= timeout <= 30:
+            text = "the timeout value must be between 1 and 30 seconds"
+            causes.append(invalid_value(f"{path}.timeoutSeconds", timeout, text))
+    return causes
+
+
+def _validate_api_service(obj: Object, old: Object | None) -> list[Cause]:
+    spec = _map(obj.get("spec"))
+    name = f"{spec.get('version')}.{spec.get('group')}"
+    causes: list[Cause] = []
+    if obj["metadata"].get("name") not in (name, f"{spec.get('version')}."):
+        text = 'must be `spec.version+"."+spec.group`'
+        causes.append(invalid_value("metadata.name", obj["metadata"].get("name"), f'{text}: "{name}"'))
+    service = spec.get("service")
+    if isinstance(service, dict) and not (service.get("namespace") and service.get("name")):
+        causes.append(required("spec.service.name"))
+    return causes
+
+
+def _validate_storage_class(obj: Object, old: Object | None) -> list[Cause]:
+    return [] if obj.get("provisioner") else [required("provisioner")]
+
+
+def _validate_event(obj: Object, old: Object | None) -> list[Cause]:
+    involved = _map(obj.get("involvedObject")).get("namespace") or ""
+    namespace = obj["metadata"].get("namespace")
+    # Events about objects without a namespace belong in default or kube-system.
+    if involved == namespace or (not involved and namespace in ("default", "kube-system")):
+        return []
+    return [invalid_value("involvedObject.namespace", involved, "does not match event.namespace")]
+
+
+_VALIDATORS: dict[str, Callable[[Object, Object | None], list[Cause]]] = {
+    "/pods": _validate_pod,
+    "/secrets": _validate_secret,
+    "/configmaps": _validate_config_map,
+    "/services": _validate_service,
+    "/persistentvolumeclaims": _validate_claim,
+    "/persistentvolumes": _validate_volume,
+    "/events": _validate_event,
+    "storage.k8s.io/storageclasses": _validate_storage_class,
+    f"{RBAC}/roles": _validate_role,
+    f"{RBAC}/clusterroles": _validate_role,
+    f"{RBAC}/rolebindings": _validate_binding,
+    f"{RBAC}/clusterrolebindings": _validate_binding,
+    f"{ADMISSION}/mutatingwebhookconfigurations": _validate_webhooks,
+    f"{ADMISSION}/validatingwebhookconfigurations": _validate_webhooks,
+    f"{REGISTRATION}/apiservices": _validate_api_service,
+    crd.RESOURCE: crd.validate,
+}
+
+
+def validate(obj: Object, old: Object | None, kind: Kind) -> list[Cause]:
+    """Return what is wrong with an object of a built-in kind."""
+    validator = _VALIDATORS.get(kind.resource)
+    return validator(obj, old) if validator is not None else []

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Watches: which events a client sees, and the stream that brings them."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from turtles.standalone.apiserver.errors import StatusError
+from turtles.standalone.apiserver.selectors import FieldTerm, LabelPredicate, match_fields
+from turtles.standalone.apiserver.store import ADDED, DELETED, MODIFIED, Entry, Event, Store, encode
+
+#: A client this many events behind is cut off; it resumes from its last resourceVersion.
+MAX_BEHIND = 20_000
+BOOKMARK_SECONDS = 30.0
+DEFAULT_TIMEOUT = 3600.0
+
+
+@dataclass
+class Selection:
+    """Which objects of a resource a list or watch is about."""
+
+    namespace: str = ""
+    labels: LabelPredicate | None = None
+    fields: list[FieldTerm] = field(default_factory=list)
+
+    def __call__(self, entry: Entry) -> bool:
+        """Whether an object is selected."""
+        if self.namespace and entry.key.namespace != self.namespace:
+            return False
+        if self.labels is not None and not self.labels(entry.labels):
+            return False
+        rest = []
+        for term in self.fields:
+            path, equal, value = term
+            if path == "metadata.name":
+                if (entry.key.name == value) != equal:
+                    return False
+            elif path == "metadata.namespace":
+                if (entry.key.namespace == value) != equal:
+                    return False
+            else:
+                rest.append(term)
+        return not rest or match_fields(rest, entry.object())
+
+    @property
+    def name(self) -> str:
+        """The only name that can be selected, '' when there may be others."""
+        return next((value for path, equal, value in self.fields if path == "metadata.name" and equal), "")
+
+
+@dataclass(frozen=True)
+class Form:
+    """How objects are shown: ``name`` is the same for clients who get the same bytes."""
+
+    name: str
+    encode: Callable[[Entry], bytes]
+    #: Encodes a bookmark: (resourceVersion, annotations).
+    bookmark: Callable[[int, dict[str, str]], bytes]
+
+
+def visible(event: Event, selection: Selection) -> tuple[str, Entry] | None:
+    """Return type and object of an event as a watcher with a selection sees it; None when it doesn't."""
+    entry, previous = event.entry, event.previous
+    now = event.type != DELETED and selection(entry)
+    if event.type == DELETED:
+        return (DELETED, entry) if selection(previous or entry) else None
+    before = previous is not None and selection(previous)
+    if now:
+        return (MODIFIED if before else ADDED, entry)
+    return (DELETED, entry) if before else None
+
+
+class Watcher:
+    """One client's watch: collects events on the loop, gives frames."""
+
+    def __init__(self, store: Store, resource: str, selection: Selection, form: Form) -> None:
+        self._store, self._selection, self._form = store, selection, form
+        self._table = store.table(resource)
+        self._events: deque[Event] = deque()
+        self._wake = asyncio.Event()
+        self.overflown = False
+
+    def start(self, events: Iterable[Event] = ()) -> None:
+        """Begin with ``events`` (a history) and go on with what comes."""
+        self._events.extend(events)
+        if self._events:
+            self._wake.set()
+        self._table.listeners.add(self._listen)
+
+    def stop(self) -> None:
+        """Hear nothing more."""
+        self._table.listeners.discard(self._listen)
+
+    def _listen(self, event: Event) -> None:
+        if len(self._events) >= MAX_BEHIND:
+            self.overflown = True
+            self.stop()
+        else:
+            self._events.append(event)
+        self._wake.set()
+
+    async def frames(self, timeout: float) -> bytes:
+        """Wait for events and return their frames; empty when none came within ``timeout`` seconds."""
+        if not self._events:
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._wake.wait()
+            except TimeoutError:
+                return b""
+        found: list[bytes] = []
+        while self._events and len(found) < 1000:
+            event = self._events.popleft()
+            seen = visible(event, self._selection)
+            if seen is not None:
+                found.append(self._frame(event, *seen))
+        return b"".join(found)
+
+    def _frame(self, event: Event, kind: str, entry: Entry) -> bytes:
+        key = (kind, self._form.name)
+        frame = event.encoded.get(key)
+        if frame is None:
+            frame = event.encoded[key] = make_frame(kind, self._form.encode(entry))
+        return frame
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that happened so far has been given out."""
+        return not self._events
+
+
+def make_frame(kind: str, raw: bytes) -> bytes:
+    """Return a line of a watch's stream."""
+    return b'{"type":"' + kind.encode() + b'","object":' + raw + b"}\n"
+
+
+@dataclass
+class WatchOptions:
+    """What a client asked for."""
+
+    timeout: float = DEFAULT_TIMEOUT
+    bookmarks: bool = False
+    initial_events: bool = False
+
+
+async def stream(
+    request: web.BaseRequest,
+    store: Store,
+    watcher: Watcher,
+    initial: Iterable[Entry],
+    form: Form,
+    options: WatchOptions,
+    version: int,
+) -> web.StreamResponse:
+    """Send a watch to its client until it goes, the time is up, or the server ends.
+
+    :param initial: objects to send as ADDED first.
+    :param version: store version of the initial state.
+    """
+    response = web.StreamResponse(headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"})
+    response.enable_chunked_encoding()
+    deadline = time.monotonic() + options.timeout
+    try:
+        await response.prepare(request)
+        first = [make_frame(ADDED, form.encode(entry)) for entry in initial]
+        if options.initial_events:
+            note = {"k8s.io/initial-events-end": "true"}
+            first.append(make_frame("BOOKMARK", form.bookmark(version, note)))
+        if first:
+            await response.write(b"".join(first))
+        next_bookmark = time.monotonic() + BOOKMARK_SECONDS
+        while (now := time.monotonic()) < deadline:
+            until = min(deadline, next_bookmark) if options.bookmarks else deadline
+            current = store.version if watcher.idle else 0
+            frames = await watcher.frames(max(0.0, until - now))
+            if frames:
+                await response.write(frames)
+            if watcher.overflown:
+                error = StatusError(410, "Expired", "too old resource version: the watch fell behind")
+                await response.write(make_frame("ERROR", encode(error.status())))
+                break
+            if options.bookmarks and time.monotonic() >= next_bookmark:
+                next_bookmark = time.monotonic() + BOOKMARK_SECONDS
+                current = store.version if watcher.idle else current
+                if current:
+                    await response.write(make_frame("BOOKMARK", form.bookmark(current, {})))
+        await response.write_eof()
+    except (ConnectionError, asyncio.CancelledError):
+        pass
+    finally:
+        watcher.stop()
+    return response
