@@ -14,6 +14,7 @@ from typing import Any
 
 import turtles
 from turtles.kube.client import ApiError, Client
+from turtles.kube.client import ConfigError as KubeconfigError
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, wait_synced
 from turtles.kube.resources import NODE, POD
@@ -156,7 +157,7 @@ def main(argv: list[str] | None = None) -> int:
     started = time.monotonic()
     try:
         podrunner = Podrunner(load(arguments.config))
-    except (ConfigError, ValueError) as error:
+    except (ConfigError, KubeconfigError) as error:
         log.error("%s", error)
         return 2
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -56,7 +56,7 @@ def phase(spec: Object, containers: dict[str, Object], init: dict[str, Object]) 
         if policy == "Never" or (policy == "OnFailure" and not any(codes)):
             return "Failed" if any(codes) else "Succeeded"
         return "Running"
-    return "Running" if (started and not waiting) or started else "Pending"
+    return "Running" if started else "Pending"
 
 
 def _exit_code(state: Object) -> int | None:

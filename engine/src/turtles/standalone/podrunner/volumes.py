@@ -74,7 +74,7 @@ class Volumes:
             return _host_path(name, what)
         if source == "persistentVolumeClaim":
             return self._claim(pod, name, what, group)
-        folder = self._run_dir / "volumes" / uid / name
+        folder = self._run_dir / "volumes" / str(uid) / str(name)
         default = what.get("defaultMode", 0o644)
         files = self._files(pod, name, source, what, default)
         write_files(folder, files, group)

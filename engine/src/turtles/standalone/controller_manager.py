@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command ``virt-standalone controller-manager``: scheduler and volumes, with one set of informers."""
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from turtles.kube.client import ApiError, Client, ConfigError
+from turtles.kube.events import Recorder
+from turtles.kube.informer import Informer, wait_synced
+from turtles.kube.resources import NODE, POD, PV, PVC, STORAGECLASS
+from turtles.log import setup_logging
+from turtles.standalone.local_path import LocalPath
+from turtles.standalone.scheduler import Scheduler
+
+log = logging.getLogger(__name__)
+
+
+def run(client: Client, volumes_dir: Path, stopped: threading.Event) -> None:
+    """Run scheduler and volumes until stopped."""
+    pods, nodes, claims, volumes, classes = informers = [
+        Informer(client, resource) for resource in (POD, NODE, PVC, PV, STORAGECLASS)
+    ]
+    for informer in informers:
+        informer.start()
+    while not stopped.is_set() and not wait_synced(informers, 0.5):
+        pass
+    scheduler = Scheduler(client, Recorder(client, "default-scheduler"), pods, nodes, claims, volumes, classes)
+    local_path = LocalPath(
+        client, Recorder(client, "local-path-provisioner"), volumes_dir, pods, claims, volumes, classes, nodes
+    )
+    try:
+        while not stopped.is_set():
+            try:
+                local_path.start()
+                break
+            except ApiError as error:
+                log.warning("volumes are not served yet", extra={"error": str(error)})
+                stopped.wait(1.0)
+        if not stopped.is_set():
+            scheduler.start()
+            log.info("ready", extra={"server": client.url})
+        stopped.wait()
+    finally:
+        scheduler.stop()
+        local_path.stop()
+        for informer in informers:
+            informer.stop()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the controllers: ``--kubeconfig FILE --volumes-dir DIR``; SIGTERM ends it."""
+    parser = argparse.ArgumentParser(prog="virt-standalone controller-manager", description=__doc__)
+    parser.add_argument("--kubeconfig", required=True)
+    parser.add_argument("--volumes-dir", required=True, type=Path, help="where volumes of local-path are made")
+    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    arguments = parser.parse_args(argv)
+    setup_logging("controller-manager", arguments.log_level)
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        client = Client.from_kubeconfig(arguments.kubeconfig)
+    except ConfigError as error:
+        log.error("%s", error)
+        return 2
+    run(client, arguments.volumes_dir.absolute(), stopped)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
