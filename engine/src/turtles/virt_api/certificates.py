@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""virt-api's own certificate authority and serving certificate, and the Secret they are kept in.
+
+All replicas share the Secret. Whoever finds it absent or about to expire writes it anew; the loser of a race takes
+the winner's. While an authority is replaced the bundle holds both, so that no client meets an unknown one.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import ipaddress
+import logging
+import os
+import ssl
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from turtles.kube.client import AlreadyExists, Client, Conflict, NotFound
+from turtles.kube.resources import SECRET
+
+log = logging.getLogger(__name__)
+
+SECRET_NAME = "kubevirt-virt-api-certs"  # noqa: S105
+AUTHORITY_LIFETIME = timedelta(days=365)
+SERVING_LIFETIME = timedelta(days=30)
+#: A certificate is replaced when this part of its lifetime is left.
+_REST = 0.2
+#: Clocks of machines differ.
+_BACKDATE = timedelta(minutes=5)
+
+_KEYS = ("ca.crt", "ca.key", "tls.crt", "tls.key")
+_Key = ec.EllipticCurvePrivateKey
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """PEM texts: the bundle clients trust (the authority in use first), its key, the serving certificate, its key."""
+
+    bundle: str
+    authority_key: str
+    certificate: str
+    key: str
+
+    @classmethod
+    def from_secret(cls, secret: dict[str, Any] | None) -> Certificates | None:
+        """Read them from the Secret; None if something is missing or isn't base64."""
+        data = (secret or {}).get("data") or {}
+        try:
+            values = [base64.b64decode(data[key], validate=True).decode() for key in _KEYS]
+        except (KeyError, ValueError, TypeError):
+            return None
+        return cls(*values)
+
+    def secret(self, namespace: str) -> dict[str, Any]:
+        """Give the Secret."""
+        values = (self.bundle, self.authority_key, self.certificate, self.key)
+        return {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": SECRET_NAME, "namespace": namespace},
+            "type": "kubernetes.io/tls",
+            "data": {key: base64.b64encode(value.encode()).decode() for key, value in zip(_KEYS, values, strict=True)},
+        }
+
+    def usable(self, names: Iterable[str], now: datetime) -> bool:
+        """Whether they are consistent, for all these names, and far enough from their end."""
+        try:
+            authority = x509.load_pem_x509_certificates(self.bundle.encode())[0]
+            certificate = x509.load_pem_x509_certificate(self.certificate.encode())
+            key = serialization.load_pem_private_key(self.key.encode(), None)
+            serialization.load_pem_private_key(self.authority_key.encode(), None)
+            certificate.verify_directly_issued_by(authority)
+            sans = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except (ValueError, TypeError, IndexError, InvalidSignature, x509.ExtensionNotFound):
+            return False
+        if key.public_key() != certificate.public_key():
+            return False
+        present = {*sans.get_values_for_type(x509.DNSName), *map(str, sans.get_values_for_type(x509.IPAddress))}
+        return present >= set(names) and not any(_is_due(found, now) for found in (authority, certificate))
+
+
+def make(names: Iterable[str], now: datetime, before: Certificates | None = None) -> Certificates:
+    """Make new certificates for names and addresses.
+
+    The authority of `before` is kept while it is good for longer than a serving certificate lives; one that is
+    replaced stays in the bundle until it ends.
+    """
+    kept = _authority_of(before, now) if before else None
+    if kept is not None:
+        assert before is not None
+        authority, key = kept
+        bundle, authority_key = before.bundle, before.authority_key
+    else:
+        authority, key = _new_authority(now)
+        bundle, authority_key = _pem(authority), _key_pem(key)
+        bundle += "".join(_pem(old) for old in _living(before, now))
+    serving_key = ec.generate_private_key(ec.SECP256R1())
+    serving = (
+        x509.CertificateBuilder()
+        .subject_name(_name("virt-api"))
+        .issuer_name(authority.subject)
+        .public_key(serving_key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _BACKDATE)
+        .not_valid_after(now + SERVING_LIFETIME)
+        .add_extension(x509.SubjectAlternativeName([_san(name) for name in sorted(set(names))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return Certificates(bundle, authority_key, _pem(serving), _key_pem(serving_key))
+
+
+def ensure(client: Client, namespace: str, names: Iterable[str], now: datetime | None = None) -> Certificates:
+    """Give usable certificates: those of the Secret, or new ones, which are then in the Secret.
+
+    Raises ApiError where the Secret can't be read or written.
+    """
+    wanted = sorted(set(names))
+    while True:
+        moment = now or datetime.now(UTC)
+        try:
+            secret = client.get(SECRET, namespace, SECRET_NAME)
+        except NotFound:
+            secret = None
+        found = Certificates.from_secret(secret)
+        if found is not None and found.usable(wanted, moment):
+            return found
+        fresh = make(wanted, moment, found)
+        # Somebody else may be quicker; then what they wrote counts
+        with contextlib.suppress(AlreadyExists, Conflict, NotFound):
+            if secret is None:
+                client.create(SECRET, fresh.secret(namespace))
+            else:
+                client.replace(SECRET, {**secret, "data": fresh.secret(namespace)["data"]})
+            log.info("made a serving certificate", extra={"namespace": namespace, "object": SECRET_NAME})
+            return fresh
+
+
+def load(context: ssl.SSLContext, certificates: Certificates) -> None:
+    """Have a server's TLS context use the certificate from the next connection on."""
+    # Python reads keys from files only; this one is in memory
+    descriptor = os.memfd_create("virt-api", os.MFD_CLOEXEC) if hasattr(os, "memfd_create") else None
+    if descriptor is None:
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write(certificates.certificate + certificates.key)
+            file.flush()
+            context.load_cert_chain(file.name)
+        return
+    try:
+        os.write(descriptor, (certificates.certificate + certificates.key).encode())
+        context.load_cert_chain(Path(f"/proc/self/fd/{descriptor}"))
+    finally:
+        os.close(descriptor)
+
+
+def _is_due(certificate: x509.Certificate, now: datetime) -> bool:
+    lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    return now > certificate.not_valid_after_utc - lifetime * _REST or now < certificate.not_valid_before_utc
+
+
+def _authority_of(certificates: Certificates, now: datetime) -> tuple[x509.Certificate, _Key] | None:
+    try:
+        authority = x509.load_pem_x509_certificates(certificates.bundle.encode())[0]
+        key = serialization.load_pem_private_key(certificates.authority_key.encode(), None)
+    except (ValueError, TypeError, IndexError):
+        return None
+    if _is_due(authority, now) or not isinstance(key, _Key) or key.public_key() != authority.public_key():
+        return None
+    return authority, key
+
+
+def _living(certificates: Certificates | None, now: datetime) -> list[x509.Certificate]:
+    try:
+        found = x509.load_pem_x509_certificates(certificates.bundle.encode()) if certificates else []
+    except ValueError:
+        return []
+    return [certificate for certificate in found if certificate.not_valid_after_utc > now]
+
+
+def _new_authority(now: datetime) -> tuple[x509.Certificate, _Key]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=True,
+        crl_sign=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    # The serial number tells an authority from the one it replaces, which may be in the same bundle
+    serial = x509.random_serial_number()
+    name = _name(f"kubevirt-virt-api-ca-{serial:x}"[:40])
+    authority = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(serial)
+        .not_valid_before(now - _BACKDATE)
+        .not_valid_after(now + AUTHORITY_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return authority, key
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _san(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _key_pem(key: _Key) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()

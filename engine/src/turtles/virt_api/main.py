@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command virt-api."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from turtles import __version__
+from turtles.api.defaults import Config
+from turtles.kube.client import ApiError, Client
+from turtles.kube.informer import Informer
+from turtles.kube.resources import CONFIGMAP
+from turtles.log import setup_logging
+from turtles.virt_api import authentication, certificates, manifests
+from turtles.virt_api.admission import Admission, engine_users
+from turtles.virt_api.authentication import FrontProxy
+from turtles.virt_api.registration import Registration
+from turtles.virt_api.server import Server, new_context
+
+log = logging.getLogger(__name__)
+
+#: Seconds given to requests that are being answered when the server stops.
+_SHUTDOWN = 5.0
+#: Seconds between two tries to reach the API server at start.
+_RETRY = 0.5
+
+
+def parser() -> argparse.ArgumentParser:
+    """Give the command's options."""
+    found = argparse.ArgumentParser(prog="virt-api", description="Admission and subresources of the KubeVirt API.")
+    found.add_argument(
+        "command",
+        nargs="?",
+        choices=["serve", "manifests"],
+        default="serve",
+        help="serve (the default); or print what has to be created before the engine's components start, as YAML",
+    )
+    found.add_argument("--kubeconfig", help="how to reach the API server; that of the Pod if not given")
+    found.add_argument("--bind", default="0.0.0.0", help="address to listen on")  # noqa: S104
+    found.add_argument("--port", type=int, default=8443, help="port to listen on")
+    found.add_argument("--url", help="https URL the API server reaches this under, if there is no Service virt-api")
+    found.add_argument("--namespace", default="kubevirt", help="namespace of the engine")
+    found.add_argument("--architecture", default="amd64", help="architecture of machines that don't say theirs")
+    found.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    found.add_argument("--version", action="version", version=__version__)
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; give its exit status."""
+    options = parser().parse_args(argv)
+    if options.command == "manifests":
+        sys.stdout.write(manifests.render(options.namespace))
+        return 0
+    setup_logging("virt-api", options.log_level)
+    client = Client.from_kubeconfig(options.kubeconfig)
+    context = new_context()
+    registration = Registration(
+        client,
+        options.namespace,
+        lambda found: certificates.load(context, found),
+        options.url,
+        options.bind,
+    )
+    admission = Admission(engine_users(options.namespace), Config(architecture=options.architecture))
+    server = Server(client, admission, context, registration.done.is_set)
+    configmap = Informer(
+        client,
+        CONFIGMAP,
+        namespace=authentication.NAMESPACE,
+        field_selector=f"metadata.name={authentication.CONFIGMAP}",
+    )
+    configmap.add_handler(lambda old, new: server.trust(FrontProxy.from_configmap(new)))
+    try:
+        asyncio.run(_serve(server, registration, configmap, context, options.bind, options.port))
+    finally:
+        registration.stop()
+        configmap.stop()
+    return 0
+
+
+async def _serve(
+    server: Server, registration: Registration, configmap: Informer, context: ssl.SSLContext, bind: str, port: int
+) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    stopping = threading.Event()
+
+    def end() -> None:
+        stop.set()
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    await asyncio.to_thread(_prepare, registration, stopping)
+    if stop.is_set():
+        return
+    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=_SHUTDOWN)
+    await runner.setup()
+    await web.TCPSite(runner, bind, port, ssl_context=context).start()
+    log.info("listening", extra={"bind": bind, "port": port})
+    configmap.start()
+    registration.start()
+    await stop.wait()
+    log.info("stopping")
+    await runner.cleanup()
+
+
+def _prepare(registration: Registration, stopping: threading.Event) -> None:
+    """Wait for the API server, and for the namespace of the engine in it."""
+    last = 0.0
+    while not stopping.is_set():
+        try:
+            registration.prepare()
+            return
+        except ApiError as error:
+            if time.monotonic() - last > 10:
+                log.warning("waiting for the API server: %s", error)
+                last = time.monotonic()
+        stopping.wait(_RETRY)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

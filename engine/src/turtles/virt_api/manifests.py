@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What has to be there before the engine's components start: namespace, CRDs, service accounts and their rights.
+
+Every rule names its resources and verbs one by one. The names of the roles for users are KubeVirt's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from turtles.api import crd
+from turtles.api.kinds import GROUP, SUBRESOURCES_GROUP
+from turtles.virt_api import authentication, certificates, discovery, registration
+
+Object = dict[str, Any]
+
+_RBAC = "rbac.authorization.k8s.io"
+_READ = ["get", "list", "watch"]
+_WRITE = ["create", "update", "patch", "delete", "deletecollection"]
+_MACHINES = ["virtualmachines", "virtualmachineinstances"]
+_LABELS = {"app.kubernetes.io/part-of": "kubevirt"}
+
+
+def objects(namespace: str = "kubevirt") -> list[Object]:
+    """Give everything, in the order in which it is to be created."""
+    found: list[Object] = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": dict(_LABELS)}},
+        *crd.crds(),
+    ]
+    for component in ("virt-api", "virt-controller", "virt-handler"):
+        metadata = {"name": component, "namespace": namespace, "labels": dict(_LABELS)}
+        found.append({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+    found += _component("virt-api", namespace, _virt_api())
+    found += _component("virt-controller", namespace, _virt_controller())
+    found += _component("virt-handler", namespace, _virt_handler())
+    found += _local("virt-api", namespace, namespace, _virt_api_local())
+    found += _local("virt-controller", namespace, namespace, _virt_controller_local())
+    reader = {"apiGroup": _RBAC, "kind": "Role", "name": "extension-apiserver-authentication-reader"}
+    found.append(
+        {
+            "apiVersion": f"{_RBAC}/v1",
+            "kind": "RoleBinding",
+            "metadata": _metadata("kubevirt-virt-api-auth-reader", authentication.NAMESPACE),
+            "roleRef": reader,
+            "subjects": [_subject("virt-api", namespace)],
+        }
+    )
+    found += _users()
+    return found
+
+
+def render(namespace: str = "kubevirt") -> str:
+    """Give everything as YAML documents; the same text for the same version of the engine."""
+    return yaml.dump_all(
+        objects(namespace),
+        Dumper=_Dumper,
+        sort_keys=False,
+        explicit_start=True,
+        default_flow_style=False,
+        allow_unicode=True,
+        width=120,
+    )
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Writes repeated parts out, where YAML would refer to the first; not everybody reads that."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Refer to nothing."""
+        return True
+
+
+def _rule(group: str, resources: list[str], verbs: list[str], names: list[str] | None = None) -> Object:
+    rule: Object = {"apiGroups": [group], "resources": list(resources), "verbs": list(verbs)}
+    if names:
+        rule["resourceNames"] = list(names)
+    return rule
+
+
+def _own(group: str, resource: str, names: list[str]) -> list[Object]:
+    """Give the rules for objects a component makes itself: creation can't be limited to names."""
+    return [_rule(group, [resource], ["create"]), _rule(group, [resource], [*_READ, "update", "patch"], names)]
+
+
+def _virt_api() -> list[Object]:
+    versions = [f"{version['version']}.{SUBRESOURCES_GROUP}" for version in discovery.group()["versions"]]
+    admission = "admissionregistration.k8s.io"
+    return [
+        *_own(admission, "mutatingwebhookconfigurations", [registration.MUTATOR]),
+        *_own(admission, "validatingwebhookconfigurations", [registration.VALIDATOR]),
+        *_own("apiregistration.k8s.io", "apiservices", versions),
+        _rule("authorization.k8s.io", ["subjectaccessreviews"], ["create"]),
+        _rule(GROUP, ["virtualmachines"], ["get", "patch"]),
+        _rule(GROUP, ["virtualmachines/status"], ["patch"]),
+        _rule(GROUP, ["virtualmachineinstances"], ["get", "patch"]),
+    ]
+
+
+def _virt_api_local() -> list[Object]:
+    return [
+        *_own("", "secrets", [certificates.SECRET_NAME]),
+        *_own("", "services", [registration.SERVICE_NAME]),
+        *_own("", "endpoints", [registration.SERVICE_NAME]),
+        # Endpoints that somebody else manages may be written only with this (OpenShift)
+        _rule("", ["endpoints/restricted"], ["create"]),
+    ]
+
+
+def _virt_controller() -> list[Object]:
+    return [
+        _rule(GROUP, ["virtualmachines"], [*_READ, "patch"]),
+        _rule(GROUP, ["virtualmachines/status"], ["patch"]),
+        _rule(GROUP, ["virtualmachines/finalizers", "virtualmachineinstances/finalizers"], ["update"]),
+        _rule(GROUP, ["virtualmachineinstances"], [*_READ, "create", "patch", "delete"]),
+        _rule("", ["pods"], [*_READ, "create", "patch", "delete"]),
+        _rule("", ["pods/status"], ["patch"]),
+        _rule("", ["nodes"], [*_READ, "patch"]),
+        _rule("", ["persistentvolumeclaims"], _READ),
+        _rule("", ["events"], ["create", "patch"]),
+        _rule("apps", ["controllerrevisions"], [*_READ, "create", "delete"]),
+    ]
+
+
+def _virt_controller_local() -> list[Object]:
+    return [_rule("coordination.k8s.io", ["leases"], ["get", "create", "update"])]
+
+
+def _virt_handler() -> list[Object]:
+    return [
+        _rule(GROUP, ["virtualmachineinstances"], [*_READ, "patch"]),
+        _rule("", ["nodes"], [*_READ, "patch"]),
+        _rule("", ["nodes/status"], ["patch"]),
+        _rule("", ["events"], ["create", "patch"]),
+    ]
+
+
+def _users() -> list[Object]:
+    subresources = sorted(discovery.RESOURCES)
+    full = [_rule(SUBRESOURCES_GROUP, subresources, ["update"]), _rule(GROUP, _MACHINES, [*_READ, *_WRITE])]
+    roles = {
+        "admin": full,
+        "edit": full,
+        "view": [_rule(GROUP, _MACHINES, _READ)],
+    }
+    found = [
+        _role(f"kubevirt.io:{name}", rules, {f"{_RBAC}/aggregate-to-{name}": "true"}) for name, rules in roles.items()
+    ]
+    # Everybody may ask for the version, as virtctl does first of all
+    found.append(_role("kubevirt.io:default", [_rule(SUBRESOURCES_GROUP, ["version"], ["get"])]))
+    everybody = {"apiGroup": _RBAC, "kind": "Group", "name": "system:authenticated"}
+    found.append(_binding("kubevirt.io:default", [everybody]))
+    return found
+
+
+def _component(name: str, namespace: str, rules: list[Object]) -> list[Object]:
+    return [_role(f"kubevirt-{name}", rules), _binding(f"kubevirt-{name}", [_subject(name, namespace)])]
+
+
+def _local(name: str, namespace: str, where: str, rules: list[Object]) -> list[Object]:
+    metadata = _metadata(f"kubevirt-{name}", where)
+    return [
+        {"apiVersion": f"{_RBAC}/v1", "kind": "Role", "metadata": metadata, "rules": rules},
+        {
+            "apiVersion": f"{_RBAC}/v1",
+            "kind": "RoleBinding",
+            "metadata": metadata,
+            "roleRef": {"apiGroup": _RBAC, "kind": "Role", "name": f"kubevirt-{name}"},
+            "subjects": [_subject(name, namespace)],
+        },
+    ]
+
+
+def _role(name: str, rules: list[Object], labels: dict[str, str] | None = None) -> Object:
+    metadata = {"name": name, "labels": {**_LABELS, **(labels or {})}}
+    return {"apiVersion": f"{_RBAC}/v1", "kind": "ClusterRole", "metadata": metadata, "rules": rules}
+
+
+def _binding(name: str, subjects: list[Object]) -> Object:
+    return {
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": name, "labels": dict(_LABELS)},
+        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": name},
+        "subjects": subjects,
+    }
+
+
+def _subject(name: str, namespace: str) -> Object:
+    return {"kind": "ServiceAccount", "name": name, "namespace": namespace}
+
+
+def _metadata(name: str, namespace: str) -> Object:
+    return {"name": name, "namespace": namespace, "labels": dict(_LABELS)}

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How virt-api makes itself known to the API server, and keeps it so.
+
+It writes its webhook configurations and APIServices, and writes them again when somebody changes them or the
+certificate's authority changes. With a URL of its own (no Service in front of it) the webhooks name the URL, and
+Service and Endpoints that the APIServices point to are written too.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import ipaddress
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from turtles.api.kinds import GROUP, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, VM, VMI, Kind
+from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
+from turtles.kube.informer import Informer
+from turtles.kube.resources import APISERVICE, ENDPOINTS, MUTATINGWEBHOOK, SECRET, SERVICE, VALIDATINGWEBHOOK, Resource
+from turtles.virt_api import admission, certificates
+from turtles.virt_api.certificates import Certificates
+
+log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+
+MUTATOR = "virt-api-mutator"
+VALIDATOR = "virt-api-validator"
+SERVICE_NAME = "virt-api"
+PORT = 443
+
+#: Seconds between two looks at certificates and objects if nothing seems to change.
+_INTERVAL = 60.0
+#: Seconds after which a failure is tried again.
+_RETRY = 1.0
+
+
+def serving_names(namespace: str, url: str | None = None, bind: str = "") -> list[str]:
+    """Give the names and addresses the serving certificate is for."""
+    service = f"{SERVICE_NAME}.{namespace}"
+    names = {SERVICE_NAME, service, f"{service}.svc", f"{service}.svc.cluster.local", "localhost", "127.0.0.1"}
+    if url and (host := urlsplit(url).hostname):
+        names.add(host)
+    with contextlib.suppress(ValueError):
+        if bind and not ipaddress.ip_address(bind).is_unspecified:
+            names.add(bind)
+    return sorted(names)
+
+
+def webhooks(bundle: str, namespace: str, url: str | None = None) -> list[tuple[Resource, Object]]:
+    """Give both webhook configurations. `bundle`: the authorities in PEM; `url`: if there is no Service."""
+
+    def hook(name: str, path: str, kind: Kind, operation: str) -> Object:
+        client: Object = {"caBundle": _base64(bundle)}
+        if url:
+            client["url"] = url.rstrip("/") + path
+        else:
+            client["service"] = {"name": SERVICE_NAME, "namespace": namespace, "path": path, "port": PORT}
+        found: Object = {
+            "name": f"{name}.kubevirt.io",
+            "clientConfig": client,
+            "rules": [
+                {
+                    "apiGroups": [GROUP],
+                    "apiVersions": [version.name for version in kind.versions],
+                    "operations": [operation],
+                    "resources": [kind.plural],
+                    "scope": "Namespaced",
+                }
+            ],
+            "failurePolicy": "Fail",
+            "matchPolicy": "Equivalent",
+            "sideEffects": "None",
+            "timeoutSeconds": 10,
+            "admissionReviewVersions": ["v1"],
+        }
+        if operation == "UPDATE":
+            # What the engine's own components write needs no judgement; it would cost each status a round trip,
+            # and running machines would depend on virt-api being there
+            users = ", ".join(f"'{user}'" for user in admission.engine_users(namespace))
+            expression = f"!(request.userInfo.username in [{users}])"
+            found["matchConditions"] = [{"name": "not-the-engine", "expression": expression}]
+        return found
+
+    mutating = [
+        hook("virtualmachines-mutator", admission.MUTATE_VM, VM, "CREATE"),
+        hook("virtualmachines-update-mutator", admission.MUTATE_VM, VM, "UPDATE"),
+        hook("virtualmachineinstances-mutator", admission.MUTATE_VMI, VMI, "CREATE"),
+        hook("virtualmachineinstances-update-mutator", admission.MUTATE_VMI, VMI, "UPDATE"),
+    ]
+    validating = [
+        hook("virtualmachine-validator", admission.VALIDATE_VM, VM, "CREATE"),
+        hook("virtualmachine-update-validator", admission.VALIDATE_VM, VM, "UPDATE"),
+        hook("virtualmachineinstances-create-validator", admission.VALIDATE_VMI_CREATE, VMI, "CREATE"),
+        hook("virtualmachineinstances-update-validator", admission.VALIDATE_VMI_UPDATE, VMI, "UPDATE"),
+    ]
+    return [
+        (
+            resource,
+            {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": _metadata(name), "webhooks": found},
+        )
+        for resource, name, found in (
+            (MUTATINGWEBHOOK, MUTATOR, mutating),
+            (VALIDATINGWEBHOOK, VALIDATOR, validating),
+        )
+    ]
+
+
+def apiservices(bundle: str, namespace: str) -> list[tuple[Resource, Object]]:
+    """Give the APIServices of the aggregated API, the preferred version first."""
+    return [
+        (
+            APISERVICE,
+            {
+                "apiVersion": APISERVICE.api_version,
+                "kind": APISERVICE.kind,
+                "metadata": _metadata(f"{version}.{SUBRESOURCES_GROUP}"),
+                "spec": {
+                    "group": SUBRESOURCES_GROUP,
+                    "version": version,
+                    "service": {"name": SERVICE_NAME, "namespace": namespace, "port": PORT},
+                    "caBundle": _base64(bundle),
+                    "groupPriorityMinimum": 1000,
+                    "versionPriority": 15 - index,
+                },
+            },
+        )
+        for index, version in enumerate(SUBRESOURCES_VERSIONS)
+    ]
+
+
+def endpoints(namespace: str, url: str) -> list[tuple[Resource, Object]]:
+    """Give Service and Endpoints that lead to a URL.
+
+    Raises OSError where the URL's host has no address.
+    """
+    parts = urlsplit(url)
+    port = parts.port or PORT
+    address = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)[0][4][0]
+    metadata = {**_metadata(SERVICE_NAME), "namespace": namespace}
+    named = {"name": "https", "protocol": "TCP"}
+    return [
+        (
+            SERVICE,
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": metadata,
+                "spec": {"ports": [{**named, "port": PORT, "targetPort": port}]},
+            },
+        ),
+        (
+            ENDPOINTS,
+            {
+                "apiVersion": "v1",
+                "kind": "Endpoints",
+                "metadata": metadata,
+                "subsets": [{"addresses": [{"ip": str(address)}], "ports": [{**named, "port": port}]}],
+            },
+        ),
+    ]
+
+
+class Registration:
+    """Keeps certificates and registration as they should be, on a thread of its own.
+
+    `loaded` is called with the certificates to serve with: once before the first registration, and whenever they have
+    been replaced.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        namespace: str,
+        loaded: Callable[[Certificates], None],
+        url: str | None = None,
+        bind: str = "",
+    ) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._loaded = loaded
+        self._url = url
+        self._names = serving_names(namespace, url, bind)
+        self._certificates: Certificates | None = None
+        self._wake = threading.Event()
+        self._stopped = threading.Event()
+        #: Set once everything has been registered.
+        self.done = threading.Event()
+        self._informers = [
+            self._informer(SECRET, namespace, certificates.SECRET_NAME),
+            self._informer(MUTATINGWEBHOOK, None, MUTATOR),
+            self._informer(VALIDATINGWEBHOOK, None, VALIDATOR),
+            *(self._informer(APISERVICE, None, f"{name}.{SUBRESOURCES_GROUP}") for name in SUBRESOURCES_VERSIONS),
+        ]
+        self._thread = threading.Thread(target=self._run, name="registration", daemon=True)
+
+    def prepare(self) -> None:
+        """Have certificates to serve with. Raises ApiError where the API server can't be asked."""
+        self._certificates = certificates.ensure(self._client, self._namespace, self._names)
+        self._loaded(self._certificates)
+
+    def start(self) -> None:
+        """Register, and keep it so."""
+        for informer in self._informers:
+            informer.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Leave everything registered, and stop looking."""
+        self._stopped.set()
+        self._wake.set()
+        for informer in self._informers:
+            informer.stop()
+
+    def sync(self) -> None:
+        """Bring certificates and registered objects to what they should be. Raises ApiError."""
+        found = certificates.ensure(self._client, self._namespace, self._names)
+        wanted = webhooks(found.bundle, self._namespace, self._url) + apiservices(found.bundle, self._namespace)
+        if self._url:
+            wanted += endpoints(self._namespace, self._url)
+        for resource, obj in wanted:
+            self._put(resource, obj)
+        # Last: until here clients might not have known a new authority
+        if found != self._certificates:
+            self._loaded(found)
+            self._certificates = found
+        self.done.set()
+
+    def _informer(self, resource: Resource, namespace: str | None, name: str) -> Informer:
+        informer = Informer(self._client, resource, namespace=namespace, field_selector=f"metadata.name={name}")
+        informer.add_handler(lambda old, new: self._wake.set())
+        return informer
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self._wake.clear()
+            try:
+                self.sync()
+                pause = _INTERVAL
+            except (ApiError, OSError) as error:
+                log.warning("can't register with the API server yet: %s", error)
+                pause = _RETRY
+            except Exception:
+                log.exception("registration failed")
+                pause = _RETRY
+            self._wake.wait(pause)
+
+    def _put(self, resource: Resource, wanted: Object) -> None:
+        metadata = wanted["metadata"]
+        namespace, name = metadata.get("namespace"), metadata["name"]
+        try:
+            found = self._client.get(resource, namespace, name)
+        except NotFound:
+            # Another replica may be quicker; it writes the same
+            with contextlib.suppress(AlreadyExists):
+                self._client.create(resource, wanted)
+                log.info("registered", extra={"kind": resource.kind, "object": name})
+            return
+        if not contains(found, wanted):
+            parts = {key: value for key, value in wanted.items() if key not in ("apiVersion", "kind", "metadata")}
+            labels = {**(found["metadata"].get("labels") or {}), **metadata["labels"]}
+            for key, value in parts.items():
+                # The API server's own settings (a Service's address) stay
+                if isinstance(value, dict) and isinstance(found.get(key), dict):
+                    parts[key] = {**found[key], **value}
+            self._client.replace(resource, {**found, "metadata": {**found["metadata"], "labels": labels}, **parts})
+            log.info("registered again", extra={"kind": resource.kind, "object": name})
+
+
+def contains(found: Any, wanted: Any) -> bool:
+    """Whether `found` has everything that `wanted` has; the API server may have added defaults to objects."""
+    if isinstance(wanted, dict):
+        return isinstance(found, dict) and all(contains(found.get(key), value) for key, value in wanted.items())
+    if isinstance(wanted, list):
+        return (
+            isinstance(found, list)
+            and len(found) == len(wanted)
+            and all(contains(one, other) for one, other in zip(found, wanted, strict=True))
+        )
+    return bool(found == wanted)
+
+
+def _metadata(name: str) -> Object:
+    return {"name": name, "labels": {"app.kubernetes.io/part-of": "kubevirt", "kubevirt.io": "virt-api"}}
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()

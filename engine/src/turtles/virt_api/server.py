@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""virt-api's HTTPS server: webhooks, discovery and subresources."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from turtles.api.kinds import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
+from turtles.kube.client import ApiError, Client
+from turtles.virt_api import authentication, discovery, status
+from turtles.virt_api.admission import Admission
+from turtles.virt_api.authentication import FrontProxy, User
+from turtles.virt_api.status import Failure
+from turtles.virt_api.subresources import VirtualMachines
+
+log = logging.getLogger(__name__)
+
+_MAX_BODY = 16 * 2**20
+_VERBS = {"GET": "get", "PUT": "update", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def new_context() -> ssl.SSLContext:
+    """Give the server's TLS context. It asks for client certificates and doesn't need them: webhooks come without."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+class Server:
+    """The server's handlers. `ready` tells whether clients may come yet."""
+
+    def __init__(
+        self, client: Client, admission: Admission, context: ssl.SSLContext, ready: Callable[[], bool]
+    ) -> None:
+        self._client = client
+        self._admission = admission
+        self._context = context
+        self._ready = ready
+        self._front_proxy = FrontProxy()
+        self._operations = VirtualMachines(client).operations
+
+    def trust(self, front_proxy: FrontProxy) -> None:
+        """Take over which front proxies are trusted, from the next request on."""
+        if front_proxy.pem and front_proxy.authorities != self._front_proxy.authorities:
+            self._context.load_verify_locations(cadata=front_proxy.pem)
+        self._front_proxy = front_proxy
+
+    def application(self) -> web.Application:
+        """Give the application that serves all paths."""
+        application = web.Application(client_max_size=_MAX_BODY, middlewares=[_failures])
+        router = application.router
+        for path in self._admission.reviews:
+            router.add_post(path, self._review)
+        router.add_get("/healthz", self._healthz)
+        router.add_get("/readyz", self._healthz)
+        router.add_get("/apis", _document(discovery.groups))
+        router.add_get("/openapi/v2", _document(discovery.openapi_v2))
+        router.add_get("/openapi/v3", _document(discovery.openapi_v3))
+        group = f"/apis/{SUBRESOURCES_GROUP}"
+        router.add_get(group, _document(discovery.group))
+        for version in SUBRESOURCES_VERSIONS:
+            router.add_get(f"{group}/{version}", _document(discovery.resources, version))
+            router.add_get(f"{group}/{version}/version", _document(discovery.version))
+            router.add_get(f"{group}/{version}/healthz", self._healthz)
+        router.add_route("*", group + "/{version}/namespaces/{namespace}/{resource}/{name}/{sub:.+}", self._subresource)
+        return application
+
+    async def _review(self, request: web.Request) -> web.Response:
+        try:
+            body = _decode(await request.read())
+        except (msgspec.DecodeError, RecursionError):
+            raise Failure(400, "the body is not JSON") from None
+        return _json(self._admission.review(request.path, body))
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        if not self._ready():
+            return web.Response(status=503, text="not registered with the API server yet")
+        return web.Response(text="ok")
+
+    async def _subresource(self, request: web.Request) -> web.Response:
+        info = request.match_info
+        version, resource, name, sub = info["version"], info["resource"], info["name"], info["sub"]
+        known = discovery.RESOURCES.get(f"{resource}/{sub}")
+        if version not in SUBRESOURCES_VERSIONS or known is None:
+            raise Failure(404, status.NO_SUCH_PATH)
+        verb = _VERBS.get(request.method, "")
+        if verb not in known[1]:
+            raise Failure(405, f"{request.method} is not supported on {resource}/{sub}")
+        user = self._authenticate(request)
+        await self._authorize(user, verb, version, info["namespace"], resource, name, sub)
+        options = _options(await request.read())
+        await asyncio.to_thread(self._operations[sub], info["namespace"], name, options)
+        log.info(
+            "%s",
+            sub,
+            extra={"namespace": info["namespace"], "object": name, "user": user.name},
+        )
+        return web.Response(status=202)
+
+    def _authenticate(self, request: web.Request) -> User:
+        transport = request.transport
+        certificate = authentication.peer_certificate(transport.get_extra_info("ssl_object") if transport else None)
+        user = self._front_proxy.user(request.headers.items()) if self._front_proxy.trusts(certificate) else None
+        if user is None:
+            raise Failure(401, "Unauthorized")
+        return user
+
+    async def _authorize(
+        self, user: User, verb: str, version: str, namespace: str, resource: str, name: str, sub: str
+    ) -> None:
+        allowed = await asyncio.to_thread(
+            authentication.may, self._client, user, verb, version, namespace, resource, name, sub
+        )
+        if not allowed:
+            message = (
+                f'{resource}.{SUBRESOURCES_GROUP} "{name}" is forbidden: User "{user.name}" cannot {verb} resource '
+                f'"{resource}/{sub}" in API group "{SUBRESOURCES_GROUP}" in the namespace "{namespace}"'
+            )
+            raise Failure(403, message, name=name, kind=resource)
+
+
+@web.middleware
+async def _failures(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn whatever a handler raises into a Status."""
+    try:
+        return await handler(request)
+    except Failure as error:
+        return _json(error.as_status(), error.code)
+    except web.HTTPException as error:
+        message = status.NO_SUCH_PATH if error.status == 404 else error.reason
+        return _json(status.failure(error.status, message), error.status)
+    except ApiError as error:
+        log.warning("the API server didn't answer: %s", error, extra={"path": request.path})
+        return _json(status.failure(503, f"the API server didn't answer: {error.message}"), 503)
+    except Exception:
+        log.exception("request failed", extra={"path": request.path})
+        return _json(status.failure(500, "an error in virt-api; its log says more"), 500)
+
+
+def _document(make: Callable[..., dict[str, Any]], *arguments: str) -> Handler:
+    body = _encode(make(*arguments))
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=body, content_type="application/json")
+
+    return handler
+
+
+def _json(value: dict[str, Any], code: int = 200) -> web.Response:
+    return web.Response(body=_encode(value), status=code, content_type="application/json")
+
+
+def _options(body: bytes) -> dict[str, Any]:
+    """Read a request's options. virtctl sends no Content-Type, and no body where there are none."""
+    if not body.strip():
+        return {}
+    try:
+        options = _decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Failure(400, f"Can not unmarshal Request body to struct, error: {error}") from None
+    if not isinstance(options, dict):
+        raise Failure(400, "Can not unmarshal Request body to struct, error: it is not an object")
+    return options

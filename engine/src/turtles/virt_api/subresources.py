@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What subresources of a VirtualMachine do: start, stop, restart.
+
+Rules: KubeVirt user guide, "Run strategies", and the KubeVirt API. They read what is stored and write patches that
+hold only for what they have read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from turtles.kube.client import MERGE, ApiError, Client, Conflict, NotFound
+from turtles.kube.kubevirt import VM, VMI
+from turtles.kube.resources import Resource
+from turtles.virt_api.status import Failure, conflict, not_found
+
+Object = dict[str, Any]
+
+_FINAL = ("Succeeded", "Failed")
+#: How often an operation is tried again when somebody else has written in between.
+_TRIES = 5
+_KIND = "virtualmachine"
+
+
+class VirtualMachines:
+    """The operations, on the objects the client reaches."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        #: By the name of the subresource; each takes namespace, name and the request's options.
+        self.operations: dict[str, Callable[[str, str, Object], None]] = {
+            "start": lambda namespace, name, options: self._retry(self._start, namespace, name, options),
+            "stop": lambda namespace, name, options: self._retry(self._stop, namespace, name, options),
+            "restart": lambda namespace, name, options: self._retry(self._restart, namespace, name, options),
+        }
+
+    def _retry(
+        self, operation: Callable[[Object, Object | None, Object], None], namespace: str, name: str, options: Object
+    ) -> None:
+        for attempt in range(_TRIES):
+            try:
+                vm = self._client.get(VM, namespace, name)
+            except NotFound:
+                raise not_found(_KIND, name) from None
+            try:
+                operation(vm, self._vmi(namespace, name), options)
+                return
+            except Conflict as error:
+                if attempt == _TRIES - 1:
+                    raise conflict(_KIND, name, "somebody else keeps changing the object; try again") from error
+            except ApiError as error:
+                raise Failure(error.status or 503, error.message, name=name, kind=_KIND) from error
+
+    def _vmi(self, namespace: str, name: str) -> Object | None:
+        try:
+            return self._client.get(VMI, namespace, name)
+        except NotFound:
+            return None
+
+    def _start(self, vm: Object, vmi: Object | None, options: Object) -> None:
+        name, strategy = vm["metadata"]["name"], run_strategy(vm)
+        paused = _option(options, "paused", bool, False)
+        if vmi is not None and _phase(vmi) not in (*_FINAL, "Unknown", ""):
+            raise conflict(_KIND, name, "VM is already running")
+        start: Object = {"action": "Start"}
+        if paused:
+            start["data"] = {"paused": "true"}
+        if strategy == "Halted":
+            if paused:
+                self._request(vm, [start], options)
+            else:
+                self._set_running(vm, True, options)
+        elif strategy in ("Manual", "RerunOnFailure"):
+            if vmi is None or _phase(vmi) not in _FINAL:
+                self._request(vm, [start], options)
+            elif strategy == "RerunOnFailure" and _phase(vmi) == "Failed":
+                raise conflict(_KIND, name, f"{strategy} does not support starting VM from failed state")
+            else:
+                self._request(vm, [_stop_request(vmi), start], options)
+        else:
+            raise conflict(_KIND, name, f"{strategy} does not support manual start requests")
+
+    def _stop(self, vm: Object, vmi: Object | None, options: Object) -> None:
+        name, strategy = vm["metadata"]["name"], run_strategy(vm)
+        grace = _option(options, "gracePeriod", int, None)
+        if grace is not None and grace < 0:
+            raise Failure(400, "gracePeriod has to be greater or equal to 0", name=name, kind=_KIND)
+        running = vmi if vmi is not None and _phase(vmi) not in _FINAL else None
+        if running is None and strategy not in ("Always", "Once"):
+            raise conflict(_KIND, name, "VM is not running")
+        if strategy == "Halted" and running is not None:
+            before = running["spec"].get("terminationGracePeriodSeconds")
+            if grace is None or (before is not None and grace >= before):
+                message = f"{strategy} only supports manual stop requests with a shorter graceperiod"
+                raise conflict(_KIND, name, message)
+        if running is not None and grace is not None:
+            self._shorten(running, grace, options)
+        if strategy in ("Always", "Once"):
+            self._set_running(vm, False, options)
+        elif strategy in ("Manual", "RerunOnFailure") and running is not None:
+            self._request(vm, [_stop_request(running)], options)
+
+    def _restart(self, vm: Object, vmi: Object | None, options: Object) -> None:
+        name, strategy = vm["metadata"]["name"], run_strategy(vm)
+        grace = _option(options, "gracePeriodSeconds", int, None)
+        if grace is not None and grace > 0:
+            message = "For force restart, only gracePeriod=0 is supported for now"
+            raise Failure(400, message, name=name, kind=_KIND)
+        if grace is not None and grace < 0:
+            raise Failure(400, "gracePeriod has to be greater or equal to 0", name=name, kind=_KIND)
+        if strategy in ("Halted", "Once"):
+            raise conflict(_KIND, name, f"RunStategy {strategy} does not support manual restart requests")
+        if vmi is None:
+            raise conflict(_KIND, name, "VM is not running: Halted")
+        if (vm.get("status") or {}).get("stateChangeRequests"):
+            raise conflict(_KIND, name, "unable to complete request: stop/start already underway")
+        if grace == 0 and _phase(vmi) not in _FINAL:
+            self._shorten(vmi, 1, options)
+        self._request(vm, [_stop_request(vmi), {"action": "Start"}], options)
+
+    # Writes
+
+    def _set_running(self, vm: Object, running: bool, options: Object) -> None:
+        """Switch the run strategy, in the field the object's owner uses for it."""
+        if vm["spec"].get("running") is not None:
+            spec: Object = {"running": running}
+        else:
+            spec = {"runStrategy": "Always" if running else "Halted"}
+        self._patch(VM, vm, {"spec": spec}, options)
+
+    def _request(self, vm: Object, requests: list[Object], options: Object) -> None:
+        """Ask the controller for a start or stop. A stop replaces whatever is pending."""
+        pending = (vm.get("status") or {}).get("stateChangeRequests")
+        only_stop = [request["action"] for request in requests] == ["Stop"]
+        if pending and not only_stop:
+            message = "unable to complete request: stop/start already underway"
+            raise conflict(_KIND, vm["metadata"]["name"], message)
+        self._patch(VM, vm, {"status": {"stateChangeRequests": requests}}, options, "status")
+
+    def _shorten(self, vmi: Object, seconds: int, options: Object) -> None:
+        if vmi["spec"].get("terminationGracePeriodSeconds") != seconds:
+            self._patch(VMI, vmi, {"spec": {"terminationGracePeriodSeconds": seconds}}, options)
+
+    def _patch(
+        self, resource: Resource, obj: Object, body: Object, options: Object, subresource: str | None = None
+    ) -> None:
+        metadata = obj["metadata"]
+        body = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, **body}
+        dry_run = options.get("dryRun")
+        self._client.request(
+            "PATCH",
+            resource.path(metadata["namespace"], metadata["name"], subresource),
+            query={"dryRun": "All"} if dry_run else None,
+            body=body,
+            content_type=MERGE,
+        )
+
+
+def run_strategy(vm: Object) -> str:
+    """Give the run strategy of a VirtualMachine, from either of its two fields."""
+    spec = vm["spec"]
+    if spec.get("runStrategy"):
+        return str(spec["runStrategy"])
+    return "Always" if spec.get("running") else "Halted"
+
+
+def _phase(vmi: Object) -> str:
+    return str((vmi.get("status") or {}).get("phase") or "")
+
+
+def _stop_request(vmi: Object) -> Object:
+    return {"action": "Stop", "uid": vmi["metadata"]["uid"]}
+
+
+def _option(options: Object, name: str, type_: type, default: Any) -> Any:
+    value = options.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, type_) or (isinstance(value, bool) and type_ is not bool):
+        raise Failure(400, f"Can not unmarshal Request body to struct, error: {name} must be of type {type_.__name__}")
+    return value
