@@ -78,11 +78,14 @@ class ImageStore:
             (directory / name).mkdir(parents=True, exist_ok=True)
 
     def present(self, reference: str, policy: str) -> str | None:
-        """Return the digest of an image that needs no pull and no question to a registry, else None."""
+        """Return the digest of an image that needs no pull and no question to a registry, else None.
+
+        :raises ImageError: InvalidImageName.
+        """
+        local = self._local(reference)
         known = read_json(self._ref(reference))
         if known is None or not self.path(known["digest"]).is_dir():
             return None
-        local = self._local(reference)
         if local is not None:
             return known["digest"] if known.get("source") == _fingerprint(*local) else None
         return None if policy == "Always" else str(known["digest"])

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pods for real: namespaces, CNI plugins, processes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import IMAGE
+
+from turtles.kube.resources import CONFIGMAP, POD, SECRET
+from turtles.standalone.podrunner import reset, sandbox
+from turtles.standalone.podrunner.prepare import prepare
+
+pytestmark = pytest.mark.root
+
+
+def state_of(pod):
+    """Return the state of a Pod's only container."""
+    return pod["status"]["containerStatuses"][0]["state"]
+
+
+def condition(pod, kind):
+    """Return a condition's status."""
+    return {entry["type"]: entry["status"] for entry in pod["status"]["conditions"]}[kind]
+
+
+def test_what_a_container_sees(node):
+    node.client.add(SECRET, {"metadata": {"name": "s", "namespace": "default"}, "data": {"key": "dmFsdWU="}})
+    node.client.add(CONFIGMAP, {"metadata": {"name": "c", "namespace": "default"}, "data": {"word": "text"}})
+    pod = node.pod(
+        "report",
+        container={
+            "securityContext": {"capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}},
+            "resources": {"limits": {"devices.example.org/tun": "1"}},
+            "env": [{"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "s", "key": "key"}}},
+                    {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+                    {"name": "BOTH", "value": "$(SECRET)-$$"}],
+            "volumeMounts": [{"name": "e", "mountPath": "/var/run/things"},
+                             {"name": "n", "mountPath": "/var/run/things/nested"},
+                             {"name": "s", "mountPath": "/not/on/host", "readOnly": True}],
+        },
+        volumes=[{"name": "e", "emptyDir": {}}, {"name": "n", "emptyDir": {"medium": "Memory"}},
+                 {"name": "s", "secret": {"secretName": "s"}}],
+    )
+    pod = node.phase("Succeeded")
+    seen = json.loads(node.log(pod))
+    assert (seen["pid"], seen["uid"], seen["gid"], seen["groups"]) == (1, 107, 107, [107])
+    assert seen["processes"] == [1]
+    assert seen["caps"] == dict.fromkeys(("CapEff", "CapBnd", "CapAmb", "CapPrm"), 1 << 10)
+    assert seen["no_new_privs"] == "1"
+    assert seen["interfaces"] == ["eth0", "lo"]
+    assert seen["hostname"] == "pod1"
+    # A Python that is installed below /root stays visible, nothing else does.
+    assert set(seen["root"]) <= {part for path in (sys.prefix, sys.base_prefix) for part in Path(path).parts}
+    assert seen["home"] == []
+    assert "net" in seen["dev"]
+    assert "kvm" not in seen["dev"]
+    assert seen["env"]["SECRET"] == "value"
+    assert seen["env"]["BOTH"] == "value-$"
+    assert seen["env"]["POD_IP"] == pod["status"]["podIP"]
+    assert f"{pod['status']['podIP']}\tpod1" in seen["hosts"]
+    assert seen["comm"] == "entry"
+    assert seen["writable"] == ["/tmp"]
+    assert not [line for line in seen["mounts"] if "netns" in line or str(node.config.root_dir) + "/" in line.split()[4]]
+    assert state_of(pod)["terminated"]["exitCode"] == 0
+    assert condition(pod, "Ready") == "False"
+
+
+def test_running_pod_is_written_once_and_stops_on_sigterm(node):
+    started = time.monotonic()
+    pod = node.pod("serve", terminationGracePeriodSeconds=20, readinessGates=[{"conditionType": "example.org/gate"}])
+    pod = node.phase("Running")
+    took = time.monotonic() - started
+    print(f"bound → running {took * 1000:.0f} ms")
+    assert len([entry for entry in node.client.patches if entry[0] == "pods"]) == 1
+    assert condition(pod, "ContainersReady") == "True"
+    assert condition(pod, "Ready") == "False"
+    with pytest.raises(ConnectionRefusedError):
+        # Nobody listens there, but the Pod's kernel answers.
+        socket.create_connection((pod["status"]["podIP"], 9), timeout=3)
+    gate = {"type": "example.org/gate", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    node.client.patch(POD, "default", "pod1", {"status": {"conditions": [*pod["status"]["conditions"], gate]}})
+    pod = node.wait(lambda pod: condition(pod, "Ready") == "True")
+    assert condition(pod, "example.org/gate") == "True"
+    stopping = time.monotonic()
+    node.client.delete(POD, "default", "pod1", grace_period=20)
+    node.wait(lambda pod: pod is None)
+    assert time.monotonic() - stopping < 5
+    final = [body for _, _, body in node.client.patches if "status" in body][-1]
+    assert final["status"]["phase"] == "Succeeded"
+    assert os.listdir(node.config.pods_dir) == []
+    assert os.listdir(node.config.run_dir / "netns") == []
+
+
+def test_grace_period_ends_with_sigkill(node):
+    node.pod("stubborn")
+    node.phase("Running")
+    started = time.monotonic()
+    node.client.delete(POD, "default", "pod1", grace_period=1)
+    node.wait(lambda pod: pod is None)
+    assert 0.9 < time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(("args", "code", "message"), [
+    (["message", "disk full"], 3, "disk full"), (["exit", "4"], 4, "last words"), (["unknown"], 2, "unknown action")])
+def test_failed_container_says_why(node, args, code, message):
+    node.pod(*args)
+    pod = node.phase("Failed")
+    terminated = state_of(pod)["terminated"]
+    assert (terminated["exitCode"], terminated["reason"]) == (code, "Error")
+    assert message in terminated["message"]
+    deadline = time.monotonic() + 5
+    while os.listdir(node.config.run_dir / "netns"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_restarted_podrunner_adopts_pods(node):
+    node.pod("serve")
+    pod = node.phase("Running")
+    node.runner.stop()
+    node.new_runner()
+    directory = node.config.pods_dir / pod["metadata"]["uid"] / "containers/main"
+    pid = json.loads((directory / "state.json").read_text())["pid"]
+    os.kill(pid, signal.SIGKILL)
+    pod = node.phase("Failed")
+    assert state_of(pod)["terminated"]["signal"] == 9
+
+
+def test_killed_zygote_hurts_no_pod(node):
+    node.pod("serve")
+    pod = node.phase("Running")
+    os.kill(node.zygote.status()["pid"], signal.SIGKILL)
+    node.pod("exit", "0", name="pod2")
+    node.phase("Succeeded", "pod2")
+    assert node.client.get(POD, "default", "pod1")["status"]["phase"] == "Running"
+    # Its exit code is known although its parent is gone.
+    node.client.delete(POD, "default", "pod1", grace_period=20)
+    node.wait(lambda pod: pod is None)
+    final = [body for _, name, body in node.client.patches if name == "pod1"][-1]
+    assert final["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 0
+    assert pod["status"]["podIP"]
+
+
+def test_ten_pods_at_once(node):
+    started = time.monotonic()
+    for number in range(10):
+        node.pod("serve", name=f"many{number}")
+    pods = [node.phase("Running", f"many{number}", 30) for number in range(10)]
+    print(f"ten Pods running after {time.monotonic() - started:.2f} s")
+    assert len({pod["status"]["podIP"] for pod in pods}) == 10
+
+
+def test_images_that_cannot_run_are_named(node):
+    node.pod("serve", container={"image": "docker.io/library/nginx"})
+    pod = node.wait(lambda pod: pod["status"].get("containerStatuses"))
+    waiting = state_of(pod)["waiting"]
+    assert waiting["reason"] == "ErrImageNotRunnable"
+    assert "nginx" in waiting["message"]
+    assert IMAGE in waiting["message"]
+    assert pod["status"]["phase"] == "Pending"
+
+
+def test_host_ports_and_missing_image(node):
+    node.pod("serve", container={"ports": [{"containerPort": 80, "hostPort": 18099}]})
+    pod = node.phase("Running")
+    rules = subprocess.run(["iptables-save", "-t", "nat"], capture_output=True, text=True).stdout
+    assert f"{pod['status']['podIP']}:80" in rules
+    node.client.delete(POD, "default", "pod1", grace_period=0)
+    deadline = time.monotonic() + 5
+    while os.listdir(node.config.pods_dir):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    rules = subprocess.run(["iptables-save", "-t", "nat"], capture_output=True, text=True).stdout
+    assert f"{pod['status']['podIP']}:80" not in rules
+    node.pod("serve", name="pod2", volumes=[{"name": "v", "image": {"reference": "oci:/etc/passwd"}}])
+    pod = node.wait(lambda pod: pod["status"].get("containerStatuses"), "pod2")
+    assert state_of(pod)["waiting"]["reason"] == "InvalidImageName"
+
+
+def test_prepare_warms_the_cache(node):
+    prepare(node.config, node.zygote, "one")
+    cache = node.config.root_dir / "cache" / node.config.preload[0].key
+    assert (cache / "warm").read_text() == "107"
+    assert not sandbox.is_mount(node.config.run_dir / "netns")
+
+
+def test_reset_is_idempotent(node):
+    node.pod("serve")
+    node.phase("Running")
+    node.runner.stop()
+    assert reset.reset(node.config) is True
+    assert reset.reset(node.config) is False
