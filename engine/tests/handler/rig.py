@@ -2,17 +2,21 @@
 """A hand-made launcher Pod: a network namespace made by real CNI plugins, the folders of its emptyDir volumes and a
 private non-root libvirtd in its own mount namespace. Needs root."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
+import sys
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 LIBVIRT_DRIVER = Path("/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so")
 CNI_BIN_DIR = "/usr/lib/cni"
 
+LAUNCHER = f"{Path(sys.prefix) / 'bin/virt-launcher'} --name {{name}} --namespace {{namespace}} --uid {{uid}}"
 UNSHARE = "unshare --mount --uts --pid --fork --kill-child --mount-proc"
 SCRIPT = r"""
 set -e
@@ -45,6 +49,11 @@ mount --bind "$WORK/hosts" /etc/hosts
 mount --rbind /mnt/run /run
 mount --rbind /mnt/dev /dev
 cd /
+if [ -n "$LAUNCHER" ]; then
+  : > "$WORK/termination-log"
+  exec setpriv --reuid 107 --regid 107 --clear-groups --inh-caps +net_bind_service --ambient-caps +net_bind_service \
+    $LAUNCHER >> "$WORK/log" 2>&1
+fi
 exec setpriv --reuid 107 --regid 107 --clear-groups --bounding-set -all \
   python3 -c '
 import ctypes, os, subprocess, sys, time
@@ -128,10 +137,13 @@ class Pod:
     def socket(self) -> Path:
         return self.volumes / "sockets" / "libvirt-sock"
 
-    def start(self, wait: bool = True) -> None:
+    def start(self, wait: bool = True, vmi: dict[str, Any] | None = None) -> None:
+        """Start a bare libvirtd, or virt-launcher for a *vmi*."""
         env = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": "/mnt/w",
+            "LAUNCHER": LAUNCHER.format(**vmi["metadata"]) if vmi else "",
+            "VIRT_LAUNCHER_VMI": json.dumps(vmi or {}),
             "CACHE": str(self.cache),
             "DRIVERS": str(self.root / "drivers"),
             "WORK": str(self.work),
@@ -161,7 +173,8 @@ class Pod:
     def kill(self) -> None:
         """End every process of the Pod at once."""
         if self.process:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it may have ended by itself
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
 

@@ -448,3 +448,22 @@ def test_every_interface_model_starts(
     run(cluster, pod)
     status = cluster.wait(lambda status: status["phase"] == "Running" or condition(status, "Synchronized"))
     assert status["phase"] == "Running", cluster.events
+
+
+def test_with_virt_launcher(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:
+    """Launcher and agent meet only at libvirt's socket; when the VMI has succeeded, the launcher leaves by itself."""
+    pod = make_pod()
+    vmi = make_vmi(pod, "bridge")
+    vmi["spec"]["domain"]["devices"]["disks"].append({"name": "seed", "disk": {"bus": "virtio"}})
+    vmi["spec"]["volumes"].append({"name": "seed", "cloudInitNoCloud": {"userDataBase64": "SGkuXG4="}})
+    vmi["spec"]["terminationGracePeriodSeconds"] = 1
+    cluster = Cluster(vmi)
+    run(cluster, pod)
+    pod.start(wait=False, vmi=vmi)
+    status = cluster.wait(lambda status: status["phase"] == "Running" or condition(status, "Synchronized"))
+    assert status["phase"] == "Running", (cluster.events, pod.log())
+    assert status["interfaces"][0]["ipAddress"] == pod.ip
+    cluster.delete()
+    cluster.wait(lambda status: status["phase"] in ("Failed", "Succeeded"))
+    assert pod.process is not None
+    assert pod.process.wait(10) == 0, pod.log()

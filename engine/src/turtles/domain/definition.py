@@ -351,6 +351,7 @@ def _consoles(devices: Element, vmi: Mapping[str, Any]) -> None:
         SubElement(serial, "target", type="isa-serial", port="0")
         SubElement(serial, "alias", name="ua-serial0")
     channel = SubElement(devices, "channel", type="unix")
+    SubElement(channel, "source", mode="bind", path=str(paths.guest_agent_socket(uid)))
     SubElement(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
     video = Element("video")
     if wanted.get("autoattachGraphicsDevice", True):

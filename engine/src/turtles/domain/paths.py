@@ -123,6 +123,11 @@ def serial_socket(uid: str) -> PurePosixPath:
     return domain_private_dir(uid) / "virt-serial0"
 
 
+def guest_agent_socket(uid: str) -> PurePosixPath:
+    """Return the socket of the guest agent's channel inside the Pod. libvirt's own choice would be too long a path."""
+    return domain_private_dir(uid) / "guest-agent"
+
+
 def host_path(pods_dir: str, pod_uid: str, path: PurePosixPath) -> PurePosixPath:
     """Return where the node sees a *path* of the Pod that lies in one of its emptyDir volumes.
 

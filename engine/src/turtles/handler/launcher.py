@@ -206,17 +206,16 @@ class Launcher:
         """Learn the Pod's namespaces and its first process from the process that listens."""
         try:
             netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-            status = Path(f"/proc/{pid}/status").read_text()
-            parent = int(next(line for line in status.splitlines() if line.startswith("PPid:")).split()[1])
+            first = _first_process(pid)
             if self._process is None:
-                self._process = self._watcher.process(parent, self._launcher_ended)
+                self._process = self._watcher.process(first, self._launcher_ended)
         except (OSError, ProcessLookupError) as error:
-            raise LauncherBusy(f"libvirtd (process {pid}) ended: {error.strerror}") from error
+            raise LauncherBusy(f"the owner of libvirtd's socket (process {pid}) ended: {error.strerror}") from error
         if self._netns is not None:
             os.close(self._netns)
         self._netns = netns
         # The launcher outlives its libvirtd; through it the Pod's root stays within reach.
-        self._root = f"/proc/{parent}/root"
+        self._root = f"/proc/{first}/root"
 
     def _lifecycle(self, _connection: Any, _domain: Any, event: int, detail: int, _opaque: Any) -> None:
         if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
@@ -232,6 +231,16 @@ class Launcher:
         if connection is not None:
             with contextlib.suppress(libvirt.libvirtError):
                 connection.close()
+
+
+def _first_process(pid: int) -> int:
+    """Return the process that is number 1 of its container: *pid* itself or an ancestor. It takes all others along."""
+    while True:
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        parent = int(status["PPid"])
+        if status["NSpid"].split()[-1] == "1" or parent == 0:
+            return pid
+        pid = parent
 
 
 def start(connection: "libvirt.virConnect", xml: str, *, paused: bool) -> "libvirt.virDomain":
