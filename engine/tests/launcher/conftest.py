@@ -92,7 +92,10 @@ class Pod:
         arguments += ["--kubevirt-share-dir", "/var/run/kubevirt"]
         arguments += ["--ephemeral-disk-dir", "/var/run/kubevirt-ephemeral-disks", "--grace-period-seconds", str(grace)]
         self.run(
-            "turtles.launcher.main:main", arguments, env={"VIRT_LAUNCHER_VMI": json.dumps(vmi), **pod.pop("env", {})}, **pod
+            "turtles.launcher.main:main",
+            arguments,
+            env={"VIRT_LAUNCHER_VMI": json.dumps(vmi), **pod.pop("env", {})},
+            **pod,
         )
 
     def run(self, function: str, arguments: list[Any], **pod: Any) -> None:
@@ -146,9 +149,7 @@ class Pod:
 
     def connect(self) -> libvirt.virConnect:
         """Connect as the node agent does: as root, from outside, as soon as the socket is there."""
-        wait_for(
-            lambda: self.socket.exists() or (self.base / "exit").exists(), f"the libvirt socket; log: {self.log}"
-        )
+        wait_for(lambda: self.socket.exists() or (self.base / "exit").exists(), f"the libvirt socket; log: {self.log}")
         assert self.socket.is_socket(), self.log
         return libvirt.open(f"qemu+unix:///session?socket={self.socket}")
 
@@ -163,10 +164,10 @@ class Pod:
     def children(self) -> dict[str, int]:
         """Return the Pod's processes beside the first by name."""
         found = {}
-        namespace = os.readlink(f"/proc/{self.pid}/ns/pid")
+        namespace = Path(f"/proc/{self.pid}/ns/pid").readlink()
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                if os.readlink(process / "ns/pid") == namespace and int(process.name) != self.pid:
+                if (process / "ns/pid").readlink() == namespace and int(process.name) != self.pid:
                     found[(process / "comm").read_text().strip()] = int(process.name)
             except OSError:
                 continue

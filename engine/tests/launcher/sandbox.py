@@ -54,7 +54,9 @@ def file_systems(base: Path, pod: dict) -> None:
         mount("--bind", str(base / name), f"/etc/{name}")
     (base / "hosts").write_text(f"127.0.0.1 localhost {pod['hostname']}\n")
     mount("--bind", str(base / "hosts"), "/etc/hosts")
-    (base / "resolv.conf").write_text(pod.get("resolvConf", "nameserver 10.96.0.10\nsearch default.svc.cluster.local\n"))
+    (base / "resolv.conf").write_text(
+        pod.get("resolvConf", "nameserver 10.96.0.10\nsearch default.svc.cluster.local\n")
+    )
     mount("--bind", str(base / "resolv.conf"), "/etc/resolv.conf")
     mount("-t", "proc", "proc", "/proc")
     devices(base)
@@ -66,7 +68,12 @@ def devices(base: Path) -> None:
     dev.mkdir()
     mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", str(dev))
     for name, major, minor in (
-        ("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0),
+        ("null", 1, 3),
+        ("zero", 1, 5),
+        ("full", 1, 7),
+        ("random", 1, 8),
+        ("urandom", 1, 9),
+        ("tty", 5, 0),
         ("net/tun", 10, 200),
     ):
         (dev / name).parent.mkdir(exist_ok=True)

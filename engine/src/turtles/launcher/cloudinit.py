@@ -110,12 +110,10 @@ def _data(
     return data
 
 
-def write_seed(path: Path, label: str, files: Mapping[str, bytes]) -> None:
-    """Write *files* (path in the image → content) to the ISO 9660 image *path* with volume *label*.
+def render_seed(label: str, files: Mapping[str, bytes]) -> bytes:
+    """Return the ISO 9660 image with volume *label* that holds *files* (path in the image → content).
 
     Names are kept by Joliet and Rock Ridge; the ISO 9660 names below are mere placeholders.
-
-    :raises OSError: if it can't be written.
     """
     image = pycdlib.PyCdlib()
     image.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident=label)
@@ -133,9 +131,7 @@ def write_seed(path: Path, label: str, files: Mapping[str, bytes]) -> None:
     buffer = io.BytesIO()
     image.write_fp(buffer)
     image.close()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)  # it may hold passwords
-    path.write_bytes(buffer.getvalue())
+    return buffer.getvalue()
 
 
 def make_seed(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path = Path("/")) -> Path:
@@ -149,5 +145,7 @@ def make_seed(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path = Pa
     else:
         target, label = paths.cloud_init_config_drive_seed(volume["name"]), "config-2"
     path = root / str(target).lstrip("/")
-    write_seed(path, label, seed_files(volume, vmi, root))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)  # it may hold passwords
+    path.write_bytes(render_seed(label, seed_files(volume, vmi, root)))
     return path

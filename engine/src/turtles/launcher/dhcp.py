@@ -77,7 +77,7 @@ def lease_options(plan: InterfacePlan, resolver: Resolver, hostname: str) -> lis
             options.append((121, b"\x20" + gateway.packed + zero + b"\x00" + gateway.packed))
     if resolver.servers:
         options.append((6, b"".join(IPv4Address(server).packed for server in resolver.servers)))
-    options.append((12, hostname.encode("idna")))
+    options.append((12, hostname.encode("ascii", "ignore")))
     if resolver.search:
         # The longest is the most specific one: namespace.svc.cluster.local.
         options.append((15, max(resolver.search, key=len).encode("ascii", "ignore")))

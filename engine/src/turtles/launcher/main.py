@@ -30,6 +30,9 @@ from turtles.log import setup_logging
 
 log = logging.getLogger(__name__)
 
+# Loads what pycdlib loads when it is used (codecs): a forked launcher may be unable to read Python's library.
+cloudinit.render_seed("cidata", {"openstack/meta-data": b""})
+
 #: Where the Pod's runtime expects the reason of a failure (Kubernetes: terminationMessagePath), and how much it keeps.
 TERMINATION_LOG = Path("/dev/termination-log")
 _TERMINATION_LOG_BYTES = 4096
@@ -45,6 +48,8 @@ _STABLE_SECONDS = 30
 _ACPI_SECONDS = 10
 #: How long the node agent has, after the VM has stopped, to store the VM's final state and undefine the domain.
 _UNDEFINE_SECONDS = 5
+#: How long libvirtd has to answer the call that undefined the domain, before it is ended.
+_ANSWER_SECONDS = 0.2
 _CHANGES = (
     libvirt.VIR_DOMAIN_EVENT_DEFINED,
     libvirt.VIR_DOMAIN_EVENT_UNDEFINED,
@@ -338,8 +343,10 @@ class Launcher:
         if active or defined:
             self._domain_seen = True
         elif self._connection is not None and self._domain_seen:
-            self._finish("the domain is undefined")
-        if self._deadline is None or self._exit_status is not None:
+            # The node agent is still waiting for the answer to its call.
+            self._after(_ANSWER_SECONDS, lambda: self._finish("the domain is undefined"))
+            return
+        if self._deadline is None:
             return
         now = monotonic()
         if active:
