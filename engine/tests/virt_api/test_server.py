@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The server over TLS, as the API server talks to it."""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+import yaml
+from aiohttp import web
+from api.objects import talk_vm
+
+from turtles.kube.kubevirt import VM
+from turtles.virt_api import admission, certificates, manifests
+from turtles.virt_api.authentication import FrontProxy
+from turtles.virt_api.main import parser
+from turtles.virt_api.server import Server, new_context
+
+from .fakes import FakeClient
+
+VM_URL = "/apis/subresources.kubevirt.io/v1/namespaces/default/virtualmachines/vm"
+JANE = {"X-Remote-User": "jane", "X-Remote-Group": "people"}
+
+
+class Rig:
+    """A running server, and sessions of an API server (with its front proxy's certificate) and of a stranger."""
+
+    def __init__(self) -> None:
+        now = datetime.now(UTC)
+        self.client = FakeClient(
+            (VM, {"metadata": {"namespace": "default", "name": "vm"}, "spec": {"running": False}}),
+        )
+        self.ready = True
+        self.context = new_context()
+        self.serving = certificates.make(["127.0.0.1"], now)
+        certificates.load(self.context, self.serving)
+        # As a certificate for servers isn't one for clients, the proxy's is of a chain of its own
+        self.server = Server(
+            self.client,  # type: ignore[arg-type]
+            admission.Admission(admission.engine_users("kubevirt")),
+            self.context,
+            lambda: self.ready,
+        )
+
+    @asynccontextmanager
+    async def run(self):
+        runner = web.AppRunner(self.server.application(), access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self.context)
+        await site.start()
+        port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+        try:
+            yield f"https://127.0.0.1:{port}"
+        finally:
+            await runner.cleanup()
+
+    def client_context(self, identity: str = "") -> ssl.SSLContext:
+        context = ssl.create_default_context(cadata=self.serving.bundle)
+        if identity:
+            context.load_cert_chain(identity)
+        return context
+
+
+def front_proxy(tmp_path: Path) -> tuple[str, FrontProxy]:
+    """Make a client certificate, and what trusts it."""
+    from datetime import timedelta
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    now = datetime.now(UTC)
+    authority, authority_key = certificates._new_authority(now)
+    key = ec.generate_private_key(ec.SECP256R1())
+    found = (
+        x509.CertificateBuilder()
+        .subject_name(certificates._name("front-proxy-client"))
+        .issuer_name(authority.subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(minutes=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .sign(authority_key, hashes.SHA256())
+    )
+    path = tmp_path / "client.pem"
+    path.write_text(certificates._pem(found) + certificates._key_pem(key))
+    data = {"requestheader-client-ca-file": certificates._pem(authority)}
+    data["requestheader-allowed-names"] = '["front-proxy-client"]'
+    return str(path), FrontProxy.from_configmap({"data": data})
+
+
+async def test_subresources_for_whom_the_front_proxy_names(tmp_path):
+    rig = Rig()
+    identity, trusted = front_proxy(tmp_path)
+    rig.server.trust(trusted)
+    async with rig.run() as url, aiohttp.ClientSession() as session:
+        tls = rig.client_context(identity)
+        async with session.put(f"{url}{VM_URL}/start", data=b"", headers=JANE, ssl=tls) as answer:
+            assert (answer.status, await answer.read()) == (202, b"")
+        assert rig.client.patches[0][1]["spec"] == {"running": True}
+        review = rig.client.reviews[0]
+        assert (review["user"], review["groups"]) == ("jane", ["people"])
+        assert review["resourceAttributes"] == {
+            "group": "subresources.kubevirt.io",
+            "version": "v1",
+            "namespace": "default",
+            "resource": "virtualmachines",
+            "subresource": "start",
+            "name": "vm",
+            "verb": "update",
+        }
+        async with session.put(f"{url}{VM_URL}/stop", data=b"{}", headers=JANE, ssl=tls) as answer:
+            found = await answer.json()
+            assert (answer.status, found["kind"], found["reason"]) == (409, "Status", "Conflict")
+        async with session.put(f"{url}{VM_URL}/stop", data=b"{", headers=JANE, ssl=tls) as answer:
+            assert answer.status == 400
+        async with session.get(f"{url}{VM_URL}/start", headers=JANE, ssl=tls) as answer:
+            assert answer.status == 405
+        async with session.put(f"{url}{VM_URL}/fly", headers=JANE, ssl=tls) as answer:
+            found = await answer.json()
+            assert (answer.status, found["message"]) == (404, "the server could not find the requested resource")
+        rig.client.allowed = False
+        async with session.put(f"{url}{VM_URL}/start", headers=JANE, ssl=tls) as answer:
+            found = await answer.json()
+            assert answer.status == 403
+            assert 'User "jane" cannot update resource "virtualmachines/start"' in found["message"]
+        # The server stops trusting the proxy without having to be started again
+        rig.server.trust(FrontProxy())
+        async with session.put(f"{url}{VM_URL}/start", headers=JANE, ssl=tls) as answer:
+            assert answer.status == 401
+
+
+async def test_strangers_may_look_only():
+    rig = Rig()
+    async with rig.run() as url, aiohttp.ClientSession() as session:
+        tls = rig.client_context()
+        async with session.put(f"{url}{VM_URL}/start", headers=JANE, ssl=tls) as answer:
+            assert (answer.status, (await answer.json())["reason"]) == (401, "Unauthorized")
+        group = f"{url}/apis/subresources.kubevirt.io"
+        async with session.get(group, ssl=tls) as answer:
+            found = await answer.json()
+            assert found["preferredVersion"]["version"] == "v1"
+        async with session.get(f"{group}/v1alpha3", ssl=tls) as answer:
+            found = await answer.json()
+            assert found["groupVersion"] == "subresources.kubevirt.io/v1alpha3"
+            assert "virtualmachines/start" in [one["name"] for one in found["resources"]]
+        async with session.get(f"{group}/v1/version", ssl=tls) as answer:
+            assert (await answer.json())["gitVersion"].startswith("v")
+        for path in ("/apis", "/openapi/v2", "/openapi/v3", "/healthz", "/apis/subresources.kubevirt.io/v1/healthz"):
+            async with session.get(url + path, ssl=tls) as answer:
+                assert answer.status == 200, path
+        rig.ready = False
+        async with session.get(f"{url}/healthz", ssl=tls) as answer:
+            assert answer.status == 503
+        async with session.get(f"{url}/nothing", ssl=tls) as answer:
+            assert (answer.status, (await answer.json())["kind"]) == (404, "Status")
+
+
+async def test_webhook_and_new_certificate():
+    rig = Rig()
+    request = {"uid": "7", "operation": "CREATE", "object": talk_vm(), "userInfo": {"username": "jane"}}
+    async with rig.run() as url, aiohttp.ClientSession() as session:
+        path = url + admission.VALIDATE_VM
+        async with session.post(path, json={"request": request}, ssl=rig.client_context()) as answer:
+            assert (await answer.json())["response"]["allowed"]
+        async with session.post(path, data=b"[" * 100000, ssl=rig.client_context()) as answer:
+            assert answer.status == 400
+        rig.serving = certificates.make(["127.0.0.1"], datetime.now(UTC))
+        certificates.load(rig.context, rig.serving)
+        async with session.post(path, json={"request": request}, ssl=rig.client_context()) as answer:
+            assert answer.status == 200
+
+
+def test_manifests():
+    text = manifests.render()
+    assert text == manifests.render()
+    found = list(yaml.safe_load_all(text))
+    assert found[0]["kind"] == "Namespace"
+    assert [one["metadata"]["name"] for one in found if one["kind"] == "CustomResourceDefinition"] == [
+        "virtualmachines.kubevirt.io",
+        "virtualmachineinstances.kubevirt.io",
+    ]
+    roles = [one for one in found if one["kind"] in ("ClusterRole", "Role")]
+    for role in roles:
+        for rule in role["rules"]:
+            assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"], role["metadata"]["name"]
+    names = {one["metadata"]["name"] for one in roles}
+    assert {"kubevirt.io:view", "kubevirt.io:edit", "kubevirt.io:admin", "kubevirt.io:default"} <= names
+    assert len({(one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in found}) == len(
+        found
+    )
+
+
+def test_options():
+    found = parser().parse_args(["--bind", "127.0.0.1", "--url", "https://127.0.0.1:8443"])
+    assert (found.command, found.port, found.namespace) == ("serve", 8443, "kubevirt")
+    assert parser().parse_args(["manifests"]).command == "manifests"

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+
+from turtles.kube.resources import SECRET
+from turtles.virt_api import certificates, registration
+from turtles.virt_api.authentication import FrontProxy
+from turtles.virt_api.certificates import Certificates
+
+from .fakes import FakeClient
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NAMES = ["127.0.0.1", "virt-api.kubevirt.svc"]
+
+
+def test_certificates_are_kept():
+    client = FakeClient()
+    first = certificates.ensure(client, "kubevirt", NAMES, NOW)  # type: ignore[arg-type]
+    assert client.get(SECRET, "kubevirt", certificates.SECRET_NAME)["type"] == "kubernetes.io/tls"
+    assert certificates.ensure(client, "kubevirt", NAMES, NOW + timedelta(days=20)) == first  # type: ignore[arg-type]
+
+
+def test_serving_certificate_is_renewed_under_the_same_authority():
+    client = FakeClient()
+    first = certificates.ensure(client, "kubevirt", NAMES, NOW)  # type: ignore[arg-type]
+    second = certificates.ensure(client, "kubevirt", NAMES, NOW + timedelta(days=25))  # type: ignore[arg-type]
+    assert second.bundle == first.bundle
+    assert second.certificate != first.certificate
+    third = certificates.ensure(client, "kubevirt", [*NAMES, "more"], NOW + timedelta(days=25))  # type: ignore[arg-type]
+    assert third.certificate != second.certificate
+
+
+def test_authority_is_replaced_with_both_trusted():
+    client = FakeClient()
+    first = certificates.ensure(client, "kubevirt", NAMES, NOW)  # type: ignore[arg-type]
+    later = NOW + timedelta(days=300)
+    second = certificates.ensure(client, "kubevirt", NAMES, later)  # type: ignore[arg-type]
+    new, old = x509.load_pem_x509_certificates(second.bundle.encode())
+    assert old == x509.load_pem_x509_certificate(first.bundle.encode())
+    x509.load_pem_x509_certificate(second.certificate.encode()).verify_directly_issued_by(new)
+    x509.load_pem_x509_certificate(first.certificate.encode()).verify_directly_issued_by(old)
+    last = certificates.make(NAMES, NOW + timedelta(days=600), second)
+    assert len(x509.load_pem_x509_certificates(last.bundle.encode())) == 2
+
+
+def test_damaged_secret_is_replaced():
+    client = FakeClient()
+    certificates.ensure(client, "kubevirt", NAMES, NOW)  # type: ignore[arg-type]
+    secret = client.get(SECRET, "kubevirt", certificates.SECRET_NAME)
+    for damage in ({"tls.key": "!"}, {"tls.crt": ""}, {"ca.crt": "eA=="}, {"ca.key": None}):
+        client.replace(
+            SECRET,
+            {**client.get(SECRET, "kubevirt", certificates.SECRET_NAME), "data": {**secret["data"], **damage}},
+        )
+        found = certificates.ensure(client, "kubevirt", NAMES, NOW)  # type: ignore[arg-type]
+        assert found.usable(NAMES, NOW)
+    assert Certificates.from_secret(None) is None
+
+
+def proxy(**data: str) -> tuple[FrontProxy, bytes]:
+    made = certificates.make(["front-proxy-client"], NOW)
+    der = x509.load_pem_x509_certificate(made.certificate.encode())
+    found = FrontProxy.from_configmap({"data": {"requestheader-client-ca-file": made.bundle, **data}})
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return found, der.public_bytes(Encoding.DER)
+
+
+def test_front_proxy_is_trusted_by_authority_and_name():
+    trusting, der = proxy()
+    assert trusting.trusts(der)
+    assert not trusting.trusts(None)
+    other, _ = proxy()
+    assert not other.trusts(der)
+    named, der = proxy(**{"requestheader-allowed-names": '["somebody"]'})
+    assert not named.trusts(der)
+    named, der = proxy(**{"requestheader-allowed-names": '["virt-api"]'})
+    assert named.trusts(der)
+    for nothing in (None, {}, {"data": {"requestheader-client-ca-file": "x"}}):
+        assert not FrontProxy.from_configmap(nothing).trusts(der)
+
+
+def test_headers_name_the_user():
+    found, _ = proxy(**{"requestheader-username-headers": '["X-User", "X-Remote-User"]'})
+    user = found.user(
+        [
+            ("x-remote-user", "jane"),
+            ("X-Remote-Group", "a"),
+            ("X-Remote-Group", "b"),
+            ("X-Remote-Extra-Scopes%2fx", "s"),
+            ("X-Remote-Uid", "7"),
+        ]
+    )
+    assert user is not None
+    assert (user.name, user.groups, user.uid) == ("jane", ("a", "b"), "7")
+    assert user.extra == {"scopes/x": ["s"]}
+    assert found.user([("X-Remote-Group", "a")]) is None
+    assert FrontProxy.from_configmap({"data": {"requestheader-group-headers": "{"}}).group_headers == (
+        "X-Remote-Group",
+    )
+
+
+def test_registration_restores_what_was_changed():
+    client = FakeClient()
+    loaded: list[Certificates] = []
+    found = registration.Registration(client, "kubevirt", loaded.append, "https://127.0.0.1:8443")  # type: ignore[arg-type]
+    found.prepare()
+    assert not found.done.is_set()
+    found.sync()
+    assert found.done.is_set()
+    assert len(loaded) == 1
+    before = client.version
+    found.sync()
+    assert client.version == before
+    path = next(path for path in client.objects if "mutatingwebhook" in path)
+    wanted = client.objects[path]["webhooks"]
+    client.objects[path]["webhooks"] = wanted[:1]
+    client.objects[path]["metadata"]["labels"] = {"mine": "1"}
+    found.sync()
+    assert client.objects[path]["webhooks"] == wanted
+    assert client.objects[path]["metadata"]["labels"]["mine"] == "1"
+    del client.objects["/api/v1/namespaces/kubevirt/secrets/kubevirt-virt-api-certs"]
+    found.sync()
+    assert len(loaded) == 2
+    bundle = registration._base64(loaded[1].bundle)
+    for hook in client.objects[path]["webhooks"]:
+        assert hook["clientConfig"]["caBundle"] == bundle
+    endpoints = client.objects["/api/v1/namespaces/kubevirt/endpoints/virt-api"]
+    assert endpoints["subsets"] == [
+        {"addresses": [{"ip": "127.0.0.1"}], "ports": [{"name": "https", "port": 8443, "protocol": "TCP"}]}
+    ]
+    found.stop()
+
+
+def test_webhooks_with_a_service():
+    (_, mutating), (_, validating) = registration.webhooks("pem", "kv")
+    assert mutating["webhooks"][0]["clientConfig"]["service"] == {
+        "name": "virt-api",
+        "namespace": "kv",
+        "path": "/virtualmachines-mutate",
+        "port": 443,
+    }
+    assert mutating["webhooks"][0]["rules"][0]["apiVersions"] == ["v1", "v1alpha3"]
+    names = [hook["name"] for hook in mutating["webhooks"] + validating["webhooks"]]
+    assert len(set(names)) == 8
+    updates = [hook for hook in mutating["webhooks"] if hook["rules"][0]["operations"] == ["UPDATE"]]
+    assert updates
+    assert all("virt-handler" in hook["matchConditions"][0]["expression"] for hook in updates)
+
+
+def test_apiservices_prefer_v1():
+    found = [obj for _, obj in registration.apiservices("pem", "kv")]
+    assert [obj["metadata"]["name"] for obj in found] == [
+        "v1.subresources.kubevirt.io",
+        "v1alpha3.subresources.kubevirt.io",
+    ]
+    assert found[0]["spec"]["versionPriority"] > found[1]["spec"]["versionPriority"]
+
+
+def test_names():
+    names = registration.serving_names("kubevirt", "https://node.example.org:1", "192.0.2.1")
+    assert {"virt-api.kubevirt.svc", "node.example.org", "192.0.2.1", "127.0.0.1"} <= set(names)
+    assert "0.0.0.0" not in registration.serving_names("kubevirt", None, "0.0.0.0")
