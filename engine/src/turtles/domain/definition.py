@@ -319,7 +319,8 @@ def _controllers(devices: Element, spec: Mapping[str, Any]) -> None:
     inputs: Iterable[Mapping[str, Any]] = wanted.get("inputs") or ()
     usb = "usb" in buses or any((item.get("bus") or "usb") == "usb" for item in inputs)
     SubElement(devices, "controller", type="usb", index="0", model="qemu-xhci" if usb else "none")
-    SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
+    if "scsi" in buses:
+        SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
     SubElement(devices, "controller", type="virtio-serial", index="0")
 
 

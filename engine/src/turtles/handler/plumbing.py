@@ -14,7 +14,7 @@ import hashlib
 import os
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,7 +83,7 @@ def connect(netns: int, plan: InterfacePlan, pod_interface: PodInterface) -> Non
                     _bridge_binding(ip, plan, pod_interface)
                 else:
                     _masquerade_binding(ip, plan)
-        except (NetlinkError, OSError) as error:
+        except (NetlinkError, OSError, subprocess.TimeoutExpired) as error:
             raise PlumbingError(f"interface {plan.name!r}: can't connect it to the Pod's network: {error}") from error
 
     in_namespace(netns, work)
@@ -173,11 +173,12 @@ def _tap(ip: Any, plan: InterfacePlan, bridge: int) -> None:
 
 
 def _masquerade_binding(ip: Any, plan: InterfacePlan) -> None:
-    _sysctl("ipv4/ip_forward", "1")
-    _sysctl("ipv4/conf/all/route_localnet", "1")
-    bridge = _pod_bridge(ip, plan, plan.prefix)
-    _tap(ip, plan, bridge)
-    _nft(masquerade_rules(plan))
+    # The rules name devices that need not be there yet, so nft works beside the rest.
+    with _nft(masquerade_rules(plan)):
+        _sysctl("ipv4/ip_forward", "1")
+        _sysctl("ipv4/conf/all/route_localnet", "1")
+        bridge = _pod_bridge(ip, plan, plan.prefix)
+        _tap(ip, plan, bridge)
 
 
 def _bridge_binding(ip: Any, plan: InterfacePlan, pod: PodInterface) -> None:
@@ -245,16 +246,24 @@ table ip kubevirt {{
 """
 
 
-def _nft(script: str) -> None:
+@contextlib.contextmanager
+def _nft(script: str) -> Iterator[None]:
+    """Have nft execute the script while the body runs."""
     environment = {"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
-    done = subprocess.run(
-        ["nft", "-f", "-"],
-        input=script,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=_NFT_TIMEOUT,
-        check=False,
-    )
-    if done.returncode:
-        raise PlumbingError(f"nft refused the NAT rules: {done.stderr.strip()}")
+    with subprocess.Popen(
+        ["nft", "-f", "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
+    ) as process:
+        assert process.stdin is not None
+        try:
+            # It fits into the pipe, so that nobody waits here. If nft is gone already, its status says why.
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(script)
+                process.stdin.close()
+            process.stdin = None  # communicate() would flush it
+            yield
+            _, message = process.communicate(timeout=_NFT_TIMEOUT)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise PlumbingError(f"nft refused the NAT rules: {message.strip()}")
