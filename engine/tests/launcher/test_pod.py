@@ -10,10 +10,11 @@ from pathlib import Path
 
 import libvirt
 import pytest
-from conftest import VMI_UID, Pod, make_vmi, peer_pid, qemu_processes, wait_for
 
 from turtles.domain import paths
 from turtles.domain.network import generated_mac
+
+from .conftest import VMI_UID, Pod, make_vmi, peer_pid, qemu_processes, wait_for
 
 pytestmark = pytest.mark.root
 

@@ -19,6 +19,7 @@ from turtles.launcher.errors import LaunchError
 
 #: Far more than any cloud accepts as user data; keeps a mistake from filling the node.
 MAX_DATA_BYTES = 16 * 1024 * 1024
+_NO_LINE_BREAKS = {ord("\r"): None, ord("\n"): None}
 
 
 def instance_id(name: str, namespace: str) -> str:
@@ -90,7 +91,7 @@ def _data(
     elif source.get(encoded):
         try:
             # Line breaks are how base64 is usually wrapped; anything else that isn't of the alphabet is a mistake.
-            data = base64.b64decode("".join(str(source[encoded]).split()), validate=True)
+            data = base64.b64decode(str(source[encoded]).translate(_NO_LINE_BREAKS), validate=True)
         except (binascii.Error, ValueError) as error:
             raise LaunchError(f"volume {volume!r}: {kind}.{encoded} is not valid base64 ({error})") from error
     elif source.get(secret):

@@ -68,11 +68,13 @@ def inspect(path: Path) -> Image:
         raise ImageError(
             f"can't be read by uid {os.geteuid()} ({error.strerror}); in the image it should be owned by 107:107"
         ) from error
-    with open(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ImageError("is not a regular file")
-        header = file.read(512)
+        header = os.pread(descriptor, 512, 0)
+    finally:
+        os.close(descriptor)
     if status.st_size == 0:
         raise ImageError("is empty")
     if header.startswith(_QCOW2_MAGIC):
@@ -109,6 +111,8 @@ def _qcow2_virtual_size(path: Path, header: bytes) -> int:
             "keeps its data in another file, which is not allowed in a guest image; "
             "merge it with 'qemu-img convert -O qcow2'"
         )
+    if struct.unpack_from(">I", header, 32)[0]:
+        raise ImageError("is encrypted, which is not supported")
     output = _qemu_img("info", "--output=json", "--force-share", "-f", "qcow2", str(path))
     try:
         info = json.loads(output)
@@ -120,8 +124,6 @@ def _qcow2_virtual_size(path: Path, header: bytes) -> int:
         raise ImageError("is a qcow2 image marked as corrupt; repair it with 'qemu-img check -r all'")
     if info.get("backing-filename") or details.get("data-file"):
         raise ImageError("refers to another file, which is not allowed in a guest image")
-    if info.get("encrypted"):
-        raise ImageError("is encrypted, which is not supported")
     return size
 
 
