@@ -19,7 +19,7 @@ from turtles.kube.informer import Informer
 from turtles.kube.queue import WorkQueue
 from turtles.kube.resources import PV, PVC, STORAGECLASS
 from turtles.standalone.podrunner.quantity import parse
-from turtles.standalone.scheduler import SELECTED_NODE, finished
+from turtles.standalone.scheduler import SELECTED_NODE, finished, is_default
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class LocalPath:
         """Create the StorageClass if there is none of its name; it is the default if no other one is."""
         if self._classes.get(None, CLASS) is not None:
             return
-        default = not any(_is_default(entry) for entry in self._classes.list())
+        default = not any(is_default(entry) for entry in self._classes.list())
         with contextlib.suppress(AlreadyExists):
             self._client.create(STORAGECLASS, {
                 "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
@@ -186,7 +186,7 @@ class LocalPath:
             change["metadata"] = {"finalizers": [*finalizers, _CLAIM_FINALIZER],
                                   "resourceVersion": metadata["resourceVersion"]}
         if spec.get("storageClassName") is None:
-            default = next((entry for entry in self._classes.list() if _is_default(entry)), None)
+            default = next((entry for entry in self._classes.list() if is_default(entry)), None)
             if default is not None:
                 change["spec"] = {"storageClassName": default["metadata"]["name"]}
         if change:
@@ -361,10 +361,6 @@ class LocalPath:
         finalizers = [entry for entry in volume["metadata"].get("finalizers") or [] if entry != _VOLUME_FINALIZER]
         with contextlib.suppress(NotFound):
             self._client.patch(PV, None, volume["metadata"]["name"], {"metadata": {"finalizers": finalizers}})
-
-
-def _is_default(storage_class: Object) -> bool:
-    return (storage_class["metadata"].get("annotations") or {}).get(_DEFAULT_CLASS) == "true"
 
 
 def _claims_of(pod: Object) -> set[str]:

@@ -166,6 +166,12 @@ def choose(pod: Object, nodes: list[Object], on_node: dict[str, list[Object]]) -
     return min(fit, key=lambda name: (len(on_node.get(name, [])), name))
 
 
+def is_default(storage_class: Object) -> bool:
+    """Say whether a StorageClass serves claims that name none."""
+    annotations = storage_class["metadata"].get("annotations") or {}
+    return bool(annotations.get("storageclass.kubernetes.io/is-default-class") == "true")
+
+
 def finished(pod: Object) -> bool:
     """Say whether a Pod needs nothing any more."""
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
@@ -287,7 +293,11 @@ class Scheduler:
             claims.append(claim)
             volume_name = claim["spec"].get("volumeName")
             if not volume_name:
-                storage_class = self._classes.get(None, claim["spec"].get("storageClassName") or "")
+                wanted = claim["spec"].get("storageClassName")
+                storage_class = self._classes.get(None, wanted) if wanted else None
+                if wanted is None:
+                    # The default is written into the claim in a moment.
+                    storage_class = next((entry for entry in self._classes.list() if is_default(entry)), None)
                 if storage_class is None or storage_class.get("volumeBindingMode") != "WaitForFirstConsumer":
                     raise Unschedulable(f"{before}pod has unbound immediate PersistentVolumeClaims.")
                 continue

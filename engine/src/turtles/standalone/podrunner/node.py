@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The Node object of this machine: registered at start, kept alive by a Lease, as a kubelet does it."""
 
-import contextlib
 import logging
 import os
 import platform
@@ -13,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from turtles import __version__
-from turtles.kube.client import AlreadyExists, ApiError, Client, Conflict, NotFound
-from turtles.kube.resources import LEASE, NAMESPACE, NODE
+from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
+from turtles.kube.resources import LEASE, NODE
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.status import condition, merge_conditions
 from turtles.standalone.podrunner.zygote import now
@@ -154,10 +153,7 @@ class NodeKeeper:
             self._client.patch(LEASE, _LEASE_NAMESPACE, name, {"spec": {"renewTime": stamp}})
             return
         except NotFound:
-            pass
-        with contextlib.suppress(AlreadyExists, Conflict):
-            self._client.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace",
-                                            "metadata": {"name": _LEASE_NAMESPACE}})
+            log.info("first heartbeat", extra={"node": name})
         self._client.create(LEASE, {
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
             "metadata": {"name": name, "namespace": _LEASE_NAMESPACE},
