@@ -12,7 +12,10 @@ import ssl
 import sys
 from pathlib import Path
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.web_protocol import RequestHandler
 
 from turtles.log import setup_logging
 from turtles.standalone.apiserver.bootstrap import bootstrap
@@ -34,6 +37,17 @@ def tls_context(pki: Path) -> ssl.SSLContext:
     return context
 
 
+def _make_request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY)
+
+
 async def serve(config: Path, data: Path, bind: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
@@ -43,7 +57,7 @@ async def serve(config: Path, data: Path, bind: str, port: int) -> None:
     store = Store(data / "apiserver.db")
     store.start(loop)
     api = APIServer(store, config)
-    server = web.Server(api.handle, client_max_size=MAX_BODY, access_log=None, keepalive_timeout=90)
+    server = web.Server(api.handle, request_factory=_make_request, access_log=None, keepalive_timeout=90)
     runner = web.ServerRunner(server)
     try:
         await bootstrap(api.resources, config / "pki")

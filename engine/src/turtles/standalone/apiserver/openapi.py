@@ -11,6 +11,7 @@ from turtles.standalone.apiserver import discovery, negotiate
 from turtles.standalone.apiserver.errors import Object, StatusError, path_not_found
 from turtles.standalone.apiserver.kinds import Kind
 from turtles.standalone.apiserver.registry import Registry
+from turtles.standalone.apiserver.store import encode
 
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 _STRING = {"type": "string"}
@@ -47,7 +48,7 @@ def _name(kind: Kind) -> str:
 
 
 def _schema(kind: Kind, prefix: str) -> Object:
-    schema = copy.deepcopy(kind.schema) if kind.schema is not None else {"type": "object"}
+    schema: Object = copy.deepcopy(kind.schema) if kind.schema is not None else {"type": "object"}
     properties = schema.setdefault("properties", {})
     text = "APIVersion defines the versioned schema of this representation of an object."
     properties["apiVersion"] = {**_STRING, "description": text}
@@ -141,7 +142,7 @@ class OpenAPI:
             where = self._names().get(name)
             if where is None:
                 raise path_not_found()
-            raw = negotiate.encode(self._make(name, *where))
+            raw = encode(self._make(name, *where))
             digest = hashlib.sha256(raw).hexdigest().upper()
             found = self._documents[name] = (raw, digest)
         return found

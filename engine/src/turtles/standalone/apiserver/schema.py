@@ -45,10 +45,10 @@ def _prune(value: Any, schema: Schema, path: str, embedded: bool, dropped: list[
     if isinstance(value, list):
         items = schema.get("items")
         if isinstance(items, Mapping):
-            inner = bool(items.get("x-kubernetes-embedded-resource"))
+            inside = bool(items.get("x-kubernetes-embedded-resource"))
             for index, item in enumerate(value):
                 if isinstance(item, dict | list):
-                    _prune(item, items, f"{path}[{index}]", inner, dropped)
+                    _prune(item, items, f"{path}[{index}]", inside, dropped)
         return
     if not isinstance(value, dict):
         return
@@ -66,10 +66,10 @@ def _prune(value: Any, schema: Schema, path: str, embedded: bool, dropped: list[
                 del value[name]
                 dropped.append(f"{path}.{name}" if path else name)
             continue
-        item = value[name]
-        if isinstance(item, dict | list):
+        child = value[name]
+        if isinstance(child, dict | list):
             below = f"{path}.{name}" if path else name
-            _prune(item, inner, below, bool(inner.get("x-kubernetes-embedded-resource")), dropped)
+            _prune(child, inner, below, bool(inner.get("x-kubernetes-embedded-resource")), dropped)
 
 
 def has_defaults(schema: Schema) -> bool:

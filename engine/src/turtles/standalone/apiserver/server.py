@@ -3,7 +3,6 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -32,7 +31,7 @@ from turtles.standalone.apiserver.rbac import Attributes, Authorizer
 from turtles.standalone.apiserver.registry import Registry
 from turtles.standalone.apiserver.resource import Context, DeleteOptions, Resources
 from turtles.standalone.apiserver.selectors import parse_fields, parse_labels
-from turtles.standalone.apiserver.store import Store, decode
+from turtles.standalone.apiserver.store import Store, decode, encode
 from turtles.standalone.apiserver.watch import Selection, Watcher, WatchOptions, make_frame, stream
 
 log = logging.getLogger(__name__)
@@ -41,7 +40,7 @@ _MUTATIONS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "de
 _HEALTH = ("/healthz", "/livez", "/readyz")
 
 
-class Path_:
+class ResourcePath:
     """A resource path taken apart."""
 
     __slots__ = ("group", "name", "namespace", "plural", "subresource", "version")
@@ -59,13 +58,13 @@ class Path_:
             self.namespace = ""
 
 
-def split_path(path: str) -> Path_ | None:
+def split_path(path: str) -> ResourcePath | None:
     """Return a resource path's parts, None for a path that isn't about a resource."""
     parts = [unquote(part) for part in path.strip("/").split("/")]
     if len(parts) >= 3 and parts[0] == "api":
-        return Path_("", parts[1], parts[2:])
+        return ResourcePath("", parts[1], parts[2:])
     if len(parts) >= 4 and parts[0] == "apis":
-        return Path_(parts[1], parts[2], parts[3:])
+        return ResourcePath(parts[1], parts[2], parts[3:])
     return None
 
 
@@ -108,12 +107,10 @@ class APIServer:
         except (asyncio.CancelledError, ConnectionError):
             raise
         except RecursionError:
-            error = bad_request("the request's body is nested too deeply")
-            return negotiate.json_response(error.status(), error.code)
+            return _failure(bad_request("the request's body is nested too deeply"))
         except Exception:
             log.exception("request failed", extra={"method": request.method, "path": request.path})
-            error = internal("an unexpected error; the server's log has more")
-            return negotiate.json_response(error.status(), error.code)
+            return _failure(internal("an unexpected error; the server's log has more"))
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         user = self.authenticator.authenticate(request)
@@ -131,12 +128,12 @@ class APIServer:
             raise path_not_found()
         return await self._plain(request, user, path.rstrip("/") or "/")
 
-    def _known(self, parts: Path_) -> bool:
+    def _known(self, parts: ResourcePath) -> bool:
         if self.registry.find(parts.group, parts.version, parts.plural) is not None:
             return True
         return _review(parts) is not None
 
-    def _attributes(self, request: web.BaseRequest, parts: Path_) -> Attributes:
+    def _attributes(self, request: web.BaseRequest, parts: ResourcePath) -> Attributes:
         verb = _MUTATIONS.get(request.method, "")
         if not verb:
             verb = "get" if parts.name else "watch" if _flag(request, "watch") else "list"
@@ -217,7 +214,7 @@ class APIServer:
 
     # -- resources
 
-    async def _resource(self, request: web.BaseRequest, user: User, parts: Path_) -> web.StreamResponse:
+    async def _resource(self, request: web.BaseRequest, user: User, parts: ResourcePath) -> web.StreamResponse:
         review = _review(parts)
         if review is not None:
             if request.method != "POST" or parts.name:
@@ -248,7 +245,7 @@ class APIServer:
             return await self._delete_collection(request, context)
         raise method_not_allowed()
 
-    def _context(self, request: web.BaseRequest, user: User, kind: Kind, parts: Path_) -> Context:
+    def _context(self, request: web.BaseRequest, user: User, kind: Kind, parts: ResourcePath) -> Context:
         dry_run = request.query.getall("dryRun", [])
         if any(one not in ("All", "") for one in dry_run):
             cause = invalid_value("dryRun", dry_run, 'supported values: "All"')
@@ -476,12 +473,12 @@ class APIServer:
             except LookupError:
                 error = expired(version, self.store.compacted)
                 response = web.Response(content_type="application/json")
-                response.body = make_frame("ERROR", negotiate.encode(error.status()))
+                response.body = make_frame("ERROR", encode(error.status()))
                 return response
         return await stream(request, self.store, watcher, initial, shown, options, self.store.version)
 
 
-def _review(parts: Path_) -> Review | None:
+def _review(parts: ResourcePath) -> Review | None:
     for review in REVIEWS:
         if (review.group, review.version, review.plural) == (parts.group, parts.version, parts.plural):
             return review
@@ -507,4 +504,5 @@ def _success() -> Object:
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+def _failure(error: StatusError) -> web.Response:
+    return negotiate.json_response(error.status(), error.code)

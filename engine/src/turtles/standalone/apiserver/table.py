@@ -220,7 +220,7 @@ def _binding(obj: Object) -> list[Any]:
 def _api_service(obj: Object) -> list[Any]:
     service = _map(_map(obj.get("spec")).get("service"))
     conditions = _list(_map(obj.get("status")).get("conditions"))
-    available = next((one for one in conditions if one.get("type") == "Available"), {})
+    available: Object = next((one for one in conditions if one.get("type") == "Available"), {})
     text = available.get("status", "Unknown")
     if text != "True" and available.get("reason"):
         text += f" ({available['reason']})"

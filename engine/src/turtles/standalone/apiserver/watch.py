@@ -103,12 +103,12 @@ class Watcher:
             self._events.append(event)
         self._wake.set()
 
-    async def frames(self, timeout: float) -> bytes:
-        """Wait for events and return their frames; empty when none came within ``timeout`` seconds."""
+    async def frames(self, seconds: float) -> bytes:
+        """Wait for events and return their frames; empty when none came within that many ``seconds``."""
         if not self._events:
             self._wake.clear()
             try:
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout(seconds):
                     await self._wake.wait()
             except TimeoutError:
                 return b""
