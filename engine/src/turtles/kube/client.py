@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 
 import msgspec
 import urllib3
+import yaml
 from kubernetes import config
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.config.config_exception import ConfigException
@@ -171,7 +172,7 @@ class Client:
             else:
                 config.load_kube_config(  # type: ignore[no-untyped-call]
                     path and os.fspath(path), client_configuration=settings)
-        except (ConfigException, OSError, ValueError) as error:
+        except (ConfigException, OSError, ValueError, yaml.YAMLError) as error:
             raise ConfigError(f"cannot use {path or 'the default kubeconfig'}: {error}") from error
         return cls(ApiClient(settings), **options)
 

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from fakeapi import FakeApi, status
+
+from turtles.kube.client import Client
+from turtles.kube.informer import Informer, index_by_owner, wait_synced
+from turtles.kube.resources import CONFIGMAP
+
+MAPS = "/api/v1/namespaces/ns/configmaps"
+
+
+def config_map(name: str, **data: str) -> dict:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "ns"}, "data": data}
+
+
+class Seen:
+    """What an informer told, as (name, before, after) with data or None."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple] = []
+
+    def __call__(self, old: dict | None, new: dict | None) -> None:
+        self.events.append(((new or old)["metadata"]["name"], old and old["data"], new and new["data"]))
+
+
+@pytest.fixture
+def informer(client: Client) -> Iterator[Informer]:
+    informer = Informer(client, CONFIGMAP)
+    yield informer
+    informer.stop()
+
+
+def test_list_and_watch(api: FakeApi, informer: Informer) -> None:
+    api.put(f"{MAPS}/a", config_map("a", x="1"))
+    seen, late = Seen(), Seen()
+    informer.add_handler(seen)
+    assert not informer.wait_synced(0)
+    informer.start()
+    assert wait_synced([informer], 5)
+    assert informer.get("ns", "a")["data"] == {"x": "1"}
+    api.put(f"{MAPS}/b", config_map("b"))
+    api.update(f"{MAPS}/a", {"data": {"x": "2"}})
+    api.remove(f"{MAPS}/b")
+    api.wait(lambda: len(seen.events) == 4)
+    assert seen.events == [("a", None, {"x": "1"}), ("b", None, {}), ("a", {"x": "1"}, {"x": "2"}), ("b", {}, None)]
+    informer.add_handler(late)
+    assert late.events == [("a", None, {"x": "2"})]
+    assert informer.list("other") == []
+    assert len(informer.list("ns")) == 1
+
+
+def test_indices(api: FakeApi, informer: Informer) -> None:
+    informer.add_index("owner", index_by_owner)
+    informer.start()
+    owned = config_map("a")
+    owned["metadata"]["ownerReferences"] = [{"uid": "1", "controller": True}, {"uid": "2"}]
+    api.put(f"{MAPS}/a", owned)
+    api.wait(lambda: informer.by_index("owner", "1"))
+    assert informer.by_index("owner", "2") == []
+    informer.add_index("x", lambda obj: [obj["data"].get("x", "")])
+    assert len(informer.by_index("x", "")) == 1
+    api.update(f"{MAPS}/a", {"data": {"x": "1"}})
+    api.wait(lambda: informer.by_index("x", "1"))
+    assert informer.by_index("x", "") == []
+    api.remove(f"{MAPS}/a")
+    api.wait(lambda: not informer.by_index("owner", "1"))
+
+
+def test_a_restarted_server_is_found_within_half_a_second(api: FakeApi, informer: Informer) -> None:
+    seen = Seen()
+    informer.add_handler(seen)
+    informer.start()
+    assert informer.wait_synced(5)
+    api.stop()
+    time.sleep(1.0)  # long enough for the longest pause between two tries
+    api.start()
+    api.requests.clear()
+    api.put(f"{MAPS}/a", config_map("a"))
+    api.wait(lambda: seen.events, 0.6)
+    assert seen.events == [("a", None, {})]
+    assert api.requests == [("GET", "/api/v1/configmaps")], "the watch was resumed, nothing listed again"
+
+
+def test_a_server_that_is_down_is_not_bombarded(api: FakeApi, informer: Informer) -> None:
+    api.intercept = lambda method, path: status(403, "Forbidden", "not yet")
+    informer.start()
+    time.sleep(1.0)
+    assert len(api.requests) < 15
+    api.intercept = lambda method, path: None
+    assert informer.wait_synced(3)
+
+
+def test_gone_lists_again_and_tells_what_was_missed(api: FakeApi, informer: Informer) -> None:
+    for name in "abc":
+        api.put(f"{MAPS}/{name}", config_map(name))
+    seen = Seen()
+    informer.add_handler(seen)
+    informer.start()
+    assert informer.wait_synced(5)
+    seen.events.clear()
+    api.stop()
+    api.start()
+    real, gone = api._watch, threading.Event()
+
+    async def refuse(request, collection):
+        gone.set()
+        return status(410, "Expired", "too old")
+
+    api._watch = refuse
+    assert gone.wait(5)
+    api.remove(f"{MAPS}/a")
+    api.update(f"{MAPS}/b", {"data": {"x": "1"}})
+    api.put(f"{MAPS}/d", config_map("d"))
+    api.forget_history()
+    api._watch = real
+    api.wait(lambda: len(seen.events) == 3)
+    assert sorted(seen.events, key=str) == [("a", {}, None), ("b", {}, {"x": "1"}), ("d", None, {})]
+
+
+def test_410_inside_the_watch(api: FakeApi, informer: Informer) -> None:
+    api.put(f"{MAPS}/a", config_map("a"))
+    informer.start()
+    assert informer.wait_synced(5)
+    api.stop()
+    api.oldest = api.version + 1
+    api.objects.clear()
+    api.version += 5
+    api.start()
+    api.wait(lambda: informer.list() == [])
+
+
+def test_a_server_that_starts_anew_empties_the_cache(api: FakeApi, informer: Informer) -> None:
+    api.put(f"{MAPS}/a", config_map("a"))
+    informer.start()
+    assert informer.wait_synced(5)
+    api.stop()
+    api.objects.clear()
+    api.history.clear()
+    api.version, api.oldest = 5, 10_000
+    api.start()
+    api.oldest = 10_000
+    api.wait(lambda: informer.list() == [])
+
+
+def test_own_writes_are_seen_at_once_but_never_go_back(api: FakeApi, client: Client, informer: Informer) -> None:
+    informer.start()
+    assert informer.wait_synced(5)
+    made = client.create(CONFIGMAP, config_map("a"))
+    informer.observe(made)
+    assert informer.get("ns", "a") == made
+    newer = client.patch(CONFIGMAP, "ns", "a", {"data": {"x": "1"}})
+    informer.observe(newer)
+    informer.observe(made)
+    assert informer.get("ns", "a") == newer
+    api.remove(f"{MAPS}/a")
+    api.wait(lambda: informer.get("ns", "a") is None)
+    informer.observe(newer)
+    assert informer.get("ns", "a") is None, "the watch already told of its deletion"
+
+
+def test_a_failing_handler_hurts_nobody(api: FakeApi, informer: Informer) -> None:
+    seen = Seen()
+    informer.add_handler(lambda old, new: 1 / 0)
+    informer.add_handler(seen)
+    informer.start()
+    api.put(f"{MAPS}/a", config_map("a"))
+    api.wait(lambda: seen.events)
+
+
+def test_stop_wakes_the_watch(api: FakeApi, informer: Informer) -> None:
+    informer.start()
+    assert informer.wait_synced(5)
+    api.wait(lambda: len(api.requests) == 2)
+    time.sleep(0.05)
+    started = time.monotonic()
+    informer.stop()
+    assert time.monotonic() - started < 0.9
