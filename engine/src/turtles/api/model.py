@@ -386,10 +386,10 @@ NETWORK = Object(
 VMI_SPEC = Object(
     "How the machine is to be.",
     field("domain", DOMAIN, "The machine itself.", required=True),
-    field("volumes", ListOf(VOLUME, kind="map", keys=("name",), max_items=256), "What feeds the disks."),
+    field("volumes", ListOf(VOLUME, max_items=256), "What feeds the disks."),
     field(
         "networks",
-        ListOf(NETWORK, kind="map", keys=("name",), max_items=256),
+        ListOf(NETWORK, max_items=256),
         "What the interfaces are connected to.",
     ),
     field("nodeSelector", STRING_MAP, "Labels the machine's node must have."),

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds given to requests that are being answered when the server stops.
 _SHUTDOWN = 5.0
+#: Seconds the registration waits for what tells whom to trust; webhooks need nothing of that.
+_PATIENCE = 3.0
 #: Seconds between two tries to reach the API server at start.
 _RETRY = 0.5
 
@@ -109,7 +111,9 @@ async def _serve(
     await runner.setup()
     await web.TCPSite(runner, bind, port, ssl_context=context).start()
     log.info("listening", extra={"bind": bind, "port": port})
+    # Who is asked to come by an APIService should be known when he comes
     configmap.start()
+    await asyncio.to_thread(configmap.wait_synced, _PATIENCE)
     registration.start()
     await stop.wait()
     log.info("stopping")
