@@ -19,4 +19,6 @@ attributes:
     description: Changes nothing when run again with the same options, unless something else changed the object.
   action_group:
     description: Use C(group/turtles.kubevirt.kubevirt) in C(module_defaults) to set defaults for this module.
+    membership:
+      - turtles.kubevirt.kubevirt
 """

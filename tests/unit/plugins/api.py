@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, turtles.kubevirt contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A small API server over real HTTP: enough of Kubernetes and KubeVirt to judge the plugins by what they do on the wire.
+"""A small API server over real HTTP: enough of Kubernetes and KubeVirt to judge plugins by what they do on the wire.
 
 Its virtual machines come up and go down at once unless told otherwise (`api.delay`, `api.trouble`).
 """
@@ -283,7 +283,7 @@ class Handler(BaseHTTPRequestHandler):
         self._default(plural, after)
         if dry:
             return self._answer(200, after)
-        if found and {k: v for k, v in found.items()} == after:
+        if found == after:
             return self._answer(200, found)
         stored = api.put(plural, after)
         self._answer(201 if self.command == "POST" else 200, stored)

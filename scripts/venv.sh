@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Makes .venv with ansible-core and what the collection needs; with --tests also the engine and the tools that judge the
+# code. Needs nothing but a shell: on Debian it gets Python through apt. Does nothing when all is there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=.venv
+ansible_core='ansible-core>=2.19,<2.20'
+python=${PYTHON:-python3}
+
+say() { printf '==> %s\n' "$*"; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        echo "This needs root, and sudo isn't installed: $*" >&2
+        exit 1
+    fi
+}
+
+apt_install() {
+    if ! command -v apt-get >/dev/null; then
+        echo "Please install what Debian calls: $*" >&2
+        exit 1
+    fi
+    say "apt-get install $*"
+    as_root apt-get update -q=2
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q=2 -y --no-install-recommends "$@" >/dev/null
+}
+
+good_python() {
+    "$1" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+if [ ! -x $venv/bin/python ] || ! $venv/bin/python -c 'import pip' 2>/dev/null; then
+    if ! good_python "$python"; then
+        apt_install ca-certificates python3 python3-venv
+        python=/usr/bin/python3
+        if ! good_python $python; then
+            echo "Python 3.11 or later is needed, but $python is $($python --version). Set PYTHON to another one." >&2
+            exit 1
+        fi
+    fi
+    say "making $venv with $("$python" --version)"
+    rm -rf $venv
+    "$python" -m venv $venv
+fi
+
+# A stamp names what was installed from; a change of the requirements installs again.
+install() {
+    local name=$1 sum
+    shift
+    sum=$(cat requirements*.txt engine/pyproject.toml "$0" | sha256sum)
+    if [ "$(cat "$venv/.installed-$name" 2>/dev/null)" != "$sum" ]; then
+        say "pip install $*"
+        $venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"
+        echo "$sum" >"$venv/.installed-$name"
+    fi
+}
+
+install run "$ansible_core" -r requirements.txt
+if [ "${1:-}" = --tests ]; then
+    if ! $venv/bin/python -c 'import libvirt' 2>/dev/null; then
+        # libvirt-python is built from source.
+        headers=$($venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
+        if [ ! -e "$headers/Python.h" ] || ! pkg-config --exists libvirt 2>/dev/null || ! command -v gcc >/dev/null; then
+            apt_install gcc libc6-dev libvirt-dev pkg-config python3-dev
+        fi
+    fi
+    install tests -r requirements-test.txt -e ./engine
+fi

@@ -1,0 +1,102 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture
+def play(server, collections, tmp_path):
+    """Runs tasks on localhost and gives the results of the last one and what ansible-playbook printed."""
+
+    def run(*tasks, extra=(), **variables):
+        book = tmp_path / "play.yml"
+        kept = tmp_path / "result.json"
+        keep = {"ansible.builtin.copy": {"dest": str(kept), "content": "{{ result | to_json }}", "mode": "0600"}}
+        tasks = [*tasks[:-1], {**tasks[-1], "register": "result", "ignore_errors": True}, {**keep, "check_mode": False}]
+        book.write_text(
+            json.dumps(
+                [
+                    {
+                        "hosts": "localhost",
+                        "gather_facts": False,
+                        "tasks": tasks,
+                        "vars": variables,
+                        "module_defaults": {
+                            "group/turtles.kubevirt.kubevirt": {"host": server.url, "api_key": server.api.token}
+                        },
+                    }
+                ]
+            )
+        )
+        environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_NOCOLOR": "1"}
+        done = subprocess.run(
+            [BIN / "ansible-playbook", book, "-vvv", *extra],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(kept.read_text()), done.stdout
+
+    return run
+
+
+WEB = {"name": "web", "namespace": "default", "image": "x", "memory": "64Mi", "state": "running", "wait_timeout": 10}
+
+
+@pytest.mark.parametrize("module", ["vm", "vm_info", "vmi_info", "manifest"])
+def test_every_module_runs_in_the_controllers_process(play, module):
+    options = {
+        "vm": WEB,
+        "manifest": {"definition": {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}}},
+    }
+    result, shown = play({"turtles.kubevirt.%s" % module: options.get(module, {})})
+    assert not result["failed"]
+    assert "AnsiballZ_%s" % module not in shown
+
+
+@pytest.mark.parametrize("how", ["async", "interpreter"])
+def test_elsewhere_it_is_an_ordinary_module(play, tmp_path, how):
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\nexec "%s" "$@"\n' % sys.executable)
+    python.chmod(0o755)
+    keywords = {"async": 30, "poll": 1} if how == "async" else {}
+    variables = {"ansible_python_interpreter": str(python)} if how == "interpreter" else {}
+    result, shown = play({"turtles.kubevirt.vm": WEB, **keywords}, **variables)
+    assert result["changed"], result
+    assert "AnsiballZ_vm" in shown
+
+
+def test_check_mode_and_diff(api, play):
+    result, shown = play({"turtles.kubevirt.vm": WEB}, extra=("--check", "--diff"))
+    assert result["changed"]
+    assert '+    "kind": "VirtualMachine"' in shown
+    assert api.get("virtualmachines", "default", "web") is None
+
+
+def test_the_tasks_environment_counts(play, server):
+    result, _shown = play(
+        {"turtles.kubevirt.vmi_info": {"api_key": None}, "environment": {"K8S_AUTH_API_KEY": "wrong-one"}}
+    )
+    assert result["failed"]
+    assert "doesn't accept the credentials" in result["msg"]
+
+
+def test_wrong_options_have_the_usual_message(play):
+    result, _shown = play({"turtles.kubevirt.vm": {"nmae": "x"}})
+    assert "Unsupported parameters for (turtles.kubevirt.vm) module: nmae" in result["msg"]
+
+
+def test_tokens_are_not_shown(play, server):
+    _result, shown = play({"turtles.kubevirt.vm": WEB})
+    assert server.api.token not in shown
