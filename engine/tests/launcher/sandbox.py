@@ -7,6 +7,7 @@ the function before the fork. BASE/pid gets the process id as seen from outside,
 """
 
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -128,6 +129,8 @@ def main() -> None:
     function = getattr(importlib.import_module(module), name)
     (base / "termination-log").touch()
     (base / "termination-log").chmod(0o666)
+    gc.collect()
+    gc.freeze()
     check(LIBC.unshare(NEWPID), "unshare")
     child = os.fork()
     if child == 0:

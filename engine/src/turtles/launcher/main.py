@@ -16,6 +16,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -399,7 +400,7 @@ class Launcher:
     # Time
 
     @staticmethod
-    def _after(seconds: float, call: Any) -> None:
+    def _after(seconds: float, call: Callable[[], None]) -> None:
         """Have *call* called once, from the event loop."""
 
         def fire(timer: int, opaque: object) -> None:
