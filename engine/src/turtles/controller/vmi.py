@@ -120,7 +120,9 @@ def plan(vmi: Object, pods: Sequence[Object], pvcs: Mapping[str, Object | None],
     if is_final(wanted) and not is_final(vmi):
         draft.delete_pods = [each for each in pods if not is_deleted(each)]
     conditions = wanted["status"].setdefault("conditions", [])
-    set_condition(conditions, "Ready", *_ready(wanted, pod), rfc3339(now))
+    # The VMI is stored when its Pod has been created: its condition need not lag behind.
+    exists = pod is not None or draft.create_pod
+    set_condition(conditions, "Ready", *_ready(wanted, pod or {"metadata": {}} if exists else None), rfc3339(now))
     return draft.done()
 
 

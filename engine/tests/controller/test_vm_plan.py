@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import copy
+from datetime import UTC, datetime
+
+import pytest
+
+from turtles.api import labels
+from turtles.controller import vm as vms
+from turtles.controller.vm import Plan, Surroundings, make_vmi, plan, printable_status, status
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+STAMP = "2026-01-02T03:04:05Z"
+START, STOP = {"action": "Start"}, {"action": "Stop", "uid": "vmi-uid"}
+
+
+def make_vm(strategy: str = "Always", **vm_status: object) -> dict:
+    return {
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
+        "metadata": {"name": "testvm", "namespace": "ns", "uid": "vm-uid", "generation": 3, "resourceVersion": "9",
+                     "labels": {"of": "vm"}},
+        "spec": {"runStrategy": strategy, "template": {
+            "metadata": {"labels": {"of": "template"}, "annotations": {"a": "b"}},
+            "spec": {"domain": {"memory": {"guest": "64M"}}, "volumes": [
+                {"name": "data", "persistentVolumeClaim": {"claimName": "claim"}}]}}},
+        "status": dict(vm_status),
+    }
+
+
+def a_vmi(phase: str = "Running", *, deleted: bool = False, ran: bool | None = None, conditions: tuple = (),
+          uid: str = "vmi-uid", **vmi_status: object) -> dict:
+    ran = phase == "Running" if ran is None else ran
+    history = [{"phase": "Running"}] if ran else []
+    metadata = {"name": "testvm", "namespace": "ns", "uid": uid, "annotations": {labels.VM_GENERATION: "3"},
+                "ownerReferences": [{"uid": "vm-uid", "controller": True}]}
+    if deleted:
+        metadata["deletionTimestamp"] = STAMP
+    return {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": metadata,
+            "spec": {"domain": {}},
+            "status": {"phase": phase, "phaseTransitionTimestamps": history,
+                       "conditions": [dict(zip(("type", "status", "reason", "message"), each, strict=False))
+                                      for each in conditions], **vmi_status}}
+
+
+SUCCEEDED, FAILED = a_vmi("Succeeded", ran=True), a_vmi("Failed", ran=True)
+
+
+@pytest.mark.parametrize(("strategy", "vm_status", "vmi", "creates", "deletes"), [
+    # strategy, status.runStrategy and requests, VMI → create?, delete?
+    ("Always", {}, None, True, False),
+    ("Always", {}, a_vmi(), False, False),
+    ("Always", {}, SUCCEEDED, False, True),
+    ("Always", {}, FAILED, False, True),
+    ("Always", {}, a_vmi("Failed", deleted=True), False, False),
+    ("Always", {"stateChangeRequests": [STOP, START]}, a_vmi(), False, True),
+    ("Always", {"stateChangeRequests": [STOP, START]}, a_vmi(deleted=True), False, False),
+    ("Always", {"stateChangeRequests": [{**STOP, "uid": "older"}]}, a_vmi(), False, False),
+    ("RerunOnFailure", {}, None, True, False),
+    ("RerunOnFailure", {"runStrategy": "RerunOnFailure"}, None, False, False),
+    ("RerunOnFailure", {"runStrategy": "Halted"}, None, True, False),
+    ("RerunOnFailure", {"runStrategy": "RerunOnFailure", "stateChangeRequests": [START]}, None, True, False),
+    ("RerunOnFailure", {}, SUCCEEDED, False, False),
+    ("RerunOnFailure", {}, FAILED, False, True),
+    ("RerunOnFailure", {"stateChangeRequests": [STOP]}, a_vmi(), False, True),
+    ("Manual", {}, None, False, False),
+    ("Manual", {"stateChangeRequests": [START]}, None, True, False),
+    ("Manual", {"stateChangeRequests": [STOP, START]}, None, True, False),
+    ("Manual", {}, SUCCEEDED, False, False),
+    ("Manual", {}, FAILED, False, False),
+    ("Manual", {"stateChangeRequests": [STOP, START]}, SUCCEEDED, False, True),
+    ("Manual", {"stateChangeRequests": [STOP]}, a_vmi(), False, True),
+    ("Halted", {}, None, False, False),
+    ("Halted", {}, a_vmi(), False, True),
+    ("Halted", {}, SUCCEEDED, False, True),
+    ("Once", {}, None, True, False),
+    ("Once", {"runStrategy": "Once"}, None, False, False),
+    ("Once", {"runStrategy": "Halted"}, None, True, False),
+    ("Once", {"runStrategy": "Once"}, FAILED, False, False),
+    ("WaitAsReceiver", {}, None, False, False),
+])
+def test_run_strategies(strategy: str, vm_status: dict, vmi: dict | None, creates: bool, deletes: bool) -> None:
+    decided = plan(make_vm(strategy, **vm_status), vmi, NOW)
+    assert (decided.create is not None, decided.delete) == (creates, deletes)
+
+
+@pytest.mark.parametrize(("spec", "expected"), [
+    ({"running": True}, "Always"), ({"running": False}, "Halted"), ({"runStrategy": "Once"}, "Once"), ({}, "Halted")])
+def test_running_is_the_old_run_strategy(spec: dict, expected: str) -> None:
+    assert vms.run_strategy({"spec": spec}) == expected
+
+
+@pytest.mark.parametrize(("requests", "vmi", "remaining"), [
+    ([START], a_vmi(), []),
+    ([START], None, [START]),
+    ([START], SUCCEEDED, [START]),
+    ([STOP, START], a_vmi(), [STOP, START]),
+    ([STOP, START], a_vmi(uid="next"), []),
+    ([STOP, START], None, [START]),
+])
+def test_requests_are_dropped_once_carried_out(requests: list, vmi: dict | None, remaining: list) -> None:
+    assert vms._open_requests(requests, vmi) == remaining
+
+
+def test_rerun_on_failure_remembers_its_start_until_the_vmi_is_gone() -> None:
+    vm = make_vm("RerunOnFailure", runStrategy="RerunOnFailure")
+    decided = plan(vm, FAILED, NOW)
+    assert decided.delete
+    assert decided.requests == [START]
+    vm["status"]["stateChangeRequests"] = list(decided.requests)
+    again = plan(vm, a_vmi("Failed", ran=True, deleted=True), NOW)
+    assert (again.delete, again.requests) == (False, [START])
+    assert plan(vm, FAILED, NOW).requests == [START]
+    last = plan(vm, None, NOW)
+    assert last.create is not None
+    assert last.requests == []
+
+
+def test_start_paused() -> None:
+    vm = make_vm("Manual", stateChangeRequests=[{"action": "Start", "data": {"paused": "true"}}])
+    assert plan(vm, None, NOW).create["spec"]["startStrategy"] == "Paused"
+
+
+@pytest.mark.parametrize(("count", "jitter", "seconds"), [(0, 0, 10), (1, 0, 40), (2, 1.0, 135), (9, 0, 300)])
+def test_start_backoff(count: int, jitter: float, seconds: int) -> None:
+    before = {"consecutiveFailCount": count, "lastFailedVMIUID": "older", "retryAfterTimestamp": STAMP}
+    vm = make_vm(startFailure=before) if count else make_vm()
+    decided = plan(vm, a_vmi("Failed"), NOW, jitter)
+    assert decided.start_failure["consecutiveFailCount"] == count + 1
+    assert decided.start_failure["lastFailedVMIUID"] == "vmi-uid"
+    vm["status"]["startFailure"] = decided.start_failure
+    assert plan(vm, a_vmi("Failed"), NOW).start_failure == decided.start_failure, "a VMI counts once"
+    waiting = plan(vm, None, NOW)
+    assert waiting.create is None
+    assert waiting.wait == seconds
+    assert status(vm, None, waiting, Surroundings(), NOW)["printableStatus"] == "CrashLoopBackOff"
+
+
+@pytest.mark.parametrize(("strategy", "vmi"), [
+    ("Always", a_vmi()), ("Always", SUCCEEDED), ("Halted", None), ("Manual", a_vmi("Failed"))])
+def test_start_failures_are_forgotten(strategy: str, vmi: dict | None) -> None:
+    vm = make_vm(strategy, startFailure={"consecutiveFailCount": 2, "retryAfterTimestamp": "2030-01-01T00:00:00Z"})
+    assert plan(vm, vmi, NOW).start_failure is None
+
+
+def test_a_vmi_that_was_deleted_before_it_ran_is_no_start_failure() -> None:
+    assert plan(make_vm(), a_vmi("Failed", deleted=True), NOW).start_failure is None
+
+
+def test_the_vmi_of_a_vm() -> None:
+    vm = make_vm()
+    before = copy.deepcopy(vm)
+    vmi = make_vmi(vm)
+    assert vm == before
+    assert vmi["metadata"] == {
+        "name": "testvm", "namespace": "ns", "labels": {"of": "template"},
+        "annotations": {"a": "b", "kubevirt.io/vm-generation": "3"},
+        "ownerReferences": [{"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": "testvm",
+                             "uid": "vm-uid", "controller": True, "blockOwnerDeletion": True}],
+        "finalizers": ["kubevirt.io/virtualMachineControllerFinalize"],
+    }
+    # uuid5 of KubeVirt's namespace: guests must not see another machine after a change of engine.
+    assert vmi["spec"]["domain"]["firmware"]["uuid"] == "5a9fc181-957e-5c32-9e5a-2de5e9673531"
+    assert vmi["status"]["virtualMachineRevisionName"] == "revision-start-vm-vm-uid-3"
+    vm["spec"]["template"]["spec"]["domain"]["firmware"] = {"uuid": "mine"}
+    assert make_vmi(vm)["spec"]["domain"]["firmware"] == {"uuid": "mine"}
+
+
+PENDING_PVC = {"claim": {"status": {"phase": "Pending"}}}
+
+
+@pytest.mark.parametrize(("vmi", "pvcs", "expected"), [
+    (None, {}, "Stopped"),
+    (SUCCEEDED, {}, "Stopped"),
+    (a_vmi(""), {}, "Starting"),
+    (a_vmi("Scheduled"), {}, "Starting"),
+    (a_vmi(), {}, "Running"),
+    (a_vmi(), PENDING_PVC, "Running"),
+    (a_vmi("Scheduling"), PENDING_PVC, "WaitingForVolumeBinding"),
+    (a_vmi(deleted=True), {}, "Stopping"),
+    (a_vmi("Failed", deleted=True), {}, "Stopped"),
+    (a_vmi(conditions=(("Paused", "True"),)), {}, "Paused"),
+    (a_vmi(migrationState={"startTimestamp": STAMP}), {}, "Migrating"),
+    (a_vmi(migrationState={"startTimestamp": STAMP, "endTimestamp": STAMP}), {}, "Running"),
+    (a_vmi("Pending", conditions=(("Synchronized", "False", "FailedPvcNotFound"),)), {}, "ErrorPvcNotFound"),
+    (a_vmi("Scheduling", conditions=(("PodScheduled", "False", "Unschedulable"),)), {}, "ErrorUnschedulable"),
+    (a_vmi("Scheduling", conditions=(("Synchronized", "False", "ErrImagePull"),)), {}, "ErrImagePull"),
+    (a_vmi("Scheduling", conditions=(("Synchronized", "False", "ImagePullBackOff"),)), {}, "ImagePullBackOff"),
+])
+def test_printable_status(vmi: dict | None, pvcs: dict, expected: str) -> None:
+    vm = make_vm()
+    assert printable_status(vm, vmi, None, pvcs) == expected
+    vm["metadata"]["deletionTimestamp"] = STAMP
+    assert printable_status(vm, vmi, None, pvcs) == "Terminating"
+
+
+def conditions_of(vm_status: dict) -> dict[str, tuple]:
+    return {each["type"]: (each["status"], each.get("reason")) for each in vm_status["conditions"]}
+
+
+def test_status_without_a_vmi() -> None:
+    new = status(make_vm("Halted"), None, Plan(), Surroundings(), NOW)
+    assert conditions_of(new) == {"Ready": ("False", "VMINotExists")}
+    del new["conditions"]
+    assert new == {"desiredGeneration": 3, "printableStatus": "Stopped"}
+
+
+def test_status_with_a_running_vmi() -> None:
+    vmi = a_vmi(conditions=(("Ready", "True"), ("LiveMigratable", "False", "DisksNotLiveMigratable", "why")))
+    new = status(make_vm(), vmi, Plan(), Surroundings(), NOW)
+    assert conditions_of(new) == {"Ready": ("True", None), "LiveMigratable": ("False", "DisksNotLiveMigratable")}
+    del new["conditions"]
+    assert new == {"created": True, "ready": True, "runStrategy": "Always", "desiredGeneration": 3,
+                   "observedGeneration": 3, "printableStatus": "Running"}
+
+
+def test_status_is_stable_and_follows_the_vmi() -> None:
+    vm = make_vm()
+    vm["status"] = first = status(vm, a_vmi(conditions=(("AgentConnected", "True"),)), Plan(), Surroundings(), NOW)
+    assert conditions_of(first)["Ready"] == ("False", "VMIConditionMissing")
+    later = datetime(2026, 2, 2, tzinfo=UTC)
+    assert status(vm, a_vmi(conditions=(("AgentConnected", "True"),)), Plan(), Surroundings(), later) == first
+    assert "AgentConnected" not in conditions_of(status(vm, a_vmi(), Plan(), Surroundings(), later))
+
+
+def test_a_failure_is_said_and_taken_back() -> None:
+    vm = make_vm()
+    vm["status"] = status(vm, None, Plan(), Surroundings(failure=("FailedCreate", "exceeded quota")), NOW)
+    assert conditions_of(vm["status"])["Failure"] == ("True", "FailedCreate")
+    assert "runStrategy" not in vm["status"], "it has never started"
+    assert "Failure" not in conditions_of(status(vm, a_vmi(), Plan(), Surroundings(), NOW))
+
+
+def test_a_changed_template_asks_for_a_restart() -> None:
+    vm = make_vm()
+    vm["metadata"]["generation"] = 4
+    old = copy.deepcopy(vm["spec"]["template"]["spec"])
+    same = status(vm, a_vmi(), Plan(), Surroundings(template=old), NOW)
+    assert "RestartRequired" not in conditions_of(same)
+    assert same["observedGeneration"] == 4
+    vm["spec"]["template"]["spec"]["domain"]["memory"]["guest"] = "128M"
+    vm["status"] = status(vm, a_vmi(), Plan(), Surroundings(template=old), NOW)
+    assert conditions_of(vm["status"])["RestartRequired"] == ("True", "RestartRequired")
+    assert (vm["status"]["observedGeneration"], vm["status"]["desiredGeneration"]) == (3, 4)
+    assert "RestartRequired" not in conditions_of(status(vm, None, Plan(), Surroundings(), NOW))

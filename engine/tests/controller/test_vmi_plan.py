@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import copy
+import json
+from datetime import UTC, datetime, timedelta
+
+import jsonpatch
+import pytest
+
+from turtles.api import labels
+from turtles.controller.changes import json_diff, merge_diff
+from turtles.controller.launcher_pod import LauncherConfig, launcher_pod, memory_overhead, pod_name
+from turtles.controller.node import failed, is_alive, silent_for
+from turtles.controller.vmi import gate_patch, plan, vmi_patch
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+STAMP = "2026-01-02T03:04:05Z"
+
+
+def make_vmi(phase: str = "Pending", *, deleted: bool = False, spec: dict | None = None, **status: object) -> dict:
+    metadata = {"name": "testvm", "namespace": "ns", "uid": "vmi-uid", "resourceVersion": "7",
+                "finalizers": [labels.VMI_FINALIZER], "labels": {"app": "web"},
+                "annotations": {"note": "x", "kubectl.kubernetes.io/last-applied-configuration": "{}"}}
+    if deleted:
+        metadata["deletionTimestamp"] = STAMP
+    return {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": metadata,
+            "spec": spec or {"domain": {"memory": {"guest": "64M"}}}, "status": {"phase": phase, **status}}
+
+
+def make_pod(phase: str = "Pending", *, ready: bool = False, deleted: bool = False, node: str = "", **status) -> dict:
+    conditions = [{"type": "ContainersReady", "status": "True"}] if ready else []
+    conditions += status.pop("conditions", [])
+    metadata = {"name": pod_name(make_vmi()), "namespace": "ns", "uid": "pod-uid"}
+    if deleted:
+        metadata["deletionTimestamp"] = STAMP
+    spec = {"containers": [{"image": "launcher:1"}], **({"nodeName": node} if node else {})}
+    return {"metadata": metadata, "spec": spec,
+            "status": {"phase": phase, "conditions": conditions, **status}}
+
+
+def condition(vmi: dict, type_: str) -> tuple | None:
+    for each in vmi["status"]["conditions"]:
+        if each["type"] == type_:
+            return each["status"], each.get("reason"), each.get("message")
+    return None
+
+
+def waiting(reason: str) -> list:
+    return [{"name": "compute", "state": {"waiting": {"reason": reason, "message": f"{reason}: no such image"}}}]
+
+
+def terminated(message: str = "", finished: str = STAMP) -> list:
+    return [{"name": "compute", "state": {"terminated": {"exitCode": 1, "reason": "Error", "message": message,
+                                                         "finishedAt": finished}}}]
+
+
+def test_a_new_vmi_gets_a_pod() -> None:
+    vmi = make_vmi()
+    before = copy.deepcopy(vmi)
+    decided = plan(vmi, [], {}, NOW)
+    assert vmi == before
+    assert decided.create_pod
+    assert decided.vmi["status"]["phase"] == "Scheduling"
+    assert condition(decided.vmi, "Ready")[:2] == ("False", "GuestNotRunning")
+    assert decided.vmi["status"]["phaseTransitionTimestamps"] == [
+        {"phase": "Scheduling", "phaseTransitionTimestamp": STAMP}]
+
+
+def test_a_missing_claim_is_waited_for() -> None:
+    spec = {"domain": {}, "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "claim"}}]}
+    decided = plan(make_vmi("", spec=spec), [], {"claim": None}, NOW)
+    assert not decided.create_pod
+    assert decided.vmi["status"]["phase"] == "Pending"
+    assert condition(decided.vmi, "Synchronized")[1] == "FailedPvcNotFound"
+    assert [event[1] for event in decided.events] == ["FailedPvcNotFound"]
+    pvc = {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}
+    decided = plan(decided.vmi, [], {"claim": pvc}, NOW)
+    assert decided.create_pod
+    assert condition(decided.vmi, "Synchronized") is None
+    assert decided.vmi["status"]["volumeStatus"][0]["persistentVolumeClaimInfo"] == {
+        "claimName": "claim", "accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem",
+        "requests": {"storage": "1Gi"}}
+
+
+@pytest.mark.parametrize(("vmi", "pods", "phase"), [
+    (make_vmi("Pending"), [make_pod()], "Scheduling"),
+    (make_vmi("Scheduling"), [make_pod("Running", node="n")], "Scheduling"),
+    (make_vmi("Scheduling"), [make_pod("Running", node="n", ready=True)], "Scheduled"),
+    (make_vmi("Scheduling"), [make_pod("Failed")], "Failed"),
+    (make_vmi("Scheduling"), [make_pod(deleted=True)], "Failed"),
+    (make_vmi("Scheduling"), [], "Failed"),
+    (make_vmi("Pending", deleted=True), [], "Failed"),
+    (make_vmi("Scheduling", deleted=True), [make_pod("Running", node="n", ready=True)], "Failed"),
+    (make_vmi("Scheduled"), [], "Failed"),
+    (make_vmi("Running"), [], "Failed"),
+    (make_vmi("Running"), [make_pod("Running")], "Running"),
+    (make_vmi("Running"), [make_pod("Running", deleted=True)], "Running"),
+    (make_vmi("Running", deleted=True), [make_pod("Running")], "Running"),
+    (make_vmi("Succeeded"), [], "Succeeded"),
+])
+def test_phases(vmi: dict, pods: list, phase: str) -> None:
+    decided = plan(vmi, pods, {}, NOW)
+    assert decided.vmi["status"]["phase"] == phase
+    assert not decided.create_pod
+    if phase in ("Failed", "Succeeded"):
+        assert decided.delete_pods == [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    else:
+        assert not decided.delete_pods
+
+
+def test_the_node_takes_over() -> None:
+    pod = make_pod("Running", node="n", ready=True, qosClass="Burstable")
+    decided = plan(make_vmi("Scheduling"), [pod], {}, NOW)
+    assert decided.vmi["metadata"]["labels"] == {"app": "web", "kubevirt.io/nodeName": "n"}
+    status = decided.vmi["status"]
+    assert (status["nodeName"], status["activePods"], status["runtimeUser"], status["qosClass"]) == (
+        "n", {"pod-uid": "n"}, 107, "Burstable")
+    assert status["launcherContainerImageVersion"] == "launcher:1"
+    assert decided.unpaused
+
+
+@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "CreateContainerError"])
+def test_trouble_of_a_container_is_shown_and_taken_back(reason: str) -> None:
+    first = plan(make_vmi("Scheduling"), [make_pod(containerStatuses=waiting(reason))], {}, NOW)
+    assert condition(first.vmi, "Synchronized") == ("False", reason, f"{reason}: no such image")
+    assert first.events == [("Warning", reason, f"{reason}: no such image")]
+    again = plan(first.vmi, [make_pod(containerStatuses=waiting(reason))], {}, NOW)
+    assert not again.events
+    assert not vmi_patch(first.vmi, again.vmi)
+    assert condition(plan(first.vmi, [make_pod()], {}, NOW).vmi, "Synchronized") is None
+
+
+def test_an_unschedulable_pod() -> None:
+    scheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
+    first = plan(make_vmi("Scheduling"), [make_pod(conditions=[scheduled])], {}, NOW)
+    assert condition(first.vmi, "PodScheduled") == ("False", "Unschedulable", "0/1 nodes")
+    assert condition(plan(first.vmi, [make_pod()], {}, NOW).vmi, "PodScheduled") is None
+
+
+def test_the_launchers_last_words() -> None:
+    pod = make_pod("Failed", containerStatuses=terminated("volume root: image x has no /disk\n"))
+    decided = plan(make_vmi("Scheduling"), [pod], {}, NOW)
+    assert decided.failure == "the virt-launcher Pod failed: volume root: image x has no /disk"
+    assert condition(decided.vmi, "Synchronized")[1] == "LauncherFailed"
+
+
+def test_the_node_agent_has_the_last_word() -> None:
+    recent = (NOW - timedelta(seconds=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    decided = plan(make_vmi("Running"), [make_pod("Failed", containerStatuses=terminated(finished=recent))], {}, NOW)
+    assert (decided.vmi["status"]["phase"], decided.wait) == ("Running", 3)
+    later = plan(make_vmi("Running"), [make_pod("Failed", containerStatuses=terminated(finished=recent))], {},
+                 NOW + timedelta(seconds=4))
+    assert later.vmi["status"]["phase"] == "Failed"
+    assert "exit" in later.failure or "Error 1" in later.failure
+
+
+@pytest.mark.parametrize(("phase", "pod", "expected"), [
+    ("Running", make_pod(conditions=[{"type": "Ready", "status": "True"}]), ("True", None)),
+    ("Running", make_pod(conditions=[{"type": "Ready", "status": "False", "reason": "R"}]), ("False", "R")),
+    ("Running", make_pod(), ("False", "PodConditionMissing")),
+    ("Running", make_pod(deleted=True), ("False", "PodTerminating")),
+    ("Scheduled", make_pod(conditions=[{"type": "Ready", "status": "True"}]), ("False", "GuestNotRunning")),
+])
+def test_ready(phase: str, pod: dict, expected: tuple) -> None:
+    assert condition(plan(make_vmi(phase), [pod], {}, NOW).vmi, "Ready")[:2] == expected
+
+
+@pytest.mark.parametrize(("vmi", "unpaused"), [
+    (make_vmi("Scheduled"), True),
+    (make_vmi("Running"), True),
+    (make_vmi("Running", conditions=[{"type": "Paused", "status": "True"}]), False),
+    (make_vmi("Scheduled", spec={"domain": {}, "startStrategy": "Paused"}), None),
+    (make_vmi("Running", spec={"domain": {}, "startStrategy": "Paused"}), True),
+])
+def test_readiness_gate(vmi: dict, unpaused: bool | None) -> None:
+    assert plan(vmi, [make_pod("Running")], {}, NOW).unpaused is unpaused
+
+
+def test_readiness_gate_patch() -> None:
+    pod = make_pod("Running", ready=True)
+    patched = jsonpatch.apply_patch(pod, gate_patch(pod, True, STAMP))
+    assert [each["type"] for each in patched["status"]["conditions"]] == ["ContainersReady",
+                                                                          labels.UNPAUSED_READINESS_GATE]
+    assert gate_patch(patched, True, STAMP) == []
+    assert gate_patch(patched, False, STAMP)[0]["op"] == "test"
+
+
+def test_a_final_vmi_is_released_when_its_pods_are_gone() -> None:
+    vmi = make_vmi("Succeeded", deleted=True, activePods={"pod-uid": "n"})
+    vmi["metadata"]["finalizers"].append(labels.VM_FINALIZER)
+    assert plan(vmi, [make_pod(deleted=True)], {}, NOW).vmi["metadata"]["finalizers"] == vmi["metadata"]["finalizers"]
+    last = plan(vmi, [], {}, NOW).vmi
+    assert last["metadata"]["finalizers"] == [labels.VM_FINALIZER]
+    assert "activePods" not in last["status"]
+    assert plan(make_vmi("Succeeded"), [], {}, NOW).vmi["metadata"]["finalizers"] == [labels.VMI_FINALIZER]
+
+
+def test_a_lost_pod_is_looked_for_before_the_vmi_fails() -> None:
+    assert plan(make_vmi("Running"), [], {}, NOW).lost_pod
+
+
+def test_patches_of_an_owned_vmi_only_test_what_they_touch() -> None:
+    running = make_vmi("Running", conditions=[], nodeName="n")
+    patch = vmi_patch(running, plan(running, [make_pod("Running")], {}, NOW).vmi)
+    assert {operation["path"] for operation in patch} == {"/metadata/uid", "/status/conditions"}
+    assert jsonpatch.apply_patch(running, patch)["status"]["conditions"][0]["type"] == "Ready"
+    pending = make_vmi()
+    paths = [operation["path"] for operation in vmi_patch(pending, plan(pending, [], {}, NOW).vmi)]
+    assert "/metadata/resourceVersion" in paths
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    ({"a": 1}, {"a": 1}), ({"a": 1}, {"a": 2}), ({}, {"s": {"a": 1}}), ({"s": {"a": 1}}, {"s": {}}),
+    ({"s": {"a/b": 1, "c": [1]}}, {"s": {"a/b": 2, "d~": 3}}),
+])
+def test_json_diff_and_merge_diff_lead_to_the_new_object(old: dict, new: dict) -> None:
+    patch = json_diff(old, new, [("s", "*"), ("a",)])
+    assert jsonpatch.apply_patch(old, patch) == new
+    assert bool(patch) == (old != new)
+    assert bool(merge_diff(old, new)) == (old != new)
+
+
+# The Pod
+
+def launched(spec: dict, **config: object) -> dict:
+    return launcher_pod(make_vmi(spec={"domain": {"memory": {"guest": "64M"}}, **spec}),
+                        LauncherConfig("launcher:1", **config))
+
+
+def test_pod_shape() -> None:
+    pod = launched({"hostname": "web", "terminationGracePeriodSeconds": 0, "nodeSelector": {"disk": "ssd"},
+                    "architecture": "amd64"})
+    assert pod["metadata"]["name"] == pod_name(make_vmi())
+    assert pod["metadata"]["labels"] == {
+        "app": "web", "kubevirt.io": "virt-launcher", "kubevirt.io/created-by": "vmi-uid",
+        "vm.kubevirt.io/name": "web", "vmi.kubevirt.io/id": "testvm"}
+    assert pod["metadata"]["annotations"]["note"] == "x"
+    assert pod["metadata"]["annotations"]["kubevirt.io/domain"] == "testvm"
+    assert "kubectl.kubernetes.io/last-applied-configuration" not in pod["metadata"]["annotations"]
+    assert pod["metadata"]["ownerReferences"][0]["controller"]
+    spec = pod["spec"]
+    assert spec["terminationGracePeriodSeconds"] == 30
+    assert spec["readinessGates"] == [{"conditionType": "kubevirt.io/virtual-machine-unpaused"}]
+    assert spec["nodeSelector"] == {"disk": "ssd", "kubevirt.io/schedulable": "true", "kubernetes.io/arch": "amd64"}
+    assert (spec["restartPolicy"], spec["hostname"], spec["automountServiceAccountToken"]) == ("Never", "web", False)
+    assert spec["securityContext"]["fsGroup"] == 107
+    container = spec["containers"][0]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}
+    assert container["command"][-2:] == ["--grace-period-seconds", "15"]
+    view = json.loads(container["env"][0]["value"])
+    assert view["metadata"]["uid"] == "vmi-uid"
+    assert view["spec"]["hostname"] == "web"
+
+
+@pytest.mark.parametrize(("spec", "overhead"), [
+    ({"domain": {"memory": {"guest": "64M"}}}, 301_989_888),
+    ({"domain": {"resources": {"requests": {"memory": "64M"}}}}, 302_114_888),
+    ({"domain": {"devices": {"autoattachGraphicsDevice": False}}}, 256 * 2**20),
+    ({"domain": {"cpu": {"cores": 2, "sockets": 2}}}, (288 + 24) * 2**20),
+])
+def test_memory_overhead(spec: dict, overhead: int) -> None:
+    assert memory_overhead(spec) == overhead
+
+
+@pytest.mark.parametrize(("domain", "config", "requests", "limits"), [
+    ({"memory": {"guest": "64M"}}, {}, {"cpu": "100m", "memory": str(64_000_000 + 301_989_888)}, {}),
+    ({"cpu": {"cores": 4}, "resources": {"requests": {"memory": "64M"}}}, {"kvm": True},
+     {"cpu": "400m", "memory": str(64_000_000 + 302_114_888 + 24 * 2**20)}, {"devices.kubevirt.io/kvm": "1"}),
+    ({"resources": {"requests": {"memory": "64M", "cpu": "2"}, "limits": {"memory": "128M", "cpu": "2"}}}, {},
+     {"cpu": "2", "memory": str(64_000_000 + 302_114_888 + 8 * 2**20)},
+     {"cpu": "2", "memory": str(128_000_000 + 302_114_888 + 8 * 2**20)}),
+    ({"devices": {"interfaces": [{"name": "a", "bridge": {}}]}}, {"vhost_net": True}, {"memory": "301989888"},
+     {"devices.kubevirt.io/vhost-net": "1"}),
+    ({"devices": {"interfaces": [{"name": "a", "bridge": {}, "model": "e1000"}]}}, {"vhost_net": True},
+     {"memory": "301989888"}, {}),
+])
+def test_pod_resources(domain: dict, config: dict, requests: dict, limits: dict) -> None:
+    pod = launcher_pod(make_vmi(spec={"domain": domain}), LauncherConfig("launcher:1", **config))
+    resources = pod["spec"]["containers"][0]["resources"]
+    assert resources["requests"] == {"cpu": "100m", "ephemeral-storage": "50M", **requests}
+    assert resources["limits"] == {"devices.kubevirt.io/tun": "1", **limits}
+
+
+def test_pod_volumes() -> None:
+    pod = launched({"volumes": [
+        {"name": "root", "containerDisk": {"image": "oci:/x", "imagePullPolicy": "Never", "imagePullSecret": "s"}},
+        {"name": "private", "persistentVolumeClaim": {"claimName": "claim"}},
+        {"name": "seed", "cloudInitNoCloud": {"secretRef": {"name": "user"}, "networkDataSecretRef": {"name": "net"}}},
+        {"name": "scratch", "emptyDisk": {"capacity": "1Gi"}},
+    ]})
+    volumes = {volume.pop("name"): volume for volume in pod["spec"]["volumes"]}
+    mounts = {mount["mountPath"]: mount for mount in pod["spec"]["containers"][0]["volumeMounts"]}
+    assert volumes["root"] == {"image": {"reference": "oci:/x", "pullPolicy": "Never"}}
+    assert pod["spec"]["imagePullSecrets"] == [{"name": "s"}]
+    assert mounts["/var/run/kubevirt-image-volume/root"]["readOnly"]
+    assert volumes["private"] == {"emptyDir": {}}, "the engine's own"
+    claim = mounts["/var/run/kubevirt-private/vmi-disks/private"]["name"]
+    assert volumes[claim] == {"persistentVolumeClaim": {"claimName": "claim"}}
+    user = mounts["/var/run/kubevirt-private/secret/seed/userdata"]["name"]
+    assert volumes[user] == {"secret": {"secretName": "user"}}
+    assert "/var/run/kubevirt-private/secret/seed/networkdata" in mounts
+    assert len(mounts) == len(volumes) == 9
+
+
+def test_pod_of_a_vmi_with_a_very_long_name() -> None:
+    vmi = make_vmi()
+    vmi["metadata"]["name"] = "a" * 253
+    pod = launcher_pod(vmi, LauncherConfig("launcher:1"))
+    assert len(pod["metadata"]["name"]) <= 253
+    assert all(len(value) <= 63 for value in pod["metadata"]["labels"].values())
+    assert len(pod["spec"]["hostname"]) == 63
+
+
+def test_masquerade_annotations_and_ports() -> None:
+    ports = [{"name": "ssh", "port": 22}, {"port": 53, "protocol": "UDP"}]
+    pod = launched({"domain": {"devices": {"interfaces": [{"name": "default", "masquerade": {}, "ports": ports}]}}})
+    assert pod["metadata"]["annotations"]["istio.io/reroute-virtual-interfaces"] == "k6t-eth0"
+    assert pod["spec"]["containers"][0]["ports"] == [
+        {"containerPort": 22, "protocol": "TCP", "name": "ssh"}, {"containerPort": 53, "protocol": "UDP"}]
+
+
+# Nodes
+
+def test_heartbeats() -> None:
+    node = {"metadata": {"annotations": {labels.NODE_HEARTBEAT: "2026-01-02T02:59:05Z"}}}
+    assert silent_for(node, NOW) == 300
+    assert silent_for({"metadata": {}}, NOW) is None
+
+
+def test_a_vmi_of_a_dead_node() -> None:
+    vmi = failed(make_vmi("Running"), STAMP)
+    assert (vmi["status"]["phase"], vmi["status"]["reason"]) == ("Failed", "NodeUnresponsive")
+    assert is_alive(make_pod("Running", deleted=True))
+    assert not is_alive(make_pod("Running", containerStatuses=terminated()))
+    assert not is_alive(make_pod("Failed"))
