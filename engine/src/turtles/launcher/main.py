@@ -178,7 +178,6 @@ class Launcher:
 
         :raises LaunchError: if the VM can't be started in this Pod.
         """
-        metadata = self._vmi["metadata"]
         process.become_reaper()
         libvirt.registerErrorHandler(_ignore_libvirt_error, None)
         libvirt.virEventRegisterDefaultImpl()
@@ -188,14 +187,21 @@ class Launcher:
         # libvirtd gets ready while the disks do.
         self._libvirtd.configure()
         self._start_libvirtd()
-        Path(paths.domain_private_dir(metadata["uid"])).mkdir(parents=True, exist_ok=True)
-        disks.prepare(self._vmi)
-        self._connect_first()
-        self._watch_libvirtd()
-        process.reap_automatically()
-        self._libvirtd.publish(self._socket)
-        log.info("ready for the domain", extra={"namespace": metadata["namespace"], "vmi": metadata["name"]})
-        # The domain may be there already, as the launcher isn't told of what was before it listened.
+        try:
+            Path(paths.domain_private_dir(self._vmi["metadata"]["uid"])).mkdir(parents=True, exist_ok=True)
+            disks.prepare(self._vmi)
+            self._connect_first()
+            self._watch_libvirtd()
+            process.reap_automatically()
+            self._libvirtd.publish(self._socket)
+            return self._supervise()
+        finally:
+            self._libvirtd.kill()
+
+    def _supervise(self) -> int:
+        """Handle events until it is time to end; return the exit status."""
+        log.info("ready for the domain")
+        # The launcher isn't told of what happened before it listened.
         self._domain_changed = True
         while self._exit_status is None:
             if self._domain_changed:
@@ -203,7 +209,6 @@ class Launcher:
                 self._follow_domain()
             else:
                 libvirt.virEventRunDefaultImpl()
-        self._libvirtd.kill()
         return self._exit_status
 
     def _finish(self, reason: str) -> None:
