@@ -112,6 +112,11 @@ def interfaces(
     return entries
 
 
+def known_names(entries: Sequence[Mapping[str, Any]] | None) -> dict[str, str]:
+    """Return the guest's names of its interfaces by MAC, as status.interfaces has them from an earlier answer."""
+    return {entry["mac"]: entry["interfaceName"] for entry in entries or () if entry.get("interfaceName")}
+
+
 def cpu_topology(spec: Mapping[str, Any]) -> dict[str, int]:
     """Return status.currentCPUTopology."""
     topology = definition.cpu_topology(spec)

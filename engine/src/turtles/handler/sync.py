@@ -97,6 +97,7 @@ class _Guest:
     info: GuestInfo | None = None
     asked: float | None = None
     attempts: int = 0
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,7 @@ class Synchroniser:
         except (libvirt.libvirtError, plumbing.PlumbingError, OSError) as error:
             if guest.launcher is not None and not guest.launcher.connected():
                 return _SOON  # the connection broke; what that means is found out by making another
+            guest.error = str(error)
             self._complain(vmi, error)
             pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**guest.attempts)
             guest.attempts = min(guest.attempts + 1, 30)
@@ -317,7 +319,9 @@ class Synchroniser:
 
     def _start(self, vmi: Object, guest: _Guest, launcher: Launcher) -> "libvirt.virDomain":
         if time.monotonic() - guest.first_attempt > START_LIMIT:
-            raise Failure("StartTimeout", f"The guest could not be started within {START_LIMIT:g} s; see the events.")
+            raise Failure(
+                "StartTimeout", f"The guest could not be started within {START_LIMIT:g} s. Last error: {guest.error}"
+            )
         began = time.monotonic()
         guest.state.stopped = None
         facts = self._pod_interface(vmi, guest, launcher)
@@ -410,17 +414,33 @@ class Synchroniser:
             status["memory"] = domain_status.memory(spec, seen.live.memory, status.get("memory"))
             status["currentCPUTopology"] = domain_status.cpu_topology(spec)
             self._agent(key, vmi, guest, seen.live)
-        names = guest.info.interface_names if guest.info else {}
+        connected = seen.live is not None and seen.live.agent_connected
+        if guest.info is not None:
+            names = guest.info.interface_names
+        else:  # until the agent has answered an agent of ours that was restarted, what it said before holds
+            names = domain_status.known_names(status.get("interfaces")) if connected else {}
         status["interfaces"] = domain_status.interfaces(seen.plans, seen.addresses, names)
         status["volumeStatus"] = domain_status.volume_status(spec, status.get("volumeStatus"))
         if guest.info is not None and guest.info.os_info:
             status["guestOSInfo"] = guest.info.os_info
+        elif not connected:
+            status.pop("guestOSInfo", None)
         migration = domain_status.migratability(vmi)
         status["migrationMethod"] = migration.method
         status["conditions"] = self._conditions(guest, seen, migration, status.get("conditions") or [], now)
         self._patch(vmi, status)
         if status["phase"] != vmi["status"]["phase"]:
             self._cluster.event(vmi, "Normal", "Started", "VirtualMachineInstance started.")
+        before = conditions.get_condition(vmi["status"].get("conditions"), "Paused")
+        pause = conditions.get_condition(status["conditions"], "Paused")
+        if pause is not None and before is None and pause["reason"] == "PausedIOError":
+            self._cluster.event(
+                vmi,
+                "Warning",
+                "PausedIOError",
+                "The guest is paused because a disk could not be written or read; make space on its storage, then "
+                "unpause it.",
+            )
 
     def _conditions(
         self, guest: _Guest, seen: _Seen, migration: domain_status.Migratability, found: list[Object], now: str

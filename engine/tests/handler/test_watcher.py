@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from turtles.handler.watcher import Watcher
+
+
+def test_a_file_appears(tmp_path: Path) -> None:
+    watcher, seen = Watcher(), threading.Event()
+    watcher.folder(tmp_path, seen.set)
+    watcher.folder(tmp_path, seen.set)
+    (tmp_path / "socket").touch()
+    assert seen.wait(5)
+    seen.clear()
+    (tmp_path / "draft").touch()
+    (tmp_path / "draft").rename(tmp_path / "final")
+    assert seen.wait(5)
+
+
+def test_a_forgotten_folder_is_silent(tmp_path: Path) -> None:
+    watcher, forgotten, seen = Watcher(), threading.Event(), threading.Event()
+    callback = forgotten.set
+    watcher.folder(tmp_path, callback)
+    watcher.folder(tmp_path, seen.set)
+    watcher.forget_folder(callback)
+    (tmp_path / "socket").touch()
+    assert seen.wait(5)
+    assert not forgotten.is_set()
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Watcher().folder(tmp_path / "nothing", lambda: None)
+
+
+def test_a_process_ends() -> None:
+    watcher, ended = Watcher(), threading.Event()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        descriptor = watcher.process(process.pid, ended.set)
+        assert not ended.wait(0.05)
+        process.terminate()
+        assert ended.wait(5)
+    watcher.forget_process(descriptor)
+    watcher.forget_process(descriptor)
+    with pytest.raises(ProcessLookupError):
+        watcher.process(process.pid, ended.set)
