@@ -200,7 +200,8 @@ class Launcher:
 
     def _supervise(self) -> int:
         """Handle events until it is time to end; return the exit status."""
-        log.info("ready for the domain")
+        metadata = self._vmi["metadata"]
+        log.info("ready for the domain", extra={"namespace": metadata["namespace"], "vmi": metadata["name"]})
         # The launcher isn't told of what happened before it listened.
         self._domain_changed = True
         while self._exit_status is None:
