@@ -267,7 +267,7 @@ def test_authentication_and_rbac(server: Server) -> None:
         ("POST", WIDGET_PATH, b"[" * 100_000, "application/json", 400),
         ("POST", WIDGET_PATH, b'"\xff"', "application/json", 400),
         ("POST", WIDGET_PATH, b"a: [", "application/yaml", 400),
-        ("POST", WIDGET_PATH, b"k8s\x00\x0a", "application/vnd.kubernetes.protobuf", 415),
+        ("POST", WIDGET_PATH, b"k8s\x00\x0a", "application/vnd.kubernetes.protobuf", 400),
         ("POST", WIDGET_PATH, b'{"metadata": 1}', "application/json", 400),
         ("POST", WIDGET_PATH, b'{"metadata": {"name": 1}}', "application/json", 400),
         ("POST", WIDGET_PATH, b'{"metadata": {"labels": []}}', "application/json", 400),

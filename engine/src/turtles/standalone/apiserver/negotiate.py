@@ -10,7 +10,7 @@ import msgspec
 import yaml
 from aiohttp import web
 
-from turtles.standalone.apiserver import table
+from turtles.standalone.apiserver import protobuf, table
 from turtles.standalone.apiserver.errors import (
     Object,
     StatusError,
@@ -67,6 +67,8 @@ async def read_body(request: web.BaseRequest) -> bytes:
 
 def parse(raw: bytes, media_type: str) -> Any:
     """Return a body's data; 400 when it can't be read, 415 for a type the server doesn't speak."""
+    if media_type == protobuf.MEDIA_TYPE:
+        return protobuf.parse(raw)
     if media_type in ("application/yaml", "text/yaml", "application/apply-patch+yaml", "application/x-yaml"):
         return _parse_yaml(raw)
     if media_type not in ("application/json", "", "text/plain", "application/octet-stream") and not (

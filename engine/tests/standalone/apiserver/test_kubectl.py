@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The real kubectl and the official Python client."""
+
+import json
+import shutil
+
+import kubernetes
+import pytest
+
+from .conftest import Server, widget
+
+kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+
+
+@kubectl
+def test_apply_edit_and_delete(server: Server) -> None:
+    manifest = json.dumps(widget("applied"))
+    assert "created" in server.kubectl("apply", "-f", "-", stdin=manifest)
+    assert "unchanged" in server.kubectl("apply", "-f", "-", stdin=manifest)
+    changed = json.dumps(widget("applied", replicas=3))
+    assert "configured" in server.kubectl("apply", "-f", "-", stdin=changed)
+    assert "labeled" in server.kubectl("label", "wd", "applied", "x=y")
+    assert "annotated" in server.kubectl("annotate", "wd", "applied", "n=m")
+    server.kubectl("patch", "wd", "applied", "--type", "merge", "-p", '{"spec":{"replicas":4}}')
+    server.kubectl("scale", "wd", "applied", "--replicas=5")
+    assert server.kubectl("get", "wd", "applied", "-o", "jsonpath={.spec.replicas}") == "5"
+    server.kubectl("patch", "wd", "applied", "--subresource=status", "--type=merge", "-p",
+                   '{"status":{"conditions":[{"type":"Ready","status":"True"}]}}')  # fmt: skip
+    server.kubectl("wait", "--for=condition=Ready", "wd/applied", "--timeout=5s")
+    assert "True" in server.kubectl("get", "wd")
+    assert "deleted" in server.kubectl("delete", "wd", "applied", "--timeout=10s")
+    assert "NotFound" in server.kubectl("get", "wd", "applied", check=False)
+
+
+@kubectl
+def test_validation_messages(server: Server) -> None:
+    text = server.kubectl("apply", "-f", "-", stdin=json.dumps(widget("wrong", foo=1)), check=False)
+    assert 'unknown field "spec.foo"' in text
+    text = server.kubectl("apply", "-f", "-", stdin=json.dumps(widget("wrong", size="huge")), check=False)
+    assert 'The Widget "wrong" is invalid: spec.size: Unsupported value: "huge"' in text
+
+
+@kubectl
+def test_typed_commands(server: Server) -> None:
+    server.kubectl("create", "namespace", "typed")
+    server.kubectl("-n", "typed", "create", "configmap", "c", "--from-literal=a=b")
+    assert server.kubectl("-n", "typed", "get", "cm", "c", "-o", "jsonpath={.data.a}") == "b"
+    server.kubectl("-n", "typed", "create", "secret", "generic", "s", "--from-literal=a=b")
+    assert server.kubectl("-n", "typed", "get", "secret", "s", "-o", "jsonpath={.data.a}") == "Yg=="
+    server.kubectl("-n", "typed", "create", "serviceaccount", "a")
+    server.kubectl("-n", "typed", "create", "role", "r", "--verb=get", "--resource=pods")
+    server.kubectl("-n", "typed", "create", "rolebinding", "r", "--role=r", "--serviceaccount=typed:a")
+    server.kubectl("-n", "typed", "create", "service", "clusterip", "svc", "--tcp=80:8080")
+    port = server.kubectl("-n", "typed", "get", "svc", "svc", "-o", "jsonpath={.spec.ports[0].targetPort}")
+    assert port == "8080"
+    assert server.kubectl("auth", "can-i", "create", "pods").strip() == "yes"
+    assert server.kubectl("auth", "can-i", "create", "pods", kubeconfig="podrunner").strip() == "yes"
+    assert "no" in server.kubectl("auth", "can-i", "create", "secrets", kubeconfig="podrunner", check=False)
+    assert "admin" in server.kubectl("auth", "whoami")
+    server.kubectl("delete", "namespace", "typed", "--timeout=10s")
+
+
+@kubectl
+def test_discovery_and_explain(server: Server) -> None:
+    listed = server.kubectl("api-resources")
+    assert "widgets" in listed
+    assert "size" in server.kubectl("explain", "widget.spec")
+    assert "Pod" in server.kubectl("explain", "pod")
+    described = server.kubectl("describe", "namespace", "default")
+    assert "Active" in described
+    assert "v1.32" in server.kubectl("version")
+
+
+def test_official_client(server: Server) -> None:
+    configuration = kubernetes.client.Configuration()
+    loader = kubernetes.config.new_client_from_config(
+        str(server.config / "admin.kubeconfig"), client_configuration=configuration
+    )
+    core = kubernetes.client.CoreV1Api(loader)
+    assert "default" in [one.metadata.name for one in core.list_namespace().items]
+    custom = kubernetes.client.CustomObjectsApi(loader)
+    made = custom.create_namespaced_custom_object("example.io", "v1", "default", "widgets", widget("official"))
+    watch = kubernetes.watch.Watch()
+    version = str(int(made["metadata"]["resourceVersion"]) - 1)
+    for event in watch.stream(
+        custom.list_namespaced_custom_object, "example.io", "v1", "default", "widgets", resource_version=version,
+        timeout_seconds=5,
+    ):  # fmt: skip
+        assert event["object"]["metadata"]["name"] == "official"
+        break
+    custom.delete_namespaced_custom_object("example.io", "v1", "default", "widgets", "official")
