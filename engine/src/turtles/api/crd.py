@@ -26,8 +26,9 @@ def crd(kind: Kind) -> dict[str, Any]:
             "storage": version.storage,
             "schema": {"openAPIV3Schema": schema},
             "additionalPrinterColumns": [_column(column) for column in kind.columns],
-            "subresources": {"status": {}} if kind.status_subresource else {},
         }
+        if kind.status_subresource:
+            entry["subresources"] = {"status": {}}
         if version.deprecation_warning:
             entry["deprecated"] = True
             entry["deprecationWarning"] = version.deprecation_warning
