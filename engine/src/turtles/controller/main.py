@@ -71,7 +71,7 @@ class Controller:
         for queue in self._queues:
             queue.close()
         for informer in self._informers:
-            informer.stop()
+            informer.stop(timeout=0)
         self.recorder.close()
 
     def _work(self, gate: threading.Event) -> None:

@@ -131,14 +131,17 @@ class Informer:
             self._thread = threading.Thread(target=self._run, name=f"informer-{self.resource.plural}", daemon=True)
             self._thread.start()
 
-    def stop(self) -> None:
-        """Stop watching; the cache stays as it is."""
+    def stop(self, timeout: float = 1.0) -> None:
+        """Stop watching; the cache stays as it is.
+
+        :param timeout: seconds to wait for the thread, which may be in a request to a server that does not answer.
+        """
         self._stopped.set()
         stream = self._stream
         if stream is not None:
             stream.close()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout=1)
+            self._thread.join(timeout)
 
     @property
     def synced(self) -> bool:

@@ -54,15 +54,17 @@ class LeaderElector:
         self._thread = threading.Thread(target=self._run, name="leader", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """Give the lease up, so that the next one need not wait."""
+    def stop(self, timeout: float = 1.0) -> None:
+        """Give the lease up, so that the next one need not wait; but not longer than ``timeout`` seconds."""
         self._stopped.set()
         if self._thread is not None:
-            self._thread.join(timeout=2)
+            self._thread.join(timeout)
         if self.leading.is_set() and self._lease is not None:
             self.leading.clear()
-            with contextlib.suppress(ApiError):
-                self._write(self._lease, holder="")
+            # On a thread of its own: a server that is away would keep us here.
+            release = threading.Thread(target=self._release, args=(self._lease,), daemon=True)
+            release.start()
+            release.join(timeout)
         if self._socket is not None:
             self._socket.close()
 
@@ -131,6 +133,10 @@ class LeaderElector:
 
     def _write(self, lease: Object, holder: str) -> None:
         self._lease = self._client.replace(LEASE, self._spec(lease, holder))
+
+    def _release(self, lease: Object) -> None:
+        with contextlib.suppress(ApiError):
+            self._write(lease, holder="")
 
     def _spec(self, lease: Object, holder: str) -> Object:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
