@@ -118,7 +118,7 @@ def test_the_node_takes_over() -> None:
     assert decided.unpaused
 
 
-@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "CreateContainerError"])
+@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "CreateContainerError", "ErrImageNotRunnable"])
 def test_trouble_of_a_container_is_shown_and_taken_back(reason: str) -> None:
     first = plan(make_vmi("Scheduling"), [make_pod(containerStatuses=waiting(reason))], {}, NOW)
     assert condition(first.vmi, "Synchronized") == ("False", reason, f"{reason}: no such image")
@@ -127,6 +127,11 @@ def test_trouble_of_a_container_is_shown_and_taken_back(reason: str) -> None:
     assert not again.events
     assert not vmi_patch(first.vmi, again.vmi)
     assert condition(plan(first.vmi, [make_pod()], {}, NOW).vmi, "Synchronized") is None
+
+
+def test_a_container_that_is_being_made_is_no_trouble() -> None:
+    decided = plan(make_vmi("Scheduling"), [make_pod(containerStatuses=waiting("ContainerCreating"))], {}, NOW)
+    assert condition(decided.vmi, "Synchronized") is None
 
 
 def test_an_unschedulable_pod() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Small pure helpers with which reconcile functions say what is to change."""
+"""Small pure functions with which reconcile functions say what is to change."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime

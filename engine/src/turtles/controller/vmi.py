@@ -48,11 +48,10 @@ log = logging.getLogger(__name__)
 BY_OWNER = "owner"
 #: Seconds the node agent has to say how a guest ended after its Pod did.
 _LAST_WORD = 5
-#: Reasons of a waiting container that a user has to know about.
-_CONTAINER_ERRORS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull",
-                     "CreateContainerConfigError", "CreateContainerError", "RunContainerError")
-#: Reasons of ``Synchronized`` that this controller sets and takes back; others are the node agent's.
-_OUR_REASONS = (*_CONTAINER_ERRORS, "FailedPvcNotFound", "FailedCreate", "LauncherFailed")
+#: Reasons of a waiting container that are nothing to worry about; any other is told to the user.
+_NORMAL_WAITING = ("", "ContainerCreating", "PodInitializing")
+#: Reasons of ``Synchronized`` that the node agent sets and takes back; all others are ours.
+_AGENT_REASON = "Synchronizing with the Domain failed."
 _FAILED_CREATE = "FailedCreate"
 
 
@@ -241,7 +240,7 @@ def _fail(draft: _Draft, message: str, now: str) -> None:
 def _clear_unsynchronized(conditions: list[Object]) -> None:
     """What kept the VMI from starting is over."""
     condition = get_condition(conditions, "Synchronized")
-    if condition and condition.get("status") == "False" and condition.get("reason") in _OUR_REASONS:
+    if condition and condition.get("status") == "False" and condition.get("reason") != _AGENT_REASON:
         remove_condition(conditions, "Synchronized")
 
 
@@ -268,7 +267,7 @@ def _container_trouble(pod: Object) -> tuple[str, str] | None:
     """Return reason and message of a container that cannot start, image volumes included."""
     for container in _container_statuses(pod):
         waiting = (container.get("state") or {}).get("waiting") or {}
-        if waiting.get("reason") in _CONTAINER_ERRORS:
+        if waiting.get("reason", "") not in _NORMAL_WAITING:
             return str(waiting["reason"]), str(waiting.get("message") or waiting["reason"])
     return None
 
