@@ -4,15 +4,11 @@
 import json
 import os
 import subprocess
-import sys
 import time
 import uuid
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from fakes import FakeClient, FakeRecorder
 
 from turtles.kube.resources import POD
 from turtles.standalone.podrunner import reset
@@ -21,7 +17,8 @@ from turtles.standalone.podrunner.images import ImageStore
 from turtles.standalone.podrunner.runner import Runner
 from turtles.standalone.podrunner.zygote_client import ZygoteClient
 
-IMAGE = "test/entry:1"
+from .entry_points import IMAGE, names
+from .fakes import FakeClient, FakeRecorder
 
 
 def pytest_collection_modifyitems(items):
@@ -32,7 +29,7 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason="needs root"))
 
 
-@pytest.fixture()
+@pytest.fixture
 def config(tmp_path):
     """A configuration with a bridge network of its own."""
     conf = tmp_path / "net.d"
@@ -112,7 +109,7 @@ class Node:
         return (self.config.pods_dir / pod["metadata"]["uid"] / "containers/main/log").read_text()
 
 
-@pytest.fixture()
+@pytest.fixture
 def node(config, monkeypatch):
     """A running node; afterwards nothing of it is left."""
     node = Node(config, monkeypatch)
@@ -122,4 +119,4 @@ def node(config, monkeypatch):
     assert str(config.root_dir) not in Path("/proc/self/mountinfo").read_text()
     rules = subprocess.run(["iptables-save"], capture_output=True, text=True).stdout
     assert config.cgroup_parent not in rules
-    assert config.cgroup_parent not in " ".join(os.listdir("/sys/class/net"))
+    assert config.cgroup_parent not in " ".join(names("/sys/class/net"))

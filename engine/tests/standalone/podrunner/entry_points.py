@@ -8,6 +8,9 @@ import sys
 import threading
 from pathlib import Path
 
+#: The image that stands for these entry points.
+IMAGE = "test/entry:1"
+
 
 def main(argv):
     """Do what the first argument says."""
@@ -58,18 +61,23 @@ def report():
         "hostname": os.uname().nodename,
         "caps": {key: int(status[key], 16) for key in ("CapEff", "CapBnd", "CapAmb", "CapPrm")},
         "no_new_privs": status["NoNewPrivs"],
-        "interfaces": sorted(os.listdir("/sys/class/net")),
-        "dev": sorted(os.listdir("/dev")),
-        "root": sorted(os.listdir("/root")),
-        "home": sorted(os.listdir("/home")),
+        "interfaces": names("/sys/class/net"),
+        "dev": names("/dev"),
+        "root": names("/root"),
+        "home": names("/home"),
         "env": dict(os.environ),
-        "fds": sorted(int(fd) for fd in os.listdir("/proc/self/fd")),
+        "fds": sorted(int(fd) for fd in names("/proc/self/fd")),
         "mounts": Path("/proc/self/mountinfo").read_text().splitlines(),
         "hosts": Path("/etc/hosts").read_text(),
         "comm": Path("/proc/self/comm").read_text().strip(),
         "writable": [path for path in ("/etc", "/usr", "/", "/run", "/tmp", "/var") if _writable(path)],
-        "processes": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
+        "processes": sorted(int(name) for name in names("/proc") if name.isdigit()),
     }
+
+
+def names(path):
+    """Return the names in a directory."""
+    return sorted(entry.name for entry in Path(path).iterdir())
 
 
 def _writable(path):

@@ -11,11 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import IMAGE
 
 from turtles.kube.resources import CONFIGMAP, POD, SECRET
 from turtles.standalone.podrunner import reset, sandbox
 from turtles.standalone.podrunner.prepare import prepare
+
+from .entry_points import IMAGE, names
 
 pytestmark = pytest.mark.root
 
@@ -67,7 +68,8 @@ def test_what_a_container_sees(node):
     assert f"{pod['status']['podIP']}\tpod1" in seen["hosts"]
     assert seen["comm"] == "entry"
     assert seen["writable"] == ["/tmp"]
-    assert not [line for line in seen["mounts"] if "netns" in line or str(node.config.root_dir) + "/" in line.split()[4]]
+    points = [line.split()[4] for line in seen["mounts"]]
+    assert not [point for point in points if "netns" in point or f"{node.config.root_dir}/" in point]
     assert state_of(pod)["terminated"]["exitCode"] == 0
     assert condition(pod, "Ready") == "False"
 
@@ -94,8 +96,8 @@ def test_running_pod_is_written_once_and_stops_on_sigterm(node):
     assert time.monotonic() - stopping < 5
     final = [body for _, _, body in node.client.patches if "status" in body][-1]
     assert final["status"]["phase"] == "Succeeded"
-    assert os.listdir(node.config.pods_dir) == []
-    assert os.listdir(node.config.run_dir / "netns") == []
+    assert names(node.config.pods_dir) == []
+    assert names(node.config.run_dir / "netns") == []
 
 
 def test_grace_period_ends_with_sigkill(node):
@@ -116,7 +118,7 @@ def test_failed_container_says_why(node, args, code, message):
     assert (terminated["exitCode"], terminated["reason"]) == (code, "Error")
     assert message in terminated["message"]
     deadline = time.monotonic() + 5
-    while os.listdir(node.config.run_dir / "netns"):
+    while names(node.config.run_dir / "netns"):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -174,7 +176,7 @@ def test_host_ports_and_missing_image(node):
     assert f"{pod['status']['podIP']}:80" in rules
     node.client.delete(POD, "default", "pod1", grace_period=0)
     deadline = time.monotonic() + 5
-    while os.listdir(node.config.pods_dir):
+    while names(node.config.pods_dir):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     rules = subprocess.run(["iptables-save", "-t", "nat"], capture_output=True, text=True).stdout

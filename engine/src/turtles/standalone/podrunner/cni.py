@@ -82,6 +82,8 @@ class Attachment:
         known = self.result()
         if known is not None:
             return known
+        # An ADD that was interrupted may have done anything: undo it first.
+        self.delete()
         record: dict[str, Any] = {
             "network": network,
             "containerID": container_id,

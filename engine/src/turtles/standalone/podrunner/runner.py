@@ -111,9 +111,9 @@ class Runner:
         return found
 
     def _changed(self, old: Object | None, new: Object | None) -> None:
-        pod = new or old
-        if pod is not None:
-            self._queue.add(pod["metadata"]["uid"])
+        # A Pod may have been replaced by another one of its name while the watch was interrupted.
+        for uid in {pod["metadata"]["uid"] for pod in (old, new) if pod is not None}:
+            self._queue.add(uid)
 
     def _watch_processes(self) -> None:
         while True:

@@ -106,6 +106,16 @@ def prctl(option: int, arg2: int | bytes = 0, arg3: int = 0) -> None:
     _check(_LIBC.prctl(option, second, ctypes.c_ulong(arg3), ctypes.c_ulong(0), ctypes.c_ulong(0)), f"prctl {option}")
 
 
+def set_command_line(argv: list[str]) -> None:
+    """Change what ps(1) shows of this process, as far as the room of its first command line reaches (proc(5), stat)."""
+    with open("/proc/self/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    text = b"\0".join(os.fsencode(word) for word in argv)[: end - start - 1]
+    ctypes.memset(start, 0, end - start)
+    ctypes.memmove(start, text, len(text))
+
+
 def capset(capabilities: set[int], inheritable: set[int]) -> None:
     """Set the permitted and effective set to ``capabilities``, and the inheritable set."""
     words = []

@@ -255,6 +255,7 @@ def _container(
         os.dup2(log_fd, 1)
         os.dup2(log_fd, 2)
         ready, note = _close_others((ready, note))
+        sc.set_command_line([name, *spec.argv])
         sandbox.enter(spec)
         sc.prctl(sc.PR_SET_NAME, name.encode()[:15])
         os.environ.clear()

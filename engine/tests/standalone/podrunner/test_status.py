@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Phases, conditions, quality of service, quantities, configuration, files of a Pod."""
+
+import pytest
+
+from turtles.standalone.podrunner import container, sandbox, status
+from turtles.standalone.podrunner.cgroup import cpu_shares, cpu_weight
+from turtles.standalone.podrunner.config import ConfigError, normalize_reference, parse
+from turtles.standalone.podrunner.quantity import parse as quantity
+from turtles.standalone.podrunner.quantity import pod_requests
+
+RUNNING, WAITING = {"running": {}}, {"waiting": {}}
+OK, BAD = {"terminated": {"exitCode": 0}}, {"terminated": {"exitCode": 1}}
+
+
+@pytest.mark.parametrize(("policy", "states", "init", "phase"), [
+    ("Never", [RUNNING], [], "Running"), ("Never", [WAITING], [], "Pending"), ("Never", [OK], [], "Succeeded"),
+    ("Never", [BAD], [], "Failed"), ("Never", [OK, BAD], [], "Failed"), ("Never", [OK, RUNNING], [], "Running"),
+    ("Always", [OK], [], "Running"), ("OnFailure", [OK], [], "Succeeded"), ("OnFailure", [BAD], [], "Running"),
+    ("Never", [WAITING], [RUNNING], "Pending"), ("Never", [WAITING], [BAD], "Failed"),
+    ("Never", [WAITING], [OK], "Pending")])
+def test_phase(policy, states, init, phase):
+    assert status.phase({"restartPolicy": policy}, {str(n): s for n, s in enumerate(states)},
+                        {str(n): s for n, s in enumerate(init)}) == phase
+
+
+def test_gates_and_foreign_conditions():
+    pod = {"spec": {"readinessGates": [{"conditionType": "x/y"}]},
+           "status": {"conditions": [{"type": "other", "status": "True"},
+                                     {"type": "PodScheduled", "status": "True", "lastTransitionTime": "then"}]}}
+    ready = [{"name": "a", "ready": True}]
+
+    def of(kind):
+        return next(entry for entry in status.conditions(pod, "Running", ready, True, "now") if entry["type"] == kind)
+
+    assert of("ContainersReady")["status"] == "True"
+    assert (of("Ready")["status"], of("Ready")["reason"]) == ("False", "ReadinessGatesNotReady")
+    assert of("other")["status"] == "True"
+    assert of("PodScheduled")["lastTransitionTime"] == "then"
+    pod["status"]["conditions"].append({"type": "x/y", "status": "True"})
+    assert of("Ready")["status"] == "True"
+
+
+@pytest.mark.parametrize(("resources", "result"), [
+    ({}, "BestEffort"), ({"requests": {"memory": "1Gi"}}, "Burstable"),
+    ({"limits": {"memory": "1Gi", "cpu": "1"}}, "Guaranteed"),
+    ({"limits": {"memory": "1Gi", "cpu": "1"}, "requests": {"cpu": "500m"}}, "Burstable"),
+    ({"limits": {"example.org/x": "1"}}, "BestEffort")])
+def test_quality_of_service(resources, result):
+    assert status.qos_class({"containers": [{"name": "a", "resources": resources}]}) == result
+
+
+def test_quantities():
+    assert [int(quantity(text)) for text in ("1Gi", "64M", "2", "1e3", "1.5k")] == [1 << 30, 64_000_000, 2, 1000, 1500]
+    assert quantity("100m") * 10 == 1
+    for bad in ("", "x", "Gi", "1Q"):
+        with pytest.raises(ValueError, match="not a quantity"):
+            quantity(bad)
+    spec = {"containers": [{"resources": {"requests": {"cpu": "1"}}}, {"resources": {"limits": {"cpu": "500m"}}}],
+            "initContainers": [{"resources": {"requests": {"cpu": "2"}}}]}
+    assert pod_requests(spec)["cpu"] == 2
+
+
+def test_cgroup_numbers():
+    assert (cpu_shares(1000), cpu_shares(0)) == (1024, 2)
+    assert (cpu_weight(1000), cpu_weight(0)) == (39, 1)
+
+
+def test_capabilities():
+    assert sandbox.capability_set(["NET_BIND_SERVICE"], ["ALL"]) == ["NET_BIND_SERVICE"]
+    assert "MKNOD" not in sandbox.capability_set([], ["CAP_MKNOD"])
+    with pytest.raises(ValueError, match="no capability NONSENSE"):
+        sandbox.capability_set(["NONSENSE"], [])
+
+
+def test_configuration_errors_name_the_key():
+    full = {"nodeName": "n", "kubeconfig": "/k", "rootDir": "/r", "runDir": "/run/x", "imagesDir": "/i",
+            "cniConfDir": "/c", "cniBinDir": "/b"}
+    assert parse(full).pods_dir.as_posix() == "/r/pods"
+    for change, message in (({"rootDir": None}, "lacks: rootDir"), ({"odd": 1}, "unknown keys: odd"),
+                            ({"rootDir": "relative"}, "absolute"), ({"preload": [{"image": "x"}]}, "preload")):
+        with pytest.raises(ConfigError, match=message):
+            parse(full | change)
+    assert normalize_reference("docker.io/library/a") == normalize_reference("a:latest") == "a:latest"
+
+
+def test_files_of_etc():
+    pod = {"metadata": {"name": "p", "namespace": "n"},
+           "spec": {"hostname": "h", "subdomain": "s", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["x", "y"]}],
+                    "dnsConfig": {"searches": ["extra"], "options": [{"name": "ndots", "value": "2"}]}}}
+    hosts = container.hosts_file(pod, "10.0.0.2")
+    assert "10.0.0.2\th.s.n.svc.cluster.local\th\n" in hosts
+    assert "1.2.3.4\tx y\n" in hosts
+    host = "nameserver 127.0.0.53\nnameserver 9.9.9.9\nsearch here\n"
+    assert container.resolv_conf(pod, host, {}) == "nameserver 9.9.9.9\nsearch here extra\noptions ndots:2\n"
+    pod["spec"]["dnsPolicy"] = "None"
+    assert "9.9.9.9" not in container.resolv_conf(pod, host, {})
