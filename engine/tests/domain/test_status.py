@@ -55,9 +55,14 @@ def test_guest_agent_answers() -> None:
     assert status.agent_interfaces(info) == {"02:00:00:aa:00:01": "eth0"}
 
 
-@pytest.mark.parametrize(("version", "supported"), [("7.2.9", False), ("5.2.0", True), ("2.12", True), ("1.0", False)])
-def test_agent_versions(version: str, supported: bool) -> None:
-    assert status.agent_supported(version) == supported
+def test_agents_are_judged_by_their_commands() -> None:
+    everything = [{"name": name, "enabled": True} for name in status._AGENT_COMMANDS]
+    assert status.missing_agent_commands({"version": "7.2.9", "supported_commands": everything}) == []
+    everything[0]["enabled"] = False
+    assert status.missing_agent_commands({"supported_commands": everything[:-1]}) == [
+        "guest-ping",
+        "guest-get-timezone",
+    ]
 
 
 def test_memory_at_boot_stays() -> None:

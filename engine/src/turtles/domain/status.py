@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Parts of a VMI's status that follow from its domain and from its guest agent. Pure."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,18 @@ from turtles.api import labels, quantity
 from turtles.domain import definition
 from turtles.domain.network import InterfacePlan
 
-_SUPPORTED_AGENTS = re.compile(r"[2345]\..*")
+#: Commands of the guest agent without which parts of the status and of the subresources don't work.
+_AGENT_COMMANDS = (
+    "guest-ping",
+    "guest-info",
+    "guest-shutdown",
+    "guest-get-osinfo",
+    "guest-network-get-interfaces",
+    "guest-get-fsinfo",
+    "guest-get-host-name",
+    "guest-get-users",
+    "guest-get-timezone",
+)
 _OS_KEYS = {
     "name": "os.name",
     "id": "os.id",
@@ -69,9 +79,13 @@ def _macs(root: ElementTree.Element) -> dict[str, str]:
     return found
 
 
-def agent_supported(version: str) -> bool:
-    """Whether the version of a QEMU guest agent is one KubeVirt supports (2 to 5)."""
-    return _SUPPORTED_AGENTS.fullmatch(version) is not None
+def missing_agent_commands(guest_info: Mapping[str, Any]) -> list[str]:
+    """Return the commands that a guest agent lacks or has switched off, from its answer to ``guest-info``.
+
+    What counts is what an agent can do: its version number is QEMU's and says little.
+    """
+    enabled = {item["name"] for item in guest_info.get("supported_commands") or () if item.get("enabled", True)}
+    return [command for command in _AGENT_COMMANDS if command not in enabled]
 
 
 def guest_os_info(info: Mapping[str, Any]) -> dict[str, str]:

@@ -23,9 +23,9 @@ POLL_INTERVAL = 120.0
 
 @dataclass(frozen=True)
 class GuestInfo:
-    """What the agent said: its version, status.guestOSInfo, the guest's interface names by MAC."""
+    """What the agent said: status.guestOSInfo, the guest's interface names by MAC, which commands it lacks."""
 
-    version: str = ""
+    missing: tuple[str, ...] = ()
     os_info: dict[str, str] = field(default_factory=dict)
     interface_names: dict[str, str] = field(default_factory=dict)
 
@@ -54,7 +54,7 @@ class GuestAgents:
 def _query(domain: "libvirt.virDomain") -> GuestInfo:
     domain.agentSetResponseTimeout(_TIMEOUT)
     answer = libvirt_qemu.qemuAgentCommand(domain, '{"execute": "guest-info"}', _TIMEOUT, 0)
-    version = str(json.loads(answer)["return"].get("version") or "")
+    missing = status.missing_agent_commands(json.loads(answer)["return"])
     kinds = libvirt.VIR_DOMAIN_GUEST_INFO_OS | libvirt.VIR_DOMAIN_GUEST_INFO_INTERFACES
     try:
         info: dict[str, Any] = domain.guestInfo(kinds)
@@ -62,4 +62,4 @@ def _query(domain: "libvirt.virDomain") -> GuestInfo:
         # An agent may have commands switched off.
         log.info("the guest agent has no information: %s", error, extra={"domain": domain.name()})
         info = {}
-    return GuestInfo(version, status.guest_os_info(info), status.agent_interfaces(info))
+    return GuestInfo(tuple(missing), status.guest_os_info(info), status.agent_interfaces(info))

@@ -458,14 +458,15 @@ class Synchroniser:
         live = seen.live
         connected = live is not None and live.agent_connected
         put("AgentConnected", connected)
-        version = guest.info.version if guest.info else ""
-        put(
-            "AgentVersionNotSupported",
-            connected and bool(version) and not domain_status.agent_supported(version),
-            "True",
-            "UnsupportedAgentVersion",
-            f"The guest agent's version {version} is not supported; install one of versions 2 to 5.",
-        )
+        missing = guest.info.missing if guest.info else ()
+        if guest.info is not None or not connected:
+            put(
+                "AgentVersionNotSupported",
+                connected and bool(missing),
+                "True",
+                "RequiredCommandsNotSupported",
+                f"The guest agent lacks or refuses {', '.join(missing)}; update it, or allow them in its settings.",
+            )
         put(
             "SoftwareEmulation",
             live is not None and live.emulated,
