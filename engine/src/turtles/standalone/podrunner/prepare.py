@@ -4,6 +4,7 @@
 import logging
 import shutil
 import sys
+import threading
 from collections.abc import Iterable
 
 from turtles.standalone.podrunner import container as containers
@@ -15,6 +16,7 @@ from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError
 log = logging.getLogger(__name__)
 
 _TIMEOUT = 120.0
+_LOCK = threading.Lock()
 
 
 def prepare(config: Config, zygote: ZygoteClient, run: str, devices: Iterable[str] = ()) -> None:
@@ -26,7 +28,8 @@ def prepare(config: Config, zygote: ZygoteClient, run: str, devices: Iterable[st
     for preload in config.preload:
         if preload.prepare is not None:
             try:
-                _prepare(config, zygote, preload, run, devices)
+                with _LOCK:
+                    _prepare(config, zygote, preload, run, devices)
             except (ZygoteError, OSError) as error:
                 log.warning("caches not warmed", extra={"image": preload.image, "error": str(error)})
 
@@ -58,7 +61,9 @@ def _prepare(config: Config, zygote: ZygoteClient, preload: Preload, run: str, d
                     sandbox.Mount(str(cache), config.cache_mount)],
             show=sandbox.visible_paths(masks, [sys.prefix, sys.base_prefix, *sys.path]),
         ))
-        if "pid" in state and not wait_end(state, _TIMEOUT):
+        if "pid" not in state:
+            return
+        if not wait_end(state, _TIMEOUT):
             log.warning("caches not warmed in time", extra={"image": preload.image, "seconds": _TIMEOUT})
             return
         zygote.reap(f"prepare/{preload.key}/{run}")
