@@ -11,6 +11,7 @@ from .conftest import WIDGET_PATH, Server, widget
 MERGE, JSON = "application/merge-patch+json", "application/json-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
+SECRETS = "/api/v1/namespaces/default/secrets"
 PODS = "/api/v1/namespaces/default/pods"
 
 
@@ -179,7 +180,7 @@ def test_watch_live(server: Server) -> None:
 def test_finalizers_and_preconditions(server: Server) -> None:
     body = widget("finalized")
     body["metadata"]["finalizers"] = ["example.io/wait"]
-    _, made = server.call("POST", WIDGET_PATH, body)
+    server.call("POST", WIDGET_PATH, body)
     url = f"{WIDGET_PATH}/finalized"
     code, status = server.call("DELETE", url, {"preconditions": {"uid": "other"}})
     assert (code, status["reason"]) == (409, "Conflict")
@@ -198,9 +199,9 @@ def test_pod_binding_and_grace(server: Server) -> None:
     binding = {"apiVersion": "v1", "kind": "Binding", "target": {"kind": "Node", "name": "n1"}}
     assert server.call("POST", f"{url}/binding", binding)[0] == 201
     assert server.call("POST", f"{url}/binding", binding)[0] == 409
-    code, listed = server.call("GET", f"{PODS}?fieldSelector=spec.nodeName%3Dn1")
+    _, listed = server.call("GET", f"{PODS}?fieldSelector=spec.nodeName%3Dn1")
     assert [item["metadata"]["name"] for item in listed["items"]] == ["graceful"]
-    code, marked = server.call("DELETE", url)
+    _, marked = server.call("DELETE", url)
     assert marked["metadata"]["deletionGracePeriodSeconds"] == 30
     assert server.call("DELETE", url, {"gracePeriodSeconds": 0})[0] == 200
     assert server.call("GET", url)[0] == 404
@@ -275,7 +276,7 @@ def test_authentication_and_rbac(server: Server) -> None:
         ("POST", PODS, b'{"metadata":{"name":"p"},"spec":{"containers":[1]}}', "application/json", 400),
         ("POST", PODS, b'{"metadata":{"name":"p"},"spec":{"containers":{}}}', "application/json", 400),
         ("POST", PODS, b'{"metadata":{"name":"p"}}', "application/json", 422),
-        ("POST", "/api/v1/namespaces/default/secrets", b'{"metadata":{"name":"s"},"data":{"a":"!"}}', "application/json", 400),
+        ("POST", SECRETS, b'{"metadata":{"name":"s"},"data":{"a":"!"}}', "application/json", 400),
         ("POST", CONFIG_MAPS, b'{"metadata":{"name":"x"},"data":{"a":' + b'"x"' * 2 + b"}}", "application/json", 400),
         ("POST", CONFIG_MAPS, b'{"metadata":{"name":"' + b"x" * (4 << 20) + b'"}}', "application/json", 413),
         ("GET", f"{WIDGET_PATH}?labelSelector=a%3D%3D%3Db", None, "", 400),

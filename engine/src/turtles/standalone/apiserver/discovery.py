@@ -124,6 +124,7 @@ def aggregated(groups: list[tuple[str, list[Object]]], api_version: str) -> Obje
 def version_info(engine: str) -> dict[str, Any]:
     """Return /version: the API is that of Kubernetes 1.32."""
     return {
-        "major": "1", "minor": "32", "gitVersion": f"v1.32.0+turtles.{engine}", "gitCommit": "", "gitTreeState": "clean",
+        "major": "1", "minor": "32", "gitVersion": f"v1.32.0+turtles.{engine}", "gitCommit": "",
+        "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "cpython", "platform": "linux/amd64",
     }  # fmt: skip

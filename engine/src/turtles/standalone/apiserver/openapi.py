@@ -84,7 +84,7 @@ def _operation(kind: Kind, action: str, prefix: str) -> Object:
         operation["parameters"] = [_parameter(name) for name in names]
         body = {"schema": {"$ref": prefix + _name(kind)}} if action != "patch" else {"schema": {"type": "object"}}
         types = ("application/json",) if action != "patch" else (
-            "application/json-patch+json", "application/merge-patch+json",
+            "application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml",
             *(() if kind.custom else ("application/strategic-merge-patch+json",)),
         )  # fmt: skip
         operation["requestBody"] = {"content": dict.fromkeys(types, body)}

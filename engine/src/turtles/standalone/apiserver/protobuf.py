@@ -102,9 +102,26 @@ _MESSAGES: dict[str, dict[int, tuple[str, str]]] = {
 }  # fmt: skip
 #: Kinds that a body may be.
 _KINDS = frozenset(
-    "Namespace ConfigMap Secret ServiceAccount Service Role ClusterRole RoleBinding ClusterRoleBinding PriorityClass "
-    "Eviction DeleteOptions SelfSubjectAccessReview SubjectAccessReview LocalSubjectAccessReview "
-    "SelfSubjectRulesReview SelfSubjectReview TokenReview".split()
+    {
+        "Namespace",
+        "ConfigMap",
+        "Secret",
+        "ServiceAccount",
+        "Service",
+        "Role",
+        "ClusterRole",
+        "RoleBinding",
+        "ClusterRoleBinding",
+        "PriorityClass",
+        "Eviction",
+        "DeleteOptions",
+        "SelfSubjectAccessReview",
+        "SubjectAccessReview",
+        "LocalSubjectAccessReview",
+        "SelfSubjectRulesReview",
+        "SelfSubjectReview",
+        "TokenReview",
+    }
 )
 
 
@@ -117,8 +134,8 @@ def parse(raw: bytes) -> Object:
         meta = envelope.get("typeMeta", {})
         kind = meta.get("kind", "")
         if kind not in _KINDS:
-            text = f"{kind or 'this kind'} is not read in protobuf encoding - accepted media types include: application/json"
-            raise unsupported_media_type(text)
+            text = f"{kind or 'this kind'} is not read in protobuf encoding - accepted media types include: "
+            raise unsupported_media_type(text + "application/json")
         return {**meta, **_message(envelope.get("raw", b""), kind)}
     except (IndexError, ValueError, OverflowError) as error:
         raise bad_request(f"the request's body is not valid protobuf: {error}") from None

@@ -85,10 +85,8 @@ class Authorizer:
                 yield from self._role(reference.get("kind", ""), reference.get("name", ""), namespace)
 
     def _role(self, kind: str, name: str, namespace: str) -> list[Object]:
-        if kind == "ClusterRole":
-            key = Key(f"{RBAC}/clusterroles", "", name)
-        else:
-            key = Key(f"{RBAC}/roles", namespace, name)
+        cluster = kind == "ClusterRole"
+        key = Key(f"{RBAC}/clusterroles", "", name) if cluster else Key(f"{RBAC}/roles", namespace, name)
         entry = self._store.get(key)
         if entry is None:
             return []

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from turtles.standalone.apiserver import crd, metadata, patch, schema, strategies
+from turtles.standalone.apiserver import apply, crd, metadata, patch, schema, strategies
 from turtles.standalone.apiserver.auth import User
 from turtles.standalone.apiserver.errors import (
     Object,
@@ -59,6 +59,8 @@ class Context:
     manager: str = ""
     force: bool = False
     warnings: list[str] = field(default_factory=list)
+    #: managedFields that the write sets; None to keep what is there.
+    managed: list[Object] | None = None
 
     @property
     def key(self) -> Key:
@@ -260,6 +262,8 @@ class Resources:
             obj.pop("status", None)
         if kind.generation:
             obj["metadata"]["generation"] = 1
+        if context.managed is not None:
+            obj["metadata"]["managedFields"] = context.managed
         self._complete(context, obj, report=True)
         context.name = context.name or obj["metadata"].get("name", "")
         causes = metadata.validate(obj, kind)
@@ -406,6 +410,26 @@ class Resources:
         based = isinstance(wanted, dict) and bool(wanted.get("resourceVersion"))
         return await self.modify(context, patched, based)
 
+    async def apply(self, context: Context, config: Any) -> tuple[Entry, bool]:
+        """Apply a configuration (server-side apply); return the object and whether it was created."""
+        kind = context.kind
+        apply.check(config, kind, context.manager)
+        if await self.store.settled(context.key) is None:
+            if context.subresource or (config.get("metadata") or {}).get("resourceVersion"):
+                raise not_found(kind.group, kind.plural, context.name)
+            obj = copy.deepcopy(config)
+            _, context.managed = apply.apply({}, config, kind, context.manager, context.force, "")
+            return await self.create(context, obj), True
+
+        async def applied(old: Object) -> Object:
+            new, context.managed = apply.apply(old, config, kind, context.manager, context.force, context.subresource)
+            version = (config.get("metadata") or {}).get("resourceVersion")
+            if version:
+                new["metadata"]["resourceVersion"] = version
+            return new
+
+        return await self.modify(context, applied), False
+
     def apply_patch(self, content_type: str, document: Object, body: Any) -> Object:
         """Return a document with a patch of one of the three types applied."""
         if content_type == patch.JSON:
@@ -467,6 +491,8 @@ class Resources:
     def _prepare_update(self, context: Context, new: Object, old: Object, report: bool = False) -> Object:
         kind = context.kind
         metadata.for_update(new, old)
+        if context.managed is not None:
+            new["metadata"]["managedFields"] = context.managed
         if context.subresource == "status":
             status = {"status": new["status"]} if "status" in new else {}
             meta = old["metadata"] if kind.custom else {**new["metadata"]}

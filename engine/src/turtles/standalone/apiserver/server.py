@@ -276,15 +276,25 @@ class APIServer:
         if method == "PUT":
             return self._show(request, context, await self.resources.update(context, await self._body(request)))
         if method == "PATCH":
+            if request.content_type == patch.APPLY:
+                return await self._apply(request, context)
             return self._show(request, context, await self._patched(request, context))
         if method == "DELETE":
             return await self._delete(request, context)
         raise method_not_allowed()
 
+    async def _apply(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
+        if self.store.get(context.key) is None:
+            kind = context.kind
+            wanted = Attributes("create", kind.group, kind.version, kind.plural, "", context.namespace, context.name)
+            self.authorizer.check(context.user, wanted)
+        entry, created = await self.resources.apply(context, await self._body(request))
+        return self._show(request, context, entry, 201 if created else 200)
+
     async def _patched(self, request: web.BaseRequest, context: Context) -> Any:
         content_type = request.content_type
         if content_type not in (patch.JSON, patch.MERGE, patch.STRATEGIC):
-            accepted = ", ".join((patch.JSON, patch.MERGE, patch.STRATEGIC))
+            accepted = ", ".join((patch.JSON, patch.MERGE, patch.STRATEGIC, patch.APPLY))
             text = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
             raise StatusError(415, "UnsupportedMediaType", text, {})
         return await self.resources.patch(context, content_type, await self._body(request))
@@ -378,8 +388,7 @@ class APIServer:
         known = ("metadata.name", "metadata.namespace", *context.kind.fields)
         for path, _, _ in fields:
             if path not in known:
-                raise bad_request(f'field label not supported: "{path}"' if context.kind.custom
-                                  else f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"')  # fmt: skip
+                raise bad_request(f'field label not supported: "{path}"; supported: {", ".join(known)}')
         return Selection(context.namespace, parse_labels(request.query.get("labelSelector", "")), fields)
 
     def _version(self, request: web.BaseRequest) -> int:
@@ -451,8 +460,8 @@ class APIServer:
         initial_events = _flag(request, "sendInitialEvents")
         bookmarks = _flag(request, "allowWatchBookmarks")
         if initial_events and request.query.get("resourceVersionMatch") != "NotOlderThan":
-            cause = invalid_value("resourceVersionMatch", request.query.get("resourceVersionMatch", ""),
-                                  "resourceVersionMatch must be set to NotOlderThan with sendInitialEvents")  # fmt: skip
+            text = "resourceVersionMatch must be set to NotOlderThan with sendInitialEvents"
+            cause = invalid_value("resourceVersionMatch", request.query.get("resourceVersionMatch", ""), text)
             raise invalid_error("meta.k8s.io", "ListOptions", "", [cause])
         timeout = _number(request, "timeoutSeconds")
         options = WatchOptions(bookmarks=bookmarks, initial_events=initial_events)
@@ -487,10 +496,8 @@ def _review(parts: ResourcePath) -> Review | None:
 
 def _too_large(version: int, current: int) -> StatusError:
     message = f"Too large resource version: {version}, current: {current}"
-    details = {
-        "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}], "retryAfterSeconds": 1,
-    }  # fmt: skip
-    return StatusError(504, "Timeout", message, details)
+    cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+    return StatusError(504, "Timeout", message, {"causes": [cause], "retryAfterSeconds": 1})
 
 
 def _warnings(context: Context) -> dict[str, str]:

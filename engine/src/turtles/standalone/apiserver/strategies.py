@@ -398,7 +398,10 @@ def _validate_claim(obj: Object, old: Object | None) -> list[Cause]:
         before = {name: value for name, value in _map(old.get("spec")).items() if name not in _CLAIM_MUTABLE}
         after = {name: value for name, value in spec.items() if name not in _CLAIM_MUTABLE}
         if before != after:
-            text = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+            text = (
+                "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound "
+                "claims"
+            )
             causes.append(field_forbidden("spec", text))
     return causes
 

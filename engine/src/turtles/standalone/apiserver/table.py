@@ -348,7 +348,10 @@ _STEP = re.compile(
 
 
 def json_path(obj: Any, path: str) -> list[Any]:
-    """Return the values a simple JSONPath finds: fields, indices, ``*`` and filters such as ``[?(@.type=="Ready")]``."""
+    """Return the values a simple JSONPath finds.
+
+    Known are fields, indices, ``*`` and filters such as ``[?(@.type=="Ready")]``.
+    """
     path = path.replace("\\.", "\x00")
     found, position = [obj], 0
     while position < len(path):
