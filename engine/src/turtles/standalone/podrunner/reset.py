@@ -95,7 +95,10 @@ def _remove_networks(config: Config) -> bool:
             if reserved.is_dir():
                 changed = True
                 shutil.rmtree(reserved)
-    return _remove_rules(network["name"]) or changed
+    changed |= _remove_rules(network["name"])
+    if any(plugin["type"] == "portmap" for plugin in network["plugins"]):
+        changed |= _remove_port_chains()
+    return changed
 
 
 def _remove_rules(network: str) -> bool:
@@ -115,6 +118,26 @@ def _remove_rules(network: str) -> bool:
             for option in ("-F", "-X"):
                 subprocess.run(["iptables", "-t", "nat", option, chain], capture_output=True, check=False)
     return changed
+
+
+def _remove_port_chains() -> bool:
+    """Remove the chains that the plugin portmap shares between all networks, once no port is mapped any more.
+
+    It never removes them itself, and makes them again when it needs them.
+    """
+    done = subprocess.run(["iptables-save", "-t", "nat"], capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    chains = [line[1:].split()[0] for line in lines if line.startswith(":CNI-HOSTPORT-")]
+    if not chains or any(line.startswith(("-A CNI-HOSTPORT-DNAT ", ":CNI-DN-")) for line in lines):
+        return False
+    for line in lines:
+        words = shlex.split(line)
+        if line.startswith("-A ") and not words[1].startswith("CNI-") and words[-1] in chains:
+            subprocess.run(["iptables", "-t", "nat", "-D", *words[1:]], capture_output=True, check=False)
+    for option in ("-F", "-X"):
+        for chain in chains:
+            subprocess.run(["iptables", "-t", "nat", option, chain], capture_output=True, check=False)
+    return True
 
 
 def main(argv: list[str] | None = None) -> int:
