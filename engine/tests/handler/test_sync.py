@@ -97,7 +97,8 @@ class Agent:
         cluster.queue = WorkQueue()
         self.cluster = cluster
         self.synchroniser = Synchroniser(cluster, NODE, str(pod.pods_dir), Store(store))
-        self.threads = run_workers(cluster.queue, self.synchroniser.sync, 2, "test")
+        # One worker: when a test kills it, nobody goes on in its place.
+        self.threads = run_workers(cluster.queue, self.synchroniser.sync, 1, "test")
         cluster.queue.add(KEY)
 
     def stop(self) -> None:
