@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Structured logs on standard error, one JSON object a line.
 
-Every component calls :func:`setup_logging` once; every log call names its object through ``extra``::
+Every component calls :func:`setup_logging` once; every log call names its object through ``extra``, by keys that a
+LogRecord has not taken itself, as it has ``name``::
 
-    log.info("domain started", extra={"namespace": "default", "name": "testvm", "uid": uid})
+    log.info("domain started", extra={"namespace": "default", "vmi": "testvm", "uid": uid})
 """
 
 import json
