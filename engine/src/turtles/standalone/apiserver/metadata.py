@@ -137,7 +137,14 @@ def for_create(obj: Object, namespace: str) -> None:
     metadata = obj["metadata"]
     if not metadata.get("name") and metadata.get("generateName"):
         metadata["name"] = generate_name(metadata["generateName"])
-    for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion", "selfLink", "managedFields"):
+    for name in (
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "resourceVersion",
+        "selfLink",
+        "managedFields",
+        "generation",
+    ):
         metadata.pop(name, None)
     if namespace:
         metadata["namespace"] = namespace

@@ -6,10 +6,11 @@ import binascii
 from collections.abc import Callable
 from typing import Any
 
-from turtles.standalone.apiserver import crd
+from turtles.standalone.apiserver import crd, shapes
 from turtles.standalone.apiserver.errors import (
     Cause,
     Object,
+    StatusError,
     bad_request,
     duplicate,
     field_forbidden,
@@ -72,25 +73,7 @@ def check_shape(obj: Object, kind: Kind) -> None:
         elif not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
             text = f"json: cannot unmarshal into Go struct field {kind.kind}.{path} of type {wanted.__name__}"
             raise bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {text}')
-    for name in _STRUCT_LISTS.get(kind.resource, ()):
-        parent, _, last = name.rpartition(".")
-        for item in _list(_map(obj.get(parent) if parent else obj).get(last)):
-            if not isinstance(item, dict):
-                text = f"json: cannot unmarshal into Go struct field {kind.kind}.{name} of type object"
-                raise bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {text}')
-
-
-_STRUCT_LISTS: dict[str, tuple[str, ...]] = {
-    "/pods": ("spec.containers", "spec.initContainers", "spec.volumes"),
-    "/services": ("spec.ports",),
-    "/endpoints": ("subsets",),
-    f"{RBAC}/roles": ("rules",),
-    f"{RBAC}/clusterroles": ("rules",),
-    f"{RBAC}/rolebindings": ("subjects",),
-    f"{RBAC}/clusterrolebindings": ("subjects",),
-    f"{ADMISSION}/mutatingwebhookconfigurations": ("webhooks",),
-    f"{ADMISSION}/validatingwebhookconfigurations": ("webhooks",),
-}
+    shapes.check(obj, kind)
 
 
 # -- defaults
@@ -276,7 +259,20 @@ def default(obj: Object, kind: Kind) -> None:
     """Set a built-in kind's defaults."""
     hook = _DEFAULTS.get(kind.resource)
     if hook is not None:
-        hook(obj)
+        try:
+            hook(obj)
+        except _MALFORMED as error:
+            raise _undecodable(kind, error) from None
+
+
+#: What reading a field of a wrong type raises. Only fields that the server depends on have their types checked one
+#: by one (shapes.py); elsewhere the error itself tells.
+_MALFORMED = (AttributeError, TypeError, KeyError, IndexError, ValueError)
+
+
+def _undecodable(kind: Kind, error: Exception) -> StatusError:
+    text = f"a field has the wrong type: {error}"
+    return bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {text}')
 
 
 # -- validation
@@ -530,4 +526,9 @@ _VALIDATORS: dict[str, Callable[[Object, Object | None], list[Cause]]] = {
 def validate(obj: Object, old: Object | None, kind: Kind) -> list[Cause]:
     """Return what is wrong with an object of a built-in kind."""
     validator = _VALIDATORS.get(kind.resource)
-    return validator(obj, old) if validator is not None else []
+    if validator is None:
+        return []
+    try:
+        return validator(obj, old)
+    except _MALFORMED as error:
+        raise _undecodable(kind, error) from None

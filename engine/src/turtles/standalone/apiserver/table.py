@@ -420,8 +420,16 @@ def table(kind: Kind, objects: list[Object], meta: Object, include: str = "Metad
         for column in columns
     ]  # fmt: skip
     result["columnDefinitions"] = definitions if headers else []
-    result["rows"] = [_row(obj, cells(obj), include) for obj in objects]
+    result["rows"] = [_row(obj, _cells(obj, cells, len(columns)), include) for obj in objects]
     return result
+
+
+def _cells(obj: Object, cells: Cells, width: int) -> list[Any]:
+    try:
+        return cells(obj)
+    except (AttributeError, TypeError, KeyError, ValueError):
+        # One object with an odd field must not hide the others from a list.
+        return [_name(obj), *[None] * (width - 1)]
 
 
 def _row(obj: Object, cells: list[Any], include: str) -> Object:
