@@ -302,3 +302,17 @@ def test_table(server: Server) -> None:
     assert [column["name"] for column in table["columnDefinitions"]] == ["Name", "Size", "Ready", "Age", "Replicas"]
     assert table["rows"][0]["cells"][:3] == ["tabled", "small", None]
     assert table["rows"][0]["object"]["kind"] == "PartialObjectMetadata"
+
+
+def test_rule_with_names_allows_a_list_of_that_name(server: Server) -> None:
+    path = "/apis/rbac.authorization.k8s.io/v1"
+    rule = {"verbs": ["list"], "apiGroups": ["example.io"], "resources": ["widgets"], "resourceNames": ["one"]}
+    server.call("POST", f"{path}/clusterroles", {"metadata": {"name": "named"}, "rules": [rule]})
+    subject = {"kind": "User", "name": "system:node:n1"}
+    body = {"metadata": {"name": "named"}, "roleRef": {"kind": "ClusterRole", "name": "named"}, "subjects": [subject]}
+    assert server.call("POST", f"{path}/clusterrolebindings", body)[0] == 201
+    node = server.token("podrunner")
+    assert server.call("GET", f"{WIDGET_PATH}?fieldSelector=metadata.name%3Done", token=node)[0] == 200
+    assert server.call("GET", WIDGET_PATH, token=node)[0] == 403
+    server.call("DELETE", f"{path}/clusterrolebindings/named")
+    assert server.call("GET", f"{WIDGET_PATH}?fieldSelector=metadata.name%3Done", token=node)[0] == 403

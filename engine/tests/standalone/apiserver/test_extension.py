@@ -16,6 +16,7 @@ from turtles.standalone.init import key_pem, make_ca, make_certificate
 
 from .conftest import WIDGET_PATH, Server, free_port, widget
 
+SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
 CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1"
 
 
@@ -180,6 +181,7 @@ def register(server: Server, backend: Backend) -> None:
     }  # fmt: skip
     body = {"metadata": {"name": "v1.sub.example.io"}, "spec": spec}
     assert server.call("POST", "/apis/apiregistration.k8s.io/v1/apiservices", body)[0] == 201
+    server.until(lambda: "conditions" in server.call("GET", f"{SERVICES}/v1.sub.example.io")[1].get("status", {}))
 
 
 def test_aggregation(server: Server, backend: Backend) -> None:
@@ -197,6 +199,14 @@ def test_aggregation(server: Server, backend: Backend) -> None:
     assert "sub.example.io" in [group["name"] for group in server.call("GET", "/apis")[1]["groups"]]
     node = server.token("podrunner")
     assert server.call("GET", path, token=node)[0] == 403
+    assert "True" in available(server)
+    server.call("DELETE", "/api/v1/namespaces/default/endpoints/backend")
+    server.until(lambda: "False" in available(server))
+
+
+def available(server: Server) -> list[str]:
+    _, obj = server.call("GET", "/apis/apiregistration.k8s.io/v1/apiservices/v1.sub.example.io")
+    return [one["status"] for one in obj["status"]["conditions"] if one["type"] == "Available"]
 
 
 async def test_aggregated_websocket(server: Server, backend: Backend) -> None:

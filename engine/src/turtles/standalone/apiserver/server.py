@@ -142,7 +142,12 @@ class APIServer:
         namespace = parts.namespace
         if not namespace and parts.group == "" and parts.plural == "namespaces":
             namespace = parts.name
-        return Attributes(verb, parts.group, parts.version, parts.plural, parts.subresource, namespace, parts.name)
+        name = parts.name
+        if not name and verb in ("list", "watch", "deletecollection"):
+            # A field selector on the name makes a list one of a named object, which a rule's resourceNames allow.
+            terms = parse_fields(request.query.get("fieldSelector", ""))
+            name = Selection(fields=terms).name
+        return Attributes(verb, parts.group, parts.version, parts.plural, parts.subresource, namespace, name)
 
     # -- what isn't about a resource
 
