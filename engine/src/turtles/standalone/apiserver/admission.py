@@ -171,6 +171,10 @@ class Webhooks:
         except TimeoutError:
             self._failed(webhook, "context deadline exceeded", None)
             return None
+        except aiohttp.ClientConnectorError as error:
+            client = webhook["clientConfig"]
+            self._failed(webhook, f"Post {client.get('url') or client.get('service')}: {error.os_error}", None)
+            return None
         except (aiohttp.ClientError, OSError, ssl.SSLError, Refused, ValueError) as error:
             self._failed(webhook, str(error) or type(error).__name__, None)
             return None
