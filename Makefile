@@ -1,0 +1,91 @@
+# What a user and a developer of the collection type. Everything happens in .venv; see scripts/.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+BIN := .venv/bin
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH" ANSIBLE_LOCALHOST_WARNING=false ANSIBLE_INVENTORY_UNPARSED_WARNING=false
+# What makes network namespaces and runs virtual machines needs root.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env)
+# Further options for ansible-playbook and pytest, such as ARGS="-e turtles_api_port=7443" or ARGS="-k bridge".
+ARGS ?=
+
+.PHONY: help
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: venv
+venv:
+	@scripts/venv.sh
+	@scripts/install-collection.sh
+
+.PHONY: venv-tests
+venv-tests:
+	@scripts/venv.sh --tests
+	@scripts/install-collection.sh
+
+.PHONY: quickstart
+quickstart: venv ## Install the engine on this machine and run a first virtual machine.
+	@$(RUN) ansible-playbook turtles.kubevirt.quickstart $(ARGS)
+
+.PHONY: teardown
+teardown: venv ## Remove all that quickstart made.
+	@$(RUN) ansible-playbook turtles.kubevirt.teardown $(ARGS)
+
+.PHONY: test
+test: test-unit test-e2e ## Run all tests: those of the parts, then real virtual machines.
+
+.PHONY: test-unit
+test-unit: venv-tests ## Run the tests of the engine's and the collection's parts.
+	@$(RUN) $(AS_ROOT) $(CURDIR)/$(BIN)/python -m pytest -c engine/pyproject.toml engine/tests $(ARGS)
+	@$(RUN) python -m pytest tests/unit $(ARGS)
+
+.PHONY: test-e2e
+test-e2e: venv-tests ## Run the tests with an engine of their own and real virtual machines.
+	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+.PHONY: bench
+bench: venv-tests ## Measure start-up and memory of virtual machines beside plain libvirt.
+	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python tests/bench/startup.py $(ARGS)
+
+.PHONY: lint
+lint: lint-python lint-yaml lint-imports lint-changelog lint-docs lint-build lint-ansible lint-sanity ## Judge the code.
+
+.PHONY: lint-python
+lint-python: venv-tests
+	$(RUN) ruff check --quiet .
+	cd engine && PATH="$(CURDIR)/$(BIN):$$PATH" ruff check --quiet . && PATH="$(CURDIR)/$(BIN):$$PATH" mypy
+
+.PHONY: lint-yaml
+lint-yaml: venv-tests
+	$(RUN) yamllint --strict .
+
+.PHONY: lint-imports
+lint-imports: venv-tests
+	$(RUN) python -m pytest -q -c engine/pyproject.toml engine/tests/test_imports.py
+
+.PHONY: lint-changelog
+lint-changelog: venv-tests
+	$(RUN) antsibull-changelog lint
+
+.PHONY: lint-docs
+lint-docs: venv-tests
+	$(RUN) antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
+
+.PHONY: lint-build
+lint-build: venv-tests
+	scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	$(RUN) ansible-galaxy collection build --output-path "$$scratch"
+
+.PHONY: lint-ansible
+lint-ansible: venv-tests
+	$(RUN) ansible-lint --offline --profile production
+
+.PHONY: lint-sanity
+lint-sanity: venv-tests
+	scripts/sanity.sh
+
+.PHONY: clean
+clean: ## Remove what the targets made in the checkout, except a running quickstart's files.
+	rm -rf .venv .ansible .pytest_cache .ruff_cache .mypy_cache engine/.mypy_cache engine/.pytest_cache tests/output
