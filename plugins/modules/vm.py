@@ -609,8 +609,13 @@ class VirtualMachine(KubeModule):
             already = ("already running", "is not running", "already underway", "does not support manual")
             if exc.status == 409 and action != "restart" and any(words in exc.message for words in already):
                 return
+            remedy = ""
+            if exc.status in (404, 503):
+                remedy = ". Check that virt-api runs and that its APIService v1.subresources.kubevirt.io is available."
             raise KubeError(
-                "VirtualMachine %s/%s: %s refused: %s" % (self.namespace, self.name, action, exc.message), **exc.facts
+                "VirtualMachine %s/%s: %s refused: %s%s"
+                % (self.namespace, self.name, action, exc.message.rstrip("."), remedy),
+                **exc.facts,
             ) from exc
 
     def _predicted(self, vm, action):
@@ -639,7 +644,7 @@ class VirtualMachine(KubeModule):
             if target == "running":
                 self._until(self._runs, "running", self._hopeless)
             elif target == "stopped":
-                self._until(lambda v: v is not None and wait.vm_stopped(v) and self._vmi_final(), "stopped", None)
+                self._until(self._rests, "stopped", None)
         return self.client.get(resources.path(self.resource, self.namespace, self.name)) or vm, self._vmi()
 
     def _target(self, vm, action, fresh):
@@ -666,6 +671,12 @@ class VirtualMachine(KubeModule):
         if wait.condition(vm, "Paused").get("status") == "True":
             found["it is paused; unpause it"] = 0
         return found
+
+    def _rests(self, vm):
+        if vm is None:
+            return False
+        # A new and halted one that no controller has looked at yet has nothing to come down.
+        return (wait.vm_stopped(vm) or not vm.get("status")) and self._vmi_final()
 
     def _vmi_final(self):
         vmi = self._vmi()
