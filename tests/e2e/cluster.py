@@ -37,7 +37,7 @@ def virtual_machine(
     user_data: str = "",
     labels: dict[str, str] | None = None,
 ) -> Object:
-    """A VirtualMachine with a container disk, a cloud-init seed that lets `public_key` in, and one NIC on the Pod network."""
+    """A VirtualMachine with a container disk, a cloud-init seed that lets `public_key` in, one NIC on the Pod network."""
     seed = f"#cloud-config\nssh_authorized_keys:\n  - {public_key}\n{user_data}"
     return {
         "apiVersion": f"{GROUP}/v1",
@@ -132,13 +132,14 @@ class Cluster:
 
     def subresource(self, namespace: str, name: str, action: str, body: Object | None = None) -> None:
         """PUT a subresource of a VirtualMachine: start, stop, restart."""
-        self.custom.api_client.call_api(
-            "PUT",
-            self.custom.api_client.configuration.host
-            + f"/apis/subresources.{GROUP}/v1/namespaces/{namespace}/virtualmachines/{name}/{action}",
-            header_params={"Accept": "application/json", "Content-Type": "application/json"},
-            body=body or {},
-        ).read()
+        api = self.custom.api_client
+        path = f"/apis/subresources.{GROUP}/v1/namespaces/{namespace}/virtualmachines/{name}/{action}"
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        api.update_params_for_auth(headers, [], ["BearerToken"], path, "PUT", body)
+        answer = api.call_api("PUT", api.configuration.host + path, header_params=headers, body=body or {})
+        answer.read()
+        if answer.status >= 400:
+            raise ApiException(http_resp=answer)
 
     def events(self, namespace: str) -> list[str]:
         """`reason object: message` of the namespace's Events, oldest first."""

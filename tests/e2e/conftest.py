@@ -43,7 +43,10 @@ def playbook(name: str, *arguments: str, check: bool = True) -> subprocess.Compl
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """The engine in standalone mode, and a guest image; both removed in the end."""
+    """The engine in standalone mode, and a guest image; both removed in the end.
+
+    With TURTLES_E2E_KEEP in the environment they stay, which makes the next run of the tests shorter.
+    """
     if os.geteuid() != 0:
         pytest.skip("installing an engine needs root")
     folder = tmp_path_factory.mktemp("e2e")
@@ -59,7 +62,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             key=key,
         )
     finally:
-        playbook("turtles.kubevirt.teardown", *variables)
+        if "TURTLES_E2E_KEEP" not in os.environ:
+            playbook("turtles.kubevirt.teardown", *variables)
 
 
 @pytest.fixture
