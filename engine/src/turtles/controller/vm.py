@@ -461,7 +461,9 @@ class VMController:
     def _delete(self, vm: Object, vmi: Object, why: str) -> None:
         metadata = vmi["metadata"]
         try:
-            answer = self._client.delete(VMI, metadata["namespace"], metadata["name"], uid=metadata["uid"])
+            # The version too: a VMI that was orphaned meanwhile, unseen as yet, must stay.
+            answer = self._client.delete(VMI, metadata["namespace"], metadata["name"], uid=metadata["uid"],
+                                         resource_version=metadata["resourceVersion"])
         except NotFound:
             return
         except ApiError as error:
@@ -515,7 +517,9 @@ class VMController:
         ours = (labels.VM_FINALIZER, labels.VM_FINALIZER_OLD)
         if not any(name in ours for name in finalizers):
             return
-        if vmi is not None and _ORPHAN in finalizers:
+        # The garbage collector may have taken the reference, then the finalizer, before this looks.
+        orphaned = _ORPHAN in finalizers or (vmi is not None and controller_of(vmi) is None)
+        if vmi is not None and orphaned:
             self._release(vmi, orphan_of=vm["metadata"]["uid"])
         elif vmi is not None:
             stored = self._store(vm, vmi, Plan(), Surroundings())
