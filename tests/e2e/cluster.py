@@ -37,7 +37,7 @@ def virtual_machine(
     user_data: str = "",
     labels: dict[str, str] | None = None,
 ) -> Object:
-    """A VirtualMachine with a container disk, a cloud-init seed that lets `public_key` in, one NIC on the Pod network."""
+    """A VirtualMachine with a container disk, a cloud-init seed that lets `public_key` in, and one NIC."""
     seed = f"#cloud-config\nssh_authorized_keys:\n  - {public_key}\n{user_data}"
     return {
         "apiVersion": f"{GROUP}/v1",
@@ -219,45 +219,47 @@ class Cluster:
         assert vm is not None
         return vm
 
+    def wait_stopped(self, namespace: str, name: str, *, timeout: float = 60) -> Object:
+        """The VM once it is stopped and its VMI is gone."""
+        vm = self.wait(
+            namespace,
+            "virtualmachines",
+            name,
+            lambda o: o
+            and o.get("status", {}).get("printableStatus") == "Stopped"
+            and condition(o, "Ready").get("reason") == "VMINotExists",
+            timeout=timeout,
+            what="end of the VMI",
+        )
+        assert vm is not None
+        return vm
+
     def wait_gone(self, namespace: str, name: str, plural: str = "virtualmachines", *, timeout: float = 60) -> None:
         """Until the object is no more."""
         self.wait(namespace, plural, name, lambda o: o is None, timeout=timeout, what="deletion")
 
+    def _ssh(self, address: str, command: str, timeout: float) -> subprocess.CompletedProcess[str]:
+        options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes")
+        return subprocess.run(
+            [
+                *("ssh", "-i", str(self.key), "-o", "ConnectTimeout=2"),
+                *(word for option in options for word in ("-o", option)),
+                *(f"root@{address}", command),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+
     def ssh(self, address: str, command: str, *, timeout: float = 60) -> str:
         """Run a command as root in the guest, waiting for its SSH server up to `timeout` seconds; its output."""
         deadline = time.monotonic() + timeout
-        while True:
-            done = subprocess.run(
-                [
-                    *(
-                        "ssh",
-                        "-i",
-                        str(self.key),
-                        "-o",
-                        "StrictHostKeyChecking=no",
-                        "-o",
-                        "UserKnownHostsFile=/dev/null",
-                    ),
-                    *(
-                        "-o",
-                        "LogLevel=ERROR",
-                        "-o",
-                        "ConnectTimeout=2",
-                        "-o",
-                        "BatchMode=yes",
-                        f"root@{address}",
-                        command,
-                    ),
-                ],
-                capture_output=True,
-                text=True,
-                timeout=timeout + 10,
-                check=False,
-            )
-            if done.returncode != 255:
-                return done.stdout.strip()
+        while (done := self._ssh(address, command, timeout + 10)).returncode == 255:
             assert time.monotonic() < deadline, f"no SSH to {address} within {timeout} s: {done.stderr}"
             time.sleep(0.2)  # a port that opens in the guest can't be watched from outside
+        return done.stdout.strip()
 
     def boot_id(self, address: str) -> str:
         """The guest kernel's boot id: the same only as long as the guest has not rebooted."""
@@ -265,8 +267,9 @@ class Cluster:
 
     def power_off(self, address: str) -> None:
         """Shut the guest down from inside."""
-        with contextlib.suppress(subprocess.TimeoutExpired, AssertionError):
-            self.ssh(address, "poweroff -f >/dev/null 2>&1 &", timeout=5)
+        self.ssh(address, "true")
+        with contextlib.suppress(subprocess.TimeoutExpired):  # nobody is left to end the connection
+            self._ssh(address, "poweroff -f", 2)
 
     def processes(self, *words: str) -> Iterator[int]:
         """Pids of this instance's processes whose command line holds all the words."""

@@ -67,7 +67,7 @@ def test_a_namespace_that_does_not_exist(cluster: Cluster) -> None:
     with pytest.raises(ApiException) as refused:
         cluster.create("nowhere", cluster.virtual_machine("web"))
     assert refused.value.status == 404
-    assert 'namespaces "nowhere" not found' in refused.value.body
+    assert json.loads(refused.value.body)["message"] == 'namespaces "nowhere" not found'
 
 
 def test_a_wrong_token(cluster: Cluster) -> None:

@@ -47,7 +47,7 @@ def test_a_dead_libvirtd_does_not_take_the_guest_with_it(cluster: Cluster, names
         os.kill(pid, signal.SIGKILL)
     assert cluster.boot_id(address) == boot
     cluster.subresource(namespace, "web", "stop")
-    cluster.wait_status(namespace, "web", "Stopped")
+    cluster.wait_stopped(namespace, "web")
 
 
 def test_a_dead_qemu_under_always_is_replaced(cluster: Cluster, namespace: str) -> None:

@@ -79,8 +79,7 @@ def test_stop_start_restart_and_delete(cluster: Cluster, namespace: str) -> None
     cluster.ssh(first["status"]["interfaces"][0]["ipAddress"], "true")
 
     cluster.subresource(namespace, "web", "stop")
-    vm = cluster.wait_status(namespace, "web", "Stopped")
-    assert condition(vm, "Ready")["reason"] == "VMINotExists"
+    cluster.wait_stopped(namespace, "web")
     assert cluster.get(namespace, "virtualmachineinstances", "web") is None
     assert not cluster.core.list_namespaced_pod(namespace).items
     with pytest.raises(ApiException) as refused:
@@ -107,8 +106,8 @@ def test_acpi_shutdown_is_graceful_and_ends_with_the_grace_period(cluster: Clust
     cluster.ssh(deaf["status"]["interfaces"][0]["ipAddress"], "rmmod button; rmmod evdev; true")
     for name in ("polite", "deaf"):
         cluster.subresource(namespace, name, "stop")
-    cluster.wait_status(namespace, "polite", "Stopped", timeout=20)
-    cluster.wait_status(namespace, "deaf", "Stopped", timeout=20)
+    cluster.wait_stopped(namespace, "polite", timeout=20)
+    cluster.wait_stopped(namespace, "deaf", timeout=20)
 
 
 @pytest.mark.parametrize(("strategy", "runs"), [("Halted", False), ("Manual", False), ("Once", True)])
@@ -117,12 +116,12 @@ def test_run_strategies(cluster: Cluster, namespace: str, strategy: str, runs: b
     if runs:
         cluster.wait_running(namespace, "web")
         return
-    cluster.wait_status(namespace, "web", "Stopped")
+    cluster.wait_stopped(namespace, "web")
     assert cluster.get(namespace, "virtualmachineinstances", "web") is None
     cluster.subresource(namespace, "web", "start")
     cluster.wait_running(namespace, "web")
     cluster.subresource(namespace, "web", "stop")
-    cluster.wait_status(namespace, "web", "Stopped")
+    cluster.wait_stopped(namespace, "web")
 
 
 def test_deleting_the_instance_of_a_running_vm_starts_another(cluster: Cluster, namespace: str) -> None:
