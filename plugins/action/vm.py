@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import traceback
+from contextlib import contextmanager
 from importlib import import_module
 
+from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
@@ -93,7 +96,8 @@ class ActionModule(ActionBase):
                 validated.validated_parameters, self._task.check_mode, set(validated._no_log_values)
             )
             try:
-                module_class(module).execute()
+                with _own_temporary_files():
+                    module_class(module).execute()
             except Ended as ended:
                 result.update(ended.result)
             except Exception as exc:  # as an ordinary module would: the traceback with -vvv, and the play goes on
@@ -124,6 +128,19 @@ class ActionModule(ActionBase):
             return _client.HAS_KUBERNETES
         interpreter = self._templar.template(interpreter)
         return _same_python(str(interpreter))
+
+
+@contextmanager
+def _own_temporary_files():
+    """A folder for temporary files, which goes with the module's end. The Kubernetes library writes certificates and
+    keys of kubeconfigs to files and removes them when Python exits, which Ansible's workers skip."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(dir=constants.DEFAULT_LOCAL_TMP) as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 def _same_python(interpreter):

@@ -84,7 +84,7 @@ def write_wheel(path: Path, files: dict[str, bytes], dist_info: str) -> None:
 
 
 def build(source: Path, output: Path) -> dict[str, str]:
-    """Build the wheel into the folder ``output`` unless it is there; gives what is printed."""
+    """Build the wheel into the folder ``output`` unless it is there, in place of earlier ones; gives what is printed."""
     text = (source / "pyproject.toml").read_bytes()
     project = tomllib.loads(text.decode())["project"]
     files = source_files(source)
@@ -101,6 +101,9 @@ def build(source: Path, output: Path) -> dict[str, str]:
         for name, content in metadata(project, local).items():
             files[f"{dist_info}/{name}"] = content.encode()
         write_wheel(path, files, dist_info)
+        for earlier in output.glob(f"{PACKAGE}-*.whl"):
+            if earlier != path:
+                earlier.unlink(missing_ok=True)
     return {"path": str(path), "file": path.name, "version": version, "fingerprint": inputs}
 
 

@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -100,3 +101,19 @@ def test_wrong_options_have_the_usual_message(play):
 def test_tokens_are_not_shown(play, server):
     _result, shown = play({"turtles.kubevirt.vm": WEB})
     assert server.api.token not in shown
+
+
+def test_no_certificate_is_left_in_a_file(play, server, tmp_path, monkeypatch):
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    data = base64.b64encode(b"a certificate").decode()
+    kubeconfig = {
+        "clusters": [{"name": "c", "cluster": {"server": server.url, "certificate-authority-data": data}}],
+        "users": [{"name": "u", "user": {"token": server.api.token, "client-key-data": data}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    result, _shown = play({"turtles.kubevirt.vmi_info": {"host": None, "api_key": None, "kubeconfig": kubeconfig}})
+    assert not result["failed"], result
+    assert not list(folder.rglob("tmp*"))

@@ -31,3 +31,10 @@ def test_pip_installs_it_with_its_commands(tmp_path: Path) -> None:
     assert (target / "bin/virt-standalone").exists()
     with zipfile.ZipFile(wheel) as archive:
         assert not [name for name in archive.namelist() if "__pycache__" in name]
+
+
+def test_the_wheel_of_earlier_sources_goes(tmp_path: Path) -> None:
+    earlier = tmp_path / "turtles-0.0.1+g0-py3-none-any.whl"
+    earlier.touch()
+    wheel = build_wheel.build(ROOT / "engine", tmp_path)["path"]
+    assert list(tmp_path.iterdir()) == [Path(wheel)]
