@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""docs/api-support.md says what the model says. Run this file to write the page's generated parts anew."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from turtles.api import kinds, model
+from turtles.api.schema import UNSUPPORTED, Field
+from turtles.virt_api import discovery
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "api-support.md"
+#: Parts of the Kubernetes API that go to the Pod as they are; their fields need no rows of their own.
+PASSED_ON = (
+    "spec.affinity.nodeAffinity",
+    "spec.affinity.podAffinity",
+    "spec.affinity.podAntiAffinity",
+    "spec.tolerations[]",
+    "spec.dnsConfig",
+)
+MEANINGS = {
+    "spec.affinity.nodeAffinity": "As in a Pod.",
+    "spec.affinity.podAffinity": "As in a Pod. The scheduler of standalone mode refuses required terms.",
+    "spec.affinity.podAntiAffinity": "As in a Pod. The scheduler of standalone mode refuses required terms.",
+    "spec.tolerations[]": "As in a Pod.",
+    "spec.dnsConfig": "As in a Pod.",
+    "spec.domain.resources.requests.cpu": "CPU the Pod is guaranteed.",
+    "spec.domain.resources.requests.memory": "Memory the Pod is guaranteed, without the engine's overhead.",
+    "spec.domain.resources.limits.cpu": "CPU the Pod may use.",
+    "spec.domain.resources.limits.memory": "Memory the Pod may use, without the engine's overhead.",
+}
+
+
+def table(head: str, rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, "|".join(["", *["---"] * (head.count("|") - 1), ""])]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def supported_rows() -> Iterator[tuple[str, str]]:
+    """A row for each field, one for each part that is passed on."""
+    seen: set[str] = set()
+    for path, field in model.VMI_SPEC.leaves("spec"):
+        if field.refusal is not None:
+            continue
+        shown = next((part for part in PASSED_ON if path.startswith(part)), path)
+        if shown not in seen:
+            seen.add(shown)
+            yield f"`{shown}`", MEANINGS.get(shown, meaning(field))
+
+
+def meaning(field: Field) -> str:
+    if field.default is None:
+        return field.doc
+    return f"{field.doc} Defaults to {text(field.default)}."
+
+
+def refused_row(path: str, field: Field) -> tuple[str, str, str]:
+    accepted = ", ".join(f"`{text(value)}`" for value in field.neutral)
+    said = "" if field.refusal is None or UNSUPPORTED in field.refusal else f"{field.refusal}."
+    return f"`{path}`", said or field.doc, accepted
+
+
+def blocks() -> dict[str, str]:
+    """The page's generated parts by name."""
+    return {
+        "kinds": table(
+            "| kind | versions | short names | status subresource |",
+            (
+                (f"`{kind.kind}`", ", ".join(version.name for version in kind.versions),
+                 ", ".join(kind.short_names), "yes" if kind.status_subresource else "no")
+                for kind in kinds.KINDS
+            ),
+        ),
+        "subresources": table(
+            "| path below `/apis/subresources.kubevirt.io/<version>` | verb |",
+            [
+                *((f"`/namespaces/<namespace>/{name.replace('/', '/<name>/')}`", ", ".join(verbs))
+                  for name, (_kind, verbs) in discovery.RESOURCES.items()),
+                ("`/version`, `/healthz`", "get"),
+            ],
+        ),
+        "vm-fields": table(
+            "| field | |",
+            ((f"`spec.{name}`", field.doc) for name, field in model.VM_SPEC.fields.items() if not field.refusal),
+        ),
+        "vmi-fields": table("| field | |", supported_rows()),
+        "refused": table(
+            "| field | what it would be | accepted values |",
+            [
+                *(refused_row(path, field) for path, field in model.VMI_SPEC.leaves("spec") if field.refusal),
+                *(refused_row(f"spec.{name}", field) for name, field in model.VM_SPEC.fields.items() if field.refusal),
+            ],
+        ),
+    }  # fmt: skip
+
+
+def pattern(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(<!-- generated: {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the engine is tested without the collection's documentation")
+@pytest.mark.parametrize("name", blocks())
+def test_the_page_is_up_to_date(name: str) -> None:
+    found = pattern(name).search(PAGE.read_text())
+    assert found, f"{PAGE} has no generated part {name}"
+    assert found[0] == f"{found[1]}{blocks()[name]}{found[2]}", f"run: python {Path(__file__).name}"
+
+
+def main() -> int:
+    page = PAGE.read_text()
+    for name, block in blocks().items():
+        page, count = pattern(name).subn(lambda found, block=block: found[1] + block + found[2], page)
+        if count != 1:
+            print(f"{PAGE}: the markers of {name} are there {count} times", file=sys.stderr)
+            return 1
+    PAGE.write_text(page)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
