@@ -212,7 +212,8 @@ def _parse(text, origin):
     if yaml is None:
         raise KubeError("Reading YAML text needs the Python package PyYAML on the machine that runs the module.")
     try:
-        documents = list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+        # In the controller's process the text may be a tagged string, which libyaml's loader doesn't take for one.
+        documents = list(yaml.load_all(str(text), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except yaml.YAMLError as exc:
         raise KubeError("%s isn't valid YAML: %s" % (origin, exc)) from exc
     for document in documents:

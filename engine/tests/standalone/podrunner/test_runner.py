@@ -183,7 +183,7 @@ def test_host_ports_and_missing_image(node):
     assert f"{pod['status']['podIP']}:80" not in rules
     node.pod("serve", name="pod2", volumes=[{"name": "v", "image": {"reference": "oci:/etc/passwd"}}])
     pod = node.wait(lambda pod: pod["status"].get("containerStatuses"), "pod2")
-    assert state_of(pod)["waiting"]["reason"] == "InvalidImageName"
+    assert state_of(pod)["waiting"]["reason"] == "ErrImagePull"
 
 
 def test_prepare_warms_the_cache(node):

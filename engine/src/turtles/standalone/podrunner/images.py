@@ -80,7 +80,7 @@ class ImageStore:
     def present(self, reference: str, policy: str) -> str | None:
         """Return the digest of an image that needs no pull and no question to a registry, else None.
 
-        :raises ImageError: InvalidImageName.
+        :raises ImageError: InvalidImageName, ErrImagePull.
         """
         local = self._local(reference)
         known = read_json(self._ref(reference))
@@ -134,7 +134,7 @@ class ImageStore:
     def _local(self, reference: str) -> tuple[str, Path, str] | None:
         """Return (transport, path, tag) of a reference to this machine's files, None for a registry's.
 
-        :raises ImageError: InvalidImageName: it points outside the allowed directories, or is no reference.
+        :raises ImageError: ErrImagePull: it points outside the allowed directories; InvalidImageName: it is no reference.
         """
         transport, colon, rest = reference.partition(":")
         if not colon or transport not in _LOCAL or not rest.startswith("/"):
@@ -150,7 +150,7 @@ class ImageStore:
         if not any(path.is_relative_to(allowed) for allowed in self._allowed):
             allowed_text = ", ".join(str(allowed) for allowed in self._allowed) or "(none)"
             raise ImageError(
-                "InvalidImageName",
+                "ErrImagePull",
                 f"image {reference}: files of this machine may only be used from: {allowed_text}",
             )
         return transport, path, tag
