@@ -148,6 +148,16 @@ class Cluster:
             for e in self.core.list_namespaced_event(namespace).items
         ]
 
+    def wait_event(self, namespace: str, name: str, words: list[str], *, timeout: float) -> None:
+        """Until a Warning about the VM, its VMI or its Pod says all the words."""
+        for event in Watch().stream(self.core.list_namespaced_event, namespace, timeout_seconds=int(timeout)):
+            told = event["object"]
+            about = told.involved_object.name
+            ours = about == name or about.startswith(f"virt-launcher-{name}-")
+            if ours and told.type == "Warning" and all(word in told.message for word in words):
+                return
+        raise AssertionError(f"no event about {name} says {words}:\n" + "\n".join(self.events(namespace)))
+
     def wait(
         self, namespace: str, plural: str, name: str, done: Callable[[Object | None], Any], *, timeout: float, what: str
     ) -> Object | None:
@@ -225,9 +235,11 @@ class Cluster:
             namespace,
             "virtualmachines",
             name,
-            lambda o: o
-            and o.get("status", {}).get("printableStatus") == "Stopped"
-            and condition(o, "Ready").get("reason") == "VMINotExists",
+            lambda o: (
+                o
+                and o.get("status", {}).get("printableStatus") == "Stopped"
+                and condition(o, "Ready").get("reason") == "VMINotExists"
+            ),
             timeout=timeout,
             what="end of the VMI",
         )

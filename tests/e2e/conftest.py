@@ -93,7 +93,7 @@ def ansible(tmp_path: Path) -> Callable[..., dict[str, Any]]:
         )
         assert "Traceback" not in done.stdout + done.stderr
         result: dict[str, Any] = json.loads((results / "localhost").read_text())
-        assert bool(result.get("failed")) is fails, result
+        assert bool(done.returncode) is fails, result
         return result
 
     return run
