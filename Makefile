@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 
 BIN := .venv/bin
-RUN := PATH="$(CURDIR)/$(BIN):$$PATH" ANSIBLE_LOCALHOST_WARNING=false ANSIBLE_INVENTORY_UNPARSED_WARNING=false
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH" ANSIBLE_PIPELINING=true ANSIBLE_LOCALHOST_WARNING=false ANSIBLE_INVENTORY_UNPARSED_WARNING=false
 # What makes network namespaces and runs virtual machines needs root.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env)
 # Further options for ansible-playbook and pytest, such as ARGS="-e turtles_api_port=7443" or ARGS="-k bridge".
