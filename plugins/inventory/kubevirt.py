@@ -9,7 +9,7 @@ name: kubevirt
 short_description: Running virtual machines of KubeVirt as hosts
 version_added: 0.1.0
 author:
-  - turtles.kubevirt contributors (@turtles-kubevirt)
+  - turtles.kubevirt contributors (!UNKNOWN)
 description:
   - Makes a host of each running VirtualMachineInstance that has an address.
   - Reads all namespaces in one paged list. Where the user may not, it reads namespace by namespace, several at a time.

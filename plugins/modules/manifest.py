@@ -10,7 +10,7 @@ module: manifest
 short_description: Make any Kubernetes objects be as their manifests say
 version_added: 0.1.0
 author:
-  - turtles.kubevirt contributors (@turtles-kubevirt)
+  - turtles.kubevirt contributors (!UNKNOWN)
 description:
   - Creates, changes or deletes all objects of a manifest in one task, in the manifest's order (deletes in the reverse
     order), and waits until they can be used.

@@ -10,7 +10,7 @@ module: vm
 short_description: Declare, start, stop, restart and delete virtual machines
 version_added: 0.1.0
 author:
-  - turtles.kubevirt contributors (@turtles-kubevirt)
+  - turtles.kubevirt contributors (!UNKNOWN)
 description:
   - Makes a VirtualMachine of the KubeVirt API be as declared, and its guest run or not.
   - The declaration can be a whole manifest (O(definition), O(src)), a O(spec), high-level options like O(memory) and
@@ -213,6 +213,9 @@ attributes:
     details: O(state=restarted) restarts each time. A manifest with C(generateName) creates each time.
   action_group:
     support: full
+notes:
+  - What a server doesn't implement it refuses, naming the field. The engine of this collection refuses, among others,
+    O(disks[].type=lun) and O(interfaces[].network).
 seealso:
   - module: turtles.kubevirt.vm_info
   - module: turtles.kubevirt.vmi_info

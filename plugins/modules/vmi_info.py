@@ -10,7 +10,7 @@ module: vmi_info
 short_description: Read running virtual machine instances
 version_added: 0.1.0
 author:
-  - turtles.kubevirt contributors (@turtles-kubevirt)
+  - turtles.kubevirt contributors (!UNKNOWN)
 description:
   - Gives objects of kind VirtualMachineInstance of the KubeVirt API, one by name or those that match selectors.
   - Long lists are read in pages.
