@@ -4,6 +4,8 @@
 import contextlib
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import ssl
@@ -167,6 +169,20 @@ class Server:
         result = subprocess.run(["kubectl", *arguments], input=stdin, capture_output=True, text=True, env=environment)
         assert not check or result.returncode == 0, result.stderr
         return result.stdout + result.stderr
+
+
+def kubectl_minor() -> int:
+    """The minor version of the installed kubectl 1.x; -1 if there is none."""
+    if shutil.which("kubectl") is None:
+        return -1
+    command = ["kubectl", "version", "--client", "-o", "json"]
+    version = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    return int(re.sub(r"\D.*", "", version["clientVersion"]["minor"]))
+
+
+any_kubectl = pytest.mark.skipif(kubectl_minor() < 0, reason="kubectl is not installed")
+# Validation and application of fields by the server, auth whoami, patch --subresource: Debian 12's is older.
+new_kubectl = pytest.mark.skipif(kubectl_minor() < 28, reason="needs kubectl 1.28 or newer")
 
 
 @pytest.fixture

@@ -2,11 +2,8 @@
 """Server-side apply."""
 
 import json
-import shutil
 
-import pytest
-
-from .conftest import WIDGET_PATH, WIDGETS, Server, widget
+from .conftest import WIDGET_PATH, WIDGETS, Server, any_kubectl, widget
 
 APPLY = "application/apply-patch+yaml"
 
@@ -48,7 +45,7 @@ def test_refusals(server: Server) -> None:
     assert server.call("PATCH", f"{WIDGET_PATH}/x?fieldManager=a", b"spec: {}", APPLY)[0] == 400
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+@any_kubectl
 def test_kubectl_applies_on_the_server(server: Server) -> None:
     manifest = json.dumps(widget("kubectl-ssa"))
     assert "serverside-applied" in server.kubectl("apply", "--server-side", "-f", "-", stdin=manifest)

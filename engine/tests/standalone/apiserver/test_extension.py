@@ -174,6 +174,21 @@ def test_selectors_of_a_webhook(server: Server, backend: Backend) -> None:
     assert backend.seen == []
 
 
+@pytest.mark.parametrize(
+    ("expression", "asked"),
+    [
+        ("!(request.userInfo.username in ['system:node:a', 'admin'])", False),
+        ("!(request.userInfo.username in ['system:node:a', 'administrator'])", True),
+        ("request.userInfo.username != 'admin'", True),
+    ],
+)
+def test_users_a_webhook_is_not_asked_about(server: Server, backend: Backend, expression: str, asked: bool) -> None:
+    configure(server, backend, "Validating", matchConditions=[{"name": "others", "expression": expression}])
+    server.call("POST", WIDGET_PATH, widget("conditional"))
+    server.call("DELETE", f"{WIDGET_PATH}/conditional")
+    assert bool(backend.seen) is asked
+
+
 def register(server: Server, backend: Backend) -> None:
     spec = {
         "group": "sub.example.io", "version": "v1", "groupPriorityMinimum": 1000, "versionPriority": 15,

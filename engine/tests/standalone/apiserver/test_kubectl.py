@@ -2,17 +2,13 @@
 """The real kubectl and the official Python client."""
 
 import json
-import shutil
 
 import kubernetes
-import pytest
 
-from .conftest import Server, widget
-
-kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+from .conftest import Server, any_kubectl, new_kubectl, widget
 
 
-@kubectl
+@any_kubectl
 def test_apply_edit_and_delete(server: Server) -> None:
     manifest = json.dumps(widget("applied"))
     assert "created" in server.kubectl("apply", "-f", "-", stdin=manifest)
@@ -24,15 +20,21 @@ def test_apply_edit_and_delete(server: Server) -> None:
     server.kubectl("patch", "wd", "applied", "--type", "merge", "-p", '{"spec":{"replicas":4}}')
     server.kubectl("scale", "wd", "applied", "--replicas=5")
     assert server.kubectl("get", "wd", "applied", "-o", "jsonpath={.spec.replicas}") == "5"
-    server.kubectl("patch", "wd", "applied", "--subresource=status", "--type=merge", "-p",
-                   '{"status":{"conditions":[{"type":"Ready","status":"True"}]}}')  # fmt: skip
-    server.kubectl("wait", "--for=condition=Ready", "wd/applied", "--timeout=5s")
-    assert "True" in server.kubectl("get", "wd")
     assert "deleted" in server.kubectl("delete", "wd", "applied", "--timeout=10s")
     assert "NotFound" in server.kubectl("get", "wd", "applied", check=False)
 
 
-@kubectl
+@new_kubectl
+def test_status_and_wait(server: Server) -> None:
+    server.kubectl("apply", "-f", "-", stdin=json.dumps(widget("waited")))
+    server.kubectl("patch", "wd", "waited", "--subresource=status", "--type=merge", "-p",
+                   '{"status":{"conditions":[{"type":"Ready","status":"True"}]}}')  # fmt: skip
+    server.kubectl("wait", "--for=condition=Ready", "wd/waited", "--timeout=5s")
+    assert "True" in server.kubectl("get", "wd")
+    server.kubectl("delete", "wd", "waited", "--timeout=10s")
+
+
+@new_kubectl
 def test_validation_messages(server: Server) -> None:
     text = server.kubectl("apply", "-f", "-", stdin=json.dumps(widget("wrong", foo=1)), check=False)
     assert 'unknown field "spec.foo"' in text
@@ -40,7 +42,7 @@ def test_validation_messages(server: Server) -> None:
     assert 'The Widget "wrong" is invalid: spec.size: Unsupported value: "huge"' in text
 
 
-@kubectl
+@new_kubectl
 def test_typed_commands(server: Server) -> None:
     server.kubectl("create", "namespace", "typed")
     server.kubectl("-n", "typed", "create", "configmap", "c", "--from-literal=a=b")
@@ -60,7 +62,7 @@ def test_typed_commands(server: Server) -> None:
     server.kubectl("delete", "namespace", "typed", "--timeout=10s")
 
 
-@kubectl
+@new_kubectl
 def test_discovery_and_explain(server: Server) -> None:
     listed = server.kubectl("api-resources")
     assert "widgets" in listed

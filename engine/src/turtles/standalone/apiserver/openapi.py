@@ -13,6 +13,12 @@ from turtles.standalone.apiserver.kinds import Kind
 from turtles.standalone.apiserver.registry import Registry
 from turtles.standalone.apiserver.store import encode
 
+_TITLE, _VERSION = "Kubernetes", "v1.32.0"
+# kubectl before 1.24 doesn't apply anything without version 2 in protobuf (gnostic's OpenAPIv2.proto). What it names it
+# checks before it sends; it leaves the rest to the server, which checks everything anyway. So this one names no kinds.
+_V2_PROTOBUF_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+_V2_INFO = b"\x0a%c%s\x12%c%s" % (len(_TITLE), _TITLE.encode(), len(_VERSION), _VERSION.encode())
+_V2_PROTOBUF = b"\x0a\x032.0\x12%c%s" % (len(_V2_INFO), _V2_INFO)
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 _STRING = {"type": "string"}
 _MAP = {"type": "object", "additionalProperties": {"type": "string", "default": ""}}
@@ -115,13 +121,14 @@ class OpenAPI:
 
     def _v2(self, request: web.BaseRequest) -> web.Response:
         header = request.headers.get("Accept", "*/*")
+        if "proto-openapi" in header:
+            return web.Response(body=_V2_PROTOBUF, content_type=_V2_PROTOBUF_TYPE)
         if "json" not in header and "*/*" not in header:
-            # Clients that speak only protobuf (gnostic) here do without.
             raise StatusError(406, "NotAcceptable", "only the following media types are accepted: application/json", {})
         definitions: Object = {_META: _OBJECT_META}
         for kind in self._registry.all():
             definitions[_name(kind)] = _schema(kind, "#/definitions/")
-        info = {"title": "Kubernetes", "version": "v1.32.0"}
+        info = {"title": _TITLE, "version": _VERSION}
         return negotiate.json_response({"swagger": "2.0", "info": info, "paths": {}, "definitions": definitions})
 
     def _names(self) -> dict[str, tuple[str, str]]:
@@ -171,5 +178,5 @@ class OpenAPI:
                         **{action: _operation(kind, action, prefix) for action in ("get", "put", "patch")},
                         "parameters": named,
                     }
-        info = {"title": "Kubernetes", "version": "v1.32.0"}
+        info = {"title": _TITLE, "version": _VERSION}
         return {"openapi": "3.0.0", "info": info, "paths": paths, "components": {"schemas": schemas}}

@@ -134,7 +134,8 @@ class ImageStore:
     def _local(self, reference: str) -> tuple[str, Path, str] | None:
         """Return (transport, path, tag) of a reference to this machine's files, None for a registry's.
 
-        :raises ImageError: ErrImagePull: it points outside the allowed directories; InvalidImageName: it is no reference.
+        :raises ImageError: ErrImagePull: it points outside the allowed directories;
+            InvalidImageName: it is no reference.
         """
         transport, colon, rest = reference.partition(":")
         if not colon or transport not in _LOCAL or not rest.startswith("/"):
