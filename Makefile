@@ -45,9 +45,15 @@ test-unit: venv-tests ## Run the tests of the engine's and the collection's part
 test-e2e: venv-tests ## Run the tests with an engine of their own and real virtual machines.
 	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python -m pytest tests/e2e $(ARGS)
 
+BENCH := -e turtles_instance=turtles-bench -e turtles_api_port=36443 -e turtles_virt_api_port=38443 \
+	-e turtles_bridge=turtles-bench0 -e turtles_pod_cidr=10.247.0.0/16
+
 .PHONY: bench
 bench: venv-tests ## Measure start-up and memory of virtual machines beside plain libvirt.
-	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python tests/bench/startup.py $(ARGS)
+	@trap '$(RUN) ansible-playbook turtles.kubevirt.teardown $(BENCH) >/dev/null' EXIT; \
+	$(RUN) ansible-playbook turtles.kubevirt.deploy $(BENCH) >/dev/null; \
+	$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python tests/bench/startup.py \
+		--instance turtles-bench --image oci-archive:/var/lib/turtles-bench/images/tiny.tar $(ARGS)
 
 .PHONY: lint
 lint: lint-python lint-yaml lint-imports lint-changelog lint-docs lint-build lint-ansible lint-sanity ## Judge the code.

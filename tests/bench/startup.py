@@ -34,7 +34,7 @@ import libvirt
 from kubernetes import client, config
 from kubernetes.watch import Watch
 
-UID = 107  # what the launcher and QEMU run as
+UID, GID = 65534, 65534  # nobody: an ordinary user, as the launcher is, that every host has
 PEER_BRIDGE, PEER_ADDRESS, PEER_RANGE = "turtlespeer0", "10.251.0.1/24", "10.251.0.50,10.251.0.250"
 Times = list[tuple[float, float]]
 
@@ -140,12 +140,15 @@ class Engine:
 
     def domain_xml(self) -> str:
         """XML of one running domain, as libvirt in its Pod has it."""
-        sockets = f"/var/lib/{self.instance}/kubelet/pods/{self.pods()[0].metadata.uid}/volumes"
-        connection = libvirt.open(f"qemu+unix:///session?socket={sockets}/kubernetes.io~empty-dir/sockets/libvirt-sock")
+        folder = f"/var/lib/{self.instance}/kubelet/pods/{self.pods()[0].metadata.uid}/volumes/kubernetes.io~empty-dir"
+        # a socket's path has at most 107 bytes
+        short = os.open(f"{folder}/sockets", os.O_PATH)
+        connection = libvirt.open(f"qemu+unix:///session?socket=/proc/self/fd/{short}/libvirt-sock")
         try:
             return str(connection.listAllDomains()[0].XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
         finally:
             connection.close()
+            os.close(short)
 
     def memory(self) -> dict[str, float]:
         """Private memory a Pod beside QEMU, by program, in MiB, averaged over the running Pods."""
@@ -209,7 +212,7 @@ class Peer:
             'stdio_handler = "file"\ncgroup_controllers = []\nnamespaces = []\nsecurity_driver = "none"\n'
         )
         (self.folder / "libvirtd.conf").write_text(f'unix_sock_dir = "{self.folder}/run"\n')
-        subprocess.run(["chown", "-R", f"{UID}:{UID}", str(self.folder)], check=True)
+        subprocess.run(["chown", "-R", f"{UID}:{GID}", str(self.folder)], check=True)
         for command in (
             ["ip", "link", "add", PEER_BRIDGE, "type", "bridge"],
             ["ip", "addr", "add", PEER_ADDRESS, "dev", PEER_BRIDGE],
@@ -222,8 +225,18 @@ class Peer:
             *(f"--interface={PEER_BRIDGE}", "--bind-interfaces", "--no-ping", "--dhcp-authoritative"),
             *(f"--dhcp-leasefile={self.leases}", f"--dhcp-range={PEER_RANGE},1h", "--log-facility=-"),
         )
-        # like the launcher, without a look at a /dev/kvm that may not work
-        hide = "" if "type='kvm'" in self.xml else "mount --bind /dev/null /dev/kvm; chmod 666 /dev/net/tun;"
+        # devices with modes of our own, seen only by this libvirtd: like the launcher it gets KVM only where that works
+        devices = {
+            "/dev/net/tun": (10, 200, 0o666),
+            "/dev/kvm": (10, 232, 0o666 if "type='kvm'" in self.xml else 0o600),
+        }
+        mounts = ""
+        for device, (major, minor, mode) in devices.items():
+            if Path(device).exists():
+                node = self.folder / Path(device).name
+                os.mknod(node, 0o20000 | mode, os.makedev(major, minor))
+                node.chmod(mode)
+                mounts += f"mount --bind {node} {device} && "
         environment = " ".join(
             f"{key}={self.folder}/{value}"
             for key, value in {
@@ -236,7 +249,7 @@ class Peer:
         )
         self._spawn(
             *("unshare", "--mount", "sh", "-c"),
-            f"[ ! -e /dev/kvm ] || {{ {hide or ':'} }}; exec setpriv --reuid {UID} --regid {UID} --clear-groups env -i "
+            f"{mounts} exec setpriv --reuid {UID} --regid {GID} --clear-groups env -i "
             f"PATH=/usr/sbin:/usr/bin:/sbin:/bin {environment} libvirtd -f {self.folder}/libvirtd.conf",
         )
         deadline = time.monotonic() + 60
@@ -259,7 +272,7 @@ class Peer:
             self.connection.close()
         for process in self.processes:
             process.send_signal(signal.SIGTERM)
-            process.wait(10)
+            process.wait(30)
         for link in (*self.taps, PEER_BRIDGE):
             subprocess.run(["ip", "link", "del", link], check=False)
 
@@ -281,8 +294,10 @@ class Peer:
         )
         shutil.copyfile(self.seed, seed)
         for path in (place, overlay, seed):
-            os.chown(path, UID, UID)
-        root.find("name").text, root.find("uuid").text = name, str(uuid.uuid4())  # type: ignore[union-attr]
+            os.chown(path, UID, GID)
+        root.find("name").text, own = name, str(uuid.uuid4())  # type: ignore[union-attr]
+        for element in [*root.iter("uuid"), *root.findall("sysinfo/system/entry[@name='uuid']")]:
+            element.text = own
         for tag in ("seclabel", "metadata"):
             for element in root.findall(tag):
                 root.remove(element)
