@@ -225,7 +225,7 @@ class Peer:
             *(f"--interface={PEER_BRIDGE}", "--bind-interfaces", "--no-ping", "--dhcp-authoritative"),
             *(f"--dhcp-leasefile={self.leases}", f"--dhcp-range={PEER_RANGE},1h", "--log-facility=-"),
         )
-        # devices with modes of our own, seen only by this libvirtd: like the launcher it gets KVM only where that works
+        # devices with modes of our own, seen only by this libvirtd: as the launcher, it gets KVM where that works
         devices = {
             "/dev/net/tun": (10, 200, 0o666),
             "/dev/kvm": (10, 232, 0o666 if "type='kvm'" in self.xml else 0o600),
