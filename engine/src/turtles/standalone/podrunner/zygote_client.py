@@ -7,12 +7,14 @@ import json
 import logging
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,19 @@ class ZygoteError(Exception):
 
 class ZygoteUnavailable(ZygoteError):
     """Nothing answers at the socket: nobody knows whether the request was worked on."""
+
+
+def _scope() -> list[str]:
+    """The start of a command line that runs the rest in a systemd unit of its own; empty where systemd isn't PID 1.
+
+    In the podrunner's unit Pods would end with a ``systemctl kill`` of the podrunner, or when systemd stops it because
+    one of them ran out of memory. systemd-run becomes what it runs: the process ID stays.
+    """
+    program = shutil.which("systemd-run")
+    if program is None or not Path("/run/systemd/system").is_dir():
+        return []
+    return [program, "--scope", "--quiet", "--collect", f"--unit=turtles-pods-{uuid.uuid4().hex[:8]}",
+            "--description=Pods of this machine", "--property=TasksMax=infinity", "--"]
 
 
 class ZygoteClient:
@@ -58,15 +73,25 @@ class ZygoteClient:
                     return False
                 log.info("retiring the forking process of an earlier version")
                 self._ask({"op": "retire"}, timeout=10)
-            self._path.unlink(missing_ok=True)
-            with open(self._log_path, "ab") as output:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", "turtles.standalone.podrunner.zygote", "--socket", str(self._path),
-                     "--fingerprint", self._fingerprint, *self._entry_points],
-                    stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/",
-                )
-            self._wait_listening(self._process)
+            for scope in (_scope(), []):
+                try:
+                    self._spawn(scope)
+                    break
+                except ZygoteError as error:
+                    if not scope:
+                        raise
+                    log.warning("Pods share the podrunner's cgroup", extra={"error": str(error)})
             return True
+
+    def _spawn(self, prefix: list[str]) -> None:
+        self._path.unlink(missing_ok=True)
+        with open(self._log_path, "ab") as output:
+            self._process = subprocess.Popen(
+                [*prefix, sys.executable, "-m", "turtles.standalone.podrunner.zygote", "--socket", str(self._path),
+                 "--fingerprint", self._fingerprint, *self._entry_points],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/",
+            )
+        self._wait_listening(self._process)
 
     def _wait_listening(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + 60
