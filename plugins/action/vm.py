@@ -96,7 +96,7 @@ class ActionModule(ActionBase):
                 validated.validated_parameters, self._task.check_mode, set(validated._no_log_values)
             )
             try:
-                with _own_temporary_files():
+                with _ansibles_temporary_files():
                     module_class(module).execute()
             except Ended as ended:
                 result.update(ended.result)
@@ -131,16 +131,16 @@ class ActionModule(ActionBase):
 
 
 @contextmanager
-def _own_temporary_files():
-    """A folder for temporary files, which goes with the module's end. The Kubernetes library writes certificates and
-    keys of kubeconfigs to files and removes them when Python exits, which Ansible's workers skip."""
+def _ansibles_temporary_files():
+    """Temporary files go to the folder that Ansible removes when it ends. The Kubernetes library writes certificates
+    and keys of kubeconfigs to files, uses them as long as the process lives, and removes them when Python exits, which
+    Ansible's workers skip."""
     before = tempfile.tempdir
-    with tempfile.TemporaryDirectory(dir=constants.DEFAULT_LOCAL_TMP) as folder:
-        tempfile.tempdir = folder
-        try:
-            yield
-        finally:
-            tempfile.tempdir = before
+    tempfile.tempdir = constants.DEFAULT_LOCAL_TMP
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _same_python(interpreter):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -27,11 +28,12 @@ VARIABLES = {
 }
 
 
-def playbook(name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a playbook with this Python's ansible-core; its output is shown where it fails."""
+def playbook(name: str, *arguments: str, folder: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a playbook with this Python's ansible-core in a folder; its output is shown where it fails."""
     done = subprocess.run(
         [str(Path(sys.executable).parent / "ansible-playbook"), name, *arguments],
         env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
@@ -39,6 +41,13 @@ def playbook(name: str, *arguments: str, check: bool = True) -> subprocess.Compl
     )
     assert not check or done.returncode == 0, f"{name} failed:\n{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
     return done
+
+
+def recap(output: str) -> dict[str, int]:
+    """The counts of the play's recap for localhost."""
+    line = re.search(r"^localhost\s+:(.*)$", output, re.MULTILINE)
+    assert line, output
+    return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", line[1])}
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +62,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     key = folder / "id_ed25519"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     variables = ["-e", json.dumps(VARIABLES)]
-    playbook("turtles.kubevirt.deploy", *variables)
+    playbook("turtles.kubevirt.deploy", *variables, folder=folder)
     try:
         yield Cluster(
             kubeconfig=Path(f"/etc/{INSTANCE}/admin.kubeconfig"),
@@ -63,7 +72,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         )
     finally:
         if "TURTLES_E2E_KEEP" not in os.environ:
-            playbook("turtles.kubevirt.teardown", *variables)
+            playbook("turtles.kubevirt.teardown", *variables, folder=folder)
 
 
 @pytest.fixture

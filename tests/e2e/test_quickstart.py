@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import playbook
+from conftest import playbook, recap
 
 INSTANCE = "turtles-e2e-qs"
 VARIABLES = json.dumps(
@@ -26,13 +25,6 @@ VARIABLES = json.dumps(
         "turtles_pod_cidr": "10.246.0.0/16",
     }
 )
-
-
-def recap(output: str) -> dict[str, int]:
-    """The counts of the play's recap for localhost."""
-    line = re.search(r"^localhost\s+:(.*)$", output, re.MULTILINE)
-    assert line, output
-    return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", line[1])}
 
 
 def leftovers() -> dict[str, list[str]]:
@@ -62,16 +54,15 @@ def leftovers() -> dict[str, list[str]]:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(tmp_path: Path) -> Iterator[Path]:
     if os.geteuid() != 0:
         pytest.skip("the quickstart needs root")
-    monkeypatch.chdir(tmp_path)
     yield tmp_path
-    playbook("turtles.kubevirt.teardown", "-e", VARIABLES, check=False)
+    playbook("turtles.kubevirt.teardown", "-e", VARIABLES, folder=tmp_path, check=False)
 
 
 def test_quickstart_twice_and_teardown_twice(home: Path) -> None:
-    first = playbook("turtles.kubevirt.quickstart", "-e", VARIABLES)
+    first = playbook("turtles.kubevirt.quickstart", "-e", VARIABLES, folder=home)
     assert recap(first.stdout)["failed"] == 0
 
     folder = home / ".quickstart"
@@ -85,15 +76,16 @@ def test_quickstart_twice_and_teardown_twice(home: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
+        cwd=home,
     )
     assert raw.returncode == 0, raw.stdout + raw.stderr
     assert "load average" in raw.stdout
 
-    second = playbook("turtles.kubevirt.quickstart", "-e", VARIABLES)
+    second = playbook("turtles.kubevirt.quickstart", "-e", VARIABLES, folder=home)
     assert recap(second.stdout)["changed"] == 0, second.stdout
 
-    playbook("turtles.kubevirt.teardown", "-e", VARIABLES)
+    playbook("turtles.kubevirt.teardown", "-e", VARIABLES, folder=home)
     assert leftovers() == {key: [] for key in leftovers()}
     assert not folder.exists()
-    again = playbook("turtles.kubevirt.teardown", "-e", VARIABLES)
+    again = playbook("turtles.kubevirt.teardown", "-e", VARIABLES, folder=home)
     assert recap(again.stdout)["changed"] == 0, again.stdout

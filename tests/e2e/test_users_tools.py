@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from cluster import Cluster
+from conftest import playbook, recap
 
 Ansible = Callable[..., dict[str, Any]]
 
@@ -108,6 +109,28 @@ def test_states_are_idempotent_and_predicted_by_check_mode(cluster: Cluster, nam
         assert not ansible("turtles.kubevirt.vm", {**vm, "state": state}, "--check")["changed"], state
         assert not ansible("turtles.kubevirt.vm", {**vm, "state": state})["changed"], state
     assert cluster.get(namespace, "virtualmachines", "web") is None
+
+
+def test_a_loop_declares_a_fleet(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+    task = {
+        "name": "Declare",
+        "turtles.kubevirt.vm": {
+            "kubeconfig": str(cluster.kubeconfig),
+            "namespace": namespace,
+            "name": "web{{ item }}",
+            "state": "present",
+            "run_strategy": "Halted",
+            "memory": "96Mi",
+            "image": cluster.image,
+        },
+        "loop": list(range(12)),
+    }
+    play = [{"name": "Fleet", "hosts": "localhost", "gather_facts": False, "tasks": [task]}]
+    (tmp_path / "fleet.yml").write_text(json.dumps(play))
+    for changed in (1, 0):
+        assert recap(playbook("fleet.yml", folder=tmp_path).stdout)["changed"] == changed
+    vms = cluster.custom.list_namespaced_custom_object("kubevirt.io", "v1", namespace, "virtualmachines")["items"]
+    assert {vm["metadata"]["name"] for vm in vms} == {f"web{n}" for n in range(12)}
 
 
 def test_restarted_gives_another_instance(cluster: Cluster, namespace: str, ansible: Ansible) -> None:

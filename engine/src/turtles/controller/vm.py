@@ -33,7 +33,7 @@ from turtles.controller.changes import (
     rfc3339,
     was_running,
 )
-from turtles.kube.client import JSON, AlreadyExists, ApiError, Client, NotFound, Unavailable
+from turtles.kube.client import JSON, AlreadyExists, ApiError, Client, Conflict, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key
 from turtles.kube.kubevirt import VM, VMI
@@ -466,6 +466,8 @@ class VMController:
                                          resource_version=metadata["resourceVersion"])
         except NotFound:
             return
+        except Conflict:
+            raise  # seen too early: nothing for users, the next look does it
         except ApiError as error:
             self._recorder.event(vm, "Warning", "FailedDelete",
                                  f"Error deleting virtual machine instance {metadata['name']}: {error.message}")

@@ -164,7 +164,6 @@ class Runner:
         waiting: _Waiting | None = None
         try:
             for container in [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]:
-                containers.check(self._config, container, pod["spec"])
                 for probe in ("readinessProbe", "livenessProbe", "startupProbe", "lifecycle"):
                     if container.get(probe):
                         self._tell(pod, memory, "Warning", "NotSupported",
@@ -225,6 +224,8 @@ class Runner:
         self, pod: Object, container: Object, directory: PodDir, memory: _Memory, observed: Observed
     ) -> float | None:
         name, uid = container["name"], directory.uid
+        # Only now: what runs may come from a configuration of an earlier version.
+        containers.check(self._config, container, pod["spec"])
         if observed.exit is not None:
             pause = min(_RESTART_BACKOFF[1], _RESTART_BACKOFF[0] * 2**observed.attempt)
             left = _seconds_until(observed.exit["finishedAt"], pause)
