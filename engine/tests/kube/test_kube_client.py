@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+import base64
+import ssl
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
+import yaml
 from fakeapi import FakeApi, status
 
 from turtles.kube import client as kube
@@ -120,6 +124,21 @@ def test_an_unusable_kubeconfig(tmp_path: Path) -> None:
             path.write_text(text)
         with pytest.raises(kube.ConfigError, match="config"):
             Client.from_kubeconfig(path)
+
+
+def test_no_file_is_needed_later(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = api.kubeconfig(tmp_path)
+    content = yaml.safe_load(path.read_text())
+    authority = ssl.DER_cert_to_PEM_cert(b"x").encode()
+    content["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
+    content["clusters"][0]["cluster"]["certificate-authority-data"] = base64.b64encode(authority).decode()
+    path.write_text(yaml.safe_dump(content))
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    client = Client.from_kubeconfig(path)
+    assert client._api.configuration.ca_cert_data == authority.decode()
+    assert not list(folder.iterdir())
 
 
 def test_a_get_is_cheap(api: FakeApi, client: Client) -> None:

@@ -11,9 +11,11 @@ import logging
 import os
 import random
 import socket
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from http.client import responses
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -134,6 +136,10 @@ class WatchStream:
             self._response.shutdown()
 
 
+# Folders with client certificates; they go when the process ends.
+_certificates: list[tempfile.TemporaryDirectory[str]] = []
+
+
 class Client:
     """The API server as seen by one component; any number of threads may share it.
 
@@ -166,14 +172,24 @@ class Client:
         settings = Configuration()
         settings.socket_options = _KEEPALIVE
         settings.connection_pool_maxsize = 32
+        # The official client writes certificates that are in a kubeconfig to files and reads them again with every new
+        # connection. Where the authority's is all there is, it is kept in memory: /tmp is cleaned by others.
+        files = tempfile.TemporaryDirectory(prefix="turtles-")
         try:
             if path is None and "KUBERNETES_SERVICE_HOST" in os.environ:
                 config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
             else:
                 config.load_kube_config(  # type: ignore[no-untyped-call]
-                    path and os.fspath(path), client_configuration=settings)
+                    path and os.fspath(path), client_configuration=settings, temp_file_path=files.name)
+            if str(settings.ssl_ca_cert).startswith(files.name):
+                settings.ca_cert_data = Path(str(settings.ssl_ca_cert)).read_text()
+                settings.ssl_ca_cert = None
         except (ConfigException, OSError, ValueError, yaml.YAMLError) as error:
             raise ConfigError(f"cannot use {path or 'the default kubeconfig'}: {error}") from error
+        if settings.cert_file or settings.key_file:
+            _certificates.append(files)
+        else:
+            files.cleanup()
         return cls(ApiClient(settings), **options)
 
     @property
