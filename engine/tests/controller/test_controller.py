@@ -117,7 +117,8 @@ def test_halting_stops_and_starting_again_makes_a_revision(api: FakeApi, control
     printable(api, "Stopping")
     finish(api, "Succeeded")
     printable(api, "Stopped")
-    api.wait(lambda: not [path for path in api.objects if "/controllerrevisions/" in path])
+    gone = ("/controllerrevisions/", PODS)
+    api.wait(lambda: not [path for path in list(api.objects) if any(part in path for part in gone)])
     assert vm_status(api)["runStrategy"] == "Halted"
     api.update(VM, {"spec": {"runStrategy": "Always"}})
     bring_up(api)
