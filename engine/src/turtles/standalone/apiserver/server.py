@@ -26,6 +26,7 @@ from turtles.standalone.apiserver.errors import (
     path_not_found,
 )
 from turtles.standalone.apiserver.errors import invalid as invalid_error
+from turtles.standalone.apiserver.impersonation import impersonated
 from turtles.standalone.apiserver.kinds import REVIEWS, Kind, Review
 from turtles.standalone.apiserver.rbac import Attributes, Authorizer
 from turtles.standalone.apiserver.registry import Registry
@@ -87,9 +88,9 @@ class APIServer:
         self.store = store
         self.registry = Registry(store)
         self.webhooks = Webhooks(store, self.registry)
-        self.resources = Resources(store, self.registry, self.webhooks)
         self.authenticator = Authenticator(config / "tokens.csv")
         self.authorizer = Authorizer(store)
+        self.resources = Resources(store, self.registry, self.webhooks, self.authorizer)
         self.aggregator = Aggregator(store, config / "pki")
         self.collector = Collector(self.resources)
         self.openapi = openapi.OpenAPI(self.registry)
@@ -113,7 +114,7 @@ class APIServer:
             return _failure(internal("an unexpected error; the server's log has more"))
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        user = self.authenticator.authenticate(request)
+        user = impersonated(request, self.authenticator.authenticate(request), self.authorizer)
         path = request.path
         parts = split_path(path)
         if parts is not None:
@@ -156,14 +157,14 @@ class APIServer:
             raise method_not_allowed()
         if path in _HEALTH or path.startswith(tuple(f"{one}/" for one in _HEALTH)):
             return web.Response(text="ok" if self.ready else "starting", status=200 if self.ready else 503)
+        if path.startswith("/openapi/"):
+            return await self.openapi.answer(request, path)
         wanted = negotiate.accept(request, ("APIGroupDiscovery",))
         if path == "/":
             groups = [f"/apis/{group}" for group in self.registry.groups() if group]
             return negotiate.json_response({"paths": ["/api", "/api/v1", "/apis", *groups, "/healthz", "/version"]})
         if path == "/version":
             return negotiate.json_response(discovery.version_info(__version__))
-        if path.startswith("/openapi/"):
-            return await self.openapi.answer(request, path)
         parts = path.strip("/").split("/")
         body = await self._discovery(parts, wanted, user)
         if body is None:
