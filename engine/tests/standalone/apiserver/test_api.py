@@ -2,6 +2,7 @@
 """Requests and answers, as a client sees them."""
 
 import threading
+from collections.abc import Iterator
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ STRATEGIC = "application/strategic-merge-patch+json"
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
 SECRETS = "/api/v1/namespaces/default/secrets"
 PODS = "/api/v1/namespaces/default/pods"
+RBAC_PATH = "/apis/rbac.authorization.k8s.io/v1"
 
 
 def pod(name: str, **metadata: object) -> dict:
@@ -316,3 +318,55 @@ def test_rule_with_names_allows_a_list_of_that_name(server: Server) -> None:
     assert server.call("GET", WIDGET_PATH, token=node)[0] == 403
     server.call("DELETE", f"{path}/clusterrolebindings/named")
     assert server.call("GET", f"{WIDGET_PATH}?fieldSelector=metadata.name%3Done", token=node)[0] == 403
+
+
+@pytest.fixture
+def namespace_admin(server: Server) -> Iterator[str]:
+    """Token of a user who is ``admin`` of the namespace default and nothing else."""
+    subject = {"kind": "User", "name": "system:serviceaccount:kubevirt:virt-handler"}
+    binding = {"roleRef": {"kind": "ClusterRole", "name": "admin"}, "subjects": [subject]}
+    path = f"{RBAC_PATH}/namespaces/default/rolebindings"
+    assert server.call("POST", path, {"metadata": {"name": "one-admin"}, **binding})[0] == 201
+    yield server.token("virt-handler")
+    server.call("DELETE", f"{path}/one-admin")
+
+
+@pytest.mark.parametrize(
+    ("plural", "content", "code"),
+    [
+        ("roles", {"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]}]}, 201),
+        ("roles", {"rules": [{"apiGroups": [""], "resources": ["*"], "verbs": ["get"]}]}, 403),
+        ("roles", {"rules": [{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"]}]}, 403),
+        ("rolebindings", {"roleRef": {"kind": "ClusterRole", "name": "view"}}, 201),
+        ("rolebindings", {"roleRef": {"kind": "ClusterRole", "name": "cluster-admin"}}, 403),
+        ("rolebindings", {"roleRef": {"kind": "Role", "name": "no-such"}}, 404),
+    ],
+)
+def test_nobody_grants_more_than_they_have(
+    server: Server, namespace_admin: str, plural: str, content: dict, code: int
+) -> None:
+    path = f"{RBAC_PATH}/namespaces/default/{plural}"
+    found, status = server.call("POST", path, {"metadata": {"name": "grant"}, **content}, token=namespace_admin)
+    assert found == code
+    if code == 201:
+        rules = {"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]}
+        more = rules if plural == "roles" else {"metadata": {"labels": {"some": "label"}}}
+        found = server.call("PATCH", f"{path}/grant", more, "application/merge-patch+json", namespace_admin)[0]
+        assert found == (403 if plural == "roles" else 200)
+        server.call("DELETE", f"{path}/grant")
+    elif code == 403:
+        assert "attempting to grant RBAC permissions not currently held" in status["message"]
+
+
+def test_impersonation(server: Server, namespace_admin: str) -> None:
+    account = {"Impersonate-User": "system:serviceaccount:kubevirt:virt-handler"}
+    path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+    info = server.call("POST", path, {}, headers=account)[1]["status"]["userInfo"]
+    assert info["groups"] == ["system:serviceaccounts", "system:serviceaccounts:kubevirt", "system:authenticated"]
+    assert server.call("GET", "/api/v1/namespaces/default/pods", headers=account)[0] == 200
+    assert server.call("GET", "/api/v1/nodes", headers=account)[0] == 403
+    code, status = server.call("GET", "/api/v1/nodes", token=namespace_admin, headers={"Impersonate-User": "admin"})
+    assert (code, "cannot impersonate resource" in status["message"]) == (403, True)
+    group = {"Impersonate-User": "nobody", "Impersonate-Group": "system:masters"}
+    assert server.call("GET", "/api/v1/nodes", headers=group)[0] == 200
+    assert server.call("GET", "/api/v1/nodes", headers={"Impersonate-Group": "system:masters"})[0] == 400

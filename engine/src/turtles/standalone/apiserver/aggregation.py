@@ -20,6 +20,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
+from turtles.standalone.apiserver import impersonation
 from turtles.standalone.apiserver.auth import User
 from turtles.standalone.apiserver.endpoints import Endpoint, PinnedResolver, resolve
 from turtles.standalone.apiserver.errors import Object, StatusError
@@ -119,7 +120,7 @@ class Aggregator:
         headers: CIMultiDict[str] = CIMultiDict()
         for name, value in request.headers.items() if request is not None else ():
             # Nobody but this server may say who the user is.
-            if name.lower() not in _HOP and not name.lower().startswith("x-remote-"):
+            if name.lower() not in _HOP and not name.lower().startswith(("x-remote-", impersonation.PREFIX)):
                 headers.add(name, value)
         headers["X-Remote-User"] = user.name
         for group in user.groups:

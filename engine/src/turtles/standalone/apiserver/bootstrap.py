@@ -60,7 +60,7 @@ _VIEWED = (
     "services services/status"
 )
 _EDITED = (
-    "configmaps endpoints events persistentvolumeclaims pods pods/attach pods/exec pods/portforward pods/proxy secrets "
+    "configmaps events persistentvolumeclaims pods pods/attach pods/exec pods/portforward pods/proxy secrets "
     "serviceaccounts services services/proxy"
 )
 

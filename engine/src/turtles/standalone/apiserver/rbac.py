@@ -11,6 +11,8 @@ from turtles.standalone.apiserver.kinds import RBAC
 from turtles.standalone.apiserver.selectors import match_selector
 from turtles.standalone.apiserver.store import Event, Key, Store
 
+#: Users whose rules are remembered; a review may ask about any name.
+_REMEMBERED = 1000
 _RESOURCES = {f"{RBAC}/{plural}" for plural in ("roles", "rolebindings", "clusterroles", "clusterrolebindings")}
 
 
@@ -73,6 +75,8 @@ class Authorizer:
         """Return the rules that bindings give a user: cluster-wide ones, or those of one namespace."""
         found = self._rules.get((user, namespace))
         if found is None:
+            if len(self._rules) >= _REMEMBERED:
+                self._rules.clear()
             found = self._rules[user, namespace] = list(self._collect(user, namespace))
         return found
 
@@ -82,14 +86,15 @@ class Authorizer:
             binding = entry.object()
             if any(_is_subject(subject, user, namespace) for subject in binding.get("subjects") or ()):
                 reference = binding.get("roleRef") or {}
-                yield from self._role(reference.get("kind", ""), reference.get("name", ""), namespace)
+                yield from self.role(reference.get("kind", ""), reference.get("name", ""), namespace) or ()
 
-    def _role(self, kind: str, name: str, namespace: str) -> list[Object]:
+    def role(self, kind: str, name: str, namespace: str) -> list[Object] | None:
+        """Return the rules of a Role or ClusterRole, with those it aggregates; None when there is no such role."""
         cluster = kind == "ClusterRole"
         key = Key(f"{RBAC}/clusterroles", "", name) if cluster else Key(f"{RBAC}/roles", namespace, name)
         entry = self._store.get(key)
         if entry is None:
-            return []
+            return None
         role = entry.object()
         aggregation = role.get("aggregationRule")
         rules: list[Object] = list(role.get("rules") or [])
@@ -101,7 +106,7 @@ class Authorizer:
         selectors = [one for one in aggregation.get("clusterRoleSelectors") or () if one]
         for entry in self._store.entries(f"{RBAC}/clusterroles"):
             if entry.key.name != name and any(match_selector(one, entry.labels) for one in selectors):
-                yield from self._role("ClusterRole", entry.key.name, "")
+                yield from self.role("ClusterRole", entry.key.name, "") or ()
 
 
 def _is_subject(subject: Object, user: User, namespace: str) -> bool:

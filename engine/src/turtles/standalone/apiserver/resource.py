@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from turtles.standalone.apiserver import apply, crd, metadata, patch, schema, strategies
+from turtles.standalone.apiserver import apply, crd, escalation, metadata, patch, schema, strategies
 from turtles.standalone.apiserver.auth import User
 from turtles.standalone.apiserver.errors import (
     Object,
@@ -30,7 +30,8 @@ from turtles.standalone.apiserver.errors import (
     path_not_found,
     unsupported_media_type,
 )
-from turtles.standalone.apiserver.kinds import Kind
+from turtles.standalone.apiserver.kinds import RBAC, Kind
+from turtles.standalone.apiserver.rbac import Authorizer
 from turtles.standalone.apiserver.registry import Registry
 from turtles.standalone.apiserver.selectors import field_value, match_selector
 from turtles.standalone.apiserver.store import ADDED, Entry, Key, Stale, Store
@@ -141,8 +142,8 @@ def _without(obj: Object, *names: str) -> Object:
 class Resources:
     """The verbs on objects."""
 
-    def __init__(self, store: Store, registry: Registry, admission: Admission) -> None:
-        self.store, self.registry, self.admission = store, registry, admission
+    def __init__(self, store: Store, registry: Registry, admission: Admission, authorizer: Authorizer) -> None:
+        self.store, self.registry, self.admission, self.authorizer = store, registry, admission, authorizer
 
     # -- reading
 
@@ -357,6 +358,8 @@ class Resources:
             causes += strategies.validate(obj, old, kind)
         if causes:
             raise invalid(kind.group, kind.kind, obj["metadata"].get("name", ""), causes)
+        if kind.group == RBAC:
+            escalation.check(self.authorizer, context.user, kind.plural, context.namespace, obj, old)
 
     async def _write(self, context: Context, key: Key, obj: Object, expected: int) -> Entry:
         stored = self._to_storage(obj, context.kind)
