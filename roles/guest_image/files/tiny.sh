@@ -145,6 +145,8 @@ rc() {
     say "$(hostname) is up"
 }
 
+# udhcpc gives the lease in the environment.
+# shellcheck disable=SC2154
 lease() {
     case "$1" in
     deconfig)
