@@ -25,6 +25,8 @@ HOPELESS = {
     "DataVolumeError": 30,
 }
 FAILURE_GRACE = 10
+# Conditions that may well be false while all is as it should be.
+HARMLESS = frozenset(("LiveMigratable", "StorageLiveMigratable"))
 # A watch is begun anew now and then, so that one that a proxy has silently dropped costs seconds and not the timeout.
 LONGEST_WATCH = 60
 
@@ -173,6 +175,8 @@ def _quietly(call):
 def _bad_conditions(obj):
     said = []
     for entry in (obj.get("status") or {}).get("conditions") or []:
+        if entry.get("type") in HARMLESS:
+            continue
         if entry.get("status") == "False" and entry.get("message"):
             said.append("%s is False (%s: %s)" % (entry.get("type"), entry.get("reason"), entry["message"]))
         elif entry.get("type") == "Failure" and entry.get("status") == "True":

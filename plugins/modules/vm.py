@@ -24,7 +24,8 @@ options:
       - V(present) makes the object be as declared. It starts or stops nothing unless a run strategy says so; a new
         VirtualMachine without a run strategy is stopped (V(Halted)).
       - V(running) makes it be as declared and the guest run. A C(running) or C(runStrategy) that says otherwise in the
-        declaration counts for nothing.
+        declaration counts for nothing. One that is on its way down is started when it has stopped; under the run
+        strategies V(Manual) and V(RerunOnFailure) the task waits for that whatever O(wait) says.
       - V(stopped) makes it be as declared and no guest run. One that doesn't exist is created stopped if the
         declaration has a template, else the task fails.
       - V(restarted) makes it be as declared and restarts the guest; starts it if it doesn't run.
@@ -314,7 +315,7 @@ address:
   type: str
   sample: 10.244.0.12
 restart_required:
-  description: Whether the running guest needs a restart to see the declaration.
+  description: Whether the running guest needs a restart to see the declaration. The task warns of it, too.
   returned: success
   type: bool
   sample: false
@@ -334,6 +335,7 @@ diagnosis:
     events: [{object: Pod virt-launcher-web-x7f2p, reason: Failed, message: manifest unknown, count: 3}]
 """
 
+import contextlib
 import copy
 import time
 
@@ -342,6 +344,8 @@ from ansible_collections.turtles.kubevirt.plugins.module_utils.base import KubeM
 from ansible_collections.turtles.kubevirt.plugins.module_utils.client import ApiError, KubeError
 
 FINAL = ("Succeeded", "Failed")
+# Seconds the controller has to say what a change means for the guest that runs.
+CONTROLLER_LOOK = 5
 
 
 def strategy_of(spec):
@@ -538,6 +542,8 @@ class VirtualMachine(KubeModule):
         if action:
             if self.check_mode:
                 after = self._predicted(after, action)
+            elif action == "start" and self._leaving(vmi):
+                self._start_again(after, vmi)
             else:
                 self._act(action, self._action_body(action))
         if not self.check_mode:
@@ -621,6 +627,20 @@ class VirtualMachine(KubeModule):
                 **exc.facts,
             ) from exc
 
+    def _start_again(self, vm, vmi):
+        """Starts a machine whose former instance is on its way out, during which KubeVirt refuses a start."""
+        if strategy_of(vm["spec"]) != "Halted":
+            self._until_replaced(vmi, "stopped")
+            self._act("start", {})
+            return
+
+        def started(live):
+            spec = {}
+            set_strategy(spec, live["spec"] if live else {}, "Always")
+            return {"spec": spec}
+
+        self.apply(self.resource, self.namespace, self.name, started)
+
     def _predicted(self, vm, action):
         """The object in check mode after an action that the server didn't do."""
         vm = copy.deepcopy(vm)
@@ -639,16 +659,29 @@ class VirtualMachine(KubeModule):
         """Waits for the state if asked to, and gives the VM and VMI as they are then."""
         if self.params["wait"]:
             if action == "restart":
-                uid = vmi["metadata"].get("uid")
-                self._until(
-                    lambda i: i is None or i["metadata"].get("uid") != uid, "restarted", None, resource=self.instance
-                )
+                self._until_replaced(vmi, "restarted")
             target = self._target(vm, action, fresh)
             if target == "running":
                 self._until(self._runs, "running", self._hopeless)
             elif target == "stopped":
                 self._until(self._rests, "stopped", None)
+            self._until_looked_at()
         return self.client.get(resources.path(self.resource, self.namespace, self.name)) or vm, self._vmi()
+
+    def _until_replaced(self, vmi, goal):
+        uid = vmi["metadata"].get("uid")
+        self._until(lambda i: i is None or i["metadata"].get("uid") != uid, goal, None, resource=self.instance)
+
+    def _until_looked_at(self):
+        """Gives the controller time to see the declaration: only then it says whether the guest needs a restart."""
+
+        def seen(vm):
+            desired = ((vm or {}).get("status") or {}).get("desiredGeneration")
+            return not desired or desired >= vm["metadata"].get("generation", 0)
+
+        # The state has been reached; what would be missing is a hint.
+        with contextlib.suppress(wait.GaveUp):
+            wait.until(self.client, self.resource, self.namespace, self.name, CONTROLLER_LOOK, seen)
 
     def _target(self, vm, action, fresh):
         if self.state in ("running", "restarted"):
@@ -692,10 +725,12 @@ class VirtualMachine(KubeModule):
             return wait.until(self.client, resource or self.resource, self.namespace, self.name, left, done, hopeless)
         except wait.GaveUp as exc:
             said, facts = wait.diagnose(self.client, self.namespace, self.name)
-            within = "within %d seconds (wait_timeout)" % timeout if exc.why.startswith("not within") else exc.why
+            why = ": %s" % exc.why
+            if exc.why.startswith("not within"):
+                why = " within %d seconds (wait_timeout)" % timeout
             raise KubeError(
-                "VirtualMachine %s/%s isn't %s: %s. %s."
-                % (self.namespace, self.name, goal, within, "; ".join(text.rstrip(".") for text in said)),
+                "VirtualMachine %s/%s isn't %s%s. %s."
+                % (self.namespace, self.name, goal, why, "; ".join(text.rstrip(".") for text in said)),
                 diagnosis=facts,
                 result=exc.obj or {},
             ) from exc
@@ -711,6 +746,12 @@ class VirtualMachine(KubeModule):
             return False
         return (vmi.get("status") or {}).get("phase") not in FINAL
 
+    @staticmethod
+    def _leaving(vmi):
+        return bool(
+            vmi and vmi["metadata"].get("deletionTimestamp") and (vmi.get("status") or {}).get("phase") not in FINAL
+        )
+
     def _result(self, changed, before, after, vmi, guest=None):
         interfaces = ((vmi or {}).get("status") or {}).get("interfaces") or []
         result = {
@@ -721,6 +762,11 @@ class VirtualMachine(KubeModule):
             "restart_required": wait.condition(after, "RestartRequired").get("status") == "True",
             "duration": round(time.monotonic() - self.began, 3),
         }
+        if result["restart_required"]:
+            self.module.warn(
+                "VirtualMachine %s/%s runs as it was started; it needs a restart (state=restarted) to be as declared."
+                % (self.namespace, self.name)
+            )
         old, new = merge.for_diff(before), merge.for_diff(after)
         if guest:
             old["guest"], new["guest"] = guest

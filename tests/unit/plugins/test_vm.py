@@ -2,6 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
+import threading
+
 import pytest
 from api import Refused
 
@@ -119,6 +121,48 @@ def test_restarted_starts_what_is_stopped(api, run):
     assert run("vm", state="restarted", **OPTIONS)["vmi"]["status"]["phase"] == "Running"
 
 
+@pytest.mark.parametrize("strategy", ["Halted", "Manual"])
+def test_what_is_on_its_way_down_is_started_when_it_is_down(api, run, strategy):
+    run("vm", state="running", **{**WEB, "run_strategy": "Manual"})
+    leaving = api.get("virtualmachineinstances", "default", "web")
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    api.put("virtualmachineinstances", leaving)
+    vm = vm_of(api)
+    vm.update(spec={**vm["spec"], "runStrategy": strategy}, asked=False)
+    api.put("virtualmachines", vm)
+
+    def gone():
+        api.put("virtualmachineinstances", leaving, "DELETED")
+        stopped = vm_of(api)
+        stopped["status"] = {"printableStatus": "Stopped"}
+        api.put("virtualmachines", stopped)
+        api.reconcile("default", "web")
+
+    threading.Timer(0.5, gone).start()
+    done = run("vm", state="running", **OPTIONS)
+    assert done["changed"], done
+    assert done["vmi"]["metadata"]["uid"] != leaving["metadata"]["uid"]
+    assert done["result"]["spec"]["runStrategy"] == ("Always" if strategy == "Halted" else "Manual")
+
+
+def test_a_restart_that_is_needed_is_told(api, run):
+    run("vm", state="running", **WEB)
+
+    def controller_looks():
+        vm = vm_of(api)
+        vm["status"]["desiredGeneration"] = 2
+        vm["status"]["conditions"].append({"type": "RestartRequired", "status": "True"})
+        api.put("virtualmachines", vm)
+
+    vm = vm_of(api)
+    vm["metadata"]["generation"], vm["status"]["desiredGeneration"] = 2, 1
+    api.put("virtualmachines", vm)
+    api.reconcile = lambda namespace, name: threading.Timer(0.3, controller_looks).start()
+    done = run("vm", **{**WEB, "memory": "128Mi"})
+    assert done["restart_required"]
+    assert "needs a restart" in done["warnings"][0]
+
+
 def test_waiting_is_watching(api, run):
     api.delay = 0.6
     done = run("vm", state="running", **WEB)
@@ -192,7 +236,7 @@ def test_a_hopeless_state_fails_at_once_and_says_why(api, run):
 def test_a_timeout_says_what_was_missing(api, run):
     api.trouble = "ErrorUnschedulable"
     failed = run("vm", state="running", **{**WEB, "wait_timeout": 1})
-    assert "within 1 seconds (wait_timeout)" in failed.msg
+    assert "default/web isn't running within 1 seconds (wait_timeout). " in failed.msg
     assert "ErrorUnschedulable" in failed.msg
 
 
