@@ -19,11 +19,12 @@ from turtles.standalone.apiserver.errors import (
 )
 from turtles.standalone.apiserver.kinds import Kind
 
-_SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-_LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-_LABEL_1035 = re.compile(r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
-_QUALIFIED = re.compile(r"^([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$")
-_VALUE = re.compile(r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")
+_SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
+_LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
+_LABEL_1035 = re.compile(r"^[a-z]([-a-z0-9]*[a-z0-9])?\Z")
+_QUALIFIED = re.compile(r"^([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]\Z")
+_KEY = re.compile(r"^[-._a-zA-Z0-9]+\Z")
+_VALUE = re.compile(r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?\Z")
 
 SUBDOMAIN_MESSAGE = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start "
@@ -49,6 +50,10 @@ VALUE_MESSAGE = (
     "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start "
     "and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation "
     "is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+)
+KEY_MESSAGE = (
+    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or "
+    "'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
 )
 MAX_ANNOTATIONS = 256 * 1024
 #: Resources whose names are labels, or paths without a slash, instead of subdomains.
@@ -184,6 +189,21 @@ def _name_causes(name: str, kind: Kind, path: str) -> list[Cause]:
     if not pattern.match(name):
         causes.append(invalid_value(path, name, message))
     return causes
+
+
+def label_causes(name: Any, path: str) -> list[Cause]:
+    """Return what is wrong with the name of a part of an object, such as a container's: it must be a DNS label."""
+    good = isinstance(name, str) and len(name) <= 63 and _LABEL.match(name)
+    return [] if good else [invalid_value(path, name, LABEL_MESSAGE)]
+
+
+def validate_keys(data: Any, path: str) -> list[Cause]:
+    """Return what is wrong with the keys of a Secret's or ConfigMap's data: they become names of files."""
+    return [
+        invalid_value(f"{path}[{key}]", key, KEY_MESSAGE)
+        for key in (data if isinstance(data, dict) else ())
+        if len(key) > 253 or not _KEY.match(key) or key == "." or key.startswith("..")
+    ]
 
 
 def _qualified_causes(path: str, key: str) -> list[Cause]:

@@ -88,8 +88,15 @@ def parse(raw: bytes, media_type: str) -> Any:
 def _parse_yaml(raw: bytes) -> Any:
     try:
         data = yaml.load(raw, Loader=_Loader)  # noqa: S506 - a safe loader, in C where there is one
-        # YAML knows dates, sets and keys that aren't text; JSON's types are what an object may have.
-        return json.loads(json.dumps(data, default=_plain))
+        # YAML knows dates, sets and keys that aren't text; JSON's types are what an object may have. Aliases make a
+        # few lines into gigabytes, so what comes out is measured while it does.
+        text, size = [], 0
+        for part in json.JSONEncoder(default=_plain).iterencode(data):
+            text.append(part)
+            size += len(part)
+            if size > MAX_BODY:
+                raise ValueError(f"with its aliases filled in it has more than {MAX_BODY} characters")
+        return json.loads("".join(text))
     except (yaml.YAMLError, ValueError, TypeError, UnicodeDecodeError, RecursionError) as error:
         raise bad_request(f"the request's body is not valid YAML: {error}") from None
 
@@ -137,7 +144,7 @@ def form(kind: Kind, wanted: Accept, include: str, served: Callable[[Entry, Kind
             return encode(table.table(kind, [obj], meta, include, headers))
 
         # Only the first event defines columns, and ages change: tables aren't shared between watchers.
-        return Form(f"table/{id(state)}", as_table, _bookmark(kind, "Table", "meta.k8s.io/v1"))
+        return Form("", as_table, _bookmark(kind, "Table", "meta.k8s.io/v1"))
     if wanted.shape == "PartialObjectMetadata":
 
         def as_partial(entry: Entry) -> bytes:

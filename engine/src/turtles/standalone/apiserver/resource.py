@@ -286,11 +286,16 @@ class Resources:
             self._check_names(obj)
             crd.set_status(obj)
             obj["metadata"]["finalizers"] = sorted({*obj["metadata"].get("finalizers", ()), crd.CLEANUP})
-        if kind.namespaced:
-            self._check_namespace(context, name)
         if await self.store.settled(key) is not None:
             raise already_exists(kind.group, kind.plural, name)
-        return await self._write(context, key, obj, 0)
+        if kind.namespaced:
+            # Its deletion may be on its way to disk: nothing may be made behind the back of who empties it.
+            await self.store.settled(Key("/namespaces", "", context.namespace))
+            self._check_namespace(context, name)
+        try:
+            return await self._write(context, key, obj, 0)
+        except Stale:
+            raise already_exists(kind.group, kind.plural, name) from None
 
     def _check_names(self, obj: Object) -> None:
         spec = obj["spec"]
@@ -603,7 +608,12 @@ class Resources:
             cause = invalid_value("target.name", node or "", "must name a node")
             raise invalid("", "Binding", context.name, [cause])
 
+        uid = (body.get("metadata") or {}).get("uid")
+
         async def bound(pod: Object) -> Object:
+            if uid and uid != pod["metadata"]["uid"]:
+                why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {pod['metadata']['uid']}"
+                raise conflict("", "pods/binding", context.name, why)
             assigned = pod["spec"].get("nodeName")
             if pod["metadata"].get("deletionTimestamp"):
                 raise conflict(

@@ -14,6 +14,7 @@ only after it do readers and watchers see them: an acknowledged or observed writ
 
 import asyncio
 import logging
+import os
 import queue
 import sqlite3
 import threading
@@ -189,6 +190,9 @@ class Store:
         self._connection = self._open()
 
     def _open(self) -> sqlite3.Connection:
+        # Secrets are in it; SQLite gives its further files the mode of this one.
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._path.chmod(0o600)
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5)
         # One process owns the file: the exclusive lock keeps a second server out and saves the shared-memory index.
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")

@@ -19,7 +19,7 @@ from turtles.standalone.apiserver.errors import (
     required,
 )
 from turtles.standalone.apiserver.kinds import ADMISSION, RBAC, REGISTRATION, Kind
-from turtles.standalone.apiserver.metadata import now
+from turtles.standalone.apiserver.metadata import label_causes, now, validate_keys
 
 MAX_SECRET = 1024 * 1024
 
@@ -293,6 +293,8 @@ def _validate_pod(obj: Object, old: Object | None) -> list[Cause]:
             causes.append(required(f"spec.volumes[{index}].name"))
         elif name in volumes[:index]:
             causes.append(duplicate(f"spec.volumes[{index}].name", name))
+        else:
+            causes += label_causes(name, f"spec.volumes[{index}].name")
     for field in ("initContainers", "containers"):
         for index, container in enumerate(_list(spec.get(field))):
             path = f"spec.{field}[{index}]"
@@ -301,6 +303,8 @@ def _validate_pod(obj: Object, old: Object | None) -> list[Cause]:
                 causes.append(required(f"{path}.name"))
             elif name in names:
                 causes.append(duplicate(f"{path}.name", name))
+            else:
+                causes += label_causes(name, f"{path}.name")
             names.add(str(name))
             if not container.get("image"):
                 causes.append(required(f"{path}.image"))
@@ -332,7 +336,7 @@ def _fixed_pod_spec(spec: Object) -> Object:
 
 
 def _validate_secret(obj: Object, old: Object | None) -> list[Cause]:
-    causes: list[Cause] = []
+    causes = validate_keys(obj.get("data"), "data")
     total = 0
     for name, value in _map(obj.get("data")).items():
         try:
@@ -360,9 +364,10 @@ def _validate_config_map(obj: Object, old: Object | None) -> list[Cause]:
                 'ConfigMap in version "v1" cannot be handled as a ConfigMap: json: cannot unmarshal into Go struct '
                 f"field ConfigMap.data.{name} of type string"
             )
+    causes = validate_keys(obj.get("data"), "data") + validate_keys(obj.get("binaryData"), "binaryData")
     if old is not None and old.get("immutable") and obj.get("data") != old.get("data"):
-        return [field_forbidden("data", "field is immutable when `immutable` is set")]
-    return []
+        causes.append(field_forbidden("data", "field is immutable when `immutable` is set"))
+    return causes
 
 
 def _validate_service(obj: Object, old: Object | None) -> list[Cause]:

@@ -54,7 +54,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Form:
-    """How objects are shown: ``name`` is the same for clients who get the same bytes."""
+    """How objects are shown: ``name`` is the same for clients who get the same bytes; '' shares them with nobody."""
 
     name: str
     encode: Callable[[Entry], bytes]
@@ -121,6 +121,8 @@ class Watcher:
         return b"".join(found)
 
     def _frame(self, event: Event, kind: str, entry: Entry) -> bytes:
+        if not self._form.name:
+            return make_frame(kind, self._form.encode(entry))
         key = (kind, self._form.name)
         frame = event.encoded.get(key)
         if frame is None:
@@ -173,8 +175,9 @@ async def stream(
         if first:
             await response.write(b"".join(first))
         next_bookmark = time.monotonic() + BOOKMARK_SECONDS
-        while (now := time.monotonic()) < deadline:
-            until = min(deadline, next_bookmark) if options.bookmarks else deadline
+        # A client that has gone is noticed by writing to it; where there is nothing to write, by looking now and then.
+        while (now := time.monotonic()) < deadline and request.transport is not None:
+            until = min(deadline, next_bookmark if options.bookmarks else now + BOOKMARK_SECONDS)
             current = store.version if watcher.idle else 0
             frames = await watcher.frames(max(0.0, until - now))
             if frames:

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What clients may not do to the server and to each other."""
+
+import asyncio
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from turtles.standalone.apiserver import watch
+from turtles.standalone.apiserver.store import Key, Store
+from turtles.standalone.apiserver.watch import Form, Selection, Watcher, WatchOptions, stream
+
+from .conftest import Server
+from .test_api import CONFIG_MAPS, PODS, SECRETS, pod
+
+
+def test_yaml_bomb_is_refused(server: Server) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
+    code, status = server.call("POST", CONFIG_MAPS, "\n".join(lines).encode(), "application/yaml")
+    assert (code, "aliases" in status["message"]) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (SECRETS, {"metadata": {"name": "bad"}, "data": {"../../x": "eA=="}}),
+        (CONFIG_MAPS, {"metadata": {"name": "bad"}, "data": {"..": "x"}}),
+        (CONFIG_MAPS, {"metadata": {"name": "bad"}, "binaryData": {"a/b": "eA=="}}),
+        (CONFIG_MAPS, {"metadata": {"name": "bad\n"}}),
+        (PODS, {**pod("bad"), "spec": {"containers": [{"name": "../c", "image": "i"}]}}),
+        (PODS, {**pod("bad"), "spec": {**pod("x")["spec"], "volumes": [{"name": "../../v", "emptyDir": {}}]}}),
+    ],
+)
+def test_names_that_become_paths(server: Server, path: str, body: dict) -> None:
+    code, status = server.call("POST", path, body)
+    assert (code, status["reason"]) == (422, "Invalid"), status
+
+
+def test_quoted_slash_stays_in_its_part(server: Server) -> None:
+    assert server.call("POST", PODS, pod("quoted"))[0] == 201
+    assert server.call("GET", f"{PODS}/quoted%2Fstatus")[0] == 404
+    assert server.call("GET", f"{PODS}/quoted/status")[0] == 200
+    server.call("DELETE", f"{PODS}/quoted?gracePeriodSeconds=0")
+
+
+def test_binding_is_of_one_pod_only(server: Server) -> None:
+    server.call("POST", PODS, pod("again"))
+    binding = {"metadata": {"name": "again", "uid": "of-an-earlier-one"}, "target": {"name": "n1"}}
+    code, status = server.call("POST", f"{PODS}/again/binding", binding)
+    assert (code, status["reason"]) == (409, "Conflict")
+    server.call("DELETE", f"{PODS}/again?gracePeriodSeconds=0")
+
+
+def test_database_is_root_s_own(stopped: Server) -> None:
+    stopped.data.chmod(0o755)
+    stopped.start()
+    assert stopped.call("POST", SECRETS, {"metadata": {"name": "one"}, "stringData": {"a": "b"}})[0] == 201
+    modes = {path.name: path.stat().st_mode & 0o777 for path in stopped.data.iterdir()}
+    assert modes == {"apiserver.db": 0o600, "apiserver.db-wal": 0o600}
+
+
+async def test_watch_of_a_client_that_has_gone_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written to a watch on which nothing happens: it must look."""
+    monkeypatch.setattr(watch, "BOOKMARK_SECONDS", 0.01)
+    store = Store(tmp_path / "db")
+    form = Form("", lambda entry: entry.raw, lambda version, notes: b"")
+    watcher = Watcher(store, "/configmaps", Selection(), form)
+    watcher.start()
+
+    class Response:
+        def __init__(self, **_: object) -> None:
+            self.enable_chunked_encoding = lambda: None
+            self.prepare = self.write_eof = self.nothing
+
+        async def nothing(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(watch.web, "StreamResponse", Response)
+    request = SimpleNamespace(transport=object())
+    task = asyncio.ensure_future(stream(request, store, watcher, [], form, WatchOptions(), 1))
+    await asyncio.sleep(0.05)
+    assert not task.done()
+    request.transport = None
+    await asyncio.wait_for(task, 5)
+    assert not store.table("/configmaps").listeners
+    store.close()
+
+
+async def test_table_frames_are_nobody_else_s(tmp_path: Path) -> None:
+    """Only a watcher's first row brings the columns."""
+    store = Store(tmp_path / "db")
+    store.start(asyncio.get_running_loop())
+    forms = [Form("", lambda entry, shown=shown: shown, lambda version, notes: b"") for shown in (b"1", b"2")]
+    watchers = [Watcher(store, "/configmaps", Selection(), form) for form in forms]
+    for one in watchers:
+        one.start()
+    await store.put(Key("/configmaps", "default", "a"), {"metadata": {"name": "a"}}, 0)
+    assert [json.loads(await one.frames(1))["object"] for one in watchers] == [1, 2]
+    store.close()
