@@ -85,6 +85,9 @@ class Backend:
             return socket
         if request.method == "PUT":
             return web.Response(status=202)
+        if request.method == "DELETE":
+            # Done, and then the connection breaks.
+            request.transport.abort()
         certificate = request.transport.get_extra_info("peercert")
         subject = dict(part[0] for part in certificate["subject"]) if certificate else {}
         headers = request.headers
@@ -241,6 +244,25 @@ async def test_aggregated_websocket(server: Server, backend: Backend) -> None:
 def test_aggregation_without_backend_is_unavailable(server: Server, backend: Backend) -> None:
     register(server, backend)
     server.call("DELETE", "/api/v1/namespaces/default/endpoints/backend")
-    code, status = server.call("GET", "/apis/sub.example.io/v1/namespaces/default/things/x")
+    path = "/apis/sub.example.io/v1/namespaces/default/things/x"
+    code, status = server.call("GET", path)
     assert (code, status["reason"]) == (503, "ServiceUnavailable")
+    assert server.raw("GET", path)[1]["Retry-After"] == "1"
     assert server.call("GET", "/apis")[0] == 200
+
+
+def test_what_a_service_may_have_done_is_not_to_be_repeated(server: Server, backend: Backend) -> None:
+    register(server, backend)
+    code, headers, _ = server.raw("DELETE", "/apis/sub.example.io/v1/namespaces/default/things/x")
+    assert (code, "Retry-After" in headers) == (503, False)
+
+
+def test_bad_requests_and_services_are_told(server: Server, backend: Backend) -> None:
+    register(server, backend)
+    code, status = server.call("PUT", "/apis/sub.example.io/v1/namespaces/default/things/x", b"x" * (4 << 20))
+    assert (code, status["reason"]) == (413, "RequestEntityTooLarge")
+    bundle = {"spec": {"caBundle": base64.b64encode(b"no certificate").decode()}}
+    server.call("PATCH", f"{SERVICES}/v1.sub.example.io", bundle, "application/merge-patch+json")
+    accept = {"Accept": "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"}
+    assert server.call("GET", "/apis", headers=accept)[0] == 200
+    assert server.call("GET", "/apis/sub.example.io/v1")[0] == 503

@@ -20,7 +20,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from turtles.standalone.apiserver import impersonation
+from turtles.standalone.apiserver import impersonation, negotiate
 from turtles.standalone.apiserver.auth import User
 from turtles.standalone.apiserver.endpoints import Endpoint, PinnedResolver, resolve
 from turtles.standalone.apiserver.errors import Object, StatusError
@@ -106,7 +106,7 @@ class Aggregator:
     def _target(self, service: Service) -> tuple[aiohttp.ClientSession, str]:
         endpoint = resolve(self._store, service.namespace, service.service, service.port)
         if endpoint is None:
-            raise _unavailable(f'no endpoints available for service "{service.namespace}/{service.service}"')
+            raise _unavailable(f'no endpoints available for service "{service.namespace}/{service.service}"', True)
         session = self._sessions.get(endpoint)
         if session is None or session.closed:
             connector = aiohttp.TCPConnector(resolver=PinnedResolver(endpoint), limit=0)
@@ -134,7 +134,7 @@ class Aggregator:
         session, base = self._target(service)
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._websocket(request, user, service, session, base)
-        body = await request.read() if request.body_exists else None
+        body = await negotiate.read_body(request) if request.body_exists else None
         try:
             async with session.request(
                 request.method, _exact(base + request.raw_path), headers=self._headers(request, user), data=body,
@@ -142,7 +142,7 @@ class Aggregator:
             ) as answer:  # fmt: skip
                 return await _pass_back(request, answer)
         except (aiohttp.ClientError, OSError) as error:
-            raise _unavailable(f"error trying to reach service: {error}") from None
+            raise _unreachable(error) from None
 
     async def _websocket(
         self, request: web.BaseRequest, user: User, service: Service, session: aiohttp.ClientSession, base: str
@@ -161,7 +161,7 @@ class Aggregator:
             code = error.status if error.status >= 400 else 502
             raise StatusError(code, _REASONS.get(code, ""), error.message or "the upgrade was refused") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise _unavailable(f"error trying to reach service: {error}") from None
+            raise _unreachable(error) from None
         async with behind:
             chosen = (behind.protocol,) if behind.protocol else ()
             front = web.WebSocketResponse(protocols=chosen, max_msg_size=_LIMIT, autoping=True)
@@ -188,8 +188,8 @@ class Aggregator:
                 url = _exact(f"{base}/apis/{group}/{version}")
                 async with session.get(url, headers=headers, ssl=self._context(service)) as answer:
                     listed: Any = decode(await answer.read())
-        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError) as error:
-            raise _unavailable(f"error trying to reach service: {error}") from None
+        except (aiohttp.ClientError, OSError, ValueError, msgspec.DecodeError) as error:
+            raise _unreachable(error) from None
         if not isinstance(listed, dict) or not isinstance(listed.get("resources"), list):
             raise _unavailable(f'the service of "{service.name}" gave no list of resources')
         self._discovered[group, version] = (time.monotonic() + DISCOVERY_SECONDS, listed)
@@ -206,8 +206,13 @@ def _exact(url: str) -> URL:
     return URL(url, encoded=True)
 
 
-def _unavailable(why: str) -> StatusError:
-    return StatusError(503, "ServiceUnavailable", why)
+def _unreachable(error: Exception) -> StatusError:
+    return _unavailable(f"error trying to reach service: {error}", isinstance(error, aiohttp.ClientConnectorError))
+
+
+def _unavailable(why: str, unseen: bool = False) -> StatusError:
+    """Return a 503; clients may try again only what the service has ``unseen``: else it may be done already."""
+    return StatusError(503, "ServiceUnavailable", why, {"retryAfterSeconds": 1} if unseen else None)
 
 
 async def _pass_back(request: web.BaseRequest, answer: aiohttp.ClientResponse) -> web.StreamResponse:

@@ -54,13 +54,13 @@ class ResourcePath:
         self.plural = rest[0]
         self.name = rest[1] if len(rest) > 1 else ""
         self.subresource = "/".join(rest[2:])
-        if group == "" and self.plural == "namespaces" and not self.namespace:
-            # RBAC sees a namespace as being in itself.
-            self.namespace = ""
 
 
 def split_path(path: str) -> ResourcePath | None:
-    """Return a resource path's parts, None for a path that isn't about a resource."""
+    """Return a resource path's parts, None for a path that isn't about a resource.
+
+    :param path: as the client sent it, so that a quoted slash stays within its part.
+    """
     parts = [unquote(part) for part in path.strip("/").split("/")]
     if len(parts) >= 3 and parts[0] == "api":
         return ResourcePath("", parts[1], parts[2:])
@@ -101,7 +101,9 @@ class APIServer:
         try:
             return await self._handle(request)
         except StatusError as error:
-            headers = {"Retry-After": "1"} if error.code in (429, 503) else {}
+            # Clients repeat a request with this header, whatever its method.
+            again = (error.details or {}).get("retryAfterSeconds")
+            headers = {"Retry-After": str(again)} if again else {}
             if error.code == 401:
                 headers["WWW-Authenticate"] = 'Bearer realm="kubernetes"'
             return negotiate.json_response(error.status(), error.code, headers)
@@ -116,7 +118,7 @@ class APIServer:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         user = impersonated(request, self.authenticator.authenticate(request), self.authorizer)
         path = request.path
-        parts = split_path(path)
+        parts = split_path(request.rel_url.raw_path)
         if parts is not None:
             service = self.aggregator.service(parts.group, parts.version)
             if service is not None or self._known(parts):
@@ -136,7 +138,9 @@ class APIServer:
 
     def _attributes(self, request: web.BaseRequest, parts: ResourcePath) -> Attributes:
         verb = _MUTATIONS.get(request.method, "")
-        if not verb:
+        if not verb and request.method not in ("GET", "HEAD"):
+            verb = request.method.lower()
+        elif not verb:
             verb = "get" if parts.name else "watch" if _flag(request, "watch") else "list"
         elif verb == "delete" and not parts.name:
             verb = "deletecollection"
