@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from aiohttp import web
 from fakeapi import FakeApi, status
 
 from turtles.kube.client import Client
@@ -143,6 +144,28 @@ def test_a_server_that_starts_anew_empties_the_cache(api: FakeApi, informer: Inf
     api.version, api.oldest = 5, 10_000
     api.start()
     api.oldest = 10_000
+    api.wait(lambda: informer.list() == [])
+
+
+def test_versions_of_a_restored_server_are_smaller(api: FakeApi, informer: Informer) -> None:
+    """A watch from a version that isn't there yet gets 504, not 410."""
+    api.put(f"{MAPS}/a", config_map("a"))
+    informer.start()
+    assert informer.wait_synced(5)
+    api.stop()
+    api.objects.clear()
+    real, asked = api._watch, []
+
+    async def refuse(request, collection):
+        if asked:
+            return await real(request, collection)
+        asked.append(request)
+        details = {"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]}
+        body = {"kind": "Status", "code": 504, "reason": "Timeout", "message": "Too large", "details": details}
+        return web.json_response(body, status=504)
+
+    api._watch = refuse
+    api.start()
     api.wait(lambda: informer.list() == [])
 
 

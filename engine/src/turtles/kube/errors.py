@@ -46,7 +46,7 @@ class AlreadyExists(ApiError):
 
 
 class Gone(ApiError):
-    """410: the resourceVersion asked for is no longer kept; list again."""
+    """410 (or 504 for one of the future): the resourceVersion asked for is not kept; list again."""
 
 
 class Invalid(ApiError):
@@ -72,6 +72,12 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 }
 
 
+def _from_another_life(details: Any) -> bool:
+    """Whether a server says that its versions don't reach as far: it was restored, or made anew."""
+    causes = details.get("causes") if isinstance(details, dict) else None
+    return any(isinstance(one, dict) and one.get("reason") == "ResourceVersionTooLarge" for one in causes or ())
+
+
 def from_status(status: int, body: Any, fallback: str) -> ApiError:
     """Make the exception for an answer of the API server.
 
@@ -87,6 +93,6 @@ def from_status(status: int, body: Any, fallback: str) -> ApiError:
     cls = _BY_STATUS.get(status, ApiError)
     if reason == "AlreadyExists":
         cls = AlreadyExists
-    elif reason in ("Expired", "Gone"):
+    elif reason in ("Expired", "Gone") or _from_another_life(details):
         cls = Gone
     return cls(status, reason, message, details)
