@@ -212,10 +212,6 @@ def pod(capability_cache: Path) -> Iterator[Pod]:
         shutil.rmtree(base)
 
 
-def qemu_processes() -> set[int]:
-    return {int(p.parent.name) for p in Path("/proc").glob("[0-9]*/comm") if p.read_text().startswith("qemu-system")}
-
-
 def peer_pid(path: Path) -> int:
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
