@@ -74,7 +74,11 @@ class Volumes:
             return _host_path(name, what)
         if source == "persistentVolumeClaim":
             return self._claim(pod, name, what, group)
-        folder = self._run_dir / "volumes" / str(uid) / str(name)
+        # Pods see their own volumes only, where these are mounted; nobody but root may read them here.
+        private = self._run_dir / "volumes"
+        private.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private.chmod(0o700)
+        folder = private / str(uid) / str(name)
         default = what.get("defaultMode", 0o644)
         files = self._files(pod, name, source, what, default)
         write_files(folder, files, group)
