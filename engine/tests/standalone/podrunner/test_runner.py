@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pods for real: namespaces, CNI plugins, processes."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 from turtles.kube.resources import CONFIGMAP, POD, SECRET
 from turtles.standalone.podrunner import reset, sandbox
 from turtles.standalone.podrunner.prepare import prepare
+from turtles.standalone.podrunner.zygote_client import ZygoteError
 
 from .entry_points import IMAGE, names
 
@@ -148,6 +150,28 @@ def test_killed_zygote_hurts_no_pod(node):
     final = [body for _, name, body in node.client.patches if name == "pod1"][-1]
     assert final["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 0
     assert pod["status"]["podIP"]
+
+
+def test_a_start_that_cannot_be_noted_leaves_nothing(node):
+    zygote = node.zygote.status()["pid"]
+    spec = sandbox.Spec("entry_points:main", [], {}, str(node.config.run_dir / "root"), "host")
+    # A file in the directory's place stands for a full disk: the state can't be written.
+    own = node.config.root_dir / "own"
+    own.touch()
+    fds = f"/proc/{zygote}/fd"
+    time.sleep(0.05)  # until the answered request's connection is closed
+    before = len(names(fds))
+    with open(own, "ab") as log, os.fdopen(os.memfd_create("spec"), "wb") as file:
+        file.write(json.dumps(dataclasses.asdict(spec)).encode())
+        file.flush()
+        with pytest.raises(ZygoteError, match="Not a directory"):
+            node.zygote._ask({"op": "start", "id": "own/x/0", "dir": str(own), "name": "x"},
+                             [file.fileno(), log.fileno()])
+    assert Path(f"/proc/{zygote}/task/{zygote}/children").read_text() == ""
+    deadline = time.monotonic() + 5
+    while len(names(fds)) > before:
+        assert time.monotonic() < deadline, names(fds)
+        time.sleep(0.005)
 
 
 def test_ten_pods_at_once(node):

@@ -7,12 +7,15 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
+import time
 
 import pytest
 
+from turtles.standalone.podrunner import images
 from turtles.standalone.podrunner.images import ImageError, ImageStore, default_policy, readable, registry_of
 from turtles.standalone.podrunner.unpack import UnpackError, unpack
 
@@ -106,6 +109,41 @@ def test_devices_are_left_out(tmp_path, target):
 def test_bombs_are_refused(tmp_path, target, layer, message):
     with pytest.raises(UnpackError, match=message):
         unpack(image(tmp_path / "i", layer), target, 1 << 20, 10)
+
+
+def test_many_whiteouts_take_no_longer_than_files(tmp_path, target):
+    count = 20_000
+    own = [member(f"own/{number}") for number in range(count)]
+    gone = [member(f"gone/.wh.{number}") for number in range(count)]
+    started = time.monotonic()
+    layers = own[:1], [*own, *gone, member("own/.wh.0"), member(".wh.own")]
+    unpack(image(tmp_path / "i", *layers), target, 1 << 30, 10**6)
+    assert time.monotonic() - started < 30
+    assert len(names(target / "own")) == count
+
+
+def test_a_write_that_takes_a_part_only_is_gone_on_with(tmp_path, target, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:1000]))
+    unpack(image(tmp_path / "i", [member("f", b"content " * 1000)]), target, 1 << 20, 10)
+    assert (target / "f").read_bytes() == b"content " * 1000
+
+
+def test_images_are_whole_or_not_there(tmp_path, monkeypatch):
+    store = ImageStore(tmp_path / "images")
+    content = store.path("sha256:1")
+    (content / "disk").mkdir(parents=True)
+    os.utime(content, (0, 0))
+    monkeypatch.setattr(images, "_DISK_HIGH", 0.0)
+    # As if it were killed just when it begins to remove.
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **_: seen.append(content.exists()))
+    seen = []
+    assert store.collect(set()) == ["1"]
+    assert seen == [False]
+    monkeypatch.undo()
+    (tmp_path / "images/tmp/pull").mkdir()
+    ImageStore(tmp_path / "images")
+    assert names(tmp_path / "images/tmp") == []
 
 
 def test_archive_without_end_marker_is_whole(tmp_path, target):

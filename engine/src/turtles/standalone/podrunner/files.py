@@ -12,11 +12,14 @@ def write_text(path: Path, text: str, mode: int = 0o600) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
-        os.fchmod(fd, mode)
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
-    temporary.replace(path)
+        with open(fd, "wb") as file:
+            os.fchmod(fd, mode)
+            file.write(text.encode())
+        temporary.replace(path)
+    except BaseException:
+        # A full disk must not be filled further by what could not be written to it.
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, data: Any) -> None:

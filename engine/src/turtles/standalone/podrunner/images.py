@@ -76,6 +76,9 @@ class ImageStore:
         self._guard = threading.Lock()
         for name in ("unpacked", "refs", "tmp"):
             (directory / name).mkdir(parents=True, exist_ok=True)
+        # What a killed podrunner left half pulled or half removed.
+        for path in (directory / "tmp").iterdir():
+            shutil.rmtree(path, ignore_errors=True)
 
     def present(self, reference: str, policy: str) -> str | None:
         """Return the digest of an image that needs no pull and no question to a registry, else None.
@@ -122,7 +125,10 @@ class ImageStore:
             if usage.used / usage.total < _DISK_HIGH:
                 break
             if f"sha256:{path.name}" not in in_use and time.time() - path.stat().st_mtime > _KEEP_UNUSED:
-                shutil.rmtree(path, ignore_errors=True)
+                # Out of sight first: half an image must never be taken for a whole one.
+                doomed = self._dir / "tmp" / f"removed-{path.name}"
+                path.rename(doomed)
+                shutil.rmtree(doomed, ignore_errors=True)
                 removed.append(path.name)
         if removed:
             log.info("unused images removed", extra={"digests": removed})

@@ -164,7 +164,10 @@ def _unpack_layer(root: int, stream: IO[bytes], budget: Budget) -> None:
                 _member(root, folder, base, member, archive)
             finally:
                 os.close(folder)
-            own.add(name)
+            above = name
+            while above and above not in own:
+                own.add(above)
+                above = os.path.split(above)[0]
             if member.isdir():
                 directories.append((name, member))
     # Last, because a directory's own mode may forbid writing into it.
@@ -236,11 +239,16 @@ def _copy(source: IO[bytes], fd: int) -> None:
             if piece == _ZEROS[: len(piece)]:
                 os.lseek(fd, len(piece), os.SEEK_CUR)
             else:
-                os.write(fd, piece)
+                while piece:
+                    # On a disk that gets full a write may take a part only.
+                    piece = piece[os.write(fd, piece) :]
 
 
 def _whiteout(root: int, parent: str, base: str, own: set[str]) -> None:
-    """Remove what a lower layer had; a layer's whiteouts do not touch its own files."""
+    """Remove what a lower layer had; a layer's whiteouts do not touch its own files.
+
+    :param own: what the layer itself brought so far, with all directories above.
+    """
     try:
         folder = sc.openat2(root, parent, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
@@ -249,7 +257,7 @@ def _whiteout(root: int, parent: str, base: str, own: set[str]) -> None:
         names = os.listdir(folder) if base == ".wh..wh..opq" else [base.removeprefix(".wh.")]  # noqa: PTH208
         for name in names:
             path = f"{parent}/{name}".lstrip("/")
-            if name in ("", ".", "..") or path in own or any(entry.startswith(f"{path}/") for entry in own):
+            if name in ("", ".", "..") or path in own:
                 continue
             _remove(folder, name)
     finally:

@@ -170,8 +170,14 @@ class Zygote:
         # A process namespace is only for children made after unshare(2), and is made once: come back to our own first.
         sc.setns(self._own_pid_ns, sc.CLONE_NEWPID)
         sc.unshare(sc.CLONE_NEWPID)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            for fd in (go_read, go_write, ready_read, ready_write):
+                os.close(fd)
+            raise
         if pid == 0:
+            os.close(go_write)
             _container(spec, function, request["name"], directory, go_read, ready_write, log_fd)
         os.close(go_read)
         os.close(ready_write)
@@ -182,7 +188,14 @@ class Zygote:
             Path(f"/proc/{pid}/oom_score_adj").write_text(str(spec.oom_score_adj))
         state = {"id": request["id"], "pid": pid, "start": process_start(pid), "startedAt": now(),
                  "dir": request["dir"]}
-        write_json(directory / "state.json", state)
+        try:
+            write_json(directory / "state.json", state)
+        except OSError:
+            # Without a word to go on the process ends: nobody would know of it.
+            os.close(go_write)
+            os.close(ready_read)
+            os.waitpid(pid, 0)
+            raise
         self._containers[request["id"]] = state
         os.write(go_write, b"g")
         os.close(go_write)
