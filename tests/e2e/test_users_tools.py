@@ -18,27 +18,15 @@ from conftest import playbook, recap
 
 Ansible = Callable[..., dict[str, Any]]
 
-TESTVM = """
-apiVersion: kubevirt.io/v1alpha3
-kind: VirtualMachine
-metadata: {{name: testvm}}
-spec:
-  running: false
-  template:
-    metadata: {{labels: {{kubevirt.io/size: small, kubevirt.io/domain: testvm}}}}
-    spec:
-      domain:
-        devices:
-          disks:
-          - {{name: containerdisk, disk: {{bus: virtio}}}}
-          - {{name: cloudinitdisk, disk: {{bus: virtio}}}}
-          interfaces: [{{name: default, bridge: {{}}}}]
-        resources: {{requests: {{memory: 64M}}}}
-      networks: [{{name: default, pod: {{}}}}]
-      volumes:
-      - {{name: containerdisk, containerDisk: {{image: "{image}"}}}}
-      - {{name: cloudinitdisk, cloudInitNoCloud: {{userDataBase64: SGkuXG4=}}}}
-"""
+EXAMPLE = Path(__file__).parents[2] / "docs/examples/testvm.yaml"
+
+
+@pytest.fixture
+def testvm(cluster: Cluster) -> str:
+    """The example manifest, with this engine's guest image."""
+    text = EXAMPLE.read_text()
+    assert "oci-archive:/var/lib/turtles/images/tiny.tar" in text
+    return text.replace("oci-archive:/var/lib/turtles/images/tiny.tar", cluster.image)
 
 
 @pytest.fixture
@@ -63,10 +51,8 @@ def kubectl(cluster: Cluster, namespace: str) -> Callable[..., str]:
     return run
 
 
-def test_the_first_manifest_of_kubevirts_users_with_kubectl(
-    cluster: Cluster, namespace: str, kubectl: Callable[..., str]
-) -> None:
-    kubectl("apply", "-f", "-", stdin=TESTVM.format(image=cluster.image))
+def test_the_first_manifest_of_kubevirts_users_with_kubectl(testvm: str, kubectl: Callable[..., str]) -> None:
+    kubectl("apply", "-f", "-", stdin=testvm)
     assert "Stopped" in kubectl("get", "vms")
     kubectl("patch", "vm", "testvm", "--type", "merge", "-p", '{"spec":{"running":true}}')
     kubectl("wait", "vm/testvm", "--for=condition=Ready", "--timeout=60s")
@@ -81,10 +67,10 @@ def test_the_first_manifest_of_kubevirts_users_with_kubectl(
 
 
 def test_the_first_manifest_of_kubevirts_users_with_the_module(
-    cluster: Cluster, namespace: str, ansible: Ansible
+    cluster: Cluster, namespace: str, testvm: str, ansible: Ansible
 ) -> None:
     common = {"kubeconfig": str(cluster.kubeconfig), "namespace": namespace}
-    manifest = {**common, "resource_definition": TESTVM.format(image=cluster.image)}
+    manifest = {**common, "resource_definition": testvm}
     created = ansible("turtles.kubevirt.vm", {**manifest, "state": "present"})
     assert created["changed"]
     assert not ansible("turtles.kubevirt.vm", {**manifest, "state": "present"})["changed"]
