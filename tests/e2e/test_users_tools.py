@@ -22,7 +22,7 @@ EXAMPLE = Path(__file__).parents[2] / "docs/examples/testvm.yaml"
 
 
 @pytest.fixture
-def testvm(cluster: Cluster) -> str:
+def example(cluster: Cluster) -> str:
     """The example manifest, with this engine's guest image."""
     text = EXAMPLE.read_text()
     assert "oci-archive:/var/lib/turtles/images/tiny.tar" in text
@@ -51,8 +51,8 @@ def kubectl(cluster: Cluster, namespace: str) -> Callable[..., str]:
     return run
 
 
-def test_the_first_manifest_of_kubevirts_users_with_kubectl(testvm: str, kubectl: Callable[..., str]) -> None:
-    kubectl("apply", "-f", "-", stdin=testvm)
+def test_the_first_manifest_of_kubevirts_users_with_kubectl(example: str, kubectl: Callable[..., str]) -> None:
+    kubectl("apply", "-f", "-", stdin=example)
     assert "Stopped" in kubectl("get", "vms")
     kubectl("patch", "vm", "testvm", "--type", "merge", "-p", '{"spec":{"running":true}}')
     kubectl("wait", "vm/testvm", "--for=condition=Ready", "--timeout=60s")
@@ -67,10 +67,10 @@ def test_the_first_manifest_of_kubevirts_users_with_kubectl(testvm: str, kubectl
 
 
 def test_the_first_manifest_of_kubevirts_users_with_the_module(
-    cluster: Cluster, namespace: str, testvm: str, ansible: Ansible
+    cluster: Cluster, namespace: str, example: str, ansible: Ansible
 ) -> None:
     common = {"kubeconfig": str(cluster.kubeconfig), "namespace": namespace}
-    manifest = {**common, "resource_definition": testvm}
+    manifest = {**common, "resource_definition": example}
     created = ansible("turtles.kubevirt.vm", {**manifest, "state": "present"})
     assert created["changed"]
     assert not ansible("turtles.kubevirt.vm", {**manifest, "state": "present"})["changed"]
