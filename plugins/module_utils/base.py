@@ -66,6 +66,8 @@ class KubeModule:
         """Runs and ends the module."""
         try:
             result = self.run()
+            for warning in self._client.warnings() if self._client else ():
+                self.module.warn("The API server warns: %s" % warning)
         except ApiError as exc:
             self.module.fail_json(msg="%s %s: %s" % (exc.method, exc.path, explain_error(exc)), **exc.facts)
         except KubeError as exc:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import time
 import traceback
 from urllib.parse import urlencode
@@ -36,6 +37,8 @@ MERGE_PATCH = "application/merge-patch+json"
 CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 60
 PAGE_SIZE = 500
+# A warning of an API server (KEP-1693): code, agent and text of a Warning header (RFC 7234, section 5.5).
+WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
 
 AUTH_ARGUMENTS = {
     "kubeconfig": {"type": "raw", "fallback": (env_fallback, ["K8S_AUTH_KUBECONFIG"])},
@@ -178,7 +181,10 @@ def _load_kubeconfig(options, configuration):
     except ConfigException as exc:
         source = "given as a dictionary" if isinstance(kubeconfig, dict) else (kubeconfig or "(default)")
         raise KubeError("kubeconfig %s can't be used: %s" % (source, exc)) from exc
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (KeyError, TypeError, AttributeError) as exc:
+        source = kubeconfig if isinstance(kubeconfig, str) else "given as a dictionary" if kubeconfig else "(default)"
+        raise KubeError("kubeconfig %s isn't a kubeconfig: a part of it has the wrong type" % source) from exc
+    except (OSError, ValueError) as exc:
         raise KubeError("kubeconfig %s can't be read: %s" % (kubeconfig or "(default)", exc)) from exc
 
 
@@ -225,6 +231,7 @@ class Client:
         self._pool = k8s_rest.RESTClientObject(self._configuration).pool_manager
         self._options = options
         self._discovered = {}
+        self._warnings = []
 
     @property
     def default_namespace(self):
@@ -325,6 +332,9 @@ class Client:
             raise self._unreachable(exc) from exc
         finally:
             response.release_conn()
+        if method != "GET":
+            found = WARNING.findall(response.headers.get("Warning") or "")
+            self._warnings += [re.sub(r"\\(.)", r"\1", text) for text in found]
         if not data:
             return None
         try:
@@ -334,6 +344,11 @@ class Client:
                 "%s %s%s answered with something that isn't JSON: %s"
                 % (method, self.host, path, to_text(data[:200], errors="replace"))
             ) from exc
+
+    def warnings(self):
+        """What the server warned of when it was written to, such as fields it doesn't know; each is given once."""
+        found, self._warnings = list(dict.fromkeys(self._warnings)), []
+        return found
 
     def get(self, path):
         """The object at path, or None where there is none."""

@@ -158,6 +158,9 @@ def diagnose(client, namespace, name):
         said += _pod_troubles(pod)
     names = {name} | {pod["metadata"]["name"] for pod in pods}
     events = _warnings(client, namespace, names)
+    # An earlier machine of that name had its own troubles. Seconds are all that creationTimestamp tells.
+    born = ((vm or {}).get("metadata") or {}).get("creationTimestamp") or ""
+    events = [event for event in events if (event["last_seen"] or born)[:19] >= born[:19]]
     facts["events"] = events
     # The latest ones, oldest first, as people read logs.
     for event in events[-3:]:

@@ -456,10 +456,20 @@ class VirtualMachine(KubeModule):
             if not isinstance(manifest.get(member) or {}, dict):
                 raise KubeError("definition.%s: must be a mapping, but is %r" % (member, manifest[member]))
         manifest.pop("status", None)
+        own_spec = copy.deepcopy(params["spec"]) or {}
+        for source, spec in (("definition.spec", manifest.get("spec") or {}), ("spec", own_spec)):
+            if spec.get("running") is not None and spec.get("runStrategy") is not None:
+                raise KubeError(
+                    "%s: running and runStrategy exclude each other. Leave out running, the older of them." % source
+                )
+        if strategy_of(own_spec) and manifest.get("spec"):
+            # They are two forms of one declaration, of which spec has the last word.
+            manifest["spec"].pop("running", None)
+            manifest["spec"].pop("runStrategy", None)
         high_level = vm_spec.declare(params)
         result = merge.combine(
             {"metadata": manifest.pop("metadata", None) or {}, "spec": manifest.pop("spec", None) or {}},
-            {"spec": copy.deepcopy(params["spec"]) or {}},
+            {"spec": own_spec},
             high_level,
         )
         result.update(apiVersion=api_version, kind="VirtualMachine")

@@ -65,6 +65,7 @@ class Api:
         self.forbidden = lambda method, path: False
         self.refuse = lambda method, plural, obj: None
         self.delay = 0.0
+        self.warning = ""
         self.trouble = None
         self.page = None
         self.conflicts = 0
@@ -223,6 +224,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(code)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
+        if self.server.api.warning:
+            self.send_header("Warning", '299 - "%s"' % self.server.api.warning)
         self.end_headers()
         self.wfile.write(data)
 

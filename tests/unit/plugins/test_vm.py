@@ -233,6 +233,21 @@ def test_a_hopeless_state_fails_at_once_and_says_why(api, run):
     assert failed["diagnosis"]["events"][0]["reason"] == "Failed"
 
 
+def test_troubles_of_an_earlier_machine_of_that_name_are_not_told(api, run):
+    run("vm", **WEB)
+    vm = vm_of(api)
+    vm["metadata"]["creationTimestamp"] = "2026-01-01T00:00:10Z"
+    api.put("virtualmachines", vm)
+    for name, when in (("old", "2026-01-01T00:00:09Z"), ("new", "2026-01-01T00:00:10.123456Z")):
+        event = {"type": "Warning", "reason": "Failed", "message": "the %s trouble" % name, "lastTimestamp": when}
+        about = {"kind": "VirtualMachine", "name": "web"}
+        api.put("events", {"metadata": {"namespace": "default", "name": name}, "involvedObject": about, **event})
+    api.trouble = "ErrorUnschedulable"
+    failed = run("vm", state="running", **{**WEB, "wait_timeout": 1})
+    assert "the new trouble" in failed.msg
+    assert "the old trouble" not in failed.msg
+
+
 def test_a_timeout_says_what_was_missing(api, run):
     api.trouble = "ErrorUnschedulable"
     failed = run("vm", state="running", **{**WEB, "wait_timeout": 1})
@@ -292,6 +307,24 @@ def test_a_missing_kubeconfig(run, tmp_path):
     assert "K8S_AUTH_KUBECONFIG" in failed.msg
 
 
+def test_a_file_that_is_no_kubeconfig(run, tmp_path):
+    (tmp_path / "text").write_text("hello")
+    failed = run("vm", host=None, api_key=None, kubeconfig=str(tmp_path / "text"), **WEB)
+    assert failed.msg == "kubeconfig %s isn't a kubeconfig: a part of it has the wrong type" % (tmp_path / "text")
+
+
+def test_spec_has_the_last_word_in_either_form_of_the_run_strategy(api, run):
+    done = run("vm", definition=TESTVM, spec={"runStrategy": "Manual"}, wait=False)
+    assert done["result"]["spec"]["runStrategy"] == "Manual"
+    assert "running" not in done["result"]["spec"]
+
+
+def test_what_the_server_warns_of_is_told(api, run):
+    api.warning = 'unknown field \\"spec.template.spec.domain.memry\\"'
+    assert run("vm", **WEB)["warnings"] == ['The API server warns: unknown field "spec.template.spec.domain.memry"']
+    assert "warnings" not in run("vm", **WEB)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -303,6 +336,11 @@ def test_a_missing_kubeconfig(run, tmp_path):
         ({"definition": {"metadata": {"name": "other"}}}, "name: 'web' contradicts metadata.name 'other'"),
         ({"definition": {"apiVersion": "v1"}}, "definition.apiVersion: 'v1' has no VirtualMachine"),
         ({"src": "/nonexistent.yaml"}, "src: /nonexistent.yaml can't be read"),
+        ({"spec": {"running": True, "runStrategy": "Halted"}}, "spec: running and runStrategy exclude each other"),
+        (
+            {"definition": {"spec": {"running": True, "runStrategy": "Halted"}}},
+            "definition.spec: running and runStrategy exclude each other",
+        ),
         ({"state": "running", "run_strategy": "Halted"}, "run_strategy=Halted contradicts state=running"),
         (
             {"disks": [{"name": "a", "capacity": "1Gi"}, {"name": "a", "claim": "b"}]},
