@@ -46,7 +46,7 @@ def test_what_a_container_sees(node):
                     {"name": "BOTH", "value": "$(SECRET)-$$"}],
             "volumeMounts": [{"name": "e", "mountPath": "/var/run/things"},
                              {"name": "n", "mountPath": "/var/run/things/nested"},
-                             {"name": "s", "mountPath": "/not/on/host", "readOnly": True}],
+                             {"name": "s", "mountPath": "/not/on/host"}],
         },
         volumes=[{"name": "e", "emptyDir": {}}, {"name": "n", "emptyDir": {"medium": "Memory"}},
                  {"name": "s", "secret": {"secretName": "s"}}],
@@ -71,6 +71,7 @@ def test_what_a_container_sees(node):
     assert seen["comm"] == "entry"
     assert seen["writable"] == ["/tmp"]
     points = [line.split()[4] for line in seen["mounts"]]
+    assert [line.split()[5][:3] for line in seen["mounts"] if line.split()[4] == "/not/on/host"] == ["ro,"]
     assert not [point for point in points if "netns" in point or f"{node.config.root_dir}/" in point]
     assert state_of(pod)["terminated"]["exitCode"] == 0
     assert condition(pod, "Ready") == "False"

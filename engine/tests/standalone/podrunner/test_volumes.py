@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import base64
+import os
 import stat
 from pathlib import Path
 from typing import Any
 
-from turtles.standalone.podrunner.volumes import Volumes
+import pytest
+
+from turtles.standalone.podrunner import sandbox
+from turtles.standalone.podrunner import syscalls as sc
+from turtles.standalone.podrunner.volumes import Volumes, own_by_group, sub_path
 
 POD = {"metadata": {"namespace": "default", "name": "web", "uid": "u-1"},
        "spec": {"volumes": [{"name": "seed", "secret": {"secretName": "login"}}]}}
@@ -27,3 +32,57 @@ def test_secrets_are_for_root_and_the_pod_alone(tmp_path: Path) -> None:
     private = tmp_path / "run/volumes"
     assert folder.is_relative_to(private)
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
+
+
+def test_fs_group_goes_to_what_was_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Pod that swaps a file for a link, just when root has found it to be a file, gains nothing."""
+    outside, volume, group = tmp_path / "outside", tmp_path / "volume", os.getgid()
+    (volume / "folder").mkdir(parents=True)
+    (volume / "folder/plain").touch(mode=0o600)
+    (volume / "link").symlink_to(outside)
+    for path in (outside, volume / "swapped"):
+        path.touch()
+        path.chmod(0o600)
+    is_regular = stat.S_ISREG
+
+    def swap(mode: int) -> bool:
+        if is_regular(mode) and not (volume / "swapped").is_symlink():
+            (volume / "swapped").unlink()
+            (volume / "swapped").symlink_to(outside)
+        return is_regular(mode)
+
+    monkeypatch.setattr(stat, "S_ISREG", swap)
+    own_by_group(volume, group)
+    assert stat.S_IMODE(outside.stat().st_mode) == 0o600
+    assert stat.S_IMODE((volume / "folder/plain").stat().st_mode) == 0o660
+    assert stat.S_IMODE((volume / "folder").stat().st_mode) & 0o2070 == 0o2070
+
+
+@pytest.mark.root
+def test_a_sub_path_that_becomes_a_link_is_not_followed(tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    source = sub_path(volume, "a/b")
+    os.close(sc.open_tree(str(source), no_links=True))
+    (volume / "a").rename(volume / "was")
+    (volume / "a").symlink_to("/etc")
+    (volume / "was/b").rmdir()
+    with pytest.raises(OSError, match="symbolic links"):
+        sc.open_tree(str(source), no_links=True)
+
+
+@pytest.mark.root
+def test_memory_is_mounted_after_a_crash_in_between(tmp_path: Path) -> None:
+    pod: dict[str, Any] = {"metadata": {"namespace": "default", "name": "web", "uid": "u-1"}, "spec": {
+        "securityContext": {"fsGroup": 107}, "volumes": [{"name": "m", "emptyDir": {"medium": "Memory"}}]}}
+    volumes = Volumes(OneSecret(), tmp_path / "run", "node1")  # type: ignore[arg-type]
+    # The directory is made, the mount is not.
+    (tmp_path / "pod/volumes/kubernetes.io~empty-dir/m").mkdir(parents=True)
+    folder = volumes.prepare(pod, tmp_path / "pod", {})["m"]
+    try:
+        assert sandbox.is_mount(folder)
+        assert (stat.S_IMODE(folder.stat().st_mode), folder.stat().st_gid) == (0o2777, 107)
+        assert volumes.prepare(pod, tmp_path / "pod", {})["m"] == folder
+    finally:
+        volumes.remove("u-1", tmp_path / "pod")
+    assert not sandbox.is_mount(folder)

@@ -11,7 +11,7 @@ from turtles.standalone.podrunner import sandbox
 from turtles.standalone.podrunner.cgroup import Limits
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.quantity import parse
-from turtles.standalone.podrunner.volumes import VolumeError, content, field, sub_path
+from turtles.standalone.podrunner.volumes import WRITTEN, VolumeError, content, field, sub_path
 
 Object = dict[str, Any]
 
@@ -221,7 +221,10 @@ def spec_of(
     cache = config.root_dir / "cache" / preload.key
     if preload.prepare and cache.is_dir():
         mounts.append(sandbox.Mount(str(cache), config.cache_mount, True))
-    images = {volume["name"] for volume in pod_spec.get("volumes") or [] if volume.get("image") is not None}
+    declared = pod_spec.get("volumes") or []
+    images = {volume["name"] for volume in declared if volume.get("image") is not None}
+    # What the podrunner writes files into, no container may: it could put links in their place.
+    fixed = images | {volume["name"] for volume in declared if any(volume.get(kind) is not None for kind in WRITTEN)}
     for mount in container.get("volumeMounts") or []:
         volume = mount["name"]
         if volume not in volumes:
@@ -233,8 +236,9 @@ def spec_of(
         except VolumeError as error:
             raise ContainerError(error.reason, f"container {name}: {error}") from error
         mounts.append(sandbox.Mount(
-            str(source), mount["mountPath"].rstrip("/") or "/", bool(mount.get("readOnly")) or volume in images,
+            str(source), mount["mountPath"].rstrip("/") or "/", bool(mount.get("readOnly")) or volume in fixed,
             volume in images, source.is_dir() and not mount.get("subPath") and volume not in images,
+            bool(mount.get("subPath")),
         ))
     capabilities = (container.get("securityContext") or {}).get("capabilities") or {}
     try:

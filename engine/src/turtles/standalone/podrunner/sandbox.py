@@ -48,6 +48,8 @@ class Mount:
     read_only: bool = False
     no_exec: bool = False
     recursive: bool = False
+    #: The source has no symbolic links; one that is there nevertheless was put there by another Pod.
+    no_links: bool = False
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,7 @@ def enter(spec: Spec) -> None:
 def _root(spec: Spec) -> None:
     # Everything is opened before the root changes and placed after it: from then on every path, with all symbolic
     # links in it, resolves inside the container.
-    volumes = [(mount, sc.open_tree(mount.source, mount.recursive)) for mount in spec.mounts]
+    volumes = [(mount, sc.open_tree(mount.source, mount.recursive, mount.no_links)) for mount in spec.mounts]
     shown = [(path, sc.open_tree(path)) for path in spec.show]
     numbers = {target: Path(source).stat().st_rdev for target, source in spec.devices.items()}
     directories: list[tuple[str, int]] = []

@@ -28,6 +28,7 @@ RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_XDEV = 0x01
+RESOLVE_NO_SYMLINKS = 0x04
 
 # prctl(2)
 PR_SET_KEEPCAPS, PR_SET_NAME, PR_CAPBSET_DROP = 8, 15, 24
@@ -129,15 +130,21 @@ def capset(capabilities: set[int], inheritable: set[int]) -> None:
     _check(_LIBC.capset(header, struct.pack("6I", *words)), "capset")
 
 
-def open_tree(path: str, recursive: bool = False) -> int:
-    """Return a file descriptor of a detached copy of the mount at path, with the mounts below it if recursive."""
-    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | (_AT_RECURSIVE if recursive else 0)
-    return int(
-        _check(
-            _LIBC.syscall(ctypes.c_long(_SYS_OPEN_TREE), _AT_FDCWD, os.fsencode(path), ctypes.c_uint(flags)),
-            f"open_tree {path}",
+def open_tree(path: str, recursive: bool = False, no_links: bool = False) -> int:
+    """Return a file descriptor of a detached copy of the mount at path, with the mounts below it if recursive.
+
+    :param no_links: a symbolic link anywhere in the path is an error.
+    """
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    found = openat2(_AT_FDCWD, path, os.O_PATH, resolve=RESOLVE_NO_SYMLINKS if no_links else 0)
+    try:
+        return int(
+            _check(
+                _LIBC.syscall(ctypes.c_long(_SYS_OPEN_TREE), found, b"", ctypes.c_uint(flags)), f"open_tree {path}"
+            )
         )
-    )
+    finally:
+        os.close(found)
 
 
 def move_mount(tree: int, target: str) -> None:

@@ -29,6 +29,10 @@ SUPPORTED = (
 )
 
 
+#: Those of them whose files the podrunner writes; containers see them read-only, as the kubelet shows them.
+WRITTEN = ("secret", "configMap", "downwardAPI", "projected")
+
+
 class VolumeError(Exception):
     """A volume can't be prepared now; ``reason`` is the waiting container's, the text says what is missing."""
 
@@ -92,22 +96,23 @@ class Volumes:
 
     @staticmethod
     def _empty_dir(path: Path, what: Object, group: int | None) -> Path:
+        if what.get("medium") == "Memory":
+            # Whether it is there says the mount, not the directory below, which outlives a reboot.
+            if not sandbox.is_mount(path):
+                path.mkdir(parents=True, exist_ok=True)
+                size = f",size={int(parse(what['sizeLimit']))}" if what.get("sizeLimit") else ""
+                owner = "mode=777" if group is None else f"mode=2777,gid={int(group)}"
+                sc.mount("tmpfs", str(path), "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, f"{owner}{size}")
+            return path
         if path.is_dir():
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.new")
         temporary.mkdir(exist_ok=True)
-        if what.get("medium") == "Memory" and not sandbox.is_mount(path):
-            size = f",size={int(parse(what['sizeLimit']))}" if what.get("sizeLimit") else ""
-            path.mkdir(exist_ok=True)
-            temporary.rmdir()
-            sc.mount("tmpfs", str(path), "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, f"mode=777{size}")
-            temporary = path
         if group is not None:
             os.chown(temporary, -1, group)
         temporary.chmod(0o2777 if group is not None else 0o777)
-        if temporary != path:
-            temporary.rename(path)
+        temporary.rename(path)
         return path
 
     def _claim(self, pod: Object, name: str, what: Object, group: int | None) -> Path:
@@ -215,14 +220,27 @@ def own_by_group(path: Path, group: int) -> None:
         return
     for _folder, folders, names, fd in os.fwalk(path):
         for name in (*folders, *names):
-            entry = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            os.chown(name, -1, group, dir_fd=fd, follow_symlinks=False)
-            if stat.S_ISREG(entry.st_mode) and entry.st_nlink == 1:
-                os.chmod(name, stat.S_IMODE(entry.st_mode) | 0o060, dir_fd=fd)
-            elif stat.S_ISDIR(entry.st_mode):
-                os.chmod(name, stat.S_IMODE(entry.st_mode) | 0o2070, dir_fd=fd)  # noqa: S103
+            with contextlib.suppress(FileNotFoundError):
+                _own_by_group(name, fd, group)
     os.chown(path, -1, group)
     path.chmod(stat.S_IMODE(status.st_mode) | 0o2070)
+
+
+def _own_by_group(name: str, folder: int, group: int) -> None:
+    # Another Pod may be at work in the volume: what was looked at is held on to, so that nothing, a symbolic link to
+    # one of the host's files least of all, can take its place before it is changed.
+    held = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        entry = os.fstat(held)
+        kept = f"/proc/self/fd/{held}"
+        if stat.S_ISREG(entry.st_mode) or stat.S_ISDIR(entry.st_mode):
+            os.chown(kept, -1, group)
+        if stat.S_ISREG(entry.st_mode) and entry.st_nlink == 1:
+            os.chmod(kept, stat.S_IMODE(entry.st_mode) | 0o060)  # noqa: PTH101
+        elif stat.S_ISDIR(entry.st_mode):
+            os.chmod(kept, stat.S_IMODE(entry.st_mode) | 0o2070)  # noqa: PTH101, S103
+    finally:
+        os.close(held)
 
 
 def _host_path(name: str, what: Object) -> Path:
