@@ -5,7 +5,8 @@
 
 The peer defines and starts the domain the engine made (same XML but for names, paths and addresses) in one private
 libvirtd, on a bridge with dnsmasq. It gets its overlays, seeds and taps ready beforehand, outside the clock: it shows
-what libvirt and QEMU alone need, the engine's figure includes API, scheduling, Pod, network and disks.
+what libvirt and QEMU alone need, the engine's figure includes API, scheduling, Pod, network and disks. Engine and peer
+take turns, so that what else the machine does falls on both. What has been measured is printed at once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
+import math
 import os
 import shutil
 import signal
@@ -25,7 +27,7 @@ import threading
 import time
 import uuid
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -36,19 +38,51 @@ from kubernetes.watch import Watch
 
 UID, GID = 65534, 65534  # nobody: an ordinary user, as the launcher is, that every host has
 PEER_BRIDGE, PEER_ADDRESS, PEER_RANGE = "turtlespeer0", "10.251.0.1/24", "10.251.0.50,10.251.0.250"
-Times = list[tuple[float, float]]
+# Seconds until machines must run, until their SSH servers must have answered, until they must be gone.
+RUN_LIMIT, SSH_LIMIT, REMOVE_LIMIT = 60, 90, 60
+#: For each machine the seconds to running and to its SSH banner: infinite if there was none, None if nobody waited.
+Times = list[tuple[float, float | None]]
 
 
-def banner(address: str, timeout: float = 300) -> None:
-    """Return when the SSH server at the address has said who it is."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection((address, 22), 1) as connection:
-            connection.settimeout(5)
-            if connection.recv(4) == b"SSH-":
-                return
-        time.sleep(0.02)
-    raise TimeoutError(f"no SSH server at {address} within {timeout} s")
+def banner(address: str) -> bool:
+    """Whether the SSH server at the address says who it is."""
+    with contextlib.suppress(OSError), socket.create_connection((address, 22), 1) as connection:
+        connection.settimeout(5)
+        return connection.recv(4) == b"SSH-"
+    return False
+
+
+def until(holds: Callable[[], bool], limit: float, pause: float = 0.02) -> bool:
+    """Wait until something holds; False if it doesn't within so many seconds."""
+    deadline = time.monotonic() + limit
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(pause)
+    return True
+
+
+def answers(names: list[str], address: Callable[[str], str | None], begun: float) -> dict[str, float]:
+    """For each machine the seconds from a moment until its SSH server answered, infinite if it didn't in time.
+
+    An address may be unknown (None) at first. The threads are left behind when this is interrupted.
+    """
+    found = dict.fromkeys(names, math.inf)
+
+    def wait(name: str) -> None:
+        def here() -> bool:
+            known = address(name)
+            return known is not None and banner(known)
+
+        if until(here, SSH_LIMIT):
+            found[name] = time.monotonic() - begun
+
+    threads = [threading.Thread(target=wait, args=[name], daemon=True) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
 
 
 class Engine:
@@ -65,6 +99,7 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.core.delete_namespace(self.namespace)
+        until(lambda: not self.pods(), REMOVE_LIMIT, 0.2)
 
     def machine(self, name: str) -> dict[str, Any]:
         seed = base64.b64encode(b"#cloud-config\n").decode()
@@ -97,43 +132,39 @@ class Engine:
             },
         }
 
-    def start(self, names: list[str]) -> Times:
-        """Create the VMs; for each the seconds from its create call to phase Running and to its SSH banner."""
-        created: dict[str, float] = {}
+    def start(self, names: list[str], *, ssh: bool = True) -> Times:
+        """Create the VMs; the times count from the first one's create call."""
         running: dict[str, tuple[float, str]] = {}
         here = threading.Event()
+        instances = ("kubevirt.io", "v1", self.namespace, "virtualmachineinstances")
+        # Watching from here misses nothing, whenever the watch is open.
+        version = self.custom.list_namespaced_custom_object(*instances)["metadata"]["resourceVersion"]
 
         def watch() -> None:
             for event in Watch().stream(
                 self.custom.list_namespaced_custom_object,
-                *("kubevirt.io", "v1", self.namespace, "virtualmachineinstances"),
-                timeout_seconds=600,
+                *instances,
+                resource_version=version,
+                timeout_seconds=RUN_LIMIT,
             ):
                 vmi = event["object"]
                 name, status = vmi["metadata"]["name"], vmi.get("status", {})
                 if name in names and name not in running and status.get("phase") == "Running":
                     running[name] = time.monotonic(), status["interfaces"][0]["ipAddress"]
                 if running.keys() >= set(names):
-                    break
-            here.set()
+                    here.set()
+                    return
 
         threading.Thread(target=watch, daemon=True).start()
-        time.sleep(0.3)  # the watch is open before the clock starts
+        start = time.monotonic()
         for name in names:
-            created[name] = time.monotonic()
             self.custom.create_namespaced_custom_object(
                 "kubevirt.io", "v1", self.namespace, "virtualmachines", self.machine(name)
             )
-        if not here.wait(600):
-            raise TimeoutError(f"only {sorted(running)} of {names} ran")
-
-        def answered(name: str) -> float:
-            banner(running[name][1])
-            return time.monotonic() - created[name]
-
-        with ThreadPoolExecutor(len(names)) as pool:
-            ssh = dict(zip(names, pool.map(answered, names), strict=True))
-        return [(running[name][0] - created[name], ssh[name]) for name in names]
+        if not here.wait(RUN_LIMIT):
+            raise TimeoutError(f"only {sorted(running)} of {names} ran within {RUN_LIMIT} s")
+        banners = answers(names, lambda name: running[name][1], start) if ssh else {}
+        return [(running[name][0] - start, banners.get(name)) for name in names]
 
     def pods(self) -> list[Any]:
         return self.core.list_namespaced_pod(self.namespace, label_selector="kubevirt.io=virt-launcher").items
@@ -182,13 +213,13 @@ class Engine:
     def remove(self, names: list[str]) -> None:
         for name in names:
             self.custom.delete_namespaced_custom_object("kubevirt.io", "v1", self.namespace, "virtualmachines", name)
-        while (
-            self.pods()
-            or self.custom.list_namespaced_custom_object("kubevirt.io", "v1", self.namespace, "virtualmachines")[
-                "items"
-            ]
-        ):
-            time.sleep(0.2)
+
+        def gone() -> bool:
+            machines = self.custom.list_namespaced_custom_object("kubevirt.io", "v1", self.namespace, "virtualmachines")
+            return not self.pods() and not machines["items"]
+
+        if not until(gone, REMOVE_LIMIT, 0.2):
+            raise TimeoutError(f"{names} weren't removed within {REMOVE_LIMIT} s")
 
 
 def private_memory(process: Path) -> float:
@@ -204,8 +235,17 @@ class Peer:
         self.folder, self.disk, self.seed, self.xml = folder, disk, seed, xml
         self.processes: list[subprocess.Popen[bytes]] = []
         self.taps: list[str] = []
+        self.connection: libvirt.virConnect | None = None
 
     def __enter__(self) -> Self:
+        try:
+            self._begin()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _begin(self) -> None:
         for name in ("run", "config/libvirt", "cache", "data", "disks"):
             (self.folder / name).mkdir(parents=True)
         (self.folder / "config/libvirt/qemu.conf").write_text(
@@ -252,27 +292,31 @@ class Peer:
             f"{mounts} exec setpriv --reuid {UID} --regid {GID} --clear-groups env -i "
             f"PATH=/usr/sbin:/usr/bin:/sbin:/bin {environment} libvirtd -f {self.folder}/libvirtd.conf",
         )
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                self.connection = libvirt.open(f"qemu+unix:///session?socket={self.folder}/run/libvirt-sock")
-                break
-            except libvirt.libvirtError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
-        return self
+        if not until(self._connect, RUN_LIMIT):
+            raise TimeoutError(f"libvirtd didn't answer within {RUN_LIMIT} s; see {self.folder}")
+
+    def _connect(self) -> bool:
+        with contextlib.suppress(libvirt.libvirtError):
+            self.connection = libvirt.open(f"qemu+unix:///session?socket={self.folder}/run/libvirt-sock")
+        return self.connection is not None
 
     def _spawn(self, *command: str) -> None:
         log = (self.folder / f"{command[0]}.log").open("wb")
         self.processes.append(subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL))
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(libvirt.libvirtError):
-            self.connection.close()
+        if self.connection is not None:
+            with contextlib.suppress(libvirt.libvirtError):
+                # They would outlive their libvirtd.
+                for domain in self.connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+                    domain.destroy()
+                self.connection.close()
         for process in self.processes:
             process.send_signal(signal.SIGTERM)
-            process.wait(30)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
         for link in (*self.taps, PEER_BRIDGE):
             subprocess.run(["ip", "link", "del", link], check=False)
 
@@ -317,41 +361,34 @@ class Peer:
             element.set("file", str(place / "serial.log"))
         return ET.tostring(root, encoding="unicode")
 
-    def address(self, mac: str) -> str:
-        """The address dnsmasq has leased to a MAC, as soon as it has."""
-        while True:
-            with contextlib.suppress(OSError):
-                for line in self.leases.read_text().splitlines():
-                    if line.split()[1] == mac:
-                        return line.split()[2]
-            time.sleep(0.02)
+    def address(self, xml: str) -> str | None:
+        """The address dnsmasq has leased to a domain, None if it hasn't yet."""
+        mac = ET.fromstring(xml).find("devices/interface/mac")
+        assert mac is not None
+        with contextlib.suppress(OSError):
+            for line in self.leases.read_text().splitlines():
+                if line.split()[1] == mac.get("address"):
+                    return line.split()[2]
+        return None
 
-    def start(self, names: list[str]) -> Times:
-        """Define and start the domains one after the other; for each the seconds to running and to its SSH banner."""
-        machines = [(name, self.prepare(name)) for name in names]
-        begun, ran = {}, {}
+    def start(self, names: list[str], *, ssh: bool = True) -> Times:
+        """Define and start the domains, four at once; the times count from the first one's beginning."""
+        machines = {name: self.prepare(name) for name in names}
+        ran: dict[str, float] = {}
 
-        def run(machine: tuple[str, str]) -> None:
-            name, xml = machine
-            self.connection.defineXML(xml).create()
+        def run(name: str) -> None:
+            assert self.connection is not None
+            self.connection.defineXML(machines[name]).create()
             ran[name] = time.monotonic()
 
         start = time.monotonic()
         with ThreadPoolExecutor(4) as pool:
-            begun = dict.fromkeys(names, start)
-            list(pool.map(run, machines))
-
-        def answered(machine: tuple[str, str]) -> float:
-            mac = ET.fromstring(machine[1]).find("devices/interface/mac")
-            assert mac is not None
-            banner(self.address(mac.get("address", "")))
-            return time.monotonic() - begun[machine[0]]
-
-        with ThreadPoolExecutor(len(names)) as pool:
-            ssh = dict(zip(names, pool.map(answered, machines), strict=True))
-        return [(ran[name] - begun[name], ssh[name]) for name in names]
+            list(pool.map(run, names))
+        banners = answers(names, lambda name: self.address(machines[name]), start) if ssh else {}
+        return [(ran[name] - start, banners.get(name)) for name in names]
 
     def remove(self, names: list[str]) -> None:
+        assert self.connection is not None
         for name in names:
             domain = self.connection.lookupByName(name)
             domain.destroy()
@@ -366,12 +403,14 @@ def quantile(values: list[float], share: float) -> float:
 def report(title: str, engine: Times, peer: Times) -> None:
     """One row per measure: p50 and p95 of both, and the ratio of the medians."""
     for index, measure in enumerate(("create → Running", "create → SSH")):
-        ours, theirs = [t[index] for t in engine], [t[index] for t in peer]
-        print(
-            f"{title:>8}  {measure:<17} {statistics.median(ours):7.2f} {quantile(ours, 0.95):7.2f}"
-            f" {statistics.median(theirs):9.2f} {quantile(theirs, 0.95):7.2f}"
-            f" {statistics.median(ours) / statistics.median(theirs):7.2f}"
-        )
+        ours, theirs = ([value for t in times if (value := t[index]) is not None] for times in (engine, peer))
+        if ours and theirs:
+            print(
+                f"{title:>8}  {measure:<17} {statistics.median(ours):7.2f} {quantile(ours, 0.95):7.2f}"
+                f" {statistics.median(theirs):9.2f} {quantile(theirs, 0.95):7.2f}"
+                f" {statistics.median(ours) / statistics.median(theirs):7.2f}",
+                flush=True,
+            )
 
 
 def unpacked_disk(instance: str) -> Path:
@@ -397,14 +436,17 @@ def main() -> int:
     parser.add_argument("--instance", required=True, help="turtles_instance of the installed engine")
     parser.add_argument("--image", required=True, help="reference of the guest's container disk")
     parser.add_argument("--rounds", type=int, default=7, help="rounds with one VM")
+    parser.add_argument("--ssh-rounds", type=int, default=3, help="how many of them wait for the guest's SSH server")
     parser.add_argument("--many", type=int, default=12, help="VMs at once in the last round")
     options = parser.parse_args()
     many = [f"many{n}" for n in range(options.many)]
+    libvirt.registerErrorHandler(lambda *_: None, None)  # they come as exceptions
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # tidies up, as Ctrl-C does
     with (
         Engine(f"/etc/{options.instance}/admin.kubeconfig", options.instance, options.image) as engine,
         scratch() as folder,
     ):
-        engine.start(["warm"])
+        engine.start(["warm"], ssh=False)
         xml = engine.domain_xml()
         disk, seed = folder / "base.qcow2", folder / "seed.iso"
         shutil.copyfile(unpacked_disk(options.instance), disk)
@@ -414,22 +456,22 @@ def main() -> int:
         ones: Times = []
         peer_ones: Times = []
         with Peer(folder / "peer", disk, seed, xml) as peer:
-            peer.start(["warm"])
+            peer.start(["warm"], ssh=False)
             peer.remove(["warm"])
             for number in range(options.rounds):
-                name = f"one{number}"
-                ones += engine.start([name])
+                name, ssh = f"one{number}", number < options.ssh_rounds
+                ones += engine.start([name], ssh=ssh)
                 engine.remove([name])
-                peer_ones += peer.start([name])
+                peer_ones += peer.start([name], ssh=ssh)
                 peer.remove([name])
+            print(f"{'seconds':>8}  {'':<17} {'engine':>7} {'p95':>7} {'libvirt':>9} {'p95':>7} {'ratio':>7}")
+            report("1 VM", ones, peer_ones)
             engine_many = engine.start(many)
             memory, components = engine.memory(), engine.components()
             engine.remove(many)
             peer_many = peer.start(many)
             peer.remove(many)
-    print(f"{'seconds':>8}  {'':<17} {'engine':>7} {'p95':>7} {'libvirt':>9} {'p95':>7} {'ratio':>7}")
-    report("1 VM", ones, peer_ones)
-    report(f"{options.many} VMs", engine_many, peer_many)
+            report(f"{options.many} VMs", engine_many, peer_many)
     print(f"\nprivate memory a VM beside QEMU, {options.many} running: {sum(memory.values()):.1f} MiB")
     for program, value in sorted(memory.items()):
         print(f"  {program:<24} {value:6.1f} MiB")
