@@ -181,9 +181,9 @@ def _load_kubeconfig(options, configuration):
     except ConfigException as exc:
         source = "given as a dictionary" if isinstance(kubeconfig, dict) else (kubeconfig or "(default)")
         raise KubeError("kubeconfig %s can't be used: %s" % (source, exc)) from exc
-    except (KeyError, TypeError, AttributeError) as exc:
+    except (KeyError, TypeError, AttributeError):
         source = kubeconfig if isinstance(kubeconfig, str) else "given as a dictionary" if kubeconfig else "(default)"
-        raise KubeError("kubeconfig %s isn't a kubeconfig: a part of it has the wrong type" % source) from exc
+        raise KubeError("kubeconfig %s isn't a kubeconfig: a part of it has the wrong type" % source) from None
     except (OSError, ValueError) as exc:
         raise KubeError("kubeconfig %s can't be read: %s" % (kubeconfig or "(default)", exc)) from exc
 
