@@ -100,3 +100,15 @@ async def test_table_frames_are_nobody_else_s(tmp_path: Path) -> None:
     await store.put(Key("/configmaps", "default", "a"), {"metadata": {"name": "a"}}, 0)
     assert [json.loads(await one.frames(1))["object"] for one in watchers] == [1, 2]
     store.close()
+
+
+def test_patches_do_not_grow_an_object_without_end(server: Server) -> None:
+    assert server.call("POST", CONFIG_MAPS, {"metadata": {"name": "grows"}, "data": {"a": "x" * 2_000_000}})[0] == 201
+    path, more = f"{CONFIG_MAPS}/grows", {"data": {"b": "x" * 2_000_000}}
+    code, status = server.call("PATCH", path, more, "application/merge-patch+json")
+    assert (code, status["reason"]) == (413, "RequestEntityTooLarge")
+    doubling = [{"op": "copy", "from": "/data", "path": f"/data/{number}"} for number in range(40)]
+    assert server.call("PATCH", path, doubling, "application/json-patch+json")[0] == 413
+    once = [{"op": "copy", "from": "/metadata/name", "path": "/data/b"}]
+    assert server.call("PATCH", path, once, "application/json-patch+json")[1]["data"]["b"] == "grows"
+    server.call("DELETE", path)

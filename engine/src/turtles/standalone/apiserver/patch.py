@@ -6,12 +6,15 @@ from typing import Any
 
 import jsonpatch
 import jsonpointer
+import msgspec
 
 from turtles.standalone.apiserver.errors import StatusError, bad_request
 
 JSON, MERGE = "application/json-patch+json", "application/merge-patch+json"
 STRATEGIC, APPLY = "application/strategic-merge-patch+json", "application/apply-patch+yaml"
 MAX_OPERATIONS = 10_000
+#: Bytes that a JSON patch's copies may have in all: a few that double each other fill any memory.
+MAX_COPIED = 3 * 1024 * 1024
 
 #: Lists of built-in kinds that strategic merge patches merge by an item's key, and the key. Everywhere else a list
 #: is replaced. A Service's ports have another key than a container's.
@@ -42,14 +45,27 @@ MERGE_SETS = frozenset({"finalizers", "podCIDRs"})
 
 
 def json_patch(document: Any, patch: Any) -> Any:
-    """Return ``document`` with a JSON patch applied."""
+    """Return ``document`` with a JSON patch applied.
+
+    :raises StatusError: 400 for what is no patch, 413 for one that is too large, 422 for one that can't be applied.
+    """
     if not isinstance(patch, list):
         raise bad_request("error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch")
     if len(patch) > MAX_OPERATIONS:
         text = f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(patch)}"
         raise StatusError(413, "RequestEntityTooLarge", text)
     try:
-        return jsonpatch.apply_patch(document, patch)
+        if not any(isinstance(one, dict) and one.get("op") == "copy" for one in patch):
+            return jsonpatch.apply_patch(document, patch)
+        copied = 0
+        for one in jsonpatch.JsonPatch(patch).patch:
+            if one["op"] == "copy":
+                copied += len(msgspec.json.encode(jsonpointer.resolve_pointer(document, one["from"])))
+                if copied > MAX_COPIED:
+                    text = f"the copies of a JSON patch may not have more than {MAX_COPIED} bytes in all"
+                    raise StatusError(413, "RequestEntityTooLarge", text)
+            document = jsonpatch.apply_patch(document, [one])
+        return document
     except jsonpatch.InvalidJsonPatch as error:
         raise bad_request(f"error decoding patch: {error}") from None
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError, KeyError, IndexError) as error:

@@ -39,7 +39,6 @@ from turtles.standalone.apiserver.watch import Selection
 
 #: Attempts at an update that others get in the way of.
 ATTEMPTS = 20
-MAX_OBJECT = 3 * 1024 * 1024
 _FOREGROUND, _ORPHAN = "foregroundDeletion", "orphan"
 _sorted_encode = msgspec.json.Encoder(order="deterministic").encode
 #: Namespaces that can't be deleted.

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 HISTORY_SECONDS = 600.0
 #: … and not more than this many of them.
 HISTORY_EVENTS = 50_000
+#: Largest object, in bytes: patches may not grow one without end.
+MAX_OBJECT = 3 * 1024 * 1024
 #: Writes that share a transaction at most.
 BATCH = 512
 
@@ -276,12 +278,16 @@ class Store:
         :param obj: gets ``metadata.resourceVersion``.
         :param expected: version of the state that this replaces, 0 for none.
         :raises Stale: when the key has another state by now.
+        :raises StatusError: 413 for an object that is too large.
         """
         self._check(key, expected)
         version = self._next()
         obj["metadata"]["resourceVersion"] = str(version)
-        kind = MODIFIED if expected else ADDED
-        return await self._submit(kind, Entry(key, version, encode(obj)))
+        raw = encode(obj)
+        if len(raw) > MAX_OBJECT:
+            text = f"Request entity too large: the object would have {len(raw)} bytes, limit is {MAX_OBJECT}"
+            raise StatusError(413, "RequestEntityTooLarge", text)
+        return await self._submit(MODIFIED if expected else ADDED, Entry(key, version, raw))
 
     async def delete(self, key: Key, obj: Object, expected: int) -> Entry:
         """Remove an object, whose last state for watchers is ``obj``; return when it is gone from disk."""
