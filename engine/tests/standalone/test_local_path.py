@@ -128,3 +128,7 @@ def test_claim_grows(cluster):
     cluster.client.patch(PVC, "default", "c", {"spec": {"resources": {"requests": {"storage": "2Mi"}}}})
     cluster.wait(lambda: cluster.object("persistentvolumeclaims", "default", "c")["status"]["capacity"]
                  == {"storage": "2Mi"})
+
+
+def test_volumes_are_for_root_and_pods_alone(cluster):
+    assert cluster.directory.stat().st_mode & 0o777 == 0o700

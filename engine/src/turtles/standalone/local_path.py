@@ -107,7 +107,9 @@ class LocalPath:
 
     def start(self) -> None:
         """Begin; the informers are synchronised."""
-        self._dir.mkdir(parents=True, exist_ok=True, mode=0o711)
+        # Pods see their own volume where it is mounted; the machine's other users see none.
+        self._dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._dir.chmod(0o700)
         self.ensure_class()
         run_workers(self._queue, self.sync, 2, "volumes")
         self._claims.add_handler(self._claim_changed)

@@ -105,20 +105,6 @@ class Attachment:
         write_json(self._record, record)
         return dict(record["result"])
 
-    def check(self) -> None:
-        """Run CHECK as the specification has it (from version 0.4.0 on, unless the network disables it).
-
-        :raises CNIError: the attachment is not what ADD made.
-        """
-        record = read_json(self._record)
-        if not record or "result" not in record:
-            raise CNIError("the network was never attached")
-        network = record["network"]
-        if network.get("disableCheck") or _version(network) < (0, 4, 0):
-            return
-        for plugin in network["plugins"]:
-            self._run("CHECK", record, plugin, record["result"])
-
     def delete(self) -> None:
         """Detach what the record names; nothing to do without a record.
 
