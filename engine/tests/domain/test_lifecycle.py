@@ -53,6 +53,14 @@ def test_phases(state: int, reason: int, acpi: bool, phase: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("grace", "text"),
+    [(None, "launcher Pod was ended"), (0, "as was asked for"), (1, "as was asked for"), (30, "grace period of 30 s")],
+)
+def test_who_switched_it_off_is_told(grace: int | None, text: str) -> None:
+    assert text in lifecycle.end_text(State.SHUTOFF, Shutoff.DESTROYED, grace)
+
+
+@pytest.mark.parametrize(
     ("state", "reason", "expected"),
     [
         (State.RUNNING, 1, None),

@@ -262,7 +262,8 @@ def test_a_deaf_guest_is_destroyed(make_pod: Callable[[], Pod], run: Callable[[C
     cluster.delete()
     cluster.wait_phase("Failed")
     assert 1.8 < time.monotonic() - began < 6
-    assert "did not shut down within its grace period" in cluster.events[-1][2]
+    assert cluster.events[-1][0] == "Warning"
+    assert "did not shut down within its grace period of 2 s" in cluster.events[-1][2]
 
 
 def test_no_grace_and_no_acpi(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:

@@ -58,7 +58,7 @@ _END_TEXTS: dict[int, str] = {
     Shutoff.SHUTDOWN: "The guest shut down.",
     Shutoff.SAVED: "The guest was saved.",
     Shutoff.FROM_SNAPSHOT: "The guest was stopped by reverting to a snapshot.",
-    Shutoff.DESTROYED: "The guest was destroyed because it did not shut down within its grace period.",
+    Shutoff.DESTROYED: "The guest was switched off because its launcher Pod was ended, or by somebody at the node.",
     Shutoff.CRASHED: "QEMU or the guest crashed; see the launcher Pod's log and the node's kernel log (memory?).",
     Shutoff.MIGRATED: "The guest migrated away.",
     Shutoff.FAILED: "QEMU could not be started; see the log of the launcher Pod.",
@@ -102,11 +102,23 @@ def phase_of(state: int, reason: int, *, acpi: bool) -> str | None:
     return FAILED
 
 
-def end_text(state: int, reason: int) -> str:
-    """Return a sentence that says how a domain ended."""
+def end_text(state: int, reason: int, grace: int | None = None) -> str:
+    """Return a sentence that says how a domain ended.
+
+    :param grace: seconds it had to shut down; None if it wasn't asked to.
+    """
     if state == State.CRASHED:
         reason = Shutoff.CRASHED
+    if reason == Shutoff.DESTROYED and grace is not None:
+        if at_once(grace):
+            return "The guest was switched off at once, as was asked for."
+        return f"The guest was destroyed because it did not shut down within its grace period of {grace} s."
     return _END_TEXTS.get(reason, "The guest ended for an unknown reason; see the log of the launcher Pod.")
+
+
+def at_once(grace: int) -> bool:
+    """Whether a grace period in seconds asks for no shutdown at all; a forced restart sets it to 1 (KubeVirt API)."""
+    return grace <= 1
 
 
 def stopped_event_reason(detail: int) -> int:

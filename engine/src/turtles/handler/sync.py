@@ -78,10 +78,11 @@ class Cluster(Protocol):
 class Failure(Exception):
     """The VMI ends here. ``reason`` is the event's; the message says what happened and what to do."""
 
-    def __init__(self, reason: str, message: str, phase: str = lifecycle.FAILED) -> None:
+    def __init__(self, reason: str, message: str, phase: str = lifecycle.FAILED, *, asked_for: bool = False) -> None:
         super().__init__(message)
         self.reason = reason
         self.phase = phase
+        self.asked_for = asked_for
 
 
 @dataclass
@@ -286,12 +287,18 @@ class Synchroniser:
         if guest.state.stopped is not None:
             acpi = definition.acpi_enabled(vmi["spec"])
             phase = lifecycle.phase_of(lifecycle.State.SHUTOFF, guest.state.stopped, acpi=acpi) or lifecycle.FAILED
-            return Failure("Stopped", lifecycle.end_text(lifecycle.State.SHUTOFF, guest.state.stopped), phase)
+            return self._stopped(vmi, guest, lifecycle.State.SHUTOFF, guest.state.stopped, phase)
         return Failure(
             "LauncherUnresponsive",
             f"The launcher Pod does not answer for the guest any more ({what}). See the launcher Pod's log; "
             "a VirtualMachine with runStrategy Always or RerunOnFailure starts a new instance by itself.",
         )
+
+    @staticmethod
+    def _stopped(vmi: Object, guest: _Guest, state: int, reason: int, phase: str) -> Failure:
+        grace = _grace(vmi) if guest.state.shutdown_at is not None else None
+        asked_for = grace is not None and lifecycle.at_once(grace)
+        return Failure("Stopped", lifecycle.end_text(state, reason, grace), phase, asked_for=asked_for)
 
     def _plans(self, vmi: Object, facts: network.PodInterface | None) -> tuple[network.InterfacePlan, ...]:
         found = network.pod_network_interface(vmi["spec"])
@@ -363,8 +370,7 @@ class Synchroniser:
 
     def _shut_down(self, vmi: Object, guest: _Guest, domain: "libvirt.virDomain") -> float:
         """Ask the guest to shut down, repeatedly; end it when its grace period is over. Returns when to look again."""
-        grace = vmi["spec"].get("terminationGracePeriodSeconds")
-        grace = _DEFAULT_GRACE if grace is None else int(grace)
+        grace = _grace(vmi)
         now = self._clock()
         if guest.state.shutdown_at is None:
             guest.state.shutdown_at = now
@@ -403,7 +409,7 @@ class Synchroniser:
     def _report(self, key: Key, vmi: Object, guest: _Guest, seen: _Seen) -> None:
         phase = lifecycle.phase_of(seen.state, seen.reason, acpi=definition.acpi_enabled(vmi["spec"]))
         if phase in lifecycle.FINAL_PHASES:
-            raise Failure("Stopped", lifecycle.end_text(seen.state, seen.reason), phase)
+            raise self._stopped(vmi, guest, seen.state, seen.reason, phase)
         status: Object = copy.deepcopy(vmi["status"])
         now = _now()
         spec = vmi["spec"]
@@ -511,7 +517,7 @@ class Synchroniser:
         for type_ in ("Paused", "AgentConnected", "AgentVersionNotSupported", "Synchronized"):
             conditions.remove_condition(found, type_)
         self._patch(vmi, status)
-        good = failure.phase == lifecycle.SUCCEEDED or failure.reason == "Deleted"
+        good = failure.phase == lifecycle.SUCCEEDED or failure.reason == "Deleted" or failure.asked_for
         self._cluster.event(vmi, "Normal" if good else "Warning", failure.reason, str(failure))
         log.info(
             "guest ended", extra={"vmi": _text(vmi), "uid": guest.uid, "phase": failure.phase, "why": str(failure)}
@@ -529,6 +535,12 @@ class Synchroniser:
             found, "Synchronized", "False", "Synchronizing with the Domain failed.", message, _now()
         )
         self._patch(vmi, status)
+
+
+def _grace(vmi: Mapping[str, Any]) -> int:
+    """Return the seconds a guest has for its shutdown."""
+    grace = vmi["spec"].get("terminationGracePeriodSeconds")
+    return _DEFAULT_GRACE if grace is None else int(grace)
 
 
 def _name(vmi: Mapping[str, Any]) -> str:
