@@ -147,6 +147,16 @@ def test_images_that_cannot_be_disks(
     assert not cluster.core.list_namespaced_pod(namespace).items
 
 
+def test_a_disk_that_does_not_fit(cluster: Cluster, namespace: str) -> None:
+    vm = cluster.virtual_machine("web")
+    spec = vm["spec"]["template"]["spec"]
+    spec["domain"]["devices"]["disks"].append({"name": "scratch", "disk": {"bus": "virtio"}})
+    spec["volumes"].append({"name": "scratch", "emptyDisk": {"capacity": "50Ti"}})
+    cluster.create(namespace, vm)
+    cluster.wait_status(namespace, "web", "CrashLoopBackOff")
+    cluster.wait_event(namespace, "web", ["scratch", "free"], timeout=20)
+
+
 def test_the_module_says_why_a_vm_does_not_come(cluster: Cluster, namespace: str, ansible: Callable[..., Any]) -> None:
     result = ansible(
         "turtles.kubevirt.vm",
