@@ -48,6 +48,10 @@ _KNOWN["kubevirt.io/v1alpha3"] = _KNOWN["kubevirt.io/v1"]
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.:]*[a-z0-9])?\Z")
 
 
+class UnknownKind(KubeError):
+    """The server answered that it has no such kind."""
+
+
 def known(api_version, kind):
     """The Resource of a kind in the table, or None."""
     entry = _KNOWN.get(api_version, {}).get(kind)
@@ -63,7 +67,7 @@ def find(client, api_version, kind):
         for entry in client.discover(api_version, fresh=fresh):
             if entry.get("kind") == kind and "/" not in entry.get("name", ""):
                 return Resource(api_version, kind, entry["name"], bool(entry.get("namespaced")))
-    raise KubeError(
+    raise UnknownKind(
         "The API server doesn't know kind %s in apiVersion %s. Check the spelling, or install what brings this kind "
         "(its CustomResourceDefinition) first." % (kind, api_version)
     )

@@ -190,7 +190,7 @@ class Manifest(KubeModule):
                 unready = []
             try:
                 resource = self._resource(obj)
-            except KubeError as exc:
+            except resources.UnknownKind as exc:
                 if not self.check_mode:
                     raise
                 self.module.warn("%s couldn't be checked by the server: %s" % (resources.label(obj), exc))
@@ -234,7 +234,7 @@ class Manifest(KubeModule):
                 raise KubeError("%s: state=absent needs metadata.name" % resources.label(obj))
             try:
                 resource = self._resource(obj)
-            except KubeError:
+            except resources.UnknownKind:
                 # No such kind, so no such object.
                 continue
             metadata = obj["metadata"]

@@ -14,32 +14,11 @@ author:
 description:
   - Gives objects of kind VirtualMachineInstance of the KubeVirt API, one by name or those that match selectors.
   - Long lists are read in pages.
-options:
-  name:
-    description: Name of the one object to read. An empty list is returned if there is none.
-    type: str
-  namespace:
-    description: Namespace to read from. All if not given, or, with O(name), that of the kubeconfig's context.
-    type: str
-  label_selectors:
-    description: Label selectors that must all match, such as V(app=web), V(tier in (a,b\)) or V(!legacy).
-    type: list
-    elements: str
-    default: []
-  field_selectors:
-    description: Field selectors that must all match, such as V(metadata.name=web).
-    type: list
-    elements: str
-    default: []
-  api_version:
-    description: Version of the KubeVirt API.
-    type: str
-    choices: [kubevirt.io/v1, kubevirt.io/v1alpha3]
-    default: kubevirt.io/v1
 extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.library
+  - turtles.kubevirt.selection
 attributes:
   check_mode:
     support: full

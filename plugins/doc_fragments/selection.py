@@ -1,0 +1,34 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Options of the modules that read objects."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Which objects to read."""
+
+    DOCUMENTATION = r"""
+options:
+  name:
+    description: Name of the one object to read. An empty list is returned if there is none.
+    type: str
+  namespace:
+    description: Namespace to read from. All if not given, or, with O(name), that of the kubeconfig's context.
+    type: str
+  label_selectors:
+    description: Label selectors that must all match, such as V(app=web), V(tier in (a,b\)) or V(!legacy).
+    type: list
+    elements: str
+    default: []
+  field_selectors:
+    description: Field selectors that must all match, such as V(metadata.name=web).
+    type: list
+    elements: str
+    default: []
+  api_version:
+    description: Version of the KubeVirt API.
+    type: str
+    choices: [kubevirt.io/v1, kubevirt.io/v1alpha3]
+    default: kubevirt.io/v1
+"""
