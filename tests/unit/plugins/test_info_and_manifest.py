@@ -107,3 +107,11 @@ def test_values_of_secrets_are_not_shown(api, run):
 def test_bad_input(api, run, definition, words):
     assert words in run("manifest", definition=definition).msg
     assert api.written() == []
+
+
+@pytest.mark.parametrize("options", [{"state": "absent"}, {"check": True}])
+def test_a_server_that_cannot_be_asked_is_no_missing_kind(run, options):
+    definition = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}}
+    failed = run("manifest", host="http://127.0.0.1:9", definition=definition, **options)
+    assert failed["failed"]
+    assert "can't be reached" in failed.msg
