@@ -12,8 +12,8 @@ from turtles.standalone.apiserver import watch
 from turtles.standalone.apiserver.store import Key, Store
 from turtles.standalone.apiserver.watch import Form, Selection, Watcher, WatchOptions, stream
 
-from .conftest import Server
-from .test_api import CONFIG_MAPS, PODS, SECRETS, pod
+from .conftest import WIDGET_PATH, Server, widget
+from .test_api import CONFIG_MAPS, PODS, RBAC_PATH, SECRETS, pod
 
 
 def test_yaml_bomb_is_refused(server: Server) -> None:
@@ -112,3 +112,42 @@ def test_patches_do_not_grow_an_object_without_end(server: Server) -> None:
     once = [{"op": "copy", "from": "/metadata/name", "path": "/data/b"}]
     assert server.call("PATCH", path, once, "application/json-patch+json")[1]["data"]["b"] == "grows"
     server.call("DELETE", path)
+
+
+def test_roles_that_aggregate_each_other(server: Server) -> None:
+    node = server.token("podrunner")
+    subject = {"kind": "User", "name": "system:node:n1"}
+    rule = {"apiGroups": ["example.io"], "resources": ["widgets"], "verbs": ["list"]}
+    for name, rules in (("ring-1", []), ("ring-2", [rule])):
+        role = {
+            "metadata": {"name": name, "labels": {"ring": "yes"}}, "rules": rules,
+            "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"ring": "yes"}}]},
+        }  # fmt: skip
+        assert server.call("POST", f"{RBAC_PATH}/clusterroles", role)[0] == 201
+    binding = {"roleRef": {"kind": "ClusterRole", "name": "ring-1"}, "subjects": [subject]}
+    path = f"{RBAC_PATH}/clusterrolebindings"
+    assert server.call("POST", path, {"metadata": {"name": "ring"}, **binding})[0] == 201
+    assert server.call("GET", WIDGET_PATH, token=node)[0] == 200
+    for path in ("clusterrolebindings/ring", "clusterroles/ring-1", "clusterroles/ring-2"):
+        server.call("DELETE", f"{RBAC_PATH}/{path}")
+
+
+def test_pod_with_an_endless_grace_period_can_be_deleted(server: Server) -> None:
+    body = pod("patient")
+    body["spec"]["terminationGracePeriodSeconds"] = 10**18
+    assert server.call("POST", PODS, body)[0] == 201
+    assert server.call("POST", f"{PODS}/patient/binding", {"target": {"name": "n1"}})[0] == 201
+    assert server.call("DELETE", f"{PODS}/patient")[0] == 200
+    assert server.call("DELETE", f"{PODS}/patient", {"gracePeriodSeconds": 10**18})[0] == 200
+    assert server.call("DELETE", f"{PODS}/patient", {"gracePeriodSeconds": 0})[0] == 200
+    assert server.call("GET", f"{PODS}/patient")[0] == 404
+
+
+def test_what_can_t_be_read_is_told(server: Server) -> None:
+    assert server.call("GET", PODS, token="\xe9")[0] == 401
+    server.call("POST", PODS, pod("odd"))
+    assert server.call("POST", f"{PODS}/odd/binding", {"metadata": 5, "target": {"name": "n1"}})[0] == 201
+    server.call("DELETE", f"{PODS}/odd?gracePeriodSeconds=0")
+    server.call("POST", WIDGET_PATH, widget("odd"))
+    assert server.call("PUT", f"{WIDGET_PATH}/odd/scale", {"metadata": 5, "spec": {"replicas": 2}})[0] == 400
+    server.call("DELETE", f"{WIDGET_PATH}/odd")

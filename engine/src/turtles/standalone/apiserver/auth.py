@@ -63,7 +63,7 @@ class Authenticator:
     def token_user(self, token: str) -> User | None:
         """Return a bearer token's user, None for an unknown token."""
         self._load()
-        return self._users.get(hashlib.sha256(token.encode()).hexdigest())
+        return self._users.get(hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest())
 
     def _load(self) -> None:
         try:

@@ -88,8 +88,11 @@ class Authorizer:
                 reference = binding.get("roleRef") or {}
                 yield from self.role(reference.get("kind", ""), reference.get("name", ""), namespace) or ()
 
-    def role(self, kind: str, name: str, namespace: str) -> list[Object] | None:
-        """Return the rules of a Role or ClusterRole, with those it aggregates; None when there is no such role."""
+    def role(self, kind: str, name: str, namespace: str, seen: set[str] | None = None) -> list[Object] | None:
+        """Return the rules of a Role or ClusterRole, with those it aggregates; None when there is no such role.
+
+        :param seen: ClusterRoles whose rules are counted already: roles may aggregate each other.
+        """
         cluster = kind == "ClusterRole"
         key = Key(f"{RBAC}/clusterroles", "", name) if cluster else Key(f"{RBAC}/roles", namespace, name)
         entry = self._store.get(key)
@@ -99,14 +102,16 @@ class Authorizer:
         aggregation = role.get("aggregationRule")
         rules: list[Object] = list(role.get("rules") or [])
         if kind == "ClusterRole" and isinstance(aggregation, dict):
-            rules += self._aggregated(aggregation, name)
+            seen = set() if seen is None else seen
+            seen.add(name)
+            rules += self._aggregated(aggregation, seen)
         return rules
 
-    def _aggregated(self, aggregation: Object, name: str) -> Iterator[Object]:
+    def _aggregated(self, aggregation: Object, seen: set[str]) -> Iterator[Object]:
         selectors = [one for one in aggregation.get("clusterRoleSelectors") or () if one]
         for entry in self._store.entries(f"{RBAC}/clusterroles"):
-            if entry.key.name != name and any(match_selector(one, entry.labels) for one in selectors):
-                yield from self.role("ClusterRole", entry.key.name, "") or ()
+            if entry.key.name not in seen and any(match_selector(one, entry.labels) for one in selectors):
+                yield from self.role("ClusterRole", entry.key.name, "", seen) or ()
 
 
 def _is_subject(subject: Object, user: User, namespace: str) -> bool:

@@ -37,6 +37,8 @@ from turtles.standalone.apiserver.selectors import field_value, match_selector
 from turtles.standalone.apiserver.store import ADDED, Entry, Key, Stale, Store
 from turtles.standalone.apiserver.watch import Selection
 
+#: Longest time that a Pod may take to end, in seconds: about what a date can hold.
+MAX_GRACE = 2**31 - 1
 #: Attempts at an update that others get in the way of.
 ATTEMPTS = 20
 _FOREGROUND, _ORPHAN = "foregroundDeletion", "orphan"
@@ -108,8 +110,8 @@ class DeleteOptions:
         propagation = body.get("propagationPolicy") or ""
         if grace is not None and (isinstance(grace, bool) or not isinstance(grace, int)):
             raise bad_request("DeleteOptions.gracePeriodSeconds must be an integer")
-        if grace is not None and grace < 0:
-            grace = 1
+        if grace is not None:
+            grace = min(grace, MAX_GRACE) if grace >= 0 else 1
         if not isinstance(preconditions, dict) or not isinstance(propagation, str):
             raise bad_request("DeleteOptions can't be read")
         if body.get("orphanDependents") is not None and not propagation:
@@ -607,7 +609,8 @@ class Resources:
             cause = invalid_value("target.name", node or "", "must name a node")
             raise invalid("", "Binding", context.name, [cause])
 
-        uid = (body.get("metadata") or {}).get("uid")
+        meta = body.get("metadata")
+        uid = meta.get("uid") if isinstance(meta, dict) else None
 
         async def bound(pod: Object) -> Object:
             if uid and uid != pod["metadata"]["uid"]:
@@ -629,8 +632,7 @@ class Resources:
             conditions[:] = [one for one in conditions if one.get("type") != "PodScheduled"]
             condition = {"type": "PodScheduled", "status": "True", "lastProbeTime": None}
             conditions.append({**condition, "lastTransitionTime": metadata.now()})
-            extra = body.get("metadata") if isinstance(body, dict) else None
-            annotations = extra.get("annotations") if isinstance(extra, dict) else None
+            annotations = meta.get("annotations") if isinstance(meta, dict) else None
             if isinstance(annotations, dict):
                 pod["metadata"].setdefault("annotations", {}).update(annotations)
             return pod
@@ -705,9 +707,9 @@ class Resources:
             if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
                 cause = invalid_value("spec.replicas", replicas, "should be a non-negative integer")
                 raise invalid("autoscaling", "Scale", context.name, [cause])
-            version = (wanted.get("metadata") or {}).get("resourceVersion")
-            if version:
-                obj["metadata"]["resourceVersion"] = version
+            meta = wanted.get("metadata")
+            if isinstance(meta, dict) and meta.get("resourceVersion"):
+                obj["metadata"]["resourceVersion"] = meta["resourceVersion"]
             *parents, last = scale.spec_replicas.split(".")
             target = obj
             for name in parents:
@@ -739,7 +741,7 @@ def _pod_grace(pod: Object, options: DeleteOptions) -> int:
     if options.grace_period is not None:
         return options.grace_period
     grace = spec.get("terminationGracePeriodSeconds", 30)
-    return grace if isinstance(grace, int) else 30
+    return max(0, min(grace, MAX_GRACE)) if isinstance(grace, int) else 30
 
 
 def _mark_deleted(obj: Object, kind: Kind, options: DeleteOptions) -> bool:

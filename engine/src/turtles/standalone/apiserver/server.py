@@ -380,8 +380,8 @@ class APIServer:
             return negotiate.json_response(self.resources.scale(context, entry))
         body = await self._body(request)
         if request.method == "PUT":
-            if not isinstance(body, dict):
-                raise bad_request("a Scale must be an object")
+            if not isinstance(body, dict) or not isinstance(body.get("metadata") or {}, dict):
+                raise bad_request("a Scale and its metadata must be objects")
             based = bool((body.get("metadata") or {}).get("resourceVersion"))
             entry = await self.resources.set_scale(context, lambda _: body, based)
         else:
