@@ -226,6 +226,19 @@ def test_garbage_collection(server: Server, policy: str) -> None:
         server.until(lambda: server.call("GET", f"{CONFIG_MAPS}/{name}")[0] == 404)
 
 
+def test_owner_in_no_namespace_can_t_be_missed(server: Server) -> None:
+    """Kubernetes: cluster-scoped dependents with namespaced owners are not collected."""
+    path = "/apis/storage.k8s.io/v1/storageclasses"
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "no-such", "uid": "u"}
+    body = {"metadata": {"name": "owned", "ownerReferences": [owner]}, "provisioner": "example.io/none"}
+    assert server.call("POST", path, body)[0] == 201
+    inner = {"metadata": {"name": "inner", "ownerReferences": [owner]}}
+    assert server.call("POST", CONFIG_MAPS, inner)[0] == 201
+    server.until(lambda: server.call("GET", f"{CONFIG_MAPS}/inner")[0] == 404)
+    assert server.call("GET", f"{path}/owned")[0] == 200
+    server.call("DELETE", f"{path}/owned")
+
+
 def test_namespace_ends_with_its_content(server: Server) -> None:
     server.call("POST", "/api/v1/namespaces", {"metadata": {"name": "ending"}})
     url = "/api/v1/namespaces/ending"

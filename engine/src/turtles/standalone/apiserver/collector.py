@@ -168,7 +168,8 @@ class Collector:
 
     def _owner_key(self, reference: OwnerReference, namespace: str) -> Key | None:
         kind = self._resources.registry.of_object(reference.api_version, reference.kind)
-        if kind is None:
+        # What has no namespace can't be owned by something in one: nothing says in which.
+        if kind is None or (kind.namespaced and not namespace):
             return None
         return Key(kind.resource, namespace if kind.namespaced else "", reference.name)
 
@@ -181,7 +182,7 @@ class Collector:
         for reference in references:
             key = self._owner_key(reference, entry.key.namespace)
             if key is None:
-                return  # an owner of a kind that isn't served (yet): nothing can be said
+                return  # an owner that can't be looked for, as its kind isn't served (yet): nothing can be said
             owner = await self._store.settled(key)
             if owner is None or owner.metadata.uid != reference.uid:
                 gone.append(reference.uid)
