@@ -39,6 +39,17 @@ def test_names_that_become_paths(server: Server, path: str, body: dict) -> None:
     assert (code, status["reason"]) == (422, "Invalid"), status
 
 
+def test_amounts_that_are_none_reach_no_scheduler(server: Server) -> None:
+    body = pod("amounts")
+    body["spec"]["containers"][0]["resources"] = {"limits": {"cpu": "1", "example.io/x": "many"}}
+    code, status = server.call("POST", PODS, body)
+    assert (code, status["details"]["causes"][0]["field"]) == (422, "spec.containers[0].resources.limits[example.io/x]")
+    body["spec"]["containers"][0]["resources"] = {"limits": {"cpu": "1", "memory": "1Gi"},
+                                                  "requests": {"cpu": "1000m"}}  # fmt: skip
+    assert server.call("POST", PODS, body)[1]["status"]["qosClass"] == "Guaranteed"
+    server.call("DELETE", f"{PODS}/amounts?gracePeriodSeconds=0")
+
+
 def test_quoted_slash_stays_in_its_part(server: Server) -> None:
     assert server.call("POST", PODS, pod("quoted"))[0] == 201
     assert server.call("GET", f"{PODS}/quoted%2Fstatus")[0] == 404

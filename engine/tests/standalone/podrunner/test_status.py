@@ -53,7 +53,7 @@ def test_quality_of_service(resources, result):
 def test_quantities():
     assert [int(quantity(text)) for text in ("1Gi", "64M", "2", "1e3", "1.5k")] == [1 << 30, 64_000_000, 2, 1000, 1500]
     assert quantity("100m") * 10 == 1
-    for bad in ("", "x", "Gi", "1Q"):
+    for bad in ("", "x", "Gi", "1Q", "NaN", "Infinity"):
         with pytest.raises(ValueError, match="not a quantity"):
             quantity(bad)
     spec = {"containers": [{"resources": {"requests": {"cpu": "1"}}}, {"resources": {"limits": {"cpu": "500m"}}}],

@@ -3,6 +3,7 @@
 
 import base64
 import binascii
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,8 @@ from turtles.standalone.apiserver.errors import (
 )
 from turtles.standalone.apiserver.kinds import ADMISSION, RBAC, REGISTRATION, Kind
 from turtles.standalone.apiserver.metadata import label_causes, now, validate_keys
+from turtles.standalone.podrunner.quantity import parse
+from turtles.standalone.podrunner.status import qos_class
 
 MAX_SECRET = 1024 * 1024
 
@@ -102,7 +105,9 @@ def _pod(obj: Object) -> None:
     for container in [*_list(spec.get("initContainers")), *_list(spec.get("containers"))]:
         _container(container)
     obj.setdefault("status", {}).setdefault("phase", "Pending")
-    obj["status"].setdefault("qosClass", qos_class(spec))
+    # A quantity that can't be read is refused by validation, with its place.
+    with contextlib.suppress(ValueError):
+        obj["status"].setdefault("qosClass", qos_class(spec))
 
 
 def _container(container: Object) -> None:
@@ -123,22 +128,6 @@ def _container(container: Object) -> None:
     for port in _list(container.get("ports")):
         if isinstance(port, dict):
             port.setdefault("protocol", "TCP")
-
-
-def qos_class(spec: Object) -> str:
-    """Return a Pod's quality of service class: Guaranteed, Burstable or BestEffort."""
-    containers = [one for one in _list(spec.get("containers")) if isinstance(one, dict)]
-    guaranteed, any_resource = True, False
-    for container in containers:
-        resources = _map(container.get("resources"))
-        limits, requests = _map(resources.get("limits")), _map(resources.get("requests"))
-        for name in ("cpu", "memory"):
-            any_resource = any_resource or name in limits or name in requests
-            if name not in limits or requests.get(name, limits.get(name)) != limits.get(name):
-                guaranteed = False
-    if not any_resource:
-        return "BestEffort"
-    return "Guaranteed" if guaranteed else "Burstable"
 
 
 def _secret(obj: Object) -> None:
@@ -278,6 +267,17 @@ def _undecodable(kind: Kind, error: Exception) -> StatusError:
 # -- validation
 
 
+def _quantities(values: Any, path: str) -> list[Cause]:
+    causes = []
+    for name, value in _map(values).items():
+        try:
+            parse(value)
+        except ValueError:
+            text = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+            causes.append(invalid_value(f"{path}[{name}]", value, text))
+    return causes
+
+
 def _validate_pod(obj: Object, old: Object | None) -> list[Cause]:
     spec = obj.get("spec")
     if not isinstance(spec, dict):
@@ -306,6 +306,8 @@ def _validate_pod(obj: Object, old: Object | None) -> list[Cause]:
             else:
                 causes += label_causes(name, f"{path}.name")
             names.add(str(name))
+            for part in ("limits", "requests"):
+                causes += _quantities(_map(container.get("resources")).get(part), f"{path}.resources.{part}")
             if not container.get("image"):
                 causes.append(required(f"{path}.image"))
             for number, mount in enumerate(_list(container.get("volumeMounts"))):
@@ -395,6 +397,7 @@ def _validate_claim(obj: Object, old: Object | None) -> list[Cause]:
         causes.append(required("spec.accessModes", "at least 1 access mode is required"))
     if not _map(_map(spec.get("resources")).get("requests")).get("storage"):
         causes.append(required("spec.resources[storage]"))
+    causes += _quantities(_map(spec.get("resources")).get("requests"), "spec.resources.requests")
     if old is not None:
         before = {name: value for name, value in _map(old.get("spec")).items() if name not in _CLAIM_MUTABLE}
         after = {name: value for name, value in spec.items() if name not in _CLAIM_MUTABLE}
@@ -417,6 +420,7 @@ def _validate_volume(obj: Object, old: Object | None) -> list[Cause]:
         causes.append(required("spec.accessModes"))
     if not _map(spec.get("capacity")).get("storage"):
         causes.append(required("spec.capacity"))
+    causes += _quantities(spec.get("capacity"), "spec.capacity")
     return causes
 
 

@@ -22,9 +22,11 @@ def parse(value: Any) -> Decimal:
         suffix = text[len(text) - size :] if size else ""
         if suffix in _SUFFIXES and len(text) > size:
             try:
-                return Decimal(text[: len(text) - size]) * _SUFFIXES[suffix]
+                number = Decimal(text[: len(text) - size]) * _SUFFIXES[suffix]
             except InvalidOperation:
                 continue
+            if number.is_finite():  # Python's decimals know NaN and Infinity
+                return number
     raise ValueError(f"{value!r} is not a quantity")
 
 
