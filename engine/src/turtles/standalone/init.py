@@ -324,7 +324,10 @@ def server_names(bind: str, extra: list[str]) -> list[str]:
 
 
 def main(argv: list[str]) -> int:
-    """Run ``virt-standalone init`` and print ``{"changed": bool, "files": [...]}``."""
+    """Run ``virt-standalone init`` and print ``{"changed": bool, "files": [...], "fingerprint": "..."}``.
+
+    The fingerprint is that of the certificates: a server that was started with another has to be restarted.
+    """
     parser = argparse.ArgumentParser(prog="virt-standalone init", description=__doc__)
     parser.add_argument("--config-dir", type=Path, default=Path("/etc/turtles"))
     parser.add_argument("--data-dir", type=Path, default=Path("/var/lib/turtles"))
@@ -345,5 +348,7 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         print(f"virt-standalone init: {error}", file=sys.stderr)
         return 1
-    print(json.dumps({"changed": bool(files), "files": files}))
+    certificates = b"".join(path.read_bytes() for path in sorted((options.config_dir / "pki").glob("*.crt")))
+    fingerprint = hashlib.sha256(certificates).hexdigest()
+    print(json.dumps({"changed": bool(files), "files": files, "fingerprint": fingerprint}))
     return 0

@@ -76,7 +76,8 @@ def test_second_server_is_kept_out(stopped: Server) -> None:
 
 
 def test_init_is_idempotent_and_checks(stopped: Server) -> None:
-    assert stopped.init() == {"changed": False, "files": []}
+    unchanged = stopped.init()
+    assert (unchanged["changed"], unchanged["files"]) == (False, [])
     kubeconfig = stopped.config / "virt-api.kubeconfig"
     before = stopped.token("virt-api")
     kubeconfig.unlink()
@@ -87,8 +88,9 @@ def test_init_is_idempotent_and_checks(stopped: Server) -> None:
     assert sorted(done["files"]) == sorted(planned["files"])
     assert stopped.token("virt-api") != before
     assert kubeconfig.stat().st_mode & 0o777 == 0o600
-    assert stopped.init() == {"changed": False, "files": []}
+    assert stopped.init() == unchanged
     done = stopped.init("--san", "api.example.org")
+    assert done["fingerprint"] != unchanged["fingerprint"]
     assert {Path(one).name for one in done["files"]} == {"apiserver.key", "apiserver.crt"}
 
 
