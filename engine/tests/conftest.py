@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-import sys
+"""A fake API server, for the parts that speak to one: it can restart, forget and refuse."""
+
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "kube"))
-
 from fakeapi import FakeApi
 
 from turtles.kube.client import Client
