@@ -38,7 +38,9 @@ def play(server, collections, tmp_path):
                 ]
             )
         )
-        environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_NOCOLOR": "1"}
+        # Without pipelining the output names the file of a module that runs in a process of its own.
+        settings = {"COLLECTIONS_PATH": str(collections), "NOCOLOR": "1", "PIPELINING": "false"}
+        environment = {**os.environ, **{"ANSIBLE_%s" % name: value for name, value in settings.items()}}
         done = subprocess.run(
             [BIN / "ansible-playbook", book, "-vvv", *extra],
             capture_output=True,
