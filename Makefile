@@ -49,7 +49,14 @@ BENCH := -e turtles_instance=turtles-bench -e turtles_api_port=36443 -e turtles_
 	-e turtles_bridge=turtles-bench0 -e turtles_pod_cidr=10.247.0.0/16
 
 .PHONY: bench
-bench: venv-tests ## Measure start-up and memory of virtual machines beside plain libvirt.
+bench: bench-apiserver bench-vm ## Measure everything beside what others need for the same.
+
+.PHONY: bench-apiserver
+bench-apiserver: venv-tests ## Measure the standalone API server beside kube-apiserver and etcd.
+	@$(RUN) python tests/bench/apiserver.py $(ARGS)
+
+.PHONY: bench-vm
+bench-vm: venv-tests ## Measure start-up and memory of virtual machines beside plain libvirt.
 	@trap '$(RUN) ansible-playbook turtles.kubevirt.teardown $(BENCH) >/dev/null' EXIT; \
 	$(RUN) ansible-playbook turtles.kubevirt.deploy $(BENCH) >/dev/null; \
 	$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python tests/bench/startup.py \
