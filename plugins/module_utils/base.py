@@ -12,7 +12,7 @@ import os
 from collections import namedtuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.turtles.kubevirt.plugins.module_utils import merge, resources
+from ansible_collections.turtles.kubevirt.plugins.module_utils import merge, resources, wait
 from ansible_collections.turtles.kubevirt.plugins.module_utils.client import (
     AUTH_ARGUMENTS,
     MERGE_PATCH,
@@ -90,10 +90,10 @@ class KubeModule:
                 if live is None:
                     return self._create(resource, namespace, declaration, dry_run)
                 if (live.get("metadata") or {}).get("deletionTimestamp"):
-                    raise KubeError(
-                        "%s is being deleted. Run the task again when it is gone, or wait for it with state=absent and "
-                        "wait=true first." % resources.label(live)
-                    )
+                    if self.check_mode:
+                        return Outcome(True, live, merge.overlay(None, desired(None)))
+                    self._until_gone(resource, namespace, name, live)
+                    continue
                 patch = merge.merge_patch(live, merge.overlay(live, declaration, exact=exact))
                 if not patch:
                     return Outcome(False, live, live)
@@ -108,6 +108,33 @@ class KubeModule:
                     continue
                 raise self.refused(exc, resource, namespace, name) from exc
         raise KubeError("%s %s keeps changing while it is being patched" % (resource.kind, name))
+
+    def _until_gone(self, resource, namespace, name, live):
+        """Waits for the end of an object that is being deleted: what is declared takes its place then."""
+        where = resources.label(live)
+        if not self.params.get("wait"):
+            raise KubeError(
+                "%s is being deleted. Set wait=true to have it made anew when it is gone, or run the task again then."
+                % where
+            )
+        timeout = self.params["wait_timeout"]
+        uid = live["metadata"].get("uid")
+        try:
+            wait.until(
+                self.client,
+                resource,
+                namespace,
+                name,
+                timeout,
+                lambda obj: obj is None or obj["metadata"].get("uid") != uid,
+            )
+        except wait.GaveUp as exc:
+            finalizers = ", ".join(((exc.obj or {}).get("metadata") or {}).get("finalizers") or ())
+            raise KubeError(
+                "%s is being deleted, and wasn't gone after %d seconds (wait_timeout)%s. It is made anew only then."
+                % (where, timeout, "; it still has the finalizers %s" % finalizers if finalizers else ""),
+                result=live,
+            ) from exc
 
     def _create(self, resource, namespace, declaration, dry_run):
         body = merge.overlay(None, declaration)

@@ -2,6 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 CRD = {
@@ -115,3 +117,28 @@ def test_a_server_that_cannot_be_asked_is_no_missing_kind(run, options):
     failed = run("manifest", host="http://127.0.0.1:9", definition=definition, **options)
     assert failed["failed"]
     assert "can't be reached" in failed.msg
+
+
+def going(api, **metadata):
+    return api.put("configmaps", {"metadata": {**CONFIGMAP["metadata"], "deletionTimestamp": "x", **metadata}})
+
+
+def test_what_is_being_deleted_is_made_anew_when_it_is_gone(api, run):
+    old = going(api)
+    assert run("manifest", check=True, definition=CONFIGMAP)["changed"]
+    assert api.written() == []
+    leaving = threading.Timer(0.2, api.put, ("configmaps", old, "DELETED"))
+    leaving.start()
+    done = run("manifest", definition=CONFIGMAP, wait_timeout=5)
+    assert done["changed"]
+    leaving.join()
+    assert done["resources"][0]["metadata"]["uid"] != old["metadata"]["uid"]
+
+
+def test_what_is_being_deleted_and_stays_is_named_with_its_finalizers(api, run):
+    going(api, finalizers=["example.com/kept"])
+    assert "wait=true" in run("manifest", definition=CONFIGMAP, wait=False)["msg"]
+    failed = run("manifest", definition=CONFIGMAP, wait_timeout=1)
+    assert failed["failed"]
+    for word in ("ConfigMap", "default/c", "1 seconds (wait_timeout)", "example.com/kept"):
+        assert word in failed["msg"]
