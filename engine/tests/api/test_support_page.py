@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from turtles.api import kinds, model
+from turtles.api import kinds, model, model_kubevirt
 from turtles.api.schema import UNSUPPORTED, Field
 from turtles.virt_api import discovery
 
@@ -64,7 +64,7 @@ def meaning(field: Field) -> str:
 
 
 def refused_row(path: str, field: Field) -> tuple[str, str, str]:
-    accepted = ", ".join(f"`{text(value)}`" for value in field.neutral)
+    accepted = ", ".join(f"`{text(value)}`" if value != "" else "empty" for value in field.neutral)
     said = "" if field.refusal is None or UNSUPPORTED in field.refusal else f"{field.refusal}."
     return f"`{path}`", said or field.doc, accepted
 
@@ -99,6 +99,22 @@ def blocks() -> dict[str, str]:
                 *(refused_row(path, field) for path, field in model.VMI_SPEC.leaves("spec") if field.refusal),
                 *(refused_row(f"spec.{name}", field) for name, field in model.VM_SPEC.fields.items() if field.refusal),
             ],
+        ),
+        "kubevirt-fields": table(
+            "| field | |",
+            (
+                (f"`{path}`", field.doc)
+                for path, field in model_kubevirt.KUBEVIRT_SPEC.leaves("spec")
+                if field.refusal is None
+            ),
+        ),
+        "kubevirt-refused": table(
+            "| field | what it would be | accepted values |",
+            (
+                refused_row(path, field)
+                for path, field in model_kubevirt.KUBEVIRT_SPEC.leaves("spec")
+                if field.refusal is not None
+            ),
         ),
     }  # fmt: skip
 

@@ -184,6 +184,7 @@ def test_manifests():
     assert [one["metadata"]["name"] for one in found if one["kind"] == "CustomResourceDefinition"] == [
         "virtualmachines.kubevirt.io",
         "virtualmachineinstances.kubevirt.io",
+        "kubevirts.kubevirt.io",
     ]
     roles = [one for one in found if one["kind"] in ("ClusterRole", "Role")]
     for role in roles:

@@ -19,11 +19,10 @@ import yaml
 from api.objects import put, talk_vm, talk_vmi
 
 from turtles.kube.client import ApiError, Client, Conflict, Forbidden, Invalid, NotFound
-from turtles.kube.kubevirt import VM, VMI
+from turtles.kube.kubevirt import KUBEVIRT, VM, VMI
 from turtles.kube.resources import APISERVICE, CRD, MUTATINGWEBHOOK, SECRET, Resource
 from turtles.virt_api import manifests
-from turtles.virt_api.certificates import SECRET_NAME
-from turtles.virt_api.registration import MUTATOR
+from turtles.virt_api.names import CERTIFICATES_SECRET, MUTATOR
 
 START = "/apis/subresources.kubevirt.io/v1/namespaces/default/virtualmachines/{}/{}"
 
@@ -69,7 +68,7 @@ class Machine:
             namespaced = kind in ("ServiceAccount", "Role", "RoleBinding")
             resource = Resource(group, version, kind, kind.lower() + "s", namespaced)
             self.admin.create(resource, obj)
-        until(lambda: len(self.admin.list(CRD)["items"]) == 2 and self.admin.list(VM))
+        until(lambda: len(self.admin.list(CRD)["items"]) == 3 and self.admin.list(VM))
         self.start_virt_api()
 
     def command(self, module: str, *arguments: str) -> list[str]:
@@ -158,6 +157,39 @@ def test_vmi_belongs_to_the_engine(machine):
     assert patched["status"]["phase"] == "Scheduling"
 
 
+def test_the_kubevirt_object_configures_without_a_restart(machine: Machine) -> None:
+    def kubevirt(name: str, namespace: str = "kubevirt", **spec: Any) -> dict[str, Any]:
+        metadata = {"name": name, "namespace": namespace}
+        return {"apiVersion": "kubevirt.io/v1", "kind": "KubeVirt", "metadata": metadata, "spec": spec}
+
+    machine.admin.create(KUBEVIRT, kubevirt("kubevirt"))
+    with pytest.raises(Invalid, match="belongs in the engine's namespace kubevirt, not in default"):
+        machine.admin.create(KUBEVIRT, kubevirt("kubevirt", "default"))
+    with pytest.raises(Invalid, match="there is a KubeVirt object kubevirt/kubevirt already"):
+        machine.admin.create(KUBEVIRT, kubevirt("second"))
+    migrations = {"spec": {"configuration": {"migrations": {"allowPostCopy": True}}}}
+    with pytest.raises(Invalid, match=r"spec\.configuration\.migrations is not supported by this engine"):
+        machine.admin.patch(KUBEVIRT, "kubevirt", "kubevirt", migrations)
+    change = {"spec": {"configuration": {"machineType": "pc-q35-7.2"}}}
+    machine.admin.patch(KUBEVIRT, "kubevirt", "kubevirt", change)
+
+    def machine_type() -> Any:
+        vm = put(talk_vm(), "metadata.name", "configured")
+        answer = machine.admin.request(
+            "POST", VM.path("default"), query={"dryRun": "All"}, body={**vm, "apiVersion": "kubevirt.io/v1"}
+        )
+        return answer["spec"]["template"]["spec"]["domain"]["machine"]["type"]
+
+    until(lambda: machine_type() == "pc-q35-7.2")
+    kept = put(talk_vm(), "metadata.name", "kept")
+    machine.admin.create(VM, {**kept, "apiVersion": "kubevirt.io/v1"}, namespace="default")
+    with pytest.raises(Invalid, match="Rejecting the uninstall request, since there are still Virtual Machine"):
+        machine.admin.delete(KUBEVIRT, "kubevirt", "kubevirt")
+    machine.admin.patch(KUBEVIRT, "kubevirt", "kubevirt", {"spec": {"uninstallStrategy": "RemoveWorkloads"}})
+    machine.admin.delete(KUBEVIRT, "kubevirt", "kubevirt")
+    machine.admin.delete(VM, "default", "kept")
+
+
 def test_start_and_stop(machine):
     machine.admin.create(VM, {**vm("started"), "apiVersion": "kubevirt.io/v1"})
     until(lambda: machine.admin.request("GET", "/apis/subresources.kubevirt.io/v1/version"))
@@ -178,7 +210,7 @@ def test_what_is_taken_away_comes_back(machine):
     before = machine.certificate()
     machine.admin.delete(MUTATINGWEBHOOK, None, MUTATOR)
     machine.admin.delete(APISERVICE, None, "v1.subresources.kubevirt.io")
-    machine.admin.delete(SECRET, "kubevirt", SECRET_NAME)
+    machine.admin.delete(SECRET, "kubevirt", CERTIFICATES_SECRET)
     until(lambda: machine.admin.get(MUTATINGWEBHOOK, None, MUTATOR))
     until(lambda: machine.admin.get(APISERVICE, None, "v1.subresources.kubevirt.io"))
     until(lambda: machine.certificate() != before)

@@ -9,6 +9,7 @@ from turtles.kube.resources import SECRET
 from turtles.virt_api import certificates, registration
 from turtles.virt_api.authentication import FrontProxy
 from turtles.virt_api.certificates import Certificates
+from turtles.virt_api.names import CERTIFICATES_SECRET
 
 from .fakes import FakeClient
 
@@ -19,7 +20,7 @@ NAMES = ["127.0.0.1", "virt-api.kubevirt.svc"]
 def test_certificates_are_kept():
     client = FakeClient()
     first = certificates.ensure(client, "kubevirt", NAMES, NOW)  # type: ignore[arg-type]
-    assert client.get(SECRET, "kubevirt", certificates.SECRET_NAME)["type"] == "kubernetes.io/tls"
+    assert client.get(SECRET, "kubevirt", CERTIFICATES_SECRET)["type"] == "kubernetes.io/tls"
     assert certificates.ensure(client, "kubevirt", NAMES, NOW + timedelta(days=20)) == first  # type: ignore[arg-type]
 
 
@@ -49,11 +50,11 @@ def test_authority_is_replaced_with_both_trusted():
 def test_damaged_secret_is_replaced():
     client = FakeClient()
     certificates.ensure(client, "kubevirt", NAMES, NOW)  # type: ignore[arg-type]
-    secret = client.get(SECRET, "kubevirt", certificates.SECRET_NAME)
+    secret = client.get(SECRET, "kubevirt", CERTIFICATES_SECRET)
     for damage in ({"tls.key": "!"}, {"tls.crt": ""}, {"ca.crt": "eA=="}, {"ca.key": None}):
         client.replace(
             SECRET,
-            {**client.get(SECRET, "kubevirt", certificates.SECRET_NAME), "data": {**secret["data"], **damage}},
+            {**client.get(SECRET, "kubevirt", CERTIFICATES_SECRET), "data": {**secret["data"], **damage}},
         )
         found = certificates.ensure(client, "kubevirt", NAMES, NOW)  # type: ignore[arg-type]
         assert found.usable(NAMES, NOW)

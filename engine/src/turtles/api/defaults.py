@@ -11,10 +11,10 @@ import copy
 import re
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from turtles.api import labels, model, quantity
+from turtles.api.configuration import DEFAULT, ClusterConfiguration
 
 Object = dict[str, Any]
 
@@ -28,24 +28,6 @@ RUNTIME_USER = 107
 _TAG = re.compile(r":([^/:@]+)$")
 
 
-@dataclass(frozen=True)
-class Config:
-    """What an installation chooses for all of its machines, under KubeVirt's names.
-
-    `architecture` is that of machines which don't say theirs; `emulated_machines` are patterns of machine types.
-    """
-
-    architecture: str = "amd64"
-    machine_type: str = "q35"
-    cpu_model: str = "host-model"
-    default_network_interface: str = "bridge"
-    eviction_strategy: str = "None"
-    emulated_machines: tuple[str, ...] = ("q35*", "pc-q35*")
-
-
-DEFAULT_CONFIG = Config()
-
-
 def firmware_uuid(name: str) -> str:
     """Give the firmware UUID of a VirtualMachineInstance that has none in its spec: always the same for a name."""
     return str(uuid.uuid5(FIRMWARE_UUID_NAMESPACE, name))
@@ -54,7 +36,7 @@ def firmware_uuid(name: str) -> str:
 def default_vm(
     vm: Object,
     old: Object | None = None,
-    config: Config = DEFAULT_CONFIG,
+    config: ClusterConfiguration = DEFAULT,
     random_uuid: Callable[[], str] = lambda: str(uuid.uuid4()),
 ) -> Object:
     """Give a VirtualMachine with its defaults set: machine type, and an identity of its firmware for life.
@@ -80,7 +62,7 @@ def default_vm(
     return vm
 
 
-def default_vmi(vmi: Object, config: Config = DEFAULT_CONFIG, now: str = "") -> Object:
+def default_vmi(vmi: Object, config: ClusterConfiguration = DEFAULT, now: str = "") -> Object:
     """Give a new VirtualMachineInstance with its defaults and its first status set.
 
     `now` is a RFC 3339 timestamp, that of the phase Pending.
@@ -116,7 +98,7 @@ def _domain_of(vm: Object) -> Object | None:
     return domain if isinstance(domain, dict) else None
 
 
-def _default_cpu(domain: Object, config: Config) -> None:
+def _default_cpu(domain: Object, config: ClusterConfiguration) -> None:
     cpu = domain["cpu"] = domain.get("cpu") or {}
     resources = domain.get("resources") or {}
     requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
@@ -127,8 +109,10 @@ def _default_cpu(domain: Object, config: Config) -> None:
         cpu[key] = cpu.get(key) or 1
     if not cpu.get("model"):
         cpu["model"] = config.cpu_model
-    if limits.get("cpu") and not requests.get("cpu"):
-        domain["resources"]["requests"] = {**requests, "cpu": limits["cpu"]}
+    if requests.get("cpu"):
+        return
+    if asked_for := limits.get("cpu") or config.cpu_request:
+        domain["resources"] = {**resources, "requests": {**requests, "cpu": asked_for}}
 
 
 def _default_memory(domain: Object) -> None:
@@ -147,7 +131,7 @@ def _default_firmware(vmi: Object, domain: Object) -> None:
         domain["firmware"] = {**firmware, "uuid": firmware_uuid(name) if name else str(uuid.uuid4())}
 
 
-def _default_network(spec: Object, domain: Object, config: Config) -> None:
+def _default_network(spec: Object, domain: Object, config: ClusterConfiguration) -> None:
     devices = domain["devices"]
     if devices.get("autoattachPodInterface") is False or spec.get("networks") or devices.get("interfaces"):
         return

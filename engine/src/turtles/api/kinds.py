@@ -119,4 +119,17 @@ VMI = Kind(
     ),
 )
 
-KINDS: tuple[Kind, ...] = (VM, VMI)
+# How the engine itself is set up. There is one, in the engine's own namespace.
+KUBEVIRT = Kind(
+    group=GROUP,
+    versions=_VERSIONS,
+    kind="KubeVirt",
+    plural="kubevirts",
+    singular="kubevirt",
+    short_names=("kv", "kvs"),
+    categories=("all",),
+    columns=(_AGE, Column("Phase", "string", ".status.phase")),
+    status_subresource=True,
+)
+
+KINDS: tuple[Kind, ...] = (VM, VMI, KUBEVIRT)

@@ -17,6 +17,7 @@ from turtles.api.model_core import (
     METADATA,
     TOLERATIONS,
 )
+from turtles.api.model_kubevirt import KUBEVIRT
 from turtles.api.schema import (
     BOOLEAN,
     INT32,
@@ -610,7 +611,7 @@ VM = Object(
     field("status", VM_STATUS, "Whether the machine runs."),
 )
 
-MODELS: dict[str, Object] = {"VirtualMachine": VM, "VirtualMachineInstance": VMI}
+MODELS: dict[str, Object] = {"VirtualMachine": VM, "VirtualMachineInstance": VMI, "KubeVirt": KUBEVIRT}
 
 
 def leaf_fields(supported: bool) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from turtles.api import labels, model
-from turtles.api.defaults import DEFAULT_CONFIG, Config
+from turtles.api.configuration import DEFAULT, ClusterConfiguration
 from turtles.api.rules import machine, network, volumes
 from turtles.api.rules.common import Causes, Spec, get
 from turtles.api.schema import INVALID, NOT_SUPPORTED, REQUIRED, UNSUPPORTED, Cause
@@ -26,7 +26,7 @@ _IGNITION = "kubevirt.io/ignitiondata"
 _RULES = (*machine.RULES, *network.RULES, *volumes.RULES)
 
 
-def validate_vmi(vmi: Any, config: Config = DEFAULT_CONFIG, *, privileged: bool = False) -> list[Cause]:
+def validate_vmi(vmi: Any, config: ClusterConfiguration = DEFAULT, *, privileged: bool = False) -> list[Cause]:
     """Give what is wrong with a new VirtualMachineInstance whose defaults have been set.
 
     `privileged`: it is written by one of the engine's own service accounts, which may set reserved labels.
@@ -62,7 +62,7 @@ def validate_vmi_update(old: Any, new: Any, *, privileged: bool = False) -> list
     return []
 
 
-def validate_vm(vm: Any, config: Config = DEFAULT_CONFIG, *, privileged: bool = False) -> list[Cause]:
+def validate_vm(vm: Any, config: ClusterConfiguration = DEFAULT, *, privileged: bool = False) -> list[Cause]:
     """Give what is wrong with a VirtualMachine, created or updated."""
     causes: list[Cause] = []
     if not isinstance(vm, dict):
@@ -93,7 +93,7 @@ def warnings_vm(vm: Any) -> list[str]:
     return [RUNNING_WARNING] if get(vm, "spec", "running") is not None else []
 
 
-def validate_vmi_spec(spec: Spec, path: str, config: Config = DEFAULT_CONFIG) -> Causes:
+def validate_vmi_spec(spec: Spec, path: str, config: ClusterConfiguration = DEFAULT) -> Causes:
     """Give what is wrong with the spec of a VirtualMachineInstance, or of a template of one, at `path`.
 
     The spec has passed the model's check.

@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from turtles.api import labels, quantity
+from turtles.api import configuration, labels, quantity
+from turtles.api.configuration import ClusterConfiguration
 from turtles.domain import paths
 from turtles.domain.definition import cpu_topology
 
@@ -22,9 +23,6 @@ Object = dict[str, Any]
 #: Seconds the guest's own grace period is lengthened by: for the launcher to end QEMU, for the kubelet to end the Pod.
 LAUNCHER_GRACE, POD_GRACE = 15, 30
 DEFAULT_GRACE = 30
-#: vCPUs that share one CPU of the node, and memory requested in percent of the guest's (KubeVirt's defaults).
-CPU_ALLOCATION_RATIO = 10
-MEMORY_OVERCOMMIT = 100
 
 _MIB = 1024 * 1024
 #: What runs beside the guest's memory: monitor, launcher, log daemon, libvirt, QEMU (KubeVirt, hypervisor backend).
@@ -47,12 +45,13 @@ class LauncherConfig:
     :param image: of the container.
     :param kvm: some schedulable node offers working KVM; without it the guest is emulated.
     :param vhost_net: some schedulable node offers vhost-net.
+    :param cluster: what the KubeVirt object says.
     """
 
     image: str
     kvm: bool = False
     vhost_net: bool = False
-    image_pull_policy: str = "IfNotPresent"
+    cluster: ClusterConfiguration = configuration.DEFAULT
 
 
 def pod_name(vmi: Object) -> str:
@@ -109,6 +108,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
             "runAsNonRoot": True,
         },
         "nodeSelector": {
+            **config.cluster.node_selectors,
             **(spec.get("nodeSelector") or {}),
             labels.NODE_SCHEDULABLE: "true",
             labels.ARCH: architecture,
@@ -116,7 +116,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
         "containers": [{
             "name": "compute",
             "image": config.image,
-            "imagePullPolicy": config.image_pull_policy,
+            "imagePullPolicy": config.cluster.image_pull_policy or "IfNotPresent",
             "command": [
                 "/usr/bin/virt-launcher",
                 "--name", metadata["name"],
@@ -142,6 +142,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
     }
     if ports := _ports(spec):
         pod_spec["containers"][0]["ports"] = ports
+    pull_secrets = list(dict.fromkeys([*pull_secrets, *config.cluster.image_pull_secrets]))
     if pull_secrets:
         pod_spec["imagePullSecrets"] = [{"name": name} for name in pull_secrets]
     for key in ("subdomain", "dnsPolicy", "dnsConfig", "schedulerName", "priorityClassName", "affinity", "tolerations",
@@ -215,12 +216,13 @@ def _resources(spec: Mapping[str, Any], config: LauncherConfig, overhead: int) -
     resources = (spec.get("domain") or {}).get("resources") or {}
     requests, limits = dict(resources.get("requests") or {}), dict(resources.get("limits") or {})
     if "cpu" not in requests and "cpu" not in limits:
-        requests["cpu"] = quantity.format_milli(max(1, 1000 * cpu_topology(spec).vcpus // CPU_ALLOCATION_RATIO))
+        requests["cpu"] = quantity.format_milli(
+            max(1, 1000 * cpu_topology(spec).vcpus // config.cluster.cpu_allocation_ratio))
     if "memory" in requests:
         memory = quantity.to_int(requests["memory"])
     else:
         guest = ((spec.get("domain") or {}).get("memory") or {}).get("guest") or limits.get("memory")
-        memory = quantity.to_int(guest or 0) * 100 // MEMORY_OVERCOMMIT
+        memory = quantity.to_int(guest or 0) * 100 // config.cluster.memory_overcommit
     requests["memory"] = str(memory + overhead)
     if "memory" in limits:
         limits["memory"] = str(quantity.to_int(limits["memory"]) + overhead)

@@ -9,16 +9,19 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 from turtles import __version__
 from turtles.api import labels
 from turtles.controller.changes import Object, controller_of
+from turtles.controller.kubevirt import KubeVirtController
 from turtles.controller.launcher_pod import LauncherConfig
 from turtles.controller.node import BY_NODE, NodeController, node_of
 from turtles.controller.vm import VMController, claim_names
 from turtles.controller.vmi import BY_OWNER, VMIController
-from turtles.kube.client import Client, ConfigError
+from turtles.kube.client import ApiError, Client, ConfigError
+from turtles.kube.configuration import ConfigurationWatch
 from turtles.kube.controller import run_workers
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key, index_by_owner, key_of, wait_synced
@@ -34,31 +37,39 @@ COMPONENT = "virt-controller"
 #: Index of the VM and VMI informers: claims that an object's volumes name, as ``namespace/name``.
 BY_CLAIM = "claim"
 #: Worker threads a kind. One object's work is a few requests; more threads only compete for the interpreter.
-WORKERS = {"vm": 2, "vmi": 3, "node": 1}
+WORKERS = {"vm": 2, "vmi": 3, "node": 1, "kubevirt": 1}
+#: Seconds between two tries to ask the API server what it serves.
+_RETRY = 2.0
 
 
 class Controller:
     """All controllers of the component, with the caches they share."""
 
-    def __init__(self, client: Client, config: LauncherConfig) -> None:
+    def __init__(self, client: Client, config: LauncherConfig, namespace: str = "kubevirt") -> None:
+        self.configuration = ConfigurationWatch(client, namespace)
+        self.kubevirts = self.configuration.informer
         self.recorder = Recorder(client, COMPONENT)
         self.vms = Informer(client, VM)
         self.vmis = Informer(client, VMI)
         self.pods = Informer(client, POD, label_selector=f"{labels.APP}={labels.APP_LAUNCHER}")
         self.nodes = Informer(client, NODE)
         self.pvcs = Informer(client, PVC)
-        self._informers = (self.vms, self.vmis, self.pods, self.nodes, self.pvcs)
+        self._informers = (self.kubevirts, self.vms, self.vmis, self.pods, self.nodes, self.pvcs)
         self._vm_queue: WorkQueue[Key] = WorkQueue("vm")
         self._vmi_queue: WorkQueue[Key] = WorkQueue("vmi")
         self._node_queue: WorkQueue[Key] = WorkQueue("node")
-        self._queues = (self._vm_queue, self._vmi_queue, self._node_queue)
+        self._kubevirt_queue: WorkQueue[Key] = WorkQueue("kubevirt")
+        self._queues = (self._vm_queue, self._vmi_queue, self._node_queue, self._kubevirt_queue)
         self.pods.add_index(BY_OWNER, index_by_owner)
         self.vmis.add_index(BY_NODE, node_of)
         self.vms.add_index(BY_CLAIM, lambda vm: _claims(vm, (vm["spec"].get("template") or {}).get("spec") or {}))
         self.vmis.add_index(BY_CLAIM, lambda vmi: _claims(vmi, vmi["spec"]))
         self._vm = VMController(client, self.vms, self.vmis, self.pvcs, self.recorder)
-        self._vmi = VMIController(client, self.vmis, self.pods, self.nodes, self.pvcs, self.recorder, config)
+        self._vmi = VMIController(client, self.vmis, self.pods, self.nodes, self.pvcs, self.recorder, config,
+                                  lambda: self.configuration.current)
         self._node = NodeController(client, self.nodes, self.vmis, self.pods, self.recorder)
+        self._kubevirt = KubeVirtController(client, namespace, self.kubevirts, self.nodes, self.vms, self.vmis,
+                                            config.image)
 
     def start(self, gate: threading.Event) -> None:
         """Fill the caches, then work whenever ``gate`` is set; returns at once."""
@@ -72,6 +83,7 @@ class Controller:
             queue.close()
         for informer in self._informers:
             informer.stop(timeout=0)
+        self._kubevirt.stop()
         self.recorder.close()
 
     def _work(self, gate: threading.Event) -> None:
@@ -89,6 +101,30 @@ class Controller:
         run_workers(self._vm_queue, self._vm.reconcile, WORKERS["vm"], "vm", gate=gate)
         run_workers(self._vmi_queue, self._vmi.reconcile, WORKERS["vmi"], "vmi", gate=gate)
         run_workers(self._node_queue, self._node.reconcile, WORKERS["node"], "node", gate=gate)
+        # Last, and on its own thread: nobody's machine waits for it.
+        self._watch_installation()
+        run_workers(self._kubevirt_queue, self._kubevirt.reconcile, WORKERS["kubevirt"], "kubevirt", gate=gate)
+
+    def _watch_installation(self) -> None:
+        while True:
+            try:
+                self._kubevirt.start(self._installation_changed)
+                break
+            except ApiError as error:
+                log.warning("cannot look at the installation yet: %s", error)
+                time.sleep(_RETRY)
+        self.kubevirts.add_handler(_each(self._kubevirt_queue.add, key_of))
+        for informer in (self.vms, self.vmis):
+            informer.add_handler(self._machine_gone)
+
+    def _installation_changed(self) -> None:
+        for kubevirt in self.kubevirts.list():
+            self._kubevirt_queue.add(key_of(kubevirt))
+
+    def _machine_gone(self, old: Object | None, new: Object | None) -> None:
+        # A KubeVirt object on its way out waits for the last one.
+        if new is None:
+            self._installation_changed()
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         pod = new or old
@@ -110,6 +146,7 @@ class Controller:
         # A node's status changes all the time; a first heartbeat starts the look-out, which then looks by itself.
         if new is not None and (old is None or _has_heartbeat(old) != _has_heartbeat(new)):
             self._node_queue.add(key_of(new))
+            self._installation_changed()
 
 
 def _each(add: Callable[[Key], None], key: Callable[[Object], Key]) -> Callable[[Object | None, Object | None], None]:
@@ -138,7 +175,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--kubeconfig", metavar="FILE", help="default: the Pod's service account, then ~/.kube/config")
     parser.add_argument("--launcher-image", default=f"turtles/virt-launcher:{__version__}",
                         help="image of launcher Pods (default: %(default)s)")
-    parser.add_argument("--namespace", default="kubevirt", help="where the lease is (default: %(default)s)")
+    parser.add_argument("--namespace", default="kubevirt",
+                        help="where the KubeVirt object and the lease are (default: %(default)s)")
     parser.add_argument("--leader-elect", action=argparse.BooleanOptionalAction, default=True,
                         help="work only while holding the lease virt-controller (default: yes)")
     parser.add_argument("--identity", default=socket.gethostname(),
@@ -169,7 +207,8 @@ def main(argv: list[str] | None = None) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    controller = Controller(client, LauncherConfig(arguments.launcher_image))
+    controller = Controller(client, LauncherConfig(arguments.launcher_image), arguments.namespace)
+    controller.configuration.follow_verbosity("virtController", arguments.log_level)
     elector: LeaderElector | None = None
     if arguments.leader_elect:
         elector = LeaderElector(client, arguments.namespace, COMPONENT, arguments.identity, on_lost=lost)

@@ -9,13 +9,14 @@ the caches, asks it, and writes what it says.
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from turtles.api import labels
 from turtles.api.conditions import get_condition, is_true, remove_condition, set_condition
+from turtles.api.configuration import ClusterConfiguration
 from turtles.controller.changes import (
     FAILED,
     HANDED_OVER,
@@ -344,11 +345,16 @@ class VMIController:
     """Reconciles VirtualMachineInstances; :meth:`reconcile` is called by the workers."""
 
     def __init__(self, client: Client, vmis: Informer, pods: Informer, nodes: Informer, pvcs: Informer,
-                 recorder: Recorder, config: LauncherConfig) -> None:
-        """Make the controller; ``pods`` must have the index :data:`BY_OWNER`."""
+                 recorder: Recorder, config: LauncherConfig,
+                 cluster: Callable[[], ClusterConfiguration] = ClusterConfiguration) -> None:
+        """Make the controller; ``pods`` must have the index :data:`BY_OWNER`.
+
+        :param cluster: gives the configuration in force.
+        """
         self._client, self._vmis, self._pods, self._nodes, self._pvcs = client, vmis, pods, nodes, pvcs
         self._recorder = recorder
         self._config = config
+        self._cluster = cluster
 
     def reconcile(self, key: Key) -> float | None:
         """Bring one VMI closer to its spec; returns seconds after which to look again."""
@@ -464,12 +470,15 @@ class VMIController:
             self._recorder.event({**owner, "namespace": metadata["namespace"]}, "Warning", "Failed", message)
 
     def _launcher_config(self) -> LauncherConfig:
-        """Return the configuration with what the nodes offer now."""
+        """Return the configuration in force with what the nodes offer now."""
         offered = [
             (node.get("status") or {}).get("allocatable") or {} for node in self._nodes.list()
             if (node["metadata"].get("labels") or {}).get(labels.NODE_SCHEDULABLE) == "true"
         ]
-        return replace(self._config, kvm=_offers(offered, labels.DEVICE_KVM),
+        cluster = self._cluster()
+        emulation = cluster.use_emulation
+        kvm = _offers(offered, labels.DEVICE_KVM) if emulation is None else not emulation
+        return replace(self._config, cluster=cluster, kvm=kvm,
                        vhost_net=_offers(offered, labels.DEVICE_VHOST_NET))
 
 

@@ -12,3 +12,4 @@ def resource(kind: kinds.Kind) -> Resource:
 
 VM = resource(kinds.VM)
 VMI = resource(kinds.VMI)
+KUBEVIRT = resource(kinds.KUBEVIRT)

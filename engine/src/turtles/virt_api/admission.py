@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from turtles.api import defaults, model, validation
-from turtles.api.defaults import Config
+from turtles.api.configuration import DEFAULT, ClusterConfiguration
 from turtles.api.schema import Cause
 from turtles.virt_api import status
 
@@ -44,9 +44,11 @@ def engine_users(namespace: str) -> tuple[str, ...]:
 class Admission:
     """The webhooks of one installation. `users` are the engine's own: only they write statuses and reserved labels."""
 
-    def __init__(self, users: Sequence[str], config: Config = defaults.DEFAULT_CONFIG) -> None:
+    def __init__(self, users: Sequence[str], config: ClusterConfiguration = DEFAULT) -> None:
         self._users = frozenset(users)
         self._config = config
+        #: Paths whose review asks the API server, and so takes a while.
+        self.slow: set[str] = set()
         self.reviews: dict[str, Review] = {
             MUTATE_VM: self._mutate_vm,
             MUTATE_VMI: self._mutate_vmi,
@@ -54,6 +56,15 @@ class Admission:
             VALIDATE_VMI_CREATE: self._validate_vmi_create,
             VALIDATE_VMI_UPDATE: self._validate_vmi_update,
         }
+
+    def configure(self, config: ClusterConfiguration) -> None:
+        """Take over another configuration, from the next review on."""
+        self._config = config
+
+    def add(self, path: str, review: Review) -> None:
+        """Serve a further webhook, which asks the API server before it answers."""
+        self.reviews[path] = review
+        self.slow.add(path)
 
     def review(self, path: str, body: Any) -> Object:
         """Answer one AdmissionReview.
@@ -109,16 +120,16 @@ class Admission:
         if isinstance(vm, dict) and _is_deleted(vm):
             return {"allowed": True}
         causes = validation.validate_vm(vm, self._config, privileged=self._is_engine(request))
-        return _judged(causes, validation.warnings_vm(vm))
+        return judged(causes, validation.warnings_vm(vm))
 
     def _validate_vmi_create(self, request: Object) -> Object:
         privileged = self._is_engine(request)
-        return _judged(validation.validate_vmi(request.get("object"), self._config, privileged=privileged))
+        return judged(validation.validate_vmi(request.get("object"), self._config, privileged=privileged))
 
     def _validate_vmi_update(self, request: Object) -> Object:
         privileged = self._is_engine(request)
         old, new = request.get("oldObject"), request.get("object")
-        return _judged(validation.validate_vmi_update(old, new, privileged=privileged))
+        return judged(validation.validate_vmi_update(old, new, privileged=privileged))
 
 
 def _is_deleted(obj: Object) -> bool:
@@ -137,7 +148,8 @@ def _lists_and_maps(metadata: Object) -> bool:
     return isinstance(finalizers, list) and isinstance(annotations, dict)
 
 
-def _judged(causes: Sequence[Cause], warnings: Sequence[str] = ()) -> Object:
+def judged(causes: Sequence[Cause], warnings: Sequence[str] = ()) -> Object:
+    """Give the response that refuses an object for the causes, or admits it where there are none."""
     if causes:
         return {"allowed": False, "status": status.invalid(causes)}
     response: Object = {"allowed": True}

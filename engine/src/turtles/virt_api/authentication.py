@@ -23,11 +23,11 @@ from cryptography.x509.oid import NameOID
 
 from turtles.kube.client import Client
 from turtles.kube.resources import SUBJECTACCESSREVIEW
+from turtles.virt_api.names import AUTHENTICATION_CONFIGMAP as CONFIGMAP
+from turtles.virt_api.names import AUTHENTICATION_NAMESPACE as NAMESPACE
 
 log = logging.getLogger(__name__)
 
-NAMESPACE = "kube-system"
-CONFIGMAP = "extension-apiserver-authentication"
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from turtles.kube.client import AlreadyExists, Client, Conflict, NotFound
 from turtles.kube.resources import SECRET
+from turtles.virt_api.names import CERTIFICATES_SECRET
 
 log = logging.getLogger(__name__)
 
-SECRET_NAME = "kubevirt-virt-api-certs"  # noqa: S105
 AUTHORITY_LIFETIME = timedelta(days=365)
 SERVING_LIFETIME = timedelta(days=30)
 #: A certificate is replaced when this part of its lifetime is left.
@@ -68,7 +68,7 @@ class Certificates:
         return {
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": {"name": SECRET_NAME, "namespace": namespace},
+            "metadata": {"name": CERTIFICATES_SECRET, "namespace": namespace},
             "type": "kubernetes.io/tls",
             "data": {key: base64.b64encode(value.encode()).decode() for key, value in zip(_KEYS, values, strict=True)},
         }
@@ -132,7 +132,7 @@ def ensure(client: Client, namespace: str, names: Iterable[str], now: datetime |
     while True:
         moment = now or datetime.now(UTC)
         try:
-            secret = client.get(SECRET, namespace, SECRET_NAME)
+            secret = client.get(SECRET, namespace, CERTIFICATES_SECRET)
         except NotFound:
             secret = None
         found = Certificates.from_secret(secret)
@@ -145,7 +145,7 @@ def ensure(client: Client, namespace: str, names: Iterable[str], now: datetime |
                 client.create(SECRET, fresh.secret(namespace))
             else:
                 client.replace(SECRET, {**secret, "data": fresh.secret(namespace)["data"]})
-            log.info("made a serving certificate", extra={"namespace": namespace, "object": SECRET_NAME})
+            log.info("made a serving certificate", extra={"namespace": namespace, "object": CERTIFICATES_SECRET})
             return fresh
 
 

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from turtles import __version__
-from turtles.api.defaults import Config
 from turtles.kube.client import ApiError, Client
-from turtles.kube.informer import Informer
+from turtles.kube.configuration import ConfigurationWatch
+from turtles.kube.informer import Informer, wait_synced
 from turtles.kube.resources import CONFIGMAP
 from turtles.log import setup_logging
-from turtles.virt_api import authentication, certificates, manifests
+from turtles.virt_api import certificates, kubevirt, manifests, names
 from turtles.virt_api.admission import Admission, engine_users
 from turtles.virt_api.authentication import FrontProxy
 from turtles.virt_api.registration import Registration
@@ -74,26 +74,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.url,
         options.bind,
     )
-    admission = Admission(engine_users(options.namespace), Config(architecture=options.architecture))
+    configuration = ConfigurationWatch(client, options.namespace, options.architecture)
+    configuration.follow_verbosity("virtAPI", options.log_level)
+    admission = Admission(engine_users(options.namespace), configuration.current)
+    admission.add(kubevirt.VALIDATE, kubevirt.KubeVirtReview(client, options.namespace))
+    configuration.add_handler(admission.configure)
     server = Server(client, admission, context, registration.done.is_set)
     configmap = Informer(
         client,
         CONFIGMAP,
-        namespace=authentication.NAMESPACE,
-        field_selector=f"metadata.name={authentication.CONFIGMAP}",
+        namespace=names.AUTHENTICATION_NAMESPACE,
+        field_selector=f"metadata.name={names.AUTHENTICATION_CONFIGMAP}",
     )
     configmap.add_handler(lambda old, new: server.trust(FrontProxy.from_configmap(new)))
+    informers = [configmap, configuration.informer]
     try:
-        asyncio.run(_serve(server, registration, configmap, context, options.bind, options.port))
+        asyncio.run(_serve(server, registration, informers, context, options.bind, options.port))
     finally:
         registration.stop()
-        configmap.stop()
+        for informer in informers:
+            informer.stop()
     return 0
 
 
 async def _serve(
-    server: Server, registration: Registration, configmap: Informer, context: ssl.SSLContext, bind: str, port: int
+    server: Server,
+    registration: Registration,
+    informers: Sequence[Informer],
+    context: ssl.SSLContext,
+    bind: str,
+    port: int,
 ) -> None:
+    """Serve until told to end. `informers` tell what requests need: whom to trust, and the configuration."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     stopping = threading.Event()
@@ -112,8 +124,9 @@ async def _serve(
     await web.TCPSite(runner, bind, port, ssl_context=context).start()
     log.info("listening", extra={"bind": bind, "port": port})
     # Who is asked to come by an APIService should be known when he comes
-    configmap.start()
-    await asyncio.to_thread(configmap.wait_synced, _PATIENCE)
+    for informer in informers:
+        informer.start()
+    await asyncio.to_thread(wait_synced, informers, _PATIENCE)
     registration.start()
     await stop.wait()
     log.info("stopping")

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from turtles.api import crd
-from turtles.api.kinds import GROUP, SUBRESOURCES_GROUP
-from turtles.virt_api import authentication, certificates, discovery, registration
+from turtles.api.kinds import GROUP, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
+from turtles.virt_api import discovery, names
 
 Object = dict[str, Any]
 
@@ -42,7 +42,7 @@ def objects(namespace: str = "kubevirt") -> list[Object]:
         {
             "apiVersion": f"{_RBAC}/v1",
             "kind": "RoleBinding",
-            "metadata": _metadata("kubevirt-virt-api-auth-reader", authentication.NAMESPACE),
+            "metadata": _metadata("kubevirt-virt-api-auth-reader", names.AUTHENTICATION_NAMESPACE),
             "roleRef": reader,
             "subjects": [_subject("virt-api", namespace)],
         }
@@ -88,29 +88,32 @@ def _virt_api() -> list[Object]:
     versions = [f"{version['version']}.{SUBRESOURCES_GROUP}" for version in discovery.group()["versions"]]
     admission = "admissionregistration.k8s.io"
     return [
-        *_own(admission, "mutatingwebhookconfigurations", [registration.MUTATOR]),
-        *_own(admission, "validatingwebhookconfigurations", [registration.VALIDATOR]),
+        *_own(admission, "mutatingwebhookconfigurations", [names.MUTATOR]),
+        *_own(admission, "validatingwebhookconfigurations", [names.VALIDATOR]),
         *_own("apiregistration.k8s.io", "apiservices", versions),
         _rule("authorization.k8s.io", ["subjectaccessreviews"], ["create"]),
-        _rule(GROUP, ["virtualmachines"], ["get", "patch"]),
+        # list: whether there are any when a KubeVirt object is deleted
+        _rule(GROUP, ["virtualmachines"], ["get", "list", "patch"]),
         _rule(GROUP, ["virtualmachines/status"], ["patch"]),
-        _rule(GROUP, ["virtualmachineinstances"], ["get", "patch"]),
+        _rule(GROUP, ["virtualmachineinstances"], ["get", "list", "patch"]),
     ]
 
 
 def _virt_api_local() -> list[Object]:
     return [
-        *_own("", "secrets", [certificates.SECRET_NAME]),
-        *_own("", "services", [registration.SERVICE_NAME]),
-        *_own("", "endpoints", [registration.SERVICE_NAME]),
+        *_own("", "secrets", [names.CERTIFICATES_SECRET]),
+        *_own("", "services", [names.SERVICE]),
+        *_own("", "endpoints", [names.SERVICE]),
         # Endpoints that somebody else manages may be written only with this (OpenShift)
         _rule("", ["endpoints/restricted"], ["create"]),
+        _rule(GROUP, ["kubevirts"], _READ),
     ]
 
 
 def _virt_controller() -> list[Object]:
     return [
-        _rule(GROUP, ["virtualmachines"], [*_READ, "patch"]),
+        # delete: machines go with a KubeVirt object whose uninstallStrategy is RemoveWorkloads
+        _rule(GROUP, ["virtualmachines"], [*_READ, "patch", "delete"]),
         _rule(GROUP, ["virtualmachines/status"], ["patch"]),
         _rule(GROUP, ["virtualmachines/finalizers", "virtualmachineinstances/finalizers"], ["update"]),
         _rule(GROUP, ["virtualmachineinstances"], [*_READ, "create", "patch", "delete"]),
@@ -120,11 +123,19 @@ def _virt_controller() -> list[Object]:
         _rule("", ["persistentvolumeclaims"], _READ),
         _rule("", ["events"], ["create", "patch"]),
         _rule("apps", ["controllerrevisions"], ["get", "list", "create", "delete"]),
+        _rule("apiregistration.k8s.io", ["apiservices"], _READ, [f"{SUBRESOURCES_VERSIONS[0]}.{SUBRESOURCES_GROUP}"]),
     ]
 
 
 def _virt_controller_local() -> list[Object]:
-    return [_rule("coordination.k8s.io", ["leases"], ["get", "create", "update"])]
+    return [
+        _rule("coordination.k8s.io", ["leases"], ["create"]),
+        _rule("coordination.k8s.io", ["leases"], ["get", "update"], ["virt-controller"]),
+        _rule(GROUP, ["kubevirts"], [*_READ, "patch"]),
+        _rule(GROUP, ["kubevirts/status"], ["patch"]),
+        # What runs of the engine
+        _rule("apps", ["deployments", "daemonsets"], _READ),
+    ]
 
 
 def _virt_handler() -> list[Object]:
@@ -147,8 +158,9 @@ def _users() -> list[Object]:
     found = [
         _role(f"kubevirt.io:{name}", rules, {f"{_RBAC}/aggregate-to-{name}": "true"}) for name, rules in roles.items()
     ]
-    # Everybody may ask for the version, as virtctl does first of all
-    found.append(_role("kubevirt.io:default", [_rule(SUBRESOURCES_GROUP, ["version"], ["get"])]))
+    # Everybody may ask for the version, as virtctl does first of all, and how the engine is set up
+    everybodys = [_rule(SUBRESOURCES_GROUP, ["version"], ["get"]), _rule(GROUP, ["kubevirts"], ["get", "list"])]
+    found.append(_role("kubevirt.io:default", everybodys))
     everybody = {"apiGroup": _RBAC, "kind": "Group", "name": "system:authenticated"}
     found.append(_binding("kubevirt.io:default", [everybody]))
     return found

@@ -18,20 +18,19 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from turtles.api.kinds import GROUP, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, VM, VMI, Kind
+from turtles.api.kinds import GROUP, KUBEVIRT, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, VM, VMI, Kind
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
 from turtles.kube.informer import Informer
 from turtles.kube.resources import APISERVICE, ENDPOINTS, MUTATINGWEBHOOK, SECRET, SERVICE, VALIDATINGWEBHOOK, Resource
-from turtles.virt_api import admission, certificates
+from turtles.virt_api import admission, certificates, kubevirt
 from turtles.virt_api.certificates import Certificates
+from turtles.virt_api.names import CERTIFICATES_SECRET, MUTATOR, VALIDATOR
+from turtles.virt_api.names import SERVICE as SERVICE_NAME
 
 log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
-MUTATOR = "virt-api-mutator"
-VALIDATOR = "virt-api-validator"
-SERVICE_NAME = "virt-api"
 PORT = 443
 
 #: Seconds between two looks at certificates and objects if nothing seems to change.
@@ -55,7 +54,7 @@ def serving_names(namespace: str, url: str | None = None, bind: str = "") -> lis
 def webhooks(bundle: str, namespace: str, url: str | None = None) -> list[tuple[Resource, Object]]:
     """Give both webhook configurations. `bundle`: the authorities in PEM; `url`: if there is no Service."""
 
-    def hook(name: str, path: str, kind: Kind, operation: str) -> Object:
+    def hook(name: str, path: str, kind: Kind, *operations: str) -> Object:
         client: Object = {"caBundle": _base64(bundle)}
         if url:
             client["url"] = url.rstrip("/") + path
@@ -68,7 +67,7 @@ def webhooks(bundle: str, namespace: str, url: str | None = None) -> list[tuple[
                 {
                     "apiGroups": [GROUP],
                     "apiVersions": [version.name for version in kind.versions],
-                    "operations": [operation],
+                    "operations": list(operations),
                     "resources": [kind.plural],
                     "scope": "Namespaced",
                 }
@@ -79,7 +78,7 @@ def webhooks(bundle: str, namespace: str, url: str | None = None) -> list[tuple[
             "timeoutSeconds": 10,
             "admissionReviewVersions": ["v1"],
         }
-        if operation == "UPDATE":
+        if operations == ("UPDATE",):
             # What the engine's own components write needs no judgement; it would cost each status a round trip,
             # and running machines would depend on virt-api being there
             users = ", ".join(f"'{user}'" for user in admission.engine_users(namespace))
@@ -98,6 +97,8 @@ def webhooks(bundle: str, namespace: str, url: str | None = None) -> list[tuple[
         hook("virtualmachine-update-validator", admission.VALIDATE_VM, VM, "UPDATE"),
         hook("virtualmachineinstances-create-validator", admission.VALIDATE_VMI_CREATE, VMI, "CREATE"),
         hook("virtualmachineinstances-update-validator", admission.VALIDATE_VMI_UPDATE, VMI, "UPDATE"),
+        hook("kubevirt-validator", kubevirt.VALIDATE, KUBEVIRT, "CREATE", "DELETE"),
+        hook("kubevirt-update-validator", kubevirt.VALIDATE, KUBEVIRT, "UPDATE"),
     ]
     return [
         (
@@ -192,7 +193,7 @@ class Registration:
         #: Set once everything has been registered.
         self.done = threading.Event()
         self._informers = [
-            self._informer(SECRET, namespace, certificates.SECRET_NAME),
+            self._informer(SECRET, namespace, CERTIFICATES_SECRET),
             self._informer(MUTATINGWEBHOOK, None, MUTATOR),
             self._informer(VALIDATINGWEBHOOK, None, VALIDATOR),
             *(self._informer(APISERVICE, None, f"{name}.{SUBRESOURCES_GROUP}") for name in SUBRESOURCES_VERSIONS),

@@ -83,6 +83,8 @@ class Server:
             body = _decode(await request.read())
         except (msgspec.DecodeError, RecursionError):
             raise Failure(400, "the body is not JSON") from None
+        if request.path in self._admission.slow:
+            return _json(await asyncio.to_thread(self._admission.review, request.path, body))
         return _json(self._admission.review(request.path, body))
 
     async def _healthz(self, request: web.Request) -> web.Response:

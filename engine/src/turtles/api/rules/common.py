@@ -7,12 +7,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from turtles.api.defaults import Config
+from turtles.api.configuration import ClusterConfiguration
 from turtles.api.schema import NOT_SUPPORTED, Cause
 
 Spec = Mapping[str, Any]
 Causes = Iterator[Cause]
-Rule = Callable[[Spec, str, Config], Causes]
+Rule = Callable[[Spec, str, ClusterConfiguration], Causes]
 
 MAX_STRING = 256
 SERIAL = re.compile(r"[A-Za-z0-9_.+-]+")

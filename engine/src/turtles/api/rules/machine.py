@@ -7,7 +7,7 @@ import fnmatch
 import uuid
 
 from turtles.api import quantity
-from turtles.api.defaults import Config
+from turtles.api.configuration import ClusterConfiguration
 from turtles.api.rules.common import (
     MAX_STRING,
     SERIAL,
@@ -24,7 +24,7 @@ from turtles.api.schema import INVALID, NOT_SUPPORTED, REQUIRED, Cause
 _MIN_MEMORY = 10**6
 
 
-def _names(spec: Spec, path: str, config: Config) -> Causes:
+def _names(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     hostname, subdomain = spec.get("hostname"), spec.get("subdomain")
     if hostname and (problems := label_problems(hostname)):
         message = f"{path}.hostname does not conform to the kubernetes DNS_LABEL rules : {', '.join(problems)}"
@@ -34,7 +34,7 @@ def _names(spec: Spec, path: str, config: Config) -> Causes:
         yield Cause(INVALID, message, f"{path}.subdomain")
 
 
-def _resources(spec: Spec, path: str, config: Config) -> Causes:
+def _resources(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     requests = get(spec, "domain", "resources", "requests") or {}
     limits = get(spec, "domain", "resources", "limits") or {}
     where = f"{path}.domain.resources"
@@ -54,7 +54,7 @@ def _resources(spec: Spec, path: str, config: Config) -> Causes:
             yield Cause(INVALID, message, here)
 
 
-def _guest_memory(spec: Spec, path: str, config: Config) -> Causes:
+def _guest_memory(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     guest = get(spec, "domain", "memory", "guest")
     if guest is None:
         return
@@ -81,7 +81,7 @@ def no_memory(spec: Spec, path: str) -> Causes:
         yield Cause(REQUIRED, message, f"{path}.domain.memory.guest")
 
 
-def _cpu_features(spec: Spec, path: str, config: Config) -> Causes:
+def _cpu_features(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     for index, feature in enumerate(get(spec, "domain", "cpu", "features") or ()):
         policy = feature.get("policy") or ""
         if policy not in ("", "force", "require", "optional", "disable", "forbid"):
@@ -89,7 +89,7 @@ def _cpu_features(spec: Spec, path: str, config: Config) -> Causes:
             yield Cause(NOT_SUPPORTED, message, f"{path}.domain.cpu.features[{index}].policy")
 
 
-def _machine(spec: Spec, path: str, config: Config) -> Causes:
+def _machine(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     machine = get(spec, "domain", "machine", "type")
     patterns = config.emulated_machines
     if machine and not any(fnmatch.fnmatchcase(machine, pattern) for pattern in patterns):
@@ -101,7 +101,7 @@ def _machine(spec: Spec, path: str, config: Config) -> Causes:
         yield Cause(INVALID, f"unsupported architecture: {architecture}", f"{path}.architecture")
 
 
-def _firmware(spec: Spec, path: str, config: Config) -> Causes:
+def _firmware(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     firmware = get(spec, "domain", "firmware") or {}
     serial = firmware.get("serial")
     here = f"{path}.domain.firmware.serial"
@@ -118,7 +118,7 @@ def _firmware(spec: Spec, path: str, config: Config) -> Causes:
             yield Cause(INVALID, f"{here} must be a UUID, if specified", here)
 
 
-def _clock(spec: Spec, path: str, config: Config) -> Causes:
+def _clock(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     clock = get(spec, "domain", "clock") or {}
     here = f"{path}.domain.clock"
     if clock.get("utc") is not None and clock.get("timezone") is not None:
@@ -134,7 +134,7 @@ def _clock(spec: Spec, path: str, config: Config) -> Causes:
         yield from one_of(timer.get("track"), f"{here}.timer.{name}.track", ("guest", "wall"))
 
 
-def _strategies(spec: Spec, path: str, config: Config) -> Causes:
+def _strategies(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     allowed = {
         "evictionStrategy": ("None", "LiveMigrate", "LiveMigrateIfPossible", "External"),
         "startStrategy": ("Paused",),
@@ -150,7 +150,7 @@ def _strategies(spec: Spec, path: str, config: Config) -> Causes:
         yield Cause(INVALID, f"{here} '{grace}': must be greater than or equal to 0.", here)
 
 
-def _inputs(spec: Spec, path: str, config: Config) -> Causes:
+def _inputs(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     for index, device in enumerate(get(spec, "domain", "devices", "inputs") or ()):
         here = f"{path}.domain.devices.inputs[{index}]"
         if (device.get("bus") or "usb") not in ("virtio", "usb"):
@@ -159,13 +159,13 @@ def _inputs(spec: Spec, path: str, config: Config) -> Causes:
             yield Cause(INVALID, "Input device can have only tablet type.", f"{here}.type")
 
 
-def _watchdog(spec: Spec, path: str, config: Config) -> Causes:
+def _watchdog(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     action = get(spec, "domain", "devices", "watchdog", "i6300esb", "action")
     here = f"{path}.domain.devices.watchdog.i6300esb.action"
     yield from one_of(action, here, ("poweroff", "reset", "shutdown"))
 
 
-def _boot_order(spec: Spec, path: str, config: Config) -> Causes:
+def _boot_order(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     seen: set[int] = set()
     for kind in ("disks", "interfaces"):
         for index, device in enumerate(get(spec, "domain", "devices", kind) or ()):

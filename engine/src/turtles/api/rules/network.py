@@ -7,7 +7,7 @@ import ipaddress
 import re
 from typing import Any
 
-from turtles.api.defaults import Config
+from turtles.api.configuration import ClusterConfiguration
 from turtles.api.rules.common import Causes, Rule, Spec, get, subdomain_problems
 from turtles.api.schema import DUPLICATE, INVALID, NOT_SUPPORTED, REQUIRED, Cause
 
@@ -19,11 +19,12 @@ _NIC_MODELS = frozenset(("e1000", "e1000e", "igb", "ne2k_pci", "pcnet", "rtl8139
 _DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None", "")
 
 
-def _networks(spec: Spec, path: str, config: Config) -> Causes:
+def _networks(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     networks = spec.get("networks") or ()
     interfaces = get(spec, "domain", "devices", "interfaces") or ()
     named_interfaces = {interface["name"] for interface in interfaces}
     named_networks = {network["name"] for network in networks}
+    on_pod = {network["name"] for network in networks if network.get("pod") is not None}
     seen: set[str] = set()
     for index, network in enumerate(networks):
         here, name = f"{path}.networks[{index}]", network["name"]
@@ -47,6 +48,9 @@ def _networks(spec: Spec, path: str, config: Config) -> Causes:
             yield Cause(INVALID, f"{here}.name '{name}' not found.", f"{here}.name")
         if name in seen:
             yield Cause(DUPLICATE, "Only one interface can be connected to one specific network", f"{here}.name")
+        if interface.get("bridge") is not None and name in on_pod and not config.permit_bridge_on_pod_network:
+            message = "Bridge on pod network configuration is not enabled under kubevirt-config"
+            yield Cause(INVALID, message, f"{here}.name")
         seen.add(name)
         yield from _interface(interface, here)
 
@@ -113,7 +117,7 @@ def _ports(ports: Any, here: str) -> Causes:
             yield Cause(INVALID, "Unknown protocol, only TCP or UDP allowed", f"{field}.protocol")
 
 
-def _dns(spec: Spec, path: str, config: Config) -> Causes:
+def _dns(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     policy, dns = spec.get("dnsPolicy") or "", spec.get("dnsConfig")
     if policy not in _DNS_POLICIES:
         message = f"DNSPolicy: {policy} is not supported, valid values: [{' '.join(_DNS_POLICIES)}]"

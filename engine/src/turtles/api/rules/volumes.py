@@ -9,7 +9,7 @@ import posixpath
 from collections.abc import Callable
 
 from turtles.api import quantity
-from turtles.api.defaults import Config
+from turtles.api.configuration import ClusterConfiguration
 from turtles.api.rules.common import (
     MAX_STRING,
     SERIAL,
@@ -28,7 +28,7 @@ _BUSES = ("virtio", "scsi", "sata", "usb")
 _VOLUME_SOURCES = ("containerDisk", "cloudInitNoCloud", "cloudInitConfigDrive", "emptyDisk", "persistentVolumeClaim")
 
 
-def _disks(spec: Spec, path: str, config: Config) -> Causes:
+def _disks(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     volumes = {volume["name"] for volume in spec.get("volumes") or ()}
     where = f"{path}.domain.devices.disks"
     first: dict[str, int] = {}
@@ -96,7 +96,7 @@ def _disk_tuning(disk: Spec, here: str) -> Causes:
         yield Cause(INVALID, f'{here}.errorPolicy has invalid value "{policy}"', f"{here}.errorPolicy")
 
 
-def _volumes(spec: Spec, path: str, config: Config) -> Causes:
+def _volumes(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     where = f"{path}.volumes"
     first: dict[str, int] = {}
     for index, volume in enumerate(spec.get("volumes") or ()):

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an installation chooses for all of its machines: the KubeVirt object read into plain values. Pure.
+
+Names, meanings and defaults are those of the KubeVirt API (kubevirt.io/v1 KubeVirt, spec.configuration) and of the
+KubeVirt user guide, "Activating feature gates" and "Node overcommit".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Feature gates which KubeVirt has in beta, and therefore on (since 1.9).
+DEFAULT_GATES = frozenset(
+    (
+        "DeclarativeHotplugVolumes",
+        "DecentralizedLiveMigration",
+        "ExternalNetResourceInjection",
+        "GPUsWithDRA",
+        "HostDevicesWithDRA",
+        "ImageVolume",
+        "KubevirtSeccompProfile",
+        "NodeRestriction",
+        "OptOutRoleAggregation",
+        "PasstBinding",
+        "PodSecondaryInterfaceNamingUpgrade",
+        "RebootPolicy",
+        "Snapshot",
+        "Template",
+        "WorkloadEncryptionSEV",
+    )
+)
+#: Verbosity from which on everything is logged.
+_DEBUG = 3
+_VERBOSITY = 2
+
+
+@dataclass(frozen=True)
+class ClusterConfiguration:
+    """The configuration in force; without a KubeVirt object that of an empty one.
+
+    :param architecture: of machines which don't say theirs, as are machine_type, cpu_model, eviction_strategy.
+    :param default_network_interface: binding of interfaces nobody declared.
+    :param permit_bridge_on_pod_network: whether bridge may be used on the Pod network.
+    :param emulated_machines: patterns of machine types that are allowed.
+    :param cpu_request: CPU requested for machines that ask for none, a quantity; None leaves it to the ratio.
+    :param use_emulation: True emulates guests, False makes them wait for KVM, None takes KVM where there is some.
+    :param cpu_allocation_ratio: virtual processors that share one CPU of the node.
+    :param memory_overcommit: memory of guests in percent of what is requested for it.
+    :param node_selectors: labels a node must have to run machines.
+    :param feature_gates: those that are on.
+    :param image_pull_policy: of the launchers' image; None leaves it to the installation.
+    :param image_pull_secrets: names of Secrets beside the launcher Pods.
+    :param verbosity: of components by KubeVirt's key, such as virtAPI.
+    :param uninstall_blocked: whether the KubeVirt object can't be deleted while there are machines.
+    """
+
+    architecture: str = "amd64"
+    machine_type: str = "q35"
+    cpu_model: str = "host-model"
+    default_network_interface: str = "bridge"
+    permit_bridge_on_pod_network: bool = True
+    eviction_strategy: str = "None"
+    emulated_machines: tuple[str, ...] = ("q35*", "pc-q35*")
+    cpu_request: str | None = None
+    use_emulation: bool | None = None
+    cpu_allocation_ratio: int = 10
+    memory_overcommit: int = 100
+    node_selectors: Mapping[str, str] = field(default_factory=dict)
+    feature_gates: frozenset[str] = DEFAULT_GATES
+    image_pull_policy: str | None = None
+    image_pull_secrets: tuple[str, ...] = ()
+    verbosity: Mapping[str, int] = field(default_factory=dict)
+    uninstall_blocked: bool = True
+
+    def has_gate(self, name: str) -> bool:
+        """Whether a feature gate is on."""
+        return name in self.feature_gates
+
+    def log_level(self, component: str) -> str:
+        """Give the log level of a component by KubeVirt's key, such as virtController: info or debug."""
+        return "debug" if self.verbosity.get(component, _VERBOSITY) >= _DEBUG else "info"
+
+
+#: The configuration of an empty KubeVirt object.
+DEFAULT = ClusterConfiguration()
+
+
+def from_kubevirt(kubevirt: Mapping[str, Any] | None, architecture: str = DEFAULT.architecture) -> ClusterConfiguration:
+    """Read a KubeVirt object; None stands for an empty one.
+
+    `architecture` is that of machines if neither they nor the object say. The object's shape is that of its schema,
+    which the API server has made sure of; values that its validation would refuse (a ratio of 0) count as not given.
+    """
+    spec = (kubevirt or {}).get("spec") or {}
+    configuration = spec.get("configuration") or {}
+    developer = configuration.get("developerConfiguration") or {}
+    network = configuration.get("network") or {}
+    architectures = configuration.get("architectureConfiguration") or {}
+    amd64 = architectures.get("amd64") or {}
+    machines = amd64.get("emulatedMachines") or configuration.get("emulatedMachines")
+    request = configuration.get("cpuRequest")
+    permit_bridge = network.get("permitBridgeInterfaceOnPodNetwork")
+    secrets = (reference.get("name") for reference in spec.get("imagePullSecrets") or ())
+    return ClusterConfiguration(
+        architecture=architectures.get("defaultArchitecture") or architecture,
+        machine_type=amd64.get("machineType") or configuration.get("machineType") or DEFAULT.machine_type,
+        cpu_model=configuration.get("cpuModel") or DEFAULT.cpu_model,
+        default_network_interface=network.get("defaultNetworkInterface") or DEFAULT.default_network_interface,
+        permit_bridge_on_pod_network=permit_bridge is not False,
+        eviction_strategy=configuration.get("evictionStrategy") or DEFAULT.eviction_strategy,
+        emulated_machines=tuple(machines or DEFAULT.emulated_machines),
+        cpu_request=None if request in (None, "", 0, "0") else str(request),
+        use_emulation=developer.get("useEmulation"),
+        cpu_allocation_ratio=_positive(developer.get("cpuAllocationRatio"), DEFAULT.cpu_allocation_ratio),
+        memory_overcommit=_positive(developer.get("memoryOvercommit"), DEFAULT.memory_overcommit),
+        node_selectors=dict(developer.get("nodeSelectors") or {}),
+        feature_gates=_gates(developer.get("featureGates") or (), developer.get("disabledFeatureGates") or ()),
+        image_pull_policy=configuration.get("imagePullPolicy") or spec.get("imagePullPolicy") or None,
+        image_pull_secrets=tuple(name for name in secrets if name),
+        verbosity={key: value for key, value in (developer.get("logVerbosity") or {}).items() if type(value) is int},
+        uninstall_blocked=spec.get("uninstallStrategy") != "RemoveWorkloads",
+    )
+
+
+def in_force(kubevirts: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Give the KubeVirt object that counts: the oldest. Admission allows one, but may not have been there."""
+    return min(
+        kubevirts,
+        key=lambda found: (found["metadata"].get("creationTimestamp") or "", found["metadata"]["name"]),
+        default=None,
+    )
+
+
+def _positive(value: Any, default: int) -> int:
+    return value if isinstance(value, int) and value > 0 else default
+
+
+def _gates(enabled: Iterable[str], disabled: Iterable[str]) -> frozenset[str]:
+    return (DEFAULT_GATES | frozenset(enabled)) - frozenset(disabled)

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a KubeVirt object is: how the engine is set up, and how it is.
+
+Names and meanings are those of the KubeVirt API, kubevirt.io/v1 KubeVirt. Keys which KubeVirt has and the engine
+doesn't honour are declared `unsupported`, so that admission can name them.
+"""
+
+from __future__ import annotations
+
+from turtles.api.model_core import CONDITIONS, FREE, LOCAL_REFERENCE
+from turtles.api.schema import (
+    BOOLEAN,
+    INT32,
+    INT64,
+    QUANTITY,
+    STRING,
+    STRING_MAP,
+    STRINGS,
+    UINT32,
+    ListOf,
+    Object,
+    field,
+    unsupported,
+)
+
+_OFF = (False,)
+_EMPTY: tuple[dict[str, str]] = ({},)
+_NOT_ENABLED = ({"enabled": False},)
+
+DEVELOPER = Object(
+    "Settings with effects on all machines.",
+    field("featureGates", STRINGS, "Feature gates that are on; unknown names are accepted."),
+    field("disabledFeatureGates", STRINGS, "Feature gates that are off though they are on by default."),
+    field(
+        "useEmulation",
+        BOOLEAN,
+        "true: guests are emulated. false: guests need KVM, and wait for a node that has it. "
+        "If not given, guests use KVM where a node has it and are emulated where none has.",
+    ),
+    field("cpuAllocationRatio", INT32, "Virtual processors that share one CPU of the node; 10 if not given."),
+    field(
+        "memoryOvercommit",
+        INT32,
+        "Memory of guests in percent of what their Pods request for it; 100 if not given.",
+    ),
+    field("nodeSelectors", STRING_MAP, "Labels a node must have to run machines."),
+    field(
+        "logVerbosity",
+        Object(
+            "How much the components log: 0 to 9, of which 3 and more is everything; 2 if not given.",
+            field("virtAPI", UINT32, "Of virt-api."),
+            field("virtController", UINT32, "Of virt-controller."),
+            field("virtHandler", UINT32, "Of virt-handler."),
+            unsupported("virtLauncher", "Of virt-launcher."),
+            unsupported("virtOperator", "Of KubeVirt's operator."),
+            unsupported("virtSynchronizationController", "Of the synchronization controller."),
+            unsupported("nodeVerbosity", "Of virt-handler by node.", neutral=_EMPTY),
+        ),
+        "How much the components log.",
+    ),
+    unsupported("pvcTolerateLessSpaceUpToPercent", "How much smaller a claim may be than asked for.", neutral=(10,)),
+    unsupported("minimumReservePVCBytes", "Space left free on a claim.", neutral=(131072,)),
+    unsupported("minimumClusterTSCFrequency", "TSC frequency of all nodes."),
+    unsupported("diskVerification", "Limits of disk verification."),
+    unsupported("clusterProfiler", "Whether components can be profiled.", neutral=_OFF),
+)
+
+NETWORK = Object(
+    "Networks of machines.",
+    field("defaultNetworkInterface", STRING, "Binding of interfaces nobody declared: bridge (default) or masquerade."),
+    field("permitBridgeInterfaceOnPodNetwork", BOOLEAN, "Whether bridge is allowed on the Pod network; true."),
+    unsupported("permitSlirpInterface", "Removed.", neutral=_OFF),
+    unsupported("binding", "Network binding plugins.", neutral=_EMPTY),
+)
+
+_ARCHITECTURE = Object(
+    "Settings of one architecture.",
+    field("machineType", STRING, "Machine type of machines that don't say theirs; q35 if not given."),
+    field("emulatedMachines", STRINGS, "Patterns of machine types that are allowed."),
+    unsupported("ovmfPath", "Where the EFI firmware is."),
+)
+
+CONFIGURATION = Object(
+    "What an installation chooses for all of its machines. A change takes effect without a restart.",
+    field("developerConfiguration", DEVELOPER, "Settings with effects on all machines."),
+    field("network", NETWORK, "Networks of machines."),
+    field("imagePullPolicy", STRING, "Pull policy of the launchers' image; IfNotPresent if not given."),
+    field("machineType", STRING, "Machine type of machines without one, if architectureConfiguration has none."),
+    field("emulatedMachines", STRINGS, "Patterns of allowed machine types, if architectureConfiguration has none."),
+    field(
+        "architectureConfiguration",
+        Object(
+            "Settings by architecture.",
+            field("amd64", _ARCHITECTURE, "Settings of amd64."),
+            field("defaultArchitecture", STRING, "Architecture of machines that don't say theirs: amd64."),
+            unsupported("arm64", "Settings of arm64."),
+            unsupported("s390x", "Settings of s390x."),
+            unsupported("ppc64le", "Settings of ppc64le."),
+        ),
+        "Settings by architecture.",
+    ),
+    field("evictionStrategy", STRING, "Eviction strategy of machines that don't say theirs; None if not given."),
+    field("cpuModel", STRING, "Processor model of machines that don't say theirs; host-model if not given."),
+    field("cpuRequest", QUANTITY, "CPU requested for machines that ask for none; by cpuAllocationRatio if not given."),
+    field(
+        "vmRolloutStrategy",
+        STRING,
+        "Stage or LiveUpdate. Under both a change of the template takes effect at the next start.",
+    ),
+    unsupported("additionalGuestMemoryOverheadRatio", "Factor of the memory beside the guest's."),
+    unsupported("apiConfiguration", "Request limits of virt-api."),
+    unsupported("autoCPULimitNamespaceLabelSelector", "Namespaces whose machines get CPU limits."),
+    unsupported("changedBlockTrackingLabelSelectors", "Machines whose changed blocks are tracked."),
+    unsupported("commonInstancetypesDeployment", "Whether common instancetypes are deployed.", neutral=_NOT_ENABLED),
+    unsupported("controllerConfiguration", "Request limits of virt-controller."),
+    unsupported("defaultRuntimeClass", "Runtime class of launcher Pods."),
+    unsupported("handlerConfiguration", "Request limits of virt-handler."),
+    unsupported("hypervisors", "Hypervisors."),
+    unsupported("instancetype", "How instancetypes are referred to."),
+    unsupported("ksmConfiguration", "Nodes that merge equal memory."),
+    unsupported("liveUpdateConfiguration", "Limits of live updates."),
+    unsupported("mediatedDevicesConfiguration", "Mediated devices.", neutral=_EMPTY),
+    unsupported("memBalloonStatsPeriod", "Seconds between two balloon statistics."),
+    unsupported("migrations", "Settings of live migration.", neutral=_EMPTY),
+    unsupported("minCPUModel", "Smallest processor model."),
+    unsupported("obsoleteCPUModels", "Processor models that aren't offered.", neutral=_EMPTY),
+    unsupported("ovmfPath", "Where the EFI firmware is."),
+    unsupported("permittedHostDevices", "Host devices that may be handed to guests.", neutral=_EMPTY),
+    unsupported("seccompConfiguration", "Seccomp profile of launchers."),
+    unsupported("selinuxLauncherType", "SELinux type of launchers."),
+    unsupported("smbios", "SMBIOS values of guests."),
+    unsupported("supportContainerResources", "Resources of support containers."),
+    unsupported("supportedGuestAgentVersions", "Guest agents that are supported."),
+    unsupported("tlsConfiguration", "TLS versions and ciphers."),
+    unsupported("virtualMachineInstancesPerNode", "Devices a node offers at most."),
+    unsupported("virtualMachineOptions", "Options of machines.", neutral=_EMPTY),
+    unsupported("virtTemplateDeployment", "Whether templates are deployed.", neutral=_NOT_ENABLED),
+    unsupported("vmStateStorageClass", "StorageClass of machines' state."),
+    unsupported("webhookConfiguration", "Request limits of the webhooks."),
+)
+
+KUBEVIRT_SPEC = Object(
+    "How the engine is to be set up.",
+    field("configuration", CONFIGURATION, "What the installation chooses for all of its machines."),
+    field(
+        "uninstallStrategy",
+        STRING,
+        "What happens to machines when this object is deleted: BlockUninstallIfWorkloadsExist (the deletion is refused "
+        "while there are any; the default) or RemoveWorkloads (they are deleted).",
+    ),
+    field("imagePullPolicy", STRING, "Pull policy of the launchers' image, if the configuration has none."),
+    field("imagePullSecrets", ListOf(LOCAL_REFERENCE), "Pull secrets of launcher Pods, by name in their namespace."),
+    field("productName", STRING, "Product this belongs to; not used."),
+    field("productVersion", STRING, "Version of that product; not used."),
+    field("productComponent", STRING, "Component of that product; not used."),
+    unsupported("certificateRotateStrategy", "Lifetimes of certificates.", neutral=_EMPTY),
+    unsupported("customizeComponents", "Patches of the components.", neutral=_EMPTY),
+    unsupported("imageRegistry", "Registry of the components' images.", neutral=("",)),
+    unsupported("imageTag", "Tag of the components' images.", neutral=("",)),
+    unsupported("infra", "Placement and replicas of virt-api and virt-controller."),
+    unsupported("monitorAccount", "Account of the monitoring.", neutral=("",)),
+    unsupported("monitorNamespace", "Namespace of the monitoring.", neutral=("",)),
+    unsupported("serviceMonitorNamespace", "Namespace of the ServiceMonitor.", neutral=("",)),
+    unsupported("synchronizationPort", "Port of the synchronization controller.", neutral=("",)),
+    unsupported("workloads", "Placement of virt-handler."),
+    unsupported(
+        "workloadUpdateStrategy",
+        "How running machines get a new launcher.",
+        neutral=({}, {"workloadUpdateMethods": []}),
+    ),
+)
+
+KUBEVIRT_STATUS = Object(
+    "How the engine is. Written by the engine only.",
+    field("phase", STRING, "Deploying, Deployed, Deleting or Deleted."),
+    field("conditions", CONDITIONS, "Available, Progressing, Degraded and Created."),
+    field("observedGeneration", INT64, "Generation of the object this status is about."),
+    field("observedKubeVirtVersion", STRING, "Version of the engine that runs."),
+    field("observedKubeVirtRegistry", STRING, "Registry its images come from."),
+    field("observedDeploymentID", STRING, "Image of its launchers."),
+    field("operatorVersion", STRING, "Version of the component that writes this status."),
+    field("targetKubeVirtVersion", STRING, "Version that is being deployed."),
+    field("targetKubeVirtRegistry", STRING, "Registry that is being deployed from."),
+    field("targetDeploymentID", STRING, "Image of launchers that is being deployed."),
+    field("defaultArchitecture", STRING, "Architecture of machines that don't say theirs."),
+    field("outdatedVirtualMachineInstanceWorkloads", INT64, "Machines with another launcher than new ones get."),
+    field("generations", FREE, "Generations of the components."),
+    field("synchronizationAddresses", STRINGS, "Addresses of the synchronization controller."),
+)
+
+KUBEVIRT = Object(
+    "How the engine is set up, and whether it can be used. There is one, in the engine's namespace.",
+    field("spec", KUBEVIRT_SPEC, "How the engine is to be set up.", required=True),
+    field("status", KUBEVIRT_STATUS, "How the engine is."),
+)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The configuration in force, kept up to date by a watch on the KubeVirt object."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from turtles.api import configuration
+from turtles.api.configuration import ClusterConfiguration
+from turtles.kube.client import Client
+from turtles.kube.informer import Informer
+from turtles.kube.kubevirt import KUBEVIRT
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[ClusterConfiguration], None]
+
+
+class ConfigurationWatch:
+    """Tells a component what the KubeVirt object says, from its start to its end, without a restart.
+
+    Until the object has been read, and where there is none, ``current`` is the configuration of an empty one.
+    """
+
+    def __init__(self, client: Client, namespace: str, architecture: str = configuration.DEFAULT.architecture) -> None:
+        """Prepare the watch.
+
+        :param namespace: the engine's, where the object is.
+        :param architecture: of machines, if neither they nor the object say.
+        """
+        self._architecture = architecture
+        self._handlers: list[Handler] = []
+        self.current = configuration.from_kubevirt(None, architecture)
+        self.informer = Informer(client, KUBEVIRT, namespace=namespace)
+        self.informer.add_handler(self._changed)
+
+    def add_handler(self, handler: Handler) -> None:
+        """Have the configuration told to a function, now and with every change of it. It must be quick."""
+        self._handlers.append(handler)
+        handler(self.current)
+
+    def follow_verbosity(self, component: str, level: str) -> None:
+        """Have the process log as the object says.
+
+        :param component: KubeVirt's key, such as virtController.
+        :param level: what the command line says; debug stays debug whatever the object says.
+        """
+
+        def set_level(found: ClusterConfiguration) -> None:
+            chosen = found.log_level(component) if level == "info" else level
+            logging.getLogger().setLevel(chosen.upper())
+
+        self.add_handler(set_level)
+
+    def _changed(self, old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
+        kubevirt = configuration.in_force(self.informer.list())
+        found = configuration.from_kubevirt(kubevirt, self._architecture)
+        if found == self.current:
+            return
+        self.current = found
+        log.info("configuration changed", extra={"kubevirt": kubevirt["metadata"]["name"] if kubevirt else None})
+        for handler in self._handlers:
+            handler(found)

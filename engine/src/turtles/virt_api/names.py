@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names of the objects virt-api writes or needs. Its rights name them too."""
+
+from __future__ import annotations
+
+#: The Secret of the authority and the serving certificate.
+CERTIFICATES_SECRET = "kubevirt-virt-api-certs"  # noqa: S105
+MUTATOR = "virt-api-mutator"
+VALIDATOR = "virt-api-validator"
+SERVICE = "virt-api"
+#: Where the API server says which front proxies may ask in somebody's name.
+AUTHENTICATION_NAMESPACE = "kube-system"
+AUTHENTICATION_CONFIGMAP = "extension-apiserver-authentication"

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.objects import put, talk_vmi
+from turtles.api import configuration, defaults, validation
+from turtles.api.configuration import ClusterConfiguration, from_kubevirt, in_force
+from turtles.api.kubevirt_validation import validate_kubevirt
+from turtles.api.model_kubevirt import KUBEVIRT_SPEC
+
+
+def kubevirt(**spec):
+    return {"apiVersion": "kubevirt.io/v1", "kind": "KubeVirt", "metadata": {"name": "kubevirt"}, "spec": spec}
+
+
+def configured(path, value):
+    return put(kubevirt(), f"spec.configuration.{path}", value)
+
+
+def test_an_empty_object_and_none_give_kubevirts_defaults():
+    found = from_kubevirt(kubevirt())
+    assert found == from_kubevirt(None) == configuration.DEFAULT
+    assert (found.cpu_allocation_ratio, found.memory_overcommit) == (10, 100)
+    assert (found.default_network_interface, found.permit_bridge_on_pod_network) == ("bridge", True)
+    assert (found.machine_type, found.cpu_model, found.eviction_strategy) == ("q35", "host-model", "None")
+    assert found.use_emulation is None
+    assert found.has_gate("ImageVolume")
+    assert not found.has_gate("HostDisk")
+    assert found.log_level("virtAPI") == "info"
+    assert found.uninstall_blocked
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "field", "expected"),
+    [
+        ("developerConfiguration.useEmulation", True, "use_emulation", True),
+        ("developerConfiguration.useEmulation", False, "use_emulation", False),
+        ("developerConfiguration.cpuAllocationRatio", 4, "cpu_allocation_ratio", 4),
+        ("developerConfiguration.cpuAllocationRatio", 0, "cpu_allocation_ratio", 10),
+        ("developerConfiguration.memoryOvercommit", 150, "memory_overcommit", 150),
+        ("developerConfiguration.nodeSelectors", {"zone": "a"}, "node_selectors", {"zone": "a"}),
+        ("network.defaultNetworkInterface", "masquerade", "default_network_interface", "masquerade"),
+        ("network.permitBridgeInterfaceOnPodNetwork", False, "permit_bridge_on_pod_network", False),
+        ("imagePullPolicy", "Always", "image_pull_policy", "Always"),
+        ("machineType", "pc-q35-7.2", "machine_type", "pc-q35-7.2"),
+        ("architectureConfiguration.amd64.machineType", "pc-q35-7.0", "machine_type", "pc-q35-7.0"),
+        ("architectureConfiguration.amd64.emulatedMachines", ["pc-q35-7*"], "emulated_machines", ("pc-q35-7*",)),
+        ("evictionStrategy", "LiveMigrate", "eviction_strategy", "LiveMigrate"),
+        ("cpuModel", "Nehalem", "cpu_model", "Nehalem"),
+        ("cpuRequest", "300m", "cpu_request", "300m"),
+    ],
+)
+def test_a_key_of_the_configuration(path, value, field, expected):
+    found = from_kubevirt(configured(path, value))
+    assert getattr(found, field) == expected
+
+
+def test_gates_are_switched_on_and_off():
+    developer = {"featureGates": ["HostDisk", "Snapshot"], "disabledFeatureGates": ["Snapshot", "ImageVolume"]}
+    found = from_kubevirt(configured("developerConfiguration", developer))
+    assert found.has_gate("HostDisk")
+    assert not found.has_gate("Snapshot")
+    assert not found.has_gate("ImageVolume")
+
+
+def test_verbosity_becomes_a_log_level():
+    found = from_kubevirt(configured("developerConfiguration.logVerbosity", {"virtAPI": 3, "virtHandler": 1}))
+    levels = [found.log_level(name) for name in ("virtAPI", "virtHandler", "virtController")]
+    assert levels == ["debug", "info", "info"]
+
+
+def test_the_oldest_object_counts():
+    young, old = kubevirt(), kubevirt()
+    young["metadata"] = {"name": "a", "creationTimestamp": "2026-01-02T00:00:00Z"}
+    old["metadata"] = {"name": "b", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    assert in_force([young, old]) is old
+    assert in_force([]) is None
+
+
+def test_machines_get_what_is_configured():
+    vmi = talk_vmi()
+    del vmi["spec"]["networks"], vmi["spec"]["domain"]["devices"]["interfaces"]
+    chosen = ClusterConfiguration(
+        cpu_request="300m",
+        cpu_model="Nehalem",
+        default_network_interface="masquerade",
+        eviction_strategy="External",
+        machine_type="pc-q35-7.2",
+    )
+    spec = defaults.default_vmi(vmi, chosen)["spec"]
+    assert spec["domain"]["resources"]["requests"] == {"memory": "64M", "cpu": "300m"}
+    assert spec["domain"]["cpu"]["model"] == "Nehalem"
+    assert spec["domain"]["cpu"]["sockets"] == 1
+    assert spec["domain"]["machine"]["type"] == "pc-q35-7.2"
+    assert spec["domain"]["devices"]["interfaces"] == [{"name": "default", "masquerade": {}}]
+    assert spec["evictionStrategy"] == "External"
+    asked = put(talk_vmi(), "spec.domain.resources.requests.cpu", "2")
+    assert defaults.default_vmi(asked, chosen)["spec"]["domain"]["resources"]["requests"]["cpu"] == "2"
+
+
+def test_bridge_on_the_pod_network_can_be_forbidden():
+    vmi = defaults.default_vmi(talk_vmi())
+    assert not validation.validate_vmi(vmi)
+    causes = validation.validate_vmi(vmi, ClusterConfiguration(permit_bridge_on_pod_network=False))
+    assert [(cause.message, cause.field) for cause in causes] == [
+        (
+            "Bridge on pod network configuration is not enabled under kubevirt-config",
+            "spec.domain.devices.interfaces[0].name",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("configuration.developerConfiguration.cpuAllocationRatio", 0, "must be greater than 0, not 0"),
+        ("configuration.developerConfiguration.memoryOvercommit", -5, "must be greater than 0, not -5"),
+        ("configuration.network.defaultNetworkInterface", "slirp", "must be one of bridge, masquerade"),
+        ("configuration.machineType", "pc", "spec.configuration.machineType is not supported: pc"),
+        ("configuration.imagePullPolicy", "Sometimes", "must be one of Always, IfNotPresent, Never"),
+        ("configuration.cpuRequest", "-1", "must not be negative"),
+        ("configuration.cpuRequest", "much", "spec.configuration.cpuRequest"),
+        ("configuration.migrations", {"allowPostCopy": True}, "not supported by this engine"),
+        ("configuration.developerConfiguration.logVerbosity.nodeVerbosity", {"n": 3}, "not supported by this engine"),
+        ("infra", {"replicas": 3}, "spec.infra is not supported by this engine"),
+        ("uninstallStrategy", "Never", "must be one of BlockUninstallIfWorkloadsExist, RemoveWorkloads"),
+        ("configuration.developerConfiguration", [], "must be of type object"),
+    ],
+)
+def test_what_is_refused(path, value, words):
+    (cause,) = validate_kubevirt(put(kubevirt(), f"spec.{path}", value))
+    assert words in cause.message
+    assert cause.field.startswith("spec.")
+
+
+@pytest.mark.parametrize("path", ["workloadUpdateStrategy", "configuration.permittedHostDevices", "imageTag"])
+def test_what_asks_for_nothing_is_accepted(path):
+    value = "" if path == "imageTag" else {}
+    assert validate_kubevirt(put(kubevirt(), f"spec.{path}", value)) == []
+
+
+def test_neutral_keys_of_kubevirts_own_example_are_accepted():
+    example = kubevirt(
+        certificateRotateStrategy={},
+        configuration={"developerConfiguration": {"featureGates": []}},
+        customizeComponents={},
+        imagePullPolicy="IfNotPresent",
+        workloadUpdateStrategy={},
+    )
+    assert validate_kubevirt(example) == []
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 200) | st.sampled_from(["", "bridge", "1", "pc", "300m"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from([*KUBEVIRT_SPEC.fields]), inner),
+    max_leaves=8,
+)
+
+
+@given(_VALUES)
+def test_validation_never_raises_and_what_it_admits_can_be_read(value):
+    for candidate in (value, {"spec": value}, {"spec": {"configuration": value}}):
+        if validate_kubevirt(candidate) == []:
+            assert from_kubevirt(candidate).cpu_allocation_ratio > 0

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The KubeVirt object: its status, its deletion, and that a change of it reaches launcher Pods."""
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from fakeapi import FakeApi
+
+from turtles import __version__
+from turtles.api import labels
+from turtles.controller.kubevirt import API_SERVICE, FINALIZER, Component, daemonset, deployment, node_agents, plan
+from turtles.controller.launcher_pod import LauncherConfig
+from turtles.controller.main import Controller
+from turtles.kube.client import Client
+
+NOW = "2026-01-02T03:04:05Z"
+KUBEVIRT = "/apis/kubevirt.io/v1/namespaces/kubevirt/kubevirts/kubevirt"
+SERVICE = f"/apis/apiregistration.k8s.io/v1/apiservices/{API_SERVICE}"
+NODE = "/api/v1/nodes/n"
+GOOD, BAD = Component("a", True, True), Component("b", False, False, "b: nothing of it runs")
+HALF = Component("c", True, False, "c: 1 of 2")
+
+
+def make_kubevirt(deleted: bool = False, spec: dict | None = None, **status: object) -> dict:
+    metadata = {"name": "kubevirt", "namespace": "kubevirt", "uid": "u", "generation": 3, "finalizers": [FINALIZER]}
+    if deleted:
+        metadata["deletionTimestamp"] = NOW
+    return {"apiVersion": "kubevirt.io/v1", "kind": "KubeVirt", "metadata": metadata, "spec": spec or {},
+            "status": status}
+
+
+def judged(kubevirt: dict) -> dict[str, str]:
+    return {found["type"]: found["status"] for found in kubevirt["status"]["conditions"]}
+
+
+def test_it_is_deploying_until_everything_runs() -> None:
+    found = plan(make_kubevirt(), [GOOD, BAD], 0, "reg/launcher:1", NOW).kubevirt
+    assert found["status"]["phase"] == "Deploying"
+    assert judged(found) == {"Available": "False", "Progressing": "True", "Degraded": "False", "Created": "True"}
+    assert "b: nothing of it runs" in found["status"]["conditions"][0]["message"]
+    assert "observedKubeVirtVersion" not in found["status"]
+    found = plan(found, [GOOD, GOOD], 0, "reg/launcher:1", NOW).kubevirt
+    assert found["status"]["phase"] == "Deployed"
+    assert judged(found) == {"Available": "True", "Progressing": "False", "Degraded": "False", "Created": "True"}
+    assert found["status"]["observedKubeVirtVersion"] == f"v{__version__}"
+    assert found["status"]["observedKubeVirtRegistry"] == "reg"
+    assert found["status"]["observedGeneration"] == 3
+    assert plan(found, [GOOD, GOOD], 0, "reg/launcher:1", "2027-01-01T00:00:00Z").kubevirt == found
+
+
+@pytest.mark.parametrize(("component", "available"), [(HALF, "True"), (BAD, "False")])
+def test_a_part_that_breaks_degrades_it(component: Component, available: str) -> None:
+    deployed = plan(make_kubevirt(), [GOOD], 0, "i", NOW).kubevirt
+    found = plan(deployed, [GOOD, component], 0, "i", NOW).kubevirt
+    assert found["status"]["phase"] == "Deployed"
+    assert judged(found) == {"Available": available, "Progressing": "True", "Degraded": "True", "Created": "True"}
+    assert {each["message"] for each in found["status"]["conditions"]} >= {component.message}
+
+
+def test_deletion_waits_for_the_machines() -> None:
+    blocked = plan(make_kubevirt(deleted=True), [GOOD], 2, "i", NOW)
+    assert not blocked.remove_machines
+    assert blocked.kubevirt["status"]["phase"] == "Deleting"
+    assert blocked.kubevirt["metadata"]["finalizers"] == [FINALIZER]
+    assert "2 virtual machines" in blocked.kubevirt["status"]["conditions"][0]["message"]
+    removing = make_kubevirt(deleted=True, spec={"uninstallStrategy": "RemoveWorkloads"})
+    assert plan(removing, [GOOD], 2, "i", NOW).remove_machines
+    done = plan(removing, [GOOD], 0, "i", NOW)
+    assert (done.kubevirt["status"]["phase"], done.kubevirt["metadata"]["finalizers"]) == ("Deleted", [])
+    assert not done.remove_machines
+
+
+def test_a_deployment_is_complete_when_only_new_replicas_run() -> None:
+    obj = {"metadata": {"name": "virt-api", "generation": 2}, "spec": {"replicas": 2}, "status": {
+        "observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}}
+    assert deployment(obj).complete
+    for change in ({"replicas": 3}, {"updatedReplicas": 1}, {"availableReplicas": 1}, {"observedGeneration": 1}):
+        found = deployment({**obj, "status": {**obj["status"], **change}})
+        assert (found.working, found.complete) == (True, False), change
+    assert not deployment({**obj, "status": {}}).working
+
+
+def test_a_daemonset_is_complete_when_every_node_has_it() -> None:
+    obj = {"metadata": {"name": "virt-handler", "generation": 1}, "status": {
+        "observedGeneration": 1, "desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberAvailable": 2}}
+    assert daemonset(obj).complete
+    assert not daemonset({**obj, "status": {**obj["status"], "numberAvailable": 1}}).complete
+    nowhere = daemonset({**obj, "status": {"observedGeneration": 1, "desiredNumberScheduled": 0}})
+    assert not nowhere.complete
+    assert "no node fits" in nowhere.message
+
+
+def test_heartbeats_tell_of_node_agents() -> None:
+    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+    def node(name: str, beat: str) -> dict:
+        return {"metadata": {"name": name, "annotations": {labels.NODE_HEARTBEAT: beat} if beat else {}}}
+
+    fresh, stale, never = node("a", "2026-01-02T03:04:00Z"), node("b", "2026-01-02T02:00:00Z"), node("c", "")
+    assert node_agents([fresh, never], now).complete
+    half = node_agents([fresh, stale], now)
+    assert (half.working, half.complete) == (True, False)
+    assert "b" in half.message
+    assert not node_agents([never], now).working
+
+
+@pytest.fixture
+def controller(api: FakeApi, client: Client) -> Iterator[Controller]:
+    gate = threading.Event()
+    gate.set()
+    controller = Controller(client, LauncherConfig("launcher:1"))
+    controller.start(gate)
+    yield controller
+    controller.stop()
+
+
+def bring_up(api: FakeApi) -> None:
+    """Play virt-api and a node agent."""
+    api.put(SERVICE, {"metadata": {"name": API_SERVICE}, "status": {
+        "conditions": [{"type": "Available", "status": "True"}]}})
+    beat = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    api.put(NODE, {"metadata": {"name": "n", "annotations": {labels.NODE_HEARTBEAT: beat}}})
+
+
+def new_object(**spec: object) -> dict:
+    return {"apiVersion": "kubevirt.io/v1", "kind": "KubeVirt",
+            "metadata": {"name": "kubevirt", "namespace": "kubevirt"}, "spec": spec}
+
+
+def test_without_deployments_the_registrations_count(api: FakeApi, controller: Controller) -> None:
+    api.put(KUBEVIRT, new_object())
+    api.wait(lambda: (api.objects[KUBEVIRT].get("status") or {}).get("phase") == "Deploying")
+    bring_up(api)
+    api.wait(lambda: api.objects[KUBEVIRT]["status"]["phase"] == "Deployed")
+    assert FINALIZER in api.objects[KUBEVIRT]["metadata"]["finalizers"]
+    api.update(SERVICE, {"status": {"conditions": [{"type": "Available", "status": "False", "message": "away"}]}})
+    api.wait(lambda: judged(api.objects[KUBEVIRT])["Available"] == "False")
+
+
+def test_deletion_takes_machines_along_if_told_so(api: FakeApi, controller: Controller) -> None:
+    bring_up(api)
+    api.put(KUBEVIRT, new_object(uninstallStrategy="RemoveWorkloads"))
+    api.wait(lambda: (api.objects[KUBEVIRT].get("status") or {}).get("phase") == "Deployed")
+    machine = "/apis/kubevirt.io/v1/namespaces/ns/virtualmachines/testvm"
+    api.put(machine, {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
+                      "metadata": {"name": "testvm", "namespace": "ns"},
+                      "spec": {"runStrategy": "Halted", "template": {"spec": {"domain": {}}}}})
+    api.wait(lambda: labels.VM_FINALIZER in (api.objects[machine]["metadata"].get("finalizers") or ()))
+    api._run(lambda: api._delete(KUBEVIRT, api.objects[KUBEVIRT], {}))
+    api.wait(lambda: machine not in api.objects and KUBEVIRT not in api.objects)
+
+
+def test_a_change_reaches_the_next_pod(api: FakeApi, controller: Controller) -> None:
+    api.put(KUBEVIRT, new_object())
+    developer = {"useEmulation": False, "cpuAllocationRatio": 2, "memoryOvercommit": 200, "nodeSelectors": {"a": "b"}}
+    chosen = {"developerConfiguration": developer, "imagePullPolicy": "Always"}
+    api.update(KUBEVIRT, {"spec": {"configuration": chosen}})
+    api.wait(lambda: controller.configuration.current.cpu_allocation_ratio == 2)
+    api.put("/apis/kubevirt.io/v1/namespaces/ns/virtualmachineinstances/testvm", {
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+        "metadata": {"name": "testvm", "namespace": "ns"}, "spec": {"domain": {"memory": {"guest": "64Mi"}}}})
+    path = api.wait(lambda: next((name for name in list(api.objects) if "/namespaces/ns/pods/" in name), None))
+    spec = api.objects[path]["spec"]
+    (container,) = spec["containers"]
+    assert container["resources"]["requests"]["cpu"] == "500m"
+    assert container["resources"]["limits"]["devices.kubevirt.io/kvm"] == "1"
+    assert container["imagePullPolicy"] == "Always"
+    assert spec["nodeSelector"]["a"] == "b"
+
