@@ -46,7 +46,7 @@ test-e2e: venv-tests ## Run the tests with an engine of their own and real virtu
 	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python -m pytest tests/e2e $(ARGS)
 
 BENCH := -e turtles_instance=turtles-bench -e turtles_api_port=36443 -e turtles_virt_api_port=38443 \
-	-e turtles_bridge=turtles-bench0 -e turtles_pod_cidr=10.247.0.0/16
+	-e turtles_bridge=turtles-bench0 -e turtles_pod_cidr=10.247.0.0/16 -e turtles_service_cidr=10.93.0.0/16
 
 .PHONY: bench
 bench: bench-apiserver bench-vm ## Measure everything beside what others need for the same.

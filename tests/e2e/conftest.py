@@ -25,6 +25,7 @@ VARIABLES = {
     "turtles_virt_api_port": 18443,
     "turtles_bridge": "turtles-e2e0",
     "turtles_pod_cidr": "10.245.0.0/16",
+    "turtles_service_cidr": "10.95.0.0/16",
 }
 
 

@@ -23,6 +23,7 @@ VARIABLES = json.dumps(
         "turtles_virt_api_port": 28443,
         "turtles_bridge": "turtles-qs0",
         "turtles_pod_cidr": "10.246.0.0/16",
+        "turtles_service_cidr": "10.94.0.0/16",
     }
 )
 

@@ -26,6 +26,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from turtles.standalone.apiserver.services import DEFAULT_RANGE, first_address, service_range
+
 CA_DAYS = 3650
 CERTIFICATE_DAYS = 1095
 #: A certificate with fewer days left is issued anew.
@@ -335,11 +337,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--port", type=int, default=6443)
     parser.add_argument("--node-name", default=socket.gethostname())
     parser.add_argument("--san", action="append", default=[], help="further name or address of the API server")
+    parser.add_argument("--service-cidr", type=service_range, default=DEFAULT_RANGE, help="addresses of Services")
     parser.add_argument("--check", action="store_true", help="change nothing, print what would change")
     options = parser.parse_args(argv)
     host = "127.0.0.1" if options.bind in ("0.0.0.0", "::") else options.bind  # noqa: S104 - a comparison
     server = f"https://{f'[{host}]' if ':' in host else host}:{options.port}"
-    names = server_names(options.bind, options.san)
+    names = server_names(options.bind, [first_address(options.service_cidr), *options.san])
     initializer = Initializer(
         options.config_dir, options.data_dir, server, names, options.node_name.lower(), options.check
     )

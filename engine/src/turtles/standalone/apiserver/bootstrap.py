@@ -2,14 +2,18 @@
 """What every cluster has from the start: namespaces, roles, priority classes, published certificates."""
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
+from turtles.standalone.apiserver import own_service, services
 from turtles.standalone.apiserver.auth import INTERNAL
 from turtles.standalone.apiserver.errors import Object, StatusError
 from turtles.standalone.apiserver.kinds import RBAC, Kind
-from turtles.standalone.apiserver.resource import Context, Resources
+from turtles.standalone.apiserver.resource import Context, DeleteOptions, Resources
 from turtles.standalone.apiserver.store import Key
+
+log = logging.getLogger(__name__)
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 _READ = ["get", "list", "watch"]
@@ -144,8 +148,11 @@ PRIORITY_CLASSES: tuple[Object, ...] = (
 )
 
 
-async def bootstrap(resources: Resources, pki: Path) -> None:
-    """Create what is missing. Built-in roles and bindings are brought up to date, others' changes stay."""
+async def bootstrap(resources: Resources, pki: Path, address: str, port: int) -> None:
+    """Create what is missing. Built-in roles and bindings are brought up to date, others' changes stay.
+
+    :param address: where the server is reached, for the Service ``default/kubernetes``.
+    """
     await asyncio.gather(*(_ensure(resources, "/namespaces", "", {"metadata": {"name": one}}) for one in NAMESPACES))
     tasks = [_ensure(resources, f"{RBAC}/clusterroles", "", one, True) for one in CLUSTER_ROLES]
     tasks += [_ensure(resources, f"{RBAC}/clusterrolebindings", "", one) for one in CLUSTER_ROLE_BINDINGS]
@@ -165,6 +172,29 @@ async def bootstrap(resources: Resources, pki: Path) -> None:
     reader = {"metadata": {"name": "extension-apiserver-authentication-reader"}, "rules": [rule]}
     tasks.append(_ensure(resources, f"{RBAC}/roles", "kube-system", reader, True))
     await asyncio.gather(*tasks)
+    await _services(resources, address, port)
+
+
+async def _services(resources: Resources, address: str, port: int) -> None:
+    """Keep the server's own Service; give an address to Services stored by a version that gave none."""
+    kind, cluster_ip = kind_of(resources, services.RESOURCE), resources.allocator.first
+    own = Context(kind, INTERNAL, "default", own_service.NAME)
+    entry = resources.store.get(own.key)
+    if entry is not None and (entry.object().get("spec") or {}).get("clusterIP") != cluster_ip:
+        await resources.delete(own, DeleteOptions())
+    for resource, obj in own_service.objects(cluster_ip, address, port):
+        await _ensure(resources, resource, "default", obj, True)
+    for entry in list(resources.store.entries(services.RESOURCE)):
+        spec = entry.object().get("spec") or {}
+        if spec.get("type") != "ExternalName" and not spec.get("clusterIP"):
+            try:
+                await resources.modify(Context(kind, INTERNAL, entry.key.namespace, entry.key.name), _unaddressed)
+            except StatusError as error:
+                log.warning("a Service stays without address", extra={"service": entry.key.name, "error": str(error)})
+
+
+async def _unaddressed(service: Object) -> Object:
+    return {**service, "spec": {**service["spec"], "clusterIP": ""}}
 
 
 def _read(path: Path) -> str:

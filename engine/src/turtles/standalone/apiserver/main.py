@@ -20,7 +20,9 @@ from aiohttp.web_protocol import RequestHandler
 from turtles.log import setup_logging
 from turtles.standalone.apiserver.bootstrap import bootstrap
 from turtles.standalone.apiserver.negotiate import MAX_BODY
+from turtles.standalone.apiserver.own_service import advertised
 from turtles.standalone.apiserver.server import APIServer
+from turtles.standalone.apiserver.services import DEFAULT_RANGE, service_range
 from turtles.standalone.apiserver.store import Store
 
 log = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ def _make_request(
     return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY)
 
 
-async def serve(config: Path, data: Path, bind: str, port: int) -> None:
+async def serve(config: Path, data: Path, bind: str, port: int, service_range: str = DEFAULT_RANGE) -> None:
     """Serve until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -56,11 +58,11 @@ async def serve(config: Path, data: Path, bind: str, port: int) -> None:
         loop.add_signal_handler(number, stop.set)
     store = Store(data / "apiserver.db")
     store.start(loop)
-    api = APIServer(store, config)
+    api = APIServer(store, config, service_range)
     server = web.Server(api.handle, request_factory=_make_request, access_log=None, keepalive_timeout=90)
     runner = web.ServerRunner(server)
     try:
-        await bootstrap(api.resources, config / "pki")
+        await bootstrap(api.resources, config / "pki", advertised(bind), port)
         api.collector.start()
         await runner.setup()
         site = web.TCPSite(
@@ -93,12 +95,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--data-dir", type=Path, default=Path("/var/lib/turtles"), help="where the database lives")
     parser.add_argument("--bind", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=6443)
+    parser.add_argument("--service-cidr", type=service_range, default=DEFAULT_RANGE, help="addresses of Services")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     options = parser.parse_args(argv)
     setup_logging("apiserver", options.log_level)
     try:
         options.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        asyncio.run(serve(options.config_dir, options.data_dir, options.bind, options.port))
+        asyncio.run(serve(options.config_dir, options.data_dir, options.bind, options.port, options.service_cidr))
     except (OSError, sqlite3.Error, ssl.SSLError) as error:
         log.error("the API server can't run", extra={"reason": str(error)})
         return 1

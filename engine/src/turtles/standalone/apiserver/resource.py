@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from turtles.standalone.apiserver import apply, crd, escalation, metadata, patch, schema, strategies
+from turtles.standalone.apiserver import apply, crd, escalation, metadata, patch, schema, services, strategies
 from turtles.standalone.apiserver.auth import User
 from turtles.standalone.apiserver.errors import (
     Object,
@@ -143,8 +143,12 @@ def _without(obj: Object, *names: str) -> Object:
 class Resources:
     """The verbs on objects."""
 
-    def __init__(self, store: Store, registry: Registry, admission: Admission, authorizer: Authorizer) -> None:
+    def __init__(
+        self, store: Store, registry: Registry, admission: Admission, authorizer: Authorizer,
+        allocator: services.Allocator,
+    ) -> None:  # fmt: skip
         self.store, self.registry, self.admission, self.authorizer = store, registry, admission, authorizer
+        self.allocator = allocator
 
     # -- reading
 
@@ -368,6 +372,12 @@ class Resources:
             escalation.check(self.authorizer, context.user, kind.plural, context.namespace, obj, old)
 
     async def _write(self, context: Context, key: Key, obj: Object, expected: int) -> Entry:
+        if context.kind.resource == services.RESOURCE:
+            with self.allocator.allocated(key, obj):
+                return await self._store(context, key, obj, expected)
+        return await self._store(context, key, obj, expected)
+
+    async def _store(self, context: Context, key: Key, obj: Object, expected: int) -> Entry:
         stored = self._to_storage(obj, context.kind)
         if context.dry_run:
             version = str(expected) if expected else ""
@@ -516,6 +526,8 @@ class Resources:
                 new["status"] = copy.deepcopy(old["status"])
         if kind.resource == "/namespaces" and context.subresource != "finalize":
             new["spec"] = copy.deepcopy(old.get("spec", {}))
+        if kind.resource == services.RESOURCE:
+            services.carry_over(new, old)
         self._complete(context, new, report)
         if kind.generation:
             ignored = ("metadata", "status", "apiVersion") if kind.status else ("metadata", "apiVersion")

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from turtles import __version__
-from turtles.standalone.apiserver import discovery, negotiate, openapi, patch, reviews, table
+from turtles.standalone.apiserver import discovery, negotiate, openapi, patch, reviews, services, table
 from turtles.standalone.apiserver.admission import Webhooks
 from turtles.standalone.apiserver.aggregation import Aggregator
 from turtles.standalone.apiserver.auth import Authenticator, User
@@ -84,13 +84,14 @@ def _number(request: web.BaseRequest, name: str) -> int:
 class APIServer:
     """Answers requests."""
 
-    def __init__(self, store: Store, config: Path) -> None:
+    def __init__(self, store: Store, config: Path, service_range: str = services.DEFAULT_RANGE) -> None:
         self.store = store
         self.registry = Registry(store)
         self.webhooks = Webhooks(store, self.registry)
         self.authenticator = Authenticator(config / "tokens.csv")
         self.authorizer = Authorizer(store)
-        self.resources = Resources(store, self.registry, self.webhooks, self.authorizer)
+        allocator = services.Allocator(store, service_range)
+        self.resources = Resources(store, self.registry, self.webhooks, self.authorizer, allocator)
         self.aggregator = Aggregator(store, config / "pki")
         self.collector = Collector(self.resources)
         self.openapi = openapi.OpenAPI(self.registry)

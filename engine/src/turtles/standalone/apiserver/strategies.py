@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from turtles.standalone.apiserver import crd, shapes
+from turtles.standalone.apiserver import crd, services, shapes
 from turtles.standalone.apiserver.errors import (
     Cause,
     Object,
@@ -144,21 +144,6 @@ def _secret(obj: Object) -> None:
             data[name] = base64.b64encode(value.encode()).decode()
 
 
-def _service(obj: Object) -> None:
-    spec = obj.setdefault("spec", {})
-    spec.setdefault("type", "ClusterIP")
-    spec.setdefault("sessionAffinity", "None")
-    if spec["type"] != "ExternalName":
-        spec.setdefault("internalTrafficPolicy", "Cluster")
-        spec.setdefault("ipFamilies", ["IPv4"])
-        spec.setdefault("ipFamilyPolicy", "SingleStack")
-    for port in _list(spec.get("ports")):
-        port.setdefault("protocol", "TCP")
-        if "port" in port:
-            port.setdefault("targetPort", port["port"])
-    obj.setdefault("status", {}).setdefault("loadBalancer", {})
-
-
 def _claim(obj: Object) -> None:
     spec = obj.get("spec")
     if isinstance(spec, dict):
@@ -230,7 +215,7 @@ _DEFAULTS: dict[str, Callable[[Object], None]] = {
     "/namespaces": _namespace,
     "/pods": _pod,
     "/secrets": _secret,
-    "/services": _service,
+    services.RESOURCE: services.default,
     "/persistentvolumeclaims": _claim,
     "/persistentvolumes": _volume,
     "storage.k8s.io/storageclasses": _storage_class,
@@ -372,24 +357,6 @@ def _validate_config_map(obj: Object, old: Object | None) -> list[Cause]:
     return causes
 
 
-def _validate_service(obj: Object, old: Object | None) -> list[Cause]:
-    spec = _map(obj.get("spec"))
-    causes: list[Cause] = []
-    types = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]
-    if spec.get("type") not in types:
-        causes.append(not_supported("spec.type", spec.get("type"), types))
-    ports = _list(spec.get("ports"))
-    if not ports and spec.get("type") != "ExternalName" and spec.get("clusterIP") != "None":
-        causes.append(required("spec.ports"))
-    for index, port in enumerate(ports):
-        number = port.get("port")
-        if not isinstance(number, int) or not 1 <= number <= 65535:
-            causes.append(invalid_value(f"spec.ports[{index}].port", number, "must be between 1 and 65535, inclusive"))
-        if len(ports) > 1 and not port.get("name"):
-            causes.append(required(f"spec.ports[{index}].name"))
-    return causes
-
-
 def _validate_claim(obj: Object, old: Object | None) -> list[Cause]:
     spec = _map(obj.get("spec"))
     causes: list[Cause] = []
@@ -516,7 +483,7 @@ _VALIDATORS: dict[str, Callable[[Object, Object | None], list[Cause]]] = {
     "/pods": _validate_pod,
     "/secrets": _validate_secret,
     "/configmaps": _validate_config_map,
-    "/services": _validate_service,
+    services.RESOURCE: services.validate,
     "/persistentvolumeclaims": _validate_claim,
     "/persistentvolumes": _validate_volume,
     "/events": _validate_event,
