@@ -45,6 +45,15 @@ test-unit: venv-tests ## Run the tests of the engine's and the collection's part
 test-e2e: venv-tests ## Run the tests with an engine of their own and real virtual machines.
 	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python -m pytest tests/e2e $(ARGS)
 
+.PHONY: test-cluster
+test-cluster: venv-tests ## Run the tests with a real Kubernetes: their own, or the one that $$KUBECONFIG names.
+	@$(RUN) $(if $(KUBECONFIG),,$(AS_ROOT)) env PATH="$(CURDIR)/$(BIN):$$PATH" \
+		$(CURDIR)/$(BIN)/python -m pytest tests/cluster $(ARGS)
+
+.PHONY: kubernetes
+kubernetes: venv-tests ## Run a real Kubernetes by hand: ARGS="up --nodes 2", "run node1 ps", "down", "--help".
+	@cd tests/cluster && $(AS_ROOT) $(CURDIR)/$(BIN)/python -m kubernetes_cluster $(ARGS)
+
 BENCH := -e turtles_instance=turtles-bench -e turtles_api_port=36443 -e turtles_virt_api_port=38443 \
 	-e turtles_bridge=turtles-bench0 -e turtles_pod_cidr=10.247.0.0/16 -e turtles_service_cidr=10.93.0.0/16
 

@@ -1,0 +1,86 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A real Kubernetes for the tests: their own, or the one that $KUBECONFIG names."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kubernetes import client
+from kubernetes_cluster import Cluster, ExistingCluster, Settings, wait_for
+
+#: Set these to run the tests beside others on the same machine.
+INSTANCE = os.environ.get("TURTLES_KUBERNETES_INSTANCE", "turtles-test")
+NETWORK = os.environ.get("TURTLES_KUBERNETES_NETWORK", "10.246.0.0/16")
+API_NETWORK = os.environ.get("TURTLES_KUBERNETES_API_NETWORK", "10.248.0.0/16")
+#: With this set clusters stay after the tests, and the next run uses them.
+KEEP = "TURTLES_KUBERNETES_KEEP" in os.environ
+
+
+def _run(settings: Settings) -> Iterator[Cluster]:
+    if os.geteuid() != 0:
+        pytest.skip("a cluster of the tests' own needs root; or set KUBECONFIG")
+    cluster = Cluster(settings)
+    if not (KEEP and cluster.is_up()):
+        cluster.down()  # what a killed run left
+        cluster.up()
+    yield cluster
+    if not KEEP:
+        cluster.down()
+
+
+@pytest.fixture(scope="session")
+def kubernetes() -> Iterator[Cluster | ExistingCluster]:
+    """A cluster with two nodes and a registry."""
+    if kubeconfig := os.environ.get("KUBECONFIG"):
+        yield ExistingCluster(Path(kubeconfig))
+    else:
+        yield from _run(Settings(instance=INSTANCE, nodes=2, network=NETWORK))
+
+
+@pytest.fixture(scope="session")
+def machines(kubernetes: Cluster | ExistingCluster) -> Cluster:
+    """The same, for tests that look into its machines; they are skipped where those are somebody else's."""
+    if not isinstance(kubernetes, Cluster):
+        pytest.skip("looks into the machines of the tests' own cluster")
+    return kubernetes
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[Cluster]:
+    """etcd, API server, controller manager and scheduler without nodes: what API servers are compared with.
+
+    Always the tests' own, whatever $KUBECONFIG says: its objects are made and deleted at will.
+    """
+    yield from _run(Settings(instance=f"{INSTANCE[:11]}-api", nodes=0, network=API_NETWORK))
+
+
+@pytest.fixture(scope="session")
+def core(kubernetes: Cluster | ExistingCluster) -> client.CoreV1Api:
+    """The core API with all rights."""
+    return client.CoreV1Api(kubernetes.client())
+
+
+def old_tokens(core: client.CoreV1Api) -> bool:
+    """Whether Kubernetes still makes a Secret with a token for every service account: until 1.23."""
+    return int(client.VersionApi(core.api_client).get_code().minor.rstrip("+")) < 24
+
+
+@pytest.fixture
+def namespace(core: client.CoreV1Api) -> Iterator[str]:
+    """A namespace of the test's own; deleted after it."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    core.create_namespace({"metadata": {"name": name}})
+    # before this, Pods are refused
+    wait_for(
+        f"service account of namespace {name}",
+        lambda: core.list_namespaced_service_account(name).items[0].secrets or not old_tokens(core),
+        timeout=60,
+        logs=[],
+    )
+    yield name
+    core.delete_namespace(name)
