@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command ``virt-standalone controller-manager``: scheduler and volumes, with one set of informers."""
+"""The command ``virt-standalone controller-manager``: scheduler, volumes and endpoints, with one set of informers."""
 
 import argparse
 import logging
@@ -11,8 +11,9 @@ from pathlib import Path
 from turtles.kube.client import ApiError, Client, ConfigError
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, wait_synced
-from turtles.kube.resources import NODE, POD, PV, PVC, STORAGECLASS
+from turtles.kube.resources import ENDPOINTS, ENDPOINTSLICE, NODE, POD, PV, PVC, SERVICE, STORAGECLASS
 from turtles.log import setup_logging
+from turtles.standalone.endpoints import EndpointsController
 from turtles.standalone.local_path import LocalPath
 from turtles.standalone.scheduler import Scheduler
 
@@ -20,9 +21,10 @@ log = logging.getLogger(__name__)
 
 
 def run(client: Client, volumes_dir: Path, stopped: threading.Event) -> None:
-    """Run scheduler and volumes until stopped."""
-    pods, nodes, claims, volumes, classes = informers = [
-        Informer(client, resource) for resource in (POD, NODE, PVC, PV, STORAGECLASS)
+    """Run scheduler, volumes and endpoints until stopped."""
+    pods, nodes, claims, volumes, classes, services, endpoints, slices = informers = [
+        Informer(client, resource)
+        for resource in (POD, NODE, PVC, PV, STORAGECLASS, SERVICE, ENDPOINTS, ENDPOINTSLICE)
     ]
     for informer in informers:
         informer.start()
@@ -32,7 +34,10 @@ def run(client: Client, volumes_dir: Path, stopped: threading.Event) -> None:
     local_path = LocalPath(
         client, Recorder(client, "local-path-provisioner"), volumes_dir, pods, claims, volumes, classes, nodes
     )
+    endpoints_controller = EndpointsController(client, pods, services, endpoints, slices)
     try:
+        if not stopped.is_set():
+            endpoints_controller.start()
         while not stopped.is_set():
             try:
                 local_path.start()
@@ -47,6 +52,7 @@ def run(client: Client, volumes_dir: Path, stopped: threading.Event) -> None:
     finally:
         scheduler.stop()
         local_path.stop()
+        endpoints_controller.stop()
         for informer in informers:
             informer.stop()
 

@@ -9,7 +9,9 @@ import sys
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "init": ("turtles.standalone.init", "main", "make certificates, tokens and kubeconfigs"),
     "apiserver": ("turtles.standalone.apiserver.main", "main", "serve the Kubernetes API from SQLite"),
-    "controller-manager": ("turtles.standalone.controller_manager", "main", "bind Pods to nodes, provision volumes"),
+    "controller-manager": (
+        "turtles.standalone.controller_manager", "main", "bind Pods to nodes, provision volumes, keep endpoints"
+    ),
     "podrunner": ("turtles.standalone.podrunner.main", "main", "run the node's Pods"),
     "reset": ("turtles.standalone.podrunner.reset", "main", "remove what the podrunner left on the node"),
 }

@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Endpoints and EndpointSlices of Services, as kube-controller-manager keeps them.
+
+:func:`subsets` and :func:`slices` say, as pure functions, what leads to a Service's Pods; :func:`mirrored` does so for
+Endpoints that somebody wrote by hand. :class:`EndpointsController` feeds them from informers and writes.
+
+Rules: Kubernetes documentation, "EndpointSlices" (conditions, labels, mirroring) and "Services without selectors".
+"""
+
+import hashlib
+import ipaddress
+import json
+import logging
+from typing import Any
+
+from turtles.kube.client import AlreadyExists, Client, NotFound
+from turtles.kube.controller import run_workers
+from turtles.kube.informer import Informer
+from turtles.kube.queue import WorkQueue
+from turtles.kube.resources import ENDPOINTS, ENDPOINTSLICE
+
+log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+
+SERVICE_NAME = "kubernetes.io/service-name"
+MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+SKIP_MIRROR = "endpointslice.kubernetes.io/skip-mirror"
+HEADLESS = "service.kubernetes.io/headless"
+_CONTROLLER = "endpointslice-controller.k8s.io"
+_MIRROR = "endpointslicemirroring-controller.k8s.io"
+#: Endpoints in one slice, at most.
+_SLICE = 100
+
+#: Named ports as (name, number, protocol).
+_Ports = tuple[tuple[str, int, str], ...]
+
+
+def selects(service: Object, pod: Object) -> bool:
+    """Say whether a Service's selector names a Pod."""
+    selector = (service.get("spec") or {}).get("selector") or {}
+    labels = pod["metadata"].get("labels") or {}
+    same = service["metadata"]["namespace"] == pod["metadata"]["namespace"]
+    return bool(selector) and same and all(labels.get(key) == value for key, value in selector.items())
+
+
+def ready(pod: Object) -> bool:
+    """Say whether a Pod has the condition Ready."""
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
+
+
+def _reachable(pod: Object) -> bool:
+    status = pod.get("status") or {}
+    return bool(status.get("podIP")) and status.get("phase") not in ("Succeeded", "Failed")
+
+
+def ports_of(service: Object, pod: Object) -> _Ports:
+    """Return where a Pod listens for a Service: its ports with their target in this Pod, but those it doesn't have."""
+    found = []
+    for port in service["spec"].get("ports") or []:
+        protocol = port.get("protocol") or "TCP"
+        target = port.get("targetPort") or port["port"]
+        number = target if isinstance(target, int) else _named_port(pod, target, protocol)
+        if number is not None:
+            found.append((port.get("name") or "", number, protocol))
+    return tuple(found)
+
+
+def _named_port(pod: Object, name: str, protocol: str) -> int | None:
+    for container in pod["spec"].get("containers") or []:
+        for port in container.get("ports") or []:
+            if port.get("name") == name and (port.get("protocol") or "TCP") == protocol:
+                return int(port["containerPort"])
+    return None
+
+
+def _port_list(ports: _Ports) -> list[Object]:
+    return [{"name": name, "port": number, "protocol": protocol} for name, number, protocol in ports]
+
+
+def _address_key(address: str) -> tuple[int, int, str]:
+    try:
+        number = ipaddress.ip_address(address)
+    except ValueError:
+        return 9, 0, address
+    return number.version, int(number), address
+
+
+def _reference(pod: Object) -> Object:
+    metadata = pod["metadata"]
+    return {"kind": "Pod", "namespace": metadata["namespace"], "name": metadata["name"], "uid": metadata["uid"]}
+
+
+def subsets(service: Object, pods: list[Object]) -> list[Object]:
+    """Return the subsets of a Service's Endpoints.
+
+    :param pods: those that the Service selects.
+    """
+    publish = bool(service["spec"].get("publishNotReadyAddresses"))
+    headless = service["spec"].get("clusterIP") == "None"
+    groups: dict[_Ports, tuple[list[Object], list[Object]]] = {}
+    for pod in sorted(pods, key=lambda pod: _address_key((pod.get("status") or {}).get("podIP") or "")):
+        leaving = pod["metadata"].get("deletionTimestamp") is not None
+        ports = ports_of(service, pod)
+        if not _reachable(pod) or (leaving and not publish) or not (ports or headless):
+            continue
+        address = {"ip": pod["status"]["podIP"], "targetRef": _reference(pod)}
+        if pod["spec"].get("nodeName"):
+            address["nodeName"] = pod["spec"]["nodeName"]
+        if pod["spec"].get("hostname") and pod["spec"].get("subdomain") == service["metadata"]["name"]:
+            address["hostname"] = pod["spec"]["hostname"]
+        good, bad = groups.setdefault(ports, ([], []))
+        (good if publish or ready(pod) else bad).append(address)
+    result = []
+    for ports, (good, bad) in sorted(groups.items()):
+        subset: Object = {}
+        if good:
+            subset["addresses"] = good
+        if bad:
+            subset["notReadyAddresses"] = bad
+        if ports:
+            subset["ports"] = [_without_empty_name(port) for port in _port_list(ports)]
+        result.append(subset)
+    return result
+
+
+def _without_empty_name(port: Object) -> Object:
+    return port if port["name"] else {key: value for key, value in port.items() if key != "name"}
+
+
+def slices(service: Object, pods: list[Object]) -> list[Object]:
+    """Return the EndpointSlices of a Service with a selector.
+
+    :param pods: those that the Service selects.
+    """
+    publish = bool(service["spec"].get("publishNotReadyAddresses"))
+    groups: dict[_Ports, list[Object]] = {}
+    for pod in pods:
+        if not _reachable(pod):
+            continue
+        leaving, serving = pod["metadata"].get("deletionTimestamp") is not None, ready(pod)
+        endpoint: Object = {
+            "addresses": [pod["status"]["podIP"]],
+            "conditions": {"ready": publish or (serving and not leaving), "serving": serving, "terminating": leaving},
+            "targetRef": _reference(pod),
+        }
+        if pod["spec"].get("nodeName"):
+            endpoint["nodeName"] = pod["spec"]["nodeName"]
+        if pod["spec"].get("hostname") and pod["spec"].get("subdomain") == service["metadata"]["name"]:
+            endpoint["hostname"] = pod["spec"]["hostname"]
+        groups.setdefault(ports_of(service, pod), []).append(endpoint)
+    if not groups:
+        groups[()] = []
+    owner = {
+        "apiVersion": "v1", "kind": "Service", "name": service["metadata"]["name"], "uid": service["metadata"]["uid"],
+        "controller": True, "blockOwnerDeletion": True,
+    }  # fmt: skip
+    labels = dict(service["metadata"].get("labels") or {})
+    if service["spec"].get("clusterIP") == "None":
+        labels[HEADLESS] = ""
+    return _sliced(service, owner, labels, _CONTROLLER, groups)
+
+
+def mirrored(service: Object, endpoints: Object) -> list[Object]:
+    """Return the EndpointSlices that say what hand-made Endpoints of a Service without selector say."""
+    if (endpoints["metadata"].get("labels") or {}).get(SKIP_MIRROR) == "true":
+        return []
+    groups: dict[_Ports, list[Object]] = {}
+    for subset in endpoints.get("subsets") or []:
+        ports = tuple((port.get("name") or "", port["port"], port.get("protocol") or "TCP")
+                      for port in subset.get("ports") or [])
+        for key, good in (("addresses", True), ("notReadyAddresses", False)):
+            for address in subset.get(key) or []:
+                endpoint: Object = {"addresses": [address["ip"]], "conditions": {"ready": good}}
+                for name in ("targetRef", "nodeName", "hostname"):
+                    if address.get(name):
+                        endpoint[name] = address[name]
+                groups.setdefault(ports, []).append(endpoint)
+    owner = {
+        "apiVersion": "v1", "kind": "Endpoints", "name": endpoints["metadata"]["name"],
+        "uid": endpoints["metadata"]["uid"], "controller": True, "blockOwnerDeletion": True,
+    }  # fmt: skip
+    return _sliced(service, owner, dict(endpoints["metadata"].get("labels") or {}), _MIRROR, groups)
+
+
+def _sliced(
+    service: Object, owner: Object, labels: dict[str, str], manager: str, groups: dict[_Ports, list[Object]]
+) -> list[Object]:
+    """Return slices of at most a hundred endpoints, of one address family and one set of ports each.
+
+    Their names follow from what is in them, so that a controller that was killed half-way finds its own again.
+    """
+    namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
+    found = []
+    for ports, endpoints in sorted(groups.items()):
+        families: dict[str, list[Object]] = {}
+        for endpoint in sorted(endpoints, key=lambda entry: _address_key(entry["addresses"][0])):
+            families.setdefault("IPv6" if ":" in endpoint["addresses"][0] else "IPv4", []).append(endpoint)
+        for family, members in (families or {"IPv4": []}).items():
+            for start in range(0, max(1, len(members)), _SLICE):
+                digest = hashlib.sha256(f"{owner['uid']} {ports} {family} {start}".encode()).hexdigest()[:5]
+                found.append({
+                    "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+                    "metadata": {
+                        "name": f"{name[:57]}-{digest}", "namespace": namespace, "ownerReferences": [owner],
+                        "labels": {**labels, SERVICE_NAME: name, MANAGED_BY: manager},
+                    },
+                    "addressType": family, "endpoints": members[start : start + _SLICE], "ports": _port_list(ports),
+                })  # fmt: skip
+    return found
+
+
+def same_slice(one: Object, other: Object) -> bool:
+    """Say whether two EndpointSlices say the same."""
+    return _said(one) == _said(other)
+
+
+def _said(obj: Object) -> str:
+    metadata = obj["metadata"]
+    said = [metadata.get("labels") or {}, obj.get("endpoints") or [], obj.get("ports") or []]
+    return json.dumps([*said, [owner["uid"] for owner in metadata.get("ownerReferences") or []]], sort_keys=True)
+
+
+class EndpointsController:
+    """Keeps Endpoints and EndpointSlices of every Service; one sync a Service."""
+
+    def __init__(
+        self, client: Client, pods: Informer, services: Informer, endpoints: Informer, slices_: Informer
+    ) -> None:
+        self._client = client
+        self._pods, self._services, self._endpoints, self._slices = pods, services, endpoints, slices_
+        self._queue: WorkQueue[tuple[str, str]] = WorkQueue("endpoints")
+        #: Services that are gone: their Endpoints go too. Endpoints may be made before their Service.
+        self._gone: set[tuple[str, str]] = set()
+        slices_.add_index("service", lambda obj: [_service_of(obj)])
+
+    def start(self) -> None:
+        """Begin; the informers are synchronised."""
+        for obj in self._endpoints.list():
+            if not _by_others(obj):
+                self._gone.add((obj["metadata"]["namespace"], obj["metadata"]["name"]))
+        run_workers(self._queue, self.sync, 2, "endpoints")
+        self._services.add_handler(self._service_changed)
+        self._endpoints.add_handler(lambda old, new: self._add(new or old or {}))
+        self._slices.add_handler(self._slice_changed)
+        self._pods.add_handler(self._pod_changed)
+
+    def stop(self) -> None:
+        """Stop."""
+        self._queue.close()
+
+    def _add(self, obj: Object) -> None:
+        self._queue.add((obj["metadata"]["namespace"], obj["metadata"]["name"]))
+
+    def _service_changed(self, old: Object | None, new: Object | None) -> None:
+        obj = new or old or {}
+        if new is None:
+            self._gone.add((obj["metadata"]["namespace"], obj["metadata"]["name"]))
+        self._add(obj)
+
+    def _slice_changed(self, old: Object | None, new: Object | None) -> None:
+        for obj in (old, new):
+            if obj is not None and (obj["metadata"].get("labels") or {}).get(MANAGED_BY) in (_CONTROLLER, _MIRROR):
+                namespace, _, name = _service_of(obj).partition("/")
+                self._queue.add((namespace, name))
+
+    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+        if old is not None and new is not None and _relevant(old) == _relevant(new):
+            return
+        for pod in (old, new):
+            if pod is not None:
+                for service in self._services.list(pod["metadata"]["namespace"]):
+                    if selects(service, pod):
+                        self._add(service)
+
+    def sync(self, key: tuple[str, str]) -> None:
+        """Write what leads to one Service."""
+        namespace, name = key
+        service = self._services.get(namespace, name)
+        endpoints = self._endpoints.get(namespace, name)
+        spec = (service or {}).get("spec") or {}
+        wanted: list[Object] = []
+        if service is None:
+            if endpoints is not None and key in self._gone:
+                self._delete(ENDPOINTS, endpoints)
+            self._gone.discard(key)
+        elif spec.get("selector") and spec.get("type") != "ExternalName":
+            chosen = [pod for pod in self._pods.list(namespace) if selects(service, pod)]
+            self._write_endpoints(service, endpoints, subsets(service, chosen))
+            wanted = slices(service, chosen)
+        elif endpoints is not None:
+            wanted = mirrored(service, endpoints)
+        self._write_slices(f"{namespace}/{name}", wanted)
+
+    def _write_endpoints(self, service: Object, endpoints: Object | None, wanted: list[Object]) -> None:
+        labels = dict(service["metadata"].get("labels") or {})
+        labels.pop(HEADLESS, None)
+        if service["spec"].get("clusterIP") == "None":
+            labels[HEADLESS] = ""
+        metadata = {key: service["metadata"][key] for key in ("namespace", "name")}
+        if endpoints is None:
+            body = {"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata | {"labels": labels}}
+            try:
+                self._endpoints.observe(self._client.create(ENDPOINTS, body | {"subsets": wanted}))
+            except NotFound:
+                log.debug("the namespace is gone", extra={"service": metadata["name"]})
+            return
+        same = json.dumps(endpoints.get("subsets") or [], sort_keys=True) == json.dumps(wanted, sort_keys=True)
+        if same and (endpoints["metadata"].get("labels") or {}) == labels:
+            return
+        new = {**endpoints, "metadata": {**endpoints["metadata"], "labels": labels}, "subsets": wanted}
+        self._endpoints.observe(self._client.replace(ENDPOINTS, new))
+
+    def _write_slices(self, service: str, wanted: list[Object]) -> None:
+        ours = {
+            obj["metadata"]["name"]: obj for obj in self._slices.by_index("service", service)
+            if (obj["metadata"].get("labels") or {}).get(MANAGED_BY) in (_CONTROLLER, _MIRROR)
+        }
+        for obj in wanted:
+            there = ours.pop(obj["metadata"]["name"], None)
+            if there is None:
+                try:
+                    self._slices.observe(self._client.create(ENDPOINTSLICE, obj))
+                except (NotFound, AlreadyExists) as error:
+                    log.debug("the slice is not made now", extra={"service": service, "error": str(error)})
+            elif not same_slice(there, obj):
+                kept = {key: there["metadata"][key] for key in ("uid", "resourceVersion")}
+                self._slices.observe(self._client.replace(
+                    ENDPOINTSLICE, {**obj, "metadata": {**obj["metadata"], **kept}}
+                ))
+        for obj in ours.values():
+            self._delete(ENDPOINTSLICE, obj)
+
+    def _delete(self, resource: Any, obj: Object) -> None:
+        metadata = obj["metadata"]
+        try:
+            self._client.delete(resource, metadata["namespace"], metadata["name"], uid=metadata["uid"])
+        except NotFound:
+            log.debug("gone already", extra={"name": metadata["name"]})
+
+
+def _service_of(obj: Object) -> str:
+    metadata = obj["metadata"]
+    return f"{metadata['namespace']}/{(metadata.get('labels') or {}).get(SERVICE_NAME, '')}"
+
+
+def _by_others(endpoints: Object) -> bool:
+    """Whether Endpoints without Service are none of ours, such as those of leader elections of old."""
+    annotations = endpoints["metadata"].get("annotations") or {}
+    return "control-plane.alpha.kubernetes.io/leader" in annotations
+
+
+def _relevant(pod: Object) -> tuple[Any, ...]:
+    status, metadata = pod.get("status") or {}, pod["metadata"]
+    return (
+        metadata["uid"], metadata.get("labels"), metadata.get("deletionTimestamp") is None, status.get("podIP"),
+        status.get("phase"), ready(pod), pod["spec"].get("nodeName"),
+    )  # fmt: skip
+
+
