@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from turtles.standalone.apiserver import encryption
 from turtles.standalone.apiserver.services import DEFAULT_RANGE, first_address, service_range
 
 CA_DAYS = 3650
@@ -239,8 +240,17 @@ class Initializer:
         self._certificate(pki, "front-proxy-client", front_proxy, [], client=True)
         if load_key(pki / "sa.key") is None:
             self.changes.write(pki / "sa.key", key_pem(ec.generate_private_key(ec.SECP256R1())))
+        self._encryption()
         self._tokens(ca)
         return self.changes.files
+
+    def _encryption(self) -> None:
+        path = self.config / encryption.FILE
+        if path.exists():
+            # Never replaced, even if it can't be read: without its keys Secrets are lost.
+            self.changes.write(path, path.read_bytes())
+        else:
+            self.changes.write(path, encryption.configuration([encryption.new_key()]))
 
     def _ca(self, pki: Path, name: str, common_name: str) -> Pair:
         pair = load_pair(pki, name)
@@ -328,7 +338,7 @@ def server_names(bind: str, extra: list[str]) -> list[str]:
 def main(argv: list[str]) -> int:
     """Run ``virt-standalone init`` and print ``{"changed": bool, "files": [...], "fingerprint": "..."}``.
 
-    The fingerprint is that of the certificates: a server that was started with another has to be restarted.
+    The fingerprint is that of certificates and keys: a server that was started with another has to be restarted.
     """
     parser = argparse.ArgumentParser(prog="virt-standalone init", description=__doc__)
     parser.add_argument("--config-dir", type=Path, default=Path("/etc/turtles"))
@@ -351,7 +361,7 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         print(f"virt-standalone init: {error}", file=sys.stderr)
         return 1
-    certificates = b"".join(path.read_bytes() for path in sorted((options.config_dir / "pki").glob("*.crt")))
-    fingerprint = hashlib.sha256(certificates).hexdigest()
+    used = [*sorted((options.config_dir / "pki").glob("*.crt")), options.config_dir / encryption.FILE]
+    fingerprint = hashlib.sha256(b"".join(path.read_bytes() for path in used if path.exists())).hexdigest()
     print(json.dumps({"changed": bool(files), "files": files, "fingerprint": fingerprint}))
     return 0

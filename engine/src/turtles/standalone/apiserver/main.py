@@ -18,7 +18,10 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from turtles.log import setup_logging
+from turtles.standalone.apiserver import encryption
 from turtles.standalone.apiserver.bootstrap import bootstrap
+from turtles.standalone.apiserver.database import DATABASE, DatabaseError
+from turtles.standalone.apiserver.encryption import Encryption, EncryptionError
 from turtles.standalone.apiserver.negotiate import MAX_BODY
 from turtles.standalone.apiserver.own_service import advertised
 from turtles.standalone.apiserver.server import APIServer
@@ -56,7 +59,7 @@ async def serve(config: Path, data: Path, bind: str, port: int, service_range: s
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    store = Store(data / "apiserver.db")
+    store = Store(data / DATABASE, Encryption.load(config / encryption.FILE))
     store.start(loop)
     api = APIServer(store, config, service_range)
     server = web.Server(api.handle, request_factory=_make_request, access_log=None, keepalive_timeout=90)
@@ -102,7 +105,7 @@ def main(argv: list[str]) -> int:
     try:
         options.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         asyncio.run(serve(options.config_dir, options.data_dir, options.bind, options.port, options.service_cidr))
-    except (OSError, sqlite3.Error, ssl.SSLError) as error:
+    except (OSError, sqlite3.Error, ssl.SSLError, DatabaseError, EncryptionError) as error:
         log.error("the API server can't run", extra={"reason": str(error)})
         return 1
     return 0

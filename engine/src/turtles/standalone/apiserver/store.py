@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Objects, their history, and the disk under them.
 
-On disk there is one table, a log: a row a write, named by its resourceVersion. The newest row of a key is the
-object; a compaction drops rows that something newer replaced and that are out of the watch window. So every write
-puts an object's bytes on disk once, and watches resume across a restart without a gap.
+On disk there is one table, a log: a row a write, named by its resourceVersion (see database.py). The newest row of a
+key is the object; a compaction drops rows that something newer replaced and that are out of the watch window. So
+every write puts an object's bytes on disk once, and watches resume across a restart without a gap.
 
 In memory objects are their JSON bytes; whoever needs a field decodes them (20 µs for an object of 5 kB). Bytes start
 with apiVersion and kind, so that serving another version of a kind without conversion swaps a prefix.
@@ -14,7 +14,6 @@ only after it do readers and watchers see them: an acknowledged or observed writ
 
 import asyncio
 import logging
-import os
 import queue
 import sqlite3
 import threading
@@ -27,14 +26,18 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from turtles.standalone.apiserver.database import Database, Row
+from turtles.standalone.apiserver.encryption import Encryption
 from turtles.standalone.apiserver.errors import Object, StatusError
 
 log = logging.getLogger(__name__)
 
 #: Watches may resume from writes younger than this, in seconds, …
 HISTORY_SECONDS = 600.0
-#: … and not more than this many of them.
+#: … and not more than this many of them, …
 HISTORY_EVENTS = 50_000
+#: … with this many bytes.
+HISTORY_BYTES = 96 * 1024 * 1024
 #: Largest object, in bytes: patches may not grow one without end.
 MAX_OBJECT = 3 * 1024 * 1024
 #: Writes that share a transaction at most.
@@ -165,20 +168,14 @@ class _Purge(NamedTuple):
     compacted: int
 
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS log (
-    version INTEGER PRIMARY KEY, type TEXT NOT NULL, resource TEXT NOT NULL, namespace TEXT NOT NULL,
-    name TEXT NOT NULL, time REAL NOT NULL, value BLOB NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
-"""
-
-
 class Store:
     """The objects of the API. Everything but the writer thread runs on one event loop."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, encryption: Encryption | None = None) -> None:
+        """Open a database and read all objects.
+
+        :raises DatabaseError, EncryptionError: when that isn't possible.
+        """
         self._tables: dict[str, Table] = {}
         self._pending: dict[Key, asyncio.Future[Entry]] = {}
         self._queue: queue.SimpleQueue[_Write | _Purge | None] = queue.SimpleQueue()
@@ -189,31 +186,31 @@ class Store:
         self.version = 0
         self.compacted = 0
         self._thread: threading.Thread | None = None
-        self._connection = self._open()
+        #: What could not be purged yet.
+        self._unpurged: list[_Purge] = []
+        #: Every table's history, oldest first.
+        self._history: deque[Event] = deque()
+        self._history_bytes = 0
+        self._database = Database(path, encryption)
+        try:
+            self._load()
+        except BaseException:
+            self._database.close()
+            raise
 
-    def _open(self) -> sqlite3.Connection:
-        # Secrets are in it; SQLite gives its further files the mode of this one.
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self._path.chmod(0o600)
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5)
-        # One process owns the file: the exclusive lock keeps a second server out and saves the shared-memory index.
-        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA cache_size=-4096")
-        connection.executescript(_SCHEMA)
-        self._load(connection)
-        return connection
-
-    def _load(self, connection: sqlite3.Connection) -> None:
-        self.compacted = _meta(connection, "compacted")
-        newest = self.compacted
-        for version, kind, resource, namespace, name, when, raw in connection.execute(
-            "SELECT version, type, resource, namespace, name, time, value FROM log ORDER BY version"
-        ):
-            entry = Entry(Key(resource, namespace, name), version, raw)
-            self._take(kind, entry, when)
-            newest = version
+    def _load(self) -> None:
+        newest = self.compacted = self._database.compacted
+        for row in self._database.rows():
+            entry = Entry(Key(row.resource, row.namespace, row.name), row.version, row.value)
+            try:
+                _decode_metadata(row.value)
+            except msgspec.MsgspecError as error:
+                raise self._database.damaged(row, error) from None
+            self._take(row.type, entry, row.time)
+            newest = row.version
+        rewritten = self._database.reencrypt()
+        if rewritten:
+            log.info("rewritten as the encryption configuration says", extra={"rows": rewritten})
         # Whatever was told to a client must not be told twice with another meaning.
         self._issued = self.version = max(newest, self.compacted, 1)
 
@@ -227,7 +224,11 @@ class Store:
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join()
-        self._connection.close()
+        self._database.close()
+
+    def size(self) -> int:
+        """Return the bytes on disk."""
+        return self._database.size()
 
     def table(self, resource: str) -> Table:
         """Return the table of a resource named ``group/plural``."""
@@ -338,25 +339,20 @@ class Store:
 
     def _commit(self, batch: list[_Write | _Purge]) -> Exception | None:
         now = time.time()
-        connection = self._connection
+        rows = [
+            Row(one.entry.version, one.kind, *one.entry.key, now, one.entry.raw)
+            for one in batch
+            if isinstance(one, _Write)
+        ]
+        purges = [*self._unpurged, *(one for one in batch if isinstance(one, _Purge))]
+        purged = [version for one in purges for version in one.versions]
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            rows = [
-                (one.entry.version, one.kind, *one.entry.key, now, one.entry.raw)
-                for one in batch
-                if isinstance(one, _Write)
-            ]
-            connection.executemany("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-            for one in batch:
-                if isinstance(one, _Purge):
-                    connection.executemany("DELETE FROM log WHERE version = ?", [(v,) for v in one.versions])
-                    connection.execute("INSERT OR REPLACE INTO meta VALUES ('compacted', ?)", (one.compacted,))
-            connection.execute("COMMIT")
+            self._database.write(rows, purged, max((one.compacted for one in purges), default=0))
         except sqlite3.Error as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            log.exception("write failed")
+            log.error("a write failed", extra={"reason": str(error), "objects": len(rows)})
+            self._unpurged = purges
             return error
+        self._unpurged = []
         return None
 
     def _committed(self, writes: list[_Write], error: Exception | None) -> None:
@@ -374,6 +370,8 @@ class Store:
                 listener(event)
             if not done.cancelled():
                 done.set_result(entry)
+        if len(self._history) > HISTORY_EVENTS * 1.1 or self._history_bytes > HISTORY_BYTES * 1.1:
+            self.compact()
 
     def _take(self, kind: str, entry: Entry, when: float) -> Event:
         table = self.table(entry.key.resource)
@@ -382,6 +380,8 @@ class Store:
         self.version = entry.version
         if entry.version > self.compacted:
             table.history.append(event)
+            self._history.append(event)
+            self._history_bytes += len(entry.raw)
         if previous is not None:
             self._replaced.append((entry.version, previous.version))
         if kind == DELETED:
@@ -404,33 +404,24 @@ class Store:
         return found
 
     def compact(self, now: float | None = None, seconds: float = HISTORY_SECONDS) -> None:
-        """Forget history that is older than the watch window, on disk too."""
+        """Forget history that is older or larger than the watch window, on disk too."""
         horizon = (time.time() if now is None else now) - seconds
-        total = sum(len(table.history) for table in self._tables.values())
-        surplus = max(0, total - HISTORY_EVENTS)
-        oldest = sorted(event.entry.version for table in self._tables.values() for event in table.history)[:surplus]
-        compacted = max(self.compacted, oldest[-1] if oldest else 0)
-        for table in self._tables.values():
-            for event in table.history:
-                if event.time >= horizon:
-                    break
-                compacted = max(compacted, event.entry.version)
+        history, compacted = self._history, self.compacted
+        while history and (
+            history[0].time < horizon or len(history) > HISTORY_EVENTS or self._history_bytes > HISTORY_BYTES
+        ):
+            event = history.popleft()
+            compacted = event.entry.version
+            self._history_bytes -= len(event.entry.raw)
+            self.table(event.entry.key.resource).history.popleft()
         if compacted == self.compacted:
             return
         self.compacted = compacted
-        for table in self._tables.values():
-            while table.history and table.history[0].entry.version <= compacted:
-                table.history.popleft()
         # A row that a write in the window replaced stays: watchers with a selector need the state before the write.
         purged = []
         while self._replaced and self._replaced[0][0] <= compacted:
             purged.append(self._replaced.popleft()[1])
         self._queue.put(_Purge(purged, compacted))
-
-
-def _meta(connection: sqlite3.Connection, name: str) -> int:
-    row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-    return int(row[0]) if row else 0
 
 
 def storage_error(error: Exception) -> StatusError:
