@@ -15,7 +15,6 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "backup": ("turtles.standalone.apiserver.upkeep", "backup", "copy the API server's database while it runs"),
     "restore": ("turtles.standalone.apiserver.upkeep", "restore", "put a backup in the database's place"),
     "rotate-key": ("turtles.standalone.apiserver.upkeep", "rotate_key", "encrypt Secrets with a new key"),
-    "controller-manager": ("turtles.standalone.controller_manager", "main", "bind Pods to nodes, provision volumes"),
     "podrunner": ("turtles.standalone.podrunner.main", "main", "run the node's Pods"),
     "reset": ("turtles.standalone.podrunner.reset", "main", "remove what the podrunner left on the node"),
 }
