@@ -389,7 +389,6 @@ class Engine(Server):
         subprocess.run([sys.executable, "-m", "turtles.standalone.main", "init", *where, "--port", str(self.port)],
                        check=True, capture_output=True)  # fmt: skip
 
-
         with open(self.root / "etc/tokens.csv", "a") as stream:
             csv.writer(stream).writerow([hashlib.sha256(TOKEN.encode()).hexdigest(), "bench", "system:masters"])
         return Target(self.port, (self.root / "etc/pki/ca.crt").read_text(), TOKEN)

@@ -4,21 +4,32 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from deployed import Deployed
+from fixtures import ansible
 from kubernetes import client
 from kubernetes_cluster import Cluster, ExistingCluster, Settings, wait_for
 
+from playbooks import playbook
+
+__all__ = ["ansible"]
+pytest.register_assert_rewrite("faults", "lifecycle", "users_tools")
+
 #: Set these to run the tests beside others on the same machine.
 INSTANCE = os.environ.get("TURTLES_KUBERNETES_INSTANCE", "turtles-test")
-NETWORK = os.environ.get("TURTLES_KUBERNETES_NETWORK", "10.246.0.0/16")
-API_NETWORK = os.environ.get("TURTLES_KUBERNETES_API_NETWORK", "10.248.0.0/16")
+NETWORK = os.environ.get("TURTLES_KUBERNETES_NETWORK", "10.200.0.0/16")
+API_NETWORK = os.environ.get("TURTLES_KUBERNETES_API_NETWORK", "10.201.0.0/16")
 #: With this set clusters stay after the tests, and the next run uses them.
 KEEP = "TURTLES_KUBERNETES_KEEP" in os.environ
+#: Variables for the deploy playbook.
+DEPLOYMENT: dict[str, object] = {}
 
 
 def _run(settings: Settings) -> Iterator[Cluster]:
@@ -70,9 +81,29 @@ def old_tokens(core: client.CoreV1Api) -> bool:
     return int(client.VersionApi(core.api_client).get_code().minor.rstrip("+")) < 24
 
 
+@pytest.fixture(scope="session")
+def cluster(kubernetes: Cluster | ExistingCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    """The engine on that cluster, deployed from nothing; a guest image in the registry."""
+    if kubernetes.registry is None:
+        pytest.skip("needs a registry: set TURTLES_TEST_REGISTRY")
+    folder = tmp_path_factory.mktemp("cluster")
+    key = folder / "id_ed25519"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    image = f"{kubernetes.registry.address}/guests/tiny:tests"
+    with kubernetes.registry.trusted():
+        variables = {"turtles_instance": INSTANCE, "guest_image_push": image}
+        playbook(str(Path(__file__).parent / "guest_image.yml"), "-e", json.dumps(variables), folder=folder)
+    engine = Deployed(kubernetes, folder, image=image, key=key, patience=3)
+    engine.playbook("deploy", **DEPLOYMENT)
+    engine.wait_available()
+    yield engine
+    if not KEEP:
+        engine.playbook("teardown")
+
+
 @pytest.fixture
-def namespace(core: client.CoreV1Api) -> Iterator[str]:
-    """A namespace of the test's own; deleted after it."""
+def namespace(request: pytest.FixtureRequest, core: client.CoreV1Api) -> Iterator[str]:
+    """A namespace of the test's own; what is in it goes with it."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     core.create_namespace({"metadata": {"name": name}})
     # before this, Pods are refused
@@ -84,3 +115,8 @@ def namespace(core: client.CoreV1Api) -> Iterator[str]:
     )
     yield name
     core.delete_namespace(name)
+    if "cluster" in request.fixturenames:
+        cluster: Deployed = request.getfixturevalue("cluster")
+        for vm in cluster.custom.list_namespaced_custom_object("kubevirt.io", "v1", name, "virtualmachines")["items"]:
+            cluster.wait_gone(name, vm["metadata"]["name"])
+        cluster.remove_volumes()

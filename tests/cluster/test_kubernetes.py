@@ -174,7 +174,7 @@ def settings_of_the_kernel() -> str:
 
 @pytest.mark.parametrize("seconds", [0.3, 1, 3, 9])
 def test_a_cluster_whose_tool_is_killed_is_removed_without_a_trace(seconds: float) -> None:
-    settings = Settings(instance="turtles-killed", nodes=1, network="10.249.0.0/16")
+    settings = Settings(instance="turtles-killed", nodes=1, network="10.202.0.0/16")
     folder = Path(__file__).parent
     before = settings_of_the_kernel()
     tool = [sys.executable, "-m", "kubernetes_cluster"]

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 import yaml
-from cluster import Cluster, Object
+from cluster import Cluster
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
+
+from engine import Object
 
 
 def without_memory(spec: Object) -> None:

@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
 import pytest
 from cluster import Cluster
+from faults import (
+    survive,
+    test_a_dead_libvirtd_does_not_take_the_guest_with_it,
+    test_a_dead_qemu_under_always_is_replaced,
+)
+
+__all__ = ["test_a_dead_libvirtd_does_not_take_the_guest_with_it", "test_a_dead_qemu_under_always_is_replaced"]
 
 COMPONENTS = [
     ("virt-controller",),
@@ -24,36 +28,4 @@ COMPONENTS = [
 def test_kill_while_a_vm_runs_and_while_one_starts(
     cluster: Cluster, namespace: str, component: tuple[str, ...]
 ) -> None:
-    cluster.create(namespace, cluster.virtual_machine("running"))
-    address = cluster.wait_running(namespace, "running")["status"]["interfaces"][0]["ipAddress"]
-    boot = cluster.boot_id(address)
-
-    cluster.create(namespace, cluster.virtual_machine("starting"))
-    cluster.kill(*component)
-
-    vmi = cluster.wait_running(namespace, "starting", timeout=90)
-    assert cluster.ssh(vmi["status"]["interfaces"][0]["ipAddress"], "hostname") == "starting"
-    assert cluster.boot_id(address) == boot
-    # and it is still governed: what died must notice what happens now
-    cluster.delete(namespace, "running")
-    cluster.wait_gone(namespace, "running", timeout=90)
-
-
-def test_a_dead_libvirtd_does_not_take_the_guest_with_it(cluster: Cluster, namespace: str) -> None:
-    cluster.create(namespace, cluster.virtual_machine("web"))
-    address = cluster.wait_running(namespace, "web")["status"]["interfaces"][0]["ipAddress"]
-    boot = cluster.boot_id(address)
-    for pid in cluster.pod_processes(namespace, "web", "libvirtd"):
-        os.kill(pid, signal.SIGKILL)
-    assert cluster.boot_id(address) == boot
-    cluster.subresource(namespace, "web", "stop")
-    cluster.wait_stopped(namespace, "web")
-
-
-def test_a_dead_qemu_under_always_is_replaced(cluster: Cluster, namespace: str) -> None:
-    cluster.create(namespace, cluster.virtual_machine("web"))
-    first = cluster.wait_running(namespace, "web")
-    (pid,) = cluster.pod_processes(namespace, "web", "qemu-system")
-    os.kill(pid, signal.SIGKILL)
-    second = cluster.wait_running(namespace, "web", not_uid=first["metadata"]["uid"], timeout=90)
-    assert cluster.ssh(second["status"]["interfaces"][0]["ipAddress"], "hostname") == "web"
+    survive(cluster, namespace, lambda: cluster.kill(*component))

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import playbook, recap
+
+from playbooks import playbook, recap
 
 INSTANCE = "turtles-e2e-qs"
 VARIABLES = json.dumps(

@@ -4,18 +4,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kubernetes import client, config
 
 from . import cgroup, network
 from .build import Say, build
-from .control import ControlPlane
+from .control import AUDIT_LOG, ControlPlane
 from .errors import ClusterError, wait_for
 from .images import BUSYBOX
 from .machine import Machine
@@ -101,6 +103,7 @@ class Cluster:
             list(pool.map(lambda machine: machine.boot(cache_dir()), machines))
         lan = Network(self.settings, self.control)
         lan.start()
+        self._control_plane.start_etcd()
         self._control_plane.start_api_server()
         say(f"API server after {time.monotonic() - start:.1f} s: {self.kubeconfig}")
         if self.settings.controllers or self.nodes:
@@ -163,6 +166,16 @@ class Cluster:
         if self.nodes:
             self.registry = Registry.at(self.settings.control_address, self.settings.directory / "registry")
         return True
+
+    def interrupt_api_server(self, seconds: float) -> None:
+        """Kill the API server, and start another after that time."""
+        self.control.kill("kube-apiserver")
+        time.sleep(seconds)
+        self._control_plane.start_api_server()
+
+    def audit(self) -> list[dict[str, Any]]:
+        """What service accounts asked of the API, oldest first (audit.k8s.io/v1 Event at level Metadata)."""
+        return [json.loads(line) for line in self.control.run("cat", AUDIT_LOG).splitlines()]
 
     def push_busybox(self) -> str:
         """Put busybox into the registry; its reference there."""

@@ -8,6 +8,8 @@ import ssl
 import urllib.request
 from pathlib import Path
 
+import yaml
+
 from .errors import wait_for
 from .machine import Machine
 from .pki import Authority, key_pair
@@ -15,6 +17,9 @@ from .settings import Settings
 
 API_PORT = 6443
 _PKI = "/etc/kubernetes"
+#: On the control machine: what service accounts asked of the API, a JSON object a line.
+AUDIT_LOG = "/var/log/kubernetes-audit.log"
+_ETCD = "http://127.0.0.1:2379"
 
 
 class ControlPlane:
@@ -40,25 +45,35 @@ class ControlPlane:
         for component in ("controller-manager", "scheduler"):
             authority.issue(component, f"system:kube-{component}")
             authority.kubeconfig(self.pki / f"{component}.kubeconfig", self.server, component)
+        policy = {
+            "apiVersion": "audit.k8s.io/v1",
+            "kind": "Policy",
+            "omitStages": ["RequestReceived"],
+            "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}],
+        }
+        (self.pki / "audit.yaml").write_text(yaml.safe_dump(policy))
         key_pair(self.pki, "service-accounts")
         authority.kubeconfig(self._settings.directory / "kubeconfig", self.server, "admin")
         return authority
 
-    def start_api_server(self) -> None:
-        """etcd and kube-apiserver, until that is ready."""
-        settings, machine, pki = self._settings, self._machine, _PKI
-        etcd, peers = "http://127.0.0.1:2379", "http://127.0.0.1:2380"
-        machine.start(
+    def start_etcd(self) -> None:
+        """etcd; whether it works is seen by the API server."""
+        etcd, peers = _ETCD, "http://127.0.0.1:2380"
+        self._machine.start(
             "etcd",
             *("etcd", "--name=etcd", "--data-dir=/var/lib/etcd", "--log-level=warn", "--snapshot-count=10000"),
             *(f"--listen-client-urls={etcd}", f"--advertise-client-urls={etcd}"),
             *(f"--listen-peer-urls={peers}", f"--initial-advertise-peer-urls={peers}"),
             *(f"--initial-cluster=etcd={peers}", "--auto-compaction-retention=1"),
         )
+
+    def start_api_server(self) -> None:
+        """kube-apiserver, until it is ready."""
+        settings, machine, pki = self._settings, self._machine, _PKI
         machine.start(
             "kube-apiserver",
             "kube-apiserver",
-            f"--etcd-servers={etcd}",
+            f"--etcd-servers={_ETCD}",
             f"--bind-address={settings.control_address}",
             f"--advertise-address={settings.control_address}",
             f"--secure-port={API_PORT}",
@@ -86,6 +101,8 @@ class ControlPlane:
             # there is no kube-proxy on the control machine: webhooks and aggregated APIs are called at their Pods
             "--enable-aggregator-routing=true",
             "--profiling=false",
+            f"--audit-policy-file={pki}/audit.yaml",
+            f"--audit-log-path={AUDIT_LOG}",
         )
         wait_for(
             f"kube-apiserver at {self.server}",

@@ -118,9 +118,20 @@ class Machine:
                 found.append(pid)
         return found
 
-    def kill(self, *words: str) -> list[int]:
-        """kill -9 what :meth:`processes` finds; its pids."""
-        found = self.processes(*words)
+    def kill(self, program: str) -> None:
+        """kill -9 the processes of a program, whose name without folder this is.
+
+        :raises ClusterError: when it doesn't run.
+        """
+        found = [pid for pid in cgroup.processes(self._cgroup) if _program(pid) == program]
+        if not found:
+            raise ClusterError(f"{self.name}: no process {program}")
         for pid in found:
             os.kill(pid, signal.SIGKILL)
-        return found
+
+
+def _program(pid: int) -> str:
+    try:
+        return Path(os.readlink(f"/proc/{pid}/exe")).name
+    except OSError:  # it ended
+        return ""

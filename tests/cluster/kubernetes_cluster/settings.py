@@ -37,7 +37,7 @@ class Settings:
 
     instance: str = "turtles-test"
     nodes: int = 2
-    network: str = "10.246.0.0/16"
+    network: str = "10.200.0.0/16"
     controllers: bool = True
     state_dir: Path = Path("/var/lib/turtles-kubernetes")
 

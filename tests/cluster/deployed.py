@@ -1,0 +1,198 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The engine on Kubernetes: what tests do with it beyond the API of virtual machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kubernetes import client
+from kubernetes.stream import stream
+from kubernetes_cluster import Cluster, ExistingCluster, Node, wait_for
+
+from engine import Engine
+from playbooks import playbook
+
+NAMESPACE = "kubevirt"
+#: What runs for the engine itself: kind of its workload, name.
+COMPONENTS = [("Deployment", "virt-api"), ("Deployment", "virt-controller"), ("DaemonSet", "virt-handler")]
+BUSYBOX = "docker.io/library/busybox:1.35"
+
+
+class Deployed(Engine):
+    """The engine as the collection's playbooks install it on a cluster.
+
+    :param kubernetes: that cluster.
+    :param folder: where playbooks run.
+    """
+
+    def __init__(self, kubernetes: Cluster | ExistingCluster, folder: Path, **options: Any) -> None:
+        super().__init__(kubeconfig=kubernetes.kubeconfig, **options)
+        self.kubernetes = kubernetes
+        self._folder = folder
+        self.apps = client.AppsV1Api(self.core.api_client)
+        self.volumes: list[str] = []
+
+    def playbook(self, name: str, *options: str, check: bool = True, **variables: Any) -> str:
+        """Run a playbook of the collection against the cluster; what it prints."""
+        registry = self.kubernetes.registry
+        given = {
+            "kubeconfig": str(self.kubeconfig),
+            "kubevirt_registry": registry.address,
+            "kubevirt_kubelet_dir": str(self.kubernetes.kubelet_dir),
+            **variables,
+        }
+        with registry.trusted():
+            done = playbook(
+                f"turtles.kubevirt.{name}", "-e", json.dumps(given), *options, folder=self._folder, check=check
+            )
+        return done.stdout
+
+    def wait_available(self, timeout: float = 180) -> None:
+        """Until the KubeVirt object says that the engine can be used."""
+
+        def available() -> bool:
+            kubevirt = self.custom.get_namespaced_custom_object(
+                "kubevirt.io", "v1", NAMESPACE, "kubevirts", "kubevirt", _request_timeout=5
+            )
+            conditions = kubevirt.get("status", {}).get("conditions", [])
+            return any(c["type"] == "Available" and c["status"] == "True" for c in conditions)
+
+        wait_for("condition Available of kubevirt/kubevirt", available, timeout=timeout, logs=[])
+
+    def component_pods(self, name: str) -> list[client.V1Pod]:
+        """The Pods of a component that aren't being deleted."""
+        pods = self.core.list_namespaced_pod(NAMESPACE, label_selector=f"kubevirt.io={name}").items
+        return [pod for pod in pods if not pod.metadata.deletion_timestamp]
+
+    def wait_component(self, name: str, not_uids: set[str] = frozenset(), timeout: float = 180) -> None:
+        """Until all Pods of a component are ready, and are none of those."""
+
+        def ready() -> bool:
+            pods = self.component_pods(name)
+            return bool(pods) and all(
+                pod.metadata.uid not in not_uids
+                and any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions or [])
+                for pod in pods
+            )
+
+        wait_for(f"ready {name}", ready, timeout=timeout, logs=[])
+
+    def node(self, name: str) -> Node:
+        """A node to look into."""
+        return next(node for node in self.kubernetes.nodes if node.name == name)
+
+    def _pod_processes(self, pod: client.V1Pod, *words: str) -> list[int]:
+        """Processes of a Pod: those in control groups of its uid."""
+        node = self.node(pod.spec.node_name)
+        return [
+            pid
+            for pid in node.machine.processes(*words)
+            if f"pod{pod.metadata.uid}" in Path(f"/proc/{pid}/cgroup").read_text()
+        ]
+
+    def pod_processes(self, namespace: str, vmi: str, word: str) -> list[int]:
+        pods = self.core.list_namespaced_pod(namespace, label_selector=f"vm.kubevirt.io/name={vmi}").items
+        return self._pod_processes(pods[0], word)
+
+    def kill_component(self, name: str) -> None:
+        """kill -9 the main processes of all Pods of a component."""
+        for pod in self.component_pods(name):
+            pids = self._pod_processes(pod, name)
+            assert pids, f"no process {name} in Pod {pod.metadata.name}"
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+
+    def claim(self, namespace: str, name: str, size: str) -> None:
+        """A claim with a hostPath volume on the first node; one of the default class on a cluster of others."""
+        if not self.kubernetes.nodes:
+            super().claim(namespace, name, size)
+            return
+        node = self.kubernetes.nodes[0]
+        volume = f"{namespace}-{name}"
+        path = f"/var/lib/volumes/{volume}"
+        node.machine.run("mkdir", "-p", "--mode=0777", path)
+        expression = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node.name]}
+        common = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+        self.core.create_persistent_volume(
+            {
+                "metadata": {"name": volume},
+                "spec": {
+                    **common,
+                    "capacity": {"storage": size},
+                    "hostPath": {"path": path, "type": "Directory"},
+                    "persistentVolumeReclaimPolicy": "Retain",
+                    "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}},
+                },
+            }
+        )
+        self.volumes.append(volume)
+        spec = {**common, "volumeName": volume, "resources": {"requests": {"storage": size}}}
+        self.core.create_namespaced_persistent_volume_claim(namespace, {"metadata": {"name": name}, "spec": spec})
+
+    def remove_volumes(self) -> None:
+        """Remove what :meth:`claim` made."""
+        while self.volumes:
+            volume = self.volumes.pop()
+            self.core.delete_persistent_volume(volume)
+            self.kubernetes.nodes[0].machine.run("rm", "-rf", f"/var/lib/volumes/{volume}")
+
+    def start_pod(self, namespace: str, name: str, node: str) -> client.V1Pod:
+        """A Pod with busybox on a node, running."""
+        container = {"name": "main", "image": BUSYBOX, "command": ["sleep", "86400"]}
+        spec = {"nodeName": node, "terminationGracePeriodSeconds": 0, "containers": [container]}
+        self.core.create_namespaced_pod(namespace, {"metadata": {"name": name}, "spec": spec})
+
+        def running() -> client.V1Pod | None:
+            pod = self.core.read_namespaced_pod(name, namespace)
+            return pod if pod.status.phase == "Running" else None
+
+        return wait_for(f"running Pod {name}", running, timeout=120, logs=[])
+
+    def execute(self, pod: client.V1Pod, *command: str) -> str:
+        """Run a command in a Pod; what it prints."""
+        where = (pod.metadata.name, pod.metadata.namespace)
+        answer = stream(
+            self.core.connect_get_namespaced_pod_exec, *where, command=list(command), stdout=True, stderr=True
+        )
+        return str(answer).strip()
+
+    def greeting(self, pod: client.V1Pod, address: str, port: int = 22) -> str:
+        """What a server says first to a client in a Pod; waits for the server."""
+
+        def answer() -> str:
+            command = f"nc -w 5 {address} {port} </dev/null | head -n 1"
+            said = self.execute(pod, "sh", "-c", command)
+            return said if said.startswith("SSH-") else ""
+
+        return wait_for(f"greeting of {address}:{port}", answer, timeout=60 * self.patience, logs=[])
+
+    def objects(self) -> Iterator[str]:
+        """What of the engine is in the cluster, beyond the namespace."""
+        rbac = client.RbacAuthorizationV1Api(self.core.api_client)
+        admission = client.AdmissionregistrationV1Api(self.core.api_client)
+        for listed in (
+            client.ApiextensionsV1Api(self.core.api_client).list_custom_resource_definition,
+            client.ApiregistrationV1Api(self.core.api_client).list_api_service,
+            rbac.list_cluster_role,
+            rbac.list_cluster_role_binding,
+            rbac.list_role_binding_for_all_namespaces,
+            rbac.list_role_for_all_namespaces,
+            admission.list_mutating_webhook_configuration,
+            admission.list_validating_webhook_configuration,
+            client.SchedulingV1Api(self.core.api_client).list_priority_class,
+            self.core.list_namespace,
+        ):
+            for item in listed().items:
+                if "kubevirt" in item.metadata.name or "virt-" in item.metadata.name:
+                    yield f"{listed.__name__.removeprefix('list_')} {item.metadata.name}"
+        for node in self.core.list_node().items:
+            for kind in ("labels", "annotations"):
+                for key in getattr(node.metadata, kind) or {}:
+                    if "kubevirt.io" in key:
+                        yield f"{kind[:-1]} {key} of node {node.metadata.name}"

@@ -1,0 +1,298 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What tests do with an installed engine, wherever it runs: through the API with the official client, and over SSH."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import urllib3
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.watch import Watch
+
+Object = dict[str, Any]
+
+GROUP = "kubevirt.io"
+
+
+def virtual_machine(
+    name: str,
+    image: str,
+    *,
+    public_key: str,
+    binding: str = "masquerade",
+    run_strategy: str = "Always",
+    memory: str = "96Mi",
+    grace_period: int = 30,
+    user_data: str = "",
+    labels: dict[str, str] | None = None,
+) -> Object:
+    """A VirtualMachine with a container disk, a cloud-init seed that lets `public_key` in, and one NIC."""
+    seed = f"#cloud-config\nssh_authorized_keys:\n  - {public_key}\n{user_data}"
+    return {
+        "apiVersion": f"{GROUP}/v1",
+        "kind": "VirtualMachine",
+        "metadata": {"name": name},
+        "spec": {
+            "runStrategy": run_strategy,
+            "template": {
+                "metadata": {"labels": {"kubevirt.io/domain": name, **(labels or {})}},
+                "spec": {
+                    "terminationGracePeriodSeconds": grace_period,
+                    "domain": {
+                        "memory": {"guest": memory},
+                        "devices": {
+                            "disks": [
+                                {"name": "root", "disk": {"bus": "virtio"}},
+                                {"name": "seed", "disk": {"bus": "virtio"}},
+                            ],
+                            "interfaces": [{"name": "default", binding: {}}],
+                        },
+                    },
+                    "networks": [{"name": "default", "pod": {}}],
+                    "volumes": [
+                        {"name": "root", "containerDisk": {"image": image}},
+                        {
+                            "name": "seed",
+                            "cloudInitNoCloud": {"userDataBase64": base64.b64encode(seed.encode()).decode()},
+                        },
+                    ],
+                },
+            },
+        },
+    }
+
+
+def condition(obj: Object, kind: str) -> Object:
+    """The condition of that type, or an empty dict."""
+    return next((c for c in obj.get("status", {}).get("conditions", []) if c["type"] == kind), {})
+
+
+class Engine(ABC):
+    """An installed engine.
+
+    :param kubeconfig: an administrator's kubeconfig.
+    :param image: reference of the guest's container disk.
+    :param key: private SSH key that the guests of the tests let in.
+    :param proxy: command that connects to %h, %p for SSH, where guests can't be reached from here.
+    :param patience: what the time that things may take is multiplied with.
+    """
+
+    def __init__(self, *, kubeconfig: Path, image: str, key: Path, proxy: str = "", patience: float = 1) -> None:
+        self.kubeconfig, self.image, self.key, self.proxy, self.patience = kubeconfig, image, key, proxy, patience
+        api = config.new_client_from_config(str(kubeconfig))
+        self.custom, self.core = client.CustomObjectsApi(api), client.CoreV1Api(api)
+
+    def claim(self, namespace: str, name: str, size: str) -> None:
+        """Make a PersistentVolumeClaim that a volume will be found for."""
+        body = {
+            "metadata": {"name": name},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}},
+        }
+        self.core.create_namespaced_persistent_volume_claim(namespace, body)
+
+    @abstractmethod
+    def pod_processes(self, namespace: str, vmi: str, word: str) -> list[int]:
+        """Pids of the processes in a VMI's launcher Pod whose command line holds the word."""
+
+    @property
+    def public_key(self) -> str:
+        """The public half of `key`, one line."""
+        return self.key.with_suffix(".pub").read_text().strip()
+
+    def virtual_machine(self, name: str, **options: Any) -> Object:
+        """A VirtualMachine from this engine's guest image; options as :func:`virtual_machine`'s."""
+        return virtual_machine(name, options.pop("image", self.image), public_key=self.public_key, **options)
+
+    def create(self, namespace: str, obj: Object) -> Object:
+        """Create a VM or VMI through the API; ApiException where it refuses."""
+        version, plural = obj["apiVersion"].split("/")[1], obj["kind"].lower() + "s"
+        return self.custom.create_namespaced_custom_object(GROUP, version, namespace, plural, obj)
+
+    def get(self, namespace: str, plural: str, name: str) -> Object | None:
+        """The object, or None."""
+        try:
+            return self.custom.get_namespaced_custom_object(GROUP, "v1", namespace, plural, name)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def patch(self, namespace: str, name: str, body: Object) -> Object:
+        """Merge-patch a VirtualMachine."""
+        return self.custom.patch_namespaced_custom_object(GROUP, "v1", namespace, "virtualmachines", name, body)
+
+    def delete(self, namespace: str, name: str, plural: str = "virtualmachines", **options: Any) -> None:
+        """Delete a VirtualMachine or VirtualMachineInstance."""
+        self.custom.delete_namespaced_custom_object(GROUP, "v1", namespace, plural, name, **options)
+
+    def subresource(self, namespace: str, name: str, action: str, body: Object | None = None) -> None:
+        """PUT a subresource of a VirtualMachine: start, stop, restart."""
+        api = self.custom.api_client
+        path = f"/apis/subresources.{GROUP}/v1/namespaces/{namespace}/virtualmachines/{name}/{action}"
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        api.update_params_for_auth(headers, [], ["BearerToken"], path, "PUT", body)
+        answer = api.call_api("PUT", api.configuration.host + path, header_params=headers, body=body or {})
+        answer.read()
+        if answer.status >= 400:
+            raise ApiException(http_resp=answer)
+
+    def events(self, namespace: str) -> list[str]:
+        """`reason object: message` of the namespace's Events, oldest first."""
+        return [
+            f"{e.type} {e.reason} {e.involved_object.kind}/{e.involved_object.name}: {e.message}"
+            for e in self.core.list_namespaced_event(namespace).items
+        ]
+
+    def wait_event(self, namespace: str, name: str, words: list[str], *, timeout: float) -> None:
+        """Until a Warning about the VM, its VMI or its Pod says all the words."""
+        seconds = int(timeout * self.patience)
+        for event in Watch().stream(self.core.list_namespaced_event, namespace, timeout_seconds=seconds):
+            told = event["object"]
+            about = told.involved_object.name
+            ours = about == name or about.startswith(f"virt-launcher-{name}-")
+            if ours and told.type == "Warning" and all(word in told.message for word in words):
+                return
+        raise AssertionError(f"no event about {name} says {words}:\n" + "\n".join(self.events(namespace)))
+
+    def wait(
+        self, namespace: str, plural: str, name: str, done: Callable[[Object | None], Any], *, timeout: float, what: str
+    ) -> Object | None:
+        """Watch one object until `done` is true of it (None: it is not there).
+
+        An API server that goes away meanwhile is awaited like anything else.
+
+        :raises AssertionError: after `timeout` seconds, with what was seen last and the namespace's Events.
+        """
+        timeout *= self.patience
+        deadline = time.monotonic() + timeout
+        seen: Object | None = None
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                listed = self.custom.list_namespaced_custom_object(
+                    GROUP, "v1", namespace, plural, field_selector=f"metadata.name={name}", _request_timeout=5
+                )
+                seen = next(iter(listed["items"]), None)
+                if done(seen):
+                    return seen
+                for event in Watch().stream(
+                    self.custom.list_namespaced_custom_object,
+                    GROUP,
+                    "v1",
+                    namespace,
+                    plural,
+                    field_selector=f"metadata.name={name}",
+                    resource_version=listed["metadata"]["resourceVersion"],
+                    timeout_seconds=max(1, int(min(left, 30))),
+                    _request_timeout=min(left, 30) + 2,
+                ):
+                    seen = None if event["type"] == "DELETED" else event["object"]
+                    if done(seen):
+                        return seen
+            except (urllib3.exceptions.HTTPError, ApiException, OSError):
+                time.sleep(0.1)  # the API server is being restarted: there is nothing to watch yet
+        state = seen and seen.get("status")
+        with contextlib.suppress(Exception):
+            state = f"{state}\nevents:\n" + "\n".join(self.events(namespace))
+        raise AssertionError(f"{plural}/{name} in {namespace}: no {what} within {timeout} s; last seen: {state}")
+
+    def wait_running(self, namespace: str, name: str, *, timeout: float = 60, not_uid: str = "") -> Object:
+        """The VMI once it is Running with an address; with `not_uid`, another than that one."""
+        vmi = self.wait(
+            namespace,
+            "virtualmachineinstances",
+            name,
+            lambda o: (
+                o
+                and o["metadata"]["uid"] != not_uid
+                and o.get("status", {}).get("phase") == "Running"
+                and o["status"].get("interfaces", [{}])[0].get("ipAddress")
+            ),
+            timeout=timeout,
+            what="running VMI" + (f" other than {not_uid}" if not_uid else ""),
+        )
+        assert vmi is not None
+        return vmi
+
+    def wait_status(self, namespace: str, name: str, status: str, *, timeout: float = 60) -> Object:
+        """The VM once its printableStatus is that."""
+        vm = self.wait(
+            namespace,
+            "virtualmachines",
+            name,
+            lambda o: o and o.get("status", {}).get("printableStatus") == status,
+            timeout=timeout,
+            what=f"printableStatus {status}",
+        )
+        assert vm is not None
+        return vm
+
+    def wait_stopped(self, namespace: str, name: str, *, timeout: float = 60) -> Object:
+        """The VM once it is stopped and its VMI is gone."""
+        vm = self.wait(
+            namespace,
+            "virtualmachines",
+            name,
+            lambda o: (
+                o
+                and o.get("status", {}).get("printableStatus") == "Stopped"
+                and condition(o, "Ready").get("reason") == "VMINotExists"
+            ),
+            timeout=timeout,
+            what="end of the VMI",
+        )
+        assert vm is not None
+        return vm
+
+    def wait_gone(self, namespace: str, name: str, plural: str = "virtualmachines", *, timeout: float = 60) -> None:
+        """Until the object is no more."""
+        self.wait(namespace, plural, name, lambda o: o is None, timeout=timeout, what="deletion")
+
+    def _ssh(self, address: str, command: str, timeout: float) -> subprocess.CompletedProcess[str]:
+        proxy = [f"ProxyCommand={self.proxy}"] if self.proxy else []
+        options = (
+            *proxy,
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "LogLevel=ERROR",
+            "BatchMode=yes",
+        )
+        return subprocess.run(
+            [
+                *("ssh", "-i", str(self.key), "-o", "ConnectTimeout=2"),
+                *(word for option in options for word in ("-o", option)),
+                *(f"root@{address}", command),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def ssh(self, address: str, command: str, *, timeout: float = 60) -> str:
+        """Run a command as root in the guest, waiting for its SSH server up to `timeout` seconds; its output."""
+        timeout *= self.patience
+        deadline = time.monotonic() + timeout
+        while (done := self._ssh(address, command, timeout + 10)).returncode == 255:
+            assert time.monotonic() < deadline, f"no SSH to {address} within {timeout} s: {done.stderr}"
+            time.sleep(0.2)  # a port that opens in the guest can't be watched from outside
+        return done.stdout.strip()
+
+    def boot_id(self, address: str) -> str:
+        """The guest kernel's boot id: the same only as long as the guest has not rebooted."""
+        return self.ssh(address, "cat /proc/sys/kernel/random/boot_id")
+
+    def power_off(self, address: str) -> None:
+        """Shut the guest down from inside."""
+        self.ssh(address, "true")
+        with contextlib.suppress(subprocess.TimeoutExpired):  # nobody is left to end the connection
+            self._ssh(address, "poweroff -f", 2)

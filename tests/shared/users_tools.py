@@ -1,0 +1,173 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The same virtual machine through kubectl, the modules and the inventory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import Engine
+from playbooks import playbook, recap
+
+Ansible = Callable[..., dict[str, Any]]
+
+EXAMPLE = Path(__file__).parents[2] / "docs/examples/testvm.yaml"
+
+
+@pytest.fixture
+def example(cluster: Engine) -> str:
+    """The example manifest, with this engine's guest image."""
+    text = EXAMPLE.read_text()
+    assert "oci-archive:/var/lib/turtles/images/tiny.tar" in text
+    return text.replace("oci-archive:/var/lib/turtles/images/tiny.tar", cluster.image)
+
+
+@pytest.fixture
+def kubectl(cluster: Engine, namespace: str) -> Callable[..., str]:
+    """Runs kubectl in the test's namespace; its standard output."""
+    program = shutil.which("kubectl")
+    if not program:
+        pytest.skip("kubectl is not installed")
+
+    def run(*arguments: str, stdin: str | None = None) -> str:
+        done = subprocess.run(
+            [program, "--kubeconfig", str(cluster.kubeconfig), "--namespace", namespace, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_the_first_manifest_of_kubevirts_users_with_kubectl(example: str, kubectl: Callable[..., str]) -> None:
+    kubectl("apply", "-f", "-", stdin=example)
+    assert "Stopped" in kubectl("get", "vms")
+    kubectl("patch", "vm", "testvm", "--type", "merge", "-p", '{"spec":{"running":true}}')
+    kubectl("wait", "vm/testvm", "--for=condition=Ready", "--timeout=60s")
+    header, row = kubectl("get", "vmi").splitlines()
+    assert header.split() == ["NAME", "AGE", "PHASE", "IP", "NODENAME", "READY"]
+    assert row.split()[0] == "testvm"
+    assert row.split()[2] == "Running"
+    assert kubectl("get", "vm", "testvm").splitlines()[0].split() == ["NAME", "AGE", "STATUS", "READY"]
+    assert "testvm" in kubectl("get", "vmis,pods,vms")
+    assert "SuccessfulCreate" in kubectl("describe", "vm", "testvm")
+    kubectl("delete", "vm", "testvm", "--timeout=60s")
+
+
+def test_the_first_manifest_of_kubevirts_users_with_the_module(
+    cluster: Engine, namespace: str, example: str, ansible: Ansible
+) -> None:
+    common = {"kubeconfig": str(cluster.kubeconfig), "namespace": namespace}
+    manifest = {**common, "resource_definition": example}
+    created = ansible("turtles.kubevirt.vm", {**manifest, "state": "present"})
+    assert created["changed"]
+    assert not ansible("turtles.kubevirt.vm", {**manifest, "state": "present"})["changed"]
+    started = ansible("turtles.kubevirt.vm", {**common, "name": "testvm", "state": "running", "wait_timeout": 60})
+    assert started["changed"]
+    vmis = ansible("turtles.kubevirt.vmi_info", {**common, "name": "testvm"})["resources"]
+    assert [vmi["status"]["phase"] for vmi in vmis] == ["Running"]
+
+
+def test_states_are_idempotent_and_predicted_by_check_mode(cluster: Engine, namespace: str, ansible: Ansible) -> None:
+    vm = {
+        "kubeconfig": str(cluster.kubeconfig),
+        "namespace": namespace,
+        "name": "web",
+        "spec": cluster.virtual_machine("web")["spec"],
+        "wait_timeout": 60,
+    }
+    for state in ("running", "stopped", "running", "absent"):
+        predicted = ansible("turtles.kubevirt.vm", {**vm, "state": state}, "--check")
+        assert predicted["changed"], state
+        assert ansible("turtles.kubevirt.vm", {**vm, "state": state})["changed"], state
+        assert not ansible("turtles.kubevirt.vm", {**vm, "state": state}, "--check")["changed"], state
+        assert not ansible("turtles.kubevirt.vm", {**vm, "state": state})["changed"], state
+    assert cluster.get(namespace, "virtualmachines", "web") is None
+
+
+def test_a_loop_declares_a_fleet(cluster: Engine, namespace: str, tmp_path: Path) -> None:
+    task = {
+        "name": "Declare",
+        "turtles.kubevirt.vm": {
+            "kubeconfig": str(cluster.kubeconfig),
+            "namespace": namespace,
+            "name": "web{{ item }}",
+            "state": "present",
+            "run_strategy": "Halted",
+            "memory": "96Mi",
+            "image": cluster.image,
+        },
+        "loop": list(range(12)),
+    }
+    play = [{"name": "Fleet", "hosts": "localhost", "gather_facts": False, "tasks": [task]}]
+    (tmp_path / "fleet.yml").write_text(json.dumps(play))
+    for changed in (1, 0):
+        assert recap(playbook("fleet.yml", folder=tmp_path).stdout)["changed"] == changed
+    vms = cluster.custom.list_namespaced_custom_object("kubevirt.io", "v1", namespace, "virtualmachines")["items"]
+    assert {vm["metadata"]["name"] for vm in vms} == {f"web{n}" for n in range(12)}
+
+
+def test_restarted_gives_another_instance(cluster: Engine, namespace: str, ansible: Ansible) -> None:
+    cluster.create(namespace, cluster.virtual_machine("web"))
+    first = cluster.wait_running(namespace, "web")
+    arguments = {"kubeconfig": str(cluster.kubeconfig), "namespace": namespace, "name": "web", "state": "restarted"}
+    assert ansible("turtles.kubevirt.vm", {**arguments, "wait_timeout": 60})["changed"]
+    vmi = cluster.get(namespace, "virtualmachineinstances", "web")
+    assert vmi is not None
+    assert vmi["metadata"]["uid"] != first["metadata"]["uid"]
+
+
+def test_the_inventory_lists_running_instances_that_answer(cluster: Engine, namespace: str, tmp_path: Path) -> None:
+    for name in ("web", "db"):
+        cluster.create(namespace, cluster.virtual_machine(name, labels={"tier": name}))
+    cluster.create(namespace, cluster.virtual_machine("off", run_strategy="Halted"))
+    for name in ("web", "db"):
+        cluster.wait_running(namespace, name)
+    source = tmp_path / "inventory.kubevirt.yml"
+    source.write_text(
+        json.dumps(
+            {
+                "plugin": "turtles.kubevirt.kubevirt",
+                "kubeconfig": str(cluster.kubeconfig),
+                "namespaces": [namespace],
+                "compose": {
+                    "ansible_user": "'root'",
+                    "ansible_ssh_private_key_file": f"'{cluster.key}'",
+                    "ansible_ssh_common_args": "'-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null'",
+                },
+            }
+        )
+    )
+    tools = Path(sys.executable).parent
+    listed = json.loads(
+        subprocess.run(
+            [str(tools / "ansible-inventory"), "-i", str(source), "--list"], check=True, capture_output=True, text=True
+        ).stdout
+    )
+    hosts = listed["_meta"]["hostvars"]
+    assert {host.rsplit("-", 1)[-1] for host in hosts} == {"web", "db"}
+    for vmi in ("web", "db"):
+        cluster.ssh(
+            next(v["ansible_host"] for h, v in hosts.items() if h.endswith(vmi)), "true"
+        )  # booted: from here on one try must do
+    done = subprocess.run(
+        [str(tools / "ansible"), "-i", str(source), "all", "-m", "ansible.builtin.raw", "-a", "hostname"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {"web", "db"} <= set(done.stdout.split())
