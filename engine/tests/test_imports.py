@@ -10,7 +10,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 
-#: Part → parts of the engine it may import besides itself. ``log`` and the package itself are everybody's.
+#: Part → parts of the engine it may import besides itself. ``log``, ``health`` and the package itself are everybody's.
 ALLOWED: dict[str, set[str]] = {
     "api": set(),
     "domain": {"api"},
@@ -22,8 +22,9 @@ ALLOWED: dict[str, set[str]] = {
     "importer": {"api", "domain", "kube"},
     "standalone": {"kube"},
     "log": set(),
+    "health": set(),
 }
-SHARED = {"", "log"}
+SHARED = {"", "log", "health"}
 #: Third-party package → the parts that may import it.
 CONFINED = {"kubernetes": {"kube"}, "libvirt": {"handler", "launcher"}, "urllib3": {"kube"}}
 

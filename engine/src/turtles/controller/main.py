@@ -10,16 +10,18 @@ import socket
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from turtles import __version__
 from turtles.api import labels
-from turtles.controller.changes import Object, controller_of
+from turtles.controller.changes import Object, controller_of, phase_of
 from turtles.controller.kubevirt import KubeVirtController
 from turtles.controller.launcher_pod import LauncherConfig
 from turtles.controller.node import BY_NODE, NodeController, node_of
 from turtles.controller.vm import VMController, claim_names
 from turtles.controller.vmi import BY_OWNER, VMIController
+from turtles.health import HealthServer
 from turtles.kube.client import ApiError, Client, ConfigError
 from turtles.kube.configuration import ConfigurationWatch
 from turtles.kube.controller import run_workers
@@ -60,6 +62,8 @@ class Controller:
         self._node_queue: WorkQueue[Key] = WorkQueue("node")
         self._kubevirt_queue: WorkQueue[Key] = WorkQueue("kubevirt")
         self._queues = (self._vm_queue, self._vmi_queue, self._node_queue, self._kubevirt_queue)
+        #: Set once the caches hold everything: the component works, or waits to lead.
+        self.filled = threading.Event()
         self.pods.add_index(BY_OWNER, index_by_owner)
         self.vmis.add_index(BY_NODE, node_of)
         self.vms.add_index(BY_CLAIM, lambda vm: _claims(vm, (vm["spec"].get("template") or {}).get("spec") or {}))
@@ -86,6 +90,16 @@ class Controller:
         self._kubevirt.stop()
         self.recorder.close()
 
+    def figures(self, gate: threading.Event) -> dict[str, float]:
+        """Give the component's figures, under KubeVirt's names where it has them."""
+        phases = Counter(phase_of(vmi).lower() for vmi in self.vmis.list())
+        return {
+            "kubevirt_virt_controller_leading_status": float(gate.is_set()),
+            "kubevirt_virt_controller_ready_status": float(self.filled.is_set()),
+            "kubevirt_vmi_number_of_running": float(phases["running"]),
+            "kubevirt_number_of_vms": float(len(self.vms.list())),
+        }
+
     def _work(self, gate: threading.Event) -> None:
         while not wait_synced(self._informers, 10.0):
             waiting = [informer.resource.plural for informer in self._informers if not informer.synced]
@@ -97,6 +111,7 @@ class Controller:
         self.pods.add_handler(self._pod_changed)
         self.pvcs.add_handler(self._claim_changed)
         self.nodes.add_handler(self._node_changed)
+        self.filled.set()
         log.info("caches filled", extra={"vms": len(self.vms.list()), "vmis": len(self.vmis.list())})
         run_workers(self._vm_queue, self._vm.reconcile, WORKERS["vm"], "vm", gate=gate)
         run_workers(self._vmi_queue, self._vmi.reconcile, WORKERS["vmi"], "vmi", gate=gate)
@@ -182,6 +197,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--identity", default=socket.gethostname(),
                         help="holder of the lease; must be unique among replicas and stable over restarts "
                              "(default: the host's name)")
+    parser.add_argument("--health-bind", default="0.0.0.0", help="address of health and metrics")  # noqa: S104
+    parser.add_argument("--health-port", type=int, help="port of health and metrics; not served if not given")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     parser.add_argument("--version", action="version", version=__version__)
     return parser.parse_args(argv)
@@ -219,7 +236,13 @@ def main(argv: list[str] | None = None) -> int:
         gate.set()
     log.info("started", extra={"version": __version__, "server": client.url, "pid": os.getpid()})
     controller.start(gate)
+    health = None
+    if arguments.health_port is not None:
+        health = HealthServer(arguments.health_bind, arguments.health_port, controller.filled.is_set,
+                              lambda: controller.figures(gate))
     ended.wait()
+    if health is not None:
+        health.close()
     controller.stop()
     if elector is not None:
         with contextlib.suppress(Exception):

@@ -14,7 +14,9 @@ from turtles.handler import launcher
 from turtles.handler.node import NodeAgent
 from turtles.handler.state import Store
 from turtles.handler.sync import Key, Synchroniser
+from turtles.health import HealthServer
 from turtles.kube.client import Client
+from turtles.kube.configuration import ConfigurationWatch
 from turtles.kube.controller import run_workers
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer
@@ -74,6 +76,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--pods-dir", default="/var/lib/kubelet/pods", help="where the Pods' volumes are")
     parser.add_argument("--state-dir", default="/var/lib/turtles/handler", type=Path, help="what survives a restart")
     parser.add_argument("--qemu-binary", default="/usr/bin/qemu-system-x86_64", help="QEMU, here and in the launchers")
+    parser.add_argument("--namespace", default="kubevirt", help="namespace of the engine, with the KubeVirt object")
+    parser.add_argument("--health-bind", default="0.0.0.0", help="address of health and metrics")  # noqa: S104
+    parser.add_argument("--health-port", type=int, help="port of health and metrics; not served if not given")
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     options = parser.parse_args(argv)
     setup_logging("virt-handler", options.log_level)
@@ -83,6 +88,9 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
 
     client = Client.from_kubeconfig(options.kubeconfig)
+    configuration = ConfigurationWatch(client, options.namespace)
+    configuration.follow_verbosity("virtHandler", options.log_level)
+    configuration.informer.start()
     launcher.start_event_loop()
     node = NodeAgent(client, options.node_name, emulator=options.qemu_binary)
     node.start()
@@ -91,6 +99,10 @@ def main(argv: list[str] | None = None) -> int:
         cluster, options.node_name, options.pods_dir, Store(options.state_dir), emulator=options.qemu_binary
     )
     cluster.informer.start()
+    health = None
+    if options.health_port is not None:
+        health = HealthServer(options.health_bind, options.health_port, lambda: cluster.informer.synced,
+                              lambda: {"kubevirt_virt_handler_up": 1.0})
     while not cluster.informer.wait_synced(1.0):
         if stop.is_set():
             return 0
@@ -99,6 +111,9 @@ def main(argv: list[str] | None = None) -> int:
     run_workers(cluster.queue, synchroniser.sync, _WORKERS, "vmi")
     stop.wait()
     log.info("leaving")
+    if health is not None:
+        health.close()
     node.stop()
     cluster.close()
+    configuration.informer.stop()
     return 0

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from turtles import __version__
+from turtles.health import HealthServer
 from turtles.kube.client import ApiError, Client
 from turtles.kube.configuration import ConfigurationWatch
 from turtles.kube.informer import Informer, wait_synced
@@ -51,7 +52,15 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--bind", default="0.0.0.0", help="address to listen on")  # noqa: S104
     found.add_argument("--port", type=int, default=8443, help="port to listen on")
     found.add_argument("--url", help="https URL the API server reaches this under, if there is no Service virt-api")
+    found.add_argument(
+        "--cluster",
+        metavar="FILE",
+        help="with manifests: also what runs the components on a Kubernetes cluster, from this JSON file (-: standard "
+        "input) with engineImage, launcherImage and other values",
+    )
     found.add_argument("--namespace", default="kubevirt", help="namespace of the engine")
+    found.add_argument("--health-bind", default="0.0.0.0", help="address of health and metrics")  # noqa: S104
+    found.add_argument("--health-port", type=int, help="port of health and metrics; not served if not given")
     found.add_argument("--architecture", default="amd64", help="architecture of machines that don't say theirs")
     found.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     found.add_argument("--version", action="version", version=__version__)
@@ -62,8 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; give its exit status."""
     options = parser().parse_args(argv)
     if options.command == "manifests":
-        sys.stdout.write(manifests.render(options.namespace))
-        return 0
+        return _print_manifests(options.namespace, options.cluster)
     setup_logging("virt-api", options.log_level)
     client = Client.from_kubeconfig(options.kubeconfig)
     context = new_context()
@@ -88,12 +96,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     configmap.add_handler(lambda old, new: server.trust(FrontProxy.from_configmap(new)))
     informers = [configmap, configuration.informer]
+    health = None
+    if options.health_port is not None:
+        figures = {"kubevirt_virt_api_up": 1.0}
+        health = HealthServer(options.health_bind, options.health_port, registration.done.is_set, lambda: figures)
     try:
         asyncio.run(_serve(server, registration, informers, context, options.bind, options.port))
     finally:
+        if health is not None:
+            health.close()
         registration.stop()
         for informer in informers:
             informer.stop()
+    return 0
+
+
+def _print_manifests(namespace: str, cluster: str | None) -> int:
+    try:
+        values = manifests.read_values(cluster) if cluster else None
+    except (OSError, ValueError) as error:
+        print(f"virt-api manifests: {cluster}: {error}", file=sys.stderr)
+        return 1
+    sys.stdout.write(manifests.render(namespace, values))
     return 0
 
 

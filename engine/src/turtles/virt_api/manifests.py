@@ -1,18 +1,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What has to be there before the engine's components start: namespace, CRDs, service accounts and their rights.
 
-Every rule names its resources and verbs one by one. The names of the roles for users are KubeVirt's.
+Every rule names its resources and verbs one by one. The names of the roles for users are KubeVirt's. On a cluster
+Deployments, the DaemonSet and what goes with them belong to it (`turtles.virt_api.workloads`).
+
+This module and those it imports need nothing but PyYAML: the roles run it where the engine isn't installed, as::
+
+    PYTHONPATH=turtles-….whl python3 -m turtles.virt_api.manifests NAMESPACE VALUES.json
 """
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from turtles.api import crd
 from turtles.api.kinds import GROUP, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
-from turtles.virt_api import discovery, names
+from turtles.virt_api import discovery, names, workloads
+from turtles.virt_api.workloads import Values
 
 Object = dict[str, Any]
 
@@ -20,11 +29,14 @@ _RBAC = "rbac.authorization.k8s.io"
 _READ = ["get", "list", "watch"]
 _WRITE = ["create", "update", "patch", "delete", "deletecollection"]
 _MACHINES = ["virtualmachines", "virtualmachineinstances"]
-_LABELS = {"app.kubernetes.io/part-of": "kubevirt"}
+_LABELS = names.LABELS
 
 
-def objects(namespace: str = "kubevirt") -> list[Object]:
-    """Give everything, in the order in which it is to be created."""
+def objects(namespace: str = "kubevirt", cluster: Values | None = None) -> list[Object]:
+    """Give everything, in the order in which it is to be created.
+
+    `cluster`: also what runs the components on a Kubernetes cluster; without it they are services of a machine.
+    """
     found: list[Object] = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": dict(_LABELS)}},
         *crd.crds(),
@@ -35,8 +47,9 @@ def objects(namespace: str = "kubevirt") -> list[Object]:
     found += _component("virt-api", namespace, _virt_api())
     found += _component("virt-controller", namespace, _virt_controller())
     found += _component("virt-handler", namespace, _virt_handler())
-    found += _local("virt-api", namespace, namespace, _virt_api_local())
+    found += _local("virt-api", namespace, namespace, _virt_api_local(with_service=cluster is None))
     found += _local("virt-controller", namespace, namespace, _virt_controller_local())
+    found += _local("virt-handler", namespace, namespace, [_rule(GROUP, ["kubevirts"], _READ)])
     reader = {"apiGroup": _RBAC, "kind": "Role", "name": "extension-apiserver-authentication-reader"}
     found.append(
         {
@@ -48,13 +61,15 @@ def objects(namespace: str = "kubevirt") -> list[Object]:
         }
     )
     found += _users()
+    if cluster is not None:
+        found += workloads.objects(cluster, namespace)
     return found
 
 
-def render(namespace: str = "kubevirt") -> str:
+def render(namespace: str = "kubevirt", cluster: Values | None = None) -> str:
     """Give everything as YAML documents; the same text for the same version of the engine."""
     return yaml.dump_all(
-        objects(namespace),
+        objects(namespace, cluster),
         Dumper=_Dumper,
         sort_keys=False,
         explicit_start=True,
@@ -62,6 +77,15 @@ def render(namespace: str = "kubevirt") -> str:
         allow_unicode=True,
         width=120,
     )
+
+
+def read_values(file: str) -> Values:
+    """Read the values of a cluster from a JSON file, or from standard input if it is called ``-``.
+
+    Raises OSError, or ValueError with what is wrong.
+    """
+    text = sys.stdin.read() if file == "-" else Path(file).read_text()
+    return Values.from_json(json.loads(text))
 
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
@@ -99,15 +123,16 @@ def _virt_api() -> list[Object]:
     ]
 
 
-def _virt_api_local() -> list[Object]:
-    return [
-        *_own("", "secrets", [names.CERTIFICATES_SECRET]),
-        *_own("", "services", [names.SERVICE]),
-        *_own("", "endpoints", [names.SERVICE]),
-        # Endpoints that somebody else manages may be written only with this (OpenShift)
-        _rule("", ["endpoints/restricted"], ["create"]),
-        _rule(GROUP, ["kubevirts"], _READ),
-    ]
+def _virt_api_local(with_service: bool) -> list[Object]:
+    rules = [*_own("", "secrets", [names.CERTIFICATES_SECRET]), _rule(GROUP, ["kubevirts"], _READ)]
+    if with_service:
+        rules += [
+            *_own("", "services", [names.SERVICE]),
+            *_own("", "endpoints", [names.SERVICE]),
+            # Endpoints that somebody else manages may be written only with this (OpenShift)
+            _rule("", ["endpoints/restricted"], ["create"]),
+        ]
+    return rules
 
 
 def _virt_controller() -> list[Object]:
@@ -205,3 +230,10 @@ def _subject(name: str, namespace: str) -> Object:
 
 def _metadata(name: str, namespace: str) -> Object:
     return {"name": name, "namespace": namespace, "labels": dict(_LABELS)}
+
+
+if __name__ == "__main__":
+    try:
+        sys.stdout.write(render(sys.argv[1], read_values(sys.argv[2])))
+    except (OSError, ValueError) as error:
+        sys.exit(f"{sys.argv[2]}: {error}")

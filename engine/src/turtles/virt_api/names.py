@@ -11,3 +11,5 @@ SERVICE = "virt-api"
 #: Where the API server says which front proxies may ask in somebody's name.
 AUTHENTICATION_NAMESPACE = "kube-system"
 AUTHENTICATION_CONFIGMAP = "extension-apiserver-authentication"
+#: On everything the engine brings.
+LABELS = {"app.kubernetes.io/part-of": "kubevirt"}

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a component tells whoever watches over it: whether it lives, whether it is ready, and figures.
+
+For a kubelet's probes and for Prometheus (its text format, version 0.0.4). Plain HTTP without secrets; it listens only
+where it is told to.
+"""
+
+import logging
+import resource
+import threading
+import time
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+log = logging.getLogger(__name__)
+
+#: Gives figures by metric name; names and meanings are KubeVirt's where it has them.
+Figures = Callable[[], Mapping[str, float]]
+
+_STARTED = time.time()
+
+
+class HealthServer:
+    """Serves /livez, /readyz and /metrics on a thread of its own."""
+
+    def __init__(self, bind: str, port: int, ready: Callable[[], bool], figures: Figures) -> None:
+        """Listen.
+
+        :param port: 0 takes a free one, which :attr:`port` then says.
+        :param ready: whether the component does its work, or could as soon as it leads.
+        :param figures: called for each request; must be quick.
+        :raises OSError: the address can't be listened on.
+        """
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if self.path == "/livez":
+                    self._answer(200, "ok")
+                elif self.path in ("/readyz", "/healthz"):
+                    good = ready()
+                    self._answer(200 if good else 503, "ok" if good else "not ready yet")
+                elif self.path == "/metrics":
+                    self._answer(200, metrics(figures()), "text/plain; version=0.0.4; charset=utf-8")
+                else:
+                    self._answer(404, "there are /livez, /readyz and /metrics")
+
+            def _answer(self, code: int, text: str, content_type: str = "text/plain; charset=utf-8") -> None:
+                body = text.encode()
+                self.send_response(code)
+                self.send_header("Content-Type", content_type)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Say nothing: a probe comes every few seconds."""
+
+        self._server = ThreadingHTTPServer((bind, port), Handler)
+        self._server.daemon_threads = True
+        self.port = int(self._server.server_address[1])
+        threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
+        log.info("health is served", extra={"bind": bind, "port": self.port})
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def metrics(figures: Mapping[str, float]) -> str:
+    """Give figures in Prometheus' text format, together with those of the process."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    found = {
+        **figures,
+        "process_cpu_seconds_total": usage.ru_utime + usage.ru_stime,
+        "process_resident_memory_bytes": _resident(),
+        "process_start_time_seconds": _STARTED,
+    }
+    lines = []
+    for name, value in sorted(found.items()):
+        lines += [f"# TYPE {name} {'counter' if name.endswith('_total') else 'gauge'}", f"{name} {value:.16g}"]
+    return "\n".join(lines) + "\n"
+
+
+def _resident() -> float:
+    with open("/proc/self/statm") as file:
+        return float(file.read().split()[1]) * resource.getpagesize()

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What runs the engine on a Kubernetes cluster: Deployments, the DaemonSet, and what goes with them. Pure.
+
+Names and labels are those of KubeVirt's operator, so that what selects its components selects these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from turtles.virt_api import names
+
+Object = dict[str, Any]
+
+PRIORITY_CLASS = "kubevirt-cluster-critical"
+METRICS_SERVICE = "kubevirt-prometheus-metrics"
+#: The user the unprivileged components run as; it is in the images' passwd.
+ENGINE_UID = 1001
+#: Port of virt-api, and that of each component's health and metrics.
+API_PORT, HEALTH_PORT = 8443, 8080
+
+_RUN_DIR, _STATE_DIR = "/var/run/kubevirt", "/var/lib/kubevirt"
+#: Requests. Measured use is in the operations manual; limits are left to who sets them.
+_REQUESTS = {
+    "virt-api": {"cpu": "10m", "memory": "100Mi"},
+    "virt-controller": {"cpu": "20m", "memory": "100Mi"},
+    "virt-handler": {"cpu": "20m", "memory": "120Mi"},
+}
+_LABEL_PROMETHEUS = "prometheus.kubevirt.io"
+
+
+class ValuesError(ValueError):
+    """The values can't be used; the message names the key and what it must be."""
+
+
+@dataclass(frozen=True)
+class Values:
+    """What an installation chooses. Keys of the JSON object are the names in camelCase.
+
+    :param engine_image: reference of turtles-engine. :param launcher_image: of turtles-launcher.
+    :param image_pull_secrets: names of Secrets in the engine's namespace.
+    :param replicas: of virt-api and of virt-controller.
+    :param kubelet_dir: where kubelets keep Pods and device plugins.
+    :param policy_version: API version of PodDisruptionBudgets; Kubernetes before 1.21 has policy/v1beta1 only.
+    :param infra: nodeSelector, affinity and tolerations of virt-api and virt-controller.
+    :param workloads: those of virt-handler; machines run where it runs.
+    :param resources: resources of containers by component, in place of the default requests.
+    """
+
+    engine_image: str
+    launcher_image: str
+    image_pull_policy: str = "IfNotPresent"
+    image_pull_secrets: list[str] = field(default_factory=list)
+    replicas: int = 2
+    kubelet_dir: str = "/var/lib/kubelet"
+    policy_version: str = "policy/v1"
+    log_level: str = "info"
+    infra: dict[str, Any] = field(default_factory=dict)
+    workloads: dict[str, Any] = field(default_factory=dict)
+    resources: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, found: Any) -> Values:
+        """Read the JSON object. Raises ValuesError."""
+        if not isinstance(found, dict):
+            raise ValuesError("the values are not a JSON object")
+        known = {_camel(each.name): each for each in fields(cls)}
+        if unknown := sorted(found.keys() - known.keys()):
+            raise ValuesError(f"unknown key {unknown[0]!r}; there are {', '.join(known)}")
+        chosen: dict[str, Any] = {}
+        for key, value in found.items():
+            wanted = {"str": str, "int": int, "list[str]": list, "dict[str, Any]": dict}[str(known[key].type)]
+            if not isinstance(value, wanted) or isinstance(value, bool):
+                raise ValuesError(f"{key} must be of type {wanted.__name__}, not {type(value).__name__}")
+            chosen[known[key].name] = value
+        for key in ("engineImage", "launcherImage"):
+            if not found.get(key):
+                raise ValuesError(f"{key} is missing: a reference such as registry.example.com/turtles-engine:1.0")
+        values = cls(**chosen)
+        if values.replicas < 1:
+            raise ValuesError(f"replicas must be at least 1, not {values.replicas}")
+        for key, part in (("infra", values.infra), ("workloads", values.workloads)):
+            if wrong := sorted(part.keys() - {"nodeSelector", "affinity", "tolerations"}):
+                raise ValuesError(f"{key} has {wrong[0]!r}; it may have nodeSelector, affinity and tolerations")
+        if wrong := sorted(values.resources.keys() - _REQUESTS.keys()):
+            raise ValuesError(f"resources has {wrong[0]!r}; there are {', '.join(_REQUESTS)}")
+        return values
+
+
+def objects(values: Values, namespace: str) -> list[Object]:
+    """Give what is to be created beside definitions and rights, in order."""
+    return [
+        {
+            "apiVersion": "scheduling.k8s.io/v1",
+            "kind": "PriorityClass",
+            "metadata": {"name": PRIORITY_CLASS, "labels": dict(names.LABELS)},
+            "value": 1_000_000_000,
+            "globalDefault": False,
+            "description": "The components of KubeVirt, without which virtual machines can't be managed.",
+        },
+        _service(names.SERVICE, namespace, {"kubevirt.io": "virt-api"}, "https", 443, API_PORT),
+        _service(METRICS_SERVICE, namespace, {_LABEL_PROMETHEUS: "true"}, "metrics", HEALTH_PORT, HEALTH_PORT),
+        _deployment(values, namespace, "virt-api", _api_container(values, namespace)),
+        _deployment(values, namespace, "virt-controller", _controller_container(values, namespace)),
+        _daemonset(values, namespace),
+        _budget(values, namespace, "virt-api"),
+        _budget(values, namespace, "virt-controller"),
+    ]
+
+
+def _api_container(values: Values, namespace: str) -> Object:
+    container = _container(values, "virt-api", [f"--port={API_PORT}", f"--namespace={namespace}"])
+    container["ports"].append({"name": "https", "containerPort": API_PORT, "protocol": "TCP"})
+    return container
+
+
+def _controller_container(values: Values, namespace: str) -> Object:
+    arguments = [f"--launcher-image={values.launcher_image}", f"--namespace={namespace}", "--leader-elect"]
+    return _container(values, "virt-controller", arguments)
+
+
+def _container(values: Values, name: str, arguments: list[str]) -> Object:
+    return {
+        "name": name,
+        "image": values.engine_image,
+        "imagePullPolicy": values.image_pull_policy,
+        "command": [f"/usr/bin/{name}"],
+        "args": [*arguments, f"--log-level={values.log_level}", f"--health-port={HEALTH_PORT}"],
+        "ports": [{"name": "metrics", "containerPort": HEALTH_PORT, "protocol": "TCP"}],
+        # A slow node may take a while to start Python; afterwards half a minute of silence is enough
+        "startupProbe": _probe("/livez", period=2, failures=60),
+        "livenessProbe": _probe("/livez", period=10, failures=3),
+        "readinessProbe": _probe("/readyz", period=5, failures=3),
+        "resources": values.resources.get(name, {"requests": dict(_REQUESTS[name])}),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        # The client of Kubernetes writes certificates to files before it loads them
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+    }
+
+
+def _probe(path: str, period: int, failures: int) -> Object:
+    return {
+        "httpGet": {"path": path, "port": "metrics", "scheme": "HTTP"},
+        "periodSeconds": period,
+        "failureThreshold": failures,
+        "timeoutSeconds": 5,
+    }
+
+
+def _pod(values: Values, name: str, placement: Mapping[str, Any], spec: Object) -> Object:
+    found: Object = {
+        "serviceAccountName": name,
+        "priorityClassName": PRIORITY_CLASS,
+        "tolerations": placement.get("tolerations", [{"key": "CriticalAddonsOnly", "operator": "Exists"}]),
+        "nodeSelector": {"kubernetes.io/os": "linux", **placement.get("nodeSelector", {})},
+        **spec,
+    }
+    if values.image_pull_secrets:
+        found["imagePullSecrets"] = [{"name": secret} for secret in values.image_pull_secrets]
+    if affinity := {**found.pop("affinity", {}), **placement.get("affinity", {})}:
+        found["affinity"] = affinity
+    return {"metadata": {"labels": _pod_labels(name)}, "spec": found}
+
+
+def _deployment(values: Values, namespace: str, name: str, container: Object) -> Object:
+    # Two on one node are better than one that can't be placed
+    apart = {
+        "podAntiAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                {
+                    "weight": 100,
+                    "podAffinityTerm": {
+                        "topologyKey": "kubernetes.io/hostname",
+                        "labelSelector": {"matchLabels": {"kubevirt.io": name}},
+                    },
+                }
+            ]
+        }
+    }
+    spec: Object = {
+        "affinity": apart,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": ENGINE_UID,
+            "runAsGroup": ENGINE_UID,
+            "fsGroup": ENGINE_UID,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [{"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}}],
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _metadata(name, namespace),
+        "spec": {
+            "replicas": values.replicas,
+            "selector": {"matchLabels": {"kubevirt.io": name}},
+            # The one replica of a small cluster isn't taken away before the next one is there
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": _pod(values, name, values.infra, spec),
+        },
+    }
+
+
+def _daemonset(values: Values, namespace: str) -> Object:
+    name = "virt-handler"
+    kubelet = values.kubelet_dir.rstrip("/")
+    # Pods' folders appear at the node's own path: that is what libvirt's sockets and the state files name
+    folders: dict[str, tuple[str, str, str | None]] = {
+        "pods": (f"{kubelet}/pods", "Directory", "HostToContainer"),
+        "device-plugins": (f"{kubelet}/device-plugins", "Directory", None),
+        "run": (_RUN_DIR, "DirectoryOrCreate", "HostToContainer"),
+        "state": (_STATE_DIR, "DirectoryOrCreate", None),
+    }
+    arguments = [
+        "--node-name=$(NODE_NAME)",
+        f"--namespace={namespace}",
+        f"--pods-dir={kubelet}/pods",
+        f"--state-dir={_STATE_DIR}/handler",
+    ]
+    container = _container(values, name, arguments)
+    container["env"] = [{"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]
+    # Namespaces of Pods, taps, NAT: this is the one privileged part
+    container["securityContext"] = {"privileged": True, "runAsUser": 0, "readOnlyRootFilesystem": True}
+    container["volumeMounts"] += [
+        {"name": each, "mountPath": path, **({"mountPropagation": propagation} if propagation else {})}
+        for each, (path, _, propagation) in folders.items()
+    ]
+    spec: Object = {
+        "hostPID": True,
+        "terminationGracePeriodSeconds": 15,
+        "containers": [container],
+        "volumes": [
+            {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
+            *({"name": each, "hostPath": {"path": path, "type": type_}} for each, (path, type_, _) in folders.items()),
+        ],
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": _metadata(name, namespace),
+        "spec": {
+            "selector": {"matchLabels": {"kubevirt.io": name}},
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},
+            "template": _pod(values, name, values.workloads, spec),
+        },
+    }
+
+
+def _service(name: str, namespace: str, selector: dict[str, str], port_name: str, port: int, target: int) -> Object:
+    metadata = _metadata(name, namespace)
+    spec: Object = {
+        "selector": selector,
+        "ports": [{"name": port_name, "port": port, "targetPort": target, "protocol": "TCP"}],
+    }
+    if port_name == "metrics":
+        # Each of the Pods has figures of its own
+        metadata["labels"][_LABEL_PROMETHEUS] = "true"
+        spec["clusterIP"] = "None"
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+
+
+def _budget(values: Values, namespace: str, name: str) -> Object:
+    return {
+        "apiVersion": values.policy_version,
+        "kind": "PodDisruptionBudget",
+        "metadata": _metadata(name, namespace),
+        # With one replica a budget of one available would forbid every drain
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"kubevirt.io": name}}},
+    }
+
+
+def _metadata(name: str, namespace: str) -> Object:
+    return {"name": name, "namespace": namespace, "labels": {**names.LABELS, "kubevirt.io": name}}
+
+
+def _pod_labels(name: str) -> dict[str, str]:
+    return {**names.LABELS, "kubevirt.io": name, "app.kubernetes.io/component": name, _LABEL_PROMETHEUS: "true"}
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(word.title() for word in rest)

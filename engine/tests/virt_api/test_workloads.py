@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is applied to a cluster: manifests with workloads, and the rights in them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from turtles.virt_api import manifests
+from turtles.virt_api.workloads import Values, ValuesError
+
+MINIMAL = {"engineImage": "reg/turtles-engine:1", "launcherImage": "reg/turtles-launcher:1"}
+
+
+def render(**values: Any) -> dict[tuple[str, str], dict[str, Any]]:
+    text = manifests.render("kubevirt", Values.from_json({**MINIMAL, **values}))
+    return {(found["kind"], found["metadata"]["name"]): found for found in yaml.safe_load_all(text)}
+
+
+def pod(found: dict[str, Any]) -> dict[str, Any]:
+    return found["spec"]["template"]["spec"]
+
+
+def test_the_unprivileged_components_hold_nothing() -> None:
+    found = render()
+    for name in ("virt-api", "virt-controller"):
+        spec = pod(found["Deployment", name])
+        assert spec["serviceAccountName"] == name
+        assert spec["securityContext"]["runAsNonRoot"]
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        (container,) = spec["containers"]
+        context = container["securityContext"]
+        assert context["readOnlyRootFilesystem"]
+        assert not context["allowPrivilegeEscalation"]
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert container["resources"]["requests"]["memory"]
+        assert {"livenessProbe", "readinessProbe", "startupProbe"} <= container.keys()
+        assert found["Deployment", name]["spec"]["replicas"] == 2
+        assert "podAntiAffinity" in spec["affinity"]
+        budget = found["PodDisruptionBudget", name]["spec"]
+        assert budget["selector"]["matchLabels"].items() <= (
+            found["Deployment", name]["spec"]["template"]["metadata"]["labels"].items()
+        )
+    (controller,) = pod(found["Deployment", "virt-controller"])["containers"]
+    assert "--launcher-image=reg/turtles-launcher:1" in controller["args"]
+    assert found["PriorityClass", "kubevirt-cluster-critical"]["value"] == 1_000_000_000
+
+
+def test_the_node_agent_sees_the_kubelets_folder_where_it_is() -> None:
+    spec = pod(render(kubeletDir="/data/kubelet/")["DaemonSet", "virt-handler"])
+    (container,) = spec["containers"]
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    assert volumes["pods"]["hostPath"]["path"] == mounts["pods"]["mountPath"] == "/data/kubelet/pods"
+    assert mounts["pods"]["mountPropagation"] == "HostToContainer"
+    assert volumes["device-plugins"]["hostPath"]["path"] == "/data/kubelet/device-plugins"
+    assert "--pods-dir=/data/kubelet/pods" in container["args"]
+    assert spec["hostPID"]
+    assert container["securityContext"]["privileged"]
+
+
+def test_values_reach_the_pods() -> None:
+    found = render(
+        replicas=1,
+        imagePullSecrets=["pull"],
+        imagePullPolicy="Always",
+        policyVersion="policy/v1beta1",
+        infra={"nodeSelector": {"role": "infra"}, "tolerations": [], "affinity": {"nodeAffinity": {}}},
+        workloads={"tolerations": [{"operator": "Exists"}]},
+        resources={"virt-handler": {"limits": {"memory": "1Gi"}}},
+    )
+    api, handler = pod(found["Deployment", "virt-api"]), pod(found["DaemonSet", "virt-handler"])
+    assert api["nodeSelector"] == {"kubernetes.io/os": "linux", "role": "infra"}
+    assert api["tolerations"] == []
+    assert api["affinity"].keys() == {"podAntiAffinity", "nodeAffinity"}
+    assert api["imagePullSecrets"] == handler["imagePullSecrets"] == [{"name": "pull"}]
+    assert handler["tolerations"] == [{"operator": "Exists"}]
+    assert handler["containers"][0]["resources"] == {"limits": {"memory": "1Gi"}}
+    assert handler["containers"][0]["imagePullPolicy"] == "Always"
+    assert found["PodDisruptionBudget", "virt-api"]["apiVersion"] == "policy/v1beta1"
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"engineImage": ""}, "engineImage is missing"),
+        ({"replicas": 0}, "replicas must be at least 1, not 0"),
+        ({"replicas": "2"}, "replicas must be of type int, not str"),
+        ({"placement": {}}, "unknown key 'placement'"),
+        ({"infra": {"hostNetwork": True}}, "infra has 'hostNetwork'"),
+        ({"resources": {"virt-operator": {}}}, "resources has 'virt-operator'"),
+    ],
+)
+def test_wrong_values_are_named(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValuesError, match=words):
+        Values.from_json({**MINIMAL, **values})
+
+
+def test_no_component_has_more_rights_than_it_names() -> None:
+    found = render()
+    for (kind, name), role in found.items():
+        if kind not in ("ClusterRole", "Role"):
+            continue
+        for rule in role["rules"]:
+            words = [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+            assert not [word for word in words if "*" in word], name
+            assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"]), name
+    for (kind, name), binding in found.items():
+        if kind in ("ClusterRoleBinding", "RoleBinding"):
+            assert binding["roleRef"]["name"] != "cluster-admin", name
+    local = found["Role", "kubevirt-virt-api"]["rules"]
+    # Its Service is part of the installation; as a service of a machine it writes that itself
+    assert not [rule for rule in local if "services" in rule["resources"]]
+
+
+def test_the_renderer_needs_no_installed_engine(tmp_path: Path) -> None:
+    values = tmp_path / "values.json"
+    values.write_text(json.dumps(MINIMAL))
+    source = Path(manifests.__file__).parents[2]
+    # Of what is installed beside PyYAML nothing can be imported
+    path = f"{source}:{Path(yaml.__file__).parents[1]}"
+    blocker = tmp_path / "sitecustomize.py"
+    blocker.write_text("import sys\nfor name in ('kubernetes', 'aiohttp', 'cryptography', 'msgspec'):\n"
+                       "    sys.modules[name] = None\n")  # fmt: skip
+    command = [sys.executable, "-m", "turtles.virt_api.manifests", "kubevirt", str(values)]
+    environment = {"PYTHONPATH": f"{tmp_path}:{path}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == manifests.render("kubevirt", Values.from_json(MINIMAL))
