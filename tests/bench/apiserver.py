@@ -8,8 +8,8 @@ client with a bearer token. They take turns block by block, so that what else th
 stored survives a loss of power on both: etcd syncs its log, the engine SQLite's. The clients are processes of their own
 that read answers without decoding them, so that they are no bottleneck.
 
-The binaries are those of tests/cluster (KUBERNETES_CACHE, by default ~/.cache/kubernetes-from-debian). Without them
-only the engine is measured.
+The binaries are those of tests/cluster (TURTLES_KUBERNETES_CACHE, by default ~/.cache/turtles-kubevirt/kubernetes).
+Without them only the engine is measured.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from typing import Any
 from turtles.api import crd, kinds
 from turtles.standalone.init import key_pem, make_ca, make_certificate
 
-CACHE = Path(os.environ.get("KUBERNETES_CACHE", Path.home() / ".cache/kubernetes-from-debian"))
+CACHE = Path(os.environ.get("TURTLES_KUBERNETES_CACHE", Path.home() / ".cache/turtles-kubevirt/kubernetes"))
 TOKEN = "bench-token-" + "0" * 32
 PROCESSES = 4
 START_LIMIT = 120.0

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from kubernetes import client
 from kubernetes.stream import stream
-from kubernetes_cluster import Cluster, Settings, cgroup, wait_for
+from kubernetes_cluster import Cluster, ClusterError, Settings, cgroup, wait_for
 
 Pod = Callable[..., client.V1Pod]
 BUSYBOX = "docker.io/library/busybox:1.35"
@@ -60,6 +60,38 @@ def fetch(address: str, port: int = 80) -> list[str]:
 def get(address: str, port: int = 80) -> list[str]:
     """The same on a machine."""
     return ["bash", "-c", f"exec 3<>/dev/tcp/{address}/{port}; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; tail -n 1 <&3"]
+
+
+def test_what_does_not_come_is_named_with_the_reason_and_the_end_of_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "node1-kubelet.log"
+    log.write_text("".join(f"line {number}\n" for number in range(100)))
+
+    def never() -> bool:
+        raise ConnectionError("refused")
+
+    with pytest.raises(ClusterError) as failure:
+        wait_for("ready node node1", never, timeout=0.2, logs=[log])
+    text = str(failure.value)
+    assert "no ready node node1 within 0 s (ConnectionError: refused)" in text
+    assert str(log) in text
+    assert "line 99" in text
+    assert "line 50" not in text
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ({"instance": "Too_Odd"}, "lower case letters"),
+        ({"instance": "sixteen-letters-"}, "15"),
+        ({"network": "10.0.0.0/24"}, "/16"),
+        ({"network": "10.0.0.1/16"}, "10.0.0.1/16"),
+        ({"nodes": 10}, "0 to 9"),
+    ],
+)
+def test_settings_that_can_not_be_are_refused(choice: dict[str, object], words: str) -> None:
+    with pytest.raises(ClusterError) as refused:
+        Settings(**choice)
+    assert words in str(refused.value)
 
 
 def test_pods_of_all_nodes_and_services_reach_each_other(
