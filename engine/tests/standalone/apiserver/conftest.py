@@ -93,9 +93,9 @@ class Server:
                    str(self.port), "--node-name", "n1", *more]  # fmt: skip
         return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
 
-    def start(self) -> "Server":
+    def start(self, *options: str) -> "Server":
         command = [*COMMAND, "apiserver", "--config-dir", str(self.config), "--data-dir", str(self.data), "--port",
-                   str(self.port)]  # fmt: skip
+                   str(self.port), *options]  # fmt: skip
         self.log = open(self.root / "log", "ab")  # noqa: SIM115
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 20

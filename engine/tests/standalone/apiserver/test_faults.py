@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""kill -9, restarts, resuming watches, compaction, a full disk, init."""
+"""Restarts, compaction, a second server, init. test_crash.py has kill -9, test_storage.py disks."""
 
 import asyncio
-import signal
 import sqlite3
-import threading
 import time
 from pathlib import Path
 
@@ -14,52 +12,6 @@ from turtles.standalone.apiserver.database import DatabaseError
 from turtles.standalone.apiserver.store import Key, Stale, Store
 
 from .conftest import Server
-
-CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
-
-
-def test_kill_during_writes_loses_nothing(stopped: Server) -> None:
-    acknowledged: dict[str, int] = {}
-    highest = 0
-    for round_number in range(5):
-        stopped.start()
-        end = threading.Event()
-
-        def write(worker: int, round_number: int = round_number, end: threading.Event = end) -> None:
-            number = 0
-            while not end.is_set():
-                name = f"w-{round_number}-{worker}-{number}"
-                try:
-                    code, obj = stopped.call("POST", CONFIG_MAPS, {"metadata": {"name": name}})
-                except OSError:
-                    return
-                assert code == 201
-                acknowledged[name] = int(obj["metadata"]["resourceVersion"])
-                number += 1
-
-        threads = [threading.Thread(target=write, args=(worker,)) for worker in range(4)]
-        for thread in threads:
-            thread.start()
-        wanted = len(acknowledged) + 20
-        stopped.until(lambda wanted=wanted: len(acknowledged) >= wanted)
-        stopped.stop(signal.SIGKILL)
-        end.set()
-        for thread in threads:
-            thread.join()
-        stopped.start()
-        _, listed = stopped.call("GET", CONFIG_MAPS)
-        found = {item["metadata"]["name"]: int(item["metadata"]["resourceVersion"]) for item in listed["items"]}
-        assert {name: found.get(name) for name in acknowledged} == acknowledged
-        assert int(listed["metadata"]["resourceVersion"]) >= max(highest, *found.values())
-        highest = int(listed["metadata"]["resourceVersion"])
-        events = stopped.watch(f"{CONFIG_MAPS}?resourceVersion=1")
-        names = [event["object"]["metadata"]["name"] for event in events if event["type"] == "ADDED"]
-        assert len(names) == len(set(names)), "no event is told twice"
-        assert set(acknowledged) <= set(names), "a watch resumes over a restart without a gap"
-        assert stopped.stop() == 0
-    connection = sqlite3.connect(stopped.data / "apiserver.db")
-    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    connection.close()
 
 
 def test_starts_fast(stopped: Server) -> None:

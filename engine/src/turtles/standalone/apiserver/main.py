@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import ssl
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import StreamReader, web
@@ -26,7 +27,7 @@ from turtles.standalone.apiserver.negotiate import MAX_BODY
 from turtles.standalone.apiserver.own_service import advertised
 from turtles.standalone.apiserver.server import APIServer
 from turtles.standalone.apiserver.services import DEFAULT_RANGE, service_range
-from turtles.standalone.apiserver.store import Store
+from turtles.standalone.apiserver.store import HISTORY_SECONDS, Store
 
 log = logging.getLogger(__name__)
 
@@ -53,15 +54,29 @@ def _make_request(
     return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY)
 
 
-async def serve(config: Path, data: Path, bind: str, port: int, service_range: str = DEFAULT_RANGE) -> None:
+@dataclass(frozen=True)
+class Settings:
+    """What the command line says."""
+
+    config_dir: Path
+    data_dir: Path
+    bind: str
+    port: int
+    service_cidr: str
+    history_seconds: float
+
+
+async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
+    config, bind, port = settings.config_dir, settings.bind, settings.port
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    store = Store(data / DATABASE, Encryption.load(config / encryption.FILE))
+    keys = Encryption.load(config / encryption.FILE)
+    store = Store(settings.data_dir / DATABASE, keys, settings.history_seconds)
     store.start(loop)
-    api = APIServer(store, config, service_range)
+    api = APIServer(store, config, settings.service_cidr)
     server = web.Server(api.handle, request_factory=_make_request, access_log=None, keepalive_timeout=90)
     runner = web.ServerRunner(server)
     try:
@@ -99,12 +114,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--bind", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=6443)
     parser.add_argument("--service-cidr", type=service_range, default=DEFAULT_RANGE, help="addresses of Services")
+    parser.add_argument(
+        "--history-seconds", type=float, default=HISTORY_SECONDS, help="how long a watch may resume from a write"
+    )
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
-    options = parser.parse_args(argv)
-    setup_logging("apiserver", options.log_level)
+    options = vars(parser.parse_args(argv))
+    setup_logging("apiserver", options.pop("log_level"))
+    settings = Settings(**options)
     try:
-        options.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        asyncio.run(serve(options.config_dir, options.data_dir, options.bind, options.port, options.service_cidr))
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        asyncio.run(serve(settings))
     except (OSError, sqlite3.Error, ssl.SSLError, DatabaseError, EncryptionError) as error:
         log.error("the API server can't run", extra={"reason": str(error)})
         return 1

@@ -171,11 +171,15 @@ class _Purge(NamedTuple):
 class Store:
     """The objects of the API. Everything but the writer thread runs on one event loop."""
 
-    def __init__(self, path: Path, encryption: Encryption | None = None) -> None:
+    def __init__(
+        self, path: Path, encryption: Encryption | None = None, history_seconds: float = HISTORY_SECONDS
+    ) -> None:
         """Open a database and read all objects.
 
+        :param history_seconds: how long watches may resume from a write.
         :raises DatabaseError, EncryptionError: when that isn't possible.
         """
+        self._history_seconds = history_seconds
         self._tables: dict[str, Table] = {}
         self._pending: dict[Key, asyncio.Future[Entry]] = {}
         self._queue: queue.SimpleQueue[_Write | _Purge | None] = queue.SimpleQueue()
@@ -370,8 +374,13 @@ class Store:
                 listener(event)
             if not done.cancelled():
                 done.set_result(entry)
-        if len(self._history) > HISTORY_EVENTS * 1.1 or self._history_bytes > HISTORY_BYTES * 1.1:
-            self.compact()
+        oldest = now - 1.1 * self._history_seconds
+        if self._history and (
+            self._history[0].time < oldest
+            or len(self._history) > HISTORY_EVENTS * 1.1
+            or self._history_bytes > HISTORY_BYTES * 1.1
+        ):
+            self.compact(now)
 
     def _take(self, kind: str, entry: Entry, when: float) -> Event:
         table = self.table(entry.key.resource)
@@ -403,9 +412,9 @@ class Store:
         found.reverse()
         return found
 
-    def compact(self, now: float | None = None, seconds: float = HISTORY_SECONDS) -> None:
+    def compact(self, now: float | None = None) -> None:
         """Forget history that is older or larger than the watch window, on disk too."""
-        horizon = (time.time() if now is None else now) - seconds
+        horizon = (time.time() if now is None else now) - self._history_seconds
         history, compacted = self._history, self.compacted
         while history and (
             history[0].time < horizon or len(history) > HISTORY_EVENTS or self._history_bytes > HISTORY_BYTES
