@@ -290,7 +290,7 @@ def memory(server: Server) -> float:
 def judge(code: int, raw: bytes, headers: Any) -> str:
     """Return what is wrong with an answer; '' when nothing is."""
     try:
-        body = json.loads(raw) if "json" in headers.get("Content-Type", "") and b"\n{" not in raw else {}
+        body = json.loads(raw) if raw and "json" in headers.get("Content-Type", "") and b"\n{" not in raw else {}
     except ValueError:
         return "the body is no JSON"
     if code >= 400 and body and (body.get("kind") != "Status" or body.get("code") != code or not body.get("message")):
