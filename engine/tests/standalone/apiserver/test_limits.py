@@ -43,7 +43,8 @@ def test_amounts_that_are_none_reach_no_scheduler(server: Server) -> None:
     body = pod("amounts")
     body["spec"]["containers"][0]["resources"] = {"limits": {"cpu": "1", "example.io/x": "many"}}
     code, status = server.call("POST", PODS, body)
-    assert (code, status["details"]["causes"][0]["field"]) == (422, "spec.containers[0].resources.limits[example.io/x]")
+    assert code == 400
+    assert "quantities must match the regular expression" in status["message"]
     body["spec"]["containers"][0]["resources"] = {"limits": {"cpu": "1", "memory": "1Gi"},
                                                   "requests": {"cpu": "1000m"}}  # fmt: skip
     assert server.call("POST", PODS, body)[1]["status"]["qosClass"] == "Guaranteed"

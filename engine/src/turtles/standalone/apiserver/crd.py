@@ -62,7 +62,7 @@ def validate(crd: Object, old: Object | None) -> list[Cause]:
         before = old.get("spec", {})
         established = any(
             condition.get("type") == "Established" and condition.get("status") == "True"
-            for condition in old.get("status", {}).get("conditions", ())
+            for condition in (old.get("status", {}).get("conditions") or ())
         )
         for field in ("group", "scope") if established else ("group",):
             if before.get(field) != spec.get(field):
@@ -138,7 +138,7 @@ def _validate_schema(schema: Any, path: str, causes: list[Cause]) -> None:
 
 def set_status(crd: Object) -> None:
     """Write the status of an accepted definition: its names, versions and the conditions clients wait for."""
-    status = crd.setdefault("status", {})
+    status = crd["status"] = {name: value for name, value in (crd.get("status") or {}).items() if value is not None}
     spec = crd["spec"]
     status["acceptedNames"] = dict(spec["names"])
     stored = next(version["name"] for version in spec["versions"] if version["storage"])

@@ -10,7 +10,6 @@ from typing import Any
 from turtles.standalone.apiserver.errors import (
     Cause,
     Object,
-    StatusError,
     bad_request,
     field_forbidden,
     invalid_value,
@@ -72,8 +71,8 @@ def generate_name(prefix: str) -> str:
     return prefix[:58] + "".join(secrets.choice(alphabet) for _ in range(5))
 
 
-def check_shape(obj: Any, kind: Kind) -> None:
-    """Raise 400 when an object's envelope can't be read: a wrong kind, or metadata of the wrong types."""
+def check_envelope(obj: Any, kind: Kind) -> None:
+    """Raise 400 when a body isn't an object of the kind it was sent to; set what is missing of both."""
     if not isinstance(obj, dict):
         raise bad_request("the request's body must be an object")
     found, version = obj.get("kind"), obj.get("apiVersion")
@@ -86,55 +85,8 @@ def check_shape(obj: Any, kind: Kind) -> None:
         text = f"the API version in the data ({version}) does not match the expected API version ({kind.api_version})"
         raise bad_request(text)
     obj["apiVersion"], obj["kind"] = kind.api_version, kind.kind
-    metadata = obj.get("metadata")
-    if metadata is None:
-        metadata = obj["metadata"] = {}
-    if not isinstance(metadata, dict):
-        raise _wrong(kind, "metadata", "ObjectMeta")
-    for name in ("labels", "annotations"):
-        value = metadata.get(name)
-        if value is None:
-            metadata.pop(name, None)
-        elif not isinstance(value, dict):
-            raise _wrong(kind, f"metadata.{name}", "map[string]string")
-        else:
-            for key, item in value.items():
-                if item is None:
-                    value[key] = ""
-                elif not isinstance(item, str):
-                    raise _wrong(kind, f"metadata.{name}.{key}", "string")
-            if not value:
-                del metadata[name]
-    for name in (
-        "name", "generateName", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp",
-    ):  # fmt: skip
-        value = metadata.get(name)
-        if value is None or value == "":
-            metadata.pop(name, None)
-        elif not isinstance(value, str):
-            raise _wrong(kind, f"metadata.{name}", "string")
-    for name in ("finalizers", "ownerReferences", "managedFields"):
-        value = metadata.get(name)
-        if value is None or value == []:
-            metadata.pop(name, None)
-        elif not isinstance(value, list):
-            raise _wrong(kind, f"metadata.{name}", "list")
-    if any(not isinstance(item, str) for item in metadata.get("finalizers", ())):
-        raise _wrong(kind, "metadata.finalizers", "string")
-    if any(not isinstance(item, dict) for item in metadata.get("ownerReferences", ())):
-        raise _wrong(kind, "metadata.ownerReferences", "OwnerReference")
-    for reference in metadata.get("ownerReferences", ()):
-        for name in ("apiVersion", "kind", "name", "uid"):
-            if not isinstance(reference.get(name, ""), str):
-                raise _wrong(kind, f"metadata.ownerReferences.{name}", "string")
-        for name in ("controller", "blockOwnerDeletion"):
-            if not isinstance(reference.get(name, False), bool):
-                raise _wrong(kind, f"metadata.ownerReferences.{name}", "bool")
-
-
-def _wrong(kind: Kind, path: str, wanted: str) -> StatusError:
-    text = f"json: cannot unmarshal into Go struct field {kind.kind}.{path} of type {wanted}"
-    return bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {text}')
+    if obj.get("metadata") is None:
+        obj["metadata"] = {}
 
 
 def for_create(obj: Object, namespace: str) -> None:

@@ -13,7 +13,18 @@ from typing import Any, Protocol
 
 import msgspec
 
-from turtles.standalone.apiserver import apply, crd, escalation, metadata, patch, schema, services, strategies
+from turtles.standalone.apiserver import (
+    apply,
+    crd,
+    decode,
+    defaults,
+    escalation,
+    metadata,
+    patch,
+    schema,
+    services,
+    strategies,
+)
 from turtles.standalone.apiserver.auth import User
 from turtles.standalone.apiserver.errors import (
     Object,
@@ -61,6 +72,9 @@ class Context:
     manager: str = ""
     force: bool = False
     warnings: list[str] = field(default_factory=list)
+    #: Fields that the body has twice, and that the kind doesn't have.
+    duplicates: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
     #: managedFields that the write sets; None to keep what is there.
     managed: list[Object] | None = None
 
@@ -240,7 +254,7 @@ class Resources:
     async def create(self, context: Context, obj: Any) -> Entry:
         """Create an object; return it as stored (or, on a dry run, as it would be)."""
         kind = context.kind
-        self._check_body(obj, kind)
+        obj = self._decoded(context, obj, report=True)
         meta = obj["metadata"]
         if kind.namespaced and meta.get("namespace", context.namespace) != context.namespace:
             raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
@@ -264,13 +278,16 @@ class Resources:
     async def _create(self, context: Context, obj: Object) -> Entry:
         kind = context.kind
         metadata.for_create(obj, context.namespace if kind.namespaced else "")
-        if kind.status and kind.resource not in ("/nodes", "/persistentvolumes"):
+        if kind.custom and kind.status:
             obj.pop("status", None)
+        elif not kind.custom:
+            defaults.prepare(obj, kind)
         if kind.generation:
             obj["metadata"]["generation"] = 1
         if context.managed is not None:
             obj["metadata"]["managedFields"] = context.managed
         self._complete(context, obj, report=True)
+        self._admit(context, obj)
         context.name = context.name or obj["metadata"].get("name", "")
         causes = metadata.validate(obj, kind)
         if causes:
@@ -278,8 +295,7 @@ class Resources:
         uid = obj["metadata"]["uid"]
         mutated = await self.admission.mutate(context, "CREATE", obj, None)
         if mutated is not None and mutated is not obj:
-            obj = mutated
-            self._check_body(obj, kind)
+            obj = self._decoded(context, mutated)
             obj["metadata"]["uid"] = uid
             self._complete(context, obj)
         name = obj["metadata"].get("name", "")
@@ -301,6 +317,15 @@ class Resources:
             return await self._write(context, key, obj, 0)
         except Stale:
             raise already_exists(kind.group, kind.plural, name) from None
+
+    def _admit(self, context: Context, obj: Object) -> None:
+        """Complete a new object as the admission plugins do that come before webhooks."""
+        if context.kind.resource == "/pods":
+            table = "scheduling.k8s.io/priorityclasses"
+            try:
+                defaults.admit_pod(obj, lambda: (entry.object() for entry in self.store.entries(table)))
+            except LookupError as error:
+                raise forbidden("", "pods", obj["metadata"].get("name", ""), str(error)) from None
 
     def _check_names(self, obj: Object) -> None:
         spec = obj["spec"]
@@ -326,34 +351,35 @@ class Resources:
 
     # -- what every write goes through
 
-    def _check_body(self, obj: Any, kind: Kind) -> None:
-        metadata.check_shape(obj, kind)
-        if not kind.custom:
-            strategies.check_shape(obj, kind)
+    def _decoded(self, context: Context, obj: Any, old: Object | None = None, report: bool = False) -> Object:
+        """Return a body as an object of the kind; tell the client of unknown fields when ``report``."""
+        metadata.check_envelope(obj, context.kind)
+        result, unknown = decode.decode(obj, context.kind, old)
+        if report and not context.kind.custom:
+            self._report(context, unknown)
+        elif report:
+            context.unknown = unknown
+        return result
 
     def _complete(self, context: Context, obj: Object, report: bool = False) -> None:
         """Prune and default an object in place; tell the client of unknown fields when ``report``."""
         kind = context.kind
         if not kind.custom:
-            strategies.default(obj, kind)
+            defaults.default(obj, kind)
             return
         if kind.schema is None:
             return
         if not kind.preserve:
             dropped = schema.prune(obj, kind.schema)
-            if dropped and report:
-                self._report(context, dropped)
+            if report:
+                self._report(context, [*context.unknown, *dropped])
         schema.default(obj, kind.schema)
 
-    def _report(self, context: Context, dropped: list[str]) -> None:
-        texts = [f'unknown field "{path}"' for path in dropped]
-        if context.field_validation == "Strict":
-            kind = context.kind
-            text = (
-                f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: '
-                f"strict decoding error: {', '.join(texts)}"
-            )
-            raise bad_request(text)
+    def _report(self, context: Context, unknown: list[str]) -> None:
+        texts = [f'duplicate field "{path}"' for path in context.duplicates]
+        texts += [f'unknown field "{path}"' for path in unknown]
+        if texts and context.field_validation == "Strict":
+            raise decode.undecodable(context.kind, f"strict decoding error: {', '.join(texts)}")
         if context.field_validation == "Warn":
             context.warnings += [text for text in texts if text not in context.warnings]
 
@@ -396,7 +422,7 @@ class Resources:
     async def update(self, context: Context, obj: Any) -> Entry:
         """Replace an object by ``obj``."""
         kind = context.kind
-        self._check_body(obj, kind)
+        obj = self._decoded(context, obj, report=True)
         meta = obj["metadata"]
         if meta.setdefault("name", context.name) != context.name:
             text = f"the name of the object ({meta['name']}) does not match the name on the URL ({context.name})"
@@ -411,6 +437,7 @@ class Resources:
         async def replaced(old: Object) -> Object:
             return copy.deepcopy(obj)
 
+        # What the body has too much is reported already, but for what a custom resource's schema doesn't know.
         return await self.modify(context, replaced, based=bool(meta.get("resourceVersion")))
 
     async def patch(self, context: Context, content_type: str, body: Any) -> Entry:
@@ -476,8 +503,7 @@ class Resources:
             if entry is None:
                 raise not_found(kind.group, kind.plural, context.name)
             old = self.load(entry, kind)
-            new = await change(copy.deepcopy(old))
-            self._check_body(new, kind)
+            new = self._decoded(context, await change(self.load(entry, kind)), old, report=True)
             wanted = new["metadata"].get("resourceVersion")
             if wanted and wanted != old["metadata"]["resourceVersion"]:
                 raise conflict(kind.group, kind.plural, context.name)
@@ -488,8 +514,7 @@ class Resources:
             new = self._prepare_update(context, new, old, report=True)
             mutated = await self.admission.mutate(context, "UPDATE", new, old)
             if mutated is not None and mutated is not new:
-                self._check_body(mutated, kind)
-                new = self._prepare_update(context, mutated, old)
+                new = self._prepare_update(context, self._decoded(context, mutated, old), old)
             self._validate(context, new, old)
             await self.admission.validate(context, "UPDATE", new, old)
             if kind.resource == crd.RESOURCE and context.subresource == "":

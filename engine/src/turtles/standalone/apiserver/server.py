@@ -15,6 +15,7 @@ from turtles.standalone.apiserver.admission import Webhooks
 from turtles.standalone.apiserver.aggregation import Aggregator
 from turtles.standalone.apiserver.auth import Authenticator, User
 from turtles.standalone.apiserver.collector import Collector
+from turtles.standalone.apiserver.decode import duplicates
 from turtles.standalone.apiserver.errors import (
     Object,
     StatusError,
@@ -38,6 +39,11 @@ from turtles.standalone.apiserver.watch import Selection, Watcher, WatchOptions,
 log = logging.getLogger(__name__)
 
 _MUTATIONS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+#: Resources whose deletion is answered with the object instead of a Status.
+_RETURNED = (
+    "/persistentvolumeclaims", "/persistentvolumes", "/pods", "/resourcequotas", "/serviceaccounts", "/services",
+    "storage.k8s.io/storageclasses",
+)  # fmt: skip
 _HEALTH = ("/healthz", "/livez", "/readyz")
 
 
@@ -250,7 +256,7 @@ class APIServer:
         if request.method == "POST":
             if kind.namespaced and not parts.namespace:
                 raise method_not_allowed()
-            entry = await self.resources.create(context, await self._body(request))
+            entry = await self.resources.create(context, await self._body(request, context))
             return self._show(request, context, entry, 201)
         if request.method == "DELETE":
             return await self._delete_collection(request, context)
@@ -274,18 +280,22 @@ class APIServer:
             context.warnings.append(kind.deprecated)
         return context
 
-    async def _body(self, request: web.BaseRequest) -> Any:
+    async def _body(self, request: web.BaseRequest, context: Context | None = None) -> Any:
         raw = await negotiate.read_body(request)
         if not raw:
             raise bad_request("the request needs a body")
-        return negotiate.parse(raw, request.content_type if "Content-Type" in request.headers else "")
+        data = negotiate.parse(raw, request.content_type if "Content-Type" in request.headers else "")
+        if context is not None and context.field_validation != "Ignore" and raw[:1] == b"{":
+            context.duplicates = duplicates(raw, data)
+        return data
 
     async def _named(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
         method = request.method
         if method in ("GET", "HEAD"):
             return self._show(request, context, self.resources.get(context))
         if method == "PUT":
-            return self._show(request, context, await self.resources.update(context, await self._body(request)))
+            body = await self._body(request, context)
+            return self._show(request, context, await self.resources.update(context, body))
         if method == "PATCH":
             if request.content_type == patch.APPLY:
                 return await self._apply(request, context)
@@ -308,13 +318,13 @@ class APIServer:
             accepted = ", ".join((patch.JSON, patch.MERGE, patch.STRATEGIC, patch.APPLY))
             text = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
             raise StatusError(415, "UnsupportedMediaType", text, {})
-        return await self.resources.patch(context, content_type, await self._body(request))
+        return await self.resources.patch(context, content_type, await self._body(request, context))
 
     async def _delete(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
         options = await self._delete_options(request, context)
         entry, gone = await self.resources.delete(context, options)
         kind = context.kind
-        if not gone or kind.resource in ("/pods", "/persistentvolumeclaims", "/persistentvolumes", "/services"):
+        if not gone or kind.resource in _RETURNED:
             return self._show(request, context, entry)
         details: Object = {"name": context.name}
         if kind.group:

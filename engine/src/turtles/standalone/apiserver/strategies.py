@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is particular to a built-in kind: defaults, immutable fields, validation."""
+"""What is particular to a built-in kind: immutable fields, validation."""
 
 import base64
 import binascii
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from turtles.standalone.apiserver import crd, services, shapes
+from turtles.standalone.apiserver import crd, services
 from turtles.standalone.apiserver.errors import (
     Cause,
     Object,
@@ -20,9 +19,8 @@ from turtles.standalone.apiserver.errors import (
     required,
 )
 from turtles.standalone.apiserver.kinds import ADMISSION, RBAC, REGISTRATION, Kind
-from turtles.standalone.apiserver.metadata import label_causes, now, validate_keys
+from turtles.standalone.apiserver.metadata import label_causes, validate_keys
 from turtles.standalone.podrunner.quantity import parse
-from turtles.standalone.podrunner.status import qos_class
 
 MAX_SECRET = 1024 * 1024
 
@@ -33,210 +31,6 @@ def _map(value: Any) -> dict[str, Any]:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-# -- shapes: a built-in kind's fields have types; a wrong one is a 400, as a decoder's error is
-
-_SHAPES: dict[str, dict[str, type]] = {
-    "/namespaces": {"spec": dict, "status": dict},
-    "/nodes": {"spec": dict, "status": dict},
-    "/pods": {"spec": dict, "spec.containers": list, "spec.initContainers": list, "spec.volumes": list, "status": dict},
-    "/secrets": {"data": dict, "stringData": dict, "type": str},
-    "/configmaps": {"data": dict, "binaryData": dict},
-    "/services": {"spec": dict, "spec.ports": list, "spec.selector": dict, "status": dict},
-    "/endpoints": {"subsets": list},
-    "/serviceaccounts": {"secrets": list, "imagePullSecrets": list},
-    "/persistentvolumes": {"spec": dict, "status": dict},
-    "/persistentvolumeclaims": {"spec": dict, "status": dict, "spec.accessModes": list, "spec.resources": dict},
-    "/events": {"involvedObject": dict, "message": str, "reason": str, "source": dict, "count": int},
-    "coordination.k8s.io/leases": {"spec": dict},
-    f"{RBAC}/roles": {"rules": list},
-    f"{RBAC}/clusterroles": {"rules": list},
-    f"{RBAC}/rolebindings": {"subjects": list, "roleRef": dict},
-    f"{RBAC}/clusterrolebindings": {"subjects": list, "roleRef": dict},
-    f"{REGISTRATION}/apiservices": {"spec": dict, "status": dict, "spec.service": dict},
-    crd.RESOURCE: {"spec": dict, "spec.names": dict, "spec.versions": list, "status": dict},
-    f"{ADMISSION}/mutatingwebhookconfigurations": {"webhooks": list},
-    f"{ADMISSION}/validatingwebhookconfigurations": {"webhooks": list},
-}
-
-
-def check_shape(obj: Object, kind: Kind) -> None:
-    """Raise 400 when a field of a built-in kind has the wrong type; drop explicit nulls of such fields."""
-    for path, wanted in _SHAPES.get(kind.resource, {}).items():
-        parent: Any = obj
-        *parents, last = path.split(".")
-        for name in parents:
-            parent = _map(parent).get(name)
-        if not isinstance(parent, dict) or last not in parent:
-            continue
-        value = parent[last]
-        if value is None:
-            del parent[last]
-        elif not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
-            text = f"json: cannot unmarshal into Go struct field {kind.kind}.{path} of type {wanted.__name__}"
-            raise bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {text}')
-    shapes.check(obj, kind)
-
-
-# -- defaults
-
-
-def _namespace(obj: Object) -> None:
-    metadata = obj["metadata"]
-    if metadata.get("name"):
-        metadata.setdefault("labels", {})["kubernetes.io/metadata.name"] = metadata["name"]
-    obj.setdefault("spec", {}).setdefault("finalizers", ["kubernetes"])
-    obj.setdefault("status", {}).setdefault("phase", "Active")
-
-
-def _pod(obj: Object) -> None:
-    spec = obj.get("spec")
-    if not isinstance(spec, dict):
-        return
-    spec.setdefault("restartPolicy", "Always")
-    spec.setdefault("dnsPolicy", "ClusterFirst")
-    spec.setdefault("schedulerName", "default-scheduler")
-    spec.setdefault("terminationGracePeriodSeconds", 30)
-    spec.setdefault("securityContext", {})
-    spec.setdefault("enableServiceLinks", True)
-    if not spec.get("serviceAccountName"):
-        spec["serviceAccountName"] = spec.get("serviceAccount") or "default"
-    for container in [*_list(spec.get("initContainers")), *_list(spec.get("containers"))]:
-        _container(container)
-    obj.setdefault("status", {}).setdefault("phase", "Pending")
-    # A quantity that can't be read is refused by validation, with its place.
-    with contextlib.suppress(ValueError):
-        obj["status"].setdefault("qosClass", qos_class(spec))
-
-
-def _container(container: Object) -> None:
-    container.setdefault("terminationMessagePath", "/dev/termination-log")
-    container.setdefault("terminationMessagePolicy", "File")
-    container.setdefault("resources", {})
-    image = container.get("image")
-    if isinstance(image, str):
-        reference = image.rpartition("/")[2]
-        latest = ":" not in reference or reference.endswith(":latest")
-        container.setdefault("imagePullPolicy", "Always" if latest and "@" not in reference else "IfNotPresent")
-    resources = _map(container.get("resources"))
-    if isinstance(resources.get("limits"), dict):
-        requests = resources.setdefault("requests", {})
-        if isinstance(requests, dict):
-            for name, value in resources["limits"].items():
-                requests.setdefault(name, value)
-    for port in _list(container.get("ports")):
-        if isinstance(port, dict):
-            port.setdefault("protocol", "TCP")
-
-
-def _secret(obj: Object) -> None:
-    obj.setdefault("type", "Opaque")
-    strings = obj.pop("stringData", None)
-    if isinstance(strings, dict):
-        data = obj.setdefault("data", {})
-        for name, value in strings.items():
-            if not isinstance(value, str):
-                raise bad_request(
-                    'Secret in version "v1" cannot be handled as a Secret: json: cannot unmarshal into Go struct '
-                    "field Secret.stringData of type string"
-                )
-            data[name] = base64.b64encode(value.encode()).decode()
-
-
-def _claim(obj: Object) -> None:
-    spec = obj.get("spec")
-    if isinstance(spec, dict):
-        spec.setdefault("volumeMode", "Filesystem")
-    obj.setdefault("status", {}).setdefault("phase", "Pending")
-
-
-def _volume(obj: Object) -> None:
-    spec = obj.get("spec")
-    if isinstance(spec, dict):
-        spec.setdefault("volumeMode", "Filesystem")
-        spec.setdefault("persistentVolumeReclaimPolicy", "Retain")
-    obj.setdefault("status", {}).setdefault("phase", "Pending")
-
-
-def _storage_class(obj: Object) -> None:
-    obj.setdefault("reclaimPolicy", "Delete")
-    obj.setdefault("volumeBindingMode", "Immediate")
-
-
-def _binding(obj: Object) -> None:
-    reference = _map(obj.get("roleRef"))
-    if reference:
-        reference.setdefault("apiGroup", RBAC)
-    for subject in _list(obj.get("subjects")):
-        if subject.get("kind") in ("User", "Group"):
-            subject.setdefault("apiGroup", RBAC)
-
-
-def _webhooks(obj: Object) -> None:
-    for webhook in _list(obj.get("webhooks")):
-        webhook.setdefault("failurePolicy", "Fail")
-        webhook.setdefault("matchPolicy", "Equivalent")
-        webhook.setdefault("namespaceSelector", {})
-        webhook.setdefault("objectSelector", {})
-        webhook.setdefault("timeoutSeconds", 10)
-        if obj["kind"] == "MutatingWebhookConfiguration":
-            webhook.setdefault("reinvocationPolicy", "Never")
-        service = _map(_map(webhook.get("clientConfig")).get("service"))
-        if service:
-            service.setdefault("port", 443)
-        for rule in _list(webhook.get("rules")):
-            if isinstance(rule, dict):
-                rule.setdefault("scope", "*")
-
-
-def _api_service(obj: Object) -> None:
-    service = _map(obj.get("spec")).get("service")
-    if isinstance(service, dict):
-        service.setdefault("port", 443)
-    status = obj.setdefault("status", {})
-    if not service and not status.get("conditions"):
-        status["conditions"] = [
-            {
-                "type": "Available",
-                "status": "True",
-                "lastTransitionTime": now(),
-                "reason": "Local",
-                "message": "Local APIServices are always available",
-            }
-        ]
-
-
-def _priority_class(obj: Object) -> None:
-    obj.setdefault("preemptionPolicy", "PreemptLowerPriority")
-
-
-_DEFAULTS: dict[str, Callable[[Object], None]] = {
-    "/namespaces": _namespace,
-    "/pods": _pod,
-    "/secrets": _secret,
-    services.RESOURCE: services.default,
-    "/persistentvolumeclaims": _claim,
-    "/persistentvolumes": _volume,
-    "storage.k8s.io/storageclasses": _storage_class,
-    "scheduling.k8s.io/priorityclasses": _priority_class,
-    f"{RBAC}/rolebindings": _binding,
-    f"{RBAC}/clusterrolebindings": _binding,
-    f"{ADMISSION}/mutatingwebhookconfigurations": _webhooks,
-    f"{ADMISSION}/validatingwebhookconfigurations": _webhooks,
-    f"{REGISTRATION}/apiservices": _api_service,
-    crd.RESOURCE: crd.prepare,
-}
-
-
-def default(obj: Object, kind: Kind) -> None:
-    """Set a built-in kind's defaults."""
-    hook = _DEFAULTS.get(kind.resource)
-    if hook is not None:
-        try:
-            hook(obj)
-        except _MALFORMED as error:
-            raise _undecodable(kind, error) from None
 
 
 #: What reading a field of a wrong type raises. Only fields that the server depends on have their types checked one
