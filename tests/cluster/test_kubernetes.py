@@ -72,10 +72,17 @@ def test_what_does_not_come_is_named_with_the_reason_and_the_end_of_the_log(tmp_
     with pytest.raises(ClusterError) as failure:
         wait_for("ready node node1", never, timeout=0.2, logs=[log])
     text = str(failure.value)
-    assert "no ready node node1 within 0 s (ConnectionError: refused)" in text
+    assert "no ready node node1 within 0 s: ConnectionError: refused" in text
     assert str(log) in text
     assert "line 99" in text
     assert "line 50" not in text
+
+
+def test_what_can_not_come_any_more_is_not_awaited(tmp_path: Path) -> None:
+    process = subprocess.Popen(["sh", "-c", "exit 3"])
+    with pytest.raises(ClusterError) as failure:
+        wait_for("API server", lambda: False, timeout=60, logs=[tmp_path / "log"], processes=[process])
+    assert "no API server within 60 s: a process it needs ended with code 3" in str(failure.value)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +118,7 @@ def test_pods_of_all_nodes_and_services_reach_each_other(
         subsets = core.read_namespaced_endpoints("web", namespace).subsets or []
         return sum(len(s.addresses or []) for s in subsets) == 2
 
-    wait_for("endpoints of both nodes", both_endpoints, timeout=60, logs=[])
+    wait_for("endpoints of both nodes", both_endpoints, timeout=60)
     for client_pod in servers.values():
         for server in servers.values():
             assert execute(core, client_pod, *fetch(server.status.pod_ip)) == server.metadata.name

@@ -70,7 +70,7 @@ class ControlPlane:
     def start_api_server(self) -> None:
         """kube-apiserver, until it is ready."""
         settings, machine, pki = self._settings, self._machine, _PKI
-        machine.start(
+        process = machine.start(
             "kube-apiserver",
             "kube-apiserver",
             f"--etcd-servers={_ETCD}",
@@ -109,6 +109,7 @@ class ControlPlane:
             self.ready,
             timeout=180,
             logs=[machine.log("etcd"), machine.log("kube-apiserver")],
+            processes=[process],
         )
 
     def ready(self) -> bool:

@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,16 +26,28 @@ def tail(log: Path, lines: int = 15) -> str:
     return f"{log}:\n" + "\n".join(f"    {line}" for line in text or ["(empty)"])
 
 
-def wait_for(what: str, condition: Callable[[], T], *, timeout: float, logs: list[Path]) -> T:
+def wait_for(
+    what: str,
+    condition: Callable[[], T],
+    *,
+    timeout: float,
+    logs: Sequence[Path] = (),
+    processes: Sequence[subprocess.Popen[bytes]] = (),
+) -> T:
     """What `condition` returns once that is true.
 
     Components of Kubernetes tell nobody when they are ready, so this asks: an exception means not yet.
 
-    :raises ClusterError: after `timeout` seconds, with what was awaited, why it isn't there, and the ends of the logs.
+    :param processes: without which it will never be true.
+    :raises ClusterError: after `timeout` seconds, or when one of the processes ended, with what was awaited, why it
+        isn't there, and the ends of the logs.
     """
     deadline = time.monotonic() + timeout
     reason = "no reason given"
     while time.monotonic() < deadline:
+        if ended := [p.returncode for p in processes if p.poll() is not None]:
+            reason = f"a process it needs ended with code {ended[0]}"
+            break
         try:
             if result := condition():
                 return result
@@ -42,4 +55,4 @@ def wait_for(what: str, condition: Callable[[], T], *, timeout: float, logs: lis
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
         time.sleep(0.1)
     ends = "\n".join(tail(log) for log in logs)
-    raise ClusterError(f"no {what} within {timeout:.0f} s ({reason}).\n{ends}")
+    raise ClusterError(f"no {what} within {timeout:.0f} s: {reason}\n{ends}")

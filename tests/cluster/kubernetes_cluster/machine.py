@@ -44,8 +44,8 @@ class Machine:
         cgroup.create(self._cgroup)
         namespaces = ("--mount", "--net", "--uts", "--ipc", "--cgroup", "--pid", "--fork", "--kill-child")
         program = (PROGRAMS / "boot.sh", self.name, self.directory, cache)
-        self._spawn("boot", "unshare", *namespaces, *program)
-        wait_for(f"machine {self.name}", lambda: self.pid, timeout=60, logs=[self.log("boot")])
+        process = self._spawn("boot", "unshare", *namespaces, *program)
+        wait_for(f"machine {self.name}", lambda: self.pid, timeout=60, logs=[self.log("boot")], processes=[process])
 
     @property
     def pid(self) -> int:
@@ -64,9 +64,9 @@ class Machine:
         """What a program says."""
         return self._logs / f"{self.name}-{program}.log"
 
-    def _spawn(self, name: str, *command: str | Path) -> None:
+    def _spawn(self, name: str, *command: str | Path) -> subprocess.Popen[bytes]:
         with self.log(name).open("ab") as log:
-            subprocess.Popen(
+            return subprocess.Popen(
                 [PROGRAMS / "join.sh", self._cgroup, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -79,9 +79,9 @@ class Machine:
     def _enter(self) -> list[str]:
         return ["nsenter", "--target", str(self.pid), "--all"]
 
-    def start(self, name: str, *command: str) -> None:
+    def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         """Start a program that stays; it logs under `name`."""
-        self._spawn(name, *self._enter(), *command)
+        return self._spawn(name, *self._enter(), *command)
 
     def run(self, *command: str, timeout: float = 60) -> str:
         """Run a command on the machine; what it prints.

@@ -129,9 +129,14 @@ class NodeAgents:
     def start_containerd(self) -> None:
         """containerd, until it answers."""
         machine = self._machine
-        machine.start("containerd", "containerd")
-        answers = lambda: machine.run("ctr", "version", timeout=10)  # noqa: E731
-        wait_for(f"containerd on {machine.name}", answers, timeout=90, logs=[machine.log("containerd")])
+        process = machine.start("containerd", "containerd")
+        wait_for(
+            f"containerd on {machine.name}",
+            lambda: machine.run("ctr", "version", timeout=10),
+            timeout=90,
+            logs=[machine.log("containerd")],
+            processes=[process],
+        )
 
     def start_kubelet(self) -> None:
         """The kubelet."""

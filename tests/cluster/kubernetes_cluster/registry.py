@@ -120,8 +120,10 @@ def start_registry(machine: Machine, address: str, authority: Authority, etc: Pa
         (etc / f"{name}.yml").write_text(yaml.safe_dump(configuration))
         logs.append(machine.log(name))
     (etc / "htpasswd").write_text(HTPASSWD)
-    for name in ("registry", "registry-private"):
+    processes = [
         machine.start(name, "docker-registry", "serve", f"/etc/registry/{name}.yml")
+        for name in ("registry", "registry-private")
+    ]
     trust = ssl.create_default_context(cafile=str(authority.certificate))
     for port in (PORT, PRIVATE_PORT):
 
@@ -129,5 +131,5 @@ def start_registry(machine: Machine, address: str, authority: Authority, etc: Pa
             with socket.create_connection((address, port), timeout=5) as connection:
                 return bool(trust.wrap_socket(connection, server_hostname=address).version())
 
-        wait_for(f"registry at {address}:{port}", answers, timeout=60, logs=logs)
+        wait_for(f"registry at {address}:{port}", answers, timeout=60, logs=logs, processes=processes)
     return Registry.at(address, certificates)
