@@ -460,7 +460,7 @@ class Resources:
         """Apply a configuration (server-side apply); return the object and whether it was created."""
         kind = context.kind
         apply.check(config, kind, context.manager)
-        self._check_body(copy.deepcopy(config), kind)
+        self._decoded(context, copy.deepcopy(config))
         if await self.store.settled(context.key) is None:
             if context.subresource or (config.get("metadata") or {}).get("resourceVersion"):
                 raise not_found(kind.group, kind.plural, context.name)
