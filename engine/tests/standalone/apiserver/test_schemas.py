@@ -10,7 +10,6 @@ from turtles.standalone.apiserver import types
 from turtles.standalone.apiserver.kinds import BUILTIN
 from turtles.standalone.apiserver.quantities import canonical
 
-
 #: Types that the models write as object.
 FREE = ("IntOrString", "JSON", "RawExtension", "FieldsV1", "SubresourceStatus")
 

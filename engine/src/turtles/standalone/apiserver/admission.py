@@ -11,22 +11,19 @@ import binascii
 import copy
 import logging
 import re
-import ssl
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
-import aiohttp
-
 from turtles.standalone.apiserver import patch
 from turtles.standalone.apiserver.auth import INTERNAL, user_info
-from turtles.standalone.apiserver.endpoints import Endpoint, PinnedResolver, resolve
 from turtles.standalone.apiserver.errors import Object, StatusError, internal
 from turtles.standalone.apiserver.kinds import ADMISSION, Kind
 from turtles.standalone.apiserver.registry import Registry
 from turtles.standalone.apiserver.resource import Context
 from turtles.standalone.apiserver.selectors import match_selector
 from turtles.standalone.apiserver.store import Event, Key, Store, decode
+from turtles.standalone.apiserver.webhook_client import WebhookClient, WebhookError
 
 log = logging.getLogger(__name__)
 # The one form of a match condition that is understood without an interpreter of CEL: all users but these.
@@ -37,7 +34,7 @@ EXEMPT = (MUTATING, VALIDATING)
 
 
 class Refused(Exception):
-    """A webhook couldn't be asked, or gave an answer that can't be used."""
+    """A webhook gave an answer that can't be used."""
 
 
 class Webhooks:
@@ -46,8 +43,7 @@ class Webhooks:
     def __init__(self, store: Store, registry: Registry) -> None:
         self._store, self._registry = store, registry
         self._hooks: dict[str, list[Object]] = {}
-        self._contexts: dict[str, ssl.SSLContext] = {}
-        self._sessions: dict[tuple[str, str, int], aiohttp.ClientSession] = {}
+        self.client = WebhookClient(store)
         store.observe(self._on_event)
 
     def _on_event(self, event: Event) -> None:
@@ -56,8 +52,7 @@ class Webhooks:
 
     async def close(self) -> None:
         """Close connections."""
-        for session in self._sessions.values():
-            await session.close()
+        await self.client.close()
 
     def _configured(self, resource: str) -> list[Object]:
         found = self._hooks.get(resource)
@@ -166,63 +161,17 @@ class Webhooks:
         request = _review_request(kind, context, operation, obj, old, options)
         review = {"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}
         try:
-            async with asyncio.timeout(webhook.get("timeoutSeconds", 10)):
-                answer = await self._post(webhook, review)
+            answer = await self.client.post(webhook["clientConfig"], review, webhook.get("timeoutSeconds", 10))
             response = answer.get("response") if isinstance(answer, dict) else None
             if not isinstance(response, dict) or response.get("uid") != request["uid"]:
                 raise Refused("the answer is no AdmissionReview of this request")
-        except TimeoutError:
-            self._failed(webhook, "context deadline exceeded", None)
-            return None
-        except aiohttp.ClientConnectorError as error:
-            client = webhook["clientConfig"]
-            self._failed(webhook, f"Post {client.get('url') or client.get('service')}: {error.os_error}", None)
-            return None
-        except (aiohttp.ClientError, OSError, ssl.SSLError, Refused, ValueError) as error:
-            self._failed(webhook, str(error) or type(error).__name__, None)
+        except (WebhookError, Refused) as error:
+            self._failed(webhook, f"failed to call webhook: {error}", None)
             return None
         context.warnings += [str(one) for one in response.get("warnings") or ()]
         if response.get("allowed") is not True:
             raise _denied(webhook["name"], response.get("status"))
         return response
-
-    async def _post(self, webhook: Object, review: Object) -> Any:
-        client = webhook["clientConfig"]
-        bundle = client.get("caBundle") or ""
-        if client.get("url"):
-            url, endpoint = client["url"], None
-        else:
-            service = client["service"]
-            endpoint = resolve(self._store, service["namespace"], service["name"], service.get("port", 443))
-            if endpoint is None:
-                raise Refused(f'no endpoints available for service "{service["name"]}"')
-            host = f"{service['name']}.{service['namespace']}.svc"
-            url = f"https://{host}:{endpoint.port}/{(service.get('path') or '').lstrip('/')}"
-        session = self._session(bundle, endpoint)
-        async with session.post(url, json=review, ssl=self._context(bundle), allow_redirects=False) as answer:
-            raw = await answer.read()
-            if answer.status != 200:
-                raise Refused(f"the webhook answered with status {answer.status}")
-            return decode(raw)
-
-    def _session(self, bundle: str, endpoint: Endpoint | None) -> aiohttp.ClientSession:
-        key = (bundle, *(endpoint if endpoint else ("", 0)))
-        session = self._sessions.get(key)
-        if session is None or session.closed:
-            resolver = PinnedResolver(endpoint) if endpoint else None
-            connector = aiohttp.TCPConnector(resolver=resolver, limit=64, keepalive_timeout=60)
-            session = self._sessions[key] = aiohttp.ClientSession(connector=connector, trust_env=False)
-        return session
-
-    def _context(self, bundle: str) -> ssl.SSLContext:
-        context = self._contexts.get(bundle)
-        if context is None:
-            if bundle:
-                context = ssl.create_default_context(cadata=base64.b64decode(bundle).decode())
-            else:
-                context = ssl.create_default_context()
-            self._contexts[bundle] = context
-        return context
 
 
 def _is_met(webhook: Object, context: Context) -> bool:

@@ -303,7 +303,16 @@ class Collector:
         resource = f"{spec['group']}/{spec['names']['plural']}"
         of = self._resources.registry.stored(resource)
         if of is not None:
-            for inner in list(self._store.entries(resource)):
+            left = list(self._store.entries(resource))
+            if left and not crd.is_true(entry.object(), "Terminating"):
+                text = "CustomResource deletion is in progress"
+
+                async def terminating(obj: Object) -> Object:
+                    crd.set_condition(obj, "Terminating", "True", "InstanceDeletionInProgress", text)
+                    return obj
+
+                await self._resources.modify(Context(kind, INTERNAL, "", entry.key.name, "status"), terminating)
+            for inner in left:
                 with contextlib.suppress(StatusError):
                     await self._delete(inner, of)
             if next(iter(self._store.entries(resource)), None) is not None:

@@ -4,8 +4,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from turtles.standalone.apiserver.cel.rules import Node
 from turtles.standalone.apiserver.errors import Object
 
+#: A kind whose objects may always have another form on disk than its schema gives them.
+ALWAYS = 2**63
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
 
@@ -60,6 +63,12 @@ class Kind:
     conversion: Object | None = field(default=None, hash=False, compare=False)
     #: Conversion between versions that differ in more than apiVersion: (object, version) -> object.
     convert: Callable[[Object, str], Object] | None = field(default=None, hash=False, compare=False)
+    #: x-kubernetes-validations of the schema; None where it has none.
+    rules: Node | None = field(default=None, hash=False, compare=False)
+    #: resourceVersion of the definition; 0 for a built-in kind.
+    definition: int = field(default=0, hash=False, compare=False)
+    #: Objects written before this resourceVersion may lack the schema's defaults, or have fields it doesn't name.
+    reshaped: int = field(default=0, hash=False, compare=False)
     #: group/plural under which objects are stored, when it isn't this kind's own.
     stored_as: str = ""
     stored_group: str | None = None

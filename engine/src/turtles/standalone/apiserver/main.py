@@ -82,6 +82,7 @@ async def serve(settings: Settings) -> None:
     try:
         await bootstrap(api.resources, config / "pki", advertised(bind), port)
         api.collector.start()
+        api.controllers.start()
         await runner.setup()
         site = web.TCPSite(
             runner, bind, port, ssl_context=tls_context(config / "pki"), reuse_address=True, backlog=1024,
@@ -100,6 +101,7 @@ async def serve(settings: Settings) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(5):
                 await runner.cleanup()
+        await api.controllers.stop()
         await api.collector.stop()
         await api.webhooks.close()
         await api.aggregator.close()

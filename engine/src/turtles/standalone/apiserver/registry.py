@@ -2,6 +2,7 @@
 """The kinds that the server serves at the moment: the built-in ones and what CustomResourceDefinitions add."""
 
 import logging
+from dataclasses import replace
 
 from turtles.standalone.apiserver import crd
 from turtles.standalone.apiserver.kinds import BUILTIN, REVIEWS, Kind
@@ -69,12 +70,20 @@ class Registry:
             self._add(event.entry)
 
     def _add(self, entry: Entry) -> None:
+        before = {kind.version: kind for kind in self._by_definition.get(entry.key.name, ())}
         self._remove(entry.key.name)
         try:
             kinds = crd.kinds(entry.object())
         except (KeyError, TypeError, StopIteration):
             log.exception("a stored CustomResourceDefinition can't be served", extra={"name": entry.key.name})
             return
+        # A definition whose schemas are the same as before, such as one with a new status, changes no objects.
+        kinds = [
+            replace(kind, reshaped=min(kind.reshaped, old.reshaped))
+            if (old := before.get(kind.version)) and old.schema == kind.schema and old.preserve == kind.preserve
+            else kind
+            for kind in kinds
+        ]
         self._by_definition[entry.key.name] = kinds
         for kind in kinds:
             self._kinds.setdefault((kind.group, kind.version, kind.plural), kind)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 
@@ -26,7 +26,10 @@ from turtles.standalone.apiserver import (
     strategies,
 )
 from turtles.standalone.apiserver.auth import User
+from turtles.standalone.apiserver.cel import rules
+from turtles.standalone.apiserver.conversion import Converter
 from turtles.standalone.apiserver.errors import (
+    Cause,
     Object,
     StatusError,
     already_exists,
@@ -159,21 +162,26 @@ class Resources:
 
     def __init__(
         self, store: Store, registry: Registry, admission: Admission, authorizer: Authorizer,
-        allocator: services.Allocator,
+        allocator: services.Allocator, converter: Converter,
     ) -> None:  # fmt: skip
         self.store, self.registry, self.admission, self.authorizer = store, registry, admission, authorizer
-        self.allocator = allocator
+        self.allocator, self.converter = allocator, converter
 
     # -- reading
 
     def served(self, entry: Entry, kind: Kind) -> bytes:
-        """Return an object's JSON in the version of ``kind``."""
+        """Return an object's JSON in the version of ``kind``; see :meth:`Converter.prepare` for custom resources."""
+        if kind.custom:
+            return self.converter.served(entry, kind)
         if kind.convert is not None:
             return msgspec.json.encode(kind.convert(entry.object(), kind.api_version))
         return present(entry.raw, kind.storage_api_version, kind.api_version)
 
-    def load(self, entry: Entry, kind: Kind) -> Object:
+    async def load(self, entry: Entry, kind: Kind) -> Object:
         """Return an object, the caller's own, in the version of ``kind``."""
+        if kind.custom:
+            await self.converter.prepare([entry], kind)
+            return cast(Object, msgspec.json.decode(self.converter.served(entry, kind)))
         obj = entry.object()
         if kind.convert is not None:
             return kind.convert(obj, kind.api_version)
@@ -264,6 +272,11 @@ class Resources:
             text = f"the name of the object ({meta['name']}) does not match the name on the URL ({context.name})"
             raise bad_request(text)
         generated = not meta.get("name") and bool(meta.get("generateName"))
+        if kind.custom:
+            definition = self.store.get(Key(crd.RESOURCE, "", f"{kind.plural}.{kind.group}"))
+            if definition is not None and definition.metadata.deletion_timestamp:
+                text = "create not allowed while custom resource definition is terminating"
+                raise StatusError(405, "MethodNotAllowed", text, {"group": kind.group, "kind": kind.plural})
         if kind.namespaced:
             self._check_namespace(context, meta.get("name", ""))
         for attempt in range(8):
@@ -305,7 +318,7 @@ class Resources:
         await self.admission.validate(context, "CREATE", obj, None)
         if kind.resource == crd.RESOURCE:
             self._check_names(obj)
-            crd.set_status(obj)
+            crd.set_status(obj, self.definitions(obj))
             obj["metadata"]["finalizers"] = sorted({*obj["metadata"].get("finalizers", ()), crd.CLEANUP})
         if await self.store.settled(key) is not None:
             raise already_exists(kind.group, kind.plural, name)
@@ -326,6 +339,12 @@ class Resources:
                 defaults.admit_pod(obj, lambda: (entry.object() for entry in self.store.entries(table)))
             except LookupError as error:
                 raise forbidden("", "pods", obj["metadata"].get("name", ""), str(error)) from None
+
+    def definitions(self, crd_object: Object) -> list[Object]:
+        """Return the other CustomResourceDefinitions of a definition's group."""
+        group, name = crd_object["spec"]["group"], crd_object["metadata"]["name"]
+        others = (entry.object() for entry in self.store.entries(crd.RESOURCE) if entry.key.name != name)
+        return [one for one in others if one["spec"]["group"] == group]
 
     def _check_names(self, obj: Object) -> None:
         spec = obj["spec"]
@@ -389,7 +408,7 @@ class Resources:
         if old is not None:
             causes += metadata.validate_update(obj, old)
         if kind.custom and kind.schema is not None:
-            causes += schema.validate(_without(obj, "metadata"), kind.schema)
+            causes += _validate_custom(obj, old, kind)
         elif not kind.custom:
             causes += strategies.validate(obj, old, kind)
         if causes:
@@ -404,7 +423,7 @@ class Resources:
         return await self._store(context, key, obj, expected)
 
     async def _store(self, context: Context, key: Key, obj: Object, expected: int) -> Entry:
-        stored = self._to_storage(obj, context.kind)
+        stored = await self._to_storage(obj, context.kind)
         if context.dry_run:
             version = str(expected) if expected else ""
             if version:
@@ -412,7 +431,9 @@ class Resources:
             return Entry(key, expected, msgspec.json.encode({"apiVersion": stored["apiVersion"], **stored}))
         return await self.store.put(key, stored, expected)
 
-    def _to_storage(self, obj: Object, kind: Kind) -> Object:
+    async def _to_storage(self, obj: Object, kind: Kind) -> Object:
+        if kind.custom:
+            return await self.converter.to_storage(obj, kind)
         if kind.convert is not None:
             return kind.convert(obj, kind.storage_api_version)
         return {**obj, "apiVersion": kind.storage_api_version}
@@ -502,8 +523,8 @@ class Resources:
             entry = await self.store.settled(context.key)
             if entry is None:
                 raise not_found(kind.group, kind.plural, context.name)
-            old = self.load(entry, kind)
-            new = self._decoded(context, await change(self.load(entry, kind)), old, report=True)
+            old = await self.load(entry, kind)
+            new = self._decoded(context, await change(await self.load(entry, kind)), old, report=True)
             wanted = new["metadata"].get("resourceVersion")
             if wanted and wanted != old["metadata"]["resourceVersion"]:
                 raise conflict(kind.group, kind.plural, context.name)
@@ -518,7 +539,7 @@ class Resources:
             self._validate(context, new, old)
             await self.admission.validate(context, "UPDATE", new, old)
             if kind.resource == crd.RESOURCE and context.subresource == "":
-                crd.set_status(new)
+                crd.set_status(new, self.definitions(new))
             new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
             if _same(new, old):
                 return entry
@@ -526,7 +547,7 @@ class Resources:
                 return await self._write(context, context.key, new, entry.version)
             try:
                 if _finished(new):
-                    return await self.store.delete(context.key, self._to_storage(new, kind), entry.version)
+                    return await self.store.delete(context.key, await self._to_storage(new, kind), entry.version)
                 return await self._write(context, context.key, new, entry.version)
             except Stale:
                 if based:
@@ -578,7 +599,7 @@ class Resources:
             entry = await self.store.settled(context.key)
             if entry is None:
                 raise not_found(kind.group, kind.plural, context.name)
-            old = self.load(entry, kind)
+            old = await self.load(entry, kind)
             self._check_preconditions(context, options, old)
             if not asked:
                 await self.admission.mutate(context, "DELETE", None, old, options.raw)
@@ -589,8 +610,8 @@ class Resources:
             new = copy.deepcopy(old)
             gone = _mark_deleted(new, kind, options)
             if context.dry_run:
-                return Entry(context.key, entry.version, msgspec.json.encode(self._to_storage(new, kind))), gone
-            stored = self._to_storage(new, kind)
+                return Entry(context.key, entry.version, msgspec.json.encode(await self._to_storage(new, kind))), gone
+            stored = await self._to_storage(new, kind)
             try:
                 if gone:
                     return await self.store.delete(context.key, stored, entry.version), True
@@ -711,12 +732,12 @@ class Resources:
         single = Context(context.kind, context.user, context.namespace, context.name, dry_run=context.dry_run)
         await self.delete(single, DeleteOptions.parse(body.get("deleteOptions") or {}))
 
-    def scale(self, context: Context, entry: Entry) -> Object:
+    async def scale(self, context: Context, entry: Entry) -> Object:
         """Return an object's autoscaling/v1 Scale."""
         scale = context.kind.scale
         if scale is None:
             raise path_not_found()
-        obj = self.load(entry, context.kind)
+        obj = await self.load(entry, context.kind)
         meta = {
             name: obj["metadata"][name]
             for name in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
@@ -739,7 +760,7 @@ class Resources:
 
         async def scaled(obj: Object) -> Object:
             entry = self.get(context)
-            wanted = change(self.scale(context, entry))
+            wanted = change(await self.scale(context, entry))
             spec = wanted.get("spec")
             replicas = spec.get("replicas", 0) if isinstance(spec, dict) else 0
             if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
@@ -760,6 +781,15 @@ class Resources:
             field_validation="Ignore",
         )  # fmt: skip
         return await self.modify(plain, scaled, based)
+
+
+def _validate_custom(obj: Object, old: Object | None, kind: Kind) -> list[Cause]:
+    """Return what a custom resource's schema says of it: first of its shape, then, by its rules, of its meaning."""
+    before = _without(old, "metadata") if old is not None else None
+    causes = schema.validate(_without(obj, "metadata"), kind.schema or {}, old=before)
+    if causes or kind.rules is None:
+        return causes
+    return rules.evaluate(kind.rules, obj, old if old is not None else rules.ABSENT)
 
 
 def _finished(obj: Object) -> bool:

@@ -3,6 +3,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -15,7 +16,10 @@ from turtles.standalone.apiserver.admission import Webhooks
 from turtles.standalone.apiserver.aggregation import Aggregator
 from turtles.standalone.apiserver.auth import Authenticator, User
 from turtles.standalone.apiserver.collector import Collector
+from turtles.standalone.apiserver.controllers import Controllers
+from turtles.standalone.apiserver.conversion import Converter, by_webhook
 from turtles.standalone.apiserver.decode import duplicates
+from turtles.standalone.apiserver.definitions import Definitions
 from turtles.standalone.apiserver.errors import (
     Object,
     StatusError,
@@ -97,9 +101,11 @@ class APIServer:
         self.authenticator = Authenticator(config / "tokens.csv")
         self.authorizer = Authorizer(store)
         allocator = services.Allocator(store, service_range)
-        self.resources = Resources(store, self.registry, self.webhooks, self.authorizer, allocator)
+        converter = Converter(self.webhooks.client)
+        self.resources = Resources(store, self.registry, self.webhooks, self.authorizer, allocator, converter)
         self.aggregator = Aggregator(store, config / "pki")
         self.collector = Collector(self.resources)
+        self.controllers = Controllers(store, [Definitions(self.resources)])
         self.openapi = openapi.OpenAPI(self.registry)
         self.ready = False
 
@@ -252,12 +258,12 @@ class APIServer:
         if request.method in ("GET", "HEAD"):
             if _flag(request, "watch"):
                 return await self._watch(request, context)
-            return self._list(request, context)
+            return await self._list(request, context)
         if request.method == "POST":
             if kind.namespaced and not parts.namespace:
                 raise method_not_allowed()
             entry = await self.resources.create(context, await self._body(request, context))
-            return self._show(request, context, entry, 201)
+            return await self._show(request, context, entry, 201)
         if request.method == "DELETE":
             return await self._delete_collection(request, context)
         raise method_not_allowed()
@@ -292,14 +298,14 @@ class APIServer:
     async def _named(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
         method = request.method
         if method in ("GET", "HEAD"):
-            return self._show(request, context, self.resources.get(context))
+            return await self._show(request, context, self.resources.get(context))
         if method == "PUT":
             body = await self._body(request, context)
-            return self._show(request, context, await self.resources.update(context, body))
+            return await self._show(request, context, await self.resources.update(context, body))
         if method == "PATCH":
             if request.content_type == patch.APPLY:
                 return await self._apply(request, context)
-            return self._show(request, context, await self._patched(request, context))
+            return await self._show(request, context, await self._patched(request, context))
         if method == "DELETE":
             return await self._delete(request, context)
         raise method_not_allowed()
@@ -310,7 +316,7 @@ class APIServer:
             wanted = Attributes("create", kind.group, kind.version, kind.plural, "", context.namespace, context.name)
             self.authorizer.check(context.user, wanted)
         entry, created = await self.resources.apply(context, await self._body(request))
-        return self._show(request, context, entry, 201 if created else 200)
+        return await self._show(request, context, entry, 201 if created else 200)
 
     async def _patched(self, request: web.BaseRequest, context: Context) -> Any:
         content_type = request.content_type
@@ -325,7 +331,7 @@ class APIServer:
         entry, gone = await self.resources.delete(context, options)
         kind = context.kind
         if not gone or kind.resource in _RETURNED:
-            return self._show(request, context, entry)
+            return await self._show(request, context, entry)
         details: Object = {"name": context.name}
         if kind.group:
             details["group"] = kind.group
@@ -357,6 +363,7 @@ class APIServer:
         entries = await self.resources.delete_collection(
             context, selection, await self._delete_options(request, context)
         )
+        await self.resources.converter.prepare(entries, context.kind)
         items = [self.resources.served(entry, context.kind) for entry in entries]
         meta = {"resourceVersion": str(self.store.version)}
         return negotiate.raw_response(negotiate.list_body(context.kind.api_version, context.kind.lists, meta, items))
@@ -388,7 +395,7 @@ class APIServer:
     async def _scale(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
         if request.method in ("GET", "HEAD"):
             entry = self.resources.get(context)
-            return negotiate.json_response(self.resources.scale(context, entry))
+            return negotiate.json_response(await self.resources.scale(context, entry))
         body = await self._body(request)
         if request.method == "PUT":
             if not isinstance(body, dict) or not isinstance(body.get("metadata") or {}, dict):
@@ -400,7 +407,7 @@ class APIServer:
             entry = await self.resources.set_scale(
                 context, lambda scale: self.resources.apply_patch(content_type, scale, body), False
             )
-        return negotiate.json_response(self.resources.scale(context, entry))
+        return negotiate.json_response(await self.resources.scale(context, entry))
 
     # -- reading
 
@@ -422,7 +429,7 @@ class APIServer:
             raise bad_request(f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
         return version
 
-    def _list(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
+    async def _list(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
         kind = context.kind
         wanted = negotiate.accept(request, ("Table", "PartialObjectMetadata"))
         version = self._version(request)
@@ -446,6 +453,7 @@ class APIServer:
             meta["continue"] = more
             if remaining is not None:
                 meta["remainingItemCount"] = remaining
+        await self.resources.converter.prepare(entries, kind)
         served = [self.resources.served(entry, kind) for entry in entries]
         headers = _warnings(context)
         if wanted.shape == "Table":
@@ -459,8 +467,9 @@ class APIServer:
         raw = negotiate.list_body(kind.api_version, kind.lists, meta, served)
         return negotiate.raw_response(raw, 200, headers, wanted.yaml)
 
-    def _show(self, request: web.BaseRequest, context: Context, entry: Any, code: int = 200) -> web.Response:
+    async def _show(self, request: web.BaseRequest, context: Context, entry: Any, code: int = 200) -> web.Response:
         wanted = negotiate.accept(request, ("Table", "PartialObjectMetadata"))
+        await self.resources.converter.prepare([entry], context.kind)
         raw = self.resources.served(entry, context.kind)
         headers = _warnings(context)
         if wanted.shape:
@@ -478,6 +487,8 @@ class APIServer:
         selection = self._selection(request, context)
         version = self._version(request)
         shown = negotiate.form(kind, wanted, request.query.get("includeObject", "Metadata"), self.resources.served)
+        if by_webhook(kind):
+            shown = replace(shown, prepare=lambda entries: self.resources.converter.prepare(entries, kind))
         initial_events = _flag(request, "sendInitialEvents")
         bookmarks = _flag(request, "allowWatchBookmarks")
         if initial_events and request.query.get("resourceVersionMatch") != "NotOlderThan":

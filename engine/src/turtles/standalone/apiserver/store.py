@@ -93,11 +93,13 @@ class Key(NamedTuple):
 class Entry:
     """An object in one state. Immutable."""
 
-    __slots__ = ("_metadata", "key", "raw", "version")
+    __slots__ = ("_metadata", "converted", "key", "raw", "version")
 
     def __init__(self, key: Key, version: int, raw: bytes) -> None:
         self.key, self.version, self.raw = key, version, raw
         self._metadata: Metadata | None = None
+        #: The object's JSON in other versions of its kind, by (apiVersion, definition).
+        self.converted: dict[tuple[str, int], bytes] | None = None
 
     @property
     def metadata(self) -> Metadata:

@@ -2,9 +2,10 @@
 """Watches: which events a client sees, and the stream that brings them."""
 
 import asyncio
+import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -60,6 +61,8 @@ class Form:
     encode: Callable[[Entry], bytes]
     #: Encodes a bookmark: (resourceVersion, annotations).
     bookmark: Callable[[int, dict[str, str]], bytes]
+    #: Must be awaited before objects are encoded; None where there is nothing to wait for.
+    prepare: Callable[[list[Entry]], Awaitable[None]] | None = None
 
 
 def visible(event: Event, selection: Selection) -> tuple[str, Entry] | None:
@@ -112,13 +115,15 @@ class Watcher:
                     await self._wake.wait()
             except TimeoutError:
                 return b""
-        found: list[bytes] = []
+        found: list[tuple[Event, str, Entry]] = []
         while self._events and len(found) < 1000:
             event = self._events.popleft()
             seen = visible(event, self._selection)
             if seen is not None:
-                found.append(self._frame(event, *seen))
-        return b"".join(found)
+                found.append((event, *seen))
+        if self._form.prepare is not None:
+            await self._form.prepare([entry for _, _, entry in found])
+        return b"".join(self._frame(*one) for one in found)
 
     def _frame(self, event: Event, kind: str, entry: Entry) -> bytes:
         if not self._form.name:
@@ -168,6 +173,9 @@ async def stream(
     deadline = time.monotonic() + options.timeout
     try:
         await response.prepare(request)
+        if form.prepare is not None:
+            initial = list(initial)
+            await form.prepare(initial)
         first = [make_frame(ADDED, form.encode(entry)) for entry in initial]
         if options.initial_events:
             note = {"k8s.io/initial-events-end": "true"}
@@ -192,6 +200,11 @@ async def stream(
                 if current:
                     await response.write(make_frame("BOOKMARK", form.bookmark(current, {})))
         await response.write_eof()
+    except StatusError as error:
+        # The stream has begun: what goes wrong in it is told in it.
+        with contextlib.suppress(ConnectionError):
+            await response.write(make_frame("ERROR", encode(error.status())))
+            await response.write_eof()
     except (ConnectionError, asyncio.CancelledError):
         pass
     finally:
