@@ -17,16 +17,18 @@ ALLOWED: dict[str, set[str]] = {
     "kube": {"api"},
     "virt_api": {"api", "domain", "kube"},
     "controller": {"api", "domain", "kube"},
-    "handler": {"api", "domain", "kube"},
-    "launcher": {"api", "domain"},
+    "handler": {"api", "domain", "kube", "probe"},
+    "launcher": {"api", "domain", "probe"},
     "importer": {"api", "domain", "kube"},
     "standalone": {"kube"},
+    "probe": set(),
     "log": set(),
     "health": set(),
 }
 SHARED = {"", "log", "health"}
 #: Third-party package → the parts that may import it.
-CONFINED = {"kubernetes": {"kube"}, "libvirt": {"handler", "launcher"}, "urllib3": {"kube"}}
+CONFINED = {"kubernetes": {"kube"}, "libvirt": {"handler", "launcher"}, "urllib3": {"kube"},
+            "grpclib": {"handler"}, "google": {"handler", "standalone"}}
 
 
 def modules() -> Iterator[tuple[str, Path]]:

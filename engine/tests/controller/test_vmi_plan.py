@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 import jsonpatch
 import pytest
 
-from turtles.api import labels
+from turtles.api import configuration, labels
 from turtles.controller.changes import json_diff, merge_diff
 from turtles.controller.launcher_pod import LauncherConfig, launcher_pod, memory_overhead, pod_name
 from turtles.controller.node import failed, is_alive, silent_for
+from turtles.controller.server import image_volumes
 from turtles.controller.vmi import gate_patch, plan, vmi_patch
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -228,7 +229,7 @@ def test_json_diff_and_merge_diff_lead_to_the_new_object(old: dict, new: dict) -
 
 def launched(spec: dict, **config: object) -> dict:
     return launcher_pod(make_vmi(spec={"domain": {"memory": {"guest": "64M"}}, **spec}),
-                        LauncherConfig("launcher:1", **config))
+                        LauncherConfig("launcher:1", **{"image_volumes": True, **config}))
 
 
 def test_pod_shape() -> None:
@@ -250,7 +251,7 @@ def test_pod_shape() -> None:
     assert spec["securityContext"]["fsGroup"] == 107
     container = spec["containers"][0]
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}
-    assert container["command"][-2:] == ["--grace-period-seconds", "15"]
+    assert container["command"][-3:] == ["--grace-period-seconds", "15", "--image-volume"]
     view = json.loads(container["env"][0]["value"])
     assert view["metadata"]["uid"] == "vmi-uid"
     assert view["spec"]["hostname"] == "web"
@@ -304,6 +305,59 @@ def test_pod_volumes() -> None:
     assert volumes[user] == {"secret": {"secretName": "user"}}
     assert "/var/run/kubevirt-private/secret/seed/networkdata" in mounts
     assert len(mounts) == len(volumes) == 9
+
+
+def test_container_disks_without_image_volumes() -> None:
+    long = "d" * 63
+    pod = launched({"volumes": [
+        {"name": "root", "containerDisk": {"image": "reg/x", "imagePullPolicy": "Never", "imagePullSecret": "s"}},
+        {"name": long, "containerDisk": {"image": "reg/y"}},
+        {"name": "container-disks", "emptyDisk": {"capacity": "1Gi"}},
+    ]}, image_volumes=False, cluster=configuration.ClusterConfiguration(image_pull_secrets=("own",)))
+    spec = pod["spec"]
+    compute, *disks = spec["containers"]
+    assert "--image-volume" not in compute["command"]
+    assert not [volume for volume in spec["volumes"] if "image" in volume]
+    assert (disks[0]["name"], disks[0]["image"]) == ("volumeroot", "reg/x")
+    assert disks[0]["imagePullPolicy"] == "Never"
+    assert "imagePullPolicy" not in disks[1]
+    assert len(disks[1]["name"]) <= 63
+    assert spec["imagePullSecrets"] == [{"name": "s"}, {"name": "own"}]
+    assert disks[0]["command"] == ["/init/usr/bin/container-disk"]
+    assert disks[0]["args"] == ["/var/run/kubevirt/sockets/disk-root"]
+    for disk in disks:
+        security = disk["securityContext"]
+        assert security["capabilities"] == {"drop": ["ALL"]}
+        assert (security["runAsUser"], security["readOnlyRootFilesystem"]) == (107, True)
+        assert disk["resources"] == {"requests": {"cpu": "1m", "memory": "1M"},
+                                     "limits": {"cpu": "10m", "memory": "40M"}}
+    [init] = spec["initContainers"]
+    assert (init["image"], init["command"]) == ("launcher:1", ["/usr/bin/virt-container-disk", "/init/usr/bin"])
+    assert {"name": "container-disks", "mountPath": "/var/run/kubevirt-image-volume"} in compute["volumeMounts"]
+    assert len({volume["name"] for volume in spec["volumes"]}) == len(spec["volumes"])
+
+
+def test_a_guaranteed_pod_stays_so_with_its_container_disks() -> None:
+    resources = {name: {"cpu": "1", "memory": "64Mi"} for name in ("requests", "limits")}
+    pod = launched({"domain": {"resources": resources}, "volumes": [{"name": "root", "containerDisk": {"image": "x"}}]},
+                   image_volumes=False)
+    for container in (*pod["spec"]["initContainers"], *pod["spec"]["containers"][1:]):
+        assert container["resources"]["requests"] == container["resources"]["limits"]
+
+
+@pytest.mark.parametrize(("info", "gates", "expected"), [
+    ({"major": "1", "minor": "20"}, {}, False),
+    ({"major": "1", "minor": "34+"}, {}, False),
+    ({"major": "1", "minor": "35"}, {}, True),
+    ({"major": "2", "minor": "0"}, {}, True),
+    ({"major": "1", "minor": "33"}, {"featureGates": ["ImageVolume"]}, True),
+    ({"major": "1", "minor": "36"}, {"disabledFeatureGates": ["ImageVolume"]}, False),
+    ({"major": "1", "minor": "33"}, {"featureGates": ["ImageVolume"], "disabledFeatureGates": ["ImageVolume"]}, False),
+    ({}, {"featureGates": ["Snapshot"]}, False),
+])
+def test_image_volumes_by_version_and_gate(info: dict, gates: dict, expected: bool) -> None:
+    kubevirt = {"spec": {"configuration": {"developerConfiguration": gates}}}
+    assert image_volumes(info, configuration.from_kubevirt(kubevirt)) is expected
 
 
 def test_pod_of_a_vmi_with_a_very_long_name() -> None:

@@ -1,21 +1,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import queue
-from pathlib import Path
+import subprocess
 from typing import Any
 
 import pytest
 
-from turtles.handler import kvm, node
+from turtles.handler import node
 from turtles.handler.node import NodeAgent
 from turtles.kube.errors import NotFound
+from turtles.probe.kvm import Result
+from turtles.probe.node import Findings
+
+CAPABILITIES = """<capabilities><guest><arch name='x86_64'><machine canonical='pc-q35-7.2'>q35</machine></arch></guest>
+</capabilities>"""
 
 
 class Client:
-    """Takes patches; the node isn't there at first."""
+    """Takes patches of one node; the node isn't there at first."""
 
-    def __init__(self, refusals: int = 0) -> None:
+    def __init__(self, refusals: int = 0, **metadata: Any) -> None:
         self.refusals = refusals
+        self.metadata = metadata
         self.patches: queue.Queue[tuple[Any, dict[str, Any]]] = queue.Queue()
+
+    def get(self, resource: Any, namespace: None, name: str) -> dict[str, Any]:
+        return {"metadata": {"name": name, **self.metadata}}
 
     def patch(
         self, resource: Any, namespace: None, name: str, body: dict[str, Any], *, subresource: Any = None
@@ -26,24 +35,25 @@ class Client:
             raise NotFound(404, "NotFound", "no such node")
         self.patches.put((subresource, body))
 
-    def take(self) -> dict[Any, dict[str, Any]]:
-        """Return the first patches, one of the object and one of its status."""
-        return dict(self.patches.get(timeout=5) for _ in range(2))
+    def take(self, count: int) -> list[tuple[Any, dict[str, Any]]]:
+        return [self.patches.get(timeout=5) for _ in range(count)]
+
+
+def start(client: Client, find: Any, **options: Any) -> NodeAgent:
+    agent = NodeAgent(client, "node-1", find, **options)  # type: ignore[arg-type]
+    agent.start()
+    return agent
 
 
 @pytest.mark.parametrize(
-    ("device", "ok", "amount"), [("present", True, "1000"), ("present", False, None), ("absent", True, None)]
+    ("result", "amount"),
+    [(Result(True, "RPLITC", 0.1, ""), "1000"), (Result(False, "R", 3, "stuck"), None), (None, None)],
 )
-def test_labels_heartbeat_and_kvm(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, ok: bool, amount: str | None
-) -> None:
-    (tmp_path / "present").touch()
-    monkeypatch.setattr(kvm, "probe", lambda **_: kvm.Result(ok, "R", 0.1, "" if ok else "stuck"))
+def test_labels_heartbeat_and_kvm(monkeypatch: pytest.MonkeyPatch, result: Result | None, amount: str | None) -> None:
     monkeypatch.setattr(node, "_RETRY", 0.01)
     client = Client(refusals=3)
-    agent = NodeAgent(client, "node-1", emulator="qemu", kvm_device=tmp_path / device)  # type: ignore[arg-type]
-    agent.start()
-    patches = client.take()
+    agent = start(client, lambda: Findings(result))
+    patches = dict(client.take(2))
     agent.stop()
     metadata = patches[None]["metadata"]
     assert metadata["labels"]["kubevirt.io/schedulable"] == "true"
@@ -53,9 +63,42 @@ def test_labels_heartbeat_and_kvm(
     assert patches["status"]["status"]["capacity"] == {"devices.kubevirt.io/kvm": amount}
 
 
-@pytest.mark.parametrize(
-    ("vendor", "label"), [("GenuineIntel", "Intel"), ("AuthenticAMD", "AMD"), ("HygonGenuine", "HygonGenuine")]
-)
-def test_vendor(vendor: str, label: str) -> None:
-    found = node.static_labels(f"processor\t: 0\nvendor_id\t: {vendor}\n")
-    assert found[f"cpu-vendor.node.kubevirt.io/{label}"] == "true"
+def test_a_kubelet_is_offered_devices_and_owns_the_status() -> None:
+    client, offered = Client(), queue.Queue[bool]()
+    agent = start(client, lambda: Findings(Result(True, "", 0, "")), offer_devices=offered.put)
+    assert offered.get(timeout=5) is True
+    agent.stop()
+    assert [subresource for subresource, _ in client.take(1)] == [None]
+
+
+def test_labels_of_an_earlier_probe_go() -> None:
+    client = Client(labels={"machine-type.node.kubevirt.io/pc-q35-1.0": "true",
+                            "cpu-model.node.kubevirt.io/Old": "true",
+                            "machine-type.node.kubevirt.io/q35": "true", "kubernetes.io/os": "linux"})
+    agent = start(client, lambda: Findings(None, host_capabilities=CAPABILITIES), offer_devices=lambda kvm: None)
+    labels = [body["metadata"]["labels"] for _, body in client.take(2)
+              if "kubevirt.io/schedulable" not in body["metadata"]["labels"]]
+    agent.stop()
+    assert labels == [{"machine-type.node.kubevirt.io/pc-q35-7.2": "true",
+                       "machine-type.node.kubevirt.io/pc-q35-1.0": None, "cpu-model.node.kubevirt.io/Old": None}]
+
+
+def test_a_node_may_be_left_out() -> None:
+    client = Client(annotations={"node-labeller.kubevirt.io/skip-node": "true"})
+    done = queue.Queue[bool]()
+    agent = start(client, lambda: Findings(None, host_capabilities=CAPABILITIES), offer_devices=done.put)
+    done.get(timeout=5)
+    assert "kubevirt.io/heartbeat" in client.take(1)[0][1]["metadata"]["annotations"]
+    agent.stop()
+    with pytest.raises(queue.Empty):
+        client.patches.get(timeout=0.2)
+
+
+def test_a_probe_that_fails_offers_no_kvm() -> None:
+    def fail() -> Findings:
+        raise subprocess.CalledProcessError(1, "virt-node-probe")
+
+    offered = queue.Queue[bool]()
+    agent = start(Client(), fail, offer_devices=offered.put)
+    assert offered.get(timeout=5) is False
+    agent.stop()

@@ -20,6 +20,7 @@ from turtles.handler import launcher as launchers
 from turtles.handler import sync
 from turtles.handler.state import Store
 from turtles.handler.sync import Key, Synchroniser
+from turtles.handler.watcher import Watcher
 from turtles.kube.controller import run_workers
 from turtles.kube.queue import WorkQueue
 
@@ -96,7 +97,7 @@ class Agent:
     def __init__(self, cluster: Cluster, pod: Pod, store: Path) -> None:
         cluster.queue = WorkQueue()
         self.cluster = cluster
-        self.synchroniser = Synchroniser(cluster, NODE, str(pod.pods_dir), Store(store))
+        self.synchroniser = Synchroniser(cluster, NODE, str(pod.pods_dir), Store(store), Watcher())
         # One worker: when a test kills it, nobody goes on in its place.
         self.threads = run_workers(cluster.queue, self.synchroniser.sync, 1, "test")
         cluster.queue.add(KEY)

@@ -85,12 +85,13 @@ class Pod:
         target = str(paths.container_disk_image_dir(volume))
         self.mounts.append({"source": f"images/{volume}", "target": target, "readOnly": True})
 
-    def start(self, vmi: dict[str, Any], grace: int = 30, **pod: Any) -> None:
+    def start(self, vmi: dict[str, Any], grace: int = 30, *, image_volumes: bool = True, **pod: Any) -> None:
         """Start virt-launcher for *vmi*."""
         metadata = vmi["metadata"]
         arguments = ["--name", metadata["name"], "--uid", metadata["uid"], "--namespace", metadata["namespace"]]
         arguments += ["--kubevirt-share-dir", "/var/run/kubevirt"]
         arguments += ["--ephemeral-disk-dir", "/var/run/kubevirt-ephemeral-disks", "--grace-period-seconds", str(grace)]
+        arguments += ["--image-volume"] if image_volumes else []
         self.run(
             "turtles.launcher.main:main",
             arguments,

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A stand-in for a Pod's container, started as ``python sandbox.py BASE`` by root.
 
-Makes own network, mount, pid, UTS and IPC namespaces, mounts what BASE/pod.json lists, becomes uid 107 with
-CAP_NET_BIND_SERVICE only and calls the function it names with its arguments. Like the node's runtime it has imported
-the function before the fork. BASE/pid gets the process id as seen from outside, BASE/exit the exit status.
+Makes own network, mount, pid, UTS and IPC namespaces, mounts what BASE/pod.json lists, becomes uid 107 without
+capabilities, as a kubelet has it, and calls the function it names with its arguments. Like the Pod runner it has
+imported the function before the fork. BASE/pid gets the process id as seen from outside, BASE/exit the exit status.
 """
 
 import ctypes
@@ -96,14 +96,9 @@ def drop_privileges() -> None:
     for capability in range(64):
         if capability != NET_BIND_SERVICE and LIBC.prctl(24, capability, 0, 0, 0):  # PR_CAPBSET_DROP
             break
-    check(LIBC.prctl(8, 1, 0, 0, 0), "PR_SET_KEEPCAPS")
     os.setgroups([UID])
     os.setresgid(UID, UID, UID)
     os.setresuid(UID, UID, UID)
-    header = ctypes.create_string_buffer((0x20080522).to_bytes(4, "little") + bytes(4))
-    mask = (1 << NET_BIND_SERVICE).to_bytes(4, "little")
-    check(LIBC.capset(header, ctypes.create_string_buffer(mask * 3 + bytes(12))), "capset")
-    check(LIBC.prctl(47, 2, NET_BIND_SERVICE, 0, 0), "PR_CAP_AMBIENT_RAISE")
     check(LIBC.prctl(38, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
 
 

@@ -56,6 +56,7 @@ def domain_xml(vmi: dict, mac: str = MASQUERADE_MAC) -> str:
 
 def make_bridge(pod: Pod, address: str, mac: str) -> None:
     """Do the node agent's part; the guest's side of the bridge is a veth pair's end too."""
+    pod.nsenter("sh", "-c", "echo 67 > /proc/sys/net/ipv4/ip_unprivileged_port_start")
     pod.ip(
         "link add k6t-eth0 type bridge",
         f"addr add {address} dev k6t-eth0",
@@ -66,6 +67,12 @@ def make_bridge(pod: Pod, address: str, mac: str) -> None:
         "link set guest1 master k6t-eth0 up",
         "link set guest0 up",
     )
+
+
+def define_domain(pod: Pod, vmi: dict) -> None:
+    """Define the domain, which opens the DHCP port; the connection stays with the Pod."""
+    pod.connect().defineXML(domain_xml(vmi))
+    wait_for(lambda: ":0043 " in Path(f"/proc/{pod.pid}/net/udp").read_text(), "the DHCP port")
 
 
 def start_domain(pod: Pod, vmi: dict) -> tuple[libvirt.virConnect, libvirt.virDomain]:
@@ -194,8 +201,8 @@ def test_dhcp_masquerade(pod, tmp_path):
         make_vmi(**MASQUERADE, hostname="web"),
         resolvConf="nameserver 127.0.0.53\nnameserver 10.96.0.10\nsearch default.svc.cluster.local cluster.local\n",
     )
-    pod.connect()
     make_bridge(pod, "10.0.2.1/24", MASQUERADE_MAC)
+    define_domain(pod, make_vmi(**MASQUERADE))
     lease = udhcpc(pod, tmp_path)
     assert lease["ip"] == "10.0.2.2"
     assert lease["mask"] == "24"
@@ -209,9 +216,10 @@ def test_dhcp_masquerade(pod, tmp_path):
 
 def test_dhcp_bridge_gives_the_pods_address(pod, tmp_path):
     pod.start(make_vmi(**BRIDGE))
-    pod.connect()
+    pod.connect()  # the Pod's address is known now
     pod.ip("addr flush dev eth0", "link set eth0 down")
     make_bridge(pod, "169.254.75.10/32", "0a:58:0a:f4:00:05")
+    define_domain(pod, make_vmi(**BRIDGE))
     lease = udhcpc(pod, tmp_path)
     assert (lease["ip"], lease["mask"], lease["router"]) == ("10.244.0.5", "24", "10.244.0.1")
     assert lease["serverid"] == "169.254.75.10"
@@ -221,6 +229,7 @@ def test_dhcp_answers_only_its_guest(pod, tmp_path):
     pod.start(make_vmi(**MASQUERADE))
     pod.connect()
     make_bridge(pod, "10.0.2.1/24", "02:00:00:00:00:99")
+    define_domain(pod, make_vmi(**MASQUERADE))
     with pytest.raises(subprocess.CalledProcessError):
         udhcpc(pod, tmp_path, "-t", "1")
 

@@ -50,6 +50,7 @@ class ClusterConfiguration:
     :param memory_overcommit: memory of guests in percent of what is requested for it.
     :param node_selectors: labels a node must have to run machines.
     :param feature_gates: those that are on.
+    :param named_gates: those of them that somebody asked for.
     :param image_pull_policy: of the launchers' image; None leaves it to the installation.
     :param image_pull_secrets: names of Secrets beside the launcher Pods.
     :param verbosity: of components by KubeVirt's key, such as virtAPI.
@@ -69,6 +70,7 @@ class ClusterConfiguration:
     memory_overcommit: int = 100
     node_selectors: Mapping[str, str] = field(default_factory=dict)
     feature_gates: frozenset[str] = DEFAULT_GATES
+    named_gates: frozenset[str] = frozenset()
     image_pull_policy: str | None = None
     image_pull_secrets: tuple[str, ...] = ()
     verbosity: Mapping[str, int] = field(default_factory=dict)
@@ -117,6 +119,8 @@ def from_kubevirt(kubevirt: Mapping[str, Any] | None, architecture: str = DEFAUL
         memory_overcommit=_positive(developer.get("memoryOvercommit"), DEFAULT.memory_overcommit),
         node_selectors=dict(developer.get("nodeSelectors") or {}),
         feature_gates=_gates(developer.get("featureGates") or (), developer.get("disabledFeatureGates") or ()),
+        named_gates=frozenset(developer.get("featureGates") or ()) - frozenset(
+            developer.get("disabledFeatureGates") or ()),
         image_pull_policy=configuration.get("imagePullPolicy") or spec.get("imagePullPolicy") or None,
         image_pull_secrets=tuple(name for name in secrets if name),
         verbosity={key: value for key, value in (developer.get("logVerbosity") or {}).items() if type(value) is int},

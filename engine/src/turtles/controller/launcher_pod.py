@@ -2,7 +2,8 @@
 """The Pod that runs a VirtualMachineInstance, as a pure function.
 
 Shape, labels and annotations are KubeVirt's (kubevirt.io API, "virt-launcher pod"), so that Services, network
-policies and tools that select launcher Pods work unchanged. It has one container; image volumes bring container disks.
+policies and tools that select launcher Pods work unchanged. Image volumes bring container disks, or, where the server
+has none, a container per image that runs a program of ours beside the image's files.
 """
 
 import hashlib
@@ -34,6 +35,8 @@ _OVERHEAD_ARM64 = 128 * _MIB
 
 #: Scratch directories: volume name → mount path. The node agent finds them by these names.
 _SCRATCH = {name: str(path) for path, name in paths.EMPTY_DIRS.items()}
+#: Further volumes of Pods without image volumes: the program of the images' containers, and where images are mounted.
+_PROGRAM_VOLUME, _DISKS_VOLUME = "virt-bin-share-dir", "container-disks"
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _DNS_LABEL = 63
 
@@ -46,12 +49,15 @@ class LauncherConfig:
     :param kvm: some schedulable node offers working KVM; without it the guest is emulated.
     :param vhost_net: some schedulable node offers vhost-net.
     :param cluster: what the KubeVirt object says.
+    :param image_volumes: the server mounts images into Pods (Kubernetes KEP-4639). None leaves that to the server's
+        version and the feature gate, see :mod:`turtles.controller.server`; a Pod is made with True or False.
     """
 
     image: str
     kvm: bool = False
     vhost_net: bool = False
     cluster: ClusterConfiguration = configuration.DEFAULT
+    image_volumes: bool | None = None
 
 
 def pod_name(vmi: Object) -> str:
@@ -93,7 +99,19 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
     grace = DEFAULT_GRACE if grace is None else int(grace)
     hostname = pod_hostname(vmi)
     overhead = memory_overhead(spec, architecture)
-    volumes, mounts, pull_secrets = _volumes(spec)
+    volumes, mounts, pull_secrets = _volumes(spec, config)
+    resources = _resources(spec, config, overhead)
+    command = [
+        "/usr/bin/virt-launcher",
+        "--name", metadata["name"],
+        "--uid", metadata["uid"],
+        "--namespace", metadata["namespace"],
+        "--kubevirt-share-dir", str(paths.PUBLIC_DIR),
+        "--ephemeral-disk-dir", str(paths.EPHEMERAL_DISKS_DIR),
+        "--grace-period-seconds", str(grace + LAUNCHER_GRACE),
+    ]
+    if config.image_volumes:
+        command.append("--image-volume")
     pod_spec: Object = {
         "restartPolicy": "Never",
         "hostname": hostname,
@@ -116,30 +134,18 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
         "containers": [{
             "name": "compute",
             "image": config.image,
-            "imagePullPolicy": config.cluster.image_pull_policy or "IfNotPresent",
-            "command": [
-                "/usr/bin/virt-launcher",
-                "--name", metadata["name"],
-                "--uid", metadata["uid"],
-                "--namespace", metadata["namespace"],
-                "--kubevirt-share-dir", str(paths.PUBLIC_DIR),
-                "--ephemeral-disk-dir", str(paths.EPHEMERAL_DISKS_DIR),
-                "--grace-period-seconds", str(grace + LAUNCHER_GRACE),
-            ],
+            "imagePullPolicy": _pull_policy(config),
+            "command": command,
             "env": [{"name": "VIRT_LAUNCHER_VMI", "value": _launcher_view(vmi)}],
-            "resources": _resources(spec, config, overhead),
-            "securityContext": {
-                "runAsUser": paths.QEMU_UID,
-                "runAsGroup": paths.QEMU_UID,
-                "runAsNonRoot": True,
-                "allowPrivilegeEscalation": False,
-                "capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]},
-            },
+            "resources": resources,
+            "securityContext": _security("NET_BIND_SERVICE"),
             "terminationMessagePolicy": "FallbackToLogsOnError",
             "volumeMounts": mounts,
         }],
         "volumes": volumes,
     }
+    if not config.image_volumes:
+        _container_disks(spec, config, pod_spec, guaranteed=_is_guaranteed(resources))
     if ports := _ports(spec):
         pod_spec["containers"][0]["ports"] = ports
     pull_secrets = list(dict.fromkeys([*pull_secrets, *config.cluster.image_pull_secrets]))
@@ -246,20 +252,92 @@ def _ports(spec: Mapping[str, Any]) -> list[Object]:
     return ports
 
 
-def _volumes(spec: Mapping[str, Any]) -> tuple[list[Object], list[Object], list[str]]:
+def _pull_policy(config: LauncherConfig) -> str:
+    return config.cluster.image_pull_policy or "IfNotPresent"
+
+
+def _security(*capabilities: str, **more: Any) -> Object:
+    """Return the security context of a container of the Pod."""
+    return {
+        "runAsUser": paths.QEMU_UID,
+        "runAsGroup": paths.QEMU_UID,
+        "runAsNonRoot": True,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"], **({"add": list(capabilities)} if capabilities else {})},
+        **more,
+    }
+
+
+def _is_guaranteed(resources: Mapping[str, Any]) -> bool:
+    requests, limits = resources["requests"], resources["limits"]
+    return all(name in limits and requests.get(name, limits[name]) == limits[name] for name in ("cpu", "memory"))
+
+
+def _container_disks(spec: Mapping[str, Any], config: LauncherConfig, pod_spec: Object, *, guaranteed: bool) -> None:
+    """Add a container per container disk, and the init container that brings the program they run.
+
+    The program takes a page or two of memory and no time; the limits are KubeVirt's, and leave room for the runtime.
+    """
+    limits = {"cpu": "10m", "memory": "40M"}
+    # The Pod's class of service is to be what the VMI asks for.
+    resources = {"requests": limits if guaranteed else {"cpu": "1m", "memory": "1M"}, "limits": limits}
+    program = {"name": _PROGRAM_VOLUME, "mountPath": str(paths.CONTAINER_DISK_BIN_DIR)}
+    sockets = {"name": paths.EMPTY_DIRS[paths.SOCKETS_DIR], "mountPath": str(paths.SOCKETS_DIR)}
+    disks = [volume for volume in spec.get("volumes") or () if "containerDisk" in volume]
+    for volume in disks:
+        disk = volume["containerDisk"]
+        container: Object = {
+            "name": _container_name(volume["name"]),
+            "image": disk["image"],
+            "command": [str(paths.CONTAINER_DISK_PROGRAM)],
+            "args": [str(paths.container_disk_socket(volume["name"]))],
+            "resources": resources,
+            "securityContext": _security(readOnlyRootFilesystem=True),
+            "volumeMounts": [{**program, "readOnly": True}, sockets],
+        }
+        if disk.get("imagePullPolicy"):
+            container["imagePullPolicy"] = disk["imagePullPolicy"]
+        pod_spec["containers"].append(container)
+    if disks:
+        pod_spec["volumes"].append({"name": _PROGRAM_VOLUME, "emptyDir": {}})
+        pod_spec["initContainers"] = [{
+            "name": "container-disk-binary",
+            "image": config.image,
+            "imagePullPolicy": _pull_policy(config),
+            "command": ["/usr/bin/virt-container-disk", str(paths.CONTAINER_DISK_BIN_DIR)],
+            "resources": {**resources, "limits": {"cpu": "100m", "memory": "40M"}} if not guaranteed else resources,
+            "securityContext": _security(readOnlyRootFilesystem=True),
+            "volumeMounts": [program],
+        }]
+
+
+def _container_name(volume: str) -> str:
+    """Return the name of the container of a container disk: ``volume<name>``, a DNS label."""
+    name = f"volume{volume}"
+    if len(name) <= _DNS_LABEL:
+        return name
+    return f"volume{volume[:40].rstrip('-')}-{hashlib.sha256(volume.encode()).hexdigest()[:10]}"
+
+
+def _volumes(spec: Mapping[str, Any], config: LauncherConfig) -> tuple[list[Object], list[Object], list[str]]:
     """Return the Pod's volumes, the container's mounts, and the names of pull secrets."""
     volumes: list[Object] = [{"name": name, "emptyDir": {}} for name in _SCRATCH]
     mounts: list[Object] = [{"name": name, "mountPath": path} for name, path in _SCRATCH.items()]
     pull_secrets: dict[str, None] = {}
+    if not config.image_volumes and any("containerDisk" in volume for volume in spec.get("volumes") or ()):
+        # The node agent mounts the files of the images in it.
+        volumes.append({"name": _DISKS_VOLUME, "emptyDir": {}})
+        mounts.append({"name": _DISKS_VOLUME, "mountPath": str(paths.IMAGE_VOLUMES_DIR)})
     for volume in spec.get("volumes") or ():
         name = volume["name"]
         if disk := volume.get("containerDisk"):
-            image = {"reference": disk["image"]}
-            if disk.get("imagePullPolicy"):
-                image["pullPolicy"] = disk["imagePullPolicy"]
-            volumes.append({"name": _volume_name(name), "image": image})
-            mounts.append({"name": _volume_name(name), "mountPath": str(paths.container_disk_image_dir(name)),
-                           "readOnly": True})
+            if config.image_volumes:
+                image = {"reference": disk["image"]}
+                if disk.get("imagePullPolicy"):
+                    image["pullPolicy"] = disk["imagePullPolicy"]
+                volumes.append({"name": _volume_name(name), "image": image})
+                mounts.append({"name": _volume_name(name), "mountPath": str(paths.container_disk_image_dir(name)),
+                               "readOnly": True})
             if disk.get("imagePullSecret"):
                 pull_secrets[disk["imagePullSecret"]] = None
         elif claim := volume.get("persistentVolumeClaim"):
@@ -285,7 +363,7 @@ def _cloud_init(name: str, source: Mapping[str, Any], volumes: list[Object], mou
 
 def _volume_name(name: str) -> str:
     """Return a Pod volume's name for a VMI volume: a DNS label that no scratch directory has."""
-    if name not in _SCRATCH and len(name) <= _DNS_LABEL:
+    if name not in (*_SCRATCH, _PROGRAM_VOLUME, _DISKS_VOLUME) and len(name) <= _DNS_LABEL:
         return name
     return f"vol-{name[:40].rstrip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
 

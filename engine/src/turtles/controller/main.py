@@ -190,6 +190,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--kubeconfig", metavar="FILE", help="default: the Pod's service account, then ~/.kube/config")
     parser.add_argument("--launcher-image", default=f"turtles/virt-launcher:{__version__}",
                         help="image of launcher Pods (default: %(default)s)")
+    parser.add_argument("--image-volumes", default="auto", choices=("auto", "yes", "no"),
+                        help="whether container disks are image volumes or containers of their own; auto goes by the "
+                             "server's version and the feature gate ImageVolume (default: %(default)s)")
     parser.add_argument("--namespace", default="kubevirt",
                         help="where the KubeVirt object and the lease are (default: %(default)s)")
     parser.add_argument("--leader-elect", action=argparse.BooleanOptionalAction, default=True,
@@ -224,7 +227,8 @@ def main(argv: list[str] | None = None) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    controller = Controller(client, LauncherConfig(arguments.launcher_image), arguments.namespace)
+    images = {"yes": True, "no": False}.get(arguments.image_volumes)
+    controller = Controller(client, LauncherConfig(arguments.launcher_image, image_volumes=images), arguments.namespace)
     controller.configuration.follow_verbosity("virtController", arguments.log_level)
     elector: LeaderElector | None = None
     if arguments.leader_elect:

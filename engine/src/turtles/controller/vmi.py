@@ -35,6 +35,7 @@ from turtles.controller.changes import (
     set_phase,
 )
 from turtles.controller.launcher_pod import LauncherConfig, launcher_pod, pod_name
+from turtles.controller.server import Server, image_volumes
 from turtles.controller.vm import claim_names, with_finalizer
 from turtles.domain import paths
 from turtles.kube.client import JSON, AlreadyExists, ApiError, Client, NotFound, Unavailable
@@ -355,6 +356,7 @@ class VMIController:
         self._recorder = recorder
         self._config = config
         self._cluster = cluster
+        self._server = Server(client)
 
     def reconcile(self, key: Key) -> float | None:
         """Bring one VMI closer to its spec; returns seconds after which to look again."""
@@ -478,7 +480,10 @@ class VMIController:
         cluster = self._cluster()
         emulation = cluster.use_emulation
         kvm = _offers(offered, labels.DEVICE_KVM) if emulation is None else not emulation
-        return replace(self._config, cluster=cluster, kvm=kvm,
+        images = self._config.image_volumes
+        if images is None:
+            images = image_volumes(self._server.version(), cluster)
+        return replace(self._config, cluster=cluster, kvm=kvm, image_volumes=images,
                        vhost_net=_offers(offered, labels.DEVICE_VHOST_NET))
 
 

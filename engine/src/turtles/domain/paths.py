@@ -31,6 +31,13 @@ EMPTY_DIRS: Mapping[PurePosixPath, str] = {
 
 #: libvirtd's socket, inside the Pod.
 LIBVIRT_SOCKET = SOCKETS_DIR / "libvirt-sock"
+#: Where the launcher waits for the node agent to mount container disks that run in containers of their own.
+CONTAINER_DISKS_SOCKET = SOCKETS_DIR / "container-disks"
+#: What the agent answers there when that is done; everything else it says is an error.
+CONTAINER_DISKS_MOUNTED = b"mounted\n"
+#: Folder with the program of those containers, in them and in the container that puts it there.
+CONTAINER_DISK_BIN_DIR = PurePosixPath("/init/usr/bin")
+CONTAINER_DISK_PROGRAM = CONTAINER_DISK_BIN_DIR / "container-disk"
 
 
 def domain_name(namespace: str, name: str) -> str:
@@ -39,8 +46,16 @@ def domain_name(namespace: str, name: str) -> str:
 
 
 def container_disk_image_dir(volume: str) -> PurePosixPath:
-    """Return the folder in the Pod where the image of the containerDisk *volume* is mounted, read-only."""
+    """Return the folder in the Pod where the image of the containerDisk *volume* is mounted, read-only.
+
+    By the kubelet as an image volume, or by the node agent from a container of that image.
+    """
     return IMAGE_VOLUMES_DIR / volume
+
+
+def container_disk_socket(volume: str) -> PurePosixPath:
+    """Return the socket on which the container of the containerDisk *volume* listens, where it has one of its own."""
+    return SOCKETS_DIR / f"disk-{volume}"
 
 
 def container_disk_overlay(volume: str) -> PurePosixPath:

@@ -6,19 +6,21 @@ kernel's word about who listens there leads to the Pod's namespaces.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import socket
 import stat
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import libvirt
 
 from turtles.domain import paths
+from turtles.handler import mounts
 from turtles.handler.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -73,8 +75,14 @@ class Launcher:
         watcher: Watcher,
         on_change: Callable[[], None],
         on_stop: Callable[[int], None],
+        container_disks: Sequence[str] = (),
     ) -> None:
+        """Make one.
+
+        :param container_disks: volumes whose images the launcher may want to have mounted.
+        """
         self.pod_uid = pod_uid
+        self._container_disks = container_disks
         self._pods_dir = pods_dir
         self._watcher = watcher
         self._on_change = on_change
@@ -136,6 +144,21 @@ class Launcher:
         """Whether the Pod was given /dev/kvm."""
         return Path(f"{self._root}/dev/kvm").exists()
 
+    def own_devices(self) -> None:
+        """Give the devices in the Pod to QEMU's user: a kubelet brings them with the owner and mode of the node's.
+
+        What is changed is a file in the Pod's own /dev.
+        """
+        for name in ("kvm", "vhost-net"):
+            device = Path(f"{self._root}/dev/{name}")
+            try:
+                found, folder = device.lstat(), device.parent.lstat()
+                # A runtime may show the node's very file instead of one of its own; that one isn't touched.
+                if stat.S_ISCHR(found.st_mode) and found.st_uid != paths.QEMU_UID and found.st_dev == folder.st_dev:
+                    os.chown(device, paths.QEMU_UID, paths.QEMU_UID, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+
     def bypasses_page_cache(self, path: PurePosixPath) -> bool:
         """Whether the file at *path* in the Pod can be opened for direct I/O."""
         try:
@@ -169,22 +192,17 @@ class Launcher:
         return str(paths.host_path(self._pods_dir, self.pod_uid, path))
 
     def _connect(self, directory: int) -> None:
-        name = paths.LIBVIRT_SOCKET.name
-        # Through the descriptor: the kubelet's path alone is longer than the address of a unix socket may be.
-        address = f"/proc/self/fd/{directory}/{name}"
         try:
-            # The folder is the Pod's own; a link in it must not lead to somebody else's socket.
-            if not stat.S_ISSOCK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-                raise LauncherNotReady(f"{paths.LIBVIRT_SOCKET} is not a socket")
-            with socket.socket(socket.AF_UNIX) as probe:
-                probe.connect(address)
-                pid, uid, _ = struct.unpack("iII", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            with _Peer(directory, paths.LIBVIRT_SOCKET.name) as peer:
+                pid, uid = peer.pid, peer.uid
         except FileNotFoundError:
+            self._mount_disks(directory)
             raise LauncherNotReady("libvirtd has not made its socket yet") from None
         except OSError as error:
             raise LauncherBusy(f"libvirtd does not answer: {error.strerror}") from error
         if uid == 0:
             raise LauncherNotReady(f"{paths.LIBVIRT_SOCKET} belongs to root, not to the launcher")
+        address = _address(directory, paths.LIBVIRT_SOCKET.name)
         self._enter(pid)
         try:
             connection = libvirt.open(f"qemu+unix:///session?socket={address}")
@@ -201,6 +219,38 @@ class Launcher:
         for event, callback in events.items():
             connection.domainEventRegisterAny(any_domain, event, callback, None)
         self._connection = connection
+
+    def _mount_disks(self, directory: int) -> None:
+        """Mount the container disks of a launcher that waits for them.
+
+        :raises LauncherNotReady: if a container of an image isn't there yet.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                launcher = stack.enter_context(_Peer(directory, paths.CONTAINER_DISKS_SOCKET.name))
+            except OSError:
+                return  # nobody waits: the disks are image volumes, or mounted
+            try:
+                sources = {
+                    volume: stack.enter_context(_Peer(directory, paths.container_disk_socket(volume).name))
+                    for volume in self._container_disks
+                }
+            except OSError as error:
+                raise LauncherNotReady(f"a container of a containerDisk's image does not run yet: {error}") from error
+            answer = paths.CONTAINER_DISKS_MOUNTED
+            try:
+                for volume, source in sources.items():
+                    if source.uid != paths.QEMU_UID or source.namespace("net") != launcher.namespace("net"):
+                        raise mounts.MountError("somebody else listens in the place of its image's container")
+                    mounts.show(
+                        stack.enter_context(_closing(source.open_namespace("mnt"))),
+                        stack.enter_context(_closing(launcher.open_namespace("mnt"))),
+                        paths.container_disk_image_dir(volume),
+                    )
+            except (mounts.MountError, OSError) as error:
+                answer = f"volume {volume!r}: the files of its image can't be mounted: {error}\n".encode()
+            with contextlib.suppress(OSError):  # the launcher may have ended
+                launcher.socket.sendall(answer)
 
     def _enter(self, pid: int) -> None:
         """Learn the Pod's namespaces and its first process from the process that listens."""
@@ -231,6 +281,61 @@ class Launcher:
         if connection is not None:
             with contextlib.suppress(libvirt.libvirtError):
                 connection.close()
+
+
+class _Peer:
+    """A connection to whoever listens on a socket in a Pod's folder, and the kernel's word about who that is.
+
+    :raises FileNotFoundError: if there is no such socket.
+    :raises OSError: if nobody listens.
+    """
+
+    def __init__(self, directory: int, name: str) -> None:
+        # The folder is the Pod's own; a link in it must not lead to somebody else's socket.
+        if not stat.S_ISSOCK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK), name)
+        self.socket = socket.socket(socket.AF_UNIX)
+        try:
+            self.socket.connect(_address(directory, name))
+            credentials = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            self.pid, self.uid, _ = struct.unpack("iII", credentials)
+        except OSError:
+            self.socket.close()
+            raise
+        try:
+            self._process = os.open(f"/proc/{self.pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            self.socket.close()
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), f"process {self.pid}") from error
+
+    def __enter__(self) -> "_Peer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+        os.close(self._process)
+
+    def namespace(self, kind: str) -> tuple[int, int]:
+        """Return what tells its namespace of a kind such as "net" from others."""
+        status = os.stat(f"ns/{kind}", dir_fd=self._process)
+        return status.st_dev, status.st_ino
+
+    def open_namespace(self, kind: str) -> int:
+        """Return a descriptor of that namespace."""
+        return os.open(f"ns/{kind}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._process)
+
+
+def _address(directory: int, name: str) -> str:
+    """Return the address of a socket in an open folder; the kubelet's path alone is longer than one may be."""
+    return f"/proc/self/fd/{directory}/{name}"
+
+
+@contextlib.contextmanager
+def _closing(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _first_process(pid: int) -> int:

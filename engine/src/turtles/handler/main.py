@@ -11,9 +11,10 @@ from typing import Any
 
 from turtles.api import labels
 from turtles.handler import launcher
-from turtles.handler.node import NodeAgent
+from turtles.handler.node import NodeAgent, run_probe
 from turtles.handler.state import Store
 from turtles.handler.sync import Key, Synchroniser
+from turtles.handler.watcher import Watcher
 from turtles.health import HealthServer
 from turtles.kube.client import Client
 from turtles.kube.configuration import ConfigurationWatch
@@ -23,6 +24,7 @@ from turtles.kube.informer import Informer
 from turtles.kube.kubevirt import VMI
 from turtles.kube.queue import WorkQueue
 from turtles.log import setup_logging
+from turtles.probe.node import Findings, read
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +77,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--node-name", required=True, help="name of this node's object")
     parser.add_argument("--pods-dir", default="/var/lib/kubelet/pods", help="where the Pods' volumes are")
     parser.add_argument("--state-dir", default="/var/lib/turtles/handler", type=Path, help="what survives a restart")
+    parser.add_argument("--probe-dir", type=Path, help="what virt-node-probe found; without it, it is run here")
+    parser.add_argument("--device-plugins-dir", type=Path, help="the kubelet's; devices are offered to it where given")
+    parser.add_argument("--host-root", default=Path("/"), type=Path, help="where the node's own /dev is seen below")
     parser.add_argument("--qemu-binary", default="/usr/bin/qemu-system-x86_64", help="QEMU, here and in the launchers")
     parser.add_argument("--namespace", default="kubevirt", help="namespace of the engine, with the KubeVirt object")
     parser.add_argument("--health-bind", default="0.0.0.0", help="address of health and metrics")  # noqa: S104
@@ -92,11 +97,26 @@ def main(argv: list[str] | None = None) -> int:
     configuration.follow_verbosity("virtHandler", options.log_level)
     configuration.informer.start()
     launcher.start_event_loop()
-    node = NodeAgent(client, options.node_name, emulator=options.qemu_binary)
+    watcher = Watcher()
+
+    def findings() -> Findings:
+        return read(options.probe_dir) if options.probe_dir else run_probe(options.qemu_binary)
+
+    devices: list[Any] = []
+
+    def offer(kvm: bool) -> None:
+        # Only here is gRPC loaded, which standalone mode needs not.
+        from turtles.handler.device_plugin import KVM, TUN, VHOST_NET, DevicePlugins
+
+        offers = (TUN, VHOST_NET, *((KVM,) if kvm else ()))
+        devices.append(DevicePlugins(options.device_plugins_dir, offers, watcher, root=options.host_root))
+        devices[0].start()
+
+    node = NodeAgent(client, options.node_name, findings, offer_devices=offer if options.device_plugins_dir else None)
     node.start()
     cluster = _Cluster(client, options.node_name)
     synchroniser = Synchroniser(
-        cluster, options.node_name, options.pods_dir, Store(options.state_dir), emulator=options.qemu_binary
+        cluster, options.node_name, options.pods_dir, Store(options.state_dir), watcher, emulator=options.qemu_binary
     )
     cluster.informer.start()
     health = None
@@ -114,6 +134,8 @@ def main(argv: list[str] | None = None) -> int:
     if health is not None:
         health.close()
     node.stop()
+    for each in devices:
+        each.stop()
     cluster.close()
     configuration.informer.stop()
     return 0

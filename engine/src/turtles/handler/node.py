@@ -2,16 +2,20 @@
 """The node's labels, its heartbeat, and whether it offers KVM."""
 
 import logging
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from turtles.api import labels
-from turtles.handler import kvm
+from turtles.domain import node_labels
 from turtles.kube.client import ApiError, Client, NotFound
 from turtles.kube.resources import NODE
+from turtles.probe import node as probe
 
 log = logging.getLogger(__name__)
 
@@ -19,41 +23,51 @@ log = logging.getLogger(__name__)
 HEARTBEAT = 60.0
 #: Seconds after which a node that isn't registered yet, or a server that didn't answer, is tried again.
 _RETRY = 1.0
-#: How many guests may use a device at once (KubeVirt's ``--max-devices``).
+#: Seconds a probe may take: on a busy machine it is ten times slower than on an idle one.
+_PROBE_LIMIT = 120
+#: How many guests may use KVM at once (KubeVirt's ``--max-devices``).
 MAX_DEVICES = 1000
-#: Names of CPU vendors as KubeVirt's labels have them.
-_VENDORS = {"GenuineIntel": "Intel", "AuthenticAMD": "AMD"}
 
 
-def static_labels(cpuinfo: str) -> dict[str, str]:
-    """Return the labels of a node that can run guests.
+def run_probe(emulator: str) -> probe.Findings:
+    """Probe this machine, as the launchers' user, with the programs of this installation.
 
-    :param cpuinfo: text of /proc/cpuinfo.
+    :param emulator: QEMU's path.
+    :raises OSError, ValueError, subprocess.SubprocessError: if that isn't possible.
     """
-    found = {labels.NODE_SCHEDULABLE: "true", f"{labels.MACHINE_TYPE_PREFIX}q35": "true"}
-    for line in cpuinfo.splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "vendor_id":
-            vendor = value.strip()
-            found[f"{labels.CPU_VENDOR_PREFIX}{_VENDORS.get(vendor, vendor)}"] = "true"
-            break
-    return found
+    # The probe gives the folder to its own user.
+    with TemporaryDirectory(prefix="turtles-probe-") as folder:
+        command = [sys.executable, "-m", "turtles.launcher.node_probe", "--output", folder, "--qemu-binary", emulator]
+        subprocess.run(command, stdin=subprocess.DEVNULL, timeout=_PROBE_LIMIT, check=True)
+        return probe.read(Path(folder))
 
 
 class NodeAgent:
-    """Keeps the node's object up to date, on a thread of its own."""
+    """Keeps the node's object up to date, on threads of its own."""
 
-    def __init__(self, client: Client, node: str, *, emulator: str, kvm_device: Path = Path("/dev/kvm")) -> None:
-        """Make one for the node of that name; *emulator* is QEMU's path on the node, for the probe."""
+    def __init__(
+        self,
+        client: Client,
+        node: str,
+        find: Callable[[], probe.Findings],
+        *,
+        offer_devices: Callable[[bool], None] | None = None,
+    ) -> None:
+        """Make one for the node of that name.
+
+        :param find: returns what a probe of the node found, at once or after probing; called on another thread.
+        :param offer_devices: called with whether KVM works, to offer the node's devices to Pods. Without it the node's
+            status says how much KVM there is (where no kubelet owns that).
+        """
         self._client = client
         self._node = node
-        self._emulator = emulator
-        self._kvm_device = kvm_device
+        self._find = find
+        self._offer_devices = offer_devices
         self._stop = threading.Event()
 
     def start(self) -> None:
-        """Start labelling, beating, and (once) probing for KVM."""
-        for name, run in (("heartbeat", self._beat), ("kvm-probe", self._offer_kvm)):
+        """Start beating, and find out once what the node can do."""
+        for name, run in (("heartbeat", self._beat), ("node-probe", self._describe)):
             threading.Thread(target=run, name=name, daemon=True).start()
 
     def stop(self) -> None:
@@ -61,28 +75,52 @@ class NodeAgent:
         self._stop.set()
 
     def _beat(self) -> None:
-        wanted = static_labels(Path("/proc/cpuinfo").read_text())
+        wanted = {labels.NODE_SCHEDULABLE: "true", **node_labels.static(Path("/proc/cpuinfo").read_text())}
         while not self._stop.is_set():
             heartbeat = {labels.NODE_HEARTBEAT: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
             body = {"metadata": {"labels": wanted, "annotations": heartbeat}}
             self._insist(lambda body=body: self._client.patch(NODE, None, self._node, body))  # type: ignore[misc]
             self._stop.wait(HEARTBEAT)
 
-    def _offer_kvm(self) -> None:
-        result = kvm.probe(emulator=self._emulator) if self._kvm_device.exists() else None
-        if result is None:
-            log.info("no KVM: guests are emulated", extra={"device": str(self._kvm_device)})
-        elif result.ok:
-            log.info("KVM works", extra={"seconds": round(result.seconds, 2)})
+    def _describe(self) -> None:
+        try:
+            findings = self._find()
+        except (OSError, ValueError, TypeError, subprocess.SubprocessError) as error:
+            log.error("it isn't known what this node can do, guests are emulated: %s", error)
+            findings = probe.Findings(None)
+        works = findings.kvm is not None and findings.kvm.ok
+        if findings.kvm is None:
+            log.info("no KVM: guests are emulated")
+        elif works:
+            log.info("KVM works", extra={"seconds": round(findings.kvm.seconds, 2)})
         else:
-            log.warning(
-                "KVM does not work: guests are emulated",
-                extra={"device": str(self._kvm_device), "stages": result.stages, "why": result.message},
-            )
-        # None takes away what an earlier start may have found.
-        amount = str(MAX_DEVICES) if result is not None and result.ok else None
-        body = {"status": {"capacity": {labels.DEVICE_KVM: amount}, "allocatable": {labels.DEVICE_KVM: amount}}}
-        self._insist(lambda: self._client.patch(NODE, None, self._node, body, subresource="status"))
+            log.warning("KVM does not work: guests are emulated",
+                        extra={"stages": findings.kvm.stages, "why": findings.kvm.message})
+        if self._offer_devices is not None:
+            self._offer_devices(works)
+        else:
+            # None takes away what an earlier start may have found.
+            amount = str(MAX_DEVICES) if works else None
+            status = {"status": {"capacity": {labels.DEVICE_KVM: amount}, "allocatable": {labels.DEVICE_KVM: amount}}}
+            self._insist(lambda: self._client.patch(NODE, None, self._node, status, subresource="status"))
+        wanted = node_labels.probed(
+            findings.domain_capabilities, findings.host_capabilities, findings.features, kvm=works)
+        self._insist(lambda: self._label(wanted))
+
+    def _label(self, wanted: Mapping[str, str]) -> None:
+        """Put labels on the node, and take away those of an earlier probe that don't hold any more."""
+        metadata = self._client.get(NODE, None, self._node)["metadata"]
+        if (metadata.get("annotations") or {}).get(labels.SKIP_NODE_LABELLER) == "true":
+            log.info("the node is not labelled: its annotation %s says so", labels.SKIP_NODE_LABELLER)
+            return
+        there = metadata.get("labels") or {}
+        static = node_labels.static(Path("/proc/cpuinfo").read_text())
+        stale = [name for name in there
+                 if name.startswith(node_labels.PREFIXES) and name not in wanted and name not in static]
+        changes: dict[str, str | None] = {name: value for name, value in wanted.items() if there.get(name) != value}
+        changes.update(dict.fromkeys(stale))
+        if changes:
+            self._client.patch(NODE, None, self._node, {"metadata": {"labels": changes}})
 
     def _insist(self, write: Callable[[], Any]) -> None:
         while not self._stop.is_set():

@@ -29,6 +29,8 @@ T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000
 _AF_INET = 2
 _MAIN_TABLE = 254
+#: What virt-launcher, an ordinary user, may bind in its Pod: DHCP and all ports above.
+_FIRST_PORT = "67"
 #: Seconds nft may take.
 _NFT_TIMEOUT = 10
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -78,6 +80,7 @@ def connect(netns: int, plan: InterfacePlan, pod_interface: PodInterface) -> Non
 
     def work() -> None:
         try:
+            _sysctl("ipv4/ip_unprivileged_port_start", _FIRST_PORT)
             with IPRoute() as ip:
                 if plan.binding == "bridge":
                     _bridge_binding(ip, plan, pod_interface)

@@ -121,6 +121,7 @@ class Synchroniser:
         node: str,
         pods_dir: str,
         store: Store,
+        watcher: Watcher,
         *,
         emulator: str = "/usr/bin/qemu-system-x86_64",
         clock: Callable[[], float] = time.time,
@@ -128,6 +129,7 @@ class Synchroniser:
         """Make one.
 
         :param pods_dir: the kubelet's (or podrunner's) folder of Pods.
+        :param watcher: notices what happens in the Pods' folders.
         :param emulator: path of QEMU in the launcher.
         :param clock: Unix time.
         """
@@ -137,7 +139,7 @@ class Synchroniser:
         self._store = store
         self._emulator = emulator
         self._clock = clock
-        self._watcher = Watcher()
+        self._watcher = watcher
         self._agents = GuestAgents()
         self._guests: dict[Key, _Guest] = {}
         self._lock = threading.Lock()
@@ -228,8 +230,9 @@ class Synchroniser:
             def stopped(detail: int) -> None:
                 guest.state.stopped = lifecycle.stopped_event_reason(detail)
 
+            disks = [volume["name"] for volume in vmi["spec"].get("volumes") or () if "containerDisk" in volume]
             guest.launcher = Launcher(
-                self._pods_dir, pod_uid, self._watcher, lambda: self._cluster.enqueue(key), stopped
+                self._pods_dir, pod_uid, self._watcher, lambda: self._cluster.enqueue(key), stopped, disks
             )
         return guest.launcher
 
@@ -338,6 +341,7 @@ class Synchroniser:
             plumbing.connect(launcher.netns, plan, facts)
         plumbed = time.monotonic()
         launcher.make_private_dir(guest.uid)
+        launcher.own_devices()
         host = definition.Host(launcher.has_kvm(), self._emulator, self._without_direct_io(vmi, launcher))
         try:
             xml = definition.domain_xml(vmi, plans, host)

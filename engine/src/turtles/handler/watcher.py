@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tells when a file appears in a folder and when a process ends, on one thread, without polling."""
+"""Tells when a file appears in a folder (or goes) and when a process ends, on one thread, without polling."""
 
 import contextlib
 import ctypes
@@ -13,13 +13,13 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-_IN_MOVED_TO, _IN_CREATE = 0x80, 0x100
+_IN_MOVED_FROM, _IN_MOVED_TO, _IN_CREATE, _IN_DELETE, _IN_MASK_ADD = 0x40, 0x80, 0x100, 0x200, 0x20000000
 _IN_NONBLOCK, _IN_CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Watcher:
-    """Calls back, on its own thread, when a watched folder gets an entry or a watched process ends."""
+    """Calls back, on its own thread, when a watched folder gets (or loses) an entry or a watched process ends."""
 
     def __init__(self) -> None:
         self._inotify = _LIBC.inotify_init1(_IN_NONBLOCK | _IN_CLOEXEC)
@@ -32,13 +32,15 @@ class Watcher:
         self._epoll.register(self._inotify, select.EPOLLIN)
         threading.Thread(target=self._run, name="watcher", daemon=True).start()
 
-    def folder(self, path: Path, callback: Callable[[], None]) -> None:
+    def folder(self, path: Path, callback: Callable[[], None], *, removals: bool = False) -> None:
         """Call *callback* whenever an entry appears in the folder; the same callback is kept once.
 
+        :param removals: also when one disappears.
         :raises OSError: if the folder can't be watched, above all because it doesn't exist.
         """
         with self._lock:
-            watch = _LIBC.inotify_add_watch(self._inotify, os.fsencode(path), _IN_CREATE | _IN_MOVED_TO)
+            mask = _IN_CREATE | _IN_MOVED_TO | _IN_MASK_ADD | (_IN_DELETE | _IN_MOVED_FROM if removals else 0)
+            watch = _LIBC.inotify_add_watch(self._inotify, os.fsencode(path), mask)
             if watch < 0:
                 code = ctypes.get_errno()
                 raise OSError(code, os.strerror(code), str(path))

@@ -154,7 +154,7 @@ class Server:
     def __init__(self, plan: InterfacePlan, resolver: Resolver, hostname: str) -> None:
         """Open the socket; the bridge needn't be there yet.
 
-        :raises OSError: if port 67 can't be bound (no CAP_NET_BIND_SERVICE).
+        :raises OSError: if port 67 can't be bound: net.ipv4.ip_unprivileged_port_start is above it.
         """
         self._plan = plan
         self._lease = lease_options(plan, resolver, hostname)

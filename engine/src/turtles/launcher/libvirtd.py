@@ -16,6 +16,7 @@ import socket
 import struct
 import subprocess
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -247,11 +248,12 @@ def _find_driver() -> Path:
     raise LaunchError("libvirt's QEMU driver isn't installed (Debian: libvirt-daemon-driver-qemu, libvirt-daemon)")
 
 
-def warm_capability_cache(cache_dir: Path) -> None:
+def warm_capability_cache(cache_dir: Path, ask: Callable[[libvirt.virConnect], None] | None = None) -> None:
     """Let libvirt examine the QEMU binaries once and keep the result below *cache_dir* for all launchers of the node.
 
     Runs where a launcher would: same user, same devices. It costs more than a second.
 
+    :param ask: called with the connection while there is one, for what else libvirt knows.
     :raises LaunchError, LibvirtdError: if libvirtd doesn't start here.
     """
     with TemporaryDirectory(prefix="turtles-", dir=cache_dir) as scratch:
@@ -264,6 +266,8 @@ def warm_capability_cache(cache_dir: Path) -> None:
             connection = daemon.connect(60)
             # Makes sure of it: a domain of this machine's default kind needs exactly these capabilities.
             connection.getDomainCapabilities()
+            if ask is not None:
+                ask(connection)
             connection.close()
         finally:
             daemon.kill()

@@ -16,7 +16,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -24,7 +24,7 @@ from typing import Any
 import libvirt
 
 from turtles.domain import network, paths
-from turtles.launcher import cloudinit, dhcp, disks, pod, process
+from turtles.launcher import cloudinit, container_disk, dhcp, disks, pod, process
 from turtles.launcher.errors import LaunchError
 from turtles.launcher.libvirtd import Libvirtd, LibvirtdError, warm_capability_cache
 from turtles.log import setup_logging
@@ -69,7 +69,13 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parse(sys.argv[1:] if argv is None else argv)
     setup_logging("virt-launcher")
     try:
-        return Launcher(_read_vmi(arguments), arguments.grace_period_seconds, arguments.capability_cache).run()
+        vmi = _read_vmi(arguments)
+        return Launcher(
+            vmi,
+            arguments.grace_period_seconds,
+            arguments.capability_cache,
+            [] if arguments.image_volume else container_disk.volumes(vmi["spec"]),
+        ).run()
     except LaunchError as error:
         message = str(error)
     except Exception as error:
@@ -109,6 +115,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--capability-cache", type=Path, default=CAPABILITY_CACHE, help="warmed libvirt cache (may be missing)"
+    )
+    parser.add_argument(
+        "--image-volume", action="store_true", help="container disks are mounted already, as image volumes"
     )
     return parser.parse_args(argv)
 
@@ -153,16 +162,22 @@ class Launcher:
     :param vmi: metadata, spec and, as far as known, status of the VMI.
     :param grace_period: seconds the guest has to shut down after SIGTERM.
     :param capability_cache: folder filled by :func:`prepare`, may be missing.
+    :param container_disks: volumes whose images run as containers, which the node agent has to mount.
     """
 
-    def __init__(self, vmi: dict[str, Any], grace_period: int, capability_cache: Path) -> None:
+    def __init__(
+        self, vmi: dict[str, Any], grace_period: int, capability_cache: Path, container_disks: Sequence[str] = ()
+    ) -> None:
         self._vmi = vmi
         self._grace_period = grace_period
+        self._container_disks = container_disks
+        self._dhcp_plan: network.InterfacePlan | None = None
         self._socket = Path(paths.LIBVIRT_SOCKET)
         self._libvirtd = Libvirtd(
             Path(paths.PRIVATE_DIR) / "libvirt", self._socket.with_name(f".{self._socket.name}"), capability_cache
         )
         self._connection: libvirt.virConnect | None = None
+        self._request: container_disk.Request | None = None
         self._exit_status: int | None = None
         self._domain_seen = False
         self._domain_changed = False
@@ -182,13 +197,15 @@ class Launcher:
         libvirt.registerErrorHandler(_ignore_libvirt_error, None)
         libvirt.virEventRegisterDefaultImpl()
         self._watch_signals()
-        self._open_dhcp()
+        self._dhcp_plan = self._plan_dhcp()
         process.drop_capabilities()
         # libvirtd gets ready while the disks do.
         self._libvirtd.configure()
         self._start_libvirtd()
         try:
             Path(paths.domain_private_dir(self._vmi["metadata"]["uid"])).mkdir(parents=True, exist_ok=True)
+            if not self._have_container_disks():
+                return 0
             disks.prepare(self._vmi)
             self._connect_first()
             self._watch_libvirtd()
@@ -197,6 +214,34 @@ class Launcher:
             return self._supervise()
         finally:
             self._libvirtd.kill()
+
+    def _have_container_disks(self) -> bool:
+        """Have the node agent mount them; return False if the launcher was asked to end meanwhile.
+
+        :raises LaunchError: if that isn't possible.
+        """
+        if not self._container_disks:
+            return True
+        request = container_disk.Request(self._container_disks)
+        mounted = failed = None
+
+        def called(watch: int, descriptor: int, events: int, opaque: object) -> None:
+            nonlocal mounted, failed
+            try:
+                mounted = request.handle()
+            except LaunchError as error:
+                failed = error
+            if mounted or failed:
+                libvirt.virEventRemoveHandle(watch)
+
+        libvirt.virEventAddHandle(request.fileno(), libvirt.VIR_EVENT_HANDLE_READABLE, called, None)
+        while not mounted and self._deadline is None:
+            libvirt.virEventRunDefaultImpl()
+            if failed:
+                raise failed
+        # The containers of the images live as long as its connections to them.
+        self._request = request
+        return bool(mounted)
 
     def _supervise(self) -> int:
         """Handle events until it is time to end; return the exit status."""
@@ -236,21 +281,29 @@ class Launcher:
 
     # DHCP
 
-    def _open_dhcp(self) -> None:
-        """Read what CNI gave the Pod and open the DHCP socket, if the VM has an interface on the Pod network."""
+    def _plan_dhcp(self) -> network.InterfacePlan | None:
+        """Read what CNI gave the Pod, before the node agent changes it; None without a Pod network."""
         found = network.pod_network_interface(self._vmi["spec"])
         if found is None:
-            return
+            return None
         try:
-            plan = network.plan(*found, pod.pod_interface(), self._vmi["metadata"]["uid"])
+            return network.plan(*found, pod.pod_interface(), self._vmi["metadata"]["uid"])
         except ValueError as error:
             raise LaunchError(f"interface {found[0]['name']!r}: {error}") from error
+
+    def _open_dhcp(self) -> None:
+        """Open the DHCP socket, once there is a domain: the node agent has allowed the port before it defined that.
+
+        An ordinary user in a container gets no capability it could use for that: Kubernetes has no ambient ones
+        (KEP-2763), and file capabilities don't work without privilege escalation.
+        """
+        plan, self._dhcp_plan = self._dhcp_plan, None
+        if plan is None:
+            return
         try:
             server = dhcp.Server(plan, pod.read_resolver(), cloudinit.hostname(self._vmi))
         except OSError as error:
-            raise LaunchError(
-                f"the DHCP port of the Pod can't be opened ({error}); the launcher needs CAP_NET_BIND_SERVICE"
-            ) from error
+            raise LaunchError(f"the DHCP port of the Pod can't be opened: {error}") from error
         libvirt.virEventAddHandle(server.fileno(), libvirt.VIR_EVENT_HANDLE_READABLE, self._on_dhcp, server)
 
     def _on_dhcp(self, watch: int, descriptor: int, events: int, server: dhcp.Server) -> None:
@@ -349,6 +402,7 @@ class Launcher:
             return
         if active or defined:
             self._domain_seen = True
+            self._open_dhcp()
         elif self._connection is not None and self._domain_seen:
             # The node agent is still waiting for the answer to its call.
             self._after(_ANSWER_SECONDS, lambda: self._finish("the domain is undefined"))

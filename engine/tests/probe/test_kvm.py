@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from turtles.handler import kvm
+from turtles.probe import kvm
 
-SOURCE = files("turtles.handler").joinpath("probe.S")
+SOURCE = files("turtles.probe").joinpath("probe.S")
 needs_qemu = pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="needs QEMU")
 
 
@@ -57,4 +57,4 @@ def test_the_binary_is_what_the_source_says(tmp_path: Path) -> None:
     ]
     for step in steps:
         subprocess.run(step, cwd=tmp_path, check=True, capture_output=True)
-    assert (tmp_path / "probe.bin").read_bytes() == files("turtles.handler").joinpath("probe.bin").read_bytes()
+    assert (tmp_path / "probe.bin").read_bytes() == files("turtles.probe").joinpath("probe.bin").read_bytes()

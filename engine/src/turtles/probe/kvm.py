@@ -47,7 +47,7 @@ def probe(accelerator: str = "kvm", *, emulator: str = "qemu-system-x86_64", lim
     rom = os.memfd_create("probe-rom")
     console_read, console_write = os.pipe()
     try:
-        os.write(rom, rom_image(files("turtles.handler").joinpath("probe.bin").read_bytes()))
+        os.write(rom, rom_image(files("turtles.probe").joinpath("probe.bin").read_bytes()))
         command = (
             f"{emulator} -nodefaults -accel {accelerator} -machine pc -m 16 -display none -no-reboot "
             f"-bios /dev/fd/{rom} -device isa-debug-exit,iobase=0x501,iosize=4 "

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Shows the files of one container to another: what an image volume does, for servers that have none.
+
+The root file system of the container of a containerDisk's image is cloned, without whatever is mounted inside it, and
+attached read-only in the launcher's mount namespace and nowhere else: neither the node nor the kubelet see the mount,
+and it goes with that namespace. It holds on to the files, whatever becomes of the other container.
+
+Needs open_tree(2), move_mount(2) and mount_setattr(2): Linux 5.12.
+"""
+
+import ctypes
+import os
+import struct
+import threading
+from collections.abc import Callable
+from pathlib import PurePosixPath
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000
+# One number for all architectures, as new system calls have it since 2019.
+_OPEN_TREE, _MOVE_MOUNT, _OPENAT2, _MOUNT_SETATTR = 428, 429, 437, 442
+_AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
+_OPEN_TREE_CLONE = 0x1
+_MOVE_FROM_DESCRIPTOR, _MOVE_TO_DESCRIPTOR = 0x4, 0x40
+_READ_ONLY_AND_HARMLESS = 0x1 | 0x2 | 0x4 | 0x8  # MOUNT_ATTR_RDONLY, NOSUID, NODEV, NOEXEC
+_RESOLVE_NO_MAGICLINKS = 0x2
+
+
+class MountError(Exception):
+    """The files could not be shown. The message says why."""
+
+
+def show(source: int, launcher: int, target: PurePosixPath) -> None:
+    """Mount the root file system of one mount namespace in another one, read-only.
+
+    Nothing happens if something is mounted there already.
+
+    :param source: descriptor of the mount namespace of the container whose files are shown.
+    :param launcher: descriptor of the mount namespace that is to see them.
+    :param target: an existing folder there.
+    :raises MountError: if that isn't possible.
+    """
+    failures: list[OSError] = []
+
+    def run() -> None:
+        try:
+            _show(source, launcher, target)
+        except OSError as error:
+            failures.append(error)
+
+    # A thread can enter a mount namespace once it shares root and working directory with no other. It ends there.
+    thread = threading.Thread(target=run, name="mounts", daemon=True)
+    thread.start()
+    thread.join()
+    if failures:
+        raise MountError(f"{failures[0].filename}: {failures[0].strerror}") from failures[0]
+
+
+def _show(source: int, launcher: int, target: PurePosixPath) -> None:
+    _call("unshare", lambda: _LIBC.unshare(_CLONE_FS))
+    _call("entering the container of the image", lambda: _LIBC.setns(source, _CLONE_NEWNS))
+    tree = _call("open_tree", lambda: _LIBC.syscall(_OPEN_TREE, _AT_FDCWD, b"/", _OPEN_TREE_CLONE | os.O_CLOEXEC))
+    try:
+        attributes = struct.pack("QQQQ", _READ_ONLY_AND_HARMLESS, 0, 0, 0)
+        _call("mount_setattr", lambda: _LIBC.syscall(
+            _MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, attributes, ctypes.c_size_t(len(attributes))))
+        _call("entering the launcher's container", lambda: _LIBC.setns(launcher, _CLONE_NEWNS))
+        folder = _open_folder(target)
+        try:
+            if os.fstat(folder).st_dev == os.stat("..", dir_fd=folder).st_dev:
+                _call("move_mount", lambda: _LIBC.syscall(
+                    _MOVE_MOUNT, tree, b"", folder, b"", _MOVE_FROM_DESCRIPTOR | _MOVE_TO_DESCRIPTOR))
+        finally:
+            os.close(folder)
+    finally:
+        os.close(tree)
+
+
+def _open_folder(path: PurePosixPath) -> int:
+    """Open a folder of the namespace this thread is in; no link leads out of that."""
+    how = struct.pack("QQQ", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0, _RESOLVE_NO_MAGICLINKS)
+    return _call(str(path), lambda: _LIBC.syscall(
+        _OPENAT2, _AT_FDCWD, os.fsencode(path), how, ctypes.c_size_t(len(how))))
+
+
+def _call(what: str, call: Callable[[], int]) -> int:
+    result = call()
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+    return result

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Container disks where the server has no image volumes: each image runs as a container of its own in the Pod.
+
+Three parts meet in the Pod's folder of sockets. An init container puts a small program (``container-disk.S``) into a
+volume; the containers of the images run it, and nothing of the image. The launcher listens until the node agent comes,
+who mounts the files of those containers where image volumes would be. Then the launcher connects to each program: it
+ends when that connection does.
+"""
+
+import shutil
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from turtles.domain import paths
+from turtles.launcher.errors import LaunchError
+
+_ANSWER_BYTES = 4096
+#: Seconds the node agent may take from its call to its answer: a few system calls.
+_ANSWER_SECONDS = 30.0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Put the program into the folder named by the one argument (the command ``virt-container-disk``)."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if len(arguments) != 1:
+        print("usage: virt-container-disk FOLDER", file=sys.stderr)
+        return 2
+    target = Path(arguments[0], paths.CONTAINER_DISK_PROGRAM.name)
+    draft = target.with_suffix(".new")
+    with files("turtles.launcher").joinpath("container-disk.bin").open("rb") as source, draft.open("wb") as file:
+        shutil.copyfileobj(source, file)
+    draft.chmod(0o555)
+    draft.replace(target)
+    return 0
+
+
+def volumes(spec: Mapping[str, Any]) -> list[str]:
+    """Return the names of a VMI's containerDisk volumes."""
+    return [volume["name"] for volume in spec.get("volumes") or () if "containerDisk" in volume]
+
+
+class Request:
+    """The request to have container disks mounted. Call :meth:`handle` whenever :meth:`fileno` is readable.
+
+    It has no time limit: an image may take long to be pulled, and the Pod is deleted when nobody wants it any more.
+    """
+
+    def __init__(self, names: Sequence[str], root: Path = Path("/")) -> None:
+        """Make the request.
+
+        :param names: the volumes.
+        :param root: prefix of all paths (tests).
+        :raises LaunchError: if the Pod's folders can't be used.
+        """
+        self._names, self._root = names, root
+        self._path = self._in_root(paths.CONTAINER_DISKS_SOCKET)
+        self._lifelines: list[socket.socket] = []
+        try:
+            for name in names:
+                self._in_root(paths.container_disk_image_dir(name)).mkdir(parents=True, exist_ok=True)
+            self._path.unlink(missing_ok=True)
+            self._listener = socket.socket(socket.AF_UNIX)
+            self._listener.bind(str(self._path))
+            self._path.chmod(0o600)  # the node agent is root and may connect anyway
+            self._listener.listen(4)
+        except OSError as error:
+            raise LaunchError(f"the Pod's folders can't be used: {error}") from error
+
+    def fileno(self) -> int:
+        """Return the listening socket's descriptor."""
+        return self._listener.fileno()
+
+    def handle(self) -> bool:
+        """Hear what the node agent has to say; return whether everything is mounted.
+
+        :raises LaunchError: with the agent's words, if it can't be; or if the container of an image ended.
+        """
+        answer = self._answer()
+        if not answer:
+            return False  # not all of the containers run, or the agent was restarted: it comes again
+        if answer != paths.CONTAINER_DISKS_MOUNTED:
+            raise LaunchError(answer.decode(errors="replace").strip())
+        self._listener.close()
+        self._path.unlink(missing_ok=True)
+        for name in self._names:
+            lifeline = socket.socket(socket.AF_UNIX)
+            self._lifelines.append(lifeline)
+            try:
+                lifeline.connect(str(self._in_root(paths.container_disk_socket(name))))
+                lifeline.sendall(b"\n")
+            except OSError as error:
+                raise LaunchError(f"volume {name!r}: the container of its image ended: {error}") from error
+        return True
+
+    def _answer(self) -> bytes:
+        answer = b""
+        client, _ = self._listener.accept()
+        with client:
+            client.settimeout(_ANSWER_SECONDS)
+            try:
+                while len(answer) < _ANSWER_BYTES and not answer.endswith(b"\n"):
+                    if not (part := client.recv(_ANSWER_BYTES)):
+                        return b""
+                    answer += part
+            except OSError:
+                return b""
+        return answer
+
+    def _in_root(self, path: PurePosixPath) -> Path:
+        return self._root / path.relative_to("/")

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command ``virt-node-probe``: finds out what this node can do for guests and leaves it in a folder.
+
+It runs where launchers run, with their QEMU and libvirt: does KVM get a guest through, which CPU models and machine
+types are there. What libvirt had to find out about QEMU for that is kept too, so that launchers needn't (it takes each
+more than a second).
+"""
+
+import argparse
+import ctypes
+import logging
+import os
+import stat
+import sys
+from pathlib import Path
+from tempfile import mkdtemp
+from xml.etree import ElementTree
+
+import libvirt
+
+from turtles.domain import paths
+from turtles.launcher.errors import LaunchError
+from turtles.launcher.libvirtd import LibvirtdError, warm_capability_cache
+from turtles.log import setup_logging
+from turtles.probe import kvm, node
+
+log = logging.getLogger(__name__)
+
+_KVM_DEVICE = Path("/dev/kvm")
+# <linux/mount.h>, <linux/sched.h>
+_CLONE_NEWNS = 0x20000
+_MS_BIND, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 0x1000, 0x4000, 0x40000, 0x2
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Probe once; the exit status is 0 whatever the node can do, 1 if the folder can't be written."""
+    parser = argparse.ArgumentParser(prog="virt-node-probe", description="Finds out what a node can do for guests.")
+    parser.add_argument("--output", type=Path, required=True, help="folder for what is found")
+    parser.add_argument("--qemu-binary", default="/usr/bin/qemu-system-x86_64")
+    options = parser.parse_args(argv)
+    setup_logging("virt-node-probe")
+    libvirt.registerErrorHandler(lambda *_: None, None)
+    libvirt.virEventRegisterDefaultImpl()
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+        _become_launcher(options.output)
+        node.write(options.output, probe(options.output, options.qemu_binary))
+    except OSError as error:
+        log.error("the node can't be probed: %s", error, extra={"folder": str(options.output)})
+        return 1
+    return 0
+
+
+def _become_launcher(folder: Path) -> None:
+    """Go on as the user launchers are, if this is root; the folder is that user's then.
+
+    :raises OSError: if the kernel refuses.
+    """
+    if os.geteuid() != 0:
+        return
+    os.chown(folder, paths.QEMU_UID, paths.QEMU_UID)
+    if _KVM_DEVICE.exists():
+        _own_device(_KVM_DEVICE)
+    os.setgroups([])
+    os.setgid(paths.QEMU_UID)
+    os.setuid(paths.QEMU_UID)
+
+
+def _own_device(device: Path) -> None:
+    """Put a node of the same device in its place that belongs to the launchers' user, as in their Pods.
+
+    Only this process and what it starts see it; the node's own device stays as it is.
+    """
+    scratch = Path(mkdtemp())
+    twin = scratch / device.name
+    _check(_LIBC.unshare(_CLONE_NEWNS), "unshare")
+    _check(_LIBC.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "mount /")
+    _check(_LIBC.mount(b"tmpfs", os.fsencode(scratch), b"tmpfs", 0, b"mode=755"), f"mount {scratch}")
+    try:
+        os.mknod(twin, 0o600 | stat.S_IFCHR, device.stat().st_rdev)
+        os.chown(twin, paths.QEMU_UID, paths.QEMU_UID)
+        _check(_LIBC.mount(os.fsencode(twin), os.fsencode(device), None, _MS_BIND, None), f"mount {device}")
+    finally:
+        _LIBC.umount2(os.fsencode(scratch), _MNT_DETACH)
+        scratch.rmdir()
+
+
+def _check(result: int, what: str) -> None:
+    if result:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def probe(folder: Path, emulator: str) -> node.Findings:
+    """Return what this node can do; libvirt's cache goes into *folder*."""
+    result = kvm.probe(emulator=emulator) if _KVM_DEVICE.exists() else None
+    log.info("KVM probed", extra={"ok": bool(result and result.ok), "why": result.message if result else "no device"})
+    documents: list[str] = []
+
+    def ask(connection: libvirt.virConnect) -> None:
+        working = result is not None and result.ok
+        documents.append(connection.getDomainCapabilities(virttype="kvm" if working else "qemu"))
+        documents.append(connection.getCapabilities())
+        documents.append(_features(connection, documents[0]) if working else "")
+
+    cache = folder / node.CACHE
+    try:
+        cache.mkdir(exist_ok=True)
+        warm_capability_cache(cache, ask)
+    except (LaunchError, LibvirtdError, libvirt.libvirtError, OSError) as error:
+        log.warning("libvirt tells nothing about this node: %s", error)
+        return node.Findings(result)
+    return node.Findings(result, *documents)
+
+
+def _features(connection: libvirt.virConnect, domain_capabilities: str) -> str:
+    """Return the CPU that guests with the model host-model get, with all of its features."""
+    mode = ElementTree.fromstring(domain_capabilities).find("cpu/mode[@name='host-model']")  # noqa: S314 - libvirt's
+    if mode is None or mode.get("supported") != "yes":
+        return ""
+    mode.tag = "cpu"
+    mode.attrib.clear()
+    try:
+        return str(connection.baselineHypervisorCPU(
+            None, None, None, "kvm", [ElementTree.tostring(mode, encoding="unicode")],
+            libvirt.VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES))
+    except libvirt.libvirtError as error:
+        log.warning("libvirt can't tell the CPU's features: %s", error)
+        return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
