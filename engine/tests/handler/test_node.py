@@ -67,8 +67,8 @@ def test_a_kubelet_is_offered_devices_and_owns_the_status() -> None:
     client, offered = Client(), queue.Queue[bool]()
     agent = start(client, lambda: Findings(Result(True, "", 0, "")), offer_devices=offered.put)
     assert offered.get(timeout=5) is True
-    agent.stop()
     assert [subresource for subresource, _ in client.take(1)] == [None]
+    agent.stop()
 
 
 def test_labels_of_an_earlier_probe_go() -> None:
@@ -87,7 +87,7 @@ def test_a_node_may_be_left_out() -> None:
     client = Client(annotations={"node-labeller.kubevirt.io/skip-node": "true"})
     done = queue.Queue[bool]()
     agent = start(client, lambda: Findings(None, host_capabilities=CAPABILITIES), offer_devices=done.put)
-    done.get(timeout=5)
+    assert done.get(timeout=5) is False
     assert "kubevirt.io/heartbeat" in client.take(1)[0][1]["metadata"]["annotations"]
     agent.stop()
     with pytest.raises(queue.Empty):
