@@ -105,6 +105,11 @@ CLUSTER_ROLES: tuple[Object, ...] = (
           _rule("k8s.cni.cncf.io", "network-attachment-definitions", _READ),
           _rule("authentication.k8s.io", "tokenreviews", ["create"]),
           _rule("authorization.k8s.io", "subjectaccessreviews", ["create"])),
+    _role("system:node-proxier",
+          _rule("core", "services endpoints", ["list", "watch"]),
+          _rule("core", "nodes", _READ),
+          _rule("discovery.k8s.io", "endpointslices", ["list", "watch"]),
+          _rule("core events.k8s.io", "events", ["create", "patch", "update"])),
     _role("system:kube-scheduler",
           _rule("core", "nodes namespaces pods persistentvolumeclaims persistentvolumes services", _READ),
           _rule("core", "pods", ["delete"]),
@@ -138,6 +143,8 @@ CLUSTER_ROLE_BINDINGS: tuple[Object, ...] = (
     _binding("system:basic-user", _USERS),
     _binding("system:public-info-viewer", _USERS, _ANYBODY),
     _binding("system:node", ("Group", "system:nodes")),
+    # A node's one process is kubelet and kube-proxy here.
+    _binding("system:node-proxier", ("User", "system:kube-proxy"), ("Group", "system:nodes")),
     # One process is scheduler and controllers here.
     _binding("system:kube-scheduler", ("User", "system:kube-scheduler"), _MANAGER),
     _binding("system:kube-controller-manager", _MANAGER),

@@ -2,6 +2,7 @@
 """What the podrunner is told in its configuration file (YAML)."""
 
 import hashlib
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,18 @@ class Preload:
 
 
 @dataclass(frozen=True)
+class ServiceConfig:
+    """How Services are reached on this node.
+
+    :param cidr: the API server's range of cluster IPs.
+    :param node_port_addresses: networks; node ports are served on the addresses of this machine that are in one.
+    """
+
+    cidr: str
+    node_port_addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Config:
     """The podrunner's configuration. All paths are absolute."""
 
@@ -58,6 +71,7 @@ class Config:
     cache_mount: str = "/var/cache/turtles-launcher"
     max_image_bytes: int = 64 << 30
     workers: int = 12
+    services: ServiceConfig | None = None
 
     @property
     def pods_dir(self) -> Path:
@@ -87,6 +101,20 @@ def _paths(value: Any) -> tuple[Path, ...]:
     return tuple(Path(item) for item in ([value] if isinstance(value, str) else value or []))
 
 
+def _services(value: Any) -> ServiceConfig | None:
+    if not value:
+        return None
+    if not isinstance(value, dict) or not value.get("cidr") or set(value) - {"cidr", "nodePortAddresses"}:
+        raise ConfigError("services needs cidr, and may have nodePortAddresses")
+    addresses = tuple(str(text) for text in value.get("nodePortAddresses") or ())
+    for text in (value["cidr"], *addresses):
+        try:
+            ipaddress.IPv4Network(text)
+        except ValueError as error:
+            raise ConfigError(f"services: {text} is no IPv4 network: {error}") from error
+    return ServiceConfig(str(value["cidr"]), addresses)
+
+
 def parse(data: Any) -> Config:
     """Return the configuration a parsed YAML document describes.
 
@@ -104,7 +132,7 @@ def parse(data: Any) -> Config:
         "maxImageBytes": "max_image_bytes",
         "workers": "workers",
     }
-    others = {"allowedImageDirs", "insecureRegistries", "preload", "devices", "maskedPaths"}
+    others = {"allowedImageDirs", "insecureRegistries", "preload", "devices", "maskedPaths", "services"}
     missing = [key for key in required if not data.get(key)]
     if missing:
         raise ConfigError(f"the podrunner's configuration lacks: {', '.join(missing)}")
@@ -129,6 +157,7 @@ def parse(data: Any) -> Config:
         preload=tuple(preload),
         devices={name: Path(path) for name, path in (data.get("devices") or {}).items()},
         masked_paths=_paths(data.get("maskedPaths")),
+        services=_services(data.get("services")),
         **{attribute: data[key] for key, attribute in optional.items() if data.get(key) is not None},
     )
     for path in (config.kubeconfig, config.root_dir, config.run_dir, config.images_dir, config.cni_conf_dir):

@@ -19,12 +19,15 @@ from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, wait_synced
 from turtles.kube.resources import NODE, POD
 from turtles.log import setup_logging
+from turtles.standalone.podrunner import service_table
+from turtles.standalone.podrunner.cni import CNIError
 from turtles.standalone.podrunner.config import Config, ConfigError, load
 from turtles.standalone.podrunner.images import ImageStore
 from turtles.standalone.podrunner.node import NodeKeeper, offered_devices
 from turtles.standalone.podrunner.prepare import prepare
 from turtles.standalone.podrunner.runner import Runner
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError
+from turtles.standalone.proxy.proxy import Proxy
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +66,8 @@ class Podrunner:
         self._runner = Runner(
             self._client, config, self._pods, self._zygote, self._images, self._recorder, self._keeper.address
         )
+        served = service_table.settings(config)
+        self._proxy = Proxy(self._client, *served) if served is not None else None
         self._stopped = threading.Event()
         self._prepared: frozenset[str] = frozenset()
         self._more_devices = threading.Event()
@@ -85,6 +90,8 @@ class Podrunner:
         self._register()
         self._keeper.start()
         self._runner.start()
+        if self._proxy is not None:
+            self._proxy.start()
         self._node.add_handler(self._node_changed)
         log.info("ready", extra={"node": self._config.node_name, "address": self._keeper.address})
         while not self._stopped.wait(_HOUSEKEEPING):
@@ -98,6 +105,8 @@ class Podrunner:
         """Let go of everything but Pods."""
         self._runner.stop()
         self._keeper.stop()
+        if self._proxy is not None:
+            self._proxy.stop()
         for informer in (self._pods, self._node):
             informer.stop()
         self._recorder.close()
@@ -157,7 +166,7 @@ def main(argv: list[str] | None = None) -> int:
     started = time.monotonic()
     try:
         podrunner = Podrunner(load(arguments.config))
-    except (ConfigError, KubeconfigError) as error:
+    except (ConfigError, KubeconfigError, CNIError) as error:
         log.error("%s", error)
         return 2
     for number in (signal.SIGTERM, signal.SIGINT):

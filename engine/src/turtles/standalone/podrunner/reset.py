@@ -19,13 +19,14 @@ import sys
 from pathlib import Path
 
 from turtles.log import setup_logging
-from turtles.standalone.podrunner import cni, sandbox
+from turtles.standalone.podrunner import cni, sandbox, service_table
 from turtles.standalone.podrunner.cgroup import Cgroups
 from turtles.standalone.podrunner.config import Config, ConfigError, load
 from turtles.standalone.podrunner.files import read_json
 from turtles.standalone.podrunner.poddir import PodDir
 from turtles.standalone.podrunner.runner import tear_down_network
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, send_signal, wait_end
+from turtles.standalone.proxy import table
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ def reset(config: Config) -> bool:
             tear_down_network(config, pod)
     for path in _children(config.run_dir / "netns"):
         sandbox.delete_netns(path)
+    changed |= _remove_services(config)
     changed |= _remove_networks(config)
     changed |= sandbox.unmount_below(config.run_dir) | sandbox.unmount_below(config.root_dir)
     changed |= Cgroups(config.cgroup_parent).remove_all()
@@ -74,6 +76,18 @@ def _wait_pid(pid: int) -> None:
 
 def _children(directory: Path) -> list[Path]:
     return sorted(directory.iterdir()) if directory.is_dir() else []
+
+
+def _remove_services(config: Config) -> bool:
+    """Remove the rules by which Services were reached."""
+    try:
+        served = service_table.settings(config)
+        return served is not None and table.remove(served[0])
+    except cni.CNIError:
+        return False
+    except table.TableError as error:
+        log.warning("the rules of Services stay", extra={"error": str(error)})
+        return False
 
 
 def _remove_networks(config: Config) -> bool:

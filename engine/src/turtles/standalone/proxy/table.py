@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The nftables table of an instance's Services in the kernel: one transaction a change.
+
+A packet sees the rules of before or after a change, never half of it. The table stays when the process ends that made
+it, so that nobody notices a restart; the next process replaces it as a whole.
+"""
+
+import contextlib
+import ipaddress
+import logging
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from turtles.standalone.proxy.rules import Rules, Settings, changes, frame
+
+log = logging.getLogger(__name__)
+
+_SECONDS = 30
+_CONF = Path("/proc/sys/net/ipv4/conf")
+_ESRCH, _EEXIST = 3, 17
+
+
+class TableError(Exception):
+    """The kernel does not take the rules; the text is nft's."""
+
+
+class Table:
+    """Brings the kernel's table to what is wanted.
+
+    :param bridges: interfaces of the Pods; answers for 127.0.0.1 come in there.
+    """
+
+    def __init__(self, settings: Settings, bridges: tuple[str, ...] = ()) -> None:
+        self._settings, self._bridges = settings, bridges
+        self._applied: Rules | None = None
+
+    def apply(self, wanted: Rules) -> None:
+        """Make the table so.
+
+        :raises TableError: the kernel refuses; the rules of before still hold.
+        """
+        clear: list[str] = []
+        if self._applied is None:
+            _route(self._settings.service_range, True)
+            first, _ = changes(self._settings, Rules(), wanted)
+            _nft([*frame(self._settings), *first])
+        else:
+            lines, clear = changes(self._settings, self._applied, wanted)
+            try:
+                _nft(lines)
+            except TableError:
+                # Somebody else was at the table: the next try makes all of it anew.
+                self._applied = None
+                raise
+        self._applied = wanted
+        self._allow_loopback()
+        try:
+            _nft(clear)
+        except TableError as error:
+            # Chains that nothing leads to do no harm; they go when the table is made anew.
+            log.debug("unused chains stay", extra={"error": str(error)})
+            self._applied = None
+
+    def _allow_loopback(self) -> None:
+        """Let connections to 127.0.0.1 be led to Pods: their packets and answers pass the Pods' bridge."""
+        loopback = ipaddress.ip_network("127.0.0.0/8")
+        if not any(ipaddress.ip_network(text).overlaps(loopback) for text in self._settings.node_port_ranges):
+            return
+        for bridge in self._bridges:
+            path = _CONF / bridge / "route_localnet"
+            # The bridge comes with the first Pod.
+            with contextlib.suppress(FileNotFoundError):
+                if path.read_text().strip() != "1":
+                    path.write_text("1")
+
+
+def remove(settings: Settings) -> bool:
+    """Remove everything; say whether there was anything."""
+    routed = _route(settings.service_range, False)
+    listed = subprocess.run(
+        ["nft", "list", "table", "ip", settings.table], env=_environment(), capture_output=True, check=False,
+        timeout=_SECONDS,
+    )  # fmt: skip
+    if listed.returncode:
+        return routed
+    _nft([f"delete table ip {settings.table}"])
+    return True
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
+
+
+def _nft(lines: list[str]) -> None:
+    if not lines:
+        return
+    try:
+        done = subprocess.run(
+            ["nft", "-f", "-"], input="\n".join(lines) + "\n", env=_environment(), capture_output=True, text=True,
+            check=False, timeout=_SECONDS,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise TableError(f"nft can't be run: {error}") from error
+    if done.returncode:
+        raise TableError(f"nft refused the rules of Services: {done.stderr.strip()[:1000]}")
+
+
+def _route(service_range: str, wanted: bool) -> bool:
+    """Give cluster IPs a route, or take it back; say whether something changed.
+
+    The kernel looks for a route before the rules get to see a packet of this machine; without a default route there
+    would be none. Where the route leads doesn't matter: what the rules don't translate, they reject.
+    """
+    known: dict[str, Any] = {"dst": service_range, "oif": 1, "proto": "static", "scope": "link"}
+    with IPRoute() as ip:
+        try:
+            ip.route("add" if wanted else "del", **known)
+        except NetlinkError as error:
+            if error.code != (_EEXIST if wanted else _ESRCH):
+                raise TableError(f"the route of {service_range} can't be set: {error}") from error
+            return False
+    return True

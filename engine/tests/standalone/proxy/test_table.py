@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Packets through the rules: a machine and its Pods in network namespaces of their own."""
+
+import ctypes
+import os
+import socket
+import subprocess
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from turtles.standalone.proxy import table as tables
+from turtles.standalone.proxy.rules import Settings, compute
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+
+SETTINGS = Settings("t-services", "10.96.0.0/16", ("127.0.0.0/8", "10.9.0.0/24"), ("10.9.0.0/24",))
+
+
+def service(name, address, node_port=None, **spec):
+    """Return a Service that leads port 80 on."""
+    port = {"port": 80, "protocol": "TCP"} | ({"nodePort": node_port} if node_port else {})
+    return {"metadata": {"name": name, "namespace": "default"},
+            "spec": {"type": "NodePort" if node_port else "ClusterIP", "clusterIP": address, "ports": [port], **spec}}
+
+
+def leads_to(name, *addresses, port=8080):
+    """Return an EndpointSlice."""
+    return {"metadata": {"name": name, "namespace": "default", "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4", "ports": [{"name": "", "port": port, "protocol": "TCP"}],
+            "endpoints": [{"addresses": [one], "conditions": {"ready": True}} for one in addresses]}
+
+
+class Namespace:
+    """A network namespace; what is called within it runs in a thread of its own."""
+
+    def __init__(self, name):
+        self.name = name
+        self.ip("netns", "add", name, where=None)
+        self.ip("link", "set", "lo", "up")
+
+    def ip(self, *words, where=""):
+        """Run ip in the namespace."""
+        prefix = [] if where is None else ["-n", self.name]
+        subprocess.run(["ip", *prefix, *words], check=True, capture_output=True)
+
+    def call(self, function, *args):
+        """Return what a function returns that runs in here."""
+        def entered():
+            with open(f"/run/netns/{self.name}") as file:
+                assert ctypes.CDLL(None, use_errno=True).setns(file.fileno(), 0x40000000) == 0
+            return function(*args)
+
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(entered).result(30)
+
+    def serve(self, address, port=8080):
+        """Tell every client who it is connected with and where from it seems to come."""
+        listener = self.call(socket.create_server, (address, port))
+
+        def work():
+            while True:
+                try:
+                    client, peer = listener.accept()
+                except OSError:
+                    return
+                with client:
+                    client.sendall(f"{self.name[-2:]} {peer[0]}".encode())
+
+        threading.Thread(target=work, daemon=True).start()
+        return listener
+
+    def ask(self, address, port=80):
+        """Return who answers and the address that it sees."""
+        def connected():
+            with socket.create_connection((address, port), timeout=5) as sock:
+                return tuple(sock.makefile().read().split())
+
+        return self.call(connected)
+
+
+@pytest.fixture
+def world():
+    """A machine with a bridge and two Pods, each with a server."""
+    prefix = f"t{uuid.uuid4().hex[:6]}"
+    made, listeners = [], []
+    try:
+        host = Namespace(f"{prefix}-h0")
+        made.append(host)
+        host.ip("link", "add", "br0", "type", "bridge")
+        host.ip("addr", "add", "10.9.0.1/24", "dev", "br0")
+        host.ip("link", "set", "br0", "up")
+        host.call(lambda: [Path("/proc/sys/net/ipv4/ip_forward").write_text("1")])
+        pods = []
+        for number in (1, 2):
+            pod = Namespace(f"{prefix}-p{number}")
+            made.append(pod)
+            pods.append(pod)
+            host.ip("link", "add", f"v{number}", "type", "veth", "peer", "name", "eth0", "netns", pod.name)
+            host.ip("link", "set", f"v{number}", "master", "br0", "up")
+            # As the CNI plugin has it: with br_netfilter a Pod's own answer comes back on the same port.
+            host.ip("link", "set", f"v{number}", "type", "bridge_slave", "hairpin", "on")
+            pod.ip("addr", "add", f"10.9.0.1{number}/24", "dev", "eth0")
+            pod.ip("link", "set", "eth0", "up")
+            pod.ip("route", "add", "default", "via", "10.9.0.1")
+            listeners.append(pod.serve(f"10.9.0.1{number}"))
+        listeners.append(host.serve("127.0.0.1", 6443))
+        yield host, *pods
+    finally:
+        for listener in listeners:
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        for one in made:
+            subprocess.run(["ip", "netns", "delete", one.name], check=True)
+
+
+def test_a_cluster_ip_is_reached_from_machine_and_pods(world):
+    host, p1, _ = world
+    table = tables.Table(SETTINGS, ("br0",))
+    services, slices = [service("web", "10.96.0.10")], [leads_to("web", "10.9.0.12")]
+    host.call(table.apply, compute(SETTINGS, services, slices))
+    # The machine has no other route than the bridge's: nothing leads to cluster IPs but what the table brings.
+    assert host.ask("10.96.0.10") == ("p2", "10.9.0.1")
+    assert p1.ask("10.96.0.10") == ("p2", "10.9.0.1")
+    slices = [leads_to("web", "10.9.0.11", "10.9.0.12")]
+    host.call(table.apply, compute(SETTINGS, services, slices))
+    assert {host.ask("10.96.0.10")[0] for _ in range(40)} == {"p1", "p2"}
+    host.call(table.apply, compute(SETTINGS, services, [leads_to("web", "10.9.0.11")]))
+    assert host.ask("10.96.0.10")[0] == "p1"
+    # A Pod reaches itself through its Service.
+    assert p1.ask("10.96.0.10")[0] == "p1"
+
+
+def test_where_nobody_is_the_client_learns_it_at_once(world):
+    host, p1, _ = world
+    table = tables.Table(SETTINGS, ("br0",))
+    host.call(table.apply, compute(SETTINGS, [service("web", "10.96.0.10", 30080)], []))
+    for where in (host, p1):
+        for port in (80, 81):
+            with pytest.raises(ConnectionRefusedError):
+                where.ask("10.96.0.10", port)
+        with pytest.raises(ConnectionRefusedError):
+            where.ask("10.96.200.200")
+    with pytest.raises(ConnectionRefusedError):
+        host.ask("127.0.0.1", 30080)
+
+
+def test_node_ports(world):
+    host, p1, _ = world
+    table = tables.Table(SETTINGS, ("br0",))
+    host.ip("addr", "add", "198.51.100.1/32", "dev", "br0")
+    rules = compute(SETTINGS, [service("web", "10.96.0.10", 30080)], [leads_to("web", "10.9.0.12")])
+    host.call(table.apply, rules)
+    assert host.ask("127.0.0.1", 30080) == ("p2", "10.9.0.1")
+    assert host.ask("10.9.0.1", 30080)[0] == "p2"
+    assert p1.ask("10.9.0.1", 30080)[0] == "p2"
+    # Not among the addresses that were asked for.
+    with pytest.raises(ConnectionRefusedError):
+        host.ask("198.51.100.1", 30080)
+    everywhere = Settings(SETTINGS.table, SETTINGS.service_range, ("0.0.0.0/0",), SETTINGS.pod_ranges)
+    host.call(tables.Table(everywhere, ("br0",)).apply, rules)
+    assert host.ask("198.51.100.1", 30080)[0] == "p2"
+    assert p1.ask("198.51.100.1", 30080)[0] == "p2"
+
+
+def test_loopback_stays_the_machines_own(world):
+    host, p1, _ = world
+    table = tables.Table(SETTINGS, ("br0",))
+    services = [service("kubernetes", "10.96.0.1"), service("web", "10.96.0.10", 30080)]
+    slices = [leads_to("kubernetes", "127.0.0.1", port=6443), leads_to("web", "10.9.0.12")]
+    host.call(table.apply, compute(SETTINGS, services, slices))
+    assert host.ask("10.96.0.1")[0] == "h0"
+    with pytest.raises(ConnectionRefusedError):
+        p1.ask("10.96.0.1")
+    # A Pod that sends to 127.0.0.1 by the wire reaches nothing, though answers for it come in there.
+    p1.call(lambda: Path("/proc/sys/net/ipv4/conf/all/route_localnet").write_text("1"))
+    p1.ip("route", "del", "local", "127.0.0.0/8", "table", "local")
+    p1.ip("route", "del", "local", "127.0.0.1", "table", "local")
+    p1.ip("route", "add", "127.0.0.1", "via", "10.9.0.1", "src", "10.9.0.11")
+
+    def connected():
+        with socket.socket() as sock:
+            sock.settimeout(1)
+            sock.connect(("127.0.0.1", 6443))
+
+    with pytest.raises(TimeoutError):
+        p1.call(connected)
+
+
+def test_clients_stay_with_their_pod(world):
+    host, _, _ = world
+    table = tables.Table(SETTINGS, ("br0",))
+    services = [service("web", "10.96.0.10", sessionAffinity="ClientIP")]
+    both = compute(SETTINGS, services, [leads_to("web", "10.9.0.11", "10.9.0.12")])
+    host.call(table.apply, both)
+    mine = host.ask("10.96.0.10")[0]
+    assert {host.ask("10.96.0.10")[0] for _ in range(12)} == {mine}
+    # Changes of other Services don't forget it.
+    more = [*services, service("other", "10.96.0.11")]
+    slices = [leads_to("web", "10.9.0.11", "10.9.0.12"), leads_to("other", "10.9.0.12")]
+    host.call(table.apply, compute(SETTINGS, more, slices))
+    assert {host.ask("10.96.0.10")[0] for _ in range(12)} == {mine}
+    other = {"p1": "10.9.0.12", "p2": "10.9.0.11"}[mine]
+    host.call(table.apply, compute(SETTINGS, more, [leads_to("web", other), leads_to("other", "10.9.0.12")]))
+    assert host.ask("10.96.0.10")[0] != mine
+
+
+def test_a_restart_leaves_the_rules_and_a_teardown_nothing(world):
+    host, _, _ = world
+    rules = compute(SETTINGS, [service("web", "10.96.0.10")], [leads_to("web", "10.9.0.12")])
+    host.call(tables.Table(SETTINGS, ("br0",)).apply, rules)
+    assert host.ask("10.96.0.10")[0] == "p2"
+    second = tables.Table(SETTINGS, ("br0",))
+    host.call(second.apply, rules)
+    assert host.ask("10.96.0.10")[0] == "p2"
+
+    def listed():
+        return subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
+
+    # What Services leave behind goes as well.
+    host.call(second.apply, compute(SETTINGS, [], []))
+    assert "10.9.0.12" not in host.call(listed)
+    assert "endpoint-" not in host.call(listed)
+    assert host.call(tables.remove, SETTINGS) is True
+    assert SETTINGS.table not in host.call(listed)
+    assert host.call(tables.remove, SETTINGS) is False
+    routes = subprocess.run(["ip", "-n", host.name, "route"], check=True, capture_output=True, text=True).stdout
+    assert "10.96" not in routes
+
+
+def test_many_services(world):
+    host, _, _ = world
+    table = tables.Table(SETTINGS, ("br0",))
+    services = [service(f"s{n}", f"10.96.{n // 200}.{n % 200 + 10}") for n in range(600)]
+    slices = [leads_to(f"s{n}", "10.9.0.11", "10.9.0.12") for n in range(600)]
+    host.call(table.apply, compute(SETTINGS, services, slices))
+    assert host.ask("10.96.2.199")[0] in ("p1", "p2")
+    host.call(table.apply, compute(SETTINGS, services[1:], slices[1:]))
+    with pytest.raises(ConnectionRefusedError):
+        host.ask("10.96.0.10")

@@ -1,0 +1,114 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Guests behind Services: by cluster IP and by node port, from the machine and from another guest."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cluster import Cluster
+from users_tools import kubectl
+
+__all__ = ["kubectl"]
+
+Kubectl = Callable[..., str]
+
+
+@pytest.fixture
+def pair(cluster: Cluster, namespace: str) -> dict[str, str]:
+    """Two running guests, of either binding; their addresses."""
+    for name, binding in (("one", "masquerade"), ("two", "bridge")):
+        vm = cluster.virtual_machine(name, binding=binding, labels={"app": name})
+        cluster.create(namespace, vm)
+    addresses = {}
+    for name in ("one", "two"):
+        addresses[name] = cluster.wait_running(namespace, name)["status"]["interfaces"][0]["ipAddress"]
+        cluster.ssh(addresses[name], "true")
+    return addresses
+
+
+def banner(address: str, port: int, *, timeout: float = 30) -> str:
+    """The first words of an SSH server."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            with socket.create_connection((address, port), timeout=5) as sock:
+                return sock.recv(8).decode()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)  # rules that lead there can't be watched from outside
+
+
+def refused(address: str, port: int, *, timeout: float = 30) -> None:
+    """Until connections are refused."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection((address, port), timeout=5).close()
+        except ConnectionRefusedError:
+            return
+        except TimeoutError:
+            continue
+        time.sleep(0.1)  # rules can't be watched from outside
+    raise AssertionError(f"{address}:{port} still accepts connections")
+
+
+def service(kubectl: Kubectl, name: str) -> dict[str, Any]:
+    return json.loads(kubectl("get", "service", name, "-o", "json"))["spec"]
+
+
+def test_guests_behind_services(cluster: Cluster, namespace: str, pair: dict[str, str], kubectl: Kubectl) -> None:
+    for name in ("one", "two"):
+        (pod,) = kubectl("get", "pod", "-l", f"vm.kubevirt.io/name={name}", "-o", "name").split()
+        kubectl("expose", pod, "--name", name, "--port", "2222", "--target-port", "22", "--type", "NodePort",
+                "--selector", f"app={name}")  # fmt: skip
+    for name in ("one", "two"):
+        spec = service(kubectl, name)
+        assert banner(spec["clusterIP"], 2222).startswith("SSH-")
+        for address in ("127.0.0.1", f"{pair[name].rsplit('.', 2)[0]}.0.1"):
+            assert banner(address, spec["ports"][0]["nodePort"]).startswith("SSH-")
+    # The machine's other addresses serve no node port unless asked.
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))
+        outward = probe.getsockname()[0]
+    with pytest.raises(OSError, match=r"refused|unreachable"):
+        socket.create_connection((outward, service(kubectl, "one")["ports"][0]["nodePort"]), timeout=5)
+    # From the other guest, and from itself.
+    for client, target in (("one", "two"), ("two", "one"), ("one", "one"), ("two", "two")):
+        address = service(kubectl, target)["clusterIP"]
+        told = cluster.ssh(pair[client], f"nc {address} 2222 < /dev/null & sleep 3; kill $! 2>/dev/null; true")
+        assert "SSH-" in told, (client, target)
+
+
+def test_a_service_without_running_guest_refuses(cluster: Cluster, namespace: str, kubectl: Kubectl) -> None:
+    kubectl("create", "service", "clusterip", "nobody", "--tcp=22:22")
+    address = service(kubectl, "nobody")["clusterIP"]
+    refused(address, 22)
+    guest = cluster.virtual_machine("late", labels={"app": "nobody"})
+    cluster.create(namespace, guest)
+    cluster.wait_running(namespace, "late")
+    assert banner(address, 22, timeout=90).startswith("SSH-")
+    cluster.patch(namespace, "late", {"spec": {"runStrategy": "Halted"}})
+    cluster.wait_stopped(namespace, "late")
+    refused(address, 22)
+
+
+def test_the_rules_outlive_the_podrunner(cluster: Cluster, namespace: str, kubectl: Kubectl) -> None:
+    cluster.create(namespace, cluster.virtual_machine("web", labels={"app": "web"}))
+    kubectl("create", "service", "clusterip", "web", "--tcp=22:22")
+    cluster.wait_running(namespace, "web")
+    address = service(kubectl, "web")["clusterIP"]
+    assert banner(address, 22, timeout=90).startswith("SSH-")
+    cluster.kill("virt-standalone podrunner")
+    assert banner(address, 22, timeout=0).startswith("SSH-")
+    rules = subprocess.run(
+        ["nft", "list", "table", "ip", f"{cluster.instance}-services"], check=True, capture_output=True, text=True
+    ).stdout
+    assert address in rules
