@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import uuid
@@ -17,8 +16,6 @@ from fixtures import ansible
 from kubernetes import client
 from kubernetes_cluster import Cluster, ExistingCluster, Settings, wait_for
 
-from playbooks import playbook
-
 __all__ = ["ansible"]
 pytest.register_assert_rewrite("faults", "lifecycle", "users_tools")
 
@@ -28,8 +25,6 @@ NETWORK = os.environ.get("TURTLES_KUBERNETES_NETWORK", "10.200.0.0/16")
 API_NETWORK = os.environ.get("TURTLES_KUBERNETES_API_NETWORK", "10.201.0.0/16")
 #: With this set clusters stay after the tests, and the next run uses them.
 KEEP = "TURTLES_KUBERNETES_KEEP" in os.environ
-#: Variables for the deploy playbook.
-DEPLOYMENT: dict[str, object] = {}
 
 
 def _run(settings: Settings) -> Iterator[Cluster]:
@@ -83,18 +78,14 @@ def old_tokens(core: client.CoreV1Api) -> bool:
 
 @pytest.fixture(scope="session")
 def cluster(kubernetes: Cluster | ExistingCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    """The engine on that cluster, deployed from nothing; a guest image in the registry."""
+    """The engine on that cluster, deployed from nothing."""
     if kubernetes.registry is None:
         pytest.skip("needs a registry: set TURTLES_TEST_REGISTRY")
     folder = tmp_path_factory.mktemp("cluster")
     key = folder / "id_ed25519"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    image = f"{kubernetes.registry.address}/guests/tiny:tests"
-    with kubernetes.registry.trusted():
-        variables = {"turtles_instance": INSTANCE, "guest_image_push": image}
-        playbook(str(Path(__file__).parent / "guest_image.yml"), "-e", json.dumps(variables), folder=folder)
-    engine = Deployed(kubernetes, folder, image=image, key=key, patience=3)
-    engine.playbook("deploy", **DEPLOYMENT)
+    engine = Deployed(kubernetes, folder, key=key, patience=3)
+    engine.playbook("deploy")
     engine.wait_available()
     yield engine
     if not KEEP:

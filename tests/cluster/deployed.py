@@ -25,14 +25,15 @@ BUSYBOX = "docker.io/library/busybox:1.35"
 
 
 class Deployed(Engine):
-    """The engine as the collection's playbooks install it on a cluster.
+    """The engine as the collection's playbooks install it on a cluster, with a guest image in its registry.
 
     :param kubernetes: that cluster.
     :param folder: where playbooks run.
     """
 
     def __init__(self, kubernetes: Cluster | ExistingCluster, folder: Path, **options: Any) -> None:
-        super().__init__(kubeconfig=kubernetes.kubeconfig, **options)
+        image = f"{kubernetes.registry.address}/tiny:latest"
+        super().__init__(kubeconfig=kubernetes.kubeconfig, image=image, **options)
         self.kubernetes = kubernetes
         self._folder = folder
         self.apps = client.AppsV1Api(self.core.api_client)
@@ -43,15 +44,16 @@ class Deployed(Engine):
         registry = self.kubernetes.registry
         given = {
             "kubeconfig": str(self.kubeconfig),
+            # names the folder where the guest image is made
+            "turtles_instance": self._folder.name,
             "kubevirt_registry": registry.address,
+            "kubevirt_registry_cert_dir": str(registry.certificates),
             "kubevirt_kubelet_dir": str(self.kubernetes.kubelet_dir),
+            "kubevirt_configuration": {"developerConfiguration": {"useEmulation": True}},
             **variables,
         }
-        with registry.trusted():
-            done = playbook(
-                f"turtles.kubevirt.{name}", "-e", json.dumps(given), *options, folder=self._folder, check=check
-            )
-        return done.stdout
+        words = (f"turtles.kubevirt.{name}", "-e", json.dumps(given), *options)
+        return playbook(*words, folder=self._folder, check=check).stdout
 
     def wait_available(self, timeout: float = 180) -> None:
         """Until the KubeVirt object says that the engine can be used."""
@@ -63,7 +65,7 @@ class Deployed(Engine):
             conditions = kubevirt.get("status", {}).get("conditions", [])
             return any(c["type"] == "Available" and c["status"] == "True" for c in conditions)
 
-        wait_for("condition Available of kubevirt/kubevirt", available, timeout=timeout, logs=[])
+        wait_for("condition Available of kubevirt/kubevirt", available, timeout=timeout)
 
     def component_pods(self, name: str) -> list[client.V1Pod]:
         """The Pods of a component that aren't being deleted."""
@@ -81,13 +83,13 @@ class Deployed(Engine):
                 for pod in pods
             )
 
-        wait_for(f"ready {name}", ready, timeout=timeout, logs=[])
+        wait_for(f"ready {name}", ready, timeout=timeout)
 
     def node(self, name: str) -> Node:
         """A node to look into."""
         return next(node for node in self.kubernetes.nodes if node.name == name)
 
-    def _pod_processes(self, pod: client.V1Pod, *words: str) -> list[int]:
+    def processes_of(self, pod: client.V1Pod, *words: str) -> list[int]:
         """Processes of a Pod: those in control groups of its uid."""
         node = self.node(pod.spec.node_name)
         return [
@@ -98,12 +100,12 @@ class Deployed(Engine):
 
     def pod_processes(self, namespace: str, vmi: str, word: str) -> list[int]:
         pods = self.core.list_namespaced_pod(namespace, label_selector=f"vm.kubevirt.io/name={vmi}").items
-        return self._pod_processes(pods[0], word)
+        return self.processes_of(pods[0], word)
 
     def kill_component(self, name: str) -> None:
         """kill -9 the main processes of all Pods of a component."""
         for pod in self.component_pods(name):
-            pids = self._pod_processes(pod, name)
+            pids = self.processes_of(pod, name)
             assert pids, f"no process {name} in Pod {pod.metadata.name}"
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
@@ -152,7 +154,7 @@ class Deployed(Engine):
             pod = self.core.read_namespaced_pod(name, namespace)
             return pod if pod.status.phase == "Running" else None
 
-        return wait_for(f"running Pod {name}", running, timeout=120, logs=[])
+        return wait_for(f"running Pod {name}", running, timeout=120)
 
     def execute(self, pod: client.V1Pod, *command: str) -> str:
         """Run a command in a Pod; what it prints."""
@@ -170,7 +172,7 @@ class Deployed(Engine):
             said = self.execute(pod, "sh", "-c", command)
             return said if said.startswith("SSH-") else ""
 
-        return wait_for(f"greeting of {address}:{port}", answer, timeout=60 * self.patience, logs=[])
+        return wait_for(f"greeting of {address}:{port}", answer, timeout=60 * self.patience)
 
     def objects(self) -> Iterator[str]:
         """What of the engine is in the cluster, beyond the namespace."""

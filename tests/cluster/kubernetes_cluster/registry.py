@@ -5,15 +5,11 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
-import os
 import shutil
 import socket
 import ssl
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,25 +49,6 @@ class Registry:
         """Content of a kubernetes.io/dockerconfigjson Secret for `private`."""
         auth = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         return json.dumps({"auths": {self.private: {"auth": auth}}})
-
-    @contextlib.contextmanager
-    def trusted(self) -> Iterator[None]:
-        """Programs started meanwhile trust the registry, and whoever the machine trusts."""
-        system = Path(ssl.get_default_verify_paths().openssl_cafile)
-        before = os.environ.get("SSL_CERT_FILE")
-        with tempfile.NamedTemporaryFile("w", suffix=".crt") as bundle:
-            for file in (Path(before) if before else system, self.certificates / "ca.crt"):
-                if file.exists():
-                    bundle.write(file.read_text())
-            bundle.flush()
-            os.environ["SSL_CERT_FILE"] = bundle.name
-            try:
-                yield
-            finally:
-                if before is None:
-                    del os.environ["SSL_CERT_FILE"]
-                else:
-                    os.environ["SSL_CERT_FILE"] = before
 
     def push(self, source: str, name: str) -> str:
         """Copy an image into the registry.
