@@ -59,7 +59,7 @@ def test_the_node_agent_sees_the_kubelets_folder_where_it_is() -> None:
     volumes = {volume["name"]: volume for volume in spec["volumes"]}
     assert volumes["pods"]["hostPath"]["path"] == mounts["pods"]["mountPath"] == "/data/kubelet/pods"
     assert mounts["pods"]["mountPropagation"] == "HostToContainer"
-    assert volumes["device-plugins"]["hostPath"]["path"] == "/data/kubelet/device-plugins"
+    assert volumes["device-plugins"]["hostPath"]["path"] == "/var/lib/kubelet/device-plugins", "a constant of kubelets"
     assert "--pods-dir=/data/kubelet/pods" in container["args"]
     assert spec["hostPID"]
     assert container["securityContext"]["privileged"]

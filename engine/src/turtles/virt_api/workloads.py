@@ -22,6 +22,9 @@ ENGINE_UID = 1001
 API_PORT, HEALTH_PORT = 8443, 8080
 
 _RUN_DIR, _STATE_DIR = "/var/run/kubevirt", "/var/lib/kubevirt"
+#: The kubelet's folder of device plugins, wherever its others are (``pluginapi.DevicePluginPath``).
+_DEVICE_PLUGINS_DIR = "/var/lib/kubelet/device-plugins"
+_PROBE_DIR = "/var/lib/kubevirt-probe"
 #: Requests. Measured use is in the operations manual; limits are left to who sets them.
 _REQUESTS = {
     "virt-api": {"cpu": "10m", "memory": "100Mi"},
@@ -42,7 +45,7 @@ class Values:
     :param engine_image: reference of turtles-engine. :param launcher_image: of turtles-launcher.
     :param image_pull_secrets: names of Secrets in the engine's namespace.
     :param replicas: of virt-api and of virt-controller.
-    :param kubelet_dir: where kubelets keep Pods and device plugins.
+    :param kubelet_dir: where kubelets keep Pods.
     :param policy_version: API version of PodDisruptionBudgets; Kubernetes before 1.21 has policy/v1beta1 only.
     :param infra: nodeSelector, affinity and tolerations of virt-api and virt-controller.
     :param workloads: those of virt-handler; machines run where it runs.
@@ -216,7 +219,7 @@ def _daemonset(values: Values, namespace: str) -> Object:
     # Pods' folders appear at the node's own path: that is what libvirt's sockets and the state files name
     folders: dict[str, tuple[str, str, str | None]] = {
         "pods": (f"{kubelet}/pods", "Directory", "HostToContainer"),
-        "device-plugins": (f"{kubelet}/device-plugins", "Directory", None),
+        "device-plugins": (_DEVICE_PLUGINS_DIR, "DirectoryOrCreate", None),
         "run": (_RUN_DIR, "DirectoryOrCreate", "HostToContainer"),
         "state": (_STATE_DIR, "DirectoryOrCreate", None),
     }
@@ -225,6 +228,9 @@ def _daemonset(values: Values, namespace: str) -> Object:
         f"--namespace={namespace}",
         f"--pods-dir={kubelet}/pods",
         f"--state-dir={_STATE_DIR}/handler",
+        f"--probe-dir={_PROBE_DIR}",
+        f"--device-plugins-dir={_DEVICE_PLUGINS_DIR}",
+        "--host-root=/host",
     ]
     container = _container(values, name, arguments)
     container["env"] = [{"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]
@@ -234,12 +240,30 @@ def _daemonset(values: Values, namespace: str) -> Object:
         {"name": each, "mountPath": path, **({"mountPropagation": propagation} if propagation else {})}
         for each, (path, _, propagation) in folders.items()
     ]
+    probe = {"name": "probe", "mountPath": _PROBE_DIR}
+    # A container's own /dev is as it was when the container started; devices come and go
+    container["volumeMounts"] += [{**probe, "readOnly": True}, {"name": "dev", "mountPath": "/host/dev"}]
     spec: Object = {
         "hostPID": True,
         "terminationGracePeriodSeconds": 15,
+        # QEMU and libvirtd, which the engine's image hasn't got, say what the node can do
+        "initContainers": [
+            {
+                "name": "node-probe",
+                "image": values.launcher_image,
+                "imagePullPolicy": values.image_pull_policy,
+                "command": ["/usr/bin/virt-node-probe", f"--output={_PROBE_DIR}"],
+                "resources": container["resources"],
+                "securityContext": {"privileged": True, "runAsUser": 0},
+                "terminationMessagePolicy": "FallbackToLogsOnError",
+                "volumeMounts": [probe],
+            }
+        ],
         "containers": [container],
         "volumes": [
             {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
+            {"name": "probe", "emptyDir": {}},
+            {"name": "dev", "hostPath": {"path": "/dev", "type": "Directory"}},
             *({"name": each, "hostPath": {"path": path, "type": type_}} for each, (path, type_, _) in folders.items()),
         ],
     }
