@@ -10,15 +10,17 @@ import base64
 import binascii
 import copy
 import logging
-import re
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 from turtles.standalone.apiserver import patch
-from turtles.standalone.apiserver.auth import INTERNAL, user_info
-from turtles.standalone.apiserver.errors import Object, StatusError, internal
+from turtles.standalone.apiserver.auth import INTERNAL, User, user_info
+from turtles.standalone.apiserver.cel import conditions
+from turtles.standalone.apiserver.conversion import Converter, by_webhook
+from turtles.standalone.apiserver.errors import Object, StatusError, forbidden, internal
 from turtles.standalone.apiserver.kinds import ADMISSION, Kind
+from turtles.standalone.apiserver.rbac import Attributes, Authorizer
 from turtles.standalone.apiserver.registry import Registry
 from turtles.standalone.apiserver.resource import Context
 from turtles.standalone.apiserver.selectors import match_selector
@@ -26,8 +28,6 @@ from turtles.standalone.apiserver.store import Event, Key, Store, decode
 from turtles.standalone.apiserver.webhook_client import WebhookClient, WebhookError
 
 log = logging.getLogger(__name__)
-# The one form of a match condition that is understood without an interpreter of CEL: all users but these.
-_OTHER_USERS = re.compile(r"!\(request\.userInfo\.username in \[('[^'\\]*'(?:, *'[^'\\]*')*)\]\)")
 MUTATING, VALIDATING = f"{ADMISSION}/mutatingwebhookconfigurations", f"{ADMISSION}/validatingwebhookconfigurations"
 #: Kinds that webhooks never see, so that a broken one can be repaired.
 EXEMPT = (MUTATING, VALIDATING)
@@ -40,10 +40,11 @@ class Refused(Exception):
 class Webhooks:
     """Asks the webhooks that the store configures."""
 
-    def __init__(self, store: Store, registry: Registry) -> None:
-        self._store, self._registry = store, registry
+    def __init__(self, store: Store, registry: Registry, authorizer: Authorizer) -> None:
+        self._store, self._registry, self._authorizer = store, registry, authorizer
         self._hooks: dict[str, list[Object]] = {}
         self.client = WebhookClient(store)
+        self.converter = Converter(self.client)
         store.observe(self._on_event)
 
     def _on_event(self, event: Event) -> None:
@@ -68,8 +69,16 @@ class Webhooks:
         self, context: Context, operation: str, obj: Object | None, old: Object | None, options: Object | None = None
     ) -> Object | None:
         """Return the object as the mutating webhooks want it."""
+        asked: list[tuple[Object, Object | None]] = []
         for webhook, kind in self._matching(MUTATING, context, operation, obj, old):
             obj = await self._ask_mutating(webhook, kind, context, operation, obj, old, options)
+            asked.append((webhook, obj))
+        # What a later webhook changed is shown again, once, to those who want to see it.
+        for webhook, seen in asked[:-1]:
+            if webhook.get("reinvocationPolicy") == "IfNeeded" and seen != obj:
+                kind = self._matches(webhook, context, operation) or context.kind
+                if self._wants(webhook, kind, context, operation, obj, old, options):
+                    obj = await self._ask_mutating(webhook, kind, context, operation, obj, old, options)
         return obj
 
     async def validate(
@@ -92,8 +101,44 @@ class Webhooks:
             return
         for webhook in hooks:
             kind = self._matches(webhook, context, operation)
-            if kind is not None and _is_met(webhook, context) and self._selects(webhook, context, obj, old):
+            if kind is not None and self._wants(webhook, kind, context, operation, obj, old, None):
                 yield webhook, kind
+
+    def _wants(
+        self, webhook: Object, kind: Kind, context: Context, operation: str, obj: Object | None, old: Object | None,
+        options: Object | None,
+    ) -> bool:  # fmt: skip
+        """Whether a webhook's selectors and conditions let it be asked."""
+        if not self._selects(webhook, context, obj, old):
+            return False
+        found = webhook.get("matchConditions")
+        if not found:
+            return True
+
+        def access(wanted: dict[str, str]) -> bool:
+            return self._may(context.user, wanted)
+
+        met, errors = conditions.met(
+            found, lambda: _review_request(kind, context, operation, obj, old, options), context.user.name, access
+        )
+        if errors and webhook.get("failurePolicy") != "Ignore":
+            why = errors[0] if len(errors) == 1 else f"[{', '.join(errors)}]"
+            name = context.name or ((obj or {}).get("metadata") or {}).get("name", "")
+            raise forbidden(context.kind.group, context.kind.plural, name, why)
+        return met
+
+    def _may(self, user: User, wanted: dict[str, str]) -> bool:
+        if wanted.get("user"):
+            name = wanted["user"]
+            space = name.split(":")[2]
+            groups = ("system:serviceaccounts", f"system:serviceaccounts:{space}", "system:authenticated")
+            user = User(name, groups)
+        if "path" in wanted:
+            return self._authorizer.allowed(user, Attributes(wanted["verb"], path=wanted["path"]))
+        names = ("group", "resource", "subresource", "namespace", "name")
+        return self._authorizer.allowed(
+            user, Attributes(wanted["verb"], version="*", **{one: wanted.get(one, "") for one in names})
+        )
 
     def _matches(self, webhook: Object, context: Context, operation: str) -> Kind | None:
         """Return the version of the kind in which a webhook wants to be asked, None when it doesn't."""
@@ -127,21 +172,32 @@ class Webhooks:
         self, webhook: Object, kind: Kind, context: Context, operation: str, obj: Object | None, old: Object | None,
         options: Object | None,
     ) -> Object | None:  # fmt: skip
-        response = await self._ask(webhook, kind, context, operation, obj, old, options)
-        if response is None or "patch" not in response or obj is None:
+        response = await self._ask(webhook, kind, context, operation, obj, old, options, True)
+        if response is None or not response.get("patch") or obj is None:
             return obj
         try:
-            if response.get("patchType") != "JSONPatch":
-                raise Refused("patchType must be JSONPatch")
             operations = decode(base64.b64decode(response["patch"], validate=True))
             # The webhook saw the object in its own version; what it patches goes back to the request's.
-            seen = _in_version(copy.deepcopy(obj), kind)
+            seen = copy.deepcopy(await self._in_version(obj, context.kind, kind))
             changed = patch.json_patch(seen, operations)
             if not isinstance(changed, dict):
                 raise Refused("the patch doesn't leave an object")
-            return {**changed, "apiVersion": obj.get("apiVersion", "")}
-        except (Refused, StatusError, binascii.Error, ValueError, TypeError) as error:
-            return self._failed(webhook, f"failed to apply the webhook's patch: {error}", obj)
+            return await self._in_version(changed, kind, context.kind)
+        except StatusError as error:
+            if error.code < 500:
+                raise internal(error.message) from None
+            raise
+        except (Refused, binascii.Error, ValueError, TypeError) as error:
+            raise internal(str(error)) from None
+
+    async def _in_version(self, obj: Object, current: Kind, wanted: Kind) -> Object:
+        """Return an object of a request in another version of its kind."""
+        if current.api_version == wanted.api_version or obj.get("kind") != current.kind:
+            return obj
+        if by_webhook(current):
+            found = await self.converter.convert([obj], current.api_version, wanted.api_version, current)
+            return found[0]
+        return {**obj, "apiVersion": wanted.api_version}
 
     def _failed(self, webhook: Object, why: str, obj: Object | None) -> Object | None:
         """Go on with ``obj`` or raise, as the webhook's failurePolicy says."""
@@ -152,21 +208,27 @@ class Webhooks:
 
     async def _ask(
         self, webhook: Object, kind: Kind, context: Context, operation: str, obj: Object | None, old: Object | None,
-        options: Object | None,
+        options: Object | None, mutating: bool = False,
     ) -> Object | None:  # fmt: skip
         """Return a webhook's response; None when it failed and may be ignored; raise when it refuses."""
         if context.dry_run and webhook.get("sideEffects") not in ("None", "NoneOnDryRun"):
             text = f'admission webhook "{webhook["name"]}" does not support dry run'
             raise StatusError(400, "BadRequest", text)
+        if kind.api_version != context.kind.api_version:
+            obj = await self._in_version(obj, context.kind, kind) if obj is not None else None
+            old = await self._in_version(old, context.kind, kind) if old is not None else None
         request = _review_request(kind, context, operation, obj, old, options)
-        review = {"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}
+        reviews = [one for one in webhook.get("admissionReviewVersions") or () if one in ("v1", "v1beta1")]
+        version = f"admission.k8s.io/{reviews[0] if reviews else 'v1'}"
+        review = {"kind": "AdmissionReview", "apiVersion": version, "request": request}
         try:
             answer = await self.client.post(webhook["clientConfig"], review, webhook.get("timeoutSeconds", 10))
-            response = answer.get("response") if isinstance(answer, dict) else None
-            if not isinstance(response, dict) or response.get("uid") != request["uid"]:
-                raise Refused("the answer is no AdmissionReview of this request")
-        except (WebhookError, Refused) as error:
+            response = _response(answer, request["uid"], version, mutating)
+        except WebhookError as error:
             self._failed(webhook, f"failed to call webhook: {error}", None)
+            return None
+        except Refused as error:
+            self._failed(webhook, f"received invalid webhook response: {error}", None)
             return None
         context.warnings += [str(one) for one in response.get("warnings") or ()]
         if response.get("allowed") is not True:
@@ -174,14 +236,33 @@ class Webhooks:
         return response
 
 
-def _is_met(webhook: Object, context: Context) -> bool:
-    """Whether a webhook's matchConditions let it be asked. Conditions of unknown form count as met: the webhook then
-    judges a request more than it needs to, never one less."""
-    for condition in webhook.get("matchConditions") or ():
-        found = _OTHER_USERS.fullmatch(str(condition.get("expression", "")).strip())
-        if found and context.user.name in re.findall("'([^']*)'", found[1]):
-            return False
-    return True
+def _response(answer: Any, uid: str, version: str, mutating: bool) -> Object:
+    """Return the response of an AdmissionReview.
+
+    :raises Refused: it can't be one to the request.
+    """
+    response = answer.get("response") if isinstance(answer, dict) else None
+    if not isinstance(response, dict):
+        raise Refused("webhook response was absent")
+    if version == "admission.k8s.io/v1beta1":
+        if response.get("patch"):
+            response.setdefault("patchType", "JSONPatch")
+        return response
+    found = f"{answer.get('apiVersion', '')}, Kind={answer.get('kind', '')}"
+    if found != f"{version}, Kind=AdmissionReview":
+        raise Refused(f"expected webhook response of {version}, Kind=AdmissionReview, got {found}")
+    if response.get("uid") != uid:
+        raise Refused(f'expected response.uid="{uid}", got "{response.get("uid", "")}"')
+    patched, kind = response.get("patch"), response.get("patchType")
+    if not mutating and (patched or kind):
+        raise Refused(f"webhook response.{'patch' if patched else 'patchType'} is not allowed for validating webhooks")
+    if patched and kind is None:
+        raise Refused("webhook returned response.patch but not response.patchType")
+    if kind is not None and not patched:
+        raise Refused("webhook returned response.patchType but not response.patch")
+    if kind not in (None, "JSONPatch"):
+        raise Refused(f'invalid value of response.patchType: "{kind}"')
+    return response
 
 
 def _rule_matches(rule: Object, kind: Kind, context: Context, operation: str) -> bool:
@@ -204,10 +285,6 @@ def _rule_matches(rule: Object, kind: Kind, context: Context, operation: str) ->
     return False
 
 
-def _in_version(obj: Object, kind: Kind) -> Object:
-    return {**obj, "apiVersion": kind.api_version} if obj.get("kind") == kind.kind else obj
-
-
 def _review_request(
     kind: Kind, context: Context, operation: str, obj: Object | None, old: Object | None, options: Object | None
 ) -> Object:
@@ -228,8 +305,8 @@ def _review_request(
         "operation": operation,
         "userInfo": user_info(context.user),
         "dryRun": context.dry_run,
-        "object": _in_version(obj, kind) if obj is not None else None,
-        "oldObject": _in_version(old, kind) if old is not None else None,
+        "object": obj,
+        "oldObject": old,
         "options": {"kind": name, "apiVersion": "meta.k8s.io/v1", **(options or {})} if name else None,
     }
     found = context.name or ((obj or {}).get("metadata") or {}).get("name", "")
@@ -247,7 +324,8 @@ def _review_request(
 def _denied(name: str, status: Any) -> StatusError:
     status = status if isinstance(status, dict) else {}
     code = status.get("code")
-    code = code if isinstance(code, int) and 400 <= code < 600 else 403
+    # A refusal is an error, whatever number it comes with.
+    code = code if isinstance(code, int) and 400 <= code < 600 else 400
     message, reason = status.get("message"), status.get("reason") or ""
     text = f'admission webhook "{name}" denied the request'
     if message:
@@ -256,6 +334,5 @@ def _denied(name: str, status: Any) -> StatusError:
         text += f": {reason}"
     else:
         text += " without explanation"
-    default = {403: "Forbidden", 422: "Invalid", 400: "BadRequest", 409: "Conflict", 500: "InternalError"}
     details = status.get("details")
-    return StatusError(code, reason or default.get(code, ""), text, details if isinstance(details, dict) else None)
+    return StatusError(code, reason, text, details if isinstance(details, dict) else None)

@@ -17,7 +17,7 @@ from turtles.standalone.apiserver.aggregation import Aggregator
 from turtles.standalone.apiserver.auth import Authenticator, User
 from turtles.standalone.apiserver.collector import Collector
 from turtles.standalone.apiserver.controllers import Controllers
-from turtles.standalone.apiserver.conversion import Converter, by_webhook
+from turtles.standalone.apiserver.conversion import by_webhook
 from turtles.standalone.apiserver.decode import duplicates
 from turtles.standalone.apiserver.definitions import Definitions
 from turtles.standalone.apiserver.errors import (
@@ -97,11 +97,11 @@ class APIServer:
     def __init__(self, store: Store, config: Path, service_range: str = services.DEFAULT_RANGE) -> None:
         self.store = store
         self.registry = Registry(store)
-        self.webhooks = Webhooks(store, self.registry)
         self.authenticator = Authenticator(config / "tokens.csv")
         self.authorizer = Authorizer(store)
+        self.webhooks = Webhooks(store, self.registry, self.authorizer)
         allocator = services.Allocator(store, service_range)
-        converter = Converter(self.webhooks.client)
+        converter = self.webhooks.converter
         self.resources = Resources(store, self.registry, self.webhooks, self.authorizer, allocator, converter)
         self.aggregator = Aggregator(store, config / "pki")
         self.collector = Collector(self.resources)

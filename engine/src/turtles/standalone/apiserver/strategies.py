@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from turtles.standalone.apiserver import crd, services
+from turtles.standalone.apiserver.cel import conditions
 from turtles.standalone.apiserver.errors import (
     Cause,
     Object,
@@ -230,9 +231,10 @@ def _validate_webhooks(obj: Object, old: Object | None) -> list[Cause]:
         elif str(webhook["name"]).count(".") < 2:
             text = "should be a domain with at least three segments separated by dots"
             causes.append(invalid_value(f"{path}.name", webhook["name"], text))
-        client = _map(webhook.get("clientConfig"))
-        if bool(client.get("url")) == bool(client.get("service")):
-            causes.append(required(f"{path}.clientConfig", "exactly one of url or service is required"))
+        causes += crd.validate_client(_map(webhook.get("clientConfig")), f"{path}.clientConfig")
+        before = [_map(one) for one in _list(_map(old).get("webhooks"))]
+        if webhook.get("matchConditions") not in [one.get("matchConditions") for one in before]:
+            causes += conditions.check(webhook.get("matchConditions"), f"{path}.matchConditions")
         if webhook.get("sideEffects") not in ("None", "NoneOnDryRun"):
             causes.append(not_supported(f"{path}.sideEffects", webhook.get("sideEffects"), ["None", "NoneOnDryRun"]))
         if not webhook.get("admissionReviewVersions"):
