@@ -39,6 +39,7 @@ _KNOWN = {
     "scheduling.k8s.io/v1": {"PriorityClass": ("priorityclasses", False)},
     "storage.k8s.io/v1": {"StorageClass": ("storageclasses", False)},
     "kubevirt.io/v1": {
+        "KubeVirt": ("kubevirts", True),
         "VirtualMachine": ("virtualmachines", True),
         "VirtualMachineInstance": ("virtualmachineinstances", True),
     },

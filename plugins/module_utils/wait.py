@@ -157,7 +157,7 @@ def diagnose(client, namespace, name):
     for pod in pods:
         said += _pod_troubles(pod)
     names = {name} | {pod["metadata"]["name"] for pod in pods}
-    events = _warnings(client, namespace, names)
+    events = warning_events(client, namespace, names)
     # An earlier machine of that name had its own troubles. Seconds are all that creationTimestamp tells.
     born = ((vm or {}).get("metadata") or {}).get("creationTimestamp") or ""
     events = [event for event in events if (event["last_seen"] or born)[:19] >= born[:19]]
@@ -204,7 +204,7 @@ def _pod_troubles(pod):
     return said
 
 
-def _warnings(client, namespace, names):
+def warning_events(client, namespace, names):
     """Warning events of the objects with these names, oldest first."""
     url = resources.path(EVENT, namespace)
     try:

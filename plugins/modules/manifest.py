@@ -52,7 +52,7 @@ attributes:
     support: full
 notes:
   - Waiting means that a CustomResourceDefinition is established and its objects are served, an APIService is available,
-    and deleted objects (a Namespace with all that is in it) are gone.
+    and deleted objects (a Namespace with all that is in it, a Deployment or DaemonSet with its Pods) are gone.
 seealso:
   - module: turtles.kubevirt.vm
 """
@@ -122,6 +122,8 @@ from ansible_collections.turtles.kubevirt.plugins.module_utils.client import Kub
 # Schemas are replaced whole: a property that a newer manifest has no more must go.
 EXACT = frozenset(("schema",))
 HIDDEN = "VALUE_HIDDEN"
+# Deleted with what they made, so that nothing of it runs any more when they are gone.
+WITH_PODS = frozenset(("DaemonSet", "Deployment", "Job", "ReplicaSet", "StatefulSet"))
 
 
 class Manifest(KubeModule):
@@ -238,7 +240,8 @@ class Manifest(KubeModule):
                 # No such kind, so no such object.
                 continue
             metadata = obj["metadata"]
-            outcome = self.delete(resource, metadata.get("namespace"), metadata["name"])
+            propagation = "Foreground" if obj["kind"] in WITH_PODS else "Background"
+            outcome = self.delete(resource, metadata.get("namespace"), metadata["name"], propagation)
             if outcome.before is not None:
                 gone.append((resource, metadata.get("namespace"), metadata["name"]))
             done.append((resources.label(obj), outcome))

@@ -47,6 +47,35 @@ def test_authority_is_replaced_with_both_trusted():
     assert len(x509.load_pem_x509_certificates(last.bundle.encode())) == 2
 
 
+def test_replicas_share_their_certificates_also_while_the_authority_is_replaced():
+    client = FakeClient()
+    mine = certificates.ensure(client, "kubevirt", NAMES, NOW)  # type: ignore[arg-type]
+    assert certificates.ensure(client, "kubevirt", NAMES, NOW) == mine  # type: ignore[arg-type]
+    later = NOW + timedelta(days=300)
+    # One replica replaces the authority while the other one still serves with the certificate of before
+    new = certificates.ensure(client, "kubevirt", NAMES, later)  # type: ignore[arg-type]
+    assert new.certificate != mine.certificate
+    trusted = x509.load_pem_x509_certificates(new.bundle.encode())
+    for serving in (mine, new):
+        issuers = {name.subject for name in trusted}
+        assert x509.load_pem_x509_certificate(serving.certificate.encode()).issuer in issuers
+    assert certificates.ensure(client, "kubevirt", NAMES, later) == new  # type: ignore[arg-type]
+
+
+def test_the_slower_of_two_replicas_takes_what_the_other_one_made():
+    client = FakeClient()
+    winner = certificates.make(NAMES, NOW)
+    create = client.create
+
+    def slower(resource, obj):
+        client.create = create
+        create(resource, winner.secret("kubevirt"))
+        return create(resource, obj)
+
+    client.create = slower  # type: ignore[method-assign]
+    assert certificates.ensure(client, "kubevirt", NAMES, NOW) == winner  # type: ignore[arg-type]
+
+
 def test_damaged_secret_is_replaced():
     client = FakeClient()
     certificates.ensure(client, "kubevirt", NAMES, NOW)  # type: ignore[arg-type]
@@ -146,7 +175,7 @@ def test_webhooks_with_a_service():
     }
     assert mutating["webhooks"][0]["rules"][0]["apiVersions"] == ["v1", "v1alpha3"]
     names = [hook["name"] for hook in mutating["webhooks"] + validating["webhooks"]]
-    assert len(set(names)) == 8
+    assert len(set(names)) == 10
     updates = [hook for hook in mutating["webhooks"] if hook["rules"][0]["operations"] == ["UPDATE"]]
     assert updates
     assert all("virt-handler" in hook["matchConditions"][0]["expression"] for hook in updates)

@@ -16,7 +16,7 @@ Bytecode is part of the image, compiled with hashes that aren't checked at start
 containers is read-only, so Python could not keep it, and each start of a launcher would compile everything anew.
 
 Each layer is kept in the cache under a hash of its inputs, as are the images; equal inputs make equal bytes as long as
-the archive's packages are the same. ``--revision`` is an input that says nothing: another value fetches everything anew.
+the archive's packages are the same. ``--revision`` is an input that says nothing: another one fetches everything anew.
 Needs root, mmdebstrap and a pip. Progress goes to stderr, the result as one JSON object to
 stdout: changed, tag, layout, images (digest, size, unpacked), archive, seconds.
 """
@@ -212,8 +212,9 @@ class Builder:
         say(f"pip: {len(self.requirements)} packages and what they need")
         platforms = [f"--platform=manylinux_2_{minor}_{platform.machine()}" for minor in range(36, 4, -1)]
         environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-        run(self.options.pip_python, "-m", "pip", "install", "--quiet", "--no-compile", "--only-binary=:all:", "--no-input",
-            "--python-version=3.11", "--implementation=cp", "--abi=cp311", "--abi=abi3", "--abi=none", *platforms,
+        run(self.options.pip_python, "-m", "pip", "install", "--quiet", "--no-compile", "--no-input",
+            "--only-binary=:all:", "--python-version=3.11", "--implementation=cp",
+            "--abi=cp311", "--abi=abi3", "--abi=none", *platforms,
             f"--platform=manylinux2014_{platform.machine()}", f"--target={site}", *self.options.pip_argument,
             *self.requirements, env=environment)
         for name in UNUSED_PYTHON:
@@ -354,8 +355,9 @@ def _own(folder: Path) -> None:
 
 def _compile(root: Path, *folders: str) -> None:
     """Compile Python's modules with the image's own Python; equal sources make equal bytes."""
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": str(EPOCH)}
     run("chroot", root, "/usr/bin/python3", "-m", "compileall", "-q", "--invalidation-mode=unchecked-hash", "-x",
-        UNCOMPILED, *folders, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": str(EPOCH)})
+        UNCOMPILED, *folders, env=environment)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -372,6 +374,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--pip-argument", action="append", default=[], help="further argument of pip install")
     found.add_argument("--revision", default="", help="another value fetches all packages anew")
     found.add_argument("--archive", action="store_true", help="also pack both images as one archive")
+    found.add_argument("--tag", default="", help="tag in the archive, in place of the one made of the inputs")
     found.add_argument("--prefix", default="localhost", help="what references in the archive begin with")
     found.add_argument("--check", action="store_true", help="build nothing, say what would be")
     return found
@@ -389,9 +392,9 @@ def main() -> int:
             result["images"] = builder.images()
             archive = builder.layout.with_name(f"{builder.tag}.tar")
             if options.archive and not options.check:
-                references = {name: f"{options.prefix}/{name}:{builder.tag}" for name in result["images"]}
-                if not archive.exists():
-                    oci.write_archive(builder.layout, archive, references)
+                tag = options.tag or builder.tag
+                oci.write_archive(builder.layout, archive, {name: f"{options.prefix}/{name}:{tag}"
+                                                            for name in result["images"]})
                 result["archive"] = str(archive)
     except (BuildError, OSError) as error:
         print(f"engine_image: {error}", file=sys.stderr)

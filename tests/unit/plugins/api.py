@@ -26,6 +26,9 @@ KINDS = {
     "secrets": "Secret",
     "customresourcedefinitions": "CustomResourceDefinition",
     "widgets": "Widget",
+    "kubevirts": "KubeVirt",
+    "deployments": "Deployment",
+    "daemonsets": "DaemonSet",
 }
 
 
@@ -230,6 +233,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def _serve(self, api, parts, query, body):
+        if parts == ["version"]:
+            return self._answer(200, {"major": "1", "minor": "31", "gitVersion": "v1.31.2"})
+        if parts == ["apis"]:
+            versions = [{"groupVersion": "policy/v1", "version": "v1"}]
+            return self._answer(200, {"kind": "APIGroupList", "groups": [{"name": "policy", "versions": versions}]})
         size = 2 if parts[0] == "api" else 3
         group, rest = "/".join(parts[1:size]), parts[size:]
         if not rest:
@@ -324,7 +332,7 @@ class Handler(BaseHTTPRequestHandler):
                 return False
         labels = metadata.get("labels") or {}
         return all(
-            labels.get(term.partition("=")[0]) == term.partition("=")[2]
+            labels.get(term.partition("=")[0]) == term.partition("=")[2] if "=" in term else term in labels
             for term in filter(None, (query.get("labelSelector") or "").split(","))
         )
 

@@ -1,0 +1,150 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""An installation of KubeVirt: whether it can be used, and why not."""
+
+from __future__ import annotations
+
+from ansible_collections.turtles.kubevirt.plugins.module_utils import resources, wait
+from ansible_collections.turtles.kubevirt.plugins.module_utils.client import ApiError, KubeError
+
+KUBEVIRT = resources.known("kubevirt.io/v1", "KubeVirt")
+DEPLOYMENT = resources.known("apps/v1", "Deployment")
+DAEMONSET = resources.known("apps/v1", "DaemonSet")
+# Label of all components, with the component's name; upstream's have it too.
+LABEL = "kubevirt.io"
+
+
+def is_available(kubevirt):
+    """Whether a KubeVirt object says that all of it is there, about its latest version."""
+    if kubevirt is None:
+        return False
+    status = kubevirt.get("status") or {}
+    generation = kubevirt["metadata"].get("generation") or 0
+    return (
+        wait.condition(kubevirt, "Available").get("status") == "True"
+        and wait.condition(kubevirt, "Progressing").get("status") != "True"
+        and (status.get("observedGeneration") or generation) >= generation
+    )
+
+
+def wait_for_rollout(client, namespace, timeout):
+    """Waits until all Deployments and DaemonSets of the installation run as declared. Raises wait.GaveUp.
+
+    The object's conditions may still be about what ran before a change of these.
+    """
+    for resource in (DEPLOYMENT, DAEMONSET):
+        for workload in _listed(client, resource, namespace):
+            wait.until(client, resource, namespace, workload["metadata"]["name"], timeout, rolled_out)
+
+
+def rolled_out(workload):
+    """Whether all replicas of a Deployment or a DaemonSet are of its latest version and available."""
+    if workload is None:
+        return True
+    wanted, updated, available, current = _counts(workload)
+    extra = (workload.get("status") or {}).get("replicas") or 0
+    return current and updated >= wanted and available >= wanted and extra <= max(wanted, updated)
+
+
+def machines(client):
+    """Names of all virtual machines and instances, each once."""
+    found = {}
+    for kind in ("VirtualMachine", "VirtualMachineInstance"):
+        try:
+            items = client.list(resources.path(resources.known("kubevirt.io/v1", kind)))[0]
+        except ApiError as exc:
+            if exc.status == 404:
+                # No such kind, so no such object
+                continue
+            raise
+        for item in items:
+            found["%s/%s" % (item["metadata"].get("namespace"), item["metadata"]["name"])] = True
+    return list(found)
+
+
+def has_controller(client, namespace):
+    """Whether there is a virt-controller that could still do something."""
+    return any(
+        client.get(resources.path(DEPLOYMENT, namespace, name)) is not None
+        for name in ("virt-controller", "virt-operator")
+    )
+
+
+def diagnose(client, namespace, name):
+    """Sentences about what is missing: conditions, workloads, Pods and their events."""
+    said = []
+    try:
+        kubevirt = client.get(resources.path(KUBEVIRT, namespace, name))
+        for kind, wanted in (("Available", "True"), ("Degraded", "False")):
+            condition = wait.condition(kubevirt, kind)
+            if condition and condition.get("status") != wanted:
+                said.append("%s=%s: %s" % (kind, condition.get("status"), condition.get("message")))
+        if kubevirt is not None and not (kubevirt.get("status") or {}).get("conditions"):
+            said.append("nobody has written the object's status: virt-controller doesn't run, or doesn't lead")
+        for resource in (DEPLOYMENT, DAEMONSET):
+            for workload in _listed(client, resource, namespace):
+                if not rolled_out(workload):
+                    wanted, updated, available = _counts(workload)[:3]
+                    said.append(
+                        "%s %s: %d of %d available, %d of the latest version"
+                        % (resource.kind, workload["metadata"]["name"], available, wanted, updated)
+                    )
+        names = set()
+        for pod in client.list(resources.path(wait.POD, namespace), label_selector=LABEL)[0]:
+            found = _about_pod(pod)
+            said += found
+            if found:
+                names.add(pod["metadata"]["name"])
+                names.update(owner["name"] for owner in pod["metadata"].get("ownerReferences") or [])
+        for event in wait.warning_events(client, namespace, names)[-5:]:
+            said.append("%s: %s: %s (%d times)" % (event["object"], event["reason"], event["message"], event["count"]))
+    except KubeError as exc:
+        said.append("what is missing couldn't be found out: %s" % exc)
+    return said or ["all components seem to run; see the log of virt-controller"]
+
+
+def _listed(client, resource, namespace):
+    try:
+        return client.list(resources.path(resource, namespace), label_selector=LABEL)[0]
+    except ApiError as exc:
+        if exc.status in (403, 404):
+            # On one machine without Kubernetes there are none; somebody else may not be allowed to look
+            return []
+        raise
+
+
+def _counts(workload):
+    """Wanted, updated and available replicas, and whether the status is about the latest version."""
+    status = workload.get("status") or {}
+    current = (status.get("observedGeneration") or 0) >= (workload["metadata"].get("generation") or 0)
+    if workload.get("kind") == "DaemonSet":
+        names = ("desiredNumberScheduled", "updatedNumberScheduled", "numberAvailable")
+        wanted, updated, available = (status.get(name) or 0 for name in names)
+    else:
+        wanted = (workload.get("spec") or {}).get("replicas", 1)
+        updated, available = status.get("updatedReplicas") or 0, status.get("availableReplicas") or 0
+    return wanted, updated, available, current
+
+
+def _about_pod(pod):
+    name, said = pod["metadata"]["name"], []
+    status = pod.get("status") or {}
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            said.append("Pod %s isn't placed: %s" % (name, condition.get("message")))
+    for container in (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or []):
+        state = container.get("state") or {}
+        waiting = state.get("waiting") or {}
+        ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
+        if waiting.get("reason"):
+            text = " (%s)" % waiting["message"] if waiting.get("message") else ""
+            said.append("Pod %s: container %s waits: %s%s" % (name, container["name"], waiting["reason"], text))
+        elif not container.get("ready") and state.get("running"):
+            said.append("Pod %s: container %s runs but isn't ready" % (name, container["name"]))
+        if ended and not container.get("ready"):
+            last = (ended.get("message") or "").strip().splitlines()
+            said.append(
+                "Pod %s: container %s ended with %s (%s)%s"
+                % (name, container["name"], ended.get("exitCode"), ended.get("reason"), ": " + last[-1] if last else "")
+            )
+    return said

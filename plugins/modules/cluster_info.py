@@ -1,0 +1,105 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Module cluster_info."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: cluster_info
+short_description: What a Kubernetes API server is and serves
+version_added: 0.1.0
+author:
+  - turtles.kubevirt contributors (!UNKNOWN)
+description:
+  - Gives the version of an API server, and the API groups it serves with their versions.
+  - For playbooks that have to choose an API version, and to fail early where a cluster can't be reached.
+extends_documentation_fragment:
+  - turtles.kubevirt.auth
+  - turtles.kubevirt.attributes
+  - turtles.kubevirt.library
+attributes:
+  check_mode:
+    support: full
+    details: It changes nothing.
+  diff_mode:
+    support: N/A
+    details: It changes nothing.
+  idempotent:
+    support: full
+  action_group:
+    support: full
+seealso:
+  - module: turtles.kubevirt.manifest
+"""
+
+EXAMPLES = r"""
+- name: Which Kubernetes it is
+  turtles.kubevirt.cluster_info:
+    kubeconfig: admin.kubeconfig
+  register: cluster
+
+- name: A budget in the version that the server has
+  turtles.kubevirt.manifest:
+    kubeconfig: admin.kubeconfig
+    definition:
+      apiVersion: "policy/{{ 'v1' if 'v1' in cluster.groups.policy else 'v1beta1' }}"
+      kind: PodDisruptionBudget
+      metadata:
+        name: web
+        namespace: shop
+      spec:
+        maxUnavailable: 1
+        selector:
+          matchLabels:
+            app: web
+"""
+
+RETURN = r"""
+host:
+  description: URL of the API server.
+  returned: success
+  type: str
+  sample: https://192.0.2.10:6443
+version:
+  description: Version of the API server, as it gives it.
+  returned: success
+  type: dict
+  sample: {major: "1", minor: "31", gitVersion: v1.31.2}
+groups:
+  description: API groups with their versions, the preferred one first. The core group isn't among them.
+  returned: success
+  type: dict
+  sample: {apps: [v1], policy: [v1]}
+"""
+
+from ansible_collections.turtles.kubevirt.plugins.module_utils.base import KubeModule, run_module
+
+
+class ClusterInfo(KubeModule):
+    """Version and API groups."""
+
+    def run(self):
+        version = self.client.request("GET", "/version")
+        found = self.client.request("GET", "/apis") or {}
+        return {
+            "changed": False,
+            "host": self.client.host,
+            "version": version or {},
+            "groups": {
+                group["name"]: [entry["version"] for entry in group.get("versions") or []]
+                for group in found.get("groups") or []
+            },
+        }
+
+
+MODULE = ClusterInfo
+
+
+def main():
+    """Entry point."""
+    run_module(ClusterInfo)
+
+
+if __name__ == "__main__":
+    main()

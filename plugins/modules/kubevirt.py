@@ -1,0 +1,235 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Module kubevirt."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kubevirt
+short_description: Configure KubeVirt and wait until it can be used
+version_added: 0.1.0
+author:
+  - turtles.kubevirt contributors (!UNKNOWN)
+description:
+  - Declares the KubeVirt object, which holds the configuration of an installation, and waits until KubeVirt is
+    available in the version that is being deployed. If it doesn't become available, the failure says which component
+    is missing and why, as far as its Pods and events tell.
+  - Or deletes the object, which is refused while there are virtual machines unless O(remove_workloads) is set.
+  - Works with this collection's engine and with upstream KubeVirt.
+options:
+  state:
+    description: Whether the object is to be there.
+    type: str
+    choices: [present, absent]
+    default: present
+  name:
+    description: Name of the KubeVirt object.
+    type: str
+    default: kubevirt
+  namespace:
+    description: Namespace of KubeVirt's components.
+    type: str
+    default: kubevirt
+  spec:
+    description: The object's spec, or parts of it. What isn't mentioned stays as it is on the server.
+    type: dict
+    default: {}
+  wait_for:
+    description:
+      - What O(wait) waits for with O(state=present).
+      - V(rollout) waits before the object is declared, until the Deployments and DaemonSets that are there run as
+        declared; V(available) also waits afterwards, until the object says that all is available.
+    type: str
+    choices: [available, rollout]
+    default: available
+  remove_workloads:
+    description: With O(state=absent), delete all virtual machines first.
+    type: bool
+    default: false
+extends_documentation_fragment:
+  - turtles.kubevirt.auth
+  - turtles.kubevirt.attributes
+  - turtles.kubevirt.library
+  - turtles.kubevirt.wait
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+  action_group:
+    support: full
+seealso:
+  - module: turtles.kubevirt.manifest
+  - module: turtles.kubevirt.vm
+"""
+
+EXAMPLES = r"""
+- name: Virtual machines without hardware support are allowed, and four processors share one of the node
+  turtles.kubevirt.kubevirt:
+    spec:
+      configuration:
+        developerConfiguration:
+          useEmulation: true
+          cpuAllocationRatio: 4
+
+- name: Nothing but waiting
+  turtles.kubevirt.kubevirt:
+    wait_timeout: 600
+
+- name: The installation and all its virtual machines go
+  turtles.kubevirt.kubevirt:
+    state: absent
+    remove_workloads: true
+"""
+
+RETURN = r"""
+result:
+  description: The KubeVirt object as it is after the task; empty if there is none.
+  returned: success
+  type: dict
+  sample:
+    apiVersion: kubevirt.io/v1
+    kind: KubeVirt
+    metadata: {name: kubevirt, namespace: kubevirt}
+    status: {phase: Deployed, observedKubeVirtVersion: v0.1.0}
+diagnosis:
+  description: What is known about why it isn't available.
+  returned: when waiting failed
+  type: list
+  elements: str
+  sample:
+    - "DaemonSet virt-handler: available on 0 of 2 nodes"
+    - "Pod virt-handler-x2k4p: container virt-handler waits: ImagePullBackOff (manifest unknown)"
+"""
+
+import time
+
+from ansible_collections.turtles.kubevirt.plugins.module_utils import installation, merge, resources, wait
+from ansible_collections.turtles.kubevirt.plugins.module_utils.base import KubeModule, Outcome, run_module
+from ansible_collections.turtles.kubevirt.plugins.module_utils.client import MERGE_PATCH, KubeError
+
+SHOWN = 5
+
+
+class KubeVirt(KubeModule):
+    """The KubeVirt object."""
+
+    ARGUMENTS = {
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "name": {"type": "str", "default": "kubevirt"},
+        "namespace": {"type": "str", "default": "kubevirt"},
+        "spec": {"type": "dict", "default": {}},
+        "wait_for": {"type": "str", "choices": ["available", "rollout"], "default": "available"},
+        "remove_workloads": {"type": "bool", "default": False},
+        "wait": {"type": "bool", "default": True},
+        "wait_timeout": {"type": "int", "default": 300},
+    }
+
+    def run(self):
+        self.name, self.namespace = self.params["name"], self.params["namespace"]
+        resources.check_name("name", self.name)
+        resources.check_name("namespace", self.namespace)
+        self.deadline = time.monotonic() + self.params["wait_timeout"]
+        outcome = self._absent() if self.params["state"] == "absent" else self._present()
+        return {
+            "changed": outcome.changed,
+            "result": outcome.after or {},
+            "diff": {"before": merge.for_diff(outcome.before), "after": merge.for_diff(outcome.after)},
+        }
+
+    def _present(self):
+        declared = {
+            "apiVersion": installation.KUBEVIRT.api_version,
+            "kind": installation.KUBEVIRT.kind,
+            "metadata": {"name": self.name, "namespace": self.namespace},
+            "spec": self.params["spec"],
+        }
+        waits = self.params["wait"] and not self.check_mode
+        try:
+            if waits:
+                # Admission of the object is theirs
+                installation.wait_for_rollout(self.client, self.namespace, self._left())
+            outcome = self.apply(installation.KUBEVIRT, self.namespace, self.name, lambda live: declared)
+            if not waits or self.params["wait_for"] == "rollout":
+                return outcome
+            installation.wait_for_rollout(self.client, self.namespace, self._left())
+            after = wait.until(
+                self.client, installation.KUBEVIRT, self.namespace, self.name, self._left(), installation.is_available
+            )
+        except wait.GaveUp as exc:
+            said = installation.diagnose(self.client, self.namespace, self.name)
+            where = "%s/%s" % (self.namespace, self.name)
+            raise KubeError(
+                "KubeVirt %s isn't available within %d seconds (wait_timeout). %s"
+                % (where, self.params["wait_timeout"], " ".join("%s." % text.rstrip(".") for text in said)),
+                diagnosis=said,
+                result=exc.obj or {},
+            ) from exc
+        return outcome._replace(after=after)
+
+    def _absent(self):
+        url = resources.path(installation.KUBEVIRT, self.namespace, self.name)
+        live = self.client.get(url)
+        machines = installation.machines(self.client)
+        if machines and not self.params["remove_workloads"]:
+            more = ", …" if len(machines) > SHOWN else ""
+            raise KubeError(
+                "KubeVirt can't be removed while there are virtual machines (%d: %s%s). Delete them first, or set "
+                "remove_workloads=true to have them deleted." % (len(machines), ", ".join(machines[:SHOWN]), more)
+            )
+        if live is None:
+            return Outcome(False, None, None)
+        if self.check_mode:
+            return Outcome(True, live, None)
+        if not live["metadata"].get("deletionTimestamp"):
+            if machines and (live.get("spec") or {}).get("uninstallStrategy") != "RemoveWorkloads":
+                # KubeVirt itself refuses and removes by what the object says
+                patch = {"spec": {"uninstallStrategy": "RemoveWorkloads"}}
+                self.client.request("PATCH", url, body=patch, content_type=MERGE_PATCH)
+            self.delete(installation.KUBEVIRT, self.namespace, self.name)
+        if self.params["wait"]:
+            self._wait_gone(url, bool(machines))
+        return Outcome(True, live, None)
+
+    def _wait_gone(self, url, with_machines):
+        abandoned = not with_machines and not installation.has_controller(self.client, self.namespace)
+        if abandoned and self.client.get(url) is not None:
+            # Nobody is left who would take the finalizer off: an earlier removal got no further than the components
+            self.client.request("PATCH", url, body={"metadata": {"finalizers": None}}, content_type=MERGE_PATCH)
+        try:
+            wait.until(
+                self.client, installation.KUBEVIRT, self.namespace, self.name, self._left(), lambda obj: obj is None
+            )
+        except wait.GaveUp as exc:
+            left = installation.machines(self.client)
+            said = installation.diagnose(self.client, self.namespace, self.name)
+            raise KubeError(
+                "KubeVirt %s/%s isn't gone within %d seconds (wait_timeout). %s%s"
+                % (
+                    self.namespace,
+                    self.name,
+                    self.params["wait_timeout"],
+                    "%d virtual machines are left (%s). " % (len(left), ", ".join(left[:SHOWN])) if left else "",
+                    " ".join("%s." % s.rstrip(".") for s in said),
+                ),
+                diagnosis=said,
+                result=exc.obj or {},
+            ) from exc
+
+    def _left(self):
+        return max(1, self.deadline - time.monotonic())
+
+
+MODULE = KubeVirt
+
+
+def main():
+    """Entry point."""
+    run_module(KubeVirt)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The modules kubevirt and cluster_info."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+LABELS = {"kubevirt.io": "virt-handler"}
+
+
+@pytest.fixture(autouse=True)
+def _namespace(api):
+    api.put("namespaces", {"metadata": {"name": "kubevirt"}})
+
+
+def conditions(**statuses):
+    return {"conditions": [{"type": kind, "status": value, "message": "words"} for kind, value in statuses.items()]}
+
+
+def put_object(api, status, **spec):
+    metadata = {"name": "kubevirt", "namespace": "kubevirt"}
+    api.put("kubevirts", {"apiVersion": "kubevirt.io/v1", "metadata": metadata, "spec": spec, "status": status})
+
+
+def put_daemonset(api, available):
+    status = {"desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberAvailable": available}
+    metadata = {"name": "virt-handler", "namespace": "kubevirt", "labels": LABELS}
+    api.put("daemonsets", {"apiVersion": "apps/v1", "metadata": metadata, "spec": {}, "status": status})
+
+
+def test_what_the_server_is(run):
+    found = run("cluster_info")
+    assert found["version"]["minor"] == "31"
+    assert found["groups"] == {"policy": ["v1"]}
+    assert not found["changed"]
+
+
+def test_it_waits_until_everything_is_available(api, run):
+    put_daemonset(api, 1)
+    put_object(api, conditions(Available="True", Progressing="True"))
+
+    def later():
+        put_daemonset(api, 2)
+        put_object(api, conditions(Available="True", Progressing="False"), configuration={"cpuModel": "Nehalem"})
+
+    threading.Timer(0.5, later).start()
+    found = run("kubevirt", wait_timeout=10)
+    assert found["result"]["spec"]["configuration"] == {"cpuModel": "Nehalem"}
+    assert not found["changed"]
+
+
+def test_the_configuration_is_merged_once(api, run):
+    put_object(api, conditions(Available="True"), configuration={"cpuModel": "Nehalem"})
+    spec = {"configuration": {"machineType": "q35"}}
+    assert run("kubevirt", check=True, spec=spec)["changed"]
+    assert "machineType" not in api.get("kubevirts", "kubevirt", "kubevirt")["spec"]["configuration"]
+    assert run("kubevirt", spec=spec)["changed"]
+    assert not run("kubevirt", spec=spec)["changed"]
+    assert api.get("kubevirts", "kubevirt", "kubevirt")["spec"]["configuration"] == {
+        "cpuModel": "Nehalem",
+        "machineType": "q35",
+    }
+
+
+def test_a_failure_says_what_is_missing(api, run):
+    put_daemonset(api, 0)
+    waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "manifest unknown"}}
+    statuses = [{"name": "virt-handler", "ready": False, "state": waiting}]
+    metadata = {"name": "virt-handler-x", "namespace": "kubevirt", "labels": LABELS}
+    api.put("pods", {"metadata": metadata, "status": {"phase": "Pending", "containerStatuses": statuses}})
+    api.put(
+        "events",
+        {
+            "metadata": {"name": "e", "namespace": "kubevirt"},
+            "type": "Warning",
+            "reason": "Failed",
+            "message": "no such image",
+            "involvedObject": {"kind": "Pod", "name": "virt-handler-x"},
+        },
+    )
+    found = run("kubevirt", wait_timeout=1)
+    assert found["failed"]
+    assert "DaemonSet virt-handler: 0 of 2 available" in found.msg
+    assert "Pod virt-handler-x: container virt-handler waits: ImagePullBackOff (manifest unknown)" in found["diagnosis"]
+    assert "no such image" in found.msg
+
+
+def test_rollout_is_waited_for_before_the_object_is_declared(api, run):
+    put_daemonset(api, 0)
+    threading.Timer(0.3, put_daemonset, (api, 2)).start()
+    found = run("kubevirt", wait_for="rollout", wait_timeout=10)
+    assert found["changed"]
+    written = [path for _method, path, _query in api.written()]
+    assert written == ["/apis/kubevirt.io/v1/namespaces/kubevirt/kubevirts"]
+
+
+def test_removal_is_refused_while_there_are_machines(api, run):
+    put_object(api, conditions(Available="True"))
+    api.instance("default", "web")
+    found = run("kubevirt", state="absent")
+    assert found["failed"]
+    assert "there are virtual machines (1: default/web)" in found.msg
+    assert api.get("kubevirts", "kubevirt", "kubevirt")
+    assert run("kubevirt", state="absent", remove_workloads=True, check=True)["changed"]
+    assert run("kubevirt", state="absent", remove_workloads=True)["changed"]
+    patched = [method for method, path, _query in api.written() if path.endswith("/kubevirts/kubevirt")]
+    assert patched == ["PATCH", "DELETE"]
+    api.objects.pop(("virtualmachineinstances", "default", "web"))
+    assert not run("kubevirt", state="absent")["changed"]
+
+
+def test_an_object_nobody_looks_after_goes_as_well(api, run):
+    put_object(api, {})
+    stuck = api.get("kubevirts", "kubevirt", "kubevirt")
+    stuck["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z", finalizers=["foregroundDeleteKubeVirt"])
+    original = api.put
+
+    def put(plural, obj, event=None):
+        leaving = plural == "kubevirts" and obj["metadata"].get("deletionTimestamp")
+        return original(plural, obj, "DELETED" if leaving and not obj["metadata"].get("finalizers") else event)
+
+    api.put = put
+    api.put("kubevirts", stuck)
+    assert run("kubevirt", state="absent", wait_timeout=5)["changed"]
+    assert api.get("kubevirts", "kubevirt", "kubevirt") is None
