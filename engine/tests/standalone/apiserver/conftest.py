@@ -97,15 +97,18 @@ class Server:
         command = [*COMMAND, "apiserver", "--config-dir", str(self.config), "--data-dir", str(self.data), "--port",
                    str(self.port), *options]  # fmt: skip
         self.log = open(self.root / "log", "ab")  # noqa: SIM115
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
-        deadline = time.monotonic() + 20
+        environment = {**os.environ, "PYTHONFAULTHANDLER": "1"}
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, env=environment)
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError):
                 if self.call("GET", "/readyz", token="")[0] == 200:
                     return self
             assert self.process.poll() is None, (self.root / "log").read_text()
             time.sleep(0.02)
-        raise AssertionError("the server doesn't get ready")
+        # So that the log says where it is.
+        self.stop(signal.SIGABRT)
+        raise AssertionError("the server doesn't get ready: " + (self.root / "log").read_text()[-5000:])
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         assert self.process is not None

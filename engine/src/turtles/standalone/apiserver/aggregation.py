@@ -22,6 +22,7 @@ from yarl import URL
 
 from turtles.standalone.apiserver import impersonation, negotiate
 from turtles.standalone.apiserver.auth import User
+from turtles.standalone.apiserver.backend import MAX_ANSWER, read_limited
 from turtles.standalone.apiserver.endpoints import Endpoint, PinnedResolver, resolve
 from turtles.standalone.apiserver.errors import Object, StatusError
 from turtles.standalone.apiserver.kinds import REGISTRATION
@@ -34,6 +35,8 @@ _HOP = {
     "upgrade", "host", "content-length", "authorization",
 }  # fmt: skip
 DISCOVERY_SECONDS = 5.0
+#: Seconds of silence after which a service is given up, except in a watch.
+READ_SECONDS = 60.0
 _LIMIT = 32 * 1024 * 1024
 
 
@@ -135,12 +138,17 @@ class Aggregator:
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._websocket(request, user, service, session, base)
         body = await negotiate.read_body(request) if request.body_exists else None
+        watched = request.query.get("watch", "").lower() in ("1", "true", "t")
+        timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=None if watched else READ_SECONDS)
         try:
             async with session.request(
                 request.method, _exact(base + request.raw_path), headers=self._headers(request, user), data=body,
-                ssl=self._context(service), allow_redirects=False,
+                ssl=self._context(service), allow_redirects=False, timeout=timeout,
             ) as answer:  # fmt: skip
                 return await _pass_back(request, answer)
+        except TimeoutError:
+            text = f"the service of {service.name!r} did not answer within {READ_SECONDS:g} seconds"
+            raise StatusError(504, "Timeout", text) from None
         except (aiohttp.ClientError, OSError) as error:
             raise _unreachable(error) from None
 
@@ -187,7 +195,7 @@ class Aggregator:
             async with asyncio.timeout(5):
                 url = _exact(f"{base}/apis/{group}/{version}")
                 async with session.get(url, headers=headers, ssl=self._context(service)) as answer:
-                    listed: Any = decode(await answer.read())
+                    listed: Any = decode(await read_limited(answer, MAX_ANSWER))
         except (aiohttp.ClientError, OSError, ValueError, msgspec.DecodeError) as error:
             raise _unreachable(error) from None
         if not isinstance(listed, dict) or not isinstance(listed.get("resources"), list):

@@ -73,6 +73,8 @@ class _Schema:
         """Return the step to a list's item."""
         if not keys:
             return "v:" + json.dumps(item, separators=(",", ":"))
+        if not isinstance(item, dict):
+            raise bad_request(f"failed to create typed patch object: an item of {self.name} must be an object")
         properties = (self.items().data or _NONE).get("properties", _NONE)
         found = {key: item.get(key, properties.get(key, _NONE).get("default")) for key in sorted(keys)}
         return "k:" + json.dumps(found, separators=(",", ":"))

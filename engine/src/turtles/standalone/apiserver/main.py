@@ -20,9 +20,11 @@ from aiohttp.web_protocol import RequestHandler
 
 from turtles.log import setup_logging
 from turtles.standalone.apiserver import encryption
+from turtles.standalone.apiserver.audit import Audit, Policy, PolicyError
 from turtles.standalone.apiserver.bootstrap import bootstrap
 from turtles.standalone.apiserver.database import DATABASE, DatabaseError
 from turtles.standalone.apiserver.encryption import Encryption, EncryptionError
+from turtles.standalone.apiserver.limits import LimitedServer, LimitedSite, Limits, LimitSettings
 from turtles.standalone.apiserver.negotiate import MAX_BODY
 from turtles.standalone.apiserver.own_service import advertised
 from turtles.standalone.apiserver.server import APIServer
@@ -64,6 +66,27 @@ class Settings:
     port: int
     service_cidr: str
     history_seconds: float
+    idle_timeout_seconds: float
+    max_requests_inflight: int
+    max_mutating_requests_inflight: int
+    max_requests_per_second: float
+    max_connections: int
+    audit_policy_file: Path | None
+    audit_log_path: Path | None
+    audit_log_maxsize: int
+    audit_log_maxbackup: int
+
+    def limits(self) -> LimitSettings:
+        """Return what clients may ask for at once."""
+        return LimitSettings(
+            self.max_requests_inflight, self.max_mutating_requests_inflight, self.max_requests_per_second,
+            connections=self.max_connections,
+        )  # fmt: skip
+
+    def audit(self) -> Audit:
+        """Return the opened audit log, one that does nothing without a path."""
+        policy = Policy.load(self.audit_policy_file) if self.audit_policy_file else None
+        return Audit(self.audit_log_path, policy, self.audit_log_maxsize, self.audit_log_maxbackup)
 
 
 async def serve(settings: Settings) -> None:
@@ -73,21 +96,22 @@ async def serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    limits, audit = settings.limits(), settings.audit()
     keys = Encryption.load(config / encryption.FILE)
     store = Store(settings.data_dir / DATABASE, keys, settings.history_seconds)
     store.start(loop)
-    api = APIServer(store, config, settings.service_cidr)
-    server = web.Server(api.handle, request_factory=_make_request, access_log=None, keepalive_timeout=90)
-    runner = web.ServerRunner(server)
+    api = APIServer(store, config, settings.service_cidr, Limits(limits), audit)
+    server = LimitedServer(
+        api.handle, request_factory=_make_request, access_log=None, connections=limits.connections,
+        keepalive_timeout=settings.idle_timeout_seconds,
+    )  # fmt: skip
+    runner = web.ServerRunner(server, shutdown_timeout=1)
     try:
         await bootstrap(api.resources, config / "pki", advertised(bind), port)
         api.collector.start()
         api.controllers.start()
         await runner.setup()
-        site = web.TCPSite(
-            runner, bind, port, ssl_context=tls_context(config / "pki"), reuse_address=True, backlog=1024,
-            shutdown_timeout=1,
-        )  # fmt: skip
+        site = LimitedSite(runner, bind, port, tls_context(config / "pki"))
         await site.start()
         api.ready = True
         # What start-up made lives as long as the process: no need to look through it at every collection.
@@ -119,6 +143,24 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--history-seconds", type=float, default=HISTORY_SECONDS, help="how long a watch may resume from a write"
     )
+    limits = LimitSettings()
+    parser.add_argument(
+        "--idle-timeout-seconds", type=float, default=90, help="how long a connection may go without a whole request"
+    )
+    parser.add_argument(
+        "--max-requests-inflight", type=int, default=limits.reading, help="reading requests at once, 0 for no limit"
+    )
+    parser.add_argument(
+        "--max-mutating-requests-inflight", type=int, default=limits.mutating, help="the same for writing ones"
+    )
+    parser.add_argument(
+        "--max-requests-per-second", type=float, default=limits.rate, help="of each user, twice as many in a burst"
+    )
+    parser.add_argument("--max-connections", type=int, default=limits.connections)
+    parser.add_argument("--audit-policy-file", type=Path, help="audit.k8s.io/v1 Policy; by default Metadata of all")
+    parser.add_argument("--audit-log-path", type=Path, help="where to log requests; without, they aren't logged")
+    parser.add_argument("--audit-log-maxsize", type=int, default=100, help="megabytes at which a new file is begun")
+    parser.add_argument("--audit-log-maxbackup", type=int, default=10, help="older files that are kept")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     options = vars(parser.parse_args(argv))
     setup_logging("apiserver", options.pop("log_level"))
@@ -126,7 +168,7 @@ def main(argv: list[str]) -> int:
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         asyncio.run(serve(settings))
-    except (OSError, sqlite3.Error, ssl.SSLError, DatabaseError, EncryptionError) as error:
+    except (OSError, sqlite3.Error, ssl.SSLError, DatabaseError, EncryptionError, PolicyError) as error:
         log.error("the API server can't run", extra={"reason": str(error)})
         return 1
     return 0

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bodies in and out: media types, JSON and YAML, and the forms in which objects are shown."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from turtles.standalone.apiserver.watch import Form
 MEDIA_TYPES = ["application/json", "application/yaml"]
 #: Largest body of a request, in bytes.
 MAX_BODY = 3 * 1024 * 1024
+#: Seconds in which a request's body has to come.
+BODY_SECONDS = 60.0
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -57,9 +60,14 @@ def accept(request: web.BaseRequest, shapes: tuple[str, ...] = ()) -> Accept:
 
 
 async def read_body(request: web.BaseRequest) -> bytes:
-    """Return a request's body; 413 when it is too large."""
+    """Return a request's body; 413 when it is too large, 408 when it doesn't come, 400 when it can't be unpacked."""
     try:
-        return await request.read()
+        async with asyncio.timeout(BODY_SECONDS):
+            raw = request["body"] = await request.read()
+            return raw
+    except TimeoutError:
+        text = f"the request's body was not there after {BODY_SECONDS:g} seconds"
+        raise StatusError(408, "Timeout", text) from None
     except web.HTTPRequestEntityTooLarge:
         text = f"Request entity too large: limit is {MAX_BODY}"
         raise StatusError(413, "RequestEntityTooLarge", text) from None

@@ -743,10 +743,10 @@ class Resources:
             for name in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
             if name in obj["metadata"]
         }
-        status: Object = {"replicas": int(field_value(obj, scale.status_replicas) or 0)}
+        status: Object = {"replicas": _count(field_value(obj, scale.status_replicas))}
         if scale.selector and field_value(obj, scale.selector):
             status["selector"] = field_value(obj, scale.selector)
-        replicas = int(field_value(obj, scale.spec_replicas) or 0)
+        replicas = _count(field_value(obj, scale.spec_replicas))
         return {
             "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta, "spec": {"replicas": replicas},
             "status": status,
@@ -790,6 +790,14 @@ def _validate_custom(obj: Object, old: Object | None, kind: Kind) -> list[Cause]
     if causes or kind.rules is None:
         return causes
     return rules.evaluate(kind.rules, obj, old if old is not None else rules.ABSENT)
+
+
+def _count(value: Any) -> int:
+    """Return a number of replicas, which in an object without a schema may be anything."""
+    try:
+        return max(0, int(value or 0))
+    except (ValueError, TypeError, OverflowError):
+        return 0
 
 
 def _finished(obj: Object) -> bool:

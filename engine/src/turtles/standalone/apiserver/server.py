@@ -3,6 +3,7 @@
 
 import asyncio
 import logging
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from turtles import __version__
-from turtles.standalone.apiserver import discovery, negotiate, openapi, patch, reviews, services, table
+from turtles.standalone.apiserver import discovery, metrics, negotiate, openapi, patch, reviews, services, table
 from turtles.standalone.apiserver.admission import Webhooks
 from turtles.standalone.apiserver.aggregation import Aggregator
+from turtles.standalone.apiserver.audit import Audit
 from turtles.standalone.apiserver.auth import Authenticator, User
 from turtles.standalone.apiserver.collector import Collector
 from turtles.standalone.apiserver.controllers import Controllers
@@ -33,6 +35,8 @@ from turtles.standalone.apiserver.errors import (
 from turtles.standalone.apiserver.errors import invalid as invalid_error
 from turtles.standalone.apiserver.impersonation import impersonated
 from turtles.standalone.apiserver.kinds import REVIEWS, Kind, Review
+from turtles.standalone.apiserver.limits import Limits, is_long
+from turtles.standalone.apiserver.metrics import Metrics
 from turtles.standalone.apiserver.rbac import Attributes, Authorizer
 from turtles.standalone.apiserver.registry import Registry
 from turtles.standalone.apiserver.resource import Context, DeleteOptions, Resources
@@ -48,6 +52,9 @@ _RETURNED = (
     "/persistentvolumeclaims", "/persistentvolumes", "/pods", "/resourcequotas", "/serviceaccounts", "/services",
     "storage.k8s.io/storageclasses",
 )  # fmt: skip
+_VERBS = (*_MUTATIONS.values(), "get", "list", "watch", "deletecollection")
+#: Where a request keeps what it wants.
+_WANTED = "wanted"
 _HEALTH = ("/healthz", "/livez", "/readyz")
 
 
@@ -94,8 +101,12 @@ def _number(request: web.BaseRequest, name: str) -> int:
 class APIServer:
     """Answers requests."""
 
-    def __init__(self, store: Store, config: Path, service_range: str = services.DEFAULT_RANGE) -> None:
+    def __init__(
+        self, store: Store, config: Path, service_range: str = services.DEFAULT_RANGE, limits: Limits | None = None,
+        audit: Audit | None = None,
+    ) -> None:  # fmt: skip
         self.store = store
+        self.limits, self.audit, self.metrics = limits or Limits(), audit or Audit(), Metrics()
         self.registry = Registry(store)
         self.authenticator = Authenticator(config / "tokens.csv")
         self.authorizer = Authorizer(store)
@@ -111,6 +122,17 @@ class APIServer:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request; every error becomes a Status."""
+        before = time.monotonic()
+        response = await self._answered(request)
+        wanted: Attributes | None = request.get(_WANTED)
+        if wanted is not None:
+            seconds = None if is_long(wanted, request) else time.monotonic() - before
+            verb = wanted.verb if wanted.verb in _VERBS else "other"
+            self.metrics.count(verb, wanted.resource, response.status, seconds)
+        self.audit.completed(request, response)
+        return response
+
+    async def _answered(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             return await self._handle(request)
         except StatusError as error:
@@ -119,7 +141,11 @@ class APIServer:
             headers = {"Retry-After": str(again)} if again else {}
             if error.code == 401:
                 headers["WWW-Authenticate"] = 'Bearer realm="kubernetes"'
-            return negotiate.json_response(error.status(), error.code, headers)
+            response = negotiate.json_response(error.status(), error.code, headers)
+            if error.code == 408:
+                # What still comes is the rest of a body, not a request.
+                response.force_close()
+            return response
         except (asyncio.CancelledError, ConnectionError):
             raise
         except RecursionError:
@@ -129,20 +155,37 @@ class APIServer:
             return _failure(internal("an unexpected error; the server's log has more"))
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        user = impersonated(request, self.authenticator.authenticate(request), self.authorizer)
+        sender = self.authenticator.authenticate(request)
+        user = impersonated(request, sender, self.authorizer)
         path = request.path
         parts = split_path(request.rel_url.raw_path)
-        if parts is not None:
-            service = self.aggregator.service(parts.group, parts.version)
-            if service is not None or self._known(parts):
-                self.authorizer.check(user, self._attributes(request, parts))
-                if service is not None:
-                    return await self.aggregator.proxy(request, user, service)
-                return await self._resource(request, user, parts)
-        self.authorizer.check(user, Attributes(request.method.lower(), path=path))
-        if parts is not None:
-            raise path_not_found()
-        return await self._plain(request, user, path.rstrip("/") or "/")
+        service = self.aggregator.service(parts.group, parts.version) if parts is not None else None
+        if parts is not None and (service is not None or self._known(parts)):
+            wanted = self._attributes(request, parts)
+        else:
+            wanted = Attributes(request.method.lower(), path=path)
+        request[_WANTED] = wanted
+        self.audit.received(request, sender, user, wanted)
+        self._authorize(request, user, wanted)
+        if request.can_read_body and not request.headers.get("Upgrade"):
+            # Before a place is taken, which a slow client could hold.
+            await negotiate.read_body(request)
+        with self.limits.seat(user, wanted, request):
+            if parts is None:
+                return await self._plain(request, user, path.rstrip("/") or "/")
+            if service is not None:
+                return await self.aggregator.proxy(request, user, service)
+            if wanted.path:
+                raise path_not_found()
+            return await self._resource(request, user, parts)
+
+    def _authorize(self, request: web.BaseRequest, user: User, wanted: Attributes) -> None:
+        try:
+            self.authorizer.check(user, wanted)
+        except StatusError as error:
+            self.audit.decided(request, error)
+            raise
+        self.audit.decided(request, None)
 
     def _known(self, parts: ResourcePath) -> bool:
         if self.registry.find(parts.group, parts.version, parts.plural) is not None:
@@ -174,6 +217,8 @@ class APIServer:
             raise method_not_allowed()
         if path in _HEALTH or path.startswith(tuple(f"{one}/" for one in _HEALTH)):
             return web.Response(text="ok" if self.ready else "starting", status=200 if self.ready else 503)
+        if path == "/metrics":
+            return web.Response(text=self.metrics.text(self.store, self.limits), content_type=metrics.MEDIA_TYPE)
         if path.startswith("/openapi/"):
             return await self.openapi.answer(request, path)
         wanted = negotiate.accept(request, ("APIGroupDiscovery",))
@@ -516,6 +561,7 @@ class APIServer:
                 response = web.Response(content_type="application/json")
                 response.body = make_frame("ERROR", encode(error.status()))
                 return response
+        self.audit.started(request)
         return await stream(request, self.store, watcher, initial, shown, options, self.store.version)
 
 

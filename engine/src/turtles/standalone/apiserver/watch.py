@@ -16,6 +16,8 @@ from turtles.standalone.apiserver.store import ADDED, DELETED, MODIFIED, Entry, 
 
 #: A client this many events behind is cut off; it resumes from its last resourceVersion.
 MAX_BEHIND = 20_000
+#: … or this many bytes.
+MAX_BYTES = 64 * 1024 * 1024
 BOOKMARK_SECONDS = 30.0
 DEFAULT_TIMEOUT = 3600.0
 
@@ -84,12 +86,14 @@ class Watcher:
         self._store, self._selection, self._form = store, selection, form
         self._table = store.table(resource)
         self._events: deque[Event] = deque()
+        self._bytes = 0
         self._wake = asyncio.Event()
         self.overflown = False
 
     def start(self, events: Iterable[Event] = ()) -> None:
         """Begin with ``events`` (a history) and go on with what comes."""
         self._events.extend(events)
+        self._bytes = sum(len(event.entry.raw) for event in self._events)
         if self._events:
             self._wake.set()
         self._table.listeners.add(self._listen)
@@ -99,11 +103,13 @@ class Watcher:
         self._table.listeners.discard(self._listen)
 
     def _listen(self, event: Event) -> None:
-        if len(self._events) >= MAX_BEHIND:
+        if len(self._events) >= MAX_BEHIND or self._bytes > MAX_BYTES:
             self.overflown = True
+            self._events.clear()
             self.stop()
         else:
             self._events.append(event)
+            self._bytes += len(event.entry.raw)
         self._wake.set()
 
     async def frames(self, seconds: float) -> bytes:
@@ -118,6 +124,7 @@ class Watcher:
         found: list[tuple[Event, str, Entry]] = []
         while self._events and len(found) < 1000:
             event = self._events.popleft()
+            self._bytes -= len(event.entry.raw)
             seen = visible(event, self._selection)
             if seen is not None:
                 found.append((event, *seen))
