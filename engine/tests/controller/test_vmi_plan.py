@@ -145,7 +145,7 @@ def test_an_unschedulable_pod() -> None:
 def test_the_launchers_last_words() -> None:
     pod = make_pod("Failed", containerStatuses=terminated("volume root: image x has no /disk\n"))
     decided = plan(make_vmi("Scheduling"), [pod], {}, NOW)
-    assert decided.failure == "the virt-launcher Pod failed: volume root: image x has no /disk"
+    assert decided.failure == "the virt-launcher Pod ended: volume root: image x has no /disk"
     assert condition(decided.vmi, "Synchronized")[1] == "LauncherFailed"
 
 

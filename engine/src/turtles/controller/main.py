@@ -18,7 +18,7 @@ from turtles.api import labels
 from turtles.controller.changes import Object, controller_of, phase_of
 from turtles.controller.kubevirt import KubeVirtController
 from turtles.controller.launcher_pod import LauncherConfig
-from turtles.controller.node import BY_NODE, NodeController, node_of
+from turtles.controller.node import BY_NODE, NodeController, is_out_of_service, node_of
 from turtles.controller.vm import VMController, claim_names
 from turtles.controller.vmi import BY_OWNER, VMIController
 from turtles.health import HealthServer
@@ -159,8 +159,10 @@ class Controller:
 
     def _node_changed(self, old: Object | None, new: Object | None) -> None:
         # A node's status changes all the time; a first heartbeat starts the look-out, which then looks by itself.
-        if new is not None and (old is None or _has_heartbeat(old) != _has_heartbeat(new)):
-            self._node_queue.add(key_of(new))
+        node = new or old
+        if node is not None and (old is None or new is None or _has_heartbeat(old) != _has_heartbeat(new)
+                                 or is_out_of_service(old) != is_out_of_service(new)):
+            self._node_queue.add(key_of(node))
             self._installation_changed()
 
 

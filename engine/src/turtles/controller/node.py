@@ -1,20 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Nodes whose agent is silent: nothing new is sent there, and VMIs that lost their Pod with it are failed.
 
-The rules are KubeVirt's node controller's. A VMI whose Pod still lives is left alone however long the agent is away:
-the guest runs on without it.
+The rules are KubeVirt's node controller's. While a node's kubelet is there, a VMI whose Pod lives is left alone however
+long the agent is away: the guest runs on without it. When the kubelet is silent too, or the node's object is deleted,
+nobody knows what became of the guest, and the VMI fails. Its VM starts anew when the Pod is gone, not before: then the
+old guest can't run any more. Kubernetes removes the Pods of nodes that are back, deleted, or tainted as out of service;
+this controller does it as well, for servers that don't (before 1.28).
 """
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from turtles.api import labels
+from turtles.api.conditions import get_condition
 from turtles.controller.changes import (
     FAILED,
     HANDED_OVER,
     Object,
+    controller_of,
     json_diff,
     parse_time,
     phase_of,
@@ -26,7 +32,7 @@ from turtles.kube.client import JSON, Client, NotFound
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key
 from turtles.kube.kubevirt import VMI
-from turtles.kube.resources import NODE
+from turtles.kube.resources import NODE, POD
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +41,8 @@ BY_NODE = "node"
 #: Seconds without a heartbeat after which a node's agent counts as gone, and between two looks at such a node.
 HEARTBEAT_TIMEOUT, RECHECK = 300.0, 60.0
 REASON = "NodeUnresponsive"
+#: Taint by which an administrator says that a node is switched off (Kubernetes, "Non-graceful node shutdown").
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 
 
 def node_of(vmi: Mapping[str, Any]) -> list[str]:
@@ -59,6 +67,18 @@ def is_alive(pod: Mapping[str, Any]) -> bool:
     return not ended
 
 
+def is_ready(node: Mapping[str, Any]) -> bool:
+    """Whether the node's kubelet reports, as far as is known."""
+    ready = get_condition((node.get("status") or {}).get("conditions"), "Ready")
+    return ready is None or ready.get("status") == "True"
+
+
+def is_out_of_service(node: Mapping[str, Any] | None) -> bool:
+    """Whether nothing runs on the node for certain: its object is gone, or somebody vouches for it."""
+    taints = ((node or {}).get("spec") or {}).get("taints") or ()
+    return node is None or any(taint.get("key") == OUT_OF_SERVICE for taint in taints)
+
+
 def failed(vmi: Object, now: str) -> Object:
     """Return the VMI as failed because of its node."""
     status = dict(vmi.get("status") or {})
@@ -76,16 +96,16 @@ class NodeController:
 
     def reconcile(self, key: Key) -> float | None:
         """Look at one node; returns seconds after which to look again."""
-        node = self._nodes.get(*key)
-        if node is None:
-            return None
+        name, node = key[1], self._nodes.get(*key)
+        if is_out_of_service(node):
+            return self._abandon(name)
+        assert node is not None
         now = datetime.now(UTC)
         silence = silent_for(node, now)
         if silence is None:
             return None
         if silence <= HEARTBEAT_TIMEOUT:
             return HEARTBEAT_TIMEOUT - silence + 1
-        name = node["metadata"]["name"]
         if (node["metadata"].get("labels") or {}).get(labels.NODE_SCHEDULABLE) == "true":
             # The version makes sure that a heartbeat of this very moment is not overruled.
             stored = self._client.patch(NODE, None, name, {"metadata": {
@@ -94,19 +114,44 @@ class NodeController:
             log.warning("node unresponsive", extra={"node": name, "seconds": round(silence)})
             self._recorder.event(node, "Warning", REASON, f"virt-handler is not responsive on node {name}, marking it "
                                                           "as unschedulable for virtual machines")
+        ready = is_ready(node)
         for vmi in self._vmis.by_index(BY_NODE, name):
             pods = self._pods.by_index(BY_OWNER, vmi["metadata"]["uid"])
-            if phase_of(vmi) in HANDED_OVER and not any(is_alive(pod) for pod in pods):
-                self._fail(vmi, name, rfc3339(now))
+            if phase_of(vmi) not in HANDED_OVER:
+                continue
+            if not any(is_alive(pod) for pod in pods):
+                self._fail(vmi, f"virt-handler on node {name} is not responsive, marking VMI as failed")
+            elif not ready:
+                self._fail(vmi, (
+                    f"node {name} is not responsive, marking VMI as failed; a new one can start when the Pod is gone: "
+                    f"bring the node back, or, if it is switched off, delete its object or taint it with "
+                    f"{OUT_OF_SERVICE}:NoExecute"))
         return RECHECK
 
-    def _fail(self, vmi: Object, node: str, now: str) -> None:
+    def _abandon(self, node: str) -> float | None:
+        """Nothing runs there any more: VMIs fail, and their Pods go without anybody's confirmation."""
+        left = False
+        for vmi in self._vmis.by_index(BY_NODE, node):
+            if phase_of(vmi) in HANDED_OVER:
+                self._fail(vmi, f"node {node} is gone or out of service, marking VMI as failed")
+            for pod in self._pods.by_index(BY_OWNER, vmi["metadata"]["uid"]):
+                if (pod.get("spec") or {}).get("nodeName") != node:
+                    continue
+                left = True
+                metadata = pod["metadata"]
+                with contextlib.suppress(NotFound):
+                    self._client.delete(POD, metadata["namespace"], metadata["name"], uid=metadata["uid"],
+                                        grace_period=0)
+        return RECHECK if left else None
+
+    def _fail(self, vmi: Object, message: str) -> None:
         metadata = vmi["metadata"]
-        patch = json_diff(vmi, failed(vmi, now), [("status", "*")])
+        patch = json_diff(vmi, failed(vmi, rfc3339(datetime.now(UTC))), [("status", "*")])
         try:
             stored = self._client.patch(VMI, metadata["namespace"], metadata["name"], patch, kind=JSON)
         except NotFound:
             return
         self._vmis.observe(stored)
-        self._recorder.event(vmi, "Warning", REASON,
-                             f"virt-handler on node {node} is not responsive, marking VMI as failed")
+        self._recorder.event(vmi, "Warning", REASON, message)
+        if (owner := controller_of(vmi)) is not None:
+            self._recorder.event({**owner, "namespace": metadata["namespace"]}, "Warning", REASON, message)

@@ -17,6 +17,7 @@ from typing import Any
 from turtles.api import labels
 from turtles.api.conditions import get_condition, is_true, remove_condition, set_condition
 from turtles.api.configuration import ClusterConfiguration
+from turtles.controller import pod_end
 from turtles.controller.changes import (
     FAILED,
     HANDED_OVER,
@@ -29,7 +30,6 @@ from turtles.controller.changes import (
     is_deleted,
     is_final,
     json_diff,
-    parse_time,
     phase_of,
     rfc3339,
     set_phase,
@@ -55,6 +55,7 @@ _NORMAL_WAITING = ("", "ContainerCreating", "PodInitializing")
 #: Reasons of ``Synchronized`` that the node agent sets and takes back; all others are ours.
 _AGENT_REASON = "Synchronizing with the Domain failed."
 _FAILED_CREATE = "FailedCreate"
+_TERMINATING = "PodTerminating"
 
 
 @dataclass(frozen=True)
@@ -160,8 +161,8 @@ def _bring_up(draft: _Draft, pod: Object | None, pvcs: Mapping[str, Object | Non
         return
     set_phase(status, SCHEDULING, now)
     pod_status = pod.get("status") or {}
-    if pod_status.get("phase") in ("Failed", "Succeeded"):
-        _fail(draft, f"the virt-launcher Pod failed: {_last_words(pod)}", now)
+    if pod_end.has_ended(pod):
+        _fail(draft, pod_end.why(pod)[1], now)
         return
     if is_deleted(pod):
         _fail(draft, "the virt-launcher Pod was deleted", now)
@@ -205,13 +206,17 @@ def _watch_over(draft: _Draft, pod: Object | None, now: datetime) -> None:
         _fail(draft, "the virt-launcher Pod is gone", rfc3339(now))
         draft.lost_pod = True
         return
-    if (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded"):
-        ended = _ended_at(pod) or now
+    if pod_end.has_ended(pod):
+        ended = pod_end.ended_at(pod) or now
         if (left := _LAST_WORD - (now - ended).total_seconds()) > 0:
             draft.wait = left
         else:
-            _fail(draft, f"the virt-launcher Pod ended: {_last_words(pod)}", rfc3339(now))
+            _fail(draft, pod_end.why(pod)[1], rfc3339(now))
         return
+    if is_deleted(pod) and not is_deleted(vmi) and not _was_told(vmi):
+        draft.events.append(("Warning", "LauncherPodDeleted", (
+            f"the virt-launcher Pod {pod['metadata']['name']} is being deleted ({pod_end.disruption(pod)}): the guest "
+            "is asked to shut down; a VirtualMachine with runStrategy Always starts a new instance")))
     paused = is_true(vmi["status"].get("conditions"), "Paused")
     if phase_of(vmi) == RUNNING or vmi["spec"].get("startStrategy") != "Paused":
         draft.unpaused = not paused
@@ -221,6 +226,11 @@ def _finish(draft: _Draft, pods: Sequence[Object], now: str) -> None:
     """Succeeded and Failed: the Pods go, then, if it is being deleted, the VMI."""
     vmi = draft.vmi
     draft.delete_pods = [pod for pod in pods if not is_deleted(pod)]
+    for pod in draft.delete_pods:
+        # The node agent saw the guest end, not why the Pod did.
+        reason, message = pod_end.why(pod)
+        if pod_end.has_ended(pod) and reason != "Failed":
+            draft.events.append(("Warning", reason, message))
     if not pods and vmi["status"].get("activePods"):
         del vmi["status"]["activePods"]
     if not is_deleted(vmi) or pods:
@@ -239,6 +249,11 @@ def _fail(draft: _Draft, message: str, now: str) -> None:
     draft.failure = message
 
 
+def _was_told(vmi: Object) -> bool:
+    """Whether it is known already that the Pod is on its way out."""
+    return (get_condition(vmi["status"].get("conditions"), "Ready") or {}).get("reason") == _TERMINATING
+
+
 def _clear_unsynchronized(conditions: list[Object]) -> None:
     """What kept the VMI from starting is over."""
     condition = get_condition(conditions, "Synchronized")
@@ -251,7 +266,7 @@ def _ready(vmi: Object, pod: Object | None) -> tuple[str, str, str]:
     if pod is None:
         return "False", "PodNotExists", "virt-launcher pod has not yet been scheduled"
     if is_deleted(pod) or (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded"):
-        return "False", "PodTerminating", "virt-launcher pod is terminating"
+        return "False", _TERMINATING, "virt-launcher pod is terminating"
     if phase_of(vmi) != RUNNING:
         return "False", "GuestNotRunning", "Guest VM is not reported as running"
     ready = get_condition((pod.get("status") or {}).get("conditions"), "Ready")
@@ -260,40 +275,13 @@ def _ready(vmi: Object, pod: Object | None) -> tuple[str, str, str]:
     return str(ready["status"]), str(ready.get("reason", "")), str(ready.get("message", ""))
 
 
-def _container_statuses(pod: Object) -> list[Object]:
-    status = pod.get("status") or {}
-    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-
-
 def _container_trouble(pod: Object) -> tuple[str, str] | None:
     """Return reason and message of a container that cannot start, image volumes included."""
-    for container in _container_statuses(pod):
+    for container in pod_end.container_statuses(pod):
         waiting = (container.get("state") or {}).get("waiting") or {}
         if waiting.get("reason", "") not in _NORMAL_WAITING:
             return str(waiting["reason"]), str(waiting.get("message") or waiting["reason"])
     return None
-
-
-def _terminated(pod: Object) -> list[Mapping[str, Any]]:
-    states = [(container.get("state") or {}).get("terminated") for container in _container_statuses(pod)]
-    return [state for state in states if state]
-
-
-def _last_words(pod: Object) -> str:
-    """Return why a Pod ended, in the words of its container if it left any."""
-    for state in _terminated(pod):
-        if state.get("message"):
-            return str(state["message"]).strip()
-    status = pod.get("status") or {}
-    if status.get("message") or status.get("reason"):
-        return str(status.get("message") or status["reason"])
-    codes = ", ".join(f"{state.get('reason') or 'exit code'} {state.get('exitCode')}" for state in _terminated(pod))
-    return codes or "no reason given"
-
-
-def _ended_at(pod: Object) -> datetime | None:
-    times = [moment for state in _terminated(pod) if (moment := parse_time(state.get("finishedAt")))]
-    return max(times, default=None)
 
 
 def claim_status(spec: Mapping[str, Any], pvcs: Mapping[str, Object | None]) -> list[Object]:
@@ -326,6 +314,15 @@ def gate_patch(pod: Object, unpaused: bool, now: str) -> list[Object]:
         return []
     after = {**pod, "status": {**(pod.get("status") or {}), "conditions": conditions}}
     return json_diff(pod, after, [("status", "conditions")])
+
+
+def node_label_patch(pod: Object, node: str) -> list[Object]:
+    """Return the JSON patch that puts the VMI's node on its Pod as a label; empty if it is there."""
+    labels_ = pod["metadata"].get("labels")
+    if labels_ is None or labels_.get(labels.NODE_NAME) == node:
+        return []  # a Pod of ours always has labels
+    return json_diff(pod, {"metadata": {"labels": {**labels_, labels.NODE_NAME: node}}},
+                     [("metadata", "labels", labels.NODE_NAME)])
 
 
 def vmi_patch(old: Object, new: Object) -> list[Object]:
@@ -380,8 +377,8 @@ class VMIController:
             self._tell_failure(vmi, decided.failure)
         for pod in decided.delete_pods:
             self._delete_pod(stored, pod)
-        if decided.unpaused is not None and (pod_ := _current(vmi, pods)) is not None:
-            self._set_gate(pod_, decided.unpaused)
+        if (pod_ := _current(vmi, pods)) is not None:
+            self._mark_pod(pod_, decided.unpaused, (stored.get("status") or {}).get("nodeName"))
         return decided.wait
 
     def _live_pod(self, vmi: Object) -> Object | None:
@@ -437,14 +434,16 @@ class VMIController:
             self._pods.observe(answer)
         self._recorder.event(vmi, "Normal", "SuccessfulDelete", f"Deleted virtual machine pod {metadata['name']}")
 
-    def _set_gate(self, pod: Object, unpaused: bool) -> None:
+    def _mark_pod(self, pod: Object, unpaused: bool | None, node: str | None) -> None:
+        """Bring the Pod's readiness gate and its label with the VMI's node up to date, in one request where it can."""
         metadata = pod["metadata"]
-        patch = gate_patch(pod, unpaused, rfc3339(datetime.now(UTC)))
-        if not patch:
+        gate = [] if unpaused is None else gate_patch(pod, unpaused, rfc3339(datetime.now(UTC)))
+        label = node_label_patch(pod, node) if node else []
+        if not gate and not label:
             return
         try:
-            stored = self._client.patch(POD, metadata["namespace"], metadata["name"], patch, kind=JSON,
-                                        subresource="status")
+            stored = self._client.patch(POD, metadata["namespace"], metadata["name"], [*gate, *label], kind=JSON,
+                                        subresource="status" if gate else None)
         except NotFound:
             return
         self._pods.observe(stored)

@@ -142,7 +142,7 @@ def _virt_controller() -> list[Object]:
         _rule(GROUP, ["virtualmachines/status"], ["patch"]),
         _rule(GROUP, ["virtualmachines/finalizers", "virtualmachineinstances/finalizers"], ["update"]),
         _rule(GROUP, ["virtualmachineinstances"], [*_READ, "create", "patch", "delete"]),
-        _rule("", ["pods"], [*_READ, "create", "delete"]),
+        _rule("", ["pods"], [*_READ, "create", "patch", "delete"]),
         _rule("", ["pods/status"], ["patch"]),
         _rule("", ["nodes"], [*_READ, "patch"]),
         _rule("", ["persistentvolumeclaims"], _READ),

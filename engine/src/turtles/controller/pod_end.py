@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How launcher Pods end, and what a user should do about it. Pure."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from turtles.controller.changes import Object, parse_time
+
+_COMPUTE = "compute"
+
+
+def has_ended(pod: Mapping[str, Any]) -> bool:
+    """Whether the launcher has: the Pod itself goes on while other containers do, such as a service mesh's."""
+    status = pod.get("status") or {}
+    return status.get("phase") in ("Failed", "Succeeded") or any(
+        (container.get("state") or {}).get("terminated")
+        for container in status.get("containerStatuses") or () if container.get("name") == _COMPUTE)
+
+
+def ended_at(pod: Object) -> datetime | None:
+    """Return when its last container ended; None if that isn't known."""
+    times = [moment for state in _terminated(pod) if (moment := parse_time(state.get("finishedAt")))]
+    return max(times, default=None)
+
+
+def container_statuses(pod: Object) -> list[Object]:
+    """Return the statuses of its init containers and containers."""
+    status = pod.get("status") or {}
+    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+
+
+def why(pod: Object) -> tuple[str, str]:
+    """Return an event's reason, and why the Pod ended in words with the remedy, if there is one."""
+    status = pod.get("status") or {}
+    if status.get("reason") == "Evicted":
+        return "LauncherEvicted", (
+            f"the node evicted the virt-launcher Pod: {status.get('message') or 'no reason given'}; relieve the node, "
+            "or request what the guest needs (spec.domain.resources.requests) so that it is placed where that is free")
+    for container in container_statuses(pod):
+        terminated = (container.get("state") or {}).get("terminated") or {}
+        if terminated.get("reason") == "OOMKilled":
+            return "LauncherOOMKilled", (
+                f"container {container.get('name')} of the virt-launcher Pod reached its memory limit and was killed; "
+                "raise spec.domain.resources.limits.memory, or leave it out")
+    return "Failed", f"the virt-launcher Pod ended: {_last_words(pod)}"
+
+
+def disruption(pod: Object) -> str:
+    """Return why a Pod that runs is being deleted, as far as Kubernetes says (since 1.26, KEP-3329)."""
+    for condition in (pod.get("status") or {}).get("conditions") or ():
+        if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
+            return str(condition.get("message") or condition.get("reason") or "")
+    return "a drain, an eviction, or somebody deleted it"
+
+
+def _terminated(pod: Object) -> list[Mapping[str, Any]]:
+    states = [(container.get("state") or {}).get("terminated") for container in container_statuses(pod)]
+    return [state for state in states if state]
+
+
+def _last_words(pod: Object) -> str:
+    """Return why a Pod ended, in the words of its container if it left any."""
+    for state in _terminated(pod):
+        if state.get("message"):
+            return str(state["message"]).strip()
+    status = pod.get("status") or {}
+    if status.get("message") or status.get("reason"):
+        return str(status.get("message") or status["reason"])
+    codes = ", ".join(f"{state.get('reason') or 'exit code'} {state.get('exitCode')}" for state in _terminated(pod))
+    return codes or "no reason given"

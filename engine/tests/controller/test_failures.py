@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a cluster does to virtual machines, and what their users are told: phase, condition, word, event."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from fakeapi import FakeApi, status
+
+from turtles.api import labels
+from turtles.controller.launcher_pod import LauncherConfig
+from turtles.controller.main import Controller
+from turtles.kube.client import Client
+
+VM = "/apis/kubevirt.io/v1/namespaces/ns/virtualmachines/testvm"
+VMI = "/apis/kubevirt.io/v1/namespaces/ns/virtualmachineinstances/testvm"
+VMIS, PODS = VMI.rpartition("/")[0], "/api/v1/namespaces/ns/pods"
+NODE = "/api/v1/nodes/n"
+
+
+class World:
+    """A cluster with one VM; the test plays everybody but virt-controller."""
+
+    def __init__(self, api: FakeApi, controller: Controller) -> None:
+        self.api, self.controller = api, controller
+
+    def create(self, strategy: str = "Always") -> None:
+        self.api.put(VM, {
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "testvm", "namespace": "ns"},
+            "spec": {"runStrategy": strategy, "template": {"metadata": {}, "spec": {
+                "domain": {"memory": {"guest": "64M"}}}}}})
+
+    def pod(self, other_than: str | None = None) -> str:
+        return self.api.wait(lambda: next(
+            (path for path in list(self.api.objects) if path.startswith(PODS) and path != other_than), None))
+
+    def run(self, strategy: str = "Always", finalizers: list[str] | None = None) -> str:
+        """Bring the VM up on node n; returns its Pod's path."""
+        self.create(strategy)
+        pod = self.pod()
+        self.api.wait(lambda: self.phase() == "Scheduling")
+        self.api.update(pod, {
+            "metadata": {"finalizers": finalizers or []}, "spec": {"nodeName": "n"},
+            "status": {"phase": "Running", "conditions": [{"type": "ContainersReady", "status": "True"}],
+                       "containerStatuses": [{"name": "compute", "state": {"running": {}}}]}})
+        self.api.wait(lambda: self.phase() == "Scheduled")
+        self.api.update(VMI, {"status": {"phase": "Running", "phaseTransitionTimestamps": [{"phase": "Running"}]}})
+        self.word("Running")
+        return pod
+
+    def delete_pod(self, pod: str) -> None:
+        self.api._run(lambda: self.api._delete(pod, self.api.objects[pod], {}))
+
+    def phase(self) -> str | None:
+        return (self.api.objects.get(VMI) or {}).get("status", {}).get("phase")
+
+    def uid(self) -> str | None:
+        return (self.api.objects.get(VMI) or {}).get("metadata", {}).get("uid")
+
+    def word(self, word: str) -> None:
+        self.api.wait(lambda: (self.api.objects[VM].get("status") or {}).get("printableStatus") == word)
+
+    def condition(self, path: str, type_: str) -> dict:
+        found = (self.api.objects.get(path) or {}).get("status", {}).get("conditions") or ()
+        return next((each for each in found if each["type"] == type_), {})
+
+    def told(self, reason: str, kind: str = "VirtualMachineInstance") -> str:
+        """Wait for an event; returns its message."""
+        def find() -> str | None:
+            return next((each["message"] for path, each in list(self.api.objects.items()) if "/events/" in path
+                         and (each["reason"], each["involvedObject"]["kind"]) == (reason, kind)), None)
+
+        return self.api.wait(find)
+
+    def node(self, *, ready: bool = True, heartbeat: str = "2020-01-01T00:00:00Z", taints: tuple = ()) -> None:
+        self.api.put(NODE, {
+            "apiVersion": "v1", "kind": "Node", "spec": {"taints": list(taints)},
+            "metadata": {"name": "n", "labels": {labels.NODE_SCHEDULABLE: "true"},
+                         "annotations": {labels.NODE_HEARTBEAT: heartbeat}},
+            "status": {"conditions": [{"type": "Ready", "status": "True" if ready else "Unknown"}]}})
+
+
+@pytest.fixture
+def world(api: FakeApi, client: Client) -> Iterator[World]:
+    gate = threading.Event()
+    gate.set()
+    controller = Controller(client, LauncherConfig("launcher:1", image_volumes=False))
+    controller.start(gate)
+    yield World(api, controller)
+    controller.stop()
+
+
+# The node
+
+def test_a_silent_agent_on_a_node_that_lives_changes_nothing_for_guests(world: World) -> None:
+    pod = world.run()
+    world.node(ready=True)
+    world.api.wait(lambda: world.api.objects[NODE]["metadata"]["labels"][labels.NODE_SCHEDULABLE] == "false")
+    assert world.phase() == "Running"
+    assert pod in world.api.objects
+
+
+def test_a_lost_node_fails_its_guests_and_none_starts_twice(world: World) -> None:
+    pod = world.run(finalizers=["test/kubelet"])  # nobody confirms the end of the Pod
+    uid = world.uid()
+    world.node(ready=False)
+    world.api.wait(lambda: world.phase() == "Failed")
+    assert world.api.objects[VMI]["status"]["reason"] == "NodeUnresponsive"
+    assert "node.kubernetes.io/out-of-service" in world.told("NodeUnresponsive")
+    assert world.told("NodeUnresponsive", "VirtualMachine")
+    world.api.wait(lambda: world.api.objects[VMI]["metadata"].get("deletionTimestamp"))
+    world.api.wait(lambda: world.api.objects[pod]["metadata"].get("deletionTimestamp"))
+    assert world.uid() == uid, "the old guest may still run"
+    world.api.update(pod, {"metadata": {"finalizers": []}})  # the node is back, or its Pods are collected
+    world.api.wait(lambda: world.uid() not in (None, uid))
+
+
+@pytest.mark.parametrize("how", ["deleted", "tainted"])
+def test_a_node_that_is_off_for_certain_gives_its_guests_free(world: World, how: str) -> None:
+    world.node(heartbeat="2099-01-01T00:00:00Z")
+    world.run()
+    uid = world.uid()
+    if how == "deleted":
+        world.api.remove(NODE)
+    else:
+        world.node(ready=False, taints=({"key": "node.kubernetes.io/out-of-service", "effect": "NoExecute"},))
+    world.api.wait(lambda: world.uid() not in (None, uid))
+    assert "gone or out of service" in world.told("NodeUnresponsive")
+
+
+# The Pod
+
+def test_a_deleted_pod_is_told_and_the_guest_starts_elsewhere(world: World) -> None:
+    pod = world.run(finalizers=["test/kubelet"])
+    uid = world.uid()
+    world.delete_pod(pod)
+    message = world.told("LauncherPodDeleted")
+    assert "drain" in message
+    assert "Always" in message
+    world.api.wait(lambda: world.condition(VMI, "Ready").get("reason") == "PodTerminating")
+    world.api.update(VMI, {"status": {"phase": "Succeeded"}})  # the node agent: the guest shut down
+    world.api.update(pod, {"metadata": {"finalizers": []}})
+    world.api.wait(lambda: world.uid() not in (None, uid))
+    told = [each for path, each in world.api.objects.items()
+            if "/events/" in path and each["reason"] == "LauncherPodDeleted"]
+    assert [each.get("count", 1) for each in told] == [1]
+
+
+def test_the_words_of_who_evicts_are_passed_on(world: World) -> None:
+    pod = world.run(finalizers=["test/kubelet"])
+    conditions = world.api.objects[pod]["status"]["conditions"]
+    world.api.update(pod, {"status": {"conditions": [*conditions, {
+        "type": "DisruptionTarget", "status": "True", "message": "preempted by x"}]}})
+    world.delete_pod(pod)
+    assert "preempted by x" in world.told("LauncherPodDeleted")
+
+
+def test_an_evicted_pod(world: World) -> None:
+    pod = world.run()
+    uid = world.uid()
+    world.api.update(pod, {"status": {"phase": "Failed", "reason": "Evicted", "containerStatuses": None,
+                                      "message": "The node was low on resource: memory."}})
+    # The node agent may be first to notice; what it can't know is told nevertheless.
+    world.api.update(VMI, {"status": {"phase": "Failed"}})
+    assert "The node was low on resource: memory.; relieve the node" in world.told("LauncherEvicted")
+    world.api.wait(lambda: world.uid() not in (None, uid))
+
+
+def test_a_pod_at_its_memory_limit(world: World) -> None:
+    pod = world.run("RerunOnFailure")
+    uid = world.uid()
+    world.api.update(pod, {"status": {"phase": "Failed", "containerStatuses": [{"name": "compute", "state": {
+        "terminated": {"reason": "OOMKilled", "exitCode": 137, "finishedAt": "2020-01-01T00:00:00Z"}}}]}})
+    assert "resources.limits.memory" in world.told("Failed", "VirtualMachine")
+    world.api.wait(lambda: world.uid() not in (None, uid))
+
+
+def test_a_launcher_that_ended_counts_though_a_sidecar_goes_on(world: World) -> None:
+    pod = world.run("Once")
+    world.api.update(pod, {"status": {"containerStatuses": [
+        {"name": "mesh", "state": {"running": {}}},
+        {"name": "compute", "state": {"terminated": {"exitCode": 1, "message": "lost", "finishedAt":
+                                                     "2020-01-01T00:00:00Z"}}}]}})
+    world.api.wait(lambda: world.phase() == "Failed")
+    world.api.wait(lambda: pod not in world.api.objects)
+    assert "lost" in world.told("Failed")
+
+
+def test_a_pod_that_vanished(world: World) -> None:
+    pod = world.run("Once")
+    world.api.remove(pod)
+    world.api.wait(lambda: world.phase() == "Failed")
+    assert world.told("Failed") == "the virt-launcher Pod is gone"
+    world.word("Stopped")
+
+
+@pytest.mark.parametrize("where", ["initContainerStatuses", "containerStatuses"])
+@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff"])
+def test_an_image_that_cannot_be_had(world: World, where: str, reason: str) -> None:
+    world.create()
+    pod = world.pod()
+    world.api.update(pod, {"status": {"phase": "Pending", where: [
+        {"name": "volumeroot", "state": {"waiting": {"reason": reason, "message": "reg/x: not found"}}}]}})
+    world.word(reason)
+    assert world.condition(VMI, "Synchronized")["message"] == "reg/x: not found"
+    assert world.told(reason) == "reg/x: not found"
+    world.api.update(pod, {"status": {where: [{"name": "volumeroot", "state": {"running": {}}}]}})
+    world.word("Starting")
+
+
+def test_a_pod_of_the_node_s_label(world: World) -> None:
+    pod = world.run()
+    world.api.wait(lambda: world.api.objects[pod]["metadata"]["labels"].get(labels.NODE_NAME) == "n")
+
+
+# The API
+
+def refuse(method: str, path: str, code: int, reason: str, message: str):
+    def intercept(asked_method: str, asked_path: str):
+        return status(code, reason, message) if (asked_method, asked_path) == (method, path) else None
+
+    return intercept
+
+
+def test_a_webhook_that_is_down(world: World) -> None:
+    words = 'Internal error occurred: failed calling webhook "virtualmachineinstances-mutator.kubevirt.io"'
+    world.api.intercept = refuse("POST", VMIS, 500, "InternalError", words)
+    world.create()
+    world.api.wait(lambda: words in world.condition(VM, "Failure").get("message", ""))
+    assert world.condition(VM, "Failure")["reason"] == "FailedCreate"
+    assert words in world.told("FailedCreate", "VirtualMachine")
+    world.word("Stopped")
+    world.api.intercept = lambda method, path: None
+    world.pod()
+    assert not world.condition(VM, "Failure")
+
+
+def test_a_quota_that_is_used_up(world: World) -> None:
+    world.api.intercept = refuse("POST", PODS, 403, "Forbidden", "exceeded quota: pods, requested: memory=1Gi")
+    world.create()
+    world.api.wait(lambda: "exceeded quota" in world.condition(VMI, "Synchronized").get("message", ""))
+    assert world.condition(VMI, "Synchronized")["reason"] == "FailedCreate"
+    assert "exceeded quota" in world.told("FailedCreate")
+    assert world.phase() == "Pending"
+    world.word("Starting")
+    world.api.intercept = lambda method, path: None
+    world.pod()
+    world.api.wait(lambda: not world.condition(VMI, "Synchronized"))
+
+
+@pytest.mark.parametrize(("code", "reason"), [(401, "Unauthorized"), (503, "ServiceUnavailable")])
+def test_credentials_that_expired_and_a_server_that_is_away(world: World, code: int, reason: str) -> None:
+    """As long as it lasts nothing happens to what runs; afterwards everything goes on."""
+    pod = world.run()
+    uid = world.uid()
+    world.api.intercept = lambda method, path: status(code, reason, "no")
+    world.api.update(VM, {"metadata": {"annotations": {"touched": "1"}}})
+    threading.Event().wait(0.3)
+    assert world.phase() == "Running"
+    assert pod in world.api.objects
+    world.api.intercept = lambda method, path: None
+    world.api.update(VMI, {"status": {"phase": "Succeeded"}})
+    world.api.wait(lambda: world.uid() not in (None, uid), 30)
