@@ -3,13 +3,21 @@
 
 import csv
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
 from turtles.standalone.apiserver.errors import unauthorized
+
+
+class Tokens(Protocol):
+    """Recognises tokens of service accounts."""
+
+    def identify(self, token: str) -> "tuple[User, tuple[str, ...]] | None":
+        """Return whom a token is for, and for which audiences."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +30,9 @@ class User:
     extra: tuple[tuple[str, tuple[str, ...]], ...] = field(default=())
 
 
+ISSUER = "https://kubernetes.default.svc"
+#: Audiences that the server itself answers to.
+AUDIENCES = (ISSUER, "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 #: The server's own writes (bootstrap, garbage collection).
 INTERNAL = User("system:apiserver", ("system:masters",))
@@ -30,8 +41,8 @@ INTERNAL = User("system:apiserver", ("system:masters",))
 class Authenticator:
     """Reads the token file again whenever it changes."""
 
-    def __init__(self, tokens: Path) -> None:
-        self._path = tokens
+    def __init__(self, tokens: Path, accounts: Tokens | None = None) -> None:
+        self._path, self._accounts = tokens, accounts
         self._stamp: tuple[int, int] | None = None
         self._users: dict[str, User] = {}
 
@@ -61,9 +72,22 @@ class Authenticator:
         return user
 
     def token_user(self, token: str) -> User | None:
-        """Return a bearer token's user, None for an unknown token."""
+        """Return the user of a bearer token for this server, None for an unknown token."""
+        found = self.identify(token, AUDIENCES)
+        return found[0] if found else None
+
+    def identify(self, token: str, audiences: Sequence[str]) -> tuple[User, list[str]] | None:
+        """Return a bearer token's user and for which of the audiences it is good, None for an unknown token."""
         self._load()
-        return self._users.get(hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest())
+        user = self._users.get(hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest())
+        # Tokens of the file say nothing of audiences: they are for the server.
+        known: Sequence[str] = AUDIENCES
+        if user is None and self._accounts is not None and token.count(".") == 2:
+            identity = self._accounts.identify(token)
+            if identity is not None:
+                user, known = identity
+        good = [one for one in audiences if one in known]
+        return (user, good) if user is not None and good else None
 
     def _load(self) -> None:
         try:

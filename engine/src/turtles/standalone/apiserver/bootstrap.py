@@ -73,6 +73,9 @@ CLUSTER_ROLES: tuple[Object, ...] = (
     _role("system:discovery", _urls("/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi",
                                     "/openapi/*", "/readyz", "/version", "/version/")),
     _role("system:public-info-viewer", _urls("/healthz", "/livez", "/readyz", "/version", "/version/")),
+    _role("system:service-account-issuer-discovery", _urls("/.well-known/openid-configuration",
+                                                           "/.well-known/openid-configuration/", "/openid/v1/jwks",
+                                                           "/openid/v1/jwks/")),
     _role("system:basic-user",
           _rule("authorization.k8s.io", "selfsubjectaccessreviews selfsubjectrulesreviews", ["create"]),
           _rule("authentication.k8s.io", "selfsubjectreviews", ["create"])),
@@ -142,6 +145,7 @@ CLUSTER_ROLE_BINDINGS: tuple[Object, ...] = (
     _binding("system:discovery", _USERS),
     _binding("system:basic-user", _USERS),
     _binding("system:public-info-viewer", _USERS, _ANYBODY),
+    _binding("system:service-account-issuer-discovery", ("Group", "system:serviceaccounts")),
     _binding("system:node", ("Group", "system:nodes")),
     # A node's one process is kubelet and kube-proxy here.
     _binding("system:node-proxier", ("User", "system:kube-proxy"), ("Group", "system:nodes")),

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from turtles.standalone.apiserver.auth import Authenticator, User, user_info
+from turtles.standalone.apiserver.auth import AUDIENCES, Authenticator, User, user_info
 from turtles.standalone.apiserver.errors import Object, bad_request
 from turtles.standalone.apiserver.kinds import Review
 from turtles.standalone.apiserver.rbac import Attributes, Authorizer
@@ -42,10 +42,14 @@ def _token(spec: Object, authenticator: Authenticator) -> Object:
     token = spec.get("token")
     if not isinstance(token, str) or not token:
         raise bad_request("token is required for TokenReview in authentication")
-    found = authenticator.token_user(token)
+    audiences = spec.get("audiences") or []
+    if not isinstance(audiences, list):
+        raise bad_request("TokenReview.spec.audiences must be a list")
+    found = authenticator.identify(token, audiences or AUDIENCES)
     if found is None:
-        return {"authenticated": False, "user": {}, "error": "invalid bearer token"}
-    return {"authenticated": True, "user": user_info(found)}
+        return {"user": {}, "error": "invalid bearer token"}
+    user, good = found
+    return {"authenticated": True, "user": user_info(user), "audiences": good}
 
 
 def _subject(spec: Object) -> User:

@@ -41,7 +41,9 @@ from turtles.standalone.apiserver.rbac import Attributes, Authorizer
 from turtles.standalone.apiserver.registry import Registry
 from turtles.standalone.apiserver.resource import Context, DeleteOptions, Resources
 from turtles.standalone.apiserver.selectors import parse_fields, parse_labels
+from turtles.standalone.apiserver.service_accounts import RootCertificates, SecretTokens
 from turtles.standalone.apiserver.store import Store, decode, encode
+from turtles.standalone.apiserver.tokens import Tokens
 from turtles.standalone.apiserver.watch import Selection, Watcher, WatchOptions, make_frame, stream
 
 log = logging.getLogger(__name__)
@@ -108,7 +110,8 @@ class APIServer:
         self.store = store
         self.limits, self.audit, self.metrics = limits or Limits(), audit or Audit(), Metrics()
         self.registry = Registry(store)
-        self.authenticator = Authenticator(config / "tokens.csv")
+        self.tokens = Tokens(store, config / "pki" / "sa.key")
+        self.authenticator = Authenticator(config / "tokens.csv", self.tokens)
         self.authorizer = Authorizer(store)
         self.webhooks = Webhooks(store, self.registry, self.authorizer)
         allocator = services.Allocator(store, service_range)
@@ -116,7 +119,14 @@ class APIServer:
         self.resources = Resources(store, self.registry, self.webhooks, self.authorizer, allocator, converter)
         self.aggregator = Aggregator(store, config / "pki")
         self.collector = Collector(self.resources)
-        self.controllers = Controllers(store, [Definitions(self.resources)])
+        authority = config / "pki" / "ca.crt"
+        self.controllers = Controllers(
+            store,
+            [
+                Definitions(self.resources), RootCertificates(self.resources, authority),
+                SecretTokens(self.resources, self.tokens, authority),
+            ],
+        )  # fmt: skip
         self.openapi = openapi.OpenAPI(self.registry)
         self.ready = False
 
@@ -219,6 +229,12 @@ class APIServer:
             return web.Response(text="ok" if self.ready else "starting", status=200 if self.ready else 503)
         if path == "/metrics":
             return web.Response(text=self.metrics.text(self.store, self.limits), content_type=metrics.MEDIA_TYPE)
+        if path == "/.well-known/openid-configuration":
+            return negotiate.json_response(self.tokens.configuration(f"https://{request.host}"))
+        if path == "/openid/v1/jwks":
+            response = negotiate.json_response(self.tokens.jwks())
+            response.content_type = "application/jwk-set+json"
+            return response
         if path.startswith("/openapi/"):
             return await self.openapi.answer(request, path)
         wanted = negotiate.accept(request, ("APIGroupDiscovery",))
@@ -433,6 +449,9 @@ class APIServer:
         if name == "eviction":
             await self.resources.evict(context, await self._body(request))
             return negotiate.json_response(_success(), 201)
+        if name == "token":
+            answer = self.tokens.request(context.namespace, context.name, await self._body(request))
+            return negotiate.json_response(answer, 201)
         self.resources.get(context)
         text = "logs are not served here: the node keeps them in its pods directory"
         raise StatusError(501, "NotImplemented", text)
