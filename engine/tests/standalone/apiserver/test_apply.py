@@ -28,7 +28,7 @@ def test_conflict_force_and_shared_lists(server: Server) -> None:
     del other["metadata"]["labels"]
     code, status = send(server, other, "two")
     assert (code, status["reason"]) == (409, "Conflict")
-    assert status["message"] == 'Apply failed with 1 conflict: conflict with "one" using example.io/v1: .spec.size'
+    assert status["message"] == 'Apply failed with 1 conflict: conflict with "one": .spec.size'
     code, taken = send(server, other, "two", force=True)
     assert (code, taken["spec"]["size"]) == (200, "large")
     assert taken["spec"]["parts"] == [{"name": "a"}, {"name": "b"}]

@@ -287,6 +287,11 @@ def admit_pod(pod: Object, classes: Callable[[], Iterator[Object]]) -> None:
     if not spec.get("serviceAccountName") and not pod["metadata"].get("annotations", {}).get(_MIRROR):
         spec["serviceAccountName"] = spec["serviceAccount"] = "default"
     _admit_priority(spec, classes)
+    admit_tolerations(spec)
+
+
+def admit_tolerations(spec: Object) -> None:
+    """Let a Pod stay for five minutes on a node that isn't ready, if it says nothing about that."""
     tolerations: list[Any] = spec.get("tolerations") or []
     for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
         if not any(one.get("key", key) == key and one.get("effect", "NoExecute") == "NoExecute" for one in tolerations):

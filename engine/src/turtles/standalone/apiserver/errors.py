@@ -178,7 +178,6 @@ def invalid(group: str, kind: str, name: str, causes: list[Cause]) -> StatusErro
     texts = list(dict.fromkeys(f"{cause.field}: {cause.message}" for cause in causes))
     text = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
     details = {"name": name, "group": group, "kind": kind, "causes": [cause.data() for cause in causes]}
-    if not group:
-        del details["group"]
+    details = {key: value for key, value in details.items() if value != ""}
     what = f"{kind}.{group}" if group else kind
     return StatusError(422, "Invalid", f'{what} "{name}" is invalid: {text}', details)

@@ -99,7 +99,6 @@ def for_create(obj: Object, namespace: str) -> None:
         "deletionGracePeriodSeconds",
         "resourceVersion",
         "selfLink",
-        "managedFields",
         "generation",
     ):
         metadata.pop(name, None)

@@ -14,11 +14,11 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from turtles.standalone.apiserver import (
-    apply,
     crd,
     decode,
     defaults,
     escalation,
+    managed,
     metadata,
     patch,
     schema,
@@ -78,6 +78,8 @@ class Context:
     #: Fields that the body has twice, and that the kind doesn't have.
     duplicates: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    #: Whether the body takes all ownership away.
+    reset: bool = False
     #: managedFields that the write sets; None to keep what is there.
     managed: list[Object] | None = None
 
@@ -297,9 +299,9 @@ class Resources:
             defaults.prepare(obj, kind)
         if kind.generation:
             obj["metadata"]["generation"] = 1
-        if context.managed is not None:
-            obj["metadata"]["managedFields"] = context.managed
+        given = managed.carried_over(obj, None, "")
         self._complete(context, obj, report=True)
+        self._own(context, obj, None, given)
         self._admit(context, obj)
         context.name = context.name or obj["metadata"].get("name", "")
         causes = metadata.validate(obj, kind)
@@ -330,6 +332,17 @@ class Resources:
             return await self._write(context, key, obj, 0)
         except Stale:
             raise already_exists(kind.group, kind.plural, name) from None
+
+    def _own(self, context: Context, new: Object, old: Object | None, entries: list[Object]) -> None:
+        """Write down who owns what of a changed object, before admission adds what nobody asked for."""
+        if context.managed is not None:
+            entries = context.managed
+        elif context.manager:
+            entries = managed.update(entries, old, new, context.kind, context.manager, context.subresource)
+        if entries:
+            new["metadata"]["managedFields"] = entries
+        else:
+            new["metadata"].pop("managedFields", None)
 
     def _admit(self, context: Context, obj: Object) -> None:
         """Complete a new object as the admission plugins do that come before webhooks."""
@@ -373,6 +386,7 @@ class Resources:
     def _decoded(self, context: Context, obj: Any, old: Object | None = None, report: bool = False) -> Object:
         """Return a body as an object of the kind; tell the client of unknown fields when ``report``."""
         metadata.check_envelope(obj, context.kind)
+        context.reset = managed.is_reset(obj)
         result, unknown = decode.decode(obj, context.kind, old)
         if report and not context.kind.custom:
             self._report(context, unknown)
@@ -480,20 +494,20 @@ class Resources:
     async def apply(self, context: Context, config: Any) -> tuple[Entry, bool]:
         """Apply a configuration (server-side apply); return the object and whether it was created."""
         kind = context.kind
-        apply.check(config, kind, context.manager)
+        managed.check(config, kind, context.manager)
         self._decoded(context, copy.deepcopy(config))
         if await self.store.settled(context.key) is None:
             if context.subresource or (config.get("metadata") or {}).get("resourceVersion"):
                 raise not_found(kind.group, kind.plural, context.name)
-            obj = copy.deepcopy(config)
-            _, context.managed = apply.apply({}, config, kind, context.manager, context.force, "")
+            obj, context.managed = managed.apply(None, config, kind, context.manager, context.force)
             return await self.create(context, obj), True
 
         async def applied(old: Object) -> Object:
-            new, context.managed = apply.apply(old, config, kind, context.manager, context.force, context.subresource)
+            new, context.managed = managed.apply(
+                old, config, kind, context.manager, context.force, context.subresource
+            )
             version = (config.get("metadata") or {}).get("resourceVersion")
-            if version:
-                new["metadata"]["resourceVersion"] = version
+            new["metadata"]["resourceVersion"] = version or old["metadata"]["resourceVersion"]
             return new
 
         return await self.modify(context, applied), False
@@ -532,10 +546,17 @@ class Resources:
             if uid and uid != old["metadata"]["uid"]:
                 why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata']['uid']}"
                 raise conflict(kind.group, kind.plural, context.name, why)
+            reset = context.reset and not context.subresource
+            entries = [] if reset else managed.carried_over(new, old, context.subresource)
             new = self._prepare_update(context, new, old, report=True)
+            self._own(context, new, old, entries)
+            if kind.resource == "/pods" and context.subresource == "":
+                defaults.admit_tolerations(new["spec"])
             mutated = await self.admission.mutate(context, "UPDATE", new, old)
             if mutated is not None and mutated is not new:
+                context.managed = new["metadata"].get("managedFields") or []
                 new = self._prepare_update(context, self._decoded(context, mutated, old), old)
+                self._own(context, new, old, [])
             self._validate(context, new, old)
             await self.admission.validate(context, "UPDATE", new, old)
             if kind.resource == crd.RESOURCE and context.subresource == "":
@@ -557,8 +578,6 @@ class Resources:
     def _prepare_update(self, context: Context, new: Object, old: Object, report: bool = False) -> Object:
         kind = context.kind
         metadata.for_update(new, old)
-        if context.managed is not None:
-            new["metadata"]["managedFields"] = context.managed
         if context.subresource == "status":
             status = {"status": new["status"]} if "status" in new else {}
             meta = old["metadata"] if kind.custom else {**new["metadata"]}
@@ -778,7 +797,7 @@ class Resources:
 
         plain = Context(
             context.kind, context.user, context.namespace, context.name, dry_run=context.dry_run,
-            field_validation="Ignore",
+            field_validation="Ignore", manager=context.manager,
         )  # fmt: skip
         return await self.modify(plain, scaled, based)
 

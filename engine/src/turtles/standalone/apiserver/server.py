@@ -12,7 +12,17 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from turtles import __version__
-from turtles.standalone.apiserver import discovery, metrics, negotiate, openapi, patch, reviews, services, table
+from turtles.standalone.apiserver import (
+    discovery,
+    managed,
+    metrics,
+    negotiate,
+    openapi,
+    patch,
+    reviews,
+    services,
+    table,
+)
 from turtles.standalone.apiserver.admission import Webhooks
 from turtles.standalone.apiserver.aggregation import Aggregator
 from turtles.standalone.apiserver.audit import Audit
@@ -98,6 +108,17 @@ def _number(request: web.BaseRequest, name: str) -> int:
         return max(0, int(text)) if text else 0
     except ValueError:
         raise bad_request(f'{name}: invalid value "{text}": must be a number') from None
+
+
+def _manager(request: web.BaseRequest) -> str:
+    name = request.query.get("fieldManager", "")
+    if len(name.encode()) > 128 or not name.isprintable():
+        text = "may not be more than 128 bytes" if name.isprintable() else "should only contain printable characters"
+        options = {"POST": "CreateOptions", "PUT": "UpdateOptions"}.get(request.method, "PatchOptions")
+        raise invalid_error("meta.k8s.io", options, "", [invalid_value("fieldManager", name, text)])
+    if request.content_type == patch.APPLY and request.method == "PATCH":
+        return name
+    return managed.manager_of(name, request.headers.get("User-Agent", ""))
 
 
 class APIServer:
@@ -341,7 +362,7 @@ class APIServer:
             raise invalid_error("meta.k8s.io", "CreateOptions", "", [cause])
         context = Context(
             kind, user, parts.namespace, parts.name, parts.subresource, "All" in dry_run, validation,
-            request.query.get("fieldManager", ""), _flag(request, "force"),
+            _manager(request), _flag(request, "force"),
         )  # fmt: skip
         if kind.deprecated:
             context.warnings.append(kind.deprecated)
