@@ -16,7 +16,11 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, seed, settings
 
 from .conftest import WIDGET_PATH, WIDGETS, Server, widget
 
@@ -357,3 +361,35 @@ def test_no_request_breaks_the_server(stopped: Server) -> None:
     late = memories[len(memories) // 2 :]
     assert REQUESTS < 20_000 or max(late) < 1.3 * min(late) + 20, memories
     assert server.call("GET", "/readyz")[0] == 200
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_operations_of_the_published_schemas(server: Server) -> None:
+    """Requests that schemathesis makes from the OpenAPI v3 documents."""
+    dice = random.Random(SEED)
+    operations = []
+    for entry in server.call("GET", "/openapi/v3")[1]["paths"].values():
+        document = server.call("GET", entry["serverRelativeURL"])[1]
+        found = schemathesis.openapi.from_dict(document).get_all_operations()
+        operations += [one.ok() for one in found if "/watch/" not in one.ok().path]
+    assert len(operations) > 100
+    answers = 0
+    for operation in dice.sample(operations, min(len(operations), max(12, REQUESTS // 400))):
+
+        def send(case: Any) -> None:
+            nonlocal answers
+            # Nothing is changed by what comes of all operations, on a server that other tests use.
+            query = urlencode({**(case.query or {}), "dryRun": "All"}, doseq=True)
+            path = quote(case.formatted_path, safe="/%:")
+            body = json.dumps(case.body).encode() if isinstance(case.body, dict | list | str | int) else None
+            code, headers, raw = server.raw(
+                case.method, f"{path}?{query}", body, case.media_type or "application/json", timeout=PATIENCE
+            )
+            answers += 1
+            wrong = judge(code, raw, headers)
+            assert not wrong, f"{wrong}: {code} {raw[:300]!r}\n  {case.method} {path}?{query} {(body or b'')[:2000]!r}"
+
+        quiet = settings(max_examples=10, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        seed(SEED)(quiet(given(case=operation.as_strategy())(send)))()
+    print(f"\nseed {SEED}: {answers} answers to requests made by schemathesis")
+    assert answers > 20
