@@ -23,6 +23,7 @@ stdout: changed, tag, layout, images (digest, size, unpacked), archive, seconds.
 
 import argparse
 import hashlib
+import inspect
 import json
 import os
 import platform
@@ -40,13 +41,13 @@ from typing import Any
 
 import oci
 
-HERE = Path(__file__).resolve().parent
 #: Nothing in the images is younger: 2023-06-10, Debian 12's release.
 EPOCH = 1686355200
 ENGINE_UID, LAUNCHER_UID = 1001, 107
 #: Comes as a distribution package, since it has no wheel: it is compiled against the distribution's libvirt.
 FROM_DISTRIBUTION = ("libvirt-python",)
-PROGRAMS = ("virt-api", "virt-controller", "virt-handler", "virt-launcher")
+#: The commands of standalone mode; a cluster has Kubernetes' own.
+NOT_ON_CLUSTERS = ("virt-standalone",)
 
 # What no program of the images reads. Perl and dpkg's data served the installation; the list of packages stays, for
 # scanners.
@@ -126,17 +127,25 @@ class Builder:
         self.launcher_packages = sorted(options.launcher_packages.split(","))
         self.requirements = requirements(options.wheel)
         self.version, source = wheel_identity(options.wheel)
-        recipe = [hashlib.sha256((HERE / name).read_bytes()).hexdigest() for name in ("engine_image.py", "oci.py")]
-        common = [recipe, options.release, options.mirror, options.base, self.packages, platform.machine(),
-                  options.revision]
+        # A layer is made anew when what makes it changed, not with each word in this file
+        base = self._recipe(oci, self._make_base, self._install, self._unpack_base_image, self._apt, _slim, _compile)
+        common = [base, SUPERFLUOUS, EPOCH, options.release, options.mirror, options.base, self.packages,
+                  platform.machine(), options.revision]
+        upper = self._recipe(self._base_with_site, self._upper_layer, _own)
         self.keys = {
             "base": fingerprint(common),
-            "packages": fingerprint(common, self.requirements, options.pip_argument),
-            "launcher": fingerprint(common, self.launcher_packages),
-            "engine": fingerprint(common, source),
+            "packages": fingerprint(common, upper, self._recipe(self._make_packages), UNUSED_PYTHON, UNCOMPILED,
+                                    self.requirements, options.pip_argument),
+            "launcher": fingerprint(common, self._recipe(self._make_launcher), self.launcher_packages),
+            "engine": fingerprint(common, upper, self._recipe(self._make_engine), source),
         }
-        self.tag = f"{self.version}-{fingerprint(self.keys)}"
+        self.tag = f"{self.version}-{fingerprint(self.keys, self._recipe(self._build))}"
         self.layout = self.cache / "images" / self.tag
+
+    @staticmethod
+    def _recipe(*parts: Any) -> str:
+        """A hash of the source of modules and functions."""
+        return fingerprint([inspect.getsource(part) for part in parts])
 
     @property
     def complete(self) -> bool:
@@ -235,14 +244,16 @@ class Builder:
             targets = dict(re.findall(r"^(\S+) = (\S+)$", content.read(scripts).decode(), re.MULTILINE))
         _own(site)
         _compile(root, "/" + site.relative_to(root).as_posix())
-        for name in PROGRAMS:
+        programs = []
+        for name in sorted(targets.keys() - set(NOT_ON_CLUSTERS)):
             module, function = targets[name].split(":")
             program = root / "usr/bin" / name
+            programs.append(program)
             program.write_text(f"#!/usr/bin/python3 -sP\nimport sys\n\nfrom {module} import {function}\n\n"
                                f"sys.exit({function}())\n")
             program.chmod(0o755)
             os.utime(program, (EPOCH, EPOCH))
-        return self._upper_layer(root, site, *(root / "usr/bin" / name for name in PROGRAMS))
+        return self._upper_layer(root, site, *programs)
 
     def _base_with_site(self, root: Path) -> Path:
         """Unpack the base, and give the folder in it where Debian's Python looks for local packages."""
