@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import copy
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from cryptography import x509
 
-from turtles.kube.resources import SECRET
+from turtles.kube.resources import SECRET, VALIDATINGWEBHOOK, Resource
 from turtles.virt_api import certificates, registration
 from turtles.virt_api.authentication import FrontProxy
 from turtles.virt_api.certificates import Certificates
@@ -163,6 +165,30 @@ def test_registration_restores_what_was_changed():
         {"addresses": [{"ip": "127.0.0.1"}], "ports": [{"name": "https", "port": 8443, "protocol": "TCP"}]}
     ]
     found.stop()
+
+
+def test_an_earlier_kubernetes_that_drops_fields_is_not_written_to_again_and_again():
+    class Earlier(FakeClient):
+        writes = 0
+
+        def _store(self, resource: Resource, obj: dict[str, Any]) -> dict[str, Any]:
+            self.writes += 1
+            obj = copy.deepcopy(obj)
+            for webhook in obj.get("webhooks", []):
+                webhook.pop("matchConditions", None)
+            return super()._store(resource, obj)
+
+    client = Earlier()
+    found = registration.Registration(client, "kubevirt", lambda _: None)  # type: ignore[arg-type]
+    found.sync()
+    written = client.writes
+    found.sync()
+    assert client.writes == written
+    webhook = client.objects[VALIDATINGWEBHOOK.path(None, "virt-api-validator")]["webhooks"][0]
+    webhook["failurePolicy"] = "Ignore"
+    found.sync()
+    webhook = client.objects[VALIDATINGWEBHOOK.path(None, "virt-api-validator")]["webhooks"][0]
+    assert webhook["failurePolicy"] == "Fail"
 
 
 def test_webhooks_with_a_service():

@@ -188,6 +188,9 @@ class Registration:
         self._url = url
         self._names = serving_names(namespace, url, bind)
         self._certificates: Certificates | None = None
+        #: By kind and name: what was last written, and what the API server made of it. One of an earlier version of
+        #: Kubernetes drops fields that it doesn't know, such as matchConditions before 1.27.
+        self._written: dict[tuple[str, str], tuple[Object, Object]] = {}
         self._wake = threading.Event()
         self._stopped = threading.Event()
         #: Set once everything has been registered.
@@ -259,18 +262,25 @@ class Registration:
         except NotFound:
             # Another replica may be quicker; it writes the same
             with contextlib.suppress(AlreadyExists):
-                self._client.create(resource, wanted)
+                self._remember(resource, wanted, self._client.create(resource, wanted))
                 log.info("registered", extra={"kind": resource.kind, "object": name})
             return
-        if not contains(found, wanted):
+        written, made = self._written.get((resource.kind, name), (None, wanted))
+        if not contains(found, made if written == wanted else wanted):
             parts = {key: value for key, value in wanted.items() if key not in ("apiVersion", "kind", "metadata")}
             labels = {**(found["metadata"].get("labels") or {}), **metadata["labels"]}
             for key, value in parts.items():
                 # The API server's own settings (a Service's address) stay
                 if isinstance(value, dict) and isinstance(found.get(key), dict):
                     parts[key] = {**found[key], **value}
-            self._client.replace(resource, {**found, "metadata": {**found["metadata"], "labels": labels}, **parts})
+            obj = {**found, "metadata": {**found["metadata"], "labels": labels}, **parts}
+            self._remember(resource, wanted, self._client.replace(resource, obj))
             log.info("registered again", extra={"kind": resource.kind, "object": name})
+
+    def _remember(self, resource: Resource, wanted: Object, made: Object) -> None:
+        own = {key: made.get(key) for key in wanted if key != "metadata"}
+        own["metadata"] = {"labels": wanted["metadata"]["labels"]}
+        self._written[resource.kind, wanted["metadata"]["name"]] = (wanted, own)
 
 
 def contains(found: Any, wanted: Any) -> bool:
