@@ -297,6 +297,8 @@ def judge(code: int, raw: bytes, headers: Any) -> str:
         body = json.loads(raw) if raw and "json" in headers.get("Content-Type", "") and b"\n{" not in raw else {}
     except ValueError:
         return "the body is no JSON"
+    if code == 404 and "paths" in body:
+        return ""  # where there is nothing at all, clients are told what there is
     if code >= 400 and body and (body.get("kind") != "Status" or body.get("code") != code or not body.get("message")):
         return "no Status says what was wrong"
     if code == 504 and "Too large resource version" in body.get("message", ""):

@@ -69,7 +69,7 @@ def test_a_given_address_is_checked(server, make):
     make("fixed", clusterIP="10.96.0.99")
     taken = refused(server, service("second", clusterIP="10.96.0.99"))
     assert taken == (
-        'Service "second" is invalid: spec.clusterIPs: Invalid value: ["10.96.0.99"]: failed to allocate IP '
+        'Service "second" is invalid: spec.clusterIPs: Invalid value: []string{"10.96.0.99"}: failed to allocate IP '
         "10.96.0.99: provided IP is already allocated"
     )
     outside = refused(server, service("second", clusterIP="10.1.2.3"))

@@ -20,11 +20,10 @@ from typing import Any
 import yaml
 from aiohttp import web
 
-from turtles.standalone.apiserver import negotiate
+from turtles.standalone.apiserver import bodies
 from turtles.standalone.apiserver.auth import User, user_info
 from turtles.standalone.apiserver.errors import Object, StatusError
 from turtles.standalone.apiserver.rbac import Attributes
-from turtles.standalone.apiserver.store import decode
 
 log = logging.getLogger(__name__)
 
@@ -260,8 +259,10 @@ def _object(raw: bytes, media_type: str) -> Any:
     if not raw:
         return None
     try:
-        return decode(raw) if media_type == "application/json" else negotiate.parse(raw, media_type)
-    except (StatusError, ValueError):
+        if media_type.endswith("yaml"):
+            return bodies.parse_yaml(raw)
+        return bodies.parse_json(raw) if media_type.endswith("json") else bodies.read(raw, media_type, "object")
+    except (StatusError, ValueError, bodies.Unreadable):
         return None
 
 

@@ -54,9 +54,9 @@ class Authenticator:
         header = request.headers.get("Authorization", "")
         if header:
             scheme, _, token = header.partition(" ")
-            if scheme.lower() != "bearer" or not token.strip():
-                raise unauthorized()
-            return self._token_or_refuse(token.strip())
+            # Another scheme, or no token, is no attempt to be somebody: the next way of authentication counts.
+            if scheme.lower() == "bearer" and token.strip():
+                return self._token_or_refuse(token.strip())
         for protocol in request.headers.get("Sec-WebSocket-Protocol", "").split(","):
             # Browsers can't set headers on a websocket; they send the token as a subprotocol.
             if protocol.strip().startswith("base64url.bearer.authorization.k8s.io."):

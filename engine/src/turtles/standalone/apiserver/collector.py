@@ -27,6 +27,32 @@ RETRY_SECONDS = 1.0
 _FOREGROUND, _ORPHAN = "foregroundDeletion", "orphan"
 
 
+def namespace_conditions(counts: dict[str, int], waits: dict[str, int]) -> list[Object]:
+    """Return the conditions of a namespace that ends.
+
+    :param counts: how many objects of which resource (``plural.group``) are left.
+    :param waits: how many of them have which finalizer.
+    """
+    left = ", ".join(f"{name} has {count} resource instances" for name, count in sorted(counts.items()))
+    held = ", ".join(f"{name} in {count} resource instances" for name, count in sorted(waits.items()))
+    rows = [
+        ("DeletionDiscoveryFailure", "", "ResourcesDiscovered", "All resources successfully discovered"),
+        ("DeletionGroupVersionParsingFailure", "", "ParsedGroupVersions",
+         "All legacy kube types successfully parsed"),
+        ("DeletionContentFailure", "", "ContentDeleted",
+         "All content successfully deleted, may be waiting on finalization"),
+        ("ContentRemaining", left, "SomeResourcesRemain" if left else "ContentRemoved",
+         f"Some resources are remaining: {left}" if left else "All content successfully removed"),
+        ("FinalizersRemaining", held, "SomeFinalizersRemain" if held else "ContentHasNoFinalizers",
+         f"Some content in the namespace has finalizers remaining: {held}" if held
+         else "All content-preserving finalizers finished"),
+    ]  # fmt: skip
+    return [
+        {"type": f"Namespace{name}", "status": "True" if is_so else "False", "reason": reason, "message": message}
+        for name, is_so, reason, message in rows
+    ]
+
+
 class Collector:
     """Runs beside the server."""
 
@@ -289,6 +315,7 @@ class Collector:
             for resource in self._store.resources()
             if not resource.startswith("/namespaces")
         ):
+            await self._tell_what_remains(entry, kind)
             return  # the deletion of what is left wakes us
 
         async def emptied(obj: Object) -> Object:
@@ -297,6 +324,31 @@ class Collector:
 
         context = Context(kind, INTERNAL, "", name, "finalize")
         await self._resources.modify(context, emptied)
+
+    async def _tell_what_remains(self, entry: Entry, kind: Kind) -> None:
+        """Say in the status of a namespace that ends what it waits for, as Kubernetes' namespace controller does."""
+        counts: dict[str, int] = {}
+        waits: dict[str, int] = {}
+        for resource in self._store.resources():
+            group, _, plural = resource.partition("/")
+            for inner in self._store.entries(resource, entry.key.name):
+                counts[f"{plural}.{group}"] = counts.get(f"{plural}.{group}", 0) + 1
+                for finalizer in inner.metadata.finalizers or ():
+                    waits[finalizer] = waits.get(finalizer, 0) + 1
+        wanted = namespace_conditions(counts, waits)
+
+        async def told(obj: Object) -> Object:
+            known = {one.get("type"): one for one in obj.setdefault("status", {}).get("conditions") or []}
+            for condition in wanted:
+                before: Object = known.get(condition["type"], {})
+                same = before.get("status") == condition["status"]
+                when = before.get("lastTransitionTime", now()) if same else now()
+                known[condition["type"]] = {**condition, "lastTransitionTime": when}
+            obj["status"]["conditions"] = list(known.values())
+            return obj
+
+        context = Context(kind, INTERNAL, "", entry.key.name, "status")
+        await self._resources.modify(context, told)
 
     async def _end_definition(self, entry: Entry, kind: Kind) -> None:
         spec = entry.object()["spec"]

@@ -19,7 +19,7 @@ class StatusError(Exception):
         body["message"] = self.message
         if self.reason:
             body["reason"] = self.reason
-        if self.details:
+        if self.details is not None:
             body["details"] = self.details
         body["code"] = self.code
         return body
@@ -122,6 +122,23 @@ class Cause:
         return {"reason": self.reason, "message": self.message, "field": self.field}
 
 
+_ESCAPES = {
+    "\\": "\\\\", '"': '\\"', "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v",
+}  # fmt: skip
+
+
+def quote(text: str) -> str:
+    """Return a text in quotes as Go's %q writes it, which Kubernetes' messages use."""
+    return '"' + "".join(_ESCAPES.get(one) or (one if one.isprintable() else _escape(one)) for one in text) + '"'
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
 def show(value: object) -> str:
     """Return a value as Kubernetes' messages quote it."""
     if value is None:
@@ -129,7 +146,9 @@ def show(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return quote(value)
+    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        return "[]string{" + ", ".join(quote(one) for one in value) + "}"
     if isinstance(value, dict | list):
         import json
 
@@ -177,7 +196,6 @@ def invalid(group: str, kind: str, name: str, causes: list[Cause]) -> StatusErro
     """422 with all causes."""
     texts = list(dict.fromkeys(f"{cause.field}: {cause.message}" for cause in causes))
     text = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
-    details = {"name": name, "group": group, "kind": kind, "causes": [cause.data() for cause in causes]}
-    details = {key: value for key, value in details.items() if value != ""}
+    details = {**_details(group, kind, name), "causes": [cause.data() for cause in causes]}
     what = f"{kind}.{group}" if group else kind
-    return StatusError(422, "Invalid", f'{what} "{name}" is invalid: {text}', details)
+    return StatusError(422, "Invalid", f"{what} {quote(name)} is invalid: {text}", details)

@@ -84,6 +84,13 @@ class Kind:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     @property
+    def package(self) -> str:
+        """The Go package that some messages name a kind's type by."""
+        if self.custom:
+            return "unstructured"
+        return self.group.partition(".")[0] or "core"
+
+    @property
     def storage_api_version(self) -> str:
         """apiVersion in which objects are stored."""
         group = self.group if self.stored_group is None else self.stored_group
@@ -127,7 +134,10 @@ EXTENSIONS = "apiextensions.k8s.io"
 REGISTRATION = "apiregistration.k8s.io"
 
 BUILTIN: tuple[Kind, ...] = (
-    _kind("", "v1", "Namespace", "namespaces", "ns", namespaced=False, status=True, fields=("status.phase",)),
+    _kind(
+        "", "v1", "Namespace", "namespaces", "ns", namespaced=False, status=True, fields=("status.phase",),
+        verbs=tuple(one for one in ALL_VERBS if one != "deletecollection"),
+    ),
     _kind("", "v1", "Node", "nodes", "no", namespaced=False, status=True, fields=("spec.unschedulable",)),
     _kind(
         "", "v1", "Pod", "pods", "po", status=True, categories=("all",),

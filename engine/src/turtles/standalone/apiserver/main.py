@@ -21,11 +21,11 @@ from aiohttp.web_protocol import RequestHandler
 from turtles.log import setup_logging
 from turtles.standalone.apiserver import encryption
 from turtles.standalone.apiserver.audit import Audit, Policy, PolicyError
+from turtles.standalone.apiserver.bodies import MAX_BODY
 from turtles.standalone.apiserver.bootstrap import bootstrap
 from turtles.standalone.apiserver.database import DATABASE, DatabaseError
 from turtles.standalone.apiserver.encryption import Encryption, EncryptionError
 from turtles.standalone.apiserver.limits import LimitedServer, LimitedSite, Limits, LimitSettings
-from turtles.standalone.apiserver.negotiate import MAX_BODY
 from turtles.standalone.apiserver.own_service import advertised
 from turtles.standalone.apiserver.server import APIServer
 from turtles.standalone.apiserver.services import DEFAULT_RANGE, service_range

@@ -13,10 +13,12 @@ from turtles.standalone.apiserver.errors import (
     bad_request,
     field_forbidden,
     invalid_value,
+    quote,
     required,
+    show,
     too_long,
 )
-from turtles.standalone.apiserver.kinds import Kind
+from turtles.standalone.apiserver.kinds import BUILTIN, EXTENSIONS, REGISTRATION, Kind
 
 _SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
 _LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
@@ -54,6 +56,13 @@ KEY_MESSAGE = (
     "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or "
     "'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
 )
+FULL_QUALIFIED_MESSAGE = (
+    QUALIFIED_MESSAGE.replace("name part", "a qualified name")
+    + " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+)
+_TIME = re.compile(r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)\Z")
+#: Finalizers that need no domain.
+STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
 MAX_ANNOTATIONS = 256 * 1024
 #: Resources whose names are labels, or paths without a slash, instead of subdomains.
 _LABEL_NAMES = {"/namespaces": (_LABEL, LABEL_MESSAGE), "/services": (_LABEL_1035, LABEL_1035_MESSAGE)}
@@ -74,19 +83,51 @@ def generate_name(prefix: str) -> str:
 def check_envelope(obj: Any, kind: Kind) -> None:
     """Raise 400 when a body isn't an object of the kind it was sent to; set what is missing of both."""
     if not isinstance(obj, dict):
-        raise bad_request("the request's body must be an object")
-    found, version = obj.get("kind"), obj.get("apiVersion")
-    if found is not None and found != kind.kind:
-        text = (
-            f"{found} in version {version!r} cannot be handled as a {kind.kind}: converting ({version}.{found}) failed"
-        )
-        raise bad_request(text.replace("'", '"'))
-    if version is not None and version != kind.api_version:
-        text = f"the API version in the data ({version}) does not match the expected API version ({kind.api_version})"
-        raise bad_request(text)
+        raise bad_request(f"the body must be an object of kind {kind.kind}")
+    _check_kind(obj, kind)
     obj["apiVersion"], obj["kind"] = kind.api_version, kind.kind
     if obj.get("metadata") is None:
         obj["metadata"] = {}
+
+
+#: The kinds of this server by group and name, for the message about an object of another one.
+_KNOWN = {(one.group, one.kind): one for one in BUILTIN}
+
+
+def _check_kind(obj: Object, kind: Kind) -> None:
+    found, api_version = obj.get("kind") or kind.kind, obj.get("apiVersion") or kind.api_version
+    if (found, api_version) == (kind.kind, kind.api_version):
+        return
+    group, _, version = str(api_version).rpartition("/")
+    if kind.custom:
+        if api_version != kind.api_version:
+            text = (
+                f"the API version in the data ({api_version}) does not match the expected API version "
+                f"({kind.api_version})"
+            )
+        else:
+            text = f"{found} in version {quote(version)} cannot be handled as a {kind.kind}"
+        raise bad_request(text)
+    other = _KNOWN.get((group, found))
+    if other is not None and other.version == version:
+        why = f"converting (v1.{found}) to ({kind.package}.{kind.kind}): unknown conversion"
+    else:
+        why = (
+            f"no kind {quote(str(found))} is registered for version {quote(str(api_version))} in scheme "
+            '"pkg/api/legacyscheme/scheme.go:30"'
+        )
+    raise bad_request(f"{found} in version {quote(version)} cannot be handled as a {kind.kind}: {why}")
+
+
+def version_of(obj: Object) -> str:
+    """Return the resourceVersion that an update is based on; '' for none, which 0 means as well.
+
+    :raises StatusError: 400 for what is no version.
+    """
+    version = str(obj["metadata"].get("resourceVersion") or "")
+    if version and not (version.isascii() and version.isdigit()):
+        raise bad_request(f"metadata.resourceVersion: strconv.ParseUint: parsing {quote(version)}: invalid syntax")
+    return "" if version == "0" else version
 
 
 def for_create(obj: Object, namespace: str) -> None:
@@ -113,9 +154,11 @@ def for_create(obj: Object, namespace: str) -> None:
 def for_update(new: Object, old: Object) -> None:
     """Keep in an update what clients can't change."""
     metadata, before = new["metadata"], old["metadata"]
-    for name in (
-        "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "managedFields",
-    ):  # fmt: skip
+    if metadata.get("deletionTimestamp", before.get("deletionTimestamp")) == before.get("deletionTimestamp"):
+        metadata.pop("deletionTimestamp", None)
+    # A client's own deletionTimestamp stays to be refused by validate_update.
+    kept = () if "deletionTimestamp" in metadata else ("deletionTimestamp",)
+    for name in ("creationTimestamp", *kept, "deletionGracePeriodSeconds", "generation", "managedFields"):
         if name in before:
             metadata[name] = before[name]
         else:
@@ -130,8 +173,7 @@ def for_update(new: Object, old: Object) -> None:
 
 def _name_causes(name: str, kind: Kind, path: str) -> list[Cause]:
     if kind.resource.startswith(_PATH_NAMES):
-        bad = name in (".", "..") or "/" in name or "%" in name
-        return [invalid_value(path, name, "may not contain '/' or '%'")] if bad else []
+        return _path_causes(name, path)
     pattern, message = _LABEL_NAMES.get(kind.resource, (_SUBDOMAIN, SUBDOMAIN_MESSAGE))
     limit = 63 if pattern is not _SUBDOMAIN else 253
     causes = []
@@ -142,6 +184,12 @@ def _name_causes(name: str, kind: Kind, path: str) -> list[Cause]:
     return causes
 
 
+def _path_causes(name: str, path: str) -> list[Cause]:
+    if name in (".", ".."):
+        return [invalid_value(path, name, f"may not be '{name}'")]
+    return [invalid_value(path, name, f"may not contain '{one}'") for one in "/%" if one in name]
+
+
 def label_causes(name: Any, path: str) -> list[Cause]:
     """Return what is wrong with the name of a part of an object, such as a container's: it must be a DNS label."""
     good = isinstance(name, str) and len(name) <= 63 and _LABEL.match(name)
@@ -150,17 +198,24 @@ def label_causes(name: Any, path: str) -> list[Cause]:
 
 def validate_keys(data: Any, path: str) -> list[Cause]:
     """Return what is wrong with the keys of a Secret's or ConfigMap's data: they become names of files."""
-    return [
-        invalid_value(f"{path}[{key}]", key, KEY_MESSAGE)
-        for key in (data if isinstance(data, dict) else ())
-        if len(key) > 253 or not _KEY.match(key) or key == "." or key.startswith("..")
-    ]
+    causes = []
+    for key in data if isinstance(data, dict) else ():
+        where = f"{path}[{key}]"
+        if len(key) > 253:
+            causes.append(invalid_value(where, key, "must be no more than 253 characters"))
+        if not _KEY.match(key):
+            causes.append(invalid_value(where, key, KEY_MESSAGE))
+        if key in (".", ".."):
+            causes.append(invalid_value(where, key, f"must not be '{key}'"))
+        elif key.startswith(".."):
+            causes.append(invalid_value(where, key, "must not start with '..'"))
+    return causes
 
 
 def _qualified_causes(path: str, key: str) -> list[Cause]:
     prefix, slash, name = key.rpartition("/")
     if key.count("/") > 1:
-        return [invalid_value(path, key, "a qualified name must consist of an optional prefix and a name part")]
+        return [invalid_value(path, key, FULL_QUALIFIED_MESSAGE)]
     causes = []
     if slash and not prefix:
         causes.append(invalid_value(path, key, "prefix part must be non-empty"))
@@ -191,7 +246,12 @@ def validate(obj: Object, kind: Kind) -> list[Cause]:
     """Return what is wrong with an object's metadata."""
     metadata = obj["metadata"]
     causes: list[Cause] = []
-    name = metadata.get("name", "")
+    name, prefix = metadata.get("name", ""), metadata.get("generateName", "")
+    if prefix:
+        # What the server appends is letters: a prefix may end as a name may not.
+        causes += _name_causes(
+            prefix.rstrip("-") + "a" if prefix.endswith("-") else prefix, kind, "metadata.generateName"
+        )
     if not name:
         causes.append(required("metadata.name", "name or generateName is required"))
     else:
@@ -199,25 +259,72 @@ def validate(obj: Object, kind: Kind) -> list[Cause]:
     causes += validate_labels(metadata.get("labels"), "metadata.labels")
     annotations = metadata.get("annotations") or {}
     for key in annotations:
-        causes += _qualified_causes("metadata.annotations", key)
+        # The prefix of an annotation's key may be in capital letters.
+        causes += _qualified_causes("metadata.annotations", key.lower())
     if sum(len(key) + len(value) for key, value in annotations.items()) > MAX_ANNOTATIONS:
         causes.append(too_long("metadata.annotations", MAX_ANNOTATIONS))
-    for index, reference in enumerate(metadata.get("ownerReferences") or ()):
-        for field in ("apiVersion", "kind", "name", "uid"):
-            if not reference.get(field):
-                path = f"metadata.ownerReferences[{index}].{field}"
-                causes.append(invalid_value(path, reference.get(field, ""), f"{field} must not be empty"))
-    if sum(bool(reference.get("controller")) for reference in metadata.get("ownerReferences") or ()) > 1:
-        text = "Only one reference can have Controller set to true"
-        causes.append(invalid_value("metadata.ownerReferences", metadata["ownerReferences"], text))
-    for index, finalizer in enumerate(metadata.get("finalizers") or ()):
-        causes += _qualified_causes(f"metadata.finalizers[{index}]", finalizer)
+    causes += _owner_causes(metadata.get("ownerReferences") or [])
+    # Kinds of the extension and registration APIs may have finalizers without a domain, as custom ones.
+    strict = not kind.custom and kind.group not in (EXTENSIONS, REGISTRATION)
+    causes += _finalizer_causes(metadata.get("finalizers") or [], strict)
     return causes
+
+
+def _owner_causes(references: list[Object]) -> list[Cause]:
+    path = "metadata.ownerReferences"
+    causes: list[Cause] = []
+    for reference in references:
+        version = reference.get("apiVersion", "")
+        if not version or version.count("/") > 1:
+            causes.append(invalid_value(f"{path}.apiVersion", version, "version must not be empty"))
+        for field in ("kind", "name", "uid"):
+            if not reference.get(field):
+                causes.append(invalid_value(f"{path}.{field}", "", f"{field} must not be empty"))
+        if (version, reference.get("kind")) == ("v1", "Event"):
+            causes.append(invalid_value(path, reference, "/v1, Kind=Event is disallowed from being an owner"))
+    controllers = [reference.get("name", "") for reference in references if reference.get("controller")]
+    if len(controllers) > 1:
+        text = (
+            'Only one reference can have Controller set to true. Found "true" in references for '
+            f"{controllers[0]} and {controllers[1]}"
+        )
+        causes.append(invalid_value(path, references, text))
+    return causes
+
+
+def _finalizer_causes(finalizers: list[str], strict: bool) -> list[Cause]:
+    path = "metadata.finalizers"
+    causes: list[Cause] = []
+    for index, finalizer in enumerate(finalizers):
+        causes += _qualified_causes(path, finalizer)
+        if strict and "/" not in finalizer and finalizer not in STANDARD_FINALIZERS:
+            text = "name is neither a standard finalizer name nor is it fully qualified"
+            causes.append(invalid_value(f"{path}[{index}]", finalizer, text))
+    if {"orphan", "foregroundDeletion"} <= set(finalizers):
+        text = "finalizer orphan and foregroundDeletion cannot be both set"
+        causes.append(invalid_value(path, finalizers, text))
+    return causes
+
+
+def _go_time(text: Any) -> str:
+    try:
+        return datetime.fromisoformat(str(text)).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S +0000 UTC")
+    except ValueError:
+        return quote(str(text))
 
 
 def validate_update(new: Object, old: Object) -> list[Cause]:
     """Return what an update may not do to metadata."""
     causes = []
+    asked = new["metadata"].get("deletionTimestamp")
+    if asked != old["metadata"].get("deletionTimestamp"):
+        causes.append(
+            Cause(
+                "FieldValueInvalid",
+                f"Invalid value: {_go_time(asked)}: field is immutable",
+                "metadata.deletionTimestamp",
+            )
+        )
     for field in ("name", "namespace", "uid"):
         value = new["metadata"].get(field, "")
         if value != old["metadata"].get(field, ""):
@@ -226,6 +333,6 @@ def validate_update(new: Object, old: Object) -> list[Cause]:
         before = set(old["metadata"].get("finalizers") or ())
         added = [one for one in new["metadata"].get("finalizers") or () if one not in before]
         if added:
-            text = f"no new finalizers can be added if the object is being deleted, found new finalizers {added}"
-            causes.append(field_forbidden("metadata.finalizers", text.replace("'", '"')))
+            text = f"no new finalizers can be added if the object is being deleted, found new finalizers {show(added)}"
+            causes.append(field_forbidden("metadata.finalizers", text))
     return causes

@@ -1,62 +1,74 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bodies in and out: media types, JSON and YAML, and the forms in which objects are shown."""
+"""The forms in which objects are shown, and which of them a client wants."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import yaml
 from aiohttp import web
 
-from turtles.standalone.apiserver import protobuf, table
-from turtles.standalone.apiserver.errors import (
-    Object,
-    StatusError,
-    bad_request,
-    not_acceptable,
-    unsupported_media_type,
-)
+from turtles.standalone.apiserver import table
+from turtles.standalone.apiserver.bodies import MAX_BODY, MEDIA_TYPES
+from turtles.standalone.apiserver.errors import Object, StatusError, not_acceptable
 from turtles.standalone.apiserver.kinds import Kind
 from turtles.standalone.apiserver.store import Entry, decode, encode
 from turtles.standalone.apiserver.watch import Form
 
-MEDIA_TYPES = ["application/json", "application/yaml"]
-#: Largest body of a request, in bytes.
-MAX_BODY = 3 * 1024 * 1024
+#: Media types that answers can have; the list of MEDIA_TYPES is what the client is told.
+_SERVED = ("application/json", "application/yaml")
+_META = ("v1", "v1beta1")
 #: Seconds in which a request's body has to come.
 BODY_SECONDS = 60.0
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
 class Accept:
-    """What a client wants: ``shape`` is '', Table, PartialObjectMetadata or APIGroupDiscoveryList."""
+    """What a client wants: ``shape`` is '', Table, PartialObjectMetadata(List) or APIGroupDiscoveryList."""
 
     yaml: bool = False
     shape: str = ""
     version: str = ""
 
 
-def accept(request: web.BaseRequest, shapes: tuple[str, ...] = ()) -> Accept:
-    """Return the first of the client's choices that can be served; 406 when there is none."""
+#: The forms of objects, beside their own.
+SHAPES = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
+
+
+def accept(request: web.BaseRequest, shapes: tuple[str, ...] = (), group: str = "meta.k8s.io") -> Accept:
+    """Return the client's preferred choice of those that can be served; 406 when there is none.
+
+    :param shapes: what ``as`` may be, of the API group ``group``.
+    """
     header = request.headers.get("Accept", "")
     if not header.strip():
         return Accept()
+    choices = []
     for choice in header.split(","):
         media, *parameters = (part.strip() for part in choice.split(";"))
-        options = dict(part.partition("=")[::2] for part in parameters)
-        if media not in ("application/json", "application/yaml", "*/*", "application/*"):
+        choices.append(
+            (media, {name.strip(): value.strip() for name, _, value in (one.partition("=") for one in parameters)})
+        )
+    if all(media not in (*MEDIA_TYPES, "*/*") for media, _ in choices):
+        raise StatusError(406, "NotAcceptable", "406: Not Acceptable", {})
+    for media, options in sorted(choices, key=lambda one: -_quality(one[1])):
+        if media not in (*_SERVED, "*/*", "application/*"):
             continue
-        shape = options.get("as", "")
-        if shape.removesuffix("List") in shapes:
-            shape = shape.removesuffix("List")
-        if shape and shape not in shapes:
+        shape, version = options.get("as", ""), options.get("v", "")
+        if shape and (shape not in shapes or options.get("g", group) != group):
             continue
-        return Accept(media == "application/yaml", shape, options.get("v", ""))
+        if shape and group == "meta.k8s.io" and version not in _META:
+            continue
+        return Accept(media == "application/yaml", shape, version)
     raise not_acceptable(MEDIA_TYPES)
+
+
+def _quality(options: dict[str, str]) -> float:
+    try:
+        return float(options.get("q", "1"))
+    except ValueError:
+        return 1.0
 
 
 async def read_body(request: web.BaseRequest) -> bytes:
@@ -73,51 +85,8 @@ async def read_body(request: web.BaseRequest) -> bytes:
         raise StatusError(413, "RequestEntityTooLarge", text) from None
 
 
-def parse(raw: bytes, media_type: str) -> Any:
-    """Return a body's data; 400 when it can't be read, 415 for a type the server doesn't speak."""
-    if media_type == protobuf.MEDIA_TYPE:
-        return protobuf.parse(raw)
-    if media_type in ("application/yaml", "text/yaml", "application/apply-patch+yaml", "application/x-yaml"):
-        return _parse_yaml(raw)
-    if media_type not in ("application/json", "", "text/plain", "application/octet-stream") and not (
-        media_type.endswith("+json")
-    ):
-        text = (
-            "the body of the request was in an unknown format - accepted media types include: application/json, "
-            "application/yaml"
-        )
-        raise unsupported_media_type(text)
-    try:
-        return decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise bad_request(f"the request's body is not valid JSON: {error}") from None
-
-
-def _parse_yaml(raw: bytes) -> Any:
-    try:
-        data = yaml.load(raw, Loader=_Loader)  # noqa: S506 - a safe loader, in C where there is one
-        # YAML knows dates, sets and keys that aren't text; JSON's types are what an object may have. Aliases make a
-        # few lines into gigabytes, so what comes out is measured while it does.
-        text, size = [], 0
-        for part in json.JSONEncoder(default=_plain).iterencode(data):
-            text.append(part)
-            size += len(part)
-            if size > MAX_BODY:
-                raise ValueError(f"with its aliases filled in it has more than {MAX_BODY} characters")
-        return json.loads("".join(text))
-    except (yaml.YAMLError, ValueError, TypeError, UnicodeDecodeError, RecursionError) as error:
-        raise bad_request(f"the request's body is not valid YAML: {error}") from None
-
-
-def _plain(value: Any) -> str:
-    if hasattr(value, "isoformat"):
-        text: str = value.isoformat()
-        return text.replace("+00:00", "Z")
-    raise TypeError(f"{type(value).__name__} has no place in an object")
-
-
 def json_response(
-    data: Any, code: int = 200, headers: dict[str, str] | None = None, as_yaml: bool = False
+    data: object, code: int = 200, headers: dict[str, str] | None = None, as_yaml: bool = False
 ) -> web.Response:
     """Return a response with an object."""
     return raw_response(encode(data) if isinstance(data, dict) else msgspec.json.encode(data), code, headers, as_yaml)
@@ -134,9 +103,24 @@ def raw_response(
     return web.Response(body=raw, status=code, content_type=content_type, headers=extra)
 
 
-def list_body(api_version: str, kind: str, meta: Object, items: list[bytes]) -> bytes:
-    """Return a list's JSON."""
-    head = {"kind": kind, "apiVersion": api_version, "metadata": meta}
+def check_shape(wanted: Accept, kind: Kind, is_list: bool) -> None:
+    """Raise 406 where a client wants a list's form of one object, or one object's of a list."""
+    if wanted.shape not in ("PartialObjectMetadata", "PartialObjectMetadataList"):
+        return
+    if wanted.shape.endswith("List") == is_list:
+        return
+    what = "a list" if is_list else "not a list"
+    name = kind.lists if is_list else kind.kind
+    text = f"you requested {wanted.shape}, but the requested object is {what} (*{kind.package}.{name})"
+    raise StatusError(406, "NotAcceptable", text, {})
+
+
+def list_body(kind: Kind, meta: Object, items: list[bytes]) -> bytes:
+    """Return a list's JSON. As everywhere in Kubernetes, items of built-in kinds don't repeat what kind they are."""
+    head = {"kind": kind.lists, "apiVersion": kind.api_version, "metadata": meta}
+    if not kind.custom:
+        named = msgspec.json.encode({"apiVersion": kind.api_version, "kind": kind.kind})[:-1] + b","
+        items = [b"{" + item[len(named) :] if item.startswith(named) else item for item in items]
     return msgspec.json.encode(head)[:-1] + b',"items":[' + b",".join(items) + b"]}"
 
 
@@ -153,7 +137,7 @@ def form(kind: Kind, wanted: Accept, include: str, served: Callable[[Entry, Kind
 
         # Only the first event defines columns, and ages change: tables aren't shared between watchers.
         return Form("", as_table, _bookmark(kind, "Table", "meta.k8s.io/v1"))
-    if wanted.shape == "PartialObjectMetadata":
+    if wanted.shape:
 
         def as_partial(entry: Entry) -> bytes:
             return encode(table.partial(decode(served(entry, kind))))

@@ -8,11 +8,19 @@ import jsonpatch
 import jsonpointer
 import msgspec
 
+from turtles.standalone.apiserver.bodies import json_type
 from turtles.standalone.apiserver.errors import StatusError, bad_request
 
 JSON, MERGE = "application/json-patch+json", "application/merge-patch+json"
 STRATEGIC, APPLY = "application/strategic-merge-patch+json", "application/apply-patch+yaml"
 MAX_OPERATIONS = 10_000
+
+
+def types(custom: bool) -> list[str]:
+    """Return the media types of patches of a built-in or a custom kind."""
+    return [JSON, MERGE, *([] if custom else [STRATEGIC]), APPLY]
+
+
 #: Bytes that a JSON patch's copies may have in all: a few that double each other fill any memory.
 MAX_COPIED = 3 * 1024 * 1024
 
@@ -50,27 +58,42 @@ def json_patch(document: Any, patch: Any) -> Any:
     :raises StatusError: 400 for what is no patch, 413 for one that is too large, 422 for one that can't be applied.
     """
     if not isinstance(patch, list):
-        raise bad_request("error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch")
+        raise bad_request(f"json: cannot unmarshal {json_type(patch)} into Go value of type jsonpatch.Patch")
     if len(patch) > MAX_OPERATIONS:
         text = f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(patch)}"
         raise StatusError(413, "RequestEntityTooLarge", text)
+    copied = 0
     try:
-        if not any(isinstance(one, dict) and one.get("op") == "copy" for one in patch):
-            return jsonpatch.apply_patch(document, patch)
-        copied = 0
-        for one in jsonpatch.JsonPatch(patch).patch:
-            if one["op"] == "copy":
+        for one in patch:
+            if not isinstance(one, dict):
+                raise bad_request(f"json: cannot unmarshal {json_type(one)} into Go value of type jsonpatch.Operation")
+            if one.get("op") == "copy":
                 copied += len(msgspec.json.encode(jsonpointer.resolve_pointer(document, one["from"])))
                 if copied > MAX_COPIED:
                     text = f"the copies of a JSON patch may not have more than {MAX_COPIED} bytes in all"
                     raise StatusError(413, "RequestEntityTooLarge", text)
-            document = jsonpatch.apply_patch(document, [one])
+            document = _operation(document, one)
         return document
-    except jsonpatch.InvalidJsonPatch as error:
-        raise bad_request(f"error decoding patch: {error}") from None
-    except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError, KeyError, IndexError) as error:
-        text = f"the server rejected our request due to an error in our request: {error}"
+    except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError, KeyError, IndexError):
+        text = "the server rejected our request due to an error in our request"
         raise StatusError(422, "Invalid", text, {}) from None
+
+
+def _operation(document: Any, operation: dict[str, Any]) -> Any:
+    if not operation.get("path"):
+        raise jsonpatch.InvalidJsonPatch("the whole object can't be the target")
+    if operation.get("op") in ("add", "replace", "test"):
+        # No value is null, and a test for null holds for what isn't there, as the server's library has it.
+        operation = {"value": None, **operation}
+        if operation["op"] == "test" and operation["value"] is None:
+            return _test_null(document, operation["path"])
+    return jsonpatch.apply_patch(document, [operation])
+
+
+def _test_null(document: Any, path: str) -> Any:
+    if jsonpointer.resolve_pointer(document, path, None) is not None:
+        raise jsonpatch.JsonPatchTestFailed(f"{path} is not null")
+    return document
 
 
 def merge_patch(document: Any, patch: Any) -> Any:

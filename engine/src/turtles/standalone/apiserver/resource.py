@@ -14,12 +14,14 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from turtles.standalone.apiserver import (
+    bodies,
     crd,
     decode,
     defaults,
     escalation,
     managed,
     metadata,
+    options,
     patch,
     schema,
     services,
@@ -41,14 +43,15 @@ from turtles.standalone.apiserver.errors import (
     invalid,
     invalid_value,
     not_found,
+    not_supported,
     path_not_found,
-    unsupported_media_type,
+    quote,
 )
 from turtles.standalone.apiserver.kinds import RBAC, Kind
 from turtles.standalone.apiserver.rbac import Authorizer
 from turtles.standalone.apiserver.registry import Registry
 from turtles.standalone.apiserver.selectors import field_value, match_selector
-from turtles.standalone.apiserver.store import ADDED, Entry, Key, Stale, Store
+from turtles.standalone.apiserver.store import ADDED, Entry, Key, Stale, Store, encode
 from turtles.standalone.apiserver.watch import Selection
 
 #: Longest time that a Pod may take to end, in seconds: about what a date can hold.
@@ -56,6 +59,7 @@ MAX_GRACE = 2**31 - 1
 #: Attempts at an update that others get in the way of.
 ATTEMPTS = 20
 _FOREGROUND, _ORPHAN = "foregroundDeletion", "orphan"
+_WHAT_HAPPENED = {"UID": "deleted and then recreated", "ResourceVersion": "modified"}
 _sorted_encode = msgspec.json.Encoder(order="deterministic").encode
 #: Namespaces that can't be deleted.
 IMMORTAL = ("default", "kube-system", "kube-public")
@@ -121,9 +125,11 @@ class DeleteOptions:
         """
         if not isinstance(body, dict):
             raise bad_request("DeleteOptions must be an object")
-        kind = body.get("kind", "DeleteOptions")
+        kind = body.get("kind") or "DeleteOptions"
         if kind != "DeleteOptions":
-            raise bad_request(f"{kind} cannot be handled as a DeleteOptions")
+            version = quote(str(body.get("apiVersion") or ""))
+            raise bad_request(f"{kind} in version {version} cannot be handled as a DeleteOptions")
+        causes = options.dry_run_causes(body.get("dryRun"))
         preconditions = body.get("preconditions") or {}
         grace = body.get("gracePeriodSeconds")
         propagation = body.get("propagationPolicy") or ""
@@ -133,11 +139,17 @@ class DeleteOptions:
             grace = min(grace, MAX_GRACE) if grace >= 0 else 1
         if not isinstance(preconditions, dict) or not isinstance(propagation, str):
             raise bad_request("DeleteOptions can't be read")
-        if body.get("orphanDependents") is not None and not propagation:
-            propagation = "Orphan" if body["orphanDependents"] else "Background"
         if propagation not in ("", "Background", "Foreground", "Orphan"):
-            cause = invalid_value("propagationPolicy", propagation, 'must be one of "Background","Foreground","Orphan"')
-            raise invalid("meta.k8s.io", "DeleteOptions", "", [cause])
+            causes.append(
+                not_supported("propagationPolicy", propagation, ["Foreground", "Background", "Orphan", "nil"])
+            )
+        if body.get("orphanDependents") is not None:
+            if propagation:
+                text = "orphanDependents and deletionPropagation cannot be both set"
+                causes.append(invalid_value("propagationPolicy", propagation, text))
+            propagation = "Orphan" if body["orphanDependents"] else "Background"
+        if causes:
+            raise invalid(options.GROUP, "DeleteOptions", "", causes)
         uid, version = preconditions.get("uid") or "", preconditions.get("resourceVersion") or ""
         return cls(grace, propagation, str(uid), str(version), body)
 
@@ -322,8 +334,12 @@ class Resources:
             self._check_names(obj)
             crd.set_status(obj, self.definitions(obj))
             obj["metadata"]["finalizers"] = sorted({*obj["metadata"].get("finalizers", ()), crd.CLEANUP})
-        if await self.store.settled(key) is not None:
-            raise already_exists(kind.group, kind.plural, name)
+        there = await self.store.settled(key)
+        if there is not None:
+            error = already_exists(kind.group, kind.plural, name)
+            if there.metadata.deletion_timestamp:
+                error.message = f"object is being deleted: {error.message}"
+            raise error
         if kind.namespaced:
             # Its deletion may be on its way to disk: nothing may be made behind the back of who empties it.
             await self.store.settled(Key("/namespaces", "", context.namespace))
@@ -459,13 +475,8 @@ class Resources:
         kind = context.kind
         obj = self._decoded(context, obj, report=True)
         meta = obj["metadata"]
-        if meta.setdefault("name", context.name) != context.name:
-            text = f"the name of the object ({meta['name']}) does not match the name on the URL ({context.name})"
-            raise bad_request(text)
-        if kind.namespaced and meta.setdefault("namespace", context.namespace) != context.namespace:
-            text = "the namespace of the provided object does not match the namespace sent on the request"
-            raise bad_request(text)
-        if not meta.get("resourceVersion") and kind.custom and self.store.get(context.key) is not None:
+        self._check_place(context, meta)
+        if not metadata.version_of(obj) and kind.custom and self.store.get(context.key) is not None:
             cause = invalid_value("metadata.resourceVersion", 0, "must be specified for an update")
             raise invalid(kind.group, kind.plural, context.name, [cause])
 
@@ -473,23 +484,53 @@ class Resources:
             return copy.deepcopy(obj)
 
         # What the body has too much is reported already, but for what a custom resource's schema doesn't know.
-        return await self.modify(context, replaced, based=bool(meta.get("resourceVersion")))
+        return await self.modify(context, replaced, based=bool(metadata.version_of(obj)), replaces=True)
+
+    @staticmethod
+    def _check_place(context: Context, meta: Object) -> None:
+        """Raise 400 when an update's object isn't the one that its path names."""
+        name, namespace = meta.get("name"), meta.get("namespace", context.namespace)
+        if not name:
+            text = f"the name of the object ({context.name} based on URL) was undeterminable: name must be provided"
+            raise bad_request(text)
+        if name != context.name:
+            raise bad_request(f"the name of the object ({name}) does not match the name on the URL ({context.name})")
+        if context.kind.namespaced and namespace != context.namespace:
+            text = (
+                f"the namespace of the object ({namespace}) does not match the namespace on the request "
+                f"({context.namespace})"
+            )
+            raise bad_request(text)
+        meta["name"] = name
+        if context.kind.namespaced:
+            meta["namespace"] = namespace
 
     async def patch(self, context: Context, content_type: str, body: Any) -> Entry:
         """Apply a patch to an object."""
         if content_type == patch.STRATEGIC and context.kind.custom:
-            accepted = ", ".join((patch.JSON, patch.MERGE, patch.APPLY))
-            text = "the body of the request was in an unknown format - accepted media types include: " + accepted
-            raise unsupported_media_type(text)
-        if content_type != patch.JSON and not isinstance(body, dict):
-            raise bad_request("a patch of this type must be an object")
+            raise bodies.unknown_format(patch.types(True))
+        if content_type == patch.STRATEGIC and not isinstance(body, dict):
+            text = f"json: cannot unmarshal {bodies.json_type(body)} into Go value of type map[string]interface {{}}"
+            raise bad_request(text)
 
         async def patched(old: Object) -> Object:
             return self.apply_patch(content_type, old, body)
 
         wanted = body.get("metadata") if isinstance(body, dict) else None
         based = isinstance(wanted, dict) and bool(wanted.get("resourceVersion"))
-        return await self.modify(context, patched, based)
+        return await self.modify(context, patched, based, from_patch=True)
+
+    def _decoded_patch(self, context: Context, new: Object, old: Object) -> Object:
+        """Return what a patch left as an object; a fault in it is the patch's: 422."""
+        try:
+            result = self._decoded(context, new, old, report=True)
+        except StatusError as error:
+            if error.code != 400 or "strict decoding error" in error.message:
+                raise
+            cause = invalid_value("patch", json.dumps(new, separators=(",", ":")), error.message)
+            raise invalid("", "", "", [cause]) from None
+        self._check_place(context, result["metadata"])
+        return result
 
     async def apply(self, context: Context, config: Any) -> tuple[Entry, bool]:
         """Apply a configuration (server-side apply); return the object and whether it was created."""
@@ -521,16 +562,27 @@ class Resources:
         else:
             result = patch.strategic_merge_patch(document, body)
         if not isinstance(result, dict):
-            raise bad_request("the patch doesn't leave an object")
-        return result
+            try:
+                bodies.check_type_meta(result)
+            except bodies.Unreadable as error:
+                cause = invalid_value("patch", json.dumps(result, separators=(",", ":")), str(error))
+                raise invalid("", "", "", [cause]) from None
+        return result or {}
 
     async def modify(
-        self, context: Context, change: Callable[[Object], Awaitable[Object]], based: bool = False
+        self,
+        context: Context,
+        change: Callable[[Object], Awaitable[Object]],
+        based: bool = False,
+        replaces: bool = False,
+        from_patch: bool = False,
     ) -> Entry:
         """Change an object: the way of every update, patch and subresource.
 
         :param change: gets the current object, its own copy; gives the new one.
         :param based: whether the client named the version it changes, so that a conflict is its own to solve.
+        :param from_patch: whether it is a patch's result that ``change`` gives, and so its fault what is wrong in it.
+        :param replaces: whether the client sent the object as a whole: then its uid is a precondition.
         """
         kind = context.kind
         for _ in range(ATTEMPTS):
@@ -538,12 +590,16 @@ class Resources:
             if entry is None:
                 raise not_found(kind.group, kind.plural, context.name)
             old = await self.load(entry, kind)
-            new = self._decoded(context, await change(await self.load(entry, kind)), old, report=True)
-            wanted = new["metadata"].get("resourceVersion")
+            new = await change(await self.load(entry, kind))
+            if from_patch:
+                new = self._decoded_patch(context, new, old)
+            else:
+                new = self._decoded(context, new, old, report=True)
+            wanted = metadata.version_of(new)
             if wanted and wanted != old["metadata"]["resourceVersion"]:
                 raise conflict(kind.group, kind.plural, context.name)
             uid = new["metadata"].get("uid")
-            if uid and uid != old["metadata"]["uid"]:
+            if replaces and uid and uid != old["metadata"]["uid"]:
                 why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata']['uid']}"
                 raise conflict(kind.group, kind.plural, context.name, why)
             reset = context.reset and not context.subresource
@@ -568,7 +624,10 @@ class Resources:
                 return await self._write(context, context.key, new, entry.version)
             try:
                 if _finished(new):
-                    return await self.store.delete(context.key, await self._to_storage(new, kind), entry.version)
+                    deleted = await self.store.delete(context.key, entry.object(), entry.version)
+                    stored = await self._to_storage(new, kind)
+                    stored["metadata"]["resourceVersion"] = str(deleted.version)
+                    return Entry(context.key, deleted.version, encode(stored))
                 return await self._write(context, context.key, new, entry.version)
             except Stale:
                 if based:
@@ -633,7 +692,10 @@ class Resources:
             stored = await self._to_storage(new, kind)
             try:
                 if gone:
-                    return await self.store.delete(context.key, stored, entry.version), True
+                    # Watchers are shown the state before: what marks a deletion is never stored for what goes at once.
+                    deleted = await self.store.delete(context.key, entry.object(), entry.version)
+                    stored["metadata"]["resourceVersion"] = str(deleted.version)
+                    return Entry(context.key, deleted.version, encode(stored)), True
                 if _same(new, old):
                     return entry, False
                 return await self.store.put(context.key, stored, entry.version), False
@@ -649,12 +711,13 @@ class Resources:
         ):
             if wanted and wanted != found:
                 why = (
-                    f"Precondition failed: {field_name} in precondition: {wanted}, {field_name} in object meta: {found}"
+                    f"the {field_name} in the precondition ({wanted}) does not match the {field_name} in record "
+                    f"({found}). The object might have been {_WHAT_HAPPENED[field_name]}"
                 )
-                raise conflict(context.kind.group, context.kind.plural, context.name, why)
+                raise conflict(context.kind.group, context.kind.kind, context.name, why)
 
     async def delete_collection(self, context: Context, selection: Selection, options: DeleteOptions) -> list[Entry]:
-        """Delete every selected object; return their last states."""
+        """Delete every selected object; return them as they were."""
         entries = [
             entry for entry in self.store.entries(context.kind.resource, selection.namespace) if selection(entry)
         ]
@@ -665,7 +728,8 @@ class Resources:
                 warnings=context.warnings,
             )  # fmt: skip
             try:
-                return (await self.delete(single, options))[0]
+                await self.delete(single, options)
+                return entry
             except StatusError as error:
                 if error.code == 404:
                     return None
@@ -863,7 +927,9 @@ def _mark_deleted(obj: Object, kind: Kind, options: DeleteOptions) -> bool:
             meta["deletionGracePeriodSeconds"] = grace
     else:
         meta["deletionTimestamp"] = _stamp(datetime.now(UTC) + timedelta(seconds=grace))
-        meta["deletionGracePeriodSeconds"] = grace
+        # A namespace's end has no time limit.
+        if kind.resource != "/namespaces":
+            meta["deletionGracePeriodSeconds"] = grace
         if "generation" in meta:
             meta["generation"] += 1
     if kind.resource == "/namespaces":

@@ -5,53 +5,137 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from turtles.standalone.apiserver.errors import bad_request
+from turtles.standalone.apiserver.errors import bad_request, quote
+from turtles.standalone.apiserver.metadata import validate_labels
 
 LabelPredicate = Callable[[Mapping[str, str]], bool]
 #: One comparison of a field selector: path, whether equality is asked for, value.
 FieldTerm = tuple[str, bool, str]
 
-_SET = re.compile(r"^\s*([A-Za-z0-9_./-]+)\s+(in|notin)\s+\(([^()]*)\)\s*$")
-_EQUAL = re.compile(r"^\s*([A-Za-z0-9_./-]+)\s*(==|=|!=)\s*([A-Za-z0-9_.-]*)\s*$")
-_EXISTS = re.compile(r"^\s*(!?)\s*([A-Za-z0-9_./-]+)\s*$")
-_COMPARE = re.compile(r"^\s*([A-Za-z0-9_./-]+)\s*([<>])\s*(-?\d+)\s*$")
+_SYMBOLS = ("==", "!=", "=", "!", ">", "<", "(", ")", ",")
+_WORD = re.compile(r"\s*(==|!=|[=!><(),]|[^\s=!><(),]+|$)")
+_OPERATORS = "in, notin, =, ==, !=, gt, lt"
 
 
-def _split(text: str) -> list[str]:
-    parts, depth, start = [], 0, 0
-    for position, character in enumerate(text):
-        if character == "(":
-            depth += 1
-        elif character == ")":
-            depth -= 1
-        elif character == "," and depth == 0:
-            parts.append(text[start:position])
-            start = position + 1
-    parts.append(text[start:])
-    return parts
+class _Parser:
+    """A label selector's parser: that of k8s.io/apimachinery/pkg/labels, with its words for what is wrong."""
 
+    def __init__(self, text: str) -> None:
+        self._words: list[str] = [word for word in _WORD.findall(text) if word] + [""]
+        self._at = 0
 
-def _label_term(text: str) -> LabelPredicate:
-    if match := _SET.match(text):
-        key, operator, listed = match.groups()
-        values = {value.strip() for value in listed.split(",")}
-        if operator == "in":
-            return lambda labels: labels.get(key) in values
-        return lambda labels: labels.get(key) not in values
-    if match := _EQUAL.match(text):
-        key, operator, value = match.groups()
+    def _peek(self) -> str:
+        return self._words[self._at]
+
+    def _next(self) -> str:
+        word = self._words[self._at]
+        self._at = min(self._at + 1, len(self._words) - 1)
+        return word
+
+    def parse(self) -> list[LabelPredicate]:
+        found: list[LabelPredicate] = []
+        while word := self._peek():
+            if word in _SYMBOLS and word != "!":
+                raise bad_request(f"found '{word}', expected: !, identifier, or 'end of string'")
+            try:
+                found.append(self._requirement())
+            except ValueError as error:
+                raise bad_request(f"unable to parse requirement: {error}") from None
+            word = self._next()
+            if word == ",":
+                after = self._peek()
+                if not after or (after in _SYMBOLS and after != "!"):
+                    raise bad_request(f"found '{after}', expected: identifier after ','")
+            elif word:
+                raise bad_request(f"found '{word}', expected: ',' or 'end of string'")
+        return found
+
+    def _requirement(self) -> LabelPredicate:
+        word = self._next()
+        negated = word == "!"
+        if negated:
+            word = self._next()
+        key = self._identifier(word)
+        for cause in label_key_causes(key):
+            raise ValueError(f"<nil>: {cause}")
+        if negated:
+            return lambda labels: key not in labels
+        if self._peek() in ("", ","):
+            return lambda labels: key in labels
+        operator = self._next()
+        if operator in ("in", "notin"):
+            values = self._values()
+            self._check_values(key, values)
+            return (
+                (lambda labels: labels.get(key) in values)
+                if operator == "in"
+                else (lambda labels: labels.get(key) not in values)
+            )
+        if operator not in ("=", "==", "!=", ">", "<"):
+            raise ValueError(f"found '{operator}', expected: {_OPERATORS}")
+        value = "" if self._peek() in ("", ",") else self._identifier(self._next())
+        self._check_values(key, [value])
+        if operator in "><":
+            return _comparison(key, operator, value)
         if operator == "!=":
             return lambda labels: labels.get(key) != value
         return lambda labels: labels.get(key) == value
-    if match := _COMPARE.match(text):
-        key, operator, number = match.groups()
-        return lambda labels: _compares(labels.get(key), operator, int(number))
-    if match := _EXISTS.match(text):
-        negated, key = match.groups()
-        if negated:
-            return lambda labels: key not in labels
-        return lambda labels: key in labels
-    raise bad_request(f"unable to parse requirement: {text!r} is not a label selector requirement")
+
+    @staticmethod
+    def _identifier(word: str) -> str:
+        if not word or word in _SYMBOLS:
+            raise ValueError(f"found '{word}', expected: identifier")
+        return word
+
+    def _values(self) -> list[str]:
+        word = self._next()
+        if word != "(":
+            raise ValueError(f"found '{word}' expected: '('")
+        values: list[str] = []
+        word = self._next()
+        while word != ")":
+            if word == ",":
+                values.append("")
+                word = self._next()
+                continue
+            if not word or word in _SYMBOLS:
+                raise ValueError(f"found '{word}', expected: ',', ')' or identifier")
+            values.append(word)
+            word = self._next()
+            if word == ",":
+                word = self._next()
+                if word == ")":
+                    values.append("")
+            elif word != ")":
+                raise ValueError(f"found '{word}', expected: ',' or ')'")
+        if not values:
+            raise ValueError("values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty")
+        return values
+
+    @staticmethod
+    def _check_values(key: str, values: list[str]) -> None:
+        for index, value in enumerate(values):
+            for cause in label_value_causes(value):
+                raise ValueError(f"values[{index}][{key}]: {cause}")
+
+
+def _comparison(key: str, operator: str, value: str) -> LabelPredicate:
+    try:
+        number = int(value)
+    except ValueError:
+        text = "for 'Gt', 'Lt' operators, the value must be an integer"
+        raise ValueError(f"values[0]: Invalid value: {quote(value)}: {text}") from None
+    return lambda labels: _compares(labels.get(key), operator, number)
+
+
+def label_key_causes(key: str) -> list[str]:
+    """Return what is wrong with the key of a label."""
+    return [cause.message for cause in validate_labels({key: ""}, "")]
+
+
+def label_value_causes(value: str) -> list[str]:
+    """Return what is wrong with the value of a label."""
+    return [cause.message for cause in validate_labels({"key": value}, "")]
 
 
 def _compares(value: str | None, operator: str, number: int) -> bool:
@@ -63,12 +147,13 @@ def _compares(value: str | None, operator: str, number: int) -> bool:
 
 
 def parse_labels(text: str) -> LabelPredicate | None:
-    """Return a predicate on labels for a selector such as ``a=b,c in (d,e),!f``; None for an empty one."""
-    if not text.strip():
-        return None
-    terms = [_label_term(part) for part in _split(text)]
-    if len(terms) == 1:
-        return terms[0]
+    """Return a predicate on labels for a selector such as ``a=b,c in (d,e),!f``; None for an empty one.
+
+    :raises StatusError: 400 for what is no selector.
+    """
+    terms = _Parser(text).parse()
+    if len(terms) < 2:
+        return terms[0] if terms else None
     return lambda labels: all(term(labels) for term in terms)
 
 

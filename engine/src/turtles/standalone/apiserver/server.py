@@ -13,11 +13,13 @@ from aiohttp import web
 
 from turtles import __version__
 from turtles.standalone.apiserver import (
+    bodies,
     discovery,
     managed,
     metrics,
     negotiate,
     openapi,
+    options,
     patch,
     reviews,
     services,
@@ -38,11 +40,11 @@ from turtles.standalone.apiserver.errors import (
     bad_request,
     expired,
     internal,
-    invalid_value,
     method_not_allowed,
     path_not_found,
+    quote,
+    unsupported_media_type,
 )
-from turtles.standalone.apiserver.errors import invalid as invalid_error
 from turtles.standalone.apiserver.impersonation import impersonated
 from turtles.standalone.apiserver.kinds import REVIEWS, Kind, Review
 from turtles.standalone.apiserver.limits import Limits, is_long
@@ -68,6 +70,8 @@ _VERBS = (*_MUTATIONS.values(), "get", "list", "watch", "deletecollection")
 #: Where a request keeps what it wants.
 _WANTED = "wanted"
 _HEALTH = ("/healthz", "/livez", "/readyz")
+#: What a health check consists of; the store is where kube-apiserver has etcd.
+_CHECKS = ("ping", "log", "etcd")
 
 
 class ResourcePath:
@@ -102,23 +106,11 @@ def _flag(request: web.BaseRequest, name: str) -> bool:
     return request.query.get(name, "").lower() in ("1", "true", "t")
 
 
-def _number(request: web.BaseRequest, name: str) -> int:
-    text = request.query.get(name, "")
-    try:
-        return max(0, int(text)) if text else 0
-    except ValueError:
-        raise bad_request(f'{name}: invalid value "{text}": must be a number') from None
-
-
-def _manager(request: web.BaseRequest) -> str:
-    name = request.query.get("fieldManager", "")
-    if len(name.encode()) > 128 or not name.isprintable():
-        text = "may not be more than 128 bytes" if name.isprintable() else "should only contain printable characters"
-        options = {"POST": "CreateOptions", "PUT": "UpdateOptions"}.get(request.method, "PatchOptions")
-        raise invalid_error("meta.k8s.io", options, "", [invalid_value("fieldManager", name, text)])
-    if request.content_type == patch.APPLY and request.method == "PATCH":
-        return name
-    return managed.manager_of(name, request.headers.get("User-Agent", ""))
+def _manager(request: web.BaseRequest, asked: str) -> str:
+    """Return who a write is by: who the client says, or what its User-Agent tells."""
+    if request.method == "PATCH" and request.content_type == patch.APPLY:
+        return asked
+    return managed.manager_of(asked, request.headers.get("User-Agent", ""))
 
 
 class APIServer:
@@ -170,8 +162,6 @@ class APIServer:
             # Clients repeat a request with this header, whatever its method.
             again = (error.details or {}).get("retryAfterSeconds")
             headers = {"Retry-After": str(again)} if again else {}
-            if error.code == 401:
-                headers["WWW-Authenticate"] = 'Bearer realm="kubernetes"'
             response = negotiate.json_response(error.status(), error.code, headers)
             if error.code == 408:
                 # What still comes is the rest of a body, not a request.
@@ -191,10 +181,8 @@ class APIServer:
         path = request.path
         parts = split_path(request.rel_url.raw_path)
         service = self.aggregator.service(parts.group, parts.version) if parts is not None else None
-        if parts is not None and (service is not None or self._known(parts)):
-            wanted = self._attributes(request, parts)
-        else:
-            wanted = Attributes(request.method.lower(), path=path)
+        # What isn't there is found out only by who may look.
+        wanted = Attributes(request.method.lower(), path=path) if parts is None else self._attributes(request, parts)
         request[_WANTED] = wanted
         self.audit.received(request, sender, user, wanted)
         self._authorize(request, user, wanted)
@@ -206,8 +194,8 @@ class APIServer:
                 return await self._plain(request, user, path.rstrip("/") or "/")
             if service is not None:
                 return await self.aggregator.proxy(request, user, service)
-            if wanted.path:
-                raise path_not_found()
+            if not self._known(parts):
+                return self._nothing(path.strip("/").split("/"))
             return await self._resource(request, user, parts)
 
     def _authorize(self, request: web.BaseRequest, user: User, wanted: Attributes) -> None:
@@ -225,9 +213,7 @@ class APIServer:
 
     def _attributes(self, request: web.BaseRequest, parts: ResourcePath) -> Attributes:
         verb = _MUTATIONS.get(request.method, "")
-        if not verb and request.method not in ("GET", "HEAD"):
-            verb = request.method.lower()
-        elif not verb:
+        if not verb and request.method in ("GET", "HEAD"):
             verb = "get" if parts.name else "watch" if _flag(request, "watch") else "list"
         elif verb == "delete" and not parts.name:
             verb = "deletecollection"
@@ -247,7 +233,7 @@ class APIServer:
         if request.method not in ("GET", "HEAD"):
             raise method_not_allowed()
         if path in _HEALTH or path.startswith(tuple(f"{one}/" for one in _HEALTH)):
-            return web.Response(text="ok" if self.ready else "starting", status=200 if self.ready else 503)
+            return self._health(request, path)
         if path == "/metrics":
             return web.Response(text=self.metrics.text(self.store, self.limits), content_type=metrics.MEDIA_TYPE)
         if path == "/.well-known/openid-configuration":
@@ -258,16 +244,15 @@ class APIServer:
             return response
         if path.startswith("/openapi/"):
             return await self.openapi.answer(request, path)
-        wanted = negotiate.accept(request, ("APIGroupDiscovery",))
         if path == "/":
-            groups = [f"/apis/{group}" for group in self.registry.groups() if group]
-            return negotiate.json_response({"paths": ["/api", "/api/v1", "/apis", *groups, "/healthz", "/version"]})
+            return negotiate.json_response({"paths": self._paths()})
+        wanted = negotiate.accept(request, ("APIGroupDiscoveryList",), "apidiscovery.k8s.io")
         if path == "/version":
             return negotiate.json_response(discovery.version_info(__version__))
         parts = path.strip("/").split("/")
         body = await self._discovery(parts, wanted, user)
         if body is None:
-            raise path_not_found()
+            return self._nothing(parts)
         headers = {"Vary": "Accept"}
         response = negotiate.json_response(body, headers=headers, as_yaml=wanted.yaml)
         if wanted.shape:
@@ -276,6 +261,36 @@ class APIServer:
                 f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
             )
         return response
+
+    def _paths(self) -> list[str]:
+        found = ["/api", "/api/v1", "/apis", "/apis/"]
+        for group, versions in self.registry.groups().items():
+            if group:
+                found += [f"/apis/{group}", *(f"/apis/{group}/{version}" for version in versions)]
+        checks = [f"{one}/{check}" for one in _HEALTH for check in _CHECKS]
+        return sorted([*found, *_HEALTH, *checks, "/openapi/v2", "/openapi/v3", "/version"])
+
+    def _nothing(self, parts: list[str]) -> web.Response:
+        """Answer 404 as the API server does: in three forms, by who of its parts misses the path."""
+        if parts[0] == "apis" and len(parts) > 1 and parts[1] not in self.registry.groups():
+            headers = {"Cache-Control": "no-cache, private", "X-Content-Type-Options": "nosniff"}
+            return web.Response(text="404 page not found\n", status=404, headers=headers)
+        if parts[0] in ("api", "apis"):
+            raise path_not_found()
+        return negotiate.json_response({"paths": self._paths()}, 404)
+
+    def _health(self, request: web.BaseRequest, path: str) -> web.Response:
+        """Answer a health check, or one of the checks that it consists of."""
+        _, _, check = path.strip("/").partition("/")
+        if check and check not in _CHECKS:
+            return self._nothing(path.strip("/").split("/"))
+        headers = {"Cache-Control": "no-cache, private", "X-Content-Type-Options": "nosniff"}
+        text = "ok" if self.ready else "starting"
+        if not check and "verbose" in request.query:
+            mark = "+" if self.ready else "-"
+            lines = [f"[{mark}]{one} {'ok' if self.ready else 'failed'}" for one in _CHECKS]
+            text = "\n".join([*lines, f"{path[1:]} check {'passed' if self.ready else 'failed'}\n"])
+        return web.Response(text=text, status=200 if self.ready else 503, headers=headers)
 
     async def _discovery(self, parts: list[str], wanted: negotiate.Accept, user: User) -> Object | None:
         groups = self.registry.groups()
@@ -324,12 +339,15 @@ class APIServer:
         if review is not None:
             if request.method != "POST" or parts.name:
                 raise method_not_allowed()
-            body = await self._body(request)
+            body = await self._body(request, review.kind)
             answer = reviews.answer(review, body, user, parts.namespace, self.authenticator, self.authorizer)
             return negotiate.json_response(answer, 201)
         kind = self.registry.find(parts.group, parts.version, parts.plural)
         if kind is None or (parts.namespace and not kind.namespaced):
             raise path_not_found()
+        if request.method == "HEAD":
+            raise method_not_allowed()
+        negotiate.accept(request, negotiate.SHAPES)
         context = self._context(request, user, kind, parts)
         if parts.subresource:
             return await self._subresource(request, context)
@@ -338,51 +356,55 @@ class APIServer:
                 raise path_not_found()
             return await self._named(request, context)
         if request.method in ("GET", "HEAD"):
-            if _flag(request, "watch"):
+            if options.boolean(request.query.get("watch", "false"), "watch"):
                 return await self._watch(request, context)
             return await self._list(request, context)
         if request.method == "POST":
             if kind.namespaced and not parts.namespace:
                 raise method_not_allowed()
-            entry = await self.resources.create(context, await self._body(request, context))
+            entry = await self.resources.create(context, await self._body(request, kind.kind, context))
             return await self._show(request, context, entry, 201)
         if request.method == "DELETE":
             return await self._delete_collection(request, context)
         raise method_not_allowed()
 
     def _context(self, request: web.BaseRequest, user: User, kind: Kind, parts: ResourcePath) -> Context:
-        dry_run = request.query.getall("dryRun", [])
-        if any(one not in ("All", "") for one in dry_run):
-            cause = invalid_value("dryRun", dry_run, 'supported values: "All"')
-            raise invalid_error("meta.k8s.io", "CreateOptions", "", [cause])
-        validation = request.query.get("fieldValidation", "") or "Warn"
-        if validation not in ("Strict", "Warn", "Ignore"):
-            text = f'supported values: "Ignore", "Strict", "Warn", found "{validation}"'
-            cause = invalid_value("fieldValidation", validation, text)
-            raise invalid_error("meta.k8s.io", "CreateOptions", "", [cause])
+        asked = options.write_options(request)
         context = Context(
-            kind, user, parts.namespace, parts.name, parts.subresource, "All" in dry_run, validation,
-            _manager(request), _flag(request, "force"),
+            kind, user, parts.namespace, parts.name, parts.subresource, asked.dry_run, asked.field_validation,
+            _manager(request, asked.field_manager), asked.force,
         )  # fmt: skip
         if kind.deprecated:
             context.warnings.append(kind.deprecated)
         return context
 
-    async def _body(self, request: web.BaseRequest, context: Context | None = None) -> Any:
+    async def _body(self, request: web.BaseRequest, kind: str, context: Context | None = None) -> Any:
+        """Return an object that a client sent."""
         raw = await negotiate.read_body(request)
-        if not raw:
-            raise bad_request("the request needs a body")
-        data = negotiate.parse(raw, request.content_type if "Content-Type" in request.headers else "")
-        if context is not None and context.field_validation != "Ignore" and raw[:1] == b"{":
-            context.duplicates = duplicates(raw, data)
+        data = bodies.read(raw, _media_type(request), kind)
+        _find_duplicates(raw, data, context)
         return data
+
+    async def _patch_body(self, request: web.BaseRequest, context: Context | None = None) -> Any:
+        """Return a patch that a client sent."""
+        raw = await negotiate.read_body(request)
+        try:
+            data = bodies.parse_yaml(raw) if _media_type(request) == patch.APPLY else bodies.parse_json(raw)
+            _find_duplicates(raw, data, context)
+            return data
+        except bodies.Unreadable as error:
+            text = str(error).removeprefix("couldn't get version/kind; json parse error: ")
+            if _media_type(request) == patch.APPLY:
+                raise bad_request(f"error decoding YAML: {text}") from None
+            raise bad_request(text) from None
 
     async def _named(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
         method = request.method
-        if method in ("GET", "HEAD"):
+        if method == "GET":
+            self._version(request)
             return await self._show(request, context, self.resources.get(context))
         if method == "PUT":
-            body = await self._body(request, context)
+            body = await self._body(request, context.kind.kind, context)
             return await self._show(request, context, await self.resources.update(context, body))
         if method == "PATCH":
             if request.content_type == patch.APPLY:
@@ -397,20 +419,17 @@ class APIServer:
             kind = context.kind
             wanted = Attributes("create", kind.group, kind.version, kind.plural, "", context.namespace, context.name)
             self.authorizer.check(context.user, wanted)
-        entry, created = await self.resources.apply(context, await self._body(request))
+        entry, created = await self.resources.apply(context, await self._patch_body(request))
         return await self._show(request, context, entry, 201 if created else 200)
 
     async def _patched(self, request: web.BaseRequest, context: Context) -> Any:
         content_type = request.content_type
         if content_type not in (patch.JSON, patch.MERGE, patch.STRATEGIC):
-            accepted = ", ".join((patch.JSON, patch.MERGE, patch.STRATEGIC, patch.APPLY))
-            text = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
-            raise StatusError(415, "UnsupportedMediaType", text, {})
-        return await self.resources.patch(context, content_type, await self._body(request, context))
+            raise unsupported_media_type("415: Unsupported Media Type")
+        return await self.resources.patch(context, content_type, await self._patch_body(request, context))
 
     async def _delete(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
-        options = await self._delete_options(request, context)
-        entry, gone = await self.resources.delete(context, options)
+        entry, gone = await self.resources.delete(context, await self._delete_options(request, context))
         kind = context.kind
         if not gone or kind.resource in _RETURNED:
             return await self._show(request, context, entry)
@@ -423,23 +442,23 @@ class APIServer:
 
     async def _delete_options(self, request: web.BaseRequest, context: Context) -> DeleteOptions:
         raw = await negotiate.read_body(request)
-        body = negotiate.parse(raw, request.content_type if "Content-Type" in request.headers else "") if raw else {}
-        if not isinstance(body, dict):
-            raise bad_request("DeleteOptions must be an object")
-        for name in ("propagationPolicy",):
-            if request.query.get(name):
-                body.setdefault(name, request.query[name])
+        if raw:
+            body = bodies.read(raw, _media_type(request), "DeleteOptions")
+            # A body says it all: the query counts without one only.
+            found = DeleteOptions.parse(body)
+            context.dry_run = bool(body.get("dryRun"))
+            return found
+        query: Object = {}
+        if request.query.get("propagationPolicy"):
+            query["propagationPolicy"] = request.query["propagationPolicy"]
         if request.query.get("gracePeriodSeconds"):
-            body.setdefault("gracePeriodSeconds", _number(request, "gracePeriodSeconds"))
-        if body.get("dryRun"):
-            context.dry_run = body["dryRun"] == ["All"]
-            if not context.dry_run:
-                cause = invalid_value("dryRun", body["dryRun"], 'supported values: "All"')
-                raise invalid_error("meta.k8s.io", "DeleteOptions", "", [cause])
-        return DeleteOptions.parse(body)
+            query["gracePeriodSeconds"] = options.number(request, "gracePeriodSeconds")
+        if "orphanDependents" in request.query:
+            query["orphanDependents"] = _flag(request, "orphanDependents")
+        return DeleteOptions.parse(query)
 
     async def _delete_collection(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
-        if context.kind.namespaced and not context.namespace:
+        if "deletecollection" not in context.kind.verbs or (context.kind.namespaced and not context.namespace):
             raise method_not_allowed()
         selection = self._selection(request, context)
         entries = await self.resources.delete_collection(
@@ -448,7 +467,7 @@ class APIServer:
         await self.resources.converter.prepare(entries, context.kind)
         items = [self.resources.served(entry, context.kind) for entry in entries]
         meta = {"resourceVersion": str(self.store.version)}
-        return negotiate.raw_response(negotiate.list_body(context.kind.api_version, context.kind.lists, meta, items))
+        return negotiate.raw_response(negotiate.list_body(context.kind, meta, items))
 
     # -- subresources
 
@@ -465,13 +484,13 @@ class APIServer:
         if name == "scale":
             return await self._scale(request, context)
         if name == "binding":
-            await self.resources.bind(context, await self._body(request))
+            await self.resources.bind(context, await self._body(request, "Binding"))
             return negotiate.json_response(_success(), 201)
         if name == "eviction":
-            await self.resources.evict(context, await self._body(request))
+            await self.resources.evict(context, await self._body(request, "Eviction"))
             return negotiate.json_response(_success(), 201)
         if name == "token":
-            answer = self.tokens.request(context.namespace, context.name, await self._body(request))
+            answer = self.tokens.request(context.namespace, context.name, await self._body(request, "TokenRequest"))
             return negotiate.json_response(answer, 201)
         self.resources.get(context)
         text = "logs are not served here: the node keeps them in its pods directory"
@@ -481,16 +500,16 @@ class APIServer:
         if request.method in ("GET", "HEAD"):
             entry = self.resources.get(context)
             return negotiate.json_response(await self.resources.scale(context, entry))
-        body = await self._body(request)
         if request.method == "PUT":
-            if not isinstance(body, dict) or not isinstance(body.get("metadata") or {}, dict):
+            body = await self._body(request, "Scale")
+            if not isinstance(body.get("metadata") or {}, dict):
                 raise bad_request("a Scale and its metadata must be objects")
             based = bool((body.get("metadata") or {}).get("resourceVersion"))
             entry = await self.resources.set_scale(context, lambda _: body, based)
         else:
-            content_type = request.content_type
+            content_type, change = request.content_type, await self._patch_body(request)
             entry = await self.resources.set_scale(
-                context, lambda scale: self.resources.apply_patch(content_type, scale, body), False
+                context, lambda scale: self.resources.apply_patch(content_type, scale, change), False
             )
         return negotiate.json_response(await self.resources.scale(context, entry))
 
@@ -501,7 +520,10 @@ class APIServer:
         known = ("metadata.name", "metadata.namespace", *context.kind.fields)
         for path, _, _ in fields:
             if path not in known:
-                raise bad_request(f'field label not supported: "{path}"; supported: {", ".join(known)}')
+                if context.kind.fields or context.kind.custom:
+                    raise bad_request(f"field label not supported: {path}")
+                names = ", ".join(quote(one) for one in known)
+                raise bad_request(f"{quote(path)} is not a known field selector: only {names}")
         return Selection(context.namespace, parse_labels(request.query.get("labelSelector", "")), fields)
 
     def _version(self, request: web.BaseRequest) -> int:
@@ -516,20 +538,21 @@ class APIServer:
 
     async def _list(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
         kind = context.kind
-        wanted = negotiate.accept(request, ("Table", "PartialObjectMetadata"))
+        wanted = negotiate.accept(request, negotiate.SHAPES)
+        negotiate.check_shape(wanted, kind, True)
+        include = _include(request, wanted)
+        options.check_list(request)
         version = self._version(request)
         match = request.query.get("resourceVersionMatch", "")
-        if match and match not in ("Exact", "NotOlderThan"):
-            raise bad_request(f'resourceVersionMatch: Unsupported value: "{match}"')
-        if match and not request.query.get("resourceVersion"):
-            raise bad_request("resourceVersionMatch is forbidden unless resourceVersion is provided")
         if version > self.store.version:
             raise _too_large(version, self.store.version)
         token = request.query.get("continue", "")
+        if token and version:
+            raise bad_request("specifying resource version is not allowed when using continue")
         entries, listed, more, remaining = self.resources.page(
             kind,
             self._selection(request, context),
-            _number(request, "limit"),
+            options.number(request, "limit"),
             token,
             version if match == "Exact" else 0,
         )
@@ -542,25 +565,25 @@ class APIServer:
         served = [self.resources.served(entry, kind) for entry in entries]
         headers = _warnings(context)
         if wanted.shape == "Table":
-            include = request.query.get("includeObject", "Metadata")
             body = table.table(kind, [decode(one) for one in served], meta, include)
             return negotiate.json_response(body, headers=headers, as_yaml=wanted.yaml)
-        if wanted.shape == "PartialObjectMetadata":
+        if wanted.shape == "PartialObjectMetadataList":
             partials = [table.partial(decode(one)) for one in served]
             body = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta}
             return negotiate.json_response({**body, "items": partials}, headers=headers, as_yaml=wanted.yaml)
-        raw = negotiate.list_body(kind.api_version, kind.lists, meta, served)
+        raw = negotiate.list_body(kind, meta, served)
         return negotiate.raw_response(raw, 200, headers, wanted.yaml)
 
     async def _show(self, request: web.BaseRequest, context: Context, entry: Any, code: int = 200) -> web.Response:
-        wanted = negotiate.accept(request, ("Table", "PartialObjectMetadata"))
+        wanted = negotiate.accept(request, negotiate.SHAPES)
+        negotiate.check_shape(wanted, context.kind, False)
+        include = _include(request, wanted)
         await self.resources.converter.prepare([entry], context.kind)
         raw = self.resources.served(entry, context.kind)
         headers = _warnings(context)
         if wanted.shape:
             obj = decode(raw)
             if wanted.shape == "Table":
-                include = request.query.get("includeObject", "Metadata")
                 meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
                 return negotiate.json_response(table.table(context.kind, [obj], meta, include), code, headers)
             return negotiate.json_response(table.partial(obj), code, headers)
@@ -568,22 +591,20 @@ class APIServer:
 
     async def _watch(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
         kind = context.kind
-        wanted = negotiate.accept(request, ("Table", "PartialObjectMetadata"))
+        wanted = negotiate.accept(request, negotiate.SHAPES)
+        include = _include(request, wanted)
         selection = self._selection(request, context)
         version = self._version(request)
-        shown = negotiate.form(kind, wanted, request.query.get("includeObject", "Metadata"), self.resources.served)
+        shown = negotiate.form(kind, wanted, include, self.resources.served)
         if by_webhook(kind):
             shown = replace(shown, prepare=lambda entries: self.resources.converter.prepare(entries, kind))
+        options.check_watch(request)
         initial_events = _flag(request, "sendInitialEvents")
         bookmarks = _flag(request, "allowWatchBookmarks")
-        if initial_events and request.query.get("resourceVersionMatch") != "NotOlderThan":
-            text = "resourceVersionMatch must be set to NotOlderThan with sendInitialEvents"
-            cause = invalid_value("resourceVersionMatch", request.query.get("resourceVersionMatch", ""), text)
-            raise invalid_error("meta.k8s.io", "ListOptions", "", [cause])
-        timeout = _number(request, "timeoutSeconds")
-        options = WatchOptions(bookmarks=bookmarks, initial_events=initial_events)
+        timeout = options.number(request, "timeoutSeconds")
+        asked = WatchOptions(bookmarks=bookmarks, initial_events=initial_events)
         if timeout:
-            options.timeout = float(timeout)
+            asked.timeout = float(timeout)
         watcher = Watcher(self.store, kind.resource, selection, shown)
         if version > self.store.version:
             raise _too_large(version, self.store.version)
@@ -602,7 +623,27 @@ class APIServer:
                 response.body = make_frame("ERROR", encode(error.status()))
                 return response
         self.audit.started(request)
-        return await stream(request, self.store, watcher, initial, shown, options, self.store.version)
+        return await stream(request, self.store, watcher, initial, shown, asked, self.store.version)
+
+
+def _include(request: web.BaseRequest, wanted: negotiate.Accept) -> str:
+    """Return how much of an object a table's rows bring."""
+    include = request.query.get("includeObject", "")
+    if wanted.shape == "Table" and include not in ("", "Metadata", "Object", "None"):
+        text = f"includeObject: Invalid value: {quote(include)}: must be 'Metadata', 'Object', 'None', or empty"
+        raise bad_request(f"Unable to convert to Table as requested: {text}")
+    return include or "Metadata"
+
+
+def _find_duplicates(raw: bytes, data: Any, context: Context | None) -> None:
+    """Note which fields JSON has twice, where the client wants to know."""
+    if context is not None and context.field_validation != "Ignore" and raw[:1] == b"{":
+        context.duplicates = duplicates(raw, data)
+
+
+def _media_type(request: web.BaseRequest) -> str:
+    """Return the media type of a request's body; '' when the client says nothing of it."""
+    return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 def _review(parts: ResourcePath) -> Review | None:

@@ -419,7 +419,7 @@ def table(kind: Kind, objects: list[Object], meta: Object, include: str = "Metad
         }
         for column in columns
     ]  # fmt: skip
-    result["columnDefinitions"] = definitions if headers else []
+    result["columnDefinitions"] = definitions if headers else None
     result["rows"] = [_row(obj, _cells(obj, cells, len(columns)), include) for obj in objects]
     return result
 
@@ -436,8 +436,8 @@ def _row(obj: Object, cells: list[Any], include: str) -> Object:
     row: Object = {"cells": cells}
     if include == "Object":
         row["object"] = obj
-    elif include != "None":
-        row["object"] = partial(obj)
+    else:
+        row["object"] = None if include == "None" else partial(obj)
     return row
 
 

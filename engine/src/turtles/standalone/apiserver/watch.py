@@ -76,7 +76,12 @@ def visible(event: Event, selection: Selection) -> tuple[str, Entry] | None:
     before = previous is not None and selection(previous)
     if now:
         return (MODIFIED if before else ADDED, entry)
-    return (DELETED, entry) if before else None
+    if not before or previous is None:
+        return None
+    # It leaves the selection: the client is shown what it knows, in the version of the change.
+    obj = previous.object()
+    obj["metadata"]["resourceVersion"] = str(entry.version)
+    return (DELETED, Entry(entry.key, entry.version, encode(obj)))
 
 
 class Watcher:
@@ -135,7 +140,8 @@ class Watcher:
     def _frame(self, event: Event, kind: str, entry: Entry) -> bytes:
         if not self._form.name:
             return make_frame(kind, self._form.encode(entry))
-        key = (kind, self._form.name)
+        # What leaves a selection is shown as it was: that is another frame than the deletion's.
+        key = (kind, self._form.name) if entry is event.entry else ("left", self._form.name)
         frame = event.encoded.get(key)
         if frame is None:
             frame = event.encoded[key] = make_frame(kind, self._form.encode(entry))
