@@ -21,8 +21,8 @@ MAX_RETRY_SECONDS = 60.0
 class Controller(Protocol):
     """Keeps objects of some kind in order."""
 
-    #: Resources whose events matter.
-    resources: frozenset[str]
+    #: Resources whose events matter; None for all.
+    resources: frozenset[str] | None
 
     def concerned(self, event: Event) -> Iterable[Key]:
         """Return the keys to look at after an event."""
@@ -57,7 +57,7 @@ class Controllers:
     def _on_event(self, event: Event) -> None:
         resource = event.entry.key.resource
         for runner in self._runners:
-            if resource in runner.controller.resources:
+            if runner.controller.resources is None or resource in runner.controller.resources:
                 runner.follow(event)
 
 

@@ -14,7 +14,7 @@ from turtles.standalone.apiserver.store import Event, Key
 class Definitions:
     """Accepts names of definitions that were refused, once nobody else of the group has them."""
 
-    resources = frozenset({crd.RESOURCE})
+    resources: frozenset[str] | None = frozenset({crd.RESOURCE})
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources

@@ -19,10 +19,12 @@ from turtles.standalone.apiserver import (
     decode,
     defaults,
     escalation,
+    limit_ranges,
     managed,
     metadata,
     options,
     patch,
+    quota,
     schema,
     services,
     strategies,
@@ -50,7 +52,7 @@ from turtles.standalone.apiserver.errors import (
 from turtles.standalone.apiserver.kinds import RBAC, Kind
 from turtles.standalone.apiserver.rbac import Authorizer
 from turtles.standalone.apiserver.registry import Registry
-from turtles.standalone.apiserver.selectors import field_value, match_selector
+from turtles.standalone.apiserver.selectors import field_value
 from turtles.standalone.apiserver.store import ADDED, Entry, Key, Stale, Store, encode
 from turtles.standalone.apiserver.watch import Selection
 
@@ -61,6 +63,8 @@ ATTEMPTS = 20
 _FOREGROUND, _ORPHAN = "foregroundDeletion", "orphan"
 _WHAT_HAPPENED = {"UID": "deleted and then recreated", "ResourceVersion": "modified"}
 _sorted_encode = msgspec.json.Encoder(order="deterministic").encode
+#: Resources whose objects may come to use more by an update.
+_GROWING = ("/persistentvolumeclaims", "/services")
 #: Namespaces that can't be deleted.
 IMMORTAL = ("default", "kube-system", "kube-public")
 
@@ -180,6 +184,9 @@ class Resources:
     ) -> None:  # fmt: skip
         self.store, self.registry, self.admission, self.authorizer = store, registry, admission, authorizer
         self.allocator, self.converter = allocator, converter
+        self.quotas = quota.Quotas(store)
+        #: Takes an eviction from the Pod's budget; raises where there is nothing left.
+        self.admit_eviction: Callable[[Context, Entry], Awaitable[None]] = _admitted
 
     # -- reading
 
@@ -344,8 +351,10 @@ class Resources:
             # Its deletion may be on its way to disk: nothing may be made behind the back of who empties it.
             await self.store.settled(Key("/namespaces", "", context.namespace))
             self._check_namespace(context, name)
+        self._check_limits(context, obj)
         try:
-            return await self._write(context, key, obj, 0)
+            async with self.quotas.guard(kind, context.namespace, obj):
+                return await self._write(context, key, obj, 0)
         except Stale:
             raise already_exists(kind.group, kind.plural, name) from None
 
@@ -360,6 +369,17 @@ class Resources:
         else:
             new["metadata"].pop("managedFields", None)
 
+    def _check_limits(self, context: Context, obj: Object) -> None:
+        """Hold an object against its namespace's LimitRanges."""
+        kind = context.kind
+        if kind.resource not in ("/pods", "/persistentvolumeclaims"):
+            return
+        ranges = [entry.object() for entry in self.store.entries(limit_ranges.RESOURCE, context.namespace)]
+        found = limit_ranges.violations(kind.plural, obj, ranges) if ranges else []
+        if found:
+            why = found[0] if len(found) == 1 else f"[{', '.join(found)}]"
+            raise forbidden(kind.group, kind.plural, obj["metadata"].get("name", ""), why)
+
     def _admit(self, context: Context, obj: Object) -> None:
         """Complete a new object as the admission plugins do that come before webhooks."""
         if context.kind.resource == "/pods":
@@ -368,6 +388,9 @@ class Resources:
                 defaults.admit_pod(obj, lambda: (entry.object() for entry in self.store.entries(table)))
             except LookupError as error:
                 raise forbidden("", "pods", obj["metadata"].get("name", ""), str(error)) from None
+            ranges = [entry.object() for entry in self.store.entries(limit_ranges.RESOURCE, context.namespace)]
+            if ranges:
+                limit_ranges.set_defaults(obj, ranges)
 
     def definitions(self, crd_object: Object) -> list[Object]:
         """Return the other CustomResourceDefinitions of a definition's group."""
@@ -628,6 +651,11 @@ class Resources:
                     stored = await self._to_storage(new, kind)
                     stored["metadata"]["resourceVersion"] = str(deleted.version)
                     return Entry(context.key, deleted.version, encode(stored))
+                if kind.resource in _GROWING and not context.subresource:
+                    if kind.resource == "/persistentvolumeclaims":
+                        self._check_limits(context, new)
+                    async with self.quotas.guard(kind, context.namespace, new, old):
+                        return await self._write(context, context.key, new, entry.version)
                 return await self._write(context, context.key, new, entry.version)
             except Stale:
                 if based:
@@ -802,16 +830,7 @@ class Resources:
         review = {**body, "metadata": body.get("metadata") or {"name": context.name, "namespace": context.namespace}}
         await self.admission.mutate(context, "CREATE", review, None)
         await self.admission.validate(context, "CREATE", review, None)
-        for budget in self.store.entries("policy/poddisruptionbudgets", context.namespace):
-            obj = budget.object()
-            if match_selector((obj.get("spec") or {}).get("selector"), entry.labels) and (
-                (obj.get("status") or {}).get("disruptionsAllowed", 0) <= 0
-            ):
-                text = "Cannot evict pod as it would violate the pod's disruption budget."
-                causes = [
-                    {"reason": "DisruptionBudget", "message": f"The disruption budget {budget.key.name} forbids it"}
-                ]
-                raise StatusError(429, "TooManyRequests", text, {"causes": causes})
+        await self.admit_eviction(context, entry)
         single = Context(context.kind, context.user, context.namespace, context.name, dry_run=context.dry_run)
         await self.delete(single, DeleteOptions.parse(body.get("deleteOptions") or {}))
 
@@ -881,6 +900,10 @@ def _count(value: Any) -> int:
         return max(0, int(value or 0))
     except (ValueError, TypeError, OverflowError):
         return 0
+
+
+async def _admitted(context: Context, entry: Entry) -> None:
+    """Let everything pass."""
 
 
 def _finished(obj: Object) -> bool:

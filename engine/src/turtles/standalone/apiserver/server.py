@@ -5,6 +5,7 @@ import asyncio
 import logging
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -34,6 +35,7 @@ from turtles.standalone.apiserver.controllers import Controllers
 from turtles.standalone.apiserver.conversion import by_webhook
 from turtles.standalone.apiserver.decode import duplicates
 from turtles.standalone.apiserver.definitions import Definitions
+from turtles.standalone.apiserver.disruption import Budgets, admit_eviction
 from turtles.standalone.apiserver.errors import (
     Object,
     StatusError,
@@ -49,6 +51,7 @@ from turtles.standalone.apiserver.impersonation import impersonated
 from turtles.standalone.apiserver.kinds import REVIEWS, Kind, Review
 from turtles.standalone.apiserver.limits import Limits, is_long
 from turtles.standalone.apiserver.metrics import Metrics
+from turtles.standalone.apiserver.quota_status import QuotaStatus
 from turtles.standalone.apiserver.rbac import Attributes, Authorizer
 from turtles.standalone.apiserver.registry import Registry
 from turtles.standalone.apiserver.resource import Context, DeleteOptions, Resources
@@ -137,9 +140,11 @@ class APIServer:
             store,
             [
                 Definitions(self.resources), RootCertificates(self.resources, authority),
-                SecretTokens(self.resources, self.tokens, authority),
+                SecretTokens(self.resources, self.tokens, authority), QuotaStatus(self.resources),
+                Budgets(self.resources),
             ],
         )  # fmt: skip
+        self.resources.admit_eviction = partial(admit_eviction, self.resources)
         self.openapi = openapi.OpenAPI(self.registry)
         self.ready = False
 

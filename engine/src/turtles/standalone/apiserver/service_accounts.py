@@ -29,7 +29,7 @@ _DESCRIPTION = (
 class RootCertificates:
     """Keeps the ConfigMap kube-root-ca.crt in every namespace."""
 
-    resources = frozenset({"/namespaces", "/configmaps"})
+    resources: frozenset[str] | None = frozenset({"/namespaces", "/configmaps"})
 
     def __init__(self, resources: Resources, authority: Path) -> None:
         self._resources = resources
@@ -73,7 +73,7 @@ class RootCertificates:
 class SecretTokens:
     """Fills Secrets of type kubernetes.io/service-account-token, and deletes those whose account is gone."""
 
-    resources = frozenset({"/secrets", "/serviceaccounts"})
+    resources: frozenset[str] | None = frozenset({"/secrets", "/serviceaccounts"})
 
     def __init__(self, resources: Resources, tokens: Tokens, authority: Path) -> None:
         self._resources, self._tokens = resources, tokens
