@@ -22,6 +22,7 @@ stdout: changed, tag, layout, images (digest, size, unpacked), archive, seconds.
 """
 
 import argparse
+import fcntl
 import hashlib
 import inspect
 import json
@@ -155,12 +156,16 @@ class Builder:
     def images(self) -> dict[str, dict[str, Any]]:
         """Give digests and sizes of the images; builds them if they aren't there."""
         if not self.complete:
-            self._build()
+            self.cache.mkdir(parents=True, exist_ok=True)
+            with (self.cache / ".lock").open("w") as lock:
+                # Two builds with one cache would do the same work, and write the same files
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not self.complete:
+                    self._build()
         found: dict[str, dict[str, Any]] = json.loads((self.layout / "images.json").read_text())
         return found
 
     def _build(self) -> None:
-        self.cache.mkdir(parents=True, exist_ok=True)
         self.cache.chmod(0o755)
         base = self._layer("base", self._make_base)
         packages = self._layer("packages", self._make_packages)

@@ -7,5 +7,5 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-for role in ("engine", "guest_image"):
+for role in ("engine", "engine_image", "guest_image"):
     sys.path.insert(0, str(Path(__file__).parents[3] / "roles" / role / "files"))
