@@ -27,12 +27,12 @@ def is_available(kubevirt):
     )
 
 
-def wait_for_rollout(client, namespace, timeout):
+def wait_for_rollout(client, namespace, timeout, kinds=(DEPLOYMENT, DAEMONSET)):
     """Waits until all Deployments and DaemonSets of the installation run as declared. Raises wait.GaveUp.
 
     The object's conditions may still be about what ran before a change of these.
     """
-    for resource in (DEPLOYMENT, DAEMONSET):
+    for resource in kinds:
         for workload in _listed(client, resource, namespace):
             wait.until(client, resource, namespace, workload["metadata"]["name"], timeout, rolled_out)
 

@@ -38,8 +38,8 @@ options:
   wait_for:
     description:
       - What O(wait) waits for with O(state=present).
-      - V(rollout) waits before the object is declared, until the Deployments and DaemonSets that are there run as
-        declared; V(available) also waits afterwards, until the object says that all is available.
+      - V(rollout) waits before the object is declared, until the Deployments that are there run as declared;
+        V(available) also waits afterwards, until all runs and the object says that it is available.
     type: str
     choices: [available, rollout]
     default: available
@@ -150,8 +150,9 @@ class KubeVirt(KubeModule):
         waits = self.params["wait"] and not self.check_mode
         try:
             if waits:
-                # Admission of the object is theirs
-                installation.wait_for_rollout(self.client, self.namespace, self._left())
+                # Admission of the object is theirs; DaemonSets may be the next to be declared
+                kinds = (installation.DEPLOYMENT,)
+                installation.wait_for_rollout(self.client, self.namespace, self._left(), kinds)
             outcome = self.apply(installation.KUBEVIRT, self.namespace, self.name, lambda live: declared)
             if not waits or self.params["wait_for"] == "rollout":
                 return outcome

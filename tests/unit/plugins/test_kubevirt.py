@@ -88,9 +88,19 @@ def test_a_failure_says_what_is_missing(api, run):
     assert "no such image" in found.msg
 
 
+def put_deployment(api, available):
+    metadata = {"name": "virt-api", "namespace": "kubevirt", "labels": {"kubevirt.io": "virt-api"}}
+    status = {"replicas": 2, "updatedReplicas": 2, "availableReplicas": available}
+    api.put("deployments", {"apiVersion": "apps/v1", "metadata": metadata, "spec": {"replicas": 2}, "status": status})
+
+
 def test_rollout_is_waited_for_before_the_object_is_declared(api, run):
+    # What is broken in it may be what the next task repairs
     put_daemonset(api, 0)
-    threading.Timer(0.3, put_daemonset, (api, 2)).start()
+    put_deployment(api, 0)
+    assert "Deployment virt-api: 0 of 2 available" in run("kubevirt", wait_for="rollout", wait_timeout=1).msg
+    assert not api.written()
+    threading.Timer(0.3, put_deployment, (api, 2)).start()
     found = run("kubevirt", wait_for="rollout", wait_timeout=10)
     assert found["changed"]
     written = [path for _method, path, _query in api.written()]
