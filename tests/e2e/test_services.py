@@ -83,7 +83,7 @@ def test_guests_behind_services(cluster: Cluster, namespace: str, pair: dict[str
     # From the other guest, and from itself.
     for client, target in (("one", "two"), ("two", "one"), ("one", "one"), ("two", "two")):
         address = service(kubectl, target)["clusterIP"]
-        told = cluster.ssh(pair[client], f"nc {address} 2222 < /dev/null & sleep 3; kill $! 2>/dev/null; true")
+        told = cluster.ssh(pair[client], f"(sleep 5 | nc {address} 2222) | head -c 4")
         assert "SSH-" in told, (client, target)
 
 

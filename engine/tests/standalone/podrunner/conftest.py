@@ -14,6 +14,7 @@ from turtles.kube.resources import POD
 from turtles.standalone.podrunner import reset
 from turtles.standalone.podrunner.config import parse
 from turtles.standalone.podrunner.images import ImageStore
+from turtles.standalone.podrunner.logs import Options, Reader
 from turtles.standalone.podrunner.runner import Runner
 from turtles.standalone.podrunner.zygote_client import ZygoteClient
 
@@ -106,7 +107,8 @@ class Node:
 
     def log(self, pod):
         """Return the log of a Pod's container."""
-        return (self.config.pods_dir / pod["metadata"]["uid"] / "containers/main/log").read_text()
+        directory = self.config.pods_dir / pod["metadata"]["uid"] / "containers/main"
+        return b"".join(Reader(directory, Options())).decode()
 
 
 @pytest.fixture

@@ -24,6 +24,9 @@ def subresources(kind: Kind) -> list[Subresource]:
         found.append(("binding", ("create",), "Binding", "", "v1"))
         found.append(("eviction", ("create",), "Eviction", "policy", "v1"))
         found.append(("log", ("get",), "Pod", "", "v1"))
+        found.append(("exec", ("create", "get"), "PodExecOptions", "", "v1"))
+        found.append(("attach", ("create", "get"), "PodAttachOptions", "", "v1"))
+        found.append(("portforward", ("create", "get"), "PodPortForwardOptions", "", "v1"))
     if kind.resource == "/serviceaccounts":
         found.append(("token", ("create",), "TokenRequest", "authentication.k8s.io", "v1"))
     if kind.resource == "/namespaces":

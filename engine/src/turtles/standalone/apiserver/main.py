@@ -65,6 +65,7 @@ class Settings:
     bind: str
     port: int
     service_cidr: str
+    node_socket: Path | None
     history_seconds: float
     idle_timeout_seconds: float
     max_requests_inflight: int
@@ -100,7 +101,7 @@ async def serve(settings: Settings) -> None:
     keys = Encryption.load(config / encryption.FILE)
     store = Store(settings.data_dir / DATABASE, keys, settings.history_seconds)
     store.start(loop)
-    api = APIServer(store, config, settings.service_cidr, Limits(limits), audit)
+    api = APIServer(store, config, settings.service_cidr, Limits(limits), audit, settings.node_socket)
     server = LimitedServer(
         api.handle, request_factory=_make_request, access_log=None, connections=limits.connections,
         keepalive_timeout=settings.idle_timeout_seconds,
@@ -140,6 +141,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--bind", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=6443)
     parser.add_argument("--service-cidr", type=service_range, default=DEFAULT_RANGE, help="addresses of Services")
+    parser.add_argument(
+        "--node-socket", type=Path, help="where the Pod runner answers for logs and sessions; without it there are none"
+    )
     parser.add_argument(
         "--history-seconds", type=float, default=HISTORY_SECONDS, help="how long a watch may resume from a write"
     )

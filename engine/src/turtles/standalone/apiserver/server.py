@@ -51,6 +51,8 @@ from turtles.standalone.apiserver.impersonation import impersonated
 from turtles.standalone.apiserver.kinds import REVIEWS, Kind, Review
 from turtles.standalone.apiserver.limits import Limits, is_long
 from turtles.standalone.apiserver.metrics import Metrics
+from turtles.standalone.apiserver.node import Node
+from turtles.standalone.apiserver.pod_streams import PodStreams
 from turtles.standalone.apiserver.quota_status import QuotaStatus
 from turtles.standalone.apiserver.rbac import Attributes, Authorizer
 from turtles.standalone.apiserver.registry import Registry
@@ -121,7 +123,7 @@ class APIServer:
 
     def __init__(
         self, store: Store, config: Path, service_range: str = services.DEFAULT_RANGE, limits: Limits | None = None,
-        audit: Audit | None = None,
+        audit: Audit | None = None, node_socket: Path | None = None,
     ) -> None:  # fmt: skip
         self.store = store
         self.limits, self.audit, self.metrics = limits or Limits(), audit or Audit(), Metrics()
@@ -145,6 +147,7 @@ class APIServer:
             ],
         )  # fmt: skip
         self.resources.admit_eviction = partial(admit_eviction, self.resources)
+        self.streams = PodStreams(Node(node_socket), self.authorizer)
         self.openapi = openapi.OpenAPI(self.registry)
         self.ready = False
 
@@ -497,9 +500,8 @@ class APIServer:
         if name == "token":
             answer = self.tokens.request(context.namespace, context.name, await self._body(request, "TokenRequest"))
             return negotiate.json_response(answer, 201)
-        self.resources.get(context)
-        text = "logs are not served here: the node keeps them in its pods directory"
-        raise StatusError(501, "NotImplemented", text)
+        pod = await self.resources.load(self.resources.get(context), kind)
+        return await self.streams.answer(request, context, pod)
 
     async def _scale(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
         if request.method in ("GET", "HEAD"):

@@ -83,6 +83,11 @@ class Config:
         """Unix socket of the process that forks containers."""
         return self.run_dir / "zygote.sock"
 
+    @property
+    def stream_socket(self) -> Path:
+        """Unix socket at which the API server asks for logs and sessions."""
+        return self.run_dir / "node.sock"
+
     def preload_of(self, image: str) -> Preload | None:
         """Return the preload entry an image reference means, or None when the image can't be run here."""
         for entry in self.preload:

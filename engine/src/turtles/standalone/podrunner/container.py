@@ -4,6 +4,7 @@
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,35 @@ def spec_of(
             volume in images, source.is_dir() and not mount.get("subPath") and volume not in images,
             bool(mount.get("subPath")),
         ))
+    identity = identity_of(container, pod_spec)
+    command = [*(container.get("command") or [preload.entry_point]), *(container.get("args") or [])]
+    masks = hidden(config)
+    return sandbox.Spec(
+        entry_point=preload.entry_point, argv=[_expand(word, env) for word in command[1:]], env=env,
+        root_mount=str(config.run_dir / "root"), hostname=hostname(pod), netns=None if netns is None else str(netns),
+        uid=identity.uid, gid=identity.gid, groups=identity.groups, capabilities=identity.capabilities,
+        devices=devices(config, container), mounts=mounts, masks=masks,
+        show=sandbox.visible_paths(masks, [sys.prefix, sys.base_prefix, *sys.path]),
+        cwd=container.get("workingDir") or "/", cgroup_procs=cgroup_procs, oom_score_adj=oom_score_adj,
+    )
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a container's processes are and what they may."""
+
+    uid: int
+    gid: int
+    groups: list[int]
+    capabilities: list[str]
+
+
+def identity_of(container: Object, pod_spec: Object) -> Identity:
+    """Return the identity that a container's spec asks for.
+
+    :raises ContainerError: a capability that there isn't.
+    """
+    name = container["name"]
     capabilities = (container.get("securityContext") or {}).get("capabilities") or {}
     try:
         granted = sandbox.capability_set(capabilities.get("add") or [], capabilities.get("drop") or [])
@@ -254,12 +284,4 @@ def spec_of(
             added.upper().removeprefix("CAP_") for added in capabilities["add"]} or "ALL" in capabilities["add"]]
     context = pod_spec.get("securityContext") or {}
     groups = [*(context.get("supplementalGroups") or []), *([context["fsGroup"]] if "fsGroup" in context else [])]
-    command = [*(container.get("command") or [preload.entry_point]), *(container.get("args") or [])]
-    masks = hidden(config)
-    return sandbox.Spec(
-        entry_point=preload.entry_point, argv=[_expand(word, env) for word in command[1:]], env=env,
-        root_mount=str(config.run_dir / "root"), hostname=hostname(pod), netns=None if netns is None else str(netns),
-        uid=uid, gid=gid, groups=sorted(set(groups)), capabilities=granted, devices=devices(config, container),
-        mounts=mounts, masks=masks, show=sandbox.visible_paths(masks, [sys.prefix, sys.base_prefix, *sys.path]),
-        cwd=container.get("workingDir") or "/", cgroup_procs=cgroup_procs, oom_score_adj=oom_score_adj,
-    )
+    return Identity(uid, gid, sorted(set(groups)), granted)

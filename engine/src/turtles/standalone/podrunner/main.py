@@ -4,7 +4,6 @@
 import argparse
 import hashlib
 import logging
-import os
 import signal
 import sys
 import threading
@@ -22,17 +21,18 @@ from turtles.log import setup_logging
 from turtles.standalone.podrunner import service_table
 from turtles.standalone.podrunner.cni import CNIError
 from turtles.standalone.podrunner.config import Config, ConfigError, load
+from turtles.standalone.podrunner.files import read_json
 from turtles.standalone.podrunner.images import ImageStore
 from turtles.standalone.podrunner.node import NodeKeeper, offered_devices
 from turtles.standalone.podrunner.prepare import prepare
 from turtles.standalone.podrunner.runner import Runner
-from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError
+from turtles.standalone.podrunner.streams import StreamServer
+from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, alive
 from turtles.standalone.proxy.proxy import Proxy
 
 log = logging.getLogger(__name__)
 
 _HOUSEKEEPING = 10.0
-_MAX_LOG = 10 << 20
 
 
 def fingerprint(config: Config) -> str:
@@ -68,6 +68,7 @@ class Podrunner:
         )
         served = service_table.settings(config)
         self._proxy = Proxy(self._client, *served) if served is not None else None
+        self._streams = StreamServer(config, self._pods, self._zygote, self._runner.fetch)
         self._stopped = threading.Event()
         self._prepared: frozenset[str] = frozenset()
         self._more_devices = threading.Event()
@@ -90,6 +91,8 @@ class Podrunner:
         self._register()
         self._keeper.start()
         self._runner.start()
+        self._collect()
+        self._streams.start()
         if self._proxy is not None:
             self._proxy.start()
         self._node.add_handler(self._node_changed)
@@ -103,6 +106,7 @@ class Podrunner:
 
     def close(self) -> None:
         """Let go of everything but Pods."""
+        self._streams.stop()
         self._runner.stop()
         self._keeper.stop()
         if self._proxy is not None:
@@ -134,26 +138,24 @@ class Podrunner:
                 target=prepare, args=(self._config, self._zygote, run, offered), name="prepare", daemon=True
             ).start()
 
+    def _collect(self) -> None:
+        """Have the logs of containers written whose forking process is gone."""
+        for path in self._config.pods_dir.glob("*/containers/*/state.json"):
+            state = read_json(path) or {}
+            parent = state.get("parent")
+            if parent is not None and alive(state) and not alive(parent):
+                try:
+                    self._zygote.collect(path.parent)
+                except ZygoteError as error:
+                    log.warning("a log is not written", extra={"container": str(path.parent), "error": str(error)})
+
     def _keep_house(self) -> None:
         try:
-            self._zygote.ensure()
+            if self._zygote.ensure():
+                self._collect()
         except ZygoteError:
             log.exception("the forking process is down")
-        for path in self._config.pods_dir.glob("*/containers/*/log"):
-            _rotate(path)
         self._images.collect(self._runner.images_in_use())
-
-
-def _rotate(path: Path) -> None:
-    """Keep a container's log small: its process appends, so that the file may be cut under it."""
-    try:
-        if path.stat().st_size > _MAX_LOG:
-            with open(path, "rb") as old:
-                data = old.read(_MAX_LOG)
-            path.with_suffix(".1").write_bytes(data)
-            os.truncate(path, 0)
-    except FileNotFoundError:
-        return
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from turtles.standalone.podrunner.collector import rotated
 from turtles.standalone.podrunner.files import read_json, write_json
+from turtles.standalone.podrunner.logs import Options, Reader, log_path
 from turtles.standalone.podrunner.zygote import now
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, alive
 
@@ -30,7 +32,7 @@ class Observed:
 
 
 class PodDir:
-    """``<pods>/<uid>``; its ``containers/<name>`` holds log, termination-log, state.json, exit.json, attempts.json."""
+    """``<pods>/<uid>``; its ``containers/<name>`` holds logs, termination-log, state.json, exit.json, attempts.json."""
 
     def __init__(self, pods_dir: Path, uid: str) -> None:
         self.uid = uid
@@ -96,6 +98,11 @@ class PodDir:
         write_json(directory / "attempts.json", {"attempt": attempt, "lastExit": observed.exit})
         for file in ("state.json", "exit.json", "self-exit"):
             (directory / file).unlink(missing_ok=True)
+        last, before = log_path(directory, False), log_path(directory, True)
+        for old, kept in ((last, before), (rotated(last), rotated(before))):
+            kept.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                old.rename(kept)
         return attempt
 
     def message(self, name: str, exit_code: int) -> str:
@@ -103,7 +110,8 @@ class PodDir:
         directory = self.container(name)
         text = _tail(directory / "termination-log")
         if not text.strip() and exit_code:
-            text = _tail(directory / "log")
+            reader = Reader(directory, Options(tail=80))
+            text = b"".join(reader)[-_MESSAGE:].decode(errors="replace")
         return text.strip()
 
     def remove(self) -> None:

@@ -11,6 +11,7 @@ from turtles.standalone.podrunner import container as containers
 from turtles.standalone.podrunner import sandbox
 from turtles.standalone.podrunner.config import Config, Preload
 from turtles.standalone.podrunner.files import read_json
+from turtles.standalone.podrunner.logs import Options, Reader
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, wait_end
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def _prepare(config: Config, zygote: ZygoteClient, preload: Preload, run: str, d
         zygote.reap(f"prepare/{preload.key}/{run}")
         ended = read_json(work / "exit.json") or {}
         if ended.get("exitCode") != 0:
-            log.warning("caches not warmed", extra={
-                "image": preload.image, "error": (work / "log").read_text(errors="replace")[-800:]})
+            said = b"".join(Reader(work, Options(tail=20)))[-800:].decode(errors="replace")
+            log.warning("caches not warmed", extra={"image": preload.image, "error": said})
     finally:
         sandbox.delete_netns(netns)

@@ -237,7 +237,7 @@ class Runner:
         network = self._networks.submit(self._network, pod, directory)
         try:
             volumes = self._volumes.prepare(pod, directory.path, self._image_volumes(pod, directory, memory))
-            environment = containers.environment(pod, container, lambda kind, key: self._fetch(pod, kind, key))
+            environment = containers.environment(pod, container, lambda kind, key: self.fetch(pod, kind, key))
         finally:
             result = network.result()
         netns = None if pod["spec"].get("hostNetwork") else self._netns(uid)
@@ -267,7 +267,8 @@ class Runner:
         self._recorder.event(pod, "Normal", "Started", f"Started container {name}")
         return None
 
-    def _fetch(self, pod: Object, kind: str, name: str) -> Object | None:
+    def fetch(self, pod: Object, kind: str, name: str) -> Object | None:
+        """Return a Secret or ConfigMap of a Pod's namespace, None if there is none."""
         try:
             return self._client.get(SECRET if kind == "Secret" else CONFIGMAP, pod["metadata"]["namespace"], name)
         except NotFound:
@@ -361,7 +362,7 @@ class Runner:
     def _pull(self, pod: Object, reference: str, policy: str) -> str:
         auths = []
         for entry in pod["spec"].get("imagePullSecrets") or []:
-            secret = self._fetch(pod, "Secret", entry["name"])
+            secret = self.fetch(pod, "Secret", entry["name"])
             if secret is not None:
                 auths.append(docker_config(secret))
         return self._images.ensure(reference, policy, auths)

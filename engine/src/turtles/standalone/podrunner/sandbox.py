@@ -39,6 +39,10 @@ _REAL_FILESYSTEMS_NOT = {"proc", "sysfs", "devtmpfs", "devpts", "tmpfs", "cgroup
                          "hugetlbfs", "fusectl", "efivarfs", "ramfs", "rpc_pipefs"}
 
 
+#: File descriptors that a container's process may have.
+NOFILE = 65536
+
+
 @dataclass(frozen=True)
 class Mount:
     """One thing of the host that is seen in the container at ``target``."""
@@ -73,7 +77,7 @@ class Spec:
     cwd: str = "/"
     cgroup_procs: list[str] = field(default_factory=list)
     oom_score_adj: int = 0
-    nofile: int = 65536
+    nofile: int = NOFILE
     #: With it the entry point is called as ``function(argument)`` instead of ``function(argv)``.
     argument: str | None = None
 
@@ -191,7 +195,7 @@ def enter(spec: Spec) -> None:
     sc.mount(None, "/", flags=sc.MS_REC | sc.MS_PRIVATE)
     _root(spec)
     os.chdir(spec.cwd)
-    _identity(spec)
+    restrict(spec.uid, spec.gid, spec.groups, spec.capabilities, spec.nofile)
 
 
 def _root(spec: Spec) -> None:
@@ -357,21 +361,26 @@ def _node(path: Path, number: int) -> None:
     path.chmod(0o666)
 
 
-def _identity(spec: Spec) -> None:
+def restrict(uid: int, gid: int, groups: Iterable[int], capabilities: Iterable[str], nofile: int = NOFILE) -> None:
+    """Become the container's user, with its capabilities and no way to more.
+
+    :param nofile: file descriptors that each process may have.
+    :raises OSError: the kernel refuses.
+    """
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    hard = spec.nofile if limits[1] == resource.RLIM_INFINITY else min(spec.nofile, limits[1])
+    hard = nofile if limits[1] == resource.RLIM_INFINITY else min(nofile, limits[1])
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    wanted = {sc.CAPABILITIES[name] for name in spec.capabilities}
+    wanted = {sc.CAPABILITIES[name] for name in capabilities}
     last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
     wanted = {number for number in wanted if number <= last}
     for number in range(last + 1):
         if number not in wanted:
             sc.prctl(sc.PR_CAPBSET_DROP, number)
     sc.prctl(sc.PR_SET_KEEPCAPS, 1)
-    os.setgroups(spec.groups)
-    os.setresgid(spec.gid, spec.gid, spec.gid)
-    os.setresuid(spec.uid, spec.uid, spec.uid)
+    os.setgroups(list(groups))
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
     sc.capset(wanted, wanted)
     sc.prctl(sc.PR_CAP_AMBIENT, sc.PR_CAP_AMBIENT_CLEAR_ALL)
     for number in wanted:

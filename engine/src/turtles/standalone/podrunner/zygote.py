@@ -6,8 +6,12 @@ fork is whole, and its garbage collector leaves alone what it loaded, so that th
 
 Protocol, over a unix socket of type SOCK_SEQPACKET, one JSON object a message, one request a connection:
 
-- ``{"op": "start", "id", "dir", "name"}`` with two file descriptors, the Spec as JSON and the log → ``{"pid",
-  "startedAt"}`` once the container runs, or ``{"error"}``. The same id again gives the running container.
+- ``{"op": "start", "id", "dir", "name"}`` with a file descriptor, the Spec as JSON → ``{"pid", "startedAt"}`` once the
+  container runs, or ``{"error"}``. The same id again gives the running container. What it says is collected in ``log``.
+- ``{"op": "collect", "dir"}``: write the log of a container whose forking process is gone.
+- ``{"op": "exec"}`` with four file descriptors, a :class:`turtles.standalone.podrunner.execution.Execution` as JSON and
+  what becomes standard input, output and error → ``{"started": true}``, with a terminal's master where there is one,
+  then ``{"exit": code}``; or ``{"error"}``.
 - ``{"op": "reap", "id"}`` → ``{"exit": {...}}`` when it has ended, ``{"running": pid}`` or ``{"unknown": true}``.
 - ``{"op": "status"}`` → ``{"fingerprint", "pid", "containers": [...]}``
 - ``{"op": "retire"}``: stop listening, end when the last container has ended.
@@ -31,12 +35,15 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from turtles.log import setup_logging
 from turtles.standalone.podrunner import sandbox
 from turtles.standalone.podrunner import syscalls as sc
+from turtles.standalone.podrunner.collector import STREAMS, Collector, make_pipes
+from turtles.standalone.podrunner.execution import Execution, run
 from turtles.standalone.podrunner.files import write_json
 
 log = logging.getLogger(__name__)
@@ -68,6 +75,8 @@ class Zygote:
         self._containers: dict[str, dict[str, Any]] = {}
         self._exits: dict[str, dict[str, Any]] = {}
         self._starting: dict[int, tuple[str, socket.socket]] = {}
+        self._collectors: dict[str, Collector] = {}
+        self._executions: dict[int, socket.socket] = {}
         self._selector = selectors.DefaultSelector()
         self._path = path
         self._own_pid_ns = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
@@ -94,7 +103,7 @@ class Zygote:
             log.warning("a preloaded module started threads: %s", [thread.name for thread in threading.enumerate()])
         gc.collect()
         gc.freeze()
-        while not (self._retired and not self._containers):
+        while not (self._retired and not self._containers and not self._executions):
             for key, _ in self._selector.select():
                 key.data(key.fileobj)
 
@@ -131,6 +140,11 @@ class Zygote:
                 self._reply(client, {"exit": self._exits[key]})
             else:
                 self._start(client, request, fds)
+        elif operation == "collect":
+            self._collect(request["dir"])
+            self._reply(client, {})
+        elif operation == "exec":
+            self._execute(client, fds)
         elif operation == "reap":
             self._reap(None)
             if key in self._exits:
@@ -159,12 +173,11 @@ class Zygote:
         client.close()
 
     def _start(self, client: socket.socket, request: dict[str, Any], fds: list[int]) -> None:
-        spec_fd, log_fd = fds
-        with os.fdopen(os.dup(spec_fd), "rb") as file:
-            file.seek(0)
-            spec = sandbox.spec_from(json.load(file))
+        spec = sandbox.spec_from(_json_of(fds[0]))
         function = self._functions[spec.entry_point]
         directory = Path(request["dir"])
+        make_pipes(directory, spec.uid)
+        self._collect(request["dir"])
         go_read, go_write = os.pipe2(os.O_CLOEXEC)
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
         # A process namespace is only for children made after unshare(2), and is made once: come back to our own first.
@@ -175,10 +188,11 @@ class Zygote:
         except OSError:
             for fd in (go_read, go_write, ready_read, ready_write):
                 os.close(fd)
+            self._finish(request["dir"])
             raise
         if pid == 0:
             os.close(go_write)
-            _container(spec, function, request["name"], directory, go_read, ready_write, log_fd)
+            _container(spec, function, request["name"], directory, go_read, ready_write)
         os.close(go_read)
         os.close(ready_write)
         for file_name in spec.cgroup_procs:
@@ -187,7 +201,7 @@ class Zygote:
         with contextlib.suppress(OSError):
             Path(f"/proc/{pid}/oom_score_adj").write_text(str(spec.oom_score_adj))
         state = {"id": request["id"], "pid": pid, "start": process_start(pid), "startedAt": now(),
-                 "dir": request["dir"]}
+                 "dir": request["dir"], "parent": {"pid": os.getpid(), "start": process_start(os.getpid())}}
         try:
             write_json(directory / "state.json", state)
         except OSError:
@@ -195,12 +209,54 @@ class Zygote:
             os.close(go_write)
             os.close(ready_read)
             os.waitpid(pid, 0)
+            self._finish(request["dir"])
             raise
         self._containers[request["id"]] = state
         os.write(go_write, b"g")
         os.close(go_write)
         self._starting[ready_read] = (request["id"], client)
         self._selector.register(ready_read, selectors.EVENT_READ, self._ready)
+
+    def _collect(self, directory: str) -> None:
+        """Begin to write a container's log; nothing to do if that is done already."""
+        if directory in self._collectors:
+            return
+        collector = self._collectors[directory] = Collector(Path(directory))
+
+        def take(stream: str, fd: int) -> None:
+            if not collector.collect(stream):
+                # Nobody is left who could write.
+                self._selector.unregister(fd)
+                os.close(collector.pipes.pop(stream))
+                if not collector.pipes:
+                    self._finish(directory)
+
+        for stream, fd in collector.pipes.items():
+            self._selector.register(fd, selectors.EVENT_READ, partial(take, stream))
+
+    def _finish(self, directory: str) -> None:
+        """Write what is left of a container's log."""
+        collector = self._collectors.pop(directory, None)
+        if collector is not None:
+            for fd in collector.pipes.values():
+                self._selector.unregister(fd)
+            collector.finish()
+
+    def _execute(self, client: socket.socket, fds: list[int]) -> None:
+        """Run a command in a container; ``client`` is told how it ends."""
+        execution = Execution(**_json_of(fds[0]))
+        if process_start(execution.pid) != execution.start:
+            self._reply(client, {"error": "the container has ended"})
+            return
+        inside = os.open(f"/proc/{execution.pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            sc.setns(inside, sc.CLONE_NEWPID)
+            pid = os.fork()
+        finally:
+            os.close(inside)
+        if pid == 0:
+            _executed(execution, client, fds[1:])
+        self._executions[pid] = client
 
     def _ready(self, fd: int) -> None:
         self._selector.unregister(fd)
@@ -232,8 +288,17 @@ class Zygote:
                 number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
                 self._ended(key, 128 + number if number else os.WEXITSTATUS(status), number, None)
 
+        for pid, client in list(self._executions.items()):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                del self._executions[pid]
+                code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+                self._reply(client, {"exit": code})
+
     def _ended(self, key: str, code: int, number: int | None, message: str | None) -> None:
         container = self._containers.pop(key)
+        # First the log, so that whoever sees the end finds all that was said.
+        self._finish(container["dir"])
         ended = {"exitCode": code, "signal": number, "finishedAt": now(), "startedAt": container["startedAt"]}
         if message is not None:
             ended |= {"reason": "StartError", "message": message}
@@ -247,7 +312,7 @@ class Zygote:
 
 def _container(
     spec: sandbox.Spec, function: Callable[[Any], int | None], name: str, directory: Path,
-    go: int, ready: int, log_fd: int,
+    go: int, ready: int,
 ) -> None:
     """Be the container; never returns."""
     code = 1
@@ -265,8 +330,9 @@ def _container(
         null = os.open("/dev/null", os.O_RDONLY)
         note = os.open(directory / "self-exit", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         os.dup2(null, 0)
-        os.dup2(log_fd, 1)
-        os.dup2(log_fd, 2)
+        for target, stream in enumerate(STREAMS, 1):
+            # Open for reading too: without a reader, writing would end the container.
+            os.dup2(os.open(directory / stream, os.O_RDWR | os.O_CLOEXEC), target)
         ready, note = _close_others((ready, note))
         sc.set_command_line([name, *spec.argv])
         sandbox.enter(spec)
@@ -274,8 +340,8 @@ def _container(
         os.environ.clear()
         os.environ.update(spec.env)
         sys.argv = [name, *spec.argv]
-        for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        for output in (sys.stdout, sys.stderr):
+            output.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         os.write(ready, b"ok")
         os.close(ready)
         ready = -1
@@ -292,6 +358,35 @@ def _container(
         if note >= 0:
             os.write(note, str(code & 255).encode())
         os._exit(code & 255)
+
+
+def _executed(execution: Execution, client: socket.socket, streams: list[int]) -> None:
+    """Be a command in a container; never returns."""
+    code = 126
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        os.setsid()
+        (told, *kept) = _close_others((client.fileno(), *streams))
+        client = socket.socket(fileno=told)
+        for target, fd in enumerate(kept):
+            os.dup2(fd, target)
+        run(execution, lambda fds: socket.send_fds(client, [b'{"started": true}'], fds))
+    except FileNotFoundError as error:
+        code = 127
+        client.send(json.dumps({"error": str(error)}).encode())
+    except BaseException as error:
+        client.send(json.dumps({"error": str(error) or type(error).__name__}).encode())
+    finally:
+        os._exit(code)
+
+
+def _json_of(fd: int) -> dict[str, Any]:
+    """Return the object that a descriptor's file holds."""
+    with os.fdopen(os.dup(fd), "rb") as file:
+        file.seek(0)
+        return dict(json.load(file))
 
 
 def _close_others(keep: tuple[int, ...]) -> list[int]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from turtles.standalone.podrunner import sandbox
+from turtles.standalone.podrunner.execution import Execution
 from turtles.standalone.podrunner.zygote import MAX_MESSAGE, process_start
 
 log = logging.getLogger(__name__)
@@ -114,17 +115,43 @@ class ZygoteClient:
         :raises ZygoteError: it could not be set up.
         """
         memory = os.memfd_create("spec")
-        with open(memory, "wb") as spec_file, open(directory / "log", "ab") as log_file:
+        with open(memory, "wb") as spec_file:
             spec_file.write(json.dumps(dataclasses.asdict(spec)).encode())
             spec_file.flush()
             request = {"op": "start", "id": key, "dir": str(directory), "name": name}
-            fds = [spec_file.fileno(), log_file.fileno()]
+            fds = [spec_file.fileno()]
             try:
                 return self._ask(request, fds)
             except ZygoteUnavailable:
                 # The id makes sure that a container which did start is not started twice.
                 self.ensure()
                 return self._ask(request, fds)
+
+    def collect(self, directory: Path) -> None:
+        """Have a container's log written.
+
+        :raises ZygoteError: it can't be.
+        """
+        self._ask({"op": "collect", "dir": str(directory)}, timeout=10)
+
+    def execute(self, execution: Execution, streams: list[int]) -> socket.socket:
+        """Run a command in a container; return the connection that tells of its start and its end.
+
+        :param streams: what becomes standard input, output and error.
+        :raises ZygoteError: nothing listens.
+        """
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with os.fdopen(os.memfd_create("execution"), "wb") as file:
+                file.write(json.dumps(dataclasses.asdict(execution)).encode())
+                file.flush()
+                sock.settimeout(10)
+                sock.connect(str(self._path))
+                socket.send_fds(sock, [b'{"op": "exec"}'], [file.fileno(), *streams])
+        except OSError as error:
+            sock.close()
+            raise ZygoteUnavailable(f"the forking process does not answer: {error}") from error
+        return sock
 
     def reap(self, key: str) -> dict[str, Any]:
         """Return ``{"exit": ...}``, ``{"running": pid}`` or ``{"unknown": True}``.

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the API server asks of the node for ``kubectl logs``, ``exec``, ``attach`` and ``port-forward``.
+
+A kubelet speaks HTTPS for this. Here both are on one machine, so there is a unix socket for root only, and instead of
+copying bytes the node hands over file descriptors: pipes or the terminal of a command, a socket that is connected
+within the Pod. The kernel says who asks. Nothing of a session lives in this process but the reading of logs.
+
+Protocol, over a unix socket of type SOCK_SEQPACKET, one JSON object a message, one request a connection:
+
+- ``{"op": "log", "uid", "container", "options"}`` → ``{"ok": true}`` with a pipe.
+- ``{"op": "attach", "uid", "container"}`` → with two pipes: what comes on standard output and error from now on.
+- ``{"op": "exec", "uid", "container", "command", "terminal", "stdin", "stdout", "stderr"}`` → with a connection where
+  the forking process says ``started`` (with the terminal's master) and ``exit``, then the pipes that were asked for.
+- ``{"op": "portforward", "uid", "port"}`` → with a connected socket.
+
+``{"error": {"code", "reason", "message"}}`` says what is wrong, in the words of metav1.Status.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from turtles.kube.client import ApiError
+from turtles.kube.informer import Informer
+from turtles.standalone.podrunner import container as containers
+from turtles.standalone.podrunner import syscalls as sc
+from turtles.standalone.podrunner.cgroup import Cgroups
+from turtles.standalone.podrunner.config import Config
+from turtles.standalone.podrunner.container import ContainerError
+from turtles.standalone.podrunner.execution import Execution
+from turtles.standalone.podrunner.logs import Options, Reader, log_path, send
+from turtles.standalone.podrunner.poddir import PodDir
+from turtles.standalone.podrunner.volumes import field
+from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError
+
+log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+
+MAX_REQUEST = 1 << 20
+
+
+class StreamError(Exception):
+    """The request can't be granted."""
+
+    def __init__(self, code: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.code, self.reason = code, reason
+
+
+class StreamServer:
+    """Answers at the node's socket.
+
+    :param pods: informer of the Pods of this node, with the index ``uid``.
+    :param fetch: gives a Secret or ConfigMap of a Pod's namespace by kind and name.
+    """
+
+    def __init__(
+        self, config: Config, pods: Informer, zygote: ZygoteClient,
+        fetch: Callable[[Object, str, str], Object | None],
+    ) -> None:  # fmt: skip
+        self._config, self._pods, self._zygote, self._fetch = config, pods, zygote, fetch
+        self._cgroups = Cgroups(config.cgroup_parent)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def start(self) -> None:
+        """Begin to answer, in threads of its own."""
+        path = self._config.stream_socket
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.unlink(missing_ok=True)
+        self._listener.bind(str(temporary))
+        temporary.chmod(0o600)
+        self._listener.listen(64)
+        temporary.rename(path)
+        threading.Thread(target=self._accept, name="streams", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop answering; sessions go on, but the reading of logs."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), name="stream", daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        given: list[int] = []
+        with client:
+            try:
+                client.settimeout(30)
+                # SO_PEERCRED: process, user and group at the other end (unix(7)).
+                peer = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+                if peer[1] not in (0, os.getuid()):
+                    raise StreamError(403, "Forbidden", "only root may ask the node")
+                request = json.loads(client.recv(MAX_REQUEST) or b"{}")
+                given = self._answer(request)
+                socket.send_fds(client, [b'{"ok": true}'], given)
+            except StreamError as error:
+                _refuse(client, error)
+            except (ContainerError, ZygoteError, ApiError, OSError, KeyError, ValueError) as error:
+                log.warning("a stream was refused", extra={"error": str(error)})
+                _refuse(client, StreamError(500, "InternalError", f"Internal error occurred: {error}"))
+            finally:
+                for fd in given:
+                    os.close(fd)
+
+    def _answer(self, request: Object) -> list[int]:
+        found = self._pods.by_index("uid", request["uid"])
+        if not found:
+            raise StreamError(404, "NotFound", "the Pod is not on this node")
+        pod, directory = found[0], PodDir(self._config.pods_dir, request["uid"])
+        operation = request["op"]
+        if operation == "log":
+            return self._log(directory, request["container"], Options(**request["options"]))
+        if operation == "attach":
+            return self._attach(directory, request["container"])
+        if operation == "exec":
+            return self._execute(pod, directory, request)
+        if operation == "portforward":
+            return [self._connect(pod, int(request["port"]))]
+        raise StreamError(400, "BadRequest", f"unknown operation {operation!r}")
+
+    # --- logs --------------------------------------------------------------------------------------------------------
+
+    def _log(self, directory: PodDir, name: str, options: Options) -> list[int]:
+        own = directory.container(name)
+        if not log_path(own, options.previous).exists():
+            raise StreamError(404, "NotFound", f"container {name} has no log")
+        return [_sent(own, options)]
+
+    def _attach(self, directory: PodDir, name: str) -> list[int]:
+        if not directory.observe(name, self._zygote).running:
+            raise StreamError(500, "InternalError", f'container not found ("{name}")')
+        own = directory.container(name)
+        return [_sent(own, Options(follow=True, tail=0, stream=stream)) for stream in ("stdout", "stderr")]
+
+    # --- commands ----------------------------------------------------------------------------------------------------
+
+    def _execute(self, pod: Object, directory: PodDir, request: Object) -> list[int]:
+        name, terminal = request["container"], bool(request["terminal"])
+        container = next((one for one in (*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"])
+                          if one["name"] == name), None)
+        observed = directory.observe(name, self._zygote)
+        if container is None or not observed.running or observed.state is None:
+            raise StreamError(500, "InternalError", f'container not found ("{name}")')
+        env = containers.environment(pod, container, lambda kind, key: self._fetch(pod, kind, key))
+        for entry in container.get("env") or []:
+            reference = ((entry.get("valueFrom") or {}).get("fieldRef") or {}).get("fieldPath")
+            if reference in ("status.podIP", "status.podIPs"):
+                env[entry["name"]] = field(pod, reference)
+        if terminal:
+            env.setdefault("TERM", "xterm")
+        identity = containers.identity_of(container, pod["spec"])
+        execution = Execution(
+            pid=observed.state["pid"], start=observed.state["start"], argv=list(request["command"]), env=env,
+            cwd=container.get("workingDir") or "/", uid=identity.uid, gid=identity.gid, groups=identity.groups,
+            capabilities=identity.capabilities, terminal=terminal,
+            cgroup_procs=self._cgroups.create(directory.uid, containers.limits(pod["spec"])),
+        )
+        theirs: list[int] = []
+        ours: list[int] = []
+        try:
+            for wanted, reads in ((request["stdin"], True), (request["stdout"], False), (request["stderr"], False)):
+                if wanted and not terminal:
+                    reading, writing = os.pipe2(os.O_CLOEXEC)
+                    theirs.append(reading if reads else writing)
+                    ours.append(writing if reads else reading)
+                else:
+                    theirs.append(os.open("/dev/null", (os.O_RDONLY if reads else os.O_WRONLY) | os.O_CLOEXEC))
+            control = self._zygote.execute(execution, theirs).detach()
+            return [control, *ours]
+        except BaseException:
+            for fd in ours:
+                os.close(fd)
+            raise
+        finally:
+            for fd in theirs:
+                os.close(fd)
+
+    # --- ports -------------------------------------------------------------------------------------------------------
+
+    def _connect(self, pod: Object, port: int) -> int:
+        """Return a socket that is connected to a port of a Pod's loopback interface."""
+        netns = None if pod["spec"].get("hostNetwork") else self._config.run_dir / "netns" / pod["metadata"]["uid"]
+        failures: list[Exception] = []
+        found: list[int] = []
+
+        def connect() -> None:
+            # A thread of its own: no other ever sees the Pod's network.
+            try:
+                if netns is not None:
+                    enter_network(netns)
+                found.append(socket.create_connection(("127.0.0.1", port), timeout=10).detach())
+            except OSError as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=connect, name="portforward", daemon=True)
+        thread.start()
+        thread.join()
+        if failures:
+            text = f"failed to connect to localhost:{port} inside the Pod's network: {failures[0]}"
+            raise StreamError(500, "InternalError", text)
+        return found[0]
+
+
+def enter_network(path: Path) -> None:
+    """Put the calling thread into a network namespace (setns(2)).
+
+    :raises OSError: it is not there.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sc.setns(fd, sc.CLONE_NEWNET)
+    finally:
+        os.close(fd)
+
+
+def _sent(directory: Path, options: Options) -> int:
+    """Return a pipe on which a log comes."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    threading.Thread(
+        target=send, args=(Reader(directory, options), writing), name="log", daemon=True
+    ).start()
+    return reading
+
+
+def _refuse(client: socket.socket, error: StreamError) -> None:
+    body = {"error": {"code": error.code, "reason": error.reason, "message": str(error)}}
+    with contextlib.suppress(OSError):
+        client.send(json.dumps(body).encode())
