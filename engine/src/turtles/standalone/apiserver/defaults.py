@@ -61,6 +61,11 @@ def _pod(obj: Object) -> None:
     account = spec.get("serviceAccountName") or spec.get("serviceAccount")
     if account:
         spec["serviceAccountName"] = spec["serviceAccount"] = account
+    status = obj["status"]
+    if status.get("podIP") and not status.get("podIPs"):
+        status["podIPs"] = [{"ip": status["podIP"]}]
+    elif status.get("podIPs") and not status.get("podIP"):
+        status["podIP"] = status["podIPs"][0].get("ip", "")
     for container in containers(spec):
         _container(container, spec.get("hostNetwork") is True)
     for volume in spec.get("volumes") or ():

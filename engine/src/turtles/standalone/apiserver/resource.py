@@ -27,6 +27,7 @@ from turtles.standalone.apiserver import (
     quota,
     schema,
     services,
+    strategic,
     strategies,
 )
 from turtles.standalone.apiserver.auth import User
@@ -54,6 +55,7 @@ from turtles.standalone.apiserver.rbac import Authorizer
 from turtles.standalone.apiserver.registry import Registry
 from turtles.standalone.apiserver.selectors import field_value
 from turtles.standalone.apiserver.store import ADDED, Entry, Key, Stale, Store, encode
+from turtles.standalone.apiserver.types import ANY, Type, of_kind
 from turtles.standalone.apiserver.watch import Selection
 
 #: Longest time that a Pod may take to end, in seconds: about what a date can hold.
@@ -537,7 +539,7 @@ class Resources:
             raise bad_request(text)
 
         async def patched(old: Object) -> Object:
-            return self.apply_patch(content_type, old, body)
+            return self.apply_patch(content_type, old, body, of_kind(context.kind))
 
         wanted = body.get("metadata") if isinstance(body, dict) else None
         based = isinstance(wanted, dict) and bool(wanted.get("resourceVersion"))
@@ -576,14 +578,14 @@ class Resources:
 
         return await self.modify(context, applied), False
 
-    def apply_patch(self, content_type: str, document: Object, body: Any) -> Object:
+    def apply_patch(self, content_type: str, document: Object, body: Any, of: Type = ANY) -> Object:
         """Return a document with a patch of one of the three types applied."""
         if content_type == patch.JSON:
             result = patch.json_patch(document, body)
         elif content_type == patch.MERGE:
             result = patch.merge_patch(document, body)
         else:
-            result = patch.strategic_merge_patch(document, body)
+            result = strategic.merge(document, copy.deepcopy(body), of)
         if not isinstance(result, dict):
             try:
                 bodies.check_type_meta(result)
