@@ -20,6 +20,7 @@ from turtles.standalone.apiserver.cel import conditions
 from turtles.standalone.apiserver.conversion import Converter, by_webhook
 from turtles.standalone.apiserver.errors import Object, StatusError, forbidden, internal
 from turtles.standalone.apiserver.kinds import ADMISSION, Kind
+from turtles.standalone.apiserver.node_authorizer import Change, node_of, restrict
 from turtles.standalone.apiserver.rbac import Attributes, Authorizer
 from turtles.standalone.apiserver.registry import Registry
 from turtles.standalone.apiserver.resource import Context
@@ -84,7 +85,12 @@ class Webhooks:
     async def validate(
         self, context: Context, operation: str, obj: Object | None, old: Object | None, options: Object | None = None
     ) -> None:
-        """Raise what the first validating webhook that refuses says."""
+        """Raise what the first validating webhook that refuses says; a node is held against NodeRestriction."""
+        node = node_of(context.user)
+        if node:
+            name = context.name or ((obj or {}).get("metadata") or {}).get("name", "")
+            change = Change(operation, context.kind.resource, context.subresource, context.namespace, name, obj, old)
+            restrict(self._store, node, change)
         hooks = list(self._matching(VALIDATING, context, operation, obj, old))
         if not hooks:
             return

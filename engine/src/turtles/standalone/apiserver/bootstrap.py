@@ -146,7 +146,8 @@ CLUSTER_ROLE_BINDINGS: tuple[Object, ...] = (
     _binding("system:basic-user", _USERS),
     _binding("system:public-info-viewer", _USERS, _ANYBODY),
     _binding("system:service-account-issuer-discovery", ("Group", "system:serviceaccounts")),
-    _binding("system:node", ("Group", "system:nodes")),
+    # Nodes have their own authorizer: the role says what for, and gives nobody anything.
+    _binding("system:node"),
     # A node's one process is kubelet and kube-proxy here.
     _binding("system:node-proxier", ("User", "system:kube-proxy"), ("Group", "system:nodes")),
     # One process is scheduler and controllers here.
@@ -166,7 +167,10 @@ async def bootstrap(resources: Resources, pki: Path, address: str, port: int) ->
     """
     await asyncio.gather(*(_ensure(resources, "/namespaces", "", {"metadata": {"name": one}}) for one in NAMESPACES))
     tasks = [_ensure(resources, f"{RBAC}/clusterroles", "", one, True) for one in CLUSTER_ROLES]
-    tasks += [_ensure(resources, f"{RBAC}/clusterrolebindings", "", one) for one in CLUSTER_ROLE_BINDINGS]
+    tasks += [
+        _ensure(resources, f"{RBAC}/clusterrolebindings", "", one, one["metadata"]["name"] == "system:node")
+        for one in CLUSTER_ROLE_BINDINGS
+    ]
     tasks += [_ensure(resources, "scheduling.k8s.io/priorityclasses", "", one) for one in PRIORITY_CLASSES]
     front_proxy = _read(pki / "front-proxy-ca.crt")
     data = {

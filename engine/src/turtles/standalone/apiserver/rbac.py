@@ -8,6 +8,7 @@ from typing import Any
 from turtles.standalone.apiserver.auth import User
 from turtles.standalone.apiserver.errors import Object, StatusError, resource_name
 from turtles.standalone.apiserver.kinds import RBAC
+from turtles.standalone.apiserver.node_authorizer import Nodes, Request, node_of
 from turtles.standalone.apiserver.selectors import match_selector
 from turtles.standalone.apiserver.store import Event, Key, Store
 
@@ -28,6 +29,8 @@ class Attributes:
     namespace: str = ""
     name: str = ""
     path: str = ""
+    #: Node that a field selector of a list or watch of Pods names.
+    node: str = ""
 
 
 class Authorizer:
@@ -36,6 +39,7 @@ class Authorizer:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._rules: dict[tuple[User, str], list[Object]] = {}
+        self._nodes = Nodes(store)
         store.observe(self._on_event)
 
     def _on_event(self, event: Event) -> None:
@@ -45,6 +49,9 @@ class Authorizer:
     def allowed(self, user: User, wanted: Attributes) -> bool:
         """Whether ``user`` may do what is ``wanted``."""
         if "system:masters" in user.groups:
+            return True
+        node = node_of(user)
+        if node and not wanted.path and self._nodes.allowed(node, _request(wanted)):
             return True
         if any(_permits(rule, wanted) for rule in self.rules(user, "")):
             return True
@@ -112,6 +119,12 @@ class Authorizer:
         for entry in self._store.entries(f"{RBAC}/clusterroles"):
             if entry.key.name not in seen and any(match_selector(one, entry.labels) for one in selectors):
                 yield from self.role("ClusterRole", entry.key.name, "", seen) or ()
+
+
+def _request(wanted: Attributes) -> Request:
+    return Request(
+        wanted.verb, wanted.group, wanted.resource, wanted.subresource, wanted.namespace, wanted.name, wanted.node
+    )
 
 
 def _is_subject(subject: Object, user: User, namespace: str) -> bool:

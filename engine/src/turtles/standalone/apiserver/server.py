@@ -52,6 +52,7 @@ from turtles.standalone.apiserver.kinds import REVIEWS, Kind, Review
 from turtles.standalone.apiserver.limits import Limits, is_long
 from turtles.standalone.apiserver.metrics import Metrics
 from turtles.standalone.apiserver.node import Node
+from turtles.standalone.apiserver.node_authorizer import node_of, restrict_token
 from turtles.standalone.apiserver.pod_streams import PodStreams
 from turtles.standalone.apiserver.quota_status import QuotaStatus
 from turtles.standalone.apiserver.rbac import Attributes, Authorizer
@@ -228,12 +229,15 @@ class APIServer:
         namespace = parts.namespace
         if not namespace and parts.group == "" and parts.plural == "namespaces":
             namespace = parts.name
-        name = parts.name
+        name, node = parts.name, ""
         if not name and verb in ("list", "watch", "deletecollection"):
             # A field selector on the name makes a list one of a named object, which a rule's resourceNames allow.
             terms = parse_fields(request.query.get("fieldSelector", ""))
             name = Selection(fields=terms).name
-        return Attributes(verb, parts.group, parts.version, parts.plural, parts.subresource, namespace, name)
+            node = next((value for path, equal, value in terms if path == "spec.nodeName" and equal), "")
+        return Attributes(
+            verb, parts.group, parts.version, parts.plural, parts.subresource, namespace, name, node=node
+        )
 
     # -- what isn't about a resource
 
@@ -498,7 +502,11 @@ class APIServer:
             await self.resources.evict(context, await self._body(request, "Eviction"))
             return negotiate.json_response(_success(), 201)
         if name == "token":
-            answer = self.tokens.request(context.namespace, context.name, await self._body(request, "TokenRequest"))
+            body = await self._body(request, "TokenRequest")
+            node = node_of(context.user)
+            if node:
+                restrict_token(self.store, node, context.namespace, context.name, body)
+            answer = self.tokens.request(context.namespace, context.name, body)
             return negotiate.json_response(answer, 201)
         pod = await self.resources.load(self.resources.get(context), kind)
         return await self.streams.answer(request, context, pod)
