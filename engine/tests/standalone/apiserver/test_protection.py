@@ -114,19 +114,19 @@ def test_watcher_that_does_not_read_is_cut_off(stopped: Server) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(stopped.root))
         stopped.start()
+    def long_running() -> str:
+        text = stopped.raw("GET", "/metrics")[2].decode()
+        return re.search(r"^apiserver_longrunning_requests (\d+)", text, re.M)[1]
+
     stuck = connect(stopped, buffer=4096)
     stuck.sendall(request_head(stopped, "GET", f"{CONFIG_MAPS}?watch=1"))
     assert b"200 OK" in stuck.recv(1000)
+    assert long_running() == "1"
     stopped.call("POST", CONFIG_MAPS, {"metadata": {"name": "a"}})
     for number in range(12):
         body = {"data": {"a": f"{number}" * 800_000}}
         assert stopped.call("PATCH", f"{CONFIG_MAPS}/a", body, "application/merge-patch+json")[0] == 200
 
-    def long_running() -> str:
-        text = stopped.raw("GET", "/metrics")[2].decode()
-        return re.search(r"^apiserver_longrunning_requests (\d+)", text, re.M)[1]
-
-    assert long_running() == "1"
     stopped.until(lambda: long_running() == "0", 60)
     assert stopped.call("GET", f"{CONFIG_MAPS}/a")[0] == 200
 
@@ -333,6 +333,7 @@ def test_audit_log_by_policy(stopped: Server) -> None:
     stopped.call("GET", "/version")
     stopped.call("DELETE", "/api/v1/nodes/other", token=stopped.token("virt-handler"))
     stopped.call("GET", f"{CONFIG_MAPS}/none", headers={"Impersonate-User": "eve"})
+    stopped.call("GET", SECRETS, token="guessed")
     stopped.stop()
     told = events(path)
     seen = [(one["verb"], one.get("objectRef", {}).get("resource"), one["level"], one["stage"]) for one in told]
@@ -345,6 +346,7 @@ def test_audit_log_by_policy(stopped: Server) -> None:
         ("watch", "configmaps", "Request", "ResponseComplete"),
         ("delete", "nodes", "Metadata", "ResponseComplete"),
         ("get", "configmaps", "Request", "ResponseComplete"),
+        ("get", None, "Metadata", "ResponseComplete"),
     ]
     assert "swordfish" not in path.read_text()
     assert "c3dvcmRmaXNo" not in path.read_text()
@@ -358,6 +360,8 @@ def test_audit_log_by_policy(stopped: Server) -> None:
     assert created["requestReceivedTimestamp"] <= created["stageTimestamp"]
     assert (refused["responseStatus"]["code"], refused["responseStatus"]["reason"]) == (403, "Forbidden")
     assert refused["annotations"]["authorization.k8s.io/decision"] == "forbid"
+    assert (told[8]["responseStatus"]["code"], told[8]["requestURI"]) == (401, SECRETS)
+    assert "guessed" not in path.read_text()
     assert (other["user"]["username"], other["impersonatedUser"]["username"]) == ("admin", "eve")
 
 

@@ -34,6 +34,8 @@ ISSUER = "https://kubernetes.default.svc"
 #: Audiences that the server itself answers to.
 AUDIENCES = (ISSUER, "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
+#: Whoever sent a token that isn't known; nobody who could do anything.
+UNKNOWN = User("", ())
 #: The server's own writes (bootstrap, garbage collection).
 INTERNAL = User("system:apiserver", ("system:masters",))
 

@@ -29,7 +29,7 @@ from turtles.standalone.apiserver import (
 from turtles.standalone.apiserver.admission import Webhooks
 from turtles.standalone.apiserver.aggregation import Aggregator
 from turtles.standalone.apiserver.audit import Audit
-from turtles.standalone.apiserver.auth import Authenticator, User
+from turtles.standalone.apiserver.auth import UNKNOWN, Authenticator, User
 from turtles.standalone.apiserver.collector import Collector
 from turtles.standalone.apiserver.controllers import Controllers
 from turtles.standalone.apiserver.conversion import by_webhook
@@ -185,7 +185,13 @@ class APIServer:
             return _failure(internal("an unexpected error; the server's log has more"))
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        sender = self.authenticator.authenticate(request)
+        try:
+            sender = self.authenticator.authenticate(request)
+        except StatusError:
+            # Who tries tokens is to be seen.
+            wanted = request[_WANTED] = Attributes(request.method.lower(), path=request.path)
+            self.audit.received(request, UNKNOWN, UNKNOWN, wanted)
+            raise
         user = impersonated(request, sender, self.authorizer)
         path = request.path
         parts = split_path(request.rel_url.raw_path)
