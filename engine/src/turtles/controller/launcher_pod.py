@@ -136,7 +136,11 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
             "image": config.image,
             "imagePullPolicy": _pull_policy(config),
             "command": command,
-            "env": [{"name": "VIRT_LAUNCHER_VMI", "value": _launcher_view(vmi)}],
+            "env": [
+                {"name": "VIRT_LAUNCHER_VMI", "value": _launcher_view(vmi)},
+                # For virsh in the Pod: kubectl exec POD -- virsh list
+                {"name": "LIBVIRT_DEFAULT_URI", "value": f"qemu:///session?socket={paths.LIBVIRT_SOCKET}"},
+            ],
             "resources": resources,
             "securityContext": _security("NET_BIND_SERVICE"),
             "terminationMessagePolicy": "FallbackToLogsOnError",
