@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 import sys
+import time
 import tomllib
 import zipfile
 from pathlib import Path
@@ -22,6 +23,8 @@ from typing import Any
 
 PACKAGE = "turtles"
 EPOCH = (1980, 1, 1, 0, 0, 0)
+#: Seconds for which wheels of other sources are kept.
+KEPT = 86400
 
 
 def source_files(source: Path) -> dict[str, bytes]:
@@ -84,7 +87,10 @@ def write_wheel(path: Path, files: dict[str, bytes], dist_info: str) -> None:
 
 
 def build(source: Path, output: Path) -> dict[str, str]:
-    """Build the wheel into the folder ``output`` unless it is there, in place of earlier ones; gives what is printed."""
+    """Build the wheel into the folder ``output`` unless it is there; gives what is printed.
+
+    Wheels of earlier sources go after a day: another checkout may be at work with its own.
+    """
     text = (source / "pyproject.toml").read_bytes()
     project = tomllib.loads(text.decode())["project"]
     files = source_files(source)
@@ -102,7 +108,7 @@ def build(source: Path, output: Path) -> dict[str, str]:
             files[f"{dist_info}/{name}"] = content.encode()
         write_wheel(path, files, dist_info)
         for earlier in output.glob(f"{PACKAGE}-*.whl"):
-            if earlier != path:
+            if earlier != path and earlier.stat().st_mtime < time.time() - KEPT:
                 earlier.unlink(missing_ok=True)
     return {"path": str(path), "file": path.name, "version": version, "fingerprint": inputs}
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -33,8 +34,10 @@ def test_pip_installs_it_with_its_commands(tmp_path: Path) -> None:
         assert not [name for name in archive.namelist() if "__pycache__" in name]
 
 
-def test_the_wheel_of_earlier_sources_goes(tmp_path: Path) -> None:
-    earlier = tmp_path / "turtles-0.0.1+g0-py3-none-any.whl"
+def test_wheels_of_earlier_sources_go_and_those_of_another_checkout_stay(tmp_path: Path) -> None:
+    earlier, other = (tmp_path / f"turtles-0.0.1+g{name}-py3-none-any.whl" for name in ("earlier", "other"))
     earlier.touch()
+    os.utime(earlier, (1, 1))
+    other.touch()
     wheel = build_wheel.build(ROOT / "engine", tmp_path)["path"]
-    assert list(tmp_path.iterdir()) == [Path(wheel)]
+    assert set(tmp_path.iterdir()) == {Path(wheel), other}
