@@ -232,7 +232,7 @@ def test_a_webhook_that_is_down(world: World) -> None:
     world.word("Stopped")
     world.api.intercept = lambda method, path: None
     world.pod()
-    assert not world.condition(VM, "Failure")
+    world.api.wait(lambda: not world.condition(VM, "Failure"))
 
 
 def test_a_quota_that_is_used_up(world: World) -> None:
