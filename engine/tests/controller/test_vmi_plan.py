@@ -7,8 +7,10 @@ import jsonpatch
 import pytest
 
 from turtles.api import configuration, labels
+from turtles.controller import placement
 from turtles.controller.changes import json_diff, merge_diff
-from turtles.controller.launcher_pod import LauncherConfig, launcher_pod, memory_overhead, pod_name
+from turtles.controller.launcher_pod import LauncherConfig, launcher_pod, pod_name
+from turtles.controller.memory import overhead
 from turtles.controller.node import failed, is_alive, silent_for
 from turtles.controller.server import image_volumes
 from turtles.controller.vmi import gate_patch, plan, vmi_patch
@@ -246,7 +248,8 @@ def test_pod_shape() -> None:
     spec = pod["spec"]
     assert spec["terminationGracePeriodSeconds"] == 30
     assert spec["readinessGates"] == [{"conditionType": "kubevirt.io/virtual-machine-unpaused"}]
-    assert spec["nodeSelector"] == {"disk": "ssd", "kubevirt.io/schedulable": "true", "kubernetes.io/arch": "amd64"}
+    assert spec["nodeSelector"] == {"disk": "ssd", "kubevirt.io/schedulable": "true", "kubernetes.io/arch": "amd64",
+                                    "machine-type.node.kubevirt.io/q35": "true"}
     assert (spec["restartPolicy"], spec["hostname"], spec["automountServiceAccountToken"]) == ("Never", "web", False)
     assert spec["securityContext"]["fsGroup"] == 107
     container = spec["containers"][0]
@@ -257,33 +260,75 @@ def test_pod_shape() -> None:
     assert view["spec"]["hostname"] == "web"
 
 
-@pytest.mark.parametrize(("spec", "overhead"), [
-    ({"domain": {"memory": {"guest": "64M"}}}, 301_989_888),
-    ({"domain": {"resources": {"requests": {"memory": "64M"}}}}, 302_114_888),
-    ({"domain": {"devices": {"autoattachGraphicsDevice": False}}}, 256 * 2**20),
-    ({"domain": {"cpu": {"cores": 2, "sockets": 2}}}, (288 + 24) * 2**20),
+MIB = 2**20
+
+
+@pytest.mark.parametrize(("spec", "kvm", "mib"), [
+    ({"domain": {"memory": {"guest": "256Mi"}}}, True, 68 + 4 + 20 + 1),
+    ({"domain": {"memory": {"guest": "1Gi"}, "devices": {"autoattachGraphicsDevice": False}}}, True, 68 + 4 + 4),
+    ({"domain": {"memory": {"guest": "1Gi"}, "cpu": {"cores": 2, "sockets": 2}}}, True, 68 + 16 + 20 + 4),
+    ({"domain": {"memory": {"guest": "256Mi"}}}, False, 68 + 4 + 20 + 1 + 32 + 4),
+    ({"domain": {"resources": {"requests": {"memory": "512Mi"}}}}, True, 68 + 4 + 20 + 2),
+    ({"domain": {}}, True, 68 + 4 + 20),
 ])
-def test_memory_overhead(spec: dict, overhead: int) -> None:
-    assert memory_overhead(spec) == overhead
+def test_memory_overhead(spec: dict, kvm: bool, mib: int) -> None:
+    assert overhead(spec, kvm=kvm) == mib * MIB
+
+
+def test_an_ordinary_machine_costs_less_than_96_mib() -> None:
+    assert overhead({"domain": {"memory": {"guest": "1Gi"}}}, kvm=True) <= 96 * MIB
 
 
 @pytest.mark.parametrize(("domain", "config", "requests", "limits"), [
-    ({"memory": {"guest": "64M"}}, {}, {"cpu": "100m", "memory": str(64_000_000 + 301_989_888)}, {}),
-    ({"cpu": {"cores": 4}, "resources": {"requests": {"memory": "64M"}}}, {"kvm": True},
-     {"cpu": "400m", "memory": str(64_000_000 + 302_114_888 + 24 * 2**20)}, {"devices.kubevirt.io/kvm": "1"}),
+    ({"memory": {"guest": "64M"}}, {}, {"cpu": "100m"}, {}),
+    ({"cpu": {"cores": 4}, "resources": {"requests": {"memory": "64M"}}}, {"kvm": True}, {"cpu": "400m"},
+     {"devices.kubevirt.io/kvm": "1"}),
     ({"resources": {"requests": {"memory": "64M", "cpu": "2"}, "limits": {"memory": "128M", "cpu": "2"}}}, {},
-     {"cpu": "2", "memory": str(64_000_000 + 302_114_888 + 8 * 2**20)},
-     {"cpu": "2", "memory": str(128_000_000 + 302_114_888 + 8 * 2**20)}),
-    ({"devices": {"interfaces": [{"name": "a", "bridge": {}}]}}, {"vhost_net": True}, {"memory": "301989888"},
+     {"cpu": "2"}, {"cpu": "2", "memory": 128_000_000}),
+    ({"memory": {"guest": "64M"}, "devices": {"interfaces": [{"name": "a", "bridge": {}}]}}, {"vhost_net": True}, {},
      {"devices.kubevirt.io/vhost-net": "1"}),
-    ({"devices": {"interfaces": [{"name": "a", "bridge": {}, "model": "e1000"}]}}, {"vhost_net": True},
-     {"memory": "301989888"}, {}),
+    ({"memory": {"guest": "64M"}, "devices": {"interfaces": [{"name": "a", "bridge": {}, "model": "e1000"}]}},
+     {"vhost_net": True}, {}, {}),
 ])
 def test_pod_resources(domain: dict, config: dict, requests: dict, limits: dict) -> None:
     pod = launcher_pod(make_vmi(spec={"domain": domain}), LauncherConfig("launcher:1", **config))
+    more = overhead({"domain": domain}, kvm=config.get("kvm", False))
     resources = pod["spec"]["containers"][0]["resources"]
-    assert resources["requests"] == {"cpu": "100m", "ephemeral-storage": "50M", **requests}
+    if "memory" in limits:
+        limits = {**limits, "memory": str(limits["memory"] + more)}
+    assert resources["requests"] == {
+        "cpu": "100m", "ephemeral-storage": "50M", "memory": str(64_000_000 + more), **requests}
     assert resources["limits"] == {"devices.kubevirt.io/tun": "1", **limits}
+    assert pod["metadata"]["annotations"]["kubevirt.io/memory-overhead-bytes"] == str(more)
+
+
+@pytest.mark.parametrize(("cpu", "kvm", "selected"), [
+    ({}, True, []),
+    ({"model": "Haswell", "features": [{"name": "avx2"}, {"name": "hle", "policy": "disable"}]}, True,
+     ["cpu-model.node.kubevirt.io/Haswell", "cpu-feature.node.kubevirt.io/avx2"]),
+    ({"model": "Haswell"}, False, []),
+    ({"model": "host-passthrough"}, True, []),
+])
+def test_nodes_that_have_the_machine(cpu: dict, kvm: bool, selected: list[str]) -> None:
+    domain = {"cpu": cpu, "machine": {"type": "pc-q35-7.2"}}
+    assert placement.machine_selector({"domain": domain}, kvm=kvm) == dict.fromkeys(
+        ["machine-type.node.kubevirt.io/pc-q35-7.2", *selected], "true")
+
+
+def test_nodes_with_an_obsolete_host_model_are_left_out() -> None:
+    own = {"key": "disk", "operator": "Exists"}
+    terms = {"nodeSelectorTerms": [{"matchExpressions": [own]}, {}]}
+    spec = {"domain": {}, "affinity": {"podAffinity": {"x": 1}, "nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": terms}}}
+    before = copy.deepcopy(spec)
+    found = placement.affinity(spec, kvm=True)
+    expression = {"key": "node-labeller.kubevirt.io/obsolete-host-model", "operator": "DoesNotExist"}
+    assert found["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"] == [
+        {"matchExpressions": [own, expression]}, {"matchExpressions": [expression]}]
+    assert found["podAffinity"] == {"x": 1}
+    assert spec == before
+    assert placement.affinity(spec, kvm=False) == spec["affinity"]
+    assert placement.affinity({"domain": {"cpu": {"model": "Haswell"}}}, kvm=True) == {}
 
 
 def test_pod_volumes() -> None:

@@ -16,6 +16,7 @@ import msgspec
 
 from turtles.api import configuration, labels, quantity
 from turtles.api.configuration import ClusterConfiguration
+from turtles.controller import memory, placement
 from turtles.domain import paths
 from turtles.domain.definition import cpu_topology
 
@@ -24,14 +25,6 @@ Object = dict[str, Any]
 #: Seconds the guest's own grace period is lengthened by: for the launcher to end QEMU, for the kubelet to end the Pod.
 LAUNCHER_GRACE, POD_GRACE = 15, 30
 DEFAULT_GRACE = 30
-
-_MIB = 1024 * 1024
-#: What runs beside the guest's memory: monitor, launcher, log daemon, libvirt, QEMU (KubeVirt, hypervisor backend).
-_OVERHEAD = (25 + 100 + 25 + 40 + 50) * _MIB
-_OVERHEAD_VCPU = 8 * _MIB
-_OVERHEAD_IOTHREAD = 8 * _MIB
-_OVERHEAD_GRAPHICS = 32 * _MIB
-_OVERHEAD_ARM64 = 128 * _MIB
 
 #: Scratch directories: volume name → mount path. The node agent finds them by these names.
 _SCRATCH = {name: str(path) for path, name in paths.EMPTY_DIRS.items()}
@@ -68,20 +61,6 @@ def pod_name(vmi: Object) -> str:
     return f"virt-launcher-{metadata['name'][:253 - 15 - 5]}-{suffix}"
 
 
-def memory_overhead(spec: Mapping[str, Any], architecture: str = "amd64") -> int:
-    """Return the bytes a Pod needs beside the guest's memory (KubeVirt, hypervisor backend, GetMemoryOverhead)."""
-    domain = spec.get("domain") or {}
-    devices = domain.get("devices") or {}
-    requested = ((domain.get("resources") or {}).get("requests") or {}).get("memory")
-    page_tables = quantity.to_int(requested) // 512 if requested is not None else 0
-    overhead = page_tables + _OVERHEAD + _OVERHEAD_VCPU * cpu_topology(spec).vcpus + _OVERHEAD_IOTHREAD
-    if devices.get("autoattachGraphicsDevice") is not False:
-        overhead += _OVERHEAD_GRAPHICS
-    if architecture == "arm64":
-        overhead += _OVERHEAD_ARM64
-    return overhead
-
-
 def pod_hostname(vmi: Object) -> str:
     """Return the guest's host name: the one of the spec, else the VMI's name up to its first dot, as a DNS label."""
     name = (vmi["spec"].get("hostname") or vmi["metadata"]["name"]).split(".")[0]
@@ -98,7 +77,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
     grace = spec.get("terminationGracePeriodSeconds")
     grace = DEFAULT_GRACE if grace is None else int(grace)
     hostname = pod_hostname(vmi)
-    overhead = memory_overhead(spec, architecture)
+    overhead = memory.overhead(spec, kvm=config.kvm)
     volumes, mounts, pull_secrets = _volumes(spec, config)
     resources = _resources(spec, config, overhead)
     command = [
@@ -128,6 +107,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
         "nodeSelector": {
             **config.cluster.node_selectors,
             **(spec.get("nodeSelector") or {}),
+            **placement.machine_selector(spec, kvm=config.kvm),
             labels.NODE_SCHEDULABLE: "true",
             labels.ARCH: architecture,
         },
@@ -142,7 +122,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
                 {"name": "LIBVIRT_DEFAULT_URI", "value": f"qemu:///session?socket={paths.LIBVIRT_SOCKET}"},
             ],
             "resources": resources,
-            "securityContext": _security("NET_BIND_SERVICE"),
+            "securityContext": _security("NET_BIND_SERVICE", readOnlyRootFilesystem=True),
             "terminationMessagePolicy": "FallbackToLogsOnError",
             "volumeMounts": mounts,
         }],
@@ -155,7 +135,9 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
     pull_secrets = list(dict.fromkeys([*pull_secrets, *config.cluster.image_pull_secrets]))
     if pull_secrets:
         pod_spec["imagePullSecrets"] = [{"name": name} for name in pull_secrets]
-    for key in ("subdomain", "dnsPolicy", "dnsConfig", "schedulerName", "priorityClassName", "affinity", "tolerations",
+    if affinity := placement.affinity(spec, kvm=config.kvm):
+        pod_spec["affinity"] = affinity
+    for key in ("subdomain", "dnsPolicy", "dnsConfig", "schedulerName", "priorityClassName", "tolerations",
                 "topologySpreadConstraints"):
         if spec.get(key):
             pod_spec[key] = spec[key]

@@ -29,6 +29,8 @@ EMPTY_DIRS: Mapping[PurePosixPath, str] = {
     EPHEMERAL_DISKS_DIR: "ephemeral-disks",
 }
 
+#: Below a folder of caches (XDG_CACHE_HOME): what libvirt has found out about the QEMU binaries.
+CAPABILITY_CACHE = PurePosixPath("libvirt/qemu/cache/capabilities")
 #: libvirtd's socket, inside the Pod.
 LIBVIRT_SOCKET = SOCKETS_DIR / "libvirt-sock"
 #: Where the launcher waits for the node agent to mount container disks that run in containers of their own.

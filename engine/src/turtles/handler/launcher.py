@@ -159,6 +159,47 @@ class Launcher:
             except FileNotFoundError:
                 continue
 
+    def reached_memory_limit(self) -> bool:
+        """Whether the kernel has ended a process of the launcher's container because of its memory limit."""
+        # cgroup v2, then v1 as container runtimes show it.
+        for name in ("memory.events", "memory/memory.oom_control"):
+            try:
+                lines = Path(f"{self._root}/sys/fs/cgroup/{name}").read_text().splitlines()
+            except OSError:
+                continue
+            return any(line.startswith("oom_kill ") and int(line.split()[1]) > 0 for line in lines)
+        return False
+
+    def bring_capability_cache(self, cache: Path) -> None:
+        """Give libvirtd what is known about this node's QEMU, if it knows nothing yet; that saves it a second.
+
+        :param cache: made by a probe of this node. libvirt takes no notice of it if it is about another QEMU.
+        """
+        source = cache / ("kvm" if self.has_kvm() else "emulation") / paths.CAPABILITY_CACHE
+        if not source.is_dir():
+            return
+        files = [(path.name, path.read_bytes()) for path in source.iterdir()]
+        path = paths.PRIVATE_DIR / "libvirt/cache" / paths.CAPABILITY_CACHE
+        directory = os.open(self._host_path(paths.PRIVATE_DIR), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            for part in path.relative_to(paths.PRIVATE_DIR).parts:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, 0o700, dir_fd=directory)
+                    os.chown(part, paths.QEMU_UID, paths.QEMU_UID, dir_fd=directory, follow_symlinks=False)
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+                deeper = os.open(part, flags, dir_fd=directory)
+                os.close(directory)
+                directory = deeper
+            if os.listdir(directory):  # noqa: PTH208 - by descriptor
+                return
+            for name, content in files:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+                with open(os.open(name, flags, 0o600, dir_fd=directory), "wb") as file:
+                    os.fchown(file.fileno(), paths.QEMU_UID, paths.QEMU_UID)
+                    file.write(content)
+        finally:
+            os.close(directory)
+
     def bypasses_page_cache(self, path: PurePosixPath) -> bool:
         """Whether the file at *path* in the Pod can be opened for direct I/O."""
         try:

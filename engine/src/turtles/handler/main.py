@@ -24,7 +24,7 @@ from turtles.kube.informer import Informer
 from turtles.kube.kubevirt import VMI
 from turtles.kube.queue import WorkQueue
 from turtles.log import setup_logging
-from turtles.probe.node import Findings, read
+from turtles.probe.node import CACHE, Findings, read
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,8 @@ def main(argv: list[str] | None = None) -> int:
     node.start()
     cluster = _Cluster(client, options.node_name)
     synchroniser = Synchroniser(
-        cluster, options.node_name, options.pods_dir, Store(options.state_dir), watcher, emulator=options.qemu_binary
+        cluster, options.node_name, options.pods_dir, Store(options.state_dir), watcher, emulator=options.qemu_binary,
+        capability_cache=options.probe_dir / CACHE if options.probe_dir else None,
     )
     cluster.informer.start()
     health = None

@@ -35,8 +35,8 @@ def run_probe(emulator: str) -> probe.Findings:
     :param emulator: QEMU's path.
     :raises OSError, ValueError, subprocess.SubprocessError: if that isn't possible.
     """
-    # The probe gives the folder to its own user.
-    with TemporaryDirectory(prefix="turtles-probe-") as folder:
+    # The probe gives the folder to its own user. A long path would be too long for libvirt's sockets.
+    with TemporaryDirectory(prefix="tp-") as folder:
         command = [sys.executable, "-m", "turtles.launcher.node_probe", "--output", folder, "--qemu-binary", emulator]
         subprocess.run(command, stdin=subprocess.DEVNULL, timeout=_PROBE_LIMIT, check=True)
         return probe.read(Path(folder))

@@ -124,6 +124,7 @@ class Synchroniser:
         watcher: Watcher,
         *,
         emulator: str = "/usr/bin/qemu-system-x86_64",
+        capability_cache: Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Make one.
@@ -131,6 +132,7 @@ class Synchroniser:
         :param pods_dir: the kubelet's (or podrunner's) folder of Pods.
         :param watcher: notices what happens in the Pods' folders.
         :param emulator: path of QEMU in the launcher.
+        :param capability_cache: what a probe of this node found out about QEMU, for launchers that don't know it.
         :param clock: Unix time.
         """
         self._cluster = cluster
@@ -138,6 +140,7 @@ class Synchroniser:
         self._pods_dir = pods_dir
         self._store = store
         self._emulator = emulator
+        self._capability_cache = capability_cache
         self._clock = clock
         self._watcher = watcher
         self._agents = GuestAgents()
@@ -299,6 +302,14 @@ class Synchroniser:
 
     @staticmethod
     def _stopped(vmi: Object, guest: _Guest, state: int, reason: int, phase: str) -> Failure:
+        crashed = state == lifecycle.State.CRASHED or reason == lifecycle.Shutoff.CRASHED
+        if crashed and guest.launcher is not None and guest.launcher.reached_memory_limit():
+            return Failure(
+                "OOMKilled",
+                "QEMU was killed because the launcher Pod reached its memory limit; raise "
+                "spec.domain.resources.limits.memory, or leave it out.",
+                phase,
+            )
         grace = _grace(vmi) if guest.state.shutdown_at is not None else None
         asked_for = grace is not None and lifecycle.at_once(grace)
         return Failure("Stopped", lifecycle.end_text(state, reason, grace), phase, asked_for=asked_for)
@@ -342,6 +353,8 @@ class Synchroniser:
         plumbed = time.monotonic()
         launcher.make_private_dir(guest.uid)
         launcher.own_devices()
+        if self._capability_cache is not None:
+            self._bring_cache(vmi, launcher, self._capability_cache)
         host = definition.Host(launcher.has_kvm(), self._emulator, self._without_direct_io(vmi, launcher))
         try:
             xml = definition.domain_xml(vmi, plans, host)
@@ -364,6 +377,13 @@ class Synchroniser:
             },
         )
         return domain
+
+    @staticmethod
+    def _bring_cache(vmi: Object, launcher: Launcher, cache: Path) -> None:
+        try:
+            launcher.bring_capability_cache(cache)
+        except OSError as error:
+            log.info("libvirtd has to find out about QEMU by itself: %s", error, extra={"vmi": _text(vmi)})
 
     def _without_direct_io(self, vmi: Object, launcher: Launcher) -> frozenset[str]:
         return frozenset(

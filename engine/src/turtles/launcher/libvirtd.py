@@ -24,6 +24,7 @@ from time import monotonic
 
 import libvirt
 
+from turtles.domain import paths
 from turtles.launcher.errors import LaunchError
 from turtles.launcher.process import reap_automatically
 
@@ -52,8 +53,7 @@ max_core = 0
 """
 _DRIVER = "libvirt_driver_qemu.so"
 _DRIVER_DIRS = ("/usr/lib/*-linux-gnu/libvirt/connection-driver", "/usr/lib64/libvirt/connection-driver")
-#: Below XDG_CACHE_HOME: what libvirt has found out about the QEMU binaries.
-_CAPABILITIES = Path("libvirt/qemu/cache/capabilities")
+_CAPABILITIES = paths.CAPABILITY_CACHE
 # The protocol wants the sockets from descriptor 3 on and the process's own id in LISTEN_PID, which nobody knows before
 # the process is there: a shell puts both right before it becomes libvirtd.
 _ACTIVATE = ("/bin/sh", "-c", 'exec 3<&0 </dev/null; export LISTEN_PID=$$; exec "$0" "$@"')

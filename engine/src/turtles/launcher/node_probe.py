@@ -8,10 +8,13 @@ more than a second).
 
 import argparse
 import ctypes
+import grp
 import logging
 import os
+import pwd
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import mkdtemp
 from xml.etree import ElementTree
@@ -27,6 +30,7 @@ from turtles.probe import kvm, node
 log = logging.getLogger(__name__)
 
 _KVM_DEVICE = Path("/dev/kvm")
+_USERS, _GROUPS = Path("/etc/passwd"), Path("/etc/group")
 # <linux/mount.h>, <linux/sched.h>
 _CLONE_NEWNS = 0x20000
 _MS_BIND, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 0x1000, 0x4000, 0x40000, 0x2
@@ -41,49 +45,68 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     setup_logging("virt-node-probe")
     libvirt.registerErrorHandler(lambda *_: None, None)
-    libvirt.virEventRegisterDefaultImpl()
     try:
         options.output.mkdir(parents=True, exist_ok=True)
-        _become_launcher(options.output)
-        node.write(options.output, probe(options.output, options.qemu_binary))
+        result = kvm.probe(emulator=options.qemu_binary) if _KVM_DEVICE.exists() else None
+        works = result is not None and result.ok
+        log.info("KVM probed", extra={"ok": works, "why": result.message if result else "no device"})
+        _become_launcher(options.output, works)
+        node.write(options.output, node.Findings(result, *_ask_libvirt(options.output, works)))
     except OSError as error:
         log.error("the node can't be probed: %s", error, extra={"folder": str(options.output)})
         return 1
     return 0
 
 
-def _become_launcher(folder: Path) -> None:
-    """Go on as the user launchers are, if this is root; the folder is that user's then.
+def _become_launcher(folder: Path, kvm_works: bool) -> None:
+    """Go on as the user launchers are, with the device they get, if this is root; the folder is that user's then.
+
+    Only this process and what it starts see what is changed for that: the node's own files stay as they are.
 
     :raises OSError: if the kernel refuses.
     """
     if os.geteuid() != 0:
         return
     os.chown(folder, paths.QEMU_UID, paths.QEMU_UID)
-    if _KVM_DEVICE.exists():
-        _own_device(_KVM_DEVICE)
+    scratch = Path(mkdtemp())
+    _check(_LIBC.unshare(_CLONE_NEWNS), "unshare")
+    _check(_LIBC.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "mount /")
+    _check(_LIBC.mount(b"tmpfs", os.fsencode(scratch), b"tmpfs", 0, b"mode=755"), f"mount {scratch}")
+    try:
+        if _KVM_DEVICE.exists():
+            twin, owner = scratch / "kvm", paths.QEMU_UID if kvm_works else 0
+            os.mknod(twin, 0o600 | stat.S_IFCHR, _KVM_DEVICE.stat().st_rdev)
+            os.chown(twin, owner, owner)
+            _put_over(twin, _KVM_DEVICE)
+        # libvirt wants to know its user's and group's names.
+        if not _known(lambda: pwd.getpwuid(paths.QEMU_UID)):
+            _append(_USERS, scratch, f"qemu:x:{paths.QEMU_UID}:{paths.QEMU_UID}::/:/usr/sbin/nologin\n")
+        if not _known(lambda: grp.getgrgid(paths.QEMU_UID)):
+            _append(_GROUPS, scratch, f"qemu:x:{paths.QEMU_UID}:\n")
+    finally:
+        _LIBC.umount2(os.fsencode(scratch), _MNT_DETACH)
+        scratch.rmdir()
     os.setgroups([])
     os.setgid(paths.QEMU_UID)
     os.setuid(paths.QEMU_UID)
 
 
-def _own_device(device: Path) -> None:
-    """Put a node of the same device in its place that belongs to the launchers' user, as in their Pods.
-
-    Only this process and what it starts see it; the node's own device stays as it is.
-    """
-    scratch = Path(mkdtemp())
-    twin = scratch / device.name
-    _check(_LIBC.unshare(_CLONE_NEWNS), "unshare")
-    _check(_LIBC.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "mount /")
-    _check(_LIBC.mount(b"tmpfs", os.fsencode(scratch), b"tmpfs", 0, b"mode=755"), f"mount {scratch}")
+def _known(look: Callable[[], object]) -> bool:
     try:
-        os.mknod(twin, 0o600 | stat.S_IFCHR, device.stat().st_rdev)
-        os.chown(twin, paths.QEMU_UID, paths.QEMU_UID)
-        _check(_LIBC.mount(os.fsencode(twin), os.fsencode(device), None, _MS_BIND, None), f"mount {device}")
-    finally:
-        _LIBC.umount2(os.fsencode(scratch), _MNT_DETACH)
-        scratch.rmdir()
+        look()
+    except KeyError:
+        return False
+    return True
+
+
+def _append(file: Path, scratch: Path, line: str) -> None:
+    copy = scratch / file.name
+    copy.write_text(file.read_text() + line)
+    _put_over(copy, file)
+
+
+def _put_over(source: Path, target: Path) -> None:
+    _check(_LIBC.mount(os.fsencode(source), os.fsencode(target), None, _MS_BIND, None), f"mount {target}")
 
 
 def _check(result: int, what: str) -> None:
@@ -92,17 +115,17 @@ def _check(result: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-def probe(folder: Path, emulator: str) -> node.Findings:
-    """Return what this node can do; libvirt's cache goes into *folder*."""
-    result = kvm.probe(emulator=emulator) if _KVM_DEVICE.exists() else None
-    log.info("KVM probed", extra={"ok": bool(result and result.ok), "why": result.message if result else "no device"})
+def _ask_libvirt(folder: Path, kvm_works: bool) -> tuple[str, ...]:
+    """Return domain capabilities, host capabilities and the CPU's features; nothing if libvirt doesn't start.
+
+    Its cache goes into *folder*.
+    """
     documents: list[str] = []
 
     def ask(connection: libvirt.virConnect) -> None:
-        working = result is not None and result.ok
-        documents.append(connection.getDomainCapabilities(virttype="kvm" if working else "qemu"))
+        documents.append(connection.getDomainCapabilities(virttype="kvm" if kvm_works else "qemu"))
         documents.append(connection.getCapabilities())
-        documents.append(_features(connection, documents[0]) if working else "")
+        documents.append(_features(connection, documents[0]) if kvm_works else "")
 
     cache = folder / node.CACHE
     try:
@@ -110,8 +133,8 @@ def probe(folder: Path, emulator: str) -> node.Findings:
         warm_capability_cache(cache, ask)
     except (LaunchError, LibvirtdError, libvirt.libvirtError, OSError) as error:
         log.warning("libvirt tells nothing about this node: %s", error)
-        return node.Findings(result)
-    return node.Findings(result, *documents)
+        return ()
+    return tuple(documents)
 
 
 def _features(connection: libvirt.virConnect, domain_capabilities: str) -> str:

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How much memory a launcher Pod needs beside its guest's. Pure.
+
+The figures are measured, see "Memory of a virtual machine's Pod" in the operations manual; KubeVirt reserves 256 to
+288 MiB for the same machine. What is reserved is what a guest can make its Pod use, so that one which uses all of its
+memory isn't killed for the Pod's limit.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from turtles.domain.definition import cpu_topology, guest_memory
+
+_MIB = 1024 * 1024
+#: virt-launcher, libvirtd, QEMU with the usual devices, and what the kernel keeps for them.
+BASE = 68 * _MIB
+#: A virtual CPU: its thread's stack, its state, its share of the I/O in flight.
+VCPU = 4 * _MIB
+#: Memory of the VGA card, which the guest may fill, and the picture that is sent.
+GRAPHICS = 20 * _MIB
+#: Page tables: eight bytes for each page of 4 KiB, once for QEMU and once for the guest.
+PAGE_TABLES = 256
+#: An emulator keeps translated code (the limit is in the domain) and, for each virtual CPU, addresses it looked up.
+EMULATION, EMULATION_VCPU = 32 * _MIB, 4 * _MIB
+
+
+def overhead(spec: Mapping[str, Any], *, kvm: bool) -> int:
+    """Return the bytes a Pod needs beside the guest's memory.
+
+    :param spec: of the VMI.
+    :param kvm: whether the guest runs on the processor itself.
+    """
+    vcpus = cpu_topology(spec).vcpus
+    needed = BASE + VCPU * vcpus
+    devices = (spec.get("domain") or {}).get("devices") or {}
+    if devices.get("autoattachGraphicsDevice") is not False:
+        needed += GRAPHICS
+    if not kvm:
+        needed += EMULATION + EMULATION_VCPU * vcpus
+    with contextlib.suppress(ValueError):  # admission refuses a guest without memory
+        needed += guest_memory(spec) // PAGE_TABLES
+    return needed
