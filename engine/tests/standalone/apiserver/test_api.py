@@ -383,3 +383,20 @@ def test_impersonation(server: Server, namespace_admin: str) -> None:
     group = {"Impersonate-User": "nobody", "Impersonate-Group": "system:masters"}
     assert server.call("GET", "/api/v1/nodes", headers=group)[0] == 200
     assert server.call("GET", "/api/v1/nodes", headers={"Impersonate-Group": "system:masters"})[0] == 400
+
+
+def test_aggregated_roles_show_their_rules(server: Server) -> None:
+    roles = f"{RBAC_PATH}/clusterroles"
+
+    def resources(name: str) -> set[str]:
+        rules = server.call("GET", f"{roles}/{name}")[1].get("rules") or ()
+        return {one for rule in rules for one in rule.get("resources", ())}
+
+    for name in ("view", "edit", "admin"):
+        server.until(lambda name=name: "pods" in resources(name))
+    labels = {"rbac.authorization.k8s.io/aggregate-to-view": "true"}
+    rule = {"apiGroups": ["example.io"], "resources": ["aggregated"], "verbs": ["get"]}
+    server.call("POST", roles, {"metadata": {"name": "more", "labels": labels}, "rules": [rule]})
+    server.until(lambda: "aggregated" in resources("admin"))
+    server.call("DELETE", f"{roles}/more")
+    server.until(lambda: "aggregated" not in resources("admin"))

@@ -43,10 +43,11 @@ def _role(name: str, *rules: Object, aggregate_to: str = "") -> Object:
     return {"metadata": {"name": name, "labels": labels, "annotations": annotations}, "rules": list(rules)}
 
 
-def _aggregated(name: str, *sources: str) -> Object:
-    role = _role(name)
-    selectors = [{"matchLabels": {f"rbac.authorization.k8s.io/aggregate-to-{source}": "true"}} for source in sources]
-    role["aggregationRule"] = {"clusterRoleSelectors": selectors}
+def _aggregated(name: str, into: str = "") -> Object:
+    role = _role(name, aggregate_to=into)
+    del role["rules"]  # a controller writes them
+    labels = {f"rbac.authorization.k8s.io/aggregate-to-{name}": "true"}
+    role["aggregationRule"] = {"clusterRoleSelectors": [{"matchLabels": labels}]}
     return role
 
 
@@ -81,9 +82,9 @@ CLUSTER_ROLES: tuple[Object, ...] = (
           _rule("authentication.k8s.io", "selfsubjectreviews", ["create"])),
     _role("system:auth-delegator", _rule("authentication.k8s.io", "tokenreviews", ["create"]),
           _rule("authorization.k8s.io", "subjectaccessreviews", ["create"])),
-    _aggregated("admin", "admin", "edit", "view"),
-    _aggregated("edit", "edit", "view"),
-    _aggregated("view", "view"),
+    _aggregated("admin"),
+    _aggregated("edit", "admin"),
+    _aggregated("view", "edit"),
     _role("system:aggregate-to-view", _rule("core", _VIEWED, _READ), _rule("discovery.k8s.io", "endpointslices", _READ),
           _rule("policy", "poddisruptionbudgets poddisruptionbudgets/status", _READ),
           _rule("apps", "controllerrevisions", _READ), aggregate_to="view"),
@@ -108,6 +109,17 @@ CLUSTER_ROLES: tuple[Object, ...] = (
           _rule("k8s.cni.cncf.io", "network-attachment-definitions", _READ),
           _rule("authentication.k8s.io", "tokenreviews", ["create"]),
           _rule("authorization.k8s.io", "subjectaccessreviews", ["create"])),
+    _role("system:monitoring", _urls("/healthz", "/healthz/*", "/livez", "/livez/*", "/metrics", "/readyz",
+                                     "/readyz/*")),
+    _role("system:kubelet-api-admin", _rule("core", "nodes", _READ), _rule("core", "nodes", ["proxy"]),
+          _rule("core", "nodes/log nodes/metrics nodes/proxy nodes/stats", ["*"])),
+    _role("system:node-problem-detector", _rule("core", "nodes", ["get"]), _rule("core", "nodes/status", ["patch"]),
+          _rule("core events.k8s.io", "events", ["create", "patch", "update"])),
+    _role("system:persistent-volume-provisioner",
+          _rule("core", "persistentvolumes", ["create", "delete", "get", "list", "watch"]),
+          _rule("core", "persistentvolumeclaims", ["get", "list", "update", "watch"]),
+          _rule("storage.k8s.io", "storageclasses", _READ), _rule("core", "events", ["watch"]),
+          _rule("core events.k8s.io", "events", ["create", "patch", "update"])),
     _role("system:node-proxier",
           _rule("core", "services endpoints", ["list", "watch"]),
           _rule("core", "nodes", _READ),
@@ -145,6 +157,7 @@ CLUSTER_ROLE_BINDINGS: tuple[Object, ...] = (
     _binding("system:discovery", _USERS),
     _binding("system:basic-user", _USERS),
     _binding("system:public-info-viewer", _USERS, _ANYBODY),
+    _binding("system:monitoring", ("Group", "system:monitoring")),
     _binding("system:service-account-issuer-discovery", ("Group", "system:serviceaccounts")),
     # Nodes have their own authorizer: the role says what for, and gives nobody anything.
     _binding("system:node"),
@@ -243,6 +256,9 @@ async def _ensure(resources: Resources, resource: str, namespace: str, obj: Obje
 
     async def refreshed(old: Object) -> Object:
         changed: dict[str, Any] = {field: value for field, value in obj.items() if field != "metadata"}
+        labels = {**(old["metadata"].get("labels") or {}), **(obj["metadata"].get("labels") or {})}
+        if labels:
+            old["metadata"]["labels"] = labels
         return {**old, **changed}
 
     await resources.modify(context, refreshed)

@@ -107,7 +107,8 @@ class Authorizer:
             return None
         role = entry.object()
         aggregation = role.get("aggregationRule")
-        rules: list[Object] = list(role.get("rules") or [])
+        # What an aggregated role says of its rules may be older than the roles it selects.
+        rules: list[Object] = [] if aggregation else list(role.get("rules") or [])
         if kind == "ClusterRole" and isinstance(aggregation, dict):
             seen = set() if seen is None else seen
             seen.add(name)

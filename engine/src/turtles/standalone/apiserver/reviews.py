@@ -6,6 +6,7 @@ from typing import Any
 from turtles.standalone.apiserver.auth import AUDIENCES, Authenticator, User, user_info
 from turtles.standalone.apiserver.errors import Object, bad_request
 from turtles.standalone.apiserver.kinds import Review
+from turtles.standalone.apiserver.node_authorizer import node_of
 from turtles.standalone.apiserver.rbac import Attributes, Authorizer
 
 
@@ -76,11 +77,17 @@ def _attributes(spec: Object) -> Attributes:
 
 
 def _rules(spec: Object, user: User, authorizer: Authorizer) -> Object:
-    rules = authorizer.rules(user, "") + authorizer.rules(user, str(spec.get("namespace") or "default"))
-    if "system:masters" in user.groups:
-        rules = [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}, {"verbs": ["*"], "nonResourceURLs": ["*"]}]
-    return {
-        "resourceRules": [rule for rule in rules if not rule.get("nonResourceURLs")],
-        "nonResourceRules": [rule for rule in rules if rule.get("nonResourceURLs")],
-        "incomplete": False,
+    namespace = spec.get("namespace")
+    if not isinstance(namespace, str) or not namespace:
+        raise bad_request("no namespace on request")
+    found = authorizer.rules(user, "") + authorizer.rules(user, namespace)
+    # An authorizer of nodes has no rules to tell.
+    incomplete = bool(node_of(user))
+    status = {
+        "resourceRules": [rule for rule in found if not rule.get("nonResourceURLs")],
+        "nonResourceRules": [rule for rule in found if rule.get("nonResourceURLs")],
+        "incomplete": incomplete,
     }
+    if incomplete:
+        status["evaluationError"] = "node authorizer does not support user rule resolution"
+    return status

@@ -58,6 +58,7 @@ from turtles.standalone.apiserver.quota_status import QuotaStatus
 from turtles.standalone.apiserver.rbac import Attributes, Authorizer
 from turtles.standalone.apiserver.registry import Registry
 from turtles.standalone.apiserver.resource import Context, DeleteOptions, Resources
+from turtles.standalone.apiserver.role_aggregation import RoleAggregation
 from turtles.standalone.apiserver.selectors import parse_fields, parse_labels
 from turtles.standalone.apiserver.service_accounts import RootCertificates, SecretTokens
 from turtles.standalone.apiserver.store import Store, decode, encode
@@ -144,7 +145,7 @@ class APIServer:
             [
                 Definitions(self.resources), RootCertificates(self.resources, authority),
                 SecretTokens(self.resources, self.tokens, authority), QuotaStatus(self.resources),
-                Budgets(self.resources),
+                Budgets(self.resources), RoleAggregation(self.resources),
             ],
         )  # fmt: skip
         self.resources.admit_eviction = partial(admit_eviction, self.resources)
