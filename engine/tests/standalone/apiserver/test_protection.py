@@ -5,7 +5,9 @@ import asyncio
 import base64
 import contextlib
 import gzip
+import http.client
 import json
+import os
 import re
 import socket
 import ssl
@@ -49,6 +51,16 @@ def memory(server: Server) -> float:
     """Return the server's own memory in MB."""
     text = Path(f"/proc/{server.process.pid}/smaps_rollup").read_text()
     return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Private_")) / 1024
+
+
+def patched(server: Server, change: str) -> None:
+    """Start a server with a module of it changed: no test waits for a minute."""
+    module = change.partition(".")[0]
+    text = f"import turtles.standalone.apiserver.{module} as {module}\n{change}\n"
+    (server.root / "sitecustomize.py").write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(server.root), prepend=os.pathsep)
+        server.start()
 
 
 def ended(one: socket.socket) -> bool:
@@ -108,12 +120,8 @@ def test_body_that_does_not_come_is_given_up(server: Server, monkeypatch: pytest
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux only")
 def test_watcher_that_does_not_read_is_cut_off(stopped: Server) -> None:
     """Without that, what it doesn't read stays in the server's memory for as long as it likes."""
-    (stopped.root / "sitecustomize.py").write_text(
-        "import turtles.standalone.apiserver.limits as limits\nlimits.UNREAD_SECONDS = 2\n"
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(stopped.root))
-        stopped.start()
+    patched(stopped, "limits.UNREAD_SECONDS = 2")
+
     def long_running() -> str:
         text = stopped.raw("GET", "/metrics")[2].decode()
         return re.search(r"^apiserver_longrunning_requests (\d+)", text, re.M)[1]
@@ -276,6 +284,40 @@ def test_webhook_that_answers_without_end(stopped: Server) -> None:
         code, status = stopped.call("POST", CONFIG_MAPS, {"metadata": {"name": "a"}}, timeout=60)
         assert (code, "has more than" in status["message"]) == (500, True), status
         assert memory(stopped) < before + 60
+
+
+def test_aggregated_service_that_falls_silent(stopped: Server) -> None:
+    gate = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path.endswith("half"):
+                self.send_response(200)
+                self.send_header("Content-Length", "100")
+                self.end_headers()
+                self.wfile.write(b"half of it")
+            gate.wait(60)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    patched(stopped, "aggregation.READ_SECONDS = 1")
+    with https_server(stopped, Handler) as (url, _):
+        port = int(url.rstrip("/").rpartition(":")[2])
+        endpoints = {"metadata": {"name": "silent"},
+                     "subsets": [{"addresses": [{"ip": "127.0.0.1"}], "ports": [{"port": port}]}]}  # fmt: skip
+        assert stopped.call("POST", "/api/v1/namespaces/default/endpoints", endpoints)[0] == 201
+        spec = {"group": "silent.example.io", "version": "v1", "groupPriorityMinimum": 100, "versionPriority": 10,
+                "service": {"namespace": "default", "name": "silent"}, "insecureSkipTLSVerify": True}  # fmt: skip
+        body = {"metadata": {"name": "v1.silent.example.io"}, "spec": spec}
+        assert stopped.call("POST", "/apis/apiregistration.k8s.io/v1/apiservices", body)[0] == 201
+        code, status = stopped.call("GET", "/apis/silent.example.io/v1/things/a", timeout=60)
+        assert (code, status["reason"]) == (504, "Timeout")
+        assert "v1.silent.example.io" in status["message"]
+        with pytest.raises((OSError, http.client.IncompleteRead)):
+            stopped.raw("GET", "/apis/silent.example.io/v1/things/half", timeout=60)
+        assert stopped.call("GET", "/readyz")[0] == 200
+        gate.set()
 
 
 def test_metrics(server: Server) -> None:

@@ -146,6 +146,8 @@ class Aggregator:
                 ssl=self._context(service), allow_redirects=False, timeout=timeout,
             ) as answer:  # fmt: skip
                 return await _pass_back(request, answer)
+        except ConnectionAbortedError:
+            raise
         except TimeoutError:
             text = f"the service of {service.name!r} did not answer within {READ_SECONDS:g} seconds"
             raise StatusError(504, "Timeout", text) from None
@@ -234,9 +236,15 @@ async def _pass_back(request: web.BaseRequest, answer: aiohttp.ClientResponse) -
     elif answer.status not in (204, 304):
         response.enable_chunked_encoding()
     await response.prepare(request)
-    async for chunk in answer.content.iter_any():
-        await response.write(chunk)
-    await response.write_eof()
+    try:
+        async for chunk in answer.content.iter_any():
+            await response.write(chunk)
+        await response.write_eof()
+    except (aiohttp.ClientError, OSError) as error:
+        # It has begun, so all that can be told is that it isn't whole.
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionAbortedError(str(error)) from None
     return response
 
 
