@@ -231,6 +231,38 @@ def test_a_restart_leaves_the_rules_and_a_teardown_nothing(world):
     assert "10.96" not in routes
 
 
+def test_datagrams_follow_when_their_endpoint_goes(world):
+    host, p1, p2 = world
+    servers = {}
+    for pod, address in ((p1, "10.9.0.11"), (p2, "10.9.0.12")):
+        server = pod.call(socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+        server.bind((address, 53))
+        server.settimeout(10)
+        servers[address] = server
+    udp = service("dns", "10.96.0.53", 30053)
+    udp["spec"]["ports"][0] |= {"protocol": "UDP", "port": 53}
+
+    def leading(address):
+        one = leads_to("dns", address, port=53)
+        one["ports"][0]["protocol"] = "UDP"
+        return compute(SETTINGS, [udp], [one])
+
+    table = tables.Table(SETTINGS, ("br0",))
+    host.call(table.apply, leading("10.9.0.11"))
+    client = host.call(socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        for target in (("10.96.0.53", 53), ("127.0.0.1", 30053)):
+            client.sendto(b"one", target)
+            assert servers["10.9.0.11"].recv(10) == b"one"
+        host.call(table.apply, leading("10.9.0.12"))
+        for target in (("10.96.0.53", 53), ("127.0.0.1", 30053)):
+            client.sendto(b"two", target)
+            assert servers["10.9.0.12"].recv(10) == b"two"
+    finally:
+        for sock in (client, *servers.values()):
+            sock.close()
+
+
 def test_many_services(world):
     host, _, _ = world
     table = tables.Table(SETTINGS, ("br0",))

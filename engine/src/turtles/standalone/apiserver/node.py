@@ -130,7 +130,7 @@ class Node:
     async def ask(self, operation: str, pod: Object, **request: Any) -> list[Descriptor]:
         """Return the descriptors that the node hands over for an operation on a Pod.
 
-        :raises StatusError: what the node says is wrong, or 502/503 when it doesn't answer.
+        :raises StatusError: what the node says is wrong; 500 when it doesn't answer, 503 when there is none.
         """
         if self._path is None:
             raise StatusError(503, "ServiceUnavailable", "this API server was started without --node-socket")

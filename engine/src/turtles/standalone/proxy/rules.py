@@ -41,22 +41,39 @@ class Settings:
     pod_ranges: tuple[str, ...] = ()
 
 
-@dataclass
-class Rules:
-    """What changes with Services: chains and their rules, the maps' elements, the sets of session affinity."""
-
-    chains: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    sets: dict[str, str] = field(default_factory=dict)
-    service_ips: dict[str, str] = field(default_factory=dict)
-    node_ports: dict[str, str] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, order=True)
 class Backend:
     """Where a Service's port leads."""
 
     address: str
     port: int
+
+
+@dataclass(frozen=True)
+class Front:
+    """Where clients send to; no address stands for a node port."""
+
+    address: str
+    port: int
+
+
+@dataclass
+class Rules:
+    """What changes with Services: chains and their rules, the maps' elements, the sets of session affinity.
+
+    ``datagrams`` has what UDP leads to: see :mod:`turtles.standalone.proxy.flows`.
+    """
+
+    chains: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    sets: dict[str, str] = field(default_factory=dict)
+    service_ips: dict[str, str] = field(default_factory=dict)
+    node_ports: dict[str, str] = field(default_factory=dict)
+    datagrams: dict[Front, frozenset[Backend]] = field(default_factory=dict)
+
+    def lost(self, new: "Rules") -> dict[Front, set[Backend]]:
+        """Return where UDP led and doesn't any more."""
+        found = {front: set(old - new.datagrams.get(front, frozenset())) for front, old in self.datagrams.items()}
+        return {front: gone for front, gone in found.items() if gone}
 
 
 def backends(service: Object, slices: Iterable[Object]) -> dict[str, list[Backend]]:
@@ -134,7 +151,11 @@ def _add(
         choose = [f"numgen random mod {len(names)} vmap {{ {verdicts} }}"]
     rules.chains[chain] = (*sticky, *choose)
     rules.service_ips[f"{spec['clusterIP']} . {protocol} . {port['port']}"] = f"goto {chain}"
+    if protocol == "udp":
+        rules.datagrams[Front(spec["clusterIP"], port["port"])] = frozenset(targets)
     if spec.get("type") in ("NodePort", "LoadBalancer") and port.get("nodePort"):
+        if protocol == "udp":
+            rules.datagrams[Front("", port["nodePort"])] = frozenset(targets)
         rules.node_ports[f"{protocol} . {port['nodePort']}"] = f"goto {chain}"
 
 

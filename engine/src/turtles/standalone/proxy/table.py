@@ -16,6 +16,7 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from turtles.standalone.proxy import flows
 from turtles.standalone.proxy.rules import Rules, Settings, changes, frame
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Table:
         :raises TableError: the kernel refuses; the rules of before still hold.
         """
         clear: list[str] = []
+        lost = self._applied.lost(wanted) if self._applied is not None else {}
         if self._applied is None:
             _route(self._settings.service_range, True)
             first, _ = changes(self._settings, Rules(), wanted)
@@ -59,6 +61,8 @@ class Table:
                 raise
         self._applied = wanted
         self._allow_loopback()
+        if lost:
+            flows.forget(lost)
         try:
             _nft(clear)
         except TableError as error:
