@@ -7,7 +7,7 @@ import json
 import pytest
 from aiohttp import web
 
-from .conftest import WIDGET_PATH, Server, widget
+from .conftest import WIDGET_PATH, WIDGETS, Server, widget
 from .test_extension import CONFIGURATIONS, Backend, backend, configure  # noqa: F401 - a fixture
 
 VALIDATING = f"{CONFIGURATIONS}/validatingwebhookconfigurations"
@@ -167,3 +167,20 @@ def test_mutating_webhook_sees_later_changes(server: Server, backend: Backend) -
     assert (code, made["spec"]["replicas"]) == (201, 5)
     assert len(backend.seen) == 3
     assert backend.seen[2]["object"]["spec"]["replicas"] == 5
+
+
+def test_webhooks_annotate_the_audit_log(stopped: Server, tmp_path) -> None:
+    path = stopped.root / "audit.log"
+    stopped.start("--audit-log-path", str(path))
+    assert stopped.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", WIDGETS)[0] == 201
+    one = Backend(tmp_path, str(stopped.config / "pki/front-proxy-ca.crt"))
+    try:
+        one.answers["validating"] = {"auditAnnotations": {"seen": "yes"}}
+        configure(stopped, one, "Validating")
+        assert create(stopped, "noted")[0] == 201
+    finally:
+        one.stop()
+    stopped.stop()
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    noted = [one.get("annotations", {}).get("validating.test.example.io/seen") for one in events]
+    assert "yes" in noted

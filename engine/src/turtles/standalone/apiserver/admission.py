@@ -237,6 +237,9 @@ class Webhooks:
             self._failed(webhook, f"received invalid webhook response: {error}", None)
             return None
         context.warnings += [str(one) for one in response.get("warnings") or ()]
+        noted = response.get("auditAnnotations")
+        for name, value in noted.items() if isinstance(noted, dict) else ():
+            context.annotations[f"{webhook['name']}/{name}"] = str(value)
         if response.get("allowed") is not True:
             raise _denied(webhook["name"], response.get("status"))
         return response

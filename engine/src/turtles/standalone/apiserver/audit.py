@@ -217,6 +217,12 @@ class Audit:
             decision = {"authorization.k8s.io/decision": "forbid" if error else "allow"}
             note.event["annotations"] = {**decision, "authorization.k8s.io/reason": error.message if error else ""}
 
+    def annotations(self, request: web.BaseRequest) -> dict[str, str]:
+        """Return the annotations of a request's event, to which others may be added."""
+        note: _Note | None = request.get(_NOTE)
+        found: dict[str, str] = note.event.setdefault("annotations", {}) if note is not None else {}
+        return found
+
     def started(self, request: web.BaseRequest) -> None:
         """Log that a long answer begins."""
         note: _Note | None = request.get(_NOTE)

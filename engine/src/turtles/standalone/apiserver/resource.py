@@ -85,6 +85,8 @@ class Context:
     manager: str = ""
     force: bool = False
     warnings: list[str] = field(default_factory=list)
+    #: What webhooks want in the audit log.
+    annotations: dict[str, str] = field(default_factory=dict)
     #: Fields that the body has twice, and that the kind doesn't have.
     duplicates: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)

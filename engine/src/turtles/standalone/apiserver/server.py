@@ -393,6 +393,7 @@ class APIServer:
             kind, user, parts.namespace, parts.name, parts.subresource, asked.dry_run, asked.field_validation,
             _manager(request, asked.field_manager), asked.force,
         )  # fmt: skip
+        context.annotations = self.audit.annotations(request)
         if kind.deprecated:
             context.warnings.append(kind.deprecated)
         return context
