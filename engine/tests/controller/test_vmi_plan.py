@@ -352,6 +352,19 @@ def test_pod_volumes() -> None:
     assert len(mounts) == len(volumes) == 9
 
 
+def test_a_claim_that_is_a_block_device() -> None:
+    vmi = make_vmi(spec={"domain": {"memory": {"guest": "64M"}}, "volumes": [
+        {"name": "data", "persistentVolumeClaim": {"claimName": "claim"}},
+        {"name": "files", "persistentVolumeClaim": {"claimName": "other"}}]},
+        volumeStatus=[{"name": "data", "persistentVolumeClaimInfo": {"claimName": "claim", "volumeMode": "Block"}},
+                      {"name": "files", "persistentVolumeClaimInfo": {"claimName": "other"}}])
+    compute = launcher_pod(vmi, LauncherConfig("launcher:1"))["spec"]["containers"][0]
+    assert compute["volumeDevices"] == [{"name": "data", "devicePath": "/dev/data"}]
+    mounts = {mount["name"]: mount["mountPath"] for mount in compute["volumeMounts"]}
+    assert "data" not in mounts
+    assert mounts["files"] == "/var/run/kubevirt-private/vmi-disks/files"
+
+
 def test_container_disks_without_image_volumes() -> None:
     long = "d" * 63
     pod = launched({"volumes": [

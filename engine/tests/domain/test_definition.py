@@ -249,3 +249,16 @@ def test_what_cannot_be_said(disk: dict[str, Any], volume: dict[str, Any], messa
 def test_names_are_escaped() -> None:
     obj = vmi({"memory": {"guest": "64Mi"}, "firmware": {"serial": "<&\"'"}})
     assert parsed(obj).findtext("sysinfo/system/entry[@name='serial']") == "<&\"'"
+
+
+def test_a_claim_that_is_a_block_device() -> None:
+    machine = vmi(
+        {"devices": {"disks": [{"name": "data", "disk": {"bus": "virtio"}}]}, "memory": {"guest": "64Mi"}},
+        volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": "claim"}}],
+    )
+    machine["status"] = {"volumeStatus": [{"name": "data", "persistentVolumeClaimInfo": {"volumeMode": "Block"}}]}
+    disk = ElementTree.fromstring(definition.domain_xml(machine, [], Host(kvm=True))).find("devices/disk")
+    assert disk is not None
+    assert disk.get("type") == "block"
+    assert disk.find("source").attrib == {"dev": "/dev/data"}
+    assert disk.find("driver").get("type") == "raw"

@@ -209,3 +209,12 @@ def test_claim_of_somebody_else(tmp_path, claim):
     (claim / "disk.img").write_bytes(b"x")
     (claim / "disk.img").chmod(0)
     assert re.search(r"uid \d+ may not use", fails(tmp_path, CLAIM))
+
+
+def test_a_claim_without_its_block_device(tmp_path):
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/data").touch()
+    vmi = make_vmi(volumes=[CLAIM])
+    vmi["status"] = {"volumeStatus": [{"name": "data", "persistentVolumeClaimInfo": {"volumeMode": "Block"}}]}
+    with pytest.raises(LaunchError, match=r"volume 'data': .*/dev/data is no block device"):
+        disks.prepare(vmi, tmp_path)

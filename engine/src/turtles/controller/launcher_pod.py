@@ -78,7 +78,8 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
     grace = DEFAULT_GRACE if grace is None else int(grace)
     hostname = pod_hostname(vmi)
     overhead = memory.overhead(spec, kvm=config.kvm)
-    volumes, mounts, pull_secrets = _volumes(spec, config)
+    block = paths.block_volumes(vmi)
+    volumes, mounts, pull_secrets = _volumes(spec, config, block)
     resources = _resources(spec, config, overhead)
     command = [
         "/usr/bin/virt-launcher",
@@ -128,6 +129,9 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
         }],
         "volumes": volumes,
     }
+    if block:
+        pod_spec["containers"][0]["volumeDevices"] = [
+            {"name": _volume_name(name), "devicePath": str(paths.claim_device(name))} for name in sorted(block)]
     if not config.image_volumes:
         _container_disks(spec, config, pod_spec, guaranteed=_is_guaranteed(resources))
     if ports := _ports(spec):
@@ -305,8 +309,13 @@ def _container_name(volume: str) -> str:
     return f"volume{volume[:40].rstrip('-')}-{hashlib.sha256(volume.encode()).hexdigest()[:10]}"
 
 
-def _volumes(spec: Mapping[str, Any], config: LauncherConfig) -> tuple[list[Object], list[Object], list[str]]:
-    """Return the Pod's volumes, the container's mounts, and the names of pull secrets."""
+def _volumes(
+    spec: Mapping[str, Any], config: LauncherConfig, block: frozenset[str]
+) -> tuple[list[Object], list[Object], list[str]]:
+    """Return the Pod's volumes, the container's mounts, and the names of pull secrets.
+
+    :param block: volumes that aren't mounted, but given to the container as devices.
+    """
     volumes: list[Object] = [{"name": name, "emptyDir": {}} for name in _SCRATCH]
     mounts: list[Object] = [{"name": name, "mountPath": path} for name, path in _SCRATCH.items()]
     pull_secrets: dict[str, None] = {}
@@ -328,7 +337,8 @@ def _volumes(spec: Mapping[str, Any], config: LauncherConfig) -> tuple[list[Obje
                 pull_secrets[disk["imagePullSecret"]] = None
         elif claim := volume.get("persistentVolumeClaim"):
             volumes.append({"name": _volume_name(name), "persistentVolumeClaim": dict(claim)})
-            mounts.append({"name": _volume_name(name), "mountPath": str(paths.claim_dir(name))})
+            if name not in block:
+                mounts.append({"name": _volume_name(name), "mountPath": str(paths.claim_dir(name))})
         else:
             for source in ("cloudInitNoCloud", "cloudInitConfigDrive"):
                 _cloud_init(name, volume.get(source) or {}, volumes, mounts)

@@ -142,7 +142,7 @@ def domain_xml(vmi: Mapping[str, Any], plans: Sequence[InterfacePlan], host: Hos
     _text(root, "on_crash", "destroy")
     devices = SubElement(root, "devices")
     _text(devices, "emulator", host.emulator)
-    _disks(devices, spec, host)
+    _disks(devices, spec, host, paths.block_volumes(vmi))
     _controllers(devices, spec)
     _interfaces(devices, spec, plans)
     _consoles(devices, vmi)
@@ -264,7 +264,7 @@ def _boot_orders(spec: Mapping[str, Any], volumes: Mapping[str, Mapping[str, Any
     return {disk["name"]: order for order, disk in enumerate(bootable, 1)}
 
 
-def _disks(devices: Element, spec: Mapping[str, Any], host: Host) -> None:
+def _disks(devices: Element, spec: Mapping[str, Any], host: Host, block: frozenset[str]) -> None:
     volumes = {volume["name"]: volume for volume in spec.get("volumes") or ()}
     targets = disk_targets(spec)
     orders = _boot_orders(spec, volumes)
@@ -273,15 +273,19 @@ def _disks(devices: Element, spec: Mapping[str, Any], host: Host) -> None:
         if name not in volumes:
             raise ValueError(f"disk {name!r} has no volume of that name")
         volume, settings = volumes[name], disk.get(kind) or {}
-        source, format_ = paths.disk_source(volume)
-        element = SubElement(devices, "disk", type="file", device=kind)
+        if name in block:
+            source, format_, type_, attribute = paths.claim_device(name), "raw", "block", "dev"
+        else:
+            source, format_ = paths.disk_source(volume)
+            type_, attribute = "file", "file"
+        element = SubElement(devices, "disk", {"type": type_, "device": kind})
         driver = SubElement(element, "driver", name="qemu", type=format_)
         driver.set("cache", _cache(disk, volume, host))
         driver.set("error_policy", disk.get("errorPolicy") or "stop")
         if disk.get("io") and disk["io"] != "default":
             driver.set("io", disk["io"])
         driver.set("discard", "unmap")
-        SubElement(element, "source", file=str(source))
+        SubElement(element, "source", {attribute: str(source)})
         target = SubElement(element, "target", dev=targets[name], bus=_bus(disk))
         if kind == "cdrom" and settings.get("tray"):
             target.set("tray", settings["tray"])

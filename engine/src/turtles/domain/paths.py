@@ -80,6 +80,20 @@ def claim_disk(volume: str) -> PurePosixPath:
     return claim_dir(volume) / "disk.img"
 
 
+def claim_device(volume: str) -> PurePosixPath:
+    """Return the block device of the PersistentVolumeClaim of *volume*, where its mode is Block."""
+    return PurePosixPath("/dev") / volume
+
+
+def block_volumes(vmi: Mapping[str, Any]) -> frozenset[str]:
+    """Return the names of a VMI's volumes whose claims are block devices, as its status has them."""
+    return frozenset(
+        entry["name"]
+        for entry in (vmi.get("status") or {}).get("volumeStatus") or ()
+        if (entry.get("persistentVolumeClaimInfo") or {}).get("volumeMode") == "Block"
+    )
+
+
 def secret_dir(volume: str) -> PurePosixPath:
     """Return the folder below which the Secrets of the cloud-init *volume* are mounted."""
     return PRIVATE_DIR / "secret" / volume

@@ -13,7 +13,7 @@ import socket
 import stat
 import struct
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -144,17 +144,22 @@ class Launcher:
         """Whether the Pod was given /dev/kvm."""
         return Path(f"{self._root}/dev/kvm").exists()
 
-    def own_devices(self) -> None:
+    def own_devices(self, disks: Iterable[str] = ()) -> None:
         """Give the devices in the Pod to QEMU's user: a kubelet brings them with the owner and mode of the node's.
 
         What is changed is a file in the Pod's own /dev.
+
+        :param disks: volumes that are block devices.
         """
-        for name in ("kvm", "vhost-net"):
-            device = Path(f"{self._root}/dev/{name}")
+        for path, is_kind in (
+            *((PurePosixPath("/dev", name), stat.S_ISCHR) for name in ("kvm", "vhost-net")),
+            *((paths.claim_device(name), stat.S_ISBLK) for name in disks),
+        ):
+            device = Path(f"{self._root}{path}")
             try:
                 found, folder = device.lstat(), device.parent.lstat()
                 # A runtime may show the node's very file instead of one of its own; that one isn't touched.
-                if stat.S_ISCHR(found.st_mode) and found.st_uid != paths.QEMU_UID and found.st_dev == folder.st_dev:
+                if is_kind(found.st_mode) and found.st_uid != paths.QEMU_UID and found.st_dev == folder.st_dev:
                     os.chown(device, paths.QEMU_UID, paths.QEMU_UID, follow_symlinks=False)
             except FileNotFoundError:
                 continue

@@ -352,7 +352,7 @@ class Synchroniser:
             plumbing.connect(launcher.netns, plan, facts)
         plumbed = time.monotonic()
         launcher.make_private_dir(guest.uid)
-        launcher.own_devices()
+        launcher.own_devices(paths.block_volumes(vmi))
         if self._capability_cache is not None:
             self._bring_cache(vmi, launcher, self._capability_cache)
         host = definition.Host(launcher.has_kvm(), self._emulator, self._without_direct_io(vmi, launcher))
@@ -386,10 +386,13 @@ class Synchroniser:
             log.info("libvirtd has to find out about QEMU by itself: %s", error, extra={"vmi": _text(vmi)})
 
     def _without_direct_io(self, vmi: Object, launcher: Launcher) -> frozenset[str]:
+        block = paths.block_volumes(vmi)
         return frozenset(
             volume["name"]
             for volume in vmi["spec"].get("volumes") or ()
-            if "persistentVolumeClaim" in volume and not launcher.bypasses_page_cache(paths.claim_disk(volume["name"]))
+            if "persistentVolumeClaim" in volume
+            and volume["name"] not in block
+            and not launcher.bypasses_page_cache(paths.claim_disk(volume["name"]))
         )
 
     def _shut_down(self, vmi: Object, guest: _Guest, domain: "libvirt.virDomain") -> float:

@@ -45,6 +45,8 @@ def prepare(vmi: Mapping[str, Any], root: Path = Path("/")) -> None:
                 images.create_overlay(_in_root(root, paths.container_disk_overlay(name)), backing, image)
             elif "emptyDisk" in volume:
                 images.create_empty(_in_root(root, paths.empty_disk(name)), _capacity(volume))
+            elif name in paths.block_volumes(vmi):
+                _check_device(name, _in_root(root, paths.claim_device(name)))
             elif "persistentVolumeClaim" in volume or "dataVolume" in volume:
                 _claim_disk(volume, vmi, root)
             elif any(kind in volume for kind in _CLOUD_INIT):
@@ -208,6 +210,12 @@ def _claim_disk(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path) -
         os.truncate(descriptor, size)
     finally:
         os.close(descriptor)
+
+
+def _check_device(name: str, device: Path) -> None:
+    """Check that the claim's block device is there; whose it is the node agent sees to."""
+    if not device.is_block_device():
+        raise LaunchError(f"volume {name!r}: {device} is no block device; the claim's volume can't be used as a disk")
 
 
 def _claim_size(name: str, vmi: Mapping[str, Any]) -> int | None:
