@@ -91,3 +91,21 @@ def test_official_client(server: Server) -> None:
         assert event["object"]["metadata"]["name"] == "official"
         break
     custom.delete_namespaced_custom_object("example.io", "v1", "default", "widgets", "official")
+
+
+@new_kubectl
+def test_tokens_quotas_and_budgets(server: Server) -> None:
+    server.until(lambda: server.call("GET", "/api/v1/namespaces/default/serviceaccounts/default")[0] == 200)
+    token = server.kubectl("create", "token", "default", "--audience=vault", "--duration=20m").strip()
+    assert token.count(".") == 2
+    token = server.kubectl("create", "token", "default").strip()
+    code, answer = server.call("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", {}, token=token)
+    assert (code, answer["status"]["userInfo"]["username"]) == (201, "system:serviceaccount:default:default")
+    server.kubectl("create", "namespace", "kubectl-quota")
+    server.kubectl("create", "quota", "q", "--hard=pods=0,requests.memory=1Gi", "-n", "kubectl-quota")
+    text = server.kubectl("run", "a", "--image=b", "--restart=Never", "-n", "kubectl-quota", check=False)
+    assert "must specify requests.memory for: a" in text
+    server.kubectl("create", "pdb", "p", "--selector=app=a", "--max-unavailable=0", "-n", "kubectl-quota")
+    path = "/apis/policy/v1/namespaces/kubectl-quota/poddisruptionbudgets/p"
+    assert server.call("GET", path)[1]["spec"]["maxUnavailable"] == 0
+    server.kubectl("delete", "namespace", "kubectl-quota", "--wait=false")

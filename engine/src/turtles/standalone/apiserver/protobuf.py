@@ -15,7 +15,7 @@ from turtles.standalone.apiserver.errors import Object, bad_request, unsupported
 MEDIA_TYPE = "application/vnd.kubernetes.protobuf"
 _MAGIC = b"k8s\x00"
 #: Message -> field number -> (name, type). Types: text, int, zero (an int whose 0 counts), bool, bytes, time,
-#: int-or-text, map, map of bytes, or the name of a message; a leading * repeats.
+#: int-or-text, zero-or-text, map, map of bytes or quantities, or the name of a message; a leading * repeats.
 _MESSAGES: dict[str, dict[int, tuple[str, str]]] = {
     "Unknown": {1: ("typeMeta", "TypeMeta"), 2: ("raw", "raw"), 3: ("encoding", "text"), 4: ("type", "text")},
     "TypeMeta": {1: ("apiVersion", "text"), 2: ("kind", "text")},
@@ -96,6 +96,19 @@ _MESSAGES: dict[str, dict[int, tuple[str, str]]] = {
     "SelfSubjectReview": {1: ("metadata", "ObjectMeta")},
     "TokenReview": {1: ("metadata", "ObjectMeta"), 2: ("spec", "TokenReviewSpec")},
     "TokenReviewSpec": {1: ("token", "text"), 2: ("audiences", "*text")},
+    "TokenRequest": {1: ("metadata", "ObjectMeta"), 2: ("spec", "TokenRequestSpec")},
+    "TokenRequestSpec": {
+        1: ("audiences", "*text"), 3: ("boundObjectRef", "BoundObjectReference"), 4: ("expirationSeconds", "zero"),
+    },
+    "BoundObjectReference": {1: ("kind", "text"), 2: ("apiVersion", "text"), 3: ("name", "text"), 4: ("uid", "text")},
+    "PodDisruptionBudget": {1: ("metadata", "ObjectMeta"), 2: ("spec", "PodDisruptionBudgetSpec")},
+    "PodDisruptionBudgetSpec": {
+        1: ("minAvailable", "zero-or-text"), 2: ("selector", "LabelSelector"), 3: ("maxUnavailable", "zero-or-text"),
+        4: ("unhealthyPodEvictionPolicy", "text"),
+    },
+    "ResourceQuota": {1: ("metadata", "ObjectMeta"), 2: ("spec", "ResourceQuotaSpec")},
+    "ResourceQuotaSpec": {1: ("hard", "quantity-map"), 2: ("scopes", "*text")},
+    "Quantity": {1: ("string", "text")},
     "Time": {1: ("seconds", "int"), 2: ("nanos", "int")},
     "IntOrString": {1: ("type", "int"), 2: ("number", "zero"), 3: ("text", "text")},
     "MapEntry": {1: ("key", "text"), 2: ("value", "raw")},
@@ -112,7 +125,9 @@ _KINDS = frozenset(
         "ClusterRole",
         "RoleBinding",
         "ClusterRoleBinding",
+        "PodDisruptionBudget",
         "PriorityClass",
+        "ResourceQuota",
         "Eviction",
         "DeleteOptions",
         "SelfSubjectAccessReview",
@@ -120,6 +135,7 @@ _KINDS = frozenset(
         "LocalSubjectAccessReview",
         "SelfSubjectRulesReview",
         "SelfSubjectReview",
+        "TokenRequest",
         "TokenReview",
     }
 )
@@ -183,10 +199,13 @@ def _message(raw: bytes, name: str) -> Object:
 def _set(result: Object, name: str, kind: str, value: Any) -> None:
     if isinstance(value, int) != (kind.lstrip("*") in ("int", "zero", "bool")):
         raise ValueError(f"{name} has a wrong type")
-    if kind in ("map", "bytes-map"):
+    if kind.endswith("map"):
         entry = _message(value, "MapEntry")
         item = entry.get("value", b"")
-        text = item.decode() if kind == "map" else base64.b64encode(item).decode()
+        if kind == "quantity-map":
+            text = _message(item, "Quantity").get("string", "")
+        else:
+            text = item.decode() if kind == "map" else base64.b64encode(item).decode()
         result.setdefault(name, {})[entry.get("key", "")] = text
         return
     if kind.startswith("*"):
@@ -214,4 +233,7 @@ def _scalar(kind: str, value: Any) -> Any:
     if kind == "int-or-text":
         found = _message(value, "IntOrString")
         return found.get("text", "") if found.get("type") else found.get("number") or None
+    if kind == "zero-or-text":
+        found = _message(value, "IntOrString")
+        return found.get("text", "") if found.get("type") else found.get("number", 0)
     return _message(value, kind)
