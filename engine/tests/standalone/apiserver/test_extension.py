@@ -158,6 +158,25 @@ def test_validating_webhook_by_service_refuses_with_its_status(server: Server, b
     assert server.call("GET", f"{WIDGET_PATH}/refused")[0] == 404
 
 
+def test_webhook_is_asked_about_connections(server: Server, backend: Backend) -> None:
+    pods = "/api/v1/namespaces/default/pods"
+    pod = {"metadata": {"name": "reached"}, "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i:1"}]}}
+    assert server.call("POST", pods, pod)[0] == 201
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods/exec"], "operations": ["CONNECT"]}
+    configure(server, backend, "Validating", rules=[rule])
+    backend.answers["validating"] = {"allowed": False, "status": {"code": 403, "message": "not here"}}
+    code, found = server.call("POST", f"{pods}/reached/exec?command=id&command=-u&stdout=1&container=c")
+    assert (code, found["message"]) == (
+        403, 'admission webhook "validating.test.example.io" denied the request: not here',
+    )  # fmt: skip
+    (request,) = backend.seen
+    assert (request["operation"], request["subResource"], request["name"]) == ("CONNECT", "exec", "reached")
+    assert request["kind"] == {"group": "", "version": "v1", "kind": "PodExecOptions"}
+    assert request["resource"]["resource"] == "pods"
+    assert request["object"]["command"] == ["id", "-u"]
+    server.call("DELETE", f"{pods}/reached?gracePeriodSeconds=0")
+
+
 @pytest.mark.parametrize(("policy", "code"), [("Fail", 500), ("Ignore", 201)])
 def test_hanging_webhook_obeys_timeout_and_failure_policy(
     server: Server, backend: Backend, policy: str, code: int

@@ -301,6 +301,8 @@ def _review_request(
     if context.subresource == "eviction":
         of_kind = {"group": "policy", "version": "v1", "kind": "Eviction"}
         asked_kind = of_kind
+    elif operation == "CONNECT":
+        asked_kind = of_kind = {"group": "", "version": "v1", "kind": (obj or {})["kind"]}
     else:
         of_kind = {"group": kind.group, "version": kind.version, "kind": kind.kind}
         asked = context.kind

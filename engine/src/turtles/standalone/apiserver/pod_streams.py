@@ -20,7 +20,7 @@ from turtles.standalone.apiserver.errors import (
 from turtles.standalone.apiserver.node import Control, Descriptor, Node
 from turtles.standalone.apiserver.rbac import Attributes, Authorizer
 from turtles.standalone.apiserver.remote_command import STDERR, STDOUT, Session, SpdyPeer, Wanted, WebSocketPeer
-from turtles.standalone.apiserver.resource import Context
+from turtles.standalone.apiserver.resource import Admission, Context
 from turtles.standalone.apiserver.upgrade import is_spdy, is_websocket, offered, open_websocket, spdy, tunnel
 
 NAMES = ("log", "exec", "attach", "portforward")
@@ -29,8 +29,8 @@ NAMES = ("log", "exec", "attach", "portforward")
 class PodStreams:
     """Answers requests for a Pod's streams."""
 
-    def __init__(self, node: Node, authorizer: Authorizer) -> None:
-        self._node, self._authorizer = node, authorizer
+    def __init__(self, node: Node, authorizer: Authorizer, admission: Admission) -> None:
+        self._node, self._authorizer, self._admission = node, authorizer, admission
 
     async def answer(self, request: web.BaseRequest, context: Context, pod: Object) -> web.StreamResponse:
         """Answer a request for one of :data:`NAMES`.
@@ -45,11 +45,28 @@ class PodStreams:
             # A WebSocket begins with GET. Who may only read may not execute (KEP-4006, authorization).
             wanted = Attributes("create", "", "v1", "pods", context.subresource, context.namespace, context.name)
             self._authorizer.check(context.user, wanted)
+        await self._admit(request, context)
         if not pod["spec"].get("nodeName"):
             raise bad_request(f"pod {context.name} does not have a host assigned")
         if context.subresource == "portforward":
             return await self._portforward(request, pod)
         return await self._remote_command(request, context, pod)
+
+    async def _admit(self, request: web.BaseRequest, context: Context) -> None:
+        """Ask the webhooks that care about connections.
+
+        :raises StatusError: one refuses.
+        """
+        kind = {"exec": "PodExecOptions", "attach": "PodAttachOptions"}.get(context.subresource, "")
+        options: Object = {"kind": kind or "PodPortForwardOptions", "apiVersion": "v1"}
+        if kind:
+            options |= {one: True for one in ("stdin", "stdout", "stderr", "tty") if _flag(request, one)}
+            if request.query.get("container"):
+                options["container"] = request.query["container"]
+        if context.subresource == "exec":
+            options["command"] = request.query.getall("command", [])
+        await self._admission.mutate(context, "CONNECT", options, None)
+        await self._admission.validate(context, "CONNECT", options, None)
 
     # -- logs
 

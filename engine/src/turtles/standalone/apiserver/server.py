@@ -149,7 +149,7 @@ class APIServer:
             ],
         )  # fmt: skip
         self.resources.admit_eviction = partial(admit_eviction, self.resources)
-        self.streams = PodStreams(Node(node_socket), self.authorizer)
+        self.streams = PodStreams(Node(node_socket), self.authorizer, self.webhooks)
         self.openapi = openapi.OpenAPI(self.registry)
         self.ready = False
 
