@@ -77,6 +77,10 @@ bench-vm: venv-tests ## Measure start-up and memory of virtual machines beside p
 	$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python tests/bench/startup.py \
 		--instance turtles-bench --image oci-archive:/var/lib/turtles-bench/images/tiny.tar $(ARGS)
 
+.PHONY: bench-cluster
+bench-cluster: venv-tests ## Measure the engine on a real Kubernetes of its own.
+	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python tests/bench/cluster.py $(ARGS)
+
 .PHONY: lint
 lint: lint-python lint-yaml lint-imports lint-changelog lint-docs lint-build lint-ansible lint-sanity ## Judge the code.
 

@@ -44,8 +44,8 @@ class Deployed(Engine):
         registry = self.kubernetes.registry
         given = {
             "kubeconfig": str(self.kubeconfig),
-            # names the folder where the guest image is made
-            "turtles_instance": self._folder.name,
+            "guest_image_archive": str(self._folder / "tiny.tar"),
+            "guest_image_programs_dir": str(self._folder / "guest_image"),
             "kubevirt_registry": registry.address,
             "kubevirt_registry_cert_dir": str(registry.certificates),
             "kubevirt_kubelet_dir": str(self.kubernetes.kubelet_dir),

@@ -1,0 +1,106 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Deploying, upgrading and removing the engine with the playbooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from deployed import COMPONENTS, NAMESPACE, Deployed
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
+from kubernetes_cluster import wait_for
+from test_network import address_of, on_node
+
+from playbooks import recap
+
+
+def images(cluster: Deployed) -> set[str]:
+    pods = [pod for _kind, name in COMPONENTS for pod in cluster.component_pods(name)]
+    return {container.image for pod in pods for container in pod.spec.containers}
+
+
+@pytest.mark.parametrize("options", [[], ["--check", "--diff"]], ids=["again", "check mode"])
+def test_deploying_what_is_deployed_changes_nothing(cluster: Deployed, options: list[str]) -> None:
+    output = cluster.playbook("deploy", *options)
+    assert recap(output)["changed"] == 0, output
+
+
+@pytest.fixture
+def guests(cluster: Deployed, namespace: str) -> dict[str, str]:
+    """A virtual machine on every node: name and boot id."""
+    nodes = [node.metadata.name for node in cluster.core.list_node().items]
+    for node in nodes:
+        cluster.create(namespace, on_node(cluster, f"on-{node}", node))
+    return {f"on-{node}": cluster.boot_id(address_of(cluster.wait_running(namespace, f"on-{node}"))) for node in nodes}
+
+
+@pytest.fixture
+def original(cluster: Deployed) -> Iterator[None]:
+    """What was deployed is deployed again in the end."""
+    yield
+    cluster.playbook("deploy")
+    cluster.wait_available()
+
+
+@pytest.mark.usefixtures("original")
+def test_an_upgrade_replaces_every_component_and_guests_do_not_notice(
+    cluster: Deployed, namespace: str, guests: dict[str, str]
+) -> None:
+    before = images(cluster)
+    cluster.playbook("upgrade", kubevirt_image_tag="the-next")
+    cluster.wait_available()
+    for _kind, name in COMPONENTS:
+        cluster.wait_component(name)
+
+    def replaced() -> bool:
+        return all(image.endswith(":the-next") for image in images(cluster))
+
+    wait_for("components of the next tag only", replaced, timeout=180)
+    assert not before & images(cluster)
+    for name, boot in guests.items():
+        vmi = cluster.get(namespace, "virtualmachineinstances", name)
+        assert vmi is not None
+        assert vmi["status"]["phase"] == "Running"
+        assert cluster.boot_id(address_of(vmi)) == boot
+    # the new handlers govern the old launchers
+    for name in guests:
+        cluster.subresource(namespace, name, "stop")
+        cluster.wait_stopped(namespace, name)
+        cluster.subresource(namespace, name, "start")
+        cluster.wait_running(namespace, name)
+
+
+def test_teardown_refuses_while_there_are_virtual_machines(cluster: Deployed, namespace: str) -> None:
+    cluster.create(namespace, cluster.virtual_machine("precious", run_strategy="Halted"))
+    output = cluster.playbook("teardown", check=False)
+    assert recap(output)["failed"] == 1
+    assert "precious" in output or "1 virtual machine" in output.lower(), output
+    assert cluster.get(namespace, "virtualmachines", "precious")
+    cluster.wait_available(timeout=10)
+
+
+@pytest.mark.usefixtures("original")
+def test_teardown_leaves_nothing(cluster: Deployed) -> None:
+    assert any("kubevirt" in line for line in cluster.objects())
+    cluster.playbook("teardown")
+
+    def gone() -> bool:
+        try:
+            cluster.core.read_namespace(NAMESPACE)
+        except ApiException as error:
+            return error.status == 404
+        return False
+
+    wait_for(f"end of namespace {NAMESPACE}", gone, timeout=120)
+    assert list(cluster.objects()) == []
+    for node in cluster.kubernetes.nodes:
+        left = node.machine.run(
+            "sh", "-c", "ls -d /var/run/kubevirt* /var/lib/kubevirt* /var/lib/kubelet/device-plugins/*kubevirt* || true"
+        )
+        assert left == ""
+        assert not node.machine.processes("virt-")
+    assert recap(cluster.playbook("teardown"))["changed"] == 0
+    groups = client.ApisApi(cluster.core.api_client).get_api_versions().groups
+    assert not [group.name for group in groups if "kubevirt" in group.name]
