@@ -171,7 +171,7 @@ def test_watch_resumes_and_sees_selector_changes(server: Server) -> None:
 
 def test_watch_live(server: Server) -> None:
     events: list[dict] = []
-    thread = threading.Thread(target=lambda: events.extend(server.watch(f"{CONFIG_MAPS}?labelSelector=live", 2)))
+    thread = threading.Thread(target=lambda: events.extend(server.watch(f"{CONFIG_MAPS}?labelSelector=live", 5)))
     thread.start()
     for number in range(20):
         server.call("POST", CONFIG_MAPS, {"metadata": {"name": f"live-{number}", "labels": {"live": ""}}})

@@ -116,15 +116,18 @@ async def test_table_frames_are_nobody_else_s(tmp_path: Path) -> None:
 
 
 def test_patches_do_not_grow_an_object_without_end(server: Server) -> None:
-    assert server.call("POST", CONFIG_MAPS, {"metadata": {"name": "grows"}, "data": {"a": "x" * 2_000_000}})[0] == 201
-    path, more = f"{CONFIG_MAPS}/grows", {"data": {"b": "x" * 2_000_000}}
+    # A ConfigMap has a limit of its own, a custom resource has that of all objects only.
+    assert server.call("POST", WIDGET_PATH, widget("grows"))[0] == 201
+    path = f"{WIDGET_PATH}/grows/status"
+    assert server.call("PATCH", path, {"status": {"a": "x" * 2_000_000}}, "application/merge-patch+json")[0] == 200
+    more = {"status": {"b": "x" * 2_000_000}}
     code, status = server.call("PATCH", path, more, "application/merge-patch+json")
     assert (code, status["reason"]) == (413, "RequestEntityTooLarge")
-    doubling = [{"op": "copy", "from": "/data", "path": f"/data/{number}"} for number in range(40)]
+    doubling = [{"op": "copy", "from": "/status", "path": f"/status/{number}"} for number in range(40)]
     assert server.call("PATCH", path, doubling, "application/json-patch+json")[0] == 413
-    once = [{"op": "copy", "from": "/metadata/name", "path": "/data/b"}]
-    assert server.call("PATCH", path, once, "application/json-patch+json")[1]["data"]["b"] == "grows"
-    server.call("DELETE", path)
+    once = [{"op": "copy", "from": "/metadata/name", "path": "/status/b"}]
+    assert server.call("PATCH", path, once, "application/json-patch+json")[1]["status"]["b"] == "grows"
+    server.call("DELETE", path.removesuffix("/status"))
 
 
 def test_roles_that_aggregate_each_other(server: Server) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Who owns which field. Expectations were taken from a real kube-apiserver where nothing else is said."""
 
-from apiserver.conftest import Server
+from .conftest import Server
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 PODS = "/api/v1/namespaces/default/pods"

@@ -3,8 +3,9 @@
 
 import pytest
 
-from apiserver.conftest import Server, any_kubectl
 from turtles.standalone.apiserver.kinds import BUILTIN
+
+from .conftest import Server, any_kubectl
 
 POD = "io.k8s.api.core.v1.PodSpec"
 PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"

@@ -76,8 +76,11 @@ class _Decoding:
             decoded = self.value(item, inner, f"{path}{name}", f"{names}.{name}" if names else name, struct)
             if inner.zero == "omitempty" and not decoded and kind != "any":
                 continue
-            if not decoded and not inner.zero and kind == "list":
-                continue
+            if not decoded and kind == "list":
+                if inner.zero == "always":
+                    result[name] = None
+                if inner.zero != "pointer":
+                    continue
             result[name] = decoded
         for name, zero in of.always:
             if name not in result:

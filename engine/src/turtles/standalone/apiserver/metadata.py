@@ -190,6 +190,12 @@ def _path_causes(name: str, path: str) -> list[Cause]:
     return [invalid_value(path, name, f"may not contain '{one}'") for one in "/%" if one in name]
 
 
+def subdomain_causes(name: Any, path: str) -> list[Cause]:
+    """Return what is wrong with a field that names another object."""
+    good = isinstance(name, str) and len(name) <= 253 and _SUBDOMAIN.match(name)
+    return [] if good else [invalid_value(path, name, SUBDOMAIN_MESSAGE)]
+
+
 def label_causes(name: Any, path: str) -> list[Cause]:
     """Return what is wrong with the name of a part of an object, such as a container's: it must be a DNS label."""
     good = isinstance(name, str) and len(name) <= 63 and _LABEL.match(name)
@@ -212,7 +218,8 @@ def validate_keys(data: Any, path: str) -> list[Cause]:
     return causes
 
 
-def _qualified_causes(path: str, key: str) -> list[Cause]:
+def qualified_causes(path: str, key: str) -> list[Cause]:
+    """Return what is wrong with a qualified name: a label's key, a resource."""
     prefix, slash, name = key.rpartition("/")
     if key.count("/") > 1:
         return [invalid_value(path, key, FULL_QUALIFIED_MESSAGE)]
@@ -234,7 +241,7 @@ def validate_labels(labels: Any, path: str) -> list[Cause]:
     """Return what is wrong with a map of labels."""
     causes: list[Cause] = []
     for key, value in labels.items() if isinstance(labels, dict) else ():
-        causes += _qualified_causes(path, key)
+        causes += qualified_causes(path, key)
         if isinstance(value, str) and len(value) > 63:
             causes.append(invalid_value(path, value, "must be no more than 63 characters"))
         if not isinstance(value, str) or not _VALUE.match(value):
@@ -260,7 +267,7 @@ def validate(obj: Object, kind: Kind) -> list[Cause]:
     annotations = metadata.get("annotations") or {}
     for key in annotations:
         # The prefix of an annotation's key may be in capital letters.
-        causes += _qualified_causes("metadata.annotations", key.lower())
+        causes += qualified_causes("metadata.annotations", key.lower())
     if sum(len(key) + len(value) for key, value in annotations.items()) > MAX_ANNOTATIONS:
         causes.append(too_long("metadata.annotations", MAX_ANNOTATIONS))
     causes += _owner_causes(metadata.get("ownerReferences") or [])
@@ -296,7 +303,7 @@ def _finalizer_causes(finalizers: list[str], strict: bool) -> list[Cause]:
     path = "metadata.finalizers"
     causes: list[Cause] = []
     for index, finalizer in enumerate(finalizers):
-        causes += _qualified_causes(path, finalizer)
+        causes += qualified_causes(path, finalizer)
         if strict and "/" not in finalizer and finalizer not in STANDARD_FINALIZERS:
             text = "name is neither a standard finalizer name nor is it fully qualified"
             causes.append(invalid_value(f"{path}[{index}]", finalizer, text))

@@ -1,27 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is particular to a built-in kind: immutable fields, validation."""
 
-import base64
-import binascii
 from collections.abc import Callable
 from typing import Any
 
-from turtles.standalone.apiserver import crd, services
+from turtles.standalone.apiserver import crd, object_rules, pod_rules, services
 from turtles.standalone.apiserver.cel import conditions
 from turtles.standalone.apiserver.errors import (
     Cause,
     Object,
     StatusError,
     bad_request,
-    duplicate,
-    field_forbidden,
     invalid_value,
     not_supported,
     required,
 )
 from turtles.standalone.apiserver.kinds import ADMISSION, RBAC, REGISTRATION, Kind
-from turtles.standalone.apiserver.metadata import label_causes, validate_keys
-from turtles.standalone.podrunner.quantity import parse
 
 MAX_SECRET = 1024 * 1024
 
@@ -34,8 +28,7 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-#: What reading a field of a wrong type raises. Only fields that the server depends on have their types checked one
-#: by one (shapes.py); elsewhere the error itself tells.
+#: What reading a field of a wrong type raises, should a rule trip over what the decoder let through.
 _MALFORMED = (AttributeError, TypeError, KeyError, IndexError, ValueError)
 
 
@@ -45,145 +38,6 @@ def _undecodable(kind: Kind, error: Exception) -> StatusError:
 
 
 # -- validation
-
-
-def _quantities(values: Any, path: str) -> list[Cause]:
-    causes = []
-    for name, value in _map(values).items():
-        try:
-            parse(value)
-        except ValueError:
-            text = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-            causes.append(invalid_value(f"{path}[{name}]", value, text))
-    return causes
-
-
-def _validate_pod(obj: Object, old: Object | None) -> list[Cause]:
-    spec = obj.get("spec")
-    if not isinstance(spec, dict):
-        return [required("spec.containers")]
-    causes: list[Cause] = []
-    containers = _list(spec.get("containers"))
-    if not containers:
-        causes.append(required("spec.containers"))
-    names: set[str] = set()
-    volumes = [volume.get("name") for volume in _list(spec.get("volumes"))]
-    for index, name in enumerate(volumes):
-        if not name:
-            causes.append(required(f"spec.volumes[{index}].name"))
-        elif name in volumes[:index]:
-            causes.append(duplicate(f"spec.volumes[{index}].name", name))
-        else:
-            causes += label_causes(name, f"spec.volumes[{index}].name")
-    for field in ("initContainers", "containers"):
-        for index, container in enumerate(_list(spec.get(field))):
-            path = f"spec.{field}[{index}]"
-            name = container.get("name")
-            if not name:
-                causes.append(required(f"{path}.name"))
-            elif name in names:
-                causes.append(duplicate(f"{path}.name", name))
-            else:
-                causes += label_causes(name, f"{path}.name")
-            names.add(str(name))
-            for part in ("limits", "requests"):
-                causes += _quantities(_map(container.get("resources")).get(part), f"{path}.resources.{part}")
-            if not container.get("image"):
-                causes.append(required(f"{path}.image"))
-            for number, mount in enumerate(_list(container.get("volumeMounts"))):
-                if not isinstance(mount, dict) or not mount.get("mountPath"):
-                    causes.append(required(f"{path}.volumeMounts[{number}].mountPath"))
-                elif mount.get("name") not in volumes:
-                    text = f'Not found: "{mount.get("name")}"'
-                    causes.append(Cause("FieldValueNotFound", text, f"{path}.volumeMounts[{number}].name"))
-    policy = spec.get("restartPolicy")
-    if policy not in ("Always", "OnFailure", "Never"):
-        causes.append(not_supported("spec.restartPolicy", policy, ["Always", "OnFailure", "Never"]))
-    if old is not None and _fixed_pod_spec(spec) != _fixed_pod_spec(_map(old.get("spec"))):
-        text = (
-            "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
-            "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
-            "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
-        )
-        causes.append(field_forbidden("spec", text))
-    return causes
-
-
-def _fixed_pod_spec(spec: Object) -> Object:
-    fixed = {name: value for name, value in spec.items() if name not in ("activeDeadlineSeconds", "tolerations")}
-    for field in ("containers", "initContainers"):
-        if field in fixed:
-            fixed[field] = [{n: v for n, v in one.items() if n != "image"} for one in _list(fixed[field])]
-    return fixed
-
-
-def _validate_secret(obj: Object, old: Object | None) -> list[Cause]:
-    causes = validate_keys(obj.get("data"), "data")
-    total = 0
-    for name, value in _map(obj.get("data")).items():
-        try:
-            total += len(base64.b64decode(value or "", validate=True))
-        except (binascii.Error, ValueError, TypeError):
-            raise bad_request(
-                'Secret in version "v1" cannot be handled as a Secret: illegal base64 data in field data.' + name
-            ) from None
-    if total > MAX_SECRET:
-        causes.append(Cause("FieldValueTooLong", f"Too long: may not be more than {MAX_SECRET} bytes", "data"))
-    if obj.get("type") == "kubernetes.io/dockerconfigjson" and ".dockerconfigjson" not in _map(obj.get("data")):
-        causes.append(required("data[.dockerconfigjson]"))
-    if old is not None:
-        if obj.get("type") != old.get("type"):
-            causes.append(invalid_value("type", obj.get("type"), "field is immutable"))
-        if old.get("immutable") and obj.get("data") != old.get("data"):
-            causes.append(field_forbidden("data", "field is immutable when `immutable` is set"))
-    return causes
-
-
-def _validate_config_map(obj: Object, old: Object | None) -> list[Cause]:
-    for name, value in _map(obj.get("data")).items():
-        if not isinstance(value, str):
-            raise bad_request(
-                'ConfigMap in version "v1" cannot be handled as a ConfigMap: json: cannot unmarshal into Go struct '
-                f"field ConfigMap.data.{name} of type string"
-            )
-    causes = validate_keys(obj.get("data"), "data") + validate_keys(obj.get("binaryData"), "binaryData")
-    if old is not None and old.get("immutable") and obj.get("data") != old.get("data"):
-        causes.append(field_forbidden("data", "field is immutable when `immutable` is set"))
-    return causes
-
-
-def _validate_claim(obj: Object, old: Object | None) -> list[Cause]:
-    spec = _map(obj.get("spec"))
-    causes: list[Cause] = []
-    if not spec.get("accessModes"):
-        causes.append(required("spec.accessModes", "at least 1 access mode is required"))
-    if not _map(_map(spec.get("resources")).get("requests")).get("storage"):
-        causes.append(required("spec.resources[storage]"))
-    causes += _quantities(_map(spec.get("resources")).get("requests"), "spec.resources.requests")
-    if old is not None:
-        before = {name: value for name, value in _map(old.get("spec")).items() if name not in _CLAIM_MUTABLE}
-        after = {name: value for name, value in spec.items() if name not in _CLAIM_MUTABLE}
-        if before != after:
-            text = (
-                "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound "
-                "claims"
-            )
-            causes.append(field_forbidden("spec", text))
-    return causes
-
-
-_CLAIM_MUTABLE = ("resources", "volumeName", "volumeAttributesClassName", "storageClassName")
-
-
-def _validate_volume(obj: Object, old: Object | None) -> list[Cause]:
-    spec = _map(obj.get("spec"))
-    causes: list[Cause] = []
-    if not spec.get("accessModes"):
-        causes.append(required("spec.accessModes"))
-    if not _map(spec.get("capacity")).get("storage"):
-        causes.append(required("spec.capacity"))
-    causes += _quantities(spec.get("capacity"), "spec.capacity")
-    return causes
 
 
 def _validate_role(obj: Object, old: Object | None) -> list[Cause]:
@@ -262,10 +116,6 @@ def _validate_api_service(obj: Object, old: Object | None) -> list[Cause]:
     return causes
 
 
-def _validate_storage_class(obj: Object, old: Object | None) -> list[Cause]:
-    return [] if obj.get("provisioner") else [required("provisioner")]
-
-
 def _validate_event(obj: Object, old: Object | None) -> list[Cause]:
     involved = _map(obj.get("involvedObject")).get("namespace") or ""
     namespace = obj["metadata"].get("namespace")
@@ -276,14 +126,21 @@ def _validate_event(obj: Object, old: Object | None) -> list[Cause]:
 
 
 _VALIDATORS: dict[str, Callable[[Object, Object | None], list[Cause]]] = {
-    "/pods": _validate_pod,
-    "/secrets": _validate_secret,
-    "/configmaps": _validate_config_map,
+    "/pods": pod_rules.validate,
+    "/secrets": object_rules.validate_secret,
+    "/configmaps": object_rules.validate_config_map,
     services.RESOURCE: services.validate,
-    "/persistentvolumeclaims": _validate_claim,
-    "/persistentvolumes": _validate_volume,
+    "/persistentvolumeclaims": object_rules.validate_claim,
+    "/persistentvolumes": object_rules.validate_volume,
     "/events": _validate_event,
-    "storage.k8s.io/storageclasses": _validate_storage_class,
+    "storage.k8s.io/storageclasses": object_rules.validate_storage_class,
+    "/limitranges": object_rules.validate_limit_range,
+    "/resourcequotas": object_rules.validate_quota,
+    "/endpoints": object_rules.validate_endpoints,
+    "apps/controllerrevisions": object_rules.validate_revision,
+    "coordination.k8s.io/leases": object_rules.validate_lease,
+    "policy/poddisruptionbudgets": object_rules.validate_budget,
+    "scheduling.k8s.io/priorityclasses": object_rules.validate_priority_class,
     f"{RBAC}/roles": _validate_role,
     f"{RBAC}/clusterroles": _validate_role,
     f"{RBAC}/rolebindings": _validate_binding,
