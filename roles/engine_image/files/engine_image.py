@@ -47,8 +47,9 @@ EPOCH = 1686355200
 ENGINE_UID, LAUNCHER_UID = 1001, 107
 #: Comes as a distribution package, since it has no wheel: it is compiled against the distribution's libvirt.
 FROM_DISTRIBUTION = ("libvirt-python",)
-#: The commands of standalone mode; a cluster has Kubernetes' own.
+#: The command of standalone mode, and what only that needs: a cluster has Kubernetes' own.
 NOT_ON_CLUSTERS = ("virt-standalone",)
+ONLY_STANDALONE = ("cel-expr-python", "google-re2")
 
 # What no program of the images reads. Perl and dpkg's data served the installation; the list of packages stays, for
 # scanners.
@@ -102,11 +103,12 @@ def fingerprint(*inputs: Any) -> str:
 
 
 def requirements(wheel: Path) -> list[str]:
-    """What a wheel needs of Python's packages, those of the distribution excepted (PyPA core metadata)."""
+    """What a wheel needs of Python's packages on a cluster, those of the distribution excepted (PyPA core metadata)."""
     with zipfile.ZipFile(wheel) as content:
         name = next(entry for entry in content.namelist() if entry.endswith(".dist-info/METADATA"))
         found = Parser().parsestr(content.read(name).decode()).get_all("Requires-Dist") or []
-    return sorted(line for line in found if re.split(r"[^A-Za-z0-9._-]", line)[0] not in FROM_DISTRIBUTION)
+    others = {*FROM_DISTRIBUTION, *ONLY_STANDALONE}
+    return sorted(line for line in found if re.split(r"[^A-Za-z0-9._-]", line)[0] not in others)
 
 
 def wheel_identity(wheel: Path) -> tuple[str, str]:
@@ -171,6 +173,7 @@ class Builder:
         packages = self._layer("packages", self._make_packages)
         engine = self._layer("engine", self._make_engine)
         launcher = self._layer("launcher", self._make_launcher)
+        self._try(base, packages, engine)
         labels = {"org.opencontainers.image.version": self.version, "org.opencontainers.image.revision": self.tag,
                   "org.opencontainers.image.licenses": "GPL-3.0-or-later"}
         environment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1"]
@@ -202,6 +205,18 @@ class Builder:
         note.write_text(json.dumps({"layer": oci.layer_as_json(layer)}))
         say(f"layer {name}: {layer.size >> 20} MiB, {layer.unpacked >> 20} MiB unpacked")
         return layer
+
+    def _try(self, *layers: oci.Layer) -> None:
+        """Load what each command runs, in the image as it will be: a package that is missing is better found here."""
+        with tempfile.TemporaryDirectory(dir=self.cache, prefix=".build-") as scratch:
+            root = Path(scratch)
+            for layer in layers:
+                oci.extract_layer(self.store, layer, root)
+            programs = [path for path in (root / "usr/bin").glob("virt-*") if path.read_bytes().startswith(b"#!")]
+            modules = sorted({line.split()[1] for path in programs for line in path.read_text().splitlines()
+                              if line.startswith("from turtles")})
+            run("chroot", root, "/usr/bin/python3", "-c", "".join(f"import {name}\n" for name in modules),
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
 
     # The layers
 
@@ -323,11 +338,10 @@ class Builder:
 
     def _prune(self) -> None:
         """Keep the two youngest images and their layers."""
-        images = sorted((path for path in (self.cache / "images").iterdir() if not path.name.startswith(".")),
-                        key=lambda path: path.stat().st_mtime)
-        for old in images[:-2]:
+        folders = (path for path in (self.cache / "images").iterdir() if path.is_dir() and path.name[0] != ".")
+        for old in sorted(folders, key=lambda path: path.stat().st_mtime)[:-2]:
             shutil.rmtree(old)
-            old.with_suffix(".tar").unlink(missing_ok=True)
+            old.with_name(f"{old.name}.tar").unlink(missing_ok=True)
         for note in (self.cache / "keys").glob("*-*.json"):
             name, _, key = note.stem.rpartition("-")
             if key not in self.keys.values() and time.time() - note.stat().st_mtime > 7 * 86400:

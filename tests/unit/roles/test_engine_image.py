@@ -148,3 +148,17 @@ def test_a_wheel_of_somebody_else_is_named(tmp_path: Path) -> None:
     other = tmp_path / "requests-2.0-py3-none-any.whl"
     with pytest.raises(engine_image.BuildError, match=r"requests-2\.0-py3-none-any\.whl is no wheel of the engine"):
         engine_image.wheel_identity(other)
+
+
+def test_the_two_youngest_images_are_kept(tmp_path: Path) -> None:
+    found = builder(tmp_path, make_wheel(tmp_path, "aaaaaaaaaaaa", "cel-expr-python>=0.1", "aiohttp>=3"))
+    # Of no use where Kubernetes has its own
+    assert found.requirements == ["aiohttp>=3"]
+    images = tmp_path / "cache" / "images"
+    for number, name in enumerate(("1.0-a", "1.0-b", "1.0-c")):
+        (images / name).mkdir(parents=True)
+        (images / f"{name}.tar").touch()
+        os.utime(images / name, (number, number))
+    (tmp_path / "cache" / "keys").mkdir()
+    found._prune()
+    assert sorted(path.name for path in images.iterdir()) == ["1.0-b", "1.0-b.tar", "1.0-c", "1.0-c.tar"]
