@@ -60,7 +60,7 @@ def test_no_rule_has_a_wildcard_and_nobody_is_administrator(cluster: Deployed, n
     assert found
     for role, rule in found:
         assert role not in ("cluster-admin", "admin", "edit"), role
-        for what in (rule.verbs, rule.api_groups, rule.resources, rule.non_resource_ur_ls):
+        for what in (rule.verbs, rule.api_groups, rule.resources, rule.non_resource_urls):
             assert not any("*" in value for value in what or []), (role, rule)
         assert not {"escalate", "bind", "impersonate"} & set(rule.verbs), (role, rule)
 
