@@ -221,6 +221,16 @@ def _pattern(text: str) -> Any:
         return None
 
 
+def _matches_pattern(pattern: str, value: str) -> bool:
+    compiled = _pattern(pattern)
+    return compiled is None or compiled.search(value) is not None
+
+
+#: Texts this long, in characters, are worth remembering: names, amounts, sizes come again and again.
+_SHORT = 32
+_short_matches = functools.lru_cache(maxsize=8192)(_matches_pattern)
+
+
 @functools.cache
 def _re2_options() -> Any:
     import re2
@@ -408,8 +418,8 @@ def _validate_string(value: str, schema: Schema, path: str, causes: list[Cause])
         limit = schema["maxLength"]
         causes.append(Cause("FieldValueTooLong", f"Too long: may not be more than {limit} bytes", path))
     if "pattern" in schema:
-        pattern = _pattern(schema["pattern"])
-        if pattern is not None and not pattern.search(value):
+        matches = _short_matches if len(value) <= _SHORT else _matches_pattern
+        if not matches(schema["pattern"], value):
             causes.append(invalid_value(path, value, f"{path} in body should match '{schema['pattern']}'"))
     check = FORMATS.get(schema.get("format", ""))
     if check is not None and not check(value):
