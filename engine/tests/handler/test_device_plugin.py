@@ -162,3 +162,16 @@ def test_health_follows_the_device(kubelet: Kubelet, plugins: DevicePlugins, nod
     # One that wasn't there at first is offered when it appears.
     (node / "dev/kvm").touch()
     kubelet.wait(lambda: kubelet.health.get("devices.kubevirt.io/kvm") == (1000, "Healthy"))
+
+
+def test_two_versions_side_by_side(kubelet: Kubelet, node: Path) -> None:
+    """In an upgrade the next agent starts before the one before it has ended."""
+    before, after = (DevicePlugins(kubelet.folder, (TUN,), Watcher(), root=node) for _ in range(2))
+    before.start()
+    kubelet.wait(lambda: len(kubelet.registered) == 1)
+    after.start()
+    kubelet.wait(lambda: len(kubelet.registered) == 2)
+    before.stop()
+    kubelet.wait(lambda: kubelet.health.get("devices.kubevirt.io/tun") == (1000, "Healthy"))
+    assert kubelet.allocate(["tun1"]).container_responses
+    after.stop()

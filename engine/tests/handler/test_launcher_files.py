@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the node agent reads and writes in the files of a launcher's Pod."""
+
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+
+from turtles.domain import paths
+from turtles.handler.launcher import Launcher
+from turtles.handler.watcher import Watcher
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def launcher(tmp_path: Path) -> Launcher:
+    uid = str(uuid.uuid4())
+    (tmp_path / uid / "volumes/kubernetes.io~empty-dir/private").mkdir(parents=True)
+    found = Launcher(str(tmp_path), uid, Watcher(), lambda: None, lambda detail: None)
+    found._root = str(tmp_path / "root")
+    (tmp_path / "root/dev").mkdir(parents=True)
+    return found
+
+
+@pytest.fixture
+def private(launcher: Launcher, tmp_path: Path) -> Path:
+    return tmp_path / launcher.pod_uid / "volumes/kubernetes.io~empty-dir/private"
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    folder = tmp_path / "cache/emulation" / paths.CAPABILITY_CACHE
+    folder.mkdir(parents=True)
+    (folder / "a.xml").write_text("known")
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize(("file", "text", "reached"), [
+    ("memory.events", "low 0\noom 1\noom_kill 1\n", True),
+    ("memory.events", "low 0\noom 0\noom_kill 0\n", False),
+    ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", True),
+    ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n", False),
+    (None, "", False),
+])
+def test_memory_limit(launcher: Launcher, tmp_path: Path, file: str | None, text: str, reached: bool) -> None:
+    if file:
+        path = tmp_path / "root/sys/fs/cgroup" / file
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    assert launcher.reached_memory_limit() is reached
+
+
+def test_what_is_known_about_qemu_is_brought_once(launcher: Launcher, private: Path, cache: Path) -> None:
+    launcher.bring_capability_cache(cache)
+    brought = private / "libvirt/cache" / paths.CAPABILITY_CACHE / "a.xml"
+    assert brought.read_text() == "known"
+    assert (brought.stat().st_uid, brought.parent.stat().st_uid) == (107, 107)
+    brought.write_text("libvirt's own")
+    launcher.bring_capability_cache(cache)
+    assert brought.read_text() == "libvirt's own"
+
+
+def test_a_link_in_the_pod_is_not_followed(launcher: Launcher, private: Path, cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (private / "libvirt").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="Not a directory"):
+        launcher.bring_capability_cache(cache)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_another_kind_of_node_brings_nothing(launcher: Launcher, private: Path, cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "root/dev/kvm").touch()
+    launcher.bring_capability_cache(cache)
+    assert not list(private.iterdir())
+
+
+def test_devices_of_the_pod_become_qemu_s(launcher: Launcher, tmp_path: Path) -> None:
+    for name, kind in (("kvm", 0o020600), ("data", 0o060600), ("other", 0o060600)):
+        os.mknod(tmp_path / "root/dev" / name, kind, os.makedev(1, 3) if name == "kvm" else os.makedev(7, 0))
+    launcher.own_devices(["data", "missing"])
+    owners = {path.name: path.stat().st_uid for path in (tmp_path / "root/dev").iterdir()}
+    assert owners == {"kvm": 107, "data": 107, "other": 0}
