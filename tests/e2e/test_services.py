@@ -29,7 +29,7 @@ def pair(cluster: Cluster, namespace: str) -> dict[str, str]:
     addresses = {}
     for name in ("one", "two"):
         addresses[name] = cluster.wait_running(namespace, name)["status"]["interfaces"][0]["ipAddress"]
-        cluster.ssh(addresses[name], "true")
+        cluster.ssh(addresses[name], "true", timeout=180)
     return addresses
 
 
@@ -94,7 +94,7 @@ def test_a_service_without_running_guest_refuses(cluster: Cluster, namespace: st
     guest = cluster.virtual_machine("late", labels={"app": "nobody"})
     cluster.create(namespace, guest)
     cluster.wait_running(namespace, "late")
-    assert banner(address, 22, timeout=90).startswith("SSH-")
+    assert banner(address, 22, timeout=180).startswith("SSH-")
     cluster.patch(namespace, "late", {"spec": {"runStrategy": "Halted"}})
     cluster.wait_stopped(namespace, "late")
     refused(address, 22)
@@ -105,7 +105,7 @@ def test_the_rules_outlive_the_podrunner(cluster: Cluster, namespace: str, kubec
     kubectl("create", "service", "clusterip", "web", "--tcp=22:22")
     cluster.wait_running(namespace, "web")
     address = service(kubectl, "web")["clusterIP"]
-    assert banner(address, 22, timeout=90).startswith("SSH-")
+    assert banner(address, 22, timeout=180).startswith("SSH-")
     cluster.kill("virt-standalone podrunner")
     assert banner(address, 22, timeout=0).startswith("SSH-")
     rules = subprocess.run(

@@ -56,7 +56,7 @@ def test_port_forward_reaches_the_guest(cluster: Cluster, namespace: str, pod: s
     if not program:
         pytest.skip("kubectl is not installed")
     address = cluster.wait_running(namespace, "web")["status"]["interfaces"][0]["ipAddress"]
-    cluster.ssh(address, "true")
+    cluster.ssh(address, "true", timeout=180)
     command = [program, "--kubeconfig", str(cluster.kubeconfig), "--namespace", namespace, "port-forward", pod, ":22"]
     for websockets in ("true", "false"):
         environment = {**os.environ, "KUBECTL_PORT_FORWARD_WEBSOCKETS": websockets}
