@@ -24,6 +24,7 @@ from turtles.standalone.apiserver import (
     metadata,
     options,
     patch,
+    quick,
     quota,
     schema,
     services,
@@ -446,10 +447,12 @@ class Resources:
         if kind.schema is None:
             return
         if not kind.preserve:
-            dropped = schema.prune(obj, kind.schema)
+            clean = quick.compiled(kind.schema).clean(_without(obj, "apiVersion", "kind", "metadata"))
+            dropped = [] if clean else schema.prune(obj, kind.schema)
             if report:
                 self._report(context, [*context.unknown, *dropped])
-        schema.default(obj, kind.schema)
+        if not quick.compiled(kind.schema).complete(obj):
+            schema.default(obj, kind.schema)
 
     def _report(self, context: Context, unknown: list[str]) -> None:
         texts = [f'duplicate field "{path}"' for path in context.duplicates]
@@ -892,7 +895,9 @@ class Resources:
 def _validate_custom(obj: Object, old: Object | None, kind: Kind) -> list[Cause]:
     """Return what a custom resource's schema says of it: first of its shape, then, by its rules, of its meaning."""
     before = _without(old, "metadata") if old is not None else None
-    causes = schema.validate(_without(obj, "metadata"), kind.schema or {}, old=before)
+    new, wanted = _without(obj, "metadata"), kind.schema or {}
+    valid = before is None and quick.compiled(wanted).valid(new)
+    causes = [] if valid else schema.validate(new, wanted, old=before)
     if causes or kind.rules is None:
         return causes
     return rules.evaluate(kind.rules, obj, old if old is not None else rules.ABSENT)

@@ -259,11 +259,10 @@ def validate(value: Any, schema: Schema, path: str = "", old: Any = None) -> lis
         (KEP-4008, ratcheting).
     """
     causes: list[Cause] = []
-    _validate(value, schema, path, causes)
-    if causes and old is not None:
-        tolerated: list[Cause] = []
-        _ratchet(value, old, schema, path, tolerated)
-        return tolerated
+    if old is not None:
+        _ratchet(value, old, schema, path, causes)
+    else:
+        _validate(value, schema, path, causes)
     return causes
 
 
