@@ -11,10 +11,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import msgspec
+
 from turtles.standalone.apiserver.types import ANY, Type, key_value
 
 Set = Mapping[str, Any]
 _SELF: dict[str, Any] = {}
+_encode = msgspec.json.Encoder(order="deterministic").encode
 _EMPTY: dict[str, Any] = {}
 
 
@@ -110,13 +113,13 @@ def show(path: tuple[str, ...]) -> str:
 def step_of(item: Any, of: Type) -> str:
     """Return the step to an item of a list that is a map or a set."""
     if of.list_type == "set":
-        return "v:" + json.dumps(item, separators=(",", ":"), sort_keys=True)
+        return "v:" + _encode(item).decode()
     found = {}
     for key in sorted(of.keys):
         value = key_value(item, key, of.element) if isinstance(item, dict) else None
         if value is not None:
             found[key] = value
-    return "k:" + json.dumps(found, separators=(",", ":"))
+    return "k:" + _encode(found).decode()
 
 
 def _children(value: Any, of: Type) -> Iterator[tuple[str, Any, Type]]:
@@ -132,8 +135,11 @@ def _children(value: Any, of: Type) -> Iterator[tuple[str, Any, Type]]:
 
 def everything(value: Any, of: Type) -> Set:
     """Return all that is below a value, itself included: what becomes owned where it is new."""
-    of = of.of(value)
-    below = {step: everything(item, inner) for step, item, inner in _children(value, of)}
+    if type(value) not in (dict, list):
+        return _SELF
+    below: dict[str, Any] = {}
+    for step, item, inner in _children(value, of.of(value)):
+        below[step] = everything(item, inner) if type(item) in (dict, list) else _SELF
     return {".": _SELF, **below} if below else _SELF
 
 

@@ -679,7 +679,9 @@ class Resources:
                 meta.pop("ownerReferences", None)
                 if "ownerReferences" in old["metadata"]:
                     meta["ownerReferences"] = old["metadata"]["ownerReferences"]
-            new = {**_without(old, "status", "metadata"), "metadata": copy.deepcopy(meta), **status}
+            # Owners' entries are large and never changed in place; labels and annotations are.
+            meta = {name: dict(value) if isinstance(value, dict) else value for name, value in meta.items()}
+            new = {**_without(old, "status", "metadata"), "metadata": meta, **status}
         elif kind.status and context.subresource == "":
             new = _without(new, "status")
             if "status" in old:
