@@ -20,10 +20,10 @@ def kubectl(cluster: Deployed, *words: str) -> None:
 def test_nodes_offer_devices_and_say_what_they_can(cluster: Deployed) -> None:
     for node in cluster.core.list_node().items:
         assert node.metadata.labels["kubevirt.io/schedulable"] == "true", node.metadata.name
-        assert any(label.startswith("cpu-model.node.kubevirt.io/") for label in node.metadata.labels)
+        assert any(label.startswith("machine-type.node.kubevirt.io/") for label in node.metadata.labels)
+        assert any(label.startswith("cpu-vendor.node.kubevirt.io/") for label in node.metadata.labels)
         assert "kubevirt.io/heartbeat" in node.metadata.annotations
-        for device in ("kvm", "tun", "vhost-net"):
-            assert f"devices.kubevirt.io/{device}" in node.status.allocatable, (node.metadata.name, device)
+        # kvm and vhost-net are offered where they work, which is seldom in a virtual machine
         assert int(node.status.allocatable["devices.kubevirt.io/tun"]) > 0
 
 
