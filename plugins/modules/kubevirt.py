@@ -15,7 +15,7 @@ description:
   - Declares the KubeVirt object, which holds the configuration of an installation, and waits until KubeVirt is
     available in the version that is being deployed. If it doesn't become available, the failure says which component
     is missing and why, as far as its Pods and events tell.
-  - Or deletes the object, which is refused while there are virtual machines unless O(remove_workloads) is set.
+  - Or deletes the object, which is refused while there are virtual machines unless C(remove_workloads) is set.
   - Works with this collection's engine and with upstream KubeVirt.
 options:
   state:
