@@ -24,7 +24,7 @@ def test_nodes_offer_devices_and_say_what_they_can(cluster: Deployed) -> None:
         assert any(label.startswith("cpu-vendor.node.kubevirt.io/") for label in node.metadata.labels)
         assert "kubevirt.io/heartbeat" in node.metadata.annotations
         # kvm and vhost-net are offered where they work, which is seldom in a virtual machine
-        assert int(node.status.allocatable["devices.kubevirt.io/tun"]) > 0
+        assert node.status.allocatable["devices.kubevirt.io/tun"] not in ("", "0")
 
 
 def test_draining_a_node_moves_its_machines(cluster: Deployed, machines: Cluster, namespace: str) -> None:
