@@ -107,9 +107,10 @@ def requests(events: list[dict], since: int) -> Counter[str]:
     """What components asked of the API after the first `since` events, beyond watching and electing leaders."""
     found: Counter[str] = Counter()
     for event in events[since:]:
-        user, resource = event["user"]["username"], event.get("objectRef", {}).get("resource", "")
+        user, target = event["user"]["username"], event.get("objectRef", {})
+        resource = target.get("resource", event["requestURI"].partition("?")[0])
         if user.startswith(f"system:serviceaccount:{NAMESPACE}:") and event["verb"] != "watch" and resource != "leases":
-            kind = "/".join(filter(None, (resource, event["objectRef"].get("subresource"))))
+            kind = "/".join(filter(None, (resource, target.get("subresource"))))
             found[f"{user.rpartition(':')[2]}: {event['verb']} {kind}"] += 1
     return found
 
