@@ -163,7 +163,8 @@ class Player:
     def play(self, request: Request) -> Answer:
         """Return what the server answers to a request."""
         if request.collect:
-            return Answer(0, {}, self._watches.pop(request.collect).collect(request.events))
+            watch = self._watches.pop(request.collect, None)
+            return Answer(0, {}, watch.collect(request.events) if watch else "the watch was refused")
         deadline = time.monotonic() + PATIENCE
         while True:
             answer = self._once(request)
@@ -196,9 +197,12 @@ class Player:
             body = self._fill(text).encode()
             if request.type:
                 headers.setdefault("Content-Type", request.type)
-        response = pool.request(
-            request.method, self.server.url + path, body=body, headers=headers, preload_content=not request.watch
-        )
+        try:
+            response = pool.request(
+                request.method, self.server.url + path, body=body, headers=headers, preload_content=not request.watch
+            )
+        except urllib3.exceptions.HTTPError as error:
+            return Answer(0, {}, {"message": f"no answer: {error}"})
         found = {name: value for name, value in response.headers.items() if name.lower() in HEADERS}
         shown = {name.lower(): value for name, value in found.items()}
         if request.watch and response.status == 200:

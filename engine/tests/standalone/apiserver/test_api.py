@@ -298,7 +298,7 @@ def test_authentication_and_rbac(server: Server) -> None:
         ("GET", f"{WIDGET_PATH}?resourceVersion=abc", None, "", 400),
         ("GET", f"{WIDGET_PATH}?limit=x", None, "", 400),
         ("GET", f"{WIDGET_PATH}?continue=zzz", None, "", 400),
-        ("GET", "/apis/example.io/v1/nothings", None, "", 404),
+        ("GET", "/apis/apps/v1/nothings", None, "", 404),
         ("GET", "/apis/apps/v9", None, "", 404),
         ("PUT", WIDGET_PATH, b"{}", "application/json", 405),
     ],

@@ -418,6 +418,18 @@ def _each(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value] if value else []
 
 
+def mark_deleted(crd: Object) -> None:
+    """Make a definition wait for the end of its objects, and say so."""
+    finalizers = crd["metadata"].setdefault("finalizers", [])
+    if CLEANUP not in finalizers:
+        finalizers.append(CLEANUP)
+    text = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon"
+    conditions = crd.setdefault("status", {}).setdefault("conditions", [])
+    conditions[:] = [one for one in conditions if one.get("type") != "Terminating"]
+    condition = {"type": "Terminating", "status": "True", "lastTransitionTime": now()}
+    conditions.append({**condition, "reason": "InstanceDeletionPending", "message": text})
+
+
 def kinds(crd: Object) -> list[Kind]:
     """Return the kinds that a definition serves, the preferred version first; none before it is established."""
     spec = crd["spec"]

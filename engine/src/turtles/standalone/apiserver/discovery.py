@@ -8,6 +8,7 @@ from turtles.standalone.apiserver.kinds import REVIEWS, Kind
 from turtles.standalone.apiserver.registry import Registry
 
 _VERBS = ("get", "patch", "update")
+_CUSTOM_VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
 
 #: A subresource: name, verbs, kind, group and version of what it speaks.
 Subresource = tuple[str, tuple[str, ...], str, str, str]
@@ -42,7 +43,7 @@ def resource_list(registry: Registry, group: str, version: str) -> Object | None
             continue
         entry: Object = {
             "name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced, "kind": kind.kind,
-            "verbs": sorted(kind.verbs),
+            "verbs": list(_CUSTOM_VERBS) if kind.custom else sorted(kind.verbs),
         }  # fmt: skip
         if kind.short_names:
             entry["shortNames"] = list(kind.short_names)
@@ -66,10 +67,13 @@ def resource_list(registry: Registry, group: str, version: str) -> Object | None
     if not resources:
         return None
     group_version = f"{group}/{version}" if group else version
-    return {
-        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version,
-        "resources": sorted(resources, key=lambda one: str(one["name"])),
-    }  # fmt: skip
+    # The order is that of who serves them in Kubernetes: custom resources come as their definitions say.
+    if not all(kind.custom for kind in registry.all() if (kind.group, kind.version) == (group, version)):
+        resources.sort(key=lambda one: str(one["name"]))
+    head: Object = {"kind": "APIResourceList"}
+    if group:
+        head["apiVersion"] = "v1"
+    return {**head, "groupVersion": group_version, "resources": resources}
 
 
 def api_versions() -> Object:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from turtles.standalone.apiserver import fieldsets
+from turtles.standalone.apiserver.bodies import json_type
 from turtles.standalone.apiserver.errors import Object, StatusError, bad_request, invalid, required
 from turtles.standalone.apiserver.fieldsets import Comparison, Set
 from turtles.standalone.apiserver.kinds import Kind
@@ -169,7 +170,15 @@ def check(config: Any, kind: Kind, manager: str) -> None:
     if not manager:
         cause = required("fieldManager", "is required for apply patch")
         raise invalid("meta.k8s.io", "PatchOptions", "", [cause])
-    if not isinstance(config, dict) or config.get("apiVersion") != kind.api_version or config.get("kind") != kind.kind:
+    if not isinstance(config, dict):
+        what = f"cannot unmarshal {json_type(config)} into Go value of type map[string]interface {{}}"
+        text = f"error decoding YAML: error unmarshaling JSON: while decoding JSON: json: {what}"
+        raise bad_request(text)
+    if config.get("apiVersion") != kind.api_version:
+        found = config.get("apiVersion") or ""
+        text = f"Incorrect version specified in apply patch. Specified patch version: {found}, expected: "
+        raise bad_request(text + kind.api_version)
+    if config.get("kind") != kind.kind:
         raise bad_request(f"an applied configuration must be a {kind.kind} with apiVersion {kind.api_version}")
     metadata = config.get("metadata")
     if metadata is not None and not isinstance(metadata, dict):

@@ -50,6 +50,7 @@ from turtles.standalone.apiserver.errors import (
     not_supported,
     path_not_found,
     quote,
+    required,
 )
 from turtles.standalone.apiserver.kinds import RBAC, Kind
 from turtles.standalone.apiserver.rbac import Authorizer
@@ -64,6 +65,7 @@ MAX_GRACE = 2**31 - 1
 #: Attempts at an update that others get in the way of.
 ATTEMPTS = 20
 _FOREGROUND, _ORPHAN = "foregroundDeletion", "orphan"
+_EVICTION = Kind("policy", "v1", "Eviction", "evictions")
 _WHAT_HAPPENED = {"UID": "deleted and then recreated", "ResourceVersion": "modified"}
 _sorted_encode = msgspec.json.Encoder(order="deterministic").encode
 #: Resources whose objects may come to use more by an update.
@@ -345,7 +347,6 @@ class Resources:
         if kind.resource == crd.RESOURCE:
             self._check_names(obj)
             crd.set_status(obj, self.definitions(obj))
-            obj["metadata"]["finalizers"] = sorted({*obj["metadata"].get("finalizers", ()), crd.CLEANUP})
         there = await self.store.settled(key)
         if there is not None:
             error = already_exists(kind.group, kind.plural, name)
@@ -566,7 +567,8 @@ class Resources:
         """Apply a configuration (server-side apply); return the object and whether it was created."""
         kind = context.kind
         managed.check(config, kind, context.manager)
-        self._decoded(context, copy.deepcopy(config))
+        meta = self._decoded(context, copy.deepcopy(config))["metadata"]
+        self._check_place(context, {"name": context.name, **meta})
         if await self.store.settled(context.key) is None:
             if context.subresource or (config.get("metadata") or {}).get("resourceVersion"):
                 raise not_found(kind.group, kind.plural, context.name)
@@ -784,11 +786,14 @@ class Resources:
         """Bind a Pod to the node that a Binding names."""
         target = body.get("target") if isinstance(body, dict) else None
         node = target.get("name") if isinstance(target, dict) else None
-        if not isinstance(node, str) or not node:
-            cause = invalid_value("target.name", node or "", "must name a node")
+        if not isinstance(target, dict) or not isinstance(node, str) or not node:
+            raise invalid("", "Binding", context.name, [required("target.name")])
+        if target.get("kind") not in (None, "", "Node"):
+            cause = not_supported("target.kind", target["kind"], ["Node", "<empty>"])
             raise invalid("", "Binding", context.name, [cause])
-
         meta = body.get("metadata")
+        if isinstance(meta, dict) and meta.get("name") not in (None, "", context.name):
+            raise bad_request("name in URL does not match name in Binding object")
         uid = meta.get("uid") if isinstance(meta, dict) else None
 
         async def bound(pod: Object) -> Object:
@@ -836,6 +841,8 @@ class Resources:
         entry = self.get(context)
         if not isinstance(body, dict):
             raise bad_request("an Eviction must be an object")
+        if body.get("kind") not in (None, "", "Eviction"):
+            metadata.check_envelope(body, _EVICTION)
         review = {**body, "metadata": body.get("metadata") or {"name": context.name, "namespace": context.namespace}}
         await self.admission.mutate(context, "CREATE", review, None)
         await self.admission.validate(context, "CREATE", review, None)
@@ -966,6 +973,8 @@ def _mark_deleted(obj: Object, kind: Kind, options: DeleteOptions) -> bool:
             meta["deletionGracePeriodSeconds"] = grace
         if "generation" in meta:
             meta["generation"] += 1
+        if kind.resource == crd.RESOURCE:
+            crd.mark_deleted(obj)
     if kind.resource == "/namespaces":
         obj.setdefault("status", {})["phase"] = "Terminating"
     return _finished(obj)

@@ -4,8 +4,9 @@
 from typing import Any
 
 from turtles.standalone.apiserver.auth import AUDIENCES, Authenticator, User, user_info
-from turtles.standalone.apiserver.errors import Object, bad_request
-from turtles.standalone.apiserver.kinds import Review
+from turtles.standalone.apiserver.errors import Cause, Object, bad_request, invalid, invalid_value
+from turtles.standalone.apiserver.kinds import Kind, Review
+from turtles.standalone.apiserver.metadata import check_envelope
 from turtles.standalone.apiserver.node_authorizer import node_of
 from turtles.standalone.apiserver.rbac import Attributes, Authorizer
 
@@ -14,14 +15,13 @@ def answer(
     review: Review, body: Any, user: User, namespace: str, authenticator: Authenticator, authorizer: Authorizer
 ) -> Object:
     """Return a review with its status."""
-    if not isinstance(body, dict) or body.get("kind", review.kind) != review.kind:
-        raise bad_request(f"the request's body must be a {review.kind}")
+    check_envelope(body, Kind(review.group, review.version, review.kind, review.plural))
     spec = body.get("spec") or {}
     if not isinstance(spec, dict):
         raise bad_request(f"{review.kind}.spec must be an object")
     result: Object = {
         "kind": review.kind, "apiVersion": f"{review.group}/{review.version}",
-        "metadata": body.get("metadata") or {}, "spec": spec,
+        "metadata": {**body["metadata"], "creationTimestamp": None}, "spec": spec,
     }  # fmt: skip
     if review.kind == "TokenReview":
         result["status"] = _token(spec, authenticator)
@@ -31,12 +31,37 @@ def answer(
     elif review.kind == "SelfSubjectRulesReview":
         result["status"] = _rules(spec, user, authorizer)
     else:
+        causes = _access_causes(review, body, spec, namespace)
+        if causes:
+            raise invalid(review.group, "", "", causes)
         subject = user if review.kind == "SelfSubjectAccessReview" else _subject(spec)
         wanted = _attributes(spec)
-        if review.kind == "LocalSubjectAccessReview" and wanted.namespace != namespace:
-            raise bad_request("spec.resourceAttributes.namespace must match metadata.namespace")
         result["status"] = {"allowed": authorizer.allowed(subject, wanted)}
     return result
+
+
+def _access_causes(review: Review, body: Object, spec: Object, namespace: str) -> list[Cause]:
+    """Return what is wrong with an access review (k8s.io/kubernetes/pkg/apis/authorization/validation)."""
+    resource, plain = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+    causes = []
+    if resource is not None and plain is not None:
+        text = "cannot be specified in combination with resourceAttributes"
+        causes.append(invalid_value("spec.nonResourceAttributes", plain, text))
+    if resource is None and plain is None:
+        text = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        causes.append(invalid_value("spec.resourceAttributes", "null", text))
+    if review.kind != "SelfSubjectAccessReview" and not spec.get("user") and not spec.get("groups"):
+        text = "at least one of user or group must be specified"
+        causes.append(invalid_value("spec.user", "", text))
+    allowed = ("namespace",) if review.kind == "LocalSubjectAccessReview" else ()
+    if any(value for name, value in body["metadata"].items() if name not in (*allowed, "managedFields")):
+        text = "must be empty except for namespace" if allowed else "must be empty"
+        causes.append(invalid_value("metadata", body["metadata"], text))
+    if review.kind == "LocalSubjectAccessReview" and isinstance(resource, dict):
+        asked = resource.get("namespace") or ""
+        if asked != namespace:
+            causes.append(invalid_value("spec.resourceAttributes.namespace", asked, "must match metadata.namespace"))
+    return causes
 
 
 def _token(spec: Object, authenticator: Authenticator) -> Object:
@@ -77,6 +102,8 @@ def _attributes(spec: Object) -> Attributes:
 
 
 def _rules(spec: Object, user: User, authorizer: Authorizer) -> Object:
+    if not spec.get("namespace"):
+        raise bad_request("no namespace on request")
     namespace = spec.get("namespace")
     if not isinstance(namespace, str) or not namespace:
         raise bad_request("no namespace on request")

@@ -97,6 +97,9 @@ def default(value: Any, schema: Schema) -> None:
         return
     properties = schema.get("properties", _NONE)
     for name, inner in properties.items():
+        if name in value and value[name] is None and not inner.get("nullable") and "default" not in inner:
+            # Null is no value of such a field: it counts as not given (Kubernetes' "Defaulting and Nullable").
+            del value[name]
         if "default" in inner and (
             name not in value or (value[name] is None and not inner.get("nullable") and inner["default"] is not None)
         ):

@@ -48,7 +48,7 @@ from turtles.standalone.apiserver.errors import (
     unsupported_media_type,
 )
 from turtles.standalone.apiserver.impersonation import impersonated
-from turtles.standalone.apiserver.kinds import REVIEWS, Kind, Review
+from turtles.standalone.apiserver.kinds import BUILTIN, REVIEWS, Kind, Review
 from turtles.standalone.apiserver.limits import Limits, is_long
 from turtles.standalone.apiserver.metrics import Metrics
 from turtles.standalone.apiserver.node import Node
@@ -118,6 +118,10 @@ def _manager(request: web.BaseRequest, asked: str) -> str:
     if request.method == "PATCH" and request.content_type == patch.APPLY:
         return asked
     return managed.manager_of(asked, request.headers.get("User-Agent", ""))
+
+
+#: Groups whose paths always lead to a Status.
+_OWN_GROUPS = {kind.group for kind in BUILTIN} | {review.group for review in REVIEWS}
 
 
 class APIServer:
@@ -291,7 +295,7 @@ class APIServer:
 
     def _nothing(self, parts: list[str]) -> web.Response:
         """Answer 404 as the API server does: in three forms, by who of its parts misses the path."""
-        if parts[0] == "apis" and len(parts) > 1 and parts[1] not in self.registry.groups():
+        if parts[0] == "apis" and len(parts) > 1 and parts[1] not in _OWN_GROUPS:
             headers = {"Cache-Control": "no-cache, private", "X-Content-Type-Options": "nosniff"}
             return web.Response(text="404 page not found\n", status=404, headers=headers)
         if parts[0] in ("api", "apis"):
@@ -582,8 +586,8 @@ class APIServer:
         meta: Object = {"resourceVersion": str(listed)}
         if more:
             meta["continue"] = more
-            if remaining is not None:
-                meta["remainingItemCount"] = remaining
+        if more and remaining is not None:
+            meta["remainingItemCount"] = remaining
         await self.resources.converter.prepare(entries, kind)
         served = [self.resources.served(entry, kind) for entry in entries]
         headers = _warnings(context)
@@ -594,7 +598,8 @@ class APIServer:
             partials = [table.partial(decode(one)) for one in served]
             body = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta}
             return negotiate.json_response({**body, "items": partials}, headers=headers, as_yaml=wanted.yaml)
-        raw = negotiate.list_body(kind, meta, served)
+        # Lists of custom resources always have it, empty on the last page.
+        raw = negotiate.list_body(kind, {"continue": "", **meta} if kind.custom else meta, served)
         return negotiate.raw_response(raw, 200, headers, wanted.yaml)
 
     async def _show(self, request: web.BaseRequest, context: Context, entry: Any, code: int = 200) -> web.Response:

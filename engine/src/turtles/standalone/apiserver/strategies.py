@@ -47,6 +47,12 @@ def _validate_role(obj: Object, old: Object | None) -> list[Cause]:
         if not rule.get("verbs"):
             causes.append(required(f"{path}.verbs", "verbs must contain at least one value"))
         if rule.get("nonResourceURLs"):
+            if obj["kind"] == "Role":
+                text = "namespaced rules cannot apply to non-resource URLs"
+                causes.append(invalid_value(f"{path}.nonResourceURLs", rule["nonResourceURLs"], text))
+            if any(rule.get(name) for name in ("apiGroups", "resources", "resourceNames")):
+                text = "rules cannot apply to both regular resources and non-resource URLs"
+                causes.append(invalid_value(f"{path}.nonResourceURLs", rule["nonResourceURLs"], text))
             continue
         if not rule.get("apiGroups"):
             causes.append(required(f"{path}.apiGroups", "resource rules must supply at least one api group"))
@@ -59,6 +65,8 @@ def _validate_binding(obj: Object, old: Object | None) -> list[Cause]:
     reference = _map(obj.get("roleRef"))
     causes: list[Cause] = []
     kinds = ["ClusterRole"] if obj["kind"] == "ClusterRoleBinding" else ["Role", "ClusterRole"]
+    if reference.get("apiGroup") != RBAC:
+        causes.append(not_supported("roleRef.apiGroup", reference.get("apiGroup") or "", [RBAC]))
     if reference.get("kind") not in kinds:
         causes.append(not_supported("roleRef.kind", reference.get("kind", ""), kinds))
     if not reference.get("name"):

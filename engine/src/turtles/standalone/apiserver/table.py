@@ -404,6 +404,29 @@ def _custom(kind: Kind) -> tuple[tuple[Column, ...], Cells]:
     return (*_columns("Name"), *extra), lambda obj: [_name(obj), *(_cell(column, obj) for column in extra)]
 
 
+_NAME_TEXT = (
+    "Name must be unique within a namespace. Is required when creating resources, although some resources may allow "
+    "a client to request the generation of an appropriate name automatically. Name is primarily intended for creation "
+    "idempotence and configuration definition. Cannot be updated. More info: "
+)
+_AGE_TEXT = (
+    "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed "
+    "to be set in happens-before order across separate operations. Clients may not set this value. It is represented "
+    "in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: "
+    "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata"
+)
+_NAMES_PAGE = "https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names"
+
+
+def _described(column: Column, custom: bool) -> str:
+    """Return a column's description where its definition has none, as kube-apiserver does."""
+    if column.name == "Name" and not column.path:
+        return _NAME_TEXT + _NAMES_PAGE
+    if column.name == "Age" and column.path in ("", ".metadata.creationTimestamp"):
+        return _AGE_TEXT
+    return f"Custom resource definition column (in JSONPath format): {column.path}" if custom else ""
+
+
 def table(kind: Kind, objects: list[Object], meta: Object, include: str = "Metadata", headers: bool = True) -> Object:
     """Return a meta.k8s.io/v1 Table.
 
@@ -415,7 +438,8 @@ def table(kind: Kind, objects: list[Object], meta: Object, include: str = "Metad
     definitions = [
         {
             "name": column.name, "type": column.type,
-            "format": column.format, "description": column.description, "priority": column.priority,
+            "format": column.format, "description": column.description or _described(column, kind.custom),
+            "priority": column.priority,
         }
         for column in columns
     ]  # fmt: skip
