@@ -118,3 +118,19 @@ def test_immutable_means_it(server: Server, path: str) -> None:
     for change, field in (({"data": {"a": "Yg=="}}, "data"), ({"immutable": False}, "immutable")):
         causes = refused(server, f"{NAMESPACE}/{path}/frozen", change, "PATCH", MERGE)
         assert causes == [f"{field}: Forbidden: field is immutable when `immutable` is set"]
+
+
+def test_tables_have_the_columns_of_kubernetes(server: Server) -> None:
+    quota = {"metadata": {"name": "columns"}, "spec": {"hard": {"pods": "2"}}}
+    server.call("POST", f"{NAMESPACE}/resourcequotas", quota)
+    accept = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+    for path, columns in (
+        (f"{NAMESPACE}/resourcequotas", ["Name", "Age", "Request", "Limit"]),
+        (f"{NAMESPACE}/limitranges", ["Name", "Created At"]),
+        ("/apis/policy/v1/poddisruptionbudgets",
+         ["Name", "Min Available", "Max Unavailable", "Allowed Disruptions", "Age"]),
+        ("/apis/discovery.k8s.io/v1/endpointslices", ["Name", "AddressType", "Ports", "Endpoints", "Age"]),
+    ):  # fmt: skip
+        code, table = server.call("GET", path, headers=accept)
+        assert (code, [one["name"] for one in table["columnDefinitions"]]) == (200, columns)
+    server.call("DELETE", f"{NAMESPACE}/resourcequotas/columns")

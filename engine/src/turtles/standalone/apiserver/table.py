@@ -151,6 +151,29 @@ def _service(obj: Object) -> list[Any]:
     ]  # fmt: skip
 
 
+def _quota(obj: Object) -> list[Any]:
+    status = _map(obj.get("status"))
+    hard, used = _map(status.get("hard")), _map(status.get("used"))
+    shown: dict[bool, list[str]] = {True: [], False: []}
+    for name in sorted(hard):
+        shown[name.startswith("limits.")].append(f"{name}: {used.get(name, 0)}/{hard[name]}")
+    return [_name(obj), _created(obj), ", ".join(shown[False]), ", ".join(shown[True])]
+
+
+def _budget(obj: Object) -> list[Any]:
+    spec, status = _map(obj.get("spec")), _map(obj.get("status"))
+    bounds = [str(spec.get(field, "N/A")) for field in ("minAvailable", "maxUnavailable")]
+    return [_name(obj), *bounds, status.get("disruptionsAllowed", 0), _created(obj)]
+
+
+def _endpoint_slice(obj: Object) -> list[Any]:
+    ports = [str(port["port"]) for port in _list(obj.get("ports")) if port.get("port")]
+    addresses = [one for endpoint in _list(obj.get("endpoints")) for one in _list(endpoint.get("addresses"))]
+    more = f" + {len(addresses) - 3} more..." if len(addresses) > 3 else ""
+    shown = ",".join(addresses[:3]) + more
+    return [_name(obj), obj.get("addressType", ""), ",".join(ports) or "<unset>", shown or "<unset>", _created(obj)]
+
+
 def _endpoints(obj: Object) -> list[Any]:
     found = [
         f"{address.get('ip')}:{port.get('port')}"
@@ -275,6 +298,16 @@ _TABLES: dict[str, tuple[tuple[Column, ...], Cells]] = {
         _service,
     ),
     "/endpoints": (_columns("Name", "Endpoints", "Age"), _endpoints),
+    "/resourcequotas": (_columns("Name", "Age", "Request", "Limit"), _quota),
+    "/limitranges": (_columns("Name", "Created At"), lambda obj: [_name(obj), obj["metadata"].get("creationTimestamp")]),
+    "policy/poddisruptionbudgets": (
+        _columns("Name", "Min Available", "Max Unavailable", "Allowed Disruptions", "Age"),
+        _budget,
+    ),
+    "discovery.k8s.io/endpointslices": (
+        _columns("Name", "AddressType", "Ports", "Endpoints", "Age"),
+        _endpoint_slice,
+    ),
     "/persistentvolumeclaims": (
         _columns(
             "Name", "Status", "Volume", "Capacity", "Access Modes", "StorageClass", "VolumeAttributesClass", "Age",
