@@ -299,7 +299,10 @@ _TABLES: dict[str, tuple[tuple[Column, ...], Cells]] = {
     ),
     "/endpoints": (_columns("Name", "Endpoints", "Age"), _endpoints),
     "/resourcequotas": (_columns("Name", "Age", "Request", "Limit"), _quota),
-    "/limitranges": (_columns("Name", "Created At"), lambda obj: [_name(obj), obj["metadata"].get("creationTimestamp")]),
+    "/limitranges": (
+        _columns("Name", "Created At"),
+        lambda obj: [_name(obj), obj["metadata"].get("creationTimestamp")],
+    ),
     "policy/poddisruptionbudgets": (
         _columns("Name", "Min Available", "Max Unavailable", "Allowed Disruptions", "Age"),
         _budget,
