@@ -167,3 +167,11 @@ def test_what_can_t_be_read_is_told(server: Server) -> None:
     server.call("POST", WIDGET_PATH, widget("odd"))
     assert server.call("PUT", f"{WIDGET_PATH}/odd/scale", {"metadata": 5, "spec": {"replicas": 2}})[0] == 400
     server.call("DELETE", f"{WIDGET_PATH}/odd")
+
+
+def test_kind_that_is_no_text(server: Server) -> None:
+    server.call("POST", CONFIG_MAPS, {"metadata": {"name": "odd"}})
+    body = {"kind": {"": ""}}
+    code, status = server.call("PATCH", f"{CONFIG_MAPS}/odd", body, "application/merge-patch+json")
+    assert (code, status["reason"]) == (400, "BadRequest")
+    server.call("DELETE", f"{CONFIG_MAPS}/odd")

@@ -108,7 +108,7 @@ def _check_kind(obj: Object, kind: Kind) -> None:
         else:
             text = f"{found} in version {quote(version)} cannot be handled as a {kind.kind}"
         raise bad_request(text)
-    other = _KNOWN.get((group, found))
+    other = _KNOWN.get((group, str(found)))
     if other is not None and other.version == version:
         why = f"converting (v1.{found}) to ({kind.package}.{kind.kind}): unknown conversion"
     else:
