@@ -173,5 +173,13 @@ def test_kind_that_is_no_text(server: Server) -> None:
     server.call("POST", CONFIG_MAPS, {"metadata": {"name": "odd"}})
     body = {"kind": {"": ""}}
     code, status = server.call("PATCH", f"{CONFIG_MAPS}/odd", body, "application/merge-patch+json")
-    assert (code, status["reason"]) == (400, "BadRequest")
+    assert (code, status["reason"]) == (422, "Invalid")
     server.call("DELETE", f"{CONFIG_MAPS}/odd")
+
+
+def test_metadata_that_is_none(server: Server) -> None:
+    path = "/apis/authentication.k8s.io/v1/tokenreviews"
+    assert server.call("POST", path, {"metadata": "x", "spec": {"token": "x"}})[0] == 400
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": None}
+    kind = "application/apply-patch+yaml"
+    assert server.call("PATCH", f"{CONFIG_MAPS}/odd?fieldManager=kubectl", body, kind)[0] < 500

@@ -214,7 +214,7 @@ def apply(
             raise conflicts.error() from None
         # What kubectl applied on its own side before and nobody changed since is kubectl's to take over.
         result, managed = _apply(current, config, of, entries, kind, manager, True, subresource)
-    annotations = result.get("metadata", {}).get("annotations") or {}
+    annotations = (result.get("metadata") or {}).get("annotations") or {}
     if manager == "kubectl" and LAST_APPLIED in annotations:
         whole = {"apiVersion": kind.api_version, "kind": kind.kind, **config}
         text = json.dumps(whole, separators=(",", ":"), sort_keys=True) + "\n"

@@ -19,6 +19,8 @@ def answer(
     spec = body.get("spec") or {}
     if not isinstance(spec, dict):
         raise bad_request(f"{review.kind}.spec must be an object")
+    if not isinstance(body["metadata"], dict):
+        raise bad_request(f"{review.kind}.metadata must be an object")
     result: Object = {
         "kind": review.kind, "apiVersion": f"{review.group}/{review.version}",
         "metadata": {**body["metadata"], "creationTimestamp": None}, "spec": spec,
