@@ -12,7 +12,7 @@ import os
 from collections import namedtuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.turtles.kubevirt.plugins.module_utils import merge, resources, wait
+from ansible_collections.turtles.kubevirt.plugins.module_utils import merge, resources, server_side, wait
 from ansible_collections.turtles.kubevirt.plugins.module_utils.client import (
     AUTH_ARGUMENTS,
     MERGE_PATCH,
@@ -109,6 +109,46 @@ class KubeModule:
                 raise self.refused(exc, resource, namespace, name) from exc
         raise KubeError("%s %s keeps changing while it is being patched" % (resource.kind, name))
 
+    def apply_server_side(self, resource, namespace, name, declaration, manager, force=False):
+        """Has the server apply the declaration (KEP-555), and gives the Outcome with the object as it is afterwards.
+
+        What the manager applied before and the declaration has no more is removed. Fields that another manager owns
+        and that differ are a KubeError which names both, unless force takes them over. Check mode is as in apply().
+        """
+        where = resources.path(resource, namespace, name)
+        query = {"fieldManager": manager, "force": "true" if force else None}
+        query["dryRun"] = "All" if self.check_mode else None
+        body = merge.overlay(None, declaration)
+        for attempt in range(ATTEMPTS):
+            live = self.client.get(where)
+            try:
+                if live is not None and (live.get("metadata") or {}).get("deletionTimestamp"):
+                    if self.check_mode:
+                        return Outcome(True, live, body)
+                    self._until_gone(resource, namespace, name, live)
+                    continue
+                adoption = server_side.adoption(live, manager) if live is not None and not self.check_mode else None
+                if adoption:
+                    self.client.request("PATCH", where, None, adoption, server_side.JSON_PATCH)
+                after = self.client.request("PATCH", where, query, body, server_side.APPLY_PATCH)
+                changed = live is None or not merge.same(merge.for_diff(live), merge.for_diff(after))
+                return Outcome(changed, live, after)
+            except ApiError as exc:
+                lines = server_side.conflicts(exc.causes) if exc.status == 409 else []
+                if lines:
+                    raise KubeError(
+                        "%s: other managers own what differs: %s. Leave these fields out of the definition, or set "
+                        "server_side_apply.force_conflicts to take them over."
+                        % (resources.label(body), "; ".join(lines)),
+                        **exc.facts,
+                    ) from exc
+                if exc.status == 409 and attempt < ATTEMPTS - 1:
+                    continue
+                if self.check_mode and exc.status == 404 and live is None:
+                    return self._unchecked(exc, body)
+                raise self.refused(exc, resource, namespace, name) from exc
+        raise KubeError("%s %s keeps changing while it is being applied" % (resource.kind, name))
+
     def _until_gone(self, resource, namespace, name, live):
         """Waits for the end of an object that is being deleted: what is declared takes its place then."""
         where = resources.label(live)
@@ -142,13 +182,14 @@ class KubeModule:
             after = self.client.request("POST", resources.path(resource, namespace), dry_run, body)
         except ApiError as exc:
             if self.check_mode and exc.status == 404:
-                # What it needs (its namespace, its CRD) would be made by an earlier task.
-                self.module.warn(
-                    "%s couldn't be checked by the server: %s" % (resources.label(body), explain_error(exc))
-                )
-                return Outcome(True, None, body)
+                return self._unchecked(exc, body)
             raise
         return Outcome(True, None, after)
+
+    def _unchecked(self, exc, body):
+        """What is said in check mode of an object that needs what an earlier task would make: a namespace, a CRD."""
+        self.module.warn("%s couldn't be checked by the server: %s" % (resources.label(body), explain_error(exc)))
+        return Outcome(True, None, body)
 
     def delete(self, resource, namespace, name, propagation="Background"):
         """Deletes the object; changed is False where there is none, or where its deletion is already under way."""

@@ -16,6 +16,8 @@ description:
     order), and waits until they can be used.
   - What a manifest doesn't mention is left as it is on the server. The schemas of CustomResourceDefinitions are the
     exception; they become exactly what the manifest says.
+  - With O(apply=true) the server applies the objects (server-side apply). It remembers what this module declared,
+    removes what a later manifest has no more, and leaves to others what they set.
   - For virtual machines M(turtles.kubevirt.vm) knows more.
 options:
   state:
@@ -33,6 +35,28 @@ options:
   namespace:
     description: Namespace of objects that don't name one. If not given, that of the kubeconfig's context or V(default).
     type: str
+  apply:
+    description:
+      - Whether the server applies the objects, rather than that this module creates them or patches what differs.
+      - What O(server_side_apply.field_manager) has patched before becomes applied by it, so that it can be removed by
+        being left out of the manifest. Check mode doesn't predict this one removal.
+      - Needs Kubernetes 1.18 or later.
+    type: bool
+    default: false
+  server_side_apply:
+    description: How the server applies the objects, with O(apply=true).
+    type: dict
+    suboptions:
+      field_manager:
+        description: Name under which the server remembers what was applied.
+        type: str
+        default: turtles.kubevirt
+      force_conflicts:
+        description:
+          - Whether fields are taken over from other managers.
+          - If not, fields that differ and have another owner are an error that names both.
+        type: bool
+        default: false
 extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
@@ -78,6 +102,14 @@ EXAMPLES = r"""
   turtles.kubevirt.manifest:
     src: /etc/turtles/manifests.yaml
 
+- name: Exactly what the file of a release declares, also where somebody has changed it by hand
+  turtles.kubevirt.manifest:
+    src: /etc/turtles/operator.yaml
+    apply: true
+    server_side_apply:
+      field_manager: shop-playbook
+      force_conflicts: true
+
 - name: The namespace is gone with all that was in it
   turtles.kubevirt.manifest:
     state: absent
@@ -121,6 +153,8 @@ from ansible_collections.turtles.kubevirt.plugins.module_utils.client import Kub
 
 # Schemas are replaced whole: a property that a newer manifest has no more must go.
 EXACT = frozenset(("schema",))
+# Also what servers call the author of this collection's patches, by its User-Agent.
+FIELD_MANAGER = "turtles.kubevirt"
 HIDDEN = "VALUE_HIDDEN"
 # Deleted with what they made, so that nothing of it runs any more when they are gone.
 WITH_PODS = frozenset(("DaemonSet", "Deployment", "Job", "ReplicaSet", "StatefulSet"))
@@ -134,6 +168,14 @@ class Manifest(KubeModule):
         "definition": {"type": "raw", "aliases": ["resource_definition", "inline"]},
         "src": {"type": "path"},
         "namespace": {"type": "str"},
+        "apply": {"type": "bool", "default": False},
+        "server_side_apply": {
+            "type": "dict",
+            "options": {
+                "field_manager": {"type": "str", "default": FIELD_MANAGER},
+                "force_conflicts": {"type": "bool", "default": False},
+            },
+        },
         "wait": {"type": "bool", "default": True},
         "wait_timeout": {"type": "int", "default": 300},
     }
@@ -141,6 +183,8 @@ class Manifest(KubeModule):
 
     def run(self):
         self.deadline = time.monotonic() + self.params["wait_timeout"]
+        if self.params["server_side_apply"] and not self.params["apply"]:
+            raise KubeError("server_side_apply says how objects are applied by the server, which needs apply=true")
         objects = [
             self._checked(n, o) for n, o in enumerate(load_definitions(self.params["definition"], self.params["src"]))
         ]
@@ -198,18 +242,22 @@ class Manifest(KubeModule):
                 self.module.warn("%s couldn't be checked by the server: %s" % (resources.label(obj), exc))
                 done.append((resources.label(obj), Outcome(True, None, obj)))
                 continue
-            metadata = obj["metadata"]
-            outcome = self.apply(
-                resource,
-                metadata.get("namespace"),
-                metadata.get("name"),
-                lambda live, obj=obj: obj,
-                exact=EXACT if obj["kind"] == "CustomResourceDefinition" else frozenset(),
-            )
+            outcome = self._applied(resource, obj)
             if obj["kind"] in ("CustomResourceDefinition", "APIService"):
                 unready.append((len(done), resource, outcome))
             done.append((resources.label(outcome.after), outcome))
         return self._settled(unready, done)
+
+    def _applied(self, resource, obj):
+        metadata = obj["metadata"]
+        where = (resource, metadata.get("namespace"), metadata.get("name"))
+        if self.params["apply"]:
+            if not metadata.get("name"):
+                raise KubeError("%s: apply=true needs metadata.name" % resources.label(obj))
+            how = self.params["server_side_apply"] or {"field_manager": FIELD_MANAGER, "force_conflicts": False}
+            return self.apply_server_side(*where, obj, how["field_manager"], how["force_conflicts"])
+        exact = EXACT if obj["kind"] == "CustomResourceDefinition" else frozenset()
+        return self.apply(*where, lambda live: obj, exact=exact)
 
     def _settled(self, unready, done):
         """Waits until the CRDs and APIServices are usable, and puts them as they are then into done."""

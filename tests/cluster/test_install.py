@@ -27,6 +27,32 @@ def test_deploying_what_is_deployed_changes_nothing(cluster: Deployed, options: 
     assert recap(output)["changed"] == 0, output
 
 
+def test_definitions_and_components_are_applied_by_the_server(cluster: Deployed) -> None:
+    definitions = client.ApiextensionsV1Api(cluster.core.api_client).list_custom_resource_definition().items
+    found = [each for each in definitions if each.spec.group == "kubevirt.io"]
+    assert found
+    for each in [*found, *cluster.apps.list_namespaced_deployment(NAMESPACE).items]:
+        owners = {entry.operation for entry in each.metadata.managed_fields if entry.manager == "turtles.kubevirt"}
+        assert owners == {"Apply"}, each.metadata.name
+
+
+@pytest.mark.usefixtures("original")
+def test_what_is_not_declared_any_more_is_removed(cluster: Deployed) -> None:
+    def selector() -> dict[str, str]:
+        deployment = cluster.apps.read_namespaced_deployment("virt-controller", NAMESPACE)
+        return dict(deployment.spec.template.spec.node_selector)
+
+    cluster.playbook("deploy", kubevirt_infra={"nodeSelector": {"kubernetes.io/arch": "amd64"}})
+    assert selector() == {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
+    # what somebody changes by hand is taken back, what they add stays
+    patch = {"metadata": {"labels": {"kubevirt.io": "mine", "example.org/mine": "yes"}}}
+    cluster.apps.patch_namespaced_deployment("virt-controller", NAMESPACE, patch)
+    cluster.playbook("deploy")
+    assert selector() == {"kubernetes.io/os": "linux"}
+    labels = cluster.apps.read_namespaced_deployment("virt-controller", NAMESPACE).metadata.labels
+    assert (labels["kubevirt.io"], labels["example.org/mine"]) == ("virt-controller", "yes")
+
+
 @pytest.fixture
 def guests(cluster: Deployed, namespace: str) -> dict[str, str]:
     """A virtual machine on every node: name and boot id."""

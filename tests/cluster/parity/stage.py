@@ -66,5 +66,3 @@ class Stage:
     def missing(self) -> list[Known]:
         """Return the known differences that no request showed, though all that could were played."""
         return [one for one in self._known if one.id not in self.met]
-
-

@@ -45,6 +45,90 @@ def merge(target, patch):
     return result
 
 
+def leaves(value, path=()):
+    """The paths of what isn't a dictionary, with the values there."""
+    if not isinstance(value, dict):
+        return {path: value}
+    return {found: leaf for key, each in value.items() for found, leaf in leaves(each, (*path, key)).items()}
+
+
+def fields_v1(paths):
+    """Paths as metadata.managedFields has them."""
+    result = {}
+    for path in paths:
+        node = result
+        for key in path:
+            node = node.setdefault("f:%s" % key, {})
+    return result
+
+
+def owned(entry):
+    """The paths of an entry of metadata.managedFields."""
+    return {tuple(key.removeprefix("f:") for key in path) for path in _ends(entry["fieldsV1"])}
+
+
+def _ends(node, path=()):
+    if not node:
+        yield path
+    for key, value in node.items():
+        yield from _ends(value, (*path, key))
+
+
+def declared(obj):
+    """What an object says of itself, without what only identifies it."""
+    body = {key: value for key, value in obj.items() if key not in ("apiVersion", "kind", "status")}
+    metadata = {key: obj["metadata"][key] for key in ("labels", "annotations") if key in obj["metadata"]}
+    return leaves({**body, "metadata": metadata} if metadata else {k: v for k, v in body.items() if k != "metadata"})
+
+
+def own(obj, manager, operation, paths):
+    """Gives a manager fields of an object: those it had by patches and these, or just these if it applies."""
+    entries = obj["metadata"].setdefault("managedFields", [])
+    mine = [e for e in entries if (e["manager"], e["operation"]) == (manager, operation)]
+    paths = set(paths).union(*(owned(e) for e in mine)) if operation == "Update" else set(paths)
+    entries[:] = [e for e in entries if e not in mine]
+    if paths:
+        entries.append({"manager": manager, "operation": operation, "fieldsV1": fields_v1(paths)})
+
+
+def apply(found, body, manager, force):
+    """Server-side apply (KEP-555); lists are taken as atomic."""
+    wanted = declared(body)
+    after = copy.deepcopy(found or {**body, "metadata": {**body["metadata"]}})
+    entries = after["metadata"].setdefault("managedFields", [])
+    there = declared(after)
+    mine = {"manager": manager, "operation": "Apply"}.items()
+    others = [entry for entry in entries if not mine <= entry.items()]
+    causes = [
+        {
+            "reason": "FieldManagerConflict",
+            "field": ".%s" % ".".join(path),
+            "message": 'conflict with "%s" using v1' % entry["manager"],
+        }
+        for entry in others
+        for path in owned(entry) & wanted.keys()
+        if there.get(path) != wanted[path] and entry["manager"] != manager
+    ]
+    if causes and not force:
+        raise Refused(409, "Conflict", "Apply failed with %d conflict" % len(causes), causes=causes)
+    before = set().union(*(owned(entry) for entry in entries if mine <= entry.items()))
+    for path in before - wanted.keys() - set().union(*map(owned, others)):
+        _set(after, path, None)
+    for path, value in wanted.items():
+        _set(after, path, value)
+    own(after, manager, "Apply", wanted)
+    return after
+
+
+def _set(obj, path, value):
+    for key in path[:-1]:
+        obj = obj.setdefault(key, {})
+    if value is None:
+        obj.pop(path[-1], None)
+    else:
+        obj[path[-1]] = value
+
+
 class Refused(Exception):
     """An answer with an error status."""
 
@@ -258,7 +342,9 @@ class Handler(BaseHTTPRequestHandler):
                 else self._list(api, group, plural, namespace, query)
             )
         found = api.get(plural, namespace, name) if name else None
-        if self.command != "POST" and found is None:
+        kind_of_patch = self.headers.get("Content-Type")
+        applies = kind_of_patch == "application/apply-patch+yaml"
+        if self.command != "POST" and found is None and not applies:
             raise Refused(404, "NotFound", '%s "%s" not found' % (plural, name), name=name, kind=plural)
         if self.command == "GET":
             return self._answer(200, found)
@@ -279,6 +365,19 @@ class Handler(BaseHTTPRequestHandler):
             if api.get(plural, namespace, name):
                 raise Refused(409, "AlreadyExists", "already exists")
             after = body
+            own(after, "turtles.kubevirt", "Update", declared(after))
+        elif applies:
+            if namespace and not api.get("namespaces", None, namespace):
+                raise Refused(
+                    404, "NotFound", 'namespaces "%s" not found' % namespace, name=namespace, kind="namespaces"
+                )
+            after = apply(found, body, query["fieldManager"], query.get("force") == "true")
+        elif kind_of_patch == "application/json-patch+json":
+            values = {step["path"]: step["value"] for step in body}
+            if values.pop("/metadata/resourceVersion") != found["metadata"]["resourceVersion"]:
+                raise Refused(409, "Conflict", "the object has been modified")
+            after = copy.deepcopy(found)
+            after["metadata"]["managedFields"] = values["/metadata/managedFields"]
         else:
             version = (body.get("metadata") or {}).get("resourceVersion")
             if api.conflicts:

@@ -142,3 +142,69 @@ def test_what_is_being_deleted_and_stays_is_named_with_its_finalizers(api, run):
     assert failed["failed"]
     for word in ("ConfigMap", "default/c", "1 seconds (wait_timeout)", "example.com/kept"):
         assert word in failed["msg"]
+
+
+def configmap(**data):
+    return {**CONFIGMAP, "data": data}
+
+
+def content(api):
+    return api.get("configmaps", "default", "c")["data"]
+
+
+def test_the_server_applies_and_removes_what_the_manifest_has_no_more(api, run):
+    definition = [CRD, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}, configmap(a="1", b="2")]
+    predicted = run("manifest", check=True, apply=True, definition=definition)
+    assert len(predicted["changes"]) == 3
+    assert api.get("configmaps", "default", "c") is None
+    assert run("manifest", apply=True, definition=definition)["changes"] == predicted["changes"]
+    assert {query["fieldManager"] for _method, _path, query in api.written()} == {"turtles.kubevirt"}
+    assert not run("manifest", apply=True, definition=definition)["changed"]
+    api.put("configmaps", {**api.get("configmaps", "default", "c"), "data": {"a": "1", "b": "2", "theirs": "3"}})
+    done = run("manifest", check=True, apply=True, definition=configmap(a="9"))
+    assert (done["changes"], content(api)) == (["patched ConfigMap default/c"], {"a": "1", "b": "2", "theirs": "3"})
+    done = run("manifest", apply=True, definition=configmap(a="9"))
+    assert (done["changes"], content(api)) == (["patched ConfigMap default/c"], {"a": "9", "theirs": "3"})
+    assert done["diff"][0]["before"]["data"] == {"a": "1", "b": "2", "theirs": "3"}
+    assert "managedFields" not in str(done["diff"])
+
+
+def test_what_was_patched_before_is_applied_from_then_on(api, run):
+    run("manifest", definition=configmap(a="1", b="2"))
+    assert not run("manifest", apply=True, definition=configmap(a="1", b="2"))["changed"]
+    entries = api.get("configmaps", "default", "c")["metadata"]["managedFields"]
+    assert [(entry["manager"], entry["operation"]) for entry in entries] == [("turtles.kubevirt", "Apply")]
+    assert run("manifest", apply=True, definition=configmap(b="2"))["changed"]
+    assert content(api) == {"b": "2"}
+
+
+def test_fields_of_other_managers_are_named_and_taken_by_force(api, run):
+    how = {"field_manager": "kubectl-edit"}
+    run("manifest", apply=True, server_side_apply=how, definition=configmap(a="theirs", b="2"))
+    failed = run("manifest", apply=True, definition=configmap(a="ours"))
+    assert failed["failed"]
+    for word in ("ConfigMap default/c", ".data.a", '"kubectl-edit"', "force_conflicts"):
+        assert word in failed["msg"]
+    assert content(api) == {"a": "theirs", "b": "2"}
+    forced = {"force_conflicts": True}
+    assert run("manifest", check=True, apply=True, server_side_apply=forced, definition=configmap(a="ours"))["changed"]
+    assert run("manifest", apply=True, server_side_apply=forced, definition=configmap(a="ours"))["changed"]
+    assert content(api) == {"a": "ours", "b": "2"}
+
+
+def test_applying_in_a_namespace_that_an_earlier_task_would_make(api, run):
+    definition = {**CONFIGMAP, "metadata": {"name": "c", "namespace": "shop"}}
+    assert run("manifest", check=True, apply=True, definition=definition)["changed"]
+    assert "namespace shop doesn't exist" in run("manifest", apply=True, definition=definition)["msg"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"server_side_apply": {"force_conflicts": True}}, "needs apply=true"),
+        ({"apply": True, "definition": {**CONFIGMAP, "metadata": {"generateName": "c"}}}, "needs metadata.name"),
+    ],
+)
+def test_what_the_server_could_not_apply(api, run, options, words):
+    assert words in run("manifest", **{"definition": CONFIGMAP, **options})["msg"]
+    assert api.written() == []
