@@ -333,6 +333,21 @@ def test_rule_with_names_allows_a_list_of_that_name(server: Server) -> None:
     assert server.call("GET", f"{WIDGET_PATH}?fieldSelector=metadata.name%3Done", token=node)[0] == 403
 
 
+@pytest.mark.parametrize("value", ["true", "yes", "1", ""])
+def test_watch_however_it_is_asked_for_is_no_list(server: Server, value: str) -> None:
+    rules = [{"verbs": ["list"], "apiGroups": ["example.io"], "resources": ["widgets"]}]
+    path, reference = f"{RBAC_PATH}/namespaces/default", {"kind": "Role", "name": "lister"}
+    server.call("POST", f"{path}/roles", {"metadata": {"name": "lister"}, "rules": rules})
+    subjects = [{"kind": "User", "name": "system:node:n1"}]
+    body = {"metadata": {"name": "lister"}, "roleRef": reference, "subjects": subjects}
+    server.call("POST", f"{path}/rolebindings", body)
+    node = server.token("podrunner")
+    assert server.call("GET", f"{WIDGET_PATH}?watch=false", token=node)[0] == 200
+    code, status = server.call("GET", f"{WIDGET_PATH}?watch={value}&timeoutSeconds=1", token=node)
+    server.call("DELETE", f"{path}/rolebindings/lister")
+    assert (code, "cannot watch resource" in status["message"]) == (403, True)
+
+
 @pytest.fixture
 def namespace_admin(server: Server) -> Iterator[str]:
     """Token of a user who is ``admin`` of the namespace default and nothing else."""

@@ -3,6 +3,8 @@
 
 import asyncio
 import base64
+import contextlib
+import http.client
 import json
 import ssl
 import threading
@@ -94,6 +96,8 @@ class Backend:
         body = {
             "user": headers["X-Remote-User"], "groups": headers.getall("X-Remote-Group"), "path": request.path_qs,
             "client": subject.get("commonName"), "authorization": headers.get("Authorization"),
+            "more": {name: headers[name] for name in headers if name.startswith(("X-Remote-Extra", "X-Remote-Ui"))},
+            "protocols": headers.get("Sec-WebSocket-Protocol"),
         }  # fmt: skip
         return web.json_response(body)
 
@@ -227,8 +231,14 @@ def test_aggregation(server: Server, backend: Backend) -> None:
     code, found = server.call("GET", path, headers={"X-Remote-User": "root"})
     assert found == {
         "user": "admin", "groups": ["system:masters", "system:authenticated"], "path": path,
-        "client": "front-proxy-client", "authorization": None,
+        "client": "front-proxy-client", "authorization": None, "more": {}, "protocols": None,
     }  # fmt: skip
+    somebody = {"Impersonate-User": "jane", "Impersonate-Group": "system:masters", "Impersonate-Uid": "u1",
+                "Impersonate-Extra-example.io%2Fscopes": "a"}  # fmt: skip
+    found = server.call("GET", path, headers=somebody)[1]
+    assert (found["user"], found["more"]) == (
+        "jane", {"X-Remote-Uid": "u1", "X-Remote-Extra-example.io%2Fscopes": "a"}
+    )  # fmt: skip
     code, _, raw = server.raw("PUT", "/apis/sub.example.io/v1/namespaces/default/things/x/start", {})
     assert (code, raw) == (202, b"")
     code, listed = server.call("GET", "/apis/sub.example.io/v1")
@@ -239,6 +249,24 @@ def test_aggregation(server: Server, backend: Backend) -> None:
     assert "True" in available(server)
     server.call("DELETE", "/api/v1/namespaces/default/endpoints/backend")
     server.until(lambda: "False" in available(server))
+
+
+def test_token_in_a_subprotocol_is_for_websockets_only(server: Server) -> None:
+    token = base64.urlsafe_b64encode(server.token().encode()).decode().rstrip("=")
+    headers = {"Sec-WebSocket-Protocol": f"base64url.bearer.authorization.k8s.io.{token}"}
+    assert server.call("GET", "/api/v1/nodes", token="", headers=headers)[0] == 403
+
+
+def test_address_with_a_host_reaches_the_service(server: Server, backend: Backend) -> None:
+    """RFC 9112, section 3.2.2: a server must accept the absolute form."""
+    register(server, backend)
+    path = "/apis/sub.example.io/v1/namespaces/default/things/x?a=b"
+    connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=server.tls, timeout=10)
+    with contextlib.closing(connection):
+        headers = {"Authorization": f"Bearer {server.token()}"}
+        connection.request("GET", f"http://elsewhere.example{path}", headers=headers)
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())["path"]) == (200, path)
 
 
 def available(server: Server) -> list[str]:

@@ -58,6 +58,15 @@ def test_node_reads_what_its_pods_use(server: Server, node: str, path: str) -> N
     assert server.call("GET", f"{path}/mine", token=node)[0] == 403, "the Pod is gone"
 
 
+def test_node_reads_nothing_of_the_same_name_elsewhere(server: Server, node: str) -> None:
+    server.call("POST", "/api/v1/namespaces/kube-system/secrets", {"metadata": {"name": "mine"}})
+    for plural in ("secrets", "configmaps", "persistentvolumeclaims"):
+        for watch in ("", "&watch=true"):
+            path = f"/api/v1/{plural}?fieldSelector=metadata.name%3Dmine{watch}"
+            assert server.call("GET", path, token=node)[0] == 403, path
+    server.call("DELETE", "/api/v1/namespaces/kube-system/secrets/mine")
+
+
 def test_node_sees_its_own_pods_only(server: Server, node: str) -> None:
     code, answer = server.call("GET", "/api/v1/pods?fieldSelector=spec.nodeName%3Dn1", token=node)
     assert (code, [one["metadata"]["name"] for one in answer["items"]]) == (200, ["mine"])

@@ -132,7 +132,7 @@ def test_watcher_that_does_not_read_is_cut_off(stopped: Server) -> None:
     assert long_running() == "1"
     stopped.call("POST", CONFIG_MAPS, {"metadata": {"name": "a"}})
     for number in range(12):
-        body = {"data": {"a": f"{number}" * 800_000}}
+        body = {"data": {"a": "abcdefghijkl"[number] * 800_000}}
         assert stopped.call("PATCH", f"{CONFIG_MAPS}/a", body, "application/merge-patch+json")[0] == 200
 
     stopped.until(lambda: long_running() == "0", 60)
@@ -161,29 +161,35 @@ def _ready(server: Server) -> bool:
 # -- how much at once
 
 
-class Request(dict):
-    headers: dict[str, str] = {}
-
-
 def test_requests_in_flight() -> None:
     one = Limits(LimitSettings(reading=4, mutating=2))
     alice, bob, carol = (User(name, ()) for name in ("alice", "bob", "carol"))
     create, read = Attributes("create", resource="pods"), Attributes("get", resource="pods")
     with contextlib.ExitStack() as stack:
-        stack.enter_context(one.seat(alice, create, Request()))
-        with pytest.raises(StatusError) as raised, one.seat(alice, create, Request()):
+        stack.enter_context(one.seat(alice, create, False))
+        with pytest.raises(StatusError) as raised, one.seat(alice, create, False):
             pass
         assert (raised.value.code, raised.value.details) == (429, {"retryAfterSeconds": 1})
-        stack.enter_context(one.seat(alice, read, Request()))
-        stack.enter_context(one.seat(bob, create, Request()))
-        with pytest.raises(StatusError), one.seat(carol, create, Request()):
+        stack.enter_context(one.seat(alice, read, False))
+        stack.enter_context(one.seat(bob, create, False))
+        with pytest.raises(StatusError), one.seat(carol, create, False):
             pass
         for _ in range(10):
-            stack.enter_context(one.seat(carol, Attributes("watch", resource="pods"), Request()))
-        stack.enter_context(one.seat(carol, Attributes("get", path="/readyz"), Request()))
+            stack.enter_context(one.seat(carol, Attributes("watch", resource="pods"), True))
+        stack.enter_context(one.seat(carol, Attributes("get", path="/readyz"), False))
     assert not one.inflight[""] + one.inflight["mutating"] + one.long_running
-    with one.seat(alice, create, Request()):
+    with one.seat(alice, create, False):
         pass
+
+
+def test_upgrade_takes_a_place_like_any_request(server: Server) -> None:
+    """A header doesn't make a request one that lasts, which would be without limit."""
+
+    def lasting() -> str:
+        _, _, raw = server.raw("GET", "/metrics", headers={"Upgrade": "websocket"})
+        return re.findall(rb"^apiserver_longrunning_requests (\d+)", raw, re.M)[0].decode()
+
+    assert lasting() == "0"
 
 
 def test_requests_a_second(stopped: Server) -> None:
@@ -322,6 +328,7 @@ def test_aggregated_service_that_falls_silent(stopped: Server) -> None:
 
 def test_metrics(server: Server) -> None:
     server.call("GET", CONFIG_MAPS)
+    server.call("GET", "/api/v1/made%22up%0a", token="")
     code, headers, raw = server.raw("GET", "/metrics")
     text = raw.decode()
     assert (code, headers["Content-Type"].split(";")[0]) == (200, "text/plain")
@@ -330,6 +337,7 @@ def test_metrics(server: Server) -> None:
     assert re.search(r"^process_resident_memory_bytes [1-9]\d{6}", text, re.M)
     for line in text.splitlines():
         assert re.fullmatch(r'#.*|[a-z_]+(\{([a-z_]+="[^"]*",?)+\})? [0-9.e+-]+', line), line
+    assert "made" not in text, "figures are of resources that there are"
     assert server.call("GET", "/metrics", token=server.token("podrunner"))[0] == 403
 
 
@@ -448,4 +456,4 @@ def test_rules_match_as_kubernetes_says() -> None:
     assert not Rule("Metadata", users=("bob",)).matches(alice, scale)
     assert Rule("Metadata", urls=("/api*",)).matches(alice, Attributes("get", path="/apis"))
     assert not Rule("Metadata", urls=("/api*",)).matches(alice, scale)
-    assert limits.is_long(scale, Request()) is False
+    assert not limits.is_long(scale)

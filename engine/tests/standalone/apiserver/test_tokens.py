@@ -130,6 +130,8 @@ def test_token_bound_to_what_it_cannot_be(server: Server, account: str) -> None:
     server.call("DELETE", f"{PODS}/bound")
     code, answer = request(server, account, boundObjectRef={"kind": "ConfigMap", "apiVersion": "v1", "name": "x"})
     assert (code, answer["message"]) == (400, "cannot bind token to object of type /v1, Kind=ConfigMap")
+    for kind in (["Pod"], {}, None):
+        assert request(server, account, boundObjectRef={"kind": kind, "apiVersion": "v1", "name": "x"})[0] == 400
 
 
 def test_token_of_an_account_made_anew(server: Server, account: str) -> None:

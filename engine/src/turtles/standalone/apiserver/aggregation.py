@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The aggregation layer: groups that another server answers, as APIServices name them.
 
-The server behind is told the user in X-Remote-User and X-Remote-Group, and believes it because the request comes
-with the front proxy's client certificate ("Configure the Aggregation Layer" of the Kubernetes documentation).
+The server behind is told the user in X-Remote-User, X-Remote-Group, X-Remote-Uid and X-Remote-Extra-…, and believes it
+because the request comes with the front proxy's client certificate ("Configure the Aggregation Layer" of the
+Kubernetes documentation).
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -21,7 +23,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from turtles.standalone.apiserver import impersonation, negotiate
-from turtles.standalone.apiserver.auth import User
+from turtles.standalone.apiserver.auth import BEARER, User, is_websocket
 from turtles.standalone.apiserver.backend import MAX_ANSWER, read_limited
 from turtles.standalone.apiserver.endpoints import Endpoint, PinnedResolver, resolve
 from turtles.standalone.apiserver.errors import Object, StatusError
@@ -128,6 +130,11 @@ class Aggregator:
         headers["X-Remote-User"] = user.name
         for group in user.groups:
             headers.add("X-Remote-Group", group)
+        if user.uid:
+            headers["X-Remote-Uid"] = user.uid
+        for name, values in user.extra:
+            for value in values:
+                headers.add(f"X-Remote-Extra-{quote(name, safe='')}", value)
         if request is not None and request.remote:
             headers["X-Forwarded-For"] = request.remote
         return headers
@@ -135,14 +142,14 @@ class Aggregator:
     async def proxy(self, request: web.BaseRequest, user: User, service: Service) -> web.StreamResponse:
         """Pass a request on and its answer back; websockets too."""
         session, base = self._target(service)
-        if request.headers.get("Upgrade", "").lower() == "websocket":
+        if is_websocket(request):
             return await self._websocket(request, user, service, session, base)
         body = await negotiate.read_body(request) if request.body_exists else None
         watched = request.query.get("watch", "").lower() in ("1", "true", "t")
         timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=None if watched else READ_SECONDS)
         try:
             async with session.request(
-                request.method, _exact(base + request.raw_path), headers=self._headers(request, user), data=body,
+                request.method, _address(base, request), headers=self._headers(request, user), data=body,
                 ssl=self._context(service), allow_redirects=False, timeout=timeout,
             ) as answer:  # fmt: skip
                 return await _pass_back(request, answer)
@@ -159,12 +166,12 @@ class Aggregator:
     ) -> web.StreamResponse:
         headers = self._headers(request, user)
         offered = [one.strip() for one in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if one.strip()]
-        offered = [one for one in offered if not one.startswith("base64url.bearer.")]
+        offered = [one for one in offered if not one.startswith(BEARER)]
         for name in [name for name in headers if name.lower().startswith("sec-websocket-")]:
             del headers[name]
         try:
             behind = await session.ws_connect(
-                _exact(base + request.raw_path), headers=headers, protocols=offered, ssl=self._context(service),
+                _address(base, request), headers=headers, protocols=offered, ssl=self._context(service),
                 max_msg_size=_LIMIT, autoping=True,
             )  # fmt: skip
         except aiohttp.WSServerHandshakeError as error:
@@ -214,6 +221,11 @@ _REASONS = {
 
 def _exact(url: str) -> URL:
     return URL(url, encoded=True)
+
+
+def _address(base: str, request: web.BaseRequest) -> URL:
+    # What was authorized: as it came it may have a host before the path (RFC 9112, section 3.2.2).
+    return _exact(base + request.rel_url.raw_path_qs)
 
 
 def _unreachable(error: Exception) -> StatusError:

@@ -30,6 +30,8 @@ class User:
     extra: tuple[tuple[str, tuple[str, ...]], ...] = field(default=())
 
 
+#: What a websocket's subprotocol begins with that is a bearer token.
+BEARER = "base64url.bearer.authorization.k8s.io."
 ISSUER = "https://kubernetes.default.svc"
 #: Audiences that the server itself answers to.
 AUDIENCES = (ISSUER, "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
@@ -59,9 +61,9 @@ class Authenticator:
             # Another scheme, or no token, is no attempt to be somebody: the next way of authentication counts.
             if scheme.lower() == "bearer" and token.strip():
                 return self._token_or_refuse(token.strip())
-        for protocol in request.headers.get("Sec-WebSocket-Protocol", "").split(","):
-            # Browsers can't set headers on a websocket; they send the token as a subprotocol.
-            if protocol.strip().startswith("base64url.bearer.authorization.k8s.io."):
+        # Browsers can't set headers on a websocket; they send the token as a subprotocol.
+        for protocol in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if is_websocket(request) else ():
+            if protocol.strip().startswith(BEARER):
                 return self._token_or_refuse(_from_base64url(protocol.strip().rpartition(".")[2]))
         transport = request.transport
         certificate = transport.get_extra_info("peercert") if transport is not None else None
@@ -105,6 +107,11 @@ class Authenticator:
             if len(row) == 3 and not row[0].startswith("#"):
                 users[row[0]] = User(row[1], (*row[2].split(), "system:authenticated"))
         self._users, self._stamp = users, stamp
+
+
+def is_websocket(request: web.BaseRequest) -> bool:
+    """Say whether the client asks for a WebSocket."""
+    return request.headers.get("Upgrade", "").lower() == "websocket"
 
 
 def _from_base64url(text: str) -> str:

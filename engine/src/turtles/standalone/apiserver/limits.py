@@ -50,11 +50,9 @@ class LimitSettings:
     connections: int = 4000
 
 
-def is_long(wanted: Attributes, request: web.BaseRequest) -> bool:
+def is_long(wanted: Attributes) -> bool:
     """Whether a request goes on for as long as its client wants."""
-    if wanted.verb == "watch" or wanted.subresource.split("/")[0] in _LONG:
-        return True
-    return bool(request.headers.get("Upgrade"))
+    return wanted.verb == "watch" or wanted.subresource.split("/")[0] in _LONG
 
 
 class Limits:
@@ -70,16 +68,17 @@ class Limits:
         self._buckets: dict[str, tuple[float, float]] = {}
 
     @contextlib.contextmanager
-    def seat(self, user: User, wanted: Attributes, request: web.BaseRequest) -> Iterator[None]:
+    def seat(self, user: User, wanted: Attributes, long: bool) -> Iterator[None]:
         """Hold a place while a request is answered.
 
+        :param long: whether it goes on for as long as its client wants, which needs none.
         :raises StatusError: 429 when there is none; it says when to try again.
         """
         if wanted.path.startswith(_HEALTH):
             yield
             return
         self._spend(user)
-        if is_long(wanted, request):
+        if long:
             self.long_running += 1
             try:
                 yield

@@ -108,6 +108,9 @@ class Nodes:
                     yield pod
 
     def _uses(self, node: str, wanted: Request, plural: str) -> bool:
+        if not wanted.namespace:
+            # In all namespaces there may be others' objects of the same name.
+            return False
         return any(
             wanted.name in _references(pod["spec"], plural)
             for pod in self._pods(node, wanted.namespace, f'"{wanted.name}"')

@@ -38,7 +38,7 @@ def write_options(request: web.BaseRequest) -> WriteOptions:
     query = request.query
     causes = dry_run_causes(query.getall("dryRun", []))
     manager, validation = query.get("fieldManager", ""), query.get("fieldValidation", "")
-    force = boolean(query.get("force", ""), "force") if "force" in query else None
+    force = flag(request, "force") if "force" in query else None
     if kind == "PatchOptions":
         applies = request.content_type == "application/apply-patch+yaml"
         if applies and not manager:
@@ -55,9 +55,9 @@ def write_options(request: web.BaseRequest) -> WriteOptions:
     return WriteOptions("All" in query.getall("dryRun", []), validation or "Warn", manager, bool(force))
 
 
-def boolean(text: str, name: str) -> bool:
-    """Return a flag of a query: what ``strconv.ParseBool`` reads, true for an empty one as Kubernetes has it."""
-    return text.lower() not in ("false", "0")
+def flag(request: web.BaseRequest, name: str) -> bool:
+    """Return a flag of a query as Kubernetes reads it: true even when empty, but for ``false`` and ``0``."""
+    return request.query.get(name, "false").lower() not in ("false", "0")
 
 
 def dry_run_causes(values: object) -> list[Cause]:
@@ -117,7 +117,7 @@ def check_watch(request: web.BaseRequest) -> None:
             causes.append(
                 _forbidden(text) if not match else not_supported("resourceVersionMatch", match, ["NotOlderThan"])
             )
-        if boolean(initial, "sendInitialEvents") and not boolean(query.get("allowWatchBookmarks", "false"), ""):
+        if flag(request, "sendInitialEvents") and not flag(request, "allowWatchBookmarks"):
             text = "Forbidden: sendInitialEvents requires setting allowWatchBookmarks to true"
             causes.append(Cause("FieldValueForbidden", text, "sendInitialEvents"))
     if causes:

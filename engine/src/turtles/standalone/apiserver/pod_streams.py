@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from turtles.standalone.apiserver import port_forward, remote_command
+from turtles.standalone.apiserver.auth import is_websocket
 from turtles.standalone.apiserver.errors import (
     Cause,
     Object,
@@ -18,10 +19,11 @@ from turtles.standalone.apiserver.errors import (
     method_not_allowed,
 )
 from turtles.standalone.apiserver.node import Control, Descriptor, Node
+from turtles.standalone.apiserver.options import flag
 from turtles.standalone.apiserver.rbac import Attributes, Authorizer
 from turtles.standalone.apiserver.remote_command import STDERR, STDOUT, Session, SpdyPeer, Wanted, WebSocketPeer
 from turtles.standalone.apiserver.resource import Admission, Context
-from turtles.standalone.apiserver.upgrade import is_spdy, is_websocket, offered, open_websocket, spdy, tunnel
+from turtles.standalone.apiserver.upgrade import is_spdy, offered, open_websocket, spdy, tunnel
 
 NAMES = ("log", "exec", "attach", "portforward")
 
@@ -60,7 +62,7 @@ class PodStreams:
         kind = {"exec": "PodExecOptions", "attach": "PodAttachOptions"}.get(context.subresource, "")
         options: Object = {"kind": kind or "PodPortForwardOptions", "apiVersion": "v1"}
         if kind:
-            options |= {one: True for one in ("stdin", "stdout", "stderr", "tty") if _flag(request, one)}
+            options |= {one: True for one in ("stdin", "stdout", "stderr", "tty") if flag(request, one)}
             if request.query.get("container"):
                 options["container"] = request.query["container"]
         if context.subresource == "exec":
@@ -92,7 +94,7 @@ class PodStreams:
 
     async def _remote_command(self, request: web.BaseRequest, context: Context, pod: Object) -> web.StreamResponse:
         name = container_of(pod, request.query.get("container", ""))
-        wanted = Wanted(*(_flag(request, one) for one in ("stdin", "stdout", "stderr", "tty")))
+        wanted = Wanted(*(flag(request, one) for one in ("stdin", "stdout", "stderr", "tty")))
         if not (wanted.stdin or wanted.stdout or wanted.stderr):
             raise bad_request("you must specify at least 1 of stdin, stdout, stderr")
         command = request.query.getall("command", [])
@@ -161,10 +163,6 @@ class PodStreams:
         return answer
 
 
-def _flag(request: web.BaseRequest, name: str) -> bool:
-    return request.query.get(name, "").lower() in ("1", "t", "true")
-
-
 def _ports(request: web.BaseRequest) -> list[int]:
     words = [word for text in request.query.getall("ports", []) for word in text.split(",")]
     if not words or len(words) > 100 or any(not word.isdecimal() or not 1 <= int(word) <= 65535 for word in words):
@@ -224,8 +222,8 @@ def log_options(request: web.BaseRequest) -> dict[str, Any]:
     if causes:
         raise invalid("", "PodLogOptions", "", causes)
     return {
-        "follow": _flag(request, "follow"), "previous": _flag(request, "previous"), "tail": numbers["tailLines"],
-        "since": since, "timestamps": _flag(request, "timestamps"), "limit": numbers["limitBytes"],
+        "follow": flag(request, "follow"), "previous": flag(request, "previous"), "tail": numbers["tailLines"],
+        "since": since, "timestamps": flag(request, "timestamps"), "limit": numbers["limitBytes"],
         "stream": "" if stream == "All" else stream.lower(),
     }  # fmt: skip
 

@@ -74,8 +74,8 @@ _RETURNED = (
     "storage.k8s.io/storageclasses",
 )  # fmt: skip
 _VERBS = (*_MUTATIONS.values(), "get", "list", "watch", "deletecollection")
-#: Where a request keeps what it wants.
-_WANTED = "wanted"
+#: Where a request keeps what it wants, and whether it goes on for as long as its client wants.
+_WANTED, _LONG = "wanted", "long"
 _HEALTH = ("/healthz", "/livez", "/readyz")
 #: What a health check consists of; the store is where kube-apiserver has etcd.
 _CHECKS = ("ping", "log", "etcd")
@@ -107,10 +107,6 @@ def split_path(path: str) -> ResourcePath | None:
     if len(parts) >= 4 and parts[0] == "apis":
         return ResourcePath(parts[1], parts[2], parts[3:])
     return None
-
-
-def _flag(request: web.BaseRequest, name: str) -> bool:
-    return request.query.get(name, "").lower() in ("1", "true", "t")
 
 
 def _manager(request: web.BaseRequest, asked: str) -> str:
@@ -163,9 +159,11 @@ class APIServer:
         response = await self._answered(request)
         wanted: Attributes | None = request.get(_WANTED)
         if wanted is not None:
-            seconds = None if is_long(wanted, request) else time.monotonic() - before
+            seconds = None if request.get(_LONG) else time.monotonic() - before
             verb = wanted.verb if wanted.verb in _VERBS else "other"
-            self.metrics.count(verb, wanted.resource, response.status, seconds)
+            # Names that clients make up would be figures without end.
+            known = self._known(wanted.group, wanted.version, wanted.resource)
+            self.metrics.count(verb, wanted.resource if known else "", response.status, seconds)
         self.audit.completed(request, response)
         return response
 
@@ -206,15 +204,18 @@ class APIServer:
         request[_WANTED] = wanted
         self.audit.received(request, sender, user, wanted)
         self._authorize(request, user, wanted)
-        if request.can_read_body and not request.headers.get("Upgrade"):
+        upgrade = bool(request.headers.get("Upgrade"))
+        # What an aggregated server does with a connection may last; a built-in resource says so by itself.
+        long = request[_LONG] = is_long(wanted) or (service is not None and upgrade)
+        if request.can_read_body and not (long and upgrade):
             # Before a place is taken, which a slow client could hold.
             await negotiate.read_body(request)
-        with self.limits.seat(user, wanted, request):
+        with self.limits.seat(user, wanted, long):
             if parts is None:
                 return await self._plain(request, user, path.rstrip("/") or "/")
             if service is not None:
                 return await self.aggregator.proxy(request, user, service)
-            if not self._known(parts):
+            if not self._known(parts.group, parts.version, parts.plural):
                 return self._nothing(path.strip("/").split("/"))
             return await self._resource(request, user, parts)
 
@@ -226,15 +227,15 @@ class APIServer:
             raise
         self.audit.decided(request, None)
 
-    def _known(self, parts: ResourcePath) -> bool:
-        if self.registry.find(parts.group, parts.version, parts.plural) is not None:
+    def _known(self, group: str, version: str, plural: str) -> bool:
+        if self.registry.find(group, version, plural) is not None:
             return True
-        return _review(parts) is not None
+        return _review(group, version, plural) is not None
 
     def _attributes(self, request: web.BaseRequest, parts: ResourcePath) -> Attributes:
         verb = _MUTATIONS.get(request.method, "")
         if not verb and request.method in ("GET", "HEAD"):
-            verb = "get" if parts.name else "watch" if _flag(request, "watch") else "list"
+            verb = "get" if parts.name else "watch" if options.flag(request, "watch") else "list"
         elif verb == "delete" and not parts.name:
             verb = "deletecollection"
         namespace = parts.namespace
@@ -358,7 +359,7 @@ class APIServer:
     # -- resources
 
     async def _resource(self, request: web.BaseRequest, user: User, parts: ResourcePath) -> web.StreamResponse:
-        review = _review(parts)
+        review = _review(parts.group, parts.version, parts.plural)
         if review is not None:
             if request.method != "POST" or parts.name:
                 raise method_not_allowed()
@@ -379,7 +380,7 @@ class APIServer:
                 raise path_not_found()
             return await self._named(request, context)
         if request.method in ("GET", "HEAD"):
-            if options.boolean(request.query.get("watch", "false"), "watch"):
+            if options.flag(request, "watch"):
                 return await self._watch(request, context)
             return await self._list(request, context)
         if request.method == "POST":
@@ -478,7 +479,7 @@ class APIServer:
         if request.query.get("gracePeriodSeconds"):
             query["gracePeriodSeconds"] = options.number(request, "gracePeriodSeconds")
         if "orphanDependents" in request.query:
-            query["orphanDependents"] = _flag(request, "orphanDependents")
+            query["orphanDependents"] = options.flag(request, "orphanDependents")
         return DeleteOptions.parse(query)
 
     async def _delete_collection(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
@@ -627,8 +628,8 @@ class APIServer:
         if by_webhook(kind):
             shown = replace(shown, prepare=lambda entries: self.resources.converter.prepare(entries, kind))
         options.check_watch(request)
-        initial_events = _flag(request, "sendInitialEvents")
-        bookmarks = _flag(request, "allowWatchBookmarks")
+        initial_events = options.flag(request, "sendInitialEvents")
+        bookmarks = options.flag(request, "allowWatchBookmarks")
         timeout = options.number(request, "timeoutSeconds")
         asked = WatchOptions(bookmarks=bookmarks, initial_events=initial_events)
         if timeout:
@@ -674,9 +675,9 @@ def _media_type(request: web.BaseRequest) -> str:
     return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
-def _review(parts: ResourcePath) -> Review | None:
+def _review(group: str, version: str, plural: str) -> Review | None:
     for review in REVIEWS:
-        if (review.group, review.version, review.plural) == (parts.group, parts.version, parts.plural):
+        if (review.group, review.version, review.plural) == (group, version, plural):
             return review
     return None
 

@@ -106,11 +106,12 @@ class Tokens:
         }  # fmt: skip
 
     def _bound(self, namespace: str, account: str, reference: Object) -> Object:
-        kind, name, version = reference.get("kind"), str(reference.get("name") or ""), reference.get("apiVersion", "v1")
+        name, version = str(reference.get("name") or ""), reference.get("apiVersion", "v1")
+        kind = str(reference.get("kind"))
         if kind not in _KINDS or version != "v1":
             group, _, number = str(version).rpartition("/")
             raise bad_request(f"cannot bind token to object of type {group}/{number}, Kind={kind}")
-        resource = _KINDS[str(kind)][0]
+        resource = _KINDS[kind][0]
         entry = self._store.get(Key(resource, "" if kind == "Node" else namespace, name))
         plural = resource[1:]
         if entry is None:
@@ -122,7 +123,7 @@ class Tokens:
                 "have been deleted and then recreated"
             )
             raise conflict("", plural, name, why)
-        found: Object = {str(kind).lower(): {"name": name, "uid": entry.metadata.uid}}
+        found: Object = {kind.lower(): {"name": name, "uid": entry.metadata.uid}}
         if kind == "Pod":
             spec = entry.object().get("spec") or {}
             if spec.get("serviceAccountName") != account:

@@ -20,11 +20,6 @@ TUNNEL = "SPDY/3.1+"
 MAX_MESSAGE = 4 << 20
 
 
-def is_websocket(request: web.BaseRequest) -> bool:
-    """Say whether the client asks for a WebSocket."""
-    return request.headers.get("Upgrade", "").lower() == "websocket"
-
-
 def is_spdy(request: web.BaseRequest) -> bool:
     """Say whether the client asks for SPDY."""
     return request.headers.get("Upgrade", "").lower().startswith("spdy/3.1")
