@@ -134,17 +134,15 @@ def test_roles_that_aggregate_each_other(server: Server) -> None:
     node = server.token("podrunner")
     subject = {"kind": "User", "name": "system:node:n1"}
     rule = {"apiGroups": ["example.io"], "resources": ["widgets"], "verbs": ["list"]}
-    for name, rules in (("ring-1", []), ("ring-2", [rule])):
-        role = {
-            "metadata": {"name": name, "labels": {"ring": "yes"}}, "rules": rules,
-            "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"ring": "yes"}}]},
-        }  # fmt: skip
+    ring = {"aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"ring": "yes"}}]}}
+    for name, content in (("ring-1", ring), ("ring-2", ring), ("ring-3", {"rules": [rule]})):
+        role = {"metadata": {"name": name, "labels": {"ring": "yes"}}, **content}
         assert server.call("POST", f"{RBAC_PATH}/clusterroles", role)[0] == 201
     binding = {"roleRef": {"kind": "ClusterRole", "name": "ring-1"}, "subjects": [subject]}
     path = f"{RBAC_PATH}/clusterrolebindings"
     assert server.call("POST", path, {"metadata": {"name": "ring"}, **binding})[0] == 201
     assert server.call("GET", WIDGET_PATH, token=node)[0] == 200
-    for path in ("clusterrolebindings/ring", "clusterroles/ring-1", "clusterroles/ring-2"):
+    for path in ("clusterrolebindings/ring", *(f"clusterroles/ring-{one}" for one in (1, 2, 3))):
         server.call("DELETE", f"{RBAC_PATH}/{path}")
 
 
