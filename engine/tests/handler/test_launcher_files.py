@@ -3,7 +3,8 @@
 
 import os
 import uuid
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -15,13 +16,15 @@ pytestmark = pytest.mark.root
 
 
 @pytest.fixture
-def launcher(tmp_path: Path) -> Launcher:
+def launcher(tmp_path: Path) -> Iterator[Launcher]:
     uid = str(uuid.uuid4())
     (tmp_path / uid / "volumes/kubernetes.io~empty-dir/private").mkdir(parents=True)
     found = Launcher(str(tmp_path), uid, Watcher(), lambda: None, lambda detail: None)
-    found._root = str(tmp_path / "root")
     (tmp_path / "root/dev").mkdir(parents=True)
-    return found
+    # In place of a process's folder in /proc, which has its root under this name.
+    found._first = os.open(tmp_path, os.O_RDONLY)
+    yield found
+    found.close()
 
 
 @pytest.fixture
@@ -82,3 +85,38 @@ def test_devices_of_the_pod_become_qemu_s(launcher: Launcher, tmp_path: Path) ->
     launcher.own_devices(["data", "missing"])
     owners = {path.name: path.stat().st_uid for path in (tmp_path / "root/dev").iterdir()}
     assert owners == {"kvm": 107, "data": 107, "other": 0}
+
+
+def test_links_in_the_pod_lead_nowhere_else(launcher: Launcher, tmp_path: Path) -> None:
+    node, root = tmp_path / "node", tmp_path / "root"
+    (node / "fs/cgroup").mkdir(parents=True)
+    (node / "fs/cgroup/memory.events").write_text("oom_kill 1\n")
+    (node / "disk.img").write_bytes(bytes(4096))
+    os.mknod(node / "kvm", 0o020600, os.makedev(1, 3))
+    (root / "dev").rmdir()
+    for name in ("dev", "sys", "disks"):
+        (root / name).symlink_to(node)
+    launcher.own_devices(["kvm"])
+    assert (node / "kvm").stat().st_uid == 0
+    assert not launcher.has_kvm()
+    assert not launcher.reached_memory_limit()
+    assert not launcher.bypasses_page_cache(PurePosixPath("/disks/disk.img"))
+
+
+def test_links_that_stay_in_the_pod_are_followed(launcher: Launcher, tmp_path: Path) -> None:
+    (tmp_path / "root/dev").rename(tmp_path / "root/devices")
+    (tmp_path / "root/dev").symlink_to("/devices")
+    (tmp_path / "root/devices/kvm").touch()
+    assert launcher.has_kvm()
+
+
+def test_a_pipe_in_place_of_a_disk_is_not_waited_for(launcher: Launcher, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "root/disk.img")
+    assert not launcher.bypasses_page_cache(PurePosixPath("/disk.img"))
+
+
+def test_a_launcher_that_was_never_met(tmp_path: Path) -> None:
+    stranger = Launcher(str(tmp_path), str(uuid.uuid4()), Watcher(), lambda: None, lambda detail: None)
+    stranger.own_devices()
+    assert not stranger.has_kvm()
+    assert not stranger.reached_memory_limit()

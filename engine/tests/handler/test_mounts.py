@@ -19,6 +19,15 @@ from turtles.handler.watcher import Watcher
 pytestmark = pytest.mark.root
 
 TARGET = PurePosixPath("/mnt/image")
+#: Gives a command the folder of sockets where a Pod has it.
+IN_POD = """
+mount --make-rprivate /
+mount --bind "$0" /opt && mount -t tmpfs t /run && mkdir -p /run/kubevirt/sockets
+mount --move /opt /run/kubevirt/sockets
+exec "$@"
+"""
+
+
 class Box:
     """A process in namespaces of its own."""
 
@@ -119,6 +128,14 @@ def pod(folder: Path) -> Iterator["Sockets"]:
     pod.end()
 
 
+@pytest.fixture
+def another(folder: Path) -> Path:
+    """The folder of sockets of another Pod."""
+    path = folder / "another"
+    path.mkdir(mode=0o777)
+    return path
+
+
 class Sockets:
     """A Pod's folder of sockets, and processes that listen in it."""
 
@@ -131,11 +148,17 @@ class Sockets:
         self.processes: list[subprocess.Popen] = []
         self.launcher = Launcher(str(self.pods), self.uid, Watcher(), lambda: None, lambda detail: None, ["root"])
 
-    def listen(self, name: str, uid: int = 107, *prefix: str) -> subprocess.Popen:
+    def listen(self, name: str, uid: int = 107, *prefix: str, folder: Path | None = None) -> subprocess.Popen:
+        """Have a process listen.
+
+        :param folder: of another Pod, whose process it is then.
+        """
         link = Path(f"/tmp/{uuid.uuid4().hex[:8]}")  # the folder's own path is too long for an address
         link.symlink_to(self.folder)
-        process = subprocess.Popen([*prefix, "/usr/bin/python3", "-c", LISTEN, str(link / name), str(uid)],
-                                   stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [*prefix, "unshare", "--mount", "sh", "-ec", IN_POD, str(folder or self.folder),
+             "/usr/bin/python3", "-c", LISTEN, str(link / name), str(uid)],
+            stdout=subprocess.PIPE, text=True)
         self.processes.append(process)
         wait((self.folder / name).exists)
         time.sleep(0.05)
@@ -164,19 +187,34 @@ def test_disks_are_mounted_when_all_of_their_containers_run(pod: Sockets, monkey
     assert shown == ["/var/run/kubevirt-image-volume/root"]
 
 
-@pytest.mark.parametrize("stranger", ["root", "elsewhere"])
+@pytest.mark.parametrize("stranger", ["root", "elsewhere", "another Pod's"])
 def test_strangers_are_not_taken_for_the_container(
-    pod: Sockets, monkeypatch: pytest.MonkeyPatch, stranger: str
+    pod: Sockets, another: Path, monkeypatch: pytest.MonkeyPatch, stranger: str
 ) -> None:
     monkeypatch.setattr(mounts, "show", lambda *_: pytest.fail("mounted"))
     waiting = pod.listen("container-disks")
     if stranger == "root":
         pod.listen("disk-root", 0)
+    elif stranger == "another Pod's":
+        pod.listen("disk-root", folder=another)
     else:
         pod.listen("disk-root", 107, "unshare", "--net")
     with pytest.raises(LauncherNotReady):
         pod.launcher.connection()
     assert "somebody else listens" in waiting.stdout.readline()
+
+
+@pytest.mark.parametrize("name", ["container-disks", "libvirt-sock"])
+def test_strangers_are_not_taken_for_the_launcher(
+    pod: Sockets, another: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(mounts, "show", lambda *_: pytest.fail("mounted"))
+    pod.listen(name, folder=another)
+    pod.listen("disk-root")
+    with pytest.raises(LauncherNotReady, match=f"{name} belongs to a process outside of the Pod"):
+        pod.launcher.connection()
+    with pytest.raises(LauncherNotReady, match="not connected"):
+        _ = pod.launcher.netns
 
 
 def test_what_the_kernel_refuses_reaches_the_launcher(pod: Sockets, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,8 @@
 """The node's side of one launcher: the folders of its Pod, its libvirtd, its network namespace, its process.
 
 libvirtd runs in the Pod without root, as a session daemon; its socket is in one of the Pod's emptyDir volumes. The
-kernel's word about who listens there leads to the Pod's namespaces.
+kernel's word about who listens there leads to the Pod's namespaces. That word is a number, which is another process's
+once the first has ended, so the process must also have the Pod's very folder where the Pod has it.
 """
 
 import contextlib
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two signs of life on a connection, and how many may be missed.
 _KEEPALIVE = (5, 4)
+#: How much of a cgroup's statistics is read; they are a few lines.
+_STATISTICS_BYTES = 65536
 #: How a running domain may be undefined: with everything libvirt keeps about it.
 _UNDEFINE = (
     libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
@@ -89,7 +92,8 @@ class Launcher:
         self._on_stop = on_stop
         self._connection: libvirt.virConnect | None = None
         self._netns: int | None = None
-        self._root: str = ""
+        #: /proc/<number> of the launcher: of no other process, even if that gets the number.
+        self._first: int | None = None
         self._process: int | None = None
         self._ended = False
 
@@ -142,7 +146,11 @@ class Launcher:
 
     def has_kvm(self) -> bool:
         """Whether the Pod was given /dev/kvm."""
-        return Path(f"{self._root}/dev/kvm").exists()
+        try:
+            os.close(self._open(PurePosixPath("/dev/kvm"), os.O_PATH))
+        except OSError:
+            return False
+        return True
 
     def own_devices(self, disks: Iterable[str] = ()) -> None:
         """Give the devices in the Pod to QEMU's user: a kubelet brings them with the owner and mode of the node's.
@@ -155,13 +163,17 @@ class Launcher:
             *((PurePosixPath("/dev", name), stat.S_ISCHR) for name in ("kvm", "vhost-net")),
             *((paths.claim_device(name), stat.S_ISBLK) for name in disks),
         ):
-            device = Path(f"{self._root}{path}")
             try:
-                found, folder = device.lstat(), device.parent.lstat()
-                # A runtime may show the node's very file instead of one of its own; that one isn't touched.
-                if is_kind(found.st_mode) and found.st_uid != paths.QEMU_UID and found.st_dev == folder.st_dev:
-                    os.chown(device, paths.QEMU_UID, paths.QEMU_UID, follow_symlinks=False)
-            except FileNotFoundError:
+                with (
+                    _closing(self._open(path.parent, os.O_PATH | os.O_DIRECTORY)) as folder,
+                    _closing(self._open(path, os.O_PATH | os.O_NOFOLLOW)) as device,
+                ):
+                    found = os.fstat(device)
+                    # A runtime may show the node's very file instead of one of its own; that one isn't touched.
+                    own = found.st_dev == os.fstat(folder).st_dev
+                    if own and is_kind(found.st_mode) and found.st_uid != paths.QEMU_UID:
+                        os.chown(f"/proc/self/fd/{device}", paths.QEMU_UID, paths.QEMU_UID)
+            except (FileNotFoundError, ProcessLookupError):
                 continue
 
     def reached_memory_limit(self) -> bool:
@@ -169,7 +181,9 @@ class Launcher:
         # cgroup v2, then v1 as container runtimes show it.
         for name in ("memory.events", "memory/memory.oom_control"):
             try:
-                lines = Path(f"{self._root}/sys/fs/cgroup/{name}").read_text().splitlines()
+                path = PurePosixPath("/sys/fs/cgroup", name)
+                with open(self._open(path, os.O_RDONLY | os.O_NONBLOCK), errors="replace") as file:
+                    lines = file.read(_STATISTICS_BYTES).splitlines()
             except OSError:
                 continue
             return any(line.startswith("oom_kill ") and int(line.split()[1]) > 0 for line in lines)
@@ -208,7 +222,8 @@ class Launcher:
     def bypasses_page_cache(self, path: PurePosixPath) -> bool:
         """Whether the file at *path* in the Pod can be opened for direct I/O."""
         try:
-            os.close(os.open(f"{self._root}{path}", os.O_RDONLY | os.O_DIRECT | os.O_NOFOLLOW | os.O_CLOEXEC))
+            # Without waiting: in place of the file there may be a pipe that nobody writes to
+            os.close(self._open(path, os.O_RDONLY | os.O_DIRECT | os.O_NOFOLLOW | os.O_NONBLOCK))
         except OSError:
             return False
         return True
@@ -233,6 +248,19 @@ class Launcher:
         if self._netns is not None:
             os.close(self._netns)
             self._netns = None
+        if self._first is not None:
+            os.close(self._first)
+            self._first = None
+
+    def _open(self, path: PurePosixPath, flags: int) -> int:
+        """Open a file as the launcher sees it. What is in a Pod is the Pod's doing: no link leads out of it.
+
+        :raises OSError: if it isn't there, or the launcher isn't, any more or yet.
+        """
+        if self._first is None:
+            raise FileNotFoundError(errno.ENOENT, "not connected to the Pod's libvirtd", str(path))
+        with _closing(os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._first)) as root:
+            return mounts.open_in_root(root, path, flags)
 
     def _host_path(self, path: PurePosixPath) -> str:
         return str(paths.host_path(self._pods_dir, self.pod_uid, path))
@@ -240,16 +268,15 @@ class Launcher:
     def _connect(self, directory: int) -> None:
         try:
             with _Peer(directory, paths.LIBVIRT_SOCKET.name) as peer:
-                pid, uid = peer.pid, peer.uid
+                if peer.uid == 0:
+                    raise LauncherNotReady(f"{paths.LIBVIRT_SOCKET} belongs to root, not to the launcher")
+                self._enter(peer, directory)
         except FileNotFoundError:
             self._mount_disks(directory)
             raise LauncherNotReady("libvirtd has not made its socket yet") from None
         except OSError as error:
             raise LauncherBusy(f"libvirtd does not answer: {error.strerror}") from error
-        if uid == 0:
-            raise LauncherNotReady(f"{paths.LIBVIRT_SOCKET} belongs to root, not to the launcher")
         address = _address(directory, paths.LIBVIRT_SOCKET.name)
-        self._enter(pid)
         try:
             connection = libvirt.open(f"qemu+unix:///session?socket={address}")
         except libvirt.libvirtError as error:
@@ -274,8 +301,11 @@ class Launcher:
         with contextlib.ExitStack() as stack:
             try:
                 launcher = stack.enter_context(_Peer(directory, paths.CONTAINER_DISKS_SOCKET.name))
+                is_own = _sees(launcher.process, directory)
             except OSError:
                 return  # nobody waits: the disks are image volumes, or mounted
+            if not is_own:
+                raise LauncherNotReady(f"{paths.CONTAINER_DISKS_SOCKET} belongs to a process outside of the Pod")
             try:
                 sources = {
                     volume: stack.enter_context(_Peer(directory, paths.container_disk_socket(volume).name))
@@ -286,7 +316,11 @@ class Launcher:
             answer = paths.CONTAINER_DISKS_MOUNTED
             try:
                 for volume, source in sources.items():
-                    if source.uid != paths.QEMU_UID or source.namespace("net") != launcher.namespace("net"):
+                    if (
+                        source.uid != paths.QEMU_UID
+                        or source.namespace("net") != launcher.namespace("net")
+                        or not _sees(source.process, directory)
+                    ):
                         raise mounts.MountError("somebody else listens in the place of its image's container")
                     mounts.show(
                         stack.enter_context(_closing(source.open_namespace("mnt"))),
@@ -298,20 +332,28 @@ class Launcher:
             with contextlib.suppress(OSError):  # the launcher may have ended
                 launcher.socket.sendall(answer)
 
-    def _enter(self, pid: int) -> None:
+    def _enter(self, peer: "_Peer", directory: int) -> None:
         """Learn the Pod's namespaces and its first process from the process that listens."""
         try:
-            netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-            first = _first_process(pid)
-            if self._process is None:
-                self._process = self._watcher.process(first, self._launcher_ended)
-        except (OSError, ProcessLookupError) as error:
-            raise LauncherBusy(f"the owner of libvirtd's socket (process {pid}) ended: {error.strerror}") from error
-        if self._netns is not None:
-            os.close(self._netns)
-        self._netns = netns
-        # The launcher outlives its libvirtd; through it the Pod's root stays within reach.
-        self._root = f"/proc/{first}/root"
+            first = _first_process(peer.pid)
+            with contextlib.ExitStack() as opened:
+                # The launcher outlives its libvirtd; through it the Pod's root stays within reach.
+                process = os.open(f"/proc/{first}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                opened.callback(os.close, process)
+                netns = peer.open_namespace("net")
+                opened.callback(os.close, netns)
+                if not _sees(peer.process, directory) or not _sees(process, directory):
+                    raise LauncherNotReady(f"{paths.LIBVIRT_SOCKET} belongs to a process outside of the Pod")
+                if self._process is None:
+                    self._process = self._watcher.process(first, self._launcher_ended)
+                opened.pop_all()
+        except OSError as error:
+            message = f"the owner of libvirtd's socket (process {peer.pid}) ended: {error.strerror}"
+            raise LauncherBusy(message) from error
+        for old in (self._first, self._netns):
+            if old is not None:
+                os.close(old)
+        self._first, self._netns = process, netns
 
     def _lifecycle(self, _connection: Any, _domain: Any, event: int, detail: int, _opaque: Any) -> None:
         if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
@@ -349,7 +391,7 @@ class _Peer:
             self.socket.close()
             raise
         try:
-            self._process = os.open(f"/proc/{self.pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self.process = os.open(f"/proc/{self.pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             self.socket.close()
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), f"process {self.pid}") from error
@@ -359,21 +401,41 @@ class _Peer:
 
     def __exit__(self, *_: object) -> None:
         self.socket.close()
-        os.close(self._process)
+        os.close(self.process)
 
     def namespace(self, kind: str) -> tuple[int, int]:
         """Return what tells its namespace of a kind such as "net" from others."""
-        status = os.stat(f"ns/{kind}", dir_fd=self._process)
+        status = os.stat(f"ns/{kind}", dir_fd=self.process)
         return status.st_dev, status.st_ino
 
     def open_namespace(self, kind: str) -> int:
         """Return a descriptor of that namespace."""
-        return os.open(f"ns/{kind}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._process)
+        return os.open(f"ns/{kind}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.process)
 
 
 def _address(directory: int, name: str) -> str:
     """Return the address of a socket in an open folder; the kubelet's path alone is longer than one may be."""
     return f"/proc/self/fd/{directory}/{name}"
+
+
+def _sees(process: int, directory: int) -> bool:
+    """Whether a process has a Pod's folder of sockets where the Pod has it: it is one of the Pod's.
+
+    :param process: its folder in /proc.
+    :param directory: the Pod's folder, as the node has it.
+    :raises ProcessLookupError: if the process has ended.
+    """
+    try:
+        root = os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=process)
+    except OSError as error:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from error
+    with _closing(root):
+        try:
+            folder = mounts.open_in_root(root, paths.SOCKETS_DIR, os.O_PATH | os.O_DIRECTORY)
+        except OSError:
+            return False
+        with _closing(folder):
+            return os.path.samestat(os.fstat(folder), os.fstat(directory))
 
 
 @contextlib.contextmanager

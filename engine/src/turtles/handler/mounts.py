@@ -23,7 +23,7 @@ _AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
 _OPEN_TREE_CLONE = 0x1
 _MOVE_FROM_DESCRIPTOR, _MOVE_TO_DESCRIPTOR = 0x4, 0x40
 _READ_ONLY_AND_HARMLESS = 0x1 | 0x2 | 0x4 | 0x8  # MOUNT_ATTR_RDONLY, NOSUID, NODEV, NOEXEC
-_RESOLVE_NO_MAGICLINKS = 0x2
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x2, 0x10
 
 
 class MountError(Exception):
@@ -56,6 +56,16 @@ def show(source: int, launcher: int, target: PurePosixPath) -> None:
         raise MountError(f"{failures[0].filename}: {failures[0].strerror}") from failures[0]
 
 
+def open_in_root(root: int, path: PurePosixPath, flags: int) -> int:
+    """Open a file of a root file system somebody else has made; whatever links are in it, they lead to nothing else.
+
+    :param root: descriptor of that root.
+    :param flags: those of open(2). The descriptor returned is closed on exec.
+    :raises OSError: if there is no such file there, or it can't be opened.
+    """
+    return _openat2(root, path, flags, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+
+
 def _show(source: int, launcher: int, target: PurePosixPath) -> None:
     _call("unshare", lambda: _LIBC.unshare(_CLONE_FS))
     _call("entering the container of the image", lambda: _LIBC.setns(source, _CLONE_NEWNS))
@@ -78,9 +88,13 @@ def _show(source: int, launcher: int, target: PurePosixPath) -> None:
 
 def _open_folder(path: PurePosixPath) -> int:
     """Open a folder of the namespace this thread is in; no link leads out of that."""
-    how = struct.pack("QQQ", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0, _RESOLVE_NO_MAGICLINKS)
+    return _openat2(_AT_FDCWD, path, os.O_PATH | os.O_DIRECTORY, _RESOLVE_NO_MAGICLINKS)
+
+
+def _openat2(start: int, path: PurePosixPath, flags: int, resolve: int) -> int:
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, resolve)
     return _call(str(path), lambda: _LIBC.syscall(
-        _OPENAT2, _AT_FDCWD, os.fsencode(path), how, ctypes.c_size_t(len(how))))
+        _OPENAT2, start, os.fsencode(path), how, ctypes.c_size_t(len(how))))
 
 
 def _call(what: str, call: Callable[[], int]) -> int:
