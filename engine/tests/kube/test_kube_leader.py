@@ -87,6 +87,21 @@ def test_work_pauses_while_the_server_is_away(api: FakeApi, elect: Callable[...,
     assert not lost.is_set()
 
 
+def test_work_pauses_while_a_request_hangs(api: FakeApi, elect: Callable[..., LeaderElector]) -> None:
+    elector = elect("me")
+    assert elector.leading.wait(2)
+    answer = threading.Event()
+
+    def hang(method: str, path: str) -> None:
+        answer.wait(30)
+
+    api.intercept = hang
+    api.wait(lambda: not elector.leading.is_set())
+    assert not answer.is_set(), "before the request ends: another one may lead by then"
+    answer.set()
+    assert elector.leading.wait(2)
+
+
 def test_two_of_one_identity_on_one_host_keep_apart(elect: Callable[..., LeaderElector]) -> None:
     first = elect("me")
     assert first.leading.wait(2)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from turtles.api.configuration import ClusterConfiguration
-from turtles.kube.client import Client
+from turtles.kube.client import ApiError, Client
 
 #: From this version on image volumes (KEP-4639) are on in every cluster; before, they depend on a gate of the cluster's
 #: administrator, which nobody else can see.
@@ -58,6 +58,11 @@ class Server:
         """
         now = time.monotonic()
         if now >= self._until:
-            self._info = self._client.request("GET", "/version")
-            self._until = now + self.HOLDS
+            try:
+                self._info = self._client.request("GET", "/version")
+            except ApiError:
+                if not self._info:
+                    raise
+            else:
+                self._until = now + self.HOLDS
         return self._info

@@ -47,12 +47,15 @@ class LeaderElector:
         self._lease: Object | None = None
         self._observed: tuple[Any, ...] = ()
         self._observed_at = 0.0
+        #: When the request began that renewed the lease last; the server has a later time.
+        self._renewed_at = 0.0
         self._socket: socket.socket | None = None
 
     def start(self) -> None:
         """Start to stand for election on a thread of its own."""
         self._thread = threading.Thread(target=self._run, name="leader", daemon=True)
         self._thread.start()
+        threading.Thread(target=self._watch_deadline, name="leader-deadline", daemon=True).start()
 
     def stop(self, timeout: float = 1.0) -> None:
         """Give the lease up, so that the next one need not wait; but not longer than ``timeout`` seconds."""
@@ -72,9 +75,9 @@ class LeaderElector:
         while not self._alone_on_host():
             if self._stopped.wait(0.2):
                 return
-        renewed_at = 0.0
         while not self._stopped.is_set():
             mine: bool | None
+            started = time.monotonic()
             try:
                 mine = self._try()
             except ApiError as error:
@@ -83,23 +86,31 @@ class LeaderElector:
             except Exception:
                 log.exception("leader election failed", extra={"lease": self._name})
                 mine = None
-            now = time.monotonic()
             if mine:
-                renewed_at = now
-                if not self.leading.is_set():
+                self._renewed_at = started
+                # An answer that was long under way may be about a lease that is free again
+                if not self.leading.is_set() and self._seconds_left() > 0:
                     log.info("leading", extra={"lease": self._name, "identity": self._identity})
                     self.leading.set()
-            elif mine is False and renewed_at:
+            elif mine is False and self._renewed_at:
                 log.error("lost the lease", extra={"lease": self._name})
                 self.leading.clear()
                 self._on_lost()
                 return
-            elif self.leading.is_set() and now - renewed_at > self._renew_deadline:
-                log.error("could not renew the lease, pausing", extra={"lease": self._name})
-                self.leading.clear()
             # The server is gone but may be back any moment; nothing happens here until the lease is seen again.
             pause = 0.2 if mine is None and not self.leading.is_set() else self._retry_period
             self._stopped.wait(pause)
+
+    def _seconds_left(self) -> float:
+        return self._renewed_at + self._renew_deadline - time.monotonic()
+
+    def _watch_deadline(self) -> None:
+        """Pause in time, even while a request to a server that is gone takes longer than the lease lasts."""
+        # Whoever begins to lead during a wait has until after its end.
+        while not self._stopped.wait(self._seconds_left() if self.leading.is_set() else self._renew_deadline):
+            if self.leading.is_set() and self._seconds_left() <= 0:
+                log.error("could not renew the lease, pausing", extra={"lease": self._name})
+                self.leading.clear()
 
     def _try(self) -> bool:
         """Take or renew the lease; returns whether it is ours."""
