@@ -114,6 +114,10 @@ def test_no_component_has_more_rights_than_it_names() -> None:
     for (kind, name), binding in found.items():
         if kind in ("ClusterRoleBinding", "RoleBinding"):
             assert binding["roleRef"]["name"] != "cluster-admin", name
+    handler = found["ClusterRole", "kubevirt-virt-handler"]["rules"]
+    # Nodes' capacity is the kubelet's; as a service of a machine the agent writes it itself
+    assert [rule["verbs"] for rule in handler if "nodes" in rule["resources"]] == [["get", "patch"]]
+    assert not [rule for rule in handler if "nodes/status" in rule["resources"]]
     local = found["Role", "kubevirt-virt-api"]["rules"]
     # Its Service is part of the installation; as a service of a machine it writes that itself
     assert not [rule for rule in local if "services" in rule["resources"]]

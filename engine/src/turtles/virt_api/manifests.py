@@ -46,7 +46,7 @@ def objects(namespace: str = "kubevirt", cluster: Values | None = None) -> list[
         found.append({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
     found += _component("virt-api", namespace, _virt_api())
     found += _component("virt-controller", namespace, _virt_controller())
-    found += _component("virt-handler", namespace, _virt_handler())
+    found += _component("virt-handler", namespace, _virt_handler(with_capacity=cluster is None))
     found += _local("virt-api", namespace, namespace, _virt_api_local(with_service=cluster is None))
     found += _local("virt-controller", namespace, namespace, _virt_controller_local())
     found += _local("virt-handler", namespace, namespace, [_rule(GROUP, ["kubevirts"], _READ)])
@@ -105,7 +105,7 @@ def _rule(group: str, resources: list[str], verbs: list[str], names: list[str] |
 
 def _own(group: str, resource: str, names: list[str]) -> list[Object]:
     """Give the rules for objects a component makes itself: creation can't be limited to names."""
-    return [_rule(group, [resource], ["create"]), _rule(group, [resource], [*_READ, "update", "patch"], names)]
+    return [_rule(group, [resource], ["create"]), _rule(group, [resource], [*_READ, "update"], names)]
 
 
 def _virt_api() -> list[Object]:
@@ -147,7 +147,7 @@ def _virt_controller() -> list[Object]:
         _rule("", ["nodes"], [*_READ, "patch"]),
         _rule("", ["persistentvolumeclaims"], _READ),
         _rule("", ["events"], ["create", "patch"]),
-        _rule("apps", ["controllerrevisions"], ["get", "list", "create", "delete"]),
+        _rule("apps", ["controllerrevisions"], ["get", "create", "delete"]),
         _rule("apiregistration.k8s.io", ["apiservices"], _READ, [f"{SUBRESOURCES_VERSIONS[0]}.{SUBRESOURCES_GROUP}"]),
     ]
 
@@ -163,13 +163,16 @@ def _virt_controller_local() -> list[Object]:
     ]
 
 
-def _virt_handler() -> list[Object]:
-    return [
+def _virt_handler(with_capacity: bool) -> list[Object]:
+    rules = [
         _rule(GROUP, ["virtualmachineinstances"], [*_READ, "patch"]),
-        _rule("", ["nodes"], [*_READ, "patch"]),
-        _rule("", ["nodes/status"], ["patch"]),
+        _rule("", ["nodes"], ["get", "patch"]),
         _rule("", ["events"], ["create", "patch"]),
     ]
+    if with_capacity:
+        # How many may use KVM; where there is a kubelet it hears of that from the device plugin
+        rules.append(_rule("", ["nodes/status"], ["patch"]))
+    return rules
 
 
 def _users() -> list[Object]:
