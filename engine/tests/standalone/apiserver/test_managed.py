@@ -82,6 +82,14 @@ def test_what_is_not_applied_any_more_goes_unless_shared(server: Server) -> None
     assert obj["data"] == {"b": "2"}
 
 
+def test_metadata_stay_when_nothing_of_them_is_applied_any_more(server: Server) -> None:
+    config = {"apiVersion": "v1", "kind": "ConfigMap"}
+    _, before = apply(server, f"{MAPS}/nameless", {**config, "metadata": {"labels": {"a": "b"}}}, "one")
+    code, after = apply(server, f"{MAPS}/nameless", config, "one")
+    assert (code, after["metadata"].get("labels")) == (200, None)
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+
+
 def test_conflicts_name_managers_and_fields(server: Server) -> None:
     path = f"{MAPS}/fought"
     apply(server, path, config_map("fought", {"a": "1"}), "one")

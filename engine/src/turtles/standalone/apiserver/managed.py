@@ -297,7 +297,9 @@ def _apply(
     merged = fieldsets.merge(live, config, of)
     result = merged
     if last is not None:
-        # What the configuration says of name and namespace is nobody's, but it keeps the metadata together.
+        # The name is nobody's, but it keeps the metadata together, also where the configuration leaves it to the URL.
+        metadata = {"name": "", **(config.get("metadata") or {})}
+        given = fieldsets.named({**config, "metadata": metadata}, of)
         result = _pruned(merged, of, last["fieldsV1"], [given, *(one["fieldsV1"] for one in others)])
     comparison = fieldsets.compare(live, result, of).without(lambda fields: _strip(fields, kind, subresource))
     others = _settled(others, comparison, force)
