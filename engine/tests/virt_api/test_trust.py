@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import base64
 import copy
+import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
 from turtles.kube.resources import SECRET, VALIDATINGWEBHOOK, Resource
 from turtles.virt_api import certificates, registration
@@ -165,6 +169,58 @@ def test_registration_restores_what_was_changed():
         {"addresses": [{"ip": "127.0.0.1"}], "ports": [{"name": "https", "port": 8443, "protocol": "TCP"}]}
     ]
     found.stop()
+
+
+def aged(found: Certificates, days: int) -> str:
+    """The authority as it would be, had it been made so many days earlier: the same name and key."""
+    authority = x509.load_pem_x509_certificate(found.bundle.encode())
+    key: Any = serialization.load_pem_private_key(found.authority_key.encode(), None)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(authority.subject)
+        .issuer_name(authority.issuer)
+        .public_key(key.public_key())
+        .serial_number(authority.serial_number)
+        .not_valid_before(authority.not_valid_before_utc - timedelta(days=days))
+        .not_valid_after(authority.not_valid_after_utc - timedelta(days=days))
+    )
+    for extension in authority.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+def test_a_new_authority_is_known_everywhere_before_it_is_shown():
+    client = FakeClient()
+    path = VALIDATINGWEBHOOK.path(None, "virt-api-validator")
+
+    def registered() -> str:
+        return base64.b64decode(client.objects[path]["webhooks"][0]["clientConfig"]["caBundle"]).decode()
+
+    def load(found: Certificates) -> None:
+        moments.append(time.monotonic())
+        assert len(moments) == 1 or registered() == found.bundle
+
+    moments: list[float] = []
+    found = registration.Registration(client, "kubevirt", load, spread=0.5)  # type: ignore[arg-type]
+    found.prepare()
+    found.sync()
+    first = Certificates.from_secret(client.get(SECRET, "kubevirt", CERTIFICATES_SECRET))
+    assert first is not None
+    due = replace(first, bundle=aged(first, 300)).secret("kubevirt")["data"]
+    client.replace(SECRET, {**client.get(SECRET, "kubevirt", CERTIFICATES_SECRET), "data": due})
+    begun = time.monotonic()
+    found.sync()
+    assert moments[-1] - begun >= 0.5
+    new, old = x509.load_pem_x509_certificates(registered().encode())
+    assert new.public_key() != old.public_key()
+    x509.load_pem_x509_certificate(first.certificate.encode()).verify_directly_issued_by(old)
+    # Who deletes the Secret wants nothing of before to be trusted: there is nothing to wait for
+    del client.objects[SECRET.path("kubevirt", CERTIFICATES_SECRET)]
+    begun = time.monotonic()
+    found.sync()
+    assert moments[-1] - begun < 0.5
+    assert len(moments) == 3
+    assert len(x509.load_pem_x509_certificates(registered().encode())) == 1
 
 
 def test_an_earlier_kubernetes_that_drops_fields_is_not_written_to_again_and_again():

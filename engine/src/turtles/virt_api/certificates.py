@@ -90,6 +90,24 @@ class Certificates:
         return present >= set(names) and not any(_is_due(found, now) for found in (authority, certificate))
 
 
+def overlap(before: Certificates, after: Certificates) -> bool:
+    """Whether `after` has another authority, and who trusts its bundle trusts what `before` serves with as well."""
+    try:
+        serving = x509.load_pem_x509_certificate(before.certificate.encode())
+        new, *old = x509.load_pem_x509_certificates(after.bundle.encode())
+    except ValueError:
+        return False
+    return not _issued(serving, new) and any(_issued(serving, authority) for authority in old)
+
+
+def _issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
 def make(names: Iterable[str], now: datetime, before: Certificates | None = None) -> Certificates:
     """Make new certificates for names and addresses.
 

@@ -35,6 +35,9 @@ PORT = 443
 
 #: Seconds between two looks at certificates and objects if nothing seems to change.
 _INTERVAL = 60.0
+#: Seconds that API servers get to learn of a new authority before anything of it is shown to them. Each reads webhook
+#: configurations and APIServices with watches of its own, at its own pace.
+_SPREAD = 10.0
 #: Seconds after which a failure is tried again.
 _RETRY = 1.0
 
@@ -171,7 +174,8 @@ class Registration:
     """Keeps certificates and registration as they should be, on a thread of its own.
 
     `loaded` is called with the certificates to serve with: once before the first registration, and whenever they have
-    been replaced.
+    been replaced. With a new authority that is `spread` seconds after it has been registered, if what is served with
+    until then is still trusted.
     """
 
     def __init__(
@@ -181,11 +185,13 @@ class Registration:
         loaded: Callable[[Certificates], None],
         url: str | None = None,
         bind: str = "",
+        spread: float = _SPREAD,
     ) -> None:
         self._client = client
         self._namespace = namespace
         self._loaded = loaded
         self._url = url
+        self._spread = spread
         self._names = serving_names(namespace, url, bind)
         self._certificates: Certificates | None = None
         #: By kind and name: what was last written, and what the API server made of it. One of an earlier version of
@@ -231,6 +237,8 @@ class Registration:
             self._put(resource, obj)
         # Last: until here clients might not have known a new authority
         if found != self._certificates:
+            if self._certificates and certificates.overlap(self._certificates, found):
+                self._stopped.wait(self._spread)
             self._loaded(found)
             self._certificates = found
         self.done.set()

@@ -1,0 +1,126 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""virt-api's certificates are replaced while it is used."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import ssl
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from deployed import NAMESPACE, Deployed
+from kubernetes import client
+from kubernetes_cluster import wait_for
+
+SECRET = "kubevirt-virt-api-certs"
+PORT = 8443
+
+
+def pem(data: dict[str, str], key: str) -> bytes:
+    return base64.b64decode(data[key])
+
+
+def aged(data: dict[str, str], days: int) -> str:
+    """The authority in use as it would be, had it been made so many days earlier: the same name and key."""
+    authority = x509.load_pem_x509_certificates(pem(data, "ca.crt"))[0]
+    key: Any = serialization.load_pem_private_key(pem(data, "ca.key"), None)
+    age = timedelta(days=days)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(authority.subject)
+        .issuer_name(authority.issuer)
+        .public_key(key.public_key())
+        .serial_number(authority.serial_number)
+        .not_valid_before(authority.not_valid_before_utc - age)
+        .not_valid_after(authority.not_valid_after_utc - age)
+    )
+    for extension in authority.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    made = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    return base64.b64encode(made).decode()
+
+
+def served(address: str) -> str:
+    """The fingerprint of the certificate that a virt-api serves with."""
+    found = ssl.get_server_certificate((address, PORT), timeout=10)
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(found)).hexdigest()
+
+
+class User:
+    """Somebody who uses webhooks and the aggregated API without a pause.
+
+    :param failures: what went wrong. :param done: how much was asked.
+    """
+
+    def __init__(self, cluster: Deployed, namespace: str) -> None:
+        self._cluster, self._namespace = cluster, namespace
+        self._ended = threading.Event()
+        self.failures: list[str] = []
+        self.done = 0
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> User:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        machine = self._cluster.virtual_machine("never", run_strategy="Halted")
+        while not self._ended.wait(0.02):
+            try:
+                self._cluster.custom.create_namespaced_custom_object(
+                    "kubevirt.io", "v1", self._namespace, "virtualmachines", machine, dry_run="All"
+                )
+                self._cluster.custom.get_api_resources("subresources.kubevirt.io", "v1")
+            except client.ApiException as error:
+                self.failures.append(f"{datetime.now(UTC):%T.%f} {error.status} {error.body}")
+            self.done += 1
+
+
+@pytest.fixture
+def user(cluster: Deployed, namespace: str) -> Iterator[User]:
+    with User(cluster, namespace) as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    "renewed", ["serving certificate", "authority"], ids=["the serving certificate", "its authority"]
+)
+def test_certificates_are_replaced_without_anybody_noticing(cluster: Deployed, user: User, renewed: str) -> None:
+    data = cluster.core.read_namespaced_secret(SECRET, NAMESPACE).data
+    pods = cluster.component_pods("virt-api")
+    assert len(pods) == 2
+    before = {pod.metadata.name: served(pod.status.pod_ip) for pod in pods}
+    assert len(set(before.values())) == 1
+    wait_for("requests to begin", lambda: user.done > 5, timeout=60)
+    # an authority that is due; or a serving certificate that can't be read, under an authority that is good
+    change = {"ca.crt": aged(data, 300)} if renewed == "authority" else {"tls.crt": data["ca.crt"]}
+    cluster.core.patch_namespaced_secret(SECRET, NAMESPACE, {"data": change})
+
+    def replaced() -> bool:
+        now = {pod.metadata.name: served(pod.status.pod_ip) for pod in pods}
+        return len(set(now.values())) == 1 and not set(now.values()) & set(before.values())
+
+    wait_for("both replicas to serve with the new certificate", replaced, timeout=120)
+    done = user.done
+    wait_for("requests with the new certificate", lambda: user.done > done + 50, timeout=120)
+    assert user.failures == []
+    after = cluster.core.read_namespaced_secret(SECRET, NAMESPACE).data
+    assert (pem(after, "ca.key") == pem(data, "ca.key")) == (renewed == "serving certificate")
+    names = {pod.metadata.name for pod in cluster.component_pods("virt-api")}
+    assert names == set(before), "no virt-api was restarted for it"
+    bundle = after["ca.crt"]
+    service = cluster.custom.get_cluster_custom_object(
+        "apiregistration.k8s.io", "v1", "apiservices", "v1.subresources.kubevirt.io"
+    )
+    assert service["spec"]["caBundle"] == bundle
