@@ -111,6 +111,26 @@ def test_the_playbooks_serve_upstream_as_well(upstream: Upstream) -> None:
     assert "changed=0 " in upstream.playbook("teardown")
 
 
+@pytest.mark.parametrize(("there", "other"), [("virt-operator", "turtles"), ("virt-controller", "upstream")])
+def test_another_ones_installation_is_not_touched(
+    control_plane: Cluster, upstream: Upstream, there: str, other: str
+) -> None:
+    core, apps = client.CoreV1Api(control_plane.client()), client.AppsV1Api(control_plane.client())
+    if all(found.metadata.name != "kubevirt" for found in core.list_namespace().items):
+        core.create_namespace({"metadata": {"name": "kubevirt"}})
+    labels = {"app": there}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "main", "image": "none"}]}}
+    spec = {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}
+    apps.create_namespaced_deployment("kubevirt", {"metadata": {"name": there}, "spec": spec})
+    try:
+        for action in ("deploy", "teardown"):
+            said = " ".join(upstream.playbook(action, check=False, kubevirt_engine=other).split())
+            assert f"and kubevirt_engine is {other}. Set kubevirt_engine=" in said
+        assert apps.read_namespaced_deployment(there, "kubevirt").metadata.generation == 1
+    finally:
+        apps.delete_namespaced_deployment(there, "kubevirt")
+
+
 def test_without_manifests_it_says_what_is_missing(upstream: Upstream) -> None:
     said = upstream.playbook("deploy", check=False, kubevirt_upstream_manifests=[])
     assert "kubevirt_upstream_manifests must name upstream's operator manifest" in " ".join(said.split())
