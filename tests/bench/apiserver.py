@@ -518,13 +518,15 @@ def crowd(table: Table, targets: dict[str, Target], kind: Kind, clients: int, ea
 
     def requests(target: Target, what: str, number: int) -> list[list[bytes]]:
         names = [[f"many-{number}-{client}-{one}" for one in range(each)] for client in range(clients)]
-        if what == "create":
-            make = lambda name: target.request("POST", kind.path, json.dumps(kind.make(name)).encode())  # noqa: E731
-        elif what == "get":
-            make = lambda name: target.request("GET", f"{kind.path}/{name}")  # noqa: E731
-        else:
-            body = json.dumps({"metadata": {"labels": {"patched": "yes"}}}).encode()
-            make = lambda name: target.request("PATCH", f"{kind.path}/{name}", body, merge)  # noqa: E731
+        labelled = json.dumps({"metadata": {"labels": {"patched": "yes"}}}).encode()
+
+        def make(name: str) -> bytes:
+            if what == "create":
+                return target.request("POST", kind.path, json.dumps(kind.make(name)).encode())
+            if what == "get":
+                return target.request("GET", f"{kind.path}/{name}")
+            return target.request("PATCH", f"{kind.path}/{name}", labelled, merge)
+
         return [[make(name) for name in row] for row in names]
 
     for what in ("create", "get", "patch"):

@@ -32,31 +32,7 @@ RUNTIME = [
     "runc",
 ]
 TOOLCHAIN = ["golang-1.19-go", "golang-1.19-src", "golang-github-modern-go-reflect2-dev"]
-#: Process 1 of machines and of Pods: waits, and collects the processes that others leave.
-PAUSE = """\
-package main
-
-import (
-	"os"
-	"os/signal"
-	"syscall"
-)
-
-func main() {
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGCHLD)
-	for s := range signals {
-		if s != syscall.SIGCHLD {
-			os.Exit(0)
-		}
-		for {
-			if pid, _ := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); pid <= 0 {
-				break
-			}
-		}
-	}
-}
-"""
+PAUSE = Path(__file__).with_name("pause.go")
 
 Say = Callable[[str], None]
 
@@ -92,7 +68,7 @@ def _build(apt: Apt, scratch: Path, binaries: Path, missing: list[str], say: Say
     go = _Go(toolchain / "usr/lib/go-1.19/bin/go", scratch)
     if "pause" in missing:
         (scratch / "pause").mkdir(exist_ok=True)
-        (scratch / "pause" / "main.go").write_text(PAUSE)
+        shutil.copy(PAUSE, scratch / "pause" / "main.go")
         go.build("main.go", binaries / "pause", folder=scratch / "pause")
     components = [name for name in COMPONENTS if name in missing]
     if not components:
