@@ -16,7 +16,7 @@ description:
     order), and waits until they can be used.
   - What a manifest doesn't mention is left as it is on the server. The schemas of CustomResourceDefinitions are the
     exception; they become exactly what the manifest says.
-  - With O(apply=true) the server applies the objects (server-side apply). It remembers what this module declared,
+  - With C(apply=true) the server applies the objects (server-side apply). It remembers what this module declared,
     removes what a later manifest has no more, and leaves to others what they set.
   - For virtual machines M(turtles.kubevirt.vm) knows more.
 options:
@@ -38,13 +38,13 @@ options:
   apply:
     description:
       - Whether the server applies the objects, rather than that this module creates them or patches what differs.
-      - What O(server_side_apply.field_manager) has patched before becomes applied by it, so that it can be removed by
+      - What C(server_side_apply.field_manager) has patched before becomes applied by it, so that it can be removed by
         being left out of the manifest. Check mode doesn't predict this one removal.
       - Needs Kubernetes 1.18 or later.
     type: bool
     default: false
   server_side_apply:
-    description: How the server applies the objects, with O(apply=true).
+    description: How the server applies the objects, with C(apply=true).
     type: dict
     suboptions:
       field_manager:
