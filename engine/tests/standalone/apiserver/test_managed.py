@@ -85,8 +85,9 @@ def test_what_is_not_applied_any_more_goes_unless_shared(server: Server) -> None
 def test_metadata_stay_when_nothing_of_them_is_applied_any_more(server: Server) -> None:
     config = {"apiVersion": "v1", "kind": "ConfigMap"}
     _, before = apply(server, f"{MAPS}/nameless", {**config, "metadata": {"labels": {"a": "b"}}}, "one")
-    code, after = apply(server, f"{MAPS}/nameless", config, "one")
-    assert (code, after["metadata"].get("labels")) == (200, None)
+    for wanted in (config, {**config, "metadata": None}):
+        code, after = apply(server, f"{MAPS}/nameless", wanted, "one")
+        assert (code, after["metadata"].get("labels")) == (200, None)
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
 
 

@@ -207,6 +207,8 @@ def apply(
     if live is not None and not entries:
         entries = update([], None, live, kind, BEFORE_APPLY)
     config = {name: value for name, value in config.items() if name not in ("apiVersion", "kind")}
+    if config.get("metadata") is None:
+        config.pop("metadata", None)
     try:
         result, managed = _apply(current, config, of, entries, kind, manager, force, subresource)
     except _Conflicts as conflicts:
@@ -298,7 +300,7 @@ def _apply(
     result = merged
     if last is not None:
         # The name is nobody's, but it keeps the metadata together, also where the configuration leaves it to the URL.
-        metadata = {"name": "", **(config.get("metadata") or {})}
+        metadata = {"name": "", **config.get("metadata", {})}
         given = fieldsets.named({**config, "metadata": metadata}, of)
         result = _pruned(merged, of, last["fieldsV1"], [given, *(one["fieldsV1"] for one in others)])
     comparison = fieldsets.compare(live, result, of).without(lambda fields: _strip(fields, kind, subresource))
