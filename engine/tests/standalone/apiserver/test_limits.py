@@ -66,6 +66,16 @@ def test_binding_is_of_one_pod_only(server: Server) -> None:
     server.call("DELETE", f"{PODS}/again?gracePeriodSeconds=0")
 
 
+def test_binding_gives_no_annotations_that_nobody_can_read(server: Server) -> None:
+    pods = "/api/v1/namespaces/default/pods"
+    server.call("POST", pods, {"metadata": {"name": "noted"}, "spec": {"containers": [{"name": "c", "image": "i"}]}})
+    for value, code in ((3, 400), ("three", 201)):
+        binding = {"metadata": {"annotations": {"a": value}}, "target": {"name": "n1"}}
+        assert server.call("POST", f"{pods}/noted/binding", binding)[0] == code
+    assert server.call("GET", f"{pods}/noted")[1]["metadata"]["annotations"] == {"a": "three"}
+    server.call("DELETE", f"{pods}/noted", {"gracePeriodSeconds": 0})
+
+
 def test_database_is_root_s_own(stopped: Server) -> None:
     stopped.data.chmod(0o755)
     stopped.start()

@@ -2,6 +2,7 @@
 """Encryption at rest, backup and restore, and disks that are full, read-only or damaged."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import signal
@@ -79,10 +80,18 @@ def test_secrets_of_before_are_encrypted_when_a_key_appears(stopped: Server) -> 
     stopped.call("POST", SECRETS, {"metadata": {"name": "one"}, "data": {"password": NEEDLE}})
     stopped.stop()
     assert NEEDLE.encode() in on_disk(stopped), "identity first: stored as it is"
+    with contextlib.closing(sqlite3.connect(stopped.data / "apiserver.db")) as database, database:
+        # As a history that was cut leaves them: pages of no row, with what was in it.
+        large = base64.b64encode(NEEDLE.encode() * 1000)
+        database.execute("PRAGMA secure_delete=OFF")
+        database.execute("INSERT INTO log VALUES (999999, 'DELETED', '/secrets', 'default', 'old', 0, ?)", (large,))
+        database.execute("DELETE FROM log WHERE version = 999999")
+    assert large[:1000] in on_disk(stopped)
     path.write_bytes(with_key)
     stopped.start()
     assert stopped.call("GET", f"{SECRETS}/one")[1]["data"] == {"password": NEEDLE}
     assert NEEDLE.encode() not in on_disk(stopped)
+    assert large[:1000] not in on_disk(stopped)
 
 
 def test_rotation_rewrites_and_old_backups_stay_readable(stopped: Server, tmp_path: Path) -> None:

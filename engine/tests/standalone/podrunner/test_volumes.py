@@ -2,11 +2,14 @@
 import base64
 import os
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 
+from turtles.kube.errors import ApiError
 from turtles.standalone.podrunner import sandbox
 from turtles.standalone.podrunner import syscalls as sc
 from turtles.standalone.podrunner.volumes import Volumes, own_by_group, sub_path
@@ -32,6 +35,49 @@ def test_secrets_are_for_root_and_the_pod_alone(tmp_path: Path) -> None:
     private = tmp_path / "run/volumes"
     assert folder.is_relative_to(private)
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
+
+
+class Issuer:
+    """A client that gives tokens which were issued when it is told."""
+
+    def __init__(self) -> None:
+        self.issued, self.asked, self.error = time.time(), [], None
+
+    def create(self, resource: Any, body: dict[str, Any], **where: Any) -> dict[str, Any]:
+        if self.error is not None:
+            raise self.error
+        self.asked.append((resource.plural, where, body["spec"]))
+        claims = {"iat": self.issued, "exp": self.issued + 1000, "jti": str(len(self.asked))}
+        return {"status": {"token": jwt.encode(claims, "k" * 32)}}
+
+
+def test_token_is_renewed_before_it_ends(tmp_path: Path) -> None:
+    source = {"path": "sub/token", "audience": "vault", "expirationSeconds": 1000}
+    pod = {"metadata": {"namespace": "default", "name": "web", "uid": "u-1"}, "spec": {
+        "serviceAccountName": "robot", "securityContext": {"fsGroup": os.getgid()},
+        "volumes": [{"name": "t", "projected": {"sources": [{"serviceAccountToken": source}], "defaultMode": 0o600}}]}}
+    issuer = Issuer()
+    volumes = Volumes(issuer, tmp_path / "run", "node1")  # type: ignore[arg-type]
+    assert volumes.renew(pod) is None, "there is none yet"
+    path = volumes.prepare(pod, tmp_path / "pod", {})["t"] / "sub/token"
+    reference = {"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": "u-1"}
+    where = {"namespace": "default", "name": "robot", "subresource": "token"}
+    spec = {"audiences": ["vault"], "expirationSeconds": 1000, "boundObjectRef": reference}
+    assert issuer.asked == [("serviceaccounts", where, spec)]
+    assert 790 < volumes.renew(pod) <= 800
+    first = path.read_bytes()
+    issuer.issued -= 790
+    volumes.prepare(pod, tmp_path / "pod", {})
+    assert 5 < volumes.renew(pod) <= 10
+    issuer.issued -= 15
+    volumes.prepare(pod, tmp_path / "pod", {})
+    issuer.error, old = ApiError(0, "", "down"), path.read_bytes()
+    assert (volumes.renew(pod), path.read_bytes()) == (30, old), "the old one is good for some time yet"
+    issuer.error, issuer.issued = None, time.time()
+    assert 790 < volumes.renew(pod) <= 800
+    assert path.read_bytes() not in (first, old)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert [one.name for one in path.parent.iterdir()] == ["token"]
 
 
 def test_fs_group_goes_to_what_was_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 
 from apiserver.conftest import any_kubectl
 
@@ -45,6 +46,25 @@ def test_following_ends_with_the_container(rig):
     rig.pod("following", "count", "30")
     rig.phase("following", "Running", "Succeeded")
     assert rig.said("following", "follow=true") == "".join(f"line {n}\n" for n in range(30))
+
+
+def test_a_follower_that_goes_is_forgotten(rig):
+    """Even when the container says nothing, so that nothing is written to whom nobody is."""
+
+    def lasting():
+        text = rig.raw("GET", "/metrics")[2].decode()
+        return int(re.search(r"^apiserver_longrunning_requests (\d+)", text, re.M)[1])
+
+    before = lasting()
+    with (
+        socket.create_connection(("127.0.0.1", rig.port)) as plain,
+        rig.tls.wrap_socket(plain, server_hostname="127.0.0.1") as client,
+    ):
+        head = f"GET {CORE}/pods/server/log?follow=true HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {rig.token()}"
+        client.sendall(f"{head}\r\n\r\n".encode())
+        assert b"200 OK" in client.recv(1000)
+        assert lasting() == before + 1
+    rig.until(lambda: lasting() == before, 60)
 
 
 def test_a_talkative_container_cant_fill_the_disk(rig):

@@ -133,13 +133,12 @@ class Database:
     def reencrypt(self) -> int:
         """Rewrite the rows read that aren't stored as the configuration wants it; return how many those were.
 
-        What was there before is overwritten, in the write-ahead log too.
+        What was there before is overwritten, in the write-ahead log too, and in pages that deleted rows left behind.
         """
         if not self._stale:
             return 0
         encryption, connection = self._encryption, self._connection
         select = "SELECT resource, namespace, name, value FROM log WHERE version = ?"
-        connection.execute("PRAGMA secure_delete=ON")
         connection.execute("BEGIN IMMEDIATE")
         for version in self._stale:
             resource, namespace, name, value = connection.execute(select, (version,)).fetchone()
@@ -147,8 +146,8 @@ class Database:
             sealed = encryption.encrypt(resource, namespace, name, plain)
             connection.execute("UPDATE log SET value = ? WHERE version = ?", (sealed, version))
         connection.execute("COMMIT")
+        connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.execute("PRAGMA secure_delete=OFF")
         rewritten = len(self._stale)
         self._stale.clear()
         return rewritten
@@ -256,7 +255,7 @@ def restore(source: Path, path: Path, encryption: Encryption) -> tuple[int, Path
         if not source.is_file():
             raise DatabaseError(f"there is no backup {source}")
         with (
-            contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as backed_up,
+            contextlib.closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as backed_up,
             contextlib.closing(sqlite3.connect(unfinished, isolation_level=None)) as copy,
         ):
             version = _check(backed_up, source)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The subresources of Pods that are streams: log, exec, attach and portforward."""
 
+import asyncio
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,6 +26,8 @@ from turtles.standalone.apiserver.remote_command import STDERR, STDOUT, Session,
 from turtles.standalone.apiserver.resource import Admission, Context
 from turtles.standalone.apiserver.upgrade import is_spdy, offered, open_websocket, spdy, tunnel
 
+#: Seconds after which a client is looked for that follows a log in which nothing happens.
+_LOOK_SECONDS = 5.0
 NAMES = ("log", "exec", "attach", "portforward")
 
 
@@ -83,9 +86,12 @@ class PodStreams:
         response.enable_chunked_encoding()
         try:
             await response.prepare(request)
-            while data := await source.read():
+            while data := await _next(request, source):
                 await response.write(data)
             await response.write_eof()
+        except ConnectionError:
+            # The client is gone, and nobody is left to be told.
+            pass
         finally:
             source.close()
         return response
@@ -161,6 +167,17 @@ class PodStreams:
         async with spdy(request, (port_forward.PROTOCOL,)) as (connection, _, answer):
             await port_forward.over_spdy(connection, dial, name)
         return answer
+
+
+async def _next(request: web.BaseRequest, source: Descriptor) -> bytes:
+    """Return what comes next of a log; nothing at its end, or when the client has gone, which only looking tells."""
+    while request.transport is not None:
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                return await source.read()
+        except TimeoutError:
+            continue
+    return b""
 
 
 def _ports(request: web.BaseRequest) -> list[int]:

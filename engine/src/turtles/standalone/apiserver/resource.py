@@ -792,6 +792,9 @@ class Resources:
             cause = not_supported("target.kind", target["kind"], ["Node", "<empty>"])
             raise invalid("", "Binding", context.name, [cause])
         meta = body.get("metadata")
+        annotations = meta.get("annotations") if isinstance(meta, dict) else None
+        if isinstance(annotations, dict) and not all(isinstance(one, str) for one in annotations.values()):
+            raise bad_request("Binding.metadata.annotations must be texts")
         if isinstance(meta, dict) and meta.get("name") not in (None, "", context.name):
             raise bad_request("name in URL does not match name in Binding object")
         uid = meta.get("uid") if isinstance(meta, dict) else None
@@ -816,7 +819,6 @@ class Resources:
             conditions[:] = [one for one in conditions if one.get("type") != "PodScheduled"]
             condition = {"type": "PodScheduled", "status": "True", "lastProbeTime": None}
             conditions.append({**condition, "lastTransitionTime": metadata.now()})
-            annotations = meta.get("annotations") if isinstance(meta, dict) else None
             if isinstance(annotations, dict):
                 pod["metadata"].setdefault("annotations", {}).update(annotations)
             return pod

@@ -171,6 +171,9 @@ class Runner:
                                    "container counts as ready while it runs")
             directory.create(pod)
             again = self._start_missing(pod, directory, memory)
+            due = self._volumes.renew(pod)
+            if due is not None:
+                again = due if again is None else min(again, due)
         except _Waiting as reason:
             waiting, again = reason, reason.again
         except (ContainerError, VolumeError, ImageError) as error:

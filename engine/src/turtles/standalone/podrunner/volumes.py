@@ -17,7 +17,7 @@ from typing import Any
 
 from turtles.kube.client import Client, NotFound
 from turtles.kube.resources import CONFIGMAP, PV, PVC, SECRET
-from turtles.standalone.podrunner import sandbox
+from turtles.standalone.podrunner import sandbox, tokens
 from turtles.standalone.podrunner import syscalls as sc
 from turtles.standalone.podrunner.quantity import parse
 
@@ -158,11 +158,24 @@ class Volumes:
         files: dict[str, tuple[bytes, int]] = {}
         for part in what.get("sources") or []:
             kind = next(iter(part))
+            if kind == tokens.KIND:
+                files[part[kind]["path"]] = (self._token(pod, name, part[kind]), mode)
+                continue
             if kind not in ("secret", "configMap", "downwardAPI"):
                 raise VolumeError(f"volume {name}: projected {kind} is not supported in standalone mode",
                                   "CreateContainerConfigError")
             files |= self._files(pod, name, kind, part[kind], mode)
         return files
+
+    def _token(self, pod: Object, name: str, source: Object) -> bytes:
+        try:
+            return tokens.request(self._client, pod, source)
+        except NotFound as error:
+            raise VolumeError(f"volume {name}: no token: {error}") from error
+
+    def renew(self, pod: Object) -> float | None:
+        """Replace the tokens in a Pod's volumes that are due; return seconds after which to look again, or None."""
+        return tokens.renew(self._client, pod, self._run_dir / "volumes" / str(pod["metadata"]["uid"]))
 
     @staticmethod
     def _downward(pod: Object, item: Object) -> str:
