@@ -157,12 +157,14 @@ KUBEVIRT_SPEC = Object(
     unsupported("customizeComponents", "Patches of the components.", neutral=_EMPTY),
     unsupported("imageRegistry", "Registry of the components' images.", neutral=("",)),
     unsupported("imageTag", "Tag of the components' images.", neutral=("",)),
-    unsupported("infra", "Placement and replicas of virt-api and virt-controller."),
+    unsupported(
+        "infra", "Placement and replicas of virt-api and virt-controller: the roles' kubevirt_infra, kubevirt_replicas."
+    ),
     unsupported("monitorAccount", "Account of the monitoring.", neutral=("",)),
     unsupported("monitorNamespace", "Namespace of the monitoring.", neutral=("",)),
     unsupported("serviceMonitorNamespace", "Namespace of the ServiceMonitor.", neutral=("",)),
     unsupported("synchronizationPort", "Port of the synchronization controller.", neutral=("",)),
-    unsupported("workloads", "Placement of virt-handler."),
+    unsupported("workloads", "Placement of virt-handler: the roles' kubevirt_workloads."),
     unsupported(
         "workloadUpdateStrategy",
         "How running machines get a new launcher.",
