@@ -233,3 +233,18 @@ def test_the_way_is_short(api: FakeApi, controller: Controller) -> None:
     writes = [(method, path) for method, path in api.requests if method != "GET" and "/events" not in path]
     # VM: finalizer and a handful of status changes; VMI: create, Scheduling, Scheduled, Ready; revision; Pod, its gate.
     assert len(writes) <= 13, writes
+
+
+def test_a_stop_takes_few_writes(api: FakeApi, controller: Controller) -> None:
+    api.put(VM, make_vm())
+    bring_up(api)
+    api.wait(lambda: vm_status(api).get("ready"))
+    api.requests.clear()
+    api.update(VM, {"spec": {"runStrategy": "Halted"}})
+    printable(api, "Stopping")
+    api.wait(lambda: api.objects[VMI]["metadata"].get("deletionTimestamp"))
+    finish(api, "Succeeded")
+    api.wait(lambda: VMI not in api.objects and vm_status(api).get("created") is None)
+    # VM: Stopping, Stopped, not ready, not created. VMI: not ready, the finalizers of the VM and of the VMI.
+    assert len([path for method, path in api.requests if (method, path) == ("PATCH", f"{VM}/status")]) <= 4
+    assert len([path for method, path in api.requests if (method, path) == ("PATCH", VMI)]) <= 3

@@ -172,6 +172,28 @@ def test_ready(phase: str, pod: dict, expected: tuple) -> None:
     assert condition(plan(make_vmi(phase), [pod], {}, NOW).vmi, "Ready")[:2] == expected
 
 
+@pytest.mark.parametrize(("gate", "writes"), [("True", False), ("False", True)])
+def test_a_gate_that_the_kubelet_has_yet_to_read_is_not_worth_a_write(gate: str, writes: bool) -> None:
+    was = {"type": "Ready", "status": "False", "reason": "GuestNotRunning",
+           "message": "Guest VM is not reported as running", "lastTransitionTime": STAMP, "lastProbeTime": None}
+    pod = make_pod("Running", ready=True, conditions=[
+        {"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady"},
+        {"type": labels.UNPAUSED_READINESS_GATE, "status": gate}])
+    vmi = make_vmi("Running", conditions=[was])
+    assert bool(vmi_patch(vmi, plan(vmi, [pod], {}, NOW).vmi)) is writes
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_the_end_is_told_in_one_write(phase: str) -> None:
+    pod = make_pod("Running", ready=True, conditions=[{"type": "Ready", "status": "True"}])
+    vmi = make_vmi(phase, conditions=[{"type": "Ready", "status": "True"}])
+    decided = plan(vmi, [pod], {}, NOW)
+    assert decided.delete_pods == [pod]
+    assert condition(decided.vmi, "Ready")[:2] == ("False", "PodTerminating")
+    pod["metadata"]["deletionTimestamp"] = STAMP
+    assert vmi_patch(decided.vmi, plan(decided.vmi, [pod], {}, NOW).vmi) == []
+
+
 @pytest.mark.parametrize(("vmi", "unpaused"), [
     (make_vmi("Scheduled"), True),
     (make_vmi("Running"), True),

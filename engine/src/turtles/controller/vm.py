@@ -277,7 +277,7 @@ def status(vm: Object, vmi: Object | None, decided: Plan, around: Surroundings, 
         seen = generation if around.template is not None and not outdated else started
         if seen is not None:
             new["observedGeneration"] = seen
-    new["printableStatus"] = printable_status(vm, vmi, decided.start_failure, around.pvcs)
+    new["printableStatus"] = printable_status(vm, vmi, decided.start_failure, around.pvcs, stopping=decided.delete)
     return new
 
 
@@ -315,15 +315,18 @@ def _conditions(old: Sequence[Object], vmi: Object | None, failure: tuple[str, s
 
 
 def printable_status(vm: Object, vmi: Object | None, start_failure: Object | None,
-                     pvcs: Mapping[str, Object | None]) -> str:
-    """Return the word that ``kubectl get vm`` shows; the first that applies (KubeVirt API, printableStatus)."""
+                     pvcs: Mapping[str, Object | None], *, stopping: bool = False) -> str:
+    """Return the word that ``kubectl get vm`` shows; the first that applies (KubeVirt API, printableStatus).
+
+    :param stopping: the VMI is deleted as soon as this is stored: one write says so and what is to follow.
+    """
     if is_deleted(vm):
         return "Terminating"
     alive = vmi is not None and not is_final(vmi)
     vmi_status = (vmi or {}).get("status") or {}
     conditions = vmi_status.get("conditions")
     migration = vmi_status.get("migrationState") or {}
-    if vmi is not None and alive and is_deleted(vmi):
+    if vmi is not None and alive and (stopping or is_deleted(vmi)):
         return "Stopping"
     if alive and migration.get("startTimestamp") and not migration.get("endTimestamp"):
         return "Migrating"

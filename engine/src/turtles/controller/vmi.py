@@ -56,6 +56,8 @@ _NORMAL_WAITING = ("", "ContainerCreating", "PodInitializing")
 _AGENT_REASON = "Synchronizing with the Domain failed."
 _FAILED_CREATE = "FailedCreate"
 _TERMINATING = "PodTerminating"
+#: What a kubelet says of a Pod whose containers are ready and whose readiness gates are not.
+_GATES_CLOSED = "ReadinessGatesNotReady"
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,10 @@ def plan(vmi: Object, pods: Sequence[Object], pvcs: Mapping[str, Object | None],
     conditions = wanted["status"].setdefault("conditions", [])
     # The VMI is stored when its Pod has been created: its condition need not lag behind.
     exists = pod is not None or draft.create_pod
-    set_condition(conditions, "Ready", *_ready(wanted, pod or {"metadata": {}} if exists else None), rfc3339(now))
+    if not (pod is not None and get_condition(conditions, "Ready") and _is_gate_unread(wanted, pod)):
+        going = pod is not None and pod in draft.delete_pods
+        ready = _ready(wanted, pod or {"metadata": {}} if exists else None, going=going)
+        set_condition(conditions, "Ready", *ready, rfc3339(now))
     return draft.done()
 
 
@@ -261,11 +266,25 @@ def _clear_unsynchronized(conditions: list[Object]) -> None:
         remove_condition(conditions, "Synchronized")
 
 
-def _ready(vmi: Object, pod: Object | None) -> tuple[str, str, str]:
-    """Return status, reason and message of the VMI's Ready condition."""
+def _is_gate_unread(vmi: Object, pod: Object) -> bool:
+    """Whether the Pod isn't ready only because its kubelet has yet to read the gate that is open already.
+
+    Its word follows within a second or so, and calls for the next look: what is said of the VMI until then may stay.
+    """
+    if phase_of(vmi) != RUNNING or is_deleted(pod):
+        return False
+    conditions = (pod.get("status") or {}).get("conditions")
+    ready = get_condition(conditions, "Ready") or {}
+    if ready.get("reason") != _GATES_CLOSED:
+        return False
+    return is_true(conditions, labels.UNPAUSED_READINESS_GATE)
+
+
+def _ready(vmi: Object, pod: Object | None, *, going: bool = False) -> tuple[str, str, str]:
+    """Return status, reason and message of the VMI's Ready condition; ``going``: the Pod is about to be deleted."""
     if pod is None:
         return "False", "PodNotExists", "virt-launcher pod has not yet been scheduled"
-    if is_deleted(pod) or (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded"):
+    if going or is_deleted(pod) or (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded"):
         return "False", _TERMINATING, "virt-launcher pod is terminating"
     if phase_of(vmi) != RUNNING:
         return "False", "GuestNotRunning", "Guest VM is not reported as running"
