@@ -123,6 +123,9 @@ class _Handler(BaseHTTPRequestHandler):
 def _convert(body: Review) -> Review:
     """Convert between v1, which has spec.size, and v2, which has spec.width and spec.height."""
     request = body["request"]
+    if any((obj.get("spec") or {}).get("size") == "refuse" for obj in request["objects"]):
+        refusal = {"uid": request["uid"], "result": {"status": "Failure", "message": "no such size"}}
+        return {"apiVersion": body["apiVersion"], "kind": "ConversionReview", "response": refusal}
     converted = []
     for obj in request["objects"]:
         obj = {**obj, "apiVersion": request["desiredAPIVersion"]}
@@ -136,8 +139,6 @@ def _convert(body: Review) -> Review:
             obj["spec"] = spec
         converted.append(obj)
     response: Review = {"uid": request["uid"], "result": {"status": "Success"}, "convertedObjects": converted}
-    if any((obj.get("spec") or {}).get("size") == "refuse" for obj in request["objects"]):
-        response = {"uid": request["uid"], "result": {"status": "Failure", "message": "no such size"}}
     return {"apiVersion": body["apiVersion"], "kind": "ConversionReview", "response": response}
 
 

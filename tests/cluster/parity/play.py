@@ -203,7 +203,7 @@ class Player:
             )
         except urllib3.exceptions.HTTPError as error:
             return Answer(0, {}, {"message": f"no answer: {error}"})
-        found = {name: value for name, value in response.headers.items() if name.lower() in HEADERS}
+        found = {name: response.headers[name] for name in response.headers if name.lower() in HEADERS}
         shown = {name.lower(): value for name, value in found.items()}
         if request.watch and response.status == 200:
             self._watches[request.watch] = _Watch(response)

@@ -84,6 +84,8 @@ def test_status_and_scale(server: Server) -> None:
     assert obj["metadata"]["generation"] == 1
     code, scale = server.call("PATCH", f"{url}/scale", {"spec": {"replicas": 5}}, MERGE)
     assert (code, scale["kind"], scale["spec"], scale["status"]) == (200, "Scale", {"replicas": 5}, {"replicas": 3})
+    assert server.call("PUT", f"{url}/scale", widget("scaled", replicas=7))[0] == 400
+    assert server.call("PATCH", f"{url}/scale", {"kind": "Widget"}, MERGE)[0] == 400
     code, obj = server.call("PATCH", url, {"status": {"replicas": 0}, "spec": {"size": "large"}}, MERGE)
     assert (obj["status"], obj["spec"]["size"]) == ({"replicas": 3}, "large")
 

@@ -188,6 +188,30 @@ def test_what_was_invalid_before_and_stays_is_tolerated(server: Server, define) 
 # -- rules
 
 
+@pytest.mark.parametrize(
+    ("pod", "fields"),
+    [
+        ({"metadata": {"name": "a"}}, ["spec.pod.apiVersion", "spec.pod.kind"]),
+        ({"apiVersion": "a/b/c", "kind": "Not One"}, ["spec.pod.apiVersion", "spec.pod.kind"]),
+        ({"apiVersion": 1, "kind": ""}, ["spec.pod.apiVersion", "spec.pod.kind"]),
+        ({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a/b"}}, ["spec.pod.metadata.name"]),
+        ({"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": {"a": "-"}}}, ["spec.pod.metadata.labels"]),
+        ({"apiVersion": "v1", "kind": "Pod", "metadata": {"ownerReferences": [5]}}, ["spec.pod.metadata"]),
+        ({"apiVersion": "v1", "kind": "Pod", "metadata": 5}, ["spec.pod.metadata"]),
+    ],
+)
+def test_embedded_objects_are_objects(server: Server, define, pod: dict, fields: list[str]) -> None:
+    embedded = {
+        "type": "object", "x-kubernetes-embedded-resource": True, "x-kubernetes-preserve-unknown-fields": True,
+    }  # fmt: skip
+    path = define(version(spec={"type": "object", "properties": {"pod": embedded}}))
+    code, answer = server.call("POST", path, thing({"pod": pod}))
+    assert (code, [one["field"] for one in answer["details"]["causes"]]) == (422, fields)
+    good = {"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": {"a": "b"}}, "spec": {"any": 1}}
+    code, made = server.call("POST", path, thing({"pod": good}))
+    assert (code, made["spec"]["pod"]) == (201, good)
+
+
 def ruled(*rules: dict, **properties: object) -> dict:
     found = {"type": "object", "properties": properties, "x-kubernetes-validations": list(rules)}
     return version(spec=found)

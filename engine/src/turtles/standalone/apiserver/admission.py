@@ -189,6 +189,8 @@ class Webhooks:
             if not isinstance(changed, dict):
                 raise Refused("the patch doesn't leave an object")
             return await self._in_version(changed, kind, context.kind)
+        except patch.Inapplicable as error:
+            raise internal(error.why) from None
         except StatusError as error:
             if error.code < 500:
                 raise internal(error.message) from None
@@ -298,6 +300,7 @@ def _review_request(
     kind: Kind, context: Context, operation: str, obj: Object | None, old: Object | None, options: Object | None
 ) -> Object:
     name = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "DeleteOptions"}.get(operation)
+    given: Object = {**({"dryRun": ["All"]} if context.dry_run else {}), **(options or {})}
     if context.subresource == "eviction":
         of_kind = {"group": "policy", "version": "v1", "kind": "Eviction"}
         asked_kind = of_kind
@@ -318,7 +321,7 @@ def _review_request(
         "dryRun": context.dry_run,
         "object": obj,
         "oldObject": old,
-        "options": {"kind": name, "apiVersion": "meta.k8s.io/v1", **(options or {})} if name else None,
+        "options": {"kind": name, "apiVersion": "meta.k8s.io/v1", **given} if name else None,
     }
     found = context.name or ((obj or {}).get("metadata") or {}).get("name", "")
     if found:

@@ -22,7 +22,7 @@ from turtles.standalone.apiserver.kinds import BUILTIN, EXTENSIONS, REGISTRATION
 
 _SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
 _LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
-_LABEL_1035 = re.compile(r"^[a-z]([-a-z0-9]*[a-z0-9])?\Z")
+LABEL_1035 = re.compile(r"^[a-z]([-a-z0-9]*[a-z0-9])?\Z")
 _QUALIFIED = re.compile(r"^([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]\Z")
 _KEY = re.compile(r"^[-._a-zA-Z0-9]+\Z")
 _VALUE = re.compile(r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?\Z")
@@ -65,7 +65,7 @@ _TIME = re.compile(r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d
 STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
 MAX_ANNOTATIONS = 256 * 1024
 #: Resources whose names are labels, or paths without a slash, instead of subdomains.
-_LABEL_NAMES = {"/namespaces": (_LABEL, LABEL_MESSAGE), "/services": (_LABEL_1035, LABEL_1035_MESSAGE)}
+_LABEL_NAMES = {"/namespaces": (_LABEL, LABEL_MESSAGE), "/services": (LABEL_1035, LABEL_1035_MESSAGE)}
 _PATH_NAMES = ("rbac.authorization.k8s.io/",)
 
 
@@ -173,7 +173,7 @@ def for_update(new: Object, old: Object) -> None:
 
 def _name_causes(name: str, kind: Kind, path: str) -> list[Cause]:
     if kind.resource.startswith(_PATH_NAMES):
-        return _path_causes(name, path)
+        return path_causes(name, path)
     pattern, message = _LABEL_NAMES.get(kind.resource, (_SUBDOMAIN, SUBDOMAIN_MESSAGE))
     limit = 63 if pattern is not _SUBDOMAIN else 253
     causes = []
@@ -184,7 +184,8 @@ def _name_causes(name: str, kind: Kind, path: str) -> list[Cause]:
     return causes
 
 
-def _path_causes(name: str, path: str) -> list[Cause]:
+def path_causes(name: str, path: str) -> list[Cause]:
+    """Return what is wrong with a name that only has to be a part of a path."""
     if name in (".", ".."):
         return [invalid_value(path, name, f"may not be '{name}'")]
     return [invalid_value(path, name, f"may not contain '{one}'") for one in "/%" if one in name]

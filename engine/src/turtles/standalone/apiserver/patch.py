@@ -8,7 +8,7 @@ import jsonpointer
 import msgspec
 
 from turtles.standalone.apiserver.bodies import json_type
-from turtles.standalone.apiserver.errors import StatusError, bad_request
+from turtles.standalone.apiserver.errors import StatusError, bad_request, quote
 
 JSON, MERGE = "application/json-patch+json", "application/merge-patch+json"
 STRATEGIC, APPLY = "application/strategic-merge-patch+json", "application/apply-patch+yaml"
@@ -22,6 +22,14 @@ def types(custom: bool) -> list[str]:
 
 #: Bytes that a JSON patch's copies may have in all: a few that double each other fill any memory.
 MAX_COPIED = 3 * 1024 * 1024
+
+
+class Inapplicable(StatusError):
+    """A JSON patch that can't be applied to an object; clients aren't told why, whose patch is a webhook's are."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(422, "Invalid", "the server rejected our request due to an error in our request", {})
+        self.why = why
 
 
 def json_patch(document: Any, patch: Any) -> Any:
@@ -46,9 +54,11 @@ def json_patch(document: Any, patch: Any) -> Any:
                     raise StatusError(413, "RequestEntityTooLarge", text)
             document = _operation(document, one)
         return document
+    except jsonpatch.JsonPatchTestFailed:
+        raise Inapplicable(f"testing value {one['path']} failed: test failed") from None
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError, KeyError, IndexError):
-        text = "the server rejected our request due to an error in our request"
-        raise StatusError(422, "Invalid", text, {}) from None
+        text = f"doc is missing path: {quote(str(one.get('path', '')))}: missing value"
+        raise Inapplicable(f"{one.get('op')} operation does not apply: {text}") from None
 
 
 def _operation(document: Any, operation: dict[str, Any]) -> Any:

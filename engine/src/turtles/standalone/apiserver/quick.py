@@ -16,9 +16,8 @@ Check = Callable[[Any], bool]
 #: What a compiled node knows of by itself; with any other keyword it asks schema.py.
 _KNOWN = {
     "type", "properties", "additionalProperties", "items", "required", "description", "title", "default", "nullable",
-    "example", "externalDocs", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-embedded-resource",
-    "x-kubernetes-map-type", "x-kubernetes-int-or-string", "x-kubernetes-validations", "x-kubernetes-list-map-keys",
-    "x-kubernetes-list-type",
+    "example", "externalDocs", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-map-type",
+    "x-kubernetes-int-or-string", "x-kubernetes-validations", "x-kubernetes-list-map-keys", "x-kubernetes-list-type",
 }  # fmt: skip
 #: Schemas with their compiled form, by identity; the schema is held so that its identity stays its own.
 _compiled: dict[int, tuple[Mapping[str, Any], "Node"]] = {}

@@ -66,6 +66,7 @@ MAX_GRACE = 2**31 - 1
 ATTEMPTS = 20
 _FOREGROUND, _ORPHAN = "foregroundDeletion", "orphan"
 _EVICTION = Kind("policy", "v1", "Eviction", "evictions")
+_SCALE = Kind("autoscaling", "v1", "Scale", "scale")
 _WHAT_HAPPENED = {"UID": "deleted and then recreated", "ResourceVersion": "modified"}
 _sorted_encode = msgspec.json.Encoder(order="deterministic").encode
 #: Resources whose objects may come to use more by an update.
@@ -881,6 +882,7 @@ class Resources:
         async def scaled(obj: Object) -> Object:
             entry = self.get(context)
             wanted = change(await self.scale(context, entry))
+            metadata.check_envelope(wanted, _SCALE)
             spec = wanted.get("spec")
             replicas = spec.get("replicas", 0) if isinstance(spec, dict) else 0
             if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:

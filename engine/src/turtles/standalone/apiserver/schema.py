@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from turtles.standalone.apiserver import embedded
 from turtles.standalone.apiserver.errors import (
     Cause,
     duplicate,
@@ -364,6 +365,8 @@ def _validate_object(value: Mapping[str, Any], schema: Schema, path: str, causes
             inner = additional
         if inner is not None:
             _validate(item, inner, f"{path}.{name}" if path else name, causes)
+    if schema.get("x-kubernetes-embedded-resource"):
+        causes += embedded.causes(value, path)
     if len(value) < schema.get("minProperties", 0):
         why = f"{path} in body should have at least {schema['minProperties']} properties"
         causes.append(invalid_value(path, value, why))

@@ -84,6 +84,32 @@ def _validate_binding(obj: Object, old: Object | None) -> list[Cause]:
     return causes
 
 
+#: The values that some fields of webhooks may have.
+_OPERATIONS = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"]
+_CHOICES = {
+    "failurePolicy": ["Fail", "Ignore"], "matchPolicy": ["Equivalent", "Exact"],
+    "reinvocationPolicy": ["IfNeeded", "Never"],
+}  # fmt: skip
+
+
+def _validate_rule(rule: Object, path: str) -> list[Cause]:
+    operations = _list(rule.get("operations"))
+    causes = [] if operations else [required(f"{path}.operations")]
+    if len(operations) > 1 and "*" in operations:
+        text = "if '*' is present, must not specify other operations"
+        causes.append(invalid_value(f"{path}.operations", operations, text))
+    for index, one in enumerate(operations):
+        if one not in _OPERATIONS:
+            causes.append(not_supported(f"{path}.operations[{index}]", one, _OPERATIONS))
+    for name in ("apiGroups", "apiVersions", "resources"):
+        if not rule.get(name):
+            causes.append(required(f"{path}.{name}"))
+    scopes = ["*", "Cluster", "Namespaced"]
+    if rule.get("scope", "*") not in scopes:
+        causes.append(not_supported(f"{path}.scope", rule["scope"], scopes))
+    return causes
+
+
 def _validate_webhooks(obj: Object, old: Object | None) -> list[Cause]:
     causes: list[Cause] = []
     for index, webhook in enumerate(_list(obj.get("webhooks"))):
@@ -93,6 +119,8 @@ def _validate_webhooks(obj: Object, old: Object | None) -> list[Cause]:
         elif str(webhook["name"]).count(".") < 2:
             text = "should be a domain with at least three segments separated by dots"
             causes.append(invalid_value(f"{path}.name", webhook["name"], text))
+        for place, rule in enumerate(_list(webhook.get("rules"))):
+            causes += _validate_rule(_map(rule), f"{path}.rules[{place}]")
         causes += crd.validate_client(_map(webhook.get("clientConfig")), f"{path}.clientConfig")
         before = [_map(one) for one in _list(_map(old).get("webhooks"))]
         if webhook.get("matchConditions") not in [one.get("matchConditions") for one in before]:
@@ -101,9 +129,9 @@ def _validate_webhooks(obj: Object, old: Object | None) -> list[Cause]:
             causes.append(not_supported(f"{path}.sideEffects", webhook.get("sideEffects"), ["None", "NoneOnDryRun"]))
         if not webhook.get("admissionReviewVersions"):
             causes.append(required(f"{path}.admissionReviewVersions", "must specify one of v1, v1beta1"))
-        if webhook.get("failurePolicy") not in ("Fail", "Ignore"):
-            value = webhook.get("failurePolicy")
-            causes.append(not_supported(f"{path}.failurePolicy", value, ["Fail", "Ignore"]))
+        for name, allowed in _CHOICES.items():
+            if webhook.get(name, allowed[0]) not in allowed:
+                causes.append(not_supported(f"{path}.{name}", webhook[name], allowed))
         timeout = webhook.get("timeoutSeconds")
         if not isinstance(timeout, int) or not 1 <= timeout <= 30:
             text = "the timeout value must be between 1 and 30 seconds"
