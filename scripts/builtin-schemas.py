@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Make the schemas of the built-in kinds that the standalone API server serves and decodes by.
 

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright: (c) 2026, turtles.kubevirt contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The standalone API server beside kube-apiserver and etcd: latency, throughput, fan-out, start-up and memory.
@@ -201,7 +200,7 @@ def timed(client: Client, requests: list[bytes]) -> list[float]:
 
 def _crowd(target: Target, work: list[list[bytes]], ready: Any, go: Any, done: Any) -> None:
     """One process of the load: a thread for each list of requests."""
-    clients = [Client(target) for _ in work]
+    clients = [Client(target) for _dummy in work]
     failures: list[str] = []
 
     def run(client: Client, requests: list[bytes]) -> None:
@@ -228,11 +227,11 @@ def throughput(target: Target, work: list[list[bytes]]) -> float:
     processes = [context.Process(target=_crowd, args=(target, share, ready, go, done)) for share in shares if share]
     for process in processes:
         process.start()
-    for _ in processes:
+    for _dummy in processes:
         ready.get(timeout=60)
     before = time.perf_counter()
     go.set()
-    failures = [failure for _ in processes for failure in done.get(timeout=300)]
+    failures = [failure for _dummy in processes for failure in done.get(timeout=300)]
     seconds = time.perf_counter() - before
     for process in processes:
         process.join()
@@ -246,7 +245,7 @@ def _watch(target: Target, path: str, count: int, events: int, ready: Any, seen:
     selector = selectors.DefaultSelector()
     request = target.request("GET", path)
     state: dict[ssl.SSLSocket, list[Any]] = {}
-    for _ in range(count):
+    for _dummy in range(count):
         one = target.connect()
         one.sendall(request)
         answer = b""
@@ -260,14 +259,14 @@ def _watch(target: Target, path: str, count: int, events: int, ready: Any, seen:
     missing = count * events
     marker = b'"type":"MODIFIED"'
     while missing:
-        for key, _ in selector.select(60):
+        for key, _dummy in selector.select(60):
             one: Any = key.fileobj
             entry = state[one]
             with contextlib.suppress(ssl.SSLWantReadError):
                 while chunk := one.recv(1 << 18):
                     data = entry[0] + chunk
                     now = time.perf_counter()
-                    for _ in range(data.count(marker)):
+                    for _dummy in range(data.count(marker)):
                         if entry[1] < events:
                             arrived[entry[1]] = now
                             entry[1] += 1
@@ -287,10 +286,10 @@ def fan_out(target: Target, kind: Kind, watchers: int, events: int) -> list[floa
     version = client.call("POST", kind.path, kind.make(name))["metadata"]["resourceVersion"]
     path = f"{kind.path}?watch=1&resourceVersion={version}&fieldSelector=metadata.name%3D{name}"
     share = watchers // 2
-    processes = [context.Process(target=_watch, args=(target, path, share, events, ready, seen)) for _ in range(2)]
+    processes = [context.Process(target=_watch, args=(target, path, share, events, ready, seen)) for _dummy in range(2)]
     for process in processes:
         process.start()
-    for _ in processes:
+    for _dummy in processes:
         ready.get(timeout=60)
     sent = []
     for number in range(events):
@@ -298,7 +297,7 @@ def fan_out(target: Target, kind: Kind, watchers: int, events: int) -> list[floa
         client.call("PATCH", f"{kind.path}/{name}", {"metadata": {"labels": {"n": str(number)}}},
                     "application/merge-patch+json")  # fmt: skip
         time.sleep(0.02)
-    arrived = [seen.get(timeout=120) for _ in processes]
+    arrived = [seen.get(timeout=120) for _dummy in processes]
     for process in processes:
         process.join()
     client.call("DELETE", f"{kind.path}/{name}")
@@ -346,7 +345,7 @@ class Server:
                     raise RuntimeError(f"{self.name} ended: {self.last_words()}")
             with contextlib.suppress(OSError, ConnectionError):
                 client = Client(target)
-                code, _ = client.send(target.request("GET", "/readyz"))
+                code, _dummy = client.send(target.request("GET", "/readyz"))
                 client.close()
                 if code == 200:
                     return time.perf_counter() - before
@@ -445,7 +444,7 @@ class Kubernetes(Server):
 
 def alternate(servers: list[Server], measure: Callable[[Server, int], list[float]], rounds: int) -> list[list[float]]:
     """Measure the servers in turns; return all of each one's values."""
-    values: list[list[float]] = [[] for _ in servers]
+    values: list[list[float]] = [[] for _dummy in servers]
     for number in range(rounds):
         order = list(enumerate(servers))
         for index, server in order if number % 2 == 0 else reversed(order):
@@ -508,7 +507,7 @@ def latency(table: Table, targets: dict[str, Target], kind: Kind, rounds: int, b
 
 def report(table: Table, title: str, values: list[list[float]]) -> None:
     """Print p50 and p95 of a latency."""
-    table.row(f"{title} p50", "ms", [statistics.median(one) * 1e3 for one in values], "<= 1", lambda _, r: r <= 1)
+    table.row(f"{title} p50", "ms", [statistics.median(one) * 1e3 for one in values], "<= 1", lambda _dummy, r: r <= 1)
     table.row(f"{title} p95", "ms", [quantile(one, 0.95) * 1e3 for one in values])
 
 
@@ -538,7 +537,7 @@ def crowd(table: Table, targets: dict[str, Target], kind: Kind, clients: int, ea
             2,
         )
         figures = [statistics.mean(one) for one in values]
-        table.row(f"{kind.title} {what}, {clients} clients", "1/s", figures, ">= 0.5", lambda _, r: r >= 0.5)
+        table.row(f"{kind.title} {what}, {clients} clients", "1/s", figures, ">= 0.5", lambda _dummy, r: r >= 0.5)
 
 
 def fill(target: Target, kind: Kind, count: int) -> None:
@@ -605,18 +604,18 @@ def run(options: argparse.Namespace, root: Path) -> list[dict[str, Any]]:
         for server in servers:
             fill(targets[server.name], vmi, options.objects)
         table.row(f"memory with {options.objects} VMIs", "MB", [server.memory() for server in servers], "<= 0.25",
-                  lambda _, r: r <= 0.25)  # fmt: skip
+                  lambda _dummy, r: r <= 0.25)  # fmt: skip
         lists(table, targets, vmi, options.objects, options.rounds)
         values = alternate(table.servers, lambda s, n: fan_out(targets[s.name], vmi, 100, 40), 2)
         report(table, "VMI to 100 watchers", values)
         table.row("memory at the end", "MB", [server.memory() for server in servers], "<= 0.25",
-                  lambda _, r: r <= 0.25)  # fmt: skip
+                  lambda _dummy, r: r <= 0.25)  # fmt: skip
         for server in servers:
             server.stop()
         times = []
         for server in servers:
-            times.append(min(restart(server, targets[server.name]) for _ in range(3)))
-        table.row(f"start with {options.objects} VMIs", "s", times, "<= 1 s", lambda own, _: own <= 1)
+            times.append(min(restart(server, targets[server.name]) for _dummy in range(3)))
+        table.row(f"start with {options.objects} VMIs", "s", times, "<= 1 s", lambda own, _dummy: own <= 1)
         table.row("memory after the start", "MB", [server.memory() for server in servers])
         return table.results
     finally:

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Build the engine's two images from distribution packages, without any public base image.
 
@@ -343,7 +342,7 @@ class Builder:
             shutil.rmtree(old)
             old.with_name(f"{old.name}.tar").unlink(missing_ok=True)
         for note in (self.cache / "keys").glob("*-*.json"):
-            name, _, key = note.stem.rpartition("-")
+            name, _dummy, key = note.stem.rpartition("-")
             if key not in self.keys.values() and time.time() - note.stat().st_mtime > 7 * 86400:
                 if name != "index":
                     layer = json.loads(note.read_text())["layer"]

@@ -111,7 +111,7 @@ def write_images(layout: Path, store: Path, images: Mapping[str, tuple[list[Laye
         config = _blob(blobs, _CONFIG_TYPE, {
             **platform, "created": created, "config": configuration,
             "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
-            "history": [{"created": created, "created_by": "turtles.kubevirt.engine_image"} for _ in layers],
+            "history": [{"created": created, "created_by": "turtles.kubevirt.engine_image"} for _dummy in layers],
         })
         manifest = _blob(blobs, _MANIFEST_TYPE, {
             "schemaVersion": 2, "mediaType": _MANIFEST_TYPE, "config": config,
@@ -181,7 +181,7 @@ def _add_tree(tar: tarfile.TarFile, root: Path, epoch: int, below: Mapping[str, 
         described = _describe(path, found)
         if below is not None and below.get(name) == described:
             continue
-        kind, mode, owner, group, _ = described
+        kind, mode, owner, group, _dummy = described
         info = tarfile.TarInfo(name)
         info.mode, info.uid, info.gid, info.mtime = mode, owner, group, min(int(found.st_mtime), epoch)
         twin = written.get((found.st_dev, found.st_ino)) if kind == "file" and found.st_nlink > 1 else None
@@ -200,7 +200,7 @@ def _add_tree(tar: tarfile.TarFile, root: Path, epoch: int, below: Mapping[str, 
             with path.open("rb") as file:
                 tar.addfile(info, file)
     for name in _topmost(set(below or ()) - present):
-        folder, _, last = name.rpartition("/")
+        folder, _dummy, last = name.rpartition("/")
         # OCI image specification, "Whiteouts"
         tar.addfile(_plain(tarfile.TarInfo(f"{folder}/.wh.{last}".lstrip("/")), 0))
 

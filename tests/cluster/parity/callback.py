@@ -131,7 +131,7 @@ def _convert(body: Review) -> Review:
         obj = {**obj, "apiVersion": request["desiredAPIVersion"]}
         spec = dict(obj.get("spec") or {})
         if obj["apiVersion"].endswith("/v2") and "size" in spec:
-            width, _, height = spec.pop("size").partition("x")
+            width, _dummy, height = spec.pop("size").partition("x")
             spec |= {"width": int(width), "height": int(height)}
         elif obj["apiVersion"].endswith("/v1") and "width" in spec:
             spec["size"] = f"{spec.pop('width')}x{spec.pop('height')}"

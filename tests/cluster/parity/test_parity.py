@@ -14,7 +14,7 @@ THEMES = corpus.load()
 REQUESTS = [(theme, request) for theme in THEMES for request in theme.requests]
 
 
-@pytest.mark.parametrize(("theme", "request_"), REQUESTS, ids=[request.id for _, request in REQUESTS])
+@pytest.mark.parametrize(("theme", "request_"), REQUESTS, ids=[request.id for _dummy, request in REQUESTS])
 def test_same_answer(theme: corpus.Theme, request_: corpus.Request, stage: Stage) -> None:
     if theme.calls_back and not stage.reachable:
         pytest.skip("the cluster can't call programs of this machine")
@@ -27,7 +27,7 @@ def test_same_answer(theme: corpus.Theme, request_: corpus.Request, stage: Stage
 
 def test_the_corpus_is_wide() -> None:
     assert len(REQUESTS) >= 400
-    assert len({request.id for _, request in REQUESTS}) == len(REQUESTS)
+    assert len({request.id for _dummy, request in REQUESTS}) == len(REQUESTS)
 
 
 @pytest.mark.parametrize("difference", known(), ids=lambda one: one.id)
