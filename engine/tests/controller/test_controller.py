@@ -165,7 +165,7 @@ def test_quota(api: FakeApi, controller: Controller) -> None:
         status(403, "Forbidden", "exceeded quota: pods") if (method, path) == ("POST", PODS) else None)
     api.wait(lambda: phase(api) == "Pending" and any(
         "exceeded quota: pods" in each.get("message", "") for each in api.objects[VMI]["status"]["conditions"]))
-    assert failure() is None
+    api.wait(lambda: failure() is None)
     api.intercept = lambda method, path: None
     bring_up(api)
     printable(api, "Running")
