@@ -85,7 +85,8 @@ def test_status_and_scale(server: Server) -> None:
     code, scale = server.call("PATCH", f"{url}/scale", {"spec": {"replicas": 5}}, MERGE)
     assert (code, scale["kind"], scale["spec"], scale["status"]) == (200, "Scale", {"replicas": 5}, {"replicas": 3})
     assert server.call("PUT", f"{url}/scale", widget("scaled", replicas=7))[0] == 400
-    assert server.call("PATCH", f"{url}/scale", {"kind": "Widget"}, MERGE)[0] == 400
+    assert server.call("PATCH", f"{url}/scale", {"kind": "Widget"}, MERGE)[0] == 422
+    assert server.call("PATCH", f"{url}/scale", {"spec": {"replicas": 6}}, STRATEGIC)[0] == 415
     code, obj = server.call("PATCH", url, {"status": {"replicas": 0}, "spec": {"size": "large"}}, MERGE)
     assert (obj["status"], obj["spec"]["size"]) == ({"replicas": 3}, "large")
 

@@ -559,8 +559,7 @@ class Resources:
         except StatusError as error:
             if error.code != 400 or "strict decoding error" in error.message:
                 raise
-            cause = invalid_value("patch", json.dumps(new, separators=(",", ":")), error.message)
-            raise invalid("", "", "", [cause]) from None
+            raise _fault_of_patch(new, error) from None
         self._check_place(context, result["metadata"])
         return result
 
@@ -873,8 +872,10 @@ class Resources:
             "status": status,
         }  # fmt: skip
 
-    async def set_scale(self, context: Context, change: Callable[[Object], Object], based: bool) -> Entry:
-        """Set an object's replicas to what ``change`` makes of its Scale."""
+    async def set_scale(
+        self, context: Context, change: Callable[[Object], Object], based: bool = False, from_patch: bool = False
+    ) -> Entry:
+        """Set an object's replicas to what ``change`` makes of its Scale; see :meth:`modify` for the rest."""
         scale = context.kind.scale
         if scale is None:
             raise path_not_found()
@@ -882,7 +883,12 @@ class Resources:
         async def scaled(obj: Object) -> Object:
             entry = self.get(context)
             wanted = change(await self.scale(context, entry))
-            metadata.check_envelope(wanted, _SCALE)
+            try:
+                metadata.check_envelope(wanted, _SCALE)
+            except StatusError as error:
+                if not from_patch:
+                    raise
+                raise _fault_of_patch(wanted, error) from None
             spec = wanted.get("spec")
             replicas = spec.get("replicas", 0) if isinstance(spec, dict) else 0
             if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
@@ -903,6 +909,11 @@ class Resources:
             field_validation="Ignore", manager=context.manager,
         )  # fmt: skip
         return await self.modify(plain, scaled, based)
+
+
+def _fault_of_patch(new: Object, error: StatusError) -> StatusError:
+    """422 for a patch that left what can't be decoded."""
+    return invalid("", "", "", [invalid_value("patch", json.dumps(new, separators=(",", ":")), error.message)])
 
 
 def _validate_custom(obj: Object, old: Object | None, kind: Kind) -> list[Cause]:

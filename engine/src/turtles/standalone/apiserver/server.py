@@ -535,9 +535,13 @@ class APIServer:
             based = bool((body.get("metadata") or {}).get("resourceVersion"))
             entry = await self.resources.set_scale(context, lambda _: body, based)
         else:
-            content_type, change = request.content_type, await self._patch_body(request)
+            # Only custom resources have scales here, and these take no strategic merge patches.
+            content_type, accepted = request.content_type, patch.types(custom=True)
+            if content_type not in accepted:
+                raise bodies.unknown_format(accepted)
+            change = await self._patch_body(request)
             entry = await self.resources.set_scale(
-                context, lambda scale: self.resources.apply_patch(content_type, scale, change), False
+                context, lambda scale: self.resources.apply_patch(content_type, scale, change), from_patch=True
             )
         return negotiate.json_response(await self.resources.scale(context, entry))
 
