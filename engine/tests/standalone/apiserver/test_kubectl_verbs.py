@@ -96,18 +96,18 @@ def test_apply_keeps_what_others_set_and_removes_what_was_its_own(server: Server
 
 def test_apply_on_the_server_reports_conflicts(server: Server, kubectl: Kubectl, made: str) -> None:
     apply = ("apply", "--server-side", "-f", "-")
-    kubectl(*apply, "--field-manager=first", body=widget("shared", replicas=1))
-    refused = kubectl(*apply, "--field-manager=second", body=widget("shared", replicas=2), ok=False).stderr
+    kubectl(*apply, "--field-manager=first", body=widget("contested", replicas=1))
+    refused = kubectl(*apply, "--field-manager=second", body=widget("contested", replicas=2), ok=False).stderr
     assert 'Apply failed with 1 conflict: conflict with "first"' in refused
     assert ".spec.replicas" in refused
-    assert spec(server, "shared")["replicas"] == 1
-    kubectl(*apply, "--field-manager=second", "--force-conflicts", body=widget("shared", replicas=2))
-    assert spec(server, "shared")["replicas"] == 2
-    shown = server.call("GET", f"{WIDGET_PATH}/shared")[1]["metadata"]["managedFields"]
+    assert spec(server, "contested")["replicas"] == 1
+    kubectl(*apply, "--field-manager=second", "--force-conflicts", body=widget("contested", replicas=2))
+    assert spec(server, "contested")["replicas"] == 2
+    shown = server.call("GET", f"{WIDGET_PATH}/contested")[1]["metadata"]["managedFields"]
     owners = {one["manager"]: one["fieldsV1"]["f:spec"] for one in shown}
     assert "f:replicas" in owners["second"]
     assert "f:replicas" not in owners["first"]
-    kubectl("delete", "wd", "shared")
+    kubectl("delete", "wd", "contested")
 
 
 def test_diff(server: Server, kubectl: Kubectl, made: str) -> None:

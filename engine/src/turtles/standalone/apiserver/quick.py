@@ -34,7 +34,7 @@ class Node:
         self.valid = valid
         #: Whether a value below the root certainly has nothing that the schema doesn't name.
         self.clean = clean
-        #: Whether a value certainly lacks no default.
+        #: Whether a value certainly lacks no default, and has no null that counts as not given.
         self.complete = complete
 
 
@@ -152,12 +152,13 @@ def _clean(schema: Mapping[str, Any], properties: dict[str, Node], others: Node 
 
 
 def _complete(schema: Mapping[str, Any], properties: dict[str, Node], others: Node | None, item: Node | None) -> Check:
-    if not slow.has_defaults({name: value for name, value in schema.items() if name != "default"}):
-        return _yes
     set_here = tuple(name for name, inner in schema.get("properties", {}).items() if "default" in inner)
+    never_null = frozenset(name for name, inner in schema.get("properties", {}).items() if not inner.get("nullable"))
     checks = {name: node.complete for name, node in properties.items() if node.complete is not _yes}
     rest = others.complete if others is not None else _yes
     each = item.complete if item is not None else _yes
+    if not (set_here or never_null or checks) and rest is each is _yes:
+        return _yes
 
     def complete(value: Any) -> bool:
         if type(value) is dict:
@@ -165,6 +166,8 @@ def _complete(schema: Mapping[str, Any], properties: dict[str, Node], others: No
                 if value.get(name) is None:
                     return False
             for name, inner in value.items():
+                if inner is None and name in never_null:
+                    return False
                 check = checks.get(name)
                 if check is None:
                     check = _yes if name in properties else rest

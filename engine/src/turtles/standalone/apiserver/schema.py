@@ -75,14 +75,6 @@ def _prune(value: Any, schema: Schema, path: str, embedded: bool, dropped: list[
             _prune(child, inner, below, bool(inner.get("x-kubernetes-embedded-resource")), dropped)
 
 
-def has_defaults(schema: Schema) -> bool:
-    """Whether a schema sets any default, so that callers can skip a walk that does nothing."""
-    if "default" in schema:
-        return True
-    inner = [*schema.get("properties", _NONE).values(), schema.get("items"), schema.get("additionalProperties")]
-    return any(isinstance(one, Mapping) and has_defaults(one) for one in inner)
-
-
 def default(value: Any, schema: Schema) -> None:
     """Set the schema's defaults where ``value`` has none.
 
