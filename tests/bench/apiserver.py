@@ -638,7 +638,7 @@ def wait_served(client: Client) -> None:
         time.sleep(0.1)
 
 
-def main() -> int:
+def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objects", type=int, default=5000, help="how many VMIs are stored for lists and memory")
@@ -655,9 +655,7 @@ def main() -> int:
     missed = [one["what"] for one in results if one["met"] == "MISSED"]
     if missed:
         print("missed: " + ", ".join(missed))
-    # A figure of a busy machine is no failure: who reads the table judges.
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
