@@ -15,9 +15,10 @@ from deployed import Deployed
 from fixtures import ansible
 from kubernetes import client
 from kubernetes_cluster import Cluster, ExistingCluster, Settings, wait_for
+from traces import traces
 
 __all__ = ["ansible"]
-pytest.register_assert_rewrite("faults", "lifecycle", "users_tools")
+pytest.register_assert_rewrite("scenarios")
 
 #: Set these to run the tests beside others on the same machine.
 INSTANCE = os.environ.get("TURTLES_KUBERNETES_INSTANCE", "turtles-test")
@@ -31,12 +32,15 @@ def _run(settings: Settings) -> Iterator[Cluster]:
     if os.geteuid() != 0:
         pytest.skip("a cluster of the tests' own needs root; or set KUBECONFIG")
     cluster = Cluster(settings)
-    if not (KEEP and cluster.is_up()):
-        cluster.down()  # what a killed run left
-        cluster.up()
-    yield cluster
-    if not KEEP:
-        cluster.down()
+    try:
+        if not (KEEP and cluster.is_up()):
+            cluster.down()  # what a killed run left
+            cluster.up()
+        yield cluster
+    finally:
+        if not KEEP:
+            cluster.down()
+            assert traces(settings) == []
 
 
 @pytest.fixture(scope="session")
@@ -85,11 +89,15 @@ def cluster(kubernetes: Cluster | ExistingCluster, tmp_path_factory: pytest.Temp
     key = folder / "id_ed25519"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     engine = Deployed(kubernetes, folder, key=key, patience=3)
-    engine.playbook("deploy")
-    engine.wait_available()
-    yield engine
-    if not KEEP:
-        engine.playbook("teardown")
+    try:
+        engine.playbook("deploy")
+        engine.wait_available()
+        yield engine
+    finally:
+        if not KEEP:
+            # machines of tests that failed don't keep the engine
+            engine.playbook("teardown", kubevirt_remove_workloads=True)
+            engine.wait_removed()
 
 
 @pytest.fixture

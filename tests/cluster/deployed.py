@@ -67,6 +67,17 @@ class Deployed(Engine):
 
         wait_for("condition Available of kubevirt/kubevirt", available, timeout=timeout)
 
+    def wait_removed(self, timeout: float = 120) -> None:
+        """Until nothing of the engine is in the cluster."""
+
+        def removed() -> bool:
+            left = list(self.objects())
+            if left:
+                raise LookupError(f"there is still: {', '.join(left)}")
+            return True
+
+        wait_for("end of all objects of the engine", removed, timeout=timeout)
+
     def component_pods(self, name: str) -> list[client.V1Pod]:
         """The Pods of a component that aren't being deleted."""
         pods = self.core.list_namespaced_pod(NAMESPACE, label_selector=f"kubevirt.io={name}").items
@@ -101,6 +112,9 @@ class Deployed(Engine):
     def pod_processes(self, namespace: str, vmi: str, word: str) -> list[int]:
         pods = self.core.list_namespaced_pod(namespace, label_selector=f"vm.kubevirt.io/name={vmi}").items
         return self.processes_of(pods[0], word)
+
+    def publish(self, archive: Path) -> str:
+        return self.kubernetes.registry.push(f"oci-archive:{archive}:latest", f"{archive.stem}:latest")
 
     def kill_component(self, name: str) -> None:
         """kill -9 the main processes of all Pods of a component."""

@@ -6,14 +6,9 @@ from __future__ import annotations
 
 import pytest
 from deployed import COMPONENTS, Deployed
-from faults import (
-    survive,
-    test_a_dead_libvirtd_does_not_take_the_guest_with_it,
-    test_a_dead_qemu_under_always_is_replaced,
-)
 from kubernetes_cluster import Cluster
-
-__all__ = ["test_a_dead_libvirtd_does_not_take_the_guest_with_it", "test_a_dead_qemu_under_always_is_replaced"]
+from scenarios.faults import *
+from scenarios.faults import survive
 
 NAMES = [name for _kind, name in COMPONENTS]
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import pytest
 from deployed import COMPONENTS, NAMESPACE, Deployed
 from kubernetes import client
-from kubernetes.client.exceptions import ApiException
 from kubernetes_cluster import wait_for
 from test_network import address_of, on_node
 
@@ -111,16 +110,7 @@ def test_teardown_refuses_while_there_are_virtual_machines(cluster: Deployed, na
 def test_teardown_leaves_nothing(cluster: Deployed) -> None:
     assert any("kubevirt" in line for line in cluster.objects())
     cluster.playbook("teardown")
-
-    def gone() -> bool:
-        try:
-            cluster.core.read_namespace(NAMESPACE)
-        except ApiException as error:
-            return error.status == 404
-        return False
-
-    wait_for(f"end of namespace {NAMESPACE}", gone, timeout=120)
-    assert list(cluster.objects()) == []
+    cluster.wait_removed()
     for node in cluster.kubernetes.nodes:
         left = node.machine.run(
             "sh", "-c", "ls -d /var/run/kubevirt* /var/lib/kubevirt* /var/lib/kubelet/device-plugins/*kubevirt* || true"

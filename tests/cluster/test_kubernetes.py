@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from kubernetes import client
 from kubernetes.stream import stream
-from kubernetes_cluster import Cluster, ClusterError, Settings, cgroup, wait_for
+from kubernetes_cluster import Cluster, ClusterError, Settings, wait_for
+from traces import traces
 
 Pod = Callable[..., client.V1Pod]
 BUSYBOX = "docker.io/library/busybox:1.35"
@@ -186,23 +187,6 @@ def test_mounts_propagate_between_a_privileged_pod_and_its_node(
     assert "kubelet" in execute(core, agent, "ps")
     assert execute(core, agent, "cat", "/proc/1/comm") == "pause"
     node.machine.run("umount", "/var/lib/shared/a", "/var/lib/shared/b")
-
-
-def traces(settings: Settings) -> list[str]:
-    """What is left of a cluster on this machine."""
-    interface = Path(f"/sys/class/net/{settings.instance}")
-    mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if settings.instance in line]
-    groups = [str(h / settings.cgroup) for h in cgroup.hierarchies() if (h / settings.cgroup).exists()]
-    commands = (["ip", "route"], ["nft", "list", "ruleset"])
-    rules = [subprocess.run(c, capture_output=True, text=True, check=True).stdout for c in commands]
-    mine = settings.network.removesuffix(".0.0/16") + "."
-    return [
-        *(str(p) for p in (interface, settings.directory) if p.exists()),
-        *mounts,
-        *groups,
-        *(line for line in "".join(rules).splitlines() if mine in line),
-        *(str(pid) for pid in cgroup.processes(settings.cgroup)),
-    ]
 
 
 def settings_of_the_kernel() -> str:

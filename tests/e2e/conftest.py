@@ -18,17 +18,19 @@ from playbooks import playbook
 
 __all__ = ["ansible", "cluster", "namespace"]
 
-pytest.register_assert_rewrite("faults", "lifecycle", "users_tools")
+pytest.register_assert_rewrite("scenarios")
 
-INSTANCE = "turtles-e2e"
 VARIABLES = {
-    "turtles_instance": INSTANCE,
+    "turtles_instance": "turtles-e2e",
     "turtles_api_port": 16443,
     "turtles_virt_api_port": 18443,
     "turtles_bridge": "turtles-e2e0",
     "turtles_pod_cidr": "10.245.0.0/16",
     "turtles_service_cidr": "10.95.0.0/16",
+    # for running the tests beside others on the same machine
+    **json.loads(os.environ.get("TURTLES_E2E_VARIABLES", "{}")),
 }
+INSTANCE = VARIABLES["turtles_instance"]
 
 
 @pytest.fixture(scope="session")

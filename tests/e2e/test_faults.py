@@ -6,13 +6,8 @@ from __future__ import annotations
 
 import pytest
 from cluster import Cluster
-from faults import (
-    survive,
-    test_a_dead_libvirtd_does_not_take_the_guest_with_it,
-    test_a_dead_qemu_under_always_is_replaced,
-)
-
-__all__ = ["test_a_dead_libvirtd_does_not_take_the_guest_with_it", "test_a_dead_qemu_under_always_is_replaced"]
+from scenarios.faults import *
+from scenarios.faults import survive
 
 COMPONENTS = [
     ("virt-controller",),

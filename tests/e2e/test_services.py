@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from cluster import Cluster
-from users_tools import kubectl
+from scenarios.users_tools import kubectl
 
 __all__ = ["kubectl"]
 

@@ -103,6 +103,10 @@ class Engine(ABC):
     def pod_processes(self, namespace: str, vmi: str, word: str) -> list[int]:
         """Pids of the processes in a VMI's launcher Pod whose command line holds the word."""
 
+    @abstractmethod
+    def publish(self, archive: Path) -> str:
+        """Put an OCI archive with one image, tagged latest, where Pods may have images from; its reference."""
+
     @property
     def public_key(self) -> str:
         """The public half of `key`, one line."""

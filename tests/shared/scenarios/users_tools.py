@@ -19,7 +19,7 @@ from playbooks import playbook, recap
 
 Ansible = Callable[..., dict[str, Any]]
 
-EXAMPLE = Path(__file__).parents[2] / "docs/examples/testvm.yaml"
+EXAMPLE = Path(__file__).parents[3] / "docs/examples/testvm.yaml"
 
 
 @pytest.fixture

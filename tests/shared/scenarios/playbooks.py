@@ -1,0 +1,60 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Users' playbooks: the same files everywhere, told by K8S_AUTH_KUBECONFIG or the kubeconfig's place where that is."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kubernetes.client.exceptions import ApiException
+
+from engine import Engine
+from playbooks import playbook, recap
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def shop(cluster: Engine) -> Iterator[None]:
+    """The namespace of the examples is gone in the end, whatever happens."""
+    yield
+    try:
+        cluster.core.delete_namespace("shop")
+    except ApiException as error:
+        if error.status != 404:
+            raise
+    for name in ("web", "db"):
+        cluster.wait_gone("shop", name)
+
+
+@pytest.mark.usefixtures("shop")
+def test_the_life_of_machines_in_a_playbook(cluster: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("K8S_AUTH_KUBECONFIG", str(cluster.kubeconfig))
+    where = ("-e", f"image={cluster.image}", "-e", f"ssh_key={cluster.key}")
+    # what it makes it deletes: the second run is as the first
+    for _run in range(2):
+        counts = recap(playbook(str(ROOT / "docs/examples/shop.yml"), *where, folder=tmp_path).stdout)
+        assert counts["changed"] == 8
+        assert counts["failed"] == 0
+
+
+@pytest.mark.usefixtures("shop")
+def test_the_playbook_of_the_readme(cluster: Engine, tmp_path: Path) -> None:
+    (text,) = re.findall(r"^```yaml\n(- name: A virtual machine from a playbook\n.*?)^```$",
+                         (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)  # fmt: skip
+    (tmp_path / "web.yml").write_text(text)
+    # what the quickstart hands over
+    (tmp_path / ".quickstart").mkdir()
+    shutil.copy(cluster.kubeconfig, tmp_path / ".quickstart/kubeconfig")
+    for suffix in ("", ".pub"):
+        shutil.copy(f"{cluster.key}{suffix}", tmp_path / f".quickstart/id_ed25519{suffix}")
+    for changed in (2, 0):
+        output = playbook("web.yml", "-e", f"image={cluster.image}", folder=tmp_path).stdout
+        assert recap(output)["changed"] == changed
+    address = cluster.wait_running("shop", "web")["status"]["interfaces"][0]["ipAddress"]
+    assert f"web answers at {address}" in output
+    assert cluster.ssh(address, "hostname") == "web"

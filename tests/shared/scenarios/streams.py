@@ -1,0 +1,70 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""kubectl's streams with a virtual machine's Pod."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from engine import Engine
+from scenarios.users_tools import kubectl
+
+__all__ = ["kubectl"]
+
+
+@pytest.fixture
+def pod(cluster: Engine, namespace: str) -> str:
+    """The Pod of a running virtual machine."""
+    cluster.create(namespace, cluster.virtual_machine("web"))
+    cluster.wait_running(namespace, "web")
+    found = cluster.core.list_namespaced_pod(namespace, label_selector="vm.kubevirt.io/name=web").items
+    return found[0].metadata.name
+
+
+def test_a_virtual_machines_pod_with_kubectl(
+    cluster: Engine, namespace: str, pod: str, kubectl: Callable[..., str]
+) -> None:
+    listed = kubectl("exec", pod, "-c", "compute", "--", "virsh", "list", "--name")
+    assert listed.split() == [f"{namespace}_web"]
+    assert kubectl("exec", pod, "--", "id", "-u").strip() == "107"
+    said = kubectl("logs", pod)
+    assert '"component": "virt-launcher"' in said or '"component":"virt-launcher"' in said, said[:500]
+    assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z ", kubectl("logs", pod, "--timestamps", "--tail=1"))
+
+
+def test_following_a_log_ends_with_the_virtual_machine(
+    cluster: Engine, namespace: str, pod: str, kubectl: Callable[..., str]
+) -> None:
+    command = ["kubectl", "--kubeconfig", str(cluster.kubeconfig), "--namespace", namespace, "logs", "-f", pod]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as following:
+        assert following.stdout is not None
+        assert following.stdout.readline()
+        cluster.delete(namespace, "web")
+        cluster.wait_gone(namespace, "web")
+        following.communicate(timeout=60)
+        assert following.returncode == 0
+
+
+def test_port_forward_reaches_the_guest(cluster: Engine, namespace: str, pod: str) -> None:
+    program = shutil.which("kubectl")
+    if not program:
+        pytest.skip("kubectl is not installed")
+    address = cluster.wait_running(namespace, "web")["status"]["interfaces"][0]["ipAddress"]
+    cluster.ssh(address, "true", timeout=180)
+    command = [program, "--kubeconfig", str(cluster.kubeconfig), "--namespace", namespace, "port-forward", pod, ":22"]
+    for websockets in ("true", "false"):
+        environment = {**os.environ, "KUBECTL_PORT_FORWARD_WEBSOCKETS": websockets}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as forward:
+            assert forward.stdout is not None
+            match = re.search(r"127\.0\.0\.1:(\d+)", forward.stdout.readline())
+            assert match
+            with socket.create_connection(("127.0.0.1", int(match[1])), timeout=60) as sock:
+                assert sock.recv(4) == b"SSH-"
+            forward.terminate()
