@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 from deployed import Deployed
-from fixtures import ansible
+from fixtures import ansible, kubectl
 from kubernetes import client
 from kubernetes_cluster import Cluster, ExistingCluster, Settings, wait_for
 from traces import traces
 
-__all__ = ["ansible"]
+__all__ = ["ansible", "kubectl"]
 pytest.register_assert_rewrite("scenarios")
 
 #: Set these to run the tests beside others on the same machine.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from deployed import COMPONENTS, NAMESPACE, Deployed
-from kubernetes_cluster import Cluster, wait_for
+from kubernetes_cluster import Cluster, Registry, wait_for
 from kubernetes_cluster.machine import PATH
 
 from playbooks import recap
@@ -35,6 +35,14 @@ def wait_images(cluster: Deployed, prefix: str) -> None:
 
 
 @pytest.fixture
+def private(cluster: Deployed) -> Registry:
+    """The registry, where it has a second face that wants credentials."""
+    if not cluster.kubernetes.registry.private:
+        pytest.skip("needs a registry with credentials, which the tests' own cluster has")
+    return cluster.kubernetes.registry
+
+
+@pytest.fixture
 def original(cluster: Deployed) -> Iterator[None]:
     """What was deployed is deployed again in the end."""
     yield
@@ -43,12 +51,11 @@ def original(cluster: Deployed) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("original")
-def test_components_from_a_registry_with_credentials(cluster: Deployed, tmp_path: Path) -> None:
-    registry = cluster.kubernetes.registry
+def test_components_from_a_registry_with_credentials(cluster: Deployed, private: Registry, tmp_path: Path) -> None:
     credentials = tmp_path / "auth.json"
-    credentials.write_text(registry.pull_secret)
+    credentials.write_text(private.pull_secret)
     # another repository than that of all other tests: no node has these images
-    place = f"{registry.private}/closed"
+    place = f"{private.private}/closed"
     output = cluster.playbook(
         "deploy",
         "--diff",
@@ -57,19 +64,20 @@ def test_components_from_a_registry_with_credentials(cluster: Deployed, tmp_path
         kubevirt_image_pull_authfile=str(credentials),
     )
     wait_images(cluster, place)
-    auth = json.loads(registry.pull_secret)["auths"][registry.private]["auth"]
+    auth = json.loads(private.pull_secret)["auths"][private.private]["auth"]
     assert auth not in output
     pods = [pod for _kind, name in COMPONENTS for pod in cluster.component_pods(name)]
     assert all([s.name for s in pod.spec.image_pull_secrets] == ["kubevirt-image-pull"] for pod in pods)
 
 
-def test_a_container_disk_from_a_registry_with_credentials(cluster: Deployed, namespace: str) -> None:
-    registry = cluster.kubernetes.registry
-    image = cluster.image.replace(registry.address, registry.private)
+def test_a_container_disk_from_a_registry_with_credentials(
+    cluster: Deployed, private: Registry, namespace: str
+) -> None:
+    image = cluster.image.replace(private.address, private.private)
     secret = {
         "metadata": {"name": "registry"},
         "type": "kubernetes.io/dockerconfigjson",
-        "stringData": {".dockerconfigjson": registry.pull_secret},
+        "stringData": {".dockerconfigjson": private.pull_secret},
     }
     cluster.core.create_namespaced_secret(namespace, secret)
     for name, disk in (("without", {}), ("with", {"imagePullSecret": "registry"})):
@@ -91,7 +99,7 @@ def test_a_container_disk_from_a_registry_with_credentials(cluster: Deployed, na
 
 @pytest.mark.usefixtures("original")
 def test_images_are_imported_over_ssh_where_there_is_no_registry(
-    cluster: Deployed, machines: Cluster, tmp_path: Path
+    cluster: Deployed, machines: Cluster, namespace: str, tmp_path: Path
 ) -> None:
     ssh = tmp_path / "ssh"
     ssh.write_text(SSH.format(path=PATH, machines=machines.nodes[0].machine.directory.parent))
@@ -111,6 +119,12 @@ def test_images_are_imported_over_ssh_where_there_is_no_registry(
     wait_images(cluster, "localhost/turtles/")
     daemonset = cluster.apps.read_namespaced_daemon_set("virt-handler", NAMESPACE)
     assert daemonset.status.desired_number_scheduled == len(hosts)
+    # the guest image comes the same way
+    listed = machines.nodes[0].machine.run("ctr", "--namespace=k8s.io", "images", "list", "--quiet")
+    (guest,) = [name for name in listed.split() if name.startswith("localhost/turtles/tiny:")]
+    cluster.create(namespace, cluster.virtual_machine("web", image=guest))
+    vmi = cluster.wait_running(namespace, "web")
+    assert cluster.ssh(vmi["status"]["interfaces"][0]["ipAddress"], "hostname") == "web"
     output = cluster.playbook("deploy", "-i", str(inventory), **nodes)
     assert recap(output)["changed"] == 0, output
     for node in machines.nodes:

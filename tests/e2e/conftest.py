@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from fixtures import ansible, namespace
+from fixtures import ansible, kubectl, namespace
 
 from playbooks import playbook
 
-__all__ = ["ansible", "cluster", "namespace"]
+__all__ = ["ansible", "cluster", "kubectl", "namespace"]
 
 pytest.register_assert_rewrite("scenarios")
 

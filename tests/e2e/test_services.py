@@ -13,9 +13,6 @@ from typing import Any
 
 import pytest
 from cluster import Cluster
-from scenarios.users_tools import kubectl
-
-__all__ = ["kubectl"]
 
 Kubectl = Callable[..., str]
 

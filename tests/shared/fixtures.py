@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import uuid
@@ -47,5 +48,27 @@ def ansible(tmp_path: Path) -> Callable[..., dict[str, Any]]:
         result: dict[str, Any] = json.loads((results / "localhost").read_text())
         assert bool(done.returncode) is fails, result
         return result
+
+    return run
+
+
+@pytest.fixture
+def kubectl(cluster: Engine, namespace: str) -> Callable[..., str]:
+    """Runs kubectl in the test's namespace; its standard output."""
+    program = shutil.which("kubectl")
+    if not program:
+        pytest.skip("kubectl is not installed")
+
+    def run(*arguments: str, stdin: str | None = None) -> str:
+        done = subprocess.run(
+            [program, "--kubeconfig", str(cluster.kubeconfig), "--namespace", namespace, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     return run

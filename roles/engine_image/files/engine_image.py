@@ -161,6 +161,8 @@ class Builder:
             with (self.cache / ".lock").open("w") as lock:
                 # Two builds with one cache would do the same work, and write the same files
                 fcntl.flock(lock, fcntl.LOCK_EX)
+                for left in self.cache.glob(".build-*"):  # by a build that was killed
+                    shutil.rmtree(left)
                 if not self.complete:
                     self._build()
         found: dict[str, dict[str, Any]] = json.loads((self.layout / "images.json").read_text())

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 from engine import Engine
 
@@ -46,3 +47,14 @@ def test_a_dead_qemu_under_always_is_replaced(cluster: Engine, namespace: str) -
     os.kill(pid, signal.SIGKILL)
     second = cluster.wait_running(namespace, "web", not_uid=first["metadata"]["uid"], timeout=90)
     assert cluster.ssh(second["status"]["interfaces"][0]["ipAddress"], "hostname") == "web"
+
+
+def test_a_dead_launcher_under_always_is_replaced(cluster: Engine, namespace: str) -> None:
+    cluster.create(namespace, cluster.virtual_machine("web"))
+    first = cluster.wait_running(namespace, "web")
+    qemu = cluster.pod_processes(namespace, "web", "qemu-system")
+    (pid,) = cluster.pod_processes(namespace, "web", "--ephemeral-disk-dir")
+    os.kill(pid, signal.SIGKILL)
+    second = cluster.wait_running(namespace, "web", not_uid=first["metadata"]["uid"], timeout=90)
+    assert cluster.ssh(second["status"]["interfaces"][0]["ipAddress"], "hostname") == "web"
+    assert not any(Path(f"/proc/{pid}").exists() for pid in qemu)

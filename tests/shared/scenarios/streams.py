@@ -14,9 +14,6 @@ from collections.abc import Callable
 import pytest
 
 from engine import Engine
-from scenarios.users_tools import kubectl
-
-__all__ = ["kubectl"]
 
 
 @pytest.fixture

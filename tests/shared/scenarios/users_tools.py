@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,28 +27,6 @@ def example(cluster: Engine) -> str:
     text = EXAMPLE.read_text()
     assert "oci-archive:/var/lib/turtles/images/tiny.tar" in text
     return text.replace("oci-archive:/var/lib/turtles/images/tiny.tar", cluster.image)
-
-
-@pytest.fixture
-def kubectl(cluster: Engine, namespace: str) -> Callable[..., str]:
-    """Runs kubectl in the test's namespace; its standard output."""
-    program = shutil.which("kubectl")
-    if not program:
-        pytest.skip("kubectl is not installed")
-
-    def run(*arguments: str, stdin: str | None = None) -> str:
-        done = subprocess.run(
-            [program, "--kubeconfig", str(cluster.kubeconfig), "--namespace", namespace, *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return run
 
 
 def test_the_first_manifest_of_kubevirts_users_with_kubectl(example: str, kubectl: Callable[..., str]) -> None:
