@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from aiohttp import HttpVersion11
 
 from turtles.standalone.apiserver import watch
 from turtles.standalone.apiserver.store import Key, Store
@@ -102,7 +103,7 @@ async def test_watch_of_a_client_that_has_gone_ends(tmp_path: Path, monkeypatch:
             pass
 
     monkeypatch.setattr(watch.web, "StreamResponse", Response)
-    request = SimpleNamespace(transport=object())
+    request = SimpleNamespace(transport=object(), version=HttpVersion11)
     task = asyncio.ensure_future(stream(request, store, watcher, [], form, WatchOptions(), 1))
     await asyncio.sleep(0.05)
     assert not task.done()

@@ -209,7 +209,7 @@ class Store:
         for row in self._database.rows():
             entry = Entry(Key(row.resource, row.namespace, row.name), row.version, row.value)
             try:
-                _decode_metadata(row.value)
+                _ = entry.metadata
             except msgspec.MsgspecError as error:
                 raise self._database.damaged(row, error) from None
             self._take(row.type, entry, row.time)

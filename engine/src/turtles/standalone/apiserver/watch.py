@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from turtles.standalone.apiserver.errors import StatusError
 from turtles.standalone.apiserver.selectors import FieldTerm, LabelPredicate, match_fields
@@ -93,7 +93,18 @@ class Watcher:
         self._events: deque[Event] = deque()
         self._bytes = 0
         self._wake = asyncio.Event()
+        #: Takes frames while nobody but :meth:`frames` waits; gives False when it can't just now.
+        self._direct: Callable[[bytes], bool] | None = None
+        self._waiting = False
         self.overflown = False
+
+    def connect(self, direct: Callable[[bytes], bool]) -> None:
+        """Hand frames to ``direct`` as events happen, whenever :meth:`frames` waits and nothing is queued.
+
+        That spares waking a task for each event and watcher. What ``direct`` doesn't take is queued.
+        """
+        if self._form.prepare is None:
+            self._direct = direct
 
     def start(self, events: Iterable[Event] = ()) -> None:
         """Begin with ``events`` (a history) and go on with what comes."""
@@ -108,6 +119,8 @@ class Watcher:
         self._table.listeners.discard(self._listen)
 
     def _listen(self, event: Event) -> None:
+        if self._waiting and not self._events and self._direct is not None and self._sent(event, self._direct):
+            return
         if len(self._events) >= MAX_BEHIND or self._bytes > MAX_BYTES:
             self.overflown = True
             self._events.clear()
@@ -117,15 +130,26 @@ class Watcher:
             self._bytes += len(event.entry.raw)
         self._wake.set()
 
+    def _sent(self, event: Event, direct: Callable[[bytes], bool]) -> bool:
+        try:
+            seen = visible(event, self._selection)
+            return seen is None or direct(self._frame(event, *seen))
+        except Exception:
+            # Queued, it fails where it concerns nobody but this client.
+            return False
+
     async def frames(self, seconds: float) -> bytes:
-        """Wait for events and return their frames; empty when none came within that many ``seconds``."""
+        """Wait for queued events and return their frames; empty when none came within that many ``seconds``."""
         if not self._events:
             self._wake.clear()
+            self._waiting = True
             try:
                 async with asyncio.timeout(seconds):
                     await self._wake.wait()
             except TimeoutError:
                 return b""
+            finally:
+                self._waiting = False
         found: list[tuple[Event, str, Entry]] = []
         while self._events and len(found) < 1000:
             event = self._events.popleft()
@@ -158,6 +182,18 @@ def make_frame(kind: str, raw: bytes) -> bytes:
     return b'{"type":"' + kind.encode() + b'","object":' + raw + b"}\n"
 
 
+def _direct(transport: asyncio.Transport) -> Callable[[bytes], bool]:
+    """Return what writes a frame as a chunk of an HTTP answer, if the client has read what it was sent before."""
+
+    def write(frame: bytes) -> bool:
+        if transport.is_closing() or transport.get_write_buffer_size():
+            return False
+        transport.write(b"%x\r\n%b\r\n" % (len(frame), frame))
+        return True
+
+    return write
+
+
 @dataclass
 class WatchOptions:
     """What a client asked for."""
@@ -182,7 +218,9 @@ async def stream(
     :param version: store version of the initial state.
     """
     response = web.StreamResponse(headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"})
-    response.enable_chunked_encoding()
+    chunked = request.version >= HttpVersion11
+    if chunked:
+        response.enable_chunked_encoding()
     deadline = time.monotonic() + options.timeout
     try:
         await response.prepare(request)
@@ -195,6 +233,8 @@ async def stream(
             first.append(make_frame("BOOKMARK", form.bookmark(version, note)))
         if first:
             await response.write(b"".join(first))
+        if chunked and request.transport is not None:
+            watcher.connect(_direct(request.transport))
         next_bookmark = time.monotonic() + BOOKMARK_SECONDS
         # A client that has gone is noticed by writing to it; where there is nothing to write, by looking now and then.
         while (now := time.monotonic()) < deadline and request.transport is not None:
