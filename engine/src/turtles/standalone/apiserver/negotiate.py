@@ -2,6 +2,7 @@
 """The forms in which objects are shown, and which of them a client wants."""
 
 import asyncio
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -41,7 +42,12 @@ def accept(request: web.BaseRequest, shapes: tuple[str, ...] = (), group: str = 
 
     :param shapes: what ``as`` may be, of the API group ``group``.
     """
-    header = request.headers.get("Accept", "")
+    return _accept(request.headers.get("Accept", ""), shapes, group)
+
+
+@functools.lru_cache(128)
+def _accept(header: str, shapes: tuple[str, ...], group: str) -> Accept:
+    """Return a client's choice; clients send the same header each time."""
     if not header.strip():
         return Accept()
     choices = []

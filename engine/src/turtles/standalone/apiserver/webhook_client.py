@@ -74,10 +74,9 @@ class WebhookClient:
     async def _post(self, url: str, endpoint: Endpoint | None, bundle: str, review: Object) -> Any:
         session = self._session(bundle, endpoint)
         async with session.post(url, json=review, ssl=self._context(bundle), allow_redirects=False) as answer:
-            raw = await answer.content.read(MAX_ANSWER)
-            while not answer.content.at_eof():
-                more = await answer.content.read(MAX_ANSWER)
-                raw += more
+            raw = bytearray()
+            async for chunk in answer.content.iter_any():
+                raw += chunk
                 if len(raw) > MAX_ANSWER:
                     raise WebhookError(f"the answer has more than {MAX_ANSWER} bytes")
             if answer.status != 200:
@@ -87,7 +86,7 @@ class WebhookClient:
                     if answer.status >= 500
                     else f"the webhook answered with status {answer.status}"
                 )
-            return decode(raw)
+            return decode(bytes(raw))
 
     def _session(self, bundle: str, endpoint: Endpoint | None) -> aiohttp.ClientSession:
         key = (bundle, *(endpoint if endpoint else ("", 0)))
