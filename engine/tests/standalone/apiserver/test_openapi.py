@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The OpenAPI documents in all three forms, and clients that read them."""
 
+import gzip
+
 import pytest
 
 from turtles.standalone.apiserver.kinds import BUILTIN
@@ -95,6 +97,14 @@ def test_version_2_in_protobuf_says_the_same(server: Server) -> None:
     patch = fields(paths["/api/v1/namespaces/{namespace}/pods/{name}"][8][0])
     queries = [fields(fields(fields(fields(one)[1][0])[2][0])[3][0])[4][0] for one in patch[8][:-1]]
     assert b"dryRun" in queries
+
+
+def test_documents_are_compressed_for_those_who_take_it(server: Server) -> None:
+    _, plain_headers, plain = server.raw("GET", "/openapi/v2", timeout=30)
+    _, headers, packed = server.raw("GET", "/openapi/v2", headers={"Accept-Encoding": "gzip"}, timeout=30)
+    assert "Content-Encoding" not in plain_headers
+    assert headers["Content-Encoding"] == "gzip" and headers["Vary"] == "Accept-Encoding, Accept"
+    assert gzip.decompress(packed) == plain
 
 
 def test_version_3_of_a_group(server: Server) -> None:

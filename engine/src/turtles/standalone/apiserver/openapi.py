@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """OpenAPI documents: what kubectl explains and validates by, and what tells clients that the server validates fields.
 
-Definitions of built-in kinds are Kubernetes' own (types.py). Documents are made when they are asked for, and kept
-compressed.
+Definitions of built-in kinds are Kubernetes' own (types.py). Documents are made when they are asked for, kept
+compressed, and sent so to clients that take it.
 """
 
 import asyncio
+import gzip
 import hashlib
-import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -319,15 +319,20 @@ class OpenAPI:
         self, request: web.BaseRequest, name: str, state: str, make: Any, media_type: str = "application/json"
     ) -> web.Response:
         etag = f'"{state}"'
-        headers = {"ETag": etag, "Vary": "Accept", "Cache-Control": "no-cache, private"}
+        headers = {"ETag": etag, "Vary": "Accept-Encoding, Accept", "Cache-Control": "no-cache, private"}
         if request.headers.get("If-None-Match") == etag:
             return web.Response(status=304, headers=headers)
         found = self._kept.get(name)
         if found is None or found[0] != state:
             # Some tenths of a second, in which others are to be answered.
-            packed = await asyncio.to_thread(lambda: zlib.compress(make(), 6))
+            packed = await asyncio.to_thread(lambda: gzip.compress(make(), 6, mtime=0))
             found = self._kept[name] = (state, packed)
-        return web.Response(body=zlib.decompress(found[1]), content_type=media_type, headers=headers)
+        body = found[1]
+        if "gzip" in request.headers.get("Accept-Encoding", ""):
+            headers["Content-Encoding"] = "gzip"
+        else:
+            body = gzip.decompress(body)
+        return web.Response(body=body, content_type=media_type, headers=headers)
 
     def _kinds(self, group: str, version: str) -> list[Kind]:
         return [kind for kind in self._registry.all() if (kind.group, kind.version) == (group, version)]
