@@ -23,6 +23,8 @@ _AGE = re.compile(r"\d+(s|m|h|d)(\d+(s|m|h))?")
 _SERVER = re.compile(r"\b\d+\.\d+\.\d+\.\d+:\d+")
 #: Own versions of a server: numbers that are nowhere else in a message.
 _VERSIONS = re.compile(r"(current: |too old resource version: \d+ \(|ResourceVersion in record \()\d+")
+#: Groups that were beta in Kubernetes 1.20: the same objects in another version.
+_GROUPS = re.compile(r"\b(policy|discovery\.k8s\.io)/v1(beta1)?\b")
 _WEBHOOK = re.compile(r"/(real|ours)/")
 
 
@@ -82,7 +84,7 @@ def differences(request: Request, real: Answer, ours: Answer) -> list[Difference
         one, other = (_text(answer.headers.get(name, ABSENT)) for answer in (real, ours))
         if one != other:
             found.append(Difference(f"headers.{name}", one, other))
-    first, second = (_normal(_chosen(answer.body, request), request.managed) for answer in (real, ours))
+    first, second = (_normal(copy.deepcopy(answer.body), request.managed) for answer in (real, ours))
     for path, key in request.common.items():
         _keep_common(first, second, path, key)
     for path in request.unordered:
@@ -91,17 +93,28 @@ def differences(request: Request, real: Answer, ours: Answer) -> list[Difference
     for path in request.ignore:
         for body in (first, second):
             _drop(body, path)
+    found += _columns(first, second)
     found += _walk("body", first, second)
     return found
+
+
+def _columns(real: Any, ours: Any) -> list[Difference]:
+    """Return how the columns of two tables differ; those that only one has are taken out."""
+    tables = [one for one in (real, ours) if isinstance(one, dict) and one.get("columnDefinitions")]
+    names = [[column["name"] for column in one["columnDefinitions"]] for one in tables]
+    if len(tables) < 2 or names[0] == names[1]:
+        return []
+    for table, own in zip(tables, names, strict=True):
+        both = [place for place, name in enumerate(own) if name in names[0] and name in names[1]]
+        table["columnDefinitions"] = [table["columnDefinitions"][place] for place in both]
+        for row in table.get("rows") or ():
+            row["cells"] = [row["cells"][place] for place in both]
+    return [Difference("columns", *(", ".join(one) for one in names))]
 
 
 def _summary(answer: Answer) -> str:
     message = answer.body.get("message", "") if isinstance(answer.body, dict) else ""
     return _text(f"{answer.code} {message}".rstrip())
-
-
-def _chosen(body: Any, request: Request) -> Any:
-    return {path: dig(body, path) for path in request.pick} if request.pick else copy.deepcopy(body)
 
 
 def _normal(value: Any, managed: bool, key: str = "") -> Any:
@@ -130,6 +143,7 @@ def _text(value: str) -> str:
     value = _TIME.sub("<time>", value)
     value = _UUID.sub("<uid>", value)
     value = _VERSIONS.sub(r"\1<version>", value)
+    value = _GROUPS.sub(r"\1/v1", value)
     value = _WEBHOOK.sub("/<server>/", value)
     return _SERVER.sub("<address>", value)
 
@@ -160,6 +174,8 @@ def _drop_in(value: Any, parents: list[str], last: str) -> None:
     if not parents:
         if isinstance(value, dict):
             value.pop(last, None)
+        elif isinstance(value, list) and int(last) < len(value):
+            value[int(last)] = None
         return
     step, rest = parents[0], parents[1:]
     if isinstance(value, list):

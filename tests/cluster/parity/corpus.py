@@ -9,8 +9,9 @@ A theme is played in order, in a namespace of its own. Its keys:
 - ``requests``: the requests, see :class:`Request`.
 - ``cleanup``: paths to delete at the end, beside the namespace.
 
-``$ns`` (the namespace), ``$id`` (a few letters that no other run has) and what requests ``save`` are filled into
-paths, headers and bodies. A path that doesn't begin with ``/`` is one of core/v1 in the namespace.
+``$ns`` (the namespace), ``$id`` (a few letters that no other run has), ``$policy`` and ``$discovery`` (the version of
+these groups that the server has) and what requests ``save`` are filled into paths, headers, bodies and ``pick``. A path
+that doesn't begin with ``/`` is one of core/v1 in the namespace.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ PATCHES = {
     "merge": "application/merge-patch+json",
     "strategic": "application/strategic-merge-patch+json",
     "apply": "application/apply-patch+yaml",
+}
+ACCEPTS = {
+    "table": "application/json;as=Table;v=v1;g=meta.k8s.io",
+    "metadata": "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
+    "metadatalist": "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
 }
 
 
@@ -116,7 +122,8 @@ def _request(theme: str, entry: dict[str, Any], objects: dict[str, Any]) -> Requ
     if "as" in entry:
         entry["user"] = entry.pop("as")
     if "accept" in entry:
-        entry["headers"] = {**entry.get("headers", {}), "Accept": entry.pop("accept")}
+        accept = entry.pop("accept")
+        entry["headers"] = {**entry.get("headers", {}), "Accept": ACCEPTS.get(accept, accept)}
     if method == "PATCH":
         entry["type"] = PATCHES.get(entry.get("type", "merge"), entry.get("type", ""))
     if "body" in entry:

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -140,12 +141,19 @@ class Player:
         self.variables: dict[str, str] = {}
         self._watches: dict[str, _Watch] = {}
 
+    @cached_property
+    def _versions(self) -> dict[str, str]:
+        """Versions of the groups that were beta in Kubernetes 1.20."""
+        groups = self._once(Request("", "", path="/apis")).body["groups"]
+        preferred = {group["name"].partition(".")[0]: group["preferredVersion"]["version"] for group in groups}
+        return {name: preferred[name] for name in ("policy", "discovery")}
+
     def begin(self, theme: Theme) -> None:
         """Make the theme's namespace."""
         self._watches = {}
         namespace = f"parity-{theme.name}-{self._tag}"
         own = {name: value.replace("$server", self.server.name) for name, value in self._common.items()}
-        self.variables = {"ns": namespace, "id": self._tag, **own}
+        self.variables = {"ns": namespace, "id": self._tag, **self._versions, **own}
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": {"parity": "own"}}}
         answer = self._once(Request(theme.name, "", "POST", "/api/v1/namespaces", body))
         assert answer.code == 201, answer
@@ -173,6 +181,8 @@ class Player:
             time.sleep(0.05)
         for name, path in request.save.items():
             self.variables[name] = str(dig(answer.body, path))
+        if request.pick:
+            answer.body = {path: dig(answer.body, self._fill(path)) for path in request.pick}
         return answer
 
     def _once(self, request: Request) -> Answer:

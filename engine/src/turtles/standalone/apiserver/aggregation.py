@@ -212,6 +212,23 @@ class Aggregator:
         self._discovered[group, version] = (time.monotonic() + DISCOVERY_SECONDS, listed)
         return listed
 
+    async def fault(self, service: Service) -> str:
+        """Return how a service fails to tell its resources, '' when it tells them."""
+        path = f"/apis/{service.group}/{service.version}"
+        user = User("system:kube-aggregator", ("system:masters",))
+        try:
+            session, base = self._target(service)
+            async with asyncio.timeout(5):
+                target = _exact(base + path)
+                headers = self._headers(None, user)
+                async with session.get(target, headers=headers, ssl=self._context(service)) as answer:
+                    if answer.status < 300:
+                        return ""
+                    why = f"bad status from {target}: {answer.status}"
+        except (aiohttp.ClientError, OSError, ValueError, StatusError) as error:
+            why = str(error) or type(error).__name__
+        return f"failing or missing response from https://{service.service}.{service.namespace}.svc{path}: {why}"
+
 
 _REASONS = {
     400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 409: "Conflict", 500: "InternalError",

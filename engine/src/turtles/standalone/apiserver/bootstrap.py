@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every cluster has from the start: namespaces, roles, priority classes, published certificates."""
+"""What every cluster has from the start: namespaces, roles, priority classes, APIServices, published certificates."""
 
 import asyncio
 import logging
 from pathlib import Path
 from typing import Any
 
-from turtles.standalone.apiserver import own_service, services
+from turtles.standalone.apiserver import local_services, own_service, services
 from turtles.standalone.apiserver.auth import INTERNAL
 from turtles.standalone.apiserver.errors import Object, StatusError
-from turtles.standalone.apiserver.kinds import RBAC, Kind
+from turtles.standalone.apiserver.kinds import RBAC, REGISTRATION, Kind
 from turtles.standalone.apiserver.resource import Context, DeleteOptions, Resources
 from turtles.standalone.apiserver.store import Key
 
@@ -185,6 +185,7 @@ async def bootstrap(resources: Resources, pki: Path, address: str, port: int) ->
         for one in CLUSTER_ROLE_BINDINGS
     ]
     tasks += [_ensure(resources, "scheduling.k8s.io/priorityclasses", "", one) for one in PRIORITY_CLASSES]
+    tasks += [_ensure(resources, f"{REGISTRATION}/apiservices", "", one) for one in local_services.builtin()]
     front_proxy = _read(pki / "front-proxy-ca.crt")
     data = {
         "client-ca-file": _read(pki / "ca.crt"),

@@ -10,10 +10,9 @@ import contextlib
 import logging
 from datetime import UTC, datetime, timedelta
 
-from turtles.standalone.apiserver import aggregation, crd
+from turtles.standalone.apiserver import crd
 from turtles.standalone.apiserver.auth import INTERNAL
 from turtles.standalone.apiserver.bootstrap import kind_of
-from turtles.standalone.apiserver.endpoints import resolve
 from turtles.standalone.apiserver.errors import Object, StatusError
 from turtles.standalone.apiserver.kinds import Kind
 from turtles.standalone.apiserver.metadata import now
@@ -93,8 +92,6 @@ class Collector:
                 # The namespace may be waiting for this object.
                 self._add_if_ending(Key("/namespaces", "", entry.key.namespace))
             self._wake_definition(entry.key)
-            if entry.key.resource == "/endpoints":
-                self._wake_api_services(entry.key)
             return
         self._index(entry)
         self._consider(entry)
@@ -103,17 +100,8 @@ class Collector:
         described = entry.metadata
         ending = described.deletion_timestamp is not None
         special = ending and (entry.key.resource in ("/namespaces", crd.RESOURCE) or bool(described.finalizers))
-        followed = entry.key.resource in ("/namespaces", aggregation.RESOURCE)
-        if described.owner_references or special or followed:
+        if described.owner_references or special or entry.key.resource == "/namespaces":
             self._add(entry.key)
-        if entry.key.resource == "/endpoints":
-            self._wake_api_services(entry.key)
-
-    def _wake_api_services(self, endpoints: Key) -> None:
-        for entry in self._store.entries(aggregation.RESOURCE):
-            service = (entry.object().get("spec") or {}).get("service") or {}
-            if (service.get("namespace"), service.get("name")) == (endpoints.namespace, endpoints.name):
-                self._add(entry.key)
 
     def _add_if_ending(self, key: Key) -> None:
         entry = self._store.get(key)
@@ -178,8 +166,6 @@ class Collector:
         if described.deletion_timestamp is None:
             if key.resource == "/namespaces":
                 await self._default_service_account(key.name)
-            elif key.resource == aggregation.RESOURCE:
-                await self._judge_api_service(entry, kind)
             await self._check_owners(entry, kind)
             return
         finalizers = described.finalizers or []
@@ -273,30 +259,6 @@ class Collector:
             context = Context(kind, INTERNAL, namespace, "default")
             with contextlib.suppress(StatusError):
                 await self._resources.create(context, {"metadata": {"name": "default"}})
-
-    async def _judge_api_service(self, entry: Entry, kind: Kind) -> None:
-        """Say in an APIService's status whether somebody answers for it."""
-        service = (entry.object().get("spec") or {}).get("service")
-        if not service:
-            return
-        found = resolve(self._store, service["namespace"], service["name"], service.get("port", 443))
-        what = f"{service['namespace']}/{service['name']}"
-        condition = {
-            "type": "Available", "status": "True" if found else "False",
-            "reason": "Passed" if found else "EndpointsNotFound",
-            "message": "all checks passed" if found else f"cannot find endpoints for service/{what}",
-        }  # fmt: skip
-
-        async def judged(obj: Object) -> Object:
-            conditions = obj.setdefault("status", {}).get("conditions") or []
-            known: Object = next((one for one in conditions if one.get("type") == "Available"), {})
-            same = known.get("status") == condition["status"]
-            when = known.get("lastTransitionTime", now()) if same else now()
-            obj["status"]["conditions"] = [{**condition, "lastTransitionTime": when}]
-            return obj
-
-        context = Context(kind, INTERNAL, "", entry.key.name, "status")
-        await self._resources.modify(context, judged)
 
     async def _end_namespace(self, entry: Entry, kind: Kind) -> None:
         name = entry.key.name

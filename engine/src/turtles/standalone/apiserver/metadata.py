@@ -64,9 +64,9 @@ _TIME = re.compile(r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d
 #: Finalizers that need no domain.
 STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
 MAX_ANNOTATIONS = 256 * 1024
-#: Resources whose names are labels, or paths without a slash, instead of subdomains.
+#: Resources whose names are labels, or parts of a path, instead of subdomains; APIServices have rules of their own.
 _LABEL_NAMES = {"/namespaces": (_LABEL, LABEL_MESSAGE), "/services": (LABEL_1035, LABEL_1035_MESSAGE)}
-_PATH_NAMES = ("rbac.authorization.k8s.io/",)
+_PATH_NAMES = ("rbac.authorization.k8s.io/", f"{REGISTRATION}/")
 
 
 def now() -> str:

@@ -726,6 +726,9 @@ class Resources:
                     continue
             new = copy.deepcopy(old)
             gone = _mark_deleted(new, kind, options)
+            if gone and kind.resource != "/pods":
+                # Only Pods end gracefully: nothing else is told when, unless it has to wait for finalizers.
+                new = old
             if context.dry_run:
                 return Entry(context.key, entry.version, msgspec.json.encode(await self._to_storage(new, kind))), gone
             stored = await self._to_storage(new, kind)

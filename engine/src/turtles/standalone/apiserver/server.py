@@ -28,6 +28,7 @@ from turtles.standalone.apiserver import (
 )
 from turtles.standalone.apiserver.admission import Webhooks
 from turtles.standalone.apiserver.aggregation import Aggregator
+from turtles.standalone.apiserver.api_services import APIServices
 from turtles.standalone.apiserver.audit import Audit
 from turtles.standalone.apiserver.auth import UNKNOWN, Authenticator, User
 from turtles.standalone.apiserver.collector import Collector
@@ -146,6 +147,7 @@ class APIServer:
                 Definitions(self.resources), RootCertificates(self.resources, authority),
                 SecretTokens(self.resources, self.tokens, authority), QuotaStatus(self.resources),
                 Budgets(self.resources), RoleAggregation(self.resources),
+                APIServices(self.resources, self.aggregator),
             ],
         )  # fmt: skip
         self.resources.admit_eviction = partial(admit_eviction, self.resources)
@@ -617,7 +619,8 @@ class APIServer:
         if wanted.shape:
             obj = decode(raw)
             if wanted.shape == "Table":
-                meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
+                version = obj["metadata"].get("resourceVersion")
+                meta = {"resourceVersion": version} if version else {}
                 return negotiate.json_response(table.table(context.kind, [obj], meta, include), code, headers)
             return negotiate.json_response(table.partial(obj), code, headers)
         return negotiate.raw_response(raw, code, headers, wanted.yaml)

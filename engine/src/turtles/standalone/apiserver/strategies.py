@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is particular to a built-in kind: immutable fields, validation."""
 
+import base64
 from collections.abc import Callable
 from typing import Any
 
-from turtles.standalone.apiserver import crd, object_rules, pod_rules, services
+from turtles.standalone.apiserver import crd, event_rules, metadata, object_rules, pod_rules, services
 from turtles.standalone.apiserver.cel import conditions
 from turtles.standalone.apiserver.errors import (
     Cause,
@@ -141,24 +142,36 @@ def _validate_webhooks(obj: Object, old: Object | None) -> list[Cause]:
 
 def _validate_api_service(obj: Object, old: Object | None) -> list[Cause]:
     spec = _map(obj.get("spec"))
-    name = f"{spec.get('version')}.{spec.get('group')}"
+    name, wanted = obj["metadata"].get("name", ""), f"{spec.get('version') or ''}.{spec.get('group') or ''}"
     causes: list[Cause] = []
-    if obj["metadata"].get("name") not in (name, f"{spec.get('version')}."):
-        text = 'must be `spec.version+"."+spec.group`'
-        causes.append(invalid_value("metadata.name", obj["metadata"].get("name"), f'{text}: "{name}"'))
-    service = spec.get("service")
-    if isinstance(service, dict) and not (service.get("namespace") and service.get("name")):
-        causes.append(required("spec.service.name"))
+    if name != wanted:
+        causes.append(invalid_value("metadata.name", name, f'must be `spec.version+"."+spec.group`: "{wanted}"'))
+    if spec.get("group"):
+        causes += metadata.subdomain_causes(spec["group"], "spec.group")
+    elif spec.get("version") != "v1":
+        causes.append(required("spec.group", "only v1 may have an empty group and it better be legacy kube"))
+    if not metadata.LABEL_1035.match(spec.get("version") or ""):
+        causes.append(invalid_value("spec.version", spec.get("version") or "", metadata.LABEL_1035_MESSAGE))
+    for field, most in (("groupPriorityMinimum", 20000), ("versionPriority", 1000)):
+        if not 0 < (spec.get(field) or 0) <= most:
+            text = f"must be positive and less than {most}"
+            causes.append(invalid_value(f"spec.{field}", spec.get(field) or 0, text))
+    service, insecure = spec.get("service"), bool(spec.get("insecureSkipTLSVerify"))
+    if service is None:
+        if spec.get("caBundle"):
+            size = f"{len(base64.b64decode(spec['caBundle']))} bytes"
+            causes.append(invalid_value("spec.caBundle", size, "local APIServices may not have a caBundle"))
+        if insecure:
+            text = "local APIServices may not have insecureSkipTLSVerify"
+            causes.append(invalid_value("spec.insecureSkipTLSVerify", insecure, text))
+        return causes
+    causes += [required(f"spec.service.{one}") for one in ("namespace", "name") if not service.get(one)]
+    if not 0 < service.get("port", 0) < 65536:
+        text = "port is not valid: must be between 1 and 65535, inclusive"
+        causes.append(invalid_value("spec.service.port", service.get("port", 0), text))
+    if insecure and spec.get("caBundle"):
+        causes.append(invalid_value("spec.insecureSkipTLSVerify", True, "may not be true if caBundle is present"))
     return causes
-
-
-def _validate_event(obj: Object, old: Object | None) -> list[Cause]:
-    involved = _map(obj.get("involvedObject")).get("namespace") or ""
-    namespace = obj["metadata"].get("namespace")
-    # Events about objects without a namespace belong in default or kube-system.
-    if involved == namespace or (not involved and namespace in ("default", "kube-system")):
-        return []
-    return [invalid_value("involvedObject.namespace", involved, "does not match event.namespace")]
 
 
 _VALIDATORS: dict[str, Callable[[Object, Object | None], list[Cause]]] = {
@@ -168,7 +181,7 @@ _VALIDATORS: dict[str, Callable[[Object, Object | None], list[Cause]]] = {
     services.RESOURCE: services.validate,
     "/persistentvolumeclaims": object_rules.validate_claim,
     "/persistentvolumes": object_rules.validate_volume,
-    "/events": _validate_event,
+    "/events": event_rules.validate,
     "storage.k8s.io/storageclasses": object_rules.validate_storage_class,
     "/limitranges": object_rules.validate_limit_range,
     "/resourcequotas": object_rules.validate_quota,

@@ -171,6 +171,18 @@ def _definitions() -> dict[str, msgspec.Raw]:
     return msgspec.json.decode(zlib.decompress(_packed()), type=dict[str, msgspec.Raw])
 
 
+@functools.cache
+def documentation(name: str, field: str) -> str:
+    """Return the documentation of a definition's field.
+
+    :param name: of the definition, without what it has in common with others of its kind: ``core.v1.Pod``.
+    """
+    group, _, rest = name.partition(".")
+    package = _GROUPS.get(f"{group}.k8s.io", f"io.k8s.api.{group}")
+    schema = msgspec.json.decode(_definitions()[f"{package}.{rest}"])
+    return str(schema["properties"][field].get("description", ""))
+
+
 def definition_name(kind: Kind) -> str:
     """Return the name of a kind's OpenAPI definition."""
     return builtin_name(kind.group, kind.version, kind.kind) if not kind.custom else custom_name(kind)
