@@ -61,7 +61,7 @@ kubernetes: venv-tests ## Run a real Kubernetes by hand: ARGS="up --nodes 2", "r
 	@cd tests/cluster && $(AS_ROOT) $(CURDIR)/$(BIN)/python -m kubernetes_cluster $(ARGS)
 
 BENCH := -e turtles_instance=turtles-bench -e turtles_api_port=36443 -e turtles_virt_api_port=38443 \
-	-e turtles_bridge=turtles-bench0 -e turtles_pod_cidr=10.247.0.0/16 -e turtles_service_cidr=10.93.0.0/16
+	-e turtles_bridge=turtles-bench0 -e turtles_pod_cidr=10.223.0.0/16 -e turtles_service_cidr=10.93.0.0/16
 
 .PHONY: bench
 bench: bench-apiserver bench-vm ## Measure everything beside what others need for the same.

@@ -25,7 +25,7 @@ VARIABLES = {
     "turtles_api_port": 16443,
     "turtles_virt_api_port": 18443,
     "turtles_bridge": "turtles-e2e0",
-    "turtles_pod_cidr": "10.245.0.0/16",
+    "turtles_pod_cidr": "10.221.0.0/16",
     "turtles_service_cidr": "10.95.0.0/16",
     # for running the tests beside others on the same machine
     **json.loads(os.environ.get("TURTLES_E2E_VARIABLES", "{}")),

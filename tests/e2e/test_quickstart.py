@@ -23,7 +23,7 @@ VARIABLES = json.dumps(
         "turtles_api_port": 26443,
         "turtles_virt_api_port": 28443,
         "turtles_bridge": "turtles-qs0",
-        "turtles_pod_cidr": "10.246.0.0/16",
+        "turtles_pod_cidr": "10.222.0.0/16",
         "turtles_service_cidr": "10.94.0.0/16",
     }
 )
@@ -46,7 +46,7 @@ def leftovers() -> dict[str, list[str]]:
         "processes": processes,
         "mounts": [m for m in Path("/proc/self/mountinfo").read_text().splitlines() if f"/{INSTANCE}/" in m],
         "links": [link.name for link in Path("/sys/class/net").iterdir() if link.name.startswith("turtles-qs")],
-        "rules": [rule for rule in rules.splitlines() if "10.246." in rule or INSTANCE in rule],
+        "rules": [rule for rule in rules.splitlines() if "10.222." in rule or INSTANCE in rule],
         "folders": [
             str(folder)
             for parent in ("/etc", "/var/lib", "/run", "/var/log", "/opt")

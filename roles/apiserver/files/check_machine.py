@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Finds out what of the roles' variables can't work on this machine, before anything is installed.
+
+Reads a JSON object from standard input:
+
+- variables, known: names of variables that are set, and of those that there are
+- machine: empty where a cluster is installed to, else an object with
+  - instance, api_bind, api_port, virt_api_port, bridge, pod_cidr, service_cidr: values of the roles' variables
+  - own: a folder that the command line of each service of this installation names
+  - config_dir: the folder of its configuration
+
+Writes a JSON list of sentences, each with the variable, its value, what is wrong, and what to do; empty if all is well.
+Needs nothing but Python's standard library. The addresses of the machine are read with iproute2's `ip` where it is
+installed.
+"""
+
+import difflib
+import errno
+import ipaddress
+import json
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+# The state TCP_LISTEN in /proc/net/tcp (Linux, include/net/tcp_states.h).
+LISTEN = "0A"
+# How alike a name must be to one that there is, to be taken for a slip of the keys (0 to 1), by its first letters. The
+# more others may have variables that begin so, the more alike.
+ALIKE = {"turtles_": 0.8, "kubevirt_": 0.9, "": 0.95}
+
+
+def judge(wanted):
+    """Yield what is wrong."""
+    yield from misspelt(wanted["variables"], wanted["known"])
+    if wanted["machine"]:
+        yield from machine(wanted["machine"])
+
+
+def machine(wanted):
+    """Yield what can't work on this machine."""
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", wanted["instance"]):
+        yield (
+            f"turtles_instance is {wanted['instance']!r}: lower case letters, digits and hyphens within it only, since "
+            "paths and names of services are made of it."
+        )
+    if not re.fullmatch(r"[^/\s:]{1,15}", wanted["bridge"]) or wanted["bridge"] in (".", ".."):
+        yield (
+            f"turtles_bridge is {wanted['bridge']!r}: name an interface of at most 15 characters, without slash, colon "
+            "or space."
+        )
+    yield from ports(wanted)
+    yield from networks(wanted)
+
+
+def misspelt(variables, known):
+    """Yield variables that nobody reads though one of nearly the same name is read."""
+    for name in sorted(set(variables) - set(known)):
+        alike = next(limit for prefix, limit in ALIKE.items() if name.startswith(prefix))
+        for meant in difflib.get_close_matches(name, known, 1, alike):
+            yield f"{name} is no variable of these roles. Is {meant} meant?"
+
+
+def ports(wanted):
+    """Yield what is wrong with the ports, each of which must be free, or this installation's."""
+    named = (
+        ("turtles_api_port", wanted["api_bind"], wanted["api_port"]),
+        ("turtles_virt_api_port", "127.0.0.1", wanted["virt_api_port"]),
+    )
+    if wanted["api_port"] == wanted["virt_api_port"]:
+        yield (
+            f"turtles_api_port and turtles_virt_api_port are both {wanted['api_port']}: API server and virt-api need a "
+            "port each."
+        )
+        return
+    for variable, address, port in named:
+        if not 1 <= port <= 65535:
+            yield f"{variable} is {port}: ports are numbers from 1 to 65535."
+            continue
+        failure = bound(address, port)
+        if failure == errno.EADDRINUSE:
+            user = listener(port)
+            if wanted["own"] not in user:
+                yield (
+                    f"{variable} is {port}, which is in use on this machine by {user or 'another process'}. Choose "
+                    f"another port, or end that one."
+                )
+        elif failure and variable == "turtles_api_port":
+            yield (
+                f"turtles_api_bind is {address}, where nothing can listen on this machine: {errno_text(failure)}. Use "
+                "an address of the machine, or 0.0.0.0 for all."
+            )
+
+
+def bound(address, port):
+    """The errno with which listening there fails, 0 if it doesn't."""
+    try:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind((address, port))
+            tried.listen()
+    except OSError as error:
+        return error.errno or errno.EADDRNOTAVAIL
+    return 0
+
+
+def errno_text(number):
+    """The words for an errno; those of resolving names are negative."""
+    return "no such address" if number < 0 else OSError(number, "").strerror or errno.errorcode.get(number, str(number))
+
+
+def listener(port):
+    """The command line of who listens on a port, and its process; empty if that can't be found out."""
+    inodes = set()
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = Path("/proc/net", table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for fields in map(str.split, lines):
+            if fields[3] == LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+                inodes.add(f"socket:[{fields[9]}]")
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if inodes & set(map(target, (process / "fd").iterdir())):
+                words = (process / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ").strip()
+                return f"{words} (process {process.name})"
+        except OSError:
+            continue  # ended meanwhile, or another user's
+    return ""
+
+
+def target(link):
+    """Where a link leads; nowhere if it is gone."""
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""
+
+
+def networks(wanted):
+    """Yield what is wrong with the addresses of Pods and Services."""
+    found = {}
+    for variable, smallest, size in (("turtles_pod_cidr", 29, "Pods"), ("turtles_service_cidr", 28, "Services")):
+        text = wanted[variable.removeprefix("turtles_")]
+        try:
+            network = ipaddress.IPv4Network(text)
+        except ValueError as error:
+            hint = "such as 10.244.0.0/16"
+            if re.fullmatch(r"[0-9.]+/[0-9]+", text) and "host bits" in str(error):
+                hint = f"such as {ipaddress.IPv4Network(text, strict=False)}"
+            yield f"{variable} is {text!r}, which isn't an IPv4 network: {error}. Write one {hint}."
+            continue
+        if network.prefixlen > smallest:
+            yield f"{variable} is {text}: too few addresses for {size}; use /{smallest} or a larger network."
+        found[variable] = network
+    if len(found) == 2 and found["turtles_pod_cidr"].overlaps(found["turtles_service_cidr"]):
+        yield (
+            f"turtles_pod_cidr {found['turtles_pod_cidr']} and turtles_service_cidr {found['turtles_service_cidr']} "
+            "overlap: give Pods and Services addresses of their own."
+        )
+    for variable, network in found.items():
+        if variable == "turtles_service_cidr" and is_served(network, wanted["config_dir"]):
+            continue
+        for interface, other in present(network, wanted["bridge"]):
+            if network.overlaps(other):
+                yield (
+                    f"{variable} is {network}, which overlaps {other} on the interface {interface} of this machine: "
+                    "what is there couldn't be reached any more. Choose a network that isn't used here."
+                )
+                break
+
+
+def is_served(network, folder):
+    """Whether this installation has Services there already: there is a route then, on the loopback interface."""
+    try:
+        return str(network) in Path(folder, "podrunner.yml").read_text()
+    except OSError:
+        return False
+
+
+def present(wanted, bridge):
+    """Networks of this machine with their interface, but for those of the Pods' bridge.
+
+    Those it has addresses in, and those it has routes to; of the latter not those of which `wanted` is but a part: a
+    route to all of 10.0.0.0/8 is no reason against a part of it that nobody uses.
+    """
+    found = []
+    for words in map(str.split, ip("route", "show", "table", "all", "type", "unicast")):
+        if words and words[0] != "default" and "dev" in words:
+            found.append((words[words.index("dev") + 1], words[0], "via" in words))
+    for words in map(str.split, ip("-oneline", "address", "show")):
+        if "inet" in words:
+            found.append((words[1], words[words.index("inet") + 1], False))
+    for interface, text, routed in found:
+        try:
+            network = ipaddress.IPv4Network(text, strict=False)
+        except ValueError:
+            continue
+        larger = routed and network.prefixlen < wanted.prefixlen
+        if interface.partition("@")[0] != bridge and not network.is_loopback and not larger:
+            yield interface, network
+
+
+def ip(*arguments):
+    """Lines that `ip -4 …` says; none where it isn't installed."""
+    try:
+        done = subprocess.run(["ip", "-4", *arguments], capture_output=True, text=True, check=False)
+    except OSError:
+        return []
+    return done.stdout.splitlines()
+
+
+if __name__ == "__main__":
+    print(json.dumps(list(judge(json.load(sys.stdin)))))
