@@ -14,6 +14,18 @@ DAEMONSET = resources.known("apps/v1", "DaemonSet")
 LABEL = "kubevirt.io"
 
 
+def kubevirt(client):
+    """The KubeVirt object, the oldest of several; None where there is none, or where it may not be read."""
+    try:
+        items = client.list(resources.path(KUBEVIRT))[0]
+    except ApiError as exc:
+        if exc.status in (403, 404):
+            return None
+        raise
+    found = min(items, key=lambda obj: obj["metadata"].get("creationTimestamp") or "", default=None)
+    return found and dict(found, apiVersion=KUBEVIRT.api_version, kind=KUBEVIRT.kind)
+
+
 def is_available(kubevirt):
     """Whether a KubeVirt object says that all of it is there, about its latest version."""
     if kubevirt is None:

@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import copy
 
+# Under this name servers remember what the modules apply. It is also what they call the author of patches, by the
+# User-Agent.
+FIELD_MANAGER = "turtles.kubevirt"
 APPLY_PATCH = "application/apply-patch+yaml"
 JSON_PATCH = "application/json-patch+json"
 

@@ -12,7 +12,8 @@ version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Gives the version of an API server, and the API groups it serves with their versions.
+  - Gives the version of an API server, the API groups it serves with their versions, and the KubeVirt object where
+    there is one.
   - For playbooks that have to choose an API version, and to fail early where a cluster can't be reached.
 extends_documentation_fragment:
   - turtles.kubevirt.auth
@@ -71,13 +72,25 @@ groups:
   returned: success
   type: dict
   sample: {apps: [v1], policy: [v1]}
+kubevirt:
+  description:
+    - The KubeVirt object, which says how KubeVirt is set up and whether it can be used; of several the oldest.
+    - Empty where there is none, or where the user may not read it.
+  returned: success
+  type: dict
+  sample:
+    apiVersion: kubevirt.io/v1
+    kind: KubeVirt
+    metadata: {name: kubevirt, namespace: kubevirt}
+    status: {phase: Deployed, observedKubeVirtVersion: v0.1.0}
 """
 
+from ansible_collections.turtles.kubevirt.plugins.module_utils import installation
 from ansible_collections.turtles.kubevirt.plugins.module_utils.base import KubeModule, run_module
 
 
 class ClusterInfo(KubeModule):
-    """Version and API groups."""
+    """Version, API groups, KubeVirt object."""
 
     def run(self):
         version = self.client.request("GET", "/version")
@@ -90,6 +103,7 @@ class ClusterInfo(KubeModule):
                 group["name"]: [entry["version"] for entry in group.get("versions") or []]
                 for group in found.get("groups") or []
             },
+            "kubevirt": installation.kubevirt(self.client) or {},
         }
 
 

@@ -35,6 +35,13 @@ options:
     description: The object's spec, or parts of it. What isn't mentioned stays as it is on the server.
     type: dict
     default: {}
+  apply:
+    description:
+      - Whether the server applies O(spec), rather than that this module patches what differs.
+      - The server remembers what was declared, so that what was and isn't any more is removed. What others have set
+        stays if it isn't declared, and is taken over if it is.
+    type: bool
+    default: false
   wait_for:
     description:
       - What O(wait) waits for with O(state=present).
@@ -107,7 +114,7 @@ diagnosis:
 
 import time
 
-from ansible_collections.turtles.kubevirt.plugins.module_utils import installation, merge, resources, wait
+from ansible_collections.turtles.kubevirt.plugins.module_utils import installation, merge, resources, server_side, wait
 from ansible_collections.turtles.kubevirt.plugins.module_utils.base import KubeModule, Outcome, run_module
 from ansible_collections.turtles.kubevirt.plugins.module_utils.client import MERGE_PATCH, KubeError
 
@@ -122,6 +129,7 @@ class KubeVirt(KubeModule):
         "name": {"type": "str", "default": "kubevirt"},
         "namespace": {"type": "str", "default": "kubevirt"},
         "spec": {"type": "dict", "default": {}},
+        "apply": {"type": "bool", "default": False},
         "wait_for": {"type": "str", "choices": ["available", "rollout"], "default": "available"},
         "remove_workloads": {"type": "bool", "default": False},
         "wait": {"type": "bool", "default": True},
@@ -153,7 +161,7 @@ class KubeVirt(KubeModule):
                 # Admission of the object is theirs; DaemonSets may be the next to be declared
                 kinds = (installation.DEPLOYMENT,)
                 installation.wait_for_rollout(self.client, self.namespace, self._left(), kinds)
-            outcome = self.apply(installation.KUBEVIRT, self.namespace, self.name, lambda live: declared)
+            outcome = self._declare(declared)
             if not waits or self.params["wait_for"] == "rollout":
                 return outcome
             installation.wait_for_rollout(self.client, self.namespace, self._left())
@@ -170,6 +178,12 @@ class KubeVirt(KubeModule):
                 result=exc.obj or {},
             ) from exc
         return outcome._replace(after=after)
+
+    def _declare(self, declared):
+        where = (installation.KUBEVIRT, self.namespace, self.name)
+        if self.params["apply"]:
+            return self.apply_server_side(*where, declared, server_side.FIELD_MANAGER, force=True)
+        return self.apply(*where, lambda live: declared)
 
     def _absent(self):
         url = resources.path(installation.KUBEVIRT, self.namespace, self.name)

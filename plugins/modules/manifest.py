@@ -142,7 +142,7 @@ changes:
 import copy
 import time
 
-from ansible_collections.turtles.kubevirt.plugins.module_utils import merge, resources, wait
+from ansible_collections.turtles.kubevirt.plugins.module_utils import merge, resources, server_side, wait
 from ansible_collections.turtles.kubevirt.plugins.module_utils.base import (
     KubeModule,
     Outcome,
@@ -153,8 +153,6 @@ from ansible_collections.turtles.kubevirt.plugins.module_utils.client import Kub
 
 # Schemas are replaced whole: a property that a newer manifest has no more must go.
 EXACT = frozenset(("schema",))
-# Also what servers call the author of this collection's patches, by its User-Agent.
-FIELD_MANAGER = "turtles.kubevirt"
 HIDDEN = "VALUE_HIDDEN"
 # Deleted with what they made, so that nothing of it runs any more when they are gone.
 WITH_PODS = frozenset(("DaemonSet", "Deployment", "Job", "ReplicaSet", "StatefulSet"))
@@ -172,7 +170,7 @@ class Manifest(KubeModule):
         "server_side_apply": {
             "type": "dict",
             "options": {
-                "field_manager": {"type": "str", "default": FIELD_MANAGER},
+                "field_manager": {"type": "str", "default": server_side.FIELD_MANAGER},
                 "force_conflicts": {"type": "bool", "default": False},
             },
         },
@@ -254,8 +252,9 @@ class Manifest(KubeModule):
         if self.params["apply"]:
             if not metadata.get("name"):
                 raise KubeError("%s: apply=true needs metadata.name" % resources.label(obj))
-            how = self.params["server_side_apply"] or {"field_manager": FIELD_MANAGER, "force_conflicts": False}
-            return self.apply_server_side(*where, obj, how["field_manager"], how["force_conflicts"])
+            how = self.params["server_side_apply"] or {}
+            manager = how.get("field_manager") or server_side.FIELD_MANAGER
+            return self.apply_server_side(*where, obj, manager, how.get("force_conflicts", False))
         exact = EXACT if obj["kind"] == "CustomResourceDefinition" else frozenset()
         return self.apply(*where, lambda live: obj, exact=exact)
 

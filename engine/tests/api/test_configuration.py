@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -125,7 +127,11 @@ def test_bridge_on_the_pod_network_can_be_forbidden():
         ("configuration.cpuRequest", "much", "spec.configuration.cpuRequest"),
         ("configuration.migrations", {"allowPostCopy": True}, "not supported by this engine"),
         ("configuration.developerConfiguration.logVerbosity.nodeVerbosity", {"n": 3}, "not supported by this engine"),
-        ("infra", {"replicas": 3}, "spec.infra is not supported by this engine"),
+        ("infra", {"replicas": 0}, "spec.infra.replicas: infra replica count can't be 0"),
+        ("infra", {"replicas": 300}, "spec.infra.replicas must be between 0 and 255"),
+        ("infra", {"nodePlacement": {"tolerations": {}}}, "spec.infra.nodePlacement.tolerations must be of type array"),
+        ("workloads", {"replicas": 3}, "spec.workloads.replicas is not supported by this engine"),
+        ("configuration.smbios", {"sku": 1}, "spec.configuration.smbios.sku must be of type string"),
         ("uninstallStrategy", "Never", "must be one of BlockUninstallIfWorkloadsExist, RemoveWorkloads"),
         ("configuration.developerConfiguration", [], "must be of type object"),
     ],
@@ -134,6 +140,59 @@ def test_what_is_refused(path, value, words):
     (cause,) = validate_kubevirt(put(kubevirt(), f"spec.{path}", value))
     assert words in cause.message
     assert cause.field.startswith("spec.")
+
+
+def self_signed(**found):
+    return put(kubevirt(), "spec.certificateRotateStrategy.selfSigned", found)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [
+        ({}, (365 * 24, 73 * 24, 30 * 24, 6 * 24)),
+        # Those of an object that HyperConverged writes
+        (
+            {"ca": {"duration": "48h0m0s", "renewBefore": "24h0m0s"},
+             "server": {"duration": "24h0m0s", "renewBefore": "12h0m0s"}},
+            (48, 24, 24, 12),
+        ),
+        ({"ca": {"duration": "100h"}}, (100, 20, 100, 20)),
+        ({"server": {"duration": "10h"}}, (365 * 24, 73 * 24, 10, 2)),
+        ({"caRotateInterval": "168h", "caOverlapInterval": "24h", "certRotateInterval": "24h"}, (168, 24, 24, 4.8)),
+    ],
+)
+def test_certificates_live_as_long_as_they_should(strategy, expected):
+    assert validate_kubevirt(self_signed(**strategy)) == []
+    found = from_kubevirt(self_signed(**strategy)).rotation
+    lifetimes = (found.authority, found.authority_rest, found.serving, found.serving_rest)
+    assert tuple(each / timedelta(hours=1) for each in lifetimes) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "field", "words"),
+    [
+        ({"ca": {"duration": "1d"}}, "ca.duration", "'1d' is not a duration; one looks like 24h or 1h30m"),
+        ({"ca": {"renewBefore": "soon"}}, "ca.renewBefore", "'soon' is not a duration"),
+        ({"server": {"duration": "h5"}}, "server.duration", "'h5' is not a duration"),
+        ({"server": {"duration": "-5h"}}, "server.duration", "must be at least 0:10:00"),
+        ({"server": {"duration": "1m"}}, "server.duration", "must be at least 0:10:00"),
+        ({"server": {"duration": "1h", "renewBefore": "1h"}}, "server.renewBefore", "must be less than"),
+        ({"server": {"duration": "1h", "renewBefore": "1s"}}, "server.renewBefore", "must be at least 0:02:00"),
+        ({"ca": {"duration": "1h", "renewBefore": "2h"}}, "ca.renewBefore", "(2:00:00) must be less than"),
+        ({"ca": {"duration": "9h"}, "server": {"duration": "10h"}}, "server.duration", "must not be more than"),
+        ({"caRotateInterval": "9h", "server": {"duration": "5h"}}, "", "caRotateInterval of spec.certificateRotateSt"),
+    ],
+)
+def test_lifetimes_that_make_no_sense_are_refused(strategy, field, words):
+    (cause,) = validate_kubevirt(self_signed(**strategy))
+    assert cause.field == ".".join(filter(None, ("spec.certificateRotateStrategy.selfSigned", field)))
+    assert words in cause.message
+
+
+def test_guests_see_what_smbios_is_told_and_kubevirts_values_otherwise():
+    assert from_kubevirt(None).smbios == {"manufacturer": "KubeVirt", "product": "None", "family": "KubeVirt"}
+    found = from_kubevirt(configured("smbios", {"manufacturer": "Example", "sku": "1", "product": ""}))
+    assert found.smbios == {"manufacturer": "Example", "product": "None", "family": "KubeVirt", "sku": "1"}
 
 
 @pytest.mark.parametrize("path", ["workloadUpdateStrategy", "configuration.permittedHostDevices", "imageTag"])

@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-from fakeapi import FakeApi
+from aiohttp import web
+from fakeapi import FakeApi, status
 
 from turtles import __version__
 from turtles.api import labels
+from turtles.controller.arrangement import arranged
 from turtles.controller.kubevirt import API_SERVICE, FINALIZER, Component, daemonset, deployment, node_agents, plan
 from turtles.controller.launcher_pod import LauncherConfig
 from turtles.controller.main import Controller
 from turtles.kube.client import Client
+from turtles.virt_api.workloads import Values, objects
 
 NOW = "2026-01-02T03:04:05Z"
 KUBEVIRT = "/apis/kubevirt.io/v1/namespaces/kubevirt/kubevirts/kubevirt"
@@ -106,6 +109,57 @@ def test_heartbeats_tell_of_node_agents() -> None:
     assert not node_agents([never], now).working
 
 
+def workload(name: str, **spec: object) -> dict:
+    containers = [{"name": name, "image": "engine:1", "imagePullPolicy": "IfNotPresent"}]
+    pod = {"serviceAccountName": name, "containers": containers, "initContainers": [{"name": "probe"}]}
+    pod |= {"nodeSelector": {"kubernetes.io/os": "linux", "old": "yes"}}
+    return {"metadata": {"name": name, "namespace": "kubevirt"}, "spec": {**spec, "template": {"spec": pod}}}
+
+
+def test_components_are_placed_as_the_object_says_beside_what_they_are_by_themselves() -> None:
+    near = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": {"topologyKey": "x"}}]}
+    infra = {"replicas": 3, "nodePlacement": {
+        "nodeSelector": {"role": "infra", "kubernetes.io/os": "plan9"}, "tolerations": [{"key": "infra"}],
+        "affinity": {"podAntiAffinity": near, "nodeAffinity": {"a": 1}}}}
+    before = workload("virt-api", replicas=2)
+    found = arranged(before, {"infra": infra, "workloads": {"nodePlacement": {"nodeSelector": {"no": "no"}}}})
+    pod = found["spec"]["template"]["spec"]
+    assert found["spec"]["replicas"] == 3
+    assert pod["nodeSelector"] == {"role": "infra", "kubernetes.io/os": "linux"}
+    assert pod["tolerations"] == [{"key": "CriticalAddonsOnly", "operator": "Exists"}, {"key": "infra"}]
+    own, asked = pod["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert own["podAffinityTerm"]["labelSelector"] == {"matchLabels": {"kubevirt.io": "virt-api"}}
+    assert asked == near["preferredDuringSchedulingIgnoredDuringExecution"][0]
+    assert pod["affinity"]["nodeAffinity"] == {"a": 1}
+    assert pod["serviceAccountName"] == "virt-api"
+    assert before == workload("virt-api", replicas=2)
+    # and back
+    again = arranged(found, {})
+    assert again["spec"]["replicas"] == 2
+    assert again["spec"]["template"]["spec"]["nodeSelector"] == {"kubernetes.io/os": "linux"}
+
+
+def test_the_node_agent_goes_where_workloads_go_with_the_pull_policy_of_all() -> None:
+    spec = {"infra": {"replicas": 3}, "imagePullPolicy": "Always",
+            "workloads": {"nodePlacement": {"nodeSelector": {"kvm": "yes"}}}}
+    found = arranged(workload("virt-handler"), spec)
+    pod = found["spec"]["template"]["spec"]
+    assert "replicas" not in found["spec"]
+    assert "affinity" not in pod
+    assert pod["nodeSelector"] == {"kvm": "yes", "kubernetes.io/os": "linux"}
+    assert {container["imagePullPolicy"] for container in pod["initContainers"] + pod["containers"]} == {"Always"}
+
+
+def test_what_the_roles_render_is_what_the_object_says() -> None:
+    infra = {"nodeSelector": {"a": "b"}, "tolerations": [{"operator": "Exists"}]}
+    values = Values("engine:1", "launcher:1", replicas=3, infra=infra, workloads={"nodeSelector": {"c": "d"}})
+    spec = {"infra": {"replicas": 3, "nodePlacement": infra}, "workloads": {"nodePlacement": values.workloads}}
+    rendered = [each for each in objects(values, "kubevirt") if each["kind"] in ("Deployment", "DaemonSet")]
+    assert len(rendered) == 3
+    for each in rendered:
+        assert arranged(each, spec) == each
+
+
 @pytest.fixture
 def controller(api: FakeApi, client: Client) -> Iterator[Controller]:
     gate = threading.Event()
@@ -137,6 +191,37 @@ def test_without_deployments_the_registrations_count(api: FakeApi, controller: C
     assert FINALIZER in api.objects[KUBEVIRT]["metadata"]["finalizers"]
     api.update(SERVICE, {"status": {"conditions": [{"type": "Available", "status": "False", "message": "away"}]}})
     api.wait(lambda: judged(api.objects[KUBEVIRT])["Available"] == "False")
+
+
+def test_deployments_follow_the_object(api: FakeApi, client: Client) -> None:
+    served = {"resources": [{"name": "deployments"}, {"name": "daemonsets"}]}
+    refused: list[str] = []
+
+    def intercept(method: str, path: str) -> web.Response | None:
+        if path == "/apis/apps/v1":
+            return web.json_response(served)
+        return status(422, "Invalid", "no such label") if (method, path) == ("PUT", *refused) else None
+
+    api.intercept = intercept
+    deployment = "/apis/apps/v1/namespaces/kubevirt/deployments/virt-api"
+    api.put(deployment, workload("virt-api", replicas=2))
+    api.put(KUBEVIRT, new_object(infra={"replicas": 3}))
+    gate = threading.Event()
+    gate.set()
+    controller = Controller(client, LauncherConfig("launcher:1"))
+    controller.start(gate)
+    try:
+        api.wait(lambda: api.objects[deployment]["spec"]["replicas"] == 3)
+        api.update(KUBEVIRT, {"spec": {"infra": {"replicas": 1}}})
+        api.wait(lambda: api.objects[deployment]["spec"]["replicas"] == 1)
+        refused.append(deployment)
+        api.update(KUBEVIRT, {"spec": {"infra": {"nodePlacement": {"nodeSelector": {"?": "?"}}}}})
+        api.wait(lambda: "spec.infra of the KubeVirt object says" in str(api.objects[KUBEVIRT].get("status")))
+        refused.clear()
+        api.update(KUBEVIRT, {"spec": {"infra": None}})
+        api.wait(lambda: api.objects[deployment]["spec"]["replicas"] == 2)
+    finally:
+        controller.stop()
 
 
 def test_deletion_takes_machines_along_if_told_so(api: FakeApi, controller: Controller) -> None:

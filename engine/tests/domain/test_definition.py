@@ -157,6 +157,19 @@ def parsed(obj: dict[str, Any], *, kvm: bool = False) -> ElementTree.Element:
     return ElementTree.fromstring(definition.domain_xml(obj, plans(obj), Host(kvm=kvm)))
 
 
+def test_the_guest_sees_the_installations_smbios() -> None:
+    obj = vmi({"memory": {"guest": "64Mi"}})
+
+    def entries(host: Host) -> dict[str, str | None]:
+        root = ElementTree.fromstring(definition.domain_xml(obj, plans(obj), host))
+        found = {entry.get("name", ""): entry.text for entry in root.iterfind("sysinfo/system/entry")}
+        return {name: text for name, text in found.items() if name != "uuid"}
+
+    assert entries(Host(kvm=True)) == {"manufacturer": "KubeVirt", "product": "None", "family": "KubeVirt"}
+    chosen = {"manufacturer": "Example", "product": "Cloud", "version": "2", "sku": "X", "family": "F"}
+    assert entries(Host(kvm=True, smbios=chosen)) == chosen
+
+
 @pytest.mark.parametrize("model", [None, "host-model", "host-passthrough"])
 def test_an_emulated_cpu_is_the_emulators_best(model: str | None) -> None:
     obj = vmi({"memory": {"guest": "64Mi"}, "cpu": {"model": model}})

@@ -11,6 +11,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
+from turtles.api.configuration import Rotation
 from turtles.kube.resources import SECRET, VALIDATINGWEBHOOK, Resource
 from turtles.virt_api import certificates, registration
 from turtles.virt_api.authentication import FrontProxy
@@ -51,6 +52,37 @@ def test_authority_is_replaced_with_both_trusted():
     x509.load_pem_x509_certificate(first.certificate.encode()).verify_directly_issued_by(old)
     last = certificates.make(NAMES, NOW + timedelta(days=600), second)
     assert len(x509.load_pem_x509_certificates(last.bundle.encode())) == 2
+
+
+def test_lifetimes_are_those_of_the_kubevirt_object_also_for_what_was_made_before():
+    client = FakeClient()
+    first = certificates.ensure(client, "kubevirt", NAMES, NOW)  # type: ignore[arg-type]
+    hours = Rotation(*(timedelta(hours=count) for count in (48, 24, 24, 12)))
+
+    def at(hour: float) -> Certificates:
+        moment = NOW + timedelta(hours=hour)
+        return certificates.ensure(client, "kubevirt", NAMES, moment, rotation=hours)  # type: ignore[arg-type]
+
+    # What lives longer than it should goes when it should have gone
+    assert at(11) == first
+    second = at(13)
+    serving = x509.load_pem_x509_certificate(second.certificate.encode())
+    assert serving.not_valid_after_utc == NOW + timedelta(hours=13 + 24)
+    assert second.bundle == first.bundle
+    third = at(25)
+    new, old = x509.load_pem_x509_certificates(third.bundle.encode())
+    assert old == x509.load_pem_x509_certificate(first.bundle.encode())
+    assert new.not_valid_after_utc == NOW + timedelta(hours=25 + 48)
+
+
+def test_no_serving_certificate_outlives_its_authority():
+    week, day = timedelta(days=7), timedelta(days=1)
+    same = Rotation(week, day, week, day)
+    first = certificates.make(NAMES, NOW, rotation=same)
+    later = certificates.make(NAMES, NOW + timedelta(days=3), first, same)
+    new, old = x509.load_pem_x509_certificates(later.bundle.encode())
+    assert old == x509.load_pem_x509_certificate(first.bundle.encode())
+    assert x509.load_pem_x509_certificate(later.certificate.encode()).not_valid_after_utc <= new.not_valid_after_utc
 
 
 def test_replicas_share_their_certificates_also_while_the_authority_is_replaced():

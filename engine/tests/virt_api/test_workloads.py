@@ -71,16 +71,17 @@ def test_values_reach_the_pods() -> None:
         imagePullSecrets=["pull"],
         imagePullPolicy="Always",
         policyVersion="policy/v1beta1",
-        infra={"nodeSelector": {"role": "infra"}, "tolerations": [], "affinity": {"nodeAffinity": {}}},
+        infra={"nodeSelector": {"role": "infra"}, "affinity": {"nodeAffinity": {}}},
         workloads={"tolerations": [{"operator": "Exists"}]},
         resources={"virt-handler": {"limits": {"memory": "1Gi"}}},
     )
     api, handler = pod(found["Deployment", "virt-api"]), pod(found["DaemonSet", "virt-handler"])
     assert api["nodeSelector"] == {"kubernetes.io/os": "linux", "role": "infra"}
-    assert api["tolerations"] == []
+    critical = {"key": "CriticalAddonsOnly", "operator": "Exists"}
+    assert api["tolerations"] == [critical]
     assert api["affinity"].keys() == {"podAntiAffinity", "nodeAffinity"}
     assert api["imagePullSecrets"] == handler["imagePullSecrets"] == [{"name": "pull"}]
-    assert handler["tolerations"] == [{"operator": "Exists"}]
+    assert handler["tolerations"] == [critical, {"operator": "Exists"}]
     assert handler["containers"][0]["resources"] == {"limits": {"memory": "1Gi"}}
     assert handler["containers"][0]["imagePullPolicy"] == "Always"
     assert found["PodDisruptionBudget", "virt-api"]["apiVersion"] == "policy/v1beta1"

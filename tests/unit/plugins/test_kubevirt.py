@@ -35,7 +35,23 @@ def test_what_the_server_is(run):
     found = run("cluster_info")
     assert found["version"]["minor"] == "31"
     assert found["groups"] == {"policy": ["v1"]}
+    assert found["kubevirt"] == {}
     assert not found["changed"]
+
+
+def test_the_kubevirt_object_is_among_what_the_server_is(api, run):
+    put_object(api, conditions(Available="True"), infra={"replicas": 3})
+    found = run("cluster_info")["kubevirt"]
+    assert (found["kind"], found["spec"]) == ("KubeVirt", {"infra": {"replicas": 3}})
+
+
+def test_a_spec_that_the_server_applies(api, run):
+    put_object(api, conditions(Available="True"))
+    run("kubevirt", apply=True, spec={"infra": {"replicas": 3}}, wait=False)
+    (method, path, query) = api.written()[-1]
+    assert (method, path) == ("PATCH", "/apis/kubevirt.io/v1/namespaces/kubevirt/kubevirts/kubevirt")
+    assert query["fieldManager"] == "turtles.kubevirt"
+    assert query["force"] == "true"
 
 
 def test_it_waits_until_everything_is_available(api, run):

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
+
+from turtles.api import durations
 
 #: Feature gates which KubeVirt has in beta, and therefore on (since 1.9).
 DEFAULT_GATES = frozenset(
@@ -34,6 +37,26 @@ DEFAULT_GATES = frozenset(
 #: Verbosity from which on everything is logged.
 _DEBUG = 3
 _VERBOSITY = 2
+#: Part of its lifetime that a certificate has left when it is replaced, if nobody says how much.
+_REST = 0.2
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """How long certificates live, and how long before their end they are replaced.
+
+    :param authority: lifetime of the authority. :param authority_rest: what is left of it when it is replaced.
+    :param serving: lifetime of serving certificates. :param serving_rest: what is left of it then.
+    """
+
+    authority: timedelta = timedelta(days=365)
+    authority_rest: timedelta = timedelta(days=365) * _REST
+    serving: timedelta = timedelta(days=30)
+    serving_rest: timedelta = timedelta(days=30) * _REST
+
+
+#: What SMBIOS tells guests if nobody says other values: those of KubeVirt.
+SMBIOS = {"manufacturer": "KubeVirt", "product": "None", "family": "KubeVirt"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +78,8 @@ class ClusterConfiguration:
     :param image_pull_secrets: names of Secrets beside the launcher Pods.
     :param verbosity: of components by KubeVirt's key, such as virtAPI.
     :param uninstall_blocked: whether the KubeVirt object can't be deleted while there are machines.
+    :param smbios: manufacturer, product, version, sku and family that guests see.
+    :param rotation: lifetimes of certificates.
     """
 
     architecture: str = "amd64"
@@ -75,6 +100,8 @@ class ClusterConfiguration:
     image_pull_secrets: tuple[str, ...] = ()
     verbosity: Mapping[str, int] = field(default_factory=dict)
     uninstall_blocked: bool = True
+    smbios: Mapping[str, str] = field(default_factory=lambda: dict(SMBIOS))
+    rotation: Rotation = Rotation()
 
     def has_gate(self, name: str) -> bool:
         """Whether a feature gate is on."""
@@ -125,7 +152,30 @@ def from_kubevirt(kubevirt: Mapping[str, Any] | None, architecture: str = DEFAUL
         image_pull_secrets=tuple(name for name in secrets if name),
         verbosity={key: value for key, value in (developer.get("logVerbosity") or {}).items() if type(value) is int},
         uninstall_blocked=spec.get("uninstallStrategy") != "RemoveWorkloads",
+        smbios={**SMBIOS, **{key: value for key, value in (configuration.get("smbios") or {}).items() if value}},
+        rotation=rotation(spec),
     )
+
+
+def rotation(spec: Mapping[str, Any]) -> Rotation:
+    """Read a KubeVirt object's certificateRotateStrategy. What can't be read or is missing has its default."""
+    found = (spec.get("certificateRotateStrategy") or {}).get("selfSigned") or {}
+    authority, serving = found.get("ca") or {}, found.get("server") or {}
+    lifetime = _duration(found.get("caRotateInterval"), authority.get("duration")) or Rotation.authority
+    rest = _duration(found.get("caOverlapInterval"), authority.get("renewBefore")) or lifetime * _REST
+    shorter = min(Rotation.serving, lifetime)
+    serving_lifetime = _duration(found.get("certRotateInterval"), serving.get("duration")) or shorter
+    serving_rest = _duration(serving.get("renewBefore")) or serving_lifetime * _REST
+    return Rotation(lifetime, rest, serving_lifetime, serving_rest)
+
+
+def _duration(*texts: Any) -> timedelta | None:
+    """Read the first that is given."""
+    text = next((text for text in texts if text), None)
+    try:
+        return None if text is None else durations.parse(text)
+    except durations.DurationError:
+        return None
 
 
 def in_force(kubevirts: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:

@@ -7,9 +7,11 @@ The model's check comes first: shape, and nothing the engine doesn't honour. The
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
-from turtles.api import model_kubevirt, quantity
+from turtles.api import configuration, durations, model_kubevirt, quantity
 from turtles.api.configuration import from_kubevirt
 from turtles.api.rules.common import Causes, Spec, get
 from turtles.api.schema import INVALID, NOT_SUPPORTED, Cause
@@ -28,6 +30,11 @@ _POSITIVE = (
     ("configuration.developerConfiguration.cpuAllocationRatio", "1 means a CPU for each virtual processor"),
     ("configuration.developerConfiguration.memoryOvercommit", "100 requests as much memory as guests have"),
 )
+_CERTIFICATES = "certificateRotateStrategy.selfSigned"
+_NEW_DURATIONS = ("ca.duration", "ca.renewBefore", "server.duration", "server.renewBefore")
+_OLD_DURATIONS = ("caRotateInterval", "caOverlapInterval", "certRotateInterval")
+#: Certificates are looked at once a minute, and are said to be valid from a few minutes ago, for clocks that differ.
+_SHORTEST, _SHORTEST_REST = timedelta(minutes=10), timedelta(minutes=2)
 
 
 def validate_kubevirt(kubevirt: Any) -> list[Cause]:
@@ -42,6 +49,7 @@ def validate_kubevirt(kubevirt: Any) -> list[Cause]:
     assert isinstance(spec, dict)
     causes += _choices(spec)
     causes += _numbers(spec)
+    causes += _certificates(spec)
     if not causes:
         causes += _machine(kubevirt)
     return causes
@@ -60,10 +68,63 @@ def _numbers(spec: Spec) -> Causes:
         value = get(spec, *path.split("."))
         if value is not None and value <= 0:
             yield Cause(INVALID, f"spec.{path} must be greater than 0, not {value}; {hint}", f"spec.{path}")
+    if get(spec, "infra", "replicas") == 0:
+        field = "spec.infra.replicas"
+        yield Cause(INVALID, f"{field}: infra replica count can't be 0; without virt-api nobody could undo it", field)
     request = get(spec, "configuration", "cpuRequest")
     if request is not None and quantity.parse(request) < 0:
         field = "spec.configuration.cpuRequest"
         yield Cause(INVALID, f"{field} must not be negative: {request}", field)
+
+
+def _certificates(spec: Spec) -> Causes:
+    found = get(spec, *_CERTIFICATES.split(".")) or {}
+    given = {path: get(found, *path.split(".")) for path in (*_NEW_DURATIONS, *_OLD_DURATIONS)}
+    given = {path: value for path, value in given.items() if value}
+    new, old = given.keys() & {*_NEW_DURATIONS}, given.keys() & {*_OLD_DURATIONS}
+    if new and old:
+        message = (
+            f"{', '.join(sorted(old))} of spec.{_CERTIFICATES} are deprecated and conflict with ca and server: "
+            "leave them out"
+        )
+        yield Cause(NOT_SUPPORTED, message, f"spec.{_CERTIFICATES}")
+        return
+    wrong = list(_unreadable(given))
+    yield from wrong
+    if not wrong and given:
+        yield from _lifetimes(configuration.rotation(spec), bool(old))
+
+
+def _unreadable(given: dict[str, Any]) -> Iterator[Cause]:
+    for path, text in given.items():
+        field = f"spec.{_CERTIFICATES}.{path}"
+        try:
+            durations.parse(text)
+        except durations.DurationError as error:
+            yield Cause(INVALID, f"{field}: {error}", field)
+
+
+def _lifetimes(found: configuration.Rotation, old: bool) -> Causes:
+    authority, authority_rest, serving, serving_rest = (
+        f"spec.{_CERTIFICATES}.{path}"
+        for path in ((*_OLD_DURATIONS, "server.renewBefore") if old else _NEW_DURATIONS)
+    )
+    for lifetime, lifetime_field, rest, rest_field in (
+        (found.authority, authority, found.authority_rest, authority_rest),
+        (found.serving, serving, found.serving_rest, serving_rest),
+    ):
+        if lifetime < _SHORTEST:
+            message = f"{lifetime_field} must be at least {_SHORTEST}: clocks of machines differ, too"
+            yield Cause(INVALID, message, lifetime_field)
+        elif rest >= lifetime:
+            message = f"{rest_field} ({rest}) must be less than {lifetime_field} ({lifetime}); none would be used else"
+            yield Cause(INVALID, message, rest_field)
+        elif rest < _SHORTEST_REST:
+            message = f"{rest_field} must be at least {_SHORTEST_REST}: it is looked at once a minute"
+            yield Cause(INVALID, message, rest_field)
+    if found.serving > found.authority:
+        message = f"{serving} ({found.serving}) must not be more than {authority} ({found.authority})"
+        yield Cause(INVALID, message, serving)
 
 
 def _machine(kubevirt: dict[str, Any]) -> Causes:

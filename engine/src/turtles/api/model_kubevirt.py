@@ -7,7 +7,7 @@ doesn't honour are declared `unsupported`, so that admission can name them.
 
 from __future__ import annotations
 
-from turtles.api.model_core import CONDITIONS, FREE, LOCAL_REFERENCE
+from turtles.api.model_core import AFFINITY, CONDITIONS, FREE, LOCAL_REFERENCE, TOLERATIONS
 from turtles.api.schema import (
     BOOLEAN,
     INT32,
@@ -16,6 +16,7 @@ from turtles.api.schema import (
     STRING,
     STRING_MAP,
     STRINGS,
+    UINT8,
     UINT32,
     ListOf,
     Object,
@@ -80,6 +81,15 @@ _ARCHITECTURE = Object(
     unsupported("ovmfPath", "Where the EFI firmware is."),
 )
 
+SMBIOS = Object(
+    "SMBIOS values that guests see.",
+    field("manufacturer", STRING, "Manufacturer of the system; KubeVirt if not given."),
+    field("product", STRING, "Name of the product; None if not given."),
+    field("version", STRING, "Version of the product."),
+    field("sku", STRING, "Stock keeping unit."),
+    field("family", STRING, "Family of the product; KubeVirt if not given."),
+)
+
 CONFIGURATION = Object(
     "What an installation chooses for all of its machines. A change takes effect without a restart.",
     field("developerConfiguration", DEVELOPER, "Settings with effects on all machines."),
@@ -102,6 +112,7 @@ CONFIGURATION = Object(
     field("evictionStrategy", STRING, "Eviction strategy of machines that don't say theirs; None if not given."),
     field("cpuModel", STRING, "Processor model of machines that don't say theirs; host-model if not given."),
     field("cpuRequest", QUANTITY, "CPU requested for machines that ask for none; by cpuAllocationRatio if not given."),
+    field("smbios", SMBIOS, "SMBIOS values that guests see, from their next start on."),
     field(
         "vmRolloutStrategy",
         STRING,
@@ -128,7 +139,6 @@ CONFIGURATION = Object(
     unsupported("permittedHostDevices", "Host devices that may be handed to guests.", neutral=_EMPTY),
     unsupported("seccompConfiguration", "Seccomp profile of launchers."),
     unsupported("selinuxLauncherType", "SELinux type of launchers."),
-    unsupported("smbios", "SMBIOS values of guests."),
     unsupported("supportContainerResources", "Resources of support containers."),
     unsupported("supportedGuestAgentVersions", "Guest agents that are supported."),
     unsupported("tlsConfiguration", "TLS versions and ciphers."),
@@ -137,6 +147,47 @@ CONFIGURATION = Object(
     unsupported("virtTemplateDeployment", "Whether templates are deployed.", neutral=_NOT_ENABLED),
     unsupported("vmStateStorageClass", "StorageClass of machines' state."),
     unsupported("webhookConfiguration", "Request limits of the webhooks."),
+)
+
+_PLACEMENT = Object(
+    "Where Pods run, beside what they ask for themselves.",
+    field("nodeSelector", STRING_MAP, "Labels a node must have."),
+    field("affinity", AFFINITY, "As in a Pod."),
+    field("tolerations", TOLERATIONS, "As in a Pod."),
+)
+
+INFRA = Object(
+    "virt-api and virt-controller. On one machine without Kubernetes there is nothing to place.",
+    field("nodePlacement", _PLACEMENT, "Where they run."),
+    field("replicas", UINT8, "How many there are of each, at least 1; 2 if not given."),
+)
+
+WORKLOADS = Object(
+    "virt-handler, and so where machines can run.",
+    field("nodePlacement", _PLACEMENT, "Where it runs. Machines that run elsewhere go on without it."),
+    unsupported("replicas", "There is one on each node."),
+)
+
+_CERTIFICATE = Object(
+    "How long a certificate lives.",
+    field("duration", STRING, "Its lifetime, such as 24h; at least 10m."),
+    field("renewBefore", STRING, "How long before its end it is replaced; a fifth of its lifetime if not given."),
+)
+
+ROTATION = Object(
+    "Lifetimes of the certificates that the engine makes for itself.",
+    field(
+        "selfSigned",
+        Object(
+            "Lifetimes of certificates. Shorter ones take effect at once.",
+            field("ca", _CERTIFICATE, "Of the authority; 8760h (a year) if not given."),
+            field("server", _CERTIFICATE, "Of what virt-api serves with; 720h if not given, at most the authority's."),
+            field("caRotateInterval", STRING, "Deprecated: ca.duration."),
+            field("caOverlapInterval", STRING, "Deprecated: ca.renewBefore."),
+            field("certRotateInterval", STRING, "Deprecated: server.duration."),
+        ),
+        "Lifetimes of certificates.",
+    ),
 )
 
 KUBEVIRT_SPEC = Object(
@@ -148,23 +199,25 @@ KUBEVIRT_SPEC = Object(
         "What happens to machines when this object is deleted: BlockUninstallIfWorkloadsExist (the deletion is refused "
         "while there are any; the default) or RemoveWorkloads (they are deleted).",
     ),
-    field("imagePullPolicy", STRING, "Pull policy of the launchers' image, if the configuration has none."),
+    field(
+        "imagePullPolicy",
+        STRING,
+        "Pull policy of the components' images, and of the launchers' if the configuration has none.",
+    ),
     field("imagePullSecrets", ListOf(LOCAL_REFERENCE), "Pull secrets of launcher Pods, by name in their namespace."),
+    field("infra", INFRA, "Placement and replicas of virt-api and virt-controller."),
+    field("workloads", WORKLOADS, "Placement of virt-handler."),
+    field("certificateRotateStrategy", ROTATION, "Lifetimes of certificates."),
     field("productName", STRING, "Product this belongs to; not used."),
     field("productVersion", STRING, "Version of that product; not used."),
     field("productComponent", STRING, "Component of that product; not used."),
-    unsupported("certificateRotateStrategy", "Lifetimes of certificates.", neutral=_EMPTY),
     unsupported("customizeComponents", "Patches of the components.", neutral=_EMPTY),
     unsupported("imageRegistry", "Registry of the components' images.", neutral=("",)),
     unsupported("imageTag", "Tag of the components' images.", neutral=("",)),
-    unsupported(
-        "infra", "Placement and replicas of virt-api and virt-controller: the roles' kubevirt_infra, kubevirt_replicas."
-    ),
     unsupported("monitorAccount", "Account of the monitoring.", neutral=("",)),
     unsupported("monitorNamespace", "Namespace of the monitoring.", neutral=("",)),
     unsupported("serviceMonitorNamespace", "Namespace of the ServiceMonitor.", neutral=("",)),
     unsupported("synchronizationPort", "Port of the synchronization controller.", neutral=("",)),
-    unsupported("workloads", "Placement of virt-handler: the roles' kubevirt_workloads."),
     unsupported(
         "workloadUpdateStrategy",
         "How running machines get a new launcher.",

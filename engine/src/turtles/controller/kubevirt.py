@@ -4,6 +4,7 @@
 Phases and conditions are those of KubeVirt's operator (kubevirt.io API, KubeVirtStatus). What runs is seen at the
 Deployments and the DaemonSet where the engine was installed on a cluster. Where it runs as services of a machine it is
 seen at what the components themselves leave in the API: virt-api its APIService, virt-handler its nodes' heartbeats.
+Where they run, and how many, the object says (:mod:`turtles.controller.arrangement`).
 :func:`plan` is pure; :class:`KubeVirtController` reads the caches, asks it, and writes what it says.
 """
 
@@ -18,6 +19,7 @@ from turtles import __version__
 from turtles.api import configuration
 from turtles.api.conditions import set_condition
 from turtles.api.kinds import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
+from turtles.controller.arrangement import Arrangement
 from turtles.controller.changes import Object, is_deleted, merge_diff, rfc3339
 from turtles.controller.node import HEARTBEAT_TIMEOUT, silent_for
 from turtles.kube.client import ApiError, Client, NotFound
@@ -179,6 +181,7 @@ class KubeVirtController:
         self._daemonsets = Informer(client, DAEMONSET, namespace=namespace)
         self._api_service = Informer(client, APISERVICE, field_selector=f"metadata.name={API_SERVICE}")
         self._informers: list[Informer] = [self._api_service]
+        self._arrangement = Arrangement(client)
 
     def start(self, changed: Callable[[], None]) -> None:
         """Start looking at what runs; ``changed`` is called when something of it changed.
@@ -213,21 +216,28 @@ class KubeVirtController:
             return None
         now = datetime.now(UTC)
         machines = [*((VM, vm) for vm in self._vms.list()), *((VMI, vmi) for vmi in self._vmis.list())]
-        decided = plan(kubevirt, self._components(now), len(machines), self._image, rfc3339(now))
+        # First: the status is about what runs as the object says, not as it said
+        refusals = [] if is_deleted(kubevirt) else self._arrangement.bring(self._workloads(), kubevirt["spec"])
+        components = [*self._components(now), *(Component("arrangement", True, False, each) for each in refusals)]
+        decided = plan(kubevirt, components, len(machines), self._image, rfc3339(now))
         self._store(kubevirt, decided.kubevirt)
         if decided.remove_machines:
             self._remove(machines)
         return _RECHECK
 
+    def _workloads(self) -> list[tuple[Informer, Object]]:
+        """Give the Deployments and the DaemonSet that there are; none where the engine is services of a machine."""
+        names = ((self._deployments, "virt-api"), (self._deployments, "virt-controller"),
+                 (self._daemonsets, "virt-handler"))
+        found = ((informer, informer.get(self._namespace, name)) for informer, name in names)
+        return [(informer, workload) for informer, workload in found if workload is not None]
+
     def _components(self, now: datetime) -> list[Component]:
         found = [api_service(self._api_service.get(None, API_SERVICE))]
-        for name in ("virt-api", "virt-controller"):
-            workload = self._deployments.get(self._namespace, name)
-            if workload is not None:
-                found.append(deployment(workload))
-        agents = self._daemonsets.get(self._namespace, "virt-handler")
-        found.append(daemonset(agents) if agents is not None else node_agents(self._nodes.list(), now))
-        return found
+        workloads = self._workloads()
+        found += [deployment(workload) for informer, workload in workloads if informer is self._deployments]
+        agents = [daemonset(workload) for informer, workload in workloads if informer is self._daemonsets]
+        return found + (agents or [node_agents(self._nodes.list(), now)])
 
     def _store(self, old: Object, new: Object) -> None:
         """Write what differs: the status first, since without its finalizer the object goes."""

@@ -13,6 +13,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from turtles.api import quantity
+from turtles.api.configuration import SMBIOS
 from turtles.domain import paths
 from turtles.domain.network import InterfacePlan
 
@@ -40,12 +41,13 @@ class Host:
     """What the node offers a domain.
 
     ``kvm``: hardware virtualisation can be used. ``no_direct_io``: volumes on a file system that can't bypass the page
-    cache.
+    cache. ``smbios``: what the installation has guests see of their system, by KubeVirt's names.
     """
 
     kvm: bool
     emulator: str = "/usr/bin/qemu-system-x86_64"
     no_direct_io: frozenset[str] = field(default_factory=frozenset)
+    smbios: Mapping[str, str] = field(default_factory=lambda: dict(SMBIOS))
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def domain_xml(vmi: Mapping[str, Any], plans: Sequence[InterfacePlan], host: Hos
     topology = cpu_topology(spec)
     _text(root, "vcpu", str(topology.vcpus), placement="static")
     _os(root, spec)
-    _sysinfo(root, vmi)
+    _sysinfo(root, vmi, host.smbios)
     _features(root, spec, host)
     _cpu(root, spec, topology, host)
     _clock(root, spec, host)
@@ -189,15 +191,17 @@ def _os(root: Element, spec: Mapping[str, Any]) -> None:
     SubElement(os_, "smbios", mode="sysinfo")
 
 
-def _sysinfo(root: Element, vmi: Mapping[str, Any]) -> None:
+def _sysinfo(root: Element, vmi: Mapping[str, Any], smbios: Mapping[str, str]) -> None:
     firmware = (vmi["spec"].get("domain") or {}).get("firmware") or {}
     system = SubElement(SubElement(root, "sysinfo", type="smbios"), "system")
     entries = {
-        "manufacturer": "KubeVirt",
-        "product": "None",
+        "manufacturer": smbios.get("manufacturer"),
+        "product": smbios.get("product"),
+        "version": smbios.get("version"),
         "serial": firmware.get("serial"),
         "uuid": domain_uuid(vmi),
-        "family": "KubeVirt",
+        "sku": smbios.get("sku"),
+        "family": smbios.get("family"),
     }
     for name, value in entries.items():
         if value:

@@ -20,7 +20,7 @@ from turtles.kube.client import Client
 from turtles.kube.configuration import ConfigurationWatch
 from turtles.kube.controller import run_workers
 from turtles.kube.events import Recorder
-from turtles.kube.informer import Informer
+from turtles.kube.informer import Informer, wait_synced
 from turtles.kube.kubevirt import VMI
 from turtles.kube.queue import WorkQueue
 from turtles.log import setup_logging
@@ -118,13 +118,14 @@ def main(argv: list[str] | None = None) -> int:
     synchroniser = Synchroniser(
         cluster, options.node_name, options.pods_dir, Store(options.state_dir), watcher, emulator=options.qemu_binary,
         capability_cache=options.probe_dir / CACHE if options.probe_dir else None,
+        smbios=lambda: configuration.current.smbios,
     )
     cluster.informer.start()
     health = None
     if options.health_port is not None:
         health = HealthServer(options.health_bind, options.health_port, lambda: cluster.informer.synced,
                               lambda: {"kubevirt_virt_handler_up": 1.0})
-    while not cluster.informer.wait_synced(1.0):
+    while not wait_synced((cluster.informer, configuration.informer), 1.0):
         if stop.is_set():
             return 0
     synchroniser.forget_except({vmi["metadata"]["uid"] for vmi in cluster.informer.list()})

@@ -44,18 +44,18 @@ class Identity:
     groups: tuple[str, ...]
 
 
-def _service_account(name: str, namespace: str = "kubevirt") -> Identity:
+def _service_account(name: str, namespace: str) -> Identity:
     groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
     return Identity(f"{name}.kubeconfig", f"system:serviceaccount:{namespace}:{name}", groups)
 
 
-def identities(node_name: str) -> list[Identity]:
-    """Return everybody who gets a kubeconfig."""
+def identities(node_name: str, namespace: str) -> list[Identity]:
+    """Return everybody who gets a kubeconfig; service accounts are those of ``namespace``."""
     return [
         Identity("admin.kubeconfig", "admin", ("system:masters",)),
-        _service_account("virt-api"),
-        _service_account("virt-controller"),
-        _service_account("virt-handler"),
+        _service_account("virt-api", namespace),
+        _service_account("virt-controller", namespace),
+        _service_account("virt-handler", namespace),
         Identity("podrunner.kubeconfig", f"system:node:{node_name}", ("system:nodes",)),
         Identity("controller-manager.kubeconfig", "system:kube-controller-manager", ()),
     ]
@@ -224,8 +224,10 @@ def _covers(pair: Pair, ca: Pair, names: list[str]) -> bool:
 class Initializer:
     """Makes one installation's files."""
 
-    def __init__(self, config: Path, data: Path, server: str, names: list[str], node_name: str, check: bool) -> None:
-        self.config, self.data, self.server, self.names, self.node_name = config, data, server, names, node_name
+    def __init__(self, config: Path, data: Path, server: str, names: list[str], node_name: str, namespace: str,
+                 check: bool) -> None:
+        self.config, self.data, self.server, self.names = config, data, server, names
+        self.node_name, self.namespace = node_name, namespace
         self.changes = Changes(check)
 
     def run(self) -> list[str]:
@@ -271,7 +273,7 @@ class Initializer:
 
     def _tokens(self, ca: Pair) -> None:
         path = self.config / "tokens.csv"
-        ours = identities(self.node_name)
+        ours = identities(self.node_name, self.namespace)
         users = {identity.user for identity in ours}
         rows = read_tokens(path)
         # Rows of users that aren't ours are an administrator's own and stay.
@@ -346,6 +348,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--bind", default="127.0.0.1", help="address the API server listens on")
     parser.add_argument("--port", type=int, default=6443)
     parser.add_argument("--node-name", default=socket.gethostname())
+    parser.add_argument("--namespace", default="kubevirt", help="that of the service accounts with kubeconfigs")
     parser.add_argument("--san", action="append", default=[], help="further name or address of the API server")
     parser.add_argument("--service-cidr", type=service_range, default=DEFAULT_RANGE, help="addresses of Services")
     parser.add_argument("--check", action="store_true", help="change nothing, print what would change")
@@ -354,7 +357,8 @@ def main(argv: list[str]) -> int:
     server = f"https://{f'[{host}]' if ':' in host else host}:{options.port}"
     names = server_names(options.bind, [first_address(options.service_cidr), *options.san])
     initializer = Initializer(
-        options.config_dir, options.data_dir, server, names, options.node_name.lower(), options.check
+        options.config_dir, options.data_dir, server, names, options.node_name.lower(), options.namespace,
+        options.check,
     )
     try:
         files = initializer.run()

@@ -26,19 +26,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from turtles.api.configuration import Rotation
 from turtles.kube.client import AlreadyExists, Client, Conflict, NotFound
 from turtles.kube.resources import SECRET
 from turtles.virt_api.names import CERTIFICATES_SECRET
 
 log = logging.getLogger(__name__)
 
-AUTHORITY_LIFETIME = timedelta(days=365)
-SERVING_LIFETIME = timedelta(days=30)
-#: A certificate is replaced when this part of its lifetime is left.
-_REST = 0.2
 #: Clocks of machines differ.
 _BACKDATE = timedelta(minutes=5)
 
+_ROTATION = Rotation()
 _KEYS = ("ca.crt", "ca.key", "tls.crt", "tls.key")
 _Key = ec.EllipticCurvePrivateKey
 
@@ -73,7 +71,7 @@ class Certificates:
             "data": {key: base64.b64encode(value.encode()).decode() for key, value in zip(_KEYS, values, strict=True)},
         }
 
-    def usable(self, names: Iterable[str], now: datetime) -> bool:
+    def usable(self, names: Iterable[str], now: datetime, rotation: Rotation = _ROTATION) -> bool:
         """Whether they are consistent, for all these names, and far enough from their end."""
         try:
             authority = x509.load_pem_x509_certificates(self.bundle.encode())[0]
@@ -87,7 +85,9 @@ class Certificates:
         if key.public_key() != certificate.public_key():
             return False
         present = {*sans.get_values_for_type(x509.DNSName), *map(str, sans.get_values_for_type(x509.IPAddress))}
-        return present >= set(names) and not any(_is_due(found, now) for found in (authority, certificate))
+        if not present >= set(names):
+            return False
+        return not (_authority_is_due(authority, now, rotation) or _serving_is_due(certificate, now, rotation))
 
 
 def overlap(before: Certificates, after: Certificates) -> bool:
@@ -108,19 +108,21 @@ def _issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     return True
 
 
-def make(names: Iterable[str], now: datetime, before: Certificates | None = None) -> Certificates:
+def make(
+    names: Iterable[str], now: datetime, before: Certificates | None = None, rotation: Rotation = _ROTATION
+) -> Certificates:
     """Make new certificates for names and addresses.
 
     The authority of `before` is kept while it is good for longer than a serving certificate lives; one that is
     replaced stays in the bundle until it ends.
     """
-    kept = _authority_of(before, now) if before else None
+    kept = _authority_of(before, now, rotation) if before else None
     if kept is not None:
         assert before is not None
         authority, key = kept
         bundle, authority_key = before.bundle, before.authority_key
     else:
-        authority, key = _new_authority(now)
+        authority, key = _new_authority(now, rotation)
         bundle, authority_key = _pem(authority), _key_pem(key)
         bundle += "".join(_pem(old) for old in _living(before, now))
     serving_key = ec.generate_private_key(ec.SECP256R1())
@@ -131,7 +133,7 @@ def make(names: Iterable[str], now: datetime, before: Certificates | None = None
         .public_key(serving_key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _BACKDATE)
-        .not_valid_after(now + SERVING_LIFETIME)
+        .not_valid_after(now + rotation.serving)
         .add_extension(x509.SubjectAlternativeName([_san(name) for name in sorted(set(names))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -141,7 +143,13 @@ def make(names: Iterable[str], now: datetime, before: Certificates | None = None
     return Certificates(bundle, authority_key, _pem(serving), _key_pem(serving_key))
 
 
-def ensure(client: Client, namespace: str, names: Iterable[str], now: datetime | None = None) -> Certificates:
+def ensure(
+    client: Client,
+    namespace: str,
+    names: Iterable[str],
+    now: datetime | None = None,
+    rotation: Rotation = _ROTATION,
+) -> Certificates:
     """Give usable certificates: those of the Secret, or new ones, which are then in the Secret.
 
     Raises ApiError where the Secret can't be read or written.
@@ -154,9 +162,9 @@ def ensure(client: Client, namespace: str, names: Iterable[str], now: datetime |
         except NotFound:
             secret = None
         found = Certificates.from_secret(secret)
-        if found is not None and found.usable(wanted, moment):
+        if found is not None and found.usable(wanted, moment, rotation):
             return found
-        fresh = make(wanted, moment, found)
+        fresh = make(wanted, moment, found, rotation)
         # Somebody else may be quicker; then what they wrote counts
         with contextlib.suppress(AlreadyExists, Conflict, NotFound):
             if secret is None:
@@ -184,18 +192,33 @@ def load(context: ssl.SSLContext, certificates: Certificates) -> None:
         os.close(descriptor)
 
 
-def _is_due(certificate: x509.Certificate, now: datetime) -> bool:
-    lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc
-    return now > certificate.not_valid_after_utc - lifetime * _REST or now < certificate.not_valid_before_utc
+def _is_due(certificate: x509.Certificate, now: datetime, lifetime: timedelta, rest: timedelta) -> bool:
+    """Whether a certificate is to be replaced. One that lives longer than it should by now ends when it should."""
+    begin = certificate.not_valid_before_utc
+    end = min(certificate.not_valid_after_utc, begin + _BACKDATE + lifetime)
+    return now > end - rest or now < begin
 
 
-def _authority_of(certificates: Certificates, now: datetime) -> tuple[x509.Certificate, _Key] | None:
+def _authority_is_due(authority: x509.Certificate, now: datetime, rotation: Rotation) -> bool:
+    return _is_due(authority, now, rotation.authority, rotation.authority_rest)
+
+
+def _serving_is_due(certificate: x509.Certificate, now: datetime, rotation: Rotation) -> bool:
+    return _is_due(certificate, now, rotation.serving, rotation.serving_rest)
+
+
+def _authority_of(
+    certificates: Certificates, now: datetime, rotation: Rotation
+) -> tuple[x509.Certificate, _Key] | None:
+    """Give the authority and its key if it outlives a serving certificate of now."""
     try:
         authority = x509.load_pem_x509_certificates(certificates.bundle.encode())[0]
         key = serialization.load_pem_private_key(certificates.authority_key.encode(), None)
     except (ValueError, TypeError, IndexError):
         return None
-    if _is_due(authority, now) or not isinstance(key, _Key) or key.public_key() != authority.public_key():
+    if not isinstance(key, _Key) or key.public_key() != authority.public_key():
+        return None
+    if _authority_is_due(authority, now, rotation) or authority.not_valid_after_utc < now + rotation.serving:
         return None
     return authority, key
 
@@ -208,7 +231,7 @@ def _living(certificates: Certificates | None, now: datetime) -> list[x509.Certi
     return [certificate for certificate in found if certificate.not_valid_after_utc > now]
 
 
-def _new_authority(now: datetime) -> tuple[x509.Certificate, _Key]:
+def _new_authority(now: datetime, rotation: Rotation = _ROTATION) -> tuple[x509.Certificate, _Key]:
     key = ec.generate_private_key(ec.SECP256R1())
     usage = x509.KeyUsage(
         digital_signature=True,
@@ -231,7 +254,7 @@ def _new_authority(now: datetime) -> tuple[x509.Certificate, _Key]:
         .public_key(key.public_key())
         .serial_number(serial)
         .not_valid_before(now - _BACKDATE)
-        .not_valid_after(now + AUTHORITY_LIFETIME)
+        .not_valid_after(now + rotation.authority)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)

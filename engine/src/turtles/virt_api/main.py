@@ -87,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     admission = Admission(engine_users(options.namespace), configuration.current)
     admission.add(kubevirt.VALIDATE, kubevirt.KubeVirtReview(client, options.namespace))
     configuration.add_handler(admission.configure)
+    configuration.add_handler(registration.configure)
     server = Server(client, admission, context, registration.done.is_set)
     configmap = Informer(
         client,

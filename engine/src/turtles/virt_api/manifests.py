@@ -48,7 +48,7 @@ def objects(namespace: str = "kubevirt", cluster: Values | None = None) -> list[
     found += _component("virt-controller", namespace, _virt_controller())
     found += _component("virt-handler", namespace, _virt_handler(with_capacity=cluster is None))
     found += _local("virt-api", namespace, namespace, _virt_api_local(with_service=cluster is None))
-    found += _local("virt-controller", namespace, namespace, _virt_controller_local())
+    found += _local("virt-controller", namespace, namespace, _virt_controller_local(with_workloads=cluster is not None))
     found += _local("virt-handler", namespace, namespace, [_rule(GROUP, ["kubevirts"], _READ)])
     reader = {"apiGroup": _RBAC, "kind": "Role", "name": "extension-apiserver-authentication-reader"}
     found.append(
@@ -152,8 +152,8 @@ def _virt_controller() -> list[Object]:
     ]
 
 
-def _virt_controller_local() -> list[Object]:
-    return [
+def _virt_controller_local(with_workloads: bool) -> list[Object]:
+    rules = [
         _rule("coordination.k8s.io", ["leases"], ["create"]),
         _rule("coordination.k8s.io", ["leases"], ["get", "update"], ["virt-controller"]),
         _rule(GROUP, ["kubevirts"], [*_READ, "patch"]),
@@ -161,6 +161,13 @@ def _virt_controller_local() -> list[Object]:
         # What runs of the engine
         _rule("apps", ["deployments", "daemonsets"], _READ),
     ]
+    if with_workloads:
+        # Where they run, and how many, the KubeVirt object says
+        rules += [
+            _rule("apps", ["deployments"], ["update"], ["virt-api", "virt-controller"]),
+            _rule("apps", ["daemonsets"], ["update"], ["virt-handler"]),
+        ]
+    return rules
 
 
 def _virt_handler(with_capacity: bool) -> list[Object]:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+from turtles.api.configuration import ClusterConfiguration, Rotation
 from turtles.api.kinds import GROUP, KUBEVIRT, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, VM, VMI, Kind
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
 from turtles.kube.informer import Informer
@@ -193,6 +194,7 @@ class Registration:
         self._url = url
         self._spread = spread
         self._names = serving_names(namespace, url, bind)
+        self._rotation = Rotation()
         self._certificates: Certificates | None = None
         #: By kind and name: what was last written, and what the API server made of it. One of an earlier version of
         #: Kubernetes drops fields that it doesn't know, such as matchConditions before 1.27.
@@ -209,9 +211,15 @@ class Registration:
         ]
         self._thread = threading.Thread(target=self._run, name="registration", daemon=True)
 
+    def configure(self, configuration: ClusterConfiguration) -> None:
+        """Have certificates live as long as the KubeVirt object says, from now on."""
+        if configuration.rotation != self._rotation:
+            self._rotation = configuration.rotation
+            self._wake.set()
+
     def prepare(self) -> None:
         """Have certificates to serve with. Raises ApiError where the API server can't be asked."""
-        self._certificates = certificates.ensure(self._client, self._namespace, self._names)
+        self._certificates = self._ensure()
         self._loaded(self._certificates)
 
     def start(self) -> None:
@@ -229,7 +237,7 @@ class Registration:
 
     def sync(self) -> None:
         """Bring certificates and registered objects to what they should be. Raises ApiError."""
-        found = certificates.ensure(self._client, self._namespace, self._names)
+        found = self._ensure()
         wanted = webhooks(found.bundle, self._namespace, self._url) + apiservices(found.bundle, self._namespace)
         if self._url:
             wanted += endpoints(self._namespace, self._url)
@@ -242,6 +250,9 @@ class Registration:
             self._loaded(found)
             self._certificates = found
         self.done.set()
+
+    def _ensure(self) -> Certificates:
+        return certificates.ensure(self._client, self._namespace, self._names, rotation=self._rotation)
 
     def _informer(self, resource: Resource, namespace: str | None, name: str) -> Informer:
         informer = Informer(self._client, resource, namespace=namespace, field_selector=f"metadata.name={name}")

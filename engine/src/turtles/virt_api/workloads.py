@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from turtles.api import components
 from turtles.virt_api import names
 
 Object = dict[str, Any]
@@ -47,7 +48,7 @@ class Values:
     :param replicas: of virt-api and of virt-controller.
     :param kubelet_dir: where kubelets keep Pods.
     :param policy_version: API version of PodDisruptionBudgets; Kubernetes before 1.21 has policy/v1beta1 only.
-    :param infra: nodeSelector, affinity and tolerations of virt-api and virt-controller.
+    :param infra: nodeSelector, affinity and tolerations of virt-api and virt-controller, beside their own.
     :param workloads: those of virt-handler; machines run where it runs.
     :param resources: resources of containers by component, in place of the default requests.
     """
@@ -56,7 +57,7 @@ class Values:
     launcher_image: str
     image_pull_policy: str = "IfNotPresent"
     image_pull_secrets: list[str] = field(default_factory=list)
-    replicas: int = 2
+    replicas: int = components.REPLICAS
     kubelet_dir: str = "/var/lib/kubelet"
     policy_version: str = "policy/v1"
     log_level: str = "info"
@@ -161,34 +162,16 @@ def _pod(values: Values, name: str, placement: Mapping[str, Any], spec: Object) 
     found: Object = {
         "serviceAccountName": name,
         "priorityClassName": PRIORITY_CLASS,
-        "tolerations": placement.get("tolerations", [{"key": "CriticalAddonsOnly", "operator": "Exists"}]),
-        "nodeSelector": {"kubernetes.io/os": "linux", **placement.get("nodeSelector", {})},
+        **components.placement(name, placement),
         **spec,
     }
     if values.image_pull_secrets:
         found["imagePullSecrets"] = [{"name": secret} for secret in values.image_pull_secrets]
-    if affinity := {**found.pop("affinity", {}), **placement.get("affinity", {})}:
-        found["affinity"] = affinity
     return {"metadata": {"labels": _pod_labels(name)}, "spec": found}
 
 
 def _deployment(values: Values, namespace: str, name: str, container: Object) -> Object:
-    # Two on one node are better than one that can't be placed
-    apart = {
-        "podAntiAffinity": {
-            "preferredDuringSchedulingIgnoredDuringExecution": [
-                {
-                    "weight": 100,
-                    "podAffinityTerm": {
-                        "topologyKey": "kubernetes.io/hostname",
-                        "labelSelector": {"matchLabels": {"kubevirt.io": name}},
-                    },
-                }
-            ]
-        }
-    }
     spec: Object = {
-        "affinity": apart,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": ENGINE_UID,

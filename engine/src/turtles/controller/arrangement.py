@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""KubeVirt object → where the engine's components run on a cluster, and how many.
+
+The roles make Deployments and DaemonSet; then infra, workloads and imagePullPolicy of the object count, as they do with
+KubeVirt's operator, and Kubernetes rolls a change out. :func:`arranged` is pure, :class:`Arrangement` writes.
+"""
+
+import copy
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from turtles.api import components
+from turtles.controller.changes import Object
+from turtles.kube.client import ApiError, Client, Conflict, NotFound
+from turtles.kube.informer import Informer
+
+log = logging.getLogger(__name__)
+
+#: Parts of a Pod's spec that the KubeVirt object decides.
+_PLACEMENT = ("nodeSelector", "tolerations", "affinity")
+#: Pull policy of the components' images if the object has none (KubeVirt API, imagePullPolicy).
+_PULL_POLICY = "IfNotPresent"
+
+
+def arranged(workload: Mapping[str, Any], spec: Mapping[str, Any]) -> Object:
+    """Give a Deployment or DaemonSet of a component as a KubeVirt object's spec wants it.
+
+    :param workload: as it is; its name is the component's. It is not changed.
+    """
+    component = workload["metadata"]["name"]
+    wanted: Object = copy.deepcopy(dict(workload))
+    if "replicas" in wanted["spec"]:
+        wanted["spec"]["replicas"] = components.asked_replicas(spec)
+    pod = wanted["spec"]["template"]["spec"]
+    for part in _PLACEMENT:
+        pod.pop(part, None)
+    pod.update(components.placement(component, components.asked_placement(spec, component)))
+    for container in _containers(pod):
+        container["imagePullPolicy"] = spec.get("imagePullPolicy") or _PULL_POLICY
+    return wanted
+
+
+class Arrangement:
+    """Brings the components' workloads to what the KubeVirt object says."""
+
+    def __init__(self, client: Client) -> None:
+        """Make one that has written nothing yet."""
+        self._client = client
+        #: By name: what was wanted, and the generation that the API server made of it. It drops empty values.
+        self._written: dict[str, tuple[Object, int]] = {}
+
+    def bring(self, workloads: Iterable[tuple[Informer, Object]], spec: Mapping[str, Any]) -> list[str]:
+        """Write what differs.
+
+        :param workloads: Deployments and DaemonSets of components as they are, each with the cache it is from, which
+            then knows what was written.
+        :param spec: the KubeVirt object's.
+        :returns: why some can't be written, in a sentence each.
+        """
+        refusals = []
+        for informer, workload in workloads:
+            name, generation = workload["metadata"]["name"], int(workload["metadata"].get("generation") or 0)
+            wanted = arranged(workload, spec)
+            if wanted == workload or self._written.get(name) == (_asked(wanted), generation):
+                continue
+            # Lists don't say the kind of what is in them
+            whole = {**wanted, "apiVersion": informer.resource.api_version, "kind": informer.resource.kind}
+            try:
+                made = self._client.replace(informer.resource, whole)
+            except (NotFound, Conflict):
+                continue  # its next event brings it here again
+            except ApiError as error:
+                part = components.PART[name]
+                refusals.append(f"{name} can't be changed as spec.{part} of the KubeVirt object says: {error}")
+                continue
+            informer.observe(made)
+            self._written[name] = (_asked(wanted), int(made["metadata"].get("generation") or 0))
+            log.info("component arranged anew", extra={"kind": informer.resource.kind, "object": name})
+        return refusals
+
+
+def _asked(workload: Object) -> Object:
+    """Give what of a workload the KubeVirt object decided."""
+    pod = workload["spec"]["template"]["spec"]
+    policies = [container.get("imagePullPolicy") for container in _containers(pod)]
+    return {"replicas": workload["spec"].get("replicas"), "policies": policies,
+            **{part: pod.get(part) for part in _PLACEMENT}}
+
+
+def _containers(pod: Object) -> list[Object]:
+    return [*(pod.get("initContainers") or ()), *pod["containers"]]
