@@ -48,7 +48,7 @@ ENGINE_UID, LAUNCHER_UID = 1001, 107
 FROM_DISTRIBUTION = ("libvirt-python",)
 #: The command of standalone mode, and what only that needs: a cluster has Kubernetes' own.
 NOT_ON_CLUSTERS = ("virt-standalone",)
-ONLY_STANDALONE = ("cel-expr-python", "google-re2")
+ONLY_STANDALONE = ("PyJWT", "cel-expr-python", "google-re2")
 
 # What no program of the images reads. Perl and dpkg's data served the installation; the list of packages stays, for
 # scanners.

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -115,10 +116,10 @@ def test_many_whiteouts_take_no_longer_than_files(tmp_path, target):
     count = 20_000
     own = [member(f"own/{number}") for number in range(count)]
     gone = [member(f"gone/.wh.{number}") for number in range(count)]
-    started = time.monotonic()
+    started = time.process_time()
     layers = own[:1], [*own, *gone, member("own/.wh.0"), member(".wh.own")]
     unpack(image(tmp_path / "i", *layers), target, 1 << 30, 10**6)
-    assert time.monotonic() - started < 30
+    assert time.process_time() - started < 30
     assert len(names(target / "own")) == count
 
 
@@ -179,6 +180,21 @@ def test_local_references_stay_in_the_allowed_directories(tmp_path):
     with pytest.raises(ImageError) as error:
         store.ensure("registry.example.org/x:1", "Never")
     assert error.value.reason == "ErrImageNeverPull"
+
+
+def test_what_is_known_of_an_image_goes_with_it(tmp_path, monkeypatch):
+    layout = tmp_path / "ok/layout"
+    shutil.copytree(image(tmp_path / "made", [member("f", b"c")]), layout)
+    store = ImageStore(tmp_path / "images", [tmp_path / "ok"])
+    monkeypatch.setattr(store, "_skopeo", lambda reference, url, content, *_rest: shutil.copytree(layout, content))
+    reference = f"oci:{layout}"
+    digest = store.ensure(reference, "IfNotPresent")
+    assert store.present(reference, "IfNotPresent") == digest
+    assert not store._locks, "nobody waits for it any more"
+    os.utime(store.path(digest), (0, 0))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(used=99, total=100, free=1 << 40))
+    assert store.collect(set()) == [digest.removeprefix("sha256:")]
+    assert not list((tmp_path / "images/refs").iterdir())
 
 
 def test_words():

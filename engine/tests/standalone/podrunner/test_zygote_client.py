@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How the forking process is started."""
 
+import contextlib
+import resource
+import socket
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,35 @@ def test_it_starts_with_and_without_a_scope_of_its_own(tmp_path: Path, monkeypat
     assert (b"WITH=scope" in environment) is (len(scope) == 2)
     client._ask({"op": "retire"}, timeout=10)
     assert process.wait(10) == 0
+
+
+def test_without_files_left_it_turns_requests_away_and_goes_on(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setattr(zygote_client, "_scope", lambda: [])
+    client = ZygoteClient(tmp_path / "z.sock", tmp_path / "z.log", "test", ["entry_points:main"])
+    client.ensure()
+    process = client._process
+    assert process is not None
+    limits = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    open_files = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (open_files, limits[1]))
+    before = cpu_ticks(process.pid)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as waiting:
+        waiting.settimeout(20)
+        waiting.connect(str(tmp_path / "z.sock"))
+        with contextlib.suppress(ConnectionResetError):
+            assert waiting.recv(1) == b"", "closed without an answer"
+    assert cpu_ticks(process.pid) - before < 100
+    assert "too many files are open" in (tmp_path / "z.log").read_text()
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, limits)
+    assert client._ask({"op": "status"}, timeout=20)["pid"] == process.pid
+    client._ask({"op": "retire"}, timeout=20)
+    assert process.wait(20) == 0
+
+
+def cpu_ticks(pid: int) -> int:
+    """Time a process has used, in hundredths of a second (proc(5), stat, utime)."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
 
 
 def test_what_it_says_when_it_does_not_start(tmp_path: Path, monkeypatch) -> None:

@@ -22,6 +22,15 @@ def write_text(path: Path, text: str, mode: int = 0o600) -> None:
         raise
 
 
+def sync_folder(path: Path) -> None:
+    """Have what was made, renamed and removed in a folder survive a loss of power (fsync(2))."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def write_json(path: Path, data: Any) -> None:
     """Replace a file's content with data as JSON."""
     write_text(path, json.dumps(data))

@@ -18,12 +18,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
-from turtles.standalone.podrunner.files import read_json, write_json
+from turtles.standalone.podrunner.files import read_json, sync_folder, write_json
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,8 @@ class ImageStore:
         self._allowed = [Path(os.path.realpath(path)) for path in allowed_dirs]
         self._insecure = frozenset(insecure)
         self._max_bytes = max_bytes
-        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        #: By reference; there is one while somebody has it.
+        self._locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self._guard = threading.Lock()
         for name in ("unpacked", "refs", "tmp"):
             (directory / name).mkdir(parents=True, exist_ok=True)
@@ -101,7 +102,7 @@ class ImageStore:
         :raises ImageError: ErrImagePull, ErrImageNeverPull or InvalidImageName.
         """
         with self._guard:
-            lock = self._locks[reference]
+            lock = self._locks.setdefault(reference, threading.Lock())
         with lock:
             digest = self.present(reference, policy)
             if digest is not None:
@@ -132,7 +133,15 @@ class ImageStore:
                 removed.append(path.name)
         if removed:
             log.info("unused images removed", extra={"digests": removed})
+            self._forget()
         return removed
+
+    def _forget(self) -> None:
+        """Remove what is known of references whose content is gone."""
+        for path in (self._dir / "refs").glob("*.json"):
+            known = read_json(path)
+            if known is not None and not self.path(known["digest"]).is_dir():
+                path.unlink(missing_ok=True)
 
     def _ref(self, reference: str) -> Path:
         return self._dir / "refs" / f"{hashlib.sha256(reference.encode()).hexdigest()}.json"
@@ -188,6 +197,7 @@ class ImageStore:
                     # Another reference to the same image was faster.
                     if not final.is_dir():
                         raise
+                sync_folder(final.parent)
         os.utime(final)
         write_json(self._ref(reference), {"reference": reference, "digest": digest, "source": source})
         log.info("image pulled", extra={"image": reference, "digest": digest,

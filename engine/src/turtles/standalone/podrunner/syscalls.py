@@ -80,6 +80,11 @@ def umount(target: str, flags: int = 0) -> None:
     _check(_LIBC.umount2(os.fsencode(target), flags), f"umount {target}")
 
 
+def syncfs(fd: int) -> None:
+    """Have everything of the file system that a file is on survive a loss of power (syncfs(2))."""
+    _check(_LIBC.syncfs(fd), "syncfs")
+
+
 def pivot_root_here() -> None:
     """Make the current directory, a mount point, the root, and let go of the old root and everything mounted in it."""
     _check(_LIBC.syscall(ctypes.c_long(_pivot_root_number()), b".", b"."), "pivot_root")

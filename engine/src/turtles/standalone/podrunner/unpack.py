@@ -127,7 +127,7 @@ def _tar_stream(path: Path) -> Iterator[IO[bytes]]:
 
 
 def unpack(image_dir: Path, target: Path, max_bytes: int, max_entries: int) -> None:
-    """Unpack an image's layers in order into target, an empty directory.
+    """Unpack an image's layers in order into target, an empty directory, durably.
 
     :raises UnpackError: the image is not acceptable.
     """
@@ -144,6 +144,12 @@ def unpack(image_dir: Path, target: Path, max_bytes: int, max_entries: int) -> N
                 raise UnpackError(f"the image's layer {layer.name[:12]} can't be unpacked: {error}") from error
     finally:
         os.close(root)
+    # One by one would take minutes for an image of many files
+    folder = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sc.syncfs(folder)
+    finally:
+        os.close(folder)
 
 
 def _unpack_layer(root: int, stream: IO[bytes], budget: Budget) -> None:

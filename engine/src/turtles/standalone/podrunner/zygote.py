@@ -23,6 +23,7 @@ container also notes its own exit code in ``self-exit``, for the case that this 
 import argparse
 import array
 import contextlib
+import errno
 import gc
 import importlib
 import json
@@ -91,6 +92,8 @@ class Zygote:
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._reap)
         self._retired = False
+        #: Given up for a moment where no more files can be opened.
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def run(self) -> None:
         """Serve until retired and empty."""
@@ -108,8 +111,21 @@ class Zygote:
                 key.data(key.fileobj)
 
     def _accept(self, _: Any) -> None:
-        client, _address = self._listener.accept()
+        try:
+            client, _address = self._listener.accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._turn_away()
+            return
         self._selector.register(client, selectors.EVENT_READ, self._serve)
+
+    def _turn_away(self) -> None:
+        """Close a connection that can't be served: the podrunner tries again. Left waiting it would wake us forever."""
+        log.error("a request is turned away: too many files are open (raise the limit, LimitNOFILE in systemd)")
+        os.close(self._spare)
+        with contextlib.suppress(OSError):
+            self._listener.accept()[0].close()
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def _serve(self, client: socket.socket) -> None:
         self._selector.unregister(client)
