@@ -180,8 +180,8 @@ class FakeApi:
         prefix, plural = collection.rsplit("/", 1)
         in_it = path.startswith(prefix + "/") and path.rsplit("/", 2)[1] == plural
         labels = obj["metadata"].get("labels") or {}
-        wanted = [item.split("=") for item in (query.get("labelSelector") or "").split(",") if item]
-        return in_it and all(labels.get(key) == value for key, value in wanted)
+        wanted = [item.partition("=") for item in (query.get("labelSelector") or "").split(",") if item]
+        return in_it and all(labels.get(key) == value if equal else key in labels for key, equal, value in wanted)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         path = request.path

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ class Deployed(Engine):
         super().__init__(kubeconfig=kubernetes.kubeconfig, image=image, **options)
         self.kubernetes = kubernetes
         self._folder = folder
+        #: The guest image as an OCI archive.
+        self.archive = folder / "tiny.tar"
         self.apps = client.AppsV1Api(self.core.api_client)
         self.volumes: list[str] = []
 
@@ -45,7 +48,7 @@ class Deployed(Engine):
         registry = self.kubernetes.registry
         given = {
             "kubeconfig": str(self.kubeconfig),
-            "guest_image_archive": str(self._folder / "tiny.tar"),
+            "guest_image_archive": str(self.archive),
             "guest_image_programs_dir": str(self._folder / "guest_image"),
             "kubevirt_registry": registry.address,
             "kubevirt_registry_cert_dir": str(registry.certificates),
@@ -78,6 +81,25 @@ class Deployed(Engine):
             return True
 
         wait_for("end of all objects of the engine", removed, timeout=timeout)
+
+    def launcher(self, namespace: str, vmi: str) -> client.V1Pod:
+        """The launcher Pod of a VMI."""
+        pods = self.core.list_namespaced_pod(namespace, label_selector=f"vm.kubevirt.io/name={vmi}").items
+        return next(pod for pod in pods if not pod.metadata.deletion_timestamp)
+
+    def kubectl(self, *words: str, check: bool = True, timeout: float = 300) -> str:
+        """Run kubectl as an administrator; what it prints, errors included."""
+        command = ["kubectl", "--kubeconfig", str(self.kubeconfig), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
+        assert done.returncode == 0 or not check, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def scale(self, name: str, replicas: int) -> None:
+        """Have so many Pods of a Deployment of the engine, and wait for it."""
+        self.apps.patch_namespaced_deployment_scale(name, NAMESPACE, {"spec": {"replicas": replicas}})
+        wait_for(f"{replicas} of {name}", lambda: len(self.component_pods(name)) == replicas, timeout=120)
+        if replicas:
+            self.wait_component(name)
 
     def component_pods(self, name: str) -> list[client.V1Pod]:
         """The Pods of a component that aren't being deleted."""
@@ -113,8 +135,7 @@ class Deployed(Engine):
         ]
 
     def pod_processes(self, namespace: str, vmi: str, word: str) -> list[int]:
-        pods = self.core.list_namespaced_pod(namespace, label_selector=f"vm.kubevirt.io/name={vmi}").items
-        return self.processes_of(pods[0], word)
+        return self.processes_of(self.launcher(namespace, vmi), word)
 
     def publish(self, archive: Path) -> str:
         return self.kubernetes.registry.push(f"oci-archive:{archive}:latest", f"{archive.stem}:latest")

@@ -47,6 +47,11 @@ def aged(data: dict[str, str], days: int) -> str:
     return base64.b64encode(made).decode()
 
 
+def expired(data: dict[str, str]) -> dict[str, str]:
+    """The certificates as they are after a year without virt-api."""
+    return {"ca.crt": aged(data, 400)}
+
+
 def served(address: str) -> str:
     """The fingerprint of the certificate that a virt-api serves with."""
     found = ssl.get_server_certificate((address, PORT), timeout=10)
@@ -124,3 +129,22 @@ def test_certificates_are_replaced_without_anybody_noticing(cluster: Deployed, u
         "apiregistration.k8s.io", "v1", "apiservices", "v1.subresources.kubevirt.io"
     )
     assert service["spec"]["caBundle"] == bundle
+
+
+def test_certificates_expired_while_nobody_replaced_them(cluster: Deployed, namespace: str) -> None:
+    cluster.create(namespace, cluster.virtual_machine("web"))
+    vmi = cluster.wait_running(namespace, "web")
+    address = vmi["status"]["interfaces"][0]["ipAddress"]
+    boot = cluster.boot_id(address)
+    cluster.scale("virt-api", 0)
+    data = cluster.core.read_namespaced_secret(SECRET, NAMESPACE).data
+    cluster.core.patch_namespaced_secret(SECRET, NAMESPACE, {"data": expired(data)})
+    cluster.scale("virt-api", 2)
+    cluster.wait_available()
+    cluster.wait_event(NAMESPACE, SECRET, ["CertificatesExpired", "look at the clocks"], timeout=30)
+    after = cluster.core.read_namespaced_secret(SECRET, NAMESPACE).data
+    bundle = x509.load_pem_x509_certificates(pem(after, "ca.crt"))
+    assert all(authority.not_valid_after_utc > datetime.now(UTC) for authority in bundle)
+    cluster.create(namespace, cluster.virtual_machine("new"))
+    cluster.wait_running(namespace, "new")
+    assert cluster.boot_id(address) == boot

@@ -43,12 +43,3 @@ def test_an_agent_of_kubernetes_is_killed(cluster: Deployed, machines: Cluster, 
 
 def test_the_api_server_is_away_for_a_while(cluster: Deployed, machines: Cluster, namespace: str) -> None:
     survive(cluster, namespace, lambda: machines.interrupt_api_server(seconds=20))
-
-
-def test_a_deleted_launcher_pod_ends_its_instance_and_always_starts_another(cluster: Deployed, namespace: str) -> None:
-    cluster.create(namespace, cluster.virtual_machine("web"))
-    first = cluster.wait_running(namespace, "web")
-    pod = cluster.core.list_namespaced_pod(namespace, label_selector="vm.kubevirt.io/name=web").items[0]
-    cluster.core.delete_namespaced_pod(pod.metadata.name, namespace)
-    second = cluster.wait_running(namespace, "web", not_uid=first["metadata"]["uid"], timeout=120)
-    assert cluster.ssh(second["status"]["interfaces"][0]["ipAddress"], "hostname") == "web"

@@ -4,17 +4,12 @@
 
 from __future__ import annotations
 
-import subprocess
-
-from deployed import Deployed
-from kubernetes_cluster import Cluster
+import pytest
+from deployed import NAMESPACE, Deployed
+from kubernetes_cluster import Cluster, wait_for
 from test_network import address_of, on_node
 
-
-def kubectl(cluster: Deployed, *words: str) -> None:
-    command = ["kubectl", "--kubeconfig", str(cluster.kubeconfig), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
+from engine import condition
 
 
 def test_nodes_offer_devices_and_say_what_they_can(cluster: Deployed) -> None:
@@ -47,10 +42,103 @@ def test_draining_a_node_moves_its_machines(cluster: Deployed, machines: Cluster
     try:
         # --force: Kubernetes doesn't know the kind of controller that launcher Pods have
         options = ("--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=240s")
-        kubectl(cluster, "drain", drained, *options, "--pod-selector=kubevirt.io=virt-launcher")
+        cluster.kubectl("drain", drained, *options, "--pod-selector=kubevirt.io=virt-launcher")
         second = cluster.wait_running(namespace, "moves", not_uid=first["metadata"]["uid"], timeout=120)
         assert second["status"]["nodeName"] == other
         assert cluster.ssh(address_of(second), "hostname") == "moves"
         assert cluster.boot_id(address) == boot
     finally:
-        kubectl(cluster, "uncordon", drained)
+        cluster.kubectl("uncordon", drained)
+
+
+DRAIN = ("--ignore-daemonsets", "--delete-emptydir-data", "--force", "--pod-selector=kubevirt.io=virt-launcher")
+
+
+def drain_for_a_while(cluster: Deployed, node: str) -> str:
+    """What a drain says that doesn't come to its end."""
+    said = cluster.kubectl("drain", node, *DRAIN, "--timeout=12s", check=False)
+    cluster.kubectl("uncordon", node)
+    return said
+
+
+@pytest.mark.parametrize("strategy", ["LiveMigrate", "External"])
+def test_a_drain_is_refused_for_who_must_stay(cluster: Deployed, namespace: str, strategy: str) -> None:
+    vm = cluster.virtual_machine("web")
+    vm["spec"]["template"]["spec"]["evictionStrategy"] = strategy
+    cluster.create(namespace, vm)
+    vmi = cluster.wait_running(namespace, "web")
+    migratable = condition(vmi, "LiveMigratable")
+    assert (migratable["status"], migratable["reason"]) == ("False", "NotMigratable")
+    boot = cluster.boot_id(address_of(vmi))
+    node = vmi["status"]["nodeName"]
+    said = drain_for_a_while(cluster, node)
+    assert 'admission webhook "virt-launcher-eviction-interceptor.kubevirt.io" denied the request' in said
+    if strategy == "LiveMigrate":
+        assert f"VMI {namespace}/web is configured with an eviction strategy but is not live-migratable" in said
+        cluster.wait_event(namespace, "web", ["EvictionRefused", "stop it"], timeout=30)
+        assert "evacuationNodeName" not in cluster.get(namespace, "virtualmachineinstances", "web")["status"]
+    else:
+        assert f'Eviction triggered evacuation of VMI "{namespace}/web"' in said
+        vmi = cluster.wait(
+            namespace,
+            "virtualmachineinstances",
+            "web",
+            lambda o: condition(o or {}, "EvictionRequested").get("status") == "True",
+            timeout=60,
+            what="condition EvictionRequested",
+        )
+        assert vmi["status"]["evacuationNodeName"] == node
+    assert cluster.boot_id(address_of(vmi)) == boot
+    # stopping the machine lets the drain go on
+    cluster.subresource(namespace, "web", "stop")
+    cluster.wait_stopped(namespace, "web")
+    try:
+        cluster.kubectl("drain", node, *DRAIN, "--timeout=60s")
+    finally:
+        cluster.kubectl("uncordon", node)
+
+
+def test_who_must_stay_stays_without_virt_api(cluster: Deployed, namespace: str) -> None:
+    vm = cluster.virtual_machine("web")
+    vm["spec"]["template"]["spec"]["evictionStrategy"] = "LiveMigrate"
+    cluster.create(namespace, vm)
+    vmi = cluster.wait_running(namespace, "web")
+    cluster.scale("virt-api", 0)
+    try:
+        said = drain_for_a_while(cluster, vmi["status"]["nodeName"])
+    finally:
+        cluster.scale("virt-api", 2)
+    assert "would violate the pod's disruption budget" in said
+    assert cluster.wait_running(namespace, "web")["metadata"]["uid"] == vmi["metadata"]["uid"]
+
+
+def test_the_cluster_s_strategy_counts_where_a_machine_has_none(cluster: Deployed, namespace: str) -> None:
+    def choose(strategy: str | None) -> None:
+        change = {"spec": {"configuration": {"evictionStrategy": strategy}}}
+        cluster.custom.patch_namespaced_custom_object("kubevirt.io", "v1", NAMESPACE, "kubevirts", "kubevirt", change)
+
+    choose("LiveMigrateIfPossible")
+    try:
+        vm = cluster.virtual_machine("web")
+
+        def taken_over() -> bool:
+            made = {**vm, "kind": "VirtualMachineInstance", "spec": vm["spec"]["template"]["spec"]}
+            asked = cluster.custom.create_namespaced_custom_object(
+                "kubevirt.io", "v1", namespace, "virtualmachineinstances", made, dry_run="All"
+            )
+            return bool(asked["spec"]["evictionStrategy"] == "LiveMigrateIfPossible")
+
+        wait_for("virt-api to know the new configuration", taken_over, timeout=60)
+        cluster.create(namespace, vm)
+        first = cluster.wait_running(namespace, "web")
+        assert first["spec"]["evictionStrategy"] == "LiveMigrateIfPossible"
+    finally:
+        choose(None)
+    # it can't be migrated: the guest shuts down and starts elsewhere
+    node = first["status"]["nodeName"]
+    try:
+        cluster.kubectl("drain", node, *DRAIN, "--timeout=240s")
+        second = cluster.wait_running(namespace, "web", not_uid=first["metadata"]["uid"], timeout=120)
+        assert second["status"]["nodeName"] != node
+    finally:
+        cluster.kubectl("uncordon", node)

@@ -66,6 +66,17 @@ def test_no_rule_has_a_wildcard_and_nobody_is_administrator(cluster: Deployed, n
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("where", ["default", NAMESPACE, "kube-system"])
+def test_all_that_a_component_may_is_named(cluster: Deployed, name: str, where: str) -> None:
+    """By the API server's own account of its rights: those of the groups it is in count too."""
+    asked = client.AuthorizationV1Api(as_component(cluster, name))
+    found = asked.create_self_subject_rules_review({"spec": {"namespace": where}}).status
+    assert found.resource_rules
+    for rule in found.resource_rules:
+        assert not any("*" in value for value in (*rule.verbs, *(rule.api_groups or []), *rule.resources)), rule
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_what_is_not_granted_is_refused(cluster: Deployed, namespace: str, name: str) -> None:
     api = as_component(cluster, name)
     core, rbac = client.CoreV1Api(api), client.RbacAuthorizationV1Api(api)
@@ -129,37 +140,75 @@ def test_components_ask_for_nothing_they_may_not(cluster: Deployed, namespace: s
     assert not refused
 
 
-@pytest.mark.parametrize(
-    ("role", "may", "may_not"),
-    [
-        ("kubevirt.io:view", ["get", "list", "watch"], ["create", "delete", "patch"]),
-        ("kubevirt.io:edit", ["get", "list", "create", "delete", "patch", "update"], []),
-        ("kubevirt.io:admin", ["get", "list", "create", "delete", "patch", "update"], []),
-    ],
-)
-def test_users_roles(cluster: Deployed, namespace: str, role: str, may: list[str], may_not: list[str]) -> None:
+#: What users may by their roles. Kubernetes' own view, edit and admin have the same by aggregation.
+READ, WRITE = ("get", "list", "watch"), ("create", "update", "patch", "delete", "deletecollection")
+MACHINES = [("kubevirt.io", "virtualmachines"), ("kubevirt.io", "virtualmachineinstances")]
+ACTIONS = [("subresources.kubevirt.io", f"virtualmachines/{action}") for action in ("start", "stop", "restart")]
+
+
+def allowed(cluster: Deployed, user: str, namespace: str, verb: str, group: str, resource: str) -> bool:
+    resource, _, subresource = resource.partition("/")
+    attributes = {
+        "namespace": namespace,
+        "verb": verb,
+        "group": group,
+        "version": "v1",
+        "resource": resource,
+        "subresource": subresource,
+    }
+    review = {"spec": {"user": user, "groups": ["system:authenticated"], "resourceAttributes": attributes}}
+    reviews = client.AuthorizationV1Api(cluster.core.api_client)
+    return bool(reviews.create_subject_access_review(review).status.allowed)
+
+
+@pytest.mark.parametrize("prefix", ["kubevirt.io:", ""], ids=["the engine's", "Kubernetes' own"])
+@pytest.mark.parametrize(("role", "writes"), [("view", False), ("edit", True), ("admin", True)])
+def test_users_roles(cluster: Deployed, namespace: str, prefix: str, role: str, writes: bool) -> None:
     rbac = client.RbacAuthorizationV1Api(cluster.core.api_client)
     rbac.create_namespaced_role_binding(
         namespace,
         {
             "metadata": {"name": "somebody"},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": f"{prefix}{role}"},
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "somebody"}],
         },
     )
-    reviews = client.AuthorizationV1Api(cluster.core.api_client)
+    wanted = {(verb, *what): True for verb in READ for what in MACHINES}
+    wanted |= {(verb, *what): writes for verb in WRITE for what in MACHINES}
+    wanted |= {("update", *what): writes for what in ACTIONS}
+    # how the engine is set up is no user's matter
+    wanted |= {(verb, "kubevirt.io", "kubevirts"): False for verb in WRITE}
 
-    def allowed(verb: str, where: str) -> bool:
-        attributes = {
-            "namespace": where,
-            "verb": verb,
-            "group": "kubevirt.io",
-            "version": "v1",
-            "resource": "virtualmachines",
-        }
-        review = {"spec": {"user": "somebody", "resourceAttributes": attributes}}
-        return bool(reviews.create_subject_access_review(review).status.allowed)
+    wrong = [right for right, may in wanted.items() if allowed(cluster, "somebody", namespace, *right) != may]
+    assert wrong == []
+    assert not any(allowed(cluster, "somebody", "default", verb, *what) for verb in READ for what in MACHINES)
 
-    assert [verb for verb in may if not allowed(verb, namespace)] == []
-    assert [verb for verb in may_not if allowed(verb, namespace)] == []
-    assert not allowed("get", "default")
+
+@pytest.mark.parametrize(("role", "status"), [("view", 403), ("edit", 404)])
+def test_the_aggregated_api_asks_for_rights_too(cluster: Deployed, namespace: str, role: str, status: int) -> None:
+    client.RbacAuthorizationV1Api(cluster.core.api_client).create_namespaced_role_binding(
+        namespace,
+        {
+            "metadata": {"name": "somebody"},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "ClusterRole",
+                "name": f"kubevirt.io:{role}",
+            },
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "somebody"}],
+        },
+    )
+    api = cluster.kubernetes.client()
+    path = f"/apis/subresources.kubevirt.io/v1/namespaces/{namespace}/virtualmachines/nobody/start"
+    headers = {"Accept": "application/json", "Content-Type": "application/json", "Impersonate-User": "somebody"}
+    answer = api.call_api("PUT", api.configuration.host + path, header_params=headers, body={})
+    answer.read()
+    assert answer.status == status
+
+
+def test_everybody_may_ask_for_version_and_configuration(cluster: Deployed, namespace: str) -> None:
+    everybodys = [("get", "subresources.kubevirt.io", "version"), ("get", "kubevirt.io", "kubevirts")]
+    everybodys.append(("list", "kubevirt.io", "kubevirts"))
+    assert all(allowed(cluster, "anybody", NAMESPACE, *right) for right in everybodys)
+    others = [(verb, *what) for verb in (*READ, *WRITE) for what in MACHINES]
+    assert not any(allowed(cluster, "anybody", namespace, *right) for right in others)

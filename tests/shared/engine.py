@@ -157,13 +157,14 @@ class Engine(ABC):
         ]
 
     def wait_event(self, namespace: str, name: str, words: list[str], *, timeout: float) -> None:
-        """Until a Warning about the VM, its VMI or its Pod says all the words."""
+        """Until a Warning about the VM, its VMI or its Pod says all the words, in its reason or its message."""
         seconds = int(timeout * self.patience)
         for event in Watch().stream(self.core.list_namespaced_event, namespace, timeout_seconds=seconds):
             told = event["object"]
             about = told.involved_object.name
             ours = about == name or about.startswith(f"virt-launcher-{name}-")
-            if ours and told.type == "Warning" and all(word in told.message for word in words):
+            text = f"{told.reason} {told.message}"
+            if ours and told.type == "Warning" and all(word in text for word in words):
                 return
         raise AssertionError(f"no event about {name} says {words}:\n" + "\n".join(self.events(namespace)))
 
@@ -238,6 +239,26 @@ class Engine(ABC):
         )
         assert vm is not None
         return vm
+
+    def wait_phase(
+        self, namespace: str, name: str, phase: str, *, timeout: float = 60, reason: str = "", not_uid: str = ""
+    ) -> Object:
+        """The VMI once it is in that phase, and has that `status.reason` if one is given."""
+        vmi = self.wait(
+            namespace,
+            "virtualmachineinstances",
+            name,
+            lambda o: (
+                o
+                and o["metadata"]["uid"] != not_uid
+                and o.get("status", {}).get("phase") == phase
+                and (not reason or o["status"].get("reason") == reason)
+            ),
+            timeout=timeout,
+            what=f"phase {phase} {reason}".strip(),
+        )
+        assert vmi is not None
+        return vmi
 
     def wait_stopped(self, namespace: str, name: str, *, timeout: float = 60) -> Object:
         """The VM once it is stopped and its VMI is gone."""

@@ -17,13 +17,14 @@ def test_vm_keeps_what_it_says():
     domain = after["spec"]["template"]["spec"]["domain"]
     assert domain.pop("machine") == {"type": "q35"}
     assert domain.pop("firmware") == {"uuid": "u", "serial": "u"}
+    assert after["metadata"].pop("finalizers") == [labels.VM_FINALIZER]
     assert after == before
 
 
 def test_firmware_identity_stays_for_life():
     created = defaults.default_vm(talk_vm())
     updated = defaults.default_vm(talk_vm(), created)
-    assert updated == created
+    assert updated["spec"] == created["spec"]
     chosen = put(talk_vm(), "spec.template.spec.domain.firmware", {"uuid": "mine"})
     firmware = defaults.default_vm(chosen, created)["spec"]["template"]["spec"]["domain"]["firmware"]
     assert firmware["uuid"] == "mine"
@@ -52,6 +53,16 @@ def test_vmi_of_the_talk():
         "runtimeUser": 107,
         "currentCPUTopology": {"cores": 1, "sockets": 1, "threads": 1},
         "memory": {"guestAtBoot": "64M", "guestCurrent": "64M", "guestRequested": "64M"},
+        "conditions": [
+            {
+                "type": "Ready",
+                "status": "False",
+                "reason": "GuestNotRunning",
+                "message": "Guest VM is not reported as running",
+                "lastProbeTime": None,
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }
+        ],
     }
     assert validation.validate_vmi(vmi) == []
 

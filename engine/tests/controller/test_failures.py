@@ -2,6 +2,7 @@
 """What a cluster does to virtual machines, and what their users are told: phase, condition, word, event."""
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,7 @@ from turtles.kube.client import Client
 VM = "/apis/kubevirt.io/v1/namespaces/ns/virtualmachines/testvm"
 VMI = "/apis/kubevirt.io/v1/namespaces/ns/virtualmachineinstances/testvm"
 VMIS, PODS = VMI.rpartition("/")[0], "/api/v1/namespaces/ns/pods"
+QUOTA = "/api/v1/namespaces/ns/resourcequotas/q"
 NODE = "/api/v1/nodes/n"
 
 
@@ -24,19 +26,19 @@ class World:
     def __init__(self, api: FakeApi, controller: Controller) -> None:
         self.api, self.controller = api, controller
 
-    def create(self, strategy: str = "Always") -> None:
+    def create(self, strategy: str = "Always", **spec: str) -> None:
         self.api.put(VM, {
             "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "testvm", "namespace": "ns"},
             "spec": {"runStrategy": strategy, "template": {"metadata": {}, "spec": {
-                "domain": {"memory": {"guest": "64M"}}}}}})
+                "domain": {"memory": {"guest": "64M"}}, **spec}}}})
 
     def pod(self, other_than: str | None = None) -> str:
         return self.api.wait(lambda: next(
             (path for path in list(self.api.objects) if path.startswith(PODS) and path != other_than), None))
 
-    def run(self, strategy: str = "Always", finalizers: list[str] | None = None) -> str:
+    def run(self, strategy: str = "Always", finalizers: list[str] | None = None, **spec: str) -> str:
         """Bring the VM up on node n; returns its Pod's path."""
-        self.create(strategy)
+        self.create(strategy, **spec)
         pod = self.pod()
         self.api.wait(lambda: self.phase() == "Scheduling")
         self.api.update(pod, {
@@ -113,6 +115,15 @@ def test_a_lost_node_fails_its_guests_and_none_starts_twice(world: World) -> Non
     assert world.uid() == uid, "the old guest may still run"
     world.api.update(pod, {"metadata": {"finalizers": []}})  # the node is back, or its Pods are collected
     world.api.wait(lambda: world.uid() not in (None, uid))
+
+
+def test_a_node_whose_kubelet_falls_silent_later_is_looked_at_then(world: World) -> None:
+    world.node(ready=True)
+    world.run("Once")
+    world.api.wait(lambda: world.api.objects[NODE]["metadata"]["labels"][labels.NODE_SCHEDULABLE] == "false")
+    assert world.phase() == "Running"
+    world.api.update(NODE, {"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}})
+    world.api.wait(lambda: world.phase() == "Failed")
 
 
 @pytest.mark.parametrize("how", ["deleted", "tainted"])
@@ -246,6 +257,42 @@ def test_a_quota_that_is_used_up(world: World) -> None:
     world.api.intercept = lambda method, path: None
     world.pod()
     world.api.wait(lambda: not world.condition(VMI, "Synchronized"))
+
+
+def test_a_quota_that_is_raised_starts_who_waited(world: World) -> None:
+    world.api.intercept = refuse("POST", PODS, 403, "Forbidden", "exceeded quota: q")
+    world.api.put(QUOTA, {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": "ns"},
+                          "spec": {"hard": {"pods": "0"}}})
+    world.create()
+    posts = ("POST", PODS)
+    # the pauses between two tries have become long
+    world.api.wait(lambda: world.api.requests.count(posts) >= 10, 20)
+    world.api.intercept = lambda method, path: None
+    before = time.monotonic()
+    world.api.update(QUOTA, {"spec": {"hard": {"pods": "1", "limits.memory": "1Gi"}}})
+    pod = world.pod()
+    assert time.monotonic() - before < 1
+    assert "memory" in world.api.objects[pod]["spec"]["containers"][0]["resources"]["limits"]
+
+
+@pytest.mark.parametrize(("strategy", "kept"), [
+    ("None", False), ("LiveMigrateIfPossible", False), ("LiveMigrate", True), ("External", True)])
+def test_who_must_stay_has_a_disruption_budget(world: World, strategy: str, kept: bool) -> None:
+    def budgets() -> list[str]:
+        return [path for path in world.api.objects if "/poddisruptionbudgets/" in path]
+
+    pod = world.run(evictionStrategy=strategy)
+    if not kept:
+        assert not budgets()
+        return
+    (name,) = world.api.wait(budgets)
+    found = world.api.objects[name]
+    assert found["metadata"]["ownerReferences"][0]["uid"] == world.uid()
+    selected = found["spec"]["selector"]["matchLabels"].items()
+    assert selected <= world.api.objects[pod]["metadata"]["labels"].items()
+    assert found["spec"]["minAvailable"] == 1
+    world.api.remove(name)
+    assert world.api.wait(budgets) == [name], "somebody's mistake"
 
 
 @pytest.mark.parametrize(("code", "reason"), [(401, "Unauthorized"), (503, "ServiceUnavailable")])

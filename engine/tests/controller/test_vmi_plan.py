@@ -13,7 +13,7 @@ from turtles.controller.launcher_pod import LauncherConfig, launcher_pod, pod_na
 from turtles.controller.memory import overhead
 from turtles.controller.node import failed, is_alive, silent_for
 from turtles.controller.server import image_volumes
-from turtles.controller.vmi import gate_patch, plan, vmi_patch
+from turtles.controller.vmi import gate_patch, limited_resources, plan, vmi_patch
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 STAMP = "2026-01-02T03:04:05Z"
@@ -256,6 +256,37 @@ def launched(spec: dict, **config: object) -> dict:
                         LauncherConfig("launcher:1", **{"image_volumes": True, **config}))
 
 
+def test_limits_where_a_quota_demands_them() -> None:
+    spec = {"domain": {"memory": {"guest": "64M"}, "cpu": {"cores": 2}}}
+    free, limited = (launched(spec, limited=frozenset(names))["spec"]["containers"][0]["resources"]
+                     for names in ((), ("cpu", "memory")))
+    assert not {"cpu", "memory"} & free["limits"].keys()
+    assert limited["requests"] == free["requests"]
+    assert limited["limits"]["cpu"] == "2"
+    assert int(limited["limits"]["memory"]) == 2 * int(free["requests"]["memory"])
+    own = {**spec["domain"], "resources": {"limits": {"cpu": "3", "memory": "128M"}}}
+    assert launched({"domain": own}, limited=frozenset(("cpu", "memory"))) == launched({"domain": own})
+    many = {**spec["domain"], "resources": {"requests": {"cpu": "2500m"}}}
+    resources = launched({"domain": many}, limited=frozenset(("cpu",)))["spec"]["containers"][0]["resources"]
+    assert resources["limits"]["cpu"] == "2500m", "a limit below the request would be refused"
+
+
+def test_quotas_that_demand_limits() -> None:
+    def quota(*hard: str) -> dict:
+        return {"spec": {"hard": dict.fromkeys(hard, "1")}}
+
+    assert limited_resources([quota("pods", "requests.memory")]) == frozenset()
+    assert limited_resources([quota("limits.memory"), quota("limits.cpu", "pods")]) == {"memory", "cpu"}
+
+
+def test_who_is_to_leave_a_node_says_so() -> None:
+    leaving = make_vmi("Running", nodeName="n", evacuationNodeName="n")
+    assert condition(plan(leaving, [make_pod("Running", node="n")], {}, NOW).vmi, "EvictionRequested") == (
+        "True", "EvictionRequested", "the virt-launcher Pod is to leave node n")
+    leaving["status"]["evacuationNodeName"] = "m"
+    assert condition(plan(leaving, [make_pod("Running", node="n")], {}, NOW).vmi, "EvictionRequested") is None
+
+
 def test_pod_shape() -> None:
     pod = launched({"hostname": "web", "terminationGracePeriodSeconds": 0, "nodeSelector": {"disk": "ssd"},
                     "architecture": "amd64"})
@@ -273,7 +304,8 @@ def test_pod_shape() -> None:
     assert spec["nodeSelector"] == {"disk": "ssd", "kubevirt.io/schedulable": "true", "kubernetes.io/arch": "amd64",
                                     "machine-type.node.kubevirt.io/q35": "true"}
     assert (spec["restartPolicy"], spec["hostname"], spec["automountServiceAccountToken"]) == ("Never", "web", False)
-    assert spec["securityContext"]["fsGroup"] == 107
+    assert spec["securityContext"] == {"runAsUser": 107, "runAsGroup": 107, "fsGroup": 107, "runAsNonRoot": True,
+                                       "seccompProfile": {"type": "RuntimeDefault"}}
     container = spec["containers"][0]
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}
     assert container["command"][-3:] == ["--grace-period-seconds", "15", "--image-volume"]

@@ -86,34 +86,34 @@ def test_volume_status_keeps_what_others_wrote() -> None:
 @pytest.mark.parametrize(
     ("binding", "volumes", "modes", "annotations", "expected"),
     [
-        ("masquerade", [{"name": "r", "containerDisk": {}}], [], {}, (True, "BlockMigration", "")),
-        ("masquerade", [], [], {}, (True, "LiveMigration", "")),
-        ("bridge", [], [], {}, (False, "LiveMigration", "InterfaceNotLiveMigratable")),
+        ("masquerade", [{"name": "r", "containerDisk": {}}], [], {}, ("BlockMigration", "NotMigratable")),
+        ("masquerade", [], [], {}, ("LiveMigration", "NotMigratable")),
+        ("bridge", [], [], {}, ("LiveMigration", "InterfaceNotLiveMigratable")),
         (
             "bridge",
             [],
             [],
             {"kubevirt.io/allow-pod-bridge-network-live-migration": ""},
-            (True, "LiveMigration", ""),
+            ("LiveMigration", "NotMigratable"),
         ),
         (
             "masquerade",
             [{"name": "r", "persistentVolumeClaim": {"claimName": "c"}}],
             ["ReadWriteOnce"],
             {},
-            (False, "LiveMigration", "DisksNotLiveMigratable"),
+            ("LiveMigration", "DisksNotLiveMigratable"),
         ),
         (
             "masquerade",
             [{"name": "r", "persistentVolumeClaim": {"claimName": "c"}}],
             ["ReadWriteMany"],
             {},
-            (True, "LiveMigration", ""),
+            ("LiveMigration", "NotMigratable"),
         ),
     ],
 )
 def test_migratability(
-    binding: str, volumes: list[Any], modes: list[str], annotations: dict[str, str], expected: tuple[bool, str, str]
+    binding: str, volumes: list[Any], modes: list[str], annotations: dict[str, str], expected: tuple[str, str]
 ) -> None:
     vmi = {
         "metadata": {"annotations": annotations},
@@ -125,4 +125,5 @@ def test_migratability(
         "status": {"volumeStatus": [{"name": "r", "persistentVolumeClaimInfo": {"accessModes": modes}}]},
     }
     found = status.migratability(vmi)
-    assert (found.possible, found.method, found.reason) == expected
+    assert (found.method, found.reason) == expected
+    assert found.message.startswith("cannot migrate VMI")

@@ -195,7 +195,8 @@ def test_from_scheduled_to_succeeded(
     assert status["currentCPUTopology"] == {"cores": 1, "sockets": 1, "threads": 1}
     assert status["volumeStatus"] == [{"name": "root", "target": "vda"}]
     assert condition(status, "SoftwareEmulation")["status"] == "True"
-    assert condition(status, "LiveMigratable")["status"] == "True"
+    assert condition(status, "LiveMigratable")["status"] == "False"
+    assert condition(status, "LiveMigratable")["reason"] == "NotMigratable"
     assert condition(status, "Ready") == {"type": "Ready", "status": "False"}
     assert status["phaseTransitionTimestamps"][-1]["phase"] == "Running"
     assert len(cluster.patches) == 1

@@ -54,6 +54,10 @@ class FakeClient:
         self.patches.append((path, body, query))
         return {}
 
+    def patch(self, resource: Resource, namespace: str | None, name: str, body: Any, *, kind: str = "") -> Object:
+        self.patches.append((resource.path(namespace, name), body, None))
+        return {}
+
     def list(self, resource: Resource, namespace: str | None = None, **_: Any) -> Object:
         return {"items": [], "metadata": {"resourceVersion": "1"}}
 

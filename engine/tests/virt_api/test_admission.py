@@ -47,7 +47,10 @@ def test_vm_of_the_talk_passes_both_webhooks():
     response = ask(admission.VALIDATE_VM, vm)
     assert response["allowed"]
     assert response["warnings"] == ["spec.running is deprecated, please use spec.runStrategy instead."]
-    assert patched(admission.MUTATE_VM, talk_vm(), vm) == vm
+    assert vm["metadata"]["finalizers"] == ["kubevirt.io/virtualMachineControllerFinalize"]
+    updated = patched(admission.MUTATE_VM, talk_vm(), vm)
+    assert updated["spec"] == vm["spec"]
+    assert "finalizers" not in updated["metadata"], "its deletion goes on"
     assert patched(admission.MUTATE_VM, vm, vm) == vm
 
 
@@ -55,6 +58,10 @@ def test_vmi_of_the_talk_passes_both_webhooks():
     vmi = patched(admission.MUTATE_VMI, talk_vmi())
     assert vmi["status"]["phase"] == "Pending"
     assert vmi["metadata"]["labels"] == talk_vmi()["metadata"]["labels"]
+    named = {**talk_vmi(), "status": {"virtualMachineRevisionName": "revision", "phase": "Running"}}
+    assert "virtualMachineRevisionName" not in patched(admission.MUTATE_VMI, named)["status"]
+    status = patched(admission.MUTATE_VMI, named, user=ENGINE)["status"]
+    assert (status["virtualMachineRevisionName"], status["phase"]) == ("revision", "Pending")
     assert ask(admission.VALIDATE_VMI_CREATE, vmi) == {"allowed": True, "uid": "1"}
 
 

@@ -255,6 +255,23 @@ def test_a_new_authority_is_known_everywhere_before_it_is_shown():
     assert len(x509.load_pem_x509_certificates(registered().encode())) == 1
 
 
+def test_certificates_that_were_replaced_too_late_are_told():
+    told: list[tuple[str, ...]] = []
+    client = FakeClient()
+    options = {"tell": lambda obj, *words: told.append((obj["kind"], *words)), "spread": 0.0}
+    found = registration.Registration(client, "kubevirt", lambda _: None, **options)  # type: ignore[arg-type]
+    found.prepare()
+    first = Certificates.from_secret(client.get(SECRET, "kubevirt", CERTIFICATES_SECRET))
+    assert first is not None
+    for days, events in ((300, 0), (400, 1)):
+        old = replace(first, bundle=aged(first, days)).secret("kubevirt")["data"]
+        client.replace(SECRET, {**client.get(SECRET, "kubevirt", CERTIFICATES_SECRET), "data": old})
+        registration.Registration(client, "kubevirt", lambda _: None, **options).prepare()  # type: ignore[arg-type]
+        assert len(told) == events
+    assert told[0][:3] == ("Secret", "Warning", "CertificatesExpired")
+    assert "clocks" in told[0][3]
+
+
 def test_an_earlier_kubernetes_that_drops_fields_is_not_written_to_again_and_again():
     class Earlier(FakeClient):
         writes = 0
@@ -289,10 +306,12 @@ def test_webhooks_with_a_service():
     }
     assert mutating["webhooks"][0]["rules"][0]["apiVersions"] == ["v1", "v1alpha3"]
     names = [hook["name"] for hook in mutating["webhooks"] + validating["webhooks"]]
-    assert len(set(names)) == 10
+    assert len(set(names)) == 11
     updates = [hook for hook in mutating["webhooks"] if hook["rules"][0]["operations"] == ["UPDATE"]]
     assert updates
     assert all("virt-handler" in hook["matchConditions"][0]["expression"] for hook in updates)
+    (evictions,) = [hook for hook in validating["webhooks"] if hook["rules"][0]["resources"] == ["pods/eviction"]]
+    assert evictions["failurePolicy"] == "Ignore", "nobody's drain waits for virt-api"
 
 
 def test_apiservices_prefer_v1():

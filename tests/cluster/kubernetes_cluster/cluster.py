@@ -173,6 +173,14 @@ class Cluster:
         time.sleep(seconds)
         self._control_plane.start_api_server()
 
+    def unplug(self, node: Node) -> None:
+        """Pull a node's network cable: whatever runs there goes on, and nobody hears of it."""
+        self.control.run("ip", "link", "set", node.name, "down")
+
+    def plug(self, node: Node) -> None:
+        """Put it back."""
+        self.control.run("ip", "link", "set", node.name, "up")
+
     def audit(self) -> list[dict[str, Any]]:
         """What service accounts asked of the API, oldest first (audit.k8s.io/v1 Event at level Metadata)."""
         return [json.loads(line) for line in self.control.run("cat", AUDIT_LOG).splitlines()]

@@ -11,6 +11,9 @@ from typing import Any
 
 Condition = dict[str, Any]
 
+#: Reason and message of a VMI's condition Ready while its guest doesn't run.
+GUEST_NOT_RUNNING = ("GuestNotRunning", "Guest VM is not reported as running")
+
 
 def get_condition(conditions: Iterable[Mapping[str, Any]] | None, type_: str) -> Mapping[str, Any] | None:
     """Give the condition of this type, or None. Takes the list as an object has it, None included."""

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from turtles.api import labels, model, quantity
+from turtles.api.conditions import GUEST_NOT_RUNNING, set_condition
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
 
 Object = dict[str, Any]
@@ -41,10 +42,14 @@ def default_vm(
 ) -> Object:
     """Give a VirtualMachine with its defaults set: machine type, and an identity of its firmware for life.
 
+    A new one has the finalizer of its controller from the start, which then needn't put it there.
+
     `old` is what an update replaces; a new firmware identity is made up on creation only. Whoever leaves the
     identity out of an update keeps the one there was.
     """
     vm = copy.deepcopy(vm)
+    if old is None:
+        _add_finalizer(vm, labels.VM_FINALIZER)
     domain = _domain_of(vm)
     if domain is None:
         return vm
@@ -168,12 +173,17 @@ def pull_policy(image: str) -> str:
 
 def _default_metadata(vmi: Object) -> None:
     metadata = vmi["metadata"] = vmi.get("metadata") or {}
-    finalizers = metadata.get("finalizers") or []
-    if labels.VMI_FINALIZER not in finalizers:
-        metadata["finalizers"] = [*finalizers, labels.VMI_FINALIZER]
+    _add_finalizer(vmi, labels.VMI_FINALIZER)
     annotations = metadata.get("annotations") or {}
     if not annotations.get(labels.PCI_TOPOLOGY_VERSION):
         metadata["annotations"] = {**annotations, labels.PCI_TOPOLOGY_VERSION: labels.PCI_TOPOLOGY_V3}
+
+
+def _add_finalizer(obj: Object, finalizer: str) -> None:
+    metadata = obj["metadata"] = obj.get("metadata") or {}
+    finalizers = metadata.get("finalizers") or []
+    if finalizer not in finalizers:
+        metadata["finalizers"] = [*finalizers, finalizer]
 
 
 def _first_status(vmi: Object, now: str) -> None:
@@ -189,4 +199,7 @@ def _first_status(vmi: Object, now: str) -> None:
     guest = (domain.get("memory") or {}).get("guest")
     if guest:
         status["memory"] = {"guestAtBoot": guest, "guestCurrent": guest, "guestRequested": guest}
-    vmi["status"] = status
+    # As it will be until the guest runs, so that nobody has to write it on the way there
+    conditions: list[Object] = []
+    set_condition(conditions, "Ready", "False", *GUEST_NOT_RUNNING, now)
+    vmi["status"] = {**status, "conditions": conditions}

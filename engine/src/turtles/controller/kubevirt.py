@@ -17,12 +17,13 @@ from typing import Any
 
 from turtles import __version__
 from turtles.api import configuration
-from turtles.api.conditions import set_condition
+from turtles.api.conditions import get_condition, is_true, set_condition
 from turtles.api.kinds import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.controller.arrangement import Arrangement
 from turtles.controller.changes import Object, is_deleted, merge_diff, rfc3339
 from turtles.controller.node import HEARTBEAT_TIMEOUT, silent_for
 from turtles.kube.client import ApiError, Client, NotFound
+from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key
 from turtles.kube.kubevirt import KUBEVIRT, VM, VMI
 from turtles.kube.resources import APISERVICE, DAEMONSET, DEPLOYMENT, Resource
@@ -35,6 +36,8 @@ API_SERVICE = f"{SUBRESOURCES_VERSIONS[0]}.{SUBRESOURCES_GROUP}"
 DEPLOYING, DEPLOYED, DELETING, DELETED = "Deploying", "Deployed", "Deleting", "Deleted"
 #: Seconds between two looks: a node falls silent without an event.
 _RECHECK = 60.0
+_REMEDY = ("machines that run go on. Look at the component's Pods (kubectl -n {namespace} get pods -l kubevirt.io), "
+           "their events and logs")
 
 
 @dataclass(frozen=True)
@@ -173,9 +176,9 @@ class KubeVirtController:
     """Reconciles the KubeVirt object; :meth:`reconcile` is called by the workers of the leader."""
 
     def __init__(self, client: Client, namespace: str, kubevirts: Informer, nodes: Informer, vms: Informer,
-                 vmis: Informer, image: str) -> None:
+                 vmis: Informer, recorder: Recorder, image: str) -> None:
         """Make the controller; the informers given are the component's, which starts and stops them."""
-        self._client, self._namespace, self._image = client, namespace, image
+        self._client, self._namespace, self._image, self._recorder = client, namespace, image, recorder
         self._kubevirts, self._nodes, self._vms, self._vmis = kubevirts, nodes, vms, vmis
         self._deployments = Informer(client, DEPLOYMENT, namespace=namespace)
         self._daemonsets = Informer(client, DAEMONSET, namespace=namespace)
@@ -249,12 +252,26 @@ class KubeVirtController:
                     self._client.patch(KUBEVIRT, namespace, name, {"status": status}, subresource="status"))
                 if new["status"]["phase"] != (old.get("status") or {}).get("phase"):
                     log.info("phase changed", extra={"kubevirt": name, "phase": new["status"]["phase"]})
+                self._tell(old, new)
             finalizers = new["metadata"].get("finalizers") or []
             if finalizers != (metadata.get("finalizers") or []):
                 body: Mapping[str, Any] = {"metadata": {"finalizers": finalizers, "uid": metadata["uid"]}}
                 self._client.patch(KUBEVIRT, namespace, name, body)
         except NotFound:
             log.debug("gone meanwhile", extra={"kubevirt": name})
+
+    def _tell(self, old: Object, new: Object) -> None:
+        """Tell when something begins or ceases to be missing."""
+        conditions = new["status"]["conditions"]
+        before = get_condition((old.get("status") or {}).get("conditions"), "Degraded") or {}
+        after = get_condition(conditions, "Degraded") or {}
+        if after.get("status") == "True" and before.get("message") != after.get("message"):
+            # A rolling update is nothing to worry about
+            type_ = "Normal" if is_true(conditions, "Available") else "Warning"
+            remedy = _REMEDY.format(namespace=new["metadata"]["namespace"])
+            self._recorder.event(new, type_, after["reason"], f"{after['message']}; {remedy}")
+        elif after.get("status") == "False" and before.get("status") == "True":
+            self._recorder.event(new, "Normal", after["reason"], "All components are ready again.")
 
     def _remove(self, machines: Iterable[tuple[Resource, Object]]) -> None:
         for resource, obj in machines:

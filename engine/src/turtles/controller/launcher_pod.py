@@ -32,6 +32,8 @@ _SCRATCH = {name: str(path) for path, name in paths.EMPTY_DIRS.items()}
 _PROGRAM_VOLUME, _DISKS_VOLUME = "virt-bin-share-dir", "container-disks"
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _DNS_LABEL = 63
+#: Memory limit of a Pod whose namespace's quota demands one, as a multiple of its request (KubeVirt's).
+_QUOTA_MEMORY_RATIO = 2
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class LauncherConfig:
     :param cluster: what the KubeVirt object says.
     :param image_volumes: the server mounts images into Pods (Kubernetes KEP-4639). None leaves that to the server's
         version and the feature gate, see :mod:`turtles.controller.server`; a Pod is made with True or False.
+    :param limited: resources (cpu, memory) for which a ResourceQuota of the namespace demands limits.
     """
 
     image: str
@@ -51,6 +54,7 @@ class LauncherConfig:
     vhost_net: bool = False
     cluster: ClusterConfiguration = configuration.DEFAULT
     image_volumes: bool | None = None
+    limited: frozenset[str] = frozenset()
 
 
 def pod_name(vmi: Object) -> str:
@@ -104,6 +108,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
             "runAsGroup": paths.QEMU_UID,
             "fsGroup": paths.QEMU_UID,
             "runAsNonRoot": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
         },
         "nodeSelector": {
             **config.cluster.node_selectors,
@@ -222,6 +227,10 @@ def _resources(spec: Mapping[str, Any], config: LauncherConfig, overhead: int) -
     requests["memory"] = str(memory + overhead)
     if "memory" in limits:
         limits["memory"] = str(quantity.to_int(limits["memory"]) + overhead)
+    elif "memory" in config.limited:
+        limits["memory"] = str(_QUOTA_MEMORY_RATIO * (memory + overhead))
+    if "cpu" in config.limited and "cpu" not in limits:
+        limits["cpu"] = max(str(cpu_topology(spec).vcpus), str(requests["cpu"]), key=quantity.to_milli)
     requests.setdefault("ephemeral-storage", "50M")
     limits[labels.DEVICE_TUN] = "1"
     if config.kvm:

@@ -15,12 +15,13 @@ from collections.abc import Callable
 
 from turtles import __version__
 from turtles.api import labels
-from turtles.controller.changes import Object, controller_of, phase_of
+from turtles.controller.changes import PENDING, Object, controller_of, phase_of
+from turtles.controller.disruption import DisruptionController
 from turtles.controller.kubevirt import KubeVirtController
 from turtles.controller.launcher_pod import LauncherConfig
-from turtles.controller.node import BY_NODE, NodeController, is_out_of_service, node_of
+from turtles.controller.node import BY_NODE, NodeController, is_out_of_service, is_ready, node_of
 from turtles.controller.vm import VMController, claim_names
-from turtles.controller.vmi import BY_OWNER, VMIController
+from turtles.controller.vmi import BY_NAMESPACE, BY_OWNER, VMIController
 from turtles.health import HealthServer
 from turtles.kube.client import ApiError, Client, ConfigError
 from turtles.kube.configuration import ConfigurationWatch
@@ -30,7 +31,7 @@ from turtles.kube.informer import Informer, Key, index_by_owner, key_of, wait_sy
 from turtles.kube.kubevirt import VM, VMI
 from turtles.kube.leader import LeaderElector
 from turtles.kube.queue import WorkQueue
-from turtles.kube.resources import NODE, POD, PVC
+from turtles.kube.resources import NODE, POD, PVC, RESOURCEQUOTA
 from turtles.log import setup_logging
 
 log = logging.getLogger(__name__)
@@ -38,8 +39,10 @@ log = logging.getLogger(__name__)
 COMPONENT = "virt-controller"
 #: Index of the VM and VMI informers: claims that an object's volumes name, as ``namespace/name``.
 BY_CLAIM = "claim"
+#: Index of the VMI informer: namespaces in which a VMI has no Pod as yet.
+PENDING_IN = "pending"
 #: Worker threads a kind. One object's work is a few requests; more threads only compete for the interpreter.
-WORKERS = {"vm": 2, "vmi": 3, "node": 1, "kubevirt": 1}
+WORKERS = {"vm": 2, "vmi": 3, "node": 1, "disruption": 1, "kubevirt": 1}
 #: Seconds between two tries to ask the API server what it serves.
 _RETRY = 2.0
 
@@ -56,24 +59,30 @@ class Controller:
         self.pods = Informer(client, POD, label_selector=f"{labels.APP}={labels.APP_LAUNCHER}")
         self.nodes = Informer(client, NODE)
         self.pvcs = Informer(client, PVC)
-        self._informers = (self.kubevirts, self.vms, self.vmis, self.pods, self.nodes, self.pvcs)
+        self.quotas = Informer(client, RESOURCEQUOTA)
+        self._informers = (self.kubevirts, self.vms, self.vmis, self.pods, self.nodes, self.pvcs, self.quotas)
         self._vm_queue: WorkQueue[Key] = WorkQueue("vm")
         self._vmi_queue: WorkQueue[Key] = WorkQueue("vmi")
         self._node_queue: WorkQueue[Key] = WorkQueue("node")
+        self._disruption_queue: WorkQueue[Key] = WorkQueue("disruption")
         self._kubevirt_queue: WorkQueue[Key] = WorkQueue("kubevirt")
-        self._queues = (self._vm_queue, self._vmi_queue, self._node_queue, self._kubevirt_queue)
+        self._queues = (self._vm_queue, self._vmi_queue, self._node_queue, self._disruption_queue,
+                        self._kubevirt_queue)
         #: Set once the caches hold everything: the component works, or waits to lead.
         self.filled = threading.Event()
         self.pods.add_index(BY_OWNER, index_by_owner)
         self.vmis.add_index(BY_NODE, node_of)
+        self.vmis.add_index(PENDING_IN, _pending_in)
+        self.quotas.add_index(BY_NAMESPACE, lambda quota: [quota["metadata"]["namespace"]])
         self.vms.add_index(BY_CLAIM, lambda vm: _claims(vm, (vm["spec"].get("template") or {}).get("spec") or {}))
         self.vmis.add_index(BY_CLAIM, lambda vmi: _claims(vmi, vmi["spec"]))
         self._vm = VMController(client, self.vms, self.vmis, self.pvcs, self.recorder)
-        self._vmi = VMIController(client, self.vmis, self.pods, self.nodes, self.pvcs, self.recorder, config,
-                                  lambda: self.configuration.current)
+        self._vmi = VMIController(client, self.vmis, self.pods, self.nodes, self.pvcs, self.quotas, self.recorder,
+                                  config, lambda: self.configuration.current, self._vm.has_noted_end)
         self._node = NodeController(client, self.nodes, self.vmis, self.pods, self.recorder)
+        self._disruption = DisruptionController(client, self.vmis)
         self._kubevirt = KubeVirtController(client, namespace, self.kubevirts, self.nodes, self.vms, self.vmis,
-                                            config.image)
+                                            self.recorder, config.image)
 
     def start(self, gate: threading.Event) -> None:
         """Fill the caches, then work whenever ``gate`` is set; returns at once."""
@@ -87,6 +96,7 @@ class Controller:
             queue.close()
         for informer in self._informers:
             informer.stop(timeout=0)
+        self._disruption.stop()
         self._kubevirt.stop()
         self.recorder.close()
 
@@ -111,26 +121,21 @@ class Controller:
         self.pods.add_handler(self._pod_changed)
         self.pvcs.add_handler(self._claim_changed)
         self.nodes.add_handler(self._node_changed)
+        self.quotas.add_handler(self._quota_changed)
         self.filled.set()
         log.info("caches filled", extra={"vms": len(self.vms.list()), "vmis": len(self.vmis.list())})
         run_workers(self._vm_queue, self._vm.reconcile, WORKERS["vm"], "vm", gate=gate)
         run_workers(self._vmi_queue, self._vmi.reconcile, WORKERS["vmi"], "vmi", gate=gate)
         run_workers(self._node_queue, self._node.reconcile, WORKERS["node"], "node", gate=gate)
         # Last, and on its own thread: nobody's machine waits for it.
-        self._watch_installation()
-        run_workers(self._kubevirt_queue, self._kubevirt.reconcile, WORKERS["kubevirt"], "kubevirt", gate=gate)
-
-    def _watch_installation(self) -> None:
-        while True:
-            try:
-                self._kubevirt.start(self._installation_changed)
-                break
-            except ApiError as error:
-                log.warning("cannot look at the installation yet: %s", error)
-                time.sleep(_RETRY)
+        _insist(lambda: self._disruption.start(self._disruption_queue.add), "disruption budgets")
+        self.vmis.add_handler(_each(self._disruption_queue.add, key_of))
+        run_workers(self._disruption_queue, self._disruption.reconcile, WORKERS["disruption"], "disruption", gate=gate)
+        _insist(lambda: self._kubevirt.start(self._installation_changed), "the installation")
         self.kubevirts.add_handler(_each(self._kubevirt_queue.add, key_of))
         for informer in (self.vms, self.vmis):
             informer.add_handler(self._machine_gone)
+        run_workers(self._kubevirt_queue, self._kubevirt.reconcile, WORKERS["kubevirt"], "kubevirt", gate=gate)
 
     def _installation_changed(self) -> None:
         for kubevirt in self.kubevirts.list():
@@ -157,13 +162,31 @@ class Controller:
         for vm in self.vms.by_index(BY_CLAIM, claim):
             self._vm_queue.add(key_of(vm))
 
+    def _quota_changed(self, old: Object | None, new: Object | None) -> None:
+        # Whoever was refused a Pod may have one now.
+        quota = new or old
+        if quota is not None:
+            for vmi in self.vmis.by_index(PENDING_IN, quota["metadata"]["namespace"]):
+                self._vmi_queue.add(key_of(vmi))
+
     def _node_changed(self, old: Object | None, new: Object | None) -> None:
         # A node's status changes all the time; a first heartbeat starts the look-out, which then looks by itself.
         node = new or old
         if node is not None and (old is None or new is None or _has_heartbeat(old) != _has_heartbeat(new)
+                                 or is_ready(old) != is_ready(new)
                                  or is_out_of_service(old) != is_out_of_service(new)):
             self._node_queue.add(key_of(node))
             self._installation_changed()
+
+
+def _insist(start: Callable[[], None], what: str) -> None:
+    """Call until the API server answers."""
+    while True:
+        try:
+            return start()
+        except ApiError as error:
+            log.warning("cannot look at %s yet: %s", what, error)
+            time.sleep(_RETRY)
 
 
 def _each(add: Callable[[Key], None], key: Callable[[Object], Key]) -> Callable[[Object | None, Object | None], None]:
@@ -177,6 +200,10 @@ def _each(add: Callable[[Key], None], key: Callable[[Object], Key]) -> Callable[
 
 def _claims(obj: Object, spec: Object) -> list[str]:
     return [f"{obj['metadata']['namespace']}/{name}" for name in claim_names(spec)]
+
+
+def _pending_in(vmi: Object) -> list[str]:
+    return [vmi["metadata"]["namespace"]] if phase_of(vmi) in ("", PENDING) else []
 
 
 def _binding(pvc: Object | None) -> str | None:

@@ -374,10 +374,19 @@ class VMController:
         self._client, self._vms, self._vmis, self._pvcs, self._recorder = client, vms, vmis, pvcs, recorder
         self._templates: OrderedDict[str, Object | None] = OrderedDict()
         self._templates_lock = threading.Lock()
+        #: Uids of VMIs whose end is in their VM's status, by the VM's key.
+        self._noted: dict[Key, str] = {}
+
+    def has_noted_end(self, vmi: Object) -> bool:
+        """Whether the VM of a VMI has taken note of how that ended, so that it may go. Called by other threads."""
+        metadata = vmi["metadata"]
+        return bool(self._noted.get((metadata["namespace"], metadata["name"])) == metadata["uid"])
 
     def reconcile(self, key: Key) -> float | None:
         """Bring one VM closer to its spec; returns seconds after which to look again."""
         vm, vmi = self._vms.get(*key), self._vmis.get(*key)
+        if vmi is None:
+            self._noted.pop(key, None)
         if vm is None:
             if vmi is not None and is_deleted(vmi):
                 self._release(vmi)
@@ -416,7 +425,7 @@ class VMController:
             # Only now: the status says what has to happen once the VMI is gone.
             self._delete(stored, vmi, decided.why)
         if vmi is not None and is_deleted(vmi) and is_final(vmi):
-            self._release(vmi)
+            self._let_go(vmi)
             self._forget_revision(vm, vmi)
         return decided.wait
 
@@ -488,6 +497,15 @@ class VMController:
         }
         return self._patch_vmi(vmi, metadata)
 
+    def _let_go(self, vmi: Object) -> None:
+        """The VM has taken note of the VMI's end: its controller takes our finalizer with its own, or we do after it.
+        """
+        metadata = vmi["metadata"]
+        self._noted[metadata["namespace"], metadata["name"]] = metadata["uid"]
+        theirs = (labels.VMI_FINALIZER, labels.VMI_FINALIZER_OLD)
+        if not any(name in theirs for name in metadata.get("finalizers") or ()):
+            self._release(vmi)
+
     def _release(self, vmi: Object, *, orphan_of: str | None = None) -> None:
         """Take our finalizer off a VMI; with ``orphan_of`` also the reference to that VM (uid)."""
         finalizers = list(vmi["metadata"].get("finalizers") or ())
@@ -531,7 +549,7 @@ class VMController:
             if not is_deleted(vmi):
                 self._delete(stored, vmi, "the VM is being deleted")
             elif is_final(vmi):
-                self._release(vmi)
+                self._let_go(vmi)
             return
         self._patch_vm(vm, {"metadata": {"finalizers": [name for name in finalizers if name not in ours]}})
 

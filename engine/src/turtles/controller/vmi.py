@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from turtles.api import labels
-from turtles.api.conditions import get_condition, is_true, remove_condition, set_condition
+from turtles.api.conditions import GUEST_NOT_RUNNING, get_condition, is_true, remove_condition, set_condition
 from turtles.api.configuration import ClusterConfiguration
 from turtles.controller import pod_end
 from turtles.controller.changes import (
@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 
 #: Index of the Pod informer: uid of the VMI that controls the Pod.
 BY_OWNER = "owner"
+#: Index of the informer of ResourceQuotas.
+BY_NAMESPACE = "namespace"
 #: Seconds the node agent has to say how a guest ended after its Pod did.
 _LAST_WORD = 5
 #: Reasons of a waiting container that are nothing to worry about; any other is told to the user.
@@ -101,18 +103,20 @@ class _Draft:
         return Plan(**vars(self))
 
 
-def plan(vmi: Object, pods: Sequence[Object], pvcs: Mapping[str, Object | None], now: datetime) -> Plan:
+def plan(vmi: Object, pods: Sequence[Object], pvcs: Mapping[str, Object | None], now: datetime, *,
+         noted: bool = False) -> Plan:
     """Decide what a VMI needs.
 
     :param vmi: as stored; it is not changed.
     :param pods: the Pods that the VMI controls.
     :param pvcs: the claims its volumes name; None for one that does not exist.
+    :param noted: its VM has taken note of its end.
     """
     wanted: Object = {**vmi, "metadata": dict(vmi["metadata"]), "status": copy.deepcopy(vmi.get("status") or {})}
     draft = _Draft(wanted)
     pod = _current(vmi, pods)
     if is_final(vmi):
-        _finish(draft, pods, rfc3339(now))
+        _finish(draft, pods, noted=noted)
     else:
         if not is_deleted(vmi) and (finalizers := with_finalizer(
                 vmi["metadata"], labels.VMI_FINALIZER, labels.VMI_FINALIZER_OLD)):
@@ -126,7 +130,10 @@ def plan(vmi: Object, pods: Sequence[Object], pvcs: Mapping[str, Object | None],
     conditions = wanted["status"].setdefault("conditions", [])
     # The VMI is stored when its Pod has been created: its condition need not lag behind.
     exists = pod is not None or draft.create_pod
-    if not (pod is not None and get_condition(conditions, "Ready") and _is_gate_unread(wanted, pod)):
+    before = get_condition(conditions, "Ready")
+    # Whoever ended it has said that it isn't ready; for another reason of the same nobody needs a write.
+    settled = is_final(vmi) and before is not None and before.get("status") == "False"
+    if not settled and not (pod is not None and before and _is_gate_unread(wanted, pod)):
         going = pod is not None and pod in draft.delete_pods
         ready = _ready(wanted, pod or {"metadata": {}} if exists else None, going=going)
         set_condition(conditions, "Ready", *ready, rfc3339(now))
@@ -222,13 +229,23 @@ def _watch_over(draft: _Draft, pod: Object | None, now: datetime) -> None:
         draft.events.append(("Warning", "LauncherPodDeleted", (
             f"the virt-launcher Pod {pod['metadata']['name']} is being deleted ({pod_end.disruption(pod)}): the guest "
             "is asked to shut down; a VirtualMachine with runStrategy Always starts a new instance")))
-    paused = is_true(vmi["status"].get("conditions"), "Paused")
+    conditions = vmi["status"].setdefault("conditions", [])
+    if (node := vmi["status"].get("evacuationNodeName")) and node == vmi["status"].get("nodeName"):
+        message = f"the virt-launcher Pod is to leave node {node}"
+        set_condition(conditions, "EvictionRequested", "True", "EvictionRequested", message, rfc3339(now))
+    else:
+        remove_condition(conditions, "EvictionRequested")
+    paused = is_true(conditions, "Paused")
     if phase_of(vmi) == RUNNING or vmi["spec"].get("startStrategy") != "Paused":
         draft.unpaused = not paused
 
 
-def _finish(draft: _Draft, pods: Sequence[Object], now: str) -> None:
-    """Succeeded and Failed: the Pods go, then, if it is being deleted, the VMI."""
+def _finish(draft: _Draft, pods: Sequence[Object], *, noted: bool) -> None:
+    """Succeeded and Failed: the Pods go, then, if it is being deleted, the VMI.
+
+    The VM's finalizer goes in the same write if the VM has taken note of how it ended; else the VM's controller takes
+    it away afterwards.
+    """
     vmi = draft.vmi
     draft.delete_pods = [pod for pod in pods if not is_deleted(pod)]
     for pod in draft.delete_pods:
@@ -240,7 +257,9 @@ def _finish(draft: _Draft, pods: Sequence[Object], now: str) -> None:
         del vmi["status"]["activePods"]
     if not is_deleted(vmi) or pods:
         return
-    ours = (labels.VMI_FINALIZER, labels.VMI_FINALIZER_OLD)
+    ours = [labels.VMI_FINALIZER, labels.VMI_FINALIZER_OLD]
+    if noted:
+        ours += [labels.VM_FINALIZER, labels.VM_FINALIZER_OLD]
     finalizers = vmi["metadata"].get("finalizers") or []
     kept = [name for name in finalizers if name not in ours]
     if kept != finalizers:
@@ -287,7 +306,7 @@ def _ready(vmi: Object, pod: Object | None, *, going: bool = False) -> tuple[str
     if going or is_deleted(pod) or (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded"):
         return "False", _TERMINATING, "virt-launcher pod is terminating"
     if phase_of(vmi) != RUNNING:
-        return "False", "GuestNotRunning", "Guest VM is not reported as running"
+        return "False", *GUEST_NOT_RUNNING
     ready = get_condition((pod.get("status") or {}).get("conditions"), "Ready")
     if ready is None:
         return "False", "PodConditionMissing", "virt-launcher pod is missing the Ready condition"
@@ -362,16 +381,18 @@ class VMIController:
     """Reconciles VirtualMachineInstances; :meth:`reconcile` is called by the workers."""
 
     def __init__(self, client: Client, vmis: Informer, pods: Informer, nodes: Informer, pvcs: Informer,
-                 recorder: Recorder, config: LauncherConfig,
-                 cluster: Callable[[], ClusterConfiguration] = ClusterConfiguration) -> None:
-        """Make the controller; ``pods`` must have the index :data:`BY_OWNER`.
+                 quotas: Informer, recorder: Recorder, config: LauncherConfig,
+                 cluster: Callable[[], ClusterConfiguration] = ClusterConfiguration,
+                 noted: Callable[[Object], bool] = lambda vmi: False) -> None:
+        """Make the controller; ``pods`` must have the index :data:`BY_OWNER`, ``quotas`` :data:`BY_NAMESPACE`.
 
         :param cluster: gives the configuration in force.
+        :param noted: tells whether a VMI's VM has taken note of its end.
         """
         self._client, self._vmis, self._pods, self._nodes, self._pvcs = client, vmis, pods, nodes, pvcs
-        self._recorder = recorder
+        self._quotas, self._recorder = quotas, recorder
         self._config = config
-        self._cluster = cluster
+        self._cluster, self._noted = cluster, noted
         self._server = Server(client)
 
     def reconcile(self, key: Key) -> float | None:
@@ -382,7 +403,7 @@ class VMIController:
         namespace = vmi["metadata"]["namespace"]
         pods = self._pods.by_index(BY_OWNER, vmi["metadata"]["uid"])
         pvcs = {name: self._pvcs.get(namespace, name) for name in claim_names(vmi["spec"])}
-        decided = plan(vmi, pods, pvcs, datetime.now(UTC))
+        decided = plan(vmi, pods, pvcs, datetime.now(UTC), noted=self._noted(vmi))
         if decided.lost_pod and (pod := self._live_pod(vmi)) is not None:
             self._pods.observe(pod)
             return 0.1
@@ -411,7 +432,7 @@ class VMIController:
     def _create_pod(self, vmi: Object, planned: Object) -> None:
         namespace, name = vmi["metadata"]["namespace"], pod_name(vmi)
         try:
-            pod = self._client.create(POD, launcher_pod(planned, self._launcher_config()))
+            pod = self._client.create(POD, launcher_pod(planned, self._launcher_config(namespace)))
         except AlreadyExists as error:
             found = self._live_pod(vmi)
             if found is None:
@@ -489,8 +510,8 @@ class VMIController:
         if owner is not None:
             self._recorder.event({**owner, "namespace": metadata["namespace"]}, "Warning", "Failed", message)
 
-    def _launcher_config(self) -> LauncherConfig:
-        """Return the configuration in force with what the nodes offer now."""
+    def _launcher_config(self, namespace: str) -> LauncherConfig:
+        """Return the configuration in force with what the nodes offer, and the namespace asks for, now."""
         offered = [
             (node.get("status") or {}).get("allocatable") or {} for node in self._nodes.list()
             if (node["metadata"].get("labels") or {}).get(labels.NODE_SCHEDULABLE) == "true"
@@ -502,7 +523,14 @@ class VMIController:
         if images is None:
             images = image_volumes(self._server.version(), cluster)
         return replace(self._config, cluster=cluster, kvm=kvm, image_volumes=images,
-                       vhost_net=_offers(offered, labels.DEVICE_VHOST_NET))
+                       vhost_net=_offers(offered, labels.DEVICE_VHOST_NET),
+                       limited=limited_resources(self._quotas.by_index(BY_NAMESPACE, namespace)))
+
+
+def limited_resources(quotas: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Return for which resources these ResourceQuotas demand a limit of every container: cpu, memory."""
+    hard = {name for quota in quotas for name in (quota.get("spec") or {}).get("hard") or {}}
+    return frozenset(name for name in ("cpu", "memory") if f"limits.{name}" in hard)
 
 
 def _offers(allocatable: Sequence[Mapping[str, Any]], device: str) -> bool:

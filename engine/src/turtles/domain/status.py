@@ -47,12 +47,11 @@ class Live:
 
 @dataclass(frozen=True)
 class Migratability:
-    """Content of the LiveMigratable condition; ``method`` is status.migrationMethod."""
+    """Why a VMI can't be migrated live (condition LiveMigratable); ``method`` is status.migrationMethod."""
 
-    possible: bool
     method: str
-    reason: str = ""
-    message: str = ""
+    reason: str
+    message: str
 
 
 def live(xml: str) -> Live:
@@ -161,7 +160,11 @@ def volume_status(spec: Mapping[str, Any], before: Sequence[Mapping[str, Any]] |
 
 
 def migratability(vmi: Mapping[str, Any]) -> Migratability:
-    """Return whether the VMI could be migrated live, by KubeVirt's rules for its volumes and interfaces."""
+    """Return why the VMI can't be migrated live.
+
+    By KubeVirt's rules for its volumes and interfaces if those stand against it, and otherwise because this engine
+    doesn't: who drains a node must be able to rely on the condition.
+    """
     spec = vmi["spec"]
     volumes = spec.get("volumes") or ()
     local = any("containerDisk" in volume or "emptyDisk" in volume for volume in volumes)
@@ -175,7 +178,6 @@ def migratability(vmi: Mapping[str, Any]) -> Migratability:
                 "name"
             )
             return Migratability(
-                False,
                 method,
                 "DisksNotLiveMigratable",
                 f"cannot migrate VMI: PVC {claim} is not shared, live migration requires that all PVCs must be shared "
@@ -186,14 +188,13 @@ def migratability(vmi: Mapping[str, Any]) -> Migratability:
     for interface in ((spec.get("domain") or {}).get("devices") or {}).get("interfaces") or ():
         if interface["name"] in pod_networks and interface.get("masquerade") is None and not allowed:
             return Migratability(
-                False,
                 method,
                 "InterfaceNotLiveMigratable",
                 "cannot migrate VMI which does not use masquerade, bridge with "
                 f"{labels.ALLOW_POD_BRIDGE_MIGRATION} VM annotation or a migratable plugin to connect to the pod "
                 "network",
             )
-    return Migratability(True, method)
+    return Migratability(method, "NotMigratable", "cannot migrate VMI: this engine does not migrate live")
 
 
 def _volume_status(vmi: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -490,8 +490,7 @@ class Synchroniser:
             else:
                 conditions.remove_condition(found, type_)
 
-        possible = "True" if migration.possible else "False"
-        put("LiveMigratable", True, possible, migration.reason, migration.message)
+        put("LiveMigratable", True, "False", migration.reason, migration.message)
         pause = lifecycle.pause_of(seen.state, seen.reason)
         put("Paused", pause is not None, "True", pause.reason if pause else "", pause.message if pause else "")
         live = seen.live
@@ -549,6 +548,7 @@ class Synchroniser:
         found: list[Object] = status.setdefault("conditions", [])
         for type_ in ("Paused", "AgentConnected", "AgentVersionNotSupported", "Synchronized"):
             conditions.remove_condition(found, type_)
+        conditions.set_condition(found, "Ready", "False", *conditions.GUEST_NOT_RUNNING, now)
         self._patch(vmi, status)
         good = failure.phase == lifecycle.SUCCEEDED or failure.reason == "Deleted" or failure.asked_for
         self._cluster.event(vmi, "Normal" if good else "Warning", failure.reason, str(failure))

@@ -62,6 +62,10 @@ LEASE = Resource("coordination.k8s.io", "v1", "Lease", "leases", True)
 DEPLOYMENT = Resource("apps", "v1", "Deployment", "deployments", True)
 DAEMONSET = Resource("apps", "v1", "DaemonSet", "daemonsets", True)
 CONTROLLERREVISION = Resource("apps", "v1", "ControllerRevision", "controllerrevisions", True)
+RESOURCEQUOTA = Resource("", "v1", "ResourceQuota", "resourcequotas", True)
+PDB = Resource("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", True)
+#: Before Kubernetes 1.21.
+PDB_BETA = Resource("policy", "v1beta1", "PodDisruptionBudget", "poddisruptionbudgets", True)
 CRD = Resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", False)
 MUTATINGWEBHOOK = Resource(
     "admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", False

@@ -89,6 +89,8 @@ class Admission:
         vm, old = request.get("object"), request.get("oldObject")
         if not isinstance(vm, dict) or _is_deleted(vm) or not _has_shape(vm, model.VM_SPEC):
             return {"allowed": True}
+        if not isinstance(vm.get("metadata"), dict) or not _lists_and_maps(vm["metadata"]):
+            return {"allowed": True}
         if not isinstance(old, dict) or not _has_shape(old, model.VM_SPEC):
             old = None
         if request.get("operation") == "UPDATE" and old is None:
@@ -113,7 +115,11 @@ class Admission:
         if not _lists_and_maps(vmi.get("metadata") or {}):
             return {"allowed": True}
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return _patched(vmi, defaults.default_vmi(vmi, self._config, now))
+        after = defaults.default_vmi(vmi, self._config, now)
+        revision = vmi["status"].get("virtualMachineRevisionName") if isinstance(vmi.get("status"), dict) else None
+        if revision and self._is_engine(request):
+            after["status"]["virtualMachineRevisionName"] = revision
+        return _patched(vmi, after)
 
     def _validate_vm(self, request: Object) -> Object:
         vm = request.get("object")

@@ -14,7 +14,7 @@ import logging
 import os
 import ssl
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -90,6 +90,16 @@ class Certificates:
         return not (_authority_is_due(authority, now, rotation) or _serving_is_due(certificate, now, rotation))
 
 
+    def end(self) -> datetime | None:
+        """Return when the first of authority and serving certificate ends; None if they can't be read."""
+        try:
+            authority = x509.load_pem_x509_certificates(self.bundle.encode())[0]
+            certificate = x509.load_pem_x509_certificate(self.certificate.encode())
+        except (ValueError, IndexError):
+            return None
+        return min(authority.not_valid_after_utc, certificate.not_valid_after_utc)
+
+
 def overlap(before: Certificates, after: Certificates) -> bool:
     """Whether `after` has another authority, and who trusts its bundle trusts what `before` serves with as well."""
     try:
@@ -149,9 +159,11 @@ def ensure(
     names: Iterable[str],
     now: datetime | None = None,
     rotation: Rotation = _ROTATION,
+    expired: Callable[[dict[str, Any], datetime], None] = lambda secret, end: None,
 ) -> Certificates:
     """Give usable certificates: those of the Secret, or new ones, which are then in the Secret.
 
+    `expired` is called with the Secret, and when its certificates had ended, if they were replaced too late.
     Raises ApiError where the Secret can't be read or written.
     """
     wanted = sorted(set(names))
@@ -172,6 +184,8 @@ def ensure(
             else:
                 client.replace(SECRET, {**secret, "data": fresh.secret(namespace)["data"]})
             log.info("made a serving certificate", extra={"namespace": namespace, "object": CERTIFICATES_SECRET})
+            if secret is not None and found is not None and (end := found.end()) is not None and end < moment:
+                expired(secret, end)
             return fresh
 
 

@@ -19,10 +19,11 @@ from turtles import __version__
 from turtles.health import HealthServer
 from turtles.kube.client import ApiError, Client
 from turtles.kube.configuration import ConfigurationWatch
+from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, wait_synced
 from turtles.kube.resources import CONFIGMAP
 from turtles.log import setup_logging
-from turtles.virt_api import certificates, kubevirt, manifests, names
+from turtles.virt_api import certificates, eviction, kubevirt, manifests, names
 from turtles.virt_api.admission import Admission, engine_users
 from turtles.virt_api.authentication import FrontProxy
 from turtles.virt_api.registration import Registration
@@ -74,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _print_manifests(options.namespace, options.cluster)
     setup_logging("virt-api", options.log_level)
     client = Client.from_kubeconfig(options.kubeconfig)
+    recorder = Recorder(client, "virt-api")
     context = new_context()
     registration = Registration(
         client,
@@ -81,11 +83,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         lambda found: certificates.load(context, found),
         options.url,
         options.bind,
+        tell=recorder.event,
     )
     configuration = ConfigurationWatch(client, options.namespace, options.architecture)
     configuration.follow_verbosity("virtAPI", options.log_level)
     admission = Admission(engine_users(options.namespace), configuration.current)
     admission.add(kubevirt.VALIDATE, kubevirt.KubeVirtReview(client, options.namespace))
+    admission.add(eviction.VALIDATE, eviction.EvictionReview(client, recorder))
     configuration.add_handler(admission.configure)
     configuration.add_handler(registration.configure)
     server = Server(client, admission, context, registration.done.is_set)
@@ -109,6 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         registration.stop()
         for informer in informers:
             informer.stop()
+        recorder.close()
     return 0
 
 

@@ -120,6 +120,9 @@ def _virt_api() -> list[Object]:
         _rule(GROUP, ["virtualmachines"], ["get", "list", "patch"]),
         _rule(GROUP, ["virtualmachines/status"], ["patch"]),
         _rule(GROUP, ["virtualmachineinstances"], ["get", "list", "patch"]),
+        # Whose machine an eviction is about, and to tell its user
+        _rule("", ["pods"], ["get"]),
+        _rule("", ["events"], ["create", "patch"]),
     ]
 
 
@@ -145,8 +148,9 @@ def _virt_controller() -> list[Object]:
         _rule("", ["pods"], [*_READ, "create", "patch", "delete"]),
         _rule("", ["pods/status"], ["patch"]),
         _rule("", ["nodes"], [*_READ, "patch"]),
-        _rule("", ["persistentvolumeclaims"], _READ),
+        _rule("", ["persistentvolumeclaims", "resourcequotas"], _READ),
         _rule("", ["events"], ["create", "patch"]),
+        _rule("policy", ["poddisruptionbudgets"], [*_READ, "create"]),
         _rule("apps", ["controllerrevisions"], ["get", "create", "delete"]),
         _rule("apiregistration.k8s.io", ["apiservices"], _READ, [f"{SUBRESOURCES_VERSIONS[0]}.{SUBRESOURCES_GROUP}"]),
     ]

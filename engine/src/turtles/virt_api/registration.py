@@ -15,6 +15,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,7 +24,7 @@ from turtles.api.kinds import GROUP, KUBEVIRT, SUBRESOURCES_GROUP, SUBRESOURCES_
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
 from turtles.kube.informer import Informer
 from turtles.kube.resources import APISERVICE, ENDPOINTS, MUTATINGWEBHOOK, SECRET, SERVICE, VALIDATINGWEBHOOK, Resource
-from turtles.virt_api import admission, certificates, kubevirt
+from turtles.virt_api import admission, certificates, eviction, kubevirt
 from turtles.virt_api.certificates import Certificates
 from turtles.virt_api.names import CERTIFICATES_SECRET, MUTATOR, VALIDATOR
 from turtles.virt_api.names import SERVICE as SERVICE_NAME
@@ -58,30 +59,31 @@ def serving_names(namespace: str, url: str | None = None, bind: str = "") -> lis
 def webhooks(bundle: str, namespace: str, url: str | None = None) -> list[tuple[Resource, Object]]:
     """Give both webhook configurations. `bundle`: the authorities in PEM; `url`: if there is no Service."""
 
-    def hook(name: str, path: str, kind: Kind, *operations: str) -> Object:
+    def calling(name: str, path: str, rule: Object) -> Object:
         client: Object = {"caBundle": _base64(bundle)}
         if url:
             client["url"] = url.rstrip("/") + path
         else:
             client["service"] = {"name": SERVICE_NAME, "namespace": namespace, "path": path, "port": PORT}
-        found: Object = {
+        return {
             "name": f"{name}.kubevirt.io",
             "clientConfig": client,
-            "rules": [
-                {
-                    "apiGroups": [GROUP],
-                    "apiVersions": [version.name for version in kind.versions],
-                    "operations": list(operations),
-                    "resources": [kind.plural],
-                    "scope": "Namespaced",
-                }
-            ],
+            "rules": [{**rule, "scope": "Namespaced"}],
             "failurePolicy": "Fail",
             "matchPolicy": "Equivalent",
             "sideEffects": "None",
             "timeoutSeconds": 10,
             "admissionReviewVersions": ["v1"],
         }
+
+    def hook(name: str, path: str, kind: Kind, *operations: str) -> Object:
+        rule = {
+            "apiGroups": [GROUP],
+            "apiVersions": [version.name for version in kind.versions],
+            "operations": list(operations),
+            "resources": [kind.plural],
+        }
+        found = calling(name, path, rule)
         if operations == ("UPDATE",):
             # What the engine's own components write needs no judgement; it would cost each status a round trip,
             # and running machines would depend on virt-api being there
@@ -89,6 +91,11 @@ def webhooks(bundle: str, namespace: str, url: str | None = None) -> list[tuple[
             expression = f"!(request.userInfo.username in [{users}])"
             found["matchConditions"] = [{"name": "not-the-engine", "expression": expression}]
         return found
+
+    evictions = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods/eviction"]}
+    interceptor = calling("virt-launcher-eviction-interceptor", eviction.VALIDATE, evictions)
+    # Other people's drains don't depend on virt-api; machines that must stay have a disruption budget as well
+    interceptor |= {"failurePolicy": "Ignore", "sideEffects": "NoneOnDryRun"}
 
     mutating = [
         hook("virtualmachines-mutator", admission.MUTATE_VM, VM, "CREATE"),
@@ -103,6 +110,7 @@ def webhooks(bundle: str, namespace: str, url: str | None = None) -> list[tuple[
         hook("virtualmachineinstances-update-validator", admission.VALIDATE_VMI_UPDATE, VMI, "UPDATE"),
         hook("kubevirt-validator", kubevirt.VALIDATE, KUBEVIRT, "CREATE", "DELETE"),
         hook("kubevirt-update-validator", kubevirt.VALIDATE, KUBEVIRT, "UPDATE"),
+        interceptor,
     ]
     return [
         (
@@ -176,7 +184,7 @@ class Registration:
 
     `loaded` is called with the certificates to serve with: once before the first registration, and whenever they have
     been replaced. With a new authority that is `spread` seconds after it has been registered, if what is served with
-    until then is still trusted.
+    until then is still trusted. `tell` records an event: object, type, reason, message.
     """
 
     def __init__(
@@ -187,12 +195,14 @@ class Registration:
         url: str | None = None,
         bind: str = "",
         spread: float = _SPREAD,
+        tell: Callable[[Object, str, str, str], None] = lambda obj, type_, reason, message: None,
     ) -> None:
         self._client = client
         self._namespace = namespace
         self._loaded = loaded
         self._url = url
         self._spread = spread
+        self._tell = tell
         self._names = serving_names(namespace, url, bind)
         self._rotation = Rotation()
         self._certificates: Certificates | None = None
@@ -252,7 +262,17 @@ class Registration:
         self.done.set()
 
     def _ensure(self) -> Certificates:
-        return certificates.ensure(self._client, self._namespace, self._names, rotation=self._rotation)
+        def expired(secret: Object, end: datetime) -> None:
+            message = (
+                f"the certificates of virt-api ended at {end:%Y-%m-%dT%H:%M:%SZ} and have been replaced: virtual "
+                "machines could not be changed meanwhile, those that run went on. virt-api replaces them in time while "
+                "it runs; if it did, look at the clocks of its nodes"
+            )
+            self._tell({**secret, "apiVersion": "v1", "kind": "Secret"}, "Warning", "CertificatesExpired", message)
+
+        return certificates.ensure(
+            self._client, self._namespace, self._names, rotation=self._rotation, expired=expired
+        )
 
     def _informer(self, resource: Resource, namespace: str | None, name: str) -> Informer:
         informer = Informer(self._client, resource, namespace=namespace, field_selector=f"metadata.name={name}")

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The webhook of evictions: who drains a node is told what the strategies of its machines make of that.
+
+The rules are KubeVirt's (user guide, "Node maintenance", evictionStrategy) for machines that can't be migrated live,
+which is all of them:
+
+- None, LiveMigrateIfPossible: the Pod is evicted, its guest shuts down.
+- LiveMigrate: refused, until somebody stops the machine.
+- External: refused, and the VMI says from where it is to go (``status.evacuationNodeName``); whoever manages it acts.
+
+Refusals are 429, after which ``kubectl drain`` tries again. While virt-api is away the disruption budget of the VMI
+refuses in its place (:mod:`turtles.controller.disruption`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from turtles.api import labels
+from turtles.kube.client import JSON, ApiError, Client, Invalid, NotFound
+from turtles.kube.events import Recorder
+from turtles.kube.kubevirt import VMI
+from turtles.kube.resources import POD
+
+Object = dict[str, Any]
+
+#: Path the webhook is served under.
+VALIDATE = "/launcher-eviction-validate"
+
+_ALLOWED: Object = {"allowed": True}
+_FINAL = ("Succeeded", "Failed")
+
+
+class EvictionReview:
+    """Judges evictions of Pods. Called on threads: it asks the API server."""
+
+    def __init__(self, client: Client, recorder: Recorder) -> None:
+        self._client = client
+        self._recorder = recorder
+
+    def __call__(self, request: Object) -> Object:
+        """Give the response of an AdmissionReview's request."""
+        namespace, name = request.get("namespace"), request.get("name")
+        if not isinstance(namespace, str) or not isinstance(name, str):
+            return dict(_ALLOWED)
+        try:
+            vmi = self._vmi_of(namespace, name)
+            return self._judge(vmi, name, dry_run=bool(request.get("dryRun"))) if vmi else dict(_ALLOWED)
+        except ApiError as error:
+            # Better kept a while longer than lost
+            return _denied(f"it can't be found out whose Pod {namespace}/{name} is: {error.message}")
+
+    def _vmi_of(self, namespace: str, name: str) -> Object | None:
+        """Return the VMI that runs in a Pod; None where none does."""
+        try:
+            pod = self._client.get(POD, namespace, name)
+            of_pod = pod["metadata"]
+            if (of_pod.get("labels") or {}).get(labels.APP) != labels.APP_LAUNCHER:
+                return None
+            if (pod.get("status") or {}).get("phase") in _FINAL:
+                return None
+            vmi = self._client.get(VMI, namespace, (of_pod.get("annotations") or {}).get(labels.DOMAIN) or "-")
+        except NotFound:
+            return None
+        return vmi if vmi["metadata"]["uid"] == of_pod["labels"].get(labels.CREATED_BY) else None
+
+    def _judge(self, vmi: Object, pod: str, *, dry_run: bool) -> Object:
+        strategy = vmi["spec"].get("evictionStrategy")
+        name = f"{vmi['metadata']['namespace']}/{vmi['metadata']['name']}"
+        if strategy == "LiveMigrate":
+            message = (
+                f"VMI {name} is configured with an eviction strategy but is not live-migratable "
+                f"({_why_not(vmi)}); stop it, or set evictionStrategy to LiveMigrateIfPossible or None and restart it"
+            )
+            if not dry_run:
+                text = f"the eviction of Pod {pod} is refused: {message}"
+                self._recorder.event(vmi, "Warning", "EvictionRefused", text)
+            return _denied(message)
+        if strategy == "External":
+            if not dry_run:
+                self._mark(vmi, pod)
+            return _denied(f'Eviction triggered evacuation of VMI "{name}"')
+        return dict(_ALLOWED)
+
+    def _mark(self, vmi: Object, pod: str) -> None:
+        """Say in the VMI's status which node it is to leave, for whoever manages it."""
+        metadata, status = vmi["metadata"], vmi.get("status") or {}
+        node = status.get("nodeName")
+        if not node or status.get("evacuationNodeName") == node:
+            return
+        patch = [
+            {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]},
+            {"op": "test", "path": "/status/nodeName", "value": node},
+            {"op": "add", "path": "/status/evacuationNodeName", "value": node},
+        ]
+        try:
+            self._client.patch(VMI, metadata["namespace"], metadata["name"], patch, kind=JSON)
+        except (NotFound, Invalid):
+            return  # it has ended meanwhile: the next try is allowed
+        message = (
+            f"Pod {pod} is to leave node {node}: evictionStrategy External leaves that to whoever manages the machine, "
+            "who finds the node in status.evacuationNodeName; stopping the machine lets the drain go on"
+        )
+        self._recorder.event(vmi, "Normal", "EvacuationRequested", message)
+
+
+def _why_not(vmi: Mapping[str, Any]) -> str:
+    for condition in (vmi.get("status") or {}).get("conditions") or ():
+        if condition.get("type") == "LiveMigratable" and condition.get("message"):
+            return str(condition["message"])
+    return "its guest has not been started yet"
+
+
+def _denied(message: str) -> Object:
+    status = {"status": "Failure", "message": message, "reason": "TooManyRequests", "code": 429}
+    return {"allowed": False, "status": status}

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What evictions of launcher Pods are answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from turtles.kube.kubevirt import VMI
+from turtles.kube.resources import POD
+from turtles.virt_api.eviction import EvictionReview
+
+from .fakes import FakeClient
+
+WHY = "cannot migrate VMI: PVC data is not shared"
+
+
+class Told:
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str, str]] = []
+
+    def event(self, obj: dict[str, Any], type_: str, reason: str, message: str) -> None:
+        assert obj["kind"] == "VirtualMachineInstance"
+        self.events.append((type_, reason, message))
+
+
+def world(strategy: str | None, *, phase: str = "Running", **status: Any) -> tuple[FakeClient, Told, EvictionReview]:
+    """A VMI on node n with its Pod, and a Pod of somebody else."""
+    pod = {
+        "metadata": {
+            "name": "launcher",
+            "namespace": "ns",
+            "labels": {"kubevirt.io": "virt-launcher", "kubevirt.io/created-by": "uid"},
+            "annotations": {"kubevirt.io/domain": "web"},
+        },
+        "status": {"phase": phase},
+    }
+    vmi = {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachineInstance",
+        "metadata": {"name": "web", "namespace": "ns", "uid": "uid"},
+        "spec": {"domain": {}, **({"evictionStrategy": strategy} if strategy else {})},
+        "status": {
+            "nodeName": "n",
+            "conditions": [{"type": "LiveMigratable", "status": "False", "message": WHY}],
+            **status,
+        },
+    }
+    other = {"metadata": {"name": "other", "namespace": "ns"}, "status": {"phase": "Running"}}
+    client, told = FakeClient((POD, pod), (POD, other), (VMI, vmi)), Told()
+    return client, told, EvictionReview(client, told)  # type: ignore[arg-type]
+
+
+def asked(name: str = "launcher", **more: Any) -> dict[str, Any]:
+    return {"uid": "1", "namespace": "ns", "name": name, "operation": "CREATE", **more}
+
+
+@pytest.mark.parametrize("strategy", [None, "None", "LiveMigrateIfPossible"])
+def test_what_may_be_evicted(strategy: str | None) -> None:
+    client, told, review = world(strategy)
+    assert review(asked()) == {"allowed": True}
+    assert not client.patches
+    assert not told.events
+
+
+@pytest.mark.parametrize("name", ["other", "nobody"])
+def test_other_pods_are_nobody_s_business(name: str) -> None:
+    assert world("LiveMigrate")[2](asked(name)) == {"allowed": True}
+
+
+def test_a_pod_that_has_ended_may_go() -> None:
+    assert world("LiveMigrate", phase="Failed")[2](asked()) == {"allowed": True}
+
+
+def test_a_machine_that_would_have_to_migrate_stays() -> None:
+    client, told, review = world("LiveMigrate")
+    answer = review(asked())
+    assert answer["allowed"] is False
+    assert (answer["status"]["code"], answer["status"]["reason"]) == (429, "TooManyRequests")
+    words = "VMI ns/web is configured with an eviction strategy but is not live-migratable"
+    assert answer["status"]["message"].startswith(words)
+    assert WHY in answer["status"]["message"]
+    assert "stop it" in answer["status"]["message"]
+    assert [event[:2] for event in told.events] == [("Warning", "EvictionRefused")]
+    assert not client.patches
+    assert review(asked(dryRun=True))["allowed"] is False
+    assert len(told.events) == 1
+
+
+def test_an_outer_controller_is_told_which_node_to_leave() -> None:
+    client, told, review = world("External")
+    assert review(asked(dryRun=True))["status"]["code"] == 429
+    assert not client.patches
+    answer = review(asked())
+    assert answer["status"]["code"] == 429
+    # the words that the descheduler looks for
+    assert answer["status"]["message"] == 'Eviction triggered evacuation of VMI "ns/web"'
+    ((path, patch, _),) = client.patches
+    assert path.endswith("/virtualmachineinstances/web")
+    assert patch[-1] == {"op": "add", "path": "/status/evacuationNodeName", "value": "n"}
+    assert [event[1] for event in told.events] == ["EvacuationRequested"]
+
+
+def test_it_is_told_once() -> None:
+    client, told, review = world("External", evacuationNodeName="n")
+    assert review(asked())["status"]["code"] == 429
+    assert not client.patches
+    assert not told.events
