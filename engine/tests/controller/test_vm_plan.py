@@ -184,6 +184,8 @@ PENDING_PVC = {"claim": {"status": {"phase": "Pending"}}}
     (a_vmi("Scheduling", conditions=(("PodScheduled", "False", "Unschedulable"),)), {}, "ErrorUnschedulable"),
     (a_vmi("Scheduling", conditions=(("Synchronized", "False", "ErrImagePull"),)), {}, "ErrImagePull"),
     (a_vmi("Scheduling", conditions=(("Synchronized", "False", "ImagePullBackOff"),)), {}, "ImagePullBackOff"),
+    (a_vmi("Scheduling", conditions=(("Synchronized", "False", "InvalidImageName"),)), {}, "ErrImagePull"),
+    (a_vmi("Scheduling", conditions=(("Synchronized", "False", "ErrImageNeverPull"),)), {}, "ErrImagePull"),
 ])
 def test_printable_status(vmi: dict | None, pvcs: dict, expected: str) -> None:
     vm = make_vm()

@@ -50,6 +50,12 @@ BACKOFF_BASE, BACKOFF_MAX = 10, 300
 _FIRMWARE_NAMESPACE = uuid.UUID("6a1a24a1-4061-4607-8bf4-a3963d0c5895")
 #: Conditions of the VM itself; every other one is the VMI's.
 _OWN_CONDITIONS = ("Ready", "Failure", "RestartRequired", "ManualRecoveryRequired", "Initialized")
+#: Why a node has no image (kubelet, pkg/kubelet/images), and what a VM says of it, which knows two words for all.
+_IMAGE_TROUBLE = {
+    "ImagePullBackOff": "ImagePullBackOff",
+    **dict.fromkeys(("ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError",
+                     "RegistryUnavailable"), "ErrImagePull"),
+}
 _ORPHAN = "orphan"
 _RESTART_REQUIRED = "a non-live-updatable field was changed in the template spec"
 _REMEMBERED_TEMPLATES = 1000
@@ -343,8 +349,8 @@ def printable_status(vm: Object, vmi: Object | None, start_failure: Object | Non
         return "ErrorUnschedulable"
     if alive and any((pvc.get("status") or {}).get("phase") == "Pending" for pvc in pvcs.values() if pvc):
         return "WaitingForVolumeBinding"
-    if alive and unsynchronized in ("ErrImagePull", "ImagePullBackOff"):
-        return unsynchronized
+    if alive and unsynchronized in _IMAGE_TROUBLE:
+        return _IMAGE_TROUBLE[unsynchronized]
     if alive:
         return "Starting"
     if start_failure and start_failure.get("consecutiveFailCount") and run_strategy(vm) in (ALWAYS, RERUN_ON_FAILURE):
