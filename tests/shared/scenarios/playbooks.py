@@ -35,8 +35,8 @@ def shop(cluster: Engine) -> Iterator[None]:
 def test_the_life_of_machines_in_a_playbook(cluster: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("K8S_AUTH_KUBECONFIG", str(cluster.kubeconfig))
     where = ("-e", f"image={cluster.image}", "-e", f"ssh_key={cluster.key}")
-    counts = recap(playbook(str(ROOT / "docs/examples/shop.yml"), *where, folder=tmp_path).stdout)
-    assert (counts["changed"], counts["failed"]) == (8, 0)
+    output = playbook(str(ROOT / "docs/examples/shop.yml"), *where, folder=tmp_path).stdout
+    assert (recap(output)["changed"], recap(output)["failed"]) == (8, 0), output
 
 
 @pytest.mark.usefixtures("shop")

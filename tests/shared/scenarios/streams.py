@@ -30,16 +30,17 @@ def test_a_virtual_machines_pod_with_kubectl(
 ) -> None:
     listed = kubectl("exec", pod, "-c", "compute", "--", "virsh", "list", "--name")
     assert listed.split() == [f"{namespace}_web"]
-    assert kubectl("exec", pod, "--", "id", "-u").strip() == "107"
-    said = kubectl("logs", pod)
+    assert kubectl("exec", pod, "-c", "compute", "--", "id", "-u").strip() == "107"
+    said = kubectl("logs", pod, "-c", "compute")
     assert '"component": "virt-launcher"' in said or '"component":"virt-launcher"' in said, said[:500]
-    assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z ", kubectl("logs", pod, "--timestamps", "--tail=1"))
+    assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z ", kubectl("logs", pod, "-c", "compute", "--timestamps", "--tail=1"))
 
 
 def test_following_a_log_ends_with_the_virtual_machine(
     cluster: Engine, namespace: str, pod: str, kubectl: Callable[..., str]
 ) -> None:
-    command = ["kubectl", "--kubeconfig", str(cluster.kubeconfig), "--namespace", namespace, "logs", "-f", pod]
+    where = f"--kubeconfig {cluster.kubeconfig} --namespace {namespace}"
+    command = f"kubectl {where} logs -f {pod} -c compute".split()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as following:
         assert following.stdout is not None
         assert following.stdout.readline()
