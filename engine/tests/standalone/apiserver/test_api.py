@@ -41,7 +41,8 @@ def test_invalid_object_names_every_cause(server: Server) -> None:
     body = widget("bad", size="huge", replicas=-1)
     code, status = server.call("POST", WIDGET_PATH, body)
     assert code == 422
-    assert {cause["field"] for cause in status["details"]["causes"]} == {"spec.size", "spec.replicas"}
+    # The schema and the scale subresource have the same opinion of the replicas, under their own names.
+    assert {cause["field"] for cause in status["details"]["causes"]} == {"spec.size", "spec.replicas", ".spec.replicas"}
     assert 'Unsupported value: "huge": supported values: "small", "large"' in status["message"]
 
 
@@ -418,3 +419,18 @@ def test_aggregated_roles_show_their_rules(server: Server) -> None:
     server.until(lambda: "aggregated" in resources("admin"))
     server.call("DELETE", f"{roles}/more")
     server.until(lambda: "aggregated" not in resources("admin"))
+
+
+def test_events_are_selected_by_the_names_of_their_version(server: Server) -> None:
+    event = {
+        "metadata": {"name": "selected"}, "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"},
+        "reason": "Tried", "type": "Normal",
+    }  # fmt: skip
+    assert server.call("POST", "/api/v1/namespaces/default/events", event)[0] == 201
+    old = "/api/v1/namespaces/default/events?fieldSelector=reason%3DTried,involvedObject.name%3D"
+    new = "/apis/events.k8s.io/v1/namespaces/default/events?fieldSelector=reason%3DTried,regarding.name%3D"
+    for path in (old, new):
+        assert [one["metadata"]["name"] for one in server.call("GET", f"{path}p")[1]["items"]] == ["selected"]
+        assert server.call("GET", f"{path}q")[1]["items"] == []
+        assert [one["object"]["metadata"]["name"] for one in server.watch(f"{path}p")] == ["selected"]
+    server.call("DELETE", "/api/v1/namespaces/default/events/selected")

@@ -397,6 +397,7 @@ class Converting(Backend):
             spec = new["spec"]
             if review["desiredAPIVersion"].endswith("/v2"):
                 spec["texts"] = spec.pop("text").split()
+                spec["first"] = spec["texts"][0]
             else:
                 spec["text"] = " ".join(spec.pop("texts"))
             converted.append(new)
@@ -472,6 +473,34 @@ def test_conversion_that_fails(server: Server, converting: Converting, converted
     assert server.call("GET", f"{converted}/one")[0] == 200, "in the stored version nothing is converted"
     assert server.watch(converted.replace("/v1/", "/v2/"))[-1]["type"] == "ERROR"
     del converting.answers["wrong"]
+
+
+def test_fields_are_selected_in_the_version_asked_for(server: Server, converting: Converting, define) -> None:
+    string = {"type": "string"}
+    text = {"type": "object", "properties": {"text": string}}
+    texts = {"type": "array", "items": string}
+    texts = {"type": "object", "properties": {"texts": texts, "first": string}}
+    client = {"url": f"https://127.0.0.1:{converting.port}/convert", "caBundle": converting.bundle}
+    versions = version("v1", text), version("v2", texts, False, selectableFields=[{"jsonPath": ".spec.first"}])
+    webhook = {"clientConfig": client, "conversionReviewVersions": ["v1"]}
+    path = define(*versions, conversion={"strategy": "Webhook", "webhook": webhook})
+    new = path.replace("/v1/", "/v2/")
+    for name, words in (("one", "a b"), ("two", "c d"), ("three", "a c")):
+        assert server.call("POST", path, thing({"text": words}, name))[0] == 201
+    selected = f"{new}?fieldSelector=spec.first%3Da"
+    listed = server.call("GET", selected)[1]
+    assert [one["metadata"]["name"] for one in listed["items"]] == ["one", "three"]
+    first = server.call("GET", f"{selected}&limit=1")[1]
+    rest = server.call("GET", f"{selected}&limit=1&continue={first['metadata']['continue']}")[1]
+    assert [one["metadata"]["name"] for one in first["items"] + rest["items"]] == ["one", "three"]
+    assert server.call("GET", f"{path}?fieldSelector=spec.first%3Da")[0] == 400, "v1 has no such field"
+    server.call("PATCH", f"{path}/one", {"spec": {"text": "b a"}}, "application/merge-patch+json")
+    server.call("PATCH", f"{path}/two", {"spec": {"text": "a d"}}, "application/merge-patch+json")
+    events = server.watch(f"{selected}&resourceVersion={listed['metadata']['resourceVersion']}")
+    seen = [(one["type"], one["object"]["metadata"]["name"]) for one in events]
+    assert seen == [("DELETED", "one"), ("ADDED", "two")]
+    assert server.call("DELETE", selected)[0] == 200
+    assert [one["metadata"]["name"] for one in server.call("GET", path)[1]["items"]] == ["one"]
 
 
 def test_conversion_keeps_metadata(server: Server, converting: Converting, converted: str) -> None:

@@ -70,7 +70,11 @@ def test_discovery_and_explain(server: Server) -> None:
     assert "Pod" in server.kubectl("explain", "pod")
     described = server.kubectl("describe", "namespace", "default")
     assert "Active" in described
-    assert "v1.32" in server.kubectl("version")
+    told = server.call("GET", "/version")[1]
+    assert told["gitVersion"] in server.kubectl("version")
+    document = server.call("GET", "/openapi/v3/api/v1")[1]["info"]["version"]
+    assert told["gitVersion"].startswith(f"{document}+turtles.")
+    assert f"v{told['major']}.{told['minor']}.0" == document == server.call("GET", "/openapi/v2")[1]["info"]["version"]
 
 
 def test_official_client(server: Server) -> None:

@@ -3,6 +3,7 @@
 
 import re
 
+import kubernetes
 import kubernetes.client.models as models
 import pytest
 
@@ -94,3 +95,7 @@ def test_quantities_are_stored_in_canonical_form(text: str, expected: str) -> No
 def test_what_is_no_quantity(text: str) -> None:
     with pytest.raises(ValueError, match="quantities must match"):
         canonical(text)
+
+
+def test_one_version_for_schemas_and_server() -> None:
+    assert f"{kubernetes.__version__.partition('.')[0]}" == types.KUBERNETES.partition(".")[2]

@@ -304,6 +304,8 @@ def _review_request(
     if context.subresource == "eviction":
         of_kind = {"group": "policy", "version": "v1", "kind": "Eviction"}
         asked_kind = of_kind
+    elif context.subresource == "scale":
+        asked_kind = of_kind = {"group": "autoscaling", "version": "v1", "kind": "Scale"}
     elif operation == "CONNECT":
         asked_kind = of_kind = {"group": "", "version": "v1", "kind": (obj or {})["kind"]}
     else:

@@ -6,7 +6,7 @@ Source: the Kubernetes documentation "Versions in CustomResourceDefinitions" (ap
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -73,17 +73,24 @@ class Converter:
 
         :raises StatusError: 500 when it can't or doesn't.
         """
-        if not by_webhook(kind):
-            return
         waiting: dict[str, list[Entry]] = {}
-        for entry in entries:
-            version = version_of(entry.raw)
-            if version != kind.api_version and _slot(kind) not in (entry.converted or {}):
-                waiting.setdefault(version, []).append(entry)
+        for entry in self.waiting(entries, kind):
+            waiting.setdefault(version_of(entry.raw), []).append(entry)
         for version, batch in waiting.items():
             converted = await self.convert([one.object() for one in batch], version, kind.api_version, kind)
             for entry, obj in zip(batch, converted, strict=True):
                 self._keep(entry, kind, obj)
+
+    def waiting(self, entries: Iterable[Entry], kind: Kind) -> list[Entry]:
+        """Return the objects that a webhook has yet to convert to the version of ``kind``."""
+        if not by_webhook(kind):
+            return []
+        slot = _slot(kind)
+        return [
+            entry
+            for entry in entries
+            if version_of(entry.raw) != kind.api_version and slot not in (entry.converted or {})
+        ]
 
     async def to_storage(self, obj: Object, kind: Kind) -> Object:
         """Return an object in the version in which it is stored."""

@@ -3,6 +3,7 @@
 
 from typing import Any
 
+from turtles.standalone.apiserver import types
 from turtles.standalone.apiserver.errors import Object
 from turtles.standalone.apiserver.kinds import REVIEWS, Kind
 from turtles.standalone.apiserver.registry import Registry
@@ -131,9 +132,10 @@ def aggregated(groups: list[tuple[str, list[Object]]], api_version: str) -> Obje
 
 
 def version_info(engine: str) -> dict[str, Any]:
-    """Return /version: the API is that of Kubernetes 1.32."""
+    """Return /version: the Kubernetes whose API is served, and in its build metadata the engine that serves it."""
+    major, minor = types.KUBERNETES.split(".")
     return {
-        "major": "1", "minor": "32", "gitVersion": f"v1.32.0+turtles.{engine}", "gitCommit": "",
+        "major": major, "minor": minor, "gitVersion": f"v{types.KUBERNETES}.0+turtles.{engine}", "gitCommit": "",
         "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "cpython", "platform": "linux/amd64",
     }  # fmt: skip

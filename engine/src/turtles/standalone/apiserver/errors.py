@@ -82,6 +82,12 @@ def method_not_allowed() -> StatusError:
     return StatusError(405, "MethodNotAllowed", message, {})
 
 
+def method_not_supported(group: str, plural: str, verb: str) -> StatusError:
+    """405 for a verb that a custom resource doesn't have."""
+    message = f'{verb} is not supported on resources of kind "{resource_name(group, plural)}"'
+    return StatusError(405, "MethodNotAllowed", message, _details(group, plural, ""))
+
+
 def unsupported_media_type(message: str) -> StatusError:
     """415."""
     return StatusError(415, "UnsupportedMediaType", message, {})

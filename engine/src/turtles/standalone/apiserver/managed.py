@@ -170,12 +170,15 @@ def check(config: Any, kind: Kind, manager: str) -> None:
     if not manager:
         cause = required("fieldManager", "is required for apply patch")
         raise invalid("meta.k8s.io", "PatchOptions", "", [cause])
+    if config is None:
+        config = {}
     if not isinstance(config, dict):
         what = f"cannot unmarshal {json_type(config)} into Go value of type map[string]interface {{}}"
         text = f"error decoding YAML: error unmarshaling JSON: while decoding JSON: json: {what}"
         raise bad_request(text)
     if config.get("apiVersion") != kind.api_version:
-        found = config.get("apiVersion") or ""
+        found = config.get("apiVersion")
+        found = found if isinstance(found, str) else ""
         text = f"Incorrect version specified in apply patch. Specified patch version: {found}, expected: "
         raise bad_request(text + kind.api_version)
     if config.get("kind") != kind.kind:

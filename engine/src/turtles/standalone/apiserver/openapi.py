@@ -20,7 +20,7 @@ from turtles.standalone.apiserver.kinds import REVIEWS, Kind
 from turtles.standalone.apiserver.registry import Registry
 from turtles.standalone.apiserver.store import encode
 
-_TITLE, _VERSION = "Kubernetes", "v1.32.0"
+_TITLE, _VERSION = "Kubernetes", f"v{types.KUBERNETES}.0"
 _STRING = {"type": "string"}
 _V2, _V3 = "#/definitions/", "#/components/schemas/"
 _LIST_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"

@@ -45,6 +45,8 @@ def json_patch(document: Any, patch: Any) -> Any:
     copied = 0
     try:
         for one in patch:
+            if one is None:
+                raise Inapplicable("unexpected kind: null")
             if not isinstance(one, dict):
                 raise bad_request(f"json: cannot unmarshal {json_type(one)} into Go value of type jsonpatch.Operation")
             if one.get("op") == "copy":

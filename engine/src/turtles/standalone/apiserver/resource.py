@@ -7,7 +7,7 @@ import binascii
 import copy
 import json
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, cast
 
@@ -26,6 +26,7 @@ from turtles.standalone.apiserver import (
     patch,
     quick,
     quota,
+    scales,
     schema,
     services,
     strategic,
@@ -52,10 +53,9 @@ from turtles.standalone.apiserver.errors import (
     quote,
     required,
 )
-from turtles.standalone.apiserver.kinds import RBAC, Kind
+from turtles.standalone.apiserver.kinds import RBAC, Kind, Scale
 from turtles.standalone.apiserver.rbac import Authorizer
 from turtles.standalone.apiserver.registry import Registry
-from turtles.standalone.apiserver.selectors import field_value
 from turtles.standalone.apiserver.store import ADDED, Entry, Key, Stale, Store, encode
 from turtles.standalone.apiserver.types import ANY, Type, of_kind
 from turtles.standalone.apiserver.watch import Selection
@@ -66,7 +66,6 @@ MAX_GRACE = 2**31 - 1
 ATTEMPTS = 20
 _FOREGROUND, _ORPHAN = "foregroundDeletion", "orphan"
 _EVICTION = Kind("policy", "v1", "Eviction", "evictions")
-_SCALE = Kind("autoscaling", "v1", "Scale", "scale")
 _WHAT_HAPPENED = {"UID": "deleted and then recreated", "ResourceVersion": "modified"}
 _sorted_encode = msgspec.json.Encoder(order="deterministic").encode
 #: Resources whose objects may come to use more by an update.
@@ -216,6 +215,26 @@ class Resources:
             return kind.convert(obj, kind.api_version)
         obj["apiVersion"] = kind.api_version
         return obj
+
+    def viewed(self, kind: Kind) -> Callable[[Entry], Object]:
+        """Return what gives an object as field selectors of a version of a kind see it; see :meth:`ready`."""
+        if not kind.custom and kind.convert is None:
+            return Entry.object
+        return lambda entry: cast(Object, msgspec.json.decode(self.served(entry, kind)))
+
+    async def ready(self, kind: Kind, selection: Selection, token: str = "", version: int = 0) -> None:
+        """Have converted what a selection looks into: afterwards, before anything is awaited, it can be asked.
+
+        :param token: see :meth:`page`, as for ``version``.
+        """
+        if not selection.looks_inside:
+            return
+        if token:
+            version, _ = _parse_token(token, kind.resource)
+        version = max(version, self.store.compacted)
+        every = Selection(selection.namespace)
+        while waiting := self.converter.waiting(self._selected(kind, every, None, version), kind):
+            await self.converter.prepare(waiting, kind)
 
     def get(self, context: Context) -> Entry:
         """Return the named object.
@@ -470,7 +489,7 @@ class Resources:
         if old is not None:
             causes += metadata.validate_update(obj, old)
         if kind.custom and kind.schema is not None:
-            causes += _validate_custom(obj, old, kind)
+            causes += _validate_custom(obj, old, kind, context.subresource)
         elif not kind.custom:
             causes += strategies.validate(obj, old, kind)
         if causes:
@@ -541,6 +560,9 @@ class Resources:
         """Apply a patch to an object."""
         if content_type == patch.STRATEGIC and context.kind.custom:
             raise bodies.unknown_format(patch.types(True))
+        if body is None and content_type != patch.MERGE:
+            # Go's decoder makes the empty patch of it.
+            body = [] if content_type == patch.JSON else {}
         if content_type == patch.STRATEGIC and not isinstance(body, dict):
             text = f"json: cannot unmarshal {bodies.json_type(body)} into Go value of type map[string]interface {{}}"
             raise bad_request(text)
@@ -592,7 +614,11 @@ class Resources:
         elif content_type == patch.MERGE:
             result = patch.merge_patch(document, body)
         else:
+            envelope = {name: document[name] for name in ("apiVersion", "kind")}
             result = strategic.merge(document, copy.deepcopy(body), of)
+            if all(isinstance(result.get(name), str) for name in envelope):
+                # The type that is merged into is known, and stays.
+                result.update(envelope)
         if not isinstance(result, dict):
             try:
                 bodies.check_type_meta(result)
@@ -640,13 +666,13 @@ class Resources:
             self._own(context, new, old, entries)
             if kind.resource == "/pods" and context.subresource == "":
                 defaults.admit_tolerations(new["spec"])
-            mutated = await self.admission.mutate(context, "UPDATE", new, old)
-            if mutated is not None and mutated is not new:
+            mutated = await self._mutated(context, new, old)
+            if mutated is not new:
                 context.managed = new["metadata"].get("managedFields") or []
                 new = self._prepare_update(context, self._decoded(context, mutated, old), old)
                 self._own(context, new, old, [])
             self._validate(context, new, old)
-            await self.admission.validate(context, "UPDATE", new, old)
+            await self.admission.validate(context, "UPDATE", *_reviewed(context, new, old))
             if kind.resource == crd.RESOURCE and context.subresource == "":
                 crd.set_status(new, self.definitions(new))
             new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
@@ -670,6 +696,19 @@ class Resources:
                 if based:
                     raise conflict(kind.group, kind.plural, context.name) from None
         raise conflict(kind.group, kind.plural, context.name)
+
+    async def _mutated(self, context: Context, new: Object, old: Object) -> Object:
+        """Return a changed object as webhooks want it: the same one where they leave it alone."""
+        shown, before = _reviewed(context, new, old)
+        wanted = await self.admission.mutate(context, "UPDATE", shown, before)
+        if wanted is None or wanted is shown:
+            return new
+        if shown is new:
+            return wanted
+        scaled = copy.deepcopy(new)
+        scales.put(scaled, self._decoded(replace(context, kind=scales.kind_of(context.kind)), wanted),
+                   _scale_paths(context.kind))  # fmt: skip
+        return scaled
 
     def _prepare_update(self, context: Context, new: Object, old: Object, report: bool = False) -> Object:
         kind = context.kind
@@ -760,6 +799,7 @@ class Resources:
 
     async def delete_collection(self, context: Context, selection: Selection, options: DeleteOptions) -> list[Entry]:
         """Delete every selected object; return them as they were."""
+        await self.ready(context.kind, selection)
         entries = [
             entry for entry in self.store.entries(context.kind.resource, selection.namespace) if selection(entry)
         ]
@@ -857,61 +897,63 @@ class Resources:
 
     async def scale(self, context: Context, entry: Entry) -> Object:
         """Return an object's autoscaling/v1 Scale."""
-        scale = context.kind.scale
-        if scale is None:
-            raise path_not_found()
-        obj = await self.load(entry, context.kind)
-        meta = {
-            name: obj["metadata"][name]
-            for name in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
-            if name in obj["metadata"]
-        }
-        status: Object = {"replicas": _count(field_value(obj, scale.status_replicas))}
-        if scale.selector and field_value(obj, scale.selector):
-            status["selector"] = field_value(obj, scale.selector)
-        replicas = _count(field_value(obj, scale.spec_replicas))
-        return {
-            "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta, "spec": {"replicas": replicas},
-            "status": status,
-        }  # fmt: skip
+        return scales.of(await self.load(entry, context.kind), _scale_paths(context.kind))
 
-    async def set_scale(
-        self, context: Context, change: Callable[[Object], Object], based: bool = False, from_patch: bool = False
-    ) -> Entry:
+    async def set_scale(self, context: Context, change: Callable[[Object], Object], from_patch: bool = False) -> Entry:
         """Set an object's replicas to what ``change`` makes of its Scale; see :meth:`modify` for the rest."""
-        scale = context.kind.scale
-        if scale is None:
-            raise path_not_found()
+        paths, of_scale = _scale_paths(context.kind), replace(context, kind=scales.kind_of(context.kind))
 
         async def scaled(obj: Object) -> Object:
-            entry = self.get(context)
-            wanted = change(await self.scale(context, entry))
-            try:
-                metadata.check_envelope(wanted, _SCALE)
-            except StatusError as error:
-                if not from_patch:
-                    raise
-                raise _fault_of_patch(wanted, error) from None
-            spec = wanted.get("spec")
-            replicas = spec.get("replicas", 0) if isinstance(spec, dict) else 0
-            if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
-                cause = invalid_value("spec.replicas", replicas, "should be a non-negative integer")
-                raise invalid("autoscaling", "Scale", context.name, [cause])
-            meta = wanted.get("metadata")
-            if isinstance(meta, dict) and meta.get("resourceVersion"):
-                obj["metadata"]["resourceVersion"] = meta["resourceVersion"]
-            *parents, last = scale.spec_replicas.split(".")
-            target = obj
-            for name in parents:
-                target = target.setdefault(name, {})
-            target[last] = replicas
+            # A Scale that is sent as a whole may be the first to give replicas; a patch needs what it changes.
+            old = scales.of(obj, paths) if from_patch else {}
+            wanted = change(copy.deepcopy(old))
+            if from_patch:
+                wanted = self._decoded_patch(of_scale, wanted, old)
+            else:
+                wanted = self._decoded(of_scale, wanted, report=True)
+                self._check_place(of_scale, wanted["metadata"])
+                obj["metadata"]["uid"] = wanted["metadata"].get("uid") or obj["metadata"]["uid"]
+            version = metadata.version_of(wanted)
+            obj["metadata"]["resourceVersion"] = version or obj["metadata"]["resourceVersion"]
+            scales.put(obj, wanted, paths)
             return obj
 
-        plain = Context(
-            context.kind, context.user, context.namespace, context.name, dry_run=context.dry_run,
-            field_validation="Ignore", manager=context.manager,
-        )  # fmt: skip
-        return await self.modify(plain, scaled, based)
+        return await self.modify(context, scaled, replaces=not from_patch)
+
+    async def apply_scale(self, context: Context, config: Any) -> Entry:
+        """Apply a configuration of an object's Scale (server-side apply)."""
+        paths, of_scale = _scale_paths(context.kind), replace(context, kind=scales.kind_of(context.kind))
+        managed.check(config, of_scale.kind, context.manager)
+        meta = self._decoded(of_scale, copy.deepcopy(config), report=True)["metadata"]
+        self._check_place(of_scale, {"name": context.name, **meta})
+        versions = {one.api_version: one.scale for one in self.registry.versions(context.kind) if one.scale}
+
+        async def applied(obj: Object) -> Object:
+            live = scales.of(obj, paths)
+            before = managed.entries_of(obj)
+            live["metadata"]["managedFields"] = scales.entries(before, versions)
+            new, entries = managed.apply(live, config, of_scale.kind, context.manager, context.force, "scale")
+            context.managed = scales.to_parent(before, entries, versions, context.kind.api_version)
+            version = metadata.version_of({"metadata": meta})
+            obj["metadata"]["resourceVersion"] = version or obj["metadata"]["resourceVersion"]
+            scales.put(obj, new, paths)
+            return obj
+
+        return await self.modify(context, applied)
+
+
+def _reviewed(context: Context, new: Object, old: Object) -> tuple[Object, Object]:
+    """Return what webhooks see of a changed object, and of it before."""
+    if context.subresource != "scale":
+        return new, old
+    paths = _scale_paths(context.kind)
+    return scales.of(new, paths), scales.of(old, paths, required=False)
+
+
+def _scale_paths(kind: Kind) -> Scale:
+    if kind.scale is None:
+        raise path_not_found()
+    return kind.scale
 
 
 def _fault_of_patch(new: Object, error: StatusError) -> StatusError:
@@ -919,23 +961,17 @@ def _fault_of_patch(new: Object, error: StatusError) -> StatusError:
     return invalid("", "", "", [invalid_value("patch", json.dumps(new, separators=(",", ":")), error.message)])
 
 
-def _validate_custom(obj: Object, old: Object | None, kind: Kind) -> list[Cause]:
+def _validate_custom(obj: Object, old: Object | None, kind: Kind, subresource: str) -> list[Cause]:
     """Return what a custom resource's schema says of it: first of its shape, then, by its rules, of its meaning."""
     before = _without(old, "metadata") if old is not None else None
     new, wanted = _without(obj, "metadata"), kind.schema or {}
     valid = before is None and quick.compiled(wanted).valid(new)
     causes = [] if valid else schema.validate(new, wanted, old=before)
+    if kind.scale is not None:
+        causes += scales.validate(obj, kind.scale, subresource)
     if causes or kind.rules is None:
         return causes
     return rules.evaluate(kind.rules, obj, old if old is not None else rules.ABSENT)
-
-
-def _count(value: Any) -> int:
-    """Return a number of replicas, which in an object without a schema may be anything."""
-    try:
-        return max(0, int(value or 0))
-    except (ValueError, TypeError, OverflowError):
-        return 0
 
 
 async def _admitted(context: Context, entry: Entry) -> None:

@@ -2,6 +2,7 @@
 """HTTP: from a request's path to what answers it."""
 
 import asyncio
+import copy
 import logging
 import time
 from dataclasses import replace
@@ -44,6 +45,7 @@ from turtles.standalone.apiserver.errors import (
     expired,
     internal,
     method_not_allowed,
+    method_not_supported,
     path_not_found,
     quote,
     unsupported_media_type,
@@ -503,9 +505,9 @@ class APIServer:
         allowed = {one[0]: one[1] for one in discovery.subresources(kind)}
         if name not in allowed:
             raise path_not_found()
-        verb = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch"}.get(request.method)
+        verb = {**_METHODS, "HEAD": "get"}.get(request.method)
         if verb not in allowed[name]:
-            raise method_not_allowed()
+            raise method_not_supported(kind.group, kind.plural, verb) if kind.custom and verb else method_not_allowed()
         if name in ("status", "finalize"):
             return await self._named(request, context)
         if name == "scale":
@@ -531,17 +533,16 @@ class APIServer:
             entry = self.resources.get(context)
             return negotiate.json_response(await self.resources.scale(context, entry))
         if request.method == "PUT":
-            body = await self._body(request, "Scale")
-            if not isinstance(body.get("metadata") or {}, dict):
-                raise bad_request("a Scale and its metadata must be objects")
-            based = bool((body.get("metadata") or {}).get("resourceVersion"))
-            entry = await self.resources.set_scale(context, lambda _: body, based)
+            body = await self._body(request, "Scale", context)
+            entry = await self.resources.set_scale(context, lambda _: copy.deepcopy(body))
+        elif request.content_type == patch.APPLY:
+            entry = await self.resources.apply_scale(context, await self._patch_body(request))
         else:
             # Only custom resources have scales here, and these take no strategic merge patches.
             content_type, accepted = request.content_type, patch.types(custom=True)
             if content_type not in accepted:
                 raise bodies.unknown_format(accepted)
-            change = await self._patch_body(request)
+            change = await self._patch_body(request, context)
             entry = await self.resources.set_scale(
                 context, lambda scale: self.resources.apply_patch(content_type, scale, change), from_patch=True
             )
@@ -558,7 +559,8 @@ class APIServer:
                     raise bad_request(f"field label not supported: {path}")
                 names = ", ".join(quote(one) for one in known)
                 raise bad_request(f"{quote(path)} is not a known field selector: only {names}")
-        return Selection(context.namespace, parse_labels(request.query.get("labelSelector", "")), fields)
+        labels = parse_labels(request.query.get("labelSelector", ""))
+        return Selection(context.namespace, labels, fields, self.resources.viewed(context.kind))
 
     def _version(self, request: web.BaseRequest) -> int:
         text = request.query.get("resourceVersion", "")
@@ -583,13 +585,10 @@ class APIServer:
         token = request.query.get("continue", "")
         if token and version:
             raise bad_request("specifying resource version is not allowed when using continue")
-        entries, listed, more, remaining = self.resources.page(
-            kind,
-            self._selection(request, context),
-            options.number(request, "limit"),
-            token,
-            version if match == "Exact" else 0,
-        )
+        selection, limit = self._selection(request, context), options.number(request, "limit")
+        exact = version if match == "Exact" else 0
+        await self.resources.ready(kind, selection, token, exact)
+        entries, listed, more, remaining = self.resources.page(kind, selection, limit, token, exact)
         meta: Object = {"resourceVersion": str(listed)}
         if more:
             meta["continue"] = more
@@ -645,6 +644,7 @@ class APIServer:
         if version > self.store.version:
             raise _too_large(version, self.store.version)
         initial = []
+        await self.resources.ready(kind, selection)
         # No await between reading the state and listening: nothing can happen in between.
         if version == 0 or initial_events:
             if "sendInitialEvents" not in request.query or initial_events:
@@ -660,6 +660,9 @@ class APIServer:
                 return response
         self.audit.started(request)
         return await stream(request, self.store, watcher, initial, shown, asked, self.store.version)
+
+
+_METHODS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
 def _include(request: web.BaseRequest, wanted: negotiate.Accept) -> str:

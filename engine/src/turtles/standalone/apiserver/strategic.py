@@ -5,10 +5,12 @@ Source: k8s.io/apimachinery's strategicpatch and the design document "Strategic 
 kubernetes/community. Directives: ``$patch``, ``$retainKeys``, ``$setElementOrder/…``, ``$deleteFromPrimitiveList/…``.
 """
 
+import json
 from collections.abc import Callable
 from typing import Any
 
-from turtles.standalone.apiserver.errors import Object, StatusError, bad_request
+from turtles.standalone.apiserver.bodies import json_type
+from turtles.standalone.apiserver.errors import Object, StatusError, bad_request, invalid, invalid_value
 from turtles.standalone.apiserver.types import ANY, Type
 
 _PATCH, _RETAIN = "$patch", "$retainKeys"
@@ -52,7 +54,10 @@ def _map(original: Object, patch: Object, of: Type, fresh: bool = False) -> Obje
     for name, value in patch.items():
         if name.startswith(_DELETE):
             field = name.removeprefix(_DELETE)
-            if isinstance(original.get(field), list) and isinstance(value, list):
+            if not isinstance(value, list):
+                why = f"cannot restore slice from {json_type(value)}"
+                raise invalid("", "", "", [invalid_value("patch", json.dumps(patch, separators=(",", ":")), why)])
+            if isinstance(original.get(field), list):
                 original[field] = [item for item in original[field] if item not in value]
     for name, value in patch.items():
         if name.startswith("$"):
@@ -76,7 +81,9 @@ def _map(original: Object, patch: Object, of: Type, fresh: bool = False) -> Obje
     for name, order in patch.items():
         if name.startswith(_ORDER):
             field = name.removeprefix(_ORDER)
-            if isinstance(original.get(field), list) and isinstance(order, list):
+            if not isinstance(order, list):
+                raise bad_request(f"{name}: expected a []interface {{}}, but received a {json_type(order)}")
+            if isinstance(original.get(field), list):
                 original[field] = _ordered(original[field], order, original[field], of.field(field))
     return original
 
@@ -90,7 +97,7 @@ def _retain(original: Object, patch: Object) -> None:
     if retained is None:
         return
     if not isinstance(retained, list):
-        raise bad_request("invalid patch format of $retainKeys")
+        raise bad_request("invalid patch format of retainKeys")
     surplus = [name for name, value in patch.items() if value is not None and not name.startswith("$")]
     if any(name not in retained for name in surplus):
         raise bad_request("$retainKeys doesn't contain all of the fields that are present in the patch")

@@ -16,6 +16,8 @@ import msgspec
 
 from turtles.standalone.apiserver.kinds import Kind
 
+#: The Kubernetes whose schemas these are, and which the server therefore says to be.
+KUBERNETES = "1.37"
 Schema = Mapping[str, Any]
 _NONE: Mapping[str, Any] = {}
 _PREFIX = "#/definitions/"

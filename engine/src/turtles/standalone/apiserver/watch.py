@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import HttpVersion11, web
 
-from turtles.standalone.apiserver.errors import StatusError
+from turtles.standalone.apiserver.errors import Object, StatusError
 from turtles.standalone.apiserver.selectors import FieldTerm, LabelPredicate, match_fields
 from turtles.standalone.apiserver.store import ADDED, DELETED, MODIFIED, Entry, Event, Store, encode
 
@@ -29,6 +29,8 @@ class Selection:
     namespace: str = ""
     labels: LabelPredicate | None = None
     fields: list[FieldTerm] = field(default_factory=list)
+    #: Gives an object as field selectors see it: in the version that the client asked for.
+    view: Callable[[Entry], Object] = Entry.object
 
     def __call__(self, entry: Entry) -> bool:
         """Whether an object is selected."""
@@ -47,7 +49,12 @@ class Selection:
                     return False
             else:
                 rest.append(term)
-        return not rest or match_fields(rest, entry.object())
+        return not rest or match_fields(rest, self.view(entry))
+
+    @property
+    def looks_inside(self) -> bool:
+        """Whether more of an object counts than its name, namespace and labels."""
+        return any(path not in ("metadata.name", "metadata.namespace") for path, _, _ in self.fields)
 
     @property
     def name(self) -> str:
@@ -150,10 +157,13 @@ class Watcher:
                 return b""
             finally:
                 self._waiting = False
+        events = [self._events.popleft() for _ in range(min(len(self._events), 1000))]
+        self._bytes -= sum(len(event.entry.raw) for event in events)
+        if self._form.prepare is not None and self._selection.looks_inside:
+            states = (entry for event in events for entry in (event.entry, event.previous))
+            await self._form.prepare([entry for entry in states if entry is not None])
         found: list[tuple[Event, str, Entry]] = []
-        while self._events and len(found) < 1000:
-            event = self._events.popleft()
-            self._bytes -= len(event.entry.raw)
+        for event in events:
             seen = visible(event, self._selection)
             if seen is not None:
                 found.append((event, *seen))
