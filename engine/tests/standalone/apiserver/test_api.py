@@ -368,7 +368,8 @@ def namespace_admin(server: Server) -> Iterator[str]:
     [
         ("roles", {"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]}]}, 201),
         ("roles", {"rules": [{"apiGroups": [""], "resources": ["*"], "verbs": ["get"]}]}, 403),
-        ("roles", {"rules": [{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"]}]}, 403),
+        ("roles", {"rules": [{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"]}]}, 201),
+        ("roles", {"rules": [{"apiGroups": ["example.net"], "resources": ["things"], "verbs": ["get"]}]}, 403),
         ("rolebindings", {"roleRef": {"kind": "ClusterRole", "name": "view"}}, 201),
         ("rolebindings", {"roleRef": {"kind": "ClusterRole", "name": "cluster-admin"}}, 403),
         ("rolebindings", {"roleRef": {"kind": "Role", "name": "no-such"}}, 404),
