@@ -2,18 +2,12 @@
 """Odd requests by the thousand: none may end in a server error or hang, and memory stays what it is.
 
 Objects are made from the schemas that the server itself publishes, then bent; paths, parameters, headers and patches
-are bent too. ``TURTLES_FUZZ_REQUESTS`` says how many (`make test-faults`: 100,000), ``TURTLES_FUZZ_SEED`` which: a
-number, or ``random`` for others each time; the number of that run is printed.
+are bent too. fuzzing.py says how many and which.
 """
 
 import copy
-import http.client
 import json
-import os
 import random
-import threading
-import time
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -22,14 +16,8 @@ import schemathesis
 from hypothesis import HealthCheck, given, seed, settings
 
 from .conftest import WIDGET_PATH, WIDGETS, Server, widget
+from .fuzzing import CONTENT, ODD, PATIENCE, REQUESTS, SEED, Client, Storm, bend, json_patch, judge
 
-REQUESTS = int(os.environ.get("TURTLES_FUZZ_REQUESTS", "3000"))
-# A change of the code is judged by the same requests each time; the long run looks for others.
-SEED = os.environ.get("TURTLES_FUZZ_SEED", "1")
-SEED = random.SystemRandom().randrange(10**6) if SEED == "random" else int(SEED)
-CLIENTS = 4
-#: Seconds that an answer may take, on a machine that does other things too.
-PATIENCE = 30
 #: Kinds that change how the server treats others' requests: their writes are dry runs only.
 DRY = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations", "apiservices", "customresourcedefinitions",
        "resourcequotas", "limitranges", "validatingadmissionpolicies")  # fmt: skip
@@ -37,16 +25,6 @@ METHODS = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "patc
 #: No namespace but these is used, and they are never deleted.
 NAMESPACES = ("default", "fuzz")
 
-ODD: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 1.5, -0.0, 1e308, 2**31, 2**53 + 1, 2**63, 2**64, -(2**70), "", " ", "a", "x" * 300,
-    "é",
-    "\u0000", "../..", "null", "1", "-1Ki", "1e1000", "2020-01-01T00:00:00Z", "2020-13-45", "🐢", "a/b", "%2e", [],
-    [None],
-    [[]], {}, {"": ""}, {"a": None}, {"a": {"b": {"c": [1, {"d": None}]}}}, [1, "a", {}], {"name": 5}, [{"name": None}],
-    "\ud7ff", "A-Z_", "10Gi", "999999999999999999999999", {"$ref": "#"}, {"metadata": []},
-    "2020-01-01T00:00:00.5+25:00",
-    "(((((", "[", "9" * 5000, {"x" * 500: 1}, "a.b.c/d", "\n", "self.x > 1", "169.254.0.1", "::1", "0.0.0.0/0",
-)  # fmt: skip
 PARTS = ("", "..", "%2e%2e", "%00", "%ff", "é", "x" * 300, "status", "scale", "a%2Fb", "%", "namespaces", "*", "~",
     "{}")
 TEXTS = ("a", "b", "x1", "", "default", "1Gi", "1", "http", "TCP", "*", "10.0.0.1", "a.example.io", 80)
@@ -72,9 +50,6 @@ ACCEPT = (
     "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", "text/html", ";;;", "application/json;as=",
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList", "a" * 3000, "application/json;q=x",
 )
-CONTENT = ("application/json", "application/yaml", "application/json-patch+json", "application/merge-patch+json",
-           "application/strategic-merge-patch+json", "application/apply-patch+yaml", "text/plain", "x", "",
-           "application/vnd.kubernetes.protobuf", "application/json; charset=latin-1")  # fmt: skip
 RAW = (b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"a":1}x', b'{"metadata":{"name":"\\ud800"}}', b"[" * 5000,
     b'{"a":' * 2000,
        b'{"metadata":{"name":"a"},"metadata":{"name":"b"}}', b"k8s\x00\n\x05", b"- a: [", b"a: !!python/object:x {}",
@@ -145,64 +120,6 @@ class Schemas:
         if kind == "string" or schema.get("x-kubernetes-int-or-string"):
             return dice.choice(TEXTS)
         return copy.deepcopy(dice.choice(ODD))
-
-
-def places(value: Any, found: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """Collect every container and key in a value."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            found.append((value, key))
-            places(inner, found)
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            found.append((value, index))
-            places(inner, found)
-    return found
-
-
-def bend(dice: random.Random, value: Any) -> Any:
-    """Change something, somewhere."""
-    found = places(value, [])
-    for _ in range(dice.choice((1, 1, 1, 2, 5))):
-        if not found:
-            return copy.deepcopy(dice.choice(ODD))
-        holder, key = dice.choice(found)
-        action = dice.random()
-        if (isinstance(holder, dict) and key not in holder) or (isinstance(holder, list) and key >= len(holder)):
-            continue
-        if action < 0.6:
-            holder[key] = copy.deepcopy(dice.choice(ODD))
-        elif action < 0.8:
-            del holder[key]
-        elif isinstance(holder, list):
-            holder.append(copy.deepcopy(holder[key]))
-        else:
-            new = dice.choice(("x", "name", "é", "spec", "$patch", "$retainKeys", "$setElementOrder/x"))
-            holder[new] = copy.deepcopy(dice.choice((*ODD, holder[key])))
-    return value
-
-
-def pointer(dice: random.Random, obj: Any) -> str:
-    """Return a JSON pointer into an object, or almost."""
-    parts, at = [], obj
-    while isinstance(at, dict | list) and at and dice.random() < 0.8:
-        key = dice.choice(list(at)) if isinstance(at, dict) else dice.randrange(len(at))
-        parts.append(str(key).replace("~", "~0").replace("/", "~1"))
-        at = at[key]
-    if dice.random() < 0.3:
-        parts.append(dice.choice(("-", "x", "0", "99", "~", "", "-1", "metadata")))
-    return "".join(f"/{part}" for part in parts)
-
-
-def json_patch(dice: random.Random, obj: Any) -> Any:
-    operations = []
-    for _ in range(dice.choice((1, 1, 2, 4))):
-        one: dict[str, Any] = {"op": dice.choice(("add", "remove", "replace", "move", "copy", "test", "x")),
-                               "path": pointer(dice, obj)}  # fmt: skip
-        one[dice.choice(("value", "from", "value"))] = dice.choice((pointer(dice, obj),
-    copy.deepcopy(dice.choice(ODD))))
-        operations.append(one)
-    return bend(dice, operations) if dice.random() < 0.2 else operations
 
 
 class Fuzzer:
@@ -285,85 +202,19 @@ class Fuzzer:
         return quote("/".join(parts), safe="/%{}*~")
 
 
-def memory(server: Server) -> float:
-    """Return the server's own memory in MB."""
-    assert server.process is not None
-    text = Path(f"/proc/{server.process.pid}/smaps_rollup").read_text()
-    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Private_")) / 1024
-
-
-def judge(code: int, raw: bytes, headers: Any) -> str:
-    """Return what is wrong with an answer; '' when nothing is."""
-    try:
-        body = json.loads(raw) if raw and "json" in headers.get("Content-Type", "") and b"\n{" not in raw else {}
-    except ValueError:
-        return "the body is no JSON"
-    if code == 404 and "paths" in body:
-        return ""  # where there is nothing at all, clients are told what there is
-    if code >= 400 and body and (body.get("kind") != "Status" or body.get("code") != code or not body.get("message")):
-        return "no Status says what was wrong"
-    if code == 504 and "Too large resource version" in body.get("message", ""):
-        return ""
-    return "a server error" if code >= 500 and code != 501 else ""
-
-
 def test_no_request_breaks_the_server(stopped: Server) -> None:
     server = stopped
     server.start("--history-seconds", "5")
     assert server.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", WIDGETS)[0] == 201
     assert server.call("POST", "/api/v1/namespaces", {"metadata": {"name": "fuzz"}})[0] == 201
     server.call("POST", WIDGET_PATH, widget("f0"))
-    fuzzer = Fuzzer(server, Schemas(server))
-    codes: dict[int, int] = {}
-    problems: list[str] = []
-    token = server.token()
-    memories: list[float] = []
-    done = threading.Event()
+    fuzzer, storm = Fuzzer(server, Schemas(server)), Storm(server)
 
-    def run(number: int) -> None:
-        dice = random.Random(f"{SEED}-{number}")
-        connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=server.tls, timeout=PATIENCE)
-        for _ in range(REQUESTS // CLIENTS):
-            if done.is_set():
-                return
-            method, path, body, headers = fuzzer.request(dice)
-            what = f"{method} {path} {headers} {body[:2000]!r}"
-            try:
-                connection.request(method, path, body or None, {**headers, "Authorization": f"Bearer {token}"})
-                answer = connection.getresponse()
-                raw = answer.read()
-            except http.client.InvalidURL:
-                continue
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
-                if not isinstance(error, TimeoutError) and b"\0" in body + path.encode():
-                    continue
-                problems.append(f"{type(error).__name__} {error}: {what}")
-            else:
-                codes[answer.status] = codes.get(answer.status, 0) + 1
-                wrong = judge(answer.status, raw, answer.headers)
-                if wrong:
-                    problems.append(f"{wrong}: {answer.status} {raw[:300]!r}\n  {what}")
-            if len(problems) >= 20:
-                done.set()
-        connection.close()
+    def make(dice: random.Random, client: Client) -> None:
+        client.send(*fuzzer.request(dice))
 
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(CLIENTS)]
-    before = time.monotonic()
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        for thread in threads:
-            thread.join(2)
-        memories.append(memory(server))
-    seconds = time.monotonic() - before
-    print(f"\nseed {SEED}: {sum(codes.values())} answers in {seconds:.0f} s, {dict(sorted(codes.items()))}, "
-          f"memory {[round(one) for one in memories[:: max(1, len(memories) // 12)]]} MB")  # fmt: skip
-    assert not problems, f"seed {SEED}, {len(problems)} problems:\n" + "\n".join(problems[:20])
-    assert codes.get(200, 0) + codes.get(201, 0) > REQUESTS / 20, "hardly anything got through: the fuzzer is too odd"
-    late = memories[len(memories) // 2 :]
-    assert REQUESTS < 20_000 or max(late) < 1.3 * min(late) + 20, memories
-    assert server.call("GET", "/readyz")[0] == 200
+    storm.blow(make, REQUESTS)
+    assert storm.codes[200] + storm.codes[201] > REQUESTS / 20, "hardly anything got through: the fuzzer is too odd"
 
 
 @pytest.mark.filterwarnings("ignore")

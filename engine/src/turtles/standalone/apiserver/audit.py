@@ -23,6 +23,7 @@ from aiohttp import web
 from turtles.standalone.apiserver import bodies
 from turtles.standalone.apiserver.auth import User, user_info
 from turtles.standalone.apiserver.errors import Object, StatusError
+from turtles.standalone.apiserver.options import readable
 from turtles.standalone.apiserver.rbac import Attributes
 
 log = logging.getLogger(__name__)
@@ -193,13 +194,13 @@ class Audit:
             return
         event: Object = {
             "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": rule.level,
-            "auditID": request.headers.get("Audit-Id") or str(uuid.uuid4()), "stage": RECEIVED,
+            "auditID": readable(request.headers.get("Audit-Id", "")) or str(uuid.uuid4()), "stage": RECEIVED,
             "requestURI": request.raw_path, "verb": wanted.verb, "user": user_info(sender),
         }  # fmt: skip
         if user is not sender:
             event["impersonatedUser"] = user_info(user)
         event["sourceIPs"] = [request.remote] if request.remote else []
-        event["userAgent"] = request.headers.get("User-Agent", "")
+        event["userAgent"] = readable(request.headers.get("User-Agent", ""))
         if wanted.resource:
             names = {
                 "resource": wanted.resource, "namespace": wanted.namespace, "name": wanted.name,

@@ -8,6 +8,7 @@ kube-apiserver; KEP-555.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -45,6 +46,32 @@ def _both(one: Set, other: Set) -> Set:
     if not one or not other:
         return {".": _SELF, **below} if below else _SELF
     return below
+
+
+_STEPS: dict[str, Callable[[str], bool]] = {
+    "f:": lambda name: True,
+    "k:": lambda keys: isinstance(_json(keys), dict),
+    "v:": lambda value: _json(value) is not None,
+    "i:": lambda index: re.fullmatch(r"[+-]?[0-9]{1,18}", index) is not None,
+}
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def is_set(fields: Any) -> bool:
+    """Whether something that a client sent is a set of fields, as far as steps are of kinds that are known."""
+    if not isinstance(fields, dict):
+        return False
+    for step, node in fields.items():
+        known = _STEPS.get(step[:2])
+        if not is_set(node) or (known is not None and not known(step[2:])):
+            return False
+    return True
 
 
 def difference(one: Set, other: Set) -> Set:

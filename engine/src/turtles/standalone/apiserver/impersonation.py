@@ -10,6 +10,7 @@ from aiohttp import web
 
 from turtles.standalone.apiserver.auth import ANONYMOUS, User
 from turtles.standalone.apiserver.errors import bad_request
+from turtles.standalone.apiserver.options import readable
 from turtles.standalone.apiserver.rbac import Attributes, Authorizer
 
 PREFIX = "impersonate-"
@@ -26,12 +27,13 @@ def impersonated(request: web.BaseRequest, user: User, authorizer: Authorizer) -
     headers = request.headers
     if not any(name.lower().startswith(PREFIX) for name in headers):
         return user
-    name, asked = headers.get("Impersonate-User", ""), tuple(headers.getall("Impersonate-Group", []))
-    uid = headers.get("Impersonate-Uid", "")
+    name = readable(headers.get("Impersonate-User", ""))
+    asked = tuple(readable(one) for one in headers.getall("Impersonate-Group", []))
+    uid = readable(headers.get("Impersonate-Uid", ""))
     extra: dict[str, list[str]] = {}
     for header, value in headers.items():
         if header.lower().startswith(_EXTRA):
-            extra.setdefault(unquote(header[len(_EXTRA) :]).lower(), []).append(value)
+            extra.setdefault(readable(unquote(header[len(_EXTRA) :])).lower(), []).append(readable(value))
     if not name:
         raise bad_request("groups, uids and extras can't be impersonated without a user")
     groups = asked

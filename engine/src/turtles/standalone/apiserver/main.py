@@ -15,6 +15,7 @@ from pathlib import Path
 
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
@@ -54,6 +55,15 @@ def _make_request(
 ) -> web.BaseRequest:
     loop = asyncio.get_running_loop()
     return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether a record of aiohttp's is about more than a client that speaks no HTTP, or goes while it speaks."""
+    error = record.exc_info[1] if record.exc_info else None
+    if not isinstance(error, HttpProcessingError | ConnectionError):
+        return True
+    log.debug("a client sent no whole request", extra={"reason": str(error)})
+    return False
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,7 @@ async def serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    logging.getLogger("aiohttp.server").addFilter(_is_ours)
     limits, audit = settings.limits(), settings.audit()
     keys = Encryption.load(config / encryption.FILE)
     store = Store(settings.data_dir / DATABASE, keys, settings.history_seconds)

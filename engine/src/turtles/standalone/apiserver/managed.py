@@ -84,12 +84,15 @@ def is_reset(body: Object) -> bool:
 
 def carried_over(new: Object, old: Object | None, subresource: str) -> list[Entry]:
     """Return the entries that an update starts from: those of a body count, for a client may edit them."""
+    before = entries_of(old) if old is not None else []
     if old is not None and subresource:
-        return entries_of(old)
+        return before
     found = entries_of(new)
-    if found and all(one.get("operation") in ("Apply", "Update") for one in found):
+    if found != before and found and all(
+        one.get("operation") in ("Apply", "Update") and fieldsets.is_set(one["fieldsV1"]) for one in found
+    ):
         return found
-    return entries_of(old) if old is not None else []
+    return before
 
 
 def update(

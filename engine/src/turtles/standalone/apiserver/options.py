@@ -17,6 +17,11 @@ MAX_MANAGER = 128
 GROUP = "meta.k8s.io"
 
 
+def readable(header: str) -> str:
+    """Return a header's text; bytes in it that are no UTF-8 become U+FFFD, for no answer could show them."""
+    return header.encode(errors="surrogateescape").decode(errors="replace")
+
+
 @dataclass(frozen=True)
 class WriteOptions:
     """What a client asked for in the query of a write."""

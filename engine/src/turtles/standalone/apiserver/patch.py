@@ -43,6 +43,8 @@ def json_patch(document: Any, patch: Any) -> Any:
         text = f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(patch)}"
         raise StatusError(413, "RequestEntityTooLarge", text)
     copied = 0
+    # Each operation changes what the one before it left, not the caller's object.
+    document = msgspec.json.decode(msgspec.json.encode(document))
     try:
         for one in patch:
             if one is None:
@@ -71,7 +73,7 @@ def _operation(document: Any, operation: dict[str, Any]) -> Any:
         operation = {"value": None, **operation}
         if operation["op"] == "test" and operation["value"] is None:
             return _test_null(document, operation["path"])
-    return jsonpatch.apply_patch(document, [operation])
+    return jsonpatch.apply_patch(document, [operation], in_place=True)
 
 
 def _test_null(document: Any, path: str) -> Any:

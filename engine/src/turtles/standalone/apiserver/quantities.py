@@ -29,7 +29,7 @@ def _taken_apart(text: str) -> tuple[Decimal, str]:
     else:
         value = _EXACT.multiply(value, Decimal(10) ** _DECIMAL[decimal])
     # Nothing is smaller than a billionth; what can't be said exactly is rounded up, and capped.
-    value = min(value.quantize(Decimal("1e-9"), ROUND_CEILING, _EXACT), Decimal(_MAX))
+    value = min(value, Decimal(_MAX)).quantize(Decimal("1e-9"), ROUND_CEILING, _EXACT)
     return (-value if sign == "-" else value), form
 
 

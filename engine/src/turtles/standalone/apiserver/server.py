@@ -77,6 +77,9 @@ _RETURNED = (
     "storage.k8s.io/storageclasses",
 )  # fmt: skip
 _VERBS = (*_MUTATIONS.values(), "get", "list", "watch", "deletecollection")
+#: Warnings with more characters than that are cut to so many each, and those beyond it are left out; sources:
+#: truncateAtTotalRunes and truncateItemRunes of k8s.io/apiserver.
+MAX_WARNINGS, MAX_WARNING = 4096, 256
 #: Where a request keeps what it wants, and whether it goes on for as long as its client wants.
 _WANTED, _LONG = "wanted", "long"
 _HEALTH = ("/healthz", "/livez", "/readyz")
@@ -179,7 +182,7 @@ class APIServer:
             again = (error.details or {}).get("retryAfterSeconds")
             headers = {"Retry-After": str(again)} if again else {}
             response = negotiate.json_response(error.status(), error.code, headers)
-            if error.code == 408:
+            if error.code == 408 or (error.code == 413 and "body" not in request):
                 # What still comes is the rest of a body, not a request.
                 response.force_close()
             return response
@@ -274,7 +277,8 @@ class APIServer:
             return await self.openapi.answer(request, path)
         if path == "/":
             return negotiate.json_response({"paths": self._paths()})
-        wanted = negotiate.accept(request, ("APIGroupDiscoveryList",), "apidiscovery.k8s.io")
+        shapes = ("APIGroupDiscoveryList",) if path in ("/api", "/apis") else ()
+        wanted = negotiate.accept(request, shapes, "apidiscovery.k8s.io")
         if path == "/version":
             return negotiate.json_response(discovery.version_info(__version__))
         parts = path.strip("/").split("/")
@@ -285,9 +289,8 @@ class APIServer:
         response = negotiate.json_response(body, headers=headers, as_yaml=wanted.yaml)
         if wanted.shape:
             version = wanted.version or "v2"
-            response.headers["Content-Type"] = (
-                f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
-            )
+            form = f"g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
+            response.headers["Content-Type"] = f"{response.content_type};{form}"
         return response
 
     def _paths(self) -> list[str]:
@@ -699,9 +702,14 @@ def _too_large(version: int, current: int) -> StatusError:
 
 
 def _warnings(context: Context) -> dict[str, str]:
-    if not context.warnings:
+    warnings = list(dict.fromkeys(context.warnings))
+    if not warnings:
         return {}
-    quoted = (one.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") for one in context.warnings)
+    if sum(map(len, warnings)) > MAX_WARNINGS:
+        cut, warnings = [one[:MAX_WARNING] for one in warnings], []
+        while cut and sum(map(len, warnings)) < MAX_WARNINGS:
+            warnings.append(cut.pop(0))
+    quoted = (one.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") for one in warnings)
     return {"Warning": ", ".join(f'299 - "{one}"' for one in quoted)}
 
 
