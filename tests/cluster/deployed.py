@@ -82,6 +82,11 @@ class Deployed(Engine):
 
         wait_for("end of all objects of the engine", removed, timeout=timeout)
 
+    def version(self) -> tuple[int, int]:
+        """Major and minor version of Kubernetes."""
+        found = client.VersionApi(self.core.api_client).get_code()
+        return int(found.major), int(found.minor.rstrip("+"))
+
     def launcher(self, namespace: str, vmi: str) -> client.V1Pod:
         """The launcher Pod of a VMI."""
         pods = self.core.list_namespaced_pod(namespace, label_selector=f"vm.kubevirt.io/name={vmi}").items

@@ -118,7 +118,16 @@ def test_an_eviction_asks_disruption_budgets(cluster: Deployed, namespace: str) 
     cluster.create(namespace, cluster.virtual_machine("web", labels={"app": "web"}))
     first = cluster.wait_running(namespace, "web")
     boot = cluster.boot_id(address_of(first))
-    cluster.kubectl("-n", namespace, "create", "pdb", "web", "--selector=app=web", "--min-available=1")
+    # kubectl itself makes only those of policy/v1, which came with Kubernetes 1.21
+    version = "v1" if cluster.version() >= (1, 21) else "v1beta1"
+    budget = {
+        "apiVersion": f"policy/{version}",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "web"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}},
+    }
+    where = ("policy", version, namespace, "poddisruptionbudgets")
+    cluster.custom.create_namespaced_custom_object(*where, budget)
     pod = cluster.launcher(namespace, "web").metadata.name
     options = ("--force", "--delete-emptydir-data", "--ignore-daemonsets", "--pod-selector=app=web")
     node = first["status"]["nodeName"]
@@ -126,7 +135,7 @@ def test_an_eviction_asks_disruption_budgets(cluster: Deployed, namespace: str) 
         said = cluster.kubectl("drain", node, *options, "--timeout=12s", check=False)
         assert "would violate the pod's disruption budget" in said
         assert cluster.boot_id(address_of(first)) == boot
-        cluster.kubectl("-n", namespace, "delete", "pdb", "web")
+        cluster.custom.delete_namespaced_custom_object(*where, "web")
         cluster.kubectl("drain", node, *options, "--timeout=240s")
     finally:
         cluster.kubectl("uncordon", node)
@@ -172,12 +181,14 @@ def test_a_node_short_of_memory_evicts(cluster: Deployed, machines: Cluster, nam
 
 
 def test_a_pod_beyond_its_ephemeral_storage_is_evicted(cluster: Deployed, namespace: str) -> None:
+    limit = {"type": "Container", "default": {"ephemeral-storage": "60M"}}
+    cluster.core.create_namespaced_limit_range(namespace, {"metadata": {"name": "few"}, "spec": {"limits": [limit]}})
     vm = cluster.virtual_machine("web", run_strategy="Once")
     spec = vm["spec"]["template"]["spec"]
     spec["domain"]["devices"]["disks"].append({"name": "scratch", "disk": {"bus": "virtio"}})
     spec["volumes"].append({"name": "scratch", "emptyDisk": {"capacity": "300Mi"}})
-    spec["domain"]["resources"] = {"limits": {"ephemeral-storage": "150M"}}
     cluster.create(namespace, vm)
+    # the containers of a Pod share what they have together
     cluster.ssh(address_of(cluster.wait_running(namespace, "web")), "yes | head -c 250000000 > /dev/vdc; sync")
     vmi = cluster.wait_phase(namespace, "web", "Failed", timeout=180)
     assert condition(vmi, "Ready")["status"] == "False"

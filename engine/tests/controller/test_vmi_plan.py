@@ -224,6 +224,27 @@ def test_a_final_vmi_is_released_when_its_pods_are_gone() -> None:
     assert plan(make_vmi("Succeeded"), [], {}, NOW).vmi["metadata"]["finalizers"] == [labels.VMI_FINALIZER]
 
 
+@pytest.mark.parametrize(("deleted", "age", "told", "wait"), [
+    (None, 1, False, 4),  # the kubelet may know more
+    (None, 6, False, None),
+    (None, 1, True, None),
+    ("2026-01-02T03:04:04Z", 1, False, 4),  # by its VM, after it had failed
+    ("2026-01-02T03:04:00Z", 1, False, None),  # somebody wanted its end
+])
+def test_the_kubelet_has_a_moment_to_say_why_a_pod_ended(
+    deleted: str | None, age: int, told: bool, wait: float | None
+) -> None:
+    failed_at = (NOW - timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    vmi = make_vmi("Failed", phaseTransitionTimestamps=[{"phase": "Failed", "phaseTransitionTimestamp": failed_at}])
+    if deleted:
+        vmi["metadata"]["deletionTimestamp"] = deleted
+    oom = [{"name": "compute", "state": {"terminated": {"reason": "OOMKilled", "exitCode": 137, "finishedAt": STAMP}}}]
+    pod = make_pod("Running", node="n", **({"containerStatuses": oom} if told else {}))
+    decided = plan(vmi, [pod], {}, NOW)
+    assert (decided.delete_pods, decided.wait) == (([], wait) if wait else ([pod], None))
+    assert [event[1] for event in decided.events] == (["LauncherOOMKilled"] if told else [])
+
+
 def test_a_lost_pod_is_looked_for_before_the_vmi_fails() -> None:
     assert plan(make_vmi("Running"), [], {}, NOW).lost_pod
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import queue
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,6 +62,20 @@ def test_labels_heartbeat_and_kvm(monkeypatch: pytest.MonkeyPatch, result: Resul
     assert metadata["annotations"]["kubevirt.io/heartbeat"].endswith("Z")
     assert patches["status"]["status"]["allocatable"] == {"devices.kubevirt.io/kvm": amount}
     assert patches["status"]["status"]["capacity"] == {"devices.kubevirt.io/kvm": amount}
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [('{"policyName":"static"}', "true"), ('{"policyName":"none"}', "false"), (None, "false"), ("{", None)],
+)
+def test_processors_of_their_own(tmp_path: Path, state: str | None, expected: str | None) -> None:
+    if state is not None:
+        (tmp_path / "cpu_manager_state").write_text(state)
+    client = Client()
+    agent = start(client, lambda: Findings(None), offer_devices=lambda kvm: None, kubelet_dir=tmp_path)
+    given = client.take(1)[0][1]["metadata"]["labels"]
+    agent.stop()
+    assert given.get("kubevirt.io/cpumanager") == given.get("cpumanager") == expected
 
 
 def test_a_kubelet_is_offered_devices_and_owns_the_status() -> None:

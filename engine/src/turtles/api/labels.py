@@ -19,6 +19,8 @@ OUTDATED_LAUNCHER = "kubevirt.io/outdatedLauncherImage"
 # Labels, annotations and extended resources of Nodes
 NODE_SCHEDULABLE = "kubevirt.io/schedulable"
 NODE_HEARTBEAT = "kubevirt.io/heartbeat"
+#: Whether the node's kubelet gives containers processors of their own; KubeVirt has both names.
+CPU_MANAGER = ("cpumanager", "kubevirt.io/cpumanager")
 ARCH = "kubernetes.io/arch"
 CPU_MODEL_PREFIX = "cpu-model.node.kubevirt.io/"
 CPU_MODEL_MIGRATION_PREFIX = "cpu-model-migration.node.kubevirt.io/"

@@ -30,6 +30,7 @@ from turtles.controller.changes import (
     is_deleted,
     is_final,
     json_diff,
+    parse_time,
     phase_of,
     rfc3339,
     set_phase,
@@ -50,7 +51,7 @@ log = logging.getLogger(__name__)
 BY_OWNER = "owner"
 #: Index of the informer of ResourceQuotas.
 BY_NAMESPACE = "namespace"
-#: Seconds the node agent has to say how a guest ended after its Pod did.
+#: Seconds the node agent has to say how a guest ended after its Pod did, and the kubelet the other way round.
 _LAST_WORD = 5
 #: Reasons of a waiting container that are nothing to worry about; any other is told to the user.
 _NORMAL_WAITING = ("", "ContainerCreating", "PodInitializing")
@@ -116,7 +117,7 @@ def plan(vmi: Object, pods: Sequence[Object], pvcs: Mapping[str, Object | None],
     draft = _Draft(wanted)
     pod = _current(vmi, pods)
     if is_final(vmi):
-        _finish(draft, pods, noted=noted)
+        _finish(draft, pods, now, noted=noted)
     else:
         if not is_deleted(vmi) and (finalizers := with_finalizer(
                 vmi["metadata"], labels.VMI_FINALIZER, labels.VMI_FINALIZER_OLD)):
@@ -240,7 +241,7 @@ def _watch_over(draft: _Draft, pod: Object | None, now: datetime) -> None:
         draft.unpaused = not paused
 
 
-def _finish(draft: _Draft, pods: Sequence[Object], *, noted: bool) -> None:
+def _finish(draft: _Draft, pods: Sequence[Object], now: datetime, *, noted: bool) -> None:
     """Succeeded and Failed: the Pods go, then, if it is being deleted, the VMI.
 
     The VM's finalizer goes in the same write if the VM has taken note of how it ended; else the VM's controller takes
@@ -248,6 +249,9 @@ def _finish(draft: _Draft, pods: Sequence[Object], *, noted: bool) -> None:
     """
     vmi = draft.vmi
     draft.delete_pods = [pod for pod in pods if not is_deleted(pod)]
+    if any(not pod_end.has_ended(pod) for pod in draft.delete_pods) and (left := _untold(vmi, now)) > 0:
+        draft.delete_pods, draft.wait = [], left
+        return
     for pod in draft.delete_pods:
         # The node agent saw the guest end, not why the Pod did.
         reason, message = pod_end.why(pod)
@@ -264,6 +268,18 @@ def _finish(draft: _Draft, pods: Sequence[Object], *, noted: bool) -> None:
     kept = [name for name in finalizers if name not in ours]
     if kept != finalizers:
         vmi["metadata"]["finalizers"] = kept
+
+
+def _untold(vmi: Object, now: datetime) -> float:
+    """Return how many seconds the kubelet has left to say why the Pod of a VMI ended that failed by itself."""
+    if phase_of(vmi) != FAILED:
+        return 0.0
+    deleted = parse_time(vmi["metadata"].get("deletionTimestamp"))
+    for entry in reversed(vmi["status"].get("phaseTransitionTimestamps") or ()):
+        failed = parse_time(entry.get("phaseTransitionTimestamp"))
+        if entry.get("phase") == FAILED and failed is not None:
+            return 0.0 if deleted is not None and deleted < failed else _LAST_WORD - (now - failed).total_seconds()
+    return 0.0
 
 
 def _fail(draft: _Draft, message: str, now: str) -> None:

@@ -4,6 +4,7 @@
 Names and meaning are those of KubeVirt's node labeller (user guide, "Virtual hardware", "Node labeller").
 """
 
+import json
 import re
 from collections.abc import Iterator
 from xml.etree import ElementTree
@@ -45,6 +46,20 @@ def static(cpuinfo: str) -> dict[str, str]:
             found[f"{labels.CPU_VENDOR_PREFIX}{_VENDORS.get(vendor, vendor)}"] = "true"
             break
     return found
+
+
+def cpu_manager(state: str) -> dict[str, str]:
+    """Return the labels that say whether the kubelet gives containers processors of their own.
+
+    :param state: its file cpu_manager_state (Kubernetes documentation, "Control CPU Management Policies on the Node");
+        empty where there is none.
+    """
+    try:
+        found = json.loads(state or "{}")
+    except ValueError:  # it is being written
+        return {}
+    static_policy = isinstance(found, dict) and found.get("policyName") == "static"
+    return dict.fromkeys(labels.CPU_MANAGER, "true" if static_policy else "false")
 
 
 def probed(domain_capabilities: str, host_capabilities: str, features: str, *, kvm: bool) -> dict[str, str]:

@@ -112,7 +112,12 @@ def main(argv: list[str] | None = None) -> int:
         devices.append(DevicePlugins(options.device_plugins_dir, offers, watcher, root=options.host_root))
         devices[0].start()
 
-    node = NodeAgent(client, options.node_name, findings, offer_devices=offer if options.device_plugins_dir else None)
+    if options.device_plugins_dir:
+        # The folder itself isn't mounted here: it has secrets of all Pods in it
+        kubelet_dir = Path("/proc/1/root", *Path(options.pods_dir).parent.parts[1:])
+        node = NodeAgent(client, options.node_name, findings, offer_devices=offer, kubelet_dir=kubelet_dir)
+    else:
+        node = NodeAgent(client, options.node_name, findings)
     node.start()
     cluster = _Cluster(client, options.node_name)
     synchroniser = Synchroniser(

@@ -52,17 +52,20 @@ class NodeAgent:
         find: Callable[[], probe.Findings],
         *,
         offer_devices: Callable[[bool], None] | None = None,
+        kubelet_dir: Path | None = None,
     ) -> None:
         """Make one for the node of that name.
 
         :param find: returns what a probe of the node found, at once or after probing; called on another thread.
         :param offer_devices: called with whether KVM works, to offer the node's devices to Pods. Without it the node's
             status says how much KVM there is (where no kubelet owns that).
+        :param kubelet_dir: the kubelet's folder as it is seen from here, where there is a kubelet.
         """
         self._client = client
         self._node = node
         self._find = find
         self._offer_devices = offer_devices
+        self._kubelet_dir = kubelet_dir
         self._stop = threading.Event()
 
     def start(self) -> None:
@@ -78,9 +81,18 @@ class NodeAgent:
         wanted = {labels.NODE_SCHEDULABLE: "true", **node_labels.static(Path("/proc/cpuinfo").read_text())}
         while not self._stop.is_set():
             heartbeat = {labels.NODE_HEARTBEAT: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
-            body = {"metadata": {"labels": wanted, "annotations": heartbeat}}
+            body = {"metadata": {"labels": {**wanted, **self._cpu_manager()}, "annotations": heartbeat}}
             self._insist(lambda body=body: self._client.patch(NODE, None, self._node, body))  # type: ignore[misc]
             self._stop.wait(HEARTBEAT)
+
+    def _cpu_manager(self) -> dict[str, str]:
+        if self._kubelet_dir is None:
+            return {}
+        try:
+            state = (self._kubelet_dir / "cpu_manager_state").read_text()
+        except OSError:
+            state = ""
+        return node_labels.cpu_manager(state)
 
     def _describe(self) -> None:
         try:
