@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from turtles.api import kinds, model, model_kubevirt
-from turtles.api.schema import UNSUPPORTED, Field
+from turtles.api.schema import UNSUPPORTED, Field, Type
 from turtles.virt_api import discovery
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "api-support.md"
@@ -22,13 +22,15 @@ PASSED_ON = (
     "spec.affinity.podAntiAffinity",
     "spec.tolerations[]",
     "spec.dnsConfig",
+    "spec.infra.nodePlacement.affinity",
+    "spec.infra.nodePlacement.tolerations[]",
+    "spec.workloads.nodePlacement.affinity",
+    "spec.workloads.nodePlacement.tolerations[]",
 )
+POD_AFFINITY = ("spec.affinity.podAffinity", "spec.affinity.podAntiAffinity")
 MEANINGS = {
-    "spec.affinity.nodeAffinity": "As in a Pod.",
-    "spec.affinity.podAffinity": "As in a Pod. The scheduler of standalone mode refuses required terms.",
-    "spec.affinity.podAntiAffinity": "As in a Pod. The scheduler of standalone mode refuses required terms.",
-    "spec.tolerations[]": "As in a Pod.",
-    "spec.dnsConfig": "As in a Pod.",
+    **{part: "As in a Pod." for part in PASSED_ON if part not in POD_AFFINITY},
+    **dict.fromkeys(POD_AFFINITY, "As in a Pod. The scheduler of standalone mode refuses required terms."),
     "spec.domain.resources.requests.cpu": "CPU the Pod is guaranteed.",
     "spec.domain.resources.requests.memory": "Memory the Pod is guaranteed, without the engine's overhead.",
     "spec.domain.resources.limits.cpu": "CPU the Pod may use.",
@@ -45,10 +47,10 @@ def text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def supported_rows() -> Iterator[tuple[str, str]]:
+def supported_rows(spec: Type) -> Iterator[tuple[str, str]]:
     """A row for each field, one for each part that is passed on."""
     seen: set[str] = set()
-    for path, field in model.VMI_SPEC.leaves("spec"):
+    for path, field in spec.leaves("spec"):
         if field.refusal is not None:
             continue
         shown = next((part for part in PASSED_ON if path.startswith(part)), path)
@@ -92,7 +94,7 @@ def blocks() -> dict[str, str]:
             "| field | |",
             ((f"`spec.{name}`", field.doc) for name, field in model.VM_SPEC.fields.items() if not field.refusal),
         ),
-        "vmi-fields": table("| field | |", supported_rows()),
+        "vmi-fields": table("| field | |", supported_rows(model.VMI_SPEC)),
         "refused": table(
             "| field | what it would be | accepted values |",
             [
@@ -100,14 +102,7 @@ def blocks() -> dict[str, str]:
                 *(refused_row(f"spec.{name}", field) for name, field in model.VM_SPEC.fields.items() if field.refusal),
             ],
         ),
-        "kubevirt-fields": table(
-            "| field | |",
-            (
-                (f"`{path}`", field.doc)
-                for path, field in model_kubevirt.KUBEVIRT_SPEC.leaves("spec")
-                if field.refusal is None
-            ),
-        ),
+        "kubevirt-fields": table("| field | |", supported_rows(model_kubevirt.KUBEVIRT_SPEC)),
         "kubevirt-refused": table(
             "| field | what it would be | accepted values |",
             (

@@ -84,7 +84,7 @@ _ARCHITECTURE = Object(
 SMBIOS = Object(
     "SMBIOS values that guests see.",
     field("manufacturer", STRING, "Manufacturer of the system; KubeVirt if not given."),
-    field("product", STRING, "Name of the product; None if not given."),
+    field("product", STRING, "Name of the product; the word None if not given."),
     field("version", STRING, "Version of the product."),
     field("sku", STRING, "Stock keeping unit."),
     field("family", STRING, "Family of the product; KubeVirt if not given."),
