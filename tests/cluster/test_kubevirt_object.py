@@ -14,6 +14,7 @@ from cryptography import x509
 from deployed import COMPONENTS, NAMESPACE, Deployed
 from kubernetes.client.exceptions import ApiException
 from kubernetes_cluster import wait_for
+from test_network import address_of
 
 OBJECT = ("kubevirt.io", "v1", NAMESPACE, "kubevirts", "kubevirt")
 SECRET = "kubevirt-virt-api-certs"
@@ -127,9 +128,6 @@ def test_guests_that_start_now_see_other_smbios_values(cluster: Deployed, change
     change(configuration={"smbios": {"manufacturer": "Example", "sku": "42"}})
     settled(cluster)
     cluster.create(namespace, cluster.virtual_machine("web"))
-    cluster.wait_running(namespace, "web")
-    pod = cluster.core.list_namespaced_pod(namespace, label_selector="vm.kubevirt.io/name=web").items[0]
-    xml = cluster.execute(pod, "virsh", "dumpxml", f"{namespace}_web")
-    assert "<entry name='manufacturer'>Example</entry>" in xml
-    assert "<entry name='sku'>42</entry>" in xml
-    assert "<entry name='family'>KubeVirt</entry>" in xml
+    address = address_of(cluster.wait_running(namespace, "web"))
+    for name, value in {"sys_vendor": "Example", "product_sku": "42", "product_family": "KubeVirt"}.items():
+        assert cluster.ssh(address, f"cat /sys/class/dmi/id/{name}").strip() == value
