@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from api.objects import put, talk_vmi
 from turtles.api import configuration, defaults, validation
 from turtles.api.configuration import ClusterConfiguration, from_kubevirt, in_force
-from turtles.api.kubevirt_validation import validate_kubevirt
+from turtles.api.kubevirt_validation import validate_kubevirt, warnings_kubevirt
 from turtles.api.model_kubevirt import KUBEVIRT_SPEC
 
 
@@ -53,6 +53,11 @@ def test_an_empty_object_and_none_give_kubevirts_defaults():
         ("evictionStrategy", "LiveMigrate", "eviction_strategy", "LiveMigrate"),
         ("cpuModel", "Nehalem", "cpu_model", "Nehalem"),
         ("cpuRequest", "300m", "cpu_request", "300m"),
+        ("memBalloonStatsPeriod", 0, "balloon_stats_period", 0),
+        ("virtualMachineOptions", {"disableFreePageReporting": {}}, "free_page_reporting", False),
+        ("virtualMachineOptions", {"disableSerialConsoleLog": {}}, "free_page_reporting", True),
+        ("additionalGuestMemoryOverheadRatio", "1.5", "overhead_ratio", 1.5),
+        ("defaultRuntimeClass", "kata", "runtime_class", "kata"),
     ],
 )
 def test_a_key_of_the_configuration(path, value, field, expected):
@@ -125,7 +130,10 @@ def test_bridge_on_the_pod_network_can_be_forbidden():
         ("configuration.imagePullPolicy", "Sometimes", "must be one of Always, IfNotPresent, Never"),
         ("configuration.cpuRequest", "-1", "must not be negative"),
         ("configuration.cpuRequest", "much", "spec.configuration.cpuRequest"),
-        ("configuration.migrations", {"allowPostCopy": True}, "not supported by this engine"),
+        ("configuration.migrations", {"progressTimeout": "1m"}, "progressTimeout must be of type integer"),
+        ("configuration.additionalGuestMemoryOverheadRatio", "0.5", "must be a number such as 1.5, not less than 1"),
+        ("configuration.additionalGuestMemoryOverheadRatio", "much", "must be a number such as 1.5, not less than 1"),
+        ("configuration.vmStateStorageClass", "fast", "not supported by this engine"),
         ("configuration.developerConfiguration.logVerbosity.nodeVerbosity", {"n": 3}, "not supported by this engine"),
         ("infra", {"replicas": 0}, "spec.infra.replicas: infra replica count can't be 0"),
         ("infra", {"replicas": 300}, "spec.infra.replicas must be between 0 and 255"),
@@ -187,6 +195,14 @@ def test_lifetimes_that_make_no_sense_are_refused(strategy, field, words):
     (cause,) = validate_kubevirt(self_signed(**strategy))
     assert cause.field == ".".join(filter(None, ("spec.certificateRotateStrategy.selfSigned", field)))
     assert words in cause.message
+
+
+def test_settings_of_migrations_are_kept_with_a_warning():
+    found = configured("migrations", {"parallelMigrationsPerCluster": 5, "bandwidthPerMigration": "64Mi"})
+    assert validate_kubevirt(found) == []
+    (warning,) = warnings_kubevirt(found)
+    assert "spec.configuration.migrations has no effect" in warning
+    assert warnings_kubevirt(kubevirt()) == []
 
 
 def test_guests_see_what_smbios_is_told_and_kubevirts_values_otherwise():

@@ -240,7 +240,7 @@ def test_deletion_takes_machines_along_if_told_so(api: FakeApi, controller: Cont
 def test_a_change_reaches_the_next_pod(api: FakeApi, controller: Controller) -> None:
     api.put(KUBEVIRT, new_object())
     developer = {"useEmulation": False, "cpuAllocationRatio": 2, "memoryOvercommit": 200, "nodeSelectors": {"a": "b"}}
-    chosen = {"developerConfiguration": developer, "imagePullPolicy": "Always"}
+    chosen = {"developerConfiguration": developer, "imagePullPolicy": "Always", "defaultRuntimeClass": "kata"}
     api.update(KUBEVIRT, {"spec": {"configuration": chosen}})
     api.wait(lambda: controller.configuration.current.cpu_allocation_ratio == 2)
     api.put("/apis/kubevirt.io/v1/namespaces/ns/virtualmachineinstances/testvm", {
@@ -253,4 +253,5 @@ def test_a_change_reaches_the_next_pod(api: FakeApi, controller: Controller) -> 
     assert container["resources"]["limits"]["devices.kubevirt.io/kvm"] == "1"
     assert container["imagePullPolicy"] == "Always"
     assert spec["nodeSelector"]["a"] == "b"
+    assert spec["runtimeClassName"] == "kata"
 

@@ -348,6 +348,7 @@ MIB = 2**20
 ])
 def test_memory_overhead(spec: dict, kvm: bool, mib: int) -> None:
     assert overhead(spec, kvm=kvm) == mib * MIB
+    assert overhead(spec, kvm=kvm, ratio=1.5) == mib * MIB * 1.5
 
 
 def test_an_ordinary_machine_costs_less_than_96_mib() -> None:

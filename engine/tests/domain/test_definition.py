@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from turtles.api.configuration import ClusterConfiguration
 from turtles.domain import definition, network
 from turtles.domain.definition import Host, Topology
 
@@ -167,7 +168,27 @@ def test_the_guest_sees_the_installations_smbios() -> None:
 
     assert entries(Host(kvm=True)) == {"manufacturer": "KubeVirt", "product": "None", "family": "KubeVirt"}
     chosen = {"manufacturer": "Example", "product": "Cloud", "version": "2", "sku": "X", "family": "F"}
-    assert entries(Host(kvm=True, smbios=chosen)) == chosen
+    assert entries(Host(kvm=True, cluster=ClusterConfiguration(smbios=chosen))) == chosen
+
+
+@pytest.mark.parametrize(
+    ("cluster", "reporting", "period"),
+    [
+        (ClusterConfiguration(), "on", "10"),
+        (ClusterConfiguration(balloon_stats_period=3, free_page_reporting=False), "off", "3"),
+        (ClusterConfiguration(balloon_stats_period=0), "on", None),
+    ],
+)
+def test_the_balloon_is_as_the_installation_says(
+    cluster: ClusterConfiguration, reporting: str, period: str | None
+) -> None:
+    obj = vmi({"memory": {"guest": "64Mi"}})
+    root = ElementTree.fromstring(definition.domain_xml(obj, plans(obj), Host(kvm=True, cluster=cluster)))
+    balloon = root.find("devices/memballoon")
+    assert balloon is not None
+    stats = balloon.find("stats")
+    assert balloon.get("freePageReporting") == reporting
+    assert (None if stats is None else stats.get("period")) == period
 
 
 @pytest.mark.parametrize("model", [None, "host-model", "host-passthrough"])

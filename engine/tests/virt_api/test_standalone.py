@@ -167,9 +167,9 @@ def test_the_kubevirt_object_configures_without_a_restart(machine: Machine) -> N
         machine.admin.create(KUBEVIRT, kubevirt("kubevirt", "default"))
     with pytest.raises(Invalid, match="there is a KubeVirt object kubevirt/kubevirt already"):
         machine.admin.create(KUBEVIRT, kubevirt("second"))
-    migrations = {"spec": {"configuration": {"migrations": {"allowPostCopy": True}}}}
-    with pytest.raises(Invalid, match=r"spec\.configuration\.migrations is not supported by this engine"):
-        machine.admin.patch(KUBEVIRT, "kubevirt", "kubevirt", migrations)
+    storage = {"spec": {"configuration": {"vmStateStorageClass": "fast"}}}
+    with pytest.raises(Invalid, match=r"spec\.configuration\.vmStateStorageClass is not supported by this engine"):
+        machine.admin.patch(KUBEVIRT, "kubevirt", "kubevirt", storage)
     change = {"spec": {"configuration": {"machineType": "pc-q35-7.2"}}}
     machine.admin.patch(KUBEVIRT, "kubevirt", "kubevirt", change)
 

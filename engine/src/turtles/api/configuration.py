@@ -7,6 +7,7 @@ KubeVirt user guide, "Activating feature gates" and "Node overcommit".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -80,6 +81,10 @@ class ClusterConfiguration:
     :param uninstall_blocked: whether the KubeVirt object can't be deleted while there are machines.
     :param smbios: manufacturer, product, version, sku and family that guests see.
     :param rotation: lifetimes of certificates.
+    :param balloon_stats_period: seconds between two statistics of guests' memory; 0: none are asked for.
+    :param free_page_reporting: whether guests give back memory that they don't use.
+    :param overhead_ratio: factor of the memory that Pods need beside their guests'.
+    :param runtime_class: of launcher Pods; None is the cluster's default.
     """
 
     architecture: str = "amd64"
@@ -102,6 +107,10 @@ class ClusterConfiguration:
     uninstall_blocked: bool = True
     smbios: Mapping[str, str] = field(default_factory=lambda: dict(SMBIOS))
     rotation: Rotation = Rotation()
+    balloon_stats_period: int = 10
+    free_page_reporting: bool = True
+    overhead_ratio: float = 1.0
+    runtime_class: str | None = None
 
     def has_gate(self, name: str) -> bool:
         """Whether a feature gate is on."""
@@ -131,6 +140,8 @@ def from_kubevirt(kubevirt: Mapping[str, Any] | None, architecture: str = DEFAUL
     machines = amd64.get("emulatedMachines") or configuration.get("emulatedMachines")
     request = configuration.get("cpuRequest")
     permit_bridge = network.get("permitBridgeInterfaceOnPodNetwork")
+    period = configuration.get("memBalloonStatsPeriod")
+    options = configuration.get("virtualMachineOptions") or {}
     secrets = (reference.get("name") for reference in spec.get("imagePullSecrets") or ())
     return ClusterConfiguration(
         architecture=architectures.get("defaultArchitecture") or architecture,
@@ -154,7 +165,20 @@ def from_kubevirt(kubevirt: Mapping[str, Any] | None, architecture: str = DEFAUL
         uninstall_blocked=spec.get("uninstallStrategy") != "RemoveWorkloads",
         smbios={**SMBIOS, **{key: value for key, value in (configuration.get("smbios") or {}).items() if value}},
         rotation=rotation(spec),
+        balloon_stats_period=DEFAULT.balloon_stats_period if period is None else period,
+        free_page_reporting=options.get("disableFreePageReporting") is None,
+        overhead_ratio=ratio(configuration.get("additionalGuestMemoryOverheadRatio")) or DEFAULT.overhead_ratio,
+        runtime_class=configuration.get("defaultRuntimeClass") or None,
     )
+
+
+def ratio(text: Any) -> float | None:
+    """Read a ratio, such as 1.5; None if it is none, or less than 1."""
+    try:
+        found = float(text)
+    except (TypeError, ValueError):
+        return None
+    return found if 1 <= found < math.inf else None
 
 
 def rotation(spec: Mapping[str, Any]) -> Rotation:

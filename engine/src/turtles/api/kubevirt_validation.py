@@ -55,6 +55,13 @@ def validate_kubevirt(kubevirt: Any) -> list[Cause]:
     return causes
 
 
+def warnings_kubevirt(kubevirt: dict[str, Any]) -> list[str]:
+    """Give what of an admitted KubeVirt object has no effect."""
+    if get(kubevirt, "spec", "configuration", "migrations"):
+        return ["spec.configuration.migrations has no effect: this engine doesn't migrate machines yet"]
+    return []
+
+
 def _choices(spec: Spec) -> Causes:
     for path, allowed in _CHOICES:
         value = get(spec, *path.split("."))
@@ -71,6 +78,10 @@ def _numbers(spec: Spec) -> Causes:
     if get(spec, "infra", "replicas") == 0:
         field = "spec.infra.replicas"
         yield Cause(INVALID, f"{field}: infra replica count can't be 0; without virt-api nobody could undo it", field)
+    text = get(spec, "configuration", "additionalGuestMemoryOverheadRatio")
+    if text and configuration.ratio(text) is None:
+        field = "spec.configuration.additionalGuestMemoryOverheadRatio"
+        yield Cause(NOT_SUPPORTED, f"{field} is {text!r}, but must be a number such as 1.5, not less than 1", field)
     request = get(spec, "configuration", "cpuRequest")
     if request is not None and quantity.parse(request) < 0:
         field = "spec.configuration.cpuRequest"

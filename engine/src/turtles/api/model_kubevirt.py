@@ -81,6 +81,31 @@ _ARCHITECTURE = Object(
     unsupported("ovmfPath", "Where the EFI firmware is."),
 )
 
+MIGRATIONS = Object(
+    "Settings of live migration. There is none yet, so that they have no effect; admission warns of that.",
+    field("allowAutoConverge", BOOLEAN, "Slow guests down whose memory changes faster than it is copied."),
+    field("allowPostCopy", BOOLEAN, "Have guests run on the target before all of their memory is there."),
+    field("allowWorkloadDisruption", BOOLEAN, "Pause guests that don't converge."),
+    field("bandwidthPerMigration", QUANTITY, "Bytes a second of each migration."),
+    field("completionTimeoutPerGiB", INT64, "Seconds a GiB may take."),
+    field("disableTLS", BOOLEAN, "Don't encrypt."),
+    field("matchSELinuxLevelOnMigration", BOOLEAN, "Keep the SELinux level."),
+    field("network", STRING, "Network of migrations."),
+    field("nodeDrainTaintKey", STRING, "Taint of nodes that are being drained."),
+    field("parallelMigrationsPerCluster", UINT32, "How many at once."),
+    field("parallelOutboundMigrationsPerNode", UINT32, "How many at once from one node."),
+    field("progressTimeout", INT64, "Seconds without progress after which one is given up."),
+    field("unsafeMigrationOverride", BOOLEAN, "Migrate guests with disks whose cache makes that unsafe."),
+    field("utilityVolumesTimeout", INT64, "Seconds that utility volumes may take to be detached."),
+)
+
+_SWITCH = Object("Present means yes.")
+_OPTIONS = Object(
+    "Options of machines.",
+    field("disableFreePageReporting", _SWITCH, "Guests don't give back memory that they don't use."),
+    field("disableSerialConsoleLog", _SWITCH, "What serial consoles print isn't logged, which it isn't anyway."),
+)
+
 SMBIOS = Object(
     "SMBIOS values that guests see.",
     field("manufacturer", STRING, "Manufacturer of the system; KubeVirt if not given."),
@@ -112,27 +137,32 @@ CONFIGURATION = Object(
     field("evictionStrategy", STRING, "Eviction strategy of machines that don't say theirs; None if not given."),
     field("cpuModel", STRING, "Processor model of machines that don't say theirs; host-model if not given."),
     field("cpuRequest", QUANTITY, "CPU requested for machines that ask for none; by cpuAllocationRatio if not given."),
+    field(
+        "additionalGuestMemoryOverheadRatio",
+        STRING,
+        "Factor of the memory that a Pod needs beside its guest's, such as 1.5; at least 1, which is the default.",
+    ),
+    field("defaultRuntimeClass", STRING, "Runtime class of launcher Pods."),
+    field("memBalloonStatsPeriod", UINT32, "Seconds between statistics of guests' memory; 10, and 0 asks for none."),
+    field("migrations", MIGRATIONS, "Settings of live migration. Without effect: there is none yet."),
+    field("virtualMachineOptions", _OPTIONS, "Options of machines."),
     field("smbios", SMBIOS, "SMBIOS values that guests see, from their next start on."),
     field(
         "vmRolloutStrategy",
         STRING,
         "Stage or LiveUpdate. Under both a change of the template takes effect at the next start.",
     ),
-    unsupported("additionalGuestMemoryOverheadRatio", "Factor of the memory beside the guest's."),
     unsupported("apiConfiguration", "Request limits of virt-api."),
     unsupported("autoCPULimitNamespaceLabelSelector", "Namespaces whose machines get CPU limits."),
     unsupported("changedBlockTrackingLabelSelectors", "Machines whose changed blocks are tracked."),
     unsupported("commonInstancetypesDeployment", "Whether common instancetypes are deployed.", neutral=_NOT_ENABLED),
     unsupported("controllerConfiguration", "Request limits of virt-controller."),
-    unsupported("defaultRuntimeClass", "Runtime class of launcher Pods."),
     unsupported("handlerConfiguration", "Request limits of virt-handler."),
     unsupported("hypervisors", "Hypervisors."),
     unsupported("instancetype", "How instancetypes are referred to."),
     unsupported("ksmConfiguration", "Nodes that merge equal memory."),
     unsupported("liveUpdateConfiguration", "Limits of live updates."),
     unsupported("mediatedDevicesConfiguration", "Mediated devices.", neutral=_EMPTY),
-    unsupported("memBalloonStatsPeriod", "Seconds between two balloon statistics."),
-    unsupported("migrations", "Settings of live migration.", neutral=_EMPTY),
     unsupported("minCPUModel", "Smallest processor model."),
     unsupported("obsoleteCPUModels", "Processor models that aren't offered.", neutral=_EMPTY),
     unsupported("ovmfPath", "Where the EFI firmware is."),
@@ -143,7 +173,6 @@ CONFIGURATION = Object(
     unsupported("supportedGuestAgentVersions", "Guest agents that are supported."),
     unsupported("tlsConfiguration", "TLS versions and ciphers."),
     unsupported("virtualMachineInstancesPerNode", "Devices a node offers at most."),
-    unsupported("virtualMachineOptions", "Options of machines.", neutral=_EMPTY),
     unsupported("virtTemplateDeployment", "Whether templates are deployed.", neutral=_NOT_ENABLED),
     unsupported("vmStateStorageClass", "StorageClass of machines' state."),
     unsupported("webhookConfiguration", "Request limits of the webhooks."),

@@ -81,7 +81,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
     grace = spec.get("terminationGracePeriodSeconds")
     grace = DEFAULT_GRACE if grace is None else int(grace)
     hostname = pod_hostname(vmi)
-    overhead = memory.overhead(spec, kvm=config.kvm)
+    overhead = memory.overhead(spec, kvm=config.kvm, ratio=config.cluster.overhead_ratio)
     block = paths.block_volumes(vmi)
     volumes, mounts, pull_secrets = _volumes(spec, config, block)
     resources = _resources(spec, config, overhead)
@@ -146,6 +146,8 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
         pod_spec["imagePullSecrets"] = [{"name": name} for name in pull_secrets]
     if affinity := placement.affinity(spec, kvm=config.kvm):
         pod_spec["affinity"] = affinity
+    if config.cluster.runtime_class:
+        pod_spec["runtimeClassName"] = config.cluster.runtime_class
     for key in ("subdomain", "dnsPolicy", "dnsConfig", "schedulerName", "priorityClassName", "tolerations",
                 "topologySpreadConstraints"):
         if spec.get(key):

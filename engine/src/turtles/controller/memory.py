@@ -7,6 +7,7 @@ memory isn't killed for the Pod's limit.
 """
 
 import contextlib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,11 +26,12 @@ PAGE_TABLES = 256
 EMULATION, EMULATION_VCPU = 32 * _MIB, 4 * _MIB
 
 
-def overhead(spec: Mapping[str, Any], *, kvm: bool) -> int:
+def overhead(spec: Mapping[str, Any], *, kvm: bool, ratio: float = 1) -> int:
     """Return the bytes a Pod needs beside the guest's memory.
 
     :param spec: of the VMI.
     :param kvm: whether the guest runs on the processor itself.
+    :param ratio: factor that the installation adds for guests which need more than was measured.
     """
     vcpus = cpu_topology(spec).vcpus
     needed = BASE + VCPU * vcpus
@@ -40,4 +42,4 @@ def overhead(spec: Mapping[str, Any], *, kvm: bool) -> int:
         needed += EMULATION + EMULATION_VCPU * vcpus
     with contextlib.suppress(ValueError):  # admission refuses a guest without memory
         needed += guest_memory(spec) // PAGE_TABLES
-    return needed
+    return math.ceil(needed * ratio)

@@ -13,7 +13,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from turtles.api import quantity
-from turtles.api.configuration import SMBIOS
+from turtles.api.configuration import DEFAULT, ClusterConfiguration
 from turtles.domain import paths
 from turtles.domain.network import InterfacePlan
 
@@ -21,8 +21,6 @@ from turtles.domain.network import InterfacePlan
 METADATA_NAMESPACE = "http://kubevirt.io"
 #: Limit of the translated code QEMU keeps under emulation. Its own default grows to 1 GiB a guest.
 TCG_CACHE_MIB = 32
-#: Seconds between two statistics of the balloon.
-BALLOON_STATS_PERIOD = 10
 #: Prefixes of guest device names, by bus.
 _TARGET_PREFIX = {"virtio": "vd", "sata": "sd", "scsi": "sd", "usb": "sd"}
 #: Volumes no guest boots from; they get no place in the automatic boot order.
@@ -41,13 +39,13 @@ class Host:
     """What the node offers a domain.
 
     ``kvm``: hardware virtualisation can be used. ``no_direct_io``: volumes on a file system that can't bypass the page
-    cache. ``smbios``: what the installation has guests see of their system, by KubeVirt's names.
+    cache. ``cluster``: what the installation chooses for all of its machines.
     """
 
     kvm: bool
     emulator: str = "/usr/bin/qemu-system-x86_64"
     no_direct_io: frozenset[str] = field(default_factory=frozenset)
-    smbios: Mapping[str, str] = field(default_factory=lambda: dict(SMBIOS))
+    cluster: ClusterConfiguration = DEFAULT
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ def domain_xml(vmi: Mapping[str, Any], plans: Sequence[InterfacePlan], host: Hos
     topology = cpu_topology(spec)
     _text(root, "vcpu", str(topology.vcpus), placement="static")
     _os(root, spec)
-    _sysinfo(root, vmi, host.smbios)
+    _sysinfo(root, vmi, host.cluster.smbios)
     _features(root, spec, host)
     _cpu(root, spec, topology, host)
     _clock(root, spec, host)
@@ -148,7 +146,7 @@ def domain_xml(vmi: Mapping[str, Any], plans: Sequence[InterfacePlan], host: Hos
     _controllers(devices, spec)
     _interfaces(devices, spec, plans)
     _consoles(devices, vmi)
-    _other_devices(devices, spec)
+    _other_devices(devices, spec, host.cluster)
     indent(root)
     return tostring(root, encoding="unicode")
 
@@ -372,7 +370,7 @@ def _consoles(devices: Element, vmi: Mapping[str, Any]) -> None:
     devices.append(video)
 
 
-def _other_devices(devices: Element, spec: Mapping[str, Any]) -> None:
+def _other_devices(devices: Element, spec: Mapping[str, Any], cluster: ClusterConfiguration) -> None:
     wanted = _devices(spec)
     for item in wanted.get("inputs") or ():
         element = SubElement(devices, "input", type=item.get("type") or "tablet", bus=item.get("bus") or "usb")
@@ -386,7 +384,9 @@ def _other_devices(devices: Element, spec: Mapping[str, Any]) -> None:
         element = SubElement(devices, "watchdog", model="i6300esb", action=action)
         SubElement(element, "alias", name=f"ua-{watchdog['name']}")
     if wanted.get("autoattachMemBalloon", True):
-        balloon = SubElement(devices, "memballoon", model="virtio", freePageReporting="on")
-        SubElement(balloon, "stats", period=str(BALLOON_STATS_PERIOD))
+        reporting = "on" if cluster.free_page_reporting else "off"
+        balloon = SubElement(devices, "memballoon", model="virtio", freePageReporting=reporting)
+        if cluster.balloon_stats_period:
+            SubElement(balloon, "stats", period=str(cluster.balloon_stats_period))
     else:
         SubElement(devices, "memballoon", model="none")

@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
     synchroniser = Synchroniser(
         cluster, options.node_name, options.pods_dir, Store(options.state_dir), watcher, emulator=options.qemu_binary,
         capability_cache=options.probe_dir / CACHE if options.probe_dir else None,
-        smbios=lambda: configuration.current.smbios,
+        configuration=lambda: configuration.current,
     )
     cluster.informer.start()
     health = None

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import libvirt
 
 from turtles.api import conditions
-from turtles.api.configuration import SMBIOS
+from turtles.api.configuration import DEFAULT, ClusterConfiguration
 from turtles.domain import definition, lifecycle, network, paths
 from turtles.domain import status as domain_status
 from turtles.handler import launcher as launchers
@@ -126,7 +126,7 @@ class Synchroniser:
         *,
         emulator: str = "/usr/bin/qemu-system-x86_64",
         capability_cache: Path | None = None,
-        smbios: Callable[[], Mapping[str, str]] = lambda: SMBIOS,
+        configuration: Callable[[], ClusterConfiguration] = lambda: DEFAULT,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Make one.
@@ -135,7 +135,7 @@ class Synchroniser:
         :param watcher: notices what happens in the Pods' folders.
         :param emulator: path of QEMU in the launcher.
         :param capability_cache: what a probe of this node found out about QEMU, for launchers that don't know it.
-        :param smbios: gives what guests that start now see of their system.
+        :param configuration: gives what the installation chooses for machines that start now.
         :param clock: Unix time.
         """
         self._cluster = cluster
@@ -144,7 +144,7 @@ class Synchroniser:
         self._store = store
         self._emulator = emulator
         self._capability_cache = capability_cache
-        self._smbios = smbios
+        self._configuration = configuration
         self._clock = clock
         self._watcher = watcher
         self._agents = GuestAgents()
@@ -360,7 +360,7 @@ class Synchroniser:
         if self._capability_cache is not None:
             self._bring_cache(vmi, launcher, self._capability_cache)
         host = definition.Host(
-            launcher.has_kvm(), self._emulator, self._without_direct_io(vmi, launcher), self._smbios()
+            launcher.has_kvm(), self._emulator, self._without_direct_io(vmi, launcher), self._configuration()
         )
         try:
             xml = definition.domain_xml(vmi, plans, host)

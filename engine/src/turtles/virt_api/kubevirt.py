@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from turtles.api import configuration
-from turtles.api.kubevirt_validation import validate_kubevirt
+from turtles.api.kubevirt_validation import validate_kubevirt, warnings_kubevirt
 from turtles.api.schema import DUPLICATE, INVALID, NOT_SUPPORTED, Cause
 from turtles.kube.client import ApiError, Client
 from turtles.kube.kubevirt import KUBEVIRT, VM, VMI
@@ -31,9 +31,11 @@ class KubeVirtReview:
     def __call__(self, request: Object) -> Object:
         """Give the response of an AdmissionReview's request. Raises Failure where the API server doesn't answer."""
         try:
-            return judged(self._causes(request))
+            causes = self._causes(request)
         except ApiError as error:
             raise Failure(503, f"the API server didn't answer: {error.message}") from error
+        kubevirt = request.get("object")
+        return judged(causes, warnings_kubevirt(kubevirt) if not causes and isinstance(kubevirt, dict) else ())
 
     def _causes(self, request: Object) -> list[Cause]:
         operation, kubevirt = request.get("operation"), request.get("object")
