@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ansible_collections.turtles.kubevirt.plugins.module_utils.client import KubeError
 
 try:
@@ -11,6 +13,8 @@ try:
 except ImportError:
     yaml = None  # needed only for structured cloud-init data; said so there
 
+# Kubernetes API, resource.Quantity; memory and disks have no negative ones.
+QUANTITY = re.compile(r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[munkMGTPE]|[eE][+-]?[0-9]+)?$")
 CLOUD_CONFIG = "#cloud-config"
 RUN_STRATEGIES = ("Always", "Halted", "Manual", "Once", "RerunOnFailure")
 
@@ -86,7 +90,7 @@ def declare(params):
     cpu = _given(**(params.get("cpu") or {})) or None
     domain = _given(
         cpu=cpu,
-        memory={"guest": params["memory"]} if params.get("memory") else None,
+        memory={"guest": _quantity("memory", params["memory"])} if params.get("memory") else None,
         devices=devices or None,
     )
     grace = params.get("termination_grace_period")
@@ -111,6 +115,13 @@ def declare(params):
 
 def _given(**members):
     return {name: value for name, value in members.items() if value is not None}
+
+
+def _quantity(option, value):
+    """A quantity as the API has it; checked here since the server answers with the pattern."""
+    if not QUANTITY.match(value):
+        raise KubeError("%s: %r isn't a quantity. Write bytes, with a suffix such as 512Mi or 2Gi." % (option, value))
+    return value
 
 
 def _strings(option, mapping):
@@ -147,7 +158,7 @@ def _disks(params):
         elif disk.get("claim"):
             volume["persistentVolumeClaim"] = {"claimName": disk["claim"]}
         else:
-            volume["emptyDisk"] = {"capacity": disk["capacity"]}
+            volume["emptyDisk"] = {"capacity": _quantity("disks.capacity", disk["capacity"])}
         volumes.append(volume)
     seed = _cloud_init(params)
     if seed:

@@ -421,3 +421,23 @@ def test_diff_shows_what_changes_and_nothing_of_the_server(api, run):
     diff["before"]["spec"]["template"]["spec"]["domain"]["memory"]["guest"] = "128Mi"
     assert diff["before"] == diff["after"]
     assert set(diff["after"]["metadata"]) == {"name", "namespace"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"memory": "lots"}, "memory: 'lots' isn't a quantity"),
+        ({"memory": "-64Mi"}, "memory: '-64Mi' isn't a quantity"),
+        ({"disks": [{"name": "data", "capacity": "1 GB"}]}, "disks.capacity: '1 GB' isn't a quantity"),
+    ],
+)
+def test_what_is_no_quantity_is_named_with_an_example(run, options, words):
+    found = run("vm", **{**WEB, **options})
+    assert found["failed"]
+    assert words in found.msg
+    assert "such as 512Mi" in found.msg
+
+
+@pytest.mark.parametrize("memory", ["64Mi", "1.5Gi", "1e9", "128M", "134217728", ".5Gi"])
+def test_what_is_a_quantity_goes_to_the_server(run, memory):
+    assert not run("vm", **{**WEB, "memory": memory}).get("failed")
