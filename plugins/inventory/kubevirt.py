@@ -164,10 +164,12 @@ cache_plugin: ansible.builtin.jsonfile
 cache_connection: ~/.cache/turtles-inventory
 """
 
+import difflib
 import ipaddress
 import os
 from concurrent.futures import ThreadPoolExecutor
 
+from ansible import constants
 from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 from ansible.utils.unsafe_proxy import wrap_var
@@ -278,7 +280,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def parse(self, inventory, loader, path, cache=True):
         """Fills the inventory from the file's options."""
         super().parse(inventory, loader, path, cache)
-        self._read_config_data(path)
+        self._refuse_unknown(path, self._read_config_data(path))
         key = self.get_cache_key(path)
         use_cache = self.get_option("cache") and cache
         instances = None
@@ -292,6 +294,16 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             if self.get_option("cache"):
                 self._cache[key] = instances
         self._populate(instances)
+
+    def _refuse_unknown(self, path, config):
+        """Ansible takes any key of the file: a slip of the keys would go unnoticed, and too many hosts be listed."""
+        definitions = constants.config.get_configuration_definitions("inventory", self._load_name)
+        known = {"plugin", *definitions}
+        known.update(alias for option in definitions.values() for alias in option.get("aliases") or ())
+        for name in sorted(set(config) - known):
+            alike = difflib.get_close_matches(name, known, 1)
+            hint = " Is %s meant?" % alike[0] if alike else ""
+            raise AnsibleParserError("%s: %s isn't an option of the inventory plugin.%s" % (path, name, hint))
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
