@@ -3,7 +3,12 @@
 
 import itertools
 import json
+import os
+import signal
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -329,6 +334,48 @@ def test_no_rule_takes_forever(server: Server, define) -> None:
     code, answer = server.call("POST", path, thing({"l": list(range(1000))}))
     assert code == 422
     assert "running out of cost budget" in answer["message"]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        # What a step of a comprehension costs is in nobody's count but the clock's.
+        "self.l.all(x, !self.s.contains('aaaaaaaaaaaab'))",
+        "self.s.replace('a', self.s).size() >= 0",
+        "cel.bind(a, " * 20 + "self.s" + ", a + a)" * 20 + ".size() >= 0",
+    ],
+)
+def test_no_rule_hangs_the_server(server: Server, define, rule: str) -> None:
+    path = define(ruled({"rule": rule}, l={"type": "array", "items": INT}, s={"type": "string"}))
+    body = thing({"l": list(range(60_000)), "s": "a" * 300_000})
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(server.call, "POST", path, body, timeout=60)
+        while not writing.done():
+            assert server.call("GET", "/api/v1/namespaces/default")[0] == 200, "others wait for an evaluation"
+            time.sleep(0.2)
+        code, answer = writing.result()
+    assert code == 422
+    assert "running out of cost budget" in answer["message"]
+    # The next object is judged by the same rule.
+    assert server.call("POST", path, thing({"l": [1], "s": ""}, "two"))[0] == 201
+
+
+def test_rules_are_judged_after_their_process_ended(stopped: Server) -> None:
+    server = stopped.start()
+    assert server.process is not None
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+    rule = {"rule": "self.text != 'bad'"}
+    made = definition("things", ruled(rule, text={"type": "string"}))
+    assert server.call("POST", DEFINITIONS, made)[0] == 201
+    path = f"/apis/{GROUP}/v1/namespaces/default/things"
+    assert server.call("POST", path, thing({"text": "bad"}))[0] == 422
+    (judge,) = (int(one) for one in children.read_text().split())
+    os.kill(judge, signal.SIGKILL)
+    assert server.call("POST", path, thing({"text": "bad"}))[0] == 422
+    assert server.call("POST", path, thing({"text": "good"}))[0] == 201
+    (judge,) = (int(one) for one in children.read_text().split())
+    server.stop(signal.SIGKILL)
+    server.until(lambda: not Path(f"/proc/{judge}").exists())
 
 
 # -- versions

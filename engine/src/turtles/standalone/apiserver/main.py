@@ -140,6 +140,7 @@ async def serve(settings: Settings) -> None:
         await api.controllers.stop()
         await api.collector.stop()
         await api.webhooks.close()
+        await api.resources.judge.close()
         await api.aggregator.close()
         store.close()
 

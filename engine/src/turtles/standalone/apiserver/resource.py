@@ -34,6 +34,7 @@ from turtles.standalone.apiserver import (
 )
 from turtles.standalone.apiserver.auth import User
 from turtles.standalone.apiserver.cel import rules
+from turtles.standalone.apiserver.cel.judge import Judge
 from turtles.standalone.apiserver.conversion import Converter
 from turtles.standalone.apiserver.errors import (
     Cause,
@@ -192,6 +193,7 @@ class Resources:
         self.store, self.registry, self.admission, self.authorizer = store, registry, admission, authorizer
         self.allocator, self.converter = allocator, converter
         self.quotas = quota.Quotas(store)
+        self.judge = Judge()
         #: Takes an eviction from the Pod's budget; raises where there is nothing left.
         self.admit_eviction: Callable[[Context, Entry], Awaitable[None]] = _admitted
 
@@ -362,7 +364,7 @@ class Resources:
         name = obj["metadata"].get("name", "")
         key = Key(kind.resource, context.namespace if kind.namespaced else "", name)
         # Kubernetes names a taken name only after validation, so that both answers don't depend on each other's order.
-        self._validate(context, obj, None)
+        await self._validate(context, obj, None)
         await self.admission.validate(context, "CREATE", obj, None)
         if kind.resource == crd.RESOURCE:
             self._check_names(obj)
@@ -483,19 +485,31 @@ class Resources:
         if context.field_validation == "Warn":
             context.warnings += [text for text in texts if text not in context.warnings]
 
-    def _validate(self, context: Context, obj: Object, old: Object | None) -> None:
+    async def _validate(self, context: Context, obj: Object, old: Object | None) -> None:
         kind = context.kind
         causes = metadata.validate(obj, kind)
         if old is not None:
             causes += metadata.validate_update(obj, old)
         if kind.custom and kind.schema is not None:
-            causes += _validate_custom(obj, old, kind, context.subresource)
+            causes += await self._validate_custom(context, obj, old)
         elif not kind.custom:
             causes += strategies.validate(obj, old, kind)
         if causes:
             raise invalid(kind.group, kind.kind, obj["metadata"].get("name", ""), causes)
         if kind.group == RBAC:
             escalation.check(self.authorizer, context.user, kind.plural, context.namespace, obj, old)
+
+    async def _validate_custom(self, context: Context, obj: Object, old: Object | None) -> list[Cause]:
+        """Return what a custom resource's schema says of it: first of its shape, then, by its rules, of its meaning."""
+        kind, before = context.kind, _without(old, "metadata") if old is not None else None
+        new, wanted = _without(obj, "metadata"), kind.schema or {}
+        valid = before is None and quick.compiled(wanted).valid(new)
+        causes = [] if valid else schema.validate(new, wanted, old=before)
+        if kind.scale is not None:
+            causes += scales.validate(obj, kind.scale, context.subresource)
+        if causes or kind.rules is None:
+            return causes
+        return await self.judge.evaluate(kind.rules, obj, old if old is not None else rules.ABSENT)
 
     async def _write(self, context: Context, key: Key, obj: Object, expected: int) -> Entry:
         if context.kind.resource == services.RESOURCE:
@@ -671,7 +685,7 @@ class Resources:
                 context.managed = new["metadata"].get("managedFields") or []
                 new = self._prepare_update(context, self._decoded(context, mutated, old), old)
                 self._own(context, new, old, [])
-            self._validate(context, new, old)
+            await self._validate(context, new, old)
             await self.admission.validate(context, "UPDATE", *_reviewed(context, new, old))
             if kind.resource == crd.RESOURCE and context.subresource == "":
                 crd.set_status(new, self.definitions(new))
@@ -959,19 +973,6 @@ def _scale_paths(kind: Kind) -> Scale:
 def _fault_of_patch(new: Object, error: StatusError) -> StatusError:
     """422 for a patch that left what can't be decoded."""
     return invalid("", "", "", [invalid_value("patch", json.dumps(new, separators=(",", ":")), error.message)])
-
-
-def _validate_custom(obj: Object, old: Object | None, kind: Kind, subresource: str) -> list[Cause]:
-    """Return what a custom resource's schema says of it: first of its shape, then, by its rules, of its meaning."""
-    before = _without(old, "metadata") if old is not None else None
-    new, wanted = _without(obj, "metadata"), kind.schema or {}
-    valid = before is None and quick.compiled(wanted).valid(new)
-    causes = [] if valid else schema.validate(new, wanted, old=before)
-    if kind.scale is not None:
-        causes += scales.validate(obj, kind.scale, subresource)
-    if causes or kind.rules is None:
-        return causes
-    return rules.evaluate(kind.rules, obj, old if old is not None else rules.ABSENT)
 
 
 async def _admitted(context: Context, entry: Entry) -> None:

@@ -210,6 +210,8 @@ def evaluate(expression: str, data: Mapping[str, Any], access: AccessCheck | Non
     finally:
         ACCESS.reset(token)
     if kind == "ERROR":
+        if str(value).startswith("RESOURCE_EXHAUSTED"):
+            raise BudgetError("operation cancelled: actual cost limit exceeded")
         raise EvaluationError(_reason(str(value)))
     return value
 

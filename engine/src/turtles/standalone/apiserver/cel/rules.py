@@ -198,9 +198,14 @@ def evaluate(node: Node, value: Any, old: Any = ABSENT) -> list[Cause]:
     try:
         run.visit(node, value, old, "", True)
     except _Exhausted:
-        text = "validation failed due to running out of cost budget, no further validation rules will be run"
-        run.causes.append(invalid_value("<nil>", value.get("kind", ""), text))
+        run.causes.append(exhausted(value))
     return run.causes
+
+
+def exhausted(value: Mapping[str, Any]) -> Cause:
+    """Return the cause of an object whose rules take too much."""
+    text = "validation failed due to running out of cost budget, no further validation rules will be run"
+    return invalid_value("<nil>", value.get("kind", ""), text)
 
 
 # -- rules themselves, when a definition brings them
