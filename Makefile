@@ -56,6 +56,10 @@ test-cluster: venv-tests ## Run the tests with a real Kubernetes: their own, or 
 	@$(RUN) $(if $(KUBECONFIG),,$(AS_ROOT)) env PATH="$(CURDIR)/$(BIN):$$PATH" \
 		$(CURDIR)/$(BIN)/python -m pytest tests/cluster $(ARGS)
 
+.PHONY: test-parity
+test-parity: venv-tests ## Compare the standalone API server with a real kube-apiserver; a part of test-cluster.
+	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python -m pytest tests/cluster/parity $(ARGS)
+
 .PHONY: kubernetes
 kubernetes: venv-tests ## Run a real Kubernetes by hand: ARGS="up --nodes 2", "run node1 ps", "down", "--help".
 	@cd tests/cluster && $(AS_ROOT) $(CURDIR)/$(BIN)/python -m kubernetes_cluster $(ARGS)

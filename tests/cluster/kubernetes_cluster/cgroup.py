@@ -15,18 +15,28 @@ from .errors import ClusterError
 ROOT = Path("/sys/fs/cgroup")
 
 
-def hierarchies() -> list[Path]:
-    """Every hierarchy of control groups.
+def check_for_nodes() -> None:
+    """Nodes need the hierarchies of version 1.
 
     :raises ClusterError: where the kernel has only the unified one, which Kubernetes 1.20 with cgroupfs can't use from
         inside another control group.
     """
-    if (ROOT / "cgroup.controllers").exists():
+    if _is_unified():
         raise ClusterError(
-            "the test cluster needs control groups of version 1 (boot with systemd.unified_cgroup_hierarchy=0), "
-            "or set KUBECONFIG to use a cluster that exists"
+            "nodes of the test cluster need control groups of version 1 (boot with "
+            "systemd.unified_cgroup_hierarchy=0), or set KUBECONFIG to use a cluster that exists"
         )
+
+
+def hierarchies() -> list[Path]:
+    """Every hierarchy of control groups: one of version 2, several of version 1."""
+    if _is_unified():
+        return [ROOT]
     return [h for h in sorted(ROOT.iterdir()) if (h / "cgroup.procs").exists() and not h.is_symlink()]
+
+
+def _is_unified() -> bool:
+    return (ROOT / "cgroup.controllers").exists()
 
 
 def create(group: str) -> None:

@@ -89,7 +89,8 @@ class Cluster:
         """
         if os.geteuid() != 0:
             raise ClusterError("a cluster needs root: it makes namespaces, control groups and a network interface")
-        cgroup.hierarchies()
+        if self.nodes:
+            cgroup.check_for_nodes()
         if self.settings.directory.exists():
             raise ClusterError(f"{self.settings.directory} exists: end instance {self.settings.instance} first")
         build(cache_dir(), say)

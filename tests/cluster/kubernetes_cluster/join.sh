@@ -4,7 +4,7 @@
 set -eu
 group=$1
 shift
-for hierarchy in /sys/fs/cgroup/*; do
+for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/*; do
     if [ -e "$hierarchy/$group/cgroup.procs" ]; then
         echo 0 >"$hierarchy/$group/cgroup.procs"
     fi
