@@ -203,6 +203,12 @@ def test_clients_stay_with_their_pod(world):
     slices = [leads_to("web", "10.9.0.11", "10.9.0.12"), leads_to("other", "10.9.0.12")]
     host.call(table.apply, compute(SETTINGS, more, slices))
     assert {host.ask("10.96.0.10")[0] for _ in range(12)} == {mine}
+    # Nor does a new process, which makes the table anew.
+    changed = compute(SETTINGS, more, slices)
+    for _ in range(8):
+        table = tables.Table(SETTINGS)
+        host.call(table.apply, changed)
+        assert host.ask("10.96.0.10")[0] == mine
     other = {"p1": "10.9.0.12", "p2": "10.9.0.11"}[mine]
     host.call(table.apply, compute(SETTINGS, more, [leads_to("web", other), leads_to("other", "10.9.0.12")]))
     assert host.ask("10.96.0.10")[0] != mine

@@ -2,7 +2,8 @@
 """The nftables table of an instance's Services in the kernel: one transaction a change.
 
 A packet sees the rules of before or after a change, never half of it. The table stays when the process ends that made
-it, so that nobody notices a restart; the next process replaces it as a whole.
+it, so that nobody notices a restart; the next process replaces it as a whole, but for the clients that session affinity
+remembers.
 """
 
 import contextlib
@@ -10,9 +11,11 @@ import ipaddress
 import logging
 import os
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
@@ -50,7 +53,7 @@ class Table:
         if self._applied is None:
             _route(self._settings.service_range, True)
             first, _ = changes(self._settings, Rules(), wanted)
-            _nft([*frame(self._settings), *first])
+            _nft([*frame(self._settings), *first, *_remembered(self._settings.table, wanted.sets)])
         else:
             lines, clear = changes(self._settings, self._applied, wanted)
             try:
@@ -94,6 +97,35 @@ def remove(settings: Settings) -> bool:
         return routed
     _nft([f"delete table ip {settings.table}"])
     return True
+
+
+def _remembered(table: str, sets: Iterable[str]) -> list[str]:
+    """Return commands that give sets the clients that those of their names have now, for what is left of it."""
+    done = subprocess.run(
+        ["nft", "--json", "list", "table", "ip", table], env=_environment(), capture_output=True, check=False,
+        timeout=_SECONDS,
+    )  # fmt: skip
+    if done.returncode:
+        return []
+    found = {
+        str(one["set"]["name"]): one["set"].get("elem") or ()
+        for one in msgspec.json.decode(done.stdout)["nftables"]
+        if "set" in one
+    }
+    lines = []
+    for name in sets:
+        clients = [one["elem"] for one in found.get(name, ()) if isinstance(one, dict)]
+        # What has less than a second left isn't worth it, and without a time it would stay for ever.
+        texts = [_element(one) for one in clients if one.get("expires")]
+        if texts:
+            lines.append(f"add element ip {table} {name} {{ {', '.join(texts)} }}")
+    return lines
+
+
+def _element(client: dict[str, Any]) -> str:
+    # A time that is the set's own isn't listed.
+    whole = f" timeout {client['timeout']}s" if "timeout" in client else ""
+    return f"{client['val']}{whole} expires {client['expires']}s"
 
 
 def _environment() -> dict[str, str]:
