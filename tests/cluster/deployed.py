@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -99,12 +100,25 @@ class Deployed(Engine):
         assert done.returncode == 0 or not check, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def scale(self, name: str, replicas: int) -> None:
-        """Have so many Pods of a Deployment of the engine, and wait for it."""
-        self.apps.patch_namespaced_deployment_scale(name, NAMESPACE, {"spec": {"replicas": replicas}})
-        wait_for(f"{replicas} of {name}", lambda: len(self.component_pods(name)) == replicas, timeout=120)
-        if replicas:
-            self.wait_component(name)
+    @contextlib.contextmanager
+    def without_virt_api(self) -> Iterator[None]:
+        """Nobody reaches virt-api: its Service leads nowhere."""
+
+        def lead_to(component: str, *, somewhere: bool) -> None:
+            change = {"spec": {"selector": {"kubevirt.io": component}}}
+            self.core.patch_namespaced_service("virt-api", NAMESPACE, change)
+
+            def led() -> bool:
+                found = self.core.read_namespaced_endpoints("virt-api", NAMESPACE).subsets
+                return bool(found and found[0].addresses) == somewhere
+
+            wait_for(f"Service virt-api to lead to {component}", led, timeout=60)
+
+        lead_to("nobody", somewhere=False)
+        try:
+            yield
+        finally:
+            lead_to("virt-api", somewhere=True)
 
     def component_pods(self, name: str) -> list[client.V1Pod]:
         """The Pods of a component that aren't being deleted."""

@@ -103,11 +103,8 @@ def test_who_must_stay_stays_without_virt_api(cluster: Deployed, namespace: str)
     vm["spec"]["template"]["spec"]["evictionStrategy"] = "LiveMigrate"
     cluster.create(namespace, vm)
     vmi = cluster.wait_running(namespace, "web")
-    cluster.scale("virt-api", 0)
-    try:
+    with cluster.without_virt_api():
         said = drain_for_a_while(cluster, vmi["status"]["nodeName"])
-    finally:
-        cluster.scale("virt-api", 2)
     assert "would violate the pod's disruption budget" in said
     assert cluster.wait_running(namespace, "web")["metadata"]["uid"] == vmi["metadata"]["uid"]
 

@@ -255,3 +255,35 @@ def test_a_change_reaches_the_next_pod(api: FakeApi, controller: Controller) -> 
     assert spec["nodeSelector"]["a"] == "b"
     assert spec["runtimeClassName"] == "kata"
 
+
+
+def test_what_is_missing_is_told_once_and_its_return_too(api: FakeApi, controller: Controller) -> None:
+    def told() -> list[tuple[str, str]]:
+        return [(each["type"], each["reason"]) for path, each in list(api.objects.items())
+                if "/events/" in path and each["involvedObject"]["kind"] == "KubeVirt"]
+
+    def service(status: str, message: str = "") -> None:
+        conditions = [{"type": "Available", "status": status, "message": message}]
+        api.update(SERVICE, {"status": {"conditions": conditions}})
+
+    def degraded(status: str, words: str = "") -> bool:
+        conditions = (api.objects[KUBEVIRT].get("status") or {}).get("conditions") or ()
+        return any((each["type"], each["status"]) == ("Degraded", status) and words in each["message"]
+                   for each in conditions)
+
+    api.put(NODE, {"apiVersion": "v1", "kind": "Node", "metadata": {
+        "name": "n", "annotations": {labels.NODE_HEARTBEAT: "2099-01-01T00:00:00Z"}}})
+    api.put(SERVICE, {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+                      "metadata": {"name": API_SERVICE}})
+    service("True")
+    api.put(KUBEVIRT, {"apiVersion": "kubevirt.io/v1", "kind": "KubeVirt", "spec": {},
+                       "metadata": {"name": "kubevirt", "namespace": "kubevirt"}})
+    api.wait(lambda: degraded("False"))
+    assert told() == []
+    service("False", "no endpoints")
+    api.wait(lambda: degraded("True", "no endpoints"))
+    service("False", "no answer")
+    api.wait(lambda: degraded("True", "no answer"))
+    service("True")
+    api.wait(lambda: degraded("False"))
+    api.wait(lambda: told() == [("Warning", "ComponentsNotReady"), ("Normal", "AllComponentsReady")])

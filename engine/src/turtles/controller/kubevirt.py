@@ -261,17 +261,17 @@ class KubeVirtController:
             log.debug("gone meanwhile", extra={"kubevirt": name})
 
     def _tell(self, old: Object, new: Object) -> None:
-        """Tell when something begins or ceases to be missing."""
-        conditions = new["status"]["conditions"]
-        before = get_condition((old.get("status") or {}).get("conditions"), "Degraded") or {}
-        after = get_condition(conditions, "Degraded") or {}
-        if after.get("status") == "True" and before.get("message") != after.get("message"):
+        """Tell when something begins to be missing, when nothing works any more without it, and when all is back."""
+        before, after = (obj.get("status", {}).get("conditions") for obj in (old, new))
+        degraded = get_condition(after, "Degraded") or {}
+        works, worked = is_true(after, "Available"), is_true(before, "Available")
+        if degraded.get("status") == "True" and (not is_true(before, "Degraded") or (worked and not works)):
             # A rolling update is nothing to worry about
-            type_ = "Normal" if is_true(conditions, "Available") else "Warning"
             remedy = _REMEDY.format(namespace=new["metadata"]["namespace"])
-            self._recorder.event(new, type_, after["reason"], f"{after['message']}; {remedy}")
-        elif after.get("status") == "False" and before.get("status") == "True":
-            self._recorder.event(new, "Normal", after["reason"], "All components are ready again.")
+            self._recorder.event(new, "Normal" if works else "Warning", degraded["reason"],
+                                 f"{degraded['message']}; {remedy}")
+        elif degraded.get("status") == "False" and is_true(before, "Degraded"):
+            self._recorder.event(new, "Normal", degraded["reason"], "All components are ready again.")
 
     def _remove(self, machines: Iterable[tuple[Resource, Object]]) -> None:
         for resource, obj in machines:
