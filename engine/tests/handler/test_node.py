@@ -117,3 +117,39 @@ def test_a_probe_that_fails_offers_no_kvm() -> None:
     agent = start(Client(), fail, offer_devices=offered.put)
     assert offered.get(timeout=5) is False
     agent.stop()
+
+
+def test_a_node_that_is_left_has_nothing_of_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node, "ON_NODE", ())
+    folder = tmp_path / "kubevirt"
+    (folder / "sockets").mkdir(parents=True)
+    theirs = {"node-labeller.kubevirt.io/skip-node": "true", "example.org/kubevirt.io": "yes"}
+    client = Client(
+        labels={"kubevirt.io/schedulable": "true", "cpu-vendor.node.kubevirt.io/Intel": "true", "notkubevirt.io/a": ""},
+        annotations={"kubevirt.io/heartbeat": "2026-01-01T00:00:00Z", **theirs},
+    )
+    agent = start(client, lambda: Findings(None))
+    client.take(2)
+    agent.stop()
+    agent.leave([folder, tmp_path / "never-there"])
+    ((_subresource, body),) = client.take(1)
+    assert body["metadata"] == {
+        "labels": {"kubevirt.io/schedulable": None, "cpu-vendor.node.kubevirt.io/Intel": None},
+        "annotations": {"kubevirt.io/heartbeat": None},
+    }
+    assert not folder.exists()
+
+
+def test_a_node_that_can_not_be_left_clean_is_told_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(node, "ON_NODE", ("false",))
+    client = Client(labels={"kubevirt.io/schedulable": "true"})
+    agent = start(client, lambda: Findings(None))
+    client.take(2)
+    agent.stop()
+    client.refusals = 1
+    agent.leave([Path("/never/there")])
+    told = [record.getMessage() for record in caplog.records]
+    assert any(line.startswith("the node keeps its labels") for line in told)
+    assert any(line.startswith("the node keeps its folders") for line in told)

@@ -71,7 +71,10 @@ class _Cluster:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the node agent until SIGTERM or SIGINT. Guests go on without it."""
+    """Run the node agent until SIGTERM or SIGINT. Guests go on without it.
+
+    Where there is no KubeVirt object any more, the engine is being removed, and the node is left as it was found.
+    """
     parser = argparse.ArgumentParser(prog="virt-handler", description="Runs the virtual machines of one node.")
     parser.add_argument("--kubeconfig", help="the cluster's address and credentials; inside a Pod its own are used")
     parser.add_argument("--node-name", required=True, help="name of this node's object")
@@ -80,6 +83,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--probe-dir", type=Path, help="what virt-node-probe found; without it, it is run here")
     parser.add_argument("--device-plugins-dir", type=Path, help="the kubelet's; devices are offered to it where given")
     parser.add_argument("--host-root", default=Path("/"), type=Path, help="where the node's own /dev is seen below")
+    parser.add_argument("--node-folder", action="append", default=[], type=Path, help="a folder of the node that goes "
+                        "when the engine is removed; more than one may be given")
     parser.add_argument("--qemu-binary", default="/usr/bin/qemu-system-x86_64", help="QEMU, here and in the launchers")
     parser.add_argument("--namespace", default="kubevirt", help="namespace of the engine, with the KubeVirt object")
     parser.add_argument("--health-bind", default="0.0.0.0", help="address of health and metrics")  # noqa: S104
@@ -144,5 +149,8 @@ def main(argv: list[str] | None = None) -> int:
     for each in devices:
         each.stop()
     cluster.close()
+    if not configuration.informer.list():
+        log.info("the engine is removed", extra={"node": options.node_name})
+        node.leave(options.node_folder)
     configuration.informer.stop()
     return 0

@@ -5,7 +5,7 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +25,10 @@ HEARTBEAT = 60.0
 _RETRY = 1.0
 #: Seconds a probe may take: on a busy machine it is ten times slower than on an idle one.
 _PROBE_LIMIT = 120
+#: Seconds that removing folders of sockets and notes may take; a Pod has 15 to end.
+_RM_LIMIT = 8
+#: Runs a command that sees the node's folders as the node does, in a Pod that shares its processes.
+ON_NODE = ("nsenter", "--target=1", "--mount", "--")
 #: How many guests may use KVM at once (KubeVirt's ``--max-devices``).
 MAX_DEVICES = 1000
 
@@ -40,6 +44,12 @@ def run_probe(emulator: str) -> probe.Findings:
         command = [sys.executable, "-m", "turtles.launcher.node_probe", "--output", folder, "--qemu-binary", emulator]
         subprocess.run(command, stdin=subprocess.DEVNULL, timeout=_PROBE_LIMIT, check=True)
         return probe.read(Path(folder))
+
+
+def _is_ours(key: str) -> bool:
+    """Whether a label or annotation is the engine's; the one that asks it for none is the administrator's."""
+    domain = key.partition("/")[0]
+    return (domain == labels.APP or domain.endswith(f".{labels.APP}")) and key != labels.SKIP_NODE_LABELLER
 
 
 class NodeAgent:
@@ -67,15 +77,39 @@ class NodeAgent:
         self._offer_devices = offer_devices
         self._kubelet_dir = kubelet_dir
         self._stop = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def start(self) -> None:
         """Start beating, and find out once what the node can do."""
-        for name, run in (("heartbeat", self._beat), ("node-probe", self._describe)):
-            threading.Thread(target=run, name=name, daemon=True).start()
+        self._heart.start()
+        threading.Thread(target=self._describe, name="node-probe", daemon=True).start()
 
     def stop(self) -> None:
         """Stop beating."""
         self._stop.set()
+
+    def leave(self, folders: Sequence[Path]) -> None:
+        """After :meth:`stop`, take back all that the node has of the engine, which is removed from the cluster.
+
+        What can't be taken back is logged: nobody waits for it any more.
+
+        :param folders: folders of the node that go with all that is in them.
+        """
+        self._heart.join(_RETRY)
+        try:
+            metadata = self._client.get(NODE, None, self._node)["metadata"]
+            changes = {kind: dict.fromkeys(key for key in metadata.get(kind) or {} if _is_ours(key))
+                       for kind in ("labels", "annotations")}
+            if any(changes.values()):
+                self._client.patch(NODE, None, self._node, {"metadata": changes})
+        except ApiError as error:
+            log.warning("the node keeps its labels: %s", error, extra={"node": self._node})
+        if folders:
+            command = [*ON_NODE, "rm", "-rf", "--one-file-system", *map(str, folders)]
+            try:
+                subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_RM_LIMIT, check=True)
+            except (OSError, subprocess.SubprocessError) as error:
+                log.warning("the node keeps its folders: %s", error, extra={"folders": [str(f) for f in folders]})
 
     def _beat(self) -> None:
         wanted = {labels.NODE_SCHEDULABLE: "true", **node_labels.static(Path("/proc/cpuinfo").read_text())}

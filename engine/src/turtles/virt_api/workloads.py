@@ -214,6 +214,8 @@ def _daemonset(values: Values, namespace: str) -> Object:
         f"--probe-dir={_PROBE_DIR}",
         f"--device-plugins-dir={_DEVICE_PLUGINS_DIR}",
         "--host-root=/host",
+        f"--node-folder={_RUN_DIR}",
+        f"--node-folder={_STATE_DIR}",
     ]
     container = _container(values, name, arguments)
     container["env"] = [{"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]
