@@ -91,6 +91,10 @@ class Engine(ABC):
         api = config.new_client_from_config(str(kubeconfig))
         self.custom, self.core = client.CustomObjectsApi(api), client.CoreV1Api(api)
 
+    def seconds(self, timeout: float) -> int:
+        """How long what is quick on an idle machine may take here."""
+        return int(timeout * self.patience)
+
     def claim(self, namespace: str, name: str, size: str) -> None:
         """Make a PersistentVolumeClaim that a volume will be found for."""
         body = {
@@ -158,8 +162,8 @@ class Engine(ABC):
 
     def wait_event(self, namespace: str, name: str, words: list[str], *, timeout: float) -> None:
         """Until a Warning about the VM, its VMI or its Pod says all the words, in its reason or its message."""
-        seconds = int(timeout * self.patience)
-        for event in Watch().stream(self.core.list_namespaced_event, namespace, timeout_seconds=seconds):
+        wait = self.seconds(timeout)
+        for event in Watch().stream(self.core.list_namespaced_event, namespace, timeout_seconds=wait):
             told = event["object"]
             about = told.involved_object.name
             ours = about == name or about.startswith(f"virt-launcher-{name}-")

@@ -66,7 +66,7 @@ def kubectl(cluster: Engine, namespace: str) -> Callable[..., str]:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=cluster.seconds(120),
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

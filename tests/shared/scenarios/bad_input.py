@@ -165,7 +165,7 @@ def test_the_module_says_why_a_vm_does_not_come(cluster: Engine, namespace: str,
             "name": "web",
             "state": "running",
             "spec": cluster.virtual_machine("web", image=cluster.image.replace("tiny", "missing"))["spec"],
-            "wait_timeout": 60,
+            "wait_timeout": cluster.seconds(60),
         },
         fails=True,
     )

@@ -29,11 +29,14 @@ def example(cluster: Engine) -> str:
     return text.replace("oci-archive:/var/lib/turtles/images/tiny.tar", cluster.image)
 
 
-def test_the_first_manifest_of_kubevirts_users_with_kubectl(example: str, kubectl: Callable[..., str]) -> None:
+def test_the_first_manifest_of_kubevirts_users_with_kubectl(
+    cluster: Engine, example: str, kubectl: Callable[..., str]
+) -> None:
+    in_time = f"--timeout={cluster.seconds(60)}s"
     kubectl("apply", "-f", "-", stdin=example)
     assert "Stopped" in kubectl("get", "vms")
     kubectl("patch", "vm", "testvm", "--type", "merge", "-p", '{"spec":{"running":true}}')
-    kubectl("wait", "vm/testvm", "--for=condition=Ready", "--timeout=60s")
+    kubectl("wait", "vm/testvm", "--for=condition=Ready", in_time)
     header, row = kubectl("get", "vmi").splitlines()
     assert header.split() == ["NAME", "AGE", "PHASE", "IP", "NODENAME", "READY"]
     assert row.split()[0] == "testvm"
@@ -41,7 +44,7 @@ def test_the_first_manifest_of_kubevirts_users_with_kubectl(example: str, kubect
     assert kubectl("get", "vm", "testvm").splitlines()[0].split() == ["NAME", "AGE", "STATUS", "READY"]
     assert "testvm" in kubectl("get", "vmis,pods,vms")
     assert "SuccessfulCreate" in kubectl("describe", "vm", "testvm")
-    kubectl("delete", "vm", "testvm", "--timeout=60s")
+    kubectl("delete", "vm", "testvm", in_time)
 
 
 def test_the_first_manifest_of_kubevirts_users_with_the_module(
@@ -52,7 +55,8 @@ def test_the_first_manifest_of_kubevirts_users_with_the_module(
     created = ansible("turtles.kubevirt.vm", {**manifest, "state": "present"})
     assert created["changed"]
     assert not ansible("turtles.kubevirt.vm", {**manifest, "state": "present"})["changed"]
-    started = ansible("turtles.kubevirt.vm", {**common, "name": "testvm", "state": "running", "wait_timeout": 60})
+    running = {"name": "testvm", "state": "running", "wait_timeout": cluster.seconds(60)}
+    started = ansible("turtles.kubevirt.vm", {**common, **running})
     assert started["changed"]
     vmis = ansible("turtles.kubevirt.vmi_info", {**common, "name": "testvm"})["resources"]
     assert [vmi["status"]["phase"] for vmi in vmis] == ["Running"]
@@ -64,7 +68,7 @@ def test_states_are_idempotent_and_predicted_by_check_mode(cluster: Engine, name
         "namespace": namespace,
         "name": "web",
         "spec": cluster.virtual_machine("web")["spec"],
-        "wait_timeout": 60,
+        "wait_timeout": cluster.seconds(60),
     }
     for state in ("running", "stopped", "running", "absent"):
         predicted = ansible("turtles.kubevirt.vm", {**vm, "state": state}, "--check")
@@ -101,7 +105,7 @@ def test_restarted_gives_another_instance(cluster: Engine, namespace: str, ansib
     cluster.create(namespace, cluster.virtual_machine("web"))
     first = cluster.wait_running(namespace, "web")
     arguments = {"kubeconfig": str(cluster.kubeconfig), "namespace": namespace, "name": "web", "state": "restarted"}
-    assert ansible("turtles.kubevirt.vm", {**arguments, "wait_timeout": 60})["changed"]
+    assert ansible("turtles.kubevirt.vm", {**arguments, "wait_timeout": cluster.seconds(60)})["changed"]
     vmi = cluster.get(namespace, "virtualmachineinstances", "web")
     assert vmi is not None
     assert vmi["metadata"]["uid"] != first["metadata"]["uid"]
