@@ -94,15 +94,26 @@ def cluster(kubernetes: Cluster | ExistingCluster, tmp_path_factory: pytest.Temp
         engine.wait_available()
         yield engine
     finally:
-        if not KEEP:
-            # machines of tests that failed don't keep the engine
-            engine.playbook("teardown", kubevirt_remove_workloads=True)
-            engine.wait_removed()
+        try:
+            engine.settle()
+        finally:
+            if not KEEP:
+                # machines that tests left somewhere don't keep the engine
+                engine.playbook("teardown", kubevirt_remove_workloads=True)
+                engine.wait_removed()
+
+
+@pytest.fixture
+def original(cluster: Deployed) -> Iterator[None]:
+    """What was deployed is deployed again in the end."""
+    yield
+    cluster.playbook("deploy")
+    cluster.wait_available()
 
 
 @pytest.fixture
 def namespace(request: pytest.FixtureRequest, core: client.CoreV1Api) -> Iterator[str]:
-    """A namespace of the test's own; what is in it goes with it."""
+    """A namespace of the test's own; what is in it goes with it, while the next test runs."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     core.create_namespace({"metadata": {"name": name}})
     # before this, Pods are refused
@@ -115,7 +126,4 @@ def namespace(request: pytest.FixtureRequest, core: client.CoreV1Api) -> Iterato
     yield name
     core.delete_namespace(name)
     if "cluster" in request.fixturenames:
-        cluster: Deployed = request.getfixturevalue("cluster")
-        for vm in cluster.custom.list_namespaced_custom_object("kubevirt.io", "v1", name, "virtualmachines")["items"]:
-            cluster.wait_gone(name, vm["metadata"]["name"])
-        cluster.remove_volumes()
+        request.getfixturevalue("cluster").ending.append(name)

@@ -43,6 +43,7 @@ class Deployed(Engine):
         self.archive = folder / "tiny.tar"
         self.apps = client.AppsV1Api(self.core.api_client)
         self.volumes: list[str] = []
+        self.ending: list[str] = []
 
     def playbook(self, name: str, *options: str, check: bool = True, **variables: Any) -> str:
         """Run a playbook of the collection against the cluster; what it prints."""
@@ -194,8 +195,18 @@ class Deployed(Engine):
         spec = {**common, "volumeName": volume, "resources": {"requests": {"storage": size}}}
         self.core.create_namespaced_persistent_volume_claim(namespace, {"metadata": {"name": name}, "spec": spec})
 
-    def remove_volumes(self) -> None:
-        """Remove what :meth:`claim` made."""
+    def settle(self) -> None:
+        """Until the machines of tests before are gone, with their volumes.
+
+        Kubelets take ten seconds to say that a Pod has ended, for which no test has to wait but one that counts
+        machines. The namespaces of tests before are in `ending`.
+        """
+        while self.ending:
+            namespace = self.ending.pop()
+            for vm in self.custom.list_namespaced_custom_object("kubevirt.io", "v1", namespace, "virtualmachines")[
+                "items"
+            ]:
+                self.wait_gone(namespace, vm["metadata"]["name"])
         while self.volumes:
             volume = self.volumes.pop()
             self.core.delete_persistent_volume(volume)

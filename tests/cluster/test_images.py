@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,14 +39,6 @@ def private(cluster: Deployed) -> Registry:
     if not cluster.kubernetes.registry.private:
         pytest.skip("needs a registry with credentials, which the tests' own cluster has")
     return cluster.kubernetes.registry
-
-
-@pytest.fixture
-def original(cluster: Deployed) -> Iterator[None]:
-    """What was deployed is deployed again in the end."""
-    yield
-    cluster.playbook("deploy")
-    cluster.wait_available()
 
 
 @pytest.mark.usefixtures("original")

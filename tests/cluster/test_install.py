@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from deployed import COMPONENTS, NAMESPACE, Deployed
 from kubernetes import client
@@ -61,14 +59,6 @@ def guests(cluster: Deployed, namespace: str) -> dict[str, str]:
     return {f"on-{node}": cluster.boot_id(address_of(cluster.wait_running(namespace, f"on-{node}"))) for node in nodes}
 
 
-@pytest.fixture
-def original(cluster: Deployed) -> Iterator[None]:
-    """What was deployed is deployed again in the end."""
-    yield
-    cluster.playbook("deploy")
-    cluster.wait_available()
-
-
 @pytest.mark.usefixtures("original")
 def test_an_upgrade_replaces_every_component_and_guests_do_not_notice(
     cluster: Deployed, namespace: str, guests: dict[str, str]
@@ -98,6 +88,7 @@ def test_an_upgrade_replaces_every_component_and_guests_do_not_notice(
 
 
 def test_teardown_refuses_while_there_are_virtual_machines(cluster: Deployed, namespace: str) -> None:
+    cluster.settle()
     cluster.create(namespace, cluster.virtual_machine("precious", run_strategy="Halted"))
     output = cluster.playbook("teardown", check=False)
     assert recap(output)["failed"] == 1
@@ -108,6 +99,7 @@ def test_teardown_refuses_while_there_are_virtual_machines(cluster: Deployed, na
 
 @pytest.mark.usefixtures("original")
 def test_teardown_leaves_nothing(cluster: Deployed) -> None:
+    cluster.settle()
     assert any("kubevirt" in line for line in cluster.objects())
     cluster.playbook("teardown")
     cluster.wait_removed()

@@ -56,8 +56,11 @@ def test_replicas_come_and_go_and_the_others_stay(cluster: Deployed, change: Cha
     change(infra={"replicas": 3})
     settled(cluster)
     after = pods(cluster)
-    assert {name: len(uids) for name, uids in after.items()} == {**{n: len(u) for n, u in before.items()},
-                                                                 "virt-api": 3, "virt-controller": 3}
+    assert {name: len(uids) for name, uids in after.items()} == {
+        **{n: len(u) for n, u in before.items()},
+        "virt-api": 3,
+        "virt-controller": 3,
+    }
     assert all(before[name] <= after[name] for name in before), "none of before was restarted"
     change(infra=None)
     settled(cluster)
