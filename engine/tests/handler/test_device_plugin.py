@@ -150,6 +150,7 @@ def test_a_plugin_before_its_kubelet(kubelet: Kubelet, node: Path) -> None:
     kubelet.start()
     kubelet.wait(lambda: kubelet.registered)
     plugins.stop()
+    assert not (kubelet.folder / "kubevirt-tun.sock").exists()
 
 
 def test_health_follows_the_device(kubelet: Kubelet, plugins: DevicePlugins, node: Path) -> None:

@@ -37,6 +37,8 @@ KUBELET_SOCKET = "kubelet.sock"
 #: Seconds after which a kubelet that refused or didn't answer is asked again.
 _RETRY = 5.0
 _CALL_TIMEOUT = 10.0
+#: Seconds that ending may take: connections are closed, sockets removed.
+_STOP_LIMIT = 4.0
 
 
 @dataclass(frozen=True)
@@ -72,15 +74,18 @@ class DevicePlugins:
         self._changed = asyncio.Event()
         self._ended = asyncio.Event()
         self._plugins = [_Plugin(offer, self._device(offer)) for offer in offers]
+        self._thread = threading.Thread(
+            target=lambda: self._loop.run_until_complete(self._run()), name="devices", daemon=True)
 
     def start(self) -> None:
         """Start serving; returns at once."""
-        threading.Thread(target=self._loop.run_until_complete, args=(self._run(),), name="devices", daemon=True).start()
+        self._thread.start()
 
     def stop(self) -> None:
         """Stop serving. The kubelet keeps what it has allocated, and offers nothing more until somebody registers."""
         self._loop.call_soon_threadsafe(self._ended.set)
         self._loop.call_soon_threadsafe(self._changed.set)
+        self._thread.join(_STOP_LIMIT)
 
     def _device(self, offer: Offer) -> Path:
         return self._root / offer.path.lstrip("/")
@@ -122,6 +127,7 @@ class _Plugin:
         self._healthy = False
         self._health_changed = asyncio.Condition()
         self._server: Server | None = None
+        self._socket: tuple[Path, tuple[int, ...] | None] | None = None
         self._registered: tuple[int, ...] | None = None
 
     async def update(self, folder: Path) -> None:
@@ -147,18 +153,24 @@ class _Plugin:
             server = Server([self])
             await server.start(path=str(own))
             own.chmod(0o600)
+            self._socket = own, _identity(own)
             self._server, self._registered = server, None
         if identity is not None and identity != self._registered:
             await self._register(kubelet)
             self._registered = identity
 
     async def close(self) -> None:
-        """Stop serving."""
+        """Stop serving, and remove the socket unless it is another handler's already, which took over."""
         server, self._server, self._registered = self._server, None, None
         if server is not None:
             server.close()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(server.wait_closed(), 1)
+        if self._socket is not None:
+            path, identity = self._socket
+            if _identity(path) == identity:
+                path.unlink(missing_ok=True)
+            self._socket = None
 
     async def _register(self, kubelet: Path) -> None:
         request = api.RegisterRequest(
