@@ -49,6 +49,8 @@ class Known:
     paths: tuple[str, ...]
     real: str
     ours: str
+    #: A pattern of what differs: without it the values must be the same.
+    alike: str = ""
     #: Whether only the age of the real server makes the difference.
     age: bool = False
 
@@ -59,7 +61,11 @@ class Known:
             and any(fnmatch.fnmatchcase(difference.path, one) for one in self.paths)
             and (not self.real or re.search(self.real, str(difference.real)) is not None)
             and (not self.ours or re.search(self.ours, str(difference.ours)) is not None)
+            and (not self.alike or self._rest(difference.real) == self._rest(difference.ours))
         )
+
+    def _rest(self, value: Any) -> str:
+        return re.sub(self.alike, "", str(value))
 
 
 def known() -> list[Known]:
@@ -68,7 +74,8 @@ def known() -> list[Known]:
     return [
         Known(
             entry["id"], entry["title"], entry["reason"], tuple(entry.get("requests", ["*"])),
-            tuple(entry.get("paths", ["*"])), entry.get("real", ""), entry.get("ours", ""), entry.get("age", False),
+            tuple(entry.get("paths", ["*"])), entry.get("real", ""), entry.get("ours", ""), entry.get("alike", ""),
+            entry.get("age", False),
         )
         for entry in entries
     ]  # fmt: skip
@@ -94,6 +101,7 @@ def differences(request: Request, real: Answer, ours: Answer) -> list[Difference
         for body in (first, second):
             _drop(body, path)
     found += _columns(first, second)
+    found += _repeated(first, second)
     found += _walk("body", first, second)
     return found
 
@@ -186,6 +194,18 @@ def _drop_in(value: Any, parents: list[str], last: str) -> None:
         for name, item in value.items():
             if step in ("*", name):
                 _drop_in(item, rest, last)
+
+
+def _repeated(real: Any, ours: Any) -> list[Difference]:
+    """Take causes out that are listed more than once; return it as a difference where that is so in one list only."""
+    counts = []
+    for body in (real, ours):
+        causes = dig(body, "details.causes") or []
+        once = [one for place, one in enumerate(causes) if one not in causes[:place]]
+        counts.append(len(causes) - len(once))
+        if counts[-1]:
+            body["details"]["causes"] = once
+    return [Difference("repeated causes", *counts)] if counts[0] != counts[1] else []
 
 
 def _walk(path: str, real: Any, ours: Any) -> Iterator[Difference]:

@@ -58,7 +58,7 @@ def validate(crd: Object, old: Object | None) -> list[Cause]:
     causes: list[Cause] = []
     group, names = spec.get("group"), spec.get("names") or {}
     expected = f"{names.get('plural')}.{group}"
-    if crd["metadata"].get("name") != expected:
+    if old is None and crd["metadata"].get("name") != expected:
         text = 'must be spec.names.plural+"."+spec.group'
         causes.append(invalid_value("metadata.name", crd["metadata"].get("name"), text))
     if not isinstance(group, str) or not group:

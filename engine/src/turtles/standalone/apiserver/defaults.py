@@ -130,7 +130,9 @@ def _volume_source(volume: Object) -> None:
 
 
 def _node(obj: Object) -> None:
-    status = obj["status"]
+    spec, status = obj["spec"], obj["status"]
+    if spec.get("podCIDR") and not spec.get("podCIDRs"):
+        spec["podCIDRs"] = [spec["podCIDR"]]
     if status.get("capacity") and not status.get("allocatable"):
         status["allocatable"] = dict(status["capacity"])
 

@@ -59,6 +59,8 @@ class Kind:
     #: Whether metadata.generation counts changes of what isn't metadata or status.
     generation: bool = False
     verbs: tuple[str, ...] = ALL_VERBS
+    #: Whether a PUT makes what isn't there.
+    upsert: bool = False
     deprecated: str = ""
     conversion: Object | None = field(default=None, hash=False, compare=False)
     #: Conversion between versions that differ in more than apiVersion: (object, version) -> object.
@@ -120,6 +122,12 @@ def convert_event(obj: Object, api_version: str) -> Object:
         pairs = {new: old for old, new in pairs.items()}
     result = {pairs.get(name, name): value for name, value in obj.items()}
     result["apiVersion"] = api_version
+    for name in ("reportingController", "reportingInstance"):
+        # v1 writes them empty, events.k8s.io/v1 leaves them out.
+        if api_version == "v1":
+            result.setdefault("reportingComponent" if name == "reportingController" else name, "")
+        elif result.get(name) == "":
+            del result[name]
     return result
 
 
@@ -152,10 +160,11 @@ BUILTIN: tuple[Kind, ...] = (
             "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
             "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason",
             "reportingComponent", "source", "type",
-        ),
+        ), upsert=True,
     ),
     _kind(
         "events.k8s.io", "v1", "Event", "events", "ev", stored_as="/events", stored_group="", convert=convert_event,
+        upsert=True,
         fields=("regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid", "reason", "type"),
     ),
     _kind("", "v1", "Secret", "secrets", fields=("type",)),
@@ -163,21 +172,21 @@ BUILTIN: tuple[Kind, ...] = (
     _kind("", "v1", "ServiceAccount", "serviceaccounts", "sa"),
     _kind("", "v1", "Service", "services", "svc", status=True, categories=("all",),
           fields=("spec.clusterIP", "spec.type")),
-    _kind("", "v1", "Endpoints", "endpoints", "ep"),
+    _kind("", "v1", "Endpoints", "endpoints", "ep", upsert=True),
     _kind("", "v1", "PersistentVolume", "persistentvolumes", "pv", namespaced=False, status=True),
     _kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", "pvc", status=True),
     _kind("", "v1", "ResourceQuota", "resourcequotas", "quota", status=True),
-    _kind("", "v1", "LimitRange", "limitranges", "limits"),
+    _kind("", "v1", "LimitRange", "limitranges", "limits", upsert=True),
     _kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", generation=True),
     _kind("storage.k8s.io", "v1", "StorageClass", "storageclasses", "sc", namespaced=False),
-    _kind("coordination.k8s.io", "v1", "Lease", "leases"),
+    _kind("coordination.k8s.io", "v1", "Lease", "leases", upsert=True),
     _kind("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", "pc", namespaced=False, generation=True),
     _kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", "pdb", status=True, generation=True),
     _kind("apps", "v1", "ControllerRevision", "controllerrevisions"),
-    _kind(RBAC, "v1", "Role", "roles"),
-    _kind(RBAC, "v1", "RoleBinding", "rolebindings"),
-    _kind(RBAC, "v1", "ClusterRole", "clusterroles", namespaced=False),
-    _kind(RBAC, "v1", "ClusterRoleBinding", "clusterrolebindings", namespaced=False),
+    _kind(RBAC, "v1", "Role", "roles", upsert=True),
+    _kind(RBAC, "v1", "RoleBinding", "rolebindings", upsert=True),
+    _kind(RBAC, "v1", "ClusterRole", "clusterroles", namespaced=False, upsert=True),
+    _kind(RBAC, "v1", "ClusterRoleBinding", "clusterrolebindings", namespaced=False, upsert=True),
     _kind(EXTENSIONS, "v1", "CustomResourceDefinition", "customresourcedefinitions", "crd crds", namespaced=False,
           status=True, generation=True, categories=("api-extensions",)),
     _kind(REGISTRATION, "v1", "APIService", "apiservices", namespaced=False, status=True,
@@ -201,6 +210,7 @@ class Review:
 
 
 REVIEWS: tuple[Review, ...] = (
+    Review("", "v1", "Binding", "bindings", True),
     Review("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews"),
     Review("authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews"),
     Review("authorization.k8s.io", "v1", "LocalSubjectAccessReview", "localsubjectaccessreviews", True),

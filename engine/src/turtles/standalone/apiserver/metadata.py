@@ -12,6 +12,7 @@ from turtles.standalone.apiserver.errors import (
     Object,
     bad_request,
     field_forbidden,
+    invalid,
     invalid_value,
     quote,
     required,
@@ -101,13 +102,11 @@ def _check_kind(obj: Object, kind: Kind) -> None:
     group, _, version = str(api_version).rpartition("/")
     if kind.custom:
         if api_version != kind.api_version:
-            text = (
-                f"the API version in the data ({api_version}) does not match the expected API version "
-                f"({kind.api_version})"
-            )
-        else:
-            text = f"{found} in version {quote(version)} cannot be handled as a {kind.kind}"
-        raise bad_request(text)
+            text = f"the API version in the data ({api_version}) does not match the expected API version "
+            raise bad_request(f"{text}({kind.api_version})")
+        meta = obj.get("metadata")
+        name = str(meta.get("name") or "") if isinstance(meta, dict) else ""
+        raise invalid(group, str(found), name, [invalid_value("kind", found, f"must be {kind.kind}")])
     other = _KNOWN.get((group, str(found)))
     if other is not None and other.version == version:
         why = f"converting (v1.{found}) to ({kind.package}.{kind.kind}): unknown conversion"
@@ -238,15 +237,42 @@ def qualified_causes(path: str, key: str) -> list[Cause]:
     return causes
 
 
+def value_causes(value: Any, path: str) -> list[Cause]:
+    """Return what is wrong with a label's value."""
+    causes = []
+    if isinstance(value, str) and len(value) > 63:
+        causes.append(invalid_value(path, value, "must be no more than 63 characters"))
+    if not isinstance(value, str) or not _VALUE.match(value):
+        causes.append(invalid_value(path, value, VALUE_MESSAGE))
+    return causes
+
+
 def validate_labels(labels: Any, path: str) -> list[Cause]:
     """Return what is wrong with a map of labels."""
     causes: list[Cause] = []
     for key, value in labels.items() if isinstance(labels, dict) else ():
         causes += qualified_causes(path, key)
-        if isinstance(value, str) and len(value) > 63:
-            causes.append(invalid_value(path, value, "must be no more than 63 characters"))
-        if not isinstance(value, str) or not _VALUE.match(value):
-            causes.append(invalid_value(path, value, VALUE_MESSAGE))
+        causes += value_causes(value, path)
+    return causes
+
+
+def selector_causes(selector: Object | None, path: str) -> list[Cause]:
+    """Return what is wrong with a LabelSelector."""
+    causes = validate_labels((selector or {}).get("matchLabels"), f"{path}.matchLabels")
+    for index, one in enumerate((selector or {}).get("matchExpressions") or ()):
+        where, operator, values = f"{path}.matchExpressions[{index}]", one.get("operator"), one.get("values") or []
+        if operator in ("In", "NotIn"):
+            if not values:
+                causes.append(required(f"{where}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
+        elif operator in ("Exists", "DoesNotExist"):
+            if values:
+                text = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+                causes.append(field_forbidden(f"{where}.values", text))
+        else:
+            causes.append(invalid_value(f"{where}.operator", operator, "not a valid selector operator"))
+        causes += qualified_causes(f"{where}.key", one.get("key") or "")
+        for number, value in enumerate(values):
+            causes += value_causes(value, f"{where}.values[{number}]")
     return causes
 
 
@@ -300,14 +326,20 @@ def _owner_causes(references: list[Object]) -> list[Cause]:
     return causes
 
 
+def finalizer_causes(finalizer: str, path: str) -> list[Cause]:
+    """Return what is wrong with a finalizer that must be a standard one or have a domain."""
+    if "/" in finalizer or finalizer in STANDARD_FINALIZERS:
+        return []
+    return [invalid_value(path, finalizer, "name is neither a standard finalizer name nor is it fully qualified")]
+
+
 def _finalizer_causes(finalizers: list[str], strict: bool) -> list[Cause]:
     path = "metadata.finalizers"
     causes: list[Cause] = []
     for index, finalizer in enumerate(finalizers):
         causes += qualified_causes(path, finalizer)
-        if strict and "/" not in finalizer and finalizer not in STANDARD_FINALIZERS:
-            text = "name is neither a standard finalizer name nor is it fully qualified"
-            causes.append(invalid_value(f"{path}[{index}]", finalizer, text))
+        if strict:
+            causes += finalizer_causes(finalizer, f"{path}[{index}]")
     if {"orphan", "foregroundDeletion"} <= set(finalizers):
         text = "finalizer orphan and foregroundDeletion cannot be both set"
         causes.append(invalid_value(path, finalizers, text))

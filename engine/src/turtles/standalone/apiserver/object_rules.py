@@ -5,23 +5,20 @@ Source: Kubernetes' pkg/apis/*/validation. Defaults are set before; types are ri
 """
 
 import base64
-import ipaddress
-import itertools
 import json
 from typing import Any
 
-from turtles.standalone.apiserver import quantities
+from turtles.standalone.apiserver import bodies, quantities
 from turtles.standalone.apiserver.errors import (
     Cause,
     Object,
-    duplicate,
     field_forbidden,
     invalid_value,
     not_supported,
     required,
     too_long,
 )
-from turtles.standalone.apiserver.metadata import qualified_causes, subdomain_causes, validate_keys
+from turtles.standalone.apiserver.metadata import qualified_causes, selector_causes, subdomain_causes, validate_keys
 
 MAX_DATA = 1024 * 1024
 _IMMUTABLE = "field is immutable when `immutable` is set"
@@ -95,7 +92,8 @@ def validate_secret(obj: Object, old: Object | None) -> list[Cause]:
             try:
                 json.loads(base64.b64decode(data[field]))
             except ValueError as error:
-                causes.append(invalid_value(f"data[{field}]", "<secret contents redacted>", str(error)))
+                why = bodies.describe(base64.b64decode(data[field]), error)
+                causes.append(invalid_value(f"data[{field}]", "<secret contents redacted>", why))
     if kind == "kubernetes.io/basic-auth" and "username" not in data and "password" not in data:
         causes += [required("data[username]"), required("data[password]")]
     name = "kubernetes.io/service-account.name"
@@ -160,10 +158,10 @@ def validate_volume(obj: Object, old: Object | None) -> list[Cause]:
     capacity = spec.get("capacity") or {}
     if not capacity:
         causes.append(required("spec.capacity"))
+    if list(capacity) != ["storage"]:
+        causes.append(not_supported("spec.capacity", capacity, ["storage"]))
     for name, amount in capacity.items():
-        if name != "storage":
-            causes.append(not_supported("spec.capacity", name, ["storage"]))
-        elif quantities.value(amount) <= 0:
+        if quantities.value(amount) <= 0:
             causes.append(invalid_value(f"spec.capacity[{name}]", amount, _POSITIVE))
     policies = ["Delete", "Recycle", "Retain"]
     causes += _enum(spec.get("persistentVolumeReclaimPolicy"), policies, "spec.persistentVolumeReclaimPolicy")
@@ -172,6 +170,7 @@ def validate_volume(obj: Object, old: Object | None) -> list[Cause]:
         causes.append(required("spec", "must specify a volume type"))
     for field in sources[1:]:
         causes.append(field_forbidden(f"spec.{field}", "may not specify more than 1 volume type"))
+    causes += _volume_source(spec)
     if spec.get("storageClassName"):
         causes += subdomain_causes(spec["storageClassName"], "spec.storageClassName")
     causes += _enum(spec.get("volumeMode"), ["Block", "Filesystem"], "spec.volumeMode")
@@ -181,6 +180,28 @@ def validate_volume(obj: Object, old: Object | None) -> list[Cause]:
         causes.append(
             field_forbidden("spec.persistentvolumesource", "spec.persistentvolumesource is immutable after creation")
         )
+    if old is not None and spec.get("volumeMode") != old["spec"].get("volumeMode"):
+        causes.append(invalid_value("volumeMode", spec.get("volumeMode"), "field is immutable"))
+    if old is not None and old["spec"].get("nodeAffinity") not in (None, spec.get("nodeAffinity")):
+        causes.append(invalid_value("nodeAffinity", spec.get("nodeAffinity"), "field is immutable"))
+    return causes
+
+
+def _volume_source(spec: Object) -> list[Cause]:
+    causes: list[Cause] = []
+    for field in ("hostPath", "local"):
+        path = (spec.get(field) or {}).get("path", "")
+        if field in spec and not path:
+            causes.append(required(f"spec.{field}.path"))
+        elif ".." in path.split("/"):
+            causes.append(invalid_value(f"spec.{field}.path", path, "must not contain '..'"))
+    if "local" in spec and not spec.get("nodeAffinity"):
+        causes.append(required("spec.nodeAffinity", "Local volume requires node affinity"))
+    nfs = spec.get("nfs")
+    if nfs is not None:
+        causes += [required(f"spec.nfs.{one}") for one in ("server", "path") if not nfs.get(one)]
+        if not nfs.get("path", "").startswith("/"):
+            causes.append(invalid_value("spec.nfs.path", nfs.get("path", ""), "must be an absolute path"))
     return causes
 
 
@@ -190,7 +211,9 @@ def validate_storage_class(obj: Object, old: Object | None) -> list[Cause]:
     if not obj.get("provisioner"):
         causes.append(required("provisioner"))
     else:
-        causes += qualified_causes("provisioner", obj["provisioner"].lower())
+        # Capital letters were always taken, though not in a prefix.
+        if qualified_causes("provisioner", obj["provisioner"].lower()):
+            causes += qualified_causes("provisioner", obj["provisioner"])
     causes += _enum(obj.get("reclaimPolicy"), ["Delete", "Retain"], "reclaimPolicy")
     causes += _enum(obj.get("volumeBindingMode"), ["Immediate", "WaitForFirstConsumer"], "volumeBindingMode")
     if old is not None:
@@ -216,12 +239,15 @@ def validate_priority_class(obj: Object, old: Object | None) -> list[Cause]:
     system = {"system-node-critical": 2_000_001_000, "system-cluster-critical": 2_000_000_000}
     if name.startswith("system-"):
         if system.get(name) != value:
-            text = "priority class names with 'system-' prefix are reserved for system use only"
-            causes.append(field_forbidden("metadata.name", text))
+            wanted = f"value of {name} PriorityClass must be {system[name]}" if name in system else (
+                f"{name} is not a known system priority class"
+            )  # fmt: skip
+            text = "priority class names with 'system-' prefix are reserved for system use only. error: "
+            causes.append(field_forbidden("metadata.name", text + wanted))
     elif value > MAX_PRIORITY:
         text = f"maximum allowed value of a user defined priority is {MAX_PRIORITY}"
         causes.append(field_forbidden("value", text))
-    causes += _enum(obj.get("preemptionPolicy"), ["Never", "PreemptLowerPriority"], "preemptionPolicy")
+    causes += _enum(obj.get("preemptionPolicy"), ["PreemptLowerPriority", "Never"], "preemptionPolicy")
     if old is not None:
         if value != old["value"]:
             causes.append(field_forbidden("value", "may not be changed in an update."))
@@ -241,68 +267,6 @@ def validate_lease(obj: Object, old: Object | None) -> list[Cause]:
     return causes
 
 
-def validate_limit_range(obj: Object, old: Object | None) -> list[Cause]:
-    """Return what is wrong with a LimitRange."""
-    causes: list[Cause] = []
-    seen: set[str] = set()
-    for index, item in enumerate(obj["spec"].get("limits") or ()):
-        path, kind = f"spec.limits[{index}]", item.get("type", "")
-        if kind in seen:
-            causes.append(duplicate(f"{path}.type", kind))
-        seen.add(kind)
-        least, most = item.get("min") or {}, item.get("max") or {}
-        normal, asked = item.get("default") or {}, item.get("defaultRequest") or {}
-        if kind == "Pod":
-            for field in ("default", "defaultRequest"):
-                if item.get(field):
-                    causes.append(field_forbidden(f"{path}.{field}", "may not be specified when `type` is 'Pod'"))
-        for name in sorted({*least, *most, *normal, *asked}):
-            causes += _in_order(
-                [("min", least.get(name)), ("defaultRequest", asked.get(name)), ("default", normal.get(name)),
-                 ("max", most.get(name))], f"{path}", name,
-            )  # fmt: skip
-    return causes
-
-
-def _in_order(bounds: list[tuple[str, Any]], path: str, name: str) -> list[Cause]:
-    causes = []
-    given = [(field, amount) for field, amount in bounds if amount is not None]
-    for (low, small), (high, big) in itertools.pairwise(given):
-        if quantities.value(small) > quantities.value(big):
-            text = f"{low} value {small} is greater than {high} value {big}"
-            causes.append(invalid_value(f"{path}.{low}[{name}]", small, text))
-    return causes
-
-
-_SCOPES = ["BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating"]
-_COUNTED = ("pods", "services", "replicationcontrollers", "resourcequotas", "secrets", "configmaps",
-            "persistentvolumeclaims", "services.nodeports", "services.loadbalancers")  # fmt: skip
-_MEASURED = ("cpu", "memory", "ephemeral-storage", "requests.cpu", "requests.memory", "requests.storage",
-             "requests.ephemeral-storage", "limits.cpu", "limits.memory", "limits.ephemeral-storage")  # fmt: skip
-
-
-def validate_quota(obj: Object, old: Object | None) -> list[Cause]:
-    """Return what is wrong with a ResourceQuota."""
-    spec, causes = obj["spec"], []
-    for name, amount in (spec.get("hard") or {}).items():
-        path = f"spec.hard[{name}]"
-        causes += qualified_causes(path, name)
-        if "/" not in name and name not in _COUNTED + _MEASURED and not name.startswith(("hugepages-", "requests.")):
-            causes.append(invalid_value(path, name, "must be a standard resource type or fully qualified"))
-            causes.append(invalid_value(path, name, "must be a standard resource for quota"))
-        value = quantities.value(amount)
-        if value < 0:
-            causes.append(invalid_value(path, amount, _NOT_NEGATIVE))
-        if (name in _COUNTED or name.startswith("count/")) and value != value.to_integral_value():
-            causes.append(invalid_value(path, amount, "must be an integer"))
-    for scope in spec.get("scopes") or ():
-        if scope not in _SCOPES:
-            causes.append(invalid_value("spec.scopes", spec["scopes"], "unsupported scope"))
-    if old is not None and (spec.get("scopes") or []) != (old["spec"].get("scopes") or []):
-        causes.append(invalid_value("spec.scopes", spec.get("scopes"), "field is immutable"))
-    return causes
-
-
 def validate_budget(obj: Object, old: Object | None) -> list[Cause]:
     """Return what is wrong with a PodDisruptionBudget."""
     spec, causes = obj["spec"], []
@@ -317,46 +281,14 @@ def validate_budget(obj: Object, old: Object | None) -> list[Cause]:
             causes.append(invalid_value(f"spec.{field}", value, _PERCENT))
         elif isinstance(value, str) and int(value[:-1]) > 100:
             causes.append(invalid_value(f"spec.{field}", value, "must not be greater than 100%"))
-    return causes
-
-
-def validate_endpoints(obj: Object, old: Object | None) -> list[Cause]:
-    """Return what is wrong with Endpoints."""
-    causes: list[Cause] = []
-    for index, subset in enumerate(obj.get("subsets") or ()):
-        path = f"subsets[{index}]"
-        if not subset.get("addresses") and not subset.get("notReadyAddresses"):
-            causes.append(required(path, "must specify `addresses` or `notReadyAddresses`"))
-        for field in ("addresses", "notReadyAddresses"):
-            for number, one in enumerate(subset.get(field) or ()):
-                causes += _endpoint_address(one.get("ip", ""), f"{path}.{field}[{number}].ip")
-        ports = subset.get("ports") or ()
-        for number, port in enumerate(ports):
-            where = f"{path}.ports[{number}]"
-            if len(ports) > 1 and not port.get("name"):
-                causes.append(required(f"{where}.name"))
-            if not 1 <= port.get("port", 0) <= 65535:
-                causes.append(
-                    invalid_value(f"{where}.port", port.get("port", 0), "must be between 1 and 65535, inclusive")
-                )
-            causes += _enum(port.get("protocol"), ["SCTP", "TCP", "UDP"], f"{where}.protocol")
-    return causes
-
-
-def _endpoint_address(text: str, path: str) -> list[Cause]:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return [invalid_value(path, text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")]
-    # Loopback addresses are refused by Kubernetes; here the API server itself has one.
-    if address.is_link_local:
-        return [invalid_value(path, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")]
-    return [invalid_value(path, text, "may not be unspecified (0.0.0.0 or ::)")] if address.is_unspecified else []
+    return causes + selector_causes(spec.get("selector"), "spec.selector")
 
 
 def validate_revision(obj: Object, old: Object | None) -> list[Cause]:
     """Return what is wrong with a ControllerRevision."""
     causes = []
+    if obj.get("data") is None:
+        causes.append(required("data", "data is mandatory"))
     if obj["revision"] < 0:
         causes.append(invalid_value("revision", obj["revision"], _NOT_NEGATIVE))
     if old is not None and obj.get("data") != old.get("data"):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from turtles.standalone.apiserver import quantities
+from turtles.standalone.apiserver import network_rules, quantities
 from turtles.standalone.apiserver.errors import (
     Cause,
     Object,
@@ -190,9 +190,7 @@ def _ports(ports: Any, path: str, causes: list[Cause]) -> None:
     for index, port in enumerate(ports):
         where, number, name = f"{path}[{index}]", port.get("containerPort"), port.get("name")
         if name:
-            if not re.fullmatch(r"[-a-z0-9]{1,15}", name) or not re.search(r"[a-z]", name):
-                text = "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"
-                causes.append(invalid_value(f"{where}.name", name, text))
+            causes += network_rules.port_name_causes(name, f"{where}.name")
             if name in names:
                 causes.append(duplicate(f"{where}.name", name))
             names.add(name)

@@ -71,6 +71,10 @@ _WHAT_HAPPENED = {"UID": "deleted and then recreated", "ResourceVersion": "modif
 _sorted_encode = msgspec.json.Encoder(order="deterministic").encode
 #: Resources whose objects may come to use more by an update.
 _GROWING = ("/persistentvolumeclaims", "/services")
+#: Finalizers that what is used gets when it is made; who serves storage takes them away.
+_PROTECTIONS = {
+    "/persistentvolumeclaims": "kubernetes.io/pvc-protection", "/persistentvolumes": "kubernetes.io/pv-protection",
+}  # fmt: skip
 #: Namespaces that can't be deleted.
 IMMORTAL = ("default", "kube-system", "kube-public")
 
@@ -410,6 +414,11 @@ class Resources:
 
     def _admit(self, context: Context, obj: Object) -> None:
         """Complete a new object as the admission plugins do that come before webhooks."""
+        protection = _PROTECTIONS.get(context.kind.resource)
+        if protection is not None:
+            finalizers = obj["metadata"].get("finalizers") or []
+            if protection not in finalizers:
+                obj["metadata"]["finalizers"] = [*finalizers, protection]
         if context.kind.resource == "/pods":
             table = "scheduling.k8s.io/priorityclasses"
             try:
@@ -495,7 +504,8 @@ class Resources:
         elif not kind.custom:
             causes += strategies.validate(obj, old, kind)
         if causes:
-            raise invalid(kind.group, kind.kind, obj["metadata"].get("name", ""), causes)
+            group = kind.group if kind.stored_group is None else kind.stored_group
+            raise invalid(group, kind.kind, obj["metadata"].get("name", ""), causes)
         if kind.group == RBAC:
             escalation.check(self.authorizer, context.user, kind.plural, context.namespace, obj, old)
 

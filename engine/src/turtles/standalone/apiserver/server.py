@@ -46,6 +46,7 @@ from turtles.standalone.apiserver.errors import (
     internal,
     method_not_allowed,
     method_not_supported,
+    not_found,
     path_not_found,
     quote,
     unsupported_media_type,
@@ -371,6 +372,8 @@ class APIServer:
             if request.method != "POST" or parts.name:
                 raise method_not_allowed()
             body = await self._body(request, review.kind)
+            if review.kind == "Binding":
+                return await self._bind(request, user, parts, body)
             answer = reviews.answer(review, body, user, parts.namespace, self.authenticator, self.authorizer)
             return negotiate.json_response(answer, 201)
         kind = self.registry.find(parts.group, parts.version, parts.plural)
@@ -399,6 +402,22 @@ class APIServer:
             return await self._delete_collection(request, context)
         raise method_not_allowed()
 
+    async def _bind(
+        self, request: web.BaseRequest, user: User, parts: ResourcePath, body: Any
+    ) -> web.StreamResponse:
+        """Bind the Pod that a Binding names, as the Pod's own subresource does."""
+        pods = self.registry.find("", "v1", "pods")
+        metadata = body.get("metadata") if isinstance(body, dict) else None
+        name = metadata.get("name") if isinstance(metadata, dict) else None
+        if pods is None or not parts.namespace:
+            raise method_not_allowed()
+        if not isinstance(name, str) or not name:
+            raise bad_request("a Binding must name its Pod in metadata.name")
+        path = ResourcePath("", "v1", ["namespaces", parts.namespace, "pods", name])
+        context = self._context(request, user, pods, path)
+        await self.resources.bind(context, body)
+        return negotiate.json_response(_success(), 201)
+
     def _context(self, request: web.BaseRequest, user: User, kind: Kind, parts: ResourcePath) -> Context:
         asked = options.write_options(request)
         context = Context(
@@ -414,6 +433,11 @@ class APIServer:
         """Return an object that a client sent."""
         raw = await negotiate.read_body(request)
         data = bodies.read(raw, _media_type(request), kind)
+        if context is not None and context.kind.custom and isinstance(data, dict) and not data.get("kind"):
+            # Built-in kinds are known from the path; what has no type in Go needs to say what it is.
+            text = f"Object 'Kind' is missing in '{raw.decode(errors='replace')}'"
+            version = quote(context.kind.version)
+            raise bad_request(f"{kind} in version {version} cannot be handled as a {kind}: {text}")
         _find_duplicates(raw, data, context)
         return data
 
@@ -437,6 +461,9 @@ class APIServer:
             return await self._show(request, context, self.resources.get(context))
         if method == "PUT":
             body = await self._body(request, context.kind.kind, context)
+            if context.kind.upsert and not context.subresource and self.store.get(context.key) is None:
+                self._authorize_creation(context)
+                return await self._show(request, context, await self.resources.create(context, body), 201)
             return await self._show(request, context, await self.resources.update(context, body))
         if method == "PATCH":
             if request.content_type == patch.APPLY:
@@ -446,11 +473,15 @@ class APIServer:
             return await self._delete(request, context)
         raise method_not_allowed()
 
+    def _authorize_creation(self, context: Context) -> None:
+        """Check the right that a write of what isn't there needs beside its own."""
+        kind = context.kind
+        wanted = Attributes("create", kind.group, kind.version, kind.plural, "", context.namespace, context.name)
+        self.authorizer.check(context.user, wanted)
+
     async def _apply(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
         if self.store.get(context.key) is None:
-            kind = context.kind
-            wanted = Attributes("create", kind.group, kind.version, kind.plural, "", context.namespace, context.name)
-            self.authorizer.check(context.user, wanted)
+            self._authorize_creation(context)
         entry, created = await self.resources.apply(context, await self._patch_body(request))
         return await self._show(request, context, entry, 201 if created else 200)
 
@@ -507,7 +538,7 @@ class APIServer:
         kind, name = context.kind, context.subresource
         allowed = {one[0]: one[1] for one in discovery.subresources(kind)}
         if name not in allowed:
-            raise path_not_found()
+            raise not_found(kind.group, kind.plural, context.name) if kind.custom else path_not_found()
         verb = {**_METHODS, "HEAD": "get"}.get(request.method)
         if verb not in allowed[name]:
             raise method_not_supported(kind.group, kind.plural, verb) if kind.custom and verb else method_not_allowed()

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from turtles.standalone.apiserver import network_rules
 from turtles.standalone.apiserver.errors import (
     Cause,
     Object,
@@ -24,6 +25,7 @@ from turtles.standalone.apiserver.errors import (
     not_supported,
     required,
 )
+from turtles.standalone.apiserver.metadata import label_causes, subdomain_causes
 from turtles.standalone.apiserver.store import DELETED, Event, Key, Store
 
 RESOURCE = "/services"
@@ -33,9 +35,6 @@ NODE_PORTS = range(30000, 32768)
 _TYPES = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]
 _EXTERNAL = ("NodePort", "LoadBalancer")
 _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*")
-_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _PORT_RANGE = "must be between 1 and 65535, inclusive"
 
 
@@ -181,18 +180,15 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
         external = str(spec.get("externalName") or "").rstrip(".")
         if not external:
             causes.append(required("spec.externalName"))
-        elif not _SUBDOMAIN.fullmatch(external) or len(external) > 253:
-            text = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.'"
-            causes.append(invalid_value("spec.externalName", spec.get("externalName"), text))
+        else:
+            causes += subdomain_causes(external, "spec.externalName")
         if spec.get("clusterIP") or spec.get("clusterIPs"):
             causes.append(field_forbidden("spec.clusterIPs", "may not be set for ExternalName services"))
     else:
         causes += _validate_addresses(spec, kind, headless)
     causes += _validate_policies(spec, kind)
     for index, address in enumerate(spec.get("externalIPs") or ()):
-        if not _is_ip(address):
-            text = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-            causes.append(invalid_value(f"spec.externalIPs[{index}]", address, text))
+        causes += network_rules.special_causes(address, f"spec.externalIPs[{index}]")
     if old is not None:
         causes += _validate_change(spec, old.get("spec") or {})
     return causes
@@ -209,15 +205,10 @@ def _validate_ports(spec: Object, ports: list[Any]) -> list[Cause]:
         if not name:
             if len(ports) > 1:
                 causes.append(required(f"{path}.name"))
-        elif not _LABEL.fullmatch(name) or len(name) > 63:
-            text = (
-                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start "
-                "and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
-                "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
-            )
-            causes.append(invalid_value(f"{path}.name", name, text))
-        elif name in names:
-            causes.append(duplicate(f"{path}.name", name))
+        else:
+            causes += label_causes(name, f"{path}.name")
+            if name in names:
+                causes.append(duplicate(f"{path}.name", name))
         names.add(name)
         number = port.get("port")
         if not _in_range(number):
@@ -227,11 +218,7 @@ def _validate_ports(spec: Object, ports: list[Any]) -> list[Cause]:
             causes.append(not_supported(f"{path}.protocol", protocol, ["SCTP", "TCP", "UDP"]))
         target = port.get("targetPort")
         if isinstance(target, str):
-            if not _PORT_NAME.fullmatch(target) or len(target) > 15:
-                text = "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"
-                if len(target) > 15:
-                    text = "must be no more than 15 characters"
-                causes.append(invalid_value(f"{path}.targetPort", target, text))
+            causes += network_rules.port_name_causes(target, f"{path}.targetPort")
         elif target is not None and not _in_range(target):
             causes.append(invalid_value(f"{path}.targetPort", target, _PORT_RANGE))
         if (protocol, number) in pairs:
@@ -273,7 +260,7 @@ def _validate_addresses(spec: Object, kind: Any, headless: bool) -> list[Cause]:
         text = "may only hold one value: this cluster is not configured for dual-stack services"
         causes.append(invalid_value("spec.clusterIPs", addresses, text))
     elif own and not headless and not _is_ip(own):
-        causes.append(invalid_value("spec.clusterIPs[0]", own, "must be a valid IP address, (e.g. 10.9.8.7)"))
+        causes.append(invalid_value("spec.clusterIPs[0]", own, network_rules.IP))
     families = spec.get("ipFamilies") or []
     for index, family in enumerate(families):
         path = f"spec.ipFamilies[{index}]"
@@ -306,6 +293,10 @@ def _validate_policies(spec: Object, kind: Any) -> list[Cause]:
     internal_policy = spec.get("internalTrafficPolicy")
     if kind != "ExternalName" and internal_policy not in policies:
         causes.append(not_supported("spec.internalTrafficPolicy", internal_policy, policies))
+    ranges = spec.get("loadBalancerSourceRanges")
+    if ranges and kind != "LoadBalancer":
+        text = "may only be used when `type` is 'LoadBalancer'"
+        causes.append(field_forbidden("spec.LoadBalancerSourceRanges", text))
     for name in ("allocateLoadBalancerNodePorts", "loadBalancerClass"):
         if spec.get(name) is not None and kind != "LoadBalancer":
             causes.append(field_forbidden(f"spec.{name}", "may only be used when `type` is 'LoadBalancer'"))

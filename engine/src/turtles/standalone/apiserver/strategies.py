@@ -5,8 +5,18 @@ import base64
 from collections.abc import Callable
 from typing import Any
 
-from turtles.standalone.apiserver import crd, event_rules, metadata, object_rules, pod_rules, services
-from turtles.standalone.apiserver.cel import conditions
+from turtles.standalone.apiserver import (
+    crd,
+    event_rules,
+    limit_rules,
+    metadata,
+    network_rules,
+    node_rules,
+    object_rules,
+    pod_rules,
+    services,
+    webhook_rules,
+)
 from turtles.standalone.apiserver.errors import (
     Cause,
     Object,
@@ -59,6 +69,23 @@ def _validate_role(obj: Object, old: Object | None) -> list[Cause]:
             causes.append(required(f"{path}.apiGroups", "resource rules must supply at least one api group"))
         if not rule.get("resources"):
             causes.append(required(f"{path}.resources", "resource rules must supply at least one resource"))
+    aggregation = obj.get("aggregationRule")
+    if aggregation is not None:
+        causes += _validate_aggregation(aggregation.get("clusterRoleSelectors") or [])
+    return causes
+
+
+def _validate_aggregation(selectors: list[Object]) -> list[Cause]:
+    path = "aggregationRule.clusterRoleSelectors"
+    if not selectors:
+        return [required(path, "at least one clusterRoleSelector required if aggregationRule is non-nil")]
+    causes: list[Cause] = []
+    for index, selector in enumerate(selectors):
+        found = metadata.selector_causes(selector, f"{path}[{index}]")
+        if found:
+            # Kubernetes shows the selector that it couldn't make.
+            found.append(invalid_value(f"{path}[{index}]", "null", "invalid label selector."))
+        causes += found
     return causes
 
 
@@ -82,61 +109,6 @@ def _validate_binding(obj: Object, old: Object | None) -> list[Cause]:
             causes.append(required(f"subjects[{index}].namespace"))
     if old is not None and old.get("roleRef") != obj.get("roleRef"):
         causes.append(invalid_value("roleRef", obj.get("roleRef"), "cannot change roleRef"))
-    return causes
-
-
-#: The values that some fields of webhooks may have.
-_OPERATIONS = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"]
-_CHOICES = {
-    "failurePolicy": ["Fail", "Ignore"], "matchPolicy": ["Equivalent", "Exact"],
-    "reinvocationPolicy": ["IfNeeded", "Never"],
-}  # fmt: skip
-
-
-def _validate_rule(rule: Object, path: str) -> list[Cause]:
-    operations = _list(rule.get("operations"))
-    causes = [] if operations else [required(f"{path}.operations")]
-    if len(operations) > 1 and "*" in operations:
-        text = "if '*' is present, must not specify other operations"
-        causes.append(invalid_value(f"{path}.operations", operations, text))
-    for index, one in enumerate(operations):
-        if one not in _OPERATIONS:
-            causes.append(not_supported(f"{path}.operations[{index}]", one, _OPERATIONS))
-    for name in ("apiGroups", "apiVersions", "resources"):
-        if not rule.get(name):
-            causes.append(required(f"{path}.{name}"))
-    scopes = ["*", "Cluster", "Namespaced"]
-    if rule.get("scope", "*") not in scopes:
-        causes.append(not_supported(f"{path}.scope", rule["scope"], scopes))
-    return causes
-
-
-def _validate_webhooks(obj: Object, old: Object | None) -> list[Cause]:
-    causes: list[Cause] = []
-    for index, webhook in enumerate(_list(obj.get("webhooks"))):
-        path = f"webhooks[{index}]"
-        if not webhook.get("name"):
-            causes.append(required(f"{path}.name"))
-        elif str(webhook["name"]).count(".") < 2:
-            text = "should be a domain with at least three segments separated by dots"
-            causes.append(invalid_value(f"{path}.name", webhook["name"], text))
-        for place, rule in enumerate(_list(webhook.get("rules"))):
-            causes += _validate_rule(_map(rule), f"{path}.rules[{place}]")
-        causes += crd.validate_client(_map(webhook.get("clientConfig")), f"{path}.clientConfig")
-        before = [_map(one) for one in _list(_map(old).get("webhooks"))]
-        if webhook.get("matchConditions") not in [one.get("matchConditions") for one in before]:
-            causes += conditions.check(webhook.get("matchConditions"), f"{path}.matchConditions")
-        if webhook.get("sideEffects") not in ("None", "NoneOnDryRun"):
-            causes.append(not_supported(f"{path}.sideEffects", webhook.get("sideEffects"), ["None", "NoneOnDryRun"]))
-        if not webhook.get("admissionReviewVersions"):
-            causes.append(required(f"{path}.admissionReviewVersions", "must specify one of v1, v1beta1"))
-        for name, allowed in _CHOICES.items():
-            if webhook.get(name, allowed[0]) not in allowed:
-                causes.append(not_supported(f"{path}.{name}", webhook[name], allowed))
-        timeout = webhook.get("timeoutSeconds")
-        if not isinstance(timeout, int) or not 1 <= timeout <= 30:
-            text = "the timeout value must be between 1 and 30 seconds"
-            causes.append(invalid_value(f"{path}.timeoutSeconds", timeout, text))
     return causes
 
 
@@ -183,9 +155,12 @@ _VALIDATORS: dict[str, Callable[[Object, Object | None], list[Cause]]] = {
     "/persistentvolumes": object_rules.validate_volume,
     "/events": event_rules.validate,
     "storage.k8s.io/storageclasses": object_rules.validate_storage_class,
-    "/limitranges": object_rules.validate_limit_range,
-    "/resourcequotas": object_rules.validate_quota,
-    "/endpoints": object_rules.validate_endpoints,
+    "/limitranges": limit_rules.validate_limit_range,
+    "/resourcequotas": limit_rules.validate_quota,
+    "/endpoints": network_rules.validate_endpoints,
+    "discovery.k8s.io/endpointslices": network_rules.validate_slice,
+    "/nodes": node_rules.validate_node,
+    "/namespaces": node_rules.validate_namespace,
     "apps/controllerrevisions": object_rules.validate_revision,
     "coordination.k8s.io/leases": object_rules.validate_lease,
     "policy/poddisruptionbudgets": object_rules.validate_budget,
@@ -194,8 +169,8 @@ _VALIDATORS: dict[str, Callable[[Object, Object | None], list[Cause]]] = {
     f"{RBAC}/clusterroles": _validate_role,
     f"{RBAC}/rolebindings": _validate_binding,
     f"{RBAC}/clusterrolebindings": _validate_binding,
-    f"{ADMISSION}/mutatingwebhookconfigurations": _validate_webhooks,
-    f"{ADMISSION}/validatingwebhookconfigurations": _validate_webhooks,
+    f"{ADMISSION}/mutatingwebhookconfigurations": webhook_rules.validate,
+    f"{ADMISSION}/validatingwebhookconfigurations": webhook_rules.validate,
     f"{REGISTRATION}/apiservices": _validate_api_service,
     crd.RESOURCE: crd.validate,
 }
