@@ -168,7 +168,8 @@ def _keep_common(real: Any, ours: Any, path: str, key: str) -> None:
 
 
 def _sort(body: Any, path: str) -> None:
-    found = dig(body, path)
+    # What a request picks has its whole path for a name.
+    found = body[path] if isinstance(body, dict) and path in body else dig(body, path)
     if isinstance(found, list):
         found.sort(key=repr)
 
