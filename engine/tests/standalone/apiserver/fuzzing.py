@@ -6,6 +6,7 @@ or ``random`` for others each time; the number of that run is printed.
 """
 
 import copy
+import gzip
 import http.client
 import json
 import os
@@ -30,7 +31,7 @@ CLIENTS = 4
 #: Seconds that an answer may take, on a machine that does other things too.
 PATIENCE = 30
 #: What answers of 500 and more may say: what a client has to wait for, or this server to be given.
-KNOWN = ("Too large resource version", "without --node-socket")
+KNOWN = ("Too large resource version", "without --node-socket", "conversion webhook for ")
 
 ODD: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 1.5, -0.0, 1e308, 2**31, 2**53 + 1, 2**63, 2**64, -(2**70), "", " ", "a", "x" * 300,
@@ -212,6 +213,8 @@ class Client:
             self._connection.request(method, path, data or None, {**headers, "Authorization": f"Bearer {self._token}"})
             answer = self._connection.getresponse()
             raw = answer.read()
+            if answer.headers.get("Content-Encoding") == "gzip" and "gzip" in headers.get("Accept-Encoding", ""):
+                raw = gzip.decompress(raw)
         except (http.client.InvalidURL, UnicodeEncodeError, ValueError):
             self.close()
             return 0, None

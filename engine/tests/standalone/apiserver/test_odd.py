@@ -28,8 +28,8 @@ def test_yaml_without_bottom(server: Server, body: bytes, media_type: str) -> No
 
 
 def test_yaml_within_its_depth(server: Server) -> None:
-    text = "kind: ConfigMap\napiVersion: v1\nmetadata: {name: flow}\ndata: &a {b: c}\nbinaryData: {}\n"
-    assert server.call("POST", CONFIG_MAPS, text.encode(), "application/yaml")[0] == 201
+    text = "{kind: ConfigMap, apiVersion: v1, metadata: {name: flow}, data: &a {b: c}, binaryData: {}}"
+    assert server.call("POST", f"{CONFIG_MAPS}?fieldValidation=Strict", text.encode(), "application/yaml")[0] == 201
     assert server.call("GET", f"{CONFIG_MAPS}/flow")[1]["data"] == {"b": "c"}
     server.call("DELETE", f"{CONFIG_MAPS}/flow")
 
@@ -100,6 +100,12 @@ def test_what_is_no_http_is_no_error_of_the_server(server: Server) -> None:
     half.close()
     assert server.call("GET", "/readyz")[0] == 200
     assert '"level": "error"' not in log.read_text()[before:]
+
+
+@pytest.mark.parametrize(("encoding", "packed"), [("gzip", True), ("br, gzip;q=0.5", True), ("gzip;q=0", False)])
+def test_documents_are_packed_for_who_unpacks_them(server: Server, encoding: str, packed: bool) -> None:
+    _, headers, raw = server.raw("GET", "/openapi/v3/api/v1", headers={"Accept-Encoding": encoding})
+    assert (headers.get("Content-Encoding") == "gzip", raw.startswith(b"\x1f\x8b")) == (packed, packed)
 
 
 def test_forms_of_discovery(server: Server) -> None:

@@ -50,12 +50,7 @@ def _accept(header: str, shapes: tuple[str, ...], group: str) -> Accept:
     """Return a client's choice; clients send the same header each time."""
     if not header.strip():
         return Accept()
-    choices = []
-    for choice in header.split(","):
-        media, *parameters = (part.strip() for part in choice.split(";"))
-        choices.append(
-            (media, {name.strip(): value.strip() for name, _, value in (one.partition("=") for one in parameters)})
-        )
+    choices = _choices(header)
     if all(media not in (*MEDIA_TYPES, "*/*") for media, _ in choices):
         raise StatusError(406, "NotAcceptable", "406: Not Acceptable", {})
     for media, options in sorted(choices, key=lambda one: -_quality(one[1])):
@@ -68,6 +63,22 @@ def _accept(header: str, shapes: tuple[str, ...], group: str) -> Accept:
             continue
         return Accept(media == "application/yaml", shape, version)
     raise not_acceptable(MEDIA_TYPES)
+
+
+def takes_gzip(request: web.BaseRequest) -> bool:
+    """Whether a client takes compressed answers."""
+    offered = _choices(request.headers.get("Accept-Encoding", ""))
+    return any(coding in ("gzip", "*") and _quality(options) > 0 for coding, options in offered)
+
+
+def _choices(header: str) -> list[tuple[str, dict[str, str]]]:
+    """Return what a header offers, each with its parameters."""
+    found = []
+    for choice in header.split(","):
+        name, *parameters = (part.strip() for part in choice.split(";"))
+        options = {key.strip(): value.strip() for key, _, value in (one.partition("=") for one in parameters)}
+        found.append((name, options))
+    return found
 
 
 def _quality(options: dict[str, str]) -> float:

@@ -328,7 +328,7 @@ class OpenAPI:
             packed = await asyncio.to_thread(lambda: gzip.compress(make(), 6, mtime=0))
             found = self._kept[name] = (state, packed)
         body = found[1]
-        if "gzip" in request.headers.get("Accept-Encoding", ""):
+        if negotiate.takes_gzip(request):
             headers["Content-Encoding"] = "gzip"
         else:
             body = gzip.decompress(body)

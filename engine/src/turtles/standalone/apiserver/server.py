@@ -2,6 +2,7 @@
 """HTTP: from a request's path to what answers it."""
 
 import asyncio
+import contextlib
 import copy
 import logging
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import msgspec
 from aiohttp import web
 
 from turtles import __version__
@@ -706,7 +708,9 @@ def _include(request: web.BaseRequest, wanted: negotiate.Accept) -> str:
 def _find_duplicates(raw: bytes, data: Any, context: Context | None) -> None:
     """Note which fields JSON has twice, where the client wants to know."""
     if context is not None and context.field_validation != "Ignore" and raw[:1] == b"{":
-        context.duplicates = duplicates(raw, data)
+        # YAML may begin like JSON and be none.
+        with contextlib.suppress(msgspec.DecodeError):
+            context.duplicates = duplicates(raw, data)
 
 
 def _media_type(request: web.BaseRequest) -> str:
