@@ -83,7 +83,8 @@ def test_a_terminal(run):
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 33, 77, 0, 0))
     process = subprocess.Popen(
         ["kubectl", "exec", "-it", "server", "--", "sh", "-c",
-         "tty; sleep 1; stty size; read word; echo got $word; exit 5"],
+         # The size comes on a channel of its own, whenever it comes.
+         'tty; while [ "$(stty size)" = "0 0" ]; do sleep 0.1; done; stty size; read word; echo got $word; exit 5'],
         stdin=slave, stdout=slave, stderr=slave, env=run.environment, start_new_session=True)
     os.close(slave)
     seen, typed = b"", False
