@@ -104,6 +104,7 @@ def test_limit_range_gives_defaults(server: Server, namespace: str) -> None:
     made = server.call("POST", f"{namespace}/pods", pod("a"))[1]
     resources = made["spec"]["containers"][0]["resources"]
     assert resources == {"limits": {"memory": "512Mi"}, "requests": {"memory": "256Mi"}}
+    assert made["status"]["qosClass"] == "Burstable"
     note = "LimitRanger plugin set: memory request for container c; memory limit for container c"
     assert made["metadata"]["annotations"]["kubernetes.io/limit-ranger"] == note
     made = server.call("POST", f"{namespace}/pods", pod("b", {"memory": "1Mi"}, {"memory": "2Mi"}))[1]

@@ -277,8 +277,12 @@ def prepare(obj: Object, kind: Kind) -> None:
         obj["spec"].setdefault("finalizers", ["kubernetes"])
     elif kind.resource == "/pods":
         obj["status"]["phase"] = "Pending"
-        with contextlib.suppress(ValueError):  # validation names what can't be read
-            obj["status"]["qosClass"] = qos_class(obj["spec"])
+
+
+def classify(pod: Object) -> None:
+    """Write down the quality of service that a new Pod gets, once admission has given it all its resources."""
+    with contextlib.suppress(ValueError):  # validation names what can't be read
+        pod.setdefault("status", {})["qosClass"] = qos_class(pod["spec"])
 
 
 # -- admission

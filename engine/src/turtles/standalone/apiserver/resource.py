@@ -365,6 +365,8 @@ class Resources:
             obj = self._decoded(context, mutated)
             obj["metadata"]["uid"] = uid
             self._complete(context, obj)
+        if kind.resource == "/pods":
+            defaults.classify(obj)
         name = obj["metadata"].get("name", "")
         key = Key(kind.resource, context.namespace if kind.namespaced else "", name)
         # Kubernetes names a taken name only after validation, so that both answers don't depend on each other's order.
