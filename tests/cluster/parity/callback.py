@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A server that both API servers call: admission and conversion webhooks.
+"""A server that both API servers call: admission and conversion webhooks, and an aggregated API.
 
-The path's last part says how it answers; the part before it which server asks. ``$webhook/deny`` in the corpus is the
-URL of the webhook that denies.
+A webhook's path says in its last part how it answers, and in the part before it which server asks. ``$webhook/deny`` in
+the corpus is the URL of the webhook that denies. Below ``/apis`` is a resource ``echoes``, which tells what it was
+asked.
 """
 
 from __future__ import annotations
@@ -85,10 +86,36 @@ ANSWERS: dict[str, Callable[[Review], Review]] = {
 }  # fmt: skip
 
 
+#: Headers that an aggregated request is told by.
+SHOWN = ("X-Remote-User", "X-Remote-Group", "Impersonate-User", "Authorization", "Content-Type", "Accept", "X-Own")
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def do_GET(self) -> None:
+        self._aggregated(b"")
+
     def do_POST(self) -> None:
+        if self.path.startswith("/apis/"):
+            self._aggregated(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        else:
+            self._webhook()
+
+    do_PUT = do_PATCH = do_DELETE = do_POST
+
+    def _aggregated(self, body: bytes) -> None:
+        parts = self.path.partition("?")[0].strip("/").split("/")
+        if len(parts) == 3:
+            echoes = {"name": "echoes", "singularName": "echo", "namespaced": True, "kind": "Echo", "verbs": ["get"]}
+            listed = {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": f"{parts[1]}/{parts[2]}"}
+            self._send(200, json.dumps({**listed, "resources": [echoes]}))
+            return
+        shown = {name: self.headers.get_all(name) for name in SHOWN if name in self.headers}
+        asked = {"method": self.command, "path": self.path, "headers": shown, "body": body.decode()}
+        self._send(418 if parts[-1] == "teapot" else 200, json.dumps({"kind": "Echo", **asked}))
+
+    def _webhook(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         how = self.path.partition("?")[0].rpartition("/")[2]
         if how == "convert":

@@ -259,6 +259,8 @@ async def _pass_back(request: web.BaseRequest, answer: aiohttp.ClientResponse) -
     for name, value in answer.headers.items():
         if name.lower() not in _HOP:
             response.headers.add(name, value)
+    # As all that this server answers, unless the service behind knows better.
+    response.headers.setdefault("Cache-Control", "no-cache, private")
     length = answer.headers.get("Content-Length")
     if length is not None:
         response.content_length = int(length)
