@@ -103,7 +103,7 @@ class Deployed(Engine):
 
     @contextlib.contextmanager
     def without_virt_api(self) -> Iterator[None]:
-        """Nobody reaches virt-api: its Service leads nowhere."""
+        """Nobody reaches virt-api: its Service leads nowhere, and connections that there were are gone."""
 
         def lead_to(component: str, *, somewhere: bool) -> None:
             change = {"spec": {"selector": {"kubevirt.io": component}}}
@@ -115,8 +115,20 @@ class Deployed(Engine):
 
             wait_for(f"Service virt-api to lead to {component}", led, timeout=60)
 
+        def refused() -> bool:
+            kubevirt = {"apiVersion": "kubevirt.io/v1", "kind": "KubeVirt", "metadata": {"name": "second"}, "spec": {}}
+            where = ("kubevirt.io", "v1", NAMESPACE, "kubevirts")
+            try:
+                self.custom.create_namespaced_custom_object(*where, kubevirt, dry_run="All")
+            except client.ApiException as error:
+                return "failed calling webhook" in str(error.body)
+            return False
+
         lead_to("nobody", somewhere=False)
         try:
+            for pod in self.component_pods("virt-api"):
+                self.core.delete_namespaced_pod(pod.metadata.name, NAMESPACE, grace_period_seconds=0)
+            wait_for("webhooks to fail", refused, timeout=120)
             yield
         finally:
             lead_to("virt-api", somewhere=True)
