@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from turtles.standalone.apiserver import schema
 from turtles.standalone.apiserver.patch import json_patch
 
 from .conftest import Server
@@ -117,6 +118,14 @@ def test_forms_of_discovery(server: Server) -> None:
     assert server.raw("GET", "/apis/apps", headers={"Accept": f"application/json{aggregated}"})[0] == 406
     code, group = server.call("GET", "/apis/apps", headers={"Accept": f"application/json{aggregated},application/json"})
     assert (code, group["kind"]) == (200, "APIGroup")
+
+
+@pytest.mark.parametrize(("number", "of", "good"), [
+    (1e308, 0.1, False), (-1e308, 0.1, False), (0.3, 0.1, True), (0.25, 0.1, False), (2**62, 0.1, False),
+    (2**62, 2, True), (2**62 + 1, 2, False), (4.0, 2, True), (5.0, 2, False),
+])  # fmt: skip
+def test_multiples(number: float, of: float, good: bool) -> None:
+    assert (not schema.validate({"n": number}, {"properties": {"n": {"type": "number", "multipleOf": of}}})) == good
 
 
 def test_json_patches_leave_the_object_that_they_began_with() -> None:

@@ -424,6 +424,14 @@ def _validate_string(value: str, schema: Schema, path: str, causes: list[Cause])
         causes.append(wrong_type(path, value, text) if schema["format"] != "byte" else invalid_value(path, value, text))
 
 
+def _is_multiple(value: float, of: float) -> bool:
+    """Whether a number is a multiple; that of a fraction has to be one that JSON can say (go-openapi's MultipleOf)."""
+    if isinstance(value, int) and of == int(of):
+        return value % int(of) == 0
+    ratio = value / of
+    return abs(ratio) < 2**53 and math.isclose(ratio, round(ratio), abs_tol=1e-9)
+
+
 def _validate_number(value: float, schema: Schema, path: str, causes: list[Cause]) -> None:
     minimum, maximum = schema.get("minimum"), schema.get("maximum")
     if minimum is not None and (value < minimum or (schema.get("exclusiveMinimum") and value == minimum)):
@@ -433,7 +441,7 @@ def _validate_number(value: float, schema: Schema, path: str, causes: list[Cause
         word = "less than" if schema.get("exclusiveMaximum") else "less than or equal to"
         causes.append(invalid_value(path, value, f"{path} in body should be {word} {maximum}"))
     multiple = schema.get("multipleOf")
-    if multiple and not math.isclose(value / multiple, round(value / multiple), abs_tol=1e-9):
+    if multiple and not _is_multiple(value, multiple):
         causes.append(invalid_value(path, value, f"{path} in body should be a multiple of {multiple}"))
     width = {"int32": 31, "int64": 63}.get(schema.get("format", ""))
     if width is not None and not -(2**width) <= value < 2**width:
