@@ -19,7 +19,7 @@ from turtles.standalone.apiserver.watch import Form
 
 #: Media types that answers can have; the list of MEDIA_TYPES is what the client is told.
 _SERVED = ("application/json", "application/yaml")
-_META = ("v1", "v1beta1")
+_VERSIONS = {"meta.k8s.io": ("v1", "v1beta1"), "apidiscovery.k8s.io": ("v2", "v2beta1")}
 #: Seconds in which a request's body has to come.
 BODY_SECONDS = 60.0
 
@@ -59,7 +59,7 @@ def _accept(header: str, shapes: tuple[str, ...], group: str) -> Accept:
         shape, version = options.get("as", ""), options.get("v", "")
         if shape and (shape not in shapes or options.get("g", group) != group):
             continue
-        if shape and group == "meta.k8s.io" and version not in _META:
+        if shape and version not in _VERSIONS[group]:
             continue
         return Accept(media == "application/yaml", shape, version)
     raise not_acceptable(MEDIA_TYPES)

@@ -291,8 +291,7 @@ class APIServer:
         headers = {"Vary": "Accept"}
         response = negotiate.json_response(body, headers=headers, as_yaml=wanted.yaml)
         if wanted.shape:
-            version = wanted.version or "v2"
-            form = f"g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
+            form = f"g=apidiscovery.k8s.io;v={wanted.version};as=APIGroupDiscoveryList"
             response.headers["Content-Type"] = f"{response.content_type};{form}"
         return response
 
@@ -336,7 +335,7 @@ class APIServer:
             core = parts == ["api"]
             if wanted.shape:
                 chosen = {group: versions for group, versions in groups.items() if (group == "") == core}
-                return await self._aggregated(chosen, wanted.version or "v2", user)
+                return await self._aggregated(chosen, wanted.version, user)
             return discovery.api_versions() if core else discovery.api_group_list(groups)
         if parts[0] == "api" and len(parts) == 2:
             return discovery.resource_list(self.registry, "", parts[1])
