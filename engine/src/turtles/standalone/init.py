@@ -344,7 +344,7 @@ def main(argv: list[str]) -> int:
     """
     parser = argparse.ArgumentParser(prog="virt-standalone init", description=__doc__)
     parser.add_argument("--config-dir", type=Path, default=Path("/etc/turtles"))
-    parser.add_argument("--data-dir", type=Path, default=Path("/var/lib/turtles"))
+    parser.add_argument("--data-dir", type=Path, default=Path("/var/lib/turtles/apiserver"))
     parser.add_argument("--bind", default="127.0.0.1", help="address the API server listens on")
     parser.add_argument("--port", type=int, default=6443)
     parser.add_argument("--node-name", default=socket.gethostname())

@@ -210,6 +210,9 @@ def test_restore_on_a_new_machine_and_what_is_no_backup(stopped: Server, tmp_pat
     assert not (stopped.data / "apiserver.db").exists()
     assert command(stopped, "restore", str(tmp_path / "backup"))[1]["replaced"] is None
     stopped.start()
+    for target, why in ((tmp_path, "is a folder"), (tmp_path / "none/backup", f"there is no folder {tmp_path}/none")):
+        code, _, text = command(stopped, "backup", str(target))
+        assert (code, why in text) == (1, True)
     assert stopped.call("GET", f"{CONFIG_MAPS}/kept")[0] == 200
 
 

@@ -204,6 +204,10 @@ def backup(path: Path, target: Path) -> int:
     """
     if not path.is_file():
         raise DatabaseError(f"there is no database {path}: name the server's folder with --data-dir")
+    if not target.parent.is_dir():
+        raise DatabaseError(f"there is no folder {target.parent} for the backup: make it, or name another")
+    if target.is_dir():
+        raise DatabaseError(f"{target} is a folder: name the file that the backup is to become")
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     os.close(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:

@@ -149,7 +149,7 @@ def main(argv: list[str]) -> int:
     """Run the command; 0 after SIGTERM, 1 when it can't start."""
     parser = argparse.ArgumentParser(prog="virt-standalone apiserver", description=__doc__)
     parser.add_argument("--config-dir", type=Path, default=Path("/etc/turtles"), help="what virt-standalone init made")
-    parser.add_argument("--data-dir", type=Path, default=Path("/var/lib/turtles"), help="where the database lives")
+    parser.add_argument("--data-dir", type=Path, default=Path("/var/lib/turtles/apiserver"), help="of the database")
     parser.add_argument("--bind", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=6443)
     parser.add_argument("--service-cidr", type=service_range, default=DEFAULT_RANGE, help="addresses of Services")
