@@ -645,12 +645,11 @@ class Resources:
             if all(isinstance(result.get(name), str) for name in envelope):
                 # The type that is merged into is known, and stays.
                 result.update(envelope)
-        if not isinstance(result, dict):
-            try:
-                bodies.check_type_meta(result)
-            except bodies.Unreadable as error:
-                cause = invalid_value("patch", json.dumps(result, separators=(",", ":")), str(error))
-                raise invalid("", "", "", [cause]) from None
+        try:
+            bodies.check_type_meta(result)
+        except bodies.Unreadable as error:
+            cause = invalid_value("patch", json.dumps(result, separators=(",", ":")), str(error))
+            raise invalid("", "", "", [cause]) from None
         return result or {}
 
     async def modify(
