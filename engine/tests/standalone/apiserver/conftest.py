@@ -201,6 +201,9 @@ def stopped(tmp_path: Path) -> Iterator[Server]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running server with the kind Widget, shared by tests that clean up after themselves or use own names."""
     one = Server(tmp_path_factory.mktemp("apiserver")).start()
-    assert one.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", WIDGETS)[0] == 201
-    yield one
-    assert one.stop() == 0
+    try:
+        assert one.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", WIDGETS)[0] == 201
+        yield one
+    finally:
+        code = one.stop()
+    assert code == 0

@@ -102,17 +102,20 @@ def kind_of(server: Server, path: str) -> dict:
 def storm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storm]:
     """A server with one object of every kind, named fuzz."""
     server = Server(tmp_path_factory.mktemp("fuzz")).start("--history-seconds", "5")
-    assert server.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", WIDGETS)[0] == 201
-    server.until(lambda: server.call("GET", "/apis/example.io/v1/namespaces/default/widgets")[0] == 200)
-    for path, right in RIGHT.items():
-        name = "widgets.example.io" if path.endswith("definitions") else "fuzz"
-        name = {"/apis/apiregistration.k8s.io/v1/apiservices": "v1.a.b", NEW_EVENTS: "newer"}.get(path, name)
-        right |= {**kind_of(server, path), "metadata": {**copy.deepcopy(META), "name": name}}
-        dry = "?dryRun=All" if path.endswith(DRY) else ""
-        code, answer = server.call("POST", path + dry, right)
-        assert code == 201 or path.endswith("definitions"), (path, answer)
-    yield Storm(server)
-    assert server.stop() == 0
+    try:
+        assert server.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", WIDGETS)[0] == 201
+        server.until(lambda: server.call("GET", "/apis/example.io/v1/namespaces/default/widgets")[0] == 200)
+        for path, right in RIGHT.items():
+            name = "widgets.example.io" if path.endswith("definitions") else "fuzz"
+            name = {"/apis/apiregistration.k8s.io/v1/apiservices": "v1.a.b", NEW_EVENTS: "newer"}.get(path, name)
+            right |= {**kind_of(server, path), "metadata": {**copy.deepcopy(META), "name": name}}
+            dry = "?dryRun=All" if path.endswith(DRY) else ""
+            code, answer = server.call("POST", path + dry, right)
+            assert code == 201 or path.endswith("definitions"), (path, answer)
+        yield Storm(server)
+    finally:
+        code = server.stop()
+    assert code == 0
 
 
 def written(dice: random.Random, client: Client, path: str, right: dict) -> None:
