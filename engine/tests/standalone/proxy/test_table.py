@@ -8,6 +8,7 @@ import subprocess
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -230,11 +231,22 @@ def test_a_restart_leaves_the_rules_and_a_teardown_nothing(world):
     host.call(second.apply, compute(SETTINGS, [], []))
     assert "10.9.0.12" not in host.call(listed)
     assert "endpoint-" not in host.call(listed)
+    # The next process may have other settings: nothing of those of before stays, and what is another's does.
+    def routes():
+        return subprocess.run(["ip", "-n", host.name, "route"], check=True, capture_output=True, text=True).stdout
+
+    neighbour = replace(SETTINGS, table="another-services", service_range="10.95.0.0/16")
+    host.call(tables.Table(neighbour).apply, compute(neighbour, [], []))
+    elsewhere = replace(SETTINGS, service_range="10.97.0.0/16")
+    host.call(tables.Table(elsewhere, ("br0",)).apply, compute(elsewhere, [], []))
+    assert "10.97.0.0/16" in routes()
+    assert "10.96" not in routes()
+    assert "10.95.0.0/16" in routes()
+    assert host.call(tables.remove, neighbour) is True
     assert host.call(tables.remove, SETTINGS) is True
     assert SETTINGS.table not in host.call(listed)
     assert host.call(tables.remove, SETTINGS) is False
-    routes = subprocess.run(["ip", "-n", host.name, "route"], check=True, capture_output=True, text=True).stdout
-    assert "10.96" not in routes
+    assert "10.9" not in routes().replace("10.9.0.", "")
 
 
 def test_datagrams_follow_when_their_endpoint_goes(world):

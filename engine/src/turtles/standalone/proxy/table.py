@@ -10,7 +10,9 @@ import contextlib
 import ipaddress
 import logging
 import os
+import socket
 import subprocess
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -51,7 +53,7 @@ class Table:
         clear: list[str] = []
         lost = self._applied.lost(wanted) if self._applied is not None else {}
         if self._applied is None:
-            _route(self._settings.service_range, True)
+            _route(self._settings, wanted=True)
             first, _ = changes(self._settings, Rules(), wanted)
             _nft([*frame(self._settings), *first, *_remembered(self._settings.table, wanted.sets)])
         else:
@@ -88,7 +90,7 @@ class Table:
 
 def remove(settings: Settings) -> bool:
     """Remove everything; say whether there was anything."""
-    routed = _route(settings.service_range, False)
+    routed = _route(settings, wanted=False)
     listed = subprocess.run(
         ["nft", "list", "table", "ip", settings.table], env=_environment(), capture_output=True, check=False,
         timeout=_SECONDS,
@@ -146,18 +148,27 @@ def _nft(lines: list[str]) -> None:
         raise TableError(f"nft refused the rules of Services: {done.stderr.strip()[:1000]}")
 
 
-def _route(service_range: str, wanted: bool) -> bool:
-    """Give cluster IPs a route, or take it back; say whether something changed.
+def _route(settings: Settings, wanted: bool) -> bool:
+    """Give cluster IPs a route, or take it back, with those of earlier settings; say whether something changed.
 
     The kernel looks for a route before the rules get to see a packet of this machine; without a default route there
-    would be none. Where the route leads doesn't matter: what the rules don't translate, they reject.
+    would be none. Where the route leads doesn't matter: what the rules don't translate, they reject. Its metric says
+    whose it is.
     """
-    known: dict[str, Any] = {"dst": service_range, "oif": 1, "proto": "static", "scope": "link"}
+    metric = zlib.crc32(settings.table.encode()) >> 1 or 1
+    ours: dict[str, Any] = {"oif": 1, "proto": "static", "scope": "link", "priority": metric}
+    changed = False
     with IPRoute() as ip:
         try:
-            ip.route("add" if wanted else "del", **known)
+            for route in ip.get_routes(family=socket.AF_INET, oif=1, priority=metric):
+                found = f"{route.get_attr('RTA_DST')}/{route['dst_len']}"
+                if not (wanted and found == settings.service_range):
+                    ip.route("del", dst=found, **ours)
+                    changed = True
+            if wanted:
+                ip.route("add", dst=settings.service_range, **ours)
+                changed = True
         except NetlinkError as error:
-            if error.code != (_EEXIST if wanted else _ESRCH):
-                raise TableError(f"the route of {service_range} can't be set: {error}") from error
-            return False
-    return True
+            if error.code not in (_EEXIST, _ESRCH):
+                raise TableError(f"the route of {settings.service_range} can't be set: {error}") from error
+    return changed
