@@ -603,7 +603,10 @@ class Resources:
     def _decoded_patch(self, context: Context, new: Object, old: Object) -> Object:
         """Return what a patch left as an object; a fault in it is the patch's: 422."""
         try:
+            bodies.check_type_meta(new)
             result = self._decoded(context, new, old, report=True)
+        except bodies.Unreadable as error:
+            raise _fault_of_patch(new, bad_request(str(error))) from None
         except StatusError as error:
             if error.code != 400 or "strict decoding error" in error.message:
                 raise
