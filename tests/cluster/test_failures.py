@@ -189,7 +189,8 @@ def test_a_pod_beyond_its_ephemeral_storage_is_evicted(cluster: Deployed, namesp
     spec["volumes"].append({"name": "scratch", "emptyDisk": {"capacity": "300Mi"}})
     cluster.create(namespace, vm)
     # the containers of a Pod share what they have together
-    write = "nohup sh -c 'yes | head -c 250000000 > /dev/vdc; sync' >/dev/null 2>&1 &"
+    # the connection doesn't see its end
+    write = "(yes | head -c 250000000 > /dev/vdc; sync) </dev/null >/dev/null 2>&1 &"
     cluster.ssh(address_of(cluster.wait_running(namespace, "web")), write)
     vmi = cluster.wait_phase(namespace, "web", "Failed", timeout=180)
     assert condition(vmi, "Ready")["status"] == "False"
