@@ -125,7 +125,8 @@ def test_a_node_that_is_left_has_nothing_of_the_engine(tmp_path: Path, monkeypat
     (folder / "sockets").mkdir(parents=True)
     theirs = {"node-labeller.kubevirt.io/skip-node": "true", "example.org/kubevirt.io": "yes"}
     client = Client(
-        labels={"kubevirt.io/schedulable": "true", "cpu-vendor.node.kubevirt.io/Intel": "true", "notkubevirt.io/a": ""},
+        labels={"kubevirt.io/schedulable": "true", "cpu-vendor.node.kubevirt.io/Intel": "true", "cpumanager": "true",
+                "notkubevirt.io/a": ""},
         annotations={"kubevirt.io/heartbeat": "2026-01-01T00:00:00Z", **theirs},
     )
     agent = start(client, lambda: Findings(None))
@@ -134,7 +135,7 @@ def test_a_node_that_is_left_has_nothing_of_the_engine(tmp_path: Path, monkeypat
     agent.leave([folder, tmp_path / "never-there"])
     ((_subresource, body),) = client.take(1)
     assert body["metadata"] == {
-        "labels": {"kubevirt.io/schedulable": None, "cpu-vendor.node.kubevirt.io/Intel": None},
+        "labels": dict.fromkeys(("kubevirt.io/schedulable", "cpu-vendor.node.kubevirt.io/Intel", "cpumanager")),
         "annotations": {"kubevirt.io/heartbeat": None},
     }
     assert not folder.exists()

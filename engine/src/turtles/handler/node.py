@@ -48,6 +48,8 @@ def run_probe(emulator: str) -> probe.Findings:
 
 def _is_ours(key: str) -> bool:
     """Whether a label or annotation is the engine's; the one that asks it for none is the administrator's."""
+    if key in labels.CPU_MANAGER:
+        return True
     domain = key.partition("/")[0]
     return (domain == labels.APP or domain.endswith(f".{labels.APP}")) and key != labels.SKIP_NODE_LABELLER
 
