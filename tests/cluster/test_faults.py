@@ -7,8 +7,10 @@ from __future__ import annotations
 import pytest
 from deployed import COMPONENTS, Deployed
 from kubernetes_cluster import Cluster
-from scenarios.faults import *
+from scenarios import faults, shared
 from scenarios.faults import survive
+
+globals().update(shared(faults))
 
 NAMES = [name for _kind, name in COMPONENTS]
 

@@ -147,7 +147,7 @@ ACTIONS = [("subresources.kubevirt.io", f"virtualmachines/{action}") for action 
 
 
 def allowed(cluster: Deployed, user: str, namespace: str, verb: str, group: str, resource: str) -> bool:
-    resource, _, subresource = resource.partition("/")
+    resource, _dummy, subresource = resource.partition("/")
     attributes = {
         "namespace": namespace,
         "verb": verb,

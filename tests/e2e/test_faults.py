@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import pytest
 from cluster import Cluster
-from scenarios.faults import *
+from scenarios import faults, shared
 from scenarios.faults import survive
+
+globals().update(shared(faults))
 
 COMPONENTS = [
     ("virt-controller",),

@@ -2,4 +2,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The same virtual machine through kubectl, the modules and the inventory."""
 
-from scenarios.users_tools import *
+from scenarios import shared, users_tools
+
+globals().update(shared(users_tools))

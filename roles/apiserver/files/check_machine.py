@@ -57,7 +57,7 @@ def machine(wanted):
 def misspelt(variables, known):
     """Yield variables that nobody reads though one of nearly the same name is read."""
     for name in sorted(set(variables) - set(known)):
-        alike = next(limit for prefix, limit in ALIKE.items() if name.startswith(prefix))
+        alike = min(limit for prefix, limit in ALIKE.items() if name.startswith(prefix))
         for meant in difflib.get_close_matches(name, known, 1, alike):
             yield f"{name} is no variable of these roles. Is {meant} meant?"
 
