@@ -71,6 +71,7 @@ def test_memory_at_boot_stays() -> None:
     assert first == {"guestAtBoot": "2Gi", "guestCurrent": "2Gi", "guestRequested": "2Gi"}
     later = status.memory(spec, 1 << 30, {**first, "guestAtBoot": "1Gi", "memoryOverhead": "100Mi"})
     assert later == {"guestAtBoot": "1Gi", "guestCurrent": "1Gi", "guestRequested": "2Gi", "memoryOverhead": "100Mi"}
+    assert status.memory(spec, 0, later) == later
 
 
 def test_volume_status_keeps_what_others_wrote() -> None:

@@ -139,14 +139,15 @@ def cpu_topology(spec: Mapping[str, Any]) -> dict[str, int]:
 def memory(spec: Mapping[str, Any], current: int, before: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return status.memory.
 
-    :param current: what the balloon leaves the guest, in bytes; 0 if not known.
-    :param before: the status.memory there is: what the guest booted with stays.
+    :param current: what the balloon leaves the guest, in bytes; 0 if not known, as while libvirtd starts again.
+    :param before: the status.memory there is: what the guest booted with stays, and what isn't known anew.
     """
     wanted = quantity.format_binary(definition.guest_memory(spec))
+    before = before or {}
     return {
-        **(before or {}),
-        "guestAtBoot": (before or {}).get("guestAtBoot") or wanted,
-        "guestCurrent": quantity.format_binary(current) if current else wanted,
+        **before,
+        "guestAtBoot": before.get("guestAtBoot") or wanted,
+        "guestCurrent": quantity.format_binary(current) if current else before.get("guestCurrent") or wanted,
         "guestRequested": wanted,
     }
 

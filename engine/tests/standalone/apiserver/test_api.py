@@ -295,7 +295,7 @@ def test_authentication_and_rbac(server: Server) -> None:
         ("POST", WIDGET_PATH, b'{"metadata": 1}', "application/json", 400),
         ("POST", WIDGET_PATH, b'{"metadata": {"name": 1}}', "application/json", 400),
         ("POST", WIDGET_PATH, b'{"metadata": {"labels": []}}', "application/json", 400),
-        ("POST", WIDGET_PATH, b'{"kind": "Pod"}', "application/json", 400),
+        ("POST", WIDGET_PATH, b'{"kind": "Pod"}', "application/json", 422),
         ("POST", PODS, b'{"metadata":{"name":"p"},"spec":{"containers":[1]}}', "application/json", 400),
         ("POST", PODS, b'{"metadata":{"name":"p"},"spec":{"containers":{}}}', "application/json", 400),
         ("POST", PODS, b'{"metadata":{"name":"p"}}', "application/json", 422),
