@@ -177,6 +177,14 @@ def test_an_evicted_pod(world: World) -> None:
     world.api.wait(lambda: world.uid() not in (None, uid))
 
 
+def test_a_pod_that_its_kubelet_refuses(world: World) -> None:
+    pod = world.run()
+    world.api.update(pod, {"status": {"phase": "Failed", "reason": "OutOfmemory", "containerStatuses": None,
+                                      "message": "Node didn't have enough resource: memory"}})
+    world.api.update(VMI, {"status": {"phase": "Failed"}})
+    assert "(OutOfmemory): Node didn't have enough resource: memory; see that" in world.told("LauncherStopped")
+
+
 def test_a_pod_at_its_memory_limit(world: World) -> None:
     pod = world.run("RerunOnFailure")
     uid = world.uid()

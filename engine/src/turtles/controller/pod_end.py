@@ -43,6 +43,11 @@ def why(pod: Object) -> tuple[str, str]:
             return "LauncherOOMKilled", (
                 f"container {container.get('name')} of the virt-launcher Pod reached its memory limit and was killed; "
                 "raise spec.domain.resources.limits.memory, or leave it out")
+    if status.get("reason"):
+        # such as OutOfmemory, UnexpectedAdmissionError, NodeShutdown: a kubelet that starts again takes Pods in anew
+        return "LauncherStopped", (
+            f"the node stopped the virt-launcher Pod ({status['reason']}): {status.get('message') or 'no message'}; "
+            "see that the node has what the Pod requests")
     return "Failed", f"the virt-launcher Pod ended: {_last_words(pod)}"
 
 
@@ -65,7 +70,7 @@ def _last_words(pod: Object) -> str:
         if state.get("message"):
             return str(state["message"]).strip()
     status = pod.get("status") or {}
-    if status.get("message") or status.get("reason"):
-        return str(status.get("message") or status["reason"])
+    if status.get("message"):
+        return str(status["message"])
     codes = ", ".join(f"{state.get('reason') or 'exit code'} {state.get('exitCode')}" for state in _terminated(pod))
     return codes or "no reason given"
