@@ -254,8 +254,16 @@ def test_the_api_server_is_away_for_more_than_a_minute(cluster: Deployed, machin
     cluster.wait_phase(namespace, "ends", "Succeeded", timeout=120)
     cluster.wait_status(namespace, "ends", "Stopped")
     assert cluster.boot_id(stays) == boot
-    vm = cluster.wait_status(namespace, "stays", "Running")
-    assert condition(vm, "Ready")["status"] == "True"
+    cluster.wait_status(namespace, "stays", "Running")
+    # Kubernetes calls nodes and their Pods not ready that it hasn't heard of, until it hears of them again
+    cluster.wait(
+        namespace,
+        "virtualmachines",
+        "stays",
+        lambda vm: vm and condition(vm, "Ready").get("status") == "True",
+        timeout=60,
+        what="Ready",
+    )
     cluster.subresource(namespace, "ends", "start")
     cluster.wait_running(namespace, "ends")
     cluster.wait_available()
