@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Health and figures of a component over HTTP."""
 
+import socket
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,11 +15,14 @@ from turtles.health import HealthServer
 class Rig:
     def __init__(self) -> None:
         self.ready = False
-        self.server = HealthServer("127.0.0.1", 0, lambda: self.ready, lambda: {"kubevirt_things_total": 3})
+        figures = {"kubevirt_things_total": 3.0}
+        self.server = HealthServer("virt-test", "127.0.0.1", 0, lambda: self.ready, lambda: figures)
 
     def get(self, path: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.server.port}{path}") as answer:
+            # as a kubelet asks
+            url, anybody = f"https://127.0.0.1:{self.server.port}{path}", ssl._create_unverified_context()
+            with urllib.request.urlopen(url, context=anybody, timeout=10) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -41,6 +46,20 @@ def test_alive_before_it_is_ready(rig: Rig) -> None:
 def test_figures_in_prometheus_text_format(rig: Rig) -> None:
     code, text = rig.get("/metrics")
     assert code == 200
+    assert "\nkubevirt_virt_test_ready_status 0\n" in text
     assert "# TYPE kubevirt_things_total counter\nkubevirt_things_total 3\n" in text
     resident = next(line for line in text.splitlines() if line.startswith("process_resident_memory_bytes "))
     assert float(resident.split()[1]) > 1e6
+
+
+def test_who_does_not_speak_tls_keeps_nobody_waiting(rig: Rig, capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.create_connection(("127.0.0.1", rig.server.port), timeout=10) as silent:
+        with socket.create_connection(("127.0.0.1", rig.server.port), timeout=10) as plain:
+            plain.sendall(b"GET /livez HTTP/1.1\r\n\r\n")
+            said = b""
+            while more := plain.recv(1000):
+                said += more
+        assert b"HTTP" not in said
+        assert rig.get("/livez") == (200, "ok")
+        silent.close()
+    assert "Traceback" not in capfd.readouterr().err

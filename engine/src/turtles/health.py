@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a component tells whoever watches over it: whether it lives, whether it is ready, and figures.
 
-For a kubelet's probes and for Prometheus (its text format, version 0.0.4). Plain HTTP without secrets; it listens only
-where it is told to.
+For a kubelet's probes and for Prometheus (its text format, version 0.0.4), over TLS with a certificate of the process's
+own; neither asks who the server is. It listens only where it is told to.
 """
 
 import logging
 import resource
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from turtles import tls
 
 log = logging.getLogger(__name__)
 
@@ -18,21 +23,28 @@ log = logging.getLogger(__name__)
 Figures = Callable[[], Mapping[str, float]]
 
 _STARTED = time.time()
+#: Seconds a client may take for its handshake, and for its request.
+_PATIENCE = 10
 
 
 class HealthServer:
     """Serves /livez, /readyz and /metrics on a thread of its own."""
 
-    def __init__(self, bind: str, port: int, ready: Callable[[], bool], figures: Figures) -> None:
+    def __init__(
+        self, component: str, bind: str, port: int, ready: Callable[[], bool], figures: Figures = dict[str, float]
+    ) -> None:
         """Listen.
 
+        :param component: such as virt-handler; the certificate and a figure name it.
         :param port: 0 takes a free one, which :attr:`port` then says.
         :param ready: whether the component does its work, or could as soon as it leads.
-        :param figures: called for each request; must be quick.
+        :param figures: what there is beside readiness and the process's own; called for each request, must be quick.
         :raises OSError: the address can't be listened on.
         """
 
         class Handler(BaseHTTPRequestHandler):
+            timeout = _PATIENCE
+
             def do_GET(self) -> None:
                 if self.path == "/livez":
                     self._answer(200, "ok")
@@ -40,7 +52,8 @@ class HealthServer:
                     good = ready()
                     self._answer(200 if good else 503, "ok" if good else "not ready yet")
                 elif self.path == "/metrics":
-                    self._answer(200, metrics(figures()), "text/plain; version=0.0.4; charset=utf-8")
+                    status = {f"kubevirt_{component.replace('-', '_')}_ready_status": float(ready())}
+                    self._answer(200, metrics({**status, **figures()}), "text/plain; version=0.0.4; charset=utf-8")
                 else:
                     self._answer(404, "there are /livez, /readyz and /metrics")
 
@@ -55,8 +68,9 @@ class HealthServer:
             def log_message(self, format: str, *args: object) -> None:
                 """Say nothing: a probe comes every few seconds."""
 
-        self._server = ThreadingHTTPServer((bind, port), Handler)
-        self._server.daemon_threads = True
+        context = tls.server_context()
+        tls.load(context, *tls.own_certificate(component))
+        self._server = _Server((bind, port), Handler, context)
         self.port = int(self._server.server_address[1])
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
         log.info("health is served", extra={"bind": bind, "port": self.port})
@@ -65,6 +79,24 @@ class HealthServer:
         """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    """Speaks TLS; a handshake is made by the connection's own thread, where it keeps nobody waiting."""
+
+    def __init__(
+        self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], context: ssl.SSLContext
+    ) -> None:
+        self._context = context
+        super().__init__(address, handler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        return self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), address
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Pass over who doesn't speak TLS, or leaves in the middle."""
+        log.debug("a client of the health server failed", exc_info=True, extra={"client": str(client_address)})
 
 
 def metrics(figures: Mapping[str, float]) -> str:

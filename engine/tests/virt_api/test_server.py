@@ -14,6 +14,7 @@ from aiohttp import web
 from api.objects import talk_vm
 
 from turtles.kube.kubevirt import VM
+from turtles.tls import certificate_pem, key_pem
 from turtles.virt_api import admission, certificates, manifests
 from turtles.virt_api.authentication import FrontProxy
 from turtles.virt_api.main import parser
@@ -88,8 +89,8 @@ def front_proxy(tmp_path: Path) -> tuple[str, FrontProxy]:
         .sign(authority_key, hashes.SHA256())
     )
     path = tmp_path / "client.pem"
-    path.write_text(certificates._pem(found) + certificates._key_pem(key))
-    data = {"requestheader-client-ca-file": certificates._pem(authority)}
+    path.write_text(certificate_pem(found) + key_pem(key))
+    data = {"requestheader-client-ca-file": certificate_pem(authority)}
     data["requestheader-allowed-names"] = '["front-proxy-client"]'
     return str(path), FrontProxy.from_configmap({"data": data})
 

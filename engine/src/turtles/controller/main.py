@@ -105,7 +105,6 @@ class Controller:
         phases = Counter(phase_of(vmi).lower() for vmi in self.vmis.list())
         return {
             "kubevirt_virt_controller_leading_status": float(gate.is_set()),
-            "kubevirt_virt_controller_ready_status": float(self.filled.is_set()),
             "kubevirt_vmi_number_of_running": float(phases["running"]),
             "kubevirt_number_of_vms": float(len(self.vms.list())),
         }
@@ -271,7 +270,7 @@ def main(argv: list[str] | None = None) -> int:
     controller.start(gate)
     health = None
     if arguments.health_port is not None:
-        health = HealthServer(arguments.health_bind, arguments.health_port, controller.filled.is_set,
+        health = HealthServer(COMPONENT, arguments.health_bind, arguments.health_port, controller.filled.is_set,
                               lambda: controller.figures(gate))
     ended.wait()
     if health is not None:

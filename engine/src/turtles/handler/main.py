@@ -133,8 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     cluster.informer.start()
     health = None
     if options.health_port is not None:
-        health = HealthServer(options.health_bind, options.health_port, lambda: cluster.informer.synced,
-                              lambda: {"kubevirt_virt_handler_up": 1.0})
+        health = HealthServer("virt-handler", options.health_bind, options.health_port, lambda: cluster.informer.synced)
     while not wait_synced((cluster.informer, configuration.informer), 1.0):
         if stop.is_set():
             return 0

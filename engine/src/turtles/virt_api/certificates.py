@@ -11,13 +11,10 @@ import base64
 import contextlib
 import ipaddress
 import logging
-import os
 import ssl
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from cryptography import x509
@@ -26,15 +23,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from turtles import tls
 from turtles.api.configuration import Rotation
 from turtles.kube.client import AlreadyExists, Client, Conflict, NotFound
 from turtles.kube.resources import SECRET
 from turtles.virt_api.names import CERTIFICATES_SECRET
 
 log = logging.getLogger(__name__)
-
-#: Clocks of machines differ.
-_BACKDATE = timedelta(minutes=5)
 
 _ROTATION = Rotation()
 _KEYS = ("ca.crt", "ca.key", "tls.crt", "tls.key")
@@ -133,8 +128,8 @@ def make(
         bundle, authority_key = before.bundle, before.authority_key
     else:
         authority, key = _new_authority(now, rotation)
-        bundle, authority_key = _pem(authority), _key_pem(key)
-        bundle += "".join(_pem(old) for old in _living(before, now))
+        bundle, authority_key = tls.certificate_pem(authority), tls.key_pem(key)
+        bundle += "".join(tls.certificate_pem(old) for old in _living(before, now))
     serving_key = ec.generate_private_key(ec.SECP256R1())
     serving = (
         x509.CertificateBuilder()
@@ -142,7 +137,7 @@ def make(
         .issuer_name(authority.subject)
         .public_key(serving_key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _BACKDATE)
+        .not_valid_before(now - tls.BACKDATE)
         .not_valid_after(now + rotation.serving)
         .add_extension(x509.SubjectAlternativeName([_san(name) for name in sorted(set(names))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -150,7 +145,7 @@ def make(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    return Certificates(bundle, authority_key, _pem(serving), _key_pem(serving_key))
+    return Certificates(bundle, authority_key, tls.certificate_pem(serving), tls.key_pem(serving_key))
 
 
 def ensure(
@@ -191,25 +186,13 @@ def ensure(
 
 def load(context: ssl.SSLContext, certificates: Certificates) -> None:
     """Have a server's TLS context use the certificate from the next connection on."""
-    # Python reads keys from files only; this one is in memory
-    descriptor = os.memfd_create("virt-api", os.MFD_CLOEXEC) if hasattr(os, "memfd_create") else None
-    if descriptor is None:
-        with tempfile.NamedTemporaryFile("w") as file:
-            file.write(certificates.certificate + certificates.key)
-            file.flush()
-            context.load_cert_chain(file.name)
-        return
-    try:
-        os.write(descriptor, (certificates.certificate + certificates.key).encode())
-        context.load_cert_chain(Path(f"/proc/self/fd/{descriptor}"))
-    finally:
-        os.close(descriptor)
+    tls.load(context, certificates.certificate, certificates.key)
 
 
 def _is_due(certificate: x509.Certificate, now: datetime, lifetime: timedelta, rest: timedelta) -> bool:
     """Whether a certificate is to be replaced. One that lives longer than it should by now ends when it should."""
     begin = certificate.not_valid_before_utc
-    end = min(certificate.not_valid_after_utc, begin + _BACKDATE + lifetime)
+    end = min(certificate.not_valid_after_utc, begin + tls.BACKDATE + lifetime)
     return now > end - rest or now < begin
 
 
@@ -267,7 +250,7 @@ def _new_authority(now: datetime, rotation: Rotation = _ROTATION) -> tuple[x509.
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(serial)
-        .not_valid_before(now - _BACKDATE)
+        .not_valid_before(now - tls.BACKDATE)
         .not_valid_after(now + rotation.authority)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
@@ -286,13 +269,3 @@ def _san(name: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         return x509.DNSName(name)
-
-
-def _pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(serialization.Encoding.PEM).decode()
-
-
-def _key_pem(key: _Key) -> str:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()

@@ -103,8 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     informers = [configmap, configuration.informer]
     health = None
     if options.health_port is not None:
-        figures = {"kubevirt_virt_api_up": 1.0}
-        health = HealthServer(options.health_bind, options.health_port, registration.done.is_set, lambda: figures)
+        health = HealthServer("virt-api", options.health_bind, options.health_port, registration.done.is_set)
     try:
         asyncio.run(_serve(server, registration, informers, context, options.bind, options.port))
     finally:

@@ -37,8 +37,10 @@ def objects(namespace: str = "kubevirt", cluster: Values | None = None) -> list[
 
     `cluster`: also what runs the components on a Kubernetes cluster; without it they are services of a machine.
     """
+    # The node agent is privileged, which Pod Security admission may forbid where nobody says otherwise
+    labels = {**_LABELS, "pod-security.kubernetes.io/enforce": "privileged"}
     found: list[Object] = [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": dict(_LABELS)}},
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}},
         *crd.crds(),
     ]
     for component in ("virt-api", "virt-controller", "virt-handler"):

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from turtles import tls
 from turtles.api.kinds import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.kube.client import ApiError, Client
 from turtles.virt_api import authentication, discovery, status
@@ -33,8 +34,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def new_context() -> ssl.SSLContext:
     """Give the server's TLS context. It asks for client certificates and doesn't need them: webhooks come without."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context = tls.server_context()
     context.verify_mode = ssl.CERT_OPTIONAL
     return context
 

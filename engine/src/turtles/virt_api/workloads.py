@@ -19,8 +19,9 @@ PRIORITY_CLASS = "kubevirt-cluster-critical"
 METRICS_SERVICE = "kubevirt-prometheus-metrics"
 #: The user the unprivileged components run as; it is in the images' passwd.
 ENGINE_UID = 1001
-#: Port of virt-api, and that of each component's health and metrics.
-API_PORT, HEALTH_PORT = 8443, 8080
+#: Port of virt-api, and those of the components' health and metrics, which are called "metrics". All speak TLS.
+API_PORT = 8443
+HEALTH_PORTS = {"virt-api": 8444, "virt-controller": 8443, "virt-handler": 8443}
 
 _RUN_DIR, _STATE_DIR = "/var/run/kubevirt", "/var/lib/kubevirt"
 #: The kubelet's folder of device plugins, wherever its others are (``pluginapi.DevicePluginPath``).
@@ -105,7 +106,7 @@ def objects(values: Values, namespace: str) -> list[Object]:
             "description": "The components of KubeVirt, without which virtual machines can't be managed.",
         },
         _service(names.SERVICE, namespace, {"kubevirt.io": "virt-api"}, "https", 443, API_PORT),
-        _service(METRICS_SERVICE, namespace, {_LABEL_PROMETHEUS: "true"}, "metrics", HEALTH_PORT, HEALTH_PORT),
+        _service(METRICS_SERVICE, namespace, {_LABEL_PROMETHEUS: "true"}, "metrics", 443, "metrics"),
         _deployment(values, namespace, "virt-api", _api_container(values, namespace)),
         _deployment(values, namespace, "virt-controller", _controller_container(values, namespace)),
         _daemonset(values, namespace),
@@ -131,8 +132,8 @@ def _container(values: Values, name: str, arguments: list[str]) -> Object:
         "image": values.engine_image,
         "imagePullPolicy": values.image_pull_policy,
         "command": [f"/usr/bin/{name}"],
-        "args": [*arguments, f"--log-level={values.log_level}", f"--health-port={HEALTH_PORT}"],
-        "ports": [{"name": "metrics", "containerPort": HEALTH_PORT, "protocol": "TCP"}],
+        "args": [*arguments, f"--log-level={values.log_level}", f"--health-port={HEALTH_PORTS[name]}"],
+        "ports": [{"name": "metrics", "containerPort": HEALTH_PORTS[name], "protocol": "TCP"}],
         # A slow node may take a while to start Python; afterwards half a minute of silence is enough
         "startupProbe": _probe("/livez", period=2, failures=60),
         "livenessProbe": _probe("/livez", period=10, failures=3),
@@ -151,7 +152,7 @@ def _container(values: Values, name: str, arguments: list[str]) -> Object:
 
 def _probe(path: str, period: int, failures: int) -> Object:
     return {
-        "httpGet": {"path": path, "port": "metrics", "scheme": "HTTP"},
+        "httpGet": {"path": path, "port": "metrics", "scheme": "HTTPS"},
         "periodSeconds": period,
         "failureThreshold": failures,
         "timeoutSeconds": 5,
@@ -264,7 +265,9 @@ def _daemonset(values: Values, namespace: str) -> Object:
     }
 
 
-def _service(name: str, namespace: str, selector: dict[str, str], port_name: str, port: int, target: int) -> Object:
+def _service(
+    name: str, namespace: str, selector: dict[str, str], port_name: str, port: int, target: int | str
+) -> Object:
     metadata = _metadata(name, namespace)
     spec: Object = {
         "selector": selector,
