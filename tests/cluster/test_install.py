@@ -39,13 +39,15 @@ def test_what_is_not_declared_any_more_is_removed(cluster: Deployed) -> None:
         deployment = cluster.apps.read_namespaced_deployment("virt-controller", NAMESPACE)
         return dict(deployment.spec.template.spec.node_selector)
 
-    cluster.playbook("deploy", kubevirt_infra={"nodeSelector": {"kubernetes.io/arch": "amd64"}})
-    assert selector() == {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
+    own = selector()
+    hostname = cluster.core.list_node().items[0].metadata.name
+    cluster.playbook("deploy", kubevirt_infra={"nodeSelector": {"kubernetes.io/hostname": hostname}})
+    assert selector() == {**own, "kubernetes.io/hostname": hostname}
     # what somebody changes by hand is taken back, what they add stays
     patch = {"metadata": {"labels": {"kubevirt.io": "mine", "example.org/mine": "yes"}}}
     cluster.apps.patch_namespaced_deployment("virt-controller", NAMESPACE, patch)
     cluster.playbook("deploy")
-    assert selector() == {"kubernetes.io/os": "linux"}
+    assert selector() == own == {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
     labels = cluster.apps.read_namespaced_deployment("virt-controller", NAMESPACE).metadata.labels
     assert (labels["kubevirt.io"], labels["example.org/mine"]) == ("virt-controller", "yes")
 

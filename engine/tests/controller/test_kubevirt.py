@@ -19,6 +19,8 @@ from turtles.kube.client import Client
 from turtles.virt_api.workloads import Values, objects
 
 NOW = "2026-01-02T03:04:05Z"
+#: What every component demands of its nodes.
+NODES = {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
 KUBEVIRT = "/apis/kubevirt.io/v1/namespaces/kubevirt/kubevirts/kubevirt"
 SERVICE = f"/apis/apiregistration.k8s.io/v1/apiservices/{API_SERVICE}"
 NODE = "/api/v1/nodes/n"
@@ -125,7 +127,7 @@ def test_components_are_placed_as_the_object_says_beside_what_they_are_by_themse
     found = arranged(before, {"infra": infra, "workloads": {"nodePlacement": {"nodeSelector": {"no": "no"}}}})
     pod = found["spec"]["template"]["spec"]
     assert found["spec"]["replicas"] == 3
-    assert pod["nodeSelector"] == {"role": "infra", "kubernetes.io/os": "linux"}
+    assert pod["nodeSelector"] == {"role": "infra", **NODES}
     assert pod["tolerations"] == [{"key": "CriticalAddonsOnly", "operator": "Exists"}, {"key": "infra"}]
     own, asked = pod["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
     assert own["podAffinityTerm"]["labelSelector"] == {"matchLabels": {"kubevirt.io": "virt-api"}}
@@ -136,7 +138,7 @@ def test_components_are_placed_as_the_object_says_beside_what_they_are_by_themse
     # and back
     again = arranged(found, {})
     assert again["spec"]["replicas"] == 2
-    assert again["spec"]["template"]["spec"]["nodeSelector"] == {"kubernetes.io/os": "linux"}
+    assert again["spec"]["template"]["spec"]["nodeSelector"] == NODES
 
 
 def test_the_node_agent_goes_where_workloads_go_with_the_pull_policy_of_all() -> None:
@@ -146,7 +148,7 @@ def test_the_node_agent_goes_where_workloads_go_with_the_pull_policy_of_all() ->
     pod = found["spec"]["template"]["spec"]
     assert "replicas" not in found["spec"]
     assert "affinity" not in pod
-    assert pod["nodeSelector"] == {"kvm": "yes", "kubernetes.io/os": "linux"}
+    assert pod["nodeSelector"] == {"kvm": "yes", **NODES}
     assert {container["imagePullPolicy"] for container in pod["initContainers"] + pod["containers"]} == {"Always"}
 
 

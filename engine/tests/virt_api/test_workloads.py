@@ -76,7 +76,7 @@ def test_values_reach_the_pods() -> None:
         resources={"virt-handler": {"limits": {"memory": "1Gi"}}},
     )
     api, handler = pod(found["Deployment", "virt-api"]), pod(found["DaemonSet", "virt-handler"])
-    assert api["nodeSelector"] == {"kubernetes.io/os": "linux", "role": "infra"}
+    assert api["nodeSelector"] == {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64", "role": "infra"}
     critical = {"key": "CriticalAddonsOnly", "operator": "Exists"}
     assert api["tolerations"] == [critical]
     assert api["affinity"].keys() == {"podAntiAffinity", "nodeAffinity"}

@@ -19,7 +19,8 @@ REPLICAS = 2
 #: Part of the KubeVirt object's spec by component.
 PART = {"virt-api": "infra", "virt-controller": "infra", "virt-handler": "workloads"}
 _TOLERATIONS = ({"key": "CriticalAddonsOnly", "operator": "Exists"},)
-_NODES = {"kubernetes.io/os": "linux"}
+#: What the images are for.
+_NODES = {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
 
 
 def placement(component: str, asked: Mapping[str, Any]) -> Object:
