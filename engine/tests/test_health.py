@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from turtles import endpoint
 from turtles.health import HealthServer
 
 
@@ -63,3 +64,10 @@ def test_who_does_not_speak_tls_keeps_nobody_waiting(rig: Rig, capfd: pytest.Cap
         assert rig.get("/livez") == (200, "ok")
         silent.close()
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_an_address_is_one_and_none_is_all_of_them() -> None:
+    with endpoint.listen("127.0.0.1", 0) as one, endpoint.listen("", 0) as everywhere:
+        assert one.getsockname()[0] == "127.0.0.1"
+        for address in ("127.0.0.1", *(["::1"] if everywhere.family == socket.AF_INET6 else [])):
+            socket.create_connection((address, everywhere.getsockname()[1]), timeout=10).close()

@@ -24,9 +24,9 @@ ALLOWED: dict[str, set[str]] = {
     "probe": set(),
     "log": set(),
     "health": set(),
-    "tls": set(),
+    "endpoint": set(),
 }
-SHARED = {"", "log", "health", "tls"}
+SHARED = {"", "log", "health", "endpoint"}
 #: Third-party package → the parts that may import it.
 CONFINED = {"kubernetes": {"kube"}, "libvirt": {"handler", "launcher"}, "urllib3": {"kube"},
             "grpclib": {"handler"}, "google": {"handler", "standalone"}}

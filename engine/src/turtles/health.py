@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from turtles import tls
+from turtles import endpoint
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ class HealthServer:
         """Listen.
 
         :param component: such as virt-handler; the certificate and a figure name it.
+        :param bind: address to listen on, see :func:`turtles.endpoint.listen`.
         :param port: 0 takes a free one, which :attr:`port` then says.
         :param ready: whether the component does its work, or could as soon as it leads.
         :param figures: what there is beside readiness and the process's own; called for each request, must be quick.
@@ -68,9 +69,9 @@ class HealthServer:
             def log_message(self, format: str, *args: object) -> None:
                 """Say nothing: a probe comes every few seconds."""
 
-        context = tls.server_context()
-        tls.load(context, *tls.own_certificate(component))
-        self._server = _Server((bind, port), Handler, context)
+        context = endpoint.server_context()
+        endpoint.load(context, *endpoint.own_certificate(component))
+        self._server = _Server(endpoint.listen(bind, port), Handler, context)
         self.port = int(self._server.server_address[1])
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
         log.info("health is served", extra={"bind": bind, "port": self.port})
@@ -84,11 +85,10 @@ class HealthServer:
 class _Server(ThreadingHTTPServer):
     """Speaks TLS; a handshake is made by the connection's own thread, where it keeps nobody waiting."""
 
-    def __init__(
-        self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], context: ssl.SSLContext
-    ) -> None:
-        self._context = context
-        super().__init__(address, handler)
+    def __init__(self, listener: socket.socket, handler: type[BaseHTTPRequestHandler], context: ssl.SSLContext) -> None:
+        super().__init__(listener.getsockname(), handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket, self._context = listener, context
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()

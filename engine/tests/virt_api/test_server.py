@@ -13,8 +13,8 @@ import yaml
 from aiohttp import web
 from api.objects import talk_vm
 
+from turtles.endpoint import certificate_pem, key_pem
 from turtles.kube.kubevirt import VM
-from turtles.tls import certificate_pem, key_pem
 from turtles.virt_api import admission, certificates, manifests
 from turtles.virt_api.authentication import FrontProxy
 from turtles.virt_api.main import parser

@@ -228,7 +228,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--identity", default=socket.gethostname(),
                         help="holder of the lease; must be unique among replicas and stable over restarts "
                              "(default: the host's name)")
-    parser.add_argument("--health-bind", default="0.0.0.0", help="address of health and metrics")  # noqa: S104
+    parser.add_argument("--health-bind", default="", help="address of health and metrics; all if not given")
     parser.add_argument("--health-port", type=int, help="port of health and metrics; not served if not given")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     parser.add_argument("--version", action="version", version=__version__)

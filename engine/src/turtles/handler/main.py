@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
                         "when the engine is removed; more than one may be given")
     parser.add_argument("--qemu-binary", default="/usr/bin/qemu-system-x86_64", help="QEMU, here and in the launchers")
     parser.add_argument("--namespace", default="kubevirt", help="namespace of the engine, with the KubeVirt object")
-    parser.add_argument("--health-bind", default="0.0.0.0", help="address of health and metrics")  # noqa: S104
+    parser.add_argument("--health-bind", default="", help="address of health and metrics; all if not given")
     parser.add_argument("--health-port", type=int, help="port of health and metrics; not served if not given")
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     options = parser.parse_args(argv)

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from turtles import tls
+from turtles import endpoint
 from turtles.api.configuration import Rotation
 from turtles.kube.client import AlreadyExists, Client, Conflict, NotFound
 from turtles.kube.resources import SECRET
@@ -128,8 +128,8 @@ def make(
         bundle, authority_key = before.bundle, before.authority_key
     else:
         authority, key = _new_authority(now, rotation)
-        bundle, authority_key = tls.certificate_pem(authority), tls.key_pem(key)
-        bundle += "".join(tls.certificate_pem(old) for old in _living(before, now))
+        bundle, authority_key = endpoint.certificate_pem(authority), endpoint.key_pem(key)
+        bundle += "".join(endpoint.certificate_pem(old) for old in _living(before, now))
     serving_key = ec.generate_private_key(ec.SECP256R1())
     serving = (
         x509.CertificateBuilder()
@@ -137,7 +137,7 @@ def make(
         .issuer_name(authority.subject)
         .public_key(serving_key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - tls.BACKDATE)
+        .not_valid_before(now - endpoint.BACKDATE)
         .not_valid_after(now + rotation.serving)
         .add_extension(x509.SubjectAlternativeName([_san(name) for name in sorted(set(names))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -145,7 +145,7 @@ def make(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    return Certificates(bundle, authority_key, tls.certificate_pem(serving), tls.key_pem(serving_key))
+    return Certificates(bundle, authority_key, endpoint.certificate_pem(serving), endpoint.key_pem(serving_key))
 
 
 def ensure(
@@ -186,13 +186,13 @@ def ensure(
 
 def load(context: ssl.SSLContext, certificates: Certificates) -> None:
     """Have a server's TLS context use the certificate from the next connection on."""
-    tls.load(context, certificates.certificate, certificates.key)
+    endpoint.load(context, certificates.certificate, certificates.key)
 
 
 def _is_due(certificate: x509.Certificate, now: datetime, lifetime: timedelta, rest: timedelta) -> bool:
     """Whether a certificate is to be replaced. One that lives longer than it should by now ends when it should."""
     begin = certificate.not_valid_before_utc
-    end = min(certificate.not_valid_after_utc, begin + tls.BACKDATE + lifetime)
+    end = min(certificate.not_valid_after_utc, begin + endpoint.BACKDATE + lifetime)
     return now > end - rest or now < begin
 
 
@@ -250,7 +250,7 @@ def _new_authority(now: datetime, rotation: Rotation = _ROTATION) -> tuple[x509.
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(serial)
-        .not_valid_before(now - tls.BACKDATE)
+        .not_valid_before(now - endpoint.BACKDATE)
         .not_valid_after(now + rotation.authority)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)

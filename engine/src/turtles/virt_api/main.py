@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from turtles import __version__
+from turtles import __version__, endpoint
 from turtles.health import HealthServer
 from turtles.kube.client import ApiError, Client
 from turtles.kube.configuration import ConfigurationWatch
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         help="serve (the default); or print what has to be created before the engine's components start, as YAML",
     )
     found.add_argument("--kubeconfig", help="how to reach the API server; that of the Pod if not given")
-    found.add_argument("--bind", default="0.0.0.0", help="address to listen on")  # noqa: S104
+    found.add_argument("--bind", default="", help="address to listen on; all if not given")
     found.add_argument("--port", type=int, default=8443, help="port to listen on")
     found.add_argument("--url", help="https URL the API server reaches this under, if there is no Service virt-api")
     found.add_argument(
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
         "input) with engineImage, launcherImage and other values",
     )
     found.add_argument("--namespace", default="kubevirt", help="namespace of the engine")
-    found.add_argument("--health-bind", default="0.0.0.0", help="address of health and metrics")  # noqa: S104
+    found.add_argument("--health-bind", default="", help="address of health and metrics; all if not given")
     found.add_argument("--health-port", type=int, help="port of health and metrics; not served if not given")
     found.add_argument("--architecture", default="amd64", help="architecture of machines that don't say theirs")
     found.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
@@ -150,7 +150,7 @@ async def _serve(
         return
     runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=_SHUTDOWN)
     await runner.setup()
-    await web.TCPSite(runner, bind, port, ssl_context=context).start()
+    await web.SockSite(runner, endpoint.listen(bind, port), ssl_context=context).start()
     log.info("listening", extra={"bind": bind, "port": port})
     # Who is asked to come by an APIService should be known when he comes
     for informer in informers:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from turtles import tls
+from turtles import endpoint
 from turtles.api.kinds import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.kube.client import ApiError, Client
 from turtles.virt_api import authentication, discovery, status
@@ -34,7 +34,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def new_context() -> ssl.SSLContext:
     """Give the server's TLS context. It asks for client certificates and doesn't need them: webhooks come without."""
-    context = tls.server_context()
+    context = endpoint.server_context()
     context.verify_mode = ssl.CERT_OPTIONAL
     return context
 

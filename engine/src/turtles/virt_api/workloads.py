@@ -23,7 +23,7 @@ ENGINE_UID = 1001
 API_PORT = 8443
 HEALTH_PORTS = {"virt-api": 8444, "virt-controller": 8443, "virt-handler": 8443}
 
-_RUN_DIR, _STATE_DIR = "/var/run/kubevirt", "/var/lib/kubevirt"
+_STATE_DIR = "/var/lib/kubevirt"
 #: The kubelet's folder of device plugins, wherever its others are (``pluginapi.DevicePluginPath``).
 _DEVICE_PLUGINS_DIR = "/var/lib/kubelet/device-plugins"
 _PROBE_DIR = "/var/lib/kubevirt-probe"
@@ -204,7 +204,6 @@ def _daemonset(values: Values, namespace: str) -> Object:
     folders: dict[str, tuple[str, str, str | None]] = {
         "pods": (f"{kubelet}/pods", "Directory", "HostToContainer"),
         "device-plugins": (_DEVICE_PLUGINS_DIR, "DirectoryOrCreate", None),
-        "run": (_RUN_DIR, "DirectoryOrCreate", "HostToContainer"),
         "state": (_STATE_DIR, "DirectoryOrCreate", None),
     }
     arguments = [
@@ -215,7 +214,6 @@ def _daemonset(values: Values, namespace: str) -> Object:
         f"--probe-dir={_PROBE_DIR}",
         f"--device-plugins-dir={_DEVICE_PLUGINS_DIR}",
         "--host-root=/host",
-        f"--node-folder={_RUN_DIR}",
         f"--node-folder={_STATE_DIR}",
     ]
     container = _container(values, name, arguments)

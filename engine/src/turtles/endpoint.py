@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""TLS of the components' servers, as far as they have it in common."""
+"""What the components' servers have in common: where they listen, and TLS."""
 
 import os
+import socket
 import ssl
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +15,20 @@ from cryptography.x509.oid import NameOID
 BACKDATE = timedelta(minutes=5)
 #: Lifetime of a certificate that its process makes for itself and takes along; longer than any process lives.
 _OWN_LIFETIME = timedelta(days=3650)
+
+
+def listen(bind: str, port: int) -> socket.socket:
+    """Give a listening TCP socket.
+
+    :param bind: an address; empty for all of the machine's, those of IPv6 included where it has them.
+    :raises OSError: the address can't be listened on.
+    """
+    if bind:
+        return socket.create_server((bind, port), family=socket.AF_INET6 if ":" in bind else socket.AF_INET)
+    try:
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    except OSError:  # the kernel may have no IPv6
+        return socket.create_server(("", port))
 
 
 def server_context() -> ssl.SSLContext:
