@@ -16,6 +16,7 @@ from fixtures import ansible, kubectl
 from kubernetes import client
 from kubernetes_cluster import Cluster, ExistingCluster, Settings, wait_for
 from traces import traces
+from user import User
 
 __all__ = ["ansible", "kubectl"]
 pytest.register_assert_rewrite("scenarios")
@@ -127,3 +128,9 @@ def namespace(request: pytest.FixtureRequest, core: client.CoreV1Api) -> Iterato
     core.delete_namespace(name)
     if "cluster" in request.fixturenames:
         request.getfixturevalue("cluster").ending.append(name)
+
+
+@pytest.fixture
+def user(cluster: Deployed, namespace: str) -> Iterator[User]:
+    with User(cluster, namespace) as found:
+        yield found

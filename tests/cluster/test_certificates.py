@@ -7,8 +7,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import ssl
-import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,8 +14,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from deployed import NAMESPACE, Deployed
-from kubernetes import client
 from kubernetes_cluster import wait_for
+from user import User
 
 SECRET = "kubevirt-virt-api-certs"
 PORT = 8443
@@ -56,46 +54,6 @@ def served(address: str) -> str:
     """The fingerprint of the certificate that a virt-api serves with."""
     found = ssl.get_server_certificate((address, PORT), timeout=10)
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(found)).hexdigest()
-
-
-class User:
-    """Somebody who uses webhooks and the aggregated API without a pause.
-
-    :param failures: what went wrong. :param done: how much was asked.
-    """
-
-    def __init__(self, cluster: Deployed, namespace: str) -> None:
-        self._cluster, self._namespace = cluster, namespace
-        self._ended = threading.Event()
-        self.failures: list[str] = []
-        self.done = 0
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> User:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        machine = self._cluster.virtual_machine("never", run_strategy="Halted")
-        while not self._ended.wait(0.02):
-            try:
-                self._cluster.custom.create_namespaced_custom_object(
-                    "kubevirt.io", "v1", self._namespace, "virtualmachines", machine, dry_run="All"
-                )
-                self._cluster.custom.get_api_resources("subresources.kubevirt.io", "v1")
-            except client.ApiException as error:
-                self.failures.append(f"{datetime.now(UTC):%T.%f} {error.status} {error.body}")
-            self.done += 1
-
-
-@pytest.fixture
-def user(cluster: Deployed, namespace: str) -> Iterator[User]:
-    with User(cluster, namespace) as found:
-        yield found
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import pytest
-from deployed import COMPONENTS, Deployed
-from kubernetes_cluster import Cluster
+from deployed import COMPONENTS, NAMESPACE, Deployed
+from kubernetes import client
+from kubernetes_cluster import Cluster, wait_for
 from scenarios import faults, shared
 from scenarios.faults import survive
+from user import User
 
 globals().update(shared(faults))
 
@@ -45,3 +47,44 @@ def test_an_agent_of_kubernetes_is_killed(cluster: Deployed, machines: Cluster, 
 
 def test_the_api_server_is_away_for_a_while(cluster: Deployed, machines: Cluster, namespace: str) -> None:
     survive(cluster, namespace, lambda: machines.interrupt_api_server(seconds=20))
+
+
+def test_a_replica_of_virt_api_leaves_and_nobody_notices(cluster: Deployed, user: User) -> None:
+    before = cluster.component_pods("virt-api")
+    assert len(before) == 2
+    wait_for("requests to begin", lambda: user.done > 5, timeout=60)
+    for pod in before:
+        # as a drain does it: the next one only goes when the first is replaced
+        name = pod.metadata.name
+        wait_for(f"budget to allow {name}'s eviction", lambda name=name: evicted(cluster, name), timeout=120)
+    cluster.wait_component("virt-api", {pod.metadata.uid for pod in before})
+    done = user.done
+    wait_for("requests to the new replicas", lambda: user.done > done + 50, timeout=120)
+    assert user.failures == []
+
+
+def evicted(cluster: Deployed, name: str) -> bool:
+    """Whether a Pod of the engine goes; its disruption budget may say: not now."""
+    try:
+        cluster.core.create_namespaced_pod_eviction(name, NAMESPACE, {"metadata": {"name": name}})
+    except client.ApiException as error:
+        if error.status == 429 and "disruption budget" in str(error.body):
+            return False
+        raise
+    return True
+
+
+def test_another_virt_controller_leads_when_the_leader_is_gone(cluster: Deployed, namespace: str) -> None:
+    def leader() -> str:
+        lease = client.CoordinationV1Api(cluster.core.api_client).read_namespaced_lease("virt-controller", NAMESPACE)
+        return str(lease.spec.holder_identity or "")
+
+    names = {pod.metadata.name for pod in cluster.component_pods("virt-controller")}
+    first = leader()
+    assert len(names) == 2
+    assert first in names
+    cluster.core.delete_namespaced_pod(first, NAMESPACE, grace_period_seconds=0)
+    wait_for("another leader", lambda: leader() not in ("", first), timeout=60)
+    cluster.create(namespace, cluster.virtual_machine("web"))
+    cluster.wait_running(namespace, "web")
+    cluster.wait_component("virt-controller")

@@ -114,3 +114,18 @@ def test_teardown_leaves_nothing(cluster: Deployed) -> None:
     assert recap(cluster.playbook("teardown"))["changed"] == 0
     groups = client.ApisApi(cluster.core.api_client).get_api_versions().groups
     assert not [group.name for group in groups if "kubevirt" in group.name]
+
+
+@pytest.mark.usefixtures("original")
+def test_teardown_takes_virtual_machines_along_when_told_so(cluster: Deployed, namespace: str) -> None:
+    cluster.settle()
+    cluster.create(namespace, cluster.virtual_machine("web"))
+    cluster.ssh(address_of(cluster.wait_running(namespace, "web")), "true")
+    # the object itself protects them as well
+    said = cluster.kubectl("-n", NAMESPACE, "delete", "kubevirt", "kubevirt", "--wait=false", check=False)
+    assert "Rejecting the uninstall request" in said
+    cluster.playbook("teardown", kubevirt_remove_workloads=True)
+    cluster.wait_removed()
+    # it was let shut down
+    assert any("Stopped" in event and "shut down" in event for event in cluster.events(namespace))
+    assert not cluster.core.list_namespaced_pod(namespace).items

@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import ssl
+import urllib.request
+
 import pytest
-from deployed import NAMESPACE, Deployed
+from deployed import COMPONENTS, NAMESPACE, Deployed
 from kubernetes_cluster import Cluster, wait_for
 from test_network import address_of, on_node
 
@@ -139,3 +142,22 @@ def test_the_cluster_s_strategy_counts_where_a_machine_has_none(cluster: Deploye
         assert second["status"]["nodeName"] != node
     finally:
         cluster.kubectl("uncordon", node)
+
+
+def test_prometheus_finds_the_figures_of_every_component(cluster: Deployed, machines: Cluster) -> None:
+    # as its configuration for KubeVirt says: HTTPS, without asking who that is
+    anybody = ssl._create_unverified_context()
+    addresses = set()
+    for _kind, name in COMPONENTS:
+        for pod in cluster.component_pods(name):
+            ports = [port for container in pod.spec.containers for port in container.ports if port.name == "metrics"]
+            url = f"https://{pod.status.pod_ip}:{ports[0].container_port}/metrics"
+            with urllib.request.urlopen(url, context=anybody, timeout=30) as answer:
+                assert f"kubevirt_{name.replace('-', '_')}_ready_status 1\n" in answer.read().decode()
+            addresses.add(pod.status.pod_ip)
+
+    def found() -> bool:
+        subsets = cluster.core.read_namespaced_endpoints("kubevirt-prometheus-metrics", NAMESPACE).subsets or []
+        return {address.ip for subset in subsets for address in subset.addresses or []} == addresses
+
+    wait_for("the Service of the figures to lead to all of them", found, timeout=60)
