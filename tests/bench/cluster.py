@@ -17,49 +17,86 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 GROUP, PLURAL = "kubevirt.io", "virtualmachineinstances"
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS / "cluster"), str(TESTS / "shared")]
 
-from deployed import COMPONENTS, NAMESPACE, Deployed  # noqa: E402
+from deployed import BUSYBOX, COMPONENTS, NAMESPACE, Deployed  # noqa: E402
 from kubernetes import client  # noqa: E402
 from kubernetes.watch import Watch  # noqa: E402
-from kubernetes_cluster import Cluster, Settings  # noqa: E402
+from kubernetes_cluster import Cluster, Settings, wait_for  # noqa: E402
+
+
+def seconds_until(
+    listing: Callable[..., Any], arrived: Callable[[Any], bool], create: Callable[[str], object], names: list[str]
+) -> list[float]:
+    """Create objects, one straight after the other; seconds from each one's creation until it has arrived.
+
+    :param listing: gives what there is of their kind, and follows it.
+    """
+    began: dict[str, float] = {}
+    ended: dict[str, float] = {}
+    watch = Watch()
+
+    def follow(version: str) -> None:
+        for event in watch.stream(listing, resource_version=version, timeout_seconds=900):
+            name = event["raw_object"]["metadata"]["name"]
+            if name not in ended and arrived(event["raw_object"]):
+                ended[name] = time.monotonic()
+                if len(ended) == len(names):
+                    watch.stop()
+
+    found = listing()
+    version = found["metadata"]["resourceVersion"] if isinstance(found, dict) else found.metadata.resource_version
+    follower = threading.Thread(target=follow, args=[version], daemon=True)
+    follower.start()
+    for name in names:
+        began[name] = time.monotonic()
+        create(name)
+    follower.join()
+    if missing := set(names) - ended.keys():
+        raise SystemExit(f"not there within 15 minutes: {', '.join(sorted(missing))}")
+    return [ended[name] - began[name] for name in names]
 
 
 def seconds_to_running(cluster: Deployed, namespace: str, names: list[str]) -> list[float]:
-    """Create virtual machines, one straight after the other; seconds from each one's creation until it is Running."""
-    created: dict[str, float] = {}
-    arrived: dict[str, float] = {}
-    listed = cluster.custom.list_namespaced_custom_object(GROUP, "v1", namespace, PLURAL)
-    watch = Watch()
+    """Seconds from a virtual machine's creation until its VMI is Running."""
+    return seconds_until(
+        partial(cluster.custom.list_namespaced_custom_object, GROUP, "v1", namespace, PLURAL),
+        lambda vmi: vmi.get("status", {}).get("phase") == "Running",
+        lambda name: cluster.create(namespace, cluster.virtual_machine(name)),
+        names,
+    )
 
-    def follow() -> None:
-        version = listed["metadata"]["resourceVersion"]
-        stream = watch.stream(
-            cluster.custom.list_namespaced_custom_object,
-            *(GROUP, "v1", namespace, PLURAL),
-            resource_version=version,
-            timeout_seconds=900,
-        )
-        for event in stream:
-            name = event["object"]["metadata"]["name"]
-            if event["object"].get("status", {}).get("phase") == "Running" and name not in arrived:
-                arrived[name] = time.monotonic()
-                if len(arrived) == len(names):
-                    watch.stop()
 
-    follower = threading.Thread(target=follow, daemon=True)
-    follower.start()
+def seconds_to_ready(cluster: Deployed, namespace: str, names: list[str]) -> list[float]:
+    """What Kubernetes alone takes: seconds until Pods are Ready that have a machine's containers, which do nothing."""
+
+    def create(name: str) -> None:
+        def container(called: str, *command: str) -> dict[str, Any]:
+            return {"name": called, "image": BUSYBOX, "command": list(command)}
+
+        spec = {
+            "terminationGracePeriodSeconds": 0,
+            "initContainers": [container("init", "true")],
+            "containers": [container(called, "sleep", "86400") for called in ("compute", "volumeroot")],
+        }
+        cluster.core.create_namespaced_pod(namespace, {"metadata": {"name": name}, "spec": spec})
+
+    def ready(pod: dict[str, Any]) -> bool:
+        conditions = pod.get("status", {}).get("conditions", [])
+        return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+    found = seconds_until(partial(cluster.core.list_namespaced_pod, namespace), ready, create, names)
     for name in names:
-        created[name] = time.monotonic()
-        cluster.create(namespace, cluster.virtual_machine(name))
-    follower.join()
-    if missing := set(names) - arrived.keys():
-        raise SystemExit(f"not Running within 15 minutes: {', '.join(sorted(missing))}")
-    return [arrived[name] - created[name] for name in names]
+        cluster.core.delete_namespaced_pod(name, namespace)
+    wait_for("end of plain Pods", lambda: not cluster.core.list_namespaced_pod(namespace).items, timeout=120)
+    return found
 
 
 def remove(cluster: Deployed, namespace: str, names: list[str]) -> None:
@@ -76,6 +113,13 @@ def percentiles(values: list[float]) -> str:
     return (
         f"p50 {statistics.median(ordered):.1f} s, p95 {ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))]:.1f} s"
     )
+
+
+def compare(what: str, machines: list[float], plain: list[float]) -> None:
+    """Print how long machines take beside plain Pods."""
+    ratio = statistics.median(machines) / statistics.median(plain)
+    print(f"create to Running, {what}: {percentiles(machines)}, {ratio:.2f} times that of plain Pods")
+    print(f"plain Pods until Ready, {what}: {percentiles(plain)}")
 
 
 def memory(cluster: Deployed, pod: client.V1Pod) -> float:
@@ -142,23 +186,29 @@ def measure(kubernetes: Cluster, folder: Path, options: argparse.Namespace) -> N
         cluster.playbook("deploy")
         cluster.wait_available()
         print(f"{what}: {time.monotonic() - start:.1f} s")
-    cluster.core.create_namespace({"metadata": {"name": "bench"}})
-    seconds_to_running(cluster, "bench", ["warm"])  # pulls the images
+    for name in ("bench", "plain"):
+        cluster.core.create_namespace({"metadata": {"name": name}})
+    # pulls the images
+    seconds_to_ready(cluster, "plain", ["warm1", "warm2"])
+    seconds_to_running(cluster, "bench", ["warm"])
     remove(cluster, "bench", ["warm"])
 
     before = len(kubernetes.audit())
-    alone = []
+    alone: list[float] = []
+    plain: list[float] = []
     for number in range(options.rounds):
+        plain += seconds_to_ready(cluster, "plain", [f"one{number}"])
         alone += seconds_to_running(cluster, "bench", [f"one{number}"])
         remove(cluster, "bench", [f"one{number}"])
-    print(f"create to Running, one of {options.rounds}: {percentiles(alone)}")
+    compare(f"one of {options.rounds}", alone, plain)
     asked = requests(kubernetes.audit(), before)
     print(f"requests to the API in the life of one: {sum(asked.values()) / options.rounds:.1f}")
     for what, count in asked.most_common():
         print(f"    {count / options.rounds:.1f} {what}")
 
     names = [f"many{number}" for number in range(options.many)]
-    print(f"create to Running, {options.many} at once: {percentiles(seconds_to_running(cluster, 'bench', names))}")
+    plain = seconds_to_ready(cluster, "plain", names)
+    compare(f"{options.many} at once", seconds_to_running(cluster, "bench", names), plain)
     for _kind, name in COMPONENTS:
         used = [memory(cluster, pod) for pod in cluster.component_pods(name)]
         print(f"memory of {name} with {options.many} machines: {', '.join(f'{m:.0f}' for m in used)} MiB")

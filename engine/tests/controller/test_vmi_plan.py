@@ -290,6 +290,9 @@ def test_limits_where_a_quota_demands_them() -> None:
     many = {**spec["domain"], "resources": {"requests": {"cpu": "2500m"}}}
     resources = launched({"domain": many}, limited=frozenset(("cpu",)))["spec"]["containers"][0]["resources"]
     assert resources["limits"]["cpu"] == "2500m", "a limit below the request would be refused"
+    disk = [{"name": "root", "containerDisk": {"image": "x"}}]
+    pod = launched({**spec, "volumes": disk}, limited=frozenset(("cpu",)), image_volumes=False)["spec"]
+    assert all("cpu" in each["resources"]["limits"] for each in (*pod["containers"], *pod["initContainers"]))
 
 
 def test_quotas_that_demand_limits() -> None:
@@ -464,9 +467,10 @@ def test_container_disks_without_image_volumes() -> None:
         assert security["capabilities"] == {"drop": ["ALL"]}
         assert (security["runAsUser"], security["readOnlyRootFilesystem"]) == (107, True)
         assert disk["resources"] == {"requests": {"cpu": "1m", "memory": "1M"},
-                                     "limits": {"cpu": "10m", "memory": "40M"}}
+                                     "limits": {"memory": "40M"}}
     [init] = spec["initContainers"]
-    assert (init["image"], init["command"]) == ("launcher:1", ["/usr/bin/virt-container-disk", "/init/usr/bin"])
+    assert init["image"] == "launcher:1"
+    assert init["command"] == ["/usr/bin/cp", "/usr/bin/container-disk", "/init/usr/bin/container-disk"]
     assert {"name": "container-disks", "mountPath": "/var/run/kubevirt-image-volume"} in compute["volumeMounts"]
     assert len({volume["name"] for volume in spec["volumes"]}) == len(spec["volumes"])
 

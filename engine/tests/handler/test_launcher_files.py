@@ -80,11 +80,12 @@ def test_another_kind_of_node_brings_nothing(launcher: Launcher, private: Path, 
 
 
 def test_devices_of_the_pod_become_qemu_s(launcher: Launcher, tmp_path: Path) -> None:
-    for name, kind in (("kvm", 0o020600), ("data", 0o060600), ("other", 0o060600)):
-        os.mknod(tmp_path / "root/dev" / name, kind, os.makedev(1, 3) if name == "kvm" else os.makedev(7, 0))
+    (tmp_path / "root/dev/net").mkdir()
+    for name, kind in (("kvm", 0o020600), ("net/tun", 0o020600), ("data", 0o060600), ("other", 0o060600)):
+        os.mknod(tmp_path / "root/dev" / name, kind, os.makedev(1, 3) if kind == 0o020600 else os.makedev(7, 0))
     launcher.own_devices(["data", "missing"])
-    owners = {path.name: path.stat().st_uid for path in (tmp_path / "root/dev").iterdir()}
-    assert owners == {"kvm": 107, "data": 107, "other": 0}
+    owners = {path.name: path.stat().st_uid for path in (tmp_path / "root/dev").rglob("*") if not path.is_dir()}
+    assert owners == {"kvm": 107, "tun": 107, "data": 107, "other": 0}
 
 
 def test_links_in_the_pod_lead_nowhere_else(launcher: Launcher, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 """The node agent with a real libvirtd, a real QEMU and a real Pod network. Only the API server is played."""
 
 import copy
+import itertools
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import libvirt
 import pytest
 
 from turtles.handler import launcher as launchers
@@ -173,6 +175,32 @@ def libvirtd_pid(pod: Pod) -> int:
         pid: int = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
     os.close(directory)
     return pid
+
+
+def test_attempts_that_fail_become_rarer_whatever_libvirt_tells_of_them(
+    make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = make_pod()
+    make_disk(pod)
+    cluster = Cluster(make_vmi(pod))
+    attempts: list[float] = []
+    five = threading.Event()
+
+    def fail(connection: Any, xml: str, *, paused: bool) -> None:
+        attempts.append(time.monotonic())
+        if len(attempts) == 5:
+            five.set()
+        cluster.enqueue(KEY)  # as the domain's events do
+        raise libvirt.libvirtError("no tap")
+
+    monkeypatch.setattr(launchers, "start", fail)
+    run(cluster, pod)
+    pod.start()
+    assert five.wait(30)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(attempts)]
+    assert all(pause >= least for pause, least in zip(pauses, (0.05, 0.1, 0.2, 0.4), strict=True)), pauses
+    monkeypatch.undo()
+    cluster.wait_phase("Running", 30)
 
 
 def test_from_scheduled_to_succeeded(

@@ -272,6 +272,10 @@ class Builder:
             programs.append(program)
             program.write_text(f"#!/usr/bin/python3 -sP\nimport sys\n\nfrom {module} import {function}\n\n"
                                f"sys.exit({function}())\n")
+        # An init container of machines' Pods copies it from here
+        programs.append(root / "usr/bin/container-disk")
+        shutil.copyfile(site / "turtles/launcher/container-disk.bin", programs[-1])
+        for program in programs:
             program.chmod(0o755)
             os.utime(program, (EPOCH, EPOCH))
         return self._upper_layer(root, site, *programs)

@@ -138,7 +138,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
         pod_spec["containers"][0]["volumeDevices"] = [
             {"name": _volume_name(name), "devicePath": str(paths.claim_device(name))} for name in sorted(block)]
     if not config.image_volumes:
-        _container_disks(spec, config, pod_spec, guaranteed=_is_guaranteed(resources))
+        _container_disks(spec, config, pod_spec)
     if ports := _ports(spec):
         pod_spec["containers"][0]["ports"] = ports
     pull_secrets = list(dict.fromkeys([*pull_secrets, *config.cluster.image_pull_secrets]))
@@ -274,14 +274,21 @@ def _is_guaranteed(resources: Mapping[str, Any]) -> bool:
     return all(name in limits and requests.get(name, limits[name]) == limits[name] for name in ("cpu", "memory"))
 
 
-def _container_disks(spec: Mapping[str, Any], config: LauncherConfig, pod_spec: Object, *, guaranteed: bool) -> None:
+def _container_disks(spec: Mapping[str, Any], config: LauncherConfig, pod_spec: Object) -> None:
     """Add a container per container disk, and the init container that brings the program they run.
 
-    The program takes a page or two of memory and no time; the limits are KubeVirt's, and leave room for the runtime.
+    The program takes a page or two of memory and no time. KubeVirt limits it to a hundredth of a CPU, which would hold
+    up the runtime, whose first steps count as the container's, for seconds; so there is a limit of CPU only where a
+    quota or the Pod's class of service demands one.
     """
-    limits = {"cpu": "10m", "memory": "40M"}
-    # The Pod's class of service is to be what the VMI asks for.
-    resources = {"requests": limits if guaranteed else {"cpu": "1m", "memory": "1M"}, "limits": limits}
+    compute = pod_spec["containers"][0]["resources"]
+    requests, limits = {"cpu": "1m", "memory": "1M"}, {"memory": "40M"}
+    if _is_guaranteed(compute):
+        # The Pod's class of service is to be what the VMI asks for.
+        requests = limits = {"cpu": "100m", "memory": "40M"}
+    elif "cpu" in config.limited:
+        limits["cpu"] = "100m"
+    resources = {"requests": requests, "limits": limits}
     program = {"name": _PROGRAM_VOLUME, "mountPath": str(paths.CONTAINER_DISK_BIN_DIR)}
     sockets = {"name": paths.EMPTY_DIRS[paths.SOCKETS_DIR], "mountPath": str(paths.SOCKETS_DIR)}
     disks = [volume for volume in spec.get("volumes") or () if "containerDisk" in volume]
@@ -305,8 +312,8 @@ def _container_disks(spec: Mapping[str, Any], config: LauncherConfig, pod_spec: 
             "name": "container-disk-binary",
             "image": config.image,
             "imagePullPolicy": _pull_policy(config),
-            "command": ["/usr/bin/virt-container-disk", str(paths.CONTAINER_DISK_BIN_DIR)],
-            "resources": {**resources, "limits": {"cpu": "100m", "memory": "40M"}} if not guaranteed else resources,
+            "command": ["/usr/bin/cp", str(paths.CONTAINER_DISK_SOURCE), str(paths.CONTAINER_DISK_PROGRAM)],
+            "resources": resources,
             "securityContext": _security(readOnlyRootFilesystem=True),
             "volumeMounts": [program],
         }]

@@ -37,7 +37,9 @@ LIBVIRT_SOCKET = SOCKETS_DIR / "libvirt-sock"
 CONTAINER_DISKS_SOCKET = SOCKETS_DIR / "container-disks"
 #: What the agent answers there when that is done; everything else it says is an error.
 CONTAINER_DISKS_MOUNTED = b"mounted\n"
-#: Folder with the program of those containers, in them and in the container that puts it there.
+#: The program of those containers in the launcher's image, which has it from ``turtles/launcher/container-disk.bin``.
+CONTAINER_DISK_SOURCE = PurePosixPath("/usr/bin/container-disk")
+#: The folder it is in, in them and in the container that puts it there.
 CONTAINER_DISK_BIN_DIR = PurePosixPath("/init/usr/bin")
 CONTAINER_DISK_PROGRAM = CONTAINER_DISK_BIN_DIR / "container-disk"
 

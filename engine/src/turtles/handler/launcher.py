@@ -160,7 +160,7 @@ class Launcher:
         :param disks: volumes that are block devices.
         """
         for path, is_kind in (
-            *((PurePosixPath("/dev", name), stat.S_ISCHR) for name in ("kvm", "vhost-net")),
+            *((PurePosixPath("/dev", name), stat.S_ISCHR) for name in ("kvm", "net/tun", "vhost-net")),
             *((paths.claim_device(name), stat.S_ISBLK) for name in disks),
         ):
             try:
@@ -302,6 +302,8 @@ class Launcher:
             try:
                 launcher = stack.enter_context(_Peer(directory, paths.CONTAINER_DISKS_SOCKET.name))
                 is_own = _sees(launcher.process, directory)
+            except ConnectionRefusedError as error:
+                raise LauncherBusy(f"{paths.CONTAINER_DISKS_SOCKET} is about to listen") from error
             except OSError:
                 return  # nobody waits: the disks are image volumes, or mounted
             if not is_own:
@@ -312,7 +314,8 @@ class Launcher:
                     for volume in self._container_disks
                 }
             except OSError as error:
-                raise LauncherNotReady(f"a container of a containerDisk's image does not run yet: {error}") from error
+                kind = LauncherBusy if isinstance(error, ConnectionRefusedError) else LauncherNotReady
+                raise kind(f"a container of a containerDisk's image does not run yet: {error}") from error
             answer = paths.CONTAINER_DISKS_MOUNTED
             try:
                 for volume, source in sources.items():

@@ -99,6 +99,7 @@ class _Guest:
     info: GuestInfo | None = None
     asked: float | None = None
     attempts: int = 0
+    retry_at: float = 0.0
     error: str = ""
 
 
@@ -176,6 +177,10 @@ class Synchroniser:
         if phase not in (lifecycle.SCHEDULED, lifecycle.RUNNING) or status.get("nodeName") != self._node:
             return None
         guest = guest or self._meet(key, vmi)
+        # An attempt to start that failed made events of its own; they are no reason for the next one
+        left = guest.retry_at - time.monotonic()
+        if left > 0 and not guest.state.started and not vmi["metadata"].get("deletionTimestamp"):
+            return left
         try:
             again = self._drive(key, vmi, guest)
             guest.attempts = 0
@@ -190,6 +195,7 @@ class Synchroniser:
             self._complain(vmi, error)
             pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**guest.attempts)
             guest.attempts = min(guest.attempts + 1, 30)
+            guest.retry_at = time.monotonic() + pause
             log.warning("attempt failed: %s", error, extra={"vmi": _text(vmi), "retry_in": pause})
             return float(pause)
 

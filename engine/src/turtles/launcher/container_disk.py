@@ -7,11 +7,8 @@ who mounts the files of those containers where image volumes would be. Then the 
 ends when that connection does.
 """
 
-import shutil
 import socket
-import sys
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,21 +18,6 @@ from turtles.launcher.errors import LaunchError
 _ANSWER_BYTES = 4096
 #: Seconds the node agent may take from its call to its answer: a few system calls.
 _ANSWER_SECONDS = 30.0
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Put the program into the folder named by the one argument (the command ``virt-container-disk``)."""
-    arguments = sys.argv[1:] if argv is None else argv
-    if len(arguments) != 1:
-        print("usage: virt-container-disk FOLDER", file=sys.stderr)
-        return 2
-    target = Path(arguments[0], paths.CONTAINER_DISK_PROGRAM.name)
-    draft = target.with_suffix(".new")
-    with files("turtles.launcher").joinpath("container-disk.bin").open("rb") as source, draft.open("wb") as file:
-        shutil.copyfileobj(source, file)
-    draft.chmod(0o555)
-    draft.replace(target)
-    return 0
 
 
 def volumes(spec: Mapping[str, Any]) -> list[str]:
