@@ -47,6 +47,21 @@ def settled(cluster: Deployed) -> None:
     wait_for("the components to run as the object says", done, timeout=300)
 
 
+def test_the_object_says_that_all_runs(cluster: Deployed) -> None:
+    settled(cluster)
+    status = cluster.custom.get_namespaced_custom_object(*OBJECT)["status"]
+    assert status["phase"] == "Deployed"
+    # Those of KubeVirt's operator, and no others
+    assert {each["type"]: each["status"] for each in status["conditions"]} == {
+        "Available": "True",
+        "Progressing": "False",
+        "Degraded": "False",
+        "Created": "True",
+        "Synchronized": "True",
+    }
+    assert all(each["reason"] and each["message"] for each in status["conditions"])
+
+
 def pods(cluster: Deployed) -> dict[str, set[str]]:
     return {name: {pod.metadata.uid for pod in cluster.component_pods(name)} for _kind, name in COMPONENTS}
 
@@ -85,12 +100,19 @@ def test_a_placement_that_the_api_server_refuses_is_told(cluster: Deployed, chan
     before = pods(cluster)
     change(workloads={"nodePlacement": {"tolerations": [{"key": "a", "operator": "Sometimes"}]}})
 
+    words = "virt-handler can't be changed as spec.workloads of the KubeVirt object says"
+
     def told() -> bool:
         found = cluster.custom.get_namespaced_custom_object(*OBJECT)
-        messages = [each.get("message", "") for each in found["status"]["conditions"] if each["type"] == "Progressing"]
-        return "virt-handler can't be changed as spec.workloads of the KubeVirt object says" in messages[0]
+        said = {each["type"]: each for each in found["status"]["conditions"]}
+        synchronized = said["Synchronized"]
+        return (
+            words in said["Progressing"].get("message", "")
+            and words in synchronized.get("message", "")
+            and (synchronized["status"], synchronized["reason"]) == ("False", "DeploymentFailed")
+        )
 
-    wait_for("a condition with the refusal", told, timeout=60)
+    wait_for("conditions with the refusal", told, timeout=60)
     assert pods(cluster) == before
 
 

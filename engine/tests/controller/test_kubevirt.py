@@ -25,6 +25,8 @@ KUBEVIRT = "/apis/kubevirt.io/v1/namespaces/kubevirt/kubevirts/kubevirt"
 SERVICE = f"/apis/apiregistration.k8s.io/v1/apiservices/{API_SERVICE}"
 NODE = "/api/v1/nodes/n"
 GOOD, BAD = Component("a", True, True), Component("b", False, False, "b: nothing of it runs")
+#: What holds from the first look on.
+MADE = {"Created": "True", "Synchronized": "True"}
 HALF = Component("c", True, False, "c: 1 of 2")
 
 
@@ -43,12 +45,12 @@ def judged(kubevirt: dict) -> dict[str, str]:
 def test_it_is_deploying_until_everything_runs() -> None:
     found = plan(make_kubevirt(), [GOOD, BAD], 0, "reg/launcher:1", NOW).kubevirt
     assert found["status"]["phase"] == "Deploying"
-    assert judged(found) == {"Available": "False", "Progressing": "True", "Degraded": "False", "Created": "True"}
+    assert judged(found) == {"Available": "False", "Progressing": "True", "Degraded": "False", **MADE}
     assert "b: nothing of it runs" in found["status"]["conditions"][0]["message"]
     assert "observedKubeVirtVersion" not in found["status"]
     found = plan(found, [GOOD, GOOD], 0, "reg/launcher:1", NOW).kubevirt
     assert found["status"]["phase"] == "Deployed"
-    assert judged(found) == {"Available": "True", "Progressing": "False", "Degraded": "False", "Created": "True"}
+    assert judged(found) == {"Available": "True", "Progressing": "False", "Degraded": "False", **MADE}
     assert found["status"]["observedKubeVirtVersion"] == f"v{__version__}"
     assert found["status"]["observedKubeVirtRegistry"] == "reg"
     assert found["status"]["observedGeneration"] == 3
@@ -60,8 +62,20 @@ def test_a_part_that_breaks_degrades_it(component: Component, available: str) ->
     deployed = plan(make_kubevirt(), [GOOD], 0, "i", NOW).kubevirt
     found = plan(deployed, [GOOD, component], 0, "i", NOW).kubevirt
     assert found["status"]["phase"] == "Deployed"
-    assert judged(found) == {"Available": available, "Progressing": "True", "Degraded": "True", "Created": "True"}
+    assert judged(found) == {"Available": available, "Progressing": "True", "Degraded": "True", **MADE}
     assert {each["message"] for each in found["status"]["conditions"]} >= {component.message}
+
+
+def test_what_was_refused_is_told_until_it_is_taken_back() -> None:
+    deployed = plan(make_kubevirt(), [GOOD], 0, "i", NOW).kubevirt
+    refused = plan(deployed, [GOOD], 0, "i", NOW, ["virt-api can't be changed: no such label", "nor can b"]).kubevirt
+    found = {each["type"]: each for each in refused["status"]["conditions"]}
+    assert (found["Synchronized"]["status"], found["Synchronized"]["reason"]) == ("False", "DeploymentFailed")
+    assert found["Synchronized"]["message"] == "virt-api can't be changed: no such label; nor can b"
+    assert found["Degraded"]["message"] == found["Synchronized"]["message"]
+    assert found["Available"]["status"] == "True", "what runs goes on"
+    again = plan(refused, [GOOD], 0, "i", NOW).kubevirt
+    assert judged(again) == {"Available": "True", "Progressing": "False", "Degraded": "False", **MADE}
 
 
 def test_deletion_waits_for_the_machines() -> None:
@@ -219,9 +233,11 @@ def test_deployments_follow_the_object(api: FakeApi, client: Client) -> None:
         refused.append(deployment)
         api.update(KUBEVIRT, {"spec": {"infra": {"nodePlacement": {"nodeSelector": {"?": "?"}}}}})
         api.wait(lambda: "spec.infra of the KubeVirt object says" in str(api.objects[KUBEVIRT].get("status")))
+        assert judged(api.objects[KUBEVIRT])["Synchronized"] == "False"
         refused.clear()
         api.update(KUBEVIRT, {"spec": {"infra": None}})
         api.wait(lambda: api.objects[deployment]["spec"]["replicas"] == 2)
+        api.wait(lambda: judged(api.objects[KUBEVIRT])["Synchronized"] == "True")
     finally:
         controller.stop()
 

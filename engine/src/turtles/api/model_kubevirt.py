@@ -257,7 +257,7 @@ KUBEVIRT_SPEC = Object(
 KUBEVIRT_STATUS = Object(
     "How the engine is. Written by the engine only.",
     field("phase", STRING, "Deploying, Deployed, Deleting or Deleted."),
-    field("conditions", CONDITIONS, "Available, Progressing, Degraded and Created."),
+    field("conditions", CONDITIONS, "Available, Progressing, Degraded, Created and Synchronized."),
     field("observedGeneration", INT64, "Generation of the object this status is about."),
     field("observedKubeVirtVersion", STRING, "Version of the engine that runs."),
     field("observedKubeVirtRegistry", STRING, "Registry its images come from."),

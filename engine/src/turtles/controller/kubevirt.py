@@ -36,6 +36,8 @@ API_SERVICE = f"{SUBRESOURCES_VERSIONS[0]}.{SUBRESOURCES_GROUP}"
 DEPLOYING, DEPLOYED, DELETING, DELETED = "Deploying", "Deployed", "Deleting", "Deleted"
 #: Seconds between two looks: a node falls silent without an event.
 _RECHECK = 60.0
+#: Status, reason and message of the condition Synchronized while nothing was refused.
+_SYNCHRONIZED = ("True", "ComponentsArranged", "The components are arranged as the object says.")
 _REMEDY = ("machines that run go on. Look at the component's Pods (kubectl -n {namespace} get pods -l kubevirt.io), "
            "their events and logs")
 
@@ -109,7 +111,8 @@ class Plan:
     remove_machines: bool = False
 
 
-def plan(kubevirt: Object, components: Sequence[Component], machines: int, image: str, now: str) -> Plan:
+def plan(kubevirt: Object, components: Sequence[Component], machines: int, image: str, now: str,
+         refusals: Sequence[str] = ()) -> Plan:
     """Decide what a KubeVirt object needs.
 
     :param kubevirt: as stored; it is not changed.
@@ -117,6 +120,7 @@ def plan(kubevirt: Object, components: Sequence[Component], machines: int, image
     :param machines: VirtualMachines and VirtualMachineInstances there are.
     :param image: of launchers.
     :param now: RFC 3339.
+    :param refusals: why some components can't be arranged as the object says, in a sentence each.
     """
     wanted: Object = {**kubevirt, "metadata": dict(kubevirt["metadata"]),
                       "status": copy.deepcopy(kubevirt.get("status") or {})}
@@ -144,7 +148,11 @@ def plan(kubevirt: Object, components: Sequence[Component], machines: int, image
         observedGeneration=kubevirt["metadata"].get("generation", 1),
     )
     missing = [component for component in components if not component.complete]
+    # Degraded says it too: what else is missing may be so because of it
+    missing += [Component("arrangement", True, False, refusal) for refusal in refusals]
     _judge(status, missing, version, now)
+    synchronized = ("False", "DeploymentFailed", "; ".join(refusals)) if refusals else _SYNCHRONIZED
+    set_condition(conditions, "Synchronized", *synchronized, now)
     if not missing:
         status.update(observedKubeVirtVersion=version, observedDeploymentID=image, observedKubeVirtRegistry=registry)
     return Plan(wanted)
@@ -221,8 +229,7 @@ class KubeVirtController:
         machines = [*((VM, vm) for vm in self._vms.list()), *((VMI, vmi) for vmi in self._vmis.list())]
         # First: the status is about what runs as the object says, not as it said
         refusals = [] if is_deleted(kubevirt) else self._arrangement.bring(self._workloads(), kubevirt["spec"])
-        components = [*self._components(now), *(Component("arrangement", True, False, each) for each in refusals)]
-        decided = plan(kubevirt, components, len(machines), self._image, rfc3339(now))
+        decided = plan(kubevirt, self._components(now), len(machines), self._image, rfc3339(now), refusals)
         self._store(kubevirt, decided.kubevirt)
         if decided.remove_machines:
             self._remove(machines)
