@@ -219,6 +219,7 @@ def test_a_restart_of_the_server_is_survived(api: FakeApi, controller: Controlle
 def test_a_silent_node(api: FakeApi, controller: Controller) -> None:
     api.put(VM, make_vm(runStrategy="RerunOnFailure"))
     pod = bring_up(api)
+    controller.nodes.watching_since -= 3600
     api.put("/api/v1/nodes/n", {"apiVersion": "v1", "kind": "Node", "metadata": {
         "name": "n", "labels": {labels.NODE_SCHEDULABLE: "true"},
         "annotations": {labels.NODE_HEARTBEAT: "2020-01-01T00:00:00Z"}}})

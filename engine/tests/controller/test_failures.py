@@ -4,6 +4,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from fakeapi import FakeApi, status
@@ -11,6 +12,7 @@ from fakeapi import FakeApi, status
 from turtles.api import labels
 from turtles.controller.launcher_pod import LauncherConfig
 from turtles.controller.main import Controller
+from turtles.kube import informer
 from turtles.kube.client import Client
 
 VM = "/apis/kubevirt.io/v1/namespaces/ns/virtualmachines/testvm"
@@ -31,6 +33,11 @@ class World:
             "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "testvm", "namespace": "ns"},
             "spec": {"runStrategy": strategy, "template": {"metadata": {}, "spec": {
                 "domain": {"memory": {"guest": "64M"}}, **spec}}}})
+
+    def has_watched(self, seconds: float) -> None:
+        """As if the controller had seen all changes for that long."""
+        self.api.wait(self.controller.filled.is_set)
+        self.controller.nodes.watching_since = time.monotonic() - seconds
 
     def pod(self, other_than: str | None = None) -> str:
         return self.api.wait(lambda: next(
@@ -88,7 +95,9 @@ def world(api: FakeApi, client: Client) -> Iterator[World]:
     gate.set()
     controller = Controller(client, LauncherConfig("launcher:1", image_volumes=False))
     controller.start(gate)
-    yield World(api, controller)
+    world = World(api, controller)
+    world.has_watched(3600)
+    yield world
     controller.stop()
 
 
@@ -123,6 +132,28 @@ def test_a_node_whose_kubelet_falls_silent_later_is_looked_at_then(world: World)
     world.api.wait(lambda: world.api.objects[NODE]["metadata"]["labels"][labels.NODE_SCHEDULABLE] == "false")
     assert world.phase() == "Running"
     world.api.update(NODE, {"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}})
+    world.api.wait(lambda: world.phase() == "Failed")
+
+
+def test_nodes_are_not_lost_because_the_api_server_was_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heartbeats that nobody could write look as old as those of a node that is off."""
+    monkeypatch.setattr(informer, "_BLINK", 0.1)
+    world.run("Once")
+    world.node(heartbeat=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    before = world.controller.nodes.watching_since
+    world.api.stop()
+    time.sleep(0.3)
+    world.api.start()
+    world.api.wait(lambda: world.controller.nodes.watching_since > before)
+    world.node(ready=False)
+    asked = len(world.api.requests)
+    time.sleep(0.3)
+    assert ("PATCH", NODE) not in world.api.requests[asked:]
+    assert world.phase() == "Running"
+    # those that stay silent are
+    world.has_watched(301)
+    world.node(ready=True)
+    world.node(ready=False)
     world.api.wait(lambda: world.phase() == "Failed")
 
 

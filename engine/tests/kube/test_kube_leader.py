@@ -87,6 +87,19 @@ def test_work_pauses_while_the_server_is_away(api: FakeApi, elect: Callable[...,
     assert not lost.is_set()
 
 
+def test_a_server_that_was_away_is_told_from_one_that_paused(api: FakeApi, elect: Callable[..., LeaderElector]) -> None:
+    api.put(LEASE, lease("other", 3600))
+    elector = elect("me")  # whoever waits for the lease is in touch as well
+    first = elector.in_touch_since()
+    for away, again in ((0.1, False), (0.8, True)):
+        api.intercept = lambda method, path: status(500, "InternalError", "broken")
+        time.sleep(away)
+        api.intercept = lambda method, path: None
+        asked = len(api.requests)
+        api.wait(lambda asked=asked: len(api.requests) > asked + 1)
+        assert (elector.in_touch_since() > first) is again
+
+
 def test_work_pauses_while_a_request_hangs(api: FakeApi, elect: Callable[..., LeaderElector]) -> None:
     elector = elect("me")
     assert elector.leading.wait(2)

@@ -70,6 +70,7 @@ class Controller:
                         self._kubevirt_queue)
         #: Set once the caches hold everything: the component works, or waits to lead.
         self.filled = threading.Event()
+        self._in_touch_since: Callable[[], float] = lambda: 0.0
         self.pods.add_index(BY_OWNER, index_by_owner)
         self.vmis.add_index(BY_NODE, node_of)
         self.vmis.add_index(PENDING_IN, _pending_in)
@@ -79,13 +80,19 @@ class Controller:
         self._vm = VMController(client, self.vms, self.vmis, self.pvcs, self.recorder)
         self._vmi = VMIController(client, self.vmis, self.pods, self.nodes, self.pvcs, self.quotas, self.recorder,
                                   config, lambda: self.configuration.current, self._vm.has_noted_end)
-        self._node = NodeController(client, self.nodes, self.vmis, self.pods, self.recorder)
+        self._node = NodeController(client, self.nodes, self.vmis, self.pods, self.recorder, self._hearing_since)
         self._disruption = DisruptionController(client, self.vmis)
         self._kubevirt = KubeVirtController(client, namespace, self.kubevirts, self.nodes, self.vms, self.vmis,
                                             self.recorder, config.image)
 
-    def start(self, gate: threading.Event) -> None:
-        """Fill the caches, then work whenever ``gate`` is set; returns at once."""
+    def start(self, gate: threading.Event, in_touch_since: Callable[[], float] | None = None) -> None:
+        """Fill the caches, then work whenever ``gate`` is set; returns at once.
+
+        :param in_touch_since: gives the moment (monotonic) since which the API server has answered, where somebody asks
+            all the time. A watch alone doesn't notice a server that is there and does nothing.
+        """
+        if in_touch_since is not None:
+            self._in_touch_since = in_touch_since
         for informer in self._informers:
             informer.start()
         threading.Thread(target=self._work, args=(gate,), name="start", daemon=True).start()
@@ -135,6 +142,10 @@ class Controller:
         for informer in (self.vms, self.vmis):
             informer.add_handler(self._machine_gone)
         run_workers(self._kubevirt_queue, self._kubevirt.reconcile, WORKERS["kubevirt"], "kubevirt", gate=gate)
+
+    def _hearing_since(self) -> float:
+        """Give the moment since which a heartbeat that is written is seen here."""
+        return max(self.nodes.watching_since, self._in_touch_since())
 
     def _installation_changed(self) -> None:
         for kubevirt in self.kubevirts.list():
@@ -267,7 +278,7 @@ def main(argv: list[str] | None = None) -> int:
         gate = threading.Event()
         gate.set()
     log.info("started", extra={"version": __version__, "server": client.url, "pid": os.getpid()})
-    controller.start(gate)
+    controller.start(gate, elector.in_touch_since if elector else None)
     health = None
     if arguments.health_port is not None:
         health = HealthServer(COMPONENT, arguments.health_bind, arguments.health_port, controller.filled.is_set,

@@ -6,11 +6,16 @@ long the agent is away: the guest runs on without it. When the kubelet is silent
 nobody knows what became of the guest, and the VMI fails. Its VM starts anew when the Pod is gone, not before: then the
 old guest can't run any more. Kubernetes removes the Pods of nodes that are back, deleted, or tainted as out of service;
 this controller does it as well, for servers that don't (before 1.28).
+
+While the API server is away no agent can say that it is there, so that such a time isn't counted: it would end with all
+of them looking silent.
 """
 
 import contextlib
 import logging
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -51,10 +56,13 @@ def node_of(vmi: Mapping[str, Any]) -> list[str]:
     return [node] if node else []
 
 
-def silent_for(node: Object, now: datetime) -> float | None:
-    """Return the seconds since the node agent's last heartbeat; None where there never was one."""
+def silent_for(node: Object, now: datetime, heard: float = math.inf) -> float | None:
+    """Return the seconds since the node agent's last heartbeat; None where there never was one.
+
+    :param heard: seconds for which a heartbeat would have been seen. While the API server is away nobody can write one.
+    """
     beat = parse_time((node["metadata"].get("annotations") or {}).get(labels.NODE_HEARTBEAT))
-    return (now - beat).total_seconds() if beat else None
+    return min((now - beat).total_seconds(), heard) if beat else None
 
 
 def is_alive(pod: Mapping[str, Any]) -> bool:
@@ -90,9 +98,14 @@ def failed(vmi: Object, now: str) -> Object:
 class NodeController:
     """Looks after nodes; :meth:`reconcile` is called by the workers."""
 
-    def __init__(self, client: Client, nodes: Informer, vmis: Informer, pods: Informer, recorder: Recorder) -> None:
-        """Make the controller; ``vmis`` must have the index :data:`BY_NODE`, ``pods`` the one by owner."""
+    def __init__(self, client: Client, nodes: Informer, vmis: Informer, pods: Informer, recorder: Recorder,
+                 hearing_since: Callable[[], float]) -> None:
+        """Make the controller; ``vmis`` must have the index :data:`BY_NODE`, ``pods`` the one by owner.
+
+        :param hearing_since: gives the moment (monotonic) since which the API server has told of nodes without a gap.
+        """
         self._client, self._nodes, self._vmis, self._pods, self._recorder = client, nodes, vmis, pods, recorder
+        self._hearing_since = hearing_since
 
     def reconcile(self, key: Key) -> float | None:
         """Look at one node; returns seconds after which to look again."""
@@ -100,8 +113,7 @@ class NodeController:
         if is_out_of_service(node):
             return self._abandon(name)
         assert node is not None
-        now = datetime.now(UTC)
-        silence = silent_for(node, now)
+        silence = silent_for(node, datetime.now(UTC), time.monotonic() - self._hearing_since())
         if silence is None:
             return None
         if silence <= HEARTBEAT_TIMEOUT:

@@ -29,6 +29,8 @@ IndexFunction = Callable[[Object], Iterable[str]]
 _BACKOFF = (0.05, 0.4)
 #: Longest pause while the server answers but refuses, seconds.
 _REFUSED_BACKOFF = 2.0
+#: Seconds without a watch that count as none: a server that restarts, a balancer that closes what was silent.
+_BLINK = 30.0
 
 
 def key_of(obj: Object) -> Key:
@@ -69,6 +71,10 @@ class Informer:
         self._handlers: list[EventHandler] = []
         self._version = ""
         self._seen = 0
+        #: Since when (monotonic) changes have been seen as they happened, but for gaps of a few seconds.
+        self.watching_since = time.monotonic()
+        #: When the watch was lost that isn't open again; None while there is one.
+        self._lost_at: float | None = self.watching_since
         self._synced = threading.Event()
         self._stopped = threading.Event()
         self._stream: WatchStream | None = None
@@ -213,6 +219,9 @@ class Informer:
         self._stream = stream = self._client.watch(
             self.resource, self._namespace, resource_version=self._version, label_selector=self._label_selector,
             field_selector=self._field_selector, seconds=random.randint(240, 360))  # noqa: S311
+        if self._lost_at is not None and (now := time.monotonic()) - self._lost_at > _BLINK:
+            self.watching_since = now
+        self._lost_at = None
         try:
             if self._stopped.is_set():
                 stream.close()
@@ -220,6 +229,7 @@ class Informer:
                 self._take(kind, obj)
         finally:
             self._stream = None
+            self._lost_at = time.monotonic()
 
     def _take(self, kind: str, obj: Object) -> None:
         metadata = obj["metadata"]

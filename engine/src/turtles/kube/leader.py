@@ -42,6 +42,8 @@ class LeaderElector:
         self._on_lost = on_lost
         self._lease_duration, self._renew_deadline, self._retry_period = lease_duration, renew_deadline, retry_period
         self.leading = threading.Event()
+        #: When the server answered last, and since when it has without a pause of ``renew_deadline``.
+        self._answered_at = self._in_touch_since = time.monotonic()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._lease: Object | None = None
@@ -71,6 +73,10 @@ class LeaderElector:
         if self._socket is not None:
             self._socket.close()
 
+    def in_touch_since(self) -> float:
+        """Give the moment (monotonic) since which the server has answered without a long pause, whoever leads."""
+        return self._in_touch_since
+
     def _run(self) -> None:
         while not self._alone_on_host():
             if self._stopped.wait(0.2):
@@ -86,6 +92,8 @@ class LeaderElector:
             except Exception:
                 log.exception("leader election failed", extra={"lease": self._name})
                 mine = None
+            if mine is not None:
+                self._in_touch()
             if mine:
                 self._renewed_at = started
                 # An answer that was long under way may be about a lease that is free again
@@ -100,6 +108,12 @@ class LeaderElector:
             # The server is gone but may be back any moment; nothing happens here until the lease is seen again.
             pause = 0.2 if mine is None and not self.leading.is_set() else self._retry_period
             self._stopped.wait(pause)
+
+    def _in_touch(self) -> None:
+        now = time.monotonic()
+        if now - self._answered_at > self._renew_deadline:
+            self._in_touch_since = now
+        self._answered_at = now
 
     def _seconds_left(self) -> float:
         return self._renewed_at + self._renew_deadline - time.monotonic()
