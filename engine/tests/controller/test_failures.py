@@ -10,10 +10,11 @@ import pytest
 from fakeapi import FakeApi, status
 
 from turtles.api import labels
+from turtles.controller import remedies
 from turtles.controller.launcher_pod import LauncherConfig
 from turtles.controller.main import Controller
 from turtles.kube import informer
-from turtles.kube.client import Client
+from turtles.kube.client import ApiError, Client, Forbidden, Invalid
 
 VM = "/apis/kubevirt.io/v1/namespaces/ns/virtualmachines/testvm"
 VMI = "/apis/kubevirt.io/v1/namespaces/ns/virtualmachineinstances/testvm"
@@ -28,7 +29,7 @@ class World:
     def __init__(self, api: FakeApi, controller: Controller) -> None:
         self.api, self.controller = api, controller
 
-    def create(self, strategy: str = "Always", **spec: str) -> None:
+    def create(self, strategy: str = "Always", **spec: object) -> None:
         self.api.put(VM, {
             "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "testvm", "namespace": "ns"},
             "spec": {"runStrategy": strategy, "template": {"metadata": {}, "spec": {
@@ -36,7 +37,7 @@ class World:
 
     def has_watched(self, seconds: float) -> None:
         """As if the controller had seen all changes for that long."""
-        self.api.wait(self.controller.filled.is_set)
+        self.api.wait(self.controller.filled.is_set, 20)
         self.controller.nodes.watching_since = time.monotonic() - seconds
 
     def pod(self, other_than: str | None = None) -> str:
@@ -178,7 +179,7 @@ def test_a_deleted_pod_is_told_and_the_guest_starts_elsewhere(world: World) -> N
     world.delete_pod(pod)
     message = world.told("LauncherPodDeleted")
     assert "drain" in message
-    assert "Always" in message
+    assert message.endswith("Always starts a new instance, others have to be started again")
     world.api.wait(lambda: world.condition(VMI, "Ready").get("reason") == "PodTerminating")
     world.api.update(VMI, {"status": {"phase": "Succeeded"}})  # the node agent: the guest shut down
     world.api.update(pod, {"metadata": {"finalizers": []}})
@@ -240,7 +241,11 @@ def test_a_pod_that_vanished(world: World) -> None:
     pod = world.run("Once")
     world.api.remove(pod)
     world.api.wait(lambda: world.phase() == "Failed")
-    assert world.told("Failed") == "the virt-launcher Pod is gone"
+    for kind in ("VirtualMachineInstance", "VirtualMachine"):
+        told = world.told("Failed", kind)
+        assert told.startswith("the virt-launcher Pod is gone; a VirtualMachine with runStrategy Always")
+        assert told.endswith("have to be started again")
+    assert world.condition(VMI, "Synchronized")["message"] == "the virt-launcher Pod is gone"
     world.word("Stopped")
 
 
@@ -253,9 +258,46 @@ def test_an_image_that_cannot_be_had(world: World, where: str, reason: str) -> N
         {"name": "volumeroot", "state": {"waiting": {"reason": reason, "message": "reg/x: not found"}}}]}})
     world.word(reason)
     assert world.condition(VMI, "Synchronized")["message"] == "reg/x: not found"
-    assert world.told(reason) == "reg/x: not found"
+    assert world.told(reason).startswith("reg/x: not found; see that the image is there")
     world.api.update(pod, {"status": {where: [{"name": "volumeroot", "state": {"running": {}}}]}})
     world.word("Starting")
+
+
+@pytest.mark.parametrize(("reason", "remedy"), [
+    ("InvalidImageName", "correct the image's name"),
+    ("ErrImageNeverPull", "choose another imagePullPolicy"),
+    ("CreateContainerConfigError", "kubectl describe pod"),
+])
+def test_a_container_that_cannot_start(world: World, reason: str, remedy: str) -> None:
+    world.create()
+    world.api.update(world.pod(), {"status": {"phase": "Pending", "containerStatuses": [
+        {"name": "compute", "state": {"waiting": {"reason": reason, "message": "no"}}}]}})
+    told = world.told(reason)
+    assert told.startswith("no; ")
+    assert remedy in told
+
+
+def test_a_claim_that_is_not_there(world: World) -> None:
+    world.create(volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}])
+    world.word("ErrorPvcNotFound")
+    words = "PVC ns/data does not exist, waiting for it to appear"
+    assert world.told("FailedPvcNotFound") == f"{words}; create it, or correct claimName of the volume"
+    assert world.condition(VMI, "Synchronized")["message"] == words
+
+
+def test_a_remedy_is_there_however_much_there_is_to_say() -> None:
+    told = remedies.advised("x" * 2000, remedies.POD_IN_THE_WAY)
+    assert len(told) == 1024
+    assert told.endswith(f"; {remedies.POD_IN_THE_WAY}")
+
+
+@pytest.mark.parametrize(("error", "remedy"), [
+    (Forbidden(403, "Forbidden", 'pods "x" is forbidden: violates PodSecurity'), "see who refuses it"),
+    (Invalid(422, "Invalid", 'admission webhook "v.kubevirt.io" denied the request: no memory'), "correct the machine"),
+    (ApiError(500, "InternalError", 'failed calling webhook "policy.example.org"'), "what serves this webhook runs"),
+])
+def test_what_is_refused_for_other_reasons(error: ApiError, remedy: str) -> None:
+    assert remedy in remedies.of_refusal(error)
 
 
 def test_a_pod_of_the_node_s_label(world: World) -> None:
@@ -278,7 +320,9 @@ def test_a_webhook_that_is_down(world: World) -> None:
     world.create()
     world.api.wait(lambda: words in world.condition(VM, "Failure").get("message", ""))
     assert world.condition(VM, "Failure")["reason"] == "FailedCreate"
-    assert words in world.told("FailedCreate", "VirtualMachine")
+    told = world.told("FailedCreate", "VirtualMachine")
+    assert told.endswith(f"{words}; see that virt-api runs; it is tried again")
+    assert world.condition(VM, "Failure")["message"] == words
     world.word("Stopped")
     world.api.intercept = lambda method, path: None
     world.pod()
@@ -290,7 +334,9 @@ def test_a_quota_that_is_used_up(world: World) -> None:
     world.create()
     world.api.wait(lambda: "exceeded quota" in world.condition(VMI, "Synchronized").get("message", ""))
     assert world.condition(VMI, "Synchronized")["reason"] == "FailedCreate"
-    assert "exceeded quota" in world.told("FailedCreate")
+    told = world.told("FailedCreate")
+    assert "requested: memory=1Gi; raise the quota, or stop machines" in told
+    assert world.condition(VMI, "Synchronized")["message"].endswith("requested: memory=1Gi")
     assert world.phase() == "Pending"
     world.word("Starting")
     world.api.intercept = lambda method, path: None

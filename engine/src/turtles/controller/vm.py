@@ -18,6 +18,7 @@ from typing import Any
 
 from turtles.api import labels
 from turtles.api.conditions import get_condition, is_true, remove_condition, set_condition
+from turtles.controller import remedies
 from turtles.controller.changes import (
     FAILED,
     RUNNING,
@@ -458,8 +459,8 @@ class VMController:
         except Unavailable:
             raise
         except ApiError as error:
-            self._recorder.event(vm, "Warning", "FailedCreate",
-                                 f"Failed to create virtual machine instance: {error.message}")
+            words = f"Failed to create virtual machine instance: {error.message}"
+            self._recorder.event(vm, "Warning", "FailedCreate", remedies.advised(words, remedies.of_refusal(error)))
             return None, error
         self._vmis.observe(vmi)
         log.info("VMI created", extra={"namespace": namespace, "vm": name, "uid": vmi["metadata"]["uid"]})

@@ -17,7 +17,7 @@ from typing import Any
 from turtles.api import labels
 from turtles.api.conditions import GUEST_NOT_RUNNING, get_condition, is_true, remove_condition, set_condition
 from turtles.api.configuration import ClusterConfiguration
-from turtles.controller import pod_end
+from turtles.controller import pod_end, remedies
 from turtles.controller.changes import (
     FAILED,
     HANDED_OVER,
@@ -156,7 +156,7 @@ def _bring_up(draft: _Draft, pod: Object | None, pvcs: Mapping[str, Object | Non
         return
     if pod is None:
         if phase_of(vmi) == SCHEDULING:
-            _fail(draft, "the virt-launcher Pod is gone", now)
+            _fail(draft, "the virt-launcher Pod is gone", now, remedies.POD_GONE)
             draft.lost_pod = True
             return
         if not phase_of(vmi):
@@ -164,7 +164,7 @@ def _bring_up(draft: _Draft, pod: Object | None, pvcs: Mapping[str, Object | Non
         if missing := sorted(name for name, pvc in pvcs.items() if pvc is None):
             message = f"PVC {vmi['metadata']['namespace']}/{missing[0]} does not exist, waiting for it to appear"
             if set_condition(conditions, "Synchronized", "False", "FailedPvcNotFound", message, now):
-                draft.events.append(("Warning", "FailedPvcNotFound", message))
+                draft.events.append(("Warning", "FailedPvcNotFound", remedies.advised(message, remedies.CLAIM)))
             return
         draft.create_pod = True
         set_phase(status, SCHEDULING, now)
@@ -178,7 +178,7 @@ def _bring_up(draft: _Draft, pod: Object | None, pvcs: Mapping[str, Object | Non
         _fail(draft, pod_end.why(pod)[1], now)
         return
     if is_deleted(pod):
-        _fail(draft, "the virt-launcher Pod was deleted", now)
+        _fail(draft, "the virt-launcher Pod was deleted", now, remedies.POD_GONE)
         return
     scheduled = get_condition(pod_status.get("conditions"), "PodScheduled")
     if scheduled and scheduled.get("status") == "False":
@@ -188,7 +188,9 @@ def _bring_up(draft: _Draft, pod: Object | None, pvcs: Mapping[str, Object | Non
         remove_condition(conditions, "PodScheduled")
     if trouble := _container_trouble(pod):
         if set_condition(conditions, "Synchronized", "False", *trouble, now):
-            draft.events.append(("Warning", *trouble))
+            reason, words = trouble
+            remedy = remedies.of_waiting(reason, pod["metadata"]["name"])
+            draft.events.append(("Warning", reason, remedies.advised(words, remedy)))
     else:
         _clear_unsynchronized(conditions)
     node = (pod.get("spec") or {}).get("nodeName")
@@ -216,7 +218,7 @@ def _watch_over(draft: _Draft, pod: Object | None, now: datetime) -> None:
     """Scheduled and Running: the node agent owns the VMI; only a Pod that ended without its word counts."""
     vmi = draft.vmi
     if pod is None:
-        _fail(draft, "the virt-launcher Pod is gone", rfc3339(now))
+        _fail(draft, "the virt-launcher Pod is gone", rfc3339(now), remedies.POD_GONE)
         draft.lost_pod = True
         return
     if pod_end.has_ended(pod):
@@ -229,7 +231,8 @@ def _watch_over(draft: _Draft, pod: Object | None, now: datetime) -> None:
     if is_deleted(pod) and not is_deleted(vmi) and not _was_told(vmi):
         draft.events.append(("Warning", "LauncherPodDeleted", (
             f"the virt-launcher Pod {pod['metadata']['name']} is being deleted ({pod_end.disruption(pod)}): the guest "
-            "is asked to shut down; a VirtualMachine with runStrategy Always starts a new instance")))
+            "is asked to shut down; a VirtualMachine with runStrategy Always starts a new instance, others have to be "
+            "started again")))
     conditions = vmi["status"].setdefault("conditions", [])
     if (node := vmi["status"].get("evacuationNodeName")) and node == vmi["status"].get("nodeName"):
         message = f"the virt-launcher Pod is to leave node {node}"
@@ -282,11 +285,11 @@ def _untold(vmi: Object, now: datetime) -> float:
     return 0.0
 
 
-def _fail(draft: _Draft, message: str, now: str) -> None:
+def _fail(draft: _Draft, message: str, now: str, remedy: str = "") -> None:
     status = draft.vmi["status"]
     set_phase(status, FAILED, now)
     set_condition(status.setdefault("conditions", []), "Synchronized", "False", "LauncherFailed", message, now)
-    draft.failure = message
+    draft.failure = remedies.advised(message, remedy) if remedy else message
 
 
 def _was_told(vmi: Object) -> bool:
@@ -452,20 +455,20 @@ class VMIController:
         except AlreadyExists as error:
             found = self._live_pod(vmi)
             if found is None:
-                self._not_created(vmi, f"a Pod {name} of somebody else is in the way")
+                self._not_created(vmi, f"a Pod {name} of somebody else is in the way", remedies.POD_IN_THE_WAY)
                 raise error
             self._pods.observe(found)
             return
         except Unavailable:
             raise
         except ApiError as error:
-            self._not_created(vmi, f"Error creating pod: {error.message}")
+            self._not_created(vmi, f"Error creating pod: {error.message}", remedies.of_refusal(error))
             raise
         self._pods.observe(pod)
         log.info("Pod created", extra={"namespace": namespace, "vmi": vmi["metadata"]["name"], "pod": name})
         self._recorder.event(vmi, "Normal", "SuccessfulCreate", f"Created virtual machine pod {name}")
 
-    def _not_created(self, vmi: Object, message: str) -> None:
+    def _not_created(self, vmi: Object, message: str, remedy: str) -> None:
         """Tell the user why there is no Pod; the next try comes by itself."""
         status = copy.deepcopy(vmi.get("status") or {})
         now = rfc3339(datetime.now(UTC))
@@ -474,7 +477,7 @@ class VMIController:
         set_condition(conditions, "Synchronized", "False", _FAILED_CREATE, message, now)
         set_condition(conditions, "Ready", *_ready(vmi, None), now)
         self._store(vmi, {**vmi, "status": status})
-        self._recorder.event(vmi, "Warning", _FAILED_CREATE, message)
+        self._recorder.event(vmi, "Warning", _FAILED_CREATE, remedies.advised(message, remedy))
 
     def _delete_pod(self, vmi: Object, pod: Object) -> None:
         metadata = pod["metadata"]

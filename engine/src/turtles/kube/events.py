@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 _WAITING = 1000
 _REMEMBERED = 4096
 #: The API server refuses longer messages (events.k8s.io validation: 1 kB).
-_MESSAGE = 1024
+MESSAGE_LENGTH = 1024
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Recorder:
         """
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         try:
-            self._queue.put_nowait((_reference(obj), type_, reason, message[:_MESSAGE], now))
+            self._queue.put_nowait((_reference(obj), type_, reason, message[:MESSAGE_LENGTH], now))
         except queue.Full:
             log.warning("event dropped, too many are waiting", extra={"reason": reason})
 

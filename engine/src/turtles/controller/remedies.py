@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a user can do about what went wrong, for the end of an event's message. Pure.
+
+Conditions have the words of KubeVirt, of the API server or of the kubelet alone: programs read those, people events.
+"""
+
+from turtles.kube.errors import ApiError, Invalid
+from turtles.kube.events import MESSAGE_LENGTH
+
+#: Of a claim that doesn't exist.
+CLAIM = "create it, or correct claimName of the volume"
+#: Of a Pod of somebody else that has the name of a launcher's.
+POD_IN_THE_WAY = "delete that Pod, or give it another name"
+#: Of a launcher's Pod that is no more.
+POD_GONE = ("a VirtualMachine with runStrategy Always or RerunOnFailure starts a new instance, others have to be "
+            "started again")
+
+_PULL = ("see that the image is there and that the node may pull it (imagePullSecret of the containerDisk); it is "
+         "tried again")
+_WAITING = {
+    **dict.fromkeys(("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable"), _PULL),
+    "InvalidImageName": "correct the image's name",
+    "ErrImageNeverPull": "bring the image to the node, or choose another imagePullPolicy",
+}
+
+
+def advised(words: str, remedy: str) -> str:
+    """Return an event's message: words of whoever refuses something, cut where they are too long, and the remedy."""
+    return f"{words[:MESSAGE_LENGTH - len(remedy) - 2]}; {remedy}"
+
+
+def of_waiting(reason: str, pod: str) -> str:
+    """Return what to do about a container that can't start.
+
+    :param reason: the kubelet's, such as ErrImagePull.
+    :param pod: the Pod's name.
+    """
+    return _WAITING.get(reason, f"the Pod's events say more: kubectl describe pod {pod}")
+
+
+def of_refusal(error: ApiError) -> str:
+    """Return what to do about an object that the API server doesn't take."""
+    if "exceeded quota" in error.message:
+        return "raise the quota, or stop machines of the namespace; it is tried again"
+    if "failed calling webhook" in error.message:
+        server = "virt-api" if "kubevirt.io" in error.message else "what serves this webhook"
+        return f"see that {server} runs; it is tried again"
+    if isinstance(error, Invalid):
+        return "correct the machine's spec"
+    return "see who refuses it (rights, Pod Security, a LimitRange, a webhook); it is tried again"
