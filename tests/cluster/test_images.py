@@ -42,7 +42,9 @@ def private(cluster: Deployed) -> Registry:
 
 
 @pytest.mark.usefixtures("original")
-def test_components_from_a_registry_with_credentials(cluster: Deployed, private: Registry, tmp_path: Path) -> None:
+def test_components_from_a_registry_with_credentials(
+    cluster: Deployed, private: Registry, namespace: str, tmp_path: Path
+) -> None:
     credentials = tmp_path / "auth.json"
     credentials.write_text(private.pull_secret)
     # another repository than that of all other tests: no node has these images
@@ -59,6 +61,12 @@ def test_components_from_a_registry_with_credentials(cluster: Deployed, private:
     assert auth not in output
     pods = [pod for _kind, name in COMPONENTS for pod in cluster.component_pods(name)]
     assert all([s.name for s in pod.spec.image_pull_secrets] == ["kubevirt-image-pull"] for pod in pods)
+    # launchers, in whose namespaces there is no such Secret, have its name and do without
+    kubevirt = cluster.custom.get_namespaced_custom_object("kubevirt.io", "v1", NAMESPACE, "kubevirts", "kubevirt")
+    assert kubevirt["spec"]["imagePullSecrets"] == [{"name": "kubevirt-image-pull"}]
+    cluster.create(namespace, cluster.virtual_machine("web"))
+    cluster.wait_running(namespace, "web")
+    assert [s.name for s in cluster.launcher(namespace, "web").spec.image_pull_secrets] == ["kubevirt-image-pull"]
 
 
 def test_a_container_disk_from_a_registry_with_credentials(

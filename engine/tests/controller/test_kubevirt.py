@@ -11,7 +11,7 @@ from fakeapi import FakeApi, status
 
 from turtles import __version__
 from turtles.api import labels
-from turtles.controller.arrangement import arranged
+from turtles.controller.arrangement import PULL_SECRETS, arranged
 from turtles.controller.kubevirt import API_SERVICE, FINALIZER, Component, daemonset, deployment, node_agents, plan
 from turtles.controller.launcher_pod import LauncherConfig
 from turtles.controller.main import Controller
@@ -166,10 +166,42 @@ def test_the_node_agent_goes_where_workloads_go_with_the_pull_policy_of_all() ->
     assert {container["imagePullPolicy"] for container in pod["initContainers"] + pod["containers"]} == {"Always"}
 
 
+def secrets_of(workload: dict) -> list[str]:
+    return [each["name"] for each in workload["spec"]["template"]["spec"].get("imagePullSecrets") or ()]
+
+
+def test_pull_secrets_come_and_go_and_those_of_the_installation_stay() -> None:
+    def asked(*names: str) -> dict:
+        return {"imagePullSecrets": [{"name": name} for name in names]}
+
+    plain = arranged(workload("virt-handler"), {})
+    assert "imagePullSecrets" not in plain["spec"]["template"]["spec"]
+    installed = workload("virt-handler")
+    installed["metadata"]["annotations"] = {"a": "b"}
+    installed["spec"]["template"]["spec"]["imagePullSecrets"] = [{"name": "own"}]
+    found = arranged(installed, asked("mine", "own", "mine"))
+    assert secrets_of(found) == ["own", "mine"]
+    assert arranged(found, asked("own", "mine")) == found
+    # the roles come again and put theirs at the end
+    later = arranged(found, asked("mine"))
+    later["spec"]["template"]["spec"]["imagePullSecrets"].append({"name": "new"})
+    later = arranged(later, asked("mine", "other"))
+    assert secrets_of(later) == ["own", "mine", "new", "other"]
+    assert later["metadata"]["annotations"] == {"a": "b", PULL_SECRETS: "mine,other"}
+    # and back
+    back = arranged(later, {})
+    assert secrets_of(back) == ["own", "new"]
+    assert back["metadata"]["annotations"] == {"a": "b"}
+    again = arranged(arranged(plain, asked("mine")), {})
+    assert again == plain
+
+
 def test_what_the_roles_render_is_what_the_object_says() -> None:
     infra = {"nodeSelector": {"a": "b"}, "tolerations": [{"operator": "Exists"}]}
-    values = Values("engine:1", "launcher:1", replicas=3, infra=infra, workloads={"nodeSelector": {"c": "d"}})
-    spec = {"infra": {"replicas": 3, "nodePlacement": infra}, "workloads": {"nodePlacement": values.workloads}}
+    values = Values("engine:1", "launcher:1", replicas=3, infra=infra, workloads={"nodeSelector": {"c": "d"}},
+                    image_pull_secrets=["pull"])
+    spec = {"infra": {"replicas": 3, "nodePlacement": infra}, "workloads": {"nodePlacement": values.workloads},
+            "imagePullSecrets": [{"name": "pull"}]}
     rendered = [each for each in objects(values, "kubevirt") if each["kind"] in ("Deployment", "DaemonSet")]
     assert len(rendered) == 3
     for each in rendered:
@@ -228,8 +260,11 @@ def test_deployments_follow_the_object(api: FakeApi, client: Client) -> None:
     controller.start(gate)
     try:
         api.wait(lambda: api.objects[deployment]["spec"]["replicas"] == 3)
-        api.update(KUBEVIRT, {"spec": {"infra": {"replicas": 1}}})
+        api.update(KUBEVIRT, {"spec": {"infra": {"replicas": 1}, "imagePullSecrets": [{"name": "mine"}]}})
         api.wait(lambda: api.objects[deployment]["spec"]["replicas"] == 1)
+        assert secrets_of(api.objects[deployment]) == ["mine"]
+        api.update(KUBEVIRT, {"spec": {"imagePullSecrets": None}})
+        api.wait(lambda: not secrets_of(api.objects[deployment]))
         refused.append(deployment)
         api.update(KUBEVIRT, {"spec": {"infra": {"nodePlacement": {"nodeSelector": {"?": "?"}}}}})
         api.wait(lambda: "spec.infra of the KubeVirt object says" in str(api.objects[KUBEVIRT].get("status")))

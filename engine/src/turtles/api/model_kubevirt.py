@@ -233,7 +233,11 @@ KUBEVIRT_SPEC = Object(
         STRING,
         "Pull policy of the components' images, and of the launchers' if the configuration has none.",
     ),
-    field("imagePullSecrets", ListOf(LOCAL_REFERENCE), "Pull secrets of launcher Pods, by name in their namespace."),
+    field(
+        "imagePullSecrets",
+        ListOf(LOCAL_REFERENCE),
+        "Pull secrets of the components, and of launcher Pods, by name in the namespace of each.",
+    ),
     field("infra", INFRA, "Placement and replicas of virt-api and virt-controller."),
     field("workloads", WORKLOADS, "Placement of virt-handler."),
     field("certificateRotateStrategy", ROTATION, "Lifetimes of certificates."),

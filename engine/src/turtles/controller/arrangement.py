@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """KubeVirt object → where the engine's components run on a cluster, and how many.
 
-The roles make Deployments and DaemonSet; then infra, workloads and imagePullPolicy of the object count, as they do with
-KubeVirt's operator, and Kubernetes rolls a change out. :func:`arranged` is pure, :class:`Arrangement` writes.
+The roles make Deployments and DaemonSet; then infra, workloads, imagePullPolicy and imagePullSecrets of the object
+count, as they do with KubeVirt's operator, and Kubernetes rolls a change out. :func:`arranged` is pure,
+:class:`Arrangement` writes.
 """
 
 import copy
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 _PLACEMENT = ("nodeSelector", "tolerations", "affinity")
 #: Pull policy of the components' images if the object has none (KubeVirt API, imagePullPolicy).
 _PULL_POLICY = "IfNotPresent"
+#: Annotation of a workload: names of the pull secrets that it has by the KubeVirt object alone, separated by commas.
+PULL_SECRETS = "kubevirt.io/object-image-pull-secrets"
 
 
 def arranged(workload: Mapping[str, Any], spec: Mapping[str, Any]) -> Object:
@@ -38,7 +41,29 @@ def arranged(workload: Mapping[str, Any], spec: Mapping[str, Any]) -> Object:
     pod.update(components.placement(component, components.asked_placement(spec, component)))
     for container in _containers(pod):
         container["imagePullPolicy"] = spec.get("imagePullPolicy") or _PULL_POLICY
+    _add_pull_secrets(wanted, [reference.get("name") for reference in spec.get("imagePullSecrets") or ()])
     return wanted
+
+
+def _add_pull_secrets(workload: Object, asked: Iterable[str | None]) -> None:
+    """Have a workload use the secrets that are asked for, beside those that whoever installed it gave.
+
+    Without the latter its Pods may have no image. They stay: only what was added here is taken away again.
+    """
+    metadata, pod = workload["metadata"], workload["spec"]["template"]["spec"]
+    annotations = dict(metadata.pop("annotations", None) or {})
+    before = annotations.pop(PULL_SECRETS, "").split(",")
+    there = [reference.get("name") for reference in pod.pop("imagePullSecrets", None) or ()]
+    own = [name for name in there if name not in before]
+    added = [name for name in dict.fromkeys(asked) if name and name not in own]
+    # In their order, where they are there: another one would be another template
+    names = [*(name for name in there if name in own or name in added), *(name for name in added if name not in there)]
+    if names:
+        pod["imagePullSecrets"] = [{"name": name} for name in names]
+    if added:
+        annotations[PULL_SECRETS] = ",".join(added)
+    if annotations:
+        metadata["annotations"] = annotations
 
 
 class Arrangement:
@@ -84,7 +109,9 @@ def _asked(workload: Object) -> Object:
     """Give what of a workload the KubeVirt object decided."""
     pod = workload["spec"]["template"]["spec"]
     policies = [container.get("imagePullPolicy") for container in _containers(pod)]
+    annotations = workload["metadata"].get("annotations") or {}
     return {"replicas": workload["spec"].get("replicas"), "policies": policies,
+            "secrets": pod.get("imagePullSecrets"), "added": annotations.get(PULL_SECRETS),
             **{part: pod.get(part) for part in _PLACEMENT}}
 
 
