@@ -205,6 +205,17 @@ def test_settings_of_migrations_are_kept_with_a_warning():
     assert warnings_kubevirt(kubevirt()) == []
 
 
+def test_gates_without_an_effect_are_accepted_with_a_warning_that_names_them():
+    developer = {"featureGates": ["Snapshot", "ImageVolume", "Mine"], "disabledFeatureGates": ["PasstBinding"]}
+    found = configured("developerConfiguration", developer)
+    assert validate_kubevirt(found) == []
+    on, off = warnings_kubevirt(found)
+    assert "developerConfiguration.featureGates: Mine, Snapshot without effect" in on
+    assert "developerConfiguration.disabledFeatureGates: PasstBinding without effect" in off
+    for key in developer:
+        assert warnings_kubevirt(configured("developerConfiguration", {key: ["ImageVolume"]})) == []
+
+
 def test_guests_see_what_smbios_is_told_and_kubevirts_values_otherwise():
     assert from_kubevirt(None).smbios == {"manufacturer": "KubeVirt", "product": "None", "family": "KubeVirt"}
     found = from_kubevirt(configured("smbios", {"manufacturer": "Example", "sku": "1", "product": ""}))

@@ -35,6 +35,10 @@ DEFAULT_GATES = frozenset(
         "WorkloadEncryptionSEV",
     )
 )
+#: Whether container disks may be image volumes.
+IMAGE_VOLUME = "ImageVolume"
+#: Those that decide about something in this engine; all others are accepted and do nothing.
+EFFECTIVE_GATES = frozenset((IMAGE_VOLUME,))
 #: Verbosity from which on everything is logged.
 _DEBUG = 3
 _VERBOSITY = 2

@@ -57,9 +57,16 @@ def validate_kubevirt(kubevirt: Any) -> list[Cause]:
 
 def warnings_kubevirt(kubevirt: dict[str, Any]) -> list[str]:
     """Give what of an admitted KubeVirt object has no effect."""
+    found = []
+    for key in ("featureGates", "disabledFeatureGates"):
+        names = get(kubevirt, "spec", "configuration", "developerConfiguration", key) or ()
+        if idle := sorted({name for name in names if name not in configuration.EFFECTIVE_GATES}):
+            known = ", ".join(sorted(configuration.EFFECTIVE_GATES))
+            found.append(f"spec.configuration.developerConfiguration.{key}: {', '.join(idle)} without effect; of the "
+                         f"feature gates this engine heeds {known} only")
     if get(kubevirt, "spec", "configuration", "migrations"):
-        return ["spec.configuration.migrations has no effect: this engine doesn't migrate machines yet"]
-    return []
+        found.append("spec.configuration.migrations has no effect: this engine doesn't migrate machines yet")
+    return found
 
 
 def _choices(spec: Spec) -> Causes:

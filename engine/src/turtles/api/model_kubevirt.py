@@ -30,8 +30,17 @@ _NOT_ENABLED = ({"enabled": False},)
 
 DEVELOPER = Object(
     "Settings with effects on all machines.",
-    field("featureGates", STRINGS, "Feature gates that are on; unknown names are accepted."),
-    field("disabledFeatureGates", STRINGS, "Feature gates that are off though they are on by default."),
+    field(
+        "featureGates",
+        STRINGS,
+        "Feature gates that are on. Only ImageVolume has an effect; others, and unknown names, are accepted with a "
+        "warning.",
+    ),
+    field(
+        "disabledFeatureGates",
+        STRINGS,
+        "Feature gates that are off though they are on by default. Only ImageVolume has an effect, as above.",
+    ),
     field(
         "useEmulation",
         BOOLEAN,

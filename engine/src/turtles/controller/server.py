@@ -6,13 +6,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from turtles.api.configuration import ClusterConfiguration
+from turtles.api.configuration import IMAGE_VOLUME, ClusterConfiguration
 from turtles.kube.client import ApiError, Client
 
 #: From this version on image volumes (KEP-4639) are on in every cluster; before, they depend on a gate of the cluster's
 #: administrator, which nobody else can see.
 IMAGE_VOLUMES_SINCE = (1, 35)
-_GATE = "ImageVolume"
 
 
 def version_of(info: Mapping[str, Any]) -> tuple[int, int]:
@@ -35,9 +34,9 @@ def image_volumes(info: Mapping[str, Any], cluster: ClusterConfiguration) -> boo
         Whoever names it says that the cluster has them too (Kubernetes 1.31 to 1.34, where the cluster's administrator
         switched its own gate on); whoever disables it wants containers.
     """
-    if not cluster.has_gate(_GATE):
+    if not cluster.has_gate(IMAGE_VOLUME):
         return False
-    return _GATE in cluster.named_gates or version_of(info) >= IMAGE_VOLUMES_SINCE
+    return IMAGE_VOLUME in cluster.named_gates or version_of(info) >= IMAGE_VOLUMES_SINCE
 
 
 class Server:
