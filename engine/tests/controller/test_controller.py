@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from aiohttp import web
 from fakeapi import FakeApi, status
 
 from turtles.api import labels
@@ -226,6 +227,28 @@ def test_a_silent_node(api: FakeApi, controller: Controller) -> None:
     api.wait(lambda: api.objects[NODE]["metadata"]["labels"][labels.NODE_SCHEDULABLE] == "false")
     assert phase(api) == "Running", "its Pod lives"
     assert pod in api.objects
+
+
+@pytest.mark.parametrize(("runtimes", "mounted"), [
+    (("containerd://2.1.4",), True), (("containerd://2.1.4", "containerd://1.7.28"), False)])
+def test_container_disks_are_what_the_nodes_can_do(
+        api: FakeApi, controller: Controller, runtimes: tuple[str, ...], mounted: bool) -> None:
+    api.intercept = lambda method, path: (
+        web.json_response({"major": "1", "minor": "35"}) if path == "/version" else None)
+    # one that takes no machines doesn't count
+    for number, runtime in enumerate((*runtimes, "docker://1.0")):
+        takes = {labels.NODE_SCHEDULABLE: str(number < len(runtimes)).lower()}
+        api.put(f"/api/v1/nodes/{number}", {
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": str(number), "labels": takes},
+            "status": {"nodeInfo": {"kubeletVersion": "v1.35.0", "containerRuntimeVersion": runtime}}})
+    api.wait(lambda: len(controller.nodes.list()) > len(runtimes))
+    template = make_vm()["spec"]["template"]
+    template["spec"]["volumes"] = [{"name": "root", "containerDisk": {"image": "reg/disk:1"}}]
+    api.put(VM, make_vm(template=template))
+    spec = api.objects[the_pod(api)]["spec"]
+    images = {each["image"] for each in [*spec.get("initContainers", ()), *spec["containers"]]}
+    assert ("reg/disk:1" not in images) is mounted
+    assert any("image" in volume for volume in spec["volumes"]) is mounted
 
 
 def test_the_way_is_short(api: FakeApi, controller: Controller) -> None:

@@ -12,7 +12,7 @@ from turtles.controller.changes import json_diff, merge_diff
 from turtles.controller.launcher_pod import LauncherConfig, launcher_pod, pod_name
 from turtles.controller.memory import overhead
 from turtles.controller.node import failed, is_alive, silent_for
-from turtles.controller.server import image_volumes
+from turtles.controller.server import image_volumes, mounts_images
 from turtles.controller.vmi import gate_patch, limited_resources, plan, vmi_patch
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -497,7 +497,41 @@ def test_a_guaranteed_pod_stays_so_with_its_container_disks() -> None:
 ])
 def test_image_volumes_by_version_and_gate(info: dict, gates: dict, expected: bool) -> None:
     kubevirt = {"spec": {"configuration": {"developerConfiguration": gates}}}
-    assert image_volumes(info, configuration.from_kubevirt(kubevirt)) is expected
+    nodes = [node_of("v1.35.0", "containerd://2.1.0")]
+    assert image_volumes(info, nodes, configuration.from_kubevirt(kubevirt)) is expected
+
+
+def node_of(kubelet: str, runtime: str) -> dict:
+    return {"status": {"nodeInfo": {"kubeletVersion": kubelet, "containerRuntimeVersion": runtime}}}
+
+
+@pytest.mark.parametrize(("kubelet", "runtime", "expected"), [
+    ("v1.35.1-gke.100", "containerd://2.1.4-k3s1", True),
+    ("v1.36.0+k3s1", "containerd://2.10.0-rc.1", True),
+    ("v1.35.0", "containerd://1.7.28", False),
+    ("v1.35.0", "containerd://2.0.6", False),
+    ("v1.34.3", "containerd://2.1.4", False),
+    ("v1.35.0", "cri-o://1.33.0", True),
+    ("v1.35.0", "cri-o://1.32.9", False),
+    ("v1.35.0", "docker://28.1.1", False),
+    ("v0.1.0+turtles", "turtles://0.1.0", True),
+    ("", "", False),
+])
+def test_nodes_that_mount_images(kubelet: str, runtime: str, expected: bool) -> None:
+    assert mounts_images(node_of(kubelet, runtime)) is expected
+
+
+def test_image_volumes_are_for_clusters_whose_nodes_can_all_do_it() -> None:
+    info, able, unable = {"major": "1", "minor": "35"}, node_of("v1.35.0", "cri-o://1.35.0"), node_of("v1.33.0", "")
+    cluster = configuration.from_kubevirt(None)
+    assert image_volumes(info, [able, able], cluster)
+    assert not image_volumes(info, [able, unable], cluster)
+    assert not image_volumes(info, [able, {"metadata": {"name": "n"}}], cluster)
+    assert not image_volumes(info, [], cluster), "nobody knows what the first one will be"
+    developer = {"developerConfiguration": {"featureGates": ["ImageVolume"]}}
+    vouched = configuration.from_kubevirt({"spec": {"configuration": developer}})
+    assert image_volumes(info, [able, unable], vouched)
+    assert image_volumes(info, [], vouched)
 
 
 def test_pod_of_a_vmi_with_a_very_long_name() -> None:

@@ -44,8 +44,8 @@ class LauncherConfig:
     :param kvm: some schedulable node offers working KVM; without it the guest is emulated.
     :param vhost_net: some schedulable node offers vhost-net.
     :param cluster: what the KubeVirt object says.
-    :param image_volumes: the server mounts images into Pods (Kubernetes KEP-4639). None leaves that to the server's
-        version and the feature gate, see :mod:`turtles.controller.server`; a Pod is made with True or False.
+    :param image_volumes: images are mounted into Pods (Kubernetes KEP-4639). None leaves that to the versions of server
+        and nodes and the feature gate, see :mod:`turtles.controller.server`; a Pod is made with True or False.
     :param limited: resources (cpu, memory) for which a ResourceQuota of the namespace demands limits.
     """
 

@@ -231,7 +231,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
                         help="image of launcher Pods (default: %(default)s)")
     parser.add_argument("--image-volumes", default="auto", choices=("auto", "yes", "no"),
                         help="whether container disks are image volumes or containers of their own; auto goes by the "
-                             "server's version and the feature gate ImageVolume (default: %(default)s)")
+                             "versions of server and nodes and the feature gate ImageVolume (default: %(default)s)")
     parser.add_argument("--namespace", default="kubevirt",
                         help="where the KubeVirt object and the lease are (default: %(default)s)")
     parser.add_argument("--leader-elect", action=argparse.BooleanOptionalAction, default=True,

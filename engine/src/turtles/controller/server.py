@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the API server can do that decides about the shape of Pods."""
+"""What the API server and the nodes can do that decides about the shape of Pods."""
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from turtles.api.configuration import IMAGE_VOLUME, ClusterConfiguration
 from turtles.kube.client import ApiError, Client
 
-#: From this version on image volumes (KEP-4639) are on in every cluster; before, they depend on a gate of the cluster's
-#: administrator, which nobody else can see.
+#: From this version of server and kubelet on image volumes (KEP-4639) are on in every cluster; before, they depend on
+#: gates of the cluster's administrator, which nobody else can see.
 IMAGE_VOLUMES_SINCE = (1, 35)
+#: From which versions on container runtimes mount images; others don't. The Pod runner always does.
+_RUNTIMES = {"containerd": (2, 1), "cri-o": (1, 33)}
+_POD_RUNNER = "turtles"
 
 
 def version_of(info: Mapping[str, Any]) -> tuple[int, int]:
@@ -26,17 +29,38 @@ def version_of(info: Mapping[str, Any]) -> tuple[int, int]:
     return major, minor
 
 
-def image_volumes(info: Mapping[str, Any], cluster: ClusterConfiguration) -> bool:
-    """Return whether container disks are to be image volumes.
+def mounts_images(node: Mapping[str, Any]) -> bool:
+    """Return whether a node can mount images into Pods, by the versions of its kubelet and its container runtime."""
+    info = (node.get("status") or {}).get("nodeInfo") or {}
+    # such as containerd://2.1.4-k3s1
+    found = re.match(r"([a-z-]+)://v?(\d+)\.(\d+)", str(info.get("containerRuntimeVersion") or ""))
+    if not found:
+        return False
+    runtime, version = found[1], (int(found[2]), int(found[3]))
+    if runtime == _POD_RUNNER:
+        return True
+    # such as v1.35.1-gke.100
+    kubelet = re.match(r"v(\d+)\.(\d+)", str(info.get("kubeletVersion") or ""))
+    if not kubelet or (int(kubelet[1]), int(kubelet[2])) < IMAGE_VOLUMES_SINCE:
+        return False
+    return runtime in _RUNTIMES and version >= _RUNTIMES[runtime]
+
+
+def image_volumes(info: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]], cluster: ClusterConfiguration) -> bool:
+    """Return whether container disks are to be image volumes. Containers of the image work everywhere.
 
     :param info: the server's answer to ``GET /version``.
+    :param nodes: those that take machines. A Pod may come to any of them, so that all have to be able to do it; of one
+        that isn't there as yet nothing is known.
     :param cluster: its feature gate ``ImageVolume`` is on by default, which only says that the engine may use them.
         Whoever names it says that the cluster has them too (Kubernetes 1.31 to 1.34, where the cluster's administrator
         switched its own gate on); whoever disables it wants containers.
     """
     if not cluster.has_gate(IMAGE_VOLUME):
         return False
-    return IMAGE_VOLUME in cluster.named_gates or version_of(info) >= IMAGE_VOLUMES_SINCE
+    if IMAGE_VOLUME in cluster.named_gates:
+        return True
+    return version_of(info) >= IMAGE_VOLUMES_SINCE and bool(nodes) and all(map(mounts_images, nodes))
 
 
 class Server:

@@ -531,16 +531,15 @@ class VMIController:
 
     def _launcher_config(self, namespace: str) -> LauncherConfig:
         """Return the configuration in force with what the nodes offer, and the namespace asks for, now."""
-        offered = [
-            (node.get("status") or {}).get("allocatable") or {} for node in self._nodes.list()
-            if (node["metadata"].get("labels") or {}).get(labels.NODE_SCHEDULABLE) == "true"
-        ]
+        nodes = [node for node in self._nodes.list()
+                 if (node["metadata"].get("labels") or {}).get(labels.NODE_SCHEDULABLE) == "true"]
+        offered = [(node.get("status") or {}).get("allocatable") or {} for node in nodes]
         cluster = self._cluster()
         emulation = cluster.use_emulation
         kvm = _offers(offered, labels.DEVICE_KVM) if emulation is None else not emulation
         images = self._config.image_volumes
         if images is None:
-            images = image_volumes(self._server.version(), cluster)
+            images = image_volumes(self._server.version(), nodes, cluster)
         return replace(self._config, cluster=cluster, kvm=kvm, image_volumes=images,
                        vhost_net=_offers(offered, labels.DEVICE_VHOST_NET),
                        limited=limited_resources(self._quotas.by_index(BY_NAMESPACE, namespace)))
