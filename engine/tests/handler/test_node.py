@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import queue
 import subprocess
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fakeapi import merge
 
 from turtles.handler import node
 from turtles.handler.node import NodeAgent
-from turtles.kube.errors import NotFound
+from turtles.kube.errors import Forbidden, NotFound
 from turtles.probe.kvm import Result
 from turtles.probe.node import Findings
 
@@ -22,10 +26,13 @@ class Client:
     def __init__(self, refusals: int = 0, **metadata: Any) -> None:
         self.refusals = refusals
         self.metadata = metadata
+        self.status: dict[str, Any] = {}
+        self.looks = 0
         self.patches: queue.Queue[tuple[Any, dict[str, Any]]] = queue.Queue()
 
     def get(self, resource: Any, namespace: None, name: str) -> dict[str, Any]:
-        return {"metadata": {"name": name, **self.metadata}}
+        self.looks += 1
+        return {"metadata": {"name": name, **self.metadata}, "status": self.status}
 
     def patch(
         self, resource: Any, namespace: None, name: str, body: dict[str, Any], *, subresource: Any = None
@@ -38,6 +45,29 @@ class Client:
 
     def take(self, count: int) -> list[tuple[Any, dict[str, Any]]]:
         return [self.patches.get(timeout=5) for _ in range(count)]
+
+
+class Keeping(Client):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+    def patch(self, *words: Any, **options: Any) -> None:
+        with self.lock:
+            self.metadata = merge(self.metadata, words[3].get("metadata") or {})
+            self.status = merge(self.status, words[3].get("status") or {})
+            super().patch(*words, **options)
+
+    def replace(self) -> None:
+        """Another object of the same name."""
+        with self.lock:
+            self.metadata, self.status = {}, {}
+
+    def remove(self, label: str) -> None:
+        with self.lock:
+            self.metadata = merge(self.metadata, {"labels": {label: None}})
 
 
 def start(client: Client, find: Any, **options: Any) -> NodeAgent:
@@ -96,6 +126,59 @@ def test_labels_of_an_earlier_probe_go() -> None:
     agent.stop()
     assert labels == [{"machine-type.node.kubevirt.io/pc-q35-7.2": "true",
                        "machine-type.node.kubevirt.io/pc-q35-1.0": None, "cpu-model.node.kubevirt.io/Old": None}]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(node, "_RETRY", 0.01)
+
+
+@pytest.mark.parametrize("kubelet", [True, False])
+@pytest.mark.usefixtures("quick")
+def test_what_was_found_comes_back_and_costs_nothing_while_it_is_there(kubelet: bool) -> None:
+    machine, client = "machine-type.node.kubevirt.io/pc-q35-7.2", Keeping()
+    works = Findings(Result(True, "", 0, ""), host_capabilities=CAPABILITIES)
+    agent = start(client, lambda: works, **({"offer_devices": lambda kvm: None} if kubelet else {}))
+
+    def complete() -> bool:
+        kvm = (client.status.get("allocatable") or {}).get("devices.kubevirt.io/kvm")
+        return machine in client.metadata.get("labels", {}) and kvm == (None if kubelet else "1000")
+
+    def wait(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 5
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+    wait(complete)
+    for lose in (client.replace, lambda: client.remove(machine)):
+        # two looks later whatever was under way has ended
+        looks = client.looks + 2
+        wait(lambda looks=looks: client.looks > looks)
+        client.take(client.patches.qsize())
+        looks = client.looks + 3
+        wait(lambda looks=looks: client.looks > looks)
+        written = [body for _, body in client.take(client.patches.qsize())]
+        assert written
+        assert all("annotations" in body["metadata"] for body in written), "heartbeats only"
+        lose()
+        wait(complete)
+    agent.stop()
+
+
+@pytest.mark.usefixtures("quick")
+def test_labels_that_are_refused_stop_no_heartbeat() -> None:
+    class Refusing(Client):
+        def get(self, resource: Any, namespace: None, name: str) -> dict[str, Any]:
+            if self.looks:
+                raise Forbidden(403, "Forbidden", "no")
+            return super().get(resource, namespace, name)
+
+    client = Refusing()
+    agent = start(client, lambda: Findings(None, host_capabilities=CAPABILITIES), offer_devices=lambda kvm: None)
+    client.take(12)
+    agent.stop()
 
 
 def test_a_node_may_be_left_out() -> None:

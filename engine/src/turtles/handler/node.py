@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two heartbeats. The controller gives a node up whose last one is five minutes old.
 HEARTBEAT = 60.0
+#: Heartbeats between two looks whether the node has what was found: three minutes, as KubeVirt's node labeller.
+_LOOK_EVERY = 3
 #: Seconds after which a node that isn't registered yet, or a server that didn't answer, is tried again.
 _RETRY = 1.0
 #: Seconds a probe may take: on a busy machine it is ten times slower than on an idle one.
@@ -78,6 +80,8 @@ class NodeAgent:
         self._find = find
         self._offer_devices = offer_devices
         self._kubelet_dir = kubelet_dir
+        #: Labels and, where nobody else says it, the amount of KVM that the probe found, once the node has them.
+        self._found: tuple[Mapping[str, str], str | None] | None = None
         self._stop = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -115,10 +119,14 @@ class NodeAgent:
 
     def _beat(self) -> None:
         wanted = {labels.NODE_SCHEDULABLE: "true", **node_labels.static(Path("/proc/cpuinfo").read_text())}
+        beats = 0
         while not self._stop.is_set():
             heartbeat = {labels.NODE_HEARTBEAT: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
             body = {"metadata": {"labels": {**wanted, **self._cpu_manager()}, "annotations": heartbeat}}
             self._insist(lambda body=body: self._client.patch(NODE, None, self._node, body))  # type: ignore[misc]
+            beats += 1
+            if beats % _LOOK_EVERY == 0 and self._found is not None and not self._stop.is_set():
+                self._look(*self._found)
             self._stop.wait(HEARTBEAT)
 
     def _cpu_manager(self) -> dict[str, str]:
@@ -144,22 +152,41 @@ class NodeAgent:
         else:
             log.warning("KVM does not work: guests are emulated",
                         extra={"stages": findings.kvm.stages, "why": findings.kvm.message})
+        amount = str(MAX_DEVICES) if works else None
         if self._offer_devices is not None:
             self._offer_devices(works)
         else:
-            # None takes away what an earlier start may have found.
-            amount = str(MAX_DEVICES) if works else None
-            status = {"status": {"capacity": {labels.DEVICE_KVM: amount}, "allocatable": {labels.DEVICE_KVM: amount}}}
-            self._insist(lambda: self._client.patch(NODE, None, self._node, status, subresource="status"))
+            self._insist(lambda: self._offer_kvm(amount))
         wanted = node_labels.probed(
             findings.domain_capabilities, findings.host_capabilities, findings.features, kvm=works)
-        self._insist(lambda: self._label(wanted))
+        self._insist(lambda: self._label(self._client.get(NODE, None, self._node), wanted))
+        self._found = wanted, amount
 
-    def _label(self, wanted: Mapping[str, str]) -> None:
+    def _look(self, wanted: Mapping[str, str], amount: str | None) -> None:
+        """Give the node what was found, if its object was made anew or somebody took something of it away.
+
+        Tried once: the next heartbeat is due.
+        """
+        try:
+            node = self._client.get(NODE, None, self._node)
+            self._label(node, wanted)
+            there = (node.get("status") or {}).get("allocatable") or {}
+            if self._offer_devices is None and there.get(labels.DEVICE_KVM) != amount:
+                self._offer_kvm(amount)
+        except ApiError as error:
+            log.warning("it isn't known whether the node has its labels: %s", error, extra={"node": self._node})
+
+    def _offer_kvm(self, amount: str | None) -> None:
+        """Have the node's status say how many guests may use KVM; None takes away what an earlier start found."""
+        status = {"status": {"capacity": {labels.DEVICE_KVM: amount}, "allocatable": {labels.DEVICE_KVM: amount}}}
+        self._client.patch(NODE, None, self._node, status, subresource="status")
+
+    def _label(self, node: Mapping[str, Any], wanted: Mapping[str, str]) -> None:
         """Put labels on the node, and take away those of an earlier probe that don't hold any more."""
-        metadata = self._client.get(NODE, None, self._node)["metadata"]
+        metadata = node["metadata"]
         if (metadata.get("annotations") or {}).get(labels.SKIP_NODE_LABELLER) == "true":
-            log.info("the node is not labelled: its annotation %s says so", labels.SKIP_NODE_LABELLER)
+            if self._found is None:
+                log.info("the node is not labelled: its annotation %s says so", labels.SKIP_NODE_LABELLER)
             return
         there = metadata.get("labels") or {}
         static = node_labels.static(Path("/proc/cpuinfo").read_text())
