@@ -194,6 +194,17 @@ def test_a_failing_handler_hurts_nobody(api: FakeApi, informer: Informer) -> Non
     api.wait(lambda: seen.events)
 
 
+def test_it_can_be_stopped_while_it_starts(informer: Informer, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def late(thread: threading.Thread) -> None:
+        informer.stop()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", late)
+    informer.start()
+
+
 def test_stop_wakes_the_watch(api: FakeApi, informer: Informer) -> None:
     informer.start()
     assert informer.wait_synced(5)

@@ -134,8 +134,10 @@ class Informer:
     def start(self) -> None:
         """Start listing and watching on a thread of its own."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=f"informer-{self.resource.plural}", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name=f"informer-{self.resource.plural}", daemon=True)
+            thread.start()
+            # Whoever stops it meanwhile, from another thread, can't wait for one that hasn't started
+            self._thread = thread
 
     def stop(self, timeout: float = 1.0) -> None:
         """Stop watching; the cache stays as it is.
