@@ -556,7 +556,6 @@ def test_masquerade_annotations_and_ports() -> None:
 def test_heartbeats() -> None:
     node = {"metadata": {"annotations": {labels.NODE_HEARTBEAT: "2026-01-02T02:59:05Z"}}}
     assert silent_for(node, NOW) == 300
-    assert silent_for(node, NOW, heard=7) == 7
     assert silent_for({"metadata": {}}, NOW) is None
 
 

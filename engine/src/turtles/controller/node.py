@@ -7,13 +7,12 @@ nobody knows what became of the guest, and the VMI fails. Its VM starts anew whe
 old guest can't run any more. Kubernetes removes the Pods of nodes that are back, deleted, or tainted as out of service;
 this controller does it as well, for servers that don't (before 1.28).
 
-While the API server is away no agent can say that it is there, so that such a time isn't counted: it would end with all
-of them looking silent.
+While the API server is away no agent can say that it is there, and afterwards all of them look silent: nobody is judged
+before they have had the time to be heard.
 """
 
 import contextlib
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -45,6 +44,8 @@ log = logging.getLogger(__name__)
 BY_NODE = "node"
 #: Seconds without a heartbeat after which a node's agent counts as gone, and between two looks at such a node.
 HEARTBEAT_TIMEOUT, RECHECK = 300.0, 60.0
+#: Seconds in which agents and kubelets are heard again when the API server is back: a heartbeat a minute, a timeout.
+SETTLE = 90.0
 REASON = "NodeUnresponsive"
 #: Taint by which an administrator says that a node is switched off (Kubernetes, "Non-graceful node shutdown").
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
@@ -56,13 +57,10 @@ def node_of(vmi: Mapping[str, Any]) -> list[str]:
     return [node] if node else []
 
 
-def silent_for(node: Object, now: datetime, heard: float = math.inf) -> float | None:
-    """Return the seconds since the node agent's last heartbeat; None where there never was one.
-
-    :param heard: seconds for which a heartbeat would have been seen. While the API server is away nobody can write one.
-    """
+def silent_for(node: Object, now: datetime) -> float | None:
+    """Return the seconds since the node agent's last heartbeat; None where there never was one."""
     beat = parse_time((node["metadata"].get("annotations") or {}).get(labels.NODE_HEARTBEAT))
-    return min((now - beat).total_seconds(), heard) if beat else None
+    return (now - beat).total_seconds() if beat else None
 
 
 def is_alive(pod: Mapping[str, Any]) -> bool:
@@ -113,11 +111,13 @@ class NodeController:
         if is_out_of_service(node):
             return self._abandon(name)
         assert node is not None
-        silence = silent_for(node, datetime.now(UTC), time.monotonic() - self._hearing_since())
+        silence = silent_for(node, datetime.now(UTC))
         if silence is None:
             return None
         if silence <= HEARTBEAT_TIMEOUT:
             return HEARTBEAT_TIMEOUT - silence + 1
+        if (heard := time.monotonic() - self._hearing_since()) < SETTLE:
+            return SETTLE - heard
         if (node["metadata"].get("labels") or {}).get(labels.NODE_SCHEDULABLE) == "true":
             # The version makes sure that a heartbeat of this very moment is not overruled.
             stored = self._client.patch(NODE, None, name, {"metadata": {
