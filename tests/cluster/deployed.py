@@ -151,6 +151,16 @@ class Deployed(Engine):
 
         wait_for(f"ready {name}", ready, timeout=timeout)
 
+    def wait_back(self) -> None:
+        """Until Kubernetes takes components for ready again that it hadn't heard of, and leads requests to them."""
+        for _kind, name in COMPONENTS:
+            self.wait_component(name, timeout=300)
+        wait_for(
+            "the aggregated API",
+            lambda: self.custom.get_api_resources("subresources.kubevirt.io", "v1", _request_timeout=5),
+            timeout=60,
+        )
+
     def node(self, name: str) -> Node:
         """A node to look into; the test is skipped where nodes are somebody else's."""
         if not self.kubernetes.nodes:

@@ -63,8 +63,7 @@ def silent(cluster: Deployed, machines: Cluster, node: Node) -> Iterator[None]:
             ),
             timeout=300,
         )
-        for name in ("virt-api", "virt-controller", "virt-handler"):
-            cluster.wait_component(name, timeout=300)
+        cluster.wait_back()
 
 
 @pytest.mark.parametrize("end", ["the node is back", "somebody vouches for its end"])
@@ -266,6 +265,7 @@ def test_the_api_server_is_away_for_more_than_a_minute(cluster: Deployed, machin
         timeout=60,
         what="Ready",
     )
+    cluster.wait_back()
     cluster.subresource(namespace, "ends", "start")
     cluster.wait_running(namespace, "ends")
     cluster.wait_available()

@@ -143,9 +143,13 @@ def test_shorter_lifetimes_of_certificates_count_at_once_and_without_a_restart(
     minutes = int((first.not_valid_after_utc - first.not_valid_before_utc).total_seconds() // 60)
     assert minutes > 60
     change(certificateRotateStrategy={"selfSigned": {"server": {"duration": "20m", "renewBefore": "19m59s"}}})
-    wait_for("another serving certificate", lambda: serving() != first, timeout=180)
-    found = serving()
-    assert found.not_valid_after_utc - found.not_valid_before_utc < timedelta(minutes=30)
+
+    def is_short() -> bool:
+        # a replica that learns of it a moment later than another makes one as before, and corrects it within a minute
+        found = serving()
+        return found != first and found.not_valid_after_utc - found.not_valid_before_utc < timedelta(minutes=30)
+
+    wait_for("a serving certificate that lives as long as it should", is_short, timeout=180)
     assert pods(cluster) == before
 
 
