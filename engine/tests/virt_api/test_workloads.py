@@ -47,6 +47,9 @@ def test_the_unprivileged_components_hold_nothing() -> None:
         assert budget["selector"]["matchLabels"].items() <= (
             found["Deployment", name]["spec"]["template"]["metadata"]["labels"].items()
         )
+    (api,) = pod(found["Deployment", "virt-api"])["containers"]
+    assert "--pod-name=$(POD_NAME)" in api["args"]
+    assert api["env"] == [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
     (controller,) = pod(found["Deployment", "virt-controller"])["containers"]
     assert "--launcher-image=reg/turtles-launcher:1" in controller["args"]
     assert found["PriorityClass", "kubevirt-cluster-critical"]["value"] == 1_000_000_000
@@ -122,6 +125,7 @@ def test_no_component_has_more_rights_than_it_names() -> None:
     local = found["Role", "kubevirt-virt-api"]["rules"]
     # Its Service is part of the installation; as a service of a machine it writes that itself
     assert not [rule for rule in local if "services" in rule["resources"]]
+    assert [rule["resourceNames"] for rule in local if "deployments" in rule["resources"]] == [["virt-api"]]
 
 
 def test_the_renderer_needs_no_installed_engine(tmp_path: Path) -> None:

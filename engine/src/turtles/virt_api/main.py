@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
         "input) with engineImage, launcherImage and other values",
     )
     found.add_argument("--namespace", default="kubevirt", help="namespace of the engine")
+    found.add_argument("--pod-name", help="the Pod this is, if it is a replica of the Deployment virt-api")
     found.add_argument("--health-bind", default="", help="address of health and metrics; all if not given")
     found.add_argument("--health-port", type=int, help="port of health and metrics; not served if not given")
     found.add_argument("--architecture", default="amd64", help="architecture of machines that don't say theirs")
@@ -84,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.url,
         options.bind,
         tell=recorder.event,
+        pod=options.pod_name,
     )
     configuration = ConfigurationWatch(client, options.namespace, options.architecture)
     configuration.follow_verbosity("virtAPI", options.log_level)

@@ -137,6 +137,9 @@ def _virt_api_local(with_service: bool) -> list[Object]:
             # Endpoints that somebody else manages may be written only with this (OpenShift)
             _rule("", ["endpoints/restricted"], ["create"]),
         ]
+    else:
+        # Whether replicas of another version are still there
+        rules.append(_rule("apps", ["deployments"], _READ, ["virt-api"]))
     return rules
 
 

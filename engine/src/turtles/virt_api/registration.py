@@ -4,13 +4,19 @@
 It writes its webhook configurations and APIServices, and writes them again when somebody changes them or the
 certificate's authority changes. With a URL of its own (no Service in front of it) the webhooks name the URL, and
 Service and Endpoints that the APIServices point to are written too.
+
+While a Deployment is rolled out, replicas of two builds run side by side. Each would have its own list registered, and
+a path that only the new one serves would be asked of the old one. So what another build has registered stays, but for
+the authorities, until all replicas are of one build: then it is the build of whoever looks.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import ipaddress
+import json
 import logging
 import socket
 import threading
@@ -19,11 +25,22 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from turtles import __version__
 from turtles.api.configuration import ClusterConfiguration, Rotation
 from turtles.api.kinds import GROUP, KUBEVIRT, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, VM, VMI, Kind
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
 from turtles.kube.informer import Informer
-from turtles.kube.resources import APISERVICE, ENDPOINTS, MUTATINGWEBHOOK, SECRET, SERVICE, VALIDATINGWEBHOOK, Resource
+from turtles.kube.resources import (
+    APISERVICE,
+    DEPLOYMENT,
+    ENDPOINTS,
+    MUTATINGWEBHOOK,
+    POD,
+    SECRET,
+    SERVICE,
+    VALIDATINGWEBHOOK,
+    Resource,
+)
 from turtles.virt_api import admission, certificates, eviction, kubevirt
 from turtles.virt_api.certificates import Certificates
 from turtles.virt_api.names import CERTIFICATES_SECRET, MUTATOR, VALIDATOR
@@ -35,6 +52,9 @@ Object = dict[str, Any]
 
 PORT = 443
 
+#: KubeVirt's annotations of what its operator installs: the version, and a hash that tells builds of it apart. Here
+#: that of the registered object, without the authorities, which all replicas share.
+_VERSION, _IDENTIFIER = "kubevirt.io/install-strategy-version", "kubevirt.io/install-strategy-identifier"
 #: Seconds between two looks at certificates and objects if nothing seems to change.
 _INTERVAL = 60.0
 #: Seconds that API servers get to learn of a new authority before anything of it is shown to them. Each reads webhook
@@ -184,7 +204,8 @@ class Registration:
 
     `loaded` is called with the certificates to serve with: once before the first registration, and whenever they have
     been replaced. With a new authority that is `spread` seconds after it has been registered, if what is served with
-    until then is still trusted. `tell` records an event: object, type, reason, message.
+    until then is still trusted. `tell` records an event: object, type, reason, message. `pod` is the Pod of the
+    Deployment virt-api that this is; without one there is no other replica.
     """
 
     def __init__(
@@ -196,6 +217,7 @@ class Registration:
         bind: str = "",
         spread: float = _SPREAD,
         tell: Callable[[Object, str, str, str], None] = lambda obj, type_, reason, message: None,
+        pod: str | None = None,
     ) -> None:
         self._client = client
         self._namespace = namespace
@@ -203,6 +225,7 @@ class Registration:
         self._url = url
         self._spread = spread
         self._tell = tell
+        self._pod = pod
         self._names = serving_names(namespace, url, bind)
         self._rotation = Rotation()
         self._certificates: Certificates | None = None
@@ -211,7 +234,7 @@ class Registration:
         self._written: dict[tuple[str, str], tuple[Object, Object]] = {}
         self._wake = threading.Event()
         self._stopped = threading.Event()
-        #: Set once everything has been registered.
+        #: Set once everything has been registered, by this build or another one.
         self.done = threading.Event()
         self._informers = [
             self._informer(SECRET, namespace, CERTIFICATES_SECRET),
@@ -219,6 +242,9 @@ class Registration:
             self._informer(VALIDATINGWEBHOOK, None, VALIDATOR),
             *(self._informer(APISERVICE, None, f"{name}.{SUBRESOURCES_GROUP}") for name in SUBRESOURCES_VERSIONS),
         ]
+        if pod:
+            # When it is rolled out, what the build of before registered is replaced
+            self._informers.append(self._informer(DEPLOYMENT, namespace, SERVICE_NAME))
         self._thread = threading.Thread(target=self._run, name="registration", daemon=True)
 
     def configure(self, configuration: ClusterConfiguration) -> None:
@@ -248,11 +274,8 @@ class Registration:
     def sync(self) -> None:
         """Bring certificates and registered objects to what they should be. Raises ApiError."""
         found = self._ensure()
-        wanted = webhooks(found.bundle, self._namespace, self._url) + apiservices(found.bundle, self._namespace)
-        if self._url:
-            wanted += endpoints(self._namespace, self._url)
-        for resource, obj in wanted:
-            self._put(resource, obj)
+        for resource, obj in self._wanted(found.bundle):
+            self._put(resource, _signed(obj), found.bundle)
         # Last: until here clients might not have known a new authority
         if found != self._certificates:
             if self._certificates and certificates.overlap(self._certificates, found):
@@ -260,6 +283,10 @@ class Registration:
             self._loaded(found)
             self._certificates = found
         self.done.set()
+
+    def _wanted(self, bundle: str) -> list[tuple[Resource, Object]]:
+        found = webhooks(bundle, self._namespace, self._url) + apiservices(bundle, self._namespace)
+        return found + (endpoints(self._namespace, self._url) if self._url else [])
 
     def _ensure(self) -> Certificates:
         def expired(secret: Object, end: datetime) -> None:
@@ -293,7 +320,7 @@ class Registration:
                 pause = _RETRY
             self._wake.wait(pause)
 
-    def _put(self, resource: Resource, wanted: Object) -> None:
+    def _put(self, resource: Resource, wanted: Object, bundle: str) -> None:
         metadata = wanted["metadata"]
         namespace, name = metadata.get("namespace"), metadata["name"]
         try:
@@ -305,20 +332,45 @@ class Registration:
                 log.info("registered", extra={"kind": resource.kind, "object": name})
             return
         written, made = self._written.get((resource.kind, name), (None, wanted))
-        if not contains(found, made if written == wanted else wanted):
-            parts = {key: value for key, value in wanted.items() if key not in ("apiVersion", "kind", "metadata")}
-            labels = {**(found["metadata"].get("labels") or {}), **metadata["labels"]}
-            for key, value in parts.items():
-                # The API server's own settings (a Service's address) stay
-                if isinstance(value, dict) and isinstance(found.get(key), dict):
-                    parts[key] = {**found[key], **value}
-            obj = {**found, "metadata": {**found["metadata"], "labels": labels}, **parts}
-            self._remember(resource, wanted, self._client.replace(resource, obj))
-            log.info("registered again", extra={"kind": resource.kind, "object": name})
+        if contains(found, made if written == wanted else wanted):
+            return
+        if _build(found) != _build(wanted) and not self._is_rolled_out():
+            if (kept := _trusting(found, bundle)) != found:
+                self._client.replace(resource, kept)
+                log.info("registered authorities", extra={"kind": resource.kind, "object": name})
+            return
+        parts = {key: value for key, value in wanted.items() if key not in ("apiVersion", "kind", "metadata")}
+        own = {key: {**(found["metadata"].get(key) or {}), **metadata[key]} for key in ("labels", "annotations")}
+        for key, value in parts.items():
+            # The API server's own settings (a Service's address) stay
+            if isinstance(value, dict) and isinstance(found.get(key), dict):
+                parts[key] = {**found[key], **value}
+        obj = {**found, "metadata": {**found["metadata"], **own}, **parts}
+        self._remember(resource, wanted, self._client.replace(resource, obj))
+        log.info("registered again", extra={"kind": resource.kind, "object": name})
+
+    def _is_rolled_out(self) -> bool:
+        """Whether all replicas are of one build, this one."""
+        if not self._pod:
+            return True
+        try:
+            deployment = self._client.get(DEPLOYMENT, self._namespace, SERVICE_NAME)
+        except NotFound:
+            return True
+        status = deployment.get("status") or {}
+        current = (status.get("observedGeneration") or 0) >= (deployment["metadata"].get("generation") or 0)
+        if not current or (status.get("replicas") or 0) != (status.get("updatedReplicas") or 0):
+            return False
+        # One that is being deleted isn't counted any more, and still runs for a while
+        try:
+            pod = self._client.get(POD, self._namespace, self._pod)
+        except NotFound:
+            return False
+        return not pod["metadata"].get("deletionTimestamp")
 
     def _remember(self, resource: Resource, wanted: Object, made: Object) -> None:
         own = {key: made.get(key) for key in wanted if key != "metadata"}
-        own["metadata"] = {"labels": wanted["metadata"]["labels"]}
+        own["metadata"] = {key: wanted["metadata"][key] for key in ("labels", "annotations")}
         self._written[resource.kind, wanted["metadata"]["name"]] = (wanted, own)
 
 
@@ -333,6 +385,31 @@ def contains(found: Any, wanted: Any) -> bool:
             and all(contains(one, other) for one, other in zip(found, wanted, strict=True))
         )
     return bool(found == wanted)
+
+
+def _signed(wanted: Object) -> Object:
+    """Give an object with the annotations of the build that registers it."""
+    parts = {key: value for key, value in _trusting(wanted, "").items() if key != "metadata"}
+    identifier = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+    annotations = {_VERSION: f"v{__version__}", _IDENTIFIER: identifier}
+    return {**wanted, "metadata": {**wanted["metadata"], "annotations": annotations}}
+
+
+def _build(obj: Object) -> tuple[str | None, str | None]:
+    """Give version and hash of what registered an object; without them it was somebody else."""
+    annotations = obj["metadata"].get("annotations") or {}
+    return annotations.get(_VERSION), annotations.get(_IDENTIFIER)
+
+
+def _trusting(obj: Object, bundle: str) -> Object:
+    """Give a webhook configuration or an APIService with these authorities, and otherwise as it is."""
+    authorities = {"caBundle": _base64(bundle)}
+    if "webhooks" in obj:
+        hooks = [{**hook, "clientConfig": {**hook["clientConfig"], **authorities}} for hook in obj["webhooks"] or []]
+        return {**obj, "webhooks": hooks}
+    if obj.get("kind") == APISERVICE.kind:
+        return {**obj, "spec": {**obj["spec"], **authorities}}
+    return obj
 
 
 def _metadata(name: str) -> Object:

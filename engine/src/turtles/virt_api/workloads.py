@@ -116,7 +116,9 @@ def objects(values: Values, namespace: str) -> list[Object]:
 
 
 def _api_container(values: Values, namespace: str) -> Object:
-    container = _container(values, "virt-api", [f"--port={API_PORT}", f"--namespace={namespace}"])
+    arguments = [f"--port={API_PORT}", f"--namespace={namespace}", "--pod-name=$(POD_NAME)"]
+    container = _container(values, "virt-api", arguments)
+    container["env"] = [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
     container["ports"].append({"name": "https", "containerPort": API_PORT, "protocol": "TCP"})
     # Nodes learn a moment later than this process that its Pod is leaving; until then they send it requests
     container["lifecycle"] = {"preStop": {"exec": {"command": ["/usr/bin/sleep", "5"]}}}
