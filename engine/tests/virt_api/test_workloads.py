@@ -98,12 +98,29 @@ def test_values_reach_the_pods() -> None:
         ({"replicas": "2"}, "replicas must be of type int, not str"),
         ({"placement": {}}, "unknown key 'placement'"),
         ({"infra": {"hostNetwork": True}}, "infra has 'hostNetwork'"),
+        ({"infra": {"nodeSelector": ["ssd"]}}, r"infra\.nodeSelector must be an object .*, not \['ssd'\]"),
+        ({"infra": {"nodeSelector": {"ssd": True}}}, r"infra\.nodeSelector\.ssd must be text, not True"),
+        ({"workloads": {"tolerations": {"operator": "Exists"}}}, r"workloads\.tolerations must be a list, such as"),
+        ({"workloads": {"tolerations": ["gpu"]}}, r"workloads\.tolerations\[0\] must be an object .*, not 'gpu'"),
+        ({"infra": {"affinity": []}}, r"infra\.affinity must be an object"),
+        ({"infra": {"affinity": [{}]}}, r"infra\.affinity must be an object"),
+        ({"infra": {"affinity": {"nodeAffinity": "here"}}}, r"infra\.affinity\.nodeAffinity must be an object"),
         ({"resources": {"virt-operator": {}}}, "resources has 'virt-operator'"),
+        ({"resources": {"virt-api": "200Mi"}}, r"resources\.virt-api must be an object with requests .*, not '200Mi'"),
+        ({"resources": {"virt-api": {"memory": "1Gi"}}}, r"resources\.virt-api has 'memory'; it may have requests"),
+        ({"resources": {"virt-api": {"limits": ["1Gi"]}}}, r"resources\.virt-api\.limits must be an object"),
+        ({"resources": {"virt-api": {"limits": {"cpu": {}}}}}, r"resources\.virt-api\.limits\.cpu must be an amount"),
     ],
 )
 def test_wrong_values_are_named(values: dict[str, Any], words: str) -> None:
     with pytest.raises(ValuesError, match=words):
         Values.from_json({**MINIMAL, **values})
+
+
+def test_what_is_null_is_as_if_it_were_not_there() -> None:
+    empty = {"nodeSelector": None, "tolerations": None, "affinity": None}
+    nothing = {"requests": None}
+    assert render(infra=empty, workloads=empty, resources={"virt-api": nothing}).keys() == render().keys()
 
 
 def test_no_component_has_more_rights_than_it_names() -> None:

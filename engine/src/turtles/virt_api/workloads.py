@@ -89,9 +89,52 @@ class Values:
         for key, part in (("infra", values.infra), ("workloads", values.workloads)):
             if wrong := sorted(part.keys() - {"nodeSelector", "affinity", "tolerations"}):
                 raise ValuesError(f"{key} has {wrong[0]!r}; it may have nodeSelector, affinity and tolerations")
+            _check_placement(key, part)
         if wrong := sorted(values.resources.keys() - _REQUESTS.keys()):
             raise ValuesError(f"resources has {wrong[0]!r}; there are {', '.join(_REQUESTS)}")
+        for component, part in values.resources.items():
+            _check_resources(f"resources.{component}", part)
         return values
+
+
+def _check_placement(key: str, part: Mapping[str, Any]) -> None:
+    """Refuse a nodePlacement that no Pod could have. What is null is as if it weren't there."""
+    selector = _object(f"{key}.nodeSelector", part.get("nodeSelector"), 'labels and values, such as {"disk": "ssd"}')
+    for label, value in selector.items():
+        if not isinstance(value, str):
+            message = f"{key}.nodeSelector.{label} must be text, not {value!r}: write it with quotation marks"
+            raise ValuesError(message)
+    example = '[{"key": "dedicated", "operator": "Exists"}]'
+    tolerations = part.get("tolerations") or []
+    if not isinstance(tolerations, list):
+        raise ValuesError(f"{key}.tolerations must be a list, such as {example}, not {tolerations!r}")
+    for number, toleration in enumerate(tolerations):
+        if not isinstance(toleration, dict):
+            raise ValuesError(f"{key}.tolerations[{number}] must be an object as in {example}, not {toleration!r}")
+    affinity = _object(f"{key}.affinity", part.get("affinity"), "nodeAffinity, podAffinity and podAntiAffinity")
+    for name, value in affinity.items():
+        _object(f"{key}.affinity.{name}", value, "terms, as a Pod has it")
+
+
+def _check_resources(key: str, part: Any) -> None:
+    """Refuse resources that no container could have."""
+    found = _object(key, part, 'requests and limits, such as {"requests": {"memory": "200Mi"}}')
+    if wrong := sorted(found.keys() - {"requests", "limits"}):
+        raise ValuesError(f"{key} has {wrong[0]!r}; it may have requests and limits")
+    for name, amounts in found.items():
+        amounts = _object(f"{key}.{name}", amounts, 'amounts, such as {"memory": "200Mi"}')
+        for resource, amount in amounts.items():
+            if not isinstance(amount, str | int | float) or isinstance(amount, bool):
+                message = f"{key}.{name}.{resource} must be an amount such as 200Mi, not {amount!r}"
+                raise ValuesError(message)
+
+
+def _object(key: str, found: Any, what: str) -> Mapping[str, Any]:
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ValuesError(f"{key} must be an object with {what}, not {found!r}")
+    return found
 
 
 def objects(values: Values, namespace: str) -> list[Object]:
