@@ -42,11 +42,20 @@ def is_available(kubevirt):
 def wait_for_rollout(client, namespace, timeout, kinds=(DEPLOYMENT, DAEMONSET)):
     """Waits until all Deployments and DaemonSets of the installation run as declared. Raises wait.GaveUp.
 
-    The object's conditions may still be about what ran before a change of these.
+    The object's conditions may still be about what ran before a change of these. Nodes are renewed one after the other,
+    however many there are: the timeout is seconds in which no further replica is of the latest version.
     """
     for resource in kinds:
         for workload in _listed(client, resource, namespace):
-            wait.until(client, resource, namespace, workload["metadata"]["name"], timeout, rolled_out)
+            reached = _renewed(workload)
+            while True:
+                try:
+                    wait.until(client, resource, namespace, workload["metadata"]["name"], timeout, rolled_out)
+                    break
+                except wait.GaveUp as exc:
+                    before, reached = reached, _renewed(exc.obj)
+                    if reached <= before:
+                        raise
 
 
 def rolled_out(workload):
@@ -136,6 +145,12 @@ def _counts(workload):
         wanted = (workload.get("spec") or {}).get("replicas", 1)
         updated, available = status.get("updatedReplicas") or 0, status.get("availableReplicas") or 0
     return wanted, updated, available, current
+
+
+def _renewed(workload):
+    """How many replicas are of the latest version, as far as the status is about that."""
+    updated, current = _counts(workload)[1::2]
+    return updated if current else 0
 
 
 def _about_pod(pod):

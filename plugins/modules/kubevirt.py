@@ -47,6 +47,8 @@ options:
       - What O(wait) waits for with O(state=present).
       - V(rollout) waits before the object is declared, until the Deployments that are there run as declared;
         V(available) also waits afterwards, until all runs and the object says that it is available.
+      - O(wait_timeout) is seconds in which no further component or node got the version that is being deployed. It
+        counts anew as long as they do.
     type: str
     choices: [available, rollout]
     default: available
@@ -160,11 +162,11 @@ class KubeVirt(KubeModule):
             if waits:
                 # Admission of the object is theirs; DaemonSets may be the next to be declared
                 kinds = (installation.DEPLOYMENT,)
-                installation.wait_for_rollout(self.client, self.namespace, self._left(), kinds)
+                self._wait_for_rollout(kinds)
             outcome = self._declare(declared)
             if not waits or self.params["wait_for"] == "rollout":
                 return outcome
-            installation.wait_for_rollout(self.client, self.namespace, self._left())
+            self._wait_for_rollout((installation.DEPLOYMENT, installation.DAEMONSET))
             after = wait.until(
                 self.client, installation.KUBEVIRT, self.namespace, self.name, self._left(), installation.is_available
             )
@@ -178,6 +180,11 @@ class KubeVirt(KubeModule):
                 result=exc.obj or {},
             ) from exc
         return outcome._replace(after=after)
+
+    def _wait_for_rollout(self, kinds):
+        installation.wait_for_rollout(self.client, self.namespace, self._left(), kinds)
+        # However long that took, what follows has its time
+        self.deadline = time.monotonic() + self.params["wait_timeout"]
 
     def _declare(self, declared):
         where = (installation.KUBEVIRT, self.namespace, self.name)

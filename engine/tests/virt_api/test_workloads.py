@@ -55,6 +55,11 @@ def test_the_unprivileged_components_hold_nothing() -> None:
     assert found["PriorityClass", "kubevirt-cluster-critical"]["value"] == 1_000_000_000
 
 
+def test_a_dead_node_of_many_does_not_hold_up_the_others() -> None:
+    strategy = render()["DaemonSet", "virt-handler"]["spec"]["updateStrategy"]
+    assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}}
+
+
 def test_the_node_agent_sees_the_kubelets_folder_where_it_is() -> None:
     spec = pod(render(kubeletDir="/data/kubelet/")["DaemonSet", "virt-handler"])
     (container,) = spec["containers"]

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -25,8 +26,8 @@ def put_object(api, status, **spec):
     api.put("kubevirts", {"apiVersion": "kubevirt.io/v1", "metadata": metadata, "spec": spec, "status": status})
 
 
-def put_daemonset(api, available):
-    status = {"desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberAvailable": available}
+def put_daemonset(api, available, updated=2, nodes=2):
+    status = {"desiredNumberScheduled": nodes, "updatedNumberScheduled": updated, "numberAvailable": available}
     metadata = {"name": "virt-handler", "namespace": "kubevirt", "labels": LABELS}
     api.put("daemonsets", {"apiVersion": "apps/v1", "metadata": metadata, "spec": {}, "status": status})
 
@@ -66,6 +67,22 @@ def test_it_waits_until_everything_is_available(api, run):
     found = run("kubevirt", wait_timeout=10)
     assert found["result"]["spec"]["configuration"] == {"cpuModel": "Nehalem"}
     assert not found["changed"]
+
+
+def test_it_waits_on_as_long_as_further_nodes_are_renewed(api, run):
+    put_object(api, conditions(Available="True"))
+    put_daemonset(api, 3, updated=0, nodes=3)
+    timers = [threading.Timer(0.7 * n, put_daemonset, (api, 3, n, 3)) for n in (1, 2, 3)]
+    for timer in timers:
+        timer.start()
+    begun = time.monotonic()
+    assert not run("kubevirt", wait_timeout=1).get("failed")
+    assert time.monotonic() - begun > 2
+    put_daemonset(api, 2, updated=2, nodes=3)
+    begun = time.monotonic()
+    found = run("kubevirt", wait_timeout=1)
+    assert "DaemonSet virt-handler: 2 of 3 available, 2 of the latest version" in found.msg
+    assert time.monotonic() - begun < 2
 
 
 def test_the_configuration_is_merged_once(api, run):

@@ -304,7 +304,8 @@ def _daemonset(values: Values, namespace: str) -> Object:
         "metadata": _metadata(name, namespace),
         "spec": {
             "selector": {"matchLabels": {"kubevirt.io": name}},
-            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},
+            # Kubernetes rounds up: one of a few nodes. Of many, one that is dead holds up none of the others
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}},
             "template": _pod(values, name, values.workloads, spec),
         },
     }
