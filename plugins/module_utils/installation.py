@@ -39,14 +39,17 @@ def is_available(kubevirt):
     )
 
 
-def wait_for_rollout(client, namespace, timeout, kinds=(DEPLOYMENT, DAEMONSET)):
+def wait_for_rollout(client, namespace, timeout, kinds=(DEPLOYMENT, DAEMONSET), components=()):
     """Waits until all Deployments and DaemonSets of the installation run as declared. Raises wait.GaveUp.
 
     The object's conditions may still be about what ran before a change of these. Nodes are renewed one after the other,
-    however many there are: the timeout is seconds in which no further replica is of the latest version.
+    however many there are: the timeout is seconds in which no further replica is of the latest version. Components are
+    names; with them only those are waited for.
     """
     for resource in kinds:
         for workload in _listed(client, resource, namespace):
+            if components and workload["metadata"]["name"] not in components:
+                continue
             reached = _renewed(workload)
             while True:
                 try:
@@ -65,6 +68,16 @@ def rolled_out(workload):
     wanted, updated, available, current = _counts(workload)
     extra = (workload.get("status") or {}).get("replicas") or 0
     return current and updated >= wanted and available >= wanted and extra <= max(wanted, updated)
+
+
+def lost_nodes(client, namespace, workload):
+    """Names of nodes whose kubelets are silent, if nothing but Pods there keeps a DaemonSet from being rolled out."""
+    wanted, updated, available, current = _counts(workload)
+    if workload.get("kind") != "DaemonSet" or not current:
+        return []
+    pods = wait.pods_on_silent_nodes(client, namespace, wait.selector_of(workload))
+    nodes = sorted({pod["spec"]["nodeName"] for pod in pods})
+    return nodes if len(nodes) >= wanted - min(updated, available) else []
 
 
 def machines(client):

@@ -13,6 +13,7 @@ VM = resources.known("kubevirt.io/v1", "VirtualMachine")
 VMI = resources.known("kubevirt.io/v1", "VirtualMachineInstance")
 POD = resources.known("v1", "Pod")
 EVENT = resources.known("v1", "Event")
+NODE = resources.known("v1", "Node")
 
 # States of a VirtualMachine (status.printableStatus) that don't cure themselves, and the seconds each is given all the
 # same: the first attempt at an image may fail on a busy registry, a claim may still be on its way.
@@ -202,6 +203,22 @@ def _pod_troubles(pod):
                 text = "%s: container %s is %s (%s)" % (name, entry.get("name"), phase, found.get("reason"))
                 said.append(text + (": %s" % found["message"].strip() if found.get("message") else ""))
     return said
+
+
+def selector_of(workload):
+    """The label selector of a workload's Pods, as requests have it."""
+    labels = ((workload.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
+    return ",".join("%s=%s" % pair for pair in sorted(labels.items()))
+
+
+def pods_on_silent_nodes(client, namespace, label_selector=None):
+    """Pods on nodes whose kubelet doesn't report: they neither change nor end. None where that may not be read."""
+    nodes = _quietly(lambda: client.list(resources.path(NODE))[0]) or []
+    silent = {node["metadata"]["name"] for node in nodes if condition(node, "Ready").get("status") != "True"}
+    if not silent:
+        return []
+    pods = _quietly(lambda: client.list(resources.path(POD, namespace), label_selector=label_selector)[0]) or []
+    return [pod for pod in pods if (pod.get("spec") or {}).get("nodeName") in silent]
 
 
 def warning_events(client, namespace, names):

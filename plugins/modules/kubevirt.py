@@ -52,6 +52,14 @@ options:
     type: str
     choices: [available, rollout]
     default: available
+  components:
+    description:
+      - Names of components, such as C(virt-handler), which O(wait_for=rollout) waits for. All Deployments if empty.
+      - A DaemonSet that lacks nothing but nodes that aren't Ready isn't waited for longer than O(wait_timeout); the
+        module warns of these nodes and goes on.
+    type: list
+    elements: str
+    default: []
   remove_workloads:
     description: With O(state=absent), delete all virtual machines first.
     type: bool
@@ -121,6 +129,7 @@ from ansible_collections.turtles.kubevirt.plugins.module_utils.base import KubeM
 from ansible_collections.turtles.kubevirt.plugins.module_utils.client import MERGE_PATCH, KubeError
 
 SHOWN = 5
+BOTH = (installation.DEPLOYMENT, installation.DAEMONSET)
 
 
 class KubeVirt(KubeModule):
@@ -133,6 +142,7 @@ class KubeVirt(KubeModule):
         "spec": {"type": "dict", "default": {}},
         "apply": {"type": "bool", "default": False},
         "wait_for": {"type": "str", "choices": ["available", "rollout"], "default": "available"},
+        "components": {"type": "list", "elements": "str", "default": []},
         "remove_workloads": {"type": "bool", "default": False},
         "wait": {"type": "bool", "default": True},
         "wait_timeout": {"type": "int", "default": 300},
@@ -160,13 +170,13 @@ class KubeVirt(KubeModule):
         waits = self.params["wait"] and not self.check_mode
         try:
             if waits:
-                # Admission of the object is theirs; DaemonSets may be the next to be declared
-                kinds = (installation.DEPLOYMENT,)
-                self._wait_for_rollout(kinds)
+                # Admission of the object is the Deployments'; DaemonSets may be the next to be declared
+                components = self.params["components"]
+                self._wait_for_rollout(BOTH if components else (installation.DEPLOYMENT,), components)
             outcome = self._declare(declared)
             if not waits or self.params["wait_for"] == "rollout":
                 return outcome
-            self._wait_for_rollout((installation.DEPLOYMENT, installation.DAEMONSET))
+            self._wait_for_rollout(BOTH)
             after = wait.until(
                 self.client, installation.KUBEVIRT, self.namespace, self.name, self._left(), installation.is_available
             )
@@ -181,8 +191,17 @@ class KubeVirt(KubeModule):
             ) from exc
         return outcome._replace(after=after)
 
-    def _wait_for_rollout(self, kinds):
-        installation.wait_for_rollout(self.client, self.namespace, self._left(), kinds)
+    def _wait_for_rollout(self, kinds, components=()):
+        try:
+            installation.wait_for_rollout(self.client, self.namespace, self._left(), kinds, components)
+        except wait.GaveUp as exc:
+            lost = installation.lost_nodes(self.client, self.namespace, exc.obj) if components and exc.obj else []
+            if not lost:
+                raise
+            self.module.warn(
+                "DaemonSet %s isn't waited for any longer on nodes that aren't Ready (%s): it is renewed there when "
+                "they are back." % (exc.obj["metadata"]["name"], ", ".join(lost))
+            )
         # However long that took, what follows has its time
         self.deadline = time.monotonic() + self.params["wait_timeout"]
 

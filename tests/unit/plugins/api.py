@@ -15,11 +15,14 @@ import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-CLUSTER_WIDE = {"namespaces", "nodes", "customresourcedefinitions", "clusterroles"}
+WEBHOOKS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
+CLUSTER_WIDE = {"namespaces", "nodes", "customresourcedefinitions", "clusterroles", *WEBHOOKS}
+DISCOVERED = {"policy/v1": ("poddisruptionbudgets",), "admissionregistration.k8s.io/v1": WEBHOOKS}
 KINDS = {
     "virtualmachines": "VirtualMachine",
     "virtualmachineinstances": "VirtualMachineInstance",
     "namespaces": "Namespace",
+    "nodes": "Node",
     "pods": "Pod",
     "events": "Event",
     "configmaps": "ConfigMap",
@@ -29,6 +32,17 @@ KINDS = {
     "kubevirts": "KubeVirt",
     "deployments": "Deployment",
     "daemonsets": "DaemonSet",
+    "serviceaccounts": "ServiceAccount",
+    "services": "Service",
+    "roles": "Role",
+    "rolebindings": "RoleBinding",
+    "clusterroles": "ClusterRole",
+    "clusterrolebindings": "ClusterRoleBinding",
+    "priorityclasses": "PriorityClass",
+    "poddisruptionbudgets": "PodDisruptionBudget",
+    "mutatingwebhookconfigurations": "MutatingWebhookConfiguration",
+    "validatingwebhookconfigurations": "ValidatingWebhookConfiguration",
+    "apiservices": "APIService",
 }
 
 
@@ -414,6 +428,9 @@ class Handler(BaseHTTPRequestHandler):
     def _discovery(self, api, group):
         if group == "example.com/v1" and api.get("customresourcedefinitions", None, "widgets.example.com"):
             resources = [{"name": "widgets", "kind": "Widget", "namespaced": True}]
+            return self._answer(200, {"kind": "APIResourceList", "groupVersion": group, "resources": resources})
+        if group in DISCOVERED:
+            resources = [{"name": p, "kind": KINDS[p], "namespaced": p not in CLUSTER_WIDE} for p in DISCOVERED[group]]
             return self._answer(200, {"kind": "APIResourceList", "groupVersion": group, "resources": resources})
         raise Refused(404, "NotFound", "404 page not found")
 

@@ -140,6 +140,41 @@ def test_rollout_is_waited_for_before_the_object_is_declared(api, run):
     assert written == ["/apis/kubevirt.io/v1/namespaces/kubevirt/kubevirts"]
 
 
+def put_pod(api, name, node, ready):
+    api.put("nodes", {"metadata": {"name": node}, "status": conditions(Ready="True" if ready else "Unknown")})
+    metadata = {"name": name, "namespace": "kubevirt", "labels": LABELS}
+    api.put("pods", {"metadata": metadata, "spec": {"nodeName": node}})
+
+
+def test_rollout_of_one_component_is_waited_for(api, run):
+    put_object(api, conditions(Available="True"))
+    # One that the next task may repair
+    put_deployment(api, 0)
+    put_daemonset(api, 2, updated=1)
+    threading.Timer(0.3, put_daemonset, (api, 2)).start()
+    assert not run("kubevirt", wait_for="rollout", components=["virt-handler"], wait_timeout=10)["changed"]
+    assert run("kubevirt", wait_for="rollout", components=["virt-api"], wait_timeout=1)["failed"]
+
+
+def test_a_node_that_is_away_does_not_keep_the_other_components(api, run):
+    put_object(api, conditions(Available="True"))
+    put_daemonset(api, 1, updated=1)
+    put_pod(api, "virt-handler-1", "node1", ready=True)
+    put_pod(api, "virt-handler-2", "node2", ready=True)
+    options = {"wait_for": "rollout", "components": ["virt-handler"], "wait_timeout": 1}
+    assert "DaemonSet virt-handler: 1 of 2 available" in run("kubevirt", **options).msg
+    put_pod(api, "virt-handler-2", "node2", ready=False)
+    found = run("kubevirt", **options)
+    assert not found.get("failed")
+    assert "nodes that aren't Ready (node2)" in found["warnings"][0]
+    # One more is missing, which isn't for the node
+    put_daemonset(api, 0, updated=1)
+    assert run("kubevirt", **options)["failed"]
+    # That it can be used everywhere isn't said
+    put_daemonset(api, 1, updated=1)
+    assert run("kubevirt", wait_timeout=1)["failed"]
+
+
 def test_removal_is_refused_while_there_are_machines(api, run):
     put_object(api, conditions(Available="True"))
     api.instance("default", "web")

@@ -1,0 +1,151 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""In which order the roles controller and handler write to a cluster, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PLAY = [
+    {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "roles": ["turtles.kubevirt.controller", "turtles.kubevirt.handler"],
+    }
+]
+#: Seconds until workloads are renewed. Longer than Ansible takes from one task to the next.
+LATER = 2.0
+COMPONENTS = ["deployments/virt-api", "deployments/virt-controller", "daemonsets/virt-handler"]
+
+
+@pytest.fixture(autouse=True)
+def _cluster(api):
+    """What controllers of a cluster and of KubeVirt would do, a moment later than what they do it to."""
+    api.put("namespaces", {"metadata": {"name": "kube-system"}})
+    original = api.put
+
+    def put(plural, obj, event=None):
+        before = api.get(plural, obj["metadata"].get("namespace"), obj["metadata"]["name"])
+        if plural in ("deployments", "daemonsets") and (before or {}).get("spec") != obj["spec"]:
+            generation = ((before or {}).get("metadata") or {}).get("generation", 0) + 1
+            obj = {**obj, "metadata": {**obj["metadata"], "generation": generation}}
+        stored = original(plural, obj, event)
+        status = status_of(plural, obj)
+        if event != "DELETED" and obj.get("status") != status:
+            threading.Timer(LATER if "image" in status else 0.1, original, (plural, {**obj, "status": status})).start()
+        return stored
+
+    api.put = put
+
+
+def status_of(plural: str, obj: dict[str, Any]) -> Any:
+    def conditions(*kinds: str) -> dict[str, Any]:
+        return {"conditions": [{"type": kind, "status": "True"} for kind in kinds]}
+
+    if plural == "customresourcedefinitions":
+        return conditions("Established")
+    if plural == "kubevirts":
+        return conditions("Available")
+    if plural == "deployments":
+        count = obj["spec"]["replicas"]
+        return {"replicas": count, "updatedReplicas": count, "availableReplicas": count, **observed(obj)}
+    if plural == "daemonsets":
+        return {"desiredNumberScheduled": 1, "updatedNumberScheduled": 1, "numberAvailable": 1, **observed(obj)}
+    return obj.get("status")
+
+
+def observed(workload: dict[str, Any]) -> dict[str, Any]:
+    return {"observedGeneration": workload["metadata"]["generation"], "image": image_of(workload)}
+
+
+def image_of(workload: dict[str, Any]) -> str:
+    return workload["spec"]["template"]["spec"]["containers"][0]["image"]
+
+
+@pytest.fixture
+def play(server, collections: Path, tmp_path: Path):
+    """Runs both roles; what ansible-playbook printed."""
+
+    def run(*options: str, failing: bool = False, **variables: Any) -> str:
+        user = {"token": server.api.token}
+        kubeconfig = {
+            "clusters": [{"name": "c", "cluster": {"server": server.url}}],
+            "users": [{"name": "u", "user": user}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "current-context": "c",
+        }
+        (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
+        (tmp_path / "play.yml").write_text(json.dumps(PLAY))
+        given = {
+            "kubeconfig": str(tmp_path / "kubeconfig"),
+            "engine_wheel_cache": str(tmp_path / "wheels"),
+            "engine_image_references": {"engine": "reg/engine:1", "launcher": "reg/launcher:1"},
+            "kubevirt_timeout": 20,
+            **variables,
+        }
+        command = [str(Path(sys.executable).parent / "ansible-playbook"), "play.yml", "-e", json.dumps(given), *options]
+        environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_NOCOLOR": "1"}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode != 0) == failing, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def written(api):
+    """Objects in the order in which they were written since the last call: plural and name, each once."""
+    seen = 0
+
+    def since() -> list[str]:
+        nonlocal seen
+        requests, seen = api.requests[seen:], len(api.requests)
+        found = ["/".join(path.split("/")[-2:]) for method, path, query in requests if method != "GET"]
+        return list(dict.fromkeys(found))
+
+    return since
+
+
+def test_an_engine_that_is_there_is_renewed_in_the_order_of_kubevirt(api, play, written) -> None:
+    states: list[list[str]] = []
+    play()
+    first = [each for each in written() if each in COMPONENTS]
+    assert first == ["deployments/virt-controller", "deployments/virt-api", "daemonsets/virt-handler"]
+    original = api.put
+
+    def put(plural, obj, event=None):
+        if f"{plural}/{obj['metadata']['name']}" in COMPONENTS and "status" in obj:
+            # Which of the others are complete in the new version when this one is written
+            ready = [
+                name
+                for name in COMPONENTS
+                for found in [api.get(name.split("/")[0], "kubevirt", name.split("/")[1])]
+                if found["status"]["image"] == "reg/engine:2"
+            ]
+            if image_of(obj) == "reg/engine:2" and obj["status"]["image"] != "reg/engine:2":
+                states.append([obj["metadata"]["name"], *ready])
+        return original(plural, obj, event)
+
+    api.put = put
+    play(engine_image_references={"engine": "reg/engine:2", "launcher": "reg/launcher:2"})
+    assert states == [
+        ["virt-handler"],
+        ["virt-controller", "daemonsets/virt-handler"],
+        ["virt-api", "deployments/virt-controller", "daemonsets/virt-handler"],
+    ]
+
+
+def test_check_mode_of_a_first_installation_writes_nothing(api, play) -> None:
+    output = play("--check", "--diff")
+    written = [(method, path) for method, path, query in api.written() if query.get("dryRun") != "All"]
+    assert written == []
+    assert "DaemonSet kubevirt/virt-handler" in output
+    assert not api.get("daemonsets", "kubevirt", "virt-handler")
