@@ -15,7 +15,8 @@ description:
   - Declares the KubeVirt object, which holds the configuration of an installation, and waits until KubeVirt is
     available in the version that is being deployed. If it doesn't become available, the failure says which component
     is missing and why, as far as its Pods and events tell.
-  - Or deletes the object, which is refused while there are virtual machines unless C(remove_workloads) is set.
+  - Or deletes the object, which is refused while there are virtual machines unless C(remove_workloads) is set, and
+    where the cluster's KubeVirt is in another namespace.
   - Works with this collection's engine and with upstream KubeVirt.
 options:
   state:
@@ -214,6 +215,8 @@ class KubeVirt(KubeModule):
     def _absent(self):
         url = resources.path(installation.KUBEVIRT, self.namespace, self.name)
         live = self.client.get(url)
+        if live is None:
+            self._check_place()
         machines = installation.machines(self.client)
         if machines and not self.params["remove_workloads"]:
             more = ", …" if len(machines) > SHOWN else ""
@@ -234,6 +237,16 @@ class KubeVirt(KubeModule):
         if self.params["wait"]:
             self._wait_gone(url, bool(machines))
         return Outcome(True, live, None)
+
+    def _check_place(self):
+        """Where there is no such object, there may be one elsewhere whose definitions the next task would remove."""
+        metadata = (installation.kubevirt(self.client) or {}).get("metadata") or {}
+        if metadata.get("namespace") not in (None, self.namespace):
+            raise KubeError(
+                "There is no KubeVirt %s/%s, but the cluster has the KubeVirt %s/%s: nothing of it is removed. "
+                "Set namespace and name to those if it is meant."
+                % (self.namespace, self.name, metadata["namespace"], metadata["name"])
+            )
 
     def _wait_gone(self, url, with_machines):
         abandoned = not with_machines and not installation.has_controller(self.client, self.namespace)

@@ -190,6 +190,15 @@ def test_removal_is_refused_while_there_are_machines(api, run):
     assert not run("kubevirt", state="absent")["changed"]
 
 
+def test_removal_is_refused_where_kubevirt_is_in_another_namespace(api, run):
+    metadata = {"name": "hyperconverged", "namespace": "openshift-cnv"}
+    api.put("kubevirts", {"apiVersion": "kubevirt.io/v1", "metadata": metadata, "status": {}})
+    found = run("kubevirt", state="absent", remove_workloads=True)
+    assert found["failed"]
+    assert "There is no KubeVirt kubevirt/kubevirt, but the cluster has the KubeVirt openshift-cnv/hyper" in found.msg
+    assert not api.written()
+
+
 def test_an_object_nobody_looks_after_goes_as_well(api, run):
     put_object(api, {})
     stuck = api.get("kubevirts", "kubevirt", "kubevirt")

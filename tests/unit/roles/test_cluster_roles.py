@@ -143,6 +143,16 @@ def test_an_engine_that_is_there_is_renewed_in_the_order_of_kubevirt(api, play, 
     ]
 
 
+@pytest.mark.parametrize("state", ["present", "absent"])
+def test_a_kubevirt_in_another_namespace_is_left_alone(api, play, state: str) -> None:
+    metadata = {"name": "hyperconverged", "namespace": "openshift-cnv"}
+    api.put("kubevirts", {"apiVersion": "kubevirt.io/v1", "metadata": metadata, "status": {}})
+    output = play(turtles_state=state, kubevirt_remove_workloads=True, failing=True)
+    assert "The cluster has a KubeVirt in the namespace openshift-cnv (KubeVirt openshift-cnv/hyper" in output
+    assert "set kubevirt_namespace=openshift-cnv" in output
+    assert not api.written()
+
+
 def test_check_mode_of_a_first_installation_writes_nothing(api, play) -> None:
     output = play("--check", "--diff")
     written = [(method, path) for method, path, query in api.written() if query.get("dryRun") != "All"]
