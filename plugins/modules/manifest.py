@@ -154,6 +154,7 @@ from ansible_collections.turtles.kubevirt.plugins.module_utils.client import Kub
 # Schemas are replaced whole: a property that a newer manifest has no more must go.
 EXACT = frozenset(("schema",))
 HIDDEN = "VALUE_HIDDEN"
+SHOWN = 5
 # Deleted with what they made, so that nothing of it runs any more when they are gone.
 WITH_PODS = frozenset(("DaemonSet", "Deployment", "Job", "ReplicaSet", "StatefulSet"))
 
@@ -312,12 +313,31 @@ class Manifest(KubeModule):
             finalizers = ((exc.obj or {}).get("metadata") or {}).get("finalizers")
             if finalizers:
                 reasons.append("finalizers: %s" % ", ".join(finalizers))
+            if goal == "gone":
+                reasons += self._on_silent_nodes(resource.kind, namespace, exc.obj)
             where = "%s/%s" % (namespace, name) if namespace and resource.namespaced else name
             raise KubeError(
                 "%s %s isn't %s after %d seconds (wait_timeout). %s"
                 % (resource.kind, where, goal, self.params["wait_timeout"], "; ".join(reasons)),
                 result=_shown(exc.obj) or {},
             ) from exc
+
+
+    def _on_silent_nodes(self, kind, namespace, obj):
+        """What is to be done where an object doesn't go because its Pods can't end: one sentence or none."""
+        if not obj or kind not in WITH_PODS | {"Namespace"}:
+            return []
+        selector = wait.selector_of(obj) if kind in WITH_PODS else None
+        where = namespace if kind in WITH_PODS else obj["metadata"]["name"]
+        pods = wait.pods_on_silent_nodes(self.client, where, selector)
+        if not pods:
+            return []
+        named = ["%s on node %s" % (pod["metadata"]["name"], pod["spec"]["nodeName"]) for pod in pods[:SHOWN]]
+        more = ", …" if len(pods) > SHOWN else ""
+        return [
+            "it waits for Pods on nodes that aren't Ready: %s%s. They end when the node is back, or when its Node "
+            "object is deleted because it won't come back. Run the task again then." % (", ".join(named), more)
+        ]
 
 
 def _verb(outcome):

@@ -175,6 +175,22 @@ def test_a_node_that_is_away_does_not_keep_the_other_components(api, run):
     assert run("kubevirt", wait_timeout=1)["failed"]
 
 
+@pytest.mark.parametrize("kind", ["DaemonSet", "Namespace"])
+def test_pods_on_nodes_that_are_away_are_named_where_something_does_not_go(api, run, kind):
+    name, namespace = ("virt-handler", "kubevirt") if kind == "DaemonSet" else ("kubevirt", None)
+    metadata = {"name": name, "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["foregroundDeletion"]}
+    if namespace:
+        metadata["namespace"] = namespace
+    obj = {"apiVersion": "apps/v1" if namespace else "v1", "kind": kind, "metadata": metadata}
+    api.put(kind.lower() + "s", {**obj, "spec": {"selector": {"matchLabels": LABELS}}})
+    put_pod(api, "virt-handler-1", "node1", ready=True)
+    put_pod(api, "virt-handler-2", "node2", ready=False)
+    found = run("manifest", state="absent", definition=obj, wait_timeout=1)
+    assert found["failed"]
+    assert "waits for Pods on nodes that aren't Ready: virt-handler-2 on node node2. They end when the" in found.msg
+    assert "virt-handler-1" not in found.msg
+
+
 def test_removal_is_refused_while_there_are_machines(api, run):
     put_object(api, conditions(Available="True"))
     api.instance("default", "web")

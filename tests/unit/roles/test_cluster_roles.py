@@ -21,6 +21,13 @@ PLAY = [
         "roles": ["turtles.kubevirt.controller", "turtles.kubevirt.handler"],
     }
 ]
+#: What virt-api writes by itself.
+REGISTERED = [
+    ("mutatingwebhookconfigurations", "virt-api-mutator"),
+    ("validatingwebhookconfigurations", "virt-api-validator"),
+    ("apiservices", "v1.subresources.kubevirt.io"),
+    ("apiservices", "v1alpha3.subresources.kubevirt.io"),
+]
 #: Seconds until workloads are renewed. Longer than Ansible takes from one task to the next.
 LATER = 2.0
 COMPONENTS = ["deployments/virt-api", "deployments/virt-controller", "daemonsets/virt-handler"]
@@ -151,6 +158,21 @@ def test_a_kubevirt_in_another_namespace_is_left_alone(api, play, state: str) ->
     assert "The cluster has a KubeVirt in the namespace openshift-cnv (KubeVirt openshift-cnv/hyper" in output
     assert "set kubevirt_namespace=openshift-cnv" in output
     assert not api.written()
+
+
+def test_nothing_is_asked_of_virt_api_any_more_when_its_removal_begins(api, play, written) -> None:
+    play()
+    for plural, name in REGISTERED:
+        api.put(plural, {"metadata": {"name": name}})
+    written()
+    play(turtles_state="absent")
+    order = written()
+    right = order.index("clusterrolebindings/kubevirt-virt-api")
+    first = min(order.index(each) for each in COMPONENTS)
+    for plural, name in REGISTERED:
+        assert right < order.index(f"{plural}/{name}") < first
+    assert order.index("kubevirts/kubevirt") < right
+    assert order[-1] == "namespaces/kubevirt"
 
 
 def test_check_mode_of_a_first_installation_writes_nothing(api, play) -> None:
