@@ -43,6 +43,8 @@ import oci
 
 #: Nothing in the images is younger: 2023-06-10, Debian 12's release.
 EPOCH = 1686355200
+#: What container-disk.S of the engine is assembled for, and which Kubernetes' nodes the components select.
+MACHINE = "x86_64"
 ENGINE_UID, LAUNCHER_UID = 1001, 107
 #: Comes as a distribution package, since it has no wheel: it is compiled against the distribution's libvirt.
 FROM_DISTRIBUTION = ("libvirt-python",)
@@ -122,6 +124,12 @@ class Builder:
     """Builds what isn't in the cache yet."""
 
     def __init__(self, options: argparse.Namespace) -> None:
+        if platform.machine() != MACHINE:
+            raise BuildError(
+                f"this machine is {platform.machine()}, and images can be built on {MACHINE} (amd64) only, as nodes "
+                "have to be. Run the playbook on such a machine, or have kubevirt_image_build=false, and "
+                "kubevirt_image_tag name images that were built on one"
+            )
         self.options = options
         self.cache: Path = options.cache
         self.store = self.cache / "layers"

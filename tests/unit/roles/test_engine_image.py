@@ -150,6 +150,12 @@ def test_a_wheel_of_somebody_else_is_named(tmp_path: Path) -> None:
         engine_image.wheel_identity(other)
 
 
+def test_another_architecture_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_image.platform, "machine", lambda: "aarch64")
+    with pytest.raises(engine_image.BuildError, match=r"this machine is aarch64, .* on x86_64 \(amd64\) only"):
+        builder(tmp_path, make_wheel(tmp_path, "aaaaaaaaaaaa"))
+
+
 def test_the_two_youngest_images_are_kept(tmp_path: Path) -> None:
     found = builder(tmp_path, make_wheel(tmp_path, "aaaaaaaaaaaa", "cel-expr-python>=0.1", "aiohttp>=3"))
     # Of no use where Kubernetes has its own
