@@ -5,22 +5,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-PLAY = [
-    {
-        "hosts": "localhost",
-        "gather_facts": False,
-        "roles": ["turtles.kubevirt.controller", "turtles.kubevirt.handler"],
-    }
-]
+ROLES = ["turtles.kubevirt.controller", "turtles.kubevirt.handler"]
 #: What virt-api writes by itself.
 REGISTERED = [
     ("mutatingwebhookconfigurations", "virt-api-mutator"),
@@ -78,7 +69,7 @@ def image_of(workload: dict[str, Any]) -> str:
 
 
 @pytest.fixture
-def play(server, collections: Path, tmp_path: Path):
+def play(server, run_play, tmp_path: Path):
     """Runs both roles; what ansible-playbook printed."""
 
     def run(*options: str, failing: bool = False, **variables: Any) -> str:
@@ -90,7 +81,6 @@ def play(server, collections: Path, tmp_path: Path):
             "current-context": "c",
         }
         (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
-        (tmp_path / "play.yml").write_text(json.dumps(PLAY))
         given = {
             "kubeconfig": str(tmp_path / "kubeconfig"),
             "engine_wheel_cache": str(tmp_path / "wheels"),
@@ -98,11 +88,7 @@ def play(server, collections: Path, tmp_path: Path):
             "kubevirt_timeout": 20,
             **variables,
         }
-        command = [str(Path(sys.executable).parent / "ansible-playbook"), "play.yml", "-e", json.dumps(given), *options]
-        environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_NOCOLOR": "1"}
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert (done.returncode != 0) == failing, done.stdout + done.stderr
-        return done.stdout
+        return run_play({"roles": ROLES}, *options, failing=failing, **given)
 
     return run
 
