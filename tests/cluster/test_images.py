@@ -119,8 +119,14 @@ def test_images_are_imported_over_ssh_where_there_is_no_registry(
     daemonset = cluster.apps.read_namespaced_daemon_set("virt-handler", NAMESPACE)
     assert daemonset.status.desired_number_scheduled == len(hosts)
     # the guest image comes the same way
-    listed = machines.nodes[0].machine.run("ctr", "--namespace=k8s.io", "images", "list", "--quiet")
+    images = ("ctr", "--namespace=k8s.io", "images", "list", "--quiet")
+    listed = machines.nodes[0].machine.run(*images)
     (guest,) = [name for name in listed.split() if name.startswith("localhost/turtles/tiny:")]
+    # and no kubelet removes what nobody could bring back
+    for node in machines.nodes:
+        pinned = node.machine.run(*images, 'labels."io.cri-containerd.pinned"==pinned').split()
+        names = {name.partition(":")[0].removeprefix("localhost/turtles/") for name in pinned}
+        assert names >= {"turtles-engine", "turtles-launcher", "tiny"}, pinned
     cluster.create(namespace, cluster.virtual_machine("web", image=guest))
     vmi = cluster.wait_running(namespace, "web")
     assert cluster.ssh(vmi["status"]["interfaces"][0]["ipAddress"], "hostname") == "web"

@@ -146,12 +146,18 @@ def test_a_kubevirt_in_another_namespace_is_left_alone(api, play, state: str) ->
     assert not api.written()
 
 
-def test_nothing_is_asked_of_virt_api_any_more_when_its_removal_begins(api, play, written) -> None:
+def test_nothing_is_asked_of_virt_api_any_more_when_its_removal_begins(api, play, written, tmp_path: Path) -> None:
     play()
     for plural, name in REGISTERED:
         api.put(plural, {"metadata": {"name": name}})
     written()
-    play(turtles_state="absent")
+    play(
+        turtles_state="absent",
+        kubevirt_image_nodes=["localhost"],
+        engine_image_list_command=["printf", "localhost/turtles/turtles-engine:1\\nsomebodys:1\\n"],
+        engine_image_label_command=["sh", "-c", f'echo "$@" >>{tmp_path}/labelled', "-"],
+    )
+    assert (tmp_path / "labelled").read_text() == "localhost/turtles/turtles-engine:1 io.cri-containerd.pinned=\n"
     order = written()
     right = order.index("clusterrolebindings/kubevirt-virt-api")
     first = min(order.index(each) for each in COMPONENTS)
