@@ -266,25 +266,30 @@ class Deployed(Engine):
 
     def objects(self) -> Iterator[str]:
         """What of the engine is in the cluster, beyond the namespace."""
-        rbac = client.RbacAuthorizationV1Api(self.core.api_client)
-        admission = client.AdmissionregistrationV1Api(self.core.api_client)
-        for listed in (
-            client.ApiextensionsV1Api(self.core.api_client).list_custom_resource_definition,
-            client.ApiregistrationV1Api(self.core.api_client).list_api_service,
-            rbac.list_cluster_role,
-            rbac.list_cluster_role_binding,
-            rbac.list_role_binding_for_all_namespaces,
-            rbac.list_role_for_all_namespaces,
-            admission.list_mutating_webhook_configuration,
-            admission.list_validating_webhook_configuration,
-            client.SchedulingV1Api(self.core.api_client).list_priority_class,
-            self.core.list_namespace,
-        ):
-            for item in listed().items:
-                if "kubevirt" in item.metadata.name or "virt-" in item.metadata.name:
-                    yield f"{listed.__name__.removeprefix('list_')} {item.metadata.name}"
-        for node in self.core.list_node().items:
-            for kind in ("labels", "annotations"):
-                for key in getattr(node.metadata, kind) or {}:
-                    if "kubevirt.io" in key:
-                        yield f"{kind[:-1]} {key} of node {node.metadata.name}"
+        yield from objects_of_the_engine(self.core.api_client)
+
+
+def objects_of_the_engine(api_client: client.ApiClient) -> Iterator[str]:
+    """What of the engine is in a cluster, beyond its namespace."""
+    core, rbac = client.CoreV1Api(api_client), client.RbacAuthorizationV1Api(api_client)
+    admission = client.AdmissionregistrationV1Api(api_client)
+    for listed in (
+        client.ApiextensionsV1Api(api_client).list_custom_resource_definition,
+        client.ApiregistrationV1Api(api_client).list_api_service,
+        rbac.list_cluster_role,
+        rbac.list_cluster_role_binding,
+        rbac.list_role_binding_for_all_namespaces,
+        rbac.list_role_for_all_namespaces,
+        admission.list_mutating_webhook_configuration,
+        admission.list_validating_webhook_configuration,
+        client.SchedulingV1Api(api_client).list_priority_class,
+        core.list_namespace,
+    ):
+        for item in listed().items:
+            if "kubevirt" in item.metadata.name or "virt-" in item.metadata.name:
+                yield f"{listed.__name__.removeprefix('list_')} {item.metadata.name}"
+    for node in core.list_node().items:
+        for kind in ("labels", "annotations"):
+            for key in getattr(node.metadata, kind) or {}:
+                if "kubevirt.io" in key:
+                    yield f"{kind[:-1]} {key} of node {node.metadata.name}"

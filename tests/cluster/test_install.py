@@ -4,13 +4,22 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
+from pathlib import Path
+
 import pytest
-from deployed import COMPONENTS, NAMESPACE, Deployed
+from deployed import COMPONENTS, NAMESPACE, Deployed, objects_of_the_engine
 from kubernetes import client
-from kubernetes_cluster import wait_for
+from kubernetes_cluster import Cluster, wait_for
 from test_network import address_of, on_node
 
-from playbooks import recap
+from playbooks import playbook, recap
+
+ENGINE = Path(__file__).parents[2] / "engine"
+#: Later than any other.
+NEXT = "99.0.0"
 
 
 def images(cluster: Deployed) -> set[str]:
@@ -21,6 +30,75 @@ def images(cluster: Deployed) -> set[str]:
 @pytest.mark.parametrize("options", [[], ["--check", "--diff"]], ids=["again", "check mode"])
 def test_deploying_what_is_deployed_changes_nothing(cluster: Deployed, options: list[str]) -> None:
     output = cluster.playbook("deploy", *options)
+    assert recap(output)["changed"] == 0, output
+
+
+def test_check_mode_on_an_empty_cluster_says_what_would_be_and_makes_nothing(
+    control_plane: Cluster, tmp_path: Path
+) -> None:
+    api_client = control_plane.client()
+    before = list(objects_of_the_engine(api_client))
+    given = {
+        "kubeconfig": str(control_plane.kubeconfig),
+        # asked for what it has, and never pushed to
+        "kubevirt_registry": "registry.invalid/kubevirt",
+        "guest_image_archive": str(tmp_path / "tiny.tar"),
+        "guest_image_programs_dir": str(tmp_path / "guest_image"),
+    }
+    words = ("turtles.kubevirt.deploy", "--check", "--diff", "-e", json.dumps(given))
+    output = playbook(*words, folder=tmp_path).stdout
+    assert recap(output)["changed"] > 0, output
+    for kind, name in COMPONENTS:
+        assert f"{kind} {NAMESPACE}/{name}" in output
+    assert list(objects_of_the_engine(api_client)) == before
+    assert not (tmp_path / "tiny.tar").exists()
+
+
+@pytest.mark.usefixtures("original")
+def test_variables_of_components_arrive_where_they_belong(cluster: Deployed) -> None:
+    infra = {"key": "example.org/infra", "operator": "Exists"}
+    machines = {"key": "example.org/machines", "operator": "Exists", "effect": "NoSchedule"}
+    resources = {"requests": {"memory": "150Mi", "cpu": "30m"}, "limits": {"memory": "500Mi"}}
+    variables = {
+        "kubevirt_replicas": 1,
+        "kubevirt_infra": {"tolerations": [infra]},
+        "kubevirt_workloads": {"tolerations": [machines]},
+        "kubevirt_resources": {"virt-api": resources, "virt-handler": resources},
+    }
+    cluster.playbook("deploy", **variables)
+    cluster.wait_available()
+
+    def tolerated(workload: client.V1Deployment | client.V1DaemonSet) -> set[str]:
+        return {toleration.key for toleration in workload.spec.template.spec.tolerations or []}
+
+    def arrived() -> bool:
+        api, controller = (
+            cluster.apps.read_namespaced_deployment(name, NAMESPACE) for name in ("virt-api", "virt-controller")
+        )
+        handler = cluster.apps.read_namespaced_daemon_set("virt-handler", NAMESPACE)
+        return (
+            api.spec.replicas == controller.spec.replicas == 1
+            and all(infra["key"] in tolerated(each) for each in (api, controller))
+            and machines["key"] in tolerated(handler)
+        )
+
+    # replicas and placement are the KubeVirt object's, and so virt-controller's to bring about
+    wait_for("replicas and tolerations of the variables", arrived, timeout=180)
+    handler = cluster.apps.read_namespaced_daemon_set("virt-handler", NAMESPACE)
+    api, controller = (
+        cluster.apps.read_namespaced_deployment(name, NAMESPACE) for name in ("virt-api", "virt-controller")
+    )
+    assert infra["key"] not in tolerated(handler)
+    assert machines["key"] not in tolerated(api) | tolerated(controller)
+    for workload in (api, handler):
+        (container,) = workload.spec.template.spec.containers
+        assert container.resources.requests == resources["requests"]
+        assert container.resources.limits == resources["limits"]
+    (container,) = controller.spec.template.spec.containers
+    assert not container.resources.limits
+    for _kind, name in COMPONENTS:
+        cluster.wait_component(name)
+    output = cluster.playbook("deploy", **variables)
     assert recap(output)["changed"] == 0, output
 
 
@@ -61,21 +139,51 @@ def guests(cluster: Deployed, namespace: str) -> dict[str, str]:
     return {f"on-{node}": cluster.boot_id(address_of(cluster.wait_running(namespace, f"on-{node}"))) for node in nodes}
 
 
+@pytest.fixture
+def next_engine(tmp_path: Path) -> Path:
+    """The engine's sources as those of a later version."""
+    copy = tmp_path / "engine"
+    shutil.copytree(ENGINE, copy, ignore=shutil.ignore_patterns("tests", "__pycache__"))
+    module = copy / "src/turtles/__init__.py"
+    text, count = re.subn(r'^__version__ = ".*"$', f'__version__ = "{NEXT}"', module.read_text(), flags=re.MULTILINE)
+    assert count == 1
+    module.write_text(text)
+    return copy
+
+
+def registered_by(cluster: Deployed) -> set[str]:
+    """The version that has registered the webhooks."""
+    admission = client.AdmissionregistrationV1Api(cluster.core.api_client)
+    found = (
+        admission.read_mutating_webhook_configuration("virt-api-mutator"),
+        admission.read_validating_webhook_configuration("virt-api-validator"),
+    )
+    return {(each.metadata.annotations or {}).get("kubevirt.io/install-strategy-version") for each in found}
+
+
 @pytest.mark.usefixtures("original")
 def test_an_upgrade_replaces_every_component_and_guests_do_not_notice(
-    cluster: Deployed, namespace: str, guests: dict[str, str]
+    cluster: Deployed, namespace: str, guests: dict[str, str], next_engine: Path
 ) -> None:
     before = images(cluster)
-    cluster.playbook("upgrade", kubevirt_image_tag="the-next")
+    cluster.playbook("upgrade", engine_source=str(next_engine))
     cluster.wait_available()
     for _kind, name in COMPONENTS:
         cluster.wait_component(name)
 
     def replaced() -> bool:
-        return all(image.endswith(":the-next") for image in images(cluster))
+        return all(f":{NEXT}-" in image for image in images(cluster))
 
-    wait_for("components of the next tag only", replaced, timeout=180)
+    wait_for("components of the next version only", replaced, timeout=180)
     assert not before & images(cluster)
+    # what replicas of both versions have registered meanwhile is the last one's
+    wait_for("webhooks of the next version", lambda: registered_by(cluster) == {f"v{NEXT}"}, timeout=120)
+
+    def observed() -> bool:
+        kubevirt = cluster.custom.get_namespaced_custom_object("kubevirt.io", "v1", NAMESPACE, "kubevirts", "kubevirt")
+        return bool(kubevirt["status"]["observedKubeVirtVersion"] == f"v{NEXT}")
+
+    wait_for("the next version in the KubeVirt object", observed, timeout=60)
     for name, boot in guests.items():
         vmi = cluster.get(namespace, "virtualmachineinstances", name)
         assert vmi is not None
