@@ -55,7 +55,7 @@ options:
     default: available
   components:
     description:
-      - Names of components, such as C(virt-handler), which O(wait_for=rollout) waits for. All Deployments if empty.
+      - Names of components, such as C(virt-handler), which C(wait_for=rollout) waits for. All Deployments if empty.
       - A DaemonSet that lacks nothing but nodes that aren't Ready isn't waited for longer than O(wait_timeout); the
         module warns of these nodes and goes on.
     type: list
