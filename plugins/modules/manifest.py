@@ -322,7 +322,6 @@ class Manifest(KubeModule):
                 result=_shown(exc.obj) or {},
             ) from exc
 
-
     def _on_silent_nodes(self, kind, namespace, obj):
         """What is to be done where an object doesn't go because its Pods can't end: one sentence or none."""
         if not obj or kind not in WITH_PODS | {"Namespace"}:

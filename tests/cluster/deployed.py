@@ -169,12 +169,12 @@ class Deployed(Engine):
 
     def processes_of(self, pod: client.V1Pod, *words: str) -> list[int]:
         """Processes of a Pod: those in control groups of its uid."""
-        node = self.node(pod.spec.node_name)
-        return [
-            pid
-            for pid in node.machine.processes(*words)
-            if f"pod{pod.metadata.uid}" in Path(f"/proc/{pid}/cgroup").read_text()
-        ]
+        found = []
+        for pid in self.node(pod.spec.node_name).machine.processes(*words):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                if f"pod{pod.metadata.uid}" in Path(f"/proc/{pid}/cgroup").read_text():
+                    found.append(pid)
+        return found
 
     def pod_processes(self, namespace: str, vmi: str, word: str) -> list[int]:
         return self.processes_of(self.launcher(namespace, vmi), word)

@@ -560,8 +560,12 @@ def test_heartbeats() -> None:
 
 
 def test_a_vmi_of_a_dead_node() -> None:
-    vmi = failed(make_vmi("Running"), STAMP)
+    before = make_vmi("Running", conditions=[{"type": "Ready", "status": "True"}])
+    vmi = failed(before, STAMP)
     assert (vmi["status"]["phase"], vmi["status"]["reason"]) == ("Failed", "NodeUnresponsive")
+    [ready] = vmi["status"]["conditions"]
+    assert (ready["status"], ready["reason"]) == ("False", "GuestNotRunning")
+    assert before["status"]["conditions"] == [{"type": "Ready", "status": "True"}], "what others may hold is left alone"
     assert is_alive(make_pod("Running", deleted=True))
     assert not is_alive(make_pod("Running", containerStatuses=terminated()))
     assert not is_alive(make_pod("Failed"))

@@ -118,10 +118,9 @@ def test_an_engine_that_is_there_is_renewed_in_the_order_of_kubevirt(api, play, 
         if f"{plural}/{obj['metadata']['name']}" in COMPONENTS and "status" in obj:
             # Which of the others are complete in the new version when this one is written
             ready = [
-                name
-                for name in COMPONENTS
-                for found in [api.get(name.split("/")[0], "kubevirt", name.split("/")[1])]
-                if found["status"]["image"] == "reg/engine:2"
+                f"{kind}/{name}"
+                for kind, _slash, name in (each.partition("/") for each in COMPONENTS)
+                if api.get(kind, "kubevirt", name)["status"]["image"] == "reg/engine:2"
             ]
             if image_of(obj) == "reg/engine:2" and obj["status"]["image"] != "reg/engine:2":
                 states.append([obj["metadata"]["name"], *ready])

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from turtles.api import labels
-from turtles.api.conditions import get_condition
+from turtles.api.conditions import GUEST_NOT_RUNNING, get_condition, set_condition
 from turtles.controller.changes import (
     FAILED,
     HANDED_OVER,
@@ -90,6 +90,9 @@ def failed(vmi: Object, now: str) -> Object:
     status = dict(vmi.get("status") or {})
     set_phase(status, FAILED, now)
     status["reason"] = REASON
+    # In the same write, lest a failed machine counts as ready for a moment
+    status["conditions"] = list(status.get("conditions") or ())
+    set_condition(status["conditions"], "Ready", "False", *GUEST_NOT_RUNNING, now)
     return {**vmi, "status": status}
 
 
