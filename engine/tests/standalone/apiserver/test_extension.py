@@ -35,7 +35,7 @@ class Backend:
         (directory / "key").write_bytes(key_pem(pair.key))
         (directory / "crt").write_bytes(pair.pem())
         self.tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=front_proxy_ca)
-        self.endpoint.load_cert_chain(directory / "crt", directory / "key")
+        self.tls.load_cert_chain(directory / "crt", directory / "key")
         self.tls.verify_mode = ssl.CERT_OPTIONAL
         self.bundle = base64.b64encode(self.ca.pem()).decode()
         self.started = threading.Event()

@@ -191,13 +191,19 @@ def parse_yaml(raw: bytes) -> Any:
 def _check_depth(raw: bytes) -> None:
     """Raise where collections are nested so deep that composing them, one C call within the other, ends the process."""
     depth = 0
-    for event in yaml.parse(raw, Loader=_Loader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise ValueError(f"exceeded max depth of {MAX_DEPTH}")
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
+    try:
+        for event in yaml.parse(raw, Loader=_Loader):
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+                if depth > MAX_DEPTH:
+                    raise ValueError(f"exceeded max depth of {MAX_DEPTH}")
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+    except yaml.MarkedYAMLError as error:
+        # PyYAML from 6.0.4 on has a limit of its own, in words of its own
+        if "nesting depth" not in str(error.problem):
+            raise
+        raise ValueError(f"exceeded max depth of {MAX_DEPTH}") from None
 
 
 def _size(value: Any, known: dict[int, int]) -> int:
