@@ -151,6 +151,14 @@ class Deployed(Engine):
 
         wait_for(f"ready {name}", ready, timeout=timeout)
 
+    def spread(self) -> None:
+        """Have the replicas of a component on more than one node, which Kubernetes prefers and doesn't promise."""
+        for kind, name in COMPONENTS:
+            pods = self.component_pods(name)
+            if kind == "Deployment" and len({pod.spec.node_name for pod in pods}) == 1:
+                self.core.delete_namespaced_pod(pods[0].metadata.name, NAMESPACE)
+                self.wait_component(name, {pods[0].metadata.uid})
+
     def wait_back(self) -> None:
         """Until Kubernetes takes components for ready again that it hadn't heard of, and leads requests to them."""
         for _kind, name in COMPONENTS:

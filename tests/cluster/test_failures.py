@@ -70,6 +70,7 @@ def silent(cluster: Deployed, machines: Cluster, node: Node) -> Iterator[None]:
 def test_a_lost_node(cluster: Deployed, machines: Cluster, namespace: str, end: str) -> None:
     # the first one leads the host to Services
     other, lost = machines.nodes
+    cluster.spread()
     cluster.create(namespace, preferring(cluster.virtual_machine("web"), lost.name))
     first = cluster.wait_running(namespace, "web")
     assert first["status"]["nodeName"] == lost.name
