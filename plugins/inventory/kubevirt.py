@@ -173,9 +173,10 @@ from ansible import constants
 from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 from ansible.utils.unsafe_proxy import wrap_var
-from ansible_collections.turtles.kubevirt.plugins.module_utils import resources
-from ansible_collections.turtles.kubevirt.plugins.module_utils.base import explain_error
-from ansible_collections.turtles.kubevirt.plugins.module_utils.client import AUTH_ARGUMENTS, ApiError, Client, KubeError
+
+from ..module_utils import _resources
+from ..module_utils._base import explain_error
+from ..module_utils._client import AUTH_ARGUMENTS, ApiError, Client, KubeError
 
 try:
     from ansible.template import trust_as_template
@@ -186,7 +187,7 @@ except ImportError:  # ansible-core < 2.19 trusts what isn't marked
         return value
 
 
-NAMESPACE = resources.known("v1", "Namespace")
+NAMESPACE = _resources.known("v1", "Namespace")
 PARALLEL = 8
 TEMPLATE_MARKS = ("{{", "{%", "{#")
 
@@ -310,10 +311,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def _fetch(self, path):
         """The instances, without what no host variable shows."""
         client = Client(self._auth(path))
-        resource = resources.known(self.get_option("api_version"), "VirtualMachineInstance")
+        resource = _resources.known(self.get_option("api_version"), "VirtualMachineInstance")
         namespaces = self.get_option("namespaces")
         for namespace in namespaces or []:
-            resources.check_name("namespaces", namespace)
+            _resources.check_name("namespaces", namespace)
         if namespaces:
             instances = self._by_namespace(client, resource, namespaces, forbidden_is_error=True)
         else:
@@ -328,11 +329,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         return instances
 
     def _list(self, client, resource, namespace):
-        return client.list(resources.path(resource, namespace), label_selector=self.get_option("label_selector"))[0]
+        return client.list(_resources.path(resource, namespace), label_selector=self.get_option("label_selector"))[0]
 
     def _namespaces(self, client):
         try:
-            return [n["metadata"]["name"] for n in client.list(resources.path(NAMESPACE))[0]]
+            return [n["metadata"]["name"] for n in client.list(_resources.path(NAMESPACE))[0]]
         except ApiError as exc:
             if exc.status != 403:
                 raise

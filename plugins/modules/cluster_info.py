@@ -85,8 +85,8 @@ kubevirt:
     status: {phase: Deployed, observedKubeVirtVersion: v0.1.0}
 """
 
-from ansible_collections.turtles.kubevirt.plugins.module_utils import installation
-from ansible_collections.turtles.kubevirt.plugins.module_utils.base import KubeModule, run_module
+from ..module_utils import _installation
+from ..module_utils._base import KubeModule, run_module
 
 
 class ClusterInfo(KubeModule):
@@ -103,7 +103,7 @@ class ClusterInfo(KubeModule):
                 group["name"]: [entry["version"] for entry in group.get("versions") or []]
                 for group in found.get("groups") or []
             },
-            "kubevirt": installation.kubevirt(self.client) or {},
+            "kubevirt": _installation.kubevirt(self.client) or {},
         }
 
 

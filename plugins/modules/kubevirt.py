@@ -120,24 +120,23 @@ diagnosis:
   elements: str
   sample:
     - "DaemonSet virt-handler: available on 0 of 2 nodes"
-    - "Pod virt-handler-x2k4p: container virt-handler waits: ImagePullBackOff (manifest unknown)"
+    - "Pod virt-handler-x2k4p: container virt-handler is waiting (ImagePullBackOff): manifest unknown"
 """
 
-import time
-
-from ansible_collections.turtles.kubevirt.plugins.module_utils import installation, merge, resources, server_side, wait
-from ansible_collections.turtles.kubevirt.plugins.module_utils.base import KubeModule, Outcome, run_module
-from ansible_collections.turtles.kubevirt.plugins.module_utils.client import MERGE_PATCH, KubeError
+from ..module_utils import _installation, _resources, _server_side, _wait
+from ..module_utils._base import Outcome, ResourceModule, run_module
+from ..module_utils._client import MERGE_PATCH, KubeError
 
 SHOWN = 5
-BOTH = (installation.DEPLOYMENT, installation.DAEMONSET)
+BOTH = (_installation.DEPLOYMENT, _installation.DAEMONSET)
 
 
-class KubeVirt(KubeModule):
+class KubeVirt(ResourceModule):
     """The KubeVirt object."""
 
+    KIND = "KubeVirt"
+    READY = "available"
     ARGUMENTS = {
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "name": {"type": "str", "default": "kubevirt"},
         "namespace": {"type": "str", "default": "kubevirt"},
         "spec": {"type": "dict", "default": {}},
@@ -145,84 +144,64 @@ class KubeVirt(KubeModule):
         "wait_for": {"type": "str", "choices": ["available", "rollout"], "default": "available"},
         "components": {"type": "list", "elements": "str", "default": []},
         "remove_workloads": {"type": "bool", "default": False},
-        "wait": {"type": "bool", "default": True},
-        "wait_timeout": {"type": "int", "default": 300},
     }
 
-    def run(self):
-        self.name, self.namespace = self.params["name"], self.params["namespace"]
-        resources.check_name("name", self.name)
-        resources.check_name("namespace", self.namespace)
-        self.deadline = time.monotonic() + self.params["wait_timeout"]
-        outcome = self._absent() if self.params["state"] == "absent" else self._present()
-        return {
-            "changed": outcome.changed,
-            "result": outcome.after or {},
-            "diff": {"before": merge.for_diff(outcome.before), "after": merge.for_diff(outcome.after)},
-        }
+    def declare(self, live):
+        return {"spec": self.params["spec"]}
 
-    def _present(self):
-        declared = {
-            "apiVersion": installation.KUBEVIRT.api_version,
-            "kind": installation.KUBEVIRT.kind,
-            "metadata": {"name": self.name, "namespace": self.namespace},
-            "spec": self.params["spec"],
-        }
-        waits = self.params["wait"] and not self.check_mode
-        try:
-            if waits:
-                # Admission of the object is the Deployments'; DaemonSets may be the next to be declared
-                components = self.params["components"]
-                self._wait_for_rollout(BOTH if components else (installation.DEPLOYMENT,), components)
-            outcome = self._declare(declared)
-            if not waits or self.params["wait_for"] == "rollout":
-                return outcome
-            self._wait_for_rollout(BOTH)
-            after = wait.until(
-                self.client, installation.KUBEVIRT, self.namespace, self.name, self._left(), installation.is_available
-            )
-        except wait.GaveUp as exc:
-            said = installation.diagnose(self.client, self.namespace, self.name)
-            where = "%s/%s" % (self.namespace, self.name)
-            raise KubeError(
-                "KubeVirt %s isn't available within %d seconds (wait_timeout). %s"
-                % (where, self.params["wait_timeout"], " ".join("%s." % text.rstrip(".") for text in said)),
-                diagnosis=said,
-                result=exc.obj or {},
-            ) from exc
-        return outcome._replace(after=after)
+    def is_ready(self, obj):
+        return _installation.is_available(obj)
+
+    def explain(self, obj):
+        said = _installation.diagnose(self.client, self.namespace, self.name)
+        return said, {"diagnosis": said}
+
+    # -- present ----------------------------------------------------------------------------------------------------
+
+    def present(self):
+        if self.waits:
+            # Admission of the object is the Deployments'; DaemonSets may be the next to be declared
+            components = self.params["components"]
+            self._wait_for_rollout(BOTH if components else (_installation.DEPLOYMENT,), components)
+        outcome = self._apply()
+        if not self.waits or self.params["wait_for"] == "rollout":
+            return outcome
+        self._wait_for_rollout(BOTH)
+        return outcome._replace(after=self.until(self.is_ready, self.READY))
+
+    def _apply(self):
+        if self.params["apply"]:
+            declared = self.declared(None)
+            return self.apply_server_side(*self.where, declared, _server_side.FIELD_MANAGER, force=True)
+        return self.apply(*self.where, self.declared)
 
     def _wait_for_rollout(self, kinds, components=()):
         try:
-            installation.wait_for_rollout(self.client, self.namespace, self._left(), kinds, components)
-        except wait.GaveUp as exc:
-            lost = installation.lost_nodes(self.client, self.namespace, exc.obj) if components and exc.obj else []
+            _installation.wait_for_rollout(self.client, self.namespace, self.deadline.left(), kinds, components)
+        except _wait.GaveUp as exc:
+            lost = _installation.lost_nodes(self.client, self.namespace, exc.obj) if components and exc.obj else []
             if not lost:
-                raise
+                where = _resources.name_of(*self.where)
+                raise self.gave_up(exc, where, self.READY, self.explain) from exc
             self.module.warn(
                 "DaemonSet %s isn't waited for any longer on nodes that aren't Ready (%s): it is renewed there when "
                 "they are back." % (exc.obj["metadata"]["name"], ", ".join(lost))
             )
         # However long that took, what follows has its time
-        self.deadline = time.monotonic() + self.params["wait_timeout"]
+        self.deadline.restart()
 
-    def _declare(self, declared):
-        where = (installation.KUBEVIRT, self.namespace, self.name)
-        if self.params["apply"]:
-            return self.apply_server_side(*where, declared, server_side.FIELD_MANAGER, force=True)
-        return self.apply(*where, lambda live: declared)
+    # -- absent -----------------------------------------------------------------------------------------------------
 
-    def _absent(self):
-        url = resources.path(installation.KUBEVIRT, self.namespace, self.name)
+    def absent(self):
+        url = _resources.path(*self.where)
         live = self.client.get(url)
         if live is None:
             self._check_place()
-        machines = installation.machines(self.client)
+        machines = _installation.machines(self.client)
         if machines and not self.params["remove_workloads"]:
-            more = ", …" if len(machines) > SHOWN else ""
             raise KubeError(
-                "KubeVirt can't be removed while there are virtual machines (%d: %s%s). Delete them first, or set "
-                "remove_workloads=true to have them deleted." % (len(machines), ", ".join(machines[:SHOWN]), more)
+                "KubeVirt can't be removed while there are virtual machines (%d: %s). Delete them first, or set "
+                "remove_workloads=true to have them deleted." % (len(machines), _some(machines))
             )
         if live is None:
             return Outcome(False, None, None)
@@ -233,14 +212,14 @@ class KubeVirt(KubeModule):
                 # KubeVirt itself refuses and removes by what the object says
                 patch = {"spec": {"uninstallStrategy": "RemoveWorkloads"}}
                 self.client.request("PATCH", url, body=patch, content_type=MERGE_PATCH)
-            self.delete(installation.KUBEVIRT, self.namespace, self.name)
+            self.delete(*self.where)
         if self.params["wait"]:
             self._wait_gone(url, bool(machines))
         return Outcome(True, live, None)
 
     def _check_place(self):
         """Where there is no such object, there may be one elsewhere whose definitions the next task would remove."""
-        metadata = (installation.kubevirt(self.client) or {}).get("metadata") or {}
+        metadata = (_installation.kubevirt(self.client) or {}).get("metadata") or {}
         if metadata.get("namespace") not in (None, self.namespace):
             raise KubeError(
                 "There is no KubeVirt %s/%s, but the cluster has the KubeVirt %s/%s: nothing of it is removed. "
@@ -249,32 +228,20 @@ class KubeVirt(KubeModule):
             )
 
     def _wait_gone(self, url, with_machines):
-        abandoned = not with_machines and not installation.has_controller(self.client, self.namespace)
+        abandoned = not with_machines and not _installation.has_controller(self.client, self.namespace)
         if abandoned and self.client.get(url) is not None:
             # Nobody is left who would take the finalizer off: an earlier removal got no further than the components
             self.client.request("PATCH", url, body={"metadata": {"finalizers": None}}, content_type=MERGE_PATCH)
-        try:
-            wait.until(
-                self.client, installation.KUBEVIRT, self.namespace, self.name, self._left(), lambda obj: obj is None
-            )
-        except wait.GaveUp as exc:
-            left = installation.machines(self.client)
-            said = installation.diagnose(self.client, self.namespace, self.name)
-            raise KubeError(
-                "KubeVirt %s/%s isn't gone within %d seconds (wait_timeout). %s%s"
-                % (
-                    self.namespace,
-                    self.name,
-                    self.params["wait_timeout"],
-                    "%d virtual machines are left (%s). " % (len(left), ", ".join(left[:SHOWN])) if left else "",
-                    " ".join("%s." % s.rstrip(".") for s in said),
-                ),
-                diagnosis=said,
-                result=exc.obj or {},
-            ) from exc
+        self.wait_until(*self.where, lambda obj: obj is None, "gone", explain=self._why_not_gone)
 
-    def _left(self):
-        return max(1, self.deadline - time.monotonic())
+    def _why_not_gone(self, obj):
+        said, facts = self.explain(obj)
+        left = _installation.machines(self.client)
+        return (["%d virtual machines are left (%s)" % (len(left), _some(left))] if left else []) + said, facts
+
+
+def _some(names):
+    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
 
 
 MODULE = KubeVirt

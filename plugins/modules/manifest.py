@@ -140,16 +140,11 @@ changes:
 """
 
 import copy
-import time
 
-from ansible_collections.turtles.kubevirt.plugins.module_utils import merge, resources, server_side, wait
-from ansible_collections.turtles.kubevirt.plugins.module_utils.base import (
-    KubeModule,
-    Outcome,
-    load_definitions,
-    run_module,
-)
-from ansible_collections.turtles.kubevirt.plugins.module_utils.client import KubeError
+from ..module_utils import _diagnosis, _merge, _resources, _server_side, _wait
+from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, Outcome, run_module
+from ..module_utils._client import KubeError
+from ..module_utils._definitions import DEFINITION_ARGUMENTS, load_definitions
 
 # Schemas are replaced whole: a property that a newer manifest has no more must go.
 EXACT = frozenset(("schema",))
@@ -164,24 +159,21 @@ class Manifest(KubeModule):
 
     ARGUMENTS = {
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        "definition": {"type": "raw", "aliases": ["resource_definition", "inline"]},
-        "src": {"type": "path"},
+        **DEFINITION_ARGUMENTS,
         "namespace": {"type": "str"},
         "apply": {"type": "bool", "default": False},
         "server_side_apply": {
             "type": "dict",
             "options": {
-                "field_manager": {"type": "str", "default": server_side.FIELD_MANAGER},
+                "field_manager": {"type": "str", "default": _server_side.FIELD_MANAGER},
                 "force_conflicts": {"type": "bool", "default": False},
             },
         },
-        "wait": {"type": "bool", "default": True},
-        "wait_timeout": {"type": "int", "default": 300},
+        **WAIT_ARGUMENTS,
     }
     RULES = {"mutually_exclusive": [("definition", "src")], "required_one_of": [("definition", "src")]}
 
     def run(self):
-        self.deadline = time.monotonic() + self.params["wait_timeout"]
         if self.params["server_side_apply"] and not self.params["apply"]:
             raise KubeError("server_side_apply says how objects are applied by the server, which needs apply=true")
         objects = [
@@ -197,8 +189,8 @@ class Manifest(KubeModule):
                 {
                     "before_header": name,
                     "after_header": name,
-                    "before": merge.for_diff(_shown(outcome.before)),
-                    "after": merge.for_diff(_shown(outcome.after)),
+                    "before": _merge.for_diff(_shown(outcome.before)),
+                    "after": _merge.for_diff(_shown(outcome.after)),
                 }
                 for name, outcome in changed
             ],
@@ -218,7 +210,7 @@ class Manifest(KubeModule):
 
     def _resource(self, obj):
         """Where the object lives; its namespace is filled in."""
-        resource = resources.find(self.client, obj["apiVersion"], obj["kind"])
+        resource = _resources.find(self.client, obj["apiVersion"], obj["kind"])
         if resource.namespaced:
             metadata = obj["metadata"]
             metadata["namespace"] = (
@@ -235,16 +227,16 @@ class Manifest(KubeModule):
                 unready = []
             try:
                 resource = self._resource(obj)
-            except resources.UnknownKind as exc:
+            except _resources.UnknownKind as exc:
                 if not self.check_mode:
                     raise
-                self.module.warn("%s couldn't be checked by the server: %s" % (resources.label(obj), exc))
-                done.append((resources.label(obj), Outcome(True, None, obj)))
+                self.module.warn("%s couldn't be checked by the server: %s" % (_resources.label(obj), exc))
+                done.append((_resources.label(obj), Outcome(True, None, obj)))
                 continue
             outcome = self._applied(resource, obj)
             if obj["kind"] in ("CustomResourceDefinition", "APIService"):
                 unready.append((len(done), resource, outcome))
-            done.append((resources.label(outcome.after), outcome))
+            done.append((_resources.label(outcome.after), outcome))
         return self._settled(unready, done)
 
     def _applied(self, resource, obj):
@@ -252,27 +244,27 @@ class Manifest(KubeModule):
         where = (resource, metadata.get("namespace"), metadata.get("name"))
         if self.params["apply"]:
             if not metadata.get("name"):
-                raise KubeError("%s: apply=true needs metadata.name" % resources.label(obj))
+                raise KubeError("%s: apply=true needs metadata.name" % _resources.label(obj))
             how = self.params["server_side_apply"] or {}
-            manager = how.get("field_manager") or server_side.FIELD_MANAGER
+            manager = how.get("field_manager") or _server_side.FIELD_MANAGER
             return self.apply_server_side(*where, obj, manager, how.get("force_conflicts", False))
         exact = EXACT if obj["kind"] == "CustomResourceDefinition" else frozenset()
         return self.apply(*where, lambda live: obj, exact=exact)
 
     def _settled(self, unready, done):
-        """Waits until the CRDs and APIServices are usable, and puts them as they are then into done."""
-        if self.check_mode or not self.params["wait"]:
+        """Wait until the CRDs and APIServices are usable, and put them as they are then into done."""
+        if not self.waits:
             return done
         done = list(done)
         for position, resource, outcome in unready:
             kind = "Established" if resource.kind == "CustomResourceDefinition" else "Available"
-            name, namespace = outcome.after["metadata"]["name"], outcome.after["metadata"].get("namespace")
-            seen = self._until(
+            metadata = outcome.after["metadata"]
+            seen = self.wait_until(
                 resource,
-                namespace,
-                name,
-                lambda obj, kind=kind: wait.condition(obj, kind).get("status") == "True",
-                "%s yet" % kind.lower(),
+                metadata.get("namespace"),
+                metadata["name"],
+                lambda obj, kind=kind: _wait.is_true(obj, kind),
+                kind.lower(),
             )
             done[position] = (done[position][0], outcome._replace(after=seen))
         return done
@@ -281,54 +273,37 @@ class Manifest(KubeModule):
         done, gone = [], []
         for obj in reversed(objects):
             if not obj["metadata"].get("name"):
-                raise KubeError("%s: state=absent needs metadata.name" % resources.label(obj))
+                raise KubeError("%s: state=absent needs metadata.name" % _resources.label(obj))
             try:
                 resource = self._resource(obj)
-            except resources.UnknownKind:
+            except _resources.UnknownKind:
                 # No such kind, so no such object.
                 continue
-            metadata = obj["metadata"]
-            propagation = "Foreground" if obj["kind"] in WITH_PODS else "Background"
-            outcome = self.delete(resource, metadata.get("namespace"), metadata["name"], propagation)
+            where = (resource, obj["metadata"].get("namespace"), obj["metadata"]["name"])
+            outcome = self.delete(*where, "Foreground" if obj["kind"] in WITH_PODS else "Background")
             if outcome.before is not None:
-                gone.append((resource, metadata.get("namespace"), metadata["name"]))
-            done.append((resources.label(obj), outcome))
-        if self.params["wait"] and not self.check_mode:
-            for resource, namespace, name in gone:
-                self._until(resource, namespace, name, lambda obj: obj is None, "gone")
+                gone.append(where)
+            done.append((_resources.label(obj), outcome))
+        if self.waits:
+            for where in gone:
+                self.wait_until(*where, lambda obj: obj is None, "gone", explain=self._why_not_gone)
             done = [(name, outcome._replace(after=None)) for name, outcome in done]
         return done[::-1]
 
-    def _until(self, resource, namespace, name, done, goal):
-        left = max(1, self.deadline - time.monotonic())
-        try:
-            return wait.until(self.client, resource, namespace, name, left, done)
-        except wait.GaveUp as exc:
-            reasons = []
-            for entry in ((exc.obj or {}).get("status") or {}).get("conditions") or []:
-                reasons.append(
-                    "%s=%s (%s: %s)"
-                    % (entry.get("type"), entry.get("status"), entry.get("reason"), entry.get("message"))
-                )
-            finalizers = ((exc.obj or {}).get("metadata") or {}).get("finalizers")
-            if finalizers:
-                reasons.append("finalizers: %s" % ", ".join(finalizers))
-            if goal == "gone":
-                reasons += self._on_silent_nodes(resource.kind, namespace, exc.obj)
-            where = "%s/%s" % (namespace, name) if namespace and resource.namespaced else name
-            raise KubeError(
-                "%s %s isn't %s after %d seconds (wait_timeout). %s"
-                % (resource.kind, where, goal, self.params["wait_timeout"], "; ".join(reasons)),
-                result=_shown(exc.obj) or {},
-            ) from exc
+    def _why_not_gone(self, obj):
+        said = _wait.reasons(obj) + self._on_silent_nodes(obj)
+        return said, {"result": _shown(obj) or {}}
 
-    def _on_silent_nodes(self, kind, namespace, obj):
-        """What is to be done where an object doesn't go because its Pods can't end: one sentence or none."""
-        if not obj or kind not in WITH_PODS | {"Namespace"}:
+    def _on_silent_nodes(self, obj):
+        """Return what to do where an object doesn't go because its Pods can't end: one sentence or none."""
+        kind = (obj or {}).get("kind")
+        if kind in WITH_PODS:
+            namespace, selector = obj["metadata"].get("namespace"), _diagnosis.selector_of(obj)
+        elif kind == "Namespace":
+            namespace, selector = obj["metadata"]["name"], None
+        else:
             return []
-        selector = wait.selector_of(obj) if kind in WITH_PODS else None
-        where = namespace if kind in WITH_PODS else obj["metadata"]["name"]
-        pods = wait.pods_on_silent_nodes(self.client, where, selector)
+        pods = _diagnosis.pods_on_silent_nodes(self.client, namespace, selector)
         if not pods:
             return []
         named = ["%s on node %s" % (pod["metadata"]["name"], pod["spec"]["nodeName"]) for pod in pods[:SHOWN]]

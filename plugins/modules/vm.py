@@ -337,311 +337,106 @@ diagnosis:
 
 import contextlib
 import copy
-import time
 
-from ansible_collections.turtles.kubevirt.plugins.module_utils import merge, resources, vm_spec, wait
-from ansible_collections.turtles.kubevirt.plugins.module_utils.base import KubeModule, load_definitions, run_module
-from ansible_collections.turtles.kubevirt.plugins.module_utils.client import ApiError, KubeError
+from ..module_utils import _vm_status, _wait
+from ..module_utils._base import ResourceModule, run_module
+from ..module_utils._client import KubeError
+from ..module_utils._vm_declaration import DECLARATION_ARGUMENTS, declaration
+from ..module_utils._vm_machine import Machine
+from ..module_utils._vm_status import is_active, is_final, is_leaving
+from ..module_utils._vm_strategy import after_action, resolve_strategy, set_strategy, strategy_of
 
-FINAL = ("Succeeded", "Failed")
 # Seconds the controller has to say what a change means for the guest that runs.
 CONTROLLER_LOOK = 5
+# What the guest is before and after a subresource, for the diff.
+GUEST = {"start": ("stopped", "running"), "stop": ("running", "stopped"), "restart": ("running", "restarted")}
 
 
-def strategy_of(spec):
-    """The run strategy a VirtualMachine's spec says, of runStrategy or the older running; None where it says none."""
-    if spec.get("runStrategy"):
-        return spec["runStrategy"]
-    if spec.get("running") is None:
-        return None
-    return "Always" if spec["running"] else "Halted"
-
-
-def set_strategy(spec, live_spec, strategy):
-    """Declares the run strategy in spec, in the form that spec or the live object uses, and only in that form."""
-    older = spec.get("running") is not None or (not spec.get("runStrategy") and live_spec.get("running") is not None)
-    spec.pop("running", None)
-    spec.pop("runStrategy", None)
-    if older and strategy in ("Always", "Halted"):
-        spec["running"] = strategy == "Always"
-        if live_spec.get("runStrategy"):
-            spec["runStrategy"] = None
-    else:
-        spec["runStrategy"] = strategy
-        if live_spec.get("running") is not None:
-            spec["running"] = None
-
-
-def resolve_strategy(spec, live_spec, state):
-    """Changes spec so that its run state is what state asks for. live_spec is None for an object that is new.
-
-    Leaves the run strategy out where it isn't to change: a start, stop or restart is then done by its subresource.
-    """
-    declared = strategy_of(spec)
-    live = strategy_of(live_spec) if live_spec is not None else None
-    wanted = declared
-    if state in ("running", "restarted"):
-        wanted = declared if declared not in (None, "Halted") else None
-        if wanted is None and live_spec is None:
-            wanted = "Always"
-    elif state == "stopped":
-        # Manual is the only strategy besides Halted under which a new machine doesn't start by itself.
-        wanted = None if live_spec is not None else ("Manual" if declared == "Manual" else "Halted")
-    elif wanted is None and live_spec is None:
-        wanted = "Halted"
-    if wanted is None or wanted == live:
-        spec.pop("running", None)
-        spec.pop("runStrategy", None)
-    else:
-        set_strategy(spec, live_spec or {}, wanted)
-
-
-class VirtualMachine(KubeModule):
+class VirtualMachine(ResourceModule):
     """One VirtualMachine."""
 
-    ARGUMENTS = {
-        "state": {
-            "type": "str",
-            "choices": ["present", "running", "stopped", "restarted", "absent"],
-            "default": "present",
-        },
-        "name": {"type": "str"},
-        "namespace": {"type": "str"},
-        "api_version": {"type": "str", "choices": ["kubevirt.io/v1", "kubevirt.io/v1alpha3"]},
-        "definition": {"type": "raw", "aliases": ["resource_definition", "inline"]},
-        "src": {"type": "path"},
-        "spec": {"type": "dict"},
-        "force": {"type": "bool", "default": False},
-        "wait": {"type": "bool", "default": True},
-        "wait_timeout": {"type": "int", "default": 300},
-        **vm_spec.ARGUMENTS,
-    }
+    KIND = "VirtualMachine"
+    STATES = ("present", "running", "stopped", "restarted", "absent")
+    ARGUMENTS = {"force": {"type": "bool", "default": False}, **DECLARATION_ARGUMENTS}
     RULES = {"mutually_exclusive": [("definition", "src")]}
 
-    def run(self):
-        self.state = self.params["state"]
-        self.declaration = self._declaration()
+    def identify(self):
+        self.state, self.force = self.params["state"], self.params["force"]
+        self.declaration = declaration(self.params)
         metadata = self.declaration["metadata"]
-        self.namespace, self.name = metadata["namespace"], metadata.get("name")
-        self.resource = resources.known(self.declaration["apiVersion"], "VirtualMachine")
-        self.instance = resources.known(self.declaration["apiVersion"], "VirtualMachineInstance")
-        self.began = time.monotonic()
-        if self.state == "absent":
-            return self._absent()
-        return self._present()
+        metadata["namespace"] = metadata.get("namespace") or self.client.default_namespace
+        self._name_machine(metadata["namespace"], metadata.get("name"))
+        self.vmi = None
+        self.action = None
+        self.fresh = self.created = False
 
-    # -- the declaration --------------------------------------------------------------------------------------------
+    def _name_machine(self, namespace, name):
+        self.namespace, self.name = namespace, name
+        self.machine = Machine(self.client, self.declaration["apiVersion"], namespace, name)
+        self.resource = self.machine.resource
 
-    def _declaration(self):
-        params = self.params
-        manifests = load_definitions(params["definition"], params["src"])
-        if len(manifests) > 1:
-            raise KubeError(
-                "definition has %d objects, but this module manages one VirtualMachine. Use turtles.kubevirt.manifest, "
-                "or a loop." % len(manifests)
-            )
-        manifest = copy.deepcopy(manifests[0]) if manifests else {}
-        kind = manifest.get("kind", "VirtualMachine")
-        if kind != "VirtualMachine":
-            raise KubeError(
-                "definition.kind: %r isn't VirtualMachine. Use turtles.kubevirt.manifest for other kinds." % (kind,)
-            )
-        api_version = params["api_version"] or manifest.get("apiVersion") or "kubevirt.io/v1"
-        if not resources.known(api_version, "VirtualMachine"):
-            raise KubeError(
-                "definition.apiVersion: %r has no VirtualMachine. Use kubevirt.io/v1 or kubevirt.io/v1alpha3."
-                % api_version
-            )
-        for member in ("metadata", "spec"):
-            if not isinstance(manifest.get(member) or {}, dict):
-                raise KubeError("definition.%s: must be a mapping, but is %r" % (member, manifest[member]))
-        manifest.pop("status", None)
-        own_spec = copy.deepcopy(params["spec"]) or {}
-        for source, spec in (("definition.spec", manifest.get("spec") or {}), ("spec", own_spec)):
-            if spec.get("running") is not None and spec.get("runStrategy") is not None:
-                raise KubeError(
-                    "%s: running and runStrategy exclude each other. Leave out running, the older of them." % source
-                )
-        if strategy_of(own_spec) and manifest.get("spec"):
-            # They are two forms of one declaration, of which spec has the last word.
-            manifest["spec"].pop("running", None)
-            manifest["spec"].pop("runStrategy", None)
-        high_level = vm_spec.declare(params)
-        result = merge.combine(
-            {"metadata": manifest.pop("metadata", None) or {}, "spec": manifest.pop("spec", None) or {}},
-            {"spec": own_spec},
-            high_level,
-        )
-        result.update(apiVersion=api_version, kind="VirtualMachine")
-        self._identify(result["metadata"])
-        self._check_strategy(result["spec"])
-        return result
+    def declare(self, live):
+        wanted = copy.deepcopy(self.declaration)
+        if live is None:
+            self._check_creatable(wanted)
+        resolve_strategy(wanted["spec"], (live.get("spec") or {}) if live is not None else None, self.state)
+        self.created = live is None
+        self.fresh = self.created or strategy_of(wanted["spec"]) is not None
+        if not wanted["spec"]:
+            wanted.pop("spec")
+        return wanted
 
-    def _identify(self, metadata):
-        for option in ("name", "namespace"):
-            given, named = self.params[option], metadata.get(option)
-            if given and named and given != named:
-                raise KubeError("%s: %r contradicts metadata.%s %r of the definition" % (option, given, option, named))
-            if given:
-                metadata[option] = given
-        if not metadata.get("namespace"):
-            metadata["namespace"] = self.client.default_namespace
-        if not metadata.get("name") and (
-            not metadata.get("generateName") or self.state in ("stopped", "restarted", "absent")
-        ):
-            raise KubeError("name: missing. Give the option name, or metadata.name in the definition.")
-        for option in ("name", "namespace"):
-            if metadata.get(option):
-                resources.check_name(option, metadata[option])
-
-    def _check_strategy(self, spec):
-        if spec.get("running") is not None and not isinstance(spec["running"], bool):
-            raise KubeError("spec.running: %r isn't true or false" % (spec["running"],))
-        strategy = self.params["run_strategy"]
-        if strategy:
-            spec.pop("running", None)
-        if (self.state == "running" and strategy == "Halted") or (
-            self.state == "stopped" and strategy in ("Always", "Once")
-        ):
-            raise KubeError("run_strategy=%s contradicts state=%s. Leave one of them out." % (strategy, self.state))
-
-    # -- states -----------------------------------------------------------------------------------------------------
-
-    def _absent(self):
-        outcome = self.delete_with_force() if self.params["force"] else self._delete()
-        if self.params["wait"] and not self.check_mode and outcome.before is not None:
-            self._until(lambda vm: vm is None, "deleted", None)
-        # An object whose deletion was already under way is still there without waiting.
-        left = None if outcome.changed or self.params["wait"] else outcome.after
-        return self._result(outcome.changed, outcome.before, left, None)
-
-    def _delete(self):
-        return self.delete(self.resource, self.namespace, self.name)
-
-    def delete_with_force(self):
-        """Switches the guest off and deletes the object."""
-        live = self.client.get(resources.path(self.resource, self.namespace, self.name))
-        if live is not None and not self.check_mode and self._active(self._vmi()):
-            self._act("stop", {"gracePeriod": 0})
-        return self._delete()
-
-    def _present(self):
-        created = False
-        switched = False
-        seen = {}
-
-        def desired(live):
-            nonlocal created, switched
-            declaration = copy.deepcopy(self.declaration)
-            if live is None:
-                self._check_creatable(declaration)
-            seen["before"] = live
-            live_spec = (live.get("spec") or {}) if live is not None else None
-            resolve_strategy(declaration["spec"], live_spec, self.state)
-            created = live is None
-            switched = strategy_of(declaration["spec"]) is not None
-            if not declaration["spec"]:
-                declaration.pop("spec")
-            return declaration
-
-        outcome = self.apply(self.resource, self.namespace, self.name, desired)
-        self.name = outcome.after["metadata"].get("name", self.name)
-        vmi = None if created or not self.name else self._vmi()
-        action = self._action(outcome.after, vmi, created, switched)
-        after = outcome.after
-        if action:
-            if self.check_mode:
-                after = self._predicted(after, action)
-            elif action == "start" and self._leaving(vmi):
-                self._start_again(after, vmi)
-            else:
-                self._act(action, self._action_body(action))
-        if not self.check_mode:
-            after, vmi = self._settle(after, vmi, action, created or switched)
-        running = self._active(vmi)
-        diff_extra = None
-        if action:
-            diff_extra = {
-                "start": ("stopped", "running"),
-                "stop": ("running", "stopped"),
-                "restart": ("running", "restarted"),
-            }[action]
-        elif self.check_mode and not running:
-            vmi = None
-        return self._result(outcome.changed or bool(action), outcome.before, after, vmi, diff_extra)
-
-    def _check_creatable(self, declaration):
-        if (declaration["spec"].get("template") or {}).get("spec"):
+    def _check_creatable(self, wanted):
+        if (wanted["spec"].get("template") or {}).get("spec"):
             return
         if self.state in ("stopped", "restarted"):
             raise KubeError(
-                "VirtualMachine %s/%s doesn't exist, so it can't be %s. Declare it (spec, definition or image and "
-                "memory) to create it, or check name and namespace." % (self.namespace, self.name, self.state)
+                "%s doesn't exist, so it can't be %s. Declare it (spec, definition or image and memory) to create it, "
+                "or check name and namespace." % (self.machine, self.state)
             )
         raise KubeError(
-            "VirtualMachine %s/%s doesn't exist, and nothing says what it is. Declare it by spec, definition, src, or "
-            "options such as image and memory; or check name and namespace." % (self.namespace, self.name)
+            "%s doesn't exist, and nothing says what it is. Declare it by spec, definition, src, or options such as "
+            "image and memory; or check name and namespace." % self.machine
         )
 
-    def _action(self, vm, vmi, created, switched):
-        """The subresource to call so that the guest is as state says, or None."""
-        strategy = strategy_of(vm.get("spec") or {})
-        active = self._active(vmi)
-        if self.state == "stopped":
-            if created:
-                return None
-            if strategy in ("Always", "Once"):
-                return "stop"
-            if strategy == "Halted":
-                # Already on its way down; force makes it quick.
-                return "stop" if active and self.params["force"] else None
-            return "stop" if active else None
-        if self.state not in ("running", "restarted"):
-            return None
-        if self.state == "restarted" and active:
-            return "restart"
-        if strategy == "Halted" or (strategy == "Manual" and not active):
-            return "start"
-        if strategy == "RerunOnFailure" and not active and not (created or switched):
-            return "start"
-        if strategy == "Once" and vmi and not active:
-            raise KubeError(
-                "VirtualMachine %s/%s has run once (phase %s), and its runStrategy Once doesn't start it again. Choose "
-                "another run_strategy, or delete it first." % (self.namespace, self.name, vmi["status"].get("phase"))
-            )
-        return None
+    # -- states -----------------------------------------------------------------------------------------------------
 
-    def _action_body(self, action):
-        if self.params["force"] and action == "stop":
-            return {"gracePeriod": 0}
-        if self.params["force"] and action == "restart":
-            return {"gracePeriodSeconds": 0}
-        return {}
+    def absent(self):
+        if self.force and not self.check_mode and is_active(self.machine.instance()) and self.machine.get():
+            self._act("stop")
+        return super().absent()
 
-    def _act(self, action, body):
-        """Calls the subresource. "Already so" is no error: what counts is the state waited for afterwards."""
-        subresources = resources.Resource("subresources.kubevirt.io/v1", "VirtualMachine", "virtualmachines", True)
-        url = resources.path(subresources, self.namespace, self.name, action)
-        try:
-            self.client.request("PUT", url, body=body)
-        except ApiError as exc:
-            already = ("already running", "is not running", "already underway", "does not support manual")
-            if exc.status == 409 and action != "restart" and any(words in exc.message for words in already):
-                return
-            remedy = ""
-            if exc.status in (404, 503):
-                remedy = ". Check that virt-api runs and that its APIService v1.subresources.kubevirt.io is available."
-            raise KubeError(
-                "VirtualMachine %s/%s: %s refused: %s%s"
-                % (self.namespace, self.name, action, exc.message.rstrip("."), remedy),
-                **exc.facts,
-            ) from exc
+    def present(self):
+        outcome = self.apply(*self.where, self.declare)
+        after = outcome.after
+        self._name_machine(self.namespace, after["metadata"].get("name", self.name))
+        self.vmi = None if self.created or not self.name else self.machine.instance()
+        if not (self.created and self.state == "stopped"):
+            self.action = self.machine.action_for(self.state, after, self.vmi, self.fresh, self.force)
+        if self.check_mode:
+            if self.action:
+                after = after_action(after, self.action)
+            elif not is_active(self.vmi):
+                self.vmi = None
+        else:
+            if self.action == "start" and is_leaving(self.vmi):
+                self._start_again(after)
+            elif self.action:
+                self._act(self.action)
+            if self.waits:
+                self._settle(after)
+            after, self.vmi = self.machine.get() or after, self.machine.instance()
+        return outcome._replace(changed=outcome.changed or bool(self.action), after=after)
 
-    def _start_again(self, vm, vmi):
-        """Starts a machine whose former instance is on its way out, during which KubeVirt refuses a start."""
+    def _act(self, action):
+        self.machine.act(action, self.force)
+        self.changed = True
+
+    def _start_again(self, vm):
+        """Start a machine whose former instance is on its way out, during which KubeVirt refuses a start."""
         if strategy_of(vm["spec"]) != "Halted":
-            self._until_replaced(vmi, "stopped")
-            self._act("start", {})
+            self._until_replaced("stopped")
+            self._act("start")
             return
 
         def started(live):
@@ -649,138 +444,96 @@ class VirtualMachine(KubeModule):
             set_strategy(spec, live["spec"] if live else {}, "Always")
             return {"spec": spec}
 
-        self.apply(self.resource, self.namespace, self.name, started)
-
-    def _predicted(self, vm, action):
-        """The object in check mode after an action that the server didn't do."""
-        vm = copy.deepcopy(vm)
-        strategy = strategy_of(vm["spec"])
-        if action == "start" and strategy == "Halted":
-            vm["spec"].update({"running": True} if vm["spec"].get("running") is not None else {"runStrategy": "Always"})
-        if action == "stop" and strategy in ("Always", "Once"):
-            vm["spec"].update(
-                {"running": False} if vm["spec"].get("running") is not None else {"runStrategy": "Halted"}
-            )
-        return vm
+        self.apply(*self.where, started)
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 
-    def _settle(self, vm, vmi, action, fresh):
-        """Waits for the state if asked to, and gives the VM and VMI as they are then."""
-        if self.params["wait"]:
-            if action == "restart":
-                self._until_replaced(vmi, "restarted")
-            target = self._target(vm, action, fresh)
-            if target == "running":
-                self._until(self._runs, "running", self._hopeless)
-            elif target == "stopped":
-                self._until(self._rests, "stopped", None)
-            self._until_looked_at()
-        return self.client.get(resources.path(self.resource, self.namespace, self.name)) or vm, self._vmi()
+    def _settle(self, vm):
+        """Wait until the guest is as declared."""
+        if self.action == "restart":
+            self._until_replaced("restarted")
+        goal = self._goal(vm)
+        if goal == "running":
+            self.until(self._runs, goal, self.hopeless)
+        elif goal == "stopped":
+            self.until(self._rests, goal)
+        self._until_looked_at()
 
-    def _until_replaced(self, vmi, goal):
-        uid = vmi["metadata"].get("uid")
-        self._until(lambda i: i is None or i["metadata"].get("uid") != uid, goal, None, resource=self.instance)
+    def _goal(self, vm):
+        """Return what the guest is to be: running, stopped, or None where nobody says."""
+        if self.state != "present":
+            return "stopped" if self.state == "stopped" else "running"
+        strategy = strategy_of(vm.get("spec") or {})
+        if strategy == "Always" or (self.fresh and strategy in ("Once", "RerunOnFailure")):
+            return "running"
+        return "stopped" if strategy == "Halted" else None
+
+    def _until_replaced(self, goal):
+        uid = self.vmi["metadata"].get("uid")
+        self.wait_until(
+            self.machine.instance_resource,
+            self.namespace,
+            self.name,
+            lambda vmi: vmi is None or vmi["metadata"].get("uid") != uid,
+            goal,
+            explain=self.explain,
+        )
 
     def _until_looked_at(self):
-        """Gives the controller time to see the declaration: only then it says whether the guest needs a restart."""
+        """Give the controller time to see the declaration: only then it says whether the guest needs a restart."""
 
         def seen(vm):
             desired = ((vm or {}).get("status") or {}).get("desiredGeneration")
             return not desired or desired >= vm["metadata"].get("generation", 0)
 
         # The state has been reached; what would be missing is a hint.
-        with contextlib.suppress(wait.GaveUp):
-            wait.until(self.client, self.resource, self.namespace, self.name, CONTROLLER_LOOK, seen)
-
-    def _target(self, vm, action, fresh):
-        if self.state in ("running", "restarted"):
-            return "running"
-        if self.state == "stopped":
-            return "stopped"
-        strategy = strategy_of(vm.get("spec") or {})
-        if strategy == "Always" or (fresh and strategy in ("Once", "RerunOnFailure")):
-            return "running"
-        return "stopped" if strategy == "Halted" else None
+        with contextlib.suppress(_wait.GaveUp):
+            _wait.until(self.client, *self.where, CONTROLLER_LOOK, seen)
 
     def _runs(self, vm):
-        if self.state == "present" and wait.condition(vm, "Paused").get("status") == "True":
+        if self.state == "present" and _wait.is_true(vm, "Paused"):
             return True
-        if not wait.vm_ready(vm):
+        if not _vm_status.is_ready(vm):
             return False
         # Ready may still speak of an instance that has just been told to go.
-        vmi = self._vmi()
-        return self._active(vmi) and vmi["status"].get("phase") == "Running"
-
-    def _hopeless(self, vm):
-        found = wait.vm_hopeless(vm)
-        if wait.condition(vm, "Paused").get("status") == "True":
-            found["it is paused; unpause it"] = 0
-        return found
+        vmi = self.machine.instance()
+        return is_active(vmi) and vmi["status"].get("phase") == "Running"
 
     def _rests(self, vm):
         if vm is None:
             return False
         # A new and halted one that no controller has looked at yet has nothing to come down.
-        return (wait.vm_stopped(vm) or not vm.get("status")) and self._vmi_final()
+        if not _vm_status.is_stopped(vm) and vm.get("status"):
+            return False
+        vmi = self.machine.instance()
+        return vmi is None or is_final(vmi)
 
-    def _vmi_final(self):
-        vmi = self._vmi()
-        return vmi is None or (vmi.get("status") or {}).get("phase") in FINAL
+    def hopeless(self, vm):
+        reasons = _vm_status.hopeless(vm)
+        if _wait.is_true(vm, "Paused"):
+            reasons["it is paused; unpause it"] = 0
+        return reasons
 
-    def _until(self, done, goal, hopeless, resource=None):
-        timeout = self.params["wait_timeout"]
-        left = max(1, timeout - (time.monotonic() - self.began))
-        try:
-            return wait.until(self.client, resource or self.resource, self.namespace, self.name, left, done, hopeless)
-        except wait.GaveUp as exc:
-            said, facts = wait.diagnose(self.client, self.namespace, self.name)
-            why = ": %s" % exc.why
-            if exc.why.startswith("not within"):
-                why = " within %d seconds (wait_timeout)" % timeout
-            raise KubeError(
-                "VirtualMachine %s/%s isn't %s%s. %s."
-                % (self.namespace, self.name, goal, why, "; ".join(text.rstrip(".") for text in said)),
-                diagnosis=facts,
-                result=exc.obj or {},
-            ) from exc
+    def explain(self, vm):
+        said, facts = _vm_status.diagnose(self.client, self.namespace, self.name)
+        return said, {"diagnosis": facts}
 
     # -- results ----------------------------------------------------------------------------------------------------
 
-    def _vmi(self):
-        return self.client.get(resources.path(self.instance, self.namespace, self.name))
-
-    @staticmethod
-    def _active(vmi):
-        if not vmi or vmi["metadata"].get("deletionTimestamp"):
-            return False
-        return (vmi.get("status") or {}).get("phase") not in FINAL
-
-    @staticmethod
-    def _leaving(vmi):
-        return bool(
-            vmi and vmi["metadata"].get("deletionTimestamp") and (vmi.get("status") or {}).get("phase") not in FINAL
-        )
-
-    def _result(self, changed, before, after, vmi, guest=None):
-        interfaces = ((vmi or {}).get("status") or {}).get("interfaces") or []
+    def result(self, outcome):
+        interfaces = ((self.vmi or {}).get("status") or {}).get("interfaces") or []
         result = {
-            "changed": changed,
-            "result": after or {},
-            "vmi": vmi or {},
+            **super().result(outcome),
+            "vmi": self.vmi or {},
             "address": next((i["ipAddress"] for i in interfaces if i.get("ipAddress")), ""),
-            "restart_required": wait.condition(after, "RestartRequired").get("status") == "True",
-            "duration": round(time.monotonic() - self.began, 3),
+            "restart_required": _wait.is_true(outcome.after, "RestartRequired"),
         }
         if result["restart_required"]:
             self.module.warn(
-                "VirtualMachine %s/%s runs as it was started; it needs a restart (state=restarted) to be as declared."
-                % (self.namespace, self.name)
+                "%s runs as it was started; it needs a restart (state=restarted) to be as declared." % self.machine
             )
-        old, new = merge.for_diff(before), merge.for_diff(after)
-        if guest:
-            old["guest"], new["guest"] = guest
-        result["diff"] = {"before": old, "after": new}
+        if self.action:
+            result["diff"]["before"]["guest"], result["diff"]["after"]["guest"] = GUEST[self.action]
         return result
 
 

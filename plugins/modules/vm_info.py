@@ -64,8 +64,8 @@ resources:
       metadata: {name: web, namespace: shop, labels: {app: web}}
 """
 
-from ansible_collections.turtles.kubevirt.plugins.module_utils.base import run_module
-from ansible_collections.turtles.kubevirt.plugins.module_utils.info import InfoModule
+from ..module_utils._base import run_module
+from ..module_utils._info import InfoModule
 
 
 class VirtualMachineInfo(InfoModule):

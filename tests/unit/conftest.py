@@ -83,7 +83,7 @@ def run(server):
     from importlib import import_module
 
     from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-    from ansible_collections.turtles.kubevirt.plugins.action.vm import MODULES, Ended, InProcessModule
+    from ansible_collections.turtles.kubevirt.plugins.plugin_utils._in_process import MODULES, Ended, InProcessModule
 
     def call(module_name, /, check=False, **options):
         module_class = import_module(MODULES + module_name).MODULE

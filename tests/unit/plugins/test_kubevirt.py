@@ -117,7 +117,8 @@ def test_a_failure_says_what_is_missing(api, run):
     found = run("kubevirt", wait_timeout=1)
     assert found["failed"]
     assert "DaemonSet virt-handler: 0 of 2 available" in found.msg
-    assert "Pod virt-handler-x: container virt-handler waits: ImagePullBackOff (manifest unknown)" in found["diagnosis"]
+    waiting = "Pod virt-handler-x: container virt-handler is waiting (ImagePullBackOff): manifest unknown"
+    assert waiting in found["diagnosis"]
     assert "no such image" in found.msg
 
 

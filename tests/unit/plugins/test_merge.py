@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.turtles.kubevirt.plugins.module_utils import merge
+from ansible_collections.turtles.kubevirt.plugins.module_utils import _merge as merge
 
 
 def patch(live, desired, exact=frozenset()):

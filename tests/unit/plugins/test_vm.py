@@ -233,6 +233,16 @@ def test_a_hopeless_state_fails_at_once_and_says_why(api, run):
     assert failed["diagnosis"]["events"][0]["reason"] == "Failed"
 
 
+def test_a_failed_task_that_did_change_the_machine_says_so(api, run):
+    api.trouble = "ImagePullBackOff"
+    failed = run("vm", state="running", **WEB)
+    assert failed["failed"]
+    assert failed["changed"]
+    assert not run("vm", state="running", **WEB)["changed"]
+    started = run("vm", state="running", force=True, **{**WEB, "memory": "lots"})
+    assert (started["failed"], started["changed"]) == (True, False)
+
+
 def test_troubles_of_an_earlier_machine_of_that_name_are_not_told(api, run):
     run("vm", **WEB)
     vm = vm_of(api)
@@ -329,6 +339,7 @@ def test_what_the_server_warns_of_is_told(api, run):
     ("options", "words"),
     [
         ({"name": "Web_1"}, "name: 'Web_1' isn't a Kubernetes name"),
+        ({"wait_timeout": -1}, "wait_timeout: -1 is negative. Give seconds, or set wait=false."),
         ({"name": None}, "name: missing"),
         ({"definition": "a: [b"}, "definition isn't valid YAML"),
         ({"definition": {"kind": "Pod"}}, "definition.kind: 'Pod' isn't VirtualMachine"),

@@ -8,7 +8,7 @@ import re
 from collections import namedtuple
 from urllib.parse import quote
 
-from ansible_collections.turtles.kubevirt.plugins.module_utils.client import KubeError
+from ._client import KubeError
 
 Resource = namedtuple("Resource", "api_version kind plural namespaced")
 
@@ -96,8 +96,13 @@ def check_name(option, value):
         )
 
 
+def name_of(resource, namespace, name):
+    """Return how messages call an object that a request is about: its kind, and namespace/name."""
+    return "%s %s" % (resource.kind, "%s/%s" % (namespace, name) if namespace and resource.namespaced else name)
+
+
 def label(obj):
-    """How messages call an object: its kind, and namespace/name."""
+    """Return how messages call an object: its kind, and namespace/name."""
     metadata = obj.get("metadata") or {}
     name = metadata.get("name") or "%s*" % (metadata.get("generateName") or "")
     namespace = metadata.get("namespace")

@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-from ansible_collections.turtles.kubevirt.plugins.module_utils import resources
-from ansible_collections.turtles.kubevirt.plugins.module_utils.base import KubeModule, explain_error
-from ansible_collections.turtles.kubevirt.plugins.module_utils.client import ApiError, KubeError
+from . import _resources
+from ._base import KubeModule, explain_error
+from ._client import ApiError, KubeError
 
 
 class InfoModule(KubeModule):
@@ -27,18 +27,18 @@ class InfoModule(KubeModule):
 
     def run(self):
         params = self.params
-        resource = resources.known(params["api_version"], self.KIND)
+        resource = _resources.known(params["api_version"], self.KIND)
         namespace = params["namespace"]
         fields = list(params["field_selectors"])
         if params["name"]:
-            resources.check_name("name", params["name"])
+            _resources.check_name("name", params["name"])
             namespace = namespace or self.client.default_namespace
             fields.append("metadata.name=%s" % params["name"])
         if namespace:
-            resources.check_name("namespace", namespace)
+            _resources.check_name("namespace", namespace)
         try:
             items, _dummy = self.client.list(
-                resources.path(resource, namespace), ",".join(params["label_selectors"]), ",".join(fields)
+                _resources.path(resource, namespace), ",".join(params["label_selectors"]), ",".join(fields)
             )
         except ApiError as exc:
             where = "namespace %s" % namespace if namespace else "all namespaces"

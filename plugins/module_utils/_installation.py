@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-from ansible_collections.turtles.kubevirt.plugins.module_utils import resources, wait
-from ansible_collections.turtles.kubevirt.plugins.module_utils.client import ApiError, KubeError
+from . import _diagnosis, _resources, _wait
+from ._client import ApiError, KubeError
 
-KUBEVIRT = resources.known("kubevirt.io/v1", "KubeVirt")
-DEPLOYMENT = resources.known("apps/v1", "Deployment")
-DAEMONSET = resources.known("apps/v1", "DaemonSet")
+KUBEVIRT = _resources.known("kubevirt.io/v1", "KubeVirt")
+DEPLOYMENT = _resources.known("apps/v1", "Deployment")
+DAEMONSET = _resources.known("apps/v1", "DaemonSet")
 # Label of all components, with the component's name; upstream's have it too.
 LABEL = "kubevirt.io"
 
@@ -17,7 +17,7 @@ LABEL = "kubevirt.io"
 def kubevirt(client):
     """The KubeVirt object, the oldest of several; None where there is none, or where it may not be read."""
     try:
-        items = client.list(resources.path(KUBEVIRT))[0]
+        items = client.list(_resources.path(KUBEVIRT))[0]
     except ApiError as exc:
         if exc.status in (403, 404):
             return None
@@ -33,14 +33,14 @@ def is_available(kubevirt):
     status = kubevirt.get("status") or {}
     generation = kubevirt["metadata"].get("generation") or 0
     return (
-        wait.condition(kubevirt, "Available").get("status") == "True"
-        and wait.condition(kubevirt, "Progressing").get("status") != "True"
+        _wait.condition(kubevirt, "Available").get("status") == "True"
+        and _wait.condition(kubevirt, "Progressing").get("status") != "True"
         and (status.get("observedGeneration") or generation) >= generation
     )
 
 
 def wait_for_rollout(client, namespace, timeout, kinds=(DEPLOYMENT, DAEMONSET), components=()):
-    """Waits until all Deployments and DaemonSets of the installation run as declared. Raises wait.GaveUp.
+    """Waits until all Deployments and DaemonSets of the installation run as declared. Raises _wait.GaveUp.
 
     The object's conditions may still be about what ran before a change of these. Nodes are renewed one after the other,
     however many there are: the timeout is seconds in which no further replica is of the latest version. Components are
@@ -53,9 +53,9 @@ def wait_for_rollout(client, namespace, timeout, kinds=(DEPLOYMENT, DAEMONSET), 
             reached = _renewed(workload)
             while True:
                 try:
-                    wait.until(client, resource, namespace, workload["metadata"]["name"], timeout, rolled_out)
+                    _wait.until(client, resource, namespace, workload["metadata"]["name"], timeout, rolled_out)
                     break
-                except wait.GaveUp as exc:
+                except _wait.GaveUp as exc:
                     before, reached = reached, _renewed(exc.obj)
                     if reached <= before:
                         raise
@@ -75,7 +75,7 @@ def lost_nodes(client, namespace, workload):
     wanted, updated, available, current = _counts(workload)
     if workload.get("kind") != "DaemonSet" or not current:
         return []
-    pods = wait.pods_on_silent_nodes(client, namespace, wait.selector_of(workload))
+    pods = _diagnosis.pods_on_silent_nodes(client, namespace, _diagnosis.selector_of(workload))
     nodes = sorted({pod["spec"]["nodeName"] for pod in pods})
     return nodes if len(nodes) >= wanted - min(updated, available) else []
 
@@ -85,7 +85,7 @@ def machines(client):
     found = {}
     for kind in ("VirtualMachine", "VirtualMachineInstance"):
         try:
-            items = client.list(resources.path(resources.known("kubevirt.io/v1", kind)))[0]
+            items = client.list(_resources.path(_resources.known("kubevirt.io/v1", kind)))[0]
         except ApiError as exc:
             if exc.status == 404:
                 # No such kind, so no such object
@@ -99,7 +99,7 @@ def machines(client):
 def has_controller(client, namespace):
     """Whether there is a virt-controller that could still do something."""
     return any(
-        client.get(resources.path(DEPLOYMENT, namespace, name)) is not None
+        client.get(_resources.path(DEPLOYMENT, namespace, name)) is not None
         for name in ("virt-controller", "virt-operator")
     )
 
@@ -108,9 +108,9 @@ def diagnose(client, namespace, name):
     """Sentences about what is missing: conditions, workloads, Pods and their events."""
     said = []
     try:
-        kubevirt = client.get(resources.path(KUBEVIRT, namespace, name))
+        kubevirt = client.get(_resources.path(KUBEVIRT, namespace, name))
         for kind, wanted in (("Available", "True"), ("Degraded", "False")):
-            condition = wait.condition(kubevirt, kind)
+            condition = _wait.condition(kubevirt, kind)
             if condition and condition.get("status") != wanted:
                 said.append("%s=%s: %s" % (kind, condition.get("status"), condition.get("message")))
         if kubevirt is not None and not (kubevirt.get("status") or {}).get("conditions"):
@@ -124,13 +124,13 @@ def diagnose(client, namespace, name):
                         % (resource.kind, workload["metadata"]["name"], available, wanted, updated)
                     )
         names = set()
-        for pod in client.list(resources.path(wait.POD, namespace), label_selector=LABEL)[0]:
-            found = _about_pod(pod)
-            said += found
-            if found:
+        for pod in client.list(_resources.path(_diagnosis.POD, namespace), label_selector=LABEL)[0]:
+            troubles = _diagnosis.pod_troubles(pod) + _not_ready(pod)
+            said += troubles
+            if troubles:
                 names.add(pod["metadata"]["name"])
                 names.update(owner["name"] for owner in pod["metadata"].get("ownerReferences") or [])
-        for event in wait.warning_events(client, namespace, names)[-5:]:
+        for event in _diagnosis.warning_events(client, namespace, names)[-5:]:
             said.append("%s: %s: %s (%d times)" % (event["object"], event["reason"], event["message"], event["count"]))
     except KubeError as exc:
         said.append("what is missing couldn't be found out: %s" % exc)
@@ -139,7 +139,7 @@ def diagnose(client, namespace, name):
 
 def _listed(client, resource, namespace):
     try:
-        return client.list(resources.path(resource, namespace), label_selector=LABEL)[0]
+        return client.list(_resources.path(resource, namespace), label_selector=LABEL)[0]
     except ApiError as exc:
         if exc.status in (403, 404):
             # On one machine without Kubernetes there are none; somebody else may not be allowed to look
@@ -166,25 +166,10 @@ def _renewed(workload):
     return updated if current else 0
 
 
-def _about_pod(pod):
-    name, said = pod["metadata"]["name"], []
-    status = pod.get("status") or {}
-    for condition in status.get("conditions") or []:
-        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            said.append("Pod %s isn't placed: %s" % (name, condition.get("message")))
-    for container in (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or []):
-        state = container.get("state") or {}
-        waiting = state.get("waiting") or {}
-        ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
-        if waiting.get("reason"):
-            text = " (%s)" % waiting["message"] if waiting.get("message") else ""
-            said.append("Pod %s: container %s waits: %s%s" % (name, container["name"], waiting["reason"], text))
-        elif not container.get("ready") and state.get("running"):
-            said.append("Pod %s: container %s runs but isn't ready" % (name, container["name"]))
-        if ended and not container.get("ready"):
-            last = (ended.get("message") or "").strip().splitlines()
-            said.append(
-                "Pod %s: container %s ended with %s (%s)%s"
-                % (name, container["name"], ended.get("exitCode"), ended.get("reason"), ": " + last[-1] if last else "")
-            )
-    return said
+def _not_ready(pod):
+    """Return a sentence for each container that runs but isn't ready."""
+    return [
+        "Pod %s: container %s runs but isn't ready" % (pod["metadata"]["name"], container["name"])
+        for container in (pod.get("status") or {}).get("containerStatuses") or []
+        if not container.get("ready") and (container.get("state") or {}).get("running")
+    ]

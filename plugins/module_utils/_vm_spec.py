@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.turtles.kubevirt.plugins.module_utils.client import KubeError
+from ._client import KubeError
+from ._vm_strategy import RUN_STRATEGIES
 
 try:
     import yaml
@@ -16,7 +17,6 @@ except ImportError:
 # Kubernetes API, resource.Quantity; memory and disks have no negative ones.
 QUANTITY = re.compile(r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[munkMGTPE]|[eE][+-]?[0-9]+)?$")
 CLOUD_CONFIG = "#cloud-config"
-RUN_STRATEGIES = ("Always", "Halted", "Manual", "Once", "RerunOnFailure")
 
 ARGUMENTS = {
     "run_strategy": {"type": "str", "choices": list(RUN_STRATEGIES)},

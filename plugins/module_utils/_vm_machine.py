@@ -1,0 +1,87 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""One VirtualMachine on a server: its instance, and the subresources that start, stop and restart it."""
+
+from __future__ import annotations
+
+from . import _resources
+from ._client import ApiError, KubeError
+from ._vm_status import is_active
+from ._vm_strategy import strategy_of
+
+_SUBRESOURCES = _resources.Resource("subresources.kubevirt.io/v1", "VirtualMachine", "virtualmachines", True)
+# What KubeVirt answers (409) where a machine already is as it was told to be.
+_ALREADY = ("already running", "is not running", "already underway", "does not support manual")
+
+
+class Machine:
+    """A VirtualMachine by name, through a client."""
+
+    def __init__(self, client, api_version, namespace, name):
+        self.client = client
+        self.namespace = namespace
+        self.name = name
+        self.resource = _resources.known(api_version, "VirtualMachine")
+        self.instance_resource = _resources.known(api_version, "VirtualMachineInstance")
+
+    def __str__(self):
+        return _resources.name_of(self.resource, self.namespace, self.name)
+
+    def get(self):
+        """Return the VirtualMachine, or None."""
+        return self.client.get(_resources.path(self.resource, self.namespace, self.name))
+
+    def instance(self):
+        """Return its VirtualMachineInstance, or None."""
+        return self.client.get(_resources.path(self.instance_resource, self.namespace, self.name))
+
+    def act(self, action, force=False):
+        """Call the subresource start, stop or restart.
+
+        "Already so" is no error: what counts is the state waited for afterwards.
+
+        :param force: switch the guest off rather than shut it down.
+        :raises KubeError: KubeVirt refuses.
+        """
+        body = {}
+        if force and action in ("stop", "restart"):
+            body = {"gracePeriod": 0} if action == "stop" else {"gracePeriodSeconds": 0}
+        url = _resources.path(_SUBRESOURCES, self.namespace, self.name, action)
+        try:
+            self.client.request("PUT", url, body=body)
+        except ApiError as exc:
+            if exc.status == 409 and action != "restart" and any(words in exc.message for words in _ALREADY):
+                return
+            remedy = ""
+            if exc.status in (404, 503):
+                remedy = ". Check that virt-api runs and that its APIService v1.subresources.kubevirt.io is available."
+            message = "%s: %s refused: %s%s" % (self, action, exc.message.rstrip("."), remedy)
+            raise KubeError(message, **exc.facts) from exc
+
+    def action_for(self, state, vm, vmi, fresh, force=False):
+        """Return the subresource to call so that the guest is as the module's state says, or None.
+
+        :param fresh: the run strategy has just been declared, so the controller starts by itself what it starts.
+        :raises KubeError: the run strategy doesn't allow the state.
+        """
+        strategy = strategy_of(vm.get("spec") or {})
+        active = is_active(vmi)
+        if state == "stopped":
+            if strategy == "Halted":
+                # Already on its way down; force makes it quick.
+                return "stop" if active and force else None
+            return "stop" if active or strategy in ("Always", "Once") else None
+        if state not in ("running", "restarted"):
+            return None
+        if state == "restarted" and active:
+            return "restart"
+        if strategy == "Halted" or (strategy == "Manual" and not active):
+            return "start"
+        if strategy == "RerunOnFailure" and not active and not fresh:
+            return "start"
+        if strategy == "Once" and vmi and not active:
+            raise KubeError(
+                "%s has run once (phase %s), and its runStrategy Once doesn't start it again. Choose another "
+                "run_strategy, or delete it first." % (self, vmi["status"].get("phase"))
+            )
+        return None
