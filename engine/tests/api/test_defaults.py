@@ -6,6 +6,7 @@ import copy
 import pytest
 
 from turtles.api import defaults, labels, validation
+from turtles.api.guests import firmware_uuid
 
 from .objects import put, talk_vm, talk_vmi
 
@@ -43,7 +44,7 @@ def test_vmi_of_the_talk():
     assert domain["cpu"] == {"sockets": 1, "cores": 1, "threads": 1, "model": "host-model"}
     assert domain["memory"] == {"guest": "64M"}
     assert domain["features"] == {"acpi": {"enabled": True}}
-    assert domain["firmware"] == {"uuid": defaults.firmware_uuid("testvm")}
+    assert domain["firmware"] == {"uuid": firmware_uuid("testvm")}
     assert spec["volumes"][0]["containerDisk"]["imagePullPolicy"] == "Always"
     assert vmi["metadata"]["finalizers"] == [labels.VMI_FINALIZER]
     assert vmi["metadata"]["annotations"] == {labels.PCI_TOPOLOGY_VERSION: "v3"}

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from turtles.api import labels
+from turtles.api.run_strategies import run_strategy
 from turtles.controller import vm as vms
 from turtles.controller.vm import Plan, Surroundings, make_vmi, plan, printable_status, status
 
@@ -85,7 +86,7 @@ def test_run_strategies(strategy: str, vm_status: dict, vmi: dict | None, create
 @pytest.mark.parametrize(("spec", "expected"), [
     ({"running": True}, "Always"), ({"running": False}, "Halted"), ({"runStrategy": "Once"}, "Once"), ({}, "Halted")])
 def test_running_is_the_old_run_strategy(spec: dict, expected: str) -> None:
-    assert vms.run_strategy({"spec": spec}) == expected
+    assert run_strategy({"spec": spec}) == expected
 
 
 @pytest.mark.parametrize(("requests", "vmi", "remaining"), [

@@ -6,10 +6,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from turtles.api.objects import Object
 from turtles.kube.client import AlreadyExists, Conflict, NotFound
 from turtles.kube.resources import Resource
-
-Object = dict[str, Any]
 
 
 class FakeClient:

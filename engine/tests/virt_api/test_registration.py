@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from fakeapi import FakeApi
 
+from turtles.api.objects import Object
 from turtles.kube.client import Client
 from turtles.kube.resources import APISERVICE, DEPLOYMENT, POD, SECRET, VALIDATINGWEBHOOK, Resource
 from turtles.virt_api import registration
@@ -19,7 +20,6 @@ from turtles.virt_api.certificates import Certificates
 from turtles.virt_api.names import CERTIFICATES_SECRET
 from turtles.virt_api.registration import Registration
 
-Object = dict[str, Any]
 VALIDATOR = VALIDATINGWEBHOOK.path(None, "virt-api-validator")
 V1 = APISERVICE.path(None, "v1.subresources.kubevirt.io")
 

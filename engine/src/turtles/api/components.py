@@ -12,7 +12,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-Object = dict[str, Any]
+from turtles.api.objects import Object
 
 #: Replicas of virt-api and virt-controller where nobody says another number.
 REPLICAS = 2

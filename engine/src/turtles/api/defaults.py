@@ -11,27 +11,15 @@ import copy
 import re
 import uuid
 from collections.abc import Callable
-from typing import Any
 
 from turtles.api import labels, model, quantity
 from turtles.api.conditions import GUEST_NOT_RUNNING, set_condition
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
-
-Object = dict[str, Any]
-
-#: Seconds a guest has to shut down if its spec says nothing.
-GRACE_PERIOD_SECONDS = 30
-#: KubeVirt's namespace for firmware UUIDs derived from the name of a VirtualMachineInstance.
-FIRMWARE_UUID_NAMESPACE = uuid.UUID("6a1a24a1-4061-4607-8bf4-a3963d0c5895")
-#: The user QEMU runs as, told in status.runtimeUser.
-RUNTIME_USER = 107
+from turtles.api.guests import QEMU_UID, firmware_uuid
+from turtles.api.objects import Object
+from turtles.api.phases import PENDING
 
 _TAG = re.compile(r":([^/:@]+)$")
-
-
-def firmware_uuid(name: str) -> str:
-    """Give the firmware UUID of a VirtualMachineInstance that has none in its spec: always the same for a name."""
-    return str(uuid.uuid5(FIRMWARE_UUID_NAMESPACE, name))
 
 
 def default_vm(
@@ -190,12 +178,12 @@ def _first_status(vmi: Object, now: str) -> None:
     domain = vmi["spec"]["domain"]
     cpu = domain["cpu"]
     status: Object = {
-        "phase": "Pending",
-        "runtimeUser": RUNTIME_USER,
+        "phase": PENDING,
+        "runtimeUser": QEMU_UID,
         "currentCPUTopology": {key: cpu[key] for key in ("cores", "sockets", "threads")},
     }
     if now:
-        status["phaseTransitionTimestamps"] = [{"phase": "Pending", "phaseTransitionTimestamp": now}]
+        status["phaseTransitionTimestamps"] = [{"phase": PENDING, "phaseTransitionTimestamp": now}]
     guest = (domain.get("memory") or {}).get("guest")
     if guest:
         status["memory"] = {"guestAtBoot": guest, "guestCurrent": guest, "guestRequested": guest}

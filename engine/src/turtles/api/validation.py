@@ -13,11 +13,12 @@ from typing import Any
 
 from turtles.api import labels, model
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
+from turtles.api.objects import get
 from turtles.api.rules import machine, network, volumes
-from turtles.api.rules.common import Causes, Spec, get
+from turtles.api.rules.common import Causes, Spec
+from turtles.api.run_strategies import RUN_STRATEGIES, WAIT_AS_RECEIVER
 from turtles.api.schema import INVALID, NOT_SUPPORTED, REQUIRED, UNSUPPORTED, Cause
 
-RUN_STRATEGIES = ("Halted", "Manual", "Always", "RerunOnFailure", "Once")
 RUNNING_WARNING = "spec.running is deprecated, please use spec.runStrategy instead."
 
 _SIDECARS = "hooks.kubevirt.io/hookSidecars"
@@ -142,7 +143,7 @@ def _run_strategy(spec: Spec) -> Causes:
         yield Cause(INVALID, message, "spec.running")
     elif running is None and strategy is None:
         yield Cause(REQUIRED, "RunStrategy must be specified", "spec.runStrategy")
-    elif strategy == "WaitAsReceiver":
-        yield Cause(NOT_SUPPORTED, f"RunStrategy (WaitAsReceiver) is {UNSUPPORTED}", "spec.runStrategy")
+    elif strategy == WAIT_AS_RECEIVER:
+        yield Cause(NOT_SUPPORTED, f"RunStrategy ({WAIT_AS_RECEIVER}) is {UNSUPPORTED}", "spec.runStrategy")
     elif strategy is not None and strategy not in RUN_STRATEGIES:
         yield Cause(INVALID, f"Invalid RunStrategy ({strategy})", "spec.runStrategy")

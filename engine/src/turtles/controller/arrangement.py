@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from turtles.api import components
-from turtles.controller.changes import Object
+from turtles.api.objects import Object
 from turtles.kube.client import ApiError, Client, Conflict, NotFound
 from turtles.kube.informer import Informer
 

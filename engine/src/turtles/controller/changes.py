@@ -1,75 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Small pure functions with which reconcile functions say what is to change."""
+"""Patches: what has to change to get from one object to another. Pure."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
-Object = dict[str, Any]
-
-PENDING, SCHEDULING, SCHEDULED, RUNNING = "Pending", "Scheduling", "Scheduled", "Running"
-SUCCEEDED, FAILED = "Succeeded", "Failed"
-FINAL_PHASES = (SUCCEEDED, FAILED)
-#: Phases in which the node agent owns a VMI.
-HANDED_OVER = (SCHEDULED, RUNNING)
-
-
-def rfc3339(moment: datetime) -> str:
-    """Format a time as Kubernetes writes it, to the second."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def parse_time(text: str | None) -> datetime | None:
-    """Read a timestamp of the API; None for none, or for what is no timestamp."""
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def phase_of(vmi: Mapping[str, Any]) -> str:
-    """Return a VMI's phase; empty when nobody has set one."""
-    return str((vmi.get("status") or {}).get("phase") or "")
-
-
-def is_final(vmi: Mapping[str, Any]) -> bool:
-    """Whether the VMI has run and will not run again."""
-    return phase_of(vmi) in FINAL_PHASES
-
-
-def is_deleted(obj: Mapping[str, Any]) -> bool:
-    """Whether the object's deletion has been asked for."""
-    return bool(obj["metadata"].get("deletionTimestamp"))
-
-
-def was_running(vmi: Mapping[str, Any]) -> bool:
-    """Whether the VMI runs or ever ran."""
-    status = vmi.get("status") or {}
-    return status.get("phase") == RUNNING or any(
-        entry.get("phase") == RUNNING for entry in status.get("phaseTransitionTimestamps") or ()
-    )
-
-
-def controller_of(obj: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the owner reference of the object's controlling owner, or None."""
-    for reference in obj["metadata"].get("ownerReferences") or ():
-        if reference.get("controller"):
-            return dict(reference)
-    return None
-
-
-def set_phase(status: Object, phase: str, now: str) -> None:
-    """Set the phase in a VMI's status, with its time of transition."""
-    if status.get("phase") == phase:
-        return
-    status["phase"] = phase
-    status["phaseTransitionTimestamps"] = [
-        *(status.get("phaseTransitionTimestamps") or ()),
-        {"phase": phase, "phaseTransitionTimestamp": now},
-    ]
+from turtles.api.objects import Object
 
 
 def merge_diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> Object:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from turtles.api import labels
-from turtles.controller.changes import Object, controller_of, is_deleted, is_final
+from turtles.api.objects import Object, controller_of, is_deleted, owner_reference
+from turtles.api.phases import is_final
 from turtles.controller.server import version_of
 from turtles.kube.client import AlreadyExists, Client
 from turtles.kube.informer import Informer, Key
@@ -40,8 +41,6 @@ def budget_name(vmi: Mapping[str, Any]) -> str:
 def budget(vmi: Mapping[str, Any], api_version: str) -> Object:
     """Return the budget of a VMI."""
     metadata = vmi["metadata"]
-    owner = {"apiVersion": vmi["apiVersion"], "kind": vmi["kind"], "name": metadata["name"], "uid": metadata["uid"],
-             "controller": True, "blockOwnerDeletion": True}
     return {
         "apiVersion": api_version,
         "kind": PDB.kind,
@@ -49,7 +48,7 @@ def budget(vmi: Mapping[str, Any], api_version: str) -> Object:
             "name": budget_name(vmi),
             "namespace": metadata["namespace"],
             "labels": {labels.CREATED_BY: metadata["uid"]},
-            "ownerReferences": [owner],
+            "ownerReferences": [owner_reference(vmi)],
         },
         "spec": {"minAvailable": 1, "selector": {"matchLabels": {labels.CREATED_BY: metadata["uid"]}}},
     }

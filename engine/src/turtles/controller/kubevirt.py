@@ -19,8 +19,10 @@ from turtles import __version__
 from turtles.api import configuration
 from turtles.api.conditions import get_condition, is_true, set_condition
 from turtles.api.kinds import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
+from turtles.api.objects import Object, is_deleted
+from turtles.api.times import rfc3339
 from turtles.controller.arrangement import Arrangement
-from turtles.controller.changes import Object, is_deleted, merge_diff, rfc3339
+from turtles.controller.changes import merge_diff
 from turtles.controller.node import HEARTBEAT_TIMEOUT, silent_for
 from turtles.kube.client import ApiError, Client, NotFound
 from turtles.kube.events import Recorder

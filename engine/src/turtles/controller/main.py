@@ -15,7 +15,8 @@ from collections.abc import Callable
 
 from turtles import __version__
 from turtles.api import labels
-from turtles.controller.changes import PENDING, Object, controller_of, phase_of
+from turtles.api.objects import Object, controller_of
+from turtles.api.phases import PENDING, phase_of
 from turtles.controller.disruption import DisruptionController
 from turtles.controller.kubevirt import KubeVirtController
 from turtles.controller.launcher_pod import LauncherConfig

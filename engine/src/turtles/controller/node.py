@@ -18,19 +18,12 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from turtles.api import labels
+from turtles.api import labels, times
 from turtles.api.conditions import GUEST_NOT_RUNNING, get_condition, set_condition
-from turtles.controller.changes import (
-    FAILED,
-    HANDED_OVER,
-    Object,
-    controller_of,
-    json_diff,
-    parse_time,
-    phase_of,
-    rfc3339,
-    set_phase,
-)
+from turtles.api.objects import Object, controller_of
+from turtles.api.phases import FAILED, HANDED_OVER, is_final, phase_of, set_phase
+from turtles.api.times import parse_time
+from turtles.controller.changes import json_diff
 from turtles.controller.vmi import BY_OWNER
 from turtles.kube.client import JSON, Client, NotFound
 from turtles.kube.events import Recorder
@@ -66,7 +59,7 @@ def silent_for(node: Object, now: datetime) -> float | None:
 def is_alive(pod: Mapping[str, Any]) -> bool:
     """Whether a Pod may still run something: one that is stuck in its deletion may not if all its containers ended."""
     status = pod.get("status") or {}
-    if status.get("phase") in ("Failed", "Succeeded"):
+    if is_final(pod):
         return False
     containers = status.get("containerStatuses") or ()
     ended = bool(containers) and all((each.get("state") or {}).get("terminated") for each in containers)
@@ -161,7 +154,7 @@ class NodeController:
 
     def _fail(self, vmi: Object, message: str) -> None:
         metadata = vmi["metadata"]
-        patch = json_diff(vmi, failed(vmi, rfc3339(datetime.now(UTC))), [("status", "*")])
+        patch = json_diff(vmi, failed(vmi, times.now()), [("status", "*")])
         try:
             stored = self._client.patch(VMI, metadata["namespace"], metadata["name"], patch, kind=JSON)
         except NotFound:

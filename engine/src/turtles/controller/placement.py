@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from turtles.api import labels
-
-Object = dict[str, Any]
+from turtles.api.objects import Object
 
 #: CPU models that are no names.
 _HOST_MODELS = ("", "host-model", "host-passthrough")

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from turtles.controller.changes import Object, parse_time
+from turtles.api.conditions import get_condition
+from turtles.api.objects import Object
+from turtles.api.phases import is_final
+from turtles.api.times import parse_time
 
 _COMPUTE = "compute"
 
@@ -13,7 +16,7 @@ _COMPUTE = "compute"
 def has_ended(pod: Mapping[str, Any]) -> bool:
     """Whether the launcher has: the Pod itself goes on while other containers do, such as a service mesh's."""
     status = pod.get("status") or {}
-    return status.get("phase") in ("Failed", "Succeeded") or any(
+    return is_final(pod) or any(
         (container.get("state") or {}).get("terminated")
         for container in status.get("containerStatuses") or () if container.get("name") == _COMPUTE)
 
@@ -53,9 +56,9 @@ def why(pod: Object) -> tuple[str, str]:
 
 def disruption(pod: Object) -> str:
     """Return why a Pod that runs is being deleted, as far as Kubernetes says (since 1.26, KEP-3329)."""
-    for condition in (pod.get("status") or {}).get("conditions") or ():
-        if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
-            return str(condition.get("message") or condition.get("reason") or "")
+    condition = get_condition((pod.get("status") or {}).get("conditions"), "DisruptionTarget")
+    if condition and condition.get("status") == "True":
+        return str(condition.get("message") or condition.get("reason") or "")
     return "a drain, an eviction, or somebody deleted it"
 
 

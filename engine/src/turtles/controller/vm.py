@@ -9,7 +9,6 @@ import copy
 import logging
 import random
 import threading
-import uuid
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,22 +17,13 @@ from typing import Any
 
 from turtles.api import labels
 from turtles.api.conditions import get_condition, is_true, remove_condition, set_condition
+from turtles.api.guests import firmware_uuid
+from turtles.api.objects import Object, controller_of, is_deleted, owner_reference
+from turtles.api.phases import FAILED, RUNNING, SUCCEEDED, is_final, phase_of, was_running
+from turtles.api.run_strategies import ALWAYS, HALTED, MANUAL, ONCE, RERUN_ON_FAILURE, START, STOP, run_strategy
+from turtles.api.times import parse_time, rfc3339
 from turtles.controller import remedies
-from turtles.controller.changes import (
-    FAILED,
-    RUNNING,
-    SUCCEEDED,
-    Object,
-    controller_of,
-    is_deleted,
-    is_final,
-    json_diff,
-    merge_diff,
-    parse_time,
-    phase_of,
-    rfc3339,
-    was_running,
-)
+from turtles.controller.changes import json_diff, merge_diff
 from turtles.kube.client import JSON, AlreadyExists, ApiError, Client, Conflict, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key
@@ -42,13 +32,8 @@ from turtles.kube.resources import CONTROLLERREVISION
 
 log = logging.getLogger(__name__)
 
-ALWAYS, RERUN_ON_FAILURE, MANUAL, HALTED, ONCE = "Always", "RerunOnFailure", "Manual", "Halted", "Once"
-START, STOP = "Start", "Stop"
-
 #: Start backoff of a VM whose instances never reach Running: base times failures squared, at most the maximum, seconds.
 BACKOFF_BASE, BACKOFF_MAX = 10, 300
-#: Namespace of the firmware UUIDs of VMs that have none in their template (KubeVirt, "firmware" package).
-_FIRMWARE_NAMESPACE = uuid.UUID("6a1a24a1-4061-4607-8bf4-a3963d0c5895")
 #: Conditions of the VM itself; every other one is the VMI's.
 _OWN_CONDITIONS = ("Ready", "Failure", "RestartRequired", "ManualRecoveryRequired", "Initialized")
 #: Why a node has no image (kubelet, pkg/kubelet/images), and what a VM says of it, which knows two words for all.
@@ -80,14 +65,6 @@ class Plan:
     requests: Sequence[Object] = ()
     start_failure: Object | None = None
     wait: float | None = None
-
-
-def run_strategy(vm: Mapping[str, Any]) -> str:
-    """Return the VM's run strategy; ``spec.running`` is the old way to say Always and Halted."""
-    spec = vm["spec"]
-    if spec.get("runStrategy"):
-        return str(spec["runStrategy"])
-    return ALWAYS if spec.get("running") else HALTED
 
 
 def plan(vm: Object, vmi: Object | None, now: datetime, jitter: float = 0.0) -> Plan:
@@ -187,7 +164,7 @@ def make_vmi(vm: Object, *, paused: bool = False) -> Object:
     metadata, template = vm["metadata"], vm["spec"]["template"]
     spec = copy.deepcopy(template.get("spec") or {})
     firmware = spec.setdefault("domain", {}).setdefault("firmware", {})
-    firmware.setdefault("uuid", str(uuid.uuid5(_FIRMWARE_NAMESPACE, metadata["name"])))
+    firmware.setdefault("uuid", firmware_uuid(metadata["name"]))
     if paused:
         spec["startStrategy"] = "Paused"
     generation = int(metadata.get("generation") or 0)
@@ -206,13 +183,6 @@ def make_vmi(vm: Object, *, paused: bool = False) -> Object:
         "spec": spec,
         "status": {"virtualMachineRevisionName": revision_name(vm, generation)},
     }
-
-
-def owner_reference(vm: Object) -> Object:
-    """Return the reference that makes the VM the controlling owner of an object."""
-    metadata = vm["metadata"]
-    return {"apiVersion": VM.api_version, "kind": VM.kind, "name": metadata["name"], "uid": metadata["uid"],
-            "controller": True, "blockOwnerDeletion": True}
 
 
 def revision_name(vm: Object, generation: int) -> str:

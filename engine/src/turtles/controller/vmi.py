@@ -14,31 +14,28 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from turtles.api import labels
+from turtles.api import labels, times
 from turtles.api.conditions import GUEST_NOT_RUNNING, get_condition, is_true, remove_condition, set_condition
 from turtles.api.configuration import ClusterConfiguration
-from turtles.controller import pod_end, remedies
-from turtles.controller.changes import (
+from turtles.api.guests import QEMU_UID
+from turtles.api.objects import Object, controller_of, is_deleted
+from turtles.api.phases import (
     FAILED,
     HANDED_OVER,
     PENDING,
     RUNNING,
     SCHEDULED,
     SCHEDULING,
-    Object,
-    controller_of,
-    is_deleted,
     is_final,
-    json_diff,
-    parse_time,
     phase_of,
-    rfc3339,
     set_phase,
 )
+from turtles.api.times import parse_time, rfc3339
+from turtles.controller import pod_end, remedies
+from turtles.controller.changes import json_diff
 from turtles.controller.launcher_pod import LauncherConfig, launcher_pod, pod_name
 from turtles.controller.server import Server, image_volumes
 from turtles.controller.vm import claim_names, with_finalizer
-from turtles.domain import paths
 from turtles.kube.client import JSON, AlreadyExists, ApiError, Client, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key
@@ -204,7 +201,7 @@ def _hand_over(draft: _Draft, pod: Object, node: str, now: str) -> None:
     set_phase(status, SCHEDULED, now)
     status["nodeName"] = node
     status["activePods"] = {pod["metadata"]["uid"]: node}
-    status["runtimeUser"] = paths.QEMU_UID
+    status["runtimeUser"] = QEMU_UID
     status["launcherContainerImageVersion"] = pod["spec"]["containers"][0]["image"]
     if qos := (pod.get("status") or {}).get("qosClass"):
         status["qosClass"] = qos
@@ -322,7 +319,7 @@ def _ready(vmi: Object, pod: Object | None, *, going: bool = False) -> tuple[str
     """Return status, reason and message of the VMI's Ready condition; ``going``: the Pod is about to be deleted."""
     if pod is None:
         return "False", "PodNotExists", "virt-launcher pod has not yet been scheduled"
-    if going or is_deleted(pod) or (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded"):
+    if going or is_deleted(pod) or is_final(pod):
         return "False", _TERMINATING, "virt-launcher pod is terminating"
     if phase_of(vmi) != RUNNING:
         return "False", *GUEST_NOT_RUNNING
@@ -471,7 +468,7 @@ class VMIController:
     def _not_created(self, vmi: Object, message: str, remedy: str) -> None:
         """Tell the user why there is no Pod; the next try comes by itself."""
         status = copy.deepcopy(vmi.get("status") or {})
-        now = rfc3339(datetime.now(UTC))
+        now = times.now()
         set_phase(status, phase_of(vmi) or PENDING, now)
         conditions = status.setdefault("conditions", [])
         set_condition(conditions, "Synchronized", "False", _FAILED_CREATE, message, now)
@@ -496,7 +493,7 @@ class VMIController:
     def _mark_pod(self, pod: Object, unpaused: bool | None, node: str | None) -> None:
         """Bring the Pod's readiness gate and its label with the VMI's node up to date, in one request where it can."""
         metadata = pod["metadata"]
-        gate = [] if unpaused is None else gate_patch(pod, unpaused, rfc3339(datetime.now(UTC)))
+        gate = [] if unpaused is None else gate_patch(pod, unpaused, times.now())
         label = node_label_patch(pod, node) if node else []
         if not gate and not label:
             return

@@ -10,6 +10,12 @@ could have shut down, has failed.
 from dataclasses import dataclass
 from enum import IntEnum
 
+from turtles.api.phases import FAILED as FAILED
+from turtles.api.phases import FINAL_PHASES as FINAL_PHASES
+from turtles.api.phases import RUNNING as RUNNING
+from turtles.api.phases import SCHEDULED as SCHEDULED
+from turtles.api.phases import SUCCEEDED as SUCCEEDED
+
 
 class State(IntEnum):
     """``virDomainState``."""
@@ -48,9 +54,6 @@ class Paused(IntEnum):
     STARTING_UP = 11
     POSTCOPY_FAILED = 13
 
-
-SCHEDULED, RUNNING, SUCCEEDED, FAILED = "Scheduled", "Running", "Succeeded", "Failed"
-FINAL_PHASES = (SUCCEEDED, FAILED)
 
 _ALIVE = (State.RUNNING, State.BLOCKED, State.PAUSED, State.SHUTDOWN, State.PMSUSPENDED)
 _CLEAN_ENDS = (Shutoff.SHUTDOWN, Shutoff.SAVED, Shutoff.FROM_SNAPSHOT)

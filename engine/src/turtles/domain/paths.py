@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-#: User and group of the launcher, libvirtd and QEMU inside the Pod (KubeVirt's ``status.runtimeUser``).
-QEMU_UID = 107
+from turtles.api.guests import QEMU_UID as QEMU_UID
 
 #: Mount points of the Pod's volumes.
 PRIVATE_DIR = PurePosixPath("/var/run/kubevirt-private")

@@ -28,6 +28,7 @@ from kubernetes.config.config_exception import ConfigException
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
 
 from turtles import __version__
+from turtles.api.objects import Object
 from turtles.kube import errors
 from turtles.kube.errors import (
     AlreadyExists,
@@ -62,9 +63,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-#: A Kubernetes object, or any other JSON object of the API.
-Object = dict[str, Any]
 
 #: Patch kinds: JSON merge patch (RFC 7386), a dict; JSON patch (RFC 6902), a list of operations.
 MERGE = "application/merge-patch+json"

@@ -8,9 +8,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
+from turtles.api import times
 from turtles.kube.client import ApiError, Client, NotFound
 from turtles.kube.resources import EVENT
 
@@ -56,9 +56,8 @@ class Recorder:
         :param reason: one word in CamelCase.
         :param message: one sentence for a user.
         """
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         try:
-            self._queue.put_nowait((_reference(obj), type_, reason, message[:MESSAGE_LENGTH], now))
+            self._queue.put_nowait((_reference(obj), type_, reason, message[:MESSAGE_LENGTH], times.now()))
         except queue.Full:
             log.warning("event dropped, too many are waiting", extra={"reason": reason})
 

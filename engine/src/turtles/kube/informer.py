@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from turtles.kube.client import ApiError, Client, Gone, Object, Unavailable, WatchStream
+from turtles.api.objects import Object, controller_of
+from turtles.kube.client import ApiError, Client, Gone, Unavailable, WatchStream
 from turtles.kube.resources import Resource
 
 log = logging.getLogger(__name__)
@@ -300,4 +301,5 @@ def wait_synced(informers: Iterable[Informer], timeout: float | None = None) -> 
 
 def index_by_owner(obj: dict[str, Any]) -> list[str]:
     """Index function: the uid of the object's controlling owner."""
-    return [ref["uid"] for ref in obj["metadata"].get("ownerReferences") or () if ref.get("controller")]
+    owner = controller_of(obj)
+    return [owner["uid"]] if owner else []

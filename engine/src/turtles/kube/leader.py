@@ -17,7 +17,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from turtles.kube.client import AlreadyExists, ApiError, Client, Conflict, NotFound, Object
+from turtles.api.objects import Object
+from turtles.kube.client import AlreadyExists, ApiError, Client, Conflict, NotFound
 from turtles.kube.resources import LEASE
 
 log = logging.getLogger(__name__)

@@ -9,19 +9,18 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from turtles.api import defaults, model, validation
+from turtles.api import defaults, model, times, validation
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
+from turtles.api.objects import Object, is_deleted
 from turtles.api.schema import Cause
 from turtles.virt_api import status
 
 log = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 Review = Callable[[Object], Object]
 
 #: Paths the webhooks are served under.
@@ -87,7 +86,7 @@ class Admission:
 
     def _mutate_vm(self, request: Object) -> Object:
         vm, old = request.get("object"), request.get("oldObject")
-        if not isinstance(vm, dict) or _is_deleted(vm) or not _has_shape(vm, model.VM_SPEC):
+        if not isinstance(vm, dict) or is_deleted(vm) or not _has_shape(vm, model.VM_SPEC):
             return {"allowed": True}
         if not isinstance(vm.get("metadata"), dict) or not _lists_and_maps(vm["metadata"]):
             return {"allowed": True}
@@ -114,8 +113,7 @@ class Admission:
             return {"allowed": True}
         if not _lists_and_maps(vmi.get("metadata") or {}):
             return {"allowed": True}
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        after = defaults.default_vmi(vmi, self._config, now)
+        after = defaults.default_vmi(vmi, self._config, times.now())
         revision = vmi["status"].get("virtualMachineRevisionName") if isinstance(vmi.get("status"), dict) else None
         if revision and self._is_engine(request):
             after["status"]["virtualMachineRevisionName"] = revision
@@ -123,7 +121,7 @@ class Admission:
 
     def _validate_vm(self, request: Object) -> Object:
         vm = request.get("object")
-        if isinstance(vm, dict) and _is_deleted(vm):
+        if isinstance(vm, dict) and is_deleted(vm):
             return {"allowed": True}
         causes = validation.validate_vm(vm, self._config, privileged=self._is_engine(request))
         return judged(causes, validation.warnings_vm(vm))
@@ -136,11 +134,6 @@ class Admission:
         privileged = self._is_engine(request)
         old, new = request.get("oldObject"), request.get("object")
         return judged(validation.validate_vmi_update(old, new, privileged=privileged))
-
-
-def _is_deleted(obj: Object) -> bool:
-    metadata = obj.get("metadata")
-    return isinstance(metadata, dict) and metadata.get("deletionTimestamp") is not None
 
 
 def _has_shape(obj: Object, spec_model: Any) -> bool:

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import platform
-from typing import Any
 
 from turtles import __version__
 from turtles.api.kinds import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
-
-Object = dict[str, Any]
+from turtles.api.objects import Object
 
 #: Subresources by resource; each with the kind of its parent and its verbs.
 RESOURCES: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -18,18 +18,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from turtles.api import labels
+from turtles.api.conditions import get_condition
+from turtles.api.objects import Object
+from turtles.api.phases import is_final
 from turtles.kube.client import JSON, ApiError, Client, Invalid, NotFound
 from turtles.kube.events import Recorder
 from turtles.kube.kubevirt import VMI
 from turtles.kube.resources import POD
 
-Object = dict[str, Any]
-
 #: Path the webhook is served under.
 VALIDATE = "/launcher-eviction-validate"
 
 _ALLOWED: Object = {"allowed": True}
-_FINAL = ("Succeeded", "Failed")
 
 
 class EvictionReview:
@@ -58,7 +58,7 @@ class EvictionReview:
             of_pod = pod["metadata"]
             if (of_pod.get("labels") or {}).get(labels.APP) != labels.APP_LAUNCHER:
                 return None
-            if (pod.get("status") or {}).get("phase") in _FINAL:
+            if is_final(pod):
                 return None
             vmi = self._client.get(VMI, namespace, (of_pod.get("annotations") or {}).get(labels.DOMAIN) or "-")
         except NotFound:
@@ -106,10 +106,8 @@ class EvictionReview:
 
 
 def _why_not(vmi: Mapping[str, Any]) -> str:
-    for condition in (vmi.get("status") or {}).get("conditions") or ():
-        if condition.get("type") == "LiveMigratable" and condition.get("message"):
-            return str(condition["message"])
-    return "its guest has not been started yet"
+    condition = get_condition((vmi.get("status") or {}).get("conditions"), "LiveMigratable") or {}
+    return str(condition.get("message") or "its guest has not been started yet")
 
 
 def _denied(message: str) -> Object:

@@ -20,10 +20,9 @@ import yaml
 
 from turtles.api import crd
 from turtles.api.kinds import GROUP, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
+from turtles.api.objects import Object
 from turtles.virt_api import discovery, names, workloads
 from turtles.virt_api.workloads import Values
-
-Object = dict[str, Any]
 
 _RBAC = "rbac.authorization.k8s.io"
 _READ = ["get", "list", "watch"]

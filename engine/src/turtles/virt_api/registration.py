@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 from turtles import __version__
 from turtles.api.configuration import ClusterConfiguration, Rotation
 from turtles.api.kinds import GROUP, KUBEVIRT, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, VM, VMI, Kind
+from turtles.api.objects import Object
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
 from turtles.kube.informer import Informer
 from turtles.kube.resources import (
@@ -48,7 +49,6 @@ from turtles.virt_api.names import SERVICE as SERVICE_NAME
 
 log = logging.getLogger(__name__)
 
-Object = dict[str, Any]
 
 PORT = 443
 

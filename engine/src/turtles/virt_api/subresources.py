@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from turtles.api.objects import Object
+from turtles.api.phases import FAILED, FINAL_PHASES, is_final, phase_of
+from turtles.api.run_strategies import ALWAYS, HALTED, MANUAL, ONCE, RERUN_ON_FAILURE, START, STOP, run_strategy
 from turtles.kube.client import MERGE, ApiError, Client, Conflict, NotFound
 from turtles.kube.kubevirt import VM, VMI
 from turtles.kube.resources import Resource
 from turtles.virt_api.status import Failure, conflict, not_found
 
-Object = dict[str, Any]
-
-_FINAL = ("Succeeded", "Failed")
 #: How often an operation is tried again when somebody else has written in between.
 _TRIES = 5
 _KIND = "virtualmachine"
@@ -61,20 +61,20 @@ class VirtualMachines:
     def _start(self, vm: Object, vmi: Object | None, options: Object) -> None:
         name, strategy = vm["metadata"]["name"], run_strategy(vm)
         paused = _option(options, "paused", bool, False)
-        if vmi is not None and _phase(vmi) not in (*_FINAL, "Unknown", ""):
+        if vmi is not None and phase_of(vmi) not in (*FINAL_PHASES, "Unknown", ""):
             raise conflict(_KIND, name, "VM is already running")
-        start: Object = {"action": "Start"}
+        start: Object = {"action": START}
         if paused:
             start["data"] = {"paused": "true"}
-        if strategy == "Halted":
+        if strategy == HALTED:
             if paused:
                 self._request(vm, [start], options)
             else:
                 self._set_running(vm, True, options)
-        elif strategy in ("Manual", "RerunOnFailure"):
-            if vmi is None or _phase(vmi) not in _FINAL:
+        elif strategy in (MANUAL, RERUN_ON_FAILURE):
+            if vmi is None or not is_final(vmi):
                 self._request(vm, [start], options)
-            elif strategy == "RerunOnFailure" and _phase(vmi) == "Failed":
+            elif strategy == RERUN_ON_FAILURE and phase_of(vmi) == FAILED:
                 raise conflict(_KIND, name, f"{strategy} does not support starting VM from failed state")
             else:
                 self._request(vm, [_stop_request(vmi), start], options)
@@ -86,19 +86,19 @@ class VirtualMachines:
         grace = _option(options, "gracePeriod", int, None)
         if grace is not None and grace < 0:
             raise Failure(400, "gracePeriod has to be greater or equal to 0", name=name, kind=_KIND)
-        running = vmi if vmi is not None and _phase(vmi) not in _FINAL else None
-        if running is None and strategy not in ("Always", "Once"):
+        running = vmi if vmi is not None and not is_final(vmi) else None
+        if running is None and strategy not in (ALWAYS, ONCE):
             raise conflict(_KIND, name, "VM is not running")
-        if strategy == "Halted" and running is not None:
+        if strategy == HALTED and running is not None:
             before = running["spec"].get("terminationGracePeriodSeconds")
             if grace is None or (before is not None and grace >= before):
                 message = f"{strategy} only supports manual stop requests with a shorter graceperiod"
                 raise conflict(_KIND, name, message)
         if running is not None and grace is not None:
             self._shorten(running, grace, options)
-        if strategy in ("Always", "Once"):
+        if strategy in (ALWAYS, ONCE):
             self._set_running(vm, False, options)
-        elif strategy in ("Manual", "RerunOnFailure") and running is not None:
+        elif strategy in (MANUAL, RERUN_ON_FAILURE) and running is not None:
             self._request(vm, [_stop_request(running)], options)
 
     def _restart(self, vm: Object, vmi: Object | None, options: Object) -> None:
@@ -109,15 +109,15 @@ class VirtualMachines:
             raise Failure(400, message, name=name, kind=_KIND)
         if grace is not None and grace < 0:
             raise Failure(400, "gracePeriod has to be greater or equal to 0", name=name, kind=_KIND)
-        if strategy in ("Halted", "Once"):
+        if strategy in (HALTED, ONCE):
             raise conflict(_KIND, name, f"RunStategy {strategy} does not support manual restart requests")
         if vmi is None:
             raise conflict(_KIND, name, "VM is not running: Halted")
         if (vm.get("status") or {}).get("stateChangeRequests"):
             raise conflict(_KIND, name, "unable to complete request: stop/start already underway")
-        if grace == 0 and _phase(vmi) not in _FINAL:
+        if grace == 0 and not is_final(vmi):
             self._shorten(vmi, 1, options)
-        self._request(vm, [_stop_request(vmi), {"action": "Start"}], options)
+        self._request(vm, [_stop_request(vmi), {"action": START}], options)
 
     # Writes
 
@@ -126,13 +126,13 @@ class VirtualMachines:
         if vm["spec"].get("running") is not None:
             spec: Object = {"running": running}
         else:
-            spec = {"runStrategy": "Always" if running else "Halted"}
+            spec = {"runStrategy": ALWAYS if running else HALTED}
         self._patch(VM, vm, {"spec": spec}, options)
 
     def _request(self, vm: Object, requests: list[Object], options: Object) -> None:
         """Ask the controller for a start or stop. A stop replaces whatever is pending."""
         pending = (vm.get("status") or {}).get("stateChangeRequests")
-        only_stop = [request["action"] for request in requests] == ["Stop"]
+        only_stop = [request["action"] for request in requests] == [STOP]
         if pending and not only_stop:
             message = "unable to complete request: stop/start already underway"
             raise conflict(_KIND, vm["metadata"]["name"], message)
@@ -157,20 +157,8 @@ class VirtualMachines:
         )
 
 
-def run_strategy(vm: Object) -> str:
-    """Give the run strategy of a VirtualMachine, from either of its two fields."""
-    spec = vm["spec"]
-    if spec.get("runStrategy"):
-        return str(spec["runStrategy"])
-    return "Always" if spec.get("running") else "Halted"
-
-
-def _phase(vmi: Object) -> str:
-    return str((vmi.get("status") or {}).get("phase") or "")
-
-
 def _stop_request(vmi: Object) -> Object:
-    return {"action": "Stop", "uid": vmi["metadata"]["uid"]}
+    return {"action": STOP, "uid": vmi["metadata"]["uid"]}
 
 
 def _option(options: Object, name: str, type_: type, default: Any) -> Any:

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from turtles.api import components
+from turtles.api.objects import Object
 from turtles.virt_api import names
-
-Object = dict[str, Any]
 
 PRIORITY_CLASS = "kubevirt-cluster-critical"
 METRICS_SERVICE = "kubevirt-prometheus-metrics"

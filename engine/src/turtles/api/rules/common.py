@@ -21,15 +21,6 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
-def get(value: Any, *keys: str) -> Any:
-    """Follow keys through objects; None where one is missing, null or no object."""
-    for key in keys:
-        if not isinstance(value, dict):
-            return None
-        value = value.get(key)
-    return value
-
-
 def one_of(value: Any, here: str, allowed: tuple[str, ...]) -> Causes:
     """Tell if a value is set and isn't one of those allowed."""
     if value and value not in allowed:

@@ -8,13 +8,13 @@ import uuid
 
 from turtles.api import quantity
 from turtles.api.configuration import ClusterConfiguration
+from turtles.api.objects import get
 from turtles.api.rules.common import (
     MAX_STRING,
     SERIAL,
     Causes,
     Rule,
     Spec,
-    get,
     label_problems,
     one_of,
     subdomain_problems,

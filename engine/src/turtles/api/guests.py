@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What all components have to agree on about a guest where its spec says nothing."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+#: User and group of the launcher, libvirtd and QEMU inside the Pod (KubeVirt's ``status.runtimeUser``).
+QEMU_UID = 107
+#: Seconds a guest has to shut down.
+GRACE_PERIOD_SECONDS = 30
+#: KubeVirt's namespace for firmware UUIDs derived from the name of a VirtualMachineInstance.
+_FIRMWARE_UUID_NAMESPACE = uuid.UUID("6a1a24a1-4061-4607-8bf4-a3963d0c5895")
+
+
+def grace_period(spec: Mapping[str, Any]) -> int:
+    """Return the seconds the guest of a VirtualMachineInstance's spec has to shut down."""
+    seconds = spec.get("terminationGracePeriodSeconds")
+    return GRACE_PERIOD_SECONDS if seconds is None else int(seconds)
+
+
+def firmware_uuid(name: str) -> str:
+    """Return the firmware UUID of a VirtualMachineInstance whose spec has none: always the same for a name."""
+    return str(uuid.uuid5(_FIRMWARE_UUID_NAMESPACE, name))

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What all objects of the API have in common: metadata, owners, deletion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+#: A Kubernetes object, or any other JSON object of the API.
+Object = dict[str, Any]
+
+
+def get(value: Any, *keys: str) -> Any:
+    """Follow keys through nested objects; None where one is missing, null or not an object."""
+    for key in keys:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    return value
+
+
+def is_deleted(obj: Mapping[str, Any]) -> bool:
+    """Tell whether the deletion of an object has been requested."""
+    return bool(get(obj, "metadata", "deletionTimestamp"))
+
+
+def controller_of(obj: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the owner reference of an object's controlling owner, or None."""
+    for reference in obj["metadata"].get("ownerReferences") or ():
+        if reference.get("controller"):
+            return dict(reference)
+    return None
+
+
+def owner_reference(owner: Mapping[str, Any]) -> Object:
+    """Return the reference that makes an object the controlling owner of another."""
+    metadata = owner["metadata"]
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
