@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from turtles.api import crd, kinds, model
-from turtles.api.schema import Field, Object
+from turtles.api.language import Field, Struct
 
 CRDS = {found["spec"]["names"]["kind"]: found for found in crd.crds()}
 
@@ -66,11 +66,11 @@ def test_kind():
     assert kinds.VMI.crd_name == "virtualmachineinstances.kubevirt.io"
 
 
-def all_fields(owner: Object):
+def all_fields(owner: Struct):
     for found in owner.fields.values():
         yield found
         below = getattr(found.type, "item", found.type)
-        if isinstance(below, Object) and found.refusal is None:
+        if isinstance(below, Struct) and found.refusal is None:
             yield from all_fields(below)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from turtles.api import kinds, model, model_kubevirt
-from turtles.api.schema import UNSUPPORTED, Field, Type
+from turtles.api.language import UNSUPPORTED, Field, Type
 from turtles.virt_api import discovery
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "api-support.md"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turtles.api import defaults, model, validation
-from turtles.api.schema import Cause, ListOf, MapOf, Object, Type
+from turtles.api.language import Cause, ListOf, MapOf, Struct, Type
 
 from .objects import put, talk_vm, talk_vmi
 
@@ -288,7 +288,7 @@ WORDS = st.sampled_from(
 
 def like(kind: Type) -> st.SearchStrategy[Any]:
     """Give values that look much like a type, so that rules behind the check of shapes are reached."""
-    if isinstance(kind, Object):
+    if isinstance(kind, Struct):
         fields = {name: like(found.type) for name, found in kind.fields.items() if found.refusal is None}
         required = {name: value for name, value in fields.items() if kind.fields[name].required}
         optional = {name: value for name, value in fields.items() if name not in required}

@@ -13,9 +13,9 @@ from typing import Any
 
 from turtles.api import configuration, durations, model_kubevirt, quantity
 from turtles.api.configuration import from_kubevirt
+from turtles.api.language import INVALID, NOT_SUPPORTED, Cause
 from turtles.api.objects import get
 from turtles.api.rules.common import Causes, Spec
-from turtles.api.schema import INVALID, NOT_SUPPORTED, Cause
 
 UNINSTALL_STRATEGIES = ("BlockUninstallIfWorkloadsExist", "RemoveWorkloads")
 _CHOICES: tuple[tuple[str, tuple[str, ...]], ...] = (

@@ -8,17 +8,7 @@ the engine hasn't are declared `unsupported`: the schema keeps them, so that adm
 
 from __future__ import annotations
 
-from turtles.api.model_core import (
-    AFFINITY,
-    CONDITIONS,
-    DNS_CONFIG,
-    FREE,
-    LOCAL_REFERENCE,
-    METADATA,
-    TOLERATIONS,
-)
-from turtles.api.model_kubevirt import KUBEVIRT
-from turtles.api.schema import (
+from turtles.api.language import (
     BOOLEAN,
     INT32,
     INT64,
@@ -30,29 +20,39 @@ from turtles.api.schema import (
     UINT32,
     ListOf,
     MapOf,
-    Object,
+    Struct,
     field,
     unsupported,
 )
+from turtles.api.model_core import (
+    AFFINITY,
+    CONDITIONS,
+    DNS_CONFIG,
+    FREE,
+    LOCAL_REFERENCE,
+    METADATA,
+    TOLERATIONS,
+)
+from turtles.api.model_kubevirt import KUBEVIRT
 
 _OFF = (False,)
 
 # --- devices ---------------------------------------------------------------------------------------------------------
 
-_DISK_TARGET = Object(
+_DISK_TARGET = Struct(
     "A hard disk.",
     field("bus", STRING, "virtio, sata, scsi or usb.", default="sata"),
     field("readonly", BOOLEAN, "Whether the guest can't write to it."),
     unsupported("pciAddress", "PCI address of the disk in the guest."),
 )
-_CDROM_TARGET = Object(
+_CDROM_TARGET = Struct(
     "A CD-ROM drive.",
     field("bus", STRING, "sata, scsi or usb.", default="sata"),
     field("readonly", BOOLEAN, "Whether the guest can't write to it.", default=True),
     field("tray", STRING, "open or closed.", default="closed"),
 )
 
-DISK = Object(
+DISK = Struct(
     "A disk of the machine, fed by the volume of the same name.",
     field("name", STRING, "Name of the disk and of its volume.", required=True),
     field("disk", _DISK_TARGET, "Attach the volume as a hard disk; what happens if no target is given."),
@@ -70,16 +70,16 @@ DISK = Object(
     unsupported("changedBlockTracking", "Whether changed blocks are tracked.", neutral=_OFF),
 )
 
-INTERFACE = Object(
+INTERFACE = Struct(
     "A network interface, connected to the network of the same name.",
     field("name", STRING, "Name of the interface and of its network.", required=True),
     field("model", STRING, "e1000, e1000e, igb, ne2k_pci, pcnet, rtl8139 or virtio (the default)."),
-    field("bridge", Object("No settings."), "The guest gets the Pod's own address, by DHCP."),
-    field("masquerade", Object("No settings."), "The guest is behind the Pod's address, by NAT."),
+    field("bridge", Struct("No settings."), "The guest gets the Pod's own address, by DHCP."),
+    field("masquerade", Struct("No settings."), "The guest is behind the Pod's address, by NAT."),
     field(
         "ports",
         ListOf(
-            Object(
+            Struct(
                 "A port that is forwarded to the guest.",
                 field("name", STRING, "Name of the port, unique in the interface."),
                 field("port", INT32, "Number, 1 to 65535.", required=True),
@@ -104,19 +104,19 @@ INTERFACE = Object(
     unsupported("state", "Link state, or absent.", neutral=("up",)),
 )
 
-_INPUT = Object(
+_INPUT = Struct(
     "An input device.",
     field("name", STRING, "Name of the device.", required=True),
     field("type", STRING, "tablet.", required=True),
     field("bus", STRING, "usb or virtio.", default="usb"),
 )
 
-_WATCHDOG = Object(
+_WATCHDOG = Struct(
     "A watchdog.",
     field("name", STRING, "Name of the device.", required=True),
     field(
         "i6300esb",
-        Object(
+        Struct(
             "The PCI watchdog i6300esb.",
             field("action", STRING, "What happens when it fires: poweroff, reset or shutdown.", default="reset"),
         ),
@@ -125,13 +125,13 @@ _WATCHDOG = Object(
     unsupported("diag288", "The watchdog of s390x."),
 )
 
-DEVICES = Object(
+DEVICES = Struct(
     "The machine's devices.",
     field("disks", ListOf(DISK, max_items=256), "Disks."),
     field("interfaces", ListOf(INTERFACE, max_items=256), "Network interfaces."),
     field("inputs", ListOf(_INPUT), "Input devices."),
     field("watchdog", _WATCHDOG, "Watchdog."),
-    field("rng", Object("No settings."), "Give the guest a source of randomness."),
+    field("rng", Struct("No settings."), "Give the guest a source of randomness."),
     field("autoattachPodInterface", BOOLEAN, "Whether an interface on the Pod network is added if none is declared."),
     field("autoattachGraphicsDevice", BOOLEAN, "Whether there is a graphics card with VNC; true if not given."),
     field("autoattachSerialConsole", BOOLEAN, "Whether there is a serial console; true if not given."),
@@ -156,7 +156,7 @@ DEVICES = Object(
 
 # --- domain ----------------------------------------------------------------------------------------------------------
 
-_CPU = Object(
+_CPU = Struct(
     "The machine's processors.",
     field("cores", UINT32, "Cores a socket."),
     field("sockets", UINT32, "Sockets."),
@@ -165,7 +165,7 @@ _CPU = Object(
     field(
         "features",
         ListOf(
-            Object(
+            Struct(
                 "A processor feature.",
                 field("name", STRING, "Name libvirt knows the feature by.", required=True),
                 field("policy", STRING, "force, require, optional, disable or forbid.", default="require"),
@@ -183,29 +183,29 @@ _CPU = Object(
 _RESOURCES = MapOf(QUANTITY, keys=("cpu", "memory"))
 
 
-def _timer(name: str, doc: str, *fields: str) -> Object:
+def _timer(name: str, doc: str, *fields: str) -> Struct:
     docs = {
         "tickPolicy": "What becomes of ticks the guest missed.",
         "track": "What the timer follows: guest or wall.",
     }
-    return Object(
+    return Struct(
         doc,
         field("present", BOOLEAN, f"Whether the guest has the {name} timer.", default=True),
         *(field(item, STRING, docs[item]) for item in fields),
     )
 
 
-_CLOCK = Object(
+_CLOCK = Struct(
     "The machine's clock.",
     field(
         "utc",
-        Object("UTC with an offset.", field("offsetSeconds", INT64, "Seconds added to UTC.")),
+        Struct("UTC with an offset.", field("offsetSeconds", INT64, "Seconds added to UTC.")),
         "The clock shows UTC; what happens if nothing is given.",
     ),
     field("timezone", STRING, "The clock shows the time of this zone, such as Europe/Berlin."),
     field(
         "timer",
-        Object(
+        Struct(
             "Timers.",
             field("hpet", _timer("hpet", "High precision event timer.", "tickPolicy"), "High precision event timer."),
             field("kvm", _timer("kvm", "KVM clock."), "KVM clock."),
@@ -217,17 +217,17 @@ _CLOCK = Object(
     ),
 )
 
-_FIRMWARE = Object(
+_FIRMWARE = Struct(
     "The machine's firmware.",
     field("uuid", STRING, "UUID the guest sees. A VirtualMachine keeps one for life."),
     field("serial", STRING, "System serial number the guest sees."),
     field(
         "bootloader",
-        Object(
+        Struct(
             "What boots the machine.",
             field(
                 "bios",
-                Object(
+                Struct(
                     "BIOS settings.",
                     unsupported("useSerial", "Print the BIOS' output to the serial console.", neutral=_OFF),
                 ),
@@ -241,11 +241,11 @@ _FIRMWARE = Object(
     unsupported("acpi", "ACPI tables."),
 )
 
-_FEATURES = Object(
+_FEATURES = Struct(
     "Features of the machine.",
     field(
         "acpi",
-        Object("ACPI.", field("enabled", BOOLEAN, "Whether the machine has ACPI.", default=True)),
+        Struct("ACPI.", field("enabled", BOOLEAN, "Whether the machine has ACPI.", default=True)),
         "ACPI, by which the guest is asked to shut down.",
     ),
     unsupported("apic", "APIC settings."),
@@ -256,12 +256,12 @@ _FEATURES = Object(
     unsupported("pvspinlock", "Paravirtual spin locks.", neutral=({"enabled": False},)),
 )
 
-DOMAIN = Object(
+DOMAIN = Struct(
     "The machine itself.",
     field("devices", DEVICES, "The machine's devices.", required=True),
     field(
         "resources",
-        Object(
+        Struct(
             "What the machine's Pod asks of its node.",
             field("requests", _RESOURCES, "What the Pod is guaranteed: cpu, memory."),
             field("limits", _RESOURCES, "What the Pod may use: cpu, memory."),
@@ -272,7 +272,7 @@ DOMAIN = Object(
     field("cpu", _CPU, "The machine's processors."),
     field(
         "memory",
-        Object(
+        Struct(
             "The machine's memory.",
             field("guest", QUANTITY, "Memory the guest sees; that of resources if not given."),
             unsupported("maxGuest", "Memory the machine may grow to while it runs."),
@@ -283,7 +283,7 @@ DOMAIN = Object(
     ),
     field(
         "machine",
-        Object("The machine's type.", field("type", STRING, "q35, or a version of it such as pc-q35-7.2.")),
+        Struct("The machine's type.", field("type", STRING, "q35, or a version of it such as pc-q35-7.2.")),
         "The machine's type.",
     ),
     field("firmware", _FIRMWARE, "The machine's firmware."),
@@ -299,8 +299,8 @@ DOMAIN = Object(
 # --- volumes and networks --------------------------------------------------------------------------------------------
 
 
-def _cloud_init(doc: str) -> Object:
-    return Object(
+def _cloud_init(doc: str) -> Struct:
+    return Struct(
         doc,
         field("userData", STRING, "User data, up to 2048 bytes."),
         field("userDataBase64", STRING, "User data in base64, up to 2048 bytes."),
@@ -311,12 +311,12 @@ def _cloud_init(doc: str) -> Object:
     )
 
 
-VOLUME = Object(
+VOLUME = Struct(
     "What feeds the disk of the same name; exactly one source is set.",
     field("name", STRING, "Name of the volume and of its disk.", required=True),
     field(
         "containerDisk",
-        Object(
+        Struct(
             "A disk image in a container image. What the guest writes is lost with the machine.",
             field("image", STRING, "The container image; it holds one disk image under /disk.", required=True),
             field("path", STRING, "Path of the disk image in the container image, if it isn't the one under /disk."),
@@ -337,7 +337,7 @@ VOLUME = Object(
     ),
     field(
         "emptyDisk",
-        Object(
+        Struct(
             "An empty disk that lives as long as the machine.",
             field("capacity", QUANTITY, "Its size.", required=True),
         ),
@@ -345,7 +345,7 @@ VOLUME = Object(
     ),
     field(
         "persistentVolumeClaim",
-        Object(
+        Struct(
             "A PersistentVolumeClaim in the same namespace.",
             field("claimName", STRING, "Its name.", required=True),
             field("readOnly", BOOLEAN, "Whether it is mounted read-only."),
@@ -366,12 +366,12 @@ VOLUME = Object(
     unsupported("containerPath", "A path of a container, shared by virtiofs."),
 )
 
-NETWORK = Object(
+NETWORK = Struct(
     "A network an interface is connected to; exactly one type is set.",
     field("name", STRING, "Name of the network and of its interface.", required=True),
     field(
         "pod",
-        Object(
+        Struct(
             "The Pod's own network.",
             field("vmNetworkCIDR", STRING, "IPv4 network between Pod and guest with masquerade; 10.0.2.0/24."),
             unsupported("vmIPv6NetworkCIDR", "IPv6 network between Pod and guest with masquerade."),
@@ -384,7 +384,7 @@ NETWORK = Object(
 
 # --- VirtualMachineInstance ------------------------------------------------------------------------------------------
 
-VMI_SPEC = Object(
+VMI_SPEC = Struct(
     "How the machine is to be.",
     field("domain", DOMAIN, "The machine itself.", required=True),
     field("volumes", ListOf(VOLUME, max_items=256), "What feeds the disks."),
@@ -416,9 +416,9 @@ VMI_SPEC = Object(
 )
 
 
-def _status(doc: str, **fields: str) -> Object:
+def _status(doc: str, **fields: str) -> Struct:
     """Strings and integers of a status, told apart by a leading `#` in their documentation."""
-    return Object(
+    return Struct(
         doc,
         *(
             field(name, INT64 if text.startswith("#") else STRING, text.lstrip("#"))
@@ -427,7 +427,7 @@ def _status(doc: str, **fields: str) -> Object:
     )
 
 
-VMI_STATUS = Object(
+VMI_STATUS = Struct(
     "How the machine is. Written by the engine only.",
     field(
         "phase",
@@ -440,7 +440,7 @@ VMI_STATUS = Object(
     field(
         "phaseTransitionTimestamps",
         ListOf(
-            Object(
+            Struct(
                 "When a phase began.",
                 field("phase", STRING, "The phase."),
                 field("phaseTransitionTimestamp", TIME, "When it began."),
@@ -451,7 +451,7 @@ VMI_STATUS = Object(
     field(
         "interfaces",
         ListOf(
-            Object(
+            Struct(
                 "An interface, as the engine, the guest agent and the network see it.",
                 field("name", STRING, "Name in the spec."),
                 field("ipAddress", STRING, "The first address."),
@@ -484,7 +484,7 @@ VMI_STATUS = Object(
     field(
         "volumeStatus",
         ListOf(
-            Object(
+            Struct(
                 "The state of a volume.",
                 field("name", STRING, "Name of the volume."),
                 field("target", STRING, "Device in the guest, such as vda."),
@@ -515,7 +515,7 @@ VMI_STATUS = Object(
     ),
     field(
         "memory",
-        Object(
+        Struct(
             "Memory in use.",
             field("guestAtBoot", QUANTITY, "Memory at boot."),
             field("guestCurrent", QUANTITY, "Memory now."),
@@ -535,7 +535,7 @@ VMI_STATUS = Object(
     field("VSOCKCID", INT64, "VSOCK address."),
 )
 
-VMI = Object(
+VMI = Struct(
     "A machine that runs, is about to or did. It is made by a VirtualMachine or by itself.",
     field("spec", VMI_SPEC, "How the machine is to be. It can't be changed.", required=True),
     field("status", VMI_STATUS, "How the machine is."),
@@ -543,13 +543,13 @@ VMI = Object(
 
 # --- VirtualMachine --------------------------------------------------------------------------------------------------
 
-VM_SPEC = Object(
+VM_SPEC = Struct(
     "What machine there is to be, and whether it runs.",
     field("running", BOOLEAN, "Deprecated: true means runStrategy Always, false Halted."),
     field("runStrategy", STRING, "Always, RerunOnFailure, Manual, Halted or Once; either this or running is set."),
     field(
         "template",
-        Object(
+        Struct(
             "The VirtualMachineInstance to make.",
             field("metadata", METADATA, "Labels and annotations of the instance."),
             field("spec", VMI_SPEC, "How the machine is to be."),
@@ -563,7 +563,7 @@ VM_SPEC = Object(
     unsupported("updateVolumesStrategy", "How a change of volumes is carried out.", neutral=("Replacement",)),
 )
 
-VM_STATUS = Object(
+VM_STATUS = Struct(
     "Whether the machine runs. Written by the engine only.",
     field("created", BOOLEAN, "Whether there is a VirtualMachineInstance."),
     field("ready", BOOLEAN, "Whether it is ready."),
@@ -572,7 +572,7 @@ VM_STATUS = Object(
     field(
         "stateChangeRequests",
         ListOf(
-            Object(
+            Struct(
                 "A start or stop that was asked for.",
                 field("action", STRING, "Start or Stop.", required=True),
                 field("data", STRING_MAP, "What it is to be done with: paused."),
@@ -583,7 +583,7 @@ VM_STATUS = Object(
     ),
     field(
         "startFailure",
-        Object(
+        Struct(
             "Why the machine isn't started again at once.",
             field("consecutiveFailCount", INT64, "Failures in a row."),
             field("lastFailedVMIUID", STRING, "The VirtualMachineInstance that failed last."),
@@ -605,13 +605,13 @@ VM_STATUS = Object(
     field("preferenceRef", FREE, "The preference in use."),
 )
 
-VM = Object(
+VM = Struct(
     "A machine, and whether it runs. It outlives its VirtualMachineInstances.",
     field("spec", VM_SPEC, "What machine there is to be, and whether it runs.", required=True),
     field("status", VM_STATUS, "Whether the machine runs."),
 )
 
-MODELS: dict[str, Object] = {"VirtualMachine": VM, "VirtualMachineInstance": VMI, "KubeVirt": KUBEVIRT}
+MODELS: dict[str, Struct] = {"VirtualMachine": VM, "VirtualMachineInstance": VMI, "KubeVirt": KUBEVIRT}
 
 
 def leaf_fields(supported: bool) -> list[str]:

@@ -6,7 +6,7 @@ Source of names and meanings: Kubernetes API reference, "Pod".
 
 from __future__ import annotations
 
-from turtles.api.schema import (
+from turtles.api.language import (
     ANY,
     INT32,
     INT64,
@@ -16,14 +16,14 @@ from turtles.api.schema import (
     STRINGS,
     TIME,
     ListOf,
-    Object,
+    Struct,
     field,
 )
 
-LOCAL_REFERENCE = Object("The name of an object in the same namespace.", field("name", STRING, "The object's name."))
+LOCAL_REFERENCE = Struct("The name of an object in the same namespace.", field("name", STRING, "The object's name."))
 
 _REQUIREMENTS = ListOf(
-    Object(
+    Struct(
         "A requirement on a label.",
         field("key", STRING, "The label's key.", required=True),
         field("operator", STRING, "In, NotIn, Exists, DoesNotExist; for nodes also Gt and Lt.", required=True),
@@ -31,19 +31,19 @@ _REQUIREMENTS = ListOf(
     )
 )
 
-LABEL_SELECTOR = Object(
+LABEL_SELECTOR = Struct(
     "Selects objects by label; all requirements have to hold.",
     field("matchLabels", STRING_MAP, "Labels with the values they must have."),
     field("matchExpressions", _REQUIREMENTS, "Requirements on labels."),
 )
 
-_NODE_SELECTOR_TERM = Object(
+_NODE_SELECTOR_TERM = Struct(
     "Selects nodes; all requirements have to hold.",
     field("matchExpressions", _REQUIREMENTS, "Requirements on the node's labels."),
     field("matchFields", _REQUIREMENTS, "Requirements on the node's fields (metadata.name)."),
 )
 
-_POD_AFFINITY_TERM = Object(
+_POD_AFFINITY_TERM = Struct(
     "Selects Pods, and the topology in which they count.",
     field("labelSelector", LABEL_SELECTOR, "Selects Pods by label."),
     field("matchLabelKeys", STRINGS, "Label keys whose values are taken from the incoming Pod and merged."),
@@ -54,8 +54,8 @@ _POD_AFFINITY_TERM = Object(
 )
 
 
-def _pod_affinity(doc: str) -> Object:
-    return Object(
+def _pod_affinity(doc: str) -> Struct:
+    return Struct(
         doc,
         field(
             "requiredDuringSchedulingIgnoredDuringExecution",
@@ -65,7 +65,7 @@ def _pod_affinity(doc: str) -> Object:
         field(
             "preferredDuringSchedulingIgnoredDuringExecution",
             ListOf(
-                Object(
+                Struct(
                     "A preference with a weight.",
                     field("weight", INT32, "1 to 100.", required=True),
                     field("podAffinityTerm", _POD_AFFINITY_TERM, "The term that is preferred.", required=True),
@@ -76,15 +76,15 @@ def _pod_affinity(doc: str) -> Object:
     )
 
 
-AFFINITY = Object(
+AFFINITY = Struct(
     "Where the Pod of the machine may or should run.",
     field(
         "nodeAffinity",
-        Object(
+        Struct(
             "Rules on nodes.",
             field(
                 "requiredDuringSchedulingIgnoredDuringExecution",
-                Object(
+                Struct(
                     "Terms of which one must hold.",
                     field("nodeSelectorTerms", ListOf(_NODE_SELECTOR_TERM), "The terms.", required=True),
                 ),
@@ -93,7 +93,7 @@ AFFINITY = Object(
             field(
                 "preferredDuringSchedulingIgnoredDuringExecution",
                 ListOf(
-                    Object(
+                    Struct(
                         "A preference with a weight.",
                         field("weight", INT32, "1 to 100.", required=True),
                         field("preference", _NODE_SELECTOR_TERM, "The term that is preferred.", required=True),
@@ -109,7 +109,7 @@ AFFINITY = Object(
 )
 
 TOLERATIONS = ListOf(
-    Object(
+    Struct(
         "A node's taint which the Pod tolerates.",
         field("effect", STRING, "NoSchedule, PreferNoSchedule or NoExecute; empty means all."),
         field("key", STRING, "The taint's key; empty means all."),
@@ -119,14 +119,14 @@ TOLERATIONS = ListOf(
     )
 )
 
-DNS_CONFIG = Object(
+DNS_CONFIG = Struct(
     "DNS settings merged with those of dnsPolicy.",
     field("nameservers", STRINGS, "IP addresses of name servers; at most 3."),
     field("searches", STRINGS, "Search domains; at most 6 and 256 characters."),
     field(
         "options",
         ListOf(
-            Object(
+            Struct(
                 "A resolver option.",
                 field("name", STRING, "The option's name."),
                 field("value", STRING, "The option's value, if it has one."),
@@ -137,7 +137,7 @@ DNS_CONFIG = Object(
 )
 
 CONDITIONS = ListOf(
-    Object(
+    Struct(
         "An aspect of the state.",
         field("type", STRING, "The aspect.", required=True),
         field("status", STRING, "True, False or Unknown.", required=True),

@@ -7,8 +7,7 @@ doesn't honour are declared `unsupported`, so that admission can name them.
 
 from __future__ import annotations
 
-from turtles.api.model_core import AFFINITY, CONDITIONS, FREE, LOCAL_REFERENCE, TOLERATIONS
-from turtles.api.schema import (
+from turtles.api.language import (
     BOOLEAN,
     INT32,
     INT64,
@@ -19,16 +18,17 @@ from turtles.api.schema import (
     UINT8,
     UINT32,
     ListOf,
-    Object,
+    Struct,
     field,
     unsupported,
 )
+from turtles.api.model_core import AFFINITY, CONDITIONS, FREE, LOCAL_REFERENCE, TOLERATIONS
 
 _OFF = (False,)
 _EMPTY: tuple[dict[str, str]] = ({},)
 _NOT_ENABLED = ({"enabled": False},)
 
-DEVELOPER = Object(
+DEVELOPER = Struct(
     "Settings with effects on all machines.",
     field(
         "featureGates",
@@ -56,7 +56,7 @@ DEVELOPER = Object(
     field("nodeSelectors", STRING_MAP, "Labels a node must have to run machines."),
     field(
         "logVerbosity",
-        Object(
+        Struct(
             "How much the components log: 0 to 9, of which 3 and more is everything; 2 if not given.",
             field("virtAPI", UINT32, "Of virt-api."),
             field("virtController", UINT32, "Of virt-controller."),
@@ -75,7 +75,7 @@ DEVELOPER = Object(
     unsupported("clusterProfiler", "Whether components can be profiled.", neutral=_OFF),
 )
 
-NETWORK = Object(
+NETWORK = Struct(
     "Networks of machines.",
     field("defaultNetworkInterface", STRING, "Binding of interfaces nobody declared: bridge (default) or masquerade."),
     field("permitBridgeInterfaceOnPodNetwork", BOOLEAN, "Whether bridge is allowed on the Pod network; true."),
@@ -83,14 +83,14 @@ NETWORK = Object(
     unsupported("binding", "Network binding plugins.", neutral=_EMPTY),
 )
 
-_ARCHITECTURE = Object(
+_ARCHITECTURE = Struct(
     "Settings of one architecture.",
     field("machineType", STRING, "Machine type of machines that don't say theirs; q35 if not given."),
     field("emulatedMachines", STRINGS, "Patterns of machine types that are allowed."),
     unsupported("ovmfPath", "Where the EFI firmware is."),
 )
 
-MIGRATIONS = Object(
+MIGRATIONS = Struct(
     "Settings of live migration. There is none yet, so that they have no effect; admission warns of that.",
     field("allowAutoConverge", BOOLEAN, "Slow guests down whose memory changes faster than it is copied."),
     field("allowPostCopy", BOOLEAN, "Have guests run on the target before all of their memory is there."),
@@ -108,14 +108,14 @@ MIGRATIONS = Object(
     field("utilityVolumesTimeout", INT64, "Seconds that utility volumes may take to be detached."),
 )
 
-_SWITCH = Object("Present means yes.")
-_OPTIONS = Object(
+_SWITCH = Struct("Present means yes.")
+_OPTIONS = Struct(
     "Options of machines.",
     field("disableFreePageReporting", _SWITCH, "Guests don't give back memory that they don't use."),
     field("disableSerialConsoleLog", _SWITCH, "What serial consoles print isn't logged, which it isn't anyway."),
 )
 
-SMBIOS = Object(
+SMBIOS = Struct(
     "SMBIOS values that guests see.",
     field("manufacturer", STRING, "Manufacturer of the system; KubeVirt if not given."),
     field("product", STRING, "Name of the product; the word None if not given."),
@@ -124,7 +124,7 @@ SMBIOS = Object(
     field("family", STRING, "Family of the product; KubeVirt if not given."),
 )
 
-CONFIGURATION = Object(
+CONFIGURATION = Struct(
     "What an installation chooses for all of its machines. A change takes effect without a restart.",
     field("developerConfiguration", DEVELOPER, "Settings with effects on all machines."),
     field("network", NETWORK, "Networks of machines."),
@@ -133,7 +133,7 @@ CONFIGURATION = Object(
     field("emulatedMachines", STRINGS, "Patterns of allowed machine types, if architectureConfiguration has none."),
     field(
         "architectureConfiguration",
-        Object(
+        Struct(
             "Settings by architecture.",
             field("amd64", _ARCHITECTURE, "Settings of amd64."),
             field("defaultArchitecture", STRING, "Architecture of machines that don't say theirs: amd64."),
@@ -187,36 +187,36 @@ CONFIGURATION = Object(
     unsupported("webhookConfiguration", "Request limits of the webhooks."),
 )
 
-_PLACEMENT = Object(
+_PLACEMENT = Struct(
     "Where Pods run, beside what they ask for themselves.",
     field("nodeSelector", STRING_MAP, "Labels a node must have."),
     field("affinity", AFFINITY, "As in a Pod."),
     field("tolerations", TOLERATIONS, "As in a Pod."),
 )
 
-INFRA = Object(
+INFRA = Struct(
     "virt-api and virt-controller. On one machine without Kubernetes there is nothing to place.",
     field("nodePlacement", _PLACEMENT, "Where they run."),
     field("replicas", UINT8, "How many there are of each, at least 1; 2 if not given."),
 )
 
-WORKLOADS = Object(
+WORKLOADS = Struct(
     "virt-handler, and so where machines can run.",
     field("nodePlacement", _PLACEMENT, "Where it runs. Machines that run elsewhere go on without it."),
     unsupported("replicas", "There is one on each node."),
 )
 
-_CERTIFICATE = Object(
+_CERTIFICATE = Struct(
     "How long a certificate lives.",
     field("duration", STRING, "Its lifetime, such as 24h; at least 10m."),
     field("renewBefore", STRING, "How long before its end it is replaced; a fifth of its lifetime if not given."),
 )
 
-ROTATION = Object(
+ROTATION = Struct(
     "Lifetimes of the certificates that the engine makes for itself.",
     field(
         "selfSigned",
-        Object(
+        Struct(
             "Lifetimes of certificates. Shorter ones take effect at once.",
             field("ca", _CERTIFICATE, "Of the authority; 8760h (a year) if not given."),
             field("server", _CERTIFICATE, "Of what virt-api serves with; 720h if not given, at most the authority's."),
@@ -228,7 +228,7 @@ ROTATION = Object(
     ),
 )
 
-KUBEVIRT_SPEC = Object(
+KUBEVIRT_SPEC = Struct(
     "How the engine is to be set up.",
     field("configuration", CONFIGURATION, "What the installation chooses for all of its machines."),
     field(
@@ -267,7 +267,7 @@ KUBEVIRT_SPEC = Object(
     ),
 )
 
-KUBEVIRT_STATUS = Object(
+KUBEVIRT_STATUS = Struct(
     "How the engine is. Written by the engine only.",
     field("phase", STRING, "Deploying, Deployed, Deleting or Deleted."),
     field("conditions", CONDITIONS, "Available, Progressing, Degraded, Created and Synchronized."),
@@ -285,7 +285,7 @@ KUBEVIRT_STATUS = Object(
     field("synchronizationAddresses", STRINGS, "Addresses of the synchronization controller."),
 )
 
-KUBEVIRT = Object(
+KUBEVIRT = Struct(
     "How the engine is set up, and whether it can be used. There is one, in the engine's namespace.",
     field("spec", KUBEVIRT_SPEC, "How the engine is to be set up.", required=True),
     field("status", KUBEVIRT_STATUS, "How the engine is."),

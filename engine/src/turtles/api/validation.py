@@ -13,11 +13,11 @@ from typing import Any
 
 from turtles.api import labels, model
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
+from turtles.api.language import INVALID, NOT_SUPPORTED, REQUIRED, UNSUPPORTED, Cause
 from turtles.api.objects import get
 from turtles.api.rules import machine, network, volumes
 from turtles.api.rules.common import Causes, Spec
 from turtles.api.run_strategies import RUN_STRATEGIES, WAIT_AS_RECEIVER
-from turtles.api.schema import INVALID, NOT_SUPPORTED, REQUIRED, UNSUPPORTED, Cause
 
 RUNNING_WARNING = "spec.running is deprecated, please use spec.runStrategy instead."
 

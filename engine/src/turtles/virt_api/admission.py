@@ -15,8 +15,8 @@ import msgspec
 
 from turtles.api import defaults, model, times, validation
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
+from turtles.api.language import Cause
 from turtles.api.objects import Object, is_deleted
-from turtles.api.schema import Cause
 from turtles.virt_api import status
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from typing import Any
 
 from turtles.api import configuration
 from turtles.api.kubevirt_validation import validate_kubevirt, warnings_kubevirt
+from turtles.api.language import DUPLICATE, INVALID, NOT_SUPPORTED, Cause
 from turtles.api.objects import Object
-from turtles.api.schema import DUPLICATE, INVALID, NOT_SUPPORTED, Cause
 from turtles.kube.client import ApiError, Client
 from turtles.kube.kubevirt import KUBEVIRT, VM, VMI
 from turtles.virt_api.admission import judged

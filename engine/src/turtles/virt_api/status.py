@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from turtles.api.schema import Cause
+from turtles.api.language import Cause
 
 _REASONS = {
     400: "BadRequest",

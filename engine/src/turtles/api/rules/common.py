@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from turtles.api.configuration import ClusterConfiguration
-from turtles.api.schema import NOT_SUPPORTED, Cause
+from turtles.api.language import NOT_SUPPORTED, Cause
 
 Spec = Mapping[str, Any]
 Causes = Iterator[Cause]

@@ -8,6 +8,7 @@ import uuid
 
 from turtles.api import quantity
 from turtles.api.configuration import ClusterConfiguration
+from turtles.api.language import INVALID, NOT_SUPPORTED, REQUIRED, Cause
 from turtles.api.objects import get
 from turtles.api.rules.common import (
     MAX_STRING,
@@ -19,7 +20,6 @@ from turtles.api.rules.common import (
     one_of,
     subdomain_problems,
 )
-from turtles.api.schema import INVALID, NOT_SUPPORTED, REQUIRED, Cause
 
 _MIN_MEMORY = 10**6
 

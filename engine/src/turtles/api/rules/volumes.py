@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from turtles.api import quantity
 from turtles.api.configuration import ClusterConfiguration
+from turtles.api.language import INVALID, NOT_SUPPORTED, REQUIRED, UNSUPPORTED, Cause
 from turtles.api.objects import get
 from turtles.api.rules.common import (
     MAX_STRING,
@@ -21,7 +22,6 @@ from turtles.api.rules.common import (
     one_of,
     subdomain_problems,
 )
-from turtles.api.schema import INVALID, NOT_SUPPORTED, REQUIRED, UNSUPPORTED, Cause
 
 _MAX_CLOUD_INIT = 2048
 _BUSES = ("virtio", "scsi", "sata", "usb")

@@ -214,7 +214,7 @@ class MapOf(Type):
             yield f"{path}.{key}", Field(key, self.value, "")
 
 
-class Object(Type):
+class Struct(Type):
     """An object with named fields. Fields it doesn't name are pruned by the API server."""
 
     def __init__(self, doc: str, *fields: Field) -> None:
