@@ -44,7 +44,7 @@ test-unit: venv-tests ## Run the tests of the engine's and the collection's part
 .PHONY: test-faults
 test-faults: venv-tests ## Kill the API server 500 times and send it 240,000 odd requests; an hour or so.
 	@$(RUN) $(AS_ROOT) env TURTLES_CRASH_ROUNDS=500 TURTLES_FUZZ_REQUESTS=100000 TURTLES_FUZZ_SEED=random \
-		$(CURDIR)/$(BIN)/python -m pytest -c engine/pyproject.toml -s engine/tests/standalone/apiserver/test_crash.py \
+		$(CURDIR)/$(BIN)/python -m pytest -c engine/pyproject.toml -s engine/tests/standalone/apiserver/storage/test_crash.py \
 		engine/tests/standalone/apiserver/test_fuzz.py engine/tests/standalone/apiserver/test_fuzz_deep.py $(ARGS)
 
 .PHONY: test-e2e

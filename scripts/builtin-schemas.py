@@ -7,8 +7,8 @@ DEFINITIONS is Kubernetes' OpenAPI v2 document (api/openapi-spec/swagger.json of
 _definitions.json that the Python package kubernetes-validate makes of it, of the minor version that the package
 `kubernetes` in engine/pyproject.toml is of. GO-SOURCE is an unpacked source of Kubernetes (any version; Debian's
 source package kubernetes does): OpenAPI doesn't tell which fields are pointers, and thereby which zero values are
-stored and which aren't. The result is engine/src/turtles/standalone/apiserver/schemas/builtin.json.z; both inputs
-are under the Apache License 2.0. engine/tests/standalone/apiserver/test_schemas.py compares it with the models of
+stored and which aren't. The result is engine/src/turtles/standalone/apiserver/schema/builtin.json.z; both inputs
+are under the Apache License 2.0. engine/tests/standalone/apiserver/schema/test_schemas.py compares it with the models of
 `kubernetes`.
 """
 
@@ -19,7 +19,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-TARGET = Path(__file__).parents[1] / "engine/src/turtles/standalone/apiserver/schemas/builtin.json.z"
+TARGET = Path(__file__).parents[1] / "engine/src/turtles/standalone/apiserver/schema/builtin.json.z"
 #: What is served, and what it refers to.
 ROOTS = (
     "io.k8s.api.admissionregistration.v1.", "io.k8s.api.apps.v1.", "io.k8s.api.authentication.v1.",

@@ -26,8 +26,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from turtles.standalone.apiserver import encryption
-from turtles.standalone.apiserver.services import DEFAULT_RANGE, first_address, service_range
+from turtles.standalone.apiserver.builtin.services import DEFAULT_RANGE, first_address, service_range
+from turtles.standalone.apiserver.storage import encryption
 
 CA_DAYS = 3650
 CERTIFICATE_DAYS = 1095

@@ -12,9 +12,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "controller-manager": (
         "turtles.standalone.controller_manager", "main", "bind Pods to nodes, provision volumes, keep endpoints"
     ),
-    "backup": ("turtles.standalone.apiserver.upkeep", "backup", "copy the API server's database while it runs"),
-    "restore": ("turtles.standalone.apiserver.upkeep", "restore", "put a backup in the database's place"),
-    "rotate-key": ("turtles.standalone.apiserver.upkeep", "rotate_key", "encrypt Secrets with a new key"),
+    "backup": ("turtles.standalone.apiserver.storage.upkeep", "backup", "copy the API server's database while it runs"),
+    "restore": ("turtles.standalone.apiserver.storage.upkeep", "restore", "put a backup in the database's place"),
+    "rotate-key": ("turtles.standalone.apiserver.storage.upkeep", "rotate_key", "encrypt Secrets with a new key"),
     "podrunner": ("turtles.standalone.podrunner.main", "main", "run the node's Pods"),
     "reset": ("turtles.standalone.podrunner.reset", "main", "remove what the podrunner left on the node"),
 }

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from turtles.standalone.apiserver.bodies import MAX_BODY
+from turtles.standalone.apiserver.wire.bodies import MAX_BODY
 
 from .conftest import Server
 

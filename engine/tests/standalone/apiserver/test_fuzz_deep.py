@@ -23,7 +23,7 @@ import yaml
 
 from .conftest import WIDGETS, Server
 from .fuzzing import CONTENT, ODD, PATIENCE, REQUESTS, Client, Storm, bend, json_patch
-from .test_protection import connect, request_head
+from .http.test_protection import connect, request_head
 
 JSON_PATCH, MERGE, STRATEGIC, APPLY = CONTENT[2:6]
 NAMESPACE = "/api/v1/namespaces/default"

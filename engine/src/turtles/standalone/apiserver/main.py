@@ -20,17 +20,17 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from turtles.log import setup_logging
-from turtles.standalone.apiserver import encryption
-from turtles.standalone.apiserver.audit import Audit, Policy, PolicyError
-from turtles.standalone.apiserver.bodies import MAX_BODY
-from turtles.standalone.apiserver.bootstrap import bootstrap
-from turtles.standalone.apiserver.database import DATABASE, DatabaseError
-from turtles.standalone.apiserver.encryption import Encryption, EncryptionError
-from turtles.standalone.apiserver.limits import LimitedServer, LimitedSite, Limits, LimitSettings
-from turtles.standalone.apiserver.own_service import advertised
-from turtles.standalone.apiserver.server import APIServer
-from turtles.standalone.apiserver.services import DEFAULT_RANGE, service_range
-from turtles.standalone.apiserver.store import HISTORY_SECONDS, Store
+from turtles.standalone.apiserver.builtin.services import DEFAULT_RANGE, service_range
+from turtles.standalone.apiserver.controllers.bootstrap import bootstrap
+from turtles.standalone.apiserver.controllers.own_service import advertised
+from turtles.standalone.apiserver.http.audit import Audit, Policy, PolicyError
+from turtles.standalone.apiserver.http.limits import LimitedServer, LimitedSite, Limits, LimitSettings
+from turtles.standalone.apiserver.http.server import APIServer
+from turtles.standalone.apiserver.storage import encryption
+from turtles.standalone.apiserver.storage.database import DATABASE, DatabaseError
+from turtles.standalone.apiserver.storage.encryption import Encryption, EncryptionError
+from turtles.standalone.apiserver.storage.store import HISTORY_SECONDS, Store
+from turtles.standalone.apiserver.wire.bodies import MAX_BODY
 
 log = logging.getLogger(__name__)
 

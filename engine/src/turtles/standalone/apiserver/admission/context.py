@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a write knows of its request, and what it asks before it changes anything."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from turtles.standalone.apiserver.access.auth import User
+from turtles.standalone.apiserver.schema.kinds import Kind
+from turtles.standalone.apiserver.storage.store import Key
+from turtles.standalone.apiserver.wire.errors import Object
+
+
+@dataclass
+class Context:
+    """A request on a resource, as far as storing is concerned."""
+
+    kind: Kind
+    user: User
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+    dry_run: bool = False
+    field_validation: str = "Warn"
+    manager: str = ""
+    force: bool = False
+    warnings: list[str] = field(default_factory=list)
+    #: What webhooks want in the audit log.
+    annotations: dict[str, str] = field(default_factory=dict)
+    #: Fields that the body has twice, and that the kind doesn't have.
+    duplicates: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    #: Whether the body takes all ownership away.
+    reset: bool = False
+    #: managedFields that the write sets; None to keep what is there.
+    managed: list[Object] | None = None
+
+    @property
+    def key(self) -> Key:
+        """Key of the named object."""
+        return Key(self.kind.resource, self.namespace, self.name)
+
+
+class Admission(Protocol):
+    """What asks webhooks."""
+
+    async def mutate(
+        self, context: Context, operation: str, obj: Object | None, old: Object | None, options: Object | None = None
+    ) -> Object | None:
+        """Return the object as webhooks want it."""
+
+    async def validate(
+        self, context: Context, operation: str, obj: Object | None, old: Object | None, options: Object | None = None
+    ) -> None:
+        """Raise when a webhook refuses."""

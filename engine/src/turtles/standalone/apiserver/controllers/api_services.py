@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""APIServices: one for each version of custom resources, and whether aggregated ones are available.
+
+What kube-aggregator's autoregister and availability controllers do, in their words.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from turtles.standalone.apiserver.access.auth import INTERNAL
+from turtles.standalone.apiserver.admission.context import Context
+from turtles.standalone.apiserver.builtin import local_services
+from turtles.standalone.apiserver.controllers.bootstrap import kind_of
+from turtles.standalone.apiserver.custom import crd
+from turtles.standalone.apiserver.resource.resource import Resources
+from turtles.standalone.apiserver.schema.metadata import now
+from turtles.standalone.apiserver.storage.store import Event, Key
+from turtles.standalone.apiserver.views.aggregation import RESOURCE, Aggregator, Service
+from turtles.standalone.apiserver.wire import endpoints
+from turtles.standalone.apiserver.wire.errors import Object, StatusError
+from turtles.standalone.apiserver.wire.options import DeleteOptions
+
+#: Seconds after which a service is looked at again, by whether it was available.
+AGAIN = {True: 30.0, False: 2.0}
+
+class APIServices:
+    """Keeps the server's own APIServices, and the status of those that others answer."""
+
+    resources: frozenset[str] | None = frozenset({RESOURCE, crd.RESOURCE, "/services", "/endpoints"})
+
+    def __init__(self, resources: Resources, aggregator: Aggregator) -> None:
+        self._resources, self._store, self._aggregator = resources, resources.store, aggregator
+
+    def initial(self) -> Iterable[Key]:
+        """Return the versions of all definitions, and every APIService."""
+        found = {entry.key for entry in self._store.entries(RESOURCE)}
+        for entry in self._store.entries(crd.RESOURCE):
+            found.update(_of_definition(entry.object()))
+        return found
+
+    def concerned(self, event: Event) -> Iterator[Key]:
+        """Return the APIServices that an event may make, end or change."""
+        key = event.entry.key
+        if key.resource == RESOURCE:
+            yield key
+        elif key.resource == crd.RESOURCE:
+            yield from _of_definition(event.entry.object())
+        else:
+            for service in self._aggregator.services().values():
+                if (service.namespace, service.service) == (key.namespace, key.name):
+                    yield Key(RESOURCE, "", service.name)
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Make, end or judge an APIService."""
+        version, _, group = key.name.partition(".")
+        served = version in self._resources.registry.groups().get(group, ())
+        entry = self._store.get(key)
+        context = Context(kind_of(self._resources, RESOURCE), INTERNAL, "", key.name)
+        if entry is None:
+            # Those of built-in groups are made at the start only, as their label says.
+            if served and group not in local_services.PRIORITIES:
+                await self._resources.create(context, local_services.local(group, version))
+            return None
+        obj = entry.object()
+        if not served and (obj["metadata"].get("labels") or {}).get(local_services.MANAGED) == "true":
+            await self._resources.delete(context, DeleteOptions())
+            return None
+        service = self._aggregator.service(group, version)
+        if service is None or service.name != key.name:
+            return None
+        reason, message = await self._judge(service)
+        await self._tell(key, reason, message)
+        return AGAIN[reason == "Passed"]
+
+    async def _judge(self, service: Service) -> tuple[str, str]:
+        """Return the reason and message of the condition Available."""
+        where = f'service/{service.service} in "{service.namespace}"'
+        found = self._store.get(Key("/services", service.namespace, service.service))
+        listed = self._store.get(Key("/endpoints", service.namespace, service.service))
+        if found is None and listed is None:
+            return "ServiceNotFound", f"{where} is not present"
+        ports = (found.object()["spec"].get("ports") or ()) if found is not None else ()
+        name = next((one.get("name", "") for one in ports if one["port"] == service.port), None)
+        if found is not None and name is None:
+            return "ServicePortError", f"{where} is not listening on port {service.port}"
+        if listed is None:
+            return "EndpointsNotFound", f"cannot find endpoints for {where}"
+        if endpoints.resolve(self._store, service.namespace, service.service, service.port) is None:
+            return "MissingEndpoints", f'endpoints for {where} have no addresses with port name "{name or ""}"'
+        fault = await self._aggregator.fault(service)
+        return ("FailedDiscoveryCheck", fault) if fault else ("Passed", "all checks passed")
+
+    async def _tell(self, key: Key, reason: str, message: str) -> None:
+        status = "True" if reason == "Passed" else "False"
+
+        async def judged(obj: Object) -> Object:
+            conditions = obj.setdefault("status", {}).get("conditions") or []
+            before: Object = next((one for one in conditions if one.get("type") == "Available"), {})
+            when = before.get("lastTransitionTime") if before.get("status") == status else None
+            rest = [one for one in conditions if one.get("type") != "Available"]
+            condition = {"type": "Available", "status": status, "reason": reason, "message": message}
+            obj["status"]["conditions"] = [*rest, {**condition, "lastTransitionTime": when or now()}]
+            return obj
+
+        context = Context(kind_of(self._resources, RESOURCE), INTERNAL, "", key.name, "status")
+        try:
+            await self._resources.modify(context, judged)
+        except StatusError as error:
+            if error.code != 404:
+                raise
+
+
+def _of_definition(definition: Object) -> Iterator[Key]:
+    spec = definition["spec"]
+    for version in spec["versions"]:
+        yield Key(RESOURCE, "", f"{version['name']}.{spec['group']}")

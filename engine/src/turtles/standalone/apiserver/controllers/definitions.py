@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names of CustomResourceDefinitions: whoever waits for a name gets it when it is free."""
+
+from collections.abc import Iterable
+
+from turtles.standalone.apiserver.access.auth import INTERNAL
+from turtles.standalone.apiserver.admission.context import Context
+from turtles.standalone.apiserver.controllers.bootstrap import kind_of
+from turtles.standalone.apiserver.custom import crd
+from turtles.standalone.apiserver.resource.resource import Resources
+from turtles.standalone.apiserver.storage.store import Event, Key
+from turtles.standalone.apiserver.wire.errors import Object, StatusError
+
+
+class Definitions:
+    """Accepts names of definitions that were refused, once nobody else of the group has them."""
+
+    resources: frozenset[str] | None = frozenset({crd.RESOURCE})
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+
+    def initial(self) -> Iterable[Key]:
+        """Return every definition whose names aren't accepted."""
+        for entry in self._resources.store.entries(crd.RESOURCE):
+            if not crd.is_true(entry.object(), "NamesAccepted"):
+                yield entry.key
+
+    def concerned(self, event: Event) -> Iterable[Key]:
+        """Return the definitions that may wait for what an event freed."""
+        name = event.entry.key.name
+        return [key for key in self.initial() if key.name != name]
+
+    async def reconcile(self, key: Key) -> None:
+        """Judge a definition's names again."""
+        if self._resources.store.get(key) is None:
+            return
+        context = Context(kind_of(self._resources, crd.RESOURCE), INTERNAL, "", key.name, "status")
+
+        async def judged(old: Object) -> Object:
+            crd.set_status(old, self._resources.definitions(old))
+            return old
+
+        try:
+            await self._resources.modify(context, judged)
+        except StatusError as error:
+            if error.code != 404:
+                raise

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Service ``default/kubernetes``, which leads to the API server itself, as kube-apiserver keeps it."""
+
+import socket
+
+from turtles.standalone.apiserver.wire.errors import Object
+
+NAME = "kubernetes"
+_LABELS = {"component": "apiserver", "provider": "kubernetes"}
+
+
+def advertised(bind: str) -> str:
+    """Return the address under which a server that listens on ``bind`` is reached.
+
+    For a wildcard it is the one that packets leave the machine with, or loopback where there is no way out.
+    """
+    if bind not in ("0.0.0.0", "::"):  # noqa: S104 - a comparison, not a bind
+        return bind
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            # Connecting a datagram socket sends nothing; it only chooses a route (TEST-NET-1, RFC 5737).
+            sock.connect(("192.0.2.1", 9))
+            return str(sock.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
+
+
+def objects(cluster_ip: str, address: str, port: int) -> list[tuple[str, Object]]:
+    """Return the Service, its Endpoints and its EndpointSlice, each with the resource it is stored under.
+
+    :param cluster_ip: the Service's address.
+    :param address: where the server listens.
+    """
+    service = {
+        "metadata": {"name": NAME, "labels": dict(_LABELS)},
+        "spec": {
+            "type": "ClusterIP", "clusterIP": cluster_ip, "clusterIPs": [cluster_ip], "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack", "internalTrafficPolicy": "Cluster", "sessionAffinity": "None",
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
+        },
+    }  # fmt: skip
+    ports = [{"name": "https", "port": port, "protocol": "TCP"}]
+    endpoints = {
+        "metadata": {"name": NAME, "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": [{"addresses": [{"ip": address}], "ports": ports}],
+    }
+    slices = {
+        "metadata": {"name": NAME, "labels": {"kubernetes.io/service-name": NAME}},
+        "addressType": "IPv6" if ":" in address else "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+        "ports": ports,
+    }
+    return [("/services", service), ("/endpoints", endpoints), ("discovery.k8s.io/endpointslices", slices)]

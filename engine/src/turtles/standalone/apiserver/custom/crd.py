@@ -1,0 +1,514 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""CustomResourceDefinitions: defaults, validation, status, and the kinds they define."""
+
+import base64
+import re
+import ssl
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from turtles.standalone.apiserver.schema import structural
+from turtles.standalone.apiserver.schema.cel import rules
+from turtles.standalone.apiserver.schema.kinds import ALWAYS, EXTENSIONS, Column, Kind, Scale
+from turtles.standalone.apiserver.schema.metadata import LABEL_1035_MESSAGE, now
+from turtles.standalone.apiserver.wire.errors import (
+    Cause,
+    Object,
+    duplicate,
+    field_forbidden,
+    invalid_value,
+    not_supported,
+    required,
+    too_long,
+)
+
+RESOURCE = f"{EXTENSIONS}/customresourcedefinitions"
+CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
+_LABEL = re.compile(r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
+_SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+MAX_SELECTABLE = 8
+
+
+def prepare(crd: Object) -> None:
+    """Set a definition's defaults: singular, listKind, conversion."""
+    spec = crd.get("spec")
+    if not isinstance(spec, dict):
+        return
+    names = spec.get("names")
+    if isinstance(names, dict) and isinstance(names.get("kind"), str):
+        names.setdefault("singular", names["kind"].lower())
+        if names["kind"]:
+            names.setdefault("listKind", f"{names['kind']}List")
+    conversion = spec.get("conversion")
+    if conversion is None or conversion == {}:
+        spec["conversion"] = {"strategy": "None"}
+    webhook = conversion.get("webhook") if isinstance(conversion, dict) else None
+    client = webhook.get("clientConfig") if isinstance(webhook, dict) else None
+    service = client.get("service") if isinstance(client, dict) else None
+    if isinstance(service, dict):
+        service.setdefault("port", 443)
+
+
+def validate(crd: Object, old: Object | None) -> list[Cause]:
+    """Return what is wrong with a definition."""
+    spec = crd.get("spec")
+    if not isinstance(spec, dict):
+        return [required("spec")]
+    causes: list[Cause] = []
+    group, names = spec.get("group"), spec.get("names") or {}
+    expected = f"{names.get('plural')}.{group}"
+    if old is None and crd["metadata"].get("name") != expected:
+        text = 'must be spec.names.plural+"."+spec.group'
+        causes.append(invalid_value("metadata.name", crd["metadata"].get("name"), text))
+    if not isinstance(group, str) or not group:
+        causes.append(required("spec.group"))
+    elif not _SUBDOMAIN.match(group):
+        causes.append(invalid_value("spec.group", group, "must be a lowercase RFC 1123 subdomain"))
+    elif "." not in group:
+        causes.append(invalid_value("spec.group", group, "should be a domain with at least one dot"))
+    if spec.get("scope") not in ("Cluster", "Namespaced"):
+        if spec.get("scope"):
+            causes.append(not_supported("spec.scope", spec.get("scope"), ["Cluster", "Namespaced"]))
+        else:
+            causes.append(required("spec.scope"))
+    for name in ("plural", "singular", "kind", "listKind"):
+        value = names.get(name)
+        if not isinstance(value, str) or not value:
+            causes.append(required(f"spec.names.{name}"))
+        elif not _LABEL.match(value.lower() if name in ("kind", "listKind") else value):
+            mixed = "may have mixed case, but should otherwise match: " if name in ("kind", "listKind") else ""
+            causes.append(invalid_value(f"spec.names.{name}", value, f"{mixed}{LABEL_1035_MESSAGE}"))
+    for name in ("shortNames", "categories"):
+        found = names.get(name) or []
+        for index, value in enumerate(found if isinstance(found, list) else ()):
+            if not isinstance(value, str) or not _LABEL.match(value):
+                where = f"spec.names.{name}[{index}]"
+                causes.append(invalid_value(where, value, LABEL_1035_MESSAGE))
+    causes += _validate_versions(spec.get("versions"), old)
+    causes += _validate_conversion(spec.get("conversion"))
+    if spec.get("preserveUnknownFields") and not (old or {}).get("spec", {}).get("preserveUnknownFields"):
+        text = (
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
+        )
+        causes.append(invalid_value("spec.preserveUnknownFields", True, text))
+    if old is not None and not causes:
+        before = old.get("spec", {})
+        established = is_true(old, "Established")
+        for field in ("group", "scope") if established else ("group",):
+            if before.get(field) != spec.get(field):
+                causes.append(invalid_value(f"spec.{field}", spec.get(field), "field is immutable"))
+        if established and before.get("names", {}).get("kind") != names.get("kind"):
+            causes.append(invalid_value("spec.names.kind", names.get("kind"), "field is immutable"))
+        causes += _validate_stored(crd)
+    return causes
+
+
+def _validate_stored(crd: Object) -> list[Cause]:
+    """Check that every version in which objects are stored is still there."""
+    names = [version["name"] for version in crd["spec"]["versions"]]
+    return [
+        invalid_value(f"status.storedVersions[{index}]", name, "must appear in spec.versions")
+        for index, name in enumerate((crd.get("status") or {}).get("storedVersions") or ())
+        if name not in names
+    ]
+
+
+def _validate_conversion(conversion: Any) -> list[Cause]:
+    if conversion is None:
+        return []
+    if not isinstance(conversion, dict):
+        return [invalid_value("spec.conversion", conversion, "must be an object")]
+    strategy, webhook = conversion.get("strategy"), conversion.get("webhook")
+    if not strategy:
+        return [required("spec.conversion.strategy")]
+    if strategy not in ("None", "Webhook"):
+        return [not_supported("spec.conversion.strategy", strategy, ["None", "Webhook"])]
+    if strategy == "None":
+        text = "should not be set when strategy is not set to Webhook"
+        return [field_forbidden("spec.conversion.webhook", text)] if webhook else []
+    client = webhook.get("clientConfig") if isinstance(webhook, dict) else None
+    if not isinstance(webhook, dict) or not isinstance(client, dict):
+        text = "required when strategy is set to Webhook"
+        return [
+            required("spec.conversion.webhookClientConfig", text), required("spec.conversion.conversionReviewVersions"),
+        ]  # fmt: skip
+    causes = validate_client(client, "spec.conversion.webhookClientConfig")
+    reviews = webhook.get("conversionReviewVersions")
+    where = "spec.conversion.conversionReviewVersions"
+    if not isinstance(reviews, list) or not reviews:
+        causes.append(required(where))
+    elif not {"v1", "v1beta1"} & {one for one in reviews if isinstance(one, str)}:
+        text = "must include at least one of v1, v1beta1"
+        causes.append(invalid_value(where, reviews, text))
+    return causes
+
+
+def validate_client(client: Object, path: str) -> list[Cause]:
+    """Return what is wrong with a webhook's clientConfig."""
+    url, service = client.get("url"), client.get("service")
+    causes: list[Cause] = []
+    if bool(url) == bool(service):
+        causes.append(required(path, "exactly one of url or service is required"))
+    elif url:
+        parts = urlsplit(url) if isinstance(url, str) else urlsplit("")
+        form = "; desired format: https://host[/path]"
+        if parts.scheme != "https":
+            causes.append(invalid_value(f"{path}.url", parts.scheme, f"'https' is the only allowed URL scheme{form}"))
+        if not parts.netloc:
+            causes.append(invalid_value(f"{path}.url", parts.netloc, f"host must be specified{form}"))
+        for part, name in ((parts.query, "query parameters"), (parts.fragment, "fragments")):
+            if part:
+                causes.append(invalid_value(f"{path}.url", part, f"{name} are not permitted in the URL"))
+        if "@" in parts.netloc:
+            causes.append(invalid_value(f"{path}.url", parts.username, "user information is not permitted in the URL"))
+    elif isinstance(service, dict):
+        causes += [
+            required(f"{path}.service.{name}", f"service {name} is required")
+            for name in ("name", "namespace")
+            if not service.get(name)
+        ]
+        port, target = service.get("port", 443), service.get("path")
+        if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
+            text = "port is not valid: must be between 1 and 65535, inclusive"
+            causes.append(invalid_value(f"{path}.service.port", port, text))
+        if target is not None and not str(target).startswith("/"):
+            causes.append(invalid_value(f"{path}.service.path", target, "must start with a '/'"))
+    else:
+        causes.append(invalid_value(f"{path}.service", service, "must be an object"))
+    bundle = client.get("caBundle")
+    if bundle:
+        try:
+            ssl.create_default_context(cadata=base64.b64decode(bundle).decode())
+        except (ValueError, TypeError, ssl.SSLError):
+            text = "unable to load root certificates: unable to parse bytes as PEM block"
+            causes.append(invalid_value(f"{path}.caBundle", bundle, text))
+    return causes
+
+
+def _validate_versions(versions: Any, old: Object | None) -> list[Cause]:
+    if not isinstance(versions, list) or not versions:
+        text = "must have exactly one version marked as storage version"
+        return [invalid_value("spec.versions", versions if isinstance(versions, list) else [], text)]
+    causes: list[Cause] = []
+    stored = 0
+    names = []
+    for index, version in enumerate(versions):
+        path = f"spec.versions[{index}]"
+        if not isinstance(version, dict) or not isinstance(version.get("name"), str):
+            causes.append(required(f"{path}.name"))
+            continue
+        names.append(version["name"])
+        if not _LABEL.match(version["name"]) or len(version["name"]) > 63:
+            causes.append(invalid_value(f"{path}.name", version["name"], LABEL_1035_MESSAGE))
+        stored += version.get("storage") is True
+        for name in ("served", "storage"):
+            if not isinstance(version.get(name), bool):
+                causes.append(required(f"{path}.{name}"))
+        causes += [
+            cause
+            for name, check in _PARTS.items()
+            if index == 0 or not _uniform(versions, name)
+            for cause in check(version, "spec" if _uniform(versions, name) else path, old)
+        ]
+        warning = version.get("deprecationWarning")
+        if warning is not None:
+            where = f"{path}.deprecationWarning"
+            if not version.get("deprecated"):
+                causes.append(invalid_value(where, warning, "can only be set for deprecated versions"))
+            elif not isinstance(warning, str) or not warning:
+                causes.append(invalid_value(where, warning, "must not be empty"))
+            elif len(warning) > 256:
+                causes.append(too_long(where, 256))
+            elif not warning.isprintable():
+                causes.append(invalid_value(where, warning, "must only contain printable UTF-8 characters"))
+    if len(set(names)) != len(names):
+        causes.append(invalid_value("spec.versions", names, "must contain unique version names"))
+    if stored != 1 and not causes:
+        text = "must have exactly one version marked as storage version"
+        causes.append(invalid_value("spec.versions", names, text))
+    return causes
+
+
+def _uniform(versions: list[Any], name: str) -> bool:
+    """Whether all versions say the same of something: Kubernetes then names it as the definition's own."""
+    found = [one.get(name) if isinstance(one, dict) else None for one in versions]
+    return bool(found[0]) and all(one == found[0] for one in found)
+
+
+def _validate_schema(version: Object, path: str, old: Object | None) -> list[Cause]:
+    schema = (version.get("schema") or {}).get("openAPIV3Schema")
+    where = "spec.validation.openAPIV3Schema" if path == "spec" else f"{path}.schema.openAPIV3Schema"
+    if not isinstance(schema, dict):
+        return [required(where, "schemas are required")]
+    before: Object | None = next(
+        (
+            (one.get("schema") or {}).get("openAPIV3Schema")
+                for one in (old["spec"]["versions"] if old is not None else ())
+            if one.get("name") == version["name"]
+        ),
+        None,
+    )
+    if before == schema:
+        return []
+    causes = structural.check(schema, where)
+    return causes or rules.check(schema, where, before)
+
+
+_COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
+_COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
+
+
+def _validate_columns(version: Object, path: str, old: Object | None) -> list[Cause]:
+    causes: list[Cause] = []
+    for number, column in enumerate(version.get("additionalPrinterColumns") or ()):
+        where = f"{path}.additionalPrinterColumns[{number}]"
+        if not isinstance(column, dict):
+            causes.append(invalid_value(where, column, "must be an object"))
+            continue
+        kind, form, path_in = column.get("type"), column.get("format"), column.get("jsonPath")
+        if not column.get("name"):
+            causes.append(required(f"{where}.name"))
+        if not kind:
+            causes.append(required(f"{where}.type", f"must be one of {','.join(_COLUMN_TYPES)}"))
+        elif kind not in _COLUMN_TYPES:
+            text = f"must be one of {','.join(_COLUMN_TYPES)}"
+            causes.append(invalid_value(f"{where}.type", kind, text))
+        if form and form not in _COLUMN_FORMATS:
+            text = f"must be one of {','.join(_COLUMN_FORMATS)}"
+            causes.append(invalid_value(f"{where}.format", form, text))
+        if not path_in:
+            causes.append(required(f"{where}.JSONPath"))
+        elif not isinstance(path_in, str) or not path_in.startswith("."):
+            text = "must be a simple json path starting with ."
+            causes.append(invalid_value(f"{where}.JSONPath", path_in, text))
+    return causes
+
+
+def _validate_scale(version: Object, path: str, old: Object | None) -> list[Cause]:
+    scale = (version.get("subresources") or {}).get("scale")
+    if not isinstance(scale, dict):
+        return []
+    causes: list[Cause] = []
+    for name, under in (("specReplicasPath", (".spec",)), ("statusReplicasPath", (".status",)),
+                        ("labelSelectorPath", (".status", ".spec"))):  # fmt: skip
+        where, value = f"{path}.subresources.scale.{name}", scale.get(name)
+        if not value:
+            if name != "labelSelectorPath":
+                causes.append(required(where))
+        elif not isinstance(value, str) or not value.startswith(tuple(f"{one}." for one in under)):
+            text = f"should be a json path under {' or '.join(under)}"
+            causes.append(invalid_value(where, value, text))
+    return causes
+
+
+def _validate_selectable(version: Object, path: str, old: Object | None) -> list[Cause]:
+    causes: list[Cause] = []
+    fields = version.get("selectableFields")
+    seen: set[str] = set()
+    if isinstance(fields, list) and len(fields) > MAX_SELECTABLE:
+        text = f"Too many: {len(fields)}: must have at most {MAX_SELECTABLE} items"
+        causes.append(Cause("FieldValueTooMany", text, f"{path}.selectableFields"))
+    for number, one in enumerate(fields if isinstance(fields, list) else ()):
+        where = f"{path}.selectableFields[{number}].jsonPath"
+        field = one.get("jsonPath") if isinstance(one, dict) else None
+        if not isinstance(field, str) or not field:
+            causes.append(required(where))
+            continue
+        if field in seen:
+            causes.append(duplicate(where, field))
+        seen.add(field)
+        if not re.fullmatch(r"(\.[A-Za-z_][A-Za-z0-9_-]*)+", field):
+            causes.append(invalid_value(where, field, "is an invalid path: must be a simple JSON path"))
+            continue
+        parts = field[1:].split(".")
+        if parts[0] in ("metadata", "apiVersion", "kind"):
+            causes.append(invalid_value(where, field, "must not point to fields in metadata"))
+            continue
+        found: Any = (version.get("schema") or {}).get("openAPIV3Schema") or {}
+        for part in parts:
+            properties = found.get("properties") if isinstance(found, dict) else None
+            found = properties.get(part) if isinstance(properties, dict) else None
+        if not isinstance(found, dict):
+            causes.append(invalid_value(where, field, "is an invalid path: does not refer to a valid field"))
+        elif found.get("type") not in ("string", "boolean", "integer"):
+            text = (
+                "must point to a field of type string, boolean or integer. Enum string fields and strings with formats "
+                "are allowed."
+            )
+            causes.append(invalid_value(where, field, text))
+    return causes
+
+
+_PARTS: dict[str, Callable[[Object, str, Object | None], list[Cause]]] = {
+    "schema": _validate_schema,
+    "subresources": _validate_scale,
+    "additionalPrinterColumns": _validate_columns,
+    "selectableFields": _validate_selectable,
+}
+
+
+def is_true(crd: Object, condition: str) -> bool:
+    """Whether a definition's condition is True."""
+    return any(
+        one.get("type") == condition and one.get("status") == "True"
+        for one in (crd.get("status") or {}).get("conditions") or ()
+    )
+
+
+def set_condition(crd: Object, kind: str, status: str, reason: str, message: str) -> None:
+    """Set a condition; its time changes with its status."""
+    conditions = crd.setdefault("status", {}).setdefault("conditions", [])
+    wanted = {"type": kind, "status": status, "reason": reason, "message": message}
+    for one in conditions:
+        if one.get("type") == kind:
+            if one.get("status") != status:
+                one["lastTransitionTime"] = now()
+            one.update(wanted)
+            return
+    conditions.append({"lastTransitionTime": now(), **dict(sorted(wanted.items()))})
+
+
+def set_status(crd: Object, others: Iterable[Object] = ()) -> None:
+    """Write the status of an accepted definition: its names, versions and the conditions clients wait for.
+
+    :param others: the other definitions of the group, whose accepted names are taken.
+    """
+    status = crd["status"] = {name: value for name, value in (crd.get("status") or {}).items() if value is not None}
+    spec = crd["spec"]
+    stored = next(version["name"] for version in spec["versions"] if version["storage"])
+    versions = status.setdefault("storedVersions", [])
+    if stored not in versions:
+        versions.append(stored)
+    accepted = status.get("acceptedNames") or {"kind": "", "plural": ""}
+    resources: set[str] = set()
+    kinds_taken: set[str] = set()
+    for other in others:
+        names = (other.get("status") or {}).get("acceptedNames") or {}
+        resources |= {names.get("plural", ""), names.get("singular", ""), *(names.get("shortNames") or ())} - {""}
+        kinds_taken |= {names.get("kind", ""), names.get("listKind", "")} - {""}
+    found, problem = dict(accepted), None
+    for name, taken in (("plural", resources), ("singular", resources), ("shortNames", resources),
+                        ("kind", kinds_taken), ("listKind", kinds_taken)):  # fmt: skip
+        wanted = spec["names"].get(name)
+        clash = next((one for one in _each(wanted) if one in taken and one not in _each(accepted.get(name))), None)
+        if clash is not None:
+            problem = (f"{name[0].upper()}{name[1:]}Conflict", f'"{clash}" is already in use')
+        elif wanted:
+            found[name] = wanted
+        else:
+            found.pop(name, None)
+    if spec["names"].get("categories"):
+        found["categories"] = spec["names"]["categories"]
+    else:
+        found.pop("categories", None)
+    status["acceptedNames"] = found
+    if problem is not None:
+        set_condition(crd, "NamesAccepted", "False", *problem)
+        if not is_true(crd, "Established"):
+            set_condition(crd, "Established", "False", "NotAccepted", "not all names are accepted")
+        return
+    set_condition(crd, "NamesAccepted", "True", "NoConflicts", "no conflicts found")
+    if not is_true(crd, "Established"):
+        text = "the initial names have been accepted"
+        set_condition(crd, "Established", "True", "InitialNamesAccepted", text)
+
+
+def _each(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value] if value else []
+
+
+def mark_deleted(crd: Object) -> None:
+    """Make a definition wait for the end of its objects, and say so."""
+    finalizers = crd["metadata"].setdefault("finalizers", [])
+    if CLEANUP not in finalizers:
+        finalizers.append(CLEANUP)
+    text = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon"
+    conditions = crd.setdefault("status", {}).setdefault("conditions", [])
+    conditions[:] = [one for one in conditions if one.get("type") != "Terminating"]
+    condition = {"type": "Terminating", "status": "True", "lastTransitionTime": now()}
+    conditions.append({**condition, "reason": "InstanceDeletionPending", "message": text})
+
+
+def kinds(crd: Object) -> list[Kind]:
+    """Return the kinds that a definition serves, the preferred version first; none before it is established."""
+    spec = crd["spec"]
+    if not is_true(crd, "Established"):
+        return []
+    names = crd["status"]["acceptedNames"]
+    schemas = [(one.get("schema") or {}).get("openAPIV3Schema") for one in spec["versions"]]
+    uniform = all(one == schemas[0] for one in schemas)
+    changed = int(crd["metadata"].get("resourceVersion", 0))
+    stored = next(version["name"] for version in spec["versions"] if version["storage"])
+    result = []
+    for version in spec["versions"]:
+        if not version["served"]:
+            continue
+        subresources = version.get("subresources") or {}
+        scale = subresources.get("scale")
+        schema = (version.get("schema") or {}).get("openAPIV3Schema") or {"type": "object"}
+        columns = tuple(
+            Column(
+                column["name"],
+                column["type"],
+                column.get("format", ""),
+                column.get("description", ""),
+                column.get("priority", 0),
+                column["jsonPath"],
+            )
+            for column in version.get("additionalPrinterColumns") or ()
+        )
+        result.append(
+            Kind(
+                group=spec["group"],
+                version=version["name"],
+                kind=names["kind"],
+                plural=names["plural"],
+                namespaced=spec["scope"] == "Namespaced",
+                singular=names.get("singular", ""),
+                list_kind=names.get("listKind", ""),
+                short_names=tuple(names.get("shortNames") or ()),
+                categories=tuple(names.get("categories") or ()),
+                status="status" in subresources,
+                scale=_scale(scale) if isinstance(scale, dict) else None,
+                storage_version=stored,
+                columns=columns,
+                schema=schema,
+                custom=True,
+                preserve=bool(spec.get("preserveUnknownFields")),
+                fields=tuple(field["jsonPath"].lstrip(".") for field in version.get("selectableFields") or ()),
+                generation=True,
+                deprecated=_warning(spec, version),
+                conversion=spec.get("conversion"),
+                rules=rules.collect(schema),
+                reshaped=changed if uniform else ALWAYS,
+                definition=changed,
+            )
+        )
+    return sorted(result, key=lambda kind: version_priority(kind.version))
+
+
+def _warning(spec: Object, version: Object) -> str:
+    if not version.get("deprecated"):
+        return ""
+    text = f"{spec['group']}/{version['name']} {spec['names']['kind']} is deprecated"
+    return str(version.get("deprecationWarning") or text)
+
+
+def _scale(scale: Object) -> Scale:
+    def path(name: str) -> str:
+        return str(scale.get(name, "")).lstrip(".")
+
+    return Scale(path("specReplicasPath"), path("statusReplicasPath"), path("labelSelectorPath"))
+
+
+_VERSION = re.compile(r"^v(\d+)(?:(alpha|beta)(\d+))?$")
+
+
+def version_priority(version: str) -> tuple[int, int, int, str]:
+    """Return a sort key that puts v2 before v1, v1 before v1beta1, v1beta1 before v1alpha1, and others last."""
+    match = _VERSION.match(version)
+    if not match:
+        return (3, 0, 0, version)
+    major, stage, minor = match.groups()
+    return ({None: 0, "beta": 1, "alpha": 2}[stage], -int(major), -int(minor or 0), version)

@@ -1,0 +1,449 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Structural schemas of custom resources: pruning, defaulting and validation.
+
+Rules and messages: the Kubernetes documentation "Extend the Kubernetes API with CustomResourceDefinitions" and
+k8s.io/kube-openapi's validation.
+"""
+
+import copy
+import functools
+import ipaddress
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from turtles.standalone.apiserver.schema import embedded
+from turtles.standalone.apiserver.wire.errors import (
+    Cause,
+    duplicate,
+    invalid_value,
+    not_supported,
+    required,
+    wrong_type,
+)
+
+Schema = Mapping[str, Any]
+_NONE: Schema = {}
+
+
+def preserves_unknown(schema: Schema) -> bool:
+    """Whether a schema keeps fields it doesn't name."""
+    return bool(schema.get("x-kubernetes-preserve-unknown-fields"))
+
+
+def prune(value: Any, schema: Schema, path: str = "", root: bool = True) -> list[str]:
+    """Drop from ``value`` what ``schema`` doesn't name; return the paths dropped.
+
+    :param root: whether ``value`` is a whole object, whose apiVersion, kind and metadata stay.
+    """
+    dropped: list[str] = []
+    _prune(value, schema, path, root or bool(schema.get("x-kubernetes-embedded-resource")), dropped)
+    return dropped
+
+
+def _prune(value: Any, schema: Schema, path: str, embedded: bool, dropped: list[str]) -> None:
+    if isinstance(value, list):
+        items = schema.get("items")
+        if isinstance(items, Mapping):
+            inside = bool(items.get("x-kubernetes-embedded-resource"))
+            for index, item in enumerate(value):
+                if isinstance(item, dict | list):
+                    _prune(item, items, f"{path}[{index}]", inside, dropped)
+        return
+    if not isinstance(value, dict):
+        return
+    properties = schema.get("properties", _NONE)
+    additional = schema.get("additionalProperties")
+    keep = preserves_unknown(schema) or additional is True
+    for name in list(value):
+        if embedded and name in ("apiVersion", "kind", "metadata"):
+            continue
+        inner = properties.get(name)
+        if inner is None and isinstance(additional, Mapping):
+            inner = additional
+        if inner is None:
+            if not keep:
+                del value[name]
+                dropped.append(f"{path}.{name}" if path else name)
+            continue
+        child = value[name]
+        if isinstance(child, dict | list):
+            below = f"{path}.{name}" if path else name
+            _prune(child, inner, below, bool(inner.get("x-kubernetes-embedded-resource")), dropped)
+
+
+def default(value: Any, schema: Schema) -> None:
+    """Set the schema's defaults where ``value`` has none.
+
+    An explicit null counts as absent where the field isn't nullable and has a default.
+    """
+    if isinstance(value, list):
+        items = schema.get("items")
+        if isinstance(items, Mapping):
+            for item in value:
+                default(item, items)
+        return
+    if not isinstance(value, dict):
+        return
+    properties = schema.get("properties", _NONE)
+    for name, inner in properties.items():
+        if name in value and value[name] is None and not inner.get("nullable") and "default" not in inner:
+            # Null is no value of such a field: it counts as not given (Kubernetes' "Defaulting and Nullable").
+            del value[name]
+        if "default" in inner and (
+            name not in value or (value[name] is None and not inner.get("nullable") and inner["default"] is not None)
+        ):
+            value[name] = copy.deepcopy(inner["default"])
+        if name in value:
+            default(value[name], inner)
+    additional = schema.get("additionalProperties")
+    if isinstance(additional, Mapping):
+        for name, item in value.items():
+            if name not in properties:
+                default(item, additional)
+
+
+def _type_of(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int):
+        return "integer"
+    if isinstance(value, float):
+        return "number"
+    if isinstance(value, str):
+        return "string"
+    return "array" if isinstance(value, list) else "object"
+
+
+_BASE64 = re.compile(r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$")
+
+
+def _is_datetime(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def _is_date(text: str) -> bool:
+    try:
+        datetime.strptime(text, "%Y-%m-%d")
+    except ValueError:
+        return False
+    return True
+
+
+def _is_uri(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return False
+    return bool(parts.scheme) or text.startswith("/")
+
+
+def _is_address(version: int) -> Callable[[str], bool]:
+    def check(text: str) -> bool:
+        try:
+            return ipaddress.ip_address(text).version == version
+        except ValueError:
+            return False
+
+    return check
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_interface(text)
+    except ValueError:
+        return False
+    return "/" in text
+
+
+_AMOUNT = r"(\d+(\.\d*)?|\.\d+)\s*(ns|us|µs|ms|s|m|h|d|w)"
+_DURATION = re.compile(rf"^[-+]?{_AMOUNT}(\s*{_AMOUNT})*\Z")
+
+
+def _matches(pattern: str) -> Callable[[str], bool]:
+    compiled = re.compile(pattern)
+    return lambda text: compiled.match(text) is not None
+
+
+_HEX = "[0-9a-fA-F]"
+
+
+def _uuid(version: str) -> Callable[[str], bool]:
+    variant = "[89abAB]" if version in "45" else _HEX
+    return _matches(rf"^{_HEX}{{8}}-?{_HEX}{{4}}-?{version}{_HEX}{{3}}-?{variant}{_HEX}{{3}}-?{_HEX}{{12}}\Z")
+
+
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+#: Formats of strings that are checked; others are documentation.
+FORMATS: dict[str, Callable[[str], bool]] = {
+    "date-time": _is_datetime,
+    "datetime": _is_datetime,
+    "date": _is_date,
+    "byte": lambda text: _BASE64.match(text) is not None,
+    "uuid": _matches(rf"^{_HEX}{{8}}-?{_HEX}{{4}}-?{_HEX}{{4}}-?{_HEX}{{4}}-?{_HEX}{{12}}\Z"),
+    "uuid3": _uuid("3"),
+    "uuid4": _uuid("4"),
+    "uuid5": _uuid("5"),
+    "uri": _is_uri,
+    "email": _matches(r"^[^@\s<>]+@[^@\s<>]+\Z"),
+    "hostname": _matches(rf"^(?=.{{1,255}}\Z){_LABEL}(\.{_LABEL})*\Z"),
+    "ipv4": _is_address(4),
+    "ipv6": _is_address(6),
+    "cidr": _is_network,
+    "mac": _matches(r"^([0-9a-fA-F]{2}[:-]){5}([0-9a-fA-F]{2}[:-][0-9a-fA-F]{2}[:-])?[0-9a-fA-F]{2}\Z"),
+    "duration": lambda text: _DURATION.match(text) is not None,
+    "hexcolor": _matches(r"^#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})\Z"),
+    "bsonobjectid": _matches(r"^[0-9a-fA-F]{24}\Z"),
+}
+
+
+@functools.lru_cache(maxsize=4096)
+def _pattern(text: str) -> Any:
+    """Return a pattern compiled by RE2, as Kubernetes understands it and in linear time; None for one that is none."""
+    import re2
+
+    try:
+        return re2.compile(text, _re2_options())
+    except re2.error:
+        return None
+
+
+def _matches_pattern(pattern: str, value: str) -> bool:
+    compiled = _pattern(pattern)
+    return compiled is None or compiled.search(value) is not None
+
+
+#: Texts this long, in characters, are worth remembering: names, amounts, sizes come again and again.
+_SHORT = 32
+_short_matches = functools.lru_cache(maxsize=8192)(_matches_pattern)
+
+
+@functools.cache
+def _re2_options() -> Any:
+    import re2
+
+    options = re2.Options()
+    options.log_errors = False
+    return options
+
+
+def pattern_error(text: str) -> str:
+    """Return why a pattern can't be used, '' for one that can."""
+    import re2
+
+    try:
+        re2.compile(text, _re2_options())
+    except re2.error as error:
+        found = error.args[0] if error.args else ""
+        return f"error parsing regexp: {found.decode() if isinstance(found, bytes) else found}"
+    return ""
+
+
+def validate(value: Any, schema: Schema, path: str = "", old: Any = None) -> list[Cause]:
+    """Return everything in ``value`` that breaks ``schema``; ``path`` names ``value`` in messages.
+
+    :param old: the value before, None for none: what hasn't changed since isn't held against an update
+        (KEP-4008, ratcheting).
+    """
+    causes: list[Cause] = []
+    if old is not None:
+        _ratchet(value, old, schema, path, causes)
+    else:
+        _validate(value, schema, path, causes)
+    return causes
+
+
+def _ratchet(value: Any, old: Any, schema: Schema, path: str, causes: list[Cause]) -> None:
+    """Validate what has changed: go down as long as a part can be told to be the same one as before."""
+    if value == old:
+        return
+    properties, additional = schema.get("properties", _NONE), schema.get("additionalProperties")
+    if isinstance(value, dict) and isinstance(old, dict):
+        found: list[Cause] = []
+        _validate(value, {name: one for name, one in schema.items() if name not in _CONTAINED}, path, found)
+        causes += found
+        for name, item in value.items():
+            inner = properties.get(name)
+            if inner is None and isinstance(additional, Mapping):
+                inner = additional
+            if inner is None:
+                continue
+            below = f"{path}.{name}" if path else name
+            if name in old:
+                _ratchet(item, old[name], inner, below, causes)
+            else:
+                _validate(item, inner, below, causes)
+        return
+    keys = schema.get("x-kubernetes-list-map-keys")
+    items = schema.get("items")
+    if isinstance(value, list) and isinstance(old, list) and keys and isinstance(items, Mapping):
+        _validate(value, {name: one for name, one in schema.items() if name not in _CONTAINED}, path, causes)
+
+        def identity(item: Any) -> str:
+            return repr([item.get(key) for key in keys]) if isinstance(item, Mapping) else ""
+
+        before = {identity(item): item for item in old}
+        for index, item in enumerate(value):
+            if identity(item) in before:
+                _ratchet(item, before[identity(item)], items, f"{path}[{index}]", causes)
+            else:
+                _validate(item, items, f"{path}[{index}]", causes)
+        return
+    _validate(value, schema, path, causes)
+
+
+#: Parts of a schema that are about what a value contains.
+_CONTAINED = ("properties", "additionalProperties", "items")
+
+
+def _type_matches(found: str, wanted: str, value: Any) -> bool:
+    if found == wanted or (wanted == "number" and found == "integer"):
+        return True
+    return wanted == "integer" and found == "number" and math.isfinite(value) and value == int(value)
+
+
+def _validate(value: Any, schema: Schema, path: str, causes: list[Cause]) -> None:
+    found = _type_of(value)
+    if value is None and schema.get("nullable"):
+        return
+    wanted = schema.get("type", "")
+    if schema.get("x-kubernetes-int-or-string"):
+        if found not in ("integer", "string"):
+            message = f'{path} in body must be of type integer,string: "{found}"'
+            causes.append(wrong_type(path, found, message))
+            return
+    elif wanted and not _type_matches(found, wanted, value):
+        causes.append(wrong_type(path, found, f'{path} in body must be of type {wanted}: "{found}"'))
+        return
+    if "enum" in schema and value not in schema["enum"]:
+        causes.append(not_supported(path, value, [one for one in schema["enum"] if one is not None]))
+    if found == "object":
+        _validate_object(value, schema, path, causes)
+    elif found == "array":
+        _validate_array(value, schema, path, causes)
+    elif found == "string":
+        _validate_string(value, schema, path, causes)
+    elif found in ("integer", "number"):
+        _validate_number(value, schema, path, causes)
+    for inner in schema.get("allOf", ()):
+        _validate(value, inner, path, causes)
+    if "anyOf" in schema and not any(not validate(value, inner, path) for inner in schema["anyOf"]):
+        causes.append(invalid_value(path, value, f"{path} in body must validate at least one schema (anyOf)"))
+    if "oneOf" in schema and sum(not validate(value, inner, path) for inner in schema["oneOf"]) != 1:
+        message = f"{path} in body must validate one and only one schema (oneOf)"
+        causes.append(invalid_value(path, value, message))
+    if "not" in schema and not validate(value, schema["not"], path):
+        causes.append(invalid_value(path, value, f"{path} in body must not validate the schema (not)"))
+
+
+def _validate_object(value: Mapping[str, Any], schema: Schema, path: str, causes: list[Cause]) -> None:
+    for name in schema.get("required", ()):
+        if name not in value:
+            causes.append(required(f"{path}.{name}" if path else name))
+    properties = schema.get("properties", _NONE)
+    additional = schema.get("additionalProperties")
+    for name, item in value.items():
+        inner = properties.get(name)
+        if inner is None and isinstance(additional, Mapping):
+            inner = additional
+        if inner is not None:
+            _validate(item, inner, f"{path}.{name}" if path else name, causes)
+    if schema.get("x-kubernetes-embedded-resource"):
+        causes += embedded.causes(value, path)
+    if len(value) < schema.get("minProperties", 0):
+        why = f"{path} in body should have at least {schema['minProperties']} properties"
+        causes.append(invalid_value(path, value, why))
+    if len(value) > schema.get("maxProperties", math.inf):
+        limit = schema["maxProperties"]
+        message = f"Too many: {len(value)}: must have at most {limit} items"
+        causes.append(Cause("FieldValueTooMany", message, path))
+
+
+def _validate_array(value: list[Any], schema: Schema, path: str, causes: list[Cause]) -> None:
+    items = schema.get("items")
+    if isinstance(items, Mapping):
+        for index, item in enumerate(value):
+            _validate(item, items, f"{path}[{index}]", causes)
+    if len(value) < schema.get("minItems", 0):
+        why = f"{path} in body should have at least {schema['minItems']} items"
+        causes.append(invalid_value(path, len(value), why))
+    if len(value) > schema.get("maxItems", math.inf):
+        limit = schema["maxItems"]
+        causes.append(Cause("FieldValueTooMany", f"Too many: {len(value)}: must have at most {limit} items", path))
+    kind = schema.get("x-kubernetes-list-type")
+    keys = schema.get("x-kubernetes-list-map-keys", ())
+    if kind == "set" or schema.get("uniqueItems"):
+        _validate_unique(value, lambda item: item, path, causes)
+    elif kind == "map":
+        defaults = {key: (items or {}).get("properties", {}).get(key, {}).get("default") for key in keys}
+        _validate_unique(
+            value,
+            lambda item: (
+                {key: item.get(key, defaults[key]) for key in keys if item.get(key, defaults[key]) is not None}
+                if isinstance(item, Mapping)
+                else item
+            ),
+            path,
+            causes,
+        )
+
+
+def _validate_unique(value: list[Any], identity: Callable[[Any], Any], path: str, causes: list[Cause]) -> None:
+    seen: set[str] = set()
+    for index, item in enumerate(value):
+        key = identity(item)
+        text = repr(sorted(key.items(), key=str)) if isinstance(key, Mapping) else repr(key)
+        if text in seen:
+            causes.append(duplicate(f"{path}[{index}]", key))
+        seen.add(text)
+
+
+def _validate_string(value: str, schema: Schema, path: str, causes: list[Cause]) -> None:
+    if "minLength" in schema and len(value) < schema["minLength"]:
+        why = f"{path} in body should be at least {schema['minLength']} chars long"
+        causes.append(invalid_value(path, value, why))
+    if "maxLength" in schema and len(value) > schema["maxLength"]:
+        limit = schema["maxLength"]
+        causes.append(Cause("FieldValueTooLong", f"Too long: may not be more than {limit} bytes", path))
+    if "pattern" in schema:
+        matches = _short_matches if len(value) <= _SHORT else _matches_pattern
+        if not matches(schema["pattern"], value):
+            causes.append(invalid_value(path, value, f"{path} in body should match '{schema['pattern']}'"))
+    check = FORMATS.get(schema.get("format", ""))
+    if check is not None and not check(value):
+        text = f'{path} in body must be of type {schema["format"]}: "{value}"'
+        causes.append(wrong_type(path, value, text) if schema["format"] != "byte" else invalid_value(path, value, text))
+
+
+def _is_multiple(value: float, of: float) -> bool:
+    """Whether a number is a multiple; that of a fraction has to be one that JSON can say (go-openapi's MultipleOf)."""
+    if isinstance(value, int) and of == int(of):
+        return value % int(of) == 0
+    ratio = value / of
+    return abs(ratio) < 2**53 and math.isclose(ratio, round(ratio), abs_tol=1e-9)
+
+
+def _validate_number(value: float, schema: Schema, path: str, causes: list[Cause]) -> None:
+    minimum, maximum = schema.get("minimum"), schema.get("maximum")
+    if minimum is not None and (value < minimum or (schema.get("exclusiveMinimum") and value == minimum)):
+        word = "greater than" if schema.get("exclusiveMinimum") else "greater than or equal to"
+        causes.append(invalid_value(path, value, f"{path} in body should be {word} {minimum}"))
+    if maximum is not None and (value > maximum or (schema.get("exclusiveMaximum") and value == maximum)):
+        word = "less than" if schema.get("exclusiveMaximum") else "less than or equal to"
+        causes.append(invalid_value(path, value, f"{path} in body should be {word} {maximum}"))
+    multiple = schema.get("multipleOf")
+    if multiple and not _is_multiple(value, multiple):
+        causes.append(invalid_value(path, value, f"{path} in body should be a multiple of {multiple}"))
+    width = {"int32": 31, "int64": 63}.get(schema.get("format", ""))
+    if width is not None and not -(2**width) <= value < 2**width:
+        text = f'{path} in body must be of type {schema["format"]}: "{value}"'
+        causes.append(invalid_value(path, value, text))

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The forms in which objects are shown, and which of them a client wants."""
+
+import asyncio
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+import yaml
+from aiohttp import web
+
+from turtles.standalone.apiserver.builtin import table
+from turtles.standalone.apiserver.schema.kinds import Kind
+from turtles.standalone.apiserver.storage.store import Entry
+from turtles.standalone.apiserver.views.watch import Form
+from turtles.standalone.apiserver.wire.bodies import MAX_BODY, MEDIA_TYPES
+from turtles.standalone.apiserver.wire.encoding import decode, encode
+from turtles.standalone.apiserver.wire.errors import Object, StatusError, not_acceptable
+
+#: Media types that answers can have; the list of MEDIA_TYPES is what the client is told.
+_SERVED = ("application/json", "application/yaml")
+_VERSIONS = {"meta.k8s.io": ("v1", "v1beta1"), "apidiscovery.k8s.io": ("v2", "v2beta1")}
+#: Seconds in which a request's body has to come.
+BODY_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Accept:
+    """What a client wants: ``shape`` is '', Table, PartialObjectMetadata(List) or APIGroupDiscoveryList."""
+
+    yaml: bool = False
+    shape: str = ""
+    version: str = ""
+
+
+#: The forms of objects, beside their own.
+SHAPES = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
+
+
+def accept(request: web.BaseRequest, shapes: tuple[str, ...] = (), group: str = "meta.k8s.io") -> Accept:
+    """Return the client's preferred choice of those that can be served; 406 when there is none.
+
+    :param shapes: what ``as`` may be, of the API group ``group``.
+    """
+    return _accept(request.headers.get("Accept", ""), shapes, group)
+
+
+@functools.lru_cache(128)
+def _accept(header: str, shapes: tuple[str, ...], group: str) -> Accept:
+    """Return a client's choice; clients send the same header each time."""
+    if not header.strip():
+        return Accept()
+    choices = _choices(header)
+    if all(media not in (*MEDIA_TYPES, "*/*") for media, _ in choices):
+        raise StatusError(406, "NotAcceptable", "406: Not Acceptable", {})
+    for media, options in sorted(choices, key=lambda one: -_quality(one[1])):
+        if media not in (*_SERVED, "*/*", "application/*"):
+            continue
+        shape, version = options.get("as", ""), options.get("v", "")
+        if shape and (shape not in shapes or options.get("g", group) != group):
+            continue
+        if shape and version not in _VERSIONS[group]:
+            continue
+        return Accept(media == "application/yaml", shape, version)
+    raise not_acceptable(MEDIA_TYPES)
+
+
+def takes_gzip(request: web.BaseRequest) -> bool:
+    """Whether a client takes compressed answers."""
+    offered = _choices(request.headers.get("Accept-Encoding", ""))
+    return any(coding in ("gzip", "*") and _quality(options) > 0 for coding, options in offered)
+
+
+def _choices(header: str) -> list[tuple[str, dict[str, str]]]:
+    """Return what a header offers, each with its parameters."""
+    found = []
+    for choice in header.split(","):
+        name, *parameters = (part.strip() for part in choice.split(";"))
+        options = {key.strip(): value.strip() for key, _, value in (one.partition("=") for one in parameters)}
+        found.append((name, options))
+    return found
+
+
+def _quality(options: dict[str, str]) -> float:
+    try:
+        return float(options.get("q", "1"))
+    except ValueError:
+        return 1.0
+
+
+async def read_body(request: web.BaseRequest) -> bytes:
+    """Return a request's body; 413 when it is too large, 408 when it doesn't come, 400 when it can't be unpacked."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            raw = request["body"] = await request.read()
+            return raw
+    except TimeoutError:
+        text = f"the request's body was not there after {BODY_SECONDS:g} seconds"
+        raise StatusError(408, "Timeout", text) from None
+    except web.HTTPRequestEntityTooLarge:
+        text = f"Request entity too large: limit is {MAX_BODY}"
+        raise StatusError(413, "RequestEntityTooLarge", text) from None
+
+
+def json_response(
+    data: object, code: int = 200, headers: dict[str, str] | None = None, as_yaml: bool = False
+) -> web.Response:
+    """Return a response with an object."""
+    return raw_response(encode(data) if isinstance(data, dict) else msgspec.json.encode(data), code, headers, as_yaml)
+
+
+def raw_response(
+    raw: bytes, code: int = 200, headers: dict[str, str] | None = None, as_yaml: bool = False
+) -> web.Response:
+    """Return a response with an object's JSON."""
+    content_type = "application/json"
+    if as_yaml:
+        raw, content_type = yaml.safe_dump(decode(raw), sort_keys=False).encode(), "application/yaml"
+    extra = {"Cache-Control": "no-cache, private", **(headers or {})}
+    return web.Response(body=raw, status=code, content_type=content_type, headers=extra)
+
+
+def check_shape(wanted: Accept, kind: Kind, is_list: bool) -> None:
+    """Raise 406 where a client wants a list's form of one object, or one object's of a list."""
+    if wanted.shape not in ("PartialObjectMetadata", "PartialObjectMetadataList"):
+        return
+    if wanted.shape.endswith("List") == is_list:
+        return
+    what = "a list" if is_list else "not a list"
+    name = kind.lists if is_list else kind.kind
+    text = f"you requested {wanted.shape}, but the requested object is {what} (*{kind.package}.{name})"
+    raise StatusError(406, "NotAcceptable", text, {})
+
+
+def list_body(kind: Kind, meta: Object, items: list[bytes]) -> bytes:
+    """Return a list's JSON. As everywhere in Kubernetes, items of built-in kinds don't repeat what kind they are."""
+    head = {"kind": kind.lists, "apiVersion": kind.api_version, "metadata": meta}
+    if not kind.custom:
+        named = msgspec.json.encode({"apiVersion": kind.api_version, "kind": kind.kind})[:-1] + b","
+        items = [b"{" + item[len(named) :] if item.startswith(named) else item for item in items]
+    return msgspec.json.encode(head)[:-1] + b',"items":[' + b",".join(items) + b"]}"
+
+
+def form(kind: Kind, wanted: Accept, include: str, served: Callable[[Entry, Kind], bytes]) -> Form:
+    """Return the form in which a watch shows objects."""
+    if wanted.shape == "Table":
+        state = {"first": True}
+
+        def as_table(entry: Entry) -> bytes:
+            obj = decode(served(entry, kind))
+            headers, state["first"] = state["first"], False
+            meta = {"resourceVersion": obj["metadata"]["resourceVersion"]}
+            return encode(table.table(kind, [obj], meta, include, headers))
+
+        # Only the first event defines columns, and ages change: tables aren't shared between watchers.
+        return Form("", as_table, _bookmark(kind, "Table", "meta.k8s.io/v1"))
+    if wanted.shape:
+
+        def as_partial(entry: Entry) -> bytes:
+            return encode(table.partial(decode(served(entry, kind))))
+
+        return Form("partial", as_partial, _bookmark(kind, "PartialObjectMetadata", "meta.k8s.io/v1"))
+    return Form(kind.api_version, lambda entry: served(entry, kind), _bookmark(kind, kind.kind, kind.api_version))
+
+
+def _bookmark(kind: Kind, name: str, api_version: str) -> Callable[[int, dict[str, str]], bytes]:
+    def make(version: int, annotations: dict[str, str]) -> bytes:
+        meta: Object = {"resourceVersion": str(version)}
+        if name == "Table":
+            return encode(table.table(kind, [], meta, headers=False))
+        meta["creationTimestamp"] = None
+        if annotations:
+            meta["annotations"] = annotations
+        return encode({"kind": name, "apiVersion": api_version, "metadata": meta})
+
+    return make

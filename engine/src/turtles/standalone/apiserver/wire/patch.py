@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""JSON patch (RFC 6902) and merge patch (RFC 7386), and the media types of all patches."""
+
+from typing import Any
+
+import jsonpatch
+import jsonpointer
+import msgspec
+
+from turtles.standalone.apiserver.wire.bodies import json_type
+from turtles.standalone.apiserver.wire.errors import StatusError, bad_request, quote
+
+JSON, MERGE = "application/json-patch+json", "application/merge-patch+json"
+STRATEGIC, APPLY = "application/strategic-merge-patch+json", "application/apply-patch+yaml"
+MAX_OPERATIONS = 10_000
+
+
+def types(custom: bool) -> list[str]:
+    """Return the media types of patches of a built-in or a custom kind."""
+    return [JSON, MERGE, *([] if custom else [STRATEGIC]), APPLY]
+
+
+#: Bytes that a JSON patch's copies may have in all: a few that double each other fill any memory.
+MAX_COPIED = 3 * 1024 * 1024
+
+
+class Inapplicable(StatusError):
+    """A JSON patch that can't be applied to an object; clients aren't told why, whose patch is a webhook's are."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(422, "Invalid", "the server rejected our request due to an error in our request", {})
+        self.why = why
+
+
+def json_patch(document: Any, patch: Any) -> Any:
+    """Return ``document`` with a JSON patch applied.
+
+    :raises StatusError: 400 for what is no patch, 413 for one that is too large, 422 for one that can't be applied.
+    """
+    if not isinstance(patch, list):
+        raise bad_request(f"json: cannot unmarshal {json_type(patch)} into Go value of type jsonpatch.Patch")
+    if len(patch) > MAX_OPERATIONS:
+        text = f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(patch)}"
+        raise StatusError(413, "RequestEntityTooLarge", text)
+    copied = 0
+    # Each operation changes what the one before it left, not the caller's object.
+    document = msgspec.json.decode(msgspec.json.encode(document))
+    try:
+        for one in patch:
+            if one is None:
+                raise Inapplicable("unexpected kind: null")
+            if not isinstance(one, dict):
+                raise bad_request(f"json: cannot unmarshal {json_type(one)} into Go value of type jsonpatch.Operation")
+            if one.get("op") == "copy":
+                copied += len(msgspec.json.encode(jsonpointer.resolve_pointer(document, one["from"])))
+                if copied > MAX_COPIED:
+                    text = f"the copies of a JSON patch may not have more than {MAX_COPIED} bytes in all"
+                    raise StatusError(413, "RequestEntityTooLarge", text)
+            document = _operation(document, one)
+        return document
+    except jsonpatch.JsonPatchTestFailed:
+        raise Inapplicable(f"testing value {one['path']} failed: test failed") from None
+    except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError, KeyError, IndexError):
+        text = f"doc is missing path: {quote(str(one.get('path', '')))}: missing value"
+        raise Inapplicable(f"{one.get('op')} operation does not apply: {text}") from None
+
+
+def _operation(document: Any, operation: dict[str, Any]) -> Any:
+    if not operation.get("path"):
+        raise jsonpatch.InvalidJsonPatch("the whole object can't be the target")
+    if operation.get("op") in ("add", "replace", "test"):
+        # No value is null, and a test for null holds for what isn't there, as the server's library has it.
+        operation = {"value": None, **operation}
+        if operation["op"] == "test" and operation["value"] is None:
+            return _test_null(document, operation["path"])
+    return jsonpatch.apply_patch(document, [operation], in_place=True)
+
+
+def _test_null(document: Any, path: str) -> Any:
+    if jsonpointer.resolve_pointer(document, path, None) is not None:
+        raise jsonpatch.JsonPatchTestFailed(f"{path} is not null")
+    return document
+
+
+def merge_patch(document: Any, patch: Any) -> Any:
+    """Return ``document`` with a merge patch applied; ``document`` may be changed."""
+    if not isinstance(patch, dict):
+        return patch
+    result = document if isinstance(document, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        elif isinstance(value, dict):
+            result[name] = merge_patch(result.get(name), value)
+        else:
+            result[name] = value
+    return result
