@@ -99,7 +99,7 @@ lint-yaml: venv-tests
 
 .PHONY: lint-imports
 lint-imports: venv-tests
-	$(RUN) python -m pytest -q -c engine/pyproject.toml engine/tests/test_imports.py
+	cd engine && "$(CURDIR)/$(BIN)/lint-imports" --no-cache --no-logo
 
 .PHONY: lint-changelog
 lint-changelog: venv-tests
