@@ -9,8 +9,8 @@ from aiohttp import web
 from fakeapi import FakeApi, status
 
 from turtles.api import labels
-from turtles.controller.launcher_pod import LauncherConfig
-from turtles.controller.main import Controller
+from turtles.controller.main import VirtController
+from turtles.controller.pod.launcher import LauncherConfig
 from turtles.kube.client import Client
 
 VM = "/apis/kubevirt.io/v1/namespaces/ns/virtualmachines/testvm"
@@ -21,10 +21,10 @@ NODE = "/api/v1/nodes/n"
 
 
 @pytest.fixture
-def controller(api: FakeApi, client: Client) -> Iterator[Controller]:
+def controller(api: FakeApi, client: Client) -> Iterator[VirtController]:
     gate = threading.Event()
     gate.set()
-    controller = Controller(client, LauncherConfig("launcher:1"))
+    controller = VirtController(client, LauncherConfig("launcher:1"))
     controller.start(gate)
     yield controller
     controller.stop()
@@ -76,7 +76,7 @@ def finish(api: FakeApi, final: str) -> None:
     api.update(VMI, {"status": {"phase": final, "conditions": [*others, {"type": "Ready", "status": "False"}]}})
 
 
-def test_from_vm_to_ready_and_away(api: FakeApi, controller: Controller) -> None:
+def test_from_vm_to_ready_and_away(api: FakeApi, controller: VirtController) -> None:
     api.put(VM, make_vm())
     pod = bring_up(api)
     printable(api, "Running")
@@ -98,7 +98,7 @@ def test_from_vm_to_ready_and_away(api: FakeApi, controller: Controller) -> None
                        ("VirtualMachineInstance", "SuccessfulCreate"), ("VirtualMachineInstance", "SuccessfulDelete")}
 
 
-def test_a_guest_that_shuts_down_under_always_starts_anew(api: FakeApi, controller: Controller) -> None:
+def test_a_guest_that_shuts_down_under_always_starts_anew(api: FakeApi, controller: VirtController) -> None:
     api.put(VM, make_vm())
     first = bring_up(api)
     uid = api.objects[VMI]["metadata"]["uid"]
@@ -111,7 +111,7 @@ def test_a_guest_that_shuts_down_under_always_starts_anew(api: FakeApi, controll
     assert "startFailure" not in vm_status(api)
 
 
-def test_halting_stops_and_starting_again_makes_a_revision(api: FakeApi, controller: Controller) -> None:
+def test_halting_stops_and_starting_again_makes_a_revision(api: FakeApi, controller: VirtController) -> None:
     api.put(VM, make_vm())
     bring_up(api)
     printable(api, "Running")
@@ -127,7 +127,7 @@ def test_halting_stops_and_starting_again_makes_a_revision(api: FakeApi, control
     printable(api, "Running")
 
 
-def test_a_changed_template_asks_for_a_restart(api: FakeApi, controller: Controller) -> None:
+def test_a_changed_template_asks_for_a_restart(api: FakeApi, controller: VirtController) -> None:
     api.put(VM, make_vm())
     bring_up(api)
     api.update(VM, {"spec": {"template": {"spec": {"domain": {"memory": {"guest": "128M"}}}}}})
@@ -136,7 +136,7 @@ def test_a_changed_template_asks_for_a_restart(api: FakeApi, controller: Control
     api.wait(lambda: not any(each["type"] == "RestartRequired" for each in vm_status(api)["conditions"]))
 
 
-def test_orphaned(api: FakeApi, controller: Controller) -> None:
+def test_orphaned(api: FakeApi, controller: VirtController) -> None:
     api.put(VM, make_vm())
     pod = bring_up(api)
     printable(api, "Running")
@@ -154,7 +154,7 @@ def test_orphaned(api: FakeApi, controller: Controller) -> None:
     printable(api, "Running")
 
 
-def test_quota(api: FakeApi, controller: Controller) -> None:
+def test_quota(api: FakeApi, controller: VirtController) -> None:
     api.intercept = lambda method, path: (
         status(403, "Forbidden", "exceeded quota: count/vmis") if (method, path) == ("POST", VMIS) else None)
     api.put(VM, make_vm())
@@ -173,7 +173,7 @@ def test_quota(api: FakeApi, controller: Controller) -> None:
     printable(api, "Running")
 
 
-def test_a_launcher_that_fails_again_and_again(api: FakeApi, controller: Controller) -> None:
+def test_a_launcher_that_fails_again_and_again(api: FakeApi, controller: VirtController) -> None:
     api.put(VM, make_vm())
     pod = the_pod(api)
     api.update(pod, {"status": {"phase": "Failed", "containerStatuses": [
@@ -186,7 +186,7 @@ def test_a_launcher_that_fails_again_and_again(api: FakeApi, controller: Control
     assert told == {"VirtualMachine", "VirtualMachineInstance"}
 
 
-def test_a_vmi_of_somebody_else_is_left_alone(api: FakeApi, controller: Controller) -> None:
+def test_a_vmi_of_somebody_else_is_left_alone(api: FakeApi, controller: VirtController) -> None:
     owner = {"kind": "VirtualMachinePool", "name": "p", "uid": "1", "controller": True}
     api.put(VMI, {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "spec": {"domain": {}},
                   "metadata": {"name": "testvm", "namespace": "ns", "ownerReferences": [owner]}})
@@ -195,20 +195,20 @@ def test_a_vmi_of_somebody_else_is_left_alone(api: FakeApi, controller: Controll
                          for each in vm_status(api).get("conditions") or ()))
 
 
-def test_a_restart_of_the_controller_goes_on(api: FakeApi, client: Client, controller: Controller) -> None:
+def test_a_restart_of_the_controller_goes_on(api: FakeApi, client: Client, controller: VirtController) -> None:
     api.put(VM, make_vm())
     the_pod(api)
     controller.stop()
     gate = threading.Event()
     gate.set()
-    second = Controller(client, LauncherConfig("launcher:1"))
+    second = VirtController(client, LauncherConfig("launcher:1"))
     second.start(gate)
     bring_up(api)
     printable(api, "Running")
     second.stop()
 
 
-def test_a_restart_of_the_server_is_survived(api: FakeApi, controller: Controller) -> None:
+def test_a_restart_of_the_server_is_survived(api: FakeApi, controller: VirtController) -> None:
     api.put(VM, make_vm())
     the_pod(api)
     api.stop()
@@ -217,10 +217,10 @@ def test_a_restart_of_the_server_is_survived(api: FakeApi, controller: Controlle
     printable(api, "Running")
 
 
-def test_a_silent_node(api: FakeApi, controller: Controller) -> None:
+def test_a_silent_node(api: FakeApi, controller: VirtController) -> None:
     api.put(VM, make_vm(runStrategy="RerunOnFailure"))
     pod = bring_up(api)
-    controller.nodes.watching_since -= 3600
+    controller.caches.nodes.watching_since -= 3600
     api.put("/api/v1/nodes/n", {"apiVersion": "v1", "kind": "Node", "metadata": {
         "name": "n", "labels": {labels.NODE_SCHEDULABLE: "true"},
         "annotations": {labels.NODE_HEARTBEAT: "2020-01-01T00:00:00Z"}}})
@@ -232,7 +232,7 @@ def test_a_silent_node(api: FakeApi, controller: Controller) -> None:
 @pytest.mark.parametrize(("runtimes", "mounted"), [
     (("containerd://2.1.4",), True), (("containerd://2.1.4", "containerd://1.7.28"), False)])
 def test_container_disks_are_what_the_nodes_can_do(
-        api: FakeApi, controller: Controller, runtimes: tuple[str, ...], mounted: bool) -> None:
+        api: FakeApi, controller: VirtController, runtimes: tuple[str, ...], mounted: bool) -> None:
     api.intercept = lambda method, path: (
         web.json_response({"major": "1", "minor": "35"}) if path == "/version" else None)
     # one that takes no machines doesn't count
@@ -241,7 +241,7 @@ def test_container_disks_are_what_the_nodes_can_do(
         api.put(f"/api/v1/nodes/{number}", {
             "apiVersion": "v1", "kind": "Node", "metadata": {"name": str(number), "labels": takes},
             "status": {"nodeInfo": {"kubeletVersion": "v1.35.0", "containerRuntimeVersion": runtime}}})
-    api.wait(lambda: len(controller.nodes.list()) > len(runtimes))
+    api.wait(lambda: len(controller.caches.nodes.list()) > len(runtimes))
     template = make_vm()["spec"]["template"]
     template["spec"]["volumes"] = [{"name": "root", "containerDisk": {"image": "reg/disk:1"}}]
     api.put(VM, make_vm(template=template))
@@ -251,7 +251,7 @@ def test_container_disks_are_what_the_nodes_can_do(
     assert any("image" in volume for volume in spec["volumes"]) is mounted
 
 
-def test_the_way_is_short(api: FakeApi, controller: Controller) -> None:
+def test_the_way_is_short(api: FakeApi, controller: VirtController) -> None:
     api.put(VM, make_vm())
     bring_up(api)
     api.wait(lambda: vm_status(api).get("ready"))
@@ -260,7 +260,7 @@ def test_the_way_is_short(api: FakeApi, controller: Controller) -> None:
     assert len(writes) <= 13, writes
 
 
-def test_a_stop_takes_few_writes(api: FakeApi, controller: Controller) -> None:
+def test_a_stop_takes_few_writes(api: FakeApi, controller: VirtController) -> None:
     api.put(VM, make_vm())
     bring_up(api)
     api.wait(lambda: vm_status(api).get("ready"))

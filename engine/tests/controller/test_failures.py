@@ -10,8 +10,8 @@ from fakeapi import FakeApi, status
 
 from turtles.api import labels
 from turtles.controller import remedies
-from turtles.controller.launcher_pod import LauncherConfig
-from turtles.controller.main import Controller
+from turtles.controller.main import VirtController
+from turtles.controller.pod.launcher import LauncherConfig
 from turtles.kube import informer
 from turtles.kube.client import ApiError, Client, Forbidden, Invalid
 
@@ -25,7 +25,7 @@ NODE = "/api/v1/nodes/n"
 class World:
     """A cluster with one VM; the test plays everybody but virt-controller."""
 
-    def __init__(self, api: FakeApi, controller: Controller) -> None:
+    def __init__(self, api: FakeApi, controller: VirtController) -> None:
         self.api, self.controller = api, controller
 
     def create(self, strategy: str = "Always", **spec: object) -> None:
@@ -36,8 +36,8 @@ class World:
 
     def has_watched(self, seconds: float) -> None:
         """As if the controller had seen all changes for that long."""
-        self.api.wait(self.controller.filled.is_set, 20)
-        self.controller.nodes.watching_since = time.monotonic() - seconds
+        self.api.wait(self.controller.ready.is_set, 20)
+        self.controller.caches.nodes.watching_since = time.monotonic() - seconds
 
     def pod(self, other_than: str | None = None) -> str:
         return self.api.wait(lambda: next(
@@ -93,7 +93,7 @@ class World:
 def world(api: FakeApi, client: Client) -> Iterator[World]:
     gate = threading.Event()
     gate.set()
-    controller = Controller(client, LauncherConfig("launcher:1", image_volumes=False))
+    controller = VirtController(client, LauncherConfig("launcher:1", image_volumes=False))
     controller.start(gate)
     world = World(api, controller)
     world.has_watched(3600)
@@ -139,11 +139,11 @@ def test_nodes_are_not_lost_because_the_api_server_was_away(world: World, monkey
     """Heartbeats that nobody could write look as old as those of a node that is off."""
     monkeypatch.setattr(informer, "_BLINK", 0.1)
     world.run("Once")
-    before = world.controller.nodes.watching_since
+    before = world.controller.caches.nodes.watching_since
     world.api.stop()
     time.sleep(0.3)
     world.api.start()
-    world.api.wait(lambda: world.controller.nodes.watching_since > before)
+    world.api.wait(lambda: world.controller.caches.nodes.watching_since > before)
     world.node(ready=False)
     asked = len(world.api.requests)
     time.sleep(0.3)

@@ -11,10 +11,11 @@ from fakeapi import FakeApi, status
 
 from turtles import __version__
 from turtles.api import labels
-from turtles.controller.arrangement import PULL_SECRETS, arranged
-from turtles.controller.kubevirt import API_SERVICE, FINALIZER, Component, daemonset, deployment, node_agents, plan
-from turtles.controller.launcher_pod import LauncherConfig
-from turtles.controller.main import Controller
+from turtles.controller.kubevirt.health import API_SERVICE, Component, daemonset, deployment, node_agents
+from turtles.controller.kubevirt.placement import PULL_SECRETS, arranged
+from turtles.controller.kubevirt.plan import FINALIZER, plan
+from turtles.controller.main import VirtController
+from turtles.controller.pod.launcher import LauncherConfig
 from turtles.kube.client import Client
 from turtles.virt_api.workloads import Values, objects
 
@@ -209,10 +210,10 @@ def test_what_the_roles_render_is_what_the_object_says() -> None:
 
 
 @pytest.fixture
-def controller(api: FakeApi, client: Client) -> Iterator[Controller]:
+def controller(api: FakeApi, client: Client) -> Iterator[VirtController]:
     gate = threading.Event()
     gate.set()
-    controller = Controller(client, LauncherConfig("launcher:1"))
+    controller = VirtController(client, LauncherConfig("launcher:1"))
     controller.start(gate)
     yield controller
     controller.stop()
@@ -231,7 +232,7 @@ def new_object(**spec: object) -> dict:
             "metadata": {"name": "kubevirt", "namespace": "kubevirt"}, "spec": spec}
 
 
-def test_without_deployments_the_registrations_count(api: FakeApi, controller: Controller) -> None:
+def test_without_deployments_the_registrations_count(api: FakeApi, controller: VirtController) -> None:
     api.put(KUBEVIRT, new_object())
     api.wait(lambda: (api.objects[KUBEVIRT].get("status") or {}).get("phase") == "Deploying")
     bring_up(api)
@@ -256,7 +257,7 @@ def test_deployments_follow_the_object(api: FakeApi, client: Client) -> None:
     api.put(KUBEVIRT, new_object(infra={"replicas": 3}))
     gate = threading.Event()
     gate.set()
-    controller = Controller(client, LauncherConfig("launcher:1"))
+    controller = VirtController(client, LauncherConfig("launcher:1"))
     controller.start(gate)
     try:
         api.wait(lambda: api.objects[deployment]["spec"]["replicas"] == 3)
@@ -277,7 +278,7 @@ def test_deployments_follow_the_object(api: FakeApi, client: Client) -> None:
         controller.stop()
 
 
-def test_deletion_takes_machines_along_if_told_so(api: FakeApi, controller: Controller) -> None:
+def test_deletion_takes_machines_along_if_told_so(api: FakeApi, controller: VirtController) -> None:
     bring_up(api)
     api.put(KUBEVIRT, new_object(uninstallStrategy="RemoveWorkloads"))
     api.wait(lambda: (api.objects[KUBEVIRT].get("status") or {}).get("phase") == "Deployed")
@@ -290,7 +291,7 @@ def test_deletion_takes_machines_along_if_told_so(api: FakeApi, controller: Cont
     api.wait(lambda: machine not in api.objects and KUBEVIRT not in api.objects)
 
 
-def test_a_change_reaches_the_next_pod(api: FakeApi, controller: Controller) -> None:
+def test_a_change_reaches_the_next_pod(api: FakeApi, controller: VirtController) -> None:
     api.put(KUBEVIRT, new_object())
     developer = {"useEmulation": False, "cpuAllocationRatio": 2, "memoryOvercommit": 200, "nodeSelectors": {"a": "b"}}
     chosen = {"developerConfiguration": developer, "imagePullPolicy": "Always", "defaultRuntimeClass": "kata"}
@@ -310,7 +311,7 @@ def test_a_change_reaches_the_next_pod(api: FakeApi, controller: Controller) -> 
 
 
 
-def test_what_is_missing_is_told_once_and_its_return_too(api: FakeApi, controller: Controller) -> None:
+def test_what_is_missing_is_told_once_and_its_return_too(api: FakeApi, controller: VirtController) -> None:
     def told() -> list[tuple[str, str]]:
         return [(each["type"], each["reason"]) for path, each in list(api.objects.items())
                 if "/events/" in path and each["involvedObject"]["kind"] == "KubeVirt"]

@@ -6,8 +6,8 @@ import pytest
 
 from turtles.api import labels
 from turtles.api.run_strategies import run_strategy
-from turtles.controller import vm as vms
-from turtles.controller.vm import Plan, Surroundings, make_vmi, plan, printable_status, status
+from turtles.controller.vm.plan import Plan, _open_requests, instance_of, plan
+from turtles.controller.vm.status import Context, printable_status, status
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 STAMP = "2026-01-02T03:04:05Z"
@@ -98,7 +98,7 @@ def test_running_is_the_old_run_strategy(spec: dict, expected: str) -> None:
     ([STOP, START], None, [START]),
 ])
 def test_requests_are_dropped_once_carried_out(requests: list, vmi: dict | None, remaining: list) -> None:
-    assert vms._open_requests(requests, vmi) == remaining
+    assert _open_requests(requests, vmi) == remaining
 
 
 def test_rerun_on_failure_remembers_its_start_until_the_vmi_is_gone() -> None:
@@ -132,7 +132,7 @@ def test_start_backoff(count: int, jitter: float, seconds: int) -> None:
     waiting = plan(vm, None, NOW)
     assert waiting.create is None
     assert waiting.wait == seconds
-    assert status(vm, None, waiting, Surroundings(), NOW)["printableStatus"] == "CrashLoopBackOff"
+    assert status(vm, None, waiting, Context(), NOW)["printableStatus"] == "CrashLoopBackOff"
 
 
 @pytest.mark.parametrize(("strategy", "vmi"), [
@@ -149,7 +149,7 @@ def test_a_vmi_that_was_deleted_before_it_ran_is_no_start_failure() -> None:
 def test_the_vmi_of_a_vm() -> None:
     vm = make_vm()
     before = copy.deepcopy(vm)
-    vmi = make_vmi(vm)
+    vmi = instance_of(vm)
     assert vm == before
     assert vmi["metadata"] == {
         "name": "testvm", "namespace": "ns", "labels": {"of": "template"},
@@ -162,7 +162,7 @@ def test_the_vmi_of_a_vm() -> None:
     assert vmi["spec"]["domain"]["firmware"]["uuid"] == "5a9fc181-957e-5c32-9e5a-2de5e9673531"
     assert vmi["status"]["virtualMachineRevisionName"] == "revision-start-vm-vm-uid-3"
     vm["spec"]["template"]["spec"]["domain"]["firmware"] = {"uuid": "mine"}
-    assert make_vmi(vm)["spec"]["domain"]["firmware"] == {"uuid": "mine"}
+    assert instance_of(vm)["spec"]["domain"]["firmware"] == {"uuid": "mine"}
 
 
 PENDING_PVC = {"claim": {"status": {"phase": "Pending"}}}
@@ -200,7 +200,7 @@ def conditions_of(vm_status: dict) -> dict[str, tuple]:
 
 
 def test_status_without_a_vmi() -> None:
-    new = status(make_vm("Halted"), None, Plan(), Surroundings(), NOW)
+    new = status(make_vm("Halted"), None, Plan(), Context(), NOW)
     assert conditions_of(new) == {"Ready": ("False", "VMINotExists")}
     del new["conditions"]
     assert new == {"desiredGeneration": 3, "printableStatus": "Stopped"}
@@ -208,7 +208,7 @@ def test_status_without_a_vmi() -> None:
 
 def test_status_with_a_running_vmi() -> None:
     vmi = a_vmi(conditions=(("Ready", "True"), ("LiveMigratable", "False", "DisksNotLiveMigratable", "why")))
-    new = status(make_vm(), vmi, Plan(), Surroundings(), NOW)
+    new = status(make_vm(), vmi, Plan(), Context(), NOW)
     assert conditions_of(new) == {"Ready": ("True", None), "LiveMigratable": ("False", "DisksNotLiveMigratable")}
     del new["conditions"]
     assert new == {"created": True, "ready": True, "runStrategy": "Always", "desiredGeneration": 3,
@@ -217,30 +217,30 @@ def test_status_with_a_running_vmi() -> None:
 
 def test_status_is_stable_and_follows_the_vmi() -> None:
     vm = make_vm()
-    vm["status"] = first = status(vm, a_vmi(conditions=(("AgentConnected", "True"),)), Plan(), Surroundings(), NOW)
+    vm["status"] = first = status(vm, a_vmi(conditions=(("AgentConnected", "True"),)), Plan(), Context(), NOW)
     assert conditions_of(first)["Ready"] == ("False", "VMIConditionMissing")
     later = datetime(2026, 2, 2, tzinfo=UTC)
-    assert status(vm, a_vmi(conditions=(("AgentConnected", "True"),)), Plan(), Surroundings(), later) == first
-    assert "AgentConnected" not in conditions_of(status(vm, a_vmi(), Plan(), Surroundings(), later))
+    assert status(vm, a_vmi(conditions=(("AgentConnected", "True"),)), Plan(), Context(), later) == first
+    assert "AgentConnected" not in conditions_of(status(vm, a_vmi(), Plan(), Context(), later))
 
 
 def test_a_failure_is_said_and_taken_back() -> None:
     vm = make_vm()
-    vm["status"] = status(vm, None, Plan(), Surroundings(failure=("FailedCreate", "exceeded quota")), NOW)
+    vm["status"] = status(vm, None, Plan(), Context(failure=("FailedCreate", "exceeded quota")), NOW)
     assert conditions_of(vm["status"])["Failure"] == ("True", "FailedCreate")
     assert "runStrategy" not in vm["status"], "it has never started"
-    assert "Failure" not in conditions_of(status(vm, a_vmi(), Plan(), Surroundings(), NOW))
+    assert "Failure" not in conditions_of(status(vm, a_vmi(), Plan(), Context(), NOW))
 
 
 def test_a_changed_template_asks_for_a_restart() -> None:
     vm = make_vm()
     vm["metadata"]["generation"] = 4
     old = copy.deepcopy(vm["spec"]["template"]["spec"])
-    same = status(vm, a_vmi(), Plan(), Surroundings(template=old), NOW)
+    same = status(vm, a_vmi(), Plan(), Context(template=old), NOW)
     assert "RestartRequired" not in conditions_of(same)
     assert same["observedGeneration"] == 4
     vm["spec"]["template"]["spec"]["domain"]["memory"]["guest"] = "128M"
-    vm["status"] = status(vm, a_vmi(), Plan(), Surroundings(template=old), NOW)
+    vm["status"] = status(vm, a_vmi(), Plan(), Context(template=old), NOW)
     assert conditions_of(vm["status"])["RestartRequired"] == ("True", "RestartRequired")
     assert (vm["status"]["observedGeneration"], vm["status"]["desiredGeneration"]) == (3, 4)
-    assert "RestartRequired" not in conditions_of(status(vm, None, Plan(), Surroundings(), NOW))
+    assert "RestartRequired" not in conditions_of(status(vm, None, Plan(), Context(), NOW))

@@ -7,13 +7,15 @@ import jsonpatch
 import pytest
 
 from turtles.api import configuration, labels
-from turtles.controller import placement
 from turtles.controller.changes import json_diff, merge_diff
-from turtles.controller.launcher_pod import LauncherConfig, launcher_pod, pod_name
-from turtles.controller.memory import overhead
 from turtles.controller.node import failed, is_alive, silent_for
+from turtles.controller.pod import placement
+from turtles.controller.pod.launcher import LauncherConfig, launcher_pod, pod_name
+from turtles.controller.pod.memory import overhead
 from turtles.controller.server import image_volumes, mounts_images
-from turtles.controller.vmi import gate_patch, limited_resources, plan, vmi_patch
+from turtles.controller.vmi.controller import limited_resources
+from turtles.controller.vmi.patches import gate_patch, vmi_patch
+from turtles.controller.vmi.plan import plan
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 STAMP = "2026-01-02T03:04:05Z"

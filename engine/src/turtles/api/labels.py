@@ -6,6 +6,7 @@ from __future__ import annotations
 # Labels of Pods and VirtualMachineInstances
 APP = "kubevirt.io"
 APP_LAUNCHER = "virt-launcher"
+APP_HOTPLUG_DISK = "hotplug-disk"
 CREATED_BY = "kubevirt.io/created-by"
 DOMAIN = "kubevirt.io/domain"
 NODE_NAME = "kubevirt.io/nodeName"

@@ -9,220 +9,83 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 
 from turtles import __version__
-from turtles.api import labels
-from turtles.api.objects import Object, controller_of
-from turtles.api.phases import PENDING, phase_of
+from turtles.api.phases import phase_of
+from turtles.controller.caches import Caches
 from turtles.controller.disruption import DisruptionController
-from turtles.controller.kubevirt import KubeVirtController
-from turtles.controller.launcher_pod import LauncherConfig
-from turtles.controller.node import BY_NODE, NodeController, is_out_of_service, is_ready, node_of
-from turtles.controller.vm import VMController, claim_names
-from turtles.controller.vmi import BY_NAMESPACE, BY_OWNER, VMIController
+from turtles.controller.kubevirt.controller import KubeVirtController
+from turtles.controller.node import NodeController
+from turtles.controller.noted_ends import NotedEnds
+from turtles.controller.pod.launcher import LauncherConfig
+from turtles.controller.vm.controller import VMController
+from turtles.controller.vmi.controller import VMIController
 from turtles.health import HealthServer
-from turtles.kube.client import ApiError, Client, ConfigError
+from turtles.kube.client import Client, ConfigError
 from turtles.kube.configuration import ConfigurationWatch
-from turtles.kube.controller import run_workers
 from turtles.kube.events import Recorder
-from turtles.kube.informer import Informer, Key, index_by_owner, key_of, wait_synced
-from turtles.kube.kubevirt import VM, VMI
 from turtles.kube.leader import LeaderElector
-from turtles.kube.queue import WorkQueue
-from turtles.kube.resources import NODE, POD, PVC, RESOURCEQUOTA
+from turtles.kube.manager import Manager
 from turtles.log import setup_logging
 
 log = logging.getLogger(__name__)
 
 COMPONENT = "virt-controller"
-#: Index of the VM and VMI informers: claims that an object's volumes name, as ``namespace/name``.
-BY_CLAIM = "claim"
-#: Index of the VMI informer: namespaces in which a VMI has no Pod as yet.
-PENDING_IN = "pending"
-#: Worker threads a kind. One object's work is a few requests; more threads only compete for the interpreter.
-WORKERS = {"vm": 2, "vmi": 3, "node": 1, "disruption": 1, "kubevirt": 1}
-#: Seconds between two tries to ask the API server what it serves.
-_RETRY = 2.0
 
 
-class Controller:
-    """All controllers of the component, with the caches they share."""
+class VirtController:
+    """All controllers of the component."""
 
-    def __init__(self, client: Client, config: LauncherConfig, namespace: str = "kubevirt") -> None:
-        self.configuration = ConfigurationWatch(client, namespace)
-        self.kubevirts = self.configuration.informer
-        self.recorder = Recorder(client, COMPONENT)
-        self.vms = Informer(client, VM)
-        self.vmis = Informer(client, VMI)
-        self.pods = Informer(client, POD, label_selector=f"{labels.APP}={labels.APP_LAUNCHER}")
-        self.nodes = Informer(client, NODE)
-        self.pvcs = Informer(client, PVC)
-        self.quotas = Informer(client, RESOURCEQUOTA)
-        self._informers = (self.kubevirts, self.vms, self.vmis, self.pods, self.nodes, self.pvcs, self.quotas)
-        self._vm_queue: WorkQueue[Key] = WorkQueue("vm")
-        self._vmi_queue: WorkQueue[Key] = WorkQueue("vmi")
-        self._node_queue: WorkQueue[Key] = WorkQueue("node")
-        self._disruption_queue: WorkQueue[Key] = WorkQueue("disruption")
-        self._kubevirt_queue: WorkQueue[Key] = WorkQueue("kubevirt")
-        self._queues = (self._vm_queue, self._vmi_queue, self._node_queue, self._disruption_queue,
-                        self._kubevirt_queue)
-        #: Set once the caches hold everything: the component works, or waits to lead.
-        self.filled = threading.Event()
-        self._in_touch_since: Callable[[], float] = lambda: 0.0
-        self.pods.add_index(BY_OWNER, index_by_owner)
-        self.vmis.add_index(BY_NODE, node_of)
-        self.vmis.add_index(PENDING_IN, _pending_in)
-        self.quotas.add_index(BY_NAMESPACE, lambda quota: [quota["metadata"]["namespace"]])
-        self.vms.add_index(BY_CLAIM, lambda vm: _claims(vm, (vm["spec"].get("template") or {}).get("spec") or {}))
-        self.vmis.add_index(BY_CLAIM, lambda vmi: _claims(vmi, vmi["spec"]))
-        self._vm = VMController(client, self.vms, self.vmis, self.pvcs, self.recorder)
-        self._vmi = VMIController(client, self.vmis, self.pods, self.nodes, self.pvcs, self.quotas, self.recorder,
-                                  config, lambda: self.configuration.current, self._vm.has_noted_end)
-        self._node = NodeController(client, self.nodes, self.vmis, self.pods, self.recorder, self._hearing_since)
-        self._disruption = DisruptionController(client, self.vmis)
-        self._kubevirt = KubeVirtController(client, namespace, self.kubevirts, self.nodes, self.vms, self.vmis,
-                                            self.recorder, config.image)
+    def __init__(
+        self,
+        client: Client,
+        config: LauncherConfig,
+        namespace: str = "kubevirt",
+        in_touch_since: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """Put them together.
 
-    def start(self, gate: threading.Event, in_touch_since: Callable[[], float] | None = None) -> None:
-        """Fill the caches, then work whenever ``gate`` is set; returns at once.
-
-        :param in_touch_since: gives the moment (monotonic) since which the API server has answered, where somebody asks
-            all the time. A watch alone doesn't notice a server that is there and does nothing.
+        :param namespace: the engine's.
+        :param in_touch_since: see :class:`NodeController`.
         """
-        if in_touch_since is not None:
-            self._in_touch_since = in_touch_since
-        for informer in self._informers:
-            informer.start()
-        threading.Thread(target=self._work, args=(gate,), name="start", daemon=True).start()
+        self.configuration = ConfigurationWatch(client, namespace)
+        self.recorder = recorder = Recorder(client, COMPONENT)
+        self._manager = manager = Manager(client)
+        self.caches = caches = Caches.of(manager, self.configuration.informer)
+        noted_ends = NotedEnds()
+        for controller in (
+            VMController(client, caches, recorder, noted_ends),
+            VMIController(client, caches, recorder, config, lambda: self.configuration.current, noted_ends),
+            NodeController(client, caches, recorder, in_touch_since),
+            DisruptionController(client, manager, caches),
+            KubeVirtController(client, manager, caches, recorder, namespace, config.image),
+        ):
+            manager.add(controller.controller())
+
+    @property
+    def ready(self) -> threading.Event:
+        """Set once the caches hold everything: the component works, or waits to lead."""
+        return self._manager.ready
+
+    def start(self, gate: threading.Event) -> None:
+        """Fill the caches, then work whenever ``gate`` is set; returns at once."""
+        self._manager.start(gate)
 
     def stop(self) -> None:
         """Stop working; requests on their way are not waited for."""
-        for queue in self._queues:
-            queue.close()
-        for informer in self._informers:
-            informer.stop(timeout=0)
-        self._disruption.stop()
-        self._kubevirt.stop()
+        self._manager.stop()
         self.recorder.close()
 
-    def figures(self, gate: threading.Event) -> dict[str, float]:
-        """Give the component's figures, under KubeVirt's names where it has them."""
-        phases = Counter(phase_of(vmi).lower() for vmi in self.vmis.list())
+    def metrics(self, gate: threading.Event) -> dict[str, float]:
+        """Return the component's metrics, under KubeVirt's names where it has them."""
+        phases = Counter(phase_of(vmi).lower() for vmi in self.caches.vmis.list())
         return {
             "kubevirt_virt_controller_leading_status": float(gate.is_set()),
             "kubevirt_vmi_number_of_running": float(phases["running"]),
-            "kubevirt_number_of_vms": float(len(self.vms.list())),
+            "kubevirt_number_of_vms": float(len(self.caches.vms.list())),
         }
-
-    def _work(self, gate: threading.Event) -> None:
-        while not wait_synced(self._informers, 10.0):
-            waiting = [informer.resource.plural for informer in self._informers if not informer.synced]
-            log.warning("waiting for the API server", extra={"resources": waiting})
-        # Only now: what a reconcile finds in the caches must be the whole truth.
-        self.vms.add_handler(_each(self._vm_queue.add, key_of))
-        self.vmis.add_handler(_each(self._vmi_queue.add, key_of))
-        self.vmis.add_handler(_each(self._vm_queue.add, key_of))  # a VM's VMI has its name
-        self.pods.add_handler(self._pod_changed)
-        self.pvcs.add_handler(self._claim_changed)
-        self.nodes.add_handler(self._node_changed)
-        self.quotas.add_handler(self._quota_changed)
-        self.filled.set()
-        log.info("caches filled", extra={"vms": len(self.vms.list()), "vmis": len(self.vmis.list())})
-        run_workers(self._vm_queue, self._vm.reconcile, WORKERS["vm"], "vm", gate=gate)
-        run_workers(self._vmi_queue, self._vmi.reconcile, WORKERS["vmi"], "vmi", gate=gate)
-        run_workers(self._node_queue, self._node.reconcile, WORKERS["node"], "node", gate=gate)
-        # Last, and on its own thread: nobody's machine waits for it.
-        _insist(lambda: self._disruption.start(self._disruption_queue.add), "disruption budgets")
-        self.vmis.add_handler(_each(self._disruption_queue.add, key_of))
-        run_workers(self._disruption_queue, self._disruption.reconcile, WORKERS["disruption"], "disruption", gate=gate)
-        _insist(lambda: self._kubevirt.start(self._installation_changed), "the installation")
-        self.kubevirts.add_handler(_each(self._kubevirt_queue.add, key_of))
-        for informer in (self.vms, self.vmis):
-            informer.add_handler(self._machine_gone)
-        run_workers(self._kubevirt_queue, self._kubevirt.reconcile, WORKERS["kubevirt"], "kubevirt", gate=gate)
-
-    def _hearing_since(self) -> float:
-        """Give the moment since which a heartbeat that is written is seen here."""
-        return max(self.nodes.watching_since, self._in_touch_since())
-
-    def _installation_changed(self) -> None:
-        for kubevirt in self.kubevirts.list():
-            self._kubevirt_queue.add(key_of(kubevirt))
-
-    def _machine_gone(self, old: Object | None, new: Object | None) -> None:
-        # A KubeVirt object on its way out waits for the last one.
-        if new is None:
-            self._installation_changed()
-
-    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
-        pod = new or old
-        owner = controller_of(pod) if pod else None
-        if pod and owner and owner.get("kind") == VMI.kind:
-            self._vmi_queue.add((pod["metadata"]["namespace"], owner["name"]))
-
-    def _claim_changed(self, old: Object | None, new: Object | None) -> None:
-        pvc = new or old
-        if pvc is None or _binding(old) == _binding(new):
-            return
-        claim = "/".join(key_of(pvc))
-        for vmi in self.vmis.by_index(BY_CLAIM, claim):
-            self._vmi_queue.add(key_of(vmi))
-        for vm in self.vms.by_index(BY_CLAIM, claim):
-            self._vm_queue.add(key_of(vm))
-
-    def _quota_changed(self, old: Object | None, new: Object | None) -> None:
-        # Whoever was refused a Pod may have one now.
-        quota = new or old
-        if quota is not None:
-            for vmi in self.vmis.by_index(PENDING_IN, quota["metadata"]["namespace"]):
-                self._vmi_queue.add(key_of(vmi))
-
-    def _node_changed(self, old: Object | None, new: Object | None) -> None:
-        # A node's status changes all the time; a first heartbeat starts the look-out, which then looks by itself.
-        node = new or old
-        if node is not None and (old is None or new is None or _has_heartbeat(old) != _has_heartbeat(new)
-                                 or is_ready(old) != is_ready(new)
-                                 or is_out_of_service(old) != is_out_of_service(new)):
-            self._node_queue.add(key_of(node))
-            self._installation_changed()
-
-
-def _insist(start: Callable[[], None], what: str) -> None:
-    """Call until the API server answers."""
-    while True:
-        try:
-            return start()
-        except ApiError as error:
-            log.warning("cannot look at %s yet: %s", what, error)
-            time.sleep(_RETRY)
-
-
-def _each(add: Callable[[Key], None], key: Callable[[Object], Key]) -> Callable[[Object | None, Object | None], None]:
-    def handler(old: Object | None, new: Object | None) -> None:
-        obj = new or old
-        if obj is not None:
-            add(key(obj))
-
-    return handler
-
-
-def _claims(obj: Object, spec: Object) -> list[str]:
-    return [f"{obj['metadata']['namespace']}/{name}" for name in claim_names(spec)]
-
-
-def _pending_in(vmi: Object) -> list[str]:
-    return [vmi["metadata"]["namespace"]] if phase_of(vmi) in ("", PENDING) else []
-
-
-def _binding(pvc: Object | None) -> str | None:
-    return None if pvc is None else (pvc.get("status") or {}).get("phase") or ""
-
-
-def _has_heartbeat(node: Object) -> bool:
-    return bool((node["metadata"].get("annotations") or {}).get(labels.NODE_HEARTBEAT))
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -268,8 +131,6 @@ def main(argv: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     images = {"yes": True, "no": False}.get(arguments.image_volumes)
-    controller = Controller(client, LauncherConfig(arguments.launcher_image, image_volumes=images), arguments.namespace)
-    controller.configuration.follow_verbosity("virtController", arguments.log_level)
     elector: LeaderElector | None = None
     if arguments.leader_elect:
         elector = LeaderElector(client, arguments.namespace, COMPONENT, arguments.identity, on_lost=lost)
@@ -278,12 +139,19 @@ def main(argv: list[str] | None = None) -> int:
     else:
         gate = threading.Event()
         gate.set()
+    controller = VirtController(
+        client,
+        LauncherConfig(arguments.launcher_image, image_volumes=images),
+        arguments.namespace,
+        elector.in_touch_since if elector else lambda: 0.0,
+    )
+    controller.configuration.follow_verbosity("virtController", arguments.log_level)
     log.info("started", extra={"version": __version__, "server": client.url, "pid": os.getpid()})
-    controller.start(gate, elector.in_touch_since if elector else None)
+    controller.start(gate)
     health = None
     if arguments.health_port is not None:
-        health = HealthServer(COMPONENT, arguments.health_bind, arguments.health_port, controller.filled.is_set,
-                              lambda: controller.figures(gate))
+        health = HealthServer(COMPONENT, arguments.health_bind, arguments.health_port, controller.ready.is_set,
+                              lambda: controller.metrics(gate))
     ended.wait()
     if health is not None:
         health.close()

@@ -23,18 +23,17 @@ from turtles.api.conditions import GUEST_NOT_RUNNING, get_condition, set_conditi
 from turtles.api.objects import Object, controller_of
 from turtles.api.phases import FAILED, HANDED_OVER, is_final, phase_of, set_phase
 from turtles.api.times import parse_time
+from turtles.controller.caches import BY_NODE, BY_OWNER, Caches
 from turtles.controller.changes import json_diff
-from turtles.controller.vmi import BY_OWNER
 from turtles.kube.client import JSON, Client, NotFound
 from turtles.kube.events import Recorder
-from turtles.kube.informer import Informer, Key
+from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import VMI
+from turtles.kube.manager import Controller, Trigger
 from turtles.kube.resources import NODE, POD
 
 log = logging.getLogger(__name__)
 
-#: Index of the VMI informer: name of the node a VMI was handed to.
-BY_NODE = "node"
 #: Seconds without a heartbeat after which a node's agent counts as gone, and between two looks at such a node.
 HEARTBEAT_TIMEOUT, RECHECK = 300.0, 60.0
 #: Seconds in which agents and kubelets are heard again when the API server is back: a heartbeat a minute, a timeout.
@@ -42,12 +41,6 @@ SETTLE = 90.0
 REASON = "NodeUnresponsive"
 #: Taint by which an administrator says that a node is switched off (Kubernetes, "Non-graceful node shutdown").
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
-
-
-def node_of(vmi: Mapping[str, Any]) -> list[str]:
-    """Index function for :data:`BY_NODE`."""
-    node = (vmi.get("status") or {}).get("nodeName")
-    return [node] if node else []
 
 
 def silent_for(node: Object, now: datetime) -> float | None:
@@ -78,6 +71,22 @@ def is_out_of_service(node: Mapping[str, Any] | None) -> bool:
     return node is None or any(taint.get("key") == OUT_OF_SERVICE for taint in taints)
 
 
+def is_news(old: Object | None, new: Object | None) -> bool:
+    """Whether a change of a node calls for a look: its status changes all the time, and the look-out looks by itself.
+    """
+    if old is None or new is None:
+        return True
+    return (
+        _has_heartbeat(old) != _has_heartbeat(new)
+        or is_ready(old) != is_ready(new)
+        or is_out_of_service(old) != is_out_of_service(new)
+    )
+
+
+def _has_heartbeat(node: Mapping[str, Any]) -> bool:
+    return bool((node["metadata"].get("annotations") or {}).get(labels.NODE_HEARTBEAT))
+
+
 def failed(vmi: Object, now: str) -> Object:
     """Return the VMI as failed because of its node."""
     status = dict(vmi.get("status") or {})
@@ -90,16 +99,27 @@ def failed(vmi: Object, now: str) -> Object:
 
 
 class NodeController:
-    """Looks after nodes; :meth:`reconcile` is called by the workers."""
+    """Looks after nodes."""
 
-    def __init__(self, client: Client, nodes: Informer, vmis: Informer, pods: Informer, recorder: Recorder,
-                 hearing_since: Callable[[], float]) -> None:
-        """Make the controller; ``vmis`` must have the index :data:`BY_NODE`, ``pods`` the one by owner.
+    def __init__(
+        self, client: Client, caches: Caches, recorder: Recorder, in_touch_since: Callable[[], float]
+    ) -> None:
+        """Make the controller.
 
-        :param hearing_since: gives the moment (monotonic) since which the API server has told of nodes without a gap.
+        :param in_touch_since: gives the moment (monotonic) since which the API server has answered, where somebody asks
+            all the time. A watch alone doesn't notice a server that is there and does nothing.
         """
-        self._client, self._nodes, self._vmis, self._pods, self._recorder = client, nodes, vmis, pods, recorder
-        self._hearing_since = hearing_since
+        self._client, self._recorder, self._in_touch_since = client, recorder, in_touch_since
+        self._nodes, self._vmis, self._pods = caches.nodes, caches.vmis, caches.pods
+
+    def controller(self) -> Controller:
+        """Return what the manager needs to run it."""
+        trigger = Trigger(self._nodes, lambda old, new: [key_of(new or old or {})] if is_news(old, new) else [])
+        return Controller("node", self.reconcile, [trigger], reads=(self._vmis, self._pods))
+
+    def _hearing_since(self) -> float:
+        """Return the moment since which a heartbeat that is written is seen here."""
+        return max(self._nodes.watching_since, self._in_touch_since())
 
     def reconcile(self, key: Key) -> float | None:
         """Look at one node; returns seconds after which to look again."""

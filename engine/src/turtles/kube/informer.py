@@ -10,11 +10,11 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from turtles.api.objects import Object, controller_of
-from turtles.kube.client import ApiError, Client, Gone, Unavailable, WatchStream
+from turtles.kube.client import ApiError, Client, Gone, NotFound, Unavailable, WatchStream
 from turtles.kube.resources import Resource
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ IndexFunction = Callable[[Object], Iterable[str]]
 _BACKOFF = (0.05, 0.4)
 #: Longest pause while the server answers but refuses, seconds.
 _REFUSED_BACKOFF = 2.0
+#: Longest pause before asking again for an optional resource that the server doesn't have, seconds.
+_ABSENT_BACKOFF = 300.0
 #: Seconds without a watch that count as none: a server that restarts, a balancer that closes what was silent.
 _BLINK = 30.0
 
@@ -59,9 +61,18 @@ class Informer:
     """
 
     def __init__(self, client: Client, resource: Resource, *, namespace: str | None = None,
-                 label_selector: str | None = None, field_selector: str | None = None) -> None:
+                 label_selector: str | None = None, field_selector: str | None = None,
+                 alternatives: Sequence[Resource] = (), optional: bool = False) -> None:
+        """Make an empty cache.
+
+        :param alternatives: other versions of the resource, of which the first that the server has is used.
+        :param optional: the server may have none of them: the cache is empty then, and counts as synchronised.
+        """
         self._client = client
+        #: What is cached: of several versions the one that the server has.
         self.resource = resource
+        self._candidates = (resource, *alternatives)
+        self._optional = optional
         self._namespace = namespace
         self._label_selector = label_selector
         self._field_selector = field_selector
@@ -179,6 +190,9 @@ class Informer:
             except Unavailable as error:
                 log.debug("watch lost: %s", error, extra={"resource": self.resource.plural})
                 longest = _BACKOFF[1]
+            except NotFound as error:
+                self._version = ""
+                longest = self._not_served(error)
             except ApiError as error:
                 log.warning("cannot watch %s: %s", self.resource.plural, error)
                 self._version = ""
@@ -193,14 +207,36 @@ class Informer:
             self._stopped.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311
             pause = min(pause * 2, longest)
 
+    def _not_served(self, error: NotFound) -> float:
+        """Go on to the next version; return the longest pause before it is asked for."""
+        following = self._candidates.index(self.resource) + 1
+        if following < len(self._candidates):
+            self.resource = self._candidates[following]
+            return _BACKOFF[1]
+        self.resource = self._candidates[0]
+        if not self._optional:
+            log.warning("cannot watch %s: %s", self.resource.plural, error)
+            return _REFUSED_BACKOFF
+        self._replace({}, 0)
+        self._synced.set()
+        return _ABSENT_BACKOFF
+
     def _relist(self) -> None:
         answer = self._client.list(self.resource, self._namespace, label_selector=self._label_selector,
                                    field_selector=self._field_selector)
         fresh = {key_of(obj): obj for obj in answer["items"]}
         version = str((answer.get("metadata") or {}).get("resourceVersion") or "0")
+        self._replace(fresh, int(version) if version.isdigit() else 0)
+        self._version = version
+        self._synced.set()
+
+    def _replace(self, fresh: Mapping[Key, Object], listed: int) -> None:
+        """Take a list for what there is, and tell the handlers what that changes.
+
+        :param listed: the list's version.
+        """
         changes: list[tuple[Object | None, Object | None]] = []
         with self._lock:
-            listed = int(version) if version.isdigit() else 0
             # A server whose versions went back (restored, or made anew) knows nothing of what is cached here.
             restarted = listed < self._seen
             self._seen = listed
@@ -215,8 +251,6 @@ class Informer:
                     changes.append((old, obj))
         for old, new in changes:
             self._tell(old, new)
-        self._version = version
-        self._synced.set()
 
     def _watch(self) -> None:
         self._stream = stream = self._client.watch(
@@ -302,4 +336,4 @@ def wait_synced(informers: Iterable[Informer], timeout: float | None = None) -> 
 def index_by_owner(obj: dict[str, Any]) -> list[str]:
     """Index function: the uid of the object's controlling owner."""
     owner = controller_of(obj)
-    return [owner["uid"]] if owner else []
+    return [owner["uid"]] if owner is not None else []

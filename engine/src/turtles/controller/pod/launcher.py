@@ -16,7 +16,7 @@ import msgspec
 
 from turtles.api import configuration, labels, quantity
 from turtles.api.configuration import ClusterConfiguration
-from turtles.controller import memory, placement
+from turtles.controller.pod import memory, placement
 from turtles.domain import paths
 from turtles.domain.definition import cpu_topology
 

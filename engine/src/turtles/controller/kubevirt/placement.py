@@ -3,7 +3,7 @@
 
 The roles make Deployments and DaemonSet; then infra, workloads, imagePullPolicy and imagePullSecrets of the object
 count, as they do with KubeVirt's operator, and Kubernetes rolls a change out. :func:`arranged` is pure,
-:class:`Arrangement` writes.
+:class:`ComponentPlacement` writes.
 """
 
 import copy
@@ -66,7 +66,7 @@ def _add_pull_secrets(workload: Object, asked: Iterable[str | None]) -> None:
         metadata["annotations"] = annotations
 
 
-class Arrangement:
+class ComponentPlacement:
     """Brings the components' workloads to what the KubeVirt object says."""
 
     def __init__(self, client: Client) -> None:
@@ -75,7 +75,7 @@ class Arrangement:
         #: By name: what was wanted, and the generation that the API server made of it. It drops empty values.
         self._written: dict[str, tuple[Object, int]] = {}
 
-    def bring(self, workloads: Iterable[tuple[Informer, Object]], spec: Mapping[str, Any]) -> list[str]:
+    def apply(self, workloads: Iterable[tuple[Informer, Object]], spec: Mapping[str, Any]) -> list[str]:
         """Write what differs.
 
         :param workloads: Deployments and DaemonSets of components as they are, each with the cache it is from, which
@@ -101,7 +101,7 @@ class Arrangement:
                 continue
             informer.observe(made)
             self._written[name] = (_asked(wanted), int(made["metadata"].get("generation") or 0))
-            log.info("component arranged anew", extra={"kind": informer.resource.kind, "object": name})
+            log.info("component placed", extra={"kind": informer.resource.kind, "object": name})
         return refusals
 
 

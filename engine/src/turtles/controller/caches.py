@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What virt-controller's controllers read: caches that they share, with their indexes."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from turtles.api import labels
+from turtles.api.objects import Object
+from turtles.api.phases import PENDING, phase_of
+from turtles.controller.claims import claim_names
+from turtles.kube.informer import Informer, Key, index_by_owner, key_of
+from turtles.kube.kubevirt import VM, VMI
+from turtles.kube.manager import Manager
+from turtles.kube.resources import NODE, POD, PVC, RESOURCEQUOTA
+
+#: Index of Pods: uid of the VMI that controls the Pod.
+BY_OWNER = "owner"
+#: Index of VMIs: name of the node a VMI was handed to.
+BY_NODE = "node"
+#: Index of VMs and VMIs: claims that an object's volumes name, as ``namespace/name``.
+BY_CLAIM = "claim"
+#: Index of VMIs: namespaces in which a VMI has no Pod so far.
+PENDING_IN = "pending"
+#: Index of ResourceQuotas.
+BY_NAMESPACE = "namespace"
+
+
+@dataclass(frozen=True)
+class Caches:
+    """Informers of what most controllers need."""
+
+    vms: Informer
+    vmis: Informer
+    pods: Informer
+    nodes: Informer
+    pvcs: Informer
+    quotas: Informer
+    kubevirts: Informer
+
+    @classmethod
+    def of(cls, manager: Manager, kubevirts: Informer) -> "Caches":
+        """Have a manager keep the caches.
+
+        :param kubevirts: the informer of KubeVirt objects, which the configuration comes from.
+        """
+        caches = cls(
+            vms=manager.informer(VM),
+            vmis=manager.informer(VMI),
+            pods=manager.informer(POD, label_selector=f"{labels.APP}={labels.APP_LAUNCHER}"),
+            nodes=manager.informer(NODE),
+            pvcs=manager.informer(PVC),
+            quotas=manager.informer(RESOURCEQUOTA),
+            kubevirts=manager.share(kubevirts),
+        )
+        caches.pods.add_index(BY_OWNER, index_by_owner)
+        caches.vmis.add_index(BY_NODE, _node_of)
+        caches.vmis.add_index(PENDING_IN, _pending_in)
+        caches.quotas.add_index(BY_NAMESPACE, lambda quota: [quota["metadata"]["namespace"]])
+        caches.vms.add_index(BY_CLAIM, lambda vm: _claims(vm, (vm["spec"].get("template") or {}).get("spec") or {}))
+        caches.vmis.add_index(BY_CLAIM, lambda vmi: _claims(vmi, vmi["spec"]))
+        return caches
+
+
+def users_of_claim(informer: Informer, old: Object | None, new: Object | None) -> list[Key]:
+    """Return which VMs or VMIs to look at when a claim changed: those that use it, if it was bound or is gone."""
+    pvc = new or old
+    if pvc is None or _binding(old) == _binding(new):
+        return []
+    return [key_of(obj) for obj in informer.by_index(BY_CLAIM, "/".join(key_of(pvc)))]
+
+
+def _binding(pvc: Object | None) -> str | None:
+    return None if pvc is None else (pvc.get("status") or {}).get("phase") or ""
+
+
+def _node_of(vmi: Mapping[str, Any]) -> Iterable[str]:
+    node = (vmi.get("status") or {}).get("nodeName")
+    return [node] if node else []
+
+
+def _pending_in(vmi: Object) -> Iterable[str]:
+    return [vmi["metadata"]["namespace"]] if phase_of(vmi) in ("", PENDING) else []
+
+
+def _claims(obj: Object, spec: Object) -> Iterable[str]:
+    return [f"{obj['metadata']['namespace']}/{name}" for name in claim_names(spec)]

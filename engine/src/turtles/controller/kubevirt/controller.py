@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The KubeVirt object: looks at the components, places them as it says, and writes its status."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from turtles.api.conditions import get_condition, is_true
+from turtles.api.objects import Object, is_deleted
+from turtles.api.times import rfc3339
+from turtles.controller.caches import Caches
+from turtles.controller.changes import merge_diff
+from turtles.controller.kubevirt.health import (
+    API_SERVICE,
+    Component,
+    api_service,
+    daemonset,
+    deployment,
+    node_agents,
+)
+from turtles.controller.kubevirt.placement import ComponentPlacement
+from turtles.controller.kubevirt.plan import plan
+from turtles.controller.node import is_news
+from turtles.kube.client import ApiError, Client, NotFound
+from turtles.kube.events import Recorder
+from turtles.kube.informer import Informer, Key, key_of
+from turtles.kube.kubevirt import KUBEVIRT, VM, VMI
+from turtles.kube.manager import Controller, Manager, Trigger, each
+from turtles.kube.resources import APISERVICE, DAEMONSET, DEPLOYMENT, Resource
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks: a node falls silent without an event.
+_RECHECK = 60.0
+_REMEDY = ("machines that run go on. Look at the component's Pods (kubectl -n {namespace} get pods -l kubevirt.io), "
+           "their events and logs")
+
+
+class KubeVirtController:
+    """Reconciles the KubeVirt object."""
+
+    def __init__(
+        self, client: Client, manager: Manager, caches: Caches, recorder: Recorder, namespace: str, image: str
+    ) -> None:
+        """Make the controller.
+
+        :param namespace: the engine's.
+        :param image: of launchers.
+        """
+        self._client, self._namespace, self._image, self._recorder = client, namespace, image, recorder
+        self._kubevirts, self._nodes = caches.kubevirts, caches.nodes
+        self._vms, self._vmis = caches.vms, caches.vmis
+        # Where the engine is services of one machine, there are no workloads
+        self._deployments = manager.informer(DEPLOYMENT, namespace=namespace, optional=True)
+        self._daemonsets = manager.informer(DAEMONSET, namespace=namespace, optional=True)
+        self._api_service = manager.informer(APISERVICE, field_selector=f"metadata.name={API_SERVICE}")
+        self._placement = ComponentPlacement(client)
+
+    def controller(self) -> Controller:
+        """Return what the manager needs to run it."""
+        triggers = (
+            each(self._kubevirts),
+            *(Trigger(informer, self._all) for informer in (self._deployments, self._daemonsets, self._api_service)),
+            Trigger(self._nodes, lambda old, new: self._all(old, new) if is_news(old, new) else []),
+            # An object on its way out waits for the last machine.
+            *(Trigger(informer, self._all_if_gone) for informer in (self._vms, self._vmis)),
+        )
+        # Nobody's machine waits for it
+        return Controller("kubevirt", self.reconcile, triggers, essential=False)
+
+    def _all(self, old: Object | None, new: Object | None) -> list[Key]:
+        return [key_of(kubevirt) for kubevirt in self._kubevirts.list()]
+
+    def _all_if_gone(self, old: Object | None, new: Object | None) -> list[Key]:
+        return self._all(old, new) if new is None else []
+
+    def reconcile(self, key: Key) -> float | None:
+        """Bring the status of one KubeVirt object up to date; returns seconds after which to look again."""
+        kubevirt = self._kubevirts.get(*key)
+        if kubevirt is None:
+            return None
+        now = datetime.now(UTC)
+        machines = [*((VM, vm) for vm in self._vms.list()), *((VMI, vmi) for vmi in self._vmis.list())]
+        # First: the status is about what runs as the object says, not as it said
+        refusals = [] if is_deleted(kubevirt) else self._placement.apply(self._workloads(), kubevirt["spec"])
+        decided = plan(kubevirt, self._components(now), len(machines), self._image, rfc3339(now), refusals)
+        self._store(kubevirt, decided.kubevirt)
+        if decided.remove_machines:
+            self._remove(machines)
+        return _RECHECK
+
+    def _workloads(self) -> list[tuple[Informer, Object]]:
+        """Give the Deployments and the DaemonSet that there are; none where the engine is services of a machine."""
+        names = ((self._deployments, "virt-api"), (self._deployments, "virt-controller"),
+                 (self._daemonsets, "virt-handler"))
+        found = ((informer, informer.get(self._namespace, name)) for informer, name in names)
+        return [(informer, workload) for informer, workload in found if workload is not None]
+
+    def _components(self, now: datetime) -> list[Component]:
+        found = [api_service(self._api_service.get(None, API_SERVICE))]
+        workloads = self._workloads()
+        found += [deployment(workload) for informer, workload in workloads if informer is self._deployments]
+        agents = [daemonset(workload) for informer, workload in workloads if informer is self._daemonsets]
+        return found + (agents or [node_agents(self._nodes.list(), now)])
+
+    def _store(self, old: Object, new: Object) -> None:
+        """Write what differs: the status first, since without its finalizer the object goes."""
+        metadata = old["metadata"]
+        namespace, name = metadata["namespace"], metadata["name"]
+        try:
+            if status := merge_diff(old.get("status") or {}, new["status"]):
+                self._kubevirts.observe(
+                    self._client.patch(KUBEVIRT, namespace, name, {"status": status}, subresource="status"))
+                if new["status"]["phase"] != (old.get("status") or {}).get("phase"):
+                    log.info("phase changed", extra={"kubevirt": name, "phase": new["status"]["phase"]})
+                self._tell(old, new)
+            finalizers = new["metadata"].get("finalizers") or []
+            if finalizers != (metadata.get("finalizers") or []):
+                body: Mapping[str, Any] = {"metadata": {"finalizers": finalizers, "uid": metadata["uid"]}}
+                self._client.patch(KUBEVIRT, namespace, name, body)
+        except NotFound:
+            log.debug("gone meanwhile", extra={"kubevirt": name})
+
+    def _tell(self, old: Object, new: Object) -> None:
+        """Tell when something begins to be missing, when nothing works any more without it, and when all is back."""
+        before, after = (obj.get("status", {}).get("conditions") for obj in (old, new))
+        degraded = get_condition(after, "Degraded") or {}
+        works, worked = is_true(after, "Available"), is_true(before, "Available")
+        if degraded.get("status") == "True" and (not is_true(before, "Degraded") or (worked and not works)):
+            # A rolling update is nothing to worry about
+            remedy = _REMEDY.format(namespace=new["metadata"]["namespace"])
+            self._recorder.event(new, "Normal" if works else "Warning", degraded["reason"],
+                                 f"{degraded['message']}; {remedy}")
+        elif degraded.get("status") == "False" and is_true(before, "Degraded"):
+            self._recorder.event(new, "Normal", degraded["reason"], "All components are ready again.")
+
+    def _remove(self, machines: Iterable[tuple[Resource, Object]]) -> None:
+        for resource, obj in machines:
+            metadata = obj["metadata"]
+            if is_deleted(obj):
+                continue
+            try:
+                self._client.delete(resource, metadata["namespace"], metadata["name"], uid=metadata["uid"])
+            except NotFound:
+                continue
+            except ApiError as error:
+                log.warning("cannot delete %s %s/%s: %s", resource.kind, metadata["namespace"], metadata["name"], error)
+                raise

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""VirtualMachine → VirtualMachineInstance: reads the caches, asks plan and status, and writes what they say."""
+
+import logging
+import random
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from turtles.api import labels
+from turtles.api.objects import Object, controller_of, is_deleted, owner_reference
+from turtles.api.phases import is_final
+from turtles.controller import remedies
+from turtles.controller.caches import Caches, users_of_claim
+from turtles.controller.changes import json_diff, merge_diff
+from turtles.controller.claims import claim_names
+from turtles.controller.finalizers import VM_FINALIZERS, VMI_FINALIZERS, with_finalizer
+from turtles.controller.noted_ends import NotedEnds
+from turtles.controller.vm.plan import Plan, plan
+from turtles.controller.vm.revision import Revisions, template_of
+from turtles.controller.vm.status import Context, status
+from turtles.kube.client import JSON, AlreadyExists, ApiError, Client, Conflict, NotFound, Unavailable
+from turtles.kube.events import Recorder
+from turtles.kube.informer import Key
+from turtles.kube.kubevirt import VM, VMI
+from turtles.kube.manager import Controller, Trigger, each
+
+log = logging.getLogger(__name__)
+
+_ORPHAN = "orphan"
+
+
+class VMController:
+    """Reconciles VirtualMachines."""
+
+    def __init__(self, client: Client, caches: Caches, recorder: Recorder, noted_ends: NotedEnds) -> None:
+        """Make the controller.
+
+        :param noted_ends: told of VMIs whose end is in their VM's status, so that they may go.
+        """
+        self._client, self._recorder, self._noted_ends = client, recorder, noted_ends
+        self._caches = caches
+        self._vms, self._vmis, self._pvcs = caches.vms, caches.vmis, caches.pvcs
+        self._revisions = Revisions(client)
+
+    def controller(self) -> Controller:
+        """Return what the manager needs to run it."""
+        # A VM's VMI has its name
+        triggers = (each(self._vms), each(self._vmis), Trigger(self._pvcs, self._by_claim))
+        return Controller("vm", self.reconcile, triggers, workers=2)
+
+    def _by_claim(self, old: Object | None, new: Object | None) -> list[Key]:
+        return users_of_claim(self._vms, old, new)
+
+    def reconcile(self, key: Key) -> float | None:
+        """Bring one VM closer to its spec; returns seconds after which to look again."""
+        vm, vmi = self._vms.get(*key), self._vmis.get(*key)
+        if vmi is None:
+            self._noted_ends.forget(key)
+        if vm is None:
+            if vmi is not None and is_deleted(vmi):
+                self._release(vmi)
+            return None
+        controller = controller_of(vmi) if vmi is not None else None
+        foreign = controller is not None and controller.get("uid") != vm["metadata"]["uid"]
+        if is_deleted(vm):
+            self._terminate(vm, None if foreign else vmi)
+            return None
+        if finalizers := with_finalizer(vm["metadata"], labels.VM_FINALIZER, labels.VM_FINALIZER_OLD):
+            vm = self._patch_vm(vm, {"metadata": {"finalizers": finalizers}})
+        if foreign:
+            # Its VM may be on its way out under the same name; otherwise somebody has to decide.
+            self._store(vm, None, Plan(), Context(failure=(
+                "FailedCreate", f"a VirtualMachineInstance {key[1]} exists that {_named(controller)} controls")))
+            return None
+        if vmi is not None and controller is None and not is_deleted(vmi):
+            vmi = self._adopt(vm, vmi)
+        return self._sync(vm, vmi)
+
+    def _sync(self, vm: Object, vmi: Object | None) -> float | None:
+        now = datetime.now(UTC)
+        decided = plan(vm, vmi, now, random.random())  # noqa: S311
+        if decided.create is not None:
+            vmi, failure = self._create(vm, decided.create)
+            if failure:
+                # What was asked for still is.
+                requests = (vm.get("status") or {}).get("stateChangeRequests") or ()
+                decided = Plan(requests=requests, start_failure=decided.start_failure)
+            self._store(vm, vmi, decided, self._context(vm, vmi, _reason(failure)))
+            if failure:
+                raise failure
+            return None
+        stored = self._store(vm, vmi, decided, self._context(vm, vmi, None))
+        if vmi is not None and decided.delete:
+            # Only now: the status says what has to happen once the VMI is gone.
+            self._delete(stored, vmi, decided.why)
+        if vmi is not None and is_deleted(vmi) and is_final(vmi):
+            self._let_go(vmi)
+            self._revisions.forget(vm, vmi)
+        return decided.wait
+
+    def _context(self, vm: Object, vmi: Object | None, failure: tuple[str, str] | None) -> Context:
+        namespace = vm["metadata"]["namespace"]
+        pvcs = {name: self._pvcs.get(namespace, name) for name in claim_names(template_of(vm))}
+        return Context(self._revisions.started_template(vm, vmi), failure, pvcs)
+
+    # The VMI
+
+    def _create(self, vm: Object, wanted: Object) -> tuple[Object | None, ApiError | None]:
+        """Create the VMI; returns it, or what prevented it."""
+        name, namespace = wanted["metadata"]["name"], wanted["metadata"]["namespace"]
+        try:
+            vmi = self._client.create(VMI, wanted)
+        except AlreadyExists as error:
+            # The cache was behind.
+            existing = self._client.get(VMI, namespace, name)
+            self._vmis.observe(existing)
+            controller = controller_of(existing)
+            if controller is not None and controller.get("uid") == vm["metadata"]["uid"]:
+                return existing, None
+            return None, error
+        except Unavailable:
+            raise
+        except ApiError as error:
+            words = f"Failed to create virtual machine instance: {error.message}"
+            self._recorder.event(vm, "Warning", "FailedCreate", remedies.advised(words, remedies.of_refusal(error)))
+            return None, error
+        self._vmis.observe(vmi)
+        log.info("VMI created", extra={"namespace": namespace, "vm": name, "uid": vmi["metadata"]["uid"]})
+        self._recorder.event(vm, "Normal", "SuccessfulCreate",
+                             f"Started the virtual machine by creating the new virtual machine instance {name}")
+        self._revisions.store(vm)
+        return vmi, None
+
+    def _delete(self, vm: Object, vmi: Object, why: str) -> None:
+        metadata = vmi["metadata"]
+        try:
+            # The version too: a VMI that was orphaned meanwhile, unseen as yet, must stay.
+            answer = self._client.delete(VMI, metadata["namespace"], metadata["name"], uid=metadata["uid"],
+                                         resource_version=metadata["resourceVersion"])
+        except NotFound:
+            return
+        except Conflict:
+            raise  # seen too early: nothing for users, the next look does it
+        except ApiError as error:
+            self._recorder.event(vm, "Warning", "FailedDelete",
+                                 f"Error deleting virtual machine instance {metadata['name']}: {error.message}")
+            raise
+        if answer.get("kind") == VMI.kind:
+            self._vmis.observe(answer)
+        log.info("VMI deleted: %s", why, extra={"namespace": metadata["namespace"], "vm": metadata["name"]})
+        self._recorder.event(vm, "Normal", "SuccessfulDelete",
+                             f"Stopped the virtual machine by deleting the virtual machine instance {metadata['name']}")
+
+    def _adopt(self, vm: Object, vmi: Object) -> Object:
+        metadata = {
+            "ownerReferences": [*(vmi["metadata"].get("ownerReferences") or ()), owner_reference(vm)],
+            "finalizers": [*(vmi["metadata"].get("finalizers") or ()), labels.VM_FINALIZER],
+        }
+        return self._patch_vmi(vmi, metadata)
+
+    def _let_go(self, vmi: Object) -> None:
+        """The VM has taken note of the VMI's end: its controller takes our finalizer with its own, or we do after it.
+        """
+        metadata = vmi["metadata"]
+        self._noted_ends.add(vmi)
+        if not any(name in VMI_FINALIZERS for name in metadata.get("finalizers") or ()):
+            self._release(vmi)
+
+    def _release(self, vmi: Object, *, orphan_of: str | None = None) -> None:
+        """Take our finalizer off a VMI; with ``orphan_of`` also the reference to that VM (uid)."""
+        finalizers = list(vmi["metadata"].get("finalizers") or ())
+        kept = [name for name in finalizers if name not in VM_FINALIZERS]
+        metadata: Object = {"finalizers": kept}
+        if orphan_of is not None:
+            metadata["ownerReferences"] = [reference for reference in vmi["metadata"].get("ownerReferences") or ()
+                                           if reference.get("uid") != orphan_of]
+        elif kept == finalizers:
+            return
+        try:
+            self._patch_vmi(vmi, metadata)
+        except NotFound:
+            return
+
+    def _patch_vmi(self, vmi: Object, changed: Object) -> Object:
+        wanted = {**vmi, "metadata": {**vmi["metadata"], **changed}}
+        patch = json_diff(vmi, wanted, [("metadata", key) for key in changed])
+        if not patch:
+            return vmi
+        metadata = vmi["metadata"]
+        uid = {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]}
+        stored = self._client.patch(VMI, metadata["namespace"], metadata["name"], [uid, *patch], kind=JSON)
+        self._vmis.observe(stored)
+        return stored
+
+    # The VM
+
+    def _terminate(self, vm: Object, vmi: Object | None) -> None:
+        """The VM is being deleted: its VMI goes first, unless it is to be left alone."""
+        finalizers = vm["metadata"].get("finalizers") or ()
+        if not any(name in VM_FINALIZERS for name in finalizers):
+            return
+        # The garbage collector may have taken the reference, then the finalizer, before this looks.
+        orphaned = _ORPHAN in finalizers or (vmi is not None and controller_of(vmi) is None)
+        if vmi is not None and orphaned:
+            self._release(vmi, orphan_of=vm["metadata"]["uid"])
+        elif vmi is not None:
+            stored = self._store(vm, vmi, Plan(), Context())
+            if not is_deleted(vmi):
+                self._delete(stored, vmi, "the VM is being deleted")
+            elif is_final(vmi):
+                self._let_go(vmi)
+            return
+        self._patch_vm(vm, {"metadata": {"finalizers": [name for name in finalizers if name not in VM_FINALIZERS]}})
+
+    def _store(self, vm: Object, vmi: Object | None, decided: Plan, around: Context) -> Object:
+        """Write the VM's status if it changed."""
+        before = vm.get("status") or {}
+        after = status(vm, vmi, decided, around, datetime.now(UTC))
+        patch = merge_diff(before, after)
+        return self._patch_vm(vm, {"status": patch}, subresource="status") if patch else vm
+
+    def _patch_vm(self, vm: Object, patch: Object, subresource: str | None = None) -> Object:
+        metadata = vm["metadata"]
+        guarded = {**patch, "metadata": {**patch.get("metadata", {}), "resourceVersion": metadata["resourceVersion"],
+                                         "uid": metadata["uid"]}}
+        stored = self._client.patch(VM, metadata["namespace"], metadata["name"], guarded, subresource=subresource)
+        self._vms.observe(stored)
+        return stored
+
+
+def _reason(error: ApiError | None) -> tuple[str, str] | None:
+    return ("FailedCreate", error.message) if error else None
+
+
+def _named(reference: Mapping[str, Any] | None) -> str:
+    return f"{(reference or {}).get('kind')} {(reference or {}).get('name')}"

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a VirtualMachine's status says (KubeVirt API, VirtualMachineStatus). Pure."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from turtles.api.conditions import get_condition, is_true, remove_condition, set_condition
+from turtles.api.objects import Object, is_deleted
+from turtles.api.phases import RUNNING, is_final
+from turtles.api.run_strategies import ALWAYS, RERUN_ON_FAILURE, run_strategy
+from turtles.api.times import rfc3339
+from turtles.controller.vm.plan import Plan
+from turtles.controller.vm.revision import started_generation, template_of
+
+#: Conditions of the VM itself; every other one is the VMI's.
+_OWN_CONDITIONS = ("Ready", "Failure", "RestartRequired", "ManualRecoveryRequired", "Initialized")
+#: Why a node has no image (kubelet, pkg/kubelet/images), and what a VM says of it, which knows two words for all.
+_IMAGE_TROUBLE = {
+    "ImagePullBackOff": "ImagePullBackOff",
+    **dict.fromkeys(("ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError",
+                     "RegistryUnavailable"), "ErrImagePull"),
+}
+_RESTART_REQUIRED = "a non-live-updatable field was changed in the template spec"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What else a VM's status depends on.
+
+    :param template: ``spec.template.spec`` the running VMI was made from, when it may differ from the present one.
+    :param failure: (reason, message) of what went wrong just now.
+    :param pvcs: the claims its volumes name; None for one that does not exist.
+    """
+
+    template: Mapping[str, Any] | None = None
+    failure: tuple[str, str] | None = None
+    pvcs: Mapping[str, Object | None] = field(default_factory=dict)
+
+
+def status(vm: Object, vmi: Object | None, decided: Plan, around: Context, now: datetime) -> Object:
+    """Return the VM's whole status.
+
+    :param vmi: the VMI after what ``decided`` says was done: the new one when one was created.
+    """
+    old = vm.get("status") or {}
+    new: Object = copy.deepcopy(old)
+    stamp = rfc3339(now)
+    strategy = run_strategy(vm)
+    generation = int(vm["metadata"].get("generation") or 0)
+    outdated = vmi is not None and around.template is not None and around.template != template_of(vm)
+    new["conditions"] = _conditions(old.get("conditions") or [], vmi, around.failure, outdated, stamp)
+    for key, value in (("created", vmi is not None), ("ready", is_true(new["conditions"], "Ready"))):
+        if value:
+            new[key] = True
+        else:
+            new.pop(key, None)
+    _put(new, "stateChangeRequests", list(decided.requests))
+    _put(new, "startFailure", decided.start_failure)
+    if vmi is not None or (old.get("runStrategy") and decided.wait is None and not around.failure):
+        new["runStrategy"] = strategy
+    new["desiredGeneration"] = generation
+    if vmi is not None:
+        started = started_generation(vmi)
+        # Changes beside the template do not concern the running instance: it has seen them all.
+        seen = generation if around.template is not None and not outdated else started
+        if seen is not None:
+            new["observedGeneration"] = seen
+    new["printableStatus"] = printable_status(vm, vmi, decided.start_failure, around.pvcs, stopping=decided.delete)
+    return new
+
+
+def _put(obj: Object, key: str, value: Any) -> None:
+    if value:
+        obj[key] = value
+    else:
+        obj.pop(key, None)
+
+
+def _conditions(old: Sequence[Object], vmi: Object | None, failure: tuple[str, str] | None, outdated: bool,
+                now: str) -> list[Object]:
+    conditions = [dict(condition) for condition in old if condition.get("type") in _OWN_CONDITIONS]
+    theirs = ((vmi or {}).get("status") or {}).get("conditions") or []
+    if vmi is None:
+        set_condition(conditions, "Ready", "False", "VMINotExists", "VMI does not exist", now)
+    elif (ready := get_condition(theirs, "Ready")) is None:
+        set_condition(conditions, "Ready", "False", "VMIConditionMissing", "VMI is missing the Ready condition", now)
+    else:
+        set_condition(conditions, "Ready", ready["status"], ready.get("reason", ""), ready.get("message", ""), now)
+    if failure:
+        set_condition(conditions, "Failure", "True", *failure, now)
+    else:
+        remove_condition(conditions, "Failure")
+    if outdated:
+        set_condition(conditions, "RestartRequired", "True", "RestartRequired", _RESTART_REQUIRED, now)
+    else:
+        remove_condition(conditions, "RestartRequired")
+    conditions += [dict(condition) for condition in theirs if condition.get("type") not in _OWN_CONDITIONS]
+    return conditions
+
+
+def printable_status(vm: Object, vmi: Object | None, start_failure: Object | None,
+                     pvcs: Mapping[str, Object | None], *, stopping: bool = False) -> str:
+    """Return the word that ``kubectl get vm`` shows; the first that applies (KubeVirt API, printableStatus).
+
+    :param stopping: the VMI is deleted as soon as this is stored: one write says so and what is to follow.
+    """
+    if is_deleted(vm):
+        return "Terminating"
+    alive = vmi is not None and not is_final(vmi)
+    vmi_status = (vmi or {}).get("status") or {}
+    conditions = vmi_status.get("conditions")
+    migration = vmi_status.get("migrationState") or {}
+    if vmi is not None and alive and (stopping or is_deleted(vmi)):
+        return "Stopping"
+    if alive and migration.get("startTimestamp") and not migration.get("endTimestamp"):
+        return "Migrating"
+    if alive and is_true(conditions, "Paused"):
+        return "Paused"
+    if vmi_status.get("phase") == RUNNING:
+        return "Running"
+    synchronized = get_condition(conditions, "Synchronized") or {}
+    unsynchronized = synchronized.get("reason", "") if synchronized.get("status") == "False" else ""
+    scheduled = get_condition(conditions, "PodScheduled") or {}
+    if alive and unsynchronized == "FailedPvcNotFound":
+        return "ErrorPvcNotFound"
+    if alive and scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
+        return "ErrorUnschedulable"
+    if alive and any((pvc.get("status") or {}).get("phase") == "Pending" for pvc in pvcs.values() if pvc):
+        return "WaitingForVolumeBinding"
+    if alive and unsynchronized in _IMAGE_TROUBLE:
+        return _IMAGE_TROUBLE[unsynchronized]
+    if alive:
+        return "Starting"
+    if start_failure and start_failure.get("consecutiveFailCount") and run_strategy(vm) in (ALWAYS, RERUN_ON_FAILURE):
+        return "CrashLoopBackOff"
+    return "Stopped"

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""VirtualMachineInstance → launcher Pod: reads the caches, asks the plan, and writes what it says.
+
+What the node agent owns is changed in patches that test what they replace.
+"""
+
+import copy
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from turtles.api import labels, times
+from turtles.api.conditions import set_condition
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.objects import Object, controller_of
+from turtles.api.phases import PENDING, phase_of, set_phase
+from turtles.controller import remedies
+from turtles.controller.caches import BY_NAMESPACE, BY_OWNER, PENDING_IN, Caches, users_of_claim
+from turtles.controller.claims import claim_names
+from turtles.controller.noted_ends import NotedEnds
+from turtles.controller.pod.launcher import LauncherConfig, launcher_pod, pod_name
+from turtles.controller.pod.roles import by_role
+from turtles.controller.server import Server, image_volumes
+from turtles.controller.vmi.patches import gate_patch, node_label_patch, vmi_patch
+from turtles.controller.vmi.plan import plan
+from turtles.controller.vmi.status import ready
+from turtles.kube.client import JSON, AlreadyExists, ApiError, Client, NotFound, Unavailable
+from turtles.kube.events import Recorder
+from turtles.kube.informer import Key, key_of
+from turtles.kube.kubevirt import VMI
+from turtles.kube.manager import Controller, Trigger, each, owner_of
+from turtles.kube.resources import POD
+
+log = logging.getLogger(__name__)
+
+_FAILED_CREATE = "FailedCreate"
+
+
+class VMIController:
+    """Reconciles VirtualMachineInstances."""
+
+    def __init__(
+        self,
+        client: Client,
+        caches: Caches,
+        recorder: Recorder,
+        config: LauncherConfig,
+        configuration: Callable[[], ClusterConfiguration],
+        noted_ends: NotedEnds,
+    ) -> None:
+        """Make the controller.
+
+        :param configuration: gives the configuration in force.
+        :param noted_ends: VMIs whose VM has taken note of their end.
+        """
+        self._client, self._recorder, self._config = client, recorder, config
+        self._vmis, self._pods, self._nodes = caches.vmis, caches.pods, caches.nodes
+        self._pvcs, self._quotas = caches.pvcs, caches.quotas
+        self._configuration, self._noted_ends = configuration, noted_ends
+        self._server = Server(client)
+
+    def controller(self) -> Controller:
+        """Return what the manager needs to run it."""
+        triggers = (
+            each(self._vmis),
+            owner_of(self._pods, VMI.kind),
+            Trigger(self._pvcs, lambda old, new: users_of_claim(self._vmis, old, new)),
+            Trigger(self._quotas, self._waiting_in),
+        )
+        return Controller("vmi", self.reconcile, triggers, reads=(self._nodes,), workers=3)
+
+    def _waiting_in(self, old: Object | None, new: Object | None) -> list[Key]:
+        # Whoever was refused a Pod may have one now.
+        namespace = (new or old or {})["metadata"]["namespace"]
+        return [key_of(vmi) for vmi in self._vmis.by_index(PENDING_IN, namespace)]
+
+    def reconcile(self, key: Key) -> float | None:
+        """Bring one VMI closer to its spec; returns seconds after which to look again."""
+        vmi = self._vmis.get(*key)
+        if vmi is None:
+            return None
+        namespace = vmi["metadata"]["namespace"]
+        pods = self._pods.by_index(BY_OWNER, vmi["metadata"]["uid"])
+        pvcs = {name: self._pvcs.get(namespace, name) for name in claim_names(vmi["spec"])}
+        decided = plan(vmi, pods, pvcs, datetime.now(UTC), noted=vmi in self._noted_ends)
+        if decided.lost_pod and (pod := self._live_pod(vmi)) is not None:
+            self._pods.observe(pod)
+            return 0.1
+        if decided.create_pod:
+            self._create_pod(vmi, decided.vmi)
+        # A VMI that is final stays so; one that fails now is told first, so that nobody wonders about its Pod.
+        stored = self._store(vmi, decided.vmi)
+        for event in decided.events:
+            self._recorder.event(vmi, *event)
+        if decided.failure:
+            self._tell_failure(vmi, decided.failure)
+        for pod in decided.delete_pods:
+            self._delete_pod(stored, pod)
+        if (launcher := by_role(vmi, pods).launcher) is not None:
+            self._mark_pod(launcher, decided.unpaused, (stored.get("status") or {}).get("nodeName"))
+        return decided.wait
+
+    def _live_pod(self, vmi: Object) -> Object | None:
+        """Return the VMI's Pod as the server has it now; caches of different kinds may be apart."""
+        try:
+            pod = self._client.get(POD, vmi["metadata"]["namespace"], pod_name(vmi))
+        except NotFound:
+            return None
+        return pod if (controller_of(pod) or {}).get("uid") == vmi["metadata"]["uid"] else None
+
+    def _create_pod(self, vmi: Object, planned: Object) -> None:
+        namespace, name = vmi["metadata"]["namespace"], pod_name(vmi)
+        try:
+            pod = self._client.create(POD, launcher_pod(planned, self._launcher_config(namespace)))
+        except AlreadyExists as error:
+            found = self._live_pod(vmi)
+            if found is None:
+                self._not_created(vmi, f"a Pod {name} of somebody else is in the way", remedies.POD_IN_THE_WAY)
+                raise error
+            self._pods.observe(found)
+            return
+        except Unavailable:
+            raise
+        except ApiError as error:
+            self._not_created(vmi, f"Error creating pod: {error.message}", remedies.of_refusal(error))
+            raise
+        self._pods.observe(pod)
+        log.info("Pod created", extra={"namespace": namespace, "vmi": vmi["metadata"]["name"], "pod": name})
+        self._recorder.event(vmi, "Normal", "SuccessfulCreate", f"Created virtual machine pod {name}")
+
+    def _not_created(self, vmi: Object, message: str, remedy: str) -> None:
+        """Tell the user why there is no Pod; the next try comes by itself."""
+        status = copy.deepcopy(vmi.get("status") or {})
+        now = times.now()
+        set_phase(status, phase_of(vmi) or PENDING, now)
+        conditions = status.setdefault("conditions", [])
+        set_condition(conditions, "Synchronized", "False", _FAILED_CREATE, message, now)
+        set_condition(conditions, "Ready", *ready(vmi, None), now)
+        self._store(vmi, {**vmi, "status": status})
+        self._recorder.event(vmi, "Warning", _FAILED_CREATE, remedies.advised(message, remedy))
+
+    def _delete_pod(self, vmi: Object, pod: Object) -> None:
+        metadata = pod["metadata"]
+        try:
+            answer = self._client.delete(POD, metadata["namespace"], metadata["name"], uid=metadata["uid"])
+        except NotFound:
+            return
+        except ApiError as error:
+            self._recorder.event(vmi, "Warning", "FailedDelete",
+                                 f"Failed to delete virtual machine pod {metadata['name']}: {error.message}")
+            raise
+        if answer.get("kind") == POD.kind:
+            self._pods.observe(answer)
+        self._recorder.event(vmi, "Normal", "SuccessfulDelete", f"Deleted virtual machine pod {metadata['name']}")
+
+    def _mark_pod(self, pod: Object, unpaused: bool | None, node: str | None) -> None:
+        """Bring the Pod's readiness gate and its label with the VMI's node up to date, in one request where it can."""
+        metadata = pod["metadata"]
+        gate = [] if unpaused is None else gate_patch(pod, unpaused, times.now())
+        label = node_label_patch(pod, node) if node else []
+        if not gate and not label:
+            return
+        try:
+            stored = self._client.patch(POD, metadata["namespace"], metadata["name"], [*gate, *label], kind=JSON,
+                                        subresource="status" if gate else None)
+        except NotFound:
+            return
+        self._pods.observe(stored)
+
+    def _store(self, old: Object, new: Object) -> Object:
+        patch = vmi_patch(old, new)
+        if not patch:
+            return old
+        metadata = old["metadata"]
+        try:
+            stored = self._client.patch(VMI, metadata["namespace"], metadata["name"], patch, kind=JSON)
+        except NotFound:
+            return old
+        self._vmis.observe(stored)
+        return stored
+
+    def _tell_failure(self, vmi: Object, message: str) -> None:
+        """A user who looks at the VM must see what its VMI died of: the VMI may be gone by then."""
+        metadata = vmi["metadata"]
+        log.warning("VMI failed: %s", message, extra={"namespace": metadata["namespace"], "vmi": metadata["name"],
+                                                      "uid": metadata["uid"]})
+        self._recorder.event(vmi, "Warning", "Failed", message)
+        owner = controller_of(vmi)
+        if owner is not None:
+            self._recorder.event({**owner, "namespace": metadata["namespace"]}, "Warning", "Failed", message)
+
+    def _launcher_config(self, namespace: str) -> LauncherConfig:
+        """Return the configuration in force with what the nodes offer, and the namespace asks for, now."""
+        nodes = [node for node in self._nodes.list()
+                 if (node["metadata"].get("labels") or {}).get(labels.NODE_SCHEDULABLE) == "true"]
+        offered = [(node.get("status") or {}).get("allocatable") or {} for node in nodes]
+        cluster = self._configuration()
+        emulation = cluster.use_emulation
+        kvm = _offers(offered, labels.DEVICE_KVM) if emulation is None else not emulation
+        images = self._config.image_volumes
+        if images is None:
+            images = image_volumes(self._server.version(), nodes, cluster)
+        return replace(self._config, cluster=cluster, kvm=kvm, image_volumes=images,
+                       vhost_net=_offers(offered, labels.DEVICE_VHOST_NET),
+                       limited=limited_resources(self._quotas.by_index(BY_NAMESPACE, namespace)))
+
+
+def limited_resources(quotas: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Return for which resources these ResourceQuotas demand a limit of every container: cpu, memory."""
+    hard = {name for quota in quotas for name in (quota.get("spec") or {}).get("hard") or {}}
+    return frozenset(name for name in ("cpu", "memory") if f"limits.{name}" in hard)
+
+
+def _offers(allocatable: Sequence[Mapping[str, Any]], device: str) -> bool:
+    return any(str(resources.get(device, "0")) not in ("0", "") for resources in allocatable)

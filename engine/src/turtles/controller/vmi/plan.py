@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a VirtualMachineInstance needs, until the node agent takes over. Pure.
+
+Phases and conditions are KubeVirt's (KubeVirt API, VirtualMachineInstanceStatus): Pending without a Pod, Scheduling
+with one, Scheduled when its containers are ready. From then on the node agent owns the VMI; what is known of the Pod is
+added.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from turtles.api import labels
+from turtles.api.conditions import get_condition, is_true, remove_condition, set_condition
+from turtles.api.guests import QEMU_UID
+from turtles.api.objects import Object, is_deleted
+from turtles.api.phases import (
+    FAILED,
+    HANDED_OVER,
+    PENDING,
+    RUNNING,
+    SCHEDULED,
+    SCHEDULING,
+    is_final,
+    phase_of,
+    set_phase,
+)
+from turtles.api.times import parse_time, rfc3339
+from turtles.controller import remedies
+from turtles.controller.claims import claim_status
+from turtles.controller.finalizers import with_finalizer
+from turtles.controller.pod import end
+from turtles.controller.pod.roles import by_role
+from turtles.controller.vmi import status as conditions_of
+
+#: Seconds the node agent has to say how a guest ended after its Pod did, and the kubelet the other way round.
+_LAST_WORD = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to happen for a VMI.
+
+    :param vmi: the VMI as it is to be stored (metadata.labels, metadata.finalizers and status may differ).
+    :param create_pod: make the launcher Pod; the VMI is stored afterwards.
+    :param delete_pods: Pods to delete.
+    :param unpaused: what the Pod's readiness gate is to say, or None to leave it.
+    :param lost_pod: the VMI is to fail because its Pod is not in the cache; make sure that it does not exist.
+    :param events: (type, reason, message) to tell about the VMI.
+    :param failure: why the VMI fails now, for events on it and on its VM.
+    :param wait: seconds until the next look, or None.
+    """
+
+    vmi: Object
+    create_pod: bool = False
+    delete_pods: Sequence[Object] = ()
+    unpaused: bool | None = None
+    lost_pod: bool = False
+    events: Sequence[tuple[str, str, str]] = ()
+    failure: str = ""
+    wait: float | None = None
+
+
+@dataclass
+class _Draft:
+    """A plan in the making."""
+
+    vmi: Object
+    create_pod: bool = False
+    delete_pods: list[Object] = field(default_factory=list)
+    unpaused: bool | None = None
+    lost_pod: bool = False
+    events: list[tuple[str, str, str]] = field(default_factory=list)
+    failure: str = ""
+    wait: float | None = None
+
+    def done(self) -> Plan:
+        return Plan(**vars(self))
+
+
+def plan(vmi: Object, pods: Sequence[Object], pvcs: Mapping[str, Object | None], now: datetime, *,
+         noted: bool = False) -> Plan:
+    """Decide what a VMI needs.
+
+    :param vmi: as stored; it is not changed.
+    :param pods: the Pods that the VMI controls.
+    :param pvcs: the claims its volumes name; None for one that does not exist.
+    :param noted: its VM has taken note of its end.
+    """
+    wanted: Object = {**vmi, "metadata": dict(vmi["metadata"]), "status": copy.deepcopy(vmi.get("status") or {})}
+    draft = _Draft(wanted)
+    pod = by_role(vmi, pods).launcher
+    if is_final(vmi):
+        _finish(draft, pods, now, noted=noted)
+    else:
+        if not is_deleted(vmi) and (finalizers := with_finalizer(
+                vmi["metadata"], labels.VMI_FINALIZER, labels.VMI_FINALIZER_OLD)):
+            wanted["metadata"]["finalizers"] = finalizers
+        if phase_of(vmi) in HANDED_OVER:
+            _watch_over(draft, pod, now)
+        else:
+            _bring_up(draft, pod, pvcs, rfc3339(now))
+    if is_final(wanted) and not is_final(vmi):
+        draft.delete_pods = [each for each in pods if not is_deleted(each)]
+    conditions = wanted["status"].setdefault("conditions", [])
+    # The VMI is stored when its Pod has been created: its condition need not lag behind.
+    exists = pod is not None or draft.create_pod
+    before = get_condition(conditions, "Ready")
+    # Whoever ended it has said that it isn't ready; for another reason of the same nobody needs a write.
+    settled = is_final(vmi) and before is not None and before.get("status") == "False"
+    if not settled and not (pod is not None and before and conditions_of.is_gate_unread(wanted, pod)):
+        going = pod is not None and pod in draft.delete_pods
+        ready = conditions_of.ready(wanted, pod or {"metadata": {}} if exists else None, going=going)
+        set_condition(conditions, "Ready", *ready, rfc3339(now))
+    return draft.done()
+
+
+def _bring_up(draft: _Draft, pod: Object | None, pvcs: Mapping[str, Object | None], now: str) -> None:
+    """Pending and Scheduling: this controller owns the VMI."""
+    vmi, status = draft.vmi, draft.vmi["status"]
+    conditions = status.setdefault("conditions", [])
+    if is_deleted(vmi):
+        set_phase(status, FAILED, now)
+        return
+    if pod is None:
+        if phase_of(vmi) == SCHEDULING:
+            _fail(draft, "the virt-launcher Pod is gone", now, remedies.POD_GONE)
+            draft.lost_pod = True
+            return
+        if not phase_of(vmi):
+            set_phase(status, PENDING, now)
+        if missing := sorted(name for name, pvc in pvcs.items() if pvc is None):
+            message = f"PVC {vmi['metadata']['namespace']}/{missing[0]} does not exist, waiting for it to appear"
+            if set_condition(conditions, "Synchronized", "False", "FailedPvcNotFound", message, now):
+                draft.events.append(("Warning", "FailedPvcNotFound", remedies.advised(message, remedies.CLAIM)))
+            return
+        draft.create_pod = True
+        set_phase(status, SCHEDULING, now)
+        if volumes := claim_status(vmi["spec"], pvcs):
+            status["volumeStatus"] = volumes
+        conditions_of.clear_unsynchronized(conditions)
+        return
+    set_phase(status, SCHEDULING, now)
+    pod_status = pod.get("status") or {}
+    if end.has_ended(pod):
+        _fail(draft, end.why(pod)[1], now)
+        return
+    if is_deleted(pod):
+        _fail(draft, "the virt-launcher Pod was deleted", now, remedies.POD_GONE)
+        return
+    scheduled = get_condition(pod_status.get("conditions"), "PodScheduled")
+    if scheduled and scheduled.get("status") == "False":
+        set_condition(conditions, "PodScheduled", "False", scheduled.get("reason", ""), scheduled.get("message", ""),
+                      now)
+    else:
+        remove_condition(conditions, "PodScheduled")
+    if trouble := conditions_of.container_trouble(pod):
+        if set_condition(conditions, "Synchronized", "False", *trouble, now):
+            reason, words = trouble
+            remedy = remedies.of_waiting(reason, pod["metadata"]["name"])
+            draft.events.append(("Warning", reason, remedies.advised(words, remedy)))
+    else:
+        conditions_of.clear_unsynchronized(conditions)
+    node = (pod.get("spec") or {}).get("nodeName")
+    if node and is_true(pod_status.get("conditions"), "ContainersReady"):
+        _hand_over(draft, pod, node, now)
+
+
+def _hand_over(draft: _Draft, pod: Object, node: str, now: str) -> None:
+    """The Pod is up: from here the node agent owns the VMI."""
+    vmi, status = draft.vmi, draft.vmi["status"]
+    set_phase(status, SCHEDULED, now)
+    status["nodeName"] = node
+    status["activePods"] = {pod["metadata"]["uid"]: node}
+    status["runtimeUser"] = QEMU_UID
+    status["launcherContainerImageVersion"] = pod["spec"]["containers"][0]["image"]
+    if qos := (pod.get("status") or {}).get("qosClass"):
+        status["qosClass"] = qos
+    vmi["metadata"]["labels"] = {**(vmi["metadata"].get("labels") or {}), labels.NODE_NAME: node}
+    # Set before the guest runs, so that being ready costs no further round trip then.
+    if vmi["spec"].get("startStrategy") != "Paused":
+        draft.unpaused = True
+
+
+def _watch_over(draft: _Draft, pod: Object | None, now: datetime) -> None:
+    """Scheduled and Running: the node agent owns the VMI; only a Pod that ended without its word counts."""
+    vmi = draft.vmi
+    if pod is None:
+        _fail(draft, "the virt-launcher Pod is gone", rfc3339(now), remedies.POD_GONE)
+        draft.lost_pod = True
+        return
+    if end.has_ended(pod):
+        ended = end.ended_at(pod) or now
+        if (left := _LAST_WORD - (now - ended).total_seconds()) > 0:
+            draft.wait = left
+        else:
+            _fail(draft, end.why(pod)[1], rfc3339(now))
+        return
+    if is_deleted(pod) and not is_deleted(vmi) and not conditions_of.is_pod_known_to_leave(vmi):
+        draft.events.append(("Warning", "LauncherPodDeleted", (
+            f"the virt-launcher Pod {pod['metadata']['name']} is being deleted ({end.disruption(pod)}): the guest "
+            "is asked to shut down; a VirtualMachine with runStrategy Always starts a new instance, others have to be "
+            "started again")))
+    conditions = vmi["status"].setdefault("conditions", [])
+    if (node := vmi["status"].get("evacuationNodeName")) and node == vmi["status"].get("nodeName"):
+        message = f"the virt-launcher Pod is to leave node {node}"
+        set_condition(conditions, "EvictionRequested", "True", "EvictionRequested", message, rfc3339(now))
+    else:
+        remove_condition(conditions, "EvictionRequested")
+    paused = is_true(conditions, "Paused")
+    if phase_of(vmi) == RUNNING or vmi["spec"].get("startStrategy") != "Paused":
+        draft.unpaused = not paused
+
+
+def _finish(draft: _Draft, pods: Sequence[Object], now: datetime, *, noted: bool) -> None:
+    """Succeeded and Failed: the Pods go, then, if it is being deleted, the VMI.
+
+    The VM's finalizer goes in the same write if the VM has taken note of how it ended; else the VM's controller takes
+    it away afterwards.
+    """
+    vmi = draft.vmi
+    draft.delete_pods = [pod for pod in pods if not is_deleted(pod)]
+    if any(not end.has_ended(pod) for pod in draft.delete_pods) and (left := _untold(vmi, now)) > 0:
+        draft.delete_pods, draft.wait = [], left
+        return
+    for pod in draft.delete_pods:
+        # The node agent saw the guest end, not why the Pod did.
+        reason, message = end.why(pod)
+        if end.has_ended(pod) and reason != "Failed":
+            draft.events.append(("Warning", reason, message))
+    if not pods and vmi["status"].get("activePods"):
+        del vmi["status"]["activePods"]
+    if not is_deleted(vmi) or pods:
+        return
+    ours = [labels.VMI_FINALIZER, labels.VMI_FINALIZER_OLD]
+    if noted:
+        ours += [labels.VM_FINALIZER, labels.VM_FINALIZER_OLD]
+    finalizers = vmi["metadata"].get("finalizers") or []
+    kept = [name for name in finalizers if name not in ours]
+    if kept != finalizers:
+        vmi["metadata"]["finalizers"] = kept
+
+
+def _untold(vmi: Object, now: datetime) -> float:
+    """Return how many seconds the kubelet has left to say why the Pod of a VMI ended that failed by itself."""
+    if phase_of(vmi) != FAILED:
+        return 0.0
+    deleted = parse_time(vmi["metadata"].get("deletionTimestamp"))
+    for entry in reversed(vmi["status"].get("phaseTransitionTimestamps") or ()):
+        failed = parse_time(entry.get("phaseTransitionTimestamp"))
+        if entry.get("phase") == FAILED and failed is not None:
+            return 0.0 if deleted is not None and deleted < failed else _LAST_WORD - (now - failed).total_seconds()
+    return 0.0
+
+
+def _fail(draft: _Draft, message: str, now: str, remedy: str = "") -> None:
+    status = draft.vmi["status"]
+    set_phase(status, FAILED, now)
+    set_condition(status.setdefault("conditions", []), "Synchronized", "False", "LauncherFailed", message, now)
+    draft.failure = remedies.advised(message, remedy) if remedy else message

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a VirtualMachineInstance's conditions say of its Pod (KubeVirt API, VirtualMachineInstanceCondition). Pure."""
+
+from turtles.api import labels
+from turtles.api.conditions import GUEST_NOT_RUNNING, get_condition, is_true, remove_condition
+from turtles.api.objects import Object, is_deleted
+from turtles.api.phases import RUNNING, is_final, phase_of
+from turtles.controller.pod import end
+
+#: Reasons of a waiting container that are nothing to worry about; any other is told to the user.
+_NORMAL_WAITING = ("", "ContainerCreating", "PodInitializing")
+#: Reasons of ``Synchronized`` that the node agent sets and takes back; all others are ours.
+_AGENT_REASON = "Synchronizing with the Domain failed."
+_TERMINATING = "PodTerminating"
+#: What a kubelet says of a Pod whose containers are ready and whose readiness gates are not.
+_GATES_CLOSED = "ReadinessGatesNotReady"
+
+
+def ready(vmi: Object, pod: Object | None, *, going: bool = False) -> tuple[str, str, str]:
+    """Return status, reason and message of the VMI's Ready condition; ``going``: the Pod is about to be deleted."""
+    if pod is None:
+        return "False", "PodNotExists", "virt-launcher pod has not yet been scheduled"
+    if going or is_deleted(pod) or is_final(pod):
+        return "False", _TERMINATING, "virt-launcher pod is terminating"
+    if phase_of(vmi) != RUNNING:
+        return "False", *GUEST_NOT_RUNNING
+    ready = get_condition((pod.get("status") or {}).get("conditions"), "Ready")
+    if ready is None:
+        return "False", "PodConditionMissing", "virt-launcher pod is missing the Ready condition"
+    return str(ready["status"]), str(ready.get("reason", "")), str(ready.get("message", ""))
+
+
+def is_gate_unread(vmi: Object, pod: Object) -> bool:
+    """Whether the Pod isn't ready only because its kubelet has yet to read the gate that is open already.
+
+    Its word follows within a second or so, and calls for the next look: what is said of the VMI until then may stay.
+    """
+    if phase_of(vmi) != RUNNING or is_deleted(pod):
+        return False
+    conditions = (pod.get("status") or {}).get("conditions")
+    ready = get_condition(conditions, "Ready") or {}
+    if ready.get("reason") != _GATES_CLOSED:
+        return False
+    return is_true(conditions, labels.UNPAUSED_READINESS_GATE)
+
+
+def is_pod_known_to_leave(vmi: Object) -> bool:
+    """Whether it is known already that the Pod is on its way out."""
+    return (get_condition(vmi["status"].get("conditions"), "Ready") or {}).get("reason") == _TERMINATING
+
+
+def clear_unsynchronized(conditions: list[Object]) -> None:
+    """What kept the VMI from starting is over."""
+    condition = get_condition(conditions, "Synchronized")
+    if condition and condition.get("status") == "False" and condition.get("reason") != _AGENT_REASON:
+        remove_condition(conditions, "Synchronized")
+
+
+def container_trouble(pod: Object) -> tuple[str, str] | None:
+    """Return reason and message of a container that cannot start, image volumes included."""
+    for container in end.container_statuses(pod):
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason", "") not in _NORMAL_WAITING:
+            return str(waiting["reason"]), str(waiting.get("message") or waiting["reason"])
+    return None
