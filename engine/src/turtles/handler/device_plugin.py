@@ -5,7 +5,15 @@ A launcher isn't privileged, so the kubelet has to put /dev/kvm and its kin into
 which devices those are (Kubernetes documentation, "Device plugins"). Any number of guests may share such a device:
 each plugin offers a number of stand-ins for the one file.
 
-The kubelet forgets all plugins when it restarts and removes their sockets. That shows in the folder, which is watched.
+The kubelet knows a plugin for as long as it keeps the stream of ListAndWatch open, so the end of that stream, not
+anything about the kubelet's socket, says that the plugin has to register again. A kubelet that restarts also removes
+all sockets; that shows in the folder, which is watched.
+
+In an upgrade two agents serve the same device side by side. Each has a socket name of its own, as Kubernetes demands of
+plugins that overlap (kubernetes/kubernetes#135437 and the README of its pluginwatcher): the kubelet takes the name from
+the registration, so neither can remove, replace or be taken for the other's socket. The name tells which of two is
+newer; the older one leaves the kubelet to it for as long as it lives. Kubelets before that change disconnect the newer
+one when the older one ends, which it sees by its stream.
 
 gRPC is spoken with grpclib, which is pure Python: the kubelet calls a few times per Pod, and grpcio would cost every
 node's agent 15 MB instead of 6. This module is imported only where there is a kubelet.
@@ -14,8 +22,13 @@ node's agent 15 MB instead of 6. This module is imported only where there is a k
 import asyncio
 import contextlib
 import logging
+import os
+import re
+import secrets
+import socket
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +50,8 @@ KUBELET_SOCKET = "kubelet.sock"
 #: Seconds after which a kubelet that refused or didn't answer is asked again.
 _RETRY = 5.0
 _CALL_TIMEOUT = 10.0
+#: Seconds in which a kubelet that took a registration opens its stream; the kubelet's own limit for connecting.
+_WATCH_LIMIT = 10.0
 #: Seconds that ending may take: connections are closed, sockets removed.
 _STOP_LIMIT = 4.0
 
@@ -49,9 +64,21 @@ class Offer:
     path: str
 
     @property
-    def socket(self) -> str:
-        """File name of the plugin's socket."""
-        return f"kubevirt-{self.resource.rpartition('/')[2]}.sock"
+    def name(self) -> str:
+        """The resource's name without its domain."""
+        return self.resource.rpartition("/")[2]
+
+    def socket(self, since: int) -> str:
+        """Return a file name for the plugin's socket that no other has had.
+
+        :param since: since when the plugin has been there, in microseconds since the machine started.
+        """
+        return f"kubevirt-{self.name}-{since:013x}{secrets.token_hex(2)}.sock"
+
+    def since(self, socket: str) -> int | None:
+        """Return since when the plugin with this socket has been there; None if it isn't one for this device."""
+        match = re.fullmatch(rf"kubevirt-{re.escape(self.name)}-([0-9a-f]{{13}})[0-9a-f]{{4}}\.sock", socket)
+        return int(match[1], 16) if match else None
 
 
 #: What every node with these devices offers. /dev/kvm is no proof that KVM works: see :mod:`turtles.probe.kvm`.
@@ -73,7 +100,7 @@ class DevicePlugins:
         self._loop = asyncio.new_event_loop()
         self._changed = asyncio.Event()
         self._ended = asyncio.Event()
-        self._plugins = [_Plugin(offer, self._device(offer)) for offer in offers]
+        self._plugins = [_Plugin(offer, self._device(offer), self._changed.set) for offer in offers]
         self._thread = threading.Thread(
             target=lambda: self._loop.run_until_complete(self._run()), name="devices", daemon=True)
 
@@ -106,8 +133,8 @@ class DevicePlugins:
             again = None
             try:
                 self._watch()
-                for plugin in self._plugins:
-                    await plugin.update(self._folder)
+                waits = [await plugin.update(self._folder) for plugin in self._plugins]
+                again = min((wait for wait in waits if wait is not None), default=None)
             except (OSError, GRPCError, StreamTerminatedError, TimeoutError) as error:
                 # A kubelet that is just starting; nothing unusual.
                 log.info("devices can't be registered with the kubelet yet: %s", error,
@@ -115,24 +142,35 @@ class DevicePlugins:
                 again = _RETRY
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), again)
-        for plugin in self._plugins:
-            await plugin.close()
+        await asyncio.gather(*(plugin.close() for plugin in self._plugins))
 
 
 class _Plugin:
     """The server for one offer."""
 
-    def __init__(self, offer: Offer, device: Path) -> None:
-        self._offer, self._device = offer, device
+    def __init__(self, offer: Offer, device: Path, notice: Callable[[], None]) -> None:
+        """Make it.
+
+        :param notice: called when :meth:`update` has something to do.
+        """
+        self._offer, self._device, self._notice = offer, device, notice
+        self._since = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
         self._healthy = False
         self._health_changed = asyncio.Condition()
         self._server: Server | None = None
-        self._socket: tuple[Path, tuple[int, ...] | None] | None = None
-        self._registered: tuple[int, ...] | None = None
+        self._socket: Path | None = None
+        #: Counts registrations; a stream belongs to the one that was the last when it was opened.
+        self._registration = 0
+        self._watched = False
+        #: When the registration counts as failed unless the kubelet watches; None if there is none that holds.
+        self._deadline: float | None = None
+        #: What ends when a newer plugin for the same device does, by its socket.
+        self._newer: dict[Path, asyncio.Task[None]] = {}
 
-    async def update(self, folder: Path) -> None:
+    async def update(self, folder: Path) -> float | None:
         """Bring health, socket and registration up to date.
 
+        :return: seconds after which to look again even if nothing happens.
         :raises OSError, GRPCError, StreamTerminatedError, TimeoutError: if there is no kubelet to register with.
         """
         healthy = self._device.exists()
@@ -140,49 +178,121 @@ class _Plugin:
             async with self._health_changed:
                 self._healthy = healthy
                 self._health_changed.notify_all()
-            if self._registered is not None:
+            if self._server is not None:
                 log.warning("device came back" if healthy else "device vanished", extra={"path": str(self._device)})
-        if not healthy and self._registered is None:
-            return  # what the node never had isn't offered
-        own, kubelet = folder / self._offer.socket, folder / KUBELET_SOCKET
-        if self._server is not None and not own.exists():
-            await self.close()
-        identity = _identity(kubelet)
-        if self._server is None:
-            own.unlink(missing_ok=True)
-            server = Server([self])
-            await server.start(path=str(own))
-            own.chmod(0o600)
-            self._socket = own, _identity(own)
-            self._server, self._registered = server, None
-        if identity is not None and identity != self._registered:
+        if not healthy and self._server is None:
+            return None  # what the node never had isn't offered
+        if self._socket is not None and not self._socket.exists():
+            await self._stop_serving()
+        if self._socket is None:
+            await self._serve(folder)
+        await self._look_around(folder)
+        if self._newer:
+            # Comes back from this when the newer one has gone, whatever the kubelet made of that.
+            self._deadline = None
+            return None
+        now = asyncio.get_running_loop().time()
+        if self._deadline is None or (not self._watched and self._deadline <= now):
+            self._deadline = None
+            kubelet = folder / KUBELET_SOCKET
+            if not kubelet.exists():
+                return None
             await self._register(kubelet)
-            self._registered = identity
+        return None if self._watched or self._deadline is None else max(0.0, self._deadline - now)
 
     async def close(self) -> None:
-        """Stop serving, and remove the socket unless it is another handler's already, which took over."""
-        server, self._server, self._registered = self._server, None, None
+        """Stop serving and remove the socket, which is no other agent's."""
+        folder = self._socket.parent if self._socket is not None else None
+        await self._stop_serving()
+        if folder is not None:
+            with contextlib.suppress(OSError):
+                await self._look_around(folder)
+        for task in self._newer.values():
+            task.cancel()
+        await asyncio.gather(*self._newer.values(), return_exceptions=True)
+
+    async def _serve(self, folder: Path) -> None:
+        path = folder / self._offer.socket(self._since)
+        listener = _listener(path)
+        server = Server([self])
+        try:
+            # Not as a path: asyncio has ideas of its own about whose file that is (since Python 3.13).
+            await server.start(sock=listener)
+        except BaseException:
+            listener.close()
+            path.unlink(missing_ok=True)
+            raise
+        self._server, self._socket, self._deadline = server, path, None
+
+    async def _stop_serving(self) -> None:
+        server, self._server, self._deadline = self._server, None, None
+        path, self._socket = self._socket, None
+        if path is not None:
+            path.unlink(missing_ok=True)
         if server is not None:
             server.close()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(server.wait_closed(), 1)
-        if self._socket is not None:
-            path, identity = self._socket
-            if _identity(path) == identity:
+
+    async def _look_around(self, folder: Path) -> None:
+        """Find newer plugins for the same device, and remove sockets that killed agents left.
+
+        :raises OSError: if the folder can't be read.
+        """
+        for path, task in list(self._newer.items()):
+            if task.done() or not path.exists():
+                task.cancel()
+                del self._newer[path]
+        for path, since in self._others(folder):
+            if path in self._newer:
+                continue
+            try:
+                reader, writer = await asyncio.open_unix_connection(str(path))
+            except ConnectionRefusedError:
+                # Nobody listens, and nobody will: names aren't used again, and sockets appear when they listen.
                 path.unlink(missing_ok=True)
-            self._socket = None
+                continue
+            except FileNotFoundError:
+                continue
+            if since > self._since:
+                self._newer[path] = asyncio.create_task(self._follow(reader, writer))
+            else:
+                writer.close()
+
+    def _others(self, folder: Path) -> Iterator[tuple[Path, int]]:
+        for path in sorted(folder.iterdir()):
+            since = self._offer.since(path.name)
+            if since is not None and path != self._socket:
+                yield path, since
+
+    async def _follow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Wait until the other side ends."""
+        try:
+            with contextlib.suppress(OSError):
+                while await reader.read(4096):
+                    pass
+        finally:
+            writer.close()
+            self._notice()
 
     async def _register(self, kubelet: Path) -> None:
+        assert self._socket is not None
         request = api.RegisterRequest(
             version=api.VERSION,
-            endpoint=self._offer.socket,
+            endpoint=self._socket.name,
             resource_name=self._offer.resource,
             options=api.DevicePluginOptions(),
         )
+        # From here on the kubelet may watch, and stop to.
+        self._registration += 1
+        self._watched, self._deadline = False, asyncio.get_running_loop().time() + _WATCH_LIMIT
         channel = Channel(path=str(kubelet))
         try:
             method = UnaryUnaryMethod(channel, "/v1beta1.Registration/Register", api.RegisterRequest, api.Empty)
             await method(request, timeout=_CALL_TIMEOUT)
+        except BaseException:
+            self._deadline = None
+            raise
         finally:
             channel.close()
         log.info("device registered", extra={"resource": self._offer.resource, "path": self._offer.path})
@@ -205,14 +315,22 @@ class _Plugin:
 
     async def _list_and_watch(self, stream: Stream[Any, Any]) -> None:
         await stream.recv_message()
-        name = self._offer.resource.rpartition("/")[2]
-        while True:
-            healthy = self._healthy
-            health = api.HEALTHY if healthy else api.UNHEALTHY
-            devices = [api.Device(ID=f"{name}{number}", health=health) for number in range(MAX_DEVICES)]
-            await stream.send_message(api.ListAndWatchResponse(devices=devices))
-            async with self._health_changed:
-                await self._health_changed.wait_for(lambda seen=healthy: self._healthy != seen)  # type: ignore[misc]
+        registration = self._registration
+        self._watched = True
+        try:
+            while True:
+                healthy = self._healthy
+                health = api.HEALTHY if healthy else api.UNHEALTHY
+                devices = [api.Device(ID=f"{self._offer.name}{number}", health=health) for number in range(MAX_DEVICES)]
+                await stream.send_message(api.ListAndWatchResponse(devices=devices))
+                async with self._health_changed:
+                    await self._health_changed.wait_for(
+                        lambda seen=healthy: self._healthy != seen)  # type: ignore[misc]
+        finally:
+            # The end of a stream that a later registration replaced says nothing.
+            if registration == self._registration:
+                self._watched, self._deadline = False, None
+                self._notice()
 
     async def _allocate(self, stream: Stream[Any, Any]) -> None:
         request = await stream.recv_message()
@@ -223,10 +341,27 @@ class _Plugin:
         await stream.send_message(api.AllocateResponse(container_responses=answers))
 
 
-def _identity(path: Path) -> tuple[int, ...] | None:
-    """Return what tells a file from another one that takes its place; None if there is none."""
+def _listener(path: Path) -> socket.socket:
+    """Return a socket that listens at a path; it appears there when it does, for root alone.
+
+    :raises OSError: it can't be made.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_ino, status.st_ctime_ns
+        # An address has 107 bytes; kubelets have folders of any length.
+        unseen = Path(f"/proc/self/fd/{folder}/.{path.name}")
+        listener.bind(str(unseen))
+        try:
+            unseen.chmod(0o600)
+            listener.listen()
+            unseen.rename(path)
+        except BaseException:
+            unseen.unlink(missing_ok=True)
+            raise
+    except BaseException:
+        listener.close()
+        raise
+    finally:
+        os.close(folder)
+    return listener
