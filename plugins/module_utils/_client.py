@@ -429,17 +429,26 @@ class Client:
 
 
 _CLIENTS = {}
+# Seconds in which a file may change again without its times showing it: those of the kernel's clock, with room; and
+# where a filesystem keeps whole seconds only.
+TICK, COARSE_TICK = 0.1, 2.0
 
 
 def get_client(options):
     """A client for these auth options; the same one within a process, so that loop items share connections."""
     auth = {name: options.get(name) for name in AUTH_ARGUMENTS if options.get(name) is not None}
     paths = auth.get("kubeconfig") or os.environ.get("KUBECONFIG") or "~/.kube/config"
-    stamp = None
-    if isinstance(paths, str) and os.path.exists(os.path.expanduser(paths)):
-        status = os.stat(os.path.expanduser(paths))
-        stamp = (status.st_mtime_ns, status.st_ino)
-    key = json.dumps([auth, to_text(paths), stamp, os.getpid(), os.getcwd()], sort_keys=True, default=to_text)
+    stamps = []
+    for path in paths.split(os.pathsep) if isinstance(paths, str) else ():
+        try:
+            status = os.stat(os.path.expanduser(path))
+        except OSError:
+            continue
+        tick = TICK if status.st_ctime_ns % 1000000000 else COARSE_TICK
+        if time.time() - status.st_ctime < tick:
+            return Client(auth)
+        stamps.append((path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+    key = json.dumps([auth, to_text(paths), stamps, os.getpid(), os.getcwd()], sort_keys=True, default=to_text)
     if key not in _CLIENTS:
         _CLIENTS[key] = Client(auth)
     return _CLIENTS[key]

@@ -251,6 +251,8 @@ class _Plugin:
             except ConnectionRefusedError:
                 # Nobody listens, and nobody will: names aren't used again, and sockets appear when they listen.
                 path.unlink(missing_ok=True)
+                if since > self._since:
+                    self._deadline = None  # the kubelet may have taken it
                 continue
             except FileNotFoundError:
                 continue

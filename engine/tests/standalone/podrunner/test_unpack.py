@@ -185,6 +185,7 @@ def test_local_references_stay_in_the_allowed_directories(tmp_path):
 def test_what_is_known_of_an_image_goes_with_it(tmp_path, monkeypatch):
     layout = tmp_path / "ok/layout"
     shutil.copytree(image(tmp_path / "made", [member("f", b"c")]), layout)
+    (layout / "index.json").write_text("{}")
     store = ImageStore(tmp_path / "images", [tmp_path / "ok"])
     monkeypatch.setattr(store, "_skopeo", lambda reference, url, content, *_rest: shutil.copytree(layout, content))
     reference = f"oci:{layout}"

@@ -61,3 +61,19 @@ def test_what_it_says_when_it_does_not_start(tmp_path: Path, monkeypatch) -> Non
     client = ZygoteClient(tmp_path / "z.sock", tmp_path / "z.log", "test", ["no_such_module:main"])
     with pytest.raises(ZygoteError, match="no_such_module"):
         client.ensure()
+
+
+def test_one_that_retires_late_leaves_its_successor_s_socket(tmp_path: Path, monkeypatch) -> None:
+    """It got no answer across in time, so another one was started at the same path."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setattr(zygote_client, "_scope", lambda: [])
+    client = ZygoteClient(tmp_path / "z.sock", tmp_path / "z.log", "test", ["entry_points:main"])
+    client.ensure()
+    process = client._process
+    assert process is not None
+    (tmp_path / "z.sock").rename(tmp_path / "old.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as successor:
+        successor.bind(str(tmp_path / "z.sock"))
+    ZygoteClient(tmp_path / "old.sock", tmp_path / "z.log", "test", [])._ask({"op": "retire"}, timeout=20)
+    assert process.wait(20) == 0
+    assert (tmp_path / "z.sock").is_socket()

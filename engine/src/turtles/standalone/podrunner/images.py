@@ -24,6 +24,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from turtles.standalone.podrunner.files import read_json, sync_folder, write_json
+from turtles.standalone.stamp import TICK, stamp
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,8 @@ class ImageStore:
         if known is None or not self.path(known["digest"]).is_dir():
             return None
         if local is not None:
-            return known["digest"] if known.get("source") == _fingerprint(*local) else None
+            source = _fingerprint(*local)
+            return known["digest"] if source is not None and known.get("source") == source else None
         return None if policy == "Always" else str(known["digest"])
 
     def ensure(self, reference: str, policy: str, auths: Iterable[dict[str, Any]] = ()) -> str:
@@ -178,6 +180,10 @@ class ImageStore:
             if not local[1].exists():
                 raise ImageError("ErrImagePull", f"image {reference}: {local[1]} does not exist on this node")
             source = _fingerprint(*local)
+            if source is None:
+                # It changed a moment ago: from here on, what is pulled can be told from what it becomes next.
+                time.sleep(TICK)
+                source = _fingerprint(*local)
             url = f"{local[0]}:{local[1]}" + (f":{local[2]}" if local[2] else "")
         else:
             url = f"docker://{reference}"
@@ -242,12 +248,12 @@ class ImageStore:
 
 
 def _fingerprint(transport: str, path: Path, tag: str) -> str | None:
-    """Return what changes when a local image changes."""
+    """Return what changes when a local image changes; None if that can't be told yet."""
     try:
-        status = (path / "index.json" if transport == "oci" else path).stat()
+        now = stamp(path / "index.json" if transport == "oci" else path)
     except OSError:
         return None
-    return f"{path}:{tag}:{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
+    return None if now is None else f"{path}:{tag}:{':'.join(map(str, now))}"
 
 
 def readable(stderr: str) -> str:

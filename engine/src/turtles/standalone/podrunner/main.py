@@ -38,9 +38,10 @@ _HOUSEKEEPING = 10.0
 def fingerprint(config: Config) -> str:
     """Return what changes when the forking process has to be another one: our code, Python, what is preloaded."""
     digest = hashlib.sha256(f"{turtles.__version__} {sys.version} {sys.prefix} {config.preload}".encode())
+    # The content, which takes 10 ms: files can keep their time and size when they change (packages of a fixed date),
+    # and get another time when they don't.
     for path in sorted(Path(turtles.__file__).parent.rglob("*.py")):
-        status = path.stat()
-        digest.update(f"{path} {status.st_mtime_ns} {status.st_size}".encode())
+        digest.update(f"{path} ".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 

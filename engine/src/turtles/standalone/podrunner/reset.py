@@ -45,8 +45,7 @@ def reset(config: Config) -> bool:
     with contextlib.suppress(ZygoteError):
         pid = zygote.status()["pid"]
         changed = True
-        zygote.retire()
-        _wait_pid(pid)
+        _retire(zygote, pid)
     for pod in pods:
         changed = True
         with contextlib.suppress(cni.CNIError):
@@ -64,10 +63,12 @@ def reset(config: Config) -> bool:
     return changed
 
 
-def _wait_pid(pid: int) -> None:
+def _retire(zygote: ZygoteClient, pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
+        # Before it ends, when its number can become another process's.
         pidfd = os.pidfd_open(pid)
         try:
+            zygote.retire()
             if not select.select([pidfd], [], [], 10.0)[0]:
                 log.warning("the forking process does not end", extra={"pid": pid})
         finally:

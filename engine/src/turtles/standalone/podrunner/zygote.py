@@ -87,6 +87,8 @@ class Zygote:
         self._listener.bind(str(temporary))
         temporary.chmod(0o600)
         self._listener.listen(64)
+        status = temporary.stat()
+        self._socket = status.st_dev, status.st_ino
         temporary.rename(path)
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -174,12 +176,22 @@ class Zygote:
                                  "containers": sorted(self._containers)})
         elif operation == "retire":
             self._retired = True
+            self._remove_socket()
             self._selector.unregister(self._listener)
             self._listener.close()
-            self._path.unlink(missing_ok=True)
             self._reply(client, {})
         else:
             self._reply(client, {"error": f"unknown operation {operation!r}"})
+
+    def _remove_socket(self) -> None:
+        """Remove the socket, unless a successor that got no answer in time has put its own in its place.
+
+        To be called before it is closed, which frees its inode for the next one.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            status = self._path.stat()
+            if (status.st_dev, status.st_ino) == self._socket:
+                self._path.unlink(missing_ok=True)
 
     @staticmethod
     def _reply(client: socket.socket, answer: dict[str, Any]) -> None:

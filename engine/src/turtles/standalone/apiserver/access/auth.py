@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from turtles.standalone.apiserver.wire.errors import unauthorized
+from turtles.standalone.stamp import stamp
 
 
 class Tokens(Protocol):
@@ -47,7 +48,7 @@ class Authenticator:
 
     def __init__(self, tokens: Path, accounts: Tokens | None = None) -> None:
         self._path, self._accounts = tokens, accounts
-        self._stamp: tuple[int, int] | None = None
+        self._stamp: tuple[int, ...] | None = None
         self._users: dict[str, User] = {}
 
     def authenticate(self, request: web.BaseRequest) -> User:
@@ -95,18 +96,17 @@ class Authenticator:
 
     def _load(self) -> None:
         try:
-            status = self._path.stat()
+            now = stamp(self._path)
         except OSError:
             self._users, self._stamp = {}, None
             return
-        stamp = (status.st_mtime_ns, status.st_ino)
-        if stamp == self._stamp:
+        if now is not None and now == self._stamp:
             return
         users = {}
         for row in csv.reader(self._path.read_text().splitlines()):
             if len(row) == 3 and not row[0].startswith("#"):
                 users[row[0]] = User(row[1], (*row[2].split(), "system:authenticated"))
-        self._users, self._stamp = users, stamp
+        self._users, self._stamp = users, now
 
 
 def is_websocket(request: web.BaseRequest) -> bool:
