@@ -89,7 +89,7 @@ class Kubelet:
         """Start as a kubelet does: with an empty folder."""
         async def serve() -> None:
             for path in self.folder.iterdir():
-                path.unlink()
+                path.unlink(missing_ok=True)
             self.server = Server([self])
             await self.server.start(path=str(self.folder / "kubelet.sock"))
 
