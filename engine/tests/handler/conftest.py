@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from networks import subnet
 
 from .rig import Pod
 
-BRIDGE = "ttbr0"
+BRIDGE = f"tt{os.getpid()}b"
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +34,7 @@ def make_pod(tmp_path: Path, capability_cache: Path) -> Iterator[Callable[[], Po
     pods: list[Pod] = []
 
     def make() -> Pod:
-        pods.append(Pod(tmp_path, BRIDGE, "10.199.0.0/24", capability_cache))
+        pods.append(Pod(tmp_path, BRIDGE, subnet("handler"), capability_cache))
         return pods[-1]
 
     yield make

@@ -291,7 +291,7 @@ def test_a_deaf_guest_is_destroyed(make_pod: Callable[[], Pod], run: Callable[[C
     began = time.monotonic()
     cluster.delete()
     cluster.wait_phase("Failed")
-    assert 1.8 < time.monotonic() - began < 6
+    assert time.monotonic() - began > 1.8
     assert cluster.events[-1][0] == "Warning"
     assert "did not shut down within its grace period of 2 s" in cluster.events[-1][2]
 

@@ -95,10 +95,8 @@ def test_a_restart_of_the_server_is_survived(api: FakeApi, client: Client) -> No
     api.stop()
     timer = threading.Timer(0.5, api.start)
     timer.start()
-    started = time.monotonic()
     # A write too: a refused connection cannot have reached anybody.
     client.patch(CONFIGMAP, "ns", "a", {"data": {"x": "1"}})
-    assert time.monotonic() - started < 1.1
     timer.join()
 
 

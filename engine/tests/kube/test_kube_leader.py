@@ -40,50 +40,50 @@ def lease(identity: str, seconds: int) -> dict:
 
 
 def test_an_absent_lease_is_taken_at_once(api: FakeApi, elect: Callable[..., LeaderElector]) -> None:
-    started = time.monotonic()
-    assert elect("me").leading.wait(5)
-    assert time.monotonic() - started < 0.5
+    assert elect("me").leading.wait(30)
+    assert api.requests[:2] == [("GET", LEASE), ("POST", LEASE.removesuffix("/c"))], "without a pause for others"
     assert holder(api) == "me"
 
 
 def test_the_own_lease_is_taken_at_once_after_a_crash(api: FakeApi, elect: Callable[..., LeaderElector]) -> None:
     api.put(LEASE, lease("me", 3600))
-    assert elect("me").leading.wait(1)
+    assert elect("me").leading.wait(30)
 
 
 def test_another_ones_lease_is_waited_for(api: FakeApi, elect: Callable[..., LeaderElector]) -> None:
     api.put(LEASE, lease("other", 1))
     elector = elect("me")
     assert not elector.leading.wait(0.5), "its clock may differ: only what we saw ourselves counts"
-    assert elector.leading.wait(3)
+    assert elector.leading.wait(30)
     assert api.objects[LEASE]["spec"]["leaseTransitions"] == 1
 
 
 def test_a_leader_that_leaves_makes_room(api: FakeApi, elect: Callable[..., LeaderElector]) -> None:
     first = elect("first")
-    assert first.leading.wait(2)
+    assert first.leading.wait(30)
     second = elect("second")
     first.stop()
-    assert second.leading.wait(0.8), "before the lease would have expired"
+    assert holder(api) != "first", "nobody has to wait for the lease to expire"
+    assert second.leading.wait(30)
 
 
 def test_a_lost_lease_is_told(api: FakeApi, elect: Callable[..., LeaderElector]) -> None:
     lost = threading.Event()
     elector = elect("me", lost.set)
-    assert elector.leading.wait(2)
+    assert elector.leading.wait(30)
     api.update(LEASE, {"spec": {"holderIdentity": "other"}})
-    assert lost.wait(3)
+    assert lost.wait(30)
     assert not elector.leading.is_set()
 
 
 def test_work_pauses_while_the_server_is_away(api: FakeApi, elect: Callable[..., LeaderElector]) -> None:
     lost = threading.Event()
     elector = elect("me", lost.set)
-    assert elector.leading.wait(2)
+    assert elector.leading.wait(30)
     api.intercept = lambda method, path: status(500, "InternalError", "broken")
     api.wait(lambda: not elector.leading.is_set())
     api.intercept = lambda method, path: None
-    assert elector.leading.wait(2)
+    assert elector.leading.wait(30)
     assert not lost.is_set()
 
 
@@ -102,7 +102,7 @@ def test_a_server_that_was_away_is_told_from_one_that_paused(api: FakeApi, elect
 
 def test_work_pauses_while_a_request_hangs(api: FakeApi, elect: Callable[..., LeaderElector]) -> None:
     elector = elect("me")
-    assert elector.leading.wait(2)
+    assert elector.leading.wait(30)
     answer = threading.Event()
 
     def hang(method: str, path: str) -> None:
@@ -112,16 +112,16 @@ def test_work_pauses_while_a_request_hangs(api: FakeApi, elect: Callable[..., Le
     api.wait(lambda: not elector.leading.is_set())
     assert not answer.is_set(), "before the request ends: another one may lead by then"
     answer.set()
-    assert elector.leading.wait(2)
+    assert elector.leading.wait(30)
 
 
 def test_two_of_one_identity_on_one_host_keep_apart(elect: Callable[..., LeaderElector]) -> None:
     first = elect("me")
-    assert first.leading.wait(2)
+    assert first.leading.wait(30)
     second = elect("me")
     assert not second.leading.wait(0.4)
     first.stop()
-    assert second.leading.wait(2)
+    assert second.leading.wait(30)
 
 
 def test_events_count_up(api: FakeApi, client: Client) -> None:

@@ -28,10 +28,10 @@ def test_delays_end_in_order() -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add_after("late", 0.05)
     queue.add_after("early", 0.02)
-    queue.add_after("early", 5)
+    queue.add_after("early", 60)
     started = time.monotonic()
     assert [queue.get(), queue.get()] == ["early", "late"]
-    assert 0.04 < time.monotonic() - started < 1
+    assert 0.04 < time.monotonic() - started < 30
 
 
 def test_failures_back_off_until_forgotten() -> None:
@@ -80,5 +80,5 @@ def test_a_closed_gate_holds_workers_back() -> None:
     queue.add("a")
     assert not ran.wait(0.05)
     gate.set()
-    assert ran.wait(2)
+    assert ran.wait(30)
     queue.close()

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import libvirt
+import psutil
 import pytest
 
 from turtles.domain import paths
@@ -113,10 +114,12 @@ def test_runs_a_domain_as_an_ordinary_user_and_ends_when_it_is_undefined(pod, tm
             assert re.search(rf"^Cap{kind}:\s0+$", status, re.M), (pid, status)
     for path in (paths.vnc_socket(VMI_UID), paths.serial_socket(VMI_UID)):
         assert pod.inside(path).is_socket()
-    # The warmed cache is in use: examining QEMU again would take more than a second.
-    started = time.monotonic()
+    # The warmed cache is in use: examining QEMU again would take a child that runs for more than a second.
+    libvirtd = psutil.Process(processes["libvirtd"])
+    before = libvirtd.cpu_times()
     connection.getDomainCapabilities()
-    assert time.monotonic() - started < 0.7
+    after = libvirtd.cpu_times()
+    assert (after.children_user, after.children_system) == (before.children_user, before.children_system)
     domain.destroy()
     domain.undefine()
     assert pod.exit_status() == 0
@@ -170,7 +173,7 @@ def test_terminated_switches_the_vm_off_after_the_grace_period(pod):
     started = time.monotonic()
     os.kill(pod.pid, signal.SIGTERM)
     wait_for(lambda: not domain.isActive(), "the VM to be switched off")
-    assert 0.9 < time.monotonic() - started < 4
+    assert time.monotonic() - started > 0.9
     # As the node agent does once the final state is stored.
     domain.undefine()
     connection.close()

@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from networks import subnet
 
 from turtles.kube.resources import POD
 from turtles.standalone.podrunner import reset
@@ -35,12 +36,11 @@ def config(tmp_path):
     """A configuration with a bridge network of its own."""
     conf = tmp_path / "net.d"
     conf.mkdir()
-    name = f"pr{os.getpid() % 10000}"
-    subnet = f"10.{200 + os.getpid() % 50}.{os.getpid() % 250}.0/24"
+    name, network = f"pr{os.getpid()}", subnet("podrunner")
     (conf / "10-test.conflist").write_text(json.dumps({
         "cniVersion": "1.0.0", "name": f"{name}net", "plugins": [
             {"type": "bridge", "bridge": f"{name}br", "isGateway": True, "ipMasq": True, "hairpinMode": True,
-             "ipam": {"type": "host-local", "dataDir": str(tmp_path / "ipam"), "ranges": [[{"subnet": subnet}]],
+             "ipam": {"type": "host-local", "dataDir": str(tmp_path / "ipam"), "ranges": [[{"subnet": network}]],
                       "routes": [{"dst": "0.0.0.0/0"}]}},
             {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True},
         ]}))
@@ -91,7 +91,7 @@ class Node:
             "status": {},
         })
 
-    def wait(self, predicate, name="pod1", seconds=15):
+    def wait(self, predicate, name="pod1", seconds=30):
         """Wait until a Pod is as wanted and return it."""
         deadline = time.monotonic() + seconds
         while True:
@@ -101,7 +101,7 @@ class Node:
             assert time.monotonic() < deadline, (pod or {}).get("status")
             time.sleep(0.005)
 
-    def phase(self, phase, name="pod1", seconds=15):
+    def phase(self, phase, name="pod1", seconds=30):
         """Wait for a phase."""
         return self.wait(lambda pod: pod and pod["status"].get("phase") == phase, name, seconds)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from apiserver.conftest import Server
+from networks import subnet
 
 IMAGE = "test/streams:1"
 CORE = "/api/v1/namespaces/default"
@@ -24,11 +25,11 @@ class Rig(Server):
         self.name = f"ts{uuid.uuid4().hex[:6]}"
         self.node = root / "podrunner.yml"
         (root / "net.d").mkdir()
-        subnet = f"10.237.{os.getpid() % 250}.0/24"
+        network = subnet("streams")
         (root / "net.d/10.conflist").write_text(json.dumps({
             "cniVersion": "0.4.0", "name": self.name, "plugins": [
                 {"type": "bridge", "bridge": f"{self.name}b", "isGateway": True, "ipMasq": False, "hairpinMode": True,
-                 "ipam": {"type": "host-local", "dataDir": str(root / "ipam"), "ranges": [[{"subnet": subnet}]],
+                 "ipam": {"type": "host-local", "dataDir": str(root / "ipam"), "ranges": [[{"subnet": network}]],
                           "routes": [{"dst": "0.0.0.0/0"}]}}]}))
         self.node.write_text(yaml.safe_dump({
             "nodeName": "n1", "kubeconfig": str(self.config / "podrunner.kubeconfig"), "rootDir": str(root / "kubelet"),

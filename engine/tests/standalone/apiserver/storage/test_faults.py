@@ -6,6 +6,7 @@ import sqlite3
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from turtles.standalone.apiserver.storage.database import DatabaseError
@@ -16,9 +17,9 @@ from ..conftest import Server
 
 def test_starts_fast(stopped: Server) -> None:
     stopped.start().stop()
-    before = time.monotonic()
     stopped.start()
-    assert time.monotonic() - before < 5  # 1 s on an idle machine
+    used = psutil.Process(stopped.process.pid).cpu_times()
+    assert used.user + used.system < 4  # 1 s; processor time, for the machine may have other work
 
 
 def test_second_server_is_kept_out(stopped: Server) -> None:
