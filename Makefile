@@ -8,6 +8,8 @@ BIN := .venv/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH" ANSIBLE_PIPELINING=true ANSIBLE_LOCALHOST_WARNING=false ANSIBLE_INVENTORY_UNPARSED_WARNING=false
 # What makes network namespaces and runs virtual machines needs root.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env)
+# Runs targets one after another or side by side, and says at the end which passed, failed and didn't run.
+STEPS := $(BIN)/python scripts/steps.py
 # Further options for ansible-playbook and pytest, such as ARGS="-e turtles_api_port=7443" or ARGS="-k bridge".
 ARGS ?=
 
@@ -34,11 +36,19 @@ teardown: venv ## Remove all that quickstart made.
 	@$(RUN) ansible-playbook turtles.kubevirt.teardown $(ARGS)
 
 .PHONY: test
-test: test-unit test-e2e ## Run all tests: those of the parts, then real virtual machines.
+test: venv-tests ## Run all tests: those of the parts, then real virtual machines.
+	@$(STEPS) test-engine test-collection test-e2e
 
 .PHONY: test-unit
 test-unit: venv-tests ## Run the tests of the engine's and the collection's parts.
+	@$(STEPS) test-engine test-collection
+
+.PHONY: test-engine
+test-engine: venv-tests
 	@$(RUN) $(AS_ROOT) $(CURDIR)/$(BIN)/python -m pytest -c engine/pyproject.toml engine/tests $(ARGS)
+
+.PHONY: test-collection
+test-collection: venv-tests
 	@$(RUN) python -m pytest tests/unit $(ARGS)
 
 .PHONY: test-faults
@@ -86,7 +96,8 @@ bench-cluster: venv-tests ## Measure the engine on a real Kubernetes of its own.
 	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python tests/bench/cluster.py $(ARGS)
 
 .PHONY: lint
-lint: lint-python lint-yaml lint-imports lint-changelog lint-docs lint-build lint-ansible lint-sanity ## Judge the code.
+lint: venv-tests ## Judge the code.
+	@$(STEPS) --jobs 2 lint-sanity lint-ansible lint-docs lint-python lint-yaml lint-imports lint-changelog lint-build
 
 .PHONY: lint-python
 lint-python: venv-tests

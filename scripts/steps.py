@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Runs targets of the Makefile, all of them even if some fail, and says at the end what became of each.
+
+    scripts/steps.py [--jobs N] TARGET...
+
+With --jobs that many run side by side, in the order given; the output of each is then shown when it has ended.
+$STEPS_REPORT names a file that gets the closing lines too, for a caller that runs several of these.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+
+class Step:
+    """A target, and what became of it."""
+
+    def __init__(self, target: str) -> None:
+        """Make it; it hasn't run."""
+        self.target = target
+        self.outcome = "not run"
+        self.seconds: float | None = None
+
+    def run(self, capture: bool) -> None:
+        """Run it.
+
+        :param capture: show its output at the end, all at once.
+        """
+        if _INTERRUPTED.is_set():
+            return
+        started = time.monotonic()
+        with tempfile.TemporaryFile() if capture else contextlib.nullcontext() as output:
+            if not capture:
+                print(f"=== {self.target}", flush=True)
+            # MAKEFLAGS has the variables that were given on the command line, such as ARGS.
+            code = subprocess.run([os.environ.get("MAKE", "make"), "--no-print-directory", self.target],
+                                  stdout=output, stderr=output and subprocess.STDOUT).returncode
+            self.seconds = time.monotonic() - started
+            self.outcome = "passed" if code == 0 else "interrupted" if _INTERRUPTED.is_set() else "failed"
+            if output is not None:
+                output.seek(0)
+                with _PRINTING:
+                    print(f"=== {self.target}", flush=True)
+                    sys.stdout.buffer.write(output.read())
+                    sys.stdout.flush()
+
+    def __str__(self) -> str:
+        """Return its line of the closing report."""
+        seconds = "" if self.seconds is None else f"{int(self.seconds) // 60:4d}:{int(self.seconds) % 60:02d}"
+        return f"{self.outcome:12} {self.target:20} {seconds}".rstrip()
+
+
+_PRINTING = threading.Lock()
+_INTERRUPTED = threading.Event()
+
+
+def main() -> int:
+    """Run what the command line says."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--jobs", type=int, default=1, help="how many run side by side (default: %(default)s)")
+    parser.add_argument("targets", nargs="+", metavar="TARGET")
+    options = parser.parse_args()
+    steps = [Step(target) for target in options.targets]
+    # The terminal interrupts the targets too, which need time to clean up. Those that are left aren't begun.
+    signal.signal(signal.SIGINT, lambda *_: _INTERRUPTED.set())
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for done in [pool.submit(step.run, capture=options.jobs > 1) for step in steps]:
+            done.result()
+    report = "\n".join(map(str, steps))
+    print(f"=== what ran, and for how long\n{report}", flush=True)
+    if os.environ.get("STEPS_REPORT"):
+        with open(os.environ["STEPS_REPORT"], "a") as file:
+            print(report, file=file)
+    return 130 if _INTERRUPTED.is_set() else int(any(step.outcome != "passed" for step in steps))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
