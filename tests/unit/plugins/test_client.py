@@ -8,7 +8,7 @@ import os
 import types
 
 import pytest
-from ansible_collections.turtles.kubevirt.plugins.module_utils import client
+from ansible_collections.turtles.kubevirt.plugins.module_utils import _client as client
 
 
 @pytest.fixture(autouse=True)
