@@ -35,6 +35,10 @@ wanted = [argument for argument in sys.argv[1:] if argument not in ("--no-setupt
 sys.exit(subprocess.call([sys.executable, "-m", "pip", "install", *wanted]))
 PYTHON
 
+# The copy is the user's, not the checkout's: one run at a time.
+exec 9>"$cache/sanity.lock"
+flock 9
+
 # What ansible-test keeps in tests/output makes the next run short.
 mkdir -p "$copy/tests/output"
 find "$copy" -mindepth 1 -maxdepth 1 ! -name tests -exec rm -rf {} +

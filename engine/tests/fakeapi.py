@@ -61,7 +61,7 @@ class FakeApi:
 
         self._thread = threading.Thread(target=run, daemon=True)
         self._thread.start()
-        assert ready.wait(5)
+        assert ready.wait(30)
 
     async def _end(self) -> None:
         await self._runner.cleanup()
@@ -112,7 +112,7 @@ class FakeApi:
         """Watches that start before now get 410."""
         self._run(self._forget)
 
-    def wait(self, condition: Callable[[], Any], seconds: float = 5.0) -> Any:
+    def wait(self, condition: Callable[[], Any], seconds: float = 30.0) -> Any:
         """Return the condition's value once it is true."""
         deadline = time.monotonic() + seconds
         while not (value := condition()):
@@ -124,7 +124,7 @@ class FakeApi:
         async def call() -> Any:
             return work()
 
-        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(5)
+        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(60)
 
     def _forget(self) -> None:
         self.oldest = self.version

@@ -167,7 +167,7 @@ class Pod:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while wait and not self.socket.exists():
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.02)

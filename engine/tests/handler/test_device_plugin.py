@@ -39,7 +39,7 @@ class Kubelet:
         self.tasks: set[asyncio.Task[None]] = set()
 
     def run(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
 
     def __mapping__(self) -> dict[str, Handler]:
         return {"/v1beta1.Registration/Register": Handler(

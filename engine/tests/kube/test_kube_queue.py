@@ -69,7 +69,7 @@ def test_workers_retry_what_fails_and_look_again_when_told() -> None:
     run_workers(queue, reconcile, 2, "t")
     queue.add("failing")
     queue.add("again")
-    assert done.wait(5)
+    assert done.wait(60)
     queue.close()
 
 

@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs root"))
 
 
-def wait_for(condition: Callable[[], Any], what: str, timeout: float = 20) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, timeout: float = 60) -> Any:
     """Return the first true value of *condition*, which is asked every few milliseconds."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
@@ -138,10 +138,10 @@ class Pod:
     def message(self) -> str:
         return (self.base / "termination-log").read_text()
 
-    def exit_status(self, timeout: float = 30) -> int:
+    def exit_status(self, timeout: float = 60) -> int:
         """Wait for the end."""
         wait_for((self.base / "exit").exists, f"the Pod to end; log: {self.log}", timeout)
-        self.process.wait(10)
+        self.process.wait(60)
         return int((self.base / "exit").read_text())
 
     @property
@@ -180,7 +180,7 @@ class Pod:
         if not (self.base / "exit").exists() and (self.base / "pid").exists():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-        self.process.wait(20)
+        self.process.wait(60)
 
 
 @pytest.fixture(scope="session")

@@ -64,12 +64,12 @@ def test_it_says_who_it_is_and_lives_as_long_as_the_launcher(folder: Path, progr
     with pytest.raises(subprocess.TimeoutExpired):
         program.wait(0.2)
     launcher.close()
-    assert program.wait(5) == 0
+    assert program.wait(60) == 0
 
 
 def test_it_ends_when_no_launcher_came(program: subprocess.Popen) -> None:
     program.terminate()
-    assert program.wait(5) == 0
+    assert program.wait(60) == 0
 
 
 @pytest.mark.parametrize("arguments", [[], ["x" * 108], ["/nonexistent/s"], ["a", "b"]])

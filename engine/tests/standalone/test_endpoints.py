@@ -99,7 +99,7 @@ def cluster(tmp_path_factory):
         manager = subprocess.Popen(command, stdout=output, stderr=output, env=dict(os.environ))
     yield server
     manager.terminate()
-    assert manager.wait(15) == 0
+    assert manager.wait(60) == 0
     server.stop()
 
 

@@ -43,7 +43,7 @@ class Cluster:
 
     def wait(self, predicate):
         """Wait until something is true and return it."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while not (result := predicate()):
             assert time.monotonic() < deadline, (self.client.objects, self.recorder.events)
             time.sleep(0.002)

@@ -74,7 +74,7 @@ def writes(api: FakeApi) -> int:
 
 def settled(api: FakeApi, most: int) -> bool:
     """Whether writing has come to an end, after at most that many."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         before = writes(api)
         time.sleep(1)

@@ -33,7 +33,7 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def until(check: Any, seconds: float = 20) -> Any:
+def until(check: Any, seconds: float = 60) -> Any:
     """Call until it gives something true; the last exception is raised at the end."""
     end = time.monotonic() + seconds
     while True:
@@ -92,7 +92,7 @@ class Machine:
     def fetch(self, path: str) -> str:
         context = ssl._create_unverified_context()
         url = f"https://127.0.0.1:{self.virt_api_port}{path}"
-        with urllib.request.urlopen(url, context=context, timeout=5) as answer:
+        with urllib.request.urlopen(url, context=context, timeout=30) as answer:
             return str(answer.read().decode())
 
     def certificate(self) -> str:
@@ -101,7 +101,7 @@ class Machine:
     def stop(self, name: str, number: int = signal.SIGTERM) -> int:
         process = self.processes.pop(name)
         process.send_signal(number)
-        return process.wait(20)
+        return process.wait(60)
 
 
 @pytest.fixture(scope="module")

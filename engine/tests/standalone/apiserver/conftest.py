@@ -113,7 +113,7 @@ class Server:
     def stop(self, number: int = signal.SIGTERM) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        code = self.process.wait(10)
+        code = self.process.wait(60)
         self.log.close()
         self.process = None
         return code
@@ -123,7 +123,7 @@ class Server:
 
     def call(
         self, method: str, path: str, body: object = None, content_type: str = "application/json",
-        token: str | None = None, headers: dict | None = None, timeout: float = 10,
+        token: str | None = None, headers: dict | None = None, timeout: float = 30,
     ) -> tuple[int, dict]:  # fmt: skip
         code, _, raw = self.raw(method, path, body, content_type, token, headers, timeout)
         try:
@@ -133,7 +133,7 @@ class Server:
 
     def raw(
         self, method: str, path: str, body: object = None, content_type: str = "application/json",
-        token: str | None = None, headers: dict | None = None, timeout: float = 10,
+        token: str | None = None, headers: dict | None = None, timeout: float = 30,
     ) -> tuple[int, dict, bytes]:  # fmt: skip
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"https://127.0.0.1:{self.port}{path}", data, method=method)
@@ -156,7 +156,7 @@ class Server:
         _, _, raw = self.raw("GET", f"{path}{mark}watch=1&timeoutSeconds={seconds}", timeout=seconds + 10)
         return [json.loads(line) for line in raw.splitlines()]
 
-    def until(self, check, seconds: float = 10):
+    def until(self, check, seconds: float = 30):
         deadline = time.monotonic() + seconds
         while not (result := check()):
             assert time.monotonic() < deadline, "the condition is not met"

@@ -78,7 +78,7 @@ def test_get_watches(server: Server, kubectl: Kubectl) -> None:
         assert rows.get(timeout=30)[:2] == ["DELETED", "seen"]
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         server.call("DELETE", f"{WIDGET_PATH}/seen")
 
 

@@ -58,7 +58,7 @@ class Rig(Server):
         """Leave nothing behind."""
         if self.runner is not None:
             self.runner.terminate()
-            self.runner.wait(20)
+            self.runner.wait(60)
         subprocess.run([sys.executable, "-m", "turtles.standalone.main", "reset", "--config", str(self.node)],
                        check=True, capture_output=True)
         self.stop()

@@ -126,7 +126,7 @@ def test_killed_processes_cost_no_line(rig):
     parent = json.loads(state.read_text())["parent"]["pid"]
     os.kill(parent, signal.SIGKILL)
     rig.runner.kill()
-    rig.runner.wait(10)
+    rig.runner.wait(60)
     (rig.root / "run/node.sock").unlink()
     rig.start_runner()
     rig.phase("survivor", "Succeeded", "Failed")

@@ -101,7 +101,7 @@ def test_a_terminal(run):
             typed = True
             os.write(master, b"magic\n")
     os.close(master)
-    assert process.wait(30) == 5, seen
+    assert process.wait(60) == 5, seen
     assert b"/dev/pts/0" in seen
     assert b"33 77" in seen
     assert b"got magic" in seen
@@ -140,7 +140,7 @@ def test_ports(run):
                 assert answer == b"hello " + payload
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 @any_kubectl

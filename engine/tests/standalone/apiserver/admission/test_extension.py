@@ -42,7 +42,7 @@ class Backend:
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
-        assert self.started.wait(10)
+        assert self.started.wait(60)
 
     def run(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -60,7 +60,7 @@ class Backend:
         self.started.set()
 
     def stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self.runner.cleanup(), self.loop).result(10)
+        asyncio.run_coroutine_threadsafe(self.runner.cleanup(), self.loop).result(60)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(10)
 
