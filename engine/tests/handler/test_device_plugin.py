@@ -148,13 +148,19 @@ def node(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def watcher() -> Watcher:
+    """One for all agents: a user may have 128 of the kernel's (fs.inotify.max_user_instances)."""
+    return Watcher()
+
+
 @pytest.fixture
-def agent(kubelet: Kubelet, node: Path) -> Iterator[Callable[..., DevicePlugins]]:
+def agent(kubelet: Kubelet, node: Path, watcher: Watcher) -> Iterator[Callable[..., DevicePlugins]]:
     """Start agents for some devices; they end with the test at the latest."""
     agents: list[DevicePlugins] = []
 
     def start(*offers: device_plugin.Offer) -> DevicePlugins:
-        agents.append(DevicePlugins(kubelet.folder, offers or (TUN,), Watcher(), root=node))
+        agents.append(DevicePlugins(kubelet.folder, offers or (TUN,), watcher, root=node))
         agents[-1].start()
         return agents[-1]
 

@@ -113,6 +113,7 @@ class DevicePlugins:
         self._loop.call_soon_threadsafe(self._ended.set)
         self._loop.call_soon_threadsafe(self._changed.set)
         self._thread.join(_STOP_LIMIT)
+        self._watcher.forget_folder(self._notice)
 
     def _device(self, offer: Offer) -> Path:
         return self._root / offer.path.lstrip("/")
