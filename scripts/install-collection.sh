@@ -3,6 +3,9 @@
 # setting. Does nothing when the checkout hasn't changed since.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# Targets that run side by side come here one after another.
+exec 9<.
+flock 9
 target=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 installed=$target/ansible_collections/turtles/kubevirt
 

@@ -3,6 +3,9 @@
 # code. Needs nothing but a shell: on Debian it gets Python through apt. Does nothing when all is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# Targets that run side by side come here one after another.
+exec 9<.
+flock 9
 venv=.venv
 ansible_core='ansible-core>=2.19,<2.20'
 python=${PYTHON:-python3}
