@@ -8,8 +8,8 @@ _definitions.json that the Python package kubernetes-validate makes of it, of th
 `kubernetes` in engine/pyproject.toml is of. GO-SOURCE is an unpacked source of Kubernetes (any version; Debian's
 source package kubernetes does): OpenAPI doesn't tell which fields are pointers, and thereby which zero values are
 stored and which aren't. The result is engine/src/turtles/standalone/apiserver/schema/builtin.json.z; both inputs
-are under the Apache License 2.0. engine/tests/standalone/apiserver/schema/test_schemas.py compares it with the models of
-`kubernetes`.
+are under the Apache License 2.0. engine/tests/standalone/apiserver/schema/test_schemas.py compares it with the models
+of `kubernetes`.
 """
 
 import json
