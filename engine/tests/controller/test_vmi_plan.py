@@ -337,9 +337,20 @@ def test_pod_shape() -> None:
     container = spec["containers"][0]
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}
     assert container["command"][-3:] == ["--grace-period-seconds", "15", "--image-volume"]
-    view = json.loads(container["env"][0]["value"])
-    assert view["metadata"]["uid"] == "vmi-uid"
-    assert view["spec"]["hostname"] == "web"
+
+
+@pytest.mark.parametrize("field", ["userData", "userDataBase64", "networkData", "networkDataBase64"])
+@pytest.mark.parametrize("source", ["cloudInitNoCloud", "cloudInitConfigDrive"])
+@pytest.mark.parametrize("image_volumes", [True, False])
+def test_a_pod_shows_no_secrets(source: str, field: str, image_volumes: bool) -> None:
+    """Whoever may read Pods sees all of it, whoever is on the node its processes' environment and arguments."""
+    secret = "c2VjcmV0"
+    spec = {"domain": {}, "volumes": [
+        {"name": "root", "containerDisk": {"image": "oci:/x"}}, {"name": "seed", source: {field: secret}}]}
+    vmi = make_vmi(spec=spec)
+    vmi["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] = json.dumps(vmi)
+    pod = launcher_pod(vmi, LauncherConfig("launcher:1", image_volumes=image_volumes))
+    assert secret not in json.dumps(pod)
 
 
 MIB = 2**20

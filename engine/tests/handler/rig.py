@@ -148,7 +148,6 @@ class Pod:
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": "/mnt/w",
             "LAUNCHER": LAUNCHER.format(**vmi["metadata"]) if vmi else "",
-            "VIRT_LAUNCHER_VMI": json.dumps(vmi or {}),
             "PYTHON": sys.executable,
             "CACHE": str(self.cache),
             "DRIVERS": str(self.root / "drivers"),

@@ -18,6 +18,7 @@ from typing import Any
 import libvirt
 import pytest
 
+from turtles.domain import paths
 from turtles.handler import launcher as launchers
 from turtles.handler import sync
 from turtles.handler.state import Store
@@ -278,7 +279,12 @@ def test_kill_at_any_moment_while_starting(
     assert condition(status, "LiveMigratable")["reason"] == "InterfaceNotLiveMigratable"
 
 
-_STEPS = ((sync.plumbing, "read_pod_interface"), (sync.plumbing, "connect"), (sync.launchers, "start"))
+_STEPS = (
+    (sync.delivery, "deliver"),
+    (sync.plumbing, "read_pod_interface"),
+    (sync.plumbing, "connect"),
+    (sync.launchers, "start"),
+)
 
 
 def test_a_deaf_guest_is_destroyed(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:
@@ -482,19 +488,74 @@ def test_every_interface_model_starts(
     assert status["phase"] == "Running", cluster.events
 
 
-def test_with_virt_launcher(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:
-    """Launcher and agent meet only at libvirt's socket; when the VMI has succeeded, the launcher leaves by itself."""
+def test_a_vmi_that_cannot_be_delivered(
+    make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "_LOOK_AGAIN", 0.05)
     pod = make_pod()
+    vmi = make_vmi(pod)
+    obstacle = pod.volumes / "private" / paths.DELIVERED_VMI.name
+    obstacle.mkdir()
+    cluster = Cluster(vmi)
+    run(cluster, pod)
+    status = cluster.wait(lambda status: condition(status, "Synchronized"))
+    assert "can't be delivered to its launcher: " in condition(status, "Synchronized")["message"]
+    assert len(cluster.events) == 1
+    obstacle.rmdir()
+    pod.start(wait=False, vmi=vmi)
+    status = cluster.wait_phase("Running", 30)
+    assert not condition(status, "Synchronized")
+
+
+def test_deleted_while_its_launcher_waits_for_it(
+    make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]
+) -> None:
+    pod = make_pod()
+    vmi = make_vmi(pod)
+    cluster = Cluster(vmi)
+    pod.start(wait=False, vmi=vmi)
+    cluster.delete()
+    run(cluster, pod)
+    cluster.wait_phase("Failed")
+    assert cluster.events[-1][1] == "Deleted"
+    assert not (pod.volumes / "private" / paths.DELIVERED_VMI.name).exists()
+
+
+def test_with_virt_launcher(
+    make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The launcher waits for its VMI, the agent for libvirt's socket; when the VMI has succeeded, the launcher ends.
+
+    The agent is killed before it has delivered anything, and again while the guest runs.
+    """
+    pod = make_pod()
+    delivered = pod.volumes / "private" / paths.DELIVERED_VMI.name
     vmi = make_vmi(pod, "bridge")
     vmi["spec"]["domain"]["devices"]["disks"].append({"name": "seed", "disk": {"bus": "virtio"}})
     vmi["spec"]["volumes"].append({"name": "seed", "cloudInitNoCloud": {"userDataBase64": "SGkuXG4="}})
     vmi["spec"]["terminationGracePeriodSeconds"] = 1
+    vmi["metadata"]["annotations"] = {"note": "x" * 250_000}
     cluster = Cluster(vmi)
-    run(cluster, pod)
     pod.start(wait=False, vmi=vmi)
+    reached = threading.Event()
+
+    def killed(*args: Any) -> None:
+        reached.set()
+        raise SystemExit
+
+    with monkeypatch.context() as context:
+        context.setattr(threading, "excepthook", lambda _: None)
+        context.setattr(sync.delivery, "deliver", killed)
+        agent = run(cluster, pod)
+        assert reached.wait(10)
+        agent.stop()
+    agent = run(cluster, pod)
     status = cluster.wait(lambda status: status["phase"] == "Running" or condition(status, "Synchronized"))
     assert status["phase"] == "Running", (cluster.events, pod.log())
     assert status["interfaces"][0]["ipAddress"] == pod.ip
+    assert not delivered.exists()
+    agent.stop()
+    run(cluster, pod)
     cluster.delete()
     cluster.wait(lambda status: status["phase"] in ("Failed", "Succeeded"))
     assert pod.process is not None

@@ -18,7 +18,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from turtles.domain import paths
+from turtles.domain import handover, paths
 
 SANDBOX = Path(__file__).with_name("sandbox.py")
 VMI_UID = "2f3c8a52-53ff-4a1c-9a4c-0f6e58b7e0a1"
@@ -86,18 +86,34 @@ class Pod:
         self.mounts.append({"source": f"images/{volume}", "target": target, "readOnly": True})
 
     def start(self, vmi: dict[str, Any], grace: int = 30, *, image_volumes: bool = True, **pod: Any) -> None:
-        """Start virt-launcher for *vmi*."""
+        """Start virt-launcher for *vmi*, which the node agent has delivered."""
+        self.start_waiting(vmi, grace, image_volumes=image_volumes, **pod)
+        self.deliver(vmi)
+
+    def start_waiting(
+        self,
+        vmi: dict[str, Any],
+        grace: int = 30,
+        *,
+        image_volumes: bool = True,
+        function: str = "turtles.launcher.main:main",
+        **pod: Any,
+    ) -> None:
+        """Start virt-launcher for *vmi*, which it has to wait for."""
         metadata = vmi["metadata"]
         arguments = ["--name", metadata["name"], "--uid", metadata["uid"], "--namespace", metadata["namespace"]]
         arguments += ["--kubevirt-share-dir", "/var/run/kubevirt"]
         arguments += ["--ephemeral-disk-dir", "/var/run/kubevirt-ephemeral-disks", "--grace-period-seconds", str(grace)]
         arguments += ["--image-volume"] if image_volumes else []
-        self.run(
-            "turtles.launcher.main:main",
-            arguments,
-            env={"VIRT_LAUNCHER_VMI": json.dumps(vmi), **pod.pop("env", {})},
-            **pod,
-        )
+        self.run(function, arguments, **pod)
+
+    def deliver(self, vmi: dict[str, Any] | bytes) -> None:
+        """Do the node agent's part."""
+        path = self.inside(paths.DELIVERED_VMI)
+        draft = path.with_name("draft")
+        draft.write_bytes(vmi if isinstance(vmi, bytes) else handover.launcher_view(vmi))
+        os.chown(draft, 107, 107)
+        draft.rename(path)
 
     def run(self, function: str, arguments: list[Any], **pod: Any) -> None:
         """Start *function* in the sandbox."""

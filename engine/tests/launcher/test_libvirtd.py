@@ -39,7 +39,7 @@ def test_configuration(daemon):
 
 
 def test_program_gets_the_socket_and_a_clean_environment(daemon, monkeypatch):
-    monkeypatch.setenv("VIRT_LAUNCHER_VMI", "not for everyone")
+    monkeypatch.setenv("OF_THE_LAUNCHER", "not for everyone")
     program(daemon, "env > environment.new; readlink /proc/$$/fd/3 >> environment.new; echo pid=$$ >> environment.new\n"
             "mv environment.new environment; exec sleep 60")  # fmt: skip
     daemon.start(daemon.listen())
@@ -50,7 +50,7 @@ def test_program_gets_the_socket_and_a_clean_environment(daemon, monkeypatch):
     assert "socket:[" in text
     assert values["LISTEN_FDS"] == "1"
     assert values["LISTEN_PID"] == values["pid"]
-    assert "VIRT_LAUNCHER_VMI" not in values
+    assert "OF_THE_LAUNCHER" not in values
 
 
 def test_program_that_ends(daemon):

@@ -126,6 +126,71 @@ def test_runs_a_domain_as_an_ordinary_user_and_ends_when_it_is_undefined(pod, tm
     assert not any(Path(f"/proc/{pid}").exists() for pid in processes.values())
 
 
+def wait_for_libvirtd(pod: Pod) -> None:
+    """Until the launcher, which starts it first, has nothing left to do without its VMI."""
+    wait_for(lambda: "libvirtd" in pod.children(), "libvirtd")
+
+
+def test_waits_for_its_vmi(pod, tmp_path):
+    """However long the node agent is away; meanwhile libvirtd gets ready."""
+    vmi = disk_vmi(pod, tmp_path)
+    pod.start_waiting(vmi)
+    wait_for_libvirtd(pod)
+    assert not pod.socket.exists()
+    pod.deliver(vmi)
+    _, domain = start_domain(pod, vmi)
+    assert domain.isActive()
+    assert not pod.inside(paths.DELIVERED_VMI).exists()
+
+
+def test_says_whom_it_waits_for(pod):
+    pod.start_waiting(make_vmi(), function="variants:impatient")
+    wait_for(lambda: pod.log.count("is virt-handler running on this node?") >= 2, "two reminders")
+    pod.deliver(make_vmi())
+    pod.connect()
+
+
+def test_finds_its_vmi_where_inotify_is_used_up(pod):
+    pod.start_waiting(make_vmi(), function="variants:without_inotify")
+    wait_for_libvirtd(pod)
+    pod.deliver(make_vmi())
+    pod.connect()
+
+
+def test_terminated_while_it_waits_for_its_vmi(pod):
+    pod.start_waiting(make_vmi())
+    wait_for_libvirtd(pod)
+    os.kill(pod.pid, signal.SIGTERM)
+    assert pod.exit_status(5) == 0
+    assert pod.message == ""
+
+
+def test_the_vmi_of_another(pod):
+    vmi = make_vmi()
+    pod.start_waiting(vmi)
+    vmi["metadata"]["uid"] = "another"
+    pod.deliver(vmi)
+    assert pod.exit_status() == 1
+    assert pod.message == (f"the node agent delivered default/testvm (another) instead of default/testvm ({VMI_UID})")
+
+
+def test_a_vmi_of_a_megabyte_with_secrets_is_nowhere_to_be_seen(pod):
+    secret = "only-the-guest-knows"
+    vmi = make_vmi(
+        volumes=[{"name": "seed", "cloudInitNoCloud": {"userData": f"{secret}\n" + "x" * 1_400_000}}],
+        domain={"devices": {"disks": [{"name": "seed", "disk": {"bus": "virtio"}}]}},
+    )
+    pod.start(vmi)
+    pod.connect()
+    for pid in (pod.pid, *pod.children().values()):
+        for name in ("environ", "cmdline"):
+            assert secret.encode() not in Path(f"/proc/{pid}/{name}").read_bytes()
+    assert secret not in pod.log
+    holders = [path for path in pod.base.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+    assert holders == [pod.inside(paths.cloud_init_no_cloud_seed("seed"))]
+    assert holders[0].stat().st_mode & 0o077 == 0
+
+
 def test_restarted_libvirtd_finds_the_running_domain(pod, tmp_path):
     vmi = disk_vmi(pod, tmp_path)
     pod.start(vmi)

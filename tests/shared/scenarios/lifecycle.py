@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import base64
+import json
+from pathlib import Path
 
 import pytest
 from kubernetes.client.exceptions import ApiException
@@ -159,6 +161,30 @@ def test_cloud_init_data_from_secrets(cluster: Engine, namespace: str) -> None:
     cluster.create(namespace, vm)
     vmi = cluster.wait_running(namespace, "web")
     assert cluster.ssh(vmi["status"]["interfaces"][0]["ipAddress"], "hostname") == "web"
+
+
+def test_a_pod_shows_nothing_of_its_guest_s_secrets(cluster: Engine, namespace: str) -> None:
+    """Not to those who may read Pods, and not in the list of processes. Nor does it matter how large the VMI is."""
+    secret = "only-the-guest-knows"
+    vm = cluster.virtual_machine("web", user_data=f"# {secret}\n")
+    seed = vm["spec"]["template"]["spec"]["volumes"][1]["cloudInitNoCloud"]["userDataBase64"]
+    # an argument or variable may have 128 KiB, annotations 256
+    vm["spec"]["template"]["metadata"]["annotations"] = {"note": "x" * 250_000}
+    cluster.create(namespace, vm)
+    address = cluster.wait_running(namespace, "web")["status"]["interfaces"][0]["ipAddress"]
+    assert cluster.ssh(address, "hostname") == "web"
+    (pod,) = cluster.core.list_namespaced_pod(namespace, label_selector="vm.kubevirt.io/name=web").items
+    shown = json.dumps(cluster.core.api_client.sanitize_for_serialization(pod))
+    shown += "".join(cluster.events(namespace))
+    for container in pod.spec.containers:
+        shown += cluster.core.read_namespaced_pod_log(pod.metadata.name, namespace, container=container.name)
+    processes = cluster.pod_processes(namespace, "web", "")
+    assert processes
+    for pid in processes:
+        for name in ("environ", "cmdline"):
+            shown += Path(f"/proc/{pid}/{name}").read_bytes().decode(errors="replace")
+    for word in (secret, seed):
+        assert word not in shown
 
 
 def test_empty_disk_and_persistent_volume(cluster: Engine, namespace: str) -> None:

@@ -30,6 +30,8 @@ EMPTY_DIRS: Mapping[PurePosixPath, str] = {
 
 #: Below a folder of caches (XDG_CACHE_HOME): what libvirt has found out about the QEMU binaries.
 CAPABILITY_CACHE = PurePosixPath("libvirt/qemu/cache/capabilities")
+#: The VMI for the launcher: written by the node agent once the Pod runs, removed by the launcher.
+DELIVERED_VMI = PRIVATE_DIR / "vmi.json"
 #: libvirtd's socket, inside the Pod.
 LIBVIRT_SOCKET = SOCKETS_DIR / "libvirt-sock"
 #: Where the launcher waits for the node agent to mount container disks that run in containers of their own.

@@ -21,8 +21,8 @@ from turtles.api import conditions
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
 from turtles.domain import definition, lifecycle, network, paths
 from turtles.domain import status as domain_status
+from turtles.handler import delivery, plumbing
 from turtles.handler import launcher as launchers
-from turtles.handler import plumbing
 from turtles.handler.guest_agent import POLL_INTERVAL, GuestAgents, GuestInfo
 from turtles.handler.launcher import Launcher, LauncherBusy, LauncherGone, LauncherNotReady
 from turtles.handler.state import State, Store
@@ -101,6 +101,8 @@ class _Guest:
     attempts: int = 0
     retry_at: float = 0.0
     error: str = ""
+    #: uid of the Pod to whose launcher the VMI was delivered.
+    delivered: str = ""
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,7 @@ class Synchroniser:
     def _drive(self, key: Key, vmi: Object, guest: _Guest) -> float | None:
         launcher = self._launcher(key, vmi, guest)
         try:
+            self._deliver(vmi, guest, launcher.pod_uid)
             launcher.connection()
             domain = launcher.domain(_name(vmi))
         except LauncherNotReady as error:
@@ -277,6 +280,25 @@ class Synchroniser:
         if guest.info is not None or guest.asked is not None:
             again = min(again, POLL_INTERVAL) if again is not None else POLL_INTERVAL
         return again
+
+    def _deliver(self, vmi: Object, guest: _Guest, pod_uid: str) -> None:
+        """Deliver the VMI to its launcher, which waits for it before it publishes libvirtd's socket.
+
+        :raises LauncherNotReady: if that isn't possible (yet).
+        """
+        if guest.delivered == pod_uid or self._ran(vmi, guest) or vmi["metadata"].get("deletionTimestamp"):
+            return
+        try:
+            delivery.deliver(self._pods_dir, pod_uid, vmi)
+        except FileNotFoundError as error:
+            raise LauncherGone(f"the Pod's folder {error.filename} does not exist") from None
+        except OSError as error:
+            message = f"the VirtualMachineInstance can't be delivered to its launcher: {error.strerror}"
+            if guest.error != message:
+                guest.error = message
+                self._complain(vmi, OSError(message))
+            raise LauncherNotReady(message) from error
+        guest.delivered = pod_uid
 
     def _ran(self, vmi: Object, guest: _Guest) -> bool:
         return guest.state.started or vmi["status"]["phase"] == lifecycle.RUNNING

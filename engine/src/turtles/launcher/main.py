@@ -2,8 +2,8 @@
 """The command virt-launcher: process 1 of a VM's Pod, an ordinary user without access to the API.
 
 It prepares the disks, runs the VM's private libvirtd, answers the guest's DHCP and watches over all of it. The node
-agent defines and starts the domain through libvirt's socket, which appears when the disks are ready. When the domain is
-undefined again, the launcher ends and with it the Pod.
+agent delivers the VMI as a file, and defines and starts the domain through libvirt's socket, which appears when the
+disks are ready. When the domain is undefined again, the launcher ends and with it the Pod.
 
 One thread, one event loop: libvirt's own, in which signals, the end of libvirtd, DHCP packets and timers are handled
 as well. Importing this module loads everything a launcher needs and starts nothing, so that a process that has imported
@@ -11,12 +11,11 @@ it can be forked for every VM.
 """
 
 import argparse
-import json
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -25,6 +24,7 @@ import libvirt
 
 from turtles.domain import network, paths
 from turtles.launcher import cloudinit, container_disk, dhcp, disks, pod, process
+from turtles.launcher.delivery import Delivery
 from turtles.launcher.errors import LaunchError
 from turtles.launcher.libvirtd import Libvirtd, LibvirtdError, warm_capability_cache
 from turtles.log import setup_logging
@@ -40,6 +40,10 @@ _TERMINATION_LOG_BYTES = 4096
 #: Where the node's warmed capability cache is mounted, if there is one.
 CAPABILITY_CACHE = Path("/var/cache/turtles-launcher")
 
+#: Seconds until the log first says that the VMI hasn't been delivered, and the longest pause between two such lines.
+_REMIND_SECONDS, _LONGEST_REMIND_SECONDS = 10, 300
+#: How often to look for the VMI where inotify isn't available.
+_POLL_SECONDS = 0.2
 _LIBVIRTD_START_SECONDS = 30
 _LIBVIRTD_FIRST_ATTEMPTS = 3
 _RESTART_DELAYS = (0.0, 0.2, 1.0, 5.0)
@@ -69,12 +73,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parse(sys.argv[1:] if argv is None else argv)
     setup_logging("virt-launcher")
     try:
-        vmi = _read_vmi(arguments)
         return Launcher(
-            vmi,
+            Delivery(arguments.namespace, arguments.name, arguments.uid),
             arguments.grace_period_seconds,
             arguments.capability_cache,
-            [] if arguments.image_volume else container_disk.volumes(vmi["spec"]),
+            image_volumes=arguments.image_volume,
         ).run()
     except LaunchError as error:
         message = str(error)
@@ -122,25 +125,6 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _read_vmi(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the VMI from the environment variable VIRT_LAUNCHER_VMI.
-
-    :raises LaunchError: if it isn't there or belongs to another one.
-    """
-    try:
-        vmi: dict[str, Any] = json.loads(os.environ["VIRT_LAUNCHER_VMI"])
-        identity = [vmi["metadata"][key] for key in ("namespace", "name", "uid")]
-        vmi["spec"].get("domain")
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise LaunchError(f"the Pod's environment variable VIRT_LAUNCHER_VMI holds no VMI ({error!r})") from error
-    if identity != [arguments.namespace, arguments.name, arguments.uid]:
-        raise LaunchError(
-            f"VIRT_LAUNCHER_VMI holds {identity[0]}/{identity[1]} ({identity[2]}), "
-            f"the command line says {arguments.namespace}/{arguments.name} ({arguments.uid})"
-        )
-    return vmi
-
-
 def _write_termination_log(message: str) -> None:
     """Leave *message* for the Pod's status, if there is a place for it."""
     data = message.encode()[:_TERMINATION_LOG_BYTES]
@@ -159,18 +143,20 @@ def _ignore_libvirt_error(context: object, error: object) -> None:
 class Launcher:
     """A VM's launcher.
 
-    :param vmi: metadata, spec and, as far as known, status of the VMI.
+    :param delivery: brings the VMI.
     :param grace_period: seconds the guest has to shut down after SIGTERM.
     :param capability_cache: folder filled by :func:`prepare`, may be missing.
-    :param container_disks: volumes whose images run as containers, which the node agent has to mount.
+    :param image_volumes: container disks are mounted already; else their images run as containers, whose files the
+        node agent has to mount.
     """
 
     def __init__(
-        self, vmi: dict[str, Any], grace_period: int, capability_cache: Path, container_disks: Sequence[str] = ()
+        self, delivery: Delivery, grace_period: int, capability_cache: Path, *, image_volumes: bool = False
     ) -> None:
-        self._vmi = vmi
+        self._delivery = delivery
+        self._vmi: dict[str, Any] = {}
         self._grace_period = grace_period
-        self._container_disks = container_disks
+        self._image_volumes = image_volumes
         self._dhcp_plan: network.InterfacePlan | None = None
         self._socket = Path(paths.LIBVIRT_SOCKET)
         self._libvirtd = Libvirtd(
@@ -197,12 +183,14 @@ class Launcher:
         libvirt.registerErrorHandler(_ignore_libvirt_error, None)
         libvirt.virEventRegisterDefaultImpl()
         self._watch_signals()
-        self._dhcp_plan = self._plan_dhcp()
         process.drop_capabilities()
-        # libvirtd gets ready while the disks do.
+        # libvirtd gets ready while the VMI is on its way and the disks are made.
         self._libvirtd.configure()
         self._start_libvirtd()
         try:
+            if not self._await_vmi():
+                return 0
+            self._dhcp_plan = self._plan_dhcp()
             Path(paths.domain_private_dir(self._vmi["metadata"]["uid"])).mkdir(parents=True, exist_ok=True)
             if not self._have_container_disks():
                 return 0
@@ -215,14 +203,59 @@ class Launcher:
         finally:
             self._libvirtd.kill()
 
+    def _await_vmi(self) -> bool:
+        """Wait until the node agent has delivered the VMI; return False if the launcher was asked to end meanwhile.
+
+        There is no time limit: while the node has no agent, the next launcher would wait in vain as well.
+
+        :raises LaunchError: if something else was delivered.
+        """
+        failed: LaunchError | None = None
+
+        def look(*_: object) -> None:
+            nonlocal failed
+            try:
+                self._vmi = self._delivery.take() or {}
+            except LaunchError as error:
+                failed = error
+
+        def remind(waited: float, pause: float) -> None:
+            if not self._vmi:
+                log.warning(
+                    "still waiting for the VirtualMachineInstance, which the node agent has not delivered within %d s: "
+                    "is virt-handler running on this node?",
+                    waited,
+                )
+                again = min(2 * pause, _LONGEST_REMIND_SECONDS)
+                self._after(again, lambda: remind(waited + again, again))
+
+        descriptor = self._delivery.fileno()
+        if descriptor is not None:
+            watch = libvirt.virEventAddHandle(descriptor, libvirt.VIR_EVENT_HANDLE_READABLE, look, None)
+        else:
+            timer = libvirt.virEventAddTimeout(round(_POLL_SECONDS * 1000), look, None)
+        self._after(_REMIND_SECONDS, lambda: remind(_REMIND_SECONDS, _REMIND_SECONDS))
+        look()
+        while not self._vmi and not failed and self._deadline is None:
+            libvirt.virEventRunDefaultImpl()
+        if descriptor is not None:
+            libvirt.virEventRemoveHandle(watch)
+        else:
+            libvirt.virEventRemoveTimeout(timer)
+        self._delivery.close()
+        if failed:
+            raise failed
+        return bool(self._vmi)
+
     def _have_container_disks(self) -> bool:
         """Have the node agent mount them; return False if the launcher was asked to end meanwhile.
 
         :raises LaunchError: if that isn't possible.
         """
-        if not self._container_disks:
+        volumes = [] if self._image_volumes else container_disk.volumes(self._vmi["spec"])
+        if not volumes:
             return True
-        request = container_disk.Request(self._container_disks)
+        request = container_disk.Request(volumes)
         mounted = failed = None
 
         def called(watch: int, descriptor: int, events: int, opaque: object) -> None:

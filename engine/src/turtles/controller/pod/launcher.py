@@ -4,6 +4,9 @@
 Shape, labels and annotations are KubeVirt's (kubevirt.io API, "virt-launcher pod"), so that Services, network
 policies and tools that select launcher Pods work unchanged. Image volumes bring container disks, or, where the server
 has none, a container per image that runs a program of ours beside the image's files.
+
+Anyone who may read Pods sees all of it, so it names Secrets but holds nothing of what a VMI may keep secret: the
+launcher gets its VMI from the node agent (:mod:`turtles.domain.handover`).
 """
 
 import hashlib
@@ -11,8 +14,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import msgspec
 
 from turtles.api import configuration, labels, quantity
 from turtles.api.configuration import ClusterConfiguration
@@ -123,7 +124,6 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
             "imagePullPolicy": _pull_policy(config),
             "command": command,
             "env": [
-                {"name": "VIRT_LAUNCHER_VMI", "value": _launcher_view(vmi)},
                 # For virsh in the Pod: kubectl exec POD -- virsh list
                 {"name": "LIBVIRT_DEFAULT_URI", "value": f"qemu:///session?socket={paths.LIBVIRT_SOCKET}"},
             ],
@@ -180,19 +180,6 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
         },
         "spec": pod_spec,
     }
-
-
-def _launcher_view(vmi: Object) -> str:
-    """The VMI as the launcher gets it, which has no access to the API."""
-    metadata = vmi["metadata"]
-    kept = {key: metadata[key] for key in ("name", "namespace", "uid", "labels") if metadata.get(key)}
-    annotations = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != _LAST_APPLIED}
-    if annotations:
-        kept["annotations"] = annotations
-    view: Object = {"metadata": kept, "spec": vmi["spec"]}
-    if claims := (vmi.get("status") or {}).get("volumeStatus"):
-        view["status"] = {"volumeStatus": claims}  # the sizes of disks it may have to make
-    return msgspec.json.encode(view).decode()
 
 
 def _annotations(vmi: Object, overhead: int) -> dict[str, str]:

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The part of a VMI that its launcher gets. Pure functions.
+
+The launcher has no access to the API, and a VMI may hold secrets (inline cloud-init data), which don't belong in the
+Pod's spec. The node agent, which reads the VMI from the API anyway, writes it to a file in one of the Pod's own
+folders, :data:`turtles.domain.paths.DELIVERED_VMI`.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+_IDENTITY = ("namespace", "name", "uid")
+
+
+class HandoverError(ValueError):
+    """What was delivered isn't the expected VMI. The message quotes none of its content."""
+
+
+def launcher_view(vmi: Mapping[str, Any]) -> bytes:
+    """Return what the launcher needs of a VMI, as JSON: who it is, its spec, and the claims' sizes.
+
+    Labels and annotations (up to 256 KiB) are left out: nothing in the launcher reads them.
+    """
+    view: dict[str, Any] = {"metadata": {key: vmi["metadata"][key] for key in _IDENTITY}, "spec": vmi["spec"]}
+    if volumes := (vmi.get("status") or {}).get("volumeStatus"):
+        view["status"] = {"volumeStatus": volumes}
+    return json.dumps(view, separators=(",", ":")).encode()
+
+
+def read_view(data: bytes, namespace: str, name: str, uid: str) -> dict[str, Any]:
+    """Return the VMI that :func:`launcher_view` encoded.
+
+    :raises HandoverError: if it isn't one, or another than the one with this identity.
+    """
+    try:
+        vmi: dict[str, Any] = json.loads(data)
+        found = [vmi["metadata"][key] for key in _IDENTITY]
+        vmi["spec"].get("domain")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HandoverError(f"no VirtualMachineInstance ({type(error).__name__}: {error})") from error
+    if found != [namespace, name, uid]:
+        raise HandoverError(f"{found[0]}/{found[1]} ({found[2]}) instead of {namespace}/{name} ({uid})")
+    return vmi
