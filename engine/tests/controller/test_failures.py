@@ -292,6 +292,8 @@ def test_a_remedy_is_there_however_much_there_is_to_say() -> None:
 @pytest.mark.parametrize(("error", "remedy"), [
     (Forbidden(403, "Forbidden", 'pods "x" is forbidden: violates PodSecurity'), "see who refuses it"),
     (Invalid(422, "Invalid", 'admission webhook "v.kubevirt.io" denied the request: no memory'), "correct the machine"),
+    (Invalid(422, "Invalid", 'Pod "x" is invalid: metadata.annotations: Too long: may not be more than 262144 bytes'),
+     "shorten the annotations of the machine"),
     (ApiError(500, "InternalError", 'failed calling webhook "policy.example.org"'), "what serves this webhook runs"),
 ])
 def test_what_is_refused_for_other_reasons(error: ApiError, remedy: str) -> None:

@@ -16,7 +16,7 @@ import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
-from engine import Engine, Object
+from engine import Engine, Object, condition
 
 
 def without_memory(spec: Object) -> None:
@@ -154,6 +154,18 @@ def test_a_disk_that_does_not_fit(cluster: Engine, namespace: str) -> None:
     cluster.create(namespace, vm)
     cluster.wait_status(namespace, "web", "CrashLoopBackOff")
     cluster.wait_event(namespace, "web", ["scratch", "free"], timeout=20)
+
+
+def test_annotations_that_do_not_fit_in_the_pod(cluster: Engine, namespace: str) -> None:
+    vm = cluster.virtual_machine("web")
+    # of the 256 KiB that Kubernetes allows; the Pod has more annotations than its VMI
+    vm["spec"]["template"]["metadata"]["annotations"] = {"note": "x" * (256 * 1024 - 150)}
+    cluster.create(namespace, vm)
+    words = ["FailedCreate", "annotations: Too long", "shorten the annotations"]
+    cluster.wait_event(namespace, "web", words, timeout=30)
+    vmi = cluster.get(namespace, "virtualmachineinstances", "web")
+    assert vmi is not None
+    assert "annotations: Too long" in condition(vmi, "Synchronized")["message"]
 
 
 def test_the_module_says_why_a_vm_does_not_come(cluster: Engine, namespace: str, ansible: Callable[..., Any]) -> None:

@@ -14,6 +14,8 @@ POD_IN_THE_WAY = "delete that Pod, or give it another name"
 #: Of a launcher's Pod that is no more.
 POD_GONE = ("a VirtualMachine with runStrategy Always or RerunOnFailure starts a new instance, others have to be "
             "started again")
+#: Of a node's agent that doesn't do its part.
+AGENT_LATE = "see that virt-handler runs on that node, and its log"
 
 _PULL = ("see that the image is there and that the node may pull it (imagePullSecret of the containerDisk); it is "
          "tried again")
@@ -45,6 +47,8 @@ def of_refusal(error: ApiError) -> str:
     if "failed calling webhook" in error.message:
         server = "virt-api" if "kubevirt.io" in error.message else "what serves this webhook"
         return f"see that {server} runs; it is tried again"
+    if isinstance(error, Invalid) and "metadata.annotations: Too long" in error.message:
+        return "shorten the annotations of the machine: its Pod has them as well, beside the engine's own"
     if isinstance(error, Invalid):
         return "correct the machine's spec"
     return "see who refuses it (rights, Pod Security, a LimitRange, a webhook); it is tried again"
