@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import copy
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import jsonpatch
 import pytest
 
 from turtles.api import configuration, labels
+from turtles.api.times import rfc3339
 from turtles.controller.changes import json_diff, merge_diff
 from turtles.controller.node import failed, is_alive, silent_for
 from turtles.controller.pod import placement
@@ -313,6 +315,38 @@ def test_who_is_to_leave_a_node_says_so() -> None:
         "True", "EvictionRequested", "the virt-launcher Pod is to leave node n")
     leaving["status"]["evacuationNodeName"] = "m"
     assert condition(plan(leaving, [make_pod("Running", node="n")], {}, NOW).vmi, "EvictionRequested") is None
+
+
+def test_an_agent_that_does_nothing_is_reported() -> None:
+    vmi = make_vmi("Scheduled", nodeName="n", phaseTransitionTimestamps=[
+        {"phase": "Scheduled", "phaseTransitionTimestamp": rfc3339(NOW - timedelta(seconds=29))}])
+    pods = [make_pod("Running", node="n", ready=True)]
+    early = plan(vmi, pods, {}, NOW)
+    assert (early.wait, condition(early.vmi, "Synchronized"), early.events) == (1, None, [])
+    late = plan(vmi, pods, {}, NOW + timedelta(seconds=1))
+    message = "virt-handler on node n has not started the guest within 30 s; its launcher keeps waiting"
+    assert condition(late.vmi, "Synchronized") == ("False", "NodeAgentNotResponding", message)
+    assert late.events == [("Warning", "NodeAgentNotResponding",
+                            f"{message}; see that virt-handler runs on that node, and its log")]
+    assert (late.wait, late.delete_pods, late.failure) == (None, [], "")
+    again = plan(late.vmi, pods, {}, NOW + timedelta(seconds=90))
+    assert (again.vmi["status"], again.events) == (late.vmi["status"], [])
+
+
+@pytest.mark.parametrize("change", [
+    lambda vmi, pod: vmi["status"].update(phase="Running"),
+    lambda vmi, pod: vmi["status"].update(conditions=[
+        {"type": "Synchronized", "status": "False", "reason": "Synchronizing with the Domain failed."}]),
+    lambda vmi, pod: vmi["metadata"].update(deletionTimestamp=STAMP),
+    lambda vmi, pod: pod["metadata"].update(deletionTimestamp=STAMP),
+])
+def test_an_agent_that_works_is_left_alone(change: Callable[[dict, dict], None]) -> None:
+    vmi, pod = make_vmi("Scheduled", nodeName="n", phaseTransitionTimestamps=[
+        {"phase": "Scheduled", "phaseTransitionTimestamp": rfc3339(NOW - timedelta(hours=1))}]), make_pod(
+            "Running", node="n", ready=True)
+    change(vmi, pod)
+    decided = plan(vmi, [pod], {}, NOW)
+    assert "NodeAgentNotResponding" not in json.dumps([decided.vmi, list(decided.events)])
 
 
 def test_pod_shape() -> None:

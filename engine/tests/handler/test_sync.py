@@ -496,10 +496,14 @@ def test_a_vmi_that_cannot_be_delivered(
     vmi = make_vmi(pod)
     obstacle = pod.volumes / "private" / paths.DELIVERED_VMI.name
     obstacle.mkdir()
+    late = {"type": "Synchronized", "status": "False", "reason": "NodeAgentNotResponding"}  # virt-controller's
+    vmi["status"]["conditions"].append(late)
     cluster = Cluster(vmi)
     run(cluster, pod)
-    status = cluster.wait(lambda status: condition(status, "Synchronized"))
-    assert "can't be delivered to its launcher: " in condition(status, "Synchronized")["message"]
+    status = cluster.wait(lambda status: "message" in condition(status, "Synchronized"))
+    assert condition(status, "Synchronized")["message"] == (
+        "the VirtualMachineInstance can't be delivered to its launcher: Is a directory"
+    )
     assert len(cluster.events) == 1
     obstacle.rmdir()
     pod.start(wait=False, vmi=vmi)

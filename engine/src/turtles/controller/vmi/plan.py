@@ -36,6 +36,9 @@ from turtles.controller.vmi import status as conditions_of
 
 #: Seconds the node agent has to say how a guest ended after its Pod did, and the kubelet the other way round.
 _LAST_WORD = 5
+#: Seconds the node agent has to start the guest, or to report why not, before the VMI reports the agent as late.
+_AGENT_PATIENCE = 30
+_AGENT_LATE = "NodeAgentNotResponding"
 
 
 @dataclass(frozen=True)
@@ -202,6 +205,8 @@ def _watch_over(draft: _Draft, pod: Object | None, now: datetime) -> None:
             f"the virt-launcher Pod {pod['metadata']['name']} is being deleted ({end.disruption(pod)}): the guest "
             "is asked to shut down; a VirtualMachine with runStrategy Always starts a new instance, others have to be "
             "started again")))
+    if phase_of(vmi) == SCHEDULED and not is_deleted(vmi) and not is_deleted(pod):
+        _wait_for_agent(draft, now)
     conditions = vmi["status"].setdefault("conditions", [])
     if (node := vmi["status"].get("evacuationNodeName")) and node == vmi["status"].get("nodeName"):
         message = f"the virt-launcher Pod is to leave node {node}"
@@ -211,6 +216,30 @@ def _watch_over(draft: _Draft, pod: Object | None, now: datetime) -> None:
     paused = is_true(conditions, "Paused")
     if phase_of(vmi) == RUNNING or vmi["spec"].get("startStrategy") != "Paused":
         draft.unpaused = not paused
+
+
+def _wait_for_agent(draft: _Draft, now: datetime) -> None:
+    """Report an agent that has done nothing for a while. The launcher waits on; the agent removes the condition."""
+    vmi, status = draft.vmi, draft.vmi["status"]
+    conditions = status.setdefault("conditions", [])
+    since = _since(vmi, SCHEDULED)
+    if since is None or get_condition(conditions, "Synchronized") is not None:
+        return
+    if (left := _AGENT_PATIENCE - (now - since).total_seconds()) > 0:
+        draft.wait = left
+        return
+    message = (f"virt-handler on node {status.get('nodeName')} has not started the guest within {_AGENT_PATIENCE} s; "
+               "its launcher keeps waiting")
+    set_condition(conditions, "Synchronized", "False", _AGENT_LATE, message, rfc3339(now))
+    draft.events.append(("Warning", _AGENT_LATE, remedies.advised(message, remedies.AGENT_LATE)))
+
+
+def _since(vmi: Object, phase: str) -> datetime | None:
+    """Return when the VMI last came into a phase."""
+    for entry in reversed(vmi["status"].get("phaseTransitionTimestamps") or ()):
+        if entry.get("phase") == phase:
+            return parse_time(entry.get("phaseTransitionTimestamp"))
+    return None
 
 
 def _finish(draft: _Draft, pods: Sequence[Object], now: datetime, *, noted: bool) -> None:
