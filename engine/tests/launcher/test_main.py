@@ -34,3 +34,15 @@ def test_folders_are_fixed(option, capsys):
     with pytest.raises(SystemExit):
         launcher.main([*ARGUMENTS, option, "/elsewhere"])
     assert option in capsys.readouterr().err
+
+
+def test_a_failure_quotes_no_data(termination_log, monkeypatch, capsys):
+    """An exception's representation may hold what it is about, and everybody who may read Pods reads the message."""
+
+    def fail(*_: object, **__: object) -> None:
+        "-".join(("only", "the", "guest", "knows", "\ud800")).encode()
+
+    monkeypatch.setattr(launcher, "Launcher", fail)
+    assert launcher.main(ARGUMENTS) == 1
+    assert termination_log.read_text().startswith("virt-launcher failed: UnicodeEncodeError: ")
+    assert "only-the-guest" not in termination_log.read_text() + "".join(capsys.readouterr())

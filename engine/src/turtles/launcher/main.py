@@ -83,7 +83,8 @@ def main(argv: list[str] | None = None) -> int:
         message = str(error)
     except Exception as error:
         log.exception("the launcher failed")
-        message = f"virt-launcher failed: {error!r}"
+        # Not its repr(): that of a UnicodeError holds the whole text, which may be user data.
+        message = f"virt-launcher failed: {type(error).__name__}: {error}"
     log.error("%s", message)
     _write_termination_log(message)
     return 1
