@@ -11,6 +11,8 @@ from typing import Any
 
 Condition = dict[str, Any]
 
+#: Reason of ``Synchronized`` that the node agent sets while it fails, and removes; all others are virt-controller's.
+AGENT_FAILED = "Synchronizing with the Domain failed."
 #: Reason and message of a VMI's condition Ready while its guest doesn't run.
 GUEST_NOT_RUNNING = ("GuestNotRunning", "Guest VM is not reported as running")
 

@@ -44,8 +44,6 @@ _LOOK_AGAIN = 2.0
 #: Seconds after which libvirtd, seen but not listening yet, is tried again.
 _SOON = 0.02
 _DEFAULT_GRACE = 30
-#: Reason of the condition Synchronized while attempts fail. Another reason is the controller's, which knows less.
-_NOT_SYNCHRONIZED = "Synchronizing with the Domain failed."
 #: First and longest pause between two attempts to do what failed, seconds.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 30.0
 
@@ -593,9 +591,9 @@ class Synchroniser:
         status: Object = copy.deepcopy(vmi["status"])
         found: list[Object] = status.setdefault("conditions", [])
         before = conditions.get_condition(found, "Synchronized")
-        if before is not None and before.get("reason") == _NOT_SYNCHRONIZED:
+        if before is not None and before.get("reason") == conditions.AGENT_FAILED:
             return  # a write for every attempt would call for the next one at once
-        conditions.set_condition(found, "Synchronized", "False", _NOT_SYNCHRONIZED, message, _now())
+        conditions.set_condition(found, "Synchronized", "False", conditions.AGENT_FAILED, message, _now())
         self._patch(vmi, status)
 
 

@@ -2,15 +2,13 @@
 """What a VirtualMachineInstance's conditions say of its Pod (KubeVirt API, VirtualMachineInstanceCondition). Pure."""
 
 from turtles.api import labels
-from turtles.api.conditions import GUEST_NOT_RUNNING, get_condition, is_true, remove_condition
+from turtles.api.conditions import AGENT_FAILED, GUEST_NOT_RUNNING, get_condition, is_true, remove_condition
 from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import RUNNING, is_final, phase_of
 from turtles.controller.pod import end
 
 #: Reasons of a waiting container that are nothing to worry about; any other is told to the user.
 _NORMAL_WAITING = ("", "ContainerCreating", "PodInitializing")
-#: Reasons of ``Synchronized`` that the node agent sets and takes back; all others are ours.
-_AGENT_REASON = "Synchronizing with the Domain failed."
 _TERMINATING = "PodTerminating"
 #: What a kubelet says of a Pod whose containers are ready and whose readiness gates are not.
 _GATES_CLOSED = "ReadinessGatesNotReady"
@@ -52,7 +50,7 @@ def is_pod_known_to_leave(vmi: Object) -> bool:
 def clear_unsynchronized(conditions: list[Object]) -> None:
     """What kept the VMI from starting is over."""
     condition = get_condition(conditions, "Synchronized")
-    if condition and condition.get("status") == "False" and condition.get("reason") != _AGENT_REASON:
+    if condition and condition.get("status") == "False" and condition.get("reason") != AGENT_FAILED:
         remove_condition(conditions, "Synchronized")
 
 
