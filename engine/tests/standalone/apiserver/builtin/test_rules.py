@@ -45,6 +45,24 @@ def refused(server: Server, path: str, body: dict, method: str = "POST", media: 
         ({"containers": [container()], "tolerations": [{"key": "a", "operator": "X"}]},
          "spec.tolerations[0].operator: Unsupported value"),
         ({"containers": [container()], "activeDeadlineSeconds": 0}, "spec.activeDeadlineSeconds: Invalid value: 0"),
+        ({"containers": [container()], "securityContext": {"seccompProfile": {"type": "Strict"}}},
+         'spec.securityContext.seccompProfile.type: Unsupported value: "Strict": supported values: "Localhost", '
+         '"RuntimeDefault", "Unconfined"'),
+        ({"containers": [container(securityContext={"seccompProfile": {"type": ""}})]},
+         "spec.containers[0].securityContext.seccompProfile.type: Required value: type is required when seccompProfile "
+         "is set"),
+        ({"containers": [container(securityContext={"seccompProfile": {"type": "Localhost"}})]},
+         "spec.containers[0].securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp "
+         "type is Localhost"),
+        ({"containers": [container()], "securityContext": {
+            "seccompProfile": {"type": "RuntimeDefault", "localhostProfile": "x"}}},
+         "spec.securityContext.seccompProfile.localhostProfile: Invalid value"),
+        ({"containers": [container()], "securityContext": {
+            "seccompProfile": {"type": "Localhost", "localhostProfile": "/x"}}},
+         'spec.securityContext.seccompProfile.localhostProfile: Invalid value: "/x": must be a relative path'),
+        ({"containers": [container()], "securityContext": {
+            "seccompProfile": {"type": "Localhost", "localhostProfile": "a/../../x"}}},
+         'spec.securityContext.seccompProfile.localhostProfile: Invalid value: "a/../../x": must not contain \'..\''),
     ],
 )  # fmt: skip
 def test_pods(server: Server, spec: dict, cause: str) -> None:

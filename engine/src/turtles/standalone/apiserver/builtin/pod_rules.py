@@ -92,7 +92,7 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     if deadline is not None and not 1 <= deadline < 2**31:
         text = "must be between 1 and 2147483647, inclusive"
         causes.append(invalid_value("spec.activeDeadlineSeconds", deadline, text))
-    causes += _ids(spec.get("securityContext") or {}, "spec.securityContext")
+    causes += _security(spec.get("securityContext") or {}, "spec.securityContext")
     _tolerations(spec.get("tolerations") or (), causes)
     for alias in spec.get("hostAliases") or ():
         causes += _address(alias.get("ip"), "spec.hostAliases.ip")
@@ -110,6 +110,29 @@ def _address(text: Any, path: str) -> list[Cause]:
     except ValueError:
         return [invalid_value(path, text or "", "must be valid IP address")]
     return []
+
+
+def _security(context: Object, path: str) -> list[Cause]:
+    profile = context.get("seccompProfile")
+    return _ids(context, path) + ([] if profile is None else _seccomp(profile, f"{path}.seccompProfile"))
+
+
+def _seccomp(profile: Object, path: str) -> list[Cause]:
+    kind, local = profile.get("type"), profile.get("localhostProfile")
+    if not kind:
+        return [required(f"{path}.type", "type is required when seccompProfile is set")]
+    causes = _enum(kind, ["Localhost", "RuntimeDefault", "Unconfined"], f"{path}.type")
+    where = f"{path}.localhostProfile"
+    if kind != "Localhost":
+        if local is not None:
+            causes.append(invalid_value(where, local, "can only be set when seccomp type is Localhost"))
+    elif local is None:
+        causes.append(required(where, "must be set when seccomp type is Localhost"))
+    elif local.startswith("/"):
+        causes.append(invalid_value(where, local, "must be a relative path"))
+    elif ".." in local.split("/"):
+        causes.append(invalid_value(where, local, "must not contain '..'"))
+    return causes
 
 
 def _ids(context: Object, path: str) -> list[Cause]:
@@ -182,7 +205,7 @@ def _container(container: Object, path: str, volumes: set[str], seen: set[str], 
     for field in ("livenessProbe", "readinessProbe", "startupProbe"):
         if container.get(field) is not None:
             _probe(container[field], f"{path}.{field}", causes)
-    causes += _ids(container.get("securityContext") or {}, f"{path}.securityContext")
+    causes += _security(container.get("securityContext") or {}, f"{path}.securityContext")
     _resources(container.get("resources") or {}, f"{path}.resources", causes)
 
 
