@@ -31,6 +31,12 @@ def test_a_virtual_machines_pod_with_kubectl(
     launcher = kubectl("exec", pod, "-c", "compute", "--", "cat", "/proc/1/cmdline").split("\0")
     assert launcher[launcher.index("--name") + 1] == "web"
     assert kubectl("exec", pod, "-c", "compute", "--", "id", "-u").strip() == "107"
+    # virt-launcher, libvirtd, QEMU and the command itself have a system call filter, and get no user namespace.
+    script = "grep -h ^Seccomp: /proc/[0-9]*/status; unshare -Urn true 2>/dev/null && echo got one || echo refused"
+    *filters, verdict = kubectl("exec", pod, "-c", "compute", "--", "sh", "-c", script).splitlines()
+    assert len(filters) >= 4
+    assert set(filters) == {"Seccomp:\t2"}
+    assert verdict == "refused"
     said = kubectl("logs", pod, "-c", "compute")
     assert '"component": "virt-launcher"' in said or '"component":"virt-launcher"' in said, said[:500]
     assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z ", kubectl("logs", pod, "-c", "compute", "--timestamps", "--tail=1"))

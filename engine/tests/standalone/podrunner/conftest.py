@@ -68,7 +68,7 @@ class Node:
     def new_runner(self):
         """Make a runner, as a restarted process would."""
         self.zygote = ZygoteClient(self.config.zygote_socket, self.config.root_dir / "zygote.log", "test",
-                                   ["entry_points:main", "entry_points:prepare"])
+                                   ["entry_points:main", "entry_points:prepare", "hostile:main"])
         self.zygote.ensure()
         self.images = ImageStore(self.config.images_dir, self.config.allowed_image_dirs,
                                  self.config.insecure_registries)

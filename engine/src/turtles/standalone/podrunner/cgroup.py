@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Resource limits of a Pod's processes, in cgroup v2 or v1, as far as the host lets us write there."""
 
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-#: v1 controllers used where they are mounted.
-_V1 = ("cpu", "memory", "pids")
+#: Controllers that are used, of whichever version they are.
+_CONTROLLERS = ("cpu", "memory", "pids")
 _PERIOD = 100_000
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a group of processes may use. CPU in millicores, memory in bytes; None is no limit."""
+    """What a group of processes may use. CPU in millicores, memory in bytes, tasks in number; None is no limit."""
 
     cpu_request: int = 0
     cpu_limit: int | None = None
     memory_limit: int | None = None
+    pids_limit: int | None = None
 
 
 def cpu_shares(millicores: int) -> int:
@@ -32,28 +34,56 @@ def cpu_weight(millicores: int) -> int:
     return 1 + (cpu_shares(millicores) - 2) * 9999 // 262_142
 
 
+def join(procs: Iterable[str]) -> bool:
+    """Put this process, which has one thread, into groups; say whether one of them limits how many processes it has.
+
+    :param procs: the groups' files cgroup.procs.
+    :raises OSError: it can't be in one of them.
+    """
+    limited = False
+    for name in procs:
+        # 0 is what writes (cgroups(7)). A thread that moves itself needs not wait until no process of the machine is
+        # forking (for milliseconds, cgroup_procs_write_start() in the kernel); version 1 only.
+        thread = Path(name).with_name("tasks")
+        (thread if thread.exists() else Path(name)).write_text("0")
+        with contextlib.suppress(OSError):
+            limited |= Path(name).with_name("pids.max").read_text().strip() != "max"
+    return limited
+
+
+def node_pids() -> int:
+    """Return how many processes and threads all Pods together may have: the kernel's maximum but a tenth."""
+    return min(int(Path("/proc/sys/kernel", name).read_text()) for name in ("pid_max", "threads-max")) * 9 // 10
+
+
 class Cgroups:
     """The groups of this instance's Pods: ``<controller>/<parent>/<pod uid>``.
 
-    A controller that is not mounted or not writable is named in the log once and skipped: limits are then not enforced.
+    Each controller is used where the host has it: in a hierarchy of version 1, or in the unified one of version 2. A
+    controller that is nowhere or not writable is named in the log once and skipped: its limits are not enforced.
     """
 
     def __init__(self, parent: str, mounts: str | None = None) -> None:
         """Find the hierarchies; ``mounts`` is a text like /proc/self/mountinfo's (for tests)."""
         self._parent = parent
         self._bases: dict[str, Path] = {}
+        #: Controllers of the unified hierarchy; those of version 1 are not in it.
+        self._unified: frozenset[str] = frozenset()
         text = Path("/proc/self/mountinfo").read_text() if mounts is None else mounts
         for line in text.splitlines():
             before, _, after = line.partition(" - ")
             where, kind, options = Path(before.split()[4]), after.split()[0], after.split()[-1].split(",")
             if kind == "cgroup":
-                self._bases.update((name, where) for name in _V1 if name in options)
+                self._bases.update((name, where) for name in _CONTROLLERS if name in options)
             elif kind == "cgroup2":
                 self._bases["unified"] = where
-        if any(name in self._bases for name in _V1):
-            self._bases.pop("unified", None)
         for name, base in list(self._bases.items()):
             try:
+                if name == "unified":
+                    self._unified = self._available(base)
+                    if not self._unified:
+                        del self._bases[name]
+                        continue
                 (base / parent).mkdir(exist_ok=True)
                 if name == "unified":
                     self._enable(base)
@@ -62,16 +92,21 @@ class Cgroups:
                 log.warning("limits of Pods are not enforced: cgroup not writable", extra={"controller": name,
                             "error": str(error)})
                 del self._bases[name]
-        missing = [name for name in ("cpu", "memory") if "unified" not in self._bases and name not in self._bases]
+                self._unified = frozenset() if name == "unified" else self._unified
+        missing = [name for name in _CONTROLLERS if name not in self._unified and name not in self._bases]
         if missing:
             log.warning("limits of Pods are not enforced: no cgroup controller", extra={"controllers": missing})
+        if "pids" not in missing:
+            self._set(self._bases["pids" if "pids" in self._bases else "unified"] / parent,
+                      {"pids.max": str(node_pids())})
 
     @staticmethod
-    def _enable(group: Path) -> None:
-        available = (group / "cgroup.controllers").read_text().split()
-        for name in _V1:
-            if name in available:
-                (group / "cgroup.subtree_control").write_text(f"+{name}")
+    def _available(base: Path) -> frozenset[str]:
+        return frozenset((base / "cgroup.controllers").read_text().split()) & frozenset(_CONTROLLERS)
+
+    def _enable(self, group: Path) -> None:
+        for name in sorted(self._unified):
+            (group / "cgroup.subtree_control").write_text(f"+{name}")
 
     def create(self, name: str, limits: Limits) -> list[str]:
         """Make the group of a Pod and return the files into which its processes' ids are to be written."""
@@ -83,21 +118,28 @@ class Cgroups:
             except OSError as error:
                 log.warning("cgroup not made", extra={"group": str(group), "error": str(error)})
                 continue
-            settings = self._v2(limits) if controller == "unified" else self._v1(controller, limits)
-            for key, value in settings.items():
-                try:
-                    (group / key).write_text(value)
-                except OSError as error:
-                    log.warning("limit not set", extra={"file": str(group / key), "value": value, "error": str(error)})
+            self._set(group, self._v2(limits) if controller == "unified" else self._v1(controller, limits))
             procs.append(str(group / "cgroup.procs"))
         return procs
 
     @staticmethod
-    def _v1(controller: str, limits: Limits) -> Mapping[str, str]:
+    def _set(group: Path, settings: Mapping[str, str]) -> None:
+        for key, value in settings.items():
+            try:
+                (group / key).write_text(value)
+            except OSError as error:
+                log.warning("limit not set", extra={"file": str(group / key), "value": value, "error": str(error)})
+
+    @staticmethod
+    def _pids(limits: Limits) -> dict[str, str]:
+        return {"pids.max": "max" if limits.pids_limit is None else str(limits.pids_limit)}
+
+    @classmethod
+    def _v1(cls, controller: str, limits: Limits) -> Mapping[str, str]:
         if controller == "memory":
             return {} if limits.memory_limit is None else {"memory.limit_in_bytes": str(limits.memory_limit)}
-        if controller != "cpu":
-            return {}
+        if controller == "pids":
+            return cls._pids(limits)
         settings = {"cpu.shares": str(cpu_shares(limits.cpu_request))}
         if limits.cpu_limit is not None:
             settings |= {
@@ -106,14 +148,15 @@ class Cgroups:
             }
         return settings
 
-    @staticmethod
-    def _v2(limits: Limits) -> Mapping[str, str]:
-        settings = {"cpu.weight": str(cpu_weight(limits.cpu_request))}
-        if limits.cpu_limit is not None:
-            settings["cpu.max"] = f"{max(1000, limits.cpu_limit * _PERIOD // 1000)} {_PERIOD}"
-        if limits.memory_limit is not None:
+    def _v2(self, limits: Limits) -> Mapping[str, str]:
+        settings: dict[str, str] = {}
+        if "cpu" in self._unified:
+            settings["cpu.weight"] = str(cpu_weight(limits.cpu_request))
+            if limits.cpu_limit is not None:
+                settings["cpu.max"] = f"{max(1000, limits.cpu_limit * _PERIOD // 1000)} {_PERIOD}"
+        if "memory" in self._unified and limits.memory_limit is not None:
             settings["memory.max"] = str(limits.memory_limit)
-        return settings
+        return settings | (self._pids(limits) if "pids" in self._unified else {})
 
     def remove(self, name: str) -> None:
         """Remove a Pod's group; its processes are gone by then."""

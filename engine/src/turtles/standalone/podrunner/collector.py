@@ -28,16 +28,12 @@ def rotated(path: Path) -> Path:
     return path.with_name(f"{path.name}.1")
 
 
-def make_pipes(directory: Path, uid: int) -> None:
-    """Make the named pipes of a container that is about to start.
-
-    :param uid: the container's user, who may open them again by /dev/stdout.
-    """
+def make_pipes(directory: Path) -> None:
+    """Make the named pipes of a container that is about to start."""
     for stream in STREAMS:
         path = directory / stream
         path.unlink(missing_ok=True)
         os.mkfifo(path, 0o600)
-        os.chown(path, uid, -1)
 
 
 class Collector:

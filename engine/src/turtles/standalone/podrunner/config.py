@@ -50,7 +50,12 @@ class ServiceConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """The podrunner's configuration. All paths are absolute."""
+    """The podrunner's configuration. All paths are absolute.
+
+    :param visible_paths: what containers see of the host besides :data:`sandbox.HOST_PATHS` and the engine's Python.
+    :param masked_paths: directories below those that they don't see.
+    :param pod_pids_limit: processes and threads that a Pod may have, -1 for no limit.
+    """
 
     node_name: str
     kubeconfig: Path
@@ -65,7 +70,9 @@ class Config:
     devices: Mapping[str, Path] = field(default_factory=dict)
     node_ip: str | None = None
     masked_paths: tuple[Path, ...] = ()
+    visible_paths: tuple[Path, ...] = ()
     max_pods: int = 110
+    pod_pids_limit: int = 4096
     device_count: int = 110
     cgroup_parent: str = "turtles"
     cache_mount: str = "/var/cache/turtles-launcher"
@@ -137,7 +144,8 @@ def parse(data: Any) -> Config:
         "maxImageBytes": "max_image_bytes",
         "workers": "workers",
     }
-    others = {"allowedImageDirs", "insecureRegistries", "preload", "devices", "maskedPaths", "services"}
+    others = {"allowedImageDirs", "insecureRegistries", "preload", "devices", "maskedPaths", "visiblePaths", "services",
+              "podPidsLimit"}
     missing = [key for key in required if not data.get(key)]
     if missing:
         raise ConfigError(f"the podrunner's configuration lacks: {', '.join(missing)}")
@@ -162,13 +170,27 @@ def parse(data: Any) -> Config:
         preload=tuple(preload),
         devices={name: Path(path) for name, path in (data.get("devices") or {}).items()},
         masked_paths=_paths(data.get("maskedPaths")),
+        visible_paths=_paths(data.get("visiblePaths")),
         services=_services(data.get("services")),
+        pod_pids_limit=_pids_limit(data.get("podPidsLimit", Config.pod_pids_limit)),
         **{attribute: data[key] for key, attribute in optional.items() if data.get(key) is not None},
     )
-    for path in (config.kubeconfig, config.root_dir, config.run_dir, config.images_dir, config.cni_conf_dir):
+    for path in (config.kubeconfig, config.root_dir, config.run_dir, config.images_dir, config.cni_conf_dir,
+                 *config.masked_paths, *config.visible_paths):
         if not path.is_absolute():
             raise ConfigError(f"the podrunner's configuration needs absolute paths, not {path}")
     return config
+
+
+def _pids_limit(value: Any) -> int:
+    """Return podPidsLimit, which means what it means to a kubelet."""
+    try:
+        limit = int(value)
+    except (TypeError, ValueError):
+        limit = 0
+    if isinstance(value, bool) or limit < -1 or limit == 0:
+        raise ConfigError(f"podPidsLimit must be a positive number, or -1 for no limit, not {value!r}")
+    return limit
 
 
 def load(path: str | Path) -> Config:

@@ -2,7 +2,6 @@
 """From a container of a Pod's spec to what its process is told: pure, but for reading Secrets and ConfigMaps."""
 
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from turtles.standalone.podrunner import sandbox
 from turtles.standalone.podrunner.cgroup import Limits
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.quantity import parse
+from turtles.standalone.podrunner.seccomp import RUNTIME_DEFAULT, UNCONFINED
 from turtles.standalone.podrunner.volumes import WRITTEN, VolumeError, content, field, sub_path
 
 Object = dict[str, Any]
@@ -49,6 +49,7 @@ def check(config: Config, container: Object, pod_spec: Object) -> None:
     if security(container, pod_spec, "runAsNonRoot") and not uid:
         raise ContainerError("CreateContainerConfigError",
                              f"container {name} has runAsNonRoot and would run as root: set runAsUser")
+    seccomp_profile(container, pod_spec)
 
 
 def security(container: Object, pod_spec: Object, key: str) -> Any:
@@ -57,7 +58,25 @@ def security(container: Object, pod_spec: Object, key: str) -> Any:
     return own if own is not None else (pod_spec.get("securityContext") or {}).get(key)
 
 
-def limits(pod_spec: Object) -> Limits:
+def seccomp_profile(container: Object, pod_spec: Object) -> str:
+    """Return the type of a container's seccomp profile: its own, else the Pod's, else RuntimeDefault.
+
+    A kubelet means the last by ``seccompDefault: true``: nobody has to ask for protection.
+
+    :raises ContainerError: there is no such profile here.
+    """
+    profile = security(container, pod_spec, "seccompProfile") or {}
+    kind = profile.get("type") or RUNTIME_DEFAULT
+    if kind not in (RUNTIME_DEFAULT, UNCONFINED):
+        raise ContainerError(
+            "CreateContainerError",
+            f"container {container['name']}: securityContext.seccompProfile.type {kind} is not supported in standalone "
+            f"mode: use {RUNTIME_DEFAULT} or {UNCONFINED}",
+        )
+    return str(kind)
+
+
+def limits(pod_spec: Object, config: Config) -> Limits:
     """Return the limits of a Pod's cgroup: the sum over its containers, none where one has none."""
     requests, cpu, memory = 0, 0, 0
     no_cpu = no_memory = False
@@ -69,7 +88,8 @@ def limits(pod_spec: Object) -> Limits:
         cpu += int(parse(maximum.get("cpu", 0)) * 1000)
         memory += int(parse(maximum.get("memory", 0)))
         no_cpu, no_memory = no_cpu or "cpu" not in maximum, no_memory or "memory" not in maximum
-    return Limits(requests, None if no_cpu else cpu, None if no_memory else memory)
+    pids = None if config.pod_pids_limit == -1 else config.pod_pids_limit
+    return Limits(requests, None if no_cpu else cpu, None if no_memory else memory, pids)
 
 
 def devices(config: Config, container: Object) -> dict[str, str]:
@@ -194,11 +214,11 @@ def passwd_files(uid: int, gid: int) -> tuple[str, str]:
     return "\n".join(users.values()) + "\n", "\n".join(groups.values()) + "\n"
 
 
-def hidden(config: Config) -> list[str]:
-    """Return the directories a container must not see."""
-    paths = {"/root", "/home", str(config.kubeconfig.parent), str(config.root_dir), str(config.images_dir),
-             str(config.run_dir), *(str(path) for path in config.masked_paths)}
-    return sorted(paths)
+def host_view(config: Config) -> tuple[list[str], list[str]]:
+    """Return which paths of the host containers see, and which directories below those they don't."""
+    shown = sandbox.visible_paths(str(path) for path in config.visible_paths)
+    secret = {config.kubeconfig.parent, config.root_dir, config.images_dir, config.run_dir, *config.masked_paths}
+    return shown, sorted(str(path) for path in secret if sandbox.covered(str(path), shown))
 
 
 def spec_of(
@@ -243,14 +263,14 @@ def spec_of(
         ))
     identity = identity_of(container, pod_spec)
     command = [*(container.get("command") or [preload.entry_point]), *(container.get("args") or [])]
-    masks = hidden(config)
+    shown, masks = host_view(config)
     return sandbox.Spec(
         entry_point=preload.entry_point, argv=[_expand(word, env) for word in command[1:]], env=env,
         root_mount=str(config.run_dir / "root"), hostname=hostname(pod), netns=None if netns is None else str(netns),
         uid=identity.uid, gid=identity.gid, groups=identity.groups, capabilities=identity.capabilities,
-        devices=devices(config, container), mounts=mounts, masks=masks,
-        show=sandbox.visible_paths(masks, [sys.prefix, sys.base_prefix, *sys.path]),
+        devices=devices(config, container), mounts=mounts, show=shown, masks=masks,
         cwd=container.get("workingDir") or "/", cgroup_procs=cgroup_procs, oom_score_adj=oom_score_adj,
+        seccomp=seccomp_profile(container, pod_spec),
     )
 
 

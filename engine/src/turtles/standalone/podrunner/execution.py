@@ -11,8 +11,11 @@ from pathlib import Path
 
 from turtles.standalone.podrunner import sandbox
 from turtles.standalone.podrunner import syscalls as sc
+from turtles.standalone.podrunner.cgroup import join
+from turtles.standalone.podrunner.seccomp import RUNTIME_DEFAULT, UNCONFINED, Filters
 
-_NAMESPACES = (("net", sc.CLONE_NEWNET), ("ipc", sc.CLONE_NEWIPC), ("uts", sc.CLONE_NEWUTS), ("mnt", sc.CLONE_NEWNS))
+_NAMESPACES = (("net", sc.CLONE_NEWNET), ("ipc", sc.CLONE_NEWIPC), ("uts", sc.CLONE_NEWUTS),
+               ("cgroup", sc.CLONE_NEWCGROUP), ("mnt", sc.CLONE_NEWNS))
 _TIOCSPTLCK, _TIOCGPTN = 0x40045431, 0x80045430
 
 
@@ -35,29 +38,37 @@ class Execution:
     capabilities: list[str] = field(default_factory=list)
     terminal: bool = False
     cgroup_procs: list[str] = field(default_factory=list)
+    #: ``seccompProfile.type``.
+    seccomp: str = RUNTIME_DEFAULT
 
 
-def run(execution: Execution, started: Callable[[list[int]], object]) -> None:
+def run(execution: Execution, filters: Filters, started: Callable[[list[int]], object]) -> None:
     """Become the command, in a process that is in the container's process namespace already.
 
     Nothing of the container is executed or loaded before its privileges are all that is left, and nothing in it may
     look into this process until then.
 
+    :param filters: system call filters that are compiled already.
     :param started: called before the command takes over, with the terminal's master where there is one.
     :raises OSError: a step failed, or there is no such command; the text says which.
+    :raises turtles.standalone.podrunner.seccomp.SeccompError: this machine can't make the filter that is asked for.
     """
     sc.prctl(sc.PR_SET_DUMPABLE, 0)
-    for name in execution.cgroup_procs:
-        # 0 is the process that writes (cgroups(7)).
-        Path(name).write_text("0")
+    program = filters.get(execution.capabilities) if execution.seccomp != UNCONFINED else None
+    limited = join(execution.cgroup_procs)
+    # Else it would be the forking process's, which the kernel is to spare.
+    sandbox.set_oom_score_adj(int(Path(f"/proc/{execution.pid}/oom_score_adj").read_text()))
+    os.umask(0o022)
     opened = [(os.open(f"/proc/{execution.pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), kind)
               for name, kind in _NAMESPACES]
     for fd, kind in opened:
         sc.setns(fd, kind)
         os.close(fd)
     os.chdir(execution.cwd)
-    sandbox.restrict(execution.uid, execution.gid, execution.groups, execution.capabilities)
-    program = _find(execution.argv[0], execution.env.get("PATH", ""))
+    sandbox.restrict(
+        execution.uid, execution.gid, execution.groups, execution.capabilities, program, limited=limited
+    )
+    command = _find(execution.argv[0], execution.env.get("PATH", ""))
     masters: list[int] = []
     if execution.terminal:
         master, terminal = _terminal()
@@ -67,7 +78,7 @@ def run(execution: Execution, started: Callable[[list[int]], object]) -> None:
             os.close(terminal)
         masters.append(master)
     started(masters)
-    os.execve(program, execution.argv, execution.env)  # noqa: S606 - the command is the user's
+    os.execve(command, execution.argv, execution.env)  # noqa: S606 - the command is the user's
 
 
 def _terminal() -> tuple[int, int]:

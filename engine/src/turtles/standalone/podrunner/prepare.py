@@ -3,7 +3,6 @@
 
 import logging
 import shutil
-import sys
 import threading
 from collections.abc import Iterable
 
@@ -50,17 +49,16 @@ def _prepare(config: Config, zygote: ZygoteClient, preload: Preload, run: str, d
         (etc / name).write_text(text)
     netns = config.run_dir / "netns" / f"prepare-{preload.key}"
     sandbox.create_netns(netns)
-    masks = containers.hidden(config)
+    shown, masks = containers.host_view(config)
     files = {str(config.devices[name]): str(config.devices[name]) for name in devices if config.devices[name].exists()}
     try:
         state = zygote.start(f"prepare/{preload.key}/{run}", work, "prepare", sandbox.Spec(
             entry_point=preload.prepare or "", argv=[], env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/"},
             root_mount=str(config.run_dir / "root"), hostname="prepare", netns=str(netns), uid=preload.user,
-            gid=preload.user, devices=files, argument=config.cache_mount, masks=masks,
+            gid=preload.user, devices=files, argument=config.cache_mount, show=shown, masks=masks,
             mounts=[*(sandbox.Mount(str(etc / name), f"/etc/{name}", True)
                       for name in ("passwd", "group", "hosts", "hostname", "resolv.conf")),
                     sandbox.Mount(str(cache), config.cache_mount)],
-            show=sandbox.visible_paths(masks, [sys.prefix, sys.base_prefix, *sys.path]),
         ))
         if "pid" not in state:
             return

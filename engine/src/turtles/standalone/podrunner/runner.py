@@ -254,7 +254,9 @@ class Runner:
                 environment[entry["name"]] = ",".join(cni.addresses(result)[: None if reference[-1] == "s" else 1])
         spec = containers.spec_of(
             self._config, pod, container, directory=own, files_dir=directory.path / "etc", volumes=volumes,
-            env=environment, netns=netns, cgroup_procs=self._cgroups.create(uid, containers.limits(pod["spec"])),
+            env=environment, netns=netns, cgroup_procs=self._cgroups.create(
+                uid, containers.limits(pod["spec"], self._config)
+            ),
             oom_score_adj=status.oom_score_adj(pod["spec"], container, memory_total()),
         )
         command = Path((container.get("command") or [spec.entry_point])[0]).name

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The inside of a container: namespaces, a root file system made of the host's, devices, identity and privileges.
 
-:func:`enter` runs in the forked process, which is process 1 of a new process namespace. The root is a tmpfs into which
-the host's directories are bound read-only. Everything that is not the host's operating system is hidden: homes, the
-engine's own configuration and state. The old root is let go of altogether, so that no Pod holds on to the mounts of
-another.
+:func:`enter` runs in the forked process, which is process 1 of a new process namespace. The root is a tmpfs that is
+empty but for what is listed: programs and libraries of the host's operating system, and the few files of /etc that they
+read, all read-only. What nobody named (homes, /srv, /opt, /var, the host's and the engine's own configuration) is not
+there. The old root is let go of altogether, so that no Pod holds on to the mounts of another.
 
-Sources of the rules: pivot_root(2), open_tree(2), mount_setattr(2), capabilities(7); the kubelet's layout of /etc/hosts
-and /dev/termination-log; the OCI runtime specification for default devices and masked paths in /proc.
+Sources of the rules: pivot_root(2), open_tree(2), mount_setattr(2), capabilities(7), seccomp(2); the kubelet's layout
+of /etc/hosts and /dev/termination-log; the OCI runtime specification for default devices, and containerd's default
+spec for masked and read-only paths.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import os
 import resource
 import socket
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -22,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from turtles.standalone.podrunner import syscalls as sc
+from turtles.standalone.podrunner.cgroup import join
+from turtles.standalone.podrunner.seccomp import RUNTIME_DEFAULT, UNCONFINED, Filters
 
 #: Capabilities a container has that says nothing (as containerd and Docker give them).
 DEFAULT_CAPABILITIES = frozenset({
@@ -29,14 +33,35 @@ DEFAULT_CAPABILITIES = frozenset({
     "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
 })
 
+#: What a container sees of the host at the same path, where the host has it: programs and libraries with what is
+#: mounted below them, and configuration that they read whoever runs them. None of it is secret or names the host.
+HOST_PATHS = (
+    "/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin", "/usr",
+    *(f"/etc/{name}" for name in (
+        # the dynamic linker, names of programs
+        "alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d",
+        # libc's names, numbers, places and times
+        "gai.conf", "host.conf", "locale.alias", "localtime", "nsswitch.conf", "protocols", "rpc", "services",
+        "timezone",
+        # which system this is
+        "debian_version", "os-release",
+        # whom TLS trusts, and how it is spoken
+        "gnutls", "ssl/certs", "ssl/openssl.cnf",
+        # what QEMU and the tools for images read
+        "magic", "magic.mime", "mime.types", "mke2fs.conf", "qemu", "xattr.conf",
+    )),
+)
+
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
-_FRESH = ("proc", "sys", "dev", "run", "tmp", "root", "home", "mnt", "media", "lost+found")
+#: Directories of the Filesystem Hierarchy Standard; nothing of the host's is in them unless it is listed.
+_EMPTY = ("boot", "dev", "etc", "home", "media", "mnt", "opt", "proc", "root", "run", "srv", "sys", "tmp", "var",
+          "var/cache", "var/lib", "var/log", "var/mail", "var/opt", "var/spool", "var/tmp")
+_LINKS = {"/var/run": "/run", "/var/lock": "/run/lock", "/etc/mtab": "../proc/self/mounts"}
 _WRITABLE_TMPFS = (("/run", "755", "64m"), ("/tmp", "1777", "256m"), ("/var/tmp", "1777", "256m"))  # noqa: S108
 _PROC_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
-_PROC_MASKED = ("kcore", "keys", "timer_list", "sched_debug")
-_REAL_FILESYSTEMS_NOT = {"proc", "sysfs", "devtmpfs", "devpts", "tmpfs", "cgroup", "cgroup2", "nsfs", "mqueue",
-                         "autofs", "binfmt_misc", "debugfs", "tracefs", "securityfs", "pstore", "bpf", "configfs",
-                         "hugetlbfs", "fusectl", "efivarfs", "ramfs", "rpc_pipefs"}
+_MASKED = ("/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+           "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
+           "/sys/firmware")
 
 
 #: File descriptors that a container's process may have.
@@ -72,12 +97,16 @@ class Spec:
     capabilities: list[str] = field(default_factory=list)
     devices: dict[str, str] = field(default_factory=dict)
     mounts: list[Mount] = field(default_factory=list)
-    masks: list[str] = field(default_factory=list)
+    #: Paths of the host that are seen at the same place, read-only, as far as they exist.
     show: list[str] = field(default_factory=list)
+    #: Directories below those that are not to be seen.
+    masks: list[str] = field(default_factory=list)
     cwd: str = "/"
     cgroup_procs: list[str] = field(default_factory=list)
     oom_score_adj: int = 0
     nofile: int = NOFILE
+    #: ``seccompProfile.type``.
+    seccomp: str = RUNTIME_DEFAULT
     #: With it the entry point is called as ``function(argument)`` instead of ``function(argv)``.
     argument: str | None = None
 
@@ -181,39 +210,35 @@ def _unescape(text: str) -> str:
 # --- in the container ------------------------------------------------------------------------------------------------
 
 
-def enter(spec: Spec) -> None:
+def enter(spec: Spec, filters: Filters) -> None:
     """Turn this process, process 1 of a new process namespace, into the container's.
 
+    :param filters: system call filters that are compiled already.
     :raises OSError: a step failed; the text says which. The process is of no use afterwards.
+    :raises turtles.standalone.podrunner.seccomp.SeccompError: this machine can't make the filter that is asked for.
     """
+    # While the host's files can be read.
+    program = filters.get(spec.capabilities) if spec.seccomp != UNCONFINED else None
+    limited = join(spec.cgroup_procs)
+    set_oom_score_adj(spec.oom_score_adj)
     if spec.netns:
         netns = os.open(spec.netns, os.O_RDONLY | os.O_CLOEXEC)
         sc.setns(netns, sc.CLONE_NEWNET)
         os.close(netns)
-    sc.unshare(sc.CLONE_NEWNS | sc.CLONE_NEWUTS | sc.CLONE_NEWIPC)
+    sc.unshare(sc.CLONE_NEWNS | sc.CLONE_NEWUTS | sc.CLONE_NEWIPC | sc.CLONE_NEWCGROUP)
     socket.sethostname(spec.hostname)
     sc.mount(None, "/", flags=sc.MS_REC | sc.MS_PRIVATE)
     _root(spec)
     os.chdir(spec.cwd)
-    restrict(spec.uid, spec.gid, spec.groups, spec.capabilities, spec.nofile)
+    restrict(spec.uid, spec.gid, spec.groups, spec.capabilities, program, spec.nofile, limited)
 
 
 def _root(spec: Spec) -> None:
     # Everything is opened before the root changes and placed after it: from then on every path, with all symbolic
     # links in it, resolves inside the container.
     volumes = [(mount, sc.open_tree(mount.source, mount.recursive, mount.no_links)) for mount in spec.mounts]
-    shown = [(path, sc.open_tree(path)) for path in spec.show]
+    shown, links = _open_shown(spec.show)
     numbers = {target: Path(source).stat().st_rdev for target, source in spec.devices.items()}
-    directories: list[tuple[str, int]] = []
-    links: list[tuple[str, str]] = []
-    with os.scandir("/") as entries:
-        for entry in entries:
-            if entry.is_symlink():
-                links.append((entry.path, str(Path(entry.path).readlink())))
-            elif entry.name not in _FRESH and entry.is_dir():
-                directories.append((entry.path, sc.open_tree(entry.path)))
-    directories += [(path, sc.open_tree(path)) for path in _other_filesystems(spec.masks)]
-    host_resolv = os.path.realpath("/etc/resolv.conf")
 
     sc.mount("tmpfs", spec.root_mount, "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, "mode=755,size=1m")
     os.chdir(spec.root_mount)
@@ -222,22 +247,21 @@ def _root(spec: Spec) -> None:
     # Devices of the tmpfs that are the container's own: only there may mount points be made.
     own = {Path("/").stat().st_dev}
 
-    for target, link in links:
+    for name in _EMPTY:
+        Path("/", name).mkdir()
+    for target, link in (links | _LINKS).items():
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
         Path(target).symlink_to(link)
-    for name in _FRESH[:-1]:
-        Path("/", name).mkdir(exist_ok=True)
-    for target, tree in directories:
-        with contextlib.suppress(FileExistsError):
-            Path(target).mkdir()
-        _place(tree, target)
+    fresh = (*(f"{point}/" for point, _, _ in _WRITABLE_TMPFS), "/var/run/", "/dev/", "/proc/")
+    late = [(path, tree) for path, tree in shown if path.startswith(fresh)]
+    for path, tree in shown:
+        if not path.startswith(fresh):
+            _target(path, _is_directory(tree), own)
+            _place(tree, path)
     for mask in sorted(spec.masks):
-        if Path(mask).is_dir() and mask not in ("/root", "/home"):
+        if not mask.startswith(fresh) and Path(mask).is_dir():
             sc.mount("tmpfs", mask, "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, "mode=755,size=64k")
             own.add(Path(mask).stat().st_dev)
-    for path, tree in shown:
-        _target(path, True, own)
-        _place(tree, path)
-    fresh = (*(f"{point}/" for point, _, _ in _WRITABLE_TMPFS), "/var/run/", "/dev/", "/proc/")
     mounts = sorted(volumes, key=lambda item: item[0].target.count("/"))
     earlier: tuple[str, ...] = ()
     for mount, tree in mounts:
@@ -249,11 +273,17 @@ def _root(spec: Spec) -> None:
     for point, mode, size in _WRITABLE_TMPFS:
         sc.mount("tmpfs", point, "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, f"mode={mode},size={size}")
     Path("/run/lock").mkdir(mode=0o1777)
-    if host_resolv.startswith("/run/"):
-        _make(Path(host_resolv), directory=False)
+    for path, tree in late:
+        _make(Path(path), _is_directory(tree))
+        sc.mount_setattr(tree, sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV, recursive=True)
+        _place(tree, path)
+    for mask in sorted(spec.masks):
+        if mask.startswith(fresh) and Path(mask).is_dir():
+            _hide(mask)
     _proc()
     sc.mount("sysfs", "/sys", "sysfs", sc.MS_RDONLY | sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC)
-    _dev(numbers)
+    _dev(numbers, spec.uid, spec.gid)
+    _mask()
     for mount, tree in mounts:
         _make(Path(mount.target), _is_directory(tree))
         attributes = sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV
@@ -261,6 +291,23 @@ def _root(spec: Spec) -> None:
         attributes |= sc.MOUNT_ATTR_NOEXEC if mount.no_exec else 0
         sc.mount_setattr(tree, attributes, recursive=True)
         _place(tree, mount.target)
+    # The one file system with devices: whoever has CAP_MKNOD must not be able to add the host's disks.
+    sc.mount_setattr("/dev", sc.MOUNT_ATTR_RDONLY)
+
+
+def _open_shown(paths: Iterable[str]) -> tuple[list[tuple[str, int]], dict[str, str]]:
+    """Return the trees of those paths that the host has, parents first, and the symbolic links among them."""
+    trees: list[tuple[str, int]] = []
+    links: dict[str, str] = {}
+    for path in sorted(paths, key=lambda path: path.count("/")):
+        try:
+            if Path(path).is_symlink():
+                links[path] = str(Path(path).readlink())
+            else:
+                trees.append((path, sc.open_tree(path, recursive=True)))
+        except FileNotFoundError:
+            continue
+    return trees, links
 
 
 def _place(tree: int, target: str) -> None:
@@ -270,19 +317,6 @@ def _place(tree: int, target: str) -> None:
 
 def _is_directory(tree: int) -> bool:
     return stat.S_ISDIR(os.fstat(tree).st_mode)
-
-
-def _other_filesystems(masks: list[str]) -> list[str]:
-    """Return where the host has mounted other disks that belong to its system, such as /usr or /var."""
-    hidden = tuple(f"/{name}/" for name in _FRESH) + tuple(f"{mask}/" for mask in masks)
-    found = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        before, _, after = line.partition(" - ")
-        point = _unescape(before.split()[4])
-        real = after.split()[0] not in _REAL_FILESYSTEMS_NOT and not f"{point}/".startswith(hidden)
-        if real and point.count("/") > 1 and Path(point).is_dir():
-            found.append(point)
-    return sorted(set(found), key=lambda point: point.count("/"))
 
 
 def _make(path: Path, directory: bool) -> None:
@@ -336,7 +370,7 @@ def _proc() -> None:
             _place(tree, f"/proc/{name}")
 
 
-def _dev(numbers: dict[str, int]) -> None:
+def _dev(numbers: dict[str, int], uid: int, gid: int) -> None:
     sc.mount("tmpfs", "/dev", "tmpfs", sc.MS_NOSUID | sc.MS_NOEXEC, "mode=755,size=64k")
     for name, (major, minor) in _DEVICES.items():
         _node(Path("/dev", name), os.makedev(major, minor))
@@ -344,6 +378,8 @@ def _dev(numbers: dict[str, int]) -> None:
         path = Path(target)
         path.parent.mkdir(parents=True, exist_ok=True)
         _node(path, number)
+        # What a container is given is its user's, as with containerd's device_ownership_from_security_context.
+        os.chown(path, uid, gid)
     for name in ("pts", "shm"):
         Path("/dev", name).mkdir()
     sc.mount("devpts", "/dev/pts", "devpts", sc.MS_NOSUID | sc.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620,gid=5")
@@ -351,9 +387,19 @@ def _dev(numbers: dict[str, int]) -> None:
     for link, target in (("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"),
                          ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")):
         Path("/dev", link).symlink_to(target)
-    for name in _PROC_MASKED:
-        if Path("/proc", name).exists():
-            sc.mount("/dev/null", f"/proc/{name}", flags=sc.MS_BIND)
+
+
+def _mask() -> None:
+    """Hide what tells of the host, or would let root of a container change it, in /proc and /sys."""
+    for path in map(Path, _MASKED):
+        if path.is_dir():
+            _hide(str(path))
+        elif path.exists():
+            sc.mount("/dev/null", str(path), flags=sc.MS_BIND)
+
+
+def _hide(directory: str) -> None:
+    sc.mount("tmpfs", directory, "tmpfs", sc.MS_RDONLY | sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC, "mode=755,size=4k")
 
 
 def _node(path: Path, number: int) -> None:
@@ -361,16 +407,34 @@ def _node(path: Path, number: int) -> None:
     path.chmod(0o666)
 
 
-def restrict(uid: int, gid: int, groups: Iterable[int], capabilities: Iterable[str], nofile: int = NOFILE) -> None:
-    """Become the container's user, with its capabilities and no way to more.
+def set_oom_score_adj(value: int) -> None:
+    """Say how early the kernel ends this process for lack of memory; less than now takes CAP_SYS_RESOURCE (proc(5))."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(value))
 
+
+def restrict(
+    uid: int, gid: int, groups: Iterable[int], capabilities: Iterable[str], program: bytes | None,
+    nofile: int = NOFILE, limited: bool = False,
+) -> None:
+    """Become the container's user, with its capabilities, its system calls and no way to more.
+
+    :param program: system call filter, None for none.
     :param nofile: file descriptors that each process may have.
+    :param limited: a control group counts the container's processes.
     :raises OSError: the kernel refuses.
     """
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     hard = nofile if limits[1] == resource.RLIM_INFINITY else min(nofile, limits[1])
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if limited:
+        # It counts all processes of a user, who is the same in many Pods: one of them could use up the others' share.
+        # An engine that itself runs in a container may lack CAP_SYS_RESOURCE; it goes on with what it has.
+        with contextlib.suppress(ValueError):
+            resource.setrlimit(resource.RLIMIT_NPROC, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    # Keys of the engine's session are none of the container's business.
+    sc.join_new_session_keyring()
     wanted = {sc.CAPABILITIES[name] for name in capabilities}
     last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
     wanted = {number for number in wanted if number <= last}
@@ -387,17 +451,28 @@ def restrict(uid: int, gid: int, groups: Iterable[int], capabilities: Iterable[s
         # Ambient capabilities are what an ordinary user's programs keep across execve(2).
         sc.prctl(sc.PR_CAP_AMBIENT, sc.PR_CAP_AMBIENT_RAISE, number)
     sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1)
+    if program is not None:
+        sc.set_seccomp_filter(program)
 
 
-def visible_paths(masks: Iterable[str], candidates: Iterable[str]) -> list[str]:
-    """Return those directories (of this Python installation) that masks, /tmp or /run would hide from a container."""
-    hidden = tuple(f"{mask}/" for mask in (*masks, *(f"/{name}" for name in _FRESH)))
-    return sorted({path for path in candidates if f"{path}/".startswith(hidden) and Path(path).is_dir()}, key=len)
+def visible_paths(further: Iterable[str] = ()) -> list[str]:
+    """Return all that a container sees of the host: :data:`HOST_PATHS`, this Python installation and some more."""
+    found = set(HOST_PATHS)
+    candidates = {path for path in (*further, sys.prefix, sys.base_prefix, *sys.path) if path.startswith("/")}
+    for path in sorted(candidates | {os.path.realpath(path) for path in candidates}, key=len):
+        # The working directory ("/") or a script's (/tmp) is no installation.
+        if path.strip("/") not in ("", *_EMPTY) and Path(path).exists() and not covered(path, found):
+            found.add(path.rstrip("/"))
+    return sorted(found)
+
+
+def covered(path: str, paths: Iterable[str]) -> bool:
+    """Say whether a path is one of some paths or below one."""
+    return f"{path.rstrip('/')}/".startswith(tuple(f"{known}/" for known in paths))
 
 
 def run_entry_point(function: Callable[[Any], int | None], argument: list[str] | str) -> int:
     """Call a container's entry point and return its exit code; an exception is printed and gives 1."""
-    import sys
     import traceback
 
     try:

@@ -167,7 +167,8 @@ class StreamServer:
             pid=observed.state["pid"], start=observed.state["start"], argv=list(request["command"]), env=env,
             cwd=container.get("workingDir") or "/", uid=identity.uid, gid=identity.gid, groups=identity.groups,
             capabilities=identity.capabilities, terminal=terminal,
-            cgroup_procs=self._cgroups.create(directory.uid, containers.limits(pod["spec"])),
+            cgroup_procs=self._cgroups.create(directory.uid, containers.limits(pod["spec"], self._config)),
+            seccomp=containers.seccomp_profile(container, pod["spec"]),
         )
         theirs: list[int] = []
         ours: list[int] = []

@@ -9,9 +9,9 @@ Protocol, over a unix socket of type SOCK_SEQPACKET, one JSON object a message, 
 - ``{"op": "start", "id", "dir", "name"}`` with a file descriptor, the Spec as JSON → ``{"pid", "startedAt"}`` once the
   container runs, or ``{"error"}``. The same id again gives the running container. What it says is collected in ``log``.
 - ``{"op": "collect", "dir"}``: write the log of a container whose forking process is gone.
-- ``{"op": "exec"}`` with four file descriptors, a :class:`turtles.standalone.podrunner.execution.Execution` as JSON and
-  what becomes standard input, output and error → ``{"started": true}``, with a terminal's master where there is one,
-  then ``{"exit": code}``; or ``{"error"}``.
+- ``{"op": "exec", "pid", "start"}`` with four file descriptors, a
+  :class:`turtles.standalone.podrunner.execution.Execution` as JSON and what becomes standard input, output and error
+  → ``{"started": true}``, with a terminal's master where there is one, then ``{"exit": code}``; or ``{"error"}``.
 - ``{"op": "reap", "id"}`` → ``{"exit": {...}}`` when it has ended, ``{"running": pid}`` or ``{"unknown": true}``.
 - ``{"op": "status"}`` → ``{"fingerprint", "pid", "containers": [...]}``
 - ``{"op": "retire"}``: stop listening, end when the last container has ended.
@@ -46,6 +46,7 @@ from turtles.standalone.podrunner import syscalls as sc
 from turtles.standalone.podrunner.collector import STREAMS, Collector, make_pipes
 from turtles.standalone.podrunner.execution import Execution, run
 from turtles.standalone.podrunner.files import write_json
+from turtles.standalone.podrunner.seccomp import Filters, SeccompError
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,13 @@ class Zygote:
     def __init__(self, path: Path, fingerprint: str, entry_points: list[str]) -> None:
         self._fingerprint = fingerprint
         self._functions = {name: _resolve(name) for name in entry_points}
+        self._filters = Filters()
+        try:
+            # For launchers, and for root of a container that asks for nothing.
+            for capabilities in ((), sandbox.DEFAULT_CAPABILITIES):
+                self._filters.get(capabilities)
+        except SeccompError as error:
+            log.error("containers with seccompProfile RuntimeDefault can't start: %s", error)
         self._containers: dict[str, dict[str, Any]] = {}
         self._exits: dict[str, dict[str, Any]] = {}
         self._starting: dict[int, tuple[str, socket.socket]] = {}
@@ -162,7 +170,7 @@ class Zygote:
             self._collect(request["dir"])
             self._reply(client, {})
         elif operation == "exec":
-            self._execute(client, fds)
+            self._execute(client, request, fds)
         elif operation == "reap":
             self._reap(None)
             if key in self._exits:
@@ -201,10 +209,8 @@ class Zygote:
         client.close()
 
     def _start(self, client: socket.socket, request: dict[str, Any], fds: list[int]) -> None:
-        spec = sandbox.spec_from(_json_of(fds[0]))
-        function = self._functions[spec.entry_point]
         directory = Path(request["dir"])
-        make_pipes(directory, spec.uid)
+        make_pipes(directory)
         self._collect(request["dir"])
         go_read, go_write = os.pipe2(os.O_CLOEXEC)
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
@@ -220,14 +226,9 @@ class Zygote:
             raise
         if pid == 0:
             os.close(go_write)
-            _container(spec, function, request["name"], directory, go_read, ready_write)
+            self._container(fds[0], request["name"], directory, go_read, ready_write)
         os.close(go_read)
         os.close(ready_write)
-        for file_name in spec.cgroup_procs:
-            with contextlib.suppress(OSError):
-                Path(file_name).write_text(str(pid))
-        with contextlib.suppress(OSError):
-            Path(f"/proc/{pid}/oom_score_adj").write_text(str(spec.oom_score_adj))
         state = {"id": request["id"], "pid": pid, "start": process_start(pid), "startedAt": now(),
                  "dir": request["dir"], "parent": {"pid": os.getpid(), "start": process_start(os.getpid())}}
         try:
@@ -270,20 +271,19 @@ class Zygote:
                 self._selector.unregister(fd)
             collector.finish()
 
-    def _execute(self, client: socket.socket, fds: list[int]) -> None:
+    def _execute(self, client: socket.socket, request: dict[str, Any], fds: list[int]) -> None:
         """Run a command in a container; ``client`` is told how it ends."""
-        execution = Execution(**_json_of(fds[0]))
-        if process_start(execution.pid) != execution.start:
+        if process_start(request["pid"]) != request["start"]:
             self._reply(client, {"error": "the container has ended"})
             return
-        inside = os.open(f"/proc/{execution.pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        inside = os.open(f"/proc/{request['pid']}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         try:
             sc.setns(inside, sc.CLONE_NEWPID)
             pid = os.fork()
         finally:
             os.close(inside)
         if pid == 0:
-            _executed(execution, client, fds[1:])
+            self._executed(fds[0], client, fds[1:])
         self._executions[pid] = client
 
     def _ready(self, fd: int) -> None:
@@ -337,77 +337,85 @@ class Zygote:
         while len(self._exits) > 1000:
             self._exits.pop(next(iter(self._exits)))
 
+    def _container(self, told: int, name: str, directory: Path, go: int, ready: int) -> None:
+        """Be the container; never returns.
 
-def _container(
-    spec: sandbox.Spec, function: Callable[[Any], int | None], name: str, directory: Path,
-    go: int, ready: int,
-) -> None:
-    """Be the container; never returns."""
-    code = 1
-    note = -1
-    try:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for number in (signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        # Process 1 of a namespace gets no signal it has no handler for.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-        if os.read(go, 1) != b"g":
-            os._exit(128)
-        os.setsid()
-        null = os.open("/dev/null", os.O_RDONLY)
-        note = os.open(directory / "self-exit", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        os.dup2(null, 0)
-        for target, stream in enumerate(STREAMS, 1):
-            # Open for reading too: without a reader, writing would end the container.
-            os.dup2(os.open(directory / stream, os.O_RDWR | os.O_CLOEXEC), target)
-        ready, note = _close_others((ready, note))
-        sc.set_command_line([name, *spec.argv])
-        sandbox.enter(spec)
-        sc.prctl(sc.PR_SET_NAME, name.encode()[:15])
-        os.environ.clear()
-        os.environ.update(spec.env)
-        sys.argv = [name, *spec.argv]
-        for output in (sys.stdout, sys.stderr):
-            output.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-        os.write(ready, b"ok")
-        os.close(ready)
-        ready = -1
-        code = sandbox.run_entry_point(function, list(spec.argv) if spec.argument is None else spec.argument)
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 1
-    except BaseException as error:
-        if ready >= 0:
-            os.write(ready, str(error).encode()[:4000] or b"failed")
-    finally:
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        if note >= 0:
-            os.write(note, str(code & 255).encode())
-        os._exit(code & 255)
+        :param told: a file with the Spec. It is read here and not before the fork: what it says, such as a Secret in a
+            variable, would be left in the memory of all containers that are forked later.
+        """
+        code = 1
+        note = -1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for number in (signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+            # Process 1 of a namespace gets no signal it has no handler for.
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+            if os.read(go, 1) != b"g":
+                os._exit(128)
+            spec = sandbox.spec_from(_json_of(told))
+            function = self._functions[spec.entry_point]
+            os.setsid()
+            null = os.open("/dev/null", os.O_RDONLY)
+            note = os.open(directory / "self-exit", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            os.dup2(null, 0)
+            for target, stream in enumerate(STREAMS, 1):
+                # Open for reading too: without a reader, writing would end the container.
+                pipe = os.open(directory / stream, os.O_RDWR | os.O_CLOEXEC)
+                # The container's user may open it again by /dev/stdout.
+                os.fchown(pipe, spec.uid, -1)
+                os.dup2(pipe, target)
+            ready, note = _close_others((ready, note))
+            os.environ.clear()
+            sc.set_command_line([name, *spec.argv])
+            sandbox.enter(spec, self._filters)
+            sc.prctl(sc.PR_SET_NAME, name.encode()[:15])
+            os.environ.update(spec.env)
+            sys.argv = [name, *spec.argv]
+            for output in (sys.stdout, sys.stderr):
+                output.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+            os.write(ready, b"ok")
+            os.close(ready)
+            ready = -1
+            code = sandbox.run_entry_point(function, list(spec.argv) if spec.argument is None else spec.argument)
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        except BaseException as error:
+            if ready >= 0:
+                os.write(ready, str(error).encode()[:4000] or b"failed")
+        finally:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            if note >= 0:
+                os.write(note, str(code & 255).encode())
+            os._exit(code & 255)
 
+    def _executed(self, told: int, client: socket.socket, streams: list[int]) -> None:
+        """Be a command in a container; never returns.
 
-def _executed(execution: Execution, client: socket.socket, streams: list[int]) -> None:
-    """Be a command in a container; never returns."""
-    code = 126
-    try:
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_DFL)
-        os.setsid()
-        (told, *kept) = _close_others((client.fileno(), *streams))
-        client = socket.socket(fileno=told)
-        for target, fd in enumerate(kept):
-            os.dup2(fd, target)
-        run(execution, lambda fds: socket.send_fds(client, [b'{"started": true}'], fds))
-    except FileNotFoundError as error:
-        code = 127
-        client.send(json.dumps({"error": str(error)}).encode())
-    except BaseException as error:
-        client.send(json.dumps({"error": str(error) or type(error).__name__}).encode())
-    finally:
-        os._exit(code)
+        :param told: a file with the Execution, see :meth:`_container`.
+        """
+        code = 126
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE):
+                signal.signal(number, signal.SIG_DFL)
+            execution = Execution(**_json_of(told))
+            os.setsid()
+            (connection, *kept) = _close_others((client.fileno(), *streams))
+            client = socket.socket(fileno=connection)
+            for target, fd in enumerate(kept):
+                os.dup2(fd, target)
+            run(execution, self._filters, lambda fds: socket.send_fds(client, [b'{"started": true}'], fds))
+        except FileNotFoundError as error:
+            code = 127
+            client.send(json.dumps({"error": str(error)}).encode())
+        except BaseException as error:
+            client.send(json.dumps({"error": str(error) or type(error).__name__}).encode())
+        finally:
+            os._exit(code)
 
 
 def _json_of(fd: int) -> dict[str, Any]:
@@ -424,7 +432,8 @@ def _close_others(keep: tuple[int, ...]) -> list[int]:
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 512) for fd in keep]
     os.closerange(3, 512)
     moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in high]
-    os.closerange(512, 512 + 4096)
+    # close_range(2): costs nothing, however many there could be.
+    os.closerange(512, 2**31 - 1)
     return moved
 
 

@@ -46,6 +46,12 @@ def _scope() -> list[str]:
             "--description=Pods of this machine", "--property=TasksMax=infinity", "--"]
 
 
+def _environment() -> dict[str, str]:
+    """Return the variables that the forking process needs: containers have a copy of its memory."""
+    return {name: value for name, value in os.environ.items()
+            if name in ("PATH", "LANG", "LD_LIBRARY_PATH") or name.startswith(("LC_", "PYTHON"))}
+
+
 class ZygoteClient:
     """Talks to the forking process at a socket and starts one where none (or one of another version) is.
 
@@ -91,6 +97,7 @@ class ZygoteClient:
                 [*prefix, sys.executable, "-m", "turtles.standalone.podrunner.zygote", "--socket", str(self._path),
                  "--fingerprint", self._fingerprint, *self._entry_points],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/",
+                env=_environment(),
             )
         self._wait_listening(self._process)
 
@@ -147,7 +154,8 @@ class ZygoteClient:
                 file.flush()
                 sock.settimeout(10)
                 sock.connect(str(self._path))
-                socket.send_fds(sock, [b'{"op": "exec"}'], [file.fileno(), *streams])
+                request = {"op": "exec", "pid": execution.pid, "start": execution.start}
+                socket.send_fds(sock, [json.dumps(request).encode()], [file.fileno(), *streams])
         except OSError as error:
             sock.close()
             raise ZygoteUnavailable(f"the forking process does not answer: {error}") from error
