@@ -58,9 +58,7 @@ def test_what_is_secret_is_hidden_below_what_is_shown():
     assert masks == []
     assert not set(shown) & {"/", "/etc", "/var", "/opt", "/srv", "/root", "/home", "/tmp", "/run"}
     odd = dataclasses.replace(config, root_dir=Path("/usr/local/t/kubelet"), visible_paths=(Path("/etc/t"),))
-    if Path("/etc/t").exists():
-        pytest.skip("/etc/t is somebody's")
-    assert container.host_view(odd)[1] == ["/usr/local/t/kubelet"]
+    assert container.host_view(odd)[1] == ["/etc/t", "/usr/local/t/kubelet"]
 
 
 def test_python_is_shown_wherever_it_is(tmp_path, monkeypatch):
@@ -68,7 +66,7 @@ def test_python_is_shown_wherever_it_is(tmp_path, monkeypatch):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "real")
     monkeypatch.setattr("sys.path", ["", "/", "/tmp", "/usr/lib/python3", "relative", str(tmp_path / "link"),
-                                     str(tmp_path / "prefix/lib"), str(tmp_path / "prefix"), str(tmp_path / "gone")])
+                                     str(tmp_path / "prefix/lib"), str(tmp_path / "prefix")])
     monkeypatch.setattr("sys.prefix", "/usr")
     monkeypatch.setattr("sys.base_prefix", "/usr")
     assert set(sandbox.visible_paths()) - set(sandbox.HOST_PATHS) == {

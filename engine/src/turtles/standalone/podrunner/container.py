@@ -4,6 +4,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -214,9 +215,13 @@ def passwd_files(uid: int, gid: int) -> tuple[str, str]:
     return "\n".join(users.values()) + "\n", "\n".join(groups.values()) + "\n"
 
 
+#: Nothing of it changes while this process runs.
+_visible_paths = cache(sandbox.visible_paths)
+
+
 def host_view(config: Config) -> tuple[list[str], list[str]]:
     """Return which paths of the host containers see, and which directories below those they don't."""
-    shown = sandbox.visible_paths(str(path) for path in config.visible_paths)
+    shown = _visible_paths(tuple(str(path) for path in config.visible_paths))
     secret = {config.kubeconfig.parent, config.root_dir, config.images_dir, config.run_dir, *config.masked_paths}
     return shown, sorted(str(path) for path in secret if sandbox.covered(str(path), shown))
 

@@ -40,15 +40,12 @@ HOST_PATHS = (
     *(f"/etc/{name}" for name in (
         # the dynamic linker, names of programs
         "alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d",
-        # libc's names, numbers, places and times
-        "gai.conf", "host.conf", "locale.alias", "localtime", "nsswitch.conf", "protocols", "rpc", "services",
-        "timezone",
-        # which system this is
-        "debian_version", "os-release",
+        # libc's names, numbers and time, and which system this is
+        "gai.conf", "host.conf", "localtime", "nsswitch.conf", "os-release", "protocols", "services", "timezone",
         # whom TLS trusts, and how it is spoken
         "gnutls", "ssl/certs", "ssl/openssl.cnf",
-        # what QEMU and the tools for images read
-        "magic", "magic.mime", "mime.types", "mke2fs.conf", "qemu", "xattr.conf",
+        # firmware that QEMU may use
+        "qemu",
     )),
 )
 
@@ -248,16 +245,15 @@ def _root(spec: Spec) -> None:
     own = {Path("/").stat().st_dev}
 
     for name in _EMPTY:
-        Path("/", name).mkdir()
+        os.mkdir(f"/{name}")  # noqa: PTH102 - as below: Path takes longer than the system call
     for target, link in (links | _LINKS).items():
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        Path(target).symlink_to(link)
+        _parents(target)
+        os.symlink(link, target)  # noqa: PTH211
     fresh = (*(f"{point}/" for point, _, _ in _WRITABLE_TMPFS), "/var/run/", "/dev/", "/proc/")
     late = [(path, tree) for path, tree in shown if path.startswith(fresh)]
     for path, tree in shown:
         if not path.startswith(fresh):
-            _target(path, _is_directory(tree), own)
-            _place(tree, path)
+            _show(tree, path)
     for mask in sorted(spec.masks):
         if not mask.startswith(fresh) and Path(mask).is_dir():
             sc.mount("tmpfs", mask, "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, "mode=755,size=64k")
@@ -274,9 +270,8 @@ def _root(spec: Spec) -> None:
         sc.mount("tmpfs", point, "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, f"mode={mode},size={size}")
     Path("/run/lock").mkdir(mode=0o1777)
     for path, tree in late:
-        _make(Path(path), _is_directory(tree))
         sc.mount_setattr(tree, sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV, recursive=True)
-        _place(tree, path)
+        _show(tree, path)
     for mask in sorted(spec.masks):
         if mask.startswith(fresh) and Path(mask).is_dir():
             _hide(mask)
@@ -296,18 +291,34 @@ def _root(spec: Spec) -> None:
 
 
 def _open_shown(paths: Iterable[str]) -> tuple[list[tuple[str, int]], dict[str, str]]:
-    """Return the trees of those paths that the host has, parents first, and the symbolic links among them."""
+    """Return the trees of those paths that the host has, and the symbolic links among them."""
     trees: list[tuple[str, int]] = []
     links: dict[str, str] = {}
-    for path in sorted(paths, key=lambda path: path.count("/")):
+    for path in paths:
         try:
-            if Path(path).is_symlink():
-                links[path] = str(Path(path).readlink())
-            else:
-                trees.append((path, sc.open_tree(path, recursive=True)))
+            links[path] = os.readlink(path)  # noqa: PTH115
         except FileNotFoundError:
             continue
+        except OSError:
+            # It is no link.
+            trees.append((path, sc.open_own_tree(path)))
     return trees, links
+
+
+def _show(tree: int, path: str) -> None:
+    """Attach a tree where nothing is yet, in a file system of the container's own."""
+    _parents(path)
+    if _is_directory(tree):
+        os.mkdir(path)  # noqa: PTH102
+    else:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    _place(tree, path)
+
+
+def _parents(path: str) -> None:
+    parent = path.rpartition("/")[0]
+    if parent and not os.path.isdir(parent):  # noqa: PTH112
+        os.makedirs(parent)  # noqa: PTH103
 
 
 def _place(tree: int, target: str) -> None:
@@ -391,11 +402,15 @@ def _dev(numbers: dict[str, int], uid: int, gid: int) -> None:
 
 def _mask() -> None:
     """Hide what tells of the host, or would let root of a container change it, in /proc and /sys."""
-    for path in map(Path, _MASKED):
-        if path.is_dir():
-            _hide(str(path))
-        elif path.exists():
-            sc.mount("/dev/null", str(path), flags=sc.MS_BIND)
+    for path in _MASKED:
+        try:
+            mode = os.stat(path).st_mode  # noqa: PTH116
+        except FileNotFoundError:
+            continue
+        if stat.S_ISDIR(mode):
+            _hide(path)
+        else:
+            sc.mount("/dev/null", path, flags=sc.MS_BIND)
 
 
 def _hide(directory: str) -> None:
@@ -456,12 +471,15 @@ def restrict(
 
 
 def visible_paths(further: Iterable[str] = ()) -> list[str]:
-    """Return all that a container sees of the host: :data:`HOST_PATHS`, this Python installation and some more."""
+    """Return all that a container sees of the host: :data:`HOST_PATHS`, this Python installation and some more.
+
+    What doesn't exist may be among them.
+    """
     found = set(HOST_PATHS)
     candidates = {path for path in (*further, sys.prefix, sys.base_prefix, *sys.path) if path.startswith("/")}
     for path in sorted(candidates | {os.path.realpath(path) for path in candidates}, key=len):
         # The working directory ("/") or a script's (/tmp) is no installation.
-        if path.strip("/") not in ("", *_EMPTY) and Path(path).exists() and not covered(path, found):
+        if path.strip("/") not in ("", *_EMPTY) and not covered(path, found):
             found.add(path.rstrip("/"))
     return sorted(found)
 
