@@ -102,6 +102,8 @@ def test_a_command_in_a_container_is_filtered_too(node):
     assert code == 0
     assert {name: seen[name] for name in REFUSED} == dict.fromkeys(REFUSED, "EPERM")
     assert seen["Seccomp"] == "2"
+    traced = json.loads(execute(node, pod, sys.executable, str(program), "trace")[1])
+    assert set(traced.values()) <= {"EPERM", "EACCES"}, traced
     _, text = execute(node, pod, "cat", "/proc/self/status", seccomp="Unconfined")
     assert "Seccomp:\t0" in text
 
