@@ -80,22 +80,22 @@ class Node:
         self.runner = Runner(self.client, self.config, self.pods, self.zygote, self.images, self.recorder, "127.0.0.1")
         self.runner.start()
 
-    def pod(self, *args, name="pod1", **spec):
+    def pod(self, *args, name="pod1", namespace="default", **spec):
         """Create a Pod that runs the test entry point."""
         container = {"name": "main", "image": IMAGE, "command": ["/usr/bin/entry", *args], **spec.pop("container", {})}
         return self.client.add(POD, {
-            "metadata": {"name": name, "namespace": "default", "uid": str(uuid.uuid4())},
+            "metadata": {"name": name, "namespace": namespace, "uid": str(uuid.uuid4())},
             "spec": {"nodeName": "node1", "restartPolicy": "Never", "containers": [container],
                      "securityContext": {"runAsUser": 107, "runAsGroup": 107, "fsGroup": 107, "runAsNonRoot": True},
                      **spec},
             "status": {},
         })
 
-    def wait(self, predicate, name="pod1", seconds=30):
+    def wait(self, predicate, name="pod1", seconds=30, namespace="default"):
         """Wait until a Pod is as wanted and return it."""
         deadline = time.monotonic() + seconds
         while True:
-            pod = self.client.objects.get(("pods", "default", name))
+            pod = self.client.objects.get(("pods", namespace, name))
             if predicate(pod):
                 return pod
             assert time.monotonic() < deadline, (pod or {}).get("status")

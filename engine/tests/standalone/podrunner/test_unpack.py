@@ -2,50 +2,25 @@
 """Layers of images nobody vouches for."""
 
 import contextlib
-import gzip
-import hashlib
-import io
-import json
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import time
-from types import SimpleNamespace
 
 import pytest
 
-from turtles.standalone.podrunner import images
-from turtles.standalone.podrunner.images import ImageError, ImageStore, default_policy, readable, registry_of
-from turtles.standalone.podrunner.unpack import UnpackError, unpack
+from turtles.standalone.podrunner import unpack as unpacking
+from turtles.standalone.podrunner.unpack import Budget, UnpackError
 
 from .entry_points import names
+from .layers import HUGE, gnu_sparse, image, member, packed, pax, raw_image, sparse_map, typed
 
 
-def member(name, content=None, kind=tarfile.REGTYPE, link="", mode=0o644):
-    """Return a tar member with its content."""
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname, info.mode, info.size = kind, link, mode, len(content or b"")
-    info.uid, info.gid = os.getuid(), os.getgid()
-    return info, content or b""
-
-
-def image(directory, *layers, truncate=0):
-    """Write an image as skopeo's dir: transport does."""
-    directory.mkdir()
-    digests = []
-    for layer in layers:
-        raw = io.BytesIO()
-        with tarfile.open(fileobj=raw, mode="w") as archive:
-            for info, content in layer:
-                archive.addfile(info, io.BytesIO(content))
-        data = gzip.compress(raw.getvalue()[: -truncate or None])
-        digest = hashlib.sha256(data).hexdigest()
-        (directory / digest).write_bytes(data)
-        digests.append({"digest": f"sha256:{digest}"})
-    (directory / "manifest.json").write_text(json.dumps({"layers": digests}))
-    return directory
+def unpack(directory, target, max_bytes, max_entries, max_apparent=1 << 40):
+    """Unpack an image within limits."""
+    unpacking.unpack(directory, target, Budget(max_bytes, max_entries, max_apparent))
 
 
 @pytest.fixture
@@ -130,23 +105,6 @@ def test_a_write_that_takes_a_part_only_is_gone_on_with(tmp_path, target, monkey
     assert (target / "f").read_bytes() == b"content " * 1000
 
 
-def test_images_are_whole_or_not_there(tmp_path, monkeypatch):
-    store = ImageStore(tmp_path / "images")
-    content = store.path("sha256:1")
-    (content / "disk").mkdir(parents=True)
-    os.utime(content, (0, 0))
-    monkeypatch.setattr(images, "_DISK_HIGH", 0.0)
-    # As if it were killed just when it begins to remove.
-    monkeypatch.setattr(shutil, "rmtree", lambda path, **_: seen.append(content.exists()))
-    seen = []
-    assert store.collect(set()) == ["1"]
-    assert seen == [False]
-    monkeypatch.undo()
-    (tmp_path / "images/tmp/pull").mkdir()
-    ImageStore(tmp_path / "images")
-    assert names(tmp_path / "images/tmp") == []
-
-
 def test_archive_without_end_marker_is_whole(tmp_path, target):
     # tarfile pads to 10240 bytes; umoci writes header and content only.
     content = b"c" * 700
@@ -156,51 +114,159 @@ def test_archive_without_end_marker_is_whole(tmp_path, target):
 
 def test_damaged_layer_has_a_readable_error(tmp_path, target):
     directory = image(tmp_path / "i", [member("f", b"c" * 9000)])
-    layer = next(path for path in directory.iterdir() if path.name != "manifest.json")
+    layer = next(path for path in directory.iterdir() if path.read_bytes()[:2] == b"\x1f\x8b")
     layer.write_bytes(layer.read_bytes()[:-20])
     with pytest.raises(UnpackError, match="is damaged"):
         unpack(directory, target, 1 << 20, 10)
-    done = subprocess.run([sys.executable, "-m", "turtles.standalone.podrunner.unpack", directory, target, "1000", "9"],
-                          capture_output=True, text=True)
+    command = [sys.executable, "-m", "turtles.standalone.podrunner.unpack", directory, target, "1000", "1000", "9"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_local_references_stay_in_the_allowed_directories(tmp_path):
-    (tmp_path / "ok").mkdir()
-    (tmp_path / "ok/link").symlink_to("/etc/passwd")
-    store = ImageStore(tmp_path / "images", [tmp_path / "ok"])
-    for reference in ("oci:/etc", f"oci-archive:{tmp_path}/ok/../x", f"docker-archive:{tmp_path}/ok/link", "a b",
-                      "oci:relative/../..", "../up", "-oProxy=x"):
-        with pytest.raises(ImageError) as error:
-            store.ensure(reference, "IfNotPresent")
-        assert error.value.reason in ("ErrImagePull", "InvalidImageName"), reference
-    with pytest.raises(ImageError, match="does not exist") as error:
-        store.ensure(f"oci-archive:{tmp_path}/ok/missing.tar", "Always")
-    with pytest.raises(ImageError) as error:
-        store.ensure("registry.example.org/x:1", "Never")
-    assert error.value.reason == "ErrImageNeverPull"
+# --- what a header claims ---------------------------------------------------------------------------------------------
+
+HOSTILE = {
+    "old GNU": (gnu_sparse(HUGE, (HUGE - 1, 1), content=b"x"), "MiB are accepted"),
+    "GNU 0.0": (pax(b"x", GNU_sparse_size=str(HUGE), GNU_sparse_numblocks="1", GNU_sparse_offset="0",
+                    GNU_sparse_numbytes="1"), "MiB are accepted"),
+    "GNU 0.1": (pax(b"x", GNU_sparse_size=str(HUGE), GNU_sparse_map=f"{HUGE - 1},1"), "MiB are accepted"),
+    "GNU 1.0": (pax(sparse_map((HUGE - 1, 1)) + b"x", GNU_sparse_major="1", GNU_sparse_minor="0",
+                    GNU_sparse_realsize=str(HUGE)), "MiB are accepted"),
+    "size only": (pax(GNU_sparse_realsize=str(HUGE), GNU_sparse_map="0,0"), "MiB are accepted"),
+    "no sparse file": (typed(tarfile.REGTYPE, HUGE), "unpacks to more than"),
+    "size in PAX header": (pax(size=str(HUGE)), "unpacks to more than"),
+    "unknown kind": (typed(b"Z", HUGE), "is damaged: unexpected end of data"),
+    "negative size": (pax(GNU_sparse_realsize="-1", GNU_sparse_map="0,0"), "negative size"),
+    "map backwards": (pax(b"x" * 9, GNU_sparse_size="9", GNU_sparse_map="5,2,0,2"), "a map that doesn't fit"),
+    "map beyond the end": (pax(b"x" * 9, GNU_sparse_size="9", GNU_sparse_map="5,20"), "a map that doesn't fit"),
+    "map of words": (pax(GNU_sparse_size="9", GNU_sparse_map="a,b"), "is damaged"),
+    "map without end": (pax(b"9" * 600, GNU_sparse_major="1", GNU_sparse_minor="0", GNU_sparse_realsize="5"),
+                        "is damaged"),
+    "long name": (typed(tarfile.GNUTYPE_LONGNAME, HUGE), "PAX headers or names are too"),
+    "PAX header": (typed(tarfile.XHDTYPE, HUGE), "PAX headers or names are too"),
+    "PAX header for all": (typed(tarfile.XGLTYPE, HUGE), "PAX headers for all files"),
+    "many PAX headers for all": (typed(tarfile.XGLTYPE, 0) * 20, "PAX headers for all files"),
+    "chain of headers": ((typed(tarfile.GNUTYPE_LONGNAME, 512) + b"n".ljust(512, b"\0")) * 5000, "or names are too"),
+    "owner": (pax(uid=str(1 << 70)), "is damaged"),
+    "name with NUL": (pax(path="a\0b"), "is damaged"),
+    "long path": (pax(path="a" * 5000), "too long or too deep"),
+    "deep path": (pax(path="a/" * 200 + "b"), "too long or too deep"),
+}
 
 
-def test_what_is_known_of_an_image_goes_with_it(tmp_path, monkeypatch):
-    layout = tmp_path / "ok/layout"
-    shutil.copytree(image(tmp_path / "made", [member("f", b"c")]), layout)
-    (layout / "index.json").write_text("{}")
-    store = ImageStore(tmp_path / "images", [tmp_path / "ok"])
-    monkeypatch.setattr(store, "_skopeo", lambda reference, url, content, *_rest: shutil.copytree(layout, content))
-    reference = f"oci:{layout}"
-    digest = store.ensure(reference, "IfNotPresent")
-    assert store.present(reference, "IfNotPresent") == digest
-    assert not store._locks, "nobody waits for it any more"
-    os.utime(store.path(digest), (0, 0))
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(used=99, total=100, free=1 << 40))
-    assert store.collect(set()) == [digest.removeprefix("sha256:")]
-    assert not list((tmp_path / "images/refs").iterdir())
+@pytest.mark.parametrize("case", HOSTILE)
+def test_what_a_header_claims_costs_nothing(tmp_path, target, case):
+    content, message = HOSTILE[case]
+    directory = raw_image(tmp_path / "i", content + bytes(1024))
+    started = time.process_time()
+    with pytest.raises(UnpackError, match=message):
+        unpack(directory, target, 64 << 30, 200_000)
+    assert time.process_time() - started < 1
+    assert sum(path.stat().st_size for path in target.rglob("*") if path.is_file()) == 0
 
 
-def test_words():
-    assert default_policy("a/b") == default_policy("host:5000/a:latest") == "Always"
-    assert default_policy("host:5000/a:1") == default_policy("a@sha256:" + "0" * 64) == "IfNotPresent"
-    assert registry_of("127.0.0.1:5000/a:1") == "127.0.0.1:5000"
-    assert registry_of("library/a") == "docker.io"
-    assert readable('time="x" level=fatal msg="reading \\"a\\": manifest unknown"') == 'reading "a": manifest unknown'
+@pytest.mark.parametrize("options", [
+    ["--format=gnu"], ["--format=posix", "--sparse-version=0.0"], ["--format=posix", "--sparse-version=0.1"],
+    ["--format=posix", "--sparse-version=1.0"],
+])
+def test_a_sparse_disk_is_unpacked_as_fast_as_its_data(tmp_path, target, options):
+    # More extents than fit into an old header.
+    data = {0: b"begin", 5 << 30: b"middle" * 20_000, 7 << 30: b"a", 9 << 30: b"b", 11 << 30: b"c",
+            (20 << 30) - 3: b"end"}
+    (tmp_path / "tree/disk").mkdir(parents=True)
+    with open(tmp_path / "tree/disk/disk.img", "wb") as file:
+        for offset, content in data.items():
+            file.seek(offset)
+            file.write(content)
+    subprocess.run(["tar", "-C", tmp_path / "tree", "--sparse", *options, "-cf", tmp_path / "layer.tar", "disk"],
+                   check=True)
+    layer = (tmp_path / "layer.tar").read_bytes()
+    assert len(layer) < 1 << 20
+    directory = raw_image(tmp_path / "i", layer)
+    started = time.process_time()
+    unpack(directory, target, 1 << 20, 100)
+    assert time.process_time() - started < 1
+    with open(target / "disk/disk.img", "rb") as file:
+        for offset, content in data.items():
+            file.seek(offset)
+            assert file.read(len(content)) == content
+        assert file.read() == b""
+        file.seek((5 << 30) + 120_000)
+        assert not any(file.read(1 << 20))
+    status = (target / "disk/disk.img").stat()
+    assert status.st_size == 20 << 30
+    assert status.st_blocks * 512 < 1 << 20
+    with pytest.raises(UnpackError, match=r"disk\.img \(20480 MiB, holes included\) .* at most 10240 MiB"):
+        unpack(directory, target, 1 << 20, 100, 10 << 30)
+
+
+def test_sizes_add_up(tmp_path, target):
+    layer = b"".join(pax(GNU_sparse_size=str(1 << 30), GNU_sparse_map="0,0") for _ in range(11))
+    with pytest.raises(UnpackError, match="its files are 11264 MiB large; at most 10240 MiB"):
+        unpack(raw_image(tmp_path / "i", layer), target, 1 << 20, 100, 10 << 30)
+
+
+@pytest.mark.parametrize("program", ["gzip", "zstd"])
+def test_compressed_zeros_count(tmp_path, target, program):
+    if shutil.which(program) is None:
+        pytest.skip(f"needs {program}")
+    layer = subprocess.run([program, "-c"], input=packed([member("zeros", bytes(40 << 20))]), capture_output=True)
+    directory = raw_image(tmp_path / "i", layer.stdout)
+    assert len(layer.stdout) < 1 << 20
+    unpack(directory, target, 41 << 20, 10)
+    with pytest.raises(UnpackError, match="unpacks to more than 1 MiB"):
+        unpack(directory, target, 1 << 20, 10)
+
+
+def test_an_archive_that_zstd_cannot_read_to_its_end_is_damaged(tmp_path, target):
+    if shutil.which("zstd") is None:
+        pytest.skip("needs zstd")
+    layer = subprocess.run(["zstd", "-c"], input=packed([member("a", b"1")])[:1024], capture_output=True).stdout
+    with pytest.raises(UnpackError, match="zstd ended with 1"):
+        unpack(raw_image(tmp_path / "i", layer + b"\x28\xb5\x2f\xfd damaged"), target, 1 << 20, 10)
+
+
+def test_folders_on_the_way_count(tmp_path, target):
+    with pytest.raises(UnpackError, match="more than 50 files"):
+        unpack(raw_image(tmp_path / "i", pax(path="a/" * 60 + "b")), target, 1 << 20, 50)
+
+
+def test_links_lead_no_deeper_than_paths(tmp_path, target):
+    # Each link points to the folder that the one before it has made deeper.
+    down = "/".join("d" * 50)
+    layer = [member("l0", kind=tarfile.SYMTYPE, link=".")]
+    for step in range(10):
+        layer += [member(f"l{step}/{down}", kind=tarfile.DIRTYPE),
+                  member(f"l{step + 1}", kind=tarfile.SYMTYPE, link=f"l{step}/{down}")]
+    with pytest.raises(UnpackError, match="is too deep"):
+        unpack(image(tmp_path / "i", layer), target, 1 << 20, 10_000)
+
+
+def test_a_folder_is_emptied_once(tmp_path, target, monkeypatch):
+    listed = []
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda folder: listed.append(folder) or listdir(folder))
+    link = member("e", kind=tarfile.SYMTYPE, link="d")
+    again = [member(f"{folder}/{name}") for name in ("1", ".wh..wh..opq", "2", ".wh..wh..opq") for folder in "de"]
+    unpack(image(tmp_path / "i", [member("d/old"), link], again), target, 1 << 30, 100)
+    assert len(listed) == 1
+    assert names(target / "d") == ["1", "2"]
+
+
+@pytest.mark.parametrize(("manifest", "message"), [
+    (b"[" * 100_000, "not JSON"), (b"x", "not JSON"), (b"[]", "not a JSON object"), (b"{}", "has no layers"),
+    (b'{"schemaVersion": 1, "fsLayers": []}', "schemaVersion 1"), (b'{"layers": []}', "its configuration is not"),
+    (b'{"manifests": []}', "an index of several"), (b" " * (5 << 20), "at most 4194304 are accepted"),
+    (b'{"layers": [' + b",".join([b"{}"] * 300) + b"]}", "300 layers; at most 200"),
+    (b'{"layers": [{"digest": "sha256:../../etc/passwd"}]}', "no valid digest"),
+    (b'{"layers": [{"digest": "sha256:%s", "size": -1}]}' % (b"0" * 64), "layer 0 has no valid size"),
+    (b'{"layers": [{"digest": "sha256:%s", "size": 1, "urls": ["http://[::1]/"]}]}' % (b"0" * 64), "from elsewhere"),
+    (b'{"layers": [{"digest": "sha256:%s", "size": 1}], "config": {"digest": "sha256:%s", "size": 1}}'
+     % (b"0" * 64, b"1" * 64), "layer 0{64} is missing"),
+])
+def test_manifests_that_are_not_accepted(tmp_path, target, manifest, message):
+    (tmp_path / "i").mkdir()
+    (tmp_path / "i/manifest.json").write_bytes(manifest)
+    with pytest.raises(UnpackError, match=message):
+        unpack(tmp_path / "i", target, 1 << 20, 10)

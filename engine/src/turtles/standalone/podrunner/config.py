@@ -77,6 +77,10 @@ class Config:
     cgroup_parent: str = "turtles"
     cache_mount: str = "/var/cache/turtles-launcher"
     max_image_bytes: int = 64 << 30
+    max_image_apparent_bytes: int = 1 << 40
+    image_pull_timeout: float = 1800.0
+    max_parallel_image_pulls: int = 8
+    max_image_pulls_per_namespace: int = 2
     workers: int = 12
     services: ServiceConfig | None = None
 
@@ -142,6 +146,10 @@ def parse(data: Any) -> Config:
         "cgroupParent": "cgroup_parent",
         "cacheMount": "cache_mount",
         "maxImageBytes": "max_image_bytes",
+        "maxImageApparentBytes": "max_image_apparent_bytes",
+        "imagePullTimeoutSeconds": "image_pull_timeout",
+        "maxParallelImagePulls": "max_parallel_image_pulls",
+        "maxImagePullsPerNamespace": "max_image_pulls_per_namespace",
         "workers": "workers",
     }
     others = {"allowedImageDirs", "insecureRegistries", "preload", "devices", "maskedPaths", "visiblePaths", "services",
@@ -175,6 +183,11 @@ def parse(data: Any) -> Config:
         pod_pids_limit=_pids_limit(data.get("podPidsLimit", Config.pod_pids_limit)),
         **{attribute: data[key] for key, attribute in optional.items() if data.get(key) is not None},
     )
+    for key in ("maxImageBytes", "maxImageApparentBytes", "imagePullTimeoutSeconds", "maxParallelImagePulls",
+                "maxImagePullsPerNamespace"):
+        value = getattr(config, optional[key])
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value < 1 << 62:
+            raise ConfigError(f"the podrunner's configuration needs a number of at least 1 as {key}, not {value!r}")
     for path in (config.kubeconfig, config.root_dir, config.run_dir, config.images_dir, config.cni_conf_dir,
                  *config.masked_paths, *config.visible_paths):
         if not path.is_absolute():

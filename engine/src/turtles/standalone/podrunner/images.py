@@ -2,38 +2,50 @@
 """Images whose content becomes a volume: pulled by skopeo, unpacked once, kept by digest.
 
 Layout of the images directory: ``unpacked/<digest>`` is the content, ``refs/<hash>.json`` says which digest a reference
-meant when it was last looked at. References without a transport are of a registry; ``oci:``, ``oci-archive:`` and
-``docker-archive:`` name files on this machine, below the directories that the configuration allows.
+meant when it was last looked at, ``pulled/`` who may use it (:mod:`.pull_records`), ``tmp/`` what is under way.
+References without a transport are of a registry; ``oci:``, ``oci-archive:`` and ``docker-archive:`` name files on this
+machine, below the directories that the configuration allows.
+
+Registry, archive and image are strangers' input: what a pull may cost in bytes and time is limited.
 """
 
-import base64
+import contextlib
 import hashlib
-import json
 import logging
 import os
+import platform
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from weakref import WeakValueDictionary
 
+from turtles.standalone.podrunner import image_manifest
+from turtles.standalone.podrunner.confined import Attempt, CancelledError, Limits, OverdueError, run
+from turtles.standalone.podrunner.credentials import Login, repository_of
 from turtles.standalone.podrunner.files import read_json, sync_folder, write_json
+from turtles.standalone.podrunner.image_manifest import Index, Manifest, ManifestError, digest_of
+from turtles.standalone.podrunner.pull_records import PullRecords
+from turtles.standalone.podrunner.skopeo import Skopeo
+from turtles.standalone.podrunner.unpack import RESERVE
+from turtles.standalone.podrunner.watch import PullError, RoomWatch, mib
 from turtles.standalone.stamp import TICK, stamp
 
 log = logging.getLogger(__name__)
 
 _LOCAL = ("oci-archive", "docker-archive", "oci")
-_REFERENCE = re.compile(r"[a-z0-9A-Z][\w.:/\-]*(@sha256:[0-9a-f]{64})?")
-_PULL_TIMEOUT = 1800.0
+_REFERENCE = re.compile(r"[a-z0-9A-Z][\w.:/\-]*(@sha256:[0-9a-f]{64})?", re.ASCII)
 _MAX_ENTRIES = 200_000
 _DISK_HIGH = 0.85
 _KEEP_UNUSED = 3600.0
+#: What the unpacking process's memory may grow to, as RLIMIT_DATA counts it.
+_DATA = 1 << 30
+#: Names of architectures as images have them, by uname(2)'s.
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 class ImageError(Exception):
@@ -44,6 +56,21 @@ class ImageError(Exception):
         self.reason = reason
 
 
+@dataclass(frozen=True)
+class ImageLimits:
+    """What one image may cost.
+
+    :param max_bytes: of what is downloaded, and of what that unpacks to.
+    :param max_apparent_bytes: sum of its files' sizes with their holes.
+    :param seconds: a pull may take, from the registry's first answer to the last file.
+    """
+
+    max_bytes: int = 64 << 30
+    max_apparent_bytes: int = 1 << 40
+    max_entries: int = _MAX_ENTRIES
+    seconds: float = 1800.0
+
+
 def default_policy(reference: str) -> str:
     """Return the pull policy of an image that has none: Always for the tag latest, else IfNotPresent."""
     if "@" in reference:
@@ -52,68 +79,115 @@ def default_policy(reference: str) -> str:
     return "Always" if tag in ("", "latest") else "IfNotPresent"
 
 
-def registry_of(reference: str) -> str:
-    """Return the host (and port) of a registry reference; docker.io if it names none."""
-    first, slash, _ = reference.partition("/")
-    return first if slash and ("." in first or ":" in first or first == "localhost") else "docker.io"
+@dataclass(frozen=True)
+class _Local:
+    """A reference to files of this machine."""
+
+    transport: str
+    path: Path
+    tag: str
+
+    @property
+    def url(self) -> str:
+        return f"{self.transport}:{self.path}" + (f":{self.tag}" if self.tag else "")
+
+    def fingerprint(self) -> str | None:
+        """Return what changes when the image changes; None if that can't be told yet."""
+        try:
+            now = stamp(self.path / "index.json" if self.transport == "oci" else self.path)
+        except OSError:
+            return None
+        return None if now is None else f"{self.path}:{self.tag}:{':'.join(map(str, now))}"
 
 
 class ImageStore:
-    """Pulls and keeps images; any number of threads may ask for the same one, it is pulled once.
+    """Pulls and keeps images; any number of threads may ask for any.
 
     :param allowed_dirs: where local references may point.
     :param insecure: registries (host:port) reached over plain HTTP or with unverified TLS.
     """
 
     def __init__(
-        self, directory: Path, allowed_dirs: Iterable[Path] = (), insecure: Iterable[str] = (),
-        max_bytes: int = 64 << 30,
+        self, directory: Path, allowed_dirs: Sequence[Path] = (), insecure: Sequence[str] = (),
+        limits: ImageLimits = ImageLimits(),
     ) -> None:
         self._dir = directory
         self._allowed = [Path(os.path.realpath(path)) for path in allowed_dirs]
-        self._insecure = frozenset(insecure)
-        self._max_bytes = max_bytes
-        #: By reference; there is one while somebody has it.
-        self._locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
+        self._limits = limits
+        self._skopeo = Skopeo(insecure, int(limits.seconds))
+        #: Held while content and what is known of it change together.
         self._guard = threading.Lock()
         for name in ("unpacked", "refs", "tmp"):
             (directory / name).mkdir(parents=True, exist_ok=True)
+        # Private images' content is nobody's but their Pods', in which it is mounted.
+        directory.chmod(0o700)
+        self._records = PullRecords(directory / "pulled")
         # What a killed podrunner left half pulled or half removed.
         for path in (directory / "tmp").iterdir():
             shutil.rmtree(path, ignore_errors=True)
+        with self._guard:
+            self._forget()
 
-    def present(self, reference: str, policy: str) -> str | None:
+    def attempt(self) -> Attempt:
+        """Return what a pull has to be given: its time starts now."""
+        return Attempt(self._limits.seconds)
+
+    def present(self, reference: str, policy: str, logins: Sequence[Login] = ()) -> str | None:
         """Return the digest of an image that needs no pull and no question to a registry, else None.
 
-        :raises ImageError: InvalidImageName, ErrImagePull.
+        :param policy: Always, IfNotPresent or Never.
+        :param logins: what the Pod's pull secrets have for the image.
+        :raises ImageError: InvalidImageName, ErrImagePull; ErrImageNeverPull: it would need one.
         """
         local = self._local(reference)
-        known = read_json(self._ref(reference))
-        if known is None or not self.path(known["digest"]).is_dir():
-            return None
-        if local is not None:
-            source = _fingerprint(*local)
-            return known["digest"] if source is not None and known.get("source") == source else None
-        return None if policy == "Always" else str(known["digest"])
+        with self._guard:
+            known = read_json(self._ref(reference))
+            there = known is not None and self.path(known["digest"]).is_dir()
+            digest = None
+            if known is not None and there:
+                if local is not None:
+                    source = local.fingerprint()
+                    admitted = source is not None and known.get("source") == source
+                else:
+                    admitted = policy != "Always" and self._records.admits(
+                        known["digest"], repository_of(reference), logins
+                    )
+                digest = str(known["digest"]) if admitted else None
+            if digest is not None:
+                os.utime(self.path(digest))
+                return digest
+        if policy == "Never":
+            raise ImageError("ErrImageNeverPull", f"image {reference} {_NEVER[there and local is None]}")
+        return None
 
-    def ensure(self, reference: str, policy: str, auths: Iterable[dict[str, Any]] = ()) -> str:
-        """Return the digest of an image's content, pulling it if the policy says so.
+    def ensure(
+        self, reference: str, policy: str, logins: Sequence[Login] = (), attempt: Attempt | None = None
+    ) -> str:
+        """Return the digest of an image's content, pulling it if the policy says so, or if access has to be proved.
 
-        :param policy: Always, IfNotPresent or Never.
-        :param auths: decoded ``.dockerconfigjson`` of pull secrets.
+        :param attempt: cancels it.
         :raises ImageError: ErrImagePull, ErrImageNeverPull or InvalidImageName.
         """
-        with self._guard:
-            lock = self._locks.setdefault(reference, threading.Lock())
-        with lock:
-            digest = self.present(reference, policy)
-            if digest is not None:
-                return digest
-            if policy == "Never":
-                raise ImageError(
-                    "ErrImageNeverPull", f"image {reference} is not present on this node and its pull policy is Never"
-                )
-            return self._pull(reference, auths)
+        digest = self.present(reference, policy, logins)
+        if digest is not None:
+            return digest
+        attempt = attempt or self.attempt()
+        started = time.monotonic()
+        local = self._local(reference)
+        try:
+            digest = self._pull(reference, logins, attempt) if local is None else self._load(reference, local, attempt)
+        except CancelledError as error:
+            raise ImageError("ErrImagePull", f"image {reference}: no Pod waits for it any more") from error
+        except OverdueError as error:
+            message = f"image {reference}: not pulled after {attempt.seconds:.0f} s; it was still {attempt.stage}"
+            raise ImageError("ErrImagePull", message) from error
+        except FileNotFoundError as error:
+            raise ImageError("ErrImagePull", f"image {reference}: the program {error} is not installed") from error
+        except (PullError, ManifestError) as error:
+            raise ImageError("ErrImagePull", f"image {reference}: {error}") from error
+        log.info("image pulled", extra={"image": reference, "digest": digest,
+                                        "seconds": round(time.monotonic() - started, 3)})
+        return digest
 
     def path(self, digest: str) -> Path:
         """Return where an image's content is."""
@@ -127,29 +201,32 @@ class ImageStore:
             usage = shutil.disk_usage(self._dir)
             if usage.used / usage.total < _DISK_HIGH:
                 break
-            if f"sha256:{path.name}" not in in_use and time.time() - path.stat().st_mtime > _KEEP_UNUSED:
+            with self._guard:
+                if f"sha256:{path.name}" in in_use or time.time() - path.stat().st_mtime <= _KEEP_UNUSED:
+                    continue
                 # Out of sight first: half an image must never be taken for a whole one.
                 doomed = self._dir / "tmp" / f"removed-{path.name}"
                 path.rename(doomed)
-                shutil.rmtree(doomed, ignore_errors=True)
-                removed.append(path.name)
+                self._forget()
+            shutil.rmtree(doomed, ignore_errors=True)
+            removed.append(path.name)
         if removed:
             log.info("unused images removed", extra={"digests": removed})
-            self._forget()
         return removed
 
     def _forget(self) -> None:
-        """Remove what is known of references whose content is gone."""
+        """Remove what is known of references, and of who may use them, whose content is gone."""
         for path in (self._dir / "refs").glob("*.json"):
             known = read_json(path)
             if known is not None and not self.path(known["digest"]).is_dir():
                 path.unlink(missing_ok=True)
+        self._records.forget({f"sha256:{path.name}" for path in (self._dir / "unpacked").iterdir()})
 
     def _ref(self, reference: str) -> Path:
         return self._dir / "refs" / f"{hashlib.sha256(reference.encode()).hexdigest()}.json"
 
-    def _local(self, reference: str) -> tuple[str, Path, str] | None:
-        """Return (transport, path, tag) of a reference to this machine's files, None for a registry's.
+    def _local(self, reference: str) -> _Local | None:
+        """Return what a reference to this machine's files means, None for a registry's.
 
         :raises ImageError: ErrImagePull: it points outside the allowed directories;
             InvalidImageName: it is no reference.
@@ -171,107 +248,135 @@ class ImageStore:
                 "ErrImagePull",
                 f"image {reference}: files of this machine may only be used from: {allowed_text}",
             )
-        return transport, path, tag
+        return _Local(transport, path, tag)
 
-    def _pull(self, reference: str, auths: Iterable[dict[str, Any]]) -> str:
-        local = self._local(reference)
-        source = None
-        if local is not None:
-            if not local[1].exists():
-                raise ImageError("ErrImagePull", f"image {reference}: {local[1]} does not exist on this node")
-            source = _fingerprint(*local)
-            if source is None:
-                # It changed a moment ago: from here on, what is pulled can be told from what it becomes next.
-                time.sleep(TICK)
-                source = _fingerprint(*local)
-            url = f"{local[0]}:{local[1]}" + (f":{local[2]}" if local[2] else "")
-        else:
-            url = f"docker://{reference}"
-        started = time.monotonic()
-        with tempfile.TemporaryDirectory(dir=self._dir / "tmp") as scratch:
-            content, target = Path(scratch, "image"), Path(scratch, "content")
-            target.mkdir()
-            self._skopeo(reference, url, content, Path(scratch), auths if local is None else ())
-            digest = "sha256:" + hashlib.sha256((content / "manifest.json").read_bytes()).hexdigest()
-            final = self.path(digest)
-            if not final.is_dir():
-                self._unpack(reference, content, target)
-                target.chmod(0o755)
+    # --- from a registry ---------------------------------------------------------------------------------------------
+
+    def _pull(self, reference: str, logins: Sequence[Login], attempt: Attempt) -> str:
+        """Ask the registry what an image is, with each login in turn, and fetch what isn't here of it."""
+        repository = repository_of(reference)
+        wanted = reference.partition("@")[2]
+        # skopeo doesn't take a tag beside a digest, and the digest is what counts.
+        source = f"{repository}@{wanted}" if wanted else reference
+        with self._scratch() as scratch:
+            failure = PullError("there is nothing to pull it with")
+            candidates: list[Login | None] = [*logins] or [None]
+            for login in candidates:
                 try:
-                    target.rename(final)
-                except OSError:
-                    # Another reference to the same image was faster.
-                    if not final.is_dir():
-                        raise
-                sync_folder(final.parent)
+                    raw = self._skopeo.manifest(source, wanted, login, scratch, attempt)
+                except PullError as error:
+                    failure = error
+                    continue
+                return self._fetch(reference, repository, raw, login, scratch, attempt)
+        raise failure
+
+    def _fetch(
+        self, reference: str, repository: str, raw: bytes, login: Login | None, scratch: Path, attempt: Attempt
+    ) -> str:
+        manifest = image_manifest.parse(raw)
+        if isinstance(manifest, Index):
+            machine = platform.machine()
+            chosen = manifest.choose(_ARCHITECTURES.get(machine, machine))
+            raw = self._skopeo.manifest(f"{repository}@{chosen}", chosen, login, scratch, attempt)
+            manifest = image_manifest.parse(raw)
+            if isinstance(manifest, Index):
+                raise ManifestError("the image's index has another index in it, which is not accepted")
+        digest = digest_of(raw)
+        with self._guard:
+            if self.path(digest).is_dir() and self._is_of(digest, reference, repository):
+                # Somebody who may read the manifest of a repository may read its layers: they needn't be sent again.
+                # From another repository they have to be: a manifest alone is no proof of having them.
+                return self._commit(digest, None, reference, repository, login)
+        self._check_size(manifest)
+        content = self._skopeo.download(repository, digest, manifest, login, scratch, attempt)
+        target = self._unpack(content, scratch, attempt)
+        with self._guard:
+            return self._commit(digest, target, reference, repository, login)
+
+    def _is_of(self, digest: str, reference: str, repository: str) -> bool:
+        """Say whether content that is here was pulled from a repository before."""
+        if self._records.path(digest).exists():
+            return self._records.knows(digest, repository)
+        # Pulled before there were records.
+        return (read_json(self._ref(reference)) or {}).get("digest") == digest
+
+    def _check_size(self, manifest: Manifest) -> None:
+        room = shutil.disk_usage(self._dir).free - RESERVE
+        for limit, what in ((self._limits.max_bytes, "are accepted"), (room, "are free on the disk with the images")):
+            if manifest.size > limit:
+                raise PullError(
+                    f"its layers are {mib(manifest.size)} to download, but at most {mib(max(0, limit))} {what}"
+                )
+
+    def _commit(
+        self, digest: str, target: Path | None, reference: str, repository: str | None, login: Login | None,
+        source: str | None = None,
+    ) -> str:
+        """Take content into use, with what is known of it; the guard is held.
+
+        :param target: the content, None if it is here.
+        :param repository: the registry's, None for files of this machine.
+        :param source: these files' fingerprint.
+        """
+        final = self.path(digest)
+        if repository is not None:
+            # Before the content: without a record it would count as preloaded.
+            self._records.add(digest, repository, login)
+        if target is not None and not final.is_dir():
+            target.chmod(0o755)
+            target.rename(final)
+            sync_folder(final.parent)
         os.utime(final)
         write_json(self._ref(reference), {"reference": reference, "digest": digest, "source": source})
-        log.info("image pulled", extra={"image": reference, "digest": digest,
-                                        "seconds": round(time.monotonic() - started, 3)})
         return digest
 
-    def _skopeo(self, reference: str, url: str, content: Path, scratch: Path, auths: Iterable[dict[str, Any]]) -> None:
-        # Which signatures a node demands is the node's policy file; without one, any image is taken.
-        options = [] if Path("/etc/containers/policy.json").exists() else ["--insecure-policy"]
-        command = ["skopeo", *options, "copy", "--quiet", url, f"dir:{content}"]
-        if url.startswith("docker://"):
-            if registry_of(reference) in self._insecure:
-                command.insert(-2, "--src-tls-verify=false")
-            merged: dict[str, Any] = {}
-            for auth in auths:
-                merged |= auth.get("auths") or {}
-            auth_file = scratch / "auth.json"
-            write_json(auth_file, {"auths": merged})
-            command[-2:-2] = ["--src-authfile", str(auth_file)]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=_PULL_TIMEOUT,
-                env=os.environ | {"TMPDIR": str(scratch), "HOME": str(scratch)},
-            )
-        except FileNotFoundError as error:
-            raise ImageError("ErrImagePull", f"image {reference}: the program skopeo is not installed") from error
-        except subprocess.TimeoutExpired as error:
-            message = f"image {reference}: not pulled after {_PULL_TIMEOUT:.0f} s"
-            raise ImageError("ErrImagePull", message) from error
-        if done.returncode:
-            raise ImageError("ErrImagePull", f"image {reference}: {readable(done.stderr)}")
+    # --- from this machine -------------------------------------------------------------------------------------------
 
-    def _unpack(self, reference: str, content: Path, target: Path) -> None:
-        done = subprocess.run(
+    def _load(self, reference: str, local: _Local, attempt: Attempt) -> str:
+        if not local.path.exists():
+            raise PullError(f"{local.path} does not exist on this node")
+        source = local.fingerprint()
+        if source is None:
+            # It changed a moment ago: from here on, what is pulled can be told from what it becomes next.
+            time.sleep(TICK)
+            source = local.fingerprint()
+        with self._scratch() as scratch:
+            content = self._skopeo.load(local.url, local.path, self._limits.max_bytes, scratch, attempt)
+            digest = digest_of((content / "manifest.json").read_bytes())
+            target = None if self.path(digest).is_dir() else self._unpack(content, scratch, attempt)
+            with self._guard:
+                if target is None and not self.path(digest).is_dir():
+                    raise PullError("it was removed from this node meanwhile; it is going to be read again")
+                return self._commit(digest, target, reference, None, None, source)
+
+    # --- both --------------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(dir=self._dir / "tmp", ignore_cleanup_errors=True) as scratch:
+            yield Path(scratch)
+
+    def _unpack(self, content: Path, scratch: Path, attempt: Attempt) -> Path:
+        target = scratch / "content"
+        target.mkdir()
+        attempt.stage = "unpacking its layers"
+        limits = Limits(int(self._limits.seconds), _DATA, self._limits.max_apparent_bytes)
+        ended = run(
             [sys.executable, "-m", "turtles.standalone.podrunner.unpack", str(content), str(target),
-             str(self._max_bytes), str(_MAX_ENTRIES)],
-            capture_output=True, text=True,
+             str(self._limits.max_bytes), str(self._limits.max_apparent_bytes), str(self._limits.max_entries)],
+            limits, attempt, scratch, check=RoomWatch(scratch).check,
         )
-        if done.returncode:
-            message = done.stderr.strip().splitlines()[-1:] or [f"unpacking ended with {done.returncode}"]
-            raise ImageError("ErrImagePull", f"image {reference}: {message[0]}")
+        if ended.out_of_cpu:
+            raise PullError(f"unpacking it took more than {limits.cpu} s of processor time")
+        if ended.code:
+            words = ended.words.strip().splitlines() or [f"unpacking ended with {ended.code}"]
+            raise PullError(words[-1][:1000])
+        return target
 
 
-def _fingerprint(transport: str, path: Path, tag: str) -> str | None:
-    """Return what changes when a local image changes; None if that can't be told yet."""
-    try:
-        now = stamp(path / "index.json" if transport == "oci" else path)
-    except OSError:
-        return None
-    return None if now is None else f"{path}:{tag}:{':'.join(map(str, now))}"
-
-
-def readable(stderr: str) -> str:
-    """Return the message in skopeo's last log line, without its frame."""
-    lines = [line for line in stderr.strip().splitlines() if line.strip()]
-    fatal = [line for line in lines if "level=fatal" in line] or lines[-1:] or ["skopeo failed without a word"]
-    match = re.search(r'msg="((?:[^"\\]|\\.)*)"', fatal[-1])
-    return match[1].replace('\\"', '"').replace("\\n", " ") if match else fatal[-1][:500]
-
-
-def docker_config(secret: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a pull secret (kubernetes.io/dockerconfigjson or dockercfg), {} if it has none."""
-    data = secret.get("data") or {}
-    try:
-        if ".dockerconfigjson" in data:
-            return dict(json.loads(base64.b64decode(data[".dockerconfigjson"])))
-        if ".dockercfg" in data:
-            return {"auths": json.loads(base64.b64decode(data[".dockercfg"]))}
-    except (ValueError, TypeError):
-        log.warning("pull secret is not valid JSON", extra={"secret": (secret.get("metadata") or {}).get("name")})
-    return {}
+#: By whether the image is there and a registry's.
+_NEVER = {
+    False: "is not present on this node and its pull policy is Never",
+    True: "is present on this node, but its pull policy is Never, and none of the Pod's pull secrets is known to give "
+    "access to it: name one that does, or use the pull policy IfNotPresent, with which the registry is asked",
+}

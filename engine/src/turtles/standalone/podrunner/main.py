@@ -22,7 +22,7 @@ from turtles.standalone.podrunner import service_table
 from turtles.standalone.podrunner.cni import CNIError
 from turtles.standalone.podrunner.config import Config, ConfigError, load
 from turtles.standalone.podrunner.files import read_json
-from turtles.standalone.podrunner.images import ImageStore
+from turtles.standalone.podrunner.images import ImageLimits, ImageStore
 from turtles.standalone.podrunner.node import NodeKeeper, offered_devices
 from turtles.standalone.podrunner.prepare import prepare
 from turtles.standalone.podrunner.runner import Runner
@@ -58,7 +58,8 @@ class Podrunner:
             config.zygote_socket, config.root_dir / "zygote.log", fingerprint(config), entry_points
         )
         self._images = ImageStore(
-            config.images_dir, config.allowed_image_dirs, config.insecure_registries, config.max_image_bytes
+            config.images_dir, config.allowed_image_dirs, config.insecure_registries,
+            ImageLimits(config.max_image_bytes, config.max_image_apparent_bytes, seconds=config.image_pull_timeout),
         )
         self._recorder = Recorder(self._client, "podrunner", config.node_name)
         self._keeper = NodeKeeper(self._client, config)

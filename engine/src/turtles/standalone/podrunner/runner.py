@@ -10,7 +10,8 @@ import os
 import select
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Hashable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,10 +29,12 @@ from turtles.standalone.podrunner import container as containers
 from turtles.standalone.podrunner.cgroup import Cgroups
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.container import ContainerError
+from turtles.standalone.podrunner.credentials import Login, logins_for
 from turtles.standalone.podrunner.files import read_json, write_json, write_text
-from turtles.standalone.podrunner.images import ImageError, ImageStore, default_policy, docker_config
+from turtles.standalone.podrunner.images import ImageError, ImageStore, default_policy
 from turtles.standalone.podrunner.node import memory_total
 from turtles.standalone.podrunner.poddir import Observed, PodDir
+from turtles.standalone.podrunner.pulls import Pulls
 from turtles.standalone.podrunner.volumes import VolumeError, Volumes
 from turtles.standalone.podrunner.zygote import now
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, send_signal, wait_end
@@ -42,7 +45,6 @@ Object = dict[str, Any]
 
 _PULL_BACKOFF = (10.0, 300.0)
 _RESTART_BACKOFF = (10.0, 300.0)
-_PARALLEL_PULLS = 3
 
 
 class _Waiting(Exception):
@@ -57,9 +59,9 @@ class _Waiting(Exception):
 class _Memory:
     """What is handy to remember of a Pod, and can be lost."""
 
-    pulls: dict[str, Future[str]] = field(default_factory=dict)
+    #: By volume: what is pulled for it, and the pull.
+    pulls: dict[str, tuple[Hashable, Future[str]]] = field(default_factory=dict)
     pull_failures: dict[str, tuple[int, float, str]] = field(default_factory=dict)
-    digests: dict[str, str] = field(default_factory=dict)
     signalled: dict[str, float] = field(default_factory=dict)
     watched: set[int] = field(default_factory=set)
     told: set[str] = field(default_factory=set)
@@ -83,7 +85,7 @@ class Runner:
         self._queue: WorkQueue[str] = WorkQueue("pods", first_delay=0.05)
         self._memory: dict[str, _Memory] = {}
         self._lock = threading.Lock()
-        self._pullers = ThreadPoolExecutor(_PARALLEL_PULLS, "pull")
+        self._pulls = Pulls(images.attempt, config.max_parallel_image_pulls, config.max_image_pulls_per_namespace)
         self._networks = ThreadPoolExecutor(config.workers, "network")
         self._epoll = select.epoll()
         self._pidfds: dict[int, str] = {}
@@ -100,7 +102,7 @@ class Runner:
     def stop(self) -> None:
         """Stop working; Pods go on."""
         self._queue.close()
-        self._pullers.shutdown(wait=False, cancel_futures=True)
+        self._pulls.stop()
         self._networks.shutdown(wait=False, cancel_futures=True)
 
     def images_in_use(self) -> set[str]:
@@ -145,6 +147,7 @@ class Runner:
         with self._lock:
             memory = self._memory.setdefault(uid, _Memory())
         if not found:
+            self._pulls.leave(uid)
             self._kill(directory)
             self._tear_down(directory)
             with self._lock:
@@ -152,6 +155,8 @@ class Runner:
             return None
         pod = found[0]
         if pod["metadata"].get("deletionTimestamp"):
+            self._pulls.leave(uid)
+            memory.pulls.clear()
             return self._terminate(pod, directory, memory)
         if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
             self._kill(directory)
@@ -342,35 +347,53 @@ class Runner:
     def _image(self, pod: Object, name: str, image: Object, uid: str, memory: _Memory) -> str:
         reference = image.get("reference") or ""
         policy = image.get("pullPolicy") or default_policy(reference)
-        digest = self._images.present(reference, policy)
+        logins = self._logins(pod, reference)
+        under_way = memory.pulls.get(name)
+        digest = None
+        if under_way is None or not under_way[1].done():
+            digest = self._images.present(reference, policy, logins)
         if digest is not None:
+            if under_way is not None:
+                # Another Pod's pull was faster.
+                del memory.pulls[name]
+                self._leave(uid, under_way[0], memory)
             return digest
         count, until, message = memory.pull_failures.get(name, (0, 0.0, ""))
         if time.monotonic() < until:
             raise _Waiting("ImagePullBackOff", f"Back-off pulling image {reference!r}: {message}",
                            until - time.monotonic())
-        pull = memory.pulls.get(name)
-        if pull is None:
-            pull = self._pullers.submit(self._pull, pod, reference, policy)
-            memory.pulls[name] = pull
+        if under_way is None:
+            namespace = pod["metadata"]["namespace"]
+            key: Hashable = (reference, policy, tuple(logins))
+            pull = self._pulls.join(
+                key, uid, namespace, lambda attempt: self._images.ensure(reference, policy, logins, attempt)
+            )
+            memory.pulls[name] = under_way = (key, pull)
             pull.add_done_callback(lambda _: self._queue.add(uid))
+        key, pull = under_way
         if not pull.done():
-            raise _Waiting("ContainerCreating", f"pulling image {reference}")
+            waits = self._pulls.describe(key, pod["metadata"]["namespace"])
+            raise _Waiting("ContainerCreating", f"pulling image {reference}" + (f": {waits}" if waits else ""))
         del memory.pulls[name]
         try:
             return pull.result()
+        except CancelledError as error:
+            raise _Waiting("ContainerCreating", f"pulling image {reference}", 0.0) from error
         except ImageError as error:
-            pause = min(_PULL_BACKOFF[1], _PULL_BACKOFF[0] * 2**count)
+            pause = min(_PULL_BACKOFF[1], _PULL_BACKOFF[0] * 2**min(count, 10))
             memory.pull_failures[name] = (count + 1, time.monotonic() + pause, str(error))
             raise _Waiting(error.reason, str(error), pause) from error
 
-    def _pull(self, pod: Object, reference: str, policy: str) -> str:
-        auths = []
-        for entry in pod["spec"].get("imagePullSecrets") or []:
-            secret = self.fetch(pod, "Secret", entry["name"])
-            if secret is not None:
-                auths.append(docker_config(secret))
-        return self._images.ensure(reference, policy, auths)
+    def _leave(self, uid: str, key: Hashable, memory: _Memory) -> None:
+        # Two volumes of a Pod may wait for the same one.
+        if all(other != key for other, _ in memory.pulls.values()):
+            self._pulls.leave(uid, key)
+
+    def _logins(self, pod: Object, reference: str) -> list[Login]:
+        """Return what a Pod's pull secrets have for an image; those that aren't there don't stop it, as ever."""
+        secrets = [self.fetch(pod, "Secret", entry["name"])
+                   for entry in pod["spec"].get("imagePullSecrets") or [] if entry.get("name")]
+        return logins_for(reference, [secret for secret in secrets if secret is not None])
 
     # --- status ------------------------------------------------------------------------------------------------------
 
