@@ -18,6 +18,7 @@ from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer
 from turtles.kube.queue import WorkQueue
 from turtles.kube.resources import PV, PVC, STORAGECLASS
+from turtles.standalone.podrunner.files import remove_tree
 from turtles.standalone.podrunner.quantity import parse
 from turtles.standalone.scheduler import SELECTED_NODE, finished, is_default
 
@@ -349,7 +350,7 @@ class LocalPath:
         if ours and spec.get("persistentVolumeReclaimPolicy") == "Delete":
             path = Path((spec.get("local") or {}).get("path") or "/")
             if path.parent == self._dir and re.fullmatch(r"pvc-[0-9a-f-]{36}_[a-z0-9.-]+_[a-z0-9.-]+", path.name):
-                shutil.rmtree(path, ignore_errors=True)
+                remove_tree(path)
             else:
                 log.warning("directory of a volume left alone: it is not one of ours", extra={"path": str(path)})
             if not metadata.get("deletionTimestamp"):

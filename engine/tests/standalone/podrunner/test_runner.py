@@ -222,3 +222,18 @@ def test_reset_is_idempotent(node):
     node.runner.stop()
     assert reset.reset(node.config) is True
     assert reset.reset(node.config) is False
+
+
+def test_a_pod_that_makes_very_deep_folders_can_be_deleted(node):
+    node.pod("serve", volumes=[{"name": "e", "emptyDir": {}}])
+    pod = node.phase("Running")
+    folder = node.config.pods_dir / pod["metadata"]["uid"] / "volumes/kubernetes.io~empty-dir/e"
+    current = os.open(folder, os.O_RDONLY)
+    for _ in range(2000):
+        os.mkdir("d", dir_fd=current)
+        above, current = current, os.open("d", os.O_RDONLY, dir_fd=current)
+        os.close(above)
+    os.close(current)
+    node.client.delete(POD, "default", "pod1", grace_period=20)
+    node.wait(lambda pod: pod is None)
+    assert names(node.config.pods_dir) == []

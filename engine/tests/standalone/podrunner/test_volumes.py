@@ -12,7 +12,7 @@ import pytest
 from turtles.kube.errors import ApiError
 from turtles.standalone.podrunner import sandbox
 from turtles.standalone.podrunner import syscalls as sc
-from turtles.standalone.podrunner.volumes import Volumes, own_by_group, sub_path
+from turtles.standalone.podrunner.volumes import VolumeError, Volumes, own_by_group, sub_path
 
 POD = {"metadata": {"namespace": "default", "name": "web", "uid": "u-1"},
        "spec": {"volumes": [{"name": "seed", "secret": {"secretName": "login"}}]}}
@@ -132,3 +132,9 @@ def test_memory_is_mounted_after_a_crash_in_between(tmp_path: Path) -> None:
     finally:
         volumes.remove("u-1", tmp_path / "pod")
     assert not sandbox.is_mount(folder)
+
+
+def test_a_group_is_not_set_through_endless_folders(tmp_path: Path) -> None:
+    tmp_path.joinpath("v", *["d"] * 300).mkdir(parents=True)
+    with pytest.raises(VolumeError, match="more than 200 deep"):
+        own_by_group(tmp_path / "v", 107)

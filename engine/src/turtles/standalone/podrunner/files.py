@@ -3,6 +3,7 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,17 @@ def write_text(path: Path, text: str, mode: int = 0o600) -> None:
         # A full disk must not be filled further by what could not be written to it.
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder and all below it; what can't be removed stays.
+
+    Folders that Pods and images write may be in one another thousands of times, which shutil.rmtree doesn't get
+    through: it recurses, with an open file for each.
+    """
+    if path.exists():
+        subprocess.run(["rm", "-rf", "--one-file-system", "--", str(path)], stdin=subprocess.DEVNULL,
+                       capture_output=True, check=False)
 
 
 def sync_folder(path: Path) -> None:

@@ -2,13 +2,12 @@
 """What is on disk of a Pod: everything a podrunner needs to go on where another one was killed."""
 
 import contextlib
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from turtles.standalone.podrunner.collector import rotated
-from turtles.standalone.podrunner.files import read_json, write_json
+from turtles.standalone.podrunner.files import read_json, remove_tree, write_json
 from turtles.standalone.podrunner.logs import Options, Reader, log_path
 from turtles.standalone.podrunner.zygote import now
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, alive
@@ -116,7 +115,7 @@ class PodDir:
 
     def remove(self) -> None:
         """Remove the directory."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        remove_tree(self.path)
 
 
 def _tail(path: Path) -> str:

@@ -22,7 +22,7 @@ from turtles.log import setup_logging
 from turtles.standalone.podrunner import cni, sandbox, service_table
 from turtles.standalone.podrunner.cgroup import Cgroups
 from turtles.standalone.podrunner.config import Config, ConfigError, load
-from turtles.standalone.podrunner.files import read_json
+from turtles.standalone.podrunner.files import read_json, remove_tree
 from turtles.standalone.podrunner.poddir import PodDir
 from turtles.standalone.podrunner.runner import tear_down_network
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, send_signal, wait_end
@@ -59,7 +59,7 @@ def reset(config: Config) -> bool:
     for path in (config.run_dir, config.root_dir, config.images_dir):
         if path.exists():
             changed = True
-            shutil.rmtree(path)
+            remove_tree(path)
     return changed
 
 

@@ -9,7 +9,6 @@ import base64
 import contextlib
 import os
 import re
-import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from turtles.kube.client import Client, NotFound
 from turtles.kube.resources import CONFIGMAP, PV, PVC, SECRET
 from turtles.standalone.podrunner import sandbox, tokens
 from turtles.standalone.podrunner import syscalls as sc
+from turtles.standalone.podrunner.files import remove_tree
 from turtles.standalone.podrunner.quantity import parse
 
 Object = dict[str, Any]
@@ -31,6 +31,10 @@ SUPPORTED = (
 
 #: Those of them whose files the podrunner writes; containers see them read-only, as the kubelet shows them.
 WRITTEN = ("secret", "configMap", "downwardAPI", "projected")
+
+
+#: Folders in one another through which fsGroup is set.
+_MAX_DEPTH = 200
 
 
 class VolumeError(Exception):
@@ -92,7 +96,7 @@ class Volumes:
         """Unmount and remove all that :meth:`prepare` made for a Pod; claims' and images' content stays."""
         sandbox.unmount_below(pod_dir / "volumes")
         for path in (self._run_dir / "volumes" / uid, pod_dir / "volumes"):
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
 
     @staticmethod
     def _empty_dir(path: Path, what: Object, group: int | None) -> Path:
@@ -231,7 +235,13 @@ def own_by_group(path: Path, group: int) -> None:
     status = path.stat()
     if status.st_gid == group and status.st_mode & 0o2070 == 0o2070:
         return
-    for _folder, folders, names, fd in os.fwalk(path):
+    for folder, folders, names, fd in os.fwalk(path):
+        if folder.count("/") - str(path).count("/") > _MAX_DEPTH:
+            # Each level is a descriptor that is open, and others need some too.
+            raise VolumeError(
+                f"{path} has folders in one another more than {_MAX_DEPTH} deep, through which the Pod's fsGroup is "
+                "not set: remove them, or do without fsGroup", "CreateContainerConfigError",
+            )
         for name in (*folders, *names):
             with contextlib.suppress(FileNotFoundError):
                 _own_by_group(name, fd, group)
