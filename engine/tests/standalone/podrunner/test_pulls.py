@@ -263,9 +263,9 @@ def test_a_cached_private_image_is_not_another_tenants(node, private):
 
 def test_limits_are_configured():
     data = dict.fromkeys(("nodeName", "kubeconfig", "rootDir", "runDir", "imagesDir", "cniConfDir", "cniBinDir"), "/x")
-    config = parse(data | {"maxImageBytes": 1 << 20, "imagePullTimeoutSeconds": 5, "maxParallelImagePulls": 2})
+    config = parse(data | {"maxImageBytes": 1 << 20, "imagePullTimeoutSeconds": "5", "maxParallelImagePulls": 2})
     assert (config.max_image_bytes, config.image_pull_timeout, config.max_parallel_image_pulls) == (1 << 20, 5, 2)
-    for value in (0, -1, "many", True):
+    for value in (0, -1, "many", True, 1.5, 1 << 63):
         with pytest.raises(ConfigError, match="of at least 1 as maxImageApparentBytes, not"):
             parse(data | {"maxImageApparentBytes": value})
 

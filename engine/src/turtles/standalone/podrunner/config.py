@@ -3,6 +3,7 @@
 
 import hashlib
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,9 @@ class Config:
     :param visible_paths: what containers see of the host besides :data:`sandbox.HOST_PATHS` and the engine's Python.
     :param masked_paths: directories below those that they don't see.
     :param pod_pids_limit: processes and threads that a Pod may have, -1 for no limit.
+    :param max_image_bytes: of one image to download, and of what comes out of its layers.
+    :param max_image_apparent_bytes: of its files' sizes, with holes.
+    :param image_pull_timeout: seconds a pull may take.
     """
 
     node_name: str
@@ -78,7 +82,7 @@ class Config:
     cache_mount: str = "/var/cache/turtles-launcher"
     max_image_bytes: int = 64 << 30
     max_image_apparent_bytes: int = 1 << 40
-    image_pull_timeout: float = 1800.0
+    image_pull_timeout: int = 1800
     max_parallel_image_pulls: int = 8
     max_image_pulls_per_namespace: int = 2
     workers: int = 12
@@ -117,6 +121,18 @@ def _paths(value: Any) -> tuple[Path, ...]:
     return tuple(Path(item) for item in ([value] if isinstance(value, str) else value or []))
 
 
+def _limits(data: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    return {attribute: _number(key, data[key]) for key, attribute in names.items() if data.get(key) is not None}
+
+
+def _number(key: str, value: Any) -> int:
+    """Return a limit, which templates may have made a text of."""
+    text = str(value)
+    if isinstance(value, bool) or not re.fullmatch("[1-9][0-9]{0,17}", text):
+        raise ConfigError(f"the podrunner's configuration needs a whole number of at least 1 as {key}, not {value!r}")
+    return int(text)
+
+
 def _services(value: Any) -> ServiceConfig | None:
     if not value:
         return None
@@ -145,19 +161,21 @@ def parse(data: Any) -> Config:
         "deviceCount": "device_count",
         "cgroupParent": "cgroup_parent",
         "cacheMount": "cache_mount",
+        "workers": "workers",
+    }
+    limits = {
         "maxImageBytes": "max_image_bytes",
         "maxImageApparentBytes": "max_image_apparent_bytes",
         "imagePullTimeoutSeconds": "image_pull_timeout",
         "maxParallelImagePulls": "max_parallel_image_pulls",
         "maxImagePullsPerNamespace": "max_image_pulls_per_namespace",
-        "workers": "workers",
     }
     others = {"allowedImageDirs", "insecureRegistries", "preload", "devices", "maskedPaths", "visiblePaths", "services",
               "podPidsLimit"}
     missing = [key for key in required if not data.get(key)]
     if missing:
         raise ConfigError(f"the podrunner's configuration lacks: {', '.join(missing)}")
-    unknown = set(data) - set(required) - set(optional) - others
+    unknown = set(data) - set(required) - set(optional) - set(limits) - others
     if unknown:
         raise ConfigError(f"the podrunner's configuration has unknown keys: {', '.join(sorted(unknown))}")
     preload = []
@@ -182,12 +200,8 @@ def parse(data: Any) -> Config:
         services=_services(data.get("services")),
         pod_pids_limit=_pids_limit(data.get("podPidsLimit", Config.pod_pids_limit)),
         **{attribute: data[key] for key, attribute in optional.items() if data.get(key) is not None},
+        **_limits(data, limits),
     )
-    for key in ("maxImageBytes", "maxImageApparentBytes", "imagePullTimeoutSeconds", "maxParallelImagePulls",
-                "maxImagePullsPerNamespace"):
-        value = getattr(config, optional[key])
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value < 1 << 62:
-            raise ConfigError(f"the podrunner's configuration needs a number of at least 1 as {key}, not {value!r}")
     for path in (config.kubeconfig, config.root_dir, config.run_dir, config.images_dir, config.cni_conf_dir,
                  *config.masked_paths, *config.visible_paths):
         if not path.is_absolute():

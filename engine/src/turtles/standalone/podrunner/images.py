@@ -27,12 +27,12 @@ from pathlib import Path
 from turtles.standalone.podrunner import image_manifest
 from turtles.standalone.podrunner.confined import Attempt, CancelledError, Limits, OverdueError, run
 from turtles.standalone.podrunner.credentials import Login, repository_of
-from turtles.standalone.podrunner.files import read_json, sync_folder, write_json
+from turtles.standalone.podrunner.files import read_json, remove_tree, sync_folder, write_json
 from turtles.standalone.podrunner.image_manifest import Index, Manifest, ManifestError, digest_of
 from turtles.standalone.podrunner.pull_records import PullRecords
 from turtles.standalone.podrunner.skopeo import Skopeo
 from turtles.standalone.podrunner.unpack import RESERVE
-from turtles.standalone.podrunner.watch import PullError, RoomWatch, mib
+from turtles.standalone.podrunner.watch import PullError, RoomWatch, SilenceError, mib
 from turtles.standalone.stamp import TICK, stamp
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ class ImageStore:
         self._records = PullRecords(directory / "pulled")
         # What a killed podrunner left half pulled or half removed.
         for path in (directory / "tmp").iterdir():
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
         with self._guard:
             self._forget()
 
@@ -208,7 +208,7 @@ class ImageStore:
                 doomed = self._dir / "tmp" / f"removed-{path.name}"
                 path.rename(doomed)
                 self._forget()
-            shutil.rmtree(doomed, ignore_errors=True)
+            remove_tree(doomed)
             removed.append(path.name)
         if removed:
             log.info("unused images removed", extra={"digests": removed})
@@ -264,6 +264,8 @@ class ImageStore:
             for login in candidates:
                 try:
                     raw = self._skopeo.manifest(source, wanted, login, scratch, attempt)
+                except SilenceError:
+                    raise
                 except PullError as error:
                     failure = error
                     continue
@@ -353,8 +355,11 @@ class ImageStore:
 
     @contextlib.contextmanager
     def _scratch(self) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(dir=self._dir / "tmp", ignore_cleanup_errors=True) as scratch:
-            yield Path(scratch)
+        scratch = Path(tempfile.mkdtemp(dir=self._dir / "tmp"))
+        try:
+            yield scratch
+        finally:
+            remove_tree(scratch)
 
     def _unpack(self, content: Path, scratch: Path, attempt: Attempt) -> Path:
         target = scratch / "content"

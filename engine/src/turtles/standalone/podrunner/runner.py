@@ -146,8 +146,10 @@ class Runner:
         directory = PodDir(self._config.pods_dir, uid)
         with self._lock:
             memory = self._memory.setdefault(uid, _Memory())
-        if not found:
+        if not found or _is_ending(found[0]):
             self._pulls.leave(uid)
+            memory.pulls.clear()
+        if not found:
             self._kill(directory)
             self._tear_down(directory)
             with self._lock:
@@ -155,8 +157,6 @@ class Runner:
             return None
         pod = found[0]
         if pod["metadata"].get("deletionTimestamp"):
-            self._pulls.leave(uid)
-            memory.pulls.clear()
             return self._terminate(pod, directory, memory)
         if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
             self._kill(directory)
@@ -579,6 +579,12 @@ def tear_down_network(config: Config, directory: PodDir) -> None:
     """
     cni.Attachment(config.cni_bin_dir, directory.cni_record).delete()
     sandbox.delete_netns(config.run_dir / "netns" / directory.uid)
+
+
+def _is_ending(pod: Object) -> bool:
+    """Say whether no container of a Pod is going to be started any more."""
+    phase = (pod.get("status") or {}).get("phase")
+    return bool(pod["metadata"].get("deletionTimestamp")) or phase in ("Succeeded", "Failed")
 
 
 def _seconds_until(stamp: str, later: float = 0.0) -> float:

@@ -15,7 +15,7 @@ from turtles.standalone.podrunner.confined import Attempt, Ended, Limits, run
 from turtles.standalone.podrunner.credentials import Login, registry_of
 from turtles.standalone.podrunner.files import write_json
 from turtles.standalone.podrunner.image_manifest import Manifest, digest_of
-from turtles.standalone.podrunner.watch import DownloadWatch, PullError, SizeWatch, mib
+from turtles.standalone.podrunner.watch import DownloadWatch, PullError, SilenceError, SizeWatch, mib
 
 #: Seconds in which a registry has to say what an image is.
 _INSPECT_TIMEOUT = 60.0
@@ -47,7 +47,7 @@ class Skopeo:
 
         def check() -> None:
             if time.monotonic() - begun > _INSPECT_TIMEOUT:
-                raise PullError(f"{registry} did not say in {_INSPECT_TIMEOUT:.0f} s what the image is")
+                raise SilenceError(f"{registry} did not say in {_INSPECT_TIMEOUT:.0f} s what the image is")
 
         ended = self._run(
             ["inspect", "--raw", *self._access("", registry, login, scratch), f"docker://{source}"],

@@ -12,13 +12,17 @@ from turtles.standalone.podrunner.unpack import RESERVE
 #: A download that brings less than so many bytes in so many seconds is given up: others wait for its place.
 _STALL_BYTES, _STALL_SECONDS = 1 << 20, 60.0
 #: Of a downloaded or expanded image: blobs, not what is in them.
-_MAX_FILES = 1000
+_MAX_FILES = 600
 #: Inodes that stay free.
 _MIN_INODES = 20_000
 
 
 class PullError(Exception):
     """An image can't be pulled; the text says why."""
+
+
+class SilenceError(PullError):
+    """Nobody answers: asking again with other words is of no use."""
 
 
 class RoomWatch:
