@@ -116,6 +116,12 @@ def test_a_registry_that_dribbles_is_given_up(store, hostile, monkeypatch):
         store, reference)
 
 
+def test_waiting_for_the_disk_is_not_the_registrys_fault(make, hostile, monkeypatch):
+    monkeypatch.setattr(watch, "_STALL_SECONDS", 0.2)
+    monkeypatch.setattr(watch, "waits_for_disk", lambda pid: True)
+    assert "not pulled after 1 s" in refused(make(seconds=1.0), hostile.endless("slow", 1 << 30, 0.02, b"x"))
+
+
 def test_a_registry_that_says_nothing_is_given_up(store, hostile, monkeypatch):
     monkeypatch.setattr(skopeo, "_INSPECT_TIMEOUT", 0.5)
     hostile.manifests["silent:1"] = hostile.silent
@@ -235,6 +241,17 @@ def test_archives_of_this_machine_expand_within_limits(make, tmp_path, compresse
     started = time.monotonic()
     assert f"{archive} expands to more than " in refused(store, f"oci-archive:{archive}")
     assert time.monotonic() - started < 10
+
+
+def test_a_compressed_docker_archive_expands_within_limits(make, tmp_path):
+    (tmp_path / "ok").mkdir()
+    archive = tmp_path / "ok/image.tar"
+    content = [{"Config": "c.json", "Layers": ["layer.tar"], "RepoTags": []}]
+    archive.write_bytes(gzip.compress(packed([
+        member("layer.tar", bytes(64 << 20)), member("c.json", registries.CONFIG),
+        member("manifest.json", json.dumps(content).encode())])))
+    said = refused(make(max_bytes=20 << 20), f"docker-archive:{archive}")
+    assert f"{archive} expands to more than 20 MiB" in said
 
 
 def test_a_killed_podrunner_leaves_no_process(tmp_path, hostile):

@@ -89,6 +89,15 @@ class Limits:
         ]
 
 
+def waits_for_disk(pid: int) -> bool:
+    """Say whether a thread of a process waits for the disk now (state D, proc(5))."""
+    for path in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            if path.read_text().rpartition(")")[2].split()[0] == "D":
+                return True
+    return False
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a program ended: its exit code (negative: the signal that ended it) and its last words."""
@@ -105,13 +114,13 @@ class Ended:
 
 def run(
     command: Sequence[str], limits: Limits, attempt: Attempt, folder: Path, *, output: Path | None = None,
-    env: Mapping[str, str] | None = None, check: Callable[[], None] = lambda: None,
+    env: Mapping[str, str] | None = None, check: Callable[[int], None] = lambda pid: None,
 ) -> Ended:
     """Run a program to its end.
 
     :param folder: where its standard error is kept meanwhile, which the limit of file size concerns too.
     :param output: file for its standard output; none: it is dropped.
-    :param check: asked several times a second; what it raises ends the program.
+    :param check: is given the program's pid several times a second; what it raises ends the program.
     :raises CancelledError: the attempt was cancelled.
     :raises OverdueError: the attempt's time is up.
     :raises FileNotFoundError: there is no such program.
@@ -135,7 +144,7 @@ def run(
             poll.register(attempt, select.POLLIN)
             while pidfd not in [fd for fd, _ in poll.poll(_INTERVAL * 1000)]:
                 attempt.check()
-                check()
+                check(process.pid)
         finally:
             # Also what it left running behind it, which would go on writing.
             with contextlib.suppress(ProcessLookupError):

@@ -23,6 +23,8 @@ _INSPECT_TIMEOUT = 60.0
 _SLACK = 8 << 20
 #: What skopeo's memory may grow to, as RLIMIT_DATA counts it.
 _DATA = 1 << 30
+#: What it says when RLIMIT_FSIZE ends its writing.
+_EXCEEDED = ("file too large", "short write")
 
 
 class Skopeo:
@@ -45,7 +47,7 @@ class Skopeo:
         registry, output, begun = registry_of(source), scratch / "manifest", time.monotonic()
         attempt.stage = f"asking {registry} what the image is"
 
-        def check() -> None:
+        def check(pid: int) -> None:
             if time.monotonic() - begun > _INSPECT_TIMEOUT:
                 raise SilenceError(f"{registry} did not say in {_INSPECT_TIMEOUT:.0f} s what the image is")
 
@@ -113,7 +115,8 @@ class Skopeo:
             watch.check,
         )
         if ended.code:
-            raise PullError(watch.excess if "file too large" in ended.words else readable(ended.words))
+            exceeded = any(words in ended.words for words in _EXCEEDED)
+            raise PullError(watch.excess if exceeded else readable(ended.words))
 
     def _access(self, prefix: str, registry: str, login: Login | None, scratch: Path) -> list[str]:
         """Return the options that say how a registry is spoken to, and with which credentials: no others."""
@@ -123,7 +126,7 @@ class Skopeo:
         return [*options, f"--{prefix}tls-verify=false"] if registry in self._insecure else options
 
     def _run(
-        self, words: list[str], file_size: int, scratch: Path, attempt: Attempt, check: Callable[[], None],
+        self, words: list[str], file_size: int, scratch: Path, attempt: Attempt, check: Callable[[int], None],
         output: Path | None = None,
     ) -> Ended:
         # Which signatures a node demands is the node's policy file; without one, any image is taken.

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from turtles.standalone.podrunner.confined import waits_for_disk
 from turtles.standalone.podrunner.unpack import RESERVE
 
 #: A download that brings less than so many bytes in so many seconds is given up: others wait for its place.
@@ -34,8 +35,8 @@ class RoomWatch:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def check(self) -> None:
-        """Look.
+    def check(self, pid: int) -> None:
+        """Look after a running program.
 
         :raises PullError: the disk is full.
         """
@@ -57,20 +58,20 @@ class SizeWatch(RoomWatch):
         super().__init__(folder)
         self._limit, self.excess = limit, excess
 
-    def check(self) -> None:
-        """Look.
+    def check(self, pid: int) -> None:
+        """Look after a running program.
 
         :raises PullError: the disk is full, or it wrote more than it may.
         """
-        super().check()
+        super().check(pid)
         size = size_of(self._folder)
         if size is None:
             raise PullError(f"it consists of more than {_MAX_FILES} files")
         if size > self._limit:
             raise PullError(self.excess)
-        self.arrived(size)
+        self.arrived(size, pid)
 
-    def arrived(self, size: int) -> None:
+    def arrived(self, size: int, pid: int) -> None:
         """Take note of how much was written so far."""
 
 
@@ -89,14 +90,15 @@ class DownloadWatch(SizeWatch):
         self._expected, self._source, self._progress = expected, source, progress
         self._mark, self._since = 0, time.monotonic()
 
-    def arrived(self, size: int) -> None:
+    def arrived(self, size: int, pid: int) -> None:
         """Take note of how much was written so far.
 
         :raises PullError: too little came for a while.
         """
         far = f"{mib(size)} of {mib(self._expected)}"
         self._progress(f"downloading it from {self._source}: {far}")
-        if size - self._mark >= _STALL_BYTES:
+        # Large files take their time to be synced, which isn't the registry's fault.
+        if size - self._mark >= _STALL_BYTES or waits_for_disk(pid):
             self._mark, self._since = size, time.monotonic()
         elif time.monotonic() - self._since > _STALL_SECONDS:
             raise PullError(
