@@ -229,7 +229,7 @@ def test_a_pod_that_makes_very_deep_folders_can_be_deleted(node):
     pod = node.phase("Running")
     folder = node.config.pods_dir / pod["metadata"]["uid"] / "volumes/kubernetes.io~empty-dir/e"
     current = os.open(folder, os.O_RDONLY)
-    for _ in range(2000):
+    for _ in range(1200):
         os.mkdir("d", dir_fd=current)
         above, current = current, os.open("d", os.O_RDONLY, dir_fd=current)
         os.close(above)
