@@ -133,6 +133,10 @@ lint-ansible: venv-tests
 lint-sanity: venv-tests
 	scripts/sanity.sh
 
+.PHONY: lock
+lock: venv-tests ## Write the lock files of Python's packages; ARGS=--upgrade takes the newest versions.
+	@scripts/lock.sh $(ARGS)
+
 .PHONY: clean
 clean: ## Remove what the targets made in the checkout, except a running quickstart's files.
 	rm -rf .venv .ansible .pytest_cache .ruff_cache .mypy_cache engine/.mypy_cache engine/.pytest_cache tests/output

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Makes .venv with ansible-core and what the collection needs; with --tests also the engine and the tools that judge the
 # code. Needs nothing but a shell: on Debian it gets Python through apt. Does nothing when all is there.
+# Packages come from an index, and root may be the one who runs them: only files whose hashes the lock files have
+# (scripts/lock.sh) are installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # Targets that run side by side come here one after another.
 exec 9<.
 flock 9
 venv=.venv
-ansible_core='ansible-core>=2.19,<2.20'
 python=${PYTHON:-python3}
 
 say() { printf '==> %s\n' "$*"; }
@@ -51,20 +52,30 @@ if [ ! -x $venv/bin/python ] || ! $venv/bin/python -c 'import pip' 2>/dev/null; 
     "$python" -m venv $venv
 fi
 
-# A stamp names what was installed from; a change of the requirements installs again.
+# A stamp names what was installed from; a change of a lock file installs again.
 install() {
-    local name=$1 sum
+    local name=$1 sum lock
     shift
-    sum=$(cat requirements*.txt engine/pyproject.toml "$0" | sha256sum)
+    sum=$(cat "$@" engine/pyproject.toml "$0" | sha256sum)
     if [ "$(cat "$venv/.installed-$name" 2>/dev/null)" != "$sum" ]; then
-        say "pip install $*"
-        $venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"
+        for lock in "$@"; do
+            say "pip install -r $lock"
+            # Without build isolation: pip would fetch what builds a package by range, not by hash.
+            $venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation \
+                -r "$lock"
+        done
+        if [ "$name" = tests ]; then
+            say "pip install -e ./engine"
+            $venv/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --no-index \
+                -e ./engine
+        fi
         echo "$sum" >"$venv/.installed-$name"
     fi
 }
 
-install run "$ansible_core" -r requirements.txt
-if [ "${1:-}" = --tests ]; then
+if [ "${1:-}" != --tests ]; then
+    install run engine/requirements-install.lock requirements-venv.lock
+else
     missing=()
     while read -r package; do
         case $package in
@@ -78,5 +89,5 @@ if [ "${1:-}" = --tests ]; then
     if [ ${#missing[@]} -gt 0 ]; then
         apt_install "${missing[@]}"
     fi
-    install tests -r requirements-test.txt -e ./engine
+    install tests engine/requirements-install.lock requirements-test.lock
 fi

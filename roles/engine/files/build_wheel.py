@@ -4,7 +4,8 @@
 
 The engine is pure Python, so its wheel is a zip file with metadata (PyPA's "Binary distribution format"). Writing it
 here takes a fraction of a second, needs neither network nor build tools, and the version can carry the sources' hash
-as its local part: the file's name then says whether an installation is up to date.
+as its local part: the file's name then says whether an installation is up to date. That is why lock files of the
+packages it needs can be named too.
 
 Prints one JSON object: path, file, version, fingerprint.
 """
@@ -38,7 +39,7 @@ def source_files(source: Path) -> dict[str, bytes]:
 
 
 def fingerprint(project: bytes, files: dict[str, bytes]) -> str:
-    """A short hash of everything that ends in the wheel."""
+    """A short hash of everything that is installed."""
     digest = hashlib.sha256(project)
     for name, content in files.items():
         digest.update(f"\0{name}\0{len(content)}\0".encode())
@@ -53,7 +54,7 @@ def metadata(project: dict[str, Any], version: str) -> dict[str, str]:
         f"Name: {project['name']}",
         f"Version: {version}",
         f"Summary: {project['description']}",
-        f"License: {project['license']['text']}",
+        f"License: {project['license']}",
         f"Requires-Python: {project['requires-python']}",
         *(f"Requires-Dist: {requirement}" for requirement in project["dependencies"]),
     ]
@@ -86,10 +87,12 @@ def write_wheel(path: Path, files: dict[str, bytes], dist_info: str) -> None:
     partial.replace(path)
 
 
-def build(source: Path, output: Path) -> dict[str, str]:
+def build(source: Path, output: Path, *locks: Path) -> dict[str, str]:
     """Build the wheel into the folder ``output`` unless it is there; gives what is printed.
 
     Wheels of earlier sources go after a day: another checkout may be at work with its own.
+
+    :param locks: which packages are installed beside it; others make another version.
     """
     text = (source / "pyproject.toml").read_bytes()
     project = tomllib.loads(text.decode())["project"]
@@ -98,7 +101,7 @@ def build(source: Path, output: Path) -> dict[str, str]:
     if not declared:
         raise SystemExit(f"{source}/src/{PACKAGE}/__init__.py doesn't say __version__")
     version = declared[1].decode()
-    inputs = fingerprint(text, files)
+    inputs = fingerprint(text, {**files, **{f"/{place}": lock.read_bytes() for place, lock in enumerate(locks)}})
     local = f"{version}+g{inputs}"
     path = output / f"{PACKAGE}-{local}-py3-none-any.whl"
     if not path.exists():
@@ -118,8 +121,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Build the engine's wheel.")
     parser.add_argument("source", type=Path, help="the engine's folder, with pyproject.toml")
     parser.add_argument("output", type=Path, help="folder for the wheel")
+    parser.add_argument("locks", type=Path, nargs="*", help="lock files of what is installed beside it")
     arguments = parser.parse_args()
-    print(json.dumps(build(arguments.source, arguments.output)))
+    print(json.dumps(build(arguments.source, arguments.output, *arguments.locks)))
     return 0
 
 

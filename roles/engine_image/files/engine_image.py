@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Build the engine's two images from distribution packages, without any public base image.
 
-    engine_image.py --wheel turtles-….whl --cache DIR [--check] [--archive FILE --prefix REPOSITORY]
+    engine_image.py --wheel turtles-….whl --lock FILE --cache DIR [--check] [--archive --prefix REPOSITORY]
 
 ``turtles-engine`` has Python, the engine and what virt-handler calls; ``turtles-launcher`` has libvirt and QEMU on top.
 Both share their lower layers:
 
     1 base      Debian without package manager data, documentation, locales; Python, libvirt's client, nftables
-    2 packages  what the engine needs of Python's packages, as wheels
+    2 packages  what the engine needs of Python's packages, as wheels whose hashes the lock file has
     3 launcher  libvirt's daemon, QEMU, busybox (turtles-launcher only)
     4 engine    the engine itself: all that an upgrade brings to a node
 
@@ -103,13 +103,28 @@ def fingerprint(*inputs: Any) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def requirements(wheel: Path) -> list[str]:
-    """What a wheel needs of Python's packages on a cluster, those of the distribution excepted (PyPA core metadata)."""
+def normal(name: str) -> str:
+    """Give a package's name as it is compared (PyPA, "Names and normalization")."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def requirements(wheel: Path, lock: Path) -> list[str]:
+    """Give what a wheel needs of Python's packages on a cluster, those of the distribution excepted.
+
+    :param lock: file with version and hashes of each package, as pip reads it and uv or pip-tools write it.
+    :return: requirements in pip's format, with hashes.
+    """
     with zipfile.ZipFile(wheel) as content:
         name = next(entry for entry in content.namelist() if entry.endswith(".dist-info/METADATA"))
-        found = Parser().parsestr(content.read(name).decode()).get_all("Requires-Dist") or []
-    others = {*FROM_DISTRIBUTION, *ONLY_STANDALONE}
-    return sorted(line for line in found if re.split(r"[^A-Za-z0-9._-]", line)[0] not in others)
+        needed = Parser().parsestr(content.read(name).decode()).get_all("Requires-Dist") or []
+    lines = re.sub(r"\\\n\s*", "", re.sub(r"(?m)^\s*#.*\n?", "", lock.read_text())).splitlines()
+    locked = {normal(re.split(r"[^A-Za-z0-9._-]", line)[0]): line.strip() for line in lines if line.strip()}
+    for line in needed:
+        package = re.split(r"[^A-Za-z0-9._-]", line)[0]
+        if normal(package) not in locked:
+            raise BuildError(f"{lock} doesn't have {package}, which the engine needs: write it anew with make lock")
+    others = {normal(package) for package in (*FROM_DISTRIBUTION, *ONLY_STANDALONE)}
+    return sorted(line for package, line in locked.items() if package not in others)
 
 
 def wheel_identity(wheel: Path) -> tuple[str, str]:
@@ -135,7 +150,7 @@ class Builder:
         self.store = self.cache / "layers"
         self.packages = sorted(options.packages.split(","))
         self.launcher_packages = sorted(options.launcher_packages.split(","))
-        self.requirements = requirements(options.wheel)
+        self.requirements = requirements(options.wheel, options.lock)
         self.version, source = wheel_identity(options.wheel)
         # A layer is made anew when what makes it changed, not with each word in this file
         base = self._recipe(oci, self._make_base, self._install, self._unpack_base_image, self._apt, _slim, _compile)
@@ -247,14 +262,16 @@ class Builder:
 
     def _make_packages(self, root: Path) -> oci.Layer:
         site = self._base_with_site(root)
-        say(f"pip: {len(self.requirements)} packages and what they need")
+        say(f"pip: {len(self.requirements)} packages")
+        lock = root.with_name("requirements.lock")
+        lock.write_text("".join(f"{line}\n" for line in self.requirements))
         platforms = [f"--platform=manylinux_2_{minor}_{platform.machine()}" for minor in range(36, 4, -1)]
         environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
         run(self.options.pip_python, "-m", "pip", "install", "--quiet", "--no-compile", "--no-input",
             "--only-binary=:all:", "--python-version=3.11", "--implementation=cp",
             "--abi=cp311", "--abi=abi3", "--abi=none", *platforms,
             f"--platform=manylinux2014_{platform.machine()}", f"--target={site}", *self.options.pip_argument,
-            *self.requirements, env=environment)
+            "--no-deps", "--require-hashes", f"--requirement={lock}", env=environment)
         for name in UNUSED_PYTHON:
             shutil.rmtree(site / name, ignore_errors=True)
         for folder in [*site.rglob("tests"), *site.rglob("__pycache__")]:
@@ -407,6 +424,7 @@ def parser() -> argparse.ArgumentParser:
     """Give the program's options."""
     found = argparse.ArgumentParser(description="Build the engine's images.")
     found.add_argument("--wheel", type=Path, required=True, help="the engine's wheel")
+    found.add_argument("--lock", type=Path, required=True, help="version and hashes of the packages it needs")
     found.add_argument("--cache", type=Path, required=True, help="folder for layers and images")
     found.add_argument("--release", default="bookworm", help="release of Debian")
     found.add_argument("--mirror", default="", help="its mirror, or a file of sources; mmdebstrap's own if empty")

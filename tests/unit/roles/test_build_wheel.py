@@ -23,6 +23,15 @@ def test_the_same_sources_make_the_same_wheel(tmp_path: Path) -> None:
     assert first["fingerprint"] in first["file"]
 
 
+def test_other_packages_beside_it_make_another_version(tmp_path: Path) -> None:
+    lock = tmp_path / "requirements.lock"
+    files = []
+    for content in ("aiohttp==3.14.4\n", "aiohttp==3.14.5\n"):
+        lock.write_text(content)
+        files.append(build_wheel.build(ROOT / "engine", tmp_path / "out", lock)["file"])
+    assert len({*files, build_wheel.build(ROOT / "engine", tmp_path / "out")["file"]}) == 3
+
+
 def test_pip_installs_it_with_its_commands(tmp_path: Path) -> None:
     wheel = build_wheel.build(ROOT / "engine", tmp_path)["path"]
     target = tmp_path / "target"
