@@ -113,17 +113,17 @@ def test_a_daemonset_is_complete_when_every_node_has_it() -> None:
 
 
 def test_heartbeats_tell_of_node_agents() -> None:
-    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    silences = {"a": 5.0, "b": 3600.0, "c": None}
+    fresh, stale, never = ({"metadata": {"name": name}} for name in silences)
 
-    def node(name: str, beat: str) -> dict:
-        return {"metadata": {"name": name, "annotations": {labels.NODE_HEARTBEAT: beat} if beat else {}}}
+    def judged(*nodes: dict) -> Component:
+        return node_agents(nodes, lambda node: silences[node["metadata"]["name"]])
 
-    fresh, stale, never = node("a", "2026-01-02T03:04:00Z"), node("b", "2026-01-02T02:00:00Z"), node("c", "")
-    assert node_agents([fresh, never], now).complete
-    half = node_agents([fresh, stale], now)
+    assert judged(fresh, never).complete
+    half = judged(fresh, stale)
     assert (half.working, half.complete) == (True, False)
     assert "b" in half.message
-    assert not node_agents([never], now).working
+    assert not judged(never).working
 
 
 def workload(name: str, **spec: object) -> dict:

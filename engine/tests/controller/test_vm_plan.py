@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import copy
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -133,6 +133,7 @@ def test_start_backoff(count: int, jitter: float, seconds: int) -> None:
     assert waiting.create is None
     assert waiting.wait == seconds
     assert status(vm, None, waiting, Context(), NOW)["printableStatus"] == "CrashLoopBackOff"
+    assert plan(vm, None, NOW - timedelta(hours=2)).create is not None, "the clock was set back: nobody waits hours"
 
 
 @pytest.mark.parametrize(("strategy", "vmi"), [

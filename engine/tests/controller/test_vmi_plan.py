@@ -8,9 +8,10 @@ import jsonpatch
 import pytest
 
 from turtles.api import configuration, labels
-from turtles.api.times import rfc3339
+from turtles.api.times import rest_of, rfc3339
 from turtles.controller.changes import json_diff, merge_diff
-from turtles.controller.node import failed, is_alive, silent_for
+from turtles.controller.heartbeats import Heartbeats, silent_for
+from turtles.controller.node import failed, is_alive
 from turtles.controller.pod import placement
 from turtles.controller.pod.launcher import LauncherConfig, launcher_pod, pod_name
 from turtles.controller.pod.memory import overhead
@@ -604,6 +605,35 @@ def test_heartbeats() -> None:
     node = {"metadata": {"annotations": {labels.NODE_HEARTBEAT: "2026-01-02T02:59:05Z"}}}
     assert silent_for(node, NOW) == 300
     assert silent_for({"metadata": {}}, NOW) is None
+
+
+def test_a_heartbeat_is_heard_by_our_clock() -> None:
+    """Whatever time of day the node, or this machine, has or gets."""
+    moment = [1000.0]
+    heartbeats = Heartbeats(lambda: moment[0])
+
+    def node(stamp: str) -> dict:
+        return {"metadata": {"name": "n", "annotations": {labels.NODE_HEARTBEAT: stamp}}}
+
+    def silence(stamp: str, now: datetime = NOW) -> float | None:
+        return heartbeats.silence(node(stamp), now)
+
+    assert silence("2026-01-02T03:00:05Z") == 240, "one from before this process counts as it says"
+    moment[0] += 10
+    assert silence("2026-01-02T03:00:05Z", NOW + timedelta(hours=5)) == 250, "the clock was set, the agent is as silent"
+    assert silence("2026-01-02T01:00:00Z") == 0, "the node's clock is two hours behind, but there it is"
+    moment[0] += 400
+    assert silence("2026-01-02T01:00:00Z", NOW - timedelta(hours=5)) == 400
+    heartbeats.observe(node("2026-01-02T01:00:00Z"), None)
+    assert silence("2026-01-02T09:00:00Z") == 0, "a stamp of the future is not one to wait for"
+    moment[0] += 400
+    assert silence("2026-01-02T09:00:00Z") == 400
+    assert heartbeats.silence({"metadata": {"name": "new"}}, NOW) is None
+
+
+@pytest.mark.parametrize(("ago", "left"), [(0, 5), (2, 3), (5, 0), (60, -55), (-1, 5), (-3600, 0)])
+def test_nobody_waits_for_a_clock_to_catch_up(ago: int, left: float) -> None:
+    assert rest_of(5, NOW - timedelta(seconds=ago), NOW) == left
 
 
 def test_a_vmi_of_a_dead_node() -> None:

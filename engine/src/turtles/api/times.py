@@ -25,3 +25,13 @@ def parse_time(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def rest_of(limit: float, since: datetime, now: datetime) -> float:
+    """Return how many seconds are left of some that began at a timestamp; none if it is zero or less.
+
+    Timestamps are of other clocks than ours, and clocks are set. One that is farther in the future than the limit says
+    so, and nothing about how much is left: nobody waits for a clock to catch up.
+    """
+    passed = (now - since).total_seconds()
+    return 0.0 if passed < -limit else min(limit, limit - passed)

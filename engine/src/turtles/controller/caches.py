@@ -9,6 +9,7 @@ from turtles.api import labels
 from turtles.api.objects import Object
 from turtles.api.phases import PENDING, phase_of
 from turtles.controller.claims import claim_names
+from turtles.controller.heartbeats import Heartbeats
 from turtles.kube.informer import Informer, Key, index_by_owner, key_of
 from turtles.kube.kubevirt import VM, VMI
 from turtles.kube.manager import Manager
@@ -28,7 +29,7 @@ BY_NAMESPACE = "namespace"
 
 @dataclass(frozen=True)
 class Caches:
-    """Informers of what most controllers need."""
+    """Informers of what most controllers need, and what is learned from their changes."""
 
     vms: Informer
     vmis: Informer
@@ -37,6 +38,7 @@ class Caches:
     pvcs: Informer
     quotas: Informer
     kubevirts: Informer
+    heartbeats: Heartbeats
 
     @classmethod
     def of(cls, manager: Manager, kubevirts: Informer) -> "Caches":
@@ -52,7 +54,9 @@ class Caches:
             pvcs=manager.informer(PVC),
             quotas=manager.informer(RESOURCEQUOTA),
             kubevirts=manager.share(kubevirts),
+            heartbeats=Heartbeats(),
         )
+        caches.nodes.add_handler(caches.heartbeats.observe)
         caches.pods.add_index(BY_OWNER, index_by_owner)
         caches.vmis.add_index(BY_NODE, _node_of)
         caches.vmis.add_index(PENDING_IN, _pending_in)

@@ -22,7 +22,6 @@ from turtles.api import labels, times
 from turtles.api.conditions import GUEST_NOT_RUNNING, get_condition, set_condition
 from turtles.api.objects import Object, controller_of
 from turtles.api.phases import FAILED, HANDED_OVER, is_final, phase_of, set_phase
-from turtles.api.times import parse_time
 from turtles.controller.caches import BY_NODE, BY_OWNER, Caches
 from turtles.controller.changes import json_diff
 from turtles.kube.client import JSON, Client, NotFound
@@ -41,12 +40,6 @@ SETTLE = 90.0
 REASON = "NodeUnresponsive"
 #: Taint by which an administrator says that a node is switched off (Kubernetes, "Non-graceful node shutdown").
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
-
-
-def silent_for(node: Object, now: datetime) -> float | None:
-    """Return the seconds since the node agent's last heartbeat; None where there never was one."""
-    beat = parse_time((node["metadata"].get("annotations") or {}).get(labels.NODE_HEARTBEAT))
-    return (now - beat).total_seconds() if beat else None
 
 
 def is_alive(pod: Mapping[str, Any]) -> bool:
@@ -111,6 +104,7 @@ class NodeController:
         """
         self._client, self._recorder, self._in_touch_since = client, recorder, in_touch_since
         self._nodes, self._vmis, self._pods = caches.nodes, caches.vmis, caches.pods
+        self._heartbeats = caches.heartbeats
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""
@@ -127,7 +121,7 @@ class NodeController:
         if is_out_of_service(node):
             return self._abandon(name)
         assert node is not None
-        silence = silent_for(node, datetime.now(UTC))
+        silence = self._heartbeats.silence(node, datetime.now(UTC))
         if silence is None:
             return None
         if silence <= HEARTBEAT_TIMEOUT:

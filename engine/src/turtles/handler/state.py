@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from turtles import clock
 from turtles.domain.network import PodInterface
 
 log = logging.getLogger(__name__)
@@ -17,8 +18,9 @@ log = logging.getLogger(__name__)
 class State:
     """``pod_interface``: what CNI gave the Pod, which plumbing hides. ``started``: the domain ran at least once.
 
-    ``shutdown_at``: when the guest was first asked to shut down, Unix time. ``stopped``: the shutoff reason libvirt
-    told when the domain ended.
+    ``shutdown_at``: when the guest was first asked to shut down, a moment of ``time.monotonic``; None again after the
+    machine was booted, which that guest didn't outlive. ``stopped``: the shutoff reason libvirt told when the domain
+    ended.
     """
 
     pod_uid: str = ""
@@ -41,7 +43,12 @@ class Store:
         try:
             data: dict[str, Any] = json.loads(self._path(uid).read_text())
             facts = data.pop("pod_interface", None)
+            asked = data.pop("shutdown", None)
             state = State(**data)
+            if state.shutdown_at is not None:  # Unix time, by an earlier version
+                state.shutdown_at = clock.moment_of_unix_time(state.shutdown_at)
+            elif asked is not None:
+                state.shutdown_at = clock.moment(asked)
             if facts:
                 facts["addresses"] = tuple((address, prefix) for address, prefix in facts["addresses"])
                 state.pod_interface = PodInterface(**facts)
@@ -56,7 +63,9 @@ class Store:
         """Store a state; after that it survives a crash of this process, though not of the machine."""
         path = self._path(uid)
         draft = path.with_suffix(".new")
-        draft.write_text(json.dumps(asdict(state)))
+        data = asdict(state)
+        asked = data.pop("shutdown_at")
+        draft.write_text(json.dumps({**data, "shutdown": None if asked is None else clock.stamp(asked)}))
         draft.replace(path)
 
     def drop(self, uid: str) -> None:

@@ -130,7 +130,7 @@ class Synchroniser:
         emulator: str = "/usr/bin/qemu-system-x86_64",
         capability_cache: Path | None = None,
         configuration: Callable[[], ClusterConfiguration] = lambda: DEFAULT,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Make one.
 
@@ -139,7 +139,7 @@ class Synchroniser:
         :param emulator: path of QEMU in the launcher.
         :param capability_cache: what a probe of this node found out about QEMU, for launchers that don't know it.
         :param configuration: gives what the installation chooses for machines that start now.
-        :param clock: Unix time.
+        :param clock: what deadlines that outlive this process are measured by, of the kind of ``time.monotonic``.
         """
         self._cluster = cluster
         self._node = node

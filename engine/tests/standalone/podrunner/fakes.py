@@ -24,6 +24,8 @@ class FakeClient:
     """Stores objects by (plural, namespace, name) and tells informers of changes."""
 
     url = "fake"
+    #: What a Pod's deletion is stamped with.
+    deleted_at = "2999-01-01T00:00:00Z"
 
     def __init__(self):
         self.objects = {}
@@ -80,7 +82,7 @@ class FakeClient:
         with self.lock:
             obj = self.get(resource, namespace, name)
             if grace_period != 0 and resource.plural == "pods":
-                obj["metadata"]["deletionTimestamp"] = "2999-01-01T00:00:00Z"
+                obj["metadata"]["deletionTimestamp"] = self.deleted_at
                 obj["metadata"]["deletionGracePeriodSeconds"] = grace_period
                 return self._store(resource, obj)
             del self.objects[resource.plural, namespace or "", name]

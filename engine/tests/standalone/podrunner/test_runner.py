@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from turtles.kube.resources import CONFIGMAP, POD, SECRET
 from turtles.standalone.podrunner import reset, sandbox
 from turtles.standalone.podrunner.prepare import prepare
+from turtles.standalone.podrunner.runner import _rest_of
 from turtles.standalone.podrunner.zygote_client import ZygoteError
 
 from .entry_points import IMAGE, names
@@ -101,13 +103,39 @@ def test_running_pod_is_written_once_and_stops_on_sigterm(node):
     assert names(node.config.run_dir / "netns") == []
 
 
-def test_grace_period_ends_with_sigkill(node):
+@pytest.mark.parametrize("stamp", ["2999-01-01T00:00:00Z", "2020-01-01T00:00:00Z"])
+def test_grace_period_ends_with_sigkill(node, stamp):
+    """And not before, nor later, however the clock was set since the API server wrote the deletion."""
+    node.client.deleted_at = stamp
     node.pod("stubborn")
     node.phase("Running")
     started = time.monotonic()
     node.client.delete(POD, "default", "pod1", grace_period=1)
     node.wait(lambda pod: pod is None)
     assert time.monotonic() - started > 0.9
+
+
+def test_grace_period_goes_on_in_another_podrunner(node):
+    node.pod("stubborn")
+    pod = node.phase("Running")
+    node.client.delete(POD, "default", "pod1", grace_period=60)
+    note = node.config.pods_dir / pod["metadata"]["uid"] / "containers/main/signalled.json"
+    deadline = time.monotonic() + 5
+    while not note.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    node.runner.stop()
+    noted = json.loads(note.read_text())
+    note.write_text(json.dumps(noted | {"monotonic": noted["monotonic"] - 60}))
+    node.new_runner()
+    node.wait(lambda pod: pod is None)
+
+
+@pytest.mark.parametrize(("ago", "left"), [(4, 6), (20, 0), (-7200, 10)])
+def test_a_restart_waits_no_longer_than_its_pause(ago, left):
+    """A stamp that is in the future, since the clock was set back, is no reason to wait until then."""
+    stamp = (datetime.now(UTC) - timedelta(seconds=ago)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert _rest_of(10, stamp) == pytest.approx(left, abs=1.1)
 
 
 @pytest.mark.parametrize(("args", "code", "message"), [

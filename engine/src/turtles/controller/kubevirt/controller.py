@@ -50,7 +50,7 @@ class KubeVirtController:
         """
         self._client, self._namespace, self._image, self._recorder = client, namespace, image, recorder
         self._kubevirts, self._nodes = caches.kubevirts, caches.nodes
-        self._vms, self._vmis = caches.vms, caches.vmis
+        self._vms, self._vmis, self._heartbeats = caches.vms, caches.vmis, caches.heartbeats
         # Where the engine is services of one machine, there are no workloads
         self._deployments = manager.informer(DEPLOYMENT, namespace=namespace, optional=True)
         self._daemonsets = manager.informer(DAEMONSET, namespace=namespace, optional=True)
@@ -102,7 +102,7 @@ class KubeVirtController:
         workloads = self._workloads()
         found += [deployment(workload) for informer, workload in workloads if informer is self._deployments]
         agents = [daemonset(workload) for informer, workload in workloads if informer is self._daemonsets]
-        return found + (agents or [node_agents(self._nodes.list(), now)])
+        return found + (agents or [node_agents(self._nodes.list(), lambda node: self._heartbeats.silence(node, now))])
 
     def _store(self, old: Object, new: Object) -> None:
         """Write what differs: the status first, since without its finalizer the object goes."""

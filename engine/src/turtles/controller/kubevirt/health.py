@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whether the engine's components work, and what is missing. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
 
 from turtles.api.kinds import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.objects import Object
-from turtles.controller.node import HEARTBEAT_TIMEOUT, silent_for
+from turtles.controller.node import HEARTBEAT_TIMEOUT
 
 #: The APIService by which virt-api is reached.
 API_SERVICE = f"{SUBRESOURCES_VERSIONS[0]}.{SUBRESOURCES_GROUP}"
@@ -63,9 +62,12 @@ def api_service(obj: Object | None) -> Component:
     return Component("virt-api", False, False, f"virt-api: APIService {API_SERVICE} isn't registered")
 
 
-def node_agents(nodes: Iterable[Object], now: datetime) -> Component:
-    """Judge virt-handler by the heartbeats of the nodes that ever had one."""
-    silences = {node["metadata"]["name"]: silent_for(node, now) for node in nodes}
+def node_agents(nodes: Iterable[Object], silence_of: Callable[[Object], float | None]) -> Component:
+    """Judge virt-handler by the heartbeats of the nodes that ever had one.
+
+    :param silence_of: gives the seconds for which a node was silent, None for one that never had a heartbeat.
+    """
+    silences = {node["metadata"]["name"]: silence_of(node) for node in nodes}
     agents = {name: silence for name, silence in silences.items() if silence is not None}
     silent = sorted(name for name, silence in agents.items() if silence > HEARTBEAT_TIMEOUT)
     if not agents:

@@ -139,4 +139,6 @@ def _start_failure(before: Object | None, vmi: Object | None, strategy: str, now
 
 def _backoff_left(failure: Mapping[str, Any] | None, now: datetime) -> float:
     after = parse_time((failure or {}).get("retryAfterTimestamp"))
-    return max(0.0, (after - now).total_seconds()) if after else 0.0
+    left = max(0.0, (after - now).total_seconds()) if after else 0.0
+    # More than any pause: the clock was set back since, by who knows how much.
+    return left if left <= BACKOFF_MAX else 0.0

@@ -26,7 +26,7 @@ from turtles.api.phases import (
     phase_of,
     set_phase,
 )
-from turtles.api.times import parse_time, rfc3339
+from turtles.api.times import parse_time, rest_of, rfc3339
 from turtles.controller import remedies
 from turtles.controller.claims import claim_status
 from turtles.controller.finalizers import with_finalizer
@@ -195,7 +195,7 @@ def _watch_over(draft: _Draft, pod: Object | None, now: datetime) -> None:
         return
     if end.has_ended(pod):
         ended = end.ended_at(pod) or now
-        if (left := _LAST_WORD - (now - ended).total_seconds()) > 0:
+        if (left := rest_of(_LAST_WORD, ended, now)) > 0:
             draft.wait = left
         else:
             _fail(draft, end.why(pod)[1], rfc3339(now))
@@ -279,7 +279,7 @@ def _untold(vmi: Object, now: datetime) -> float:
     for entry in reversed(vmi["status"].get("phaseTransitionTimestamps") or ()):
         failed = parse_time(entry.get("phaseTransitionTimestamp"))
         if entry.get("phase") == FAILED and failed is not None:
-            return 0.0 if deleted is not None and deleted < failed else _LAST_WORD - (now - failed).total_seconds()
+            return 0.0 if deleted is not None and deleted < failed else rest_of(_LAST_WORD, failed, now)
     return 0.0
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from turtles import clock
 from turtles.standalone.podrunner.collector import rotated
 from turtles.standalone.podrunner.files import read_json, remove_tree, write_json
 from turtles.standalone.podrunner.logs import Options, Reader, log_path
@@ -31,7 +32,8 @@ class Observed:
 
 
 class PodDir:
-    """``<pods>/<uid>``; its ``containers/<name>`` holds logs, termination-log, state.json, exit.json, attempts.json."""
+    """``<pods>/<uid>``; its ``containers/<name>`` holds logs, termination-log, and notes of its starts: state.json,
+    exit.json, attempts.json, signalled.json."""
 
     def __init__(self, pods_dir: Path, uid: str) -> None:
         self.uid = uid
@@ -103,6 +105,21 @@ class PodDir:
             with contextlib.suppress(FileNotFoundError):
                 old.rename(kept)
         return attempt
+
+    def signalled(self, key: str) -> float | None:
+        """Return when (monotonic) a start of a container was asked to end; None if it wasn't.
+
+        :param key: as of :meth:`key`.
+        """
+        noted = read_json(self._signalled(key)) or {}
+        return clock.moment(noted) if noted.get("id") == key else None
+
+    def note_signal(self, key: str, moment: float) -> None:
+        """Note when a start of a container was asked to end, for a podrunner that takes over."""
+        write_json(self._signalled(key), {"id": key, **clock.stamp(moment)})
+
+    def _signalled(self, key: str) -> Path:
+        return self.container(key.split("/")[1]) / "signalled.json"
 
     def message(self, name: str, exit_code: int) -> str:
         """Return a container's termination message: /dev/termination-log, else for a failed one its last log lines."""

@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
+#: Seconds between two looks at a Pod's tokens, at most.
+_TOKENS_AGAIN = 60.0
 _PULL_BACKOFF = (10.0, 300.0)
 _RESTART_BACKOFF = (10.0, 300.0)
 
@@ -62,7 +64,8 @@ class _Memory:
     #: By volume: what is pulled for it, and the pull.
     pulls: dict[str, tuple[Hashable, Future[str]]] = field(default_factory=dict)
     pull_failures: dict[str, tuple[int, float, str]] = field(default_factory=dict)
-    signalled: dict[str, float] = field(default_factory=dict)
+    #: When (monotonic) a container that ended may start again, by the key of the start that ended.
+    restarts: dict[str, float] = field(default_factory=dict)
     watched: set[int] = field(default_factory=set)
     told: set[str] = field(default_factory=set)
 
@@ -178,6 +181,8 @@ class Runner:
             again = self._start_missing(pod, directory, memory)
             due = self._volumes.renew(pod)
             if due is not None:
+                # Tokens end by the time of day, which may be set while this waits.
+                due = min(due, _TOKENS_AGAIN)
                 again = due if again is None else min(again, due)
         except _Waiting as reason:
             waiting, again = reason, reason.again
@@ -236,8 +241,10 @@ class Runner:
         containers.check(self._config, container, pod["spec"])
         if observed.exit is not None:
             pause = min(_RESTART_BACKOFF[1], _RESTART_BACKOFF[0] * 2**observed.attempt)
-            left = _seconds_until(observed.exit["finishedAt"], pause)
-            if left > 0:
+            due = memory.restarts.setdefault(
+                directory.key(name, observed.attempt), time.monotonic() + _rest_of(pause, observed.exit["finishedAt"])
+            )
+            if (left := due - time.monotonic()) > 0:
                 return left
         own = directory.container(name)
         own.mkdir(parents=True, exist_ok=True)
@@ -514,15 +521,16 @@ class Runner:
         for observed in running:
             state = observed.state or {}
             key = str(state.get("id"))
-            first = memory.signalled.get(key)
+            # After a restart of this process its time goes on. Not by the deletion's stamp: clocks are set.
+            first = directory.signalled(key)
             if first is None:
-                memory.signalled[key] = first = time.monotonic()
+                first = time.monotonic()
                 if grace > 0:
                     self._recorder.event(pod, "Normal", "Killing", f"Stopping container {key.split('/')[1]}")
                     send_signal(state, SIGTERM)
+                directory.note_signal(key, first)
             self._watch(directory.uid, memory, observed)
-            # After a restart the clock of the deletion goes on; its stamp has whole seconds.
-            rest = min(grace - (time.monotonic() - first), _seconds_until(metadata["deletionTimestamp"], 1.0))
+            rest = grace - (time.monotonic() - first)
             if rest <= 0 or grace == 0:
                 send_signal(state, SIGKILL)
                 rest = 0.5
@@ -587,10 +595,10 @@ def _is_ending(pod: Object) -> bool:
     return bool(pod["metadata"].get("deletionTimestamp")) or phase in ("Succeeded", "Failed")
 
 
-def _seconds_until(stamp: str, later: float = 0.0) -> float:
-    """Return how many seconds are left until some seconds later than a time of the API (negative: in the past)."""
-    then = datetime.strptime(stamp[:19] + "Z", "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    return (then - datetime.now(UTC)).total_seconds() + later
+def _rest_of(pause: float, since: str) -> float:
+    """Return what is left of a pause, by the stamp at its beginning: never more than all, however clocks are set."""
+    began = datetime.strptime(since[:19] + "Z", "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    return min(pause, max(0.0, pause - (datetime.now(UTC) - began).total_seconds()))
 
 
 _EVENTS = {"FailedMount": "FailedMount", "CreatePodSandboxError": "FailedCreatePodSandBox"}

@@ -312,3 +312,24 @@ async def test_history_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.M
     again.compact(before + 10_000)
     assert again.since("/configmaps", again.version) == []
     again.close()
+
+
+async def test_a_clock_that_is_set_ends_no_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Store(tmp_path / "db")
+    one.start(asyncio.get_running_loop())
+    version = 0
+    for number in range(3):
+        obj = {"metadata": {"name": "a", "uid": "a", "labels": {"n": str(number)}}}
+        version = (await one.put(Key("/configmaps", "default", "a"), obj, version)).version
+    then = time.time()
+    monkeypatch.setattr(time, "time", lambda: then + 86400)
+    one.compact()
+    assert len(one.since("/configmaps", version - 2)) == 2
+    monkeypatch.setattr(time, "time", lambda: then - 86400)
+    one.close()
+    again = Store(tmp_path / "db")
+    assert len(again.since("/configmaps", version - 2)) == 2
+    again.compact(then)
+    with pytest.raises(LookupError):
+        again.since("/configmaps", version - 2)
+    again.close()

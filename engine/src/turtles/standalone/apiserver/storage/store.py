@@ -174,6 +174,8 @@ class Store:
         :raises DatabaseError, EncryptionError: when that isn't possible.
         """
         self._history_seconds = history_seconds
+        # The time of day when the process started and what passed since: a clock that is set doesn't end watches.
+        self._opened = time.time() - time.monotonic()
         self._tables: dict[str, Table] = {}
         self._pending: dict[Key, asyncio.Future[Entry]] = {}
         self._queue: queue.SimpleQueue[_Write | _Purge | None] = queue.SimpleQueue()
@@ -198,19 +200,24 @@ class Store:
 
     def _load(self) -> None:
         newest = self.compacted = self._database.compacted
+        opened = self._now()
         for row in self._database.rows():
             entry = Entry(Key(row.resource, row.namespace, row.name), row.version, row.value)
             try:
                 _ = entry.metadata
             except msgspec.MsgspecError as error:
                 raise self._database.damaged(row, error) from None
-            self._take(row.type, entry, row.time)
+            self._take(row.type, entry, min(row.time, opened))
             newest = row.version
         rewritten = self._database.reencrypt()
         if rewritten:
             log.info("rewritten as the encryption configuration says", extra={"rows": rewritten})
         # Whatever was told to a client must not be told twice with another meaning.
         self._issued = self.version = max(newest, self.compacted, 1)
+
+    def _now(self) -> float:
+        """Give the time by which the history's age is judged: Unix time of a clock that nobody sets."""
+        return self._opened + time.monotonic()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the writer thread, which reports to ``loop``."""
@@ -341,7 +348,7 @@ class Store:
                     return
 
     def _commit(self, batch: list[_Write | _Purge]) -> Exception | None:
-        now = time.time()
+        now = self._now()
         rows = [
             Row(one.entry.version, one.kind, *one.entry.key, now, one.entry.raw)
             for one in batch
@@ -359,7 +366,7 @@ class Store:
         return None
 
     def _committed(self, writes: list[_Write], error: Exception | None) -> None:
-        now = time.time()
+        now = self._now()
         for kind, entry, done in writes:
             self._pending.pop(entry.key, None)
             if error is not None:
@@ -413,7 +420,7 @@ class Store:
 
     def compact(self, now: float | None = None) -> None:
         """Forget history that is older or larger than the watch window, on disk too."""
-        horizon = (time.time() if now is None else now) - self._history_seconds
+        horizon = (self._now() if now is None else now) - self._history_seconds
         history, compacted = self._history, self.compacted
         while history and (
             history[0].time < horizon or len(history) > HISTORY_EVENTS or self._history_bytes > HISTORY_BYTES
