@@ -28,16 +28,16 @@ class Cluster:
         self.local_path.start()
         self.scheduler.start()
 
-    def claim(self, storage="1Mi", **spec):
+    def claim(self, storage="1Mi", namespace="default", **spec):
         """Create a claim."""
         return self.client.add(PVC, {
-            "metadata": {"name": "c", "namespace": "default"},
+            "metadata": {"name": "c", "namespace": namespace},
             "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": storage}}, **spec}})
 
-    def pod(self):
+    def pod(self, namespace="default"):
         """Create a Pod that uses the claim."""
         return self.client.add(POD, {
-            "metadata": {"name": "p", "namespace": "default"},
+            "metadata": {"name": "p", "namespace": namespace},
             "spec": {"containers": [{"name": "c"}],
                      "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}})
 
@@ -119,6 +119,76 @@ def test_existing_volume_is_taken_and_kept(cluster, tmp_path):
     cluster.client.patch(PVC, "default", "c", {"metadata": {"deletionTimestamp": "now"}})
     cluster.wait(lambda: cluster.object("persistentvolumes", "", "static")["status"]["phase"] == "Released")
     assert mine.is_dir()
+
+
+def said(cluster, reason):
+    """Wait for an event and return its message."""
+    return cluster.wait(lambda: next((text for _, kind, text in cluster.recorder.events if kind == reason), None))
+
+
+def test_a_claim_that_names_the_volume_of_another_gets_nothing(cluster):
+    cluster.claim()
+    cluster.pod()
+    mine = bound(cluster)
+    cluster.wait(lambda: cluster.client.bindings)
+    volume = mine["spec"]["volumeName"]
+    cluster.claim(namespace="hostile", volumeName=volume, storageClassName=CLASS)
+    text = said(cluster, "FailedBinding")
+    assert volume in text
+    assert "already bound to a different claim" in text
+    assert "default/c" not in text, "others' names are none of their business"
+    assert cluster.object("persistentvolumeclaims", "hostile", "c")["status"]["phase"] == "Pending"
+    cluster.pod("hostile")
+    text = said(cluster, "FailedScheduling")
+    assert f'persistentvolumeclaim "c" names persistentvolume "{volume}", which belongs to a claim of another' in text
+    assert cluster.client.bindings == [("default", "p", "n1")]
+    reference = cluster.object("persistentvolumes", "", volume)["spec"]["claimRef"]
+    assert reference["uid"] == mine["metadata"]["uid"]
+
+
+def test_a_claim_that_says_it_is_bound_to_the_volume_of_another_is_lost(cluster):
+    cluster.claim()
+    cluster.pod()
+    volume = bound(cluster)["spec"]["volumeName"]
+    cluster.client.add(PVC, {
+        "metadata": {"name": "c", "namespace": "hostile", "annotations": {"pv.kubernetes.io/bind-completed": "yes"}},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}},
+                 "storageClassName": CLASS, "volumeName": volume},
+        "status": {"phase": "Bound"}})
+    assert volume in said(cluster, "ClaimMisbound")
+    cluster.wait(lambda: cluster.object("persistentvolumeclaims", "hostile", "c")["status"]["phase"] == "Lost")
+    cluster.pod("hostile")
+    assert "belongs to a claim of another namespace" in said(cluster, "FailedScheduling")
+
+
+def test_a_claim_that_is_made_again_is_another_one(cluster, tmp_path):
+    data = tmp_path / "static"
+    data.mkdir()
+    cluster.client.add(PV, {
+        "metadata": {"name": "static"},
+        "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
+                 "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": str(data)}}})
+    cluster.claim(storageClassName="")
+    first = bound(cluster)["metadata"]["uid"]
+    cluster.client.patch(PVC, "default", "c", {"metadata": {"deletionTimestamp": "now"}})
+    cluster.wait(lambda: cluster.object("persistentvolumes", "", "static")["status"]["phase"] == "Released")
+    cluster.claim(storageClassName="", volumeName="static")
+    assert "belongs to an earlier claim default/c, which was deleted" in said(cluster, "FailedBinding")
+    assert cluster.object("persistentvolumes", "", "static")["spec"]["claimRef"]["uid"] == first
+    # As the administrator releases it (Kubernetes documentation, "Retain")
+    cluster.client.patch(PV, None, "static", {"spec": {"claimRef": None}})
+    assert bound(cluster)["spec"]["volumeName"] == "static"
+
+
+def test_a_volume_may_wait_for_a_claim_of_a_name(cluster, tmp_path):
+    cluster.client.add(PV, {
+        "metadata": {"name": "static"},
+        "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
+                 "claimRef": {"namespace": "default", "name": "c"}, "hostPath": {"path": str(tmp_path)}}})
+    cluster.claim(namespace="hostile", storageClassName="", volumeName="static")
+    assert "a claim of another namespace" in said(cluster, "FailedBinding")
+    cluster.claim(storageClassName="", volumeName="static")
+    assert bound(cluster)["spec"]["volumeName"] == "static"
 
 
 def test_claim_grows(cluster):

@@ -18,6 +18,7 @@ from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer
 from turtles.kube.queue import WorkQueue
 from turtles.kube.resources import PV, PVC, STORAGECLASS
+from turtles.standalone import binding
 from turtles.standalone.podrunner.files import remove_tree
 from turtles.standalone.podrunner.quantity import parse
 from turtles.standalone.scheduler import SELECTED_NODE, finished, is_default
@@ -57,8 +58,7 @@ def volume_for(claim: Object, storage_class: Object, path: Path, node: str) -> O
         "spec": {
             "capacity": {"storage": spec["resources"]["requests"]["storage"]},
             "accessModes": spec.get("accessModes") or ["ReadWriteOnce"],
-            "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": metadata["namespace"],
-                         "name": metadata["name"], "uid": metadata["uid"]},
+            "claimRef": binding.reference_to(claim),
             "persistentVolumeReclaimPolicy": storage_class.get("reclaimPolicy") or "Delete",
             "storageClassName": storage_class["metadata"]["name"],
             "volumeMode": "Filesystem",
@@ -72,15 +72,11 @@ def volume_for(claim: Object, storage_class: Object, path: Path, node: str) -> O
 def suits(volume: Object, claim: Object) -> bool:
     """Say whether an existing volume may serve a claim."""
     have, want = volume["spec"], claim["spec"]
-    reference = have.get("claimRef")
-    metadata = claim["metadata"]
     if want.get("volumeName") and want["volumeName"] != volume["metadata"]["name"]:
         return False
-    if reference is not None:
-        mine = reference.get("namespace") == metadata["namespace"] and reference.get("name") == metadata["name"]
-        if not mine or reference.get("uid") not in (None, metadata["uid"]):
-            return False
-    elif (volume.get("status") or {}).get("phase") not in (None, "Pending", "Available"):
+    if binding.is_kept_from(volume, claim):
+        return False
+    if not have.get("claimRef") and (volume.get("status") or {}).get("phase") not in (None, "Pending", "Available"):
         return False
     return (
         not volume["metadata"].get("deletionTimestamp")
@@ -148,7 +144,7 @@ class LocalPath:
         if volume is not None:
             self._queue.add(("volume", "", volume["metadata"]["name"]))
             for claim in self._claims.list():
-                if not claim["spec"].get("volumeName"):
+                if claim["spec"].get("volumeName") in (None, "", volume["metadata"]["name"]):
                     self._queue.add(("claim", claim["metadata"]["namespace"], claim["metadata"]["name"]))
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
@@ -201,7 +197,11 @@ class LocalPath:
                 if (claim.get("status") or {}).get("phase") == "Bound":
                     self._set_status(claim, {"phase": "Lost"})
                 return None
-            if not _refers(volume, claim) and not suits(volume, claim):
+            # A volume that lost its claimRef is bound again to the claim that had it, which its status tells: no tenant
+            # writes that.
+            regained = not volume["spec"].get("claimRef") and (claim.get("status") or {}).get("phase") == "Bound"
+            if not regained and not binding.is_bound_to(volume, claim) and not suits(volume, claim):
+                self._refuse(claim, volume)
                 return None
             self._bind(claim, volume)
             return None
@@ -210,6 +210,24 @@ class LocalPath:
             self._bind(claim, volume)
             return None
         return self._provision_if_wanted(claim)
+
+    def _refuse(self, claim: Object, volume: Object) -> None:
+        """Tell a claim that it can't have the volume it names, with the words of Kubernetes' controller."""
+        name, phase = volume["metadata"]["name"], (claim.get("status") or {}).get("phase")
+        if phase in ("Bound", "Lost"):
+            if phase == "Bound":
+                self._set_status(claim, {"phase": "Lost"})
+                self._recorder.event(claim, "Warning", "ClaimMisbound", (
+                    f'volume "{name}" belongs to {binding.holder(volume, claim)}: this claim is bound incorrectly'))
+            return
+        if phase != "Pending":
+            claim = self._set_status(claim, {"phase": "Pending"})
+        if binding.is_kept_from(volume, claim):
+            why = f'volume "{name}" already bound to a different claim: it belongs to {binding.holder(volume, claim)}'
+        else:
+            why = (f'Cannot bind to requested volume "{name}": its storageClassName, volumeMode, accessModes or size '
+                   "are not what the claim asks for, or it isn't available")
+        self._recorder.event(claim, "Warning", "FailedBinding", why)
 
     def _provision_if_wanted(self, claim: Object) -> float | None:
         if not (claim.get("status") or {}).get("phase"):
@@ -258,7 +276,12 @@ class LocalPath:
         try:
             created = self._client.create(PV, volume)
         except AlreadyExists:
-            return self._client.get(PV, None, volume["metadata"]["name"])
+            present = self._client.get(PV, None, volume["metadata"]["name"])
+            if not binding.is_bound_to(present, claim):
+                raise ProvisioningError(
+                    f"PersistentVolume {volume['metadata']['name']} is there already and belongs to "
+                    f"{binding.holder(present, claim)}: delete it, or create the claim again") from None
+            return present
         self._recorder.event(claim, "Normal", "ProvisioningSucceeded",
                              f"Successfully provisioned volume {volume['metadata']['name']}")
         log.info("volume provisioned", extra={"claim": f"{metadata['namespace']}/{metadata['name']}",
@@ -267,12 +290,10 @@ class LocalPath:
 
     def _bind(self, claim: Object, volume: Object) -> None:
         metadata, name = claim["metadata"], volume["metadata"]["name"]
-        if not _refers(volume, claim):
-            reference = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": metadata["namespace"],
-                         "name": metadata["name"], "uid": metadata["uid"]}
+        if not binding.is_bound_to(volume, claim):
             volume = self._observe_volume(self._client.patch(
                 PV, None, name, {"metadata": {"resourceVersion": volume["metadata"]["resourceVersion"]},
-                                 "spec": {"claimRef": reference}}))
+                                 "spec": {"claimRef": binding.reference_to(claim)}}))
         if (volume.get("status") or {}).get("phase") != "Bound":
             self._observe_volume(self._client.patch(PV, None, name, {"status": {"phase": "Bound"}},
                                                     subresource="status"))
@@ -335,10 +356,15 @@ class LocalPath:
                 return
         if claim is None and metadata.get("deletionTimestamp"):
             self._let_go(volume)
-        elif not (volume.get("status") or {}).get("phase"):
-            phase = "Available" if reference is None else "Pending"
-            self._observe_volume(self._client.patch(PV, None, metadata["name"], {"status": {"phase": phase}},
-                                                    subresource="status"))
+            return
+        phase = (volume.get("status") or {}).get("phase")
+        # Also one that was bound before: an administrator frees it by taking its claimRef away.
+        wanted = "Available" if reference is None else phase or "Pending"
+        if phase != wanted:
+            self._observe_volume(self._client.patch(
+                PV, None, metadata["name"],
+                {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": {"phase": wanted}},
+                subresource="status"))
 
     def _reclaim(self, volume: Object) -> None:
         metadata, spec = volume["metadata"], volume["spec"]
@@ -369,10 +395,6 @@ class LocalPath:
 def _claims_of(pod: Object) -> set[str]:
     return {volume["persistentVolumeClaim"]["claimName"] for volume in pod["spec"].get("volumes") or []
             if volume.get("persistentVolumeClaim")}
-
-
-def _refers(volume: Object, claim: Object) -> bool:
-    return bool((volume["spec"].get("claimRef") or {}).get("uid") == claim["metadata"]["uid"])
 
 
 def _size(volume: Object) -> Any:

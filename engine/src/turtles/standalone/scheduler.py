@@ -17,6 +17,7 @@ from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer
 from turtles.kube.queue import WorkQueue
 from turtles.kube.resources import POD, PVC
+from turtles.standalone import binding
 from turtles.standalone.podrunner.quantity import parse, pod_requests
 
 log = logging.getLogger(__name__)
@@ -302,6 +303,11 @@ class Scheduler:
                     raise Unschedulable(f"{before}pod has unbound immediate PersistentVolumeClaims.")
                 continue
             bound = self._volumes.get(None, volume_name)
+            if bound is not None and binding.is_kept_from(bound, claim):
+                raise Unschedulable(
+                    f'{before}persistentvolumeclaim "{name}" names persistentvolume "{volume_name}", which belongs to '
+                    f"{binding.holder(bound, claim)}."
+                )
             required = (((bound or {}).get("spec") or {}).get("nodeAffinity") or {}).get("required")
             if required:
                 fit = [node for node in nodes if matches_terms(required, node)]

@@ -37,6 +37,43 @@ def test_secrets_are_for_root_and_the_pod_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
 
 
+class OneVolume:
+    """A client with a claim of each of two namespaces that name one volume."""
+
+    def __init__(self, path: Path, **reference: str) -> None:
+        self.volume = {"metadata": {"name": "v1"}, "spec": {"hostPath": {"path": str(path)}, "claimRef": reference}}
+
+    def get(self, resource: Any, namespace: str | None, name: str) -> dict[str, Any]:
+        if namespace is None:
+            return self.volume
+        return {"metadata": {"namespace": namespace, "name": name, "uid": f"uid-of-{namespace}"},
+                "spec": {"volumeName": "v1"}, "status": {"phase": "Bound"}}
+
+
+@pytest.mark.parametrize(("reference", "words"), [
+    ({"namespace": "other", "name": "data", "uid": "uid-of-other"}, "a claim of another namespace"),
+    ({"namespace": "default", "name": "mine", "uid": "uid-of-mine"}, "claim default/mine"),
+    ({"namespace": "default", "name": "data", "uid": "uid-before"}, "an earlier claim default/data, which was deleted"),
+    ({"namespace": "default", "name": "data"}, "an earlier claim default/data"),
+    ({"namespace": "other", "name": "data", "uid": "uid-of-default"}, "a claim of another namespace"),
+    ({}, "no claim yet")])
+def test_a_claim_gets_no_volume_that_does_not_name_it(tmp_path: Path, reference: dict[str, str], words: str) -> None:
+    """A claim's volumeName is its owner's to write; nothing of the volume is touched for the claim of another."""
+    (tmp_path / "data").mkdir(mode=0o700)
+    pod = {"metadata": {"namespace": "default", "name": "web", "uid": "u-1"},
+           "spec": {"securityContext": {"fsGroup": 107},
+                    "volumes": [{"name": "root", "persistentVolumeClaim": {"claimName": "data"}}]}}
+    client = OneVolume(tmp_path / "data", **reference)
+    volumes = Volumes(client, tmp_path / "run", "node1")  # type: ignore[arg-type]
+    with pytest.raises(VolumeError, match="default/data names PersistentVolume v1, which belongs to") as error:
+        volumes.prepare(pod, tmp_path / "pod", {})
+    assert f"belongs to {words}" in str(error.value)
+    assert error.value.reason == "FailedMount"
+    assert (tmp_path / "data").stat().st_gid != 107
+    client.volume["spec"]["claimRef"] = {"namespace": "default", "name": "data", "uid": "uid-of-default"}
+    assert volumes.prepare(pod, tmp_path / "pod", {}) == {"root": tmp_path / "data"}
+
+
 class Issuer:
     """A client that gives tokens which were issued when it is told."""
 

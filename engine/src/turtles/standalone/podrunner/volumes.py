@@ -7,6 +7,7 @@ Secrets' content lies below the run directory, which is in memory on an ordinary
 
 import base64
 import contextlib
+import logging
 import os
 import re
 import stat
@@ -14,12 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from turtles.kube.client import Client, NotFound
+from turtles.kube.client import Client, Forbidden, NotFound
 from turtles.kube.resources import CONFIGMAP, PV, PVC, SECRET
+from turtles.standalone import binding
 from turtles.standalone.podrunner import sandbox, tokens
 from turtles.standalone.podrunner import syscalls as sc
 from turtles.standalone.podrunner.files import remove_tree
 from turtles.standalone.podrunner.quantity import parse
+
+log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
@@ -126,9 +130,20 @@ class Volumes:
             volume_name = (claim.get("spec") or {}).get("volumeName")
             if (claim.get("status") or {}).get("phase") != "Bound" or not volume_name:
                 raise VolumeError(f"volume {name}: PersistentVolumeClaim {namespace}/{claim_name} is not bound yet")
-            spec = self._client.get(PV, None, volume_name)["spec"]
-        except NotFound as error:
+            volume = self._client.get(PV, None, volume_name)
+        except (NotFound, Forbidden) as error:
+            # A node may read only the volumes of claims that its Pods use, by what the volumes say.
             raise VolumeError(f"volume {name}: PersistentVolumeClaim {namespace}/{claim_name}: {error}") from error
+        if not binding.is_bound_to(volume, claim):
+            log.warning("a claim names a volume that isn't its own", extra={
+                "claim": f"{namespace}/{claim_name}", "volume": volume_name,
+                "bound_to": volume["spec"].get("claimRef")})
+            raise VolumeError(
+                f"volume {name}: PersistentVolumeClaim {namespace}/{claim_name} names PersistentVolume {volume_name}, "
+                f"which belongs to {binding.holder(volume, claim)} (its spec.claimRef): use a claim without "
+                "spec.volumeName, or have the volume's claimRef changed"
+            )
+        spec = volume["spec"]
         if spec.get("volumeMode") == "Block":
             raise VolumeError(
                 f"volume {name}: volumeMode Block is not supported in standalone mode", "CreateContainerConfigError"
