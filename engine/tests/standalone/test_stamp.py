@@ -62,7 +62,7 @@ def test_a_local_image_that_changed_is_another_one(tmp_path: Path, monkeypatch: 
         os.utime(archive, (0, 0))
         now = time.time() + stamp.COARSE_TICK + 1
         monkeypatch.setattr(stamp.time, "time", lambda now=now: now)
-        seen.add(images._fingerprint("oci-archive", archive, ""))
+        seen.add(images._Local("oci-archive", archive, "").fingerprint())
         monkeypatch.undo()
     assert len(seen) == 2
     assert None not in seen
