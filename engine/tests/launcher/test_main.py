@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The command line. (What it does is in test_pod.)"""
 
+from pathlib import Path
+
+import libvirt
 import pytest
 
 from turtles.launcher import main as launcher
@@ -46,3 +49,71 @@ def test_a_failure_quotes_no_data(termination_log, monkeypatch, capsys):
     assert launcher.main(ARGUMENTS) == 1
     assert termination_log.read_text().startswith("virt-launcher failed: UnicodeEncodeError: ")
     assert "only-the-guest" not in termination_log.read_text() + "".join(capsys.readouterr())
+
+
+class Domain:
+    """One whose state changes between two questions."""
+
+    def __init__(self, *answers: bool | int) -> None:
+        self.answers = list(answers)
+
+    def isActive(self) -> bool:
+        answer = self.answers.pop(0)
+        if isinstance(answer, bool):
+            return answer
+        error = libvirt.libvirtError("no such domain")
+        error.err = (answer, 0, "", 0, "", "", "", 0, 0)
+        raise error
+
+
+class Connection:
+    def __init__(self) -> None:
+        self.domains: list[Domain] = []
+
+    def listAllDomains(self) -> list[Domain]:
+        return self.domains
+
+
+@pytest.fixture
+def running(monkeypatch):
+    """A launcher that has seen its domain, and has a libvirtd that the test plays."""
+    monkeypatch.setattr(launcher.Launcher, "_after", staticmethod(lambda seconds, call: None))
+    running = launcher.Launcher(None, 30, Path("/nonexistent"))
+    running._connection = Connection()
+    running._domain_seen = True
+    return running
+
+
+@pytest.mark.parametrize("answers", [(False, True), (True, False)])
+def test_a_domain_that_changes_while_it_is_asked_for_is_there(running, answers):
+    running._connection.domains = [Domain(*answers)]
+    active, defined = running._domains()
+    assert len(active + defined) == 1
+    running._connection.domains = [Domain(*answers)]
+    running._follow_domain()
+    assert running._undefined_at is None
+    assert running._exit_status is None
+
+
+def test_a_domain_that_goes_while_it_is_asked_for_is_not(running):
+    running._connection.domains = [Domain(libvirt.VIR_ERR_NO_DOMAIN), Domain(True)]
+    assert [len(each) for each in running._domains()] == [1, 0]
+    running._connection.domains = [Domain(libvirt.VIR_ERR_INTERNAL_ERROR)]
+    with pytest.raises(libvirt.libvirtError):
+        running._domains()
+
+
+def test_a_domain_that_is_defined_again_is_waited_for(running, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(launcher, "monotonic", lambda: now)
+    running._follow_domain()
+    now += launcher._ANSWER_SECONDS / 2
+    running._connection.domains = [Domain(False)]
+    running._follow_domain()
+    running._connection.domains = []
+    now += launcher._ANSWER_SECONDS
+    running._follow_domain()
+    assert running._exit_status is None
+    now += launcher._ANSWER_SECONDS
+    running._follow_domain()
+    assert running._exit_status == 0

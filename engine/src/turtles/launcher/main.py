@@ -168,6 +168,7 @@ class Launcher:
         self._exit_status: int | None = None
         self._domain_seen = False
         self._domain_changed = False
+        self._undefined_at: float | None = None
         self._restarts = 0
         self._started_at = 0.0
         # Set by SIGTERM: until when the guest may take, when to press the power button next, when it had stopped.
@@ -436,10 +437,13 @@ class Launcher:
             return
         if active or defined:
             self._domain_seen = True
+            self._undefined_at = None
             self._open_dhcp()
         elif self._connection is not None and self._domain_seen:
-            # The node agent is still waiting for the answer to its call.
-            self._after(_ANSWER_SECONDS, lambda: self._finish("the domain is undefined"))
+            # The node agent is still waiting for the answer to its call; and it may define the domain again.
+            now = monotonic()
+            self._undefined_at = self._undefined_at or now
+            self._finish_or_wait(self._undefined_at + _ANSWER_SECONDS, now, "the domain is undefined")
             return
         if self._deadline is None:
             return
@@ -460,10 +464,16 @@ class Launcher:
 
     def _domains(self) -> tuple[list[libvirt.virDomain], list[libvirt.virDomain]]:
         """Return the running and the merely defined domains; none while there is no connection."""
-        if self._connection is None:
-            return [], []
-        domains = self._connection.listAllDomains()
-        return [d for d in domains if d.isActive()], [d for d in domains if not d.isActive()]
+        active: list[libvirt.virDomain] = []
+        defined: list[libvirt.virDomain] = []
+        for domain in self._connection.listAllDomains() if self._connection is not None else ():
+            # Asked once each: one that starts or stops meanwhile must not be in neither list.
+            try:
+                (active if domain.isActive() else defined).append(domain)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                    raise
+        return active, defined
 
     def _finish_or_wait(self, until: float, now: float, reason: str) -> None:
         if now >= until:
