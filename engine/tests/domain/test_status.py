@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from turtles.domain import network, status
+from turtles.domain.xml import AnswerError
 
 POD = network.PodInterface("eth0", "0a:58:0a:f4:00:05", (("10.244.0.5", 16),), "10.244.0.1", 1400)
 NETWORK = {"name": "default", "pod": {}}
@@ -23,6 +24,21 @@ LIVE = """
 def test_live(state: str) -> None:
     live = status.live(LIVE % state)
     assert live == status.Live("pc-q35-7.2", True, state == "connected", 64 << 20, {"default": "02:00:00:00:00:01"})
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("machine='pc-q35-7.2'", "machine='" + "q" * 65 + "'"),
+        ("machine='pc-q35-7.2'", "machine='q35&#10;x'"),
+        (">65536<", ">" + "9" * 5000 + "<"),
+        (">65536<", ">-1<"),
+        ("address='02:00:00:00:00:01'", "address='02:00:00:00:00:01; reboot'"),
+    ],
+)
+def test_values_that_no_domain_has(old: str, new: str) -> None:
+    with pytest.raises(AnswerError, match=r"the domain's XML has .{1,90} for "):
+        status.live((LIVE % "connected").replace(old, new))
 
 
 def test_interfaces() -> None:
@@ -53,6 +69,27 @@ def test_guest_agent_answers() -> None:
         "kernelRelease": "6.1",
     }
     assert status.agent_interfaces(info) == {"02:00:00:aa:00:01": "eth0"}
+
+
+def test_an_agent_s_words_are_bounded() -> None:
+    info = {"os.name": "x\n" * 1000, "if.count": 4294967295}
+    info |= {f"if.{index}.hwaddr": f"02:00:00:00:{index // 256:02x}:{index % 256:02x}" for index in range(300)}
+    info |= {f"if.{index}.name": "e" * 1000 for index in range(300)}
+    info["if.7.hwaddr"] = "none"
+    assert status.guest_os_info(info)["name"] == "x " * 128
+    names = status.agent_interfaces(info)
+    assert len(names) == 255
+    assert set(names.values()) == {"e" * 256}
+
+
+@pytest.mark.parametrize("answer", [None, [], "x", {"supported_commands": {}}, {"supported_commands": "x"}])
+def test_answers_that_are_none(answer: Any) -> None:
+    with pytest.raises(AnswerError):
+        status.missing_agent_commands(answer)
+
+
+def test_commands_that_are_none() -> None:
+    assert status.missing_agent_commands({"supported_commands": [1, {}, {"name": []}]}) == list(status._AGENT_COMMANDS)
 
 
 def test_agents_are_judged_by_their_commands() -> None:

@@ -1,14 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Parts of a VMI's status that follow from its domain and from its guest agent. Pure."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 from turtles.api import labels, quantity
 from turtles.domain import definition
 from turtles.domain.network import InterfacePlan
+from turtles.domain.xml import AnswerError, parse
+
+#: How long a name may be that a guest or its Pod has made up, and how many interfaces of a guest are looked at.
+_NAME_LENGTH, _INTERFACES = 256, 256
+#: Of what a Pod says about its domain. An int64 is what quantities may be (KiB here).
+_MACHINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
+_KIBIBYTES = re.compile(r"[0-9]{1,15}", re.ASCII)
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\U0010ffff]+")
 
 #: Commands of the guest agent without which parts of the status and of the subresources don't work.
 _AGENT_COMMANDS = (
@@ -55,50 +66,77 @@ class Migratability:
 
 
 def live(xml: str) -> Live:
-    """Read a running domain's XML (from its own private libvirtd). ``memory`` is in bytes."""
-    root = ElementTree.fromstring(xml)  # noqa: S314 - libvirtd's answer, not a user's document
+    """Read a running domain's XML, which its Pod may have made up. ``memory`` is in bytes.
+
+    :raises AnswerError: if it can't be read, or has values that no domain has.
+    """
+    root = parse(xml, "the domain's XML")
     type_ = root.find("os/type")
     channel = root.find("devices/channel/target[@name='org.qemu.guest_agent.0']")
     memory = root.find("currentMemory")
     return Live(
-        machine=type_.get("machine", "") if type_ is not None else "",
+        machine=_checked(type_.get("machine", ""), _MACHINE, "os/type/@machine") if type_ is not None else "",
         emulated=root.get("type") == "qemu",
         agent_connected=channel is not None and channel.get("state") == "connected",
-        memory=int(memory.text or 0) * 1024 if memory is not None else 0,
+        memory=int(_checked((memory.text or "0").strip(), _KIBIBYTES, "currentMemory")) * 1024
+        if memory is not None
+        else 0,
         macs=_macs(root),
     )
 
 
-def _macs(root: ElementTree.Element) -> dict[str, str]:
+def _macs(root: Element) -> dict[str, str]:
     found = {}
-    for interface in root.findall("devices/interface"):
+    for interface in itertools.islice(root.iterfind("devices/interface"), _INTERFACES):
         alias, mac = interface.find("alias"), interface.find("mac")
         if alias is not None and mac is not None:
-            found[alias.get("name", "").removeprefix("ua-")] = mac.get("address", "")
+            name = alias.get("name", "").removeprefix("ua-")
+            found[name] = _checked(mac.get("address", ""), _MAC, "devices/interface/mac/@address")
     return found
 
 
-def missing_agent_commands(guest_info: Mapping[str, Any]) -> list[str]:
+def _checked(value: str, pattern: re.Pattern[str], where: str) -> str:
+    if value and not pattern.fullmatch(value):
+        raise AnswerError(f"the domain's XML has {_name(value)[:80]!r} for {where}")
+    return value
+
+
+def _name(value: object) -> str:
+    """Return a text from a guest for a status: one line that isn't too long."""
+    return _UNPRINTABLE.sub(" ", str(value)[:_NAME_LENGTH])
+
+
+def missing_agent_commands(guest_info: object) -> list[str]:
     """Return the commands that a guest agent lacks or has switched off, from its answer to ``guest-info``.
 
     What counts is what an agent can do: its version number is QEMU's and says little.
+
+    :raises AnswerError: if it isn't that command's answer.
     """
-    enabled = {item["name"] for item in guest_info.get("supported_commands") or () if item.get("enabled", True)}
+    commands = guest_info.get("supported_commands", []) if isinstance(guest_info, Mapping) else None
+    if not isinstance(commands, list):
+        raise AnswerError("guest-info is answered with what isn't its result")
+    enabled = {
+        str(item.get("name")) for item in commands if isinstance(item, Mapping) and item.get("enabled", True)
+    }
     return [command for command in _AGENT_COMMANDS if command not in enabled]
 
 
 def guest_os_info(info: Mapping[str, Any]) -> dict[str, str]:
     """Return status.guestOSInfo from the dictionary of libvirt's ``virDomainGetGuestInfo`` (OS part)."""
-    return {key: str(info[source]) for key, source in _OS_KEYS.items() if info.get(source)}
+    return {key: _name(info[source]) for key, source in _OS_KEYS.items() if info.get(source)}
 
 
 def agent_interfaces(info: Mapping[str, Any]) -> dict[str, str]:
     """Return the guest's names of its interfaces by MAC, from ``virDomainGetGuestInfo`` (interface part)."""
-    return {
-        str(info[f"if.{index}.hwaddr"]).lower(): str(info[f"if.{index}.name"])
-        for index in range(int(info.get("if.count", 0)))
-        if info.get(f"if.{index}.hwaddr") and info.get(f"if.{index}.name")
-    }
+    return dict(_agent_interfaces(info))
+
+
+def _agent_interfaces(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for index in range(min(int(info.get("if.count", 0)), _INTERFACES)):
+        mac, name = info.get(f"if.{index}.hwaddr"), info.get(f"if.{index}.name")
+        if mac and name and _MAC.fullmatch(str(mac)):
+            yield str(mac).lower(), _name(name)
 
 
 def interfaces(
