@@ -31,6 +31,33 @@ def test_a_forgotten_folder_is_silent(tmp_path: Path) -> None:
     assert not forgotten.is_set()
 
 
+def test_a_folder_that_is_filled_without_end_calls_once(tmp_path: Path) -> None:
+    (tmp_path / "pod").mkdir()
+    (tmp_path / "other").mkdir()
+    watcher, calls, other = Watcher(), threading.Semaphore(0), threading.Event()
+    for _ in range(2):
+        watcher.folder(tmp_path / "pod", calls.release, once=True)
+        for _ in range(100):
+            (tmp_path / "pod/x").touch()
+            (tmp_path / "pod/x").unlink()
+        watcher.folder(tmp_path / "other", other.set)
+        (tmp_path / "other/x").touch()
+        assert other.wait(5)
+        assert calls.acquire(timeout=5)
+        assert not calls.acquire(blocking=False)
+        (tmp_path / "other/x").unlink()
+        other.clear()
+
+
+def test_lost_events_are_everybody_s(tmp_path: Path) -> None:
+    watcher, seen = Watcher(), threading.Event()
+    watcher.folder(tmp_path, seen.set)
+    assert watcher._called_for({-1}) == [seen.set]
+    watcher.folder(tmp_path / ".", seen.clear, once=True)
+    assert set(watcher._called_for({-1})) == {seen.set, seen.clear}
+    assert watcher._called_for({-1}) == []
+
+
 def test_no_such_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Watcher().folder(tmp_path / "nothing", lambda: None)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-_IN_MOVED_FROM, _IN_MOVED_TO, _IN_CREATE, _IN_DELETE, _IN_MASK_ADD = 0x40, 0x80, 0x100, 0x200, 0x20000000
+_IN_MOVED_FROM, _IN_MOVED_TO, _IN_CREATE, _IN_DELETE = 0x40, 0x80, 0x100, 0x200
+_IN_MASK_ADD, _IN_ONESHOT = 0x20000000, 0x80000000
 _IN_NONBLOCK, _IN_CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -27,24 +28,32 @@ class Watcher:
             raise OSError(ctypes.get_errno(), "inotify_init1")
         self._lock = threading.Lock()
         self._folders: dict[int, set[Callable[[], None]]] = {}
+        #: Watches of folders that the kernel ends with the first event.
+        self._once: set[int] = set()
         self._processes: dict[int, Callable[[], None]] = {}
         self._epoll = select.epoll()
         self._epoll.register(self._inotify, select.EPOLLIN)
         threading.Thread(target=self._run, name="watcher", daemon=True).start()
 
-    def folder(self, path: Path, callback: Callable[[], None], *, removals: bool = False) -> None:
+    def folder(
+        self, path: Path, callback: Callable[[], None], *, removals: bool = False, once: bool = False
+    ) -> None:
         """Call *callback* whenever an entry appears in the folder; the same callback is kept once.
 
         :param removals: also when one disappears.
+        :param once: only the next time: for a folder of somebody who may fill it without end.
         :raises OSError: if the folder can't be watched, above all because it doesn't exist.
         """
         with self._lock:
-            mask = _IN_CREATE | _IN_MOVED_TO | _IN_MASK_ADD | (_IN_DELETE | _IN_MOVED_FROM if removals else 0)
-            watch = _LIBC.inotify_add_watch(self._inotify, os.fsencode(path), mask)
+            mask = _IN_CREATE | _IN_MOVED_TO | (_IN_DELETE | _IN_MOVED_FROM if removals else 0)
+            mask |= _IN_ONESHOT if once else _IN_MASK_ADD
+            watch = _LIBC.inotify_add_watch(self._inotify, os.fsencode(path), ctypes.c_uint32(mask))
             if watch < 0:
                 code = ctypes.get_errno()
                 raise OSError(code, os.strerror(code), str(path))
             self._folders.setdefault(watch, set()).add(callback)
+            if once:
+                self._once.add(watch)
 
     def process(self, pid: int, callback: Callable[[], None]) -> int:
         """Call *callback* once when the process ends; return the descriptor that :meth:`forget_process` takes.
@@ -73,6 +82,7 @@ class Watcher:
                 callbacks.discard(callback)
                 if not callbacks:
                     del self._folders[watch]
+                    self._once.discard(watch)
                     # The folder may be gone, and its watch with it.
                     _LIBC.inotify_rm_watch(self._inotify, watch)
 
@@ -81,7 +91,7 @@ class Watcher:
             for descriptor, _ in self._epoll.poll():
                 with self._lock:
                     if descriptor == self._inotify:
-                        callbacks = [callback for watch in self._read() for callback in self._folders.get(watch, ())]
+                        callbacks = self._called_for(self._read())
                     else:
                         callback = self._processes.get(descriptor)
                         callbacks = [callback] if callback else []
@@ -91,7 +101,19 @@ class Watcher:
                     except Exception:
                         log.exception("callback failed")
 
+    def _called_for(self, watches: set[int]) -> list[Callable[[], None]]:
+        if -1 in watches:  # the kernel had no room for all events: nobody knows whose are missing
+            watches |= set(self._folders)
+        callbacks = [callback for watch in watches for callback in self._folders.get(watch, ())]
+        for watch in watches & self._once:
+            self._once.discard(watch)
+            self._folders.pop(watch, None)
+            # There may have been no event of it
+            _LIBC.inotify_rm_watch(self._inotify, watch)
+        return callbacks
+
     def _read(self) -> set[int]:
+        """Return the watches that something happened to; -1 stands for all."""
         watches = set()
         with contextlib.suppress(BlockingIOError):
             data, offset = os.read(self._inotify, 65536), 0
