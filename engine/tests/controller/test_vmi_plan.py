@@ -179,6 +179,15 @@ def test_ready(phase: str, pod: dict, expected: tuple) -> None:
     assert condition(plan(make_vmi(phase), [pod], {}, NOW).vmi, "Ready")[:2] == expected
 
 
+def test_a_guest_whose_launcher_is_silent_is_not_ready() -> None:
+    silent = {"type": "Synchronized", "status": "False", "reason": "LauncherUnresponsive", "message": "since 5 s"}
+    pod = make_pod("Running", ready=True, conditions=[{"type": "Ready", "status": "True"}])
+    decided = plan(make_vmi("Running", conditions=[silent]), [pod], {}, NOW)
+    assert condition(decided.vmi, "Ready") == ("False", "LauncherUnresponsive", "since 5 s")
+    decided = plan(make_vmi("Running", conditions=[]), [pod], {}, NOW)
+    assert condition(decided.vmi, "Ready")[0] == "True"
+
+
 @pytest.mark.parametrize(("gate", "writes"), [("True", False), ("False", True)])
 def test_a_gate_that_the_kubelet_has_yet_to_read_is_not_worth_a_write(gate: str, writes: bool) -> None:
     was = {"type": "Ready", "status": "False", "reason": "GuestNotRunning",

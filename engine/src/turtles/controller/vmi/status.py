@@ -2,7 +2,14 @@
 """What a VirtualMachineInstance's conditions say of its Pod (KubeVirt API, VirtualMachineInstanceCondition). Pure."""
 
 from turtles.api import labels
-from turtles.api.conditions import AGENT_FAILED, GUEST_NOT_RUNNING, get_condition, is_true, remove_condition
+from turtles.api.conditions import (
+    AGENT_FAILED,
+    GUEST_NOT_RUNNING,
+    UNRESPONSIVE,
+    get_condition,
+    is_true,
+    remove_condition,
+)
 from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import RUNNING, is_final, phase_of
 from turtles.controller.pod import end
@@ -22,6 +29,9 @@ def ready(vmi: Object, pod: Object | None, *, going: bool = False) -> tuple[str,
         return "False", _TERMINATING, "virt-launcher pod is terminating"
     if phase_of(vmi) != RUNNING:
         return "False", *GUEST_NOT_RUNNING
+    synchronized = get_condition((vmi.get("status") or {}).get("conditions"), "Synchronized") or {}
+    if synchronized.get("reason") == UNRESPONSIVE:
+        return "False", UNRESPONSIVE, str(synchronized.get("message", ""))
     ready = get_condition((pod.get("status") or {}).get("conditions"), "Ready")
     if ready is None:
         return "False", "PodConditionMissing", "virt-launcher pod is missing the Ready condition"
