@@ -59,6 +59,9 @@ from turtles.launcher.main import main
 os.setgroups([]); os.setgid(107); os.setuid(107)
 sys.exit(main(sys.argv[1:]))' $LAUNCHER >> "$WORK/log" 2>&1
 fi
+if [ -n "$PROGRAM" ]; then
+  exec setpriv --reuid 107 --regid 107 --clear-groups --bounding-set -all python3 -c "$PROGRAM" >> "$WORK/log" 2>&1
+fi
 exec setpriv --reuid 107 --regid 107 --clear-groups --bounding-set -all \
   python3 -c '
 import ctypes, os, subprocess, sys, time
@@ -142,12 +145,13 @@ class Pod:
     def socket(self) -> Path:
         return self.volumes / "sockets" / "libvirt-sock"
 
-    def start(self, wait: bool = True, vmi: dict[str, Any] | None = None) -> None:
-        """Start a bare libvirtd, or virt-launcher for a *vmi*."""
+    def start(self, wait: bool = True, vmi: dict[str, Any] | None = None, program: str = "") -> None:
+        """Start a bare libvirtd, virt-launcher for a *vmi*, or a Python *program* in its place."""
         env = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": "/mnt/w",
             "LAUNCHER": LAUNCHER.format(**vmi["metadata"]) if vmi else "",
+            "PROGRAM": program,
             "PYTHON": sys.executable,
             "CACHE": str(self.cache),
             "DRIVERS": str(self.root / "drivers"),

@@ -81,11 +81,17 @@ def test_another_kind_of_node_brings_nothing(launcher: Launcher, private: Path, 
 
 def test_devices_of_the_pod_become_qemu_s(launcher: Launcher, tmp_path: Path) -> None:
     (tmp_path / "root/dev/net").mkdir()
-    for name, kind in (("kvm", 0o020600), ("net/tun", 0o020600), ("data", 0o060600), ("other", 0o060600)):
-        os.mknod(tmp_path / "root/dev" / name, kind, os.makedev(1, 3) if kind == 0o020600 else os.makedev(7, 0))
+    for name, kind, number in (
+        ("kvm", 0o020600, (10, 232)),
+        ("net/tun", 0o020600, (10, 200)),
+        ("vhost-net", 0o020600, (1, 1)),  # the machine's memory under another name
+        ("data", 0o060600, (7, 0)),
+        ("other", 0o060600, (7, 0)),
+    ):
+        os.mknod(tmp_path / "root/dev" / name, kind, os.makedev(*number))
     launcher.own_devices(["data", "missing"])
     owners = {path.name: path.stat().st_uid for path in (tmp_path / "root/dev").rglob("*") if not path.is_dir()}
-    assert owners == {"kvm": 107, "tun": 107, "data": 107, "other": 0}
+    assert owners == {"kvm": 107, "tun": 107, "data": 107, "vhost-net": 0, "other": 0}
 
 
 def test_links_in_the_pod_lead_nowhere_else(launcher: Launcher, tmp_path: Path) -> None:
@@ -93,7 +99,7 @@ def test_links_in_the_pod_lead_nowhere_else(launcher: Launcher, tmp_path: Path) 
     (node / "fs/cgroup").mkdir(parents=True)
     (node / "fs/cgroup/memory.events").write_text("oom_kill 1\n")
     (node / "disk.img").write_bytes(bytes(4096))
-    os.mknod(node / "kvm", 0o020600, os.makedev(1, 3))
+    os.mknod(node / "kvm", 0o020600, os.makedev(10, 232))
     (root / "dev").rmdir()
     for name in ("dev", "sys", "disks"):
         (root / name).symlink_to(node)

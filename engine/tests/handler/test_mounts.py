@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from turtles.handler import mounts
-from turtles.handler.launcher import Launcher, LauncherNotReady
+from turtles.handler.errors import LauncherNotReady
+from turtles.handler.launcher import Launcher
 from turtles.handler.watcher import Watcher
 
 pytestmark = pytest.mark.root

@@ -2,6 +2,7 @@
 """The node agent with a real libvirtd, a real QEMU and a real Pod network. Only the API server is played."""
 
 import copy
+import fcntl
 import itertools
 import os
 import signal
@@ -15,12 +16,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import libvirt
 import pytest
 
 from turtles.domain import paths
-from turtles.handler import launcher as launchers
+from turtles.handler import domain as domains
 from turtles.handler import sync
+from turtles.handler.errors import LibvirtError
 from turtles.handler.state import Store
 from turtles.handler.sync import Key, Synchroniser
 from turtles.handler.watcher import Watcher
@@ -42,8 +43,9 @@ DEAF_GUEST = bytes.fromhex("fa f4 ebfd")
 class Cluster:
     """One VMI and what happens to it."""
 
-    def __init__(self, vmi: dict[str, Any]) -> None:
+    def __init__(self, vmi: dict[str, Any], key: Key = KEY) -> None:
         self.queue: WorkQueue[Key] = WorkQueue()
+        self.key = key
         self.vmi: dict[str, Any] | None = vmi
         self.events: list[tuple[str, str, str]] = []
         self.patches: list[dict[str, Any]] = []
@@ -64,7 +66,7 @@ class Cluster:
                     new["status"][name] = copy.deepcopy(value)
             self.vmi = new
             self.changed.notify_all()
-        self.queue.add(KEY)
+        self.queue.add(self.key)
 
     def event(self, vmi: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
         self.events.append((type_, reason, message))
@@ -78,7 +80,7 @@ class Cluster:
             assert new is not None
             change(new)
             self.vmi = new
-        self.queue.add(KEY)
+        self.queue.add(self.key)
 
     def delete(self) -> None:
         self.update(lambda vmi: vmi["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z"))
@@ -113,7 +115,7 @@ class Agent:
 
 @pytest.fixture(scope="session", autouse=True)
 def _events() -> None:
-    launchers.start_event_loop()
+    domains.start_event_loop()
 
 
 @pytest.fixture
@@ -192,9 +194,9 @@ def test_attempts_that_fail_become_rarer_whatever_libvirt_tells_of_them(
         if len(attempts) == 5:
             five.set()
         cluster.enqueue(KEY)  # as the domain's events do
-        raise libvirt.libvirtError("no tap")
+        raise LibvirtError("no tap")
 
-    monkeypatch.setattr(launchers, "start", fail)
+    monkeypatch.setattr(domains.Connection, "start", fail)
     run(cluster, pod)
     pod.start()
     assert five.wait(60)
@@ -283,7 +285,7 @@ _STEPS = (
     (sync.delivery, "deliver"),
     (sync.plumbing, "read_pod_interface"),
     (sync.plumbing, "connect"),
-    (sync.launchers, "start"),
+    (domains.Connection, "start"),
 )
 
 
@@ -376,15 +378,14 @@ def test_a_final_phase_takes_the_domain_away(
     cluster = Cluster(make_vmi(pod))
     removed: list[bool] = []
     done = threading.Event()
-    real = launchers.remove
+    real = domains.Domain.remove
 
-    def remove(domain: Any) -> None:
-        connection, name = domain.connect(), domain.name()
+    def remove(domain: domains.Domain) -> None:
         real(domain)
-        removed.append(name not in [left.name() for left in connection.listAllDomains()])
+        removed.append(domain._connection.domain("_".join(KEY)) is None)
         done.set()
 
-    monkeypatch.setattr(launchers, "remove", remove)
+    monkeypatch.setattr(domains.Domain, "remove", remove)
     agent = run(cluster, pod)
     cluster.wait_phase("Running")
     cluster.update(lambda vmi: vmi["status"].update(phase="Failed"))
@@ -564,3 +565,27 @@ def test_with_virt_launcher(
     cluster.wait(lambda status: status["phase"] in ("Failed", "Succeeded"))
     assert pod.process is not None
     assert pod.process.wait(60) == 0, pod.log()
+
+
+def test_a_disk_that_is_still_locked_is_waited_for(
+    make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]
+) -> None:
+    """As by the guest before. The launcher sees each attempt, and bears it."""
+    pod = make_pod()
+    vmi = make_vmi(pod)
+    cluster = Cluster(vmi)
+    sync.delivery.deliver(str(pod.pods_dir), pod.uid, vmi)
+    pod.start(vmi=vmi)
+    # QEMU takes its locks of an image as locks of bytes (block/file-posix.c).
+    with (pod.volumes / "ephemeral-disks/empty-disks/root.qcow2").open("r+b") as disk:
+        lock = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 100, 200, 0)
+        fcntl.fcntl(disk, fcntl.F_OFD_SETLK, lock)
+        run(cluster, pod)
+        deadline = time.monotonic() + 40
+        while sum(reason == "SyncFailed" for _, reason, _ in cluster.events) < 6:
+            assert time.monotonic() < deadline, (cluster.events, pod.log())
+            time.sleep(0.02)
+        assert "lock" in cluster.events[-1][2]
+        assert pod.process is not None
+        assert pod.process.poll() is None, pod.log()
+    cluster.wait_phase("Running", 30)

@@ -8,17 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import libvirt
-import libvirt_qemu
-
 from turtles.domain import status
+from turtles.domain.xml import AnswerError
+from turtles.handler.domain import Domain
+from turtles.handler.errors import LauncherBusy, LibvirtError
 
 log = logging.getLogger(__name__)
 
-#: Seconds a guest agent may take for one answer.
-_TIMEOUT = 5
 #: Seconds after which the answers are asked for again (KubeVirt's interval for system information and interfaces).
 POLL_INTERVAL = 120.0
+#: How many agents are waited for at once. One that never answers holds a thread up for an eighth of its interval.
+_THREADS = 32
 
 
 @dataclass(frozen=True)
@@ -33,33 +33,40 @@ class GuestInfo:
 class GuestAgents:
     """Asks agents on a few threads of its own."""
 
-    def __init__(self, threads: int = 4) -> None:
+    def __init__(self, threads: int = _THREADS) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="guest-agent")
 
-    def ask(self, domain: "libvirt.virDomain", done: Callable[[GuestInfo | None], None]) -> None:
-        """Ask the agent of *domain*; *done* gets the answer, or None if there was none, on another thread."""
-        self._pool.submit(self._ask, domain, done)
+    def ask(self, domain: Domain, name: str, done: Callable[[GuestInfo | None], None]) -> None:
+        """Ask the agent of *domain*; *done* gets the answer, or None if there was none, on another thread.
 
-    def _ask(self, domain: "libvirt.virDomain", done: Callable[[GuestInfo | None], None]) -> None:
+        :param name: of the domain, for the log.
+        """
+        self._pool.submit(self._ask, domain, name, done)
+
+    def _ask(self, domain: Domain, name: str, done: Callable[[GuestInfo | None], None]) -> None:
         try:
-            done(_query(domain))
-        except libvirt.libvirtError as error:
-            log.info("the guest agent does not answer: %s", error, extra={"domain": domain.name()})
+            done(_query(domain, name))
+        except (LibvirtError, LauncherBusy, AnswerError) as error:
+            log.info("the guest agent does not answer: %s", error, extra={"domain": name})
             done(None)
         except Exception:
-            log.exception("asking the guest agent failed")
+            log.exception("asking the guest agent failed", extra={"domain": name})
             done(None)
 
 
-def _query(domain: "libvirt.virDomain") -> GuestInfo:
-    domain.agentSetResponseTimeout(_TIMEOUT)
-    answer = libvirt_qemu.qemuAgentCommand(domain, '{"execute": "guest-info"}', _TIMEOUT, 0)
-    missing = status.missing_agent_commands(json.loads(answer)["return"])
-    kinds = libvirt.VIR_DOMAIN_GUEST_INFO_OS | libvirt.VIR_DOMAIN_GUEST_INFO_INTERFACES
+def _query(domain: Domain, name: str) -> GuestInfo:
+    missing = status.missing_agent_commands(_parse(domain.ask_agent('{"execute": "guest-info"}')))
     try:
-        info: dict[str, Any] = domain.guestInfo(kinds)
-    except libvirt.libvirtError as error:
+        info: dict[str, Any] = domain.guest_info()
+    except LibvirtError as error:
         # An agent may have commands switched off.
-        log.info("the guest agent has no information: %s", error, extra={"domain": domain.name()})
+        log.info("the guest agent has no information: %s", error, extra={"domain": name})
         info = {}
     return GuestInfo(tuple(missing), status.guest_os_info(info), status.agent_interfaces(info))
+
+
+def _parse(answer: str) -> Any:
+    try:
+        return json.loads(answer)["return"]
+    except (ValueError, RecursionError, LookupError, TypeError) as error:
+        raise AnswerError(f"guest-info is answered with what isn't its result: {error!r}"[:200]) from error

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from turtles.api import labels
-from turtles.handler import launcher
+from turtles.handler import domain
 from turtles.handler.node import NodeAgent, run_probe
 from turtles.handler.state import Store
 from turtles.handler.sync import Key, Synchroniser
 from turtles.handler.watcher import Watcher
+from turtles.handler.workers import Workers
 from turtles.health import HealthServer
 from turtles.kube.client import Client
 from turtles.kube.configuration import ConfigurationWatch
-from turtles.kube.controller import run_workers
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, wait_synced
 from turtles.kube.kubevirt import VMI
@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     configuration = ConfigurationWatch(client, options.namespace)
     configuration.follow_verbosity("virtHandler", options.log_level)
     configuration.informer.start()
-    launcher.start_event_loop()
+    domain.start_event_loop()
     watcher = Watcher()
 
     def findings() -> Findings:
@@ -139,7 +139,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
     synchroniser.forget_except({vmi["metadata"]["uid"] for vmi in cluster.informer.list()})
     log.info("ready", extra={"node": options.node_name})
-    run_workers(cluster.queue, synchroniser.sync, _WORKERS, "vmi")
+    Workers(cluster.queue, synchroniser.sync, _WORKERS, "vmi")
     stop.wait()
     log.info("leaving")
     if health is not None:

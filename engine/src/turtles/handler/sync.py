@@ -21,10 +21,13 @@ from turtles.api import conditions
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
 from turtles.domain import definition, lifecycle, network, paths
 from turtles.domain import status as domain_status
+from turtles.domain.xml import AnswerError
 from turtles.handler import delivery, plumbing
-from turtles.handler import launcher as launchers
+from turtles.handler.domain import Domain
+from turtles.handler.errors import LauncherBusy, LauncherGone, LauncherNotReady, LibvirtError
 from turtles.handler.guest_agent import POLL_INTERVAL, GuestAgents, GuestInfo
-from turtles.handler.launcher import Launcher, LauncherBusy, LauncherGone, LauncherNotReady
+from turtles.handler.launcher import Launcher
+from turtles.handler.rate import Bucket
 from turtles.handler.state import State, Store
 from turtles.handler.watcher import Watcher
 
@@ -37,6 +40,14 @@ Object = dict[str, Any]
 SHUTDOWN_REPEAT = 5.0
 #: Seconds the launcher of a running guest may stay silent; it restarts its libvirtd within one.
 UNRESPONSIVE_AFTER = 20.0
+#: Seconds of that after which the VMI isn't Ready any more.
+NOT_READY_AFTER = 5.0
+#: Seconds after which a running guest's libvirtd is asked again, though nothing seems to have happened.
+LOOK_INTERVAL = 30.0
+#: Seconds from the first attempt to end a guest at once until its Pod has to be ended instead.
+DESTROY_LIMIT = 30.0
+#: How often a VMI may be synchronised at once and each second: its Pod could call for it without end.
+_SYNCS, _SYNCS_RATE = 60, 1
 #: Seconds in which a VMI must have started, from the first attempt (KubeVirt's default for the same).
 START_LIMIT = 300.0
 #: Seconds after which a VMI without a launcher is looked at again, should a notification have been lost.
@@ -103,6 +114,7 @@ class _Guest:
     error: str = ""
     #: uid of the Pod to whose launcher the VMI was delivered.
     delivered: str = ""
+    syncs: Bucket = field(default_factory=lambda: Bucket(_SYNCS, _SYNCS_RATE))
 
 
 @dataclass(frozen=True)
@@ -183,16 +195,26 @@ class Synchroniser:
         left = guest.retry_at - time.monotonic()
         if left > 0 and not guest.state.started and not vmi["metadata"].get("deletionTimestamp"):
             return left
+        if wait := guest.syncs.ask():
+            return wait
+        began = time.monotonic()
         try:
-            again = self._drive(key, vmi, guest)
+            try:
+                again = self._drive(key, vmi, guest)
+            except LauncherNotReady as error:
+                return self._without_launcher(vmi, guest, error, began)
+            except (plumbing.PlumbingError, OSError) as error:
+                if guest.launcher is None or guest.launcher.connected():
+                    raise
+                # The Pod went meanwhile, or its libvirtd did: what that means the next look finds out
+                return self._without_launcher(vmi, guest, LauncherBusy(str(error)), began)
             guest.attempts = 0
+            guest.silent_since = None
             return again
         except Failure as failure:
             self._end(vmi, guest, failure)
             return None
-        except (libvirt.libvirtError, plumbing.PlumbingError, OSError) as error:
-            if guest.launcher is not None and not guest.launcher.connected():
-                return _SOON  # the connection broke; what that means is found out by making another
+        except (LibvirtError, plumbing.PlumbingError, OSError) as error:
             guest.error = str(error)
             self._complain(vmi, error)
             pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**guest.attempts)
@@ -227,9 +249,9 @@ class Synchroniser:
         try:
             domain = self._launcher(key, vmi, guest).domain(_name(vmi))
             if domain is not None:
-                launchers.remove(domain)
+                domain.remove()
         except (LauncherNotReady, Failure):
-            pass  # there is nothing to take away
+            pass  # there is nothing to take away, or nobody who would: the Pod ends, and all of it
         self._forget(key, guest)
 
     def _launcher(self, key: Key, vmi: Object, guest: _Guest) -> Launcher:
@@ -253,13 +275,8 @@ class Synchroniser:
 
     def _drive(self, key: Key, vmi: Object, guest: _Guest) -> float | None:
         launcher = self._launcher(key, vmi, guest)
-        try:
-            self._deliver(vmi, guest, launcher.pod_uid)
-            launcher.connection()
-            domain = launcher.domain(_name(vmi))
-        except LauncherNotReady as error:
-            return self._without_launcher(vmi, guest, error)
-        guest.silent_since = None
+        self._deliver(vmi, guest, launcher.pod_uid)
+        domain = launcher.domain(_name(vmi))
         state, reason = domain.state() if domain is not None else (lifecycle.State.NOSTATE, 0)
         deleted = bool(vmi["metadata"].get("deletionTimestamp"))
         if domain is None or (lifecycle.never_ran(state, reason) and not self._ran(vmi, guest)):
@@ -272,13 +289,11 @@ class Synchroniser:
         if lifecycle.alive(state) and not guest.state.started:
             guest.state.started = True
             self._store.save(guest.uid, guest.state)
-        again = None
+        again = LOOK_INTERVAL
         if deleted and lifecycle.alive(state):
-            again = self._shut_down(vmi, guest, domain)
+            again = min(again, self._shut_down(vmi, guest, domain))
             state, reason = domain.state()
         self._report(key, vmi, guest, self._look(vmi, guest, launcher, domain, state, reason))
-        if guest.info is not None or guest.asked is not None:
-            again = min(again, POLL_INTERVAL) if again is not None else POLL_INTERVAL
         return again
 
     def _deliver(self, vmi: Object, guest: _Guest, pod_uid: str) -> None:
@@ -303,10 +318,15 @@ class Synchroniser:
     def _ran(self, vmi: Object, guest: _Guest) -> bool:
         return guest.state.started or vmi["status"]["phase"] == lifecycle.RUNNING
 
-    def _without_launcher(self, vmi: Object, guest: _Guest, error: LauncherNotReady) -> float:
+    def _without_launcher(self, vmi: Object, guest: _Guest, error: LauncherNotReady, began: float) -> float:
+        """Decide what it means that libvirtd can't be asked; return when to look again.
+
+        :param began: when it was asked. It may have taken its time.
+        """
         now = time.monotonic()
         if guest.silent_since is None:
-            guest.silent_since = now
+            guest.silent_since = began
+        log.debug("the launcher does not answer (yet): %s", error, extra={"vmi": _text(vmi)})
         if self._ran(vmi, guest):
             limit = UNRESPONSIVE_AFTER
         elif vmi["metadata"].get("deletionTimestamp"):
@@ -316,9 +336,22 @@ class Synchroniser:
         gone = isinstance(error, LauncherGone)
         if (gone and self._ran(vmi, guest)) or now - guest.silent_since > limit:
             raise self._ended_unseen(vmi, guest, str(error))
+        if self._ran(vmi, guest) and now - guest.silent_since >= NOT_READY_AFTER:
+            self._report_silence(vmi, str(error))
         if isinstance(error, LauncherBusy):
             return min(_LOOK_AGAIN, max(_SOON, (now - guest.silent_since) / 4))
         return _LOOK_AGAIN
+
+    def _report_silence(self, vmi: Object, message: str) -> None:
+        """Say that nobody knows whether the guest runs."""
+        status: Object = copy.deepcopy(vmi["status"])
+        found: list[Object] = status.setdefault("conditions", [])
+        if (conditions.get_condition(found, "Synchronized") or {}).get("reason") == conditions.UNRESPONSIVE:
+            return
+        for type_ in ("Synchronized", "Ready"):
+            conditions.set_condition(found, type_, "False", conditions.UNRESPONSIVE, message, _now())
+        self._patch(vmi, status)
+        log.warning("the launcher does not answer: %s", message, extra={"vmi": _text(vmi)})
 
     def _ended_unseen(self, vmi: Object, guest: _Guest, what: str) -> Failure:
         """Say how a guest ended whose domain can't be asked: as its last event said, else badly."""
@@ -370,7 +403,7 @@ class Synchroniser:
         self._store.save(guest.uid, guest.state)
         return facts
 
-    def _start(self, vmi: Object, guest: _Guest, launcher: Launcher) -> "libvirt.virDomain":
+    def _start(self, vmi: Object, guest: _Guest, launcher: Launcher) -> Domain:
         if time.monotonic() - guest.first_attempt > START_LIMIT:
             raise Failure(
                 "StartTimeout", f"The guest could not be started within {START_LIMIT:g} s. Last error: {guest.error}"
@@ -396,9 +429,9 @@ class Synchroniser:
             raise Failure("DomainNotSupported", str(error)) from error
         paused = vmi["spec"].get("startStrategy") == "Paused"
         try:
-            domain = launchers.start(launcher.connection(), xml, paused=paused)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() in _HOPELESS:
+            domain = launcher.connection().start(xml, paused=paused)
+        except LibvirtError as error:
+            if error.code in _HOPELESS:
                 raise Failure("StartFailed", f"libvirt refuses the machine: {error}") from error
             raise
         log.info(
@@ -429,7 +462,7 @@ class Synchroniser:
             and not launcher.bypasses_page_cache(paths.claim_disk(volume["name"]))
         )
 
-    def _shut_down(self, vmi: Object, guest: _Guest, domain: "libvirt.virDomain") -> float:
+    def _shut_down(self, vmi: Object, guest: _Guest, domain: Domain) -> float:
         """Ask the guest to shut down, repeatedly; end it when its grace period is over. Returns when to look again."""
         grace = _grace(vmi)
         now = self._clock()
@@ -438,15 +471,20 @@ class Synchroniser:
             self._store.save(guest.uid, guest.state)
             self._cluster.event(vmi, "Normal", "ShuttingDown", "Signaled Graceful Shutdown")
         left = guest.state.shutdown_at + grace - now
+        if left < -DESTROY_LIMIT:
+            raise Failure(
+                "LauncherUnresponsive",
+                f"The guest could not be switched off within {DESTROY_LIMIT:g} s; its launcher Pod is ended instead.",
+            )
         if left <= 0 or not definition.acpi_enabled(vmi["spec"]):
-            launchers.destroy(domain)
-            return 0.0
+            domain.destroy()
+            return _LOOK_AGAIN
         moment = time.monotonic()
         if guest.signalled is None or moment - guest.signalled >= SHUTDOWN_REPEAT - 0.1:
             guest.signalled = moment
             try:
-                domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
-            except libvirt.libvirtError as error:
+                domain.shut_down()
+            except LibvirtError as error:
                 # It may have ended meanwhile, or be in a state in which it has no power button; its time runs anyway.
                 log.info("the guest can't be asked to shut down: %s", error, extra={"vmi": _text(vmi)})
         return min(SHUTDOWN_REPEAT, left)
@@ -458,11 +496,14 @@ class Synchroniser:
         vmi: Object,
         guest: _Guest,
         launcher: Launcher,
-        domain: "libvirt.virDomain",
+        domain: Domain,
         state: int,
         reason: int,
     ) -> _Seen:
-        live = domain_status.live(domain.XMLDesc()) if lifecycle.alive(state) else None
+        try:
+            live = domain_status.live(domain.xml()) if lifecycle.alive(state) else None
+        except AnswerError as error:
+            raise LauncherBusy(f"libvirtd talks nonsense: {error}") from error
         facts = self._pod_interface(vmi, guest, launcher, live)
         addresses = tuple(address for address, _ in facts.addresses) if facts else ()
         return _Seen(state, reason, live, self._plans(vmi, facts), addresses)
@@ -561,7 +602,7 @@ class Synchroniser:
             if info is not None:
                 self._cluster.enqueue(key)
 
-        self._agents.ask(domain, done)
+        self._agents.ask(domain, _name(vmi), done)
 
     def _patch(self, vmi: Object, status: Object) -> None:
         old = vmi["status"]
@@ -613,8 +654,8 @@ def _text(vmi: Mapping[str, Any]) -> str:
 
 def _pod_uid(vmi: Mapping[str, Any], node: str) -> str:
     for uid, node_name in (vmi["status"].get("activePods") or {}).items():
-        if node_name == node:
-            return Path(uid).name  # it becomes part of a path
+        if node_name == node and (name := Path(uid).name).strip("."):
+            return name  # it becomes part of a path
     raise Failure(
         "NoLauncherPod", f"status.activePods names no launcher Pod on node {node}; delete the VMI to have it made anew."
     )

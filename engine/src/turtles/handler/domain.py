@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Talks to a Pod's libvirtd; nothing else in the agent calls libvirt.
+
+The libvirtd isn't trusted: each call has a deadline. When it is over the connection is given up, whatever it was used
+for, and the next call needs another one. Texts that come from it are bounded.
+"""
+
+import contextlib
+import functools
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import libvirt
+import libvirt_qemu
+
+from turtles.handler.errors import LauncherBusy, LibvirtError
+from turtles.handler.relay import Link, Relay
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+#: Seconds for all calls that make a connection, and for one call that takes libvirt milliseconds. Machines are busy.
+OPENING = 10.0
+CALL = 10.0
+#: The first definition may find out about QEMU first; the start waits for its monitor, longer the more memory there is.
+START = 120.0
+#: libvirt waits up to 30 s for another job on the domain, and half a minute for a QEMU that writes to a slow disk.
+SHUT_DOWN = 40.0
+DESTROY = 45.0
+#: For the farewell to a libvirtd that isn't needed any more.
+CLOSING = 1.0
+#: Seconds a guest agent may take for one answer; libvirt sees to it. The guest's information takes several.
+AGENT = 5
+_AGENT_INFO = 20.0
+#: Seconds between two signs of life on a connection, and how many may be missed.
+_KEEPALIVE = (5, 4)
+#: Characters of a guest agent's answer that are looked at.
+MAX_ANSWER = 256 * 1024
+#: How a running domain may be undefined: with everything libvirt keeps about it.
+_UNDEFINE = (
+    libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+)
+
+
+def start_event_loop() -> None:
+    """Run libvirt's event loop on a thread of its own. To be called once, before the first connection."""
+    libvirt.virEventRegisterDefaultImpl()
+
+    def run() -> None:
+        while True:
+            try:
+                libvirt.virEventRunDefaultImpl()
+            except libvirt.libvirtError as error:  # all Pods depend on this thread
+                log.error("libvirt's event loop failed: %s", error)
+                time.sleep(1)
+
+    threading.Thread(target=run, name="libvirt-events", daemon=True).start()
+    # Errors come as exceptions; the library would print them as well.
+    libvirt.registerErrorHandler(lambda *_: None, None)
+
+
+class Connection:
+    """A connection to the libvirtd of one Pod.
+
+    :raises LauncherBusy: from every method, if libvirtd doesn't answer in time or the connection is broken.
+    :raises LibvirtError: from every method, if libvirtd refuses.
+    """
+
+    def __init__(
+        self,
+        relay: Relay,
+        pod: socket.socket,
+        on_change: Callable[[], None],
+        on_stop: Callable[[int], None],
+    ) -> None:
+        """Make one over a connected socket, which is the relay's from now on.
+
+        :param on_change: called from other threads when the domain has changed or the connection broke.
+        :param on_stop: called with the detail of the domain's STOPPED event.
+        """
+        self._link: Link = relay.link(pod)
+        self._connection: libvirt.virConnect | None = None
+        self._callbacks: list[int] = []
+
+        def lifecycle(_connection: Any, _domain: Any, event: int, detail: int, _opaque: Any) -> None:
+            if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
+                on_stop(detail)
+            on_change()
+
+        def changed(*_: Any) -> None:
+            on_change()
+
+        def opening() -> None:
+            connection = self._connection = libvirt.open(self._link.uri)
+            self._link.takes_events = True
+            connection.setKeepAlive(*_KEEPALIVE)
+            connection.registerCloseCallback(changed, None)
+            for event, callback in (
+                (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle),
+                (libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, changed),
+                (libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, changed),
+            ):
+                self._callbacks.append(connection.domainEventRegisterAny(None, event, callback, None))
+
+        try:
+            self.call("its greeting", OPENING, opening)
+        except LibvirtError as error:
+            self.close()
+            raise LauncherBusy(f"libvirtd refused the connection: {error}") from error
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self._link.opened()
+
+    def is_alive(self) -> bool:
+        """Whether the connection has not broken. libvirtd isn't asked."""
+        return self._link.lost is None and self._connection is not None and bool(self._connection.isAlive())
+
+    def domain(self, name: str) -> "Domain | None":
+        """Return the domain of that name, None if it isn't defined."""
+        try:
+            found = self.call("the domain", CALL, lambda: self._live.lookupByName(name))
+        except LibvirtError as error:
+            if error.code == libvirt.VIR_ERR_NO_DOMAIN:
+                return None
+            raise
+        return Domain(self, found)
+
+    def start(self, xml: str, *, paused: bool) -> "Domain":
+        """Define and start a domain. Defined, so that how it ended can be asked for afterwards."""
+        domain = self.call("the domain's definition", START, lambda: self._live.defineXML(xml))
+        flags = libvirt.VIR_DOMAIN_START_PAUSED if paused else 0
+        self.call("the domain's start", START, lambda: domain.createWithFlags(flags))
+        return Domain(self, domain)
+
+    def close(self) -> None:
+        """Let go of the connection; the domain isn't touched."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            # Each callback holds on to the connection, and would for ever. They go even if libvirtd says nothing.
+            for let_go in (
+                *(functools.partial(connection.domainEventDeregisterAny, number) for number in self._callbacks),
+                connection.unregisterCloseCallback,
+                connection.close,
+            ):
+                with contextlib.suppress(LauncherBusy, LibvirtError):
+                    self.call("its farewell", CLOSING, let_go)
+        self._link.cut("isn't needed any more")
+
+    @property
+    def _live(self) -> "libvirt.virConnect":
+        if self._connection is None:
+            raise LauncherBusy("libvirtd isn't connected to any more")
+        return self._connection
+
+    def call(self, what: str, seconds: float, function: Callable[[], T]) -> T:
+        """Call libvirt.
+
+        :param what: is waited for, for a message.
+        :param seconds: after which the connection is given up.
+        """
+        try:
+            with self._link.within(seconds, what):
+                return function()
+        except libvirt.libvirtError as error:
+            if self._link.lost is not None:
+                raise LauncherBusy(f"libvirtd {self._link.lost}") from error
+            raise LibvirtError(error.get_error_message() or str(error), error.get_error_code() or -1) from error
+        except (ValueError, OverflowError) as error:  # a text that isn't UTF-8, above all
+            raise LibvirtError(f"libvirtd's answer can't be read ({what}): {error}") from error
+
+
+class Domain:
+    """A domain of a Pod's libvirtd. What is raised is what :class:`Connection` raises."""
+
+    def __init__(self, connection: Connection, domain: "libvirt.virDomain") -> None:
+        self._connection, self._domain = connection, domain
+
+    def state(self) -> tuple[int, int]:
+        """Return the domain's state and the reason for it (``virDomainState``)."""
+        state, reason = self._call("the domain's state", CALL, self._domain.state)
+        return int(state), int(reason)
+
+    def xml(self) -> str:
+        """Return the domain's XML. That it is some is not certain."""
+        text: str = self._call("the domain's XML", CALL, self._domain.XMLDesc)
+        return text
+
+    def shut_down(self) -> None:
+        """Press the guest's power button."""
+        flags = libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN
+        self._call("the guest's power button", SHUT_DOWN, lambda: self._domain.shutdownFlags(flags))
+
+    def destroy(self) -> None:
+        """End the domain at once; one that has just ended by itself is as good."""
+        try:
+            self._call("the domain's end", DESTROY, self._domain.destroy)
+        except LibvirtError as error:
+            if error.code != libvirt.VIR_ERR_OPERATION_INVALID:
+                raise
+
+    def remove(self) -> None:
+        """End the domain if it runs, and undefine it."""
+        # Not asked first whether it runs: it might by the time the answer is here
+        self.destroy()
+        self._call("the domain's removal", CALL, lambda: self._domain.undefineFlags(_UNDEFINE))
+
+    def ask_agent(self, command: str) -> str:
+        """Have the guest agent execute a command (JSON) and return what it says."""
+        self._call("the guest agent's limit of time", CALL, lambda: self._domain.agentSetResponseTimeout(AGENT))
+        answer: str = self._call(
+            "the guest agent", AGENT + CALL, lambda: libvirt_qemu.qemuAgentCommand(self._domain, command, AGENT, 0)
+        )
+        if len(answer) > MAX_ANSWER:
+            raise LibvirtError(f"the guest agent's answer has {len(answer)} characters, at most {MAX_ANSWER} are taken")
+        return answer
+
+    def guest_info(self) -> dict[str, Any]:
+        """Return what the guest agent knows about the guest's operating system and interfaces."""
+        kinds = libvirt.VIR_DOMAIN_GUEST_INFO_OS | libvirt.VIR_DOMAIN_GUEST_INFO_INTERFACES
+        info: dict[str, Any] = self._call("the guest agent", _AGENT_INFO, lambda: self._domain.guestInfo(kinds))
+        return info
+
+    def _call(self, what: str, seconds: float, function: Callable[[], T]) -> T:
+        return self._connection.call(what, seconds, function)

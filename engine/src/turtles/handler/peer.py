@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who listens on a socket in a Pod's folder: a connection to it, and what the kernel says about the other end.
+
+The folder is the Pod's: it may put links in there, other sockets, and exchange them at any moment. So the socket's
+inode is held first, the connection is made to that inode, and what is checked is the connection that is used.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import stat
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from turtles.domain import paths
+from turtles.handler import mounts
+
+#: ``NS_GET_USERNS`` (ioctl_ns(2)): the user namespace that owns a namespace.
+_NS_GET_USERNS = 0xB701
+
+
+class StrangerError(Exception):
+    """Somebody listens who is not one of the Pod's containers. The message completes "<socket> …"."""
+
+
+class Peer:
+    """A connection to whoever listens on a socket in a Pod's folder. It doesn't block.
+
+    :raises FileNotFoundError: if there is no such socket.
+    :raises OSError: if nobody listens, or too many wait for an answer already.
+    """
+
+    def __init__(self, directory: int, name: str) -> None:
+        with contextlib.ExitStack() as opened:
+            inode = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+            opened.callback(os.close, inode)
+            if not stat.S_ISSOCK(os.fstat(inode).st_mode):
+                raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK), name)
+            self.socket = opened.enter_context(socket.socket(socket.AF_UNIX))
+            # Where the queue of a listener that never accepts is full, connecting fails instead of waiting.
+            self.socket.setblocking(False)
+            self.socket.connect(f"/proc/self/fd/{inode}")
+            credentials = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
+            self.pid, self.uid, _ = struct.unpack("iII", credentials)
+            self.process = open_process(self.pid)
+            os.close(inode)
+            opened.pop_all()
+        self._directory = directory
+
+    def __enter__(self) -> "Peer":  # noqa: D105
+        return self
+
+    def __exit__(self, *_: object) -> None:  # noqa: D105
+        self.socket.close()
+        os.close(self.process)
+
+    def check(self) -> None:
+        """Make sure that it is a container of the Pod.
+
+        Its process number may be another process's by now, so the process must also have the Pod's very folder where
+        the Pod has it. In a user namespace of its own it could have made up its root and its network.
+
+        :raises StrangerError: if it isn't.
+        :raises ProcessLookupError: if the process has ended.
+        """
+        if self.uid != paths.QEMU_UID:
+            raise StrangerError(f"belongs to user {self.uid}, not to the launcher's ({paths.QEMU_UID})")
+        if not sees(self.process, self._directory):
+            raise StrangerError("belongs to a process outside of the Pod")
+        if self.namespace("user") != _own_user_namespace():
+            raise StrangerError("belongs to a process in a user namespace of its own")
+
+    def shares_folder(self, process: int) -> bool:
+        """Whether another process, whose folder in /proc this is, has the Pod's folder of sockets as well."""
+        return sees(process, self._directory)
+
+    def namespace(self, kind: str) -> tuple[int, int]:
+        """Return what tells its namespace of a kind such as "net" from others."""
+        status = os.stat(f"ns/{kind}", dir_fd=self.process)
+        return status.st_dev, status.st_ino
+
+    def open_namespace(self, kind: str) -> int:
+        """Return a descriptor of that namespace.
+
+        :raises StrangerError: if the namespace was made by a user, not by the Pod's runtime.
+        """
+        namespace = os.open(f"ns/{kind}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.process)
+        try:
+            with closing(_owner_of(namespace)) as owner:
+                status = os.fstat(owner)
+            if (status.st_dev, status.st_ino) != _own_user_namespace():
+                raise StrangerError(f"belongs to a process in a namespace ({kind}) that a user has made")
+        except BaseException:
+            os.close(namespace)
+            raise
+        return namespace
+
+    def send(self, data: bytes) -> None:
+        """Send a few bytes; a peer that doesn't take them doesn't get them."""
+        with contextlib.suppress(OSError):
+            self.socket.send(data)
+
+
+@contextlib.contextmanager
+def closing(descriptor: int) -> Iterator[int]:
+    """Close a descriptor afterwards."""
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def open_process(pid: int) -> int:
+    """Return a descriptor of /proc/<number>: of this process, and of no other one that gets its number.
+
+    :raises ProcessLookupError: if there is none.
+    """
+    try:
+        return os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), f"process {pid}") from error
+
+
+def sees(process: int, directory: int) -> bool:
+    """Whether a process has a Pod's folder of sockets where the Pod has it: it is one of the Pod's.
+
+    :param process: its folder in /proc.
+    :param directory: the Pod's folder, as the node has it.
+    :raises ProcessLookupError: if the process has ended.
+    """
+    try:
+        root = os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=process)
+    except OSError as error:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from error
+    with closing(root):
+        try:
+            folder = mounts.open_in_root(root, paths.SOCKETS_DIR, os.O_PATH | os.O_DIRECTORY)
+        except OSError:
+            return False
+        with closing(folder):
+            return os.path.samestat(os.fstat(folder), os.fstat(directory))
+
+
+def first_process(process: int, pid: int) -> tuple[int, int]:
+    """Return the process that is number 1 of a process's container, the process itself or an ancestor.
+
+    When that one ends, it takes all others along.
+
+    :param process: the process's folder in /proc; it stays open.
+    :param pid: its number.
+    :return: descriptor of /proc/<number> of the one found, which is the caller's to close, and its number.
+    :raises ProcessLookupError: if one of them has ended.
+    """
+    process = os.dup(process)
+    try:
+        while True:
+            parent, number_inside = _ancestry(process)
+            if parent == 0 or number_inside == 1:
+                return process, pid
+            above = open_process(parent)
+            # Still its parent: then the number was that one's when it was opened.
+            if _ancestry(process)[0] != parent:
+                os.close(above)
+                continue
+            os.close(process)
+            process, pid = above, parent
+    except BaseException:
+        os.close(process)
+        raise
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process whose folder in /proc is open has not been reaped."""
+    try:
+        os.stat("ns", dir_fd=process)
+    except OSError:
+        return False
+    return True
+
+
+def _ancestry(process: int) -> tuple[int, int]:
+    """Return the number of a process's parent, and its own inside of its own process namespace."""
+    try:
+        with open(os.open("status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process), errors="replace") as file:
+            status = dict(line.split(":", 1) for line in file.read().splitlines() if ":" in line)
+        return int(status["PPid"]), int(status["NSpid"].split()[-1])
+    except (OSError, KeyError, ValueError) as error:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from error
+
+
+def _owner_of(namespace: int) -> int:
+    """Return a descriptor of the user namespace that owns a namespace."""
+    return fcntl.ioctl(namespace, _NS_GET_USERNS)
+
+
+def _own_user_namespace() -> tuple[int, int]:
+    status = Path("/proc/self/ns/user").stat()
+    return status.st_dev, status.st_ino
