@@ -38,7 +38,8 @@ from pathlib import Path
 from typing import Any
 
 import turtles
-from turtles.api import crd, kinds
+from turtles.api import crd
+from turtles.api.kinds.vmi import VMI
 from turtles.standalone.init import key_pem, make_ca, make_certificate
 
 CACHE = Path(os.environ.get("TURTLES_KUBERNETES_CACHE", Path.home() / ".cache/turtles-kubevirt/kubernetes"))
@@ -593,7 +594,7 @@ def run(options: argparse.Namespace, root: Path) -> list[dict[str, Any]]:
         for server in servers:
             server.start(targets[server.name])
             client = Client(targets[server.name])
-            definition = crd.crd(kinds.VMI)
+            definition = crd.crd(VMI)
             client.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
             wait_served(client)
             client.close()

@@ -8,10 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.objects import put, talk_vmi
-from turtles.api import configuration, defaults, validation
+from turtles.api import configuration
 from turtles.api.configuration import ClusterConfiguration, from_kubevirt, in_force
-from turtles.api.kubevirt_validation import validate_kubevirt, warnings_kubevirt
-from turtles.api.model_kubevirt import KUBEVIRT_SPEC
+from turtles.api.kind import Context
+from turtles.api.kinds.kubevirt.schema import KUBEVIRT_SPEC
+from turtles.api.kinds.kubevirt.validation import validate as validate_kubevirt
+from turtles.api.kinds.kubevirt.validation import warn as warnings_kubevirt
+from turtles.api.kinds.vmi.defaults import default
+from turtles.api.kinds.vmi.validation import validate
 
 
 def kubevirt(**spec):
@@ -97,7 +101,7 @@ def test_machines_get_what_is_configured():
         eviction_strategy="External",
         machine_type="pc-q35-7.2",
     )
-    spec = defaults.default_vmi(vmi, chosen)["spec"]
+    spec = default(vmi, Context(chosen))["spec"]
     assert spec["domain"]["resources"]["requests"] == {"memory": "64M", "cpu": "300m"}
     assert spec["domain"]["cpu"]["model"] == "Nehalem"
     assert spec["domain"]["cpu"]["sockets"] == 1
@@ -105,13 +109,13 @@ def test_machines_get_what_is_configured():
     assert spec["domain"]["devices"]["interfaces"] == [{"name": "default", "masquerade": {}}]
     assert spec["evictionStrategy"] == "External"
     asked = put(talk_vmi(), "spec.domain.resources.requests.cpu", "2")
-    assert defaults.default_vmi(asked, chosen)["spec"]["domain"]["resources"]["requests"]["cpu"] == "2"
+    assert default(asked, Context(chosen))["spec"]["domain"]["resources"]["requests"]["cpu"] == "2"
 
 
 def test_bridge_on_the_pod_network_can_be_forbidden():
-    vmi = defaults.default_vmi(talk_vmi())
-    assert not validation.validate_vmi(vmi)
-    causes = validation.validate_vmi(vmi, ClusterConfiguration(permit_bridge_on_pod_network=False))
+    vmi = default(talk_vmi())
+    assert not validate(vmi)
+    causes = validate(vmi, Context(ClusterConfiguration(permit_bridge_on_pod_network=False)))
     assert [(cause.message, cause.field) for cause in causes] == [
         (
             "Bridge on pod network configuration is not enabled under kubevirt-config",

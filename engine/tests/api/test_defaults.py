@@ -5,15 +5,19 @@ import copy
 
 import pytest
 
-from turtles.api import defaults, labels, validation
+from turtles.api import labels
 from turtles.api.guests import firmware_uuid
+from turtles.api.kind import Context
+from turtles.api.kinds import vm as vms
+from turtles.api.kinds.vmi.defaults import default, pull_policy
+from turtles.api.kinds.vmi.validation import validate
 
 from .objects import put, talk_vm, talk_vmi
 
 
 def test_vm_keeps_what_it_says():
     before = talk_vm()
-    after = defaults.default_vm(before, random_uuid=lambda: "u")
+    after = vms.default(before, random_uuid=lambda: "u")
     assert before == talk_vm()
     domain = after["spec"]["template"]["spec"]["domain"]
     assert domain.pop("machine") == {"type": "q35"}
@@ -23,18 +27,18 @@ def test_vm_keeps_what_it_says():
 
 
 def test_firmware_identity_stays_for_life():
-    created = defaults.default_vm(talk_vm())
-    updated = defaults.default_vm(talk_vm(), created)
+    created = vms.default(talk_vm())
+    updated = vms.default_update(talk_vm(), created)
     assert updated["spec"] == created["spec"]
     chosen = put(talk_vm(), "spec.template.spec.domain.firmware", {"uuid": "mine"})
-    firmware = defaults.default_vm(chosen, created)["spec"]["template"]["spec"]["domain"]["firmware"]
+    firmware = vms.default_update(chosen, created)["spec"]["template"]["spec"]["domain"]["firmware"]
     assert firmware["uuid"] == "mine"
-    assert defaults.default_vm(talk_vm(), talk_vm())["spec"]["template"]["spec"]["domain"].get("firmware") is None
+    assert vms.default_update(talk_vm(), talk_vm())["spec"]["template"]["spec"]["domain"].get("firmware") is None
 
 
 def test_vmi_of_the_talk():
     before = talk_vmi()
-    vmi = defaults.default_vmi(before, now="2026-01-01T00:00:00Z")
+    vmi = default(before, Context(now="2026-01-01T00:00:00Z"))
     assert before == talk_vmi()
     spec = vmi["spec"]
     domain = spec["domain"]
@@ -65,12 +69,12 @@ def test_vmi_of_the_talk():
             }
         ],
     }
-    assert validation.validate_vmi(vmi) == []
+    assert validate(vmi) == []
 
 
 def test_defaults_are_stable():
-    once = defaults.default_vmi(talk_vmi(), now="t")
-    assert defaults.default_vmi(copy.deepcopy(once), now="t") == once
+    once = default(talk_vmi(), Context(now="t"))
+    assert default(copy.deepcopy(once), Context(now="t")) == once
 
 
 def test_smallest_vmi():
@@ -81,13 +85,13 @@ def test_smallest_vmi():
             "volumes": [{"name": "root", "containerDisk": {"image": "example.org/disk:1"}}],
         },
     }
-    vmi = defaults.default_vmi(vmi)
+    vmi = default(vmi)
     devices = vmi["spec"]["domain"]["devices"]
     assert devices["interfaces"] == [{"name": "default", "bridge": {}}]
     assert vmi["spec"]["networks"] == [{"name": "default", "pod": {}}]
     assert devices["disks"] == [{"name": "root", "disk": {"bus": "sata"}}]
     assert vmi["spec"]["volumes"][0]["containerDisk"]["imagePullPolicy"] == "IfNotPresent"
-    assert validation.validate_vmi(vmi) == []
+    assert validate(vmi) == []
 
 
 @pytest.mark.parametrize(
@@ -103,7 +107,7 @@ def test_smallest_vmi():
 def test_topology(cpu, resources, topology):
     vmi = talk_vmi()
     vmi["spec"]["domain"].update(cpu=cpu, resources={"limits": {}, **resources}, memory={"guest": "1Gi"})
-    vmi = defaults.default_vmi(vmi)
+    vmi = default(vmi)
     found = vmi["spec"]["domain"]["cpu"]
     assert (found["sockets"], found["cores"], found["threads"]) == topology
     if resources.get("limits", {}).get("cpu") and not resources.get("requests"):
@@ -119,7 +123,7 @@ def test_device_defaults():
     devices["interfaces"][0]["ports"] = [{"port": 22}]
     vmi["spec"]["domain"]["clock"] = {"timer": {"hpet": {}, "pit": {"present": False}}}
     vmi["spec"]["domain"]["cpu"] = {"features": [{"name": "apic"}]}
-    domain = defaults.default_vmi(vmi)["spec"]["domain"]
+    domain = default(vmi)["spec"]["domain"]
     assert domain["devices"]["disks"][0]["cdrom"] == {"bus": "sata", "readonly": True, "tray": "closed"}
     assert domain["devices"]["inputs"][0]["bus"] == "usb"
     assert domain["devices"]["watchdog"]["i6300esb"] == {"action": "reset"}
@@ -132,7 +136,7 @@ def test_no_pod_interface():
     vmi = put(talk_vmi(), "spec.domain.devices.autoattachPodInterface", False)
     del vmi["spec"]["networks"]
     del vmi["spec"]["domain"]["devices"]["interfaces"]
-    spec = defaults.default_vmi(vmi)["spec"]
+    spec = default(vmi)["spec"]
     assert "networks" not in spec
     assert "interfaces" not in spec["domain"]["devices"]
 
@@ -150,4 +154,4 @@ def test_no_pod_interface():
     ],
 )
 def test_pull_policy(image, policy):
-    assert defaults.pull_policy(image) == policy
+    assert pull_policy(image) == policy

@@ -5,8 +5,14 @@ from typing import Any
 
 import pytest
 
-from turtles.api import crd, kinds, model
-from turtles.api.language import Field, Struct
+from turtles.api import crd
+from turtles.api.kind import CREATE, DELETE, UPDATE, Kind, Version
+from turtles.api.kinds import KINDS
+from turtles.api.kinds.vm import VM
+from turtles.api.kinds.vmi import VMI
+from turtles.api.kinds.vmi.schema import VMI_SPEC
+from turtles.api.language import OPEN_OBJECT, Field, Struct
+from turtles.kube.kubevirt import resource
 
 CRDS = {found["spec"]["names"]["kind"]: found for found in crd.crds()}
 
@@ -29,8 +35,54 @@ def structural(schema: dict[str, Any], path: str) -> None:
         assert name in schema["properties"], path
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
+def test_every_kind_is_consistent(kind):
+    assert [version.storage for version in kind.versions].count(True) == 1
+    found = CRDS[kind.kind]["spec"]
+    for version in found["versions"]:
+        structural(version["schema"]["openAPIV3Schema"], "")
+    assert (found["group"], found["scope"]) == (kind.group, "Namespaced" if kind.namespaced else "Cluster")
+    assert kind.status_subresource == ("status" in found["versions"][0].get("subresources", {}))
+    # A webhook that would find nothing to call, and a function that no webhook leads to
+    mutating = {operation for webhook in kind.webhooks if webhook.mutating for operation in webhook.operations}
+    validating = {operation for webhook in kind.webhooks if not webhook.mutating for operation in webhook.operations}
+    assert (CREATE in mutating, UPDATE in mutating) == (bool(kind.default), bool(kind.default_update))
+    assert ({CREATE, UPDATE} <= validating) == bool(kind.validate)
+    assert DELETE not in validating or kind.check
+    assert kind.rights, "nobody may read it"
+
+
+def test_names_are_unique():
+    for names in (
+        [kind.kind for kind in KINDS],
+        [kind.crd_name for kind in KINDS],
+        [name for kind in KINDS for name in (kind.plural, kind.singular, *kind.short_names)],
+        [webhook.name for kind in KINDS for webhook in kind.webhooks],
+    ):
+        assert len(names) == len(set(names))
+
+
+def test_a_kind_may_be_cluster_scoped_of_another_group_and_scaled():
+    kind = Kind(
+        kind="Herd",
+        plural="herds",
+        group="herds.example.org",
+        versions=(Version("v1alpha1", storage=True),),
+        namespaced=False,
+        schema=Struct("A herd.", Field("spec", OPEN_OBJECT, "Its size.")),
+        status_subresource=True,
+        scale=True,
+    )
+    found = crd.crd(kind)
+    assert (found["metadata"]["name"], found["spec"]["scope"]) == ("herds.herds.example.org", "Cluster")
+    (version,) = found["spec"]["versions"]
+    assert version["subresources"]["scale"]["labelSelectorPath"] == ".status.labelSelector"
+    assert "additionalPrinterColumns" not in version, "the API server's own default is the age"
+    assert resource(kind).path(None, "one") == "/apis/herds.example.org/v1alpha1/herds/one"
+
+
 @pytest.mark.parametrize("kind", ["VirtualMachine", "VirtualMachineInstance"])
-def test_crd_is_structural_and_serves_both_versions(kind):
+def test_both_versions_are_served(kind):
     found = CRDS[kind]
     versions = {version["name"]: version for version in found["spec"]["versions"]}
     assert [name for name, version in versions.items() if version["storage"]] == ["v1"]
@@ -39,7 +91,6 @@ def test_crd_is_structural_and_serves_both_versions(kind):
         "kubevirt.io/v1alpha3 is now deprecated and will be removed in a future release."
     )
     assert versions["v1"]["schema"] == versions["v1alpha3"]["schema"]
-    structural(versions["v1"]["schema"]["openAPIV3Schema"], "")
 
 
 def test_names_columns_and_subresources():
@@ -62,8 +113,8 @@ def test_names_columns_and_subresources():
 
 
 def test_kind():
-    assert kinds.VM.version == "v1"
-    assert kinds.VMI.crd_name == "virtualmachineinstances.kubevirt.io"
+    assert VM.version == "v1"
+    assert VMI.crd_name == "virtualmachineinstances.kubevirt.io"
 
 
 def all_fields(owner: Struct):
@@ -75,7 +126,7 @@ def all_fields(owner: Struct):
 
 
 def test_every_field_is_documented():
-    found: list[Field] = list(all_fields(model.VM))
+    found: list[Field] = list(all_fields(VM.schema))
     assert len(found) > 200
     for field in found:
         assert field.doc.endswith("."), field.name
@@ -86,5 +137,6 @@ def test_unsupported_fields_are_kept_by_the_schema():
     probe = spec["properties"]["livenessProbe"]
     assert probe["x-kubernetes-preserve-unknown-fields"]
     assert probe["description"].endswith("This field is not supported by this engine.")
-    assert "spec.livenessProbe" in model.leaf_fields(False)
-    assert "spec.domain.devices.disks[].disk.bus" in model.leaf_fields(True)
+    refusals = {path: field.refusal for path, field in VMI_SPEC.leaves("spec")}
+    assert refusals["spec.livenessProbe"]
+    assert refusals["spec.domain.devices.disks[].disk.bus"] is None

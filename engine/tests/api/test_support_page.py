@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""docs/api-support.md says what the model says. Run this file to write the page's generated parts anew."""
+"""docs/api-support.md says what kinds say. Run this file to write the generated parts of the page again."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from turtles.api import kinds, model, model_kubevirt
-from turtles.api.language import UNSUPPORTED, Field, Type
+from turtles.api.kind import READ, WRITE, Kind, Version
+from turtles.api.kinds import KINDS
+from turtles.api.kinds.kubevirt import KUBEVIRT
+from turtles.api.kinds.kubevirt.schema import KUBEVIRT_SPEC
+from turtles.api.kinds.vm import VM, VM_SPEC
+from turtles.api.kinds.vmi import VMI
+from turtles.api.kinds.vmi.schema import VMI_SPEC
+from turtles.api.language import UNSUPPORTED, Field, Struct, Type
 from turtles.virt_api import discovery
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "api-support.md"
@@ -71,43 +77,100 @@ def refused_row(path: str, field: Field) -> tuple[str, str, str]:
     return f"`{path}`", said or field.doc, accepted
 
 
+def shown_version(version: Version) -> str:
+    remarks = [
+        word for word, applies in (("stored", version.storage), ("deprecated", version.deprecation_warning)) if applies
+    ]
+    return f"{version.name} ({', '.join(remarks)})" if remarks else version.name
+
+
+def shown_verbs(kind: Kind, role: str) -> str:
+    verbs = tuple(kind.rights.get(role, ()))
+    return {(*READ, *WRITE): "all", READ: "read", (): "none"}.get(verbs) or ", ".join(verbs)
+
+
+def kind_rows() -> Iterator[tuple[str, ...]]:
+    for kind in KINDS:
+        yield (
+            f"`{kind.kind}`",
+            f"`{kind.group}`",
+            "namespace" if kind.namespaced else "cluster",
+            ", ".join(map(shown_version, kind.versions)),
+            ", ".join(kind.short_names),
+            "yes" if kind.status_subresource else "no",
+            *(shown_verbs(kind, role) for role in ("admin", "edit", "view", "default")),
+        )
+
+
+def shared_rows(spec: Type, path: str) -> Iterator[tuple[str, str]]:
+    """A row for each field, and one for each part of a VirtualMachineInstance, which has its own table."""
+    assert isinstance(spec, Struct)
+    structs = {name: field.type for name, field in VMI_SPEC.fields.items() if isinstance(field.type, Struct)}
+    parts = {id(VMI_SPEC): "spec", **{id(type_): f"spec.{name}" for name, type_ in structs.items()}}
+    for name, field in spec.fields.items():
+        here = f"{path}.{name}"
+        if field.refusal is not None:
+            yield f"`{here}`", f"{meaning(field)} Refused."
+        elif id(field.type) in parts:
+            yield f"`{here}`", f"{meaning(field)} As `{parts[id(field.type)]}` of a VirtualMachineInstance."
+        elif isinstance(field.type, Struct):
+            yield from shared_rows(field.type, here)
+        else:
+            yield f"`{here}`", meaning(field)
+
+
+def other_kinds() -> str:
+    """Sections for the kinds that have none of their own on the page."""
+    sections = [
+        "\n\n".join(
+            [
+                f"### {kind.kind}",
+                kind.schema.doc + (f" **{kind.caveat}**" if kind.caveat else ""),
+                table("| field | |", shared_rows(kind.schema.fields["spec"].type, "spec")),
+            ]
+        )
+        for kind in KINDS
+        if kind not in (VM, VMI, KUBEVIRT)
+    ]
+    return "\n\n".join(sections) or "There are none."
+
+
 def blocks() -> dict[str, str]:
     """The page's generated parts by name."""
     return {
         "kinds": table(
-            "| kind | versions | short names | status subresource |",
-            (
-                (f"`{kind.kind}`", ", ".join(version.name for version in kind.versions),
-                 ", ".join(kind.short_names), "yes" if kind.status_subresource else "no")
-                for kind in kinds.KINDS
-            ),
+            "| kind | group | scope | versions | short names | status subresource | admin | edit | view | everyone |",
+            kind_rows(),
         ),
         "subresources": table(
-            "| path below `/apis/subresources.kubevirt.io/<version>` | verb |",
+            "| path below `/apis/subresources.kubevirt.io/<version>` | verb | answer |",
             [
-                *((f"`/namespaces/<namespace>/{name.replace('/', '/<name>/')}`", ", ".join(verbs))
-                  for name, (_kind, verbs) in discovery.RESOURCES.items()),
-                ("`/version`, `/healthz`", "get"),
+                *((f"`/namespaces/<namespace>/{kind.plural}/<name>/{subresource.name}`", subresource.verb,
+                   f"{subresource.code}{', an object' if subresource.body else ''}")
+                  for kind, subresource in discovery.SUBRESOURCES.values()),
+                ("`/version`", "get", "200, an object"),
+                ("`/healthz`", "get", "200"),
             ],
         ),
         "vm-fields": table(
             "| field | |",
-            ((f"`spec.{name}`", field.doc) for name, field in model.VM_SPEC.fields.items() if not field.refusal),
+            ((f"`spec.{name}`", field.doc) for name, field in VM_SPEC.fields.items() if not field.refusal),
         ),
-        "vmi-fields": table("| field | |", supported_rows(model.VMI_SPEC)),
+        "vmi-fields": table("| field | |", supported_rows(VMI_SPEC)),
         "refused": table(
             "| field | what it would be | accepted values |",
             [
-                *(refused_row(path, field) for path, field in model.VMI_SPEC.leaves("spec") if field.refusal),
-                *(refused_row(f"spec.{name}", field) for name, field in model.VM_SPEC.fields.items() if field.refusal),
+                *(refused_row(path, field) for path, field in VMI_SPEC.leaves("spec") if field.refusal),
+                *(refused_row(f"spec.{name}", field) for name, field in VM_SPEC.fields.items() if field.refusal),
             ],
         ),
-        "kubevirt-fields": table("| field | |", supported_rows(model_kubevirt.KUBEVIRT_SPEC)),
+        "other-kinds": other_kinds(),
+        "kubevirt-fields": table("| field | |", supported_rows(KUBEVIRT_SPEC)),
         "kubevirt-refused": table(
             "| field | what it would be | accepted values |",
             (
                 refused_row(path, field)
-                for path, field in model_kubevirt.KUBEVIRT_SPEC.leaves("spec")
+                for path, field in KUBEVIRT_SPEC.leaves("spec")
                 if field.refusal is not None
             ),
         ),

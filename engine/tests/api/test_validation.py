@@ -7,7 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from turtles.api import defaults, model, validation
+from turtles.api.kind import Context
+from turtles.api.kinds import vm as vms
+from turtles.api.kinds.vmi.defaults import default
+from turtles.api.kinds.vmi.schema import VMI_SPEC
+from turtles.api.kinds.vmi.validation import validate, validate_update
 from turtles.api.language import Cause, ListOf, MapOf, Struct, Type
 
 from .objects import put, talk_vm, talk_vmi
@@ -17,15 +21,15 @@ NIC = "spec.domain.devices.interfaces"
 
 
 def check(path: str, value: Any) -> list[Cause]:
-    vmi = put(defaults.default_vmi(talk_vmi()), path, value)
-    return validation.validate_vmi(vmi)
+    vmi = put(default(talk_vmi()), path, value)
+    return validate(vmi)
 
 
 def test_talk_vm_is_accepted():
-    assert validation.validate_vm(talk_vm()) == []
-    assert validation.validate_vm(defaults.default_vm(talk_vm())) == []
-    assert validation.warnings_vm(talk_vm()) == ["spec.running is deprecated, please use spec.runStrategy instead."]
-    assert validation.warnings_vm({"spec": {"runStrategy": "Always"}}) == []
+    assert vms.validate(talk_vm()) == []
+    assert vms.validate(vms.default(talk_vm())) == []
+    assert vms.warn(talk_vm()) == ["spec.running is deprecated, please use spec.runStrategy instead."]
+    assert vms.warn({"spec": {"runStrategy": "Always"}}) == []
 
 
 @pytest.mark.parametrize(
@@ -184,32 +188,32 @@ def test_no_memory():
         "no memory requested, at least one of 'spec.domain.memory.guest', 'spec.domain.memory.hugepages.pageSize' "
         "or 'spec.domain.resources.requests.memory' must be set"
     )
-    assert [cause.message for cause in validation.validate_vmi(defaults.default_vmi(vmi))] == [message]
+    assert [cause.message for cause in validate(default(vmi))] == [message]
     vm = put(talk_vm(), "spec.template.spec.domain.resources", {})
-    (cause,) = validation.validate_vm(vm)
+    (cause,) = vms.validate(vm)
     assert cause.message == message.replace("spec.domain", "spec.template.spec.domain")
 
 
 def test_privileged_may_set_reserved_labels():
-    vmi = put(defaults.default_vmi(talk_vmi()), "metadata.labels", {"kubevirt.io/nodeName": "n"})
-    assert validation.validate_vmi(vmi, privileged=True) == []
+    vmi = put(default(talk_vmi()), "metadata.labels", {"kubevirt.io/nodeName": "n"})
+    assert validate(vmi, Context(privileged=True)) == []
 
 
 def test_duplicate_boot_order():
-    vmi = put(defaults.default_vmi(talk_vmi()), f"{DISKS}.0.bootOrder", 1)
-    (cause,) = validation.validate_vmi(put(vmi, f"{NIC}.0.bootOrder", 1))
+    vmi = put(default(talk_vmi()), f"{DISKS}.0.bootOrder", 1)
+    (cause,) = validate(put(vmi, f"{NIC}.0.bootOrder", 1))
     assert cause.message == f"Boot order for {NIC}[0].bootOrder already set for a different device."
 
 
 def test_volume_without_disk():
-    vmi = defaults.default_vmi(talk_vmi())
+    vmi = default(talk_vmi())
     del vmi["spec"]["domain"]["devices"]["disks"][1]
-    (cause,) = validation.validate_vmi(vmi)
+    (cause,) = validate(vmi)
     assert cause.message == "spec.domain.volumes[1].name 'cloudinitdisk' not found."
     # A VirtualMachine may leave disks out: its instance gets them
     vm = talk_vm()
     del vm["spec"]["template"]["spec"]["domain"]["devices"]["disks"]
-    assert validation.validate_vm(vm) == []
+    assert vms.validate(vm) == []
 
 
 @pytest.mark.parametrize(
@@ -232,30 +236,30 @@ def test_volume_without_disk():
 def test_vm_refused(spec, message):
     vm = talk_vm()
     vm["spec"].update(spec)
-    (cause,) = validation.validate_vm(vm)
+    (cause,) = vms.validate(vm)
     assert cause.message.startswith(message)
 
 
 def test_vm_paths_start_at_the_template():
     vm = put(talk_vm(), "spec.template.spec.domain.devices.disks.0.name", "other")
-    (cause,) = validation.validate_vm(vm)
+    (cause,) = vms.validate(vm)
     assert cause.message == "spec.template.spec.domain.devices.disks[0].Name 'other' not found."
     vm = put(talk_vm(), "spec.template.metadata.labels", {"kubevirt.io/schedulable": "true"})
-    (cause,) = validation.validate_vm(vm)
+    (cause,) = vms.validate(vm)
     assert cause.field == "spec.template.metadata.labels"
 
 
 def test_vmi_update():
-    old = defaults.default_vmi(talk_vmi())
-    new = put(defaults.default_vmi(talk_vmi()), "metadata.labels.new", "label")
-    assert validation.validate_vmi_update(old, new) == []
-    changed = put(defaults.default_vmi(talk_vmi()), "spec.hostname", "other")
-    (cause,) = validation.validate_vmi_update(old, changed)
+    old = default(talk_vmi())
+    new = put(default(talk_vmi()), "metadata.labels.new", "label")
+    assert validate_update(new, old) == []
+    changed = put(default(talk_vmi()), "spec.hostname", "other")
+    (cause,) = validate_update(changed, old)
     assert cause.message == "update of VMI object is restricted"
-    assert validation.validate_vmi_update(old, changed, privileged=True) == []
-    moved = put(defaults.default_vmi(talk_vmi()), "metadata.labels.kubevirt.io/nodeName", "other")
+    assert validate_update(changed, old, Context(privileged=True)) == []
+    moved = put(default(talk_vmi()), "metadata.labels.kubevirt.io/nodeName", "other")
     moved["metadata"]["labels"] = {**old["metadata"]["labels"], "kubevirt.io/nodeName": "n"}
-    (cause,) = validation.validate_vmi_update(old, moved)
+    (cause,) = validate_update(moved, old)
     assert cause.message.startswith("modification of the following reserved kubevirt.io/ labels")
 
 
@@ -304,34 +308,34 @@ def like(kind: Type) -> st.SearchStrategy[Any]:
     }.get(shape.get("type", ""), WORDS | st.text(max_size=5) | JSON)
 
 
-SPECS = st.deferred(lambda: like(model.VMI_SPEC))
+SPECS = st.deferred(lambda: like(VMI_SPEC))
 
 
 @given(JSON)
 def test_any_json_is_judged(value):
     for obj in (value, {"spec": value}, {"spec": {"template": value}}, {"metadata": value, "spec": value}):
-        validation.validate_vmi(obj)
-        validation.validate_vm(obj)
-        validation.validate_vmi_update(obj, value)
-        validation.warnings_vm(obj)
+        validate(obj)
+        vms.validate(obj)
+        validate_update(value, obj)
+        vms.warn(obj)
 
 
 @settings(max_examples=150, deadline=None)
 @given(SPECS, JSON)
 def test_anything_like_a_spec_is_judged(spec, metadata):
-    for cause in validation.validate_vmi({"metadata": metadata, "spec": spec}):
+    for cause in validate({"metadata": metadata, "spec": spec}):
         assert cause.message
-    validation.validate_vm({"spec": {"runStrategy": "Always", "template": {"metadata": metadata, "spec": spec}}})
+    vms.validate({"spec": {"runStrategy": "Always", "template": {"metadata": metadata, "spec": spec}}})
 
 
 @settings(max_examples=150, deadline=None)
 @given(SPECS)
 def test_what_has_the_right_shape_can_be_defaulted(spec):
     causes: list[Cause] = []
-    model.VMI_SPEC.check(spec, "spec", causes)
+    VMI_SPEC.check(spec, "spec", causes)
     if causes:
         return
-    once = defaults.default_vmi({"metadata": {"name": "a"}, "spec": spec})
-    assert defaults.default_vmi(once) == once
-    validation.validate_vmi(once)
-    defaults.default_vm({"spec": {"template": {"spec": spec}}})
+    once = default({"metadata": {"name": "a"}, "spec": spec})
+    assert default(once) == once
+    validate(once)
+    vms.default({"spec": {"template": {"spec": spec}}})

@@ -11,11 +11,18 @@ from api.objects import put, talk_vm, talk_vmi
 from hypothesis import given
 from hypothesis import strategies as st
 
+from turtles.api.kinds import KINDS
+from turtles.api.language import Cause
 from turtles.virt_api import admission
+from turtles.virt_api.checks import checks
 from turtles.virt_api.status import Failure, failure, invalid
 
+MUTATE_VM, VALIDATE_VM = "/virtualmachines-mutate", "/virtualmachines-validate"
+MUTATE_VMI = "/virtualmachineinstances-mutate"
+VALIDATE_VMI_CREATE = "/virtualmachineinstances-validate-create"
+VALIDATE_VMI_UPDATE = "/virtualmachineinstances-validate-update"
 ENGINE = "system:serviceaccount:kubevirt:virt-handler"
-HOOKS = admission.Admission(admission.engine_users("kubevirt"))
+HOOKS = admission.Admission(admission.engine_users("kubevirt"), checks={"kubevirt": lambda request: []})
 
 
 def ask(path: str, obj: Any, old: Any = None, user: str = "jane") -> dict[str, Any]:
@@ -42,32 +49,32 @@ def patched(path: str, obj: Any, old: Any = None, user: str = "jane") -> Any:
 
 
 def test_vm_of_the_talk_passes_both_webhooks():
-    vm = patched(admission.MUTATE_VM, talk_vm())
+    vm = patched(MUTATE_VM, talk_vm())
     assert vm["spec"]["template"]["spec"]["domain"]["firmware"]["uuid"]
-    response = ask(admission.VALIDATE_VM, vm)
+    response = ask(VALIDATE_VM, vm)
     assert response["allowed"]
     assert response["warnings"] == ["spec.running is deprecated, please use spec.runStrategy instead."]
     assert vm["metadata"]["finalizers"] == ["kubevirt.io/virtualMachineControllerFinalize"]
-    updated = patched(admission.MUTATE_VM, talk_vm(), vm)
+    updated = patched(MUTATE_VM, talk_vm(), vm)
     assert updated["spec"] == vm["spec"]
     assert "finalizers" not in updated["metadata"], "its deletion goes on"
-    assert patched(admission.MUTATE_VM, vm, vm) == vm
+    assert patched(MUTATE_VM, vm, vm) == vm
 
 
 def test_vmi_of_the_talk_passes_both_webhooks():
-    vmi = patched(admission.MUTATE_VMI, talk_vmi())
+    vmi = patched(MUTATE_VMI, talk_vmi())
     assert vmi["status"]["phase"] == "Pending"
     assert vmi["metadata"]["labels"] == talk_vmi()["metadata"]["labels"]
     named = {**talk_vmi(), "status": {"virtualMachineRevisionName": "revision", "phase": "Running"}}
-    assert "virtualMachineRevisionName" not in patched(admission.MUTATE_VMI, named)["status"]
-    status = patched(admission.MUTATE_VMI, named, user=ENGINE)["status"]
+    assert "virtualMachineRevisionName" not in patched(MUTATE_VMI, named)["status"]
+    status = patched(MUTATE_VMI, named, user=ENGINE)["status"]
     assert (status["virtualMachineRevisionName"], status["phase"]) == ("revision", "Pending")
-    assert ask(admission.VALIDATE_VMI_CREATE, vmi) == {"allowed": True, "uid": "1"}
+    assert ask(VALIDATE_VMI_CREATE, vmi) == {"allowed": True, "uid": "1"}
 
 
 def test_denial():
     vm = put(talk_vm(), "spec.template.spec.domain.devices.disks.0.name", "x")
-    response = ask(admission.VALIDATE_VM, vm)
+    response = ask(VALIDATE_VM, vm)
     assert not response["allowed"]
     found = response["status"]
     assert (found["code"], found["reason"]) == (422, "Invalid")
@@ -82,39 +89,64 @@ def test_denial():
 
 
 def test_message_of_a_denial_is_limited():
-    vmi = patched(admission.MUTATE_VMI, talk_vmi())
+    vmi = patched(MUTATE_VMI, talk_vmi())
     vmi["spec"]["domain"]["devices"]["inputs"] = [{"name": str(n), "type": "mouse"} for n in range(12)]
-    found = ask(admission.VALIDATE_VMI_CREATE, vmi)["status"]
+    found = ask(VALIDATE_VMI_CREATE, vmi)["status"]
     assert found["message"].endswith("Input device can have only tablet type., and 2 more validation errors")
     assert len(found["details"]["causes"]) == 12
     assert invalid([])["message"] == ""
 
 
 def test_status_belongs_to_the_engine():
-    old = patched(admission.MUTATE_VMI, talk_vmi())
-    new = put(patched(admission.MUTATE_VMI, talk_vmi()), "status", {"phase": "Running"})
-    assert patched(admission.MUTATE_VMI, new, old)["status"] == old["status"]
-    assert patched(admission.MUTATE_VMI, new, old, ENGINE) == new
+    old = patched(MUTATE_VMI, talk_vmi())
+    new = put(patched(MUTATE_VMI, talk_vmi()), "status", {"phase": "Running"})
+    assert patched(MUTATE_VMI, new, old)["status"] == old["status"]
+    assert patched(MUTATE_VMI, new, old, ENGINE) == new
     bare = {key: value for key, value in old.items() if key != "status"}
-    assert "status" not in patched(admission.MUTATE_VMI, new, bare)
+    assert "status" not in patched(MUTATE_VMI, new, bare)
 
 
 def test_vmi_update():
-    old = patched(admission.MUTATE_VMI, talk_vmi())
-    new = put(patched(admission.MUTATE_VMI, talk_vmi()), "spec.hostname", "x")
-    assert ask(admission.VALIDATE_VMI_UPDATE, new, old)["status"]["message"] == "update of VMI object is restricted"
-    assert ask(admission.VALIDATE_VMI_UPDATE, new, old, ENGINE)["allowed"]
+    old = patched(MUTATE_VMI, talk_vmi())
+    new = put(patched(MUTATE_VMI, talk_vmi()), "spec.hostname", "x")
+    assert ask(VALIDATE_VMI_UPDATE, new, old)["status"]["message"] == "update of VMI object is restricted"
+    assert ask(VALIDATE_VMI_UPDATE, new, old, ENGINE)["allowed"]
 
 
 def test_what_is_being_deleted_is_left_alone():
     vm = put(put(talk_vm(), "metadata.deletionTimestamp", "t"), "spec.template.spec.domain.resources", {})
-    assert ask(admission.VALIDATE_VM, vm, vm)["allowed"]
-    assert ask(admission.MUTATE_VM, vm, vm) == {"allowed": True, "uid": "1"}
+    assert ask(VALIDATE_VM, vm, vm)["allowed"]
+    assert ask(MUTATE_VM, vm, vm) == {"allowed": True, "uid": "1"}
+
+
+def test_kinds_name_checks_that_exist():
+    assert {kind.check for kind in KINDS} - {None} == checks(None, "kubevirt").keys()  # type: ignore[arg-type]
+
+
+def test_a_check_is_asked_last():
+    asked: list[Any] = []
+
+    def check(request: dict[str, Any]) -> list[Cause]:
+        asked.append(request["operation"])
+        return [Cause("FieldValueDuplicate", "there is one")]
+
+    hooks = admission.Admission((), checks={"kubevirt": check})
+    assert hooks.slow == {"/kubevirt-validate"}
+
+    def review(operation: str, obj: Any) -> dict[str, Any]:
+        request = {"uid": "1", "operation": operation, "object": obj, "oldObject": {"spec": {}}}
+        return hooks.review("/kubevirt-validate", {"request": request})["response"]
+
+    assert "must be of type" in review("CREATE", {"spec": {"infra": 1}})["status"]["message"]
+    assert asked == []
+    assert review("CREATE", {"spec": {}})["status"]["message"] == "there is one"
+    assert review("DELETE", None)["status"]["message"] == "there is one"
+    assert asked == ["CREATE", "DELETE"]
 
 
 def test_no_review():
     with pytest.raises(Failure) as found:
-        HOOKS.review(admission.MUTATE_VM, [])
+        HOOKS.review(MUTATE_VM, [])
     assert found.value.code == 400
     with pytest.raises(Failure) as found:
         HOOKS.review("/x", {})

@@ -13,9 +13,13 @@ import yaml
 from aiohttp import web
 from api.objects import talk_vm
 
+from turtles.api.kind import Subresource
+from turtles.api.kinds import KINDS
+from turtles.api.kinds.vm import VM as VM_KIND
+from turtles.api.kinds.vmi import VMI as VMI_KIND
 from turtles.endpoint import certificate_pem, key_pem
 from turtles.kube.kubevirt import VM
-from turtles.virt_api import admission, certificates, manifests
+from turtles.virt_api import admission, certificates, discovery, manifests
 from turtles.virt_api.authentication import FrontProxy
 from turtles.virt_api.main import parser
 from turtles.virt_api.server import Server, new_context
@@ -136,6 +140,38 @@ async def test_subresources_for_whom_the_front_proxy_names(tmp_path):
             assert answer.status == 401
 
 
+async def test_a_subresource_is_that_of_its_kind_and_answers_what_the_kind_says(tmp_path, monkeypatch):
+    monkeypatch.setitem(
+        discovery.SUBRESOURCES, "virtualmachines/addvolume", (VM_KIND, Subresource("addvolume", handler="to_vm"))
+    )
+    info = Subresource("addvolume", handler="to_vmi", verb="get", code=200, body=True)
+    monkeypatch.setitem(discovery.SUBRESOURCES, "virtualmachineinstances/addvolume", (VMI_KIND, info))
+    rig = Rig()
+    calls: list[str] = []
+    rig.server._handlers = {
+        "to_vm": lambda namespace, name, options: calls.append(f"vm {namespace}/{name}"),
+        "to_vmi": lambda namespace, name, options: {"items": [name]},
+    }
+    identity, trusted = front_proxy(tmp_path)
+    rig.server.trust(trusted)
+    async with rig.run() as url, aiohttp.ClientSession() as session:
+        tls = rig.client_context(identity)
+        async with session.put(f"{url}{VM_URL}/addvolume", headers=JANE, ssl=tls) as answer:
+            assert (answer.status, await answer.read()) == (202, b"")
+        vmi_url = f"{url}{VM_URL}".replace("virtualmachines", "virtualmachineinstances")
+        async with session.get(f"{vmi_url}/addvolume", headers=JANE, ssl=tls) as answer:
+            assert (answer.status, await answer.json()) == (200, {"items": ["vm"]})
+        async with session.put(f"{vmi_url}/addvolume", headers=JANE, ssl=tls) as answer:
+            assert answer.status == 405
+        async with session.put(f"{vmi_url}/start", headers=JANE, ssl=tls) as answer:
+            assert answer.status == 404
+    assert calls == ["vm default/vm"]
+    assert [review["resourceAttributes"]["resource"] for review in rig.client.reviews] == [
+        "virtualmachines",
+        "virtualmachineinstances",
+    ]
+
+
 async def test_strangers_may_look_only():
     rig = Rig()
     async with rig.run() as url, aiohttp.ClientSession() as session:
@@ -166,7 +202,7 @@ async def test_webhook_and_new_certificate():
     rig = Rig()
     request = {"uid": "7", "operation": "CREATE", "object": talk_vm(), "userInfo": {"username": "jane"}}
     async with rig.run() as url, aiohttp.ClientSession() as session:
-        path = url + admission.VALIDATE_VM
+        path = url + "/virtualmachines-validate"
         async with session.post(path, json={"request": request}, ssl=rig.client_context()) as answer:
             assert (await answer.json())["response"]["allowed"]
         async with session.post(path, data=b"[" * 100000, ssl=rig.client_context()) as answer:
@@ -183,9 +219,7 @@ def test_manifests():
     found = list(yaml.safe_load_all(text))
     assert found[0]["kind"] == "Namespace"
     assert [one["metadata"]["name"] for one in found if one["kind"] == "CustomResourceDefinition"] == [
-        "virtualmachines.kubevirt.io",
-        "virtualmachineinstances.kubevirt.io",
-        "kubevirts.kubevirt.io",
+        kind.crd_name for kind in KINDS
     ]
     roles = [one for one in found if one["kind"] in ("ClusterRole", "Role")]
     for role in roles:

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from api.objects import put, talk_vm, talk_vmi
 
+from turtles.api.kinds import KINDS
 from turtles.kube.client import ApiError, Client, Conflict, Forbidden, Invalid, NotFound
 from turtles.kube.kubevirt import KUBEVIRT, VM, VMI
 from turtles.kube.resources import APISERVICE, CRD, MUTATINGWEBHOOK, SECRET, Resource
@@ -68,7 +69,7 @@ class Machine:
             namespaced = kind in ("ServiceAccount", "Role", "RoleBinding")
             resource = Resource(group, version, kind, kind.lower() + "s", namespaced)
             self.admin.create(resource, obj)
-        until(lambda: len(self.admin.list(CRD)["items"]) == 3 and self.admin.list(VM))
+        until(lambda: len(self.admin.list(CRD)["items"]) == len(KINDS) and self.admin.list(VM))
         self.start_virt_api()
 
     def command(self, module: str, *arguments: str) -> list[str]:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from turtles.kube.kubevirt import VM, VMI
+from turtles.virt_api import discovery
 from turtles.virt_api.status import Failure
-from turtles.virt_api.subresources import VirtualMachines
+from turtles.virt_api.subresources import handlers
 
 from .fakes import FakeClient
 
@@ -21,7 +22,7 @@ def call(
     operation: str, spec: dict[str, Any], phase: str | None = None, options: Any = None, **status: Any
 ) -> list[tuple[str, dict[str, Any]]]:
     client = make(spec, phase, **status)
-    VirtualMachines(client).operations[operation]("default", "vm", options or {})
+    handlers(client)[f"{operation}_vm"]("default", "vm", options or {})
     for _, body, _ in client.patches:
         assert body.pop("metadata") == {
             "resourceVersion": "102" if "terminationGracePeriodSeconds" in str(body) else "101"
@@ -155,7 +156,7 @@ def test_pending_requests():
 
 def test_missing():
     with pytest.raises(Failure) as found:
-        VirtualMachines(FakeClient()).operations["start"]("default", "vm", {})  # type: ignore[arg-type]
+        handlers(FakeClient())["start_vm"]("default", "vm", {})  # type: ignore[arg-type]
     assert found.value.as_status()["message"] == 'virtualmachine.kubevirt.io "vm" not found'
     assert found.value.code == 404
 
@@ -163,9 +164,14 @@ def test_missing():
 def test_write_conflicts_are_tried_again():
     client = make({"running": False})
     client.conflicts = 2
-    VirtualMachines(client).operations["start"]("default", "vm", {"dryRun": ["All"]})  # type: ignore[arg-type]
+    handlers(client)["start_vm"]("default", "vm", {"dryRun": ["All"]})  # type: ignore[arg-type]
     assert [query for _, _, query in client.patches] == [{"dryRun": "All"}]
     client.conflicts = 5
     with pytest.raises(Failure, match="keeps changing") as found:
-        VirtualMachines(client).operations["start"]("default", "vm", {})  # type: ignore[arg-type]
+        handlers(client)["start_vm"]("default", "vm", {})  # type: ignore[arg-type]
     assert found.value.code == 409
+
+
+def test_kinds_name_handlers_that_exist() -> None:
+    named = {subresource.handler for _, subresource in discovery.SUBRESOURCES.values()}
+    assert named == handlers(FakeClient()).keys()  # type: ignore[arg-type]

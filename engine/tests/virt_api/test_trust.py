@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from turtles.api.configuration import Rotation
+from turtles.api.kinds import KINDS
 from turtles.kube.resources import SECRET, VALIDATINGWEBHOOK, Resource
 from turtles.virt_api import certificates, registration
 from turtles.virt_api.authentication import FrontProxy
@@ -306,7 +307,13 @@ def test_webhooks_with_a_service():
     }
     assert mutating["webhooks"][0]["rules"][0]["apiVersions"] == ["v1", "v1alpha3"]
     names = [hook["name"] for hook in mutating["webhooks"] + validating["webhooks"]]
-    assert len(set(names)) == 11
+    assert sorted(names) == sorted(
+        [
+            *(f"{webhook.name}.kubevirt.io" for kind in KINDS for webhook in kind.webhooks),
+            "virt-launcher-eviction-interceptor.kubevirt.io",
+        ]
+    )
+    assert len(set(names)) == len(names)
     updates = [hook for hook in mutating["webhooks"] if hook["rules"][0]["operations"] == ["UPDATE"]]
     assert updates
     assert all("virt-handler" in hook["matchConditions"][0]["expression"] for hook in updates)

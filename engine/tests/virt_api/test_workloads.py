@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -153,14 +154,15 @@ def test_no_component_has_more_rights_than_it_names() -> None:
 def test_the_renderer_needs_no_installed_engine(tmp_path: Path) -> None:
     values = tmp_path / "values.json"
     values.write_text(json.dumps(MINIMAL))
+    # As roles run it: the engine as a wheel, and of what can be installed PyYAML only
     source = Path(manifests.__file__).parents[2]
-    # Of what is installed beside PyYAML nothing can be imported
-    path = f"{source}:{Path(yaml.__file__).parents[1]}"
-    blocker = tmp_path / "sitecustomize.py"
-    blocker.write_text("import sys\nfor name in ('kubernetes', 'aiohttp', 'cryptography', 'msgspec'):\n"
-                       "    sys.modules[name] = None\n")  # fmt: skip
-    command = [sys.executable, "-m", "turtles.virt_api.manifests", "kubevirt", str(values)]
-    environment = {"PYTHONPATH": f"{tmp_path}:{path}"}
+    wheel = shutil.make_archive(str(tmp_path / "turtles"), "zip", source, "turtles")
+    libraries = tmp_path / "libraries"
+    libraries.mkdir()
+    for module in Path(yaml.__file__).parents[1].glob("*yaml"):
+        (libraries / module.name).symlink_to(module)
+    command = [sys.executable, "-S", "-m", "turtles.virt_api.manifests", "kubevirt", str(values)]
+    environment = {"PYTHONPATH": f"{wheel}:{libraries}"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == manifests.render("kubevirt", Values.from_json(MINIMAL))

@@ -1,34 +1,34 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""CustomResourceDefinitions made from kinds and model."""
+"""CustomResourceDefinitions, made from the descriptions of kinds."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from turtles.api import kinds, model
-from turtles.api.kinds import Column, Kind
+from turtles.api.kind import Column, Kind
+from turtles.api.kinds import KINDS
+from turtles.api.objects import Object
 
 _API_VERSION = "Version of the API the object is written in."
 _KIND = "Kind of the object."
 
 
-def crd(kind: Kind) -> dict[str, Any]:
-    """Give the CustomResourceDefinition (apiextensions.k8s.io/v1) of a kind.
+def crd(kind: Kind) -> Object:
+    """Return the CustomResourceDefinition (apiextensions.k8s.io/v1) of a kind.
 
     All versions share one schema, so none needs a conversion webhook.
     """
     schema = _schema(kind)
     versions = []
     for version in kind.versions:
-        entry: dict[str, Any] = {
+        entry: Object = {
             "name": version.name,
             "served": True,
             "storage": version.storage,
             "schema": {"openAPIV3Schema": schema},
-            "additionalPrinterColumns": [_column(column) for column in kind.columns],
         }
-        if kind.status_subresource:
-            entry["subresources"] = {"status": {}}
+        if kind.columns:
+            entry["additionalPrinterColumns"] = [_column(column) for column in kind.columns]
+        if subresources := _subresources(kind):
+            entry["subresources"] = subresources
         if version.deprecation_warning:
             entry["deprecated"] = True
             entry["deprecationWarning"] = version.deprecation_warning
@@ -39,7 +39,7 @@ def crd(kind: Kind) -> dict[str, Any]:
         "metadata": {"name": kind.crd_name, "labels": {"app.kubernetes.io/part-of": "kubevirt"}},
         "spec": {
             "group": kind.group,
-            "scope": "Namespaced" if kind.namespaced else "Cluster",
+            "scope": kind.scope,
             "names": {
                 "kind": kind.kind,
                 "listKind": kind.list_kind,
@@ -54,15 +54,14 @@ def crd(kind: Kind) -> dict[str, Any]:
     }
 
 
-def crds() -> list[dict[str, Any]]:
-    """Give the CustomResourceDefinitions of all kinds."""
-    return [crd(kind) for kind in kinds.KINDS]
+def crds() -> list[Object]:
+    """Return the CustomResourceDefinitions of all kinds."""
+    return [crd(kind) for kind in KINDS]
 
 
-def _schema(kind: Kind) -> dict[str, Any]:
-    root = model.MODELS[kind.kind]
-    schema = root.openapi()
-    schema["description"] = root.doc
+def _schema(kind: Kind) -> Object:
+    schema = kind.schema.openapi()
+    schema["description"] = kind.schema.doc
     schema["properties"] = {
         "apiVersion": {"description": _API_VERSION, "type": "string"},
         "kind": {"description": _KIND, "type": "string"},
@@ -72,8 +71,19 @@ def _schema(kind: Kind) -> dict[str, Any]:
     return schema
 
 
-def _column(column: Column) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": column.name, "type": column.type, "jsonPath": column.json_path}
+def _subresources(kind: Kind) -> Object:
+    found: Object = {"status": {}} if kind.status_subresource else {}
+    if kind.scale:
+        found["scale"] = {
+            "specReplicasPath": ".spec.replicas",
+            "statusReplicasPath": ".status.replicas",
+            "labelSelectorPath": ".status.labelSelector",
+        }
+    return found
+
+
+def _column(column: Column) -> Object:
+    entry: Object = {"name": column.name, "type": column.type, "jsonPath": column.json_path}
     if column.description:
         entry["description"] = column.description
     if column.priority:

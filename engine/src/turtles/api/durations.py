@@ -7,8 +7,6 @@ import re
 from datetime import timedelta
 from typing import Any
 
-import durationpy
-
 #: durationpy knows days and longer, too, which Go and therefore other programs don't.
 _GO = re.compile(r"[0-9.hmsunµμ+-]+")
 
@@ -19,6 +17,9 @@ class DurationError(ValueError):
 
 def parse(text: Any) -> timedelta:
     """Read a duration. Raises DurationError."""
+    # Manifests are rendered where the engine's libraries aren't installed; they need the kinds, and no durations
+    import durationpy
+
     try:
         if isinstance(text, str) and _GO.fullmatch(text):
             found: timedelta = durationpy.from_str(text)

@@ -43,3 +43,11 @@ def owner_reference(owner: Mapping[str, Any]) -> Object:
         "controller": True,
         "blockOwnerDeletion": True,
     }
+
+
+def add_finalizer(obj: Object, finalizer: str) -> None:
+    """Add a finalizer to an object, in place, if it doesn't have it."""
+    metadata = obj["metadata"] = obj.get("metadata") or {}
+    finalizers = metadata.get("finalizers") or []
+    if finalizer not in finalizers:
+        metadata["finalizers"] = [*finalizers, finalizer]

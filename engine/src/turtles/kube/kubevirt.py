@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """KubeVirt's kinds as the client addresses them."""
 
-from turtles.api import kinds
+from turtles.api.kind import Kind
+from turtles.api.kinds import KINDS
 from turtles.kube.resources import Resource
 
 
-def resource(kind: kinds.Kind) -> Resource:
+def resource(kind: Kind) -> Resource:
     """Return the resource of a kind's storage version."""
     return Resource(kind.group, kind.version, kind.kind, kind.plural, kind.namespaced)
 
 
-VM = resource(kinds.VM)
-VMI = resource(kinds.VMI)
-KUBEVIRT = resource(kinds.KUBEVIRT)
+#: Resources of all kinds, by kind.
+RESOURCES = {kind.kind: resource(kind) for kind in KINDS}
+
+VM = RESOURCES["VirtualMachine"]
+VMI = RESOURCES["VirtualMachineInstance"]
+KUBEVIRT = RESOURCES["KubeVirt"]

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The admission webhooks: AdmissionReview in, AdmissionReview out. They call nothing, so they answer at once.
+"""The admission webhooks: AdmissionReview in, AdmissionReview out. Defaults and rules are those of `turtles.api.kinds`.
+
+Reviews answer at once, except for checks that ask the API server (`turtles.virt_api.checks`).
 
 Protocol: Kubernetes documentation, "Dynamic Admission Control" (admission.k8s.io/v1).
 """
@@ -8,53 +10,59 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from turtles.api import defaults, model, times, validation
+from turtles.api import times
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
+from turtles.api.kind import DELETE, UPDATE, Context, Kind
+from turtles.api.kinds import KINDS
 from turtles.api.language import Cause
-from turtles.api.objects import Object, is_deleted
+from turtles.api.objects import Object, get, is_deleted
 from turtles.virt_api import status
 
 log = logging.getLogger(__name__)
 
 Review = Callable[[Object], Object]
+#: Returns what is wrong with an AdmissionReview's request. It asks the API server, and may raise ApiError.
+Check = Callable[[Object], list[Cause]]
 
-#: Paths the webhooks are served under.
-MUTATE_VM = "/virtualmachines-mutate"
-MUTATE_VMI = "/virtualmachineinstances-mutate"
-VALIDATE_VM = "/virtualmachines-validate"
-VALIDATE_VMI_CREATE = "/virtualmachineinstances-validate-create"
-VALIDATE_VMI_UPDATE = "/virtualmachineinstances-validate-update"
+_ALLOWED: Object = {"allowed": True}
 
 _encode = msgspec.json.Encoder().encode
 
 
 def engine_users(namespace: str) -> tuple[str, ...]:
-    """Give the user names of the engine's own service accounts."""
+    """Return the user names of the engine's own service accounts."""
     return tuple(
         f"system:serviceaccount:{namespace}:{name}" for name in ("virt-api", "virt-controller", "virt-handler")
     )
 
 
 class Admission:
-    """The webhooks of one installation. `users` are the engine's own: only they write statuses and reserved labels."""
+    """The webhooks of one installation, for all kinds.
 
-    def __init__(self, users: Sequence[str], config: ClusterConfiguration = DEFAULT) -> None:
+    :param users: the engine's own: only they write statuses and reserved labels.
+    :param checks: by the names under which kinds refer to them.
+    """
+
+    def __init__(
+        self, users: Sequence[str], config: ClusterConfiguration = DEFAULT, checks: Mapping[str, Check] | None = None
+    ) -> None:
         self._users = frozenset(users)
         self._config = config
+        self._checks = checks or {}
         #: Paths whose review asks the API server, and so takes a while.
         self.slow: set[str] = set()
-        self.reviews: dict[str, Review] = {
-            MUTATE_VM: self._mutate_vm,
-            MUTATE_VMI: self._mutate_vmi,
-            VALIDATE_VM: self._validate_vm,
-            VALIDATE_VMI_CREATE: self._validate_vmi_create,
-            VALIDATE_VMI_UPDATE: self._validate_vmi_update,
-        }
+        self.reviews: dict[str, Review] = {}
+        for kind in KINDS:
+            for webhook in kind.webhooks:
+                self.reviews[webhook.path] = partial(self._mutate if webhook.mutating else self._validate, kind)
+                if kind.check and not webhook.mutating:
+                    self.slow.add(webhook.path)
 
     def configure(self, config: ClusterConfiguration) -> None:
         """Take over another configuration, from the next review on."""
@@ -68,7 +76,7 @@ class Admission:
     def review(self, path: str, body: Any) -> Object:
         """Answer one AdmissionReview.
 
-        Raises status.Failure where the body is none, or the path isn't a webhook's.
+        Raises status.Failure if the body isn't one, or the path isn't a webhook's.
         """
         review = self.reviews.get(path)
         if review is None:
@@ -80,75 +88,43 @@ class Admission:
         response["uid"] = request["uid"]
         return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
 
-    def _is_engine(self, request: Object) -> bool:
-        user = request.get("userInfo")
-        return isinstance(user, dict) and user.get("username") in self._users
+    def _context(self, request: Object) -> Context:
+        privileged = get(request, "userInfo", "username") in self._users
+        return Context(self._config, privileged, times.now())
 
-    def _mutate_vm(self, request: Object) -> Object:
-        vm, old = request.get("object"), request.get("oldObject")
-        if not isinstance(vm, dict) or is_deleted(vm) or not _has_shape(vm, model.VM_SPEC):
-            return {"allowed": True}
-        if not isinstance(vm.get("metadata"), dict) or not _lists_and_maps(vm["metadata"]):
-            return {"allowed": True}
-        if not isinstance(old, dict) or not _has_shape(old, model.VM_SPEC):
-            old = None
-        if request.get("operation") == "UPDATE" and old is None:
-            return {"allowed": True}
-        return _patched(vm, defaults.default_vm(vm, old, self._config))
+    def _mutate(self, kind: Kind, request: Object) -> Object:
+        new, old = request.get("object"), request.get("oldObject")
+        if not isinstance(new, dict):
+            return dict(_ALLOWED)
+        after = new
+        if request.get("operation") != UPDATE:
+            if kind.default:
+                after = kind.default(new, self._context(request))
+        elif kind.default_update and isinstance(old, dict):
+            after = kind.default_update(new, old, self._context(request))
+        return _patched(new, after)
 
-    def _mutate_vmi(self, request: Object) -> Object:
-        vmi, old = request.get("object"), request.get("oldObject")
-        if not isinstance(vmi, dict):
-            return {"allowed": True}
-        if request.get("operation") == "UPDATE":
-            if self._is_engine(request) or not isinstance(old, dict):
-                return {"allowed": True}
-            # Without a status subresource this is what keeps users from writing the status
-            after = {key: value for key, value in vmi.items() if key != "status"}
-            if old.get("status") is not None:
-                after["status"] = old["status"]
-            return _patched(vmi, after)
-        # What hasn't the right shape can't be defaulted; the validating webhook says what is wrong
-        if not _has_shape(vmi, model.VMI_SPEC) or not isinstance(vmi.get("metadata") or {}, dict):
-            return {"allowed": True}
-        if not _lists_and_maps(vmi.get("metadata") or {}):
-            return {"allowed": True}
-        after = defaults.default_vmi(vmi, self._config, times.now())
-        revision = vmi["status"].get("virtualMachineRevisionName") if isinstance(vmi.get("status"), dict) else None
-        if revision and self._is_engine(request):
-            after["status"]["virtualMachineRevisionName"] = revision
-        return _patched(vmi, after)
-
-    def _validate_vm(self, request: Object) -> Object:
-        vm = request.get("object")
-        if isinstance(vm, dict) and is_deleted(vm):
-            return {"allowed": True}
-        causes = validation.validate_vm(vm, self._config, privileged=self._is_engine(request))
-        return judged(causes, validation.warnings_vm(vm))
-
-    def _validate_vmi_create(self, request: Object) -> Object:
-        privileged = self._is_engine(request)
-        return judged(validation.validate_vmi(request.get("object"), self._config, privileged=privileged))
-
-    def _validate_vmi_update(self, request: Object) -> Object:
-        privileged = self._is_engine(request)
-        old, new = request.get("oldObject"), request.get("object")
-        return judged(validation.validate_vmi_update(old, new, privileged=privileged))
+    def _validate(self, kind: Kind, request: Object) -> Object:
+        operation, new = request.get("operation"), request.get("object")
+        causes: list[Cause] = []
+        if operation == UPDATE and kind.validate_update:
+            causes = kind.validate_update(new, request.get("oldObject"), self._context(request))
+        elif operation != DELETE and kind.validate:
+            causes = kind.validate(new, self._context(request))
+        if kind.check and not causes:
+            causes = self._checks[kind.check](request)
+        return judged(causes, _warnings(kind, new))
 
 
-def _has_shape(obj: Object, spec_model: Any) -> bool:
-    causes: list[Cause] = []
-    spec_model.check(obj.get("spec"), "spec", causes)
-    return not causes
-
-
-def _lists_and_maps(metadata: Object) -> bool:
-    finalizers, annotations = metadata.get("finalizers") or [], metadata.get("annotations") or {}
-    return isinstance(finalizers, list) and isinstance(annotations, dict)
+def _warnings(kind: Kind, obj: Any) -> list[str]:
+    """Return the warnings about an object that is admitted. One that is being deleted draws none."""
+    if not isinstance(obj, dict) or is_deleted(obj):
+        return []
+    return [*([kind.caveat] if kind.caveat else []), *(kind.warn(obj) if kind.warn else [])]
 
 
 def judged(causes: Sequence[Cause], warnings: Sequence[str] = ()) -> Object:
-    """Give the response that refuses an object for the causes, or admits it where there are none."""
+    """Return the response that refuses an object for the causes, or admits it where there are none."""
     if causes:
         return {"allowed": False, "status": status.invalid(causes)}
     response: Object = {"allowed": True}
@@ -158,7 +134,7 @@ def judged(causes: Sequence[Cause], warnings: Sequence[str] = ()) -> Object:
 
 
 def _patched(before: Object, after: Object) -> Object:
-    """Give the response that turns `before` into `after`: a JSON patch (RFC 6902) of whole parts."""
+    """Return the response that turns `before` into `after`: a JSON patch (RFC 6902) of whole parts."""
     operations: list[Object] = []
     for key in sorted(before.keys() | after.keys()):
         old, new = before.get(key), after.get(key)
@@ -176,5 +152,5 @@ def _patched(before: Object, after: Object) -> Object:
         else:
             operations.append({"op": "add", "path": f"/{key}", "value": new})
     if not operations:
-        return {"allowed": True}
+        return dict(_ALLOWED)
     return {"allowed": True, "patchType": "JSONPatch", "patch": base64.b64encode(_encode(operations)).decode()}

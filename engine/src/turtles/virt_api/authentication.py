@@ -21,6 +21,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from turtles.api.kind import SUBRESOURCES_GROUP
 from turtles.kube.client import Client
 from turtles.kube.resources import SUBJECTACCESSREVIEW
 from turtles.virt_api.names import AUTHENTICATION_CONFIGMAP as CONFIGMAP
@@ -124,7 +125,7 @@ def may(
             "groups": list(user.groups),
             "extra": {key: list(values) for key, values in user.extra.items()},
             "resourceAttributes": {
-                "group": "subresources.kubevirt.io",
+                "group": SUBRESOURCES_GROUP,
                 "version": version,
                 "namespace": namespace,
                 "resource": resource,

@@ -6,19 +6,18 @@ from __future__ import annotations
 import platform
 
 from turtles import __version__
-from turtles.api.kinds import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
+from turtles.api.kind import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, Kind, Subresource
+from turtles.api.kinds import KINDS
 from turtles.api.objects import Object
 
-#: Subresources by resource; each with the kind of its parent and its verbs.
-RESOURCES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "virtualmachines/start": ("VirtualMachine", ("update",)),
-    "virtualmachines/stop": ("VirtualMachine", ("update",)),
-    "virtualmachines/restart": ("VirtualMachine", ("update",)),
+#: Kinds and their subresources, by the names of both: `virtualmachines/start`.
+SUBRESOURCES: dict[str, tuple[Kind, Subresource]] = {
+    f"{kind.plural}/{subresource.name}": (kind, subresource) for kind in KINDS for subresource in kind.subresources
 }
 
 
 def group() -> Object:
-    """Give the APIGroup; its preferred version is the first."""
+    """Return the APIGroup; its preferred version is the first."""
     versions = [{"groupVersion": f"{SUBRESOURCES_GROUP}/{name}", "version": name} for name in SUBRESOURCES_VERSIONS]
     return {
         "kind": "APIGroup",
@@ -30,25 +29,31 @@ def group() -> Object:
 
 
 def groups() -> Object:
-    """Give the APIGroupList of this server."""
+    """Return the APIGroupList of this server."""
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [group()]}
 
 
 def resources(version: str) -> Object:
-    """Give the APIResourceList of a version."""
+    """Return the APIResourceList of a version."""
     return {
         "kind": "APIResourceList",
         "apiVersion": "v1",
         "groupVersion": f"{SUBRESOURCES_GROUP}/{version}",
         "resources": [
-            {"name": name, "singularName": "", "namespaced": True, "kind": kind, "verbs": list(verbs)}
-            for name, (kind, verbs) in RESOURCES.items()
+            {
+                "name": name,
+                "singularName": "",
+                "namespaced": kind.namespaced,
+                "kind": kind.kind,
+                "verbs": [subresource.verb],
+            }
+            for name, (kind, subresource) in SUBRESOURCES.items()
         ],
     }
 
 
 def version() -> Object:
-    """Give the engine's version under the names of Kubernetes' version.Info."""
+    """Return the engine's version under the names of Kubernetes' version.Info."""
     return {
         "gitVersion": f"v{__version__}",
         "gitCommit": "",
@@ -61,10 +66,10 @@ def version() -> Object:
 
 
 def openapi_v2() -> Object:
-    """Give the OpenAPI v2 document: subresources take no documented bodies."""
+    """Return the OpenAPI v2 document: subresources take no documented bodies."""
     return {"swagger": "2.0", "info": {"title": "virt-api", "version": f"v{__version__}"}, "paths": {}}
 
 
 def openapi_v3() -> Object:
-    """Give the index of OpenAPI v3 documents: there are none."""
+    """Return the index of OpenAPI v3 documents: there are none."""
     return {"paths": {}}

@@ -23,9 +23,10 @@ from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, wait_synced
 from turtles.kube.resources import CONFIGMAP
 from turtles.log import setup_logging
-from turtles.virt_api import certificates, eviction, kubevirt, manifests, names
+from turtles.virt_api import certificates, eviction, manifests, names
 from turtles.virt_api.admission import Admission, engine_users
 from turtles.virt_api.authentication import FrontProxy
+from turtles.virt_api.checks import checks
 from turtles.virt_api.registration import Registration
 from turtles.virt_api.server import Server, new_context
 
@@ -89,8 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     configuration = ConfigurationWatch(client, options.namespace, options.architecture)
     configuration.follow_verbosity("virtAPI", options.log_level)
-    admission = Admission(engine_users(options.namespace), configuration.current)
-    admission.add(kubevirt.VALIDATE, kubevirt.KubeVirtReview(client, options.namespace))
+    admission = Admission(engine_users(options.namespace), configuration.current, checks(client, options.namespace))
     admission.add(eviction.VALIDATE, eviction.EvictionReview(client, recorder))
     configuration.add_handler(admission.configure)
     configuration.add_handler(registration.configure)

@@ -13,26 +13,27 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from turtles.api import crd
-from turtles.api.kinds import GROUP, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
+from turtles.api.kind import GROUP, READ, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
+from turtles.api.kinds import KINDS
 from turtles.api.objects import Object
 from turtles.virt_api import discovery, names, workloads
 from turtles.virt_api.workloads import Values
 
 _RBAC = "rbac.authorization.k8s.io"
-_READ = ["get", "list", "watch"]
-_WRITE = ["create", "update", "patch", "delete", "deletecollection"]
-_MACHINES = ["virtualmachines", "virtualmachineinstances"]
+#: Users' roles that become part of those of Kubernetes.
+_AGGREGATED = ("admin", "edit", "view")
 _LABELS = names.LABELS
 
 
 def objects(namespace: str = "kubevirt", cluster: Values | None = None) -> list[Object]:
-    """Give everything, in the order in which it is to be created.
+    """Return everything, in the order in which it is to be created.
 
     `cluster`: also what runs the components on a Kubernetes cluster; without it they are services of a machine.
     """
@@ -50,7 +51,7 @@ def objects(namespace: str = "kubevirt", cluster: Values | None = None) -> list[
     found += _component("virt-handler", namespace, _virt_handler(with_capacity=cluster is None))
     found += _local("virt-api", namespace, namespace, _virt_api_local(with_service=cluster is None))
     found += _local("virt-controller", namespace, namespace, _virt_controller_local(with_workloads=cluster is not None))
-    found += _local("virt-handler", namespace, namespace, [_rule(GROUP, ["kubevirts"], _READ)])
+    found += _local("virt-handler", namespace, namespace, [_rule(GROUP, ["kubevirts"], READ)])
     reader = {"apiGroup": _RBAC, "kind": "Role", "name": "extension-apiserver-authentication-reader"}
     found.append(
         {
@@ -68,7 +69,7 @@ def objects(namespace: str = "kubevirt", cluster: Values | None = None) -> list[
 
 
 def render(namespace: str = "kubevirt", cluster: Values | None = None) -> str:
-    """Give everything as YAML documents; the same text for the same version of the engine."""
+    """Return everything as YAML documents; the same text for the same version of the engine."""
     return yaml.dump_all(
         objects(namespace, cluster),
         Dumper=_Dumper,
@@ -97,7 +98,7 @@ class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[mi
         return True
 
 
-def _rule(group: str, resources: list[str], verbs: list[str], names: list[str] | None = None) -> Object:
+def _rule(group: str, resources: list[str], verbs: Sequence[str], names: list[str] | None = None) -> Object:
     rule: Object = {"apiGroups": [group], "resources": list(resources), "verbs": list(verbs)}
     if names:
         rule["resourceNames"] = list(names)
@@ -105,8 +106,8 @@ def _rule(group: str, resources: list[str], verbs: list[str], names: list[str] |
 
 
 def _own(group: str, resource: str, names: list[str]) -> list[Object]:
-    """Give the rules for objects a component makes itself: creation can't be limited to names."""
-    return [_rule(group, [resource], ["create"]), _rule(group, [resource], [*_READ, "update"], names)]
+    """Return the rules for objects a component makes itself: creation can't be limited to names."""
+    return [_rule(group, [resource], ["create"]), _rule(group, [resource], [*READ, "update"], names)]
 
 
 def _virt_api() -> list[Object]:
@@ -128,7 +129,7 @@ def _virt_api() -> list[Object]:
 
 
 def _virt_api_local(with_service: bool) -> list[Object]:
-    rules = [*_own("", "secrets", [names.CERTIFICATES_SECRET]), _rule(GROUP, ["kubevirts"], _READ)]
+    rules = [*_own("", "secrets", [names.CERTIFICATES_SECRET]), _rule(GROUP, ["kubevirts"], READ)]
     if with_service:
         rules += [
             *_own("", "services", [names.SERVICE]),
@@ -138,25 +139,25 @@ def _virt_api_local(with_service: bool) -> list[Object]:
         ]
     else:
         # Whether replicas of another version are still there
-        rules.append(_rule("apps", ["deployments"], _READ, ["virt-api"]))
+        rules.append(_rule("apps", ["deployments"], READ, ["virt-api"]))
     return rules
 
 
 def _virt_controller() -> list[Object]:
     return [
         # delete: machines go with a KubeVirt object whose uninstallStrategy is RemoveWorkloads
-        _rule(GROUP, ["virtualmachines"], [*_READ, "patch", "delete"]),
+        _rule(GROUP, ["virtualmachines"], [*READ, "patch", "delete"]),
         _rule(GROUP, ["virtualmachines/status"], ["patch"]),
         _rule(GROUP, ["virtualmachines/finalizers", "virtualmachineinstances/finalizers"], ["update"]),
-        _rule(GROUP, ["virtualmachineinstances"], [*_READ, "create", "patch", "delete"]),
-        _rule("", ["pods"], [*_READ, "create", "patch", "delete"]),
+        _rule(GROUP, ["virtualmachineinstances"], [*READ, "create", "patch", "delete"]),
+        _rule("", ["pods"], [*READ, "create", "patch", "delete"]),
         _rule("", ["pods/status"], ["patch"]),
-        _rule("", ["nodes"], [*_READ, "patch"]),
-        _rule("", ["persistentvolumeclaims", "resourcequotas"], _READ),
+        _rule("", ["nodes"], [*READ, "patch"]),
+        _rule("", ["persistentvolumeclaims", "resourcequotas"], READ),
         _rule("", ["events"], ["create", "patch"]),
-        _rule("policy", ["poddisruptionbudgets"], [*_READ, "create"]),
+        _rule("policy", ["poddisruptionbudgets"], [*READ, "create"]),
         _rule("apps", ["controllerrevisions"], ["get", "create", "delete"]),
-        _rule("apiregistration.k8s.io", ["apiservices"], _READ, [f"{SUBRESOURCES_VERSIONS[0]}.{SUBRESOURCES_GROUP}"]),
+        _rule("apiregistration.k8s.io", ["apiservices"], READ, [f"{SUBRESOURCES_VERSIONS[0]}.{SUBRESOURCES_GROUP}"]),
     ]
 
 
@@ -164,10 +165,10 @@ def _virt_controller_local(with_workloads: bool) -> list[Object]:
     rules = [
         _rule("coordination.k8s.io", ["leases"], ["create"]),
         _rule("coordination.k8s.io", ["leases"], ["get", "update"], ["virt-controller"]),
-        _rule(GROUP, ["kubevirts"], [*_READ, "patch"]),
+        _rule(GROUP, ["kubevirts"], [*READ, "patch"]),
         _rule(GROUP, ["kubevirts/status"], ["patch"]),
         # What runs of the engine
-        _rule("apps", ["deployments", "daemonsets"], _READ),
+        _rule("apps", ["deployments", "daemonsets"], READ),
     ]
     if with_workloads:
         # Where they run, and how many, the KubeVirt object says
@@ -180,7 +181,7 @@ def _virt_controller_local(with_workloads: bool) -> list[Object]:
 
 def _virt_handler(with_capacity: bool) -> list[Object]:
     rules = [
-        _rule(GROUP, ["virtualmachineinstances"], [*_READ, "patch"]),
+        _rule(GROUP, ["virtualmachineinstances"], [*READ, "patch"]),
         _rule("", ["nodes"], ["get", "patch"]),
         _rule("", ["events"], ["create", "patch"]),
     ]
@@ -191,21 +192,35 @@ def _virt_handler(with_capacity: bool) -> list[Object]:
 
 
 def _users() -> list[Object]:
-    subresources = sorted(discovery.RESOURCES)
-    full = [_rule(SUBRESOURCES_GROUP, subresources, ["update"]), _rule(GROUP, _MACHINES, [*_READ, *_WRITE])]
-    roles = {
-        "admin": full,
-        "edit": full,
-        "view": [_rule(GROUP, _MACHINES, _READ)],
-    }
-    found = [
-        _role(f"kubevirt.io:{name}", rules, {f"{_RBAC}/aggregate-to-{name}": "true"}) for name, rules in roles.items()
+    rights = _rights()
+    # Everyone may ask for the version, as virtctl does first of all
+    rights["default"].insert(0, _rule(SUBRESOURCES_GROUP, ["version"], ["get"]))
+    everyone = {"apiGroup": _RBAC, "kind": "Group", "name": "system:authenticated"}
+    return [
+        *(
+            _role(
+                f"kubevirt.io:{role}",
+                rules,
+                {f"{_RBAC}/aggregate-to-{role}": "true"} if role in _AGGREGATED else None,
+            )
+            for role, rules in rights.items()
+        ),
+        _binding("kubevirt.io:default", [everyone]),
     ]
-    # Everybody may ask for the version, as virtctl does first of all, and how the engine is set up
-    everybodys = [_rule(SUBRESOURCES_GROUP, ["version"], ["get"]), _rule(GROUP, ["kubevirts"], ["get", "list"])]
-    found.append(_role("kubevirt.io:default", everybodys))
-    everybody = {"apiGroup": _RBAC, "kind": "Group", "name": "system:authenticated"}
-    found.append(_binding("kubevirt.io:default", [everybody]))
+
+
+def _rights() -> dict[str, list[Object]]:
+    """Return the rules of each user role: subresources first, and kinds with the same verbs in one rule."""
+    resources: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    for name, (_, subresource) in sorted(discovery.SUBRESOURCES.items()):
+        for role in subresource.roles:
+            resources.setdefault((role, SUBRESOURCES_GROUP, (subresource.verb,)), []).append(name)
+    for kind in KINDS:
+        for role, verbs in kind.rights.items():
+            resources.setdefault((role, kind.group, tuple(verbs)), []).append(kind.plural)
+    found: dict[str, list[Object]] = {role: [] for role in (*_AGGREGATED, "default")}
+    for (role, group, verbs), plurals in resources.items():
+        found.setdefault(role, []).append(_rule(group, plurals, verbs))
     return found
 
 

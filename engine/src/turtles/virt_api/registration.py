@@ -27,7 +27,8 @@ from urllib.parse import urlsplit
 
 from turtles import __version__
 from turtles.api.configuration import ClusterConfiguration, Rotation
-from turtles.api.kinds import GROUP, KUBEVIRT, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, VM, VMI, Kind
+from turtles.api.kind import GROUP, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, UPDATE, Kind, Webhook
+from turtles.api.kinds import KINDS
 from turtles.api.objects import Object
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
 from turtles.kube.informer import Informer
@@ -42,7 +43,7 @@ from turtles.kube.resources import (
     VALIDATINGWEBHOOK,
     Resource,
 )
-from turtles.virt_api import admission, certificates, eviction, kubevirt
+from turtles.virt_api import admission, certificates, eviction
 from turtles.virt_api.certificates import Certificates
 from turtles.virt_api.names import CERTIFICATES_SECRET, MUTATOR, VALIDATOR
 from turtles.virt_api.names import SERVICE as SERVICE_NAME
@@ -65,7 +66,7 @@ _RETRY = 1.0
 
 
 def serving_names(namespace: str, url: str | None = None, bind: str = "") -> list[str]:
-    """Give the names and addresses the serving certificate is for."""
+    """Return the names and addresses the serving certificate is for."""
     service = f"{SERVICE_NAME}.{namespace}"
     names = {SERVICE_NAME, service, f"{service}.svc", f"{service}.svc.cluster.local", "localhost", "127.0.0.1"}
     if url and (host := urlsplit(url).hostname):
@@ -77,18 +78,18 @@ def serving_names(namespace: str, url: str | None = None, bind: str = "") -> lis
 
 
 def webhooks(bundle: str, namespace: str, url: str | None = None) -> list[tuple[Resource, Object]]:
-    """Give both webhook configurations. `bundle`: the authorities in PEM; `url`: if there is no Service."""
+    """Return both webhook configurations. `bundle`: the authorities in PEM; `url`: if there is no Service."""
 
-    def calling(name: str, path: str, rule: Object) -> Object:
+    def calling(name: str, path: str, scope: str, rule: Object) -> Object:
         client: Object = {"caBundle": _base64(bundle)}
         if url:
             client["url"] = url.rstrip("/") + path
         else:
             client["service"] = {"name": SERVICE_NAME, "namespace": namespace, "path": path, "port": PORT}
         return {
-            "name": f"{name}.kubevirt.io",
+            "name": f"{name}.{GROUP}",
             "clientConfig": client,
-            "rules": [{**rule, "scope": "Namespaced"}],
+            "rules": [{**rule, "scope": scope}],
             "failurePolicy": "Fail",
             "matchPolicy": "Equivalent",
             "sideEffects": "None",
@@ -96,15 +97,15 @@ def webhooks(bundle: str, namespace: str, url: str | None = None) -> list[tuple[
             "admissionReviewVersions": ["v1"],
         }
 
-    def hook(name: str, path: str, kind: Kind, *operations: str) -> Object:
+    def hook(kind: Kind, webhook: Webhook) -> Object:
         rule = {
-            "apiGroups": [GROUP],
+            "apiGroups": [kind.group],
             "apiVersions": [version.name for version in kind.versions],
-            "operations": list(operations),
+            "operations": list(webhook.operations),
             "resources": [kind.plural],
         }
-        found = calling(name, path, rule)
-        if operations == ("UPDATE",):
+        found = calling(webhook.name, webhook.path, kind.scope, rule)
+        if webhook.operations == (UPDATE,):
             # What the engine's own components write needs no judgement; it would cost each status a round trip,
             # and running machines would depend on virt-api being there
             users = ", ".join(f"'{user}'" for user in admission.engine_users(namespace))
@@ -113,25 +114,13 @@ def webhooks(bundle: str, namespace: str, url: str | None = None) -> list[tuple[
         return found
 
     evictions = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods/eviction"]}
-    interceptor = calling("virt-launcher-eviction-interceptor", eviction.VALIDATE, evictions)
+    interceptor = calling("virt-launcher-eviction-interceptor", eviction.VALIDATE, "Namespaced", evictions)
     # Other people's drains don't depend on virt-api; machines that must stay have a disruption budget as well
     interceptor |= {"failurePolicy": "Ignore", "sideEffects": "NoneOnDryRun"}
 
-    mutating = [
-        hook("virtualmachines-mutator", admission.MUTATE_VM, VM, "CREATE"),
-        hook("virtualmachines-update-mutator", admission.MUTATE_VM, VM, "UPDATE"),
-        hook("virtualmachineinstances-mutator", admission.MUTATE_VMI, VMI, "CREATE"),
-        hook("virtualmachineinstances-update-mutator", admission.MUTATE_VMI, VMI, "UPDATE"),
-    ]
-    validating = [
-        hook("virtualmachine-validator", admission.VALIDATE_VM, VM, "CREATE"),
-        hook("virtualmachine-update-validator", admission.VALIDATE_VM, VM, "UPDATE"),
-        hook("virtualmachineinstances-create-validator", admission.VALIDATE_VMI_CREATE, VMI, "CREATE"),
-        hook("virtualmachineinstances-update-validator", admission.VALIDATE_VMI_UPDATE, VMI, "UPDATE"),
-        hook("kubevirt-validator", kubevirt.VALIDATE, KUBEVIRT, "CREATE", "DELETE"),
-        hook("kubevirt-update-validator", kubevirt.VALIDATE, KUBEVIRT, "UPDATE"),
-        interceptor,
-    ]
+    hooks = [(webhook, hook(kind, webhook)) for kind in KINDS for webhook in kind.webhooks]
+    mutating = [found for webhook, found in hooks if webhook.mutating]
+    validating = [*(found for webhook, found in hooks if not webhook.mutating), interceptor]
     return [
         (
             resource,
@@ -145,7 +134,7 @@ def webhooks(bundle: str, namespace: str, url: str | None = None) -> list[tuple[
 
 
 def apiservices(bundle: str, namespace: str) -> list[tuple[Resource, Object]]:
-    """Give the APIServices of the aggregated API, the preferred version first."""
+    """Return the APIServices of the aggregated API, the preferred version first."""
     return [
         (
             APISERVICE,
@@ -168,7 +157,7 @@ def apiservices(bundle: str, namespace: str) -> list[tuple[Resource, Object]]:
 
 
 def endpoints(namespace: str, url: str) -> list[tuple[Resource, Object]]:
-    """Give Service and Endpoints that lead to a URL.
+    """Return Service and Endpoints that lead to a URL.
 
     Raises OSError where the URL's host has no address.
     """
@@ -388,7 +377,7 @@ def contains(found: Any, wanted: Any) -> bool:
 
 
 def _signed(wanted: Object) -> Object:
-    """Give an object with the annotations of the build that registers it."""
+    """Return an object with the annotations of the build that registers it."""
     parts = {key: value for key, value in _trusting(wanted, "").items() if key != "metadata"}
     identifier = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
     annotations = {_VERSION: f"v{__version__}", _IDENTIFIER: identifier}
@@ -396,13 +385,13 @@ def _signed(wanted: Object) -> Object:
 
 
 def _build(obj: Object) -> tuple[str | None, str | None]:
-    """Give version and hash of what registered an object; without them it was somebody else."""
+    """Return version and hash of what registered an object; without them it was somebody else."""
     annotations = obj["metadata"].get("annotations") or {}
     return annotations.get(_VERSION), annotations.get(_IDENTIFIER)
 
 
 def _trusting(obj: Object, bundle: str) -> Object:
-    """Give a webhook configuration or an APIService with these authorities, and otherwise as it is."""
+    """Return a webhook configuration or an APIService with these authorities, and otherwise as it is."""
     authorities = {"caBundle": _base64(bundle)}
     if "webhooks" in obj:
         hooks = [{**hook, "clientConfig": {**hook["clientConfig"], **authorities}} for hook in obj["webhooks"] or []]

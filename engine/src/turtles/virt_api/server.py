@@ -13,13 +13,12 @@ import msgspec
 from aiohttp import web
 
 from turtles import endpoint
-from turtles.api.kinds import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
+from turtles.api.kind import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, Kind
 from turtles.kube.client import ApiError, Client
-from turtles.virt_api import authentication, discovery, status
+from turtles.virt_api import authentication, discovery, status, subresources
 from turtles.virt_api.admission import Admission
 from turtles.virt_api.authentication import FrontProxy, User
 from turtles.virt_api.status import Failure
-from turtles.virt_api.subresources import VirtualMachines
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ class Server:
         self._context = context
         self._ready = ready
         self._front_proxy = FrontProxy()
-        self._operations = VirtualMachines(client).operations
+        self._handlers = subresources.handlers(client)
 
     def trust(self, front_proxy: FrontProxy) -> None:
         """Take over which front proxies are trusted, from the next request on."""
@@ -95,22 +94,23 @@ class Server:
     async def _subresource(self, request: web.Request) -> web.Response:
         info = request.match_info
         version, resource, name, sub = info["version"], info["resource"], info["name"], info["sub"]
-        known = discovery.RESOURCES.get(f"{resource}/{sub}")
+        known = discovery.SUBRESOURCES.get(f"{resource}/{sub}")
         if version not in SUBRESOURCES_VERSIONS or known is None:
             raise Failure(404, status.NO_SUCH_PATH)
+        kind, subresource = known
         verb = _VERBS.get(request.method, "")
-        if verb not in known[1]:
+        if verb != subresource.verb:
             raise Failure(405, f"{request.method} is not supported on {resource}/{sub}")
         user = self._authenticate(request)
-        await self._authorize(user, verb, version, info["namespace"], resource, name, sub)
+        await self._authorize(user, verb, version, info["namespace"], kind, name, sub)
         options = _options(await request.read())
-        await asyncio.to_thread(self._operations[sub], info["namespace"], name, options)
+        answer = await asyncio.to_thread(self._handlers[subresource.handler], info["namespace"], name, options)
         log.info(
             "%s",
             sub,
             extra={"namespace": info["namespace"], "object": name, "user": user.name},
         )
-        return web.Response(status=202)
+        return _json(answer or {}, subresource.code) if subresource.body else web.Response(status=subresource.code)
 
     def _authenticate(self, request: web.Request) -> User:
         transport = request.transport
@@ -121,17 +121,17 @@ class Server:
         return user
 
     async def _authorize(
-        self, user: User, verb: str, version: str, namespace: str, resource: str, name: str, sub: str
+        self, user: User, verb: str, version: str, namespace: str, kind: Kind, name: str, sub: str
     ) -> None:
         allowed = await asyncio.to_thread(
-            authentication.may, self._client, user, verb, version, namespace, resource, name, sub
+            authentication.may, self._client, user, verb, version, namespace, kind.plural, name, sub
         )
         if not allowed:
             message = (
-                f'{resource}.{SUBRESOURCES_GROUP} "{name}" is forbidden: User "{user.name}" cannot {verb} resource '
-                f'"{resource}/{sub}" in API group "{SUBRESOURCES_GROUP}" in the namespace "{namespace}"'
+                f'{kind.plural}.{SUBRESOURCES_GROUP} "{name}" is forbidden: User "{user.name}" cannot {verb} resource '
+                f'"{kind.plural}/{sub}" in API group "{SUBRESOURCES_GROUP}" in the namespace "{namespace}"'
             )
-            raise Failure(403, message, name=name, kind=resource)
+            raise Failure(403, message, kind, name)
 
 
 @web.middleware

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from turtles.api.kind import Kind
 from turtles.api.language import Cause
 
 _REASONS = {
@@ -26,22 +27,22 @@ NO_SUCH_PATH = "the server could not find the requested resource"
 
 
 class Failure(Exception):
-    """A request that fails with a HTTP status and a message; becomes a Status."""
+    """A request that fails with an HTTP status and a message; becomes a Status. `kind` and `name`: what it is about."""
 
-    def __init__(self, code: int, message: str, *, name: str = "", kind: str = "") -> None:
+    def __init__(self, code: int, message: str, kind: Kind | None = None, name: str = "") -> None:
         super().__init__(message)
         self.code = code
         self.message = message
-        self.name = name
         self.kind = kind
+        self.name = name
 
     def as_status(self) -> dict[str, Any]:
-        """Give the Status object."""
-        return failure(self.code, self.message, self.name, self.kind)
+        """Return the Status object."""
+        return failure(self.code, self.message, self.kind, self.name)
 
 
-def failure(code: int, message: str, name: str = "", kind: str = "") -> dict[str, Any]:
-    """Give a Status for a HTTP status; `name` and `kind` are those of the object it is about."""
+def failure(code: int, message: str, kind: Kind | None = None, name: str = "") -> dict[str, Any]:
+    """Return a Status for an HTTP status; `kind` and `name` are those of the object it is about."""
     found: dict[str, Any] = {
         "kind": "Status",
         "apiVersion": "v1",
@@ -51,24 +52,24 @@ def failure(code: int, message: str, name: str = "", kind: str = "") -> dict[str
         "reason": _REASONS.get(code, "Unknown"),
         "code": code,
     }
-    if name or kind:
-        found["details"] = {"name": name, "group": "kubevirt.io", "kind": kind}
+    if kind:
+        found["details"] = {"name": name, "group": kind.group, "kind": kind.singular}
     return found
 
 
-def conflict(kind: str, name: str, message: str) -> Failure:
-    """Give the 409 of an operation that the object's state doesn't allow."""
-    text = f'Operation cannot be fulfilled on {kind}.kubevirt.io "{name}": {message}'
-    return Failure(409, text, name=name, kind=kind)
+def conflict(kind: Kind, name: str, message: str) -> Failure:
+    """Return the 409 of an operation that the object's state doesn't allow."""
+    text = f'Operation cannot be fulfilled on {kind.singular}.{kind.group} "{name}": {message}'
+    return Failure(409, text, kind, name)
 
 
-def not_found(kind: str, name: str) -> Failure:
-    """Give the 404 of an object that isn't there."""
-    return Failure(404, f'{kind}.kubevirt.io "{name}" not found', name=name, kind=kind)
+def not_found(kind: Kind, name: str) -> Failure:
+    """Return the 404 of an object that doesn't exist."""
+    return Failure(404, f'{kind.singular}.{kind.group} "{name}" not found', kind, name)
 
 
 def invalid(causes: Sequence[Cause]) -> dict[str, Any]:
-    """Give the status of an admission response that refuses an object: its message has the first ten causes."""
+    """Return the status of an admission response that refuses an object: its message has the first ten causes."""
     messages = [cause.message for cause in causes]
     message = ", ".join(messages[:_MAX_CAUSES_IN_MESSAGE])
     if len(messages) > _MAX_CAUSES_IN_MESSAGE:

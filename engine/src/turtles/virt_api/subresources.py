@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What subresources of a VirtualMachine do: start, stop, restart.
+"""Handlers of subresources, by the names under which kinds refer to them.
 
 Rules: KubeVirt user guide, "Run strategies", and the KubeVirt API. They read what is stored and write patches that
-hold only for what they have read.
+only apply to what they have read.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from turtles.api.kinds.vm import VM as VM_KIND
 from turtles.api.objects import Object
 from turtles.api.phases import FAILED, FINAL_PHASES, is_final, phase_of
 from turtles.api.run_strategies import ALWAYS, HALTED, MANUAL, ONCE, RERUN_ON_FAILURE, START, STOP, run_strategy
@@ -20,20 +21,34 @@ from turtles.virt_api.status import Failure, conflict, not_found
 
 #: How often an operation is tried again when somebody else has written in between.
 _TRIES = 5
-_KIND = "virtualmachine"
+
+#: Takes namespace and name of the object and the request's options; returns the answer's body, if it has one.
+Handler = Callable[[str, str, Object], Object | None]
+
+
+def handlers(client: Client) -> dict[str, Handler]:
+    """Return all handlers, by name."""
+    machines = VirtualMachines(client)
+    return {"start_vm": machines.start, "stop_vm": machines.stop, "restart_vm": machines.restart}
 
 
 class VirtualMachines:
-    """The operations, on the objects the client reaches."""
+    """Start, stop and restart, of the VirtualMachines that the client reaches."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        #: By the name of the subresource; each takes namespace, name and the request's options.
-        self.operations: dict[str, Callable[[str, str, Object], None]] = {
-            "start": lambda namespace, name, options: self._retry(self._start, namespace, name, options),
-            "stop": lambda namespace, name, options: self._retry(self._stop, namespace, name, options),
-            "restart": lambda namespace, name, options: self._retry(self._restart, namespace, name, options),
-        }
+
+    def start(self, namespace: str, name: str, options: Object) -> None:
+        """Start a VirtualMachine."""
+        self._retry(self._start, namespace, name, options)
+
+    def stop(self, namespace: str, name: str, options: Object) -> None:
+        """Stop a VirtualMachine."""
+        self._retry(self._stop, namespace, name, options)
+
+    def restart(self, namespace: str, name: str, options: Object) -> None:
+        """Stop a VirtualMachine and start it again."""
+        self._retry(self._restart, namespace, name, options)
 
     def _retry(
         self, operation: Callable[[Object, Object | None, Object], None], namespace: str, name: str, options: Object
@@ -42,15 +57,15 @@ class VirtualMachines:
             try:
                 vm = self._client.get(VM, namespace, name)
             except NotFound:
-                raise not_found(_KIND, name) from None
+                raise not_found(VM_KIND, name) from None
             try:
                 operation(vm, self._vmi(namespace, name), options)
                 return
             except Conflict as error:
                 if attempt == _TRIES - 1:
-                    raise conflict(_KIND, name, "somebody else keeps changing the object; try again") from error
+                    raise conflict(VM_KIND, name, "somebody else keeps changing the object; try again") from error
             except ApiError as error:
-                raise Failure(error.status or 503, error.message, name=name, kind=_KIND) from error
+                raise Failure(error.status or 503, error.message, VM_KIND, name) from error
 
     def _vmi(self, namespace: str, name: str) -> Object | None:
         try:
@@ -62,7 +77,7 @@ class VirtualMachines:
         name, strategy = vm["metadata"]["name"], run_strategy(vm)
         paused = _option(options, "paused", bool, False)
         if vmi is not None and phase_of(vmi) not in (*FINAL_PHASES, "Unknown", ""):
-            raise conflict(_KIND, name, "VM is already running")
+            raise conflict(VM_KIND, name, "VM is already running")
         start: Object = {"action": START}
         if paused:
             start["data"] = {"paused": "true"}
@@ -75,25 +90,25 @@ class VirtualMachines:
             if vmi is None or not is_final(vmi):
                 self._request(vm, [start], options)
             elif strategy == RERUN_ON_FAILURE and phase_of(vmi) == FAILED:
-                raise conflict(_KIND, name, f"{strategy} does not support starting VM from failed state")
+                raise conflict(VM_KIND, name, f"{strategy} does not support starting VM from failed state")
             else:
                 self._request(vm, [_stop_request(vmi), start], options)
         else:
-            raise conflict(_KIND, name, f"{strategy} does not support manual start requests")
+            raise conflict(VM_KIND, name, f"{strategy} does not support manual start requests")
 
     def _stop(self, vm: Object, vmi: Object | None, options: Object) -> None:
         name, strategy = vm["metadata"]["name"], run_strategy(vm)
         grace = _option(options, "gracePeriod", int, None)
         if grace is not None and grace < 0:
-            raise Failure(400, "gracePeriod has to be greater or equal to 0", name=name, kind=_KIND)
+            raise Failure(400, "gracePeriod has to be greater or equal to 0", VM_KIND, name)
         running = vmi if vmi is not None and not is_final(vmi) else None
         if running is None and strategy not in (ALWAYS, ONCE):
-            raise conflict(_KIND, name, "VM is not running")
+            raise conflict(VM_KIND, name, "VM is not running")
         if strategy == HALTED and running is not None:
             before = running["spec"].get("terminationGracePeriodSeconds")
             if grace is None or (before is not None and grace >= before):
                 message = f"{strategy} only supports manual stop requests with a shorter graceperiod"
-                raise conflict(_KIND, name, message)
+                raise conflict(VM_KIND, name, message)
         if running is not None and grace is not None:
             self._shorten(running, grace, options)
         if strategy in (ALWAYS, ONCE):
@@ -106,15 +121,15 @@ class VirtualMachines:
         grace = _option(options, "gracePeriodSeconds", int, None)
         if grace is not None and grace > 0:
             message = "For force restart, only gracePeriod=0 is supported for now"
-            raise Failure(400, message, name=name, kind=_KIND)
+            raise Failure(400, message, VM_KIND, name)
         if grace is not None and grace < 0:
-            raise Failure(400, "gracePeriod has to be greater or equal to 0", name=name, kind=_KIND)
+            raise Failure(400, "gracePeriod has to be greater or equal to 0", VM_KIND, name)
         if strategy in (HALTED, ONCE):
-            raise conflict(_KIND, name, f"RunStategy {strategy} does not support manual restart requests")
+            raise conflict(VM_KIND, name, f"RunStategy {strategy} does not support manual restart requests")
         if vmi is None:
-            raise conflict(_KIND, name, "VM is not running: Halted")
+            raise conflict(VM_KIND, name, "VM is not running: Halted")
         if (vm.get("status") or {}).get("stateChangeRequests"):
-            raise conflict(_KIND, name, "unable to complete request: stop/start already underway")
+            raise conflict(VM_KIND, name, "unable to complete request: stop/start already underway")
         if grace == 0 and not is_final(vmi):
             self._shorten(vmi, 1, options)
         self._request(vm, [_stop_request(vmi), {"action": START}], options)
@@ -135,7 +150,7 @@ class VirtualMachines:
         only_stop = [request["action"] for request in requests] == [STOP]
         if pending and not only_stop:
             message = "unable to complete request: stop/start already underway"
-            raise conflict(_KIND, vm["metadata"]["name"], message)
+            raise conflict(VM_KIND, vm["metadata"]["name"], message)
         self._patch(VM, vm, {"status": {"stateChangeRequests": requests}}, options, "status")
 
     def _shorten(self, vmi: Object, seconds: int, options: Object) -> None:

@@ -4,7 +4,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from turtles.api.kinds import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
+from turtles.api.kind import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.objects import Object
 from turtles.controller.node import HEARTBEAT_TIMEOUT
 

@@ -5,14 +5,15 @@ import copy
 import random
 from typing import Any
 
-from turtles.api import crd, kinds
+from turtles.api import crd
+from turtles.api.kinds.vmi import VMI
 from turtles.standalone.apiserver.schema import quick
 from turtles.standalone.apiserver.schema import validation as schema
 
 from ..conftest import WIDGET_SCHEMA
 from ..test_fuzz import SEED, bend
 
-VMI_SCHEMA = crd.crd(kinds.VMI)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+VMI_SCHEMA = crd.crd(VMI)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 ODD_SCHEMA = {
     "type": "object",
     "properties": {

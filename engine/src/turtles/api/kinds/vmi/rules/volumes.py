@@ -10,18 +10,10 @@ from collections.abc import Callable
 
 from turtles.api import quantity
 from turtles.api.configuration import ClusterConfiguration
+from turtles.api.kinds.vmi.rules.common import MAX_STRING, SERIAL, Rule
 from turtles.api.language import INVALID, NOT_SUPPORTED, REQUIRED, UNSUPPORTED, Cause
 from turtles.api.objects import get
-from turtles.api.rules.common import (
-    MAX_STRING,
-    SERIAL,
-    Causes,
-    Rule,
-    Spec,
-    label_problems,
-    one_of,
-    subdomain_problems,
-)
+from turtles.api.rules import Causes, Spec, label_problems, one_of, subdomain_problems
 
 _MAX_CLOUD_INIT = 2048
 _BUSES = ("virtio", "scsi", "sata", "usb")

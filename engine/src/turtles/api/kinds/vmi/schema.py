@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a VirtualMachine and a VirtualMachineInstance are: fields, documentation, defaults, and what is implemented.
+"""The fields of a VirtualMachineInstance: documentation, defaults, and what is implemented.
 
-The single source for CustomResourceDefinitions, static defaults, field documentation and the refusal of what the
-engine doesn't implement. Names and meanings are those of the KubeVirt API, kubevirt.io/v1. Fields KubeVirt has and
-the engine hasn't are declared `unsupported`: the schema keeps them, so that admission can name them.
+The single source for the CustomResourceDefinition, static defaults, field documentation and the refusal of what the
+engine doesn't implement. Names and meanings are those of the KubeVirt API, kubevirt.io/v1. Fields that KubeVirt has
+and the engine doesn't are declared `unsupported`: the schema keeps them, so that admission can name them.
 """
 
 from __future__ import annotations
 
+from turtles.api.core import (
+    AFFINITY,
+    CONDITIONS,
+    DNS_CONFIG,
+    FREE,
+    LOCAL_REFERENCE,
+    TOLERATIONS,
+)
 from turtles.api.language import (
     BOOLEAN,
     INT32,
@@ -24,16 +32,6 @@ from turtles.api.language import (
     field,
     unsupported,
 )
-from turtles.api.model_core import (
-    AFFINITY,
-    CONDITIONS,
-    DNS_CONFIG,
-    FREE,
-    LOCAL_REFERENCE,
-    METADATA,
-    TOLERATIONS,
-)
-from turtles.api.model_kubevirt import KUBEVIRT
 
 _OFF = (False,)
 
@@ -535,85 +533,8 @@ VMI_STATUS = Struct(
     field("VSOCKCID", INT64, "VSOCK address."),
 )
 
-VMI = Struct(
+SCHEMA = Struct(
     "A machine that runs, is about to or did. It is made by a VirtualMachine or by itself.",
     field("spec", VMI_SPEC, "How the machine is to be. It can't be changed.", required=True),
     field("status", VMI_STATUS, "How the machine is."),
 )
-
-# --- VirtualMachine --------------------------------------------------------------------------------------------------
-
-VM_SPEC = Struct(
-    "What machine there is to be, and whether it runs.",
-    field("running", BOOLEAN, "Deprecated: true means runStrategy Always, false Halted."),
-    field("runStrategy", STRING, "Always, RerunOnFailure, Manual, Halted or Once; either this or running is set."),
-    field(
-        "template",
-        Struct(
-            "The VirtualMachineInstance to make.",
-            field("metadata", METADATA, "Labels and annotations of the instance."),
-            field("spec", VMI_SPEC, "How the machine is to be."),
-        ),
-        "The VirtualMachineInstance to make.",
-        required=True,
-    ),
-    unsupported("dataVolumeTemplates", "DataVolumes to make for the machine."),
-    unsupported("instancetype", "Instancetype the machine takes its size from."),
-    unsupported("preference", "Preference the machine takes defaults from."),
-    unsupported("updateVolumesStrategy", "How a change of volumes is carried out.", neutral=("Replacement",)),
-)
-
-VM_STATUS = Struct(
-    "Whether the machine runs. Written by the engine only.",
-    field("created", BOOLEAN, "Whether there is a VirtualMachineInstance."),
-    field("ready", BOOLEAN, "Whether it is ready."),
-    field("printableStatus", STRING, "The state in one word, for people."),
-    field("conditions", CONDITIONS, "Aspects of the state."),
-    field(
-        "stateChangeRequests",
-        ListOf(
-            Struct(
-                "A start or stop that was asked for.",
-                field("action", STRING, "Start or Stop.", required=True),
-                field("data", STRING_MAP, "What it is to be done with: paused."),
-                field("uid", STRING, "The VirtualMachineInstance it is for."),
-            )
-        ),
-        "Starts and stops that were asked for.",
-    ),
-    field(
-        "startFailure",
-        Struct(
-            "Why the machine isn't started again at once.",
-            field("consecutiveFailCount", INT64, "Failures in a row."),
-            field("lastFailedVMIUID", STRING, "The VirtualMachineInstance that failed last."),
-            field("retryAfterTimestamp", TIME, "When it is started again."),
-        ),
-        "Why the machine isn't started again at once.",
-    ),
-    field("runStrategy", STRING, "The run strategy in force when the machine was last started."),
-    field("observedGeneration", INT64, "Generation of the template the instance was made from."),
-    field("desiredGeneration", INT64, "Generation of the VirtualMachine."),
-    field("snapshotInProgress", STRING, "Snapshot being made."),
-    field("restoreInProgress", STRING, "Restore being made."),
-    field("volumeRequests", FREE, "Volumes to add or remove."),
-    field("volumeSnapshotStatuses", FREE, "Whether volumes can be snapshotted."),
-    field("volumeUpdateState", FREE, "Volumes being replaced."),
-    field("memoryDumpRequest", FREE, "Memory dump that was asked for."),
-    field("changedBlockTracking", FREE, "About the tracking of changed blocks."),
-    field("instancetypeRef", FREE, "The instancetype in use."),
-    field("preferenceRef", FREE, "The preference in use."),
-)
-
-VM = Struct(
-    "A machine, and whether it runs. It outlives its VirtualMachineInstances.",
-    field("spec", VM_SPEC, "What machine there is to be, and whether it runs.", required=True),
-    field("status", VM_STATUS, "Whether the machine runs."),
-)
-
-MODELS: dict[str, Struct] = {"VirtualMachine": VM, "VirtualMachineInstance": VMI, "KubeVirt": KUBEVIRT}
-
-
-def leaf_fields(supported: bool) -> list[str]:
-    """List the paths of the fields of a VirtualMachineInstance's spec which are supported, or those which aren't."""
-    return [path for path, found in VMI_SPEC.leaves("spec") if (found.refusal is None) == supported]

@@ -1,49 +1,44 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The webhook of KubeVirt objects: one, well-formed, in the engine's namespace, and not deleted under machines."""
+"""Checks of admission that have to ask the API server, by the names under which kinds refer to them.
+
+They come after a kind's own validation, and only if that has nothing to object to.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from turtles.api import configuration
-from turtles.api.kubevirt_validation import validate_kubevirt, warnings_kubevirt
+from turtles.api.kind import CREATE, DELETE
 from turtles.api.language import DUPLICATE, INVALID, NOT_SUPPORTED, Cause
 from turtles.api.objects import Object
-from turtles.kube.client import ApiError, Client
+from turtles.kube.client import Client
 from turtles.kube.kubevirt import KUBEVIRT, VM, VMI
-from turtles.virt_api.admission import judged
-from turtles.virt_api.status import Failure
-
-#: Path the webhook is served under.
-VALIDATE = "/kubevirt-validate"
+from turtles.virt_api.admission import Check
 
 _WORKLOADS = ((VMI, "Virtual Machine Instances"), (VM, "Virtual Machines"))
 
 
-class KubeVirtReview:
-    """Judges creation, change and deletion of KubeVirt objects. Called on threads: it asks the API server."""
+def checks(client: Client, namespace: str) -> dict[str, Check]:
+    """Return all checks.
+
+    :param namespace: the engine's.
+    """
+    return {"kubevirt": KubeVirtCheck(client, namespace)}
+
+
+class KubeVirtCheck:
+    """There is one KubeVirt object, in the engine's namespace, and it isn't deleted while it protects machines."""
 
     def __init__(self, client: Client, namespace: str) -> None:
         self._client = client
         self._namespace = namespace
 
-    def __call__(self, request: Object) -> Object:
-        """Give the response of an AdmissionReview's request. Raises Failure where the API server doesn't answer."""
-        try:
-            causes = self._causes(request)
-        except ApiError as error:
-            raise Failure(503, f"the API server didn't answer: {error.message}") from error
-        kubevirt = request.get("object")
-        return judged(causes, warnings_kubevirt(kubevirt) if not causes and isinstance(kubevirt, dict) else ())
-
-    def _causes(self, request: Object) -> list[Cause]:
-        operation, kubevirt = request.get("operation"), request.get("object")
-        if operation == "DELETE":
+    def __call__(self, request: Object) -> list[Cause]:
+        """Return what is wrong with creating or deleting a KubeVirt object."""
+        if request.get("operation") == DELETE:
             return self._deletion(request.get("oldObject"))
-        if isinstance(kubevirt, dict) and (kubevirt.get("metadata") or {}).get("deletionTimestamp"):
-            return []
-        causes = validate_kubevirt(kubevirt)
-        return causes or (self._place(request) if operation == "CREATE" else [])
+        return self._place(request) if request.get("operation") == CREATE else []
 
     def _place(self, request: Object) -> list[Cause]:
         namespace = request.get("namespace")

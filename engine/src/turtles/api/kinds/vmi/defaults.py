@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What admission fills in. Pure functions; they take objects whose shape the model has found right.
+"""What admission fills in in a VirtualMachineInstance.
 
 Rules: KubeVirt user guide ("Virtual hardware", "Disks and volumes", "Interfaces and networks") and the KubeVirt API's
 documented defaults.
@@ -10,56 +10,29 @@ from __future__ import annotations
 import copy
 import re
 import uuid
-from collections.abc import Callable
 
-from turtles.api import labels, model, quantity
+from turtles.api import labels, quantity
 from turtles.api.conditions import GUEST_NOT_RUNNING, set_condition
-from turtles.api.configuration import DEFAULT, ClusterConfiguration
+from turtles.api.configuration import ClusterConfiguration
 from turtles.api.guests import QEMU_UID, firmware_uuid
-from turtles.api.objects import Object
+from turtles.api.kind import DEFAULT_CONTEXT, Context
+from turtles.api.kinds.vmi.schema import VMI_SPEC
+from turtles.api.objects import Object, add_finalizer, get
 from turtles.api.phases import PENDING
+from turtles.api.rules import is_well_formed
 
 _TAG = re.compile(r":([^/:@]+)$")
 
 
-def default_vm(
-    vm: Object,
-    old: Object | None = None,
-    config: ClusterConfiguration = DEFAULT,
-    random_uuid: Callable[[], str] = lambda: str(uuid.uuid4()),
-) -> Object:
-    """Give a VirtualMachine with its defaults set: machine type, and an identity of its firmware for life.
+def default(vmi: Object, context: Context = DEFAULT_CONTEXT) -> Object:
+    """Return a new VirtualMachineInstance with its defaults and its first status set.
 
-    A new one has the finalizer of its controller from the start, which then needn't put it there.
-
-    `old` is what an update replaces; a new firmware identity is made up on creation only. Whoever leaves the
-    identity out of an update keeps the one there was.
+    What isn't well-formed can't be defaulted: validation says what is wrong with it.
     """
-    vm = copy.deepcopy(vm)
-    if old is None:
-        _add_finalizer(vm, labels.VM_FINALIZER)
-    domain = _domain_of(vm)
-    if domain is None:
-        return vm
-    if not (domain.get("machine") or {}).get("type"):
-        domain["machine"] = {**(domain.get("machine") or {}), "type": config.machine_type}
-    before = (
-        ((_domain_of(old) or {}).get("firmware") or {}) if old else {"uuid": random_uuid(), "serial": random_uuid()}
-    )
-    firmware = dict(domain.get("firmware") or {})
-    for key in ("uuid", "serial"):
-        if not firmware.get(key) and before.get(key):
-            firmware[key] = before[key]
-    if firmware:
-        domain["firmware"] = firmware
-    return vm
-
-
-def default_vmi(vmi: Object, config: ClusterConfiguration = DEFAULT, now: str = "") -> Object:
-    """Give a new VirtualMachineInstance with its defaults and its first status set.
-
-    `now` is a RFC 3339 timestamp, that of the phase Pending.
-    """
+    if not is_well_formed(vmi, VMI_SPEC):
+        return vmi
+    revision = get(vmi, "status", "virtualMachineRevisionName") if context.privileged else None
+    config = context.config
     vmi = copy.deepcopy(vmi)
     spec = vmi["spec"]
     domain = spec["domain"]
@@ -79,16 +52,25 @@ def default_vmi(vmi: Object, config: ClusterConfiguration = DEFAULT, now: str = 
     watchdog = domain["devices"].get("watchdog")
     if watchdog is not None and watchdog.get("i6300esb") is None:
         watchdog["i6300esb"] = {}
-    model.VMI_SPEC.apply_defaults(spec)
+    VMI_SPEC.apply_defaults(spec)
     _default_metadata(vmi)
-    _first_status(vmi, now)
+    _first_status(vmi, context.now)
+    if revision:
+        vmi["status"]["virtualMachineRevisionName"] = revision
     return vmi
 
 
-def _domain_of(vm: Object) -> Object | None:
-    template = (vm.get("spec") or {}).get("template") or {}
-    domain = (template.get("spec") or {}).get("domain")
-    return domain if isinstance(domain, dict) else None
+def default_update(vmi: Object, old: Object, context: Context) -> Object:
+    """Return an updated VirtualMachineInstance with its old status, unless the engine itself writes it.
+
+    There is no status subresource, so this is what keeps users from writing the status.
+    """
+    if context.privileged:
+        return vmi
+    after = {key: value for key, value in vmi.items() if key != "status"}
+    if old.get("status") is not None:
+        after["status"] = old["status"]
+    return after
 
 
 def _default_cpu(domain: Object, config: ClusterConfiguration) -> None:
@@ -152,7 +134,7 @@ def _default_disks(spec: Object, domain: Object) -> None:
 
 
 def pull_policy(image: str) -> str:
-    """Give the pull policy of an image that has none set: Always for `latest` and no tag, else IfNotPresent."""
+    """Return the pull policy of an image that has none set: Always for `latest` and no tag, else IfNotPresent."""
     if "@" in image:
         return "IfNotPresent"
     tag = _TAG.search(image)
@@ -161,17 +143,10 @@ def pull_policy(image: str) -> str:
 
 def _default_metadata(vmi: Object) -> None:
     metadata = vmi["metadata"] = vmi.get("metadata") or {}
-    _add_finalizer(vmi, labels.VMI_FINALIZER)
+    add_finalizer(vmi, labels.VMI_FINALIZER)
     annotations = metadata.get("annotations") or {}
     if not annotations.get(labels.PCI_TOPOLOGY_VERSION):
         metadata["annotations"] = {**annotations, labels.PCI_TOPOLOGY_VERSION: labels.PCI_TOPOLOGY_V3}
-
-
-def _add_finalizer(obj: Object, finalizer: str) -> None:
-    metadata = obj["metadata"] = obj.get("metadata") or {}
-    finalizers = metadata.get("finalizers") or []
-    if finalizer not in finalizers:
-        metadata["finalizers"] = [*finalizers, finalizer]
 
 
 def _first_status(vmi: Object, now: str) -> None:

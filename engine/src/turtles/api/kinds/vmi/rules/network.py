@@ -8,9 +8,10 @@ import re
 from typing import Any
 
 from turtles.api.configuration import ClusterConfiguration
+from turtles.api.kinds.vmi.rules.common import Rule
 from turtles.api.language import DUPLICATE, INVALID, NOT_SUPPORTED, REQUIRED, Cause
 from turtles.api.objects import get
-from turtles.api.rules.common import Causes, Rule, Spec, subdomain_problems
+from turtles.api.rules import Causes, Spec, subdomain_problems
 
 _INTERFACE_NAME = re.compile(r"[A-Za-z0-9-_]+")
 _PORT_NAME = re.compile(r"[a-z0-9-]*[a-z][a-z0-9-]*")

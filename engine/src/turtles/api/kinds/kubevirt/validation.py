@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What admission refuses in a KubeVirt object. Pure functions that take any JSON value and never raise.
+"""What admission refuses in a KubeVirt object. Takes any JSON value and never raises.
 
-The model's check comes first: shape, and nothing the engine doesn't honour. The rules here may rely on the shape.
+The schema's check comes first: shape, and nothing the engine doesn't honour. The rules may rely on the shape.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from turtles.api import configuration, durations, model_kubevirt, quantity
+from turtles.api import configuration, durations, quantity
 from turtles.api.configuration import from_kubevirt
+from turtles.api.kind import DEFAULT_CONTEXT, Context
+from turtles.api.kinds.kubevirt.schema import KUBEVIRT_SPEC
 from turtles.api.language import INVALID, NOT_SUPPORTED, Cause
-from turtles.api.objects import get
-from turtles.api.rules.common import Causes, Spec
+from turtles.api.objects import Object, get, is_deleted
+from turtles.api.rules import Causes, Spec, schema_causes
 
 UNINSTALL_STRATEGIES = ("BlockUninstallIfWorkloadsExist", "RemoveWorkloads")
 _CHOICES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -38,16 +40,14 @@ _OLD_DURATIONS = ("caRotateInterval", "caOverlapInterval", "certRotateInterval")
 _SHORTEST, _SHORTEST_REST = timedelta(minutes=10), timedelta(minutes=2)
 
 
-def validate_kubevirt(kubevirt: Any) -> list[Cause]:
-    """Give what is wrong with a KubeVirt object, created or updated."""
-    causes: list[Cause] = []
-    if not isinstance(kubevirt, dict):
-        return [Cause(INVALID, "the object is not a JSON object")]
-    spec = kubevirt.get("spec")
-    model_kubevirt.KUBEVIRT_SPEC.check(spec, "spec", causes)
+def validate(kubevirt: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
+    """Return what is wrong with a KubeVirt object, created or updated. One that is being deleted may be anything."""
+    if is_deleted(kubevirt):
+        return []
+    causes = schema_causes(kubevirt, KUBEVIRT_SPEC)
     if causes:
         return causes
-    assert isinstance(spec, dict)
+    spec = kubevirt["spec"]
     causes += _choices(spec)
     causes += _numbers(spec)
     causes += _certificates(spec)
@@ -56,8 +56,8 @@ def validate_kubevirt(kubevirt: Any) -> list[Cause]:
     return causes
 
 
-def warnings_kubevirt(kubevirt: dict[str, Any]) -> list[str]:
-    """Give what of an admitted KubeVirt object has no effect."""
+def warn(kubevirt: Object) -> list[str]:
+    """Return warnings about what has no effect in a KubeVirt object that is admitted."""
     found = []
     for key in ("featureGates", "disabledFeatureGates"):
         names = get(kubevirt, "spec", "configuration", "developerConfiguration", key) or ()

@@ -8,18 +8,10 @@ import uuid
 
 from turtles.api import quantity
 from turtles.api.configuration import ClusterConfiguration
+from turtles.api.kinds.vmi.rules.common import MAX_STRING, SERIAL, Rule
 from turtles.api.language import INVALID, NOT_SUPPORTED, REQUIRED, Cause
 from turtles.api.objects import get
-from turtles.api.rules.common import (
-    MAX_STRING,
-    SERIAL,
-    Causes,
-    Rule,
-    Spec,
-    label_problems,
-    one_of,
-    subdomain_problems,
-)
+from turtles.api.rules import Causes, Spec, label_problems, one_of, subdomain_problems
 
 _MIN_MEMORY = 10**6
 

@@ -7,6 +7,7 @@ doesn't honour are declared `unsupported`, so that admission can name them.
 
 from __future__ import annotations
 
+from turtles.api.core import AFFINITY, CONDITIONS, FREE, LOCAL_REFERENCE, TOLERATIONS
 from turtles.api.language import (
     BOOLEAN,
     INT32,
@@ -22,7 +23,6 @@ from turtles.api.language import (
     field,
     unsupported,
 )
-from turtles.api.model_core import AFFINITY, CONDITIONS, FREE, LOCAL_REFERENCE, TOLERATIONS
 
 _OFF = (False,)
 _EMPTY: tuple[dict[str, str]] = ({},)
@@ -285,7 +285,7 @@ KUBEVIRT_STATUS = Struct(
     field("synchronizationAddresses", STRINGS, "Addresses of the synchronization controller."),
 )
 
-KUBEVIRT = Struct(
+SCHEMA = Struct(
     "How the engine is set up, and whether it can be used. There is one, in the engine's namespace.",
     field("spec", KUBEVIRT_SPEC, "How the engine is to be set up.", required=True),
     field("status", KUBEVIRT_STATUS, "How the engine is."),

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The kinds that the engine serves: a module or package for each says everything about it.
+
+A module that is added here is served. Its tuple `KINDS` has the kind; several if they differ in their scope only.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+
+from turtles.api.kind import Kind
+
+
+def _kinds() -> tuple[Kind, ...]:
+    modules = (import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
+    found: list[Kind] = [kind for module in modules for kind in module.KINDS]
+    return tuple(sorted(found, key=lambda kind: (kind.group, kind.kind)))
+
+
+#: All kinds, by group and name.
+KINDS = _kinds()

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""VirtualMachine: a machine, and whether it runs.
+
+Rules, defaults and messages are those of the KubeVirt API and of its user guide, "Run strategies".
+"""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from turtles.api import labels
+from turtles.api.core import CONDITIONS, FREE, METADATA
+from turtles.api.kind import (
+    AGE,
+    CREATE,
+    DEFAULT_CONTEXT,
+    MANAGED_BY_USERS,
+    UPDATE,
+    Column,
+    Context,
+    Kind,
+    Subresource,
+    Webhook,
+)
+from turtles.api.kinds.vmi.rules import machine
+from turtles.api.kinds.vmi.schema import VMI_SPEC
+from turtles.api.kinds.vmi.validation import metadata_causes, spec_causes
+from turtles.api.language import (
+    BOOLEAN,
+    INT64,
+    INVALID,
+    NOT_SUPPORTED,
+    REQUIRED,
+    STRING,
+    STRING_MAP,
+    TIME,
+    UNSUPPORTED,
+    Cause,
+    ListOf,
+    Struct,
+    field,
+    unsupported,
+)
+from turtles.api.objects import Object, add_finalizer, get, is_deleted
+from turtles.api.rules import Causes, Spec, check_metadata, is_well_formed, schema_causes
+from turtles.api.run_strategies import RUN_STRATEGIES, WAIT_AS_RECEIVER
+
+RUNNING_WARNING = "spec.running is deprecated, please use spec.runStrategy instead."
+
+# --- fields ----------------------------------------------------------------------------------------------------------
+
+VM_SPEC = Struct(
+    "What machine there is to be, and whether it runs.",
+    field("running", BOOLEAN, "Deprecated: true means runStrategy Always, false Halted."),
+    field("runStrategy", STRING, "Always, RerunOnFailure, Manual, Halted or Once; either this or running is set."),
+    field(
+        "template",
+        Struct(
+            "The VirtualMachineInstance to make.",
+            field("metadata", METADATA, "Labels and annotations of the instance."),
+            field("spec", VMI_SPEC, "How the machine is to be."),
+        ),
+        "The VirtualMachineInstance to make.",
+        required=True,
+    ),
+    unsupported("dataVolumeTemplates", "DataVolumes to make for the machine."),
+    unsupported("instancetype", "Instancetype the machine takes its size from."),
+    unsupported("preference", "Preference the machine takes defaults from."),
+    unsupported("updateVolumesStrategy", "How a change of volumes is carried out.", neutral=("Replacement",)),
+)
+
+VM_STATUS = Struct(
+    "Whether the machine runs. Written by the engine only.",
+    field("created", BOOLEAN, "Whether there is a VirtualMachineInstance."),
+    field("ready", BOOLEAN, "Whether it is ready."),
+    field("printableStatus", STRING, "The state in one word, for people."),
+    field("conditions", CONDITIONS, "Aspects of the state."),
+    field(
+        "stateChangeRequests",
+        ListOf(
+            Struct(
+                "A start or stop that was asked for.",
+                field("action", STRING, "Start or Stop.", required=True),
+                field("data", STRING_MAP, "What it is to be done with: paused."),
+                field("uid", STRING, "The VirtualMachineInstance it is for."),
+            )
+        ),
+        "Starts and stops that were asked for.",
+    ),
+    field(
+        "startFailure",
+        Struct(
+            "Why the machine isn't started again at once.",
+            field("consecutiveFailCount", INT64, "Failures in a row."),
+            field("lastFailedVMIUID", STRING, "The VirtualMachineInstance that failed last."),
+            field("retryAfterTimestamp", TIME, "When it is started again."),
+        ),
+        "Why the machine isn't started again at once.",
+    ),
+    field("runStrategy", STRING, "The run strategy in force when the machine was last started."),
+    field("observedGeneration", INT64, "Generation of the template the instance was made from."),
+    field("desiredGeneration", INT64, "Generation of the VirtualMachine."),
+    field("snapshotInProgress", STRING, "Snapshot being made."),
+    field("restoreInProgress", STRING, "Restore being made."),
+    field("volumeRequests", FREE, "Volumes to add or remove."),
+    field("volumeSnapshotStatuses", FREE, "Whether volumes can be snapshotted."),
+    field("volumeUpdateState", FREE, "Volumes being replaced."),
+    field("memoryDumpRequest", FREE, "Memory dump that was asked for."),
+    field("changedBlockTracking", FREE, "About the tracking of changed blocks."),
+    field("instancetypeRef", FREE, "The instancetype in use."),
+    field("preferenceRef", FREE, "The preference in use."),
+)
+
+_SCHEMA = Struct(
+    "A machine, and whether it runs. It outlives its VirtualMachineInstances.",
+    field("spec", VM_SPEC, "What machine there is to be, and whether it runs.", required=True),
+    field("status", VM_STATUS, "Whether the machine runs."),
+)
+
+# --- defaults --------------------------------------------------------------------------------------------------------
+
+
+def default(
+    vm: Object, context: Context = DEFAULT_CONTEXT, random_uuid: Callable[[], str] = lambda: str(uuid.uuid4())
+) -> Object:
+    """Return a new VirtualMachine with its machine type and, for life, an identity of its firmware.
+
+    It has the finalizer of its controller from the start, which then needn't add it.
+    """
+    if is_deleted(vm) or not is_well_formed(vm, VM_SPEC):
+        return vm
+    vm = copy.deepcopy(vm)
+    add_finalizer(vm, labels.VM_FINALIZER)
+    return _default_domain(vm, {"uuid": random_uuid(), "serial": random_uuid()}, context)
+
+
+def default_update(vm: Object, old: Object, context: Context = DEFAULT_CONTEXT) -> Object:
+    """Return an updated VirtualMachine with its machine type. An update without the firmware's identity keeps it."""
+    if is_deleted(vm) or not is_well_formed(vm, VM_SPEC) or not is_well_formed(old, VM_SPEC):
+        return vm
+    return _default_domain(copy.deepcopy(vm), get(_domain_of(old), "firmware") or {}, context)
+
+
+def _default_domain(vm: Object, identity: Object, context: Context) -> Object:
+    domain = _domain_of(vm)
+    if domain is None:
+        return vm
+    if not (domain.get("machine") or {}).get("type"):
+        domain["machine"] = {**(domain.get("machine") or {}), "type": context.config.machine_type}
+    firmware = dict(domain.get("firmware") or {})
+    for key in ("uuid", "serial"):
+        if not firmware.get(key) and identity.get(key):
+            firmware[key] = identity[key]
+    if firmware:
+        domain["firmware"] = firmware
+    return vm
+
+
+def _domain_of(vm: Object) -> Object | None:
+    domain = get(vm, "spec", "template", "spec", "domain")
+    return domain if isinstance(domain, dict) else None
+
+
+# --- validation ------------------------------------------------------------------------------------------------------
+
+
+def validate(vm: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
+    """Return what is wrong with a VirtualMachine, created or updated. One that is being deleted may be anything."""
+    if is_deleted(vm):
+        return []
+    vm_spec = get(vm, "spec")
+    if isinstance(vm_spec, dict) and vm_spec.get("template") is None:
+        return [Cause(REQUIRED, "missing virtual machine template.", "spec.template")]
+    causes = schema_causes(vm, VM_SPEC)
+    if isinstance(vm_spec, dict) and isinstance(vm_spec.get("template"), dict):
+        template = vm_spec["template"]
+        check_metadata(template.get("metadata"), "spec.template.metadata", causes)
+        if template.get("spec") is None:
+            causes.append(Cause(REQUIRED, "spec.template.spec is a required field", "spec.template.spec"))
+    if causes:
+        return causes
+    assert isinstance(vm_spec, dict)
+    template = vm_spec["template"]
+    causes += metadata_causes(template.get("metadata") or {}, "spec.template.metadata", context)
+    causes += spec_causes(template["spec"], "spec.template.spec", context.config)
+    # Nothing but the template can say how much memory there is: better refused here than when the machine starts
+    causes += machine.no_memory(template["spec"], "spec.template.spec")
+    causes += _run_strategy(vm_spec)
+    return causes
+
+
+def warn(vm: Object) -> list[str]:
+    """Return the warnings about a VirtualMachine that is admitted."""
+    return [RUNNING_WARNING] if get(vm, "spec", "running") is not None else []
+
+
+def _run_strategy(spec: Spec) -> Causes:
+    running, strategy = spec.get("running"), spec.get("runStrategy")
+    if running is not None and strategy is not None:
+        message = (
+            "Running and RunStrategy are mutually exclusive. "
+            "Note that Running is deprecated, please use RunStrategy instead"
+        )
+        yield Cause(INVALID, message, "spec.running")
+    elif running is None and strategy is None:
+        yield Cause(REQUIRED, "RunStrategy must be specified", "spec.runStrategy")
+    elif strategy == WAIT_AS_RECEIVER:
+        yield Cause(NOT_SUPPORTED, f"RunStrategy ({WAIT_AS_RECEIVER}) is {UNSUPPORTED}", "spec.runStrategy")
+    elif strategy is not None and strategy not in RUN_STRATEGIES:
+        yield Cause(INVALID, f"Invalid RunStrategy ({strategy})", "spec.runStrategy")
+
+
+VM = Kind(
+    kind="VirtualMachine",
+    plural="virtualmachines",
+    short_names=("vm", "vms"),
+    schema=_SCHEMA,
+    columns=(
+        AGE,
+        Column("Status", "string", ".status.printableStatus", description="Human Readable Status"),
+        Column("Ready", "string", ".status.conditions[?(@.type=='Ready')].status"),
+    ),
+    status_subresource=True,
+    rights=MANAGED_BY_USERS,
+    subresources=(
+        Subresource("start", handler="start_vm"),
+        Subresource("stop", handler="stop_vm"),
+        Subresource("restart", handler="restart_vm"),
+    ),
+    webhooks=(
+        Webhook("virtualmachines-mutator", "/virtualmachines-mutate", (CREATE,), mutating=True),
+        Webhook("virtualmachines-update-mutator", "/virtualmachines-mutate", (UPDATE,), mutating=True),
+        Webhook("virtualmachine-validator", "/virtualmachines-validate", (CREATE,)),
+        Webhook("virtualmachine-update-validator", "/virtualmachines-validate", (UPDATE,)),
+    ),
+    default=default,
+    default_update=default_update,
+    validate=validate,
+    warn=warn,
+)
+
+KINDS = (VM,)
