@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""VirtualMachineInstancePreset: parts of a domain for new VirtualMachineInstances that its selector matches.
+
+Names, versions and messages are those of the KubeVirt API, which has deprecated the kind. It is stored in v1alpha3, as
+in KubeVirt.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from turtles.api.core import LABEL_SELECTOR
+from turtles.api.kind import CREATE, DEFAULT_CONTEXT, GROUP, MANAGED_BY_USERS, UPDATE, Context, Kind, Version, Webhook
+from turtles.api.kinds.vmi.rules import machine
+from turtles.api.kinds.vmi.schema import DOMAIN
+from turtles.api.language import REQUIRED, Cause, Struct, field
+from turtles.api.objects import is_deleted
+from turtles.api.rules import schema_causes
+
+_DEPRECATED = f"{GROUP}/{{}} VirtualMachineInstancePresets is now deprecated and will be removed in v2."
+
+_SPEC = Struct(
+    "Which VirtualMachineInstances the preset is for, and what they get.",
+    field("selector", LABEL_SELECTOR, "Labels of VirtualMachineInstances; if empty, all match.", required=True),
+    field("domain", DOMAIN, "The parts of a domain that a VirtualMachineInstance gets if it doesn't have them."),
+)
+
+
+def validate(preset: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
+    """Return what is wrong with a preset, created or updated. One that is being deleted may be anything.
+
+    Of the rules those about the machine itself apply: what they refuse no VirtualMachineInstance could have.
+    """
+    if is_deleted(preset):
+        return []
+    if causes := schema_causes(preset, _SPEC):
+        return causes
+    spec = preset["spec"]
+    if spec.get("domain") is None:
+        return [Cause(REQUIRED, "missing domain.", "spec.domain")]
+    return [cause for rule in machine.RULES for cause in rule(spec, "spec", context.config)]
+
+
+PRESET = Kind(
+    kind="VirtualMachineInstancePreset",
+    plural="virtualmachineinstancepresets",
+    short_names=("vmipreset", "vmipresets"),
+    versions=(
+        Version("v1", deprecation_warning=_DEPRECATED.format("v1")),
+        Version("v1alpha3", storage=True, deprecation_warning=_DEPRECATED.format("v1alpha3")),
+    ),
+    schema=Struct(
+        "Parts of a domain for new VirtualMachineInstances of the same namespace that it selects. Deprecated.",
+        field("spec", _SPEC, "Which VirtualMachineInstances the preset is for, and what they get.", required=True),
+    ),
+    rights=MANAGED_BY_USERS,
+    webhooks=(Webhook("virtualmachinepreset-validator", "/vmipreset-validate", (CREATE, UPDATE)),),
+    validate=validate,
+    caveat="VirtualMachineInstancePresets have no effect: this engine stores them, but doesn't apply them to "
+    "VirtualMachineInstances yet.",
+)
+
+KINDS = (PRESET,)
