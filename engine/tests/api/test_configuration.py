@@ -214,8 +214,8 @@ def test_gates_without_an_effect_are_accepted_with_a_warning_that_names_them():
     found = configured("developerConfiguration", developer)
     assert validate_kubevirt(found) == []
     on, off = warnings_kubevirt(found)
-    assert "developerConfiguration.featureGates: Mine, Snapshot without effect" in on
-    assert "developerConfiguration.disabledFeatureGates: PasstBinding without effect" in off
+    assert "developerConfiguration.featureGates has no effect for Mine, Snapshot:" in on
+    assert "developerConfiguration.disabledFeatureGates has no effect for PasstBinding:" in off
     for key in developer:
         assert warnings_kubevirt(configured("developerConfiguration", {key: ["ImageVolume"]})) == []
 

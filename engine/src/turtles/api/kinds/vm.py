@@ -53,20 +53,20 @@ RUNNING_WARNING = "spec.running is deprecated, please use spec.runStrategy inste
 # --- fields ----------------------------------------------------------------------------------------------------------
 
 VM_SPEC = Struct(
-    "What machine there is to be, and whether it runs.",
+    "The machine, and whether it runs.",
     field("running", BOOLEAN, "Deprecated: true means runStrategy Always, false Halted."),
     field("runStrategy", STRING, "Always, RerunOnFailure, Manual, Halted or Once; either this or running is set."),
     field(
         "template",
         Struct(
-            "The VirtualMachineInstance to make.",
+            "The VirtualMachineInstance to create.",
             field("metadata", METADATA, "Labels and annotations of the instance."),
-            field("spec", VMI_SPEC, "How the machine is to be."),
+            field("spec", VMI_SPEC, "The machine's desired state."),
         ),
-        "The VirtualMachineInstance to make.",
+        "The VirtualMachineInstance to create.",
         required=True,
     ),
-    unsupported("dataVolumeTemplates", "DataVolumes to make for the machine."),
+    unsupported("dataVolumeTemplates", "DataVolumes to create for the machine."),
     unsupported("instancetype", "Instancetype the machine takes its size from."),
     unsupported("preference", "Preference the machine takes defaults from."),
     unsupported("updateVolumesStrategy", "How a change of volumes is carried out.", neutral=("Replacement",)),
@@ -76,47 +76,47 @@ VM_STATUS = Struct(
     "Whether the machine runs. Written by the engine only.",
     field("created", BOOLEAN, "Whether there is a VirtualMachineInstance."),
     field("ready", BOOLEAN, "Whether it is ready."),
-    field("printableStatus", STRING, "The state in one word, for people."),
+    field("printableStatus", STRING, "The state in one word, for humans."),
     field("conditions", CONDITIONS, "Aspects of the state."),
     field(
         "stateChangeRequests",
         ListOf(
             Struct(
-                "A start or stop that was asked for.",
+                "A start or stop that was requested.",
                 field("action", STRING, "Start or Stop.", required=True),
-                field("data", STRING_MAP, "What it is to be done with: paused."),
+                field("data", STRING_MAP, "Options of the request: paused."),
                 field("uid", STRING, "The VirtualMachineInstance it is for."),
             )
         ),
-        "Starts and stops that were asked for.",
+        "Starts and stops that were requested.",
     ),
     field(
         "startFailure",
         Struct(
-            "Why the machine isn't started again at once.",
+            "Why the machine isn't restarted at once.",
             field("consecutiveFailCount", INT64, "Failures in a row."),
             field("lastFailedVMIUID", STRING, "The VirtualMachineInstance that failed last."),
-            field("retryAfterTimestamp", TIME, "When it is started again."),
+            field("retryAfterTimestamp", TIME, "When it is restarted."),
         ),
-        "Why the machine isn't started again at once.",
+        "Why the machine isn't restarted at once.",
     ),
     field("runStrategy", STRING, "The run strategy in force when the machine was last started."),
-    field("observedGeneration", INT64, "Generation of the template the instance was made from."),
+    field("observedGeneration", INT64, "Generation of the template that the instance was created from."),
     field("desiredGeneration", INT64, "Generation of the VirtualMachine."),
-    field("snapshotInProgress", STRING, "Snapshot being made."),
-    field("restoreInProgress", STRING, "Restore being made."),
+    field("snapshotInProgress", STRING, "Snapshot in progress."),
+    field("restoreInProgress", STRING, "Restore in progress."),
     field("volumeRequests", FREE, "Volumes to add or remove."),
-    field("volumeSnapshotStatuses", FREE, "Whether volumes can be snapshotted."),
+    field("volumeSnapshotStatuses", FREE, "Whether snapshots can be made of volumes."),
     field("volumeUpdateState", FREE, "Volumes being replaced."),
-    field("memoryDumpRequest", FREE, "Memory dump that was asked for."),
-    field("changedBlockTracking", FREE, "About the tracking of changed blocks."),
+    field("memoryDumpRequest", FREE, "Memory dump that was requested."),
+    field("changedBlockTracking", FREE, "Details of changed block tracking."),
     field("instancetypeRef", FREE, "The instancetype in use."),
     field("preferenceRef", FREE, "The preference in use."),
 )
 
 _SCHEMA = Struct(
     "A machine, and whether it runs. It outlives its VirtualMachineInstances.",
-    field("spec", VM_SPEC, "What machine there is to be, and whether it runs.", required=True),
+    field("spec", VM_SPEC, "The machine, and whether it runs.", required=True),
     field("status", VM_STATUS, "Whether the machine runs."),
 )
 

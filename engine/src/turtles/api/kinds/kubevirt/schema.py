@@ -29,7 +29,7 @@ _EMPTY: tuple[dict[str, str]] = ({},)
 _NOT_ENABLED = ({"enabled": False},)
 
 DEVELOPER = Struct(
-    "Settings with effects on all machines.",
+    "Settings for developers that affect all machines.",
     field(
         "featureGates",
         STRINGS,
@@ -39,7 +39,7 @@ DEVELOPER = Struct(
     field(
         "disabledFeatureGates",
         STRINGS,
-        "Feature gates that are off though they are on by default. Only ImageVolume has an effect, as above.",
+        "Feature gates that are switched off although they are on by default. Only ImageVolume has an effect.",
     ),
     field(
         "useEmulation",
@@ -53,7 +53,7 @@ DEVELOPER = Struct(
         INT32,
         "Memory of guests in percent of what their Pods request for it; 100 if not given.",
     ),
-    field("nodeSelectors", STRING_MAP, "Labels a node must have to run machines."),
+    field("nodeSelectors", STRING_MAP, "Labels that a node must have to run machines."),
     field(
         "logVerbosity",
         Struct(
@@ -68,7 +68,7 @@ DEVELOPER = Struct(
         ),
         "How much the components log.",
     ),
-    unsupported("pvcTolerateLessSpaceUpToPercent", "How much smaller a claim may be than asked for.", neutral=(10,)),
+    unsupported("pvcTolerateLessSpaceUpToPercent", "How much smaller than requested a claim may be.", neutral=(10,)),
     unsupported("minimumReservePVCBytes", "Space left free on a claim.", neutral=(131072,)),
     unsupported("minimumClusterTSCFrequency", "TSC frequency of all nodes."),
     unsupported("diskVerification", "Limits of disk verification."),
@@ -77,33 +77,41 @@ DEVELOPER = Struct(
 
 NETWORK = Struct(
     "Networks of machines.",
-    field("defaultNetworkInterface", STRING, "Binding of interfaces nobody declared: bridge (default) or masquerade."),
-    field("permitBridgeInterfaceOnPodNetwork", BOOLEAN, "Whether bridge is allowed on the Pod network; true."),
+    field(
+        "defaultNetworkInterface",
+        STRING,
+        "Binding of the interface that is added if none is declared: bridge (the default) or masquerade.",
+    ),
+    field(
+        "permitBridgeInterfaceOnPodNetwork",
+        BOOLEAN,
+        "Whether bridge is allowed on the Pod network; true if not given.",
+    ),
     unsupported("permitSlirpInterface", "Removed.", neutral=_OFF),
     unsupported("binding", "Network binding plugins.", neutral=_EMPTY),
 )
 
 _ARCHITECTURE = Struct(
     "Settings of one architecture.",
-    field("machineType", STRING, "Machine type of machines that don't say theirs; q35 if not given."),
+    field("machineType", STRING, "Machine type of machines that don't specify one; q35 if not given."),
     field("emulatedMachines", STRINGS, "Patterns of machine types that are allowed."),
     unsupported("ovmfPath", "Where the EFI firmware is."),
 )
 
 MIGRATIONS = Struct(
-    "Settings of live migration. There is none yet, so that they have no effect; admission warns of that.",
+    "Settings of live migration, which doesn't exist yet: they have no effect, and setting them draws a warning.",
     field("allowAutoConverge", BOOLEAN, "Slow guests down whose memory changes faster than it is copied."),
     field("allowPostCopy", BOOLEAN, "Have guests run on the target before all of their memory is there."),
     field("allowWorkloadDisruption", BOOLEAN, "Pause guests that don't converge."),
-    field("bandwidthPerMigration", QUANTITY, "Bytes a second of each migration."),
-    field("completionTimeoutPerGiB", INT64, "Seconds a GiB may take."),
+    field("bandwidthPerMigration", QUANTITY, "Bytes per second of each migration."),
+    field("completionTimeoutPerGiB", INT64, "Seconds that each GiB may take."),
     field("disableTLS", BOOLEAN, "Don't encrypt."),
     field("matchSELinuxLevelOnMigration", BOOLEAN, "Keep the SELinux level."),
     field("network", STRING, "Network of migrations."),
     field("nodeDrainTaintKey", STRING, "Taint of nodes that are being drained."),
-    field("parallelMigrationsPerCluster", UINT32, "How many at once."),
-    field("parallelOutboundMigrationsPerNode", UINT32, "How many at once from one node."),
-    field("progressTimeout", INT64, "Seconds without progress after which one is given up."),
+    field("parallelMigrationsPerCluster", UINT32, "How many may run at once."),
+    field("parallelOutboundMigrationsPerNode", UINT32, "How many may leave one node at once."),
+    field("progressTimeout", INT64, "Seconds without progress after which a migration is aborted."),
     field("unsafeMigrationOverride", BOOLEAN, "Migrate guests with disks whose cache makes that unsafe."),
     field("utilityVolumesTimeout", INT64, "Seconds that utility volumes may take to be detached."),
 )
@@ -111,8 +119,8 @@ MIGRATIONS = Struct(
 _SWITCH = Struct("Present means yes.")
 _OPTIONS = Struct(
     "Options of machines.",
-    field("disableFreePageReporting", _SWITCH, "Guests don't give back memory that they don't use."),
-    field("disableSerialConsoleLog", _SWITCH, "What serial consoles print isn't logged, which it isn't anyway."),
+    field("disableFreePageReporting", _SWITCH, "Guests don't return memory that they don't use."),
+    field("disableSerialConsoleLog", _SWITCH, "Output of serial consoles isn't logged; it never is."),
 )
 
 SMBIOS = Struct(
@@ -125,8 +133,8 @@ SMBIOS = Struct(
 )
 
 CONFIGURATION = Struct(
-    "What an installation chooses for all of its machines. A change takes effect without a restart.",
-    field("developerConfiguration", DEVELOPER, "Settings with effects on all machines."),
+    "Settings for all machines. A change takes effect without a restart.",
+    field("developerConfiguration", DEVELOPER, "Settings for developers that affect all machines."),
     field("network", NETWORK, "Networks of machines."),
     field("imagePullPolicy", STRING, "Pull policy of the launchers' image; IfNotPresent if not given."),
     field("machineType", STRING, "Machine type of machines without one, if architectureConfiguration has none."),
@@ -136,15 +144,15 @@ CONFIGURATION = Struct(
         Struct(
             "Settings by architecture.",
             field("amd64", _ARCHITECTURE, "Settings of amd64."),
-            field("defaultArchitecture", STRING, "Architecture of machines that don't say theirs: amd64."),
+            field("defaultArchitecture", STRING, "Architecture of machines that don't specify one: amd64."),
             unsupported("arm64", "Settings of arm64."),
             unsupported("s390x", "Settings of s390x."),
             unsupported("ppc64le", "Settings of ppc64le."),
         ),
         "Settings by architecture.",
     ),
-    field("evictionStrategy", STRING, "Eviction strategy of machines that don't say theirs; None if not given."),
-    field("cpuModel", STRING, "Processor model of machines that don't say theirs; host-model if not given."),
+    field("evictionStrategy", STRING, "Eviction strategy of machines that don't specify one; None if not given."),
+    field("cpuModel", STRING, "Processor model of machines that don't specify one; host-model if not given."),
     field("cpuRequest", QUANTITY, "CPU requested for machines that ask for none; by cpuAllocationRatio if not given."),
     field(
         "additionalGuestMemoryOverheadRatio",
@@ -152,8 +160,12 @@ CONFIGURATION = Struct(
         "Factor of the memory that a Pod needs beside its guest's, such as 1.5; at least 1, which is the default.",
     ),
     field("defaultRuntimeClass", STRING, "Runtime class of launcher Pods."),
-    field("memBalloonStatsPeriod", UINT32, "Seconds between statistics of guests' memory; 10, and 0 asks for none."),
-    field("migrations", MIGRATIONS, "Settings of live migration. Without effect: there is none yet."),
+    field(
+        "memBalloonStatsPeriod",
+        UINT32,
+        "Seconds between statistics of guests' memory; 10 if not given, 0 for none.",
+    ),
+    field("migrations", MIGRATIONS, "Settings of live migration, which doesn't exist yet: they have no effect."),
     field("virtualMachineOptions", _OPTIONS, "Options of machines."),
     field("smbios", SMBIOS, "SMBIOS values that guests see, from their next start on."),
     field(
@@ -169,13 +181,13 @@ CONFIGURATION = Struct(
     unsupported("handlerConfiguration", "Request limits of virt-handler."),
     unsupported("hypervisors", "Hypervisors."),
     unsupported("instancetype", "How instancetypes are referred to."),
-    unsupported("ksmConfiguration", "Nodes that merge equal memory."),
+    unsupported("ksmConfiguration", "Nodes that merge identical memory pages."),
     unsupported("liveUpdateConfiguration", "Limits of live updates."),
     unsupported("mediatedDevicesConfiguration", "Mediated devices.", neutral=_EMPTY),
-    unsupported("minCPUModel", "Smallest processor model."),
+    unsupported("minCPUModel", "Minimal processor model."),
     unsupported("obsoleteCPUModels", "Processor models that aren't offered.", neutral=_EMPTY),
     unsupported("ovmfPath", "Where the EFI firmware is."),
-    unsupported("permittedHostDevices", "Host devices that may be handed to guests.", neutral=_EMPTY),
+    unsupported("permittedHostDevices", "Host devices that may be assigned to guests.", neutral=_EMPTY),
     unsupported("seccompConfiguration", "Seccomp profile of launchers."),
     unsupported("selinuxLauncherType", "SELinux type of launchers."),
     unsupported("supportContainerResources", "Resources of support containers."),
@@ -229,8 +241,8 @@ ROTATION = Struct(
 )
 
 KUBEVIRT_SPEC = Struct(
-    "How the engine is to be set up.",
-    field("configuration", CONFIGURATION, "What the installation chooses for all of its machines."),
+    "The desired setup of the engine.",
+    field("configuration", CONFIGURATION, "Settings for all machines."),
     field(
         "uninstallStrategy",
         STRING,
@@ -268,7 +280,7 @@ KUBEVIRT_SPEC = Struct(
 )
 
 KUBEVIRT_STATUS = Struct(
-    "How the engine is. Written by the engine only.",
+    "The observed state of the engine. Only the engine writes it.",
     field("phase", STRING, "Deploying, Deployed, Deleting or Deleted."),
     field("conditions", CONDITIONS, "Available, Progressing, Degraded, Created and Synchronized."),
     field("observedGeneration", INT64, "Generation of the object this status is about."),
@@ -279,14 +291,14 @@ KUBEVIRT_STATUS = Struct(
     field("targetKubeVirtVersion", STRING, "Version that is being deployed."),
     field("targetKubeVirtRegistry", STRING, "Registry that is being deployed from."),
     field("targetDeploymentID", STRING, "Image of launchers that is being deployed."),
-    field("defaultArchitecture", STRING, "Architecture of machines that don't say theirs."),
-    field("outdatedVirtualMachineInstanceWorkloads", INT64, "Machines with another launcher than new ones get."),
+    field("defaultArchitecture", STRING, "Architecture of machines that don't specify one."),
+    field("outdatedVirtualMachineInstanceWorkloads", INT64, "Machines whose launcher differs from that of new ones."),
     field("generations", FREE, "Generations of the components."),
     field("synchronizationAddresses", STRINGS, "Addresses of the synchronization controller."),
 )
 
 SCHEMA = Struct(
     "How the engine is set up, and whether it can be used. There is one, in the engine's namespace.",
-    field("spec", KUBEVIRT_SPEC, "How the engine is to be set up.", required=True),
-    field("status", KUBEVIRT_STATUS, "How the engine is."),
+    field("spec", KUBEVIRT_SPEC, "The desired setup of the engine.", required=True),
+    field("status", KUBEVIRT_STATUS, "The observed state of the engine."),
 )

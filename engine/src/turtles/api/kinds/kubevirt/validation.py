@@ -30,13 +30,13 @@ _CHOICES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("configuration.architectureConfiguration.defaultArchitecture", ("amd64",)),
 )
 _POSITIVE = (
-    ("configuration.developerConfiguration.cpuAllocationRatio", "1 means a CPU for each virtual processor"),
+    ("configuration.developerConfiguration.cpuAllocationRatio", "1 means one CPU per virtual processor"),
     ("configuration.developerConfiguration.memoryOvercommit", "100 requests as much memory as guests have"),
 )
 _CERTIFICATES = "certificateRotateStrategy.selfSigned"
 _NEW_DURATIONS = ("ca.duration", "ca.renewBefore", "server.duration", "server.renewBefore")
 _OLD_DURATIONS = ("caRotateInterval", "caOverlapInterval", "certRotateInterval")
-#: Certificates are looked at once a minute, and are said to be valid from a few minutes ago, for clocks that differ.
+#: Certificates are checked once a minute, and are valid from a few minutes ago on, as clocks differ.
 _SHORTEST, _SHORTEST_REST = timedelta(minutes=10), timedelta(minutes=2)
 
 
@@ -62,9 +62,8 @@ def warn(kubevirt: Object) -> list[str]:
     for key in ("featureGates", "disabledFeatureGates"):
         names = get(kubevirt, "spec", "configuration", "developerConfiguration", key) or ()
         if idle := sorted({name for name in names if name not in configuration.EFFECTIVE_GATES}):
-            known = ", ".join(sorted(configuration.EFFECTIVE_GATES))
-            found.append(f"spec.configuration.developerConfiguration.{key}: {', '.join(idle)} without effect; of the "
-                         f"feature gates this engine heeds {known} only")
+            known, where = ", ".join(sorted(configuration.EFFECTIVE_GATES)), "spec.configuration.developerConfiguration"
+            found.append(f"{where}.{key} has no effect for {', '.join(idle)}: this engine honours only {known}")
     if get(kubevirt, "spec", "configuration", "migrations"):
         found.append("spec.configuration.migrations has no effect: this engine doesn't migrate machines yet")
     return found
@@ -133,13 +132,13 @@ def _lifetimes(found: configuration.Rotation, old: bool) -> Causes:
         (found.serving, serving, found.serving_rest, serving_rest),
     ):
         if lifetime < _SHORTEST:
-            message = f"{lifetime_field} must be at least {_SHORTEST}: clocks of machines differ, too"
+            message = f"{lifetime_field} must be at least {_SHORTEST}: the clocks of machines differ"
             yield Cause(INVALID, message, lifetime_field)
         elif rest >= lifetime:
-            message = f"{rest_field} ({rest}) must be less than {lifetime_field} ({lifetime}); none would be used else"
+            message = f"{rest_field} ({rest}) must be less than {lifetime_field} ({lifetime}), or none would be used"
             yield Cause(INVALID, message, rest_field)
         elif rest < _SHORTEST_REST:
-            message = f"{rest_field} must be at least {_SHORTEST_REST}: it is looked at once a minute"
+            message = f"{rest_field} must be at least {_SHORTEST_REST}: certificates are checked once a minute"
             yield Cause(INVALID, message, rest_field)
     if found.serving > found.authority:
         message = f"{serving} ({found.serving}) must not be more than {authority} ({found.authority})"

@@ -53,18 +53,18 @@ _CDROM_TARGET = Struct(
 DISK = Struct(
     "A disk of the machine, fed by the volume of the same name.",
     field("name", STRING, "Name of the disk and of its volume.", required=True),
-    field("disk", _DISK_TARGET, "Attach the volume as a hard disk; what happens if no target is given."),
+    field("disk", _DISK_TARGET, "Attach the volume as a hard disk; the default if no target is given."),
     field("cdrom", _CDROM_TARGET, "Attach the volume as a CD-ROM."),
-    field("bootOrder", UINT32, "Place in the boot order, from 1; unique over disks and interfaces."),
+    field("bootOrder", UINT32, "Position in the boot order, from 1; unique across disks and interfaces."),
     field("serial", STRING, "Serial number the guest sees."),
     field("cache", STRING, "none, writethrough or writeback; chosen by the image's file system if not given."),
     field("io", STRING, "native, threads or default."),
-    field("errorPolicy", STRING, "What happens on an IO error: stop (the default), ignore, report or enospace."),
+    field("errorPolicy", STRING, "What happens on an I/O error: stop (the default), ignore, report or enospace."),
     field("shareable", BOOLEAN, "Whether other machines may have the disk open."),
     unsupported("lun", "Attach the volume as a SCSI LUN."),
     unsupported("dedicatedIOThread", "Whether the disk has an IO thread of its own.", neutral=_OFF),
     unsupported("blockSize", "Block sizes the guest sees."),
-    unsupported("tag", "Tag told to the guest by the config drive."),
+    unsupported("tag", "Tag passed to the guest in the config drive."),
     unsupported("changedBlockTracking", "Whether changed blocks are tracked.", neutral=_OFF),
 )
 
@@ -84,10 +84,10 @@ INTERFACE = Struct(
                 field("protocol", STRING, "TCP or UDP.", default="TCP"),
             )
         ),
-        "Ports forwarded to the guest by masquerade; all if none is given.",
+        "Ports that masquerade forwards to the guest; all of them if none is given.",
     ),
     field("macAddress", STRING, "MAC address the guest sees, such as 02:00:00:aa:bb:cc."),
-    field("bootOrder", UINT32, "Place in the boot order, from 1; unique over disks and interfaces."),
+    field("bootOrder", UINT32, "Position in the boot order, from 1; unique across disks and interfaces."),
     unsupported("slirp", "Removed.", refusal="Slirp interface support has been discontinued since v1.3"),
     unsupported("passt", "Removed.", refusal="Passt network binding has been discontinued since v1.3"),
     unsupported("macvtap", "Removed.", refusal="Macvtap network binding has been discontinued since v1.3"),
@@ -97,7 +97,7 @@ INTERFACE = Struct(
     unsupported("portRanges", "Ranges of ports that are forwarded to the guest."),
     unsupported("dhcpOptions", "Further DHCP options."),
     unsupported("pciAddress", "PCI address of the interface in the guest."),
-    unsupported("tag", "Tag told to the guest by the config drive."),
+    unsupported("tag", "Tag passed to the guest in the config drive."),
     unsupported("acpiIndex", "ACPI index, from which the guest derives the interface's name.", neutral=(0,)),
     unsupported("state", "Link state, or absent.", neutral=("up",)),
 )
@@ -130,7 +130,11 @@ DEVICES = Struct(
     field("inputs", ListOf(_INPUT), "Input devices."),
     field("watchdog", _WATCHDOG, "Watchdog."),
     field("rng", Struct("No settings."), "Give the guest a source of randomness."),
-    field("autoattachPodInterface", BOOLEAN, "Whether an interface on the Pod network is added if none is declared."),
+    field(
+        "autoattachPodInterface",
+        BOOLEAN,
+        "Whether an interface on the Pod network is added if none is declared; true if not given.",
+    ),
     field("autoattachGraphicsDevice", BOOLEAN, "Whether there is a graphics card with VNC; true if not given."),
     field("autoattachSerialConsole", BOOLEAN, "Whether there is a serial console; true if not given."),
     field("autoattachMemBalloon", BOOLEAN, "Whether there is a memory balloon; true if not given."),
@@ -149,23 +153,23 @@ DEVICES = Struct(
     unsupported("video", "Graphics card."),
     unsupported("panicDevices", "Devices by which the guest reports a panic."),
     unsupported("clientPassthrough", "USB devices of a client handed to the guest."),
-    unsupported("downwardMetrics", "Metrics of the host, told to the guest."),
+    unsupported("downwardMetrics", "Metrics of the host, exposed to the guest."),
 )
 
 # --- domain ----------------------------------------------------------------------------------------------------------
 
 _CPU = Struct(
     "The machine's processors.",
-    field("cores", UINT32, "Cores a socket."),
+    field("cores", UINT32, "Cores per socket."),
     field("sockets", UINT32, "Sockets."),
-    field("threads", UINT32, "Threads a core."),
+    field("threads", UINT32, "Threads per core."),
     field("model", STRING, "host-model (the default), host-passthrough, or a model libvirt knows, such as Nehalem."),
     field(
         "features",
         ListOf(
             Struct(
                 "A processor feature.",
-                field("name", STRING, "Name libvirt knows the feature by.", required=True),
+                field("name", STRING, "Name of the feature in libvirt.", required=True),
                 field("policy", STRING, "force, require, optional, disable or forbid.", default="require"),
             )
         ),
@@ -183,7 +187,7 @@ _RESOURCES = MapOf(QUANTITY, keys=("cpu", "memory"))
 
 def _timer(name: str, doc: str, *fields: str) -> Struct:
     docs = {
-        "tickPolicy": "What becomes of ticks the guest missed.",
+        "tickPolicy": "What happens to ticks that the guest missed.",
         "track": "What the timer follows: guest or wall.",
     }
     return Struct(
@@ -198,7 +202,7 @@ _CLOCK = Struct(
     field(
         "utc",
         Struct("UTC with an offset.", field("offsetSeconds", INT64, "Seconds added to UTC.")),
-        "The clock shows UTC; what happens if nothing is given.",
+        "The clock shows UTC; the default.",
     ),
     field("timezone", STRING, "The clock shows the time of this zone, such as Europe/Berlin."),
     field(
@@ -287,7 +291,7 @@ DOMAIN = Struct(
     field("firmware", _FIRMWARE, "The machine's firmware."),
     field("clock", _CLOCK, "The machine's clock."),
     field("features", _FEATURES, "Features of the machine."),
-    unsupported("ioThreadsPolicy", "How IO threads are handed out."),
+    unsupported("ioThreadsPolicy", "How IO threads are assigned."),
     unsupported("ioThreads", "IO threads."),
     unsupported("chassis", "SMBIOS chassis."),
     unsupported("launchSecurity", "Encrypted memory."),
@@ -371,7 +375,11 @@ NETWORK = Struct(
         "pod",
         Struct(
             "The Pod's own network.",
-            field("vmNetworkCIDR", STRING, "IPv4 network between Pod and guest with masquerade; 10.0.2.0/24."),
+            field(
+                "vmNetworkCIDR",
+                STRING,
+                "IPv4 network between Pod and guest with masquerade; 10.0.2.0/24 if not given.",
+            ),
             unsupported("vmIPv6NetworkCIDR", "IPv6 network between Pod and guest with masquerade."),
         ),
         "The Pod's own network.",
@@ -383,7 +391,7 @@ NETWORK = Struct(
 # --- VirtualMachineInstance ------------------------------------------------------------------------------------------
 
 VMI_SPEC = Struct(
-    "How the machine is to be.",
+    "The machine's desired state.",
     field("domain", DOMAIN, "The machine itself.", required=True),
     field("volumes", ListOf(VOLUME, max_items=256), "What feeds the disks."),
     field(
@@ -395,11 +403,15 @@ VMI_SPEC = Struct(
     field("affinity", AFFINITY, "Where the machine may or should run."),
     field("tolerations", TOLERATIONS, "Taints of nodes which the machine tolerates."),
     field("priorityClassName", STRING, "The Pod's priority class."),
-    field("hostname", STRING, "Host name of the guest, told by DHCP and cloud-init; the machine's name if not given."),
+    field("hostname", STRING, "Host name of the guest, set by DHCP and cloud-init; the machine's name if not given."),
     field("subdomain", STRING, "Subdomain of the guest's host name."),
     field("dnsPolicy", STRING, "ClusterFirst (the default), ClusterFirstWithHostNet, Default or None."),
     field("dnsConfig", DNS_CONFIG, "DNS settings merged with those of dnsPolicy."),
-    field("terminationGracePeriodSeconds", INT64, "Seconds the guest has to shut down before it is switched off; 30."),
+    field(
+        "terminationGracePeriodSeconds",
+        INT64,
+        "Seconds that the guest has to shut down before it is switched off; 30 if not given.",
+    ),
     field("evictionStrategy", STRING, "What happens on a drain: None, LiveMigrate, LiveMigrateIfPossible, External."),
     field("startStrategy", STRING, "Paused: the machine is started paused."),
     field("architecture", STRING, "Processor architecture: amd64."),
@@ -426,7 +438,7 @@ def _status(doc: str, **fields: str) -> Struct:
 
 
 VMI_STATUS = Struct(
-    "How the machine is. Written by the engine only.",
+    "The machine's observed state. Only the engine writes it.",
     field(
         "phase",
         STRING,
@@ -467,7 +479,7 @@ VMI_STATUS = Struct(
     field(
         "guestOSInfo",
         _status(
-            "The guest's operating system, told by the guest agent.",
+            "The guest's operating system, as the guest agent reports it.",
             name="Name.",
             id="Id.",
             prettyName="Name and version.",
@@ -486,14 +498,14 @@ VMI_STATUS = Struct(
                 "The state of a volume.",
                 field("name", STRING, "Name of the volume."),
                 field("target", STRING, "Device in the guest, such as vda."),
-                field("phase", STRING, "Where a hotplugged volume is on its way."),
+                field("phase", STRING, "How far a hotplugged volume has got."),
                 field("reason", STRING, "One word that says why."),
                 field("message", STRING, "A sentence that says why."),
                 field("size", INT64, "Size in bytes."),
-                field("persistentVolumeClaimInfo", FREE, "About the claim."),
-                field("hotplugVolume", FREE, "About the hotplug."),
-                field("memoryDumpVolume", FREE, "About the memory dump."),
-                field("containerDiskVolume", FREE, "About the container disk."),
+                field("persistentVolumeClaimInfo", FREE, "Details of the claim."),
+                field("hotplugVolume", FREE, "Details of the hotplug."),
+                field("memoryDumpVolume", FREE, "Details of the memory dump."),
+                field("containerDiskVolume", FREE, "Details of the container disk."),
             )
         ),
         "The machine's volumes.",
@@ -501,14 +513,14 @@ VMI_STATUS = Struct(
     field("activePods", STRING_MAP, "UIDs of the machine's Pods, each with its node."),
     field("launcherContainerImageVersion", STRING, "Image of the launcher."),
     field("virtualMachineRevisionName", STRING, "ControllerRevision of the VirtualMachine this was started from."),
-    field("evacuationNodeName", STRING, "Node the machine is to leave."),
+    field("evacuationNodeName", STRING, "Node that the machine has to leave."),
     field("fsFreezeStatus", STRING, "frozen while file systems are frozen."),
     field("qosClass", STRING, "QoS class of the Pod."),
     field("runtimeUser", INT64, "User id of QEMU."),
     field("machine", _status("The machine's type.", type="Versioned machine type."), "The machine's type."),
     field(
         "currentCPUTopology",
-        _status("Processors in use.", cores="#Cores a socket.", sockets="#Sockets.", threads="#Threads a core."),
+        _status("Processors in use.", cores="#Cores per socket.", sockets="#Sockets.", threads="#Threads per core."),
         "Processors in use.",
     ),
     field(
@@ -517,7 +529,7 @@ VMI_STATUS = Struct(
             "Memory in use.",
             field("guestAtBoot", QUANTITY, "Memory at boot."),
             field("guestCurrent", QUANTITY, "Memory now."),
-            field("guestRequested", QUANTITY, "Memory asked for."),
+            field("guestRequested", QUANTITY, "Memory requested."),
             field("memoryOverhead", QUANTITY, "Memory beside the guest's."),
         ),
         "Memory in use.",
@@ -525,16 +537,16 @@ VMI_STATUS = Struct(
     field("migrationState", FREE, "The latest migration."),
     field("migrationMethod", STRING, "LiveMigration or BlockMigration."),
     field("migrationTransport", STRING, "Unix."),
-    field("migratedVolumes", FREE, "Volumes on their way to others."),
-    field("kernelBootStatus", FREE, "About the kernel boot."),
-    field("topologyHints", FREE, "About the node's processors."),
-    field("changedBlockTracking", FREE, "About the tracking of changed blocks."),
+    field("migratedVolumes", FREE, "Volumes that are being migrated."),
+    field("kernelBootStatus", FREE, "Details of the kernel boot."),
+    field("topologyHints", FREE, "Details of the node's processors."),
+    field("changedBlockTracking", FREE, "Details of changed block tracking."),
     field("selinuxContext", STRING, "SELinux context of the Pod."),
     field("VSOCKCID", INT64, "VSOCK address."),
 )
 
 SCHEMA = Struct(
-    "A machine that runs, is about to or did. It is made by a VirtualMachine or by itself.",
-    field("spec", VMI_SPEC, "How the machine is to be. It can't be changed.", required=True),
-    field("status", VMI_STATUS, "How the machine is."),
+    "A machine that is running, is about to, or has run. It belongs to a VirtualMachine or stands on its own.",
+    field("spec", VMI_SPEC, "The machine's desired state. It can't be changed.", required=True),
+    field("status", VMI_STATUS, "The machine's observed state."),
 )
