@@ -54,7 +54,8 @@ def test_two_controllers_share_one_cache(api: FakeApi, manager: Manager, gate: t
     api.wait(lambda: first and second)
     assert set(first) == {("ns", "a")}
     assert set(second) == {("ns", "o")}
-    # a list and a watch each for the two caches
+    # A list and a watch, for both controllers. The watch may begin after the first reconciliation
+    api.wait(lambda: requests_for(api, "/api/v1/pods") >= 2)
     assert requests_for(api, "/api/v1/pods") == 2
 
 
@@ -72,7 +73,8 @@ def test_work_waits_for_all_that_a_controller_reads(api: FakeApi, manager: Manag
     assert not seen
     api.intercept = lambda method, path: None
     api.wait(lambda: seen)
-    assert manager.ready.is_set()
+    # Work and readiness wait for the same, on two threads
+    assert manager.ready.wait(5)
 
 
 def test_readiness_does_not_wait_for_what_is_not_essential(
