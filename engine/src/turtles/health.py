@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a component tells whoever watches over it: whether it lives, whether it is ready, and figures.
+"""What a component tells those who watch over it: whether it lives, whether it is ready, and metrics.
 
 For a kubelet's probes and for Prometheus (its text format, version 0.0.4), over TLS with a certificate of the process's
 own; neither asks who the server is. It listens only where it is told to.
@@ -19,8 +19,8 @@ from turtles import endpoint
 
 log = logging.getLogger(__name__)
 
-#: Gives figures by metric name; names and meanings are KubeVirt's where it has them.
-Figures = Callable[[], Mapping[str, float]]
+#: Returns values by metric name; names and meanings are KubeVirt's where it has them.
+Metrics = Callable[[], Mapping[str, float]]
 
 _STARTED = time.time()
 #: Seconds a client may take for its handshake, and for its request.
@@ -31,15 +31,15 @@ class HealthServer:
     """Serves /livez, /readyz and /metrics on a thread of its own."""
 
     def __init__(
-        self, component: str, bind: str, port: int, ready: Callable[[], bool], figures: Figures = dict[str, float]
+        self, component: str, bind: str, port: int, ready: Callable[[], bool], metrics: Metrics = dict[str, float]
     ) -> None:
         """Listen.
 
-        :param component: such as virt-handler; the certificate and a figure name it.
+        :param component: such as virt-handler; the certificate and a metric name it.
         :param bind: address to listen on, see :func:`turtles.endpoint.listen`.
         :param port: 0 takes a free one, which :attr:`port` then says.
         :param ready: whether the component does its work, or could as soon as it leads.
-        :param figures: what there is beside readiness and the process's own; called for each request, must be quick.
+        :param metrics: what there is besides readiness and the process's own; called for each request, must be quick.
         :raises OSError: the address can't be listened on.
         """
 
@@ -54,7 +54,8 @@ class HealthServer:
                     self._answer(200 if good else 503, "ok" if good else "not ready yet")
                 elif self.path == "/metrics":
                     status = {f"kubevirt_{component.replace('-', '_')}_ready_status": float(ready())}
-                    self._answer(200, metrics({**status, **figures()}), "text/plain; version=0.0.4; charset=utf-8")
+                    text = prometheus_text({**status, **metrics()})
+                    self._answer(200, text, "text/plain; version=0.0.4; charset=utf-8")
                 else:
                     self._answer(404, "there are /livez, /readyz and /metrics")
 
@@ -75,6 +76,14 @@ class HealthServer:
         self.port = int(self._server.server_address[1])
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
         log.info("health is served", extra={"bind": bind, "port": self.port})
+
+    def __enter__(self) -> "HealthServer":
+        """Return itself; it serves already."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop serving."""
+        self.close()
 
     def close(self) -> None:
         """Stop serving."""
@@ -99,11 +108,11 @@ class _Server(ThreadingHTTPServer):
         log.debug("a client of the health server failed", exc_info=True, extra={"client": str(client_address)})
 
 
-def metrics(figures: Mapping[str, float]) -> str:
-    """Give figures in Prometheus' text format, together with those of the process."""
+def prometheus_text(values: Mapping[str, float]) -> str:
+    """Return metrics in Prometheus' text format, together with those of the process."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     found = {
-        **figures,
+        **values,
         "process_cpu_seconds_total": usage.ru_utime + usage.ru_stime,
         "process_resident_memory_bytes": _resident(),
         "process_start_time_seconds": _STARTED,

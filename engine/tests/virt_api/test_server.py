@@ -21,7 +21,7 @@ from turtles.endpoint import certificate_pem, key_pem
 from turtles.kube.kubevirt import VM
 from turtles.virt_api import admission, certificates, discovery, manifests
 from turtles.virt_api.authentication import FrontProxy
-from turtles.virt_api.main import parser
+from turtles.virt_api.main import _command
 from turtles.virt_api.server import Server, new_context
 
 from .fakes import FakeClient
@@ -233,6 +233,7 @@ def test_manifests():
 
 
 def test_options():
-    found = parser().parse_args(["--bind", "127.0.0.1", "--url", "https://127.0.0.1:8443"])
+    parser = _command().parser
+    found = parser.parse_args(["--bind", "127.0.0.1", "--url", "https://127.0.0.1:8443"])
     assert (found.command, found.port, found.namespace) == ("serve", 8443, "kubevirt")
-    assert parser().parse_args(["manifests"]).command == "manifests"
+    assert parser.parse_args(["manifests"]).command == "manifests"

@@ -5,7 +5,6 @@ import argparse
 import contextlib
 import logging
 import os
-import signal
 import socket
 import sys
 import threading
@@ -14,6 +13,7 @@ from collections.abc import Callable
 
 from turtles import __version__
 from turtles.api.phases import phase_of
+from turtles.command import Command
 from turtles.controller.caches import Caches
 from turtles.controller.disruption import DisruptionController
 from turtles.controller.kubevirt.controller import KubeVirtController
@@ -22,13 +22,11 @@ from turtles.controller.noted_ends import NotedEnds
 from turtles.controller.pod.launcher import LauncherConfig
 from turtles.controller.vm.controller import VMController
 from turtles.controller.vmi.controller import VMIController
-from turtles.health import HealthServer
-from turtles.kube.client import Client, ConfigError
+from turtles.kube.client import Client
 from turtles.kube.configuration import ConfigurationWatch
 from turtles.kube.events import Recorder
 from turtles.kube.leader import LeaderElector
 from turtles.kube.manager import Manager
-from turtles.log import setup_logging
 
 log = logging.getLogger(__name__)
 
@@ -88,79 +86,80 @@ class VirtController:
         }
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog=COMPONENT, description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--kubeconfig", metavar="FILE", help="default: the Pod's service account, then ~/.kube/config")
-    parser.add_argument("--launcher-image", default=f"turtles/virt-launcher:{__version__}",
-                        help="image of launcher Pods (default: %(default)s)")
-    parser.add_argument("--image-volumes", default="auto", choices=("auto", "yes", "no"),
-                        help="whether container disks are image volumes or containers of their own; auto goes by the "
-                             "versions of server and nodes and the feature gate ImageVolume (default: %(default)s)")
-    parser.add_argument("--namespace", default="kubevirt",
-                        help="where the KubeVirt object and the lease are (default: %(default)s)")
-    parser.add_argument("--leader-elect", action=argparse.BooleanOptionalAction, default=True,
-                        help="work only while holding the lease virt-controller (default: yes)")
-    parser.add_argument("--identity", default=socket.gethostname(),
-                        help="holder of the lease; must be unique among replicas and stable over restarts "
-                             "(default: the host's name)")
-    parser.add_argument("--health-bind", default="", help="address of health and metrics; all if not given")
-    parser.add_argument("--health-port", type=int, help="port of health and metrics; not served if not given")
-    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
-    parser.add_argument("--version", action="version", version=__version__)
-    return parser.parse_args(argv)
+def _command() -> Command:
+    command = Command(COMPONENT, "VirtualMachines become VirtualMachineInstances, those become launcher Pods.")
+    command.add_kubeconfig()
+    command.add_namespace()
+    command.add_health()
+    add = command.parser.add_argument
+    add(
+        "--launcher-image",
+        default=f"turtles/virt-launcher:{__version__}",
+        help="image of launcher Pods (default: %(default)s)",
+    )
+    add(
+        "--image-volumes",
+        default="auto",
+        choices=("auto", "yes", "no"),
+        help="whether container disks are image volumes or containers of their own; auto goes by the versions of "
+        "server and nodes and the feature gate ImageVolume (default: %(default)s)",
+    )
+    add(
+        "--leader-elect",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="work only while holding the lease virt-controller (default: yes)",
+    )
+    add(
+        "--identity",
+        default=socket.gethostname(),
+        help="holder of the lease; must be unique among replicas and stable over restarts (default: the host's name)",
+    )
+    return command
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run until SIGTERM or SIGINT (exit code 0), or until the lease is lost or the kubeconfig unusable (1)."""
-    arguments = _arguments(argv)
-    setup_logging(COMPONENT, arguments.log_level)
+    """Run until SIGTERM or SIGINT (exit code 0), or until the lease is lost (1)."""
+    command = _command()
     # Many short tasks wait for each other here; the default of 5 ms would be most of a request's time.
     sys.setswitchinterval(0.001)
-    try:
-        client = Client.from_kubeconfig(arguments.kubeconfig, user_agent=f"{COMPONENT}/{__version__}")
-    except ConfigError as error:
-        log.error("%s", error)
-        return 1
-    ended = threading.Event()
-    outcome = [0]
+    return command.run(lambda options: _run(command, options), argv)
 
-    def lost() -> None:
-        outcome[0] = 1
-        ended.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    images = {"yes": True, "no": False}.get(arguments.image_volumes)
+def _run(command: Command, options: argparse.Namespace) -> int:
+    client = Client.from_kubeconfig(options.kubeconfig, user_agent=f"{COMPONENT}/{__version__}")
+    lost = threading.Event()
+
+    def on_lost() -> None:
+        lost.set()
+        command.stopped.set()
+
     elector: LeaderElector | None = None
-    if arguments.leader_elect:
-        elector = LeaderElector(client, arguments.namespace, COMPONENT, arguments.identity, on_lost=lost)
+    if options.leader_elect:
+        elector = LeaderElector(client, options.namespace, COMPONENT, options.identity, on_lost=on_lost)
         gate = elector.leading
         elector.start()
     else:
         gate = threading.Event()
         gate.set()
+    images = {"yes": True, "no": False}.get(options.image_volumes)
     controller = VirtController(
         client,
-        LauncherConfig(arguments.launcher_image, image_volumes=images),
-        arguments.namespace,
+        LauncherConfig(options.launcher_image, image_volumes=images),
+        options.namespace,
         elector.in_touch_since if elector else lambda: 0.0,
     )
-    controller.configuration.follow_verbosity("virtController", arguments.log_level)
+    controller.configuration.follow_verbosity("virtController", options.log_level)
     log.info("started", extra={"version": __version__, "server": client.url, "pid": os.getpid()})
     controller.start(gate)
-    health = None
-    if arguments.health_port is not None:
-        health = HealthServer(COMPONENT, arguments.health_bind, arguments.health_port, controller.ready.is_set,
-                              lambda: controller.metrics(gate))
-    ended.wait()
-    if health is not None:
-        health.close()
+    with command.health(options, controller.ready.is_set, lambda: controller.metrics(gate)):
+        command.stopped.wait()
     controller.stop()
     if elector is not None:
         with contextlib.suppress(Exception):
             elector.stop()
     log.info("stopped")
-    return outcome[0]
+    return int(lost.is_set())
 
 
 if __name__ == "__main__":

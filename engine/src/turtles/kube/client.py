@@ -29,6 +29,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from turtles import __version__
 from turtles.api.objects import Object
+from turtles.errors import ConfigurationError
 from turtles.kube import errors
 from turtles.kube.errors import (
     AlreadyExists,
@@ -88,7 +89,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
-class ConfigError(Exception):
+class ConfigError(ConfigurationError):
     """The kubeconfig cannot be used; the message says which and why."""
 
 

@@ -14,7 +14,6 @@ import argparse
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
@@ -22,12 +21,12 @@ from typing import Any
 
 import libvirt
 
+from turtles.command import Command
 from turtles.domain import network, paths
 from turtles.launcher import cloudinit, container_disk, dhcp, disks, pod, process
 from turtles.launcher.delivery import Delivery
 from turtles.launcher.errors import LaunchError
 from turtles.launcher.libvirtd import Libvirtd, LibvirtdError, warm_capability_cache
-from turtles.log import setup_logging
 
 log = logging.getLogger(__name__)
 
@@ -70,14 +69,17 @@ def main(argv: list[str] | None = None) -> int:
     :return: the exit status: 0 when the domain was undefined or after SIGTERM, 1 after an error, which then is in
         ``/dev/termination-log`` too.
     """
-    arguments = _parse(sys.argv[1:] if argv is None else argv)
-    setup_logging("virt-launcher")
+    # It handles signals in libvirt's event loop.
+    return _command().run(_run, argv, signals=False)
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         return Launcher(
-            Delivery(arguments.namespace, arguments.name, arguments.uid),
-            arguments.grace_period_seconds,
-            arguments.capability_cache,
-            image_volumes=arguments.image_volume,
+            Delivery(options.namespace, options.name, options.uid),
+            options.grace_period_seconds,
+            options.capability_cache,
+            image_volumes=options.image_volume,
         ).run()
     except LaunchError as error:
         message = str(error)
@@ -102,8 +104,9 @@ def prepare(cache_dir: str) -> None:
         raise RuntimeError(f"libvirt's capability cache can't be warmed: {error}") from error
 
 
-def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="virt-launcher", description="Runs one virtual machine in its Pod.")
+def _command() -> Command:
+    command = Command("virt-launcher", "Runs one virtual machine in its Pod.")
+    parser = command.parser
     parser.add_argument("--name", required=True, help="name of the VirtualMachineInstance")
     parser.add_argument("--uid", required=True, help="its uid")
     parser.add_argument("--namespace", required=True, help="its namespace")
@@ -123,7 +126,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--image-volume", action="store_true", help="container disks are mounted already, as image volumes"
     )
-    return parser.parse_args(argv)
+    return command
 
 
 def _write_termination_log(message: str) -> None:

@@ -21,10 +21,10 @@ from xml.etree import ElementTree
 
 import libvirt
 
+from turtles.command import Command
 from turtles.domain import paths
 from turtles.launcher.errors import LaunchError
 from turtles.launcher.libvirtd import LibvirtdError, warm_capability_cache
-from turtles.log import setup_logging
 from turtles.probe import kvm, node
 
 log = logging.getLogger(__name__)
@@ -39,11 +39,13 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 def main(argv: list[str] | None = None) -> int:
     """Probe once; the exit status is 0 whatever the node can do, 1 if the folder can't be written."""
-    parser = argparse.ArgumentParser(prog="virt-node-probe", description="Finds out what a node can do for guests.")
-    parser.add_argument("--output", type=Path, required=True, help="folder for what is found")
-    parser.add_argument("--qemu-binary", default="/usr/bin/qemu-system-x86_64")
-    options = parser.parse_args(argv)
-    setup_logging("virt-node-probe")
+    command = Command("virt-node-probe", "Finds out what a node can do for guests.")
+    command.parser.add_argument("--output", type=Path, required=True, help="folder for what is found")
+    command.parser.add_argument("--qemu-binary", default="/usr/bin/qemu-system-x86_64")
+    return command.run(_run, argv, signals=False)
+
+
+def _run(options: argparse.Namespace) -> int:
     libvirt.registerErrorHandler(lambda *_: None, None)
     try:
         options.output.mkdir(parents=True, exist_ok=True)

@@ -3,16 +3,15 @@
 
 import argparse
 import logging
-import signal
 import sys
 import threading
 from pathlib import Path
 
-from turtles.kube.client import ApiError, Client, ConfigError
+from turtles.command import Command
+from turtles.kube.client import ApiError, Client
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, wait_synced
 from turtles.kube.resources import ENDPOINTS, ENDPOINTSLICE, NODE, POD, PV, PVC, SERVICE, STORAGECLASS
-from turtles.log import setup_logging
 from turtles.standalone.endpoints import EndpointsController
 from turtles.standalone.local_path import LocalPath
 from turtles.standalone.scheduler import Scheduler
@@ -59,22 +58,18 @@ def run(client: Client, volumes_dir: Path, stopped: threading.Event) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the controllers: ``--kubeconfig FILE --volumes-dir DIR``; SIGTERM ends it."""
-    parser = argparse.ArgumentParser(prog="virt-standalone controller-manager", description=__doc__)
-    parser.add_argument("--kubeconfig", required=True)
-    parser.add_argument("--volumes-dir", required=True, type=Path, help="where volumes of local-path are made")
-    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
-    arguments = parser.parse_args(argv)
-    setup_logging("controller-manager", arguments.log_level)
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    try:
-        client = Client.from_kubeconfig(arguments.kubeconfig)
-    except ConfigError as error:
-        log.error("%s", error)
-        return 2
-    run(client, arguments.volumes_dir.absolute(), stopped)
-    return 0
+    command = Command(
+        "virt-standalone controller-manager",
+        "Binds Pods to nodes, provisions volumes, keeps endpoints.",
+        component="controller-manager",
+    )
+    command.add_kubeconfig()
+    command.parser.add_argument("--volumes-dir", required=True, type=Path, help="where volumes of local-path are made")
+
+    def main(options: argparse.Namespace) -> None:
+        run(Client.from_kubeconfig(options.kubeconfig), options.volumes_dir.absolute(), command.stopped)
+
+    return command.run(main, argv)
 
 
 if __name__ == "__main__":

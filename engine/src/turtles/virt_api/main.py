@@ -15,14 +15,14 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from turtles import __version__, endpoint
-from turtles.health import HealthServer
+from turtles import endpoint
+from turtles.command import Command
+from turtles.errors import ConfigurationError
 from turtles.kube.client import ApiError, Client
 from turtles.kube.configuration import ConfigurationWatch
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, wait_synced
 from turtles.kube.resources import CONFIGMAP
-from turtles.log import setup_logging
 from turtles.virt_api import certificates, eviction, manifests, names
 from turtles.virt_api.admission import Admission, engine_users
 from turtles.virt_api.authentication import FrontProxy
@@ -40,42 +40,44 @@ _PATIENCE = 3.0
 _RETRY = 0.5
 
 
-def parser() -> argparse.ArgumentParser:
-    """Give the command's options."""
-    found = argparse.ArgumentParser(prog="virt-api", description="Admission and subresources of the KubeVirt API.")
-    found.add_argument(
+def _command() -> Command:
+    command = Command("virt-api", "Admission and subresources of the KubeVirt API.")
+    command.add_kubeconfig()
+    command.add_namespace()
+    command.add_health()
+    add = command.parser.add_argument
+    add(
         "command",
         nargs="?",
         choices=["serve", "manifests"],
         default="serve",
         help="serve (the default); or print what has to be created before the engine's components start, as YAML",
     )
-    found.add_argument("--kubeconfig", help="how to reach the API server; that of the Pod if not given")
-    found.add_argument("--bind", default="", help="address to listen on; all if not given")
-    found.add_argument("--port", type=int, default=8443, help="port to listen on")
-    found.add_argument("--url", help="https URL the API server reaches this under, if there is no Service virt-api")
-    found.add_argument(
+    add("--bind", default="", help="address to listen on; all if not given")
+    add("--port", type=int, default=8443, help="port to listen on")
+    add("--url", help="https URL the API server reaches this under, if there is no Service virt-api")
+    add(
         "--cluster",
         metavar="FILE",
         help="with manifests: also what runs the components on a Kubernetes cluster, from this JSON file (-: standard "
         "input) with engineImage, launcherImage and other values",
     )
-    found.add_argument("--namespace", default="kubevirt", help="namespace of the engine")
-    found.add_argument("--pod-name", help="the Pod this is, if it is a replica of the Deployment virt-api")
-    found.add_argument("--health-bind", default="", help="address of health and metrics; all if not given")
-    found.add_argument("--health-port", type=int, help="port of health and metrics; not served if not given")
-    found.add_argument("--architecture", default="amd64", help="architecture of machines that don't say theirs")
-    found.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
-    found.add_argument("--version", action="version", version=__version__)
-    return found
+    add("--pod-name", help="the Pod this is, if it is a replica of the Deployment virt-api")
+    add("--architecture", default="amd64", help="architecture of machines that don't say theirs")
+    return command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; give its exit status."""
-    options = parser().parse_args(argv)
+    """Run the command; return its exit status."""
+    command = _command()
+    # The event loop handles signals.
+    return command.run(lambda options: _run(command, options), argv, signals=False)
+
+
+def _run(command: Command, options: argparse.Namespace) -> None:
     if options.command == "manifests":
-        return _print_manifests(options.namespace, options.cluster)
-    setup_logging("virt-api", options.log_level)
+        _print_manifests(options.namespace, options.cluster)
+        return
     client = Client.from_kubeconfig(options.kubeconfig)
     recorder = Recorder(client, "virt-api")
     context = new_context()
@@ -103,29 +105,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     configmap.add_handler(lambda old, new: server.trust(FrontProxy.from_configmap(new)))
     informers = [configmap, configuration.informer]
-    health = None
-    if options.health_port is not None:
-        health = HealthServer("virt-api", options.health_bind, options.health_port, registration.done.is_set)
     try:
-        asyncio.run(_serve(server, registration, informers, context, options.bind, options.port))
+        with command.health(options, registration.done.is_set):
+            asyncio.run(_serve(server, registration, informers, context, options.bind, options.port))
     finally:
-        if health is not None:
-            health.close()
         registration.stop()
         for informer in informers:
             informer.stop()
         recorder.close()
-    return 0
 
 
-def _print_manifests(namespace: str, cluster: str | None) -> int:
+def _print_manifests(namespace: str, cluster: str | None) -> None:
     try:
         values = manifests.read_values(cluster) if cluster else None
     except (OSError, ValueError) as error:
-        print(f"virt-api manifests: {cluster}: {error}", file=sys.stderr)
-        return 1
+        raise ConfigurationError(f"virt-api manifests: {cluster}: {error}") from error
     sys.stdout.write(manifests.render(namespace, values))
-    return 0
 
 
 async def _serve(

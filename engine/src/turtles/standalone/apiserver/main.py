@@ -19,7 +19,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
-from turtles.log import setup_logging
+from turtles.command import Command
 from turtles.standalone.apiserver.builtin.services import DEFAULT_RANGE, service_range
 from turtles.standalone.apiserver.controllers.bootstrap import bootstrap
 from turtles.standalone.apiserver.controllers.own_service import advertised
@@ -147,7 +147,8 @@ async def serve(settings: Settings) -> None:
 
 def main(argv: list[str]) -> int:
     """Run the command; 0 after SIGTERM, 1 when it can't start."""
-    parser = argparse.ArgumentParser(prog="virt-standalone apiserver", description=__doc__)
+    command = Command("virt-standalone apiserver", "Serves the Kubernetes API from SQLite.", component="apiserver")
+    parser = command.parser
     parser.add_argument("--config-dir", type=Path, default=Path("/etc/turtles"), help="what virt-standalone init made")
     parser.add_argument("--data-dir", type=Path, default=Path("/var/lib/turtles/apiserver"), help="of the database")
     parser.add_argument("--bind", default="127.0.0.1", help="address to listen on")
@@ -177,10 +178,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--audit-log-path", type=Path, help="where to log requests; without, they aren't logged")
     parser.add_argument("--audit-log-maxsize", type=int, default=100, help="megabytes at which a new file is begun")
     parser.add_argument("--audit-log-maxbackup", type=int, default=10, help="older files that are kept")
-    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
-    options = vars(parser.parse_args(argv))
-    setup_logging("apiserver", options.pop("log_level"))
-    settings = Settings(**options)
+    return command.run(_run, argv, signals=False)
+
+
+def _run(options: argparse.Namespace) -> int:
+    given = vars(options)
+    del given["log_level"]
+    settings = Settings(**given)
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         asyncio.run(serve(settings))

@@ -11,8 +11,10 @@ from typing import Any
 
 import yaml
 
+from turtles.errors import ConfigurationError
 
-class ConfigError(ValueError):
+
+class ConfigError(ConfigurationError, ValueError):
     """The configuration file is not usable; the text names the key and what to do."""
 
 

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import turtles
+from turtles.command import Command
+from turtles.errors import ConfigurationError
 from turtles.kube.client import ApiError, Client
-from turtles.kube.client import ConfigError as KubeconfigError
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, wait_synced
 from turtles.kube.resources import NODE, POD
-from turtles.log import setup_logging
 from turtles.standalone.podrunner import service_table
 from turtles.standalone.podrunner.cni import CNIError
-from turtles.standalone.podrunner.config import Config, ConfigError, load
+from turtles.standalone.podrunner.config import Config, load
 from turtles.standalone.podrunner.files import read_json
 from turtles.standalone.podrunner.images import ImageLimits, ImageStore
 from turtles.standalone.podrunner.node import NodeKeeper, offered_devices
@@ -162,17 +162,17 @@ class Podrunner:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the podrunner: ``--config FILE``; SIGTERM ends it, not its Pods."""
-    parser = argparse.ArgumentParser(prog="virt-standalone podrunner", description=__doc__)
-    parser.add_argument("--config", required=True, help="configuration file (YAML)")
-    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
-    arguments = parser.parse_args(argv)
-    setup_logging("podrunner", arguments.log_level)
+    command = Command("virt-standalone podrunner", "Runs the node's Pods.", component="podrunner")
+    command.parser.add_argument("--config", required=True, help="configuration file (YAML)")
+    return command.run(_run, argv, signals=False)
+
+
+def _run(options: argparse.Namespace) -> int:
     started = time.monotonic()
     try:
-        podrunner = Podrunner(load(arguments.config))
-    except (ConfigError, KubeconfigError, CNIError) as error:
-        log.error("%s", error)
-        return 2
+        podrunner = Podrunner(load(options.config))
+    except CNIError as error:
+        raise ConfigurationError(str(error)) from error
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: podrunner.stop())
     try:

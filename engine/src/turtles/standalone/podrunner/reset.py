@@ -18,10 +18,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from turtles.log import setup_logging
+from turtles.command import Command
 from turtles.standalone.podrunner import cni, sandbox, service_table
 from turtles.standalone.podrunner.cgroup import Cgroups
-from turtles.standalone.podrunner.config import Config, ConfigError, load
+from turtles.standalone.podrunner.config import Config, load
 from turtles.standalone.podrunner.files import read_json, remove_tree
 from turtles.standalone.podrunner.poddir import PodDir
 from turtles.standalone.podrunner.runner import tear_down_network
@@ -157,17 +157,13 @@ def _remove_port_chains() -> bool:
 
 def main(argv: list[str] | None = None) -> int:
     """Reset an instance whose services are stopped: ``--config FILE`` of its podrunner; prints {"changed": bool}."""
-    parser = argparse.ArgumentParser(prog="virt-standalone reset", description=__doc__)
-    parser.add_argument("--config", required=True, help="the podrunner's configuration file")
-    arguments = parser.parse_args(argv)
-    setup_logging("reset")
-    try:
-        changed = reset(load(arguments.config))
-    except ConfigError as error:
-        log.error("%s", error)
-        return 2
-    print(json.dumps({"changed": changed}))
-    return 0
+    command = Command("virt-standalone reset", "Removes what the podrunner left on the node.", component="reset")
+    command.parser.add_argument("--config", required=True, help="the podrunner's configuration file")
+
+    def main(options: argparse.Namespace) -> None:
+        print(json.dumps({"changed": reset(load(options.config))}))
+
+    return command.run(main, argv, signals=False)
 
 
 if __name__ == "__main__":
