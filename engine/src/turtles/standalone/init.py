@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from turtles.standalone.apiserver.builtin.services import DEFAULT_RANGE, first_address, service_range
+from turtles.standalone.apiserver.builtin.service_addresses import DEFAULT_RANGE, first_address, service_range
 from turtles.standalone.apiserver.storage import encryption
 
 CA_DAYS = 3650

@@ -20,7 +20,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from turtles.command import Command
-from turtles.standalone.apiserver.builtin.services import DEFAULT_RANGE, service_range
+from turtles.standalone.apiserver.builtin.service_addresses import DEFAULT_RANGE, service_range
 from turtles.standalone.apiserver.controllers.bootstrap import bootstrap
 from turtles.standalone.apiserver.controllers.own_service import advertised
 from turtles.standalone.apiserver.http.audit import Audit, Policy, PolicyError
@@ -140,7 +140,7 @@ async def serve(settings: Settings) -> None:
         await api.controllers.stop()
         await api.collector.stop()
         await api.webhooks.close()
-        await api.resources.judge.close()
+        await api.resources.close()
         await api.aggregator.close()
         store.close()
 

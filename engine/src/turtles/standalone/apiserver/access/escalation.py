@@ -15,42 +15,55 @@ from turtles.standalone.apiserver.access.rbac import Attributes, Authorizer
 from turtles.standalone.apiserver.schema.kinds import RBAC
 from turtles.standalone.apiserver.wire.errors import Object, forbidden, not_found
 
-_ROLES, _BINDINGS = ("roles", "clusterroles"), ("rolebindings", "clusterrolebindings")
 _ANYTHING: Object = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}
 #: A rule that stands for more single rights than this is refused to who can't escalate: to compare them takes time.
 _LIMIT = 100_000
 
 
-def check(authorizer: Authorizer, user: User, plural: str, namespace: str, obj: Object, old: Object | None) -> None:
-    """Refuse a role or binding that gives more than its author has.
+def check_role(
+    authorizer: Authorizer, user: User, plural: str, namespace: str, obj: Object, old: Object | None
+) -> None:
+    """Refuse a role that gives more than its author has.
 
-    :param plural: the kind's plural in rbac.authorization.k8s.io; other kinds than roles and bindings pass.
+    :param plural: roles or clusterroles.
+    :raises StatusError: 403.
+    """
+    if old is not None and all(obj.get(key) == old.get(key) for key in ("rules", "aggregationRule")):
+        return
+    name = obj["metadata"].get("name", "")
+    if authorizer.allowed(user, Attributes("escalate", RBAC, "v1", plural, "", namespace, name)):
+        return
+    rules = list(obj.get("rules") or ())
+    if obj.get("aggregationRule"):
+        rules.append(_ANYTHING)
+    _refuse_missing(authorizer, user, plural, namespace, name, rules)
+
+
+def check_binding(
+    authorizer: Authorizer, user: User, plural: str, namespace: str, obj: Object, old: Object | None
+) -> None:
+    """Refuse a binding that gives more than its author has.
+
+    :param plural: rolebindings or clusterrolebindings.
     :raises StatusError: 403; 404 for a binding to a role that isn't there.
     """
-    name = obj["metadata"].get("name", "")
-    if plural in _ROLES:
-        if old is not None and all(obj.get(key) == old.get(key) for key in ("rules", "aggregationRule")):
-            return
-        if authorizer.allowed(user, Attributes("escalate", RBAC, "v1", plural, "", namespace, name)):
-            return
-        wanted = list(obj.get("rules") or ())
-        if obj.get("aggregationRule"):
-            wanted.append(_ANYTHING)
-    elif plural in _BINDINGS:
-        if old is not None and all(obj.get(key) == old.get(key) for key in ("subjects", "roleRef")):
-            return
-        kind, role = obj["roleRef"]["kind"], obj["roleRef"]["name"]
-        roles = "clusterroles" if kind == "ClusterRole" else "roles"
-        if authorizer.allowed(user, Attributes("bind", RBAC, "v1", roles, "", namespace, role)):
-            return
-        found = authorizer.role(kind, role, namespace)
-        if found is None:
-            raise not_found(RBAC, roles, role)
-        wanted = found
-    else:
+    if old is not None and all(obj.get(key) == old.get(key) for key in ("subjects", "roleRef")):
         return
+    kind, role = obj["roleRef"]["kind"], obj["roleRef"]["name"]
+    roles = "clusterroles" if kind == "ClusterRole" else "roles"
+    if authorizer.allowed(user, Attributes("bind", RBAC, "v1", roles, "", namespace, role)):
+        return
+    rules = authorizer.role(kind, role, namespace)
+    if rules is None:
+        raise not_found(RBAC, roles, role)
+    _refuse_missing(authorizer, user, plural, namespace, obj["metadata"].get("name", ""), rules)
+
+
+def _refuse_missing(
+    authorizer: Authorizer, user: User, plural: str, namespace: str, name: str, rules: Iterable[Object]
+) -> None:
     own = authorizer.rules(user, "") + (authorizer.rules(user, namespace) if namespace else [])
-    missing = [rule for rule in wanted if not _covered(rule, own)]
+    missing = [rule for rule in rules if not _covered(rule, own)]
     if missing:
         why = (
             f'user "{user.name}" (groups={list(user.groups)}) is attempting to grant RBAC permissions not currently '

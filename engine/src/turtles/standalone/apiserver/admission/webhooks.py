@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from turtles.standalone.apiserver.access.auth import INTERNAL, User, user_info
+from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.access.node_authorizer import Change, node_of, restrict
 from turtles.standalone.apiserver.access.rbac import Attributes, Authorizer
-from turtles.standalone.apiserver.admission.context import Context
 from turtles.standalone.apiserver.builtin.registry import Registry
 from turtles.standalone.apiserver.custom.conversion import Converter, by_webhook
 from turtles.standalone.apiserver.schema.cel import conditions

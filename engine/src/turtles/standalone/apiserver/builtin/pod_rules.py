@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from turtles.standalone.apiserver.builtin import network_rules
+from turtles.standalone.apiserver.builtin.fields import NOT_NEGATIVE, enum
 from turtles.standalone.apiserver.schema.metadata import label_causes, qualified_causes, subdomain_causes
 from turtles.standalone.apiserver.wire import quantities
 from turtles.standalone.apiserver.wire.errors import (
@@ -24,8 +25,6 @@ from turtles.standalone.apiserver.wire.errors import (
     required,
 )
 
-_PORTS = "must be between 1 and 65535, inclusive"
-_NOT_NEGATIVE = "must be greater than or equal to 0"
 _IDS = "must be between 0 and 2147483647, inclusive"
 _ENV = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*\Z")
 _ENV_MESSAGE = (
@@ -47,11 +46,7 @@ _NEEDED = {
 }  # fmt: skip
 
 
-def _enum(value: Any, allowed: list[str], path: str) -> list[Cause]:
-    return [] if value in allowed else [not_supported(path, value, allowed)]
-
-
-def _at_least(value: Any, path: str, least: int = 0, why: str = _NOT_NEGATIVE) -> list[Cause]:
+def _at_least(value: Any, path: str, least: int = 0, why: str = NOT_NEGATIVE) -> list[Cause]:
     return [invalid_value(path, value, why)] if isinstance(value, int) and value < least else []
 
 
@@ -76,9 +71,9 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
                     if container.get(probe) is not None:
                         text = "may not be set for init containers without restartPolicy=Always"
                         causes.append(field_forbidden(f"spec.{field}[{index}].{probe}", text))
-    causes += _enum(spec.get("restartPolicy"), ["Always", "OnFailure", "Never"], "spec.restartPolicy")
+    causes += enum(spec.get("restartPolicy"), ["Always", "OnFailure", "Never"], "spec.restartPolicy")
     policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"]
-    causes += _enum(spec.get("dnsPolicy"), policies, "spec.dnsPolicy")
+    causes += enum(spec.get("dnsPolicy"), policies, "spec.dnsPolicy")
     for name, value in (spec.get("nodeSelector") or {}).items():
         causes += qualified_causes("spec.nodeSelector", name)
         causes += qualified_causes("spec.nodeSelector", value) if value else []
@@ -121,7 +116,7 @@ def _seccomp(profile: Object, path: str) -> list[Cause]:
     kind, local = profile.get("type"), profile.get("localhostProfile")
     if not kind:
         return [required(f"{path}.type", "type is required when seccompProfile is set")]
-    causes = _enum(kind, ["Localhost", "RuntimeDefault", "Unconfined"], f"{path}.type")
+    causes = enum(kind, ["Localhost", "RuntimeDefault", "Unconfined"], f"{path}.type")
     where = f"{path}.localhostProfile"
     if kind != "Localhost":
         if local is not None:
@@ -194,7 +189,7 @@ def _container(container: Object, path: str, volumes: set[str], seen: set[str], 
         )
     policy = container.get("imagePullPolicy")
     if policy:
-        causes += _enum(policy, ["Always", "IfNotPresent", "Never"], f"{path}.imagePullPolicy")
+        causes += enum(policy, ["Always", "IfNotPresent", "Never"], f"{path}.imagePullPolicy")
     if container.get("terminationMessagePolicy") not in ("File", "FallbackToLogsOnError"):
         text = "must be 'File' or 'FallbackToLogsOnError'"
         value = container.get("terminationMessagePolicy")
@@ -221,10 +216,10 @@ def _ports(ports: Any, path: str, causes: list[Cause]) -> None:
         if not number:
             causes.append(required(f"{where}.containerPort"))
         elif not 1 <= number <= 65535:
-            causes.append(invalid_value(f"{where}.containerPort", number, _PORTS))
+            causes.append(invalid_value(f"{where}.containerPort", number, network_rules.PORT_RANGE))
         if port.get("hostPort") and not 1 <= port["hostPort"] <= 65535:
-            causes.append(invalid_value(f"{where}.hostPort", port["hostPort"], _PORTS))
-        causes += _enum(port.get("protocol"), ["SCTP", "TCP", "UDP"], f"{where}.protocol")
+            causes.append(invalid_value(f"{where}.hostPort", port["hostPort"], network_rules.PORT_RANGE))
+        causes += enum(port.get("protocol"), ["SCTP", "TCP", "UDP"], f"{where}.protocol")
 
 
 def _environment(variables: Any, path: str, causes: list[Cause]) -> None:
@@ -276,7 +271,7 @@ def _probe(probe: Object, path: str, causes: list[Cause]) -> None:
     for field in handlers[:1]:
         port = probe[field].get("port")
         if isinstance(port, int) and not 1 <= port <= 65535:
-            causes.append(invalid_value(f"{path}.{field}.port", port, _PORTS))
+            causes.append(invalid_value(f"{path}.{field}.port", port, network_rules.PORT_RANGE))
     for field in ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"):
         causes += _at_least(probe.get(field), f"{path}.{field}")
 
@@ -291,7 +286,7 @@ def _resources(resources: Object, path: str, causes: list[Cause]) -> None:
                 causes.append(invalid_value(where, name, "must be a standard resource type or fully qualified"))
                 causes.append(invalid_value(where, name, "must be a standard resource for containers"))
             if quantities.value(amount) < 0:
-                causes.append(invalid_value(where, amount, _NOT_NEGATIVE))
+                causes.append(invalid_value(where, amount, NOT_NEGATIVE))
     for name, amount in requests.items():
         if name not in limits:
             if "/" in name and not name.startswith("kubernetes.io/"):
@@ -324,7 +319,7 @@ def _tolerations(tolerations: Any, causes: list[Cause]) -> None:
                 invalid_value(f"{path}.operator", one["value"], "value must be empty when `operator` is 'Exists'")
             )
         if one.get("effect"):
-            causes += _enum(one["effect"], ["NoSchedule", "PreferNoSchedule", "NoExecute"], f"{path}.effect")
+            causes += enum(one["effect"], ["NoSchedule", "PreferNoSchedule", "NoExecute"], f"{path}.effect")
 
 
 # -- updates

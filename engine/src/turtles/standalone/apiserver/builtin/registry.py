@@ -4,7 +4,7 @@
 import logging
 from dataclasses import replace
 
-from turtles.standalone.apiserver.custom import crd
+from turtles.standalone.apiserver.builtin import crd
 from turtles.standalone.apiserver.schema.kinds import BUILTIN, REVIEWS, Kind
 from turtles.standalone.apiserver.storage.store import DELETED, Entry, Event, Store
 

@@ -5,8 +5,9 @@ import json
 import re
 from typing import Any
 
-from turtles.standalone.apiserver.builtin import printers
-from turtles.standalone.apiserver.builtin.printers import Cells
+from turtles.standalone.apiserver.builtin.columns import CREATED, FIELD, GENERIC, NAME, age, as_list, name_of
+from turtles.standalone.apiserver.builtin.strategies import STRATEGIES
+from turtles.standalone.apiserver.builtin.strategy import Strategy
 from turtles.standalone.apiserver.schema import types
 from turtles.standalone.apiserver.schema.kinds import Column, Kind
 from turtles.standalone.apiserver.wire.errors import Object
@@ -16,10 +17,6 @@ from turtles.standalone.apiserver.wire.errors import Object
 _STEP = re.compile(
     r"\.([A-Za-z0-9_-]+|\*)|\['([^']*)'\]|\[(\d+|\*)\]|\[\?\(@\.([\w.-]+)\s*==\s*(?:\"([^\"]*)\"|'([^']*)'|(\w+))\)\]"
 )
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def json_path(obj: Any, path: str) -> list[Any]:
@@ -44,11 +41,11 @@ def _step(
 ) -> list[Any]:
     if field is not None:
         wanted = next(one for one in values if one is not None)
-        return [one for one in _list(value) if [str(inner) for inner in json_path(one, f".{field}")] == [wanted]]
+        return [one for one in as_list(value) if [str(inner) for inner in json_path(one, f".{field}")] == [wanted]]
     if index == "*" or name == "*":
-        return list(value.values()) if isinstance(value, dict) else _list(value)
+        return list(value.values()) if isinstance(value, dict) else as_list(value)
     if index is not None:
-        items = _list(value)
+        items = as_list(value)
         return items[int(index) : int(index) + 1]
     key = (quoted if quoted is not None else name or "").replace("\x00", ".")
     return [value[key]] if isinstance(value, dict) and key in value else []
@@ -60,7 +57,7 @@ def _cell(column: Column, obj: Object) -> Any:
         return None
     value = values[0]
     if column.type == "date":
-        return printers.age(value)
+        return age(value)
     if column.type == "integer":
         return value if isinstance(value, int) and not isinstance(value, bool) else None
     if column.type == "number":
@@ -74,13 +71,20 @@ def _cell(column: Column, obj: Object) -> Any:
     return None if value is None else str(value)
 
 
-def _custom(kind: Kind) -> tuple[tuple[Column, ...], Cells]:
-    extra = kind.columns or (Column("Age", "date", "", printers.CREATED, 0, ".metadata.creationTimestamp"),)
-    return (printers.NAME, *extra), lambda obj: [printers.name(obj), *(_cell(column, obj) for column in extra)]
+class _Custom(Strategy):
+    """What a CustomResourceDefinition shows of its objects."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._extra = kind.columns or (Column("Age", "date", "", CREATED, 0, ".metadata.creationTimestamp"),)
+        self.columns = (NAME, *self._extra)
+
+    def cells(self, obj: Object) -> list[Any]:
+        """Return the cells of a row."""
+        return [name_of(obj), *(_cell(column, obj) for column in self._extra)]
 
 
 def _description(column: Column) -> str:
-    if column.description.startswith(printers.FIELD):
+    if column.description.startswith(FIELD):
         return types.documentation(*column.description[1:].rsplit(".", 1))
     if not column.description and column.path:
         return f"Custom resource definition column (in JSONPath format): {column.path}"
@@ -93,35 +97,35 @@ def table(kind: Kind, objects: list[Object], meta: Object, include: str = "Metad
     :param include: what a row carries of its object: None, Metadata or Object.
     :param headers: whether to define the columns (a watch does so in its first event only).
     """
-    columns, cells = _custom(kind) if kind.custom else printers.TABLES.get(kind.resource, printers.GENERIC)
+    strategy = STRATEGIES.get(kind.resource) or _Custom(kind)
     result: Object = {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta}
     definitions = [
         {
             "name": column.name, "type": column.type,
             "format": column.format, "description": _description(column), "priority": column.priority,
         }
-        for column in columns
+        for column in strategy.columns
     ]  # fmt: skip
     result["columnDefinitions"] = definitions if headers else None
     # Kubernetes' printers make an empty list, what serves the others none.
-    rows = [_row(kind, obj, _cells(kind, obj, cells, len(columns)), include) for obj in objects]
-    result["rows"] = rows if rows or cells is not printers.GENERIC[1] else None
+    rows = [_row(strategy, obj, include) for obj in objects]
+    result["rows"] = rows if rows or strategy.columns is not GENERIC else None
     return result
 
 
-def _cells(kind: Kind, obj: Object, cells: Cells, width: int) -> list[Any]:
+def _cells(strategy: Strategy, obj: Object) -> list[Any]:
     try:
-        return cells(obj if kind.convert is None else kind.convert(obj, kind.storage_api_version))
+        return strategy.cells(obj)
     except (AttributeError, TypeError, KeyError, ValueError):
         # One object with an odd field must not hide the others from a list.
-        return [printers.name(obj), *[None] * (width - 1)]
+        return [name_of(obj), *[None] * (len(strategy.columns) - 1)]
 
 
-def _row(kind: Kind, obj: Object, cells: list[Any], include: str) -> Object:
-    row: Object = {"cells": cells}
-    conditions = printers.CONDITIONS.get(kind.resource)
-    if conditions is not None and (found := conditions(obj)):
-        row["conditions"] = found
+def _row(strategy: Strategy, obj: Object, include: str) -> Object:
+    row: Object = {"cells": _cells(strategy, obj)}
+    conditions = strategy.row_conditions(obj)
+    if conditions:
+        row["conditions"] = conditions
     if include == "Object":
         row["object"] = obj
     else:

@@ -7,11 +7,13 @@ What kube-aggregator's autoregister and availability controllers do, in their wo
 from collections.abc import Iterable, Iterator
 
 from turtles.standalone.apiserver.access.auth import INTERNAL
-from turtles.standalone.apiserver.admission.context import Context
-from turtles.standalone.apiserver.builtin import local_services
+from turtles.standalone.apiserver.access.context import Context
+from turtles.standalone.apiserver.builtin import crd, local_services
 from turtles.standalone.apiserver.controllers.bootstrap import kind_of
-from turtles.standalone.apiserver.custom import crd
-from turtles.standalone.apiserver.resource.resource import Resources
+from turtles.standalone.apiserver.resource.create import create
+from turtles.standalone.apiserver.resource.delete import delete
+from turtles.standalone.apiserver.resource.resources import Resources
+from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.schema.metadata import now
 from turtles.standalone.apiserver.storage.store import Event, Key
 from turtles.standalone.apiserver.views.aggregation import RESOURCE, Aggregator, Service
@@ -58,11 +60,11 @@ class APIServices:
         if entry is None:
             # Those of built-in groups are made at the start only, as their label says.
             if served and group not in local_services.PRIORITIES:
-                await self._resources.create(context, local_services.local(group, version))
+                await create(self._resources, context, local_services.local(group, version))
             return None
         obj = entry.object()
         if not served and (obj["metadata"].get("labels") or {}).get(local_services.MANAGED) == "true":
-            await self._resources.delete(context, DeleteOptions())
+            await delete(self._resources, context, DeleteOptions())
             return None
         service = self._aggregator.service(group, version)
         if service is None or service.name != key.name:
@@ -103,7 +105,7 @@ class APIServices:
 
         context = Context(kind_of(self._resources, RESOURCE), INTERNAL, "", key.name, "status")
         try:
-            await self._resources.modify(context, judged)
+            await modify(self._resources, context, judged)
         except StatusError as error:
             if error.code != 404:
                 raise

@@ -8,10 +8,13 @@ from typing import Any
 
 from turtles.standalone.apiserver.access import bootstrap_roles as roles
 from turtles.standalone.apiserver.access.auth import INTERNAL
-from turtles.standalone.apiserver.admission.context import Context
-from turtles.standalone.apiserver.builtin import local_services, services
+from turtles.standalone.apiserver.access.context import Context
+from turtles.standalone.apiserver.builtin import local_services, service_addresses
 from turtles.standalone.apiserver.controllers import own_service
-from turtles.standalone.apiserver.resource.resource import Resources
+from turtles.standalone.apiserver.resource.create import create
+from turtles.standalone.apiserver.resource.delete import delete
+from turtles.standalone.apiserver.resource.resources import Resources
+from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.schema.kinds import RBAC, REGISTRATION, Kind
 from turtles.standalone.apiserver.storage.store import Key
 from turtles.standalone.apiserver.wire.errors import Object, StatusError
@@ -65,18 +68,18 @@ async def bootstrap(resources: Resources, pki: Path, address: str, port: int) ->
 
 async def _services(resources: Resources, address: str, port: int) -> None:
     """Keep the server's own Service; give an address to Services stored by a version that gave none."""
-    kind, cluster_ip = kind_of(resources, services.RESOURCE), resources.allocator.first
+    kind, cluster_ip = kind_of(resources, service_addresses.RESOURCE), resources.allocator.first
     own = Context(kind, INTERNAL, "default", own_service.NAME)
     entry = resources.store.get(own.key)
     if entry is not None and (entry.object().get("spec") or {}).get("clusterIP") != cluster_ip:
-        await resources.delete(own, DeleteOptions())
+        await delete(resources, own, DeleteOptions())
     for resource, obj in own_service.objects(cluster_ip, address, port):
         await _ensure(resources, resource, "default", obj, True)
-    for entry in list(resources.store.entries(services.RESOURCE)):
+    for entry in list(resources.store.entries(service_addresses.RESOURCE)):
         spec = entry.object().get("spec") or {}
         if spec.get("type") != "ExternalName" and not spec.get("clusterIP"):
             try:
-                await resources.modify(Context(kind, INTERNAL, entry.key.namespace, entry.key.name), _unaddressed)
+                await modify(resources, Context(kind, INTERNAL, entry.key.namespace, entry.key.name), _unaddressed)
             except StatusError as error:
                 log.warning("a Service stays without address", extra={"service": entry.key.name, "error": str(error)})
 
@@ -106,7 +109,7 @@ async def _ensure(resources: Resources, resource: str, namespace: str, obj: Obje
     context = Context(kind, INTERNAL, namespace, name)
     if resources.store.get(Key(resource, namespace, name)) is None:
         try:
-            await resources.create(context, {**obj, "metadata": dict(obj["metadata"])})
+            await create(resources, context, {**obj, "metadata": dict(obj["metadata"])})
         except StatusError as error:
             if error.reason != "AlreadyExists":
                 raise
@@ -121,4 +124,4 @@ async def _ensure(resources: Resources, resource: str, namespace: str, obj: Obje
             old["metadata"]["labels"] = labels
         return {**old, **changed}
 
-    await resources.modify(context, refreshed)
+    await modify(resources, context, refreshed)

@@ -11,10 +11,13 @@ import logging
 from datetime import UTC, datetime, timedelta
 
 from turtles.standalone.apiserver.access.auth import INTERNAL
-from turtles.standalone.apiserver.admission.context import Context
+from turtles.standalone.apiserver.access.context import Context
+from turtles.standalone.apiserver.builtin import crd
 from turtles.standalone.apiserver.controllers.bootstrap import kind_of
-from turtles.standalone.apiserver.custom import crd
-from turtles.standalone.apiserver.resource.resource import Resources
+from turtles.standalone.apiserver.resource.create import create
+from turtles.standalone.apiserver.resource.delete import delete
+from turtles.standalone.apiserver.resource.resources import Resources
+from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.schema.kinds import Kind
 from turtles.standalone.apiserver.schema.metadata import now
 from turtles.standalone.apiserver.storage.store import DELETED, Entry, Event, Key, OwnerReference
@@ -213,7 +216,7 @@ class Collector:
         if propagation == "Foreground" and not self._dependents.get(entry.metadata.uid):
             propagation = "Background"
         context = Context(kind, INTERNAL, entry.key.namespace, entry.key.name)
-        await self._resources.delete(context, DeleteOptions(propagation=propagation, uid=entry.metadata.uid))
+        await delete(self._resources, context, DeleteOptions(propagation=propagation, uid=entry.metadata.uid))
 
     async def _drop_references(self, entry: Entry, kind: Kind, uids: set[str]) -> None:
         async def dropped(obj: Object) -> Object:
@@ -222,7 +225,7 @@ class Collector:
             return obj
 
         context = Context(kind, INTERNAL, entry.key.namespace, entry.key.name, field_validation="Ignore")
-        await self._resources.modify(context, dropped)
+        await modify(self._resources, context, dropped)
 
     async def _orphan(self, entry: Entry, kind: Kind) -> None:
         for key in list(self._dependents.get(entry.metadata.uid, ())):
@@ -251,7 +254,7 @@ class Collector:
             return obj
 
         context = Context(kind, INTERNAL, entry.key.namespace, entry.key.name, field_validation="Ignore")
-        await self._resources.modify(context, dropped)
+        await modify(self._resources, context, dropped)
 
     # -- namespaces and definitions
 
@@ -260,7 +263,7 @@ class Collector:
         if self._store.get(Key(kind.resource, namespace, "default")) is None:
             context = Context(kind, INTERNAL, namespace, "default")
             with contextlib.suppress(StatusError):
-                await self._resources.create(context, {"metadata": {"name": "default"}})
+                await create(self._resources, context, {"metadata": {"name": "default"}})
 
     async def _end_namespace(self, entry: Entry, kind: Kind) -> None:
         name = entry.key.name
@@ -287,7 +290,7 @@ class Collector:
             return obj
 
         context = Context(kind, INTERNAL, "", name, "finalize")
-        await self._resources.modify(context, emptied)
+        await modify(self._resources, context, emptied)
 
     async def _tell_what_remains(self, entry: Entry, kind: Kind) -> None:
         """Say in the status of a namespace that ends what it waits for, as Kubernetes' namespace controller does."""
@@ -312,7 +315,7 @@ class Collector:
             return obj
 
         context = Context(kind, INTERNAL, "", entry.key.name, "status")
-        await self._resources.modify(context, told)
+        await modify(self._resources, context, told)
 
     async def _end_definition(self, entry: Entry, kind: Kind) -> None:
         spec = entry.object()["spec"]
@@ -327,7 +330,7 @@ class Collector:
                     crd.set_condition(obj, "Terminating", "True", "InstanceDeletionInProgress", text)
                     return obj
 
-                await self._resources.modify(Context(kind, INTERNAL, "", entry.key.name, "status"), terminating)
+                await modify(self._resources, Context(kind, INTERNAL, "", entry.key.name, "status"), terminating)
             for inner in left:
                 with contextlib.suppress(StatusError):
                     await self._delete(inner, of)

@@ -4,10 +4,12 @@
 from collections.abc import Iterable
 
 from turtles.standalone.apiserver.access.auth import INTERNAL
-from turtles.standalone.apiserver.admission.context import Context
+from turtles.standalone.apiserver.access.context import Context
+from turtles.standalone.apiserver.builtin import crd
+from turtles.standalone.apiserver.builtin.custom_resource_definitions import siblings
 from turtles.standalone.apiserver.controllers.bootstrap import kind_of
-from turtles.standalone.apiserver.custom import crd
-from turtles.standalone.apiserver.resource.resource import Resources
+from turtles.standalone.apiserver.resource.resources import Resources
+from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.storage.store import Event, Key
 from turtles.standalone.apiserver.wire.errors import Object, StatusError
 
@@ -38,11 +40,11 @@ class Definitions:
         context = Context(kind_of(self._resources, crd.RESOURCE), INTERNAL, "", key.name, "status")
 
         async def judged(old: Object) -> Object:
-            crd.set_status(old, self._resources.definitions(old))
+            crd.set_status(old, siblings(self._resources.store, old))
             return old
 
         try:
-            await self._resources.modify(context, judged)
+            await modify(self._resources, context, judged)
         except StatusError as error:
             if error.code != 404:
                 raise

@@ -12,9 +12,10 @@ from datetime import datetime
 from typing import Any
 
 from turtles.standalone.apiserver.access.auth import INTERNAL
-from turtles.standalone.apiserver.admission.context import Context
+from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.controllers.bootstrap import kind_of
-from turtles.standalone.apiserver.resource.resource import Resources
+from turtles.standalone.apiserver.resource.resources import Resources
+from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.schema.metadata import now
 from turtles.standalone.apiserver.schema.selectors import match_selector
 from turtles.standalone.apiserver.storage.store import DELETED, Entry, Event, Key, Store
@@ -122,7 +123,7 @@ class Budgets:
 
         context = Context(kind_of(self._resources, RESOURCE), INTERNAL, key.namespace, key.name, "status")
         try:
-            await self._resources.modify(context, counted)
+            await modify(self._resources, context, counted)
         except StatusError as error:
             if error.code != 404:
                 raise
@@ -169,7 +170,7 @@ async def admit_eviction(resources: Resources, context: Context, pod: Entry) -> 
 
     kind = kind_of(resources, RESOURCE)
     taking = Context(kind, INTERNAL, context.namespace, name, "status", dry_run=context.dry_run)
-    await resources.modify(taking, taken)
+    await modify(resources, taking, taken)
 
 
 def _refused(why: str, again: int = 0) -> StatusError:

@@ -4,11 +4,12 @@
 from collections.abc import Iterable, Iterator
 
 from turtles.standalone.apiserver.access.auth import INTERNAL
+from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.admission import quota
-from turtles.standalone.apiserver.admission.context import Context
 from turtles.standalone.apiserver.builtin import limit_ranges
 from turtles.standalone.apiserver.controllers.bootstrap import kind_of
-from turtles.standalone.apiserver.resource.resource import Resources
+from turtles.standalone.apiserver.resource.resources import Resources
+from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.storage.store import DELETED, Event, Key
 from turtles.standalone.apiserver.wire.errors import Object, StatusError
 
@@ -53,7 +54,7 @@ class QuotaStatus:
 
         kind = kind_of(self._resources, quota.RESOURCE)
         try:
-            await self._resources.modify(Context(kind, INTERNAL, key.namespace, key.name, "status"), counted)
+            await modify(self._resources, Context(kind, INTERNAL, key.namespace, key.name, "status"), counted)
         except StatusError as error:
             if error.code != 404:
                 raise

@@ -7,9 +7,10 @@ Source: the Kubernetes documentation "Using RBAC Authorization", "Aggregated Clu
 from collections.abc import Iterable
 
 from turtles.standalone.apiserver.access.auth import INTERNAL
-from turtles.standalone.apiserver.admission.context import Context
+from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.controllers.bootstrap import kind_of
-from turtles.standalone.apiserver.resource.resource import Resources
+from turtles.standalone.apiserver.resource.resources import Resources
+from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.schema.kinds import RBAC
 from turtles.standalone.apiserver.storage.store import Event, Key
 from turtles.standalone.apiserver.wire.errors import Object, StatusError
@@ -46,7 +47,7 @@ class RoleAggregation:
             return {**old, "rules": rules} if old.get("aggregationRule") else old
 
         try:
-            await self._resources.modify(Context(kind_of(self._resources, RESOURCE), INTERNAL, "", key.name), written)
+            await modify(self._resources, Context(kind_of(self._resources, RESOURCE), INTERNAL, "", key.name), written)
         except StatusError as error:
             if error.code != 404:
                 raise

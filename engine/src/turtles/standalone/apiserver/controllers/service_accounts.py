@@ -10,10 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from turtles.standalone.apiserver.access.auth import INTERNAL
+from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.access.tokens import Tokens
-from turtles.standalone.apiserver.admission.context import Context
 from turtles.standalone.apiserver.controllers.bootstrap import kind_of
-from turtles.standalone.apiserver.resource.resource import Resources
+from turtles.standalone.apiserver.resource.create import create
+from turtles.standalone.apiserver.resource.delete import delete
+from turtles.standalone.apiserver.resource.resources import Resources
+from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.storage.store import DELETED, Event, Key
 from turtles.standalone.apiserver.wire.errors import Object, StatusError
 from turtles.standalone.apiserver.wire.options import DeleteOptions
@@ -59,7 +62,7 @@ class RootCertificates:
             annotations = {"kubernetes.io/description": _DESCRIPTION}
             body = {"metadata": {"name": CONFIG_MAP, "annotations": annotations}, "data": dict(self._data)}
             try:
-                await self._resources.create(context, body)
+                await create(self._resources, context, body)
             except StatusError as error:
                 # It came from elsewhere, or the namespace is ending.
                 if error.code not in (403, 404, 409):
@@ -69,7 +72,7 @@ class RootCertificates:
             async def restored(old: Object) -> Object:
                 return {**old, "data": dict(self._data)}
 
-            await self._resources.modify(context, restored)
+            await modify(self._resources, context, restored)
 
 
 class SecretTokens:
@@ -110,7 +113,7 @@ class SecretTokens:
         context = Context(kind_of(self._resources, "/secrets"), INTERNAL, key.namespace, key.name)
         if account is None or (uid and uid != account.metadata.uid):
             try:
-                await self._resources.delete(context, DeleteOptions(uid=entry.metadata.uid))
+                await delete(self._resources, context, DeleteOptions(uid=entry.metadata.uid))
             except StatusError as error:
                 if error.code not in (404, 409):
                     raise
@@ -130,7 +133,7 @@ class SecretTokens:
             old["metadata"].setdefault("annotations", {})[UID] = account.metadata.uid
             return old
 
-        await self._resources.modify(context, filled)
+        await modify(self._resources, context, filled)
 
 
 def _is_token(raw: bytes) -> bool:

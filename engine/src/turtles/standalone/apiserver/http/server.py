@@ -18,14 +18,14 @@ from aiohttp import web
 from turtles import __version__
 from turtles.standalone.apiserver.access import reviews
 from turtles.standalone.apiserver.access.auth import UNKNOWN, Authenticator, User
+from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.access.impersonation import impersonated
 from turtles.standalone.apiserver.access.node_authorizer import node_of, restrict_token
 from turtles.standalone.apiserver.access.rbac import Attributes, Authorizer
 from turtles.standalone.apiserver.access.tokens import Tokens
-from turtles.standalone.apiserver.admission.context import Context
 from turtles.standalone.apiserver.admission.webhooks import Webhooks
 from turtles.standalone.apiserver.apply import managed
-from turtles.standalone.apiserver.builtin import services, table
+from turtles.standalone.apiserver.builtin import service_addresses, table
 from turtles.standalone.apiserver.builtin.registry import Registry
 from turtles.standalone.apiserver.controllers.api_services import APIServices
 from turtles.standalone.apiserver.controllers.collector import Collector
@@ -40,7 +40,18 @@ from turtles.standalone.apiserver.http import metrics
 from turtles.standalone.apiserver.http.audit import Audit
 from turtles.standalone.apiserver.http.limits import Limits, is_long
 from turtles.standalone.apiserver.http.metrics import Metrics
-from turtles.standalone.apiserver.resource.resource import Resources
+from turtles.standalone.apiserver.resource.apply import apply
+from turtles.standalone.apiserver.resource.bind import bind
+from turtles.standalone.apiserver.resource.create import create
+from turtles.standalone.apiserver.resource.delete import delete
+from turtles.standalone.apiserver.resource.delete_collection import delete_collection
+from turtles.standalone.apiserver.resource.evict import evict
+from turtles.standalone.apiserver.resource.get import get, load
+from turtles.standalone.apiserver.resource.list import list_page, prepare
+from turtles.standalone.apiserver.resource.patch import patch_document, patch_object
+from turtles.standalone.apiserver.resource.resources import Resources
+from turtles.standalone.apiserver.resource.scale import apply_scale, get_scale, set_scale
+from turtles.standalone.apiserver.resource.update import update
 from turtles.standalone.apiserver.schema.decode import duplicates
 from turtles.standalone.apiserver.schema.kinds import BUILTIN, REVIEWS, Kind, Review
 from turtles.standalone.apiserver.schema.selectors import parse_fields, parse_labels
@@ -70,11 +81,6 @@ from turtles.standalone.apiserver.wire.options import DeleteOptions
 log = logging.getLogger(__name__)
 
 _MUTATIONS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-#: Resources whose deletion is answered with the object instead of a Status.
-_RETURNED = (
-    "/persistentvolumeclaims", "/persistentvolumes", "/pods", "/resourcequotas", "/serviceaccounts", "/services",
-    "storage.k8s.io/storageclasses",
-)  # fmt: skip
 _VERBS = (*_MUTATIONS.values(), "get", "list", "watch", "deletecollection")
 #: Warnings with more characters than that are cut to so many each, and those beyond it are left out; sources:
 #: truncateAtTotalRunes and truncateItemRunes of k8s.io/apiserver.
@@ -129,8 +135,8 @@ class APIServer:
     """Answers requests."""
 
     def __init__(
-        self, store: Store, config: Path, service_range: str = services.DEFAULT_RANGE, limits: Limits | None = None,
-        audit: Audit | None = None, node_socket: Path | None = None,
+        self, store: Store, config: Path, service_range: str = service_addresses.DEFAULT_RANGE,
+        limits: Limits | None = None, audit: Audit | None = None, node_socket: Path | None = None,
     ) -> None:  # fmt: skip
         self.store = store
         self.limits, self.audit, self.metrics = limits or Limits(), audit or Audit(), Metrics()
@@ -139,7 +145,7 @@ class APIServer:
         self.authenticator = Authenticator(config / "tokens.csv", self.tokens)
         self.authorizer = Authorizer(store)
         self.webhooks = Webhooks(store, self.registry, self.authorizer)
-        allocator = services.Allocator(store, service_range)
+        allocator = service_addresses.Allocator(store, service_range)
         converter = self.webhooks.converter
         self.resources = Resources(store, self.registry, self.webhooks, self.authorizer, allocator, converter)
         self.aggregator = Aggregator(store, config / "pki")
@@ -393,7 +399,7 @@ class APIServer:
         if request.method == "POST":
             if kind.namespaced and not parts.namespace:
                 raise method_not_allowed()
-            entry = await self.resources.create(context, await self._body(request, kind.kind, context))
+            entry = await create(self.resources, context, await self._body(request, kind.kind, context))
             return await self._show(request, context, entry, 201)
         if request.method == "DELETE":
             return await self._delete_collection(request, context)
@@ -412,7 +418,7 @@ class APIServer:
             raise bad_request("a Binding must name its Pod in metadata.name")
         path = ResourcePath("", "v1", ["namespaces", parts.namespace, "pods", name])
         context = self._context(request, user, pods, path)
-        await self.resources.bind(context, body)
+        await bind(self.resources, context, body)
         return negotiate.json_response(_success(), 201)
 
     def _context(self, request: web.BaseRequest, user: User, kind: Kind, parts: ResourcePath) -> Context:
@@ -450,13 +456,13 @@ class APIServer:
         method = request.method
         if method == "GET":
             self._version(request)
-            return await self._show(request, context, self.resources.get(context))
+            return await self._show(request, context, get(self.resources, context))
         if method == "PUT":
             body = await self._body(request, context.kind.kind, context)
             if context.kind.upsert and not context.subresource and self.store.get(context.key) is None:
                 self._authorize_creation(context)
-                return await self._show(request, context, await self.resources.create(context, body), 201)
-            return await self._show(request, context, await self.resources.update(context, body))
+                return await self._show(request, context, await create(self.resources, context, body), 201)
+            return await self._show(request, context, await update(self.resources, context, body))
         if method == "PATCH":
             if request.content_type == patch.APPLY:
                 return await self._apply(request, context)
@@ -474,19 +480,19 @@ class APIServer:
     async def _apply(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
         if self.store.get(context.key) is None:
             self._authorize_creation(context)
-        entry, created = await self.resources.apply(context, await self._patch_body(request))
+        entry, created = await apply(self.resources, context, await self._patch_body(request))
         return await self._show(request, context, entry, 201 if created else 200)
 
     async def _patched(self, request: web.BaseRequest, context: Context) -> Any:
         content_type = request.content_type
         if content_type not in (patch.JSON, patch.MERGE, patch.STRATEGIC):
             raise unsupported_media_type("415: Unsupported Media Type")
-        return await self.resources.patch(context, content_type, await self._patch_body(request, context))
+        return await patch_object(self.resources, context, content_type, await self._patch_body(request, context))
 
     async def _delete(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
-        entry, gone = await self.resources.delete(context, await self._delete_options(request, context))
+        entry, gone = await delete(self.resources, context, await self._delete_options(request, context))
         kind = context.kind
-        if not gone or kind.resource in _RETURNED:
+        if not gone or self.resources.strategy(kind).returns_deleted:
             return await self._show(request, context, entry)
         details: Object = {"name": context.name}
         if kind.group:
@@ -516,11 +522,11 @@ class APIServer:
         if "deletecollection" not in context.kind.verbs or (context.kind.namespaced and not context.namespace):
             raise method_not_allowed()
         selection = self._selection(request, context)
-        entries = await self.resources.delete_collection(
-            context, selection, await self._delete_options(request, context)
+        entries = await delete_collection(
+            self.resources, context, selection, await self._delete_options(request, context)
         )
-        await self.resources.converter.prepare(entries, context.kind)
-        items = [self.resources.served(entry, context.kind) for entry in entries]
+        await self.resources.strategy(context.kind).convert_entries(entries, context.kind)
+        items = [self.resources.strategy(context.kind).served(entry, context.kind) for entry in entries]
         meta = {"resourceVersion": str(self.store.version)}
         return negotiate.raw_response(negotiate.list_body(context.kind, meta, items))
 
@@ -539,10 +545,10 @@ class APIServer:
         if name == "scale":
             return await self._scale(request, context)
         if name == "binding":
-            await self.resources.bind(context, await self._body(request, "Binding"))
+            await bind(self.resources, context, await self._body(request, "Binding"))
             return negotiate.json_response(_success(), 201)
         if name == "eviction":
-            await self.resources.evict(context, await self._body(request, "Eviction"))
+            await evict(self.resources, context, await self._body(request, "Eviction"))
             return negotiate.json_response(_success(), 201)
         if name == "token":
             body = await self._body(request, "TokenRequest")
@@ -551,28 +557,28 @@ class APIServer:
                 restrict_token(self.store, node, context.namespace, context.name, body)
             answer = self.tokens.request(context.namespace, context.name, body)
             return negotiate.json_response(answer, 201)
-        pod = await self.resources.load(self.resources.get(context), kind)
+        pod = await load(self.resources, context)
         return await self.streams.answer(request, context, pod)
 
     async def _scale(self, request: web.BaseRequest, context: Context) -> web.StreamResponse:
         if request.method in ("GET", "HEAD"):
-            entry = self.resources.get(context)
-            return negotiate.json_response(await self.resources.scale(context, entry))
+            entry = get(self.resources, context)
+            return negotiate.json_response(await get_scale(self.resources, context, entry))
         if request.method == "PUT":
             body = await self._body(request, "Scale", context)
-            entry = await self.resources.set_scale(context, lambda _: copy.deepcopy(body))
+            entry = await set_scale(self.resources, context, lambda _: copy.deepcopy(body))
         elif request.content_type == patch.APPLY:
-            entry = await self.resources.apply_scale(context, await self._patch_body(request))
+            entry = await apply_scale(self.resources, context, await self._patch_body(request))
         else:
             # Only custom resources have scales here, and these take no strategic merge patches.
             content_type, accepted = request.content_type, patch.types(custom=True)
             if content_type not in accepted:
                 raise bodies.unknown_format(accepted)
             change = await self._patch_body(request, context)
-            entry = await self.resources.set_scale(
-                context, lambda scale: self.resources.apply_patch(content_type, scale, change), from_patch=True
+            entry = await set_scale(
+                self.resources, context, lambda scale: patch_document(content_type, scale, change), from_patch=True
             )
-        return negotiate.json_response(await self.resources.scale(context, entry))
+        return negotiate.json_response(await get_scale(self.resources, context, entry))
 
     # -- reading
 
@@ -586,7 +592,7 @@ class APIServer:
                 names = ", ".join(quote(one) for one in known)
                 raise bad_request(f"{quote(path)} is not a known field selector: only {names}")
         labels = parse_labels(request.query.get("labelSelector", ""))
-        return Selection(context.namespace, labels, fields, self.resources.viewed(context.kind))
+        return Selection(context.namespace, labels, fields, self.resources.strategy(context.kind).viewed(context.kind))
 
     def _version(self, request: web.BaseRequest) -> int:
         text = request.query.get("resourceVersion", "")
@@ -613,15 +619,15 @@ class APIServer:
             raise bad_request("specifying resource version is not allowed when using continue")
         selection, limit = self._selection(request, context), options.number(request, "limit")
         exact = version if match == "Exact" else 0
-        await self.resources.ready(kind, selection, token, exact)
-        entries, listed, more, remaining = self.resources.page(kind, selection, limit, token, exact)
-        meta: Object = {"resourceVersion": str(listed)}
-        if more:
-            meta["continue"] = more
-        if more and remaining is not None:
-            meta["remainingItemCount"] = remaining
-        await self.resources.converter.prepare(entries, kind)
-        served = [self.resources.served(entry, kind) for entry in entries]
+        page = await list_page(self.resources, kind, selection, limit, token, exact)
+        entries = page.entries
+        meta: Object = {"resourceVersion": str(page.version)}
+        if page.token:
+            meta["continue"] = page.token
+        if page.remaining is not None:
+            meta["remainingItemCount"] = page.remaining
+        await self.resources.strategy(context.kind).convert_entries(entries, kind)
+        served = [self.resources.strategy(context.kind).served(entry, kind) for entry in entries]
         headers = _warnings(context)
         if wanted.shape == "Table":
             body = table.table(kind, [decode(one) for one in served], meta, include)
@@ -638,8 +644,8 @@ class APIServer:
         wanted = negotiate.accept(request, negotiate.SHAPES)
         negotiate.check_shape(wanted, context.kind, False)
         include = _include(request, wanted)
-        await self.resources.converter.prepare([entry], context.kind)
-        raw = self.resources.served(entry, context.kind)
+        await self.resources.strategy(context.kind).convert_entries([entry], context.kind)
+        raw = self.resources.strategy(context.kind).served(entry, context.kind)
         headers = _warnings(context)
         if wanted.shape:
             obj = decode(raw)
@@ -656,9 +662,10 @@ class APIServer:
         include = _include(request, wanted)
         selection = self._selection(request, context)
         version = self._version(request)
-        shown = negotiate.form(kind, wanted, include, self.resources.served)
+        strategy = self.resources.strategy(kind)
+        shown = negotiate.form(kind, wanted, include, strategy.served)
         if by_webhook(kind):
-            shown = replace(shown, prepare=lambda entries: self.resources.converter.prepare(entries, kind))
+            shown = replace(shown, prepare=lambda entries: strategy.convert_entries(entries, kind))
         options.check_watch(request)
         initial_events = options.flag(request, "sendInitialEvents")
         bookmarks = options.flag(request, "allowWatchBookmarks")
@@ -670,7 +677,7 @@ class APIServer:
         if version > self.store.version:
             raise _too_large(version, self.store.version)
         initial = []
-        await self.resources.ready(kind, selection)
+        await prepare(self.resources, kind, selection)
         # No await between reading the state and listening: nothing can happen in between.
         if version == 0 or initial_events:
             if "sendInitialEvents" not in request.query or initial_events:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a kind is to the server, and the kinds that every server has."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from turtles.standalone.apiserver.schema.cel.rules import Node
@@ -63,8 +62,6 @@ class Kind:
     upsert: bool = False
     deprecated: str = ""
     conversion: Object | None = field(default=None, hash=False, compare=False)
-    #: Conversion between versions that differ in more than apiVersion: (object, version) -> object.
-    convert: Callable[[Object, str], Object] | None = field(default=None, hash=False, compare=False)
     #: x-kubernetes-validations of the schema; None where it has none.
     rules: Node | None = field(default=None, hash=False, compare=False)
     #: resourceVersion of the definition; 0 for a built-in kind.
@@ -105,32 +102,6 @@ class Kind:
         return self.list_kind or f"{self.kind}List"
 
 
-def convert_event(obj: Object, api_version: str) -> Object:
-    """Convert an Event between v1 and events.k8s.io/v1, which name the same fields differently."""
-    if obj.get("apiVersion") == api_version:
-        return obj
-    pairs = {
-        "involvedObject": "regarding",
-        "message": "note",
-        "source": "deprecatedSource",
-        "count": "deprecatedCount",
-        "firstTimestamp": "deprecatedFirstTimestamp",
-        "lastTimestamp": "deprecatedLastTimestamp",
-        "reportingComponent": "reportingController",
-    }
-    if api_version == "v1":
-        pairs = {new: old for old, new in pairs.items()}
-    result = {pairs.get(name, name): value for name, value in obj.items()}
-    result["apiVersion"] = api_version
-    for name in ("reportingController", "reportingInstance"):
-        # v1 writes them empty, events.k8s.io/v1 leaves them out.
-        if api_version == "v1":
-            result.setdefault("reportingComponent" if name == "reportingController" else name, "")
-        elif result.get(name) == "":
-            del result[name]
-    return result
-
-
 def _kind(group: str, version: str, kind: str, plural: str, short: str = "", **more: object) -> Kind:
     singular = kind.lower()
     return Kind(group, version, kind, plural, singular=singular, short_names=tuple(short.split()), **more)  # type: ignore[arg-type]
@@ -163,8 +134,7 @@ BUILTIN: tuple[Kind, ...] = (
         ), upsert=True,
     ),
     _kind(
-        "events.k8s.io", "v1", "Event", "events", "ev", stored_as="/events", stored_group="", convert=convert_event,
-        upsert=True,
+        "events.k8s.io", "v1", "Event", "events", "ev", stored_as="/events", stored_group="", upsert=True,
         fields=("regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid", "reason", "type"),
     ),
     _kind("", "v1", "Secret", "secrets", fields=("type",)),

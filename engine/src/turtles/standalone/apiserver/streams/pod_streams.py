@@ -9,8 +9,8 @@ from typing import Any
 from aiohttp import web
 
 from turtles.standalone.apiserver.access.auth import is_websocket
+from turtles.standalone.apiserver.access.context import Admission, Context
 from turtles.standalone.apiserver.access.rbac import Attributes, Authorizer
-from turtles.standalone.apiserver.admission.context import Admission, Context
 from turtles.standalone.apiserver.streams import port_forward, remote_command
 from turtles.standalone.apiserver.streams.node import Control, Descriptor, Node
 from turtles.standalone.apiserver.streams.remote_command import STDERR, STDOUT, Session, SpdyPeer, Wanted, WebSocketPeer

@@ -4,6 +4,8 @@
 from typing import Any
 
 from turtles.standalone.apiserver.builtin.registry import Registry
+from turtles.standalone.apiserver.builtin.strategies import STRATEGIES
+from turtles.standalone.apiserver.builtin.strategy import Subresource
 from turtles.standalone.apiserver.schema import types
 from turtles.standalone.apiserver.schema.kinds import REVIEWS, Kind
 from turtles.standalone.apiserver.wire.errors import Object
@@ -11,29 +13,16 @@ from turtles.standalone.apiserver.wire.errors import Object
 _VERBS = ("get", "patch", "update")
 _CUSTOM_VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
 
-#: A subresource: name, verbs, kind, group and version of what it speaks.
-Subresource = tuple[str, tuple[str, ...], str, str, str]
-
 
 def subresources(kind: Kind) -> list[Subresource]:
     """Return the subresources of a kind."""
-    found: list[Subresource] = []
+    generic: list[Subresource] = []
     if kind.status:
-        found.append(("status", _VERBS, kind.kind, kind.group, kind.version))
+        generic.append(("status", _VERBS, kind.kind, kind.group, kind.version))
     if kind.scale is not None:
-        found.append(("scale", _VERBS, "Scale", "autoscaling", "v1"))
-    if kind.resource == "/pods":
-        found.append(("binding", ("create",), "Binding", "", "v1"))
-        found.append(("eviction", ("create",), "Eviction", "policy", "v1"))
-        found.append(("log", ("get",), "Pod", "", "v1"))
-        found.append(("exec", ("create", "get"), "PodExecOptions", "", "v1"))
-        found.append(("attach", ("create", "get"), "PodAttachOptions", "", "v1"))
-        found.append(("portforward", ("create", "get"), "PodPortForwardOptions", "", "v1"))
-    if kind.resource == "/serviceaccounts":
-        found.append(("token", ("create",), "TokenRequest", "authentication.k8s.io", "v1"))
-    if kind.resource == "/namespaces":
-        found.append(("finalize", ("update",), "Namespace", "", "v1"))
-    return found
+        generic.append(("scale", _VERBS, "Scale", "autoscaling", "v1"))
+    strategy = STRATEGIES.get(kind.resource)
+    return [*generic, *strategy.subresources] if strategy is not None else generic
 
 
 def resource_list(registry: Registry, group: str, version: str) -> Object | None:

@@ -11,9 +11,9 @@ from typing import Any
 
 from turtles.standalone.apiserver.apply import fieldsets
 from turtles.standalone.apiserver.schema.kinds import Kind, Scale
-from turtles.standalone.apiserver.wire.errors import Cause, Object, bad_request, invalid_value
+from turtles.standalone.apiserver.wire.errors import Cause, Object, bad_request, invalid_value, path_not_found
 
-_SCALE = Kind("autoscaling", "v1", "Scale", "scale")
+SCALE = Kind("autoscaling", "v1", "Scale", "scale")
 _MAX = 2**31 - 1
 _REPLICAS: fieldsets.Set = {"f:spec": {"f:replicas": {}}}
 _SHOWN = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
@@ -25,7 +25,17 @@ class _Unreadable(ValueError):
 
 def kind_of(scaled: Kind) -> Kind:
     """Return the kind of the Scales of a kind."""
-    return replace(_SCALE, namespaced=scaled.namespaced)
+    return replace(SCALE, namespaced=scaled.namespaced)
+
+
+def paths_of(scaled: Kind) -> Scale:
+    """Return where objects of a kind keep what their Scales show.
+
+    :raises StatusError: 404 for a kind without Scales.
+    """
+    if scaled.scale is None:
+        raise path_not_found()
+    return scaled.scale
 
 
 def _value(obj: Object, path: str) -> Any:
@@ -78,7 +88,7 @@ def of(obj: Object, paths: Scale, required: bool = True) -> Object:
     if wanted is None and required:
         raise bad_request(f'the spec replicas field ".{paths.spec_replicas}" does not exist')
     return {
-        "kind": _SCALE.kind, "apiVersion": _SCALE.api_version,
+        "kind": SCALE.kind, "apiVersion": SCALE.api_version,
         "metadata": {name: obj["metadata"][name] for name in _SHOWN if name in obj["metadata"]},
         "spec": {"replicas": wanted} if wanted else {},
         "status": {"replicas": found or 0, **({"selector": selector} if selector else {})},
@@ -139,7 +149,7 @@ def entries(parent: Iterable[Object], versions: Mapping[str, Scale]) -> list[Obj
     :param versions: where the replicas are, by apiVersion.
     """
     return [
-        {**entry, "apiVersion": _SCALE.api_version, "fieldsV1": _REPLICAS}
+        {**entry, "apiVersion": SCALE.api_version, "fieldsV1": _REPLICAS}
         for entry in parent
         if entry.get("apiVersion") in versions
         and fieldsets.intersection(entry["fieldsV1"], _owned(versions[entry["apiVersion"]]))

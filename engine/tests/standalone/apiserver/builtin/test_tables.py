@@ -3,7 +3,7 @@
 
 import pytest
 
-from turtles.standalone.apiserver.builtin import printers
+from turtles.standalone.apiserver.builtin.pods import Pods
 from turtles.standalone.apiserver.builtin.table import table
 from turtles.standalone.apiserver.schema.kinds import BUILTIN
 
@@ -16,9 +16,8 @@ def test_every_column_is_described(kind) -> None:
 
 
 def pod(spec: dict, status: dict) -> dict:
-    columns, cells = printers.TABLES["/pods"]
-    found = cells({"metadata": {"name": "p"}, "spec": spec, "status": status})
-    return dict(zip([column.name for column in columns], found, strict=True))
+    cells = Pods().cells({"metadata": {"name": "p"}, "spec": spec, "status": status})
+    return dict(zip([column.name for column in Pods.columns], cells, strict=True))
 
 
 def test_sidecars_count_as_containers() -> None:

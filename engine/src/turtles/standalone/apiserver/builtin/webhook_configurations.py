@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What webhook configurations must look like.
+"""MutatingWebhookConfigurations and ValidatingWebhookConfigurations; admission/webhooks.py asks the webhooks.
 
 Source: Kubernetes' pkg/apis/admissionregistration/validation.
 """
 
 from typing import Any
 
-from turtles.standalone.apiserver.custom import crd
+from turtles.standalone.apiserver.builtin.columns import AGE, NAME, as_list, column, created, name_of
+from turtles.standalone.apiserver.builtin.crd_rules import validate_client
+from turtles.standalone.apiserver.builtin.fields import set_missing
+from turtles.standalone.apiserver.builtin.strategy import Strategy
 from turtles.standalone.apiserver.schema.cel import conditions
 from turtles.standalone.apiserver.schema.metadata import LABEL_1035, LABEL_1035_MESSAGE, selector_causes
 from turtles.standalone.apiserver.wire.errors import Cause, Object, duplicate, invalid_value, not_supported, required
@@ -20,21 +23,60 @@ _CHOICES = {"failurePolicy": ["Fail", "Ignore"], "matchPolicy": ["Equivalent", "
 _REINVOCATIONS = ["IfNeeded", "Never"]
 
 
-def validate(obj: Object, old: Object | None) -> list[Cause]:
-    """Return what is wrong with a webhook configuration."""
-    before = [one.get("matchConditions") for one in (old or {}).get("webhooks") or ()]
-    causes: list[Cause] = []
-    names: set[str] = set()
-    for index, webhook in enumerate(obj.get("webhooks") or ()):
-        path, name = f"webhooks[{index}]", webhook.get("name") or ""
-        causes += _webhook(webhook, path)
-        if webhook.get("matchConditions") not in before:
-            causes += conditions.check(webhook.get("matchConditions"), f"{path}.matchConditions")
-        causes += _review_versions(webhook.get("admissionReviewVersions") or [], f"{path}.admissionReviewVersions")
-        if name and name in names:
-            causes.append(duplicate(f"{path}.name", name))
-        names.add(name)
-    return causes
+class ValidatingWebhookConfigurations(Strategy):
+    """ValidatingWebhookConfigurations."""
+
+    columns = (
+        NAME,
+        column("Webhooks", "Webhooks indicates the number of webhooks registered in this configuration", "integer"),
+        AGE,
+    )
+
+    def cells(self, obj: Object) -> list[Any]:
+        """Return the cells of a row."""
+        return [name_of(obj), len(as_list(obj.get("webhooks"))), created(obj)]
+
+    def default(self, obj: Object) -> None:
+        """Set defaults."""
+        for webhook in obj.get("webhooks") or ():
+            set_missing(
+                webhook,
+                {
+                    "failurePolicy": "Fail", "matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {},
+                    "timeoutSeconds": 10,
+                },
+            )  # fmt: skip
+            service = webhook["clientConfig"].get("service")
+            if service is not None:
+                service.setdefault("port", 443)
+            for rule in webhook.get("rules") or ():
+                rule.setdefault("scope", "*")
+
+    def causes(self, obj: Object, old: Object | None) -> list[Cause]:
+        """Return what is wrong with an object."""
+        before = [one.get("matchConditions") for one in (old or {}).get("webhooks") or ()]
+        causes: list[Cause] = []
+        names: set[str] = set()
+        for index, webhook in enumerate(obj.get("webhooks") or ()):
+            path, name = f"webhooks[{index}]", webhook.get("name") or ""
+            causes += _webhook(webhook, path)
+            if webhook.get("matchConditions") not in before:
+                causes += conditions.check(webhook.get("matchConditions"), f"{path}.matchConditions")
+            causes += _review_versions(webhook.get("admissionReviewVersions") or [], f"{path}.admissionReviewVersions")
+            if name and name in names:
+                causes.append(duplicate(f"{path}.name", name))
+            names.add(name)
+        return causes
+
+
+class MutatingWebhookConfigurations(ValidatingWebhookConfigurations):
+    """MutatingWebhookConfigurations."""
+
+    def default(self, obj: Object) -> None:
+        """Set defaults."""
+        super().default(obj)
+        for webhook in obj.get("webhooks") or ():
+            webhook.setdefault("reinvocationPolicy", "Never")
 
 
 def _webhook(webhook: Object, path: str) -> list[Cause]:
@@ -62,7 +104,7 @@ def _webhook(webhook: Object, path: str) -> list[Cause]:
         causes += selector_causes(webhook.get(field), f"{path}.{field}")
     if webhook.get("reinvocationPolicy", "Never") not in _REINVOCATIONS:
         causes.append(not_supported(f"{path}.reinvocationPolicy", webhook["reinvocationPolicy"], _REINVOCATIONS))
-    return causes + crd.validate_client(webhook.get("clientConfig") or {}, f"{path}.clientConfig")
+    return causes + validate_client(webhook.get("clientConfig") or {}, f"{path}.clientConfig")
 
 
 def _rule(rule: Object, path: str) -> list[Cause]:

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""PersistentVolumeClaims.
+
+Source: Kubernetes' pkg/apis/core/validation.
+"""
+
+from typing import Any
+
+from turtles.standalone.apiserver.access.context import Context
+from turtles.standalone.apiserver.builtin import limit_ranges
+from turtles.standalone.apiserver.builtin.columns import AGE, NAME, as_map, column, created, name_of, phase, wide
+from turtles.standalone.apiserver.builtin.fields import POSITIVE, enum
+from turtles.standalone.apiserver.builtin.persistent_volumes import access_mode_causes, short_modes, storage_class
+from turtles.standalone.apiserver.builtin.strategy import Cluster, Strategy
+from turtles.standalone.apiserver.schema.metadata import subdomain_causes
+from turtles.standalone.apiserver.wire import quantities
+from turtles.standalone.apiserver.wire.errors import Cause, Object, field_forbidden, invalid_value, required
+
+_CLAIM = "@core.v1.PersistentVolumeClaimStatus."
+
+
+class PersistentVolumeClaims(Strategy):
+    """PersistentVolumeClaims. Who serves storage takes the finalizer away."""
+
+    returns_deleted = True
+    may_grow = True
+    finalizer = "kubernetes.io/pvc-protection"
+    columns = (
+        NAME, column("Status", f"{_CLAIM}phase"),
+        column("Volume", "@core.v1.PersistentVolumeClaimSpec.volumeName"),
+        column("Capacity", f"{_CLAIM}capacity"), column("Access Modes", f"{_CLAIM}accessModes"),
+        column("StorageClass", "StorageClass of the pvc"),
+        column("VolumeAttributesClass", "VolumeAttributesClass of the pvc"), AGE,
+        wide("VolumeMode", "@core.v1.PersistentVolumeClaimSpec.volumeMode"),
+    )  # fmt: skip
+
+    def cells(self, obj: Object) -> list[Any]:
+        """Return the cells of a row."""
+        spec, status = as_map(obj.get("spec")), as_map(obj.get("status"))
+        bound = bool(spec.get("volumeName"))
+        return [
+            name_of(obj), phase(obj), spec.get("volumeName", ""),
+            as_map(status.get("capacity")).get("storage", "0") if bound else "",
+            short_modes(status.get("accessModes")) if bound else "", storage_class(obj),
+            spec.get("volumeAttributesClassName") or "<unset>", created(obj), spec.get("volumeMode") or "<unset>",
+        ]  # fmt: skip
+
+    def default(self, obj: Object) -> None:
+        """Set defaults."""
+        obj["spec"].setdefault("volumeMode", "Filesystem")
+        obj["status"].setdefault("phase", "Pending")
+
+    def causes(self, obj: Object, old: Object | None) -> list[Cause]:
+        """Return what is wrong with an object."""
+        spec = obj["spec"]
+        causes = access_mode_causes(spec, "at least 1 access mode is required")
+        size = (spec["resources"].get("requests") or {}).get("storage")
+        if size is None:
+            causes.append(required("spec.resources[storage]"))
+        elif quantities.value(size) <= 0:
+            causes.append(invalid_value("spec.resources[storage]", size, POSITIVE))
+        if spec.get("storageClassName"):
+            causes += subdomain_causes(spec["storageClassName"], "spec.storageClassName")
+        causes += enum(spec.get("volumeMode"), ["Block", "Filesystem"], "spec.volumeMode")
+        if old is not None:
+            causes += _change_causes(spec, old["spec"], obj["status"].get("phase") == "Bound")
+        return causes
+
+    def check_limits(self, cluster: Cluster, context: Context, obj: Object) -> None:
+        """Hold a claim against its namespace's LimitRanges."""
+        ranges = limit_ranges.of_namespace(cluster.store, context.namespace)
+        limit_ranges.refuse(context, obj, limit_ranges.claim_violations(obj, ranges))
+
+
+def _change_causes(new: Object, old: Object, bound: bool) -> list[Cause]:
+    free = {"volumeAttributesClassName"}
+    if not old.get("volumeName"):
+        # Binding names the volume; a class may be filled in where there was none.
+        free.add("volumeName")
+    if old.get("storageClassName") is None:
+        free.add("storageClassName")
+    if bound or new.get("volumeName"):
+        free.add("resources")
+    causes = []
+    if {k: v for k, v in new.items() if k not in free} != {k: v for k, v in old.items() if k not in free}:
+        text = (
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+        )
+        causes.append(field_forbidden("spec", text))
+    before, after = ((one["resources"].get("requests") or {}).get("storage") for one in (old, new))
+    if not causes and before and after and quantities.value(after) < quantities.value(before):
+        causes.append(field_forbidden("spec.resources.requests.storage", "field can not be less than previous value"))
+    return causes

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""PodDisruptionBudgets; controllers/disruption.py counts what they allow.
+
+Source: Kubernetes' pkg/apis/policy/validation.
+"""
+
+from typing import Any
+
+from turtles.standalone.apiserver.builtin.columns import AGE, NAME, as_map, column, created, name_of
+from turtles.standalone.apiserver.builtin.fields import NOT_NEGATIVE
+from turtles.standalone.apiserver.builtin.strategy import Strategy
+from turtles.standalone.apiserver.schema.metadata import selector_causes
+from turtles.standalone.apiserver.wire.errors import Cause, Object, invalid_value
+
+_PERCENT = (
+    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for "
+    "validation is '[0-9]+%')"
+)
+
+
+class PodDisruptionBudgets(Strategy):
+    """PodDisruptionBudgets."""
+
+    columns = (
+        NAME, column("Min Available", "The minimum number of pods that must be available."),
+        column("Max Unavailable", "The maximum number of pods that may be unavailable."),
+        column(
+            "Allowed Disruptions", "Calculated number of pods that may be disrupted at this time.", "integer"
+        ), AGE,
+    )  # fmt: skip
+
+    def cells(self, obj: Object) -> list[Any]:
+        """Return the cells of a row."""
+        spec, status = as_map(obj.get("spec")), as_map(obj.get("status"))
+        bounds = [str(spec.get(field, "N/A")) for field in ("minAvailable", "maxUnavailable")]
+        return [name_of(obj), *bounds, status.get("disruptionsAllowed", 0), created(obj)]
+
+    def causes(self, obj: Object, old: Object | None) -> list[Cause]:
+        """Return what is wrong with an object."""
+        spec, causes = obj["spec"], []
+        if spec.get("minAvailable") is not None and spec.get("maxUnavailable") is not None:
+            text = "minAvailable and maxUnavailable cannot be both set"
+            causes.append(invalid_value("spec", spec, text))
+        for field in ("minAvailable", "maxUnavailable"):
+            value = spec.get(field)
+            if isinstance(value, int) and value < 0:
+                causes.append(invalid_value(f"spec.{field}", value, NOT_NEGATIVE))
+            elif isinstance(value, str) and not (value.endswith("%") and value[:-1].isdigit()):
+                causes.append(invalid_value(f"spec.{field}", value, _PERCENT))
+            elif isinstance(value, str) and int(value[:-1]) > 100:
+                causes.append(invalid_value(f"spec.{field}", value, "must not be greater than 100%"))
+        return causes + selector_causes(spec.get("selector"), "spec.selector")

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a Service must look like.
+
+Rules: Kubernetes documentation, "Service". One address family, IPv4.
+"""
+
+import ipaddress
+from typing import Any
+
+from turtles.standalone.apiserver.builtin import network_rules
+from turtles.standalone.apiserver.schema.metadata import LABEL_1035, LABEL_1035_MESSAGE, label_causes, subdomain_causes
+from turtles.standalone.apiserver.wire.errors import (
+    Cause,
+    Object,
+    duplicate,
+    field_forbidden,
+    invalid_value,
+    not_supported,
+    required,
+)
+
+_TYPES = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]
+#: Types that have node ports.
+EXTERNAL = ("NodePort", "LoadBalancer")
+
+
+def ports_of(spec: Object) -> list[Object]:
+    """Return the ports that a Service names."""
+    return [port for port in spec.get("ports") or () if isinstance(port, dict)]
+
+
+def has_addresses(spec: Object) -> bool:
+    """Whether a Service has cluster IPs."""
+    return spec.get("type") != "ExternalName"
+
+
+def checks_health(spec: Object) -> bool:
+    """Whether a Service has a port that tells load balancers of its health."""
+    return spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
+
+
+def validate(obj: Object, old: Object | None) -> list[Cause]:
+    """Return what is wrong with a Service."""
+    spec: Object = obj.get("spec") or {}
+    causes: list[Cause] = []
+    name = str(obj["metadata"].get("name", ""))
+    if not LABEL_1035.match(name) or len(name) > 63:
+        causes.append(invalid_value("metadata.name", name, LABEL_1035_MESSAGE))
+    kind = spec.get("type")
+    if kind not in _TYPES:
+        causes.append(not_supported("spec.type", kind, _TYPES))
+    headless = spec.get("clusterIP") == "None"
+    ports = spec.get("ports") or []
+    if not ports and kind != "ExternalName" and not headless:
+        causes.append(required("spec.ports"))
+    causes += _validate_ports(spec, ports)
+    affinity = spec.get("sessionAffinity")
+    if affinity not in ("ClientIP", "None"):
+        causes.append(not_supported("spec.sessionAffinity", affinity, ["ClientIP", "None"]))
+    if affinity == "ClientIP":
+        seconds = ((spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}).get("timeoutSeconds")
+        if not isinstance(seconds, int) or not 0 < seconds <= 86400:
+            path = "spec.sessionAffinityConfig.clientIP.timeoutSeconds"
+            causes.append(invalid_value(path, seconds, "must be greater than 0 and less than 86400"))
+    if kind == "ExternalName":
+        external = str(spec.get("externalName") or "").rstrip(".")
+        if not external:
+            causes.append(required("spec.externalName"))
+        else:
+            causes += subdomain_causes(external, "spec.externalName")
+        if spec.get("clusterIP") or spec.get("clusterIPs"):
+            causes.append(field_forbidden("spec.clusterIPs", "may not be set for ExternalName services"))
+    else:
+        causes += _validate_addresses(spec, kind, headless)
+    causes += _validate_policies(spec, kind)
+    for index, address in enumerate(spec.get("externalIPs") or ()):
+        causes += network_rules.special_causes(address, f"spec.externalIPs[{index}]")
+    if old is not None:
+        causes += _validate_change(spec, old.get("spec") or {})
+    return causes
+
+
+def _validate_ports(spec: Object, ports: list[Any]) -> list[Cause]:
+    causes: list[Cause] = []
+    names: set[str] = set()
+    pairs: set[tuple[str, int]] = set()
+    node_ports: set[tuple[str, int]] = set()
+    for index, port in enumerate(ports):
+        path = f"spec.ports[{index}]"
+        name = port.get("name") or ""
+        if not name:
+            if len(ports) > 1:
+                causes.append(required(f"{path}.name"))
+        else:
+            causes += label_causes(name, f"{path}.name")
+            if name in names:
+                causes.append(duplicate(f"{path}.name", name))
+        names.add(name)
+        number = port.get("port")
+        if not _in_range(number):
+            causes.append(invalid_value(f"{path}.port", number if number is not None else 0, network_rules.PORT_RANGE))
+        protocol = port.get("protocol")
+        if protocol not in ("SCTP", "TCP", "UDP"):
+            causes.append(not_supported(f"{path}.protocol", protocol, ["SCTP", "TCP", "UDP"]))
+        target = port.get("targetPort")
+        if isinstance(target, str):
+            causes += network_rules.port_name_causes(target, f"{path}.targetPort")
+        elif target is not None and not _in_range(target):
+            causes.append(invalid_value(f"{path}.targetPort", target, network_rules.PORT_RANGE))
+        if (protocol, number) in pairs:
+            causes.append(duplicate(path, {"protocol": protocol, "port": number}))
+        pairs.add((str(protocol), number))
+        node_port = port.get("nodePort")
+        if node_port and spec.get("type") not in EXTERNAL:
+            text = f"may not be used when `type` is '{spec.get('type')}'"
+            causes.append(field_forbidden(f"{path}.nodePort", text))
+        elif node_port and (protocol, node_port) in node_ports:
+            causes.append(duplicate(f"{path}.nodePort", node_port))
+        if node_port:
+            node_ports.add((str(protocol), node_port))
+    return causes
+
+
+def _in_range(number: Any) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= 65535
+
+
+def _is_ip(address: Any) -> bool:
+    try:
+        ipaddress.ip_address(address if isinstance(address, str) else "")
+    except ValueError:
+        return False
+    return True
+
+
+def _validate_addresses(spec: Object, kind: Any, headless: bool) -> list[Cause]:
+    causes: list[Cause] = []
+    addresses = spec.get("clusterIPs") or []
+    own = spec.get("clusterIP") or ""
+    if addresses and addresses[0] != own:
+        causes.append(invalid_value("spec.clusterIPs", addresses, "first value must match `clusterIP`"))
+    elif headless and kind in EXTERNAL:
+        text = f"may not be set to 'None' for {kind} services"
+        causes.append(invalid_value("spec.clusterIPs[0]", "None", text))
+    elif len(addresses) > 1:
+        text = "may only hold one value: this cluster is not configured for dual-stack services"
+        causes.append(invalid_value("spec.clusterIPs", addresses, text))
+    elif own and not headless and not _is_ip(own):
+        causes.append(invalid_value("spec.clusterIPs[0]", own, network_rules.IP))
+    families = spec.get("ipFamilies") or []
+    for index, family in enumerate(families):
+        path = f"spec.ipFamilies[{index}]"
+        if family == "IPv6":
+            causes.append(invalid_value(path, family, "not configured on this cluster"))
+        elif family != "IPv4":
+            causes.append(not_supported(path, family, ["IPv4", "IPv6"]))
+        elif family in families[:index]:
+            causes.append(duplicate(path, family))
+    policies = ["PreferDualStack", "RequireDualStack", "SingleStack"]
+    policy = spec.get("ipFamilyPolicy")
+    if policy not in policies:
+        causes.append(not_supported("spec.ipFamilyPolicy", policy, policies))
+    elif policy == "RequireDualStack":
+        text = "this cluster is not configured for dual-stack services"
+        causes.append(invalid_value("spec.ipFamilyPolicy", policy, text))
+    return causes
+
+
+def _validate_policies(spec: Object, kind: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    policies = ["Cluster", "Local"]
+    external = spec.get("externalTrafficPolicy")
+    if kind in EXTERNAL:
+        if external not in policies:
+            causes.append(not_supported("spec.externalTrafficPolicy", external, policies))
+    elif external:
+        text = "may only be set for externally-accessible services"
+        causes.append(invalid_value("spec.externalTrafficPolicy", external, text))
+    internal_policy = spec.get("internalTrafficPolicy")
+    if kind != "ExternalName" and internal_policy not in policies:
+        causes.append(not_supported("spec.internalTrafficPolicy", internal_policy, policies))
+    ranges = spec.get("loadBalancerSourceRanges")
+    if ranges and kind != "LoadBalancer":
+        text = "may only be used when `type` is 'LoadBalancer'"
+        causes.append(field_forbidden("spec.LoadBalancerSourceRanges", text))
+    for name in ("allocateLoadBalancerNodePorts", "loadBalancerClass"):
+        if spec.get(name) is not None and kind != "LoadBalancer":
+            causes.append(field_forbidden(f"spec.{name}", "may only be used when `type` is 'LoadBalancer'"))
+    return causes
+
+
+def _validate_change(spec: Object, before: Object) -> list[Cause]:
+    own = before.get("clusterIP")
+    if not own or not has_addresses(before) or not has_addresses(spec) or spec.get("clusterIP") == own:
+        return []
+    return [invalid_value("spec.clusterIPs[0]", spec.get("clusterIPs") or [], "may not change once set")]

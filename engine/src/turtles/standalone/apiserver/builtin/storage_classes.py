@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""StorageClasses.
+
+Source: Kubernetes' pkg/apis/storage/validation.
+"""
+
+from typing import Any
+
+from turtles.standalone.apiserver.builtin.columns import AGE, NAME, as_map, column, created, name_of
+from turtles.standalone.apiserver.builtin.fields import IMMUTABLE, enum, set_missing
+from turtles.standalone.apiserver.builtin.strategy import Strategy
+from turtles.standalone.apiserver.schema.metadata import qualified_causes
+from turtles.standalone.apiserver.wire.errors import Cause, Object, field_forbidden, invalid_value, required
+
+
+class StorageClasses(Strategy):
+    """StorageClasses."""
+
+    returns_deleted = True
+    columns = (
+        NAME, column("Provisioner", "@storage.v1.StorageClass.provisioner"),
+        column("ReclaimPolicy", "@storage.v1.StorageClass.reclaimPolicy"),
+        column("VolumeBindingMode", "@storage.v1.StorageClass.volumeBindingMode"),
+        column("AllowVolumeExpansion", "@storage.v1.StorageClass.allowVolumeExpansion"), AGE,
+    )  # fmt: skip
+
+    def cells(self, obj: Object) -> list[Any]:
+        """Return the cells of a row."""
+        annotations = as_map(obj["metadata"].get("annotations"))
+        keys = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
+        default = any(annotations.get(key) == "true" for key in keys)
+        return [
+            name_of(obj) + (" (default)" if default else ""), obj.get("provisioner", ""),
+            obj.get("reclaimPolicy", "Delete"),
+            obj.get("volumeBindingMode", "Immediate"), bool(obj.get("allowVolumeExpansion")), created(obj),
+        ]  # fmt: skip
+
+    def default(self, obj: Object) -> None:
+        """Set defaults."""
+        set_missing(obj, {"reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"})
+
+    def causes(self, obj: Object, old: Object | None) -> list[Cause]:
+        """Return what is wrong with an object."""
+        causes = []
+        if not obj.get("provisioner"):
+            causes.append(required("provisioner"))
+        else:
+            # Capital letters were always taken, though not in a prefix.
+            if qualified_causes("provisioner", obj["provisioner"].lower()):
+                causes += qualified_causes("provisioner", obj["provisioner"])
+        causes += enum(obj.get("reclaimPolicy"), ["Delete", "Retain"], "reclaimPolicy")
+        causes += enum(obj.get("volumeBindingMode"), ["Immediate", "WaitForFirstConsumer"], "volumeBindingMode")
+        if old is not None:
+            if (obj.get("parameters") or {}) != (old.get("parameters") or {}):
+                causes.append(field_forbidden("parameters", "updates to parameters are forbidden."))
+            for field, text in (
+                ("provisioner", "updates to provisioner are forbidden."),
+                ("reclaimPolicy", "updates to reclaimPolicy are forbidden."),
+            ):
+                if obj.get(field) != old.get(field):
+                    causes.append(field_forbidden(field, text))
+            if obj.get("volumeBindingMode") != old.get("volumeBindingMode"):
+                causes.append(invalid_value("volumeBindingMode", obj.get("volumeBindingMode"), IMMUTABLE))
+        return causes

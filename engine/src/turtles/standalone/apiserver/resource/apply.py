@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Server-side apply."""
+
+import copy
+from typing import Any
+
+from turtles.standalone.apiserver.access.context import Context
+from turtles.standalone.apiserver.apply import managed
+from turtles.standalone.apiserver.resource.body import check_place, decoded
+from turtles.standalone.apiserver.resource.create import create
+from turtles.standalone.apiserver.resource.resources import Resources
+from turtles.standalone.apiserver.resource.update import modify
+from turtles.standalone.apiserver.storage.store import Entry
+from turtles.standalone.apiserver.wire.errors import Object, not_found
+
+
+async def apply(resources: Resources, context: Context, config: Any) -> tuple[Entry, bool]:
+    """Apply a configuration; return the object and whether it was created."""
+    kind = context.kind
+    managed.check(config, kind, context.manager)
+    meta = decoded(resources, context, copy.deepcopy(config))["metadata"]
+    check_place(context, {"name": context.name, **meta})
+    version = (config.get("metadata") or {}).get("resourceVersion")
+    if await resources.store.settled(context.key) is None:
+        if context.subresource or version:
+            raise not_found(kind.group, kind.plural, context.name)
+        obj, context.managed = managed.apply(None, config, kind, context.manager, context.force)
+        return await create(resources, context, obj), True
+
+    async def applied(old: Object) -> Object:
+        new, context.managed = managed.apply(old, config, kind, context.manager, context.force, context.subresource)
+        new["metadata"]["resourceVersion"] = version or old["metadata"]["resourceVersion"]
+        return new
+
+    return await modify(resources, context, applied), False

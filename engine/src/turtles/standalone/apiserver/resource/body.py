@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What clients send, as an object of the kind that they name."""
+
+import json
+from typing import Any
+
+from turtles.standalone.apiserver.access.context import Context
+from turtles.standalone.apiserver.apply import managed
+from turtles.standalone.apiserver.resource.resources import Resources
+from turtles.standalone.apiserver.schema import decode, metadata
+from turtles.standalone.apiserver.wire import bodies
+from turtles.standalone.apiserver.wire.errors import Object, StatusError, bad_request, invalid, invalid_value
+
+
+def decoded(
+    resources: Resources, context: Context, obj: Any, old: Object | None = None, report: bool = False
+) -> Object:
+    """Return a body as an object of the kind.
+
+    :param old: the object as it is stored, so that what is the same isn't decoded again.
+    :param report: whether the client learns of fields that the kind doesn't have.
+    :raises StatusError: 400 for what is no object of the kind.
+    """
+    metadata.check_envelope(obj, context.kind)
+    context.reset = managed.is_reset(obj)
+    result, unknown = decode.decode(obj, context.kind, old)
+    if report:
+        context.unknown = unknown
+        if not resources.strategy(context.kind).has_schema:
+            report_unknown(context)
+    return result
+
+
+def decoded_patch(resources: Resources, context: Context, obj: Object, old: Object) -> Object:
+    """Return what a patch left as an object; a fault in it is the patch's: 422."""
+    try:
+        bodies.check_type_meta(obj)
+        result = decoded(resources, context, obj, old, report=True)
+    except bodies.Unreadable as error:
+        raise fault_of_patch(obj, str(error)) from None
+    except StatusError as error:
+        if error.code != 400 or "strict decoding error" in error.message:
+            raise
+        raise fault_of_patch(obj, error.message) from None
+    check_place(context, result["metadata"])
+    return result
+
+
+def fault_of_patch(obj: Object, message: str) -> StatusError:
+    """422 for a patch that left what can't be decoded."""
+    return invalid("", "", "", [invalid_value("patch", json.dumps(obj, separators=(",", ":")), message)])
+
+
+def report_unknown(context: Context) -> None:
+    """Tell the client of fields that the body has twice and that the kind doesn't have.
+
+    :raises StatusError: 400 where the client wants strict validation.
+    """
+    texts = [f'duplicate field "{path}"' for path in context.duplicates]
+    texts += [f'unknown field "{path}"' for path in context.unknown]
+    if texts and context.field_validation == "Strict":
+        raise decode.undecodable(context.kind, f"strict decoding error: {', '.join(texts)}")
+    if context.field_validation == "Warn":
+        context.warnings += [text for text in texts if text not in context.warnings]
+
+
+def check_place(context: Context, meta: Object) -> None:
+    """Raise 400 when an update's object isn't the one that its path names."""
+    name, namespace = meta.get("name"), meta.get("namespace", context.namespace)
+    if not name:
+        text = f"the name of the object ({context.name} based on URL) was undeterminable: name must be provided"
+        raise bad_request(text)
+    if name != context.name:
+        raise bad_request(f"the name of the object ({name}) does not match the name on the URL ({context.name})")
+    if context.kind.namespaced and namespace != context.namespace:
+        text = (
+            f"the namespace of the object ({namespace}) does not match the namespace on the request "
+            f"({context.namespace})"
+        )
+        raise bad_request(text)
+    meta["name"] = name
+    if context.kind.namespaced:
+        meta["namespace"] = namespace
