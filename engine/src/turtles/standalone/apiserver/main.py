@@ -11,6 +11,7 @@ import sqlite3
 import ssl
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from aiohttp import StreamReader, web
@@ -24,6 +25,7 @@ from turtles.standalone.apiserver.builtin.service_addresses import DEFAULT_RANGE
 from turtles.standalone.apiserver.controllers.bootstrap import bootstrap
 from turtles.standalone.apiserver.controllers.own_service import advertised
 from turtles.standalone.apiserver.http.audit import Audit, Policy, PolicyError
+from turtles.standalone.apiserver.http.handler import handle
 from turtles.standalone.apiserver.http.limits import LimitedServer, LimitedSite, Limits, LimitSettings
 from turtles.standalone.apiserver.http.server import APIServer
 from turtles.standalone.apiserver.storage import encryption
@@ -114,7 +116,7 @@ async def serve(settings: Settings) -> None:
     store.start(loop)
     api = APIServer(store, config, settings.service_cidr, Limits(limits), audit, settings.node_socket)
     server = LimitedServer(
-        api.handle, request_factory=_make_request, access_log=None, connections=limits.connections,
+        partial(handle, api), request_factory=_make_request, access_log=None, connections=limits.connections,
         keepalive_timeout=settings.idle_timeout_seconds,
     )  # fmt: skip
     runner = web.ServerRunner(server, shutdown_timeout=1)

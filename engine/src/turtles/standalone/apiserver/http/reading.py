@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Get, list and watch."""
+
+from dataclasses import replace
+
+from aiohttp import web
+
+from turtles.standalone.apiserver.access.context import Context
+from turtles.standalone.apiserver.builtin import table
+from turtles.standalone.apiserver.custom.conversion import by_webhook
+from turtles.standalone.apiserver.http.requests import selection_of, version_of
+from turtles.standalone.apiserver.http.responses import included, show, warnings_of
+from turtles.standalone.apiserver.http.server import APIServer
+from turtles.standalone.apiserver.resource.get import get
+from turtles.standalone.apiserver.resource.list import list_page, prepare
+from turtles.standalone.apiserver.views import negotiate
+from turtles.standalone.apiserver.views.watch import Watcher, WatchOptions, make_frame, stream
+from turtles.standalone.apiserver.wire import options
+from turtles.standalone.apiserver.wire.encoding import decode, encode
+from turtles.standalone.apiserver.wire.errors import Object, StatusError, bad_request, expired
+
+
+async def answer_get(server: APIServer, request: web.BaseRequest, context: Context) -> web.StreamResponse:
+    """Answer with an object."""
+    version_of(request)
+    return await show(server, request, context, get(server.resources, context))
+
+
+async def answer_list(server: APIServer, request: web.BaseRequest, context: Context) -> web.StreamResponse:
+    """Answer with a list."""
+    kind, strategy = context.kind, server.resources.strategy(context.kind)
+    wanted = negotiate.accept(request, negotiate.SHAPES)
+    negotiate.check_shape(wanted, kind, True)
+    include = included(request, wanted)
+    options.check_list(request)
+    version = version_of(request)
+    if version > server.store.version:
+        raise _too_large(version, server.store.version)
+    token = request.query.get("continue", "")
+    if token and version:
+        raise bad_request("specifying resource version is not allowed when using continue")
+    selection, limit = selection_of(server, request, context), options.number(request, "limit")
+    exact = version if request.query.get("resourceVersionMatch") == "Exact" else 0
+    page = await list_page(server.resources, kind, selection, limit, token, exact)
+    meta: Object = {"resourceVersion": str(page.version)}
+    if page.token:
+        meta["continue"] = page.token
+    if page.remaining is not None:
+        meta["remainingItemCount"] = page.remaining
+    await strategy.convert_entries(page.entries, kind)
+    served = [strategy.served(entry, kind) for entry in page.entries]
+    headers = warnings_of(context)
+    if wanted.shape == "Table":
+        body = table.table(kind, [decode(one) for one in served], meta, include)
+        return negotiate.json_response(body, headers=headers, as_yaml=wanted.yaml)
+    if wanted.shape == "PartialObjectMetadataList":
+        partials = [table.partial(decode(one)) for one in served]
+        body = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta}
+        return negotiate.json_response({**body, "items": partials}, headers=headers, as_yaml=wanted.yaml)
+    # Lists of custom resources always have it, empty on the last page.
+    raw = negotiate.list_body(kind, {"continue": "", **meta} if kind.custom else meta, served)
+    return negotiate.raw_response(raw, 200, headers, wanted.yaml)
+
+
+async def answer_watch(server: APIServer, request: web.BaseRequest, context: Context) -> web.StreamResponse:
+    """Answer with a watch."""
+    kind, strategy = context.kind, server.resources.strategy(context.kind)
+    wanted = negotiate.accept(request, negotiate.SHAPES)
+    include = included(request, wanted)
+    selection = selection_of(server, request, context)
+    version = version_of(request)
+    shown = negotiate.form(kind, wanted, include, strategy.served)
+    if by_webhook(kind):
+        shown = replace(shown, prepare=lambda entries: strategy.convert_entries(entries, kind))
+    options.check_watch(request)
+    initial_events = options.flag(request, "sendInitialEvents")
+    bookmarks = options.flag(request, "allowWatchBookmarks")
+    timeout = options.number(request, "timeoutSeconds")
+    asked = WatchOptions(bookmarks=bookmarks, initial_events=initial_events)
+    if timeout:
+        asked.timeout = float(timeout)
+    watcher = Watcher(server.store, kind.resource, selection, shown)
+    if version > server.store.version:
+        raise _too_large(version, server.store.version)
+    initial = []
+    await prepare(server.resources, kind, selection)
+    # No await between reading the state and listening: nothing can happen in between.
+    if version == 0 or initial_events:
+        if "sendInitialEvents" not in request.query or initial_events:
+            initial = [one for one in server.store.entries(kind.resource, selection.namespace) if selection(one)]
+        watcher.start()
+    else:
+        try:
+            watcher.start(server.store.since(kind.resource, version))
+        except LookupError:
+            error = expired(version, server.store.compacted)
+            response = web.Response(content_type="application/json")
+            response.body = make_frame("ERROR", encode(error.status()))
+            return response
+    server.audit.started(request)
+    return await stream(request, server.store, watcher, initial, shown, asked, server.store.version)
+
+
+def _too_large(version: int, current: int) -> StatusError:
+    message = f"Too large resource version: {version}, current: {current}"
+    cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+    return StatusError(504, "Timeout", message, {"causes": [cause], "retryAfterSeconds": 1})

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a request says: bodies, options, selectors."""
+
+import contextlib
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from turtles.standalone.apiserver.access.auth import User
+from turtles.standalone.apiserver.access.context import Context
+from turtles.standalone.apiserver.apply import managed
+from turtles.standalone.apiserver.http.paths import ResourcePath
+from turtles.standalone.apiserver.http.server import APIServer
+from turtles.standalone.apiserver.schema.decode import duplicates
+from turtles.standalone.apiserver.schema.kinds import Kind
+from turtles.standalone.apiserver.schema.selectors import parse_fields, parse_labels
+from turtles.standalone.apiserver.views import negotiate
+from turtles.standalone.apiserver.views.watch import Selection
+from turtles.standalone.apiserver.wire import bodies, options, patch
+from turtles.standalone.apiserver.wire.errors import Object, bad_request, quote
+from turtles.standalone.apiserver.wire.options import DeleteOptions
+
+
+def context_of(server: APIServer, request: web.BaseRequest, user: User, kind: Kind, parts: ResourcePath) -> Context:
+    """Return what a request on a resource wants, as far as storing is concerned."""
+    asked = options.write_options(request)
+    context = Context(
+        kind, user, parts.namespace, parts.name, parts.subresource, asked.dry_run, asked.field_validation,
+        _manager(request, asked.field_manager), asked.force,
+    )  # fmt: skip
+    context.annotations = server.audit.annotations(request)
+    if kind.deprecated:
+        context.warnings.append(kind.deprecated)
+    return context
+
+
+def _manager(request: web.BaseRequest, asked: str) -> str:
+    """Return who a write is by: who the client says, or what its User-Agent tells."""
+    if request.method == "PATCH" and request.content_type == patch.APPLY:
+        return asked
+    return managed.manager_of(asked, request.headers.get("User-Agent", ""))
+
+
+async def body_of(request: web.BaseRequest, kind: str, context: Context | None = None) -> Any:
+    """Return an object that a client sent."""
+    raw = await negotiate.read_body(request)
+    data = bodies.read(raw, media_type_of(request), kind)
+    _find_duplicates(raw, data, context)
+    return data
+
+
+async def patch_of(request: web.BaseRequest, context: Context | None = None) -> Any:
+    """Return a patch that a client sent."""
+    raw = await negotiate.read_body(request)
+    try:
+        data = bodies.parse_yaml(raw) if media_type_of(request) == patch.APPLY else bodies.parse_json(raw)
+        _find_duplicates(raw, data, context)
+        return data
+    except bodies.Unreadable as error:
+        text = str(error).removeprefix("couldn't get version/kind; json parse error: ")
+        if media_type_of(request) == patch.APPLY:
+            raise bad_request(f"error decoding YAML: {text}") from None
+        raise bad_request(text) from None
+
+
+def _find_duplicates(raw: bytes, data: Any, context: Context | None) -> None:
+    """Note which fields JSON has twice, where the client wants to know."""
+    if context is not None and context.field_validation != "Ignore" and raw[:1] == b"{":
+        # YAML may begin like JSON and be none.
+        with contextlib.suppress(msgspec.DecodeError):
+            context.duplicates = duplicates(raw, data)
+
+
+def media_type_of(request: web.BaseRequest) -> str:
+    """Return the media type of a request's body; '' when the client says nothing of it."""
+    return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+async def delete_options(request: web.BaseRequest, context: Context) -> DeleteOptions:
+    """Return the options of a deletion."""
+    raw = await negotiate.read_body(request)
+    if raw:
+        body = bodies.read(raw, media_type_of(request), "DeleteOptions")
+        # A body says it all: the query counts without one only.
+        wanted = DeleteOptions.parse(body)
+        context.dry_run = bool(body.get("dryRun"))
+        return wanted
+    query: Object = {}
+    if request.query.get("propagationPolicy"):
+        query["propagationPolicy"] = request.query["propagationPolicy"]
+    if request.query.get("gracePeriodSeconds"):
+        query["gracePeriodSeconds"] = options.number(request, "gracePeriodSeconds")
+    if "orphanDependents" in request.query:
+        query["orphanDependents"] = options.flag(request, "orphanDependents")
+    return DeleteOptions.parse(query)
+
+
+def selection_of(server: APIServer, request: web.BaseRequest, context: Context) -> Selection:
+    """Return which objects a client selects.
+
+    :raises StatusError: 400 for a field that can't be selected by.
+    """
+    fields = parse_fields(request.query.get("fieldSelector", ""))
+    known = ("metadata.name", "metadata.namespace", *context.kind.fields)
+    for path, _, _ in fields:
+        if path not in known:
+            if context.kind.fields or context.kind.custom:
+                raise bad_request(f"field label not supported: {path}")
+            names = ", ".join(quote(one) for one in known)
+            raise bad_request(f"{quote(path)} is not a known field selector: only {names}")
+    labels = parse_labels(request.query.get("labelSelector", ""))
+    return Selection(context.namespace, labels, fields, server.resources.strategy(context.kind).viewed(context.kind))
+
+
+def version_of(request: web.BaseRequest) -> int:
+    """Return the resourceVersion that a read names, 0 for none."""
+    text = request.query.get("resourceVersion", "")
+    try:
+        version = int(text) if text else 0
+    except ValueError:
+        version = -1
+    if version < 0:
+        raise bad_request(f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
+    return version
