@@ -24,7 +24,7 @@ _NAMESPACE = "does not match event.namespace"
 _IMMUTABLE = (
     "involvedObject", "reason", "message", "source", "firstTimestamp", "lastTimestamp", "count", "reason", "type",
     "eventTime", "action", "related", "reportingController", "reportingInstance",
-)  # fmt: skip  # fmt: skip
+)  # fmt: skip
 
 
 class Events(Strategy):
@@ -58,6 +58,8 @@ class Events(Strategy):
 
     def served(self, entry: Entry, kind: Kind) -> bytes:
         """Return an Event's JSON in the version of ``kind``."""
+        if kind.api_version == kind.storage_api_version:
+            return entry.raw
         return msgspec.json.encode(convert(entry.object(), kind.api_version))
 
     async def load(self, entry: Entry, kind: Kind) -> Object:
@@ -66,6 +68,8 @@ class Events(Strategy):
 
     def viewed(self, kind: Kind) -> Callable[[Entry], Object]:
         """Return what gives an Event as field selectors of a version see it."""
+        if kind.api_version == kind.storage_api_version:
+            return Entry.object
         return lambda entry: convert(entry.object(), kind.api_version)
 
     async def to_storage(self, obj: Object, kind: Kind) -> Object:

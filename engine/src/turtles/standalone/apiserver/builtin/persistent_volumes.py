@@ -39,7 +39,7 @@ _FIELDS = frozenset(
         "capacity", "accessModes", "claimRef", "persistentVolumeReclaimPolicy", "storageClassName", "mountOptions",
         "volumeMode", "nodeAffinity", "volumeAttributesClassName",
     }
-)  # fmt: skip  # fmt: skip
+)  # fmt: skip
 #: Sources of volumes and the defaults that they have.
 SOURCES: dict[str, Object] = {
     "hostPath": {"type": ""},

@@ -16,11 +16,11 @@ from turtles.standalone.apiserver.wire.errors import Cause, Object, invalid_valu
 _SCOPES = ("BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating")
 _OPPOSITES = ({"BestEffort", "NotBestEffort"}, {"Terminating", "NotTerminating"})
 _COUNTED = ("pods", "services", "replicationcontrollers", "resourcequotas", "secrets", "configmaps",
-            "persistentvolumeclaims", "services.nodeports", "services.loadbalancers")  # fmt: skip  # fmt: skip
+            "persistentvolumeclaims", "services.nodeports", "services.loadbalancers")  # fmt: skip
 #: What Pods use of a node.
 _COMPUTED = ("cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory")
 _MEASURED = (*_COMPUTED, "ephemeral-storage", "requests.storage", "requests.ephemeral-storage",
-             "limits.ephemeral-storage")  # fmt: skip  # fmt: skip
+             "limits.ephemeral-storage")  # fmt: skip
 
 
 class ResourceQuotas(Strategy):

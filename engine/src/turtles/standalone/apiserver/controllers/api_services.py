@@ -6,19 +6,16 @@ What kube-aggregator's autoregister and availability controllers do, in their wo
 
 from collections.abc import Iterable, Iterator
 
-from turtles.standalone.apiserver.access.auth import INTERNAL
-from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.builtin import crd, local_services
-from turtles.standalone.apiserver.controllers.bootstrap import kind_of
+from turtles.standalone.apiserver.controllers.internal import context_of, modify_if_exists
 from turtles.standalone.apiserver.resource.create import create
 from turtles.standalone.apiserver.resource.delete import delete
 from turtles.standalone.apiserver.resource.resources import Resources
-from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.schema.metadata import now
 from turtles.standalone.apiserver.storage.store import Event, Key
 from turtles.standalone.apiserver.views.aggregation import RESOURCE, Aggregator, Service
 from turtles.standalone.apiserver.wire import endpoints
-from turtles.standalone.apiserver.wire.errors import Object, StatusError
+from turtles.standalone.apiserver.wire.errors import Object
 from turtles.standalone.apiserver.wire.options import DeleteOptions
 
 #: Seconds after which a service is looked at again, by whether it was available.
@@ -56,7 +53,7 @@ class APIServices:
         version, _, group = key.name.partition(".")
         served = version in self._resources.registry.groups().get(group, ())
         entry = self._store.get(key)
-        context = Context(kind_of(self._resources, RESOURCE), INTERNAL, "", key.name)
+        context = context_of(self._resources, key)
         if entry is None:
             # Those of built-in groups are made at the start only, as their label says.
             if served and group not in local_services.PRIORITIES:
@@ -103,12 +100,7 @@ class APIServices:
             obj["status"]["conditions"] = [*rest, {**condition, "lastTransitionTime": when or now()}]
             return obj
 
-        context = Context(kind_of(self._resources, RESOURCE), INTERNAL, "", key.name, "status")
-        try:
-            await modify(self._resources, context, judged)
-        except StatusError as error:
-            if error.code != 404:
-                raise
+        await modify_if_exists(self._resources, key, judged, "status")
 
 
 def _of_definition(definition: Object) -> Iterator[Key]:

@@ -11,11 +11,12 @@ from turtles.standalone.apiserver.access.auth import INTERNAL
 from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.builtin import local_services, service_addresses
 from turtles.standalone.apiserver.controllers import own_service
+from turtles.standalone.apiserver.controllers.internal import kind_of
 from turtles.standalone.apiserver.resource.create import create
 from turtles.standalone.apiserver.resource.delete import delete
 from turtles.standalone.apiserver.resource.resources import Resources
 from turtles.standalone.apiserver.resource.update import modify
-from turtles.standalone.apiserver.schema.kinds import RBAC, REGISTRATION, Kind
+from turtles.standalone.apiserver.schema.kinds import RBAC, REGISTRATION
 from turtles.standalone.apiserver.storage.store import Key
 from turtles.standalone.apiserver.wire.errors import Object, StatusError
 from turtles.standalone.apiserver.wire.options import DeleteOptions
@@ -93,14 +94,6 @@ def _read(path: Path) -> str:
         return path.read_text()
     except FileNotFoundError:
         return ""
-
-
-def kind_of(resources: Resources, resource: str) -> Kind:
-    """Return the built-in kind stored under ``resource``."""
-    kind = resources.registry.stored(resource)
-    if kind is None:
-        raise LookupError(resource)
-    return kind
 
 
 async def _ensure(resources: Resources, resource: str, namespace: str, obj: Object, update: bool = False) -> None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from turtles.standalone.apiserver.access.auth import INTERNAL
 from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.builtin import crd
-from turtles.standalone.apiserver.controllers.bootstrap import kind_of
+from turtles.standalone.apiserver.controllers.internal import kind_of
 from turtles.standalone.apiserver.resource.create import create
 from turtles.standalone.apiserver.resource.delete import delete
 from turtles.standalone.apiserver.resource.resources import Resources

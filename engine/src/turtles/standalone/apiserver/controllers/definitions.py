@@ -3,15 +3,12 @@
 
 from collections.abc import Iterable
 
-from turtles.standalone.apiserver.access.auth import INTERNAL
-from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.builtin import crd
 from turtles.standalone.apiserver.builtin.custom_resource_definitions import siblings
-from turtles.standalone.apiserver.controllers.bootstrap import kind_of
+from turtles.standalone.apiserver.controllers.internal import modify_if_exists
 from turtles.standalone.apiserver.resource.resources import Resources
-from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.storage.store import Event, Key
-from turtles.standalone.apiserver.wire.errors import Object, StatusError
+from turtles.standalone.apiserver.wire.errors import Object
 
 
 class Definitions:
@@ -37,14 +34,9 @@ class Definitions:
         """Judge a definition's names again."""
         if self._resources.store.get(key) is None:
             return
-        context = Context(kind_of(self._resources, crd.RESOURCE), INTERNAL, "", key.name, "status")
 
         async def judged(old: Object) -> Object:
             crd.set_status(old, siblings(self._resources.store, old))
             return old
 
-        try:
-            await modify(self._resources, context, judged)
-        except StatusError as error:
-            if error.code != 404:
-                raise
+        await modify_if_exists(self._resources, key, judged, "status")

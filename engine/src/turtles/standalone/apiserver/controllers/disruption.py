@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from turtles.standalone.apiserver.access.auth import INTERNAL
 from turtles.standalone.apiserver.access.context import Context
-from turtles.standalone.apiserver.controllers.bootstrap import kind_of
+from turtles.standalone.apiserver.controllers.internal import context_of, modify_if_exists
 from turtles.standalone.apiserver.resource.resources import Resources
 from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.schema.metadata import now
@@ -121,12 +120,7 @@ class Budgets:
             again[:] = [seconds]
             return {**old, "status": status}
 
-        context = Context(kind_of(self._resources, RESOURCE), INTERNAL, key.namespace, key.name, "status")
-        try:
-            await modify(self._resources, context, counted)
-        except StatusError as error:
-            if error.code != 404:
-                raise
+        await modify_if_exists(self._resources, key, counted, "status")
         return again[0] if again else None
 
 
@@ -168,9 +162,7 @@ async def admit_eviction(resources: Resources, context: Context, pod: Entry) -> 
         status["disruptedPods"] = {**(status.get("disruptedPods") or {}), pod.key.name: now()}
         return budget
 
-    kind = kind_of(resources, RESOURCE)
-    taking = Context(kind, INTERNAL, context.namespace, name, "status", dry_run=context.dry_run)
-    await modify(resources, taking, taken)
+    await modify(resources, context_of(resources, budgets[0].key, "status", context.dry_run), taken)
 
 
 def _refused(why: str, again: int = 0) -> StatusError:

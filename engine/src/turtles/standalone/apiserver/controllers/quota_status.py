@@ -3,15 +3,12 @@
 
 from collections.abc import Iterable, Iterator
 
-from turtles.standalone.apiserver.access.auth import INTERNAL
-from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.admission import quota
 from turtles.standalone.apiserver.builtin import limit_ranges
-from turtles.standalone.apiserver.controllers.bootstrap import kind_of
+from turtles.standalone.apiserver.controllers.internal import modify_if_exists
 from turtles.standalone.apiserver.resource.resources import Resources
-from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.storage.store import DELETED, Event, Key
-from turtles.standalone.apiserver.wire.errors import Object, StatusError
+from turtles.standalone.apiserver.wire.errors import Object
 
 
 class QuotaStatus:
@@ -52,9 +49,4 @@ class QuotaStatus:
         async def counted(old: Object) -> Object:
             return {**old, "status": wanted}
 
-        kind = kind_of(self._resources, quota.RESOURCE)
-        try:
-            await modify(self._resources, Context(kind, INTERNAL, key.namespace, key.name, "status"), counted)
-        except StatusError as error:
-            if error.code != 404:
-                raise
+        await modify_if_exists(self._resources, key, counted, "status")

@@ -6,14 +6,11 @@ Source: the Kubernetes documentation "Using RBAC Authorization", "Aggregated Clu
 
 from collections.abc import Iterable
 
-from turtles.standalone.apiserver.access.auth import INTERNAL
-from turtles.standalone.apiserver.access.context import Context
-from turtles.standalone.apiserver.controllers.bootstrap import kind_of
+from turtles.standalone.apiserver.controllers.internal import modify_if_exists
 from turtles.standalone.apiserver.resource.resources import Resources
-from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.schema.kinds import RBAC
 from turtles.standalone.apiserver.storage.store import Event, Key
-from turtles.standalone.apiserver.wire.errors import Object, StatusError
+from turtles.standalone.apiserver.wire.errors import Object
 
 RESOURCE = f"{RBAC}/clusterroles"
 
@@ -46,8 +43,4 @@ class RoleAggregation:
         async def written(old: Object) -> Object:
             return {**old, "rules": rules} if old.get("aggregationRule") else old
 
-        try:
-            await modify(self._resources, Context(kind_of(self._resources, RESOURCE), INTERNAL, "", key.name), written)
-        except StatusError as error:
-            if error.code != 404:
-                raise
+        await modify_if_exists(self._resources, key, written)

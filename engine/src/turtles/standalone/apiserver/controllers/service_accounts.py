@@ -12,7 +12,7 @@ from pathlib import Path
 from turtles.standalone.apiserver.access.auth import INTERNAL
 from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.access.tokens import Tokens
-from turtles.standalone.apiserver.controllers.bootstrap import kind_of
+from turtles.standalone.apiserver.controllers.internal import context_of, kind_of
 from turtles.standalone.apiserver.resource.create import create
 from turtles.standalone.apiserver.resource.delete import delete
 from turtles.standalone.apiserver.resource.resources import Resources
@@ -110,7 +110,7 @@ class SecretTokens:
         if secret.get("type") != TYPE or not name:
             return
         account = store.get(Key("/serviceaccounts", key.namespace, name))
-        context = Context(kind_of(self._resources, "/secrets"), INTERNAL, key.namespace, key.name)
+        context = context_of(self._resources, key)
         if account is None or (uid and uid != account.metadata.uid):
             try:
                 await delete(self._resources, context, DeleteOptions(uid=entry.metadata.uid))
