@@ -22,7 +22,6 @@ class APIServices(Strategy):
     )  # fmt: skip
 
     def cells(self, obj: Object) -> list[Any]:
-        """Return the cells of a row."""
         service = as_map(as_map(obj.get("spec")).get("service"))
         available = conditions_of(obj).get("Available", {})
         text = available.get("status", "Unknown")
@@ -32,7 +31,6 @@ class APIServices(Strategy):
         return [name_of(obj), where, text, created(obj)]
 
     def default(self, obj: Object) -> None:
-        """Set defaults."""
         service = obj["spec"].get("service")
         if service is not None:
             service.setdefault("port", 443)
@@ -45,7 +43,6 @@ class APIServices(Strategy):
             ]  # fmt: skip
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
-        """Return what is wrong with an object."""
         spec = as_map(obj.get("spec"))
         name, wanted = obj["metadata"].get("name", ""), f"{spec.get('version') or ''}.{spec.get('group') or ''}"
         causes: list[Cause] = []

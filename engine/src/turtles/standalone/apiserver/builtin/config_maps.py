@@ -22,11 +22,9 @@ class ConfigMaps(Strategy):
     columns = (NAME, column("Data", "@core.v1.ConfigMap.data"), AGE)
 
     def cells(self, obj: Object) -> list[Any]:
-        """Return the cells of a row."""
         return [name_of(obj), len(as_map(obj.get("data"))) + len(as_map(obj.get("binaryData"))), created(obj)]
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
-        """Return what is wrong with an object."""
         data, binary = obj.get("data") or {}, obj.get("binaryData") or {}
         causes = validate_keys(data, "data")
         for key in sorted(set(data) & set(binary)):

@@ -21,7 +21,6 @@ class ControllerRevisions(Strategy):
     )  # fmt: skip
 
     def cells(self, obj: Object) -> list[Any]:
-        """Return the cells of a row."""
         owners = (one for one in as_list(obj["metadata"].get("ownerReferences")) if one.get("controller"))
         owner = next(owners, None)
         shown = "<none>"
@@ -31,7 +30,6 @@ class ControllerRevisions(Strategy):
         return [name_of(obj), shown, obj.get("revision", 0), created(obj)]
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
-        """Return what is wrong with an object."""
         causes = []
         if obj.get("data") is None:
             causes.append(required("data", "data is mandatory"))

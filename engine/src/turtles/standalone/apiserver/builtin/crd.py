@@ -75,7 +75,7 @@ def set_status(crd: Object, others: Iterable[Object] = ()) -> None:
         names = (other.get("status") or {}).get("acceptedNames") or {}
         resources |= {names.get("plural", ""), names.get("singular", ""), *(names.get("shortNames") or ())} - {""}
         kinds_taken |= {names.get("kind", ""), names.get("listKind", "")} - {""}
-    found, problem = dict(accepted), None
+    names, problem = dict(accepted), None
     for name, taken in (("plural", resources), ("singular", resources), ("shortNames", resources),
                         ("kind", kinds_taken), ("listKind", kinds_taken)):  # fmt: skip
         wanted = spec["names"].get(name)
@@ -83,14 +83,14 @@ def set_status(crd: Object, others: Iterable[Object] = ()) -> None:
         if clash is not None:
             problem = (f"{name[0].upper()}{name[1:]}Conflict", f'"{clash}" is already in use')
         elif wanted:
-            found[name] = wanted
+            names[name] = wanted
         else:
-            found.pop(name, None)
+            names.pop(name, None)
     if spec["names"].get("categories"):
-        found["categories"] = spec["names"]["categories"]
+        names["categories"] = spec["names"]["categories"]
     else:
-        found.pop("categories", None)
-    status["acceptedNames"] = found
+        names.pop("categories", None)
+    status["acceptedNames"] = names
     if problem is not None:
         set_condition(crd, "NamesAccepted", "False", *problem)
         if not is_true(crd, "Established"):

@@ -61,8 +61,8 @@ def validate(crd: Object, old: Object | None) -> list[Cause]:
             mixed = "may have mixed case, but should otherwise match: " if name in ("kind", "listKind") else ""
             causes.append(invalid_value(f"spec.names.{name}", value, f"{mixed}{LABEL_1035_MESSAGE}"))
     for name in ("shortNames", "categories"):
-        found = names.get(name) or []
-        for index, value in enumerate(found if isinstance(found, list) else ()):
+        values = names.get(name) or []
+        for index, value in enumerate(values if isinstance(values, list) else ()):
             if not isinstance(value, str) or not _LABEL.match(value):
                 where = f"spec.names.{name}[{index}]"
                 causes.append(invalid_value(where, value, LABEL_1035_MESSAGE))
@@ -213,8 +213,8 @@ def _validate_versions(versions: Any, old: Object | None) -> list[Cause]:
 
 def _uniform(versions: list[Any], name: str) -> bool:
     """Whether all versions say the same of something: Kubernetes then names it as the definition's own."""
-    found = [one.get(name) if isinstance(one, dict) else None for one in versions]
-    return bool(found[0]) and all(one == found[0] for one in found)
+    values = [one.get(name) if isinstance(one, dict) else None for one in versions]
+    return bool(values[0]) and all(one == values[0] for one in values)
 
 
 def _validate_schema(version: Object, path: str, old: Object | None) -> list[Cause]:
@@ -306,13 +306,13 @@ def _validate_selectable(version: Object, path: str, old: Object | None) -> list
         if parts[0] in ("metadata", "apiVersion", "kind"):
             causes.append(invalid_value(where, field, "must not point to fields in metadata"))
             continue
-        found: Any = (version.get("schema") or {}).get("openAPIV3Schema") or {}
+        schema: Any = (version.get("schema") or {}).get("openAPIV3Schema") or {}
         for part in parts:
-            properties = found.get("properties") if isinstance(found, dict) else None
-            found = properties.get(part) if isinstance(properties, dict) else None
-        if not isinstance(found, dict):
+            properties = schema.get("properties") if isinstance(schema, dict) else None
+            schema = properties.get(part) if isinstance(properties, dict) else None
+        if not isinstance(schema, dict):
             causes.append(invalid_value(where, field, "is an invalid path: does not refer to a valid field"))
-        elif found.get("type") not in ("string", "boolean", "integer"):
+        elif schema.get("type") not in ("string", "boolean", "integer"):
             text = (
                 "must point to a field of type string, boolean or integer. Enum string fields and strings with formats "
                 "are allowed."

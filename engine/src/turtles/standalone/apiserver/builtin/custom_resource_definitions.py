@@ -11,11 +11,9 @@ class CustomResourceDefinitions(Strategy):
     """CustomResourceDefinitions. Their status tells which names they got; they end after their objects."""
 
     def default(self, obj: Object) -> None:
-        """Set defaults."""
         crd.prepare(obj)
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
-        """Return what is wrong with an object."""
         return crd_rules.validate(obj, old)
 
     def settle_create(self, cluster: Cluster, obj: Object) -> None:

@@ -28,19 +28,16 @@ class EndpointSlices(Strategy):
     )  # fmt: skip
 
     def cells(self, obj: Object) -> list[Any]:
-        """Return the cells of a row."""
         ports = [str(port.get("port") or port.get("name") or "*") for port in as_list(obj.get("ports"))]
         addresses = [one for endpoint in as_list(obj.get("endpoints")) for one in as_list(endpoint.get("addresses"))]
         shown = [some(ports) or "<unset>", some(addresses) or "<unset>"]
         return [name_of(obj), obj.get("addressType", ""), *shown, created(obj)]
 
     def default(self, obj: Object) -> None:
-        """Set defaults."""
         for port in obj.get("ports") or ():
             set_missing(port, {"name": "", "protocol": "TCP"})
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
-        """Return what is wrong with an object."""
         kind = obj.get("addressType") or ""
         causes: list[Cause] = []
         if not kind:

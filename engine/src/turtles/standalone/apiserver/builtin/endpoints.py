@@ -24,7 +24,6 @@ class Endpoints(Strategy):
     columns = (NAME, column("Endpoints", "@core.v1.Endpoints.subsets"), AGE)
 
     def cells(self, obj: Object) -> list[Any]:
-        """Return the cells of a row."""
         shown: list[str] = []
         for subset in as_list(obj.get("subsets")):
             addresses = [str(one.get("ip")) for one in as_list(subset.get("addresses"))]
@@ -34,13 +33,11 @@ class Endpoints(Strategy):
         return [name_of(obj), some(shown) if obj.get("subsets") else "<none>", created(obj)]
 
     def default(self, obj: Object) -> None:
-        """Set defaults."""
         for subset in obj.get("subsets") or ():
             for port in subset.get("ports") or ():
                 port.setdefault("protocol", "TCP")
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
-        """Return what is wrong with an object."""
         causes: list[Cause] = []
         for index, subset in enumerate(obj.get("subsets") or ()):
             path = f"subsets[{index}]"

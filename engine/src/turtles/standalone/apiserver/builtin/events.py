@@ -39,7 +39,6 @@ class Events(Strategy):
     )  # fmt: skip
 
     def cells(self, obj: Object) -> list[Any]:
-        """Return the cells of a row."""
         obj = convert(obj, "v1")
         involved, source, series = (as_map(obj.get(field)) for field in ("involvedObject", "source", "series"))
         first = age(obj.get("firstTimestamp") or obj.get("eventTime"))
@@ -77,7 +76,6 @@ class Events(Strategy):
         return convert(obj, kind.storage_api_version)
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
-        """Return what is wrong with an object."""
         event = convert(obj, "v1")
         causes = _legacy(event)
         if obj["apiVersion"] == "v1":

@@ -17,11 +17,9 @@ class Leases(Strategy):
     columns = (NAME, column("Holder", "@coordination.v1.LeaseSpec.holderIdentity"), AGE)
 
     def cells(self, obj: Object) -> list[Any]:
-        """Return the cells of a row."""
         return [name_of(obj), as_map(obj.get("spec")).get("holderIdentity") or "", created(obj)]
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
-        """Return what is wrong with an object."""
         spec, causes = obj["spec"], []
         duration, transitions = spec.get("leaseDurationSeconds"), spec.get("leaseTransitions")
         if duration is not None and duration <= 0:

@@ -35,7 +35,6 @@ class LimitRanges(Strategy):
     """LimitRanges."""
 
     def default(self, obj: Object) -> None:
-        """Set defaults."""
         for item in obj["spec"].get("limits") or ():
             if item.get("type") == "Container":
                 for target, source in (("default", "max"), ("defaultRequest", "default"), ("defaultRequest", "min")):
@@ -43,7 +42,6 @@ class LimitRanges(Strategy):
                         set_missing(item.setdefault(target, {}), item[source])
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
-        """Return what is wrong with an object."""
         causes: list[Cause] = []
         seen: set[str] = set()
         for index, item in enumerate(obj["spec"].get("limits") or ()):

@@ -26,11 +26,9 @@ class Namespaces(Strategy):
     columns = (NAME, column("Status", "The status of the namespace"), AGE)
 
     def cells(self, obj: Object) -> list[Any]:
-        """Return the cells of a row."""
         return [name_of(obj), as_map(obj.get("status")).get("phase", ""), created(obj)]
 
     def default(self, obj: Object) -> None:
-        """Set defaults."""
         metadata = obj["metadata"]
         if metadata.get("name"):
             metadata.setdefault("labels", {})["kubernetes.io/metadata.name"] = metadata["name"]
@@ -47,7 +45,6 @@ class Namespaces(Strategy):
             new["spec"] = copy.deepcopy(old.get("spec", {}))
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
-        """Return what is wrong with an object."""
         causes: list[Cause] = []
         for index, one in enumerate(obj["spec"].get("finalizers") or ()):
             causes += finalizer_causes(one, f"spec.finalizers[{index}]")

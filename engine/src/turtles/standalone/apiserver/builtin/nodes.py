@@ -46,7 +46,6 @@ class Nodes(Strategy):
     )  # fmt: skip
 
     def cells(self, obj: Object) -> list[Any]:
-        """Return the cells of a row."""
         status, info = as_map(obj.get("status")), as_map(as_map(obj.get("status")).get("nodeInfo"))
         ready = conditions_of(obj).get("Ready")
         state = "Unknown" if ready is None else "Ready" if ready.get("status") == "True" else "NotReady"
@@ -64,7 +63,6 @@ class Nodes(Strategy):
         ]  # fmt: skip
 
     def default(self, obj: Object) -> None:
-        """Set defaults."""
         spec, status = obj["spec"], obj["status"]
         if spec.get("podCIDR") and not spec.get("podCIDRs"):
             spec["podCIDRs"] = [spec["podCIDR"]]
@@ -72,7 +70,6 @@ class Nodes(Strategy):
             status["allocatable"] = dict(status["capacity"])
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
-        """Return what is wrong with an object."""
         spec: Object = obj["spec"]
         causes = _taints(spec.get("taints") or [])
         if old is None:
@@ -107,9 +104,9 @@ def _taints(taints: list[Object]) -> list[Cause]:
         if effect not in _EFFECTS:
             causes.append(not_supported(f"{path}.effect", effect, _EFFECTS))
         if (key, effect) in seen:
-            found = duplicate(path, taint)
-            found.message += ": taints must be unique by key and effect pair"
-            causes.append(found)
+            cause = duplicate(path, taint)
+            cause.message += ": taints must be unique by key and effect pair"
+            causes.append(cause)
         seen.add((key, effect))
     return causes
 

@@ -35,7 +35,6 @@ class PersistentVolumeClaims(Strategy):
     )  # fmt: skip
 
     def cells(self, obj: Object) -> list[Any]:
-        """Return the cells of a row."""
         spec, status = as_map(obj.get("spec")), as_map(obj.get("status"))
         bound = bool(spec.get("volumeName"))
         return [
@@ -46,12 +45,10 @@ class PersistentVolumeClaims(Strategy):
         ]  # fmt: skip
 
     def default(self, obj: Object) -> None:
-        """Set defaults."""
         obj["spec"].setdefault("volumeMode", "Filesystem")
         obj["status"].setdefault("phase", "Pending")
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
-        """Return what is wrong with an object."""
         spec = obj["spec"]
         causes = access_mode_causes(spec, "at least 1 access mode is required")
         size = (spec["resources"].get("requests") or {}).get("storage")

@@ -67,7 +67,6 @@ class PersistentVolumes(Strategy):
     )  # fmt: skip
 
     def cells(self, obj: Object) -> list[Any]:
-        """Return the cells of a row."""
         spec, status = as_map(obj.get("spec")), as_map(obj.get("status"))
         claim = as_map(spec.get("claimRef"))
         target = f"{claim.get('namespace')}/{claim.get('name')}" if claim else ""
@@ -79,7 +78,6 @@ class PersistentVolumes(Strategy):
         ]  # fmt: skip
 
     def default(self, obj: Object) -> None:
-        """Set defaults."""
         spec = obj["spec"]
         set_missing(spec, {"volumeMode": "Filesystem", "persistentVolumeReclaimPolicy": "Retain"})
         for name, values in SOURCES.items():
@@ -88,7 +86,6 @@ class PersistentVolumes(Strategy):
         obj["status"].setdefault("phase", "Pending")
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
-        """Return what is wrong with an object."""
         spec = obj["spec"]
         causes = access_mode_causes(spec)
         capacity = spec.get("capacity") or {}

@@ -30,13 +30,11 @@ class PodDisruptionBudgets(Strategy):
     )  # fmt: skip
 
     def cells(self, obj: Object) -> list[Any]:
-        """Return the cells of a row."""
         spec, status = as_map(obj.get("spec")), as_map(obj.get("status"))
         bounds = [str(spec.get(field, "N/A")) for field in ("minAvailable", "maxUnavailable")]
         return [name_of(obj), *bounds, status.get("disruptionsAllowed", 0), created(obj)]
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
-        """Return what is wrong with an object."""
         spec, causes = obj["spec"], []
         if spec.get("minAvailable") is not None and spec.get("maxUnavailable") is not None:
             text = "minAvailable and maxUnavailable cannot be both set"

@@ -36,15 +36,12 @@ class Pods(Strategy):
     )
 
     def cells(self, obj: Object) -> list[Any]:
-        """Return the cells of a row."""
         return pod_columns.cells(obj)
 
     def row_conditions(self, obj: Object) -> list[Object]:
-        """Return what a row says of its object's state."""
         return pod_columns.row_conditions(obj)
 
     def default(self, obj: Object) -> None:
-        """Set defaults."""
         pod_defaults.set_defaults(obj)
 
     def prepare_create(self, obj: Object, kind: Kind) -> None:
@@ -76,7 +73,6 @@ class Pods(Strategy):
             obj.setdefault("status", {})["qosClass"] = qos_class(obj["spec"])
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
-        """Return what is wrong with an object."""
         return pod_rules.validate(obj, old)
 
     def check_limits(self, cluster: Cluster, context: Context, obj: Object) -> None:

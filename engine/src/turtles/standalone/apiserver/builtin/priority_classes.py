@@ -25,18 +25,15 @@ class PriorityClasses(Strategy):
     )  # fmt: skip
 
     def cells(self, obj: Object) -> list[Any]:
-        """Return the cells of a row."""
         return [
             name_of(obj), obj.get("value", 0), bool(obj.get("globalDefault")), created(obj),
             obj.get("preemptionPolicy", ""),
         ]  # fmt: skip
 
     def default(self, obj: Object) -> None:
-        """Set defaults."""
         obj.setdefault("preemptionPolicy", "PreemptLowerPriority")
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
-        """Return what is wrong with an object."""
         causes, name, value = [], obj["metadata"].get("name", ""), obj["value"]
         system = {"system-node-critical": 2_000_001_000, "system-cluster-critical": 2_000_000_000}
         if name.startswith("system-"):

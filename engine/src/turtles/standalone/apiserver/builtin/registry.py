@@ -41,8 +41,8 @@ class Registry:
 
     def versions(self, kind: Kind) -> list[Kind]:
         """Return the served versions of a kind, the preferred first."""
-        found = [one for one in self._kinds.values() if (one.group, one.plural) == (kind.group, kind.plural)]
-        return sorted(found, key=lambda one: crd.version_priority(one.version))
+        kinds = [one for one in self._kinds.values() if (one.group, one.plural) == (kind.group, kind.plural)]
+        return sorted(kinds, key=lambda one: crd.version_priority(one.version))
 
     def stored(self, resource: str) -> Kind | None:
         """Return a kind (in any served version) whose objects are stored under ``resource``."""

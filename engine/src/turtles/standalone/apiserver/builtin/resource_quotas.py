@@ -35,7 +35,6 @@ class ResourceQuotas(Strategy):
     )  # fmt: skip
 
     def cells(self, obj: Object) -> list[Any]:
-        """Return the cells of a row."""
         status = as_map(obj.get("status"))
         hard, used = as_map(status.get("hard")), as_map(status.get("used"))
         shown: dict[bool, list[str]] = {True: [], False: []}
@@ -44,7 +43,6 @@ class ResourceQuotas(Strategy):
         return [name_of(obj), created(obj), ", ".join(shown[False]), ", ".join(shown[True])]
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
-        """Return what is wrong with an object."""
         spec: Object = obj["spec"]
         causes: list[Cause] = []
         for name, amount in (spec.get("hard") or {}).items():

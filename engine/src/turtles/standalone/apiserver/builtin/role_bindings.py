@@ -30,7 +30,6 @@ class RoleBindings(Strategy):
     columns = _columns("RoleBinding")
 
     def cells(self, obj: Object) -> list[Any]:
-        """Return the cells of a row."""
         role = as_map(obj.get("roleRef"))
 
         def names(kind: str) -> str:
@@ -44,7 +43,6 @@ class RoleBindings(Strategy):
         return [*cells, names("User"), names("Group"), names("ServiceAccount")]
 
     def default(self, obj: Object) -> None:
-        """Set defaults."""
         if not obj["roleRef"].get("apiGroup"):
             obj["roleRef"]["apiGroup"] = RBAC
         for subject in obj.get("subjects") or ():
@@ -52,7 +50,6 @@ class RoleBindings(Strategy):
                 subject.setdefault("apiGroup", RBAC)
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
-        """Return what is wrong with an object."""
         reference = as_map(obj.get("roleRef"))
         causes: list[Cause] = []
         if reference.get("apiGroup") != RBAC:

@@ -19,7 +19,6 @@ class ClusterRoles(Strategy):
     has_paths = True
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
-        """Return what is wrong with an object."""
         causes: list[Cause] = []
         for index, rule in enumerate(as_list(obj.get("rules"))):
             path = f"rules[{index}]"

@@ -31,11 +31,9 @@ class Secrets(Strategy):
     columns = (NAME, column("Type", "@core.v1.Secret.type"), column("Data", "@core.v1.Secret.data"), AGE)
 
     def cells(self, obj: Object) -> list[Any]:
-        """Return the cells of a row."""
         return [name_of(obj), obj.get("type", ""), len(as_map(obj.get("data"))), created(obj)]
 
     def default(self, obj: Object) -> None:
-        """Set defaults."""
         obj.setdefault("type", "Opaque")
         strings = obj.pop("stringData", None)
         if strings:
@@ -44,7 +42,6 @@ class Secrets(Strategy):
                 data[name] = base64.b64encode(value.encode()).decode()
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
-        """Return what is wrong with an object."""
         data, kind = obj.get("data") or {}, obj.get("type")
         causes = validate_keys(data, "data")
         if sum(len(base64.b64decode(value)) for value in data.values()) > MAX_DATA:

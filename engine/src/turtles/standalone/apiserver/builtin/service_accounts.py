@@ -16,5 +16,4 @@ class ServiceAccounts(Strategy):
     columns = (NAME, column("Secrets", "@core.v1.ServiceAccount.secrets"), AGE)
 
     def cells(self, obj: Object) -> list[Any]:
-        """Return the cells of a row."""
         return [name_of(obj), len(as_list(obj.get("secrets"))), created(obj)]

@@ -30,7 +30,6 @@ class Services(Strategy):
     )  # fmt: skip
 
     def cells(self, obj: Object) -> list[Any]:
-        """Return the cells of a row."""
         spec = as_map(obj.get("spec"))
         ports = ",".join(_port(one) for one in as_list(spec.get("ports")))
         selector = ",".join(f"{key}={value}" for key, value in sorted(as_map(spec.get("selector")).items()))
@@ -40,7 +39,6 @@ class Services(Strategy):
         ]  # fmt: skip
 
     def default(self, obj: Object) -> None:
-        """Set defaults."""
         spec = obj.setdefault("spec", {})
         spec.setdefault("type", "ClusterIP")
         spec.setdefault("sessionAffinity", "None")
@@ -70,7 +68,6 @@ class Services(Strategy):
         _carry_over(new, old)
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
-        """Return what is wrong with an object."""
         return service_rules.validate(obj, old)
 
     def allocated(self, cluster: Cluster, key: Key, obj: Object) -> AbstractContextManager[None]:

@@ -25,7 +25,6 @@ class StorageClasses(Strategy):
     )  # fmt: skip
 
     def cells(self, obj: Object) -> list[Any]:
-        """Return the cells of a row."""
         annotations = as_map(obj["metadata"].get("annotations"))
         keys = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
         default = any(annotations.get(key) == "true" for key in keys)
@@ -36,11 +35,9 @@ class StorageClasses(Strategy):
         ]  # fmt: skip
 
     def default(self, obj: Object) -> None:
-        """Set defaults."""
         set_missing(obj, {"reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"})
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
-        """Return what is wrong with an object."""
         causes = []
         if not obj.get("provisioner"):
             causes.append(required("provisioner"))

@@ -25,15 +25,15 @@ def json_path(obj: Any, path: str) -> list[Any]:
     Known are fields, indices, ``*`` and filters such as ``[?(@.type=="Ready")]``.
     """
     path = path.replace("\\.", "\x00")
-    found, position = [obj], 0
+    nodes, position = [obj], 0
     while position < len(path):
         match = _STEP.match(path, position)
         if match is None:
             return []
         position = match.end()
         name, quoted, index, field, *values = match.groups()
-        found = [inner for value in found for inner in _step(value, name, quoted, index, field, values)]
-    return found
+        nodes = [inner for node in nodes for inner in _step(node, name, quoted, index, field, values)]
+    return nodes
 
 
 def _step(

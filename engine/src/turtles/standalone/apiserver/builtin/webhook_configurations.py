@@ -33,11 +33,9 @@ class ValidatingWebhookConfigurations(Strategy):
     )
 
     def cells(self, obj: Object) -> list[Any]:
-        """Return the cells of a row."""
         return [name_of(obj), len(as_list(obj.get("webhooks"))), created(obj)]
 
     def default(self, obj: Object) -> None:
-        """Set defaults."""
         for webhook in obj.get("webhooks") or ():
             set_missing(
                 webhook,
@@ -53,7 +51,6 @@ class ValidatingWebhookConfigurations(Strategy):
                 rule.setdefault("scope", "*")
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
-        """Return what is wrong with an object."""
         before = [one.get("matchConditions") for one in (old or {}).get("webhooks") or ()]
         causes: list[Cause] = []
         names: set[str] = set()
@@ -73,7 +70,6 @@ class MutatingWebhookConfigurations(ValidatingWebhookConfigurations):
     """MutatingWebhookConfigurations."""
 
     def default(self, obj: Object) -> None:
-        """Set defaults."""
         super().default(obj)
         for webhook in obj.get("webhooks") or ():
             webhook.setdefault("reinvocationPolicy", "Never")

@@ -54,19 +54,21 @@ class Converter:
         same = entry.raw.startswith(b'{"apiVersion":"' + kind.api_version.encode() + b'"')
         if same and entry.version >= kind.reshaped:
             return entry.raw
-        found = entry.converted.get(_slot(kind)) if entry.converted else None
-        if found is None:
+        raw = entry.converted.get(_slot(kind)) if entry.converted else None
+        if raw is None:
             if not same and by_webhook(kind):
                 raise LookupError(f"{entry.key} has not been converted to {kind.api_version}")
-            found = self._keep(entry, kind, {**entry.object(), "apiVersion": kind.api_version})
-        return found
+            raw = self._keep(entry, kind, {**entry.object(), "apiVersion": kind.api_version})
+        return raw
 
     def _keep(self, entry: Entry, kind: Kind, obj: Object) -> bytes:
         raw = msgspec.json.encode(reshape(obj, kind))
         if entry.converted is None:
             entry.converted = {}
-        entry.converted[_slot(kind)] = found = entry.raw if raw == entry.raw else raw
-        return found
+        if raw == entry.raw:
+            raw = entry.raw
+        entry.converted[_slot(kind)] = raw
+        return raw
 
     async def prepare(self, entries: Sequence[Entry], kind: Kind) -> None:
         """Have the webhook convert, in one call a version, what isn't in the version of ``kind`` yet.
@@ -116,8 +118,8 @@ class Converter:
             raise _failed(f"invalid response from {what}: {text}")
         result = response.get("result")
         if not isinstance(result, dict) or result.get("status") != "Success":
-            found = result.get("message") if isinstance(result, dict) else None
-            raise _failed(f"{what} failed: {found or 'unknown error'}")
+            reason = result.get("message") if isinstance(result, dict) else None
+            raise _failed(f"{what} failed: {reason or 'unknown error'}")
         converted = response.get("convertedObjects")
         if not isinstance(converted, list) or len(converted) != len(objects):
             count = len(converted) if isinstance(converted, list) else 0
@@ -146,15 +148,15 @@ def _checked(old: Object, new: Any, desired: str, what: str, index: int) -> Obje
     if new.get("kind") != old.get("kind"):
         text = f"invalid kind (expected {old.get('kind')}, received {new.get('kind', '')})"
         raise _failed(f"{what} converted object at index {index}: {text}")
-    found = new.get("metadata")
-    if not isinstance(found, dict):
+    meta = new.get("metadata")
+    if not isinstance(meta, dict):
         raise _failed(f"{what} metadata in object at index {index}: it must be an object")
     for name in _FIXED:
-        if found.get(name, "") != old["metadata"].get(name, ""):
+        if meta.get(name, "") != old["metadata"].get(name, ""):
             raise _failed(f"{what} metadata in object at index {index}: must have the same {name}")
     metadata = dict(old["metadata"])
     for name in ("labels", "annotations"):
-        values = found.get(name) or {}
+        values = meta.get(name) or {}
         if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
             raise _failed(f"{what} metadata in object at index {index}: {name} must be a map of texts")
         if values:

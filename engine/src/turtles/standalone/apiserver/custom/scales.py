@@ -82,7 +82,7 @@ def of(obj: Object, paths: Scale, required: bool = True) -> Object:
     """
     try:
         wanted = _number(obj, paths.spec_replicas)
-        found, selector = _number(obj, paths.status_replicas), _text(obj, paths.selector)
+        current, selector = _number(obj, paths.status_replicas), _text(obj, paths.selector)
     except _Unreadable as error:
         raise bad_request(str(error)) from None
     if wanted is None and required:
@@ -91,7 +91,7 @@ def of(obj: Object, paths: Scale, required: bool = True) -> Object:
         "kind": SCALE.kind, "apiVersion": SCALE.api_version,
         "metadata": {name: obj["metadata"][name] for name in _SHOWN if name in obj["metadata"]},
         "spec": {"replicas": wanted} if wanted else {},
-        "status": {"replicas": found or 0, **({"selector": selector} if selector else {})},
+        "status": {"replicas": current or 0, **({"selector": selector} if selector else {})},
     }  # fmt: skip
 
 

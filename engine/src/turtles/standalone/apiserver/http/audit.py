@@ -109,8 +109,8 @@ class Policy:
 
     def rule(self, user: User, wanted: Attributes) -> Rule | None:
         """Return the rule for a request; None when it isn't logged."""
-        found = next((rule for rule in self.rules if rule.matches(user, wanted)), None)
-        return found if found is not None and found.level != "None" else None
+        rule = next((one for one in self.rules if one.matches(user, wanted)), None)
+        return rule if rule is not None and rule.level != "None" else None
 
 
 def _texts(values: Any) -> tuple[str, ...]:
@@ -221,8 +221,8 @@ class Audit:
     def annotations(self, request: web.BaseRequest) -> dict[str, str]:
         """Return the annotations of a request's event, to which others may be added."""
         note: _Note | None = request.get(_NOTE)
-        found: dict[str, str] = note.event.setdefault("annotations", {}) if note is not None else {}
-        return found
+        annotations: dict[str, str] = note.event.setdefault("annotations", {}) if note is not None else {}
+        return annotations
 
     def started(self, request: web.BaseRequest) -> None:
         """Log that a long answer begins."""
