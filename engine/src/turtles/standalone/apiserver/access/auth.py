@@ -37,7 +37,7 @@ ISSUER = "https://kubernetes.default.svc"
 #: Audiences that the server itself answers to.
 AUDIENCES = (ISSUER, "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
-#: Whoever sent a token that isn't known; nobody who could do anything.
+#: The sender of an unknown token, who may do nothing.
 UNKNOWN = User("", ())
 #: The server's own writes (bootstrap, garbage collection).
 INTERNAL = User("system:apiserver", ("system:masters",))
@@ -59,7 +59,7 @@ class Authenticator:
         header = request.headers.get("Authorization", "")
         if header:
             scheme, _, token = header.partition(" ")
-            # Another scheme, or no token, is no attempt to be somebody: the next way of authentication counts.
+            # Another scheme, or no token, is no attempt to authenticate: the next way of authentication counts.
             if scheme.lower() == "bearer" and token.strip():
                 return self._token_or_refuse(token.strip())
         # Browsers can't set headers on a websocket; they send the token as a subprotocol.

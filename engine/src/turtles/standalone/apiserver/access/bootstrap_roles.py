@@ -187,7 +187,7 @@ CLUSTER_ROLE_BINDINGS: tuple[Object, ...] = (
     _binding("system:public-info-viewer", _USERS, _ANYBODY),
     _binding("system:monitoring", ("Group", "system:monitoring")),
     _binding("system:service-account-issuer-discovery", ("Group", "system:serviceaccounts")),
-    # Nodes have their own authorizer: the role says what for, and gives nobody anything.
+    # Nodes have their own authorizer: the role documents it, and is bound to no one.
     _binding("system:node"),
     # A node's one process is kubelet and kube-proxy here.
     _binding("system:node-proxier", ("User", "system:kube-proxy"), ("Group", "system:nodes")),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Nobody gives away rights that they don't have themselves.
+"""Prevent users from granting rights that they don't have themselves.
 
 Source: Kubernetes documentation, "Using RBAC Authorization", "Privilege escalation prevention and bootstrapping": a
 role may only hold what its author may do, and be bound by who may do what it holds; the verbs escalate and bind, and

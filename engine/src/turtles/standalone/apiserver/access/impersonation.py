@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Acting as somebody else, as ``kubectl --as`` does.
+"""Acting as another user, as ``kubectl --as`` does.
 
 Source: Kubernetes documentation, "User impersonation".
 """

@@ -205,7 +205,7 @@ class Tokens:
                 if entry is None or entry.metadata.uid != bound["uid"] or _ended(entry, GRACE_SECONDS):
                     return None
             elif "pod" not in private and not self._is_there(resource, bound):
-                # Beside a Pod the node is told, not asked for: the Pod's own end decides.
+                # Beside a Pod the node is informative only: the Pod's own end decides.
                 return None
             if kind in ("pod", "node"):
                 extra.append((f"authentication.kubernetes.io/{kind}-name", (bound["name"],)))

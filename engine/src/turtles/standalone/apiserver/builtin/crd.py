@@ -8,6 +8,7 @@ from typing import Any
 from turtles.standalone.apiserver.schema.cel import rules
 from turtles.standalone.apiserver.schema.kinds import ALWAYS, EXTENSIONS, Column, Kind, Scale
 from turtles.standalone.apiserver.schema.metadata import now
+from turtles.standalone.apiserver.schema.status import is_true, set_condition
 from turtles.standalone.apiserver.wire.errors import (
     Object,
 )
@@ -34,27 +35,6 @@ def prepare(crd: Object) -> None:
     service = client.get("service") if isinstance(client, dict) else None
     if isinstance(service, dict):
         service.setdefault("port", 443)
-
-
-def is_true(crd: Object, condition: str) -> bool:
-    """Whether a definition's condition is True."""
-    return any(
-        one.get("type") == condition and one.get("status") == "True"
-        for one in (crd.get("status") or {}).get("conditions") or ()
-    )
-
-
-def set_condition(crd: Object, kind: str, status: str, reason: str, message: str) -> None:
-    """Set a condition; its time changes with its status."""
-    conditions = crd.setdefault("status", {}).setdefault("conditions", [])
-    wanted = {"type": kind, "status": status, "reason": reason, "message": message}
-    for one in conditions:
-        if one.get("type") == kind:
-            if one.get("status") != status:
-                one["lastTransitionTime"] = now()
-            one.update(wanted)
-            return
-    conditions.append({"lastTransitionTime": now(), **dict(sorted(wanted.items()))})
 
 
 def set_status(crd: Object, others: Iterable[Object] = ()) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from turtles.standalone.apiserver.builtin.crd import is_true
 from turtles.standalone.apiserver.schema import structural
 from turtles.standalone.apiserver.schema.cel import rules
-from turtles.standalone.apiserver.schema.metadata import LABEL_1035_MESSAGE
+from turtles.standalone.apiserver.schema.metadata import LABEL_1035, LABEL_1035_MESSAGE, SUBDOMAIN
+from turtles.standalone.apiserver.schema.status import is_true
 from turtles.standalone.apiserver.wire.errors import (
     Cause,
     Object,
@@ -26,8 +26,6 @@ from turtles.standalone.apiserver.wire.errors import (
     too_long,
 )
 
-_LABEL = re.compile(r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
-_SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
 MAX_SELECTABLE = 8
 
 
@@ -44,7 +42,7 @@ def validate(crd: Object, old: Object | None) -> list[Cause]:
         causes.append(invalid_value("metadata.name", crd["metadata"].get("name"), text))
     if not isinstance(group, str) or not group:
         causes.append(required("spec.group"))
-    elif not _SUBDOMAIN.match(group):
+    elif not SUBDOMAIN.match(group):
         causes.append(invalid_value("spec.group", group, "must be a lowercase RFC 1123 subdomain"))
     elif "." not in group:
         causes.append(invalid_value("spec.group", group, "should be a domain with at least one dot"))
@@ -57,13 +55,13 @@ def validate(crd: Object, old: Object | None) -> list[Cause]:
         value = names.get(name)
         if not isinstance(value, str) or not value:
             causes.append(required(f"spec.names.{name}"))
-        elif not _LABEL.match(value.lower() if name in ("kind", "listKind") else value):
+        elif not LABEL_1035.match(value.lower() if name in ("kind", "listKind") else value):
             mixed = "may have mixed case, but should otherwise match: " if name in ("kind", "listKind") else ""
             causes.append(invalid_value(f"spec.names.{name}", value, f"{mixed}{LABEL_1035_MESSAGE}"))
     for name in ("shortNames", "categories"):
         values = names.get(name) or []
         for index, value in enumerate(values if isinstance(values, list) else ()):
-            if not isinstance(value, str) or not _LABEL.match(value):
+            if not isinstance(value, str) or not LABEL_1035.match(value):
                 where = f"spec.names.{name}[{index}]"
                 causes.append(invalid_value(where, value, LABEL_1035_MESSAGE))
     causes += _validate_versions(spec.get("versions"), old)
@@ -180,7 +178,7 @@ def _validate_versions(versions: Any, old: Object | None) -> list[Cause]:
             causes.append(required(f"{path}.name"))
             continue
         names.append(version["name"])
-        if not _LABEL.match(version["name"]) or len(version["name"]) > 63:
+        if not LABEL_1035.match(version["name"]) or len(version["name"]) > 63:
             causes.append(invalid_value(f"{path}.name", version["name"], LABEL_1035_MESSAGE))
         stored += version.get("storage") is True
         for name in ("served", "storage"):

@@ -8,14 +8,14 @@ from typing import Any
 
 from turtles.standalone.apiserver.builtin.columns import AGE, NAME, as_list, column, created, name_of, some
 from turtles.standalone.apiserver.builtin.network_rules import (
-    PORT_RANGE,
     application_causes,
+    port_causes,
     protocol_causes,
     special_causes,
 )
 from turtles.standalone.apiserver.builtin.strategy import Strategy
 from turtles.standalone.apiserver.schema.metadata import label_causes, subdomain_causes
-from turtles.standalone.apiserver.wire.errors import Cause, Object, invalid_value, required
+from turtles.standalone.apiserver.wire.errors import Cause, Object, required
 
 
 class Endpoints(Strategy):
@@ -68,7 +68,5 @@ def _port(port: Object, path: str, named: bool) -> list[Cause]:
         causes += label_causes(port["name"], f"{path}.name")
     elif named:
         causes.append(required(f"{path}.name"))
-    number = port.get("port") or 0
-    if not 1 <= number <= 65535:
-        causes.append(invalid_value(f"{path}.port", number, PORT_RANGE))
+    causes += port_causes(port.get("port"), f"{path}.port")
     return causes + protocol_causes(port, path) + application_causes(port, path)

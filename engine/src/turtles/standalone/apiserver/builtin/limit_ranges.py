@@ -68,7 +68,7 @@ class LimitRanges(Strategy):
         return causes
 
 
-#: What may not be above what, where a fault is told, with whose value, and how the two are called.
+#: Lower and upper bound, where a violation is reported and with which value, and what messages call the two.
 _ORDER = (
     ("min", "max", "min", "min", "min", "max"),
     ("min", "defaultRequest", "defaultRequest", "defaultRequest", "min", "default request"),

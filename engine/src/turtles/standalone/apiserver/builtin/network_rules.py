@@ -6,11 +6,11 @@ Source: Kubernetes' pkg/apis/core/validation.
 
 import ipaddress
 import re
+from typing import Any
 
 from turtles.standalone.apiserver.schema.metadata import qualified_causes
 from turtles.standalone.apiserver.wire.errors import Cause, Object, invalid_value, not_supported
 
-PORT_RANGE = "must be between 1 and 65535, inclusive"
 IP = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 PROTOCOLS = ["SCTP", "TCP", "UDP"]
 
@@ -32,6 +32,12 @@ def special_causes(text: str, path: str, loopback: bool = True) -> list[Cause]:
         if is_so:
             return [invalid_value(path, text, why)]
     return []
+
+
+def port_causes(number: Any, path: str) -> list[Cause]:
+    """Return what is wrong with a port's number."""
+    good = isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= 65535
+    return [] if good else [invalid_value(path, number or 0, "must be between 1 and 65535, inclusive")]
 
 
 def port_name_causes(name: str, path: str) -> list[Cause]:

@@ -215,11 +215,11 @@ def _ports(ports: Any, path: str, causes: list[Cause]) -> None:
             names.add(name)
         if not number:
             causes.append(required(f"{where}.containerPort"))
-        elif not 1 <= number <= 65535:
-            causes.append(invalid_value(f"{where}.containerPort", number, network_rules.PORT_RANGE))
-        if port.get("hostPort") and not 1 <= port["hostPort"] <= 65535:
-            causes.append(invalid_value(f"{where}.hostPort", port["hostPort"], network_rules.PORT_RANGE))
-        causes += enum(port.get("protocol"), ["SCTP", "TCP", "UDP"], f"{where}.protocol")
+        else:
+            causes += network_rules.port_causes(number, f"{where}.containerPort")
+        if port.get("hostPort"):
+            causes += network_rules.port_causes(port["hostPort"], f"{where}.hostPort")
+        causes += network_rules.protocol_causes(port, where)
 
 
 def _environment(variables: Any, path: str, causes: list[Cause]) -> None:
@@ -270,8 +270,8 @@ def _probe(probe: Object, path: str, causes: list[Cause]) -> None:
         causes.append(field_forbidden(f"{path}.{field}", "may not specify more than 1 handler type"))
     for field in handlers[:1]:
         port = probe[field].get("port")
-        if isinstance(port, int) and not 1 <= port <= 65535:
-            causes.append(invalid_value(f"{path}.{field}.port", port, network_rules.PORT_RANGE))
+        if isinstance(port, int):
+            causes += network_rules.port_causes(port, f"{path}.{field}.port")
     for field in ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"):
         causes += _at_least(probe.get(field), f"{path}.{field}")
 
@@ -350,7 +350,7 @@ def _without_seconds(toleration: Mapping[str, Any]) -> str:
 
 
 def _fixed(spec: Object, old: Object) -> Object:
-    """Return what must stay of a Pod's spec: a Pod that gates hold back may still be told where to go."""
+    """Return what must stay of a Pod's spec: one with scheduling gates may still get constraints on its node."""
     free = {"activeDeadlineSeconds", "tolerations"}
     if old.get("schedulingGates"):
         free |= {"schedulingGates", "nodeSelector", "affinity"}

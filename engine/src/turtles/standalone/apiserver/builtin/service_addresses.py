@@ -38,7 +38,7 @@ def first_address(text: str) -> str:
 class Allocator:
     """Knows which cluster IPs and node ports Services have, and gives out free ones.
 
-    Everything runs on the store's event loop: between looking and taking nobody else gets a turn. What was given out
+    Everything runs on the store's event loop: nothing else runs between looking and taking. What was given out
     for a write that is still on its way to disk stays taken until the write is over.
     """
 

@@ -8,7 +8,7 @@ import ipaddress
 from typing import Any
 
 from turtles.standalone.apiserver.builtin import network_rules
-from turtles.standalone.apiserver.schema.metadata import LABEL_1035, LABEL_1035_MESSAGE, label_causes, subdomain_causes
+from turtles.standalone.apiserver.schema.metadata import label_causes, subdomain_causes
 from turtles.standalone.apiserver.wire.errors import (
     Cause,
     Object,
@@ -43,9 +43,6 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     """Return what is wrong with a Service."""
     spec: Object = obj.get("spec") or {}
     causes: list[Cause] = []
-    name = str(obj["metadata"].get("name", ""))
-    if not LABEL_1035.match(name) or len(name) > 63:
-        causes.append(invalid_value("metadata.name", name, LABEL_1035_MESSAGE))
     kind = spec.get("type")
     if kind not in _TYPES:
         causes.append(not_supported("spec.type", kind, _TYPES))
@@ -97,16 +94,14 @@ def _validate_ports(spec: Object, ports: list[Any]) -> list[Cause]:
                 causes.append(duplicate(f"{path}.name", name))
         names.add(name)
         number = port.get("port")
-        if not _in_range(number):
-            causes.append(invalid_value(f"{path}.port", number if number is not None else 0, network_rules.PORT_RANGE))
+        causes += network_rules.port_causes(number, f"{path}.port")
         protocol = port.get("protocol")
-        if protocol not in ("SCTP", "TCP", "UDP"):
-            causes.append(not_supported(f"{path}.protocol", protocol, ["SCTP", "TCP", "UDP"]))
+        causes += network_rules.protocol_causes(port, path)
         target = port.get("targetPort")
         if isinstance(target, str):
             causes += network_rules.port_name_causes(target, f"{path}.targetPort")
-        elif target is not None and not _in_range(target):
-            causes.append(invalid_value(f"{path}.targetPort", target, network_rules.PORT_RANGE))
+        elif target is not None:
+            causes += network_rules.port_causes(target, f"{path}.targetPort")
         if (protocol, number) in pairs:
             causes.append(duplicate(path, {"protocol": protocol, "port": number}))
         pairs.add((str(protocol), number))
@@ -119,10 +114,6 @@ def _validate_ports(spec: Object, ports: list[Any]) -> list[Cause]:
         if node_port:
             node_ports.add((str(protocol), node_port))
     return causes
-
-
-def _in_range(number: Any) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= 65535
 
 
 def _is_ip(address: Any) -> bool:

@@ -2,7 +2,7 @@
 """Services: defaults, and what an update carries over.
 
 Rules: Kubernetes documentation, "Service" and "Services API: type changes" (fields that a type doesn't have go when the
-type changes and nobody touched them). One address family, IPv4.
+type changes and the client left them alone). One address family, IPv4.
 """
 
 from contextlib import AbstractContextManager

@@ -11,7 +11,7 @@ from turtles.standalone.apiserver.controllers.internal import context_of, modify
 from turtles.standalone.apiserver.resource.create import create
 from turtles.standalone.apiserver.resource.delete import delete
 from turtles.standalone.apiserver.resource.resources import Resources
-from turtles.standalone.apiserver.schema.metadata import now
+from turtles.standalone.apiserver.schema.status import set_condition
 from turtles.standalone.apiserver.storage.store import Event, Key
 from turtles.standalone.apiserver.views.aggregation import RESOURCE, Aggregator, Service
 from turtles.standalone.apiserver.wire import endpoints
@@ -92,12 +92,7 @@ class APIServices:
         status = "True" if reason == "Passed" else "False"
 
         async def judged(obj: Object) -> Object:
-            conditions = obj.setdefault("status", {}).get("conditions") or []
-            before: Object = next((one for one in conditions if one.get("type") == "Available"), {})
-            when = before.get("lastTransitionTime") if before.get("status") == status else None
-            rest = [one for one in conditions if one.get("type") != "Available"]
-            condition = {"type": "Available", "status": status, "reason": reason, "message": message}
-            obj["status"]["conditions"] = [*rest, {**condition, "lastTransitionTime": when or now()}]
+            set_condition(obj, "Available", status, reason, message)
             return obj
 
         await modify_if_exists(self._resources, key, judged, "status")

@@ -19,7 +19,7 @@ from turtles.standalone.apiserver.resource.delete import delete
 from turtles.standalone.apiserver.resource.resources import Resources
 from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.schema.kinds import Kind
-from turtles.standalone.apiserver.schema.metadata import now
+from turtles.standalone.apiserver.schema.status import is_true, set_condition
 from turtles.standalone.apiserver.storage.store import DELETED, Entry, Event, Key, OwnerReference
 from turtles.standalone.apiserver.wire.errors import Object, StatusError
 from turtles.standalone.apiserver.wire.options import DeleteOptions
@@ -302,20 +302,15 @@ class Collector:
                 counts[f"{plural}.{group}"] = counts.get(f"{plural}.{group}", 0) + 1
                 for finalizer in inner.metadata.finalizers or ():
                     waits[finalizer] = waits.get(finalizer, 0) + 1
-        wanted = namespace_conditions(counts, waits)
+        conditions = namespace_conditions(counts, waits)
 
-        async def told(obj: Object) -> Object:
-            known = {one.get("type"): one for one in obj.setdefault("status", {}).get("conditions") or []}
-            for condition in wanted:
-                before: Object = known.get(condition["type"], {})
-                same = before.get("status") == condition["status"]
-                when = before.get("lastTransitionTime", now()) if same else now()
-                known[condition["type"]] = {**condition, "lastTransitionTime": when}
-            obj["status"]["conditions"] = list(known.values())
+        async def changed(obj: Object) -> Object:
+            for one in conditions:
+                set_condition(obj, one["type"], one["status"], one["reason"], one["message"])
             return obj
 
         context = Context(kind, INTERNAL, "", entry.key.name, "status")
-        await modify(self._resources, context, told)
+        await modify(self._resources, context, changed)
 
     async def _end_definition(self, entry: Entry, kind: Kind) -> None:
         spec = entry.object()["spec"]
@@ -323,11 +318,11 @@ class Collector:
         of = self._resources.registry.stored(resource)
         if of is not None:
             left = list(self._store.entries(resource))
-            if left and not crd.is_true(entry.object(), "Terminating"):
+            if left and not is_true(entry.object(), "Terminating"):
                 text = "CustomResource deletion is in progress"
 
                 async def terminating(obj: Object) -> Object:
-                    crd.set_condition(obj, "Terminating", "True", "InstanceDeletionInProgress", text)
+                    set_condition(obj, "Terminating", "True", "InstanceDeletionInProgress", text)
                     return obj
 
                 await modify(self._resources, Context(kind, INTERNAL, "", entry.key.name, "status"), terminating)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names of CustomResourceDefinitions: whoever waits for a name gets it when it is free."""
+"""Names of CustomResourceDefinitions: a definition that waits for a name gets it when it is free."""
 
 from collections.abc import Iterable
 
@@ -7,12 +7,13 @@ from turtles.standalone.apiserver.builtin import crd
 from turtles.standalone.apiserver.builtin.custom_resource_definitions import siblings
 from turtles.standalone.apiserver.controllers.internal import modify_if_exists
 from turtles.standalone.apiserver.resource.resources import Resources
+from turtles.standalone.apiserver.schema.status import is_true
 from turtles.standalone.apiserver.storage.store import Event, Key
 from turtles.standalone.apiserver.wire.errors import Object
 
 
 class Definitions:
-    """Accepts names of definitions that were refused, once nobody else of the group has them."""
+    """Accepts names of definitions that were refused, once no other definition of the group has them."""
 
     resources: frozenset[str] | None = frozenset({crd.RESOURCE})
 
@@ -22,7 +23,7 @@ class Definitions:
     def initial(self) -> Iterable[Key]:
         """Return every definition whose names aren't accepted."""
         for entry in self._resources.store.entries(crd.RESOURCE):
-            if not crd.is_true(entry.object(), "NamesAccepted"):
+            if not is_true(entry.object(), "NamesAccepted"):
                 yield entry.key
 
     def concerned(self, event: Event) -> Iterable[Key]:

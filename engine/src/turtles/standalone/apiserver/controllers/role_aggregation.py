@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rules of aggregated ClusterRoles, written into them for whoever reads them.
+"""Rules of aggregated ClusterRoles, written into the roles so that clients can read them.
 
 Source: the Kubernetes documentation "Using RBAC Authorization", "Aggregated ClusterRoles".
 """

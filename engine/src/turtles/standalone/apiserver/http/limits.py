@@ -2,8 +2,8 @@
 """How much clients may ask for at once: requests in flight, requests a second, connections.
 
 Limits on requests in flight are those of kube-apiserver (``--max-requests-inflight``,
-``--max-mutating-requests-inflight``); nobody may hold more than half of them, so that one client's flood leaves room
-for the others. Watches and other long-running requests don't count, as there.
+``--max-mutating-requests-inflight``); a client may hold no more than half of them, so that its flood leaves room for
+the others. Watches and other long-running requests don't count, as there.
 """
 
 import asyncio

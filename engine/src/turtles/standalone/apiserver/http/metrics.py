@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``/metrics``: the server's own figures in Prometheus' text format, under the names that kube-apiserver gives them."""
+"""``/metrics``: the server's own metrics in Prometheus' text format, under the names that kube-apiserver gives them."""
 
 import os
 import resource
@@ -33,7 +33,7 @@ class Metrics:
             self._seconds[verb, what] += int(seconds * 1e6)
 
     def text(self, store: Store, limits: Limits) -> str:
-        """Return all figures."""
+        """Return all metrics."""
         lines: list[str] = []
 
         def family(name: str, kind: str, about: str, values: Sequence[tuple[str, float]]) -> None:

@@ -41,7 +41,7 @@ async def delete(resources: Resources, context: Context, options: DeleteOptions)
         new = copy.deepcopy(old)
         gone = _mark_deleted(strategy, new, options)
         if gone and not strategy.ends_gracefully:
-            # Nobody is told when it ends, unless it has to wait for finalizers.
+            # Without finalizers to wait for, clients see no time of its end.
             new = old
         try:
             if context.dry_run:

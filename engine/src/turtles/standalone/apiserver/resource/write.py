@@ -32,7 +32,7 @@ def complete(resources: Resources, context: Context, obj: Object, report: bool =
 
 
 def set_owners(context: Context, new: Object, old: Object | None, entries: list[Object]) -> None:
-    """Write down who owns what of a changed object, before admission adds what nobody asked for."""
+    """Write down who owns what of a changed object, before admission adds what the client didn't ask for."""
     if context.managed is not None:
         entries = context.managed
     elif context.manager:

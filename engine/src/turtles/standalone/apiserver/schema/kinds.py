@@ -2,6 +2,7 @@
 """What a kind is to the server, and the kinds that every server has."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from turtles.standalone.apiserver.schema.cel.rules import Node
 from turtles.standalone.apiserver.wire.errors import Object
@@ -72,12 +73,12 @@ class Kind:
     stored_as: str = ""
     stored_group: str | None = None
 
-    @property
+    @cached_property
     def resource(self) -> str:
         """Name of the kind's table in the store."""
         return self.stored_as or f"{self.group}/{self.plural}"
 
-    @property
+    @cached_property
     def api_version(self) -> str:
         """``group/version``, or the version alone in the core group."""
         return f"{self.group}/{self.version}" if self.group else self.version
@@ -89,7 +90,7 @@ class Kind:
             return "unstructured"
         return self.group.partition(".")[0] or "core"
 
-    @property
+    @cached_property
     def storage_api_version(self) -> str:
         """apiVersion in which objects are stored."""
         group = self.group if self.stored_group is None else self.stored_group

@@ -21,7 +21,7 @@ from turtles.standalone.apiserver.wire.errors import (
     too_long,
 )
 
-_SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
+SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
 _LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
 LABEL_1035 = re.compile(r"^[a-z]([-a-z0-9]*[a-z0-9])?\Z")
 _QUALIFIED = re.compile(r"^([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]\Z")
@@ -173,8 +173,8 @@ def for_update(new: Object, old: Object) -> None:
 def _name_causes(name: str, kind: Kind, path: str) -> list[Cause]:
     if kind.resource.startswith(_PATH_NAMES):
         return path_causes(name, path)
-    pattern, message = _LABEL_NAMES.get(kind.resource, (_SUBDOMAIN, SUBDOMAIN_MESSAGE))
-    limit = 63 if pattern is not _SUBDOMAIN else 253
+    pattern, message = _LABEL_NAMES.get(kind.resource, (SUBDOMAIN, SUBDOMAIN_MESSAGE))
+    limit = 63 if pattern is not SUBDOMAIN else 253
     causes = []
     if len(name) > limit:
         causes.append(invalid_value(path, name, f"must be no more than {limit} characters"))
@@ -192,7 +192,7 @@ def path_causes(name: str, path: str) -> list[Cause]:
 
 def subdomain_causes(name: Any, path: str) -> list[Cause]:
     """Return what is wrong with a field that names another object."""
-    good = isinstance(name, str) and len(name) <= 253 and _SUBDOMAIN.match(name)
+    good = isinstance(name, str) and len(name) <= 253 and SUBDOMAIN.match(name)
     return [] if good else [invalid_value(path, name, SUBDOMAIN_MESSAGE)]
 
 
@@ -226,7 +226,7 @@ def qualified_causes(path: str, key: str) -> list[Cause]:
     causes = []
     if slash and not prefix:
         causes.append(invalid_value(path, key, "prefix part must be non-empty"))
-    elif slash and not _SUBDOMAIN.match(prefix):
+    elif slash and not SUBDOMAIN.match(prefix):
         causes.append(invalid_value(path, key, f"prefix part {SUBDOMAIN_MESSAGE}"))
     if not name:
         causes.append(invalid_value(path, key, "name part must be non-empty"))

@@ -233,7 +233,7 @@ def _structural(schema: Schema, path: str, level: str, causes: list[Cause]) -> N
     for inner, below in _inner(_only(schema, *_JUNCTORS, "not"), path):
         if isinstance(inner, Mapping):
             _nested(inner, below, bool(schema.get("x-kubernetes-int-or-string")), causes)
-            # That something is missing outside is told when the inside is right.
+            # What is missing outside is reported once the inside is right.
             if len(causes) == before:
                 _complete(inner, schema, below, path, causes)
 

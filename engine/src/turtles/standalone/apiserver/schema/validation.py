@@ -263,7 +263,7 @@ def validate(value: Any, schema: Schema, path: str = "", old: Any = None) -> lis
 
 
 def _ratchet(value: Any, old: Any, schema: Schema, path: str, causes: list[Cause]) -> None:
-    """Validate what has changed: go down as long as a part can be told to be the same one as before."""
+    """Validate what has changed: descend as long as a part can be matched with the one before."""
     if value == old:
         return
     properties, additional = schema.get("properties", _NONE), schema.get("additionalProperties")

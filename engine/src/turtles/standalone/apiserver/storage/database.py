@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 DATABASE = "apiserver.db"
 #: The write-ahead log is cut to this many bytes after a checkpoint.
 WAL_BYTES = 32 * 1024 * 1024
-#: What a restored database's resourceVersion is ahead of the backup's at least. Nobody can have been told a version
-#: that high, so whoever watched the database of before is told to list again (the same number and reason as etcd's
+#: What a restored database's resourceVersion is ahead of the backup's at least. No client can have seen a version
+#: that high, so clients that watched the previous database have to list again (the same number and reason as etcd's
 #: ``snapshot restore --bump-revision 1000000000 --mark-compacted``, which Kubernetes' documentation asks for).
 RESTORE_BUMP = 1_000_000_000
 
@@ -245,8 +245,8 @@ def _check(connection: sqlite3.Connection, path: Path) -> int:
 def restore(source: Path, path: Path, encryption: Encryption) -> tuple[int, Path | None]:
     """Put a backup in a database's place; return its new resourceVersion and where the database of before is now.
 
-    The resourceVersion goes on above all that was ever told, and the history begins anew: clients that watched the
-    database of before get 410 and list again, instead of resuming in a history that isn't theirs.
+    The resourceVersion goes on above all that clients have seen, and the history starts over: clients that watched
+    the previous database get 410 and list again, instead of resuming in a history that isn't theirs.
 
     :raises DatabaseError: when a server uses the database, or the backup is damaged.
     :raises EncryptionError: when the backup's Secrets can't be decrypted with the keys there are.

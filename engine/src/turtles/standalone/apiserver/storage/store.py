@@ -5,8 +5,8 @@ On disk there is one table, a log: a row a write, named by its resourceVersion (
 key is the object; a compaction drops rows that something newer replaced and that are out of the watch window. So
 every write puts an object's bytes on disk once, and watches resume across a restart without a gap.
 
-In memory objects are their JSON bytes; whoever needs a field decodes them (20 µs for an object of 5 kB). Bytes start
-with apiVersion and kind, so that serving another version of a kind without conversion swaps a prefix.
+In memory objects are their JSON bytes; a caller that needs a field decodes them (20 µs for an object of 5 kB). Bytes
+start with apiVersion and kind, so that serving another version of a kind without conversion swaps a prefix.
 
 One thread writes. It takes whatever has queued up into one transaction, so concurrent writes share an fsync, and
 only after it do readers and watchers see them: an acknowledged or observed write survives kill -9 and power loss.
@@ -212,7 +212,7 @@ class Store:
         rewritten = self._database.reencrypt()
         if rewritten:
             log.info("rewritten as the encryption configuration says", extra={"rows": rewritten})
-        # Whatever was told to a client must not be told twice with another meaning.
+        # A version that a client has seen must never get another meaning.
         self._issued = self.version = max(newest, self.compacted, 1)
 
     def _now(self) -> float:
@@ -344,7 +344,7 @@ class Store:
                 writes = [one for one in batch if isinstance(one, _Write)]
                 try:
                     loop.call_soon_threadsafe(self._committed, writes, error)
-                except RuntimeError:  # the loop has ended; the data is safe, nobody waits for it
+                except RuntimeError:  # the loop has ended; the data is safe, and no one waits for it
                     return
 
     def _commit(self, batch: list[_Write | _Purge]) -> Exception | None:
@@ -440,7 +440,7 @@ class Store:
 
 
 def storage_error(error: Exception) -> StatusError:
-    """Return what a client is told of a failed write."""
+    """Return the error that a client gets for a failed write."""
     if isinstance(error, sqlite3.OperationalError) and "full" in str(error):
         message = "the disk of the API server is full: nothing was stored; free some space and try again"
         return StatusError(507, "InsufficientStorage", message)

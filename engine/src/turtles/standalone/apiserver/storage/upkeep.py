@@ -53,8 +53,8 @@ def backup(argv: list[str]) -> int:
 def restore(argv: list[str]) -> int:
     """Put the backup FILE in the database's place. The API server must be stopped.
 
-    The database of before is kept beside it. resourceVersions go on far above those of before, so that whoever
-    watched lists again.
+    The previous database is kept beside it. resourceVersions go on far above those of before, so that clients
+    that watched list again.
     Prints {"resourceVersion", "replaced"}; 1 when it failed, and then nothing has changed.
     """
     parser = _parser("restore", restore.__doc__)

@@ -43,7 +43,7 @@ class Descriptor:
                 raise
 
     async def write(self, data: bytes) -> bool:
-        """Write all of ``data``; False when nobody reads it any more."""
+        """Write all of ``data``; False when no one reads it any longer."""
         while data:
             try:
                 data = data[os.write(self.fd, data) :]
@@ -101,7 +101,7 @@ class Control:
         self._sock.setblocking(False)
 
     async def message(self) -> tuple[Object, list[Descriptor]]:
-        """Return what is told next, and descriptors that come with it; an empty message at the end."""
+        """Return the next message, and descriptors that come with it; an empty message at the end."""
         while True:
             try:
                 data, fds, _, _ = socket.recv_fds(self._sock, _MAX_MESSAGE, 4, socket.MSG_CMSG_CLOEXEC)

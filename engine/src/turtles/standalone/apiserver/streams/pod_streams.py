@@ -90,7 +90,7 @@ class PodStreams:
                 await response.write(data)
             await response.write_eof()
         except ConnectionError:
-            # The client is gone, and nobody is left to be told.
+            # The client is gone, and no one is left to report to.
             pass
         finally:
             source.close()

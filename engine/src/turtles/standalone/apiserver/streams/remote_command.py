@@ -22,7 +22,7 @@ STDIN, STDOUT, STDERR, ERROR, RESIZE = range(5)
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 SPDY_PROTOCOLS = ("v4.channel.k8s.io",)
 _CLOSE = 255
-#: Seconds that output may still take when a command has ended: somebody it left behind may hold on to it.
+#: Seconds that output may still take when a command has ended: a process that it left behind may hold on to it.
 _DRAIN = 5.0
 _SPDY_WAIT = 30.0
 
@@ -114,7 +114,7 @@ async def run(session: Session, peer: Peer) -> None:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
     except ConnectionError:
-        # The client is gone, and nobody is left to be told.
+        # The client is gone, and no one is left to report to.
         return
     finally:
         session.close()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The aggregation layer: groups that another server answers, as APIServices name them.
 
-The server behind is told the user in X-Remote-User, X-Remote-Group, X-Remote-Uid and X-Remote-Extra-…, and believes it
+The server behind learns the user from X-Remote-User, X-Remote-Group, X-Remote-Uid and X-Remote-Extra-…, and believes it
 because the request comes with the front proxy's client certificate ("Configure the Aggregation Layer" of the
 Kubernetes documentation).
 """
@@ -126,7 +126,7 @@ class Aggregator:
     def _headers(self, request: web.BaseRequest | None, user: User) -> CIMultiDict[str]:
         headers: CIMultiDict[str] = CIMultiDict()
         for name, value in request.headers.items() if request is not None else ():
-            # Nobody but this server may say who the user is.
+            # Only this server may say who the user is.
             if name.lower() not in _HOP and not name.lower().startswith(("x-remote-", impersonation.PREFIX)):
                 headers.add(name, value)
         headers["X-Remote-User"] = user.name
@@ -274,7 +274,7 @@ async def _pass_back(request: web.BaseRequest, answer: aiohttp.ClientResponse) -
             await response.write(chunk)
         await response.write_eof()
     except (aiohttp.ClientError, OSError) as error:
-        # It has begun, so all that can be told is that it isn't whole.
+        # It has begun, so all that can be reported is that it isn't whole.
         if request.transport is not None:
             request.transport.abort()
         raise ConnectionAbortedError(str(error)) from None

@@ -18,7 +18,7 @@ from turtles.standalone.apiserver.wire.bodies import MAX_BODY, MEDIA_TYPES
 from turtles.standalone.apiserver.wire.encoding import decode, encode
 from turtles.standalone.apiserver.wire.errors import Object, StatusError, not_acceptable
 
-#: Media types that answers can have; the list of MEDIA_TYPES is what the client is told.
+#: Media types that answers can have; MEDIA_TYPES is the list that clients see.
 _SERVED = ("application/json", "application/yaml")
 _VERSIONS = {"meta.k8s.io": ("v1", "v1beta1"), "apidiscovery.k8s.io": ("v2", "v2beta1")}
 #: Seconds in which a request's body has to come.

@@ -65,7 +65,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Form:
-    """How objects are shown: ``name`` is the same for clients who get the same bytes; '' shares them with nobody."""
+    """How objects are shown: ``name`` is the same for clients that get the same bytes, '' if they aren't shared."""
 
     name: str
     encode: Callable[[Entry], bytes]
@@ -101,7 +101,7 @@ class Watcher:
         self._events: deque[Event] = deque()
         self._bytes = 0
         self._wake = asyncio.Event()
-        #: Takes frames while nobody but :meth:`frames` waits; gives False when it can't just now.
+        #: Takes frames while only :meth:`frames` waits; gives False when it can't just now.
         self._direct: Callable[[bytes], bool] | None = None
         self._waiting = False
         self.overflown = False
@@ -143,7 +143,7 @@ class Watcher:
             seen = visible(event, self._selection)
             return seen is None or direct(self._frame(event, *seen))
         except Exception:
-            # Queued, it fails where it concerns nobody but this client.
+            # Queued, it fails where it concerns this client only.
             return False
 
     async def frames(self, seconds: float) -> bytes:
@@ -265,7 +265,7 @@ async def stream(
                     await response.write(make_frame("BOOKMARK", form.bookmark(current, {})))
         await response.write_eof()
     except StatusError as error:
-        # The stream has begun: what goes wrong in it is told in it.
+        # The stream has begun: errors are reported in it.
         with contextlib.suppress(ConnectionError):
             await response.write(make_frame("ERROR", encode(error.status())))
             await response.write_eof()

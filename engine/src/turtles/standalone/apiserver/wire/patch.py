@@ -25,7 +25,7 @@ MAX_COPIED = 3 * 1024 * 1024
 
 
 class Inapplicable(StatusError):
-    """A JSON patch that can't be applied to an object; clients aren't told why, whose patch is a webhook's are."""
+    """A JSON patch that can't be applied to an object; a client doesn't learn why, a webhook's author does."""
 
     def __init__(self, why: str) -> None:
         super().__init__(422, "Invalid", "the server rejected our request due to an error in our request", {})

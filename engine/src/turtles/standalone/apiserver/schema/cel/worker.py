@@ -16,7 +16,7 @@ import msgspec
 
 from turtles.standalone.apiserver.schema.cel import engine, rules
 
-#: Processor time for the rules of one object, in seconds: more than rules.BUDGET_SECONDS, which is told in time.
+#: Processor time for the rules of one object, in seconds: more than rules.BUDGET_SECONDS, which is reported in time.
 CPU_SECONDS = 1.5
 #: Address space, in bytes; the interpreter and the library take about a quarter.
 MEMORY = 1024 * 1024 * 1024
