@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who sends a request, and what they may do."""
+"""Who sends a request, what they want, and whether they may."""

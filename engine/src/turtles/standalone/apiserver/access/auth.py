@@ -78,8 +78,8 @@ class Authenticator:
 
     def token_user(self, token: str) -> User | None:
         """Return the user of a bearer token for this server, None for an unknown token."""
-        found = self.identify(token, AUDIENCES)
-        return found[0] if found else None
+        identity = self.identify(token, AUDIENCES)
+        return identity[0] if identity else None
 
     def identify(self, token: str, audiences: Sequence[str]) -> tuple[User, list[str]] | None:
         """Return a bearer token's user and for which of the audiences it is good, None for an unknown token."""

@@ -137,11 +137,11 @@ def _references(spec: Object, plural: str) -> set[str]:
     if plural == "serviceaccounts":
         return {spec.get("serviceAccountName") or ""}
     fields = _FIELDS[plural]
-    found: set[str] = set()
+    names: set[str] = set()
 
     def walk(value: Any, field: str) -> None:
         if isinstance(value, dict):
-            found.update(str(value[name]) for where, name in fields if where == field and value.get(name))
+            names.update(str(value[name]) for where, name in fields if where == field and value.get(name))
             for name, inner in value.items():
                 walk(inner, name)
         elif isinstance(value, list):
@@ -149,7 +149,7 @@ def _references(spec: Object, plural: str) -> set[str]:
                 walk(inner, field)
 
     walk({name: spec.get(name) for name in ("volumes", "containers", "initContainers", "imagePullSecrets")}, "")
-    return found
+    return names
 
 
 # -- admission
@@ -186,8 +186,8 @@ def restrict(store: Store, node: str, change: Change) -> None:
 
 
 def _pod(store: Store, node: str, change: Change) -> str:
-    found: Entry | None = store.get(Key("/pods", change.namespace, change.name))
-    bound = ((found.object().get("spec") or {}).get("nodeName") if found is not None else None) == node
+    entry: Entry | None = store.get(Key("/pods", change.namespace, change.name))
+    bound = ((entry.object().get("spec") or {}).get("nodeName") if entry is not None else None) == node
     itself = "for pods with spec.nodeName set to itself"
     if change.subresource == "eviction":
         return "" if bound else f'node "{node}" can only evict pods with spec.nodeName set to itself'

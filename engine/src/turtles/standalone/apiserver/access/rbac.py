@@ -80,12 +80,12 @@ class Authorizer:
 
     def rules(self, user: User, namespace: str) -> list[Object]:
         """Return the rules that bindings give a user: cluster-wide ones, or those of one namespace."""
-        found = self._rules.get((user, namespace))
-        if found is None:
+        rules = self._rules.get((user, namespace))
+        if rules is None:
             if len(self._rules) >= _REMEMBERED:
                 self._rules.clear()
-            found = self._rules[user, namespace] = list(self._collect(user, namespace))
-        return found
+            rules = self._rules[user, namespace] = list(self._collect(user, namespace))
+        return rules
 
     def _collect(self, user: User, namespace: str) -> Iterator[Object]:
         plural = "rolebindings" if namespace else "clusterrolebindings"

@@ -73,10 +73,10 @@ def _token(spec: Object, authenticator: Authenticator) -> Object:
     audiences = spec.get("audiences") or []
     if not isinstance(audiences, list):
         raise bad_request("TokenReview.spec.audiences must be a list")
-    found = authenticator.identify(token, audiences or AUDIENCES)
-    if found is None:
+    identity = authenticator.identify(token, audiences or AUDIENCES)
+    if identity is None:
         return {"user": {}, "error": "invalid bearer token"}
-    user, good = found
+    user, good = identity
     return {"authenticated": True, "user": user_info(user), "audiences": good}
 
 
@@ -109,12 +109,12 @@ def _rules(spec: Object, user: User, authorizer: Authorizer) -> Object:
     namespace = spec.get("namespace")
     if not isinstance(namespace, str) or not namespace:
         raise bad_request("no namespace on request")
-    found = authorizer.rules(user, "") + authorizer.rules(user, namespace)
+    rules = authorizer.rules(user, "") + authorizer.rules(user, namespace)
     # An authorizer of nodes has no rules to tell.
     incomplete = bool(node_of(user))
     status = {
-        "resourceRules": [rule for rule in found if not rule.get("nonResourceURLs")],
-        "nonResourceRules": [rule for rule in found if rule.get("nonResourceURLs")],
+        "resourceRules": [rule for rule in rules if not rule.get("nonResourceURLs")],
+        "nonResourceRules": [rule for rule in rules if rule.get("nonResourceURLs")],
         "incomplete": incomplete,
     }
     if incomplete:

@@ -116,7 +116,7 @@ class Tokens:
                 "have been deleted and then recreated"
             )
             raise conflict("", plural, name, why)
-        found: Object = {kind.lower(): {"name": name, "uid": entry.metadata.uid}}
+        bound: Object = {kind.lower(): {"name": name, "uid": entry.metadata.uid}}
         if kind == "Pod":
             spec = entry.object().get("spec") or {}
             if spec.get("serviceAccountName") != account:
@@ -128,8 +128,8 @@ class Tokens:
             node = spec.get("nodeName")
             if node:
                 known = self._store.get(Key("/nodes", "", node))
-                found["node"] = {"name": node, **({"uid": known.metadata.uid} if known else {})}
-        return found
+                bound["node"] = {"name": node, **({"uid": known.metadata.uid} if known else {})}
+        return bound
 
     def legacy(self, namespace: str, account: str, uid: str, secret: str) -> str:
         """Return a token without an end, for a Secret of type kubernetes.io/service-account-token."""

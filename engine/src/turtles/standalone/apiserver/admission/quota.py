@@ -33,36 +33,36 @@ _STORAGE = ".storageclass.storage.k8s.io/"
 def usage(resource: str, obj: Object) -> Usage:
     """Return what an object of a resource (``group/plural``) uses."""
     group, _, plural = resource.partition("/")
-    found: Usage = {f"count/{plural}.{group}" if group else f"count/{plural}": Decimal(1)}
+    amounts: Usage = {f"count/{plural}.{group}" if group else f"count/{plural}": Decimal(1)}
     if group:
-        return found
+        return amounts
     if plural in _COUNTED and plural != "pods":
-        found[plural] = Decimal(1)
+        amounts[plural] = Decimal(1)
     spec = obj.get("spec") or {}
     if plural == "services":
         kind = spec.get("type")
         ports = sum(bool(port.get("nodePort")) for port in spec.get("ports") or ())
         if kind == "LoadBalancer":
-            found["services.loadbalancers"] = Decimal(1)
+            amounts["services.loadbalancers"] = Decimal(1)
         if kind == "NodePort" or ports:
-            found["services.nodeports"] = Decimal(ports or len(spec.get("ports") or ()))
+            amounts["services.nodeports"] = Decimal(ports or len(spec.get("ports") or ()))
     elif plural == "persistentvolumeclaims":
         request = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
         amount = quantities.value(request) if request else Decimal(0)
-        found["requests.storage"] = amount
+        amounts["requests.storage"] = amount
         name = spec.get("storageClassName")
         if name:
-            found[f"{name}{_STORAGE}requests.storage"] = amount
-            found[f"{name}{_STORAGE}persistentvolumeclaims"] = Decimal(1)
+            amounts[f"{name}{_STORAGE}requests.storage"] = amount
+            amounts[f"{name}{_STORAGE}persistentvolumeclaims"] = Decimal(1)
     elif plural == "pods" and not _is_over(obj):
-        found["pods"] = Decimal(1)
+        amounts["pods"] = Decimal(1)
         for name, value in limit_ranges.total(spec, "requests").items():
-            found[f"requests.{name}"] = quantities.value(value)
+            amounts[f"requests.{name}"] = quantities.value(value)
             if name in _COMPUTE or name.startswith("hugepages-"):
-                found[name] = quantities.value(value)
+                amounts[name] = quantities.value(value)
         for name, value in limit_ranges.total(spec, "limits").items():
-            found[f"limits.{name}"] = quantities.value(value)
-    return found
+            amounts[f"limits.{name}"] = quantities.value(value)
+    return amounts
 
 
 def _is_over(pod: Object) -> bool:
@@ -96,13 +96,13 @@ def _matches(scope: Object, pod: Object) -> bool:
     if name == "CrossNamespacePodAffinity":
         return "namespaces" in str(spec.get("affinity") or "")
     if name == "PriorityClass":
-        found, values = spec.get("priorityClassName") or "", scope.get("values") or ()
+        class_name, values = spec.get("priorityClassName") or "", scope.get("values") or ()
         operator = scope.get("operator")
         if operator == "Exists":
-            return bool(found)
+            return bool(class_name)
         if operator == "DoesNotExist":
-            return not found
-        return bool((found in values) == (operator == "In"))
+            return not class_name
+        return bool((class_name in values) == (operator == "In"))
     return False
 
 
@@ -115,7 +115,7 @@ def constrained(quota: Object) -> dict[str, str]:
 def used(store: Store, quota: Object, namespace: str) -> Usage:
     """Return what a namespace uses of what a quota constrains."""
     hard = constrained(quota)
-    found: Usage = dict.fromkeys(hard, Decimal(0))
+    amounts: Usage = dict.fromkeys(hard, Decimal(0))
     for resource in store.resources():
         if not counts(resource, hard):
             continue
@@ -123,9 +123,9 @@ def used(store: Store, quota: Object, namespace: str) -> Usage:
             obj = entry.object()
             if _in_scope(quota, resource, obj):
                 for name, amount in usage(resource, obj).items():
-                    if name in found:
-                        found[name] += amount
-    return found
+                    if name in amounts:
+                        amounts[name] += amount
+    return amounts
 
 
 def counts(resource: str, hard: Iterable[str]) -> bool:
@@ -174,11 +174,11 @@ class Quotas:
         if not _in_scope(quota, kind.resource, obj):
             return
         name, hard = quota["metadata"]["name"], constrained(quota)
-        found = obj["metadata"].get("name", "")
+        object_name = obj["metadata"].get("name", "")
         if kind.resource == "/pods" and old is None:
             missing = _unspecified(obj, hard)
             if missing:
-                raise forbidden(kind.group, kind.plural, found, f"failed quota: {name}: must specify {missing}")
+                raise forbidden(kind.group, kind.plural, object_name, f"failed quota: {name}: must specify {missing}")
         before = usage(kind.resource, old) if old is not None else {}
         wanted = {
             one: amount - before.get(one, Decimal(0))
@@ -196,7 +196,7 @@ class Quotas:
             ]
             limited = ",".join(f"{one}={hard[one]}" for one in over)
             why = f"exceeded quota: {name}, requested: {shown[0]}, used: {shown[1]}, limited: {limited}"
-            raise forbidden(kind.group, kind.plural, found, why)
+            raise forbidden(kind.group, kind.plural, object_name, why)
 
 
 def _unspecified(pod: Object, hard: Iterable[str]) -> str:

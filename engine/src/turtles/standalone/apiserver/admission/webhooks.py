@@ -58,14 +58,14 @@ class Webhooks:
         await self.client.close()
 
     def _configured(self, resource: str) -> list[Object]:
-        found = self._hooks.get(resource)
-        if found is None:
-            found = self._hooks[resource] = [
+        hooks = self._hooks.get(resource)
+        if hooks is None:
+            hooks = self._hooks[resource] = [
                 {**webhook, "configuration": entry.key.name}
                 for entry in self._store.entries(resource)
                 for webhook in entry.object().get("webhooks") or ()
             ]
-        return found
+        return hooks
 
     async def mutate(
         self, context: Context, operation: str, obj: Object | None, old: Object | None, options: Object | None = None
@@ -118,15 +118,16 @@ class Webhooks:
         """Whether a webhook's selectors and conditions let it be asked."""
         if not self._selects(webhook, context, obj, old):
             return False
-        found = webhook.get("matchConditions")
-        if not found:
+        match_conditions = webhook.get("matchConditions")
+        if not match_conditions:
             return True
 
         def access(wanted: dict[str, str]) -> bool:
             return self._may(context.user, wanted)
 
         met, errors = conditions.met(
-            found, lambda: _review_request(kind, context, operation, obj, old, options), context.user.name, access
+            match_conditions, lambda: _review_request(kind, context, operation, obj, old, options),
+            context.user.name, access,
         )
         if errors and webhook.get("failurePolicy") != "Ignore":
             why = errors[0] if len(errors) == 1 else f"[{', '.join(errors)}]"
@@ -204,8 +205,8 @@ class Webhooks:
         if current.api_version == wanted.api_version or obj.get("kind") != current.kind:
             return obj
         if by_webhook(current):
-            found = await self.converter.convert([obj], current.api_version, wanted.api_version, current)
-            return found[0]
+            converted = await self.converter.convert([obj], current.api_version, wanted.api_version, current)
+            return converted[0]
         return {**obj, "apiVersion": wanted.api_version}
 
     def _failed(self, webhook: Object, why: str, obj: Object | None) -> Object | None:
@@ -260,9 +261,9 @@ def _response(answer: Any, uid: str, version: str, mutating: bool) -> Object:
         if response.get("patch"):
             response.setdefault("patchType", "JSONPatch")
         return response
-    found = f"{answer.get('apiVersion', '')}, Kind={answer.get('kind', '')}"
-    if found != f"{version}, Kind=AdmissionReview":
-        raise Refused(f"expected webhook response of {version}, Kind=AdmissionReview, got {found}")
+    actual = f"{answer.get('apiVersion', '')}, Kind={answer.get('kind', '')}"
+    if actual != f"{version}, Kind=AdmissionReview":
+        raise Refused(f"expected webhook response of {version}, Kind=AdmissionReview, got {actual}")
     if response.get("uid") != uid:
         raise Refused(f'expected response.uid="{uid}", got "{response.get("uid", "")}"')
     patched, kind = response.get("patch"), response.get("patchType")
@@ -326,13 +327,13 @@ def _review_request(
         "oldObject": old,
         "options": {"kind": name, "apiVersion": "meta.k8s.io/v1", **given} if name else None,
     }
-    found = context.name or ((obj or {}).get("metadata") or {}).get("name", "")
-    if found:
-        request["name"] = found
+    value = context.name or ((obj or {}).get("metadata") or {}).get("name", "")
+    if value:
+        request["name"] = value
     if kind.namespaced:
         request["namespace"] = context.namespace
     elif kind.resource == "/namespaces":
-        request["namespace"] = found
+        request["namespace"] = value
     if context.subresource:
         request["subResource"] = request["requestSubResource"] = context.subresource
     return request

@@ -36,8 +36,8 @@ def union(one: Set, other: Set) -> Set:
         if step == ".":
             result["."] = _SELF
             continue
-        found = result.get(step)
-        result[step] = node if found is None else _both(found, node)
+        other_node = result.get(step)
+        result[step] = node if other_node is None else _both(other_node, node)
     return result
 
 
@@ -83,12 +83,12 @@ def difference(one: Set, other: Set) -> Set:
     for step, node in one.items():
         if step == ".":
             continue
-        found = other.get(step)
-        if found is None:
+        other_node = other.get(step)
+        if other_node is None:
             result[step] = node
             continue
-        kept = is_member(node) and not is_member(found)
-        below = difference(node, found) if node else _EMPTY
+        kept = is_member(node) and not is_member(other_node)
+        below = difference(node, other_node) if node else _EMPTY
         below = {name: inner for name, inner in below.items() if name != "."}
         if below or kept:
             result[step] = {".": _SELF, **below} if kept and below else below
@@ -102,11 +102,11 @@ def intersection(one: Set, other: Set) -> Set:
     """Return the fields that are in both."""
     result: dict[str, Any] = {}
     for step, node in one.items():
-        found = other.get(step)
-        if step == "." or found is None:
+        other_node = other.get(step)
+        if step == "." or other_node is None:
             continue
-        member = is_member(node) and is_member(found)
-        below = intersection(node, found) if node and found else _EMPTY
+        member = is_member(node) and is_member(other_node)
+        below = intersection(node, other_node) if node and other_node else _EMPTY
         if member or below:
             result[step] = {".": _SELF, **below} if member and below else below
     return result
@@ -141,12 +141,12 @@ def step_of(item: Any, of: Type) -> str:
     """Return the step to an item of a list that is a map or a set."""
     if of.list_type == "set":
         return "v:" + _encode(item).decode()
-    found = {}
+    keys = {}
     for key in sorted(of.keys):
         value = key_value(item, key, of.element) if isinstance(item, dict) else None
         if value is not None:
-            found[key] = value
-    return "k:" + _encode(found).decode()
+            keys[key] = value
+    return "k:" + _encode(keys).decode()
 
 
 def _children(value: Any, of: Type) -> Iterator[tuple[str, Any, Type]]:
@@ -243,9 +243,9 @@ def _compare(old: Any, new: Any, of: Type) -> tuple[Set, Set, Set]:
         if _as_one(was, item, inner):
             modified[step] = _SELF
             continue
-        for target, found in zip((added, removed, modified), _compare(was, item, inner.of(item or was)), strict=True):
-            if found:
-                target[step] = found
+        for target, part in zip((added, removed, modified), _compare(was, item, inner.of(item or was)), strict=True):
+            if part:
+                target[step] = part
     for step, (item, inner) in before.items():
         removed[step] = everything(item, inner)
     return added, removed, modified

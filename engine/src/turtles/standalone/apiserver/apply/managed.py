@@ -71,8 +71,8 @@ def empty(kind: Kind) -> Object:
 
 def entries_of(obj: Object) -> list[Entry]:
     """Return an object's entries; none that can't be read."""
-    found = obj.get("metadata", {}).get("managedFields") or ()
-    return [one for one in found if isinstance(one, dict) and isinstance(one.get("fieldsV1"), dict)]
+    listed = obj.get("metadata", {}).get("managedFields") or ()
+    return [one for one in listed if isinstance(one, dict) and isinstance(one.get("fieldsV1"), dict)]
 
 
 def is_reset(body: Object) -> bool:
@@ -87,11 +87,11 @@ def carried_over(new: Object, old: Object | None, subresource: str) -> list[Entr
     before = entries_of(old) if old is not None else []
     if old is not None and subresource:
         return before
-    found = entries_of(new)
-    if found != before and found and all(
-        one.get("operation") in ("Apply", "Update") and fieldsets.is_set(one["fieldsV1"]) for one in found
+    entries = entries_of(new)
+    if entries != before and entries and all(
+        one.get("operation") in ("Apply", "Update") and fieldsets.is_set(one["fieldsV1"]) for one in entries
     ):
-        return found
+        return entries
     return before
 
 
@@ -155,13 +155,13 @@ def _capped(entries: list[Entry]) -> list[Entry]:
     ancient: dict[str, Entry] = {}
     for entry in gone:
         version = str(entry.get("apiVersion"))
-        found = ancient.get(version)
-        if found is None:
+        kept = ancient.get(version)
+        if kept is None:
             plain = {name: value for name, value in entry.items() if name != "subresource"}
             ancient[version] = {**plain, "manager": ANCIENT}
         else:
-            found["fieldsV1"] = fieldsets.union(found["fieldsV1"], entry["fieldsV1"])
-            found["time"] = max(str(found.get("time", "")), str(entry.get("time", "")))
+            kept["fieldsV1"] = fieldsets.union(kept["fieldsV1"], entry["fieldsV1"])
+            kept["time"] = max(str(kept.get("time", "")), str(entry.get("time", "")))
     return [*(one for one in entries if not any(one is other for other in gone)), *ancient.values()]
 
 
@@ -323,12 +323,12 @@ def _same(one: Entry, other: Entry) -> bool:
 
 def _settled(others: list[Entry], comparison: Comparison, force: bool) -> list[Entry]:
     changed = comparison.changed
-    found = [(entry, fieldsets.intersection(entry["fieldsV1"], changed)) for entry in others]
-    conflicts = [(entry, fields) for entry, fields in found if fields]
+    candidates = [(entry, fieldsets.intersection(entry["fieldsV1"], changed)) for entry in others]
+    conflicts = [(entry, fields) for entry, fields in candidates if fields]
     if conflicts and not force:
         raise _Conflicts(conflicts)
     result = []
-    for entry, lost in found:
+    for entry, lost in candidates:
         left = fieldsets.difference(fieldsets.difference(entry["fieldsV1"], lost), comparison.removed)
         if left:
             result.append(entry if left is entry["fieldsV1"] else {**entry, "fieldsV1": left})

@@ -63,19 +63,19 @@ def _map(original: Object, patch: Object, of: Type, fresh: bool = False) -> Obje
         if name.startswith("$"):
             continue
         inner = of.field(name)
-        found = original.get(name)
+        current = original.get(name)
         if value is None:
             original.pop(name, None)
             if fresh:
                 original[name] = None
         elif isinstance(value, dict):
-            if isinstance(found, dict):
-                original[name] = _map(found, value, inner)
+            if isinstance(current, dict):
+                original[name] = _map(current, value, inner)
             else:
                 original[name] = _map({}, value, inner, fresh=True)
         elif isinstance(value, list):
             _check_order(value, patch.get(_ORDER + name), inner)
-            original[name] = _list(found if isinstance(found, list) else [], value, inner)
+            original[name] = _list(current if isinstance(current, list) else [], value, inner)
         else:
             original[name] = value
     for name, order in patch.items():
@@ -111,8 +111,8 @@ def _check_order(patch: list[Any], order: Any, of: Type) -> None:
     places = [identity(item) for item in order] if isinstance(order, list) else None
     if places is None:
         return
-    found = [places.index(identity(item)) if identity(item) in places else -1 for item in named]
-    if -1 in found or found != sorted(found):
+    positions = [places.index(identity(item)) if identity(item) in places else -1 for item in named]
+    if -1 in positions or positions != sorted(positions):
         raise bad_request(
             f"The order in patch list:\n{show(named)}\n doesn't match $setElementOrder list:\n{show(order)}\n"
         )

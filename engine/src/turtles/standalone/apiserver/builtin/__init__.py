@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Built-in kinds: their defaults, rules and columns."""
+"""Built-in kinds: a strategy each, and the registry of all kinds that are served."""

@@ -31,10 +31,10 @@ class APIServices:
 
     def initial(self) -> Iterable[Key]:
         """Return the versions of all definitions, and every APIService."""
-        found = {entry.key for entry in self._store.entries(RESOURCE)}
+        keys = {entry.key for entry in self._store.entries(RESOURCE)}
         for entry in self._store.entries(crd.RESOURCE):
-            found.update(_of_definition(entry.object()))
-        return found
+            keys.update(_of_definition(entry.object()))
+        return keys
 
     def concerned(self, event: Event) -> Iterator[Key]:
         """Return the APIServices that an event may make, end or change."""
@@ -73,13 +73,13 @@ class APIServices:
     async def _judge(self, service: Service) -> tuple[str, str]:
         """Return the reason and message of the condition Available."""
         where = f'service/{service.service} in "{service.namespace}"'
-        found = self._store.get(Key("/services", service.namespace, service.service))
+        entry = self._store.get(Key("/services", service.namespace, service.service))
         listed = self._store.get(Key("/endpoints", service.namespace, service.service))
-        if found is None and listed is None:
+        if entry is None and listed is None:
             return "ServiceNotFound", f"{where} is not present"
-        ports = (found.object()["spec"].get("ports") or ()) if found is not None else ()
+        ports = (entry.object()["spec"].get("ports") or ()) if entry is not None else ()
         name = next((one.get("name", "") for one in ports if one["port"] == service.port), None)
-        if found is not None and name is None:
+        if entry is not None and name is None:
             return "ServicePortError", f"{where} is not listening on port {service.port}"
         if listed is None:
             return "EndpointsNotFound", f"cannot find endpoints for {where}"

@@ -39,11 +39,11 @@ class QuotaStatus:
         entry = self._store.get(key)
         if entry is None or entry.metadata.deletion_timestamp:
             return
-        found = entry.object()
-        hard = quota.constrained(found)
-        have = quota.used(self._store, found, key.namespace)
+        obj = entry.object()
+        hard = quota.constrained(obj)
+        have = quota.used(self._store, obj, key.namespace)
         wanted = {"hard": dict(hard), "used": {name: limit_ranges.show(have[name], hard[name]) for name in hard}}
-        if found.get("status") == wanted:
+        if obj.get("status") == wanted:
             return
 
         async def counted(old: Object) -> Object:

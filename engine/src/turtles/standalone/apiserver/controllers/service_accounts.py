@@ -57,8 +57,8 @@ class RootCertificates:
         if namespace is None or namespace.metadata.deletion_timestamp:
             return
         context = Context(kind_of(self._resources, "/configmaps"), INTERNAL, key.name, CONFIG_MAP)
-        found = self._resources.store.get(context.key)
-        if found is None:
+        entry = self._resources.store.get(context.key)
+        if entry is None:
             annotations = {"kubernetes.io/description": _DESCRIPTION}
             body = {"metadata": {"name": CONFIG_MAP, "annotations": annotations}, "data": dict(self._data)}
             try:
@@ -67,7 +67,7 @@ class RootCertificates:
                 # It came from elsewhere, or the namespace is ending.
                 if error.code not in (403, 404, 409):
                     raise
-        elif found.object().get("data") != self._data:
+        elif entry.object().get("data") != self._data:
 
             async def restored(old: Object) -> Object:
                 return {**old, "data": dict(self._data)}

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""CustomResourceDefinitions and the conversion of custom resources."""
+"""Custom resources: their strategy, conversion and scales."""

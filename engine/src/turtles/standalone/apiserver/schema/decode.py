@@ -246,7 +246,7 @@ def duplicates(raw: bytes, data: Any) -> list[str]:
     """
     if len(_encode(data)) == len(msgspec.json.format(raw, indent=-1)):
         return []
-    found: list[str] = []
+    paths: list[str] = []
 
     def pairs(items: list[tuple[str, Any]]) -> Object:
         result = _Marked(items)
@@ -260,7 +260,7 @@ def duplicates(raw: bytes, data: Any) -> list[str]:
 
     def walk(value: Any, path: str) -> None:
         if isinstance(value, _Marked):
-            found.extend(f"{path}{name}" for name in value.twice)
+            paths.extend(f"{path}{name}" for name in value.twice)
             for name, item in value.items():
                 walk(item, f"{path}{name}.")
         elif isinstance(value, list):
@@ -268,7 +268,7 @@ def duplicates(raw: bytes, data: Any) -> list[str]:
                 walk(item, f"{path.removesuffix('.')}[{at}].")
 
     walk(json.loads(raw, object_pairs_hook=pairs), "")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(paths))
 
 
 class _Marked(dict[str, Any]):

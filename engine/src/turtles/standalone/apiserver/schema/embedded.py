@@ -18,23 +18,23 @@ _SOME_KIND = Kind("", "", "", "", custom=True)
 
 def causes(value: Mapping[str, Any], path: str) -> list[Cause]:
     """Return what an embedded object at ``path`` lacks, or has wrong, of what every object has."""
-    found = [required(f"{path}.{name}", "must not be empty") for name in ("apiVersion", "kind") if name not in value]
+    wrong = [required(f"{path}.{name}", "must not be empty") for name in ("apiVersion", "kind") if name not in value]
     for name in ("apiVersion", "kind"):
         if name not in value:
             continue
         text, where = value[name], f"{path}.{name}"
         if not isinstance(text, str):
-            found.append(invalid_value(where, text, "must be a string"))
+            wrong.append(invalid_value(where, text, "must be a string"))
         elif not text:
-            found.append(invalid_value(where, text, "must not be empty"))
+            wrong.append(invalid_value(where, text, "must not be empty"))
         elif name == "apiVersion" and text.count("/") > 1:
-            found.append(invalid_value(where, text, f"unexpected GroupVersion string: {text}"))
+            wrong.append(invalid_value(where, text, f"unexpected GroupVersion string: {text}"))
         elif name == "kind" and not metadata.LABEL_1035.match(text.lower()):
             why = f"may have mixed case, but should otherwise match: {metadata.LABEL_1035_MESSAGE}"
-            found.append(invalid_value(where, text, why))
+            wrong.append(invalid_value(where, text, why))
     if value.get("metadata") is not None:
-        found += _metadata(value["metadata"], f"{path}.metadata")
-    return found
+        wrong += _metadata(value["metadata"], f"{path}.metadata")
+    return wrong
 
 
 def _metadata(meta: Any, path: str) -> list[Cause]:
@@ -45,7 +45,7 @@ def _metadata(meta: Any, path: str) -> list[Cause]:
     except StatusError as error:
         return [invalid_value(path, meta, error.message.partition(": ")[2])]
     # Its name may be anything that can be a part of a path: nothing is known of its kind.
-    found = metadata.path_causes(decoded.get("name", ""), f"{path}.name")
+    wrong = metadata.path_causes(decoded.get("name", ""), f"{path}.name")
     for cause in metadata.validate({"metadata": {**decoded, "name": "any-name", "generateName": ""}}, _SOME_KIND):
-        found.append(Cause(cause.reason, cause.message, path + cause.field.removeprefix("metadata")))
-    return found
+        wrong.append(Cause(cause.reason, cause.message, path + cause.field.removeprefix("metadata")))
+    return wrong

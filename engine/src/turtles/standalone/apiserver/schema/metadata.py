@@ -96,8 +96,8 @@ _KNOWN = {(one.group, one.kind): one for one in BUILTIN}
 
 
 def _check_kind(obj: Object, kind: Kind) -> None:
-    found, api_version = obj.get("kind") or kind.kind, obj.get("apiVersion") or kind.api_version
-    if (found, api_version) == (kind.kind, kind.api_version):
+    kind_name, api_version = obj.get("kind") or kind.kind, obj.get("apiVersion") or kind.api_version
+    if (kind_name, api_version) == (kind.kind, kind.api_version):
         return
     group, _, version = str(api_version).rpartition("/")
     if kind.custom:
@@ -106,16 +106,16 @@ def _check_kind(obj: Object, kind: Kind) -> None:
             raise bad_request(f"{text}({kind.api_version})")
         meta = obj.get("metadata")
         name = str(meta.get("name") or "") if isinstance(meta, dict) else ""
-        raise invalid(group, str(found), name, [invalid_value("kind", found, f"must be {kind.kind}")])
-    other = _KNOWN.get((group, str(found)))
+        raise invalid(group, str(kind_name), name, [invalid_value("kind", kind_name, f"must be {kind.kind}")])
+    other = _KNOWN.get((group, str(kind_name)))
     if other is not None and other.version == version:
-        why = f"converting (v1.{found}) to ({kind.package}.{kind.kind}): unknown conversion"
+        why = f"converting (v1.{kind_name}) to ({kind.package}.{kind.kind}): unknown conversion"
     else:
         why = (
-            f"no kind {quote(str(found))} is registered for version {quote(str(api_version))} in scheme "
+            f"no kind {quote(str(kind_name))} is registered for version {quote(str(api_version))} in scheme "
             '"pkg/api/legacyscheme/scheme.go:30"'
         )
-    raise bad_request(f"{found} in version {quote(version)} cannot be handled as a {kind.kind}: {why}")
+    raise bad_request(f"{kind_name} in version {quote(version)} cannot be handled as a {kind.kind}: {why}")
 
 
 def version_of(obj: Object) -> str:

@@ -40,12 +40,12 @@ class Node:
 
 def compiled(schema: Mapping[str, Any]) -> Node:
     """Return a schema's compiled form. The schema must not change afterwards."""
-    found = _compiled.get(id(schema))
-    if found is None:
+    cached = _compiled.get(id(schema))
+    if cached is None:
         if len(_compiled) >= _MOST:
             _compiled.clear()
-        found = _compiled[id(schema)] = (schema, _compile(schema))
-    return found[1]
+        cached = _compiled[id(schema)] = (schema, _compile(schema))
+    return cached[1]
 
 
 def _yes(_: Any) -> bool:

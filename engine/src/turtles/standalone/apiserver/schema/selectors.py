@@ -33,12 +33,12 @@ class _Parser:
         return word
 
     def parse(self) -> list[LabelPredicate]:
-        found: list[LabelPredicate] = []
+        predicates: list[LabelPredicate] = []
         while word := self._peek():
             if word in _SYMBOLS and word != "!":
                 raise bad_request(f"found '{word}', expected: !, identifier, or 'end of string'")
             try:
-                found.append(self._requirement())
+                predicates.append(self._requirement())
             except ValueError as error:
                 raise bad_request(f"unable to parse requirement: {error}") from None
             word = self._next()
@@ -48,7 +48,7 @@ class _Parser:
                     raise bad_request(f"found '{after}', expected: identifier after ','")
             elif word:
                 raise bad_request(f"found '{word}', expected: ',' or 'end of string'")
-        return found
+        return predicates
 
     def _requirement(self) -> LabelPredicate:
         word = self._next()
@@ -140,10 +140,10 @@ def label_value_causes(value: str) -> list[str]:
 
 def _compares(value: str | None, operator: str, number: int) -> bool:
     try:
-        found = int(value or "")
+        actual = int(value or "")
     except ValueError:
         return False
-    return found > number if operator == ">" else found < number
+    return actual > number if operator == ">" else actual < number
 
 
 def parse_labels(text: str) -> LabelPredicate | None:
@@ -186,8 +186,8 @@ def parse_fields(text: str) -> list[FieldTerm]:
         if not part.strip():
             continue
         for operator in ("!=", "==", "="):
-            path, found, value = part.partition(operator)
-            if found:
+            path, separator, value = part.partition(operator)
+            if separator:
                 terms.append((path.strip(), operator != "!=", value.strip()))
                 break
         else:

@@ -80,8 +80,8 @@ def _inner(schema: Schema, path: str) -> Iterator[tuple[Any, str]]:
     if "items" in schema and not isinstance(schema["items"], list):
         yield schema["items"], f"{path}.items"
     for name in _JUNCTORS:
-        found = schema.get(name)
-        for index, inner in enumerate(found if isinstance(found, list) else ()):
+        value = schema.get(name)
+        for index, inner in enumerate(value if isinstance(value, list) else ()):
             yield inner, f"{path}.{name}[{index}]"
     if "not" in schema:
         yield schema["not"], f"{path}.not"
@@ -111,8 +111,8 @@ def _generic(schema: Schema, path: str, causes: list[Cause]) -> None:
     elif kind == "array" and "items" not in schema:
         causes.append(required(f"{path}.items", "must be specified"))
     if "x-kubernetes-preserve-unknown-fields" in schema and schema["x-kubernetes-preserve-unknown-fields"] is not True:
-        found = schema["x-kubernetes-preserve-unknown-fields"]
-        causes.append(invalid_value(f"{path}.x-kubernetes-preserve-unknown-fields", found, "must be true or undefined"))
+        value = schema["x-kubernetes-preserve-unknown-fields"]
+        causes.append(invalid_value(f"{path}.x-kubernetes-preserve-unknown-fields", value, "must be true or undefined"))
     pattern = schema.get("pattern")
     if isinstance(pattern, str) and (error := values.pattern_error(pattern)):
         text = f"must be a valid regular expression, but isn't: {error}"
@@ -179,15 +179,15 @@ def _map_list(items: Any, keys: list[Any], path: str, causes: list[Cause]) -> No
     properties = items.get("properties")
     properties = properties if isinstance(properties, Mapping) else {}
     for index, key in enumerate(keys):
-        found = properties.get(key) if isinstance(key, str) else None
-        if not isinstance(found, Mapping):
+        key_schema = properties.get(key) if isinstance(key, str) else None
+        if not isinstance(key_schema, Mapping):
             causes.append(_invalid_names(where, keys, "entries must all be names of item properties"))
             break
         inner = f"{path}.items.properties[{key}]"
-        if found.get("type") not in _SCALARS:
+        if key_schema.get("type") not in _SCALARS:
             text = "must be a scalar type if parent array's x-kubernetes-list-type is map"
-            causes.append(invalid_value(f"{inner}.type", found.get("type", ""), text))
-        if key not in (items.get("required") or ()) and "default" not in found:
+            causes.append(invalid_value(f"{inner}.type", key_schema.get("type", ""), text))
+        if key not in (items.get("required") or ()) and "default" not in key_schema:
             text = (
                 "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property"
             )
@@ -245,10 +245,10 @@ def _only(schema: Schema, *names: str) -> Schema:
 def _implied(properties: Schema, path: str, causes: list[Cause]) -> None:
     """Check what a schema says of the fields that every object has."""
     for name, wanted in (("apiVersion", "string"), ("kind", "string"), ("metadata", "object")):
-        found = properties.get(name)
-        if isinstance(found, Mapping) and found.get("type") != wanted:
+        implied = properties.get(name)
+        if isinstance(implied, Mapping) and implied.get("type") != wanted:
             where = f"{path}.properties[{name}].type"
-            causes.append(invalid_value(where, found.get("type", ""), f"must be {wanted}"))
+            causes.append(invalid_value(where, implied.get("type", ""), f"must be {wanted}"))
     metadata = properties.get("metadata")
     if isinstance(metadata, Mapping):
         inner = metadata.get("properties")
@@ -300,13 +300,13 @@ def _complete(schema: Schema, outer: Schema, path: str, outside: str, causes: li
 def _defaults(schema: Schema, path: str, causes: list[Cause]) -> None:
     """Check that defaults are what their own schema allows."""
     if "default" in schema:
-        found = copy.deepcopy(schema["default"])
+        default = copy.deepcopy(schema["default"])
         where = f"{path}.default"
         embedded = bool(schema.get("x-kubernetes-embedded-resource"))
-        dropped = values.prune(copy.deepcopy(found), schema, "", embedded)
+        dropped = values.prune(copy.deepcopy(default), schema, "", embedded)
         if dropped and not values.preserves_unknown(schema):
-            causes.append(invalid_value(where, found, "must not have unknown fields"))
-        for cause in values.validate(found, schema):
+            causes.append(invalid_value(where, default, "must not have unknown fields"))
+        for cause in values.validate(default, schema):
             below = cause.field if cause.field.startswith("[") or not cause.field else f".{cause.field}"
             causes.append(Cause(cause.reason, cause.message, f"{where}{below}"))
     for inner, below in _inner(_only(schema, "properties", "additionalProperties", "items"), path):

@@ -88,9 +88,9 @@ class Type:
 
     def field(self, name: str) -> "Type":
         """Return the type of an object's field."""
-        found = self.fields.get(name)
-        if found is not None:
-            return found
+        field_type = self.fields.get(name)
+        if field_type is not None:
+            return field_type
         return self.element if self.element is not None else ANY
 
     def of(self, value: Any) -> "Type":
@@ -122,8 +122,8 @@ class Fields:
     def always(self) -> tuple[tuple[str, Any], ...]:
         """Fields that are stored even if they are missing, and what then."""
         if self._always is None:
-            found = ((name, zero_value(one)) for name, one in self.fields.items() if one.zero == "always")
-            self._always = tuple((name, zero) for name, zero in found if name not in ("metadata", "creationTimestamp"))
+            zeros = ((name, zero_value(one)) for name, one in self.fields.items() if one.zero == "always")
+            self._always = tuple((name, zero) for name, zero in zeros if name not in ("metadata", "creationTimestamp"))
         return self._always
 
 
@@ -158,8 +158,8 @@ def documents() -> dict[str, Any]:
 
     Properties have ``x-go`` beside what OpenAPI knows: see Type.zero.
     """
-    found: dict[str, Any] = msgspec.json.decode(zlib.decompress(_packed()))
-    return found
+    definitions: dict[str, Any] = msgspec.json.decode(zlib.decompress(_packed()))
+    return definitions
 
 
 def fingerprint() -> str:
@@ -229,8 +229,8 @@ _GO = {"string": "string", "boolean": "bool", "number": "float64"}
 def _builtin(schema: Schema) -> Type:
     reference = schema.get("$ref")
     if isinstance(reference, str):
-        found = definition(reference.removeprefix(_PREFIX))
-        result = found.copy() if found is not None else ANY.copy()
+        referenced = definition(reference.removeprefix(_PREFIX))
+        result = referenced.copy() if referenced is not None else ANY.copy()
         if "x-kubernetes-map-type" in schema:
             result.atomic = schema["x-kubernetes-map-type"] == "atomic"
     else:
@@ -322,8 +322,8 @@ def of_kind(kind: Kind) -> Type:
     """Return the type of a kind's objects."""
     if not kind.custom:
         return definition(definition_name(kind)) or _FREE
-    found = _roots.get(id(kind))
-    if found is None or found[0] is not kind:
+    cached = _roots.get(id(kind))
+    if cached is None or cached[0] is not kind:
         schema = kind.schema or {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
         root = structural({**schema, "type": "object"})
         properties = schema.get("properties", _NONE)
@@ -332,8 +332,8 @@ def of_kind(kind: Kind) -> Type:
         )
         if len(_roots) > 1000:
             _roots.clear()
-        found = _roots[id(kind)] = (kind, root)
-    return found[1]
+        cached = _roots[id(kind)] = (kind, root)
+    return cached[1]
 
 
 def key_value(item: Mapping[str, Any], key: str, of: Type | None) -> Any:

@@ -243,8 +243,8 @@ def pattern_error(text: str) -> str:
     try:
         re2.compile(text, _re2_options())
     except re2.error as error:
-        found = error.args[0] if error.args else ""
-        return f"error parsing regexp: {found.decode() if isinstance(found, bytes) else found}"
+        reason = error.args[0] if error.args else ""
+        return f"error parsing regexp: {reason.decode() if isinstance(reason, bytes) else reason}"
     return ""
 
 
@@ -268,9 +268,9 @@ def _ratchet(value: Any, old: Any, schema: Schema, path: str, causes: list[Cause
         return
     properties, additional = schema.get("properties", _NONE), schema.get("additionalProperties")
     if isinstance(value, dict) and isinstance(old, dict):
-        found: list[Cause] = []
-        _validate(value, {name: one for name, one in schema.items() if name not in _CONTAINED}, path, found)
-        causes += found
+        changed: list[Cause] = []
+        _validate(value, {name: one for name, one in schema.items() if name not in _CONTAINED}, path, changed)
+        causes += changed
         for name, item in value.items():
             inner = properties.get(name)
             if inner is None and isinstance(additional, Mapping):
@@ -305,34 +305,34 @@ def _ratchet(value: Any, old: Any, schema: Schema, path: str, causes: list[Cause
 _CONTAINED = ("properties", "additionalProperties", "items")
 
 
-def _type_matches(found: str, wanted: str, value: Any) -> bool:
-    if found == wanted or (wanted == "number" and found == "integer"):
+def _type_matches(actual: str, wanted: str, value: Any) -> bool:
+    if actual == wanted or (wanted == "number" and actual == "integer"):
         return True
-    return wanted == "integer" and found == "number" and math.isfinite(value) and value == int(value)
+    return wanted == "integer" and actual == "number" and math.isfinite(value) and value == int(value)
 
 
 def _validate(value: Any, schema: Schema, path: str, causes: list[Cause]) -> None:
-    found = _type_of(value)
+    actual = _type_of(value)
     if value is None and schema.get("nullable"):
         return
     wanted = schema.get("type", "")
     if schema.get("x-kubernetes-int-or-string"):
-        if found not in ("integer", "string"):
-            message = f'{path} in body must be of type integer,string: "{found}"'
-            causes.append(wrong_type(path, found, message))
+        if actual not in ("integer", "string"):
+            message = f'{path} in body must be of type integer,string: "{actual}"'
+            causes.append(wrong_type(path, actual, message))
             return
-    elif wanted and not _type_matches(found, wanted, value):
-        causes.append(wrong_type(path, found, f'{path} in body must be of type {wanted}: "{found}"'))
+    elif wanted and not _type_matches(actual, wanted, value):
+        causes.append(wrong_type(path, actual, f'{path} in body must be of type {wanted}: "{actual}"'))
         return
     if "enum" in schema and value not in schema["enum"]:
         causes.append(not_supported(path, value, [one for one in schema["enum"] if one is not None]))
-    if found == "object":
+    if actual == "object":
         _validate_object(value, schema, path, causes)
-    elif found == "array":
+    elif actual == "array":
         _validate_array(value, schema, path, causes)
-    elif found == "string":
+    elif actual == "string":
         _validate_string(value, schema, path, causes)
-    elif found in ("integer", "number"):
+    elif actual in ("integer", "number"):
         _validate_number(value, schema, path, causes)
     for inner in schema.get("allOf", ()):
         _validate(value, inner, path, causes)

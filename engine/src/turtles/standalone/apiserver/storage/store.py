@@ -410,13 +410,13 @@ class Store:
         """
         if version < self.compacted:
             raise LookupError(version)
-        found: list[Event] = []
+        events: list[Event] = []
         for event in reversed(self.table(resource).history):
             if event.entry.version <= version:
                 break
-            found.append(event)
-        found.reverse()
-        return found
+            events.append(event)
+        events.reverse()
+        return events
 
     def compact(self, now: float | None = None) -> None:
         """Forget history that is older or larger than the watch window, on disk too."""

@@ -147,8 +147,8 @@ class PodStreams:
         name = f"{pod['metadata']['name']}, uid {pod['metadata']['uid']}"
 
         async def dial(port: int) -> Descriptor:
-            (found,) = await self._node.ask("portforward", pod, port=port)
-            return found
+            (descriptor,) = await self._node.ask("portforward", pod, port=port)
+            return descriptor
 
         if (pod.get("status") or {}).get("phase") != "Running":
             phase = (pod.get("status") or {}).get("phase")

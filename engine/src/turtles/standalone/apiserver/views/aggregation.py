@@ -195,9 +195,9 @@ class Aggregator:
 
     async def resource_list(self, group: str, version: str, user: User) -> Object:
         """Return the APIResourceList of a group and version behind a service; kept for some seconds."""
-        found = self._discovered.get((group, version))
-        if found is not None and found[0] > time.monotonic():
-            return found[1]
+        cached = self._discovered.get((group, version))
+        if cached is not None and cached[0] > time.monotonic():
+            return cached[1]
         service = self.services()[group, version]
         session, base = self._target(service)
         headers = self._headers(None, user)

@@ -92,15 +92,15 @@ def api_group_list(groups: dict[str, list[str]]) -> Object:
 
 def aggregated_versions(resources: list[Object], group: str, version: str) -> Object:
     """Return a version's entry of an APIGroupDiscovery, made of an APIResourceList's resources."""
-    found: dict[str, Object] = {}
+    entries: dict[str, Object] = {}
     for one in resources:
         name, _, sub = str(one["name"]).partition("/")
         kind: Object = {
             "group": one.get("group", group), "version": one.get("version", version), "kind": one["kind"],
         }  # fmt: skip
-        if sub and name in found:
+        if sub and name in entries:
             below = {"subresource": sub, "responseKind": kind, "verbs": one["verbs"]}
-            found[name].setdefault("subresources", []).append(below)
+            entries[name].setdefault("subresources", []).append(below)
         else:
             entry: Object = {
                 "resource": one["name"], "responseKind": kind,
@@ -110,8 +110,8 @@ def aggregated_versions(resources: list[Object], group: str, version: str) -> Ob
             for field in ("shortNames", "categories"):
                 if field in one:
                     entry[field] = one[field]
-            found[str(one["name"])] = entry
-    return {"version": version, "freshness": "Current", "resources": list(found.values())}
+            entries[str(one["name"])] = entry
+    return {"version": version, "freshness": "Current", "resources": list(entries.values())}
 
 
 def aggregated(groups: list[tuple[str, list[Object]]], api_version: str) -> Object:

@@ -74,12 +74,12 @@ def takes_gzip(request: web.BaseRequest) -> bool:
 
 def _choices(header: str) -> list[tuple[str, dict[str, str]]]:
     """Return what a header offers, each with its parameters."""
-    found = []
+    choices = []
     for choice in header.split(","):
         name, *parameters = (part.strip() for part in choice.split(";"))
         options = {key.strip(): value.strip() for key, _, value in (one.partition("=") for one in parameters)}
-        found.append((name, options))
-    return found
+        choices.append((name, options))
+    return choices
 
 
 def _quality(options: dict[str, str]) -> float:

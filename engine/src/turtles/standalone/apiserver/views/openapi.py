@@ -130,13 +130,13 @@ def _closure(definitions: Mapping[str, Any], names: Iterable[str]) -> dict[str, 
 
 
 def _references(schema: Mapping[str, Any]) -> list[str]:
-    found = []
+    names = []
     if isinstance(schema.get("$ref"), str):
-        found.append(schema["$ref"].removeprefix(_V2))
+        names.append(schema["$ref"].removeprefix(_V2))
     for inner in (*schema.get("properties", {}).values(), schema.get("items"), schema.get("additionalProperties")):
         if isinstance(inner, Mapping):
-            found += _references(inner)
-    return found
+            names += _references(inner)
+    return names
 
 
 def _without_go(definitions: Mapping[str, Object]) -> Mapping[str, Object]:
@@ -243,11 +243,11 @@ def _paths(kinds: Iterable[Kind], v2: bool) -> dict[str, Object]:
 
 
 def _definition_names(kinds: Iterable[Kind]) -> list[str]:
-    found = list(_COMMON)
+    names = list(_COMMON)
     for kind in kinds:
-        found.append(types.definition_name(kind))
-        found.append(types.builtin_name(kind.group, kind.version, kind.lists))
-    return found
+        names.append(types.definition_name(kind))
+        names.append(types.builtin_name(kind.group, kind.version, kind.lists))
+    return names
 
 
 def _info() -> Object:
@@ -271,8 +271,8 @@ def document_v3(kinds: list[Kind], group: str, version: str) -> Object:
     """Return the OpenAPI v3 document of a group's version."""
     builtin = [kind for kind in kinds if not kind.custom]
     names = [*_definition_names(builtin), *_BODIES.get((group, version), ())]
-    found = ((one.group, one.version, one.kind) for one in REVIEWS)
-    names += [types.builtin_name(*one) for one in found if one[:2] == (group, version)]
+    reviews = ((one.group, one.version, one.kind) for one in REVIEWS)
+    names += [types.builtin_name(*one) for one in reviews if one[:2] == (group, version)]
     schemas = {name: _v3_definition(name, one) for name, one in _closure(types.documents(), names).items()}
     for kind in kinds:
         if kind.custom:
@@ -323,12 +323,12 @@ class OpenAPI:
         headers = {"ETag": etag, "Vary": "Accept-Encoding, Accept", "Cache-Control": "no-cache, private"}
         if request.headers.get("If-None-Match") == etag:
             return web.Response(status=304, headers=headers)
-        found = self._kept.get(name)
-        if found is None or found[0] != state:
+        cached = self._kept.get(name)
+        if cached is None or cached[0] != state:
             # Some tenths of a second, in which others are to be answered.
             packed = await asyncio.to_thread(lambda: gzip.compress(make(), 6, mtime=0))
-            found = self._kept[name] = (state, packed)
-        body = found[1]
+            cached = self._kept[name] = (state, packed)
+        body = cached[1]
         if negotiate.takes_gzip(request):
             headers["Content-Encoding"] = "gzip"
         else:
@@ -339,11 +339,11 @@ class OpenAPI:
         return [kind for kind in self._registry.all() if (kind.group, kind.version) == (group, version)]
 
     def _names(self) -> dict[str, tuple[str, str]]:
-        found = {}
+        names = {}
         for group, versions in self._registry.groups().items():
             for version in versions:
-                found[f"apis/{group}/{version}" if group else f"api/{version}"] = (group, version)
-        return found
+                names[f"apis/{group}/{version}" if group else f"api/{version}"] = (group, version)
+        return names
 
     def _index(self) -> Object:
         return {

@@ -41,8 +41,8 @@ def _any(field: int, value: Any) -> bytes:
 
 
 def _extensions(field: int, obj: Mapping[str, Any]) -> bytes:
-    found = (_text(1, name) + _any(2, obj[name]) for name in obj if name.startswith("x-"))
-    return b"".join(_message(field, content) for content in found)
+    extensions = (_text(1, name) + _any(2, obj[name]) for name in obj if name.startswith("x-"))
+    return b"".join(_message(field, content) for content in extensions)
 
 
 def _schema(schema: Mapping[str, Any]) -> bytes:

@@ -163,14 +163,14 @@ class Watcher:
         if self._form.prepare is not None and self._selection.looks_inside:
             states = (entry for event in events for entry in (event.entry, event.previous))
             await self._form.prepare([entry for entry in states if entry is not None])
-        found: list[tuple[Event, str, Entry]] = []
+        pending: list[tuple[Event, str, Entry]] = []
         for event in events:
             seen = visible(event, self._selection)
             if seen is not None:
-                found.append((event, *seen))
+                pending.append((event, *seen))
         if self._form.prepare is not None:
-            await self._form.prepare([entry for _, _, entry in found])
-        return b"".join(self._frame(*one) for one in found)
+            await self._form.prepare([entry for _, _, entry in pending])
+        return b"".join(self._frame(*one) for one in pending)
 
     def _frame(self, event: Event, kind: str, entry: Entry) -> bytes:
         if not self._form.name:

@@ -13,10 +13,10 @@ async def read_limited(answer: aiohttp.ClientResponse, limit: int) -> bytes:
 
     :raises aiohttp.ClientError: when it has more bytes than ``limit``; the rest isn't read.
     """
-    found = bytearray()
+    body = bytearray()
     async for chunk in answer.content.iter_any():
-        found += chunk
-        if len(found) > limit:
+        body += chunk
+        if len(body) > limit:
             answer.close()
             raise aiohttp.ClientPayloadError(f"the answer has more than {limit} bytes")
-    return bytes(found)
+    return bytes(body)

@@ -215,13 +215,13 @@ def _size(value: Any, known: dict[int, int]) -> int:
         return len(value) + 2
     if not isinstance(value, dict | list):
         return 4
-    found = known.get(id(value))
-    if found is None:
+    size = known.get(id(value))
+    if size is None:
         # What holds itself has no size, and is refused when it is written as JSON.
         known[id(value)] = 0
         parts = chain(value, value.values()) if isinstance(value, dict) else value
-        found = known[id(value)] = 2 + sum(_size(one, known) for one in parts)
-    return found
+        size = known[id(value)] = 2 + sum(_size(one, known) for one in parts)
+    return size
 
 
 def _plain(value: Any) -> str:

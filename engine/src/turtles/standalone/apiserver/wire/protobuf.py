@@ -231,9 +231,9 @@ def _scalar(kind: str, value: Any) -> Any:
         seconds = _message(value, "Time").get("seconds")
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds else None
     if kind == "int-or-text":
-        found = _message(value, "IntOrString")
-        return found.get("text", "") if found.get("type") else found.get("number") or None
+        message = _message(value, "IntOrString")
+        return message.get("text", "") if message.get("type") else message.get("number") or None
     if kind == "zero-or-text":
-        found = _message(value, "IntOrString")
-        return found.get("text", "") if found.get("type") else found.get("number", 0)
+        message = _message(value, "IntOrString")
+        return message.get("text", "") if message.get("type") else message.get("number", 0)
     return _message(value, kind)

@@ -70,10 +70,10 @@ def met(
                 return False, []
             continue
         if data is None:
-            found = request()
+            review = request()
             data = {
-                "request": {name: value for name, value in found.items() if name not in ("object", "oldObject")},
-                "object": found.get("object"), "oldObject": found.get("oldObject"), "authorizer": {"@authz": {}},
+                "request": {name: value for name, value in review.items() if name not in ("object", "oldObject")},
+                "object": review.get("object"), "oldObject": review.get("oldObject"), "authorizer": {"@authz": {}},
             }  # fmt: skip
         try:
             if engine.evaluate(expression, data, access) is not True:

@@ -46,23 +46,23 @@ def _library() -> Any:
 @functools.cache
 def _types() -> dict[str, Any]:
     kinds = _library().Type
-    found = {
+    types = {
         "int": kinds.INT, "uint": kinds.UINT, "double": kinds.DOUBLE, "bool": kinds.BOOL, "string": kinds.STRING,
         "bytes": kinds.BYTES, "dyn": kinds.DYN, "google.protobuf.Timestamp": kinds.TIMESTAMP,
         "google.protobuf.Duration": kinds.DURATION, "null": kinds.NULL,
     }  # fmt: skip
-    found["map(string, list(string))"] = kinds.Map(kinds.STRING, kinds.List(kinds.STRING))
-    found.update({f"list({name})": kinds.List(one) for name, one in list(found.items()) if "(" not in name})
-    return found
+    types["map(string, list(string))"] = kinds.Map(kinds.STRING, kinds.List(kinds.STRING))
+    types.update({f"list({name})": kinds.List(one) for name, one in list(types.items()) if "(" not in name})
+    return types
 
 
 def type_named(name: str) -> Any:
     """Return the library's type that CEL writes as ``name``; any other name is a message's."""
     if name in library.TAGGED:
         return _library().Type.AbstractType(name)
-    found = _types().get(name)
-    if found is not None:
-        return found
+    cel_type = _types().get(name)
+    if cel_type is not None:
+        return cel_type
     kinds = _library().Type
     return kinds.List(type_named(name[5:-1])) if name.startswith("list(") else kinds(name)
 
@@ -89,10 +89,10 @@ def _guarded(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _by_name() -> Iterator[tuple[str, list[Function]]]:
-    found: dict[str, list[Function]] = {}
+    functions: dict[str, list[Function]] = {}
     for function in library.FUNCTIONS:
-        found.setdefault(function.name, []).append(function)
-    yield from found.items()
+        functions.setdefault(function.name, []).append(function)
+    yield from functions.items()
 
 
 @functools.cache
@@ -174,8 +174,8 @@ class Checker:
             if text:
                 raise CompileError(f"compilation failed: {text}") from None
             return
-        found = compiled.return_type().name().lower()
-        if found not in (wanted, "dyn", "any"):
+        type_name = compiled.return_type().name().lower()
+        if type_name not in (wanted, "dyn", "any"):
             raise CompileError(f"must evaluate to {wanted}")
 
 
@@ -185,7 +185,7 @@ def _relevant(text: str, lines: int) -> str:
     parts = re.split(r"(?=^ERROR: )", text, flags=re.MULTILINE)
     kept = "".join(part for part in parts if part.strip() and not _MIXED.search(part)).rstrip()
     if lines:
-        kept = re.sub(r"<input>:(\d+):", lambda found: f"<input>:{int(found[1]) - lines}:", kept)
+        kept = re.sub(r"<input>:(\d+):", lambda match: f"<input>:{int(match[1]) - lines}:", kept)
     return _STRUCT.sub("", kept)
 
 
@@ -218,10 +218,10 @@ def evaluate(expression: str, data: Mapping[str, Any], access: AccessCheck | Non
 
 def _reason(text: str) -> str:
     text = _STATUS.sub("", text, count=1)
-    if found := re.match(r'Key not found in map : "?(.*?)"?$', text):
-        return f"no such key: {found[1]}"
-    if found := re.match(r"Index error: index=(-?\d+)", text):
-        return f"index out of bounds: {found[1]}"
+    if match := re.match(r'Key not found in map : "?(.*?)"?$', text):
+        return f"no such key: {match[1]}"
+    if match := re.match(r"Index error: index=(-?\d+)", text):
+        return f"index out of bounds: {match[1]}"
     if text.startswith("No matching overloads found"):
         return "no such overload"
     return text.replace("divide by zero", "division by zero")

@@ -131,8 +131,8 @@ _CLAUSE = re.compile(r"%(?:\.(\d+))?([%sdfeboxX])")
 def _format(template: str, arguments: Sequence[Any]) -> str:
     values: Iterator[Any] = iter(_items(arguments))
 
-    def fill(found: re.Match[str]) -> str:
-        precision, clause = found.groups()
+    def fill(match: re.Match[str]) -> str:
+        precision, clause = match.groups()
         if clause == "%":
             return "%"
         value: Any = next(values, _MISSING)
@@ -158,8 +158,8 @@ _MISSING = object()
 
 
 def _is_sorted(values: Sequence[Any]) -> bool:
-    found = _items(values)
-    return all(one <= other for one, other in pairwise(found))
+    items = _items(values)
+    return all(one <= other for one, other in pairwise(items))
 
 
 def _sum(values: Sequence[Any]) -> Any:
@@ -168,27 +168,27 @@ def _sum(values: Sequence[Any]) -> Any:
 
 def _extreme(choose: Callable[[Iterable[Any]], Any], name: str) -> Callable[[Sequence[Any]], Any]:
     def call(values: Sequence[Any]) -> Any:
-        found = _items(values)
-        if not found:
+        items = _items(values)
+        if not items:
             raise ValueError(f"{name} called on empty list")
-        return choose(found)
+        return choose(items)
 
     return call
 
 
 def _list_index(values: Sequence[Any], wanted: Any) -> int:
-    found = _items(values)
-    return found.index(_plain(wanted)) if _plain(wanted) in found else -1
+    items = _items(values)
+    return items.index(_plain(wanted)) if _plain(wanted) in items else -1
 
 
 def _list_last_index(values: Sequence[Any], wanted: Any) -> int:
-    found = _items(values)[::-1]
-    return len(found) - 1 - found.index(_plain(wanted)) if _plain(wanted) in found else -1
+    items = _items(values)[::-1]
+    return len(items) - 1 - items.index(_plain(wanted)) if _plain(wanted) in items else -1
 
 
 def _contains(values: Sequence[Any], wanted: Sequence[Any]) -> bool:
-    found = _items(values)
-    return all(one in found for one in _items(wanted))
+    items = _items(values)
+    return all(one in items for one in _items(wanted))
 
 
 def _equivalent(values: Sequence[Any], others: Sequence[Any]) -> bool:
@@ -196,8 +196,8 @@ def _equivalent(values: Sequence[Any], others: Sequence[Any]) -> bool:
 
 
 def _intersects(values: Sequence[Any], others: Sequence[Any]) -> bool:
-    found = _items(values)
-    return any(one in found for one in _items(others))
+    items = _items(values)
+    return any(one in items for one in _items(others))
 
 
 # -- regular expressions
@@ -206,15 +206,15 @@ def _intersects(values: Sequence[Any], others: Sequence[Any]) -> bool:
 def _find(text: str, pattern: str) -> str:
     import re2
 
-    found = re2.search(pattern, text)
-    return str(found.group(0)) if found else ""
+    match = re2.search(pattern, text)
+    return str(match.group(0)) if match else ""
 
 
 def _find_all(text: str, pattern: str, limit: int = -1) -> list[str]:
     import re2
 
-    found = [match.group(0) for match in re2.finditer(pattern, text)]
-    return found if limit < 0 else found[:limit]
+    matches = [match.group(0) for match in re2.finditer(pattern, text)]
+    return matches if limit < 0 else matches[:limit]
 
 
 # -- URLs

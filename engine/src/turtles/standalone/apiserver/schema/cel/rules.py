@@ -68,9 +68,9 @@ def uses_old(expression: str) -> bool:
 def collect(schema: Schema) -> Node | None:
     """Return a schema's rules, None when it has none anywhere."""
     properties = {
-        name: found
+        name: child
         for name, inner in (schema.get("properties") or {}).items()
-        if isinstance(inner, Mapping) and (found := collect(inner)) is not None
+        if isinstance(inner, Mapping) and (child := collect(inner)) is not None
     }
     additional, items = schema.get("additionalProperties"), schema.get("items")
     below = collect(additional) if isinstance(additional, Mapping) else None
@@ -153,11 +153,11 @@ class _Run:
         message = rule.message or f"failed rule: {rule.expression.strip()}"
         if rule.message_expression:
             try:
-                found = engine.evaluate(f"{prefix}{rule.message_expression}{suffix}", data)
+                text = engine.evaluate(f"{prefix}{rule.message_expression}{suffix}", data)
             except engine.EvaluationError:
-                found = None
-            if isinstance(found, str) and found.strip() and "\n" not in found and len(found) <= MAX_MESSAGE:
-                message = found.strip()
+                text = None
+            if isinstance(text, str) and text.strip() and "\n" not in text and len(text) <= MAX_MESSAGE:
+                message = text.strip()
         self.causes.append(self._cause(rule, schema, path, message))
 
     def _cause(self, rule: Rule, schema: Schema, path: str, message: str) -> Cause:
@@ -219,11 +219,11 @@ def check(schema: Schema, path: str, old: Schema | None = None) -> list[Cause]:
     """
     causes: list[Cause] = []
     known = {str(one) for one in _all_rules(old)} if old is not None else set()
-    found = list(_sites(schema, path, True, True))
-    if not found:
+    sites = list(_sites(schema, path, True, True))
+    if not sites:
         return []
     types = values.Types()
-    named = [(site, types.declare(site.schema, site.root)) for site in found]
+    named = [(site, types.declare(site.schema, site.root)) for site in sites]
     try:
         pool = types.pool()
     except TypeError:
@@ -246,19 +246,19 @@ def _all_rules(schema: Schema | None) -> list[Any]:
 
 
 def _sites(schema: Schema, path: str, root: bool, correlated: bool) -> list[_Site]:
-    found = []
+    sites = []
     if schema.get("x-kubernetes-validations"):
-        found.append(_Site(schema, path, root, correlated))
+        sites.append(_Site(schema, path, root, correlated))
     for name, inner in (schema.get("properties") or {}).items():
         if isinstance(inner, Mapping):
-            found += _sites(inner, f"{path}.properties[{name}]", False, correlated)
+            sites += _sites(inner, f"{path}.properties[{name}]", False, correlated)
     additional, items = schema.get("additionalProperties"), schema.get("items")
     if isinstance(additional, Mapping):
-        found += _sites(additional, f"{path}.additionalProperties", False, correlated)
+        sites += _sites(additional, f"{path}.additionalProperties", False, correlated)
     if isinstance(items, Mapping):
         still = correlated and schema.get("x-kubernetes-list-type") == "map"
-        found += _sites(items, f"{path}.items", False, still)
-    return found
+        sites += _sites(items, f"{path}.items", False, still)
+    return sites
 
 
 def _check_site(site: _Site, name: str, pool: Any, known: set[str]) -> list[Cause]:
@@ -346,9 +346,8 @@ def _reaches(schema: Schema, path: str) -> bool:
         if step is None:
             return False
         name, position = step[1] or step[2], step.end()
-        additional = inner.get("additionalProperties")
-        found = (inner.get("properties") or {}).get(name) or (additional if isinstance(additional, Mapping) else None)
-        if not isinstance(found, Mapping):
+        subschema = (inner.get("properties") or {}).get(name) or inner.get("additionalProperties")
+        if not isinstance(subschema, Mapping):
             return False
-        inner = found
+        inner = subschema
     return True

@@ -55,23 +55,23 @@ def of(value: Any, schema: Schema, root: bool = False) -> Any:
 def _mapping(value: Mapping[str, Any], schema: Schema, whole: bool) -> dict[str, Any]:
     properties = schema.get("properties") or {}
     additional = schema.get("additionalProperties")
-    found = {}
+    fields = {}
     for name, item in value.items():
         inner = properties.get(name)
         if inner is not None:
             escaped = escape(name)
             if escaped is not None:
-                found[escaped] = of(item, inner)
+                fields[escaped] = of(item, inner)
         elif isinstance(additional, Mapping):
-            found[name] = of(item, additional)
+            fields[name] = of(item, additional)
         elif schema.get("x-kubernetes-preserve-unknown-fields") or additional is True:
-            found[name] = item
+            fields[name] = item
     if whole:
-        found.update({name: value[name] for name in ("apiVersion", "kind") if name in value})
+        fields.update({name: value[name] for name in ("apiVersion", "kind") if name in value})
         metadata = value.get("metadata")
         if isinstance(metadata, dict):
-            found["metadata"] = {name: metadata[name] for name in ("name", "generateName") if name in metadata}
-    return found
+            fields["metadata"] = {name: metadata[name] for name in ("name", "generateName") if name in metadata}
+    return fields
 
 
 def _text(text: str, form: str) -> Any:
