@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import pytest
 
+from turtles.api.phases import FINAL_PHASES
 from turtles.domain import lifecycle
 from turtles.domain.lifecycle import Paused, Shutoff, State
 
@@ -48,7 +49,7 @@ def test_event_details_are_reasons(detail: str) -> None:
 )
 def test_phases(state: int, reason: int, acpi: bool, phase: str | None) -> None:
     assert lifecycle.phase_of(state, reason, acpi=acpi) == phase
-    if phase in lifecycle.FINAL_PHASES:
+    if phase in FINAL_PHASES:
         assert lifecycle.end_text(state, reason)
 
 

@@ -10,11 +10,7 @@ could have shut down, has failed.
 from dataclasses import dataclass
 from enum import IntEnum
 
-from turtles.api.phases import FAILED as FAILED
-from turtles.api.phases import FINAL_PHASES as FINAL_PHASES
-from turtles.api.phases import RUNNING as RUNNING
-from turtles.api.phases import SCHEDULED as SCHEDULED
-from turtles.api.phases import SUCCEEDED as SUCCEEDED
+from turtles.api.phases import FAILED, RUNNING, SUCCEEDED
 
 
 class State(IntEnum):

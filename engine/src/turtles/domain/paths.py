@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from turtles.api.guests import QEMU_UID as QEMU_UID
-
 #: Mount points of the Pod's volumes.
 PRIVATE_DIR = PurePosixPath("/var/run/kubevirt-private")
 PUBLIC_DIR = PurePosixPath("/var/run/kubevirt")

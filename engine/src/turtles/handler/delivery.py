@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from turtles.api.guests import QEMU_UID
 from turtles.domain import handover, paths
 
 
@@ -33,7 +34,7 @@ def deliver(pods_dir: str, pod_uid: str, vmi: Mapping[str, Any]) -> None:
                 file.write(content)
                 file.flush()
                 os.fchmod(file.fileno(), 0o400)
-                os.fchown(file.fileno(), paths.QEMU_UID, paths.QEMU_UID)
+                os.fchown(file.fileno(), QEMU_UID, QEMU_UID)
             os.rename(draft, name, src_dir_fd=directory, dst_dir_fd=directory)
         except BaseException:
             with contextlib.suppress(OSError):

@@ -14,6 +14,7 @@ import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
+from turtles.api.guests import QEMU_UID
 from turtles.domain import paths
 from turtles.handler import mounts
 from turtles.handler import relay as relays
@@ -138,8 +139,8 @@ class Launcher:
                         fits = stat.S_ISBLK(found.st_mode)
                     else:
                         fits = stat.S_ISCHR(found.st_mode) and found.st_rdev == number
-                    if own and fits and found.st_uid != paths.QEMU_UID:
-                        os.chown(f"/proc/self/fd/{device}", paths.QEMU_UID, paths.QEMU_UID)
+                    if own and fits and found.st_uid != QEMU_UID:
+                        os.chown(f"/proc/self/fd/{device}", QEMU_UID, QEMU_UID)
             except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
                 continue
 
@@ -180,7 +181,7 @@ class Launcher:
             for name, content in files:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
                 with open(os.open(name, flags, 0o600, dir_fd=directory), "wb") as file:
-                    os.fchown(file.fileno(), paths.QEMU_UID, paths.QEMU_UID)
+                    os.fchown(file.fileno(), QEMU_UID, QEMU_UID)
                     file.write(content)
         finally:
             os.close(directory)
@@ -349,7 +350,7 @@ def _own_folder(directory: int, name: str, mode: int) -> int:
     try:
         if os.fstat(folder).st_dev != os.fstat(directory).st_dev:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), name)
-        os.fchown(folder, paths.QEMU_UID, paths.QEMU_UID)
+        os.fchown(folder, QEMU_UID, QEMU_UID)
     except OSError:
         os.close(folder)
         raise

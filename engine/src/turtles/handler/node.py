@@ -6,12 +6,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from turtles.api import labels
+from turtles.api import labels, times
 from turtles.domain import node_labels
 from turtles.kube.client import ApiError, Client, NotFound
 from turtles.kube.resources import NODE
@@ -121,7 +120,7 @@ class NodeAgent:
         wanted = {labels.NODE_SCHEDULABLE: "true", **node_labels.static(Path("/proc/cpuinfo").read_text())}
         beats = 0
         while not self._stop.is_set():
-            heartbeat = {labels.NODE_HEARTBEAT: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
+            heartbeat = {labels.NODE_HEARTBEAT: times.now()}
             body = {"metadata": {"labels": {**wanted, **self._cpu_manager()}, "annotations": heartbeat}}
             self._insist(lambda body=body: self._client.patch(NODE, None, self._node, body))  # type: ignore[misc]
             beats += 1

@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from turtles.api.guests import QEMU_UID
 from turtles.domain import paths
 from turtles.handler import mounts
 
@@ -66,8 +67,8 @@ class Peer:
         :raises StrangerError: if it isn't.
         :raises ProcessLookupError: if the process has ended.
         """
-        if self.uid != paths.QEMU_UID:
-            raise StrangerError(f"belongs to user {self.uid}, not to the launcher's ({paths.QEMU_UID})")
+        if self.uid != QEMU_UID:
+            raise StrangerError(f"belongs to user {self.uid}, not to the launcher's ({QEMU_UID})")
         if not sees(self.process, self._directory):
             raise StrangerError("belongs to a process outside of the Pod")
         if self.namespace("user") != _own_user_namespace():

@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from turtles.api.guests import QEMU_UID
 from turtles.domain.network import InterfacePlan, PodInterface
-from turtles.domain.paths import QEMU_UID
 
 T = TypeVar("T")
 

@@ -11,14 +11,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import libvirt
 
-from turtles.api import conditions
+from turtles.api import conditions, times
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
+from turtles.api.guests import grace_period
+from turtles.api.objects import Object, is_deleted
+from turtles.api.phases import FAILED, FINAL_PHASES, HANDED_OVER, RUNNING, SUCCEEDED, set_phase
 from turtles.domain import definition, lifecycle, network, paths
 from turtles.domain import status as domain_status
 from turtles.domain.xml import AnswerError
@@ -34,7 +36,6 @@ from turtles.handler.watcher import Watcher
 log = logging.getLogger(__name__)
 
 Key = tuple[str, str]
-Object = dict[str, Any]
 
 #: Seconds between two requests to the guest to shut down.
 SHUTDOWN_REPEAT = 5.0
@@ -54,7 +55,6 @@ START_LIMIT = 300.0
 _LOOK_AGAIN = 2.0
 #: Seconds after which libvirtd, seen but not listening yet, is tried again.
 _SOON = 0.02
-_DEFAULT_GRACE = 30
 #: First and longest pause between two attempts to do what failed, seconds.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 30.0
 
@@ -90,7 +90,7 @@ class Cluster(Protocol):
 class Failure(Exception):
     """The VMI ends here. ``reason`` is the event's; the message says what happened and what to do."""
 
-    def __init__(self, reason: str, message: str, phase: str = lifecycle.FAILED, *, asked_for: bool = False) -> None:
+    def __init__(self, reason: str, message: str, phase: str = FAILED, *, asked_for: bool = False) -> None:
         super().__init__(message)
         self.reason = reason
         self.phase = phase
@@ -185,15 +185,15 @@ class Synchroniser:
             return None
         status = vmi.get("status") or {}
         phase = status.get("phase")
-        if phase in lifecycle.FINAL_PHASES:
+        if phase in FINAL_PHASES:
             self._clear(key, vmi)
             return None
-        if phase not in (lifecycle.SCHEDULED, lifecycle.RUNNING) or status.get("nodeName") != self._node:
+        if phase not in HANDED_OVER or status.get("nodeName") != self._node:
             return None
         guest = guest or self._meet(key, vmi)
         # An attempt to start that failed made events of its own; they are no reason for the next one
         left = guest.retry_at - time.monotonic()
-        if left > 0 and not guest.state.started and not vmi["metadata"].get("deletionTimestamp"):
+        if left > 0 and not guest.state.started and not is_deleted(vmi):
             return left
         if wait := guest.syncs.ask():
             return wait
@@ -278,7 +278,7 @@ class Synchroniser:
         self._deliver(vmi, guest, launcher.pod_uid)
         domain = launcher.domain(_name(vmi))
         state, reason = domain.state() if domain is not None else (lifecycle.State.NOSTATE, 0)
-        deleted = bool(vmi["metadata"].get("deletionTimestamp"))
+        deleted = is_deleted(vmi)
         if domain is None or (lifecycle.never_ran(state, reason) and not self._ran(vmi, guest)):
             if domain is None and self._ran(vmi, guest):
                 raise self._ended_unseen(vmi, guest, "libvirt does not know the guest any more")
@@ -301,7 +301,7 @@ class Synchroniser:
 
         :raises LauncherNotReady: if that isn't possible (yet).
         """
-        if guest.delivered == pod_uid or self._ran(vmi, guest) or vmi["metadata"].get("deletionTimestamp"):
+        if guest.delivered == pod_uid or self._ran(vmi, guest) or is_deleted(vmi):
             return
         try:
             delivery.deliver(self._pods_dir, pod_uid, vmi)
@@ -316,7 +316,7 @@ class Synchroniser:
         guest.delivered = pod_uid
 
     def _ran(self, vmi: Object, guest: _Guest) -> bool:
-        return guest.state.started or vmi["status"]["phase"] == lifecycle.RUNNING
+        return guest.state.started or vmi["status"]["phase"] == RUNNING
 
     def _without_launcher(self, vmi: Object, guest: _Guest, error: LauncherNotReady, began: float) -> float:
         """Decide what it means that libvirtd can't be asked; return when to look again.
@@ -329,7 +329,7 @@ class Synchroniser:
         log.debug("the launcher does not answer (yet): %s", error, extra={"vmi": _text(vmi)})
         if self._ran(vmi, guest):
             limit = UNRESPONSIVE_AFTER
-        elif vmi["metadata"].get("deletionTimestamp"):
+        elif is_deleted(vmi):
             raise Failure("Deleted", "The VirtualMachineInstance was deleted before its guest was started.")
         else:
             limit = START_LIMIT
@@ -349,7 +349,7 @@ class Synchroniser:
         if (conditions.get_condition(found, "Synchronized") or {}).get("reason") == conditions.UNRESPONSIVE:
             return
         for type_ in ("Synchronized", "Ready"):
-            conditions.set_condition(found, type_, "False", conditions.UNRESPONSIVE, message, _now())
+            conditions.set_condition(found, type_, "False", conditions.UNRESPONSIVE, message, times.now())
         self._patch(vmi, status)
         log.warning("the launcher does not answer: %s", message, extra={"vmi": _text(vmi)})
 
@@ -357,7 +357,7 @@ class Synchroniser:
         """Say how a guest ended whose domain can't be asked: as its last event said, else badly."""
         if guest.state.stopped is not None:
             acpi = definition.acpi_enabled(vmi["spec"])
-            phase = lifecycle.phase_of(lifecycle.State.SHUTOFF, guest.state.stopped, acpi=acpi) or lifecycle.FAILED
+            phase = lifecycle.phase_of(lifecycle.State.SHUTOFF, guest.state.stopped, acpi=acpi) or FAILED
             return self._stopped(vmi, guest, lifecycle.State.SHUTOFF, guest.state.stopped, phase)
         return Failure(
             "LauncherUnresponsive",
@@ -375,7 +375,7 @@ class Synchroniser:
                 "spec.domain.resources.limits.memory, or leave it out.",
                 phase,
             )
-        grace = _grace(vmi) if guest.state.shutdown_at is not None else None
+        grace = grace_period(vmi["spec"]) if guest.state.shutdown_at is not None else None
         asked_for = grace is not None and lifecycle.at_once(grace)
         return Failure("Stopped", lifecycle.end_text(state, reason, grace), phase, asked_for=asked_for)
 
@@ -464,7 +464,7 @@ class Synchroniser:
 
     def _shut_down(self, vmi: Object, guest: _Guest, domain: Domain) -> float:
         """Ask the guest to shut down, repeatedly; end it when its grace period is over. Returns when to look again."""
-        grace = _grace(vmi)
+        grace = grace_period(vmi["spec"])
         now = self._clock()
         if guest.state.shutdown_at is None:
             guest.state.shutdown_at = now
@@ -510,13 +510,13 @@ class Synchroniser:
 
     def _report(self, key: Key, vmi: Object, guest: _Guest, seen: _Seen) -> None:
         phase = lifecycle.phase_of(seen.state, seen.reason, acpi=definition.acpi_enabled(vmi["spec"]))
-        if phase in lifecycle.FINAL_PHASES:
+        if phase in FINAL_PHASES:
             raise self._stopped(vmi, guest, seen.state, seen.reason, phase)
         status: Object = copy.deepcopy(vmi["status"])
-        now = _now()
+        now = times.now()
         spec = vmi["spec"]
-        if phase == lifecycle.RUNNING and status["phase"] != phase:
-            _set_phase(status, phase, now)
+        if phase == RUNNING and status["phase"] != phase:
+            set_phase(status, phase, now)
         if seen.live is not None:
             status["machine"] = {"type": seen.live.machine}
             status["memory"] = domain_status.memory(spec, seen.live.memory, status.get("memory"))
@@ -612,14 +612,14 @@ class Synchroniser:
 
     def _end(self, vmi: Object, guest: _Guest, failure: Failure) -> None:
         status: Object = copy.deepcopy(vmi["status"])
-        now = _now()
-        _set_phase(status, failure.phase, now)
+        now = times.now()
+        set_phase(status, failure.phase, now)
         found: list[Object] = status.setdefault("conditions", [])
         for type_ in ("Paused", "AgentConnected", "AgentVersionNotSupported", "Synchronized"):
             conditions.remove_condition(found, type_)
         conditions.set_condition(found, "Ready", "False", *conditions.GUEST_NOT_RUNNING, now)
         self._patch(vmi, status)
-        good = failure.phase == lifecycle.SUCCEEDED or failure.reason == "Deleted" or failure.asked_for
+        good = failure.phase == SUCCEEDED or failure.reason == "Deleted" or failure.asked_for
         self._cluster.event(vmi, "Normal" if good else "Warning", failure.reason, str(failure))
         log.info(
             "guest ended", extra={"vmi": _text(vmi), "uid": guest.uid, "phase": failure.phase, "why": str(failure)}
@@ -634,14 +634,8 @@ class Synchroniser:
         before = conditions.get_condition(found, "Synchronized")
         if before is not None and before.get("reason") == conditions.AGENT_FAILED:
             return  # a write for every attempt would call for the next one at once
-        conditions.set_condition(found, "Synchronized", "False", conditions.AGENT_FAILED, message, _now())
+        conditions.set_condition(found, "Synchronized", "False", conditions.AGENT_FAILED, message, times.now())
         self._patch(vmi, status)
-
-
-def _grace(vmi: Mapping[str, Any]) -> int:
-    """Return the seconds a guest has for its shutdown."""
-    grace = vmi["spec"].get("terminationGracePeriodSeconds")
-    return _DEFAULT_GRACE if grace is None else int(grace)
 
 
 def _name(vmi: Mapping[str, Any]) -> str:
@@ -659,12 +653,3 @@ def _pod_uid(vmi: Mapping[str, Any], node: str) -> str:
     raise Failure(
         "NoLauncherPod", f"status.activePods names no launcher Pod on node {node}; delete the VMI to have it made anew."
     )
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _set_phase(status: Object, phase: str, now: str) -> None:
-    status["phase"] = phase
-    status.setdefault("phaseTransitionTimestamps", []).append({"phase": phase, "phaseTransitionTimestamp": now})

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from turtles.api import quantity
+from turtles.api.guests import QEMU_UID
 from turtles.domain import paths
 from turtles.launcher import cloudinit, images
 from turtles.launcher.errors import LaunchError
@@ -190,7 +191,9 @@ def _claim_disk(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path) -
         raise LaunchError(f"{what} has a disk.img that is not a regular file")
     if status is not None and status.st_size > 0:
         if not os.access(disk, os.R_OK if source.get("readOnly") else os.R_OK | os.W_OK):
-            raise LaunchError(f"{what} has a disk.img that uid {os.geteuid()} may not use; give it to 107:107")
+            raise LaunchError(
+                f"{what} has a disk.img that uid {os.geteuid()} may not use; give it to {QEMU_UID}:{QEMU_UID}"
+            )
         return
     requested = _claim_size(name, vmi)
     if requested is None:

@@ -14,6 +14,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from turtles.api.guests import QEMU_UID
+
 QEMU_IMG = "qemu-img"
 #: Limits of one qemu-img run: address space in bytes, CPU seconds, and seconds on the clock.
 _LIMITS = ("prlimit", "--as=1073741824", "--cpu=30", "--core=0", "--")
@@ -66,7 +68,8 @@ def inspect(path: Path) -> Image:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise ImageError(
-            f"can't be read by uid {os.geteuid()} ({error.strerror}); in the image it should be owned by 107:107"
+            f"can't be read by uid {os.geteuid()} ({error.strerror}); "
+            f"in the image it should be owned by {QEMU_UID}:{QEMU_UID}"
         ) from error
     try:
         status = os.fstat(descriptor)

@@ -21,8 +21,8 @@ from xml.etree import ElementTree
 
 import libvirt
 
+from turtles.api.guests import QEMU_UID
 from turtles.command import Command
-from turtles.domain import paths
 from turtles.launcher.errors import LaunchError
 from turtles.launcher.libvirtd import LibvirtdError, warm_capability_cache
 from turtles.probe import kvm, node
@@ -69,28 +69,28 @@ def _become_launcher(folder: Path, kvm_works: bool) -> None:
     """
     if os.geteuid() != 0:
         return
-    os.chown(folder, paths.QEMU_UID, paths.QEMU_UID)
+    os.chown(folder, QEMU_UID, QEMU_UID)
     scratch = Path(mkdtemp())
     _check(_LIBC.unshare(_CLONE_NEWNS), "unshare")
     _check(_LIBC.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "mount /")
     _check(_LIBC.mount(b"tmpfs", os.fsencode(scratch), b"tmpfs", 0, b"mode=755"), f"mount {scratch}")
     try:
         if _KVM_DEVICE.exists():
-            twin, owner = scratch / "kvm", paths.QEMU_UID if kvm_works else 0
+            twin, owner = scratch / "kvm", QEMU_UID if kvm_works else 0
             os.mknod(twin, 0o600 | stat.S_IFCHR, _KVM_DEVICE.stat().st_rdev)
             os.chown(twin, owner, owner)
             _put_over(twin, _KVM_DEVICE)
         # libvirt wants to know its user's and group's names.
-        if not _known(lambda: pwd.getpwuid(paths.QEMU_UID)):
-            _append(_USERS, scratch, f"qemu:x:{paths.QEMU_UID}:{paths.QEMU_UID}::/:/usr/sbin/nologin\n")
-        if not _known(lambda: grp.getgrgid(paths.QEMU_UID)):
-            _append(_GROUPS, scratch, f"qemu:x:{paths.QEMU_UID}:\n")
+        if not _known(lambda: pwd.getpwuid(QEMU_UID)):
+            _append(_USERS, scratch, f"qemu:x:{QEMU_UID}:{QEMU_UID}::/:/usr/sbin/nologin\n")
+        if not _known(lambda: grp.getgrgid(QEMU_UID)):
+            _append(_GROUPS, scratch, f"qemu:x:{QEMU_UID}:\n")
     finally:
         _LIBC.umount2(os.fsencode(scratch), _MNT_DETACH)
         scratch.rmdir()
     os.setgroups([])
-    os.setgid(paths.QEMU_UID)
-    os.setuid(paths.QEMU_UID)
+    os.setgid(QEMU_UID)
+    os.setuid(QEMU_UID)
 
 
 def _known(look: Callable[[], object]) -> bool:

@@ -17,15 +17,14 @@ from typing import Any
 
 from turtles.api import configuration, labels, quantity
 from turtles.api.configuration import ClusterConfiguration
+from turtles.api.guests import QEMU_UID, grace_period
+from turtles.api.objects import Object, owner_reference
 from turtles.controller.pod import memory, placement
 from turtles.domain import paths
 from turtles.domain.definition import cpu_topology
 
-Object = dict[str, Any]
-
 #: Seconds the guest's own grace period is lengthened by: for the launcher to end QEMU, for the kubelet to end the Pod.
 LAUNCHER_GRACE, POD_GRACE = 15, 30
-DEFAULT_GRACE = 30
 
 #: Scratch directories: volume name → mount path. The node agent finds them by these names.
 _SCRATCH = {name: str(path) for path, name in paths.EMPTY_DIRS.items()}
@@ -79,8 +78,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
     """
     metadata, spec = vmi["metadata"], vmi["spec"]
     architecture = spec.get("architecture") or "amd64"
-    grace = spec.get("terminationGracePeriodSeconds")
-    grace = DEFAULT_GRACE if grace is None else int(grace)
+    grace = grace_period(spec)
     hostname = pod_hostname(vmi)
     overhead = memory.overhead(spec, kvm=config.kvm, ratio=config.cluster.overhead_ratio)
     block = paths.block_volumes(vmi)
@@ -105,9 +103,9 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
         "automountServiceAccountToken": False,
         "readinessGates": [{"conditionType": labels.UNPAUSED_READINESS_GATE}],
         "securityContext": {
-            "runAsUser": paths.QEMU_UID,
-            "runAsGroup": paths.QEMU_UID,
-            "fsGroup": paths.QEMU_UID,
+            "runAsUser": QEMU_UID,
+            "runAsGroup": QEMU_UID,
+            "fsGroup": QEMU_UID,
             "runAsNonRoot": True,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
@@ -169,14 +167,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
                 **{key: value for key, value in (metadata.get("annotations") or {}).items() if key != _LAST_APPLIED},
                 **_annotations(vmi, overhead),
             },
-            "ownerReferences": [{
-                "apiVersion": vmi["apiVersion"],
-                "kind": vmi["kind"],
-                "name": metadata["name"],
-                "uid": metadata["uid"],
-                "controller": True,
-                "blockOwnerDeletion": True,
-            }],
+            "ownerReferences": [owner_reference(vmi)],
         },
         "spec": pod_spec,
     }
@@ -247,8 +238,8 @@ def _pull_policy(config: LauncherConfig) -> str:
 def _security(*capabilities: str, **more: Any) -> Object:
     """Return the security context of a container of the Pod."""
     return {
-        "runAsUser": paths.QEMU_UID,
-        "runAsGroup": paths.QEMU_UID,
+        "runAsUser": QEMU_UID,
+        "runAsGroup": QEMU_UID,
         "runAsNonRoot": True,
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"], **({"add": list(capabilities)} if capabilities else {})},
