@@ -10,7 +10,7 @@ could have shut down, has failed.
 from dataclasses import dataclass
 from enum import IntEnum
 
-from turtles.api.phases import FAILED, RUNNING, SUCCEEDED
+from turtles.api.phases import FAILED, FINAL_PHASES, RUNNING, SUCCEEDED
 
 
 class State(IntEnum):
@@ -99,6 +99,16 @@ def phase_of(state: int, reason: int, *, acpi: bool) -> str | None:
     if reason in _CLEAN_ENDS or (reason == Shutoff.DESTROYED and not acpi):
         return SUCCEEDED
     return FAILED
+
+
+def has_ended(state: int, reason: int) -> bool:
+    """Whether a domain in this state means that its VMI has ended."""
+    return phase_of(state, reason, acpi=True) in FINAL_PHASES
+
+
+def crashed(state: int, reason: int) -> bool:
+    """Whether a domain has ended because its guest or its QEMU crashed, or was killed."""
+    return state == State.CRASHED or (state == State.SHUTOFF and reason == Shutoff.CRASHED)
 
 
 def end_text(state: int, reason: int, grace: int | None = None) -> str:

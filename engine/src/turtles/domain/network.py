@@ -144,6 +144,18 @@ def plan(
     )
 
 
+def plans(vmi: Mapping[str, Any], pod_interface: PodInterface | None) -> tuple[InterfacePlan, ...]:
+    """Return the plans of all interfaces of a VMI; empty if none is on the Pod network.
+
+    :param pod_interface: the Pod's interface as CNI left it.
+    :raises ValueError: as :func:`plan` does.
+    """
+    pair = pod_network_interface(vmi["spec"])
+    if pair is None or pod_interface is None:
+        return ()
+    return (plan(*pair, pod_interface, vmi["metadata"]["uid"]),)
+
+
 def pod_network_interface(spec: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
     """Return the interface of a VMI's *spec* that is on the Pod network, with its network; None if there is none."""
     networks = {network["name"]: network for network in spec.get("networks") or ()}

@@ -4,7 +4,7 @@
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -54,6 +54,15 @@ class Live:
     agent_connected: bool
     memory: int
     macs: dict[str, str]
+
+
+@dataclass(frozen=True)
+class GuestInfo:
+    """What the guest agent said: status.guestOSInfo, the guest's interface names by MAC, which commands it lacks."""
+
+    missing: tuple[str, ...] = ()
+    os_info: dict[str, str] = field(default_factory=dict)
+    interface_names: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ import json
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any
 
 from turtles.domain import status
+from turtles.domain.status import GuestInfo
 from turtles.domain.xml import AnswerError
 from turtles.handler.domain import Domain
 from turtles.handler.errors import LauncherBusy, LibvirtError
@@ -19,15 +19,6 @@ log = logging.getLogger(__name__)
 POLL_INTERVAL = 120.0
 #: How many agents are waited for at once. One that never answers holds a thread up for an eighth of its interval.
 _THREADS = 32
-
-
-@dataclass(frozen=True)
-class GuestInfo:
-    """What the agent said: status.guestOSInfo, the guest's interface names by MAC, which commands it lacks."""
-
-    missing: tuple[str, ...] = ()
-    os_info: dict[str, str] = field(default_factory=dict)
-    interface_names: dict[str, str] = field(default_factory=dict)
 
 
 class GuestAgents:

@@ -23,11 +23,12 @@ from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import FAILED, FINAL_PHASES, HANDED_OVER, RUNNING, SUCCEEDED, set_phase
 from turtles.domain import definition, lifecycle, network, paths
 from turtles.domain import status as domain_status
+from turtles.domain.status import GuestInfo
 from turtles.domain.xml import AnswerError
 from turtles.handler import delivery, plumbing
 from turtles.handler.domain import Domain
 from turtles.handler.errors import LauncherBusy, LauncherGone, LauncherNotReady, LibvirtError
-from turtles.handler.guest_agent import POLL_INTERVAL, GuestAgents, GuestInfo
+from turtles.handler.guest_agent import POLL_INTERVAL, GuestAgents
 from turtles.handler.launcher import Launcher
 from turtles.handler.rate import Bucket
 from turtles.handler.state import State, Store

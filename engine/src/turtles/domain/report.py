@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The status of a VMI, and the events that go with it, from what the node agent has seen. Pure.
+
+Its parts are in :mod:`turtles.domain.status`. No function changes the VMI; all return a new status.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from turtles.api import conditions
+from turtles.api.conditions import Condition, get_condition, remove_condition, set_condition
+from turtles.api.objects import Object
+from turtles.api.phases import RUNNING, set_phase
+from turtles.domain import definition, lifecycle
+from turtles.domain import status as parts
+from turtles.domain.end import End
+from turtles.domain.network import InterfacePlan
+from turtles.domain.status import GuestInfo, Live, Migratability
+
+#: Conditions that say something about a guest that runs, or about attempts to have it run.
+_OF_RUNNING = ("Paused", "AgentConnected", "AgentVersionNotSupported", "Synchronized")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A domain as it was found; ``live`` is None unless it is alive.
+
+    ``plans`` are those of its interfaces, ``addresses`` the Pod's.
+    """
+
+    state: int
+    reason: int
+    live: Live | None
+    plans: tuple[InterfacePlan, ...]
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event of a VMI."""
+
+    type: str
+    reason: str
+    message: str
+
+
+SHUTTING_DOWN = Event("Normal", "ShuttingDown", "Signaled Graceful Shutdown")
+_STARTED = Event("Normal", "Started", "VirtualMachineInstance started.")
+_IO_ERROR = Event(
+    "Warning",
+    "PausedIOError",
+    "The guest is paused because a disk could not be written or read; make space on its storage, then unpause it.",
+)
+
+
+def observed(vmi: Mapping[str, Any], seen: Observation, info: GuestInfo | None, now: str) -> Object:
+    """Return the status of a VMI whose domain hasn't ended.
+
+    :param info: what the guest agent last answered this agent.
+    :param now: the current time (RFC 3339).
+    """
+    status: Object = copy.deepcopy(vmi["status"])
+    spec, live = vmi["spec"], seen.live
+    if lifecycle.phase_of(seen.state, seen.reason, acpi=definition.acpi_enabled(spec)) == RUNNING:
+        set_phase(status, RUNNING, now)
+    if live is not None:
+        status["machine"] = {"type": live.machine}
+        status["memory"] = parts.memory(spec, live.memory, status.get("memory"))
+        status["currentCPUTopology"] = parts.cpu_topology(spec)
+    connected = live is not None and live.agent_connected
+    if info is not None:
+        names: Mapping[str, str] = info.interface_names
+    else:  # until the agent has answered an agent of ours that was restarted, what it said before holds
+        names = parts.known_names(status.get("interfaces")) if connected else {}
+    status["interfaces"] = parts.interfaces(seen.plans, seen.addresses, names)
+    status["volumeStatus"] = parts.volume_status(spec, status.get("volumeStatus"))
+    if info is not None and info.os_info:
+        status["guestOSInfo"] = info.os_info
+    elif not connected:
+        status.pop("guestOSInfo", None)
+    migration = parts.migratability(vmi)
+    status["migrationMethod"] = migration.method
+    status["conditions"] = _conditions(status.get("conditions") or [], seen, info, migration, now)
+    return status
+
+
+def ended(vmi: Mapping[str, Any], end: End, now: str) -> Object:
+    """Return the status of a VMI that ends."""
+    status: Object = copy.deepcopy(vmi["status"])
+    set_phase(status, end.phase, now)
+    entries: list[Condition] = status.setdefault("conditions", [])
+    for type_ in _OF_RUNNING:
+        remove_condition(entries, type_)
+    set_condition(entries, "Ready", "False", *conditions.GUEST_NOT_RUNNING, now)
+    return status
+
+
+def attempt_failed(vmi: Mapping[str, Any], message: str, now: str) -> Object:
+    """Return the status of a VMI for which something failed that is tried again.
+
+    The first of several messages stays: a write for every attempt would call for the next one at once.
+    """
+    status: Object = copy.deepcopy(vmi["status"])
+    entries: list[Condition] = status.setdefault("conditions", [])
+    if _reason(entries, "Synchronized") != conditions.AGENT_FAILED:
+        set_condition(entries, "Synchronized", "False", conditions.AGENT_FAILED, message, now)
+    return status
+
+
+def unresponsive(vmi: Mapping[str, Any], message: str, now: str) -> Object:
+    """Return the status of a VMI of which nobody knows whether its guest runs. The first of several messages stays."""
+    status: Object = copy.deepcopy(vmi["status"])
+    entries: list[Condition] = status.setdefault("conditions", [])
+    if _reason(entries, "Synchronized") != conditions.UNRESPONSIVE:
+        for type_ in ("Synchronized", "Ready"):
+            set_condition(entries, type_, "False", conditions.UNRESPONSIVE, message, now)
+    return status
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Object:
+    """Return what a merge patch has to say to make one status of the other."""
+    return {name: new.get(name) for name in {*old, *new} if new.get(name) != old.get(name)}
+
+
+def events(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:
+    """Return the events that go with a new status from :func:`observed`."""
+    if new["phase"] != old["phase"]:
+        yield _STARTED
+    if get_condition(old.get("conditions"), "Paused") is None and _reason(new["conditions"], "Paused") == (
+        _IO_ERROR.reason
+    ):
+        yield _IO_ERROR
+
+
+def _conditions(
+    entries: list[Condition], seen: Observation, info: GuestInfo | None, migration: Migratability, now: str
+) -> list[Condition]:
+    def put(type_: str, wanted: bool, status: str = "True", reason: str = "", message: str = "") -> None:
+        if wanted:
+            set_condition(entries, type_, status, reason, message, now)
+        else:
+            remove_condition(entries, type_)
+
+    put("LiveMigratable", True, "False", migration.reason, migration.message)
+    pause = lifecycle.pause_of(seen.state, seen.reason)
+    put("Paused", pause is not None, "True", pause.reason if pause else "", pause.message if pause else "")
+    live = seen.live
+    connected = live is not None and live.agent_connected
+    put("AgentConnected", connected)
+    missing = info.missing if info else ()
+    if info is not None or not connected:
+        put(
+            "AgentVersionNotSupported",
+            connected and bool(missing),
+            "True",
+            "RequiredCommandsNotSupported",
+            f"The guest agent lacks or refuses {', '.join(missing)}; update it, or allow them in its settings.",
+        )
+    put(
+        "SoftwareEmulation",
+        live is not None and live.emulated,
+        "True",
+        "KVMNotAvailable",
+        "The guest runs under software emulation because KVM is not available to its launcher.",
+    )
+    put("Synchronized", False)
+    return entries
+
+
+def _reason(entries: list[Condition], type_: str) -> str | None:
+    return (get_condition(entries, type_) or {}).get("reason")
