@@ -10,13 +10,14 @@ from typing import Any
 import libvirt
 import pytest
 
+from turtles.domain import decision
 from turtles.handler import domain as domains
 from turtles.handler import relay as relays
-from turtles.handler import sync
+from turtles.handler.cluster import Key
 from turtles.handler.errors import LauncherBusy, LauncherNotReady
 from turtles.handler.launcher import Launcher
 from turtles.handler.state import Store
-from turtles.handler.sync import Key, Synchroniser
+from turtles.handler.sync import Synchroniser
 from turtles.handler.watcher import Watcher
 from turtles.handler.workers import Workers
 from turtles.kube.queue import WorkQueue
@@ -123,10 +124,10 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         (domains, "OPENING", 1.0),
         (domains, "CALL", 1.0),
         (domains, "CLOSING", 0.2),
-        (sync, "LOOK_INTERVAL", 0.3),
-        (sync, "NOT_READY_AFTER", 0.5),
-        (sync, "UNRESPONSIVE_AFTER", 2.0),
-        (sync, "DESTROY_LIMIT", 1.0),
+        (decision, "LOOK_INTERVAL", 0.3),
+        (decision, "NOT_READY_AFTER", 0.5),
+        (decision, "UNRESPONSIVE_AFTER", 2.0),
+        (decision, "DESTROY_LIMIT", 1.0),
     ):
         monkeypatch.setattr(module, name, seconds)
 

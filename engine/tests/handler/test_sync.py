@@ -18,12 +18,13 @@ from typing import Any
 
 import pytest
 
-from turtles.domain import paths
+from turtles.domain import decision, paths
+from turtles.handler import delivery, plumbing
 from turtles.handler import domain as domains
-from turtles.handler import sync
+from turtles.handler.cluster import Key
 from turtles.handler.errors import LibvirtError
 from turtles.handler.state import Store
-from turtles.handler.sync import Key, Synchroniser
+from turtles.handler.sync import Synchroniser
 from turtles.handler.watcher import Watcher
 from turtles.kube.controller import run_workers
 from turtles.kube.queue import WorkQueue
@@ -282,9 +283,9 @@ def test_kill_at_any_moment_while_starting(
 
 
 _STEPS = (
-    (sync.delivery, "deliver"),
-    (sync.plumbing, "read_pod_interface"),
-    (sync.plumbing, "connect"),
+    (delivery, "deliver"),
+    (plumbing, "read_pod_interface"),
+    (plumbing, "connect"),
     (domains.Connection, "start"),
 )
 
@@ -492,7 +493,7 @@ def test_every_interface_model_starts(
 def test_a_vmi_that_cannot_be_delivered(
     make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sync, "_LOOK_AGAIN", 0.05)
+    monkeypatch.setattr(decision, "LOOK_AGAIN", 0.05)
     pod = make_pod()
     vmi = make_vmi(pod)
     obstacle = pod.volumes / "private" / paths.DELIVERED_VMI.name
@@ -550,7 +551,7 @@ def test_with_virt_launcher(
 
     with monkeypatch.context() as context:
         context.setattr(threading, "excepthook", lambda _: None)
-        context.setattr(sync.delivery, "deliver", killed)
+        context.setattr(delivery, "deliver", killed)
         agent = run(cluster, pod)
         assert reached.wait(10)
         agent.stop()
@@ -574,7 +575,7 @@ def test_a_disk_that_is_still_locked_is_waited_for(
     pod = make_pod()
     vmi = make_vmi(pod)
     cluster = Cluster(vmi)
-    sync.delivery.deliver(str(pod.pods_dir), pod.uid, vmi)
+    delivery.deliver(str(pod.pods_dir), pod.uid, vmi)
     pod.start(vmi=vmi)
     # QEMU takes its locks of an image as locks of bytes (block/file-posix.c).
     with (pod.volumes / "ephemeral-disks/empty-disks/root.qcow2").open("r+b") as disk:

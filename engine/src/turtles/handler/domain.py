@@ -41,6 +41,17 @@ _AGENT_INFO = 20.0
 _KEEPALIVE = (5, 4)
 #: Characters of a guest agent's answer that are looked at.
 MAX_ANSWER = 256 * 1024
+#: Errors of libvirt that another attempt won't cure.
+_HOPELESS = frozenset(
+    {
+        libvirt.VIR_ERR_XML_ERROR,
+        libvirt.VIR_ERR_XML_DETAIL,
+        libvirt.VIR_ERR_XML_INVALID_SCHEMA,
+        libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+        libvirt.VIR_ERR_INVALID_ARG,
+        libvirt.VIR_ERR_CPU_INCOMPATIBLE,
+    }
+)
 #: How a running domain may be undefined: with everything libvirt keeps about it.
 _UNDEFINE = (
     libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
@@ -65,6 +76,11 @@ def start_event_loop() -> None:
     threading.Thread(target=run, name="libvirt-events", daemon=True).start()
     # Errors come as exceptions; the library would print them as well.
     libvirt.registerErrorHandler(lambda *_: None, None)
+
+
+def is_hopeless(error: LibvirtError) -> bool:
+    """Whether another attempt won't cure an error."""
+    return error.code in _HOPELESS
 
 
 class Connection:

@@ -3,9 +3,19 @@
 
 import re
 
+from turtles.domain.end import End
+
 #: How much of a text from a Pod reaches events, conditions and logs.
 _TEXT = 1000
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\U0010ffff]+")
+
+
+class GuestEnded(Exception):
+    """The VMI ends here."""
+
+    def __init__(self, end: End) -> None:
+        super().__init__(end.message)
+        self.end = end
 
 
 class LauncherNotReady(Exception):

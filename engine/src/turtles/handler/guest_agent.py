@@ -3,6 +3,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,6 +13,7 @@ from turtles.domain.status import GuestInfo
 from turtles.domain.xml import AnswerError
 from turtles.handler.domain import Domain
 from turtles.handler.errors import LauncherBusy, LibvirtError
+from turtles.handler.guest import Guest
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +29,26 @@ class GuestAgents:
     def __init__(self, threads: int = _THREADS) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="guest-agent")
 
-    def ask(self, domain: Domain, name: str, done: Callable[[GuestInfo | None], None]) -> None:
-        """Ask the agent of *domain*; *done* gets the answer, or None if there was none, on another thread.
+    def refresh(self, guest: Guest, domain: Domain, connected: bool, on_answer: Callable[[], None]) -> None:
+        """Ask the agent of a guest, if it is there and hasn't been asked lately. The answer is ``guest.info``.
 
-        :param name: of the domain, for the log.
+        :param connected: whether the agent is there. If not, what it said doesn't hold any more.
+        :param on_answer: called from another thread when it has answered.
         """
-        self._pool.submit(self._ask, domain, name, done)
+        if not connected:
+            guest.asked, guest.info = None, None
+            return
+        now = time.monotonic()
+        if guest.asked is not None and now - guest.asked < POLL_INTERVAL:
+            return
+        guest.asked = now
+
+        def done(info: GuestInfo | None) -> None:
+            guest.info = info
+            if info is not None:
+                on_answer()
+
+        self._pool.submit(self._ask, domain, guest.domain_name, done)
 
     def _ask(self, domain: Domain, name: str, done: Callable[[GuestInfo | None], None]) -> None:
         try:

@@ -10,9 +10,10 @@ from typing import Any
 from turtles.api import labels
 from turtles.command import Command
 from turtles.handler import domain
+from turtles.handler.cluster import Key
 from turtles.handler.node import NodeAgent, run_probe
 from turtles.handler.state import Store
-from turtles.handler.sync import Key, Synchroniser
+from turtles.handler.sync import Synchroniser
 from turtles.handler.watcher import Watcher
 from turtles.handler.workers import Workers
 from turtles.kube.client import Client
@@ -32,7 +33,7 @@ _LONGEST_PAUSE = 30.0
 
 
 class _Cluster:
-    """The API server, as :class:`turtles.handler.sync.Synchroniser` sees it."""
+    """The API server, as :class:`turtles.handler.cluster.Cluster` says."""
 
     def __init__(self, client: Client, node: str) -> None:
         self._client = client

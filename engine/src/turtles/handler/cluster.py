@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the node agent needs of Kubernetes to take care of VMIs."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from turtles.api.objects import Object
+
+#: Namespace and name of a VMI.
+Key = tuple[str, str]
+
+
+class Cluster(Protocol):
+    """The VMIs of this node, as the API server has them."""
+
+    def get(self, key: Key) -> Object | None:
+        """Return the VMI; it is not modified."""
+
+    def patch(self, vmi: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+        """Merge *status* (None deletes a key) into the VMI's status if it is still the one that was read."""
+
+    def event(self, vmi: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
+        """Record an event."""
+
+    def enqueue(self, key: Key) -> None:
+        """Have the VMI synchronised soon; may be called from any thread."""

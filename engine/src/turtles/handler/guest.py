@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the running agent knows about the VMIs that it takes care of."""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from turtles.api.objects import is_deleted
+from turtles.api.phases import RUNNING, phase_of
+from turtles.domain import decision, paths
+from turtles.domain.status import GuestInfo
+from turtles.handler.cluster import Key
+from turtles.handler.launcher import Launcher
+from turtles.handler.rate import Bucket
+from turtles.handler.state import State, Store
+
+#: How often a VMI may be synchronised at once and each second: its Pod could call for it without end.
+_SYNCS, _SYNCS_RATE = 60, 1
+
+
+@dataclass
+class Guest:
+    """One VMI; ``state`` is what outlives the agent. Moments are of ``time.monotonic``."""
+
+    key: Key
+    uid: str
+    store: Store
+    state: State
+    launcher: Launcher | None = None
+    #: uid of the Pod to whose launcher the VMI was delivered.
+    delivered: str = ""
+    silent_since: float | None = None
+    first_attempt: float = field(default_factory=time.monotonic)
+    #: How many attempts in a row have failed, when the next one is due, and what the last one said.
+    failures: int = 0
+    retry_at: float = 0.0
+    error: str = ""
+    #: When the guest's power button was last pressed.
+    pressed: float | None = None
+    #: When its agent was last asked, and what it said.
+    asked: float | None = None
+    info: GuestInfo | None = None
+    syncs: Bucket = field(default_factory=lambda: Bucket(_SYNCS, _SYNCS_RATE))
+
+    def __str__(self) -> str:
+        """Return the VMI's namespace and name, for the log."""
+        return "/".join(self.key)
+
+    @property
+    def domain_name(self) -> str:
+        """libvirt's name of the domain."""
+        return paths.domain_name(*self.key)
+
+    def save(self) -> None:
+        """Store the state."""
+        self.store.save(self.uid, self.state)
+
+    def has_run(self, vmi: Mapping[str, Any]) -> bool:
+        """Whether the guest is known to have been started."""
+        return self.state.started or phase_of(vmi) == RUNNING
+
+    def delay(self, vmi: Mapping[str, Any]) -> float:
+        """Return the seconds until the VMI may be synchronised; 0 if it is now, which counts."""
+        # An attempt to start that failed made events of its own; they are no reason for the next one
+        left = self.retry_at - time.monotonic()
+        if left > 0 and not self.state.started and not is_deleted(vmi):
+            return left
+        return self.syncs.ask()
+
+    def back_off(self) -> float:
+        """Return the seconds until the next attempt, after one that failed."""
+        pause = decision.retry_pause(self.failures)
+        self.failures += 1
+        self.retry_at = time.monotonic() + pause
+        return pause
+
+    def attempt_succeeded(self) -> None:
+        """Note that libvirtd answers and nothing failed."""
+        self.failures = 0
+        self.silent_since = None
+
+    def close_launcher(self) -> None:
+        """Let go of the launcher."""
+        if self.launcher is not None:
+            self.launcher.close()
+            self.launcher = None
+
+    def reached_memory_limit(self) -> bool:
+        """Whether the launcher, if it still can be asked, has reached its memory limit."""
+        return self.launcher is not None and self.launcher.reached_memory_limit()
+
+
+class Guests:
+    """The VMIs of this node that the agent takes care of."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._guests: dict[Key, Guest] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._guests)
+
+    def get(self, key: Key) -> Guest | None:
+        """Return what is known about a VMI, None if it isn't taken care of."""
+        return self._guests.get(key)
+
+    def is_stored(self, uid: str) -> bool:
+        """Whether this agent or an earlier one has stored something about the VMI with this uid."""
+        return uid in self._store.uids()
+
+    def track(self, key: Key, uid: str) -> Guest:
+        """Begin to take care of a VMI, with what an earlier agent stored about it."""
+        guest = Guest(key, uid, self._store, self._store.load(uid))
+        with self._lock:
+            self._guests[key] = guest
+        return guest
+
+    def forget(self, guest: Guest) -> None:
+        """Take care of a VMI no longer."""
+        with self._lock:
+            self._guests.pop(guest.key, None)
+        guest.close_launcher()
+        self._store.drop(guest.uid)
+
+    def forget_except(self, uids: set[str]) -> None:
+        """Drop what is stored about VMIs other than these; to be called at start."""
+        for uid in set(self._store.uids()) - uids:
+            self._store.drop(uid)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Starts guests: connects the Pod's network, makes its folders and devices ready, defines and starts the domain."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.objects import Object
+from turtles.domain import decision, definition, end, paths
+from turtles.domain.network import InterfacePlan
+from turtles.handler import pod_network
+from turtles.handler.domain import Domain, is_hopeless
+from turtles.handler.errors import GuestEnded, LibvirtError
+from turtles.handler.guest import Guest
+from turtles.handler.launcher import Launcher
+
+log = logging.getLogger(__name__)
+
+
+class Starter:
+    """Starts the guests of one node."""
+
+    def __init__(
+        self, emulator: str, capability_cache: Path | None, configuration: Callable[[], ClusterConfiguration]
+    ) -> None:
+        """Make one.
+
+        :param emulator: path of QEMU in the launcher.
+        :param capability_cache: what a probe of this node found out about QEMU, for launchers that don't know it.
+        :param configuration: gives what the installation chooses for machines that start now.
+        """
+        self._emulator = emulator
+        self._capability_cache = capability_cache
+        self._configuration = configuration
+
+    def start(self, vmi: Object, guest: Guest, launcher: Launcher) -> Domain:
+        """Start a guest. Whatever an earlier attempt has left is used or replaced.
+
+        :raises GuestEnded: if no other attempt would be any better.
+        """
+        began = time.monotonic()
+        if began - guest.first_attempt > decision.START_LIMIT:
+            raise GuestEnded(end.start_timed_out(decision.START_LIMIT, guest.error))
+        guest.state.stopped = None
+        plans = pod_network.connect(vmi, guest, launcher)
+        plumbed = time.monotonic()
+        launcher.make_private_dir(guest.uid)
+        launcher.own_devices(paths.block_volumes(vmi))
+        self._bring_capability_cache(guest, launcher)
+        xml = self._domain_xml(vmi, launcher, plans)
+        try:
+            domain = launcher.connection().start(xml, paused=vmi["spec"].get("startStrategy") == "Paused")
+        except LibvirtError as error:
+            if is_hopeless(error):
+                raise GuestEnded(end.start_refused(error)) from error
+            raise
+        log.info(
+            "guest started",
+            extra={
+                "vmi": str(guest),
+                "uid": guest.uid,
+                "plumbing_ms": round((plumbed - began) * 1000),
+                "start_ms": round((time.monotonic() - plumbed) * 1000),
+            },
+        )
+        return domain
+
+    def _bring_capability_cache(self, guest: Guest, launcher: Launcher) -> None:
+        if self._capability_cache is None:
+            return
+        try:
+            launcher.bring_capability_cache(self._capability_cache)
+        except OSError as error:
+            log.info("libvirtd has to find out about QEMU by itself: %s", error, extra={"vmi": str(guest)})
+
+    def _domain_xml(self, vmi: Object, launcher: Launcher, plans: tuple[InterfacePlan, ...]) -> str:
+        host = definition.Host(
+            launcher.has_kvm(), self._emulator, _volumes_without_direct_io(vmi, launcher), self._configuration()
+        )
+        try:
+            return definition.domain_xml(vmi, plans, host)
+        except ValueError as error:
+            raise GuestEnded(end.domain_not_supported(error)) from error
+
+
+def _volumes_without_direct_io(vmi: Object, launcher: Launcher) -> frozenset[str]:
+    block = paths.block_volumes(vmi)
+    return frozenset(
+        volume["name"]
+        for volume in vmi["spec"].get("volumes") or ()
+        if "persistentVolumeClaim" in volume
+        and volume["name"] not in block
+        and not launcher.bypasses_page_cache(paths.claim_disk(volume["name"]))
+    )
