@@ -35,10 +35,10 @@ def read_view(data: bytes, namespace: str, name: str, uid: str) -> dict[str, Any
     """
     try:
         vmi: dict[str, Any] = json.loads(data)
-        found = [vmi["metadata"][key] for key in _IDENTITY]
+        identity = [vmi["metadata"][key] for key in _IDENTITY]
         vmi["spec"].get("domain")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise HandoverError(f"no VirtualMachineInstance ({type(error).__name__}: {error})") from error
-    if found != [namespace, name, uid]:
-        raise HandoverError(f"{found[0]}/{found[1]} ({found[2]}) instead of {namespace}/{name} ({uid})")
+    if identity != [namespace, name, uid]:
+        raise HandoverError(f"{identity[0]}/{identity[1]} ({identity[2]}) instead of {namespace}/{name} ({uid})")
     return vmi

@@ -38,14 +38,14 @@ def static(cpuinfo: str) -> dict[str, str]:
 
     :param cpuinfo: text of /proc/cpuinfo.
     """
-    found = {f"{labels.MACHINE_TYPE_PREFIX}q35": "true"}
+    static_labels = {f"{labels.MACHINE_TYPE_PREFIX}q35": "true"}
     for line in cpuinfo.splitlines():
         key, _, value = line.partition(":")
         if key.strip() == "vendor_id":
             vendor = value.strip()
-            found[f"{labels.CPU_VENDOR_PREFIX}{_VENDORS.get(vendor, vendor)}"] = "true"
+            static_labels[f"{labels.CPU_VENDOR_PREFIX}{_VENDORS.get(vendor, vendor)}"] = "true"
             break
-    return found
+    return static_labels
 
 
 def cpu_manager(state: str) -> dict[str, str]:
@@ -55,10 +55,10 @@ def cpu_manager(state: str) -> dict[str, str]:
         empty where there is none.
     """
     try:
-        found = json.loads(state or "{}")
+        checkpoint = json.loads(state or "{}")
     except ValueError:  # it is being written
         return {}
-    static_policy = isinstance(found, dict) and found.get("policyName") == "static"
+    static_policy = isinstance(checkpoint, dict) and checkpoint.get("policyName") == "static"
     return dict.fromkeys(labels.CPU_MANAGER, "true" if static_policy else "false")
 
 
@@ -72,16 +72,16 @@ def probed(domain_capabilities: str, host_capabilities: str, features: str, *, k
         feature needs a certain node.
     """
     names = [f"{labels.MACHINE_TYPE_PREFIX}{machine}" for machine in _machines(host_capabilities)]
-    found = {}
+    probed_labels = {}
     if kvm and domain_capabilities:
         names += _cpu(ElementTree.fromstring(domain_capabilities))  # noqa: S314 - libvirt's own
         if features:
             names += [f"{labels.CPU_FEATURE_PREFIX}{feature.get('name')}"
                       for feature in ElementTree.fromstring(features).findall("feature")  # noqa: S314
                       if feature.get("policy", "require") == "require"]
-        found.update(_timer(host_capabilities))
-    found.update({name: "true" for name in names if _LABEL_NAME.fullmatch(name.partition("/")[2])})
-    return found
+        probed_labels.update(_timer(host_capabilities))
+    probed_labels.update({name: "true" for name in names if _LABEL_NAME.fullmatch(name.partition("/")[2])})
+    return probed_labels
 
 
 def _machines(host_capabilities: str) -> Iterator[str]:

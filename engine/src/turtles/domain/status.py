@@ -95,13 +95,13 @@ def live(xml: str) -> Live:
 
 
 def _macs(root: Element) -> dict[str, str]:
-    found = {}
+    macs = {}
     for interface in itertools.islice(root.iterfind("devices/interface"), _INTERFACES):
         alias, mac = interface.find("alias"), interface.find("mac")
         if alias is not None and mac is not None:
             name = alias.get("name", "").removeprefix("ua-")
-            found[name] = _checked(mac.get("address", ""), _MAC, "devices/interface/mac/@address")
-    return found
+            macs[name] = _checked(mac.get("address", ""), _MAC, "devices/interface/mac/@address")
+    return macs
 
 
 def _checked(value: str, pattern: re.Pattern[str], where: str) -> str:

@@ -144,12 +144,12 @@ class Connection:
     def domain(self, name: str) -> "Domain | None":
         """Return the domain of that name, None if it isn't defined."""
         try:
-            found = self.call("the domain", CALL, lambda: self._live.lookupByName(name))
+            domain = self.call("the domain", CALL, lambda: self._live.lookupByName(name))
         except LibvirtError as error:
             if error.code == libvirt.VIR_ERR_NO_DOMAIN:
                 return None
             raise
-        return Domain(self, found)
+        return Domain(self, domain)
 
     def start(self, xml: str, *, paused: bool) -> "Domain":
         """Define and start a domain. Defined, so that how it ended can be asked for afterwards."""

@@ -132,14 +132,14 @@ class Launcher:
                     closing(self._open(path.parent, os.O_PATH | os.O_DIRECTORY)) as folder,
                     closing(os.open(path.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)) as device,
                 ):
-                    found = os.fstat(device)
+                    status = os.fstat(device)
                     # A runtime may show the node's very file instead of one of its own; that one isn't touched.
-                    own = found.st_dev == os.fstat(folder).st_dev
+                    own = status.st_dev == os.fstat(folder).st_dev
                     if number is None:
-                        fits = stat.S_ISBLK(found.st_mode)
+                        fits = stat.S_ISBLK(status.st_mode)
                     else:
-                        fits = stat.S_ISCHR(found.st_mode) and found.st_rdev == number
-                    if own and fits and found.st_uid != QEMU_UID:
+                        fits = stat.S_ISCHR(status.st_mode) and status.st_rdev == number
+                    if own and fits and status.st_uid != QEMU_UID:
                         os.chown(f"/proc/self/fd/{device}", QEMU_UID, QEMU_UID)
             except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
                 continue
@@ -231,11 +231,11 @@ class Launcher:
 
         :raises OSError: if it isn't there or something else is.
         """
-        with closing(self._open(path, os.O_PATH)) as found:
-            if not stat.S_ISREG(os.fstat(found).st_mode):
+        with closing(self._open(path, os.O_PATH)) as file:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
                 raise OSError(errno.EINVAL, "not a regular file", str(path))
             # Without waiting: its owner may hold a lease on it.
-            return os.open(f"/proc/self/fd/{found}", flags | os.O_NONBLOCK | os.O_CLOEXEC)
+            return os.open(f"/proc/self/fd/{file}", flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def _host_path(self, path: PurePosixPath) -> str:
         return str(paths.host_path(self._pods_dir, self.pod_uid, path))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from turtles.api import labels
+from turtles.api.objects import Object
 from turtles.command import Command
 from turtles.handler import domain
 from turtles.handler.cluster import Key
@@ -42,12 +43,12 @@ class _Cluster:
         self.queue: WorkQueue[Key] = WorkQueue("vmi", first_delay=0.05, longest_delay=_LONGEST_PAUSE)
         self.informer.add_handler(self._changed)
 
-    def _changed(self, old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
+    def _changed(self, old: Object | None, new: Object | None) -> None:
         obj = new or old
         if obj is not None:
             self.queue.add((obj["metadata"]["namespace"], obj["metadata"]["name"]))
 
-    def get(self, key: Key) -> dict[str, Any] | None:
+    def get(self, key: Key) -> Object | None:
         return self.informer.get(*key)
 
     def patch(self, vmi: Mapping[str, Any], status: Mapping[str, Any]) -> None:

@@ -117,8 +117,8 @@ def _read(name: str) -> PodInterface:
 
 
 def _index(ip: Any, name: str) -> int | None:
-    found = ip.link_lookup(ifname=name)
-    return int(found[0]) if found else None
+    indexes = ip.link_lookup(ifname=name)
+    return int(indexes[0]) if indexes else None
 
 
 def _add_link(ip: Any, **options: Any) -> int:
