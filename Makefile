@@ -12,6 +12,8 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env)
 STEPS := $(BIN)/python scripts/steps.py
 # Further options for ansible-playbook and pytest, such as ARGS="-e turtles_api_port=7443" or ARGS="-k bridge".
 ARGS ?=
+# Tests of parts run side by side, those of a file one after the other: they share servers.
+PARALLEL := -n auto --dist loadfile
 
 .PHONY: help
 help: ## Show this list.
@@ -45,11 +47,11 @@ test-unit: venv-tests ## Run the tests of the engine's and the collection's part
 
 .PHONY: test-engine
 test-engine: venv-tests
-	@$(RUN) $(AS_ROOT) $(CURDIR)/$(BIN)/python -m pytest -c engine/pyproject.toml engine/tests $(ARGS)
+	@$(RUN) $(AS_ROOT) $(CURDIR)/$(BIN)/python -m pytest -c engine/pyproject.toml $(PARALLEL) engine/tests $(ARGS)
 
 .PHONY: test-collection
 test-collection: venv-tests
-	@$(RUN) python -m pytest tests/unit $(ARGS)
+	@$(RUN) python -m pytest $(PARALLEL) tests/unit $(ARGS)
 
 .PHONY: test-faults
 test-faults: venv-tests ## Kill the API server 500 times and send it 240,000 odd requests; an hour or so.

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from networks import subnet
 
+from turtles.handler.watcher import Watcher
+
 from .rig import Pod
 
 BRIDGE = f"tt{os.getpid()}b"
@@ -16,6 +18,23 @@ BRIDGE = f"tt{os.getpid()}b"
 def _root_only(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("root") and os.getuid() != 0:
         pytest.skip("needs root")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _close_watchers() -> Iterator[None]:
+    """Root has 128 inotify instances for all that runs on the machine."""
+    made: list[Watcher] = []
+    make = Watcher.__init__
+
+    def record(self: Watcher) -> None:
+        make(self)
+        made.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Watcher, "__init__", record)
+        yield
+    for watcher in made:
+        watcher.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+import os
 import subprocess
 import threading
 from pathlib import Path
@@ -74,3 +75,18 @@ def test_a_process_ends() -> None:
     watcher.forget_process(descriptor)
     with pytest.raises(ProcessLookupError):
         watcher.process(process.pid, ended.set)
+
+
+def test_nothing_is_left_after_its_end(tmp_path: Path) -> None:
+    watcher = Watcher()
+    descriptors = watcher._inotify, watcher._epoll.fileno()
+    watcher.folder(tmp_path, lambda: None)
+    thread = next(each for each in threading.enumerate() if getattr(each, "_target", None) == watcher._run)
+    watcher.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    for descriptor in descriptors:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        watcher.folder(tmp_path, lambda: None)

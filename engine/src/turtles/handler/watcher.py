@@ -33,6 +33,9 @@ class Watcher:
         self._processes: dict[int, Callable[[], None]] = {}
         self._epoll = select.epoll()
         self._epoll.register(self._inotify, select.EPOLLIN)
+        #: Written to when the thread is to end.
+        self._closing = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll.register(self._closing, select.EPOLLIN)
         threading.Thread(target=self._run, name="watcher", daemon=True).start()
 
     def folder(
@@ -86,9 +89,17 @@ class Watcher:
                     # The folder may be gone, and its watch with it.
                     _LIBC.inotify_rm_watch(self._inotify, watch)
 
+    def close(self) -> None:
+        """Stop watching; nobody may watch anything with it afterwards. A user has few inotify instances."""
+        with self._lock:
+            if self._inotify >= 0:
+                os.eventfd_write(self._closing, 1)
+
     def _run(self) -> None:
         while True:
             for descriptor, _ in self._epoll.poll():
+                if descriptor == self._closing:
+                    return self._release()
                 with self._lock:
                     if descriptor == self._inotify:
                         callbacks = self._called_for(self._read())
@@ -100,6 +111,15 @@ class Watcher:
                         callback()
                     except Exception:
                         log.exception("callback failed")
+
+    def _release(self) -> None:
+        with self._lock:
+            for each in (self._inotify, self._closing, *self._processes):
+                os.close(each)
+            self._inotify = -1
+            self._folders.clear()
+            self._processes.clear()
+            self._epoll.close()
 
     def _called_for(self, watches: set[int]) -> list[Callable[[], None]]:
         if -1 in watches:  # the kernel had no room for all events: nobody knows whose are missing

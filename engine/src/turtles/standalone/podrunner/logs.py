@@ -7,8 +7,10 @@ taken as standard output of unknown time.
 
 import contextlib
 import ctypes
+import logging
 import os
 import select
+import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -17,7 +19,11 @@ from typing import BinaryIO
 
 from turtles.standalone.podrunner.collector import rotated
 
+log = logging.getLogger(__name__)
+
 _LIBC = ctypes.CDLL(None, use_errno=True)
+#: Seconds between two looks where changes can't be watched.
+_POLL = 0.5
 # inotify(7)
 _IN_MODIFY, _IN_MOVED_FROM, _IN_MOVED_TO, _IN_CREATE, _IN_DELETE_SELF = 0x2, 0x40, 0x80, 0x100, 0x400
 _IN_ONLYDIR = 0x01000000
@@ -146,8 +152,13 @@ class Changes:
 
     def __init__(self, directory: Path) -> None:
         self._fd = _LIBC.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+        if self._fd < 0:
+            # The user has no instances left (fs.inotify.max_user_instances): looking now and then shows the same.
+            error = os.strerror(ctypes.get_errno())
+            log.warning("logs are polled: no inotify instance is left", extra={"error": error})
+            return
         wanted = _IN_MODIFY | _IN_MOVED_FROM | _IN_MOVED_TO | _IN_CREATE | _IN_DELETE_SELF | _IN_ONLYDIR
-        if self._fd < 0 or _LIBC.inotify_add_watch(self._fd, os.fsencode(directory), ctypes.c_uint32(wanted)) < 0:
+        if _LIBC.inotify_add_watch(self._fd, os.fsencode(directory), ctypes.c_uint32(wanted)) < 0:
             number = ctypes.get_errno()
             self.close()
             raise OSError(number, f"watch {directory}: {os.strerror(number)}")
@@ -160,7 +171,9 @@ class Changes:
 
     def wait(self) -> None:
         """Wait until something changes, or at most a second: the one who listens may have gone."""
-        if select.select([self._fd], [], [], 1.0)[0]:
+        if self._fd < 0:
+            time.sleep(_POLL)
+        elif select.select([self._fd], [], [], 1.0)[0]:
             os.read(self._fd, 64 << 10)
 
 
