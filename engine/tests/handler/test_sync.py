@@ -240,7 +240,8 @@ def test_from_scheduled_to_succeeded(
     cluster.delete()
     status = cluster.wait_phase("Succeeded")
     assert ("Normal", "Stopped", "The guest shut down.") in cluster.events
-    assert len(cluster.patches) == 2, cluster.patches[1:]
+    # QEMU says how much memory the guest has got, as whole pages, some time after its start.
+    assert len([patch for patch in cluster.patches if set(patch) != {"memory"}]) == 2, cluster.patches[1:]
     assert not condition(status, "Synchronized")
 
 
