@@ -104,7 +104,8 @@ lint: venv-tests ## Judge the code.
 .PHONY: lint-python
 lint-python: venv-tests
 	$(RUN) ruff check --quiet .
-	cd engine && PATH="$(CURDIR)/$(BIN):$$PATH" ruff check --quiet . && PATH="$(CURDIR)/$(BIN):$$PATH" mypy
+	$(RUN) ruff format --check --quiet .
+	cd engine && PATH="$(CURDIR)/$(BIN):$$PATH" ruff check --quiet . && PATH="$(CURDIR)/$(BIN):$$PATH" ruff format --check --quiet . && PATH="$(CURDIR)/$(BIN):$$PATH" mypy
 
 .PHONY: lint-yaml
 lint-yaml: venv-tests

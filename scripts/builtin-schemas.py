@@ -22,13 +22,23 @@ from typing import Any
 TARGET = Path(__file__).parents[1] / "engine/src/turtles/standalone/apiserver/schema/builtin.json.z"
 #: What is served, and what it refers to.
 ROOTS = (
-    "io.k8s.api.admissionregistration.v1.", "io.k8s.api.apps.v1.", "io.k8s.api.authentication.v1.",
-    "io.k8s.api.authorization.v1.", "io.k8s.api.autoscaling.v1.Scale", "io.k8s.api.coordination.v1.",
-    "io.k8s.api.core.v1.", "io.k8s.api.discovery.v1.", "io.k8s.api.events.v1.", "io.k8s.api.policy.v1.",
-    "io.k8s.api.rbac.v1.", "io.k8s.api.scheduling.v1.", "io.k8s.api.storage.v1.",
-    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.", "io.k8s.apimachinery.pkg.apis.meta.v1.",
+    "io.k8s.api.admissionregistration.v1.",
+    "io.k8s.api.apps.v1.",
+    "io.k8s.api.authentication.v1.",
+    "io.k8s.api.authorization.v1.",
+    "io.k8s.api.autoscaling.v1.Scale",
+    "io.k8s.api.coordination.v1.",
+    "io.k8s.api.core.v1.",
+    "io.k8s.api.discovery.v1.",
+    "io.k8s.api.events.v1.",
+    "io.k8s.api.policy.v1.",
+    "io.k8s.api.rbac.v1.",
+    "io.k8s.api.scheduling.v1.",
+    "io.k8s.api.storage.v1.",
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.",
     "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.",
-)  # fmt: skip
+)
 #: Definitions that the package kubernetes-validate writes as JSON schemas do.
 PLAIN: dict[str, dict[str, str]] = {
     "io.k8s.apimachinery.pkg.api.resource.Quantity": {"type": "string"},

@@ -40,8 +40,11 @@ class Step:
             if not capture:
                 print(f"=== {self.target}", flush=True)
             # MAKEFLAGS has the variables that were given on the command line, such as ARGS.
-            code = subprocess.run([os.environ.get("MAKE", "make"), "--no-print-directory", self.target],
-                                  stdout=output, stderr=output and subprocess.STDOUT).returncode
+            code = subprocess.run(
+                [os.environ.get("MAKE", "make"), "--no-print-directory", self.target],
+                stdout=output,
+                stderr=output and subprocess.STDOUT,
+            ).returncode
             self.seconds = time.monotonic() - started
             self.outcome = "passed" if code == 0 else "interrupted" if _INTERRUPTED.is_set() else "failed"
             if output is not None:

@@ -88,12 +88,18 @@ class FakeApi:
 
     def kubeconfig(self, folder: Path) -> Path:
         path = folder / "kubeconfig"
-        path.write_text(json.dumps({
-            "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{self.port}"}}],
-            "users": [{"name": "u", "user": {"token": "secret"}}],
-        }))
+        path.write_text(
+            json.dumps(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "current-context": "c",
+                    "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+                    "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{self.port}"}}],
+                    "users": [{"name": "u", "user": {"token": "secret"}}],
+                }
+            )
+        )
         return path
 
     # For tests: as if another client did it
@@ -196,8 +202,9 @@ class FakeApi:
             if request.query.get("watch"):
                 return await self._watch(request, collection)
             items = [obj for key, obj in self.objects.items() if self._matches(collection, key, obj, request.query)]
-            return web.json_response({"kind": "List", "metadata": {"resourceVersion": str(self.version)},
-                                      "items": items})
+            return web.json_response(
+                {"kind": "List", "metadata": {"resourceVersion": str(self.version)}, "items": items}
+            )
         if request.method == "POST":
             key = f"{path}/{body['metadata']['name']}"
             if key in self.objects:
@@ -267,4 +274,6 @@ class FakeApi:
 def status(code: int, reason: str, message: str, headers: dict[str, str] | None = None) -> web.Response:
     return web.json_response(
         {"kind": "Status", "apiVersion": "v1", "code": code, "reason": reason, "message": message},
-        status=code, headers=headers)
+        status=code,
+        headers=headers,
+    )

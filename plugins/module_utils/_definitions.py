@@ -55,9 +55,7 @@ def load_definitions(definition, src):
 
 def _is_list(value):
     return (
-        isinstance(value, dict)
-        and str(value.get("kind", "")).endswith("List")
-        and isinstance(value.get("items"), list)
+        isinstance(value, dict) and str(value.get("kind", "")).endswith("List") and isinstance(value.get("items"), list)
     )
 
 

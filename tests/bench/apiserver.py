@@ -56,26 +56,33 @@ NAMESPACE = "default"
 def virtual_machine_instance(name: str) -> dict[str, Any]:
     """A VirtualMachineInstance of the size that real ones have: about 6 kB."""
     disks = [{"name": f"disk{number}", "disk": {"bus": "virtio"}} for number in range(4)]
-    volumes = [{"name": f"disk{number}", "persistentVolumeClaim": {"claimName": f"{name}-{number}"}}
-               for number in range(3)]  # fmt: skip
+    volumes = [
+        {"name": f"disk{number}", "persistentVolumeClaim": {"claimName": f"{name}-{number}"}} for number in range(3)
+    ]
     seed = "#cloud-config\n" + "".join(f"# line {number:04d} of what the guest is told\n" for number in range(40))
     volumes.append({"name": "disk3", "cloudInitNoCloud": {"userData": seed}})
     spec = {
         "domain": {
-            "cpu": {"cores": 2}, "memory": {"guest": "2Gi"},
+            "cpu": {"cores": 2},
+            "memory": {"guest": "2Gi"},
             "resources": {"requests": {"memory": "2Gi"}},
             "devices": {"disks": disks, "interfaces": [{"name": "default", "masquerade": {}}]},
         },
-        "networks": [{"name": "default", "pod": {}}], "volumes": volumes, "terminationGracePeriodSeconds": 30,
-    }  # fmt: skip
+        "networks": [{"name": "default", "pod": {}}],
+        "volumes": volumes,
+        "terminationGracePeriodSeconds": 30,
+    }
     obj = {
-        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachineInstance",
         "metadata": {
-            "name": name, "namespace": NAMESPACE, "labels": {"app": name, "tier": "web", "kubevirt.io/size": "small"},
+            "name": name,
+            "namespace": NAMESPACE,
+            "labels": {"app": name, "tier": "web", "kubevirt.io/size": "small"},
             "annotations": {"kubectl.kubernetes.io/last-applied-configuration": json.dumps(spec)},
         },
         "spec": spec,
-    }  # fmt: skip
+    }
     obj["metadata"]["annotations"]["bench/pad"] = "x" * max(0, 6000 - len(json.dumps(obj)))
     return obj
 
@@ -83,10 +90,11 @@ def virtual_machine_instance(name: str) -> dict[str, Any]:
 def config_map(name: str) -> dict[str, Any]:
     """A ConfigMap of about 6 kB."""
     return {
-        "apiVersion": "v1", "kind": "ConfigMap",
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
         "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"app": name, "tier": "web"}},
         "data": {f"key{number}": "y" * 560 for number in range(10)},
-    }  # fmt: skip
+    }
 
 
 @dataclass(frozen=True)
@@ -297,8 +305,9 @@ def fan_out(target: Target, kind: Kind, watchers: int, events: int) -> list[floa
     sent = []
     for number in range(events):
         sent.append(time.perf_counter())
-        client.call("PATCH", f"{kind.path}/{name}", {"metadata": {"labels": {"n": str(number)}}},
-                    "application/merge-patch+json")  # fmt: skip
+        client.call(
+            "PATCH", f"{kind.path}/{name}", {"metadata": {"labels": {"n": str(number)}}}, "application/merge-patch+json"
+        )
         time.sleep(0.02)
     arrived = [seen.get(timeout=120) for _dummy in processes]
     for process in processes:
@@ -388,8 +397,11 @@ class Engine(Server):
     def prepare(self) -> Target:
         """Make files; return where it will be."""
         where = ["--config-dir", str(self.root / "etc"), "--data-dir", str(self.root / "data")]
-        subprocess.run([sys.executable, "-m", "turtles.standalone.main", "init", *where, "--port", str(self.port)],
-                       check=True, capture_output=True)  # fmt: skip
+        subprocess.run(
+            [sys.executable, "-m", "turtles.standalone.main", "init", *where, "--port", str(self.port)],
+            check=True,
+            capture_output=True,
+        )
         # As pip installs it; a checkout may be without, and what Python compiles at a start is no part of a start.
         compileall.compile_dir(Path(turtles.__file__).parent, quiet=1)
         with open(self.root / "etc/tokens.csv", "a") as stream:
@@ -429,18 +441,44 @@ class Kubernetes(Server):
         peer = f"http://127.0.0.1:{self.peer}"
         etcd = shutil.which("etcd", path=str(CACHE / "root/usr/bin")) or "etcd"
         return [
-            [etcd, "--name", "e", "--data-dir", str(self.root / "etcd"), "--listen-client-urls", store,
-             "--advertise-client-urls", store, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-             "--initial-cluster", f"e={peer}", "--log-level", "warn"],
-            [str(CACHE / "bin/kube-apiserver"), f"--etcd-servers={store}", "--bind-address=127.0.0.1",
-             f"--secure-port={self.port}", "--advertise-address=127.0.0.1", f"--tls-cert-file={pki}/apiserver.crt",
-             f"--tls-private-key-file={pki}/apiserver.key", f"--client-ca-file={pki}/ca.crt",
-             f"--token-auth-file={self.root}/tokens.csv", "--authorization-mode=Node,RBAC",
-             "--service-cluster-ip-range=10.96.0.0/16", "--service-account-issuer=https://kubernetes.default.svc",
-             f"--service-account-key-file={pki}/apiserver.crt",
-             f"--service-account-signing-key-file={pki}/apiserver.key", "--profiling=false",
-             f"--cert-dir={self.root}/cert"],
-        ]  # fmt: skip
+            [
+                etcd,
+                "--name",
+                "e",
+                "--data-dir",
+                str(self.root / "etcd"),
+                "--listen-client-urls",
+                store,
+                "--advertise-client-urls",
+                store,
+                "--listen-peer-urls",
+                peer,
+                "--initial-advertise-peer-urls",
+                peer,
+                "--initial-cluster",
+                f"e={peer}",
+                "--log-level",
+                "warn",
+            ],
+            [
+                str(CACHE / "bin/kube-apiserver"),
+                f"--etcd-servers={store}",
+                "--bind-address=127.0.0.1",
+                f"--secure-port={self.port}",
+                "--advertise-address=127.0.0.1",
+                f"--tls-cert-file={pki}/apiserver.crt",
+                f"--tls-private-key-file={pki}/apiserver.key",
+                f"--client-ca-file={pki}/ca.crt",
+                f"--token-auth-file={self.root}/tokens.csv",
+                "--authorization-mode=Node,RBAC",
+                "--service-cluster-ip-range=10.96.0.0/16",
+                "--service-account-issuer=https://kubernetes.default.svc",
+                f"--service-account-key-file={pki}/apiserver.crt",
+                f"--service-account-signing-key-file={pki}/apiserver.key",
+                "--profiling=false",
+                f"--cert-dir={self.root}/cert",
+            ],
+        ]
 
 
 # -- the measurements
@@ -499,8 +537,9 @@ def latency(table: Table, targets: dict[str, Target], kind: Kind, rounds: int, b
         target = targets[server.name]
         body = json.dumps({"metadata": {"labels": {"patched": str(number)}}}).encode()
         content_type = "application/merge-patch+json"
-        requests = [target.request("PATCH", f"{kind.path}/one-{number}-{one}", body, content_type)
-                    for one in range(block)]  # fmt: skip
+        requests = [
+            target.request("PATCH", f"{kind.path}/one-{number}-{one}", body, content_type) for one in range(block)
+        ]
         return timed(clients[server.name], requests)
 
     for name, measure in (("create", creates), ("get", gets), ("patch", patches)):
@@ -607,13 +646,19 @@ def run(options: argparse.Namespace, root: Path) -> list[dict[str, Any]]:
         vmi = KINDS[0]
         for server in servers:
             fill(targets[server.name], vmi, options.objects)
-        table.row(f"memory with {options.objects} VMIs", "MB", [server.memory() for server in servers], "<= 0.25",
-                  lambda _dummy, r: r <= 0.25)  # fmt: skip
+        table.row(
+            f"memory with {options.objects} VMIs",
+            "MB",
+            [server.memory() for server in servers],
+            "<= 0.25",
+            lambda _dummy, r: r <= 0.25,
+        )
         lists(table, targets, vmi, options.objects, options.rounds)
         values = alternate(table.servers, lambda s, n: fan_out(targets[s.name], vmi, 100, 40), 2)
         report(table, "VMI to 100 watchers", values)
-        table.row("memory at the end", "MB", [server.memory() for server in servers], "<= 0.25",
-                  lambda _dummy, r: r <= 0.25)  # fmt: skip
+        table.row(
+            "memory at the end", "MB", [server.memory() for server in servers], "<= 0.25", lambda _dummy, r: r <= 0.25
+        )
         for server in servers:
             server.stop()
         times = []

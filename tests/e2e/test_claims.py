@@ -20,10 +20,18 @@ def volume(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[str]:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/disk.img").write_bytes(b"mine")
     name = f"{namespace}-data"
-    cluster.core.create_persistent_volume({
-        "metadata": {"name": name},
-        "spec": {"capacity": {"storage": "64Mi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
-                 "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": str(tmp_path / "data")}}})
+    cluster.core.create_persistent_volume(
+        {
+            "metadata": {"name": name},
+            "spec": {
+                "capacity": {"storage": "64Mi"},
+                "accessModes": ["ReadWriteOnce"],
+                "storageClassName": "",
+                "persistentVolumeReclaimPolicy": "Retain",
+                "hostPath": {"path": str(tmp_path / "data")},
+            },
+        }
+    )
     claim(cluster, namespace, name)
     wait_claim(cluster, namespace, "Bound")
     yield name
@@ -31,15 +39,24 @@ def volume(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[str]:
 
 
 def claim(cluster: Cluster, namespace: str, volume: str) -> None:
-    cluster.core.create_namespaced_persistent_volume_claim(namespace, {
-        "metadata": {"name": "data"},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "64Mi"}},
-                 "storageClassName": "", "volumeName": volume}})
+    cluster.core.create_namespaced_persistent_volume_claim(
+        namespace,
+        {
+            "metadata": {"name": "data"},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"],
+                "resources": {"requests": {"storage": "64Mi"}},
+                "storageClassName": "",
+                "volumeName": volume,
+            },
+        },
+    )
 
 
 def wait_claim(cluster: Cluster, namespace: str, phase: str) -> None:
-    for event in Watch().stream(cluster.core.list_namespaced_persistent_volume_claim, namespace,
-                                timeout_seconds=cluster.seconds(20)):
+    for event in Watch().stream(
+        cluster.core.list_namespaced_persistent_volume_claim, namespace, timeout_seconds=cluster.seconds(20)
+    ):
         if event["type"] != "DELETED" and event["object"].status.phase == phase:
             return
     raise AssertionError(f"the claim isn't {phase}:\n" + "\n".join(cluster.events(namespace)))
@@ -62,8 +79,10 @@ def machine(cluster: Cluster) -> dict[str, Any]:
 def bind(cluster: Cluster, namespace: str, pod: str) -> None:
     """Do what only a scheduler or an administrator may, to get past the checks of placement."""
     node = cluster.core.list_node().items[0].metadata.name
-    body = client.V1Binding(metadata=client.V1ObjectMeta(name=pod), target=client.V1ObjectReference(
-        api_version="v1", kind="Node", name=node))
+    body = client.V1Binding(
+        metadata=client.V1ObjectMeta(name=pod),
+        target=client.V1ObjectReference(api_version="v1", kind="Node", name=node),
+    )
     cluster.core.create_namespaced_pod_binding(pod, namespace, body, _preload_content=False)
 
 
@@ -91,13 +110,15 @@ def test_a_claim_that_names_the_volume_of_another_tenant(cluster: Cluster, volum
 
 def test_a_claim_that_was_made_again(cluster: Cluster, namespace: str, volume: str) -> None:
     cluster.core.delete_namespaced_persistent_volume_claim("data", namespace)
-    for event in Watch().stream(cluster.core.list_namespaced_persistent_volume_claim, namespace,
-                                timeout_seconds=cluster.seconds(20)):
+    for event in Watch().stream(
+        cluster.core.list_namespaced_persistent_volume_claim, namespace, timeout_seconds=cluster.seconds(20)
+    ):
         if event["type"] == "DELETED":
             break
     claim(cluster, namespace, volume)
     cluster.wait_event(
-        namespace, "data", ["FailedBinding", f"an earlier claim {namespace}/data, which was deleted"], timeout=20)
+        namespace, "data", ["FailedBinding", f"an earlier claim {namespace}/data, which was deleted"], timeout=20
+    )
     # As an administrator lets go of a volume whose data may be used again
     cluster.core.patch_persistent_volume(volume, {"spec": {"claimRef": None}})
     wait_claim(cluster, namespace, "Bound")

@@ -64,8 +64,20 @@ def service(kubectl: Kubectl, name: str) -> dict[str, Any]:
 def test_guests_behind_services(cluster: Cluster, namespace: str, pair: dict[str, str], kubectl: Kubectl) -> None:
     for name in ("one", "two"):
         (pod,) = kubectl("get", "pod", "-l", f"vm.kubevirt.io/name={name}", "-o", "name").split()
-        kubectl("expose", pod, "--name", name, "--port", "2222", "--target-port", "22", "--type", "NodePort",
-                "--selector", f"app={name}")  # fmt: skip
+        kubectl(
+            "expose",
+            pod,
+            "--name",
+            name,
+            "--port",
+            "2222",
+            "--target-port",
+            "22",
+            "--type",
+            "NodePort",
+            "--selector",
+            f"app={name}",
+        )
     for name in ("one", "two"):
         spec = service(kubectl, name)
         assert banner(spec["clusterIP"], 2222).startswith("SSH-")

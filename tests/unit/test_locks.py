@@ -92,5 +92,8 @@ def test_lock_files_agree() -> None:
 
 def test_the_engine_needs_the_same_packages_with_each_python() -> None:
     """pip judges markers by the Python it runs on, also where it installs for another one (engine_image)."""
-    assert [str(entry) for entry, _options in entries("engine/requirements.lock") if "python_" in str(entry.marker)
-            and "implementation" not in str(entry.marker)] == []
+    assert [
+        str(entry)
+        for entry, _options in entries("engine/requirements.lock")
+        if "python_" in str(entry.marker) and "implementation" not in str(entry.marker)
+    ] == []

@@ -48,8 +48,9 @@ class Command:
     def add_namespace(self) -> None:
         """Add the option that says where the engine is."""
         self.parser.add_argument(
-            "--namespace", default="kubevirt", help="namespace of the engine, with the KubeVirt object "
-            "(default: %(default)s)"
+            "--namespace",
+            default="kubevirt",
+            help="namespace of the engine, with the KubeVirt object (default: %(default)s)",
         )
 
     def add_health(self) -> None:

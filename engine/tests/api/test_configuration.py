@@ -164,8 +164,10 @@ def self_signed(**found):
         ({}, (365 * 24, 73 * 24, 30 * 24, 6 * 24)),
         # Those of an object that HyperConverged writes
         (
-            {"ca": {"duration": "48h0m0s", "renewBefore": "24h0m0s"},
-             "server": {"duration": "24h0m0s", "renewBefore": "12h0m0s"}},
+            {
+                "ca": {"duration": "48h0m0s", "renewBefore": "24h0m0s"},
+                "server": {"duration": "24h0m0s", "renewBefore": "12h0m0s"},
+            },
             (48, 24, 24, 12),
         ),
         ({"ca": {"duration": "100h"}}, (100, 20, 100, 20)),

@@ -77,8 +77,12 @@ def test_what_is_being_deleted_is_left_alone() -> None:
     assert review("UPDATE", gone) == {"allowed": True, "uid": "1"}
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.text(max_size=3), lambda below: st.dictionaries(
-    st.sampled_from(["metadata", "spec", "selector", "domain", "devices", "cpu"]), below, max_size=3))  # fmt: skip
+JSON = st.recursive(
+    st.none() | st.booleans() | st.text(max_size=3),
+    lambda below: st.dictionaries(
+        st.sampled_from(["metadata", "spec", "selector", "domain", "devices", "cpu"]), below, max_size=3
+    ),
+)
 
 
 @given(JSON)

@@ -145,9 +145,14 @@ def blocks() -> dict[str, str]:
         "subresources": table(
             "| path below `/apis/subresources.kubevirt.io/<version>` | verb | answer |",
             [
-                *((f"`/namespaces/<namespace>/{kind.plural}/<name>/{subresource.name}`", subresource.verb,
-                   f"{subresource.code}{', an object' if subresource.body else ''}")
-                  for kind, subresource in discovery.SUBRESOURCES.values()),
+                *(
+                    (
+                        f"`/namespaces/<namespace>/{kind.plural}/<name>/{subresource.name}`",
+                        subresource.verb,
+                        f"{subresource.code}{', an object' if subresource.body else ''}",
+                    )
+                    for kind, subresource in discovery.SUBRESOURCES.values()
+                ),
                 ("`/version`", "get", "200, an object"),
                 ("`/healthz`", "get", "200"),
             ],
@@ -168,13 +173,9 @@ def blocks() -> dict[str, str]:
         "kubevirt-fields": table("| field | |", supported_rows(KUBEVIRT_SPEC)),
         "kubevirt-refused": table(
             "| field | what it would be | accepted values |",
-            (
-                refused_row(path, field)
-                for path, field in KUBEVIRT_SPEC.leaves("spec")
-                if field.refusal is not None
-            ),
+            (refused_row(path, field) for path, field in KUBEVIRT_SPEC.leaves("spec") if field.refusal is not None),
         ),
-    }  # fmt: skip
+    }
 
 
 def pattern(name: str) -> re.Pattern[str]:

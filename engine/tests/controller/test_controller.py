@@ -31,9 +31,16 @@ def controller(api: FakeApi, client: Client) -> Iterator[VirtController]:
 
 
 def make_vm(**spec: object) -> dict:
-    return {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "testvm", "namespace": "ns"},
-            "spec": {"runStrategy": "Always", "template": {
-                "metadata": {"labels": {"app": "web"}}, "spec": {"domain": {"memory": {"guest": "64M"}}}}, **spec}}
+    return {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": {"name": "testvm", "namespace": "ns"},
+        "spec": {
+            "runStrategy": "Always",
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"domain": {"memory": {"guest": "64M"}}}},
+            **spec,
+        },
+    }
 
 
 def vm_status(api: FakeApi) -> dict:
@@ -56,16 +63,27 @@ def bring_up(api: FakeApi) -> str:
     """Play scheduler, kubelet and node agent until the VMI runs; returns the Pod's path."""
     pod = the_pod(api)
     api.wait(lambda: phase(api) == "Scheduling")
-    api.update(pod, {"spec": {"nodeName": "n"}, "status": {"phase": "Running", "qosClass": "Burstable", "conditions": [
-        {"type": "ContainersReady", "status": "True"}]}})
+    api.update(
+        pod,
+        {
+            "spec": {"nodeName": "n"},
+            "status": {
+                "phase": "Running",
+                "qosClass": "Burstable",
+                "conditions": [{"type": "ContainersReady", "status": "True"}],
+            },
+        },
+    )
     api.wait(lambda: phase(api) == "Scheduled")
 
     def gate() -> bool:
         return any(each["type"] == labels.UNPAUSED_READINESS_GATE for each in api.objects[pod]["status"]["conditions"])
 
     api.wait(gate)
-    api.update(pod, {"status": {"conditions": [*api.objects[pod]["status"]["conditions"],
-                                               {"type": "Ready", "status": "True"}]}})
+    api.update(
+        pod,
+        {"status": {"conditions": [*api.objects[pod]["status"]["conditions"], {"type": "Ready", "status": "True"}]}},
+    )
     api.update(VMI, {"status": {"phase": "Running", "phaseTransitionTimestamps": [{"phase": "Running"}]}})
     return pod
 
@@ -92,10 +110,15 @@ def test_from_vm_to_ready_and_away(api: FakeApi, controller: VirtController) -> 
     finish(api, "Succeeded")
     api.wait(lambda: VMI not in api.objects and VM not in api.objects and pod not in api.objects)
     controller.recorder.close()
-    reasons = {(each["involvedObject"]["kind"], each["reason"]) for path, each in api.objects.items()
-               if "/events/" in path}
-    assert reasons >= {("VirtualMachine", "SuccessfulCreate"), ("VirtualMachine", "SuccessfulDelete"),
-                       ("VirtualMachineInstance", "SuccessfulCreate"), ("VirtualMachineInstance", "SuccessfulDelete")}
+    reasons = {
+        (each["involvedObject"]["kind"], each["reason"]) for path, each in api.objects.items() if "/events/" in path
+    }
+    assert reasons >= {
+        ("VirtualMachine", "SuccessfulCreate"),
+        ("VirtualMachine", "SuccessfulDelete"),
+        ("VirtualMachineInstance", "SuccessfulCreate"),
+        ("VirtualMachineInstance", "SuccessfulDelete"),
+    }
 
 
 def test_a_guest_that_shuts_down_under_always_starts_anew(api: FakeApi, controller: VirtController) -> None:
@@ -156,7 +179,8 @@ def test_orphaned(api: FakeApi, controller: VirtController) -> None:
 
 def test_quota(api: FakeApi, controller: VirtController) -> None:
     api.intercept = lambda method, path: (
-        status(403, "Forbidden", "exceeded quota: count/vmis") if (method, path) == ("POST", VMIS) else None)
+        status(403, "Forbidden", "exceeded quota: count/vmis") if (method, path) == ("POST", VMIS) else None
+    )
     api.put(VM, make_vm())
 
     def failure() -> dict | None:
@@ -164,9 +188,16 @@ def test_quota(api: FakeApi, controller: VirtController) -> None:
 
     assert api.wait(failure)["message"] == "exceeded quota: count/vmis"
     api.intercept = lambda method, path: (
-        status(403, "Forbidden", "exceeded quota: pods") if (method, path) == ("POST", PODS) else None)
-    api.wait(lambda: phase(api) == "Pending" and any(
-        "exceeded quota: pods" in each.get("message", "") for each in api.objects[VMI]["status"]["conditions"]))
+        status(403, "Forbidden", "exceeded quota: pods") if (method, path) == ("POST", PODS) else None
+    )
+    api.wait(
+        lambda: (
+            phase(api) == "Pending"
+            and any(
+                "exceeded quota: pods" in each.get("message", "") for each in api.objects[VMI]["status"]["conditions"]
+            )
+        )
+    )
     api.wait(lambda: failure() is None)
     api.intercept = lambda method, path: None
     bring_up(api)
@@ -176,23 +207,45 @@ def test_quota(api: FakeApi, controller: VirtController) -> None:
 def test_a_launcher_that_fails_again_and_again(api: FakeApi, controller: VirtController) -> None:
     api.put(VM, make_vm())
     pod = the_pod(api)
-    api.update(pod, {"status": {"phase": "Failed", "containerStatuses": [
-        {"name": "compute", "state": {"terminated": {"exitCode": 1, "message": "image x has no /disk"}}}]}})
+    api.update(
+        pod,
+        {
+            "status": {
+                "phase": "Failed",
+                "containerStatuses": [
+                    {"name": "compute", "state": {"terminated": {"exitCode": 1, "message": "image x has no /disk"}}}
+                ],
+            }
+        },
+    )
     printable(api, "CrashLoopBackOff")
     assert vm_status(api)["startFailure"]["consecutiveFailCount"] == 1
     controller.recorder.close()
-    told = {each["involvedObject"]["kind"] for path, each in api.objects.items()
-            if "/events/" in path and "image x has no /disk" in each["message"]}
+    told = {
+        each["involvedObject"]["kind"]
+        for path, each in api.objects.items()
+        if "/events/" in path and "image x has no /disk" in each["message"]
+    }
     assert told == {"VirtualMachine", "VirtualMachineInstance"}
 
 
 def test_a_vmi_of_somebody_else_is_left_alone(api: FakeApi, controller: VirtController) -> None:
     owner = {"kind": "VirtualMachinePool", "name": "p", "uid": "1", "controller": True}
-    api.put(VMI, {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "spec": {"domain": {}},
-                  "metadata": {"name": "testvm", "namespace": "ns", "ownerReferences": [owner]}})
+    api.put(
+        VMI,
+        {
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "VirtualMachineInstance",
+            "spec": {"domain": {}},
+            "metadata": {"name": "testvm", "namespace": "ns", "ownerReferences": [owner]},
+        },
+    )
     api.put(VM, make_vm())
-    api.wait(lambda: any("VirtualMachinePool p" in each.get("message", "")
-                         for each in vm_status(api).get("conditions") or ()))
+    api.wait(
+        lambda: any(
+            "VirtualMachinePool p" in each.get("message", "") for each in vm_status(api).get("conditions") or ()
+        )
+    )
 
 
 def test_a_restart_of_the_controller_goes_on(api: FakeApi, client: Client, controller: VirtController) -> None:
@@ -221,26 +274,44 @@ def test_a_silent_node(api: FakeApi, controller: VirtController) -> None:
     api.put(VM, make_vm(runStrategy="RerunOnFailure"))
     pod = bring_up(api)
     controller.caches.nodes.watching_since -= 3600
-    api.put("/api/v1/nodes/n", {"apiVersion": "v1", "kind": "Node", "metadata": {
-        "name": "n", "labels": {labels.NODE_SCHEDULABLE: "true"},
-        "annotations": {labels.NODE_HEARTBEAT: "2020-01-01T00:00:00Z"}}})
+    api.put(
+        "/api/v1/nodes/n",
+        {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {
+                "name": "n",
+                "labels": {labels.NODE_SCHEDULABLE: "true"},
+                "annotations": {labels.NODE_HEARTBEAT: "2020-01-01T00:00:00Z"},
+            },
+        },
+    )
     api.wait(lambda: api.objects[NODE]["metadata"]["labels"][labels.NODE_SCHEDULABLE] == "false")
     assert phase(api) == "Running", "its Pod lives"
     assert pod in api.objects
 
 
-@pytest.mark.parametrize(("runtimes", "mounted"), [
-    (("containerd://2.1.4",), True), (("containerd://2.1.4", "containerd://1.7.28"), False)])
+@pytest.mark.parametrize(
+    ("runtimes", "mounted"), [(("containerd://2.1.4",), True), (("containerd://2.1.4", "containerd://1.7.28"), False)]
+)
 def test_container_disks_are_what_the_nodes_can_do(
-        api: FakeApi, controller: VirtController, runtimes: tuple[str, ...], mounted: bool) -> None:
+    api: FakeApi, controller: VirtController, runtimes: tuple[str, ...], mounted: bool
+) -> None:
     api.intercept = lambda method, path: (
-        web.json_response({"major": "1", "minor": "35"}) if path == "/version" else None)
+        web.json_response({"major": "1", "minor": "35"}) if path == "/version" else None
+    )
     # one that takes no machines doesn't count
     for number, runtime in enumerate((*runtimes, "docker://1.0")):
         takes = {labels.NODE_SCHEDULABLE: str(number < len(runtimes)).lower()}
-        api.put(f"/api/v1/nodes/{number}", {
-            "apiVersion": "v1", "kind": "Node", "metadata": {"name": str(number), "labels": takes},
-            "status": {"nodeInfo": {"kubeletVersion": "v1.35.0", "containerRuntimeVersion": runtime}}})
+        api.put(
+            f"/api/v1/nodes/{number}",
+            {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {"name": str(number), "labels": takes},
+                "status": {"nodeInfo": {"kubeletVersion": "v1.35.0", "containerRuntimeVersion": runtime}},
+            },
+        )
     api.wait(lambda: len(controller.caches.nodes.list()) > len(runtimes))
     template = make_vm()["spec"]["template"]
     template["spec"]["volumes"] = [{"name": "root", "containerDisk": {"image": "reg/disk:1"}}]

@@ -29,10 +29,18 @@ class World:
         self.api, self.controller = api, controller
 
     def create(self, strategy: str = "Always", **spec: object) -> None:
-        self.api.put(VM, {
-            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "testvm", "namespace": "ns"},
-            "spec": {"runStrategy": strategy, "template": {"metadata": {}, "spec": {
-                "domain": {"memory": {"guest": "64M"}}, **spec}}}})
+        self.api.put(
+            VM,
+            {
+                "apiVersion": "kubevirt.io/v1",
+                "kind": "VirtualMachine",
+                "metadata": {"name": "testvm", "namespace": "ns"},
+                "spec": {
+                    "runStrategy": strategy,
+                    "template": {"metadata": {}, "spec": {"domain": {"memory": {"guest": "64M"}}, **spec}},
+                },
+            },
+        )
 
     def has_watched(self, seconds: float) -> None:
         """As if the controller had seen all changes for that long."""
@@ -40,18 +48,29 @@ class World:
         self.controller.caches.nodes.watching_since = time.monotonic() - seconds
 
     def pod(self, other_than: str | None = None) -> str:
-        return self.api.wait(lambda: next(
-            (path for path in list(self.api.objects) if path.startswith(PODS) and path != other_than), None))
+        return self.api.wait(
+            lambda: next(
+                (path for path in list(self.api.objects) if path.startswith(PODS) and path != other_than), None
+            )
+        )
 
     def run(self, strategy: str = "Always", finalizers: list[str] | None = None, **spec: str) -> str:
         """Bring the VM up on node n; returns its Pod's path."""
         self.create(strategy, **spec)
         pod = self.pod()
         self.api.wait(lambda: self.phase() == "Scheduling")
-        self.api.update(pod, {
-            "metadata": {"finalizers": finalizers or []}, "spec": {"nodeName": "n"},
-            "status": {"phase": "Running", "conditions": [{"type": "ContainersReady", "status": "True"}],
-                       "containerStatuses": [{"name": "compute", "state": {"running": {}}}]}})
+        self.api.update(
+            pod,
+            {
+                "metadata": {"finalizers": finalizers or []},
+                "spec": {"nodeName": "n"},
+                "status": {
+                    "phase": "Running",
+                    "conditions": [{"type": "ContainersReady", "status": "True"}],
+                    "containerStatuses": [{"name": "compute", "state": {"running": {}}}],
+                },
+            },
+        )
         self.api.wait(lambda: self.phase() == "Scheduled")
         self.api.update(VMI, {"status": {"phase": "Running", "phaseTransitionTimestamps": [{"phase": "Running"}]}})
         self.word("Running")
@@ -75,18 +94,34 @@ class World:
 
     def told(self, reason: str, kind: str = "VirtualMachineInstance") -> str:
         """Wait for an event; returns its message."""
+
         def find() -> str | None:
-            return next((each["message"] for path, each in list(self.api.objects.items()) if "/events/" in path
-                         and (each["reason"], each["involvedObject"]["kind"]) == (reason, kind)), None)
+            return next(
+                (
+                    each["message"]
+                    for path, each in list(self.api.objects.items())
+                    if "/events/" in path and (each["reason"], each["involvedObject"]["kind"]) == (reason, kind)
+                ),
+                None,
+            )
 
         return self.api.wait(find)
 
     def node(self, *, ready: bool = True, heartbeat: str = "2020-01-01T00:00:00Z", taints: tuple = ()) -> None:
-        self.api.put(NODE, {
-            "apiVersion": "v1", "kind": "Node", "spec": {"taints": list(taints)},
-            "metadata": {"name": "n", "labels": {labels.NODE_SCHEDULABLE: "true"},
-                         "annotations": {labels.NODE_HEARTBEAT: heartbeat}},
-            "status": {"conditions": [{"type": "Ready", "status": "True" if ready else "Unknown"}]}})
+        self.api.put(
+            NODE,
+            {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "spec": {"taints": list(taints)},
+                "metadata": {
+                    "name": "n",
+                    "labels": {labels.NODE_SCHEDULABLE: "true"},
+                    "annotations": {labels.NODE_HEARTBEAT: heartbeat},
+                },
+                "status": {"conditions": [{"type": "Ready", "status": "True" if ready else "Unknown"}]},
+            },
+        )
 
 
 @pytest.fixture
@@ -102,6 +137,7 @@ def world(api: FakeApi, client: Client) -> Iterator[World]:
 
 
 # The node
+
 
 def test_a_silent_agent_on_a_node_that_lives_changes_nothing_for_guests(world: World) -> None:
     pod = world.run()
@@ -171,6 +207,7 @@ def test_a_node_that_is_off_for_certain_gives_its_guests_free(world: World, how:
 
 # The Pod
 
+
 def test_a_deleted_pod_is_told_and_the_guest_starts_elsewhere(world: World) -> None:
     pod = world.run(finalizers=["test/kubelet"])
     uid = world.uid()
@@ -182,16 +219,25 @@ def test_a_deleted_pod_is_told_and_the_guest_starts_elsewhere(world: World) -> N
     world.api.update(VMI, {"status": {"phase": "Succeeded"}})  # the node agent: the guest shut down
     world.api.update(pod, {"metadata": {"finalizers": []}})
     world.api.wait(lambda: world.uid() not in (None, uid))
-    told = [each for path, each in world.api.objects.items()
-            if "/events/" in path and each["reason"] == "LauncherPodDeleted"]
+    told = [
+        each
+        for path, each in world.api.objects.items()
+        if "/events/" in path and each["reason"] == "LauncherPodDeleted"
+    ]
     assert [each.get("count", 1) for each in told] == [1]
 
 
 def test_the_words_of_who_evicts_are_passed_on(world: World) -> None:
     pod = world.run(finalizers=["test/kubelet"])
     conditions = world.api.objects[pod]["status"]["conditions"]
-    world.api.update(pod, {"status": {"conditions": [*conditions, {
-        "type": "DisruptionTarget", "status": "True", "message": "preempted by x"}]}})
+    world.api.update(
+        pod,
+        {
+            "status": {
+                "conditions": [*conditions, {"type": "DisruptionTarget", "status": "True", "message": "preempted by x"}]
+            }
+        },
+    )
     world.delete_pod(pod)
     assert "preempted by x" in world.told("LauncherPodDeleted")
 
@@ -199,8 +245,17 @@ def test_the_words_of_who_evicts_are_passed_on(world: World) -> None:
 def test_an_evicted_pod(world: World) -> None:
     pod = world.run()
     uid = world.uid()
-    world.api.update(pod, {"status": {"phase": "Failed", "reason": "Evicted", "containerStatuses": None,
-                                      "message": "The node was low on resource: memory."}})
+    world.api.update(
+        pod,
+        {
+            "status": {
+                "phase": "Failed",
+                "reason": "Evicted",
+                "containerStatuses": None,
+                "message": "The node was low on resource: memory.",
+            }
+        },
+    )
     # The node agent may be first to notice; what it can't know is told nevertheless.
     world.api.update(VMI, {"status": {"phase": "Failed"}})
     assert "The node was low on resource: memory.; relieve the node" in world.told("LauncherEvicted")
@@ -209,8 +264,17 @@ def test_an_evicted_pod(world: World) -> None:
 
 def test_a_pod_that_its_kubelet_refuses(world: World) -> None:
     pod = world.run()
-    world.api.update(pod, {"status": {"phase": "Failed", "reason": "OutOfmemory", "containerStatuses": None,
-                                      "message": "Node didn't have enough resource: memory"}})
+    world.api.update(
+        pod,
+        {
+            "status": {
+                "phase": "Failed",
+                "reason": "OutOfmemory",
+                "containerStatuses": None,
+                "message": "Node didn't have enough resource: memory",
+            }
+        },
+    )
     world.api.update(VMI, {"status": {"phase": "Failed"}})
     assert "(OutOfmemory): Node didn't have enough resource: memory; see that" in world.told("LauncherStopped")
 
@@ -218,18 +282,44 @@ def test_a_pod_that_its_kubelet_refuses(world: World) -> None:
 def test_a_pod_at_its_memory_limit(world: World) -> None:
     pod = world.run("RerunOnFailure")
     uid = world.uid()
-    world.api.update(pod, {"status": {"phase": "Failed", "containerStatuses": [{"name": "compute", "state": {
-        "terminated": {"reason": "OOMKilled", "exitCode": 137, "finishedAt": "2020-01-01T00:00:00Z"}}}]}})
+    world.api.update(
+        pod,
+        {
+            "status": {
+                "phase": "Failed",
+                "containerStatuses": [
+                    {
+                        "name": "compute",
+                        "state": {
+                            "terminated": {"reason": "OOMKilled", "exitCode": 137, "finishedAt": "2020-01-01T00:00:00Z"}
+                        },
+                    }
+                ],
+            }
+        },
+    )
     assert "resources.limits.memory" in world.told("Failed", "VirtualMachine")
     world.api.wait(lambda: world.uid() not in (None, uid))
 
 
 def test_a_launcher_that_ended_counts_though_a_sidecar_goes_on(world: World) -> None:
     pod = world.run("Once")
-    world.api.update(pod, {"status": {"containerStatuses": [
-        {"name": "mesh", "state": {"running": {}}},
-        {"name": "compute", "state": {"terminated": {"exitCode": 1, "message": "lost", "finishedAt":
-                                                     "2020-01-01T00:00:00Z"}}}]}})
+    world.api.update(
+        pod,
+        {
+            "status": {
+                "containerStatuses": [
+                    {"name": "mesh", "state": {"running": {}}},
+                    {
+                        "name": "compute",
+                        "state": {
+                            "terminated": {"exitCode": 1, "message": "lost", "finishedAt": "2020-01-01T00:00:00Z"}
+                        },
+                    },
+                ]
+            }
+        },
+    )
     world.api.wait(lambda: world.phase() == "Failed")
     world.api.wait(lambda: pod not in world.api.objects)
     assert "lost" in world.told("Failed")
@@ -252,8 +342,17 @@ def test_a_pod_that_vanished(world: World) -> None:
 def test_an_image_that_cannot_be_had(world: World, where: str, reason: str) -> None:
     world.create()
     pod = world.pod()
-    world.api.update(pod, {"status": {"phase": "Pending", where: [
-        {"name": "volumeroot", "state": {"waiting": {"reason": reason, "message": "reg/x: not found"}}}]}})
+    world.api.update(
+        pod,
+        {
+            "status": {
+                "phase": "Pending",
+                where: [
+                    {"name": "volumeroot", "state": {"waiting": {"reason": reason, "message": "reg/x: not found"}}}
+                ],
+            }
+        },
+    )
     world.word(reason)
     assert world.condition(VMI, "Synchronized")["message"] == "reg/x: not found"
     assert world.told(reason).startswith("reg/x: not found; see that the image is there")
@@ -261,15 +360,25 @@ def test_an_image_that_cannot_be_had(world: World, where: str, reason: str) -> N
     world.word("Starting")
 
 
-@pytest.mark.parametrize(("reason", "remedy"), [
-    ("InvalidImageName", "correct the image's name"),
-    ("ErrImageNeverPull", "choose another imagePullPolicy"),
-    ("CreateContainerConfigError", "kubectl describe pod"),
-])
+@pytest.mark.parametrize(
+    ("reason", "remedy"),
+    [
+        ("InvalidImageName", "correct the image's name"),
+        ("ErrImageNeverPull", "choose another imagePullPolicy"),
+        ("CreateContainerConfigError", "kubectl describe pod"),
+    ],
+)
 def test_a_container_that_cannot_start(world: World, reason: str, remedy: str) -> None:
     world.create()
-    world.api.update(world.pod(), {"status": {"phase": "Pending", "containerStatuses": [
-        {"name": "compute", "state": {"waiting": {"reason": reason, "message": "no"}}}]}})
+    world.api.update(
+        world.pod(),
+        {
+            "status": {
+                "phase": "Pending",
+                "containerStatuses": [{"name": "compute", "state": {"waiting": {"reason": reason, "message": "no"}}}],
+            }
+        },
+    )
     told = world.told(reason)
     assert told.startswith("no; ")
     assert remedy in told
@@ -289,13 +398,26 @@ def test_a_remedy_is_there_however_much_there_is_to_say() -> None:
     assert told.endswith(f"; {remedies.POD_IN_THE_WAY}")
 
 
-@pytest.mark.parametrize(("error", "remedy"), [
-    (Forbidden(403, "Forbidden", 'pods "x" is forbidden: violates PodSecurity'), "see who refuses it"),
-    (Invalid(422, "Invalid", 'admission webhook "v.kubevirt.io" denied the request: no memory'), "correct the machine"),
-    (Invalid(422, "Invalid", 'Pod "x" is invalid: metadata.annotations: Too long: may not be more than 262144 bytes'),
-     "shorten the annotations of the machine"),
-    (ApiError(500, "InternalError", 'failed calling webhook "policy.example.org"'), "what serves this webhook runs"),
-])
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (Forbidden(403, "Forbidden", 'pods "x" is forbidden: violates PodSecurity'), "see who refuses it"),
+        (
+            Invalid(422, "Invalid", 'admission webhook "v.kubevirt.io" denied the request: no memory'),
+            "correct the machine",
+        ),
+        (
+            Invalid(
+                422, "Invalid", 'Pod "x" is invalid: metadata.annotations: Too long: may not be more than 262144 bytes'
+            ),
+            "shorten the annotations of the machine",
+        ),
+        (
+            ApiError(500, "InternalError", 'failed calling webhook "policy.example.org"'),
+            "what serves this webhook runs",
+        ),
+    ],
+)
 def test_what_is_refused_for_other_reasons(error: ApiError, remedy: str) -> None:
     assert remedy in remedies.of_refusal(error)
 
@@ -306,6 +428,7 @@ def test_a_pod_of_the_node_s_label(world: World) -> None:
 
 
 # The API
+
 
 def refuse(method: str, path: str, code: int, reason: str, message: str):
     def intercept(asked_method: str, asked_path: str):
@@ -346,8 +469,15 @@ def test_a_quota_that_is_used_up(world: World) -> None:
 
 def test_a_quota_that_is_raised_starts_who_waited(world: World) -> None:
     world.api.intercept = refuse("POST", PODS, 403, "Forbidden", "exceeded quota: q")
-    world.api.put(QUOTA, {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": "ns"},
-                          "spec": {"hard": {"pods": "0"}}})
+    world.api.put(
+        QUOTA,
+        {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": "q", "namespace": "ns"},
+            "spec": {"hard": {"pods": "0"}},
+        },
+    )
     world.create()
     posts = ("POST", PODS)
     # the pauses between two tries have become long: the next one is of 2.56 s
@@ -360,8 +490,9 @@ def test_a_quota_that_is_raised_starts_who_waited(world: World) -> None:
     assert "memory" in world.api.objects[pod]["spec"]["containers"][0]["resources"]["limits"]
 
 
-@pytest.mark.parametrize(("strategy", "kept"), [
-    ("None", False), ("LiveMigrateIfPossible", False), ("LiveMigrate", True), ("External", True)])
+@pytest.mark.parametrize(
+    ("strategy", "kept"), [("None", False), ("LiveMigrateIfPossible", False), ("LiveMigrate", True), ("External", True)]
+)
 def test_who_must_stay_has_a_disruption_budget(world: World, strategy: str, kept: bool) -> None:
     def budgets() -> list[str]:
         return [path for path in world.api.objects if "/poddisruptionbudgets/" in path]

@@ -35,8 +35,13 @@ def make_kubevirt(deleted: bool = False, spec: dict | None = None, **status: obj
     metadata = {"name": "kubevirt", "namespace": "kubevirt", "uid": "u", "generation": 3, "finalizers": [FINALIZER]}
     if deleted:
         metadata["deletionTimestamp"] = NOW
-    return {"apiVersion": "kubevirt.io/v1", "kind": "KubeVirt", "metadata": metadata, "spec": spec or {},
-            "status": status}
+    return {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "KubeVirt",
+        "metadata": metadata,
+        "spec": spec or {},
+        "status": status,
+    }
 
 
 def judged(kubevirt: dict) -> dict[str, str]:
@@ -93,8 +98,11 @@ def test_deletion_waits_for_the_machines() -> None:
 
 
 def test_a_deployment_is_complete_when_only_new_replicas_run() -> None:
-    obj = {"metadata": {"name": "virt-api", "generation": 2}, "spec": {"replicas": 2}, "status": {
-        "observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}}
+    obj = {
+        "metadata": {"name": "virt-api", "generation": 2},
+        "spec": {"replicas": 2},
+        "status": {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2},
+    }
     assert deployment(obj).complete
     for change in ({"replicas": 3}, {"updatedReplicas": 1}, {"availableReplicas": 1}, {"observedGeneration": 1}):
         found = deployment({**obj, "status": {**obj["status"], **change}})
@@ -103,8 +111,15 @@ def test_a_deployment_is_complete_when_only_new_replicas_run() -> None:
 
 
 def test_a_daemonset_is_complete_when_every_node_has_it() -> None:
-    obj = {"metadata": {"name": "virt-handler", "generation": 1}, "status": {
-        "observedGeneration": 1, "desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberAvailable": 2}}
+    obj = {
+        "metadata": {"name": "virt-handler", "generation": 1},
+        "status": {
+            "observedGeneration": 1,
+            "desiredNumberScheduled": 2,
+            "updatedNumberScheduled": 2,
+            "numberAvailable": 2,
+        },
+    }
     assert daemonset(obj).complete
     assert not daemonset({**obj, "status": {**obj["status"], "numberAvailable": 1}}).complete
     nowhere = daemonset({**obj, "status": {"observedGeneration": 1, "desiredNumberScheduled": 0}})
@@ -135,9 +150,14 @@ def workload(name: str, **spec: object) -> dict:
 
 def test_components_are_placed_as_the_object_says_beside_what_they_are_by_themselves() -> None:
     near = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": {"topologyKey": "x"}}]}
-    infra = {"replicas": 3, "nodePlacement": {
-        "nodeSelector": {"role": "infra", "kubernetes.io/os": "plan9"}, "tolerations": [{"key": "infra"}],
-        "affinity": {"podAntiAffinity": near, "nodeAffinity": {"a": 1}}}}
+    infra = {
+        "replicas": 3,
+        "nodePlacement": {
+            "nodeSelector": {"role": "infra", "kubernetes.io/os": "plan9"},
+            "tolerations": [{"key": "infra"}],
+            "affinity": {"podAntiAffinity": near, "nodeAffinity": {"a": 1}},
+        },
+    }
     before = workload("virt-api", replicas=2)
     found = arranged(before, {"infra": infra, "workloads": {"nodePlacement": {"nodeSelector": {"no": "no"}}}})
     pod = found["spec"]["template"]["spec"]
@@ -157,8 +177,11 @@ def test_components_are_placed_as_the_object_says_beside_what_they_are_by_themse
 
 
 def test_the_node_agent_goes_where_workloads_go_with_the_pull_policy_of_all() -> None:
-    spec = {"infra": {"replicas": 3}, "imagePullPolicy": "Always",
-            "workloads": {"nodePlacement": {"nodeSelector": {"kvm": "yes"}}}}
+    spec = {
+        "infra": {"replicas": 3},
+        "imagePullPolicy": "Always",
+        "workloads": {"nodePlacement": {"nodeSelector": {"kvm": "yes"}}},
+    }
     found = arranged(workload("virt-handler"), spec)
     pod = found["spec"]["template"]["spec"]
     assert "replicas" not in found["spec"]
@@ -199,10 +222,19 @@ def test_pull_secrets_come_and_go_and_those_of_the_installation_stay() -> None:
 
 def test_what_the_roles_render_is_what_the_object_says() -> None:
     infra = {"nodeSelector": {"a": "b"}, "tolerations": [{"operator": "Exists"}]}
-    values = Values("engine:1", "launcher:1", replicas=3, infra=infra, workloads={"nodeSelector": {"c": "d"}},
-                    image_pull_secrets=["pull"])
-    spec = {"infra": {"replicas": 3, "nodePlacement": infra}, "workloads": {"nodePlacement": values.workloads},
-            "imagePullSecrets": [{"name": "pull"}]}
+    values = Values(
+        "engine:1",
+        "launcher:1",
+        replicas=3,
+        infra=infra,
+        workloads={"nodeSelector": {"c": "d"}},
+        image_pull_secrets=["pull"],
+    )
+    spec = {
+        "infra": {"replicas": 3, "nodePlacement": infra},
+        "workloads": {"nodePlacement": values.workloads},
+        "imagePullSecrets": [{"name": "pull"}],
+    }
     rendered = [each for each in objects(values, "kubevirt") if each["kind"] in ("Deployment", "DaemonSet")]
     assert len(rendered) == 3
     for each in rendered:
@@ -221,15 +253,21 @@ def controller(api: FakeApi, client: Client) -> Iterator[VirtController]:
 
 def bring_up(api: FakeApi) -> None:
     """Play virt-api and a node agent."""
-    api.put(SERVICE, {"metadata": {"name": API_SERVICE}, "status": {
-        "conditions": [{"type": "Available", "status": "True"}]}})
+    api.put(
+        SERVICE,
+        {"metadata": {"name": API_SERVICE}, "status": {"conditions": [{"type": "Available", "status": "True"}]}},
+    )
     beat = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     api.put(NODE, {"metadata": {"name": "n", "annotations": {labels.NODE_HEARTBEAT: beat}}})
 
 
 def new_object(**spec: object) -> dict:
-    return {"apiVersion": "kubevirt.io/v1", "kind": "KubeVirt",
-            "metadata": {"name": "kubevirt", "namespace": "kubevirt"}, "spec": spec}
+    return {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "KubeVirt",
+        "metadata": {"name": "kubevirt", "namespace": "kubevirt"},
+        "spec": spec,
+    }
 
 
 def test_without_deployments_the_registrations_count(api: FakeApi, controller: VirtController) -> None:
@@ -283,9 +321,15 @@ def test_deletion_takes_machines_along_if_told_so(api: FakeApi, controller: Virt
     api.put(KUBEVIRT, new_object(uninstallStrategy="RemoveWorkloads"))
     api.wait(lambda: (api.objects[KUBEVIRT].get("status") or {}).get("phase") == "Deployed")
     machine = "/apis/kubevirt.io/v1/namespaces/ns/virtualmachines/testvm"
-    api.put(machine, {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
-                      "metadata": {"name": "testvm", "namespace": "ns"},
-                      "spec": {"runStrategy": "Halted", "template": {"spec": {"domain": {}}}}})
+    api.put(
+        machine,
+        {
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "VirtualMachine",
+            "metadata": {"name": "testvm", "namespace": "ns"},
+            "spec": {"runStrategy": "Halted", "template": {"spec": {"domain": {}}}},
+        },
+    )
     api.wait(lambda: labels.VM_FINALIZER in (api.objects[machine]["metadata"].get("finalizers") or ()))
     api._run(lambda: api._delete(KUBEVIRT, api.objects[KUBEVIRT], {}))
     api.wait(lambda: machine not in api.objects and KUBEVIRT not in api.objects)
@@ -297,9 +341,15 @@ def test_a_change_reaches_the_next_pod(api: FakeApi, controller: VirtController)
     chosen = {"developerConfiguration": developer, "imagePullPolicy": "Always", "defaultRuntimeClass": "kata"}
     api.update(KUBEVIRT, {"spec": {"configuration": chosen}})
     api.wait(lambda: controller.configuration.current.cpu_allocation_ratio == 2)
-    api.put("/apis/kubevirt.io/v1/namespaces/ns/virtualmachineinstances/testvm", {
-        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
-        "metadata": {"name": "testvm", "namespace": "ns"}, "spec": {"domain": {"memory": {"guest": "64Mi"}}}})
+    api.put(
+        "/apis/kubevirt.io/v1/namespaces/ns/virtualmachineinstances/testvm",
+        {
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "VirtualMachineInstance",
+            "metadata": {"name": "testvm", "namespace": "ns"},
+            "spec": {"domain": {"memory": {"guest": "64Mi"}}},
+        },
+    )
     path = api.wait(lambda: next((name for name in list(api.objects) if "/namespaces/ns/pods/" in name), None))
     spec = api.objects[path]["spec"]
     (container,) = spec["containers"]
@@ -310,11 +360,13 @@ def test_a_change_reaches_the_next_pod(api: FakeApi, controller: VirtController)
     assert spec["runtimeClassName"] == "kata"
 
 
-
 def test_what_is_missing_is_told_once_and_its_return_too(api: FakeApi, controller: VirtController) -> None:
     def told() -> list[tuple[str, str]]:
-        return [(each["type"], each["reason"]) for path, each in list(api.objects.items())
-                if "/events/" in path and each["involvedObject"]["kind"] == "KubeVirt"]
+        return [
+            (each["type"], each["reason"])
+            for path, each in list(api.objects.items())
+            if "/events/" in path and each["involvedObject"]["kind"] == "KubeVirt"
+        ]
 
     def service(status: str, message: str = "") -> None:
         conditions = [{"type": "Available", "status": status, "message": message}]
@@ -322,16 +374,31 @@ def test_what_is_missing_is_told_once_and_its_return_too(api: FakeApi, controlle
 
     def degraded(status: str, words: str = "") -> bool:
         conditions = (api.objects[KUBEVIRT].get("status") or {}).get("conditions") or ()
-        return any((each["type"], each["status"]) == ("Degraded", status) and words in each["message"]
-                   for each in conditions)
+        return any(
+            (each["type"], each["status"]) == ("Degraded", status) and words in each["message"] for each in conditions
+        )
 
-    api.put(NODE, {"apiVersion": "v1", "kind": "Node", "metadata": {
-        "name": "n", "annotations": {labels.NODE_HEARTBEAT: "2099-01-01T00:00:00Z"}}})
-    api.put(SERVICE, {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
-                      "metadata": {"name": API_SERVICE}})
+    api.put(
+        NODE,
+        {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": "n", "annotations": {labels.NODE_HEARTBEAT: "2099-01-01T00:00:00Z"}},
+        },
+    )
+    api.put(
+        SERVICE, {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": API_SERVICE}}
+    )
     service("True")
-    api.put(KUBEVIRT, {"apiVersion": "kubevirt.io/v1", "kind": "KubeVirt", "spec": {},
-                       "metadata": {"name": "kubevirt", "namespace": "kubevirt"}})
+    api.put(
+        KUBEVIRT,
+        {
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "KubeVirt",
+            "spec": {},
+            "metadata": {"name": "kubevirt", "namespace": "kubevirt"},
+        },
+    )
     api.wait(lambda: degraded("False"))
     assert told() == []
     service("False", "no endpoints")

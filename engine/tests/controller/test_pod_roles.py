@@ -35,14 +35,16 @@ def test_neither_a_target_nor_an_attachment_is_taken_for_the_launcher() -> None:
 
 
 def test_a_migration_under_way() -> None:
-    pods = by_role(on("n1", **{STARTED["metadata"]["uid"]: "n1", "uid-virt-launcher-vm-target": "n2"}),
-                   [TARGET, STARTED])
+    pods = by_role(
+        on("n1", **{STARTED["metadata"]["uid"]: "n1", "uid-virt-launcher-vm-target": "n2"}), [TARGET, STARTED]
+    )
     assert (pods.launcher, pods.targets) == (STARTED, (TARGET,))
 
 
 def test_after_a_migration_the_target_has_the_guest() -> None:
-    pods = by_role(on("n2", **{STARTED["metadata"]["uid"]: "n1", "uid-virt-launcher-vm-target": "n2"}),
-                   [STARTED, TARGET])
+    pods = by_role(
+        on("n2", **{STARTED["metadata"]["uid"]: "n1", "uid-virt-launcher-vm-target": "n2"}), [STARTED, TARGET]
+    )
     assert (pods.launcher, pods.targets) == (TARGET, ())
 
 

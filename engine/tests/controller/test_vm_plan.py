@@ -16,87 +16,129 @@ START, STOP = {"action": "Start"}, {"action": "Stop", "uid": "vmi-uid"}
 
 def make_vm(strategy: str = "Always", **vm_status: object) -> dict:
     return {
-        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
-        "metadata": {"name": "testvm", "namespace": "ns", "uid": "vm-uid", "generation": 3, "resourceVersion": "9",
-                     "labels": {"of": "vm"}},
-        "spec": {"runStrategy": strategy, "template": {
-            "metadata": {"labels": {"of": "template"}, "annotations": {"a": "b"}},
-            "spec": {"domain": {"memory": {"guest": "64M"}}, "volumes": [
-                {"name": "data", "persistentVolumeClaim": {"claimName": "claim"}}]}}},
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": {
+            "name": "testvm",
+            "namespace": "ns",
+            "uid": "vm-uid",
+            "generation": 3,
+            "resourceVersion": "9",
+            "labels": {"of": "vm"},
+        },
+        "spec": {
+            "runStrategy": strategy,
+            "template": {
+                "metadata": {"labels": {"of": "template"}, "annotations": {"a": "b"}},
+                "spec": {
+                    "domain": {"memory": {"guest": "64M"}},
+                    "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "claim"}}],
+                },
+            },
+        },
         "status": dict(vm_status),
     }
 
 
-def a_vmi(phase: str = "Running", *, deleted: bool = False, ran: bool | None = None, conditions: tuple = (),
-          uid: str = "vmi-uid", **vmi_status: object) -> dict:
+def a_vmi(
+    phase: str = "Running",
+    *,
+    deleted: bool = False,
+    ran: bool | None = None,
+    conditions: tuple = (),
+    uid: str = "vmi-uid",
+    **vmi_status: object,
+) -> dict:
     ran = phase == "Running" if ran is None else ran
     history = [{"phase": "Running"}] if ran else []
-    metadata = {"name": "testvm", "namespace": "ns", "uid": uid, "annotations": {labels.VM_GENERATION: "3"},
-                "ownerReferences": [{"uid": "vm-uid", "controller": True}]}
+    metadata = {
+        "name": "testvm",
+        "namespace": "ns",
+        "uid": uid,
+        "annotations": {labels.VM_GENERATION: "3"},
+        "ownerReferences": [{"uid": "vm-uid", "controller": True}],
+    }
     if deleted:
         metadata["deletionTimestamp"] = STAMP
-    return {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": metadata,
-            "spec": {"domain": {}},
-            "status": {"phase": phase, "phaseTransitionTimestamps": history,
-                       "conditions": [dict(zip(("type", "status", "reason", "message"), each, strict=False))
-                                      for each in conditions], **vmi_status}}
+    return {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachineInstance",
+        "metadata": metadata,
+        "spec": {"domain": {}},
+        "status": {
+            "phase": phase,
+            "phaseTransitionTimestamps": history,
+            "conditions": [
+                dict(zip(("type", "status", "reason", "message"), each, strict=False)) for each in conditions
+            ],
+            **vmi_status,
+        },
+    }
 
 
 SUCCEEDED, FAILED = a_vmi("Succeeded", ran=True), a_vmi("Failed", ran=True)
 
 
-@pytest.mark.parametrize(("strategy", "vm_status", "vmi", "creates", "deletes"), [
-    # strategy, status.runStrategy and requests, VMI → create?, delete?
-    ("Always", {}, None, True, False),
-    ("Always", {}, a_vmi(), False, False),
-    ("Always", {}, SUCCEEDED, False, True),
-    ("Always", {}, FAILED, False, True),
-    ("Always", {}, a_vmi("Failed", deleted=True), False, False),
-    ("Always", {"stateChangeRequests": [STOP, START]}, a_vmi(), False, True),
-    ("Always", {"stateChangeRequests": [STOP, START]}, a_vmi(deleted=True), False, False),
-    ("Always", {"stateChangeRequests": [{**STOP, "uid": "older"}]}, a_vmi(), False, False),
-    ("RerunOnFailure", {}, None, True, False),
-    ("RerunOnFailure", {"runStrategy": "RerunOnFailure"}, None, False, False),
-    ("RerunOnFailure", {"runStrategy": "Halted"}, None, True, False),
-    ("RerunOnFailure", {"runStrategy": "RerunOnFailure", "stateChangeRequests": [START]}, None, True, False),
-    ("RerunOnFailure", {}, SUCCEEDED, False, False),
-    ("RerunOnFailure", {}, FAILED, False, True),
-    ("RerunOnFailure", {"stateChangeRequests": [STOP]}, a_vmi(), False, True),
-    ("Manual", {}, None, False, False),
-    ("Manual", {"stateChangeRequests": [START]}, None, True, False),
-    ("Manual", {"stateChangeRequests": [STOP, START]}, None, True, False),
-    ("Manual", {}, SUCCEEDED, False, False),
-    ("Manual", {}, FAILED, False, False),
-    ("Manual", {"stateChangeRequests": [STOP, START]}, SUCCEEDED, False, True),
-    ("Manual", {"stateChangeRequests": [STOP]}, a_vmi(), False, True),
-    ("Halted", {}, None, False, False),
-    ("Halted", {}, a_vmi(), False, True),
-    ("Halted", {}, SUCCEEDED, False, True),
-    ("Once", {}, None, True, False),
-    ("Once", {"runStrategy": "Once"}, None, False, False),
-    ("Once", {"runStrategy": "Halted"}, None, True, False),
-    ("Once", {"runStrategy": "Once"}, FAILED, False, False),
-    ("WaitAsReceiver", {}, None, False, False),
-])
+@pytest.mark.parametrize(
+    ("strategy", "vm_status", "vmi", "creates", "deletes"),
+    [
+        # strategy, status.runStrategy and requests, VMI → create?, delete?
+        ("Always", {}, None, True, False),
+        ("Always", {}, a_vmi(), False, False),
+        ("Always", {}, SUCCEEDED, False, True),
+        ("Always", {}, FAILED, False, True),
+        ("Always", {}, a_vmi("Failed", deleted=True), False, False),
+        ("Always", {"stateChangeRequests": [STOP, START]}, a_vmi(), False, True),
+        ("Always", {"stateChangeRequests": [STOP, START]}, a_vmi(deleted=True), False, False),
+        ("Always", {"stateChangeRequests": [{**STOP, "uid": "older"}]}, a_vmi(), False, False),
+        ("RerunOnFailure", {}, None, True, False),
+        ("RerunOnFailure", {"runStrategy": "RerunOnFailure"}, None, False, False),
+        ("RerunOnFailure", {"runStrategy": "Halted"}, None, True, False),
+        ("RerunOnFailure", {"runStrategy": "RerunOnFailure", "stateChangeRequests": [START]}, None, True, False),
+        ("RerunOnFailure", {}, SUCCEEDED, False, False),
+        ("RerunOnFailure", {}, FAILED, False, True),
+        ("RerunOnFailure", {"stateChangeRequests": [STOP]}, a_vmi(), False, True),
+        ("Manual", {}, None, False, False),
+        ("Manual", {"stateChangeRequests": [START]}, None, True, False),
+        ("Manual", {"stateChangeRequests": [STOP, START]}, None, True, False),
+        ("Manual", {}, SUCCEEDED, False, False),
+        ("Manual", {}, FAILED, False, False),
+        ("Manual", {"stateChangeRequests": [STOP, START]}, SUCCEEDED, False, True),
+        ("Manual", {"stateChangeRequests": [STOP]}, a_vmi(), False, True),
+        ("Halted", {}, None, False, False),
+        ("Halted", {}, a_vmi(), False, True),
+        ("Halted", {}, SUCCEEDED, False, True),
+        ("Once", {}, None, True, False),
+        ("Once", {"runStrategy": "Once"}, None, False, False),
+        ("Once", {"runStrategy": "Halted"}, None, True, False),
+        ("Once", {"runStrategy": "Once"}, FAILED, False, False),
+        ("WaitAsReceiver", {}, None, False, False),
+    ],
+)
 def test_run_strategies(strategy: str, vm_status: dict, vmi: dict | None, creates: bool, deletes: bool) -> None:
     decided = plan(make_vm(strategy, **vm_status), vmi, NOW)
     assert (decided.create is not None, decided.delete) == (creates, deletes)
 
 
-@pytest.mark.parametrize(("spec", "expected"), [
-    ({"running": True}, "Always"), ({"running": False}, "Halted"), ({"runStrategy": "Once"}, "Once"), ({}, "Halted")])
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [({"running": True}, "Always"), ({"running": False}, "Halted"), ({"runStrategy": "Once"}, "Once"), ({}, "Halted")],
+)
 def test_running_is_the_old_run_strategy(spec: dict, expected: str) -> None:
     assert run_strategy({"spec": spec}) == expected
 
 
-@pytest.mark.parametrize(("requests", "vmi", "remaining"), [
-    ([START], a_vmi(), []),
-    ([START], None, [START]),
-    ([START], SUCCEEDED, [START]),
-    ([STOP, START], a_vmi(), [STOP, START]),
-    ([STOP, START], a_vmi(uid="next"), []),
-    ([STOP, START], None, [START]),
-])
+@pytest.mark.parametrize(
+    ("requests", "vmi", "remaining"),
+    [
+        ([START], a_vmi(), []),
+        ([START], None, [START]),
+        ([START], SUCCEEDED, [START]),
+        ([STOP, START], a_vmi(), [STOP, START]),
+        ([STOP, START], a_vmi(uid="next"), []),
+        ([STOP, START], None, [START]),
+    ],
+)
 def test_requests_are_dropped_once_carried_out(requests: list, vmi: dict | None, remaining: list) -> None:
     assert _open_requests(requests, vmi) == remaining
 
@@ -136,8 +178,9 @@ def test_start_backoff(count: int, jitter: float, seconds: int) -> None:
     assert plan(vm, None, NOW - timedelta(hours=2)).create is not None, "the clock was set back: nobody waits hours"
 
 
-@pytest.mark.parametrize(("strategy", "vmi"), [
-    ("Always", a_vmi()), ("Always", SUCCEEDED), ("Halted", None), ("Manual", a_vmi("Failed"))])
+@pytest.mark.parametrize(
+    ("strategy", "vmi"), [("Always", a_vmi()), ("Always", SUCCEEDED), ("Halted", None), ("Manual", a_vmi("Failed"))]
+)
 def test_start_failures_are_forgotten(strategy: str, vmi: dict | None) -> None:
     vm = make_vm(strategy, startFailure={"consecutiveFailCount": 2, "retryAfterTimestamp": "2030-01-01T00:00:00Z"})
     assert plan(vm, vmi, NOW).start_failure is None
@@ -153,10 +196,20 @@ def test_the_vmi_of_a_vm() -> None:
     vmi = instance_of(vm)
     assert vm == before
     assert vmi["metadata"] == {
-        "name": "testvm", "namespace": "ns", "labels": {"of": "template"},
+        "name": "testvm",
+        "namespace": "ns",
+        "labels": {"of": "template"},
         "annotations": {"a": "b", "kubevirt.io/vm-generation": "3"},
-        "ownerReferences": [{"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": "testvm",
-                             "uid": "vm-uid", "controller": True, "blockOwnerDeletion": True}],
+        "ownerReferences": [
+            {
+                "apiVersion": "kubevirt.io/v1",
+                "kind": "VirtualMachine",
+                "name": "testvm",
+                "uid": "vm-uid",
+                "controller": True,
+                "blockOwnerDeletion": True,
+            }
+        ],
         "finalizers": ["kubevirt.io/virtualMachineControllerFinalize"],
     }
     # uuid5 of KubeVirt's namespace: guests must not see another machine after a change of engine.
@@ -169,26 +222,29 @@ def test_the_vmi_of_a_vm() -> None:
 PENDING_PVC = {"claim": {"status": {"phase": "Pending"}}}
 
 
-@pytest.mark.parametrize(("vmi", "pvcs", "expected"), [
-    (None, {}, "Stopped"),
-    (SUCCEEDED, {}, "Stopped"),
-    (a_vmi(""), {}, "Starting"),
-    (a_vmi("Scheduled"), {}, "Starting"),
-    (a_vmi(), {}, "Running"),
-    (a_vmi(), PENDING_PVC, "Running"),
-    (a_vmi("Scheduling"), PENDING_PVC, "WaitingForVolumeBinding"),
-    (a_vmi(deleted=True), {}, "Stopping"),
-    (a_vmi("Failed", deleted=True), {}, "Stopped"),
-    (a_vmi(conditions=(("Paused", "True"),)), {}, "Paused"),
-    (a_vmi(migrationState={"startTimestamp": STAMP}), {}, "Migrating"),
-    (a_vmi(migrationState={"startTimestamp": STAMP, "endTimestamp": STAMP}), {}, "Running"),
-    (a_vmi("Pending", conditions=(("Synchronized", "False", "FailedPvcNotFound"),)), {}, "ErrorPvcNotFound"),
-    (a_vmi("Scheduling", conditions=(("PodScheduled", "False", "Unschedulable"),)), {}, "ErrorUnschedulable"),
-    (a_vmi("Scheduling", conditions=(("Synchronized", "False", "ErrImagePull"),)), {}, "ErrImagePull"),
-    (a_vmi("Scheduling", conditions=(("Synchronized", "False", "ImagePullBackOff"),)), {}, "ImagePullBackOff"),
-    (a_vmi("Scheduling", conditions=(("Synchronized", "False", "InvalidImageName"),)), {}, "ErrImagePull"),
-    (a_vmi("Scheduling", conditions=(("Synchronized", "False", "ErrImageNeverPull"),)), {}, "ErrImagePull"),
-])
+@pytest.mark.parametrize(
+    ("vmi", "pvcs", "expected"),
+    [
+        (None, {}, "Stopped"),
+        (SUCCEEDED, {}, "Stopped"),
+        (a_vmi(""), {}, "Starting"),
+        (a_vmi("Scheduled"), {}, "Starting"),
+        (a_vmi(), {}, "Running"),
+        (a_vmi(), PENDING_PVC, "Running"),
+        (a_vmi("Scheduling"), PENDING_PVC, "WaitingForVolumeBinding"),
+        (a_vmi(deleted=True), {}, "Stopping"),
+        (a_vmi("Failed", deleted=True), {}, "Stopped"),
+        (a_vmi(conditions=(("Paused", "True"),)), {}, "Paused"),
+        (a_vmi(migrationState={"startTimestamp": STAMP}), {}, "Migrating"),
+        (a_vmi(migrationState={"startTimestamp": STAMP, "endTimestamp": STAMP}), {}, "Running"),
+        (a_vmi("Pending", conditions=(("Synchronized", "False", "FailedPvcNotFound"),)), {}, "ErrorPvcNotFound"),
+        (a_vmi("Scheduling", conditions=(("PodScheduled", "False", "Unschedulable"),)), {}, "ErrorUnschedulable"),
+        (a_vmi("Scheduling", conditions=(("Synchronized", "False", "ErrImagePull"),)), {}, "ErrImagePull"),
+        (a_vmi("Scheduling", conditions=(("Synchronized", "False", "ImagePullBackOff"),)), {}, "ImagePullBackOff"),
+        (a_vmi("Scheduling", conditions=(("Synchronized", "False", "InvalidImageName"),)), {}, "ErrImagePull"),
+        (a_vmi("Scheduling", conditions=(("Synchronized", "False", "ErrImageNeverPull"),)), {}, "ErrImagePull"),
+    ],
+)
 def test_printable_status(vmi: dict | None, pvcs: dict, expected: str) -> None:
     vm = make_vm()
     assert printable_status(vm, vmi, None, pvcs) == expected
@@ -212,8 +268,14 @@ def test_status_with_a_running_vmi() -> None:
     new = status(make_vm(), vmi, Plan(), Context(), NOW)
     assert conditions_of(new) == {"Ready": ("True", None), "LiveMigratable": ("False", "DisksNotLiveMigratable")}
     del new["conditions"]
-    assert new == {"created": True, "ready": True, "runStrategy": "Always", "desiredGeneration": 3,
-                   "observedGeneration": 3, "printableStatus": "Running"}
+    assert new == {
+        "created": True,
+        "ready": True,
+        "runStrategy": "Always",
+        "desiredGeneration": 3,
+        "observedGeneration": 3,
+        "printableStatus": "Running",
+    }
 
 
 def test_status_is_stable_and_follows_the_vmi() -> None:

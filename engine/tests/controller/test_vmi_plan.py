@@ -25,13 +25,24 @@ STAMP = "2026-01-02T03:04:05Z"
 
 
 def make_vmi(phase: str = "Pending", *, deleted: bool = False, spec: dict | None = None, **status: object) -> dict:
-    metadata = {"name": "testvm", "namespace": "ns", "uid": "vmi-uid", "resourceVersion": "7",
-                "finalizers": [labels.VMI_FINALIZER], "labels": {"app": "web"},
-                "annotations": {"note": "x", "kubectl.kubernetes.io/last-applied-configuration": "{}"}}
+    metadata = {
+        "name": "testvm",
+        "namespace": "ns",
+        "uid": "vmi-uid",
+        "resourceVersion": "7",
+        "finalizers": [labels.VMI_FINALIZER],
+        "labels": {"app": "web"},
+        "annotations": {"note": "x", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
+    }
     if deleted:
         metadata["deletionTimestamp"] = STAMP
-    return {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": metadata,
-            "spec": spec or {"domain": {"memory": {"guest": "64M"}}}, "status": {"phase": phase, **status}}
+    return {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachineInstance",
+        "metadata": metadata,
+        "spec": spec or {"domain": {"memory": {"guest": "64M"}}},
+        "status": {"phase": phase, **status},
+    }
 
 
 def make_pod(phase: str = "Pending", *, ready: bool = False, deleted: bool = False, node: str = "", **status) -> dict:
@@ -41,8 +52,7 @@ def make_pod(phase: str = "Pending", *, ready: bool = False, deleted: bool = Fal
     if deleted:
         metadata["deletionTimestamp"] = STAMP
     spec = {"containers": [{"image": "launcher:1"}], **({"nodeName": node} if node else {})}
-    return {"metadata": metadata, "spec": spec,
-            "status": {"phase": phase, "conditions": conditions, **status}}
+    return {"metadata": metadata, "spec": spec, "status": {"phase": phase, "conditions": conditions, **status}}
 
 
 def condition(vmi: dict, type_: str) -> tuple | None:
@@ -57,8 +67,12 @@ def waiting(reason: str) -> list:
 
 
 def terminated(message: str = "", finished: str = STAMP) -> list:
-    return [{"name": "compute", "state": {"terminated": {"exitCode": 1, "reason": "Error", "message": message,
-                                                         "finishedAt": finished}}}]
+    return [
+        {
+            "name": "compute",
+            "state": {"terminated": {"exitCode": 1, "reason": "Error", "message": message, "finishedAt": finished}},
+        }
+    ]
 
 
 def test_a_new_vmi_gets_a_pod() -> None:
@@ -70,7 +84,8 @@ def test_a_new_vmi_gets_a_pod() -> None:
     assert decided.vmi["status"]["phase"] == "Scheduling"
     assert condition(decided.vmi, "Ready")[:2] == ("False", "GuestNotRunning")
     assert decided.vmi["status"]["phaseTransitionTimestamps"] == [
-        {"phase": "Scheduling", "phaseTransitionTimestamp": STAMP}]
+        {"phase": "Scheduling", "phaseTransitionTimestamp": STAMP}
+    ]
 
 
 def test_a_missing_claim_is_waited_for() -> None:
@@ -85,26 +100,32 @@ def test_a_missing_claim_is_waited_for() -> None:
     assert decided.create_pod
     assert condition(decided.vmi, "Synchronized") is None
     assert decided.vmi["status"]["volumeStatus"][0]["persistentVolumeClaimInfo"] == {
-        "claimName": "claim", "accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem",
-        "requests": {"storage": "1Gi"}}
+        "claimName": "claim",
+        "accessModes": ["ReadWriteOnce"],
+        "volumeMode": "Filesystem",
+        "requests": {"storage": "1Gi"},
+    }
 
 
-@pytest.mark.parametrize(("vmi", "pods", "phase"), [
-    (make_vmi("Pending"), [make_pod()], "Scheduling"),
-    (make_vmi("Scheduling"), [make_pod("Running", node="n")], "Scheduling"),
-    (make_vmi("Scheduling"), [make_pod("Running", node="n", ready=True)], "Scheduled"),
-    (make_vmi("Scheduling"), [make_pod("Failed")], "Failed"),
-    (make_vmi("Scheduling"), [make_pod(deleted=True)], "Failed"),
-    (make_vmi("Scheduling"), [], "Failed"),
-    (make_vmi("Pending", deleted=True), [], "Failed"),
-    (make_vmi("Scheduling", deleted=True), [make_pod("Running", node="n", ready=True)], "Failed"),
-    (make_vmi("Scheduled"), [], "Failed"),
-    (make_vmi("Running"), [], "Failed"),
-    (make_vmi("Running"), [make_pod("Running")], "Running"),
-    (make_vmi("Running"), [make_pod("Running", deleted=True)], "Running"),
-    (make_vmi("Running", deleted=True), [make_pod("Running")], "Running"),
-    (make_vmi("Succeeded"), [], "Succeeded"),
-])
+@pytest.mark.parametrize(
+    ("vmi", "pods", "phase"),
+    [
+        (make_vmi("Pending"), [make_pod()], "Scheduling"),
+        (make_vmi("Scheduling"), [make_pod("Running", node="n")], "Scheduling"),
+        (make_vmi("Scheduling"), [make_pod("Running", node="n", ready=True)], "Scheduled"),
+        (make_vmi("Scheduling"), [make_pod("Failed")], "Failed"),
+        (make_vmi("Scheduling"), [make_pod(deleted=True)], "Failed"),
+        (make_vmi("Scheduling"), [], "Failed"),
+        (make_vmi("Pending", deleted=True), [], "Failed"),
+        (make_vmi("Scheduling", deleted=True), [make_pod("Running", node="n", ready=True)], "Failed"),
+        (make_vmi("Scheduled"), [], "Failed"),
+        (make_vmi("Running"), [], "Failed"),
+        (make_vmi("Running"), [make_pod("Running")], "Running"),
+        (make_vmi("Running"), [make_pod("Running", deleted=True)], "Running"),
+        (make_vmi("Running", deleted=True), [make_pod("Running")], "Running"),
+        (make_vmi("Succeeded"), [], "Succeeded"),
+    ],
+)
 def test_phases(vmi: dict, pods: list, phase: str) -> None:
     decided = plan(vmi, pods, {}, NOW)
     assert decided.vmi["status"]["phase"] == phase
@@ -121,7 +142,11 @@ def test_the_node_takes_over() -> None:
     assert decided.vmi["metadata"]["labels"] == {"app": "web", "kubevirt.io/nodeName": "n"}
     status = decided.vmi["status"]
     assert (status["nodeName"], status["activePods"], status["runtimeUser"], status["qosClass"]) == (
-        "n", {"pod-uid": "n"}, 107, "Burstable")
+        "n",
+        {"pod-uid": "n"},
+        107,
+        "Burstable",
+    )
     assert status["launcherContainerImageVersion"] == "launcher:1"
     assert decided.unpaused
 
@@ -162,19 +187,26 @@ def test_the_node_agent_has_the_last_word() -> None:
     recent = (NOW - timedelta(seconds=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
     decided = plan(make_vmi("Running"), [make_pod("Failed", containerStatuses=terminated(finished=recent))], {}, NOW)
     assert (decided.vmi["status"]["phase"], decided.wait) == ("Running", 3)
-    later = plan(make_vmi("Running"), [make_pod("Failed", containerStatuses=terminated(finished=recent))], {},
-                 NOW + timedelta(seconds=4))
+    later = plan(
+        make_vmi("Running"),
+        [make_pod("Failed", containerStatuses=terminated(finished=recent))],
+        {},
+        NOW + timedelta(seconds=4),
+    )
     assert later.vmi["status"]["phase"] == "Failed"
     assert "exit" in later.failure or "Error 1" in later.failure
 
 
-@pytest.mark.parametrize(("phase", "pod", "expected"), [
-    ("Running", make_pod(conditions=[{"type": "Ready", "status": "True"}]), ("True", None)),
-    ("Running", make_pod(conditions=[{"type": "Ready", "status": "False", "reason": "R"}]), ("False", "R")),
-    ("Running", make_pod(), ("False", "PodConditionMissing")),
-    ("Running", make_pod(deleted=True), ("False", "PodTerminating")),
-    ("Scheduled", make_pod(conditions=[{"type": "Ready", "status": "True"}]), ("False", "GuestNotRunning")),
-])
+@pytest.mark.parametrize(
+    ("phase", "pod", "expected"),
+    [
+        ("Running", make_pod(conditions=[{"type": "Ready", "status": "True"}]), ("True", None)),
+        ("Running", make_pod(conditions=[{"type": "Ready", "status": "False", "reason": "R"}]), ("False", "R")),
+        ("Running", make_pod(), ("False", "PodConditionMissing")),
+        ("Running", make_pod(deleted=True), ("False", "PodTerminating")),
+        ("Scheduled", make_pod(conditions=[{"type": "Ready", "status": "True"}]), ("False", "GuestNotRunning")),
+    ],
+)
 def test_ready(phase: str, pod: dict, expected: tuple) -> None:
     assert condition(plan(make_vmi(phase), [pod], {}, NOW).vmi, "Ready")[:2] == expected
 
@@ -190,11 +222,22 @@ def test_a_guest_whose_launcher_is_silent_is_not_ready() -> None:
 
 @pytest.mark.parametrize(("gate", "writes"), [("True", False), ("False", True)])
 def test_a_gate_that_the_kubelet_has_yet_to_read_is_not_worth_a_write(gate: str, writes: bool) -> None:
-    was = {"type": "Ready", "status": "False", "reason": "GuestNotRunning",
-           "message": "Guest VM is not reported as running", "lastTransitionTime": STAMP, "lastProbeTime": None}
-    pod = make_pod("Running", ready=True, conditions=[
-        {"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady"},
-        {"type": labels.UNPAUSED_READINESS_GATE, "status": gate}])
+    was = {
+        "type": "Ready",
+        "status": "False",
+        "reason": "GuestNotRunning",
+        "message": "Guest VM is not reported as running",
+        "lastTransitionTime": STAMP,
+        "lastProbeTime": None,
+    }
+    pod = make_pod(
+        "Running",
+        ready=True,
+        conditions=[
+            {"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady"},
+            {"type": labels.UNPAUSED_READINESS_GATE, "status": gate},
+        ],
+    )
     vmi = make_vmi("Running", conditions=[was])
     assert bool(vmi_patch(vmi, plan(vmi, [pod], {}, NOW).vmi)) is writes
 
@@ -210,13 +253,16 @@ def test_the_end_is_told_in_one_write(phase: str) -> None:
     assert vmi_patch(decided.vmi, plan(decided.vmi, [pod], {}, NOW).vmi) == []
 
 
-@pytest.mark.parametrize(("vmi", "unpaused"), [
-    (make_vmi("Scheduled"), True),
-    (make_vmi("Running"), True),
-    (make_vmi("Running", conditions=[{"type": "Paused", "status": "True"}]), False),
-    (make_vmi("Scheduled", spec={"domain": {}, "startStrategy": "Paused"}), None),
-    (make_vmi("Running", spec={"domain": {}, "startStrategy": "Paused"}), True),
-])
+@pytest.mark.parametrize(
+    ("vmi", "unpaused"),
+    [
+        (make_vmi("Scheduled"), True),
+        (make_vmi("Running"), True),
+        (make_vmi("Running", conditions=[{"type": "Paused", "status": "True"}]), False),
+        (make_vmi("Scheduled", spec={"domain": {}, "startStrategy": "Paused"}), None),
+        (make_vmi("Running", spec={"domain": {}, "startStrategy": "Paused"}), True),
+    ],
+)
 def test_readiness_gate(vmi: dict, unpaused: bool | None) -> None:
     assert plan(vmi, [make_pod("Running")], {}, NOW).unpaused is unpaused
 
@@ -224,8 +270,10 @@ def test_readiness_gate(vmi: dict, unpaused: bool | None) -> None:
 def test_readiness_gate_patch() -> None:
     pod = make_pod("Running", ready=True)
     patched = jsonpatch.apply_patch(pod, gate_patch(pod, True, STAMP))
-    assert [each["type"] for each in patched["status"]["conditions"]] == ["ContainersReady",
-                                                                          labels.UNPAUSED_READINESS_GATE]
+    assert [each["type"] for each in patched["status"]["conditions"]] == [
+        "ContainersReady",
+        labels.UNPAUSED_READINESS_GATE,
+    ]
     assert gate_patch(patched, True, STAMP) == []
     assert gate_patch(patched, False, STAMP)[0]["op"] == "test"
 
@@ -240,13 +288,16 @@ def test_a_final_vmi_is_released_when_its_pods_are_gone() -> None:
     assert plan(make_vmi("Succeeded"), [], {}, NOW).vmi["metadata"]["finalizers"] == [labels.VMI_FINALIZER]
 
 
-@pytest.mark.parametrize(("deleted", "age", "told", "wait"), [
-    (None, 1, False, 4),  # the kubelet may know more
-    (None, 6, False, None),
-    (None, 1, True, None),
-    ("2026-01-02T03:04:04Z", 1, False, 4),  # by its VM, after it had failed
-    ("2026-01-02T03:04:00Z", 1, False, None),  # somebody wanted its end
-])
+@pytest.mark.parametrize(
+    ("deleted", "age", "told", "wait"),
+    [
+        (None, 1, False, 4),  # the kubelet may know more
+        (None, 6, False, None),
+        (None, 1, True, None),
+        ("2026-01-02T03:04:04Z", 1, False, 4),  # by its VM, after it had failed
+        ("2026-01-02T03:04:00Z", 1, False, None),  # somebody wanted its end
+    ],
+)
 def test_the_kubelet_has_a_moment_to_say_why_a_pod_ended(
     deleted: str | None, age: int, told: bool, wait: float | None
 ) -> None:
@@ -275,10 +326,16 @@ def test_patches_of_an_owned_vmi_only_test_what_they_touch() -> None:
     assert "/metadata/resourceVersion" in paths
 
 
-@pytest.mark.parametrize(("old", "new"), [
-    ({"a": 1}, {"a": 1}), ({"a": 1}, {"a": 2}), ({}, {"s": {"a": 1}}), ({"s": {"a": 1}}, {"s": {}}),
-    ({"s": {"a/b": 1, "c": [1]}}, {"s": {"a/b": 2, "d~": 3}}),
-])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"a": 1}, {"a": 1}),
+        ({"a": 1}, {"a": 2}),
+        ({}, {"s": {"a": 1}}),
+        ({"s": {"a": 1}}, {"s": {}}),
+        ({"s": {"a/b": 1, "c": [1]}}, {"s": {"a/b": 2, "d~": 3}}),
+    ],
+)
 def test_json_diff_and_merge_diff_lead_to_the_new_object(old: dict, new: dict) -> None:
     patch = json_diff(old, new, [("s", "*"), ("a",)])
     assert jsonpatch.apply_patch(old, patch) == new
@@ -288,15 +345,20 @@ def test_json_diff_and_merge_diff_lead_to_the_new_object(old: dict, new: dict) -
 
 # The Pod
 
+
 def launched(spec: dict, **config: object) -> dict:
-    return launcher_pod(make_vmi(spec={"domain": {"memory": {"guest": "64M"}}, **spec}),
-                        LauncherConfig("launcher:1", **{"image_volumes": True, **config}))
+    return launcher_pod(
+        make_vmi(spec={"domain": {"memory": {"guest": "64M"}}, **spec}),
+        LauncherConfig("launcher:1", **{"image_volumes": True, **config}),
+    )
 
 
 def test_limits_where_a_quota_demands_them() -> None:
     spec = {"domain": {"memory": {"guest": "64M"}, "cpu": {"cores": 2}}}
-    free, limited = (launched(spec, limited=frozenset(names))["spec"]["containers"][0]["resources"]
-                     for names in ((), ("cpu", "memory")))
+    free, limited = (
+        launched(spec, limited=frozenset(names))["spec"]["containers"][0]["resources"]
+        for names in ((), ("cpu", "memory"))
+    )
     assert not {"cpu", "memory"} & free["limits"].keys()
     assert limited["requests"] == free["requests"]
     assert limited["limits"]["cpu"] == "2"
@@ -322,50 +384,80 @@ def test_quotas_that_demand_limits() -> None:
 def test_who_is_to_leave_a_node_says_so() -> None:
     leaving = make_vmi("Running", nodeName="n", evacuationNodeName="n")
     assert condition(plan(leaving, [make_pod("Running", node="n")], {}, NOW).vmi, "EvictionRequested") == (
-        "True", "EvictionRequested", "the virt-launcher Pod is to leave node n")
+        "True",
+        "EvictionRequested",
+        "the virt-launcher Pod is to leave node n",
+    )
     leaving["status"]["evacuationNodeName"] = "m"
     assert condition(plan(leaving, [make_pod("Running", node="n")], {}, NOW).vmi, "EvictionRequested") is None
 
 
 def test_an_agent_that_does_nothing_is_reported() -> None:
-    vmi = make_vmi("Scheduled", nodeName="n", phaseTransitionTimestamps=[
-        {"phase": "Scheduled", "phaseTransitionTimestamp": rfc3339(NOW - timedelta(seconds=29))}])
+    vmi = make_vmi(
+        "Scheduled",
+        nodeName="n",
+        phaseTransitionTimestamps=[
+            {"phase": "Scheduled", "phaseTransitionTimestamp": rfc3339(NOW - timedelta(seconds=29))}
+        ],
+    )
     pods = [make_pod("Running", node="n", ready=True)]
     early = plan(vmi, pods, {}, NOW)
     assert (early.wait, condition(early.vmi, "Synchronized"), early.events) == (1, None, [])
     late = plan(vmi, pods, {}, NOW + timedelta(seconds=1))
     message = "virt-handler on node n has not started the guest within 30 s; its launcher keeps waiting"
     assert condition(late.vmi, "Synchronized") == ("False", "NodeAgentNotResponding", message)
-    assert late.events == [("Warning", "NodeAgentNotResponding",
-                            f"{message}; see that virt-handler runs on that node, and its log")]
+    assert late.events == [
+        ("Warning", "NodeAgentNotResponding", f"{message}; see that virt-handler runs on that node, and its log")
+    ]
     assert (late.wait, late.delete_pods, late.failure) == (None, [], "")
     again = plan(late.vmi, pods, {}, NOW + timedelta(seconds=90))
     assert (again.vmi["status"], again.events) == (late.vmi["status"], [])
 
 
-@pytest.mark.parametrize("change", [
-    lambda vmi, pod: vmi["status"].update(phase="Running"),
-    lambda vmi, pod: vmi["status"].update(conditions=[
-        {"type": "Synchronized", "status": "False", "reason": "Synchronizing with the Domain failed."}]),
-    lambda vmi, pod: vmi["metadata"].update(deletionTimestamp=STAMP),
-    lambda vmi, pod: pod["metadata"].update(deletionTimestamp=STAMP),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda vmi, pod: vmi["status"].update(phase="Running"),
+        lambda vmi, pod: vmi["status"].update(
+            conditions=[{"type": "Synchronized", "status": "False", "reason": "Synchronizing with the Domain failed."}]
+        ),
+        lambda vmi, pod: vmi["metadata"].update(deletionTimestamp=STAMP),
+        lambda vmi, pod: pod["metadata"].update(deletionTimestamp=STAMP),
+    ],
+)
 def test_an_agent_that_works_is_left_alone(change: Callable[[dict, dict], None]) -> None:
-    vmi, pod = make_vmi("Scheduled", nodeName="n", phaseTransitionTimestamps=[
-        {"phase": "Scheduled", "phaseTransitionTimestamp": rfc3339(NOW - timedelta(hours=1))}]), make_pod(
-            "Running", node="n", ready=True)
+    vmi, pod = (
+        make_vmi(
+            "Scheduled",
+            nodeName="n",
+            phaseTransitionTimestamps=[
+                {"phase": "Scheduled", "phaseTransitionTimestamp": rfc3339(NOW - timedelta(hours=1))}
+            ],
+        ),
+        make_pod("Running", node="n", ready=True),
+    )
     change(vmi, pod)
     decided = plan(vmi, [pod], {}, NOW)
     assert "NodeAgentNotResponding" not in json.dumps([decided.vmi, list(decided.events)])
 
 
 def test_pod_shape() -> None:
-    pod = launched({"hostname": "web", "terminationGracePeriodSeconds": 0, "nodeSelector": {"disk": "ssd"},
-                    "architecture": "amd64"})
+    pod = launched(
+        {
+            "hostname": "web",
+            "terminationGracePeriodSeconds": 0,
+            "nodeSelector": {"disk": "ssd"},
+            "architecture": "amd64",
+        }
+    )
     assert pod["metadata"]["name"] == pod_name(make_vmi())
     assert pod["metadata"]["labels"] == {
-        "app": "web", "kubevirt.io": "virt-launcher", "kubevirt.io/created-by": "vmi-uid",
-        "vm.kubevirt.io/name": "web", "vmi.kubevirt.io/id": "testvm"}
+        "app": "web",
+        "kubevirt.io": "virt-launcher",
+        "kubevirt.io/created-by": "vmi-uid",
+        "vm.kubevirt.io/name": "web",
+        "vmi.kubevirt.io/id": "testvm",
+    }
     assert pod["metadata"]["annotations"]["note"] == "x"
     assert pod["metadata"]["annotations"]["kubevirt.io/domain"] == "testvm"
     assert "kubectl.kubernetes.io/last-applied-configuration" not in pod["metadata"]["annotations"]
@@ -373,11 +465,20 @@ def test_pod_shape() -> None:
     spec = pod["spec"]
     assert spec["terminationGracePeriodSeconds"] == 30
     assert spec["readinessGates"] == [{"conditionType": "kubevirt.io/virtual-machine-unpaused"}]
-    assert spec["nodeSelector"] == {"disk": "ssd", "kubevirt.io/schedulable": "true", "kubernetes.io/arch": "amd64",
-                                    "machine-type.node.kubevirt.io/q35": "true"}
+    assert spec["nodeSelector"] == {
+        "disk": "ssd",
+        "kubevirt.io/schedulable": "true",
+        "kubernetes.io/arch": "amd64",
+        "machine-type.node.kubevirt.io/q35": "true",
+    }
     assert (spec["restartPolicy"], spec["hostname"], spec["automountServiceAccountToken"]) == ("Never", "web", False)
-    assert spec["securityContext"] == {"runAsUser": 107, "runAsGroup": 107, "fsGroup": 107, "runAsNonRoot": True,
-                                       "seccompProfile": {"type": "RuntimeDefault"}}
+    assert spec["securityContext"] == {
+        "runAsUser": 107,
+        "runAsGroup": 107,
+        "fsGroup": 107,
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
     container = spec["containers"][0]
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}
     assert container["command"][-3:] == ["--grace-period-seconds", "15", "--image-volume"]
@@ -389,8 +490,10 @@ def test_pod_shape() -> None:
 def test_a_pod_shows_no_secrets(source: str, field: str, image_volumes: bool) -> None:
     """Whoever may read Pods sees all of it, whoever is on the node its processes' environment and arguments."""
     secret = "c2VjcmV0"
-    spec = {"domain": {}, "volumes": [
-        {"name": "root", "containerDisk": {"image": "oci:/x"}}, {"name": "seed", source: {field: secret}}]}
+    spec = {
+        "domain": {},
+        "volumes": [{"name": "root", "containerDisk": {"image": "oci:/x"}}, {"name": "seed", source: {field: secret}}],
+    }
     vmi = make_vmi(spec=spec)
     vmi["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] = json.dumps(vmi)
     pod = launcher_pod(vmi, LauncherConfig("launcher:1", image_volumes=image_volumes))
@@ -400,14 +503,17 @@ def test_a_pod_shows_no_secrets(source: str, field: str, image_volumes: bool) ->
 MIB = 2**20
 
 
-@pytest.mark.parametrize(("spec", "kvm", "mib"), [
-    ({"domain": {"memory": {"guest": "256Mi"}}}, True, 68 + 4 + 20 + 1),
-    ({"domain": {"memory": {"guest": "1Gi"}, "devices": {"autoattachGraphicsDevice": False}}}, True, 68 + 4 + 4),
-    ({"domain": {"memory": {"guest": "1Gi"}, "cpu": {"cores": 2, "sockets": 2}}}, True, 68 + 16 + 20 + 4),
-    ({"domain": {"memory": {"guest": "256Mi"}}}, False, 68 + 4 + 20 + 1 + 32 + 4),
-    ({"domain": {"resources": {"requests": {"memory": "512Mi"}}}}, True, 68 + 4 + 20 + 2),
-    ({"domain": {}}, True, 68 + 4 + 20),
-])
+@pytest.mark.parametrize(
+    ("spec", "kvm", "mib"),
+    [
+        ({"domain": {"memory": {"guest": "256Mi"}}}, True, 68 + 4 + 20 + 1),
+        ({"domain": {"memory": {"guest": "1Gi"}, "devices": {"autoattachGraphicsDevice": False}}}, True, 68 + 4 + 4),
+        ({"domain": {"memory": {"guest": "1Gi"}, "cpu": {"cores": 2, "sockets": 2}}}, True, 68 + 16 + 20 + 4),
+        ({"domain": {"memory": {"guest": "256Mi"}}}, False, 68 + 4 + 20 + 1 + 32 + 4),
+        ({"domain": {"resources": {"requests": {"memory": "512Mi"}}}}, True, 68 + 4 + 20 + 2),
+        ({"domain": {}}, True, 68 + 4 + 20),
+    ],
+)
 def test_memory_overhead(spec: dict, kvm: bool, mib: int) -> None:
     assert overhead(spec, kvm=kvm) == mib * MIB
     assert overhead(spec, kvm=kvm, ratio=1.5) == mib * MIB * 1.5
@@ -417,17 +523,36 @@ def test_an_ordinary_machine_costs_less_than_96_mib() -> None:
     assert overhead({"domain": {"memory": {"guest": "1Gi"}}}, kvm=True) <= 96 * MIB
 
 
-@pytest.mark.parametrize(("domain", "config", "requests", "limits"), [
-    ({"memory": {"guest": "64M"}}, {}, {"cpu": "100m"}, {}),
-    ({"cpu": {"cores": 4}, "resources": {"requests": {"memory": "64M"}}}, {"kvm": True}, {"cpu": "400m"},
-     {"devices.kubevirt.io/kvm": "1"}),
-    ({"resources": {"requests": {"memory": "64M", "cpu": "2"}, "limits": {"memory": "128M", "cpu": "2"}}}, {},
-     {"cpu": "2"}, {"cpu": "2", "memory": 128_000_000}),
-    ({"memory": {"guest": "64M"}, "devices": {"interfaces": [{"name": "a", "bridge": {}}]}}, {"vhost_net": True}, {},
-     {"devices.kubevirt.io/vhost-net": "1"}),
-    ({"memory": {"guest": "64M"}, "devices": {"interfaces": [{"name": "a", "bridge": {}, "model": "e1000"}]}},
-     {"vhost_net": True}, {}, {}),
-])
+@pytest.mark.parametrize(
+    ("domain", "config", "requests", "limits"),
+    [
+        ({"memory": {"guest": "64M"}}, {}, {"cpu": "100m"}, {}),
+        (
+            {"cpu": {"cores": 4}, "resources": {"requests": {"memory": "64M"}}},
+            {"kvm": True},
+            {"cpu": "400m"},
+            {"devices.kubevirt.io/kvm": "1"},
+        ),
+        (
+            {"resources": {"requests": {"memory": "64M", "cpu": "2"}, "limits": {"memory": "128M", "cpu": "2"}}},
+            {},
+            {"cpu": "2"},
+            {"cpu": "2", "memory": 128_000_000},
+        ),
+        (
+            {"memory": {"guest": "64M"}, "devices": {"interfaces": [{"name": "a", "bridge": {}}]}},
+            {"vhost_net": True},
+            {},
+            {"devices.kubevirt.io/vhost-net": "1"},
+        ),
+        (
+            {"memory": {"guest": "64M"}, "devices": {"interfaces": [{"name": "a", "bridge": {}, "model": "e1000"}]}},
+            {"vhost_net": True},
+            {},
+            {},
+        ),
+    ],
+)
 def test_pod_resources(domain: dict, config: dict, requests: dict, limits: dict) -> None:
     pod = launcher_pod(make_vmi(spec={"domain": domain}), LauncherConfig("launcher:1", **config))
     more = overhead({"domain": domain}, kvm=config.get("kvm", False))
@@ -435,34 +560,52 @@ def test_pod_resources(domain: dict, config: dict, requests: dict, limits: dict)
     if "memory" in limits:
         limits = {**limits, "memory": str(limits["memory"] + more)}
     assert resources["requests"] == {
-        "cpu": "100m", "ephemeral-storage": "50M", "memory": str(64_000_000 + more), **requests}
+        "cpu": "100m",
+        "ephemeral-storage": "50M",
+        "memory": str(64_000_000 + more),
+        **requests,
+    }
     assert resources["limits"] == {"devices.kubevirt.io/tun": "1", **limits}
     assert pod["metadata"]["annotations"]["kubevirt.io/memory-overhead-bytes"] == str(more)
 
 
-@pytest.mark.parametrize(("cpu", "kvm", "selected"), [
-    ({}, True, []),
-    ({"model": "Haswell", "features": [{"name": "avx2"}, {"name": "hle", "policy": "disable"}]}, True,
-     ["cpu-model.node.kubevirt.io/Haswell", "cpu-feature.node.kubevirt.io/avx2"]),
-    ({"model": "Haswell"}, False, []),
-    ({"model": "host-passthrough"}, True, []),
-])
+@pytest.mark.parametrize(
+    ("cpu", "kvm", "selected"),
+    [
+        ({}, True, []),
+        (
+            {"model": "Haswell", "features": [{"name": "avx2"}, {"name": "hle", "policy": "disable"}]},
+            True,
+            ["cpu-model.node.kubevirt.io/Haswell", "cpu-feature.node.kubevirt.io/avx2"],
+        ),
+        ({"model": "Haswell"}, False, []),
+        ({"model": "host-passthrough"}, True, []),
+    ],
+)
 def test_nodes_that_have_the_machine(cpu: dict, kvm: bool, selected: list[str]) -> None:
     domain = {"cpu": cpu, "machine": {"type": "pc-q35-7.2"}}
     assert placement.machine_selector({"domain": domain}, kvm=kvm) == dict.fromkeys(
-        ["machine-type.node.kubevirt.io/pc-q35-7.2", *selected], "true")
+        ["machine-type.node.kubevirt.io/pc-q35-7.2", *selected], "true"
+    )
 
 
 def test_nodes_with_an_obsolete_host_model_are_left_out() -> None:
     own = {"key": "disk", "operator": "Exists"}
     terms = {"nodeSelectorTerms": [{"matchExpressions": [own]}, {}]}
-    spec = {"domain": {}, "affinity": {"podAffinity": {"x": 1}, "nodeAffinity": {
-        "requiredDuringSchedulingIgnoredDuringExecution": terms}}}
+    spec = {
+        "domain": {},
+        "affinity": {
+            "podAffinity": {"x": 1},
+            "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms},
+        },
+    }
     before = copy.deepcopy(spec)
     found = placement.affinity(spec, kvm=True)
     expression = {"key": "node-labeller.kubevirt.io/obsolete-host-model", "operator": "DoesNotExist"}
     assert found["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"] == [
-        {"matchExpressions": [own, expression]}, {"matchExpressions": [expression]}]
+        {"matchExpressions": [own, expression]},
+        {"matchExpressions": [expression]},
+    ]
     assert found["podAffinity"] == {"x": 1}
     assert spec == before
     assert placement.affinity(spec, kvm=False) == spec["affinity"]
@@ -470,12 +613,22 @@ def test_nodes_with_an_obsolete_host_model_are_left_out() -> None:
 
 
 def test_pod_volumes() -> None:
-    pod = launched({"volumes": [
-        {"name": "root", "containerDisk": {"image": "oci:/x", "imagePullPolicy": "Never", "imagePullSecret": "s"}},
-        {"name": "private", "persistentVolumeClaim": {"claimName": "claim"}},
-        {"name": "seed", "cloudInitNoCloud": {"secretRef": {"name": "user"}, "networkDataSecretRef": {"name": "net"}}},
-        {"name": "scratch", "emptyDisk": {"capacity": "1Gi"}},
-    ]})
+    pod = launched(
+        {
+            "volumes": [
+                {
+                    "name": "root",
+                    "containerDisk": {"image": "oci:/x", "imagePullPolicy": "Never", "imagePullSecret": "s"},
+                },
+                {"name": "private", "persistentVolumeClaim": {"claimName": "claim"}},
+                {
+                    "name": "seed",
+                    "cloudInitNoCloud": {"secretRef": {"name": "user"}, "networkDataSecretRef": {"name": "net"}},
+                },
+                {"name": "scratch", "emptyDisk": {"capacity": "1Gi"}},
+            ]
+        }
+    )
     volumes = {volume.pop("name"): volume for volume in pod["spec"]["volumes"]}
     mounts = {mount["mountPath"]: mount for mount in pod["spec"]["containers"][0]["volumeMounts"]}
     assert volumes["root"] == {"image": {"reference": "oci:/x", "pullPolicy": "Never"}}
@@ -491,11 +644,19 @@ def test_pod_volumes() -> None:
 
 
 def test_a_claim_that_is_a_block_device() -> None:
-    vmi = make_vmi(spec={"domain": {"memory": {"guest": "64M"}}, "volumes": [
-        {"name": "data", "persistentVolumeClaim": {"claimName": "claim"}},
-        {"name": "files", "persistentVolumeClaim": {"claimName": "other"}}]},
-        volumeStatus=[{"name": "data", "persistentVolumeClaimInfo": {"claimName": "claim", "volumeMode": "Block"}},
-                      {"name": "files", "persistentVolumeClaimInfo": {"claimName": "other"}}])
+    vmi = make_vmi(
+        spec={
+            "domain": {"memory": {"guest": "64M"}},
+            "volumes": [
+                {"name": "data", "persistentVolumeClaim": {"claimName": "claim"}},
+                {"name": "files", "persistentVolumeClaim": {"claimName": "other"}},
+            ],
+        },
+        volumeStatus=[
+            {"name": "data", "persistentVolumeClaimInfo": {"claimName": "claim", "volumeMode": "Block"}},
+            {"name": "files", "persistentVolumeClaimInfo": {"claimName": "other"}},
+        ],
+    )
     compute = launcher_pod(vmi, LauncherConfig("launcher:1"))["spec"]["containers"][0]
     assert compute["volumeDevices"] == [{"name": "data", "devicePath": "/dev/data"}]
     mounts = {mount["name"]: mount["mountPath"] for mount in compute["volumeMounts"]}
@@ -505,11 +666,20 @@ def test_a_claim_that_is_a_block_device() -> None:
 
 def test_container_disks_without_image_volumes() -> None:
     long = "d" * 63
-    pod = launched({"volumes": [
-        {"name": "root", "containerDisk": {"image": "reg/x", "imagePullPolicy": "Never", "imagePullSecret": "s"}},
-        {"name": long, "containerDisk": {"image": "reg/y"}},
-        {"name": "container-disks", "emptyDisk": {"capacity": "1Gi"}},
-    ]}, image_volumes=False, cluster=configuration.ClusterConfiguration(image_pull_secrets=("own",)))
+    pod = launched(
+        {
+            "volumes": [
+                {
+                    "name": "root",
+                    "containerDisk": {"image": "reg/x", "imagePullPolicy": "Never", "imagePullSecret": "s"},
+                },
+                {"name": long, "containerDisk": {"image": "reg/y"}},
+                {"name": "container-disks", "emptyDisk": {"capacity": "1Gi"}},
+            ]
+        },
+        image_volumes=False,
+        cluster=configuration.ClusterConfiguration(image_pull_secrets=("own",)),
+    )
     spec = pod["spec"]
     compute, *disks = spec["containers"]
     assert "--image-volume" not in compute["command"]
@@ -525,8 +695,7 @@ def test_container_disks_without_image_volumes() -> None:
         security = disk["securityContext"]
         assert security["capabilities"] == {"drop": ["ALL"]}
         assert (security["runAsUser"], security["readOnlyRootFilesystem"]) == (107, True)
-        assert disk["resources"] == {"requests": {"cpu": "1m", "memory": "1M"},
-                                     "limits": {"memory": "40M"}}
+        assert disk["resources"] == {"requests": {"cpu": "1m", "memory": "1M"}, "limits": {"memory": "40M"}}
     [init] = spec["initContainers"]
     assert init["image"] == "launcher:1"
     assert init["command"] == ["/usr/bin/cp", "/usr/bin/container-disk", "/init/usr/bin/container-disk"]
@@ -536,22 +705,31 @@ def test_container_disks_without_image_volumes() -> None:
 
 def test_a_guaranteed_pod_stays_so_with_its_container_disks() -> None:
     resources = {name: {"cpu": "1", "memory": "64Mi"} for name in ("requests", "limits")}
-    pod = launched({"domain": {"resources": resources}, "volumes": [{"name": "root", "containerDisk": {"image": "x"}}]},
-                   image_volumes=False)
+    pod = launched(
+        {"domain": {"resources": resources}, "volumes": [{"name": "root", "containerDisk": {"image": "x"}}]},
+        image_volumes=False,
+    )
     for container in (*pod["spec"]["initContainers"], *pod["spec"]["containers"][1:]):
         assert container["resources"]["requests"] == container["resources"]["limits"]
 
 
-@pytest.mark.parametrize(("info", "gates", "expected"), [
-    ({"major": "1", "minor": "20"}, {}, False),
-    ({"major": "1", "minor": "34+"}, {}, False),
-    ({"major": "1", "minor": "35"}, {}, True),
-    ({"major": "2", "minor": "0"}, {}, True),
-    ({"major": "1", "minor": "33"}, {"featureGates": ["ImageVolume"]}, True),
-    ({"major": "1", "minor": "36"}, {"disabledFeatureGates": ["ImageVolume"]}, False),
-    ({"major": "1", "minor": "33"}, {"featureGates": ["ImageVolume"], "disabledFeatureGates": ["ImageVolume"]}, False),
-    ({}, {"featureGates": ["Snapshot"]}, False),
-])
+@pytest.mark.parametrize(
+    ("info", "gates", "expected"),
+    [
+        ({"major": "1", "minor": "20"}, {}, False),
+        ({"major": "1", "minor": "34+"}, {}, False),
+        ({"major": "1", "minor": "35"}, {}, True),
+        ({"major": "2", "minor": "0"}, {}, True),
+        ({"major": "1", "minor": "33"}, {"featureGates": ["ImageVolume"]}, True),
+        ({"major": "1", "minor": "36"}, {"disabledFeatureGates": ["ImageVolume"]}, False),
+        (
+            {"major": "1", "minor": "33"},
+            {"featureGates": ["ImageVolume"], "disabledFeatureGates": ["ImageVolume"]},
+            False,
+        ),
+        ({}, {"featureGates": ["Snapshot"]}, False),
+    ],
+)
 def test_image_volumes_by_version_and_gate(info: dict, gates: dict, expected: bool) -> None:
     kubevirt = {"spec": {"configuration": {"developerConfiguration": gates}}}
     nodes = [node_of("v1.35.0", "containerd://2.1.0")]
@@ -562,18 +740,21 @@ def node_of(kubelet: str, runtime: str) -> dict:
     return {"status": {"nodeInfo": {"kubeletVersion": kubelet, "containerRuntimeVersion": runtime}}}
 
 
-@pytest.mark.parametrize(("kubelet", "runtime", "expected"), [
-    ("v1.35.1-gke.100", "containerd://2.1.4-k3s1", True),
-    ("v1.36.0+k3s1", "containerd://2.10.0-rc.1", True),
-    ("v1.35.0", "containerd://1.7.28", False),
-    ("v1.35.0", "containerd://2.0.6", False),
-    ("v1.34.3", "containerd://2.1.4", False),
-    ("v1.35.0", "cri-o://1.33.0", True),
-    ("v1.35.0", "cri-o://1.32.9", False),
-    ("v1.35.0", "docker://28.1.1", False),
-    ("v0.1.0+turtles", "turtles://0.1.0", True),
-    ("", "", False),
-])
+@pytest.mark.parametrize(
+    ("kubelet", "runtime", "expected"),
+    [
+        ("v1.35.1-gke.100", "containerd://2.1.4-k3s1", True),
+        ("v1.36.0+k3s1", "containerd://2.10.0-rc.1", True),
+        ("v1.35.0", "containerd://1.7.28", False),
+        ("v1.35.0", "containerd://2.0.6", False),
+        ("v1.34.3", "containerd://2.1.4", False),
+        ("v1.35.0", "cri-o://1.33.0", True),
+        ("v1.35.0", "cri-o://1.32.9", False),
+        ("v1.35.0", "docker://28.1.1", False),
+        ("v0.1.0+turtles", "turtles://0.1.0", True),
+        ("", "", False),
+    ],
+)
 def test_nodes_that_mount_images(kubelet: str, runtime: str, expected: bool) -> None:
     assert mounts_images(node_of(kubelet, runtime)) is expected
 
@@ -605,10 +786,13 @@ def test_masquerade_annotations_and_ports() -> None:
     pod = launched({"domain": {"devices": {"interfaces": [{"name": "default", "masquerade": {}, "ports": ports}]}}})
     assert pod["metadata"]["annotations"]["istio.io/reroute-virtual-interfaces"] == "k6t-eth0"
     assert pod["spec"]["containers"][0]["ports"] == [
-        {"containerPort": 22, "protocol": "TCP", "name": "ssh"}, {"containerPort": 53, "protocol": "UDP"}]
+        {"containerPort": 22, "protocol": "TCP", "name": "ssh"},
+        {"containerPort": 53, "protocol": "UDP"},
+    ]
 
 
 # Nodes
+
 
 def test_heartbeats() -> None:
     node = {"metadata": {"annotations": {labels.NODE_HEARTBEAT: "2026-01-02T02:59:05Z"}}}

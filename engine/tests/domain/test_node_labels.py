@@ -12,8 +12,10 @@ HOST = """<capabilities><host><cpu><counter name='tsc' frequency='2400000000' sc
 <guest><arch name='x86_64'><machine maxCpus='255'>pc-i440fx-7.2</machine>
 <machine canonical='pc-q35-7.2' maxCpus='288'>q35</machine><machine>pc-q35-6.0</machine></arch></guest>
 <guest><arch name='i686'><machine>pc-q35-2.4</machine></arch></guest></capabilities>"""
-FEATURES = "<cpu mode='custom'><model>x</model><feature policy='require' name='avx2'/><feature policy='disable' " \
-           "name='hle'/></cpu>"
+FEATURES = (
+    "<cpu mode='custom'><model>x</model><feature policy='require' name='avx2'/><feature policy='disable' "
+    "name='hle'/></cpu>"
+)
 MACHINES = {f"machine-type.node.kubevirt.io/{name}": "true" for name in ("q35", "pc-q35-7.2", "pc-q35-6.0")}
 
 

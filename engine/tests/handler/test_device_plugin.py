@@ -42,8 +42,11 @@ class Kubelet:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
 
     def __mapping__(self) -> dict[str, Handler]:
-        return {"/v1beta1.Registration/Register": Handler(
-            self._register, Cardinality.UNARY_UNARY, api.RegisterRequest, api.Empty)}
+        return {
+            "/v1beta1.Registration/Register": Handler(
+                self._register, Cardinality.UNARY_UNARY, api.RegisterRequest, api.Empty
+            )
+        }
 
     async def _register(self, stream: Any) -> None:
         request = await stream.recv_message()
@@ -87,6 +90,7 @@ class Kubelet:
 
     def start(self) -> None:
         """Start as a kubelet does: with an empty folder."""
+
         async def serve() -> None:
             for path in self.folder.iterdir():
                 path.unlink(missing_ok=True)
@@ -107,7 +111,9 @@ class Kubelet:
     def watches(self, number: int) -> bool:
         """Say whether it has the health of /dev/net/tun by a registration, counted from 0."""
         return len(self.registered) > number and self.source.get(TUN.resource) == (
-            self.registered[number].endpoint, number)
+            self.registered[number].endpoint,
+            number,
+        )
 
     def sockets(self) -> list[str]:
         return sorted(path.name for path in self.folder.iterdir() if path.name != "kubelet.sock")
@@ -117,9 +123,11 @@ class Kubelet:
             channel = Channel(path=str(self.folder / self.source[TUN.resource][0]))
             try:
                 method = UnaryUnaryMethod(
-                    channel, "/v1beta1.DevicePlugin/Allocate", api.AllocateRequest, api.AllocateResponse)
-                return await method(api.AllocateRequest(
-                    container_requests=[{"devices_ids": ids} for ids in containers]), timeout=5)
+                    channel, "/v1beta1.DevicePlugin/Allocate", api.AllocateRequest, api.AllocateResponse
+                )
+                return await method(
+                    api.AllocateRequest(container_requests=[{"devices_ids": ids} for ids in containers]), timeout=5
+                )
             finally:
                 channel.close()
 
@@ -205,7 +213,9 @@ def test_a_kubelet_that_forgets_them_gets_them_again(kubelet: Kubelet, agent: Ag
 
 
 def test_a_kubelet_that_never_watches_is_told_again(
-    kubelet: Kubelet, agent: Agent, monkeypatch: pytest.MonkeyPatch,
+    kubelet: Kubelet,
+    agent: Agent,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(device_plugin, "_WATCH_LIMIT", 0.05)
     watch, kubelet._watch = kubelet._watch, lambda *_: asyncio.sleep(0)  # type: ignore[method-assign]

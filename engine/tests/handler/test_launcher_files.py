@@ -40,13 +40,16 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-@pytest.mark.parametrize(("file", "text", "reached"), [
-    ("memory.events", "low 0\noom 1\noom_kill 1\n", True),
-    ("memory.events", "low 0\noom 0\noom_kill 0\n", False),
-    ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", True),
-    ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n", False),
-    (None, "", False),
-])
+@pytest.mark.parametrize(
+    ("file", "text", "reached"),
+    [
+        ("memory.events", "low 0\noom 1\noom_kill 1\n", True),
+        ("memory.events", "low 0\noom 0\noom_kill 0\n", False),
+        ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", True),
+        ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n", False),
+        (None, "", False),
+    ],
+)
 def test_memory_limit(launcher: Launcher, tmp_path: Path, file: str | None, text: str, reached: bool) -> None:
     if file:
         path = tmp_path / "root/sys/fs/cgroup" / file

@@ -82,8 +82,12 @@ def show(source: Box, launcher: Box, target: PurePosixPath = TARGET) -> None:
 
 
 def test_files_are_shown_read_only_and_nowhere_else(launcher: Box, folder: Path) -> None:
-    source = Box("sh", "-c", 'mount --make-rprivate / && mount -t tmpfs t /opt && touch "$0/ready" && exec sleep 600',
-                 str(folder))
+    source = Box(
+        "sh",
+        "-c",
+        'mount --make-rprivate / && mount -t tmpfs t /opt && touch "$0/ready" && exec sleep 600',
+        str(folder),
+    )
     wait((folder / "ready").exists)
     show(source, launcher)
     assert inside(launcher, "test", "-e", "/mnt/image/etc/passwd"), "the root of the other one's namespace"
@@ -91,8 +95,9 @@ def test_files_are_shown_read_only_and_nowhere_else(launcher: Box, folder: Path)
     assert not inside(launcher, "test", "-e", "/mnt/image/proc/1"), "nothing that is mounted in there"
     assert not Path("/mnt/image").exists()
     show(source, launcher)
-    lines = subprocess.run(["nsenter", "-t", str(launcher.process.pid), "-m", "cat", "/proc/self/mounts"],
-                           capture_output=True, text=True).stdout.splitlines()
+    lines = subprocess.run(
+        ["nsenter", "-t", str(launcher.process.pid), "-m", "cat", "/proc/self/mounts"], capture_output=True, text=True
+    ).stdout.splitlines()
     [line] = [line for line in lines if " /mnt/image " in line]
     assert {"ro", "nosuid", "nodev", "noexec"} <= set(line.split()[3].split(","))
     source.end()
@@ -157,9 +162,23 @@ class Sockets:
         link = Path(f"/tmp/{uuid.uuid4().hex[:8]}")  # the folder's own path is too long for an address
         link.symlink_to(self.folder)
         process = subprocess.Popen(
-            [*prefix, "unshare", "--mount", "sh", "-ec", IN_POD, str(folder or self.folder),
-             "/usr/bin/python3", "-c", LISTEN, str(link / name), str(uid)],
-            stdout=subprocess.PIPE, text=True)
+            [
+                *prefix,
+                "unshare",
+                "--mount",
+                "sh",
+                "-ec",
+                IN_POD,
+                str(folder or self.folder),
+                "/usr/bin/python3",
+                "-c",
+                LISTEN,
+                str(link / name),
+                str(uid),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         self.processes.append(process)
         wait((self.folder / name).exists)
         time.sleep(0.05)

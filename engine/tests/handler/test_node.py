@@ -117,15 +117,28 @@ def test_a_kubelet_is_offered_devices_and_owns_the_status() -> None:
 
 
 def test_labels_of_an_earlier_probe_go() -> None:
-    client = Client(labels={"machine-type.node.kubevirt.io/pc-q35-1.0": "true",
-                            "cpu-model.node.kubevirt.io/Old": "true",
-                            "machine-type.node.kubevirt.io/q35": "true", "kubernetes.io/os": "linux"})
+    client = Client(
+        labels={
+            "machine-type.node.kubevirt.io/pc-q35-1.0": "true",
+            "cpu-model.node.kubevirt.io/Old": "true",
+            "machine-type.node.kubevirt.io/q35": "true",
+            "kubernetes.io/os": "linux",
+        }
+    )
     agent = start(client, lambda: Findings(None, host_capabilities=CAPABILITIES), offer_devices=lambda kvm: None)
-    labels = [body["metadata"]["labels"] for _, body in client.take(2)
-              if "kubevirt.io/schedulable" not in body["metadata"]["labels"]]
+    labels = [
+        body["metadata"]["labels"]
+        for _, body in client.take(2)
+        if "kubevirt.io/schedulable" not in body["metadata"]["labels"]
+    ]
     agent.stop()
-    assert labels == [{"machine-type.node.kubevirt.io/pc-q35-7.2": "true",
-                       "machine-type.node.kubevirt.io/pc-q35-1.0": None, "cpu-model.node.kubevirt.io/Old": None}]
+    assert labels == [
+        {
+            "machine-type.node.kubevirt.io/pc-q35-7.2": "true",
+            "machine-type.node.kubevirt.io/pc-q35-1.0": None,
+            "cpu-model.node.kubevirt.io/Old": None,
+        }
+    ]
 
 
 @pytest.fixture
@@ -208,8 +221,12 @@ def test_a_node_that_is_left_has_nothing_of_the_engine(tmp_path: Path, monkeypat
     (folder / "sockets").mkdir(parents=True)
     theirs = {"node-labeller.kubevirt.io/skip-node": "true", "example.org/kubevirt.io": "yes"}
     client = Client(
-        labels={"kubevirt.io/schedulable": "true", "cpu-vendor.node.kubevirt.io/Intel": "true", "cpumanager": "true",
-                "notkubevirt.io/a": ""},
+        labels={
+            "kubevirt.io/schedulable": "true",
+            "cpu-vendor.node.kubevirt.io/Intel": "true",
+            "cpumanager": "true",
+            "notkubevirt.io/a": "",
+        },
         annotations={"kubevirt.io/heartbeat": "2026-01-01T00:00:00Z", **theirs},
     )
     agent = start(client, lambda: Findings(None))

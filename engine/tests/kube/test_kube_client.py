@@ -21,14 +21,17 @@ def config_map(name: str, **data: str) -> dict:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "ns"}, "data": data}
 
 
-@pytest.mark.parametrize(("resource", "arguments", "path"), [
-    (POD, (), "/api/v1/pods"),
-    (POD, ("ns",), "/api/v1/namespaces/ns/pods"),
-    (POD, ("ns", "a", "status"), "/api/v1/namespaces/ns/pods/a/status"),
-    (NODE, (None, "n"), "/api/v1/nodes/n"),
-    (NODE, ("ignored", "n"), "/api/v1/nodes/n"),
-    (Resource("a.io", "v2", "B", "bs", True), ("ns", "x/y"), "/apis/a.io/v2/namespaces/ns/bs/x%2Fy"),
-])
+@pytest.mark.parametrize(
+    ("resource", "arguments", "path"),
+    [
+        (POD, (), "/api/v1/pods"),
+        (POD, ("ns",), "/api/v1/namespaces/ns/pods"),
+        (POD, ("ns", "a", "status"), "/api/v1/namespaces/ns/pods/a/status"),
+        (NODE, (None, "n"), "/api/v1/nodes/n"),
+        (NODE, ("ignored", "n"), "/api/v1/nodes/n"),
+        (Resource("a.io", "v2", "B", "bs", True), ("ns", "x/y"), "/apis/a.io/v2/namespaces/ns/bs/x%2Fy"),
+    ],
+)
 def test_paths(resource: Resource, arguments: tuple, path: str) -> None:
     assert resource.path(*arguments) == path
 
@@ -45,8 +48,13 @@ def test_objects(client: Client) -> None:
     assert client.get(CONFIGMAP, "ns", "a") == made
     patched = client.patch(CONFIGMAP, "ns", "a", {"data": {"x": None, "y": "2"}})
     assert patched["data"] == {"y": "2"}
-    patched = client.patch(CONFIGMAP, "ns", "a", [{"op": "test", "path": "/data/y", "value": "2"},
-                                                 {"op": "replace", "path": "/data/y", "value": "3"}], kind=kube.JSON)
+    patched = client.patch(
+        CONFIGMAP,
+        "ns",
+        "a",
+        [{"op": "test", "path": "/data/y", "value": "2"}, {"op": "replace", "path": "/data/y", "value": "3"}],
+        kind=kube.JSON,
+    )
     patched["data"]["y"] = "4"
     assert client.replace(CONFIGMAP, patched)["data"] == {"y": "4"}
     listed = client.list(CONFIGMAP, "ns")

@@ -19,8 +19,9 @@ def elect(client: Client) -> Iterator[Callable[..., LeaderElector]]:
     electors = []
 
     def make(identity: str, on_lost: Callable[[], None] = lambda: None) -> LeaderElector:
-        elector = LeaderElector(client, "ns", "c", identity, on_lost=on_lost, lease_duration=1.0, renew_deadline=0.5,
-                                retry_period=0.1)
+        elector = LeaderElector(
+            client, "ns", "c", identity, on_lost=on_lost, lease_duration=1.0, renew_deadline=0.5, retry_period=0.1
+        )
         electors.append(elector)
         elector.start()
         return elector
@@ -35,8 +36,10 @@ def holder(api: FakeApi) -> str:
 
 
 def lease(identity: str, seconds: int) -> dict:
-    return {"metadata": {"name": "c", "namespace": "ns"},
-            "spec": {"holderIdentity": identity, "leaseDurationSeconds": seconds, "renewTime": "2026-01-01T00:00:00Z"}}
+    return {
+        "metadata": {"name": "c", "namespace": "ns"},
+        "spec": {"holderIdentity": identity, "leaseDurationSeconds": seconds, "renewTime": "2026-01-01T00:00:00Z"},
+    }
 
 
 def test_an_absent_lease_is_taken_at_once(api: FakeApi, elect: Callable[..., LeaderElector]) -> None:
@@ -126,14 +129,23 @@ def test_two_of_one_identity_on_one_host_keep_apart(elect: Callable[..., LeaderE
 
 def test_events_count_up(api: FakeApi, client: Client) -> None:
     recorder = Recorder(client, "test")
-    vm = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
-          "metadata": {"name": "a", "namespace": "ns", "uid": "1", "resourceVersion": "7"}}
+    vm = {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": {"name": "a", "namespace": "ns", "uid": "1", "resourceVersion": "7"},
+    }
     for _ in range(3):
         recorder.event(vm, "Warning", "Failed", "no memory left")
     recorder.event(vm, "Normal", "Started", "x" * 5000)
     recorder.close()
     events = [obj for path, obj in api.objects.items() if path.startswith(EVENTS)]
     assert sorted((event["reason"], event["count"]) for event in events) == [("Failed", 3), ("Started", 1)]
-    assert events[0]["involvedObject"] == {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": "a",
-                                           "namespace": "ns", "uid": "1", "resourceVersion": "7"}
+    assert events[0]["involvedObject"] == {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "name": "a",
+        "namespace": "ns",
+        "uid": "1",
+        "resourceVersion": "7",
+    }
     assert max(len(event["message"]) for event in events) == 1024

@@ -40,8 +40,11 @@ def test_configuration(daemon):
 
 def test_program_gets_the_socket_and_a_clean_environment(daemon, monkeypatch):
     monkeypatch.setenv("OF_THE_LAUNCHER", "not for everyone")
-    program(daemon, "env > environment.new; readlink /proc/$$/fd/3 >> environment.new; echo pid=$$ >> environment.new\n"
-            "mv environment.new environment; exec sleep 60")  # fmt: skip
+    program(
+        daemon,
+        "env > environment.new; readlink /proc/$$/fd/3 >> environment.new; echo pid=$$ >> environment.new\n"
+        "mv environment.new environment; exec sleep 60",
+    )
     daemon.start(daemon.listen())
     while not Path("environment").exists():
         os.sched_yield()

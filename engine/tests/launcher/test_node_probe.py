@@ -31,8 +31,7 @@ def test_what_a_node_can_do(folder: Path) -> None:
     findings = node.read(output)
     works = findings.kvm is not None and findings.kvm.ok
     assert (findings.kvm is None) == (not before)
-    labels = node_labels.probed(
-        findings.domain_capabilities, findings.host_capabilities, findings.features, kvm=works)
+    labels = node_labels.probed(findings.domain_capabilities, findings.host_capabilities, findings.features, kvm=works)
     assert labels["machine-type.node.kubevirt.io/q35"] == "true"
     # The cache is the one of launchers on this node, which get /dev/kvm only if it works.
     [cache] = (output / node.CACHE).iterdir()

@@ -16,8 +16,12 @@ def service(name="web", selector=None, ports=None, **spec):
     """Return a Service."""
     return {
         "metadata": {"name": name, "namespace": "default", "uid": f"uid-{name}"},
-        "spec": {"selector": selector or {"app": "web"}, "ports": ports or [{"port": 80, "targetPort": 8080}],
-                 "clusterIP": "10.96.1.1", **spec},
+        "spec": {
+            "selector": selector or {"app": "web"},
+            "ports": ports or [{"port": 80, "targetPort": 8080}],
+            "clusterIP": "10.96.1.1",
+            **spec,
+        },
     }
 
 
@@ -26,8 +30,11 @@ def pod(name, ip, ready=True, ports=(), **metadata):
     return {
         "metadata": {"name": name, "namespace": "default", "uid": f"uid-{name}", "labels": {"app": "web"}, **metadata},
         "spec": {"nodeName": "n1", "containers": [{"name": "c", "ports": list(ports)}]},
-        "status": {"podIP": ip, "phase": "Running",
-                   "conditions": [{"type": "Ready", "status": "True" if ready else "False"}]},
+        "status": {
+            "podIP": ip,
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+        },
     }
 
 
@@ -38,8 +45,11 @@ def test_ready_and_other_addresses():
     assert [address["ip"] for address in subset["notReadyAddresses"]] == ["10.0.0.3"]
     assert subset["ports"] == [{"port": 8080, "protocol": "TCP"}]
     assert subset["addresses"][0]["targetRef"] == {
-        "kind": "Pod", "namespace": "default", "name": "a", "uid": "uid-a",
-    }  # fmt: skip
+        "kind": "Pod",
+        "namespace": "default",
+        "name": "a",
+        "uid": "uid-a",
+    }
 
 
 def test_published_though_not_ready():
@@ -79,8 +89,10 @@ def test_a_slice_has_a_hundred_endpoints_at_most():
 
 
 def test_hand_made_endpoints_are_mirrored():
-    endpoints = {"metadata": {"name": "db", "namespace": "default", "uid": "u"},
-                 "subsets": [{"addresses": [{"ip": "192.0.2.9"}], "ports": [{"port": 5432, "name": "sql"}]}]}
+    endpoints = {
+        "metadata": {"name": "db", "namespace": "default", "uid": "u"},
+        "subsets": [{"addresses": [{"ip": "192.0.2.9"}], "ports": [{"port": 5432, "name": "sql"}]}],
+    }
     (one,) = mirrored(service("db"), endpoints)
     assert one["endpoints"] == [{"addresses": ["192.0.2.9"], "conditions": {"ready": True}}]
     assert one["ports"] == [{"name": "sql", "port": 5432, "protocol": "TCP"}]
@@ -93,8 +105,16 @@ def test_hand_made_endpoints_are_mirrored():
 def cluster(tmp_path_factory):
     """An API server and a controller manager."""
     server = Server(tmp_path_factory.mktemp("endpoints")).start()
-    command = [sys.executable, "-m", "turtles.standalone.main", "controller-manager", "--kubeconfig",
-               str(server.config / "controller-manager.kubeconfig"), "--volumes-dir", str(server.root / "volumes")]
+    command = [
+        sys.executable,
+        "-m",
+        "turtles.standalone.main",
+        "controller-manager",
+        "--kubeconfig",
+        str(server.config / "controller-manager.kubeconfig"),
+        "--volumes-dir",
+        str(server.root / "volumes"),
+    ]
     with open(server.root / "manager.log", "wb") as output:
         manager = subprocess.Popen(command, stdout=output, stderr=output, env=dict(os.environ))
     yield server
@@ -115,10 +135,17 @@ def addresses(cluster, name):
     _, endpoints = cluster.call("GET", f"/api/v1/namespaces/default/endpoints/{name}")
     good = [address["ip"] for subset in endpoints.get("subsets") or () for address in subset.get("addresses") or ()]
     _, found = cluster.call(
-        "GET", "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
-               f"?labelSelector=kubernetes.io/service-name%3D{name}")
-    ready = [address for one in found["items"] for entry in one["endpoints"] or () if entry["conditions"]["ready"]
-             for address in entry["addresses"]]
+        "GET",
+        "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+        f"?labelSelector=kubernetes.io/service-name%3D{name}",
+    )
+    ready = [
+        address
+        for one in found["items"]
+        for entry in one["endpoints"] or ()
+        if entry["conditions"]["ready"]
+        for address in entry["addresses"]
+    ]
     return good, ready
 
 
@@ -126,8 +153,12 @@ def test_the_controller_follows_pods_and_services(cluster):
     core = "/api/v1/namespaces/default"
     made = {"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}}
     created(cluster, f"{core}/services", {"apiVersion": "v1", "kind": "Service", **made})
-    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p1", "labels": {"app": "web"}},
-            "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "x:1"}]}}
+    body = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p1", "labels": {"app": "web"}},
+        "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "x:1"}]},
+    }
     created(cluster, f"{core}/pods", body)
     status = pod("p1", "10.0.0.7")["status"]
     merge = "application/merge-patch+json"
@@ -138,18 +169,30 @@ def test_the_controller_follows_pods_and_services(cluster):
     cluster.until(lambda: addresses(cluster, "web") == ([], []), 30)
     assert cluster.call("DELETE", f"{core}/services/web")[0] == 200
     cluster.until(lambda: cluster.call("GET", f"{core}/endpoints/web")[0] == 404, 30)
-    cluster.until(lambda: "web-" not in json.dumps(
-        cluster.call("GET", "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices")[1]), 30)
+    cluster.until(
+        lambda: (
+            "web-"
+            not in json.dumps(cluster.call("GET", "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices")[1])
+        ),
+        30,
+    )
 
 
 def test_the_controller_leaves_hand_made_endpoints_alone(cluster):
     core = "/api/v1/namespaces/default"
-    endpoints = {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "db"},
-                 "subsets": [{"addresses": [{"ip": "192.0.2.9"}], "ports": [{"port": 5432}]}]}
+    endpoints = {
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": {"name": "db"},
+        "subsets": [{"addresses": [{"ip": "192.0.2.9"}], "ports": [{"port": 5432}]}],
+    }
     # Before its Service, as some tools do it.
     created(cluster, f"{core}/endpoints", endpoints)
-    created(cluster, f"{core}/services", {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "db"},
-                                          "spec": {"ports": [{"port": 5432}]}})
+    created(
+        cluster,
+        f"{core}/services",
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "db"}, "spec": {"ports": [{"port": 5432}]}},
+    )
     cluster.until(lambda: addresses(cluster, "db") == (["192.0.2.9"], ["192.0.2.9"]), 30)
     assert cluster.call("DELETE", f"{core}/services/db")[0] == 200
     cluster.until(lambda: cluster.call("GET", f"{core}/endpoints/db")[0] == 404, 30)

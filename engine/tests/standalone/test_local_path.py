@@ -18,11 +18,19 @@ class Cluster:
     def __init__(self, directory):
         self.client, self.recorder, self.directory = FakeClient(), FakeRecorder(), directory
         pods, nodes, claims, volumes, classes = (
-            self.client.informer(resource) for resource in (POD, NODE, PVC, PV, STORAGECLASS))
-        self.client.add(NODE, {
-            "metadata": {"name": "n1", "labels": {"kubernetes.io/hostname": "n1"}}, "spec": {},
-            "status": {"allocatable": {"cpu": "1", "memory": "1Gi"},
-                       "conditions": [{"type": "Ready", "status": "True"}]}})
+            self.client.informer(resource) for resource in (POD, NODE, PVC, PV, STORAGECLASS)
+        )
+        self.client.add(
+            NODE,
+            {
+                "metadata": {"name": "n1", "labels": {"kubernetes.io/hostname": "n1"}},
+                "spec": {},
+                "status": {
+                    "allocatable": {"cpu": "1", "memory": "1Gi"},
+                    "conditions": [{"type": "Ready", "status": "True"}],
+                },
+            },
+        )
         self.local_path = LocalPath(self.client, self.recorder, directory, pods, claims, volumes, classes, nodes)
         self.scheduler = Scheduler(self.client, self.recorder, pods, nodes, claims, volumes, classes)
         self.local_path.start()
@@ -30,16 +38,26 @@ class Cluster:
 
     def claim(self, storage="1Mi", namespace="default", **spec):
         """Create a claim."""
-        return self.client.add(PVC, {
-            "metadata": {"name": "c", "namespace": namespace},
-            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": storage}}, **spec}})
+        return self.client.add(
+            PVC,
+            {
+                "metadata": {"name": "c", "namespace": namespace},
+                "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": storage}}, **spec},
+            },
+        )
 
     def pod(self, namespace="default"):
         """Create a Pod that uses the claim."""
-        return self.client.add(POD, {
-            "metadata": {"name": "p", "namespace": namespace},
-            "spec": {"containers": [{"name": "c"}],
-                     "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}})
+        return self.client.add(
+            POD,
+            {
+                "metadata": {"name": "p", "namespace": namespace},
+                "spec": {
+                    "containers": [{"name": "c"}],
+                    "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}],
+                },
+            },
+        )
 
     def wait(self, predicate):
         """Wait until something is true and return it."""
@@ -65,8 +83,13 @@ def cluster(tmp_path):
 
 def bound(cluster):
     """Return the claim once it is bound."""
-    return cluster.wait(lambda: (claim := cluster.object("persistentvolumeclaims", "default", "c"))
-                        and claim.get("status", {}).get("phase") == "Bound" and claim)
+    return cluster.wait(
+        lambda: (
+            (claim := cluster.object("persistentvolumeclaims", "default", "c"))
+            and claim.get("status", {}).get("phase") == "Bound"
+            and claim
+        )
+    )
 
 
 def test_first_consumer_gets_a_directory_which_goes_with_the_claim(cluster):
@@ -94,8 +117,11 @@ def test_first_consumer_gets_a_directory_which_goes_with_the_claim(cluster):
 def test_too_large_a_claim_says_so(cluster):
     cluster.claim("900Ti")
     cluster.pod()
-    cluster.wait(lambda: any(reason == "ProvisioningFailed" and "are free" in text
-                             for _, reason, text in cluster.recorder.events))
+    cluster.wait(
+        lambda: any(
+            reason == "ProvisioningFailed" and "are free" in text for _, reason, text in cluster.recorder.events
+        )
+    )
     assert list(cluster.directory.iterdir()) == []
     assert cluster.client.bindings == []
 
@@ -110,10 +136,19 @@ def test_missing_claim_keeps_the_pod_waiting(cluster):
 def test_existing_volume_is_taken_and_kept(cluster, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
-    cluster.client.add(PV, {
-        "metadata": {"name": "static"},
-        "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
-                 "persistentVolumeReclaimPolicy": "Delete", "hostPath": {"path": str(mine)}}})
+    cluster.client.add(
+        PV,
+        {
+            "metadata": {"name": "static"},
+            "spec": {
+                "capacity": {"storage": "1Gi"},
+                "accessModes": ["ReadWriteOnce"],
+                "storageClassName": "",
+                "persistentVolumeReclaimPolicy": "Delete",
+                "hostPath": {"path": str(mine)},
+            },
+        },
+    )
     cluster.claim(storageClassName="")
     assert bound(cluster)["spec"]["volumeName"] == "static"
     cluster.client.patch(PVC, "default", "c", {"metadata": {"deletionTimestamp": "now"}})
@@ -150,11 +185,23 @@ def test_a_claim_that_says_it_is_bound_to_the_volume_of_another_is_lost(cluster)
     cluster.claim()
     cluster.pod()
     volume = bound(cluster)["spec"]["volumeName"]
-    cluster.client.add(PVC, {
-        "metadata": {"name": "c", "namespace": "hostile", "annotations": {"pv.kubernetes.io/bind-completed": "yes"}},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}},
-                 "storageClassName": CLASS, "volumeName": volume},
-        "status": {"phase": "Bound"}})
+    cluster.client.add(
+        PVC,
+        {
+            "metadata": {
+                "name": "c",
+                "namespace": "hostile",
+                "annotations": {"pv.kubernetes.io/bind-completed": "yes"},
+            },
+            "spec": {
+                "accessModes": ["ReadWriteOnce"],
+                "resources": {"requests": {"storage": "1Mi"}},
+                "storageClassName": CLASS,
+                "volumeName": volume,
+            },
+            "status": {"phase": "Bound"},
+        },
+    )
     assert volume in said(cluster, "ClaimMisbound")
     cluster.wait(lambda: cluster.object("persistentvolumeclaims", "hostile", "c")["status"]["phase"] == "Lost")
     cluster.pod("hostile")
@@ -164,10 +211,19 @@ def test_a_claim_that_says_it_is_bound_to_the_volume_of_another_is_lost(cluster)
 def test_a_claim_that_is_made_again_is_another_one(cluster, tmp_path):
     data = tmp_path / "static"
     data.mkdir()
-    cluster.client.add(PV, {
-        "metadata": {"name": "static"},
-        "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
-                 "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": str(data)}}})
+    cluster.client.add(
+        PV,
+        {
+            "metadata": {"name": "static"},
+            "spec": {
+                "capacity": {"storage": "1Gi"},
+                "accessModes": ["ReadWriteOnce"],
+                "storageClassName": "",
+                "persistentVolumeReclaimPolicy": "Retain",
+                "hostPath": {"path": str(data)},
+            },
+        },
+    )
     cluster.claim(storageClassName="")
     first = bound(cluster)["metadata"]["uid"]
     cluster.client.patch(PVC, "default", "c", {"metadata": {"deletionTimestamp": "now"}})
@@ -181,10 +237,19 @@ def test_a_claim_that_is_made_again_is_another_one(cluster, tmp_path):
 
 
 def test_a_volume_may_wait_for_a_claim_of_a_name(cluster, tmp_path):
-    cluster.client.add(PV, {
-        "metadata": {"name": "static"},
-        "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
-                 "claimRef": {"namespace": "default", "name": "c"}, "hostPath": {"path": str(tmp_path)}}})
+    cluster.client.add(
+        PV,
+        {
+            "metadata": {"name": "static"},
+            "spec": {
+                "capacity": {"storage": "1Gi"},
+                "accessModes": ["ReadWriteOnce"],
+                "storageClassName": "",
+                "claimRef": {"namespace": "default", "name": "c"},
+                "hostPath": {"path": str(tmp_path)},
+            },
+        },
+    )
     cluster.claim(namespace="hostile", storageClassName="", volumeName="static")
     assert "a claim of another namespace" in said(cluster, "FailedBinding")
     cluster.claim(storageClassName="", volumeName="static")
@@ -196,8 +261,9 @@ def test_claim_grows(cluster):
     cluster.pod()
     bound(cluster)
     cluster.client.patch(PVC, "default", "c", {"spec": {"resources": {"requests": {"storage": "2Mi"}}}})
-    cluster.wait(lambda: cluster.object("persistentvolumeclaims", "default", "c")["status"]["capacity"]
-                 == {"storage": "2Mi"})
+    cluster.wait(
+        lambda: cluster.object("persistentvolumeclaims", "default", "c")["status"]["capacity"] == {"storage": "2Mi"}
+    )
 
 
 def test_volumes_are_for_root_and_pods_alone(cluster):

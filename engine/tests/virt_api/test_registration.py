@@ -108,8 +108,9 @@ def test_two_versions_beside_each_other_settle(api: FakeApi, replica: Any) -> No
     assert settled(api, 12), "each of both may have tried each of the four"
     assert hooks(api) == before
     # The old one is told to end, is no replica any more, and goes on for a while
-    api.update(POD.path("kubevirt", "old"), {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z",
-                                                          "finalizers": ["test"]}})  # fmt: skip
+    api.update(
+        POD.path("kubevirt", "old"), {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["test"]}}
+    )
     put_deployment(api, 2, 2)
     api.wait(lambda: hooks(api) == [*before, "pool-validator.kubevirt.io"])
     assert settled(api, 13)
@@ -130,9 +131,7 @@ def test_who_goes_back_to_an_earlier_version_gets_its_list(api: FakeApi, replica
     api.wait(lambda: "pool-validator.kubevirt.io" not in hooks(api))
 
 
-def test_what_is_registered_says_by_which_version(
-    api: FakeApi, replica: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_registered_says_by_which_version(api: FakeApi, replica: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     put_deployment(api, 1, 1)
     replica(Registration, "one").stop()
     key = "kubevirt.io/install-strategy-version"

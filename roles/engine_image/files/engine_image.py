@@ -154,13 +154,29 @@ class Builder:
         self.version, source = wheel_identity(options.wheel)
         # A layer is made anew when what makes it changed, not with each word in this file
         base = self._recipe(oci, self._make_base, self._install, self._unpack_base_image, self._apt, _slim, _compile)
-        common = [base, SUPERFLUOUS, EPOCH, options.release, options.mirror, options.base, self.packages,
-                  platform.machine(), options.revision]
+        common = [
+            base,
+            SUPERFLUOUS,
+            EPOCH,
+            options.release,
+            options.mirror,
+            options.base,
+            self.packages,
+            platform.machine(),
+            options.revision,
+        ]
         upper = self._recipe(self._base_with_site, self._upper_layer, _own)
         self.keys = {
             "base": fingerprint(common),
-            "packages": fingerprint(common, upper, self._recipe(self._make_packages), UNUSED_PYTHON, UNCOMPILED,
-                                    self.requirements, options.pip_argument),
+            "packages": fingerprint(
+                common,
+                upper,
+                self._recipe(self._make_packages),
+                UNUSED_PYTHON,
+                UNCOMPILED,
+                self.requirements,
+                options.pip_argument,
+            ),
             "launcher": fingerprint(common, self._recipe(self._make_launcher), self.launcher_packages),
             "engine": fingerprint(common, upper, self._recipe(self._make_engine), source),
         }
@@ -198,20 +214,36 @@ class Builder:
         engine = self._layer("engine", self._make_engine)
         launcher = self._layer("launcher", self._make_launcher)
         self._try(base, packages, engine)
-        labels = {"org.opencontainers.image.version": self.version, "org.opencontainers.image.revision": self.tag,
-                  "org.opencontainers.image.licenses": "GPL-3.0-or-later"}
+        labels = {
+            "org.opencontainers.image.version": self.version,
+            "org.opencontainers.image.revision": self.tag,
+            "org.opencontainers.image.licenses": "GPL-3.0-or-later",
+        }
         environment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1"]
 
         def configuration(name: str, uid: int) -> dict[str, Any]:
-            return {"Env": environment, "User": f"{uid}:{uid}", "WorkingDir": "/",
-                    "Labels": {**labels, "org.opencontainers.image.title": name}}
+            return {
+                "Env": environment,
+                "User": f"{uid}:{uid}",
+                "WorkingDir": "/",
+                "Labels": {**labels, "org.opencontainers.image.title": name},
+            }
 
         partial = self.layout.with_name(f".{self.tag}.part")
         shutil.rmtree(partial, ignore_errors=True)
-        found = oci.write_images(partial, self.store, {
-            "turtles-engine": ([base, packages, engine], configuration("turtles-engine", ENGINE_UID)),
-            "turtles-launcher": ([base, packages, launcher, engine], configuration("turtles-launcher", LAUNCHER_UID)),
-        }, EPOCH, platform.machine())
+        found = oci.write_images(
+            partial,
+            self.store,
+            {
+                "turtles-engine": ([base, packages, engine], configuration("turtles-engine", ENGINE_UID)),
+                "turtles-launcher": (
+                    [base, packages, launcher, engine],
+                    configuration("turtles-launcher", LAUNCHER_UID),
+                ),
+            },
+            EPOCH,
+            platform.machine(),
+        )
         (partial / "images.json").write_text(json.dumps(found))
         shutil.rmtree(self.layout, ignore_errors=True)
         partial.replace(self.layout)
@@ -237,10 +269,22 @@ class Builder:
             for layer in layers:
                 oci.extract_layer(self.store, layer, root)
             programs = [path for path in (root / "usr/bin").glob("virt-*") if path.read_bytes().startswith(b"#!")]
-            modules = sorted({line.split()[1] for path in programs for line in path.read_text().splitlines()
-                              if line.startswith("from turtles")})
-            run("chroot", root, "/usr/bin/python3", "-c", "".join(f"import {name}\n" for name in modules),
-                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+            modules = sorted(
+                {
+                    line.split()[1]
+                    for path in programs
+                    for line in path.read_text().splitlines()
+                    if line.startswith("from turtles")
+                }
+            )
+            run(
+                "chroot",
+                root,
+                "/usr/bin/python3",
+                "-c",
+                "".join(f"import {name}\n" for name in modules),
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+            )
 
     # The layers
 
@@ -267,11 +311,29 @@ class Builder:
         lock.write_text("".join(f"{line}\n" for line in self.requirements))
         platforms = [f"--platform=manylinux_2_{minor}_{platform.machine()}" for minor in range(36, 4, -1)]
         environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-        run(self.options.pip_python, "-m", "pip", "install", "--quiet", "--no-compile", "--no-input",
-            "--only-binary=:all:", "--python-version=3.11", "--implementation=cp",
-            "--abi=cp311", "--abi=abi3", "--abi=none", *platforms,
-            f"--platform=manylinux2014_{platform.machine()}", f"--target={site}", *self.options.pip_argument,
-            "--no-deps", "--require-hashes", f"--requirement={lock}", env=environment)
+        run(
+            self.options.pip_python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-compile",
+            "--no-input",
+            "--only-binary=:all:",
+            "--python-version=3.11",
+            "--implementation=cp",
+            "--abi=cp311",
+            "--abi=abi3",
+            "--abi=none",
+            *platforms,
+            f"--platform=manylinux2014_{platform.machine()}",
+            f"--target={site}",
+            *self.options.pip_argument,
+            "--no-deps",
+            "--require-hashes",
+            f"--requirement={lock}",
+            env=environment,
+        )
         for name in UNUSED_PYTHON:
             shutil.rmtree(site / name, ignore_errors=True)
         for folder in [*site.rglob("tests"), *site.rglob("__pycache__")]:
@@ -295,8 +357,9 @@ class Builder:
             module, function = targets[name].split(":")
             program = root / "usr/bin" / name
             programs.append(program)
-            program.write_text(f"#!/usr/bin/python3 -sP\nimport sys\n\nfrom {module} import {function}\n\n"
-                               f"sys.exit({function}())\n")
+            program.write_text(
+                f"#!/usr/bin/python3 -sP\nimport sys\n\nfrom {module} import {function}\n\nsys.exit({function}())\n"
+            )
         # An init container of machines' Pods copies it from here
         programs.append(root / "usr/bin/container-disk")
         shutil.copyfile(site / "turtles/launcher/container-disk.bin", programs[-1])
@@ -333,15 +396,23 @@ class Builder:
         packages = list(packages)
         say(f"mmdebstrap {self.options.release}: {len(packages)} packages and what they need, about a minute")
         hidden = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "info", "lintian")]
-        run("mmdebstrap", "--variant=essential", "--mode=root", f"--include={','.join(['usr-is-merged', *packages])}",
-            *hidden, "--aptopt=APT::Install-Recommends false", "--aptopt=Acquire::Languages none",
+        run(
+            "mmdebstrap",
+            "--variant=essential",
+            "--mode=root",
+            f"--include={','.join(['usr-is-merged', *packages])}",
+            *hidden,
+            "--aptopt=APT::Install-Recommends false",
+            "--aptopt=Acquire::Languages none",
             # Before any package makes users: numbers which others rely on
             f'--essential-hook=echo "qemu:x:{LAUNCHER_UID}:{LAUNCHER_UID}::/:/usr/sbin/nologin" >>"$1/etc/passwd"',
             f'--essential-hook=echo "qemu:x:{LAUNCHER_UID}:" >>"$1/etc/group"',
             f'--essential-hook=echo "turtles:x:{ENGINE_UID}:{ENGINE_UID}::/:/usr/sbin/nologin" >>"$1/etc/passwd"',
             f'--essential-hook=echo "turtles:x:{ENGINE_UID}:" >>"$1/etc/group"',
-            *(self.options.release, root), *filter(None, [self.options.mirror]),
-            env={**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)})
+            *(self.options.release, root),
+            *filter(None, [self.options.mirror]),
+            env={**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)},
+        )
 
     def _unpack_base_image(self, root: Path) -> None:
         """Get a base image of Debian's kind, by the reference skopeo takes (docker://…, oci-archive:…)."""
@@ -362,8 +433,17 @@ class Builder:
         shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
         run("chroot", root, "apt-get", "update", "--quiet=2", env=environment)
-        run("chroot", root, "apt-get", "install", "--quiet=2", "--yes", "--no-install-recommends", *packages,
-            env=environment)
+        run(
+            "chroot",
+            root,
+            "apt-get",
+            "install",
+            "--quiet=2",
+            "--yes",
+            "--no-install-recommends",
+            *packages,
+            env=environment,
+        )
         (root / "etc/resolv.conf").unlink()
 
     def _prune(self) -> None:
@@ -416,8 +496,19 @@ def _own(folder: Path) -> None:
 def _compile(root: Path, *folders: str) -> None:
     """Compile Python's modules with the image's own Python; equal sources make equal bytes."""
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": str(EPOCH)}
-    run("chroot", root, "/usr/bin/python3", "-m", "compileall", "-q", "--invalidation-mode=unchecked-hash", "-x",
-        UNCOMPILED, *folders, env=environment)
+    run(
+        "chroot",
+        root,
+        "/usr/bin/python3",
+        "-m",
+        "compileall",
+        "-q",
+        "--invalidation-mode=unchecked-hash",
+        "-x",
+        UNCOMPILED,
+        *folders,
+        env=environment,
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -454,8 +545,9 @@ def main() -> int:
             archive = builder.layout.with_name(f"{builder.tag}.tar")
             if options.archive and not options.check:
                 tag = options.tag or builder.tag
-                oci.write_archive(builder.layout, archive, {name: f"{options.prefix}/{name}:{tag}"
-                                                            for name in result["images"]})
+                oci.write_archive(
+                    builder.layout, archive, {name: f"{options.prefix}/{name}:{tag}" for name in result["images"]}
+                )
                 result["archive"] = str(archive)
     except (BuildError, OSError) as error:
         print(f"engine_image: {error}", file=sys.stderr)

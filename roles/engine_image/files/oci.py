@@ -90,8 +90,9 @@ def extract_layer(store: Path, layer: Layer, root: Path) -> None:
         tar.extractall(root, numeric_owner=True)
 
 
-def write_images(layout: Path, store: Path, images: Mapping[str, tuple[list[Layer], dict[str, Any]]], epoch: int,
-                 machine: str) -> dict[str, dict[str, Any]]:
+def write_images(
+    layout: Path, store: Path, images: Mapping[str, tuple[list[Layer], dict[str, Any]]], epoch: int, machine: str
+) -> dict[str, dict[str, Any]]:
     """Write an image layout with several images and give each one's digest and sizes.
 
     :param layout: folder to make; each image is under its name in it (``oci:FOLDER:NAME`` for skopeo).
@@ -108,19 +109,33 @@ def write_images(layout: Path, store: Path, images: Mapping[str, tuple[list[Laye
             target = blobs / _file_name(layer.digest)
             if not target.exists():
                 os.link(store / _file_name(layer.digest), target)
-        config = _blob(blobs, _CONFIG_TYPE, {
-            **platform, "created": created, "config": configuration,
-            "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
-            "history": [{"created": created, "created_by": "turtles.kubevirt.engine_image"} for _dummy in layers],
-        })
-        manifest = _blob(blobs, _MANIFEST_TYPE, {
-            "schemaVersion": 2, "mediaType": _MANIFEST_TYPE, "config": config,
-            "layers": [{"mediaType": _LAYER_TYPE, "digest": layer.digest, "size": layer.size} for layer in layers],
-        })
-        manifests.append({**manifest, "platform": platform,
-                          "annotations": {"org.opencontainers.image.ref.name": name}})
-        found[name] = {"digest": manifest["digest"], "size": sum(layer.size for layer in layers),
-                       "unpacked": sum(layer.unpacked for layer in layers)}
+        config = _blob(
+            blobs,
+            _CONFIG_TYPE,
+            {
+                **platform,
+                "created": created,
+                "config": configuration,
+                "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
+                "history": [{"created": created, "created_by": "turtles.kubevirt.engine_image"} for _dummy in layers],
+            },
+        )
+        manifest = _blob(
+            blobs,
+            _MANIFEST_TYPE,
+            {
+                "schemaVersion": 2,
+                "mediaType": _MANIFEST_TYPE,
+                "config": config,
+                "layers": [{"mediaType": _LAYER_TYPE, "digest": layer.digest, "size": layer.size} for layer in layers],
+            },
+        )
+        manifests.append({**manifest, "platform": platform, "annotations": {"org.opencontainers.image.ref.name": name}})
+        found[name] = {
+            "digest": manifest["digest"],
+            "size": sum(layer.size for layer in layers),
+            "unpacked": sum(layer.unpacked for layer in layers),
+        }
     (layout / "oci-layout").write_bytes(_json({"imageLayoutVersion": "1.0.0"}))
     (layout / "index.json").write_bytes(_json({"schemaVersion": 2, "manifests": manifests}))
     return found
@@ -131,8 +146,10 @@ def write_archive(layout: Path, archive: Path, references: Mapping[str, str]) ->
     content = json.loads((layout / "index.json").read_bytes())
     for manifest in content["manifests"]:
         reference = references[manifest["annotations"]["org.opencontainers.image.ref.name"]]
-        manifest["annotations"] = {"io.containerd.image.name": reference,
-                                   "org.opencontainers.image.ref.name": reference.rpartition(":")[2]}
+        manifest["annotations"] = {
+            "io.containerd.image.name": reference,
+            "org.opencontainers.image.ref.name": reference.rpartition(":")[2],
+        }
     partial = archive.with_suffix(".part")
     with tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as tar:
         for path in sorted(layout.rglob("*")):

@@ -49,14 +49,21 @@ def _patch(*operations: Review) -> Review:
 def _echo(request: Review) -> Review:
     # What the server said is shown to the corpus as an annotation of the object.
     shown = {
-        "kind": request["kind"], "resource": request["resource"], "requestKind": request.get("requestKind"),
-        "requestResource": request.get("requestResource"), "operation": request["operation"],
-        "subResource": request.get("subResource"), "requestSubResource": request.get("requestSubResource"),
-        "name": request.get("name"), "namespace": request.get("namespace"), "dryRun": request.get("dryRun"),
-        "username": request["userInfo"]["username"] and "somebody", "has_object": request.get("object") is not None,
+        "kind": request["kind"],
+        "resource": request["resource"],
+        "requestKind": request.get("requestKind"),
+        "requestResource": request.get("requestResource"),
+        "operation": request["operation"],
+        "subResource": request.get("subResource"),
+        "requestSubResource": request.get("requestSubResource"),
+        "name": request.get("name"),
+        "namespace": request.get("namespace"),
+        "dryRun": request.get("dryRun"),
+        "username": request["userInfo"]["username"] and "somebody",
+        "has_object": request.get("object") is not None,
         "has_old": request.get("oldObject") is not None,
         "options": {name: value for name, value in (request.get("options") or {}).items() if name != "fieldManager"},
-    }  # fmt: skip
+    }
     value = json.dumps(shown, sort_keys=True)
     if request.get("object") is None:
         return {"allowed": False, "status": {"message": value, "code": 400, "reason": "BadRequest"}}
@@ -73,7 +80,9 @@ ANSWERS: dict[str, Callable[[Review], Review]] = {
     "deny-status": lambda _: {
         "allowed": False,
         "status": {
-            "code": 402, "reason": "PaymentRequired", "message": "pay first",
+            "code": 402,
+            "reason": "PaymentRequired",
+            "message": "pay first",
             "details": {"causes": [{"reason": "FieldValueInvalid", "message": "too cheap", "field": "data.price"}]},
         },
     },
@@ -83,7 +92,7 @@ ANSWERS: dict[str, Callable[[Review], Review]] = {
     "no-patch-type": lambda _: {"allowed": True, "patch": base64.b64encode(b"[]").decode()},
     "rename": lambda _: _patch({"op": "replace", "path": "/metadata/name", "value": "renamed"}),
     "echo": _echo,
-}  # fmt: skip
+}
 
 
 #: Headers that an aggregated request is told by.
@@ -176,12 +185,16 @@ def _certificate(folder: Path, address: str) -> str:
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + datetime.timedelta(days=1))
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(names, False)
         .add_extension(x509.BasicConstraints(True, None), True)
         .sign(key, hashes.SHA256())
-    )  # fmt: skip
+    )
     pem = certificate.public_bytes(serialization.Encoding.PEM)
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

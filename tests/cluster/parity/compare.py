@@ -73,12 +73,18 @@ def known() -> list[Known]:
     entries = yaml.safe_load(KNOWN.read_text())["differences"]
     return [
         Known(
-            entry["id"], entry["title"], entry["reason"], tuple(entry.get("requests", ["*"])),
-            tuple(entry.get("paths", ["*"])), entry.get("real", ""), entry.get("ours", ""), entry.get("alike", ""),
+            entry["id"],
+            entry["title"],
+            entry["reason"],
+            tuple(entry.get("requests", ["*"])),
+            tuple(entry.get("paths", ["*"])),
+            entry.get("real", ""),
+            entry.get("ours", ""),
+            entry.get("alike", ""),
             entry.get("age", False),
         )
         for entry in entries
-    ]  # fmt: skip
+    ]
 
 
 def differences(request: Request, real: Answer, ours: Answer) -> list[Difference]:

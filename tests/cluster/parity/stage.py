@@ -23,9 +23,11 @@ class Stage:
     def __init__(self, real: Server, ours: Server, callback: Callback, reachable: bool = True) -> None:
         tag = "".join(random.choices(string.ascii_lowercase, k=4))
         variables = {
-            "webhook": f"{callback.url}/$server", "ca": callback.ca, "port": str(callback.port),
+            "webhook": f"{callback.url}/$server",
+            "ca": callback.ca,
+            "port": str(callback.port),
             "address": callback.address,
-        }  # fmt: skip
+        }
         self.real, self.ours, self.reachable = real, ours, reachable
         self._players = [Player(one, tag, variables) for one in (real, ours)]
         self._answers: dict[str, tuple[Answer, Answer]] = {}

@@ -41,8 +41,11 @@ def test_the_life_of_machines_in_a_playbook(cluster: Engine, tmp_path: Path, mon
 
 @pytest.mark.usefixtures("shop")
 def test_the_playbook_of_the_readme(cluster: Engine, tmp_path: Path) -> None:
-    (text,) = re.findall(r"^```yaml\n(- name: A virtual machine from a playbook\n.*?)^```$",
-                         (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)  # fmt: skip
+    (text,) = re.findall(
+        r"^```yaml\n(- name: A virtual machine from a playbook\n.*?)^```$",
+        (ROOT / "README.md").read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
     (tmp_path / "web.yml").write_text(text)
     # what the quickstart hands over
     (tmp_path / ".quickstart").mkdir()

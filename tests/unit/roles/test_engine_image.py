@@ -191,10 +191,12 @@ def test_pip_takes_only_files_whose_hashes_are_locked(
     name = "example_package-1.0-py3-none-any.whl"
     with zipfile.ZipFile(index / name, "w") as package:
         package.writestr("example_package.py", "")
-        package.writestr("example_package-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: example-package\n"
-                         "Version: 1.0\n")
-        package.writestr("example_package-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n"
-                         "Tag: py3-none-any\n")
+        package.writestr(
+            "example_package-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: example-package\nVersion: 1.0\n"
+        )
+        package.writestr(
+            "example_package-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         package.writestr("example_package-1.0.dist-info/RECORD", "")
     digest = "0" * 64 if tampered else hashlib.sha256((index / name).read_bytes()).hexdigest()
     (tmp_path / "requirements.lock").write_text(f"example-package==1.0 \\\n    --hash=sha256:{digest}\n")

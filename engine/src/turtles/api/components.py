@@ -58,8 +58,10 @@ def _apart(component: str) -> Object:
 def _merged(own: Any, asked: Any) -> Any:
     """Put both together: objects by key, lists one after the other."""
     if isinstance(own, dict) and isinstance(asked, Mapping):
-        return {**own, **{key: _merged(own[key], value) if key in own else copy.deepcopy(value)
-                          for key, value in asked.items()}}
+        return {
+            **own,
+            **{key: _merged(own[key], value) if key in own else copy.deepcopy(value) for key, value in asked.items()},
+        }
     if isinstance(own, list) and isinstance(asked, list):
         return [*own, *copy.deepcopy(asked)]
     return copy.deepcopy(asked)

@@ -161,8 +161,8 @@ def from_kubevirt(kubevirt: Mapping[str, Any] | None, architecture: str = DEFAUL
         memory_overcommit=_positive(developer.get("memoryOvercommit"), DEFAULT.memory_overcommit),
         node_selectors=dict(developer.get("nodeSelectors") or {}),
         feature_gates=_gates(developer.get("featureGates") or (), developer.get("disabledFeatureGates") or ()),
-        named_gates=frozenset(developer.get("featureGates") or ()) - frozenset(
-            developer.get("disabledFeatureGates") or ()),
+        named_gates=frozenset(developer.get("featureGates") or ())
+        - frozenset(developer.get("disabledFeatureGates") or ()),
         image_pull_policy=configuration.get("imagePullPolicy") or spec.get("imagePullPolicy") or None,
         image_pull_secrets=tuple(name for name in secrets if name),
         verbosity={key: value for key, value in (developer.get("logVerbosity") or {}).items() if type(value) is int},

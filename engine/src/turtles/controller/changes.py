@@ -41,8 +41,10 @@ def _member(before: Mapping[str, Any], after: Mapping[str, Any], parents: Sequen
     if key in before and key in after:
         if before[key] == after[key]:
             return []
-        return [{"op": "test", "path": pointer, "value": before[key]},
-                {"op": "replace", "path": pointer, "value": after[key]}]
+        return [
+            {"op": "test", "path": pointer, "value": before[key]},
+            {"op": "replace", "path": pointer, "value": after[key]},
+        ]
     if key in after:
         return [{"op": "add", "path": pointer, "value": after[key]}]
     if key in before:

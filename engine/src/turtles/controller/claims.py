@@ -9,8 +9,11 @@ from turtles.api.objects import Object
 
 def claim_names(spec: Mapping[str, Any]) -> list[str]:
     """Return the names of the PersistentVolumeClaims that a VMI's spec uses."""
-    return [volume["persistentVolumeClaim"]["claimName"] for volume in spec.get("volumes") or ()
-            if (volume.get("persistentVolumeClaim") or {}).get("claimName")]
+    return [
+        volume["persistentVolumeClaim"]["claimName"]
+        for volume in spec.get("volumes") or ()
+        if (volume.get("persistentVolumeClaim") or {}).get("claimName")
+    ]
 
 
 def claim_status(spec: Mapping[str, Any], pvcs: Mapping[str, Object | None]) -> list[Object]:

@@ -65,8 +65,7 @@ def is_out_of_service(node: Mapping[str, Any] | None) -> bool:
 
 
 def is_news(old: Object | None, new: Object | None) -> bool:
-    """Whether a change of a node calls for a look: its status changes all the time, and the look-out looks by itself.
-    """
+    """Whether a change of a node calls for a look. Its status changes all the time; silence is looked for by itself."""
     if old is None or new is None:
         return True
     return (
@@ -94,9 +93,7 @@ def failed(vmi: Object, now: str) -> Object:
 class NodeController:
     """Looks after nodes."""
 
-    def __init__(
-        self, client: Client, caches: Caches, recorder: Recorder, in_touch_since: Callable[[], float]
-    ) -> None:
+    def __init__(self, client: Client, caches: Caches, recorder: Recorder, in_touch_since: Callable[[], float]) -> None:
         """Make the controller.
 
         :param in_touch_since: gives the moment (monotonic) since which the API server has answered, where somebody asks
@@ -130,12 +127,25 @@ class NodeController:
             return SETTLE - heard
         if (node["metadata"].get("labels") or {}).get(labels.NODE_SCHEDULABLE) == "true":
             # The version makes sure that a heartbeat of this very moment is not overruled.
-            stored = self._client.patch(NODE, None, name, {"metadata": {
-                "labels": {labels.NODE_SCHEDULABLE: "false"}, "resourceVersion": node["metadata"]["resourceVersion"]}})
+            stored = self._client.patch(
+                NODE,
+                None,
+                name,
+                {
+                    "metadata": {
+                        "labels": {labels.NODE_SCHEDULABLE: "false"},
+                        "resourceVersion": node["metadata"]["resourceVersion"],
+                    }
+                },
+            )
             self._nodes.observe(stored)
             log.warning("node unresponsive", extra={"node": name, "seconds": round(silence)})
-            self._recorder.event(node, "Warning", REASON, f"virt-handler is not responsive on node {name}, marking it "
-                                                          "as unschedulable for virtual machines")
+            self._recorder.event(
+                node,
+                "Warning",
+                REASON,
+                f"virt-handler is not responsive on node {name}, marking it as unschedulable for virtual machines",
+            )
         ready = is_ready(node)
         for vmi in self._vmis.by_index(BY_NODE, name):
             pods = self._pods.by_index(BY_OWNER, vmi["metadata"]["uid"])
@@ -144,10 +154,14 @@ class NodeController:
             if not any(is_alive(pod) for pod in pods):
                 self._fail(vmi, f"virt-handler on node {name} is not responsive, marking VMI as failed")
             elif not ready:
-                self._fail(vmi, (
-                    f"node {name} is not responsive, marking VMI as failed; a new one can start when the Pod is gone: "
-                    f"bring the node back, or, if it is switched off, delete its object or taint it with "
-                    f"{OUT_OF_SERVICE}:NoExecute"))
+                self._fail(
+                    vmi,
+                    (
+                        f"node {name} is not responsive, marking VMI as failed; a new one can start when the Pod is "
+                        f"gone: bring the node back, or, if it is switched off, delete its object or taint it with "
+                        f"{OUT_OF_SERVICE}:NoExecute"
+                    ),
+                )
         return RECHECK
 
     def _abandon(self, node: str) -> float | None:
@@ -162,8 +176,9 @@ class NodeController:
                 left = True
                 metadata = pod["metadata"]
                 with contextlib.suppress(NotFound):
-                    self._client.delete(POD, metadata["namespace"], metadata["name"], uid=metadata["uid"],
-                                        grace_period=0)
+                    self._client.delete(
+                        POD, metadata["namespace"], metadata["name"], uid=metadata["uid"], grace_period=0
+                    )
         return RECHECK if left else None
 
     def _fail(self, vmi: Object, message: str) -> None:

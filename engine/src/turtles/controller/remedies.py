@@ -12,13 +12,16 @@ CLAIM = "create it, or correct claimName of the volume"
 #: Of a Pod of somebody else that has the name of a launcher's.
 POD_IN_THE_WAY = "delete that Pod, or give it another name"
 #: Of a launcher's Pod that is no more.
-POD_GONE = ("a VirtualMachine with runStrategy Always or RerunOnFailure starts a new instance, others have to be "
-            "started again")
+POD_GONE = (
+    "a VirtualMachine with runStrategy Always or RerunOnFailure starts a new instance, others have to be started again"
+)
 #: Of a node's agent that doesn't do its part.
 AGENT_LATE = "see that virt-handler runs on that node, and its log"
 
-_PULL = ("see that the image is there and that the node may pull it (imagePullSecret of the containerDisk); it is "
-         "tried again")
+_PULL = (
+    "see that the image is there and that the node may pull it (imagePullSecret of the containerDisk); it is "
+    "tried again"
+)
 _WAITING = {
     **dict.fromkeys(("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable"), _PULL),
     "InvalidImageName": "correct the image's name",
@@ -28,7 +31,7 @@ _WAITING = {
 
 def advised(words: str, remedy: str) -> str:
     """Return an event's message: words of whoever refuses something, cut where they are too long, and the remedy."""
-    return f"{words[:MESSAGE_LENGTH - len(remedy) - 2]}; {remedy}"
+    return f"{words[: MESSAGE_LENGTH - len(remedy) - 2]}; {remedy}"
 
 
 def of_waiting(reason: str, pod: str) -> str:

@@ -76,9 +76,11 @@ def probed(domain_capabilities: str, host_capabilities: str, features: str, *, k
     if kvm and domain_capabilities:
         names += _cpu(ElementTree.fromstring(domain_capabilities))  # noqa: S314 - libvirt's own
         if features:
-            names += [f"{labels.CPU_FEATURE_PREFIX}{feature.get('name')}"
-                      for feature in ElementTree.fromstring(features).findall("feature")  # noqa: S314
-                      if feature.get("policy", "require") == "require"]
+            names += [
+                f"{labels.CPU_FEATURE_PREFIX}{feature.get('name')}"
+                for feature in ElementTree.fromstring(features).findall("feature")  # noqa: S314
+                if feature.get("policy", "require") == "require"
+            ]
         probed_labels.update(_timer(host_capabilities))
     probed_labels.update({name: "true" for name in names if _LABEL_NAME.fullmatch(name.partition("/")[2])})
     return probed_labels

@@ -125,9 +125,7 @@ def missing_agent_commands(guest_info: object) -> list[str]:
     commands = guest_info.get("supported_commands", []) if isinstance(guest_info, Mapping) else None
     if not isinstance(commands, list):
         raise AnswerError("guest-info is answered with what isn't its result")
-    enabled = {
-        str(item.get("name")) for item in commands if isinstance(item, Mapping) and item.get("enabled", True)
-    }
+    enabled = {str(item.get("name")) for item in commands if isinstance(item, Mapping) and item.get("enabled", True)}
     return [command for command in _AGENT_COMMANDS if command not in enabled]
 
 

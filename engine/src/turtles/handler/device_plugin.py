@@ -102,7 +102,8 @@ class DevicePlugins:
         self._ended = asyncio.Event()
         self._plugins = [_Plugin(offer, self._device(offer), self._changed.set) for offer in offers]
         self._thread = threading.Thread(
-            target=lambda: self._loop.run_until_complete(self._run()), name="devices", daemon=True)
+            target=lambda: self._loop.run_until_complete(self._run()), name="devices", daemon=True
+        )
 
     def start(self) -> None:
         """Start serving; returns at once."""
@@ -138,8 +139,11 @@ class DevicePlugins:
                 again = min((wait for wait in waits if wait is not None), default=None)
             except (OSError, GRPCError, StreamTerminatedError, TimeoutError) as error:
                 # A kubelet that is just starting; nothing unusual.
-                log.info("devices can't be registered with the kubelet yet: %s", error,
-                         extra={"folder": str(self._folder), "retry_in": _RETRY})
+                log.info(
+                    "devices can't be registered with the kubelet yet: %s",
+                    error,
+                    extra={"folder": str(self._folder), "retry_in": _RETRY},
+                )
                 again = _RETRY
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), again)
@@ -309,8 +313,10 @@ class _Plugin:
             ("ListAndWatch", self._list_and_watch, stream, api.Empty, api.ListAndWatchResponse),
             ("Allocate", self._allocate, unary, api.AllocateRequest, api.AllocateResponse),
         )
-        return {f"/v1beta1.DevicePlugin/{name}": Handler(call, kind, ask, answer)
-                for name, call, kind, ask, answer in methods}
+        return {
+            f"/v1beta1.DevicePlugin/{name}": Handler(call, kind, ask, answer)
+            for name, call, kind, ask, answer in methods
+        }
 
     async def _options(self, stream: Stream[Any, Any]) -> None:
         await stream.recv_message()
@@ -327,8 +333,7 @@ class _Plugin:
                 devices = [api.Device(ID=f"{self._offer.name}{number}", health=health) for number in range(MAX_DEVICES)]
                 await stream.send_message(api.ListAndWatchResponse(devices=devices))
                 async with self._health_changed:
-                    await self._health_changed.wait_for(
-                        lambda seen=healthy: self._healthy != seen)  # type: ignore[misc]
+                    await self._health_changed.wait_for(lambda seen=healthy: self._healthy != seen)  # type: ignore[misc]
         finally:
             # The end of a stream that a later registration replaced says nothing.
             if registration == self._registration:

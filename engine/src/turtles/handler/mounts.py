@@ -72,14 +72,22 @@ def _show(source: int, launcher: int, target: PurePosixPath) -> None:
     tree = _call("open_tree", lambda: _LIBC.syscall(_OPEN_TREE, _AT_FDCWD, b"/", _OPEN_TREE_CLONE | os.O_CLOEXEC))
     try:
         attributes = struct.pack("QQQQ", _READ_ONLY_AND_HARMLESS, 0, 0, 0)
-        _call("mount_setattr", lambda: _LIBC.syscall(
-            _MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, attributes, ctypes.c_size_t(len(attributes))))
+        _call(
+            "mount_setattr",
+            lambda: _LIBC.syscall(
+                _MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, attributes, ctypes.c_size_t(len(attributes))
+            ),
+        )
         _call("entering the launcher's container", lambda: _LIBC.setns(launcher, _CLONE_NEWNS))
         folder = _open_folder(target)
         try:
             if os.fstat(folder).st_dev == os.stat("..", dir_fd=folder).st_dev:
-                _call("move_mount", lambda: _LIBC.syscall(
-                    _MOVE_MOUNT, tree, b"", folder, b"", _MOVE_FROM_DESCRIPTOR | _MOVE_TO_DESCRIPTOR))
+                _call(
+                    "move_mount",
+                    lambda: _LIBC.syscall(
+                        _MOVE_MOUNT, tree, b"", folder, b"", _MOVE_FROM_DESCRIPTOR | _MOVE_TO_DESCRIPTOR
+                    ),
+                )
         finally:
             os.close(folder)
     finally:
@@ -93,8 +101,7 @@ def _open_folder(path: PurePosixPath) -> int:
 
 def _openat2(start: int, path: PurePosixPath, flags: int, resolve: int) -> int:
     how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, resolve)
-    return _call(str(path), lambda: _LIBC.syscall(
-        _OPENAT2, start, os.fsencode(path), how, ctypes.c_size_t(len(how))))
+    return _call(str(path), lambda: _LIBC.syscall(_OPENAT2, start, os.fsencode(path), how, ctypes.c_size_t(len(how))))
 
 
 def _call(what: str, call: Callable[[], int]) -> int:

@@ -103,8 +103,10 @@ class NodeAgent:
         self._heart.join(_RETRY)
         try:
             metadata = self._client.get(NODE, None, self._node)["metadata"]
-            changes = {kind: dict.fromkeys(key for key in metadata.get(kind) or {} if _is_ours(key))
-                       for kind in ("labels", "annotations")}
+            changes = {
+                kind: dict.fromkeys(key for key in metadata.get(kind) or {} if _is_ours(key))
+                for kind in ("labels", "annotations")
+            }
             if any(changes.values()):
                 self._client.patch(NODE, None, self._node, {"metadata": changes})
         except ApiError as error:
@@ -149,15 +151,18 @@ class NodeAgent:
         elif works:
             log.info("KVM works", extra={"seconds": round(findings.kvm.seconds, 2)})
         else:
-            log.warning("KVM does not work: guests are emulated",
-                        extra={"stages": findings.kvm.stages, "why": findings.kvm.message})
+            log.warning(
+                "KVM does not work: guests are emulated",
+                extra={"stages": findings.kvm.stages, "why": findings.kvm.message},
+            )
         amount = str(MAX_DEVICES) if works else None
         if self._offer_devices is not None:
             self._offer_devices(works)
         else:
             self._insist(lambda: self._offer_kvm(amount))
         wanted = node_labels.probed(
-            findings.domain_capabilities, findings.host_capabilities, findings.features, kvm=works)
+            findings.domain_capabilities, findings.host_capabilities, findings.features, kvm=works
+        )
         self._insist(lambda: self._label(self._client.get(NODE, None, self._node), wanted))
         self._found = wanted, amount
 
@@ -189,8 +194,11 @@ class NodeAgent:
             return
         there = metadata.get("labels") or {}
         static = node_labels.static(Path("/proc/cpuinfo").read_text())
-        stale = [name for name in there
-                 if name.startswith(node_labels.PREFIXES) and name not in wanted and name not in static]
+        stale = [
+            name
+            for name in there
+            if name.startswith(node_labels.PREFIXES) and name not in wanted and name not in static
+        ]
         changes: dict[str, str | None] = {name: value for name, value in wanted.items() if there.get(name) != value}
         changes.update(dict.fromkeys(stale))
         if changes:

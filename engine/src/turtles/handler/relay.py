@@ -314,8 +314,9 @@ class Relay:
                 self._epoll.register(end, select.EPOLLIN)
 
     @staticmethod
-    def _carry(link: Link, events: int, end: socket.socket, other: socket.socket, incoming: _Flow,
-               outgoing: _Flow) -> None:  # fmt: skip
+    def _carry(
+        link: Link, events: int, end: socket.socket, other: socket.socket, incoming: _Flow, outgoing: _Flow
+    ) -> None:
         """Serve one end: write what waits for it, then read from it and write to the other one."""
         if events & select.EPOLLOUT:
             _write(end, outgoing)

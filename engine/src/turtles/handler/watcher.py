@@ -38,9 +38,7 @@ class Watcher:
         self._epoll.register(self._closing, select.EPOLLIN)
         threading.Thread(target=self._run, name="watcher", daemon=True).start()
 
-    def folder(
-        self, path: Path, callback: Callable[[], None], *, removals: bool = False, once: bool = False
-    ) -> None:
+    def folder(self, path: Path, callback: Callable[[], None], *, removals: bool = False, once: bool = False) -> None:
         """Call *callback* whenever an entry appears in the folder; the same callback is kept once.
 
         :param removals: also when one disappears.

@@ -25,9 +25,7 @@ PATIENCE = 0.5
 class Workers(Generic[K]):
     """Reconciles the keys of a queue until that is closed."""
 
-    def __init__(
-        self, queue: WorkQueue[K], reconcile: Callable[[K], float | None], workers: int, name: str
-    ) -> None:
+    def __init__(self, queue: WorkQueue[K], reconcile: Callable[[K], float | None], workers: int, name: str) -> None:
         """Start the workers.
 
         :param reconcile: as :func:`turtles.kube.controller.run_workers` has it.

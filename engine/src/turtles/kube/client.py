@@ -147,8 +147,14 @@ class Client:
     write only when the server cannot have seen it.
     """
 
-    def __init__(self, api: ApiClient, *, user_agent: str | None = None, timeout: float = REQUEST_TIMEOUT,
-                 retry_for: float = RETRY_FOR) -> None:
+    def __init__(
+        self,
+        api: ApiClient,
+        *,
+        user_agent: str | None = None,
+        timeout: float = REQUEST_TIMEOUT,
+        retry_for: float = RETRY_FOR,
+    ) -> None:
         """Make a client; it connects with the first request.
 
         :param api: the official client, configured.
@@ -179,7 +185,8 @@ class Client:
                 config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
             else:
                 config.load_kube_config(  # type: ignore[no-untyped-call]
-                    path and os.fspath(path), client_configuration=settings, temp_file_path=files.name)
+                    path and os.fspath(path), client_configuration=settings, temp_file_path=files.name
+                )
             if str(settings.ssl_ca_cert).startswith(files.name):
                 settings.ca_cert_data = Path(str(settings.ssl_ca_cert)).read_text()
                 settings.ssl_ca_cert = None
@@ -206,8 +213,15 @@ class Client:
         """Return an object. Raises NotFound."""
         return self._object("GET", resource.path(namespace, name, subresource))
 
-    def list(self, resource: Resource, namespace: str | None = None, *, label_selector: str | None = None,
-             field_selector: str | None = None, limit: int | None = None) -> Object:
+    def list(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        limit: int | None = None,
+    ) -> Object:
         """Return the List object of a namespace (None: of all), with all its pages joined.
 
         :param limit: objects a page; None asks for one page.
@@ -233,8 +247,15 @@ class Client:
             item.setdefault("apiVersion", resource.api_version)
         return result
 
-    def create(self, resource: Resource, obj: Object, *, namespace: str | None = None, name: str | None = None,
-               subresource: str | None = None) -> Object:
+    def create(
+        self,
+        resource: Resource,
+        obj: Object,
+        *,
+        namespace: str | None = None,
+        name: str | None = None,
+        subresource: str | None = None,
+    ) -> Object:
         """Create an object (or POST to a subresource such as ``binding``, with ``name``) and return what was stored.
 
         :param namespace: defaults to the object's own.
@@ -248,8 +269,16 @@ class Client:
         path = resource.path(metadata.get("namespace"), metadata["name"], subresource)
         return self._object("PUT", path, body=obj)
 
-    def patch(self, resource: Resource, namespace: str | None, name: str, body: Any, *, kind: str = MERGE,
-              subresource: str | None = None) -> Object:
+    def patch(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        body: Any,
+        *,
+        kind: str = MERGE,
+        subresource: str | None = None,
+    ) -> Object:
         """Patch an object and return what was stored.
 
         :param body: a dict for MERGE, a list of operations for JSON. A ``metadata.resourceVersion`` (MERGE) or a
@@ -257,9 +286,17 @@ class Client:
         """
         return self._object("PATCH", resource.path(namespace, name, subresource), body=body, content_type=kind)
 
-    def delete(self, resource: Resource, namespace: str | None, name: str, *, uid: str | None = None,
-               resource_version: str | None = None, grace_period: int | None = None,
-               propagation: str | None = None) -> Object:
+    def delete(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        *,
+        uid: str | None = None,
+        resource_version: str | None = None,
+        grace_period: int | None = None,
+        propagation: str | None = None,
+    ) -> Object:
         """Ask for an object's deletion; returns the object on its way out, or a Status.
 
         :param uid: precondition; Conflict if the name belongs to another object by now.
@@ -276,15 +313,27 @@ class Client:
             options["propagationPolicy"] = propagation
         return self._object("DELETE", resource.path(namespace, name), body=options)
 
-    def watch(self, resource: Resource, namespace: str | None = None, *, resource_version: str,
-              label_selector: str | None = None, field_selector: str | None = None, seconds: int = 300) -> WatchStream:
+    def watch(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        resource_version: str,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        seconds: int = 300,
+    ) -> WatchStream:
         """Open a watch on a connection of its own. Not retried: the caller knows whether to list again.
 
         :param resource_version: events after this one.
         :param seconds: the server is asked to end the watch after this time.
         """
-        query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": resource_version,
-                 "timeoutSeconds": str(seconds)}
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(seconds),
+        }
         if label_selector:
             query["labelSelector"] = label_selector
         if field_selector:
@@ -309,8 +358,15 @@ class Client:
         """PUT a JSON body (or nothing) to a path, as the subresources of KubeVirt want it; returns decoded JSON."""
         return self.request("PUT", path, body=body)
 
-    def request(self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Any = None,
-                content_type: str = "application/json") -> Any:
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+    ) -> Any:
         """Send one request, retried where that is safe, and return the decoded JSON (None for an empty answer).
 
         :raises Unavailable: no answer, or the server stays overloaded, for ``retry_for`` seconds.
@@ -328,15 +384,23 @@ class Client:
             time.sleep(max(again_in, pause * random.uniform(0.5, 1.0)))  # noqa: S311
             pause = min(pause * 2, BACKOFF[1])
 
-    def _object(self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Any = None,
-                content_type: str = "application/json") -> Object:
+    def _object(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+    ) -> Object:
         result = self.request(method, path, query=query, body=body, content_type=content_type)
         if not isinstance(result, dict):
             raise ApiError(0, "", f"{method} {path}: the server sent no JSON object")
         return result
 
-    def _try(self, method: str, path: str, query: Mapping[str, str] | None, payload: bytes | None,
-             content_type: str) -> tuple[Any, float | None]:
+    def _try(
+        self, method: str, path: str, query: Mapping[str, str] | None, payload: bytes | None, content_type: str
+    ) -> tuple[Any, float | None]:
         """Send a request once.
 
         Returns (decoded answer, None), or (ApiError, seconds after which to try again, None for never).
@@ -360,17 +424,32 @@ class Client:
             return refusal, _seconds(response.headers.get("Retry-After"))
         return refusal, None
 
-    def _send(self, method: str, path: str, query: Mapping[str, str] | None, payload: bytes | None,
-              content_type: str | None, *, timeout: urllib3.Timeout | None = None,
-              preload_content: bool = True) -> urllib3.BaseHTTPResponse:
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        payload: bytes | None,
+        content_type: str | None,
+        *,
+        timeout: urllib3.Timeout | None = None,
+        preload_content: bool = True,
+    ) -> urllib3.BaseHTTPResponse:
         headers = {"Accept": "application/json", "User-Agent": self._user_agent}
         if payload is not None:
             headers["Content-Type"] = content_type or "application/json"
         self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, payload)
         target = f"{self.url}{path}?{urlencode(query)}" if query else f"{self.url}{path}"
         return self._pool.request(
-            method, target, body=payload, headers=headers, retries=False, redirect=False,
-            timeout=timeout or urllib3.Timeout(self._timeout), preload_content=preload_content)
+            method,
+            target,
+            body=payload,
+            headers=headers,
+            retries=False,
+            redirect=False,
+            timeout=timeout or urllib3.Timeout(self._timeout),
+            preload_content=preload_content,
+        )
 
     def _error(self, status: int, data: bytes, method: str, path: str) -> ApiError:
         try:

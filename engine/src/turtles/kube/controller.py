@@ -18,8 +18,14 @@ K = TypeVar("K", bound=Hashable)
 _SLOW = 1.0
 
 
-def run_workers(queue: WorkQueue[K], reconcile: Callable[[K], float | None], workers: int, name: str, *,
-                gate: threading.Event | None = None) -> list[threading.Thread]:
+def run_workers(
+    queue: WorkQueue[K],
+    reconcile: Callable[[K], float | None],
+    workers: int,
+    name: str,
+    *,
+    gate: threading.Event | None = None,
+) -> list[threading.Thread]:
     """Start threads that reconcile keys until the queue is closed.
 
     :param reconcile: brings one object closer to what is wanted. Returns seconds after which to look again, or None.

@@ -90,21 +90,24 @@ class Recorder:
             except NotFound:
                 del self._sent[key]  # events live for an hour
         name = f"{reference['name'][:200]}.{secrets.token_hex(8)}"
-        self._client.create(EVENT, {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"name": name, "namespace": namespace},
-            "involvedObject": reference,
-            "type": type_,
-            "reason": reason,
-            "message": message,
-            "source": self._source,
-            "reportingComponent": self._source["component"],
-            "reportingInstance": self._source.get("host", ""),
-            "count": 1,
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-        })
+        self._client.create(
+            EVENT,
+            {
+                "apiVersion": "v1",
+                "kind": "Event",
+                "metadata": {"name": name, "namespace": namespace},
+                "involvedObject": reference,
+                "type": type_,
+                "reason": reason,
+                "message": message,
+                "source": self._source,
+                "reportingComponent": self._source["component"],
+                "reportingInstance": self._source.get("host", ""),
+                "count": 1,
+                "firstTimestamp": now,
+                "lastTimestamp": now,
+            },
+        )
         self._sent[key] = _Sent(namespace, name, 1)
         if len(self._sent) > _REMEMBERED:
             self._sent.popitem(last=False)

@@ -60,9 +60,17 @@ class Informer:
     informer's thread and must be quick; usually they put a key into a work queue.
     """
 
-    def __init__(self, client: Client, resource: Resource, *, namespace: str | None = None,
-                 label_selector: str | None = None, field_selector: str | None = None,
-                 alternatives: Sequence[Resource] = (), optional: bool = False) -> None:
+    def __init__(
+        self,
+        client: Client,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        alternatives: Sequence[Resource] = (),
+        optional: bool = False,
+    ) -> None:
         """Make an empty cache.
 
         :param alternatives: other versions of the resource, of which the first that the server has is used.
@@ -222,8 +230,9 @@ class Informer:
         return _ABSENT_BACKOFF
 
     def _relist(self) -> None:
-        answer = self._client.list(self.resource, self._namespace, label_selector=self._label_selector,
-                                   field_selector=self._field_selector)
+        answer = self._client.list(
+            self.resource, self._namespace, label_selector=self._label_selector, field_selector=self._field_selector
+        )
         fresh = {key_of(obj): obj for obj in answer["items"]}
         version = str((answer.get("metadata") or {}).get("resourceVersion") or "0")
         self._replace(fresh, int(version) if version.isdigit() else 0)
@@ -254,8 +263,13 @@ class Informer:
 
     def _watch(self) -> None:
         self._stream = stream = self._client.watch(
-            self.resource, self._namespace, resource_version=self._version, label_selector=self._label_selector,
-            field_selector=self._field_selector, seconds=random.randint(240, 360))  # noqa: S311
+            self.resource,
+            self._namespace,
+            resource_version=self._version,
+            label_selector=self._label_selector,
+            field_selector=self._field_selector,
+            seconds=random.randint(240, 360),  # noqa: S311
+        )
         if self._lost_at is not None and (now := time.monotonic()) - self._lost_at > _BLINK:
             self.watching_since = now
         self._lost_at = None

@@ -31,8 +31,18 @@ class LeaderElector:
     ``renew_deadline`` seconds. Losing the lease to somebody else is final and told to ``on_lost``.
     """
 
-    def __init__(self, client: Client, namespace: str, name: str, identity: str, *, on_lost: Callable[[], None],
-                 lease_duration: float = 15.0, renew_deadline: float = 10.0, retry_period: float = 2.0) -> None:
+    def __init__(
+        self,
+        client: Client,
+        namespace: str,
+        name: str,
+        identity: str,
+        *,
+        on_lost: Callable[[], None],
+        lease_duration: float = 15.0,
+        renew_deadline: float = 10.0,
+        retry_period: float = 2.0,
+    ) -> None:
         """Prepare the election; durations in seconds.
 
         :param identity: who this is; stable over restarts on the same host.
@@ -133,9 +143,17 @@ class LeaderElector:
             lease = self._client.get(LEASE, self._namespace, self._name)
         except NotFound:
             try:
-                self._lease = self._client.create(LEASE, self._spec({
-                    "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-                    "metadata": {"namespace": self._namespace, "name": self._name}}, self._identity))
+                self._lease = self._client.create(
+                    LEASE,
+                    self._spec(
+                        {
+                            "apiVersion": "coordination.k8s.io/v1",
+                            "kind": "Lease",
+                            "metadata": {"namespace": self._namespace, "name": self._name},
+                        },
+                        self._identity,
+                    ),
+                )
                 return True
             except AlreadyExists:
                 return False

@@ -21,8 +21,9 @@ FIRST_DELAY, LONGEST_DELAY = 0.005, 60.0
 class WorkQueue(Generic[K]):
     """Keys to reconcile; any thread may add, workers call :meth:`get` and :meth:`done`."""
 
-    def __init__(self, name: str = "", *, first_delay: float = FIRST_DELAY,
-                 longest_delay: float = LONGEST_DELAY) -> None:
+    def __init__(
+        self, name: str = "", *, first_delay: float = FIRST_DELAY, longest_delay: float = LONGEST_DELAY
+    ) -> None:
         """Make an empty queue.
 
         :param name: for logs.

@@ -78,6 +78,4 @@ CLUSTERROLE = Resource("rbac.authorization.k8s.io", "v1", "ClusterRole", "cluste
 CLUSTERROLEBINDING = Resource("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", False)
 ROLE = Resource("rbac.authorization.k8s.io", "v1", "Role", "roles", True)
 ROLEBINDING = Resource("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", True)
-SUBJECTACCESSREVIEW = Resource(
-    "authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews", False
-)
+SUBJECTACCESSREVIEW = Resource("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews", False)

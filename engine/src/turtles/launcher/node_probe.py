@@ -147,9 +147,16 @@ def _features(connection: libvirt.virConnect, domain_capabilities: str) -> str:
     mode.tag = "cpu"
     mode.attrib.clear()
     try:
-        return str(connection.baselineHypervisorCPU(
-            None, None, None, "kvm", [ElementTree.tostring(mode, encoding="unicode")],
-            libvirt.VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES))
+        return str(
+            connection.baselineHypervisorCPU(
+                None,
+                None,
+                None,
+                "kvm",
+                [ElementTree.tostring(mode, encoding="unicode")],
+                libvirt.VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES,
+            )
+        )
     except libvirt.libvirtError as error:
         log.warning("libvirt can't tell the CPU's features: %s", error)
         return ""

@@ -14,8 +14,13 @@ Object = dict[str, Any]
 def reference_to(claim: Object) -> Object:
     """Return the claimRef of a volume that is bound to a claim."""
     metadata = claim["metadata"]
-    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": metadata["namespace"],
-            "name": metadata["name"], "uid": metadata["uid"]}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "namespace": metadata["namespace"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+    }
 
 
 def is_bound_to(volume: Object, claim: Object) -> bool:
@@ -30,8 +35,10 @@ def is_kept_from(volume: Object, claim: Object) -> bool:
     if not reference:
         return False
     metadata = claim["metadata"]
-    return any(reference.get(key) != metadata[key] for key in ("namespace", "name")) or (
-        reference.get("uid") or metadata["uid"]) != metadata["uid"]
+    return (
+        any(reference.get(key) != metadata[key] for key in ("namespace", "name"))
+        or (reference.get("uid") or metadata["uid"]) != metadata["uid"]
+    )
 
 
 def holder(volume: Object, claim: Object) -> str:

@@ -22,8 +22,7 @@ log = logging.getLogger(__name__)
 def run(client: Client, volumes_dir: Path, stopped: threading.Event) -> None:
     """Run scheduler, volumes and endpoints until stopped."""
     pods, nodes, claims, volumes, classes, services, endpoints, slices = informers = [
-        Informer(client, resource)
-        for resource in (POD, NODE, PVC, PV, STORAGECLASS, SERVICE, ENDPOINTS, ENDPOINTSLICE)
+        Informer(client, resource) for resource in (POD, NODE, PVC, PV, STORAGECLASS, SERVICE, ENDPOINTS, ENDPOINTSLICE)
     ]
     for informer in informers:
         informer.start()

@@ -153,9 +153,13 @@ def slices(service: Object, pods: list[Object]) -> list[Object]:
     if not groups:
         groups[()] = []
     owner = {
-        "apiVersion": "v1", "kind": "Service", "name": service["metadata"]["name"], "uid": service["metadata"]["uid"],
-        "controller": True, "blockOwnerDeletion": True,
-    }  # fmt: skip
+        "apiVersion": "v1",
+        "kind": "Service",
+        "name": service["metadata"]["name"],
+        "uid": service["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
     labels = dict(service["metadata"].get("labels") or {})
     if service["spec"].get("clusterIP") == "None":
         labels[HEADLESS] = ""
@@ -168,8 +172,9 @@ def mirrored(service: Object, endpoints: Object) -> list[Object]:
         return []
     groups: dict[_Ports, list[Object]] = {}
     for subset in endpoints.get("subsets") or []:
-        ports = tuple((port.get("name") or "", port["port"], port.get("protocol") or "TCP")
-                      for port in subset.get("ports") or [])
+        ports = tuple(
+            (port.get("name") or "", port["port"], port.get("protocol") or "TCP") for port in subset.get("ports") or []
+        )
         for key, good in (("addresses", True), ("notReadyAddresses", False)):
             for address in subset.get(key) or []:
                 endpoint: Object = {"addresses": [address["ip"]], "conditions": {"ready": good}}
@@ -178,9 +183,13 @@ def mirrored(service: Object, endpoints: Object) -> list[Object]:
                         endpoint[name] = address[name]
                 groups.setdefault(ports, []).append(endpoint)
     owner = {
-        "apiVersion": "v1", "kind": "Endpoints", "name": endpoints["metadata"]["name"],
-        "uid": endpoints["metadata"]["uid"], "controller": True, "blockOwnerDeletion": True,
-    }  # fmt: skip
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "name": endpoints["metadata"]["name"],
+        "uid": endpoints["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
     return _sliced(service, owner, dict(endpoints["metadata"].get("labels") or {}), _MIRROR, groups)
 
 
@@ -200,14 +209,21 @@ def _sliced(
         for family, members in (families or {"IPv4": []}).items():
             for start in range(0, max(1, len(members)), _SLICE):
                 digest = hashlib.sha256(f"{owner['uid']} {ports} {family} {start}".encode()).hexdigest()[:5]
-                found.append({
-                    "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-                    "metadata": {
-                        "name": f"{name[:57]}-{digest}", "namespace": namespace, "ownerReferences": [owner],
-                        "labels": {**labels, SERVICE_NAME: name, MANAGED_BY: manager},
-                    },
-                    "addressType": family, "endpoints": members[start : start + _SLICE], "ports": _port_list(ports),
-                })  # fmt: skip
+                found.append(
+                    {
+                        "apiVersion": "discovery.k8s.io/v1",
+                        "kind": "EndpointSlice",
+                        "metadata": {
+                            "name": f"{name[:57]}-{digest}",
+                            "namespace": namespace,
+                            "ownerReferences": [owner],
+                            "labels": {**labels, SERVICE_NAME: name, MANAGED_BY: manager},
+                        },
+                        "addressType": family,
+                        "endpoints": members[start : start + _SLICE],
+                        "ports": _port_list(ports),
+                    }
+                )
     return found
 
 
@@ -314,7 +330,8 @@ class EndpointsController:
 
     def _write_slices(self, service: str, wanted: list[Object]) -> None:
         ours = {
-            obj["metadata"]["name"]: obj for obj in self._slices.by_index("service", service)
+            obj["metadata"]["name"]: obj
+            for obj in self._slices.by_index("service", service)
             if (obj["metadata"].get("labels") or {}).get(MANAGED_BY) in (_CONTROLLER, _MIRROR)
         }
         for obj in wanted:
@@ -326,9 +343,9 @@ class EndpointsController:
                     log.debug("the slice is not made now", extra={"service": service, "error": str(error)})
             elif not same_slice(there, obj):
                 kept = {key: there["metadata"][key] for key in ("uid", "resourceVersion")}
-                self._slices.observe(self._client.replace(
-                    ENDPOINTSLICE, {**obj, "metadata": {**obj["metadata"], **kept}}
-                ))
+                self._slices.observe(
+                    self._client.replace(ENDPOINTSLICE, {**obj, "metadata": {**obj["metadata"], **kept}})
+                )
         for obj in ours.values():
             self._delete(ENDPOINTSLICE, obj)
 
@@ -354,8 +371,11 @@ def _by_others(endpoints: Object) -> bool:
 def _relevant(pod: Object) -> tuple[Any, ...]:
     status, metadata = pod.get("status") or {}, pod["metadata"]
     return (
-        metadata["uid"], metadata.get("labels"), metadata.get("deletionTimestamp") is None, status.get("podIP"),
-        status.get("phase"), ready(pod), pod["spec"].get("nodeName"),
-    )  # fmt: skip
-
-
+        metadata["uid"],
+        metadata.get("labels"),
+        metadata.get("deletionTimestamp") is None,
+        status.get("podIP"),
+        status.get("phase"),
+        ready(pod),
+        pod["spec"].get("nodeName"),
+    )

@@ -163,9 +163,16 @@ def _builder(
 
 def _key_usage(ca: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=True, key_cert_sign=ca, crl_sign=ca, content_commitment=False, key_encipherment=False,
-        data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
-    )  # fmt: skip
+        digital_signature=True,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def make_ca(common_name: str) -> Pair:
@@ -224,8 +231,9 @@ def _covers(pair: Pair, ca: Pair, names: list[str]) -> bool:
 class Initializer:
     """Makes one installation's files."""
 
-    def __init__(self, config: Path, data: Path, server: str, names: list[str], node_name: str, namespace: str,
-                 check: bool) -> None:
+    def __init__(
+        self, config: Path, data: Path, server: str, names: list[str], node_name: str, namespace: str, check: bool
+    ) -> None:
         self.config, self.data, self.server, self.names = config, data, server, names
         self.node_name, self.namespace = node_name, namespace
         self.changes = Changes(check)
@@ -357,7 +365,12 @@ def main(argv: list[str]) -> int:
     server = f"https://{f'[{host}]' if ':' in host else host}:{options.port}"
     names = server_names(options.bind, [first_address(options.service_cidr), *options.san])
     initializer = Initializer(
-        options.config_dir, options.data_dir, server, names, options.node_name.lower(), options.namespace,
+        options.config_dir,
+        options.data_dir,
+        server,
+        names,
+        options.node_name.lower(),
+        options.namespace,
         options.check,
     )
     try:

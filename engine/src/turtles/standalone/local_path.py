@@ -50,9 +50,11 @@ def volume_for(claim: Object, storage_class: Object, path: Path, node: str) -> O
     """Return the PersistentVolume made for a claim."""
     metadata, spec = claim["metadata"], claim["spec"]
     return {
-        "apiVersion": "v1", "kind": "PersistentVolume",
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
         "metadata": {
-            "name": f"pvc-{metadata['uid']}", "annotations": {_PROVISIONED_BY: PROVISIONER},
+            "name": f"pvc-{metadata['uid']}",
+            "annotations": {_PROVISIONED_BY: PROVISIONER},
             "finalizers": [_VOLUME_FINALIZER],
         },
         "spec": {
@@ -63,8 +65,13 @@ def volume_for(claim: Object, storage_class: Object, path: Path, node: str) -> O
             "storageClassName": storage_class["metadata"]["name"],
             "volumeMode": "Filesystem",
             "local": {"path": str(path)},
-            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
-                {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}]}},
+            "nodeAffinity": {
+                "required": {
+                    "nodeSelectorTerms": [
+                        {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}
+                    ]
+                }
+            },
         },
     }
 
@@ -94,8 +101,15 @@ class LocalPath:
     """
 
     def __init__(
-        self, client: Client, recorder: Recorder, volumes_dir: Path, pods: Informer, claims: Informer,
-        volumes: Informer, classes: Informer, nodes: Informer,
+        self,
+        client: Client,
+        recorder: Recorder,
+        volumes_dir: Path,
+        pods: Informer,
+        claims: Informer,
+        volumes: Informer,
+        classes: Informer,
+        nodes: Informer,
     ) -> None:
         self._client, self._recorder, self._dir = client, recorder, volumes_dir
         self._pods, self._claims, self._volumes = pods, claims, volumes
@@ -124,12 +138,18 @@ class LocalPath:
             return
         default = not any(is_default(entry) for entry in self._classes.list())
         with contextlib.suppress(AlreadyExists):
-            self._client.create(STORAGECLASS, {
-                "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
-                "metadata": {"name": CLASS, "annotations": {_DEFAULT_CLASS: "true" if default else "false"}},
-                "provisioner": PROVISIONER, "reclaimPolicy": "Delete", "volumeBindingMode": "WaitForFirstConsumer",
-                "allowVolumeExpansion": True,
-            })
+            self._client.create(
+                STORAGECLASS,
+                {
+                    "apiVersion": "storage.k8s.io/v1",
+                    "kind": "StorageClass",
+                    "metadata": {"name": CLASS, "annotations": {_DEFAULT_CLASS: "true" if default else "false"}},
+                    "provisioner": PROVISIONER,
+                    "reclaimPolicy": "Delete",
+                    "volumeBindingMode": "WaitForFirstConsumer",
+                    "allowVolumeExpansion": True,
+                },
+            )
 
     def _claim_changed(self, old: Object | None, new: Object | None) -> None:
         claim = new or old
@@ -176,14 +196,22 @@ class LocalPath:
         finalizers = metadata.get("finalizers") or []
         if metadata.get("deletionTimestamp"):
             if _CLAIM_FINALIZER in finalizers and not self._used(claim):
-                self._patch_claim(claim, {"metadata": {
-                    "finalizers": [entry for entry in finalizers if entry != _CLAIM_FINALIZER],
-                    "resourceVersion": metadata["resourceVersion"]}})
+                self._patch_claim(
+                    claim,
+                    {
+                        "metadata": {
+                            "finalizers": [entry for entry in finalizers if entry != _CLAIM_FINALIZER],
+                            "resourceVersion": metadata["resourceVersion"],
+                        }
+                    },
+                )
             return None
         change: Object = {}
         if _CLAIM_FINALIZER not in finalizers:
-            change["metadata"] = {"finalizers": [*finalizers, _CLAIM_FINALIZER],
-                                  "resourceVersion": metadata["resourceVersion"]}
+            change["metadata"] = {
+                "finalizers": [*finalizers, _CLAIM_FINALIZER],
+                "resourceVersion": metadata["resourceVersion"],
+            }
         if spec.get("storageClassName") is None:
             default = next((entry for entry in self._classes.list() if is_default(entry)), None)
             if default is not None:
@@ -217,16 +245,22 @@ class LocalPath:
         if phase in ("Bound", "Lost"):
             if phase == "Bound":
                 self._set_status(claim, {"phase": "Lost"})
-                self._recorder.event(claim, "Warning", "ClaimMisbound", (
-                    f'volume "{name}" belongs to {binding.holder(volume, claim)}: this claim is bound incorrectly'))
+                self._recorder.event(
+                    claim,
+                    "Warning",
+                    "ClaimMisbound",
+                    (f'volume "{name}" belongs to {binding.holder(volume, claim)}: this claim is bound incorrectly'),
+                )
             return
         if phase != "Pending":
             claim = self._set_status(claim, {"phase": "Pending"})
         if binding.is_kept_from(volume, claim):
             why = f'volume "{name}" already bound to a different claim: it belongs to {binding.holder(volume, claim)}'
         else:
-            why = (f'Cannot bind to requested volume "{name}": its storageClassName, volumeMode, accessModes or size '
-                   "are not what the claim asks for, or it isn't available")
+            why = (
+                f'Cannot bind to requested volume "{name}": its storageClassName, volumeMode, accessModes or size '
+                "are not what the claim asks for, or it isn't available"
+            )
         self._recorder.event(claim, "Warning", "FailedBinding", why)
 
     def _provision_if_wanted(self, claim: Object) -> float | None:
@@ -238,8 +272,9 @@ class LocalPath:
             return None
         node = (claim["metadata"].get("annotations") or {}).get(SELECTED_NODE)
         if not node and storage_class.get("volumeBindingMode") == "WaitForFirstConsumer":
-            self._recorder.event(claim, "Normal", "WaitForFirstConsumer",
-                                 "waiting for first consumer to be created before binding")
+            self._recorder.event(
+                claim, "Normal", "WaitForFirstConsumer", "waiting for first consumer to be created before binding"
+            )
             return None
         if not node:
             nodes = self._nodes.list()
@@ -261,14 +296,18 @@ class LocalPath:
         """
         spec, metadata = claim["spec"], claim["metadata"]
         if (spec.get("volumeMode") or "Filesystem") != "Filesystem":
-            raise ProvisioningError(f"StorageClass {storage_class['metadata']['name']} makes directories: "
-                                    f"volumeMode {spec['volumeMode']} is not possible, use Filesystem")
+            raise ProvisioningError(
+                f"StorageClass {storage_class['metadata']['name']} makes directories: "
+                f"volumeMode {spec['volumeMode']} is not possible, use Filesystem"
+            )
         if spec.get("dataSource") or spec.get("dataSourceRef"):
             raise ProvisioningError("a data source is not supported by this StorageClass")
         wanted, free = int(parse(spec["resources"]["requests"]["storage"])), shutil.disk_usage(self._dir).free
         if wanted > free:
-            raise ProvisioningError(f"{wanted >> 20} MiB are requested and {free >> 20} MiB are free in {self._dir}: "
-                                    "request less or make room")
+            raise ProvisioningError(
+                f"{wanted >> 20} MiB are requested and {free >> 20} MiB are free in {self._dir}: "
+                "request less or make room"
+            )
         path = self._dir / directory_name(claim)
         path.mkdir(exist_ok=True)
         path.chmod(0o777)
@@ -280,29 +319,49 @@ class LocalPath:
             if not binding.is_bound_to(present, claim):
                 raise ProvisioningError(
                     f"PersistentVolume {volume['metadata']['name']} is there already and belongs to "
-                    f"{binding.holder(present, claim)}: delete it, or create the claim again") from None
+                    f"{binding.holder(present, claim)}: delete it, or create the claim again"
+                ) from None
             return present
-        self._recorder.event(claim, "Normal", "ProvisioningSucceeded",
-                             f"Successfully provisioned volume {volume['metadata']['name']}")
-        log.info("volume provisioned", extra={"claim": f"{metadata['namespace']}/{metadata['name']}",
-                                              "path": str(path)})
+        self._recorder.event(
+            claim, "Normal", "ProvisioningSucceeded", f"Successfully provisioned volume {volume['metadata']['name']}"
+        )
+        log.info(
+            "volume provisioned", extra={"claim": f"{metadata['namespace']}/{metadata['name']}", "path": str(path)}
+        )
         return created
 
     def _bind(self, claim: Object, volume: Object) -> None:
         metadata, name = claim["metadata"], volume["metadata"]["name"]
         if not binding.is_bound_to(volume, claim):
-            volume = self._observe_volume(self._client.patch(
-                PV, None, name, {"metadata": {"resourceVersion": volume["metadata"]["resourceVersion"]},
-                                 "spec": {"claimRef": binding.reference_to(claim)}}))
+            volume = self._observe_volume(
+                self._client.patch(
+                    PV,
+                    None,
+                    name,
+                    {
+                        "metadata": {"resourceVersion": volume["metadata"]["resourceVersion"]},
+                        "spec": {"claimRef": binding.reference_to(claim)},
+                    },
+                )
+            )
         if (volume.get("status") or {}).get("phase") != "Bound":
-            self._observe_volume(self._client.patch(PV, None, name, {"status": {"phase": "Bound"}},
-                                                    subresource="status"))
+            self._observe_volume(
+                self._client.patch(PV, None, name, {"status": {"phase": "Bound"}}, subresource="status")
+            )
         annotations = metadata.get("annotations") or {}
         if claim["spec"].get("volumeName") != name or "pv.kubernetes.io/bind-completed" not in annotations:
-            claim = self._patch_claim(claim, {
-                "metadata": {"annotations": {"pv.kubernetes.io/bind-completed": "yes",
-                                             "pv.kubernetes.io/bound-by-controller": "yes"}},
-                "spec": {"volumeName": name}})
+            claim = self._patch_claim(
+                claim,
+                {
+                    "metadata": {
+                        "annotations": {
+                            "pv.kubernetes.io/bind-completed": "yes",
+                            "pv.kubernetes.io/bound-by-controller": "yes",
+                        }
+                    },
+                    "spec": {"volumeName": name},
+                },
+            )
         capacity = dict(volume["spec"]["capacity"])
         wanted = claim["spec"]["resources"]["requests"]["storage"]
         ours = (volume["metadata"].get("annotations") or {}).get(_PROVISIONED_BY) == PROVISIONER
@@ -319,8 +378,9 @@ class LocalPath:
 
     def _used(self, claim: Object) -> bool:
         metadata = claim["metadata"]
-        return any(metadata["name"] in _claims_of(pod) and not finished(pod)
-                   for pod in self._pods.list(metadata["namespace"]))
+        return any(
+            metadata["name"] in _claims_of(pod) and not finished(pod) for pod in self._pods.list(metadata["namespace"])
+        )
 
     def _patch_claim(self, claim: Object, change: Object) -> Object:
         metadata = claim["metadata"]
@@ -330,8 +390,7 @@ class LocalPath:
 
     def _set_status(self, claim: Object, status: Object) -> Object:
         metadata = claim["metadata"]
-        new = self._client.patch(PVC, metadata["namespace"], metadata["name"], {"status": status},
-                                 subresource="status")
+        new = self._client.patch(PVC, metadata["namespace"], metadata["name"], {"status": status}, subresource="status")
         self._claims.observe(new)
         return new
 
@@ -361,16 +420,22 @@ class LocalPath:
         # Also one that was bound before: an administrator frees it by taking its claimRef away.
         wanted = "Available" if reference is None else phase or "Pending"
         if phase != wanted:
-            self._observe_volume(self._client.patch(
-                PV, None, metadata["name"],
-                {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": {"phase": wanted}},
-                subresource="status"))
+            self._observe_volume(
+                self._client.patch(
+                    PV,
+                    None,
+                    metadata["name"],
+                    {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": {"phase": wanted}},
+                    subresource="status",
+                )
+            )
 
     def _reclaim(self, volume: Object) -> None:
         metadata, spec = volume["metadata"], volume["spec"]
         if (volume.get("status") or {}).get("phase") != "Released":
-            volume = self._client.patch(PV, None, metadata["name"], {"status": {"phase": "Released"}},
-                                        subresource="status")
+            volume = self._client.patch(
+                PV, None, metadata["name"], {"status": {"phase": "Released"}}, subresource="status"
+            )
             self._observe_volume(volume)
         ours = (metadata.get("annotations") or {}).get(_PROVISIONED_BY) == PROVISIONER
         if ours and spec.get("persistentVolumeReclaimPolicy") == "Delete":
@@ -393,8 +458,11 @@ class LocalPath:
 
 
 def _claims_of(pod: Object) -> set[str]:
-    return {volume["persistentVolumeClaim"]["claimName"] for volume in pod["spec"].get("volumes") or []
-            if volume.get("persistentVolumeClaim")}
+    return {
+        volume["persistentVolumeClaim"]["claimName"]
+        for volume in pod["spec"].get("volumes") or []
+        if volume.get("persistentVolumeClaim")
+    }
 
 
 def _size(volume: Object) -> Any:

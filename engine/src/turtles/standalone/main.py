@@ -10,7 +10,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "init": ("turtles.standalone.init", "main", "make certificates, tokens and kubeconfigs"),
     "apiserver": ("turtles.standalone.apiserver.main", "main", "serve the Kubernetes API from SQLite"),
     "controller-manager": (
-        "turtles.standalone.controller_manager", "main", "bind Pods to nodes, provision volumes, keep endpoints"
+        "turtles.standalone.controller_manager",
+        "main",
+        "bind Pods to nodes, provision volumes, keep endpoints",
     ),
     "backup": ("turtles.standalone.apiserver.storage.upkeep", "backup", "copy the API server's database while it runs"),
     "restore": ("turtles.standalone.apiserver.storage.upkeep", "restore", "put a backup in the database's place"),

@@ -131,14 +131,18 @@ def _matches(labels: dict[str, str], requirement: Object) -> bool:
 
 
 def _ready(node: Object) -> bool:
-    return any(entry["type"] == "Ready" and entry["status"] == "True"
-               for entry in (node.get("status") or {}).get("conditions") or [])
+    return any(
+        entry["type"] == "Ready" and entry["status"] == "True"
+        for entry in (node.get("status") or {}).get("conditions") or []
+    )
 
 
 def _host_ports(spec: Object) -> set[tuple[int, str]]:
     return {
         (port["hostPort"], port.get("protocol") or "TCP")
-        for container in spec.get("containers") or [] for port in container.get("ports") or [] if port.get("hostPort")
+        for container in spec.get("containers") or []
+        for port in container.get("ports") or []
+        if port.get("hostPort")
     }
 
 
@@ -182,7 +186,13 @@ class Scheduler:
     """Watches Pods and binds those without a node."""
 
     def __init__(
-        self, client: Client, recorder: Recorder, pods: Informer, nodes: Informer, claims: Informer, volumes: Informer,
+        self,
+        client: Client,
+        recorder: Recorder,
+        pods: Informer,
+        nodes: Informer,
+        claims: Informer,
+        volumes: Informer,
         classes: Informer,
     ) -> None:
         self._client, self._recorder = client, recorder
@@ -227,14 +237,22 @@ class Scheduler:
         except Unschedulable as error:
             self._refuse(pod, str(error))
             return None
-        waiting = [claim for claim in claims if not (claim.get("spec") or {}).get("volumeName")
-                   or (claim.get("status") or {}).get("phase") != "Bound"]
+        waiting = [
+            claim
+            for claim in claims
+            if not (claim.get("spec") or {}).get("volumeName") or (claim.get("status") or {}).get("phase") != "Bound"
+        ]
         for claim in waiting:
             metadata = claim["metadata"]
             if (metadata.get("annotations") or {}).get(SELECTED_NODE) != node:
-                self._claims.observe(self._client.patch(
-                    PVC, metadata["namespace"], metadata["name"], {"metadata": {"annotations": {SELECTED_NODE: node}}}
-                ))
+                self._claims.observe(
+                    self._client.patch(
+                        PVC,
+                        metadata["namespace"],
+                        metadata["name"],
+                        {"metadata": {"annotations": {SELECTED_NODE: node}}},
+                    )
+                )
         if waiting:
             # The provisioner's change of the claim brings this Pod back.
             return None
@@ -244,17 +262,26 @@ class Scheduler:
     def _bind(self, pod: Object, node: str) -> None:
         metadata = pod["metadata"]
         try:
-            self._client.create(POD, {
-                "apiVersion": "v1", "kind": "Binding",
-                "metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]},
-                "target": {"apiVersion": "v1", "kind": "Node", "name": node},
-            }, namespace=metadata["namespace"], name=metadata["name"], subresource="binding")
+            self._client.create(
+                POD,
+                {
+                    "apiVersion": "v1",
+                    "kind": "Binding",
+                    "metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]},
+                    "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+                },
+                namespace=metadata["namespace"],
+                name=metadata["name"],
+                subresource="binding",
+            )
         except (NotFound, Conflict):
             log.debug("the Pod was gone or bound already", extra={"pod": metadata["name"]})
             return
         self._assumed[metadata["uid"]] = (node, pod)
         self._recorder.event(
-            pod, "Normal", "Scheduled",
+            pod,
+            "Normal",
+            "Scheduled",
             f"Successfully assigned {metadata['namespace']}/{metadata['name']} to {node}",
         )
 
@@ -323,19 +350,31 @@ class Scheduler:
         if old is not None and old["status"] == "False" and old.get("message") == message:
             return
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        new = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
-               "lastProbeTime": None, "lastTransitionTime": stamp}
+        new = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": message,
+            "lastProbeTime": None,
+            "lastTransitionTime": stamp,
+        }
         if old is not None and old["status"] == "False":
             new["lastTransitionTime"] = old.get("lastTransitionTime", stamp)
         metadata = pod["metadata"]
         merged = [entry for entry in conditions if entry["type"] != "PodScheduled"] + [new]
         try:
-            self._pods.observe(self._client.patch(
-                POD, metadata["namespace"], metadata["name"],
-                {"metadata": {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]},
-                 "status": {"phase": status.get("phase") or "Pending", "conditions": merged}},
-                subresource="status",
-            ))
+            self._pods.observe(
+                self._client.patch(
+                    POD,
+                    metadata["namespace"],
+                    metadata["name"],
+                    {
+                        "metadata": {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]},
+                        "status": {"phase": status.get("phase") or "Pending", "conditions": merged},
+                    },
+                    subresource="status",
+                )
+            )
         except NotFound:
             return
         self._recorder.event(pod, "Warning", "FailedScheduling", message)

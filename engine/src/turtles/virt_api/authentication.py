@@ -30,7 +30,6 @@ from turtles.virt_api.names import AUTHENTICATION_NAMESPACE as NAMESPACE
 log = logging.getLogger(__name__)
 
 
-
 @dataclass(frozen=True)
 class User:
     """For whom a request is made."""

@@ -84,7 +84,6 @@ class Certificates:
             return False
         return not (_authority_is_due(authority, now, rotation) or _serving_is_due(certificate, now, rotation))
 
-
     def end(self) -> datetime | None:
         """Return when the first of authority and serving certificate ends; None if they can't be read."""
         try:

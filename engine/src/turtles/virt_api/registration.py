@@ -286,9 +286,7 @@ class Registration:
             )
             self._tell({**secret, "apiVersion": "v1", "kind": "Secret"}, "Warning", "CertificatesExpired", message)
 
-        return certificates.ensure(
-            self._client, self._namespace, self._names, rotation=self._rotation, expired=expired
-        )
+        return certificates.ensure(self._client, self._namespace, self._names, rotation=self._rotation, expired=expired)
 
     def _informer(self, resource: Resource, namespace: str | None, name: str) -> Informer:
         informer = Informer(self._client, resource, namespace=namespace, field_selector=f"metadata.name={name}")

@@ -100,8 +100,9 @@ def json_patch(dice: random.Random, obj: Any) -> Any:
     for _ in range(dice.choice((1, 1, 2, 4))):
         one: dict[str, Any] = {"op": dice.choice(("add", "remove", "replace", "move", "copy", "test", "x")),
                                "path": pointer(dice, obj)}  # fmt: skip
-        one[dice.choice(("value", "from", "value"))] = dice.choice((pointer(dice, obj),
-    copy.deepcopy(dice.choice(ODD))))
+        one[dice.choice(("value", "from", "value"))] = dice.choice(
+            (pointer(dice, obj), copy.deepcopy(dice.choice(ODD)))
+        )
         operations.append(one)
     return bend(dice, operations) if dice.random() < 0.2 else operations
 

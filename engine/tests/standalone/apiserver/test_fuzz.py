@@ -25,8 +25,23 @@ METHODS = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "patc
 #: No namespace but these is used, and they are never deleted.
 NAMESPACES = ("default", "fuzz")
 
-PARTS = ("", "..", "%2e%2e", "%00", "%ff", "é", "x" * 300, "status", "scale", "a%2Fb", "%", "namespaces", "*", "~",
-    "{}")
+PARTS = (
+    "",
+    "..",
+    "%2e%2e",
+    "%00",
+    "%ff",
+    "é",
+    "x" * 300,
+    "status",
+    "scale",
+    "a%2Fb",
+    "%",
+    "namespaces",
+    "*",
+    "~",
+    "{}",
+)
 TEXTS = ("a", "b", "x1", "", "default", "1Gi", "1", "http", "TCP", "*", "10.0.0.1", "a.example.io", 80)
 PARAMETERS = {
     "dryRun": ("All", "", "None"), "fieldValidation": ("Strict", "Warn", "Ignore", "x"), "fieldManager": ("a", "",
@@ -45,10 +60,19 @@ PARAMETERS = {
     "0"),
 }  # fmt: skip
 ACCEPT = (
-    "application/json", "*/*", "application/yaml", "application/json;as=Table;v=v1;g=meta.k8s.io",
-    "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io", "application/vnd.kubernetes.protobuf",
-    "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", "text/html", ";;;", "application/json;as=",
-    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList", "a" * 3000, "application/json;q=x",
+    "application/json",
+    "*/*",
+    "application/yaml",
+    "application/json;as=Table;v=v1;g=meta.k8s.io",
+    "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
+    "application/vnd.kubernetes.protobuf",
+    "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
+    "text/html",
+    ";;;",
+    "application/json;as=",
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+    "a" * 3000,
+    "application/json;q=x",
 )
 RAW = (b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"a":1}x', b'{"metadata":{"name":"\\ud800"}}', b"[" * 5000,
     b'{"a":' * 2000,

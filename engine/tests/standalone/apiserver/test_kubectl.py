@@ -27,8 +27,15 @@ def test_apply_edit_and_delete(server: Server) -> None:
 @new_kubectl
 def test_status_and_wait(server: Server) -> None:
     server.kubectl("apply", "-f", "-", stdin=json.dumps(widget("waited")))
-    server.kubectl("patch", "wd", "waited", "--subresource=status", "--type=merge", "-p",
-                   '{"status":{"conditions":[{"type":"Ready","status":"True"}]}}')  # fmt: skip
+    server.kubectl(
+        "patch",
+        "wd",
+        "waited",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        '{"status":{"conditions":[{"type":"Ready","status":"True"}]}}',
+    )
     server.kubectl("wait", "--for=condition=Ready", "wd/waited", "--timeout=5s")
     assert "True" in server.kubectl("get", "wd")
     server.kubectl("delete", "wd", "waited", "--timeout=10s")
@@ -89,9 +96,14 @@ def test_official_client(server: Server) -> None:
     watch = kubernetes.watch.Watch()
     version = str(int(made["metadata"]["resourceVersion"]) - 1)
     for event in watch.stream(
-        custom.list_namespaced_custom_object, "example.io", "v1", "default", "widgets", resource_version=version,
+        custom.list_namespaced_custom_object,
+        "example.io",
+        "v1",
+        "default",
+        "widgets",
+        resource_version=version,
         timeout_seconds=5,
-    ):  # fmt: skip
+    ):
         assert event["object"]["metadata"]["name"] == "official"
         break
     custom.delete_namespaced_custom_object("example.io", "v1", "default", "widgets", "official")

@@ -29,9 +29,18 @@ def kubectl(server: Server) -> Kubectl:
 
     def run(*arguments: str, body: object = None, ok: bool = True, **environment: str) -> subprocess.CompletedProcess:
         result = subprocess.run(
-            ["kubectl", *arguments], input=None if body is None else json.dumps(body), capture_output=True, text=True,
-            timeout=60, env={**os.environ, "KUBECONFIG": str(server.config / "admin.kubeconfig"),
-                             "HOME": str(server.root), **environment})  # fmt: skip
+            ["kubectl", *arguments],
+            input=None if body is None else json.dumps(body),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={
+                **os.environ,
+                "KUBECONFIG": str(server.config / "admin.kubeconfig"),
+                "HOME": str(server.root),
+                **environment,
+            },
+        )
         assert (result.returncode == 0) == ok, result.stdout + result.stderr
         return result
 
@@ -57,9 +66,11 @@ def spec(server: Server, name: str) -> dict:
 
 def test_get_watches(server: Server, kubectl: Kubectl) -> None:
     process = subprocess.Popen(
-        ["kubectl", "get", "wd", "-l", "app=seen", "-w", "--output-watch-events"], stdout=subprocess.PIPE, text=True,
+        ["kubectl", "get", "wd", "-l", "app=seen", "-w", "--output-watch-events"],
+        stdout=subprocess.PIPE,
+        text=True,
         env={**os.environ, "KUBECONFIG": str(server.config / "admin.kubeconfig"), "HOME": str(server.root)},
-    )  # fmt: skip
+    )
     assert process.stdout is not None
     rows: queue.Queue[list[str]] = queue.Queue()
     threading.Thread(target=lambda: [rows.put(line.split()) for line in process.stdout], daemon=True).start()
@@ -163,9 +174,11 @@ def test_patch_of_each_type(server: Server, kubectl: Kubectl, made: str) -> None
     assert "the body of the request was in an unknown format" in refused
     assert "application/merge-patch+json" in refused
     containers = [{"name": name, "image": "x"} for name in ("a", "b")]
-    server.call("POST", "/api/v1/namespaces/default/pods", {
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "strategic"},
-        "spec": {"containers": containers}})  # fmt: skip
+    server.call(
+        "POST",
+        "/api/v1/namespaces/default/pods",
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "strategic"}, "spec": {"containers": containers}},
+    )
     kubectl("patch", "pod", "strategic", "-p", '{"spec":{"containers":[{"name":"b","image":"y"}]}}')
     pod = server.call("GET", "/api/v1/namespaces/default/pods/strategic")[1]
     assert [(one["name"], one["image"]) for one in pod["spec"]["containers"]] == [("a", "x"), ("b", "y")]
@@ -212,8 +225,10 @@ def test_label_and_annotate(server: Server, kubectl: Kubectl, made: str) -> None
 def test_scale(server: Server, kubectl: Kubectl, made: str) -> None:
     assert "scaled" in kubectl("scale", f"wd/{made}", "--replicas=3", "--current-replicas=1").stdout
     assert spec(server, made)["replicas"] == 3
-    assert "Expected replicas to be 1, was 3" in kubectl(
-        "scale", f"wd/{made}", "--replicas=2", "--current-replicas=1", ok=False).stderr  # fmt: skip
+    assert (
+        "Expected replicas to be 1, was 3"
+        in kubectl("scale", f"wd/{made}", "--replicas=2", "--current-replicas=1", ok=False).stderr
+    )
     assert spec(server, made)["replicas"] == 3
     kubectl("scale", "cm", "--replicas=1", "--all", ok=False)
 
@@ -241,9 +256,15 @@ def test_delete_cascades(server: Server, kubectl: Kubectl) -> None:
     def family(name: str) -> None:
         owner = server.call("POST", WIDGET_PATH, widget(name))[1]
         child = config_map(f"{name}-child")
-        child["metadata"]["ownerReferences"] = [{
-            "apiVersion": "example.io/v1", "kind": "Widget", "name": name, "uid": owner["metadata"]["uid"],
-            "blockOwnerDeletion": True}]  # fmt: skip
+        child["metadata"]["ownerReferences"] = [
+            {
+                "apiVersion": "example.io/v1",
+                "kind": "Widget",
+                "name": name,
+                "uid": owner["metadata"]["uid"],
+                "blockOwnerDeletion": True,
+            }
+        ]
         child["metadata"]["finalizers"] = ["example.io/hold"]
         assert server.call("POST", MAPS, child)[0] == 201
 
@@ -287,10 +308,15 @@ def test_what_may_i(server: Server, kubectl: Kubectl) -> None:
         rules = [line.split() for line in kubectl("auth", "can-i", "--list", "--as=bob").stdout.splitlines()]
         assert ["pods", "[]", "[]", "[get", "list]"] in rules
         refused = kubectl("get", "secrets", "--as=bob", ok=False).stderr
-        assert ('secrets is forbidden: User "bob" cannot list resource "secrets" in API group "" in the namespace '
-                '"default"') in refused  # fmt: skip
-        granted = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "reconciled",
-                   "namespace": "default"}, "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]}
+        assert (
+            'secrets is forbidden: User "bob" cannot list resource "secrets" in API group "" in the namespace "default"'
+        ) in refused
+        granted = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "Role",
+            "metadata": {"name": "reconciled", "namespace": "default"},
+            "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}],
+        }
         assert "reconciled" in kubectl("auth", "reconcile", "-f", "-", body=granted).stdout
         kubectl("delete", "role", "reconciled")
     finally:
@@ -299,7 +325,8 @@ def test_what_may_i(server: Server, kubectl: Kubectl) -> None:
 
 def test_what_is_served(kubectl: Kubectl) -> None:
     assert {"v1", "example.io/v1", "example.io/v1alpha3", "apiextensions.k8s.io/v1"} <= set(
-        kubectl("api-versions").stdout.split())  # fmt: skip
+        kubectl("api-versions").stdout.split()
+    )
     rows = [line.split() for line in kubectl("api-resources", "--no-headers").stdout.splitlines()]
     kinds = {row[-1]: row for row in rows}
     assert kinds["Widget"][:2] == ["widgets", "wd"]
@@ -394,13 +421,29 @@ def test_a_typo_is_warned_of(kubectl: Kubectl) -> None:
 def test_events_and_tokens(server: Server, kubectl: Kubectl) -> None:
     server.until(lambda: server.call("GET", "/api/v1/namespaces/default/serviceaccounts/default")[0] == 200)
     token = kubectl("create", "token", "default", "--duration=10m").stdout.strip()
-    who = json.loads(kubectl("auth", "whoami", "-o", "json", f"--token={token}", "--kubeconfig=/dev/null",
-                             f"--server=https://127.0.0.1:{server.port}",
-                             f"--certificate-authority={server.config}/pki/ca.crt").stdout)  # fmt: skip
+    who = json.loads(
+        kubectl(
+            "auth",
+            "whoami",
+            "-o",
+            "json",
+            f"--token={token}",
+            "--kubeconfig=/dev/null",
+            f"--server=https://127.0.0.1:{server.port}",
+            f"--certificate-authority={server.config}/pki/ca.crt",
+        ).stdout
+    )
     assert who["status"]["userInfo"]["username"] == "system:serviceaccount:default:default"
-    event = {"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": "default"}, "type": "Warning",
-             "reason": "Odd", "message": "seen", "involvedObject": {"kind": "Widget", "name": "some", "namespace":
-             "default", "apiVersion": "example.io/v1"}, "lastTimestamp": "2026-01-01T00:00:00Z"}  # fmt: skip
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": "e", "namespace": "default"},
+        "type": "Warning",
+        "reason": "Odd",
+        "message": "seen",
+        "involvedObject": {"kind": "Widget", "name": "some", "namespace": "default", "apiVersion": "example.io/v1"},
+        "lastTimestamp": "2026-01-01T00:00:00Z",
+    }
     kubectl("create", "-f", "-", body=event)
     assert "seen" in kubectl("events", "--for=widget/some", "--types=Warning").stdout
     kubectl("delete", "event", "e")

@@ -19,7 +19,8 @@ from .conftest import Server, widget
 def connect(server: Server) -> kubernetes.client.ApiClient:
     configuration = kubernetes.client.Configuration()
     return kubernetes.config.new_client_from_config(
-        str(server.config / "admin.kubeconfig"), client_configuration=configuration)  # fmt: skip
+        str(server.config / "admin.kubeconfig"), client_configuration=configuration
+    )
 
 
 @pytest.fixture
@@ -40,8 +41,7 @@ def test_a_shared_informer_lives_through_a_restart_of_the_server(stopped: Server
         core.create_namespaced_config_map("default", config_map("there", seen="yes"))
         informer = SharedInformer(core.list_namespaced_config_map, namespace="default", label_selector="seen=yes")
         for kind in (ADDED, MODIFIED, DELETED):
-            informer.add_event_handler(
-                kind, lambda one, kind=kind: seen.put((kind, one.metadata.name, one.data["a"])))  # fmt: skip
+            informer.add_event_handler(kind, lambda one, kind=kind: seen.put((kind, one.metadata.name, one.data["a"])))
         informer.start()
         try:
             assert seen.get(timeout=30) == (ADDED, "there", "1")
@@ -75,8 +75,13 @@ def test_a_watch_resumes_and_expires(server: Server, api: kubernetes.client.ApiC
 
     def watch(version: str, wanted: int) -> tuple[list[str], str]:
         one, found = kubernetes.watch.Watch(), []
-        for event in one.stream(core.list_namespaced_config_map, "default", label_selector="seen=resumed",
-                                resource_version=version, timeout_seconds=20):  # fmt: skip
+        for event in one.stream(
+            core.list_namespaced_config_map,
+            "default",
+            label_selector="seen=resumed",
+            resource_version=version,
+            timeout_seconds=20,
+        ):
             found.append(event["object"].metadata.name)
             if len(found) == wanted:
                 one.stop()
@@ -131,9 +136,16 @@ def test_one_of_two_leads_and_the_other_takes_over(server: Server) -> None:
     kubernetes.config.load_kube_config(str(server.config / "admin.kubeconfig"))
 
     def candidate(name: str) -> LeaderElection:
-        return LeaderElection(Config(
-            LeaseLock("elected", "default", name), lease_duration=3, renew_deadline=2, retry_period=1,
-            onstarted_leading=lambda: None, onstopped_leading=lambda: None))  # fmt: skip
+        return LeaderElection(
+            Config(
+                LeaseLock("elected", "default", name),
+                lease_duration=3,
+                renew_deadline=2,
+                retry_period=1,
+                onstarted_leading=lambda: None,
+                onstopped_leading=lambda: None,
+            )
+        )
 
     try:
         first = candidate("first")

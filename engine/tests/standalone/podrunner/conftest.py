@@ -37,21 +37,47 @@ def config(tmp_path):
     conf = tmp_path / "net.d"
     conf.mkdir()
     name, network = f"pr{os.getpid()}", subnet("podrunner")
-    (conf / "10-test.conflist").write_text(json.dumps({
-        "cniVersion": "1.0.0", "name": f"{name}net", "plugins": [
-            {"type": "bridge", "bridge": f"{name}br", "isGateway": True, "ipMasq": True, "hairpinMode": True,
-             "ipam": {"type": "host-local", "dataDir": str(tmp_path / "ipam"), "ranges": [[{"subnet": network}]],
-                      "routes": [{"dst": "0.0.0.0/0"}]}},
-            {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True},
-        ]}))
+    (conf / "10-test.conflist").write_text(
+        json.dumps(
+            {
+                "cniVersion": "1.0.0",
+                "name": f"{name}net",
+                "plugins": [
+                    {
+                        "type": "bridge",
+                        "bridge": f"{name}br",
+                        "isGateway": True,
+                        "ipMasq": True,
+                        "hairpinMode": True,
+                        "ipam": {
+                            "type": "host-local",
+                            "dataDir": str(tmp_path / "ipam"),
+                            "ranges": [[{"subnet": network}]],
+                            "routes": [{"dst": "0.0.0.0/0"}],
+                        },
+                    },
+                    {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True},
+                ],
+            }
+        )
+    )
     (tmp_path / "etc").mkdir()
-    return parse({
-        "nodeName": "node1", "kubeconfig": str(tmp_path / "etc/kubeconfig"), "rootDir": str(tmp_path / "root"),
-        "runDir": str(tmp_path / "run"), "imagesDir": str(tmp_path / "images"), "cniConfDir": str(conf),
-        "cniBinDir": "/usr/lib/cni", "allowedImageDirs": [str(tmp_path / "local")], "cgroupParent": name,
-        "preload": [{"image": IMAGE, "entryPoint": "entry_points:main", "prepare": "entry_points:prepare"}],
-        "devices": {"devices.example.org/tun": "/dev/net/tun"}, "nodeIP": "127.0.0.1",
-    })
+    return parse(
+        {
+            "nodeName": "node1",
+            "kubeconfig": str(tmp_path / "etc/kubeconfig"),
+            "rootDir": str(tmp_path / "root"),
+            "runDir": str(tmp_path / "run"),
+            "imagesDir": str(tmp_path / "images"),
+            "cniConfDir": str(conf),
+            "cniBinDir": "/usr/lib/cni",
+            "allowedImageDirs": [str(tmp_path / "local")],
+            "cgroupParent": name,
+            "preload": [{"image": IMAGE, "entryPoint": "entry_points:main", "prepare": "entry_points:prepare"}],
+            "devices": {"devices.example.org/tun": "/dev/net/tun"},
+            "nodeIP": "127.0.0.1",
+        }
+    )
 
 
 class Node:
@@ -67,11 +93,16 @@ class Node:
 
     def new_runner(self):
         """Make a runner, as a restarted process would."""
-        self.zygote = ZygoteClient(self.config.zygote_socket, self.config.root_dir / "zygote.log", "test",
-                                   ["entry_points:main", "entry_points:prepare", "hostile:main"])
+        self.zygote = ZygoteClient(
+            self.config.zygote_socket,
+            self.config.root_dir / "zygote.log",
+            "test",
+            ["entry_points:main", "entry_points:prepare", "hostile:main"],
+        )
         self.zygote.ensure()
-        self.images = ImageStore(self.config.images_dir, self.config.allowed_image_dirs,
-                                 self.config.insecure_registries)
+        self.images = ImageStore(
+            self.config.images_dir, self.config.allowed_image_dirs, self.config.insecure_registries
+        )
         self.client.informers.clear()
         self.pods = self.client.informer(POD)
         for key, obj in self.client.objects.items():
@@ -83,13 +114,20 @@ class Node:
     def pod(self, *args, name="pod1", namespace="default", **spec):
         """Create a Pod that runs the test entry point."""
         container = {"name": "main", "image": IMAGE, "command": ["/usr/bin/entry", *args], **spec.pop("container", {})}
-        return self.client.add(POD, {
-            "metadata": {"name": name, "namespace": namespace, "uid": str(uuid.uuid4())},
-            "spec": {"nodeName": "node1", "restartPolicy": "Never", "containers": [container],
-                     "securityContext": {"runAsUser": 107, "runAsGroup": 107, "fsGroup": 107, "runAsNonRoot": True},
-                     **spec},
-            "status": {},
-        })
+        return self.client.add(
+            POD,
+            {
+                "metadata": {"name": name, "namespace": namespace, "uid": str(uuid.uuid4())},
+                "spec": {
+                    "nodeName": "node1",
+                    "restartPolicy": "Never",
+                    "containers": [container],
+                    "securityContext": {"runAsUser": 107, "runAsGroup": 107, "fsGroup": 107, "runAsNonRoot": True},
+                    **spec,
+                },
+                "status": {},
+            },
+        )
 
     def wait(self, predicate, name="pod1", seconds=30, namespace="default"):
         """Wait until a Pod is as wanted and return it."""

@@ -50,9 +50,7 @@ def prepare(directory):
 
 def report():
     """Return what a container sees of itself."""
-    status = dict(
-        line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line
-    )
+    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
     return {
         "pid": os.getpid(),
         "uid": os.getuid(),

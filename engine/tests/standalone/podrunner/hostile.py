@@ -114,26 +114,44 @@ def _int80(number, argument=0):
     """Make a system call of the 32-bit interface (syscalls(2)): push rbx, eax = number, ebx, int 0x80, pop rbx."""
     rights = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
     page = mmap.mmap(-1, 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, rights)
-    page.write(b"\x53\xb8" + struct.pack("<I", number) + b"\xbb" + struct.pack("<I", argument)
-               + b"\x31\xc9\xcd\x80\x5b\xc3")
+    page.write(
+        b"\x53\xb8" + struct.pack("<I", number) + b"\xbb" + struct.pack("<I", argument) + b"\x31\xc9\xcd\x80\x5b\xc3"
+    )
     return ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(page)))()
 
 
 def _look(*paths):
     """Return what is to be seen of the host."""
+
     def names(path):
         return sorted(entry.name for entry in Path(path).iterdir())
 
     result = {path: names(path) for path in ("/", *paths)}
-    result["etc"] = sorted(str(path) for path in Path("/etc").rglob("*") if not str(path).startswith(
-        ("/etc/ssl/certs/", "/etc/alternatives/")))
+    result["etc"] = sorted(
+        str(path)
+        for path in Path("/etc").rglob("*")
+        if not str(path).startswith(("/etc/ssl/certs/", "/etc/alternatives/"))
+    )
     own = Path("/").stat().st_dev
     result["own"] = [path for path in paths if Path(path).stat().st_dev == own]
-    result["masked"] = [path for path in ("/proc/kcore", "/proc/keys", "/proc/interrupts", "/proc/timer_list")
-                        if Path(path).exists() and Path(path).read_bytes()]
+    result["masked"] = [
+        path
+        for path in ("/proc/kcore", "/proc/keys", "/proc/interrupts", "/proc/timer_list")
+        if Path(path).exists() and Path(path).read_bytes()
+    ]
     result["firmware"] = names("/sys/firmware") if Path("/sys/firmware").is_dir() else []
-    result["writable"] = [path for path in ("/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/sys/power/state",
-                                            "/dev/fresh", "/etc/fresh", "/usr/fresh") if _writable(path)]
+    result["writable"] = [
+        path
+        for path in (
+            "/proc/sys/kernel/core_pattern",
+            "/proc/sysrq-trigger",
+            "/sys/power/state",
+            "/dev/fresh",
+            "/etc/fresh",
+            "/usr/fresh",
+        )
+        if _writable(path)
+    ]
     result["cgroup"] = Path("/proc/self/cgroup").read_text()
     result["localhost"] = socket.gethostbyname("localhost")
     result["qemu-img"] = _run("qemu-img", "--help")
@@ -153,8 +171,11 @@ def _disks(*folders):
     """Make device files of a disk and of memory wherever that is possible; return those that can be opened."""
     opened, made = [], []
     for folder in folders:
-        for name, kind, number in (("disk", stat.S_IFBLK, os.makedev(7, 0)), ("mem", stat.S_IFCHR, os.makedev(1, 1)),
-                                   ("null", stat.S_IFCHR, os.makedev(1, 3))):
+        for name, kind, number in (
+            ("disk", stat.S_IFBLK, os.makedev(7, 0)),
+            ("mem", stat.S_IFCHR, os.makedev(1, 1)),
+            ("null", stat.S_IFCHR, os.makedev(1, 3)),
+        ):
             path = f"{folder}/hostile-{name}"
             try:
                 os.mknod(path, kind | 0o666, number)

@@ -52,16 +52,26 @@ CONFIG = json.dumps({"architecture": "amd64", "os": "linux", "config": {}, "root
 def manifest(*layers):
     """Return the manifest of an image of layers, given as blobs or as what the manifest is to say of them."""
     entries = [entry if isinstance(entry, dict) else descriptor(entry) for entry in layers]
-    return json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "layers": entries,
-                       "config": descriptor(CONFIG, "application/vnd.oci.image.config.v1+json")}).encode()
+    return json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "layers": entries,
+            "config": descriptor(CONFIG, "application/vnd.oci.image.config.v1+json"),
+        }
+    ).encode()
 
 
 def secret(name, registry, user="alice", password=PASSWORD, namespace="default", uid=None):
     """Return a pull secret."""
     auth = base64.b64encode(f"{user}:{password}".encode()).decode()
     data = json.dumps({"auths": {registry: {"auth": auth}}}).encode()
-    return {"kind": "Secret", "metadata": {"name": name, "namespace": namespace, "uid": uid or f"uid-of-{name}"},
-            "type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": base64.b64encode(data).decode()}}
+    return {
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace, "uid": uid or f"uid-of-{name}"},
+        "type": "kubernetes.io/dockerconfigjson",
+        "data": {".dockerconfigjson": base64.b64encode(data).decode()},
+    }
 
 
 def programs(word):
@@ -86,17 +96,25 @@ class Registry:
         self._folder, self._private, self._process = folder, private, None
         (folder / "htpasswd").write_text("".join(f"{user}:{_HASH}\n" for user in USERS))
         auth = {"auth": {"htpasswd": {"realm": "tests", "path": str(folder / "htpasswd")}}} if private else {}
-        (folder / "config.yml").write_text(json.dumps({
-            "version": "0.1", "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
-            "http": {"addr": self.address}, "log": {"level": "error"}, **auth,
-        }))
+        (folder / "config.yml").write_text(
+            json.dumps(
+                {
+                    "version": "0.1",
+                    "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
+                    "http": {"addr": self.address},
+                    "log": {"level": "error"},
+                    **auth,
+                }
+            )
+        )
         self.start()
 
     def start(self):
         """Start it and wait until it answers."""
         with open(self._folder / "log", "ab") as log:
-            self._process = subprocess.Popen(["docker-registry", "serve", self._folder / "config.yml"],
-                                             stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                ["docker-registry", "serve", self._folder / "config.yml"], stdout=log, stderr=log
+            )
         while True:
             assert self._process.poll() is None, (self._folder / "log").read_text()
             with suppress(OSError), socket.create_connection(self.address.split(":")):

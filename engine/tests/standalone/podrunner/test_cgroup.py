@@ -35,38 +35,51 @@ def first(root, *controllers):
 
 def settings(root):
     """Return what is set, by path below root."""
-    return {str(path.relative_to(root)): path.read_text() for path in root.rglob("*")
-            if path.is_file() and not path.name.startswith("cgroup.")}
+    return {
+        str(path.relative_to(root)): path.read_text()
+        for path in root.rglob("*")
+        if path.is_file() and not path.name.startswith("cgroup.")
+    }
 
 
 def test_version_2(tmp_path):
     groups = Cgroups("t", unified(tmp_path / "u", "cpuset cpu memory pids"))
     assert groups.create("pod", LIMITS) == [str(tmp_path / "u/t/pod/cgroup.procs")]
     assert settings(tmp_path) == {
-        "u/t/pids.max": str(cgroup.node_pids()), "u/t/pod/cpu.weight": "20", "u/t/pod/cpu.max": "200000 100000",
-        "u/t/pod/memory.max": str(1 << 30), "u/t/pod/pids.max": "100"}
+        "u/t/pids.max": str(cgroup.node_pids()),
+        "u/t/pod/cpu.weight": "20",
+        "u/t/pod/cpu.max": "200000 100000",
+        "u/t/pod/memory.max": str(1 << 30),
+        "u/t/pod/pids.max": "100",
+    }
 
 
 def test_version_1(tmp_path):
     groups = Cgroups("t", first(tmp_path, "cpu", "memory", "pids") + unified(tmp_path / "u", ""))
-    assert groups.create("pod", LIMITS) == [str(tmp_path / name / "t/pod/cgroup.procs")
-                                            for name in ("cpu", "memory", "pids")]
+    assert groups.create("pod", LIMITS) == [
+        str(tmp_path / name / "t/pod/cgroup.procs") for name in ("cpu", "memory", "pids")
+    ]
     found = settings(tmp_path)
     assert (found["pids/t/pod/pids.max"], found["pids/t/pids.max"]) == ("100", str(cgroup.node_pids()))
     assert found["memory/t/pod/memory.limit_in_bytes"] == str(1 << 30)
     assert not [path for path in found if path.startswith("u/")]
 
 
-@pytest.mark.parametrize(("old", "new"), [
-    (("cpu", "memory"), "pids"), (("pids",), "cpu memory"), (("cpu", "pids"), "memory"), (("memory",), "cpu pids")])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(("cpu", "memory"), "pids"), (("pids",), "cpu memory"), (("cpu", "pids"), "memory"), (("memory",), "cpu pids")],
+)
 def test_a_hybrid_hierarchy_is_used_as_it_is(tmp_path, caplog, old, new):
     groups = Cgroups("t", first(tmp_path, *old) + unified(tmp_path / "u", new))
     procs = groups.create("pod", LIMITS)
     assert set(procs) == {str(tmp_path / name / "t/pod/cgroup.procs") for name in (*old, "u")}
     found = settings(tmp_path)
     where = {name: tmp_path / name if name in old else tmp_path / "u" for name in ("cpu", "memory", "pids")}
-    expected = {"cpu": "cpu.shares" if "cpu" in old else "cpu.weight", "pids": "pids.max",
-                "memory": "memory.limit_in_bytes" if "memory" in old else "memory.max"}
+    expected = {
+        "cpu": "cpu.shares" if "cpu" in old else "cpu.weight",
+        "pids": "pids.max",
+        "memory": "memory.limit_in_bytes" if "memory" in old else "memory.max",
+    }
     for name, file in expected.items():
         assert f"{where[name].relative_to(tmp_path)}/t/pod/{file}" in found
     assert "cpu.weight" not in found if "cpu" in old else "cpu.shares" not in found

@@ -19,8 +19,14 @@ fi
 exit 0
 """
 
-NETWORK = {"cniVersion": "1.0.0", "name": "net", "plugins": [
-    {"type": "one", "some": "thing"}, {"type": "two", "capabilities": {"portMappings": True, "bandwidth": False}}]}
+NETWORK = {
+    "cniVersion": "1.0.0",
+    "name": "net",
+    "plugins": [
+        {"type": "one", "some": "thing"},
+        {"type": "two", "capabilities": {"portMappings": True, "bandwidth": False}},
+    ],
+}
 
 
 @pytest.fixture
@@ -75,7 +81,11 @@ def test_failed_add_is_undone_and_failed_del_can_be_repeated(plugins):
     with pytest.raises(CNIError, match="network net, plugin two, ADD: no more addresses"):
         add(plugins)
     assert [(call["command"], call["plugin"]) for call in calls(plugins)] == [
-        ("ADD", "one"), ("ADD", "two"), ("DEL", "two"), ("DEL", "one")]
+        ("ADD", "one"),
+        ("ADD", "two"),
+        ("DEL", "two"),
+        ("DEL", "one"),
+    ]
     (plugins / "fail-ADD-two").unlink()
     add(plugins)
     (plugins / "fail-DEL-one").touch()

@@ -10,8 +10,15 @@ from turtles.standalone.podrunner import container, sandbox, zygote_client
 from turtles.standalone.podrunner.config import ConfigError, parse
 from turtles.standalone.podrunner.container import ContainerError
 
-CONFIG = {"nodeName": "n", "kubeconfig": "/etc/t/kubeconfig", "rootDir": "/var/lib/t/kubelet", "runDir": "/run/t",
-          "imagesDir": "/var/lib/t/images", "cniConfDir": "/etc/t/cni", "cniBinDir": "/usr/lib/cni"}
+CONFIG = {
+    "nodeName": "n",
+    "kubeconfig": "/etc/t/kubeconfig",
+    "rootDir": "/var/lib/t/kubelet",
+    "runDir": "/run/t",
+    "imagesDir": "/var/lib/t/images",
+    "cniConfDir": "/etc/t/cni",
+    "cniBinDir": "/usr/lib/cni",
+}
 
 
 def profile(kind):
@@ -19,11 +26,17 @@ def profile(kind):
     return {} if kind is None else {"securityContext": {"seccompProfile": {"type": kind}}}
 
 
-@pytest.mark.parametrize(("own", "of_pod", "effective"), [
-    (None, None, "RuntimeDefault"), (None, "RuntimeDefault", "RuntimeDefault"), (None, "Unconfined", "Unconfined"),
-    ("RuntimeDefault", "Unconfined", "RuntimeDefault"), ("Unconfined", "RuntimeDefault", "Unconfined"),
-    ("RuntimeDefault", "Localhost", "RuntimeDefault"),
-])
+@pytest.mark.parametrize(
+    ("own", "of_pod", "effective"),
+    [
+        (None, None, "RuntimeDefault"),
+        (None, "RuntimeDefault", "RuntimeDefault"),
+        (None, "Unconfined", "Unconfined"),
+        ("RuntimeDefault", "Unconfined", "RuntimeDefault"),
+        ("Unconfined", "RuntimeDefault", "Unconfined"),
+        ("RuntimeDefault", "Localhost", "RuntimeDefault"),
+    ],
+)
 def test_the_containers_seccomp_profile_goes_before_the_pods(own, of_pod, effective):
     assert container.seccomp_profile({"name": "c"} | profile(own), profile(of_pod)) == effective
 
@@ -65,12 +78,24 @@ def test_python_is_shown_wherever_it_is(tmp_path, monkeypatch):
     for name in ("real", "prefix/lib"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    monkeypatch.setattr("sys.path", ["", "/", "/tmp", "/usr/lib/python3", "relative", str(tmp_path / "link"),
-                                     str(tmp_path / "prefix/lib"), str(tmp_path / "prefix")])
+    monkeypatch.setattr(
+        "sys.path",
+        [
+            "",
+            "/",
+            "/tmp",
+            "/usr/lib/python3",
+            "relative",
+            str(tmp_path / "link"),
+            str(tmp_path / "prefix/lib"),
+            str(tmp_path / "prefix"),
+        ],
+    )
     monkeypatch.setattr("sys.prefix", "/usr")
     monkeypatch.setattr("sys.base_prefix", "/usr")
     assert set(sandbox.visible_paths()) - set(sandbox.HOST_PATHS) == {
-        str(tmp_path / name) for name in ("link", "real", "prefix")}
+        str(tmp_path / name) for name in ("link", "real", "prefix")
+    }
 
 
 def test_the_forking_process_knows_little_of_its_parent(monkeypatch):

@@ -59,8 +59,11 @@ def hostile():
 @pytest.fixture
 def make(tmp_path, request):
     """Make a store, as a podrunner does when it starts; nothing is left under way in the end."""
-    addresses = [request.getfixturevalue(name).address for name in ("private", "public", "hostile")
-                 if name in request.fixturenames]
+    addresses = [
+        request.getfixturevalue(name).address
+        for name in ("private", "public", "hostile")
+        if name in request.fixturenames
+    ]
 
     def new(**limits):
         return ImageStore(tmp_path / "images", [tmp_path / "ok"], addresses, ImageLimits(**limits))
@@ -88,10 +91,12 @@ def refused(store, reference, policy="IfNotPresent", logins=(), attempt=None):
 
 def test_a_large_image_is_refused_before_it_is_downloaded(make, hostile):
     kind = "application/vnd.oci.image.layer.v1.tar"
-    reference = hostile.add("large", *({"mediaType": kind, "digest": digest_of(bytes([number])), "size": 700 << 20}
-                                       for number in range(3)))
+    reference = hostile.add(
+        "large", *({"mediaType": kind, "digest": digest_of(bytes([number])), "size": 700 << 20} for number in range(3))
+    )
     assert "its layers are 2100 MiB to download, but at most 2048 MiB are accepted" in refused(
-        make(max_bytes=2 << 30), reference)
+        make(max_bytes=2 << 30), reference
+    )
     assert not [path for path in hostile.asked if "/blobs/" in path]
 
 
@@ -113,7 +118,8 @@ def test_a_registry_that_dribbles_is_given_up(store, hostile, monkeypatch):
     monkeypatch.setattr(watch, "_STALL_SECONDS", 0.5)
     reference = hostile.endless("slow", 1 << 30, 0.02, b"x")
     assert f"{hostile.address} sent 0.0 MiB of 1024 MiB, of which less than 1.0 MiB in the last" in refused(
-        store, reference)
+        store, reference
+    )
 
 
 def test_waiting_for_the_disk_is_not_the_registrys_fault(make, hostile, monkeypatch):
@@ -153,7 +159,8 @@ def test_unpacking_has_its_time_and_its_size(make, hostile):
     assert len(data) < 8 << 20
     reference = hostile.add("zeros", data)
     assert "unpacks to more than 1024 MiB: its file disk/zeros has 4096 MiB" in refused(
-        make(max_bytes=1 << 30), reference)
+        make(max_bytes=1 << 30), reference
+    )
     # gzip alone takes seconds
     assert "not pulled after 2 s; it was still unpacking its layers" in refused(make(seconds=2.0), reference)
 
@@ -202,16 +209,20 @@ def test_an_index_gives_the_image_of_this_machine(store, hostile, monkeypatch):
     for architecture in ("arm64", "amd64"):
         hostile.add("multi", layer(name=architecture.encode()))
         raw = hostile.manifests["multi:1"]
-        entries.append(registries.descriptor(raw, registries.MANIFEST)
-                       | {"platform": {"os": "linux", "architecture": architecture}})
-    hostile.manifests["multi:1"] = json.dumps({"schemaVersion": 2, "mediaType": registries.INDEX,
-                                               "manifests": entries}).encode()
+        entries.append(
+            registries.descriptor(raw, registries.MANIFEST)
+            | {"platform": {"os": "linux", "architecture": architecture}}
+        )
+    hostile.manifests["multi:1"] = json.dumps(
+        {"schemaVersion": 2, "mediaType": registries.INDEX, "manifests": entries}
+    ).encode()
     digest = store.ensure(f"{hostile.address}/multi:1", "IfNotPresent")
     assert digest == entries[1]["digest"]
     assert (store.path(digest) / "disk/name").read_bytes() == b"amd64"
     monkeypatch.setattr(images.platform, "machine", lambda: "riscv64")
     assert "not made for linux/riscv64; its platforms are: linux/amd64, linux/arm64" in refused(
-        store, f"{hostile.address}/multi:1", "Always")
+        store, f"{hostile.address}/multi:1", "Always"
+    )
 
 
 def local_archive(folder, *layers, extra=b""):
@@ -219,7 +230,8 @@ def local_archive(folder, *layers, extra=b""):
     raw = registries.manifest(*layers)
     index = json.dumps({"schemaVersion": 2, "manifests": [registries.descriptor(raw, registries.MANIFEST)]}).encode()
     files = {"oci-layout": b'{"imageLayoutVersion": "1.0.0"}', "index.json": index} | {
-        f"blobs/sha256/{digest_of(blob)[7:]}": blob for blob in (raw, registries.CONFIG, *layers)}
+        f"blobs/sha256/{digest_of(blob)[7:]}": blob for blob in (raw, registries.CONFIG, *layers)
+    }
     folder.mkdir(exist_ok=True)
     archive = folder / "image.tar"
     archive.write_bytes(extra + packed([member(name, content) for name, content in files.items()]))
@@ -233,9 +245,17 @@ def test_archives_of_this_machine_expand_within_limits(make, tmp_path, compresse
     digest = store.ensure(f"oci-archive:{archive}", "IfNotPresent")
     assert (store.path(digest) / "disk/name").read_bytes() == b"content"
     # Data and hole both: what skopeo expands it to counts.
-    local_archive(tmp_path / "ok", layer(name=b"x"), extra=pax(
-        sparse_map(((1 << 40) - 1, 1)) + b"x", GNU_sparse_major="1", GNU_sparse_minor="0", GNU_sparse_name="hole",
-        GNU_sparse_realsize=str(1 << 40)))
+    local_archive(
+        tmp_path / "ok",
+        layer(name=b"x"),
+        extra=pax(
+            sparse_map(((1 << 40) - 1, 1)) + b"x",
+            GNU_sparse_major="1",
+            GNU_sparse_minor="0",
+            GNU_sparse_name="hole",
+            GNU_sparse_realsize=str(1 << 40),
+        ),
+    )
     if compressed:
         archive.write_bytes(gzip.compress(archive.read_bytes()))
     started = time.monotonic()
@@ -247,17 +267,27 @@ def test_a_compressed_docker_archive_expands_within_limits(make, tmp_path):
     (tmp_path / "ok").mkdir()
     archive = tmp_path / "ok/image.tar"
     content = [{"Config": "c.json", "Layers": ["layer.tar"], "RepoTags": []}]
-    archive.write_bytes(gzip.compress(packed([
-        member("layer.tar", bytes(64 << 20)), member("c.json", registries.CONFIG),
-        member("manifest.json", json.dumps(content).encode())])))
+    archive.write_bytes(
+        gzip.compress(
+            packed(
+                [
+                    member("layer.tar", bytes(64 << 20)),
+                    member("c.json", registries.CONFIG),
+                    member("manifest.json", json.dumps(content).encode()),
+                ]
+            )
+        )
+    )
     said = refused(make(max_bytes=20 << 20), f"docker-archive:{archive}")
     assert f"{archive} expands to more than 20 MiB" in said
 
 
 def test_a_killed_podrunner_leaves_no_process(tmp_path, hostile):
     reference = hostile.endless("slow", 1 << 30, 0.02, b"x")
-    code = ("import sys; from pathlib import Path; from turtles.standalone.podrunner.images import ImageStore; "
-            "ImageStore(Path(sys.argv[1]), [], [sys.argv[2]]).ensure(sys.argv[3], 'IfNotPresent')")
+    code = (
+        "import sys; from pathlib import Path; from turtles.standalone.podrunner.images import ImageStore; "
+        "ImageStore(Path(sys.argv[1]), [], [sys.argv[2]]).ensure(sys.argv[3], 'IfNotPresent')"
+    )
     podrunner = subprocess.Popen([sys.executable, "-c", code, tmp_path / "images", hostile.address, reference])
     hostile.wait_asked("/blobs/" + digest_of(b"slow"))
     assert programs(f"dir:{tmp_path}")
@@ -292,7 +322,8 @@ def test_a_cached_private_image_needs_credentials(make, private, monkeypatch):
     assert elsewhere == []
     for logins in ([], wrong):
         assert "unauthorized" in refused(store, reference, logins=logins) or "authentication required" in refused(
-            store, reference, logins=logins)
+            store, reference, logins=logins
+        )
         by_digest = f"{repository_of(reference)}@{digest}"
         assert refused(store, by_digest, logins=logins).startswith("ErrImagePull")
         said = refused(store, reference, "Never", logins)
@@ -406,6 +437,7 @@ def test_files_of_this_machine_are_everybodys_by_their_name_only(store, private,
 
 # --- the rest ---------------------------------------------------------------------------------------------------------
 
+
 def test_images_are_whole_or_not_there(tmp_path, monkeypatch):
     store = ImageStore(tmp_path / "images")
     content = store.path("sha256:1")
@@ -427,8 +459,15 @@ def test_local_references_stay_in_the_allowed_directories(tmp_path):
     (tmp_path / "ok").mkdir()
     (tmp_path / "ok/link").symlink_to("/etc/passwd")
     store = ImageStore(tmp_path / "images", [tmp_path / "ok"])
-    for reference in ("oci:/etc", f"oci-archive:{tmp_path}/ok/../x", f"docker-archive:{tmp_path}/ok/link", "a b",
-                      "oci:relative/../..", "../up", "-oProxy=x"):
+    for reference in (
+        "oci:/etc",
+        f"oci-archive:{tmp_path}/ok/../x",
+        f"docker-archive:{tmp_path}/ok/link",
+        "a b",
+        "oci:relative/../..",
+        "../up",
+        "-oProxy=x",
+    ):
         with pytest.raises(ImageError) as error:
             store.ensure(reference, "IfNotPresent")
         assert error.value.reason in ("ErrImagePull", "InvalidImageName"), reference

@@ -144,8 +144,9 @@ def private(tmp_path):
 @pytest.fixture
 def config(config, request):
     """A configuration that takes the tests' registries without TLS."""
-    addresses = [request.getfixturevalue(name).address for name in ("hostile", "private")
-                 if name in request.fixturenames]
+    addresses = [
+        request.getfixturevalue(name).address for name in ("hostile", "private") if name in request.fixturenames
+    ]
     return dataclasses.replace(config, insecure_registries=tuple(addresses), max_parallel_image_pulls=4)
 
 
@@ -165,8 +166,9 @@ def message(pod):
 
 def waits(node, word, name="pod1", namespace="default"):
     """Wait until a Pod's container waits for something (a pattern)."""
-    return node.wait(lambda pod: pod["status"].get("containerStatuses") and re.search(word, message(pod)), name,
-                     namespace=namespace)
+    return node.wait(
+        lambda pod: pod["status"].get("containerStatuses") and re.search(word, message(pod)), name, namespace=namespace
+    )
 
 
 def nothing_under_way(node, tmp_path):
@@ -270,22 +272,38 @@ def test_limits_are_configured():
             parse(data | {"maxImageApparentBytes": value})
 
 
-@pytest.mark.parametrize(("reference", "registry", "repository"), [
-    ("nginx", "docker.io", "docker.io/library/nginx"), ("a/b:1", "docker.io", "docker.io/a/b"),
-    ("index.docker.io/a/b", "docker.io", "docker.io/a/b"), ("localhost/a", "localhost", "localhost/a"),
-    ("127.0.0.1:5000/a:1", "127.0.0.1:5000", "127.0.0.1:5000/a"),
-    ("r.example.org:5000/a/b:1@sha256:" + "0" * 64, "r.example.org:5000", "r.example.org:5000/a/b"),
-])
+@pytest.mark.parametrize(
+    ("reference", "registry", "repository"),
+    [
+        ("nginx", "docker.io", "docker.io/library/nginx"),
+        ("a/b:1", "docker.io", "docker.io/a/b"),
+        ("index.docker.io/a/b", "docker.io", "docker.io/a/b"),
+        ("localhost/a", "localhost", "localhost/a"),
+        ("127.0.0.1:5000/a:1", "127.0.0.1:5000", "127.0.0.1:5000/a"),
+        ("r.example.org:5000/a/b:1@sha256:" + "0" * 64, "r.example.org:5000", "r.example.org:5000/a/b"),
+    ],
+)
 def test_names_of_images(reference, registry, repository):
     assert registry_of(reference) == registry
     assert repository_of(reference) == repository
 
 
-@pytest.mark.parametrize(("key", "fits"), [
-    ("r.example.org", True), ("https://r.example.org/v2/", True), ("*.example.org", True), ("*.org", False),
-    ("r.example.org/team", True), ("r.example.org/tea", False), ("r.example.org/team/a", True),
-    ("r.example.org/team/b", False), ("r.example.org:5000", False), ("example.org", False), ("", False),
-])
+@pytest.mark.parametrize(
+    ("key", "fits"),
+    [
+        ("r.example.org", True),
+        ("https://r.example.org/v2/", True),
+        ("*.example.org", True),
+        ("*.org", False),
+        ("r.example.org/team", True),
+        ("r.example.org/tea", False),
+        ("r.example.org/team/a", True),
+        ("r.example.org/team/b", False),
+        ("r.example.org:5000", False),
+        ("example.org", False),
+        ("", False),
+    ],
+)
 def test_which_logins_are_for_an_image(key, fits):
     assert bool(logins_for("r.example.org/team/a:1", [secret("s", key)])) == fits
 

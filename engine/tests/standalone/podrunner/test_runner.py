@@ -43,15 +43,22 @@ def test_what_a_container_sees(node):
         container={
             "securityContext": {"capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}},
             "resources": {"limits": {"devices.example.org/tun": "1"}},
-            "env": [{"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "s", "key": "key"}}},
-                    {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
-                    {"name": "BOTH", "value": "$(SECRET)-$$"}],
-            "volumeMounts": [{"name": "e", "mountPath": "/var/run/things"},
-                             {"name": "n", "mountPath": "/var/run/things/nested"},
-                             {"name": "s", "mountPath": "/not/on/host"}],
+            "env": [
+                {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "s", "key": "key"}}},
+                {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+                {"name": "BOTH", "value": "$(SECRET)-$$"},
+            ],
+            "volumeMounts": [
+                {"name": "e", "mountPath": "/var/run/things"},
+                {"name": "n", "mountPath": "/var/run/things/nested"},
+                {"name": "s", "mountPath": "/not/on/host"},
+            ],
         },
-        volumes=[{"name": "e", "emptyDir": {}}, {"name": "n", "emptyDir": {"medium": "Memory"}},
-                 {"name": "s", "secret": {"secretName": "s"}}],
+        volumes=[
+            {"name": "e", "emptyDir": {}},
+            {"name": "n", "emptyDir": {"medium": "Memory"}},
+            {"name": "s", "secret": {"secretName": "s"}},
+        ],
     )
     pod = node.phase("Succeeded")
     seen = json.loads(node.log(pod))
@@ -138,8 +145,10 @@ def test_a_restart_waits_no_longer_than_its_pause(ago, left):
     assert _rest_of(10, stamp) == pytest.approx(left, abs=1.1)
 
 
-@pytest.mark.parametrize(("args", "code", "message"), [
-    (["message", "disk full"], 3, "disk full"), (["exit", "4"], 4, "last words"), (["unknown"], 2, "unknown action")])
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [(["message", "disk full"], 3, "disk full"), (["exit", "4"], 4, "last words"), (["unknown"], 2, "unknown action")],
+)
 def test_failed_container_says_why(node, args, code, message):
     node.pod(*args)
     pod = node.phase("Failed")
@@ -192,8 +201,7 @@ def test_a_start_that_cannot_be_noted_leaves_nothing(node):
         file.write(json.dumps(dataclasses.asdict(spec)).encode())
         file.flush()
         with pytest.raises(ZygoteError, match="Not a directory"):
-            node.zygote._ask({"op": "start", "id": "own/x/0", "dir": str(own), "name": "x"},
-                             [file.fileno()])
+            node.zygote._ask({"op": "start", "id": "own/x/0", "dir": str(own), "name": "x"}, [file.fileno()])
     assert Path(f"/proc/{zygote}/task/{zygote}/children").read_text() == ""
     deadline = time.monotonic() + 60
     while len(names(fds)) > before:

@@ -17,9 +17,25 @@ pytestmark = pytest.mark.root
 
 HOSTILE = "test/hostile:1"
 #: Refused by the filter whatever capabilities a container has, or has not.
-REFUSED = {"add_key", "bpf", "finit_module", "keyctl", "mount", "open_by_handle_at", "open_tree", "perf_event_open",
-           "pivot_root", "request_key", "setns", "umount2", "unshare", "userfaultfd", "clone NEWUSER",
-           "32-bit socketcall", "32-bit unshare"}
+REFUSED = {
+    "add_key",
+    "bpf",
+    "finit_module",
+    "keyctl",
+    "mount",
+    "open_by_handle_at",
+    "open_tree",
+    "perf_event_open",
+    "pivot_root",
+    "request_key",
+    "setns",
+    "umount2",
+    "unshare",
+    "userfaultfd",
+    "clone NEWUSER",
+    "32-bit socketcall",
+    "32-bit unshare",
+}
 
 
 @pytest.fixture
@@ -47,8 +63,9 @@ def execute(node, pod, *argv, **fields):
     values = {"uid": 107, "gid": 107, "env": {"PATH": "/usr/bin:/bin"}} | fields
     reading, writing = os.pipe()
     null = os.open("/dev/null", os.O_RDWR)
-    with node.zygote.execute(Execution(state["pid"], state["start"], list(argv), **values),
-                             [null, writing, writing]) as connection:
+    with node.zygote.execute(
+        Execution(state["pid"], state["start"], list(argv), **values), [null, writing, writing]
+    ) as connection:
         os.close(writing)
         os.close(null)
         connection.settimeout(20)
@@ -118,13 +135,47 @@ def test_another_profile_is_refused(node):
 
 
 def test_a_list_of_what_is_seen_of_the_host(node):
-    folders = ("/srv", "/opt", "/home", "/root", "/mnt", "/media", "/boot", "/var/log", "/var/lib", "/var/cache",
-               "/var/mail", "/var/spool", "/tmp")
+    folders = (
+        "/srv",
+        "/opt",
+        "/home",
+        "/root",
+        "/mnt",
+        "/media",
+        "/boot",
+        "/var/log",
+        "/var/lib",
+        "/var/cache",
+        "/var/mail",
+        "/var/spool",
+        "/tmp",
+    )
     seen = attack(node, "look", *folders, container={"securityContext": {"capabilities": {"drop": ["ALL"]}}})
     shown = sandbox.visible_paths()
-    assert set(seen["/"]) <= {"bin", "boot", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "media", "mnt",
-                              "opt", "proc", "root", "run", "sbin", "srv", "sys", "tmp", "usr", "var",
-                              *(Path(path).parts[1] for path in shown)}
+    assert set(seen["/"]) <= {
+        "bin",
+        "boot",
+        "dev",
+        "etc",
+        "home",
+        "lib",
+        "lib32",
+        "lib64",
+        "libx32",
+        "media",
+        "mnt",
+        "opt",
+        "proc",
+        "root",
+        "run",
+        "sbin",
+        "srv",
+        "sys",
+        "tmp",
+        "usr",
+        "var",
+        *(Path(path).parts[1] for path in shown),
+    }
     for folder in folders:
         inside = {Path(path).parts[len(Path(folder).parts)] for path in shown if path.startswith(f"{folder}/")}
         assert set(seen[folder]) == inside, folder
@@ -132,7 +183,8 @@ def test_a_list_of_what_is_seen_of_the_host(node):
     written = {"hosts", "hostname", "resolv.conf", "passwd", "group", "mtab", "ssl"}
     listed = tuple(path for path in shown if path.startswith("/etc/"))
     assert [path for path in seen["etc"] if not sandbox.covered(path, listed)] == sorted(
-        f"/etc/{name}" for name in written if name != "ssl" or Path("/etc/ssl").exists())
+        f"/etc/{name}" for name in written if name != "ssl" or Path("/etc/ssl").exists()
+    )
     assert seen["masked"] == seen["firmware"] == seen["writable"] == []
     assert {line.rsplit(":", 1)[1] for line in seen["cgroup"].splitlines()} == {"/"}
     # And what is needed is there: the dynamic linker's cache, names, programs.
@@ -145,7 +197,8 @@ def test_more_of_the_host_by_configuration(node, tmp_path):
         (tmp_path / "shown" / name).mkdir()
         (tmp_path / "shown" / name / "file").touch()
     node.runner._config = node.config = dataclasses.replace(
-        node.config, visible_paths=(tmp_path / "shown",), masked_paths=(tmp_path / "shown/secrets",))
+        node.config, visible_paths=(tmp_path / "shown",), masked_paths=(tmp_path / "shown/secrets",)
+    )
     folders = [str(tmp_path / "shown" / name) for name in ("", "programs", "secrets")]
     seen = attack(node, "look", *folders)
     assert [seen[folder] for folder in folders] == [["programs", "secrets"], ["file"], []]
@@ -154,10 +207,16 @@ def test_more_of_the_host_by_configuration(node, tmp_path):
 def test_no_device_of_the_host_can_be_made(node):
     folders = ("/dev", "/dev/shm", "/dev/pts", "/tmp", "/run", "/var/tmp", "/data", "/memory")
     seen = attack(
-        node, "disks", *folders, securityContext=as_root(),
-        container={"securityContext": {"capabilities": {"add": ["MKNOD"]}},
-                   "volumeMounts": [{"name": "e", "mountPath": "/data"}, {"name": "m", "mountPath": "/memory"}]},
-        volumes=[{"name": "e", "emptyDir": {}}, {"name": "m", "emptyDir": {"medium": "Memory"}}])
+        node,
+        "disks",
+        *folders,
+        securityContext=as_root(),
+        container={
+            "securityContext": {"capabilities": {"add": ["MKNOD"]}},
+            "volumeMounts": [{"name": "e", "mountPath": "/data"}, {"name": "m", "mountPath": "/memory"}],
+        },
+        volumes=[{"name": "e", "emptyDir": {}}, {"name": "m", "emptyDir": {"medium": "Memory"}}],
+    )
     assert seen["opened"] == []
 
 
@@ -216,9 +275,9 @@ def test_limits_of_a_container(node):
     node.pod("serve")
     pod = node.phase("Running")
     state = json.loads((node.config.pods_dir / pod["metadata"]["uid"] / "containers/main/state.json").read_text())
-    limits = {line[:25].strip(): line[25:].split()[:2] for line in
-              Path(f"/proc/{state['pid']}/limits").read_text().splitlines()}
+    limits = {
+        line[:25].strip(): line[25:].split()[:2]
+        for line in Path(f"/proc/{state['pid']}/limits").read_text().splitlines()
+    }
     assert limits["Max core file size"] == ["0", "0"]
     assert int(limits["Max open files"][1]) <= sandbox.NOFILE
-
-

@@ -13,13 +13,19 @@ ALLOW, EPERM, ENOSYS = 0x7FFF0000, 0x00050001, 0x00050026
 
 #: What Podman's list says is true for Podman only, and conditions of all kinds.
 PROFILE = {
-    "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38,
+    "defaultAction": "SCMP_ACT_ERRNO",
+    "defaultErrnoRet": 38,
     "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86", "SCMP_ARCH_X32"]}],
     "syscalls": [
-        {"names": ["read", "mount", "unshare", "clone", "clone3", "keyctl", "socket", "reboot"],
-         "action": "SCMP_ACT_ALLOW"},
-        {"names": ["personality"], "action": "SCMP_ACT_ALLOW",
-         "args": [{"index": 0, "value": 8, "valueTwo": 0, "op": "SCMP_CMP_EQ"}]},
+        {
+            "names": ["read", "mount", "unshare", "clone", "clone3", "keyctl", "socket", "reboot"],
+            "action": "SCMP_ACT_ALLOW",
+        },
+        {
+            "names": ["personality"],
+            "action": "SCMP_ACT_ALLOW",
+            "args": [{"index": 0, "value": 8, "valueTwo": 0, "op": "SCMP_CMP_EQ"}],
+        },
         {"names": ["chroot"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_CHROOT"]}},
         {"names": ["chroot"], "action": "SCMP_ACT_ERRNO", "excludes": {"caps": ["CAP_SYS_CHROOT"]}, "errnoRet": 1},
         {"names": ["ptrace"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "4.8"}},
@@ -38,11 +44,20 @@ def actions(*capabilities, profile=PROFILE):
     return found
 
 
-@pytest.mark.parametrize(("name", "without", "capability"), [
-    ("mount", EPERM, "SYS_ADMIN"), ("unshare", EPERM, "SYS_ADMIN"), ("setns", EPERM, "SYS_ADMIN"),
-    ("clone3", ENOSYS, "SYS_ADMIN"), ("reboot", EPERM, "SYS_BOOT"), ("chroot", EPERM, "SYS_CHROOT"),
-    ("syslog", EPERM, "SYSLOG"), ("pidfd_getfd", EPERM, "SYS_PTRACE"), ("mbind", EPERM, "SYS_NICE"),
-])
+@pytest.mark.parametrize(
+    ("name", "without", "capability"),
+    [
+        ("mount", EPERM, "SYS_ADMIN"),
+        ("unshare", EPERM, "SYS_ADMIN"),
+        ("setns", EPERM, "SYS_ADMIN"),
+        ("clone3", ENOSYS, "SYS_ADMIN"),
+        ("reboot", EPERM, "SYS_BOOT"),
+        ("chroot", EPERM, "SYS_CHROOT"),
+        ("syslog", EPERM, "SYSLOG"),
+        ("pidfd_getfd", EPERM, "SYS_PTRACE"),
+        ("mbind", EPERM, "SYS_NICE"),
+    ],
+)
 def test_capabilities_bring_system_calls(name, without, capability):
     assert actions()[name] == without
     assert actions(capability)[name] == ALLOW
@@ -84,9 +99,14 @@ def test_debians_list_compiles():
     assert filters.get(("SYS_ADMIN",)) != plain
 
 
-@pytest.mark.parametrize(("content", "words"), [
-    (None, "install the package golang-github-containers-common"), ("{", "can't be read"), ("{}", "is no seccomp"),
-])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "install the package golang-github-containers-common"),
+        ("{", "can't be read"),
+        ("{}", "is no seccomp"),
+    ],
+)
 def test_a_list_that_is_missing_or_odd(tmp_path, content, words):
     path = tmp_path / "seccomp.json"
     if content is not None:
@@ -96,11 +116,14 @@ def test_a_list_that_is_missing_or_odd(tmp_path, content, words):
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("entry", [
-    {"names": ["read"], "action": "SCMP_ACT_NOTIFY"},
-    {"names": ["read"], "action": "SCMP_ACT_ALLOW", "includes": {"moon": ["full"]}},
-    {"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_NEAR"}]},
-])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"names": ["read"], "action": "SCMP_ACT_NOTIFY"},
+        {"names": ["read"], "action": "SCMP_ACT_ALLOW", "includes": {"moon": ["full"]}},
+        {"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_NEAR"}]},
+    ],
+)
 def test_what_is_not_understood_is_not_passed_over(entry):
     profile = json.loads(json.dumps(PROFILE | {"syscalls": [entry]}))
     with pytest.raises(SeccompError, match="unknown"):

@@ -13,21 +13,44 @@ RUNNING, WAITING = {"running": {}}, {"waiting": {}}
 OK, BAD = {"terminated": {"exitCode": 0}}, {"terminated": {"exitCode": 1}}
 
 
-@pytest.mark.parametrize(("policy", "states", "init", "phase"), [
-    ("Never", [RUNNING], [], "Running"), ("Never", [WAITING], [], "Pending"), ("Never", [OK], [], "Succeeded"),
-    ("Never", [BAD], [], "Failed"), ("Never", [OK, BAD], [], "Failed"), ("Never", [OK, RUNNING], [], "Running"),
-    ("Always", [OK], [], "Running"), ("OnFailure", [OK], [], "Succeeded"), ("OnFailure", [BAD], [], "Running"),
-    ("Never", [WAITING], [RUNNING], "Pending"), ("Never", [WAITING], [BAD], "Failed"),
-    ("Never", [WAITING], [OK], "Pending")])
+@pytest.mark.parametrize(
+    ("policy", "states", "init", "phase"),
+    [
+        ("Never", [RUNNING], [], "Running"),
+        ("Never", [WAITING], [], "Pending"),
+        ("Never", [OK], [], "Succeeded"),
+        ("Never", [BAD], [], "Failed"),
+        ("Never", [OK, BAD], [], "Failed"),
+        ("Never", [OK, RUNNING], [], "Running"),
+        ("Always", [OK], [], "Running"),
+        ("OnFailure", [OK], [], "Succeeded"),
+        ("OnFailure", [BAD], [], "Running"),
+        ("Never", [WAITING], [RUNNING], "Pending"),
+        ("Never", [WAITING], [BAD], "Failed"),
+        ("Never", [WAITING], [OK], "Pending"),
+    ],
+)
 def test_phase(policy, states, init, phase):
-    assert status.phase({"restartPolicy": policy}, {str(n): s for n, s in enumerate(states)},
-                        {str(n): s for n, s in enumerate(init)}) == phase
+    assert (
+        status.phase(
+            {"restartPolicy": policy},
+            {str(n): s for n, s in enumerate(states)},
+            {str(n): s for n, s in enumerate(init)},
+        )
+        == phase
+    )
 
 
 def test_gates_and_foreign_conditions():
-    pod = {"spec": {"readinessGates": [{"conditionType": "x/y"}]},
-           "status": {"conditions": [{"type": "other", "status": "True"},
-                                     {"type": "PodScheduled", "status": "True", "lastTransitionTime": "then"}]}}
+    pod = {
+        "spec": {"readinessGates": [{"conditionType": "x/y"}]},
+        "status": {
+            "conditions": [
+                {"type": "other", "status": "True"},
+                {"type": "PodScheduled", "status": "True", "lastTransitionTime": "then"},
+            ]
+        },
+    }
     ready = [{"name": "a", "ready": True}]
 
     def of(kind):
@@ -41,11 +64,16 @@ def test_gates_and_foreign_conditions():
     assert of("Ready")["status"] == "True"
 
 
-@pytest.mark.parametrize(("resources", "result"), [
-    ({}, "BestEffort"), ({"requests": {"memory": "1Gi"}}, "Burstable"),
-    ({"limits": {"memory": "1Gi", "cpu": "1"}}, "Guaranteed"),
-    ({"limits": {"memory": "1Gi", "cpu": "1"}, "requests": {"cpu": "500m"}}, "Burstable"),
-    ({"limits": {"example.org/x": "1"}}, "BestEffort")])
+@pytest.mark.parametrize(
+    ("resources", "result"),
+    [
+        ({}, "BestEffort"),
+        ({"requests": {"memory": "1Gi"}}, "Burstable"),
+        ({"limits": {"memory": "1Gi", "cpu": "1"}}, "Guaranteed"),
+        ({"limits": {"memory": "1Gi", "cpu": "1"}, "requests": {"cpu": "500m"}}, "Burstable"),
+        ({"limits": {"example.org/x": "1"}}, "BestEffort"),
+    ],
+)
 def test_quality_of_service(resources, result):
     assert status.qos_class({"containers": [{"name": "a", "resources": resources}]}) == result
 
@@ -56,8 +84,10 @@ def test_quantities():
     for bad in ("", "x", "Gi", "1Q", "NaN", "Infinity"):
         with pytest.raises(ValueError, match="not a quantity"):
             quantity(bad)
-    spec = {"containers": [{"resources": {"requests": {"cpu": "1"}}}, {"resources": {"limits": {"cpu": "500m"}}}],
-            "initContainers": [{"resources": {"requests": {"cpu": "2"}}}]}
+    spec = {
+        "containers": [{"resources": {"requests": {"cpu": "1"}}}, {"resources": {"limits": {"cpu": "500m"}}}],
+        "initContainers": [{"resources": {"requests": {"cpu": "2"}}}],
+    }
     assert pod_requests(spec)["cpu"] == 2
 
 
@@ -74,20 +104,37 @@ def test_capabilities():
 
 
 def test_configuration_errors_name_the_key():
-    full = {"nodeName": "n", "kubeconfig": "/k", "rootDir": "/r", "runDir": "/run/x", "imagesDir": "/i",
-            "cniConfDir": "/c", "cniBinDir": "/b"}
+    full = {
+        "nodeName": "n",
+        "kubeconfig": "/k",
+        "rootDir": "/r",
+        "runDir": "/run/x",
+        "imagesDir": "/i",
+        "cniConfDir": "/c",
+        "cniBinDir": "/b",
+    }
     assert parse(full).pods_dir.as_posix() == "/r/pods"
-    for change, message in (({"rootDir": None}, "lacks: rootDir"), ({"odd": 1}, "unknown keys: odd"),
-                            ({"rootDir": "relative"}, "absolute"), ({"preload": [{"image": "x"}]}, "preload")):
+    for change, message in (
+        ({"rootDir": None}, "lacks: rootDir"),
+        ({"odd": 1}, "unknown keys: odd"),
+        ({"rootDir": "relative"}, "absolute"),
+        ({"preload": [{"image": "x"}]}, "preload"),
+    ):
         with pytest.raises(ConfigError, match=message):
             parse(full | change)
     assert normalize_reference("docker.io/library/a") == normalize_reference("a:latest") == "a:latest"
 
 
 def test_files_of_etc():
-    pod = {"metadata": {"name": "p", "namespace": "n"},
-           "spec": {"hostname": "h", "subdomain": "s", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["x", "y"]}],
-                    "dnsConfig": {"searches": ["extra"], "options": [{"name": "ndots", "value": "2"}]}}}
+    pod = {
+        "metadata": {"name": "p", "namespace": "n"},
+        "spec": {
+            "hostname": "h",
+            "subdomain": "s",
+            "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["x", "y"]}],
+            "dnsConfig": {"searches": ["extra"], "options": [{"name": "ndots", "value": "2"}]},
+        },
+    }
     hosts = container.hosts_file(pod, "10.0.0.2")
     assert "10.0.0.2\th.s.n.svc.cluster.local\th\n" in hosts
     assert "1.2.3.4\tx y\n" in hosts

@@ -37,13 +37,28 @@ def target(tmp_path):
 
 def test_layers_whiteouts_and_holes(tmp_path, target):
     zeros = bytes(4 << 20)
-    unpack(image(
-        tmp_path / "i",
-        [member("disk/", kind=tarfile.DIRTYPE, mode=0o755), member("disk/old", b"x"), member("a/b", b"1"),
-         member("a/c", b"2"), member("gone", b"x")],
-        [member("disk/disk.img", zeros + b"end", mode=0o4755), member(".wh.gone"), member("a/.wh..wh..opq"),
-         member("a/new", b"3"), member("disk/.wh.old")],
-    ), target, 1 << 30, 100)
+    unpack(
+        image(
+            tmp_path / "i",
+            [
+                member("disk/", kind=tarfile.DIRTYPE, mode=0o755),
+                member("disk/old", b"x"),
+                member("a/b", b"1"),
+                member("a/c", b"2"),
+                member("gone", b"x"),
+            ],
+            [
+                member("disk/disk.img", zeros + b"end", mode=0o4755),
+                member(".wh.gone"),
+                member("a/.wh..wh..opq"),
+                member("a/new", b"3"),
+                member("disk/.wh.old"),
+            ],
+        ),
+        target,
+        1 << 30,
+        100,
+    )
     assert names(target) == ["a", "disk"]
     assert names(target / "a") == ["new"]
     status = (target / "disk/disk.img").stat()
@@ -52,21 +67,24 @@ def test_layers_whiteouts_and_holes(tmp_path, target):
     assert status.st_mode & 0o7777 == 0o755
 
 
-@pytest.mark.parametrize("evil", [
-    [member("../outside/file", b"evil")],
-    [member("/../../outside/new", b"evil")],
-    [member("a", kind=tarfile.SYMTYPE, link="../outside"), member("a/file", b"evil")],
-    [member("a", kind=tarfile.SYMTYPE, link="OUTSIDE"), member("a/file", b"evil")],
-    [member("a", kind=tarfile.SYMTYPE, link="OUTSIDE/file"), member("a", b"evil")],
-    [member("a", kind=tarfile.SYMTYPE, link="OUTSIDE"), member("a/.wh.file")],
-    [member("a", kind=tarfile.SYMTYPE, link="OUTSIDE"), member("a/.wh..wh..opq")],
-    [member("a", kind=tarfile.SYMTYPE, link="OUTSIDE"), member("a", kind=tarfile.DIRTYPE), member("a/x", b"evil")],
-    [member("a", kind=tarfile.LNKTYPE, link="OUTSIDE/file")],
-    [member("a", kind=tarfile.LNKTYPE, link="../outside/file")],
-    [member("s", kind=tarfile.SYMTYPE, link="OUTSIDE"), member("a", kind=tarfile.LNKTYPE, link="s/file")],
-    [member("s", kind=tarfile.SYMTYPE, link="OUTSIDE/file"), member("a", kind=tarfile.LNKTYPE, link="s")],
-    [member(".wh..."), member(".wh.."), member("x/.wh.../"), member("..", kind=tarfile.DIRTYPE)],
-])
+@pytest.mark.parametrize(
+    "evil",
+    [
+        [member("../outside/file", b"evil")],
+        [member("/../../outside/new", b"evil")],
+        [member("a", kind=tarfile.SYMTYPE, link="../outside"), member("a/file", b"evil")],
+        [member("a", kind=tarfile.SYMTYPE, link="OUTSIDE"), member("a/file", b"evil")],
+        [member("a", kind=tarfile.SYMTYPE, link="OUTSIDE/file"), member("a", b"evil")],
+        [member("a", kind=tarfile.SYMTYPE, link="OUTSIDE"), member("a/.wh.file")],
+        [member("a", kind=tarfile.SYMTYPE, link="OUTSIDE"), member("a/.wh..wh..opq")],
+        [member("a", kind=tarfile.SYMTYPE, link="OUTSIDE"), member("a", kind=tarfile.DIRTYPE), member("a/x", b"evil")],
+        [member("a", kind=tarfile.LNKTYPE, link="OUTSIDE/file")],
+        [member("a", kind=tarfile.LNKTYPE, link="../outside/file")],
+        [member("s", kind=tarfile.SYMTYPE, link="OUTSIDE"), member("a", kind=tarfile.LNKTYPE, link="s/file")],
+        [member("s", kind=tarfile.SYMTYPE, link="OUTSIDE/file"), member("a", kind=tarfile.LNKTYPE, link="s")],
+        [member(".wh..."), member(".wh.."), member("x/.wh.../"), member("..", kind=tarfile.DIRTYPE)],
+    ],
+)
 def test_nothing_leaves_the_directory(tmp_path, target, evil):
     for info, _ in evil:
         info.linkname = info.linkname.replace("OUTSIDE", str(tmp_path / "outside"))
@@ -75,13 +93,22 @@ def test_nothing_leaves_the_directory(tmp_path, target, evil):
 
 
 def test_devices_are_left_out(tmp_path, target):
-    unpack(image(tmp_path / "i", [member("null", kind=tarfile.CHRTYPE), member("fifo", kind=tarfile.FIFOTYPE)]),
-           target, 1 << 20, 10)
+    unpack(
+        image(tmp_path / "i", [member("null", kind=tarfile.CHRTYPE), member("fifo", kind=tarfile.FIFOTYPE)]),
+        target,
+        1 << 20,
+        10,
+    )
     assert names(target) == []
 
 
-@pytest.mark.parametrize(("layer", "message"), [
-    ([member("big", bytes(3 << 20))], "more than 1 MiB"), ([member(f"f{n}") for n in range(20)], "more than 10 files")])
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ([member("big", bytes(3 << 20))], "more than 1 MiB"),
+        ([member(f"f{n}") for n in range(20)], "more than 10 files"),
+    ],
+)
 def test_bombs_are_refused(tmp_path, target, layer, message):
     with pytest.raises(UnpackError, match=message):
         unpack(image(tmp_path / "i", layer), target, 1 << 20, 10)
@@ -128,11 +155,17 @@ def test_damaged_layer_has_a_readable_error(tmp_path, target):
 
 HOSTILE = {
     "old GNU": (gnu_sparse(HUGE, (HUGE - 1, 1), content=b"x"), "MiB are accepted"),
-    "GNU 0.0": (pax(b"x", GNU_sparse_size=str(HUGE), GNU_sparse_numblocks="1", GNU_sparse_offset="0",
-                    GNU_sparse_numbytes="1"), "MiB are accepted"),
+    "GNU 0.0": (
+        pax(b"x", GNU_sparse_size=str(HUGE), GNU_sparse_numblocks="1", GNU_sparse_offset="0", GNU_sparse_numbytes="1"),
+        "MiB are accepted",
+    ),
     "GNU 0.1": (pax(b"x", GNU_sparse_size=str(HUGE), GNU_sparse_map=f"{HUGE - 1},1"), "MiB are accepted"),
-    "GNU 1.0": (pax(sparse_map((HUGE - 1, 1)) + b"x", GNU_sparse_major="1", GNU_sparse_minor="0",
-                    GNU_sparse_realsize=str(HUGE)), "MiB are accepted"),
+    "GNU 1.0": (
+        pax(
+            sparse_map((HUGE - 1, 1)) + b"x", GNU_sparse_major="1", GNU_sparse_minor="0", GNU_sparse_realsize=str(HUGE)
+        ),
+        "MiB are accepted",
+    ),
     "size only": (pax(GNU_sparse_realsize=str(HUGE), GNU_sparse_map="0,0"), "MiB are accepted"),
     "no sparse file": (typed(tarfile.REGTYPE, HUGE), "unpacks to more than"),
     "size in PAX header": (pax(size=str(HUGE)), "unpacks to more than"),
@@ -141,8 +174,10 @@ HOSTILE = {
     "map backwards": (pax(b"x" * 9, GNU_sparse_size="9", GNU_sparse_map="5,2,0,2"), "a map that doesn't fit"),
     "map beyond the end": (pax(b"x" * 9, GNU_sparse_size="9", GNU_sparse_map="5,20"), "a map that doesn't fit"),
     "map of words": (pax(GNU_sparse_size="9", GNU_sparse_map="a,b"), "is damaged"),
-    "map without end": (pax(b"9" * 600, GNU_sparse_major="1", GNU_sparse_minor="0", GNU_sparse_realsize="5"),
-                        "is damaged"),
+    "map without end": (
+        pax(b"9" * 600, GNU_sparse_major="1", GNU_sparse_minor="0", GNU_sparse_realsize="5"),
+        "is damaged",
+    ),
     "long name": (typed(tarfile.GNUTYPE_LONGNAME, HUGE), "PAX headers or names are too"),
     "PAX header": (typed(tarfile.XHDTYPE, HUGE), "PAX headers or names are too"),
     "PAX header for all": (typed(tarfile.XGLTYPE, HUGE), "PAX headers for all files"),
@@ -166,21 +201,33 @@ def test_what_a_header_claims_costs_nothing(tmp_path, target, case):
     assert sum(path.stat().st_size for path in target.rglob("*") if path.is_file()) == 0
 
 
-@pytest.mark.parametrize("options", [
-    ["--format=gnu"], ["--format=posix", "--sparse-version=0.0"], ["--format=posix", "--sparse-version=0.1"],
-    ["--format=posix", "--sparse-version=1.0"],
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--format=gnu"],
+        ["--format=posix", "--sparse-version=0.0"],
+        ["--format=posix", "--sparse-version=0.1"],
+        ["--format=posix", "--sparse-version=1.0"],
+    ],
+)
 def test_a_sparse_disk_is_unpacked_as_fast_as_its_data(tmp_path, target, options):
     # More extents than fit into an old header.
-    data = {0: b"begin", 5 << 30: b"middle" * 20_000, 7 << 30: b"a", 9 << 30: b"b", 11 << 30: b"c",
-            (20 << 30) - 3: b"end"}
+    data = {
+        0: b"begin",
+        5 << 30: b"middle" * 20_000,
+        7 << 30: b"a",
+        9 << 30: b"b",
+        11 << 30: b"c",
+        (20 << 30) - 3: b"end",
+    }
     (tmp_path / "tree/disk").mkdir(parents=True)
     with open(tmp_path / "tree/disk/disk.img", "wb") as file:
         for offset, content in data.items():
             file.seek(offset)
             file.write(content)
-    subprocess.run(["tar", "-C", tmp_path / "tree", "--sparse", *options, "-cf", tmp_path / "layer.tar", "disk"],
-                   check=True)
+    subprocess.run(
+        ["tar", "-C", tmp_path / "tree", "--sparse", *options, "-cf", tmp_path / "layer.tar", "disk"], check=True
+    )
     layer = (tmp_path / "layer.tar").read_bytes()
     assert len(layer) < 1 << 20
     directory = raw_image(tmp_path / "i", layer)
@@ -237,8 +284,10 @@ def test_links_lead_no_deeper_than_paths(tmp_path, target):
     down = "/".join("d" * 50)
     layer = [member("l0", kind=tarfile.SYMTYPE, link=".")]
     for step in range(10):
-        layer += [member(f"l{step}/{down}", kind=tarfile.DIRTYPE),
-                  member(f"l{step + 1}", kind=tarfile.SYMTYPE, link=f"l{step}/{down}")]
+        layer += [
+            member(f"l{step}/{down}", kind=tarfile.DIRTYPE),
+            member(f"l{step + 1}", kind=tarfile.SYMTYPE, link=f"l{step}/{down}"),
+        ]
     with pytest.raises(UnpackError, match="is too deep"):
         unpack(image(tmp_path / "i", layer), target, 1 << 20, 10_000)
 
@@ -254,17 +303,31 @@ def test_a_folder_is_emptied_once(tmp_path, target, monkeypatch):
     assert names(target / "d") == ["1", "2"]
 
 
-@pytest.mark.parametrize(("manifest", "message"), [
-    (b"[" * 100_000, "not JSON"), (b"x", "not JSON"), (b"[]", "not a JSON object"), (b"{}", "has no layers"),
-    (b'{"schemaVersion": 1, "fsLayers": []}', "schemaVersion 1"), (b'{"layers": []}', "its configuration is not"),
-    (b'{"manifests": []}', "an index of several"), (b" " * (5 << 20), "at most 4194304 are accepted"),
-    (b'{"layers": [' + b",".join([b"{}"] * 300) + b"]}", "300 layers; at most 200"),
-    (b'{"layers": [{"digest": "sha256:../../etc/passwd"}]}', "no valid digest"),
-    (b'{"layers": [{"digest": "sha256:%s", "size": -1}]}' % (b"0" * 64), "layer 0 has no valid size"),
-    (b'{"layers": [{"digest": "sha256:%s", "size": 1, "urls": ["http://[::1]/"]}]}' % (b"0" * 64), "from elsewhere"),
-    (b'{"layers": [{"digest": "sha256:%s", "size": 1}], "config": {"digest": "sha256:%s", "size": 1}}'
-     % (b"0" * 64, b"1" * 64), "layer 0{64} is missing"),
-])
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        (b"[" * 100_000, "not JSON"),
+        (b"x", "not JSON"),
+        (b"[]", "not a JSON object"),
+        (b"{}", "has no layers"),
+        (b'{"schemaVersion": 1, "fsLayers": []}', "schemaVersion 1"),
+        (b'{"layers": []}', "its configuration is not"),
+        (b'{"manifests": []}', "an index of several"),
+        (b" " * (5 << 20), "at most 4194304 are accepted"),
+        (b'{"layers": [' + b",".join([b"{}"] * 300) + b"]}", "300 layers; at most 200"),
+        (b'{"layers": [{"digest": "sha256:../../etc/passwd"}]}', "no valid digest"),
+        (b'{"layers": [{"digest": "sha256:%s", "size": -1}]}' % (b"0" * 64), "layer 0 has no valid size"),
+        (
+            b'{"layers": [{"digest": "sha256:%s", "size": 1, "urls": ["http://[::1]/"]}]}' % (b"0" * 64),
+            "from elsewhere",
+        ),
+        (
+            b'{"layers": [{"digest": "sha256:%s", "size": 1}], "config": {"digest": "sha256:%s", "size": 1}}'
+            % (b"0" * 64, b"1" * 64),
+            "layer 0{64} is missing",
+        ),
+    ],
+)
 def test_manifests_that_are_not_accepted(tmp_path, target, manifest, message):
     (tmp_path / "i").mkdir()
     (tmp_path / "i/manifest.json").write_bytes(manifest)

@@ -14,16 +14,21 @@ from turtles.standalone.podrunner import sandbox
 from turtles.standalone.podrunner import syscalls as sc
 from turtles.standalone.podrunner.volumes import VolumeError, Volumes, own_by_group, sub_path
 
-POD = {"metadata": {"namespace": "default", "name": "web", "uid": "u-1"},
-       "spec": {"volumes": [{"name": "seed", "secret": {"secretName": "login"}}]}}
+POD = {
+    "metadata": {"namespace": "default", "name": "web", "uid": "u-1"},
+    "spec": {"volumes": [{"name": "seed", "secret": {"secretName": "login"}}]},
+}
 
 
 class OneSecret:
     """A client that knows a Secret."""
 
     def get(self, resource: Any, namespace: str, name: str) -> dict[str, Any]:
-        return {"kind": "Secret", "metadata": {"namespace": namespace, "name": name},
-                "data": {"userdata": base64.b64encode(b"password: hunter2").decode()}}
+        return {
+            "kind": "Secret",
+            "metadata": {"namespace": namespace, "name": name},
+            "data": {"userdata": base64.b64encode(b"password: hunter2").decode()},
+        }
 
 
 def test_secrets_are_for_root_and_the_pod_alone(tmp_path: Path) -> None:
@@ -46,23 +51,37 @@ class OneVolume:
     def get(self, resource: Any, namespace: str | None, name: str) -> dict[str, Any]:
         if namespace is None:
             return self.volume
-        return {"metadata": {"namespace": namespace, "name": name, "uid": f"uid-of-{namespace}"},
-                "spec": {"volumeName": "v1"}, "status": {"phase": "Bound"}}
+        return {
+            "metadata": {"namespace": namespace, "name": name, "uid": f"uid-of-{namespace}"},
+            "spec": {"volumeName": "v1"},
+            "status": {"phase": "Bound"},
+        }
 
 
-@pytest.mark.parametrize(("reference", "words"), [
-    ({"namespace": "other", "name": "data", "uid": "uid-of-other"}, "a claim of another namespace"),
-    ({"namespace": "default", "name": "mine", "uid": "uid-of-mine"}, "claim default/mine"),
-    ({"namespace": "default", "name": "data", "uid": "uid-before"}, "an earlier claim default/data, which was deleted"),
-    ({"namespace": "default", "name": "data"}, "an earlier claim default/data"),
-    ({"namespace": "other", "name": "data", "uid": "uid-of-default"}, "a claim of another namespace"),
-    ({}, "no claim yet")])
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ({"namespace": "other", "name": "data", "uid": "uid-of-other"}, "a claim of another namespace"),
+        ({"namespace": "default", "name": "mine", "uid": "uid-of-mine"}, "claim default/mine"),
+        (
+            {"namespace": "default", "name": "data", "uid": "uid-before"},
+            "an earlier claim default/data, which was deleted",
+        ),
+        ({"namespace": "default", "name": "data"}, "an earlier claim default/data"),
+        ({"namespace": "other", "name": "data", "uid": "uid-of-default"}, "a claim of another namespace"),
+        ({}, "no claim yet"),
+    ],
+)
 def test_a_claim_gets_no_volume_that_does_not_name_it(tmp_path: Path, reference: dict[str, str], words: str) -> None:
     """A claim's volumeName is its owner's to write; nothing of the volume is touched for the claim of another."""
     (tmp_path / "data").mkdir(mode=0o700)
-    pod = {"metadata": {"namespace": "default", "name": "web", "uid": "u-1"},
-           "spec": {"securityContext": {"fsGroup": 107},
-                    "volumes": [{"name": "root", "persistentVolumeClaim": {"claimName": "data"}}]}}
+    pod = {
+        "metadata": {"namespace": "default", "name": "web", "uid": "u-1"},
+        "spec": {
+            "securityContext": {"fsGroup": 107},
+            "volumes": [{"name": "root", "persistentVolumeClaim": {"claimName": "data"}}],
+        },
+    }
     client = OneVolume(tmp_path / "data", **reference)
     volumes = Volumes(client, tmp_path / "run", "node1")  # type: ignore[arg-type]
     with pytest.raises(VolumeError, match="default/data names PersistentVolume v1, which belongs to") as error:
@@ -90,9 +109,16 @@ class Issuer:
 
 def test_token_is_renewed_before_it_ends(tmp_path: Path) -> None:
     source = {"path": "sub/token", "audience": "vault", "expirationSeconds": 1000}
-    pod = {"metadata": {"namespace": "default", "name": "web", "uid": "u-1"}, "spec": {
-        "serviceAccountName": "robot", "securityContext": {"fsGroup": os.getgid()},
-        "volumes": [{"name": "t", "projected": {"sources": [{"serviceAccountToken": source}], "defaultMode": 0o600}}]}}
+    pod = {
+        "metadata": {"namespace": "default", "name": "web", "uid": "u-1"},
+        "spec": {
+            "serviceAccountName": "robot",
+            "securityContext": {"fsGroup": os.getgid()},
+            "volumes": [
+                {"name": "t", "projected": {"sources": [{"serviceAccountToken": source}], "defaultMode": 0o600}}
+            ],
+        },
+    }
     issuer = Issuer()
     volumes = Volumes(issuer, tmp_path / "run", "node1")  # type: ignore[arg-type]
     assert volumes.renew(pod) is None, "there is none yet"
@@ -156,8 +182,10 @@ def test_a_sub_path_that_becomes_a_link_is_not_followed(tmp_path: Path) -> None:
 
 @pytest.mark.root
 def test_memory_is_mounted_after_a_crash_in_between(tmp_path: Path) -> None:
-    pod: dict[str, Any] = {"metadata": {"namespace": "default", "name": "web", "uid": "u-1"}, "spec": {
-        "securityContext": {"fsGroup": 107}, "volumes": [{"name": "m", "emptyDir": {"medium": "Memory"}}]}}
+    pod: dict[str, Any] = {
+        "metadata": {"namespace": "default", "name": "web", "uid": "u-1"},
+        "spec": {"securityContext": {"fsGroup": 107}, "volumes": [{"name": "m", "emptyDir": {"medium": "Memory"}}]},
+    }
     volumes = Volumes(OneSecret(), tmp_path / "run", "node1")  # type: ignore[arg-type]
     # The directory is made, the mount is not.
     (tmp_path / "pod/volumes/kubernetes.io~empty-dir/m").mkdir(parents=True)

@@ -24,15 +24,20 @@ SETTINGS = Settings("t-services", "10.96.0.0/16", ("127.0.0.0/8", "10.9.0.0/24")
 def service(name, address, node_port=None, **spec):
     """Return a Service that leads port 80 on."""
     port = {"port": 80, "protocol": "TCP"} | ({"nodePort": node_port} if node_port else {})
-    return {"metadata": {"name": name, "namespace": "default"},
-            "spec": {"type": "NodePort" if node_port else "ClusterIP", "clusterIP": address, "ports": [port], **spec}}
+    return {
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"type": "NodePort" if node_port else "ClusterIP", "clusterIP": address, "ports": [port], **spec},
+    }
 
 
 def leads_to(name, *addresses, port=8080):
     """Return an EndpointSlice."""
-    return {"metadata": {"name": name, "namespace": "default", "labels": {"kubernetes.io/service-name": name}},
-            "addressType": "IPv4", "ports": [{"name": "", "port": port, "protocol": "TCP"}],
-            "endpoints": [{"addresses": [one], "conditions": {"ready": True}} for one in addresses]}
+    return {
+        "metadata": {"name": name, "namespace": "default", "labels": {"kubernetes.io/service-name": name}},
+        "addressType": "IPv4",
+        "ports": [{"name": "", "port": port, "protocol": "TCP"}],
+        "endpoints": [{"addresses": [one], "conditions": {"ready": True}} for one in addresses],
+    }
 
 
 class Namespace:
@@ -50,6 +55,7 @@ class Namespace:
 
     def call(self, function, *args):
         """Return what a function returns that runs in here."""
+
         def entered():
             with open(f"/run/netns/{self.name}") as file:
                 assert ctypes.CDLL(None, use_errno=True).setns(file.fileno(), 0x40000000) == 0
@@ -76,6 +82,7 @@ class Namespace:
 
     def ask(self, address, port=80):
         """Return who answers and the address that it sees."""
+
         def connected():
             with socket.create_connection((address, port), timeout=5) as sock:
                 return tuple(sock.makefile().read().split())
@@ -231,6 +238,7 @@ def test_a_restart_leaves_the_rules_and_a_teardown_nothing(world):
     host.call(second.apply, compute(SETTINGS, [], []))
     assert "10.9.0.12" not in host.call(listed)
     assert "endpoint-" not in host.call(listed)
+
     # The next process may have other settings: nothing of those of before stays, and what is another's does.
     def routes():
         return subprocess.run(["ip", "-n", host.name, "route"], check=True, capture_output=True, text=True).stdout

@@ -26,17 +26,46 @@ class Rig(Server):
         self.node = root / "podrunner.yml"
         (root / "net.d").mkdir()
         network = subnet("streams")
-        (root / "net.d/10.conflist").write_text(json.dumps({
-            "cniVersion": "0.4.0", "name": self.name, "plugins": [
-                {"type": "bridge", "bridge": f"{self.name}b", "isGateway": True, "ipMasq": False, "hairpinMode": True,
-                 "ipam": {"type": "host-local", "dataDir": str(root / "ipam"), "ranges": [[{"subnet": network}]],
-                          "routes": [{"dst": "0.0.0.0/0"}]}}]}))
-        self.node.write_text(yaml.safe_dump({
-            "nodeName": "n1", "kubeconfig": str(self.config / "podrunner.kubeconfig"), "rootDir": str(root / "kubelet"),
-            "runDir": str(root / "run"), "imagesDir": str(root / "images"), "cniConfDir": str(root / "net.d"),
-            "cniBinDir": "/usr/lib/cni", "cgroupParent": self.name, "nodeIP": "127.0.0.1",
-            "maskedPaths": [str(root / "etc"), str(root / "data")],
-            "preload": [{"image": IMAGE, "entryPoint": "entry:main"}]}))
+        (root / "net.d/10.conflist").write_text(
+            json.dumps(
+                {
+                    "cniVersion": "0.4.0",
+                    "name": self.name,
+                    "plugins": [
+                        {
+                            "type": "bridge",
+                            "bridge": f"{self.name}b",
+                            "isGateway": True,
+                            "ipMasq": False,
+                            "hairpinMode": True,
+                            "ipam": {
+                                "type": "host-local",
+                                "dataDir": str(root / "ipam"),
+                                "ranges": [[{"subnet": network}]],
+                                "routes": [{"dst": "0.0.0.0/0"}],
+                            },
+                        }
+                    ],
+                }
+            )
+        )
+        self.node.write_text(
+            yaml.safe_dump(
+                {
+                    "nodeName": "n1",
+                    "kubeconfig": str(self.config / "podrunner.kubeconfig"),
+                    "rootDir": str(root / "kubelet"),
+                    "runDir": str(root / "run"),
+                    "imagesDir": str(root / "images"),
+                    "cniConfDir": str(root / "net.d"),
+                    "cniBinDir": "/usr/lib/cni",
+                    "cgroupParent": self.name,
+                    "nodeIP": "127.0.0.1",
+                    "maskedPaths": [str(root / "etc"), str(root / "data")],
+                    "preload": [{"image": IMAGE, "entryPoint": "entry:main"}],
+                }
+            )
+        )
         (root / "run").mkdir()
         self.runner: subprocess.Popen | None = None
 
@@ -50,7 +79,10 @@ class Rig(Server):
         with open(self.root / "runner.log", "ab") as output:
             self.runner = subprocess.Popen(
                 [sys.executable, "-m", "turtles.standalone.main", "podrunner", "--config", str(self.node)],
-                stdout=output, stderr=output, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)})
+                stdout=output,
+                stderr=output,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+            )
         self.until(lambda: (self.root / "run/node.sock").exists() or self.runner.poll() is not None, 60)
         assert self.runner.poll() is None, (self.root / "runner.log").read_text()
 
@@ -59,8 +91,11 @@ class Rig(Server):
         if self.runner is not None:
             self.runner.terminate()
             self.runner.wait(60)
-        subprocess.run([sys.executable, "-m", "turtles.standalone.main", "reset", "--config", str(self.node)],
-                       check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "turtles.standalone.main", "reset", "--config", str(self.node)],
+            check=True,
+            capture_output=True,
+        )
         self.stop()
 
     def pod(self, name: str, *args: str, restart: str = "Never", **container: object) -> dict:
@@ -76,9 +111,17 @@ class Rig(Server):
 
     def phase(self, name: str, *phases: str) -> dict:
         """Wait until a Pod is in a phase."""
-        return self.until(lambda: next(
-            (pod for code, pod in [self.call("GET", f"{CORE}/pods/{name}")]
-             if code == 200 and pod["status"].get("phase") in phases), None), 60)
+        return self.until(
+            lambda: next(
+                (
+                    pod
+                    for code, pod in [self.call("GET", f"{CORE}/pods/{name}")]
+                    if code == 200 and pod["status"].get("phase") in phases
+                ),
+                None,
+            ),
+            60,
+        )
 
     def said(self, name: str, query: str = "") -> str:
         """Return a Pod's log."""

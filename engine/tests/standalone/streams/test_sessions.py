@@ -31,13 +31,17 @@ def run(request, rig):
     """Runs kubectl with one of the protocols."""
     value = PROTOCOLS[request.param]
     environment = {
-        **os.environ, "KUBECONFIG": str(rig.config / "admin.kubeconfig"), "HOME": str(rig.root),
-        "KUBECTL_REMOTE_COMMAND_WEBSOCKETS": value, "KUBECTL_PORT_FORWARD_WEBSOCKETS": value,
-    }  # fmt: skip
+        **os.environ,
+        "KUBECONFIG": str(rig.config / "admin.kubeconfig"),
+        "HOME": str(rig.root),
+        "KUBECTL_REMOTE_COMMAND_WEBSOCKETS": value,
+        "KUBECTL_PORT_FORWARD_WEBSOCKETS": value,
+    }
 
     def call(*arguments, data="", **options):
-        return subprocess.run(["kubectl", *arguments], input=data, capture_output=True, text=True, env=environment,
-                              timeout=120, **options)
+        return subprocess.run(
+            ["kubectl", *arguments], input=data, capture_output=True, text=True, env=environment, timeout=120, **options
+        )
 
     call.environment = environment
     return call
@@ -64,7 +68,7 @@ def test_exit_codes_and_errors(run):
     done = run("exec", "server", "--", "no-such-program")
     assert done.returncode == 1
     assert 'exec: "no-such-program": executable file not found in $PATH' in done.stderr
-    assert "pods \"nobody\" not found" in run("exec", "nobody", "--", "true").stderr
+    assert 'pods "nobody" not found' in run("exec", "nobody", "--", "true").stderr
     assert "container other is not valid for pod server" in run("exec", "server", "-c", "other", "--", "true").stderr
 
 
@@ -82,10 +86,23 @@ def test_a_terminal(run):
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 33, 77, 0, 0))
     process = subprocess.Popen(
-        ["kubectl", "exec", "-it", "server", "--", "sh", "-c",
-         # The size comes on a channel of its own, whenever it comes.
-         'tty; while [ "$(stty size)" = "0 0" ]; do sleep 0.1; done; stty size; read word; echo got $word; exit 5'],
-        stdin=slave, stdout=slave, stderr=slave, env=run.environment, start_new_session=True)
+        [
+            "kubectl",
+            "exec",
+            "-it",
+            "server",
+            "--",
+            "sh",
+            "-c",
+            # The size comes on a channel of its own, whenever it comes.
+            'tty; while [ "$(stty size)" = "0 0" ]; do sleep 0.1; done; stty size; read word; echo got $word; exit 5',
+        ],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env=run.environment,
+        start_new_session=True,
+    )
     os.close(slave)
     seen, typed = b"", False
     deadline = time.monotonic() + 60
@@ -119,8 +136,13 @@ def test_an_attachment_sees_what_is_said_from_now_on(rig, run):
 
 @any_kubectl
 def test_ports(run):
-    process = subprocess.Popen(["kubectl", "port-forward", "server", ":8080"], stdout=subprocess.PIPE, text=True,
-                               env=run.environment, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        ["kubectl", "port-forward", "server", ":8080"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=run.environment,
+        stderr=subprocess.STDOUT,
+    )
     try:
         line = process.stdout.readline()
         port = int(re.search(r"127\.0\.0\.1:(\d+)", line)[1])
@@ -145,8 +167,13 @@ def test_ports(run):
 
 @any_kubectl
 def test_a_port_that_nobody_listens_on(run):
-    process = subprocess.Popen(["kubectl", "port-forward", "server", ":9"], stdout=subprocess.PIPE, text=True,
-                               env=run.environment, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        ["kubectl", "port-forward", "server", ":9"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=run.environment,
+        stderr=subprocess.STDOUT,
+    )
     try:
         port = int(re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())[1])
         with socket.create_connection(("127.0.0.1", port), timeout=60) as sock, contextlib.suppress(ConnectionError):
@@ -164,10 +191,29 @@ def core(rig):
 
 
 def test_the_python_client(core):
-    assert stream(core.connect_get_namespaced_pod_exec, "server", "default", command=["id", "-u"], stdout=True,
-                  stderr=True, stdin=False, tty=False) == "107\n"
-    session = stream(core.connect_get_namespaced_pod_exec, "server", "default", stdin=True, stdout=True, stderr=True,
-                     command=["sh", "-c", "read a; echo $a; echo no >&2; exit 7"], _preload_content=False)
+    assert (
+        stream(
+            core.connect_get_namespaced_pod_exec,
+            "server",
+            "default",
+            command=["id", "-u"],
+            stdout=True,
+            stderr=True,
+            stdin=False,
+            tty=False,
+        )
+        == "107\n"
+    )
+    session = stream(
+        core.connect_get_namespaced_pod_exec,
+        "server",
+        "default",
+        stdin=True,
+        stdout=True,
+        stderr=True,
+        command=["sh", "-c", "read a; echo $a; echo no >&2; exit 7"],
+        _preload_content=False,
+    )
     session.write_stdin("yes\n")
     session.run_forever(timeout=60)
     assert (session.read_stdout(), session.read_stderr(), session.returncode) == ("yes\n", "no\n", 7)
@@ -194,13 +240,21 @@ def test_who_may(rig):
             assert (code, body["reason"]) == (403, "Forbidden")
             assert rig.call(method, path)[1]["message"] == "Upgrade request required"
     rules = [{"apiGroups": [""], "resources": ["pods/exec", "pods"], "verbs": ["get"]}]
-    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "reader"},
-            "rules": rules}
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": "reader"},
+        "rules": rules,
+    }
     base = "/apis/rbac.authorization.k8s.io/v1/namespaces/default"
     assert rig.call("POST", f"{base}/roles", role)[0] == 201
-    binding = {"apiVersion": role["apiVersion"], "kind": "RoleBinding", "metadata": {"name": "reader"},
-               "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"},
-               "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "reader"}]}
+    binding = {
+        "apiVersion": role["apiVersion"],
+        "kind": "RoleBinding",
+        "metadata": {"name": "reader"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"},
+        "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "reader"}],
+    }
     assert rig.call("POST", f"{base}/rolebindings", binding)[0] == 201
     # A WebSocket begins with GET; who may only get may not execute.
     code, body = rig.call("GET", f"{CORE}/pods/server/exec?command=id&stdout=1", headers={"Impersonate-User": "reader"})
@@ -218,15 +272,21 @@ def upgraded(rig, path, header):
     """Return a connection after its upgrade to SPDY."""
     raw = socket.create_connection(("127.0.0.1", rig.port), timeout=20)
     sock = rig.tls.wrap_socket(raw, server_hostname="localhost")
-    sock.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {rig.token()}\r\nConnection: Upgrade\r\n"
-                 f"Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: {header}\r\nContent-Length: 0\r\n\r\n".encode())
+    sock.sendall(
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {rig.token()}\r\nConnection: Upgrade\r\n"
+        f"Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: {header}\r\nContent-Length: 0\r\n\r\n".encode()
+    )
     return sock, sock.recv(4096).decode()
 
 
 def test_nonsense_ends_the_connection_only(rig):
     path = f"{CORE}/pods/server/portforward"
-    for garbage in (b"\x80\x03\x00\x01\x00\xff\xff\xff", b"\x80\x03\x00\x01\x00\x00\x00\x02ab",
-                    b"\x80\x03\x00\x01\x00\x00\x00\x20" + b"\0\0\0\x01" + os.urandom(28), os.urandom(500)):
+    for garbage in (
+        b"\x80\x03\x00\x01\x00\xff\xff\xff",
+        b"\x80\x03\x00\x01\x00\x00\x00\x02ab",
+        b"\x80\x03\x00\x01\x00\x00\x00\x20" + b"\0\0\0\x01" + os.urandom(28),
+        os.urandom(500),
+    ):
         sock, head = upgraded(rig, path, "portforward.k8s.io")
         assert head.startswith("HTTP/1.1 101"), head
         with sock, contextlib.suppress(ssl.SSLError, ConnectionError, TimeoutError):
@@ -248,8 +308,9 @@ def test_sessions_leave_nothing_behind(rig, run):
     for _ in range(5):
         run("exec", "-i", "server", "--", "cat", data="x")
     rig.until(lambda: all(descriptors()[pid] <= count + 2 for pid, count in before.items()), 30)
-    process = subprocess.Popen(["kubectl", "exec", "-i", "server", "--", "cat"], stdin=subprocess.PIPE,
-                               env=run.environment)
+    process = subprocess.Popen(
+        ["kubectl", "exec", "-i", "server", "--", "cat"], stdin=subprocess.PIPE, env=run.environment
+    )
     rig.until(lambda: run("exec", "server", "--", "sh", "-c", "cat /proc/[0-9]*/comm").stdout.count("cat\n") == 1, 30)
     process.kill()
     process.communicate()

@@ -33,8 +33,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks: a node falls silent without an event.
 _RECHECK = 60.0
-_REMEDY = ("machines that run go on. Look at the component's Pods (kubectl -n {namespace} get pods -l kubevirt.io), "
-           "their events and logs")
+_REMEDY = (
+    "machines that run go on. Look at the component's Pods (kubectl -n {namespace} get pods -l kubevirt.io), "
+    "their events and logs"
+)
 
 
 class KubeVirtController:
@@ -92,8 +94,11 @@ class KubeVirtController:
 
     def _workloads(self) -> list[tuple[Informer, Object]]:
         """Give the Deployments and the DaemonSet that there are; none where the engine is services of a machine."""
-        names = ((self._deployments, "virt-api"), (self._deployments, "virt-controller"),
-                 (self._daemonsets, "virt-handler"))
+        names = (
+            (self._deployments, "virt-api"),
+            (self._deployments, "virt-controller"),
+            (self._daemonsets, "virt-handler"),
+        )
         found = ((informer, informer.get(self._namespace, name)) for informer, name in names)
         return [(informer, workload) for informer, workload in found if workload is not None]
 
@@ -111,7 +116,8 @@ class KubeVirtController:
         try:
             if status := merge_diff(old.get("status") or {}, new["status"]):
                 self._kubevirts.observe(
-                    self._client.patch(KUBEVIRT, namespace, name, {"status": status}, subresource="status"))
+                    self._client.patch(KUBEVIRT, namespace, name, {"status": status}, subresource="status")
+                )
                 if new["status"]["phase"] != (old.get("status") or {}).get("phase"):
                     log.info("phase changed", extra={"kubevirt": name, "phase": new["status"]["phase"]})
                 self._tell(old, new)
@@ -130,8 +136,9 @@ class KubeVirtController:
         if degraded.get("status") == "True" and (not is_true(before, "Degraded") or (worked and not works)):
             # A rolling update is nothing to worry about
             remedy = _REMEDY.format(namespace=new["metadata"]["namespace"])
-            self._recorder.event(new, "Normal" if works else "Warning", degraded["reason"],
-                                 f"{degraded['message']}; {remedy}")
+            self._recorder.event(
+                new, "Normal" if works else "Warning", degraded["reason"], f"{degraded['message']}; {remedy}"
+            )
         elif degraded.get("status") == "False" and is_true(before, "Degraded"):
             self._recorder.event(new, "Normal", degraded["reason"], "All components are ready again.")
 

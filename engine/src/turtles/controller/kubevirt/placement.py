@@ -110,9 +110,13 @@ def _asked(workload: Object) -> Object:
     pod = workload["spec"]["template"]["spec"]
     policies = [container.get("imagePullPolicy") for container in _containers(pod)]
     annotations = workload["metadata"].get("annotations") or {}
-    return {"replicas": workload["spec"].get("replicas"), "policies": policies,
-            "secrets": pod.get("imagePullSecrets"), "added": annotations.get(PULL_SECRETS),
-            **{part: pod.get(part) for part in _PLACEMENT}}
+    return {
+        "replicas": workload["spec"].get("replicas"),
+        "policies": policies,
+        "secrets": pod.get("imagePullSecrets"),
+        "added": annotations.get(PULL_SECRETS),
+        **{part: pod.get(part) for part in _PLACEMENT},
+    }
 
 
 def _containers(pod: Object) -> list[Object]:

@@ -25,8 +25,9 @@ class Plan:
     remove_machines: bool = False
 
 
-def plan(kubevirt: Object, components: Sequence[Component], machines: int, image: str, now: str,
-         refusals: Sequence[str] = ()) -> Plan:
+def plan(
+    kubevirt: Object, components: Sequence[Component], machines: int, image: str, now: str, refusals: Sequence[str] = ()
+) -> Plan:
     """Decide what a KubeVirt object needs.
 
     :param kubevirt: as stored; it is not changed.
@@ -36,8 +37,11 @@ def plan(kubevirt: Object, components: Sequence[Component], machines: int, image
     :param now: RFC 3339.
     :param refusals: why some components can't be arranged as the object says, in a sentence each.
     """
-    wanted: Object = {**kubevirt, "metadata": dict(kubevirt["metadata"]),
-                      "status": copy.deepcopy(kubevirt.get("status") or {})}
+    wanted: Object = {
+        **kubevirt,
+        "metadata": dict(kubevirt["metadata"]),
+        "status": copy.deepcopy(kubevirt.get("status") or {}),
+    }
     metadata, status = wanted["metadata"], wanted["status"]
     finalizers = metadata.get("finalizers") or []
     conditions = status.setdefault("conditions", [])
@@ -56,8 +60,10 @@ def plan(kubevirt: Object, components: Sequence[Component], machines: int, image
         metadata["finalizers"] = [*finalizers, FINALIZER]
     version, registry = f"v{__version__}", image.rpartition("/")[0]
     status.update(
-        operatorVersion=version, targetKubeVirtVersion=version,
-        targetDeploymentID=image, targetKubeVirtRegistry=registry,
+        operatorVersion=version,
+        targetKubeVirtVersion=version,
+        targetDeploymentID=image,
+        targetKubeVirtRegistry=registry,
         defaultArchitecture=configuration.from_kubevirt(kubevirt).architecture,
         observedGeneration=kubevirt["metadata"].get("generation", 1),
     )

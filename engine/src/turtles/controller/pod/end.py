@@ -18,7 +18,9 @@ def has_ended(pod: Mapping[str, Any]) -> bool:
     status = pod.get("status") or {}
     return is_final(pod) or any(
         (container.get("state") or {}).get("terminated")
-        for container in status.get("containerStatuses") or () if container.get("name") == _COMPUTE)
+        for container in status.get("containerStatuses") or ()
+        if container.get("name") == _COMPUTE
+    )
 
 
 def ended_at(pod: Object) -> datetime | None:
@@ -39,18 +41,21 @@ def why(pod: Object) -> tuple[str, str]:
     if status.get("reason") == "Evicted":
         return "LauncherEvicted", (
             f"the node evicted the virt-launcher Pod: {status.get('message') or 'no reason given'}; relieve the node, "
-            "or request what the guest needs (spec.domain.resources.requests) so that it is placed where that is free")
+            "or request what the guest needs (spec.domain.resources.requests) so that it is placed where that is free"
+        )
     for container in container_statuses(pod):
         terminated = (container.get("state") or {}).get("terminated") or {}
         if terminated.get("reason") == "OOMKilled":
             return "LauncherOOMKilled", (
                 f"container {container.get('name')} of the virt-launcher Pod reached its memory limit and was killed; "
-                "raise spec.domain.resources.limits.memory, or leave it out")
+                "raise spec.domain.resources.limits.memory, or leave it out"
+            )
     if status.get("reason"):
         # such as OutOfmemory, UnexpectedAdmissionError, NodeShutdown: a kubelet that starts again takes Pods in anew
         return "LauncherStopped", (
             f"the node stopped the virt-launcher Pod ({status['reason']}): {status.get('message') or 'no message'}; "
-            "see that the node has what the Pod requests")
+            "see that the node has what the Pod requests"
+        )
     return "Failed", f"the virt-launcher Pod ended: {_last_words(pod)}"
 
 

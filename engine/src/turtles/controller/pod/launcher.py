@@ -62,7 +62,7 @@ def pod_name(vmi: Object) -> str:
     metadata = vmi["metadata"]
     suffix = hashlib.sha256(metadata["uid"].encode()).hexdigest()[:5]
     # Pod names may have 253 characters.
-    return f"virt-launcher-{metadata['name'][:253 - 15 - 5]}-{suffix}"
+    return f"virt-launcher-{metadata['name'][: 253 - 15 - 5]}-{suffix}"
 
 
 def pod_hostname(vmi: Object) -> str:
@@ -86,12 +86,18 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
     resources = _resources(spec, config, overhead)
     command = [
         "/usr/bin/virt-launcher",
-        "--name", metadata["name"],
-        "--uid", metadata["uid"],
-        "--namespace", metadata["namespace"],
-        "--kubevirt-share-dir", str(paths.PUBLIC_DIR),
-        "--ephemeral-disk-dir", str(paths.EPHEMERAL_DISKS_DIR),
-        "--grace-period-seconds", str(grace + LAUNCHER_GRACE),
+        "--name",
+        metadata["name"],
+        "--uid",
+        metadata["uid"],
+        "--namespace",
+        metadata["namespace"],
+        "--kubevirt-share-dir",
+        str(paths.PUBLIC_DIR),
+        "--ephemeral-disk-dir",
+        str(paths.EPHEMERAL_DISKS_DIR),
+        "--grace-period-seconds",
+        str(grace + LAUNCHER_GRACE),
     ]
     if config.image_volumes:
         command.append("--image-volume")
@@ -116,25 +122,28 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
             labels.NODE_SCHEDULABLE: "true",
             labels.ARCH: architecture,
         },
-        "containers": [{
-            "name": "compute",
-            "image": config.image,
-            "imagePullPolicy": _pull_policy(config),
-            "command": command,
-            "env": [
-                # For virsh in the Pod: kubectl exec POD -- virsh list
-                {"name": "LIBVIRT_DEFAULT_URI", "value": f"qemu:///session?socket={paths.LIBVIRT_SOCKET}"},
-            ],
-            "resources": resources,
-            "securityContext": _security("NET_BIND_SERVICE", readOnlyRootFilesystem=True),
-            "terminationMessagePolicy": "FallbackToLogsOnError",
-            "volumeMounts": mounts,
-        }],
+        "containers": [
+            {
+                "name": "compute",
+                "image": config.image,
+                "imagePullPolicy": _pull_policy(config),
+                "command": command,
+                "env": [
+                    # For virsh in the Pod: kubectl exec POD -- virsh list
+                    {"name": "LIBVIRT_DEFAULT_URI", "value": f"qemu:///session?socket={paths.LIBVIRT_SOCKET}"},
+                ],
+                "resources": resources,
+                "securityContext": _security("NET_BIND_SERVICE", readOnlyRootFilesystem=True),
+                "terminationMessagePolicy": "FallbackToLogsOnError",
+                "volumeMounts": mounts,
+            }
+        ],
         "volumes": volumes,
     }
     if block:
         pod_spec["containers"][0]["volumeDevices"] = [
-            {"name": _volume_name(name), "devicePath": str(paths.claim_device(name))} for name in sorted(block)]
+            {"name": _volume_name(name), "devicePath": str(paths.claim_device(name))} for name in sorted(block)
+        ]
     if not config.image_volumes:
         _container_disks(spec, config, pod_spec)
     if ports := _ports(spec):
@@ -146,8 +155,15 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
         pod_spec["affinity"] = affinity
     if config.cluster.runtime_class:
         pod_spec["runtimeClassName"] = config.cluster.runtime_class
-    for key in ("subdomain", "dnsPolicy", "dnsConfig", "schedulerName", "priorityClassName", "tolerations",
-                "topologySpreadConstraints"):
+    for key in (
+        "subdomain",
+        "dnsPolicy",
+        "dnsConfig",
+        "schedulerName",
+        "priorityClassName",
+        "tolerations",
+        "topologySpreadConstraints",
+    ):
         if spec.get(key):
             pod_spec[key] = spec[key]
     return {
@@ -198,7 +214,8 @@ def _resources(spec: Mapping[str, Any], config: LauncherConfig, overhead: int) -
     requests, limits = dict(resources.get("requests") or {}), dict(resources.get("limits") or {})
     if "cpu" not in requests and "cpu" not in limits:
         requests["cpu"] = quantity.format_milli(
-            max(1, 1000 * cpu_topology(spec).vcpus // config.cluster.cpu_allocation_ratio))
+            max(1, 1000 * cpu_topology(spec).vcpus // config.cluster.cpu_allocation_ratio)
+        )
     if "memory" in requests:
         memory = quantity.to_int(requests["memory"])
     else:
@@ -286,15 +303,17 @@ def _container_disks(spec: Mapping[str, Any], config: LauncherConfig, pod_spec: 
         pod_spec["containers"].append(container)
     if disks:
         pod_spec["volumes"].append({"name": _PROGRAM_VOLUME, "emptyDir": {}})
-        pod_spec["initContainers"] = [{
-            "name": "container-disk-binary",
-            "image": config.image,
-            "imagePullPolicy": _pull_policy(config),
-            "command": ["/usr/bin/cp", str(paths.CONTAINER_DISK_SOURCE), str(paths.CONTAINER_DISK_PROGRAM)],
-            "resources": resources,
-            "securityContext": _security(readOnlyRootFilesystem=True),
-            "volumeMounts": [program],
-        }]
+        pod_spec["initContainers"] = [
+            {
+                "name": "container-disk-binary",
+                "image": config.image,
+                "imagePullPolicy": _pull_policy(config),
+                "command": ["/usr/bin/cp", str(paths.CONTAINER_DISK_SOURCE), str(paths.CONTAINER_DISK_PROGRAM)],
+                "resources": resources,
+                "securityContext": _security(readOnlyRootFilesystem=True),
+                "volumeMounts": [program],
+            }
+        ]
 
 
 def _container_name(volume: str) -> str:
@@ -327,8 +346,13 @@ def _volumes(
                 if disk.get("imagePullPolicy"):
                     image["pullPolicy"] = disk["imagePullPolicy"]
                 volumes.append({"name": _volume_name(name), "image": image})
-                mounts.append({"name": _volume_name(name), "mountPath": str(paths.container_disk_image_dir(name)),
-                               "readOnly": True})
+                mounts.append(
+                    {
+                        "name": _volume_name(name),
+                        "mountPath": str(paths.container_disk_image_dir(name)),
+                        "readOnly": True,
+                    }
+                )
             if disk.get("imagePullSecret"):
                 pull_secrets[disk["imagePullSecret"]] = None
         elif claim := volume.get("persistentVolumeClaim"):

@@ -70,8 +70,17 @@ class VMController:
             vm = self._patch_vm(vm, {"metadata": {"finalizers": finalizers}})
         if foreign:
             # Its VM may be on its way out under the same name; otherwise somebody has to decide.
-            self._store(vm, None, Plan(), Context(failure=(
-                "FailedCreate", f"a VirtualMachineInstance {key[1]} exists that {_named(controller)} controls")))
+            self._store(
+                vm,
+                None,
+                Plan(),
+                Context(
+                    failure=(
+                        "FailedCreate",
+                        f"a VirtualMachineInstance {key[1]} exists that {_named(controller)} controls",
+                    )
+                ),
+            )
             return None
         if vmi is not None and controller is None and not is_deleted(vmi):
             vmi = self._adopt(vm, vmi)
@@ -127,8 +136,12 @@ class VMController:
             return None, error
         self._vmis.observe(vmi)
         log.info("VMI created", extra={"namespace": namespace, "vm": name, "uid": vmi["metadata"]["uid"]})
-        self._recorder.event(vm, "Normal", "SuccessfulCreate",
-                             f"Started the virtual machine by creating the new virtual machine instance {name}")
+        self._recorder.event(
+            vm,
+            "Normal",
+            "SuccessfulCreate",
+            f"Started the virtual machine by creating the new virtual machine instance {name}",
+        )
         self._revisions.store(vm)
         return vmi, None
 
@@ -136,21 +149,34 @@ class VMController:
         metadata = vmi["metadata"]
         try:
             # The version too: a VMI that was orphaned meanwhile, unseen as yet, must stay.
-            answer = self._client.delete(VMI, metadata["namespace"], metadata["name"], uid=metadata["uid"],
-                                         resource_version=metadata["resourceVersion"])
+            answer = self._client.delete(
+                VMI,
+                metadata["namespace"],
+                metadata["name"],
+                uid=metadata["uid"],
+                resource_version=metadata["resourceVersion"],
+            )
         except NotFound:
             return
         except Conflict:
             raise  # seen too early: nothing for users, the next look does it
         except ApiError as error:
-            self._recorder.event(vm, "Warning", "FailedDelete",
-                                 f"Error deleting virtual machine instance {metadata['name']}: {error.message}")
+            self._recorder.event(
+                vm,
+                "Warning",
+                "FailedDelete",
+                f"Error deleting virtual machine instance {metadata['name']}: {error.message}",
+            )
             raise
         if answer.get("kind") == VMI.kind:
             self._vmis.observe(answer)
         log.info("VMI deleted: %s", why, extra={"namespace": metadata["namespace"], "vm": metadata["name"]})
-        self._recorder.event(vm, "Normal", "SuccessfulDelete",
-                             f"Stopped the virtual machine by deleting the virtual machine instance {metadata['name']}")
+        self._recorder.event(
+            vm,
+            "Normal",
+            "SuccessfulDelete",
+            f"Stopped the virtual machine by deleting the virtual machine instance {metadata['name']}",
+        )
 
     def _adopt(self, vm: Object, vmi: Object) -> Object:
         metadata = {
@@ -160,8 +186,7 @@ class VMController:
         return self._patch_vmi(vmi, metadata)
 
     def _let_go(self, vmi: Object) -> None:
-        """The VM has taken note of the VMI's end: its controller takes our finalizer with its own, or we do after it.
-        """
+        """The VM has noted the VMI's end: the VMI's controller takes our finalizer with its own, or we do after it."""
         metadata = vmi["metadata"]
         self._noted_ends.add(vmi)
         if not any(name in VMI_FINALIZERS for name in metadata.get("finalizers") or ()):
@@ -173,8 +198,11 @@ class VMController:
         kept = [name for name in finalizers if name not in VM_FINALIZERS]
         metadata: Object = {"finalizers": kept}
         if orphan_of is not None:
-            metadata["ownerReferences"] = [reference for reference in vmi["metadata"].get("ownerReferences") or ()
-                                           if reference.get("uid") != orphan_of]
+            metadata["ownerReferences"] = [
+                reference
+                for reference in vmi["metadata"].get("ownerReferences") or ()
+                if reference.get("uid") != orphan_of
+            ]
         elif kept == finalizers:
             return
         try:
@@ -222,8 +250,14 @@ class VMController:
 
     def _patch_vm(self, vm: Object, patch: Object, subresource: str | None = None) -> Object:
         metadata = vm["metadata"]
-        guarded = {**patch, "metadata": {**patch.get("metadata", {}), "resourceVersion": metadata["resourceVersion"],
-                                         "uid": metadata["uid"]}}
+        guarded = {
+            **patch,
+            "metadata": {
+                **patch.get("metadata", {}),
+                "resourceVersion": metadata["resourceVersion"],
+                "uid": metadata["uid"],
+            },
+        }
         stored = self._client.patch(VM, metadata["namespace"], metadata["name"], guarded, subresource=subresource)
         self._vms.observe(stored)
         return stored

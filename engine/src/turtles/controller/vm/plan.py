@@ -71,8 +71,9 @@ def plan(vm: Object, vmi: Object | None, now: datetime, jitter: float = 0.0) -> 
     if wait > 0:
         return Plan(requests=requests, start_failure=failure, wait=wait)
     paused = start_asked and (first.get("data") or {}).get("paused") == "true"
-    return Plan(create=instance_of(vm, paused=paused), requests=requests[1:] if start_asked else requests,
-                start_failure=failure)
+    return Plan(
+        create=instance_of(vm, paused=paused), requests=requests[1:] if start_asked else requests, start_failure=failure
+    )
 
 
 def instance_of(vm: Object, *, paused: bool = False) -> Object:
@@ -103,8 +104,9 @@ def _open_requests(requests: Sequence[Object], vmi: Object | None) -> list[Objec
     return remaining
 
 
-def _stop(strategy: str, vmi: Object, first: Mapping[str, Any],
-          requests: list[Object]) -> tuple[bool, str, list[Object]]:
+def _stop(
+    strategy: str, vmi: Object, first: Mapping[str, Any], requests: list[Object]
+) -> tuple[bool, str, list[Object]]:
     """Return whether an existing VMI must go, why, and the requests to remember."""
     if strategy == HALTED:
         return True, "the VM is halted", requests
@@ -120,8 +122,9 @@ def _stop(strategy: str, vmi: Object, first: Mapping[str, Any],
     return False, "", requests
 
 
-def _start_failure(before: Object | None, vmi: Object | None, strategy: str, now: datetime,
-                   jitter: float) -> Object | None:
+def _start_failure(
+    before: Object | None, vmi: Object | None, strategy: str, now: datetime, jitter: float
+) -> Object | None:
     """Count VMIs that ended before they ran. A VMI that somebody deleted on its way does not count."""
     if (vmi is not None and was_running(vmi)) or strategy not in (ALWAYS, RERUN_ON_FAILURE, ONCE):
         return None
@@ -133,8 +136,11 @@ def _start_failure(before: Object | None, vmi: Object | None, strategy: str, now
     count = int((before or {}).get("consecutiveFailCount") or 0) + 1
     delay = BACKOFF_BASE * count * count
     delay = min(BACKOFF_MAX, delay + int(delay / 2 * jitter))
-    return {"consecutiveFailCount": count, "lastFailedVMIUID": uid,
-            "retryAfterTimestamp": rfc3339(now + timedelta(seconds=delay))}
+    return {
+        "consecutiveFailCount": count,
+        "lastFailedVMIUID": uid,
+        "retryAfterTimestamp": rfc3339(now + timedelta(seconds=delay)),
+    }
 
 
 def _backoff_left(failure: Mapping[str, Any] | None, now: datetime) -> float:

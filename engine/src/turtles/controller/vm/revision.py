@@ -67,8 +67,11 @@ class Revisions:
         except AlreadyExists:
             pass
         except ApiError as error:
-            log.warning("no revision stored, a later change will not ask for a restart: %s", error,
-                        extra={"namespace": metadata["namespace"], "vm": vm["metadata"]["name"]})
+            log.warning(
+                "no revision stored, a later change will not ask for a restart: %s",
+                error,
+                extra={"namespace": metadata["namespace"], "vm": vm["metadata"]["name"]},
+            )
         self._remember(metadata["name"], template_of(vm))
 
     def started_template(self, vm: Object, vmi: Object | None) -> Object | None:

@@ -20,8 +20,10 @@ _OWN_CONDITIONS = ("Ready", "Failure", "RestartRequired", "ManualRecoveryRequire
 #: Why a node has no image (kubelet, pkg/kubelet/images), and what a VM says of it, which knows two words for all.
 _IMAGE_TROUBLE = {
     "ImagePullBackOff": "ImagePullBackOff",
-    **dict.fromkeys(("ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError",
-                     "RegistryUnavailable"), "ErrImagePull"),
+    **dict.fromkeys(
+        ("ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable"),
+        "ErrImagePull",
+    ),
 }
 _RESTART_REQUIRED = "a non-live-updatable field was changed in the template spec"
 
@@ -79,8 +81,9 @@ def _put(obj: Object, key: str, value: Any) -> None:
         obj.pop(key, None)
 
 
-def _conditions(old: Sequence[Object], vmi: Object | None, failure: tuple[str, str] | None, outdated: bool,
-                now: str) -> list[Object]:
+def _conditions(
+    old: Sequence[Object], vmi: Object | None, failure: tuple[str, str] | None, outdated: bool, now: str
+) -> list[Object]:
     conditions = [dict(condition) for condition in old if condition.get("type") in _OWN_CONDITIONS]
     theirs = ((vmi or {}).get("status") or {}).get("conditions") or []
     if vmi is None:
@@ -101,8 +104,14 @@ def _conditions(old: Sequence[Object], vmi: Object | None, failure: tuple[str, s
     return conditions
 
 
-def printable_status(vm: Object, vmi: Object | None, start_failure: Object | None,
-                     pvcs: Mapping[str, Object | None], *, stopping: bool = False) -> str:
+def printable_status(
+    vm: Object,
+    vmi: Object | None,
+    start_failure: Object | None,
+    pvcs: Mapping[str, Object | None],
+    *,
+    stopping: bool = False,
+) -> str:
     """Return the word that ``kubectl get vm`` shows; the first that applies (KubeVirt API, printableStatus).
 
     :param stopping: the VMI is deleted as soon as this is stored: one write says so and what is to follow.

@@ -148,8 +148,12 @@ class VMIController:
         except NotFound:
             return
         except ApiError as error:
-            self._recorder.event(vmi, "Warning", "FailedDelete",
-                                 f"Failed to delete virtual machine pod {metadata['name']}: {error.message}")
+            self._recorder.event(
+                vmi,
+                "Warning",
+                "FailedDelete",
+                f"Failed to delete virtual machine pod {metadata['name']}: {error.message}",
+            )
             raise
         if answer.get("kind") == POD.kind:
             self._pods.observe(answer)
@@ -163,8 +167,14 @@ class VMIController:
         if not gate and not label:
             return
         try:
-            stored = self._client.patch(POD, metadata["namespace"], metadata["name"], [*gate, *label], kind=JSON,
-                                        subresource="status" if gate else None)
+            stored = self._client.patch(
+                POD,
+                metadata["namespace"],
+                metadata["name"],
+                [*gate, *label],
+                kind=JSON,
+                subresource="status" if gate else None,
+            )
         except NotFound:
             return
         self._pods.observe(stored)
@@ -184,8 +194,11 @@ class VMIController:
     def _tell_failure(self, vmi: Object, message: str) -> None:
         """A user who looks at the VM must see what its VMI died of: the VMI may be gone by then."""
         metadata = vmi["metadata"]
-        log.warning("VMI failed: %s", message, extra={"namespace": metadata["namespace"], "vmi": metadata["name"],
-                                                      "uid": metadata["uid"]})
+        log.warning(
+            "VMI failed: %s",
+            message,
+            extra={"namespace": metadata["namespace"], "vmi": metadata["name"], "uid": metadata["uid"]},
+        )
         self._recorder.event(vmi, "Warning", "Failed", message)
         owner = controller_of(vmi)
         if owner is not None:
@@ -193,8 +206,11 @@ class VMIController:
 
     def _launcher_config(self, namespace: str) -> LauncherConfig:
         """Return the configuration in force with what the nodes offer, and the namespace asks for, now."""
-        nodes = [node for node in self._nodes.list()
-                 if (node["metadata"].get("labels") or {}).get(labels.NODE_SCHEDULABLE) == "true"]
+        nodes = [
+            node
+            for node in self._nodes.list()
+            if (node["metadata"].get("labels") or {}).get(labels.NODE_SCHEDULABLE) == "true"
+        ]
         offered = [(node.get("status") or {}).get("allocatable") or {} for node in nodes]
         cluster = self._configuration()
         emulation = cluster.use_emulation
@@ -202,9 +218,14 @@ class VMIController:
         images = self._config.image_volumes
         if images is None:
             images = image_volumes(self._server.version(), nodes, cluster)
-        return replace(self._config, cluster=cluster, kvm=kvm, image_volumes=images,
-                       vhost_net=_offers(offered, labels.DEVICE_VHOST_NET),
-                       limited=limited_resources(self._quotas.by_index(BY_NAMESPACE, namespace)))
+        return replace(
+            self._config,
+            cluster=cluster,
+            kvm=kvm,
+            image_volumes=images,
+            vhost_net=_offers(offered, labels.DEVICE_VHOST_NET),
+            limited=limited_resources(self._quotas.by_index(BY_NAMESPACE, namespace)),
+        )
 
 
 def limited_resources(quotas: Sequence[Mapping[str, Any]]) -> frozenset[str]:

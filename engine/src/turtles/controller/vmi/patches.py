@@ -26,8 +26,11 @@ def gate_patch(pod: Object, unpaused: bool, now: str) -> list[Object]:
     """Return the JSON patch that makes the Pod's readiness gate say whether the guest runs; empty if it does so."""
     before = (pod.get("status") or {}).get("conditions")
     conditions = [dict(condition) for condition in before or ()]
-    words = ("True", "NotPaused", "the virtual machine is not paused") if unpaused else (
-        "False", "Paused", "the virtual machine is paused")
+    words = (
+        ("True", "NotPaused", "the virtual machine is not paused")
+        if unpaused
+        else ("False", "Paused", "the virtual machine is paused")
+    )
     if not set_condition(conditions, labels.UNPAUSED_READINESS_GATE, *words, now):
         return []
     after = {**pod, "status": {**(pod.get("status") or {}), "conditions": conditions}}
@@ -39,5 +42,6 @@ def node_label_patch(pod: Object, node: str) -> list[Object]:
     labels_ = pod["metadata"].get("labels")
     if labels_ is None or labels_.get(labels.NODE_NAME) == node:
         return []  # a Pod of ours always has labels
-    return json_diff(pod, {"metadata": {"labels": {**labels_, labels.NODE_NAME: node}}},
-                     [("metadata", "labels", labels.NODE_NAME)])
+    return json_diff(
+        pod, {"metadata": {"labels": {**labels_, labels.NODE_NAME: node}}}, [("metadata", "labels", labels.NODE_NAME)]
+    )

@@ -82,8 +82,9 @@ class _Draft:
         return Plan(**vars(self))
 
 
-def plan(vmi: Object, pods: Sequence[Object], pvcs: Mapping[str, Object | None], now: datetime, *,
-         noted: bool = False) -> Plan:
+def plan(
+    vmi: Object, pods: Sequence[Object], pvcs: Mapping[str, Object | None], now: datetime, *, noted: bool = False
+) -> Plan:
     """Decide what a VMI needs.
 
     :param vmi: as stored; it is not changed.
@@ -97,8 +98,9 @@ def plan(vmi: Object, pods: Sequence[Object], pvcs: Mapping[str, Object | None],
     if is_final(vmi):
         _finish(draft, pods, now, noted=noted)
     else:
-        if not is_deleted(vmi) and (finalizers := with_finalizer(
-                vmi["metadata"], labels.VMI_FINALIZER, labels.VMI_FINALIZER_OLD)):
+        if not is_deleted(vmi) and (
+            finalizers := with_finalizer(vmi["metadata"], labels.VMI_FINALIZER, labels.VMI_FINALIZER_OLD)
+        ):
             wanted["metadata"]["finalizers"] = finalizers
         if phase_of(vmi) in HANDED_OVER:
             _watch_over(draft, pod, now)
@@ -154,8 +156,9 @@ def _bring_up(draft: _Draft, pod: Object | None, pvcs: Mapping[str, Object | Non
         return
     scheduled = get_condition(pod_status.get("conditions"), "PodScheduled")
     if scheduled and scheduled.get("status") == "False":
-        set_condition(conditions, "PodScheduled", "False", scheduled.get("reason", ""), scheduled.get("message", ""),
-                      now)
+        set_condition(
+            conditions, "PodScheduled", "False", scheduled.get("reason", ""), scheduled.get("message", ""), now
+        )
     else:
         remove_condition(conditions, "PodScheduled")
     if trouble := conditions_of.container_trouble(pod):
@@ -201,10 +204,17 @@ def _watch_over(draft: _Draft, pod: Object | None, now: datetime) -> None:
             _fail(draft, end.why(pod)[1], rfc3339(now))
         return
     if is_deleted(pod) and not is_deleted(vmi) and not conditions_of.is_pod_known_to_leave(vmi):
-        draft.events.append(("Warning", "LauncherPodDeleted", (
-            f"the virt-launcher Pod {pod['metadata']['name']} is being deleted ({end.disruption(pod)}): the guest "
-            "is asked to shut down; a VirtualMachine with runStrategy Always starts a new instance, others have to be "
-            "started again")))
+        draft.events.append(
+            (
+                "Warning",
+                "LauncherPodDeleted",
+                (
+                    f"the virt-launcher Pod {pod['metadata']['name']} is being deleted ({end.disruption(pod)}): the "
+                    "guest is asked to shut down; a VirtualMachine with runStrategy Always starts a new instance, "
+                    "others have to be started again"
+                ),
+            )
+        )
     if phase_of(vmi) == SCHEDULED and not is_deleted(vmi) and not is_deleted(pod):
         _wait_for_agent(draft, now)
     conditions = vmi["status"].setdefault("conditions", [])
@@ -228,8 +238,10 @@ def _wait_for_agent(draft: _Draft, now: datetime) -> None:
     if (left := _AGENT_PATIENCE - (now - since).total_seconds()) > 0:
         draft.wait = left
         return
-    message = (f"virt-handler on node {status.get('nodeName')} has not started the guest within {_AGENT_PATIENCE} s; "
-               "its launcher keeps waiting")
+    message = (
+        f"virt-handler on node {status.get('nodeName')} has not started the guest within {_AGENT_PATIENCE} s; "
+        "its launcher keeps waiting"
+    )
     set_condition(conditions, "Synchronized", "False", _AGENT_LATE, message, rfc3339(now))
     draft.events.append(("Warning", _AGENT_LATE, remedies.advised(message, remedies.AGENT_LATE)))
 

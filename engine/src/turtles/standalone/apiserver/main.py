@@ -92,9 +92,11 @@ class Settings:
     def limits(self) -> LimitSettings:
         """Return what clients may ask for at once."""
         return LimitSettings(
-            self.max_requests_inflight, self.max_mutating_requests_inflight, self.max_requests_per_second,
+            self.max_requests_inflight,
+            self.max_mutating_requests_inflight,
+            self.max_requests_per_second,
             connections=self.max_connections,
-        )  # fmt: skip
+        )
 
     def audit(self) -> Audit:
         """Return the opened audit log, one that does nothing without a path."""
@@ -116,9 +118,12 @@ async def serve(settings: Settings) -> None:
     store.start(loop)
     api = APIServer(store, config, settings.service_cidr, Limits(limits), audit, settings.node_socket)
     server = LimitedServer(
-        partial(handle, api), request_factory=_make_request, access_log=None, connections=limits.connections,
+        partial(handle, api),
+        request_factory=_make_request,
+        access_log=None,
+        connections=limits.connections,
         keepalive_timeout=settings.idle_timeout_seconds,
-    )  # fmt: skip
+    )
     runner = web.ServerRunner(server, shutdown_timeout=1)
     try:
         await bootstrap(api.resources, config / "pki", advertised(bind), port)

@@ -89,16 +89,19 @@ class Cgroups:
                     self._enable(base)
                     self._enable(base / parent)
             except OSError as error:
-                log.warning("limits of Pods are not enforced: cgroup not writable", extra={"controller": name,
-                            "error": str(error)})
+                log.warning(
+                    "limits of Pods are not enforced: cgroup not writable",
+                    extra={"controller": name, "error": str(error)},
+                )
                 del self._bases[name]
                 self._unified = frozenset() if name == "unified" else self._unified
         missing = [name for name in _CONTROLLERS if name not in self._unified and name not in self._bases]
         if missing:
             log.warning("limits of Pods are not enforced: no cgroup controller", extra={"controllers": missing})
         if "pids" not in missing:
-            self._set(self._bases["pids" if "pids" in self._bases else "unified"] / parent,
-                      {"pids.max": str(node_pids())})
+            self._set(
+                self._bases["pids" if "pids" in self._bases else "unified"] / parent, {"pids.max": str(node_pids())}
+            )
 
     @staticmethod
     def _available(base: Path) -> frozenset[str]:

@@ -172,8 +172,16 @@ def parse(data: Any) -> Config:
         "maxParallelImagePulls": "max_parallel_image_pulls",
         "maxImagePullsPerNamespace": "max_image_pulls_per_namespace",
     }
-    others = {"allowedImageDirs", "insecureRegistries", "preload", "devices", "maskedPaths", "visiblePaths", "services",
-              "podPidsLimit"}
+    others = {
+        "allowedImageDirs",
+        "insecureRegistries",
+        "preload",
+        "devices",
+        "maskedPaths",
+        "visiblePaths",
+        "services",
+        "podPidsLimit",
+    }
     missing = [key for key in required if not data.get(key)]
     if missing:
         raise ConfigError(f"the podrunner's configuration lacks: {', '.join(missing)}")
@@ -204,8 +212,15 @@ def parse(data: Any) -> Config:
         **{attribute: data[key] for key, attribute in optional.items() if data.get(key) is not None},
         **_limits(data, limits),
     )
-    for path in (config.kubeconfig, config.root_dir, config.run_dir, config.images_dir, config.cni_conf_dir,
-                 *config.masked_paths, *config.visible_paths):
+    for path in (
+        config.kubeconfig,
+        config.root_dir,
+        config.run_dir,
+        config.images_dir,
+        config.cni_conf_dir,
+        *config.masked_paths,
+        *config.visible_paths,
+    ):
         if not path.is_absolute():
             raise ConfigError(f"the podrunner's configuration needs absolute paths, not {path}")
     return config

@@ -84,8 +84,15 @@ class Limits:
     def command(self) -> list[str]:
         """Return the words to put before a command."""
         return [
-            "prlimit", f"--cpu={self.cpu}:{self.cpu + 5}", f"--data={self.data}", f"--fsize={self.file_size}",
-            "--core=0", "--", "setpriv", "--pdeathsig=KILL", "--",
+            "prlimit",
+            f"--cpu={self.cpu}:{self.cpu + 5}",
+            f"--data={self.data}",
+            f"--fsize={self.file_size}",
+            "--core=0",
+            "--",
+            "setpriv",
+            "--pdeathsig=KILL",
+            "--",
         ]
 
 
@@ -113,8 +120,14 @@ class Ended:
 
 
 def run(
-    command: Sequence[str], limits: Limits, attempt: Attempt, folder: Path, *, output: Path | None = None,
-    env: Mapping[str, str] | None = None, check: Callable[[int], None] = lambda pid: None,
+    command: Sequence[str],
+    limits: Limits,
+    attempt: Attempt,
+    folder: Path,
+    *,
+    output: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    check: Callable[[int], None] = lambda pid: None,
 ) -> Ended:
     """Run a program to its end.
 
@@ -133,7 +146,11 @@ def run(
         errors = stack.enter_context(open(words, "w+b"))
         stdout = subprocess.DEVNULL if output is None else stack.enter_context(open(output, "wb"))
         process = subprocess.Popen(
-            [*limits.command(), *command], stdin=subprocess.DEVNULL, stdout=stdout, stderr=errors, env=env,
+            [*limits.command(), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=errors,
+            env=env,
             start_new_session=True,
         )
         try:

@@ -39,8 +39,10 @@ def check(config: Config, container: Object, pod_spec: Object) -> None:
             f"container {name}: image {image!r} can't be run in standalone mode, which runs: {known}",
         )
     if (container.get("securityContext") or {}).get("privileged"):
-        raise ContainerError("CreateContainerConfigError",
-                             f"container {name}: securityContext.privileged is not supported in standalone mode")
+        raise ContainerError(
+            "CreateContainerConfigError",
+            f"container {name}: securityContext.privileged is not supported in standalone mode",
+        )
     if any(pod_spec.get(key) for key in ("hostPID", "hostIPC", "shareProcessNamespace")):
         raise ContainerError(
             "CreateContainerConfigError",
@@ -48,8 +50,9 @@ def check(config: Config, container: Object, pod_spec: Object) -> None:
         )
     uid = security(container, pod_spec, "runAsUser")
     if security(container, pod_spec, "runAsNonRoot") and not uid:
-        raise ContainerError("CreateContainerConfigError",
-                             f"container {name} has runAsNonRoot and would run as root: set runAsUser")
+        raise ContainerError(
+            "CreateContainerConfigError", f"container {name} has runAsNonRoot and would run as root: set runAsUser"
+        )
     seccomp_profile(container, pod_spec)
 
 
@@ -105,8 +108,11 @@ def environment(pod: Object, container: Object, fetch: Callable[[str, str], Obje
     :param fetch: gives a Secret or ConfigMap by kind and name, None if there is none.
     :raises ContainerError: a reference leads nowhere.
     """
-    result = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/",
-              "HOSTNAME": hostname(pod)}
+    result = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/",
+        "HOSTNAME": hostname(pod),
+    }
     for source in container.get("envFrom") or []:
         kind = "Secret" if "secretRef" in source else "ConfigMap"
         reference = source.get("secretRef") or source.get("configMapRef") or {}
@@ -138,8 +144,9 @@ def _value(pod: Object, container: Object, origin: Object, fetch: Callable[[str,
     if reference.get("key") not in data:
         if reference.get("optional"):
             return None
-        raise ContainerError("CreateContainerConfigError",
-                             f"couldn't find key {reference.get('key')} in {kind} {reference.get('name')}")
+        raise ContainerError(
+            "CreateContainerConfigError", f"couldn't find key {reference.get('key')} in {kind} {reference.get('name')}"
+        )
     return data[reference["key"]].decode(errors="replace")
 
 
@@ -152,8 +159,7 @@ def _fetch(fetch: Callable[[str, str], Object | None], kind: str, reference: Obj
 
 def _expand(text: str, known: dict[str, str]) -> str:
     """Replace $(NAME) by earlier variables; $$ is a dollar sign (Kubernetes: dependent environment variables)."""
-    return re.sub(r"\$(\$|\(([^)]+)\))",
-                  lambda match: "$" if match[1] == "$" else known.get(match[2], match[0]), text)
+    return re.sub(r"\$(\$|\(([^)]+)\))", lambda match: "$" if match[1] == "$" else known.get(match[2], match[0]), text)
 
 
 def hostname(pod: Object) -> str:
@@ -197,8 +203,10 @@ def resolv_conf(pod: Object, host: str, cni_dns: Object) -> str:
     extra = spec.get("dnsConfig") or {}
     servers += [server for server in extra.get("nameservers") or [] if server not in servers]
     searches += [search for search in extra.get("searches") or [] if search not in searches]
-    options += [f"{entry['name']}:{entry['value']}" if entry.get("value") else entry["name"]
-                for entry in extra.get("options") or []]
+    options += [
+        f"{entry['name']}:{entry['value']}" if entry.get("value") else entry["name"]
+        for entry in extra.get("options") or []
+    ]
     lines = [f"nameserver {server}" for server in servers[:3]]
     lines += [f"search {' '.join(searches)}"] if searches else []
     lines += [f"options {' '.join(options)}"] if options else []
@@ -227,8 +235,17 @@ def host_view(config: Config) -> tuple[list[str], list[str]]:
 
 
 def spec_of(
-    config: Config, pod: Object, container: Object, *, directory: Path, files_dir: Path, volumes: dict[str, Path],
-    env: dict[str, str], netns: Path | None, cgroup_procs: list[str], oom_score_adj: int,
+    config: Config,
+    pod: Object,
+    container: Object,
+    *,
+    directory: Path,
+    files_dir: Path,
+    volumes: dict[str, Path],
+    env: dict[str, str],
+    netns: Path | None,
+    cgroup_procs: list[str],
+    oom_score_adj: int,
 ) -> sandbox.Spec:
     """Return what the container's process is told.
 
@@ -240,10 +257,15 @@ def spec_of(
     preload = config.preload_of(container["image"])
     if preload is None:
         raise ContainerError("ErrImageNotRunnable", f"container {name}: image {container['image']!r} can't be run")
-    mounts = [sandbox.Mount(str(files_dir / file), f"/etc/{file}", True)
-              for file in ("hosts", "resolv.conf", "passwd", "group", "hostname")]
-    mounts.append(sandbox.Mount(str(directory / "termination-log"),
-                                container.get("terminationMessagePath") or "/dev/termination-log"))
+    mounts = [
+        sandbox.Mount(str(files_dir / file), f"/etc/{file}", True)
+        for file in ("hosts", "resolv.conf", "passwd", "group", "hostname")
+    ]
+    mounts.append(
+        sandbox.Mount(
+            str(directory / "termination-log"), container.get("terminationMessagePath") or "/dev/termination-log"
+        )
+    )
     cache = config.root_dir / "cache" / preload.key
     if preload.prepare and cache.is_dir():
         mounts.append(sandbox.Mount(str(cache), config.cache_mount, True))
@@ -261,20 +283,37 @@ def spec_of(
                 source = sub_path(source, mount["subPath"])
         except VolumeError as error:
             raise ContainerError(error.reason, f"container {name}: {error}") from error
-        mounts.append(sandbox.Mount(
-            str(source), mount["mountPath"].rstrip("/") or "/", bool(mount.get("readOnly")) or volume in fixed,
-            volume in images, source.is_dir() and not mount.get("subPath") and volume not in images,
-            bool(mount.get("subPath")),
-        ))
+        mounts.append(
+            sandbox.Mount(
+                str(source),
+                mount["mountPath"].rstrip("/") or "/",
+                bool(mount.get("readOnly")) or volume in fixed,
+                volume in images,
+                source.is_dir() and not mount.get("subPath") and volume not in images,
+                bool(mount.get("subPath")),
+            )
+        )
     identity = identity_of(container, pod_spec)
     command = [*(container.get("command") or [preload.entry_point]), *(container.get("args") or [])]
     shown, masks = host_view(config)
     return sandbox.Spec(
-        entry_point=preload.entry_point, argv=[_expand(word, env) for word in command[1:]], env=env,
-        root_mount=str(config.run_dir / "root"), hostname=hostname(pod), netns=None if netns is None else str(netns),
-        uid=identity.uid, gid=identity.gid, groups=identity.groups, capabilities=identity.capabilities,
-        devices=devices(config, container), mounts=mounts, show=shown, masks=masks,
-        cwd=container.get("workingDir") or "/", cgroup_procs=cgroup_procs, oom_score_adj=oom_score_adj,
+        entry_point=preload.entry_point,
+        argv=[_expand(word, env) for word in command[1:]],
+        env=env,
+        root_mount=str(config.run_dir / "root"),
+        hostname=hostname(pod),
+        netns=None if netns is None else str(netns),
+        uid=identity.uid,
+        gid=identity.gid,
+        groups=identity.groups,
+        capabilities=identity.capabilities,
+        devices=devices(config, container),
+        mounts=mounts,
+        show=shown,
+        masks=masks,
+        cwd=container.get("workingDir") or "/",
+        cgroup_procs=cgroup_procs,
+        oom_score_adj=oom_score_adj,
         seccomp=seccomp_profile(container, pod_spec),
     )
 
@@ -305,8 +344,12 @@ def identity_of(container: Object, pod_spec: Object) -> Identity:
     if uid and not capabilities.get("add"):
         granted = []
     elif uid:
-        granted = [entry for entry in granted if entry in {
-            added.upper().removeprefix("CAP_") for added in capabilities["add"]} or "ALL" in capabilities["add"]]
+        granted = [
+            entry
+            for entry in granted
+            if entry in {added.upper().removeprefix("CAP_") for added in capabilities["add"]}
+            or "ALL" in capabilities["add"]
+        ]
     context = pod_spec.get("securityContext") or {}
     groups = [*(context.get("supplementalGroups") or []), *([context["fsGroup"]] if "fsGroup" in context else [])]
     return Identity(uid, gid, sorted(set(groups)), granted)

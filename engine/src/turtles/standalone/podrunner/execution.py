@@ -14,8 +14,13 @@ from turtles.standalone.podrunner import syscalls as sc
 from turtles.standalone.podrunner.cgroup import join
 from turtles.standalone.podrunner.seccomp import RUNTIME_DEFAULT, UNCONFINED, Filters
 
-_NAMESPACES = (("net", sc.CLONE_NEWNET), ("ipc", sc.CLONE_NEWIPC), ("uts", sc.CLONE_NEWUTS),
-               ("cgroup", sc.CLONE_NEWCGROUP), ("mnt", sc.CLONE_NEWNS))
+_NAMESPACES = (
+    ("net", sc.CLONE_NEWNET),
+    ("ipc", sc.CLONE_NEWIPC),
+    ("uts", sc.CLONE_NEWUTS),
+    ("cgroup", sc.CLONE_NEWCGROUP),
+    ("mnt", sc.CLONE_NEWNS),
+)
 _TIOCSPTLCK, _TIOCGPTN = 0x40045431, 0x80045430
 
 
@@ -59,15 +64,14 @@ def run(execution: Execution, filters: Filters, started: Callable[[list[int]], o
     # Else it would be the forking process's, which the kernel is to spare.
     sandbox.set_oom_score_adj(int(Path(f"/proc/{execution.pid}/oom_score_adj").read_text()))
     os.umask(0o022)
-    opened = [(os.open(f"/proc/{execution.pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), kind)
-              for name, kind in _NAMESPACES]
+    opened = [
+        (os.open(f"/proc/{execution.pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), kind) for name, kind in _NAMESPACES
+    ]
     for fd, kind in opened:
         sc.setns(fd, kind)
         os.close(fd)
     os.chdir(execution.cwd)
-    sandbox.restrict(
-        execution.uid, execution.gid, execution.groups, execution.capabilities, program, limited=limited
-    )
+    sandbox.restrict(execution.uid, execution.gid, execution.groups, execution.capabilities, program, limited=limited)
     command = _find(execution.argv[0], execution.env.get("PATH", ""))
     masters: list[int] = []
     if execution.terminal:

@@ -30,8 +30,12 @@ def remove_tree(path: Path) -> None:
     through: it recurses, with an open file for each.
     """
     if path.exists():
-        subprocess.run(["rm", "-rf", "--one-file-system", "--", str(path)], stdin=subprocess.DEVNULL,
-                       capture_output=True, check=False)
+        subprocess.run(
+            ["rm", "-rf", "--one-file-system", "--", str(path)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
 
 
 def sync_folder(path: Path) -> None:

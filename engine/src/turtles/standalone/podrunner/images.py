@@ -108,7 +108,10 @@ class ImageStore:
     """
 
     def __init__(
-        self, directory: Path, allowed_dirs: Sequence[Path] = (), insecure: Sequence[str] = (),
+        self,
+        directory: Path,
+        allowed_dirs: Sequence[Path] = (),
+        insecure: Sequence[str] = (),
         limits: ImageLimits = ImageLimits(),
     ) -> None:
         self._dir = directory
@@ -160,9 +163,7 @@ class ImageStore:
             raise ImageError("ErrImageNeverPull", f"image {reference} {_NEVER[there and local is None]}")
         return None
 
-    def ensure(
-        self, reference: str, policy: str, logins: Sequence[Login] = (), attempt: Attempt | None = None
-    ) -> str:
+    def ensure(self, reference: str, policy: str, logins: Sequence[Login] = (), attempt: Attempt | None = None) -> str:
         """Return the digest of an image's content, pulling it if the policy says so, or if access has to be proved.
 
         :param attempt: cancels it.
@@ -185,8 +186,10 @@ class ImageStore:
             raise ImageError("ErrImagePull", f"image {reference}: the program {error} is not installed") from error
         except (PullError, ManifestError) as error:
             raise ImageError("ErrImagePull", f"image {reference}: {error}") from error
-        log.info("image pulled", extra={"image": reference, "digest": digest,
-                                        "seconds": round(time.monotonic() - started, 3)})
+        log.info(
+            "image pulled",
+            extra={"image": reference, "digest": digest, "seconds": round(time.monotonic() - started, 3)},
+        )
         return digest
 
     def path(self, digest: str) -> Path:
@@ -311,7 +314,12 @@ class ImageStore:
                 )
 
     def _commit(
-        self, digest: str, target: Path | None, reference: str, repository: str | None, login: Login | None,
+        self,
+        digest: str,
+        target: Path | None,
+        reference: str,
+        repository: str | None,
+        login: Login | None,
         source: str | None = None,
     ) -> str:
         """Take content into use, with what is known of it; the guard is held.
@@ -367,9 +375,20 @@ class ImageStore:
         attempt.stage = "unpacking its layers"
         limits = Limits(int(self._limits.seconds), _DATA, self._limits.max_apparent_bytes)
         ended = run(
-            [sys.executable, "-m", "turtles.standalone.podrunner.unpack", str(content), str(target),
-             str(self._limits.max_bytes), str(self._limits.max_apparent_bytes), str(self._limits.max_entries)],
-            limits, attempt, scratch, check=RoomWatch(scratch).check,
+            [
+                sys.executable,
+                "-m",
+                "turtles.standalone.podrunner.unpack",
+                str(content),
+                str(target),
+                str(self._limits.max_bytes),
+                str(self._limits.max_apparent_bytes),
+                str(self._limits.max_entries),
+            ],
+            limits,
+            attempt,
+            scratch,
+            check=RoomWatch(scratch).check,
         )
         if ended.out_of_cpu:
             raise PullError(f"unpacking it took more than {limits.cpu} s of processor time")

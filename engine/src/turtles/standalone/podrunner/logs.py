@@ -130,9 +130,7 @@ class Reader:
             if current is not None:
                 current.close()
 
-    def _more(
-        self, path: Path, current: BinaryIO | None
-    ) -> Generator[Record, None, BinaryIO | None]:
+    def _more(self, path: Path, current: BinaryIO | None) -> Generator[Record, None, BinaryIO | None]:
         while True:
             yield from (record for record in _lines(current) if self._wanted(record))
             if current is not None and _same(current, path):

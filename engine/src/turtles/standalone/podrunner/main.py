@@ -58,7 +58,9 @@ class Podrunner:
             config.zygote_socket, config.root_dir / "zygote.log", fingerprint(config), entry_points
         )
         self._images = ImageStore(
-            config.images_dir, config.allowed_image_dirs, config.insecure_registries,
+            config.images_dir,
+            config.allowed_image_dirs,
+            config.insecure_registries,
             ImageLimits(config.max_image_bytes, config.max_image_apparent_bytes, seconds=config.image_pull_timeout),
         )
         self._recorder = Recorder(self._client, "podrunner", config.node_name)

@@ -55,8 +55,11 @@ def desired(config: Config, address: str) -> tuple[dict[str, str], dict[str, Any
     """Return the labels and the status (without conditions) of the Node."""
     arch = _ARCHITECTURES.get(platform.machine(), platform.machine())
     labels = {
-        "kubernetes.io/hostname": config.node_name, "kubernetes.io/os": "linux", "kubernetes.io/arch": arch,
-        "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": arch,
+        "kubernetes.io/hostname": config.node_name,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": arch,
+        "beta.kubernetes.io/os": "linux",
+        "beta.kubernetes.io/arch": arch,
     }
     disk = os.statvfs(config.root_dir)
     resources = {
@@ -73,11 +76,16 @@ def desired(config: Config, address: str) -> tuple[dict[str, str], dict[str, Any
         "allocatable": dict(resources),
         "addresses": [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": config.node_name}],
         "nodeInfo": {
-            "architecture": arch, "operatingSystem": "linux", "kernelVersion": platform.release(),
-            "osImage": release.get("PRETTY_NAME", "Linux"), "containerRuntimeVersion": f"turtles://{__version__}",
-            "kubeletVersion": f"v{__version__}+turtles", "kubeProxyVersion": "",
+            "architecture": arch,
+            "operatingSystem": "linux",
+            "kernelVersion": platform.release(),
+            "osImage": release.get("PRETTY_NAME", "Linux"),
+            "containerRuntimeVersion": f"turtles://{__version__}",
+            "kubeletVersion": f"v{__version__}+turtles",
+            "kubeProxyVersion": "",
             "machineID": machine_id.read_text().strip() if machine_id.exists() else "",
-            "bootID": Path("/proc/sys/kernel/random/boot_id").read_text().strip(), "systemUUID": "",
+            "bootID": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+            "systemUUID": "",
         },
     }
     return labels, status
@@ -104,9 +112,15 @@ class NodeKeeper:
             node = self._client.get(NODE, None, name)
         except NotFound:
             try:
-                node = self._client.create(NODE, {
-                    "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": {},
-                })
+                node = self._client.create(
+                    NODE,
+                    {
+                        "apiVersion": "v1",
+                        "kind": "Node",
+                        "metadata": {"name": name, "labels": labels},
+                        "spec": {},
+                    },
+                )
             except AlreadyExists:
                 node = self._client.get(NODE, None, name)
         have = node["metadata"].get("labels") or {}
@@ -114,18 +128,31 @@ class NodeKeeper:
             node = self._client.patch(NODE, None, name, {"metadata": {"labels": labels}})
         stamp = now()
         conditions = [
-            {"type": "Ready", "status": "True" if ready else "False", "lastHeartbeatTime": stamp,
-             "lastTransitionTime": stamp, "reason": "KubeletReady" if ready else "KubeletNotReady", "message": message},
-            *({**condition(kind, False, stamp, reason, text), "lastHeartbeatTime": stamp} for kind, reason, text in (
-                ("MemoryPressure", "KubeletHasSufficientMemory", "the node has sufficient memory"),
-                ("DiskPressure", "KubeletHasNoDiskPressure", "the node has no disk pressure"),
-                ("PIDPressure", "KubeletHasSufficientPID", "the node has sufficient process ids"))),
+            {
+                "type": "Ready",
+                "status": "True" if ready else "False",
+                "lastHeartbeatTime": stamp,
+                "lastTransitionTime": stamp,
+                "reason": "KubeletReady" if ready else "KubeletNotReady",
+                "message": message,
+            },
+            *(
+                {**condition(kind, False, stamp, reason, text), "lastHeartbeatTime": stamp}
+                for kind, reason, text in (
+                    ("MemoryPressure", "KubeletHasSufficientMemory", "the node has sufficient memory"),
+                    ("DiskPressure", "KubeletHasNoDiskPressure", "the node has no disk pressure"),
+                    ("PIDPressure", "KubeletHasSufficientPID", "the node has sufficient process ids"),
+                )
+            ),
         ]
         for entry in conditions:
             entry.pop("lastProbeTime", None)
         old = (node.get("status") or {}).get("conditions") or []
         return self._client.patch(
-            NODE, None, name, {"status": status | {"conditions": merge_conditions(old, conditions)}},
+            NODE,
+            None,
+            name,
+            {"status": status | {"conditions": merge_conditions(old, conditions)}},
             subresource="status",
         )
 
@@ -154,8 +181,12 @@ class NodeKeeper:
             return
         except NotFound:
             log.info("first heartbeat", extra={"node": name})
-        self._client.create(LEASE, {
-            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-            "metadata": {"name": name, "namespace": _LEASE_NAMESPACE},
-            "spec": {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": stamp},
-        })
+        self._client.create(
+            LEASE,
+            {
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": {"name": name, "namespace": _LEASE_NAMESPACE},
+                "spec": {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": stamp},
+            },
+        )

@@ -88,7 +88,8 @@ class PodDir:
         with contextlib.suppress(OSError, ValueError):
             return ended | {"exitCode": int((directory / "self-exit").read_text())}
         return ended | {
-            "exitCode": 137, "reason": "ContainerStatusUnknown",
+            "exitCode": 137,
+            "reason": "ContainerStatusUnknown",
             "message": "The container could not be located when the Pod was looked at",
         }
 

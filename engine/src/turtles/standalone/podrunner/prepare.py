@@ -44,22 +44,45 @@ def _prepare(config: Config, zygote: ZygoteClient, preload: Preload, run: str, d
     etc = work / "etc"
     etc.mkdir()
     passwd, group = containers.passwd_files(preload.user, preload.user)
-    for name, text in (("passwd", passwd), ("group", group), ("hostname", "prepare\n"),
-                       ("hosts", "127.0.0.1\tlocalhost prepare\n"), ("resolv.conf", "")):
+    for name, text in (
+        ("passwd", passwd),
+        ("group", group),
+        ("hostname", "prepare\n"),
+        ("hosts", "127.0.0.1\tlocalhost prepare\n"),
+        ("resolv.conf", ""),
+    ):
         (etc / name).write_text(text)
     netns = config.run_dir / "netns" / f"prepare-{preload.key}"
     sandbox.create_netns(netns)
     shown, masks = containers.host_view(config)
     files = {str(config.devices[name]): str(config.devices[name]) for name in devices if config.devices[name].exists()}
     try:
-        state = zygote.start(f"prepare/{preload.key}/{run}", work, "prepare", sandbox.Spec(
-            entry_point=preload.prepare or "", argv=[], env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/"},
-            root_mount=str(config.run_dir / "root"), hostname="prepare", netns=str(netns), uid=preload.user,
-            gid=preload.user, devices=files, argument=config.cache_mount, show=shown, masks=masks,
-            mounts=[*(sandbox.Mount(str(etc / name), f"/etc/{name}", True)
-                      for name in ("passwd", "group", "hosts", "hostname", "resolv.conf")),
-                    sandbox.Mount(str(cache), config.cache_mount)],
-        ))
+        state = zygote.start(
+            f"prepare/{preload.key}/{run}",
+            work,
+            "prepare",
+            sandbox.Spec(
+                entry_point=preload.prepare or "",
+                argv=[],
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/"},
+                root_mount=str(config.run_dir / "root"),
+                hostname="prepare",
+                netns=str(netns),
+                uid=preload.user,
+                gid=preload.user,
+                devices=files,
+                argument=config.cache_mount,
+                show=shown,
+                masks=masks,
+                mounts=[
+                    *(
+                        sandbox.Mount(str(etc / name), f"/etc/{name}", True)
+                        for name in ("passwd", "group", "hosts", "hostname", "resolv.conf")
+                    ),
+                    sandbox.Mount(str(cache), config.cache_mount),
+                ],
+            ),
+        )
         if "pid" not in state:
             return
         if not wait_end(state, _TIMEOUT):

@@ -111,8 +111,10 @@ class Pulls:
             under_way = self._under_way()
             candidates = [
                 (under_way[namespace], number, namespace, job)
-                for number, job in enumerate(self._jobs.values()) if job.attempt is None
-                for namespace in sorted(set(job.waiting.values())) if under_way[namespace] < self._per_namespace
+                for number, job in enumerate(self._jobs.values())
+                if job.attempt is None
+                for namespace in sorted(set(job.waiting.values()))
+                if under_way[namespace] < self._per_namespace
             ]
             if not candidates:
                 return

@@ -78,8 +78,14 @@ class Runner:
     """
 
     def __init__(
-        self, client: Client, config: Config, pods: Informer, zygote: ZygoteClient, images: ImageStore,
-        recorder: Recorder, address: str,
+        self,
+        client: Client,
+        config: Config,
+        pods: Informer,
+        zygote: ZygoteClient,
+        images: ImageStore,
+        recorder: Recorder,
+        address: str,
     ) -> None:
         self._client, self._config, self._pods = client, config, pods
         self._zygote, self._images, self._recorder, self._address = zygote, images, recorder, address
@@ -174,9 +180,14 @@ class Runner:
             for container in [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]:
                 for probe in ("readinessProbe", "livenessProbe", "startupProbe", "lifecycle"):
                     if container.get(probe):
-                        self._tell(pod, memory, "Warning", "NotSupported",
-                                   f"container {container['name']}: {probe} is not supported in standalone mode; the "
-                                   "container counts as ready while it runs")
+                        self._tell(
+                            pod,
+                            memory,
+                            "Warning",
+                            "NotSupported",
+                            f"container {container['name']}: {probe} is not supported in standalone mode; the "
+                            "container counts as ready while it runs",
+                        )
             directory.create(pod)
             again = self._start_missing(pod, directory, memory)
             due = self._volumes.renew(pod)
@@ -223,8 +234,10 @@ class Runner:
             observed = directory.observe(container["name"], self._zygote)
             if observed.running:
                 self._watch(directory.uid, memory, observed)
-            elif observed.exit is None or policy == "Always" or (
-                policy == "OnFailure" and observed.exit["exitCode"] != 0
+            elif (
+                observed.exit is None
+                or policy == "Always"
+                or (policy == "OnFailure" and observed.exit["exitCode"] != 0)
             ):
                 todo.append((container, observed))
         for container, observed in todo:
@@ -265,10 +278,15 @@ class Runner:
             if reference in ("status.podIP", "status.podIPs"):
                 environment[entry["name"]] = ",".join(cni.addresses(result)[: None if reference[-1] == "s" else 1])
         spec = containers.spec_of(
-            self._config, pod, container, directory=own, files_dir=directory.path / "etc", volumes=volumes,
-            env=environment, netns=netns, cgroup_procs=self._cgroups.create(
-                uid, containers.limits(pod["spec"], self._config)
-            ),
+            self._config,
+            pod,
+            container,
+            directory=own,
+            files_dir=directory.path / "etc",
+            volumes=volumes,
+            env=environment,
+            netns=netns,
+            cgroup_procs=self._cgroups.create(uid, containers.limits(pod["spec"], self._config)),
             oom_score_adj=status.oom_score_adj(pod["spec"], container, memory_total()),
         )
         command = Path((container.get("command") or [spec.entry_point])[0]).name
@@ -305,15 +323,29 @@ class Runner:
             attachment.delete()
             sandbox.create_netns(netns)
         ports = [
-            {"hostPort": port["hostPort"], "containerPort": port["containerPort"],
-             "protocol": (port.get("protocol") or "TCP").lower(), "hostIP": port.get("hostIP") or ""}
-            for container in pod["spec"]["containers"] for port in container.get("ports") or [] if port.get("hostPort")
+            {
+                "hostPort": port["hostPort"],
+                "containerPort": port["containerPort"],
+                "protocol": (port.get("protocol") or "TCP").lower(),
+                "hostIP": port.get("hostIP") or "",
+            }
+            for container in pod["spec"]["containers"]
+            for port in container.get("ports") or []
+            if port.get("hostPort")
         ]
         metadata = pod["metadata"]
         return attachment.add(
-            cni.load_network(self._config.cni_conf_dir), directory.uid, netns, "eth0",
-            {"IgnoreUnknown": "1", "K8S_POD_NAMESPACE": metadata["namespace"], "K8S_POD_NAME": metadata["name"],
-             "K8S_POD_INFRA_CONTAINER_ID": directory.uid, "K8S_POD_UID": metadata["uid"]},
+            cni.load_network(self._config.cni_conf_dir),
+            directory.uid,
+            netns,
+            "eth0",
+            {
+                "IgnoreUnknown": "1",
+                "K8S_POD_NAMESPACE": metadata["namespace"],
+                "K8S_POD_NAME": metadata["name"],
+                "K8S_POD_INFRA_CONTAINER_ID": directory.uid,
+                "K8S_POD_UID": metadata["uid"],
+            },
             {"portMappings": ports},
         )
 
@@ -327,10 +359,14 @@ class Runner:
         gid = containers.security(container, pod["spec"], "runAsGroup") or 0
         passwd, group = containers.passwd_files(uid, gid)
         for name, text in (
-            ("hosts", containers.hosts_file(pod, ip)), ("hostname", containers.hostname(pod) + "\n"),
-            ("resolv.conf", containers.resolv_conf(pod, host.read_text() if host.exists() else "",
-                                                   result.get("dns") or {})),
-            ("passwd", passwd), ("group", group),
+            ("hosts", containers.hosts_file(pod, ip)),
+            ("hostname", containers.hostname(pod) + "\n"),
+            (
+                "resolv.conf",
+                containers.resolv_conf(pod, host.read_text() if host.exists() else "", result.get("dns") or {}),
+            ),
+            ("passwd", passwd),
+            ("group", group),
         ):
             write_text(folder / name, text, 0o644)
 
@@ -342,8 +378,11 @@ class Runner:
         :raises _Waiting: a pull is under way, or failed.
         """
         kept = read_json(directory.path / "images.json") or {}
-        wanted = {volume["name"]: volume["image"] for volume in pod["spec"].get("volumes") or []
-                  if volume.get("image") is not None}
+        wanted = {
+            volume["name"]: volume["image"]
+            for volume in pod["spec"].get("volumes") or []
+            if volume.get("image") is not None
+        }
         for name, image in wanted.items():
             if name in kept and self._images.path(kept[name]).is_dir():
                 continue
@@ -367,8 +406,9 @@ class Runner:
             return digest
         count, until, message = memory.pull_failures.get(name, (0, 0.0, ""))
         if time.monotonic() < until:
-            raise _Waiting("ImagePullBackOff", f"Back-off pulling image {reference!r}: {message}",
-                           until - time.monotonic())
+            raise _Waiting(
+                "ImagePullBackOff", f"Back-off pulling image {reference!r}: {message}", until - time.monotonic()
+            )
         if under_way is None:
             namespace = pod["metadata"]["namespace"]
             key: Hashable = (reference, policy, tuple(logins))
@@ -387,7 +427,7 @@ class Runner:
         except CancelledError as error:
             raise _Waiting("ContainerCreating", f"pulling image {reference}", 0.0) from error
         except ImageError as error:
-            pause = min(_PULL_BACKOFF[1], _PULL_BACKOFF[0] * 2**min(count, 10))
+            pause = min(_PULL_BACKOFF[1], _PULL_BACKOFF[0] * 2 ** min(count, 10))
             memory.pull_failures[name] = (count + 1, time.monotonic() + pause, str(error))
             raise _Waiting(error.reason, str(error), pause) from error
 
@@ -398,8 +438,11 @@ class Runner:
 
     def _logins(self, pod: Object, reference: str) -> list[Login]:
         """Return what a Pod's pull secrets have for an image; those that aren't there don't stop it, as ever."""
-        secrets = [self.fetch(pod, "Secret", entry["name"])
-                   for entry in pod["spec"].get("imagePullSecrets") or [] if entry.get("name")]
+        secrets = [
+            self.fetch(pod, "Secret", entry["name"])
+            for entry in pod["spec"].get("imagePullSecrets") or []
+            if entry.get("name")
+        ]
         return logins_for(reference, [secret for secret in secrets if secret is not None])
 
     # --- status ------------------------------------------------------------------------------------------------------
@@ -410,13 +453,19 @@ class Runner:
         old = pod.get("status") or {}
         init = [self._container_status(entry, directory, waiting, True) for entry in spec.get("initContainers") or []]
         main = [self._container_status(entry, directory, waiting, False) for entry in spec["containers"]]
-        done = all("terminated" in entry["state"] and entry["state"]["terminated"]["exitCode"] == 0
-                   for entry, container in zip(init, spec.get("initContainers") or [], strict=True)
-                   if container.get("restartPolicy") != "Always")
+        done = all(
+            "terminated" in entry["state"] and entry["state"]["terminated"]["exitCode"] == 0
+            for entry, container in zip(init, spec.get("initContainers") or [], strict=True)
+            if container.get("restartPolicy") != "Always"
+        )
         phase = status.phase(
-            spec, {entry["name"]: entry["state"] for entry in main},
-            {entry["name"]: entry["state"] for entry, container in
-             zip(init, spec.get("initContainers") or [], strict=True) if container.get("restartPolicy") != "Always"},
+            spec,
+            {entry["name"]: entry["state"] for entry in main},
+            {
+                entry["name"]: entry["state"]
+                for entry, container in zip(init, spec.get("initContainers") or [], strict=True)
+                if container.get("restartPolicy") != "Always"
+            },
         )
         result = cni.Attachment(self._config.cni_bin_dir, directory.cni_record).result() or {}
         addresses = [self._address] if spec.get("hostNetwork") else cni.addresses(result)
@@ -442,9 +491,11 @@ class Runner:
         body = {"metadata": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}, "status": new}
         for _ in range(5):
             try:
-                self._pods.observe(self._client.patch(
-                    POD, metadata["namespace"], metadata["name"], body, kind=MERGE, subresource="status"
-                ))
+                self._pods.observe(
+                    self._client.patch(
+                        POD, metadata["namespace"], metadata["name"], body, kind=MERGE, subresource="status"
+                    )
+                )
                 return
             except Conflict:
                 # Others own some conditions (readiness gates): merge ours into theirs again.
@@ -452,17 +503,16 @@ class Runner:
                 if pod["metadata"]["uid"] != metadata["uid"]:
                     return
                 statuses = new["containerStatuses"]
-                initialized = any(entry["type"] == "Initialized" and entry["status"] == "True"
-                                  for entry in new["conditions"])
+                initialized = any(
+                    entry["type"] == "Initialized" and entry["status"] == "True" for entry in new["conditions"]
+                )
                 new["conditions"] = status.conditions(pod, new["phase"], statuses, initialized, now())
                 body["metadata"]["resourceVersion"] = pod["metadata"]["resourceVersion"]
             except NotFound:
                 return
         raise ApiError(409, "Conflict", "the Pod's status changes faster than it can be written")
 
-    def _container_status(
-        self, container: Object, directory: PodDir, waiting: _Waiting | None, init: bool
-    ) -> Object:
+    def _container_status(self, container: Object, directory: PodDir, waiting: _Waiting | None, init: bool) -> Object:
         name = container["name"]
         observed = directory.observe(name, self._zygote)
         ident = "turtles://" + directory.key(name, observed.attempt).replace("/", "-")
@@ -482,8 +532,14 @@ class Runner:
         running = "running" in state
         ready = state.get("terminated", {}).get("exitCode") == 0 if init and not running else running
         entry: Object = {
-            "name": name, "image": container["image"], "imageID": f"preloaded://{container['image']}",
-            "ready": ready, "started": running, "restartCount": observed.attempt, "state": state, "lastState": last,
+            "name": name,
+            "image": container["image"],
+            "imageID": f"preloaded://{container['image']}",
+            "ready": ready,
+            "started": running,
+            "restartCount": observed.attempt,
+            "state": state,
+            "lastState": last,
         }
         if observed.state is not None:
             entry["containerID"] = ident
@@ -493,8 +549,11 @@ class Runner:
     def _terminated(directory: PodDir, name: str, ended: Object, ident: str) -> Object:
         code = int(ended["exitCode"])
         result: Object = {
-            "exitCode": code, "reason": ended.get("reason") or ("Completed" if code == 0 else "Error"),
-            "startedAt": ended["startedAt"], "finishedAt": ended["finishedAt"], "containerID": ident,
+            "exitCode": code,
+            "reason": ended.get("reason") or ("Completed" if code == 0 else "Error"),
+            "startedAt": ended["startedAt"],
+            "finishedAt": ended["finishedAt"],
+            "containerID": ident,
         }
         if ended.get("signal"):
             result["signal"] = ended["signal"]
@@ -515,8 +574,11 @@ class Runner:
         grace = metadata.get("deletionGracePeriodSeconds")
         if grace is None:
             grace = pod["spec"].get("terminationGracePeriodSeconds", 30)
-        running = [observed for observed in (directory.observe(name, self._zygote) for name in directory.containers())
-                   if observed.running]
+        running = [
+            observed
+            for observed in (directory.observe(name, self._zygote) for name in directory.containers())
+            if observed.running
+        ]
         left = 0.0
         for observed in running:
             state = observed.state or {}
@@ -549,13 +611,17 @@ class Runner:
     def _report_end(self, pod: Object, directory: PodDir) -> None:
         """Write how a deleted Pod's containers ended: whoever waits for its result sees it before the Pod goes."""
         waiting = _Waiting("ContainerCreating", "")
-        init = [self._container_status(entry, directory, waiting, True)
-                for entry in pod["spec"].get("initContainers") or []]
+        init = [
+            self._container_status(entry, directory, waiting, True) for entry in pod["spec"].get("initContainers") or []
+        ]
         main = [self._container_status(entry, directory, waiting, False) for entry in pod["spec"]["containers"]]
         codes = [entry["state"].get("terminated", {}).get("exitCode", 137) for entry in main]
         phase = "Failed" if any(codes) else "Succeeded"
-        new: Object = {"phase": phase, "conditions": status.conditions(pod, phase, main, True, now()),
-                       "containerStatuses": main}
+        new: Object = {
+            "phase": phase,
+            "conditions": status.conditions(pod, phase, main, True, now()),
+            "containerStatuses": main,
+        }
         if init:
             new["initContainerStatuses"] = init
         self._patch(pod, new)

@@ -28,37 +28,104 @@ from turtles.standalone.podrunner.cgroup import join
 from turtles.standalone.podrunner.seccomp import RUNTIME_DEFAULT, UNCONFINED, Filters
 
 #: Capabilities a container has that says nothing (as containerd and Docker give them).
-DEFAULT_CAPABILITIES = frozenset({
-    "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP",
-    "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
-})
+DEFAULT_CAPABILITIES = frozenset(
+    {
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "FSETID",
+        "FOWNER",
+        "MKNOD",
+        "NET_RAW",
+        "SETGID",
+        "SETUID",
+        "SETFCAP",
+        "SETPCAP",
+        "NET_BIND_SERVICE",
+        "SYS_CHROOT",
+        "KILL",
+        "AUDIT_WRITE",
+    }
+)
 
 #: What a container sees of the host at the same path, where the host has it: programs and libraries with what is
 #: mounted below them, and configuration that they read whoever runs them. None of it is secret or names the host.
 HOST_PATHS = (
-    "/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin", "/usr",
-    *(f"/etc/{name}" for name in (
-        # the dynamic linker, names of programs
-        "alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d",
-        # libc's names, numbers and time, and which system this is
-        "gai.conf", "host.conf", "localtime", "nsswitch.conf", "os-release", "protocols", "services", "timezone",
-        # whom TLS trusts, and how it is spoken
-        "gnutls", "ssl/certs", "ssl/openssl.cnf",
-        # firmware that QEMU may use
-        "qemu",
-    )),
+    "/bin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/sbin",
+    "/usr",
+    *(
+        f"/etc/{name}"
+        for name in (
+            # the dynamic linker, names of programs
+            "alternatives",
+            "ld.so.cache",
+            "ld.so.conf",
+            "ld.so.conf.d",
+            # libc's names, numbers and time, and which system this is
+            "gai.conf",
+            "host.conf",
+            "localtime",
+            "nsswitch.conf",
+            "os-release",
+            "protocols",
+            "services",
+            "timezone",
+            # whom TLS trusts, and how it is spoken
+            "gnutls",
+            "ssl/certs",
+            "ssl/openssl.cnf",
+            # firmware that QEMU may use
+            "qemu",
+        )
+    ),
 )
 
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 #: Directories of the Filesystem Hierarchy Standard; nothing of the host's is in them unless it is listed.
-_EMPTY = ("boot", "dev", "etc", "home", "media", "mnt", "opt", "proc", "root", "run", "srv", "sys", "tmp", "var",
-          "var/cache", "var/lib", "var/log", "var/mail", "var/opt", "var/spool", "var/tmp")
+_EMPTY = (
+    "boot",
+    "dev",
+    "etc",
+    "home",
+    "media",
+    "mnt",
+    "opt",
+    "proc",
+    "root",
+    "run",
+    "srv",
+    "sys",
+    "tmp",
+    "var",
+    "var/cache",
+    "var/lib",
+    "var/log",
+    "var/mail",
+    "var/opt",
+    "var/spool",
+    "var/tmp",
+)
 _LINKS = {"/var/run": "/run", "/var/lock": "/run/lock", "/etc/mtab": "../proc/self/mounts"}
 _WRITABLE_TMPFS = (("/run", "755", "64m"), ("/tmp", "1777", "256m"), ("/var/tmp", "1777", "256m"))  # noqa: S108
 _PROC_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
-_MASKED = ("/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-           "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
-           "/sys/firmware")
+_MASKED = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+)
 
 
 #: File descriptors that a container's process may have.
@@ -395,8 +462,13 @@ def _dev(numbers: dict[str, int], uid: int, gid: int) -> None:
         Path("/dev", name).mkdir()
     sc.mount("devpts", "/dev/pts", "devpts", sc.MS_NOSUID | sc.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620,gid=5")
     sc.mount("tmpfs", "/dev/shm", "tmpfs", sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC, "mode=1777,size=64m")  # noqa: S108
-    for link, target in (("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"),
-                         ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")):
+    for link, target in (
+        ("ptmx", "pts/ptmx"),
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ):
         Path("/dev", link).symlink_to(target)
 
 
@@ -429,8 +501,13 @@ def set_oom_score_adj(value: int) -> None:
 
 
 def restrict(
-    uid: int, gid: int, groups: Iterable[int], capabilities: Iterable[str], program: bytes | None,
-    nofile: int = NOFILE, limited: bool = False,
+    uid: int,
+    gid: int,
+    groups: Iterable[int],
+    capabilities: Iterable[str],
+    program: bytes | None,
+    nofile: int = NOFILE,
+    limited: bool = False,
 ) -> None:
     """Become the container's user, with its capabilities, its system calls and no way to more.
 

@@ -34,10 +34,24 @@ PROFILE = Path("/usr/share/containers/seccomp.json")
 _SYS_ADMIN = frozenset({"SYS_ADMIN"})
 #: System calls of the list that need one of some capabilities, or are refused with EPERM.
 _BY_CAPABILITY: dict[str, frozenset[str]] = {
-    **dict.fromkeys((
-        "fsconfig", "fsmount", "fsopen", "fspick", "mount", "mount_setattr", "move_mount", "open_tree",
-        "open_tree_attr", "setns", "umount", "umount2", "unshare",
-    ), _SYS_ADMIN),
+    **dict.fromkeys(
+        (
+            "fsconfig",
+            "fsmount",
+            "fsopen",
+            "fspick",
+            "mount",
+            "mount_setattr",
+            "move_mount",
+            "open_tree",
+            "open_tree_attr",
+            "setns",
+            "umount",
+            "umount2",
+            "unshare",
+        ),
+        _SYS_ADMIN,
+    ),
     "syslog": frozenset({"SYS_ADMIN", "SYSLOG"}),
     "reboot": frozenset({"SYS_BOOT"}),
     "pidfd_getfd": frozenset({"SYS_PTRACE"}),
@@ -45,10 +59,18 @@ _BY_CAPABILITY: dict[str, frozenset[str]] = {
 }
 #: System calls that no capability gives: keyrings know no namespaces, io_uring runs what no filter sees, and arguments
 #: of socketcall(2), the 32-bit way to a socket, are out of a filter's reach.
-_NEVER = frozenset({
-    "add_key", "io_uring_enter", "io_uring_register", "io_uring_setup", "keyctl", "pivot_root", "request_key",
-    "socketcall",
-})
+_NEVER = frozenset(
+    {
+        "add_key",
+        "io_uring_enter",
+        "io_uring_register",
+        "io_uring_setup",
+        "keyctl",
+        "pivot_root",
+        "request_key",
+        "socketcall",
+    }
+)
 #: Address families of socket(2) that know no network namespaces or only enlarge what can be attacked: AF_ALG, AF_VSOCK.
 _NO_FAMILIES = (38, 40)
 #: CLONE_NEW* of clone(2): NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET.
@@ -191,8 +213,12 @@ def read_profile(path: Path = PROFILE) -> dict[str, Any]:
 
 def relevant_capabilities(profile: dict[str, Any]) -> frozenset[str]:
     """Return the capabilities on which a filter depends."""
-    named = {name for entry in profile["syscalls"] for kind in ("includes", "excludes")
-             for name in (entry.get(kind) or {}).get("caps") or ()}
+    named = {
+        name
+        for entry in profile["syscalls"]
+        for kind in ("includes", "excludes")
+        for name in (entry.get(kind) or {}).get("caps") or ()
+    }
     return frozenset().union(
         _SYS_ADMIN, *_BY_CAPABILITY.values(), (name.upper().removeprefix("CAP_") for name in named)
     )
@@ -265,7 +291,11 @@ def _library() -> ctypes.CDLL:
     library.seccomp_arch_add.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
     library.seccomp_syscall_resolve_name.argtypes = [ctypes.c_char_p]
     library.seccomp_rule_add_array.argtypes = [
-        ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_uint32,
+        ctypes.c_int,
+        ctypes.c_uint,
+        ctypes.c_void_p,
     ]
     library.seccomp_export_bpf.argtypes = [ctypes.c_void_p, ctypes.c_int]
     return library

@@ -53,7 +53,11 @@ class Skopeo:
 
         ended = self._run(
             ["inspect", "--raw", *self._access("", registry, login, scratch), f"docker://{source}"],
-            2 * image_manifest.MAX_MANIFEST, scratch, attempt, check, output,
+            2 * image_manifest.MAX_MANIFEST,
+            scratch,
+            attempt,
+            check,
+            output,
         )
         if ended.code:
             raise PullError(readable(ended.words))
@@ -81,8 +85,12 @@ class Skopeo:
         watch = DownloadWatch(content, manifest.size + _SLACK, excess, manifest.size, registry, progress)
         largest = max(blob.size for blob in manifest.blobs)
         self._copy(
-            [*self._access("src-", registry, login, scratch), f"docker://{repository}@{digest}"], content,
-            largest + _SLACK, scratch, attempt, watch,
+            [*self._access("src-", registry, login, scratch), f"docker://{repository}@{digest}"],
+            content,
+            largest + _SLACK,
+            scratch,
+            attempt,
+            watch,
         )
         if digest_of((content / "manifest.json").read_bytes()) != digest:
             raise PullError(f"{registry} sent another manifest than {digest}")
@@ -111,7 +119,10 @@ class Skopeo:
         self, source: list[str], content: Path, file_size: int, scratch: Path, attempt: Attempt, watch: SizeWatch
     ) -> None:
         ended = self._run(
-            ["copy", "--quiet", "--remove-signatures", *source, f"dir:{content}"], file_size, scratch, attempt,
+            ["copy", "--quiet", "--remove-signatures", *source, f"dir:{content}"],
+            file_size,
+            scratch,
+            attempt,
             watch.check,
         )
         if ended.code:
@@ -126,7 +137,12 @@ class Skopeo:
         return [*options, f"--{prefix}tls-verify=false"] if registry in self._insecure else options
 
     def _run(
-        self, words: list[str], file_size: int, scratch: Path, attempt: Attempt, check: Callable[[int], None],
+        self,
+        words: list[str],
+        file_size: int,
+        scratch: Path,
+        attempt: Attempt,
+        check: Callable[[int], None],
         output: Path | None = None,
     ) -> Ended:
         # Which signatures a node demands is the node's policy file; without one, any image is taken.

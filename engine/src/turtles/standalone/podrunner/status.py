@@ -66,8 +66,12 @@ def _exit_code(state: Object) -> int | None:
 
 def condition(kind: str, good: bool, now: str, reason: str = "", message: str = "") -> Object:
     """Return a condition without its place in time: see :func:`merge_conditions`."""
-    entry: Object = {"type": kind, "status": "True" if good else "False", "lastProbeTime": None,
-                     "lastTransitionTime": now}
+    entry: Object = {
+        "type": kind,
+        "status": "True" if good else "False",
+        "lastProbeTime": None,
+        "lastTransitionTime": now,
+    }
     if reason:
         entry["reason"] = reason
     if message:
@@ -97,7 +101,10 @@ def conditions(pod: Object, new_phase: str, statuses: list[Object], initialized:
         containers_ready = condition("ContainersReady", False, now, reason)
     elif unready:
         containers_ready = condition(
-            "ContainersReady", False, now, "ContainersNotReady",
+            "ContainersReady",
+            False,
+            now,
+            "ContainersNotReady",
             f"containers with unready status: [{' '.join(unready)}]",
         )
     else:

@@ -63,9 +63,12 @@ class StreamServer:
     """
 
     def __init__(
-        self, config: Config, pods: Informer, zygote: ZygoteClient,
+        self,
+        config: Config,
+        pods: Informer,
+        zygote: ZygoteClient,
         fetch: Callable[[Object, str, str], Object | None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._config, self._pods, self._zygote, self._fetch = config, pods, zygote, fetch
         self._cgroups = Cgroups(config.cgroup_parent)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -150,8 +153,14 @@ class StreamServer:
 
     def _execute(self, pod: Object, directory: PodDir, request: Object) -> list[int]:
         name, terminal = request["container"], bool(request["terminal"])
-        container = next((one for one in (*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"])
-                          if one["name"] == name), None)
+        container = next(
+            (
+                one
+                for one in (*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"])
+                if one["name"] == name
+            ),
+            None,
+        )
         observed = directory.observe(name, self._zygote)
         if container is None or not observed.running or observed.state is None:
             raise StreamError(500, "InternalError", f'container not found ("{name}")')
@@ -164,9 +173,16 @@ class StreamServer:
             env.setdefault("TERM", "xterm")
         identity = containers.identity_of(container, pod["spec"])
         execution = Execution(
-            pid=observed.state["pid"], start=observed.state["start"], argv=list(request["command"]), env=env,
-            cwd=container.get("workingDir") or "/", uid=identity.uid, gid=identity.gid, groups=identity.groups,
-            capabilities=identity.capabilities, terminal=terminal,
+            pid=observed.state["pid"],
+            start=observed.state["start"],
+            argv=list(request["command"]),
+            env=env,
+            cwd=container.get("workingDir") or "/",
+            uid=identity.uid,
+            gid=identity.gid,
+            groups=identity.groups,
+            capabilities=identity.capabilities,
+            terminal=terminal,
             cgroup_procs=self._cgroups.create(directory.uid, containers.limits(pod["spec"], self._config)),
             seccomp=containers.seccomp_profile(container, pod["spec"]),
         )
@@ -231,9 +247,7 @@ def enter_network(path: Path) -> None:
 def _sent(directory: Path, options: Options) -> int:
     """Return a pipe on which a log comes."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
-    threading.Thread(
-        target=send, args=(Reader(directory, options), writing), name="log", daemon=True
-    ).start()
+    threading.Thread(target=send, args=(Reader(directory, options), writing), name="log", daemon=True).start()
     return reading
 
 

@@ -46,8 +46,13 @@ _MOVE_MOUNT_F_EMPTY_PATH = 4
 # Numbers of the calls without a libc wrapper in Debian 12; since Linux 5.1 they are the same on every architecture.
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_OPENAT2, _SYS_MOUNT_SETATTR = 428, 429, 437, 442
 # Those of older ones differ: pivot_root, keyctl, seccomp.
-_OLDER = {"x86_64": (155, 250, 317), "aarch64": (41, 219, 277), "riscv64": (41, 219, 277), "ppc64le": (203, 271, 358),
-          "s390x": (217, 280, 348)}
+_OLDER = {
+    "x86_64": (155, 250, 317),
+    "aarch64": (41, 219, 277),
+    "riscv64": (41, 219, 277),
+    "ppc64le": (203, 271, 358),
+    "s390x": (217, 280, 348),
+}
 
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _SECCOMP_SET_MODE_FILTER = 1
@@ -57,14 +62,51 @@ _SECCOMP_FILTER_FLAG_SPEC_ALLOW = 4
 #: Capabilities by name, with their numbers (linux/capability.h).
 CAPABILITIES = {
     name: number
-    for number, name in enumerate((
-        "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
-        "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
-        "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
-        "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
-        "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
-        "CHECKPOINT_RESTORE",
-    ))
+    for number, name in enumerate(
+        (
+            "CHOWN",
+            "DAC_OVERRIDE",
+            "DAC_READ_SEARCH",
+            "FOWNER",
+            "FSETID",
+            "KILL",
+            "SETGID",
+            "SETUID",
+            "SETPCAP",
+            "LINUX_IMMUTABLE",
+            "NET_BIND_SERVICE",
+            "NET_BROADCAST",
+            "NET_ADMIN",
+            "NET_RAW",
+            "IPC_LOCK",
+            "IPC_OWNER",
+            "SYS_MODULE",
+            "SYS_RAWIO",
+            "SYS_CHROOT",
+            "SYS_PTRACE",
+            "SYS_PACCT",
+            "SYS_ADMIN",
+            "SYS_BOOT",
+            "SYS_NICE",
+            "SYS_RESOURCE",
+            "SYS_TIME",
+            "SYS_TTY_CONFIG",
+            "MKNOD",
+            "LEASE",
+            "AUDIT_WRITE",
+            "AUDIT_CONTROL",
+            "SETFCAP",
+            "MAC_OVERRIDE",
+            "MAC_ADMIN",
+            "SYSLOG",
+            "WAKE_ALARM",
+            "BLOCK_SUSPEND",
+            "AUDIT_READ",
+            "PERFMON",
+            "BPF",
+            "CHECKPOINT_RESTORE",
+        )
+    )
 }
 
 
@@ -104,8 +146,10 @@ def pivot_root_here() -> None:
 def join_new_session_keyring() -> None:
     """Leave the inherited session keyring for an empty one, if the kernel has keyrings (keyctl(2))."""
     number = ctypes.c_long(_OLDER[os.uname().machine][1])
-    if _LIBC.syscall(number, ctypes.c_long(_KEYCTL_JOIN_SESSION_KEYRING), None) < 0 \
-            and ctypes.get_errno() != errno.ENOSYS:
+    if (
+        _LIBC.syscall(number, ctypes.c_long(_KEYCTL_JOIN_SESSION_KEYRING), None) < 0
+        and ctypes.get_errno() != errno.ENOSYS
+    ):
         _check(-1, "keyctl")
 
 
@@ -118,8 +162,10 @@ def set_seccomp_filter(program: bytes) -> None:
     header = struct.pack("@HP", len(program) // 8, ctypes.addressof(instructions))
     _check(
         _LIBC.syscall(
-            ctypes.c_long(_OLDER[os.uname().machine][2]), ctypes.c_long(_SECCOMP_SET_MODE_FILTER),
-            ctypes.c_ulong(_SECCOMP_FILTER_FLAG_SPEC_ALLOW), header,
+            ctypes.c_long(_OLDER[os.uname().machine][2]),
+            ctypes.c_long(_SECCOMP_SET_MODE_FILTER),
+            ctypes.c_ulong(_SECCOMP_FILTER_FLAG_SPEC_ALLOW),
+            header,
         ),
         "the kernel takes no system call filter (CONFIG_SECCOMP_FILTER), which seccompProfile RuntimeDefault needs",
     )
@@ -179,9 +225,7 @@ def open_tree(path: str, recursive: bool = False, no_links: bool = False) -> int
     found = openat2(_AT_FDCWD, path, os.O_PATH, resolve=RESOLVE_NO_SYMLINKS if no_links else 0)
     try:
         return int(
-            _check(
-                _LIBC.syscall(ctypes.c_long(_SYS_OPEN_TREE), found, b"", ctypes.c_uint(flags)), f"open_tree {path}"
-            )
+            _check(_LIBC.syscall(ctypes.c_long(_SYS_OPEN_TREE), found, b"", ctypes.c_uint(flags)), f"open_tree {path}")
         )
     finally:
         os.close(found)

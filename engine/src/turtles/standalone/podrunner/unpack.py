@@ -53,8 +53,16 @@ _MAX_EMPTY_READS = 64
 _EXTENSIONS = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 #: What tarfile and the decompressors raise for archives that are none.
 _DAMAGED = (
-    tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, MemoryError, RecursionError, ValueError, OverflowError,
-    LookupError, TypeError,
+    tarfile.TarError,
+    EOFError,
+    gzip.BadGzipFile,
+    zlib.error,
+    MemoryError,
+    RecursionError,
+    ValueError,
+    OverflowError,
+    LookupError,
+    TypeError,
 )
 
 

@@ -29,7 +29,14 @@ Object = dict[str, Any]
 
 #: Kinds of volumes a Pod may have here.
 SUPPORTED = (
-    "emptyDir", "secret", "configMap", "downwardAPI", "projected", "hostPath", "persistentVolumeClaim", "image",
+    "emptyDir",
+    "secret",
+    "configMap",
+    "downwardAPI",
+    "projected",
+    "hostPath",
+    "persistentVolumeClaim",
+    "image",
 )
 
 
@@ -73,8 +80,10 @@ class Volumes:
         source = next((kind for kind in SUPPORTED if volume.get(kind) is not None), None)
         if source is None:
             kinds = ", ".join(key for key in volume if key != "name")
-            raise VolumeError(f"volume {name}: {kinds or 'no source'} is not supported in standalone mode",
-                              "CreateContainerConfigError")
+            raise VolumeError(
+                f"volume {name}: {kinds or 'no source'} is not supported in standalone mode",
+                "CreateContainerConfigError",
+            )
         what: Object = volume[source]
         group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
         uid = pod["metadata"]["uid"]
@@ -135,9 +144,14 @@ class Volumes:
             # A node may read only the volumes of claims that its Pods use, by what the volumes say.
             raise VolumeError(f"volume {name}: PersistentVolumeClaim {namespace}/{claim_name}: {error}") from error
         if not binding.is_bound_to(volume, claim):
-            log.warning("a claim names a volume that isn't its own", extra={
-                "claim": f"{namespace}/{claim_name}", "volume": volume_name,
-                "bound_to": volume["spec"].get("claimRef")})
+            log.warning(
+                "a claim names a volume that isn't its own",
+                extra={
+                    "claim": f"{namespace}/{claim_name}",
+                    "volume": volume_name,
+                    "bound_to": volume["spec"].get("claimRef"),
+                },
+            )
             raise VolumeError(
                 f"volume {name}: PersistentVolumeClaim {namespace}/{claim_name} names PersistentVolume {volume_name}, "
                 f"which belongs to {binding.holder(volume, claim)} (its spec.claimRef): use a claim without "
@@ -150,8 +164,10 @@ class Volumes:
             )
         place = spec.get("local") or spec.get("hostPath")
         if place is None:
-            raise VolumeError(f"volume {name}: PersistentVolume {volume_name} is not of this machine (local, hostPath)",
-                              "CreateContainerConfigError")
+            raise VolumeError(
+                f"volume {name}: PersistentVolume {volume_name} is not of this machine (local, hostPath)",
+                "CreateContainerConfigError",
+            )
         path = Path(place["path"])
         if not path.is_dir():
             raise VolumeError(f"volume {name}: the directory {path} of PersistentVolume {volume_name} does not exist")
@@ -172,8 +188,10 @@ class Volumes:
                 raise VolumeError(f"volume {name}: {resource.kind} {namespace}/{wanted} does not exist") from error
             return select_items(f"volume {name}: {resource.kind} {wanted}", content(obj), what, mode)
         if source == "downwardAPI":
-            return {item["path"]: (self._downward(pod, item).encode(), item.get("mode", mode))
-                    for item in what.get("items") or []}
+            return {
+                item["path"]: (self._downward(pod, item).encode(), item.get("mode", mode))
+                for item in what.get("items") or []
+            }
         files: dict[str, tuple[bytes, int]] = {}
         for part in what.get("sources") or []:
             kind = next(iter(part))
@@ -181,8 +199,9 @@ class Volumes:
                 files[part[kind]["path"]] = (self._token(pod, name, part[kind]), mode)
                 continue
             if kind not in ("secret", "configMap", "downwardAPI"):
-                raise VolumeError(f"volume {name}: projected {kind} is not supported in standalone mode",
-                                  "CreateContainerConfigError")
+                raise VolumeError(
+                    f"volume {name}: projected {kind} is not supported in standalone mode", "CreateContainerConfigError"
+                )
             files |= self._files(pod, name, kind, part[kind], mode)
         return files
 
@@ -255,7 +274,8 @@ def own_by_group(path: Path, group: int) -> None:
             # Each level is a descriptor that is open, and others need some too.
             raise VolumeError(
                 f"{path} has folders in one another more than {_MAX_DEPTH} deep, through which the Pod's fsGroup is "
-                "not set: remove them, or do without fsGroup", "CreateContainerConfigError",
+                "not set: remove them, or do without fsGroup",
+                "CreateContainerConfigError",
             )
         for name in (*folders, *names):
             with contextlib.suppress(FileNotFoundError):
@@ -288,8 +308,13 @@ def _host_path(name: str, what: Object) -> Path:
     elif kind == "FileOrCreate" and not path.exists():
         path.touch()
     tests: dict[str, Callable[[], bool]] = {
-        "Directory": path.is_dir, "DirectoryOrCreate": path.is_dir, "File": path.is_file, "FileOrCreate": path.is_file,
-        "Socket": path.is_socket, "CharDevice": path.is_char_device, "BlockDevice": path.is_block_device,
+        "Directory": path.is_dir,
+        "DirectoryOrCreate": path.is_dir,
+        "File": path.is_file,
+        "FileOrCreate": path.is_file,
+        "Socket": path.is_socket,
+        "CharDevice": path.is_char_device,
+        "BlockDevice": path.is_block_device,
         "": path.exists,
     }
     if not tests.get(kind, path.exists)():
@@ -310,9 +335,13 @@ def field(pod: Object, path: str) -> str:
         entries = metadata.get(path.partition(".")[2]) or {}
         return "\n".join(f'{key}="{_escaped(value)}"' for key, value in sorted(entries.items()))
     simple = {
-        "metadata.name": metadata["name"], "metadata.namespace": metadata["namespace"], "metadata.uid": metadata["uid"],
-        "spec.nodeName": spec.get("nodeName", ""), "spec.serviceAccountName": spec.get("serviceAccountName", ""),
-        "status.podIP": status.get("podIP", ""), "status.hostIP": status.get("hostIP", ""),
+        "metadata.name": metadata["name"],
+        "metadata.namespace": metadata["namespace"],
+        "metadata.uid": metadata["uid"],
+        "spec.nodeName": spec.get("nodeName", ""),
+        "spec.serviceAccountName": spec.get("serviceAccountName", ""),
+        "status.podIP": status.get("podIP", ""),
+        "status.hostIP": status.get("hostIP", ""),
         "status.podIPs": ",".join(entry["ip"] for entry in status.get("podIPs") or []),
         "status.hostIPs": ",".join(entry["ip"] for entry in status.get("hostIPs") or []),
     }

@@ -180,8 +180,9 @@ class Zygote:
             else:
                 self._reply(client, {"unknown": True})
         elif operation == "status":
-            self._reply(client, {"fingerprint": self._fingerprint, "pid": os.getpid(),
-                                 "containers": sorted(self._containers)})
+            self._reply(
+                client, {"fingerprint": self._fingerprint, "pid": os.getpid(), "containers": sorted(self._containers)}
+            )
         elif operation == "retire":
             self._retired = True
             self._remove_socket()
@@ -229,8 +230,14 @@ class Zygote:
             self._container(fds[0], request["name"], directory, go_read, ready_write)
         os.close(go_read)
         os.close(ready_write)
-        state = {"id": request["id"], "pid": pid, "start": process_start(pid), "startedAt": now(),
-                 "dir": request["dir"], "parent": {"pid": os.getpid(), "start": process_start(os.getpid())}}
+        state = {
+            "id": request["id"],
+            "pid": pid,
+            "start": process_start(pid),
+            "startedAt": now(),
+            "dir": request["dir"],
+            "parent": {"pid": os.getpid(), "start": process_start(os.getpid())},
+        }
         try:
             write_json(directory / "state.json", state)
         except OSError:

@@ -42,14 +42,25 @@ def _scope() -> list[str]:
     program = shutil.which("systemd-run")
     if program is None or not Path("/run/systemd/system").is_dir():
         return []
-    return [program, "--scope", "--quiet", "--collect", f"--unit=turtles-pods-{uuid.uuid4().hex[:8]}",
-            "--description=Pods of this machine", "--property=TasksMax=infinity", "--"]
+    return [
+        program,
+        "--scope",
+        "--quiet",
+        "--collect",
+        f"--unit=turtles-pods-{uuid.uuid4().hex[:8]}",
+        "--description=Pods of this machine",
+        "--property=TasksMax=infinity",
+        "--",
+    ]
 
 
 def _environment() -> dict[str, str]:
     """Return the variables that the forking process needs: containers have a copy of its memory."""
-    return {name: value for name, value in os.environ.items()
-            if name in ("PATH", "LANG", "LD_LIBRARY_PATH") or name.startswith(("LC_", "PYTHON"))}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in ("PATH", "LANG", "LD_LIBRARY_PATH") or name.startswith(("LC_", "PYTHON"))
+    }
 
 
 class ZygoteClient:
@@ -94,9 +105,22 @@ class ZygoteClient:
         self._path.unlink(missing_ok=True)
         with open(self._log_path, "ab") as output:
             self._process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "turtles.standalone.podrunner.zygote", "--socket", str(self._path),
-                 "--fingerprint", self._fingerprint, *self._entry_points],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/",
+                [
+                    *prefix,
+                    sys.executable,
+                    "-m",
+                    "turtles.standalone.podrunner.zygote",
+                    "--socket",
+                    str(self._path),
+                    "--fingerprint",
+                    self._fingerprint,
+                    *self._entry_points,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                cwd="/",
                 env=_environment(),
             )
         self._wait_listening(self._process)

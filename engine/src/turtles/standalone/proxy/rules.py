@@ -187,10 +187,13 @@ def frame(settings: Settings) -> list[str]:
     lines.append(f"add map {table} service-ips {{ type ipv4_addr . inet_proto . inet_service : verdict; }}")
     lines.append(f"add map {table} node-ports {{ type inet_proto . inet_service : verdict; }}")
     hooks = (
-        ("unspoofed", "filter", "prerouting", "-300"), ("prerouting", "nat", "prerouting", "-100"),
-        ("output", "nat", "output", "-100"), ("postrouting", "nat", "postrouting", "100"),
-        ("forwarded", "filter", "forward", "0"), ("sent", "filter", "output", "0"),
-    )  # fmt: skip
+        ("unspoofed", "filter", "prerouting", "-300"),
+        ("prerouting", "nat", "prerouting", "-100"),
+        ("output", "nat", "output", "-100"),
+        ("postrouting", "nat", "postrouting", "100"),
+        ("forwarded", "filter", "forward", "0"),
+        ("sent", "filter", "output", "0"),
+    )
     lines.append(f"add chain {table} services")
     for name, kind, hook, priority in hooks:
         lines.append(f"add chain {table} {name} {{ type {kind} hook {hook} priority {priority}; policy accept; }}")
@@ -227,8 +230,9 @@ def changes(settings: Settings, old: Rules, new: Rules) -> tuple[list[str], list
     lines += [f"flush chain {table} {name}" for name in written if name in old.chains]
     lines += [f"add rule {table} {name} {rule}" for name, rules in written.items() for rule in rules]
     for which, before, after in (
-        ("service-ips", old.service_ips, new.service_ips), ("node-ports", old.node_ports, new.node_ports),
-    ):  # fmt: skip
+        ("service-ips", old.service_ips, new.service_ips),
+        ("node-ports", old.node_ports, new.node_ports),
+    ):
         stale = [f"{key} : {verdict}" for key, verdict in before.items() if after.get(key) != verdict]
         fresh = [f"{key} : {verdict}" for key, verdict in after.items() if before.get(key) != verdict]
         lines += [f"delete element {table} {which} {{ {entry} }}" for entry in stale]

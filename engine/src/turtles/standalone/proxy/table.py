@@ -92,9 +92,12 @@ def remove(settings: Settings) -> bool:
     """Remove everything; say whether there was anything."""
     routed = _route(settings, wanted=False)
     listed = subprocess.run(
-        ["nft", "list", "table", "ip", settings.table], env=_environment(), capture_output=True, check=False,
+        ["nft", "list", "table", "ip", settings.table],
+        env=_environment(),
+        capture_output=True,
+        check=False,
         timeout=_SECONDS,
-    )  # fmt: skip
+    )
     if listed.returncode:
         return routed
     _nft([f"delete table ip {settings.table}"])
@@ -104,9 +107,12 @@ def remove(settings: Settings) -> bool:
 def _remembered(table: str, sets: Iterable[str]) -> list[str]:
     """Return commands that give sets the clients that those of their names have now, for what is left of it."""
     done = subprocess.run(
-        ["nft", "--json", "list", "table", "ip", table], env=_environment(), capture_output=True, check=False,
+        ["nft", "--json", "list", "table", "ip", table],
+        env=_environment(),
+        capture_output=True,
+        check=False,
         timeout=_SECONDS,
-    )  # fmt: skip
+    )
     if done.returncode:
         return []
     found = {
@@ -139,9 +145,14 @@ def _nft(lines: list[str]) -> None:
         return
     try:
         done = subprocess.run(
-            ["nft", "-f", "-"], input="\n".join(lines) + "\n", env=_environment(), capture_output=True, text=True,
-            check=False, timeout=_SECONDS,
-        )  # fmt: skip
+            ["nft", "-f", "-"],
+            input="\n".join(lines) + "\n",
+            env=_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_SECONDS,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise TableError(f"nft can't be run: {error}") from error
     if done.returncode:

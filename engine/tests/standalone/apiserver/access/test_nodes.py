@@ -118,8 +118,11 @@ def test_node_creates_mirror_pods_only(server: Server, node: str) -> None:
 
 def test_node_has_one_lease(server: Server, node: str) -> None:
     path = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
-    for namespace, name, wanted in (("kube-node-lease", "n1", 201), ("kube-node-lease", "n2", 403),
-                                    ("default", "n1", 403)):  # fmt: skip
+    for namespace, name, wanted in (
+        ("kube-node-lease", "n1", 201),
+        ("kube-node-lease", "n2", 403),
+        ("default", "n1", 403),
+    ):
         body = {"metadata": {"name": name}, "spec": {"holderIdentity": name}}
         assert server.call("POST", path.format(namespace), body, token=node)[0] == wanted, (namespace, name)
     assert server.call("GET", f"{path.format('kube-node-lease')}/n1", token=node)[0] == 200

@@ -67,9 +67,12 @@ def test_one_condition_not_met_decides(server: Server, backend: Backend) -> None
 )
 def test_conditions_are_compiled_with_the_configuration(server: Server, expression: str, message: str) -> None:
     webhook = {
-        "name": "a.example.com", "clientConfig": {"url": "https://127.0.0.1/"}, "sideEffects": "None",
-        "admissionReviewVersions": ["v1"], "matchConditions": [condition(expression)],
-    }  # fmt: skip
+        "name": "a.example.com",
+        "clientConfig": {"url": "https://127.0.0.1/"},
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "matchConditions": [condition(expression)],
+    }
     code, answer = server.call("POST", VALIDATING, {"metadata": {"name": "conditions"}, "webhooks": [webhook]})
     assert code == 422
     assert answer["message"].count("webhooks[0].matchConditions[0].expression: ") == 1
@@ -155,12 +158,15 @@ def test_mutating_webhook_sees_later_changes(server: Server, backend: Backend) -
     rule = {"apiGroups": ["example.io"], "apiVersions": ["v1"], "resources": ["widgets"], "operations": ["CREATE"]}
     webhooks = [
         {
-            "name": f"{name}.test.example.io", "rules": [rule], "sideEffects": "None",
-            "admissionReviewVersions": ["v1"], "reinvocationPolicy": policy,
+            "name": f"{name}.test.example.io",
+            "rules": [rule],
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+            "reinvocationPolicy": policy,
             "clientConfig": {"url": f"https://127.0.0.1:{backend.port}/{name}", "caBundle": backend.bundle},
         }
         for name, policy in (("first", "IfNeeded"), ("second", "Never"))
-    ]  # fmt: skip
+    ]
     path = f"{CONFIGURATIONS}/mutatingwebhookconfigurations"
     assert server.call("POST", path, {"metadata": {"name": "test"}, "webhooks": webhooks})[0] == 201
     code, made = create(server, "again")

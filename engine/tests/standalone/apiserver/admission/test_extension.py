@@ -94,11 +94,14 @@ class Backend:
         subject = dict(part[0] for part in certificate["subject"]) if certificate else {}
         headers = request.headers
         body = {
-            "user": headers["X-Remote-User"], "groups": headers.getall("X-Remote-Group"), "path": request.path_qs,
-            "client": subject.get("commonName"), "authorization": headers.get("Authorization"),
+            "user": headers["X-Remote-User"],
+            "groups": headers.getall("X-Remote-Group"),
+            "path": request.path_qs,
+            "client": subject.get("commonName"),
+            "authorization": headers.get("Authorization"),
             "more": {name: headers[name] for name in headers if name.startswith(("X-Remote-Extra", "X-Remote-Ui"))},
             "protocols": headers.get("Sec-WebSocket-Protocol"),
-        }  # fmt: skip
+        }
         return web.json_response(body)
 
 
@@ -120,9 +123,13 @@ def configure(server: Server, backend: Backend, kind: str, **changes: object) ->
     rule = {"apiGroups": ["example.io"], "apiVersions": ["v1"], "resources": ["widgets"], "operations": ["*"]}
     name = kind.lower()
     webhook = {
-        "name": f"{name}.test.example.io", "rules": [rule], "sideEffects": "None", "admissionReviewVersions": ["v1"],
-        "clientConfig": {"url": f"https://127.0.0.1:{backend.port}/{name}", "caBundle": backend.bundle}, **changes,
-    }  # fmt: skip
+        "name": f"{name}.test.example.io",
+        "rules": [rule],
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "clientConfig": {"url": f"https://127.0.0.1:{backend.port}/{name}", "caBundle": backend.bundle},
+        **changes,
+    }
     body = {"metadata": {"name": "test"}, "webhooks": [webhook]}
     code, status = server.call("POST", f"{CONFIGURATIONS}/{name}webhookconfigurations", body)
     assert code == 201, status
@@ -140,8 +147,10 @@ def test_mutating_webhook_patches_in_its_version(server: Server, backend: Backen
     assert headers["Warning"] == '299 - "mind"'
     request = backend.seen[0]
     assert (request["operation"], request["kind"]["version"], request["requestKind"]["version"]) == (
-        "CREATE", "v1", "v1alpha3",
-    )  # fmt: skip
+        "CREATE",
+        "v1",
+        "v1alpha3",
+    )
     assert request["object"]["apiVersion"] == "example.io/v1"
     assert request["userInfo"]["username"] == "admin"
     server.call("DELETE", f"{WIDGET_PATH}/mutated")
@@ -171,8 +180,9 @@ def test_webhook_is_asked_about_connections(server: Server, backend: Backend) ->
     backend.answers["validating"] = {"allowed": False, "status": {"code": 403, "message": "not here"}}
     code, found = server.call("POST", f"{pods}/reached/exec?command=id&command=-u&stdout=1&container=c")
     assert (code, found["message"]) == (
-        403, 'admission webhook "validating.test.example.io" denied the request: not here',
-    )  # fmt: skip
+        403,
+        'admission webhook "validating.test.example.io" denied the request: not here',
+    )
     (request,) = backend.seen
     assert (request["operation"], request["subResource"], request["name"]) == ("CONNECT", "exec", "reached")
     assert request["kind"] == {"group": "", "version": "v1", "kind": "PodExecOptions"}
@@ -217,9 +227,13 @@ def test_users_a_webhook_is_not_asked_about(server: Server, backend: Backend, ex
 
 def register(server: Server, backend: Backend) -> None:
     spec = {
-        "group": "sub.example.io", "version": "v1", "groupPriorityMinimum": 1000, "versionPriority": 15,
-        "service": {"namespace": "default", "name": "backend"}, "caBundle": backend.bundle,
-    }  # fmt: skip
+        "group": "sub.example.io",
+        "version": "v1",
+        "groupPriorityMinimum": 1000,
+        "versionPriority": 15,
+        "service": {"namespace": "default", "name": "backend"},
+        "caBundle": backend.bundle,
+    }
     body = {"metadata": {"name": "v1.sub.example.io"}, "spec": spec}
     assert server.call("POST", "/apis/apiregistration.k8s.io/v1/apiservices", body)[0] == 201
     server.until(lambda: "conditions" in server.call("GET", f"{SERVICES}/v1.sub.example.io")[1].get("status", {}))
@@ -230,15 +244,22 @@ def test_aggregation(server: Server, backend: Backend) -> None:
     path = "/apis/sub.example.io/v1/namespaces/default/things/x?a=b%2Fc"
     code, found = server.call("GET", path, headers={"X-Remote-User": "root"})
     assert found == {
-        "user": "admin", "groups": ["system:masters", "system:authenticated"], "path": path,
-        "client": "front-proxy-client", "authorization": None, "more": {}, "protocols": None,
-    }  # fmt: skip
-    somebody = {"Impersonate-User": "jane", "Impersonate-Group": "system:masters", "Impersonate-Uid": "u1",
-                "Impersonate-Extra-example.io%2Fscopes": "a"}  # fmt: skip
+        "user": "admin",
+        "groups": ["system:masters", "system:authenticated"],
+        "path": path,
+        "client": "front-proxy-client",
+        "authorization": None,
+        "more": {},
+        "protocols": None,
+    }
+    somebody = {
+        "Impersonate-User": "jane",
+        "Impersonate-Group": "system:masters",
+        "Impersonate-Uid": "u1",
+        "Impersonate-Extra-example.io%2Fscopes": "a",
+    }
     found = server.call("GET", path, headers=somebody)[1]
-    assert (found["user"], found["more"]) == (
-        "jane", {"X-Remote-Uid": "u1", "X-Remote-Extra-example.io%2Fscopes": "a"}
-    )  # fmt: skip
+    assert (found["user"], found["more"]) == ("jane", {"X-Remote-Uid": "u1", "X-Remote-Extra-example.io%2Fscopes": "a"})
     code, _, raw = server.raw("PUT", "/apis/sub.example.io/v1/namespaces/default/things/x/start", {})
     assert (code, raw) == (202, b"")
     code, listed = server.call("GET", "/apis/sub.example.io/v1")

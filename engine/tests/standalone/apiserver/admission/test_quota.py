@@ -114,15 +114,27 @@ def test_limit_range_gives_defaults(server: Server, namespace: str) -> None:
 @pytest.mark.parametrize(
     ("item", "requests", "limits", "message"),
     [
-        ({"min": {"cpu": "1"}}, {"cpu": "500m"}, {"cpu": "2"},
-         "minimum cpu usage per Container is 1, but request is 500m"),
+        (
+            {"min": {"cpu": "1"}},
+            {"cpu": "500m"},
+            {"cpu": "2"},
+            "minimum cpu usage per Container is 1, but request is 500m",
+        ),
         ({"max": {"cpu": "1"}}, {"cpu": "1"}, {"cpu": "2"}, "maximum cpu usage per Container is 1, but limit is 2"),
-        ({"maxLimitRequestRatio": {"cpu": "2"}}, {"cpu": "1"}, {"cpu": "3"},
-         "cpu max limit to request ratio per Container is 2, but provided ratio is 3.000000"),
-        ({"type": "Pod", "max": {"memory": "1Gi"}}, None, None,
-         "maximum memory usage per Pod is 1Gi.  No limit is specified"),
+        (
+            {"maxLimitRequestRatio": {"cpu": "2"}},
+            {"cpu": "1"},
+            {"cpu": "3"},
+            "cpu max limit to request ratio per Container is 2, but provided ratio is 3.000000",
+        ),
+        (
+            {"type": "Pod", "max": {"memory": "1Gi"}},
+            None,
+            None,
+            "maximum memory usage per Pod is 1Gi.  No limit is specified",
+        ),
     ],
-)  # fmt: skip
+)
 def test_limit_range_refuses(server: Server, namespace: str, item, requests, limits, message: str) -> None:
     limit(server, namespace, **{"type": "Container", **item})
     code, answer = server.call("POST", f"{namespace}/pods", pod("a", requests, limits))

@@ -37,8 +37,9 @@ def test_updates_own_what_they_change(server: Server) -> None:
     assert "f:priority" not in fields["f:spec"]
     container = fields["f:spec"]["f:containers"]['k:{"name":"c"}']
     assert container["f:ports"] == {
-        ".": {}, 'k:{"containerPort":80,"protocol":"TCP"}': {".": {}, "f:containerPort": {}, "f:protocol": {}}
-    }  # fmt: skip
+        ".": {},
+        'k:{"containerPort":80,"protocol":"TCP"}': {".": {}, "f:containerPort": {}, "f:protocol": {}},
+    }
     assert (container["f:args"], container["f:resources"], container["."]) == ({}, {}, {})
     status = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
     _, obj = server.call("PATCH", f"{PODS}/owned/status?fieldManager=kubelet", status, STRATEGIC)
@@ -47,8 +48,9 @@ def test_updates_own_what_they_change(server: Server) -> None:
     assert set(entry["fieldsV1"]) == {"f:status"}
     assert 'k:{"type":"Ready"}' in entry["fieldsV1"]["f:status"]["f:conditions"]
     _, obj = server.call("PATCH", f"{PODS}/owned?fieldManager=other", {"metadata": {"labels": {"a": "c"}}}, MERGE)
-    assert "f:metadata" not in owners(obj)[("maker", "Update")] or "f:a" not in (
-        owners(obj)[("maker", "Update")]["f:metadata"]["f:labels"]
+    assert (
+        "f:metadata" not in owners(obj)[("maker", "Update")]
+        or "f:a" not in (owners(obj)[("maker", "Update")]["f:metadata"]["f:labels"])
     )
     assert owners(obj)[("other", "Update")] == {"f:metadata": {"f:labels": {"f:a": {}}}}
     _, obj = server.call("PATCH", f"{PODS}/owned?fieldManager=other", {"metadata": {"labels": {"a": None}}}, MERGE)
@@ -101,8 +103,9 @@ def test_conflicts_name_managers_and_fields(server: Server) -> None:
         'Apply failed with 2 conflicts: conflicts with "one":\n- .data.a\nconflicts with "two" using v1:\n- .data.b'
     )
     assert [(one["reason"], one["field"]) for one in status["details"]["causes"]] == [
-        ("FieldManagerConflict", ".data.a"), ("FieldManagerConflict", ".data.b"),
-    ]  # fmt: skip
+        ("FieldManagerConflict", ".data.a"),
+        ("FieldManagerConflict", ".data.b"),
+    ]
     _, obj = apply(server, path, config_map("fought", {"a": "2", "b": "2"}), "three", force=True)
     assert set(owners(obj)) == {("three", "Apply")}
 
@@ -157,10 +160,13 @@ def test_a_configuration_must_fit_the_schema(server: Server) -> None:
     for spec, text in (
         ({"containers": [], "foo": 1}, ".spec.foo: field not declared in schema"),
         ({"containers": "x"}, ".spec.containers: expected list, got &{x}"),
-        ({"containers": [{"image": "x"}]}, '.spec.containers: element 0: associative list with keys has an element '
-                                           'that omits key field "name" (and doesn\'t have default value)'),
+        (
+            {"containers": [{"image": "x"}]},
+            ".spec.containers: element 0: associative list with keys has an element "
+            'that omits key field "name" (and doesn\'t have default value)',
+        ),
         ({"containers": [{"name": "a"}, {"name": "a"}]}, '.spec.containers: duplicate entries for key [name="a"]'),
-    ):  # fmt: skip
+    ):
         code, status = apply(server, f"{PODS}/typo", {**pod, "spec": spec}, "one")
         assert code == 400
         assert status["message"] == f"failed to create typed patch object (/typo; v1, Kind=Pod): {text}"

@@ -13,12 +13,14 @@ POD = {
     "metadata": {"finalizers": ["a/a", "a/b"], "labels": {"x": "y"}},
     "spec": {
         "containers": [
-            {"name": "a", "image": "x", "ports": [{"containerPort": 80}], "args": ["1"]}, {"name": "b", "image": "y"},
+            {"name": "a", "image": "x", "ports": [{"containerPort": 80}], "args": ["1"]},
+            {"name": "b", "image": "y"},
         ],
-        "tolerations": [{"key": "k"}], "imagePullSecrets": [{"name": "p"}],
+        "tolerations": [{"key": "k"}],
+        "imagePullSecrets": [{"name": "p"}],
     },
     "status": {"conditions": [{"type": "A", "status": "True"}, {"type": "B", "status": "True"}]},
-}  # fmt: skip
+}
 
 
 def patched(patch: dict, kind: str = "core.v1.Pod", obj: dict = POD) -> dict:
@@ -86,10 +88,12 @@ def test_null_removes() -> None:
         ({"metadata": {"$patch": "wish"}}, "unknown patch type: wish in map: map[$patch:wish]"),
         ({"metadata": {"labels": {"$retainKeys": ["b"], "a": "1"}}}, "$retainKeys doesn't contain all of the fields"),
         ({"spec": {"containers": [{"$patch": "delete"}]}}, "delete patch type with no merge key defined"),
-        ({"status": {"conditions": [{"type": "A"}], "$setElementOrder/conditions": [{"type": "B"}]}},
-         "doesn't match $setElementOrder list"),
+        (
+            {"status": {"conditions": [{"type": "A"}], "$setElementOrder/conditions": [{"type": "B"}]}},
+            "doesn't match $setElementOrder list",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_can_not_be_understood(patch: dict, text: str) -> None:
     with pytest.raises(StatusError) as found:
         patched(patch)

@@ -12,8 +12,12 @@ RANGE = ipaddress.ip_network("10.96.0.0/16")
 
 
 def service(name: str, **spec: object) -> dict:
-    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
-            "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}], **spec}}  # fmt: skip
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}], **spec},
+    }
 
 
 @pytest.fixture
@@ -146,20 +150,30 @@ def test_a_restart_forgets_no_address(stopped):
     assert "already allocated" in refused(stopped, service("two", clusterIP="10.96.0.50"))
 
 
-@pytest.mark.parametrize(("name", "spec", "message"), [
-    ("1web", {}, "a DNS-1035 label must consist of"),
-    ("web", {"ports": []}, "spec.ports: Required value"),
-    ("web", {"ports": [{"port": 0}]}, "spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive"),
-    ("web", {"ports": [{"port": 1}, {"port": 2}]}, "spec.ports[0].name: Required value"),
-    ("web", {"ports": [{"port": 1, "protocol": "ICMP"}]},
-     'spec.ports[0].protocol: Unsupported value: "ICMP": supported values: "SCTP", "TCP", "UDP"'),
-    ("web", {"ports": [{"name": "a", "port": 1}, {"name": "b", "port": 1}]}, "spec.ports[1]: Duplicate value"),
-    ("web", {"type": "Magic"}, "spec.type: Unsupported value"),
-    ("web", {"sessionAffinity": "Sticky"}, "spec.sessionAffinity: Unsupported value"),
-    ("web", {"clusterIP": "None", "type": "NodePort"}, "may not be set to 'None' for NodePort services"),
-    ("web", {"ipFamilies": ["IPv6"]}, 'spec.ipFamilies[0]: Invalid value: "IPv6": not configured on this cluster'),
-    ("web", {"externalTrafficPolicy": "Local"}, "may only be set for externally-accessible services"),
-    ("web", {"clusterIP": "nonsense"}, "must be a valid IP address"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "spec", "message"),
+    [
+        ("1web", {}, "a DNS-1035 label must consist of"),
+        ("web", {"ports": []}, "spec.ports: Required value"),
+        (
+            "web",
+            {"ports": [{"port": 0}]},
+            "spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive",
+        ),
+        ("web", {"ports": [{"port": 1}, {"port": 2}]}, "spec.ports[0].name: Required value"),
+        (
+            "web",
+            {"ports": [{"port": 1, "protocol": "ICMP"}]},
+            'spec.ports[0].protocol: Unsupported value: "ICMP": supported values: "SCTP", "TCP", "UDP"',
+        ),
+        ("web", {"ports": [{"name": "a", "port": 1}, {"name": "b", "port": 1}]}, "spec.ports[1]: Duplicate value"),
+        ("web", {"type": "Magic"}, "spec.type: Unsupported value"),
+        ("web", {"sessionAffinity": "Sticky"}, "spec.sessionAffinity: Unsupported value"),
+        ("web", {"clusterIP": "None", "type": "NodePort"}, "may not be set to 'None' for NodePort services"),
+        ("web", {"ipFamilies": ["IPv6"]}, 'spec.ipFamilies[0]: Invalid value: "IPv6": not configured on this cluster'),
+        ("web", {"externalTrafficPolicy": "Local"}, "may only be set for externally-accessible services"),
+        ("web", {"clusterIP": "nonsense"}, "must be a valid IP address"),
+    ],
+)
 def test_what_is_no_service_is_refused(server, name, spec, message):
     assert message in refused(server, service(name, **spec))

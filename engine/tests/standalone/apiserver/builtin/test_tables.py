@@ -31,9 +31,10 @@ def test_sidecars_count_as_containers() -> None:
     done = {"name": "i", "restartCount": 0, "state": {"terminated": {"exitCode": 0}}}
     containers = [{"name": "a", **running}]
     late = {
-        "phase": "Running", "initContainerStatuses": [{"name": "s", **running}, done],
+        "phase": "Running",
+        "initContainerStatuses": [{"name": "s", **running}, done],
         "containerStatuses": containers,
-    }  # fmt: skip
+    }
     shown = pod(spec, late)
     assert (shown["Ready"], shown["Status"], shown["Restarts"]) == ("2/2", "Running", "4")
 

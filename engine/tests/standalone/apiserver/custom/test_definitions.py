@@ -207,8 +207,10 @@ def test_what_was_invalid_before_and_stays_is_tolerated(server: Server, define) 
 )
 def test_embedded_objects_are_objects(server: Server, define, pod: dict, fields: list[str]) -> None:
     embedded = {
-        "type": "object", "x-kubernetes-embedded-resource": True, "x-kubernetes-preserve-unknown-fields": True,
-    }  # fmt: skip
+        "type": "object",
+        "x-kubernetes-embedded-resource": True,
+        "x-kubernetes-preserve-unknown-fields": True,
+    }
     path = define(version(spec={"type": "object", "properties": {"pod": embedded}}))
     code, answer = server.call("POST", path, thing({"pod": pod}))
     assert (code, [one["field"] for one in answer["details"]["causes"]]) == (422, fields)
@@ -252,9 +254,11 @@ def test_rules_judge_objects(server: Server, define) -> None:
             {"rule": "self.a <= self.b", "messageExpression": "'a (%d) is above b'.format([self.a])"},
             {"rule": "!has(self.c) || self.c.all(x, x.endsWith('!'))", "message": "shout", "fieldPath": ".c"},
             {"rule": "self.b < 100.5", "reason": "FieldValueForbidden", "message": "not so many"},
-            a=INT, b=INT, c={"type": "array", "items": {"type": "string"}},
+            a=INT,
+            b=INT,
+            c={"type": "array", "items": {"type": "string"}},
         )
-    )  # fmt: skip
+    )
     assert server.call("POST", path, thing({"a": 1, "b": 2, "c": ["x!"]}))[0] == 201
     code, answer = server.call("POST", path, thing({"a": 3, "b": 2, "c": ["x"]}, "two"))
     assert code == 422
@@ -276,12 +280,13 @@ def test_rules_about_changes(server: Server, define) -> None:
         ruled(
             {"rule": "self.a >= oldSelf.a", "message": "never less"},
             {
-                "rule": "!oldSelf.hasValue() || oldSelf.value().a < 10", "optionalOldSelf": True,
+                "rule": "!oldSelf.hasValue() || oldSelf.value().a < 10",
+                "optionalOldSelf": True,
                 "message": "ten is final",
             },
             a=INT,
         )
-    )  # fmt: skip
+    )
     assert server.call("POST", path, thing({"a": 5}))[0] == 201
 
     def patch(a: int) -> tuple[int, str]:
@@ -312,18 +317,37 @@ def test_library_of_functions(server: Server, define) -> None:
     string = {"type": "string"}
     path = define(
         ruled(
-            *({"rule": one} for one in expressions), q=string, u=string, ip=string, s=string, missing=string,
-            l={"type": "array", "items": INT}, t={"type": "string", "format": "date-time"},
-            d={"type": "string", "format": "duration"}, m={"type": "object", "additionalProperties": string},
-            f={"type": "number"}, either={"x-kubernetes-int-or-string": True},
-            raw={"type": "object", "x-kubernetes-preserve-unknown-fields": True}, **{"x-y": INT, "if": INT},
+            *({"rule": one} for one in expressions),
+            q=string,
+            u=string,
+            ip=string,
+            s=string,
+            missing=string,
+            l={"type": "array", "items": INT},
+            t={"type": "string", "format": "date-time"},
+            d={"type": "string", "format": "duration"},
+            m={"type": "object", "additionalProperties": string},
+            f={"type": "number"},
+            either={"x-kubernetes-int-or-string": True},
+            raw={"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+            **{"x-y": INT, "if": INT},
         )
-    )  # fmt: skip
+    )
     spec = {
-        "q": "512Mi", "u": "https://example.com:8443/x", "ip": "10.1.2.3", "s": "a12-b", "l": [1, 2, 3], "x-y": 1,
-        "if": 2, "t": "2026-01-01T00:00:00Z", "d": "1h30m", "m": {"k": "v"}, "f": 2, "either": 5,
+        "q": "512Mi",
+        "u": "https://example.com:8443/x",
+        "ip": "10.1.2.3",
+        "s": "a12-b",
+        "l": [1, 2, 3],
+        "x-y": 1,
+        "if": 2,
+        "t": "2026-01-01T00:00:00Z",
+        "d": "1h30m",
+        "m": {"k": "v"},
+        "f": 2,
+        "either": 5,
         "raw": {"anything": ["z"]},
-    }  # fmt: skip
+    }
     code, answer = server.call("POST", path, thing(spec))
     assert code == 201, answer["message"]
 
@@ -382,9 +406,7 @@ def test_rules_are_judged_after_their_process_ended(stopped: Server) -> None:
 
 
 def test_deprecated_version_warns(server: Server, define) -> None:
-    path = define(
-        version("v1", deprecated=True, deprecationWarning="use v2 instead"), version("v2", storage=False)
-    )
+    path = define(version("v1", deprecated=True, deprecationWarning="use v2 instead"), version("v2", storage=False))
     _, headers, _ = server.raw("GET", path)
     assert headers["Warning"] == '299 - "use v2 instead"'
     assert "Warning" not in server.raw("GET", path.replace("/v1/", "/v2/"))[1]

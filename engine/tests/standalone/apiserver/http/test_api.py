@@ -221,9 +221,13 @@ def test_pod_binding_and_grace(server: Server) -> None:
 def test_garbage_collection(server: Server, policy: str) -> None:
     _, owner = server.call("POST", WIDGET_PATH, widget(f"owner-{policy.lower()}"))
     reference = {
-        "apiVersion": "example.io/v1", "kind": "Widget", "name": owner["metadata"]["name"],
-        "uid": owner["metadata"]["uid"], "blockOwnerDeletion": True, "controller": True,
-    }  # fmt: skip
+        "apiVersion": "example.io/v1",
+        "kind": "Widget",
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
+        "blockOwnerDeletion": True,
+        "controller": True,
+    }
     name = f"owned-{policy.lower()}"
     server.call("POST", CONFIG_MAPS, {"metadata": {"name": name, "ownerReferences": [reference]}})
     server.call("DELETE", f"{WIDGET_PATH}/{owner['metadata']['name']}", {"propagationPolicy": policy})
@@ -310,7 +314,7 @@ def test_authentication_and_rbac(server: Server) -> None:
         ("GET", "/apis/apps/v9", None, "", 404),
         ("PUT", WIDGET_PATH, b"{}", "application/json", 405),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_a_status(
     server: Server, method: str, path: str, body: bytes, content_type: str, code: int
 ) -> None:
@@ -428,9 +432,11 @@ def test_aggregated_roles_show_their_rules(server: Server) -> None:
 
 def test_events_are_selected_by_the_names_of_their_version(server: Server) -> None:
     event = {
-        "metadata": {"name": "selected"}, "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"},
-        "reason": "Tried", "type": "Normal",
-    }  # fmt: skip
+        "metadata": {"name": "selected"},
+        "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"},
+        "reason": "Tried",
+        "type": "Normal",
+    }
     assert server.call("POST", "/api/v1/namespaces/default/events", event)[0] == 201
     old = "/api/v1/namespaces/default/events?fieldSelector=reason%3DTried,involvedObject.name%3D"
     new = "/apis/events.k8s.io/v1/namespaces/default/events?fieldSelector=reason%3DTried,regarding.name%3D"

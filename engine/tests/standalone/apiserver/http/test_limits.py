@@ -46,8 +46,7 @@ def test_amounts_that_are_none_reach_no_scheduler(server: Server) -> None:
     code, status = server.call("POST", PODS, body)
     assert code == 400
     assert "quantities must match the regular expression" in status["message"]
-    body["spec"]["containers"][0]["resources"] = {"limits": {"cpu": "1", "memory": "1Gi"},
-                                                  "requests": {"cpu": "1000m"}}  # fmt: skip
+    body["spec"]["containers"][0]["resources"] = {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m"}}
     assert server.call("POST", PODS, body)[1]["status"]["qosClass"] == "Guaranteed"
     server.call("DELETE", f"{PODS}/amounts?gracePeriodSeconds=0")
 

@@ -226,10 +226,13 @@ def test_slow_webhook_holds_places_of_one_user_only(stopped: Server) -> None:
     stopped.start("--max-mutating-requests-inflight", "6")
     with https_server(stopped, Handler) as (url, bundle):
         hook = {
-            "name": "slow.example.io", "clientConfig": {"url": url, "caBundle": bundle}, "sideEffects": "None",
-            "admissionReviewVersions": ["v1"], "timeoutSeconds": 30,
+            "name": "slow.example.io",
+            "clientConfig": {"url": url, "caBundle": bundle},
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+            "timeoutSeconds": 30,
             "rules": [RULE],
-        }  # fmt: skip
+        }
         path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
         assert stopped.call("POST", path, {"metadata": {"name": "slow"}, "webhooks": [hook]})[0] == 201
         codes: list[int] = []
@@ -281,10 +284,13 @@ def test_webhook_that_answers_without_end(stopped: Server) -> None:
     stopped.start()
     with https_server(stopped, Handler) as (url, bundle):
         hook = {
-            "name": "endless.example.io", "clientConfig": {"url": url, "caBundle": bundle}, "sideEffects": "None",
-            "admissionReviewVersions": ["v1"], "timeoutSeconds": 20,
+            "name": "endless.example.io",
+            "clientConfig": {"url": url, "caBundle": bundle},
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+            "timeoutSeconds": 20,
             "rules": [RULE],
-        }  # fmt: skip
+        }
         path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
         assert stopped.call("POST", path, {"metadata": {"name": "endless"}, "webhooks": [hook]})[0] == 201
         before = memory(stopped)
@@ -311,11 +317,19 @@ def test_aggregated_service_that_falls_silent(stopped: Server) -> None:
     patched(stopped, "views.aggregation", "READ_SECONDS = 1")
     with https_server(stopped, Handler) as (url, _):
         port = int(url.rstrip("/").rpartition(":")[2])
-        endpoints = {"metadata": {"name": "silent"},
-                     "subsets": [{"addresses": [{"ip": "127.0.0.1"}], "ports": [{"port": port}]}]}  # fmt: skip
+        endpoints = {
+            "metadata": {"name": "silent"},
+            "subsets": [{"addresses": [{"ip": "127.0.0.1"}], "ports": [{"port": port}]}],
+        }
         assert stopped.call("POST", "/api/v1/namespaces/default/endpoints", endpoints)[0] == 201
-        spec = {"group": "silent.example.io", "version": "v1", "groupPriorityMinimum": 100, "versionPriority": 10,
-                "service": {"namespace": "default", "name": "silent"}, "insecureSkipTLSVerify": True}  # fmt: skip
+        spec = {
+            "group": "silent.example.io",
+            "version": "v1",
+            "groupPriorityMinimum": 100,
+            "versionPriority": 10,
+            "service": {"namespace": "default", "name": "silent"},
+            "insecureSkipTLSVerify": True,
+        }
         body = {"metadata": {"name": "v1.silent.example.io"}, "spec": spec}
         assert stopped.call("POST", "/apis/apiregistration.k8s.io/v1/apiservices", body)[0] == 201
         code, status = stopped.call("GET", "/apis/silent.example.io/v1/things/a", timeout=60)
@@ -376,8 +390,12 @@ def test_audit_log_by_policy(stopped: Server) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     stopped.call("POST", SECRETS, {"metadata": {"name": "one"}, "stringData": {"password": "swordfish"}})
     stopped.call("GET", f"{SECRETS}/one")
-    stopped.call("POST", CONFIG_MAPS, {"metadata": {"name": "one"}, "data": {"a": "b"}},
-                 headers={"User-Agent": "test/1", "Audit-Id": "mine"})  # fmt: skip
+    stopped.call(
+        "POST",
+        CONFIG_MAPS,
+        {"metadata": {"name": "one"}, "data": {"a": "b"}},
+        headers={"User-Agent": "test/1", "Audit-Id": "mine"},
+    )
     stopped.call("DELETE", f"{CONFIG_MAPS}/one")
     stopped.watch(f"{CONFIG_MAPS}?x=y")
     stopped.call("GET", "/api/v1/nodes")

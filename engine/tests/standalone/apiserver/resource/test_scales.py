@@ -79,9 +79,12 @@ def test_webhooks_see_the_scale(server: Server, name: str, tmp_path) -> None:
     backend = Backend(tmp_path, str(server.config / "pki/front-proxy-ca.crt"))
     rule = {"operations": ["UPDATE"], "apiGroups": ["example.io"], "apiVersions": ["*"], "resources": ["widgets/scale"]}
     hook = {
-        "name": "scale.example.io", "rules": [rule], "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        "name": "scale.example.io",
+        "rules": [rule],
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
         "clientConfig": {"url": f"https://127.0.0.1:{backend.port}/hook", "caBundle": backend.bundle},
-    }  # fmt: skip
+    }
     configurations = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
     made = {"metadata": {"name": "scales"}, "webhooks": [hook]}
     assert server.call("POST", configurations, made)[0] == 201
@@ -93,6 +96,8 @@ def test_webhooks_see_the_scale(server: Server, name: str, tmp_path) -> None:
         backend.stop()
     (review,) = backend.seen
     assert (review["kind"]["kind"], review["resource"]["resource"], review["subResource"]) == (
-        "Scale", "widgets", "scale",
-    )  # fmt: skip
+        "Scale",
+        "widgets",
+        "scale",
+    )
     assert (review["oldObject"]["spec"], review["object"]["spec"]) == ({"replicas": 2}, {"replicas": 4})

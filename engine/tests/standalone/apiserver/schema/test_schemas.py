@@ -83,10 +83,19 @@ def test_lists_say_how_they_merge() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("1000m", "1"), ("1024Mi", "1Gi"), ("0.5", "500m"), ("1.5Gi", "1536Mi"), ("1023", "1023"), ("1000000", "1M"),
-        ("0.1Ki", "102400m"), ("12e6", "12e6"), ("1.123456789123", "1123456790n"), ("0Gi", "0"), ("-1500m", "-1500m"),
+        ("1000m", "1"),
+        ("1024Mi", "1Gi"),
+        ("0.5", "500m"),
+        ("1.5Gi", "1536Mi"),
+        ("1023", "1023"),
+        ("1000000", "1M"),
+        ("0.1Ki", "102400m"),
+        ("12e6", "12e6"),
+        ("1.123456789123", "1123456790n"),
+        ("0Gi", "0"),
+        ("-1500m", "-1500m"),
     ],
-)  # fmt: skip
+)
 def test_quantities_are_stored_in_canonical_form(text: str, expected: str) -> None:
     assert canonical(text) == expected
 

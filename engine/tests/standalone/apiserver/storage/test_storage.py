@@ -36,9 +36,20 @@ def command(server: Server, name: str, *arguments: str) -> tuple[int, dict, str]
 def last_words(server: Server) -> str:
     """What a server says that can't start."""
     done = subprocess.run(
-        [*COMMAND, "apiserver", "--config-dir", str(server.config), "--data-dir", str(server.data), "--port",
-         str(server.port)], capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        [
+            *COMMAND,
+            "apiserver",
+            "--config-dir",
+            str(server.config),
+            "--data-dir",
+            str(server.data),
+            "--port",
+            str(server.port),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     return str(json.loads(done.stderr.splitlines()[-1])["reason"])

@@ -36,8 +36,15 @@ def test_aggregated_discovery(server: Server) -> None:
         assert (widgets["scope"], widgets["singularResource"]) == ("Namespaced", "widget")
         assert (widgets["shortNames"], widgets["categories"]) == (["wd"], ["all"])
         assert set(widgets["verbs"]) == {
-            "create", "delete", "deletecollection", "get", "list", "patch", "update", "watch",
-        }  # fmt: skip
+            "create",
+            "delete",
+            "deletecollection",
+            "get",
+            "list",
+            "patch",
+            "update",
+            "watch",
+        }
         below = {one["subresource"]: one for one in widgets["subresources"]}
         assert set(below) == {"scale", "status"}
         assert below["status"]["responseKind"] == kind

@@ -128,8 +128,9 @@ async def test_events_come_directly_only_behind_those_that_are_queued(store: Sto
     client.ready = True
     await put(store, "behind")
     assert names([await waiting, *([] if client.watcher.idle else [await client.watcher.frames(5)])]) == [
-        "queued", "behind",
-    ]  # fmt: skip
+        "queued",
+        "behind",
+    ]
     assert names(client.got) == ["direct"]
 
 

@@ -124,8 +124,7 @@ def _unreadable(given: dict[str, Any]) -> Iterator[Cause]:
 
 def _lifetimes(found: configuration.Rotation, old: bool) -> Causes:
     authority, authority_rest, serving, serving_rest = (
-        f"spec.{_CERTIFICATES}.{path}"
-        for path in ((*_OLD_DURATIONS, "server.renewBefore") if old else _NEW_DURATIONS)
+        f"spec.{_CERTIFICATES}.{path}" for path in ((*_OLD_DURATIONS, "server.renewBefore") if old else _NEW_DURATIONS)
     )
     for lifetime, lifetime_field, rest, rest_field in (
         (found.authority, authority, found.authority_rest, authority_rest),

@@ -80,5 +80,3 @@ def metadata_causes(metadata: Mapping[str, Any], path: str, context: Context) ->
         if annotations.get(key):
             message = f"{gate} feature gate is not enabled in kubevirt-config, invalid entry {path}.annotations.{key}"
             yield Cause(INVALID, message, f"{path}.annotations")
-
-

@@ -19,12 +19,20 @@ MIRROR = "kubernetes.io/config.mirror"
 _READ = ("get", "list", "watch")
 #: Labels of Kubernetes' domains that a node may give itself, and the domains within which it may give any.
 _OWN_LABELS = (
-    "kubernetes.io/hostname", "kubernetes.io/arch", "kubernetes.io/os", "beta.kubernetes.io/arch",
-    "beta.kubernetes.io/os", "beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type",
-    "failure-domain.beta.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/region",
-    "failure-domain.kubernetes.io/zone", "failure-domain.kubernetes.io/region", "topology.kubernetes.io/zone",
+    "kubernetes.io/hostname",
+    "kubernetes.io/arch",
+    "kubernetes.io/os",
+    "beta.kubernetes.io/arch",
+    "beta.kubernetes.io/os",
+    "beta.kubernetes.io/instance-type",
+    "node.kubernetes.io/instance-type",
+    "failure-domain.beta.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region",
+    "failure-domain.kubernetes.io/zone",
+    "failure-domain.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
     "topology.kubernetes.io/region",
-)  # fmt: skip
+)
 _OWN_DOMAINS = ("kubelet.kubernetes.io", "node.kubernetes.io")
 _RESTRICTED = "node-restriction.kubernetes.io"
 
@@ -43,15 +51,19 @@ class Request(NamedTuple):
 
 #: What every node may, as (group, resource, verbs). A subresource is written with its resource.
 _ALWAYS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("", "services", _READ), ("", "events", ("create", "patch", "update")),
+    ("", "services", _READ),
+    ("", "events", ("create", "patch", "update")),
     ("events.k8s.io", "events", ("create", "patch", "update")),
     ("authentication.k8s.io", "tokenreviews", ("create",)),
     ("authorization.k8s.io", "subjectaccessreviews", ("create",)),
     ("authorization.k8s.io", "localsubjectaccessreviews", ("create",)),
-    ("", "nodes", ("create", "update", "patch", "delete")), ("", "nodes/status", ("update", "patch")),
-    ("", "pods", ("create", "delete")), ("", "pods/status", ("update", "patch")), ("", "pods/eviction", ("create",)),
+    ("", "nodes", ("create", "update", "patch", "delete")),
+    ("", "nodes/status", ("update", "patch")),
+    ("", "pods", ("create", "delete")),
+    ("", "pods/status", ("update", "patch")),
+    ("", "pods/eviction", ("create",)),
     ("k8s.cni.cncf.io", "network-attachment-definitions", _READ),
-)  # fmt: skip
+)
 
 
 def node_of(user: User) -> str:
@@ -125,11 +137,17 @@ class Nodes:
 
 #: Fields of a Pod that refer to an object, by the object's kind: the field and the name within it.
 _FIELDS = {
-    "secrets": (("secret", "secretName"), ("secret", "name"), ("secretRef", "name"), ("secretKeyRef", "name"),
-                ("imagePullSecrets", "name"), ("nodePublishSecretRef", "name")),
+    "secrets": (
+        ("secret", "secretName"),
+        ("secret", "name"),
+        ("secretRef", "name"),
+        ("secretKeyRef", "name"),
+        ("imagePullSecrets", "name"),
+        ("nodePublishSecretRef", "name"),
+    ),
     "configmaps": (("configMap", "name"), ("configMapRef", "name"), ("configMapKeyRef", "name")),
     "persistentvolumeclaims": (("persistentVolumeClaim", "claimName"),),
-}  # fmt: skip
+}
 
 
 def _references(spec: Object, plural: str) -> set[str]:
@@ -207,8 +225,11 @@ def _pod(store: Store, node: str, change: Change) -> str:
     spec = obj.get("spec") or {}
     if spec.get("nodeName") != node:
         return f'node "{node}" can only create pods with spec.nodeName set to itself'
-    for plural, what in (("secrets", "secrets"), ("configmaps", "configmaps"),
-                         ("persistentvolumeclaims", "persistentvolumeclaims")):  # fmt: skip
+    for plural, what in (
+        ("secrets", "secrets"),
+        ("configmaps", "configmaps"),
+        ("persistentvolumeclaims", "persistentvolumeclaims"),
+    ):
         if _references(spec, plural):
             return f'node "{node}" can not create pods that reference {what}'
     return ""
@@ -225,7 +246,7 @@ def _node(node: str, change: Change) -> str:
     bad = [name for name in changed if not _own_label(name)]
     if bad:
         verb = "set" if change.operation == "CREATE" else "modify"
-        return f'is not allowed to {verb} the following labels: {", ".join(bad)}'
+        return f"is not allowed to {verb} the following labels: {', '.join(bad)}"
     if change.operation == "UPDATE" and (
         (change.obj.get("spec") or {}).get("taints") != ((change.old or {}).get("spec") or {}).get("taints")
     ):

@@ -22,9 +22,11 @@ def answer(
     if not isinstance(body["metadata"], dict):
         raise bad_request(f"{review.kind}.metadata must be an object")
     result: Object = {
-        "kind": review.kind, "apiVersion": f"{review.group}/{review.version}",
-        "metadata": {**body["metadata"], "creationTimestamp": None}, "spec": spec,
-    }  # fmt: skip
+        "kind": review.kind,
+        "apiVersion": f"{review.group}/{review.version}",
+        "metadata": {**body["metadata"], "creationTimestamp": None},
+        "spec": spec,
+    }
     if review.kind == "TokenReview":
         result["status"] = _token(spec, authenticator)
     elif review.kind == "SelfSubjectReview":
@@ -98,9 +100,14 @@ def _attributes(spec: Object) -> Attributes:
         return str(resource.get(name) or "")
 
     return Attributes(
-        text("verb"), text("group"), text("version"), text("resource"), text("subresource"), text("namespace"),
+        text("verb"),
+        text("group"),
+        text("version"),
+        text("resource"),
+        text("subresource"),
+        text("namespace"),
         text("name"),
-    )  # fmt: skip
+    )
 
 
 def _rules(spec: Object, user: User, authorizer: Authorizer) -> Object:

@@ -83,20 +83,27 @@ class Tokens:
             raise bad_request("TokenRequest.spec.boundObjectRef must be an object")
         now = int(time.time())
         claims: Object = {
-            "aud": audiences or [ISSUER], "exp": now + seconds, "iat": now, "iss": ISSUER, "jti": str(uuid.uuid4()),
+            "aud": audiences or [ISSUER],
+            "exp": now + seconds,
+            "iat": now,
+            "iss": ISSUER,
+            "jti": str(uuid.uuid4()),
             "kubernetes.io": {
-                "namespace": namespace, "serviceaccount": {"name": name, "uid": account.metadata.uid},
+                "namespace": namespace,
+                "serviceaccount": {"name": name, "uid": account.metadata.uid},
                 **(self._bound(namespace, name, reference) if reference else {}),
             },
-            "nbf": now, "sub": f"system:serviceaccount:{namespace}:{name}",
-        }  # fmt: skip
+            "nbf": now,
+            "sub": f"system:serviceaccount:{namespace}:{name}",
+        }
         spec = {"audiences": audiences or [ISSUER], "expirationSeconds": seconds, "boundObjectRef": reference}
         return {
-            "kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "apiVersion": "authentication.k8s.io/v1",
             "metadata": {**meta, "name": name, "namespace": namespace, "creationTimestamp": _stamp(now)},
             "spec": spec,
             "status": {"token": self._sign(claims), "expirationTimestamp": _stamp(now + seconds)},
-        }  # fmt: skip
+        }
 
     def _bound(self, namespace: str, account: str, reference: Object) -> Object:
         name, version = str(reference.get("name") or ""), reference.get("apiVersion", "v1")
@@ -136,11 +143,14 @@ class Tokens:
         prefix = "kubernetes.io/serviceaccount"
         return self._sign(
             {
-                "iss": LEGACY_ISSUER, f"{prefix}/namespace": namespace, f"{prefix}/secret.name": secret,
-                f"{prefix}/service-account.name": account, f"{prefix}/service-account.uid": uid,
+                "iss": LEGACY_ISSUER,
+                f"{prefix}/namespace": namespace,
+                f"{prefix}/secret.name": secret,
+                f"{prefix}/service-account.name": account,
+                f"{prefix}/service-account.uid": uid,
                 "sub": f"system:serviceaccount:{namespace}:{account}",
             }
-        )  # fmt: skip
+        )
 
     # -- recognising
 
@@ -166,8 +176,12 @@ class Tokens:
             self._verified.move_to_end(digest)
             return found
         options: Any = {
-            "verify_aud": False, "verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_iss": False,
-        }  # fmt: skip
+            "verify_aud": False,
+            "verify_exp": False,
+            "verify_nbf": False,
+            "verify_iat": False,
+            "verify_iss": False,
+        }
         try:
             if jwt.get_unverified_header(token).get("kid") not in (None, self._id):
                 return None
@@ -240,9 +254,12 @@ class Tokens:
         :param base: the server's URL.
         """
         return {
-            "issuer": ISSUER, "jwks_uri": f"{base}/openid/v1/jwks", "response_types_supported": ["id_token"],
-            "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": [self._algorithm],
-        }  # fmt: skip
+            "issuer": ISSUER,
+            "jwks_uri": f"{base}/openid/v1/jwks",
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": [self._algorithm],
+        }
 
     def jwks(self) -> Object:
         """Return /openid/v1/jwks: the public key."""

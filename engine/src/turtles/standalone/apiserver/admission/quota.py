@@ -22,8 +22,15 @@ Usage = dict[str, Decimal]
 _COMPUTE = ("cpu", "memory", "ephemeral-storage")
 #: Constrained resources that every container must say something of.
 _DEMANDED = ("cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory")
-_COUNTED = ("configmaps", "persistentvolumeclaims", "pods", "replicationcontrollers", "resourcequotas", "secrets",
-            "services")  # fmt: skip
+_COUNTED = (
+    "configmaps",
+    "persistentvolumeclaims",
+    "pods",
+    "replicationcontrollers",
+    "resourcequotas",
+    "secrets",
+    "services",
+)
 _STORAGE = ".storageclass.storage.k8s.io/"
 
 

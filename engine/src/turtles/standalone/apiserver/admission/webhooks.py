@@ -112,9 +112,15 @@ class Webhooks:
                 yield webhook, kind
 
     def _wants(
-        self, webhook: Object, kind: Kind, context: Context, operation: str, obj: Object | None, old: Object | None,
+        self,
+        webhook: Object,
+        kind: Kind,
+        context: Context,
+        operation: str,
+        obj: Object | None,
+        old: Object | None,
         options: Object | None,
-    ) -> bool:  # fmt: skip
+    ) -> bool:
         """Whether a webhook's selectors and conditions let it be asked."""
         if not self._selects(webhook, context, obj, old):
             return False
@@ -126,8 +132,10 @@ class Webhooks:
             return self._may(context.user, wanted)
 
         met, errors = conditions.met(
-            match_conditions, lambda: _review_request(kind, context, operation, obj, old, options),
-            context.user.name, access,
+            match_conditions,
+            lambda: _review_request(kind, context, operation, obj, old, options),
+            context.user.name,
+            access,
         )
         if errors and webhook.get("failurePolicy") != "Ignore":
             why = errors[0] if len(errors) == 1 else f"[{', '.join(errors)}]"
@@ -177,9 +185,15 @@ class Webhooks:
         return match_selector(selector, entry.labels if entry else {})
 
     async def _ask_mutating(
-        self, webhook: Object, kind: Kind, context: Context, operation: str, obj: Object | None, old: Object | None,
+        self,
+        webhook: Object,
+        kind: Kind,
+        context: Context,
+        operation: str,
+        obj: Object | None,
+        old: Object | None,
         options: Object | None,
-    ) -> Object | None:  # fmt: skip
+    ) -> Object | None:
         response = await self._ask(webhook, kind, context, operation, obj, old, options, True)
         if response is None or not response.get("patch") or obj is None:
             return obj
@@ -217,9 +231,16 @@ class Webhooks:
         raise internal(f'failed calling webhook "{webhook["name"]}": {why}')
 
     async def _ask(
-        self, webhook: Object, kind: Kind, context: Context, operation: str, obj: Object | None, old: Object | None,
-        options: Object | None, mutating: bool = False,
-    ) -> Object | None:  # fmt: skip
+        self,
+        webhook: Object,
+        kind: Kind,
+        context: Context,
+        operation: str,
+        obj: Object | None,
+        old: Object | None,
+        options: Object | None,
+        mutating: bool = False,
+    ) -> Object | None:
         """Return a webhook's response; None when it failed and may be ignored; raise when it refuses."""
         if context.dry_run and webhook.get("sideEffects") not in ("None", "NoneOnDryRun"):
             text = f'admission webhook "{webhook["name"]}" does not support dry run'

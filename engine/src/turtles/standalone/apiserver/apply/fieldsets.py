@@ -314,9 +314,13 @@ def remove(value: Any, fields: Set, of: Type) -> Any:
 
 
 _EXPECTED: dict[str, tuple[Any, str]] = {
-    "object": (dict, "map"), "list": (list, "list"), "string": (str, "string"), "boolean": (bool, "boolean"),
-    "integer": (int | float, "numeric (int or float)"), "number": (int | float, "numeric (int or float)"),
-}  # fmt: skip
+    "object": (dict, "map"),
+    "list": (list, "list"),
+    "string": (str, "string"),
+    "boolean": (bool, "boolean"),
+    "integer": (int | float, "numeric (int or float)"),
+    "number": (int | float, "numeric (int or float)"),
+}
 
 
 def problems(config: Any, of: Type, path: str = "") -> Iterator[str]:

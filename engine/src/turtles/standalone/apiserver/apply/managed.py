@@ -26,13 +26,23 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _MAX_ANNOTATION = 256 * 1024
 #: Fields that nobody owns.
 _STRIPPED: Set = {
-    "f:apiVersion": {}, "f:kind": {},
+    "f:apiVersion": {},
+    "f:kind": {},
     "f:metadata": {
-        ".": {}, "f:clusterName": {}, "f:creationTimestamp": {}, "f:deletionTimestamp": {},
-        "f:deletionGracePeriodSeconds": {}, "f:generation": {}, "f:managedFields": {}, "f:name": {}, "f:namespace": {},
-        "f:resourceVersion": {}, "f:selfLink": {}, "f:uid": {},
+        ".": {},
+        "f:clusterName": {},
+        "f:creationTimestamp": {},
+        "f:deletionTimestamp": {},
+        "f:deletionGracePeriodSeconds": {},
+        "f:generation": {},
+        "f:managedFields": {},
+        "f:name": {},
+        "f:namespace": {},
+        "f:resourceVersion": {},
+        "f:selfLink": {},
+        "f:uid": {},
     },
-}  # fmt: skip
+}
 Entry = dict[str, Any]
 
 
@@ -88,8 +98,10 @@ def carried_over(new: Object, old: Object | None, subresource: str) -> list[Entr
     if old is not None and subresource:
         return before
     entries = entries_of(new)
-    if entries != before and entries and all(
-        one.get("operation") in ("Apply", "Update") and fieldsets.is_set(one["fieldsV1"]) for one in entries
+    if (
+        entries != before
+        and entries
+        and all(one.get("operation") in ("Apply", "Update") and fieldsets.is_set(one["fieldsV1"]) for one in entries)
     ):
         return entries
     return before
@@ -115,9 +127,11 @@ def update(
         left = fieldsets.difference(entry["fieldsV1"], comparison.changed)
         left = fieldsets.difference(left, comparison.removed)
         mine = (
-            entry.get("manager") == manager and entry.get("operation") == "Update"
-            and entry.get("apiVersion") == kind.api_version and entry.get("subresource", "") == subresource
-        )  # fmt: skip
+            entry.get("manager") == manager
+            and entry.get("operation") == "Update"
+            and entry.get("apiVersion") == kind.api_version
+            and entry.get("subresource", "") == subresource
+        )
         if mine and changed:
             own = {**entry, "fieldsV1": fieldsets.union(left, changed), "time": now()}
         elif left:
@@ -131,9 +145,13 @@ def update(
 
 def _entry(manager: str, operation: str, kind: Kind, subresource: str, fields: Set) -> Entry:
     entry = {
-        "manager": manager, "operation": operation, "apiVersion": kind.api_version, "time": now(),
-        "fieldsType": "FieldsV1", "fieldsV1": fields,
-    }  # fmt: skip
+        "manager": manager,
+        "operation": operation,
+        "apiVersion": kind.api_version,
+        "time": now(),
+        "fieldsType": "FieldsV1",
+        "fieldsV1": fields,
+    }
     if subresource:
         entry["subresource"] = subresource
     return entry
@@ -289,9 +307,15 @@ def _ours(conflicts: Set, live: Object | None, of: Type) -> bool:
 
 
 def _apply(
-    live: Object, config: Object, of: Type, entries: list[Entry], kind: Kind, manager: str, force: bool,
+    live: Object,
+    config: Object,
+    of: Type,
+    entries: list[Entry],
+    kind: Kind,
+    manager: str,
+    force: bool,
     subresource: str,
-) -> tuple[Object, list[Entry]]:  # fmt: skip
+) -> tuple[Object, list[Entry]]:
     last: Entry | None = None
     others = []
     for entry in entries:

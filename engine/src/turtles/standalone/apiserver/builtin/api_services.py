@@ -17,9 +17,11 @@ class APIServices(Strategy):
     """APIServices."""
 
     columns = (
-        NAME, column("Service", "The reference to the service that hosts this API endpoint."),
-        column("Available", "Whether this service is available."), AGE,
-    )  # fmt: skip
+        NAME,
+        column("Service", "The reference to the service that hosts this API endpoint."),
+        column("Available", "Whether this service is available."),
+        AGE,
+    )
 
     def cells(self, obj: Object) -> list[Any]:
         service = as_map(as_map(obj.get("spec")).get("service"))
@@ -37,10 +39,13 @@ class APIServices(Strategy):
         elif not obj["status"].get("conditions"):
             obj["status"]["conditions"] = [
                 {
-                    "type": "Available", "status": "True", "lastTransitionTime": now(), "reason": "Local",
+                    "type": "Available",
+                    "status": "True",
+                    "lastTransitionTime": now(),
+                    "reason": "Local",
                     "message": "Local APIServices are always available",
                 }
-            ]  # fmt: skip
+            ]
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
         spec = as_map(obj.get("spec"))

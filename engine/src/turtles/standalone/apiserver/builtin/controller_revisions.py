@@ -16,9 +16,11 @@ class ControllerRevisions(Strategy):
     """ControllerRevisions."""
 
     columns = (
-        NAME, column("Controller", "Controller of the object"),
-        column("Revision", "@apps.v1.ControllerRevision.revision"), AGE,
-    )  # fmt: skip
+        NAME,
+        column("Controller", "Controller of the object"),
+        column("Revision", "@apps.v1.ControllerRevision.revision"),
+        AGE,
+    )
 
     def cells(self, obj: Object) -> list[Any]:
         owners = (one for one in as_list(obj["metadata"].get("ownerReferences")) if one.get("controller"))

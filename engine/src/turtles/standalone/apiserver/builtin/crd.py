@@ -56,8 +56,13 @@ def set_status(crd: Object, others: Iterable[Object] = ()) -> None:
         resources |= {names.get("plural", ""), names.get("singular", ""), *(names.get("shortNames") or ())} - {""}
         kinds_taken |= {names.get("kind", ""), names.get("listKind", "")} - {""}
     names, problem = dict(accepted), None
-    for name, taken in (("plural", resources), ("singular", resources), ("shortNames", resources),
-                        ("kind", kinds_taken), ("listKind", kinds_taken)):  # fmt: skip
+    for name, taken in (
+        ("plural", resources),
+        ("singular", resources),
+        ("shortNames", resources),
+        ("kind", kinds_taken),
+        ("listKind", kinds_taken),
+    ):
         wanted = spec["names"].get(name)
         clash = next((one for one in _each(wanted) if one in taken and one not in _each(accepted.get(name))), None)
         if clash is not None:

@@ -67,9 +67,7 @@ def validate(crd: Object, old: Object | None) -> list[Cause]:
     causes += _validate_versions(spec.get("versions"), old)
     causes += _validate_conversion(spec.get("conversion"))
     if spec.get("preserveUnknownFields") and not (old or {}).get("spec", {}).get("preserveUnknownFields"):
-        text = (
-            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
-        )
+        text = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
         causes.append(invalid_value("spec.preserveUnknownFields", True, text))
     if old is not None and not causes:
         before = old.get("spec", {})
@@ -110,8 +108,9 @@ def _validate_conversion(conversion: Any) -> list[Cause]:
     if not isinstance(webhook, dict) or not isinstance(client, dict):
         text = "required when strategy is set to Webhook"
         return [
-            required("spec.conversion.webhookClientConfig", text), required("spec.conversion.conversionReviewVersions"),
-        ]  # fmt: skip
+            required("spec.conversion.webhookClientConfig", text),
+            required("spec.conversion.conversionReviewVersions"),
+        ]
     causes = validate_client(client, "spec.conversion.webhookClientConfig")
     reviews = webhook.get("conversionReviewVersions")
     where = "spec.conversion.conversionReviewVersions"
@@ -223,7 +222,7 @@ def _validate_schema(version: Object, path: str, old: Object | None) -> list[Cau
     before: Object | None = next(
         (
             (one.get("schema") or {}).get("openAPIV3Schema")
-                for one in (old["spec"]["versions"] if old is not None else ())
+            for one in (old["spec"]["versions"] if old is not None else ())
             if one.get("name") == version["name"]
         ),
         None,
@@ -269,8 +268,11 @@ def _validate_scale(version: Object, path: str, old: Object | None) -> list[Caus
     if not isinstance(scale, dict):
         return []
     causes: list[Cause] = []
-    for name, under in (("specReplicasPath", (".spec",)), ("statusReplicasPath", (".status",)),
-                        ("labelSelectorPath", (".status", ".spec"))):  # fmt: skip
+    for name, under in (
+        ("specReplicasPath", (".spec",)),
+        ("statusReplicasPath", (".status",)),
+        ("labelSelectorPath", (".status", ".spec")),
+    ):
         where, value = f"{path}.subresources.scale.{name}", scale.get(name)
         if not value:
             if name != "labelSelectorPath":

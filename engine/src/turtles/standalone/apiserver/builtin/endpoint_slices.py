@@ -22,10 +22,12 @@ class EndpointSlices(Strategy):
     """EndpointSlices."""
 
     columns = (
-        NAME, column("AddressType", "@discovery.v1.EndpointSlice.addressType"),
+        NAME,
+        column("AddressType", "@discovery.v1.EndpointSlice.addressType"),
         column("Ports", "@discovery.v1.EndpointSlice.ports"),
-        column("Endpoints", "@discovery.v1.EndpointSlice.endpoints"), AGE,
-    )  # fmt: skip
+        column("Endpoints", "@discovery.v1.EndpointSlice.endpoints"),
+        AGE,
+    )
 
     def cells(self, obj: Object) -> list[Any]:
         ports = [str(port.get("port") or port.get("name") or "*") for port in as_list(obj.get("ports"))]
@@ -56,8 +58,9 @@ def _endpoint(endpoint: Object, kind: str, path: str) -> list[Cause]:
     addresses = endpoint.get("addresses") or []
     causes = [] if addresses else [required(f"{path}.addresses", "must contain at least 1 address")]
     if len(addresses) > 100:
-        causes.append(Cause("FieldValueTooMany", f"Too many: {len(addresses)}: must have at most 100 items",
-                            f"{path}.addresses"))  # fmt: skip
+        causes.append(
+            Cause("FieldValueTooMany", f"Too many: {len(addresses)}: must have at most 100 items", f"{path}.addresses")
+        )
     for index, one in enumerate(addresses):
         where = f"{path}.addresses[{index}]"
         if kind == "FQDN":

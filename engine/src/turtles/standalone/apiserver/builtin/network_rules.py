@@ -44,12 +44,14 @@ def port_name_causes(name: str, path: str) -> list[Cause]:
     """Return what is wrong with a port's name that others refer to (RFC 6335)."""
     rules = (
         (len(name) > 15, "must be no more than 15 characters"),
-        (not re.fullmatch("[-a-z0-9]+", name),
-         "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"),
+        (
+            not re.fullmatch("[-a-z0-9]+", name),
+            "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)",
+        ),
         (not re.search("[a-z]", name), "must contain at least one letter (a-z)"),
         ("--" in name, "must not contain consecutive hyphens"),
         (name.startswith("-") or name.endswith("-"), "must not begin or end with a hyphen"),
-    )  # fmt: skip
+    )
     return [invalid_value(path, name, why) for is_so, why in rules if is_so]
 
 

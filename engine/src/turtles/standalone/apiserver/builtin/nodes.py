@@ -38,12 +38,17 @@ class Nodes(Strategy):
 
     takes_status = True
     columns = (
-        NAME, column("Status", "The status of the node"), column("Roles", "The roles of the node"), AGE,
-        column("Version", f"{_INFO}kubeletVersion"), wide("Internal-IP", "@core.v1.NodeStatus.addresses"),
-        wide("External-IP", "@core.v1.NodeStatus.addresses"), wide("OS-Image", f"{_INFO}osImage"),
+        NAME,
+        column("Status", "The status of the node"),
+        column("Roles", "The roles of the node"),
+        AGE,
+        column("Version", f"{_INFO}kubeletVersion"),
+        wide("Internal-IP", "@core.v1.NodeStatus.addresses"),
+        wide("External-IP", "@core.v1.NodeStatus.addresses"),
+        wide("OS-Image", f"{_INFO}osImage"),
         wide("Kernel-Version", f"{_INFO}kernelVersion"),
         wide("Container-Runtime", f"{_INFO}containerRuntimeVersion"),
-    )  # fmt: skip
+    )
 
     def cells(self, obj: Object) -> list[Any]:
         status, info = as_map(obj.get("status")), as_map(as_map(obj.get("status")).get("nodeInfo"))
@@ -56,11 +61,17 @@ class Nodes(Strategy):
         roles.add(labels.get("kubernetes.io/role") or "")
         addresses = {one.get("type"): one.get("address") for one in reversed(as_list(status.get("addresses")))}
         return [
-            name_of(obj), state, ",".join(sorted(filter(None, roles))) or "<none>", created(obj),
-            info.get("kubeletVersion", ""), addresses.get("InternalIP") or "<none>",
-            addresses.get("ExternalIP") or "<none>", info.get("osImage") or "<unknown>",
-            info.get("kernelVersion") or "<unknown>", info.get("containerRuntimeVersion") or "<unknown>",
-        ]  # fmt: skip
+            name_of(obj),
+            state,
+            ",".join(sorted(filter(None, roles))) or "<none>",
+            created(obj),
+            info.get("kubeletVersion", ""),
+            addresses.get("InternalIP") or "<none>",
+            addresses.get("ExternalIP") or "<none>",
+            info.get("osImage") or "<unknown>",
+            info.get("kernelVersion") or "<unknown>",
+            info.get("containerRuntimeVersion") or "<unknown>",
+        ]
 
     def default(self, obj: Object) -> None:
         spec, status = obj["spec"], obj["status"]

@@ -26,23 +26,31 @@ class PersistentVolumeClaims(Strategy):
     may_grow = True
     finalizer = "kubernetes.io/pvc-protection"
     columns = (
-        NAME, column("Status", f"{_CLAIM}phase"),
+        NAME,
+        column("Status", f"{_CLAIM}phase"),
         column("Volume", "@core.v1.PersistentVolumeClaimSpec.volumeName"),
-        column("Capacity", f"{_CLAIM}capacity"), column("Access Modes", f"{_CLAIM}accessModes"),
+        column("Capacity", f"{_CLAIM}capacity"),
+        column("Access Modes", f"{_CLAIM}accessModes"),
         column("StorageClass", "StorageClass of the pvc"),
-        column("VolumeAttributesClass", "VolumeAttributesClass of the pvc"), AGE,
+        column("VolumeAttributesClass", "VolumeAttributesClass of the pvc"),
+        AGE,
         wide("VolumeMode", "@core.v1.PersistentVolumeClaimSpec.volumeMode"),
-    )  # fmt: skip
+    )
 
     def cells(self, obj: Object) -> list[Any]:
         spec, status = as_map(obj.get("spec")), as_map(obj.get("status"))
         bound = bool(spec.get("volumeName"))
         return [
-            name_of(obj), phase(obj), spec.get("volumeName", ""),
+            name_of(obj),
+            phase(obj),
+            spec.get("volumeName", ""),
             as_map(status.get("capacity")).get("storage", "0") if bound else "",
-            short_modes(status.get("accessModes")) if bound else "", storage_class(obj),
-            spec.get("volumeAttributesClassName") or "<unset>", created(obj), spec.get("volumeMode") or "<unset>",
-        ]  # fmt: skip
+            short_modes(status.get("accessModes")) if bound else "",
+            storage_class(obj),
+            spec.get("volumeAttributesClassName") or "<unset>",
+            created(obj),
+            spec.get("volumeMode") or "<unset>",
+        ]
 
     def default(self, obj: Object) -> None:
         obj["spec"].setdefault("volumeMode", "Filesystem")

@@ -36,10 +36,17 @@ _SHORT_MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": 
 #: Fields of a PersistentVolume's spec that aren't its source.
 _FIELDS = frozenset(
     {
-        "capacity", "accessModes", "claimRef", "persistentVolumeReclaimPolicy", "storageClassName", "mountOptions",
-        "volumeMode", "nodeAffinity", "volumeAttributesClassName",
+        "capacity",
+        "accessModes",
+        "claimRef",
+        "persistentVolumeReclaimPolicy",
+        "storageClassName",
+        "mountOptions",
+        "volumeMode",
+        "nodeAffinity",
+        "volumeAttributesClassName",
     }
-)  # fmt: skip
+)
 #: Sources of volumes and the defaults that they have.
 SOURCES: dict[str, Object] = {
     "hostPath": {"type": ""},
@@ -57,25 +64,36 @@ class PersistentVolumes(Strategy):
     returns_deleted = True
     finalizer = "kubernetes.io/pv-protection"
     columns = (
-        NAME, column("Capacity", f"{_VOLUME}capacity"), column("Access Modes", f"{_VOLUME}accessModes"),
+        NAME,
+        column("Capacity", f"{_VOLUME}capacity"),
+        column("Access Modes", f"{_VOLUME}accessModes"),
         column("Reclaim Policy", f"{_VOLUME}persistentVolumeReclaimPolicy"),
-        column("Status", "@core.v1.PersistentVolumeStatus.phase"), column("Claim", f"{_VOLUME}claimRef"),
+        column("Status", "@core.v1.PersistentVolumeStatus.phase"),
+        column("Claim", f"{_VOLUME}claimRef"),
         column("StorageClass", "StorageClass of the pv"),
         column("VolumeAttributesClass", "VolumeAttributesClass of the pv"),
-        column("Reason", "@core.v1.PersistentVolumeStatus.reason"), AGE,
+        column("Reason", "@core.v1.PersistentVolumeStatus.reason"),
+        AGE,
         wide("VolumeMode", f"{_VOLUME}volumeMode"),
-    )  # fmt: skip
+    )
 
     def cells(self, obj: Object) -> list[Any]:
         spec, status = as_map(obj.get("spec")), as_map(obj.get("status"))
         claim = as_map(spec.get("claimRef"))
         target = f"{claim.get('namespace')}/{claim.get('name')}" if claim else ""
         return [
-            name_of(obj), as_map(spec.get("capacity")).get("storage", "0"), short_modes(spec.get("accessModes")),
-            spec.get("persistentVolumeReclaimPolicy", ""), phase(obj), target, storage_class(obj),
-            spec.get("volumeAttributesClassName") or "<unset>", status.get("reason", ""), created(obj),
+            name_of(obj),
+            as_map(spec.get("capacity")).get("storage", "0"),
+            short_modes(spec.get("accessModes")),
+            spec.get("persistentVolumeReclaimPolicy", ""),
+            phase(obj),
+            target,
+            storage_class(obj),
+            spec.get("volumeAttributesClassName") or "<unset>",
+            status.get("reason", ""),
+            created(obj),
             spec.get("volumeMode") or "<unset>",
-        ]  # fmt: skip
+        ]
 
     def default(self, obj: Object) -> None:
         spec = obj["spec"]

@@ -20,14 +20,20 @@ from turtles.standalone.apiserver.wire.errors import Object
 
 _SPEC, _STATUS = "@core.v1.PodSpec.", "@core.v1.PodStatus."
 COLUMNS = (
-    NAME, column("Ready", "The aggregate readiness state of this pod for accepting traffic."),
+    NAME,
+    column("Ready", "The aggregate readiness state of this pod for accepting traffic."),
     column("Status", "The aggregate status of the containers in this pod."),
     column(
-        "Restarts", "The number of times the containers in this pod have been restarted and when the last "
+        "Restarts",
+        "The number of times the containers in this pod have been restarted and when the last "
         "container in this pod has restarted.",
-    ), AGE, wide("IP", f"{_STATUS}podIP"), wide("Node", f"{_SPEC}nodeName"),
-    wide("Nominated Node", f"{_STATUS}nominatedNodeName"), wide("Readiness Gates", f"{_SPEC}readinessGates"),
-)  # fmt: skip
+    ),
+    AGE,
+    wide("IP", f"{_STATUS}podIP"),
+    wide("Node", f"{_SPEC}nodeName"),
+    wide("Nominated Node", f"{_STATUS}nominatedNodeName"),
+    wide("Readiness Gates", f"{_SPEC}readinessGates"),
+)
 _ENDS = {"Succeeded": "The pod has completed successfully.", "Failed": "The pod failed."}
 
 
@@ -45,10 +51,16 @@ def cells(obj: Object) -> list[Any]:
     met = sum(conditions.get(gate.get("conditionType"), {}).get("status") == "True" for gate in gates)
     addresses = as_list(status.get("podIPs"))
     return [
-        name_of(obj), f"{containers.ready}/{containers.total}", reason, containers.restarted, created(obj),
-        addresses[0].get("ip", "") if addresses else "<none>", spec.get("nodeName") or "<none>",
-        status.get("nominatedNodeName") or "<none>", f"{met}/{len(gates)}" if gates else "<none>",
-    ]  # fmt: skip
+        name_of(obj),
+        f"{containers.ready}/{containers.total}",
+        reason,
+        containers.restarted,
+        created(obj),
+        addresses[0].get("ip", "") if addresses else "<none>",
+        spec.get("nodeName") or "<none>",
+        status.get("nominatedNodeName") or "<none>",
+        f"{met}/{len(gates)}" if gates else "<none>",
+    ]
 
 
 def row_conditions(obj: Object) -> list[Object]:

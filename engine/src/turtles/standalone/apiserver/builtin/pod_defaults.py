@@ -29,10 +29,14 @@ def set_defaults(obj: Object) -> None:
     set_missing(
         spec,
         {
-            "restartPolicy": "Always", "dnsPolicy": "ClusterFirst", "schedulerName": "default-scheduler",
-            "terminationGracePeriodSeconds": 30, "securityContext": {}, "enableServiceLinks": True,
+            "restartPolicy": "Always",
+            "dnsPolicy": "ClusterFirst",
+            "schedulerName": "default-scheduler",
+            "terminationGracePeriodSeconds": 30,
+            "securityContext": {},
+            "enableServiceLinks": True,
         },
-    )  # fmt: skip
+    )
     # Two names of one field.
     account = spec.get("serviceAccountName") or spec.get("serviceAccount")
     if account:

@@ -22,12 +22,12 @@ class PodDisruptionBudgets(Strategy):
     """PodDisruptionBudgets."""
 
     columns = (
-        NAME, column("Min Available", "The minimum number of pods that must be available."),
+        NAME,
+        column("Min Available", "The minimum number of pods that must be available."),
         column("Max Unavailable", "The maximum number of pods that may be unavailable."),
-        column(
-            "Allowed Disruptions", "Calculated number of pods that may be disrupted at this time.", "integer"
-        ), AGE,
-    )  # fmt: skip
+        column("Allowed Disruptions", "Calculated number of pods that may be disrupted at this time.", "integer"),
+        AGE,
+    )
 
     def cells(self, obj: Object) -> list[Any]:
         spec, status = as_map(obj.get("spec")), as_map(obj.get("status"))

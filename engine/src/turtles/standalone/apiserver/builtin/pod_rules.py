@@ -41,9 +41,14 @@ _UPDATES = (
 )
 #: Sources of volumes and the field that each of them needs.
 _NEEDED = {
-    "secret": "secretName", "configMap": "name", "hostPath": "path", "persistentVolumeClaim": "claimName",
-    "nfs": "path", "iscsi": "iqn", "csi": "driver",
-}  # fmt: skip
+    "secret": "secretName",
+    "configMap": "name",
+    "hostPath": "path",
+    "persistentVolumeClaim": "claimName",
+    "nfs": "path",
+    "iscsi": "iqn",
+    "csi": "driver",
+}
 
 
 def _at_least(value: Any, path: str, least: int = 0, why: str = NOT_NEGATIVE) -> list[Cause]:
@@ -236,9 +241,11 @@ def _environment(variables: Any, path: str, causes: list[Cause]) -> None:
             text = "may not be specified when `value` is not empty"
             causes.append(invalid_value(f"{where}.valueFrom", "", text))
         elif len(source) != 1:
-            text = "may not have more than one field specified at a time" if source else (
-                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`"
-            )  # fmt: skip
+            text = (
+                "may not have more than one field specified at a time"
+                if source
+                else ("must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`")
+            )
             causes.append(invalid_value(f"{where}.valueFrom", "", text))
 
 

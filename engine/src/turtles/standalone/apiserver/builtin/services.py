@@ -24,19 +24,28 @@ class Services(Strategy):
     returns_deleted = True
     may_grow = True
     columns = (
-        NAME, column("Type", f"{_SERVICE}type"), column("Cluster-IP", f"{_SERVICE}clusterIP"),
-        column("External-IP", f"{_SERVICE}externalIPs"), column("Port(s)", f"{_SERVICE}ports"), AGE,
+        NAME,
+        column("Type", f"{_SERVICE}type"),
+        column("Cluster-IP", f"{_SERVICE}clusterIP"),
+        column("External-IP", f"{_SERVICE}externalIPs"),
+        column("Port(s)", f"{_SERVICE}ports"),
+        AGE,
         wide("Selector", f"{_SERVICE}selector"),
-    )  # fmt: skip
+    )
 
     def cells(self, obj: Object) -> list[Any]:
         spec = as_map(obj.get("spec"))
         ports = ",".join(_port(one) for one in as_list(spec.get("ports")))
         selector = ",".join(f"{key}={value}" for key, value in sorted(as_map(spec.get("selector")).items()))
         return [
-            name_of(obj), spec.get("type", ""), spec.get("clusterIP") or "<none>", _external(obj), ports or "<none>",
-            created(obj), selector or "<none>",
-        ]  # fmt: skip
+            name_of(obj),
+            spec.get("type", ""),
+            spec.get("clusterIP") or "<none>",
+            _external(obj),
+            ports or "<none>",
+            created(obj),
+            selector or "<none>",
+        ]
 
     def default(self, obj: Object) -> None:
         spec = obj.setdefault("spec", {})

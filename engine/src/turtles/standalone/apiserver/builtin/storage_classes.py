@@ -18,21 +18,26 @@ class StorageClasses(Strategy):
 
     returns_deleted = True
     columns = (
-        NAME, column("Provisioner", "@storage.v1.StorageClass.provisioner"),
+        NAME,
+        column("Provisioner", "@storage.v1.StorageClass.provisioner"),
         column("ReclaimPolicy", "@storage.v1.StorageClass.reclaimPolicy"),
         column("VolumeBindingMode", "@storage.v1.StorageClass.volumeBindingMode"),
-        column("AllowVolumeExpansion", "@storage.v1.StorageClass.allowVolumeExpansion"), AGE,
-    )  # fmt: skip
+        column("AllowVolumeExpansion", "@storage.v1.StorageClass.allowVolumeExpansion"),
+        AGE,
+    )
 
     def cells(self, obj: Object) -> list[Any]:
         annotations = as_map(obj["metadata"].get("annotations"))
         keys = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
         default = any(annotations.get(key) == "true" for key in keys)
         return [
-            name_of(obj) + (" (default)" if default else ""), obj.get("provisioner", ""),
+            name_of(obj) + (" (default)" if default else ""),
+            obj.get("provisioner", ""),
             obj.get("reclaimPolicy", "Delete"),
-            obj.get("volumeBindingMode", "Immediate"), bool(obj.get("allowVolumeExpansion")), created(obj),
-        ]  # fmt: skip
+            obj.get("volumeBindingMode", "Immediate"),
+            bool(obj.get("allowVolumeExpansion")),
+            created(obj),
+        ]
 
     def default(self, obj: Object) -> None:
         set_missing(obj, {"reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"})

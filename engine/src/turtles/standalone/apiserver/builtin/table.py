@@ -101,11 +101,14 @@ def table(kind: Kind, objects: list[Object], meta: Object, include: str = "Metad
     result: Object = {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta}
     definitions = [
         {
-            "name": column.name, "type": column.type,
-            "format": column.format, "description": _description(column), "priority": column.priority,
+            "name": column.name,
+            "type": column.type,
+            "format": column.format,
+            "description": _description(column),
+            "priority": column.priority,
         }
         for column in strategy.columns
-    ]  # fmt: skip
+    ]
     result["columnDefinitions"] = definitions if headers else None
     # Kubernetes' printers make an empty list, what serves the others none.
     rows = [_row(strategy, obj, include) for obj in objects]

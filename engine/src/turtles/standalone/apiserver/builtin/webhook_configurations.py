@@ -40,10 +40,13 @@ class ValidatingWebhookConfigurations(Strategy):
             set_missing(
                 webhook,
                 {
-                    "failurePolicy": "Fail", "matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {},
+                    "failurePolicy": "Fail",
+                    "matchPolicy": "Equivalent",
+                    "namespaceSelector": {},
+                    "objectSelector": {},
                     "timeoutSeconds": 10,
                 },
-            )  # fmt: skip
+            )
             service = webhook["clientConfig"].get("service")
             if service is not None:
                 service.setdefault("port", 443)

@@ -21,6 +21,7 @@ from turtles.standalone.apiserver.wire.options import DeleteOptions
 #: Seconds after which a service is looked at again, by whether it was available.
 AGAIN = {True: 30.0, False: 2.0}
 
+
 class APIServices:
     """Keeps the server's own APIServices, and the status of those that others answer."""
 

@@ -26,15 +26,17 @@ log = logging.getLogger(__name__)
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 PRIORITY_CLASSES: tuple[Object, ...] = (
     {
-        "metadata": {"name": "system-cluster-critical"}, "value": 2000000000,
+        "metadata": {"name": "system-cluster-critical"},
+        "value": 2000000000,
         "description": "Used for system critical pods that must run in the cluster, but can be moved to another node "
-                       "if necessary.",
+        "if necessary.",
     },
     {
-        "metadata": {"name": "system-node-critical"}, "value": 2000001000,
+        "metadata": {"name": "system-node-critical"},
+        "value": 2000001000,
         "description": "Used for system critical pods that must not be moved from their current node.",
     },
-)  # fmt: skip
+)
 
 
 async def bootstrap(resources: Resources, pki: Path, address: str, port: int) -> None:

@@ -41,16 +41,28 @@ def namespace_conditions(counts: dict[str, int], waits: dict[str, int]) -> list[
     held = ", ".join(f"{name} in {count} resource instances" for name, count in sorted(waits.items()))
     rows = [
         ("DeletionDiscoveryFailure", "", "ResourcesDiscovered", "All resources successfully discovered"),
-        ("DeletionGroupVersionParsingFailure", "", "ParsedGroupVersions",
-         "All legacy kube types successfully parsed"),
-        ("DeletionContentFailure", "", "ContentDeleted",
-         "All content successfully deleted, may be waiting on finalization"),
-        ("ContentRemaining", left, "SomeResourcesRemain" if left else "ContentRemoved",
-         f"Some resources are remaining: {left}" if left else "All content successfully removed"),
-        ("FinalizersRemaining", held, "SomeFinalizersRemain" if held else "ContentHasNoFinalizers",
-         f"Some content in the namespace has finalizers remaining: {held}" if held
-         else "All content-preserving finalizers finished"),
-    ]  # fmt: skip
+        ("DeletionGroupVersionParsingFailure", "", "ParsedGroupVersions", "All legacy kube types successfully parsed"),
+        (
+            "DeletionContentFailure",
+            "",
+            "ContentDeleted",
+            "All content successfully deleted, may be waiting on finalization",
+        ),
+        (
+            "ContentRemaining",
+            left,
+            "SomeResourcesRemain" if left else "ContentRemoved",
+            f"Some resources are remaining: {left}" if left else "All content successfully removed",
+        ),
+        (
+            "FinalizersRemaining",
+            held,
+            "SomeFinalizersRemain" if held else "ContentHasNoFinalizers",
+            f"Some content in the namespace has finalizers remaining: {held}"
+            if held
+            else "All content-preserving finalizers finished",
+        ),
+    ]
     return [
         {"type": f"Namespace{name}", "status": "True" if is_so else "False", "reason": reason, "message": message}
         for name, is_so, reason, message in rows

@@ -71,16 +71,21 @@ def status_of(budget: Object, pods: list[Object], at: float) -> tuple[Object, fl
         desired = _scaled(spec.get("minAvailable", 1), expected)
     allowed = max(0, healthy - desired) if expected else 0
     status: Object = {
-        "observedGeneration": budget["metadata"].get("generation", 1), "disruptionsAllowed": allowed,
-        "currentHealthy": healthy, "desiredHealthy": desired, "expectedPods": expected,
-    }  # fmt: skip
+        "observedGeneration": budget["metadata"].get("generation", 1),
+        "disruptionsAllowed": allowed,
+        "currentHealthy": healthy,
+        "desiredHealthy": desired,
+        "expectedPods": expected,
+    }
     if pending:
         status["disruptedPods"] = pending
     condition = {
-        "type": "DisruptionAllowed", "status": "True" if allowed else "False",
-        "reason": "SufficientPods" if allowed else "InsufficientPods", "message": "",
+        "type": "DisruptionAllowed",
+        "status": "True" if allowed else "False",
+        "reason": "SufficientPods" if allowed else "InsufficientPods",
+        "message": "",
         "observedGeneration": status["observedGeneration"],
-    }  # fmt: skip
+    }
     old = next((one for one in before.get("conditions") or () if one.get("type") == "DisruptionAllowed"), None)
     same = old is not None and old.get("status") == condition["status"]
     changed = old["lastTransitionTime"] if old is not None and same else now()

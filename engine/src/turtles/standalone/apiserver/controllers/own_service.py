@@ -34,11 +34,16 @@ def objects(cluster_ip: str, address: str, port: int) -> list[tuple[str, Object]
     service = {
         "metadata": {"name": NAME, "labels": dict(_LABELS)},
         "spec": {
-            "type": "ClusterIP", "clusterIP": cluster_ip, "clusterIPs": [cluster_ip], "ipFamilies": ["IPv4"],
-            "ipFamilyPolicy": "SingleStack", "internalTrafficPolicy": "Cluster", "sessionAffinity": "None",
+            "type": "ClusterIP",
+            "clusterIP": cluster_ip,
+            "clusterIPs": [cluster_ip],
+            "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack",
+            "internalTrafficPolicy": "Cluster",
+            "sessionAffinity": "None",
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
         },
-    }  # fmt: skip
+    }
     ports = [{"name": "https", "port": port, "protocol": "TCP"}]
     endpoints = {
         "metadata": {"name": NAME, "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},

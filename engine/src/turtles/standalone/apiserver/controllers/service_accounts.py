@@ -122,8 +122,9 @@ class SecretTokens:
         if uid and all(data.get(one) for one in ("ca.crt", "namespace", "token")):
             return
         wanted = {
-            "ca.crt": self._authority, "namespace": base64.b64encode(key.namespace.encode()).decode(),
-        }  # fmt: skip
+            "ca.crt": self._authority,
+            "namespace": base64.b64encode(key.namespace.encode()).decode(),
+        }
         if not data.get("token"):
             token = self._tokens.legacy(key.namespace, name, account.metadata.uid, key.name)
             wanted["token"] = base64.b64encode(token.encode()).decode()

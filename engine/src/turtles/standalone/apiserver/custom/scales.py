@@ -88,11 +88,12 @@ def of(obj: Object, paths: Scale, required: bool = True) -> Object:
     if wanted is None and required:
         raise bad_request(f'the spec replicas field ".{paths.spec_replicas}" does not exist')
     return {
-        "kind": SCALE.kind, "apiVersion": SCALE.api_version,
+        "kind": SCALE.kind,
+        "apiVersion": SCALE.api_version,
         "metadata": {name: obj["metadata"][name] for name in _SHOWN if name in obj["metadata"]},
         "spec": {"replicas": wanted} if wanted else {},
         "status": {"replicas": current or 0, **({"selector": selector} if selector else {})},
-    }  # fmt: skip
+    }
 
 
 def put(obj: Object, scale: Object, paths: Scale) -> None:

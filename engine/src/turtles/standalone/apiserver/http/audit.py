@@ -80,8 +80,12 @@ def _names(entry: tuple[str, tuple[str, ...], tuple[str, ...]], wanted: Attribut
     if group != wanted.group or (names and wanted.name not in names):
         return False
     full = f"{wanted.resource}/{wanted.subresource}" if wanted.subresource else wanted.resource
-    accepted = {"*", full, f"*/{wanted.subresource}" if wanted.subresource else "", f"{wanted.resource}/*"
-                if wanted.subresource else ""}  # fmt: skip
+    accepted = {
+        "*",
+        full,
+        f"*/{wanted.subresource}" if wanted.subresource else "",
+        f"{wanted.resource}/*" if wanted.subresource else "",
+    }
     return not resources or any(one in accepted for one in resources)
 
 
@@ -139,10 +143,16 @@ def _rule(entry: Any, everywhere: tuple[str, ...], hidden: bool) -> Rule:
     )
     shown = entry.get("omitManagedFields")
     return Rule(
-        level, _texts(entry.get("users")), _texts(entry.get("userGroups")), _texts(entry.get("verbs")),
-        _texts(entry.get("namespaces")), resources, _texts(entry.get("nonResourceURLs")),
-        (*everywhere, *_stages(entry.get("omitStages"))), not (hidden if shown is None else shown),
-    )  # fmt: skip
+        level,
+        _texts(entry.get("users")),
+        _texts(entry.get("userGroups")),
+        _texts(entry.get("verbs")),
+        _texts(entry.get("namespaces")),
+        resources,
+        _texts(entry.get("nonResourceURLs")),
+        (*everywhere, *_stages(entry.get("omitStages"))),
+        not (hidden if shown is None else shown),
+    )
 
 
 class _File(logging.handlers.RotatingFileHandler):
@@ -193,19 +203,28 @@ class Audit:
         if rule is None:
             return
         event: Object = {
-            "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": rule.level,
-            "auditID": readable(request.headers.get("Audit-Id", "")) or str(uuid.uuid4()), "stage": RECEIVED,
-            "requestURI": request.raw_path, "verb": wanted.verb, "user": user_info(sender),
-        }  # fmt: skip
+            "kind": "Event",
+            "apiVersion": "audit.k8s.io/v1",
+            "level": rule.level,
+            "auditID": readable(request.headers.get("Audit-Id", "")) or str(uuid.uuid4()),
+            "stage": RECEIVED,
+            "requestURI": request.raw_path,
+            "verb": wanted.verb,
+            "user": user_info(sender),
+        }
         if user is not sender:
             event["impersonatedUser"] = user_info(user)
         event["sourceIPs"] = [request.remote] if request.remote else []
         event["userAgent"] = readable(request.headers.get("User-Agent", ""))
         if wanted.resource:
             names = {
-                "resource": wanted.resource, "namespace": wanted.namespace, "name": wanted.name,
-                "apiGroup": wanted.group, "apiVersion": wanted.version, "subresource": wanted.subresource,
-            }  # fmt: skip
+                "resource": wanted.resource,
+                "namespace": wanted.namespace,
+                "name": wanted.name,
+                "apiGroup": wanted.group,
+                "apiVersion": wanted.version,
+                "subresource": wanted.subresource,
+            }
             event["objectRef"] = {name: value for name, value in names.items() if value}
         event["requestReceivedTimestamp"] = _now()
         request[_NOTE] = _Note(rule, event)

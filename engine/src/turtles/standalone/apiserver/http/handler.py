@@ -130,6 +130,4 @@ def _attributes(request: web.BaseRequest, parts: ResourcePath) -> Attributes:
         terms = parse_fields(request.query.get("fieldSelector", ""))
         name = Selection(fields=terms).name
         node = next((value for path, equal, value in terms if path == "spec.nodeName" and equal), "")
-    return Attributes(
-        verb, parts.group, parts.version, parts.plural, parts.subresource, namespace, name, node=node
-    )
+    return Attributes(verb, parts.group, parts.version, parts.plural, parts.subresource, namespace, name, node=node)

@@ -152,9 +152,14 @@ class LimitedSite(web.BaseSite):
         if server is None:
             raise RuntimeError("the runner isn't set up")
         self._server = await asyncio.get_running_loop().create_server(
-            server, self._host, self._port, ssl=self._ssl_context, backlog=self._backlog, reuse_address=True,
+            server,
+            self._host,
+            self._port,
+            ssl=self._ssl_context,
+            backlog=self._backlog,
+            reuse_address=True,
             ssl_handshake_timeout=HANDSHAKE_SECONDS,
-        )  # fmt: skip
+        )
         for one in self._server.sockets:
             # Connections inherit it.
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000)

@@ -26,9 +26,16 @@ def context_of(server: APIServer, request: web.BaseRequest, user: User, kind: Ki
     """Return what a request on a resource wants, as far as storing is concerned."""
     asked = options.write_options(request)
     context = Context(
-        kind, user, parts.namespace, parts.name, parts.subresource, asked.dry_run, asked.field_validation,
-        _manager(request, asked.field_manager), asked.force,
-    )  # fmt: skip
+        kind,
+        user,
+        parts.namespace,
+        parts.name,
+        parts.subresource,
+        asked.dry_run,
+        asked.field_validation,
+        _manager(request, asked.field_manager),
+        asked.force,
+    )
     context.annotations = server.audit.annotations(request)
     if kind.deprecated:
         context.warnings.append(kind.deprecated)

@@ -69,9 +69,7 @@ async def answer_delete(server: APIServer, request: web.BaseRequest, context: Co
     return negotiate.json_response(status)
 
 
-async def answer_delete_collection(
-    server: APIServer, request: web.BaseRequest, context: Context
-) -> web.StreamResponse:
+async def answer_delete_collection(server: APIServer, request: web.BaseRequest, context: Context) -> web.StreamResponse:
     """Delete every object that a client selects."""
     kind, strategy = context.kind, server.resources.strategy(context.kind)
     if "deletecollection" not in kind.verbs or (kind.namespaced and not context.namespace):

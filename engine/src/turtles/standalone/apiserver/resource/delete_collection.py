@@ -31,9 +31,13 @@ async def delete_collection(
 async def _delete(resources: Resources, context: Context, entry: Entry, options: DeleteOptions) -> Entry | None:
     """Delete one object; return None for one that is gone already."""
     single = Context(
-        context.kind, context.user, entry.key.namespace, entry.key.name, dry_run=context.dry_run,
+        context.kind,
+        context.user,
+        entry.key.namespace,
+        entry.key.name,
+        dry_run=context.dry_run,
         warnings=context.warnings,
-    )  # fmt: skip
+    )
     try:
         await delete(resources, single, options)
     except StatusError as error:

@@ -24,9 +24,14 @@ class Resources(Cluster):
     """The cluster, with what each of its objects goes through. Every verb takes it, and none keeps it."""
 
     def __init__(
-        self, store: Store, registry: Registry, admission: Admission, authorizer: Authorizer,
-        allocator: Allocator, converter: Converter,
-    ) -> None:  # fmt: skip
+        self,
+        store: Store,
+        registry: Registry,
+        admission: Admission,
+        authorizer: Authorizer,
+        allocator: Allocator,
+        converter: Converter,
+    ) -> None:
         super().__init__(store, registry, authorizer, allocator)
         self.admission, self.quotas = admission, Quotas(store)
         self._custom = CustomResources(converter)

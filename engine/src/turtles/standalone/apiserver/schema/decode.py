@@ -191,9 +191,15 @@ class _Wording(Exception):
 
 
 _SCALARS: dict[str, Callable[[Any, Type], Any]] = {
-    "string": _string, "boolean": _boolean, "integer": _integer, "number": _number, "bytes": _bytes,
-    "quantity": _quantity, "int-or-string": _int_or_string, "time": _time,
-}  # fmt: skip
+    "string": _string,
+    "boolean": _boolean,
+    "integer": _integer,
+    "number": _number,
+    "bytes": _bytes,
+    "quantity": _quantity,
+    "int-or-string": _int_or_string,
+    "time": _time,
+}
 
 
 def _described(value: Any, of: Type) -> str:

@@ -15,10 +15,24 @@ Check = Callable[[Any], bool]
 
 #: What a compiled node knows of by itself; with any other keyword it asks schema.py.
 _KNOWN = {
-    "type", "properties", "additionalProperties", "items", "required", "description", "title", "default", "nullable",
-    "example", "externalDocs", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-map-type",
-    "x-kubernetes-int-or-string", "x-kubernetes-validations", "x-kubernetes-list-map-keys", "x-kubernetes-list-type",
-}  # fmt: skip
+    "type",
+    "properties",
+    "additionalProperties",
+    "items",
+    "required",
+    "description",
+    "title",
+    "default",
+    "nullable",
+    "example",
+    "externalDocs",
+    "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-map-type",
+    "x-kubernetes-int-or-string",
+    "x-kubernetes-validations",
+    "x-kubernetes-list-map-keys",
+    "x-kubernetes-list-type",
+}
 #: Schemas with their compiled form, by identity; the schema is held so that its identity stays its own.
 _compiled: dict[int, tuple[Mapping[str, Any], "Node"]] = {}
 _MOST = 100
@@ -61,9 +75,10 @@ def _compile(schema: Mapping[str, Any]) -> Node:
     items = schema.get("items")
     item = _compile(items) if isinstance(items, Mapping) else None
     return Node(
-        _valid(schema, properties, others, item), _clean(schema, properties, others, item),
+        _valid(schema, properties, others, item),
+        _clean(schema, properties, others, item),
         _complete(schema, properties, others, item),
-    )  # fmt: skip
+    )
 
 
 def _valid(schema: Mapping[str, Any], properties: dict[str, Node], others: Node | None, item: Node | None) -> Check:

@@ -18,9 +18,12 @@ _SCALARS = ("boolean", "integer", "number", "string")
 _JUNCTORS = ("allOf", "anyOf", "oneOf")
 #: What schemas within allOf, anyOf, oneOf and not may not say, and how a message asks for its absence.
 _OUTSIDE = {
-    "type": "must be empty to be structural", "title": "must be empty to be structural",
-    "description": "must be empty to be structural", "default": "must be undefined to be structural",
-    "additionalProperties": "must be undefined to be structural", "nullable": "must be false to be structural",
+    "type": "must be empty to be structural",
+    "title": "must be empty to be structural",
+    "description": "must be empty to be structural",
+    "default": "must be undefined to be structural",
+    "additionalProperties": "must be undefined to be structural",
+    "nullable": "must be false to be structural",
     "x-kubernetes-preserve-unknown-fields": "must be false to be structural",
     "x-kubernetes-embedded-resource": "must be false to be structural",
     "x-kubernetes-int-or-string": "must be false to be structural",
@@ -28,12 +31,15 @@ _OUTSIDE = {
     "x-kubernetes-list-type": "must be undefined to be structural",
     "x-kubernetes-map-type": "must be undefined to be structural",
     "x-kubernetes-validations": "must be empty to be structural",
-}  # fmt: skip
+}
 _REFUSED = {
-    "$ref": "$ref is not supported", "definitions": "definitions is not supported",
-    "dependencies": "dependencies is not supported", "patternProperties": "patternProperties is not supported",
-    "additionalItems": "additionalItems is not supported", "id": "id is not supported",
-}  # fmt: skip
+    "$ref": "$ref is not supported",
+    "definitions": "definitions is not supported",
+    "dependencies": "dependencies is not supported",
+    "patternProperties": "patternProperties is not supported",
+    "additionalItems": "additionalItems is not supported",
+    "id": "id is not supported",
+}
 
 
 def check(schema: Any, path: str) -> list[Cause]:
@@ -188,9 +194,7 @@ def _map_list(items: Any, keys: list[Any], path: str, causes: list[Cause]) -> No
             text = "must be a scalar type if parent array's x-kubernetes-list-type is map"
             causes.append(invalid_value(f"{inner}.type", key_schema.get("type", ""), text))
         if key not in (items.get("required") or ()) and "default" not in key_schema:
-            text = (
-                "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property"
-            )
+            text = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property"
             causes.append(required(f"{inner}.default", text))
         if key in keys[:index]:
             causes.append(_invalid_names(where, keys, "must not contain duplicate entries"))

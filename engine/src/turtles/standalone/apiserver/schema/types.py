@@ -53,9 +53,20 @@ class Type:
     """
 
     __slots__ = (
-        "_make", "atomic", "default", "element", "format", "go", "keys", "kind", "list_type", "patch_key",
-        "patch_merge", "preserve", "zero",
-    )  # fmt: skip
+        "_make",
+        "atomic",
+        "default",
+        "element",
+        "format",
+        "go",
+        "keys",
+        "kind",
+        "list_type",
+        "patch_key",
+        "patch_merge",
+        "preserve",
+        "zero",
+    )
 
     def __init__(self, kind: str, go: str = "", format: str = "") -> None:
         self.kind, self.go, self.format = kind, go, format
@@ -133,8 +144,13 @@ def zero_value(of: Type) -> Any:
         # Maps are written as null.
         return dict(of.always) if of.element is None else None
     return {
-        "string": "", "integer": 0, "number": 0, "boolean": False, "quantity": "0", "int-or-string": 0,
-    }.get(of.kind)  # fmt: skip
+        "string": "",
+        "integer": 0,
+        "number": 0,
+        "boolean": False,
+        "quantity": "0",
+        "int-or-string": 0,
+    }.get(of.kind)
 
 
 ANY = Type("any", "interface {}")

@@ -78,8 +78,12 @@ class Database:
             os.close(self._lock)
             raise
         try:
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-4096",
-                           f"journal_size_limit={WAL_BYTES}"):  # fmt: skip
+            for pragma in (
+                "journal_mode=WAL",
+                "synchronous=FULL",
+                "cache_size=-4096",
+                f"journal_size_limit={WAL_BYTES}",
+            ):
                 self._connection.execute(f"PRAGMA {pragma}")
             self._connection.executescript(_SCHEMA)
             self.compacted = _meta(self._connection, "compacted")

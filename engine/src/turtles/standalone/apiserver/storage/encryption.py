@@ -151,9 +151,10 @@ def configuration(keys: list[dict[str, str]]) -> bytes:
     """Return the file for Secrets encrypted with the first of some keys (``name``, ``secret``)."""
     providers = [{"aesgcm": {"keys": keys}}, {"identity": {}}]
     document = {
-        "apiVersion": "apiserver.config.k8s.io/v1", "kind": "EncryptionConfiguration",
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "EncryptionConfiguration",
         "resources": [{"resources": ["secrets"], "providers": providers}],
-    }  # fmt: skip
+    }
     return yaml.safe_dump(document, sort_keys=False).encode()
 
 

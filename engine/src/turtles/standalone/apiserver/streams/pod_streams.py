@@ -130,9 +130,15 @@ class PodStreams:
 
     async def _execution(self, pod: Object, name: str, command: list[str], wanted: Wanted) -> Session:
         fds = await self._node.ask(
-            "exec", pod, container=name, command=command, terminal=wanted.terminal, stdin=wanted.stdin,
-            stdout=wanted.stdout, stderr=wanted.stderr,
-        )  # fmt: skip
+            "exec",
+            pod,
+            container=name,
+            command=command,
+            terminal=wanted.terminal,
+            stdin=wanted.stdin,
+            stdout=wanted.stdout,
+            stderr=wanted.stderr,
+        )
         session = Session(control=Control(fds.pop(0)))
         if not wanted.terminal:
             session.stdin = fds.pop(0) if wanted.stdin else None
@@ -234,15 +240,24 @@ def log_options(request: web.BaseRequest) -> dict[str, Any]:
         seconds = min(numbers["sinceSeconds"], 10**9)
         since = (datetime.now(UTC) - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
     if stream not in ("", "All", "Stdout", "Stderr"):
-        causes.append(Cause("FieldValueNotSupported", f'Unsupported value: "{stream}": supported values: "All", '
-                            '"Stderr", "Stdout"', "stream"))
+        causes.append(
+            Cause(
+                "FieldValueNotSupported",
+                f'Unsupported value: "{stream}": supported values: "All", "Stderr", "Stdout"',
+                "stream",
+            )
+        )
     if causes:
         raise invalid("", "PodLogOptions", "", causes)
     return {
-        "follow": flag(request, "follow"), "previous": flag(request, "previous"), "tail": numbers["tailLines"],
-        "since": since, "timestamps": flag(request, "timestamps"), "limit": numbers["limitBytes"],
+        "follow": flag(request, "follow"),
+        "previous": flag(request, "previous"),
+        "tail": numbers["tailLines"],
+        "since": since,
+        "timestamps": flag(request, "timestamps"),
+        "limit": numbers["limitBytes"],
         "stream": "" if stream == "All" else stream.lower(),
-    }  # fmt: skip
+    }
 
 
 def _utc(text: str) -> str:
@@ -279,4 +294,3 @@ def check_log(pod: Object, name: str, previous: bool) -> None:
             what = "image can't be pulled" if reason == "ErrImagePull" else "trying and failing to pull image"
             raise bad_request(f'container "{name}" in pod "{own}" is waiting to start: {what}')
         raise bad_request(f'container "{name}" in pod "{own}" is waiting to start: {reason}')
-

@@ -74,13 +74,21 @@ def status(code: int | None, error: str = "") -> Object:
     if code == 0:
         return {"metadata": {}, "status": "Success"}
     if code is None:
-        return {"metadata": {}, "status": "Failure", "message": f"Internal error occurred: {error}",
-                "reason": "InternalError", "details": {"causes": [{"message": error}]}, "code": 500}  # fmt: skip
+        return {
+            "metadata": {},
+            "status": "Failure",
+            "message": f"Internal error occurred: {error}",
+            "reason": "InternalError",
+            "details": {"causes": [{"message": error}]},
+            "code": 500,
+        }
     return {
-        "metadata": {}, "status": "Failure", "reason": "NonZeroExitCode",
+        "metadata": {},
+        "status": "Failure",
+        "reason": "NonZeroExitCode",
         "message": f"command terminated with non-zero exit code: exit status {code}",
         "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
-    }  # fmt: skip
+    }
 
 
 async def run(session: Session, peer: Peer) -> None:
@@ -217,8 +225,11 @@ class SpdyPeer:
                 await got(channel, data)
             await got(channel, None)
 
-        reading = [asyncio.ensure_future(read(channel, stream)) for channel, stream in self._streams.items()
-                   if channel in (STDIN, RESIZE)]
+        reading = [
+            asyncio.ensure_future(read(channel, stream))
+            for channel, stream in self._streams.items()
+            if channel in (STDIN, RESIZE)
+        ]
         try:
             while await self._connection.accept() is not None:
                 pass

@@ -105,9 +105,7 @@ async def spdy(
 
 
 @asynccontextmanager
-async def tunnel(
-    request: web.BaseRequest, protocol: str
-) -> AsyncIterator[tuple[Connection, web.WebSocketResponse]]:
+async def tunnel(request: web.BaseRequest, protocol: str) -> AsyncIterator[tuple[Connection, web.WebSocketResponse]]:
     """Upgrade to a WebSocket whose messages carry SPDY; give the connection and the response to return."""
     socket = await open_websocket(request, (TUNNEL + protocol,))
     going = asyncio.Event()

@@ -35,9 +35,18 @@ from turtles.standalone.apiserver.wire.errors import Object, StatusError
 log = logging.getLogger(__name__)
 RESOURCE = f"{REGISTRATION}/apiservices"
 _HOP = {
-    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding",
-    "upgrade", "host", "content-length", "authorization",
-}  # fmt: skip
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "host",
+    "content-length",
+    "authorization",
+}
 DISCOVERY_SECONDS = 5.0
 #: Seconds of silence after which a service is given up, except in a watch.
 READ_SECONDS = 60.0
@@ -89,9 +98,14 @@ class Aggregator:
                 if service:
                     key = (spec.get("group", ""), spec.get("version", ""))
                     self._services[key] = Service(
-                        entry.key.name, *key, service["namespace"], service["name"], service.get("port", 443),
-                        spec.get("caBundle") or "", bool(spec.get("insecureSkipTLSVerify")),
-                    )  # fmt: skip
+                        entry.key.name,
+                        *key,
+                        service["namespace"],
+                        service["name"],
+                        service.get("port", 443),
+                        spec.get("caBundle") or "",
+                        bool(spec.get("insecureSkipTLSVerify")),
+                    )
         return self._services
 
     def service(self, group: str, version: str) -> Service | None:
@@ -118,9 +132,12 @@ class Aggregator:
         if session is None or session.closed:
             connector = aiohttp.TCPConnector(resolver=PinnedResolver(endpoint), limit=0)
             session = self._sessions[endpoint] = aiohttp.ClientSession(
-                connector=connector, auto_decompress=False, timeout=aiohttp.ClientTimeout(total=None, connect=10),
-                trust_env=False, cookie_jar=aiohttp.DummyCookieJar(),
-            )  # fmt: skip
+                connector=connector,
+                auto_decompress=False,
+                timeout=aiohttp.ClientTimeout(total=None, connect=10),
+                trust_env=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
         return session, f"https://{service.service}.{service.namespace}.svc:{endpoint.port}"
 
     def _headers(self, request: web.BaseRequest | None, user: User) -> CIMultiDict[str]:
@@ -151,9 +168,14 @@ class Aggregator:
         timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=None if watched else READ_SECONDS)
         try:
             async with session.request(
-                request.method, _address(base, request), headers=self._headers(request, user), data=body,
-                ssl=self._context(service), allow_redirects=False, timeout=timeout,
-            ) as answer:  # fmt: skip
+                request.method,
+                _address(base, request),
+                headers=self._headers(request, user),
+                data=body,
+                ssl=self._context(service),
+                allow_redirects=False,
+                timeout=timeout,
+            ) as answer:
                 return await _pass_back(request, answer)
         except ConnectionAbortedError:
             raise
@@ -173,9 +195,13 @@ class Aggregator:
             del headers[name]
         try:
             behind = await session.ws_connect(
-                _address(base, request), headers=headers, protocols=offered, ssl=self._context(service),
-                max_msg_size=_LIMIT, autoping=True,
-            )  # fmt: skip
+                _address(base, request),
+                headers=headers,
+                protocols=offered,
+                ssl=self._context(service),
+                max_msg_size=_LIMIT,
+                autoping=True,
+            )
         except aiohttp.WSServerHandshakeError as error:
             code = error.status if error.status >= 400 else 502
             raise StatusError(code, _REASONS.get(code, ""), error.message or "the upgrade was refused") from None
@@ -233,9 +259,14 @@ class Aggregator:
 
 
 _REASONS = {
-    400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 409: "Conflict", 500: "InternalError",
+    400: "BadRequest",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    409: "Conflict",
+    500: "InternalError",
     503: "ServiceUnavailable",
-}  # fmt: skip
+}
 
 
 def _exact(url: str) -> URL:

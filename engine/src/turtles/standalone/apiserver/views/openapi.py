@@ -28,15 +28,25 @@ _LIST_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"
 #: Definitions that requests and answers of every group have.
 _COMMON = tuple(
     f"io.k8s.apimachinery.pkg.apis.meta.v1.{name}"
-    for name in ("APIGroup", "APIResourceList", "APIVersions", "DeleteOptions", "ObjectMeta", "Patch", "Status",
-                 "WatchEvent")
-)  # fmt: skip
+    for name in (
+        "APIGroup",
+        "APIResourceList",
+        "APIVersions",
+        "DeleteOptions",
+        "ObjectMeta",
+        "Patch",
+        "Status",
+        "WatchEvent",
+    )
+)
 #: Definitions of subresources' bodies, by the group and version in whose document they are.
 _BODIES = {
     ("", "v1"): (
-        "io.k8s.api.core.v1.Binding", "io.k8s.api.policy.v1.Eviction", "io.k8s.api.authentication.v1.TokenRequest",
+        "io.k8s.api.core.v1.Binding",
+        "io.k8s.api.policy.v1.Eviction",
+        "io.k8s.api.authentication.v1.TokenRequest",
     ),
-}  # fmt: skip
+}
 _API_VERSION = (
     "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized "
     "schemas to the latest internal value, and may reject unrecognized values. More info: "
@@ -228,13 +238,18 @@ def _paths(kinds: Iterable[Kind], v2: bool) -> dict[str, Object]:
         inner = [_parameter("namespace", where="path", v2=v2)] if kind.namespaced else []
         named = [_parameter("name", where="path", v2=v2), *inner]
         paths[base] = {
-            "get": _operation(kind, "list", v2), "post": _operation(kind, "post", v2), "parameters": inner,
-        }  # fmt: skip
+            "get": _operation(kind, "list", v2),
+            "post": _operation(kind, "post", v2),
+            "parameters": inner,
+        }
         for path, actions in (
             (f"{base}/{{name}}", ("get", "put", "patch", "delete")),
-            *((f"{base}/{{name}}/{sub[0]}", ("get", "put", "patch"))
-              for sub in discovery.subresources(kind) if sub[0] == "status"),
-        ):  # fmt: skip
+            *(
+                (f"{base}/{{name}}/{sub[0]}", ("get", "put", "patch"))
+                for sub in discovery.subresources(kind)
+                if sub[0] == "status"
+            ),
+        ):
             paths[path] = {**{action: _operation(kind, action, v2) for action in actions}, "parameters": named}
     return paths
 
@@ -309,9 +324,12 @@ class OpenAPI:
         state = _made_of(kinds)
         if "proto-openapi" in header:
             return await self._document(
-                request, "v2.pb", state, lambda: openapi_protobuf.encode(document_v2(kinds)),
+                request,
+                "v2.pb",
+                state,
+                lambda: openapi_protobuf.encode(document_v2(kinds)),
                 openapi_protobuf.MEDIA_TYPE,
-            )  # fmt: skip
+            )
         if "json" not in header and "*/*" not in header:
             raise StatusError(406, "NotAcceptable", "only the following media types are accepted: application/json", {})
         return await self._document(request, "v2", state, lambda: encode(document_v2(kinds)))

@@ -47,9 +47,11 @@ def _extensions(field: int, obj: Mapping[str, Any]) -> bytes:
 
 def _schema(schema: Mapping[str, Any]) -> bytes:
     parts = [
-        _text(1, schema.get("$ref")), _text(2, schema.get("format")), _text(3, schema.get("title")),
+        _text(1, schema.get("$ref")),
+        _text(2, schema.get("format")),
+        _text(3, schema.get("title")),
         _text(4, schema.get("description")),
-    ]  # fmt: skip
+    ]
     if "default" in schema:
         parts.append(_any(5, schema["default"]))
     parts.append(_text(13, schema.get("pattern")))

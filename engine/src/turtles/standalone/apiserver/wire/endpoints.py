@@ -60,10 +60,14 @@ class PinnedResolver(AbstractResolver):
         kind = socket.AF_INET6 if ":" in address else socket.AF_INET
         return [
             ResolveResult(
-                hostname=host, host=address, port=self._endpoint.port, family=kind, proto=0,
+                hostname=host,
+                host=address,
+                port=self._endpoint.port,
+                family=kind,
+                proto=0,
                 flags=socket.AI_NUMERICHOST,
             )
-        ]  # fmt: skip
+        ]
 
     async def close(self) -> None:
         """Nothing to close."""

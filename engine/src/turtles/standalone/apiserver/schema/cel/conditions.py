@@ -29,20 +29,29 @@ def _fields(*names: str) -> Object:
 _REQUEST: Object = {
     "type": "object",
     "properties": {
-        "uid": _TEXT, "subResource": _TEXT, "requestSubResource": _TEXT, "name": _TEXT, "namespace": _TEXT,
-        "operation": _TEXT, "dryRun": {"type": "boolean"},
-        "kind": _fields("group", "version", "kind"), "requestKind": _fields("group", "version", "kind"),
-        "resource": _fields("group", "version", "resource"), "requestResource": _fields("group", "version", "resource"),
+        "uid": _TEXT,
+        "subResource": _TEXT,
+        "requestSubResource": _TEXT,
+        "name": _TEXT,
+        "namespace": _TEXT,
+        "operation": _TEXT,
+        "dryRun": {"type": "boolean"},
+        "kind": _fields("group", "version", "kind"),
+        "requestKind": _fields("group", "version", "kind"),
+        "resource": _fields("group", "version", "resource"),
+        "requestResource": _fields("group", "version", "resource"),
         "options": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
         "userInfo": {
             "type": "object",
             "properties": {
-                "username": _TEXT, "uid": _TEXT, "groups": _TEXTS,
+                "username": _TEXT,
+                "uid": _TEXT,
+                "groups": _TEXTS,
                 "extra": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
             },
         },
     },
-}  # fmt: skip
+}
 
 
 def is_simple(conditions: Any) -> bool:
@@ -73,8 +82,10 @@ def met(
             review = request()
             data = {
                 "request": {name: value for name, value in review.items() if name not in ("object", "oldObject")},
-                "object": review.get("object"), "oldObject": review.get("oldObject"), "authorizer": {"@authz": {}},
-            }  # fmt: skip
+                "object": review.get("object"),
+                "oldObject": review.get("oldObject"),
+                "authorizer": {"@authz": {}},
+            }
         try:
             if engine.evaluate(expression, data, access) is not True:
                 return False, []
@@ -119,6 +130,9 @@ def _checker() -> engine.Checker:
     types = values.Types()
     name = types.declare(_REQUEST)
     variables: Mapping[str, str] = {
-        "object": "dyn", "oldObject": "dyn", "request": name, "authorizer": AUTHORIZER,
-    }  # fmt: skip
+        "object": "dyn",
+        "oldObject": "dyn",
+        "request": name,
+        "authorizer": AUTHORIZER,
+    }
     return engine.Checker(variables, types.pool())

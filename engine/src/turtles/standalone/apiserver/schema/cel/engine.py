@@ -47,10 +47,17 @@ def _library() -> Any:
 def _types() -> dict[str, Any]:
     kinds = _library().Type
     types = {
-        "int": kinds.INT, "uint": kinds.UINT, "double": kinds.DOUBLE, "bool": kinds.BOOL, "string": kinds.STRING,
-        "bytes": kinds.BYTES, "dyn": kinds.DYN, "google.protobuf.Timestamp": kinds.TIMESTAMP,
-        "google.protobuf.Duration": kinds.DURATION, "null": kinds.NULL,
-    }  # fmt: skip
+        "int": kinds.INT,
+        "uint": kinds.UINT,
+        "double": kinds.DOUBLE,
+        "bool": kinds.BOOL,
+        "string": kinds.STRING,
+        "bytes": kinds.BYTES,
+        "dyn": kinds.DYN,
+        "google.protobuf.Timestamp": kinds.TIMESTAMP,
+        "google.protobuf.Duration": kinds.DURATION,
+        "null": kinds.NULL,
+    }
     types["map(string, list(string))"] = kinds.Map(kinds.STRING, kinds.List(kinds.STRING))
     types.update({f"list({name})": kinds.List(one) for name, one in list(types.items()) if "(" not in name})
     return types
@@ -130,9 +137,18 @@ def _extensions() -> list[Any]:
 
 
 _VARIABLES = (
-    "self", "oldSelf", "hasOldSelf", "givenOldSelf", "object", "oldObject", "request", "authorizer", "namespaceObject",
-    "params", "variables",
-)  # fmt: skip
+    "self",
+    "oldSelf",
+    "hasOldSelf",
+    "givenOldSelf",
+    "object",
+    "oldObject",
+    "request",
+    "authorizer",
+    "namespaceObject",
+    "params",
+    "variables",
+)
 
 
 @functools.cache

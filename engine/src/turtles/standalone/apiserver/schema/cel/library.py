@@ -404,16 +404,18 @@ FUNCTIONS: tuple[Function, ...] = (
     _members("getHostname", "string", _of_url(lambda url: url.hostname or ""), URL),
     _members("getPort", "string", _of_url(lambda url: str(url.port or "")), URL),
     _members("getEscapedPath", "string", _of_url(lambda url: url.path), URL),
-    _members("getQuery", "map(string, list(string))",
-             _of_url(lambda url: parse_qs(url.query, keep_blank_values=True)), URL),
+    _members(
+        "getQuery", "map(string, list(string))", _of_url(lambda url: parse_qs(url.query, keep_blank_values=True)), URL
+    ),
     _globals("isIP", "bool", _can(_address), "string"),
     _globals("ip", IP, _address, "string"),
     _globals("ip.isCanonical", "bool", lambda text: _address(text)["@ip"] == text, "string"),
     _members("family", "int", lambda value: _ip(value).version, IP),
     _members("isUnspecified", "bool", lambda value: _ip(value).is_unspecified, IP),
     _members("isLoopback", "bool", lambda value: _ip(value).is_loopback, IP),
-    _members("isLinkLocalMulticast", "bool",
-             lambda value: str(_ip(value)).startswith(("224.0.0.", "ff02:", "ff12:")), IP),
+    _members(
+        "isLinkLocalMulticast", "bool", lambda value: str(_ip(value)).startswith(("224.0.0.", "ff02:", "ff12:")), IP
+    ),
     _members("isLinkLocalUnicast", "bool", lambda value: _ip(value).is_link_local, IP),
     _members("isGlobalUnicast", "bool", _is_global_unicast, IP),
     _globals("isCIDR", "bool", _can(_network), "string"),
@@ -440,8 +442,9 @@ FUNCTIONS: tuple[Function, ...] = (
     _members("group", GROUP_CHECK, lambda value, group: _authz(value, group=group), AUTHORIZER, "string"),
     _members("serviceAccount", AUTHORIZER, _service_account, AUTHORIZER, "string", "string"),
     _members("resource", RESOURCE_CHECK, lambda value, name: _authz(value, resource=name), GROUP_CHECK, "string"),
-    _members("subresource", RESOURCE_CHECK, lambda value, name: _authz(value, subresource=name), RESOURCE_CHECK,
-             "string"),
+    _members(
+        "subresource", RESOURCE_CHECK, lambda value, name: _authz(value, subresource=name), RESOURCE_CHECK, "string"
+    ),
     _members("namespace", RESOURCE_CHECK, lambda value, name: _authz(value, namespace=name), RESOURCE_CHECK, "string"),
     _members("name", RESOURCE_CHECK, lambda value, name: _authz(value, name=name), RESOURCE_CHECK, "string"),
     _members("check", DECISION, _check, PATH_CHECK, "string"),
@@ -450,4 +453,4 @@ FUNCTIONS: tuple[Function, ...] = (
     _members("errored", "bool", lambda value: False, DECISION),
     _members("error", "string", lambda value: "", DECISION),
     _members("reason", "string", lambda value: "", DECISION),
-)  # fmt: skip
+)

@@ -86,9 +86,13 @@ def _rule(one: Mapping[str, Any]) -> Rule:
         return str(one.get(name) or "")
 
     return Rule(
-        text("rule"), text("message"), text("messageExpression"), text("reason"), text("fieldPath"),
+        text("rule"),
+        text("message"),
+        text("messageExpression"),
+        text("reason"),
+        text("fieldPath"),
         bool(one.get("optionalOldSelf")),
-    )  # fmt: skip
+    )
 
 
 class _Exhausted(Exception):
@@ -298,9 +302,11 @@ def _check_site(site: _Site, name: str, pool: Any, known: set[str]) -> list[Caus
             try:
                 checker.check(rule.message_expression, "string", prefix, suffix)
             except engine.CompileError as error:
-                text = str(error).replace("compilation failed", "messageExpression compilation failed").replace(
-                    "must evaluate", "messageExpression must evaluate"
-                )  # fmt: skip
+                text = (
+                    str(error)
+                    .replace("compilation failed", "messageExpression compilation failed")
+                    .replace("must evaluate", "messageExpression must evaluate")
+                )
                 causes.append(_unusable(f"{path}.messageExpression", rule, text))
     return causes
 

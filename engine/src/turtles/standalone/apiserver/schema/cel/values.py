@@ -14,9 +14,28 @@ from typing import Any
 
 Schema = Mapping[str, Any]
 _RESERVED = (
-    "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
-    "let", "loop", "package", "namespace", "return", "void", "while", "var",
-)  # fmt: skip
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "void",
+    "while",
+    "var",
+)
 _IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 _DURATION = re.compile(r"([0-9]*\.?[0-9]+)(ns|us|µs|ms|s|m|h)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -226,10 +245,15 @@ class Types:
 
 #: OpenAPI type and format -> CEL type.
 _SCALAR = {
-    ("boolean", ""): "bool", ("integer", ""): "int", ("number", ""): "double", ("string", ""): "string",
-    ("string", "byte"): "bytes", ("string", "date-time"): "google.protobuf.Timestamp",
-    ("string", "date"): "google.protobuf.Timestamp", ("string", "duration"): "google.protobuf.Duration",
-}  # fmt: skip
+    ("boolean", ""): "bool",
+    ("integer", ""): "int",
+    ("number", ""): "double",
+    ("string", ""): "string",
+    ("string", "byte"): "bytes",
+    ("string", "date-time"): "google.protobuf.Timestamp",
+    ("string", "date"): "google.protobuf.Timestamp",
+    ("string", "duration"): "google.protobuf.Duration",
+}
 #: CEL type -> number of protobuf's field type.
 _WIRE = {"double": 1, "int": 3, "bool": 8, "string": 9, "bytes": 12}
 _MESSAGES = {"dyn": "google.protobuf.Value"}
