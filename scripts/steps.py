@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Runs targets of the Makefile, all of them even if some fail, and says at the end what became of each.
 
     scripts/steps.py [--jobs N] TARGET...
@@ -42,6 +42,7 @@ class Step:
             # MAKEFLAGS has the variables that were given on the command line, such as ARGS.
             code = subprocess.run(
                 [os.environ.get("MAKE", "make"), "--no-print-directory", self.target],
+                check=False,
                 stdout=output,
                 stderr=output and subprocess.STDOUT,
             ).returncode

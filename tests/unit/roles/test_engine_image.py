@@ -12,7 +12,9 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import engine_image
 import oci
@@ -115,7 +117,7 @@ def make_wheel(folder: Path, source: str, *requirements: str) -> Path:
 LOCK = {"aiohttp": "3.14.5", "cel-expr-python": "0.1.3", "libvirt-python": "12.8.0", "yarl": "1.25.1"}
 
 
-def make_lock(folder: Path, packages: dict[str, str] = LOCK) -> Path:
+def make_lock(folder: Path, packages: Mapping[str, str] = MappingProxyType(LOCK)) -> Path:
     """Write a lock file as uv does."""
     path = folder / "requirements.lock"
     entries = (
