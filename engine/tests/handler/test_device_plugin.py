@@ -109,11 +109,12 @@ class Kubelet:
         (self.folder / "kubelet.sock").unlink(missing_ok=True)
 
     def watches(self, number: int) -> bool:
-        """Say whether it has the health of /dev/net/tun by a registration, counted from 0."""
-        return len(self.registered) > number and self.source.get(TUN.resource) == (
-            self.registered[number].endpoint,
-            number,
-        )
+        """Say whether it has the health of /dev/net/tun by that registration, counted from 0, or a later one.
+
+        A plugin may register once more: with a kubelet that comes back just before it removes the sockets.
+        """
+        source = self.source.get(TUN.resource)
+        return source is not None and source[1] >= number
 
     def sockets(self) -> list[str]:
         return sorted(path.name for path in self.folder.iterdir() if path.name != "kubelet.sock")

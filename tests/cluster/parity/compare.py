@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import fnmatch
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -177,7 +178,8 @@ def _sort(body: Any, path: str) -> None:
     # What a request picks has its whole path for a name.
     found = body[path] if isinstance(body, dict) and path in body else dig(body, path)
     if isinstance(found, list):
-        found.sort(key=repr)
+        # Whatever order its members have
+        found.sort(key=lambda item: json.dumps(item, sort_keys=True))
 
 
 def _drop(body: Any, path: str) -> None:
