@@ -6,12 +6,9 @@ from __future__ import annotations
 
 import os
 
+from . import _yaml
 from ._client import KubeError
-
-try:
-    import yaml
-except ImportError:
-    yaml = None  # part of the kubernetes package's requirements; get_client reports what is missing
+from ._values import described, plain
 
 DEFINITION_ARGUMENTS = {
     "definition": {"type": "raw", "aliases": ["resource_definition", "inline"]},
@@ -20,7 +17,7 @@ DEFINITION_ARGUMENTS = {
 
 
 def load_definitions(definition, src):
-    """Return the objects of the options definition and src as a list of dicts. Lists of kind List are opened.
+    """Return the objects of the options definition and src as a list of dicts, with those of a List one by one.
 
     :param definition: a dict, a list of dicts, or YAML text.
     :param src: path of a file with YAML text, instead of definition.
@@ -32,7 +29,7 @@ def load_definitions(definition, src):
                 definition = stream.read()
         except (OSError, UnicodeDecodeError) as exc:
             raise KubeError("src: %s can't be read: %s" % (src, exc)) from exc
-    origin = "src %s" % src if src else "definition"
+    origin = origin_of(src)
     objects, pending = [], [definition]
     while pending:
         value = pending.pop(0)
@@ -45,12 +42,15 @@ def load_definitions(definition, src):
         elif _is_list(value):
             pending[:0] = value["items"]
         elif isinstance(value, dict):
-            objects.append(value)
+            objects.append(plain(value))
         else:
-            raise KubeError(
-                "%s: expected Kubernetes objects, but found a %s: %r" % (origin, type(value).__name__, value)
-            )
+            raise KubeError("%s: expected Kubernetes objects, but found %s" % (origin, described(value)))
     return objects
+
+
+def origin_of(src):
+    """Return how messages call what load_definitions() reads."""
+    return "src %s" % src if src else "definition"
 
 
 def _is_list(value):
@@ -60,13 +60,7 @@ def _is_list(value):
 
 
 def _parse(text, origin):
-    if yaml is None:
-        raise KubeError("Reading YAML text needs the Python package PyYAML on the machine that runs the module.")
-    try:
-        # In the controller's process the text may be a tagged string, which libyaml's loader doesn't take for one.
-        documents = list(yaml.load_all(str(text), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-    except yaml.YAMLError as exc:
-        raise KubeError("%s isn't valid YAML: %s" % (origin, exc)) from exc
+    documents = _yaml.load_all(text, origin)
     for document in documents:
         if isinstance(document, str):
             raise KubeError("%s: expected Kubernetes objects, but found the text %r" % (origin, document[:80]))

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import copy
 
-from . import _merge, _resources, _vm_spec
+from . import _merge, _resources, _shape, _vm_spec
 from ._client import KubeError
-from ._definitions import DEFINITION_ARGUMENTS, load_definitions
+from ._definitions import DEFINITION_ARGUMENTS, load_definitions, origin_of
+from ._values import described, plain
 from ._vm_strategy import drop_strategy, strategy_of
 
 API_VERSIONS = ["kubevirt.io/v1", "kubevirt.io/v1alpha3"]
@@ -29,7 +30,8 @@ def declaration(params):
     """
     manifest = _manifest(params)
     api_version = _api_version(params, manifest)
-    own_spec = copy.deepcopy(params["spec"]) or {}
+    own_spec = plain(params["spec"]) or {}
+    _check_own_spec(own_spec)
     for source, spec in (("definition.spec", manifest["spec"]), ("spec", own_spec)):
         if spec.get("running") is not None and spec.get("runStrategy") is not None:
             raise KubeError(
@@ -64,8 +66,15 @@ def _manifest(params):
     for member in ("metadata", "spec"):
         manifest[member] = manifest.get(member) or {}
         if not isinstance(manifest[member], dict):
-            raise KubeError("definition.%s: must be a mapping, but is %r" % (member, manifest[member]))
+            raise KubeError("definition.%s: must be a mapping, but is %s" % (member, described(manifest[member])))
+    _shape.check_shape(origin_of(params["src"]), manifest, "VirtualMachine")
     return manifest
+
+
+def _check_own_spec(spec):
+    if isinstance(spec.get("spec"), dict) and ("kind" in spec or "apiVersion" in spec):
+        raise KubeError("spec: is a whole manifest. Give it as definition, or give only what is below its spec.")
+    _shape.check_shape("option spec", {"spec": spec}, "VirtualMachine")
 
 
 def _api_version(params, manifest):

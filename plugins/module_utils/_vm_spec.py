@@ -6,17 +6,13 @@ from __future__ import annotations
 
 import re
 
+from . import _cloud_init
 from ._client import KubeError
+from ._values import type_name
 from ._vm_strategy import RUN_STRATEGIES
-
-try:
-    import yaml
-except ImportError:
-    yaml = None  # needed only for structured cloud-init data; said so there
 
 # Kubernetes API, resource.Quantity; memory and disks have no negative ones.
 QUANTITY = re.compile(r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[munkMGTPE]|[eE][+-]?[0-9]+)?$")
-CLOUD_CONFIG = "#cloud-config"
 
 ARGUMENTS = {
     "run_strategy": {"type": "str", "choices": list(RUN_STRATEGIES)},
@@ -82,8 +78,10 @@ ARGUMENTS = {
 
 
 def declare(params):
-    """The part of a VirtualMachine (metadata and spec) that the high-level options in params say. {} if they say
-    nothing. Raises KubeError naming the option that is wrong."""
+    """Return the part of a VirtualMachine (metadata and spec) that the high-level options in params declare.
+
+    :raises KubeError: naming the option that is wrong.
+    """
     disks, volumes = _disks(params)
     interfaces, networks = _interfaces(params)
     devices = _given(disks=disks or None, interfaces=interfaces)
@@ -118,20 +116,20 @@ def _given(**members):
 
 
 def _quantity(option, value):
-    """A quantity as the API has it; checked here since the server answers with the pattern."""
+    """Return a quantity as the API has it. Checked here because the server would answer with a pattern."""
     if not QUANTITY.match(value):
         raise KubeError("%s: %r isn't a quantity. Write bytes, with a suffix such as 512Mi or 2Gi." % (option, value))
     return value
 
 
 def _strings(option, mapping):
-    """A mapping with string values, as labels must be; None values stay, they remove a key."""
+    """Return a mapping with string values, as labels must be; None values stay, they remove a key."""
     if mapping is None:
         return None
     result = {}
     for name, value in mapping.items():
         if isinstance(value, (dict, list)):
-            raise KubeError("%s.%s: must be a string, but is a %s" % (option, name, type(value).__name__))
+            raise KubeError("%s.%s: must be a string, but is a %s" % (option, name, type_name(value)))
         if isinstance(value, bool):
             value = str(value).lower()
         result[str(name)] = None if value is None else str(value)
@@ -145,7 +143,7 @@ def _disks(params):
         volumes.append({"name": "containerdisk", "containerDisk": {"image": params["image"]}})
     for disk in params.get("disks") or []:
         kind = disk.get("type") or "disk"
-        # SATA is what a guest's firmware and kernel find a CD-ROM on without a driver of their own.
+        # A guest's firmware and kernel find a CD-ROM on SATA without a further driver.
         target = _given(
             bus=disk.get("bus") or ("sata" if kind == "cdrom" else "virtio"), readonly=disk.get("read_only")
         )
@@ -160,7 +158,7 @@ def _disks(params):
         else:
             volume["emptyDisk"] = {"capacity": _quantity("disks.capacity", disk["capacity"])}
         volumes.append(volume)
-    seed = _cloud_init(params)
+    seed = _seed(params)
     if seed:
         disks.append({"name": "cloudinitdisk", "disk": {"bus": "virtio"}})
         volumes.append({"name": "cloudinitdisk", **seed})
@@ -199,20 +197,21 @@ def _unique(option, names):
             )
 
 
-def _cloud_init(params):
-    """The volume source of the cloud-init seed, or None."""
+def _seed(params):
+    """Return the volume source of the cloud-init seed, or None."""
     options = params.get("cloud_init") or {}
     user_data = options.get("user_data")
     if params.get("ssh_keys"):
         if options.get("user_data_secret"):
-            raise KubeError(
-                "ssh_keys and cloud_init.user_data_secret exclude each other: put the keys into the Secret."
-            )
-        user_data = _with_keys(user_data, params["ssh_keys"])
+            raise KubeError("ssh_keys and cloud_init.user_data_secret exclude each other: put the keys in the Secret.")
+        user_data = _cloud_init.with_keys("cloud_init.user_data", user_data, params["ssh_keys"])
+    else:
+        user_data = _cloud_init.with_normal_keys("cloud_init.user_data", user_data)
+    header = _cloud_init.CLOUD_CONFIG + "\n"
     source = _given(
-        userData=_text("cloud_init.user_data", user_data, CLOUD_CONFIG + "\n"),
+        userData=_cloud_init.as_text("cloud_init.user_data", user_data, header),
         secretRef=_reference(options.get("user_data_secret")),
-        networkData=_text("cloud_init.network_data", options.get("network_data"), ""),
+        networkData=_cloud_init.as_text("cloud_init.network_data", options.get("network_data"), ""),
         networkDataSecretRef=_reference(options.get("network_data_secret")),
     )
     if not source:
@@ -222,49 +221,3 @@ def _cloud_init(params):
 
 def _reference(name):
     return {"name": name} if name else None
-
-
-def _with_keys(user_data, keys):
-    """user_data (dict, cloud-config text or None) as a dict with the public keys added."""
-    if isinstance(user_data, str):
-        if not user_data.lstrip().startswith(CLOUD_CONFIG):
-            raise KubeError(
-                "ssh_keys can be added to cloud_init.user_data only if that is cloud-config (begins with %s), not to a "
-                "script. Let the script add the keys." % CLOUD_CONFIG
-            )
-        try:
-            user_data = _yaml().safe_load(user_data) or {}
-        except yaml.YAMLError as exc:
-            raise KubeError("cloud_init.user_data isn't valid YAML: %s" % exc) from exc
-    if user_data is not None and not isinstance(user_data, dict):
-        raise KubeError("cloud_init.user_data must be text or a mapping, but is a %s" % type(user_data).__name__)
-    present = list((user_data or {}).get("ssh_authorized_keys") or [])
-    return {**(user_data or {}), "ssh_authorized_keys": present + [key for key in keys if key not in present]}
-
-
-def _text(option, value, header):
-    """Data for cloud-init as text; mappings become YAML, always in the same order, under the header."""
-    if value is None or isinstance(value, str):
-        return value
-    if not isinstance(value, dict):
-        raise KubeError("%s must be text or a mapping, but is a %s" % (option, type(value).__name__))
-    return header + _yaml().safe_dump(_plain(value), sort_keys=True, default_flow_style=False, width=1000)
-
-
-def _plain(value):
-    """value in Python's own types, without the subclasses Ansible marks strings and mappings with."""
-    if isinstance(value, dict):
-        return {_plain(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, str):
-        return "".join(value)
-    return value
-
-
-def _yaml():
-    if yaml is None:
-        raise KubeError(
-            "Structured cloud-init data needs the Python package PyYAML on the machine that runs the module."
-        )
-    return yaml

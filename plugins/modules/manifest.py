@@ -141,7 +141,7 @@ changes:
 
 import copy
 
-from ..module_utils import _diagnosis, _merge, _resources, _server_side, _wait
+from ..module_utils import _diagnosis, _merge, _resources, _server_side, _shape, _wait
 from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, Outcome, run_module
 from ..module_utils._client import KubeError
 from ..module_utils._definitions import DEFINITION_ARGUMENTS, load_definitions
@@ -206,6 +206,7 @@ class Manifest(KubeModule):
         if not isinstance(metadata, dict) or not (metadata.get("name") or metadata.get("generateName")):
             raise KubeError("%s (%s): metadata.name is missing" % (where, obj["kind"]))
         obj.pop("status", None)
+        _shape.check_shape(where, obj)
         return obj
 
     def _resource(self, obj):

@@ -103,7 +103,7 @@ def test_values_of_secrets_are_not_shown(api, run):
         ([{"kind": "Pod"}], "object 1: apiVersion is missing"),
         ([{"apiVersion": "v1", "kind": "Pod"}], "object 1 (Pod): metadata.name is missing"),
         ("just text", "expected Kubernetes objects"),
-        ([CONFIGMAP, 3], "expected Kubernetes objects, but found a int"),
+        ([CONFIGMAP, 3], "expected Kubernetes objects, but found the number 3"),
     ],
 )
 def test_bad_input(api, run, definition, words):
