@@ -91,7 +91,11 @@ class KubeModule:
         self.module.exit_json(**result)
 
     def _fail(self, message, facts):
-        self.module.fail_json(msg=message, **{"changed": self.changed, **facts})
+        self.module.fail_json(msg=message, **{"changed": self.changed, **self.done_so_far(), **facts})
+
+    def done_so_far(self):
+        """Return keys for the result of a task that fails: what it did before."""
+        return {}
 
     # -- declarative writes -----------------------------------------------------------------------------------------
 
@@ -153,6 +157,7 @@ class KubeModule:
                 adoption = _server_side.adoption(live, manager) if live is not None and not self.check_mode else None
                 if adoption:
                     self.client.request("PATCH", where, None, adoption, _server_side.JSON_PATCH)
+                    self.changed = True
                 after = self.client.request("PATCH", where, query, body, _server_side.APPLY_PATCH)
                 return self._done(live, after)
             except ApiError as exc:

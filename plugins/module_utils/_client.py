@@ -20,6 +20,8 @@ from urllib.parse import urlencode
 from ansible.module_utils.basic import env_fallback, missing_required_lib
 from ansible.module_utils.common.text.converters import to_text
 
+from ._values import type_name
+
 try:
     import urllib3
     from kubernetes import client as k8s_client
@@ -39,6 +41,8 @@ READ_TIMEOUT = 60
 PAGE_SIZE = 500
 # A warning of an API server (KEP-1693): code, agent and text of a Warning header (RFC 7234, section 5.5).
 WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
+# How urllib3 begins its messages: with the address, which ours name already.
+_CONNECTION = re.compile(r"^\S*HTTPS?Connection.*?[)>]: ")
 
 AUTH_ARGUMENTS = {
     "kubeconfig": {"type": "raw", "fallback": (env_fallback, ["K8S_AUTH_KUBECONFIG"])},
@@ -141,7 +145,7 @@ def require_library():
 
 
 def _load_kubeconfig(options, configuration):
-    """Loads the kubeconfig that options name into configuration; gives words that say where it came from."""
+    """Load the kubeconfig that options name into configuration; return how messages call it."""
     kubeconfig = options.get("kubeconfig")
     context = options.get("context")
     persist = bool(options.get("persist_config"))
@@ -156,11 +160,9 @@ def _load_kubeconfig(options, configuration):
             k8s_config.load_kube_config_from_dict(
                 kubeconfig, context=context, client_configuration=configuration, persist_config=False
             )
-            return "the kubeconfig given as a dictionary"
+            return "the kubeconfig given as a mapping"
         if kubeconfig is not None and not isinstance(kubeconfig, str):
-            raise KubeError(
-                "kubeconfig must be a path or a dictionary, but is a %s: %r" % (type(kubeconfig).__name__, kubeconfig)
-            )
+            raise KubeError("kubeconfig: must be a path or a mapping, but is a %s" % type_name(kubeconfig))
         given = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
         paths = [os.path.expanduser(os.path.expandvars(p)) for p in given.split(os.pathsep) if p]
         if not any(os.path.exists(p) for p in paths):
@@ -179,22 +181,59 @@ def _load_kubeconfig(options, configuration):
         )
         return "kubeconfig %s%s" % (given, ", context %s" % context if context else "")
     except ConfigException as exc:
-        source = "given as a dictionary" if isinstance(kubeconfig, dict) else (kubeconfig or "(default)")
+        source = "given as a mapping" if isinstance(kubeconfig, dict) else (kubeconfig or "(default)")
         raise KubeError("kubeconfig %s can't be used: %s" % (source, exc)) from exc
     except (KeyError, TypeError, AttributeError):
-        source = kubeconfig if isinstance(kubeconfig, str) else "given as a dictionary" if kubeconfig else "(default)"
+        source = kubeconfig if isinstance(kubeconfig, str) else "given as a mapping" if kubeconfig else "(default)"
         raise KubeError("kubeconfig %s isn't a kubeconfig: a part of it has the wrong type" % source) from None
     except (OSError, ValueError) as exc:
         raise KubeError("kubeconfig %s can't be read: %s" % (kubeconfig or "(default)", exc)) from exc
 
 
+# Options that together are credentials, so that with a host no kubeconfig is read (as kubernetes.core does it).
+_CREDENTIALS = (("api_key",), ("username", "password"), ("client_cert", "client_key"))
+
+
+def _needs_kubeconfig(options):
+    """Return whether a kubeconfig says which server is meant or who asks it."""
+    if not options.get("host"):
+        return True
+    if any(all(options.get(name) for name in names) for names in _CREDENTIALS):
+        return False
+    return bool(options.get("kubeconfig") or options.get("context"))
+
+
+def _source_of(option, options):
+    """Return how messages call an option that may come from the environment."""
+    variable = "K8S_AUTH_%s" % option.upper()
+    if os.environ.get(variable) and os.environ[variable] == options.get(option):
+        return "the environment variable %s" % variable
+    return "the option %s" % option
+
+
 def _configuration(options):
-    """kubernetes.client.Configuration and the description of its origin, from the options of the doc fragment auth."""
+    """Return kubernetes.client.Configuration, and where the server's address and the credentials come from.
+
+    :param options: those of the doc fragment auth.
+    """
     require_library()
     configuration = k8s_client.Configuration()
-    origin = "the options host and api_key"
-    if options.get("kubeconfig") or options.get("context") or not options.get("host"):
-        origin = _load_kubeconfig(options, configuration)
+    given = [names for names in _CREDENTIALS if all(options.get(name) for name in names)]
+    credentials = " and ".join(_source_of(name, options) for name in given[0]) if given else "nobody (none are given)"
+    if _needs_kubeconfig(options):
+        try:
+            origin = _load_kubeconfig(options, configuration)
+        except KubeError as exc:
+            if not options.get("host"):
+                raise
+            source = _source_of("kubeconfig" if options.get("kubeconfig") else "context", options)
+            raise KubeError(
+                "%s is given without credentials, so the kubeconfig (%s) is read for them: %s"
+                % (_source_of("host", options), source, exc)
+            ) from exc
+        credentials = credentials if given else origin
+    if options.get("host"):
+        origin = _source_of("host", options)
     for option, attribute in (
         ("host", "host"),
         ("ca_cert", "ssl_ca_cert"),
@@ -218,7 +257,7 @@ def _configuration(options):
         if headers:
             configuration.proxy_headers = urllib3.util.make_headers(**headers)
     configuration.host = configuration.host.rstrip("/")
-    return configuration, origin
+    return configuration, origin, credentials
 
 
 class Client:
@@ -226,7 +265,7 @@ class Client:
     beyond urllib3's own guarantees (which suffice for parallel reads)."""
 
     def __init__(self, options):
-        self._configuration, self.origin = _configuration(options)
+        self._configuration, self.origin, self.credentials = _configuration(options)
         self.host = self._configuration.host
         self._pool = k8s_rest.RESTClientObject(self._configuration).pool_manager
         self._options = options
@@ -237,7 +276,7 @@ class Client:
     def default_namespace(self):
         """The namespace of the kubeconfig's context, or "default"."""
         options = self._options
-        if isinstance(options.get("kubeconfig"), dict) or (options.get("host") and not options.get("kubeconfig")):
+        if isinstance(options.get("kubeconfig"), dict) or not _needs_kubeconfig(options):
             return "default"
         try:
             kubeconfig = options.get("kubeconfig") or os.environ.get("KUBECONFIG") or "~/.kube/config"
@@ -294,7 +333,7 @@ class Client:
 
     def _unreachable(self, exc):
         cause = getattr(exc, "reason", None) or exc
-        text = to_text(cause)
+        text = _CONNECTION.sub("", to_text(cause))
         if "CERTIFICATE_VERIFY_FAILED" in text:
             remedy = "Set ca_cert to the authority that signed the server's certificate."
         elif "refused" in text or "timed out" in text:
@@ -315,7 +354,7 @@ class Client:
         if response.status == 401:
             raise KubeError(
                 "The Kubernetes API at %s doesn't accept the credentials of %s (401 Unauthorized). "
-                "Check the token or the client certificate." % (self.host, self.origin),
+                "Check the token or the client certificate." % (self.host, self.credentials),
                 status=401,
                 reason=error.reason or "Unauthorized",
             )

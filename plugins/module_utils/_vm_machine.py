@@ -36,13 +36,15 @@ class Machine:
         return self.client.get(_resources.path(self.instance_resource, self.namespace, self.name))
 
     def act(self, action, force=False):
-        """Call the subresource start, stop or restart.
+        """Call the subresource start, stop or restart, and return whether that changed something.
 
         "Already so" is no error: what counts is the state waited for afterwards.
 
+        :param action: one of them, or replace: restart an instance that never ran, unless the controller did already.
         :param force: switch the guest off rather than shut it down.
         :raises KubeError: KubeVirt refuses.
         """
+        replaces, action = action == "replace", "restart" if action == "replace" else action
         body = {}
         if force and action in ("stop", "restart"):
             body = {"gracePeriod": 0} if action == "stop" else {"gracePeriodSeconds": 0}
@@ -50,13 +52,14 @@ class Machine:
         try:
             self.client.request("PUT", url, body=body)
         except ApiError as exc:
-            if exc.status == 409 and action != "restart" and any(words in exc.message for words in _ALREADY):
-                return
+            if exc.status == 409 and (action != "restart" or replaces) and any(w in exc.message for w in _ALREADY):
+                return False
             remedy = ""
             if exc.status in (404, 503):
                 remedy = ". Check that virt-api runs and that its APIService v1.subresources.kubevirt.io is available."
             message = "%s: %s refused: %s%s" % (self, action, exc.message.rstrip("."), remedy)
             raise KubeError(message, **exc.facts) from exc
+        return True
 
     def action_for(self, state, vm, vmi, fresh, force=False):
         """Return the subresource to call so that the guest is as the module's state says, or None.

@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from . import _diagnosis, _resources
-from ._wait import condition
+from . import _diagnosis, _merge, _resources
+from ._wait import condition, is_true
 
 VM = _resources.known("kubevirt.io/v1", "VirtualMachine")
 VMI = _resources.known("kubevirt.io/v1", "VirtualMachineInstance")
@@ -23,6 +23,16 @@ _HOPELESS = {
     "DataVolumeError": 30,
 }
 _FAILURE_GRACE = 10
+# Seconds for the controller to replace what the status says of an instance that is gone, or of an earlier declaration.
+_STALE_GRACE = 30
+# Annotation of an instance: the generation of the VirtualMachine it was made from (KubeVirt API).
+STARTED_FROM = "kubevirt.io/vm-generation"
+# What printableStatus repeats of the instance's condition Synchronized -> the reasons there.
+_OF_INSTANCE = {
+    "ImagePullBackOff": ("ImagePullBackOff", "ErrImagePull"),
+    "ErrImagePull": ("ImagePullBackOff", "ErrImagePull"),
+    "ErrorPvcNotFound": ("FailedPvcNotFound",),
+}
 
 
 def printable_status(vm):
@@ -45,16 +55,78 @@ def is_stopped(vm):
     )
 
 
-def hopeless(vm):
-    """Return {reason: grace in seconds} of a VM that should be coming up but won't."""
-    found = {}
+def is_troubled(vm):
+    """Return whether printableStatus is a state that doesn't cure itself; for hopeless() the instance counts then."""
+    return printable_status(vm) in _HOPELESS
+
+
+def hopeless(vm, vmi=None, former=None):
+    """Return {reason: grace in seconds} of a VM that should be coming up but won't.
+
+    What the status says counts at once only if it is about the present declaration and the present instance.
+
+    :param vmi: its instance, or None.
+    :param former: uid of an instance that was replaced, or None.
+    """
+    if _is_unseen(vm):
+        return {}
+    reasons = {}
     status = printable_status(vm)
-    if status in _HOPELESS:
-        found[status] = _HOPELESS[status]
+    if is_troubled(vm) and not _is_of_earlier_declaration(vm, vmi):
+        grace = _STALE_GRACE if former and _is_of_earlier_instance(vm, vmi, former) else 0
+        reasons[status] = max(_HOPELESS[status], grace)
     failure = condition(vm, "Failure")
     if failure.get("status") == "True":
-        found["%s: %s" % (failure.get("reason"), failure.get("message"))] = _FAILURE_GRACE
-    return found
+        reasons["%s: %s" % (failure.get("reason"), failure.get("message"))] = _FAILURE_GRACE
+    return reasons
+
+
+def _is_unseen(vm):
+    """Return whether the controller hasn't seen the present declaration yet (status.desiredGeneration says so)."""
+    desired = (vm.get("status") or {}).get("desiredGeneration")
+    return bool(desired) and desired < _generation(vm)
+
+
+def _is_of_earlier_declaration(vm, vmi):
+    """Return whether the last instance was made from an earlier declaration, and the next one hasn't been tried yet."""
+    observed = (vm.get("status") or {}).get("observedGeneration") or 0
+    return not vmi and 0 < observed < _generation(vm)
+
+
+def _is_of_earlier_instance(vm, vmi, former):
+    """Return whether printableStatus may still be about the instance with the uid former."""
+    if not vmi:
+        return not (vm.get("status") or {}).get("observedGeneration")
+    if vmi["metadata"].get("uid") == former:
+        return True
+    reasons = _OF_INSTANCE.get(printable_status(vm))
+    return bool(reasons) and condition(vmi, "Synchronized").get("reason") not in reasons
+
+
+def _generation(vm):
+    return vm["metadata"].get("generation") or 0
+
+
+def has_run(vmi):
+    """Return whether the guest of an instance runs or has run."""
+    status = vmi.get("status") or {}
+    phases = {entry.get("phase") for entry in status.get("phaseTransitionTimestamps") or []}
+    return bool({status.get("phase"), *phases} & {"Running", *FINAL_PHASES})
+
+
+def is_outdated(vm, vmi):
+    """Return whether an instance was made from a template that isn't the present one."""
+    started = (vmi["metadata"].get("annotations") or {}).get(STARTED_FROM) or ""
+    if started.isdigit() and int(started) >= _generation(vm):
+        return False
+    if is_true(vm, "RestartRequired"):
+        return True
+    if not started.isdigit():
+        return False
+    # The server adds defaults to an instance, but changes nothing that the template says.
+    template = (vm["spec"].get("template") or {}).get("spec") or {}
+    spec = vmi.get("spec") or {}
+    return bool(_merge.merge_patch(spec, _merge.overlay(spec, template)))
 
 
 def is_active(vmi):
@@ -74,10 +146,12 @@ def is_final(vmi):
     return (vmi.get("status") or {}).get("phase") in FINAL_PHASES
 
 
-def diagnose(client, namespace, name):
+def diagnose(client, namespace, name, renewed=False):
     """Return what is known about why a VM isn't where it should be: sentences, and the facts behind them.
 
     Never raises KubeError: a diagnosis mustn't hide the failure it explains.
+
+    :param renewed: the task has replaced the instance, so what was wrong with the former one doesn't count.
     """
     said, facts = [], {}
     vm = _diagnosis.quietly(lambda: client.get(_resources.path(VM, namespace, name)))
@@ -98,20 +172,23 @@ def diagnose(client, namespace, name):
             said.append("%d starts have failed in a row" % failures)
         said += _diagnosis.bad_conditions(vm)
     else:
-        said.append("the VirtualMachine doesn't exist any more")
+        said.append("the VirtualMachine no longer exists")
     if vmi:
         status = vmi.get("status") or {}
         facts["phase"] = status.get("phase")
         said.append("the VirtualMachineInstance is in phase %s" % (status.get("phase") or "(none)"))
         if status.get("reason"):
             said.append("reason %s" % status["reason"])
+        if vm and is_active(vmi) and is_outdated(vm, vmi):
+            said.append("its instance was started from an earlier declaration; state=restarted replaces it")
         said += [text for text in _diagnosis.bad_conditions(vmi) if text not in said]
     for pod in pods:
         said += _diagnosis.pod_troubles(pod)
     names = {name} | {pod["metadata"]["name"] for pod in pods}
     events = _diagnosis.warning_events(client, namespace, names)
     # An earlier machine of that name had its own troubles. Seconds are all that creationTimestamp tells.
-    born = ((vm or {}).get("metadata") or {}).get("creationTimestamp") or ""
+    judged = vmi if renewed and vmi else vm or {}
+    born = (judged.get("metadata") or {}).get("creationTimestamp") or ""
     events = [event for event in events if (event["last_seen"] or born)[:19] >= born[:19]]
     facts["events"] = events
     # The latest ones, oldest first, as people read logs.

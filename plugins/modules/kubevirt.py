@@ -212,6 +212,7 @@ class KubeVirt(ResourceModule):
                 # KubeVirt itself refuses and removes by what the object says
                 patch = {"spec": {"uninstallStrategy": "RemoveWorkloads"}}
                 self.client.request("PATCH", url, body=patch, content_type=MERGE_PATCH)
+                self.changed = True
             self.delete(*self.where)
         if self.params["wait"]:
             self._wait_gone(url, bool(machines))
@@ -232,6 +233,7 @@ class KubeVirt(ResourceModule):
         if abandoned and self.client.get(url) is not None:
             # Nobody is left who would take the finalizer off: an earlier removal got no further than the components
             self.client.request("PATCH", url, body={"metadata": {"finalizers": None}}, content_type=MERGE_PATCH)
+            self.changed = True
         self.wait_until(*self.where, lambda obj: obj is None, "gone", explain=self._why_not_gone)
 
     def _why_not_gone(self, obj):

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: manifest
-short_description: Make any Kubernetes objects be as their manifests say
+short_description: Create, update and delete Kubernetes objects from manifests
 version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Creates, changes or deletes all objects of a manifest in one task, in the manifest's order (deletes in the reverse
+  - Creates, updates or deletes all objects of a manifest in one task, in the manifest's order (deletes in reverse
     order), and waits until they can be used.
-  - What a manifest doesn't mention is left as it is on the server. The schemas of CustomResourceDefinitions are the
+  - What a manifest doesn't mention stays as it is on the server. The schemas of CustomResourceDefinitions are the
     exception; they become exactly what the manifest says.
   - With C(apply=true) the server applies the objects (server-side apply). It remembers what this module declared,
-    removes what a later manifest has no more, and leaves to others what they set.
-  - For virtual machines M(turtles.kubevirt.vm) knows more.
+    removes what a later manifest no longer has, and leaves alone what others set.
+  - M(turtles.kubevirt.vm) can do more for virtual machines.
 options:
   state:
-    description: Whether the objects are to be there.
+    description: Whether the objects should exist.
     type: str
     choices: [present, absent]
     default: present
@@ -33,11 +33,11 @@ options:
     description: File with the manifest, on the machine where the module runs.
     type: path
   namespace:
-    description: Namespace of objects that don't name one. If not given, that of the kubeconfig's context or V(default).
+    description: Namespace of objects that don't name one. Defaults to that of the kubeconfig's context, or V(default).
     type: str
   apply:
     description:
-      - Whether the server applies the objects, rather than that this module creates them or patches what differs.
+      - Whether the server applies the objects, instead of this module creating them or patching what differs.
       - What C(server_side_apply.field_manager) has patched before becomes applied by it, so that it can be removed by
         being left out of the manifest. Check mode doesn't predict this one removal.
       - Needs Kubernetes 1.18 or later.
@@ -65,7 +65,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: The server does everything but store the result (dry run), so its validation counts in check mode too.
+    details: The server does everything but store the result (dry run), so its validation applies in check mode too.
   diff_mode:
     support: full
     details: Values of Secrets aren't shown.
@@ -82,7 +82,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A namespace and a Secret with cloud-init data in it
+- name: Create a namespace and a Secret with cloud-init data
   turtles.kubevirt.manifest:
     definition:
       - apiVersion: v1
@@ -98,11 +98,11 @@ EXAMPLES = r"""
           userdata: "{{ lookup('ansible.builtin.template', 'web.cloud-config.j2') }}"
   no_log: true
 
-- name: All that a file declares
+- name: Create what a file declares
   turtles.kubevirt.manifest:
     src: /etc/turtles/manifests.yaml
 
-- name: Exactly what the file of a release declares, also where somebody has changed it by hand
+- name: Apply the file of a release, even where someone has changed the objects by hand
   turtles.kubevirt.manifest:
     src: /etc/turtles/operator.yaml
     apply: true
@@ -110,7 +110,7 @@ EXAMPLES = r"""
       field_manager: shop-playbook
       force_conflicts: true
 
-- name: The namespace is gone with all that was in it
+- name: Delete the namespace with everything in it
   turtles.kubevirt.manifest:
     state: absent
     definition:
@@ -132,8 +132,8 @@ resources:
       metadata: {name: shop}
       status: {phase: Active}
 changes:
-  description: What was done, or would be in check mode, an entry for each object that changed.
-  returned: success
+  description: What was done, or would be done in check mode, with an entry for each object that changed.
+  returned: success, and failure after a change
   type: list
   elements: str
   sample: ["created Namespace shop", "patched Secret shop/web-seed", "deleted ConfigMap shop/old"]
@@ -172,6 +172,14 @@ class Manifest(KubeModule):
         **WAIT_ARGUMENTS,
     }
     RULES = {"mutually_exclusive": [("definition", "src")], "required_one_of": [("definition", "src")]}
+
+    def __init__(self, module):
+        super().__init__(module)
+        self._changes = []
+
+    def done_so_far(self):
+        """Return the changes made before the one that failed."""
+        return {"changes": self._changes} if self._changes and not self.check_mode else {}
 
     def run(self):
         if self.params["server_side_apply"] and not self.params["apply"]:
@@ -235,6 +243,7 @@ class Manifest(KubeModule):
                 done.append((_resources.label(obj), Outcome(True, None, obj)))
                 continue
             outcome = self._applied(resource, obj)
+            self._note(_resources.label(outcome.after), outcome)
             if obj["kind"] in ("CustomResourceDefinition", "APIService"):
                 unready.append((len(done), resource, outcome))
             done.append((_resources.label(outcome.after), outcome))
@@ -251,6 +260,10 @@ class Manifest(KubeModule):
             return self.apply_server_side(*where, obj, manager, how.get("force_conflicts", False))
         exact = EXACT if obj["kind"] == "CustomResourceDefinition" else frozenset()
         return self.apply(*where, lambda live: obj, exact=exact)
+
+    def _note(self, name, outcome):
+        if outcome.changed:
+            self._changes.append("%s %s" % (_verb(outcome), name))
 
     def _settled(self, unready, done):
         """Wait until the CRDs and APIServices are usable, and put them as they are then into done."""
@@ -282,6 +295,7 @@ class Manifest(KubeModule):
                 continue
             where = (resource, obj["metadata"].get("namespace"), obj["metadata"]["name"])
             outcome = self.delete(*where, "Foreground" if obj["kind"] in WITH_PODS else "Background")
+            self._note(_resources.label(obj), outcome)
             if outcome.before is not None:
                 gone.append(where)
             done.append((_resources.label(obj), outcome))

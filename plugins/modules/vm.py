@@ -12,37 +12,39 @@ version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Makes a VirtualMachine of the KubeVirt API be as declared, and its guest run or not.
-  - The declaration can be a whole manifest (O(definition), O(src)), a O(spec), high-level options like O(memory) and
-    O(disks), or any of these together. High-level options win over O(spec), and that over the manifest.
-  - What isn't declared stays as it is on the server, so defaults and other people's labels are no change. Disks,
-    volumes, interfaces and networks are matched by their names; a list given is complete, so what it doesn't name is
+  - Creates or updates a VirtualMachine of the KubeVirt API and controls whether it runs.
+  - The declaration can be a whole manifest (O(definition), O(src)), a O(spec), high-level options such as O(memory) and
+    O(disks), or any combination of these. High-level options override O(spec), which overrides the manifest.
+  - What isn't declared stays as it is on the server, so defaults and other people's labels don't count as a change.
+    Disks, volumes, interfaces and networks are matched by name. Lists are complete, so what a list doesn't name is
     removed. A key with the value V(null) removes that key.
 options:
   state:
     description:
-      - V(present) makes the object be as declared. It starts or stops nothing unless a run strategy says so; a new
-        VirtualMachine without a run strategy is stopped (V(Halted)).
-      - V(running) makes it be as declared and the guest run. A C(running) or C(runStrategy) that says otherwise in the
-        declaration counts for nothing. One that is on its way down is started when it has stopped; under the run
-        strategies V(Manual) and V(RerunOnFailure) the task waits for that whatever O(wait) says.
-      - V(stopped) makes it be as declared and no guest run. One that doesn't exist is created stopped if the
-        declaration has a template, else the task fails.
-      - V(restarted) makes it be as declared and restarts the guest; starts it if it doesn't run.
-      - V(absent) deletes it.
+      - V(present) creates or updates the VirtualMachine. It starts or stops nothing unless a run strategy says so; a
+        new VirtualMachine without a run strategy is stopped (V(Halted)).
+      - V(running) also starts the guest. A C(running) or C(runStrategy) in the declaration that says otherwise is
+        ignored. A guest that is shutting down is started once it has stopped; with the run strategies V(Manual) and
+        V(RerunOnFailure) the task waits for that regardless of O(wait).
+      - V(stopped) also stops the guest. A VirtualMachine that doesn't exist is created stopped if the declaration has a
+        template, otherwise the task fails.
+      - V(restarted) also restarts the guest, or starts it if it isn't running.
+      - V(absent) deletes the VirtualMachine.
+      - An instance that is to run but never did, for instance because its image doesn't exist, is replaced when the
+        template has changed since. A guest that runs is never restarted for a change, see RV(restart_required).
     type: str
     choices: [present, running, stopped, restarted, absent]
     default: present
   name:
-    description: Name of the VirtualMachine. Needed unless the manifest names it, or has C(generateName).
+    description: Name of the VirtualMachine. Required unless the manifest has a name or C(generateName).
     type: str
   namespace:
     description:
-      - Namespace of the VirtualMachine. If not given, that of the manifest, else that of the kubeconfig's context, else
+      - Namespace of the VirtualMachine. Defaults to that of the manifest, then that of the kubeconfig's context, then
         V(default).
     type: str
   api_version:
-    description: Version of the KubeVirt API. If not given, that of the manifest, else V(kubevirt.io/v1).
+    description: Version of the KubeVirt API. Defaults to that of the manifest, then V(kubevirt.io/v1).
     type: str
     choices: [kubevirt.io/v1, kubevirt.io/v1alpha3]
   definition:
@@ -57,7 +59,7 @@ options:
     type: dict
   run_strategy:
     description:
-      - What KubeVirt does with the guest when it ends, and whether it starts it.
+      - Whether KubeVirt starts the guest, and what it does when the guest ends.
       - Must not contradict O(state).
     type: str
     choices: [Always, Halted, Manual, Once, RerunOnFailure]
@@ -75,20 +77,20 @@ options:
     type: dict
     suboptions:
       cores:
-        description: Cores a socket.
+        description: Cores per socket.
         type: int
       sockets:
-        description: Sockets.
+        description: Number of sockets.
         type: int
       threads:
-        description: Threads a core.
+        description: Threads per core.
         type: int
       model:
         description: CPU model of libvirt, V(host-model) or V(host-passthrough).
         type: str
   image:
     description:
-      - Container image with one disk file under C(/disk). Short for an entry of O(disks) named C(containerdisk).
+      - Container image with one disk file under C(/disk). Shorthand for an entry of O(disks) named C(containerdisk).
       - What the guest writes to it is lost when it stops.
     type: str
   disks:
@@ -110,25 +112,25 @@ options:
         description: Size of an empty disk that lives as long as the guest, such as V(2Gi).
         type: str
       type:
-        description: What the guest sees.
+        description: Type of device the guest sees.
         type: str
         choices: [disk, cdrom, lun]
         default: disk
       bus:
-        description: Bus of the disk. V(virtio) if not given, V(sata) for a CD-ROM.
+        description: Bus of the disk. Defaults to V(virtio), or V(sata) for a CD-ROM.
         type: str
         choices: [virtio, sata, scsi, usb]
       boot_order:
-        description: Place in the boot order, from 1.
+        description: Position in the boot order, from 1.
         type: int
       serial:
         description: Serial number the guest sees.
         type: str
       read_only:
-        description: Whether the guest may only read it.
+        description: Whether the disk is read-only for the guest.
         type: bool
   interfaces:
-    description: Network interfaces. If not given, one on the Pod's network with the server's default binding.
+    description: Network interfaces. Defaults to one on the Pod network with the server's default binding.
     type: list
     elements: dict
     suboptions:
@@ -137,12 +139,12 @@ options:
         type: str
         required: true
       binding:
-        description: How the guest is joined to the network.
+        description: How the guest is connected to the network.
         type: str
         choices: [bridge, masquerade]
         default: masquerade
       network:
-        description: NetworkAttachmentDefinition (name, or namespace/name). The Pod's own network if not given.
+        description: NetworkAttachmentDefinition (name, or namespace/name). Defaults to the Pod network.
         type: str
       model:
         description: Model of the network card.
@@ -151,10 +153,10 @@ options:
         description: MAC address of the guest's card.
         type: str
       boot_order:
-        description: Place in the boot order, from 1.
+        description: Position in the boot order, from 1.
         type: int
       ports:
-        description: TCP ports that reach the guest under V(masquerade). All if not given.
+        description: TCP ports forwarded to the guest with V(masquerade). Defaults to all.
         type: list
         elements: int
   cloud_init:
@@ -169,7 +171,7 @@ options:
       user_data:
         description:
           - Text, or a mapping that becomes cloud-config.
-          - It is stored in the VirtualMachine for everybody to read who may read that. Secrets belong into a Secret
+          - It is stored in the VirtualMachine, so anyone who can read that can read it. Secrets belong in a Secret
             (O(cloud_init.user_data_secret)).
         type: raw
       user_data_secret:
@@ -182,20 +184,23 @@ options:
         description: Name of a Secret whose key C(networkdata) has the network data.
         type: str
   ssh_keys:
-    description: Public keys for the guest's default user; added to O(cloud_init.user_data) as C(ssh_authorized_keys).
+    description:
+      - Public keys for the guest's default user, added to O(cloud_init.user_data), which must be cloud-config, as
+        C(ssh_authorized_keys).
+      - Give the keys themselves, not paths of files; see the example.
     type: list
     elements: str
   hostname:
-    description: Host name of the guest. Its VirtualMachine's name if not given.
+    description: Host name of the guest. Defaults to the VirtualMachine's name.
     type: str
   termination_grace_period:
-    description: Seconds a guest has for its shutdown before it is switched off.
+    description: Seconds the guest has to shut down before it is powered off.
     type: int
   node_selector:
     description: Labels a node must have.
     type: dict
   force:
-    description: Whether to switch the guest off instead of shutting it down, when it is stopped, restarted or deleted.
+    description: Whether to power the guest off instead of shutting it down when it is stopped, restarted or deleted.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -206,7 +211,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: The server does everything but store the result (dry run), so its validation counts in check mode too.
+    details: The server does everything but store the result (dry run), so its validation applies in check mode too.
   diff_mode:
     support: full
   idempotent:
@@ -215,7 +220,7 @@ attributes:
   action_group:
     support: full
 notes:
-  - What a server doesn't implement it refuses, naming the field. The engine of this collection refuses, among others,
+  - A server refuses what it doesn't implement and names the field. The engine of this collection refuses, among others,
     O(disks[].type=lun) and O(interfaces[].network).
 seealso:
   - module: turtles.kubevirt.vm_info
@@ -225,7 +230,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A machine from a container image, with a key for its default user
+- name: Run a machine from a container image, with a key for its default user
   turtles.kubevirt.vm:
     name: web
     namespace: shop
@@ -241,26 +246,26 @@ EXAMPLES = r"""
     labels:
       app: web
 
-- name: A manifest as kubectl takes it, started
+- name: Create and start a machine from a manifest
   turtles.kubevirt.vm:
     src: testvm.yaml
     state: running
 
-- name: More memory for a machine; everything else stays
+- name: Give a machine more memory and leave the rest as it is
   turtles.kubevirt.vm:
     name: web
     namespace: shop
     memory: 2Gi
   register: web
 
-- name: Restart it if it can't take the change while it runs
+- name: Restart it if the change needs that
   turtles.kubevirt.vm:
     name: web
     namespace: shop
     state: restarted
   when: web.restart_required
 
-- name: A disk on a claim, an empty one, and structured cloud-init data
+- name: Create a machine with a disk on a claim, an empty one, and structured cloud-init data
   turtles.kubevirt.vm:
     name: db
     namespace: shop
@@ -277,7 +282,7 @@ EXAMPLES = r"""
         packages: [postgresql]
       network_data_secret: db-network
 
-- name: Stop it, at once
+- name: Power it off
   turtles.kubevirt.vm:
     name: db
     namespace: shop
@@ -310,12 +315,12 @@ vmi:
     metadata: {name: web, namespace: shop}
     status: {phase: Running, interfaces: [{name: default, ipAddress: 10.244.0.12}]}
 address:
-  description: First IP address of the guest that is known. Empty if there is none.
+  description: First known IP address of the guest. Empty if there is none.
   returned: success
   type: str
   sample: 10.244.0.12
 restart_required:
-  description: Whether the running guest needs a restart to see the declaration. The task warns of it, too.
+  description: Whether the running guest needs a restart to see the declaration. The task warns about it, too.
   returned: success
   type: bool
   sample: false
@@ -338,7 +343,7 @@ diagnosis:
 import contextlib
 import copy
 
-from ..module_utils import _vm_status, _wait
+from ..module_utils import _merge, _vm_status, _wait
 from ..module_utils._base import ResourceModule, run_module
 from ..module_utils._client import KubeError
 from ..module_utils._vm_declaration import DECLARATION_ARGUMENTS, declaration
@@ -349,7 +354,12 @@ from ..module_utils._vm_strategy import after_action, resolve_strategy, set_stra
 # Seconds the controller has to say what a change means for the guest that runs.
 CONTROLLER_LOOK = 5
 # What the guest is before and after a subresource, for the diff.
-GUEST = {"start": ("stopped", "running"), "stop": ("running", "stopped"), "restart": ("running", "restarted")}
+GUEST = {
+    "start": ("stopped", "running"),
+    "stop": ("running", "stopped"),
+    "restart": ("running", "restarted"),
+    "replace": ("not started", "running"),
+}
 
 
 class VirtualMachine(ResourceModule):
@@ -368,6 +378,8 @@ class VirtualMachine(ResourceModule):
         self._name_machine(metadata["namespace"], metadata.get("name"))
         self.vmi = None
         self.action = None
+        # uid of the instance that this task has replaced.
+        self.former = None
         self.fresh = self.created = False
 
     def _name_machine(self, namespace, name):
@@ -413,6 +425,8 @@ class VirtualMachine(ResourceModule):
         self.vmi = None if self.created or not self.name else self.machine.instance()
         if not (self.created and self.state == "stopped"):
             self.action = self.machine.action_for(self.state, after, self.vmi, self.fresh, self.force)
+        if self.action is None and self._is_useless(outcome):
+            self.action = "replace"
         if self.check_mode:
             if self.action:
                 after = after_action(after, self.action)
@@ -428,9 +442,38 @@ class VirtualMachine(ResourceModule):
             after, self.vmi = self.machine.get() or after, self.machine.instance()
         return outcome._replace(changed=outcome.changed or bool(self.action), after=after)
 
+    def _is_useless(self, outcome):
+        """Return whether the instance never ran and, made from another template, won't run as declared.
+
+        KubeVirt leaves it as it is for good, and there is no guest that a restart would interrupt.
+        """
+        vm = outcome.after
+        if not is_active(self.vmi) or _vm_status.has_run(self.vmi) or self._goal(vm) != "running":
+            return False
+        if strategy_of(vm.get("spec") or {}) == "Once":
+            # Can't be restarted.
+            return False
+        if _vm_status.is_outdated(vm, self.vmi):
+            return True
+        # In check mode the controller sees nothing, so it replaces nothing.
+        return self._changes_template(outcome) and (self.check_mode or not self._is_renewed(vm))
+
+    @staticmethod
+    def _changes_template(outcome):
+        """Return whether the task changes what instances are made from."""
+        before, after = (
+            ((obj or {}).get("spec") or {}).get("template") or {} for obj in (outcome.before, outcome.after)
+        )
+        return outcome.changed and not _merge.same(before.get("spec"), after.get("spec"))
+
+    def _is_renewed(self, vm):
+        """Return whether the controller has replaced the instance by itself."""
+        started = (self.vmi["metadata"].get("annotations") or {}).get(_vm_status.STARTED_FROM) or ""
+        return started.isdigit() and int(started) >= (vm["metadata"].get("generation") or 0) > 0
+
     def _act(self, action):
-        self.machine.act(action, self.force)
-        self.changed = True
+        if self.machine.act(action, self.force):
+            self.changed = True
 
     def _start_again(self, vm):
         """Start a machine whose former instance is on its way out, during which KubeVirt refuses a start."""
@@ -450,8 +493,9 @@ class VirtualMachine(ResourceModule):
 
     def _settle(self, vm):
         """Wait until the guest is as declared."""
-        if self.action == "restart":
+        if self.action in ("restart", "replace"):
             self._until_replaced("restarted")
+            self.former = self.vmi["metadata"].get("uid")
         goal = self._goal(vm)
         if goal == "running":
             self.until(self._runs, goal, self.hopeless)
@@ -509,13 +553,14 @@ class VirtualMachine(ResourceModule):
         return vmi is None or is_final(vmi)
 
     def hopeless(self, vm):
-        reasons = _vm_status.hopeless(vm)
+        vmi = self.machine.instance() if _vm_status.is_troubled(vm) else None
+        reasons = _vm_status.hopeless(vm, vmi, self.former)
         if _wait.is_true(vm, "Paused"):
             reasons["it is paused; unpause it"] = 0
         return reasons
 
     def explain(self, vm):
-        said, facts = _vm_status.diagnose(self.client, self.namespace, self.name)
+        said, facts = _vm_status.diagnose(self.client, self.namespace, self.name, renewed=self.former is not None)
         return said, {"diagnosis": facts}
 
     # -- results ----------------------------------------------------------------------------------------------------

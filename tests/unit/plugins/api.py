@@ -168,6 +168,9 @@ class Api:
         self.delay = 0.0
         self.warning = ""
         self.trouble = None
+        # Names of images that can't be pulled. With a set, generations are counted and instances keep their template,
+        # as KubeVirt does it.
+        self.missing_images = None
         self.page = None
         self.conflicts = 0
         self.put("namespaces", {"metadata": {"name": "default"}})
@@ -183,6 +186,10 @@ class Api:
             self.version += 1
             metadata["resourceVersion"] = str(self.version)
             metadata.setdefault("uid", str(uuid.uuid4()))
+            before = self.objects.get(key)
+            if plural == "virtualmachines" and self.missing_images is not None:
+                changed = before is None or before["spec"] != obj["spec"]
+                metadata["generation"] = (before or {"metadata": {}})["metadata"].get("generation", 0) + changed
             kind = event or ("MODIFIED" if key in self.objects else "ADDED")
             if kind == "DELETED":
                 self.objects.pop(key, None)
@@ -217,7 +224,9 @@ class Api:
             spec = vm["spec"]
             strategy = spec.get("runStrategy") or ("Always" if spec.get("running") else "Halted")
             wanted = strategy in ("Always", "Once") or bool(vm.get("asked"))
-            if wanted and self.trouble:
+            if wanted and self.missing_images is not None:
+                vm["status"] = self._started(vm)
+            elif wanted and self.trouble:
                 vm["status"] = {
                     "printableStatus": self.trouble,
                     "conditions": [
@@ -244,7 +253,38 @@ class Api:
             if vm.get("status") != (self.get("virtualmachines", namespace, name) or {}).get("status"):
                 self.put("virtualmachines", vm)
 
-    def instance(self, namespace, name, labels=None, address="10.244.0.7", node="node1", **status):
+    def _started(self, vm):
+        """The status of a machine that runs, or whose instance waits for an image. An instance is never replaced."""
+        namespace, name, generation = (vm["metadata"][key] for key in ("namespace", "name", "generation"))
+        vmi = self.get("virtualmachineinstances", namespace, name)
+        if vmi is None:
+            template = copy.deepcopy(vm["spec"]["template"]["spec"])
+            images = {volume.get("containerDisk", {}).get("image") for volume in template.get("volumes") or []}
+            pulled = not images & self.missing_images
+            why = {"type": "Synchronized", "status": "False", "reason": "ImagePullBackOff", "message": "%s" % images}
+            vmi = self.instance(
+                namespace,
+                name,
+                phase="Running" if pulled else "Scheduling",
+                conditions=[] if pulled else [why],
+                spec=template,
+                annotations={"kubevirt.io/vm-generation": str(generation)},
+            )
+        started = int(vmi["metadata"]["annotations"]["kubevirt.io/vm-generation"])
+        runs = vmi["status"]["phase"] == "Running"
+        conditions = [{"type": "Ready", "status": str(runs)}]
+        if vmi["spec"] != vm["spec"]["template"]["spec"]:
+            conditions.append({"type": "RestartRequired", "status": "True"})
+        return {
+            "printableStatus": "Running" if runs else "ImagePullBackOff",
+            "desiredGeneration": generation,
+            "observedGeneration": started,
+            "conditions": conditions + vmi["status"]["conditions"],
+        }
+
+    def instance(
+        self, namespace, name, labels=None, address="10.244.0.7", node="node1", spec=None, annotations=None, **status
+    ):
         """A running instance."""
         return self.put(
             "virtualmachineinstances",
@@ -253,9 +293,9 @@ class Api:
                     "name": name,
                     "namespace": namespace,
                     "labels": labels or {},
-                    "annotations": {"note": "{{ 1 }}"},
+                    "annotations": {"note": "{{ 1 }}", **(annotations or {})},
                 },
-                "spec": {"domain": {}},
+                "spec": spec or {"domain": {}},
                 "status": {
                     "phase": "Running",
                     "nodeName": node,

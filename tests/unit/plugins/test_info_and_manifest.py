@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from api import Refused
 
 CRD = {
     "apiVersion": "apiextensions.k8s.io/v1",
@@ -208,3 +209,28 @@ def test_applying_in_a_namespace_that_an_earlier_task_would_make(api, run):
 def test_what_the_server_could_not_apply(api, run, options, words):
     assert words in run("manifest", **{"definition": CONFIGMAP, **options})["msg"]
     assert api.written() == []
+
+
+@pytest.mark.parametrize("apply", [False, True])
+@pytest.mark.parametrize("check", [False, True])
+def test_a_manifest_that_fails_half_way_says_what_it_did(api, run, apply, check):
+    api.refuse = lambda method, plural, obj: (
+        Refused(422, "Invalid", "denied") if obj["metadata"]["name"] == "second" else None
+    )
+    second = {**CONFIGMAP, "metadata": {"name": "second", "namespace": "default"}}
+    failed = run("manifest", check=check, apply=apply, definition=[CONFIGMAP, second])
+    assert failed["failed"]
+    assert failed["changed"] is not check
+    assert failed.get("changes") == (None if check else ["created ConfigMap default/c"])
+    again = run("manifest", check=check, apply=apply, definition=[second])
+    assert (again["changed"], "changes" in again) == (False, False)
+
+
+def test_an_object_deleted_before_another_fails(api, run):
+    run("manifest", definition=[CONFIGMAP])
+    api.put("configmaps", {"metadata": {"name": "kept", "namespace": "default"}})
+    api.forbidden = lambda method, path: method == "DELETE" and path.endswith("/kept")
+    kept = {**CONFIGMAP, "metadata": {"name": "kept", "namespace": "default"}}
+    failed = run("manifest", state="absent", definition=[kept, CONFIGMAP])
+    assert (failed["failed"], failed["changed"]) == (True, True)
+    assert failed["changes"] == ["deleted ConfigMap default/c"]

@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
@@ -243,6 +244,104 @@ def test_a_failed_task_that_did_change_the_machine_says_so(api, run):
     assert (started["failed"], started["changed"]) == (True, False)
 
 
+BAD = {**WEB, "image": "example.com/wrong:1"}
+
+
+@pytest.fixture
+def waiting_for_an_image(api, run):
+    """A machine whose instance waits for an image that doesn't exist."""
+    api.missing_images = {BAD["image"]}
+    failed = run("vm", state="running", **BAD)
+    assert "ImagePullBackOff" in failed.msg
+    return api.get("virtualmachineinstances", "default", "web")["metadata"]["uid"]
+
+
+@pytest.mark.parametrize("options", [{"state": "running"}, {"run_strategy": "Always"}])
+def test_a_corrected_image_starts_an_instance_that_never_ran(api, run, waiting_for_an_image, options):
+    predicted = run("vm", check=True, **options, **WEB)
+    assert predicted["changed"]
+    assert predicted["diff"]["after"]["guest"] == "running"
+    done = run("vm", **options, **WEB)
+    assert done["vmi"]["status"]["phase"] == "Running", done
+    assert done["vmi"]["metadata"]["uid"] != waiting_for_an_image
+    assert not done["restart_required"]
+    assert not run("vm", **options, **WEB)["changed"]
+
+
+def test_an_image_corrected_by_another_task_starts_it_too(api, run, waiting_for_an_image):
+    vm = vm_of(api)
+    vm["spec"]["template"]["spec"]["volumes"][0]["containerDisk"]["image"] = WEB["image"]
+    api.put("virtualmachines", vm)
+    api.reconcile("default", "web")
+    done = run("vm", state="running", **OPTIONS)
+    assert done["changed"], done
+    assert done["vmi"]["status"]["phase"] == "Running"
+
+
+def test_an_instance_the_controller_replaces_itself(api, run, waiting_for_an_image):
+    def replaced(namespace, name, action):
+        api.put("virtualmachineinstances", api.get("virtualmachineinstances", namespace, name), "DELETED")
+        api.reconcile(namespace, name)
+        raise Refused(409, "Conflict", "unable to complete request: stop/start already underway")
+
+    api.subresource = replaced
+    assert run("vm", state="running", **WEB)["vmi"]["status"]["phase"] == "Running"
+
+
+def test_an_image_that_is_still_wrong_fails_with_its_own_error(api, run, waiting_for_an_image):
+    api.missing_images.add("example.com/worse:1")
+    failed = run("vm", state="running", **{**WEB, "image": "example.com/worse:1"})
+    assert failed["changed"]
+    assert "ImagePullBackOff" in failed.msg
+    assert "example.com/worse:1" in failed.msg
+    assert "example.com/wrong:1" not in failed.msg
+
+
+def test_what_the_old_instance_left_in_the_status_is_not_judged(api, run, waiting_for_an_image):
+    """The machine's status still speaks of the old instance when the new one is there already."""
+    original = api._reconcile
+
+    def late(namespace, name):
+        if api.get("virtualmachineinstances", namespace, name):
+            return
+        vm = vm_of(api)
+        status, spec = vm["status"], api._started(vm)
+        vm["status"] = {**status, "desiredGeneration": spec["desiredGeneration"]}
+        api.put("virtualmachines", vm)
+        threading.Timer(0.4, original, (namespace, name)).start()
+
+    api._reconcile = late
+    assert run("vm", state="running", **WEB)["vmi"]["status"]["phase"] == "Running"
+
+
+def test_a_guest_that_runs_is_not_restarted_for_a_change(api, run):
+    api.missing_images = set()
+    first = run("vm", state="running", **WEB)["vmi"]["metadata"]["uid"]
+    done = run("vm", state="running", **{**WEB, "memory": "128Mi"})
+    assert done["vmi"]["metadata"]["uid"] == first
+    assert done["restart_required"]
+
+
+def test_a_crash_loop_of_an_earlier_declaration_is_waited_out(api, run):
+    api.missing_images = set()
+    run("vm", state="running", wait=False, **WEB)
+    vmi, vm = api.get("virtualmachineinstances", "default", "web"), vm_of(api)
+    api.put("virtualmachineinstances", vmi, "DELETED")
+    vm["status"] = {"printableStatus": "CrashLoopBackOff", "desiredGeneration": 1, "observedGeneration": 1}
+    api.put("virtualmachines", vm)
+    original = api._reconcile
+
+    def backing_off(namespace, name):
+        vm = vm_of(api)
+        vm["status"]["desiredGeneration"] = 2
+        api.put("virtualmachines", vm)
+        threading.Timer(0.4, original, (namespace, name)).start()
+
+    assert "CrashLoopBackOff" in run("vm", state="running", **WEB).msg
+    api._reconcile = backing_off
+    assert run("vm", state="running", **{**WEB, "memory": "128Mi"})["vmi"]["status"]["phase"] == "Running"
+
+
 def test_troubles_of_an_earlier_machine_of_that_name_are_not_told(api, run):
     run("vm", **WEB)
     vm = vm_of(api)
@@ -307,14 +406,54 @@ def test_a_token_inside_a_kubeconfig_is_not_shown(server, run):
 
 def test_nobody_listens(run):
     failed = run("vm", host="http://127.0.0.1:9", **WEB)
-    assert "http://127.0.0.1:9" in failed.msg
-    assert "refused" in failed.msg
+    assert failed.msg == (
+        "The Kubernetes API at http://127.0.0.1:9 (from the option host) can't be reached: Failed to establish a new "
+        "connection: [Errno 111] Connection refused. Check that the API server runs and that the address is right."
+    )
 
 
 def test_a_missing_kubeconfig(run, tmp_path):
     failed = run("vm", host=None, api_key=None, kubeconfig=str(tmp_path / "no"), **WEB)
     assert "doesn't exist" in failed.msg
     assert "K8S_AUTH_KUBECONFIG" in failed.msg
+
+
+@pytest.mark.parametrize("credentials", ["api_key", "client_cert"])
+def test_host_and_credentials_leave_out_the_kubeconfig(server, run, monkeypatch, tmp_path, credentials):
+    """The precedence of kubernetes.core."""
+    monkeypatch.setenv("K8S_AUTH_KUBECONFIG", "/nowhere")
+    monkeypatch.setenv("K8S_AUTH_CONTEXT", "none")
+    options = {}
+    if credentials == "client_cert":
+        (tmp_path / "pem").write_text("")
+        options = {"api_key": None, "client_cert": str(tmp_path / "pem"), "client_key": str(tmp_path / "pem")}
+    done = run("vm", **options, **{**WEB, "namespace": None})
+    if credentials == "api_key":
+        assert done["result"]["metadata"]["namespace"] == "default"
+    else:
+        assert "doesn't accept the credentials of the option client_cert and the option client_key" in done.msg
+
+
+def test_host_alone_takes_the_credentials_of_a_kubeconfig(server, run, monkeypatch, tmp_path):
+    path = tmp_path / "kubeconfig"
+    monkeypatch.setenv("K8S_AUTH_KUBECONFIG", str(path))
+    failed = run("vm", api_key=None, **WEB)
+    for words in (
+        "the option host is given without credentials",
+        "environment variable K8S_AUTH_KUBECONFIG",
+        str(path),
+    ):
+        assert words in failed.msg
+    kubeconfig = {
+        "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}],
+        "users": [{"name": "u", "user": {"token": server.api.token}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+    }
+    path.write_text(json.dumps(kubeconfig))
+    assert not run("vm", api_key=None, **WEB).get("failed")
+    failed = run("vm", api_key=None, host="http://127.0.0.1:9", **WEB)
+    assert "http://127.0.0.1:9 (from the option host) can't be reached" in failed.msg
 
 
 def test_a_file_that_is_no_kubeconfig(run, tmp_path):
