@@ -15,9 +15,11 @@ options:
       - Path of a kubeconfig file, or its content as a dictionary.
       - Without it the environment variables E(K8S_AUTH_KUBECONFIG) and E(KUBECONFIG), the file C(~/.kube/config), and
         inside a Pod its service account are used, in this order.
+      - Not read where O(host) is given with credentials (O(api_key), O(username) and O(password), or O(client_cert) and
+        O(client_key)). With O(host) alone, it provides the credentials.
     type: raw
   context:
-    description: Context of the kubeconfig. Its current context if not given. E(K8S_AUTH_CONTEXT).
+    description: Context of the kubeconfig. Defaults to its current context. E(K8S_AUTH_CONTEXT).
     type: str
   host:
     description: URL of the API server. E(K8S_AUTH_HOST).
@@ -26,7 +28,7 @@ options:
     description: Bearer token. E(K8S_AUTH_API_KEY).
     type: str
   username:
-    description: User name for HTTP basic authentication, where a proxy before the API wants it. E(K8S_AUTH_USERNAME).
+    description: User name for HTTP basic authentication, if a proxy in front of the API needs it. E(K8S_AUTH_USERNAME).
     type: str
   password:
     description: Password for HTTP basic authentication. E(K8S_AUTH_PASSWORD).
@@ -54,7 +56,7 @@ options:
     description: Hosts, domains and networks reached without the proxy, separated by commas. E(K8S_AUTH_NO_PROXY).
     type: str
   proxy_headers:
-    description: Headers for the proxy.
+    description: Headers to send to the proxy.
     type: dict
     suboptions:
       basic_auth:
@@ -64,7 +66,7 @@ options:
         description: User and password for the proxy, separated by a colon. E(K8S_AUTH_PROXY_HEADERS_PROXY_BASIC_AUTH).
         type: str
       user_agent:
-        description: The user agent to name. E(K8S_AUTH_PROXY_HEADERS_USER_AGENT).
+        description: The user agent to send. E(K8S_AUTH_PROXY_HEADERS_USER_AGENT).
         type: str
   persist_config:
     description: Whether renewed tokens are written back to the kubeconfig. E(K8S_AUTH_PERSIST_CONFIG).

@@ -11,15 +11,18 @@ version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Makes a host of each running VirtualMachineInstance that has an address.
-  - Reads all namespaces in one paged list. Where the user may not, it reads namespace by namespace, several at a time.
+  - Adds a host for each running VirtualMachineInstance that has an address.
+  - Reads all namespaces in one paged list. Where the user isn't allowed to, it reads namespace by namespace, several at
+    a time.
+  - Namespaces and networks that don't exist draw a warning; with O(strict) they are errors. Running machines none of
+    which has an address draw a warning.
   - The file's name must end in C(kubevirt.yml) or C(kubevirt.yaml).
   - Hosts are in the group C(kubevirt) (with O(name), in the group of that name instead), and with O(create_groups) in
     C(namespace_<namespace>), C(node_<node>) and, for each label, C(label_<key>_<value>). Characters that a group name
     can't have become underscores.
 options:
   plugin:
-    description: Says that the file is for this plugin.
+    description: Marks the file as a source for this plugin.
     type: str
     required: true
     choices: [turtles.kubevirt.kubevirt]
@@ -28,24 +31,24 @@ options:
     type: str
     default: kubevirt
   namespaces:
-    description: Namespaces to read. All if not given.
+    description: Namespaces to read. Defaults to all.
     type: list
     elements: str
   label_selector:
     description: Label selector that instances must match.
     type: str
   network_name:
-    description: Name of the interface (C(spec.networks[].name)) whose address is used. The first one that has an
-      address if not given.
+    description: Name of the interface (C(spec.networks[].name)) whose address is used. Defaults to the first one that
+      has an address.
     type: str
     aliases: [interface_name]
   host_format:
     description: Name of the hosts. V({namespace}), V({name}), V({uid}) and V({cluster}), the group's O(name), are
-      filled in.
+      replaced.
     type: str
     default: "{namespace}-{name}"
   create_groups:
-    description: Whether to make groups of namespaces, nodes and labels.
+    description: Whether to create groups for namespaces, nodes and labels.
     type: bool
     default: true
   address_family:
@@ -60,12 +63,14 @@ options:
     default: kubevirt.io/v1
   kubeconfig:
     description:
-      - Path of a kubeconfig file, or its content as a dictionary. A relative path is looked for beside the inventory
+      - Path of a kubeconfig file, or its content as a dictionary. A relative path is looked up next to the inventory
         file first, then in the current directory.
+      - Not read where O(host) is given with credentials (O(api_key), O(username) and O(password), or O(client_cert) and
+        O(client_key)).
     type: raw
     env: [{name: K8S_AUTH_KUBECONFIG}]
   context:
-    description: Context of the kubeconfig. Its current context if not given.
+    description: Context of the kubeconfig. Defaults to its current context.
     type: str
     env: [{name: K8S_AUTH_CONTEXT}]
   host:
@@ -132,8 +137,8 @@ notes:
     C(vmi_interfaces), C(vmi_conditions), C(vmi_guest_os_info), C(vmi_volume_status), C(vmi_qos_class),
     C(vmi_active_pods), C(vmi_launcher_container_image_version), C(vmi_migration_method), C(vmi_migration_transport),
     C(vmi_phase_transition_timestamps), C(vmi_virtual_machine_revision_name) of its status."
-  - Whoever may create virtual machines chooses these values. They are never taken for templates, and only O(compose)
-    makes connection variables of them; name the ones that may be trusted.
+  - Anyone who may create virtual machines chooses these values. They are never evaluated as templates, and only
+    O(compose) turns them into connection variables; name the ones that can be trusted.
 """
 
 EXAMPLES = r"""
@@ -177,6 +182,7 @@ from ansible.utils.unsafe_proxy import wrap_var
 from ..module_utils import _resources
 from ..module_utils._base import explain_error
 from ..module_utils._client import AUTH_ARGUMENTS, ApiError, Client, KubeError
+from ..module_utils._values import plain
 
 try:
     from ansible.template import trust_as_template
@@ -210,7 +216,7 @@ STATUS_VARIABLES = {
 
 
 def address_of(instance, network_name=None, family="any"):
-    """The address of a VirtualMachineInstance that options ask for, or None. Only what is an IP address counts."""
+    """Return the address of a VirtualMachineInstance that options ask for, or None. Only IP addresses count."""
     for interface in (instance.get("status") or {}).get("interfaces") or []:
         if network_name and interface.get("name") != network_name:
             continue
@@ -226,8 +232,21 @@ def address_of(instance, network_name=None, family="any"):
     return None
 
 
+def _is_running(instance):
+    """Return whether a machine runs and isn't being shut down."""
+    status = instance.get("status") or {}
+    return status.get("phase") == "Running" and not instance["metadata"].get("deletionTimestamp")
+
+
+def _networks_of(instance):
+    """Return the names of an instance's networks, those it only reports included."""
+    declared = (instance.get("spec") or {}).get("networks") or []
+    reported = (instance.get("status") or {}).get("interfaces") or []
+    return [entry["name"] for entry in declared + reported if entry.get("name")]
+
+
 def variables_of(instance, cluster):
-    """The host variables of a VirtualMachineInstance, without its address."""
+    """Return the host variables of a VirtualMachineInstance, without its address."""
     metadata, status = instance.get("metadata") or {}, instance.get("status") or {}
     variables = {
         "object_type": "vmi",
@@ -259,7 +278,7 @@ def guarded(value):
 
 
 def groups_of(instance):
-    """Names of the groups that create_groups makes, before characters are replaced."""
+    """Return the names of the groups that create_groups makes, before characters are replaced."""
     metadata, status = instance.get("metadata") or {}, instance.get("status") or {}
     groups = ["namespace_%s" % metadata.get("namespace")]
     if status.get("nodeName"):
@@ -275,11 +294,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     NAME = "turtles.kubevirt.kubevirt"
 
     def verify_file(self, path):
-        """Whether the file is meant for this plugin, by its name."""
+        """Return whether the file is meant for this plugin, by its name."""
         return super().verify_file(path) and path.endswith(("kubevirt.yml", "kubevirt.yaml"))
 
     def parse(self, inventory, loader, path, cache=True):
-        """Fills the inventory from the file's options."""
+        """Fill the inventory from the file's options."""
         super().parse(inventory, loader, path, cache)
         self._refuse_unknown(path, self._read_config_data(path))
         key = self.get_cache_key(path)
@@ -291,13 +310,14 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             try:
                 instances = self._fetch(path)
             except KubeError as exc:
-                raise AnsibleParserError("%s: %s" % (path, exc)) from exc
+                # Not "from exc": Ansible appends the text of each cause, which is this text once more.
+                raise AnsibleParserError("%s: %s" % (path, exc)) from None
             if self.get_option("cache"):
                 self._cache[key] = instances
         self._populate(instances)
 
     def _refuse_unknown(self, path, config):
-        """Ansible takes any key of the file: a slip of the keys would go unnoticed, and too many hosts be listed."""
+        """Refuse unknown keys, which Ansible accepts: a typo would go unnoticed, and too many hosts be listed."""
         definitions = constants.config.get_configuration_definitions("inventory", self._load_name)
         known = {"plugin", *definitions}
         known.update(alias for option in definitions.values() for alias in option.get("aliases") or ())
@@ -309,7 +329,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def _fetch(self, path):
-        """The instances, without what no host variable shows."""
+        """Return the instances, without what no host variable shows."""
         client = Client(self._auth(path))
         resource = _resources.known(self.get_option("api_version"), "VirtualMachineInstance")
         namespaces = self.get_option("namespaces")
@@ -317,6 +337,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             _resources.check_name("namespaces", namespace)
         if namespaces:
             instances = self._by_namespace(client, resource, namespaces, forbidden_is_error=True)
+            self._check_namespaces(client, namespaces, instances)
         else:
             try:
                 instances = self._list(client, resource, None)
@@ -339,7 +360,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 raise
             namespace = client.default_namespace
             self.display.vvv(
-                "turtles.kubevirt.kubevirt: no right to list all instances or namespaces; reads %s only" % namespace
+                "turtles.kubevirt.kubevirt: not allowed to list all instances or namespaces; reading %s only"
+                % namespace
             )
             return [namespace]
 
@@ -360,6 +382,26 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             raise self._refused(refused[0][1], "namespace %s" % refused[0][0])
         return [instance for items, dummy in answers for instance in items]
 
+    def _check_namespaces(self, client, namespaces, instances):
+        """Name the namespaces that don't exist: listing them gives no error, just no instances."""
+        full = {(instance.get("metadata") or {}).get("namespace") for instance in instances}
+        for namespace in dict.fromkeys(namespaces):
+            if namespace in full:
+                continue
+            try:
+                exists = client.get(_resources.path(NAMESPACE, None, namespace)) is not None
+            except ApiError:
+                # Users who may list instances often may not read namespaces.
+                continue
+            if not exists:
+                self._report("namespaces: namespace %s doesn't exist. Check the spelling." % namespace)
+
+    def _report(self, message):
+        """Warn, or fail where the option strict says so."""
+        if self.get_option("strict"):
+            raise AnsibleParserError(message)
+        self.display.warning("turtles.kubevirt.kubevirt: %s" % message)
+
     @staticmethod
     def _refused(exc, where):
         return KubeError("VirtualMachineInstances of %s can't be listed: %s" % (where, explain_error(exc)), **exc.facts)
@@ -376,7 +418,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 value = os.path.expanduser(os.path.expandvars(value))
                 candidate = os.path.join(beside, value)
                 options[name] = candidate if os.path.exists(candidate) else value
-        return {name: _plain(value) for name, value in options.items() if value is not None}
+        # The Kubernetes library writes parts of it to files, and takes no marked strings.
+        return {name: plain(value) for name, value in options.items() if value is not None}
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -385,11 +428,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         self.inventory.add_group(cluster)
         strict = self.get_option("strict")
         taken = {}
-        for instance in instances:
-            metadata, status = instance.get("metadata") or {}, instance.get("status") or {}
+        running = [instance for instance in instances if _is_running(instance)]
+        network_exists = self._check_network(running)
+        for instance in running:
+            metadata = instance["metadata"]
             identity = "%s/%s" % (metadata.get("namespace"), metadata.get("name"))
-            if status.get("phase") != "Running" or metadata.get("deletionTimestamp"):
-                continue
             address = address_of(instance, self.get_option("network_name"), self.get_option("address_family"))
             if not address:
                 self.display.vvv("turtles.kubevirt.kubevirt: %s runs but has no address yet" % identity)
@@ -414,6 +457,31 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             self._add_host_to_composed_groups(self.get_option("groups"), facts, host, strict=strict)
             self._add_host_to_keyed_groups(self.get_option("keyed_groups"), facts, host, strict=strict)
 
+        if running and not taken and network_exists:
+            # No error, even with strict: they may have just been started.
+            self.display.warning(
+                "turtles.kubevirt.kubevirt: none of the %d running virtual machines has an address%s yet, so there are "
+                "no hosts." % (len(running), self._wanted_address())
+            )
+
+    def _check_network(self, running):
+        """Return whether a machine has the network that is asked for; report it if none has."""
+        wanted = self.get_option("network_name")
+        names = {name for instance in running for name in _networks_of(instance)}
+        missing = bool(wanted and running and wanted not in names)
+        if missing:
+            self._report(
+                "network_name: none of the %d running virtual machines has a network %s. They have %s."
+                % (len(running), wanted, ", ".join(sorted(names)) or "none")
+            )
+        return not missing
+
+    def _wanted_address(self):
+        """Return which addresses count, for a message."""
+        network, family = self.get_option("network_name"), self.get_option("address_family")
+        words = " of the family %s" % family if family != "any" else ""
+        return words + (" in network %s" % network if network else "")
+
     def _host_name(self, metadata):
         template = self.get_option("host_format")
         try:
@@ -429,13 +497,4 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             raise AnsibleParserError(
                 "host_format: %r can't be filled in (%s). Use {namespace}, {name}, {uid} and {cluster}."
                 % (template, exc)
-            ) from exc
-
-
-def _plain(value):
-    """value in Python's own types: the Kubernetes library writes parts of it to files."""
-    if isinstance(value, dict):
-        return {_plain(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_plain(v) for v in value]
-    return "".join(value) if isinstance(value, str) else value
+            ) from None

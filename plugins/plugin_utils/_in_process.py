@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, turtles.kubevirt contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Runs the collection's modules inside the controller's process where that gives the same result.
+"""Run the collection's modules inside the controller's process where that gives the same result.
 
 A module's own process costs about half a second per task and loop item, nearly all of it for starting Python,
 unpacking and importing. Ansible imports a module's action plugin before it forks its workers, so they have the
@@ -23,6 +23,7 @@ from ansible.module_utils.common.parameters import remove_values
 from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
 
+from ..module_utils._arguments import wrong_types
 from ..module_utils._client import HAS_KUBERNETES  # loads the Kubernetes library before Ansible forks its workers
 
 MODULES = "ansible_collections.turtles.kubevirt.plugins.modules."
@@ -46,15 +47,15 @@ class InProcessModule:
         self.warnings = []
 
     def warn(self, warning):
-        """Adds a warning to the result."""
+        """Add a warning to the result."""
         self.warnings.append(warning)
 
     def exit_json(self, **result):
-        """Ends the module with success."""
+        """End the module with success."""
         raise Ended(self._finished(result))
 
     def fail_json(self, msg, **result):
-        """Ends the module with a failure."""
+        """End the module with a failure."""
         raise Ended(self._finished({"changed": False, **result, "failed": True, "msg": msg}))
 
     def _finished(self, result):
@@ -72,12 +73,15 @@ class InProcessAction(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
+        name = self._task.action.rpartition(".")[2]
+        module_class = import_module(MODULES + name).MODULE
+        wrong = wrong_types(module_class.arguments()["argument_spec"], self._task.args)
+        if wrong:
+            raise AnsibleActionFail(wrong)
         if not self._in_process(task_vars or {}):
             wrap_async = self._task.async_val and not self._connection.has_native_async
             result.update(self._execute_module(task_vars=task_vars, wrap_async=wrap_async))
             return result
-        name = self._task.action.rpartition(".")[2]
-        module_class = import_module(MODULES + name).MODULE
         arguments = module_class.arguments()
         arguments.pop("supports_check_mode")
         environment = {}
@@ -94,9 +98,10 @@ class InProcessAction(ActionBase):
             module = InProcessModule(
                 validated.validated_parameters, self._task.check_mode, set(validated._no_log_values)
             )
+            running = module_class(module)
             try:
                 with _ansibles_temporary_files():
-                    module_class(module).execute()
+                    running.execute()
             except Ended as ended:
                 result.update(ended.result)
             except Exception as exc:  # as an ordinary module would: the traceback with -vvv, and the play goes on
@@ -104,6 +109,7 @@ class InProcessAction(ActionBase):
                     remove_values(
                         {
                             "failed": True,
+                            "changed": running.changed,
                             "msg": "Unexpected failure of module %s: %s: %s" % (name, type(exc).__name__, exc),
                             "exception": traceback.format_exc(),
                         },
@@ -118,7 +124,7 @@ class InProcessAction(ActionBase):
         return result
 
     def _in_process(self, task_vars):
-        """Whether the module would run on this machine, as this user, with this Python."""
+        """Return whether the module would run on this machine, as this user, with this Python."""
         if self._connection.transport != "local" or self._task.async_val or self._connection.become:
             return False
         interpreter = task_vars.get("ansible_python_interpreter")
@@ -131,9 +137,11 @@ class InProcessAction(ActionBase):
 
 @contextmanager
 def _ansibles_temporary_files():
-    """Temporary files go to the folder that Ansible removes when it ends. The Kubernetes library writes certificates
-    and keys of kubeconfigs to files, uses them as long as the process lives, and removes them when Python exits, which
-    Ansible's workers skip."""
+    """Put temporary files in the folder that Ansible removes when it ends.
+
+    The Kubernetes library writes certificates and keys of kubeconfigs to files, uses them as long as the process lives,
+    and removes them when Python exits, which Ansible's workers skip.
+    """
     before = tempfile.tempdir
     tempfile.tempdir = constants.DEFAULT_LOCAL_TMP
     try:
@@ -143,6 +151,8 @@ def _ansibles_temporary_files():
 
 
 def _same_python(interpreter):
-    """Whether the path is the Python that runs here. Compared without resolving links: those of a virtual environment
-    lead to a Python that doesn't have its packages."""
+    """Return whether the path is the Python that runs here.
+
+    Links aren't resolved: those of a virtual environment lead to a Python that doesn't have its packages.
+    """
     return os.path.abspath(os.path.expanduser(interpreter)) == os.path.abspath(sys.executable)

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from ansible_collections.turtles.kubevirt.plugins.module_utils import _arguments
+from ansible_collections.turtles.kubevirt.plugins.modules import vm
 
 BIN = Path(sys.executable).parent
 
@@ -98,6 +100,66 @@ def test_the_tasks_environment_counts(play, server):
 def test_wrong_options_have_the_usual_message(play):
     result, _shown = play({"turtles.kubevirt.vm": {"nmae": "x"}})
     assert "Unsupported parameters for (turtles.kubevirt.vm) module: nmae" in result["msg"]
+
+
+@pytest.mark.parametrize("python", [sys.executable, "/usr/bin/python3"])
+def test_a_wrong_type_is_told_in_users_words_wherever_the_module_runs(play, python):
+    result, shown = play({"turtles.kubevirt.vm": {"cpu": 2}}, ansible_python_interpreter=python)
+    assert result["msg"] == "cpu: must be a mapping such as {cores: 2}, but is the number 2."
+    assert "_Ansible" not in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"cpu": "two"}, "cpu: must be a mapping such as {cores: 2}, but is the text 'two'."),
+        ({"cpu": [2]}, "cpu: must be a mapping such as {cores: 2}, but is a list."),
+        ({"cpu": {"cores": "two"}}, "cpu.cores: must be a whole number, but is the text 'two'."),
+        ({"interfaces": "default"}, "a list of mappings such as [{name: default}], but is the text 'default'."),
+        ({"interfaces": ["default"]}, "interfaces[0]: must be a mapping such as {name: default}, but is the text"),
+        ({"interfaces": {"name": "default"}}, "interfaces: must be a list, but is a mapping."),
+        ({"interfaces": [{"name": "a", "ports": ["ssh"]}]}, "interfaces[0].ports[0]: must be a whole number"),
+        ({"disks": [None]}, "disks[0]: must not be empty."),
+        ({"memory": {"guest": "1Gi"}}, "memory: must be text, but is a mapping."),
+        ({"image": ["a"]}, "image: must be text, but is a list."),
+        ({"ssh_keys": [{"a": "b"}]}, "ssh_keys[0]: must be text, but is a mapping."),
+        ({"labels": "web"}, "labels: must be a mapping, but is the text 'web'."),
+        ({"spec": 5}, "spec: must be a mapping, but is the number 5."),
+        ({"wait": "maybe"}, "wait: must be true or false, but is the text 'maybe'."),
+        ({"wait_timeout": "soon"}, "wait_timeout: must be a whole number, but is the text 'soon'."),
+        ({"verify_ssl": "maybe"}, "verify_ssl: must be true or false"),
+        ({"api_key": {"token": "secret"}}, "api_key: must be text, but is a mapping."),
+    ],
+)
+def test_wrong_types(options, words):
+    spec = vm.MODULE.arguments()["argument_spec"]
+    found = _arguments.wrong_types(spec, options)
+    assert words in found
+    assert "secret" not in found
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cpu": "cores=2"},
+        {"cpu": '{"cores": 2}'},
+        {"interfaces": '[{"name": "default"}]'},
+        {"ssh_keys": "a,b"},
+        {"wait_timeout": "5", "wait": "yes", "memory": 1024, "unknown": {}},
+        {"name": None, "cpu": None, "interfaces": []},
+        {"definition": ["anything"], "kubeconfig": {"a": "b"}},
+    ],
+)
+def test_types_that_ansible_converts(options):
+    assert _arguments.wrong_types(vm.MODULE.arguments()["argument_spec"], options) is None
+
+
+def test_marked_values_reach_the_guest(play):
+    user_data = {"growpart": {"timeout": 5, "ratio": 0.5, "on": True}}
+    result, _shown = play({"turtles.kubevirt.vm": {**WEB, "cloud_init": {"user_data": user_data}}})
+    assert not result["failed"], result
+    volumes = result["result"]["spec"]["template"]["spec"]["volumes"]
+    assert "timeout: 5" in volumes[-1]["cloudInitNoCloud"]["userData"]
 
 
 def test_tokens_are_not_shown(play, server):

@@ -16,7 +16,7 @@ from ansible_collections.turtles.kubevirt.plugins.inventory import kubevirt
 def inventory(server, collections, tmp_path):
     """Runs ansible-inventory on a file with these options; gives its JSON, or the error text."""
 
-    def run(fails=False, **options):
+    def run(fails=False, warnings=False, **options):
         source = tmp_path / "inventory.kubevirt.yml"
         defaults = {"plugin": "turtles.kubevirt.kubevirt", "host": server.url, "api_key": server.api.token}
         source.write_text(json.dumps({k: v for k, v in {**defaults, **options}.items() if v is not None}))
@@ -31,7 +31,7 @@ def inventory(server, collections, tmp_path):
             cwd=tmp_path,
         )
         assert bool(done.returncode) == fails, done.stderr
-        return " ".join(done.stderr.split()) if fails else json.loads(done.stdout)
+        return " ".join(done.stderr.split()) if fails or warnings else json.loads(done.stdout)
 
     return run
 
@@ -157,3 +157,42 @@ def test_no_right_at_all(api, inventory):
 )
 def test_the_address(interfaces, options, address):
     assert kubevirt.address_of({"status": {"interfaces": interfaces}}, **options) == address
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"namespaces": ["default", "nowhere"]}, "namespaces: namespace nowhere doesn't exist"),
+        ({"network_name": "lan"}, "none of the 1 running virtual machines has a network lan. They have default."),
+    ],
+)
+def test_what_does_not_exist_is_named(api, inventory, options, words):
+    api.instance("default", "web")
+    assert words in inventory(warnings=True, **options)
+    assert words in inventory(fails=True, strict=True, **options)
+
+
+def test_machines_without_an_address_draw_one_warning(api, inventory):
+    api.instance("default", "web")
+    assert "none of the 1 running virtual machines has an address of the family ipv6 yet" in inventory(
+        warnings=True, address_family="ipv6", strict=True
+    )
+
+
+@pytest.mark.parametrize("options", [{"namespaces": ["empty"]}, {"network_name": "lan"}])
+def test_nothing_running_draws_no_warning(api, inventory, options):
+    api.put("namespaces", {"metadata": {"name": "empty"}})
+    assert inventory(warnings=True, strict=True, **options) == ""
+
+
+def test_namespaces_that_may_not_be_read_draw_no_warning(api, inventory):
+    api.forbidden = lambda method, path: path.startswith("/api/v1/namespaces")
+    assert inventory(warnings=True, namespaces=["a"]) == ""
+
+
+def test_the_reason_is_given_once(inventory):
+    shown = inventory(fails=True, host="http://127.0.0.1:9")
+    assert "Max retries" not in shown
+    first, _cause, _rest = shown.partition("<<< caused by >>>")
+    assert first.count("can't be reached") == 1
+    assert first.count("Connection refused") == 1
