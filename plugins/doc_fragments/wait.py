@@ -11,7 +11,7 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   wait:
-    description: Whether the module waits until the state is reached. It watches; it doesn't poll.
+    description: Whether the module waits until the state is reached. It watches rather than polls.
     type: bool
     default: true
   wait_timeout:

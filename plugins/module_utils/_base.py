@@ -50,7 +50,7 @@ class KubeModule:
 
     @property
     def client(self):
-        """The connection to the API server; made when it is first needed."""
+        """Return the connection to the API server; it is made when it is first needed."""
         if self._client is None:
             if isinstance(self.params.get("kubeconfig"), dict):
                 self.module.no_log_values.update(secrets_of(self.params["kubeconfig"]))
@@ -59,14 +59,14 @@ class KubeModule:
 
     @property
     def deadline(self):
-        """The Deadline that wait_timeout sets for all that the task waits for."""
+        """Return the Deadline that wait_timeout sets for everything the task waits for."""
         if self._deadline is None:
             self._deadline = _wait.Deadline(self.params["wait_timeout"])
         return self._deadline
 
     @property
     def waits(self):
-        """Whether the task waits for the state it declares."""
+        """Return whether the task waits for the state it declares."""
         return self.params["wait"] and not self.check_mode
 
     def run(self):
@@ -385,12 +385,12 @@ def explain_error(exc):
         return "namespace %s doesn't exist. Create it first, for instance with turtles.kubevirt.manifest." % name
     if exc.status == 404 and not details.get("name"):
         return (
-            "the API server doesn't serve this kind (%s). Install KubeVirt, or what else brings the kind, and check "
+            "the API server doesn't serve this kind (%s). Install KubeVirt, or what else provides the kind, and check "
             "apiVersion." % exc.message
         )
     if exc.status == 403 and exc.reason == "Forbidden":
         message = exc.message.rstrip(".")
-        return "%s. Give the user the right, for instance by the ClusterRole kubevirt.io:edit." % message
+        return "%s. Grant the user that right, for instance by the ClusterRole kubevirt.io:edit." % message
     lines = []
     for cause in exc.causes:
         field, message = cause.get("field"), cause.get("message")

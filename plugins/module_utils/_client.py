@@ -122,7 +122,7 @@ class ApiError(KubeError):
 
 
 def secrets_of(kubeconfig):
-    """All secret values inside a kubeconfig given as a dict, for the list of values Ansible masks."""
+    """Return all secret values inside a kubeconfig given as a dict, for the list of values Ansible masks."""
     found = set()
     pending = [kubeconfig]
     while pending:
@@ -139,7 +139,7 @@ def secrets_of(kubeconfig):
 
 
 def require_library():
-    """Raises KubeError with Ansible's usual words when the Python package kubernetes is missing."""
+    """Raise KubeError with Ansible's usual words if the Python package kubernetes is missing."""
     if not HAS_KUBERNETES:
         raise KubeError(missing_required_lib("kubernetes"), exception=KUBERNETES_IMPORT_ERROR)
 
@@ -261,8 +261,10 @@ def _configuration(options):
 
 
 class Client:
-    """A connection to one API server as one user. Keeps its connections alive; not for use by several threads' watches
-    beyond urllib3's own guarantees (which suffice for parallel reads)."""
+    """A connection to one API server as one user, which keeps its connections alive.
+
+    Threads may share it as far as urllib3 guarantees, which suffices for parallel reads.
+    """
 
     def __init__(self, options):
         self._configuration, self.origin, self.credentials = _configuration(options)
@@ -274,7 +276,7 @@ class Client:
 
     @property
     def default_namespace(self):
-        """The namespace of the kubeconfig's context, or "default"."""
+        """Return the namespace of the kubeconfig's context, or "default"."""
         options = self._options
         if isinstance(options.get("kubeconfig"), dict) or not _needs_kubeconfig(options):
             return "default"
@@ -361,7 +363,10 @@ class Client:
         return error
 
     def request(self, method, path, query=None, body=None, content_type="application/json"):
-        """The answer's JSON as a dict, or None for an empty body. Raises ApiError or KubeError."""
+        """Return the answer's JSON as a dict, or None for an empty body.
+
+        :raises KubeError: the request failed; ApiError if the server refused it.
+        """
         response = self._send(method, path, query, body, content_type)
         try:
             if response.status >= 300:
@@ -385,12 +390,12 @@ class Client:
             ) from exc
 
     def warnings(self):
-        """What the server warned of when it was written to, such as fields it doesn't know; each is given once."""
+        """Return what the server warned about on writes, such as fields it doesn't know, each once."""
         found, self._warnings = list(dict.fromkeys(self._warnings)), []
         return found
 
     def get(self, path):
-        """The object at path, or None where there is none."""
+        """Return the object at path, or None where there is none."""
         try:
             return self.request("GET", path)
         except ApiError as exc:
@@ -399,7 +404,7 @@ class Client:
             raise
 
     def list(self, path, label_selector=None, field_selector=None):
-        """All items of a collection in pages, and the resourceVersion to watch from. Items get apiVersion and kind."""
+        """Return all items of a collection, with apiVersion and kind, and the resourceVersion to watch from."""
         items, token, restarted = [], None, False
         while True:
             query = {"labelSelector": label_selector or None, "fieldSelector": field_selector or None}
@@ -424,8 +429,10 @@ class Client:
                 return items, metadata.get("resourceVersion")
 
     def watch(self, path, resource_version, timeout, field_selector=None, label_selector=None):
-        """Yields (type, object) until the server or the timeout (seconds) ends the watch. Whoever calls lists again
-        afterwards: an end says nothing about the state."""
+        """Yield (type, object) until the server or the timeout (seconds) ends the watch.
+
+        The caller lists again afterwards: the end of a watch says nothing about the state.
+        """
         query = {
             "watch": "true",
             "resourceVersion": resource_version,
@@ -459,7 +466,7 @@ class Client:
             response.close()
 
     def discover(self, api_version, fresh=False):
-        """The resources of one group and version as the server lists them, asked once a client (again if fresh)."""
+        """Return the resources of one group and version as the server lists them; ask once, unless fresh."""
         if fresh or api_version not in self._discovered:
             prefix = "/apis/" if "/" in api_version else "/api/"
             listing = self.get(prefix + api_version)
@@ -474,7 +481,7 @@ TICK, COARSE_TICK = 0.1, 2.0
 
 
 def get_client(options):
-    """A client for these auth options; the same one within a process, so that loop items share connections."""
+    """Return a client for these auth options; the same within a process, so that loop items share connections."""
     auth = {name: options.get(name) for name in AUTH_ARGUMENTS if options.get(name) is not None}
     paths = auth.get("kubeconfig") or os.environ.get("KUBECONFIG") or "~/.kube/config"
     stamps = []

@@ -60,13 +60,13 @@ def pod_troubles(pod):
 
 
 def selector_of(workload):
-    """The label selector of a workload's Pods, as requests have it."""
+    """Return the label selector of a workload's Pods, as requests have it."""
     labels = ((workload.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
     return ",".join("%s=%s" % pair for pair in sorted(labels.items()))
 
 
 def pods_on_silent_nodes(client, namespace, label_selector=None):
-    """Pods on nodes whose kubelet doesn't report: they neither change nor end. None where that may not be read."""
+    """Return Pods on nodes whose kubelet doesn't report: they neither change nor end. [] where reading is forbidden."""
     nodes = quietly(lambda: client.list(_resources.path(NODE))[0]) or []
     silent = {node["metadata"]["name"] for node in nodes if condition(node, "Ready").get("status") != "True"}
     if not silent:
@@ -76,7 +76,7 @@ def pods_on_silent_nodes(client, namespace, label_selector=None):
 
 
 def warning_events(client, namespace, names):
-    """Warning events of the objects with these names, oldest first."""
+    """Return warning events of the objects with these names, oldest first."""
     url = _resources.path(EVENT, namespace)
     try:
         events = client.list(url, field_selector="type=Warning")[0]

@@ -10,7 +10,7 @@ from ._client import ApiError, KubeError
 
 
 class InfoModule(KubeModule):
-    """Reads objects of KIND, one of the kinds in the table of resources."""
+    """Read objects of KIND, one of the kinds in the table of resources."""
 
     KIND = ""
     ARGUMENTS = {

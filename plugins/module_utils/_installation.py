@@ -15,7 +15,7 @@ LABEL = "kubevirt.io"
 
 
 def kubevirt(client):
-    """The KubeVirt object, the oldest of several; None where there is none, or where it may not be read."""
+    """Return the KubeVirt object, the oldest of several; None if there is none, or if it may not be read."""
     try:
         items = client.list(_resources.path(KUBEVIRT))[0]
     except ApiError as exc:
@@ -27,7 +27,7 @@ def kubevirt(client):
 
 
 def is_available(kubevirt):
-    """Whether a KubeVirt object says that all of it is there, about its latest version."""
+    """Return whether a KubeVirt object reports that everything is available, in its latest version."""
     if kubevirt is None:
         return False
     status = kubevirt.get("status") or {}
@@ -40,7 +40,7 @@ def is_available(kubevirt):
 
 
 def wait_for_rollout(client, namespace, timeout, kinds=(DEPLOYMENT, DAEMONSET), components=()):
-    """Waits until all Deployments and DaemonSets of the installation run as declared. Raises _wait.GaveUp.
+    """Wait until all Deployments and DaemonSets of the installation run as declared. Raise _wait.GaveUp if they don't.
 
     The object's conditions may still be about what ran before a change of these. Nodes are renewed one after the other,
     however many there are: the timeout is seconds in which no further replica is of the latest version. Components are
@@ -62,7 +62,7 @@ def wait_for_rollout(client, namespace, timeout, kinds=(DEPLOYMENT, DAEMONSET), 
 
 
 def rolled_out(workload):
-    """Whether all replicas of a Deployment or a DaemonSet are of its latest version and available."""
+    """Return whether all replicas of a Deployment or a DaemonSet are of its latest version and available."""
     if workload is None:
         return True
     wanted, updated, available, current = _counts(workload)
@@ -71,7 +71,7 @@ def rolled_out(workload):
 
 
 def lost_nodes(client, namespace, workload):
-    """Names of nodes whose kubelets are silent, if nothing but Pods there keeps a DaemonSet from being rolled out."""
+    """Return the nodes whose kubelets are silent, if only their Pods keep a DaemonSet from being rolled out."""
     wanted, updated, available, current = _counts(workload)
     if workload.get("kind") != "DaemonSet" or not current:
         return []
@@ -81,7 +81,7 @@ def lost_nodes(client, namespace, workload):
 
 
 def machines(client):
-    """Names of all virtual machines and instances, each once."""
+    """Return the names of all virtual machines and instances, each once."""
     found = {}
     for kind in ("VirtualMachine", "VirtualMachineInstance"):
         try:
@@ -97,7 +97,7 @@ def machines(client):
 
 
 def has_controller(client, namespace):
-    """Whether there is a virt-controller that could still do something."""
+    """Return whether there is a virt-controller that can still act."""
     return any(
         client.get(_resources.path(DEPLOYMENT, namespace, name)) is not None
         for name in ("virt-controller", "virt-operator")
@@ -105,7 +105,7 @@ def has_controller(client, namespace):
 
 
 def diagnose(client, namespace, name):
-    """Sentences about what is missing: conditions, workloads, Pods and their events."""
+    """Return sentences about what is missing: conditions, workloads, Pods and their events."""
     said = []
     try:
         kubevirt = client.get(_resources.path(KUBEVIRT, namespace, name))

@@ -54,10 +54,10 @@ _SERVER_METADATA = ("creationTimestamp", "generation", "managedFields", "resourc
 
 
 def overlay(live, desired, key=None, exact=frozenset()):
-    """live with desired laid over it; neither is changed.
+    """Return live with desired laid over it; neither is changed.
 
-    key is the name under which both stand. exact names keys whose values replace the live ones whole (used for the
-    schemas of CRDs, where a property that is gone must go).
+    :param key: the name under which both are.
+    :param exact: keys whose values replace the live ones whole: in schemas of CRDs, a property that is gone must go.
     """
     if isinstance(desired, dict):
         base = live if isinstance(live, dict) else {}
@@ -91,7 +91,7 @@ def _overlay_list(live, desired, key, exact):
 
 
 def _names(items):
-    """name -> index when every item is a dict with a name of its own, else None. An empty list fits too."""
+    """Return name -> index if every item is a dict with a name of its own, else None. An empty list fits too."""
     index = {}
     for position, item in enumerate(items):
         name = item.get("name") if isinstance(item, dict) else None
@@ -110,7 +110,7 @@ def _without_nulls(value):
 
 
 def _prune(value):
-    """value without empty members, which API servers drop when they store a schema (Go's omitempty)."""
+    """Return value without empty members, which API servers drop when they store a schema (Go's omitempty)."""
     if isinstance(value, dict):
         pruned = {k: _prune(v) for k, v in value.items()}
         return {k: v for k, v in pruned.items() if v is not None and v is not False and v != "" and v != [] and v != {}}
@@ -120,7 +120,7 @@ def _prune(value):
 
 
 def merge_patch(old, new):
-    """The JSON merge patch (RFC 7386) that makes new of old; {} when nothing differs."""
+    """Return the JSON merge patch (RFC 7386) that turns old into new; {} if nothing differs."""
     patch = {}
     for key in old:
         if key not in new:
@@ -138,7 +138,7 @@ def merge_patch(old, new):
 
 
 def same(a, b):
-    """Equality as JSON sees it: 1 and 1.0 are equal, 1 and true aren't."""
+    """Return whether two values are equal in JSON: 1 and 1.0 are, 1 and true aren't."""
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b
     if isinstance(a, dict) and isinstance(b, dict):
@@ -149,7 +149,7 @@ def same(a, b):
 
 
 def combine(*declarations):
-    """One declaration of several, later ones winning; named list items are merged and new ones appended."""
+    """Return one declaration of several. Later ones win; named list items are merged and new ones appended."""
     result = {}
     for declaration in declarations:
         result = _combine(result, declaration)
@@ -175,7 +175,7 @@ def _combine(base, extra, key=None):
 
 
 def for_diff(obj):
-    """An object as a diff shows it: without status and what only the server writes. "" for None."""
+    """Return an object as a diff shows it: without status and what only the server writes; {} for None."""
     if obj is None:
         return {}
     shown = {key: value for key, value in obj.items() if key != "status"}

@@ -54,13 +54,13 @@ class UnknownKind(KubeError):
 
 
 def known(api_version, kind):
-    """The Resource of a kind in the table, or None."""
+    """Return the Resource of a kind in the table, or None."""
     entry = _KNOWN.get(api_version, {}).get(kind)
     return Resource(api_version, kind, *entry) if entry else None
 
 
 def find(client, api_version, kind):
-    """The Resource of any kind; asks the server (once per group and version) where the table has no answer."""
+    """Return the Resource of any kind; ask the server (once per group and version) where the table has no answer."""
     resource = known(api_version, kind)
     if resource:
         return resource
@@ -69,13 +69,13 @@ def find(client, api_version, kind):
             if entry.get("kind") == kind and "/" not in entry.get("name", ""):
                 return Resource(api_version, kind, entry["name"], bool(entry.get("namespaced")))
     raise UnknownKind(
-        "The API server doesn't know kind %s in apiVersion %s. Check the spelling, or install what brings this kind "
+        "The API server doesn't know kind %s in apiVersion %s. Check the spelling, or install what provides this kind "
         "(its CustomResourceDefinition) first." % (kind, api_version)
     )
 
 
 def path(resource, namespace=None, name=None, subresource=None):
-    """URL path of an object, or of a collection when name is None; of all namespaces when namespace is None too."""
+    """Return the URL path of an object; of a collection if name is None, and of all namespaces without a namespace."""
     parts = ["/apis" if "/" in resource.api_version else "/api", resource.api_version]
     if resource.namespaced and namespace:
         parts += ["namespaces", quote(namespace, safe="")]
@@ -88,7 +88,7 @@ def path(resource, namespace=None, name=None, subresource=None):
 
 
 def check_name(option, value):
-    """Raises KubeError when value can't be the name of a Kubernetes object."""
+    """Raise KubeError if value can't be the name of a Kubernetes object."""
     if not isinstance(value, str) or not _NAME.match(value) or len(value) > 253:
         raise KubeError(
             "%s: %r isn't a Kubernetes name. Use lower-case letters, digits, '-' and '.', beginning and ending with a "

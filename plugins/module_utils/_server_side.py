@@ -38,7 +38,7 @@ def adopted(managed_fields, manager):
 
 
 def adoption(obj, manager):
-    """The JSON patch (RFC 6902) to what `adopted` gives, or None. A conflict if obj has changed meanwhile."""
+    """Return the JSON patch (RFC 6902) to what `adopted` gives, or None. It conflicts if obj has changed meanwhile."""
     metadata = obj.get("metadata") or {}
     entries = adopted(metadata.get("managedFields"), manager)
     if entries is None:
@@ -50,7 +50,7 @@ def adoption(obj, manager):
 
 
 def conflicts(causes):
-    """Lines that name fields and their managers, of the causes of a 409 Conflict; empty if it is about something else.
+    """Return lines that name fields and their managers, of the causes of a 409 Conflict; [] for other causes.
 
     A cause's message is such as: conflict with "kubectl-edit" using apps/v1.
     """

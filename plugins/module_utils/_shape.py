@@ -103,6 +103,30 @@ _DEVICES = frozenset(
         "watchdog",
     )
 )
+_KUBEVIRT = frozenset(
+    (
+        "certificateRotateStrategy",
+        "configuration",
+        "customizeComponents",
+        "imagePullPolicy",
+        "imagePullSecrets",
+        "imageRegistry",
+        "imageTag",
+        "infra",
+        "monitorAccount",
+        "monitorNamespace",
+        "productComponent",
+        "productName",
+        "productVersion",
+        "serviceMonitorNamespace",
+        "uninstallStrategy",
+        "workloadUpdateStrategy",
+        "workloads",
+    )
+)
+# Only those that users set often; what isn't named anywhere is left to the server.
+_CONFIGURATION = frozenset(("developerConfiguration", "imagePullPolicy", "machineType", "migrations", "smbios"))
+_DEVELOPER = frozenset(("cpuAllocationRatio", "featureGates", "logVerbosity", "memoryOvercommit", "useEmulation"))
 
 
 def _instance_levels(spec):
@@ -122,6 +146,13 @@ _LEVELS = {
         **_instance_levels(("spec", "template", "spec")),
     },
     "VirtualMachineInstance": {(): _OBJECT, ("metadata",): _METADATA, **_instance_levels(("spec",))},
+    "KubeVirt": {
+        (): _OBJECT,
+        ("metadata",): _METADATA,
+        ("spec",): _KUBEVIRT,
+        ("spec", "configuration"): _CONFIGURATION,
+        ("spec", "configuration", "developerConfiguration"): _DEVELOPER,
+    },
 }
 # kind -> paths of mappings from text to text, besides those of any object.
 _TEXTS = {
@@ -226,7 +257,7 @@ def _spec_home(kind, path, value):
 
 
 def _check_names(origin, obj):
-    """Names of fields are text: YAML takes 1, 1.0, on and yes for something else."""
+    """Check that names of fields are text: YAML takes 1, 1.0, on and yes for something else."""
     pending = [((), obj)]
     while pending:
         path, value = pending.pop()

@@ -31,7 +31,8 @@ def declaration(params):
     manifest = _manifest(params)
     api_version = _api_version(params, manifest)
     own_spec = plain(params["spec"]) or {}
-    _check_own_spec(own_spec)
+    if params["state"] != "absent":
+        _check_own_spec(own_spec)
     for source, spec in (("definition.spec", manifest["spec"]), ("spec", own_spec)):
         if spec.get("running") is not None and spec.get("runStrategy") is not None:
             raise KubeError(
@@ -67,7 +68,8 @@ def _manifest(params):
         manifest[member] = manifest.get(member) or {}
         if not isinstance(manifest[member], dict):
             raise KubeError("definition.%s: must be a mapping, but is %s" % (member, described(manifest[member])))
-    _shape.check_shape(origin_of(params["src"]), manifest, "VirtualMachine")
+    if params["state"] != "absent":
+        _shape.check_shape(origin_of(params["src"]), manifest, "VirtualMachine")
     return manifest
 
 

@@ -9,7 +9,7 @@ import time
 from . import _resources
 from ._client import KubeError
 
-# A watch is begun anew now and then, so that one that a proxy has silently dropped costs seconds and not the timeout.
+# A watch is restarted now and then, so that one that a proxy has silently dropped costs seconds and not the timeout.
 _LONGEST_WATCH = 60
 
 
@@ -32,7 +32,7 @@ class Deadline:
 
 
 class GaveUp(Exception):
-    """The state won't come. `why` says so of a hopeless state, and is None when the time was over.
+    """The state won't be reached. `why` names a hopeless state, and is None if the time was up.
 
     `obj` is the object as it was last seen, None if there is none.
     """

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cluster_info
-short_description: What a Kubernetes API server is and serves
+short_description: Read the version and the API groups of a Kubernetes API server
 version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Gives the version of an API server, the API groups it serves with their versions, and the KubeVirt object where
+  - Returns the version of an API server, the API groups it serves with their versions, and the KubeVirt object if
     there is one.
-  - For playbooks that have to choose an API version, and to fail early where a cluster can't be reached.
+  - For playbooks that choose an API version, or fail early if a cluster can't be reached.
 extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
@@ -35,12 +35,12 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Which Kubernetes it is
+- name: Read the version of Kubernetes
   turtles.kubevirt.cluster_info:
     kubeconfig: admin.kubeconfig
   register: cluster
 
-- name: A budget in the version that the server has
+- name: Create a budget in the version that the server has
   turtles.kubevirt.manifest:
     kubeconfig: admin.kubeconfig
     definition:
@@ -63,7 +63,7 @@ host:
   type: str
   sample: https://192.0.2.10:6443
 version:
-  description: Version of the API server, as it gives it.
+  description: Version of the API server, as it reports it.
   returned: success
   type: dict
   sample: {major: "1", minor: "31", gitVersion: v1.31.2}
@@ -74,8 +74,9 @@ groups:
   sample: {apps: [v1], policy: [v1]}
 kubevirt:
   description:
-    - The KubeVirt object, which says how KubeVirt is set up and whether it can be used; of several the oldest.
-    - Empty where there is none, or where the user may not read it.
+    - The KubeVirt object, which says how KubeVirt is set up and whether it can be used; if there are several, the
+      oldest.
+    - Empty if there is none, or if the user isn't allowed to read it.
   returned: success
   type: dict
   sample:

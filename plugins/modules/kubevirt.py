@@ -7,20 +7,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kubevirt
-short_description: Configure KubeVirt and wait until it can be used
+short_description: Configure KubeVirt and wait until it is available
 version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
   - Declares the KubeVirt object, which holds the configuration of an installation, and waits until KubeVirt is
-    available in the version that is being deployed. If it doesn't become available, the failure says which component
+    available in the version that is being deployed. If it doesn't become available, the error says which component
     is missing and why, as far as its Pods and events tell.
-  - Or deletes the object, which is refused while there are virtual machines unless C(remove_workloads) is set, and
-    where the cluster's KubeVirt is in another namespace.
+  - Can also delete the object. It refuses to while there are virtual machines, unless O(remove_workloads) is set, and
+    if the cluster's KubeVirt is in another namespace.
   - Works with this collection's engine and with upstream KubeVirt.
 options:
   state:
-    description: Whether the object is to be there.
+    description: Whether the object should exist.
     type: str
     choices: [present, absent]
     default: present
@@ -38,26 +38,25 @@ options:
     default: {}
   apply:
     description:
-      - Whether the server applies O(spec), rather than that this module patches what differs.
-      - The server remembers what was declared, so that what was and isn't any more is removed. What others have set
-        stays if it isn't declared, and is taken over if it is.
+      - Whether the server applies O(spec), instead of this module patching what differs.
+      - The server remembers what was declared, and removes what is no longer declared. What others have set stays if it
+        isn't declared, and is taken over if it is.
     type: bool
     default: false
   wait_for:
     description:
       - What O(wait) waits for with O(state=present).
-      - V(rollout) waits before the object is declared, until the Deployments that are there run as declared;
-        V(available) also waits afterwards, until all runs and the object says that it is available.
-      - O(wait_timeout) is seconds in which no further component or node got the version that is being deployed. It
-        counts anew as long as they do.
+      - V(rollout) waits before the object is declared, until the existing Deployments run as declared. V(available)
+        also waits afterwards, until everything runs and the object reports that it is available.
+      - O(wait_timeout) counts from the last time a component or node got the version that is being deployed.
     type: str
     choices: [available, rollout]
     default: available
   components:
     description:
-      - Names of components, such as C(virt-handler), which C(wait_for=rollout) waits for. All Deployments if empty.
-      - A DaemonSet that lacks nothing but nodes that aren't Ready isn't waited for longer than O(wait_timeout); the
-        module warns of these nodes and goes on.
+      - Names of components, such as C(virt-handler), that O(wait_for=rollout) waits for. Defaults to all Deployments.
+      - If a DaemonSet is only missing on nodes that aren't Ready, the module waits no longer than O(wait_timeout), then
+        warns about these nodes and continues.
     type: list
     elements: str
     default: []
@@ -85,7 +84,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Virtual machines without hardware support are allowed, and four processors share one of the node
+- name: Allow virtual machines without hardware support, and four virtual CPUs per CPU of the node
   turtles.kubevirt.kubevirt:
     spec:
       configuration:
@@ -93,11 +92,11 @@ EXAMPLES = r"""
           useEmulation: true
           cpuAllocationRatio: 4
 
-- name: Nothing but waiting
+- name: Wait until KubeVirt is available
   turtles.kubevirt.kubevirt:
     wait_timeout: 600
 
-- name: The installation and all its virtual machines go
+- name: Remove the installation and all its virtual machines
   turtles.kubevirt.kubevirt:
     state: absent
     remove_workloads: true
@@ -123,9 +122,10 @@ diagnosis:
     - "Pod virt-handler-x2k4p: container virt-handler is waiting (ImagePullBackOff): manifest unknown"
 """
 
-from ..module_utils import _installation, _resources, _server_side, _wait
+from ..module_utils import _installation, _resources, _server_side, _shape, _wait
 from ..module_utils._base import Outcome, ResourceModule, run_module
 from ..module_utils._client import MERGE_PATCH, KubeError
+from ..module_utils._values import plain
 
 SHOWN = 5
 BOTH = (_installation.DEPLOYMENT, _installation.DAEMONSET)
@@ -147,7 +147,9 @@ class KubeVirt(ResourceModule):
     }
 
     def declare(self, live):
-        return {"spec": self.params["spec"]}
+        declaration = {"spec": plain(self.params["spec"])}
+        _shape.check_shape("option spec", declaration, self.KIND)
+        return declaration
 
     def is_ready(self, obj):
         return _installation.is_available(obj)
@@ -184,10 +186,10 @@ class KubeVirt(ResourceModule):
                 where = _resources.name_of(*self.where)
                 raise self.gave_up(exc, where, self.READY, self.explain) from exc
             self.module.warn(
-                "DaemonSet %s isn't waited for any longer on nodes that aren't Ready (%s): it is renewed there when "
-                "they are back." % (exc.obj["metadata"]["name"], ", ".join(lost))
+                "No longer waiting for DaemonSet %s on nodes that aren't Ready (%s): it is updated there when they are "
+                "back." % (exc.obj["metadata"]["name"], ", ".join(lost))
             )
-        # However long that took, what follows has its time
+        # However long that took, what follows gets its own time
         self.deadline.restart()
 
     # -- absent -----------------------------------------------------------------------------------------------------
@@ -223,15 +225,15 @@ class KubeVirt(ResourceModule):
         metadata = (_installation.kubevirt(self.client) or {}).get("metadata") or {}
         if metadata.get("namespace") not in (None, self.namespace):
             raise KubeError(
-                "There is no KubeVirt %s/%s, but the cluster has the KubeVirt %s/%s: nothing of it is removed. "
-                "Set namespace and name to those if it is meant."
+                "There is no KubeVirt %s/%s, but the cluster has the KubeVirt %s/%s, so nothing is removed. "
+                "Set namespace and name to those if that is the one to remove."
                 % (self.namespace, self.name, metadata["namespace"], metadata["name"])
             )
 
     def _wait_gone(self, url, with_machines):
         abandoned = not with_machines and not _installation.has_controller(self.client, self.namespace)
         if abandoned and self.client.get(url) is not None:
-            # Nobody is left who would take the finalizer off: an earlier removal got no further than the components
+            # Nothing is left to remove the finalizer: an earlier removal got no further than the components
             self.client.request("PATCH", url, body={"metadata": {"finalizers": None}}, content_type=MERGE_PATCH)
             self.changed = True
         self.wait_until(*self.where, lambda obj: obj is None, "gone", explain=self._why_not_gone)
@@ -239,7 +241,7 @@ class KubeVirt(ResourceModule):
     def _why_not_gone(self, obj):
         said, facts = self.explain(obj)
         left = _installation.machines(self.client)
-        return (["%d virtual machines are left (%s)" % (len(left), _some(left))] if left else []) + said, facts
+        return (["%d virtual machines remain (%s)" % (len(left), _some(left))] if left else []) + said, facts
 
 
 def _some(names):

@@ -214,7 +214,8 @@ class Manifest(KubeModule):
         if not isinstance(metadata, dict) or not (metadata.get("name") or metadata.get("generateName")):
             raise KubeError("%s (%s): metadata.name is missing" % (where, obj["kind"]))
         obj.pop("status", None)
-        _shape.check_shape(where, obj)
+        if self.params["state"] != "absent":
+            _shape.check_shape(where, obj)
         return obj
 
     def _resource(self, obj):

@@ -12,7 +12,7 @@ version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Gives objects of kind VirtualMachineInstance of the KubeVirt API, one by name or those that match selectors.
+  - Returns objects of kind VirtualMachineInstance of the KubeVirt API, one by name or those that match selectors.
   - Long lists are read in pages.
 extends_documentation_fragment:
   - turtles.kubevirt.auth
@@ -35,19 +35,19 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: One by name
+- name: Read one by name
   turtles.kubevirt.vmi_info:
     name: web
     namespace: shop
   register: web
 
-- name: All with a label, in all namespaces
+- name: Read all with a label, in all namespaces
   turtles.kubevirt.vmi_info:
     label_selectors:
       - app=web
   register: machines
 
-- name: Their names
+- name: Show their names
   ansible.builtin.debug:
     msg: "{{ machines.resources | map(attribute='metadata.name') }}"
 """

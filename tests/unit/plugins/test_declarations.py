@@ -278,6 +278,18 @@ def test_a_field_in_the_wrong_place_is_named_with_where_it_belongs(api, run, def
     assert api.written() == []
 
 
+@pytest.mark.parametrize("module", ["vm", "manifest"])
+def test_what_is_deleted_only_needs_a_name(run, module):
+    metadata = {"name": "web", "namespace": "default", "labels": {"app": 5}}
+    definition = {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": metadata,
+        "spec": {"domain": {}},
+    }
+    assert not run(module, state="absent", definition=definition).get("failed")
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [

@@ -230,3 +230,26 @@ def test_an_object_nobody_looks_after_goes_as_well(api, run):
     api.put("kubevirts", stuck)
     assert run("kubevirt", state="absent", wait_timeout=5)["changed"]
     assert api.get("kubevirts", "kubevirt", "kubevirt") is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"spec": {"configuration": {}}}, "spec.spec is in the wrong place; it belongs in spec."),
+        ({"useEmulation": True}, "it belongs in spec.configuration.developerConfiguration.useEmulation."),
+        ({"configuration": {"uninstallStrategy": "x"}}, "it belongs in spec.uninstallStrategy."),
+        ({"configuration": True}, "spec.configuration: must be a mapping, but is the boolean true"),
+        ({"workloads": {"nodePlacement": {"nodeSelector": {1: "a"}}}}, "nodePlacement.nodeSelector: the name 1 is a"),
+    ],
+)
+def test_a_spec_in_the_wrong_place_is_named(api, run, spec, words):
+    assert words in run("kubevirt", spec=spec, wait=False).msg
+    assert api.written() == []
+
+
+def test_a_removal_that_fails_after_its_first_write_says_changed(api, run):
+    api.put("kubevirts", {"metadata": {"name": "kubevirt", "namespace": "kubevirt"}, "spec": {}})
+    api.put("virtualmachines", {"metadata": {"name": "web", "namespace": "default"}, "spec": {}})
+    api.forbidden = lambda method, path: method == "DELETE"
+    failed = run("kubevirt", state="absent", remove_workloads=True)
+    assert (failed["failed"], failed["changed"]) == (True, True)
