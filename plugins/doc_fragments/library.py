@@ -16,5 +16,6 @@ requirements:
   - PyYAML >= 5.1
 notes:
   - Where the play's connection is local, the module runs inside the process of ansible-playbook, which saves about
-    half a second a task and loop item. With C(become), C(async) or another Python interpreter it runs as any module.
+    half a second per task and loop item. With C(become), C(async) or another Python interpreter it runs like any other
+    module.
 """

@@ -219,7 +219,7 @@ def _configuration(options):
     require_library()
     configuration = k8s_client.Configuration()
     given = [names for names in _CREDENTIALS if all(options.get(name) for name in names)]
-    credentials = " and ".join(_source_of(name, options) for name in given[0]) if given else "nobody (none are given)"
+    credentials = " and ".join(_source_of(name, options) for name in given[0]) if given else ""
     if _needs_kubeconfig(options):
         try:
             origin = _load_kubeconfig(options, configuration)
@@ -354,6 +354,13 @@ class Client:
             body = {"message": to_text(data[:500])}
         error = ApiError(response.status, body if isinstance(body, dict) else {}, method, path)
         if response.status == 401:
+            if not self.credentials:
+                raise KubeError(
+                    "The Kubernetes API at %s (from %s) needs credentials, but none are given (401 Unauthorized). Give "
+                    "api_key, client_cert and client_key, or a kubeconfig." % (self.host, self.origin),
+                    status=401,
+                    reason=error.reason or "Unauthorized",
+                )
             raise KubeError(
                 "The Kubernetes API at %s doesn't accept the credentials of %s (401 Unauthorized). "
                 "Check the token or the client certificate." % (self.host, self.credentials),

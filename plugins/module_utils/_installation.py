@@ -114,7 +114,7 @@ def diagnose(client, namespace, name):
             if condition and condition.get("status") != wanted:
                 said.append("%s=%s: %s" % (kind, condition.get("status"), condition.get("message")))
         if kubevirt is not None and not (kubevirt.get("status") or {}).get("conditions"):
-            said.append("nobody has written the object's status: virt-controller doesn't run, or doesn't lead")
+            said.append("the object has no status: virt-controller isn't running, or isn't the leader")
         for resource in (DEPLOYMENT, DAEMONSET):
             for workload in _listed(client, resource, namespace):
                 if not rolled_out(workload):

@@ -22,7 +22,7 @@ JSON_PATCH = "application/json-patch+json"
 def adopted(managed_fields, manager):
     """managedFields in which all that the manager owns by Update is owned by Apply, or None if that is so already.
 
-    Subresources (status) aren't touched: nobody applies these here.
+    Subresources (status) aren't touched: they aren't applied here.
     """
     entries = managed_fields or []
     updates = [entry for entry in entries if _is(entry, manager, "Update")]

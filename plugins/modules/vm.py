@@ -504,7 +504,7 @@ class VirtualMachine(ResourceModule):
         self._until_looked_at()
 
     def _goal(self, vm):
-        """Return what the guest is to be: running, stopped, or None where nobody says."""
+        """Return what the guest is to be: running, stopped, or None if nothing says so."""
         if self.state != "present":
             return "stopped" if self.state == "stopped" else "running"
         strategy = strategy_of(vm.get("spec") or {})

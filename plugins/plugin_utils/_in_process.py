@@ -75,12 +75,14 @@ class InProcessAction(ActionBase):
         result = super().run(tmp, task_vars)
         name = self._task.action.rpartition(".")[2]
         module_class = import_module(MODULES + name).MODULE
-        wrong = wrong_types(module_class.arguments()["argument_spec"], self._task.args)
+        # An option that is null is not given, so the environment counts, as in kubernetes.core.
+        options = {option: value for option, value in self._task.args.items() if value is not None}
+        wrong = wrong_types(module_class.arguments()["argument_spec"], options)
         if wrong:
             raise AnsibleActionFail(wrong)
         if not self._in_process(task_vars or {}):
             wrap_async = self._task.async_val and not self._connection.has_native_async
-            result.update(self._execute_module(task_vars=task_vars, wrap_async=wrap_async))
+            result.update(self._execute_module(module_args=options, task_vars=task_vars, wrap_async=wrap_async))
             return result
         arguments = module_class.arguments()
         arguments.pop("supports_check_mode")
@@ -89,7 +91,7 @@ class InProcessAction(ActionBase):
         before = dict(os.environ)
         os.environ.update({key: str(value) for key, value in environment.items()})
         try:
-            validated = ArgumentSpecValidator(**arguments).validate(dict(self._task.args))
+            validated = ArgumentSpecValidator(**arguments).validate(options)
             if validated.error_messages:
                 msg = validated.errors.msg
                 if isinstance(validated.errors[0], UnsupportedError):

@@ -94,7 +94,7 @@ def test_the_tasks_environment_counts(play, server):
         {"turtles.kubevirt.vmi_info": {"api_key": None}, "environment": {"K8S_AUTH_API_KEY": "wrong-one"}}
     )
     assert result["failed"]
-    assert "doesn't accept the credentials" in result["msg"]
+    assert "doesn't accept the credentials of the environment variable K8S_AUTH_API_KEY" in result["msg"]
 
 
 def test_wrong_options_have_the_usual_message(play):

@@ -434,6 +434,11 @@ def test_host_and_credentials_leave_out_the_kubeconfig(server, run, monkeypatch,
         assert "doesn't accept the credentials of the option client_cert and the option client_key" in done.msg
 
 
+def test_credentials_that_are_missing_are_named(run):
+    failed = run("vm", api_key=None, **WEB)
+    assert "(from the option host) needs credentials, but none are given" in failed.msg
+
+
 def test_host_alone_takes_the_credentials_of_a_kubeconfig(server, run, monkeypatch, tmp_path):
     path = tmp_path / "kubeconfig"
     monkeypatch.setenv("K8S_AUTH_KUBECONFIG", str(path))
