@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -46,26 +47,21 @@ def collections() -> Path:
 
 
 @pytest.fixture
-def server():
+def api():
     """A running API server; see api.py."""
-    import threading
+    from api import KubeVirt
 
-    from api import Server
-
-    running = Server()
-    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
+    running = KubeVirt()
+    running.start()
+    running.put("namespaces", {"metadata": {"name": "default"}})
     yield running
-    running.closing = True
-    running.shutdown()
-    running.server_close()
-    thread.join()
+    running.stop()
 
 
 @pytest.fixture
-def api(server):
-    """The state of the API server."""
-    return server.api
+def server(api):
+    """Where the API server listens, beside its state."""
+    return SimpleNamespace(url=api.url, api=api)
 
 
 class Result(dict):

@@ -103,7 +103,7 @@ def test_from_vm_to_ready_and_away(api: FakeApi, controller: VirtController) -> 
     assert vmi["metadata"]["labels"] == {"app": "web", "kubevirt.io/nodeName": "n"}
     assert vmi["status"]["activePods"] == {api.objects[pod]["metadata"]["uid"]: "n"}
     assert len([path for path in api.objects if "/controllerrevisions/revision-start-vm-" in path]) == 1
-    api._run(lambda: api._delete(VM, api.objects[VM], {}))
+    api.delete(VM)
     printable(api, "Terminating")
     api.wait(lambda: api.objects[VMI]["metadata"].get("deletionTimestamp"))
     assert pod in api.objects, "the guest shuts down first"
@@ -164,7 +164,7 @@ def test_orphaned(api: FakeApi, controller: VirtController) -> None:
     pod = bring_up(api)
     printable(api, "Running")
     api.update(VM, {"metadata": {"finalizers": [*api.objects[VM]["metadata"]["finalizers"], "orphan"]}})
-    api._run(lambda: api._delete(VM, api.objects[VM], {}))
+    api.delete(VM)
     api.wait(lambda: api.objects[VM]["metadata"]["finalizers"] == ["orphan"])
     assert api.objects[VMI]["metadata"]["ownerReferences"] == []
     assert labels.VM_FINALIZER not in api.objects[VMI]["metadata"]["finalizers"]

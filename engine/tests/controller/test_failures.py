@@ -77,7 +77,7 @@ class World:
         return pod
 
     def delete_pod(self, pod: str) -> None:
-        self.api._run(lambda: self.api._delete(pod, self.api.objects[pod], {}))
+        self.api.delete(pod)
 
     def phase(self) -> str | None:
         return (self.api.objects.get(VMI) or {}).get("status", {}).get("phase")

@@ -331,7 +331,7 @@ def test_deletion_takes_machines_along_if_told_so(api: FakeApi, controller: Virt
         },
     )
     api.wait(lambda: labels.VM_FINALIZER in (api.objects[machine]["metadata"].get("finalizers") or ()))
-    api._run(lambda: api._delete(KUBEVIRT, api.objects[KUBEVIRT], {}))
+    api.delete(KUBEVIRT)
     api.wait(lambda: machine not in api.objects and KUBEVIRT not in api.objects)
 
 

@@ -118,7 +118,7 @@ def test_a_server_that_stays_away_is_reported(api: FakeApi, tmp_path: Path) -> N
 
 def test_a_wrong_token(api: FakeApi, tmp_path: Path) -> None:
     path = api.kubeconfig(tmp_path)
-    path.write_text(path.read_text().replace('"secret"', '"guess"'))
+    path.write_text(path.read_text().replace(api.token, "guess"))
     with pytest.raises(kube.Unauthorized):
         Client.from_kubeconfig(path).get(NODE, None, "n")
 

@@ -21,19 +21,6 @@ CONFIGMAP = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _establish(api):
-    """CRDs are established as soon as they are stored."""
-    original = api.put
-
-    def put(plural, obj, event=None):
-        if plural == "customresourcedefinitions":
-            obj = {**obj, "status": {"conditions": [{"type": "Established", "status": "True"}]}}
-        return original(plural, obj, event)
-
-    api.put = put
-
-
 def test_lists_are_read_in_pages_and_items_know_their_kind(api, run):
     for number in range(5):
         api.instance("default", "vm%d" % number, labels={"app": "a" if number else "b"})

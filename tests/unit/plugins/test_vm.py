@@ -139,7 +139,7 @@ def test_what_is_on_its_way_down_is_started_when_it_is_down(api, run, strategy):
         api.put("virtualmachines", stopped)
         api.reconcile("default", "web")
 
-    threading.Timer(0.5, gone).start()
+    threading.Timer(0.5, api.atomic, (gone,)).start()
     done = run("vm", state="running", **OPTIONS)
     assert done["changed"], done
     assert done["vmi"]["metadata"]["uid"] != leaving["metadata"]["uid"]
