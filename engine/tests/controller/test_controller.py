@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """virt-controller against an API server: the test plays the user, the kubelet and the node agent."""
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 from aiohttp import web
@@ -10,24 +9,12 @@ from fakeapi import FakeApi, status
 
 from turtles.api import labels
 from turtles.controller.main import VirtController
-from turtles.controller.pod.launcher import LauncherConfig
-from turtles.kube.client import Client
 
 VM = "/apis/kubevirt.io/v1/namespaces/ns/virtualmachines/testvm"
 VMI = "/apis/kubevirt.io/v1/namespaces/ns/virtualmachineinstances/testvm"
 VMIS = "/apis/kubevirt.io/v1/namespaces/ns/virtualmachineinstances"
 PODS = "/api/v1/namespaces/ns/pods"
 NODE = "/api/v1/nodes/n"
-
-
-@pytest.fixture
-def controller(api: FakeApi, client: Client) -> Iterator[VirtController]:
-    gate = threading.Event()
-    gate.set()
-    controller = VirtController(client, LauncherConfig("launcher:1"))
-    controller.start(gate)
-    yield controller
-    controller.stop()
 
 
 def make_vm(**spec: object) -> dict:
@@ -248,17 +235,15 @@ def test_a_vmi_of_somebody_else_is_left_alone(api: FakeApi, controller: VirtCont
     )
 
 
-def test_a_restart_of_the_controller_goes_on(api: FakeApi, client: Client, controller: VirtController) -> None:
+def test_a_restart_of_the_controller_goes_on(
+    api: FakeApi, start: Callable[..., VirtController], controller: VirtController
+) -> None:
     api.put(VM, make_vm())
     the_pod(api)
     controller.stop()
-    gate = threading.Event()
-    gate.set()
-    second = VirtController(client, LauncherConfig("launcher:1"))
-    second.start(gate)
+    start()
     bring_up(api)
     printable(api, "Running")
-    second.stop()
 
 
 def test_a_restart_of_the_server_is_survived(api: FakeApi, controller: VirtController) -> None:

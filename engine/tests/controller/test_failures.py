@@ -3,7 +3,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 from fakeapi import FakeApi, status
@@ -11,9 +11,8 @@ from fakeapi import FakeApi, status
 from turtles.api import labels
 from turtles.controller import remedies
 from turtles.controller.main import VirtController
-from turtles.controller.pod.launcher import LauncherConfig
 from turtles.kube import informer
-from turtles.kube.client import ApiError, Client, Forbidden, Invalid
+from turtles.kube.client import ApiError, Forbidden, Invalid
 
 VM = "/apis/kubevirt.io/v1/namespaces/ns/virtualmachines/testvm"
 VMI = "/apis/kubevirt.io/v1/namespaces/ns/virtualmachineinstances/testvm"
@@ -125,15 +124,10 @@ class World:
 
 
 @pytest.fixture
-def world(api: FakeApi, client: Client) -> Iterator[World]:
-    gate = threading.Event()
-    gate.set()
-    controller = VirtController(client, LauncherConfig("launcher:1", image_volumes=False))
-    controller.start(gate)
-    world = World(api, controller)
+def world(api: FakeApi, start: Callable[..., VirtController]) -> World:
+    world = World(api, start(image_volumes=False))
     world.has_watched(3600)
-    yield world
-    controller.stop()
+    return world
 
 
 # The node

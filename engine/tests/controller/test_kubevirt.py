@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The KubeVirt object: its status, its deletion, and that a change of it reaches launcher Pods."""
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -15,8 +14,6 @@ from turtles.controller.kubevirt.health import API_SERVICE, Component, daemonset
 from turtles.controller.kubevirt.placement import PULL_SECRETS, arranged
 from turtles.controller.kubevirt.plan import FINALIZER, plan
 from turtles.controller.main import VirtController
-from turtles.controller.pod.launcher import LauncherConfig
-from turtles.kube.client import Client
 from turtles.virt_api.workloads import Values, objects
 
 NOW = "2026-01-02T03:04:05Z"
@@ -241,16 +238,6 @@ def test_what_the_roles_render_is_what_the_object_says() -> None:
         assert arranged(each, spec) == each
 
 
-@pytest.fixture
-def controller(api: FakeApi, client: Client) -> Iterator[VirtController]:
-    gate = threading.Event()
-    gate.set()
-    controller = VirtController(client, LauncherConfig("launcher:1"))
-    controller.start(gate)
-    yield controller
-    controller.stop()
-
-
 def bring_up(api: FakeApi) -> None:
     """Play virt-api and a node agent."""
     api.put(
@@ -280,7 +267,7 @@ def test_without_deployments_the_registrations_count(api: FakeApi, controller: V
     api.wait(lambda: judged(api.objects[KUBEVIRT])["Available"] == "False")
 
 
-def test_deployments_follow_the_object(api: FakeApi, client: Client) -> None:
+def test_deployments_follow_the_object(api: FakeApi, start: Callable[..., VirtController]) -> None:
     served = {"resources": [{"name": "deployments"}, {"name": "daemonsets"}]}
     refused: list[str] = []
 
@@ -293,27 +280,21 @@ def test_deployments_follow_the_object(api: FakeApi, client: Client) -> None:
     deployment = "/apis/apps/v1/namespaces/kubevirt/deployments/virt-api"
     api.put(deployment, workload("virt-api", replicas=2))
     api.put(KUBEVIRT, new_object(infra={"replicas": 3}))
-    gate = threading.Event()
-    gate.set()
-    controller = VirtController(client, LauncherConfig("launcher:1"))
-    controller.start(gate)
-    try:
-        api.wait(lambda: api.objects[deployment]["spec"]["replicas"] == 3)
-        api.update(KUBEVIRT, {"spec": {"infra": {"replicas": 1}, "imagePullSecrets": [{"name": "mine"}]}})
-        api.wait(lambda: api.objects[deployment]["spec"]["replicas"] == 1)
-        assert secrets_of(api.objects[deployment]) == ["mine"]
-        api.update(KUBEVIRT, {"spec": {"imagePullSecrets": None}})
-        api.wait(lambda: not secrets_of(api.objects[deployment]))
-        refused.append(deployment)
-        api.update(KUBEVIRT, {"spec": {"infra": {"nodePlacement": {"nodeSelector": {"?": "?"}}}}})
-        api.wait(lambda: "spec.infra of the KubeVirt object says" in str(api.objects[KUBEVIRT].get("status")))
-        assert judged(api.objects[KUBEVIRT])["Synchronized"] == "False"
-        refused.clear()
-        api.update(KUBEVIRT, {"spec": {"infra": None}})
-        api.wait(lambda: api.objects[deployment]["spec"]["replicas"] == 2)
-        api.wait(lambda: judged(api.objects[KUBEVIRT])["Synchronized"] == "True")
-    finally:
-        controller.stop()
+    start()
+    api.wait(lambda: api.objects[deployment]["spec"]["replicas"] == 3)
+    api.update(KUBEVIRT, {"spec": {"infra": {"replicas": 1}, "imagePullSecrets": [{"name": "mine"}]}})
+    api.wait(lambda: api.objects[deployment]["spec"]["replicas"] == 1)
+    assert secrets_of(api.objects[deployment]) == ["mine"]
+    api.update(KUBEVIRT, {"spec": {"imagePullSecrets": None}})
+    api.wait(lambda: not secrets_of(api.objects[deployment]))
+    refused.append(deployment)
+    api.update(KUBEVIRT, {"spec": {"infra": {"nodePlacement": {"nodeSelector": {"?": "?"}}}}})
+    api.wait(lambda: "spec.infra of the KubeVirt object says" in str(api.objects[KUBEVIRT].get("status")))
+    assert judged(api.objects[KUBEVIRT])["Synchronized"] == "False"
+    refused.clear()
+    api.update(KUBEVIRT, {"spec": {"infra": None}})
+    api.wait(lambda: api.objects[deployment]["spec"]["replicas"] == 2)
+    api.wait(lambda: judged(api.objects[KUBEVIRT])["Synchronized"] == "True")
 
 
 def test_deletion_takes_machines_along_if_told_so(api: FakeApi, controller: VirtController) -> None:
