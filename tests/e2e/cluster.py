@@ -15,6 +15,17 @@ from typing import Any
 from engine import Engine
 
 
+def commands() -> Iterator[tuple[int, str]]:
+    """Pids and command lines of the machine's processes."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            yield int(entry.name), command
+
+
 class Cluster(Engine):
     """The engine in standalone mode on this machine.
 
@@ -27,27 +38,18 @@ class Cluster(Engine):
 
     def processes(self, *words: str) -> Iterator[int]:
         """Pids of this instance's processes whose command line holds all the words."""
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                except OSError:
-                    continue
-                if f"/{self.instance}/" in command and all(word in command for word in words):
-                    yield int(entry.name)
+        for pid, command in commands():
+            if f"/{self.instance}/" in command and all(word in command for word in words):
+                yield pid
 
     def pod_processes(self, namespace: str, vmi: str, word: str) -> list[int]:
         pod = self.core.list_namespaced_pod(namespace, label_selector=f"vm.kubevirt.io/name={vmi}").items[0]
         netns = os.stat(f"/run/{self.instance}/netns/{pod.metadata.uid}").st_ino
         found = []
-        for entry in Path("/proc").iterdir():
+        for pid, command in commands():
             with contextlib.suppress(OSError):
-                if (
-                    entry.name.isdigit()
-                    and os.stat(entry / "ns/net").st_ino == netns
-                    and word in (entry / "cmdline").read_bytes().decode(errors="replace")
-                ):
-                    found.append(int(entry.name))
+                if word in command and os.stat(f"/proc/{pid}/ns/net").st_ino == netns:
+                    found.append(pid)
         return found
 
     def publish(self, archive: Path) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cluster import commands
 
 from playbooks import playbook, recap
 
@@ -31,19 +32,10 @@ VARIABLES = json.dumps(
 
 def leftovers() -> dict[str, list[str]]:
     """What the instance has on the machine: processes, mounts, network namespaces, links, rules, folders."""
-    processes = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if f"/{INSTANCE}/" in command and int(entry.name) != os.getpid():
-                processes.append(command)
     rules = subprocess.run(["iptables-save"], check=True, capture_output=True, text=True).stdout
     rules += subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
     return {
-        "processes": processes,
+        "processes": [words for pid, words in commands() if f"/{INSTANCE}/" in words and pid != os.getpid()],
         "mounts": [m for m in Path("/proc/self/mountinfo").read_text().splitlines() if f"/{INSTANCE}/" in m],
         "links": [link.name for link in Path("/sys/class/net").iterdir() if link.name.startswith("turtles-qs")],
         "rules": [rule for rule in rules.splitlines() if "10.222." in rule or INSTANCE in rule],
