@@ -199,7 +199,7 @@ class KubeVirt(FakeApi):
             ready.update(status="False", reason="VMINotExists")
             vm["status"] = {"printableStatus": "Stopped", "conditions": [ready]}
         elif self.missing_images is not None:
-            vm["status"] = self._started(vm, vmi)
+            vm["status"] = self._started(vm)
         elif self.trouble:
             ready.update(status="False", reason="GuestNotRunning", message="not running")
             vm["status"] = {"printableStatus": self.trouble, "conditions": [ready]}
@@ -209,9 +209,10 @@ class KubeVirt(FakeApi):
             vm["status"] = {"printableStatus": "Running", "ready": True, "created": True, "conditions": [ready]}
         self.put("virtualmachines", vm)
 
-    def _started(self, vm, vmi):
+    def _started(self, vm):
         """The status of a machine that runs, or whose instance waits for an image. An instance is never replaced."""
         namespace, name, generation = (vm["metadata"][key] for key in ("namespace", "name", "generation"))
+        vmi = self.get("virtualmachineinstances", namespace, name)
         if vmi is None:
             template = copy.deepcopy(vm["spec"]["template"]["spec"])
             images = {volume.get("containerDisk", {}).get("image") for volume in template.get("volumes") or []}

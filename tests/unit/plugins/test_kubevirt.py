@@ -241,7 +241,8 @@ def test_a_spec_in_the_wrong_place_is_named(api, run, spec, words):
 
 
 def test_a_removal_that_fails_after_its_first_write_says_changed(api, run):
-    api.put("kubevirts", {"metadata": {"name": "kubevirt", "namespace": "kubevirt"}, "spec": {}})
+    metadata = {"name": "kubevirt", "namespace": "kubevirt"}
+    api.put("kubevirts", {"apiVersion": "kubevirt.io/v1", "metadata": metadata, "spec": {}})
     api.put("virtualmachines", {"metadata": {"name": "web", "namespace": "default"}, "spec": {}})
     api.forbidden = lambda method, path: method == "DELETE"
     failed = run("kubevirt", state="absent", remove_workloads=True)
