@@ -301,7 +301,10 @@ class FakeApi:
         return (
             in_it
             and all(labels.get(key) == value if equal else key in labels for key, equal, value in wanted)
-            and all(reduce(lambda node, key: node.get(key, {}), field.split("."), obj) == v for field, _, v in fields)
+            and all(
+                reduce(lambda node, key: node.get(key, {}), field.split("."), obj) == value
+                for field, _equal, value in fields
+            )
         )
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:

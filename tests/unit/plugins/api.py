@@ -61,7 +61,8 @@ class KubeVirt(FakeApi):
     def __init__(self):
         super().__init__()
         self.forbidden = lambda method, path: False
-        self.refuse = lambda method, plural, obj: None
+        # Called with method, resource and object; gives a Refused or None.
+        self.refuse = None
         self.delay = 0.0
         self.warning = ""
         self.trouble = None
@@ -154,8 +155,8 @@ class KubeVirt(FakeApi):
             raise Refused(404, "NotFound", 'namespaces "%s" not found' % namespace, name=namespace, kind="namespaces")
         if method == "POST":
             own(obj, "turtles.kubevirt", "Update", declared(obj))
-        refusal = self.refuse(method, plural, obj)
-        if refusal:
+        refusal = self.refuse and self.refuse(method, plural, obj)
+        if isinstance(refusal, Refused):
             raise refusal
         if plural == "virtualmachines":
             template = obj["spec"].setdefault("template", {}).setdefault("spec", {})
