@@ -143,6 +143,11 @@ class Node:
         """Wait for a phase."""
         return self.wait(lambda pod: pod and pod["status"].get("phase") == phase, name, seconds)
 
+    def serves(self):
+        """Wait for a Pod whose container says that it listens to signals: before, one ends it at once."""
+        pod = self.phase("Running")
+        return self.wait(lambda found: found and "serving" in self.log(pod))
+
     def log(self, pod):
         """Return the log of a Pod's container."""
         directory = self.config.pods_dir / pod["metadata"]["uid"] / "containers/main"

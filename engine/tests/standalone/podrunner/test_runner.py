@@ -102,6 +102,7 @@ def test_running_pod_is_written_once_and_stops_on_sigterm(node):
     node.client.patch(POD, "default", "pod1", {"status": {"conditions": [*pod["status"]["conditions"], gate]}})
     pod = node.wait(lambda pod: condition(pod, "Ready") == "True")
     assert condition(pod, "example.org/gate") == "True"
+    node.serves()
     node.client.delete(POD, "default", "pod1", grace_period=60)
     node.wait(lambda pod: pod is None, seconds=30)
     final = [body for _, _, body in node.client.patches if "status" in body][-1]
@@ -115,7 +116,7 @@ def test_grace_period_ends_with_sigkill(node, stamp):
     """And not before, nor later, however the clock was set since the API server wrote the deletion."""
     node.client.deleted_at = stamp
     node.pod("stubborn")
-    node.phase("Running")
+    node.serves()
     started = time.monotonic()
     node.client.delete(POD, "default", "pod1", grace_period=1)
     node.wait(lambda pod: pod is None)
@@ -124,7 +125,7 @@ def test_grace_period_ends_with_sigkill(node, stamp):
 
 def test_grace_period_goes_on_in_another_podrunner(node):
     node.pod("stubborn")
-    pod = node.phase("Running")
+    pod = node.serves()
     node.client.delete(POD, "default", "pod1", grace_period=60)
     note = node.config.pods_dir / pod["metadata"]["uid"] / "containers/main/signalled.json"
     deadline = time.monotonic() + 5
