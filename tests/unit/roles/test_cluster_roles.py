@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 from pathlib import Path
@@ -14,10 +15,10 @@ import pytest
 ROLES = ["turtles.kubevirt.controller", "turtles.kubevirt.handler"]
 #: What virt-api writes by itself.
 REGISTERED = [
-    ("mutatingwebhookconfigurations", "virt-api-mutator"),
-    ("validatingwebhookconfigurations", "virt-api-validator"),
-    ("apiservices", "v1.subresources.kubevirt.io"),
-    ("apiservices", "v1alpha3.subresources.kubevirt.io"),
+    ("admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", "virt-api-mutator"),
+    ("admissionregistration.k8s.io/v1", "validatingwebhookconfigurations", "virt-api-validator"),
+    ("apiregistration.k8s.io/v1", "apiservices", "v1.subresources.kubevirt.io"),
+    ("apiregistration.k8s.io/v1", "apiservices", "v1alpha3.subresources.kubevirt.io"),
 ]
 #: Seconds until workloads are renewed. Longer than Ansible takes from one task to the next.
 LATER = 2.0
@@ -28,20 +29,18 @@ COMPONENTS = ["deployments/virt-api", "deployments/virt-controller", "daemonsets
 def _cluster(api):
     """What controllers of a cluster and of KubeVirt would do, a moment later than what they do it to."""
     api.put("namespaces", {"metadata": {"name": "kube-system"}})
-    original = api.put
+    write = api._write
 
-    def put(plural, obj, event=None):
-        before = api.get(plural, obj["metadata"].get("namespace"), obj["metadata"]["name"])
-        if plural in ("deployments", "daemonsets") and (before or {}).get("spec") != obj["spec"]:
-            generation = ((before or {}).get("metadata") or {}).get("generation", 0) + 1
-            obj = {**obj, "metadata": {**obj["metadata"], "generation": generation}}
-        stored = original(plural, obj, event)
-        status = status_of(plural, obj)
-        if event != "DELETED" and obj.get("status") != status:
-            threading.Timer(LATER if "image" in status else 0.1, original, (plural, {**obj, "status": status})).start()
+    def written(path, obj):
+        stored = write(path, obj)
+        status = status_of(path.split("/")[-2], stored)
+        if stored.get("status") != status:
+            settled = {**copy.deepcopy(stored), "status": status}
+            later = LATER if "image" in status else 0.1
+            threading.Timer(later, api.atomic, (lambda: write(path, settled),)).start()
         return stored
 
-    api.put = put
+    api._write = written
 
 
 def status_of(plural: str, obj: dict[str, Any]) -> Any:
@@ -112,21 +111,19 @@ def test_an_engine_that_is_there_is_renewed_in_the_order_of_kubevirt(api, play, 
     play()
     first = [each for each in written() if each in COMPONENTS]
     assert first == ["deployments/virt-controller", "deployments/virt-api", "daemonsets/virt-handler"]
-    original = api.put
+    write = api._write
 
-    def put(plural, obj, event=None):
-        if f"{plural}/{obj['metadata']['name']}" in COMPONENTS and "status" in obj:
+    def record(path, obj):
+        component = "/".join(path.split("/")[-2:])
+        if component in COMPONENTS and "status" in obj:
             # Which of the others are complete in the new version when this one is written
-            ready = [
-                f"{kind}/{name}"
-                for kind, _slash, name in (each.partition("/") for each in COMPONENTS)
-                if api.get(kind, "kubevirt", name)["status"]["image"] == "reg/engine:2"
-            ]
+            workloads = {each: next(o for path, o in api.objects.items() if path.endswith(each)) for each in COMPONENTS}
+            ready = [each for each, workload in workloads.items() if workload["status"]["image"] == "reg/engine:2"]
             if image_of(obj) == "reg/engine:2" and obj["status"]["image"] != "reg/engine:2":
                 states.append([obj["metadata"]["name"], *ready])
-        return original(plural, obj, event)
+        return write(path, obj)
 
-    api.put = put
+    api._write = record
     play(engine_image_references={"engine": "reg/engine:2", "launcher": "reg/launcher:2"})
     assert states == [
         ["virt-handler"],
@@ -147,8 +144,8 @@ def test_a_kubevirt_in_another_namespace_is_left_alone(api, play, state: str) ->
 
 def test_nothing_is_asked_of_virt_api_any_more_when_its_removal_begins(api, play, written, tmp_path: Path) -> None:
     play()
-    for plural, name in REGISTERED:
-        api.put(plural, {"metadata": {"name": name}})
+    for version, plural, name in REGISTERED:
+        api.put(plural, {"apiVersion": version, "metadata": {"name": name}})
     written()
     play(
         turtles_state="absent",
@@ -160,7 +157,7 @@ def test_nothing_is_asked_of_virt_api_any_more_when_its_removal_begins(api, play
     order = written()
     right = order.index("clusterrolebindings/kubevirt-virt-api")
     first = min(order.index(each) for each in COMPONENTS)
-    for plural, name in REGISTERED:
+    for _version, plural, name in REGISTERED:
         assert right < order.index(f"{plural}/{name}") < first
     assert order.index("kubevirts/kubevirt") < right
     assert order[-1] == "namespaces/kubevirt"
