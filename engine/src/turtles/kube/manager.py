@@ -128,10 +128,6 @@ class Manager:
         self._controllers.append(controller)
         self._queues[controller.name] = WorkQueue(controller.name)
 
-    def enqueue(self, name: str, key: Key) -> None:
-        """Have the controller of that name work on an object."""
-        self._queues[name].add(key)
-
     def start(self, gate: threading.Event) -> None:
         """Fill the caches, then work whenever *gate* is set; returns at once."""
         for informer in self._informers.values():
