@@ -277,6 +277,8 @@ class ResourceModule(KubeModule):
     # What is_ready() means, for the message of one that isn't.
     READY = "ready"
     STATES = ("present", "absent")
+    # Keys whose values a declaration gives whole: what it doesn't name there is removed.
+    EXACT = frozenset()
 
     @classmethod
     def arguments(cls):
@@ -339,7 +341,7 @@ class ResourceModule(KubeModule):
 
     def present(self):
         """Bring the object about and wait until it is ready; return the Outcome."""
-        outcome = self.apply(*self.where, self.declared)
+        outcome = self.apply(*self.where, self.declared, exact=self.EXACT)
         if not self.waits:
             return outcome
         return outcome._replace(after=self.until(self.is_ready, self.READY, self.hopeless))

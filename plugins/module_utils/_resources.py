@@ -42,6 +42,7 @@ _KNOWN = {
         "KubeVirt": ("kubevirts", True),
         "VirtualMachine": ("virtualmachines", True),
         "VirtualMachineInstance": ("virtualmachineinstances", True),
+        "VirtualMachineInstancePreset": ("virtualmachineinstancepresets", True),
     },
 }
 _KNOWN["kubevirt.io/v1alpha3"] = _KNOWN["kubevirt.io/v1"]

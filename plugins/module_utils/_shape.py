@@ -146,6 +146,12 @@ _LEVELS = {
         **_instance_levels(("spec", "template", "spec")),
     },
     "VirtualMachineInstance": {(): _OBJECT, ("metadata",): _METADATA, **_instance_levels(("spec",))},
+    "VirtualMachineInstancePreset": {
+        (): _OBJECT,
+        ("metadata",): _METADATA,
+        ("spec",): frozenset(("domain", "selector")),
+        ("spec", "domain"): _DOMAIN,
+    },
     "KubeVirt": {
         (): _OBJECT,
         ("metadata",): _METADATA,

@@ -77,6 +77,27 @@ ARGUMENTS = {
 }
 
 
+def cpu_of(params):
+    """Return the processors that the option cpu declares, or None."""
+    return _given(**(params.get("cpu") or {})) or None
+
+
+def memory_of(params):
+    """Return the amount that the option memory declares, or None.
+
+    :raises KubeError: it is none.
+    """
+    return _quantity("memory", params["memory"]) if params.get("memory") else None
+
+
+def texts_of(params, option):
+    """Return the mapping from text to text, such as labels, that an option declares, or None.
+
+    :raises KubeError: naming what isn't text.
+    """
+    return _strings(option, params.get(option))
+
+
 def declare(params):
     """Return the part of a VirtualMachine (metadata and spec) that the high-level options in params declare.
 
@@ -85,10 +106,10 @@ def declare(params):
     disks, volumes = _disks(params)
     interfaces, networks = _interfaces(params)
     devices = _given(disks=disks or None, interfaces=interfaces)
-    cpu = _given(**(params.get("cpu") or {})) or None
+    memory = memory_of(params)
     domain = _given(
-        cpu=cpu,
-        memory={"guest": _quantity("memory", params["memory"])} if params.get("memory") else None,
+        cpu=cpu_of(params),
+        memory={"guest": memory} if memory else None,
         devices=devices or None,
     )
     grace = params.get("termination_grace_period")
@@ -98,12 +119,11 @@ def declare(params):
         domain=domain or None,
         hostname=params.get("hostname"),
         networks=networks,
-        nodeSelector=_strings("node_selector", params.get("node_selector")),
+        nodeSelector=texts_of(params, "node_selector"),
         terminationGracePeriodSeconds=grace,
         volumes=volumes or None,
     )
-    labels = _strings("labels", params.get("labels"))
-    annotations = _strings("annotations", params.get("annotations"))
+    labels, annotations = (texts_of(params, option) for option in ("labels", "annotations"))
     metadata = _given(labels=labels, annotations=annotations)
     if metadata or template:
         template = _given(metadata=metadata or None, spec=template or None)

@@ -35,11 +35,8 @@ def review(operation: str, obj: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
-def test_it_is_admitted_with_the_warning_that_it_does_nothing(operation: str) -> None:
-    response = review(operation, preset(selector={}))
-    assert response["allowed"]
-    (warning,) = response["warnings"]
-    assert "no effect" in warning
+def test_it_is_admitted(operation: str) -> None:
+    assert review(operation, preset(selector={})) == {"allowed": True, "uid": "1"}
 
 
 @pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
@@ -53,6 +50,11 @@ def test_it_is_admitted_with_the_warning_that_it_does_nothing(operation: str) ->
             {"domain": {"devices": {}, "ioThreadsPolicy": "auto"}},
             "spec.domain.ioThreadsPolicy is not supported by this engine",
             "spec.domain.ioThreadsPolicy",
+        ),
+        (
+            {"selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}},
+            "spec.selector.matchExpressions[0].values: must be specified when `operator` is 'In' or 'NotIn'",
+            "spec.selector.matchExpressions[0].values",
         ),
         (
             {"domain": {"devices": {}, "firmware": {"uuid": "me"}}},

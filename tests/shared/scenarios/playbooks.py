@@ -22,13 +22,25 @@ ROOT = Path(__file__).parents[3]
 def shop(cluster: Engine) -> Iterator[None]:
     """The namespace of the examples is gone in the end, whatever happens."""
     yield
+    remove(cluster, "shop", "web", "db")
+
+
+@pytest.fixture
+def flavors(cluster: Engine) -> Iterator[None]:
+    """So is that of the flavors."""
+    yield
+    remove(cluster, "flavors", "small-machine", "large-machine")
+
+
+def remove(cluster: Engine, namespace: str, *names: str) -> None:
+    """Remove a namespace, if it is still there, and wait for the end of its machines."""
     try:
-        cluster.core.delete_namespace("shop")
+        cluster.core.delete_namespace(namespace)
     except ApiException as error:
         if error.status != 404:
             raise
-    for name in ("web", "db"):
-        cluster.wait_gone("shop", name)
+    for name in names:
+        cluster.wait_gone(namespace, name)
 
 
 @pytest.mark.usefixtures("shop")
@@ -37,6 +49,16 @@ def test_the_life_of_machines_in_a_playbook(cluster: Engine, tmp_path: Path, mon
     where = ("-e", f"image={cluster.image}", "-e", f"ssh_key={cluster.key}")
     output = playbook(str(ROOT / "docs/examples/shop.yml"), *where, folder=tmp_path).stdout
     assert (recap(output)["changed"], recap(output)["failed"]) == (8, 0), output
+
+
+@pytest.mark.usefixtures("flavors")
+def test_flavors_by_presets(cluster: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("K8S_AUTH_KUBECONFIG", str(cluster.kubeconfig))
+    image = ("-e", f"image={cluster.image}")
+    output = playbook(str(ROOT / "docs/examples/flavors.yml"), *image, folder=tmp_path).stdout
+    assert (recap(output)["changed"], recap(output)["failed"]) == (5, 0), output
+    for shown in ("small-machine: 1 cores, time of Europe/Berlin", "large-machine: 2 cores, time of America/New_York"):
+        assert shown in output
 
 
 @pytest.mark.usefixtures("shop")

@@ -16,6 +16,7 @@ from fakeapi import FakeApi, Refused, declared, own, status
 KINDS = {
     "virtualmachines": "VirtualMachine",
     "virtualmachineinstances": "VirtualMachineInstance",
+    "virtualmachineinstancepresets": "VirtualMachineInstancePreset",
     "namespaces": "Namespace",
     "nodes": "Node",
     "pods": "Pod",

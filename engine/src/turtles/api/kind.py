@@ -96,6 +96,14 @@ class Subresource:
     roles: tuple[str, ...] = ("admin", "edit")
 
 
+class Refusal(Exception):
+    """Defaults can't be set in an object: it is refused, with this message."""
+
+
+def _nothing(kind: str, namespace: str) -> Sequence[Object]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Context:
     """What admission knows besides the object.
@@ -103,11 +111,14 @@ class Context:
     :param config: the installation's configuration.
     :param privileged: one of the engine's own service accounts is writing.
     :param now: the time, as the API writes it.
+    :param others: returns the objects there are of a kind that `Kind.reads` names, in a namespace. They belong to a
+        cache: nobody may change them.
     """
 
     config: ClusterConfiguration = DEFAULT
     privileged: bool = False
     now: str = ""
+    others: Callable[[str, str], Sequence[Object]] = _nothing
 
 
 #: An ordinary user, and the configuration of an empty KubeVirt object.
@@ -121,7 +132,8 @@ class Kind:
     :param versions: exactly one of them is stored.
     :param scale: it has a scale subresource, on `spec.replicas`, `status.replicas` and `status.labelSelector`.
     :param rights: verbs by user role (`kubevirt.io:<role>`); every user has the role `default`.
-    :param default: returns a new object with its defaults; unchanged if it isn't well-formed.
+    :param reads: other kinds, of which `default` looks at the objects (`Context.others`).
+    :param default: returns a new object with its defaults; unchanged if it isn't well-formed. Raises Refusal.
     :param default_update: returns an updated object, given it and the old one.
     :param validate: returns what is wrong with an object on creation, and on an update without `validate_update`.
     :param validate_update: returns what is wrong with an updated object, given it and the old one.
@@ -145,6 +157,7 @@ class Kind:
     rights: Mapping[str, Sequence[str]] = field(default_factory=dict)
     subresources: tuple[Subresource, ...] = ()
     webhooks: tuple[Webhook, ...] = ()
+    reads: tuple[str, ...] = ()
     default: Callable[[Object, Context], Object] | None = None
     default_update: Callable[[Object, Object, Context], Object] | None = None
     validate: Callable[[Any, Context], list[Cause]] | None = None

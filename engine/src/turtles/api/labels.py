@@ -51,6 +51,9 @@ INSTANCETYPE = "kubevirt.io/instancetype-name"
 CLUSTER_INSTANCETYPE = "kubevirt.io/cluster-instancetype-name"
 PREFERENCE = "kubevirt.io/preference-name"
 CLUSTER_PREFERENCE = "kubevirt.io/cluster-preference-name"
+#: "true" keeps presets away from a VirtualMachineInstance; those that gave it something are marked with their names.
+EXCLUDE_PRESETS = "virtualmachineinstancepresets.admission.kubevirt.io/exclude"
+PRESET_MARK_PREFIX = "virtualmachinepreset.kubevirt.io/"
 
 # Finalizers. The un-prefixed one was KubeVirt's before v1 and is replaced where it is met.
 VM_FINALIZER = "kubevirt.io/virtualMachineControllerFinalize"

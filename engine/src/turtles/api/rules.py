@@ -32,8 +32,8 @@ def is_well_formed(obj: Any, spec: Type) -> bool:
     metadata = obj.get("metadata") or {}
     if not isinstance(metadata, dict):
         return False
-    finalizers, annotations = metadata.get("finalizers") or [], metadata.get("annotations") or {}
-    return isinstance(finalizers, list) and isinstance(annotations, dict)
+    maps = [metadata.get(key) or {} for key in ("labels", "annotations")]
+    return isinstance(metadata.get("finalizers") or [], list) and all(isinstance(each, dict) for each in maps)
 
 
 def check_metadata(metadata: Any, path: str, causes: list[Cause]) -> None:

@@ -18,7 +18,7 @@ import msgspec
 
 from turtles.api import times
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
-from turtles.api.kind import DELETE, UPDATE, Context, Kind
+from turtles.api.kind import DELETE, UPDATE, Context, Kind, Refusal
 from turtles.api.kinds import KINDS
 from turtles.api.language import Cause
 from turtles.api.objects import Object, get, is_deleted
@@ -47,14 +47,20 @@ class Admission:
 
     :param users: the engine's own: only they write statuses and reserved labels.
     :param checks: by the names under which kinds refer to them.
+    :param others: returns the objects of a kind that another reads, in a namespace (`Context.others`).
     """
 
     def __init__(
-        self, users: Sequence[str], config: ClusterConfiguration = DEFAULT, checks: Mapping[str, Check] | None = None
+        self,
+        users: Sequence[str],
+        config: ClusterConfiguration = DEFAULT,
+        checks: Mapping[str, Check] | None = None,
+        others: Callable[[str, str], Sequence[Object]] = lambda kind, namespace: (),
     ) -> None:
         self._users = frozenset(users)
         self._config = config
         self._checks = checks or {}
+        self._others = others
         #: Paths whose review asks the API server, and so takes a while.
         self.slow: set[str] = set()
         self.reviews: dict[str, Review] = {}
@@ -90,7 +96,7 @@ class Admission:
 
     def _context(self, request: Object) -> Context:
         privileged = get(request, "userInfo", "username") in self._users
-        return Context(self._config, privileged, times.now())
+        return Context(self._config, privileged, times.now(), self._others)
 
     def _mutate(self, kind: Kind, request: Object) -> Object:
         new, old = request.get("object"), request.get("oldObject")
@@ -99,7 +105,10 @@ class Admission:
         after = new
         if request.get("operation") != UPDATE:
             if kind.default:
-                after = kind.default(new, self._context(request))
+                try:
+                    after = kind.default(new, self._context(request))
+                except Refusal as error:
+                    return {"allowed": False, "status": status.failure(422, str(error))}
         elif kind.default_update and isinstance(old, dict):
             after = kind.default_update(new, old, self._context(request))
         return _patched(new, after)

@@ -26,6 +26,7 @@ from turtles.kube.resources import CONFIGMAP
 from turtles.virt_api import certificates, eviction, manifests, names
 from turtles.virt_api.admission import Admission, engine_users
 from turtles.virt_api.authentication import FrontProxy
+from turtles.virt_api.caches import Caches
 from turtles.virt_api.checks import checks
 from turtles.virt_api.registration import Registration
 from turtles.virt_api.server import Server, new_context
@@ -92,7 +93,10 @@ def _run(command: Command, options: argparse.Namespace) -> None:
     )
     configuration = ConfigurationWatch(client, options.namespace, options.architecture)
     configuration.follow_verbosity("virtAPI", options.log_level)
-    admission = Admission(engine_users(options.namespace), configuration.current, checks(client, options.namespace))
+    read = Caches(client)
+    admission = Admission(
+        engine_users(options.namespace), configuration.current, checks(client, options.namespace), read.objects
+    )
     admission.add(eviction.VALIDATE, eviction.EvictionReview(client, recorder))
     configuration.add_handler(admission.configure)
     configuration.add_handler(registration.configure)
@@ -104,7 +108,7 @@ def _run(command: Command, options: argparse.Namespace) -> None:
         field_selector=f"metadata.name={names.AUTHENTICATION_CONFIGMAP}",
     )
     configmap.add_handler(lambda old, new: server.trust(FrontProxy.from_configmap(new)))
-    informers = [configmap, configuration.informer]
+    informers = [configmap, configuration.informer, *read.informers]
     try:
         with command.health(options, registration.done.is_set):
             asyncio.run(_serve(server, registration, informers, context, options.bind, options.port))

@@ -21,7 +21,7 @@ import yaml
 
 from turtles.api import crd
 from turtles.api.kind import GROUP, READ, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
-from turtles.api.kinds import KINDS
+from turtles.api.kinds import KINDS, read_by_others
 from turtles.api.objects import Object
 from turtles.virt_api import discovery, names, workloads
 from turtles.virt_api.workloads import Values
@@ -122,6 +122,7 @@ def _virt_api() -> list[Object]:
         _rule(GROUP, ["virtualmachines"], ["get", "list", "patch"]),
         _rule(GROUP, ["virtualmachines/status"], ["patch"]),
         _rule(GROUP, ["virtualmachineinstances"], ["get", "list", "patch"]),
+        *(_rule(kind.group, [kind.plural], READ) for kind in read_by_others()),
         # Whose machine an eviction is about, and to tell its user
         _rule("", ["pods"], ["get"]),
         _rule("", ["events"], ["create", "patch"]),

@@ -20,3 +20,9 @@ def _kinds() -> tuple[Kind, ...]:
 
 #: All kinds, by group and name.
 KINDS = _kinds()
+
+
+def read_by_others() -> tuple[Kind, ...]:
+    """Return the kinds of which another reads objects while its own get their defaults (`Kind.reads`)."""
+    names = {name for kind in KINDS for name in kind.reads}
+    return tuple(kind for kind in KINDS if kind.kind in names)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """VirtualMachineInstancePreset: parts of a domain for new VirtualMachineInstances that its selector matches.
 
-Names, versions and messages are those of the KubeVirt API, which has deprecated the kind. It is stored in v1alpha3, as
-in KubeVirt.
+`turtles.api.kinds.vmi.presets` applies them. Names, versions and messages are those of the KubeVirt API, which has
+deprecated the kind. It is stored in v1alpha3, as in KubeVirt.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from turtles.api.kinds.vmi.schema import DOMAIN
 from turtles.api.language import REQUIRED, Cause, Struct, field
 from turtles.api.objects import is_deleted
 from turtles.api.rules import schema_causes
+from turtles.api.selectors import selector_causes
 
 _DEPRECATED = f"{GROUP}/{{}} VirtualMachineInstancePresets is now deprecated and will be removed in v2."
 
@@ -36,9 +37,10 @@ def validate(preset: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     if causes := schema_causes(preset, _SPEC):
         return causes
     spec = preset["spec"]
+    causes = selector_causes(spec["selector"], "spec.selector")
     if spec.get("domain") is None:
-        return [Cause(REQUIRED, "missing domain.", "spec.domain")]
-    return [cause for rule in machine.RULES for cause in rule(spec, "spec", context.config)]
+        return [*causes, Cause(REQUIRED, "missing domain.", "spec.domain")]
+    return [*causes, *(cause for rule in machine.RULES for cause in rule(spec, "spec", context.config))]
 
 
 PRESET = Kind(
@@ -56,8 +58,6 @@ PRESET = Kind(
     rights=MANAGED_BY_USERS,
     webhooks=(Webhook("virtualmachinepreset-validator", "/vmipreset-validate", (CREATE, UPDATE)),),
     validate=validate,
-    caveat="VirtualMachineInstancePresets have no effect: this engine stores them, but doesn't apply them to "
-    "VirtualMachineInstances yet.",
 )
 
 KINDS = (PRESET,)

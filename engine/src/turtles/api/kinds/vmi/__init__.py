@@ -3,6 +3,7 @@
 
 from turtles.api.kind import AGE, CREATE, MANAGED_BY_USERS, UPDATE, Column, Kind, Webhook
 from turtles.api.kinds.vmi.defaults import default, default_update
+from turtles.api.kinds.vmi.presets import preset_warnings
 from turtles.api.kinds.vmi.schema import SCHEMA
 from turtles.api.kinds.vmi.validation import validate, validate_update
 
@@ -29,10 +30,12 @@ VMI = Kind(
         Webhook("virtualmachineinstances-create-validator", "/virtualmachineinstances-validate-create", (CREATE,)),
         Webhook("virtualmachineinstances-update-validator", "/virtualmachineinstances-validate-update", (UPDATE,)),
     ),
+    reads=("VirtualMachineInstancePreset",),
     default=default,
     default_update=default_update,
     validate=validate,
     validate_update=validate_update,
+    warn=preset_warnings,
 )
 
 KINDS = (VMI,)

@@ -16,6 +16,7 @@ from turtles.api.conditions import GUEST_NOT_RUNNING, set_condition
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.guests import QEMU_UID, firmware_uuid
 from turtles.api.kind import DEFAULT_CONTEXT, Context
+from turtles.api.kinds.vmi.presets import apply_presets
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.objects import Object, add_finalizer, get
 from turtles.api.phases import PENDING
@@ -28,12 +29,17 @@ def default(vmi: Object, context: Context = DEFAULT_CONTEXT) -> Object:
     """Return a new VirtualMachineInstance with its defaults and its first status set.
 
     What isn't well-formed can't be defaulted: validation says what is wrong with it.
+
+    :raises Refusal: the presets for it contradict each other.
     """
     if not is_well_formed(vmi, VMI_SPEC):
         return vmi
     revision = get(vmi, "status", "virtualMachineRevisionName") if context.privileged else None
     config = context.config
     vmi = copy.deepcopy(vmi)
+    vmi["metadata"] = vmi.get("metadata") or {}
+    # Before everything else: a preset gives what the user left open, a default what then still is.
+    apply_presets(vmi, context.others("VirtualMachineInstancePreset", vmi["metadata"].get("namespace") or ""))
     spec = vmi["spec"]
     domain = spec["domain"]
     if not spec.get("architecture"):
@@ -142,7 +148,7 @@ def pull_policy(image: str) -> str:
 
 
 def _default_metadata(vmi: Object) -> None:
-    metadata = vmi["metadata"] = vmi.get("metadata") or {}
+    metadata = vmi["metadata"]
     add_finalizer(vmi, labels.VMI_FINALIZER)
     annotations = metadata.get("annotations") or {}
     if not annotations.get(labels.PCI_TOPOLOGY_VERSION):

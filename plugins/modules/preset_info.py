@@ -1,0 +1,86 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Module preset_info."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: preset_info
+short_description: Read presets for virtual machines
+version_added: 0.1.0
+author:
+  - turtles.kubevirt contributors (!UNKNOWN)
+description:
+  - Returns objects of kind VirtualMachineInstancePreset of the KubeVirt API, one by name or those that match selectors.
+  - Long lists are read in pages.
+extends_documentation_fragment:
+  - turtles.kubevirt.auth
+  - turtles.kubevirt.attributes
+  - turtles.kubevirt.library
+  - turtles.kubevirt.selection
+attributes:
+  check_mode:
+    support: full
+    details: Never changes anything.
+  diff_mode:
+    support: none
+    details: Never changes anything.
+  idempotent:
+    support: full
+  action_group:
+    support: full
+seealso:
+  - module: turtles.kubevirt.preset
+"""
+
+EXAMPLES = r"""
+- name: Read one by name
+  turtles.kubevirt.preset_info:
+    name: small
+    namespace: shop
+  register: small
+
+- name: Read all with a label, in all namespaces
+  turtles.kubevirt.preset_info:
+    label_selectors:
+      - team=shop
+  register: flavors
+
+- name: Show their names
+  ansible.builtin.debug:
+    msg: "{{ flavors.resources | map(attribute='metadata.name') }}"
+"""
+
+RETURN = r"""
+resources:
+  description: The objects found.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - apiVersion: kubevirt.io/v1
+      kind: VirtualMachineInstancePreset
+      metadata: {name: small, namespace: shop}
+"""
+
+from ..module_utils._base import run_module
+from ..module_utils._info import InfoModule
+
+
+class PresetInfo(InfoModule):
+    """Objects of kind VirtualMachineInstancePreset."""
+
+    KIND = "VirtualMachineInstancePreset"
+
+
+MODULE = PresetInfo
+
+
+def main():
+    """Entry point."""
+    run_module(PresetInfo)
+
+
+if __name__ == "__main__":
+    main()
