@@ -43,6 +43,7 @@ _KNOWN = {
         "VirtualMachine": ("virtualmachines", True),
         "VirtualMachineInstance": ("virtualmachineinstances", True),
         "VirtualMachineInstancePreset": ("virtualmachineinstancepresets", True),
+        "VirtualMachineInstanceReplicaSet": ("virtualmachineinstancereplicasets", True),
     },
 }
 _KNOWN["kubevirt.io/v1alpha3"] = _KNOWN["kubevirt.io/v1"]

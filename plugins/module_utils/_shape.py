@@ -146,6 +146,14 @@ _LEVELS = {
         **_instance_levels(("spec", "template", "spec")),
     },
     "VirtualMachineInstance": {(): _OBJECT, ("metadata",): _METADATA, **_instance_levels(("spec",))},
+    "VirtualMachineInstanceReplicaSet": {
+        (): _OBJECT,
+        ("metadata",): _METADATA,
+        ("spec",): frozenset(("paused", "replicas", "selector", "template")),
+        ("spec", "template"): frozenset(("metadata", "spec")),
+        ("spec", "template", "metadata"): _METADATA,
+        **_instance_levels(("spec", "template", "spec")),
+    },
     "VirtualMachineInstancePreset": {
         (): _OBJECT,
         ("metadata",): _METADATA,

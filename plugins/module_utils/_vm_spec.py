@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, turtles.kubevirt contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The high-level options of the module vm, and the VirtualMachine they declare. Pure functions."""
+"""The high-level options of modules that declare machines, and the VirtualMachine they declare. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ._vm_strategy import RUN_STRATEGIES
 # Kubernetes API, resource.Quantity; memory and disks have no negative ones.
 QUANTITY = re.compile(r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[munkMGTPE]|[eE][+-]?[0-9]+)?$")
 
-ARGUMENTS = {
-    "run_strategy": {"type": "str", "choices": list(RUN_STRATEGIES)},
+# What the machine is, however many of it there are to be.
+MACHINE_ARGUMENTS = {
     "labels": {"type": "dict"},
     "annotations": {"type": "dict"},
     "memory": {"type": "str"},
@@ -75,6 +75,7 @@ ARGUMENTS = {
     "termination_grace_period": {"type": "int"},
     "node_selector": {"type": "dict"},
 }
+ARGUMENTS = {"run_strategy": {"type": "str", "choices": list(RUN_STRATEGIES)}, **MACHINE_ARGUMENTS}
 
 
 def cpu_of(params):

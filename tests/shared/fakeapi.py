@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import itertools
 import json
 import threading
 import time
@@ -329,7 +330,10 @@ class FakeApi:
             return await self._watch(request, collection) if query.get("watch") else self._list(request, collection)
         if method == "POST":
             metadata = body["metadata"]
-            metadata["name"] = name = metadata.get("name") or metadata["generateName"] + "x1"
+            if not metadata.get("name"):
+                taken = (f"{metadata['generateName']}x{number}" for number in itertools.count(1))
+                metadata["name"] = next(one for one in taken if f"{collection}/{one}" not in self.objects)
+            name = metadata["name"]
         key = f"{collection}/{name}"
         old = self.objects.get(key)
         if method == "POST":

@@ -101,6 +101,32 @@ def test_a_loop_declares_a_fleet(cluster: Engine, namespace: str, tmp_path: Path
     assert {vm["metadata"]["name"] for vm in vms} == {f"web{n}" for n in range(12)}
 
 
+def test_a_replica_set_keeps_as_many_as_wanted(
+    cluster: Engine, namespace: str, ansible: Ansible, kubectl: Callable[..., str]
+) -> None:
+    in_time = f"--timeout={cluster.seconds(60)}s"
+    common = {"kubeconfig": str(cluster.kubeconfig), "namespace": namespace, "name": "web"}
+    machine = {"labels": {"app": "web"}, "image": cluster.image, "memory": "96Mi", "termination_grace_period": 0}
+    declared = {**common, **machine, "replicas": 2, "wait_timeout": cluster.seconds(60)}
+    assert ansible("turtles.kubevirt.replicaset", declared)["result"]["status"]["readyReplicas"] == 2
+    assert not ansible("turtles.kubevirt.replicaset", declared)["changed"]
+    header, row = kubectl("get", "vmirs").splitlines()
+    assert header.split() == ["NAME", "DESIRED", "CURRENT", "READY", "AGE"]
+    assert row.split()[:4] == ["web", "2", "2", "2"]
+
+    before = kubectl("get", "vmis", "-l", "app=web", "-o", "name").split()
+    kubectl("delete", before[0], in_time)
+    kubectl("wait", "vmirs/web", "--for=jsonpath={.status.readyReplicas}=2", in_time)
+    after = kubectl("get", "vmis", "-l", "app=web", "-o", "name").split()
+    assert len(after) == 2
+    assert set(before) & set(after) == {before[1]}
+
+    kubectl("scale", "vmirs/web", "--replicas=1")
+    kubectl("wait", "vmirs/web", "--for=jsonpath={.status.replicas}=1", in_time)
+    assert ansible("turtles.kubevirt.replicaset", {**common, "state": "absent"})["changed"]
+    kubectl("wait", "vmis", "-l", "app=web", "--for=delete", in_time)
+
+
 def test_restarted_gives_another_instance(cluster: Engine, namespace: str, ansible: Ansible) -> None:
     cluster.create(namespace, cluster.virtual_machine("web"))
     first = cluster.wait_running(namespace, "web")

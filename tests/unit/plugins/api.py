@@ -17,6 +17,7 @@ KINDS = {
     "virtualmachines": "VirtualMachine",
     "virtualmachineinstances": "VirtualMachineInstance",
     "virtualmachineinstancepresets": "VirtualMachineInstancePreset",
+    "virtualmachineinstancereplicasets": "VirtualMachineInstanceReplicaSet",
     "namespaces": "Namespace",
     "nodes": "Node",
     "pods": "Pod",

@@ -13,6 +13,7 @@ from turtles.api.language import INVALID, REQUIRED, Cause
 
 _WITH_VALUES = ("In", "NotIn")
 _WITHOUT_VALUES = ("Exists", "DoesNotExist")
+_TEXTS = {"In": "{} in ({})", "NotIn": "{} notin ({})", "Exists": "{}", "DoesNotExist": "!{}"}
 
 
 def selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
@@ -52,3 +53,13 @@ def selector_causes(selector: Mapping[str, Any] | None, path: str) -> list[Cause
             message = f"{here}.operator: {operator!r} is not a valid label selector operator"
             causes.append(Cause(INVALID, message, f"{here}.operator"))
     return causes
+
+
+def as_text(selector: Mapping[str, Any] | None) -> str:
+    """Return a LabelSelector as `kubectl -l` and autoscalers take it, in order of its keys."""
+    selector = selector or {}
+    terms = [(key, f"{key}={value}") for key, value in (selector.get("matchLabels") or {}).items()]
+    for requirement in selector.get("matchExpressions") or ():
+        key, values = requirement["key"], ",".join(sorted(requirement.get("values") or ()))
+        terms.append((key, _TEXTS[requirement["operator"]].format(key, values)))
+    return ",".join(text for _, text in sorted(terms, key=lambda term: term[0]))

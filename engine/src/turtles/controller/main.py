@@ -20,6 +20,7 @@ from turtles.controller.kubevirt.controller import KubeVirtController
 from turtles.controller.node import NodeController
 from turtles.controller.noted_ends import NotedEnds
 from turtles.controller.pod.launcher import LauncherConfig
+from turtles.controller.replicaset.controller import ReplicaSetController
 from turtles.controller.vm.controller import VMController
 from turtles.controller.vmi.controller import VMIController
 from turtles.kube.client import Client
@@ -55,6 +56,7 @@ class VirtController:
         noted_ends = NotedEnds()
         for controller in (
             VMController(client, caches, recorder, noted_ends),
+            ReplicaSetController(client, manager, caches, recorder),
             VMIController(client, caches, recorder, config, lambda: self.configuration.current, noted_ends),
             NodeController(client, caches, recorder, in_touch_since),
             DisruptionController(client, manager, caches),

@@ -16,4 +16,5 @@ RESOURCES = {kind.kind: resource(kind) for kind in KINDS}
 
 VM = RESOURCES["VirtualMachine"]
 VMI = RESOURCES["VirtualMachineInstance"]
+REPLICASET = RESOURCES["VirtualMachineInstanceReplicaSet"]
 KUBEVIRT = RESOURCES["KubeVirt"]

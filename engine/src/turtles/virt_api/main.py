@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds given to requests that are being answered when the server stops.
 _SHUTDOWN = 5.0
-#: Seconds the registration waits for what tells whom to trust; webhooks need nothing of that.
+#: Seconds that the server waits at start for what it reads by watches: whom to trust, the configuration, presets.
 _PATIENCE = 3.0
 #: Seconds between two tries to reach the API server at start.
 _RETRY = 0.5
@@ -149,14 +149,15 @@ async def _serve(
     await asyncio.to_thread(_prepare, registration, stopping)
     if stop.is_set():
         return
+    # Webhooks of an earlier run may be registered still: what they look at should be known when they are called, and
+    # so should be who is asked to come by an APIService
+    for informer in informers:
+        informer.start()
+    await asyncio.to_thread(wait_synced, informers, _PATIENCE)
     runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=_SHUTDOWN)
     await runner.setup()
     await web.SockSite(runner, endpoint.listen(bind, port), ssl_context=context).start()
     log.info("listening", extra={"bind": bind, "port": port})
-    # Who is asked to come by an APIService should be known when he comes
-    for informer in informers:
-        informer.start()
-    await asyncio.to_thread(wait_synced, informers, _PATIENCE)
     registration.start()
     await stop.wait()
     log.info("stopping")

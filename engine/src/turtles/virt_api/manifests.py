@@ -29,6 +29,8 @@ from turtles.virt_api.workloads import Values
 _RBAC = "rbac.authorization.k8s.io"
 #: Users' roles that become part of those of Kubernetes.
 _AGGREGATED = ("admin", "edit", "view")
+#: What there is to do with the subresource scale.
+_SCALE_VERBS = ("get", "update", "patch")
 _LABELS = names.LABELS
 
 
@@ -149,7 +151,18 @@ def _virt_controller() -> list[Object]:
         # delete: machines go with a KubeVirt object whose uninstallStrategy is RemoveWorkloads
         _rule(GROUP, ["virtualmachines"], [*READ, "patch", "delete"]),
         _rule(GROUP, ["virtualmachines/status"], ["patch"]),
-        _rule(GROUP, ["virtualmachines/finalizers", "virtualmachineinstances/finalizers"], ["update"]),
+        _rule(GROUP, ["virtualmachineinstancereplicasets"], READ),
+        _rule(GROUP, ["virtualmachineinstancereplicasets/status"], ["patch"]),
+        # To own what blocks their deletion
+        _rule(
+            GROUP,
+            [
+                "virtualmachines/finalizers",
+                "virtualmachineinstances/finalizers",
+                "virtualmachineinstancereplicasets/finalizers",
+            ],
+            ["update"],
+        ),
         _rule(GROUP, ["virtualmachineinstances"], [*READ, "create", "patch", "delete"]),
         _rule("", ["pods"], [*READ, "create", "patch", "delete"]),
         _rule("", ["pods/status"], ["patch"]),
@@ -219,6 +232,9 @@ def _rights() -> dict[str, list[Object]]:
     for kind in KINDS:
         for role, verbs in kind.rights.items():
             resources.setdefault((role, kind.group, tuple(verbs)), []).append(kind.plural)
+            if kind.scale:
+                of_scale = tuple(verb for verb in verbs if verb in _SCALE_VERBS)
+                resources.setdefault((role, kind.group, of_scale), []).append(f"{kind.plural}/scale")
     found: dict[str, list[Object]] = {role: [] for role in (*_AGGREGATED, "default")}
     for (role, group, verbs), plurals in resources.items():
         found.setdefault(role, []).append(_rule(group, plurals, verbs))

@@ -10,22 +10,24 @@ from turtles.api.objects import Object, owner_reference
 from turtles.kube.kubevirt import VMI
 
 
-def make_vmi(owner: Object, template: Mapping[str, Any], name: str) -> Object:
+def make_vmi(owner: Object, template: Mapping[str, Any], name: str = "", *, prefix: str = "") -> Object:
     """Return a new VMI.
 
-    :param owner: the object that has the template, and controls the VMI: a VM, a replica set, a pool.
+    :param owner: the object that has the template, and controls the VMI: a VM, a replica set.
     :param template: metadata and spec.
     :param name: of the VMI; its guest's firmware UUID is derived from it where the template has none.
+    :param prefix: instead of a name, what the one that the API server makes up begins with. The UUID is then made up
+        at admission.
     """
     spec = copy.deepcopy(dict(template.get("spec") or {}))
-    firmware = spec.setdefault("domain", {}).setdefault("firmware", {})
-    firmware.setdefault("uuid", firmware_uuid(name))
+    if name:
+        spec.setdefault("domain", {}).setdefault("firmware", {}).setdefault("uuid", firmware_uuid(name))
     metadata = template.get("metadata") or {}
     return {
         "apiVersion": VMI.api_version,
         "kind": VMI.kind,
         "metadata": {
-            "name": name,
+            **({"name": name} if name else {"generateName": prefix}),
             "namespace": owner["metadata"]["namespace"],
             "labels": dict(metadata.get("labels") or {}),
             "annotations": dict(metadata.get("annotations") or {}),

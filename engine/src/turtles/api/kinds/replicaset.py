@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""VirtualMachineInstanceReplicaSet: as many instances of one template as wanted.
+
+Names, rules and messages are those of the KubeVirt API and of its user guide, "VirtualMachineInstanceReplicaSet".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from turtles.api.core import CONDITIONS, LABEL_SELECTOR, METADATA
+from turtles.api.kind import (
+    AGE,
+    CREATE,
+    DEFAULT_CONTEXT,
+    MANAGED_BY_USERS,
+    UPDATE,
+    Column,
+    Context,
+    Kind,
+    Webhook,
+)
+from turtles.api.kinds.vmi.schema import VMI_SPEC
+from turtles.api.kinds.vmi.validation import metadata_causes, spec_causes
+from turtles.api.language import BOOLEAN, INT32, INVALID, REQUIRED, STRING, Cause, Struct, field
+from turtles.api.objects import get, is_deleted
+from turtles.api.rules import check_metadata, schema_causes
+from turtles.api.selectors import selector_causes, selects
+
+_TEMPLATE = "The VirtualMachineInstances to create."
+
+REPLICASET_SPEC = Struct(
+    "What instances there are to be, and how many.",
+    field("replicas", INT32, "How many; 1 if not given."),
+    field("selector", LABEL_SELECTOR, "Labels of the instances that count; those of the template.", required=True),
+    field(
+        "template",
+        Struct(
+            _TEMPLATE,
+            field("metadata", METADATA, "Labels and annotations of the instances. Their names begin with its name."),
+            field("spec", VMI_SPEC, "The machines' desired state. A change counts for new instances only."),
+        ),
+        _TEMPLATE,
+        required=True,
+    ),
+    field("paused", BOOLEAN, "Whether instances are neither created nor deleted."),
+)
+
+_STATUS = Struct(
+    "What instances there are. Written by the engine only.",
+    field("replicas", INT32, "How many instances are active: neither at their end nor being deleted."),
+    field("readyReplicas", INT32, "How many of them are ready."),
+    field("labelSelector", STRING, "The selector as text, for autoscalers."),
+    field("conditions", CONDITIONS, "Aspects of the state."),
+)
+
+
+def validate(replicaset: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
+    """Return what is wrong with a replica set, created or updated. One that is being deleted may be anything."""
+    if is_deleted(replicaset):
+        return []
+    spec = get(replicaset, "spec")
+    if isinstance(spec, dict) and spec.get("template") is None:
+        return [Cause(REQUIRED, "missing virtual machine template.", "spec.template")]
+    causes = schema_causes(replicaset, REPLICASET_SPEC)
+    template = get(spec, "template")
+    if isinstance(template, dict):
+        check_metadata(template.get("metadata"), "spec.template.metadata", causes)
+        if template.get("spec") is None:
+            causes.append(Cause(REQUIRED, "spec.template.spec is a required field", "spec.template.spec"))
+    if causes:
+        return causes
+    assert isinstance(spec, dict)
+    if (spec.get("replicas") or 0) < 0:
+        message = f"spec.replicas '{spec['replicas']}': must be greater than or equal to 0."
+        causes.append(Cause(INVALID, message, "spec.replicas"))
+    metadata = spec["template"].get("metadata") or {}
+    causes += metadata_causes(metadata, "spec.template.metadata", context)
+    causes += spec_causes(spec["template"]["spec"], "spec.template.spec", context.config)
+    if wrong := selector_causes(spec["selector"], "spec.selector"):
+        causes += wrong
+    elif not selects(spec["selector"], metadata.get("labels") or {}):
+        causes.append(Cause(INVALID, "selector does not match labels.", "spec.selector"))
+    return causes
+
+
+REPLICASET = Kind(
+    kind="VirtualMachineInstanceReplicaSet",
+    plural="virtualmachineinstancereplicasets",
+    short_names=("vmirs", "vmirss"),
+    schema=Struct(
+        "As many instances of one template as wanted. Instances that end are replaced.",
+        field("spec", REPLICASET_SPEC, "What instances there are to be, and how many.", required=True),
+        field("status", _STATUS, "What instances there are."),
+    ),
+    columns=(
+        Column("Desired", "integer", ".spec.replicas", description="Number of desired VirtualMachineInstances"),
+        Column("Current", "integer", ".status.replicas", description="Number of managed and not final or deleted ones"),
+        Column("Ready", "integer", ".status.readyReplicas", description="Number of those that are ready"),
+        AGE,
+    ),
+    status_subresource=True,
+    scale=True,
+    rights=MANAGED_BY_USERS,
+    webhooks=(
+        Webhook("virtualmachinereplicaset-validator", "/virtualmachinereplicaset-validate", (CREATE,)),
+        Webhook("virtualmachinereplicaset-update-validator", "/virtualmachinereplicaset-validate", (UPDATE,)),
+    ),
+    validate=validate,
+)
+
+KINDS = (REPLICASET,)

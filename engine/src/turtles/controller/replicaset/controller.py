@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""VirtualMachineInstanceReplicaSet → VirtualMachineInstances: reads the caches, asks plan, and writes what it says."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from turtles.api import times
+from turtles.api.objects import Object, controller_of, is_deleted
+from turtles.api.selectors import selects
+from turtles.controller import remedies
+from turtles.controller.caches import Caches
+from turtles.controller.changes import json_diff, merge_diff
+from turtles.controller.ownership import claims, references_with, references_without
+from turtles.controller.replicaset.plan import Backoff, Plan, plan, replica, status
+from turtles.kube.client import JSON, ApiError, Client, Conflict, NotFound, Unavailable
+from turtles.kube.events import Recorder
+from turtles.kube.informer import Informer, Key, key_of
+from turtles.kube.kubevirt import REPLICASET, VMI
+from turtles.kube.manager import Controller, Manager, Trigger, each
+
+log = logging.getLogger(__name__)
+
+
+class ReplicaSetController:
+    """Reconciles VirtualMachineInstanceReplicaSets."""
+
+    def __init__(
+        self,
+        client: Client,
+        manager: Manager,
+        caches: Caches,
+        recorder: Recorder,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client, self._recorder, self._clock = client, recorder, clock
+        self._vmis = caches.vmis
+        self._replicasets: Informer = manager.informer(REPLICASET)
+        #: By uid; a restart forgets it, and tries once more.
+        self._backoffs: dict[str, Backoff] = {}
+
+    def controller(self) -> Controller:
+        """Return what the manager needs to run it."""
+        return Controller(
+            "replicaset", self.reconcile, (each(self._replicasets), Trigger(self._vmis, self._by_instance)), workers=2
+        )
+
+    def _by_instance(self, old: Object | None, new: Object | None) -> list[Key]:
+        """Return which sets to look at when an instance changed: its owners, and those that could adopt it."""
+        found = dict.fromkeys(key for obj in (old, new) if obj is not None for key in self._concerned(obj))
+        return list(found)
+
+    def _concerned(self, vmi: Object) -> list[Key]:
+        namespace = vmi["metadata"].get("namespace") or ""
+        owner = controller_of(vmi)
+        if owner is not None:
+            return [(namespace, owner["name"])] if owner.get("kind") == REPLICASET.kind else []
+        own = vmi["metadata"].get("labels") or {}
+        return [key_of(each) for each in self._replicasets.list(namespace) if selects(each["spec"]["selector"], own)]
+
+    def reconcile(self, key: Key) -> float | None:
+        """Bring one set closer to its spec; returns seconds after which to look again."""
+        replicaset = self._replicasets.get(*key)
+        if replicaset is None:
+            return None
+        uid = replicaset["metadata"]["uid"]
+        vmis = self._claimed(replicaset)
+        decided = plan(replicaset, vmis, self._backoffs.get(uid, Backoff()), self._clock())
+        failure, error = self._carry_out(replicaset, decided)
+        if is_deleted(replicaset):
+            self._backoffs.pop(uid, None)
+        else:
+            self._backoffs[uid] = decided.backoff
+        self._store(replicaset, claims(replicaset, self._vmis.list(key[0])).own, failure)
+        if error is not None:
+            raise error
+        return decided.wait
+
+    # Ownership
+
+    def _claimed(self, replicaset: Object) -> Sequence[Object]:
+        """Return the set's own instances, after it has adopted those that are nobody's and released strays."""
+        found = claims(replicaset, self._vmis.list(replicaset["metadata"]["namespace"]))
+        for vmi in found.strays:
+            self._refer(vmi, references_without(vmi, replicaset))
+        if not found.orphans or not self._still_there(replicaset):
+            return found.own
+        return [*found.own, *(self._refer(vmi, references_with(vmi, replicaset)) for vmi in found.orphans)]
+
+    def _still_there(self, replicaset: Object) -> bool:
+        """Ask the server: what the garbage collector has just orphaned mustn't be adopted again by a stale view."""
+        metadata = replicaset["metadata"]
+        try:
+            fresh = self._client.get(REPLICASET, metadata["namespace"], metadata["name"])
+        except NotFound:
+            return False
+        return bool(fresh["metadata"]["uid"] == metadata["uid"]) and not is_deleted(fresh)
+
+    def _refer(self, vmi: Object, references: list[Object]) -> Object:
+        metadata = vmi["metadata"]
+        changed = {**vmi, "metadata": {**metadata, "ownerReferences": references}}
+        uid = {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]}
+        patch = [uid, *json_diff(vmi, changed, [("metadata", "ownerReferences")])]
+        stored = self._client.patch(VMI, metadata["namespace"], metadata["name"], patch, kind=JSON)
+        self._vmis.observe(stored)
+        return stored
+
+    # Instances
+
+    def _carry_out(self, replicaset: Object, decided: Plan) -> tuple[tuple[str, str] | None, ApiError | None]:
+        """Create and delete; return what kept some of it from happening, for the status and to be tried again."""
+        try:
+            for _ in range(decided.create):
+                self._create(replicaset)
+        except Unavailable:
+            raise
+        except ApiError as error:
+            return ("FailedCreate", error.message), error
+        try:
+            for vmi in decided.delete:
+                self._delete(replicaset, vmi, "Stopped the virtual machine by deleting the virtual machine instance")
+            for vmi in decided.finished:
+                self._delete(replicaset, vmi, "Deleted finished virtual machine")
+        except (Unavailable, Conflict):
+            raise
+        except ApiError as error:
+            return ("FailedDelete", error.message), error
+        return None, None
+
+    def _create(self, replicaset: Object) -> None:
+        try:
+            vmi = self._client.create(VMI, replica(replicaset))
+        except Unavailable:
+            raise
+        except ApiError as error:
+            words = f"Error creating virtual machine instance: {error.message}"
+            message = remedies.advised(words, remedies.of_refusal(error))
+            self._recorder.event(replicaset, "Warning", "FailedCreate", message)
+            raise
+        self._vmis.observe(vmi)
+        words = f"Started the virtual machine by creating the new virtual machine instance {vmi['metadata']['name']}"
+        self._recorder.event(replicaset, "Normal", "SuccessfulCreate", words)
+
+    def _delete(self, replicaset: Object, vmi: Object, words: str) -> None:
+        metadata = vmi["metadata"]
+        try:
+            # The version too: one that has just become somebody else's, unseen as yet, must stay.
+            answer = self._client.delete(
+                VMI,
+                metadata["namespace"],
+                metadata["name"],
+                uid=metadata["uid"],
+                resource_version=metadata["resourceVersion"],
+            )
+        except NotFound:
+            return
+        except Conflict:
+            raise
+        except ApiError as error:
+            message = f"Error deleting virtual machine instance {metadata['name']}: {error.message}"
+            self._recorder.event(replicaset, "Warning", "FailedDelete", message)
+            raise
+        if answer.get("kind") == VMI.kind:
+            self._vmis.observe(answer)
+        self._recorder.event(replicaset, "Normal", "SuccessfulDelete", f"{words} {metadata['name']}")
+
+    # Status
+
+    def _store(self, replicaset: Object, vmis: Sequence[Object], failure: tuple[str, str] | None) -> None:
+        before = replicaset.get("status") or {}
+        after = status(replicaset, vmis, failure, times.now())
+        patch = merge_diff(before, after)
+        if not patch:
+            return
+        metadata = replicaset["metadata"]
+        patch = {"metadata": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}, "status": patch}
+        try:
+            stored = self._client.patch(
+                REPLICASET, metadata["namespace"], metadata["name"], patch, subresource="status"
+            )
+        except NotFound:
+            return
+        self._replicasets.observe(stored)
+        if _paused(before) != _paused(after):
+            reason, word = ("SuccessfulPaused", "Paused") if _paused(after) else ("SuccessfulResumed", "Resumed")
+            self._recorder.event(stored, "Normal", reason, word)
+
+
+def _paused(status_: Object) -> bool:
+    return any(condition.get("type") == "ReplicaPaused" for condition in status_.get("conditions") or ())

@@ -1,0 +1,143 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Options of modules that declare machines."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """The documentation of the options in _vm_spec.MACHINE_ARGUMENTS."""
+
+    DOCUMENTATION = r"""
+options:
+  memory:
+    description: Memory the guest sees, such as V(512Mi) or V(4Gi).
+    type: str
+  cpu:
+    description: Processors the guest sees.
+    type: dict
+    suboptions:
+      cores:
+        description: Cores per socket.
+        type: int
+      sockets:
+        description: Number of sockets.
+        type: int
+      threads:
+        description: Threads per core.
+        type: int
+      model:
+        description: CPU model of libvirt, V(host-model) or V(host-passthrough).
+        type: str
+  image:
+    description:
+      - Container image with one disk file under C(/disk). Shorthand for an entry of O(disks) named C(containerdisk).
+      - What the guest writes to it is lost when it stops.
+    type: str
+  disks:
+    description: Disks, in the order in which the guest sees them. O(image) comes first, the cloud-init seed last.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: Name of the disk and its volume.
+        type: str
+        required: true
+      image:
+        description: Container image with one disk file under C(/disk).
+        type: str
+      claim:
+        description: PersistentVolumeClaim that holds the disk.
+        type: str
+      capacity:
+        description: Size of an empty disk that lives as long as the guest, such as V(2Gi).
+        type: str
+      type:
+        description: Type of device the guest sees.
+        type: str
+        choices: [disk, cdrom, lun]
+        default: disk
+      bus:
+        description: Bus of the disk. Defaults to V(virtio), or V(sata) for a CD-ROM.
+        type: str
+        choices: [virtio, sata, scsi, usb]
+      boot_order:
+        description: Position in the boot order, from 1.
+        type: int
+      serial:
+        description: Serial number the guest sees.
+        type: str
+      read_only:
+        description: Whether the disk is read-only for the guest.
+        type: bool
+  interfaces:
+    description: Network interfaces. Defaults to one on the Pod network with the server's default binding.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: Name of the interface and its network.
+        type: str
+        required: true
+      binding:
+        description: How the guest is connected to the network.
+        type: str
+        choices: [bridge, masquerade]
+        default: masquerade
+      network:
+        description: NetworkAttachmentDefinition (name, or namespace/name). Defaults to the Pod network.
+        type: str
+      model:
+        description: Model of the network card.
+        type: str
+      mac_address:
+        description: MAC address of the guest's card.
+        type: str
+      boot_order:
+        description: Position in the boot order, from 1.
+        type: int
+      ports:
+        description: TCP ports forwarded to the guest with V(masquerade). Defaults to all.
+        type: list
+        elements: int
+  cloud_init:
+    description: Data for cloud-init in the guest.
+    type: dict
+    suboptions:
+      type:
+        description: How the guest finds the data.
+        type: str
+        choices: [nocloud, configdrive]
+        default: nocloud
+      user_data:
+        description:
+          - Text, or a mapping that becomes cloud-config.
+          - It is stored in the object, so anyone who can read that can read it. Secrets belong in a Secret
+            (O(cloud_init.user_data_secret)).
+        type: raw
+      user_data_secret:
+        description: Name of a Secret whose key C(userdata) has the user data.
+        type: str
+      network_data:
+        description: Text, or a mapping.
+        type: raw
+      network_data_secret:
+        description: Name of a Secret whose key C(networkdata) has the network data.
+        type: str
+  ssh_keys:
+    description:
+      - Public keys for the guest's default user, added to O(cloud_init.user_data), which must be cloud-config, as
+        C(ssh_authorized_keys).
+      - Give the keys themselves, not paths of files; see the example.
+    type: list
+    elements: str
+  hostname:
+    description: Host name of the guest. Defaults to the object's name.
+    type: str
+  termination_grace_period:
+    description: Seconds the guest has to shut down before it is powered off.
+    type: int
+  node_selector:
+    description: Labels a node must have.
+    type: dict
+"""

@@ -1,0 +1,88 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Module replicaset_info."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: replicaset_info
+short_description: Read replica sets of virtual machine instances
+version_added: 0.1.0
+author:
+  - turtles.kubevirt contributors (!UNKNOWN)
+description:
+  - Returns objects of kind VirtualMachineInstanceReplicaSet of the KubeVirt API, one by name or those that match
+    selectors.
+  - Long lists are read in pages.
+extends_documentation_fragment:
+  - turtles.kubevirt.auth
+  - turtles.kubevirt.attributes
+  - turtles.kubevirt.library
+  - turtles.kubevirt.selection
+attributes:
+  check_mode:
+    support: full
+    details: Never changes anything.
+  diff_mode:
+    support: none
+    details: Never changes anything.
+  idempotent:
+    support: full
+  action_group:
+    support: full
+seealso:
+  - module: turtles.kubevirt.replicaset
+"""
+
+EXAMPLES = r"""
+- name: Read one by name
+  turtles.kubevirt.replicaset_info:
+    name: web
+    namespace: shop
+  register: web
+
+- name: Read all with a label, in all namespaces
+  turtles.kubevirt.replicaset_info:
+    label_selectors:
+      - team=shop
+  register: sets
+
+- name: Show their names
+  ansible.builtin.debug:
+    msg: "{{ sets.resources | map(attribute='metadata.name') }}"
+"""
+
+RETURN = r"""
+resources:
+  description: The objects found.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - apiVersion: kubevirt.io/v1
+      kind: VirtualMachineInstanceReplicaSet
+      metadata: {name: web, namespace: shop}
+      status: {replicas: 3, readyReplicas: 3, labelSelector: app=web}
+"""
+
+from ..module_utils._base import run_module
+from ..module_utils._info import InfoModule
+
+
+class ReplicaSetInfo(InfoModule):
+    """Objects of kind VirtualMachineInstanceReplicaSet."""
+
+    KIND = "VirtualMachineInstanceReplicaSet"
+
+
+MODULE = ReplicaSetInfo
+
+
+def main():
+    """Entry point."""
+    run_module(ReplicaSetInfo)
+
+
+if __name__ == "__main__":
+    main()
