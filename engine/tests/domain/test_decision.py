@@ -102,6 +102,12 @@ def test_shutdown(left: float, acpi: bool, since_pressed: float | None, step: Sh
     assert decision.shutdown_step(left, acpi=acpi, since_pressed=since_pressed) == (step, again)
 
 
+@pytest.mark.parametrize("left", [3600.0, 30.0, 0.0, -1.0])
+def test_a_guest_that_cannot_react_is_not_waited_for(left: float) -> None:
+    step, _ = decision.shutdown_step(left, acpi=True, since_pressed=None, frozen=True)
+    assert step is ShutdownStep.DESTROY
+
+
 def test_attempts_become_rarer_up_to_a_limit() -> None:
     pauses = [decision.retry_pause(failures) for failures in range(40)]
     assert pauses[:3] == [0.05, 0.1, 0.2]

@@ -43,6 +43,19 @@ def test_a_domain_that_ended(
 
 
 @pytest.mark.parametrize(
+    ("spec", "reason", "text"),
+    [
+        (DEFAULT, Shutoff.DESTROYED, "it was paused"),
+        (AT_ONCE, Shutoff.DESTROYED, "as was asked for"),
+        (DEFAULT, Shutoff.SHUTDOWN, "The guest shut down."),
+    ],
+)
+def test_a_paused_guest_that_was_to_shut_down(spec: dict[str, Any], reason: int, text: str) -> None:
+    how = end.stopped(spec, State.SHUTOFF, reason, shutdown_requested=True, frozen=True)
+    assert text in how.message
+
+
+@pytest.mark.parametrize(
     ("domain", "reason"),
     [
         ((State.SHUTOFF, Shutoff.CRASHED), "OOMKilled"),

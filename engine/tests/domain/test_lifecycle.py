@@ -77,6 +77,29 @@ def test_pauses(state: int, reason: int, expected: str | None) -> None:
     assert (pause.reason if pause else None) == expected
 
 
+@pytest.mark.parametrize(
+    ("state", "reason", "frozen"),
+    [
+        (State.PAUSED, Paused.USER, True),
+        (State.PAUSED, Paused.IOERROR, True),
+        (State.PAUSED, Paused.WATCHDOG, True),
+        (State.PAUSED, Paused.CRASHED, True),
+        (State.PAUSED, Paused.FROM_SNAPSHOT, True),
+        (State.PAUSED, Paused.UNKNOWN, True),
+        # In a moment it goes on, or has shut down
+        (State.PAUSED, Paused.STARTING_UP, False),
+        (State.PAUSED, Paused.MIGRATION, False),
+        (State.PAUSED, 8, False),
+        (State.RUNNING, 1, False),
+        (State.SHUTDOWN, 1, False),
+        (State.PMSUSPENDED, 0, False),
+    ],
+)
+def test_which_guests_cannot_react(state: int, reason: int, frozen: bool) -> None:
+    assert lifecycle.is_frozen(state, reason) is frozen
+    assert lifecycle.is_asleep(state) is (state == State.PMSUSPENDED)
+
+
 def test_what_may_be_started_again() -> None:
     assert lifecycle.never_ran(State.SHUTOFF, Shutoff.UNKNOWN)
     assert lifecycle.never_ran(State.SHUTOFF, Shutoff.FAILED)

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from turtles.domain import decision, paths
+from turtles.domain import decision, lifecycle, paths
 from turtles.handler import delivery, plumbing
 from turtles.handler import domain as domains
 from turtles.handler.cluster import Key
@@ -304,6 +304,47 @@ def test_a_deaf_guest_is_destroyed(make_pod: Callable[[], Pod], run: Callable[[C
     assert time.monotonic() - began > 1.8
     assert cluster.events[-1][0] == "Warning"
     assert "did not shut down within its grace period of 2 s" in cluster.events[-1][2]
+
+
+def test_a_paused_guest_is_switched_off_at_once(
+    make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]
+) -> None:
+    """It can't react, so that its grace period would be waited out for nothing."""
+    pod = make_pod()
+    make_disk(pod)
+    pod.start()
+    cluster = Cluster(make_vmi(pod, startStrategy="Paused", terminationGracePeriodSeconds=600))
+    run(cluster, pod)
+    status = cluster.wait(lambda status: condition(status, "Paused"))
+    assert condition(status, "Paused")["reason"] == "PausedByUser"
+    cluster.delete()
+    cluster.wait_phase("Failed", 30)
+    assert cluster.events[-1][0] == "Warning"
+    assert "it was paused" in cluster.events[-1][2]
+
+
+def test_a_guest_that_sleeps_is_woken_to_shut_down(
+    make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = make_pod()
+    make_disk(pod)
+    pod.start()
+    woken = threading.Event()
+    real = domains.Domain.state
+
+    def state(domain: domains.Domain) -> tuple[int, int]:
+        found = real(domain)
+        asleep = found[0] == lifecycle.State.RUNNING and not woken.is_set()
+        return (int(lifecycle.State.PMSUSPENDED), 0) if asleep else found
+
+    monkeypatch.setattr(domains.Domain, "state", state)
+    monkeypatch.setattr(domains.Domain, "wake_up", lambda _: woken.set())
+    cluster = Cluster(make_vmi(pod))
+    run(cluster, pod)
+    cluster.wait_phase("Running")
+    cluster.delete()
+    cluster.wait_phase("Succeeded")
+    assert woken.is_set()
 
 
 def test_no_grace_and_no_acpi(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:

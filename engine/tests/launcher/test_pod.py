@@ -245,6 +245,20 @@ def test_terminated_switches_the_vm_off_after_the_grace_period(pod):
     assert pod.exit_status(3) == 0
 
 
+def test_terminated_switches_a_paused_vm_off_at_once(pod):
+    vmi = make_vmi(**MASQUERADE)
+    pod.start(vmi, grace=60)
+    connection, domain = start_domain(pod, vmi)
+    domain.suspend()
+    started = time.monotonic()
+    os.kill(pod.pid, signal.SIGTERM)
+    wait_for(lambda: not domain.isActive(), "the VM to be switched off")
+    assert time.monotonic() - started < 20
+    domain.undefine()
+    connection.close()
+    assert pod.exit_status(3) == 0
+
+
 def test_terminated_ends_even_if_nobody_undefines_the_domain(pod):
     vmi = make_vmi(**MASQUERADE)
     pod.start(vmi, grace=0)

@@ -103,16 +103,19 @@ def on_silence(silent: float, *, has_run: bool, deleted: bool, gone: bool, busy:
     return Wait(min(LOOK_AGAIN, pause), report=has_run and silent >= NOT_READY_AFTER)
 
 
-def shutdown_step(left: float, *, acpi: bool, since_pressed: float | None) -> tuple[ShutdownStep, float]:
+def shutdown_step(
+    left: float, *, acpi: bool, since_pressed: float | None, frozen: bool = False
+) -> tuple[ShutdownStep, float]:
     """Decide what to do about a guest that has to end, and after how many seconds to look again.
 
     :param left: seconds of its grace period that are left; negative once it is over.
     :param acpi: whether the guest has a power button.
     :param since_pressed: seconds since that was pressed; None if it wasn't yet.
+    :param frozen: the guest is paused, so that it can't react.
     """
     if left < -DESTROY_LIMIT:
         return ShutdownStep.GIVE_UP, LOOK_AGAIN
-    if left <= 0 or not acpi:
+    if left <= 0 or not acpi or frozen:
         return ShutdownStep.DESTROY, LOOK_AGAIN
     # A timer may be a little early
     due = since_pressed is None or since_pressed >= SHUTDOWN_REPEAT - 0.1

@@ -33,13 +33,20 @@ DELETED_BEFORE_START = End(
 
 
 def stopped(
-    spec: Mapping[str, Any], state: int, reason: int, *, shutdown_requested: bool, out_of_memory: bool = False
+    spec: Mapping[str, Any],
+    state: int,
+    reason: int,
+    *,
+    shutdown_requested: bool,
+    out_of_memory: bool = False,
+    frozen: bool = False,
 ) -> End:
     """Return the end of a guest whose domain has ended.
 
     :param state: the domain's, with the *reason* for it.
     :param shutdown_requested: the guest was asked to shut down, because its VMI was deleted.
     :param out_of_memory: the kernel has ended a process of the launcher because of the Pod's memory limit.
+    :param frozen: the guest was paused when it was to shut down.
     """
     phase = lifecycle.phase_of(state, reason, acpi=definition.acpi_enabled(spec)) or FAILED
     if out_of_memory and lifecycle.crashed(state, reason):
@@ -51,7 +58,7 @@ def stopped(
         )
     grace = grace_period(spec) if shutdown_requested else None
     requested = grace is not None and lifecycle.at_once(grace)
-    return End("Stopped", lifecycle.end_text(state, reason, grace), phase, requested)
+    return End("Stopped", lifecycle.end_text(state, reason, grace, frozen=frozen), phase, requested)
 
 
 def lost(why: str) -> End:

@@ -43,15 +43,27 @@ class Shutoff(IntEnum):
 class Paused(IntEnum):
     """``virDomainPausedReason``, as far as a reason has a meaning of its own here."""
 
+    UNKNOWN = 0
     USER = 1
     MIGRATION = 2
     IOERROR = 5
     WATCHDOG = 6
+    FROM_SNAPSHOT = 7
+    CRASHED = 10
     STARTING_UP = 11
     POSTCOPY_FAILED = 13
 
 
 _ALIVE = (State.RUNNING, State.BLOCKED, State.PAUSED, State.SHUTDOWN, State.PMSUSPENDED)
+#: Pauses that last until somebody ends them. The others are a moment of an operation, such as the end of a shutdown.
+_LASTING_PAUSES = (
+    Paused.UNKNOWN,
+    Paused.USER,
+    Paused.IOERROR,
+    Paused.WATCHDOG,
+    Paused.FROM_SNAPSHOT,
+    Paused.CRASHED,
+)
 _CLEAN_ENDS = (Shutoff.SHUTDOWN, Shutoff.SAVED, Shutoff.FROM_SNAPSHOT)
 _END_TEXTS: dict[int, str] = {
     Shutoff.SHUTDOWN: "The guest shut down.",
@@ -76,6 +88,16 @@ class Pause:
 def alive(state: int) -> bool:
     """Whether a domain in this state has a QEMU process that executes or can go on."""
     return state in _ALIVE
+
+
+def is_frozen(state: int, reason: int) -> bool:
+    """Whether a domain's processors stand still until somebody lets them go on: it can't react to its power button."""
+    return state == State.PAUSED and reason in _LASTING_PAUSES
+
+
+def is_asleep(state: int) -> bool:
+    """Whether a guest has suspended itself to memory: it has to be woken up before it can react."""
+    return state == State.PMSUSPENDED
 
 
 def never_ran(state: int, reason: int) -> bool:
@@ -111,16 +133,19 @@ def crashed(state: int, reason: int) -> bool:
     return state == State.CRASHED or (state == State.SHUTOFF and reason == Shutoff.CRASHED)
 
 
-def end_text(state: int, reason: int, grace: int | None = None) -> str:
+def end_text(state: int, reason: int, grace: int | None = None, *, frozen: bool = False) -> str:
     """Return a sentence that says how a domain ended.
 
     :param grace: seconds it had to shut down; None if it wasn't asked to.
+    :param frozen: it was paused when it was to shut down.
     """
     if state == State.CRASHED:
         reason = Shutoff.CRASHED
     if reason == Shutoff.DESTROYED and grace is not None:
         if at_once(grace):
             return "The guest was switched off at once, as was asked for."
+        if frozen:
+            return "The guest was switched off at once: it was paused, and could not have shut down."
         return f"The guest was destroyed because it did not shut down within its grace period of {grace} s."
     return _END_TEXTS.get(reason, "The guest ended for an unknown reason; see the log of the launcher Pod.")
 

@@ -216,6 +216,10 @@ class Domain:
         flags = libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN
         self._call("the guest's power button", SHUT_DOWN, lambda: self._domain.shutdownFlags(flags))
 
+    def wake_up(self) -> None:
+        """Wake a guest that has suspended itself to memory."""
+        self._call("the guest's wake-up", CALL, lambda: self._domain.pMWakeup(0))
+
     def destroy(self) -> None:
         """End the domain at once; one that has just ended by itself is as good."""
         try:

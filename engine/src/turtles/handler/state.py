@@ -19,14 +19,15 @@ class State:
     """``pod_interface``: what CNI gave the Pod, which plumbing hides. ``started``: the domain ran at least once.
 
     ``shutdown_at``: when the guest was first asked to shut down, a moment of ``time.monotonic``; None again after the
-    machine was booted, which that guest didn't outlive. ``stopped``: the shutoff reason libvirt told when the domain
-    ended.
+    machine was booted, which that guest didn't outlive. ``frozen``: it was paused then, and therefore
+    switched off. ``stopped``: the shutoff reason libvirt told when the domain ended.
     """
 
     pod_uid: str = ""
     pod_interface: PodInterface | None = None
     started: bool = False
     shutdown_at: float | None = None
+    frozen: bool = False
     stopped: int | None = None
 
 

@@ -144,7 +144,7 @@ class Synchroniser:
             guest.save()
         again = decision.LOOK_INTERVAL
         if step is Step.SHUT_DOWN:
-            again = min(again, self._shut_down(vmi, guest, domain))
+            again = min(again, self._shut_down(vmi, guest, domain, state, reason))
             state, reason = domain.state()
         seen = _observe(vmi, guest, launcher, domain, state, reason)
         self._report(vmi, guest, domain, seen)
@@ -189,25 +189,32 @@ class Synchroniser:
             raise LauncherNotReady(message) from error
         guest.delivered = launcher.pod_uid
 
-    def _shut_down(self, vmi: Object, guest: Guest, domain: Domain) -> float:
+    def _shut_down(self, vmi: Object, guest: Guest, domain: Domain, state: int, reason: int) -> float:
         """Ask the guest to shut down, repeatedly; end it when its grace period is over. Returns when to look again."""
         spec, now, moment = vmi["spec"], self._clock(), time.monotonic()
         if guest.state.shutdown_at is None:
             guest.state.shutdown_at = now
             guest.save()
             self._reporter.event(vmi, report.SHUTTING_DOWN)
+        frozen = lifecycle.is_frozen(state, reason)
         step, again = decision.shutdown_step(
             guest.state.shutdown_at + grace_period(spec) - now,
             acpi=definition.acpi_enabled(spec),
             since_pressed=None if guest.pressed is None else moment - guest.pressed,
+            frozen=frozen,
         )
         if step is ShutdownStep.GIVE_UP:
             raise GuestEnded(end.not_destroyed(decision.DESTROY_LIMIT))
         if step is ShutdownStep.DESTROY:
+            if frozen and not guest.state.frozen:
+                guest.state.frozen = True
+                guest.save()
             domain.destroy()
         if step is ShutdownStep.PRESS_POWER_BUTTON:
             guest.pressed = moment
             try:
+                if lifecycle.is_asleep(state):
+                    domain.wake_up()
                 domain.shut_down()
             except LibvirtError as error:
                 # It may have ended meanwhile, or be in a state in which it has no power button; its time runs anyway.
@@ -289,6 +296,7 @@ def _stopped(vmi: Object, guest: Guest, state: int, reason: int) -> End:
         reason,
         shutdown_requested=guest.state.shutdown_at is not None,
         out_of_memory=lifecycle.crashed(state, reason) and guest.reached_memory_limit(),
+        frozen=guest.state.frozen,
     )
 
 

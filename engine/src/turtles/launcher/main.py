@@ -22,7 +22,7 @@ from typing import Any
 import libvirt
 
 from turtles.command import Command
-from turtles.domain import network, paths
+from turtles.domain import lifecycle, network, paths
 from turtles.launcher import cloudinit, container_disk, dhcp, disks, pod, process
 from turtles.launcher.delivery import Delivery
 from turtles.launcher.errors import LaunchError
@@ -58,6 +58,7 @@ _CHANGES = (
     libvirt.VIR_DOMAIN_EVENT_DEFINED,
     libvirt.VIR_DOMAIN_EVENT_UNDEFINED,
     libvirt.VIR_DOMAIN_EVENT_STARTED,
+    libvirt.VIR_DOMAIN_EVENT_SUSPENDED,
     libvirt.VIR_DOMAIN_EVENT_STOPPED,
 )
 
@@ -485,14 +486,20 @@ class Launcher:
             self._after(until - now, self._look_again)
 
     def _bring_down(self, active: list[libvirt.virDomain], now: float) -> None:
-        """Press the power button now and then; cut the power when the grace period is over."""
+        """Press the power button now and then; cut the power when the grace period is over, or of a paused guest."""
         assert self._deadline is not None
         try:
             for domain in active:
+                state, reason = domain.state()
                 if now >= self._deadline:
                     log.warning("the guest didn't shut down in time, it is switched off")
                     domain.destroy()
+                elif lifecycle.is_frozen(state, reason):
+                    log.warning("the guest is paused and can't shut down, it is switched off")
+                    domain.destroy()
                 elif now >= self._next_press:
+                    if lifecycle.is_asleep(state):
+                        domain.pMWakeup(0)
                     domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
         except libvirt.libvirtError as error:
             log.warning("the domain can't be stopped", extra={"error": str(error)})
