@@ -14,6 +14,14 @@ from turtles.api.kinds.vmi.validation import validate
 
 from .objects import put, talk_vm, talk_vmi
 
+#: Clients read these of every machine; KubeVirt's controllers write them.
+OBSERVED = {"kubevirt.io/latest-observed-api-version": "v1", "kubevirt.io/storage-observed-api-version": "v1"}
+
+
+def test_annotations_of_users_stay():
+    vm = put(talk_vm(), "metadata.annotations", {"note": "x"})
+    assert vms.default(vm)["metadata"]["annotations"] == {"note": "x", **OBSERVED}
+
 
 def test_vm_keeps_what_it_says():
     before = talk_vm()
@@ -23,6 +31,7 @@ def test_vm_keeps_what_it_says():
     assert domain.pop("machine") == {"type": "q35"}
     assert domain.pop("firmware") == {"uuid": "u", "serial": "u"}
     assert after["metadata"].pop("finalizers") == [labels.VM_FINALIZER]
+    assert after["metadata"].pop("annotations") == OBSERVED
     assert after == before
 
 
@@ -51,7 +60,7 @@ def test_vmi_of_the_talk():
     assert domain["firmware"] == {"uuid": firmware_uuid("testvm")}
     assert spec["volumes"][0]["containerDisk"]["imagePullPolicy"] == "Always"
     assert vmi["metadata"]["finalizers"] == [labels.VMI_FINALIZER]
-    assert vmi["metadata"]["annotations"] == {labels.PCI_TOPOLOGY_VERSION: "v3"}
+    assert vmi["metadata"]["annotations"] == {labels.PCI_TOPOLOGY_VERSION: "v3", **OBSERVED}
     assert vmi["status"] == {
         "phase": "Pending",
         "phaseTransitionTimestamps": [{"phase": "Pending", "phaseTransitionTimestamp": "2026-01-01T00:00:00Z"}],

@@ -131,6 +131,9 @@ def test_talk_vm_is_accepted():
         (f"{NIC}.0.macAddress", "02:00", "has malformed MAC address (02:00).", f"{NIC}[0].macAddress"),
         (f"{NIC}.0.macAddress", "02:00:00:00:00:00:00:01", "that is too long.", None),
         (f"{NIC}.0.macAddress", "01:00:00:00:00:01", "that is a multicast address.", None),
+        (f"{NIC}.0.macAddress", "FF:FF:FF:FF:FF:FF", "that is a multicast address.", None),
+        (f"{NIC}.0.macAddress", "00:00:00:00:00:00", "(00:00:00:00:00:00) that no interface can have.", None),
+        (f"{NIC}.0.macAddress", "00-00-00-00-00-00", "that no interface can have.", f"{NIC}[0].macAddress"),
         (
             f"{NIC}.0",
             {"name": "default", "masquerade": {}, "macAddress": "02-00-00-00-00-00"},
@@ -190,8 +193,10 @@ def test_no_memory():
     )
     assert [cause.message for cause in validate(default(vmi))] == [message]
     vm = put(talk_vm(), "spec.template.spec.domain.resources", {})
-    (cause,) = vms.validate(vm)
-    assert cause.message == message.replace("spec.domain", "spec.template.spec.domain")
+    assert vms.validate(vm) == [], "something else may say how much when an instance is made"
+    *others, warning = vms.warn(vm)
+    assert warning.startswith(message.replace("spec.domain", "spec.template.spec.domain"))
+    assert vms.warn(talk_vm()) == others
 
 
 def test_privileged_may_set_reserved_labels():

@@ -19,8 +19,8 @@ from kubernetes.client.exceptions import ApiException
 from engine import Engine, Object, condition
 
 
-def without_memory(spec: Object) -> None:
-    del spec["domain"]["memory"]
+def no_mac_address(spec: Object) -> None:
+    spec["domain"]["devices"]["interfaces"][0]["macAddress"] = "00:00:00:00:00:00"
 
 
 def unknown_volume(spec: Object) -> None:
@@ -42,7 +42,7 @@ def unsupported_field(spec: Object) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (without_memory, ["no memory requested", "spec.template.spec.domain.memory.guest"]),
+        (no_mac_address, ["spec.template.spec.domain.devices.interfaces[0]", "00:00:00:00:00:00"]),
         (unknown_volume, ["spec.template.spec.domain.devices.disks[0].Name 'nowhere' not found"]),
         (bad_base64, ["spec.template.spec.volumes[1].cloudInitNoCloud.userDataBase64", "base64"]),
         (two_sources, ["spec.template.spec.volumes[0] must have exactly one source type set"]),
@@ -61,6 +61,22 @@ def test_refused_by_the_api(cluster: Engine, namespace: str, spoil: Callable[[Ob
     for word in words:
         assert word in status["message"]
     assert cluster.get(namespace, "virtualmachines", "web") is None
+
+
+def test_a_template_without_memory(cluster: Engine, namespace: str) -> None:
+    """It is accepted: what makes the instance may add it. The instance isn't."""
+    vm = cluster.virtual_machine("web")
+    del vm["spec"]["template"]["spec"]["domain"]["memory"]
+    cluster.create(namespace, vm)
+    words = "no memory requested, at least one of 'spec.domain.memory.guest'"
+    cluster.wait(
+        namespace,
+        "virtualmachines",
+        "web",
+        lambda o: o and words in condition(o, "Failure").get("message", ""),
+        timeout=30,
+        what="the condition Failure",
+    )
 
 
 def test_a_namespace_that_does_not_exist(cluster: Engine) -> None:

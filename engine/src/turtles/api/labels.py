@@ -40,6 +40,12 @@ DEVICE_VHOST_NET = "devices.kubevirt.io/vhost-net"
 
 # Annotations
 VM_GENERATION = "kubevirt.io/vm-generation"
+#: Versions of the API that KubeVirt's controllers write on VirtualMachines and their instances: the newest they know,
+#: and the one that is stored.
+OBSERVED_VERSIONS = {
+    "kubevirt.io/latest-observed-api-version": "v1",
+    "kubevirt.io/storage-observed-api-version": "v1",
+}
 MIGRATION_TRANSPORT_UNIX = "kubevirt.io/migrationTransportUnix"
 MEMORY_OVERHEAD = "kubevirt.io/memory-overhead-bytes"
 PCI_TOPOLOGY_VERSION = "kubevirt.io/pci-topology-version"

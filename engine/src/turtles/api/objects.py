@@ -51,3 +51,9 @@ def add_finalizer(obj: Object, finalizer: str) -> None:
     finalizers = metadata.get("finalizers") or []
     if finalizer not in finalizers:
         metadata["finalizers"] = [*finalizers, finalizer]
+
+
+def add_annotations(obj: Object, annotations: Mapping[str, str]) -> None:
+    """Set annotations of an object, in place."""
+    metadata = obj["metadata"] = obj.get("metadata") or {}
+    metadata["annotations"] = {**(metadata.get("annotations") or {}), **annotations}

@@ -44,7 +44,7 @@ from turtles.api.language import (
     field,
     unsupported,
 )
-from turtles.api.objects import Object, add_finalizer, get, is_deleted
+from turtles.api.objects import Object, add_annotations, add_finalizer, get, is_deleted
 from turtles.api.rules import Causes, Spec, check_metadata, is_well_formed, schema_causes
 from turtles.api.run_strategies import RUN_STRATEGIES, WAIT_AS_RECEIVER
 
@@ -128,12 +128,13 @@ def default(
 ) -> Object:
     """Return a new VirtualMachine with its machine type and, for life, an identity of its firmware.
 
-    It has the finalizer of its controller from the start, which then needn't add it.
+    It has the finalizer and the annotations of its controller from the start, which then needn't add them.
     """
     if is_deleted(vm) or not is_well_formed(vm, VM_SPEC):
         return vm
     vm = copy.deepcopy(vm)
     add_finalizer(vm, labels.VM_FINALIZER)
+    add_annotations(vm, labels.OBSERVED_VERSIONS)
     return _default_domain(vm, {"uuid": random_uuid(), "serial": random_uuid()}, context)
 
 
@@ -186,15 +187,21 @@ def validate(vm: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     template = vm_spec["template"]
     causes += metadata_causes(template.get("metadata") or {}, "spec.template.metadata", context)
     causes += spec_causes(template["spec"], "spec.template.spec", context.config)
-    # Nothing but the template can say how much memory there is: better refused here than when the machine starts
-    causes += machine.no_memory(template["spec"], "spec.template.spec")
     causes += _run_strategy(vm_spec)
     return causes
 
 
 def warn(vm: Object) -> list[str]:
     """Return the warnings about a VirtualMachine that is admitted."""
-    return [RUNNING_WARNING] if get(vm, "spec", "running") is not None else []
+    warnings = [RUNNING_WARNING] if get(vm, "spec", "running") is not None else []
+    spec = get(vm, "spec", "template", "spec")
+    if isinstance(spec, dict):
+        # The instance is refused: by then something else may have said how much
+        warnings += [
+            f"{cause.message}; no instance can be made of this template"
+            for cause in machine.no_memory(spec, "spec.template.spec")
+        ]
+    return warnings
 
 
 def _run_strategy(spec: Spec) -> Causes:

@@ -30,7 +30,8 @@ LAUNCHER_GRACE, POD_GRACE = 15, 30
 _SCRATCH = {name: str(path) for path, name in paths.EMPTY_DIRS.items()}
 #: Further volumes of Pods without image volumes: the program of the images' containers, and where images are mounted.
 _PROGRAM_VOLUME, _DISKS_VOLUME = "virt-bin-share-dir", "container-disks"
-_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+#: Annotations of a VMI that mean something else on a Pod, or repeat the VMI.
+_OWN_ANNOTATIONS = frozenset(("kubectl.kubernetes.io/last-applied-configuration", *labels.OBSERVED_VERSIONS))
 _DNS_LABEL = 63
 #: Memory limit of a Pod whose namespace's quota demands one, as a multiple of its request (KubeVirt's).
 _QUOTA_MEMORY_RATIO = 2
@@ -180,7 +181,11 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
                 labels.VMI_ID: _label_value(metadata["name"]),
             },
             "annotations": {
-                **{key: value for key, value in (metadata.get("annotations") or {}).items() if key != _LAST_APPLIED},
+                **{
+                    key: value
+                    for key, value in (metadata.get("annotations") or {}).items()
+                    if key not in _OWN_ANNOTATIONS
+                },
                 **_annotations(vmi, overhead),
             },
             "ownerReferences": [owner_reference(vmi)],

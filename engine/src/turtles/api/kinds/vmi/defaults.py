@@ -18,7 +18,7 @@ from turtles.api.guests import QEMU_UID, firmware_uuid
 from turtles.api.kind import DEFAULT_CONTEXT, Context
 from turtles.api.kinds.vmi.presets import apply_presets
 from turtles.api.kinds.vmi.schema import VMI_SPEC
-from turtles.api.objects import Object, add_finalizer, get
+from turtles.api.objects import Object, add_annotations, add_finalizer, get
 from turtles.api.phases import PENDING
 from turtles.api.rules import is_well_formed
 
@@ -150,7 +150,8 @@ def pull_policy(image: str) -> str:
 def _default_metadata(vmi: Object) -> None:
     metadata = vmi["metadata"]
     add_finalizer(vmi, labels.VMI_FINALIZER)
-    annotations = metadata.get("annotations") or {}
+    add_annotations(vmi, labels.OBSERVED_VERSIONS)
+    annotations = metadata["annotations"]
     if not annotations.get(labels.PCI_TOPOLOGY_VERSION):
         metadata["annotations"] = {**annotations, labels.PCI_TOPOLOGY_VERSION: labels.PCI_TOPOLOGY_V3}
 

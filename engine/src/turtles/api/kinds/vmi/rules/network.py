@@ -95,6 +95,9 @@ def _mac(mac: str | None, masquerade: bool, here: str) -> Causes:
         yield Cause(INVALID, f"interface {here}.name has MAC address ({mac}) that is too long.", field)
     elif int(mac[:2], 16) & 1:
         yield Cause(INVALID, f"interface {here}.name has MAC address ({mac}) that is a multicast address.", field)
+    elif set(mac) <= {"0", ":", "-"}:
+        message = f"interface {here}.name has MAC address ({mac}) that no interface can have."
+        yield Cause(INVALID, message, field)
     elif masquerade and mac.replace("-", ":") == _RESERVED_MAC:
         message = "The requested MAC address is reserved for the in-pod bridge. Please choose another one."
         yield Cause(INVALID, message, field)
