@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import copy
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -8,6 +9,7 @@ import jsonpatch
 import pytest
 
 from turtles.api import configuration, labels
+from turtles.api.rules import label_problems, subdomain_problems
 from turtles.api.times import rest_of, rfc3339
 from turtles.controller.changes import json_diff, merge_diff
 from turtles.controller.heartbeats import Heartbeats, silent_for
@@ -779,6 +781,24 @@ def test_pod_of_a_vmi_with_a_very_long_name() -> None:
     assert len(pod["metadata"]["name"]) <= 253
     assert all(len(value) <= 63 for value in pod["metadata"]["labels"].values())
     assert len(pod["spec"]["hostname"]) == 63
+
+
+@pytest.mark.parametrize("name", ["a" * 232 + ".b" + "c" * 19, "a" * 62 + "-b", "a" * 232 + "-b"])
+def test_names_of_a_pod_are_valid_wherever_they_are_cut(name: str) -> None:
+    vmi = make_vmi()
+    vmi["metadata"]["name"] = name
+    pod = launcher_pod(vmi, LauncherConfig("launcher:1"))
+    assert subdomain_problems(pod["metadata"]["name"]) == []
+    assert label_problems(pod["spec"]["hostname"]) == []
+    assert re.fullmatch("[a-z0-9]([-a-z0-9._]*[a-z0-9])?", pod["metadata"]["labels"][labels.VMI_ID])
+
+
+def test_annotations_that_are_the_instances_own_stay_there() -> None:
+    vmi = make_vmi()
+    vmi["metadata"]["annotations"].update(labels.OBSERVED_VERSIONS)
+    annotations = launcher_pod(vmi, LauncherConfig("launcher:1"))["metadata"]["annotations"]
+    assert annotations["note"] == "x"
+    assert not annotations.keys() & {"kubectl.kubernetes.io/last-applied-configuration", *labels.OBSERVED_VERSIONS}
 
 
 def test_masquerade_annotations_and_ports() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pycdlib
 import pytest
 
+from turtles.api import guests
 from turtles.domain import paths
 from turtles.launcher import cloudinit
 from turtles.launcher.errors import LaunchError
@@ -128,9 +129,30 @@ def test_too_much_data():
 
 @pytest.mark.parametrize(
     ("name", "hostname", "expected"),
-    [("web", None, "web"), ("web.example", None, "web"), ("x" * 80, None, "x" * 63), ("web", "db", "db")],
+    [
+        ("web", None, "web"),
+        ("web.example", None, "web"),
+        ("x" * 80, None, "x" * 63),
+        ("x" * 62 + "-" + "y", None, "x" * 62),
+        ("x" * 60 + "---" + "y", None, "x" * 60),
+        ("web", "db", "db"),
+    ],
 )
-def test_hostname(name, hostname, expected):
+@pytest.mark.parametrize("kind", ["cloudInitNoCloud", "cloudInitConfigDrive"])
+def test_hostname(kind, name, hostname, expected):
     vmi = make_vmi(**({"hostname": hostname} if hostname else {}))
     vmi["metadata"]["name"] = name
-    assert cloudinit.hostname(vmi) == expected
+    assert guests.hostname(vmi) == expected
+    files = cloudinit.seed_files({"name": "seed", kind: {"userData": "x"}}, vmi)
+    (metadata,) = (json.loads(text) for path, text in files.items() if "meta" in path)
+    assert {value for key, value in metadata.items() if "hostname" in key} == {expected}
+
+
+@pytest.mark.parametrize("kind", ["cloudInitNoCloud", "cloudInitConfigDrive"])
+def test_an_empty_reference_counts_as_absent(kind, tmp_path):
+    empty = {"secretRef": {"name": ""}, "networkDataSecretRef": {}}
+    files = cloudinit.seed_files({"name": "seed", kind: {**empty, "networkData": "n"}}, make_vmi(), tmp_path)
+    assert b"n" in files.values()
+    files = cloudinit.seed_files({"name": "seed", kind: {**empty, "userData": "u"}}, make_vmi(), tmp_path)
+    assert b"u" in files.values()
+    assert b"n" not in files.values()

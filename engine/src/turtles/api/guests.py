@@ -11,6 +11,7 @@ from typing import Any
 QEMU_UID = 107
 #: Seconds a guest has to shut down.
 GRACE_PERIOD_SECONDS = 30
+_DNS_LABEL = 63
 #: KubeVirt's namespace for firmware UUIDs derived from the name of a VirtualMachineInstance.
 _FIRMWARE_UUID_NAMESPACE = uuid.UUID("6a1a24a1-4061-4607-8bf4-a3963d0c5895")
 
@@ -19,6 +20,15 @@ def grace_period(spec: Mapping[str, Any]) -> int:
     """Return the seconds the guest of a VirtualMachineInstance's spec has to shut down."""
     seconds = spec.get("terminationGracePeriodSeconds")
     return GRACE_PERIOD_SECONDS if seconds is None else int(seconds)
+
+
+def hostname(vmi: Mapping[str, Any]) -> str:
+    """Return the host name of a VirtualMachineInstance's Pod and guest, a DNS label (RFC 1123).
+
+    It is `spec.hostname`, else the instance's name up to its first dot, shortened to 63 characters.
+    """
+    name = str(vmi["spec"].get("hostname") or vmi["metadata"]["name"]).split(".")[0]
+    return name[:_DNS_LABEL].rstrip("-")
 
 
 def firmware_uuid(name: str) -> str:

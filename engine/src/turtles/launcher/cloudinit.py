@@ -14,6 +14,7 @@ from typing import Any
 
 import pycdlib
 
+from turtles.api.guests import hostname
 from turtles.domain import paths
 from turtles.launcher.errors import LaunchError
 
@@ -25,12 +26,6 @@ _NO_LINE_BREAKS = {ord("\r"): None, ord("\n"): None}
 def instance_id(name: str, namespace: str) -> str:
     """Return the instance id of a VMI: the same after every start, so that cloud-init runs per-instance work once."""
     return f"{name}.{namespace}"
-
-
-def hostname(vmi: Mapping[str, Any]) -> str:
-    """Return the host name of a VMI's guest: ``spec.hostname``, else the VMI's name up to the first dot."""
-    name = vmi.get("spec", {}).get("hostname") or str(vmi["metadata"]["name"]).split(".")[0]
-    return str(name)[:63]
 
 
 def seed_files(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path = Path("/")) -> dict[str, bytes]:
@@ -83,8 +78,12 @@ def seed_files(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path = P
 def _data(
     volume: str, kind: str, source: Mapping[str, Any], fields: tuple[str, str, str], directory: Any, root: Path
 ) -> bytes | None:
-    """Return the data that one of three *fields* gives (inline, base64, Secret), None if none of them is there."""
+    """Return the data that one of three *fields* gives (inline, base64, Secret), None if none of them is there.
+
+    Whatever is empty counts as absent, as it does in admission.
+    """
     inline, encoded, secret = fields
+    secret_name = (source.get(secret) or {}).get("name")
     data: bytes | None = None
     if source.get(inline):
         data = str(source[inline]).encode()
@@ -94,13 +93,13 @@ def _data(
             data = base64.b64decode(str(source[encoded]).translate(_NO_LINE_BREAKS), validate=True)
         except (binascii.Error, ValueError) as error:
             raise LaunchError(f"volume {volume!r}: {kind}.{encoded} is not valid base64 ({error})") from error
-    elif source.get(secret):
+    elif secret_name:
         key = inline.lower()
         folder = root / str(directory).lstrip("/")
         found = next((folder / name for name in (key, inline) if (folder / name).is_file()), None)
         if found is None:
             raise LaunchError(
-                f"volume {volume!r}: Secret {source[secret].get('name')!r} of {kind}.{secret} has neither the key "
+                f"volume {volume!r}: Secret {secret_name!r} of {kind}.{secret} has neither the key "
                 f"{key!r} nor {inline!r}; add one of them to the Secret"
             )
         data = found.read_bytes()

@@ -21,6 +21,7 @@ from typing import Any
 
 import libvirt
 
+from turtles.api.guests import hostname
 from turtles.command import Command
 from turtles.domain import lifecycle, network, paths
 from turtles.launcher import cloudinit, container_disk, dhcp, disks, pod, process
@@ -340,7 +341,7 @@ class Launcher:
         if plan is None:
             return
         try:
-            server = dhcp.Server(plan, pod.read_resolver(), cloudinit.hostname(self._vmi))
+            server = dhcp.Server(plan, pod.read_resolver(), hostname(self._vmi))
         except OSError as error:
             raise LaunchError(f"the DHCP port of the Pod can't be opened: {error}") from error
         libvirt.virEventAddHandle(server.fileno(), libvirt.VIR_EVENT_HANDLE_READABLE, self._on_dhcp, server)

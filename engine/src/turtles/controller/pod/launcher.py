@@ -17,7 +17,7 @@ from typing import Any
 
 from turtles.api import configuration, labels, quantity
 from turtles.api.configuration import ClusterConfiguration
-from turtles.api.guests import QEMU_UID, grace_period
+from turtles.api.guests import QEMU_UID, grace_period, hostname
 from turtles.api.objects import Object, owner_reference
 from turtles.controller.pod import memory, placement
 from turtles.domain import paths
@@ -62,14 +62,8 @@ def pod_name(vmi: Object) -> str:
     """Return the name of the VMI's Pod. The same VMI always gets the same name: creating twice makes one Pod."""
     metadata = vmi["metadata"]
     suffix = hashlib.sha256(metadata["uid"].encode()).hexdigest()[:5]
-    # Pod names may have 253 characters.
-    return f"virt-launcher-{metadata['name'][: 253 - 15 - 5]}-{suffix}"
-
-
-def pod_hostname(vmi: Object) -> str:
-    """Return the guest's host name: the one of the spec, else the VMI's name up to its first dot, as a DNS label."""
-    name = (vmi["spec"].get("hostname") or vmi["metadata"]["name"]).split(".")[0]
-    return str(name[:_DNS_LABEL].rstrip("-."))
+    # Pod names may have 253 characters, and no part of them may end in a hyphen.
+    return f"virt-launcher-{metadata['name'][: 253 - 15 - 5].rstrip('-.')}-{suffix}"
 
 
 def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
@@ -80,7 +74,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
     metadata, spec = vmi["metadata"], vmi["spec"]
     architecture = spec.get("architecture") or "amd64"
     grace = grace_period(spec)
-    hostname = pod_hostname(vmi)
+    host = hostname(vmi)
     overhead = memory.overhead(spec, kvm=config.kvm, ratio=config.cluster.overhead_ratio)
     block = paths.block_volumes(vmi)
     volumes, mounts, pull_secrets = _volumes(spec, config, block)
@@ -104,7 +98,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
         command.append("--image-volume")
     pod_spec: Object = {
         "restartPolicy": "Never",
-        "hostname": hostname,
+        "hostname": host,
         "terminationGracePeriodSeconds": grace + POD_GRACE,
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
@@ -177,7 +171,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
                 **(metadata.get("labels") or {}),
                 labels.APP: labels.APP_LAUNCHER,
                 labels.CREATED_BY: metadata["uid"],
-                labels.VM_NAME: hostname,
+                labels.VM_NAME: host,
                 labels.VMI_ID: _label_value(metadata["name"]),
             },
             "annotations": {
