@@ -2,8 +2,8 @@
 """The language the model is written in: types and fields, with their documentation, defaults and support.
 
 From one declaration come the OpenAPI schema of a CustomResourceDefinition (`Type.openapi`), the check that a value
-has the shape the rest of the engine relies on and asks for nothing the engine can't do (`Type.check`), and the
-static defaults (`Type.apply_defaults`).
+has the shape the rest of the engine relies on and asks for nothing the engine can't do (`Type.check`), the static
+defaults (`Type.apply_defaults`), and the form in which values that mean the same are equal (`Type.canonical`).
 """
 
 from __future__ import annotations
@@ -53,6 +53,14 @@ class Type:
     def apply_defaults(self, value: Any) -> None:
         """Set, in place, the static defaults of fields that are absent in objects that are there."""
 
+    def canonical(self, value: Any) -> Any:
+        """Return a value that equals the canonical form of every other value with the same meaning.
+
+        Quantities are numbers, and whatever says no more than its absence is left out. Values of the wrong type are
+        returned as they are.
+        """
+        return value
+
     def leaves(self, path: str) -> Iterator[tuple[str, Field]]:
         """Give each field below with its path; `[]` stands for an index. Unsupported ones included."""
         yield from ()
@@ -63,7 +71,8 @@ class Field:
     """A field of an object.
 
     `refusal` is None for what the engine implements, else the reason given to those who set it. `neutral` holds
-    values of a refused field that ask for nothing and are therefore accepted.
+    values of a refused field that ask for nothing and are therefore accepted. `absent` is what the engine does where
+    the field isn't given, if no default is set then.
     """
 
     name: str
@@ -73,6 +82,15 @@ class Field:
     default: Any = None
     refusal: str | None = None
     neutral: tuple[Any, ...] = ()
+    absent: Any = None
+
+    def says_nothing(self, value: Any) -> bool:
+        """Tell whether a value, in its canonical form, says no more than the field's absence."""
+        usual = self.absent if self.default is None else self.default
+        if usual is not None:
+            return bool(value == self.type.canonical(usual))
+        # An empty object can be a choice, as `masquerade: {}` is. An empty map of strings can't.
+        return value is False or value in ("", []) or (value == {} and not isinstance(self.type, Struct))
 
 
 class _Scalar(Type):
@@ -119,6 +137,12 @@ class _Quantity(Type):
             quantity.parse(value)
         except quantity.QuantityError as error:
             causes.append(Cause(INVALID, f"{path}: {error}", path))
+
+    def canonical(self, value: Any) -> Any:
+        try:
+            return quantity.parse(value)
+        except quantity.QuantityError:
+            return value
 
 
 class _IntOrString(Type):
@@ -180,6 +204,10 @@ class ListOf(Type):
             for item in value:
                 self.item.apply_defaults(item)
 
+    def canonical(self, value: Any) -> Any:
+        """See `Type.canonical`."""
+        return [self.item.canonical(item) for item in value] if isinstance(value, list) else value
+
     def leaves(self, path: str) -> Iterator[tuple[str, Field]]:
         """See `Type.leaves`."""
         yield from self.item.leaves(f"{path}[]")
@@ -207,6 +235,12 @@ class MapOf(Type):
                 causes.append(Cause(NOT_SUPPORTED, f"{here} is {UNSUPPORTED}", here))
             else:
                 self.value.check(item, here, causes)
+
+    def canonical(self, value: Any) -> Any:
+        """See `Type.canonical`."""
+        if not isinstance(value, dict):
+            return value
+        return {key: self.value.canonical(item) for key, item in value.items() if item is not None}
 
     def leaves(self, path: str) -> Iterator[tuple[str, Field]]:
         """See `Type.leaves`."""
@@ -271,6 +305,25 @@ class Struct(Type):
             if item is not None:
                 field.type.apply_defaults(item)
 
+    def canonical(self, value: Any) -> Any:
+        """See `Type.canonical`."""
+        if not isinstance(value, dict):
+            return value
+        found = {}
+        for name, item in value.items():
+            field = self.fields.get(name)
+            if item is None:
+                continue
+            if field is None:
+                found[name] = item
+            elif field.refusal is None:
+                item = field.type.canonical(item)
+                if not field.says_nothing(item):
+                    found[name] = item
+            elif item != [] and item not in field.neutral:
+                found[name] = item
+        return found
+
     def leaves(self, path: str) -> Iterator[tuple[str, Field]]:
         """See `Type.leaves`."""
         for name, field in self.fields.items():
@@ -297,9 +350,15 @@ STRING_MAP = MapOf(STRING)
 OPEN_OBJECT = OpenObject()
 
 
-def field(name: str, type_: Type, doc: str, *, required: bool = False, default: Any = None) -> Field:
-    """Declare a field which the engine implements. `default` is a scalar, set when the object around it is there."""
-    return Field(name, type_, doc, required, default)
+def field(
+    name: str, type_: Type, doc: str, *, required: bool = False, default: Any = None, absent: Any = None
+) -> Field:
+    """Declare a field which the engine implements.
+
+    `default` is a scalar, set when the object around it is there; `absent` is a value that isn't set, but has the same
+    effect as no value. Without either, an empty value and `false` do nothing.
+    """
+    return Field(name, type_, doc, required, default, absent=absent)
 
 
 def unsupported(name: str, doc: str, *, neutral: tuple[Any, ...] = (), refusal: str = "") -> Field:
