@@ -17,7 +17,7 @@ from turtles.controller.node import failed, is_alive
 from turtles.controller.pod import placement
 from turtles.controller.pod.launcher import LauncherConfig, launcher_pod, pod_name
 from turtles.controller.pod.memory import overhead
-from turtles.controller.server import image_volumes, mounts_images
+from turtles.controller.server import image_volumes, mounts_images, pulls_again
 from turtles.controller.vmi.controller import limited_resources
 from turtles.controller.vmi.patches import gate_patch, vmi_patch
 from turtles.controller.vmi.plan import plan
@@ -312,6 +312,57 @@ def test_the_kubelet_has_a_moment_to_say_why_a_pod_ended(
     decided = plan(vmi, [pod], {}, NOW)
     assert (decided.delete_pods, decided.wait) == (([], wait) if wait else ([pod], None))
     assert [event[1] for event in decided.events] == (["LauncherOOMKilled"] if told else [])
+
+
+REJECTED = {"reason": "UnexpectedAdmissionError", "message": "Allocate failed due to no healthy devices present"}
+
+
+def rejected_pod(age: float, **more: object) -> dict:
+    pod = make_pod("Failed", node="n", **{**REJECTED, **more})
+    pod["metadata"]["creationTimestamp"] = rfc3339(NOW - timedelta(seconds=age))
+    return pod
+
+
+def scheduling_since(seconds: float, **status: object) -> dict:
+    stamp = rfc3339(NOW - timedelta(seconds=seconds))
+    entry = {"phase": "Scheduling", "phaseTransitionTimestamp": stamp}
+    return make_vmi("Scheduling", phaseTransitionTimestamps=[entry], **status)
+
+
+@pytest.mark.parametrize("reason", ["UnexpectedAdmissionError", "OutOfmemory", "NodeShutdown"])
+def test_a_pod_that_its_node_rejects_is_replaced(reason: str) -> None:
+    """No start fails because a device plugin is away for a moment, as while virt-handler restarts."""
+    first = plan(scheduling_since(0), [rejected_pod(0, reason=reason)], {}, NOW)
+    assert first.vmi["status"]["phase"] == "Scheduling"
+    assert not first.failure
+    assert (list(first.delete_pods), first.wait) == ([], 1)
+    status, told, message = condition(first.vmi, "Synchronized")
+    assert (status, told) == ("False", "PodRejected")
+    assert reason in message
+    assert [event[1] for event in first.events] == ["PodRejected"]
+    pod = rejected_pod(2, reason=reason)
+    second = plan({**scheduling_since(2), "status": first.vmi["status"]}, [pod], {}, NOW)
+    assert (second.delete_pods, second.events) == ([pod], [])
+    pod["metadata"]["deletionTimestamp"] = STAMP
+    waiting_for_its_end = plan(second.vmi, [pod], {}, NOW)
+    assert (list(waiting_for_its_end.delete_pods), waiting_for_its_end.failure) == ([], "")
+    third = plan(second.vmi, [], {}, NOW)
+    assert third.create_pod
+    assert not third.lost_pod
+    assert condition(third.vmi, "Synchronized") is None
+    assert [each["phase"] for each in third.vmi["status"]["phaseTransitionTimestamps"]] == ["Scheduling"]
+
+
+@pytest.mark.parametrize(("since", "pause"), [(0, 1), (10, 5), (3600, 30)])
+def test_pods_are_replaced_ever_more_rarely(since: float, pause: float) -> None:
+    assert plan(scheduling_since(since), [rejected_pod(0)], {}, NOW).wait == pause
+
+
+@pytest.mark.parametrize(
+    "more", [{"containerStatuses": terminated()}, {"reason": "Evicted"}, {"reason": "", "message": "no word"}]
+)
+def test_a_pod_that_ran_or_was_evicted_is_not_rejected(more: dict) -> None:
+    assert plan(scheduling_since(60), [rejected_pod(60, **more)], {}, NOW).vmi["status"]["phase"] == "Failed"
 
 
 def test_a_lost_pod_is_looked_for_before_the_vmi_fails() -> None:
@@ -759,6 +810,14 @@ def node_of(kubelet: str, runtime: str) -> dict:
 )
 def test_nodes_that_mount_images(kubelet: str, runtime: str, expected: bool) -> None:
     assert mounts_images(node_of(kubelet, runtime)) is expected
+
+
+@pytest.mark.parametrize(
+    ("runtimes", "expected"),
+    [((), False), (("turtles://0.1.0",), False), (("containerd://2.1.4",), True), (("turtles://1", ""), True)],
+)
+def test_nodes_that_pull_for_running_pods(runtimes: tuple[str, ...], expected: bool) -> None:
+    assert pulls_again([node_of("v1.36.0", runtime) for runtime in runtimes]) is expected
 
 
 def test_image_volumes_are_for_clusters_whose_nodes_can_all_do_it() -> None:

@@ -15,6 +15,10 @@ POD_IN_THE_WAY = "delete that Pod, or give it another name"
 POD_GONE = (
     "a VirtualMachine with runStrategy Always or RerunOnFailure starts a new instance, others have to be started again"
 )
+#: Of a launcher's Pod that its node didn't take in.
+POD_REJECTED = (
+    "another one is made; if that goes on, see that virt-handler runs on that node and what the node has left"
+)
 #: Of a node's agent that doesn't do its part.
 AGENT_LATE = "see that virt-handler runs on that node, and its log"
 

@@ -46,6 +46,16 @@ def mounts_images(node: Mapping[str, Any]) -> bool:
     return runtime in _RUNTIMES and version >= _RUNTIMES[runtime]
 
 
+def pulls_again(nodes: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether a node may pull the images of a running Pod's volumes again and again.
+
+    A kubelet does it for the pull policy Always, each time it looks at the Pod, which is about once a minute. It pulls
+    a container's image once, when it makes the container. The Pod runner pulls either once.
+    """
+    runtimes = [((node.get("status") or {}).get("nodeInfo") or {}).get("containerRuntimeVersion") for node in nodes]
+    return any(not str(runtime or "").startswith(f"{_POD_RUNNER}://") for runtime in runtimes)
+
+
 def image_volumes(info: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]], cluster: ClusterConfiguration) -> bool:
     """Return whether container disks are to be image volumes. Containers of the image work everywhere.
 

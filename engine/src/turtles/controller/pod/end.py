@@ -7,10 +7,11 @@ from typing import Any
 
 from turtles.api.conditions import get_condition
 from turtles.api.objects import Object
-from turtles.api.phases import is_final
+from turtles.api.phases import FAILED, is_final, phase_of
 from turtles.api.times import parse_time
 
 _COMPUTE = "compute"
+_EVICTED = "Evicted"
 
 
 def has_ended(pod: Mapping[str, Any]) -> bool:
@@ -23,13 +24,24 @@ def has_ended(pod: Mapping[str, Any]) -> bool:
     )
 
 
+def is_rejected(pod: Mapping[str, Any]) -> bool:
+    """Whether the node's kubelet refused to take the Pod in: none of its containers has ever been started.
+
+    It does so when a device plugin is away (UnexpectedAdmissionError), or when its node has less left than the
+    scheduler thought (OutOfcpu, OutOfmemory, …). Another Pod may be taken in, as those of a ReplicaSet are.
+    """
+    status = pod.get("status") or {}
+    started = any((each.get("state") or {}).keys() & {"running", "terminated"} for each in container_statuses(pod))
+    return phase_of(pod) == FAILED and bool(status.get("reason")) and status["reason"] != _EVICTED and not started
+
+
 def ended_at(pod: Object) -> datetime | None:
     """Return when its last container ended; None if that isn't known."""
     times = [moment for state in _terminated(pod) if (moment := parse_time(state.get("finishedAt")))]
     return max(times, default=None)
 
 
-def container_statuses(pod: Object) -> list[Object]:
+def container_statuses(pod: Mapping[str, Any]) -> list[Object]:
     """Return the statuses of its init containers and containers."""
     status = pod.get("status") or {}
     return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
@@ -38,7 +50,7 @@ def container_statuses(pod: Object) -> list[Object]:
 def why(pod: Object) -> tuple[str, str]:
     """Return an event's reason, and why the Pod ended in words with the remedy, if there is one."""
     status = pod.get("status") or {}
-    if status.get("reason") == "Evicted":
+    if status.get("reason") == _EVICTED:
         return "LauncherEvicted", (
             f"the node evicted the virt-launcher Pod: {status.get('message') or 'no reason given'}; relieve the node, "
             "or request what the guest needs (spec.domain.resources.requests) so that it is placed where that is free"

@@ -22,7 +22,7 @@ from turtles.controller.claims import claim_names
 from turtles.controller.noted_ends import NotedEnds
 from turtles.controller.pod.launcher import LauncherConfig, launcher_pod, pod_name
 from turtles.controller.pod.roles import by_role
-from turtles.controller.server import Server, image_volumes
+from turtles.controller.server import Server, image_volumes, pulls_again
 from turtles.controller.vmi.patches import gate_patch, node_label_patch, vmi_patch
 from turtles.controller.vmi.plan import plan
 from turtles.controller.vmi.status import ready
@@ -113,7 +113,7 @@ class VMIController:
     def _create_pod(self, vmi: Object, planned: Object) -> None:
         namespace, name = vmi["metadata"]["namespace"], pod_name(vmi)
         try:
-            pod = self._client.create(POD, launcher_pod(planned, self._launcher_config(namespace)))
+            pod = self._client.create(POD, launcher_pod(planned, self._launcher_config(planned)))
         except AlreadyExists as error:
             found = self._live_pod(vmi)
             if found is None:
@@ -204,8 +204,8 @@ class VMIController:
         if owner is not None:
             self._recorder.event({**owner, "namespace": metadata["namespace"]}, "Warning", "Failed", message)
 
-    def _launcher_config(self, namespace: str) -> LauncherConfig:
-        """Return the configuration in force with what the nodes offer, and the namespace asks for, now."""
+    def _launcher_config(self, vmi: Object) -> LauncherConfig:
+        """Return the configuration in force with what the nodes offer, and the VMI's namespace asks for, now."""
         nodes = [
             node
             for node in self._nodes.list()
@@ -218,13 +218,15 @@ class VMIController:
         images = self._config.image_volumes
         if images is None:
             images = image_volumes(self._server.version(), nodes, cluster)
+        if images and is_pulled_always(vmi["spec"]) and pulls_again(nodes):
+            images = False
         return replace(
             self._config,
             cluster=cluster,
             kvm=kvm,
             image_volumes=images,
             vhost_net=_offers(offered, labels.DEVICE_VHOST_NET),
-            limited=limited_resources(self._quotas.by_index(BY_NAMESPACE, namespace)),
+            limited=limited_resources(self._quotas.by_index(BY_NAMESPACE, vmi["metadata"]["namespace"])),
         )
 
 
@@ -232,6 +234,13 @@ def limited_resources(quotas: Sequence[Mapping[str, Any]]) -> frozenset[str]:
     """Return for which resources these ResourceQuotas demand a limit of every container: cpu, memory."""
     hard = {name for quota in quotas for name in (quota.get("spec") or {}).get("hard") or {}}
     return frozenset(name for name in ("cpu", "memory") if f"limits.{name}" in hard)
+
+
+def is_pulled_always(spec: Mapping[str, Any]) -> bool:
+    """Return whether an image of a VMI's disks is to be pulled at each start."""
+    return any(
+        (volume.get("containerDisk") or {}).get("imagePullPolicy") == "Always" for volume in spec.get("volumes") or ()
+    )
 
 
 def _offers(allocatable: Sequence[Mapping[str, Any]], device: str) -> bool:

@@ -39,6 +39,10 @@ _LAST_WORD = 5
 #: Seconds the node agent has to start the guest, or to report why not, before the VMI reports the agent as late.
 _AGENT_PATIENCE = 30
 _AGENT_LATE = "NodeAgentNotResponding"
+#: Why there is no Pod: its node rejected the last one, and another one is made.
+_REJECTED = "PodRejected"
+#: Shortest and longest pause between two Pods for one start, seconds.
+_REPLACE_FIRST, _REPLACE_LONGEST = 1.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def plan(
         if phase_of(vmi) in HANDED_OVER:
             _watch_over(draft, pod, now)
         else:
-            _bring_up(draft, pod, pvcs, rfc3339(now))
+            _bring_up(draft, pod, pvcs, now)
     if is_final(wanted) and not is_final(vmi):
         draft.delete_pods = [each for each in pods if not is_deleted(each)]
     conditions = wanted["status"].setdefault("conditions", [])
@@ -121,24 +125,24 @@ def plan(
     return draft.done()
 
 
-def _bring_up(draft: _Draft, pod: Object | None, pvcs: Mapping[str, Object | None], now: str) -> None:
+def _bring_up(draft: _Draft, pod: Object | None, pvcs: Mapping[str, Object | None], moment: datetime) -> None:
     """Pending and Scheduling: this controller owns the VMI."""
-    vmi, status = draft.vmi, draft.vmi["status"]
+    vmi, status, now = draft.vmi, draft.vmi["status"], rfc3339(moment)
     conditions = status.setdefault("conditions", [])
     if is_deleted(vmi):
         set_phase(status, FAILED, now)
         return
     if pod is None:
-        if phase_of(vmi) == SCHEDULING:
+        rejected = (get_condition(conditions, "Synchronized") or {}).get("reason") == _REJECTED
+        if phase_of(vmi) == SCHEDULING and not rejected:
             _fail(draft, "the virt-launcher Pod is gone", now, remedies.POD_GONE)
             draft.lost_pod = True
             return
-        if not phase_of(vmi):
-            set_phase(status, PENDING, now)
         if missing := sorted(name for name, pvc in pvcs.items() if pvc is None):
             message = f"PVC {vmi['metadata']['namespace']}/{missing[0]} does not exist, waiting for it to appear"
             if set_condition(conditions, "Synchronized", "False", "FailedPvcNotFound", message, now):
                 draft.events.append(("Warning", "FailedPvcNotFound", remedies.advised(message, remedies.CLAIM)))
+            set_phase(status, PENDING, now)
             return
         draft.create_pod = True
         set_phase(status, SCHEDULING, now)
@@ -148,6 +152,9 @@ def _bring_up(draft: _Draft, pod: Object | None, pvcs: Mapping[str, Object | Non
         return
     set_phase(status, SCHEDULING, now)
     pod_status = pod.get("status") or {}
+    if end.is_rejected(pod):
+        _replace(draft, pod, moment)
+        return
     if end.has_ended(pod):
         _fail(draft, end.why(pod)[1], now)
         return
@@ -171,6 +178,25 @@ def _bring_up(draft: _Draft, pod: Object | None, pvcs: Mapping[str, Object | Non
     node = (pod.get("spec") or {}).get("nodeName")
     if node and is_true(pod_status.get("conditions"), "ContainersReady"):
         _hand_over(draft, pod, node, now)
+
+
+def _replace(draft: _Draft, pod: Object, now: datetime) -> None:
+    """The node rejected the Pod, which is no fault of the VMI's: delete it, and make another one when it is gone.
+
+    Pauses become longer with the time that the start has taken.
+    """
+    conditions = draft.vmi["status"]["conditions"]
+    status = pod["status"]
+    message = f"the node rejected the virt-launcher Pod ({status['reason']}): {status.get('message') or 'no message'}"
+    if set_condition(conditions, "Synchronized", "False", _REJECTED, message, rfc3339(now)):
+        draft.events.append(("Warning", _REJECTED, remedies.advised(message, remedies.POD_REJECTED)))
+    made = parse_time(pod["metadata"].get("creationTimestamp")) or now
+    began = _since(draft.vmi, SCHEDULING) or made
+    pause = min(_REPLACE_LONGEST, max(_REPLACE_FIRST, (made - began).total_seconds() / 2))
+    if (left := rest_of(pause, made, now)) > 0:
+        draft.wait = left
+    elif not is_deleted(pod):
+        draft.delete_pods = [pod]
 
 
 def _hand_over(draft: _Draft, pod: Object, node: str, now: str) -> None:
