@@ -63,7 +63,7 @@ def service(kubectl: Kubectl, name: str) -> dict[str, Any]:
 
 def test_guests_behind_services(cluster: Cluster, namespace: str, pair: dict[str, str], kubectl: Kubectl) -> None:
     for name in ("one", "two"):
-        (pod,) = kubectl("get", "pod", "-l", f"vm.kubevirt.io/name={name}", "-o", "name").split()
+        (pod,) = kubectl("get", "pod", "-l", f"vmi.kubevirt.io/id={name}", "-o", "name").split()
         kubectl(
             "expose",
             pod,
@@ -100,11 +100,17 @@ def test_a_service_without_running_guest_refuses(cluster: Cluster, namespace: st
     kubectl("create", "service", "clusterip", "nobody", "--tcp=22:22")
     address = service(kubectl, "nobody")["clusterIP"]
     refused(address, 22)
-    guest = cluster.virtual_machine("late", labels={"app": "nobody"})
+    guest = cluster.virtual_machine("late", labels={"app": "nobody"}, grace_period=8)
     cluster.create(namespace, guest)
-    cluster.wait_running(namespace, "late")
+    own = cluster.wait_running(namespace, "late")["status"]["interfaces"][0]["ipAddress"]
     assert banner(address, 22, timeout=180).startswith("SSH-")
+    # A guest that has been told to shut down, and takes its time, is served no more.
+    cluster.ssh(own, "rmmod button; rmmod evdev; true")
     cluster.patch(namespace, "late", {"spec": {"runStrategy": "Halted"}})
+    refused(address, 22)
+    leaving = cluster.get(namespace, "virtualmachineinstances", "late")
+    assert leaving is not None
+    assert leaving["status"]["phase"] == "Running"
     cluster.wait_stopped(namespace, "late")
     refused(address, 22)
 

@@ -21,6 +21,7 @@ from turtles.controller.server import image_volumes, mounts_images, pulls_again
 from turtles.controller.vmi.controller import limited_resources
 from turtles.controller.vmi.patches import gate_patch, vmi_patch
 from turtles.controller.vmi.plan import plan
+from turtles.controller.vmi.status import GATE_ENDED, GATE_OPEN, GATE_PAUSED, GATE_TERMINATING
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 STAMP = "2026-01-02T03:04:05Z"
@@ -150,7 +151,7 @@ def test_the_node_takes_over() -> None:
         "Burstable",
     )
     assert status["launcherContainerImageVersion"] == "launcher:1"
-    assert decided.unpaused
+    assert decided.gate == GATE_OPEN
 
 
 @pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "CreateContainerError", "ErrImageNotRunnable"])
@@ -213,6 +214,21 @@ def test_ready(phase: str, pod: dict, expected: tuple) -> None:
     assert condition(plan(make_vmi(phase), [pod], {}, NOW).vmi, "Ready")[:2] == expected
 
 
+@pytest.mark.parametrize("gate", ["True", "False"])
+@pytest.mark.parametrize("phase", ["Scheduled", "Running"])
+def test_a_guest_that_is_to_shut_down_is_not_ready(phase: str, gate: str) -> None:
+    """From the deletion on, though its Pod is ready until the guest has shut down."""
+    conditions = [
+        {"type": "Ready", "status": gate, "reason": "ReadinessGatesNotReady"},
+        {"type": labels.UNPAUSED_READINESS_GATE, "status": "True"},
+    ]
+    pod = make_pod("Running", ready=True, conditions=conditions)
+    vmi = make_vmi(phase, deleted=True, conditions=[{"type": "Ready", "status": "True"}])
+    decided = plan(vmi, [pod], {}, NOW)
+    assert condition(decided.vmi, "Ready") == ("False", "PodTerminating", "virt-launcher pod is terminating")
+    assert decided.delete_pods == [], "it shuts down first"
+
+
 def test_a_guest_whose_launcher_is_silent_is_not_ready() -> None:
     silent = {"type": "Synchronized", "status": "False", "reason": "LauncherUnresponsive", "message": "since 5 s"}
     pod = make_pod("Running", ready=True, conditions=[{"type": "Ready", "status": "True"}])
@@ -256,28 +272,35 @@ def test_the_end_is_told_in_one_write(phase: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("vmi", "unpaused"),
+    ("vmi", "gate"),
     [
-        (make_vmi("Scheduled"), True),
-        (make_vmi("Running"), True),
-        (make_vmi("Running", conditions=[{"type": "Paused", "status": "True"}]), False),
+        (make_vmi("Scheduled"), GATE_OPEN),
+        (make_vmi("Running"), GATE_OPEN),
+        (make_vmi("Running", conditions=[{"type": "Paused", "status": "True"}]), GATE_PAUSED),
         (make_vmi("Scheduled", spec={"domain": {}, "startStrategy": "Paused"}), None),
-        (make_vmi("Running", spec={"domain": {}, "startStrategy": "Paused"}), True),
+        (make_vmi("Running", spec={"domain": {}, "startStrategy": "Paused"}), GATE_OPEN),
+        # Services send nothing to a guest that shuts down, or has ended
+        (make_vmi("Running", deleted=True), GATE_TERMINATING),
+        (make_vmi("Scheduled", deleted=True), GATE_TERMINATING),
+        (
+            make_vmi("Failed", phaseTransitionTimestamps=[{"phase": "Failed", "phaseTransitionTimestamp": STAMP}]),
+            GATE_ENDED,
+        ),
     ],
 )
-def test_readiness_gate(vmi: dict, unpaused: bool | None) -> None:
-    assert plan(vmi, [make_pod("Running")], {}, NOW).unpaused is unpaused
+def test_readiness_gate(vmi: dict, gate: tuple[str, str, str] | None) -> None:
+    assert plan(vmi, [make_pod("Running")], {}, NOW).gate == gate
 
 
 def test_readiness_gate_patch() -> None:
     pod = make_pod("Running", ready=True)
-    patched = jsonpatch.apply_patch(pod, gate_patch(pod, True, STAMP))
+    patched = jsonpatch.apply_patch(pod, gate_patch(pod, GATE_OPEN, STAMP))
     assert [each["type"] for each in patched["status"]["conditions"]] == [
         "ContainersReady",
         labels.UNPAUSED_READINESS_GATE,
     ]
-    assert gate_patch(patched, True, STAMP) == []
-    assert gate_patch(patched, False, STAMP)[0]["op"] == "test"
+    assert gate_patch(patched, GATE_OPEN, STAMP) == []
+    assert gate_patch(patched, GATE_PAUSED, STAMP)[0]["op"] == "test"
 
 
 def test_a_final_vmi_is_released_when_its_pods_are_gone() -> None:

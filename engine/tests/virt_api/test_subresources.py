@@ -30,10 +30,17 @@ def call(
     return [(path, body) for path, body, _ in client.patches]
 
 
-def make(spec: dict[str, Any], phase: str | None = None, **status: Any) -> FakeClient:
-    client = FakeClient((VM, {"metadata": {"namespace": "default", "name": "vm"}, "spec": spec, "status": status}))
+def make(spec: dict[str, Any], phase: str | None = None, owner: str = "v", **status: Any) -> FakeClient:
+    client = FakeClient(
+        (VM, {"metadata": {"namespace": "default", "name": "vm", "uid": "v"}, "spec": spec, "status": status})
+    )
     if phase is not None:
-        metadata = {"namespace": "default", "name": "vm", "uid": "u"}
+        metadata = {
+            "namespace": "default",
+            "name": "vm",
+            "uid": "u",
+            "ownerReferences": [{"kind": "VirtualMachine", "name": "vm", "uid": owner, "controller": True}],
+        }
         vmi = {"metadata": metadata, "spec": {"terminationGracePeriodSeconds": 30}, "status": {"phase": phase}}
         client._store(VMI, vmi)
     return client
@@ -152,6 +159,35 @@ def test_pending_requests():
         with pytest.raises(Failure, match=message):
             call(operation, {"runStrategy": "Manual"}, phase, stateChangeRequests=[START])
     assert call("stop", {"runStrategy": "Manual"}, "Running", stateChangeRequests=[START]) == requests(STOP)
+
+
+@pytest.mark.parametrize(
+    ("operation", "options"), [("restart", {}), ("restart", {"gracePeriodSeconds": 0}), ("stop", {})]
+)
+def test_who_waits_for_ready_after_a_restart_waits_for_the_next_instance(operation, options):
+    """The VM isn't ready from the moment on in which the request is accepted, before any controller has seen it."""
+    others = {"type": "LiveMigratable", "status": "False", "reason": "NotMigratable"}
+    ready = {"type": "Ready", "status": "True", "lastProbeTime": None, "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    writes = call(operation, {"runStrategy": "Manual"}, "Running", options, ready=True, conditions=[ready, others])
+    status = writes[-1][1]["status"]
+    assert status["ready"] is None
+    assert status["conditions"][1] == others
+    condition = status["conditions"][0]
+    assert (condition["status"], condition["reason"]) == ("False", "PodTerminating")
+    assert condition["lastTransitionTime"] > "2026-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize("owner", ["another", ""])
+def test_an_instance_of_that_name_that_is_not_the_vms(owner):
+    """Starting the VM is how it adopts an instance; the others would act on somebody else's."""
+    client = make({"runStrategy": "Halted"}, "Running", owner=owner)
+    handlers(client)["start_vm"]("default", "vm", {})  # type: ignore[arg-type]
+    assert [(path, body["spec"]) for path, body, _ in client.patches] == [(PATH, {"runStrategy": "Always"})]
+    client = make({"runStrategy": "Manual"}, "Running", owner=owner)
+    for operation, options in (("stop", {"gracePeriod": 0}), ("restart", {"gracePeriodSeconds": 0})):
+        with pytest.raises(Failure, match="VM is not running"):
+            handlers(client)[f"{operation}_vm"]("default", "vm", options)  # type: ignore[arg-type]
+    assert client.patches == []
 
 
 def test_missing():

@@ -15,6 +15,8 @@ Condition = dict[str, Any]
 AGENT_FAILED = "Synchronizing with the Domain failed."
 #: Reason and message of a VMI's condition Ready while its guest doesn't run.
 GUEST_NOT_RUNNING = ("GuestNotRunning", "Guest VM is not reported as running")
+#: Reason and message of the condition Ready while the guest shuts down, of a VMI and of its VM.
+TERMINATING = ("PodTerminating", "virt-launcher pod is terminating")
 #: Reason of a VMI's conditions Synchronized and Ready while its launcher doesn't answer for the guest.
 UNRESPONSIVE = "LauncherUnresponsive"
 

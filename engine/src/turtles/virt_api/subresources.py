@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from turtles.api import times
+from turtles.api.conditions import TERMINATING, is_true, set_condition
 from turtles.api.kinds.vm import VM as VM_KIND
-from turtles.api.objects import Object
+from turtles.api.objects import Object, controller_of
 from turtles.api.phases import FAILED, FINAL_PHASES, is_final, phase_of
 from turtles.api.run_strategies import ALWAYS, HALTED, MANUAL, ONCE, RERUN_ON_FAILURE, START, STOP, run_strategy
 from turtles.kube.client import MERGE, ApiError, Client, Conflict, NotFound
@@ -59,7 +61,7 @@ class VirtualMachines:
             except NotFound:
                 raise not_found(VM_KIND, name) from None
             try:
-                operation(vm, self._vmi(namespace, name), options)
+                operation(vm, self._vmi(vm), options)
                 return
             except Conflict as error:
                 if attempt == _TRIES - 1:
@@ -67,11 +69,14 @@ class VirtualMachines:
             except ApiError as error:
                 raise Failure(error.status or 503, error.message, VM_KIND, name) from error
 
-    def _vmi(self, namespace: str, name: str) -> Object | None:
+    def _vmi(self, vm: Object) -> Object | None:
+        """Return the instance of a VirtualMachine. One of its name that it doesn't control isn't its instance."""
+        metadata = vm["metadata"]
         try:
-            return self._client.get(VMI, namespace, name)
+            vmi = self._client.get(VMI, metadata["namespace"], metadata["name"])
         except NotFound:
             return None
+        return vmi if (controller_of(vmi) or {}).get("uid") == metadata["uid"] else None
 
     def _start(self, vm: Object, vmi: Object | None, options: Object) -> None:
         name, strategy = vm["metadata"]["name"], run_strategy(vm)
@@ -151,7 +156,13 @@ class VirtualMachines:
         if pending and not only_stop:
             message = "unable to complete request: stop/start already underway"
             raise conflict(VM_KIND, vm["metadata"]["name"], message)
-        self._patch(VM, vm, {"status": {"stateChangeRequests": requests}}, options, "status")
+        status: Object = {"stateChangeRequests": requests}
+        conditions = [dict(condition) for condition in (vm.get("status") or {}).get("conditions") or ()]
+        if requests[0]["action"] == STOP and is_true(conditions, "Ready"):
+            # In the same write: who waits for Ready after a restart means the next instance.
+            set_condition(conditions, "Ready", "False", *TERMINATING, times.now())
+            status.update(conditions=conditions, ready=None)
+        self._patch(VM, vm, {"status": status}, options, "status")
 
     def _shorten(self, vmi: Object, seconds: int, options: Object) -> None:
         if vmi["spec"].get("terminationGracePeriodSeconds") != seconds:

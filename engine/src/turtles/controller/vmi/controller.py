@@ -99,7 +99,7 @@ class VMIController:
         for pod in decided.delete_pods:
             self._delete_pod(stored, pod)
         if (launcher := by_role(vmi, pods).launcher) is not None:
-            self._mark_pod(launcher, decided.unpaused, (stored.get("status") or {}).get("nodeName"))
+            self._mark_pod(launcher, decided.gate, (stored.get("status") or {}).get("nodeName"))
         return decided.wait
 
     def _live_pod(self, vmi: Object) -> Object | None:
@@ -159,21 +159,21 @@ class VMIController:
             self._pods.observe(answer)
         self._recorder.event(vmi, "Normal", "SuccessfulDelete", f"Deleted virtual machine pod {metadata['name']}")
 
-    def _mark_pod(self, pod: Object, unpaused: bool | None, node: str | None) -> None:
+    def _mark_pod(self, pod: Object, gate: tuple[str, str, str] | None, node: str | None) -> None:
         """Bring the Pod's readiness gate and its label with the VMI's node up to date, in one request where it can."""
         metadata = pod["metadata"]
-        gate = [] if unpaused is None else gate_patch(pod, unpaused, times.now())
+        readiness = [] if gate is None else gate_patch(pod, gate, times.now())
         label = node_label_patch(pod, node) if node else []
-        if not gate and not label:
+        if not readiness and not label:
             return
         try:
             stored = self._client.patch(
                 POD,
                 metadata["namespace"],
                 metadata["name"],
-                [*gate, *label],
+                [*readiness, *label],
                 kind=JSON,
-                subresource="status" if gate else None,
+                subresource="status" if readiness else None,
             )
         except NotFound:
             return

@@ -22,16 +22,14 @@ def vmi_patch(old: Object, new: Object) -> list[Object]:
     return [*test, *patch]
 
 
-def gate_patch(pod: Object, unpaused: bool, now: str) -> list[Object]:
-    """Return the JSON patch that makes the Pod's readiness gate say whether the guest runs; empty if it does so."""
+def gate_patch(pod: Object, gate: tuple[str, str, str], now: str) -> list[Object]:
+    """Return the JSON patch of the Pod's readiness gate; empty if it is so already.
+
+    :param gate: its status, reason and message.
+    """
     before = (pod.get("status") or {}).get("conditions")
     conditions = [dict(condition) for condition in before or ()]
-    words = (
-        ("True", "NotPaused", "the virtual machine is not paused")
-        if unpaused
-        else ("False", "Paused", "the virtual machine is paused")
-    )
-    if not set_condition(conditions, labels.UNPAUSED_READINESS_GATE, *words, now):
+    if not set_condition(conditions, labels.UNPAUSED_READINESS_GATE, *gate, now):
         return []
     after = {**pod, "status": {**(pod.get("status") or {}), "conditions": conditions}}
     return json_diff(pod, after, [("status", "conditions")])

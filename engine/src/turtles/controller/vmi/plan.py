@@ -52,7 +52,7 @@ class Plan:
     :param vmi: the VMI as it is to be stored (metadata.labels, metadata.finalizers and status may differ).
     :param create_pod: make the launcher Pod; the VMI is stored afterwards.
     :param delete_pods: Pods to delete.
-    :param unpaused: what the Pod's readiness gate is to say, or None to leave it.
+    :param gate: status, reason and message of the Pod's readiness gate, or None to leave it.
     :param lost_pod: the VMI is to fail because its Pod is not in the cache; make sure that it does not exist.
     :param events: (type, reason, message) to tell about the VMI.
     :param failure: why the VMI fails now, for events on it and on its VM.
@@ -62,7 +62,7 @@ class Plan:
     vmi: Object
     create_pod: bool = False
     delete_pods: Sequence[Object] = ()
-    unpaused: bool | None = None
+    gate: tuple[str, str, str] | None = None
     lost_pod: bool = False
     events: Sequence[tuple[str, str, str]] = ()
     failure: str = ""
@@ -76,7 +76,7 @@ class _Draft:
     vmi: Object
     create_pod: bool = False
     delete_pods: list[Object] = field(default_factory=list)
-    unpaused: bool | None = None
+    gate: tuple[str, str, str] | None = None
     lost_pod: bool = False
     events: list[tuple[str, str, str]] = field(default_factory=list)
     failure: str = ""
@@ -212,7 +212,7 @@ def _hand_over(draft: _Draft, pod: Object, node: str, now: str) -> None:
     vmi["metadata"]["labels"] = {**(vmi["metadata"].get("labels") or {}), labels.NODE_NAME: node}
     # Set before the guest runs, so that being ready costs no further round trip then.
     if vmi["spec"].get("startStrategy") != "Paused":
-        draft.unpaused = True
+        draft.gate = conditions_of.GATE_OPEN
 
 
 def _watch_over(draft: _Draft, pod: Object | None, now: datetime) -> None:
@@ -249,9 +249,10 @@ def _watch_over(draft: _Draft, pod: Object | None, now: datetime) -> None:
         set_condition(conditions, "EvictionRequested", "True", "EvictionRequested", message, rfc3339(now))
     else:
         remove_condition(conditions, "EvictionRequested")
-    paused = is_true(conditions, "Paused")
-    if phase_of(vmi) == RUNNING or vmi["spec"].get("startStrategy") != "Paused":
-        draft.unpaused = not paused
+    if is_deleted(vmi):
+        draft.gate = conditions_of.GATE_TERMINATING
+    elif phase_of(vmi) == RUNNING or vmi["spec"].get("startStrategy") != "Paused":
+        draft.gate = conditions_of.GATE_PAUSED if is_true(conditions, "Paused") else conditions_of.GATE_OPEN
 
 
 def _wait_for_agent(draft: _Draft, now: datetime) -> None:
@@ -290,6 +291,7 @@ def _finish(draft: _Draft, pods: Sequence[Object], now: datetime, *, noted: bool
     draft.delete_pods = [pod for pod in pods if not is_deleted(pod)]
     if any(not end.has_ended(pod) for pod in draft.delete_pods) and (left := _untold(vmi, now)) > 0:
         draft.delete_pods, draft.wait = [], left
+        draft.gate = conditions_of.GATE_ENDED
         return
     for pod in draft.delete_pods:
         # The node agent saw the guest end, not why the Pod did.

@@ -5,6 +5,7 @@ from turtles.api import labels
 from turtles.api.conditions import (
     AGENT_FAILED,
     GUEST_NOT_RUNNING,
+    TERMINATING,
     UNRESPONSIVE,
     get_condition,
     is_true,
@@ -16,7 +17,11 @@ from turtles.controller.pod import end
 
 #: Reasons of a waiting container that are nothing to worry about; any other is told to the user.
 _NORMAL_WAITING = ("", "ContainerCreating", "PodInitializing")
-_TERMINATING = "PodTerminating"
+#: Status, reason and message of the Pod's readiness gate: Services send a guest nothing while it isn't open.
+GATE_OPEN = ("True", "NotPaused", "the virtual machine is not paused")
+GATE_PAUSED = ("False", "Paused", "the virtual machine is paused")
+GATE_TERMINATING = ("False", "Terminating", "the virtual machine is shutting down")
+GATE_ENDED = ("False", "Ended", "the virtual machine has ended")
 #: What a kubelet says of a Pod whose containers are ready and whose readiness gates are not.
 _GATES_CLOSED = "ReadinessGatesNotReady"
 
@@ -25,8 +30,9 @@ def ready(vmi: Object, pod: Object | None, *, going: bool = False) -> tuple[str,
     """Return status, reason and message of the VMI's Ready condition; ``going``: the Pod is about to be deleted."""
     if pod is None:
         return "False", "PodNotExists", "virt-launcher pod has not yet been scheduled"
-    if going or is_deleted(pod) or is_final(pod):
-        return "False", _TERMINATING, "virt-launcher pod is terminating"
+    # A guest that is shutting down isn't ready, though its Pod stays until that is over.
+    if going or is_deleted(vmi) or is_deleted(pod) or is_final(pod):
+        return "False", *TERMINATING
     if phase_of(vmi) != RUNNING:
         return "False", *GUEST_NOT_RUNNING
     synchronized = get_condition((vmi.get("status") or {}).get("conditions"), "Synchronized") or {}
@@ -43,7 +49,7 @@ def is_gate_unread(vmi: Object, pod: Object) -> bool:
 
     Its word follows within a second or so, and calls for the next look: what is said of the VMI until then may stay.
     """
-    if phase_of(vmi) != RUNNING or is_deleted(pod):
+    if phase_of(vmi) != RUNNING or is_deleted(vmi) or is_deleted(pod):
         return False
     conditions = (pod.get("status") or {}).get("conditions")
     ready = get_condition(conditions, "Ready") or {}
@@ -54,7 +60,7 @@ def is_gate_unread(vmi: Object, pod: Object) -> bool:
 
 def is_pod_known_to_leave(vmi: Object) -> bool:
     """Whether it is known already that the Pod is on its way out."""
-    return (get_condition(vmi["status"].get("conditions"), "Ready") or {}).get("reason") == _TERMINATING
+    return (get_condition(vmi["status"].get("conditions"), "Ready") or {}).get("reason") == TERMINATING[0]
 
 
 def clear_unsynchronized(conditions: list[Object]) -> None:
