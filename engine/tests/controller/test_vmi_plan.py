@@ -337,6 +337,13 @@ def test_the_kubelet_has_a_moment_to_say_why_a_pod_ended(
     assert [event[1] for event in decided.events] == (["LauncherOOMKilled"] if told else [])
 
 
+def test_why_its_pod_ended_is_in_a_condition_too() -> None:
+    vmi = make_vmi("Failed", conditions=[{"type": "Synchronized", "status": "False", "reason": "LauncherUnresponsive"}])
+    oom = [{"name": "compute", "state": {"terminated": {"reason": "OOMKilled", "exitCode": 137, "finishedAt": STAMP}}}]
+    decided = plan(vmi, [make_pod("Failed", node="n", containerStatuses=oom)], {}, NOW)
+    assert condition(decided.vmi, "Synchronized")[:2] == ("False", "LauncherOOMKilled")
+
+
 REJECTED = {"reason": "UnexpectedAdmissionError", "message": "Allocate failed due to no healthy devices present"}
 
 
@@ -933,10 +940,10 @@ def test_nobody_waits_for_a_clock_to_catch_up(ago: int, left: float) -> None:
 
 def test_a_vmi_of_a_dead_node() -> None:
     before = make_vmi("Running", conditions=[{"type": "Ready", "status": "True"}])
-    vmi = failed(before, STAMP)
+    vmi = failed(before, "node n is not responsive", STAMP)
     assert (vmi["status"]["phase"], vmi["status"]["reason"]) == ("Failed", "NodeUnresponsive")
-    [ready] = vmi["status"]["conditions"]
-    assert (ready["status"], ready["reason"]) == ("False", "GuestNotRunning")
+    assert condition(vmi, "Ready")[:2] == ("False", "GuestNotRunning")
+    assert condition(vmi, "Synchronized") == ("False", "NodeUnresponsive", "node n is not responsive")
     assert before["status"]["conditions"] == [{"type": "Ready", "status": "True"}], "what others may hold is left alone"
     assert is_alive(make_pod("Running", deleted=True))
     assert not is_alive(make_pod("Running", containerStatuses=terminated()))

@@ -186,6 +186,21 @@ def test_an_end() -> None:
 
 
 @pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (End("StartTimeout", "no tap"), ("False", "StartTimeout", "no tap")),
+        (End("Stopped", "The guest was switched off at once, as was asked for.", requested=True), None),
+        (End("Stopped", "The guest shut down.", "Succeeded"), None),
+    ],
+)
+def test_why_a_guest_failed_is_in_a_condition_too(end: End, said: tuple[str, str, str] | None) -> None:
+    """Events are gone in an hour, and a VM reads no events."""
+    before = vmi(conditions=[{"type": "Synchronized", "status": "False", "reason": "older"}])
+    found = condition(report.ended(before, end, NOW), "Synchronized")
+    assert ((found and (found["status"], found["reason"], found["message"])) or None) == said
+
+
+@pytest.mark.parametrize(
     ("reason", "written"),
     [
         (None, True),

@@ -79,14 +79,18 @@ def _has_heartbeat(node: Mapping[str, Any]) -> bool:
     return bool((node["metadata"].get("annotations") or {}).get(labels.NODE_HEARTBEAT))
 
 
-def failed(vmi: Object, now: str) -> Object:
-    """Return the VMI as failed because of its node."""
+def failed(vmi: Object, message: str, now: str) -> Object:
+    """Return the VMI as failed because of its node.
+
+    :param message: says what is wrong with the node.
+    """
     status = dict(vmi.get("status") or {})
     set_phase(status, FAILED, now)
     status["reason"] = REASON
     # In the same write, lest a failed machine counts as ready for a moment
     status["conditions"] = list(status.get("conditions") or ())
     set_condition(status["conditions"], "Ready", "False", *GUEST_NOT_RUNNING, now)
+    set_condition(status["conditions"], "Synchronized", "False", REASON, message, now)
     return {**vmi, "status": status}
 
 
@@ -183,7 +187,7 @@ class NodeController:
 
     def _fail(self, vmi: Object, message: str) -> None:
         metadata = vmi["metadata"]
-        patch = json_diff(vmi, failed(vmi, times.now()), [("status", "*")])
+        patch = json_diff(vmi, failed(vmi, message, times.now()), [("status", "*")])
         try:
             stored = self._client.patch(VMI, metadata["namespace"], metadata["name"], patch, kind=JSON)
         except NotFound:

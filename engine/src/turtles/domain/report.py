@@ -14,7 +14,7 @@ from typing import Any
 from turtles.api import conditions
 from turtles.api.conditions import Condition, get_condition, remove_condition, set_condition
 from turtles.api.objects import Object
-from turtles.api.phases import RUNNING, set_phase
+from turtles.api.phases import FAILED, RUNNING, set_phase
 from turtles.domain import definition, lifecycle
 from turtles.domain import status as parts
 from turtles.domain.end import End
@@ -89,12 +89,14 @@ def observed(vmi: Mapping[str, Any], seen: Observation, info: GuestInfo | None, 
 
 
 def ended(vmi: Mapping[str, Any], end: End, now: str) -> Object:
-    """Return the status of a VMI that ends."""
+    """Return the status of a VMI that ends. Events are gone after an hour: why it failed is in a condition, too."""
     status: Object = copy.deepcopy(vmi["status"])
     set_phase(status, end.phase, now)
     entries: list[Condition] = status.setdefault("conditions", [])
     for type_ in _OF_RUNNING:
         remove_condition(entries, type_)
+    if end.phase == FAILED and not end.requested:
+        set_condition(entries, "Synchronized", "False", end.reason, end.message, now)
     set_condition(entries, "Ready", "False", *conditions.GUEST_NOT_RUNNING, now)
     return status
 

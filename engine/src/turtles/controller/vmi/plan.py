@@ -298,6 +298,9 @@ def _finish(draft: _Draft, pods: Sequence[Object], now: datetime, *, noted: bool
         reason, message = end.why(pod)
         if end.has_ended(pod) and reason != "Failed":
             draft.events.append(("Warning", reason, message))
+            if phase_of(vmi) == FAILED:
+                conditions = vmi["status"].setdefault("conditions", [])
+                set_condition(conditions, "Synchronized", "False", reason, message, rfc3339(now))
     if not pods and vmi["status"].get("activePods"):
         del vmi["status"]["activePods"]
     if not is_deleted(vmi) or pods:
