@@ -159,9 +159,146 @@ def test_orphaned(api: FakeApi, controller: VirtController) -> None:
     assert VM not in api.objects
     assert phase(api) == "Running"
     assert pod in api.objects
+    [revision] = revisions(api)
+    assert [each["uid"] for each in revision["metadata"]["ownerReferences"]] == [api.objects[VMI]["metadata"]["uid"]]
+
+
+def conditions(api: FakeApi) -> dict[str, dict]:
+    return {each["type"]: each for each in vm_status(api).get("conditions") or ()}
+
+
+def revisions(api: FakeApi) -> list[dict]:
+    return [obj for path, obj in list(api.objects.items()) if "/controllerrevisions/" in path]
+
+
+def orphan(api: FakeApi) -> str:
+    """Delete the VM and leave its VMI, as the garbage collector does; returns the VMI's uid."""
     api.put(VM, make_vm())
-    api.wait(lambda: api.objects[VMI]["metadata"]["ownerReferences"])
+    bring_up(api)
     printable(api, "Running")
+    api.update(VM, {"metadata": {"finalizers": [*api.objects[VM]["metadata"]["finalizers"], "orphan"]}})
+    api.delete(VM)
+    api.wait(lambda: api.objects[VM]["metadata"]["finalizers"] == ["orphan"])
+    api.update(VM, {"metadata": {"finalizers": []}})
+    return api.objects[VMI]["metadata"]["uid"]
+
+
+@pytest.mark.parametrize(("memory", "differs"), [("64M", False), ("64000000", False), ("96M", True)])
+def test_an_adopted_instance_is_compared_with_what_it_was_started_with(
+    api: FakeApi, controller: VirtController, memory: str, differs: bool
+) -> None:
+    uid = orphan(api)
+    vm = make_vm()
+    vm["spec"]["template"]["spec"]["domain"]["memory"]["guest"] = memory
+    api.put(VM, vm)
+    printable(api, "Running")
+    owners = api.objects[VMI]["metadata"]["ownerReferences"]
+    assert [each["uid"] for each in owners] == [api.objects[VM]["metadata"]["uid"]]
+    assert api.objects[VMI]["metadata"]["uid"] == uid
+    assert ("RestartRequired" in conditions(api)) is differs
+    assert vm_status(api).get("observedGeneration") == (None if differs else vm_status(api)["desiredGeneration"])
+    assert labels.VM_GENERATION not in api.objects[VMI]["metadata"]["annotations"], "it is that of another VM"
+    api.update(VM, {"spec": {"runStrategy": "Halted"}})
+    printable(api, "Stopping")
+    finish(api, "Succeeded")
+    printable(api, "Stopped")
+    api.wait(lambda: VMI not in api.objects and not revisions(api))
+
+
+def test_an_instance_made_by_hand_is_adopted(api: FakeApi, controller: VirtController) -> None:
+    spec = {"domain": {"devices": {}, "memory": {"guest": "32M"}}}
+    instance = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "spec": spec}
+    api.put(VMI, {**instance, "metadata": {"name": "testvm", "namespace": "ns"}})
+    bring_up(api)
+    api.put(VM, make_vm())
+    printable(api, "Running")
+    api.wait(lambda: "RestartRequired" in conditions(api))
+
+
+def test_a_halted_vm_adopts_nothing(api: FakeApi, controller: VirtController) -> None:
+    """It would shut down at once what somebody else has started."""
+    orphan(api)
+    api.put(VM, make_vm(runStrategy="Halted"))
+    failure = api.wait(lambda: conditions(api).get("Failure"))
+    assert failure["reason"] == "NotAdopted"
+    assert "is halted" in failure["message"]
+    assert api.objects[VMI]["metadata"]["ownerReferences"] == []
+    assert "deletionTimestamp" not in api.objects[VMI]["metadata"]
+    assert (vm_status(api)["printableStatus"], vm_status(api).get("created")) == ("Stopped", None)
+    api.update(VM, {"spec": {"runStrategy": "Manual"}})
+    printable(api, "Running")
+    api.wait(lambda: "Failure" not in conditions(api))
+    assert api.objects[VMI]["metadata"]["ownerReferences"]
+    controller.recorder.close()
+    told = [each for path, each in api.objects.items() if "/events/" in path and each["reason"] == "NotAdopted"]
+    assert [each.get("count", 1) for each in told] == [1]
+
+
+def test_a_corrected_template_replaces_an_instance_that_never_ran(api: FakeApi, controller: VirtController) -> None:
+    api.put(VM, make_vm(runStrategy="Manual"))
+    printable(api, "Stopped")
+    api.update(VM, {"status": {"stateChangeRequests": [{"action": "Start"}]}})
+    pod = the_pod(api)
+    unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
+    api.update(pod, {"status": {"conditions": [unschedulable]}})
+    printable(api, "ErrorUnschedulable")
+    uid = api.objects[VMI]["metadata"]["uid"]
+    # The same, written differently
+    api.update(VM, {"spec": {"template": {"spec": {"domain": {"memory": {"guest": "64000000"}}}}}})
+    api.wait(lambda: vm_status(api)["desiredGeneration"] == api.objects[VM]["metadata"]["generation"])
+    assert api.objects[VMI]["metadata"]["uid"] == uid
+    assert "RestartRequired" not in conditions(api)
+    api.update(VM, {"spec": {"template": {"spec": {"domain": {"memory": {"guest": "32M"}}}}}})
+    api.wait(lambda: api.objects.get(VMI, {}).get("metadata", {}).get("uid") not in (None, uid))
+    assert api.objects[VMI]["spec"]["domain"]["memory"]["guest"] == "32M"
+    bring_up(api)
+    printable(api, "Running")
+    assert len(revisions(api)) == 1
+    assert "stateChangeRequests" not in vm_status(api)
+
+
+def test_a_guest_that_shuts_down_is_neither_ready_nor_served(api: FakeApi, controller: VirtController) -> None:
+    api.put(VM, make_vm())
+    pod = bring_up(api)
+    api.wait(lambda: vm_status(api).get("ready"))
+    api.delete(VMI)
+    api.wait(lambda: conditions(api)["Ready"]["status"] == "False")
+    assert conditions(api)["Ready"]["reason"] == "PodTerminating"
+    assert "ready" not in vm_status(api)
+
+    def of(path: str, type_: str) -> str:
+        return next(each["status"] for each in api.objects[path]["status"]["conditions"] if each["type"] == type_)
+
+    api.wait(lambda: of(VMI, "Ready") == "False" and of(pod, labels.UNPAUSED_READINESS_GATE) == "False")
+    assert "deletionTimestamp" not in api.objects[pod]["metadata"]
+
+
+def test_a_halted_vm_is_started_paused(api: FakeApi, controller: VirtController) -> None:
+    api.put(VM, make_vm(runStrategy="Halted"))
+    printable(api, "Stopped")
+    api.update(VM, {"status": {"stateChangeRequests": [{"action": "Start", "data": {"paused": "true"}}]}})
+    the_pod(api)
+    assert api.objects[VMI]["spec"]["startStrategy"] == "Paused"
+    assert api.objects[VM]["spec"]["runStrategy"] == "Always"
+    api.wait(lambda: "stateChangeRequests" not in vm_status(api))
+
+
+def test_a_pod_that_its_node_rejects_fails_no_start(api: FakeApi, controller: VirtController) -> None:
+    api.put(VM, make_vm())
+    pod = the_pod(api)
+    uid, vmi = api.objects[pod]["metadata"]["uid"], api.wait(lambda: api.objects.get(VMI))["metadata"]["uid"]
+    api.wait(lambda: phase(api) == "Scheduling")
+    api.update(pod, {"status": {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": "no devices"}})
+    api.wait(lambda: api.objects.get(pod, {}).get("metadata", {}).get("uid") not in (None, uid))
+    bring_up(api)
+    printable(api, "Running")
+    assert api.objects[VMI]["metadata"]["uid"] == vmi
+
+
+def test_machines_have_the_annotations_that_clients_read(api: FakeApi, controller: VirtController) -> None:
+    """Admission sets them on new ones; this one was there before."""
+    api.put(VM, make_vm())
+    api.wait(lambda: labels.OBSERVED_VERSIONS.items() <= (api.objects[VM]["metadata"].get("annotations") or {}).items())
 
 
 def test_quota(api: FakeApi, controller: VirtController) -> None:
@@ -207,6 +344,8 @@ def test_a_launcher_that_fails_again_and_again(api: FakeApi, controller: VirtCon
     )
     printable(api, "CrashLoopBackOff")
     assert vm_status(api)["startFailure"]["consecutiveFailCount"] == 1
+    api.wait(lambda: VMI not in api.objects and not vm_status(api).get("created"))
+    assert "image x has no /disk" in conditions(api)["Failure"]["message"]
     controller.recorder.close()
     told = {
         each["involvedObject"]["kind"]

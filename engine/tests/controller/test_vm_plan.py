@@ -7,6 +7,7 @@ import pytest
 from turtles.api import labels
 from turtles.api.run_strategies import run_strategy
 from turtles.controller.vm.plan import Plan, _open_requests, instance_of, plan
+from turtles.controller.vm.revision import started_generation, started_revision
 from turtles.controller.vm.status import Context, printable_status, status
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -141,6 +142,97 @@ def test_running_is_the_old_run_strategy(spec: dict, expected: str) -> None:
 )
 def test_requests_are_dropped_once_carried_out(requests: list, vmi: dict | None, remaining: list) -> None:
     assert _open_requests(requests, vmi) == remaining
+
+
+def halted(requests: list, **vm_status: object) -> dict:
+    return make_vm("Halted", stateChangeRequests=requests, **vm_status)
+
+
+PAUSED_START = {"action": "Start", "data": {"paused": "true"}}
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [[STOP, START], [START], [STOP], [STOP, {"action": "Start", "data": {}}], [{**STOP, "uid": "older"}, START]],
+)
+@pytest.mark.parametrize("vmi", [None, a_vmi(), a_vmi(deleted=True), SUCCEEDED])
+def test_what_was_asked_for_before_the_vm_was_halted_is_moot(requests: list, vmi: dict | None) -> None:
+    """A restart at whose beginning the VM is halted leaves nothing that starts it when it is Manual one day."""
+    vm = halted(requests)
+    decided = plan(vm, vmi, NOW)
+    assert decided.requests == []
+    assert decided.create is None
+    assert not decided.run_always
+    vm["status"] = status(vm, vmi, decided, Context(), NOW)
+    vm["spec"]["runStrategy"] = "Manual"
+    assert "stateChangeRequests" not in vm["status"]
+    assert plan(vm, None, NOW).create is None
+
+
+@pytest.mark.parametrize(("generation", "starts"), [(None, True), (3, True), (2, False)])
+def test_a_halted_vm_is_started_paused_by_a_request(generation: int | None, starts: bool) -> None:
+    """virt-api can't set the run strategy for it, or the instance would be made before the request is there."""
+    vm = halted([PAUSED_START], **({"desiredGeneration": generation} if generation else {}))
+    decided = plan(vm, None, NOW)
+    assert decided.run_always is starts
+    assert decided.requests == ([PAUSED_START] if starts else []), "one that is older than the halt is moot"
+    vm["spec"]["runStrategy"] = "Always"
+    if starts:
+        assert plan(vm, None, NOW).create["spec"]["startStrategy"] == "Paused"
+
+
+UNSTARTABLE = (("Synchronized", "False", "NodeAgentNotResponding"),)
+
+
+@pytest.mark.parametrize(
+    ("vmi", "replaced"),
+    [
+        (a_vmi(""), True),
+        (a_vmi("Pending"), True),
+        (a_vmi("Scheduling"), True),
+        (a_vmi("Scheduling", conditions=(("PodScheduled", "False", "Unschedulable"),)), True),
+        # Its guest may be starting at this moment
+        (a_vmi("Scheduled"), False),
+        (a_vmi("Scheduled", conditions=UNSTARTABLE), True),
+        (a_vmi("Running"), False),
+        (a_vmi("Scheduled", ran=True, conditions=UNSTARTABLE), False),
+        (a_vmi("Scheduling", deleted=True), False),
+    ],
+)
+@pytest.mark.parametrize(
+    ("strategy", "again"), [("Always", []), ("Manual", [START]), ("RerunOnFailure", [START]), ("Once", [START])]
+)
+def test_an_instance_that_never_ran_follows_its_template(vmi: dict, replaced: bool, strategy: str, again: list) -> None:
+    vm = make_vm(strategy, runStrategy=strategy)
+    assert not plan(vm, vmi, NOW).delete
+    decided = plan(vm, vmi, NOW, outdated=True)
+    assert decided.delete is replaced
+    assert decided.requests == (again if replaced else [])
+    if replaced:
+        vm["status"] = status(vm, vmi, decided, Context(outdated=True), NOW)
+        gone = plan(vm, {**vmi, "metadata": {**vmi["metadata"], "deletionTimestamp": STAMP}}, NOW, outdated=True)
+        assert (gone.delete, gone.requests) == (False, again)
+        assert plan(vm, None, NOW).create is not None
+
+
+@pytest.mark.parametrize("strategy", ["Always", "Manual"])
+def test_an_instance_that_was_started_paused_is_replaced_by_a_paused_one(strategy: str) -> None:
+    vm, vmi = make_vm(strategy), a_vmi("Scheduling")
+    vmi["spec"]["startStrategy"] = "Paused"
+    assert plan(vm, vmi, NOW, outdated=True).requests == [PAUSED_START]
+    vm["spec"]["template"]["spec"]["startStrategy"] = "Paused"
+    assert plan(vm, vmi, NOW, outdated=True).requests == ([] if strategy == "Always" else [START])
+
+
+@pytest.mark.parametrize(("generation", "waits"), [(3, True), (2, False)])
+def test_a_corrected_template_is_tried_at_once(generation: int, waits: bool) -> None:
+    failure = {"consecutiveFailCount": 5, "lastFailedVMIUID": "u", "retryAfterTimestamp": "2026-01-02T03:09:05Z"}
+    decided = plan(make_vm(startFailure=failure, observedGeneration=generation), None, NOW)
+    assert (decided.create is None) is waits
+    assert decided.start_failure == (failure if waits else None)
+    decided = plan(make_vm(startFailure=failure), a_vmi("Failed"), NOW, outdated=True)
+    assert decided.delete
+    assert decided.start_failure is None
 
 
 def test_rerun_on_failure_remembers_its_start_until_the_vmi_is_gone() -> None:
@@ -295,15 +387,97 @@ def test_a_failure_is_said_and_taken_back() -> None:
     assert "Failure" not in conditions_of(status(vm, a_vmi(), Plan(), Context(), NOW))
 
 
+def cause_of(vm_status: dict) -> tuple | None:
+    for each in vm_status["conditions"]:
+        if each["type"] == "Failure":
+            return each["reason"], each["message"]
+    return None
+
+
+def test_a_crash_loop_says_why_until_a_guest_runs() -> None:
+    """The instance is gone in a moment, and events are in an hour."""
+    vm = make_vm()
+    failed = a_vmi("Failed", conditions=(("Synchronized", "False", "LauncherFailed", "image x has no /disk"),))
+    why = ("LauncherFailed", "image x has no /disk")
+
+    def look(vmi: dict | None, now: datetime = NOW) -> dict:
+        vm["status"] = status(vm, vmi, plan(vm, vmi, now), Context(), now)
+        return vm["status"]
+
+    assert cause_of(look(failed)) == why
+    failed["metadata"]["deletionTimestamp"] = STAMP
+    assert cause_of(look(failed)) == why
+    waiting = look(None)
+    assert (waiting["printableStatus"], cause_of(waiting)) == ("CrashLoopBackOff", why)
+    assert conditions_of(waiting)["Ready"] == ("False", "VMINotExists")
+    assert cause_of(look(a_vmi("Scheduling", uid="second"), NOW + timedelta(minutes=1))) == why
+    other = a_vmi("Failed", uid="second", conditions=(("Synchronized", "False", "StartTimeout", "no tap"),))
+    assert cause_of(look(other)) == ("StartTimeout", "no tap")
+    assert cause_of(look(a_vmi("Running", uid="third"))) is None
+
+
+@pytest.mark.parametrize("change", ["template", "Halted", "quota"])
+def test_what_a_crash_loop_says_is_over_with_it(change: str) -> None:
+    vm = make_vm()
+    failed = a_vmi("Failed", conditions=(("Synchronized", "False", "LauncherFailed", "why"),))
+    vm["status"] = status(vm, failed, plan(vm, failed, NOW), Context(), NOW)
+    assert vm["status"]["observedGeneration"] == 3
+    around = Context()
+    if change == "template":
+        vm["metadata"]["generation"] = 4
+    elif change == "Halted":
+        vm["spec"]["runStrategy"] = "Halted"
+    else:
+        around = Context(failure=("FailedCreate", "exceeded quota"))
+    vm["status"] = status(vm, None, plan(vm, None, NOW), around, NOW)
+    assert cause_of(vm["status"]) == (("FailedCreate", "exceeded quota") if change == "quota" else None)
+    vm["status"] = status(vm, None, plan(vm, None, NOW), Context(), NOW)
+    assert cause_of(vm["status"]) is None
+
+
+def test_an_instance_that_failed_without_a_word() -> None:
+    vm = make_vm()
+    new = status(vm, a_vmi("Failed"), plan(vm, a_vmi("Failed"), NOW), Context(), NOW)
+    assert cause_of(new) == ("Failed", "VirtualMachineInstance testvm ended before its guest ran; see its events")
+
+
+READY = (("Ready", "True"),)
+
+
+@pytest.mark.parametrize(
+    ("vmi", "decided"), [(a_vmi(conditions=READY, deleted=True), Plan()), (a_vmi(conditions=READY), Plan(delete=True))]
+)
+def test_a_vm_whose_guest_shuts_down_is_not_ready(vmi: dict, decided: Plan) -> None:
+    new = status(make_vm(ready=True), vmi, decided, Context(), NOW)
+    assert conditions_of(new)["Ready"] == ("False", "PodTerminating")
+    assert "ready" not in new
+    assert new["printableStatus"] == "Stopping"
+
+
+@pytest.mark.parametrize(
+    ("revision", "annotation", "expected"),
+    [
+        ("revision-start-vm-vm-uid-3", "3", (3, "revision-start-vm-vm-uid-3")),
+        ("", "2", (2, "revision-start-vm-vm-uid-2")),
+        # An adopted one: generations of another VM mean nothing
+        ("revision-start-vm-other-3", "3", (None, "revision-start-vm-other-3")),
+        ("", "x", (None, None)),
+    ],
+)
+def test_what_an_instance_was_started_from(revision: str, annotation: str, expected: tuple) -> None:
+    vmi = a_vmi(virtualMachineRevisionName=revision)
+    vmi["metadata"]["annotations"][labels.VM_GENERATION] = annotation
+    vm = make_vm()
+    assert (started_generation(vm, vmi), started_revision(vm, vmi)) == expected
+
+
 def test_a_changed_template_asks_for_a_restart() -> None:
     vm = make_vm()
     vm["metadata"]["generation"] = 4
-    old = copy.deepcopy(vm["spec"]["template"]["spec"])
-    same = status(vm, a_vmi(), Plan(), Context(template=old), NOW)
+    same = status(vm, a_vmi(), Plan(), Context(), NOW)
     assert "RestartRequired" not in conditions_of(same)
     assert same["observedGeneration"] == 4
-    vm["spec"]["template"]["spec"]["domain"]["memory"]["guest"] = "128M"
-    vm["status"] = status(vm, a_vmi(), Plan(), Context(template=old), NOW)
+    vm["status"] = status(vm, a_vmi(), Plan(), Context(outdated=True), NOW)
     assert conditions_of(vm["status"])["RestartRequired"] == ("True", "RestartRequired")
     assert (vm["status"]["observedGeneration"], vm["status"]["desiredGeneration"]) == (3, 4)
     assert "RestartRequired" not in conditions_of(status(vm, None, Plan(), Context(), NOW))

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from turtles import __version__
+from turtles.api.configuration import ClusterConfiguration
 from turtles.api.phases import phase_of
 from turtles.command import Command
 from turtles.controller.caches import Caches
@@ -54,10 +55,14 @@ class VirtController:
         self._manager = manager = Manager(client)
         self.caches = caches = Caches.of(manager, self.configuration.informer)
         noted_ends = NotedEnds()
+
+        def current() -> ClusterConfiguration:
+            return self.configuration.current
+
         for controller in (
-            VMController(client, caches, recorder, noted_ends),
+            VMController(client, caches, recorder, current, noted_ends),
             ReplicaSetController(client, manager, caches, recorder),
-            VMIController(client, caches, recorder, config, lambda: self.configuration.current, noted_ends),
+            VMIController(client, caches, recorder, config, current, noted_ends),
             NodeController(client, caches, recorder, in_touch_since),
             DisruptionController(client, manager, caches),
             KubeVirtController(client, manager, caches, recorder, namespace, config.image),

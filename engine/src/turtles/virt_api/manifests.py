@@ -170,7 +170,7 @@ def _virt_controller() -> list[Object]:
         _rule("", ["persistentvolumeclaims", "resourcequotas"], READ),
         _rule("", ["events"], ["create", "patch"]),
         _rule("policy", ["poddisruptionbudgets"], [*READ, "create"]),
-        _rule("apps", ["controllerrevisions"], ["get", "create", "delete"]),
+        _rule("apps", ["controllerrevisions"], ["get", "create", "patch", "delete"]),
         _rule("apiregistration.k8s.io", ["apiservices"], READ, [f"{SUBRESOURCES_VERSIONS[0]}.{SUBRESOURCES_GROUP}"]),
     ]
 

@@ -3,13 +3,16 @@
 
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from turtles.api import labels
+from turtles.api.conditions import get_condition
+from turtles.api.configuration import ClusterConfiguration
 from turtles.api.objects import Object, controller_of, is_deleted, owner_reference
 from turtles.api.phases import is_final
+from turtles.api.run_strategies import ALWAYS, HALTED, run_strategy
 from turtles.controller import remedies
 from turtles.controller.caches import Caches, users_of_claim
 from turtles.controller.changes import json_diff, merge_diff
@@ -18,7 +21,7 @@ from turtles.controller.finalizers import VM_FINALIZERS, VMI_FINALIZERS, with_fi
 from turtles.controller.noted_ends import NotedEnds
 from turtles.controller.vm.plan import Plan, plan
 from turtles.controller.vm.revision import Revisions, template_of
-from turtles.controller.vm.status import Context, status
+from turtles.controller.vm.status import FAILED_CREATE, NOT_ADOPTED, Context, status
 from turtles.kube.client import JSON, AlreadyExists, ApiError, Client, Conflict, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Key
@@ -33,13 +36,21 @@ _ORPHAN = "orphan"
 class VMController:
     """Reconciles VirtualMachines."""
 
-    def __init__(self, client: Client, caches: Caches, recorder: Recorder, noted_ends: NotedEnds) -> None:
+    def __init__(
+        self,
+        client: Client,
+        caches: Caches,
+        recorder: Recorder,
+        configuration: Callable[[], ClusterConfiguration],
+        noted_ends: NotedEnds,
+    ) -> None:
         """Make the controller.
 
+        :param configuration: gives the configuration in force.
         :param noted_ends: told of VMIs whose end is in their VM's status, so that they may go.
         """
         self._client, self._recorder, self._noted_ends = client, recorder, noted_ends
-        self._caches = caches
+        self._configuration = configuration
         self._vms, self._vmis, self._pvcs = caches.vms, caches.vmis, caches.pvcs
         self._revisions = Revisions(client)
 
@@ -66,52 +77,63 @@ class VMController:
         if is_deleted(vm):
             self._terminate(vm, None if foreign else vmi)
             return None
-        if finalizers := with_finalizer(vm["metadata"], labels.VM_FINALIZER, labels.VM_FINALIZER_OLD):
-            vm = self._patch_vm(vm, {"metadata": {"finalizers": finalizers}})
+        if metadata := _missing_metadata(vm):
+            vm = self._patch_vm(vm, {"metadata": metadata})
         if foreign:
             # Its VM may be on its way out under the same name; otherwise somebody has to decide.
-            self._store(
-                vm,
-                None,
-                Plan(),
-                Context(
-                    failure=(
-                        "FailedCreate",
-                        f"a VirtualMachineInstance {key[1]} exists that {_named(controller)} controls",
-                    )
-                ),
-            )
+            message = f"a VirtualMachineInstance {key[1]} exists that {_named(controller)} controls"
+            self._leave_alone(vm, FAILED_CREATE, message)
             return None
         if vmi is not None and controller is None and not is_deleted(vmi):
+            if run_strategy(vm) == HALTED:
+                message = (
+                    f"a VirtualMachineInstance {key[1]} exists that nothing controls; it isn't adopted, because the "
+                    f"VirtualMachine is halted and would shut it down. Start the VirtualMachine to adopt it, or "
+                    "delete the VirtualMachineInstance"
+                )
+                self._leave_alone(vm, NOT_ADOPTED, message)
+                return None
             vmi = self._adopt(vm, vmi)
+            if vmi is None:
+                return None
         return self._sync(vm, vmi)
+
+    def _leave_alone(self, vm: Object, reason: str, message: str) -> None:
+        """Report that there is a VMI of the VM's name which isn't the VM's."""
+        said = get_condition((vm.get("status") or {}).get("conditions"), "Failure") or {}
+        if said.get("message") != message:
+            self._recorder.event(vm, "Warning", reason, message)
+        self._store(vm, None, Plan(), Context(failure=(reason, message)))
 
     def _sync(self, vm: Object, vmi: Object | None) -> float | None:
         now = datetime.now(UTC)
-        decided = plan(vm, vmi, now, random.random())  # noqa: S311
+        outdated = self._revisions.is_outdated(vm, vmi, self._configuration())
+        decided = plan(vm, vmi, now, random.random(), outdated=outdated)  # noqa: S311
+        if decided.run_always:
+            field = {"running": True} if vm["spec"].get("running") is not None else {"runStrategy": ALWAYS}
+            return self._sync(self._patch_vm(vm, {"spec": field}), vmi)
         if decided.create is not None:
             vmi, failure = self._create(vm, decided.create)
             if failure:
                 # What was asked for still is.
                 requests = (vm.get("status") or {}).get("stateChangeRequests") or ()
                 decided = Plan(requests=requests, start_failure=decided.start_failure)
-            self._store(vm, vmi, decided, self._context(vm, vmi, _reason(failure)))
+            self._store(vm, vmi, decided, self._context(vm, failure=_reason(failure)))
             if failure:
                 raise failure
             return None
-        stored = self._store(vm, vmi, decided, self._context(vm, vmi, None))
+        stored = self._store(vm, vmi, decided, self._context(vm, outdated=outdated))
         if vmi is not None and decided.delete:
             # Only now: the status says what has to happen once the VMI is gone.
             self._delete(stored, vmi, decided.why)
         if vmi is not None and is_deleted(vmi) and is_final(vmi):
-            self._let_go(vmi)
-            self._revisions.forget(vm, vmi)
+            self._let_go(vm, vmi)
         return decided.wait
 
-    def _context(self, vm: Object, vmi: Object | None, failure: tuple[str, str] | None) -> Context:
+    def _context(self, vm: Object, *, outdated: bool = False, failure: tuple[str, str] | None = None) -> Context:
         namespace = vm["metadata"]["namespace"]
         pvcs = {name: self._pvcs.get(namespace, name) for name in claim_names(template_of(vm))}
-        return Context(self._revisions.started_template(vm, vmi), failure, pvcs)
+        return Context(outdated, failure, pvcs)
 
     # The VMI
 
@@ -178,17 +200,45 @@ class VMController:
             f"Stopped the virtual machine by deleting the virtual machine instance {metadata['name']}",
         )
 
-    def _adopt(self, vm: Object, vmi: Object) -> Object:
-        metadata = {
-            "ownerReferences": [*(vmi["metadata"].get("ownerReferences") or ()), owner_reference(vm)],
-            "finalizers": [*(vmi["metadata"].get("finalizers") or ()), labels.VM_FINALIZER],
-        }
-        return self._patch_vmi(vmi, metadata)
+    def _adopt(self, vm: Object, vmi: Object) -> Object | None:
+        """Take a VMI that nothing controls; None if the VM is on its way out, which the cache may not show yet.
 
-    def _let_go(self, vmi: Object) -> None:
+        The rules are those of Kubernetes' controllers ("ControllerRef"): the owner is read again before it adopts.
+        """
+        metadata = vm["metadata"]
+        try:
+            live = self._client.get(VM, metadata["namespace"], metadata["name"])
+        except NotFound:
+            return None
+        if live["metadata"]["uid"] != metadata["uid"] or is_deleted(live):
+            return None
+        self._revisions.hand_over(vm, vmi)
+        # The generation is that of another VM.
+        annotations = dict(vmi["metadata"].get("annotations") or {})
+        annotations.pop(labels.VM_GENERATION, None)
+        finalizers = list(vmi["metadata"].get("finalizers") or ())
+        if labels.VM_FINALIZER not in finalizers:
+            finalizers.append(labels.VM_FINALIZER)
+        adopted = self._patch_vmi(
+            vmi,
+            {
+                "ownerReferences": [*(vmi["metadata"].get("ownerReferences") or ()), owner_reference(vm)],
+                "finalizers": finalizers,
+                "annotations": annotations,
+            },
+        )
+        log.info("VMI adopted", extra={"namespace": metadata["namespace"], "vm": metadata["name"]})
+        self._recorder.event(
+            vm, "Normal", "SuccessfulAdopt", f"Adopted the virtual machine instance {metadata['name']}, which runs on"
+        )
+        return adopted
+
+    def _let_go(self, vm: Object, vmi: Object) -> None:
         """The VM has noted the VMI's end: the VMI's controller takes our finalizer with its own, or we do after it."""
         metadata = vmi["metadata"]
-        self._noted_ends.add(vmi)
+        if vmi not in self._noted_ends:
+            self._revisions.forget(vm, vmi)
+            self._noted_ends.add(vmi)
         if not any(name in VMI_FINALIZERS for name in metadata.get("finalizers") or ()):
             self._release(vmi)
 
@@ -231,13 +281,14 @@ class VMController:
         # The garbage collector may have taken the reference, then the finalizer, before this looks.
         orphaned = _ORPHAN in finalizers or (vmi is not None and controller_of(vmi) is None)
         if vmi is not None and orphaned:
+            self._revisions.hand_over(vm, vmi)
             self._release(vmi, orphan_of=vm["metadata"]["uid"])
         elif vmi is not None:
             stored = self._store(vm, vmi, Plan(), Context())
             if not is_deleted(vmi):
                 self._delete(stored, vmi, "the VM is being deleted")
             elif is_final(vmi):
-                self._let_go(vmi)
+                self._let_go(vm, vmi)
             return
         self._patch_vm(vm, {"metadata": {"finalizers": [name for name in finalizers if name not in VM_FINALIZERS]}})
 
@@ -263,8 +314,19 @@ class VMController:
         return stored
 
 
+def _missing_metadata(vm: Object) -> Object:
+    """Return what admission gives new VMs and this one hasn't, from before or from an older engine."""
+    missing: Object = {}
+    if finalizers := with_finalizer(vm["metadata"], labels.VM_FINALIZER, labels.VM_FINALIZER_OLD):
+        missing["finalizers"] = finalizers
+    annotations = vm["metadata"].get("annotations") or {}
+    if observed := {key: value for key, value in labels.OBSERVED_VERSIONS.items() if annotations.get(key) != value}:
+        missing["annotations"] = observed
+    return missing
+
+
 def _reason(error: ApiError | None) -> tuple[str, str] | None:
-    return ("FailedCreate", error.message) if error else None
+    return (FAILED_CREATE, error.message) if error else None
 
 
 def _named(reference: Mapping[str, Any] | None) -> str:

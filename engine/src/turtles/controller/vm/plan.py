@@ -7,11 +7,21 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from turtles.api import labels
+from turtles.api.conditions import get_condition
 from turtles.api.objects import Object, is_deleted
-from turtles.api.phases import FAILED, SUCCEEDED, is_final, phase_of, was_running
+from turtles.api.phases import (
+    FAILED,
+    PENDING,
+    SCHEDULED,
+    SCHEDULING,
+    SUCCEEDED,
+    is_final,
+    phase_of,
+    was_running,
+)
 from turtles.api.run_strategies import ALWAYS, HALTED, MANUAL, ONCE, RERUN_ON_FAILURE, START, STOP, run_strategy
 from turtles.api.times import parse_time, rfc3339
-from turtles.controller.vm.revision import revision_name
+from turtles.controller.vm.revision import revision_name, template_of
 from turtles.controller.vmi.template import make_vmi
 
 #: Start backoff of a VM whose instances never reach Running: base times failures squared, at most the maximum, seconds.
@@ -28,6 +38,7 @@ class Plan:
     :param requests: ``status.stateChangeRequests`` from now on.
     :param start_failure: ``status.startFailure`` from now on, or None.
     :param wait: seconds until the next start may be tried, or None.
+    :param run_always: the VM's run strategy is to become Always; the rest is decided then.
     """
 
     create: Object | None = None
@@ -36,23 +47,28 @@ class Plan:
     requests: Sequence[Object] = ()
     start_failure: Object | None = None
     wait: float | None = None
+    run_always: bool = False
 
 
-def plan(vm: Object, vmi: Object | None, now: datetime, jitter: float = 0.0) -> Plan:
+def plan(vm: Object, vmi: Object | None, now: datetime, jitter: float = 0.0, *, outdated: bool = False) -> Plan:
     """Decide whether the VM's VMI is to be created or deleted.
 
     :param vm: not being deleted.
     :param vmi: the VMI of that name that the VM controls, or None.
     :param jitter: 0…1, spreads the start backoff.
+    :param outdated: the VMI isn't what the VM's template asks for now.
     """
     strategy = run_strategy(vm)
     vm_status = vm.get("status") or {}
     requests = _open_requests(vm_status.get("stateChangeRequests") or (), vmi)
-    failure = _start_failure(vm_status.get("startFailure"), vmi, strategy, now, jitter)
+    if strategy == HALTED:
+        # Halting is the later word, whatever was asked for before: nothing of it may start the VM in another life.
+        requests = [request for request in requests[-1:] if _starts_halted(vm, request)]
+    failure = _start_failure(vm, vmi, strategy, now, jitter, outdated=outdated)
     first = requests[0] if requests else {}
     start_asked = first.get("action") == START
     if vmi is not None:
-        delete, why, requests = _stop(strategy, vmi, first, requests)
+        delete, why, requests = _stop(vm, vmi, first, requests, outdated=outdated)
         return Plan(delete=delete and not is_deleted(vmi), why=why, requests=requests, start_failure=failure)
     if strategy == ALWAYS:
         wanted = True
@@ -62,7 +78,10 @@ def plan(vm: Object, vmi: Object | None, now: datetime, jitter: float = 0.0) -> 
     elif strategy == MANUAL:
         wanted = start_asked
     elif strategy == ONCE:
-        wanted = vm_status.get("runStrategy") != strategy
+        # Nobody else's request is admitted: this one is for an instance that never ran and was replaced.
+        wanted = start_asked or vm_status.get("runStrategy") != strategy
+    elif start_asked:
+        return Plan(requests=requests, run_always=True)
     else:
         wanted = False
     if not wanted:
@@ -70,7 +89,7 @@ def plan(vm: Object, vmi: Object | None, now: datetime, jitter: float = 0.0) -> 
     wait = _backoff_left(failure, now)
     if wait > 0:
         return Plan(requests=requests, start_failure=failure, wait=wait)
-    paused = start_asked and (first.get("data") or {}).get("paused") == "true"
+    paused = start_asked and _is_paused(first)
     return Plan(
         create=instance_of(vm, paused=paused), requests=requests[1:] if start_asked else requests, start_failure=failure
     )
@@ -104,10 +123,26 @@ def _open_requests(requests: Sequence[Object], vmi: Object | None) -> list[Objec
     return remaining
 
 
+def _starts_halted(vm: Object, request: Mapping[str, Any]) -> bool:
+    """Tell whether a request starts a halted VM: only a paused start is a request, all others set the run strategy.
+
+    It was made for the VM as it is now; one that was made before the VM was halted is moot.
+    """
+    if request.get("action") != START or not _is_paused(request):
+        return False
+    seen = (vm.get("status") or {}).get("desiredGeneration")
+    return seen in (None, vm["metadata"].get("generation"))
+
+
+def _is_paused(request: Mapping[str, Any]) -> bool:
+    return (request.get("data") or {}).get("paused") == "true"
+
+
 def _stop(
-    strategy: str, vmi: Object, first: Mapping[str, Any], requests: list[Object]
+    vm: Object, vmi: Object, first: Mapping[str, Any], requests: list[Object], *, outdated: bool
 ) -> tuple[bool, str, list[Object]]:
     """Return whether an existing VMI must go, why, and the requests to remember."""
+    strategy = run_strategy(vm)
     if strategy == HALTED:
         return True, "the VM is halted", requests
     if first.get("action") == STOP:
@@ -119,14 +154,44 @@ def _stop(
         # The request outlives the VMI, and us.
         again = requests if first.get("action") == START else [*requests, {"action": START}]
         return True, "it failed and the VM reruns on failure", again
+    if outdated and not is_deleted(vmi) and _has_not_come_up(vmi):
+        return True, "it never ran, and the VM's template was changed since", [*requests, *_start_again(vm, vmi)]
     return False, "", requests
 
 
+def _has_not_come_up(vmi: Object) -> bool:
+    """Tell whether a VMI never ran and isn't about to: replacing it interrupts no guest.
+
+    Once it is scheduled its guest may start at any moment, unless something is known to prevent that.
+    """
+    if was_running(vmi):
+        return False
+    phase = phase_of(vmi)
+    synchronized = get_condition((vmi.get("status") or {}).get("conditions"), "Synchronized") or {}
+    return phase in ("", PENDING, SCHEDULING) or (phase == SCHEDULED and synchronized.get("status") == "False")
+
+
+def _start_again(vm: Object, vmi: Object) -> list[Object]:
+    """Return the request that makes the VM start another instance in place of one that never ran."""
+    if vmi["spec"].get("startStrategy") == "Paused" and template_of(vm).get("startStrategy") != "Paused":
+        return [{"action": START, "data": {"paused": "true"}}]
+    return [] if run_strategy(vm) == ALWAYS else [{"action": START}]
+
+
 def _start_failure(
-    before: Object | None, vmi: Object | None, strategy: str, now: datetime, jitter: float
+    vm: Object, vmi: Object | None, strategy: str, now: datetime, jitter: float, *, outdated: bool
 ) -> Object | None:
-    """Count VMIs that ended before they ran. A VMI that somebody deleted on its way does not count."""
+    """Count VMIs that ended before they ran. A VMI that somebody deleted on its way does not count.
+
+    What was corrected since is tried at once.
+    """
+    vm_status = vm.get("status") or {}
+    before: Object | None = vm_status.get("startFailure")
     if (vmi is not None and was_running(vmi)) or strategy not in (ALWAYS, RERUN_ON_FAILURE, ONCE):
+        return None
+    if outdated:
+        return None
+    if vmi is None and vm_status.get("observedGeneration") not in (None, vm["metadata"].get("generation")):
         return None
     if vmi is None or not is_final(vmi) or is_deleted(vmi):
         return before

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """ControllerRevisions: the spec that a VirtualMachine's instance was started with."""
 
+import contextlib
 import copy
 import logging
 import threading
@@ -9,7 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from turtles.api import labels
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.kind import Context
+from turtles.api.kinds.vmi.comparison import is_same_instance, is_same_template
+from turtles.api.kinds.vmi.defaults import default
 from turtles.api.objects import Object, owner_reference
+from turtles.controller.vmi.template import make_vmi
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
 from turtles.kube.resources import CONTROLLERREVISION
 
@@ -39,10 +45,23 @@ def make_revision(vm: Object) -> Object:
     }
 
 
-def started_generation(vmi: Mapping[str, Any]) -> int | None:
-    """Return the generation of the VM a VMI was made from, or None."""
+def started_generation(vm: Object, vmi: Mapping[str, Any]) -> int | None:
+    """Return the generation of the VM that a VMI was made from; None if it wasn't made from this VM."""
     text = (vmi["metadata"].get("annotations") or {}).get(labels.VM_GENERATION, "")
-    return int(text) if text.isdigit() else None
+    if not text.isdigit():
+        return None
+    generation = int(text)
+    # An adopted instance was made from another VM, whose generations mean nothing here.
+    made_from = (vmi.get("status") or {}).get("virtualMachineRevisionName")
+    return generation if made_from in (None, "", revision_name(vm, generation)) else None
+
+
+def started_revision(vm: Object, vmi: Mapping[str, Any]) -> str | None:
+    """Return the name of the revision that keeps what a VMI was made from, even if that was another VM; else None."""
+    if made_from := (vmi.get("status") or {}).get("virtualMachineRevisionName"):
+        return str(made_from)
+    generation = started_generation(vm, vmi)
+    return None if generation is None else revision_name(vm, generation)
 
 
 def template_of(vm: Object) -> Mapping[str, Any]:
@@ -74,18 +93,30 @@ class Revisions:
             )
         self._remember(metadata["name"], template_of(vm))
 
-    def started_template(self, vm: Object, vmi: Object | None) -> Object | None:
-        """Return the template a VMI was made from when it may differ from the VM's, else None."""
-        if vmi is None or (generation := started_generation(vmi)) is None:
-            return None
-        if generation == int(vm["metadata"].get("generation") or 0):
-            return None
-        name = revision_name(vm, generation)
+    def is_outdated(self, vm: Object, vmi: Object | None, configuration: ClusterConfiguration) -> bool:
+        """Tell whether a VMI isn't what the VM's template asks for now.
+
+        :param configuration: in force. It is only needed for a VMI that has no revision, which was made by hand.
+        """
+        if vmi is None:
+            return False
+        name = started_revision(vm, vmi)
+        if name == revision_name(vm, int(vm["metadata"].get("generation") or 0)):
+            return False
+        template = self._template(vm["metadata"]["namespace"], name) if name else None
+        if template is not None:
+            return not is_same_template(template, template_of(vm))
+        wanted = default(make_vmi(vm, vm["spec"]["template"], vm["metadata"]["name"]), Context(configuration))["spec"]
+        # A request to start may have said so.
+        wanted["startStrategy"] = vmi["spec"].get("startStrategy")
+        return not is_same_instance(wanted, vmi["spec"])
+
+    def _template(self, namespace: str, name: str) -> Object | None:
         with self._lock:
             if name in self._templates:
                 return self._templates[name]
         try:
-            revision = self._client.get(CONTROLLERREVISION, vm["metadata"]["namespace"], name)
+            revision = self._client.get(CONTROLLERREVISION, namespace, name)
         except NotFound:
             return None
         spec = (revision.get("data") or {}).get("spec") or {}
@@ -93,15 +124,22 @@ class Revisions:
         self._remember(name, template)
         return dict(template)
 
+    def hand_over(self, vm: Object, vmi: Object) -> None:
+        """Make a VMI that outlives its VM the owner of its revision, which then goes with the VMI."""
+        if (name := started_revision(vm, vmi)) is None:
+            return
+        metadata = {"ownerReferences": [owner_reference(vmi)]}
+        with contextlib.suppress(NotFound):
+            self._client.patch(CONTROLLERREVISION, vmi["metadata"]["namespace"], name, {"metadata": metadata})
+
     def forget(self, vm: Object, vmi: Object) -> None:
-        """Delete the revision of a VMI that is gone, unless the next VMI starts from the same generation."""
-        generation = started_generation(vmi)
-        if generation is None or generation == int(vm["metadata"].get("generation") or 0):
+        """Delete the revision of a VMI that has ended; the next start stores its own."""
+        if (name := started_revision(vm, vmi)) is None:
             return
-        try:
-            self._client.delete(CONTROLLERREVISION, vm["metadata"]["namespace"], revision_name(vm, generation))
-        except NotFound:
-            return
+        with contextlib.suppress(NotFound):
+            self._client.delete(CONTROLLERREVISION, vmi["metadata"]["namespace"], name)
+        with self._lock:
+            self._templates.pop(name, None)
 
     def _remember(self, name: str, template: Mapping[str, Any]) -> None:
         with self._lock:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from turtles.api.conditions import get_condition, is_true, remove_condition, set_condition
+from turtles.api.conditions import TERMINATING, get_condition, is_true, remove_condition, set_condition
 from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import RUNNING, is_final
 from turtles.api.run_strategies import ALWAYS, RERUN_ON_FAILURE, run_strategy
 from turtles.api.times import rfc3339
 from turtles.controller.vm.plan import Plan
-from turtles.controller.vm.revision import started_generation, template_of
+from turtles.controller.vm.revision import started_generation
 
 #: Conditions of the VM itself; every other one is the VMI's.
 _OWN_CONDITIONS = ("Ready", "Failure", "RestartRequired", "ManualRecoveryRequired", "Initialized")
@@ -25,6 +25,10 @@ _IMAGE_TROUBLE = {
         "ErrImagePull",
     ),
 }
+#: Reasons of the condition Failure: no instance could be made; one of that name isn't the VM's.
+FAILED_CREATE, NOT_ADOPTED = "FailedCreate", "NotAdopted"
+#: Those that hold no longer than what causes them.
+_PASSING = (FAILED_CREATE, NOT_ADOPTED)
 _RESTART_REQUIRED = "a non-live-updatable field was changed in the template spec"
 
 
@@ -32,12 +36,12 @@ _RESTART_REQUIRED = "a non-live-updatable field was changed in the template spec
 class Context:
     """What else a VM's status depends on.
 
-    :param template: ``spec.template.spec`` the running VMI was made from, when it may differ from the present one.
+    :param outdated: the VMI isn't what the VM's template asks for now.
     :param failure: (reason, message) of what went wrong just now.
     :param pvcs: the claims its volumes name; None for one that does not exist.
     """
 
-    template: Mapping[str, Any] | None = None
+    outdated: bool = False
     failure: tuple[str, str] | None = None
     pvcs: Mapping[str, Object | None] = field(default_factory=dict)
 
@@ -52,8 +56,14 @@ def status(vm: Object, vmi: Object | None, decided: Plan, around: Context, now: 
     stamp = rfc3339(now)
     strategy = run_strategy(vm)
     generation = int(vm["metadata"].get("generation") or 0)
-    outdated = vmi is not None and around.template is not None and around.template != template_of(vm)
-    new["conditions"] = _conditions(old.get("conditions") or [], vmi, around.failure, outdated, stamp)
+    new["conditions"] = _conditions(
+        old.get("conditions") or [],
+        vmi,
+        _failure(old.get("conditions"), vmi, decided, around),
+        outdated=around.outdated,
+        leaving=vmi is not None and (decided.delete or is_deleted(vmi)),
+        now=stamp,
+    )
     for key, value in (("created", vmi is not None), ("ready", is_true(new["conditions"], "Ready"))):
         if value:
             new[key] = True
@@ -65,9 +75,8 @@ def status(vm: Object, vmi: Object | None, decided: Plan, around: Context, now: 
         new["runStrategy"] = strategy
     new["desiredGeneration"] = generation
     if vmi is not None:
-        started = started_generation(vmi)
         # Changes beside the template do not concern the running instance: it has seen them all.
-        seen = generation if around.template is not None and not outdated else started
+        seen = started_generation(vm, vmi) if around.outdated else generation
         if seen is not None:
             new["observedGeneration"] = seen
     new["printableStatus"] = printable_status(vm, vmi, decided.start_failure, around.pvcs, stopping=decided.delete)
@@ -81,8 +90,35 @@ def _put(obj: Object, key: str, value: Any) -> None:
         obj.pop(key, None)
 
 
+def _failure(
+    before: Sequence[Object] | None, vmi: Object | None, decided: Plan, around: Context
+) -> tuple[str, str] | None:
+    """Return reason and message of what goes wrong.
+
+    Why an instance ended before its guest ran stays until a guest runs or the template is changed: the instance is
+    gone in a moment, and all that it said with it.
+    """
+    if around.failure or not decided.start_failure:
+        return around.failure
+    if vmi is not None and is_final(vmi) and decided.start_failure.get("lastFailedVMIUID") == vmi["metadata"]["uid"]:
+        synchronized = get_condition((vmi.get("status") or {}).get("conditions"), "Synchronized") or {}
+        if synchronized.get("status") == "False" and synchronized.get("message"):
+            return str(synchronized.get("reason") or "Failed"), str(synchronized["message"])
+        return "Failed", f"VirtualMachineInstance {vmi['metadata']['name']} ended before its guest ran; see its events"
+    kept = get_condition(before, "Failure")
+    if kept is None or kept.get("reason") in _PASSING:
+        return None
+    return str(kept.get("reason") or ""), str(kept.get("message") or "")
+
+
 def _conditions(
-    old: Sequence[Object], vmi: Object | None, failure: tuple[str, str] | None, outdated: bool, now: str
+    old: Sequence[Object],
+    vmi: Object | None,
+    failure: tuple[str, str] | None,
+    *,
+    outdated: bool,
+    leaving: bool,
+    now: str,
 ) -> list[Object]:
     conditions = [dict(condition) for condition in old if condition.get("type") in _OWN_CONDITIONS]
     theirs = ((vmi or {}).get("status") or {}).get("conditions") or []
@@ -90,6 +126,9 @@ def _conditions(
         set_condition(conditions, "Ready", "False", "VMINotExists", "VMI does not exist", now)
     elif (ready := get_condition(theirs, "Ready")) is None:
         set_condition(conditions, "Ready", "False", "VMIConditionMissing", "VMI is missing the Ready condition", now)
+    elif leaving and ready["status"] != "False":
+        # The VMI's own condition may be a write behind.
+        set_condition(conditions, "Ready", "False", *TERMINATING, now)
     else:
         set_condition(conditions, "Ready", ready["status"], ready.get("reason", ""), ready.get("message", ""), now)
     if failure:
