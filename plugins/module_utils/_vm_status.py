@@ -56,8 +56,8 @@ def is_stopped(vm):
 
 
 def is_troubled(vm):
-    """Return whether printableStatus is a state that doesn't cure itself; for hopeless() the instance counts then."""
-    return printable_status(vm) in _HOPELESS
+    """Return whether the status says that something is wrong for good; for hopeless() the instance counts then."""
+    return printable_status(vm) in _HOPELESS or condition(vm, "Failure").get("status") == "True"
 
 
 def hopeless(vm, vmi=None, former=None):
@@ -72,11 +72,12 @@ def hopeless(vm, vmi=None, former=None):
         return {}
     reasons = {}
     status = printable_status(vm)
-    if is_troubled(vm) and not _is_of_earlier_declaration(vm, vmi):
+    if status in _HOPELESS and not _is_of_earlier_declaration(vm, vmi):
         grace = _STALE_GRACE if former and _is_of_earlier_instance(vm, vmi, former) else 0
         reasons[status] = max(_HOPELESS[status], grace)
     failure = condition(vm, "Failure")
-    if failure.get("status") == "True":
+    # While another instance is coming up, it is still what ended the one before it.
+    if failure.get("status") == "True" and not is_active(vmi):
         reasons["%s: %s" % (failure.get("reason"), failure.get("message"))] = _FAILURE_GRACE
     return reasons
 

@@ -6,6 +6,7 @@ import json
 import threading
 
 import pytest
+from ansible_collections.turtles.kubevirt.plugins.module_utils import _vm_status
 from api import Refused
 
 OPTIONS = {"name": "web", "namespace": "default", "wait_timeout": 5}
@@ -232,6 +233,47 @@ def test_a_hopeless_state_fails_at_once_and_says_why(api, run):
     for words in ("default/web", "ImagePullBackOff", "manifest unknown", "pull failed 3 times"):
         assert words in failed.msg
     assert failed["diagnosis"]["events"][0]["reason"] == "Failed"
+
+
+CAUSE = {
+    "type": "Failure",
+    "status": "True",
+    "reason": "LauncherFailed",
+    "message": "volume root: image x has no file in /disk",
+}
+
+
+def test_a_crash_loop_is_reported_with_its_cause(api, run):
+    """Events may be gone, and the instance is."""
+    api.trouble = "CrashLoopBackOff"
+
+    def explained(namespace, name):
+        vm = vm_of(api)
+        vm["status"]["conditions"].append(CAUSE)
+        vm["status"]["startFailure"] = {"consecutiveFailCount": 3}
+        api.put("virtualmachines", vm)
+
+    original = api.reconcile
+
+    def reconcile(namespace, name):
+        original(namespace, name)
+        explained(namespace, name)
+
+    api.reconcile = reconcile
+    failed = run("vm", state="running", **{**WEB, "wait_timeout": 60})
+    assert failed["failed"]
+    for words in ("CrashLoopBackOff", "3 starts have failed", CAUSE["message"]):
+        assert words in failed.msg
+
+
+@pytest.mark.parametrize(
+    ("phase", "counts"), [(None, True), ("Failed", True), ("Scheduling", False), ("Running", False)]
+)
+def test_why_the_instance_before_ended_says_nothing_of_the_one_that_comes_up(phase, counts):
+    vm = {"metadata": {"generation": 1}, "status": {"printableStatus": "Starting", "conditions": [CAUSE]}}
+    vmi = {"metadata": {}, "status": {"phase": phase}} if phase else None
+    assert _vm_status.is_troubled(vm)
+    assert any(CAUSE["message"] in reason for reason in _vm_status.hopeless(vm, vmi)) is counts
 
 
 def test_a_failed_task_that_did_change_the_machine_says_so(api, run):
