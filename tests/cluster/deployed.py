@@ -91,7 +91,7 @@ class Deployed(Engine):
 
     def launcher(self, namespace: str, vmi: str) -> client.V1Pod:
         """The launcher Pod of a VMI."""
-        pods = self.core.list_namespaced_pod(namespace, label_selector=f"vm.kubevirt.io/name={vmi}").items
+        pods = self.core.list_namespaced_pod(namespace, label_selector=f"vmi.kubevirt.io/id={vmi}").items
         return next(pod for pod in pods if not pod.metadata.deletion_timestamp)
 
     def kubectl(self, *words: str, check: bool = True, timeout: float = 300) -> str:

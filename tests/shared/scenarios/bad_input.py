@@ -170,6 +170,9 @@ def test_a_disk_that_does_not_fit(cluster: Engine, namespace: str) -> None:
     cluster.create(namespace, vm)
     cluster.wait_status(namespace, "web", "CrashLoopBackOff")
     cluster.wait_event(namespace, "web", ["scratch", "free"], timeout=20)
+    failed = cluster.get(namespace, "virtualmachines", "web")
+    assert failed is not None
+    assert "scratch" in condition(failed, "Failure")["message"]
 
 
 def test_annotations_that_do_not_fit_in_the_pod(cluster: Engine, namespace: str) -> None:
@@ -199,3 +202,7 @@ def test_the_module_says_why_a_vm_does_not_come(cluster: Engine, namespace: str,
     )
     assert "missing" in result["msg"]
     assert "web" in result["msg"]
+    # the instance never ran, and follows its corrected template without a restart
+    corrected = cluster.virtual_machine("web")["spec"]["template"]["spec"]["volumes"]
+    cluster.patch(namespace, "web", {"spec": {"template": {"spec": {"volumes": corrected}}}})
+    cluster.wait_running(namespace, "web")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from kubernetes.client.exceptions import ApiException
 
-from engine import Engine, condition
+from engine import Engine, Object, condition
 
 
 @pytest.mark.parametrize("binding", ["masquerade", "bridge"])
@@ -92,6 +92,9 @@ def test_stop_start_restart_and_delete(cluster: Engine, namespace: str) -> None:
     cluster.subresource(namespace, "web", "start")
     second = cluster.wait_running(namespace, "web")
     cluster.subresource(namespace, "web", "restart")
+    vm = cluster.get(namespace, "virtualmachines", "web")
+    assert vm is not None
+    assert condition(vm, "Ready")["status"] == "False", "who waits for it now means the next instance"
     third = cluster.wait_running(namespace, "web", not_uid=second["metadata"]["uid"])
     assert cluster.ssh(third["status"]["interfaces"][0]["ipAddress"], "hostname") == "web"
 
@@ -109,8 +112,26 @@ def test_acpi_shutdown_is_graceful_and_ends_with_the_grace_period(cluster: Engin
     cluster.ssh(deaf["status"]["interfaces"][0]["ipAddress"], "rmmod button; rmmod evdev; true")
     for name in ("polite", "deaf"):
         cluster.subresource(namespace, name, "stop")
+    for plural in ("virtualmachines", "virtualmachineinstances"):
+        cluster.wait(
+            namespace,
+            plural,
+            "deaf",
+            lambda o: o and condition(o, "Ready").get("reason") == "PodTerminating",
+            timeout=20,
+            what="not ready while it shuts down",
+        )
     cluster.wait_stopped(namespace, "polite", timeout=20)
     cluster.wait_stopped(namespace, "deaf", timeout=20)
+
+
+def test_a_paused_guest_is_switched_off_at_once(cluster: Engine, namespace: str) -> None:
+    cluster.create(namespace, cluster.virtual_machine("web", run_strategy="Halted", grace_period=600))
+    cluster.wait_stopped(namespace, "web")
+    cluster.subresource(namespace, "web", "start", {"paused": True})
+    cluster.wait_status(namespace, "web", "Paused")
+    cluster.subresource(namespace, "web", "stop")
+    cluster.wait_stopped(namespace, "web", timeout=30)
 
 
 @pytest.mark.parametrize(("strategy", "runs"), [("Halted", False), ("Manual", False), ("Once", True)])
@@ -149,7 +170,28 @@ def test_orphan_deletion_leaves_the_instance(cluster: Engine, namespace: str) ->
     )
     assert left is not None
     assert left["metadata"]["uid"] == vmi["metadata"]["uid"]
-    cluster.delete(namespace, "web", "virtualmachineinstances")
+
+    # a halted VM of that name doesn't adopt it, as that would shut it down; one that runs does
+    vm = cluster.virtual_machine("web", run_strategy="Halted")
+    vm["spec"]["template"]["spec"]["domain"]["memory"]["guest"] = "97Mi"
+    cluster.create(namespace, vm)
+
+    def wait_for(kind: str) -> Object:
+        found = cluster.wait(
+            namespace, "virtualmachines", "web", lambda o: o and condition(o, kind), timeout=20, what=kind
+        )
+        assert found is not None
+        return found
+
+    assert condition(wait_for("Failure"), "Failure")["reason"] == "NotAdopted"
+    cluster.subresource(namespace, "web", "start")
+    assert condition(wait_for("RestartRequired"), "Ready")["status"] == "True"
+    adopted = cluster.get(namespace, "virtualmachineinstances", "web")
+    assert adopted is not None
+    assert adopted["metadata"]["uid"] == vmi["metadata"]["uid"]
+    assert "deletionTimestamp" not in adopted["metadata"]
+    cluster.delete(namespace, "web")
+    cluster.wait_gone(namespace, "web")
     cluster.wait_gone(namespace, "web", "virtualmachineinstances")
 
 
@@ -173,7 +215,7 @@ def test_a_pod_shows_nothing_of_its_guest_s_secrets(cluster: Engine, namespace: 
     cluster.create(namespace, vm)
     address = cluster.wait_running(namespace, "web")["status"]["interfaces"][0]["ipAddress"]
     assert cluster.ssh(address, "hostname") == "web"
-    (pod,) = cluster.core.list_namespaced_pod(namespace, label_selector="vm.kubevirt.io/name=web").items
+    (pod,) = cluster.core.list_namespaced_pod(namespace, label_selector="vmi.kubevirt.io/id=web").items
     shown = json.dumps(cluster.core.api_client.sanitize_for_serialization(pod))
     shown += "".join(cluster.events(namespace))
     for container in pod.spec.containers:
