@@ -416,10 +416,17 @@ def test_a_silent_node(api: FakeApi, controller: VirtController) -> None:
 
 
 @pytest.mark.parametrize(
-    ("runtimes", "mounted"), [(("containerd://2.1.4",), True), (("containerd://2.1.4", "containerd://1.7.28"), False)]
+    ("runtimes", "policy", "mounted"),
+    [
+        (("containerd://2.1.4",), "IfNotPresent", True),
+        (("containerd://2.1.4", "containerd://1.7.28"), "IfNotPresent", False),
+        # A kubelet would pull it once a minute while the machine runs
+        (("containerd://2.1.4",), "Always", False),
+        (("turtles://0.1.0",), "Always", True),
+    ],
 )
 def test_container_disks_are_what_the_nodes_can_do(
-    api: FakeApi, controller: VirtController, runtimes: tuple[str, ...], mounted: bool
+    api: FakeApi, controller: VirtController, runtimes: tuple[str, ...], policy: str, mounted: bool
 ) -> None:
     api.intercept = lambda method, path: (
         web.json_response({"major": "1", "minor": "35"}) if path == "/version" else None
@@ -438,7 +445,9 @@ def test_container_disks_are_what_the_nodes_can_do(
         )
     api.wait(lambda: len(controller.caches.nodes.list()) > len(runtimes))
     template = make_vm()["spec"]["template"]
-    template["spec"]["volumes"] = [{"name": "root", "containerDisk": {"image": "reg/disk:1"}}]
+    template["spec"]["volumes"] = [
+        {"name": "root", "containerDisk": {"image": "reg/disk:1", "imagePullPolicy": policy}}
+    ]
     api.put(VM, make_vm(template=template))
     spec = api.objects[the_pod(api)]["spec"]
     images = {each["image"] for each in [*spec.get("initContainers", ()), *spec["containers"]]}
