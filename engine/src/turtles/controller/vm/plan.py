@@ -80,7 +80,7 @@ def plan(vm: Object, vmi: Object | None, now: datetime, jitter: float = 0.0, *, 
     elif strategy == ONCE:
         # Nobody else's request is admitted: this one is for an instance that never ran and was replaced.
         wanted = start_asked or vm_status.get("runStrategy") != strategy
-    elif start_asked:
+    elif strategy == HALTED and start_asked:
         return Plan(requests=requests, run_always=True)
     else:
         wanted = False
