@@ -583,3 +583,70 @@ def test_conversion_keeps_metadata(server: Server, converting: Converting, conve
     assert found["labels"] == {"by": "webhook"}
     assert "finalizers" not in found
     del converting.answers["wrong"]
+
+
+def fail(response: dict) -> None:
+    response.update(result={"status": "Failed", "message": "out of order"})
+
+
+def test_nothing_that_a_webhook_said_before_stands_in_for_it(
+    server: Server, converting: Converting, converted: str
+) -> None:
+    new = converted.replace("/v1/", "/v2/")
+    assert server.call("POST", converted, thing({"text": "a"}))[0] == 201
+    assert server.call("GET", f"{new}/one")[1]["spec"] == {"texts": ["a"]}
+    converting.answers["wrong"] = fail
+    for method, path, body in (
+        ("GET", f"{new}/one", None),
+        ("GET", new, None),
+        ("PATCH", f"{new}/one", {"metadata": {"labels": {"a": "b"}}}),
+    ):
+        code, answer = server.call(method, path, body, "application/merge-patch+json")
+        assert (code, answer["message"].rpartition(": ")[2]) == (500, "out of order"), (method, path)
+    assert server.call("GET", f"{converted}/one")[0] == 200
+    del converting.answers["wrong"]
+
+
+def test_what_is_only_deleted_is_not_converted(server: Server, converting: Converting, converted: str) -> None:
+    new = converted.replace("/v1/", "/v2/")
+    for name in ("one", "two"):
+        held = {"name": name, "finalizers": ["example.io/wait"] if name == "two" else []}
+        assert server.call("POST", converted, {"metadata": held, "spec": {"text": "a"}})[0] == 201
+    converting.answers["wrong"] = fail
+    for name in ("one", "two"):
+        code, status = server.call("DELETE", f"{new}/{name}")
+        assert (code, status["status"]) == (200, "Success"), name
+    assert server.call("GET", f"{converted}/one")[0] == 404
+    assert "deletionTimestamp" in server.call("GET", f"{converted}/two")[1]["metadata"]
+    assert server.call("DELETE", new)[0] == 500, "its answer shows them"
+    merge = "application/merge-patch+json"
+    assert server.call("PATCH", f"{converted}/two", {"metadata": {"finalizers": None}}, merge)[0] == 200
+    assert server.call("GET", f"{converted}/two")[0] == 404
+    del converting.answers["wrong"]
+
+
+def test_a_namespace_and_a_definition_end_without_their_webhook(server: Server, converting: Converting, define) -> None:
+    """Objects of all versions, with what the garbage collector itself has to take away."""
+    client = {"url": f"https://127.0.0.1:{converting.port}/convert", "caBundle": converting.bundle}
+    webhook = {"clientConfig": client, "conversionReviewVersions": ["v1"]}
+    versions = version("v1"), version("v2", storage=False)
+    path = define(*versions, conversion={"strategy": "Webhook", "webhook": webhook})
+    plural = path.rpartition("/")[2]
+    inside = path.replace("/default/", "/ending/")
+    server.call("POST", "/api/v1/namespaces", {"metadata": {"name": "ending"}})
+    for number, place in enumerate((inside, path)):
+        for name in ("a", "b"):
+            held = ["foregroundDeletion"] if name == "b" else []
+            body = {"metadata": {"name": name, "finalizers": held}, "spec": {"text": "x", "number": number}}
+            assert server.call("POST", place, body)[0] == 201
+    definition_path = f"{DEFINITIONS}/{plural}.{GROUP}"
+    found = server.call("GET", definition_path)[1]
+    for one in found["spec"]["versions"]:
+        one["storage"] = one["name"] == "v2"
+    assert server.call("PUT", definition_path, found)[0] == 200
+    converting.answers["wrong"] = fail
+    server.call("DELETE", "/api/v1/namespaces/ending")
+    server.until(lambda: server.call("GET", "/api/v1/namespaces/ending")[0] == 404)
+    server.call("DELETE", definition_path)
+    server.until(lambda: server.call("GET", definition_path)[0] == 404)
+    del converting.answers["wrong"]

@@ -26,8 +26,14 @@ class Context:
     warnings: list[str] = field(default_factory=list)
     #: What webhooks want in the audit log.
     annotations: dict[str, str] = field(default_factory=dict)
-    #: Fields that the body has twice, and that the kind doesn't have.
+    #: Fields that the body has twice, each with its place in the order of all fields, and that the kind doesn't have.
     duplicates: list[str] = field(default_factory=list)
+    places: dict[str, int] = field(default_factory=dict)
+    #: Keys that YAML has twice in one map, and what operations of a JSON patch have too much, as clients are told.
+    repeated: list[str] = field(default_factory=list)
+    operations: list[str] = field(default_factory=list)
+    #: What a patch left, whose fault it is when fields are unknown.
+    patched: Object | None = None
     unknown: list[str] = field(default_factory=list)
     #: Whether the body takes all ownership away.
     reset: bool = False
@@ -42,6 +48,9 @@ class Context:
 
 class Admission(Protocol):
     """What asks webhooks."""
+
+    def is_asked(self, context: Context, operation: str) -> bool:
+        """Whether any webhook may be asked about an operation."""
 
     async def mutate(
         self, context: Context, operation: str, obj: Object | None, old: Object | None, options: Object | None = None

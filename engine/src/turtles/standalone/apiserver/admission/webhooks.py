@@ -67,6 +67,13 @@ class Webhooks:
             ]
         return hooks
 
+    def is_asked(self, context: Context, operation: str) -> bool:
+        """Whether any webhook may be asked about an operation."""
+        hooks = [*self._configured(MUTATING), *self._configured(VALIDATING)]
+        if not hooks or context.kind.resource in EXEMPT or context.user is INTERNAL:
+            return False
+        return any(self._matches(one, context, operation) for one in hooks)
+
     async def mutate(
         self, context: Context, operation: str, obj: Object | None, old: Object | None, options: Object | None = None
     ) -> Object | None:

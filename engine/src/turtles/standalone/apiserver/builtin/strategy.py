@@ -86,6 +86,10 @@ class Strategy:
 
     async def load(self, entry: Entry, kind: Kind) -> Object:
         """Return an object, the caller's own, in the version of ``kind``."""
+        return self.loaded(entry, kind)
+
+    def loaded(self, entry: Entry, kind: Kind) -> Object:
+        """Return another copy of what :meth:`load` has returned."""
         return {**entry.object(), "apiVersion": kind.api_version}
 
     def viewed(self, kind: Kind) -> Callable[[Entry], Object]:
@@ -96,8 +100,11 @@ class Strategy:
         """Return the objects that have to be converted before they can be served in the version of ``kind``."""
         return []
 
-    async def convert_entries(self, entries: Sequence[Entry], kind: Kind) -> None:
-        """Convert what has to be before it can be served in the version of ``kind``."""
+    async def convert_entries(self, entries: Sequence[Entry], kind: Kind, again: bool = False) -> None:
+        """Convert what has to be before it can be served in the version of ``kind``.
+
+        :param again: whether what was converted before is converted again.
+        """
 
     async def to_storage(self, obj: Object, kind: Kind) -> Object:
         """Return an object as it is stored."""

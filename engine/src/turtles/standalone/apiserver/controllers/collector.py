@@ -8,20 +8,23 @@ restart, which looks at everything once, loses nothing.
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from turtles.standalone.apiserver.access.auth import INTERNAL
 from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.builtin import crd
 from turtles.standalone.apiserver.controllers.internal import kind_of
 from turtles.standalone.apiserver.resource.create import create
-from turtles.standalone.apiserver.resource.delete import delete
-from turtles.standalone.apiserver.resource.resources import Resources
+from turtles.standalone.apiserver.resource.delete import delete, is_finished
+from turtles.standalone.apiserver.resource.resources import ATTEMPTS, Resources
 from turtles.standalone.apiserver.resource.update import modify
+from turtles.standalone.apiserver.resource.write import is_same, remove
 from turtles.standalone.apiserver.schema.kinds import Kind
 from turtles.standalone.apiserver.schema.status import is_true, set_condition
-from turtles.standalone.apiserver.storage.store import DELETED, Entry, Event, Key, OwnerReference
-from turtles.standalone.apiserver.wire.errors import Object, StatusError
+from turtles.standalone.apiserver.storage.store import DELETED, Entry, Event, Key, OwnerReference, Stale
+from turtles.standalone.apiserver.wire.errors import Object, StatusError, conflict
 from turtles.standalone.apiserver.wire.options import DeleteOptions
 
 log = logging.getLogger(__name__)
@@ -31,12 +34,14 @@ RETRY_SECONDS = 1.0
 _FOREGROUND, _ORPHAN = "foregroundDeletion", "orphan"
 
 
-def namespace_conditions(counts: dict[str, int], waits: dict[str, int]) -> list[Object]:
+def namespace_conditions(counts: dict[str, int], waits: dict[str, int], failures: Sequence[str] = ()) -> list[Object]:
     """Return the conditions of a namespace that ends.
 
     :param counts: how many objects of which resource (``plural.group``) are left.
     :param waits: how many of them have which finalizer.
+    :param failures: why objects could not be deleted.
     """
+    failed = f"Failed to delete all resource types, {len(failures)} remaining: {', '.join(sorted(failures))}"
     left = ", ".join(f"{name} has {count} resource instances" for name, count in sorted(counts.items()))
     held = ", ".join(f"{name} in {count} resource instances" for name, count in sorted(waits.items()))
     rows = [
@@ -44,9 +49,9 @@ def namespace_conditions(counts: dict[str, int], waits: dict[str, int]) -> list[
         ("DeletionGroupVersionParsingFailure", "", "ParsedGroupVersions", "All legacy kube types successfully parsed"),
         (
             "DeletionContentFailure",
-            "",
-            "ContentDeleted",
-            "All content successfully deleted, may be waiting on finalization",
+            failures,
+            "ContentDeletionFailed" if failures else "ContentDeleted",
+            failed if failures else "All content successfully deleted, may be waiting on finalization",
         ),
         (
             "ContentRemaining",
@@ -67,6 +72,14 @@ def namespace_conditions(counts: dict[str, int], waits: dict[str, int]) -> list[
         {"type": f"Namespace{name}", "status": "True" if is_so else "False", "reason": reason, "message": message}
         for name, is_so, reason, message in rows
     ]
+
+
+def _set(meta: Object, field: str, values: list[Any]) -> None:
+    """Set a list of an object's metadata, which isn't there where it is empty."""
+    if values:
+        meta[field] = values
+    else:
+        meta.pop(field, None)
 
 
 class Collector:
@@ -231,13 +244,34 @@ class Collector:
         await delete(self._resources, context, DeleteOptions(propagation=propagation, uid=entry.metadata.uid))
 
     async def _drop_references(self, entry: Entry, kind: Kind, uids: set[str]) -> None:
-        async def dropped(obj: Object) -> Object:
-            left = [one for one in obj["metadata"].get("ownerReferences") or () if one.get("uid") not in uids]
-            obj["metadata"]["ownerReferences"] = left
-            return obj
+        def dropped(meta: Object) -> None:
+            left = [one for one in meta.get("ownerReferences") or () if one.get("uid") not in uids]
+            _set(meta, "ownerReferences", left)
 
-        context = Context(kind, INTERNAL, entry.key.namespace, entry.key.name, field_validation="Ignore")
-        await modify(self._resources, context, dropped)
+        await self._modify_metadata(entry.key, kind, dropped)
+
+    async def _modify_metadata(self, key: Key, kind: Kind, change: Callable[[Object], None]) -> None:
+        """Change an object's metadata, and delete the object if that is all it has waited for.
+
+        In the version that it is stored in, and without validation: neither a conversion webhook that is gone nor a
+        schema that it doesn't fit any more may keep it from going.
+        """
+        strategy, context = self._resources.strategy(kind), Context(kind, INTERNAL, key.namespace, key.name)
+        for _ in range(ATTEMPTS):
+            entry = await self._store.settled(key)
+            if entry is None:
+                return
+            obj = entry.object()
+            change(obj["metadata"])
+            try:
+                if is_finished(strategy, obj):
+                    await remove(self._resources, context, entry, obj)
+                elif not is_same(obj, entry.object()):
+                    await self._store.put(key, obj, entry.version)
+                return
+            except Stale:
+                continue
+        raise conflict(kind.group, kind.plural, key.name)
 
     async def _orphan(self, entry: Entry, kind: Kind) -> None:
         for key in list(self._dependents.get(entry.metadata.uid, ())):
@@ -260,13 +294,10 @@ class Collector:
             await self._drop_finalizer(entry, kind, _FOREGROUND)
 
     async def _drop_finalizer(self, entry: Entry, kind: Kind, name: str) -> None:
-        async def dropped(obj: Object) -> Object:
-            left = [one for one in obj["metadata"].get("finalizers") or () if one != name]
-            obj["metadata"]["finalizers"] = left
-            return obj
+        def dropped(meta: Object) -> None:
+            _set(meta, "finalizers", [one for one in meta.get("finalizers") or () if one != name])
 
-        context = Context(kind, INTERNAL, entry.key.namespace, entry.key.name, field_validation="Ignore")
-        await modify(self._resources, context, dropped)
+        await self._modify_metadata(entry.key, kind, dropped)
 
     # -- namespaces and definitions
 
@@ -280,6 +311,7 @@ class Collector:
     async def _end_namespace(self, entry: Entry, kind: Kind) -> None:
         name = entry.key.name
         left = False
+        failures: list[str] = []
         for resource in self._store.resources():
             of = self._resources.registry.stored(resource)
             if of is None or not of.namespaced:
@@ -287,14 +319,19 @@ class Collector:
             for inner in list(self._store.entries(resource, name)):
                 left = True
                 # A Pod's node ends it; everything else goes at once or waits for its finalizers.
-                with contextlib.suppress(StatusError):
+                try:
                     await self._delete(inner, of)
+                except StatusError as error:
+                    if error.code != 404:
+                        failures.append(error.message)
         if left and any(
             next(iter(self._store.entries(resource, name)), None) is not None
             for resource in self._store.resources()
             if not resource.startswith("/namespaces")
         ):
-            await self._tell_what_remains(entry, kind)
+            await self._tell_what_remains(entry, kind, failures)
+            if failures:
+                raise StatusError(500, "InternalError", failures[0])  # has it tried again
             return  # the deletion of what is left wakes us
 
         async def emptied(obj: Object) -> Object:
@@ -304,7 +341,7 @@ class Collector:
         context = Context(kind, INTERNAL, "", name, "finalize")
         await modify(self._resources, context, emptied)
 
-    async def _tell_what_remains(self, entry: Entry, kind: Kind) -> None:
+    async def _tell_what_remains(self, entry: Entry, kind: Kind, failures: list[str]) -> None:
         """Say in the status of a namespace that ends what it waits for, as Kubernetes' namespace controller does."""
         counts: dict[str, int] = {}
         waits: dict[str, int] = {}
@@ -314,7 +351,7 @@ class Collector:
                 counts[f"{plural}.{group}"] = counts.get(f"{plural}.{group}", 0) + 1
                 for finalizer in inner.metadata.finalizers or ():
                     waits[finalizer] = waits.get(finalizer, 0) + 1
-        conditions = namespace_conditions(counts, waits)
+        conditions = namespace_conditions(counts, waits, failures)
 
         async def changed(obj: Object) -> Object:
             for one in conditions:
@@ -338,9 +375,14 @@ class Collector:
                     return obj
 
                 await modify(self._resources, Context(kind, INTERNAL, "", entry.key.name, "status"), terminating)
+            failure: StatusError | None = None
             for inner in left:
-                with contextlib.suppress(StatusError):
+                try:
                     await self._delete(inner, of)
+                except StatusError as error:
+                    failure = failure if error.code == 404 else error
+            if failure is not None:
+                raise failure  # has it tried again
             if next(iter(self._store.entries(resource)), None) is not None:
                 return
         await self._drop_finalizer(entry, kind, crd.CLEANUP)

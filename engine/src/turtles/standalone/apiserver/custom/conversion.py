@@ -14,6 +14,7 @@ import msgspec
 from turtles.standalone.apiserver.schema import validation as schema
 from turtles.standalone.apiserver.schema.kinds import Kind
 from turtles.standalone.apiserver.storage.store import Entry
+from turtles.standalone.apiserver.wire.encoding import plain_numbers
 from turtles.standalone.apiserver.wire.errors import Object, StatusError
 from turtles.standalone.apiserver.wire.webhook_client import WebhookClient, WebhookError
 
@@ -70,28 +71,33 @@ class Converter:
         entry.converted[_slot(kind)] = raw
         return raw
 
-    async def prepare(self, entries: Sequence[Entry], kind: Kind) -> None:
-        """Have the webhook convert, in one call a version, what isn't in the version of ``kind`` yet.
+    async def prepare(self, entries: Sequence[Entry], kind: Kind, again: bool = False) -> None:
+        """Have the webhook convert, in one call per version, what isn't in the version of ``kind`` yet.
 
+        :param again: whether what was converted before is converted again: only watches show what a webhook said
+            once, as from kube-apiserver's watch cache.
         :raises StatusError: 500 when it can't or doesn't.
         """
         waiting: dict[str, list[Entry]] = {}
-        for entry in self.waiting(entries, kind):
+        for entry in self.waiting(entries, kind, again):
             waiting.setdefault(version_of(entry.raw), []).append(entry)
         for version, batch in waiting.items():
             converted = await self.convert([one.object() for one in batch], version, kind.api_version, kind)
             for entry, obj in zip(batch, converted, strict=True):
                 self._keep(entry, kind, obj)
 
-    def waiting(self, entries: Iterable[Entry], kind: Kind) -> list[Entry]:
-        """Return the objects that a webhook has yet to convert to the version of ``kind``."""
+    def waiting(self, entries: Iterable[Entry], kind: Kind, again: bool = False) -> list[Entry]:
+        """Return the objects that a webhook has yet to convert to the version of ``kind``.
+
+        :param again: see :meth:`prepare`.
+        """
         if not by_webhook(kind):
             return []
         slot = _slot(kind)
         return [
             entry
             for entry in entries
-            if version_of(entry.raw) != kind.api_version and slot not in (entry.converted or {})
+            if version_of(entry.raw) != kind.api_version and (again or slot not in (entry.converted or {}))
         ]
 
     async def to_storage(self, obj: Object, kind: Kind) -> Object:
@@ -163,5 +169,5 @@ def _checked(old: Object, new: Any, desired: str, what: str, index: int) -> Obje
             metadata[name] = values
         else:
             metadata.pop(name, None)
-    rest = {name: value for name, value in new.items() if name not in ("apiVersion", "kind", "metadata")}
+    rest = {name: plain_numbers(value) for name, value in new.items() if name not in ("apiVersion", "kind", "metadata")}
     return {"apiVersion": desired, "kind": new["kind"], "metadata": metadata, **rest}

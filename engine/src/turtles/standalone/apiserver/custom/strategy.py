@@ -40,7 +40,11 @@ class CustomResources(Strategy):
 
     async def load(self, entry: Entry, kind: Kind) -> Object:
         """Return an object, the caller's own, in the version of ``kind``."""
-        await self._converter.prepare([entry], kind)
+        await self._converter.prepare([entry], kind, again=True)
+        return self.loaded(entry, kind)
+
+    def loaded(self, entry: Entry, kind: Kind) -> Object:
+        """Return another copy of what :meth:`load` has returned."""
         return cast(Object, msgspec.json.decode(self._converter.served(entry, kind)))
 
     def viewed(self, kind: Kind) -> Callable[[Entry], Object]:
@@ -51,9 +55,9 @@ class CustomResources(Strategy):
         """Return the objects that have to be converted before they can be served in the version of ``kind``."""
         return self._converter.waiting(entries, kind)
 
-    async def convert_entries(self, entries: Sequence[Entry], kind: Kind) -> None:
+    async def convert_entries(self, entries: Sequence[Entry], kind: Kind, again: bool = False) -> None:
         """Convert what has to be before it can be served in the version of ``kind``."""
-        await self._converter.prepare(entries, kind)
+        await self._converter.prepare(entries, kind, again)
 
     async def to_storage(self, obj: Object, kind: Kind) -> Object:
         """Return an object as it is stored."""

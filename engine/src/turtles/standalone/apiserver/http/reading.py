@@ -47,7 +47,7 @@ async def answer_list(server: APIServer, request: web.BaseRequest, context: Cont
         meta["continue"] = page.token
     if page.remaining is not None:
         meta["remainingItemCount"] = page.remaining
-    await strategy.convert_entries(page.entries, kind)
+    await strategy.convert_entries(page.entries, kind, again=True)
     served = [strategy.served(entry, kind) for entry in page.entries]
     headers = warnings_of(context)
     if wanted.shape == "Table":

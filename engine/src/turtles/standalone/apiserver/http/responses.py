@@ -24,7 +24,7 @@ async def show(
     negotiate.check_shape(wanted, context.kind, False)
     include = included(request, wanted)
     strategy = server.resources.strategy(context.kind)
-    await strategy.convert_entries([entry], context.kind)
+    await strategy.convert_entries([entry], context.kind, again=True)
     raw = strategy.served(entry, context.kind)
     headers = warnings_of(context)
     if wanted.shape:

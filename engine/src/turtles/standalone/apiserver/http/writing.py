@@ -16,7 +16,12 @@ from turtles.standalone.apiserver.resource.patch import patch_object
 from turtles.standalone.apiserver.resource.update import update
 from turtles.standalone.apiserver.views import negotiate
 from turtles.standalone.apiserver.wire import patch
-from turtles.standalone.apiserver.wire.errors import Object, method_not_allowed, unsupported_media_type
+from turtles.standalone.apiserver.wire.errors import (
+    Object,
+    StatusError,
+    method_not_allowed,
+    unsupported_media_type,
+)
 
 
 async def answer_create(server: APIServer, request: web.BaseRequest, context: Context) -> web.StreamResponse:
@@ -40,7 +45,7 @@ async def answer_patch(server: APIServer, request: web.BaseRequest, context: Con
     if content_type == patch.APPLY:
         if server.store.get(context.key) is None:
             _authorize_creation(server, context)
-        entry, created = await apply(server.resources, context, await patch_of(request))
+        entry, created = await apply(server.resources, context, await patch_of(request, context))
         return await show(server, request, context, entry, 201 if created else 200)
     if content_type not in (patch.JSON, patch.MERGE, patch.STRATEGIC):
         raise unsupported_media_type("415: Unsupported Media Type")
@@ -60,7 +65,12 @@ async def answer_delete(server: APIServer, request: web.BaseRequest, context: Co
     kind = context.kind
     entry, gone = await delete(server.resources, context, await delete_options(request, context))
     if not gone or server.resources.strategy(kind).returns_deleted:
-        return await show(server, request, context, entry)
+        try:
+            return await show(server, request, context, entry)
+        except StatusError as error:
+            # What can't be converted is deleted all the same, and only can't be shown.
+            if error.code != 500:
+                raise
     details: Object = {"name": context.name}
     if kind.group:
         details["group"] = kind.group

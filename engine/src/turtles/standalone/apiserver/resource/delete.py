@@ -4,14 +4,13 @@
 import copy
 from datetime import UTC, datetime, timedelta
 
-import msgspec
-
 from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.builtin.strategy import Strategy
 from turtles.standalone.apiserver.resource.get import get_settled
 from turtles.standalone.apiserver.resource.resources import ATTEMPTS, Resources
 from turtles.standalone.apiserver.resource.write import is_same, remove
 from turtles.standalone.apiserver.storage.store import Entry, Stale
+from turtles.standalone.apiserver.wire.encoding import encode
 from turtles.standalone.apiserver.wire.errors import Object, conflict
 from turtles.standalone.apiserver.wire.options import DeleteOptions
 
@@ -23,6 +22,8 @@ _WHAT_HAPPENED = {"UID": "deleted and then recreated", "ResourceVersion": "modif
 async def delete(resources: Resources, context: Context, options: DeleteOptions) -> tuple[Entry, bool]:
     """Delete an object, or mark it for deletion.
 
+    Only its metadata counts, so it stays in the version that it is stored in: no conversion can keep it from going.
+
     :returns: its last state, and whether it is gone already.
     """
     kind, strategy = context.kind, resources.strategy(context.kind)
@@ -30,11 +31,13 @@ async def delete(resources: Resources, context: Context, options: DeleteOptions)
     admitted = False
     for _ in range(ATTEMPTS):
         entry = await get_settled(resources, context)
-        old = await strategy.load(entry, kind)
+        old = entry.object()
         _check_preconditions(context, options, old)
         if not admitted:
-            await resources.admission.mutate(context, "DELETE", None, old, options.raw)
-            await resources.admission.validate(context, "DELETE", None, old, options.raw)
+            # Webhooks want to see it in the version that the client asked for.
+            shown = await strategy.load(entry, kind) if resources.admission.is_asked(context, "DELETE") else old
+            await resources.admission.mutate(context, "DELETE", None, shown, options.raw)
+            await resources.admission.validate(context, "DELETE", None, shown, options.raw)
             admitted = True
             if resources.store.get(context.key) is not entry:
                 continue
@@ -45,13 +48,12 @@ async def delete(resources: Resources, context: Context, options: DeleteOptions)
             new = old
         try:
             if context.dry_run:
-                stored = await strategy.to_storage(new, kind)
-                return Entry(context.key, entry.version, msgspec.json.encode(stored)), gone
+                return Entry(context.key, entry.version, encode(new)), gone
             if gone:
                 return await remove(resources, context, entry, new), True
             if is_same(new, old):
                 return entry, False
-            return await resources.store.put(context.key, await strategy.to_storage(new, kind), entry.version), False
+            return await resources.store.put(context.key, new, entry.version), False
         except Stale:
             continue
     raise conflict(kind.group, kind.plural, context.name)

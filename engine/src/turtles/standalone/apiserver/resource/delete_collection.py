@@ -19,6 +19,8 @@ async def delete_collection(
     """Delete every selected object; return them as they were."""
     await prepare(resources, context.kind, selection)
     selected = [one for one in resources.store.entries(context.kind.resource, selection.namespace) if selection(one)]
+    # They are shown as they were: nothing is deleted where that isn't possible.
+    await resources.strategy(context.kind).convert_entries(selected, context.kind, again=True)
     results = await asyncio.gather(
         *(_delete(resources, context, entry, options) for entry in selected), return_exceptions=True
     )

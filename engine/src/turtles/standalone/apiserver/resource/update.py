@@ -56,7 +56,7 @@ async def modify(
     for _ in range(ATTEMPTS):
         entry = await get_settled(resources, context)
         old = await strategy.load(entry, kind)
-        new = await change(await strategy.load(entry, kind))
+        new = await change(strategy.loaded(entry, kind))
         if from_patch:
             new = decoded_patch(resources, context, new, old)
         else:
@@ -166,7 +166,7 @@ async def _store(resources: Resources, context: Context, entry: Entry, new: Obje
     if context.dry_run:
         return await write(resources, context, context.key, new, entry.version)
     if is_finished(strategy, new):
-        return await remove(resources, context, entry, new)
+        return await remove(resources, context, entry, await strategy.to_storage(new, context.kind))
     if not strategy.may_grow or context.subresource:
         return await write(resources, context, context.key, new, entry.version)
     strategy.check_limits(resources, context, new)

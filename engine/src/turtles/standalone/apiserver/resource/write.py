@@ -25,9 +25,10 @@ def complete(resources: Resources, context: Context, obj: Object, report: bool =
 
     :param report: whether the client learns of fields that its schema doesn't have.
     """
-    dropped = resources.strategy(context.kind).complete(obj, context.kind)
-    if report and dropped is not None:
-        context.unknown = [*context.unknown, *dropped]
+    strategy = resources.strategy(context.kind)
+    dropped = strategy.complete(obj, context.kind)
+    if report and strategy.has_schema:
+        context.unknown = [*context.unknown, *(dropped or ())]
         report_unknown(context)
 
 
@@ -77,9 +78,9 @@ async def remove(resources: Resources, context: Context, entry: Entry, last: Obj
 
     Watchers are shown the state before: what marks a deletion is never stored for what goes at once.
 
+    :param last: the last state, as it would be stored.
     :raises Stale: when it has changed.
     """
-    stored = await resources.strategy(context.kind).to_storage(last, context.kind)
     deleted = await resources.store.delete(context.key, entry.object(), entry.version)
-    stored["metadata"]["resourceVersion"] = str(deleted.version)
-    return Entry(context.key, deleted.version, encode(stored))
+    last["metadata"]["resourceVersion"] = str(deleted.version)
+    return Entry(context.key, deleted.version, encode(last))
