@@ -75,8 +75,8 @@ def test_headers_that_are_no_text(server: Server) -> None:
 
 def test_warnings_fit_into_a_header(server: Server) -> None:
     """Sources: truncateAtTotalRunes and truncateItemRunes of k8s.io/apiserver."""
-    twice = b'{"a":1,"a":' * 300 + b"1" + b"}" * 300
-    body = b'{"metadata":{"name":"warned"},"data":{"a":"b"},"odd":' + twice + b"}"
+    twice = b",".join(b'"%03d-%s":"x"' % (number // 2, b"a" * 100) for number in range(600))
+    body = b'{"metadata":{"name":"warned"},"data":{' + twice + b"}}"
     code, headers, _ = server.raw("POST", f"{CONFIG_MAPS}?fieldValidation=Warn&dryRun=All", body)
     assert code == 201
     warnings = headers["Warning"].split(', 299 - "')

@@ -9,7 +9,7 @@ from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.access.node_authorizer import node_of, restrict_token
 from turtles.standalone.apiserver.http.objects import VERBS, answer_named
 from turtles.standalone.apiserver.http.requests import body_of, patch_of
-from turtles.standalone.apiserver.http.responses import success
+from turtles.standalone.apiserver.http.responses import success, warnings_of
 from turtles.standalone.apiserver.http.server import APIServer
 from turtles.standalone.apiserver.resource.bind import bind
 from turtles.standalone.apiserver.resource.evict import evict
@@ -61,7 +61,7 @@ async def _answer_scale(server: APIServer, request: web.BaseRequest, context: Co
         body = await body_of(request, "Scale", context)
         entry = await set_scale(resources, context, lambda _: copy.deepcopy(body))
     elif request.content_type == patch.APPLY:
-        entry = await apply_scale(resources, context, await patch_of(request))
+        entry = await apply_scale(resources, context, await patch_of(request, context))
     else:
         # Only custom resources have scales here, and these take no strategic merge patches.
         content_type, accepted = request.content_type, patch.types(custom=True)
@@ -71,4 +71,4 @@ async def _answer_scale(server: APIServer, request: web.BaseRequest, context: Co
         entry = await set_scale(
             resources, context, lambda scale: patch_document(content_type, scale, change), from_patch=True
         )
-    return negotiate.json_response(await get_scale(resources, context, entry))
+    return negotiate.json_response(await get_scale(resources, context, entry), headers=warnings_of(context))

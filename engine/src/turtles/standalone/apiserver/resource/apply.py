@@ -6,7 +6,7 @@ from typing import Any
 
 from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.apply import managed
-from turtles.standalone.apiserver.resource.body import check_place, decoded
+from turtles.standalone.apiserver.resource.body import check_place, decoded, report_repeated
 from turtles.standalone.apiserver.resource.create import create
 from turtles.standalone.apiserver.resource.resources import Resources
 from turtles.standalone.apiserver.resource.update import modify
@@ -18,6 +18,7 @@ async def apply(resources: Resources, context: Context, config: Any) -> tuple[En
     """Apply a configuration; return the object and whether it was created."""
     kind = context.kind
     managed.check(config, kind, context.manager)
+    report_repeated(context)
     meta = decoded(resources, context, copy.deepcopy(config))["metadata"]
     check_place(context, {"name": context.name, **meta})
     version = (config.get("metadata") or {}).get("resourceVersion")

@@ -33,13 +33,14 @@ def decoded(
 
 def decoded_patch(resources: Resources, context: Context, obj: Object, old: Object) -> Object:
     """Return what a patch left as an object; a fault in it is the patch's: 422."""
+    context.patched = obj
     try:
         bodies.check_type_meta(obj)
         result = decoded(resources, context, obj, old, report=True)
     except bodies.Unreadable as error:
         raise fault_of_patch(obj, str(error)) from None
     except StatusError as error:
-        if error.code != 400 or "strict decoding error" in error.message:
+        if error.code != 400:
             raise
         raise fault_of_patch(obj, error.message) from None
     check_place(context, result["metadata"])
@@ -54,14 +55,56 @@ def fault_of_patch(obj: Object, message: str) -> StatusError:
 def report_unknown(context: Context) -> None:
     """Tell the client of fields that the body has twice and that the kind doesn't have.
 
+    :raises StatusError: 400 where the client wants strict validation, 422 for a patch.
+    """
+    texts = [*context.operations, *_texts(context)]
+    if context.field_validation == "Warn":
+        warn(context, [*context.repeated, *texts])
+    if context.field_validation != "Strict" or not (texts or context.repeated):
+        return
+    told = [yaml_error(context.repeated)] if context.repeated else []
+    why = f"strict decoding error: {', '.join([*told, *texts])}"
+    if context.patched is not None:
+        raise fault_of_patch(context.patched, why)
+    raise decode.undecodable(context.kind, why)
+
+
+def _texts(context: Context) -> list[str]:
+    """Return what is told of fields in the order in which kube-apiserver's decoders come across them."""
+    unknown, duplicates, places = context.unknown, context.duplicates, context.places
+    if context.patched is not None or context.repeated:
+        # They have been through a map of Go, which is written in the order of its keys.
+        unknown = sorted(unknown)
+    if context.kind.custom or context.patched is not None:
+        return [f'duplicate field "{path}"' for path in duplicates] + [f'unknown field "{path}"' for path in unknown]
+    texts = {path: f'unknown field "{path}"' for path in unknown}
+    for path in duplicates:
+        # Nobody looks twice at what isn't known.
+        if not any(path == one or path.startswith((f"{one}.", f"{one}[")) for one in unknown):
+            texts[path] = f'duplicate field "{path}"'
+    return [texts[path] for path in sorted(texts, key=lambda path: places.get(path, 0))]
+
+
+def report_repeated(context: Context) -> None:
+    """Tell the client of keys that a configuration it applies has twice in one map.
+
     :raises StatusError: 400 where the client wants strict validation.
     """
-    texts = [f'duplicate field "{path}"' for path in context.duplicates]
-    texts += [f'unknown field "{path}"' for path in context.unknown]
-    if texts and context.field_validation == "Strict":
-        raise decode.undecodable(context.kind, f"strict decoding error: {', '.join(texts)}")
-    if context.field_validation == "Warn":
-        context.warnings += [text for text in texts if text not in context.warnings]
+    if context.repeated and context.field_validation == "Strict":
+        text = f"error converting YAML to JSON: {yaml_error(context.repeated)}"
+        raise bad_request(f"error strict decoding YAML: {text}")
+    warn(context, context.repeated)
+    context.repeated = []
+
+
+def yaml_error(lines: list[str]) -> str:
+    """Return what go-yaml says of several faults in a text."""
+    return "\n  ".join(["yaml: unmarshal errors:", *lines])
+
+
+def warn(context: Context, texts: list[str]) -> None:
+    """Warn a client, of each thing once."""
+    context.warnings += [text for text in dict.fromkeys(texts) if text not in context.warnings]
 
 
 def check_place(context: Context, meta: Object) -> None:

@@ -8,7 +8,7 @@ from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.apply import managed
 from turtles.standalone.apiserver.resource.body import decoded
 from turtles.standalone.apiserver.resource.resources import Resources
-from turtles.standalone.apiserver.resource.write import complete, set_owners, validate, write
+from turtles.standalone.apiserver.resource.write import complete, set_owners, settle_numbers, validate, write
 from turtles.standalone.apiserver.schema import metadata
 from turtles.standalone.apiserver.storage.store import Entry, Key, Stale
 from turtles.standalone.apiserver.wire.errors import (
@@ -60,6 +60,7 @@ async def _create(resources: Resources, context: Context, obj: Object) -> Entry:
     # Kubernetes names a taken name only after validation, so that both answers don't depend on each other's order.
     await validate(resources, context, obj, None)
     await resources.admission.validate(context, "CREATE", obj, None)
+    settle_numbers(resources, context, obj)
     strategy.settle_create(resources, obj)
     existing = await resources.store.settled(key)
     if existing is not None:

@@ -9,7 +9,7 @@ from typing import Any
 from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.apply import managed
 from turtles.standalone.apiserver.custom import scales
-from turtles.standalone.apiserver.resource.body import check_place, decoded, decoded_patch
+from turtles.standalone.apiserver.resource.body import check_place, decoded, decoded_patch, report_repeated
 from turtles.standalone.apiserver.resource.resources import Resources
 from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.schema import metadata
@@ -50,6 +50,7 @@ async def apply_scale(resources: Resources, context: Context, config: Any) -> En
     """Apply a configuration of an object's Scale (server-side apply)."""
     paths, of_scale = scales.paths_of(context.kind), replace(context, kind=scales.kind_of(context.kind))
     managed.check(config, of_scale.kind, context.manager)
+    report_repeated(context)
     meta = decoded(resources, of_scale, copy.deepcopy(config), report=True)["metadata"]
     check_place(of_scale, {"name": context.name, **meta})
     versions = {one.api_version: one.scale for one in resources.registry.versions(context.kind) if one.scale}

@@ -14,7 +14,15 @@ from turtles.standalone.apiserver.resource.body import check_place, decoded, dec
 from turtles.standalone.apiserver.resource.delete import is_finished
 from turtles.standalone.apiserver.resource.get import get_settled
 from turtles.standalone.apiserver.resource.resources import ATTEMPTS, Resources
-from turtles.standalone.apiserver.resource.write import complete, is_same, remove, set_owners, validate, write
+from turtles.standalone.apiserver.resource.write import (
+    complete,
+    is_same,
+    remove,
+    set_owners,
+    settle_numbers,
+    validate,
+    write,
+)
 from turtles.standalone.apiserver.schema import metadata
 from turtles.standalone.apiserver.storage.store import Entry, Stale
 from turtles.standalone.apiserver.wire.errors import Object, conflict, invalid, invalid_value
@@ -103,6 +111,7 @@ async def _admitted(resources: Resources, context: Context, new: Object, old: Ob
         set_owners(context, new, old, [])
     await validate(resources, context, new, old)
     await resources.admission.validate(context, "UPDATE", *_reviewed(context, new, old))
+    settle_numbers(resources, context, new)
     if not context.subresource:
         strategy.settle_update(resources, new)
     return new

@@ -9,7 +9,7 @@ from turtles.standalone.apiserver.resource.body import report_unknown
 from turtles.standalone.apiserver.resource.resources import Resources
 from turtles.standalone.apiserver.schema import metadata
 from turtles.standalone.apiserver.storage.store import Entry, Key
-from turtles.standalone.apiserver.wire.encoding import encode
+from turtles.standalone.apiserver.wire.encoding import encode, plain_numbers
 from turtles.standalone.apiserver.wire.errors import Object, invalid
 
 _sorted_encode = msgspec.json.Encoder(order="deterministic").encode
@@ -30,6 +30,15 @@ def complete(resources: Resources, context: Context, obj: Object, report: bool =
     if report and strategy.has_schema:
         context.unknown = [*context.unknown, *(dropped or ())]
         report_unknown(context)
+
+
+def settle_numbers(resources: Resources, context: Context, obj: Object) -> None:
+    """Write the numbers of a custom resource as they are stored, once validation has seen them as they were sent.
+
+    A schema and the paths of a scale tell 2.0 from 2; JSON as Go writes it doesn't.
+    """
+    if resources.strategy(context.kind).has_schema:
+        plain_numbers(obj)
 
 
 def set_owners(context: Context, new: Object, old: Object | None, entries: list[Object]) -> None:

@@ -8,6 +8,7 @@ sigs.k8s.io/json, which kube-apiserver decodes with.
 
 import base64
 import binascii
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import msgspec
 from turtles.standalone.apiserver.schema.kinds import Kind
 from turtles.standalone.apiserver.schema.types import ANY, META, Type, definition, of_kind, zero_value
 from turtles.standalone.apiserver.wire import quantities
+from turtles.standalone.apiserver.wire.encoding import plain_numbers
 from turtles.standalone.apiserver.wire.errors import Object, StatusError, bad_request
 
 _RANGES = {"int32": 2**31, "int64": 2**63}
@@ -100,13 +102,13 @@ class _Decoding:
                     if all(type(item) is str for item in value):
                         return value
                 elif element.kind == "any":
-                    return value
+                    return plain_numbers(value)
                 return [
                     zero_value(element) if item is None else self.value(item, element, f"{path}[{at}]", names, struct)
                     for at, item in enumerate(value)
                 ]
         elif kind == "any":
-            return value
+            return plain_numbers(value)
         else:
             try:
                 return _SCALARS[kind](value, of)
@@ -136,7 +138,7 @@ def _integer(value: Any, of: Type) -> Any:
 
 def _number(value: Any, of: Type) -> Any:
     if type(value) in (int, float):
-        return value
+        return plain_numbers(value)
     raise Mismatch
 
 
@@ -245,41 +247,37 @@ def undecodable(kind: Kind, why: str) -> StatusError:
     return bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {why}')
 
 
-def duplicates(raw: bytes, data: Any) -> list[str]:
-    """Return the fields that a JSON body has more than once.
+def duplicates(raw: bytes, data: Any) -> tuple[list[str], dict[str, int]]:
+    """Return the fields that a JSON body has more than once, and the places of all fields in the body's order.
 
-    :param data: what the body was decoded to: where it says as much as the body does, there is nothing to look for.
+    :param data: what the body was decoded to: where it says as much as the body does, there is nothing to look for,
+        and no place is given.
     """
     if len(_encode(data)) == len(msgspec.json.format(raw, indent=-1)):
-        return []
-    paths: list[str] = []
-
-    def pairs(items: list[tuple[str, Any]]) -> Object:
-        result = _Marked(items)
-        if len(result) < len(items):
-            seen: set[str] = set()
-            for name, _ in items:
-                if name in seen:
-                    result.twice.append(name)
-                seen.add(name)
-        return result
+        return [], {}
+    places: dict[str, int] = {}
+    twice: list[str] = []
+    numbers = itertools.count()
 
     def walk(value: Any, path: str) -> None:
-        if isinstance(value, _Marked):
-            paths.extend(f"{path}{name}" for name in value.twice)
-            for name, item in value.items():
-                walk(item, f"{path}{name}.")
+        if isinstance(value, _Fields):
+            seen: set[str] = set()
+            for name, item in value:
+                inner = f"{path}.{name}" if path else name
+                place = next(numbers)
+                if name in seen and inner not in twice:
+                    twice.append(inner)
+                    places[inner] = place
+                seen.add(name)
+                places.setdefault(inner, place)
+                walk(item, inner)
         elif isinstance(value, list):
             for at, item in enumerate(value):
-                walk(item, f"{path.removesuffix('.')}[{at}].")
+                walk(item, f"{path}[{at}]")
 
-    walk(json.loads(raw, object_pairs_hook=pairs), "")
-    return list(dict.fromkeys(paths))
+    walk(json.loads(raw, object_pairs_hook=_Fields), "")
+    return (twice, places) if twice else ([], {})
 
 
-class _Marked(dict[str, Any]):
-    """An object that knows which of its fields were there more than once."""
-
-    def __init__(self, items: list[tuple[str, Any]]) -> None:
-        super().__init__(items)
-        self.twice: list[str] = []
+class _Fields(tuple[tuple[str, Any], ...]):
+    """An object's fields as they were written."""

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
-import yaml
 from aiohttp import web
 
 from turtles.standalone.apiserver.builtin import table
 from turtles.standalone.apiserver.schema.kinds import Kind
 from turtles.standalone.apiserver.storage.store import Entry
 from turtles.standalone.apiserver.views.watch import Form
+from turtles.standalone.apiserver.wire import bodies
 from turtles.standalone.apiserver.wire.bodies import MAX_BODY, MEDIA_TYPES
 from turtles.standalone.apiserver.wire.encoding import decode, encode
 from turtles.standalone.apiserver.wire.errors import Object, StatusError, not_acceptable
@@ -116,7 +116,7 @@ def raw_response(
     """Return a response with an object's JSON."""
     content_type = "application/json"
     if as_yaml:
-        raw, content_type = yaml.safe_dump(decode(raw), sort_keys=False).encode(), "application/yaml"
+        raw, content_type = bodies.dump_yaml(decode(raw)), "application/yaml"
     extra = {"Cache-Control": "no-cache, private", **(headers or {})}
     return web.Response(body=raw, status=code, content_type=content_type, headers=extra)
 

@@ -9,13 +9,13 @@ import contextlib
 import json
 import re
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import yaml
 
 from turtles.standalone.apiserver.wire import protobuf
-from turtles.standalone.apiserver.wire.encoding import decode
+from turtles.standalone.apiserver.wire.encoding import decode, plain_numbers
 from turtles.standalone.apiserver.wire.errors import StatusError, bad_request, quote, unsupported_media_type
 
 #: Largest body of a request, in bytes.
@@ -25,13 +25,39 @@ MAX_DEPTH = 1000
 #: Media types in which objects are sent and answered.
 MEDIA_TYPES = ["application/json", "application/yaml", protobuf.MEDIA_TYPE]
 _YAML = ("application/yaml", "application/apply-patch+yaml")
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SHOWN = 30
 _TYPE_META = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
 
 
 class Unreadable(Exception):
     """A body that is no JSON or YAML."""
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Reads YAML as kube-apiserver's library does, which knows neither dates nor numbers to the base of 60.
+
+    PyYAML takes ``52:54:00:12:34:56`` for one number, and ``1e3`` for a text. Source: resolve.go of go-yaml, v2.
+    """
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Writes YAML that PyYAML and go-yaml read in the same way."""
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF", "yYnNtTfFoO"),
+    ("int", r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0o?[0-7_]+|0|[1-9][0-9_]*)", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
+    ("merge", "<<", "<"),
+    ("null", "~|null|Null|NULL|", ["~", "n", "N", ""]),
+):
+    _expression = re.compile(rf"(?:{_pattern})\Z")
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _expression, list(_first))
+    # A text that any of the two libraries takes for something else is written in quotes.
+    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _expression, list(_first))
 
 
 def json_type(value: Any) -> str:
@@ -62,6 +88,11 @@ def read(raw: bytes, media_type: str, kind: str) -> Any:
         text = f"the object provided is unrecognized (must be of type {kind}): {error} ({summary(raw)})"
         raise bad_request(text) from None
     return {} if data is None else data
+
+
+def is_yaml(media_type: str) -> bool:
+    """Whether a body of a type is YAML."""
+    return media_type in _YAML
 
 
 def unknown_format(accepted: list[str]) -> StatusError:
@@ -172,7 +203,7 @@ def parse_yaml(raw: bytes) -> Any:
     if raw[:1] == b"{":
         # JSON is YAML too, and read a hundred times faster as what it is; most of what clients call YAML is JSON.
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return decode(raw)
+            return plain_numbers(decode(raw))
     try:
         _check_depth(raw)
         data = yaml.load(raw, Loader=_Loader)  # noqa: S506 - a safe loader, in C where there is one
@@ -180,12 +211,52 @@ def parse_yaml(raw: bytes) -> Any:
         if _size(data, {}) > MAX_BODY:
             raise ValueError(f"with its aliases filled in it has more than {MAX_BODY} characters")
         # YAML knows dates, sets and keys that aren't text; JSON's types are what an object may have.
-        return json.loads(json.dumps(data, default=_plain))
+        return plain_numbers(json.loads(json.dumps(data, default=_plain, allow_nan=False)))
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise Unreadable(f"yaml: {line}{error.problem}") from None
     except (yaml.YAMLError, ValueError, TypeError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(f"yaml: {error}") from None
+
+
+def dump_yaml(data: Any) -> bytes:
+    """Return data as YAML."""
+    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False)
+    return text.encode()
+
+
+def repeated_keys(raw: bytes) -> list[str]:
+    """Return which keys are more than once in one map of YAML, in the words of go-yaml.
+
+    :param raw: what :func:`parse_yaml` can read.
+    """
+    texts: list[str] = []
+    seen: set[int] = set()
+
+    def walk(node: yaml.Node) -> None:
+        # What an alias stands for is the same node again.
+        if id(node) in seen or isinstance(node, yaml.ScalarNode):
+            return
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            for item in node.value:
+                walk(item)
+            return
+        keys: set[tuple[str, str]] = set()
+        for key, value in node.value:
+            walk(value)
+            if not isinstance(key, yaml.ScalarNode) or key.tag.endswith(":merge"):
+                continue
+            if (key.tag, key.value) in keys:
+                name = quote(key.value) if key.tag.endswith(":str") else key.value
+                texts.append(f"line {value.start_mark.line + 1}: key {name} already set in map")
+            keys.add((key.tag, key.value))
+
+    # Of several documents, the first counts.
+    node = next(iter(yaml.compose_all(raw, Loader=_Loader)), None)
+    if node is not None:
+        walk(node)
+    return texts
 
 
 def _check_depth(raw: bytes) -> None:

@@ -65,6 +65,26 @@ def json_patch(document: Any, patch: Any) -> Any:
         raise Inapplicable(f"{one.get('op')} operation does not apply: {text}") from None
 
 
+#: What an operation of a JSON patch may have.
+_FIELDS = ("op", "path", "from", "value")
+
+
+def surplus(operations: Any, twice: list[str]) -> list[str]:
+    """Return what is told of fields that operations of a JSON patch don't have, or that they have twice.
+
+    :param twice: paths of the fields that the patch has twice; those within values don't count.
+    """
+    texts: list[str] = []
+    for at, one in enumerate(operations if isinstance(operations, list) else ()):
+        for name in one if isinstance(one, dict) else ():
+            path = f"[{at}].{name}"
+            if name not in _FIELDS:
+                texts.append(f'json patch unknown field "{path}"')
+            elif path in twice:
+                texts.append(f'json patch duplicate field "{path}"')
+    return texts
+
+
 def _operation(document: Any, operation: dict[str, Any]) -> Any:
     if not operation.get("path"):
         raise jsonpatch.InvalidJsonPatch("the whole object can't be the target")
