@@ -35,6 +35,10 @@ async def handle(server: APIServer, request: web.BaseRequest) -> web.StreamRespo
     before = time.monotonic()
     response = await _answered(server, request)
     wanted: Attributes | None = request.get(_WANTED)
+    # A watch's answer is a line for each event, and OpenAPI's one of many megabytes.
+    is_watch = wanted is not None and wanted.verb == "watch"
+    if not is_watch and not request.path.startswith("/openapi/") and negotiate.wants_pretty(request):
+        negotiate.prettify(response)
     if wanted is not None:
         seconds = None if request.get(_LONG) else time.monotonic() - before
         verb = wanted.verb if wanted.verb in _VERBS else "other"
@@ -117,7 +121,9 @@ def is_known(server: APIServer, group: str, version: str, plural: str) -> bool:
 
 def _attributes(request: web.BaseRequest, parts: ResourcePath) -> Attributes:
     verb = VERBS.get(request.method, "")
-    if verb == "get" and not parts.name:
+    if parts.watched:
+        verb = "watch"
+    elif verb == "get" and not parts.name:
         verb = "watch" if options.flag(request, "watch") else "list"
     elif verb == "delete" and not parts.name:
         verb = "deletecollection"

@@ -7,10 +7,13 @@ from urllib.parse import unquote
 class ResourcePath:
     """A resource path taken apart."""
 
-    __slots__ = ("group", "name", "namespace", "plural", "subresource", "version")
+    __slots__ = ("group", "name", "namespace", "plural", "subresource", "version", "watched")
 
     def __init__(self, group: str, version: str, rest: list[str]) -> None:
         self.group, self.version = group, version
+        #: Whether the path asks for a watch, as paths below ``/api/v1/watch/`` do: the way before there was ?watch=1.
+        self.watched = rest[0] == "watch" and len(rest) > 1
+        rest = rest[1:] if self.watched else rest
         self.namespace = self.plural = self.name = self.subresource = ""
         if rest[0] == "namespaces" and len(rest) > 2 and not (len(rest) == 3 and rest[2] in ("status", "finalize")):
             self.namespace, rest = rest[1], rest[2:]

@@ -14,15 +14,15 @@ from turtles.standalone.apiserver.http.server import APIServer
 from turtles.standalone.apiserver.resource.get import get
 from turtles.standalone.apiserver.resource.list import list_page, prepare
 from turtles.standalone.apiserver.views import negotiate
-from turtles.standalone.apiserver.views.watch import Watcher, WatchOptions, make_frame, stream
+from turtles.standalone.apiserver.views.watch import Selection, Watcher, WatchOptions, make_frame, stream
 from turtles.standalone.apiserver.wire import options
 from turtles.standalone.apiserver.wire.encoding import decode, encode
-from turtles.standalone.apiserver.wire.errors import Object, StatusError, bad_request, expired
+from turtles.standalone.apiserver.wire.errors import Object, StatusError, bad_request, expired, too_large_version
 
 
 async def answer_get(server: APIServer, request: web.BaseRequest, context: Context) -> web.StreamResponse:
     """Answer with an object."""
-    version_of(request)
+    check_version(server, request)
     return await show(server, request, context, get(server.resources, context))
 
 
@@ -33,9 +33,7 @@ async def answer_list(server: APIServer, request: web.BaseRequest, context: Cont
     negotiate.check_shape(wanted, kind, True)
     include = included(request, wanted)
     options.check_list(request)
-    version = version_of(request)
-    if version > server.store.version:
-        raise _too_large(version, server.store.version)
+    version = check_version(server, request)
     token = request.query.get("continue", "")
     if token and version:
         raise bad_request("specifying resource version is not allowed when using continue")
@@ -67,7 +65,7 @@ async def answer_watch(server: APIServer, request: web.BaseRequest, context: Con
     kind, strategy = context.kind, server.resources.strategy(context.kind)
     wanted = negotiate.accept(request, negotiate.SHAPES)
     include = included(request, wanted)
-    selection = selection_of(server, request, context)
+    selection = _named(context, selection_of(server, request, context))
     version = version_of(request)
     shown = negotiate.form(kind, wanted, include, strategy.served)
     if by_webhook(kind):
@@ -81,7 +79,7 @@ async def answer_watch(server: APIServer, request: web.BaseRequest, context: Con
         asked.timeout = float(timeout)
     watcher = Watcher(server.store, kind.resource, selection, shown)
     if version > server.store.version:
-        raise _too_large(version, server.store.version)
+        return _ended(too_large_version(version, server.store.version))
     initial = []
     await prepare(server.resources, kind, selection)
     # No await between reading the state and listening: nothing can happen in between.
@@ -93,15 +91,33 @@ async def answer_watch(server: APIServer, request: web.BaseRequest, context: Con
         try:
             watcher.start(server.store.since(kind.resource, version))
         except LookupError:
-            error = expired(version, server.store.compacted)
-            response = web.Response(content_type="application/json")
-            response.body = make_frame("ERROR", encode(error.status()))
-            return response
+            return _ended(expired(version, server.store.compacted))
     server.audit.started(request)
     return await stream(request, server.store, watcher, initial, shown, asked, server.store.version)
 
 
-def _too_large(version: int, current: int) -> StatusError:
-    message = f"Too large resource version: {version}, current: {current}"
-    cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
-    return StatusError(504, "Timeout", message, {"causes": [cause], "retryAfterSeconds": 1})
+def _named(context: Context, selection: Selection) -> Selection:
+    """Return what a watch selects whose path may name an object."""
+    if not context.name:
+        return selection
+    if selection.fields and selection.name != context.name:
+        raise bad_request("fieldSelector metadata.name doesn't match requested name")
+    return replace(selection, fields=[*selection.fields, ("metadata.name", True, context.name)])
+
+
+def check_version(server: APIServer, request: web.BaseRequest) -> int:
+    """Return the resourceVersion that a read names, 0 for none.
+
+    :raises StatusError: 504 for one that is newer than all that the server has.
+    """
+    version = version_of(request)
+    if version > server.store.version:
+        raise too_large_version(version, server.store.version)
+    return version
+
+
+def _ended(error: StatusError) -> web.Response:
+    """Return the response to a watch that ends before it begins."""
+    response = web.Response(content_type="application/json")
+    response.body = make_frame("ERROR", encode(error.status()))
+    return response

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from turtles.standalone.apiserver.access import reviews
 from turtles.standalone.apiserver.access.auth import User
+from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.http.objects import answer_named
 from turtles.standalone.apiserver.http.paths import ResourcePath
 from turtles.standalone.apiserver.http.reading import answer_list, answer_watch
@@ -28,7 +29,7 @@ async def answer_resource(
     """Answer a request on a resource or a review."""
     review = review_of(parts.group, parts.version, parts.plural)
     if review is not None:
-        if request.method != "POST" or parts.name:
+        if request.method != "POST" or parts.name or parts.watched:
             raise method_not_allowed()
         body = await body_of(request, review.kind)
         if review.kind == "Binding":
@@ -42,6 +43,8 @@ async def answer_resource(
         raise method_not_allowed()
     negotiate.accept(request, negotiate.SHAPES)
     context = context_of(server, request, user, kind, parts)
+    if parts.watched:
+        return await _answer_watch_path(server, request, context)
     if parts.subresource:
         return await answer_subresource(server, request, context)
     if parts.name:
@@ -59,6 +62,15 @@ async def answer_resource(
     if request.method == "DELETE":
         return await answer_delete_collection(server, request, context)
     raise method_not_allowed()
+
+
+async def _answer_watch_path(server: APIServer, request: web.BaseRequest, context: Context) -> web.StreamResponse:
+    """Answer a request on a path below watch/, which may name an object."""
+    if request.method != "GET":
+        raise method_not_allowed()
+    if context.subresource or (context.name and context.kind.namespaced and not context.namespace):
+        raise path_not_found()
+    return await answer_watch(server, request, context)
 
 
 async def _bind(

@@ -8,6 +8,7 @@ from aiohttp import web
 from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.access.node_authorizer import node_of, restrict_token
 from turtles.standalone.apiserver.http.objects import VERBS, answer_named
+from turtles.standalone.apiserver.http.reading import check_version
 from turtles.standalone.apiserver.http.requests import body_of, patch_of
 from turtles.standalone.apiserver.http.responses import success, warnings_of
 from turtles.standalone.apiserver.http.server import APIServer
@@ -56,6 +57,7 @@ async def _answer_token(server: APIServer, request: web.BaseRequest, context: Co
 async def _answer_scale(server: APIServer, request: web.BaseRequest, context: Context) -> web.StreamResponse:
     resources = server.resources
     if request.method in ("GET", "HEAD"):
+        check_version(server, request)
         entry = get(resources, context)
     elif request.method == "PUT":
         body = await body_of(request, "Scale", context)

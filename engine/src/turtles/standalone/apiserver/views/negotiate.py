@@ -66,6 +66,26 @@ def _accept(header: str, shapes: tuple[str, ...], group: str) -> Accept:
     raise not_acceptable(MEDIA_TYPES)
 
 
+#: How programs begin their User-Agent that show an answer to somebody.
+_READERS = ("curl", "Wget", "Mozilla/5.0")
+_TRUE = ("1", "t", "T", "true", "TRUE", "True")
+
+
+def wants_pretty(request: web.BaseRequest) -> bool:
+    """Whether a client wants JSON for people: browsers and the like do, if they don't say otherwise."""
+    if any(options.get("pretty") == "1" for _, options in _choices(request.headers.get("Accept", ""))):
+        return True
+    asked = request.query.get("pretty", "") if "pretty" in request.query_string else ""
+    return asked in _TRUE if asked else request.headers.get("User-Agent", "").startswith(_READERS)
+
+
+def prettify(response: web.StreamResponse) -> None:
+    """Write the JSON of a response for people, as Go's MarshalIndent does."""
+    body = response.body if isinstance(response, web.Response) else None
+    if isinstance(response, web.Response) and response.content_type == "application/json" and isinstance(body, bytes):
+        response.body = msgspec.json.format(body, indent=2)
+
+
 def takes_gzip(request: web.BaseRequest) -> bool:
     """Whether a client takes compressed answers."""
     offered = _choices(request.headers.get("Accept-Encoding", ""))

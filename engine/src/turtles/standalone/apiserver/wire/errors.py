@@ -104,6 +104,13 @@ def expired(requested: int, oldest: int) -> StatusError:
     return StatusError(410, "Expired", f"too old resource version: {requested} ({oldest})")
 
 
+def too_large_version(version: int, current: int) -> StatusError:
+    """504 for a resourceVersion that isn't there yet."""
+    cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+    text = f"Timeout: Too large resource version: {version}, current: {current}"
+    return StatusError(504, "Timeout", text, {"causes": [cause], "retryAfterSeconds": 1})
+
+
 def unauthorized() -> StatusError:
     """401."""
     return StatusError(401, "Unauthorized", "Unauthorized")
