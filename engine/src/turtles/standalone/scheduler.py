@@ -358,6 +358,8 @@ class Scheduler:
             "lastProbeTime": None,
             "lastTransitionTime": stamp,
         }
+        if pod["metadata"].get("generation"):
+            new["observedGeneration"] = pod["metadata"]["generation"]
         if old is not None and old["status"] == "False":
             new["lastTransitionTime"] = old.get("lastTransitionTime", stamp)
         metadata = pod["metadata"]

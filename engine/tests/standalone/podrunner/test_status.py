@@ -43,6 +43,7 @@ def test_phase(policy, states, init, phase):
 
 def test_gates_and_foreign_conditions():
     pod = {
+        "metadata": {"generation": 3},
         "spec": {"readinessGates": [{"conditionType": "x/y"}]},
         "status": {
             "conditions": [
@@ -58,7 +59,8 @@ def test_gates_and_foreign_conditions():
 
     assert of("ContainersReady")["status"] == "True"
     assert (of("Ready")["status"], of("Ready")["reason"]) == ("False", "ReadinessGatesNotReady")
-    assert of("other")["status"] == "True"
+    assert of("other") == {"type": "other", "status": "True"}
+    assert of("Ready")["observedGeneration"] == of("PodScheduled")["observedGeneration"] == 3
     assert of("PodScheduled")["lastTransitionTime"] == "then"
     pod["status"]["conditions"].append({"type": "x/y", "status": "True"})
     assert of("Ready")["status"] == "True"

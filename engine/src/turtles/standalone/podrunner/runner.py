@@ -470,6 +470,7 @@ class Runner:
         result = cni.Attachment(self._config.cni_bin_dir, directory.cni_record).result() or {}
         addresses = [self._address] if spec.get("hostNetwork") else cni.addresses(result)
         new: Object = {
+            **status.observed(pod),
             "phase": phase,
             "conditions": status.conditions(pod, phase, main, done, now()),
             "containerStatuses": main,
@@ -618,6 +619,7 @@ class Runner:
         codes = [entry["state"].get("terminated", {}).get("exitCode", 137) for entry in main]
         phase = "Failed" if any(codes) else "Succeeded"
         new: Object = {
+            **status.observed(pod),
             "phase": phase,
             "conditions": status.conditions(pod, phase, main, True, now()),
             "containerStatuses": main,

@@ -79,6 +79,12 @@ def condition(kind: str, good: bool, now: str, reason: str = "", message: str = 
     return entry
 
 
+def observed(pod: Object) -> Object:
+    """Return what says which generation of a Pod a status or condition is about."""
+    generation = pod["metadata"].get("generation")
+    return {"observedGeneration": generation} if generation else {}
+
+
 def merge_conditions(old: list[Object], new: list[Object]) -> list[Object]:
     """Return old with new in it; a condition whose status did not change keeps its lastTransitionTime."""
     known = {entry["type"]: entry for entry in old}
@@ -128,7 +134,7 @@ def conditions(pod: Object, new_phase: str, statuses: list[Object], initialized:
         containers_ready,
         ready,
     ]
-    merged = merge_conditions(old, new)
+    merged = merge_conditions(old, [entry | observed(pod) for entry in new])
     return sorted(merged, key=lambda entry: _ORDER.get(entry["type"], 0))
 
 

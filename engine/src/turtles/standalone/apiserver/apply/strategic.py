@@ -130,13 +130,15 @@ def _identity(of: Type) -> Callable[[Any], Any]:
 
 def _list(original: list[Any], patch: list[Any], of: Type) -> list[Any]:
     maps = any(isinstance(item, dict) for item in patch)
-    if any(isinstance(item, dict) and item.get(_PATCH) == "replace" for item in patch):
-        return [_plain(item) for item in patch if not (isinstance(item, dict) and item.get(_PATCH) == "replace")]
     if not of.patch_merge:
+        # It is replaced as a whole, and directives have no meaning in it: they are fields that nothing has.
+        return patch
+    directives = [item[_PATCH] for item in patch if isinstance(item, dict) and _PATCH in item]
+    if "replace" in directives:
         for item in patch:
-            if isinstance(item, dict) and _PATCH in item:
-                return [_plain(one) for one in patch if not (isinstance(one, dict) and _PATCH in one)]
-        return [_plain(item) for item in patch]
+            if isinstance(item, dict) and item.get(_PATCH, "replace") not in ("replace", "delete"):
+                raise _unknown(item[_PATCH], item)
+        return [_plain(item) for item in patch if not (isinstance(item, dict) and _PATCH in item)]
     if not of.patch_key or not maps:
         merged = list(original)
         merged += [item for at, item in enumerate(patch) if item not in merged and item not in patch[:at]]

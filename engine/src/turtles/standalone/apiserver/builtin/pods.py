@@ -8,10 +8,10 @@ import contextlib
 from typing import Any
 
 from turtles.standalone.apiserver.access.context import Context
-from turtles.standalone.apiserver.builtin import limit_ranges, pod_columns, pod_defaults, pod_rules
+from turtles.standalone.apiserver.builtin import limit_ranges, pod_columns, pod_defaults, pod_rules, service_accounts
 from turtles.standalone.apiserver.builtin.strategy import Cluster, Strategy
 from turtles.standalone.apiserver.schema.kinds import Kind
-from turtles.standalone.apiserver.wire.errors import Cause, Object, forbidden
+from turtles.standalone.apiserver.wire.errors import Cause, Object, forbidden, quote
 from turtles.standalone.apiserver.wire.options import MAX_GRACE, DeleteOptions
 from turtles.standalone.podrunner.status import qos_class
 
@@ -49,12 +49,11 @@ class Pods(Strategy):
         super().prepare_create(obj, kind)
         obj["status"]["phase"] = "Pending"
 
-    def admit_create(self, cluster: Cluster, context: Context, obj: Object) -> None:
+    async def admit_create(self, cluster: Cluster, context: Context, obj: Object) -> None:
         """Do what the admission plugins ServiceAccount, Priority, DefaultTolerationSeconds and LimitRanger do."""
         spec = obj["spec"]
-        if not spec.get("serviceAccountName") and not obj["metadata"].get("annotations", {}).get(_MIRROR):
-            spec["serviceAccountName"] = spec["serviceAccount"] = "default"
         try:
+            await _admit_account(cluster, context.namespace, obj)
             _admit_priority(spec, [entry.object() for entry in cluster.store.entries(_PRIORITY_CLASSES)])
         except LookupError as error:
             raise forbidden("", "pods", obj["metadata"].get("name", ""), str(error)) from None
@@ -89,6 +88,28 @@ class Pods(Strategy):
             return options.grace_period
         grace = spec.get("terminationGracePeriodSeconds", 30)
         return max(0, min(grace, MAX_GRACE)) if isinstance(grace, int) else 30
+
+
+async def _admit_account(cluster: Cluster, namespace: str, obj: Object) -> None:
+    """Give a Pod its service account, and what that says of pull secrets.
+
+    :raises LookupError: when there is no such account.
+    """
+    spec = obj["spec"]
+    if _MIRROR in (obj["metadata"].get("annotations") or {}):
+        if spec.get("serviceAccountName"):
+            raise LookupError("a mirror pod may not reference service accounts")
+        return
+    name = spec.get("serviceAccountName") or service_accounts.DEFAULT
+    spec["serviceAccountName"] = spec["serviceAccount"] = name
+    account = await service_accounts.find(cluster.store, namespace, name)
+    if account is None:
+        raise LookupError(
+            f"error looking up service account {namespace}/{name}: serviceaccount {quote(name)} not found"
+        )
+    secrets = [{"name": one["name"]} for one in account.get("imagePullSecrets") or () if one.get("name")]
+    if secrets and not spec.get("imagePullSecrets"):
+        spec["imagePullSecrets"] = secrets
 
 
 def _admit_tolerations(spec: Object) -> None:

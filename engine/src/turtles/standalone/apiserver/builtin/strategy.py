@@ -51,7 +51,7 @@ class Strategy:
     takes_status = False
     #: Whether an update may use more of what quotas and LimitRanges count.
     may_grow = False
-    #: Whether an update has to name the resourceVersion that it is based on.
+    #: Whether an update has to name the resourceVersion that it is based on: not AllowUnconditionalUpdate.
     needs_version = False
     #: Whether there are strategic merge patches.
     is_merged_by_type = True
@@ -157,7 +157,7 @@ class Strategy:
         if kind.status and not self.takes_status:
             obj["status"] = zero_value(of_kind(kind).fields["status"])
 
-    def admit_create(self, cluster: Cluster, context: Context, obj: Object) -> None:
+    async def admit_create(self, cluster: Cluster, context: Context, obj: Object) -> None:
         """Complete a new object as the admission plugins do that come before webhooks."""
 
     def finish_create(self, obj: Object) -> None:

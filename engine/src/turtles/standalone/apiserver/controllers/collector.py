@@ -14,7 +14,7 @@ from typing import Any
 
 from turtles.standalone.apiserver.access.auth import INTERNAL
 from turtles.standalone.apiserver.access.context import Context
-from turtles.standalone.apiserver.builtin import crd
+from turtles.standalone.apiserver.builtin import crd, service_accounts
 from turtles.standalone.apiserver.controllers.internal import kind_of
 from turtles.standalone.apiserver.resource.create import create
 from turtles.standalone.apiserver.resource.delete import delete, is_finished
@@ -119,8 +119,11 @@ class Collector:
             if event.previous is not None:
                 self._wake_foreground_owners(event.previous)
             if entry.key.namespace:
-                # The namespace may be waiting for this object.
-                self._add_if_ending(Key("/namespaces", "", entry.key.namespace))
+                # The namespace may be waiting for this object, or want its service account back.
+                namespace = Key("/namespaces", "", entry.key.namespace)
+                self._add_if_ending(namespace)
+                if (entry.key.resource, entry.key.name) == (service_accounts.RESOURCE, service_accounts.DEFAULT):
+                    self._add(namespace)
             self._wake_definition(entry.key)
             return
         self._index(entry)
@@ -302,11 +305,15 @@ class Collector:
     # -- namespaces and definitions
 
     async def _default_service_account(self, namespace: str) -> None:
-        kind = kind_of(self._resources, "/serviceaccounts")
-        if self._store.get(Key(kind.resource, namespace, "default")) is None:
-            context = Context(kind, INTERNAL, namespace, "default")
-            with contextlib.suppress(StatusError):
-                await create(self._resources, context, {"metadata": {"name": "default"}})
+        kind = kind_of(self._resources, service_accounts.RESOURCE)
+        context = Context(kind, INTERNAL, namespace, service_accounts.DEFAULT)
+        if self._store.get(context.key) is None:
+            try:
+                await create(self._resources, context, {"metadata": {"name": service_accounts.DEFAULT}})
+            except StatusError as error:
+                # It came from elsewhere, or the namespace is ending.
+                if error.code not in (403, 404, 409):
+                    raise
 
     async def _end_namespace(self, entry: Entry, kind: Kind) -> None:
         name = entry.key.name

@@ -94,7 +94,7 @@ async def _admitted(resources: Resources, context: Context, obj: Object) -> Obje
         finalizers = obj["metadata"].get("finalizers") or []
         if strategy.finalizer not in finalizers:
             obj["metadata"]["finalizers"] = [*finalizers, strategy.finalizer]
-    strategy.admit_create(resources, context, obj)
+    await strategy.admit_create(resources, context, obj)
     context.name = context.name or obj["metadata"].get("name", "")
     causes = metadata.validate(obj, kind)
     if causes:

@@ -120,7 +120,7 @@ BUILTIN: tuple[Kind, ...] = (
     ),
     _kind("", "v1", "Node", "nodes", "no", namespaced=False, status=True, fields=("spec.unschedulable",)),
     _kind(
-        "", "v1", "Pod", "pods", "po", status=True, categories=("all",),
+        "", "v1", "Pod", "pods", "po", status=True, categories=("all",), generation=True,
         fields=(
             "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "status.phase",
             "status.podIP", "status.nominatedNodeName", "spec.hostNetwork",
