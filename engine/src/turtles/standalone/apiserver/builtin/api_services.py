@@ -16,6 +16,8 @@ from turtles.standalone.apiserver.wire.errors import Cause, Object, invalid_valu
 class APIServices(Strategy):
     """APIServices."""
 
+    needs_version = True
+
     columns = (
         NAME,
         column("Service", "The reference to the service that hosts this API endpoint."),

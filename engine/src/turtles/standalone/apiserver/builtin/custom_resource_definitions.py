@@ -10,6 +10,8 @@ from turtles.standalone.apiserver.wire.errors import Cause, Object, invalid, inv
 class CustomResourceDefinitions(Strategy):
     """CustomResourceDefinitions. Their status tells which names they got; they end after their objects."""
 
+    needs_version = True
+
     def default(self, obj: Object) -> None:
         crd.prepare(obj)
 

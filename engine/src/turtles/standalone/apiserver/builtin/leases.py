@@ -14,6 +14,8 @@ from turtles.standalone.apiserver.wire.errors import Cause, Object, invalid_valu
 class Leases(Strategy):
     """Leases."""
 
+    needs_version = True
+
     columns = (NAME, column("Holder", "@coordination.v1.LeaseSpec.holderIdentity"), AGE)
 
     def cells(self, obj: Object) -> list[Any]:

@@ -21,6 +21,8 @@ _PERCENT = (
 class PodDisruptionBudgets(Strategy):
     """PodDisruptionBudgets."""
 
+    needs_version = True
+
     columns = (
         NAME,
         column("Min Available", "The minimum number of pods that must be available."),

@@ -26,6 +26,8 @@ _REINVOCATIONS = ["IfNeeded", "Never"]
 class ValidatingWebhookConfigurations(Strategy):
     """ValidatingWebhookConfigurations."""
 
+    needs_version = True
+
     columns = (
         NAME,
         column("Webhooks", "Webhooks indicates the number of webhooks registered in this configuration", "integer"),

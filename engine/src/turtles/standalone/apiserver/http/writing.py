@@ -9,7 +9,7 @@ from turtles.standalone.apiserver.http.requests import body_of, delete_options, 
 from turtles.standalone.apiserver.http.responses import show
 from turtles.standalone.apiserver.http.server import APIServer
 from turtles.standalone.apiserver.resource.apply import apply
-from turtles.standalone.apiserver.resource.create import create
+from turtles.standalone.apiserver.resource.create import create, create_by_update
 from turtles.standalone.apiserver.resource.delete import delete
 from turtles.standalone.apiserver.resource.delete_collection import delete_collection
 from turtles.standalone.apiserver.resource.patch import patch_object
@@ -35,7 +35,7 @@ async def answer_update(server: APIServer, request: web.BaseRequest, context: Co
     body = await body_of(request, context.kind.kind, context)
     if context.kind.upsert and not context.subresource and server.store.get(context.key) is None:
         _authorize_creation(server, context)
-        return await show(server, request, context, await create(server.resources, context, body), 201)
+        return await show(server, request, context, await create_by_update(server.resources, context, body), 201)
     return await show(server, request, context, await update(server.resources, context, body))
 
 

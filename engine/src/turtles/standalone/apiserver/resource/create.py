@@ -6,7 +6,7 @@ from typing import Any
 
 from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.apply import managed
-from turtles.standalone.apiserver.resource.body import decoded
+from turtles.standalone.apiserver.resource.body import check_place, decoded
 from turtles.standalone.apiserver.resource.resources import Resources
 from turtles.standalone.apiserver.resource.write import complete, set_owners, settle_numbers, validate, write
 from turtles.standalone.apiserver.schema import metadata
@@ -16,6 +16,7 @@ from turtles.standalone.apiserver.wire.errors import (
     StatusError,
     already_exists,
     bad_request,
+    conflict,
     forbidden,
     invalid,
     not_found,
@@ -40,6 +41,21 @@ async def create(resources: Resources, context: Context, body: Any) -> Entry:
                 if error.reason != "AlreadyExists":
                     raise
     return await _create(resources, context, obj)
+
+
+async def create_by_update(resources: Resources, context: Context, body: Any) -> Entry:
+    """Create the object that an update has not found; it may name the version that it was based on.
+
+    :raises StatusError: 409 for one that names the uid of an object that isn't there any more.
+    """
+    kind, obj = context.kind, decoded(resources, context, body, report=True)
+    meta = obj["metadata"]
+    check_place(context, meta)
+    if meta.get("uid"):
+        why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: "
+        raise conflict(kind.group, kind.plural, context.name, why)
+    meta.pop("resourceVersion", None)
+    return await create(resources, context, obj)
 
 
 def _check_body(context: Context, meta: Object) -> None:

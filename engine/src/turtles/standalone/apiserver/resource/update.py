@@ -30,13 +30,9 @@ from turtles.standalone.apiserver.wire.errors import Object, conflict, invalid, 
 
 async def update(resources: Resources, context: Context, body: Any) -> Entry:
     """Replace an object by the one in a body."""
-    kind = context.kind
     obj = decoded(resources, context, body, report=True)
     check_place(context, obj["metadata"])
     version = metadata.version_of(obj)
-    if not version and resources.strategy(kind).needs_version and resources.store.get(context.key) is not None:
-        cause = invalid_value("metadata.resourceVersion", 0, "must be specified for an update")
-        raise invalid(kind.group, kind.plural, context.name, [cause])
 
     async def replaced(old: Object) -> Object:
         return copy.deepcopy(obj)
@@ -69,7 +65,7 @@ async def modify(
             new = decoded_patch(resources, context, new, old)
         else:
             new = decoded(resources, context, new, old, report=True)
-        _check_preconditions(context, new, old, replaces)
+        _check_preconditions(context, new, old, replaces, strategy.needs_version)
         new = await _admitted(resources, context, new, old)
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         if is_same(new, old):
@@ -82,9 +78,12 @@ async def modify(
     raise conflict(kind.group, kind.plural, context.name)
 
 
-def _check_preconditions(context: Context, new: Object, old: Object, replaces: bool) -> None:
+def _check_preconditions(context: Context, new: Object, old: Object, replaces: bool, needs_version: bool) -> None:
     kind, meta = context.kind, old["metadata"]
     version, uid = metadata.version_of(new), new["metadata"].get("uid")
+    if needs_version and not version:
+        cause = invalid_value("metadata.resourceVersion", 0, "must be specified for an update")
+        raise invalid(kind.group, kind.plural, context.name, [cause])
     if version and version != meta["resourceVersion"]:
         raise conflict(kind.group, kind.plural, context.name)
     if replaces and uid and uid != meta["uid"]:

@@ -141,7 +141,7 @@ BUILTIN: tuple[Kind, ...] = (
     _kind("", "v1", "Secret", "secrets", fields=("type",)),
     _kind("", "v1", "ConfigMap", "configmaps", "cm"),
     _kind("", "v1", "ServiceAccount", "serviceaccounts", "sa"),
-    _kind("", "v1", "Service", "services", "svc", status=True, categories=("all",),
+    _kind("", "v1", "Service", "services", "svc", status=True, categories=("all",), upsert=True,
           fields=("spec.clusterIP", "spec.type")),
     _kind("", "v1", "Endpoints", "endpoints", "ep", upsert=True),
     _kind("", "v1", "PersistentVolume", "persistentvolumes", "pv", namespaced=False, status=True),
