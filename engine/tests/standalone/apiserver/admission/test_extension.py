@@ -236,7 +236,7 @@ def register(server: Server, backend: Backend) -> None:
     }
     body = {"metadata": {"name": "v1.sub.example.io"}, "spec": spec}
     assert server.call("POST", "/apis/apiregistration.k8s.io/v1/apiservices", body)[0] == 201
-    server.until(lambda: "conditions" in server.call("GET", f"{SERVICES}/v1.sub.example.io")[1].get("status", {}))
+    server.until(lambda: available(server) == ["True"])
 
 
 def test_aggregation(server: Server, backend: Backend) -> None:
@@ -292,7 +292,8 @@ def test_address_with_a_host_reaches_the_service(server: Server, backend: Backen
 
 def available(server: Server) -> list[str]:
     _, obj = server.call("GET", "/apis/apiregistration.k8s.io/v1/apiservices/v1.sub.example.io")
-    return [one["status"] for one in obj["status"]["conditions"] if one["type"] == "Available"]
+    conditions = obj.get("status", {}).get("conditions", [])
+    return [one["status"] for one in conditions if one["type"] == "Available"]
 
 
 async def test_aggregated_websocket(server: Server, backend: Backend) -> None:
@@ -317,6 +318,40 @@ def test_aggregation_without_backend_is_unavailable(server: Server, backend: Bac
     assert (code, status["reason"]) == (503, "ServiceUnavailable")
     assert server.raw("GET", path)[1]["Retry-After"] == "1"
     assert server.call("GET", "/apis")[0] == 200
+
+
+def test_nothing_is_passed_on_to_a_service_that_is_not_available(server: Server, backend: Backend) -> None:
+    """What kube-aggregator's proxy goes by is the condition Available alone."""
+    register(server, backend)
+    path = f"{SERVICES}/v1.sub.example.io"
+    assert server.call("GET", "/apis/sub.example.io/v1/namespaces/default/things/x")[0] == 200
+    # Names a port that the Service doesn't have, though its Endpoints are reached whatever their port is.
+    port = {"spec": {"ports": [{"port": 443}]}}
+    server.call("POST", "/api/v1/namespaces/default/services", {"metadata": {"name": "backend"}, **port})
+    merge = "application/merge-patch+json"
+    server.call("PATCH", path, {"spec": {"service": {"port": 444}}}, merge)
+    try:
+        server.until(lambda: available(server) == ["False"])
+        for one in ("/apis/sub.example.io/v1/namespaces/default/things/x", "/apis/sub.example.io/v1"):
+            code, headers, raw = server.raw("GET", one)
+            assert (code, json.loads(raw)["reason"], headers["Retry-After"]) == (503, "ServiceUnavailable", "1"), one
+        server.call("PATCH", path, {"spec": {"service": {"port": 443}}}, merge)
+        server.call("DELETE", "/api/v1/namespaces/default/services/backend")
+        server.until(lambda: available(server) == ["True"])
+        assert server.call("GET", "/apis/sub.example.io/v1/namespaces/default/things/x")[0] == 200
+    finally:
+        server.call("DELETE", "/api/v1/namespaces/default/services/backend")
+
+
+def test_a_webhook_whose_certificates_are_none_fails_when_it_is_called(server: Server, backend: Backend) -> None:
+    client = {"url": f"https://127.0.0.1:{backend.port}/validating", "caBundle": "AAAA"}
+    configure(server, backend, "Validating", clientConfig=client)
+    code, status = server.call("POST", WIDGET_PATH, widget("uncertified"))
+    assert (code, status["message"]) == (
+        500,
+        'Internal error occurred: failed calling webhook "validating.test.example.io": could not get REST client: '
+        "unable to load root certificates: unable to parse bytes as PEM block",
+    )
 
 
 def test_what_a_service_may_have_done_is_not_to_be_repeated(server: Server, backend: Backend) -> None:

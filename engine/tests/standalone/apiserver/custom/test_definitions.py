@@ -448,7 +448,65 @@ def test_selectable_fields(server: Server, define) -> None:
     assert "spec.selectableFields[0].jsonPath: Invalid value" in text
 
 
+# -- groups of the Kubernetes community
+
+
+@pytest.mark.parametrize("group", ["k8s.io", "x.k8s.io", "y.kubernetes.io"])
+def test_a_protected_group_needs_approval(server: Server, group: str) -> None:
+    body = definition("approvals")
+    body["metadata"]["name"], body["spec"]["group"] = f"approvals.{group}", group
+    where = "metadata.annotations[api-approved.kubernetes.io]"
+    text = 'protected groups must have approval annotation "api-approved.kubernetes.io"'
+    link = "see https://github.com/kubernetes/enhancements/pull/1111"
+    code, status = server.call("POST", DEFINITIONS, body)
+    assert (code, [(one["field"], one["message"]) for one in status["details"]["causes"]]) == (
+        422,
+        [(where, f"Required value: {text}, {link}")],
+    )
+    body["metadata"]["annotations"] = {"api-approved.kubernetes.io": "yes"}
+    code, status = server.call("POST", DEFINITIONS, body)
+    assert (code, status["details"]["causes"][0]["message"]) == (
+        422,
+        f'Invalid value: "yes": {text} with either a URL or a reason starting with "unapproved", {link}',
+    )
+    path = f"{DEFINITIONS}/approvals.{group}"
+
+    def conformant() -> tuple[str, str, str]:
+        conditions = server.call("GET", path)[1]["status"]["conditions"]
+        (one,) = (one for one in conditions if one["type"] == "KubernetesAPIApprovalPolicyConformant")
+        return one["status"], one["reason"], one["message"]
+
+    body["metadata"]["annotations"] = {"api-approved.kubernetes.io": "unapproved, a test"}
+    assert server.call("POST", DEFINITIONS, body)[0] == 201
+    try:
+        assert conformant() == ("False", "UnapprovedAnnotation", 'not approved: "unapproved, a test"')
+
+        def annotate(value: str | None) -> int:
+            patch = {"metadata": {"annotations": {"api-approved.kubernetes.io": value}}}
+            return server.call("PATCH", path, patch, "application/merge-patch+json")[0]
+
+        assert annotate(None) == 422
+        assert annotate("https://example.io/approved") == 200
+        assert conformant() == ("True", "ApprovedAnnotation", "approved in https://example.io/approved")
+    finally:
+        server.call("DELETE", path)
+
+
+def test_other_groups_need_no_approval(server: Server, define) -> None:
+    plural = define().rpartition("/")[2]
+    conditions = server.call("GET", f"{DEFINITIONS}/{plural}.{GROUP}")[1]["status"]["conditions"]
+    assert [one["type"] for one in conditions] == ["NamesAccepted", "Established"]
+
+
 # -- conversion
+
+
+def test_certificates_of_a_conversion_webhook(server: Server) -> None:
+    client = {"url": "https://127.0.0.1:1/convert", "caBundle": "AAAA"}
+    webhook = {"clientConfig": client, "conversionReviewVersions": ["v1"]}
+    found = refused(server, "uncertified", conversion={"strategy": "Webhook", "webhook": webhook})
+    assert found.startswith("spec.conversion.webhookClientConfig.caBundle: Invalid value: ")
+    assert found.endswith("unable to load root certificates: unable to parse bytes as PEM block")
 
 
 class Converting(Backend):

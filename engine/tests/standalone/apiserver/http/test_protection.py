@@ -304,12 +304,14 @@ def test_aggregated_service_that_falls_silent(stopped: Server) -> None:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path.endswith("half"):
+            listed = self.path == "/apis/silent.example.io/v1"
+            if listed or self.path.endswith("half"):
                 self.send_response(200)
-                self.send_header("Content-Length", "100")
+                self.send_header("Content-Length", "2" if listed else "100")
                 self.end_headers()
-                self.wfile.write(b"half of it")
-            gate.wait(60)
+                self.wfile.write(b"{}" if listed else b"half of it")
+            if not listed:
+                gate.wait(60)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -332,6 +334,8 @@ def test_aggregated_service_that_falls_silent(stopped: Server) -> None:
         }
         body = {"metadata": {"name": "v1.silent.example.io"}, "spec": spec}
         assert stopped.call("POST", "/apis/apiregistration.k8s.io/v1/apiservices", body)[0] == 201
+        service = "/apis/apiregistration.k8s.io/v1/apiservices/v1.silent.example.io"
+        stopped.until(lambda: "all checks passed" in stopped.raw("GET", service)[2].decode())
         code, status = stopped.call("GET", "/apis/silent.example.io/v1/things/a", timeout=60)
         assert (code, status["reason"]) == (504, "Timeout")
         assert "v1.silent.example.io" in status["message"]

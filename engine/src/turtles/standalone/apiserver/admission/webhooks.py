@@ -27,7 +27,7 @@ from turtles.standalone.apiserver.storage.store import Event, Key, Store
 from turtles.standalone.apiserver.wire import patch
 from turtles.standalone.apiserver.wire.encoding import decode
 from turtles.standalone.apiserver.wire.errors import Object, StatusError, forbidden, internal
-from turtles.standalone.apiserver.wire.webhook_client import WebhookClient, WebhookError
+from turtles.standalone.apiserver.wire.webhook_client import UnusableClient, WebhookClient, WebhookError
 
 log = logging.getLogger(__name__)
 MUTATING, VALIDATING = f"{ADMISSION}/mutatingwebhookconfigurations", f"{ADMISSION}/validatingwebhookconfigurations"
@@ -262,6 +262,9 @@ class Webhooks:
         try:
             answer = await self.client.post(webhook["clientConfig"], review, webhook.get("timeoutSeconds", 10))
             response = _response(answer, request["uid"], version, mutating)
+        except UnusableClient as error:
+            self._failed(webhook, str(error), None)
+            return None
         except WebhookError as error:
             self._failed(webhook, f"failed to call webhook: {error}", None)
             return None

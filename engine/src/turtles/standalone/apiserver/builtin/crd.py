@@ -9,9 +9,7 @@ from turtles.standalone.apiserver.schema.cel import rules
 from turtles.standalone.apiserver.schema.kinds import ALWAYS, EXTENSIONS, Column, Kind, Scale
 from turtles.standalone.apiserver.schema.metadata import now
 from turtles.standalone.apiserver.schema.status import is_true, set_condition
-from turtles.standalone.apiserver.wire.errors import (
-    Object,
-)
+from turtles.standalone.apiserver.wire.errors import Object, quote
 
 RESOURCE = f"{EXTENSIONS}/customresourcedefinitions"
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
@@ -35,6 +33,41 @@ def prepare(crd: Object) -> None:
     service = client.get("service") if isinstance(client, dict) else None
     if isinstance(service, dict):
         service.setdefault("port", 443)
+
+
+#: The annotation that groups of the Kubernetes community need, and the condition that tells of it.
+APPROVED = "api-approved.kubernetes.io"
+CONFORMANT = "KubernetesAPIApprovalPolicyConformant"
+_WHERE = "see https://github.com/kubernetes/enhancements/pull/1111"
+
+
+def approval(crd: Object) -> tuple[str, str] | None:
+    """Return how a definition stands to the approval that its group needs, and the same in words.
+
+    The first is the reason of the condition: ApprovedAnnotation, UnapprovedAnnotation, MissingAnnotation or
+    InvalidAnnotation. Source: KEP-1111 and Kubernetes' apihelpers.
+
+    :returns: None for a group that needs none.
+    """
+    group = str(crd["spec"].get("group") or "")
+    if not any(group == one or group.endswith(f".{one}") for one in ("k8s.io", "kubernetes.io")):
+        return None
+    annotation = (crd["metadata"].get("annotations") or {}).get(APPROVED) or ""
+    if not annotation:
+        return "MissingAnnotation", f'protected groups must have approval annotation "{APPROVED}", {_WHERE}'
+    if annotation.startswith("unapproved"):
+        return "UnapprovedAnnotation", f"not approved: {quote(annotation)}"
+    if re.match(r"[A-Za-z][-+.A-Za-z0-9]*://[^/?#\s]", annotation):
+        return "ApprovedAnnotation", f"approved in {annotation}"
+    text = f'protected groups must have approval annotation "{APPROVED}" with either a URL or a reason starting with'
+    return "InvalidAnnotation", f'{text} "unapproved", {_WHERE}'
+
+
+def set_approval(crd: Object) -> None:
+    """Write down whether a definition of a protected group is approved."""
+    state = approval(crd)
+    if state is not None:
+        set_condition(crd, CONFORMANT, "True" if state[0] == "ApprovedAnnotation" else "False", *state)
 
 
 def set_status(crd: Object, others: Iterable[Object] = ()) -> None:
@@ -76,6 +109,7 @@ def set_status(crd: Object, others: Iterable[Object] = ()) -> None:
     else:
         names.pop("categories", None)
     status["acceptedNames"] = names
+    set_approval(crd)
     if problem is not None:
         set_condition(crd, "NamesAccepted", "False", *problem)
         if not is_true(crd, "Established"):

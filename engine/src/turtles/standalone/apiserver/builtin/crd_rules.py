@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+from turtles.standalone.apiserver.builtin.crd import APPROVED, approval
 from turtles.standalone.apiserver.schema import structural
 from turtles.standalone.apiserver.schema.cel import rules
 from turtles.standalone.apiserver.schema.metadata import LABEL_1035, LABEL_1035_MESSAGE, SUBDOMAIN
@@ -65,7 +66,7 @@ def validate(crd: Object, old: Object | None) -> list[Cause]:
                 where = f"spec.names.{name}[{index}]"
                 causes.append(invalid_value(where, value, LABEL_1035_MESSAGE))
     causes += _validate_versions(spec.get("versions"), old)
-    causes += _validate_conversion(spec.get("conversion"))
+    causes += _validate_conversion(spec.get("conversion"), old)
     if spec.get("preserveUnknownFields") and not (old or {}).get("spec", {}).get("preserveUnknownFields"):
         text = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
         causes.append(invalid_value("spec.preserveUnknownFields", True, text))
@@ -78,7 +79,21 @@ def validate(crd: Object, old: Object | None) -> list[Cause]:
         if established and before.get("names", {}).get("kind") != names.get("kind"):
             causes.append(invalid_value("spec.names.kind", names.get("kind"), "field is immutable"))
         causes += _validate_stored(crd)
-    return causes
+    return causes + _validate_approval(crd, old)
+
+
+def _validate_approval(crd: Object, old: Object | None) -> list[Cause]:
+    """Refuse a definition of a protected group without approval; what an old one lacks may stay away."""
+    state = approval(crd)
+    if state is None or (old is not None and approval(old) == state):
+        return []
+    reason, text = state
+    where = f"metadata.annotations[{APPROVED}]"
+    if reason == "MissingAnnotation":
+        return [required(where, text)]
+    if reason == "InvalidAnnotation":
+        return [invalid_value(where, crd["metadata"]["annotations"][APPROVED], text)]
+    return []
 
 
 def _validate_stored(crd: Object) -> list[Cause]:
@@ -91,7 +106,13 @@ def _validate_stored(crd: Object) -> list[Cause]:
     ]
 
 
-def _validate_conversion(conversion: Any) -> list[Cause]:
+def _client_of(definition: Object | None) -> Any:
+    """Return the clientConfig of a definition's conversion webhook."""
+    webhook = (((definition or {}).get("spec") or {}).get("conversion") or {}).get("webhook")
+    return webhook.get("clientConfig") if isinstance(webhook, dict) else None
+
+
+def _validate_conversion(conversion: Any, old: Object | None) -> list[Cause]:
     if conversion is None:
         return []
     if not isinstance(conversion, dict):
@@ -112,6 +133,10 @@ def _validate_conversion(conversion: Any) -> list[Cause]:
             required("spec.conversion.conversionReviewVersions"),
         ]
     causes = validate_client(client, "spec.conversion.webhookClientConfig")
+    fault = _bundle_fault(client)
+    # One that was there before it was looked at may stay. Those of admission webhooks aren't looked at.
+    if fault and not _bundle_fault(_client_of(old)):
+        causes.append(invalid_value("spec.conversion.webhookClientConfig.caBundle", client["caBundle"], fault))
     reviews = webhook.get("conversionReviewVersions")
     where = "spec.conversion.conversionReviewVersions"
     if not isinstance(reviews, list) or not reviews:
@@ -154,14 +179,18 @@ def validate_client(client: Object, path: str) -> list[Cause]:
             causes.append(invalid_value(f"{path}.service.path", target, "must start with a '/'"))
     else:
         causes.append(invalid_value(f"{path}.service", service, "must be an object"))
-    bundle = client.get("caBundle")
-    if bundle:
-        try:
-            ssl.create_default_context(cadata=base64.b64decode(bundle).decode())
-        except (ValueError, TypeError, ssl.SSLError):
-            text = "unable to load root certificates: unable to parse bytes as PEM block"
-            causes.append(invalid_value(f"{path}.caBundle", bundle, text))
     return causes
+
+
+def _bundle_fault(client: Any) -> str:
+    """Return what is wrong with a clientConfig's caBundle, '' for nothing."""
+    bundle = client.get("caBundle") if isinstance(client, dict) else None
+    try:
+        if bundle:
+            ssl.create_default_context(cadata=base64.b64decode(bundle).decode())
+    except (ValueError, TypeError, ssl.SSLError):
+        return "unable to load root certificates: unable to parse bytes as PEM block"
+    return ""
 
 
 def _validate_versions(versions: Any, old: Object | None) -> list[Cause]:

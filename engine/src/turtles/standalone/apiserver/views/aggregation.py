@@ -25,6 +25,7 @@ from yarl import URL
 from turtles.standalone.apiserver.access import impersonation
 from turtles.standalone.apiserver.access.auth import BEARER, User, is_websocket
 from turtles.standalone.apiserver.schema.kinds import REGISTRATION
+from turtles.standalone.apiserver.schema.status import is_true
 from turtles.standalone.apiserver.storage.store import Event, Store
 from turtles.standalone.apiserver.views import negotiate
 from turtles.standalone.apiserver.wire.backend import MAX_ANSWER, read_limited
@@ -65,6 +66,8 @@ class Service:
     port: int
     ca_bundle: str
     insecure: bool
+    #: Whether its condition Available is True: until then, nothing is passed on.
+    available: bool
 
 
 class Aggregator:
@@ -93,7 +96,8 @@ class Aggregator:
         if self._services is None:
             self._services = {}
             for entry in self._store.entries(RESOURCE):
-                spec = entry.object().get("spec") or {}
+                obj = entry.object()
+                spec = obj.get("spec") or {}
                 service = spec.get("service")
                 if service:
                     key = (spec.get("group", ""), spec.get("version", ""))
@@ -105,6 +109,7 @@ class Aggregator:
                         service.get("port", 443),
                         spec.get("caBundle") or "",
                         bool(spec.get("insecureSkipTLSVerify")),
+                        is_true(obj, "Available"),
                     )
         return self._services
 
@@ -116,8 +121,12 @@ class Aggregator:
         key = (service.ca_bundle, service.insecure)
         context = self._contexts.get(key)
         if context is None:
-            data = base64.b64decode(service.ca_bundle).decode() if service.ca_bundle else None
-            context = ssl.create_default_context(cadata=data)
+            try:
+                data = base64.b64decode(service.ca_bundle).decode() if service.ca_bundle else None
+                context = ssl.create_default_context(cadata=data)
+            except (ValueError, ssl.SSLError):
+                text = "unable to load root certificates: unable to parse bytes as PEM block"
+                raise _unavailable(f"error trying to reach service: {text}") from None
             if service.insecure:
                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             context.load_cert_chain(self._pki / "front-proxy-client.crt", self._pki / "front-proxy-client.key")
@@ -159,12 +168,17 @@ class Aggregator:
         return headers
 
     async def proxy(self, request: web.BaseRequest, user: User, service: Service) -> web.StreamResponse:
-        """Pass a request on and its answer back; websockets too."""
+        """Pass a request on and its answer back; websockets too.
+
+        :raises StatusError: 503 for a service that isn't available.
+        """
+        _check_available(service)
         session, base = self._target(service)
         if is_websocket(request):
             return await self._websocket(request, user, service, session, base)
         body = await negotiate.read_body(request) if request.body_exists else None
         watched = request.query.get("watch", "").lower() in ("1", "true", "t")
+        watched = watched or request.path.startswith(f"/apis/{service.group}/{service.version}/watch/")
         timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=None if watched else READ_SECONDS)
         try:
             async with session.request(
@@ -225,6 +239,7 @@ class Aggregator:
         if cached is not None and cached[0] > time.monotonic():
             return cached[1]
         service = self.services()[group, version]
+        _check_available(service)
         session, base = self._target(service)
         headers = self._headers(None, user)
         headers["Accept"] = "application/json"
@@ -241,7 +256,13 @@ class Aggregator:
         return listed
 
     async def fault(self, service: Service) -> str:
-        """Return how a service fails to tell its resources, '' when it tells them."""
+        """Return how a service fails to tell its resources, '' when it tells them.
+
+        It is asked twice, as it answers nobody once it has failed: one that is only slow isn't gone.
+        """
+        return await self._fault(service) and await self._fault(service)
+
+    async def _fault(self, service: Service) -> str:
         path = f"/apis/{service.group}/{service.version}"
         user = User("system:kube-aggregator", ("system:masters",))
         try:
@@ -267,6 +288,11 @@ _REASONS = {
     500: "InternalError",
     503: "ServiceUnavailable",
 }
+
+
+def _check_available(service: Service) -> None:
+    if not service.available:
+        raise _unavailable("service unavailable", unseen=True)
 
 
 def _exact(url: str) -> URL:

@@ -20,6 +20,10 @@ class WebhookError(Exception):
     """A webhook couldn't be asked, or gave an answer that can't be used; the text is what client-go says."""
 
 
+class UnusableClient(WebhookError):
+    """A webhook that can't even be called, for what its configuration says."""
+
+
 class WebhookClient:
     """Posts reviews to webhooks; keeps connections."""
 
@@ -99,7 +103,11 @@ class WebhookClient:
         context = self._contexts.get(bundle)
         if context is None:
             if bundle:
-                context = ssl.create_default_context(cadata=base64.b64decode(bundle).decode())
+                try:
+                    context = ssl.create_default_context(cadata=base64.b64decode(bundle).decode())
+                except (ValueError, ssl.SSLError):
+                    text = "unable to load root certificates: unable to parse bytes as PEM block"
+                    raise UnusableClient(f"could not get REST client: {text}") from None
             else:
                 context = ssl.create_default_context()
             self._contexts[bundle] = context
