@@ -448,6 +448,38 @@ def test_selectable_fields(server: Server, define) -> None:
     assert "spec.selectableFields[0].jsonPath: Invalid value" in text
 
 
+def test_what_no_version_serves_ends_as_well(server: Server, define) -> None:
+    path = define(version("v1"))
+    plural = path.rpartition("/")[2]
+    name = f"{DEFINITIONS}/{plural}.{GROUP}"
+    server.call("POST", "/api/v1/namespaces", {"metadata": {"name": "unserved"}})
+    inside = path.replace("/default/", "/unserved/")
+    for place in (path, inside):
+        held = {"metadata": {"name": "held", "finalizers": ["foregroundDeletion"]}, "spec": {}}
+        for body in (thing({}), held):
+            assert server.call("POST", place, body)[0] == 201
+
+    def serve(served: bool) -> None:
+        found = server.call("GET", name)[1]
+        found["spec"]["versions"][0]["served"] = served
+        assert server.call("PUT", name, found)[0] == 200
+
+    serve(False)
+    assert server.call("GET", path)[0] == 404
+    server.call("DELETE", "/api/v1/namespaces/unserved")
+    server.until(lambda: server.call("GET", "/api/v1/namespaces/unserved")[0] == 404)
+    serve(True)
+    server.call("POST", "/api/v1/namespaces", {"metadata": {"name": "unserved"}})
+    assert server.call("GET", inside)[1]["items"] == []
+    assert len(server.call("GET", path)[1]["items"]) == 2
+    serve(False)
+    server.call("DELETE", name)
+    server.until(lambda: server.call("GET", name)[0] == 404)
+    assert server.call("POST", DEFINITIONS, definition(plural))[0] == 201
+    assert server.call("GET", path)[1]["items"] == []
+    server.call("DELETE", "/api/v1/namespaces/unserved")
+
+
 # -- groups of the Kubernetes community
 
 

@@ -195,6 +195,14 @@ def kinds(crd: Object) -> list[Kind]:
     return sorted(result, key=lambda kind: version_priority(kind.version))
 
 
+def unserved_kind(crd: Object) -> Kind:
+    """Return the kind of a definition none of whose versions is served: enough to delete its objects."""
+    spec = crd["spec"]
+    stored = next(version["name"] for version in spec["versions"] if version["storage"])
+    names = spec["names"]
+    return Kind(spec["group"], stored, names["kind"], names["plural"], spec["scope"] == "Namespaced", custom=True)
+
+
 def _warning(spec: Object, version: Object) -> str:
     if not version.get("deprecated"):
         return ""

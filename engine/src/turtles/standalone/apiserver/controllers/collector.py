@@ -190,9 +190,18 @@ class Collector:
                 log.exception("collecting failed, trying again", extra={"object": "/".join(key)})
                 asyncio.get_running_loop().call_later(RETRY_SECONDS, self._add, key)
 
+    def _kind(self, resource: str) -> Kind | None:
+        """Return the kind whose objects are stored under ``resource``, whether or not it is served."""
+        kind = self._resources.registry.stored(resource)
+        if kind is None:
+            group, _, plural = resource.partition("/")
+            definition = self._store.get(Key(crd.RESOURCE, "", f"{plural}.{group}"))
+            kind = crd.unserved_kind(definition.object()) if definition is not None else None
+        return kind
+
     async def _collect(self, key: Key) -> None:
         entry = self._store.get(key)
-        kind = self._resources.registry.stored(key.resource)
+        kind = self._kind(key.resource)
         if entry is None or kind is None:
             return
         described = entry.metadata
@@ -278,7 +287,7 @@ class Collector:
 
     async def _orphan(self, entry: Entry, kind: Kind) -> None:
         for key in list(self._dependents.get(entry.metadata.uid, ())):
-            dependent, of = self._store.get(key), self._resources.registry.stored(key.resource)
+            dependent, of = self._store.get(key), self._kind(key.resource)
             if dependent is not None and of is not None:
                 await self._drop_references(dependent, of, {entry.metadata.uid})
         await self._drop_finalizer(entry, kind, _ORPHAN)
@@ -286,7 +295,7 @@ class Collector:
     async def _foreground(self, entry: Entry, kind: Kind) -> None:
         blocking = False
         for key in list(self._dependents.get(entry.metadata.uid, ())):
-            dependent, of = self._store.get(key), self._resources.registry.stored(key.resource)
+            dependent, of = self._store.get(key), self._kind(key.resource)
             if dependent is None or of is None:
                 continue
             references = dependent.metadata.owner_references or ()
@@ -320,7 +329,7 @@ class Collector:
         left = False
         failures: list[str] = []
         for resource in self._store.resources():
-            of = self._resources.registry.stored(resource)
+            of = self._kind(resource)
             if of is None or not of.namespaced:
                 continue
             for inner in list(self._store.entries(resource, name)):
@@ -371,7 +380,7 @@ class Collector:
     async def _end_definition(self, entry: Entry, kind: Kind) -> None:
         spec = entry.object()["spec"]
         resource = f"{spec['group']}/{spec['names']['plural']}"
-        of = self._resources.registry.stored(resource)
+        of = self._kind(resource)
         if of is not None:
             left = list(self._store.entries(resource))
             if left and not is_true(entry.object(), "Terminating"):
