@@ -1,24 +1,29 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Claims and volumes, against an API server in a dict."""
 
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from podrunner.fakes import FakeClient, FakeRecorder
 
+from turtles.kube.manager import Manager
 from turtles.kube.resources import NODE, POD, PV, PVC, STORAGECLASS
-from turtles.standalone.local_path import CLASS, LocalPath
+from turtles.standalone.local_path.claims import ClaimController
+from turtles.standalone.local_path.provisioner import CLASS, Provisioner
+from turtles.standalone.local_path.volumes import VolumeController
 from turtles.standalone.scheduler import SELECTED_NODE, Scheduler
 
 
 class Cluster:
-    """Scheduler and volumes with a node."""
+    """Scheduler, claims and volumes, with a node."""
 
     def __init__(self, directory):
         self.client, self.recorder, self.directory = FakeClient(), FakeRecorder(), directory
+        self.manager = Manager(self.client)
         pods, nodes, claims, volumes, classes = (
-            self.client.informer(resource) for resource in (POD, NODE, PVC, PV, STORAGECLASS)
+            self.manager.share(self.client.informer(resource)) for resource in (POD, NODE, PVC, PV, STORAGECLASS)
         )
         self.client.add(
             NODE,
@@ -31,10 +36,17 @@ class Cluster:
                 },
             },
         )
-        self.local_path = LocalPath(self.client, self.recorder, directory, pods, claims, volumes, classes, nodes)
-        self.scheduler = Scheduler(self.client, self.recorder, pods, nodes, claims, volumes, classes)
-        self.local_path.start()
-        self.scheduler.start()
+        provisioner = Provisioner(self.client, directory)
+        provisioner.prepare(classes.list())
+        for controller in (
+            ClaimController(self.client, self.recorder, provisioner, pods, claims, volumes, classes, nodes),
+            VolumeController(self.client, provisioner, claims, volumes),
+            Scheduler(self.client, self.recorder, pods, nodes, claims, volumes, classes),
+        ):
+            self.manager.add(controller.controller())
+        gate = threading.Event()
+        gate.set()
+        self.manager.start(gate)
 
     def claim(self, storage="1Mi", namespace="default", **spec):
         """Create a claim."""
@@ -77,8 +89,7 @@ def cluster(tmp_path):
     """A running cluster."""
     cluster = Cluster(tmp_path / "volumes")
     yield cluster
-    cluster.local_path.stop()
-    cluster.scheduler.stop()
+    cluster.manager.stop()
 
 
 def bound(cluster):

@@ -10,10 +10,12 @@ from pathlib import Path
 from turtles.command import Command
 from turtles.kube.client import ApiError, Client
 from turtles.kube.events import Recorder
-from turtles.kube.informer import Informer, wait_synced
+from turtles.kube.manager import Manager
 from turtles.kube.resources import ENDPOINTS, ENDPOINTSLICE, NODE, POD, PV, PVC, SERVICE, STORAGECLASS
 from turtles.standalone.endpoints import EndpointsController
-from turtles.standalone.local_path import LocalPath
+from turtles.standalone.local_path.claims import ClaimController
+from turtles.standalone.local_path.provisioner import Provisioner
+from turtles.standalone.local_path.volumes import VolumeController
 from turtles.standalone.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -21,49 +23,51 @@ log = logging.getLogger(__name__)
 
 def run(client: Client, volumes_dir: Path, stopped: threading.Event) -> None:
     """Run scheduler, volumes and endpoints until stopped."""
-    pods, nodes, claims, volumes, classes, services, endpoints, slices = informers = [
-        Informer(client, resource) for resource in (POD, NODE, PVC, PV, STORAGECLASS, SERVICE, ENDPOINTS, ENDPOINTSLICE)
-    ]
-    for informer in informers:
-        informer.start()
-    while not stopped.is_set() and not wait_synced(informers, 0.5):
-        pass
-    scheduler = Scheduler(client, Recorder(client, "default-scheduler"), pods, nodes, claims, volumes, classes)
-    local_path = LocalPath(
-        client, Recorder(client, "local-path-provisioner"), volumes_dir, pods, claims, volumes, classes, nodes
+    manager = Manager(client)
+    pods, nodes, claims, volumes, classes, services, endpoints, slices = (
+        manager.informer(resource) for resource in (POD, NODE, PVC, PV, STORAGECLASS, SERVICE, ENDPOINTS, ENDPOINTSLICE)
     )
+    provisioner = Provisioner(client, volumes_dir)
+    provisioner_events = Recorder(client, "local-path-provisioner")
     endpoints_controller = EndpointsController(client, pods, services, endpoints, slices)
+    for controller in (
+        Scheduler(client, Recorder(client, "default-scheduler"), pods, nodes, claims, volumes, classes),
+        ClaimController(client, provisioner_events, provisioner, pods, claims, volumes, classes, nodes),
+        VolumeController(client, provisioner, claims, volumes),
+        endpoints_controller,
+    ):
+        manager.add(controller.controller())
+    prepared = threading.Event()
+    manager.start(prepared)
     try:
-        if not stopped.is_set():
-            endpoints_controller.start()
+        while not stopped.is_set() and not manager.ready.wait(0.5):
+            pass
+        endpoints_controller.prepare()
         while not stopped.is_set():
             try:
-                local_path.start()
+                provisioner.prepare(classes.list())
+                prepared.set()
+                log.info("ready", extra={"server": client.url})
                 break
             except ApiError as error:
-                log.warning("volumes are not served yet", extra={"error": str(error)})
+                log.warning("can't create the StorageClass yet", extra={"error": str(error)})
                 stopped.wait(1.0)
-        if not stopped.is_set():
-            scheduler.start()
-            log.info("ready", extra={"server": client.url})
         stopped.wait()
     finally:
-        scheduler.stop()
-        local_path.stop()
-        endpoints_controller.stop()
-        for informer in informers:
-            informer.stop()
+        manager.stop()
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the controllers: ``--kubeconfig FILE --volumes-dir DIR``; SIGTERM ends it."""
     command = Command(
         "virt-standalone controller-manager",
-        "Binds Pods to nodes, provisions volumes, keeps endpoints.",
+        "Binds Pods to nodes, provisions volumes, maintains endpoints.",
         component="controller-manager",
     )
     command.add_kubeconfig()
-    command.parser.add_argument("--volumes-dir", required=True, type=Path, help="where volumes of local-path are made")
+    command.parser.add_argument(
+        "--volumes-dir", required=True, type=Path, help="where directories of local-path volumes are created"
+    )
 
     def main(options: argparse.Namespace) -> None:
         run(Client.from_kubeconfig(options.kubeconfig), options.volumes_dir.absolute(), command.stopped)

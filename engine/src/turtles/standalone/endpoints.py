@@ -14,9 +14,8 @@ import logging
 from typing import Any
 
 from turtles.kube.client import AlreadyExists, Client, NotFound
-from turtles.kube.controller import run_workers
-from turtles.kube.informer import Informer
-from turtles.kube.queue import WorkQueue
+from turtles.kube.informer import Informer, Key, key_of
+from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.resources import ENDPOINTS, ENDPOINTSLICE
 
 log = logging.getLogger(__name__)
@@ -239,59 +238,50 @@ def _said(obj: Object) -> str:
 
 
 class EndpointsController:
-    """Keeps Endpoints and EndpointSlices of every Service; one sync a Service."""
+    """Maintains Endpoints and EndpointSlices of all Services."""
 
     def __init__(
         self, client: Client, pods: Informer, services: Informer, endpoints: Informer, slices_: Informer
     ) -> None:
         self._client = client
         self._pods, self._services, self._endpoints, self._slices = pods, services, endpoints, slices_
-        self._queue: WorkQueue[tuple[str, str]] = WorkQueue("endpoints")
         #: Services that are gone: their Endpoints go too. Endpoints may be made before their Service.
-        self._gone: set[tuple[str, str]] = set()
+        self._gone: set[Key] = set()
         slices_.add_index("service", lambda obj: [_service_of(obj)])
 
-    def start(self) -> None:
-        """Begin; the informers are synchronised."""
-        for obj in self._endpoints.list():
-            if not _by_others(obj):
-                self._gone.add((obj["metadata"]["namespace"], obj["metadata"]["name"]))
-        run_workers(self._queue, self.sync, 2, "endpoints")
-        self._services.add_handler(self._service_changed)
-        self._endpoints.add_handler(lambda old, new: self._add(new or old or {}))
-        self._slices.add_handler(self._slice_changed)
-        self._pods.add_handler(self._pod_changed)
+    def controller(self) -> Controller:
+        """Return what the manager runs."""
+        triggers = [
+            Trigger(self._services, self._for_service),
+            each(self._endpoints),
+            Trigger(self._slices, _sliced_service),
+            Trigger(self._pods, self._for_pod),
+        ]
+        return Controller("endpoints", self.reconcile, triggers, workers=2)
 
-    def stop(self) -> None:
-        """Stop."""
-        self._queue.close()
+    def prepare(self) -> None:
+        """Take Endpoints without a Service for those of a Service deleted earlier; the caches are filled."""
+        self._gone.update(key_of(obj) for obj in self._endpoints.list() if not _by_others(obj))
 
-    def _add(self, obj: Object) -> None:
-        self._queue.add((obj["metadata"]["namespace"], obj["metadata"]["name"]))
-
-    def _service_changed(self, old: Object | None, new: Object | None) -> None:
-        obj = new or old or {}
+    def _for_service(self, old: Object | None, new: Object | None) -> list[Key]:
+        key = key_of(new or old or {})
         if new is None:
-            self._gone.add((obj["metadata"]["namespace"], obj["metadata"]["name"]))
-        self._add(obj)
+            self._gone.add(key)
+        return [key]
 
-    def _slice_changed(self, old: Object | None, new: Object | None) -> None:
-        for obj in (old, new):
-            if obj is not None and (obj["metadata"].get("labels") or {}).get(MANAGED_BY) in (_CONTROLLER, _MIRROR):
-                namespace, _, name = _service_of(obj).partition("/")
-                self._queue.add((namespace, name))
-
-    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+    def _for_pod(self, old: Object | None, new: Object | None) -> list[Key]:
         if old is not None and new is not None and _relevant(old) == _relevant(new):
-            return
-        for pod in (old, new):
-            if pod is not None:
-                for service in self._services.list(pod["metadata"]["namespace"]):
-                    if selects(service, pod):
-                        self._add(service)
+            return []
+        return [
+            key_of(service)
+            for pod in (old, new)
+            if pod is not None
+            for service in self._services.list(pod["metadata"]["namespace"])
+            if selects(service, pod)
+        ]
 
-    def sync(self, key: tuple[str, str]) -> None:
-        """Write what leads to one Service."""
+    def reconcile(self, key: Key) -> None:
+        """Write the Endpoints and EndpointSlices of one Service."""
         namespace, name = key
         service = self._services.get(namespace, name)
         endpoints = self._endpoints.get(namespace, name)
@@ -329,11 +319,7 @@ class EndpointsController:
         self._endpoints.observe(self._client.replace(ENDPOINTS, new))
 
     def _write_slices(self, service: str, wanted: list[Object]) -> None:
-        ours = {
-            obj["metadata"]["name"]: obj
-            for obj in self._slices.by_index("service", service)
-            if (obj["metadata"].get("labels") or {}).get(MANAGED_BY) in (_CONTROLLER, _MIRROR)
-        }
+        ours = {obj["metadata"]["name"]: obj for obj in self._slices.by_index("service", service) if _is_ours(obj)}
         for obj in wanted:
             there = ours.pop(obj["metadata"]["name"], None)
             if there is None:
@@ -355,6 +341,20 @@ class EndpointsController:
             self._client.delete(resource, metadata["namespace"], metadata["name"], uid=metadata["uid"])
         except NotFound:
             log.debug("gone already", extra={"name": metadata["name"]})
+
+
+def _is_ours(endpoint_slice: Object) -> bool:
+    return (endpoint_slice["metadata"].get("labels") or {}).get(MANAGED_BY) in (_CONTROLLER, _MIRROR)
+
+
+def _sliced_service(old: Object | None, new: Object | None) -> list[Key]:
+    """Return the Services of an EndpointSlice of ours: a change of its label concerns two."""
+    keys = []
+    for obj in (old, new):
+        if obj is not None and _is_ours(obj):
+            namespace, _, name = _service_of(obj).partition("/")
+            keys.append((namespace, name))
+    return keys
 
 
 def _service_of(obj: Object) -> str:

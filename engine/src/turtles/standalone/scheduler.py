@@ -12,10 +12,9 @@ from decimal import Decimal
 from typing import Any
 
 from turtles.kube.client import Client, Conflict, NotFound
-from turtles.kube.controller import run_workers
 from turtles.kube.events import Recorder
-from turtles.kube.informer import Informer
-from turtles.kube.queue import WorkQueue
+from turtles.kube.informer import Informer, Key, key_of
+from turtles.kube.manager import Controller, Trigger
 from turtles.kube.resources import POD, PVC
 from turtles.standalone import binding
 from turtles.standalone.podrunner.quantity import parse, pod_requests
@@ -197,46 +196,37 @@ class Scheduler:
     ) -> None:
         self._client, self._recorder = client, recorder
         self._pods, self._nodes, self._claims, self._volumes, self._classes = pods, nodes, claims, volumes, classes
-        self._queue: WorkQueue[tuple[str, str]] = WorkQueue("scheduler")
         # Bound, but not yet seen so by the informer: (uid → node, Pod).
         self._assumed: dict[str, tuple[str, Object]] = {}
 
-    def start(self) -> None:
-        """Begin; the informers are synchronised."""
-        run_workers(self._queue, self.sync, 1, "scheduler")
-        self._pods.add_handler(self._pod_changed)
-        for informer in (self._nodes, self._claims, self._volumes):
-            informer.add_handler(lambda old, new: self._retry_all())
+    def controller(self) -> Controller:
+        """Return what the manager runs."""
+        triggers = [Trigger(self._pods, self._for_pod)]
+        triggers += [Trigger(informer, self._unbound) for informer in (self._nodes, self._claims, self._volumes)]
+        return Controller("scheduler", self.reconcile, triggers, reads=[self._classes])
 
-    def stop(self) -> None:
-        """Stop."""
-        self._queue.close()
-
-    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+    def _for_pod(self, old: Object | None, new: Object | None) -> list[Key]:
         if new is not None and not new["spec"].get("nodeName"):
-            self._queue.add((new["metadata"]["namespace"], new["metadata"]["name"]))
-        elif new is None or finished(new):
-            self._retry_all()
+            return [key_of(new)]
+        return self._unbound() if new is None or finished(new) else []
 
-    def _retry_all(self) -> None:
-        for pod in self._pods.list():
-            if not pod["spec"].get("nodeName"):
-                self._queue.add((pod["metadata"]["namespace"], pod["metadata"]["name"]))
+    def _unbound(self, *_: Object | None) -> list[Key]:
+        return [key_of(pod) for pod in self._pods.list() if not pod["spec"].get("nodeName")]
 
-    def sync(self, key: tuple[str, str]) -> float | None:
+    def reconcile(self, key: Key) -> None:
         """Try to bind one Pod."""
         pod = self._pods.get(*key)
         if pod is None or pod["spec"].get("nodeName") or pod["metadata"].get("deletionTimestamp") or finished(pod):
-            return None
+            return
         spec, uid = pod["spec"], pod["metadata"]["uid"]
         if uid in self._assumed or spec.get("schedulerName") not in (None, "", _NAME) or spec.get("schedulingGates"):
-            return None
+            return
         try:
             nodes, claims = self._nodes_for(pod)
             node = choose(pod, nodes, self._on_node())
         except Unschedulable as error:
             self._refuse(pod, str(error))
-            return None
+            return
         waiting = [
             claim
             for claim in claims
@@ -255,9 +245,8 @@ class Scheduler:
                 )
         if waiting:
             # The provisioner's change of the claim brings this Pod back.
-            return None
+            return
         self._bind(pod, node)
-        return None
 
     def _bind(self, pod: Object, node: str) -> None:
         metadata = pod["metadata"]

@@ -38,6 +38,8 @@ class FakeClient:
     def informer(self, resource):
         """Return an Informer that sees this server's changes at once."""
         informer = Informer(self, resource)
+        informer.start = lambda: None
+        informer._synced.set()
         self.informers.append(informer)
         return informer
 

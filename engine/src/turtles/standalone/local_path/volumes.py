@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The phase of PersistentVolumes, and what becomes of them when their claim is gone."""
+
+import contextlib
+from typing import Any
+
+from turtles.kube.client import Client, NotFound
+from turtles.kube.informer import Informer, Key
+from turtles.kube.manager import Controller, Trigger, each
+from turtles.kube.resources import PV, PVC
+from turtles.standalone.local_path.provisioner import VOLUME_FINALIZER, Provisioner, is_provisioned
+
+Object = dict[str, Any]
+
+
+class VolumeController:
+    """Sets phases of volumes and reclaims those whose claim is gone."""
+
+    def __init__(self, client: Client, provisioner: Provisioner, claims: Informer, volumes: Informer) -> None:
+        self._client, self._provisioner = client, provisioner
+        self._claims, self._volumes = claims, volumes
+
+    def controller(self) -> Controller:
+        """Return what the manager runs."""
+        return Controller("volumes", self.reconcile, [each(self._volumes), Trigger(self._claims, _named_by)], workers=1)
+
+    def reconcile(self, key: Key) -> None:
+        """Bring one volume a step further."""
+        volume = self._volumes.get(*key)
+        if volume is None:
+            return
+        metadata, reference = volume["metadata"], volume["spec"].get("claimRef")
+        if reference is not None and reference.get("uid"):
+            if not self._exists(reference):
+                self._reclaim(volume)
+                return
+        elif metadata.get("deletionTimestamp"):
+            self._release(volume)
+            return
+        phase = (volume.get("status") or {}).get("phase")
+        # Also one that was bound before: an administrator frees it by taking its claimRef away.
+        wanted = "Available" if reference is None else phase or "Pending"
+        if phase != wanted:
+            change = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": {"phase": wanted}}
+            self._volumes.observe(self._client.patch(PV, None, metadata["name"], change, subresource="status"))
+
+    def _exists(self, reference: Object) -> bool:
+        # Asks the server: the cache may be behind, and data is deleted if the claim is gone.
+        with contextlib.suppress(NotFound):
+            claim = self._client.get(PVC, reference["namespace"], reference["name"])
+            return bool(claim["metadata"]["uid"] == reference["uid"])
+        return False
+
+    def _reclaim(self, volume: Object) -> None:
+        metadata = volume["metadata"]
+        if (volume.get("status") or {}).get("phase") != "Released":
+            change = {"status": {"phase": "Released"}}
+            volume = self._client.patch(PV, None, metadata["name"], change, subresource="status")
+            self._volumes.observe(volume)
+        if is_provisioned(volume) and volume["spec"].get("persistentVolumeReclaimPolicy") == "Delete":
+            self._provisioner.remove(volume)
+            if not metadata.get("deletionTimestamp"):
+                with contextlib.suppress(NotFound):
+                    self._client.delete(PV, None, metadata["name"], uid=metadata["uid"])
+            self._release(volume)
+        elif metadata.get("deletionTimestamp"):
+            self._release(volume)
+
+    def _release(self, volume: Object) -> None:
+        """Remove the finalizer that keeps a deleted volume."""
+        finalizers = [entry for entry in volume["metadata"].get("finalizers") or [] if entry != VOLUME_FINALIZER]
+        with contextlib.suppress(NotFound):
+            self._client.patch(PV, None, volume["metadata"]["name"], {"metadata": {"finalizers": finalizers}})
+
+
+def _named_by(old: Object | None, new: Object | None) -> list[Key]:
+    name = (new or old or {})["spec"].get("volumeName")
+    return [("", name)] if name else []
