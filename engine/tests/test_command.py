@@ -13,8 +13,10 @@ from collections.abc import Iterator
 import pytest
 
 from turtles import __version__
-from turtles.command import UNUSABLE, Command
+from turtles.command import UNUSABLE, Command, Tool
 from turtles.errors import ConfigurationError
+from turtles.standalone.main import COMMANDS as SUBCOMMANDS
+from turtles.standalone.main import main as virt_standalone
 
 COMMANDS = {
     "turtles.controller.main": [],
@@ -95,7 +97,7 @@ def test_an_address_in_use(capsys: pytest.CaptureFixture[str]) -> None:
                 pass
 
     assert command.run(main, ["--health-bind=127.0.0.1", "--health-port=0"]) == UNUSABLE
-    assert "health can't be served at 127.0.0.1:" in last_line(capsys)["msg"]
+    assert "can't serve health at 127.0.0.1:" in last_line(capsys)["msg"]
 
 
 @pytest.mark.parametrize("module", COMMANDS)
@@ -103,3 +105,29 @@ def test_a_kubeconfig_that_is_not_there(module: str, capsys: pytest.CaptureFixtu
     main = importlib.import_module(module).main
     assert main([*COMMANDS[module], "--kubeconfig=/nonexistent/kubeconfig"]) == UNUSABLE
     assert "/nonexistent/kubeconfig" in last_line(capsys)["msg"]
+
+
+def test_a_tool_prints_its_result(capsys: pytest.CaptureFixture[str]) -> None:
+    assert Tool("virt-thing tool", "Does one thing.").report(lambda options: {"done": True}, []) == 0
+    assert json.loads(capsys.readouterr().out) == {"done": True}
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(OSError("no"), 1), (KeyError("no"), 1), (ConfigurationError("no"), UNUSABLE)]
+)
+def test_a_tool_that_fails_says_so_in_words(error: Exception, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def act(options: object) -> dict:
+        raise error
+
+    assert Tool("virt-thing tool", "Does one thing.").report(act, [], (KeyError,)) == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == f"virt-thing tool: {error}\n"
+
+
+@pytest.mark.parametrize("name", sorted(SUBCOMMANDS))
+def test_every_subcommand_has_the_common_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        virt_standalone([name, "--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.strip() == __version__

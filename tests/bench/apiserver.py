@@ -34,13 +34,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import turtles
 from turtles.api import crd
 from turtles.api.kinds.vmi import VMI
-from turtles.standalone.init import key_pem, make_ca, make_certificate
+from turtles.pki import authority, issue
 
 CACHE = Path(os.environ.get("TURTLES_KUBERNETES_CACHE", Path.home() / ".cache/turtles-kubevirt/kubernetes"))
 TOKEN = "bench-token-" + "0" * 32
@@ -425,11 +426,12 @@ class Kubernetes(Server):
         pki = self.root / "pki"
         pki.mkdir(parents=True)
         (self.root / "etcd").mkdir(mode=0o700)
-        authority = make_ca("bench")
-        server = make_certificate(authority, "kube-apiserver", ["localhost", "127.0.0.1"])
-        for name, pair in (("ca", authority), ("apiserver", server)):
-            (pki / f"{name}.crt").write_bytes(pair.pem())
-            (pki / f"{name}.key").write_bytes(key_pem(pair.key))
+        now, week = datetime.now(timezone.utc), timedelta(days=7)
+        ca = authority("bench", now, week)
+        server = issue(ca, "kube-apiserver", ["localhost", "127.0.0.1"], now, week)
+        for name, pair in (("ca", ca), ("apiserver", server)):
+            (pki / f"{name}.crt").write_text(pair.certificate_pem)
+            (pki / f"{name}.key").write_text(pair.key_pem)
         (self.root / "tokens.csv").write_text(f'{TOKEN},bench,bench,"system:masters"\n')
         self.etcd = free_port()
         self.peer = free_port()

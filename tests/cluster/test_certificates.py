@@ -7,12 +7,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import ssl
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
 
 import pytest
+from aging import aged
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from deployed import NAMESPACE, Deployed
 from kubernetes_cluster import wait_for
 from user import User
@@ -25,29 +24,14 @@ def pem(data: dict[str, str], key: str) -> bytes:
     return base64.b64decode(data[key])
 
 
-def aged(data: dict[str, str], days: int) -> str:
-    """The authority in use as it would be, had it been made so many days earlier: the same name and key."""
-    authority = x509.load_pem_x509_certificates(pem(data, "ca.crt"))[0]
-    key: Any = serialization.load_pem_private_key(pem(data, "ca.key"), None)
-    age = timedelta(days=days)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(authority.subject)
-        .issuer_name(authority.issuer)
-        .public_key(key.public_key())
-        .serial_number(authority.serial_number)
-        .not_valid_before(authority.not_valid_before_utc - age)
-        .not_valid_after(authority.not_valid_after_utc - age)
-    )
-    for extension in authority.extensions:
-        builder = builder.add_extension(extension.value, extension.critical)
-    made = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    return base64.b64encode(made).decode()
+def old_authority(data: dict[str, str], days: int) -> str:
+    """Return the authority in use as it would be if it had been created so many days earlier."""
+    return base64.b64encode(aged(pem(data, "ca.crt"), pem(data, "ca.key"), days)).decode()
 
 
 def expired(data: dict[str, str]) -> dict[str, str]:
     """The certificates as they are after a year without virt-api."""
-    return {"ca.crt": aged(data, 400)}
+    return {"ca.crt": old_authority(data, 400)}
 
 
 def served(address: str) -> str:
@@ -67,7 +51,7 @@ def test_certificates_are_replaced_without_anybody_noticing(cluster: Deployed, u
     assert len(set(before.values())) == 1
     wait_for("requests to begin", lambda: user.done > 5, timeout=60)
     # an authority that is due; or a serving certificate that can't be read, under an authority that is good
-    change = {"ca.crt": aged(data, 300)} if renewed == "authority" else {"tls.crt": data["ca.crt"]}
+    change = {"ca.crt": old_authority(data, 300)} if renewed == "authority" else {"tls.crt": data["ca.crt"]}
     cluster.core.patch_namespaced_secret(SECRET, NAMESPACE, {"data": change})
 
     def replaced() -> bool:

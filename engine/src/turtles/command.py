@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What all commands have in common: options, --version, logs, signals, errors of configuration, health.
+"""What all commands have in common: options, --version, logs, signals, configuration errors, health.
 
-A command is a function from options to an exit code. :class:`Command` gives it a parser with the common options, and
-runs it: with logs set up, signals caught, and what can't be configured said in one line.
+:class:`Command` is for components: it gives them a parser with the common options and runs them, with logs set up,
+signals caught, and configuration errors logged in one line. :class:`Tool` is for commands that administrators and roles
+run: they print a result as JSON, and errors as text.
 """
 
 import argparse
+import json
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +21,7 @@ from turtles.log import setup_logging
 
 log = logging.getLogger(__name__)
 
-#: Exit code of a command that can't use its configuration, as of one that can't use its options.
+#: Exit code after a configuration error: the same as argparse's for an invalid option.
 UNUSABLE = 2
 
 
@@ -26,11 +29,11 @@ class Command:
     """A command's name and options, and the way it runs."""
 
     def __init__(self, name: str, description: str, *, component: str = "") -> None:
-        """Make it with the options that every command has.
+        """Create it with the options that every command has.
 
-        :param name: as it is typed.
-        :param description: one sentence for --help.
-        :param component: what its log lines name; the command's name if not given.
+        :param name: as typed.
+        :param description: for --help.
+        :param component: its name in logs; the command's name if not given.
         """
         self.name, self.component = name, component or name
         self.parser = argparse.ArgumentParser(prog=name, description=description)
@@ -40,13 +43,13 @@ class Command:
         self.stopped = threading.Event()
 
     def add_kubeconfig(self) -> None:
-        """Add the option that says how to reach the API server."""
+        """Add the option for the API server's address and credentials."""
         self.parser.add_argument(
             "--kubeconfig", metavar="FILE", help="default: the Pod's service account, then ~/.kube/config"
         )
 
     def add_namespace(self) -> None:
-        """Add the option that says where the engine is."""
+        """Add the option for the engine's namespace."""
         self.parser.add_argument(
             "--namespace",
             default="kubevirt",
@@ -54,18 +57,18 @@ class Command:
         )
 
     def add_health(self) -> None:
-        """Add the options that say where health and metrics are served."""
-        self.parser.add_argument("--health-bind", default="", help="address of health and metrics; all if not given")
-        self.parser.add_argument("--health-port", type=int, help="port of health and metrics; not served if not given")
+        """Add the options for where health and metrics are served."""
+        self.parser.add_argument("--health-bind", default="", help="address for health and metrics (default: all)")
+        self.parser.add_argument("--health-port", type=int, help="port for health and metrics (default: none)")
 
     def run(
         self, main: Callable[[argparse.Namespace], int | None], argv: Sequence[str] | None, *, signals: bool = True
     ) -> int:
         """Parse the options, set up logs, and run the command; return its exit code.
 
-        :param main: does the work; None counts as success.
-        :param argv: arguments without the command's name; None takes the process's own.
-        :param signals: SIGTERM and SIGINT set :attr:`stopped`; a command that handles them itself says False.
+        :param main: does the work and returns an exit code; None counts as success.
+        :param argv: arguments without the command's name; None means the process's own.
+        :param signals: whether SIGTERM and SIGINT set :attr:`stopped`; False for a command that handles them itself.
         """
         options = self.parser.parse_args(argv)
         setup_logging(self.component, options.log_level)
@@ -84,17 +87,50 @@ class Command:
         ready: Callable[[], bool],
         metrics: Callable[[], Mapping[str, float]] = dict[str, float],
     ) -> AbstractContextManager[object]:
-        """Serve health and metrics where the options say so, until the context ends.
+        """Serve health and metrics, if the options ask for them, until the context ends.
 
-        :raises ConfigurationError: the address can't be listened on.
+        :raises ConfigurationError: it isn't possible to listen at the address.
         """
         if options.health_port is None:
             return nullcontext()
-        # Not needed, and not in memory, where nobody asks.
+        # Imported only if needed, to save memory.
         from turtles.health import HealthServer
 
         try:
             return HealthServer(self.component, options.health_bind, options.health_port, ready, metrics)
         except OSError as error:
             address = f"{options.health_bind or '*'}:{options.health_port}"
-            raise ConfigurationError(f"health can't be served at {address}: {error.strerror}") from error
+            raise ConfigurationError(f"can't serve health at {address}: {error.strerror}") from error
+
+
+class Tool(Command):
+    """A command that does one thing, for administrators and roles: prints a result as JSON, and errors as text."""
+
+    def report(
+        self,
+        act: Callable[[argparse.Namespace], Mapping[str, object]],
+        argv: Sequence[str] | None,
+        failures: tuple[type[Exception], ...] = (),
+    ) -> int:
+        """Parse the options, act, and print the result; return the exit code, 1 after a failure.
+
+        :param act: does the work and returns the result.
+        :param argv: as for :meth:`run`.
+        :param failures: exceptions besides OSError whose messages are for users.
+        """
+        known: tuple[type[Exception], ...] = (OSError, *failures)
+
+        def main(options: argparse.Namespace) -> int:
+            try:
+                print(json.dumps(act(options)))
+            except ConfigurationError as error:
+                return self._fail(UNUSABLE, error)
+            except known as error:
+                return self._fail(1, error)
+            return 0
+
+        return self.run(main, argv, signals=False)
+
+    def _fail(self, code: int, error: Exception) -> int:
+        print(f"{self.name}: {error}", file=sys.stderr)
+        return code

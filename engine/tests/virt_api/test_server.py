@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ssl
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
@@ -13,11 +13,11 @@ import yaml
 from aiohttp import web
 from api.objects import talk_vm
 
+from turtles import pki
 from turtles.api.kind import Subresource
 from turtles.api.kinds import KINDS
 from turtles.api.kinds.vm import VM as VM_KIND
 from turtles.api.kinds.vmi import VMI as VMI_KIND
-from turtles.endpoint import certificate_pem, key_pem
 from turtles.kube.kubevirt import VM
 from turtles.virt_api import admission, certificates, discovery, manifests
 from turtles.virt_api.authentication import FrontProxy
@@ -71,30 +71,12 @@ class Rig:
 
 def front_proxy(tmp_path: Path) -> tuple[str, FrontProxy]:
     """Make a client certificate, and what trusts it."""
-    from datetime import timedelta
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import ExtendedKeyUsageOID
-
     now = datetime.now(UTC)
-    authority, authority_key = certificates._new_authority(now)
-    key = ec.generate_private_key(ec.SECP256R1())
-    found = (
-        x509.CertificateBuilder()
-        .subject_name(certificates._name("front-proxy-client"))
-        .issuer_name(authority.subject)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(minutes=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-        .sign(authority_key, hashes.SHA256())
-    )
+    authority = pki.authority("front-proxy-ca", now, timedelta(days=1))
+    client = pki.issue(authority, "front-proxy-client", [], now, timedelta(days=1), client=True)
     path = tmp_path / "client.pem"
-    path.write_text(certificate_pem(found) + key_pem(key))
-    data = {"requestheader-client-ca-file": certificate_pem(authority)}
+    path.write_text(client.certificate_pem + client.key_pem)
+    data = {"requestheader-client-ca-file": authority.certificate_pem}
     data["requestheader-allowed-names"] = '["front-proxy-client"]'
     return str(path), FrontProxy.from_configmap({"data": data})
 

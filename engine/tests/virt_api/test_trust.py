@@ -8,8 +8,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from aging import aged
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 
 from turtles.api.configuration import Rotation
 from turtles.api.kinds import KINDS
@@ -204,22 +204,9 @@ def test_registration_restores_what_was_changed():
     found.stop()
 
 
-def aged(found: Certificates, days: int) -> str:
-    """The authority as it would be, had it been made so many days earlier: the same name and key."""
-    authority = x509.load_pem_x509_certificate(found.bundle.encode())
-    key: Any = serialization.load_pem_private_key(found.authority_key.encode(), None)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(authority.subject)
-        .issuer_name(authority.issuer)
-        .public_key(key.public_key())
-        .serial_number(authority.serial_number)
-        .not_valid_before(authority.not_valid_before_utc - timedelta(days=days))
-        .not_valid_after(authority.not_valid_after_utc - timedelta(days=days))
-    )
-    for extension in authority.extensions:
-        builder = builder.add_extension(extension.value, extension.critical)
-    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+def old_bundle(found: Certificates, days: int) -> str:
+    """Return the authority as it would be if it had been created so many days earlier."""
+    return aged(found.bundle.encode(), found.authority_key.encode(), days).decode()
 
 
 def test_a_new_authority_is_known_everywhere_before_it_is_shown():
@@ -239,7 +226,7 @@ def test_a_new_authority_is_known_everywhere_before_it_is_shown():
     found.sync()
     first = Certificates.from_secret(client.get(SECRET, "kubevirt", CERTIFICATES_SECRET))
     assert first is not None
-    due = replace(first, bundle=aged(first, 300)).secret("kubevirt")["data"]
+    due = replace(first, bundle=old_bundle(first, 300)).secret("kubevirt")["data"]
     client.replace(SECRET, {**client.get(SECRET, "kubevirt", CERTIFICATES_SECRET), "data": due})
     begun = time.monotonic()
     found.sync()
@@ -265,7 +252,7 @@ def test_certificates_that_were_replaced_too_late_are_told():
     first = Certificates.from_secret(client.get(SECRET, "kubevirt", CERTIFICATES_SECRET))
     assert first is not None
     for days, events in ((300, 0), (400, 1)):
-        old = replace(first, bundle=aged(first, days)).secret("kubevirt")["data"]
+        old = replace(first, bundle=old_bundle(first, days)).secret("kubevirt")["data"]
         client.replace(SECRET, {**client.get(SECRET, "kubevirt", CERTIFICATES_SECRET), "data": old})
         registration.Registration(client, "kubevirt", lambda _: None, **options).prepare()  # type: ignore[arg-type]
         assert len(told) == events

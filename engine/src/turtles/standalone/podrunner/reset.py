@@ -5,9 +5,7 @@ Only what the instance itself recorded is touched: the processes in its Pods' st
 its own directories, its cgroups.
 """
 
-import argparse
 import contextlib
-import json
 import logging
 import os
 import select
@@ -18,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from turtles.command import Command
+from turtles.command import Tool
 from turtles.standalone.podrunner import cni, sandbox, service_table
 from turtles.standalone.podrunner.cgroup import Cgroups
 from turtles.standalone.podrunner.config import Config, load
@@ -156,14 +154,10 @@ def _remove_port_chains() -> bool:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Reset an instance whose services are stopped: ``--config FILE`` of its podrunner; prints {"changed": bool}."""
-    command = Command("virt-standalone reset", "Removes what the podrunner left on the node.", component="reset")
-    command.parser.add_argument("--config", required=True, help="the podrunner's configuration file")
-
-    def main(options: argparse.Namespace) -> None:
-        print(json.dumps({"changed": reset(load(options.config))}))
-
-    return command.run(main, argv, signals=False)
+    """Reset an instance whose services are stopped, and print ``{"changed": bool}``."""
+    tool = Tool("virt-standalone reset", "Removes what the Pod runner left on the node.", component="reset")
+    tool.parser.add_argument("--config", required=True, metavar="FILE", help="the Pod runner's configuration file")
+    return tool.report(lambda options: {"changed": reset(load(options.config))}, argv)
 
 
 if __name__ == "__main__":

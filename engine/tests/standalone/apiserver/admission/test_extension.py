@@ -9,12 +9,13 @@ import json
 import ssl
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
 
-from turtles.standalone.init import key_pem, make_ca, make_certificate
+from turtles import pki
 
 from ..conftest import WIDGET_PATH, Server, free_port, widget
 
@@ -26,18 +27,18 @@ class Backend:
     """An HTTPS server that answers webhooks and an aggregated group."""
 
     def __init__(self, directory, front_proxy_ca) -> None:
-        self.ca = make_ca("backend")
+        self.ca = pki.authority("backend", datetime.now(UTC), timedelta(days=1))
         self.port = free_port()
         self.seen: list[dict] = []
         self.answers: dict = {}
         names = ["127.0.0.1", "backend.default.svc"]
-        pair = make_certificate(self.ca, "backend", names)
-        (directory / "key").write_bytes(key_pem(pair.key))
-        (directory / "crt").write_bytes(pair.pem())
+        pair = pki.issue(self.ca, "backend", names, datetime.now(UTC), timedelta(days=1))
+        (directory / "key").write_text(pair.key_pem)
+        (directory / "crt").write_text(pair.certificate_pem)
         self.tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=front_proxy_ca)
         self.tls.load_cert_chain(directory / "crt", directory / "key")
         self.tls.verify_mode = ssl.CERT_OPTIONAL
-        self.bundle = base64.b64encode(self.ca.pem()).decode()
+        self.bundle = base64.b64encode(self.ca.certificate_pem.encode()).decode()
         self.started = threading.Event()
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.run, daemon=True)
