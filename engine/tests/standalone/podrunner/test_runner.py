@@ -17,7 +17,7 @@ import pytest
 from turtles.kube.resources import CONFIGMAP, POD, SECRET
 from turtles.standalone.podrunner import reset, sandbox
 from turtles.standalone.podrunner.prepare import prepare
-from turtles.standalone.podrunner.runner import _rest_of
+from turtles.standalone.podrunner.start import _rest_of
 from turtles.standalone.podrunner.zygote_client import ZygoteError
 
 from .entry_points import IMAGE, names

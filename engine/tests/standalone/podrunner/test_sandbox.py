@@ -196,9 +196,11 @@ def test_more_of_the_host_by_configuration(node, tmp_path):
     for name in ("programs", "secrets"):
         (tmp_path / "shown" / name).mkdir()
         (tmp_path / "shown" / name / "file").touch()
-    node.runner._config = node.config = dataclasses.replace(
+    node.runner.stop()
+    node.config = dataclasses.replace(
         node.config, visible_paths=(tmp_path / "shown",), masked_paths=(tmp_path / "shown/secrets",)
     )
+    node.new_runner()
     folders = [str(tmp_path / "shown" / name) for name in ("", "programs", "secrets")]
     seen = attack(node, "look", *folders)
     assert [seen[folder] for folder in folders] == [["programs", "secrets"], ["file"], []]

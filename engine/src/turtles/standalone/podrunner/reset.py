@@ -17,12 +17,11 @@ import sys
 from pathlib import Path
 
 from turtles.command import Tool
-from turtles.standalone.podrunner import cni, sandbox, service_table
+from turtles.standalone.podrunner import cni, network, sandbox, service_table
 from turtles.standalone.podrunner.cgroup import Cgroups
 from turtles.standalone.podrunner.config import Config, load
 from turtles.standalone.podrunner.files import read_json, remove_tree
 from turtles.standalone.podrunner.poddir import PodDir
-from turtles.standalone.podrunner.runner import tear_down_network
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, send_signal, wait_end
 from turtles.standalone.proxy import table
 
@@ -47,7 +46,7 @@ def reset(config: Config) -> bool:
     for pod in pods:
         changed = True
         with contextlib.suppress(cni.CNIError):
-            tear_down_network(config, pod)
+            network.tear_down(config, pod)
     for path in _children(config.run_dir / "netns"):
         sandbox.delete_netns(path)
     changed |= _remove_services(config)
@@ -92,11 +91,11 @@ def _remove_services(config: Config) -> bool:
 def _remove_networks(config: Config) -> bool:
     """Remove the bridges, address reservations and translation rules of the configured networks, all unused by now."""
     try:
-        network = cni.load_network(config.cni_conf_dir)
+        conflist = cni.load_network(config.cni_conf_dir)
     except cni.CNIError:
         return False
     changed = False
-    for plugin in network["plugins"]:
+    for plugin in conflist["plugins"]:
         if plugin["type"] == "bridge":
             bridge = plugin.get("bridge", "cni0")
             if Path("/sys/class/net", bridge, "bridge").is_dir():
@@ -104,12 +103,12 @@ def _remove_networks(config: Config) -> bool:
                 subprocess.run(["ip", "link", "delete", bridge], check=False, capture_output=True)
         ipam = plugin.get("ipam") or {}
         if ipam.get("type") == "host-local":
-            reserved = Path(ipam.get("dataDir") or "/var/lib/cni/networks", network["name"])
+            reserved = Path(ipam.get("dataDir") or "/var/lib/cni/networks", conflist["name"])
             if reserved.is_dir():
                 changed = True
                 shutil.rmtree(reserved)
-    changed |= _remove_rules(network["name"])
-    if any(plugin["type"] == "portmap" for plugin in network["plugins"]):
+    changed |= _remove_rules(conflist["name"])
+    if any(plugin["type"] == "portmap" for plugin in conflist["plugins"]):
         changed |= _remove_port_chains()
     return changed
 
