@@ -3,7 +3,7 @@
 
 import pytest
 
-from turtles.standalone.scheduler import Unschedulable, choose, matches_terms
+from turtles.standalone.scheduler import Unschedulable, choose, matches_terms, pod_requests
 
 
 def node(name="n1", labels=None, taints=None, ready=True, **allocatable):
@@ -106,3 +106,13 @@ def test_host_ports():
     taken = {"containers": [{"name": "c", "ports": [{"hostPort": 80}]}]}
     with pytest.raises(Unschedulable, match="free ports"):
         choose(pod(**taken), [node()], {"n1": [pod(**taken)]})
+
+
+def test_a_pod_requests_the_larger_of_its_containers_and_its_largest_init_container():
+    spec = {
+        "containers": [{"resources": {"requests": {"cpu": "1"}}}, {"resources": {"limits": {"cpu": "500m"}}}],
+        "initContainers": [{"resources": {"requests": {"cpu": "2"}}}],
+    }
+    assert pod_requests(spec) == {"cpu": 2}
+    spec["initContainers"].clear()
+    assert pod_requests(spec) == {"cpu": 1.5}

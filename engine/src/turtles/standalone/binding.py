@@ -6,9 +6,7 @@ tenant's, and its spec.claimRef has the claim's uid from the binding on: a claim
 another one (Kubernetes' persistent volume controller and kubelet check the same).
 """
 
-from typing import Any
-
-Object = dict[str, Any]
+from turtles.api.objects import Object
 
 
 def reference_to(claim: Object) -> Object:

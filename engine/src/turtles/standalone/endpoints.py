@@ -13,14 +13,13 @@ import json
 import logging
 from typing import Any
 
+from turtles.api.objects import Object, is_deleted, owner_reference
 from turtles.kube.client import AlreadyExists, Client, NotFound
 from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.resources import ENDPOINTS, ENDPOINTSLICE
 
 log = logging.getLogger(__name__)
-
-Object = dict[str, Any]
 
 SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
@@ -100,7 +99,7 @@ def subsets(service: Object, pods: list[Object]) -> list[Object]:
     headless = service["spec"].get("clusterIP") == "None"
     groups: dict[_Ports, tuple[list[Object], list[Object]]] = {}
     for pod in sorted(pods, key=lambda pod: _address_key((pod.get("status") or {}).get("podIP") or "")):
-        leaving = pod["metadata"].get("deletionTimestamp") is not None
+        leaving = is_deleted(pod)
         ports = ports_of(service, pod)
         if not _reachable(pod) or (leaving and not publish) or not (ports or headless):
             continue
@@ -138,7 +137,7 @@ def slices(service: Object, pods: list[Object]) -> list[Object]:
     for pod in pods:
         if not _reachable(pod):
             continue
-        leaving, serving = pod["metadata"].get("deletionTimestamp") is not None, ready(pod)
+        leaving, serving = is_deleted(pod), ready(pod)
         endpoint: Object = {
             "addresses": [pod["status"]["podIP"]],
             "conditions": {"ready": publish or (serving and not leaving), "serving": serving, "terminating": leaving},
@@ -151,14 +150,7 @@ def slices(service: Object, pods: list[Object]) -> list[Object]:
         groups.setdefault(ports_of(service, pod), []).append(endpoint)
     if not groups:
         groups[()] = []
-    owner = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "name": service["metadata"]["name"],
-        "uid": service["metadata"]["uid"],
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }
+    owner = owner_reference({"apiVersion": "v1", "kind": "Service", "metadata": service["metadata"]})
     labels = dict(service["metadata"].get("labels") or {})
     if service["spec"].get("clusterIP") == "None":
         labels[HEADLESS] = ""
@@ -181,14 +173,7 @@ def mirrored(service: Object, endpoints: Object) -> list[Object]:
                     if address.get(name):
                         endpoint[name] = address[name]
                 groups.setdefault(ports, []).append(endpoint)
-    owner = {
-        "apiVersion": "v1",
-        "kind": "Endpoints",
-        "name": endpoints["metadata"]["name"],
-        "uid": endpoints["metadata"]["uid"],
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }
+    owner = owner_reference({"apiVersion": "v1", "kind": "Endpoints", "metadata": endpoints["metadata"]})
     return _sliced(service, owner, dict(endpoints["metadata"].get("labels") or {}), _MIRROR, groups)
 
 

@@ -8,20 +8,18 @@ import logging
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from decimal import Decimal
-from typing import Any
+from fractions import Fraction
 
+from turtles.api.objects import Object
+from turtles.api.quantity import parse
 from turtles.kube.client import Client, Conflict, NotFound
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.manager import Controller, Trigger
 from turtles.kube.resources import POD, PVC
 from turtles.standalone import binding
-from turtles.standalone.podrunner.quantity import parse, pod_requests
 
 log = logging.getLogger(__name__)
-
-Object = dict[str, Any]
 
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 _NAME = "default-scheduler"
@@ -59,16 +57,36 @@ def insufficient(spec: Object, node: Object, others: list[Object]) -> list[str]:
     """Return the resources a node has too little of, as kube-scheduler words them."""
     allocatable = {name: parse(value) for name, value in ((node.get("status") or {}).get("allocatable") or {}).items()}
     reasons = []
-    if len(others) + 1 > allocatable.get("pods", Decimal(110)):
+    if len(others) + 1 > allocatable.get("pods", Fraction(110)):
         reasons.append("Too many pods")
-    used: Counter[str] = Counter()
+    used: dict[str, Fraction] = {}
     for other in others:
         for name, value in pod_requests(other["spec"]).items():
-            used[name] += value  # type: ignore[assignment]
+            used[name] = used.get(name, Fraction(0)) + value
     for name, value in sorted(pod_requests(spec).items()):
-        if value > 0 and used[name] + value > allocatable.get(name, Decimal(0)):
+        if value > 0 and used.get(name, Fraction(0)) + value > allocatable.get(name, Fraction(0)):
             reasons.append(f"Insufficient {name}")
     return reasons
+
+
+def pod_requests(spec: Object) -> dict[str, Fraction]:
+    """Return what a Pod asks of a node: the larger of its containers' sum and its largest init container."""
+    total: dict[str, Fraction] = {}
+    for container in spec.get("containers") or []:
+        for name, value in _requests(container).items():
+            total[name] = total.get(name, Fraction(0)) + value
+    for container in spec.get("initContainers") or []:
+        for name, value in _requests(container).items():
+            total[name] = max(total.get(name, Fraction(0)), value)
+    for name, value in (spec.get("overhead") or {}).items():
+        total[name] = total.get(name, Fraction(0)) + parse(value)
+    return total
+
+
+def _requests(container: Object) -> dict[str, Fraction]:
+    resources = container.get("resources") or {}
+    merged = (resources.get("limits") or {}) | (resources.get("requests") or {})
+    return {name: parse(value) for name, value in merged.items()}
 
 
 def tolerates(spec: Object, taint: Object) -> bool:

@@ -6,8 +6,6 @@ import pytest
 from turtles.standalone.podrunner import container, sandbox, status
 from turtles.standalone.podrunner.cgroup import cpu_shares, cpu_weight
 from turtles.standalone.podrunner.config import ConfigError, normalize_reference, parse
-from turtles.standalone.podrunner.quantity import parse as quantity
-from turtles.standalone.podrunner.quantity import pod_requests
 
 RUNNING, WAITING = {"running": {}}, {"waiting": {}}
 OK, BAD = {"terminated": {"exitCode": 0}}, {"terminated": {"exitCode": 1}}
@@ -78,19 +76,6 @@ def test_gates_and_foreign_conditions():
 )
 def test_quality_of_service(resources, result):
     assert status.qos_class({"containers": [{"name": "a", "resources": resources}]}) == result
-
-
-def test_quantities():
-    assert [int(quantity(text)) for text in ("1Gi", "64M", "2", "1e3", "1.5k")] == [1 << 30, 64_000_000, 2, 1000, 1500]
-    assert quantity("100m") * 10 == 1
-    for bad in ("", "x", "Gi", "1Q", "NaN", "Infinity"):
-        with pytest.raises(ValueError, match="not a quantity"):
-            quantity(bad)
-    spec = {
-        "containers": [{"resources": {"requests": {"cpu": "1"}}}, {"resources": {"limits": {"cpu": "500m"}}}],
-        "initContainers": [{"resources": {"requests": {"cpu": "2"}}}],
-    }
-    assert pod_requests(spec)["cpu"] == 2
 
 
 def test_cgroup_numbers():

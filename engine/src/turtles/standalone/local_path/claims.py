@@ -3,6 +3,8 @@
 
 from typing import Any
 
+from turtles.api.objects import Object
+from turtles.api.quantity import parse
 from turtles.kube.client import Client
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key, key_of
@@ -10,10 +12,7 @@ from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.resources import PV, PVC
 from turtles.standalone import binding
 from turtles.standalone.local_path.provisioner import PROVISIONER, Provisioner, ProvisioningError, is_provisioned
-from turtles.standalone.podrunner.quantity import parse
 from turtles.standalone.scheduler import SELECTED_NODE, finished, is_default
-
-Object = dict[str, Any]
 
 _FINALIZER = "kubernetes.io/pvc-protection"
 _BIND_COMPLETED = "pv.kubernetes.io/bind-completed"

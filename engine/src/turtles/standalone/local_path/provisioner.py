@@ -6,18 +6,16 @@ import logging
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
+from turtles.api.objects import Object
+from turtles.api.quantity import parse
 from turtles.kube.client import AlreadyExists, Client
 from turtles.kube.resources import PV, STORAGECLASS
 from turtles.standalone import binding
 from turtles.standalone.podrunner.files import remove_tree
-from turtles.standalone.podrunner.quantity import parse
 from turtles.standalone.scheduler import is_default
 
 log = logging.getLogger(__name__)
-
-Object = dict[str, Any]
 
 PROVISIONER = "turtles.kubevirt/local-path"
 CLASS = "local-path"

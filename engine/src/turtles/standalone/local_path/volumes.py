@@ -2,15 +2,13 @@
 """The phase of PersistentVolumes, and what becomes of them when their claim is gone."""
 
 import contextlib
-from typing import Any
 
+from turtles.api.objects import Object
 from turtles.kube.client import Client, NotFound
 from turtles.kube.informer import Informer, Key
 from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.resources import PV, PVC
 from turtles.standalone.local_path.provisioner import VOLUME_FINALIZER, Provisioner, is_provisioned
-
-Object = dict[str, Any]
 
 
 class VolumeController:

@@ -8,14 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from turtles.api.objects import Object
+from turtles.api.quantity import parse
 from turtles.standalone.podrunner import sandbox
 from turtles.standalone.podrunner.cgroup import Limits
 from turtles.standalone.podrunner.config import Config
-from turtles.standalone.podrunner.quantity import parse
 from turtles.standalone.podrunner.seccomp import RUNTIME_DEFAULT, UNCONFINED
 from turtles.standalone.podrunner.volumes import WRITTEN, VolumeError, content, field, sub_path
-
-Object = dict[str, Any]
 
 
 class ContainerError(Exception):

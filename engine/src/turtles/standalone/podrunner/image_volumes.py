@@ -6,8 +6,8 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from turtles.api.objects import Object
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.credentials import Login, logins_for
 from turtles.standalone.podrunner.files import read_json, write_json
@@ -15,8 +15,6 @@ from turtles.standalone.podrunner.images import ImageError, ImageStore, default_
 from turtles.standalone.podrunner.poddir import PodDir
 from turtles.standalone.podrunner.pulls import Pulls
 from turtles.standalone.podrunner.waiting import Waiting
-
-Object = dict[str, Any]
 
 #: First and longest pause after a failed pull, seconds.
 _BACKOFF = (10.0, 300.0)

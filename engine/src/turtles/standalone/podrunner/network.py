@@ -2,13 +2,11 @@
 """A Pod's network namespace and its attachment by CNI plugins."""
 
 from pathlib import Path
-from typing import Any
 
+from turtles.api.objects import Object
 from turtles.standalone.podrunner import cni, sandbox
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.poddir import PodDir
-
-Object = dict[str, Any]
 
 
 def namespace_path(config: Config, uid: str) -> Path:

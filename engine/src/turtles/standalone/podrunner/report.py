@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Writes the status of Pods, and their events."""
 
-from typing import Any
-
+from turtles.api.objects import Object
 from turtles.kube.client import MERGE, ApiError, Client, Conflict, NotFound
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer
@@ -13,8 +12,6 @@ from turtles.standalone.podrunner.poddir import PodDir
 from turtles.standalone.podrunner.waiting import Waiting
 from turtles.standalone.podrunner.zygote import now
 from turtles.standalone.podrunner.zygote_client import ZygoteClient
-
-Object = dict[str, Any]
 
 _ENDED = ("Succeeded", "Failed")
 

@@ -8,8 +8,8 @@ remembers nothing that a restart could not find again.
 import logging
 import time
 from signal import SIGKILL, SIGTERM
-from typing import Any
 
+from turtles.api.objects import Object
 from turtles.kube.client import Client, Conflict, NotFound
 from turtles.kube.controller import run_workers
 from turtles.kube.events import Recorder
@@ -33,8 +33,6 @@ from turtles.standalone.podrunner.waiting import Waiting
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, send_signal, wait_end
 
 log = logging.getLogger(__name__)
-
-Object = dict[str, Any]
 
 #: Seconds between two looks at a Pod's tokens, at most.
 _TOKENS_AGAIN = 60.0

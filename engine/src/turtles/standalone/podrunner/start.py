@@ -6,8 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+from turtles.api.objects import Object
 from turtles.standalone.podrunner import cni, network, status
 from turtles.standalone.podrunner import container as containers
 from turtles.standalone.podrunner.cgroup import Cgroups
@@ -18,8 +18,6 @@ from turtles.standalone.podrunner.node import memory_total
 from turtles.standalone.podrunner.poddir import Observed, PodDir
 from turtles.standalone.podrunner.volumes import Volumes
 from turtles.standalone.podrunner.zygote_client import ZygoteClient
-
-Object = dict[str, Any]
 
 #: Pause before a container's first restart, which doubles with each further one, and the longest one; seconds.
 _BACKOFF = (10.0, 300.0)

@@ -5,11 +5,8 @@ Rules: Kubernetes documentation, "Pod Lifecycle" (phases, conditions, readiness 
 for Pods".
 """
 
-from typing import Any
-
-from turtles.standalone.podrunner.quantity import parse
-
-Object = dict[str, Any]
+from turtles.api.objects import Object
+from turtles.api.quantity import parse
 
 
 def qos_class(spec: Object) -> str:

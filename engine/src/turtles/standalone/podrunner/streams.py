@@ -25,8 +25,8 @@ import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from turtles.api.objects import Object
 from turtles.kube.client import ApiError
 from turtles.kube.informer import Informer
 from turtles.standalone.podrunner import container as containers
@@ -41,8 +41,6 @@ from turtles.standalone.podrunner.volumes import field
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError
 
 log = logging.getLogger(__name__)
-
-Object = dict[str, Any]
 
 MAX_REQUEST = 1 << 20
 

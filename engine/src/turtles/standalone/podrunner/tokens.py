@@ -9,17 +9,15 @@ import logging
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import jwt
 
+from turtles.api.objects import Object
 from turtles.kube.client import Client
 from turtles.kube.errors import ApiError
 from turtles.kube.resources import SERVICEACCOUNT
 
 log = logging.getLogger(__name__)
-
-Object = dict[str, Any]
 
 KIND = "serviceAccountToken"
 _SHARE, _DAY, _RETRY = 0.8, 86400.0, 30.0

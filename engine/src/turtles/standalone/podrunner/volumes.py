@@ -13,19 +13,17 @@ import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from turtles.api.objects import Object
+from turtles.api.quantity import parse
 from turtles.kube.client import Client, Forbidden, NotFound
 from turtles.kube.resources import CONFIGMAP, PV, PVC, SECRET
 from turtles.standalone import binding
 from turtles.standalone.podrunner import sandbox, tokens
 from turtles.standalone.podrunner import syscalls as sc
 from turtles.standalone.podrunner.files import remove_tree
-from turtles.standalone.podrunner.quantity import parse
 
 log = logging.getLogger(__name__)
-
-Object = dict[str, Any]
 
 #: Kinds of volumes a Pod may have here.
 SUPPORTED = (

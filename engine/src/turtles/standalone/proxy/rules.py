@@ -16,9 +16,8 @@ import hashlib
 import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-Object = dict[str, Any]
+from turtles.api.objects import Object
 
 MARK = "0x4000"
 _SERVICE_NAME = "kubernetes.io/service-name"

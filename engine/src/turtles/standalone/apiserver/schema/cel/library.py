@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs, urlsplit
 
-from turtles.standalone.podrunner.quantity import parse
+from turtles.standalone.apiserver.wire import quantities
 
 Tagged = dict[str, Any]
 
@@ -300,7 +300,7 @@ def _is_global_unicast(value: Tagged) -> bool:
 
 
 def _quantity(text: str) -> Tagged:
-    return {"@quantity": str(parse(text).normalize())}
+    return {"@quantity": str(quantities.value(text).normalize())}
 
 
 def _amount(value: Any) -> Decimal:
@@ -427,7 +427,7 @@ FUNCTIONS: tuple[Function, ...] = (
     _members("ip", IP, lambda value: {"@ip": str(_cidr(value).ip)}, CIDR),
     _members("masked", CIDR, lambda value: {"@cidr": str(_cidr(value).network)}, CIDR),
     _members("prefixLength", "int", lambda value: _cidr(value).network.prefixlen, CIDR),
-    _globals("isQuantity", "bool", _can(parse), "string"),
+    _globals("isQuantity", "bool", _can(quantities.value), "string"),
     _globals("quantity", QUANTITY, _quantity, "string"),
     _members("sign", "int", _sign, QUANTITY),
     _members("isInteger", "bool", _is_integer, QUANTITY),
