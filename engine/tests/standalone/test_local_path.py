@@ -58,6 +58,22 @@ class Cluster:
             },
         )
 
+    def static_volume(self, path, **spec):
+        """Create a volume as an administrator would."""
+        return self.client.add(
+            PV,
+            {
+                "metadata": {"name": "static"},
+                "spec": {
+                    "capacity": {"storage": "1Gi"},
+                    "accessModes": ["ReadWriteOnce"],
+                    "storageClassName": "",
+                    "hostPath": {"path": str(path)},
+                    **spec,
+                },
+            },
+        )
+
     def pod(self, namespace="default"):
         """Create a Pod that uses the claim."""
         return self.client.add(
@@ -147,19 +163,7 @@ def test_missing_claim_keeps_the_pod_waiting(cluster):
 def test_existing_volume_is_taken_and_kept(cluster, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
-    cluster.client.add(
-        PV,
-        {
-            "metadata": {"name": "static"},
-            "spec": {
-                "capacity": {"storage": "1Gi"},
-                "accessModes": ["ReadWriteOnce"],
-                "storageClassName": "",
-                "persistentVolumeReclaimPolicy": "Delete",
-                "hostPath": {"path": str(mine)},
-            },
-        },
-    )
+    cluster.static_volume(mine, persistentVolumeReclaimPolicy="Delete")
     cluster.claim(storageClassName="")
     assert bound(cluster)["spec"]["volumeName"] == "static"
     cluster.client.patch(PVC, "default", "c", {"metadata": {"deletionTimestamp": "now"}})
@@ -222,19 +226,7 @@ def test_a_claim_that_says_it_is_bound_to_the_volume_of_another_is_lost(cluster)
 def test_a_claim_that_is_made_again_is_another_one(cluster, tmp_path):
     data = tmp_path / "static"
     data.mkdir()
-    cluster.client.add(
-        PV,
-        {
-            "metadata": {"name": "static"},
-            "spec": {
-                "capacity": {"storage": "1Gi"},
-                "accessModes": ["ReadWriteOnce"],
-                "storageClassName": "",
-                "persistentVolumeReclaimPolicy": "Retain",
-                "hostPath": {"path": str(data)},
-            },
-        },
-    )
+    cluster.static_volume(data, persistentVolumeReclaimPolicy="Retain")
     cluster.claim(storageClassName="")
     first = bound(cluster)["metadata"]["uid"]
     cluster.client.patch(PVC, "default", "c", {"metadata": {"deletionTimestamp": "now"}})
@@ -248,19 +240,7 @@ def test_a_claim_that_is_made_again_is_another_one(cluster, tmp_path):
 
 
 def test_a_volume_may_wait_for_a_claim_of_a_name(cluster, tmp_path):
-    cluster.client.add(
-        PV,
-        {
-            "metadata": {"name": "static"},
-            "spec": {
-                "capacity": {"storage": "1Gi"},
-                "accessModes": ["ReadWriteOnce"],
-                "storageClassName": "",
-                "claimRef": {"namespace": "default", "name": "c"},
-                "hostPath": {"path": str(tmp_path)},
-            },
-        },
-    )
+    cluster.static_volume(tmp_path, claimRef={"namespace": "default", "name": "c"})
     cluster.claim(namespace="hostile", storageClassName="", volumeName="static")
     assert "a claim of another namespace" in said(cluster, "FailedBinding")
     cluster.claim(storageClassName="", volumeName="static")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.turtles.kubevirt.plugins.inventory import kubevirt
+from api import kubeconfig as kubeconfig_of
 
 
 @pytest.fixture
@@ -75,15 +76,7 @@ def test_without_the_right_to_list_all_namespaces_are_read_one_by_one(api, inven
 def test_without_the_right_to_list_namespaces_the_context_names_one(api, server, inventory, tmp_path):
     api.instance("mine", "vm")
     api.forbidden = lambda method, path: "/mine/" not in path
-    kubeconfig = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": server.url}}],
-        "users": [{"name": "u", "user": {"token": server.api.token}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "mine"}}],
-    }
-    (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
+    (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig_of(server, namespace="mine")))
     listed = inventory(host=None, api_key=None, kubeconfig="kubeconfig")
     assert set(listed["_meta"]["hostvars"]) == {"mine-vm"}
 

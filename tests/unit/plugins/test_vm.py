@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from ansible_collections.turtles.kubevirt.plugins.module_utils import _vm_status
-from api import Refused
+from api import Refused, kubeconfig
 
 OPTIONS = {"name": "web", "namespace": "default", "wait_timeout": 5}
 WEB = {**OPTIONS, "image": "example.com/web:1", "memory": "64Mi"}
@@ -433,15 +433,7 @@ def test_a_wrong_token_is_named_but_not_shown(server, run):
 
 
 def test_a_token_inside_a_kubeconfig_is_not_shown(server, run):
-    kubeconfig = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": server.url}}],
-        "users": [{"name": "u", "user": {"token": server.api.token}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-    }
-    done = run("vm", host=None, api_key=None, kubeconfig=kubeconfig, **WEB)
+    done = run("vm", host=None, api_key=None, kubeconfig=kubeconfig(server), **WEB)
     assert done["changed"]
     assert server.api.token not in str(done)
 

@@ -21,6 +21,7 @@ from turtles.standalone.podrunner.zygote_client import ZygoteClient
 
 from .entry_points import IMAGE, names
 from .fakes import FakeClient, FakeRecorder
+from .registries import Misbehaving
 
 
 def pytest_collection_modifyitems(items):
@@ -165,3 +166,11 @@ def node(config, monkeypatch):
     rules = subprocess.run(["iptables-save"], capture_output=True, text=True).stdout
     assert config.cgroup_parent not in rules
     assert config.cgroup_parent not in " ".join(names("/sys/class/net"))
+
+
+@pytest.fixture
+def hostile():
+    """A registry that does what a test wants."""
+    registry = Misbehaving()
+    yield registry
+    registry.stop()

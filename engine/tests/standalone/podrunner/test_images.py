@@ -26,7 +26,7 @@ from turtles.standalone.podrunner.skopeo import readable
 from . import registries
 from .entry_points import names
 from .layers import HUGE, gnu_sparse, image, member, packed, pax, sparse_map
-from .registries import Misbehaving, Registry, digest_of, layer, programs, secret
+from .registries import Registry, digest_of, layer, programs, secret
 
 needs_registry = pytest.mark.skipif(shutil.which("docker-registry") is None, reason="needs docker-registry")
 pytestmark = pytest.mark.skipif(shutil.which("skopeo") is None, reason="needs skopeo")
@@ -44,14 +44,6 @@ def private(tmp_path_factory):
 def public(tmp_path_factory):
     """A registry that wants none."""
     registry = Registry(tmp_path_factory.mktemp("public"), False)
-    yield registry
-    registry.stop()
-
-
-@pytest.fixture
-def hostile():
-    """A registry that does what a test wants."""
-    registry = Misbehaving()
     yield registry
     registry.stop()
 

@@ -17,7 +17,7 @@ from turtles.standalone.podrunner.credentials import logins_for, registry_of, re
 from turtles.standalone.podrunner.pulls import Pulls
 
 from .entry_points import names
-from .registries import Misbehaving, Registry, digest_of, layer, programs, secret
+from .registries import Registry, digest_of, layer, programs, secret
 
 
 class Work:
@@ -120,14 +120,6 @@ def test_stop_ends_all(pulls):
 
 
 # --- Pods -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def hostile():
-    """A registry that does what a test wants."""
-    registry = Misbehaving()
-    yield registry
-    registry.stop()
 
 
 @pytest.fixture

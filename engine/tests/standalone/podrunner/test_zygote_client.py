@@ -4,6 +4,8 @@
 import contextlib
 import resource
 import socket
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,28 +14,34 @@ from turtles.standalone.podrunner import zygote_client
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError
 
 
+@pytest.fixture
+def started(tmp_path: Path, monkeypatch) -> Callable[..., tuple[ZygoteClient, subprocess.Popen]]:
+    """Start a forking process in a scope; return its client and itself."""
+
+    def start(*scope: str) -> tuple[ZygoteClient, subprocess.Popen]:
+        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        monkeypatch.setattr(zygote_client, "_scope", lambda: list(scope))
+        client = ZygoteClient(tmp_path / "z.sock", tmp_path / "z.log", "test", ["entry_points:main"])
+        assert client.ensure()
+        process = client._process
+        assert process is not None
+        return client, process
+
+    return start
+
+
 @pytest.mark.parametrize("scope", [["/usr/bin/env", "WITH=scope"], ["/bin/false"]])
-def test_it_starts_with_and_without_a_scope_of_its_own(tmp_path: Path, monkeypatch, scope: list[str]) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    monkeypatch.setattr(zygote_client, "_scope", lambda: scope)
-    client = ZygoteClient(tmp_path / "z.sock", tmp_path / "z.log", "test", ["entry_points:main"])
-    assert client.ensure()
+def test_it_starts_with_and_without_a_scope_of_its_own(started, scope: list[str]) -> None:
+    client, process = started(*scope)
     assert not client.ensure()
-    process = client._process
-    assert process is not None
     environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
     assert (b"WITH=scope" in environment) is (len(scope) == 2)
     client._ask({"op": "retire"}, timeout=10)
     assert process.wait(60) == 0
 
 
-def test_without_files_left_it_turns_requests_away_and_goes_on(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    monkeypatch.setattr(zygote_client, "_scope", lambda: [])
-    client = ZygoteClient(tmp_path / "z.sock", tmp_path / "z.log", "test", ["entry_points:main"])
-    client.ensure()
-    process = client._process
-    assert process is not None
+def test_without_files_left_it_turns_requests_away_and_goes_on(tmp_path: Path, started) -> None:
+    client, process = started()
     limits = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
     open_files = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (open_files, limits[1]))
@@ -63,14 +71,9 @@ def test_what_it_says_when_it_does_not_start(tmp_path: Path, monkeypatch) -> Non
         client.ensure()
 
 
-def test_one_that_retires_late_leaves_its_successor_s_socket(tmp_path: Path, monkeypatch) -> None:
+def test_one_that_retires_late_leaves_its_successor_s_socket(tmp_path: Path, started) -> None:
     """It got no answer across in time, so another one was started at the same path."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    monkeypatch.setattr(zygote_client, "_scope", lambda: [])
-    client = ZygoteClient(tmp_path / "z.sock", tmp_path / "z.log", "test", ["entry_points:main"])
-    client.ensure()
-    process = client._process
-    assert process is not None
+    _, process = started()
     (tmp_path / "z.sock").rename(tmp_path / "old.sock")
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as successor:
         successor.bind(str(tmp_path / "z.sock"))

@@ -134,18 +134,22 @@ def test_an_attachment_sees_what_is_said_from_now_on(rig, run):
     assert done.stdout.splitlines()[-1] == "line 59"
 
 
-@any_kubectl
-def test_ports(run):
+def forwarded(run, port):
+    """Start kubectl port-forward; return the process, and the port it listens on."""
     process = subprocess.Popen(
-        ["kubectl", "port-forward", "server", ":8080"],
+        ["kubectl", "port-forward", "server", f":{port}"],
         stdout=subprocess.PIPE,
         text=True,
         env=run.environment,
         stderr=subprocess.STDOUT,
     )
+    return process, int(re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())[1])
+
+
+@any_kubectl
+def test_ports(run):
+    process, port = forwarded(run, 8080)
     try:
-        line = process.stdout.readline()
-        port = int(re.search(r"127\.0\.0\.1:(\d+)", line)[1])
         payload = os.urandom(2_000_000)
         for _ in range(3):
             with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
@@ -167,15 +171,8 @@ def test_ports(run):
 
 @any_kubectl
 def test_a_port_that_nobody_listens_on(run):
-    process = subprocess.Popen(
-        ["kubectl", "port-forward", "server", ":9"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=run.environment,
-        stderr=subprocess.STDOUT,
-    )
+    process, port = forwarded(run, 9)
     try:
-        port = int(re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())[1])
         with socket.create_connection(("127.0.0.1", port), timeout=60) as sock, contextlib.suppress(ConnectionError):
             assert sock.recv(10) == b""
     finally:
