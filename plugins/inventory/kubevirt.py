@@ -18,8 +18,8 @@ description:
     which has an address draw a warning.
   - The file's name must end in C(kubevirt.yml) or C(kubevirt.yaml).
   - Hosts are in the group C(kubevirt) (with O(name), in the group of that name instead), and with O(create_groups) in
-    C(namespace_<namespace>), C(node_<node>) and, for each label, C(label_<key>_<value>). Characters that a group name
-    can't have become underscores.
+    C(namespace_<namespace>), C(node_<node>) and, for each label, C(label_<key>_<value>). Characters that
+    group names can't contain become underscores.
 options:
   plugin:
     description: Marks the file as a source for this plugin.

@@ -133,7 +133,7 @@ def diagnose(client, namespace, name):
         for event in _diagnosis.warning_events(client, namespace, names)[-5:]:
             said.append("%s: %s: %s (%d times)" % (event["object"], event["reason"], event["message"], event["count"]))
     except KubeError as exc:
-        said.append("what is missing couldn't be found out: %s" % exc)
+        said.append("couldn't determine what is missing: %s" % exc)
     return said or ["all components seem to run; see the log of virt-controller"]
 
 

@@ -446,7 +446,7 @@ class VirtualMachine(ResourceModule):
         }
         if result["restart_required"]:
             self.module.warn(
-                "%s runs as it was started; it needs a restart (state=restarted) to be as declared." % self.machine
+                "%s still runs as it was started; restart it (state=restarted) to apply the declaration." % self.machine
             )
         if self.action:
             result["diff"]["before"]["guest"], result["diff"]["after"]["guest"] = GUEST[self.action]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Moments from which durations are measured, also across a restart of the process that noted them.
 
-The time of day is set: by an administrator, by NTP, after a suspend. A deadline by it ends at once or in hours. The
+The time of day can be set: by an administrator, by NTP, after a suspend. Deadlines must not depend on it. The
 kernel's CLOCK_MONOTONIC runs evenly, stands still while the machine is suspended, and is the same for all processes,
 but begins again with each boot: a moment is kept together with the boot it belongs to.
 """

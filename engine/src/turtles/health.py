@@ -2,7 +2,7 @@
 """What a component tells those who watch over it: whether it lives, whether it is ready, and metrics.
 
 For a kubelet's probes and for Prometheus (its text format, version 0.0.4), over TLS with a certificate of the process's
-own; neither asks who the server is. It listens only where it is told to.
+own; neither verifies the server. It listens only if configured to.
 """
 
 import logging
@@ -57,7 +57,7 @@ class HealthServer:
                     text = prometheus_text({**status, **metrics()})
                     self._answer(200, text, "text/plain; version=0.0.4; charset=utf-8")
                 else:
-                    self._answer(404, "there are /livez, /readyz and /metrics")
+                    self._answer(404, "not found; there are /livez, /readyz and /metrics")
 
             def _answer(self, code: int, text: str, content_type: str = "text/plain; charset=utf-8") -> None:
                 body = text.encode()
@@ -92,7 +92,7 @@ class HealthServer:
 
 
 class _Server(ThreadingHTTPServer):
-    """Speaks TLS; a handshake is made by the connection's own thread, where it keeps nobody waiting."""
+    """Speaks TLS; a handshake is made by the connection's own thread, where it blocks no other."""
 
     def __init__(self, listener: socket.socket, handler: type[BaseHTTPRequestHandler], context: ssl.SSLContext) -> None:
         super().__init__(listener.getsockname(), handler, bind_and_activate=False)

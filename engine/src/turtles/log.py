@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Structured logs on standard error, one JSON object a line.
+"""Structured logs on standard error, one JSON object per line.
 
 Every component calls :func:`setup_logging` once; every log call names its object through ``extra``, by keys that a
 LogRecord has not taken itself, as it has ``name``::

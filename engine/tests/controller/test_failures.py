@@ -252,7 +252,7 @@ def test_an_evicted_pod(world: World) -> None:
     )
     # The node agent may be first to notice; what it can't know is told nevertheless.
     world.api.update(VMI, {"status": {"phase": "Failed"}})
-    assert "The node was low on resource: memory.; relieve the node" in world.told("LauncherEvicted")
+    assert "The node was low on resource: memory.; free resources on the node" in world.told("LauncherEvicted")
     world.api.wait(lambda: world.uid() not in (None, uid))
 
 
@@ -270,7 +270,7 @@ def test_a_pod_that_its_kubelet_refuses(world: World) -> None:
         },
     )
     world.api.update(VMI, {"status": {"phase": "Failed"}})
-    assert "(OutOfmemory): Node didn't have enough resource: memory; see that" in world.told("LauncherStopped")
+    assert "(OutOfmemory): Node didn't have enough resource: memory; check that" in world.told("LauncherStopped")
 
 
 def test_a_pod_at_its_memory_limit(world: World) -> None:
@@ -349,7 +349,7 @@ def test_an_image_that_cannot_be_had(world: World, where: str, reason: str) -> N
     )
     world.word(reason)
     assert world.condition(VMI, "Synchronized")["message"] == "reg/x: not found"
-    assert world.told(reason).startswith("reg/x: not found; see that the image is there")
+    assert world.told(reason).startswith("reg/x: not found; check that the image exists")
     world.api.update(pod, {"status": {where: [{"name": "volumeroot", "state": {"running": {}}}]}})
     world.word("Starting")
 
@@ -382,7 +382,7 @@ def test_a_claim_that_is_not_there(world: World) -> None:
     world.create(volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}])
     world.word("ErrorPvcNotFound")
     words = "PVC ns/data does not exist, waiting for it to appear"
-    assert world.told("FailedPvcNotFound") == f"{words}; create it, or correct claimName of the volume"
+    assert world.told("FailedPvcNotFound") == f"{words}; create it, or correct the volume's claimName"
     assert world.condition(VMI, "Synchronized")["message"] == words
 
 
@@ -395,7 +395,7 @@ def test_a_remedy_is_there_however_much_there_is_to_say() -> None:
 @pytest.mark.parametrize(
     ("error", "remedy"),
     [
-        (Forbidden(403, "Forbidden", 'pods "x" is forbidden: violates PodSecurity'), "see who refuses it"),
+        (Forbidden(403, "Forbidden", 'pods "x" is forbidden: violates PodSecurity'), "check what refuses it"),
         (
             Invalid(422, "Invalid", 'admission webhook "v.kubevirt.io" denied the request: no memory'),
             "correct the machine",
@@ -404,11 +404,11 @@ def test_a_remedy_is_there_however_much_there_is_to_say() -> None:
             Invalid(
                 422, "Invalid", 'Pod "x" is invalid: metadata.annotations: Too long: may not be more than 262144 bytes'
             ),
-            "shorten the annotations of the machine",
+            "shorten the machine's annotations",
         ),
         (
             ApiError(500, "InternalError", 'failed calling webhook "policy.example.org"'),
-            "what serves this webhook runs",
+            "the server of this webhook is running",
         ),
     ],
 )
@@ -438,7 +438,7 @@ def test_a_webhook_that_is_down(world: World) -> None:
     world.api.wait(lambda: words in world.condition(VM, "Failure").get("message", ""))
     assert world.condition(VM, "Failure")["reason"] == "FailedCreate"
     told = world.told("FailedCreate", "VirtualMachine")
-    assert told.endswith(f"{words}; see that virt-api runs; it is tried again")
+    assert told.endswith(f"{words}; check that virt-api is running; the engine keeps trying")
     assert world.condition(VM, "Failure")["message"] == words
     world.word("Stopped")
     world.api.intercept = lambda method, path: None

@@ -469,7 +469,7 @@ def test_who_is_to_leave_a_node_says_so() -> None:
     assert condition(plan(leaving, [make_pod("Running", node="n")], {}, NOW).vmi, "EvictionRequested") == (
         "True",
         "EvictionRequested",
-        "the virt-launcher Pod is to leave node n",
+        "the virt-launcher Pod has to leave node n",
     )
     leaving["status"]["evacuationNodeName"] = "m"
     assert condition(plan(leaving, [make_pod("Running", node="n")], {}, NOW).vmi, "EvictionRequested") is None
@@ -490,7 +490,11 @@ def test_an_agent_that_does_nothing_is_reported() -> None:
     message = "virt-handler on node n has not started the guest within 30 s; its launcher keeps waiting"
     assert condition(late.vmi, "Synchronized") == ("False", "NodeAgentNotResponding", message)
     assert late.events == [
-        ("Warning", "NodeAgentNotResponding", f"{message}; see that virt-handler runs on that node, and its log")
+        (
+            "Warning",
+            "NodeAgentNotResponding",
+            f"{message}; check that virt-handler is running on that node, and its log",
+        )
     ]
     assert (late.wait, late.delete_pods, late.failure) == (None, [], "")
     again = plan(late.vmi, pods, {}, NOW + timedelta(seconds=90))

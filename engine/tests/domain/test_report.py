@@ -87,7 +87,7 @@ def test_a_guest_that_has_started() -> None:
                 "type": "LiveMigratable",
                 "status": "False",
                 "reason": "NotMigratable",
-                "message": "cannot migrate VMI: this engine does not migrate live",
+                "message": "cannot migrate VMI: this engine does not support live migration",
                 "lastProbeTime": None,
                 "lastTransitionTime": NOW,
             },

@@ -259,7 +259,7 @@ def test_a_libvirtd_that_stops_answering(hostile: Pod, node: Callable[..., Node]
     assert cluster.events[-1][:2] == ("Warning", "LauncherUnresponsive")
     words = {
         "huge": "sent a message of 16777216 bytes, at most 524288 are taken",
-        "garbage": "sent what is no answer (program 0x20008088, procedure 1, type 3",
+        "garbage": "sent an unexpected message (program 0x20008088, procedure 1, type 3",
         "close": "closed the connection",
     }
     assert words.get(mode, "did not answer within 1 s (") in cluster.events[-1][2]

@@ -221,7 +221,7 @@ def test_strangers_are_not_taken_for_the_container(
         pod.listen("disk-root", 107, "unshare", "--net")
     with pytest.raises(LauncherNotReady):
         pod.launcher.connection()
-    assert "somebody else listens" in waiting.stdout.readline()
+    assert "the listener is not its image's" in waiting.stdout.readline()
 
 
 @pytest.mark.parametrize("name", ["container-disks", "libvirt-sock"])

@@ -73,7 +73,7 @@ def test_container_disk_path(tmp_path, image):
 
 def test_no_disk(tmp_path, image):
     message = fails(tmp_path, container_disk())
-    assert message.startswith(f"volume 'root': image {REFERENCE} is no containerDisk: it has no file in /disk")
+    assert message.startswith(f"volume 'root': image {REFERENCE} is not a containerDisk: it has no file in /disk")
     (image / "disk").rmdir()
     assert fails(tmp_path, container_disk()) == message
 
@@ -216,5 +216,5 @@ def test_a_claim_without_its_block_device(tmp_path):
     (tmp_path / "dev/data").touch()
     vmi = make_vmi(volumes=[CLAIM])
     vmi["status"] = {"volumeStatus": [{"name": "data", "persistentVolumeClaimInfo": {"volumeMode": "Block"}}]}
-    with pytest.raises(LaunchError, match=r"volume 'data': .*/dev/data is no block device"):
+    with pytest.raises(LaunchError, match=r"volume 'data': .*/dev/data is not a block device"):
         disks.prepare(vmi, tmp_path)

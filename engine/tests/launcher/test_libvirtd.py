@@ -59,7 +59,7 @@ def test_program_gets_the_socket_and_a_clean_environment(daemon, monkeypatch):
 def test_program_that_ends(daemon):
     program(daemon, "exit 3")
     daemon.start(daemon.listen())
-    with pytest.raises(LibvirtdError, match="ended before it answered"):
+    with pytest.raises(LibvirtdError, match="exited before it answered"):
         daemon.wait_ready(10)
 
 

@@ -322,7 +322,8 @@ def test_failure_is_in_the_termination_log(pod):
     pod.start(make_vmi(volumes=[volume]))
     assert pod.exit_status() == 1
     assert (
-        "volume 'containerdisk': image example.org/guest:1 is no containerDisk: it has no file in /disk" in pod.message
+        "volume 'containerdisk': image example.org/guest:1 is not a containerDisk: it has no file in /disk"
+        in pod.message
     )
     assert pod.message in pod.log
     assert not pod.socket.exists()

@@ -166,7 +166,7 @@ def test_the_kubevirt_object_configures_without_a_restart(machine: Machine) -> N
     machine.admin.create(KUBEVIRT, kubevirt("kubevirt"))
     with pytest.raises(Invalid, match="belongs in the engine's namespace kubevirt, not in default"):
         machine.admin.create(KUBEVIRT, kubevirt("kubevirt", "default"))
-    with pytest.raises(Invalid, match="there is a KubeVirt object kubevirt/kubevirt already"):
+    with pytest.raises(Invalid, match="KubeVirt object kubevirt/kubevirt already exists"):
         machine.admin.create(KUBEVIRT, kubevirt("second"))
     storage = {"spec": {"configuration": {"vmStateStorageClass": "fast"}}}
     with pytest.raises(Invalid, match=r"spec\.configuration\.vmStateStorageClass is not supported by this engine"):

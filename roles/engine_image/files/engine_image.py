@@ -12,10 +12,10 @@ Both share their lower layers:
     4 engine    the engine itself: all that an upgrade brings to a node
 
 Bytecode is part of the image, compiled with hashes that aren't checked at start (PEP 552): the root filesystem of the
-containers is read-only, so Python could not keep it, and each start of a launcher would compile everything anew.
+containers is read-only, so Python could not keep it, and each start of a launcher would compile everything again.
 
 Each layer is kept in the cache under a hash of its inputs, as are the images; equal inputs make equal bytes as long as
-the archive's packages are the same. ``--revision`` is an input that says nothing: another one fetches everything anew.
+the archive's packages are the same. ``--revision`` is an input that says nothing: another one fetches everything again.
 Needs root, mmdebstrap and a pip. Progress goes to stderr, the result as one JSON object to
 stdout: changed, tag, layout, images (digest, size, unpacked), archive, seconds.
 """
@@ -122,7 +122,7 @@ def requirements(wheel: Path, lock: Path) -> list[str]:
     for line in needed:
         package = re.split(r"[^A-Za-z0-9._-]", line)[0]
         if normal(package) not in locked:
-            raise BuildError(f"{lock} doesn't have {package}, which the engine needs: write it anew with make lock")
+            raise BuildError(f"{lock} doesn't have {package}, which the engine needs: update it with make lock")
     others = {normal(package) for package in (*FROM_DISTRIBUTION, *ONLY_STANDALONE)}
     return sorted(line for package, line in locked.items() if package not in others)
 
@@ -524,7 +524,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--launcher-packages", required=True, help="those of turtles-launcher, by commas")
     found.add_argument("--pip-python", default=sys.executable, help="Python whose pip is used")
     found.add_argument("--pip-argument", action="append", default=[], help="further argument of pip install")
-    found.add_argument("--revision", default="", help="another value fetches all packages anew")
+    found.add_argument("--revision", default="", help="another value fetches all packages again")
     found.add_argument("--archive", action="store_true", help="also pack both images as one archive")
     found.add_argument("--tag", default="", help="tag in the archive, in place of the one made of the inputs")
     found.add_argument("--prefix", default="localhost", help="what references in the archive begin with")

@@ -162,7 +162,7 @@ def test_a_restart_that_is_needed_is_told(api, run):
     api.reconcile = lambda namespace, name: threading.Timer(0.3, controller_looks).start()
     done = run("vm", **{**WEB, "memory": "128Mi"})
     assert done["restart_required"]
-    assert "needs a restart" in done["warnings"][0]
+    assert "restart it (state=restarted)" in done["warnings"][0]
 
 
 def test_waiting_is_watching(api, run):

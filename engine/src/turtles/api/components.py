@@ -14,7 +14,7 @@ from typing import Any
 
 from turtles.api.objects import Object
 
-#: Replicas of virt-api and virt-controller where nobody says another number.
+#: Default number of replicas of virt-api and virt-controller.
 REPLICAS = 2
 #: Part of the KubeVirt object's spec by component.
 PART = {"virt-api": "infra", "virt-controller": "infra", "virt-handler": "workloads"}
@@ -24,7 +24,7 @@ _NODES = {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
 
 
 def placement(component: str, asked: Mapping[str, Any]) -> Object:
-    """Give nodeSelector, tolerations and, if there is any, affinity of a component's Pods.
+    """Return nodeSelector, tolerations and, if there is any, affinity of a component's Pods.
 
     :param component: such as virt-api.
     :param asked: a nodePlacement of the KubeVirt object: nodeSelector, tolerations, affinity.
@@ -38,13 +38,13 @@ def placement(component: str, asked: Mapping[str, Any]) -> Object:
 
 
 def asked_placement(spec: Mapping[str, Any], component: str) -> Mapping[str, Any]:
-    """Give the nodePlacement that a KubeVirt object's spec has for a component."""
+    """Return the nodePlacement that a KubeVirt object's spec has for a component."""
     found: Mapping[str, Any] = (spec.get(PART[component]) or {}).get("nodePlacement") or {}
     return found
 
 
 def asked_replicas(spec: Mapping[str, Any]) -> int:
-    """Give the number of replicas of virt-api and virt-controller by a KubeVirt object's spec."""
+    """Return the number of replicas of virt-api and virt-controller by a KubeVirt object's spec."""
     return int((spec.get("infra") or {}).get("replicas") or REPLICAS)
 
 

@@ -42,7 +42,7 @@ EFFECTIVE_GATES = frozenset((IMAGE_VOLUME,))
 #: Verbosity from which on everything is logged.
 _DEBUG = 3
 _VERBOSITY = 2
-#: Part of its lifetime that a certificate has left when it is replaced, if nobody says how much.
+#: Part of its lifetime that a certificate has left when it is replaced, by default.
 _REST = 0.2
 
 
@@ -60,7 +60,7 @@ class Rotation:
     serving_rest: timedelta = timedelta(days=30) * _REST
 
 
-#: What SMBIOS tells guests if nobody says other values: those of KubeVirt.
+#: What SMBIOS tells guests by default, as in KubeVirt.
 SMBIOS = {"manufacturer": "KubeVirt", "product": "None", "family": "KubeVirt"}
 
 
@@ -69,7 +69,7 @@ class ClusterConfiguration:
     """The configuration in force; without a KubeVirt object that of an empty one.
 
     :param architecture: of machines which don't say theirs, as are machine_type, cpu_model, eviction_strategy.
-    :param default_network_interface: binding of interfaces nobody declared.
+    :param default_network_interface: binding of an interface that is added because none is declared.
     :param permit_bridge_on_pod_network: whether bridge may be used on the Pod network.
     :param emulated_machines: patterns of machine types that are allowed.
     :param cpu_request: CPU requested for machines that ask for none, a quantity; None leaves it to the ratio.
@@ -78,16 +78,16 @@ class ClusterConfiguration:
     :param memory_overcommit: memory of guests in percent of what is requested for it.
     :param node_selectors: labels a node must have to run machines.
     :param feature_gates: those that are on.
-    :param named_gates: those of them that somebody asked for.
+    :param named_gates: those of them that were named in the configuration.
     :param image_pull_policy: of the launchers' image; None leaves it to the installation.
-    :param image_pull_secrets: names of Secrets beside the launcher Pods.
+    :param image_pull_secrets: names of Secrets in the launcher Pods' namespaces.
     :param verbosity: of components by KubeVirt's key, such as virtAPI.
     :param uninstall_blocked: whether the KubeVirt object can't be deleted while there are machines.
     :param smbios: manufacturer, product, version, sku and family that guests see.
     :param rotation: lifetimes of certificates.
     :param balloon_stats_period: seconds between two statistics of guests' memory; 0: none are asked for.
     :param free_page_reporting: whether guests give back memory that they don't use.
-    :param overhead_ratio: factor of the memory that Pods need beside their guests'.
+    :param overhead_ratio: factor of the memory that Pods need in addition to their guests'.
     :param runtime_class: of launcher Pods; None is the cluster's default.
     """
 
@@ -117,11 +117,11 @@ class ClusterConfiguration:
     runtime_class: str | None = None
 
     def has_gate(self, name: str) -> bool:
-        """Whether a feature gate is on."""
+        """Say whether a feature gate is on."""
         return name in self.feature_gates
 
     def log_level(self, component: str) -> str:
-        """Give the log level of a component by KubeVirt's key, such as virtController: info or debug."""
+        """Return the log level of a component by KubeVirt's key, such as virtController: info or debug."""
         return "debug" if self.verbosity.get(component, _VERBOSITY) >= _DEBUG else "info"
 
 
@@ -130,7 +130,7 @@ DEFAULT = ClusterConfiguration()
 
 
 def from_kubevirt(kubevirt: Mapping[str, Any] | None, architecture: str = DEFAULT.architecture) -> ClusterConfiguration:
-    """Read a KubeVirt object; None stands for an empty one.
+    """Read a KubeVirt object; None means an empty one.
 
     `architecture` is that of machines if neither they nor the object say. The object's shape is that of its schema,
     which the API server has made sure of; values that its validation would refuse (a ratio of 0) count as not given.
@@ -207,7 +207,7 @@ def _duration(*texts: Any) -> timedelta | None:
 
 
 def in_force(kubevirts: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Give the KubeVirt object that counts: the oldest. Admission allows one, but may not have been there."""
+    """Return the KubeVirt object that counts: the oldest. Admission allows one, but may not have been there."""
     return min(
         kubevirts,
         key=lambda found: (found["metadata"].get("creationTimestamp") or "", found["metadata"]["name"]),

@@ -16,7 +16,10 @@ class DurationError(ValueError):
 
 
 def parse(text: Any) -> timedelta:
-    """Read a duration. Raises DurationError."""
+    """Read a duration.
+
+    :raises DurationError: it isn't one.
+    """
     # Manifests are rendered where the engine's libraries aren't installed; they need the kinds, and no durations
     import durationpy
 

@@ -22,12 +22,12 @@ def phase_of(obj: Mapping[str, Any]) -> str:
 
 
 def is_final(obj: Mapping[str, Any]) -> bool:
-    """Tell whether a VMI or Pod has ended for good."""
+    """Say whether a VMI or Pod has ended for good."""
     return phase_of(obj) in FINAL_PHASES
 
 
 def was_running(vmi: Mapping[str, Any]) -> bool:
-    """Tell whether a VMI is running or has ever been."""
+    """Say whether a VMI is running or has ever been."""
     history = get(vmi, "status", "phaseTransitionTimestamps") or ()
     return phase_of(vmi) == RUNNING or any(entry.get("phase") == RUNNING for entry in history)
 

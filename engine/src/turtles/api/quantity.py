@@ -38,9 +38,9 @@ class QuantityError(ValueError):
 
 
 def parse(value: Any) -> Fraction:
-    """Take a quantity as JSON has it (string, integer or float), give its exact value in base units.
+    """Return the exact value in base units of a quantity as JSON has it (string, integer or float).
 
-    Raises QuantityError.
+    :raises QuantityError: it isn't one.
     """
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise QuantityError(f"{value!r} is not a quantity")
@@ -58,17 +58,17 @@ def parse(value: Any) -> Fraction:
 
 
 def to_int(value: Any) -> int:
-    """Take a quantity, give it in whole base units (bytes, CPUs), rounded up as Kubernetes does."""
+    """Return a quantity in whole base units (bytes, CPUs), rounded up as Kubernetes does."""
     return math.ceil(parse(value))
 
 
 def to_milli(value: Any) -> int:
-    """Take a quantity, give it in thousandths of its base unit, rounded up: milli-CPUs."""
+    """Return a quantity in thousandths of its base unit, rounded up: milli-CPUs."""
     return math.ceil(parse(value) * 1000)
 
 
 def format_binary(count: int) -> str:
-    """Give a whole number of bytes the largest binary suffix that keeps it exact: 67108864 → `64Mi`."""
+    """Return a whole number of bytes with the largest binary suffix that keeps it exact: 67108864 → `64Mi`."""
     for suffix in ("Ei", "Pi", "Ti", "Gi", "Mi", "Ki"):
         size = int(_SUFFIXES[suffix])
         if count and count % size == 0:
@@ -77,5 +77,5 @@ def format_binary(count: int) -> str:
 
 
 def format_milli(count: int) -> str:
-    """Give a number of thousandths as a quantity: 1500 → `1500m`, 2000 → `2`."""
+    """Return a number of thousandths as a quantity: 1500 → `1500m`, 2000 → `2`."""
     return f"{count // 1000}" if count % 1000 == 0 else f"{count}m"

@@ -31,7 +31,7 @@ def rest_of(limit: float, since: datetime, now: datetime) -> float:
     """Return how many seconds are left of some that began at a timestamp; none if it is zero or less.
 
     Timestamps are of other clocks than ours, and clocks are set. One that is farther in the future than the limit says
-    so, and nothing about how much is left: nobody waits for a clock to catch up.
+    so, and nothing about how much is left: nothing waits for a clock to catch up.
     """
     passed = (now - since).total_seconds()
     return 0.0 if passed < -limit else min(limit, limit - passed)

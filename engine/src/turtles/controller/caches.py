@@ -42,7 +42,7 @@ class Caches:
 
     @classmethod
     def of(cls, manager: Manager, kubevirts: Informer) -> "Caches":
-        """Have a manager keep the caches.
+        """Let a manager keep the caches.
 
         :param kubevirts: the informer of KubeVirt objects, which the configuration comes from.
         """

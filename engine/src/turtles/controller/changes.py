@@ -20,8 +20,8 @@ def merge_diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> Object:
 def json_diff(old: Object, new: Object, paths: Sequence[Sequence[str]]) -> list[Object]:
     """Return the JSON patch (RFC 6902) for the members of the objects at ``paths``, each guarded by a test.
 
-    Whoever writes other members meanwhile is not disturbed; who writes the same ones makes the patch fail.
-    A path whose last element is ``*`` stands for every member of that object.
+    Concurrent writes to other members are not disturbed; one to the same members makes the patch fail.
+    A path whose last element is ``*`` means every member of that object.
     """
     patch: list[Object] = []
     for path in paths:

@@ -23,12 +23,12 @@ from turtles.kube.resources import PDB, PDB_BETA
 
 log = logging.getLogger(__name__)
 
-#: Strategies of VMIs that stay where they are until somebody decides.
+#: Strategies of VMIs that stay where they are until an administrator decides.
 KEPT = ("LiveMigrate", "External")
 
 
 def is_kept(vmi: Mapping[str, Any]) -> bool:
-    """Whether the Pod of a VMI must not be evicted."""
+    """Say whether the Pod of a VMI must not be evicted."""
     return vmi["spec"].get("evictionStrategy") in KEPT and not is_final(vmi) and not is_deleted(vmi)
 
 

@@ -28,6 +28,6 @@ class NotedEnds:
             self._uids.pop(key, None)
 
     def __contains__(self, vmi: Object) -> bool:
-        """Whether the VM has taken note of how this very VMI ended."""
+        """Say whether the VM has taken note of how this very VMI ended."""
         with self._lock:
             return bool(self._uids.get(key_of(vmi)) == vmi["metadata"]["uid"])

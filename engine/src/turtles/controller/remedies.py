@@ -8,7 +8,7 @@ from turtles.kube.errors import ApiError, Invalid
 from turtles.kube.events import MESSAGE_LENGTH
 
 #: Of a claim that doesn't exist.
-CLAIM = "create it, or correct claimName of the volume"
+CLAIM = "create it, or correct the volume's claimName"
 #: Of a Pod of somebody else that has the name of a launcher's.
 POD_IN_THE_WAY = "delete that Pod, or give it another name"
 #: Of a launcher's Pod that is no more.
@@ -20,21 +20,21 @@ POD_REJECTED = (
     "another one is made; if that goes on, see that virt-handler runs on that node and what the node has left"
 )
 #: Of a node's agent that doesn't do its part.
-AGENT_LATE = "see that virt-handler runs on that node, and its log"
+AGENT_LATE = "check that virt-handler is running on that node, and its log"
 
 _PULL = (
-    "see that the image is there and that the node may pull it (imagePullSecret of the containerDisk); it is "
-    "tried again"
+    "check that the image exists and that the node may pull it (imagePullSecret of the containerDisk); the node keeps "
+    "trying"
 )
 _WAITING = {
     **dict.fromkeys(("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable"), _PULL),
     "InvalidImageName": "correct the image's name",
-    "ErrImageNeverPull": "bring the image to the node, or choose another imagePullPolicy",
+    "ErrImageNeverPull": "provide the image on the node, or choose another imagePullPolicy",
 }
 
 
 def advised(words: str, remedy: str) -> str:
-    """Return an event's message: words of whoever refuses something, cut where they are too long, and the remedy."""
+    """Return an event's message: the words of a refusal, truncated if they are too long, and the remedy."""
     return f"{words[: MESSAGE_LENGTH - len(remedy) - 2]}; {remedy}"
 
 
@@ -44,18 +44,18 @@ def of_waiting(reason: str, pod: str) -> str:
     :param reason: the kubelet's, such as ErrImagePull.
     :param pod: the Pod's name.
     """
-    return _WAITING.get(reason, f"the Pod's events say more: kubectl describe pod {pod}")
+    return _WAITING.get(reason, f"for details see the Pod's events: kubectl describe pod {pod}")
 
 
 def of_refusal(error: ApiError) -> str:
     """Return what to do about an object that the API server doesn't take."""
     if "exceeded quota" in error.message:
-        return "raise the quota, or stop machines of the namespace; it is tried again"
+        return "raise the quota, or stop machines in the namespace; the engine keeps trying"
     if "failed calling webhook" in error.message:
-        server = "virt-api" if "kubevirt.io" in error.message else "what serves this webhook"
-        return f"see that {server} runs; it is tried again"
+        server = "virt-api" if "kubevirt.io" in error.message else "the server of this webhook"
+        return f"check that {server} is running; the engine keeps trying"
     if isinstance(error, Invalid) and "metadata.annotations: Too long" in error.message:
-        return "shorten the annotations of the machine: its Pod has them as well, beside the engine's own"
+        return "shorten the machine's annotations: its Pod gets them in addition to the engine's own"
     if isinstance(error, Invalid):
         return "correct the machine's spec"
-    return "see who refuses it (rights, Pod Security, a LimitRange, a webhook); it is tried again"
+    return "check what refuses it (permissions, Pod Security, a LimitRange, a webhook); the engine keeps trying"

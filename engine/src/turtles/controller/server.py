@@ -10,7 +10,7 @@ from turtles.api.configuration import IMAGE_VOLUME, ClusterConfiguration
 from turtles.kube.client import ApiError, Client
 
 #: From this version of server and kubelet on image volumes (KEP-4639) are on in every cluster; before, they depend on
-#: gates of the cluster's administrator, which nobody else can see.
+#: gates of the cluster's administrator, which can't be seen from outside.
 IMAGE_VOLUMES_SINCE = (1, 35)
 #: From which versions on container runtimes mount images; others don't. The Pod runner always does.
 _RUNTIMES = {"containerd": (2, 1), "cri-o": (1, 33)}
@@ -61,10 +61,10 @@ def image_volumes(info: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]], c
 
     :param info: the server's answer to ``GET /version``.
     :param nodes: those that take machines. A Pod may come to any of them, so that all have to be able to do it; of one
-        that isn't there as yet nothing is known.
+        that doesn't exist yet nothing is known.
     :param cluster: its feature gate ``ImageVolume`` is on by default, which only says that the engine may use them.
-        Whoever names it says that the cluster has them too (Kubernetes 1.31 to 1.34, where the cluster's administrator
-        switched its own gate on); whoever disables it wants containers.
+        Naming it means that the cluster has them too (Kubernetes 1.31 to 1.34, where the cluster's administrator
+        switched its own gate on); disabling it means containers.
     """
     if not cluster.has_gate(IMAGE_VOLUME):
         return False

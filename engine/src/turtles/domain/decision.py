@@ -92,7 +92,7 @@ def on_silence(silent: float, *, has_run: bool, deleted: bool, gone: bool, busy:
     """Decide what to do about a guest whose libvirtd can't be asked.
 
     :param silent: seconds for which it has been so.
-    :param gone: there is nobody any more who could answer.
+    :param gone: nothing is left that could answer.
     :param busy: there is a process that may answer any moment.
     """
     if deleted and not has_run:

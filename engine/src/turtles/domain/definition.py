@@ -94,7 +94,7 @@ def guest_memory(spec: Mapping[str, Any]) -> int:
 
 
 def acpi_enabled(spec: Mapping[str, Any]) -> bool:
-    """Whether the guest can be asked to shut down by its power button."""
+    """Say whether the guest can be asked to shut down by its power button."""
     acpi = ((spec.get("domain") or {}).get("features") or {}).get("acpi") or {}
     return bool(acpi.get("enabled", True))
 
@@ -162,7 +162,7 @@ def _text(parent: Element, tag: str, text: str, **attributes: str) -> Element:
 
 
 def _letters(index: int) -> str:
-    """Give the index-th name of a, b, …, z, aa, ab, …"""
+    """Return the index-th name of a, b, …, z, aa, ab, …"""
     name = ""
     index += 1
     while index:
@@ -256,7 +256,7 @@ def _clock(root: Element, spec: Mapping[str, Any], host: Host) -> None:
 
 
 def _boot_orders(spec: Mapping[str, Any], volumes: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
-    """Give the boot order of the disks: the spec's, or (if nothing has one) hard disks first, then CD-ROMs."""
+    """Return the boot order of the disks: the spec's, or (if nothing has one) hard disks first, then CD-ROMs."""
     devices = _devices(spec)
     disks: list[Mapping[str, Any]] = list(devices.get("disks") or ())
     if any(device.get("bootOrder") for device in (*disks, *(devices.get("interfaces") or ()))):

@@ -14,7 +14,7 @@ from turtles.domain import definition, lifecycle
 
 @dataclass(frozen=True)
 class End:
-    """The end of a VMI. ``reason`` and ``message`` are the event's; ``requested``: somebody asked for just that."""
+    """The end of a VMI. ``reason`` and ``message`` are the event's; ``requested``: a user asked for it."""
 
     reason: str
     message: str
@@ -62,13 +62,13 @@ def stopped(
 
 
 def lost(why: str) -> End:
-    """Return the end of a guest of which nobody knows how it ended.
+    """Return the end of a guest of which it is unknown how it ended.
 
     :param why: says why its domain can't be asked.
     """
     return End(
         "LauncherUnresponsive",
-        f"The launcher Pod does not answer for the guest any more ({why}). See the launcher Pod's log; "
+        f"The launcher Pod no longer answers for the guest ({why}). See the launcher Pod's log; "
         "a VirtualMachine with runStrategy Always or RerunOnFailure starts a new instance by itself.",
     )
 
@@ -77,7 +77,7 @@ def not_destroyed(seconds: float) -> End:
     """Return the end of a guest that could not be destroyed within that time."""
     return End(
         "LauncherUnresponsive",
-        f"The guest could not be switched off within {seconds:g} s; its launcher Pod is ended instead.",
+        f"The guest could not be powered off within {seconds:g} s; its launcher Pod is terminated instead.",
     )
 
 
@@ -104,5 +104,5 @@ def network_not_supported(error: Exception) -> End:
 def no_launcher_pod(node: str) -> End:
     """Return the end of a VMI that was handed over to a node where it has no launcher."""
     return End(
-        "NoLauncherPod", f"status.activePods names no launcher Pod on node {node}; delete the VMI to have it made anew."
+        "NoLauncherPod", f"status.activePods names no launcher Pod on node {node}; delete the VMI to have it recreated."
     )

@@ -69,8 +69,8 @@ _END_TEXTS: dict[int, str] = {
     Shutoff.SHUTDOWN: "The guest shut down.",
     Shutoff.SAVED: "The guest was saved.",
     Shutoff.FROM_SNAPSHOT: "The guest was stopped by reverting to a snapshot.",
-    Shutoff.DESTROYED: "The guest was switched off because its launcher Pod was ended, or by somebody at the node.",
-    Shutoff.CRASHED: "QEMU or the guest crashed; see the launcher Pod's log and the node's kernel log (memory?).",
+    Shutoff.DESTROYED: "The guest was powered off because its launcher Pod was terminated, or by someone on the node.",
+    Shutoff.CRASHED: "QEMU or the guest crashed; see the launcher Pod's log and the node's kernel log (OOM?).",
     Shutoff.MIGRATED: "The guest migrated away.",
     Shutoff.FAILED: "QEMU could not be started; see the log of the launcher Pod.",
     Shutoff.DAEMON: "libvirtd lost the guest while restarting; see the log of the launcher Pod.",
@@ -86,7 +86,7 @@ class Pause:
 
 
 def alive(state: int) -> bool:
-    """Whether a domain in this state has a QEMU process that executes or can go on."""
+    """Say whether a domain in this state has a QEMU process that executes or can continue."""
     return state in _ALIVE
 
 

@@ -171,4 +171,4 @@ def host_path(pods_dir: str, pod_uid: str, path: PurePosixPath) -> PurePosixPath
         if path.is_relative_to(mount):
             base = PurePosixPath(pods_dir) / pod_uid / "volumes" / "kubernetes.io~empty-dir" / EMPTY_DIRS[mount]
             return base / path.relative_to(mount)
-    raise ValueError(f"{path} is in no emptyDir volume of a launcher Pod")
+    raise ValueError(f"{path} is not in an emptyDir volume of a launcher Pod")

@@ -53,7 +53,7 @@ _STARTED = Event("Normal", "Started", "VirtualMachineInstance started.")
 _IO_ERROR = Event(
     "Warning",
     "PausedIOError",
-    "The guest is paused because a disk could not be written or read; make space on its storage, then unpause it.",
+    "The guest is paused because a disk could not be written or read; free some space on its storage, then unpause it.",
 )
 
 

@@ -124,7 +124,7 @@ def missing_agent_commands(guest_info: object) -> list[str]:
     """
     commands = guest_info.get("supported_commands", []) if isinstance(guest_info, Mapping) else None
     if not isinstance(commands, list):
-        raise AnswerError("guest-info is answered with what isn't its result")
+        raise AnswerError("guest-info returned an unexpected result")
     enabled = {str(item.get("name")) for item in commands if isinstance(item, Mapping) and item.get("enabled", True)}
     return [command for command in _AGENT_COMMANDS if command not in enabled]
 
@@ -185,7 +185,7 @@ def memory(spec: Mapping[str, Any], current: int, before: Mapping[str, Any] | No
     """Return status.memory.
 
     :param current: what the balloon leaves the guest, in bytes; 0 if not known, as while libvirtd starts again.
-    :param before: the status.memory there is: what the guest booted with stays, and what isn't known anew.
+    :param before: the status.memory there is: what the guest booted with stays, and so does what isn't known now.
     """
     wanted = quantity.format_binary(definition.guest_memory(spec))
     before = before or {}
@@ -240,7 +240,7 @@ def migratability(vmi: Mapping[str, Any]) -> Migratability:
                 f"{labels.ALLOW_POD_BRIDGE_MIGRATION} VM annotation or a migratable plugin to connect to the pod "
                 "network",
             )
-    return Migratability(method, "NotMigratable", "cannot migrate VMI: this engine does not migrate live")
+    return Migratability(method, "NotMigratable", "cannot migrate VMI: this engine does not support live migration")
 
 
 def _volume_status(vmi: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads XML that somebody else has made: no document type, no entities, and limits on what becomes of it. Pure.
+"""Reads untrusted XML: no document type, no entities, and limits on its size. Pure.
 
 The standard library's parsers accept a document type, whose entities may stand for any amount of text, and make
 objects of a document of a few megabytes that take hundreds of them.
@@ -24,7 +24,7 @@ def parse(text: str, what: str, *, max_length: int = MAX_LENGTH, max_nodes: int 
     :raises AnswerError: if it isn't well-formed, has a document type, or is beyond the limits.
     """
     if len(text) > max_length:
-        raise AnswerError(f"{what} has {len(text)} characters, at most {max_length} are taken")
+        raise AnswerError(f"{what} has {len(text)} characters, but at most {max_length} are accepted")
     builder = TreeBuilder()
     nodes = depth = 0
 
@@ -42,7 +42,7 @@ def parse(text: str, what: str, *, max_length: int = MAX_LENGTH, max_nodes: int 
         builder.end(name)
 
     def refuse(*_: object) -> None:
-        raise AnswerError(f"{what} has a document type, which is not taken")
+        raise AnswerError(f"{what} has a document type, which is not accepted")
 
     parser = expat.ParserCreate()
     parser.buffer_text = True
@@ -52,5 +52,5 @@ def parse(text: str, what: str, *, max_length: int = MAX_LENGTH, max_nodes: int 
     try:
         parser.Parse(text, True)
     except expat.ExpatError as error:
-        raise AnswerError(f"{what} is no XML: {error}") from error
+        raise AnswerError(f"{what} is not XML: {error}") from error
     return builder.close()

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The node agent: one synchronisation a VMI, the node's labels and heartbeat, the KVM probe."""
+"""The node agent: one synchronisation per VMI, the node's labels and heartbeat, the KVM probe."""

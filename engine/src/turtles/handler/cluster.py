@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the node agent needs of Kubernetes to take care of VMIs."""
+"""What the node agent needs from Kubernetes to manage VMIs."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -23,4 +23,4 @@ class Cluster(Protocol):
         """Record an event."""
 
     def enqueue(self, key: Key) -> None:
-        """Have the VMI synchronised soon; may be called from any thread."""
+        """Synchronise the VMI soon; may be called from any thread."""

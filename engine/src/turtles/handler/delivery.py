@@ -16,7 +16,7 @@ from turtles.domain import handover, paths
 
 
 def deliver(pods_dir: str, pod_uid: str, vmi: Mapping[str, Any]) -> None:
-    """Write a VMI to where its launcher waits for it. A launcher that has it already takes no notice.
+    """Write a VMI to where its launcher waits for it. A launcher that already has it ignores it.
 
     :param pods_dir: the kubelet's folder of Pods.
     :raises FileNotFoundError: if the Pod's folder doesn't exist, yet or any more.

@@ -106,11 +106,11 @@ class DevicePlugins:
         )
 
     def start(self) -> None:
-        """Start serving; returns at once."""
+        """Start serving, and return immediately."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop serving. The kubelet keeps what it has allocated, and offers nothing more until somebody registers."""
+        """Stop serving. The kubelet keeps what it has allocated, and offers nothing more until a plugin registers."""
         self._loop.call_soon_threadsafe(self._ended.set)
         self._loop.call_soon_threadsafe(self._changed.set)
         self._thread.join(_STOP_LIMIT)
@@ -140,7 +140,7 @@ class DevicePlugins:
             except (OSError, GRPCError, StreamTerminatedError, TimeoutError) as error:
                 # A kubelet that is just starting; nothing unusual.
                 log.info(
-                    "devices can't be registered with the kubelet yet: %s",
+                    "can't register devices with the kubelet yet: %s",
                     error,
                     extra={"folder": str(self._folder), "retry_in": _RETRY},
                 )

@@ -159,7 +159,7 @@ class Connection:
         return Domain(self, domain)
 
     def close(self) -> None:
-        """Let go of the connection; the domain isn't touched."""
+        """Close the connection; the domain isn't touched."""
         connection, self._connection = self._connection, None
         if connection is not None:
             # Each callback holds on to the connection, and would for ever. They go even if libvirtd says nothing.
@@ -170,12 +170,12 @@ class Connection:
             ):
                 with contextlib.suppress(LauncherBusy, LibvirtError):
                     self.call("its farewell", CLOSING, let_go)
-        self._link.cut("isn't needed any more")
+        self._link.cut("is no longer needed")
 
     @property
     def _live(self) -> "libvirt.virConnect":
         if self._connection is None:
-            raise LauncherBusy("libvirtd isn't connected to any more")
+            raise LauncherBusy("the connection to libvirtd is closed")
         return self._connection
 
     def call(self, what: str, seconds: float, function: Callable[[], T]) -> T:
@@ -235,13 +235,15 @@ class Domain:
         self._call("the domain's removal", CALL, lambda: self._domain.undefineFlags(_UNDEFINE))
 
     def ask_agent(self, command: str) -> str:
-        """Have the guest agent execute a command (JSON) and return what it says."""
-        self._call("the guest agent's limit of time", CALL, lambda: self._domain.agentSetResponseTimeout(AGENT))
+        """Execute a command (JSON) in the guest agent and return its answer."""
+        self._call("the guest agent's time limit", CALL, lambda: self._domain.agentSetResponseTimeout(AGENT))
         answer: str = self._call(
             "the guest agent", AGENT + CALL, lambda: libvirt_qemu.qemuAgentCommand(self._domain, command, AGENT, 0)
         )
         if len(answer) > MAX_ANSWER:
-            raise LibvirtError(f"the guest agent's answer has {len(answer)} characters, at most {MAX_ANSWER} are taken")
+            raise LibvirtError(
+                f"the guest agent's answer has {len(answer)} characters, but at most {MAX_ANSWER} are accepted"
+            )
         return answer
 
     def guest_info(self) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What can go wrong between the node agent and a launcher, and how its words are made fit to be passed on."""
+"""Errors between the node agent and a launcher, and how a launcher's messages are sanitised."""
 
 import re
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the running agent knows about the VMIs that it takes care of."""
+"""What the running agent knows about the VMIs that it manages."""
 
 import threading
 import time
@@ -58,7 +58,7 @@ class Guest:
         self.store.save(self.uid, self.state)
 
     def has_run(self, vmi: Mapping[str, Any]) -> bool:
-        """Whether the guest is known to have been started."""
+        """Say whether the guest is known to have been started."""
         return self.state.started or phase_of(vmi) == RUNNING
 
     def delay(self, vmi: Mapping[str, Any]) -> float:
@@ -82,18 +82,18 @@ class Guest:
         self.silent_since = None
 
     def close_launcher(self) -> None:
-        """Let go of the launcher."""
+        """Release the launcher."""
         if self.launcher is not None:
             self.launcher.close()
             self.launcher = None
 
     def reached_memory_limit(self) -> bool:
-        """Whether the launcher, if it still can be asked, has reached its memory limit."""
+        """Say whether the launcher, if it still can be asked, has reached its memory limit."""
         return self.launcher is not None and self.launcher.reached_memory_limit()
 
 
 class Guests:
-    """The VMIs of this node that the agent takes care of."""
+    """The VMIs of this node that the agent manages."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -105,22 +105,22 @@ class Guests:
         return len(self._guests)
 
     def get(self, key: Key) -> Guest | None:
-        """Return what is known about a VMI, None if it isn't taken care of."""
+        """Return what is known about a VMI, None if it isn't managed."""
         return self._guests.get(key)
 
     def is_stored(self, uid: str) -> bool:
-        """Whether this agent or an earlier one has stored something about the VMI with this uid."""
+        """Say whether this agent or an earlier one has stored something about the VMI with this uid."""
         return uid in self._store.uids()
 
     def track(self, key: Key, uid: str) -> Guest:
-        """Begin to take care of a VMI, with what an earlier agent stored about it."""
+        """Start to manage a VMI, with what an earlier agent stored about it."""
         guest = Guest(key, uid, self._store, self._store.load(uid))
         with self._lock:
             self._guests[key] = guest
         return guest
 
     def forget(self, guest: Guest) -> None:
-        """Take care of a VMI no longer."""
+        """Stop managing a VMI."""
         with self._lock:
             self._guests.pop(guest.key, None)
         guest.close_launcher()

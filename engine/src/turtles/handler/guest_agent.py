@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Asks the QEMU guest agent about its guest, beside the synchronisation, which never waits for a guest."""
+"""Queries QEMU guest agents, separately from the synchronisation, which never waits for a guest."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ _THREADS = 32
 
 
 class GuestAgents:
-    """Asks agents on a few threads of its own."""
+    """Queries agents on a few threads of its own."""
 
     def __init__(self, threads: int = _THREADS) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="guest-agent")
@@ -76,4 +76,4 @@ def _parse(answer: str) -> Any:
     try:
         return json.loads(answer)["return"]
     except (ValueError, RecursionError, LookupError, TypeError) as error:
-        raise AnswerError(f"guest-info is answered with what isn't its result: {error!r}"[:200]) from error
+        raise AnswerError(f"guest-info returned an unexpected result: {error!r}"[:200]) from error

@@ -2,8 +2,8 @@
 """The node's side of one launcher: the folders of its Pod, its libvirtd, its network namespace, its process.
 
 libvirtd runs in the Pod without root, as a session daemon; its socket is in one of the Pod's emptyDir volumes. The
-kernel's word about who listens there leads to the Pod's namespaces. That word is a number, which is another process's
-once the first has ended, so the process must also have the Pod's very folder where the Pod has it.
+socket's peer credentials lead to the Pod's namespaces. They are a process number, which belongs to another process once
+the first has ended, so the process must also have the Pod's own folder where the Pod has it.
 """
 
 import contextlib
@@ -70,7 +70,7 @@ class Launcher:
     def connection(self) -> Connection:
         """Return a living connection to the Pod's libvirtd, made if need be.
 
-        :raises LauncherGone: if there is nobody any more who could answer.
+        :raises LauncherGone: if there is nothing left that could answer.
         :raises LauncherNotReady: if libvirtd isn't there yet, or just now.
         """
         if self._connection is not None:
@@ -96,7 +96,7 @@ class Launcher:
         return self._connection
 
     def connected(self) -> bool:
-        """Whether there is a connection that lives."""
+        """Say whether there is a connection that lives."""
         return self._connection is not None and self._connection.is_alive()
 
     def domain(self, name: str) -> Domain | None:
@@ -111,7 +111,7 @@ class Launcher:
         return self._netns
 
     def has_kvm(self) -> bool:
-        """Whether the Pod was given /dev/kvm."""
+        """Say whether the Pod was given /dev/kvm."""
         try:
             os.close(self._open(PurePosixPath("/dev/kvm"), os.O_PATH))
         except OSError:
@@ -119,7 +119,7 @@ class Launcher:
         return True
 
     def own_devices(self, disks: Iterable[str] = ()) -> None:
-        """Give the devices in the Pod to QEMU's user: a kubelet brings them with the owner and mode of the node's.
+        """Change the owner of the devices in the Pod to QEMU's user: a kubelet keeps the node's owner and mode.
 
         What is changed is a file in the Pod's own /dev.
 
@@ -145,7 +145,7 @@ class Launcher:
                 continue
 
     def reached_memory_limit(self) -> bool:
-        """Whether the kernel has ended a process of the launcher's container because of its memory limit."""
+        """Say whether the kernel has ended a process of the launcher's container because of its memory limit."""
         # cgroup v2, then v1 as container runtimes show it.
         for name in ("memory.events", "memory/memory.oom_control"):
             try:
@@ -187,7 +187,7 @@ class Launcher:
             os.close(directory)
 
     def bypasses_page_cache(self, path: PurePosixPath) -> bool:
-        """Whether the file at *path* in the Pod can be opened for direct I/O."""
+        """Say whether the file at *path* in the Pod can be opened for direct I/O."""
         try:
             os.close(self._open_file(path, os.O_RDONLY | os.O_DIRECT))
         except OSError:
@@ -203,7 +203,7 @@ class Launcher:
             os.close(directory)
 
     def close(self) -> None:
-        """Let go of everything; the Pod isn't touched."""
+        """Release everything; the Pod isn't touched."""
         self._disconnect()
         self._watcher.forget_folder(self._on_change)
         if self._process is not None:
@@ -245,7 +245,7 @@ class Launcher:
             peer = Peer(directory, paths.LIBVIRT_SOCKET.name)
         except FileNotFoundError:
             self._mount_disks(directory)
-            raise LauncherNotReady("libvirtd has not made its socket yet") from None
+            raise LauncherNotReady("libvirtd has not created its socket yet") from None
         except OSError as error:
             raise LauncherBusy(f"libvirtd does not answer: {error.strerror}") from error
         with peer:
@@ -265,9 +265,9 @@ class Launcher:
                 launcher = stack.enter_context(Peer(directory, paths.CONTAINER_DISKS_SOCKET.name))
                 launcher.check()
             except (ConnectionRefusedError, BlockingIOError) as error:
-                raise LauncherBusy(f"{paths.CONTAINER_DISKS_SOCKET} is about to listen") from error
+                raise LauncherBusy(f"{paths.CONTAINER_DISKS_SOCKET} is not being listened on yet") from error
             except OSError:
-                return  # nobody waits: the disks are image volumes, or mounted
+                return  # nothing waits: the disks are image volumes, or mounted
             except StrangerError as error:
                 raise LauncherNotReady(f"{paths.CONTAINER_DISKS_SOCKET} {error}") from error
             try:
@@ -277,7 +277,7 @@ class Launcher:
                 }
             except OSError as error:
                 kind = LauncherBusy if isinstance(error, ConnectionRefusedError) else LauncherNotReady
-                raise kind(f"a container of a containerDisk's image does not run yet: {error}") from error
+                raise kind(f"a container of a containerDisk's image is not running yet: {error}") from error
             answer = paths.CONTAINER_DISKS_MOUNTED
             try:
                 for volume, source in sources.items():
@@ -291,8 +291,8 @@ class Launcher:
                     )
             except StrangerError as error:
                 answer = (
-                    f"volume {volume!r}: the files of its image can't be mounted: somebody else listens in the place "
-                    f"of its image's container: {paths.container_disk_socket(volume)} {error}\n"
+                    f"volume {volume!r}: the files of its image can't be mounted: the listener is not its image's "
+                    f"container: {paths.container_disk_socket(volume)} {error}\n"
                 ).encode()
             except (mounts.MountError, OSError) as error:
                 answer = f"volume {volume!r}: the files of its image can't be mounted: {error}\n".encode()

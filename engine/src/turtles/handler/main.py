@@ -75,25 +75,43 @@ def _command() -> Command:
     command.add_namespace()
     command.add_health()
     add = command.parser.add_argument
-    add("--node-name", required=True, help="name of this node's object")
-    add("--pods-dir", default="/var/lib/kubelet/pods", help="where the Pods' volumes are")
-    add("--state-dir", default="/var/lib/turtles/handler", type=Path, help="what survives a restart")
-    add("--probe-dir", type=Path, help="what virt-node-probe found; without it, it is run here")
-    add("--device-plugins-dir", type=Path, help="the kubelet's; devices are offered to it where given")
-    add("--host-root", default=Path("/"), type=Path, help="where the node's own /dev is seen below")
+    add("--node-name", required=True, help="name of this node's Node object")
+    add("--pods-dir", default="/var/lib/kubelet/pods", help="the kubelet's folder of Pods (default: %(default)s)")
+    add(
+        "--state-dir",
+        default="/var/lib/turtles/handler",
+        type=Path,
+        help="folder for state that survives a restart (default: %(default)s)",
+    )
+    add("--probe-dir", type=Path, help="folder with virt-node-probe's results; if not given, it is run here")
+    add(
+        "--device-plugins-dir",
+        type=Path,
+        help="the kubelet's folder of device plugins; if given, devices are offered to the kubelet",
+    )
+    add(
+        "--host-root",
+        default=Path("/"),
+        type=Path,
+        help="where the node's root file system, with its /dev, is mounted (default: %(default)s)",
+    )
     add(
         "--node-folder",
         action="append",
         default=[],
         type=Path,
-        help="a folder of the node that goes when the engine is removed; more than one may be given",
+        help="folder of the node to remove when the engine is removed; may be repeated",
     )
-    add("--qemu-binary", default="/usr/bin/qemu-system-x86_64", help="QEMU, here and in the launchers")
+    add(
+        "--qemu-binary",
+        default="/usr/bin/qemu-system-x86_64",
+        help="path of QEMU, here and in launchers (default: %(default)s)",
+    )
     return command
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the node agent until SIGTERM or SIGINT. Guests go on without it.
+    """Run the node agent until SIGTERM or SIGINT. Guests keep running without it.
 
     Where there is no KubeVirt object any more, the engine is being removed, and the node is left as it was found.
     """

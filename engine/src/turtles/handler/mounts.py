@@ -57,7 +57,7 @@ def show(source: int, launcher: int, target: PurePosixPath) -> None:
 
 
 def open_in_root(root: int, path: PurePosixPath, flags: int) -> int:
-    """Open a file of a root file system somebody else has made; whatever links are in it, they lead to nothing else.
+    """Open a file of an untrusted root file system; links in it can't lead out of it.
 
     :param root: descriptor of that root.
     :param flags: those of open(2). The descriptor returned is closed on exec.

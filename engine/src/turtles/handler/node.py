@@ -48,7 +48,7 @@ def run_probe(emulator: str) -> probe.Findings:
 
 
 def _is_ours(key: str) -> bool:
-    """Whether a label or annotation is the engine's; the one that asks it for none is the administrator's."""
+    """Say whether a label or annotation is the engine's; the one that asks it for none is the administrator's."""
     if key in labels.CPU_MANAGER:
         return True
     domain = key.partition("/")[0]
@@ -85,18 +85,18 @@ class NodeAgent:
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Start beating, and find out once what the node can do."""
+        """Start the heartbeat, and determine once what the node can do."""
         self._heart.start()
         threading.Thread(target=self._describe, name="node-probe", daemon=True).start()
 
     def stop(self) -> None:
-        """Stop beating."""
+        """Stop the heartbeat."""
         self._stop.set()
 
     def leave(self, folders: Sequence[Path]) -> None:
-        """After :meth:`stop`, take back all that the node has of the engine, which is removed from the cluster.
+        """After :meth:`stop`, remove everything of the engine from the node; it is being removed from the cluster.
 
-        What can't be taken back is logged: nobody waits for it any more.
+        What can't be undone is logged, not retried.
 
         :param folders: folders of the node that go with all that is in them.
         """
@@ -110,13 +110,13 @@ class NodeAgent:
             if any(changes.values()):
                 self._client.patch(NODE, None, self._node, {"metadata": changes})
         except ApiError as error:
-            log.warning("the node keeps its labels: %s", error, extra={"node": self._node})
+            log.warning("can't remove the node's labels: %s", error, extra={"node": self._node})
         if folders:
             command = [*ON_NODE, "rm", "-rf", "--one-file-system", *map(str, folders)]
             try:
                 subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_RM_LIMIT, check=True)
             except (OSError, subprocess.SubprocessError) as error:
-                log.warning("the node keeps its folders: %s", error, extra={"folders": [str(f) for f in folders]})
+                log.warning("can't remove the node's folders: %s", error, extra={"folders": [str(f) for f in folders]})
 
     def _beat(self) -> None:
         wanted = {labels.NODE_SCHEDULABLE: "true", **node_labels.static(Path("/proc/cpuinfo").read_text())}
@@ -143,7 +143,7 @@ class NodeAgent:
         try:
             findings = self._find()
         except (OSError, ValueError, TypeError, subprocess.SubprocessError) as error:
-            log.error("it isn't known what this node can do, guests are emulated: %s", error)
+            log.error("can't determine what this node can do, guests are emulated: %s", error)
             findings = probe.Findings(None)
         works = findings.kvm is not None and findings.kvm.ok
         if findings.kvm is None:
@@ -167,7 +167,7 @@ class NodeAgent:
         self._found = wanted, amount
 
     def _look(self, wanted: Mapping[str, str], amount: str | None) -> None:
-        """Give the node what was found, if its object was made anew or somebody took something of it away.
+        """Restore the node's labels and devices if its object was recreated or lost some of them.
 
         Tried once: the next heartbeat is due.
         """
@@ -178,19 +178,19 @@ class NodeAgent:
             if self._offer_devices is None and there.get(labels.DEVICE_KVM) != amount:
                 self._offer_kvm(amount)
         except ApiError as error:
-            log.warning("it isn't known whether the node has its labels: %s", error, extra={"node": self._node})
+            log.warning("can't check whether the node has its labels: %s", error, extra={"node": self._node})
 
     def _offer_kvm(self, amount: str | None) -> None:
-        """Have the node's status say how many guests may use KVM; None takes away what an earlier start found."""
+        """Set in the node's status how many guests may use KVM; None removes what an earlier start found."""
         status = {"status": {"capacity": {labels.DEVICE_KVM: amount}, "allocatable": {labels.DEVICE_KVM: amount}}}
         self._client.patch(NODE, None, self._node, status, subresource="status")
 
     def _label(self, node: Mapping[str, Any], wanted: Mapping[str, str]) -> None:
-        """Put labels on the node, and take away those of an earlier probe that don't hold any more."""
+        """Put labels on the node, and remove those of an earlier probe that no longer apply."""
         metadata = node["metadata"]
         if (metadata.get("annotations") or {}).get(labels.SKIP_NODE_LABELLER) == "true":
             if self._found is None:
-                log.info("the node is not labelled: its annotation %s says so", labels.SKIP_NODE_LABELLER)
+                log.info("not labelling the node, as its annotation %s asks", labels.SKIP_NODE_LABELLER)
             return
         there = metadata.get("labels") or {}
         static = node_labels.static(Path("/proc/cpuinfo").read_text())

@@ -24,14 +24,14 @@ _NS_GET_USERNS = 0xB701
 
 
 class StrangerError(Exception):
-    """Somebody listens who is not one of the Pod's containers. The message completes "<socket> …"."""
+    """The listener is not one of the Pod's containers. The message completes "<socket> …"."""
 
 
 class Peer:
-    """A connection to whoever listens on a socket in a Pod's folder. It doesn't block.
+    """A connection to the listener of a socket in a Pod's folder. It doesn't block.
 
     :raises FileNotFoundError: if there is no such socket.
-    :raises OSError: if nobody listens, or too many wait for an answer already.
+    :raises OSError: if nothing listens, or too many are waiting for an answer.
     """
 
     def __init__(self, directory: int, name: str) -> None:
@@ -75,7 +75,7 @@ class Peer:
             raise StrangerError("belongs to a process in a user namespace of its own")
 
     def shares_folder(self, process: int) -> bool:
-        """Whether another process, whose folder in /proc this is, has the Pod's folder of sockets as well."""
+        """Say whether another process, whose folder in /proc this is, has the Pod's folder of sockets as well."""
         return sees(process, self._directory)
 
     def namespace(self, kind: str) -> tuple[int, int]:
@@ -126,7 +126,7 @@ def open_process(pid: int) -> int:
 
 
 def sees(process: int, directory: int) -> bool:
-    """Whether a process has a Pod's folder of sockets where the Pod has it: it is one of the Pod's.
+    """Say whether a process has a Pod's folder of sockets where the Pod has it: it is one of the Pod's.
 
     :param process: its folder in /proc.
     :param directory: the Pod's folder, as the node has it.
@@ -174,7 +174,7 @@ def first_process(process: int, pid: int) -> tuple[int, int]:
 
 
 def is_alive(process: int) -> bool:
-    """Whether a process whose folder in /proc is open has not been reaped."""
+    """Say whether a process whose folder in /proc is open has not been reaped."""
     try:
         os.stat("ns", dir_fd=process)
     except OSError:

@@ -2,7 +2,7 @@
 """Connects a guest to its Pod's network: bridge, tap and NAT inside the Pod's network namespace.
 
 Everything here can be repeated: whatever is already there is left as it is, so that an agent that was killed in the
-middle goes on where it stopped. What CNI gave the Pod is read once, before the first change, and kept by the caller.
+middle continues where it stopped. What CNI gave the Pod is read once, before the first change, and kept by the caller.
 
 The bridge in the Pod appears under its final name only when it has its address: the launcher waits for that name and
 starts DHCP on it.
@@ -75,7 +75,7 @@ def read_pod_interface(netns: int, name: str) -> PodInterface:
 def connect(netns: int, plan: InterfacePlan, pod_interface: PodInterface) -> None:
     """Connect the guest as *plan* says.
 
-    :raises PlumbingError: if a device or rule could not be made; calling it again is safe.
+    :raises PlumbingError: if a device or rule could not be created; calling it again is safe.
     """
 
     def work() -> None:
@@ -105,7 +105,7 @@ def _read(name: str) -> PodInterface:
         return PodInterface(
             name=name,
             mac=link.get_attr("IFLA_ADDRESS"),
-            # Link-local addresses come and go with the link; they are nobody's to hand on.
+            # Link-local addresses come and go with the link; they are not to be passed on.
             addresses=tuple(
                 (address.get_attr("IFA_ADDRESS"), address["prefixlen"])
                 for address in ip.get_addr(index=index)
@@ -122,14 +122,14 @@ def _index(ip: Any, name: str) -> int | None:
 
 
 def _add_link(ip: Any, **options: Any) -> int:
-    """Make a link unless one of that name is there; give its index."""
+    """Create a link unless one of that name exists; return its index."""
     index = _index(ip, options["ifname"])
     if index is None:
         with contextlib.suppress(FileExistsError):
             ip.link("add", **options)
         index = _index(ip, options["ifname"])
     if index is None:
-        raise PlumbingError(f"link {options['ifname']} could not be made")
+        raise PlumbingError(f"link {options['ifname']} could not be created")
     return index
 
 
@@ -191,11 +191,11 @@ def _bridge_binding(ip: Any, plan: InterfacePlan, pod: PodInterface) -> None:
         # The guest takes over the address and the MAC, so the Pod's end of the wire gives both up.
         nic = _index(ip, pod.name)
         if nic is None:
-            raise PlumbingError(f"the Pod has no interface {pod.name!r} any more; delete the VMI to get a new Pod")
+            raise PlumbingError(f"the Pod has no interface {pod.name!r} any longer; delete the VMI to get a new Pod")
         ip.link("set", index=nic, state="down")
         ip.flush_addr(index=nic)
         ip.link("set", index=nic, ifname=nic_name, address=_derived_mac(pod.mac, nic_name))
-    # A link that stays down keeps name and address visible to whoever looks into the Pod. Kernels may lack dummy links;
+    # A link that stays down keeps name and address visible inside the Pod. Kernels may lack dummy links;
     # a bridge without ports is as good.
     placeholder = _index(ip, pod.name)
     if placeholder is None:
@@ -251,7 +251,7 @@ table ip kubevirt {{
 
 @contextlib.contextmanager
 def _nft(script: str) -> Iterator[None]:
-    """Have nft execute the script while the body runs."""
+    """Run the script with nft while the body runs."""
     environment = {"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
     with subprocess.Popen(
         ["nft", "-f", "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What CNI gave a guest's Pod, and how the guest is connected to it."""
+"""How CNI connected a guest's Pod, and how the guest is connected to that."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -120,12 +120,12 @@ class Link:
         self.takes_events = False
 
     def cut(self, why: str) -> None:
-        """Give the connection up; calls that wait on it fail."""
+        """Give up the connection; calls that wait on it fail."""
         self._relay.cut(self, why)
 
     @contextlib.contextmanager
     def within(self, seconds: float, what: str) -> Iterator[None]:
-        """Give the connection up unless the body ends in time.
+        """Give up the connection unless the body ends in time.
 
         :param what: is waited for.
         """
@@ -139,13 +139,13 @@ class Link:
         _, program, _, procedure, kind, serial, _ = header
         if kind == _CALL:
             if program == _REMOTE and procedure in _AUTHENTICATION:
-                raise _GiveUp("asks for credentials, which it doesn't get")
+                raise _GiveUp("asks for credentials, which is not allowed")
             self._waiting[program, serial] = procedure
 
     def _check_answer(self, header: tuple[int, ...]) -> None:
         length, program, version, procedure, kind, serial, status = header
         if length > MAX_MESSAGE:
-            raise _GiveUp(f"sent a message of {length} bytes, at most {MAX_MESSAGE} are taken")
+            raise _GiveUp(f"sent a message of {length} bytes, but at most {MAX_MESSAGE} are accepted")
         if version == 1 and length >= _HEADER.size:
             if program == _KEEPALIVE and kind == _EVENT:
                 return
@@ -155,7 +155,7 @@ class Link:
             if kind == _EVENT and program == _REMOTE and procedure in _EVENTS and self.takes_events:
                 return
         raise _GiveUp(
-            f"sent what is no answer (program {program:#x}, procedure {procedure}, type {kind}, {length} bytes)"
+            f"sent an unexpected message (program {program:#x}, procedure {procedure}, type {kind}, {length} bytes)"
         )
 
     def opened(self) -> None:
@@ -202,7 +202,7 @@ class Relay:
         return link
 
     def cut(self, link: Link, why: str) -> None:
-        """Give a connection up, whatever waits on it. The first reason counts."""
+        """Give up a connection, whatever waits on it. The first reason counts."""
         with self._lock:
             if link.lost is not None:
                 return
@@ -211,7 +211,7 @@ class Relay:
         os.eventfd_write(self._wake, 1)
 
     def arm(self, link: Link, seconds: float, what: str) -> _Deadline:
-        """Have a link given up after a while unless the deadline is marked as over."""
+        """Give up a link after a while unless the deadline is marked as over."""
         due = time.monotonic() + seconds
         deadline = _Deadline(due, next(self._numbers), link, f"did not answer within {seconds:g} s ({what})")
         with self._lock:
@@ -222,7 +222,7 @@ class Relay:
         return deadline
 
     def __len__(self) -> int:
-        """How many connections there are."""
+        """Return how many connections there are."""
         with self._lock:
             return len({id(link) for link in self._links.values()})
 
@@ -294,7 +294,7 @@ class Relay:
             link.cut(f"closed the connection ({error.strerror})")
         except Exception as error:
             log.exception("relaying failed")
-            link.cut(f"can't be served: {error!r}")
+            link.cut(f"failed to be relayed: {error!r}")
 
     def _accept(self, link: Link) -> None:
         client, _ = link.listener.accept()
@@ -327,7 +327,7 @@ class Relay:
             except BlockingIOError:
                 return
             if not data:
-                raise _GiveUp("closed the connection" if end is link.pod else "isn't asked any more")
+                raise _GiveUp("closed the connection" if end is link.pod else "is no longer needed")
             incoming.feed(data)
             _write(other, incoming)
         elif events & (select.EPOLLHUP | select.EPOLLERR):

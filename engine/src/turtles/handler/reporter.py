@@ -27,7 +27,7 @@ class Reporter:
         self._cluster.event(vmi, event.type, event.reason, event.message)
 
     def observed(self, vmi: Object, guest: Guest, seen: Observation) -> None:
-        """Report how a guest is that hasn't ended."""
+        """Report the state of a guest that hasn't ended."""
         status = report.observed(vmi, seen, guest.info, times.now())
         self._patch(vmi, status)
         for event in report.events(vmi["status"], status):
@@ -41,16 +41,16 @@ class Reporter:
 
     def attempt_failed(self, vmi: Object, message: str) -> None:
         """Report that an attempt failed; another one follows."""
-        self.event(vmi, Event("Warning", "SyncFailed", f"{message} (it is tried again)"))
+        self.event(vmi, Event("Warning", "SyncFailed", f"{message} (trying again)"))
         self._patch(vmi, report.attempt_failed(vmi, message, times.now()))
 
     def unresponsive(self, vmi: Object, guest: Guest, message: str) -> None:
-        """Report that nobody knows whether the guest runs."""
+        """Report that it is unknown whether the guest runs."""
         if self._patch(vmi, report.unresponsive(vmi, message, times.now())):
             log.warning("the launcher does not answer: %s", message, extra={"vmi": str(guest)})
 
     def _patch(self, vmi: Object, status: Mapping[str, Any]) -> bool:
-        """Write what is new of a status; return whether anything was."""
+        """Write the changes of a status; return whether there were any."""
         changes = report.changes(vmi["status"], status)
         if changes:
             self._cluster.patch(vmi, changes)

@@ -73,7 +73,7 @@ class Starter:
         try:
             launcher.bring_capability_cache(self._capability_cache)
         except OSError as error:
-            log.info("libvirtd has to find out about QEMU by itself: %s", error, extra={"vmi": str(guest)})
+            log.info("libvirtd has to determine QEMU's capabilities itself: %s", error, extra={"vmi": str(guest)})
 
     def _domain_xml(self, vmi: Object, launcher: Launcher, plans: tuple[InterfacePlan, ...]) -> str:
         host = definition.Host(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the node agent must still know about a VMI after it was killed: one small JSON file a VMI."""
+"""What the node agent must still know about a VMI after it was killed: one small JSON file per VMI."""
 
 import json
 import logging

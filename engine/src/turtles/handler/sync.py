@@ -135,7 +135,7 @@ class Synchroniser:
         if step is Step.CANCEL:
             raise GuestEnded(end.DELETED_BEFORE_START)
         if step is Step.LOST:
-            raise GuestEnded(_lost(vmi, guest, "libvirt does not know the guest any more"))
+            raise GuestEnded(_lost(vmi, guest, "libvirt no longer knows the guest"))
         if step is Step.START or domain is None:
             domain = self._starter.start(vmi, guest, launcher)
             state, reason = domain.state()
@@ -261,7 +261,7 @@ class Synchroniser:
         return pause
 
     def _clear(self, key: Key, vmi: Object) -> None:
-        """The phase is final and stored: take the domain away, which tells the launcher to leave."""
+        """Remove the domain, now that the phase is final and stored, which tells the launcher to exit."""
         guest = self._guests.get(key)
         if guest is None:
             uid = vmi["metadata"]["uid"]
@@ -278,11 +278,11 @@ class Synchroniser:
 
 
 def _observe(vmi: Object, guest: Guest, launcher: Launcher, domain: Domain, state: int, reason: int) -> Observation:
-    """See what libvirt says about a domain, and what its interfaces are."""
+    """Query libvirt about a domain and its interfaces."""
     try:
         live = domain_status.live(domain.xml()) if lifecycle.alive(state) else None
     except AnswerError as error:
-        raise LauncherBusy(f"libvirtd talks nonsense: {error}") from error
+        raise LauncherBusy(f"libvirtd sends invalid data: {error}") from error
     facts = pod_network.pod_interface(vmi, guest, launcher, live)
     addresses = tuple(address for address, _ in facts.addresses) if facts else ()
     return Observation(state, reason, live, pod_network.plans(vmi, facts), addresses)
@@ -301,7 +301,7 @@ def _stopped(vmi: Object, guest: Guest, state: int, reason: int) -> End:
 
 
 def _lost(vmi: Object, guest: Guest, why: str) -> End:
-    """Return how a guest ended whose domain can't be asked: as its last event said, else badly."""
+    """Return how a guest ended whose domain can't be asked: as its last event said, else as failed."""
     if guest.state.stopped is not None:
         return _stopped(vmi, guest, lifecycle.State.SHUTOFF, guest.state.stopped)
     return end.lost(why)

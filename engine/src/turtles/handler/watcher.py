@@ -42,7 +42,7 @@ class Watcher:
         """Call *callback* whenever an entry appears in the folder; the same callback is kept once.
 
         :param removals: also when one disappears.
-        :param once: only the next time: for a folder of somebody who may fill it without end.
+        :param once: only the next time: for an untrusted folder that may be filled without end.
         :raises OSError: if the folder can't be watched, above all because it doesn't exist.
         """
         with self._lock:
@@ -88,7 +88,7 @@ class Watcher:
                     _LIBC.inotify_rm_watch(self._inotify, watch)
 
     def close(self) -> None:
-        """Stop watching; nobody may watch anything with it afterwards. A user has few inotify instances."""
+        """Stop watching; it can't be used afterwards. A user has few inotify instances."""
         with self._lock:
             if self._inotify >= 0:
                 os.eventfd_write(self._closing, 1)

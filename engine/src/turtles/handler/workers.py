@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Worker threads of which none is missed while it waits for a Pod.
+"""Worker threads, with substitutes for those that wait for a Pod.
 
 Each VMI is worked on by one thread at a time. A Pod that answers late, or never, holds that thread up; so it gets a
 substitute. A node has never more threads than its number of workers and of Pods that hold one up at once.
@@ -29,7 +29,7 @@ class Workers(Generic[K]):
         """Start the workers.
 
         :param reconcile: as :func:`turtles.kube.controller.run_workers` has it.
-        :param workers: how many are to be there for keys that hold nobody up.
+        :param workers: how many there are for keys that don't block.
         """
         self._queue, self._reconcile, self._workers, self._name = queue, reconcile, workers, name
         self._since: dict[K, float] = {}
@@ -58,5 +58,5 @@ class Workers(Generic[K]):
                 if missing <= 0:
                     self._busy.wait(min((wait for wait in waits if wait > 0), default=PATIENCE if waits else None))
                     continue
-            log.info("workers are held up", extra={"held_up": held_up, "queue": self._name})
+            log.info("workers are blocked", extra={"held_up": held_up, "queue": self._name})
             self.threads += run_workers(self._queue, self._work, missing, f"{self._name}-{len(self.threads)}")

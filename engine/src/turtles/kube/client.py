@@ -122,10 +122,10 @@ class WatchStream:
                         raise errors.from_status(int(obj.get("code") or 500), obj, "the watch failed")
                     yield kind, obj
         except (HTTPError, OSError) as error:
-            raise Unavailable(0, "", f"the watch broke: {error}") from error
+            raise Unavailable(0, "", f"the watch was interrupted: {error}") from error
         except (msgspec.DecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
-            # Besides garbage this is what a read on a connection looks like that was shut down meanwhile.
-            raise Unavailable(0, "", f"the watch sent no event: {error}") from error
+            # Besides garbage this is what a read on a connection looks like that was shut down in the meantime.
+            raise Unavailable(0, "", f"the watch sent something other than an event: {error}") from error
         finally:
             self._response.close()
 
@@ -210,7 +210,10 @@ class Client:
     # Objects
 
     def get(self, resource: Resource, namespace: str | None, name: str, *, subresource: str | None = None) -> Object:
-        """Return an object. Raises NotFound."""
+        """Return an object.
+
+        :raises NotFound: there is none of that name.
+        """
         return self._object("GET", resource.path(namespace, name, subresource))
 
     def list(
@@ -224,7 +227,7 @@ class Client:
     ) -> Object:
         """Return the List object of a namespace (None: of all), with all its pages joined.
 
-        :param limit: objects a page; None asks for one page.
+        :param limit: objects per page; None asks for one page.
         """
         query: dict[str, str] = {}
         if label_selector:
@@ -395,7 +398,7 @@ class Client:
     ) -> Object:
         result = self.request(method, path, query=query, body=body, content_type=content_type)
         if not isinstance(result, dict):
-            raise ApiError(0, "", f"{method} {path}: the server sent no JSON object")
+            raise ApiError(0, "", f"{method} {path}: the server did not send a JSON object")
         return result
 
     def _try(

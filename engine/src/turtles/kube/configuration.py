@@ -19,7 +19,7 @@ Handler = Callable[[ClusterConfiguration], None]
 
 
 class ConfigurationWatch:
-    """Tells a component what the KubeVirt object says, from its start to its end, without a restart.
+    """Keeps a component's configuration up to date with the KubeVirt object, without a restart.
 
     Until the object has been read, and where there is none, ``current`` is the configuration of an empty one.
     """
@@ -28,7 +28,7 @@ class ConfigurationWatch:
         """Prepare the watch.
 
         :param namespace: the engine's, where the object is.
-        :param architecture: of machines, if neither they nor the object say.
+        :param architecture: of machines, if neither they nor the object specify it.
         """
         self._architecture = architecture
         self._handlers: list[Handler] = []
@@ -37,12 +37,12 @@ class ConfigurationWatch:
         self.informer.add_handler(self._changed)
 
     def add_handler(self, handler: Handler) -> None:
-        """Have the configuration told to a function, now and with every change of it. It must be quick."""
+        """Call a function with the configuration, now and with every change. It must be quick."""
         self._handlers.append(handler)
         handler(self.current)
 
     def follow_verbosity(self, component: str, level: str) -> None:
-        """Have the process log as the object says.
+        """Set the process's log level as the object says.
 
         :param component: KubeVirt's key, such as virtController.
         :param level: what the command line says; debug stays debug whatever the object says.

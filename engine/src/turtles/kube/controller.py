@@ -46,9 +46,9 @@ def run_workers(
                 extra = {"queue": name, "key": _text(key), "retry_in": round(pause, 3)}
                 # Somebody else wrote first, or a patch's test failed: normal, and solved by looking again.
                 if isinstance(error, Conflict | Invalid) and pause < 1.0:
-                    log.debug("reconcile again: %s", error, extra=extra)
+                    log.debug("reconciling again: %s", error, extra=extra)
                 elif isinstance(error, ApiError):
-                    log.warning("reconcile again: %s", error, extra=extra)
+                    log.warning("reconciling again: %s", error, extra=extra)
                 else:
                     log.exception("reconcile failed: %s", error, extra=extra)
             else:

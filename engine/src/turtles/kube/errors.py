@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What can go wrong between the engine and the API server, one exception class a cause."""
+"""What can go wrong between the engine and the API server, one exception class per cause."""
 
 from typing import Any
 
@@ -54,7 +54,7 @@ class Invalid(ApiError):
 
 
 class Unavailable(ApiError):
-    """The server cannot be reached, is overloaded (429), or says so itself (502, 503, 504); try again later."""
+    """The server cannot be reached, is overloaded (429), or says so (502, 503, 504); try again later."""
 
 
 _BY_STATUS: dict[int, type[ApiError]] = {
@@ -73,17 +73,17 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 
 
 def _from_another_life(details: Any) -> bool:
-    """Whether a server says that its versions don't reach as far: it was restored, or made anew."""
+    """Say whether a server's versions don't reach that far, because it was restored or set up again."""
     causes = details.get("causes") if isinstance(details, dict) else None
     return any(isinstance(one, dict) and one.get("reason") == "ResourceVersionTooLarge" for one in causes or ())
 
 
 def from_status(status: int, body: Any, fallback: str) -> ApiError:
-    """Make the exception for an answer of the API server.
+    """Create the exception for an answer of the API server.
 
     :param status: HTTP status, or ``code`` of a Status object that arrived in a watch.
     :param body: the decoded Status object, or anything else the server sent.
-    :param fallback: message for a body that is no Status object.
+    :param fallback: message for a body that is not a Status object.
     """
     reason, message, details = "", fallback, None
     if isinstance(body, dict) and body.get("kind") == "Status":

@@ -30,9 +30,9 @@ class _Sent:
 
 
 class Recorder:
-    """Writes events on a thread of its own, so that nobody waits for them; a repeated one only counts up.
+    """Writes events on a thread of its own, so that callers don't wait; a repeated event only increases its count.
 
-    Events are a help for people: when they cannot be written they are dropped.
+    Events are for people: if they can't be written they are dropped.
     """
 
     def __init__(self, client: Client, component: str, host: str = "") -> None:
@@ -49,7 +49,7 @@ class Recorder:
         self._thread.start()
 
     def event(self, obj: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
-        """Tell something about an object.
+        """Record an event about an object.
 
         :param obj: the object, with apiVersion and kind, or an object reference (``kind``, ``name``, ``uid``…).
         :param type_: ``Normal`` or ``Warning``.

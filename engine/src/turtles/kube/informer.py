@@ -56,7 +56,7 @@ def version_of(obj: Object) -> int:
 class Informer:
     """A live, read-only copy of a resource type (or the part of it that the selectors choose).
 
-    Objects handed out belong to the cache: nobody may change them. Handlers run one after the other on the
+    Objects handed out belong to the cache: don't change them. Handlers run one after the other on the
     informer's thread and must be quick; usually they put a key into a work queue.
     """
 
@@ -103,7 +103,7 @@ class Informer:
     # For consumers
 
     def add_handler(self, handler: EventHandler) -> None:
-        """Have changes told to a function; it hears of everything already in the cache as added."""
+        """Call a function with each change; everything already in the cache counts as added."""
         with self._lock:
             self._handlers.append(handler)
             present = list(self._objects.values())
@@ -139,7 +139,7 @@ class Informer:
     def observe(self, obj: Object) -> None:
         """Put what a write returned into the cache before its event arrives, so that readers see their own writes.
 
-        Ignored when the watch has already told of that version or a later one (also of its deletion). No handler is
+        Ignored if the watch has already delivered that version or a later one (or its deletion). No handler is
         called; the event will do that.
         """
         with self._lock:
@@ -216,7 +216,7 @@ class Informer:
             pause = min(pause * 2, longest)
 
     def _not_served(self, error: NotFound) -> float:
-        """Go on to the next version; return the longest pause before it is asked for."""
+        """Continue with the next version; return the longest pause before requesting it."""
         following = self._candidates.index(self.resource) + 1
         if following < len(self._candidates):
             self.resource = self._candidates[following]
@@ -240,13 +240,13 @@ class Informer:
         self._synced.set()
 
     def _replace(self, fresh: Mapping[Key, Object], listed: int) -> None:
-        """Take a list for what there is, and tell the handlers what that changes.
+        """Replace the cache's content by a list, and call the handlers with the changes.
 
         :param listed: the list's version.
         """
         changes: list[tuple[Object | None, Object | None]] = []
         with self._lock:
-            # A server whose versions went back (restored, or made anew) knows nothing of what is cached here.
+            # A server whose versions went back (restored, or set up again) knows nothing of what is cached here.
             restarted = listed < self._seen
             self._seen = listed
             for key in self._objects.keys() - fresh.keys():

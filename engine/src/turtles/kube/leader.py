@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Leader election with a Lease: of several copies of a component one works.
+"""Leader election with a Lease: only one of several replicas of a component works.
 
 The rules are client-go's: who holds the lease renews it; it is free when its holder gave it up or has not renewed it
 for its whole duration, as seen on the candidate's own clock. In addition a holder that comes back under its own
-identity goes on at once. Two processes of one identity on one host keep apart by an abstract socket, which the kernel
+identity continues. Two processes of one identity on one host are kept apart by an abstract socket, which the kernel
 frees when its owner dies.
 """
 
@@ -28,7 +28,7 @@ class LeaderElector:
     """Holds, or waits for, one Lease.
 
     ``leading`` is set while this process may work. Its clearing is a pause: the server could not be reached for
-    ``renew_deadline`` seconds. Losing the lease to somebody else is final and told to ``on_lost``.
+    ``renew_deadline`` seconds. Losing the lease to another holder is final and reported to ``on_lost``.
     """
 
     def __init__(
@@ -65,13 +65,13 @@ class LeaderElector:
         self._socket: socket.socket | None = None
 
     def start(self) -> None:
-        """Start to stand for election on a thread of its own."""
+        """Start taking part in elections, on a thread of its own."""
         self._thread = threading.Thread(target=self._run, name="leader", daemon=True)
         self._thread.start()
         threading.Thread(target=self._watch_deadline, name="leader-deadline", daemon=True).start()
 
     def stop(self, timeout: float = 1.0) -> None:
-        """Give the lease up, so that the next one need not wait; but not longer than ``timeout`` seconds."""
+        """Give up the lease, so that the next holder doesn't have to wait; try for at most ``timeout`` seconds."""
         self._stopped.set()
         if self._thread is not None:
             self._thread.join(timeout)
@@ -85,7 +85,7 @@ class LeaderElector:
             self._socket.close()
 
     def in_touch_since(self) -> float:
-        """Give the moment (monotonic) since which the server has answered without a long pause, whoever leads."""
+        """Return the moment (monotonic) since which the server has answered without a long pause, whoever leads."""
         return self._in_touch_since
 
     def _run(self) -> None:
@@ -138,7 +138,7 @@ class LeaderElector:
                 self.leading.clear()
 
     def _try(self) -> bool:
-        """Take or renew the lease; returns whether it is ours."""
+        """Acquire or renew the lease; return whether this process holds it."""
         try:
             lease = self._client.get(LEASE, self._namespace, self._name)
         except NotFound:

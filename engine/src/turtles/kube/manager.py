@@ -119,7 +119,7 @@ class Manager:
         return self._informers[key]
 
     def share(self, informer: Informer) -> Informer:
-        """Have the manager start and stop an informer that was made elsewhere."""
+        """Start and stop an informer that was created elsewhere along with the others."""
         self._informers[informer] = informer
         return informer
 
@@ -129,7 +129,7 @@ class Manager:
         self._queues[controller.name] = WorkQueue(controller.name)
 
     def start(self, gate: threading.Event) -> None:
-        """Fill the caches, then work whenever *gate* is set; returns at once."""
+        """Fill the caches, then work whenever *gate* is set; return immediately."""
         for informer in self._informers.values():
             informer.start()
         self._starting = sum(controller.essential for controller in self._controllers)

@@ -2,7 +2,7 @@
 """A work queue for controllers: a key waits at most once, is worked on by one worker at a time, and may be delayed.
 
 The rules are those of client-go's workqueue: a key added while it is being worked on runs again afterwards; failures
-back off exponentially a key.
+back off exponentially per key.
 """
 
 import heapq
@@ -43,12 +43,12 @@ class WorkQueue(Generic[K]):
         self._closed = False
 
     def add(self, key: K) -> None:
-        """Have a key worked on as soon as possible."""
+        """Queue a key to be worked on as soon as possible."""
         with self._condition:
             self._add(key)
 
     def add_after(self, key: K, seconds: float) -> None:
-        """Have a key worked on after a while; of several delays of one key the shortest counts."""
+        """Queue a key to be worked on after a while; of several delays of one key the shortest counts."""
         if seconds <= 0:
             self.add(key)
             return
@@ -62,7 +62,7 @@ class WorkQueue(Generic[K]):
             self._condition.notify()
 
     def add_rate_limited(self, key: K) -> float:
-        """Have a key worked on again after a failure; returns the pause in seconds."""
+        """Queue a key again after a failure; return the pause in seconds."""
         with self._condition:
             failures = self._failures.get(key, 0)
             self._failures[key] = failures + 1
@@ -71,12 +71,12 @@ class WorkQueue(Generic[K]):
         return seconds
 
     def forget(self, key: K) -> None:
-        """The key's work succeeded: its next failure starts again with the shortest pause."""
+        """Forget a key's failures, as its work succeeded: the next one starts again with the shortest pause."""
         with self._condition:
             self._failures.pop(key, None)
 
     def failures(self, key: K) -> int:
-        """How often the key has failed since the last :meth:`forget`."""
+        """Return how often the key has failed since the last :meth:`forget`."""
         with self._condition:
             return self._failures.get(key, 0)
 
@@ -100,7 +100,7 @@ class WorkQueue(Generic[K]):
                 self._condition.wait(self._delayed[0][0] - now if self._delayed else None)
 
     def done(self, key: K) -> None:
-        """The worker is finished with the key; it runs again if it was added meanwhile."""
+        """Mark a key's work as finished; it runs again if it was added in the meantime."""
         with self._condition:
             self._active.discard(key)
             if key in self._dirty:
@@ -108,13 +108,13 @@ class WorkQueue(Generic[K]):
                 self._condition.notify()
 
     def close(self) -> None:
-        """Send all workers home; keys that wait are dropped."""
+        """Stop all workers; waiting keys are dropped."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()
 
     def __len__(self) -> int:
-        """How many keys wait, without the delayed ones."""
+        """Return how many keys wait, without the delayed ones."""
         with self._condition:
             return len(self._ready)
 

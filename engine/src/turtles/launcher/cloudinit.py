@@ -34,7 +34,7 @@ def seed_files(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path = P
     :param volume: an entry of ``spec.volumes`` with cloudInitNoCloud or cloudInitConfigDrive.
     :param vmi: the VMI; its metadata's name, namespace and uid and its spec's hostname are used.
     :param root: where the mounted Secrets are looked for (tests).
-    :raises LaunchError: if data is no base64, a Secret lacks its key, or there is too much data.
+    :raises LaunchError: if data is not base64, a Secret lacks its key, or there is too much data.
     """
     kind = "cloudInitNoCloud" if "cloudInitNoCloud" in volume else "cloudInitConfigDrive"
     source, name = volume[kind] or {}, volume["name"]

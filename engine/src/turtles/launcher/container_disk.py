@@ -2,8 +2,8 @@
 """Container disks where the server has no image volumes: each image runs as a container of its own in the Pod.
 
 Three parts meet in the Pod's folder of sockets. An init container puts a small program (``container-disk.S``) into a
-volume; the containers of the images run it, and nothing of the image. The launcher listens until the node agent comes,
-who mounts the files of those containers where image volumes would be. Then the launcher connects to each program: it
+volume; the containers of the images run it, and nothing of the image. The launcher waits for the node agent, which
+mounts the files of those containers where image volumes would be. Then the launcher connects to each program: it
 ends when that connection does.
 """
 
@@ -28,11 +28,11 @@ def volumes(spec: Mapping[str, Any]) -> list[str]:
 class Request:
     """The request to have container disks mounted. Call :meth:`handle` whenever :meth:`fileno` is readable.
 
-    It has no time limit: an image may take long to be pulled, and the Pod is deleted when nobody wants it any more.
+    It has no time limit: an image may take long to be pulled, and the Pod is deleted when it is no longer wanted.
     """
 
     def __init__(self, names: Sequence[str], root: Path = Path("/")) -> None:
-        """Make the request.
+        """Create the request.
 
         :param names: the volumes.
         :param root: prefix of all paths (tests).
@@ -57,7 +57,7 @@ class Request:
         return self._listener.fileno()
 
     def handle(self) -> bool:
-        """Hear what the node agent has to say; return whether everything is mounted.
+        """Receive the node agent's answer; return whether everything is mounted.
 
         :raises LaunchError: with the agent's words, if it can't be; or if the container of an image ended.
         """

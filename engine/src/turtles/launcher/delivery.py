@@ -16,7 +16,7 @@ _IN_MOVED_TO = 0x80
 
 
 class Delivery:
-    """The file to wait for. Call :meth:`take` at once, then whenever :meth:`fileno` is readable.
+    """The file to wait for. Call :meth:`take` immediately, then whenever :meth:`fileno` is readable.
 
     :param namespace: of the VMI, as the command line says.
     :param name: likewise.

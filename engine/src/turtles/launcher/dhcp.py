@@ -62,7 +62,7 @@ def _domain_list(domains: tuple[str, ...]) -> bytes:
 
 
 def lease_options(plan: InterfacePlan, resolver: Resolver, hostname: str) -> list[tuple[int, bytes]]:
-    """Return what the guest is told with its address, as (option code, value) pairs.
+    """Return the DHCP options of the guest's lease, as (code, value) pairs.
 
     The lease is infinite: the address is the Pod's, which never changes.
     """
@@ -112,7 +112,7 @@ def answer(packet: bytes, plan: InterfacePlan, lease: list[tuple[int, bytes]]) -
         lease = [(code, value) for code, value in lease if code != 51]
     else:
         if kind == bytes([DECLINE]):
-            log.warning("the guest declines its address: another machine uses it", extra={"address": plan.guest_ip})
+            log.warning("the guest declines its address: another machine is using it", extra={"address": plan.guest_ip})
         return None
     if reply == NAK:
         ciaddr, yiaddr, lease = bytes(4), bytes(4), []

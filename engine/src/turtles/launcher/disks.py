@@ -53,7 +53,7 @@ def prepare(vmi: Mapping[str, Any], root: Path = Path("/")) -> None:
             elif any(kind in volume for kind in _CLOUD_INIT):
                 cloudinit.make_seed(volume, vmi, root)
         except (images.ImageError, OSError) as error:
-            raise LaunchError(f"volume {name!r}: its disk can't be made ready: {error}") from error
+            raise LaunchError(f"volume {name!r}: its disk can't be prepared: {error}") from error
 
 
 def _in_root(root: Path, path: PurePosixPath) -> Path:
@@ -96,7 +96,7 @@ def find_disk(volume: str, reference: str, image_dir: Path, path: str | None) ->
             raise LaunchError(f"{what} has a folder /disk that uid {os.geteuid()} may not read") from error
         if not entries:
             raise LaunchError(
-                f"{what} is no containerDisk: it has no file in /disk; put one raw or qcow2 disk there, "
+                f"{what} is not a containerDisk: it has no file in /disk; put one raw or qcow2 disk there, "
                 "or name another file with containerDisk.path"
             )
         if len(entries) > 1:
@@ -122,7 +122,7 @@ def _capacity(volume: Mapping[str, Any]) -> int:
         size = quantity.to_int(volume["emptyDisk"]["capacity"])
     except (KeyError, TypeError, quantity.QuantityError) as error:
         raise LaunchError(
-            f"volume {volume['name']!r}: emptyDisk.capacity is missing or no quantity ({error})"
+            f"volume {volume['name']!r}: emptyDisk.capacity is missing or not a quantity ({error})"
         ) from error
     if not 0 < size <= images.MAX_VIRTUAL_SIZE:
         raise LaunchError(f"volume {volume['name']!r}: emptyDisk.capacity {size} is out of range")
@@ -133,7 +133,7 @@ def _need(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path) -> tupl
     """Return the kind of *volume* and the bytes it must find free among the ephemeral disks; None if none.
 
     An emptyDisk is created sparse, but its capacity is a promise to the guest; an overlay grows as the guest writes,
-    nobody knows how far.
+    it is unknown how far.
     """
     if "containerDisk" in volume:
         return "containerDisk", OVERLAY_ROOM
@@ -197,7 +197,7 @@ def _claim_disk(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path) -
         return
     requested = _claim_size(name, vmi)
     if requested is None:
-        raise LaunchError(f"{what} has no disk.img, and its size isn't known yet; a new disk can't be made on it")
+        raise LaunchError(f"{what} has no disk.img, and its size isn't known yet; a new disk can't be created on it")
     free = _free(directory)
     if free < requested * (1 - CLAIM_TOLERANCE):
         raise LaunchError(
@@ -216,9 +216,11 @@ def _claim_disk(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path) -
 
 
 def _check_device(name: str, device: Path) -> None:
-    """Check that the claim's block device is there; whose it is the node agent sees to."""
+    """Check that the claim's block device is there; its owner is the node agent's job."""
     if not device.is_block_device():
-        raise LaunchError(f"volume {name!r}: {device} is no block device; the claim's volume can't be used as a disk")
+        raise LaunchError(
+            f"volume {name!r}: {device} is not a block device; the claim's volume can't be used as a disk"
+        )
 
 
 def _claim_size(name: str, vmi: Mapping[str, Any]) -> int | None:

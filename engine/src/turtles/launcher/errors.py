@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The launcher's one kind of failure."""
+"""The launcher's only kind of failure."""
 
 
 class LaunchError(Exception):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Looking at disk images nobody vouches for, and making new ones.
+"""Inspects untrusted disk images, and creates new ones.
 
-A guest image is input from strangers. Its header is read here first, so that qemu-img never opens anything such a
+A guest image is untrusted input. Its header is read here first, so that qemu-img never opens anything such a
 header points to (backing file, external data file); only then does ``qemu-img info`` judge whether the image is sound,
 with an explicit format and under limits of memory, time and CPU.
 """
@@ -93,7 +93,7 @@ def _raw_virtual_size(header: bytes, size: int) -> int:
     for offset, magic, name in _OTHER_FORMATS:
         if header[offset : offset + len(magic)] == magic:
             if name in _COMPRESSED:
-                raise ImageError(f"is compressed ({name}); decompress it before it is put into the image")
+                raise ImageError(f"is compressed ({name}); decompress it before adding it to the image")
             raise ImageError(f"has the format {name}; convert it with 'qemu-img convert -O qcow2'")
     return -(-size // _SECTOR) * _SECTOR
 

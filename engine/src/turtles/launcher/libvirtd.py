@@ -54,7 +54,7 @@ max_core = 0
 _DRIVER = "libvirt_driver_qemu.so"
 _DRIVER_DIRS = ("/usr/lib/*-linux-gnu/libvirt/connection-driver", "/usr/lib64/libvirt/connection-driver")
 _CAPABILITIES = paths.CAPABILITY_CACHE
-# The protocol wants the sockets from descriptor 3 on and the process's own id in LISTEN_PID, which nobody knows before
+# The protocol wants the sockets from descriptor 3 on and the process's own id in LISTEN_PID, which isn't known before
 # the process is there: a shell puts both right before it becomes libvirtd.
 _ACTIVATE = ("/bin/sh", "-c", 'exec 3<&0 </dev/null; export LISTEN_PID=$$; exec "$0" "$@"')
 
@@ -143,7 +143,7 @@ class Libvirtd:
     def start(self, server: socket.socket) -> int:
         """Start libvirtd with the listening socket *server*, which is closed here.
 
-        Only libvirtd has it then: when libvirtd dies, waiting clients get an error instead of waiting for ever.
+        Only libvirtd has it then: when libvirtd dies, waiting clients get an error instead of waiting forever.
 
         :return: ``pidfd``, which becomes readable when libvirtd ends; call :meth:`forget` then.
         :raises LaunchError: if libvirtd isn't installed.
@@ -185,7 +185,7 @@ class Libvirtd:
     def kill(self) -> None:
         """End libvirtd, if it runs, and wait for its end.
 
-        It is made for that: its VM runs on, and the next libvirtd finds the VM.
+        It is made for that: its VM keeps running, and the next libvirtd finds it.
         """
         if self.pidfd is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -195,7 +195,7 @@ class Libvirtd:
     def wait_ready(self, timeout: float) -> None:
         """Wait until libvirtd answers its first client.
 
-        Done by hand rather than by libvirt.open, which would wait for ever if libvirtd died before it accepts.
+        Done by hand rather than by libvirt.open, which would wait forever if libvirtd died before it accepts.
 
         :param timeout: seconds.
         :raises LibvirtdError: if libvirtd ends before, or the time is over. It may be running then.
@@ -213,8 +213,8 @@ class Libvirtd:
             except TimeoutError as error:
                 raise LibvirtdError(f"libvirtd didn't answer within {timeout:.0f} s") from error
             except OSError as error:
-                raise LibvirtdError(f"libvirtd ended before it answered ({error.strerror})") from error
-        raise LibvirtdError("libvirtd ended before it answered")
+                raise LibvirtdError(f"libvirtd exited before it answered ({error.strerror})") from error
+        raise LibvirtdError("libvirtd exited before it answered")
 
     def connect(self, timeout: float) -> libvirt.virConnect:
         """Wait until libvirtd answers, then return a connection.

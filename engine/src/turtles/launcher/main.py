@@ -97,7 +97,7 @@ def _run(options: argparse.Namespace) -> int:
 def prepare(cache_dir: str) -> None:
     """Warm libvirt's capability cache in *cache_dir*, once per node; see :func:`libvirtd.warm_capability_cache`.
 
-    :raises RuntimeError: if that isn't possible; launchers work without it, each a second and a half later.
+    :raises RuntimeError: if that isn't possible; launchers work without it, each starts a second and a half later.
     """
     libvirt.registerErrorHandler(_ignore_libvirt_error, None)
     try:
@@ -117,16 +117,22 @@ def _command() -> Command:
         ("--ephemeral-disk-dir", paths.EPHEMERAL_DISKS_DIR),
     ):
         parser.add_argument(
-            option, default=str(directory), choices=[str(directory)], help="as in KubeVirt; has this one value"
+            option,
+            default=str(directory),
+            choices=[str(directory)],
+            help="as in KubeVirt; only this value is supported",
         )
     parser.add_argument(
-        "--grace-period-seconds", type=int, default=30, help="from SIGTERM until the VM is switched off"
+        "--grace-period-seconds", type=int, default=30, help="seconds from SIGTERM until the VM is powered off"
     )
     parser.add_argument(
-        "--capability-cache", type=Path, default=CAPABILITY_CACHE, help="warmed libvirt cache (may be missing)"
+        "--capability-cache",
+        type=Path,
+        default=CAPABILITY_CACHE,
+        help="libvirt's warmed capability cache, if there is one",
     )
     parser.add_argument(
-        "--image-volume", action="store_true", help="container disks are mounted already, as image volumes"
+        "--image-volume", action="store_true", help="container disks are already mounted, as image volumes"
     )
     return command
 
@@ -304,7 +310,7 @@ class Launcher:
     # Signals
 
     def _watch_signals(self) -> None:
-        """Have SIGTERM and SIGINT handled in the event loop."""
+        """Handle SIGTERM and SIGINT in the event loop."""
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -357,19 +363,19 @@ class Launcher:
         self._libvirtd.start(self._libvirtd.listen())
 
     def _watch_libvirtd(self) -> None:
-        """Have the end of libvirtd handled in the event loop."""
+        """Handle the end of libvirtd in the event loop."""
         libvirt.virEventAddHandle(self._libvirtd.pidfd, libvirt.VIR_EVENT_HANDLE_READABLE, self._on_libvirtd_end, None)
 
     def _connect_first(self) -> None:
         """Connect to the first libvirtd of this Pod.
 
-        :raises LaunchError: with libvirtd's last words, if it doesn't get up.
+        :raises LaunchError: with the end of libvirtd's log, if it doesn't start.
         """
         for attempt in range(1, _LIBVIRTD_FIRST_ATTEMPTS + 1):
             try:
                 return self._connect()
             except LibvirtdError as error:
-                message = f"libvirtd doesn't get up in the Pod: {error}; its log: {self._libvirtd.last_words()}"
+                message = f"libvirtd doesn't start in the Pod: {error}; its log: {self._libvirtd.last_words()}"
             log.warning("%s", message, extra={"attempt": attempt})
             self._libvirtd.kill()
             self._libvirtd.forget()
@@ -386,7 +392,7 @@ class Launcher:
         try:
             connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle, None)
         except libvirt.libvirtError as error:
-            raise LibvirtdError(f"libvirtd gives no events: {error}") from error
+            raise LibvirtdError(f"can't subscribe to libvirtd's events: {error}") from error
         self._connection = connection
 
     def _on_lifecycle(
@@ -405,7 +411,8 @@ class Launcher:
         delay = _RESTART_DELAYS[min(self._restarts, len(_RESTART_DELAYS) - 1)]
         self._restarts += 1
         log.warning(
-            "libvirtd ended; the VM runs on", extra={"restart_in_seconds": delay, "log": self._libvirtd.last_words()}
+            "libvirtd exited; the VM keeps running",
+            extra={"restart_in_seconds": delay, "log": self._libvirtd.last_words()},
         )
         self._after(delay, self._restart_libvirtd)
 
@@ -417,7 +424,7 @@ class Launcher:
         self._reconnect()
 
     def _reconnect(self) -> None:
-        """Connect to a libvirtd that runs again, or end it: its end is handled like any other."""
+        """Connect to a restarted libvirtd, or kill it: its end is handled like any other."""
         try:
             self._connect()
         except LibvirtdError as error:
@@ -435,7 +442,7 @@ class Launcher:
         try:
             active, defined = self._domains()
         except libvirt.libvirtError as error:
-            log.warning("libvirtd gives no answer about the domain", extra={"error": str(error)})
+            log.warning("libvirtd doesn't answer about the domain", extra={"error": str(error)})
             self._after(1, self._look_again)
             if self._libvirtd.pidfd is not None and not self._connection_alive():
                 self._reconnect()
@@ -457,7 +464,7 @@ class Launcher:
             self._bring_down(active, now)
         elif self._connection is None:
             # Nobody to ask. The VM ends with this process, at the latest when the time is over.
-            self._finish_or_wait(self._deadline, now, "libvirtd isn't back in time")
+            self._finish_or_wait(self._deadline, now, "libvirtd didn't come back in time")
         elif not defined:
             self._finish("there is no domain")
         else:
@@ -493,7 +500,7 @@ class Launcher:
             for domain in active:
                 state, reason = domain.state()
                 if now >= self._deadline:
-                    log.warning("the guest didn't shut down in time, it is switched off")
+                    log.warning("the guest didn't shut down in time, powering it off")
                     domain.destroy()
                 elif lifecycle.is_frozen(state, reason):
                     log.warning("the guest is paused and can't shut down, it is switched off")
@@ -516,7 +523,7 @@ class Launcher:
 
     @staticmethod
     def _after(seconds: float, call: Callable[[], None]) -> None:
-        """Have *call* called once, from the event loop."""
+        """Call *call* once, from the event loop."""
 
         def fire(timer: int, opaque: object) -> None:
             libvirt.virEventRemoveTimeout(timer)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command ``virt-node-probe``: finds out what this node can do for guests and leaves it in a folder.
+"""The command ``virt-node-probe``: determines what this node can do for guests and stores it in a folder.
 
-It runs where launchers run, with their QEMU and libvirt: does KVM get a guest through, which CPU models and machine
-types are there. What libvirt had to find out about QEMU for that is kept too, so that launchers needn't (it takes each
-more than a second).
+It runs where launchers run, with their QEMU and libvirt: whether KVM can run a guest, which CPU models and machine
+types there are. What libvirt learns about QEMU in the process is kept too, which saves each launcher more than a
+second.
 """
 
 import argparse
@@ -39,8 +39,8 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 def main(argv: list[str] | None = None) -> int:
     """Probe once; the exit status is 0 whatever the node can do, 1 if the folder can't be written."""
-    command = Command("virt-node-probe", "Finds out what a node can do for guests.")
-    command.parser.add_argument("--output", type=Path, required=True, help="folder for what is found")
+    command = Command("virt-node-probe", "Determines what a node can do for guests.")
+    command.parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     command.parser.add_argument("--qemu-binary", default="/usr/bin/qemu-system-x86_64")
     return command.run(_run, argv, signals=False)
 
@@ -61,7 +61,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _become_launcher(folder: Path, kvm_works: bool) -> None:
-    """Go on as the user launchers are, with the device they get, if this is root; the folder is that user's then.
+    """Switch to the launchers' user, with the devices they get, if this is root; the folder is then that user's.
 
     Only this process and what it starts see what is changed for that: the node's own files stay as they are.
 
@@ -134,7 +134,7 @@ def _ask_libvirt(folder: Path, kvm_works: bool) -> tuple[str, ...]:
         cache.mkdir(exist_ok=True)
         warm_capability_cache(cache, ask)
     except (LaunchError, LibvirtdError, libvirt.libvirtError, OSError) as error:
-        log.warning("libvirt tells nothing about this node: %s", error)
+        log.warning("libvirt gives no information about this node: %s", error)
         return ()
     return tuple(documents)
 
@@ -158,7 +158,7 @@ def _features(connection: libvirt.virConnect, domain_capabilities: str) -> str:
             )
         )
     except libvirt.libvirtError as error:
-        log.warning("libvirt can't tell the CPU's features: %s", error)
+        log.warning("libvirt can't determine the CPU's features: %s", error)
         return ""
 
 

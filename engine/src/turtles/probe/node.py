@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a probe of a node found out, as files in a folder: written beside QEMU, read by the node agent.
+"""What a probe of a node found out, as files in a folder: written where QEMU is, read by the node agent.
 
 On a cluster the agent's image has no QEMU: an init container of its Pod, from the launcher's image, does the probing.
 """

@@ -2,7 +2,7 @@
 """Endpoints and EndpointSlices of Services, as kube-controller-manager keeps them.
 
 :func:`subsets` and :func:`slices` say, as pure functions, what leads to a Service's Pods; :func:`mirrored` does so for
-Endpoints that somebody wrote by hand. :class:`EndpointsController` feeds them from informers and writes.
+Endpoints that were written by hand. :class:`EndpointsController` feeds them from informers and writes.
 
 Rules: Kubernetes documentation, "EndpointSlices" (conditions, labels, mirroring) and "Services without selectors".
 """
@@ -311,7 +311,7 @@ class EndpointsController:
                 try:
                     self._slices.observe(self._client.create(ENDPOINTSLICE, obj))
                 except (NotFound, AlreadyExists) as error:
-                    log.debug("the slice is not made now", extra={"service": service, "error": str(error)})
+                    log.debug("not creating the slice now", extra={"service": service, "error": str(error)})
             elif not same_slice(there, obj):
                 kept = {key: there["metadata"][key] for key in ("uid", "resourceVersion")}
                 self._slices.observe(
@@ -348,7 +348,7 @@ def _service_of(obj: Object) -> str:
 
 
 def _by_others(endpoints: Object) -> bool:
-    """Whether Endpoints without Service are none of ours, such as those of leader elections of old."""
+    """Say whether Endpoints without Service are none of ours, such as those of leader elections of old."""
     annotations = endpoints["metadata"].get("annotations") or {}
     return "control-plane.alpha.kubernetes.io/leader" in annotations
 

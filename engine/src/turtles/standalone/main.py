@@ -7,18 +7,22 @@ import sys
 #: Subcommand -> (module, function taking argv and giving an exit code, one-line help). Modules are imported only
 #: when their subcommand runs, so that a process holds in memory only what it uses.
 COMMANDS: dict[str, tuple[str, str, str]] = {
-    "init": ("turtles.standalone.init", "main", "make certificates, tokens and kubeconfigs"),
+    "init": ("turtles.standalone.init", "main", "create certificates, tokens and kubeconfigs"),
     "apiserver": ("turtles.standalone.apiserver.main", "main", "serve the Kubernetes API from SQLite"),
     "controller-manager": (
         "turtles.standalone.controller_manager",
         "main",
-        "bind Pods to nodes, provision volumes, keep endpoints",
+        "bind Pods to nodes, provision volumes, maintain endpoints",
     ),
-    "backup": ("turtles.standalone.apiserver.storage.upkeep", "backup", "copy the API server's database while it runs"),
-    "restore": ("turtles.standalone.apiserver.storage.upkeep", "restore", "put a backup in the database's place"),
+    "backup": (
+        "turtles.standalone.apiserver.storage.upkeep",
+        "backup",
+        "copy the API server's database, running or not",
+    ),
+    "restore": ("turtles.standalone.apiserver.storage.upkeep", "restore", "replace the database with a backup"),
     "rotate-key": ("turtles.standalone.apiserver.storage.upkeep", "rotate_key", "encrypt Secrets with a new key"),
     "podrunner": ("turtles.standalone.podrunner.main", "main", "run the node's Pods"),
-    "reset": ("turtles.standalone.podrunner.reset", "main", "remove what the podrunner left on the node"),
+    "reset": ("turtles.standalone.podrunner.reset", "main", "remove what the Pod runner left on the node"),
 }
 
 

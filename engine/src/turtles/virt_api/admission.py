@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The admission webhooks: AdmissionReview in, AdmissionReview out. Defaults and rules are those of `turtles.api.kinds`.
 
-Reviews answer at once, except for checks that ask the API server (`turtles.virt_api.checks`).
+Reviews are answered immediately, except for checks that ask the API server (`turtles.virt_api.checks`).
 
 Protocol: Kubernetes documentation, "Dynamic Admission Control" (admission.k8s.io/v1).
 """
@@ -71,11 +71,11 @@ class Admission:
                     self.slow.add(webhook.path)
 
     def configure(self, config: ClusterConfiguration) -> None:
-        """Take over another configuration, from the next review on."""
+        """Use another configuration, from the next review on."""
         self._config = config
 
     def add(self, path: str, review: Review) -> None:
-        """Serve a further webhook, which asks the API server before it answers."""
+        """Add another webhook, which asks the API server before it answers."""
         self.reviews[path] = review
         self.slow.add(path)
 

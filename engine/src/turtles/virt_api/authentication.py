@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who asks, and whether they may.
+"""Authentication and authorization of requests.
 
 The API server forwards requests for an aggregated API with a client certificate of its front proxy, and says in
 headers for whom (Kubernetes documentation, "Configure the Aggregation Layer"). Which certificates and headers count
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class User:
-    """For whom a request is made."""
+    """The user that a request is made for."""
 
     name: str
     groups: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class User:
 
 @dataclass(frozen=True)
 class FrontProxy:
-    """Which front proxies are trusted, and in which headers they say for whom they ask."""
+    """Which front proxies are trusted, and in which headers they name the user."""
 
     authorities: tuple[x509.Certificate, ...] = ()
     allowed_names: frozenset[str] = frozenset()
@@ -53,7 +53,7 @@ class FrontProxy:
 
     @classmethod
     def from_configmap(cls, configmap: Mapping[str, Any] | None) -> FrontProxy:
-        """Read the ConfigMap. Without it, or without certificates in it, nobody is trusted."""
+        """Read the ConfigMap. Without it, or without certificates in it, no front proxy is trusted."""
         data = (configmap or {}).get("data") or {}
         pem = str(data.get("requestheader-client-ca-file") or "")
         try:
@@ -76,7 +76,7 @@ class FrontProxy:
         return "".join(found.public_bytes(Encoding.PEM).decode() for found in self.authorities)
 
     def trusts(self, der: bytes | None) -> bool:
-        """Whether a client certificate is that of a front proxy. The TLS layer has checked dates and key already.
+        """Say whether a client certificate is that of a front proxy. The TLS layer has checked dates and key already.
 
         Which authorities the TLS layer knows only grows, so the issuer is checked here.
         """
@@ -89,7 +89,7 @@ class FrontProxy:
         return not self.allowed_names or bool(names & self.allowed_names)
 
     def user(self, headers: Iterable[tuple[str, str]]) -> User | None:
-        """Give the user that headers name, None if they name none."""
+        """Return the user that headers name, None if they name none."""
         values: dict[str, list[str]] = {}
         for name, value in headers:
             values.setdefault(name.lower(), []).append(value)
@@ -107,14 +107,14 @@ class FrontProxy:
 
 
 def peer_certificate(ssl_object: ssl.SSLObject | ssl.SSLSocket | None) -> bytes | None:
-    """Give the client certificate of a connection in DER, None if there is none."""
+    """Return the client certificate of a connection in DER, None if there is none."""
     return ssl_object.getpeercert(binary_form=True) if ssl_object is not None else None
 
 
 def may(
     client: Client, user: User, verb: str, version: str, namespace: str, resource: str, name: str, sub: str
 ) -> bool:
-    """Whether a user may do `verb` with a subresource: asks the API server (SubjectAccessReview)."""
+    """Say whether a user may do `verb` with a subresource: asks the API server (SubjectAccessReview)."""
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",

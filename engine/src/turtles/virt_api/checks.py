@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Checks of admission that have to ask the API server, by the names under which kinds refer to them.
 
-They come after a kind's own validation, and only if that has nothing to object to.
+They come after a kind's own validation, and only if that found nothing wrong.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def checks(client: Client, namespace: str) -> dict[str, Check]:
 
 
 class KubeVirtCheck:
-    """There is one KubeVirt object, in the engine's namespace, and it isn't deleted while it protects machines."""
+    """Allows one KubeVirt object, in the engine's namespace, and no deletion while it protects machines."""
 
     def __init__(self, client: Client, namespace: str) -> None:
         self._client = client
@@ -48,7 +48,7 @@ class KubeVirtCheck:
         for found in self._client.list(KUBEVIRT, self._namespace)["items"]:
             name = found["metadata"]["name"]
             if name != request.get("name"):
-                message = f"there is a KubeVirt object {self._namespace}/{name} already; change that one"
+                message = f"KubeVirt object {self._namespace}/{name} already exists; change that one"
                 return [Cause(DUPLICATE, message, "metadata.name")]
         return []
 

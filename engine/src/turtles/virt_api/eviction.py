@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The webhook of evictions: who drains a node is told what the strategies of its machines make of that.
+"""The webhook of evictions: applies the eviction strategies of machines when their node is drained.
 
 The rules are KubeVirt's (user guide, "Node maintenance", evictionStrategy) for machines that can't be migrated live,
 which is all of them:
 
 - None, LiveMigrateIfPossible: the Pod is evicted, its guest shuts down.
-- LiveMigrate: refused, until somebody stops the machine.
-- External: refused, and the VMI says from where it is to go (``status.evacuationNodeName``); whoever manages it acts.
+- LiveMigrate: refused until the machine is stopped.
+- External: refused, and the VMI says which node to leave (``status.evacuationNodeName``), for its manager to act on.
 
 Refusals are 429, after which ``kubectl drain`` tries again. While virt-api is away the disruption budget of the VMI
 refuses in its place (:mod:`turtles.controller.disruption`).
@@ -40,7 +40,7 @@ class EvictionReview:
         self._recorder = recorder
 
     def __call__(self, request: Object) -> Object:
-        """Give the response of an AdmissionReview's request."""
+        """Return the response of an AdmissionReview's request."""
         namespace, name = request.get("namespace"), request.get("name")
         if not isinstance(namespace, str) or not isinstance(name, str):
             return dict(_ALLOWED)
@@ -49,7 +49,7 @@ class EvictionReview:
             return self._judge(vmi, name, dry_run=bool(request.get("dryRun"))) if vmi else dict(_ALLOWED)
         except ApiError as error:
             # Better kept a while longer than lost
-            return _denied(f"it can't be found out whose Pod {namespace}/{name} is: {error.message}")
+            return _denied(f"can't determine which machine owns Pod {namespace}/{name} is: {error.message}")
 
     def _vmi_of(self, namespace: str, name: str) -> Object | None:
         """Return the VMI that runs in a Pod; None where none does."""
@@ -84,7 +84,7 @@ class EvictionReview:
         return dict(_ALLOWED)
 
     def _mark(self, vmi: Object, pod: str) -> None:
-        """Say in the VMI's status which node it is to leave, for whoever manages it."""
+        """Write into the VMI's status which node it has to leave, for its manager."""
         metadata, status = vmi["metadata"], vmi.get("status") or {}
         node = status.get("nodeName")
         if not node or status.get("evacuationNodeName") == node:
@@ -97,10 +97,10 @@ class EvictionReview:
         try:
             self._client.patch(VMI, metadata["namespace"], metadata["name"], patch, kind=JSON)
         except (NotFound, Invalid):
-            return  # it has ended meanwhile: the next try is allowed
+            return  # it has ended in the meantime: the next try is allowed
         message = (
-            f"Pod {pod} is to leave node {node}: evictionStrategy External leaves that to whoever manages the machine, "
-            "who finds the node in status.evacuationNodeName; stopping the machine lets the drain go on"
+            f"Pod {pod} has to leave node {node}: evictionStrategy External leaves that to its manager, which "
+            "finds the node in status.evacuationNodeName; stopping the machine lets the drain continue"
         )
         self._recorder.event(vmi, "Normal", "EvacuationRequested", message)
 

@@ -54,17 +54,19 @@ def _command() -> Command:
         default="serve",
         help="serve (the default); or print what has to be created before the engine's components start, as YAML",
     )
-    add("--bind", default="", help="address to listen on; all if not given")
+    add("--bind", default="", help="address to listen on (default: all)")
     add("--port", type=int, default=8443, help="port to listen on")
-    add("--url", help="https URL the API server reaches this under, if there is no Service virt-api")
+    add("--url", help="https URL at which the API server reaches virt-api, if there is no Service virt-api")
     add(
         "--cluster",
         metavar="FILE",
         help="with manifests: also what runs the components on a Kubernetes cluster, from this JSON file (-: standard "
         "input) with engineImage, launcherImage and other values",
     )
-    add("--pod-name", help="the Pod this is, if it is a replica of the Deployment virt-api")
-    add("--architecture", default="amd64", help="architecture of machines that don't say theirs")
+    add("--pod-name", help="name of this Pod, if it is a replica of the Deployment virt-api")
+    add(
+        "--architecture", default="amd64", help="architecture of machines that don't specify one (default: %(default)s)"
+    )
     return command
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What has to be there before the engine's components start: namespace, CRDs, service accounts and their rights.
+"""What has to exist before the engine's components start: namespace, CRDs, service accounts and their permissions.
 
 Every rule names its resources and verbs one by one. The names of the roles for users are KubeVirt's. On a cluster
 Deployments, the DaemonSet and what goes with them belong to it (`turtles.virt_api.workloads`).

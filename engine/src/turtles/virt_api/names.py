@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names of the objects virt-api writes or needs. Its rights name them too."""
+"""Names of the objects virt-api writes or needs; its permissions refer to them too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ CERTIFICATES_SECRET = "kubevirt-virt-api-certs"  # noqa: S105
 MUTATOR = "virt-api-mutator"
 VALIDATOR = "virt-api-validator"
 SERVICE = "virt-api"
-#: Where the API server says which front proxies may ask in somebody's name.
+#: Where the API server says which front proxies may make requests on behalf of users.
 AUTHENTICATION_NAMESPACE = "kube-system"
 AUTHENTICATION_CONFIGMAP = "extension-apiserver-authentication"
 #: On everything the engine brings.

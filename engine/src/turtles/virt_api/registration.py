@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How virt-api makes itself known to the API server, and keeps it so.
+"""How virt-api registers itself with the API server, and stays registered.
 
-It writes its webhook configurations and APIServices, and writes them again when somebody changes them or the
+It writes its webhook configurations and APIServices, and writes them again when they are changed or the
 certificate's authority changes. With a URL of its own (no Service in front of it) the webhooks name the URL, and
 Service and Endpoints that the APIServices point to are written too.
 
 While a Deployment is rolled out, replicas of two builds run side by side. Each would have its own list registered, and
 a path that only the new one serves would be asked of the old one. So what another build has registered stays, but for
-the authorities, until all replicas are of one build: then it is the build of whoever looks.
+the authorities, until all replicas are of one build: then the build of the replica that looks counts.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def endpoints(namespace: str, url: str) -> list[tuple[Resource, Object]]:
 
 
 class Registration:
-    """Keeps certificates and registration as they should be, on a thread of its own.
+    """Maintains certificates and registration, on a thread of its own.
 
     `loaded` is called with the certificates to serve with: once before the first registration, and whenever they have
     been replaced. With a new authority that is `spread` seconds after it has been registered, if what is served with
@@ -237,31 +237,37 @@ class Registration:
         self._thread = threading.Thread(target=self._run, name="registration", daemon=True)
 
     def configure(self, configuration: ClusterConfiguration) -> None:
-        """Have certificates live as long as the KubeVirt object says, from now on."""
+        """Apply the lifetimes of certificates in the KubeVirt object, from now on."""
         if configuration.rotation != self._rotation:
             self._rotation = configuration.rotation
             self._wake.set()
 
     def prepare(self) -> None:
-        """Have certificates to serve with. Raises ApiError where the API server can't be asked."""
+        """Load certificates to serve with.
+
+        :raises turtles.kube.client.ApiError: the API server can't be reached.
+        """
         self._certificates = self._ensure()
         self._loaded(self._certificates)
 
     def start(self) -> None:
-        """Register, and keep it so."""
+        """Register, and stay registered."""
         for informer in self._informers:
             informer.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """Leave everything registered, and stop looking."""
+        """Stop checking; everything stays registered."""
         self._stopped.set()
         self._wake.set()
         for informer in self._informers:
             informer.stop()
 
     def sync(self) -> None:
-        """Bring certificates and registered objects to what they should be. Raises ApiError."""
+        """Update certificates and registered objects.
+
+        :raises turtles.kube.client.ApiError: that isn't possible now.
+        """
         found = self._ensure()
         for resource, obj in self._wanted(found.bundle):
             self._put(resource, _signed(obj), found.bundle)
@@ -280,9 +286,9 @@ class Registration:
     def _ensure(self) -> Certificates:
         def expired(secret: Object, end: datetime) -> None:
             message = (
-                f"the certificates of virt-api ended at {end:%Y-%m-%dT%H:%M:%SZ} and have been replaced: virtual "
-                "machines could not be changed meanwhile, those that run went on. virt-api replaces them in time while "
-                "it runs; if it did, look at the clocks of its nodes"
+                f"the certificates of virt-api expired at {end:%Y-%m-%dT%H:%M:%SZ} and have been replaced: in the "
+                "meantime virtual machines could not be changed, but running ones were not affected. virt-api replaces "
+                "its certificates in time as long as it runs; if it was running, check the clocks of its nodes"
             )
             self._tell({**secret, "apiVersion": "v1", "kind": "Secret"}, "Warning", "CertificatesExpired", message)
 
@@ -337,7 +343,7 @@ class Registration:
         log.info("registered again", extra={"kind": resource.kind, "object": name})
 
     def _is_rolled_out(self) -> bool:
-        """Whether all replicas are of one build, this one."""
+        """Say whether all replicas are of one build, this one."""
         if not self._pod:
             return True
         try:
@@ -362,7 +368,7 @@ class Registration:
 
 
 def contains(found: Any, wanted: Any) -> bool:
-    """Whether `found` has everything that `wanted` has; the API server may have added defaults to objects."""
+    """Say whether `found` has everything that `wanted` has; the API server may have added defaults to objects."""
     if isinstance(wanted, dict):
         return isinstance(found, dict) and all(contains(found.get(key), value) for key, value in wanted.items())
     if isinstance(wanted, list):
@@ -383,7 +389,7 @@ def _signed(wanted: Object) -> Object:
 
 
 def _build(obj: Object) -> tuple[str | None, str | None]:
-    """Return version and hash of what registered an object; without them it was somebody else."""
+    """Return version and hash of the build that registered an object; empty if it wasn't virt-api."""
     annotations = obj["metadata"].get("annotations") or {}
     return annotations.get(_VERSION), annotations.get(_IDENTIFIER)
 

@@ -32,14 +32,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def new_context() -> ssl.SSLContext:
-    """Give the server's TLS context. It asks for client certificates and doesn't need them: webhooks come without."""
+    """Return the server's TLS context. It requests client certificates, but doesn't require them, for webhooks."""
     context = endpoint.server_context()
     context.verify_mode = ssl.CERT_OPTIONAL
     return context
 
 
 class Server:
-    """The server's handlers. `ready` tells whether clients may come yet."""
+    """The server's handlers. ``ready`` says whether clients are served yet."""
 
     def __init__(
         self, client: Client, admission: Admission, context: ssl.SSLContext, ready: Callable[[], bool]
@@ -52,13 +52,13 @@ class Server:
         self._handlers = subresources.handlers(client)
 
     def trust(self, front_proxy: FrontProxy) -> None:
-        """Take over which front proxies are trusted, from the next request on."""
+        """Set which front proxies are trusted, from the next request on."""
         if front_proxy.pem and front_proxy.authorities != self._front_proxy.authorities:
             self._context.load_verify_locations(cadata=front_proxy.pem)
         self._front_proxy = front_proxy
 
     def application(self) -> web.Application:
-        """Give the application that serves all paths."""
+        """Return the application that serves all paths."""
         application = web.Application(client_max_size=_MAX_BODY, middlewares=[_failures])
         router = application.router
         for path in self._admission.reviews:
@@ -136,7 +136,7 @@ class Server:
 
 @web.middleware
 async def _failures(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn whatever a handler raises into a Status."""
+    """Turn an exception of a handler into a Status."""
     try:
         return await handler(request)
     except Failure as error:
@@ -149,7 +149,7 @@ async def _failures(request: web.Request, handler: Handler) -> web.StreamRespons
         return _json(status.failure(503, f"the API server didn't answer: {error.message}"), 503)
     except Exception:
         log.exception("request failed", extra={"path": request.path})
-        return _json(status.failure(500, "an error in virt-api; its log says more"), 500)
+        return _json(status.failure(500, "internal error in virt-api; see its log"), 500)
 
 
 def _document(make: Callable[..., dict[str, Any]], *arguments: str) -> Handler:

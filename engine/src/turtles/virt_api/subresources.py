@@ -21,7 +21,7 @@ from turtles.kube.kubevirt import VM, VMI
 from turtles.kube.resources import Resource
 from turtles.virt_api.status import Failure, conflict, not_found
 
-#: How often an operation is tried again when somebody else has written in between.
+#: How often an operation is retried after a concurrent write.
 _TRIES = 5
 
 #: Takes namespace and name of the object and the request's options; returns the answer's body, if it has one.
@@ -65,7 +65,7 @@ class VirtualMachines:
                 return
             except Conflict as error:
                 if attempt == _TRIES - 1:
-                    raise conflict(VM_KIND, name, "somebody else keeps changing the object; try again") from error
+                    raise conflict(VM_KIND, name, "the object keeps changing; try again") from error
             except ApiError as error:
                 raise Failure(error.status or 503, error.message, VM_KIND, name) from error
 

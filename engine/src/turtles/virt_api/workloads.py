@@ -48,7 +48,7 @@ class Values:
     :param replicas: of virt-api and of virt-controller.
     :param kubelet_dir: where kubelets keep Pods.
     :param policy_version: API version of PodDisruptionBudgets; Kubernetes before 1.21 has policy/v1beta1 only.
-    :param infra: nodeSelector, affinity and tolerations of virt-api and virt-controller, beside their own.
+    :param infra: nodeSelector, affinity and tolerations of virt-api and virt-controller, in addition to their own.
     :param workloads: those of virt-handler; machines run where it runs.
     :param resources: resources of containers by component, in place of the default requests.
     """
@@ -67,7 +67,10 @@ class Values:
 
     @classmethod
     def from_json(cls, found: Any) -> Values:
-        """Read the JSON object. Raises ValuesError."""
+        """Read the JSON object.
+
+        :raises ValuesError: it can't be used.
+        """
         if not isinstance(found, dict):
             raise ValuesError("the values are not a JSON object")
         known = {_camel(each.name): each for each in fields(cls)}
@@ -137,7 +140,7 @@ def _object(key: str, found: Any, what: str) -> Mapping[str, Any]:
 
 
 def objects(values: Values, namespace: str) -> list[Object]:
-    """Give what is to be created beside definitions and rights, in order."""
+    """Return what has to be created besides definitions and rights, in order."""
     return [
         {
             "apiVersion": "scheduling.k8s.io/v1",

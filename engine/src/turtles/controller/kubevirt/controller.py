@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 #: Seconds between two looks: a node falls silent without an event.
 _RECHECK = 60.0
 _REMEDY = (
-    "machines that run go on. Look at the component's Pods (kubectl -n {namespace} get pods -l kubevirt.io), "
+    "running machines are not affected. See the component's Pods (kubectl -n {namespace} get pods -l kubevirt.io), "
     "their events and logs"
 )
 
@@ -93,7 +93,7 @@ class KubeVirtController:
         return _RECHECK
 
     def _workloads(self) -> list[tuple[Informer, Object]]:
-        """Give the Deployments and the DaemonSet that there are; none where the engine is services of a machine."""
+        """Return the Deployments and the DaemonSet that there are; none where the engine is services of a machine."""
         names = (
             (self._deployments, "virt-api"),
             (self._deployments, "virt-controller"),
@@ -126,7 +126,7 @@ class KubeVirtController:
                 body: Mapping[str, Any] = {"metadata": {"finalizers": finalizers, "uid": metadata["uid"]}}
                 self._client.patch(KUBEVIRT, namespace, name, body)
         except NotFound:
-            log.debug("gone meanwhile", extra={"kubevirt": name})
+            log.debug("already gone", extra={"kubevirt": name})
 
     def _tell(self, old: Object, new: Object) -> None:
         """Tell when something begins to be missing, when nothing works any more without it, and when all is back."""

@@ -27,7 +27,7 @@ PULL_SECRETS = "kubevirt.io/object-image-pull-secrets"
 
 
 def arranged(workload: Mapping[str, Any], spec: Mapping[str, Any]) -> Object:
-    """Give a Deployment or DaemonSet of a component as a KubeVirt object's spec wants it.
+    """Return a Deployment or DaemonSet of a component as a KubeVirt object's spec wants it.
 
     :param workload: as it is; its name is the component's. It is not changed.
     """
@@ -46,7 +46,7 @@ def arranged(workload: Mapping[str, Any], spec: Mapping[str, Any]) -> Object:
 
 
 def _add_pull_secrets(workload: Object, asked: Iterable[str | None]) -> None:
-    """Have a workload use the secrets that are asked for, beside those that whoever installed it gave.
+    """Make a workload use the requested secrets, in addition to those of the installation.
 
     Without the latter its Pods may have no image. They stay: only what was added here is taken away again.
     """
@@ -97,7 +97,7 @@ class ComponentPlacement:
                 continue  # its next event brings it here again
             except ApiError as error:
                 part = components.PART[name]
-                refusals.append(f"{name} can't be changed as spec.{part} of the KubeVirt object says: {error}")
+                refusals.append(f"{name} can't be changed as spec.{part} of the KubeVirt object asks: {error}")
                 continue
             informer.observe(made)
             self._written[name] = (_asked(wanted), int(made["metadata"].get("generation") or 0))
@@ -106,7 +106,7 @@ class ComponentPlacement:
 
 
 def _asked(workload: Object) -> Object:
-    """Give what of a workload the KubeVirt object decided."""
+    """Return what of a workload the KubeVirt object decided."""
     pod = workload["spec"]["template"]["spec"]
     policies = [container.get("imagePullPolicy") for container in _containers(pod)]
     annotations = workload["metadata"].get("annotations") or {}

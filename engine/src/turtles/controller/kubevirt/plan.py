@@ -14,7 +14,7 @@ from turtles.controller.kubevirt.health import Component
 FINALIZER = "foregroundDeleteKubeVirt"
 DEPLOYING, DEPLOYED, DELETING, DELETED = "Deploying", "Deployed", "Deleting", "Deleted"
 #: Status, reason and message of the condition Synchronized while nothing was refused.
-_SYNCHRONIZED = ("True", "ComponentsArranged", "The components are arranged as the object says.")
+_SYNCHRONIZED = ("True", "ComponentsArranged", "The components are deployed as the object says.")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def plan(
     conditions = status.setdefault("conditions", [])
     if is_deleted(kubevirt):
         blocked = configuration.from_kubevirt(kubevirt).uninstall_blocked
-        message = f"{machines} virtual machines and instances are left"
+        message = f"{machines} virtual machines and instances still exist"
         if machines and blocked:
             message += "; delete them, or set spec.uninstallStrategy to RemoveWorkloads"
         status["phase"] = DELETING if machines else DELETED

@@ -15,7 +15,7 @@ _EVICTED = "Evicted"
 
 
 def has_ended(pod: Mapping[str, Any]) -> bool:
-    """Whether the launcher has: the Pod itself goes on while other containers do, such as a service mesh's."""
+    """Whether the launcher has: the Pod itself continues while other containers run, such as a service mesh's."""
     status = pod.get("status") or {}
     return is_final(pod) or any(
         (container.get("state") or {}).get("terminated")
@@ -52,8 +52,9 @@ def why(pod: Object) -> tuple[str, str]:
     status = pod.get("status") or {}
     if status.get("reason") == _EVICTED:
         return "LauncherEvicted", (
-            f"the node evicted the virt-launcher Pod: {status.get('message') or 'no reason given'}; relieve the node, "
-            "or request what the guest needs (spec.domain.resources.requests) so that it is placed where that is free"
+            f"the node evicted the virt-launcher Pod: {status.get('message') or 'no reason given'}; free "
+            "resources on the node, or request what the guest needs (spec.domain.resources.requests), so that it is "
+            "scheduled where that is available"
         )
     for container in container_statuses(pod):
         terminated = (container.get("state") or {}).get("terminated") or {}
@@ -63,10 +64,10 @@ def why(pod: Object) -> tuple[str, str]:
                 "raise spec.domain.resources.limits.memory, or leave it out"
             )
     if status.get("reason"):
-        # such as OutOfmemory, UnexpectedAdmissionError, NodeShutdown: a kubelet that starts again takes Pods in anew
+        # such as OutOfmemory, UnexpectedAdmissionError, NodeShutdown: a restarting kubelet admits its Pods again
         return "LauncherStopped", (
             f"the node stopped the virt-launcher Pod ({status['reason']}): {status.get('message') or 'no message'}; "
-            "see that the node has what the Pod requests"
+            "check that the node has what the Pod requests"
         )
     return "Failed", f"the virt-launcher Pod ended: {_last_words(pod)}"
 
@@ -76,7 +77,7 @@ def disruption(pod: Object) -> str:
     condition = get_condition((pod.get("status") or {}).get("conditions"), "DisruptionTarget")
     if condition and condition.get("status") == "True":
         return str(condition.get("message") or condition.get("reason") or "")
-    return "a drain, an eviction, or somebody deleted it"
+    return "a drain, an eviction, or someone deleted it"
 
 
 def _terminated(pod: Object) -> list[Mapping[str, Any]]:

@@ -3,7 +3,7 @@
 
 Shape, labels and annotations are KubeVirt's (kubevirt.io API, "virt-launcher pod"), so that Services, network
 policies and tools that select launcher Pods work unchanged. Image volumes bring container disks, or, where the server
-has none, a container per image that runs a program of ours beside the image's files.
+has none, a container per image that runs a program of ours along with the image's files.
 
 Anyone who may read Pods sees all of it, so it names Secrets but holds nothing of what a VMI may keep secret: the
 launcher gets its VMI from the node agent (:mod:`turtles.domain.handover`).

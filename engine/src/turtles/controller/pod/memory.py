@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How much memory a launcher Pod needs beside its guest's. Pure.
+"""How much memory a launcher Pod needs in addition to its guest's. Pure.
 
-The figures are measured, see "Memory of a virtual machine's Pod" in the operations manual; KubeVirt reserves 256 to
+The numbers are measured, see "Memory of a virtual machine's Pod" in the operations manual; KubeVirt reserves 256 to
 288 MiB for the same machine. What is reserved is what a guest can make its Pod use, so that one which uses all of its
 memory isn't killed for the Pod's limit.
 """
@@ -27,7 +27,7 @@ EMULATION, EMULATION_VCPU = 32 * _MIB, 4 * _MIB
 
 
 def overhead(spec: Mapping[str, Any], *, kvm: bool, ratio: float = 1) -> int:
-    """Return the bytes a Pod needs beside the guest's memory.
+    """Return the bytes a Pod needs in addition to the guest's memory.
 
     :param spec: of the VMI.
     :param kvm: whether the guest runs on the processor itself.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""On which nodes a guest can run, beside what its user says. Pure.
+"""On which nodes a guest can run, in addition to what its user says. Pure.
 
 The rules are KubeVirt's (user guide, "Virtual hardware"): nodes carry labels for the machine types, CPU models and
 features they have.

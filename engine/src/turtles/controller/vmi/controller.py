@@ -117,7 +117,7 @@ class VMIController:
         except AlreadyExists as error:
             found = self._live_pod(vmi)
             if found is None:
-                self._not_created(vmi, f"a Pod {name} of somebody else is in the way", remedies.POD_IN_THE_WAY)
+                self._not_created(vmi, f"a Pod {name} exists that is not the machine's", remedies.POD_IN_THE_WAY)
                 raise error
             self._pods.observe(found)
             return

@@ -245,7 +245,7 @@ def _watch_over(draft: _Draft, pod: Object | None, now: datetime) -> None:
         _wait_for_agent(draft, now)
     conditions = vmi["status"].setdefault("conditions", [])
     if (node := vmi["status"].get("evacuationNodeName")) and node == vmi["status"].get("nodeName"):
-        message = f"the virt-launcher Pod is to leave node {node}"
+        message = f"the virt-launcher Pod has to leave node {node}"
         set_condition(conditions, "EvictionRequested", "True", "EvictionRequested", message, rfc3339(now))
     else:
         remove_condition(conditions, "EvictionRequested")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The VirtualMachineInstance that a template asks for, whoever has the template. Pure."""
+"""The VirtualMachineInstance that a template asks for, no matter what kind has the template. Pure."""
 
 import copy
 from collections.abc import Mapping

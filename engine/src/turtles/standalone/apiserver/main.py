@@ -60,7 +60,7 @@ def _make_request(
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    """Whether a record of aiohttp's is about more than a client that speaks no HTTP, or goes while it speaks."""
+    """Say whether a record of aiohttp's is about more than a client that speaks no HTTP, or goes while it speaks."""
     error = record.exc_info[1] if record.exc_info else None
     if not isinstance(error, HttpProcessingError | ConnectionError):
         return True

@@ -103,7 +103,7 @@ class ClaimController:
             self._patch(claim, {"metadata": change})
 
     def _complete(self, claim: Object) -> Object:
-        """Give a claim its finalizer and the default StorageClass, and return it."""
+        """Add finalizer and default StorageClass to a claim, and return it."""
         metadata = claim["metadata"]
         finalizers = metadata.get("finalizers") or []
         change: Object = {}

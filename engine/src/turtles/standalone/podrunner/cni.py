@@ -196,4 +196,4 @@ def _message(stdout: bytes, stderr: bytes) -> str:
         error = json.loads(stdout)
         return f"{error['msg']} {error.get('details', '')}".strip()
     except (ValueError, KeyError, TypeError):
-        return (stdout + stderr).decode(errors="replace").strip()[-500:] or "failed without a word"
+        return (stdout + stderr).decode(errors="replace").strip()[-500:] or "failed without a message"

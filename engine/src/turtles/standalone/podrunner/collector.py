@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a container says, line by line with its time, in a file that can't grow without end.
 
-A container writes into two named pipes that it holds open for reading too: whoever reads them may end and be replaced,
-and the container notices nothing but, when it says a lot meanwhile, a pause. The forking process reads; it is there as
+A container writes into two named pipes that it holds open for reading too: their reader may end and be replaced,
+and the container notices no more than a pause if it writes a lot. The forking process reads; it is there as
 long as any container.
 
 The file is in the format of the Container Runtime Interface (Kubernetes design proposal kubelet-cri-logging):
-``<RFC 3339 time> <stdout|stderr> <F|P> <text>``, P where the line goes on in the next record.
+``<RFC 3339 time> <stdout|stderr> <F|P> <text>``, P if the line continues in the next record.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ class Collector:
         self._size = os.fstat(self._file).st_size
 
     def collect(self, stream: str) -> bool:
-        """Take what a pipe has; False when nobody can write to it any more."""
+        """Take what a pipe has; return False when it has no writers left."""
         try:
             data = os.read(self.pipes[stream], _READ)
         except BlockingIOError:

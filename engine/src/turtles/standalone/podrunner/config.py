@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the podrunner is told in its configuration file (YAML)."""
+"""The Pod runner's configuration file (YAML)."""
 
 import hashlib
 import ipaddress
@@ -22,7 +22,7 @@ class ConfigError(ConfigurationError, ValueError):
 class Preload:
     """An image whose containers are forked from this Python installation instead of being executed.
 
-    :param image: image reference as it stands in ``container.image``.
+    :param image: image reference as in ``container.image``.
     :param entry_point: ``module:function``, called as ``function(argv) -> exit code``.
     :param prepare: ``module:function`` or None, called once as ``function(cache_dir)`` before the first Pod starts.
     :param user: numeric uid and gid that ``prepare`` runs as.
@@ -145,7 +145,7 @@ def _services(value: Any) -> ServiceConfig | None:
         try:
             ipaddress.IPv4Network(text)
         except ValueError as error:
-            raise ConfigError(f"services: {text} is no IPv4 network: {error}") from error
+            raise ConfigError(f"services: {text} is not an IPv4 network: {error}") from error
     return ServiceConfig(str(value["cidr"]), addresses)
 
 

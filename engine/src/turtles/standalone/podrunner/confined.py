@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run a program on input nobody vouches for: limited in time, memory and file size, and ended with all it started.
+"""Runs a program on untrusted input: limited in time, memory and file size, and killed with all it started.
 
 The program is the leader of a process group of its own, and the kernel kills it when the thread that waits for it ends
 (PR_SET_PDEATHSIG, prctl(2)): neither a cancelled nor a killed podrunner leaves one behind.
@@ -23,7 +23,7 @@ _MAX_WORDS = 64 << 10
 
 
 class CancelledError(Exception):
-    """Nobody waits for the result any more."""
+    """The result is no longer wanted."""
 
 
 class OverdueError(Exception):
@@ -62,7 +62,7 @@ class Attempt:
         return self._event
 
     def check(self) -> None:
-        """Raise if it must not go on.
+        """Raise if it must not continue.
 
         :raises CancelledError: it was cancelled.
         :raises OverdueError: its time is up.
@@ -131,7 +131,7 @@ def run(
 ) -> Ended:
     """Run a program to its end.
 
-    :param folder: where its standard error is kept meanwhile, which the limit of file size concerns too.
+    :param folder: where its standard error is kept, to which the limit on file size applies too.
     :param output: file for its standard output; none: it is dropped.
     :param check: is given the program's pid several times a second; what it raises ends the program.
     :raises CancelledError: the attempt was cancelled.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a container of a Pod's spec to what its process is told: pure, but for reading Secrets and ConfigMaps."""
+"""From a container of a Pod's spec to what starts its process: pure, except for reading Secrets and ConfigMaps."""
 
 import re
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def security(container: Object, pod_spec: Object, key: str) -> Any:
 def seccomp_profile(container: Object, pod_spec: Object) -> str:
     """Return the type of a container's seccomp profile: its own, else the Pod's, else RuntimeDefault.
 
-    A kubelet means the last by ``seccompDefault: true``: nobody has to ask for protection.
+    A kubelet means the last by ``seccompDefault: true``: protection doesn't have to be requested.
 
     :raises ContainerError: there is no such profile here.
     """
@@ -182,7 +182,7 @@ def hosts_file(pod: Object, address: str) -> str:
 def resolv_conf(pod: Object, host: str, cni_dns: Object) -> str:
     """Return /etc/resolv.conf: by the Pod's dnsPolicy and dnsConfig, the network's DNS, or the host's servers.
 
-    Servers on loopback are left out: in a Pod nobody listens there.
+    Servers on loopback are left out: in a Pod nothing listens there.
 
     :param host: content of the host's file.
     """
@@ -246,7 +246,7 @@ def spec_of(
     cgroup_procs: list[str],
     oom_score_adj: int,
 ) -> sandbox.Spec:
-    """Return what the container's process is told.
+    """Return what the container's process is started with.
 
     :param directory: the container's own directory, with its termination-log.
     :param files_dir: where hosts, resolv.conf, passwd and group lie.

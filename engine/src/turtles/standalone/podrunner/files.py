@@ -39,7 +39,7 @@ def remove_tree(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Have what was made, renamed and removed in a folder survive a loss of power (fsync(2))."""
+    """Flush a folder, so that its changed entries survive a loss of power (fsync(2))."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -239,7 +239,7 @@ class ImageStore:
             if not _REFERENCE.fullmatch(reference) or ".." in reference:
                 raise ImageError(
                     "InvalidImageName",
-                    f"{reference!r} is no image reference: use registry/name:tag, or oci:, oci-archive: or "
+                    f"{reference!r} is not an image reference: use registry/name:tag, or oci:, oci-archive: or "
                     "docker-archive: with an absolute path",
                 )
             return None
@@ -262,7 +262,7 @@ class ImageStore:
         # skopeo doesn't take a tag beside a digest, and the digest is what counts.
         source = f"{repository}@{wanted}" if wanted else reference
         with self._scratch() as scratch:
-            failure = PullError("there is nothing to pull it with")
+            failure = PullError("it was not pulled")
             candidates: list[Login | None] = [*logins] or [None]
             for login in candidates:
                 try:
@@ -356,7 +356,7 @@ class ImageStore:
             target = None if self.path(digest).is_dir() else self._unpack(content, scratch, attempt)
             with self._guard:
                 if target is None and not self.path(digest).is_dir():
-                    raise PullError("it was removed from this node meanwhile; it is going to be read again")
+                    raise PullError("it was removed from this node in the meantime; it will be read again")
                 return self._commit(digest, target, reference, None, None, source)
 
     # --- both --------------------------------------------------------------------------------------------------------

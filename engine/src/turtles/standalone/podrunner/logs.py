@@ -203,7 +203,7 @@ def _lines(file: BinaryIO | None) -> Iterator[Record]:
 
 
 def send(reader: Reader, out: int) -> None:
-    """Write a log to a descriptor until it ends or nobody reads it there any more, and close it."""
+    """Write a log to a descriptor until it ends or has no reader left, and close it."""
     poll = select.poll()
     poll.register(out, 0)
     try:

@@ -129,7 +129,7 @@ class Podrunner:
                 self._stopped.wait(1.0)
 
     def _node_changed(self, _old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
-        """Warm the caches again when somebody offers a device that was not offered before, such as a working KVM."""
+        """Warm the caches again when a device is offered that was not offered before, such as a working KVM."""
         if new is None:
             self._register()
             return
@@ -143,7 +143,7 @@ class Podrunner:
             ).start()
 
     def _collect(self) -> None:
-        """Have the logs of containers written whose forking process is gone."""
+        """Write the logs of containers whose forking process is gone."""
         for path in self._config.pods_dir.glob("*/containers/*/state.json"):
             state = read_json(path) or {}
             parent = state.get("parent")

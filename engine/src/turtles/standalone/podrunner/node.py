@@ -46,7 +46,7 @@ def node_ip(config: Config) -> str:
 def offered_devices(config: Config) -> Iterable[str]:
     """Return the device resources this node offers by itself.
 
-    /dev/kvm is left out: that the file exists does not prove that it works; whoever has tried offers it.
+    /dev/kvm is left out: that the file exists does not prove that it works; virt-handler offers it after a test.
     """
     return [name for name, path in config.devices.items() if str(path) != "/dev/kvm" and path.exists()]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is on disk of a Pod: everything a podrunner needs to go on where another one was killed."""
+"""What is on disk of a Pod: everything a Pod runner needs to continue where another one was killed."""
 
 import contextlib
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ class PodDir:
         return f"{self.uid}/{name}/{attempt}"
 
     def observe(self, name: str, zygote: ZygoteClient) -> Observed:
-        """Find out how a container is, and note its end if nobody has."""
+        """Return a container's state, and record its end if that hasn't been done."""
         directory = self.container(name)
         attempts = read_json(directory / "attempts.json") or {"attempt": 0, "lastExit": None}
         attempt, last = attempts["attempt"], attempts["lastExit"]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who may use an image that is on the node: whoever proved to the registry that they may pull it.
+"""Who may use an image that is on the node: those who proved to the registry that they may pull it.
 
 Rules: Kubernetes KEP-2535, "Ensure secret pulled images", with the policy NeverVerifyPreloadedImages, the kubelet's
 default since 1.35. An image has a record for each repository that it was pulled from: that no credentials were
 needed, or of which Secret they were and a keyed hash of them. A Pod may use it that brings equal credentials, or the
-same Secret, whose content may have been renewed meanwhile. An image without a record wasn't pulled by a podrunner that
+same Secret, whose content may have been renewed since. An image without a record wasn't pulled by a podrunner that
 kept any: it counts as preloaded, and all may use it.
 
 Files: ``pulled/<digest>.json``, for root only; ``pulled/key`` is what the hashes are made with.
@@ -40,7 +40,7 @@ class PullRecords:
         self._key = key.read_bytes()
 
     def admits(self, digest: str, repository: str, logins: Sequence[Login]) -> bool:
-        """Say whether an image may be used by somebody with these logins without asking the registry.
+        """Say whether an image may be used with these credentials without asking the registry.
 
         What is learned about a renewed Secret, or about another Secret with equal credentials, is recorded.
         """

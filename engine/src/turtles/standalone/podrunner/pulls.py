@@ -50,7 +50,7 @@ class Pulls:
         self._stopped = False
 
     def join(self, key: Hashable, uid: str, namespace: str, work: Callable[[Attempt], str]) -> Future[str]:
-        """Have a Pod wait for a pull, which is begun unless it is there.
+        """Let a Pod wait for a pull, starting it if necessary.
 
         :param key: what makes two pulls the same.
         """
@@ -63,7 +63,7 @@ class Pulls:
             return job.future
 
     def leave(self, uid: str, key: Hashable | None = None) -> None:
-        """Have a Pod wait no more: for one pull, or (None) for any."""
+        """Stop a Pod's waiting: for one pull, or (None) for any."""
         with self._lock:
             for job in [job for job in self._jobs.values() if uid in job.waiting and key in (None, job.key)]:
                 namespace = job.waiting.pop(uid)
@@ -106,7 +106,7 @@ class Pulls:
         return Counter(job.charged for job in self._running)
 
     def _begin(self) -> None:
-        """Give free places to those who wait; the lock is held."""
+        """Start waiting pulls while there are free slots; the lock is held."""
         while not self._stopped and len(self._running) < self._parallel:
             under_way = self._under_way()
             candidates = [

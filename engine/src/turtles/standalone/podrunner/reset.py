@@ -67,7 +67,7 @@ def _retire(zygote: ZygoteClient, pid: int) -> None:
         try:
             zygote.retire()
             if not select.select([pidfd], [], [], 10.0)[0]:
-                log.warning("the forking process does not end", extra={"pid": pid})
+                log.warning("the forking process does not exit", extra={"pid": pid})
         finally:
             os.close(pidfd)
 

@@ -79,7 +79,7 @@ class Runner:
         run_workers(self._queue, self.sync, self._config.workers, "pods")
 
     def stop(self) -> None:
-        """Stop working; Pods go on."""
+        """Stop working; Pods keep running."""
         self._queue.close()
         self._images.stop()
         self._starter.stop()

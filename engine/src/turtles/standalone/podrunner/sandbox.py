@@ -3,7 +3,7 @@
 
 :func:`enter` runs in the forked process, which is process 1 of a new process namespace. The root is a tmpfs that is
 empty but for what is listed: programs and libraries of the host's operating system, and the few files of /etc that they
-read, all read-only. What nobody named (homes, /srv, /opt, /var, the host's and the engine's own configuration) is not
+read, all read-only. What isn't listed (homes, /srv, /opt, /var, the host's and the engine's own configuration) is not
 there. The old root is let go of altogether, so that no Pod holds on to the mounts of another.
 
 Sources of the rules: pivot_root(2), open_tree(2), mount_setattr(2), capabilities(7), seccomp(2); the kubelet's layout
@@ -522,7 +522,7 @@ def restrict(
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if limited:
         # It counts all processes of a user, who is the same in many Pods: one of them could use up the others' share.
-        # An engine that itself runs in a container may lack CAP_SYS_RESOURCE; it goes on with what it has.
+        # An engine that itself runs in a container may lack CAP_SYS_RESOURCE; it continues with what it has.
         with contextlib.suppress(ValueError):
             resource.setrlimit(resource.RLIMIT_NPROC, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     # Keys of the engine's session are none of the container's business.

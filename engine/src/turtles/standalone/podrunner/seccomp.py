@@ -207,7 +207,7 @@ def read_profile(path: Path = PROFILE) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise SeccompError(f"{path} can't be read as a seccomp profile: {error}") from error
     if not isinstance(profile, dict) or not profile.get("syscalls") or "defaultAction" not in profile:
-        raise SeccompError(f"{path} is no seccomp profile: it needs defaultAction and syscalls")
+        raise SeccompError(f"{path} is not a seccomp profile: it needs defaultAction and syscalls")
     return profile
 
 

@@ -45,11 +45,11 @@ class Skopeo:
         :raises PullError: it doesn't give it.
         """
         registry, output, begun = registry_of(source), scratch / "manifest", time.monotonic()
-        attempt.stage = f"asking {registry} what the image is"
+        attempt.stage = f"asking {registry} for the image's manifest"
 
         def check(pid: int) -> None:
             if time.monotonic() - begun > _INSPECT_TIMEOUT:
-                raise SilenceError(f"{registry} did not say in {_INSPECT_TIMEOUT:.0f} s what the image is")
+                raise SilenceError(f"{registry} did not send the image's manifest within {_INSPECT_TIMEOUT:.0f} s")
 
         ended = self._run(
             ["inspect", "--raw", *self._access("", registry, login, scratch), f"docker://{source}"],
@@ -81,7 +81,7 @@ class Skopeo:
         def progress(text: str) -> None:
             attempt.stage = text
 
-        excess = f"{registry} sends more than the {mib(manifest.size)} that the image's manifest says"
+        excess = f"{registry} sends more than the {mib(manifest.size)} stated in the image's manifest"
         watch = DownloadWatch(content, manifest.size + _SLACK, excess, manifest.size, registry, progress)
         largest = max(blob.size for blob in manifest.blobs)
         self._copy(
@@ -147,7 +147,7 @@ class Skopeo:
     ) -> Ended:
         # Which signatures a node demands is the node's policy file; without one, any image is taken.
         options = [] if Path("/etc/containers/policy.json").exists() else ["--insecure-policy"]
-        # Archives are expanded below --tmpdir, whatever TMPDIR is: in /var/tmp nobody would count, or remove, that.
+        # Archives are expanded below --tmpdir, whatever TMPDIR is: in /var/tmp that would not be counted or removed.
         command = ["skopeo", *options, "--tmpdir", str(scratch), *words]
         environment = os.environ | {"TMPDIR": str(scratch), "HOME": str(scratch)}
         limits = Limits(self._cpu, _DATA, file_size)
@@ -157,6 +157,6 @@ class Skopeo:
 def readable(stderr: str) -> str:
     """Return the message in skopeo's last log line, without its frame."""
     lines = [line for line in stderr.strip().splitlines() if line.strip()]
-    fatal = [line for line in lines if "level=fatal" in line] or lines[-1:] or ["skopeo failed without a word"]
+    fatal = [line for line in lines if "level=fatal" in line] or lines[-1:] or ["skopeo failed without a message"]
     match = re.search(r'msg="((?:[^"\\]|\\.)*)"', fatal[-1])
     return (match[1].replace('\\"', '"').replace("\\n", " ") if match else fatal[-1])[:1000]

@@ -5,7 +5,7 @@ A kubelet speaks HTTPS for this. Here both are on one machine, so there is a uni
 copying bytes the node hands over file descriptors: pipes or the terminal of a command, a socket that is connected
 within the Pod. The kernel says who asks. Nothing of a session lives in this process but the reading of logs.
 
-Protocol, over a unix socket of type SOCK_SEQPACKET, one JSON object a message, one request a connection:
+Protocol, over a unix socket of type SOCK_SEQPACKET, one JSON object per message, one request per connection:
 
 - ``{"op": "log", "uid", "container", "options"}`` → ``{"ok": true}`` with a pipe.
 - ``{"op": "attach", "uid", "container"}`` → with two pipes: what comes on standard output and error from now on.
@@ -83,7 +83,7 @@ class StreamServer:
         threading.Thread(target=self._accept, name="streams", daemon=True).start()
 
     def stop(self) -> None:
-        """Stop answering; sessions go on, but the reading of logs."""
+        """Stop answering; sessions continue, except for reading logs."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()

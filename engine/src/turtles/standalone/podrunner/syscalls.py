@@ -132,7 +132,7 @@ def umount(target: str, flags: int = 0) -> None:
 
 
 def syncfs(fd: int) -> None:
-    """Have everything of the file system that a file is on survive a loss of power (syncfs(2))."""
+    """Flush the file system that a file is on, so that it survives a loss of power (syncfs(2))."""
     _check(_LIBC.syncfs(fd), "syncfs")
 
 
@@ -167,7 +167,7 @@ def set_seccomp_filter(program: bytes) -> None:
             ctypes.c_ulong(_SECCOMP_FILTER_FLAG_SPEC_ALLOW),
             header,
         ),
-        "the kernel takes no system call filter (CONFIG_SECCOMP_FILTER), which seccompProfile RuntimeDefault needs",
+        "the kernel has no system call filters (CONFIG_SECCOMP_FILTER), which seccompProfile RuntimeDefault needs",
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tokens of service accounts in projected volumes, made anew before they end.
+"""Tokens of service accounts in projected volumes, renewed before they expire.
 
 Source: the Kubernetes documentation "Configure Service Accounts for Pods", ServiceAccount token volume projection: the
 kubelet asks for another when 80 % of the lifetime are over, or 24 hours.
@@ -41,7 +41,7 @@ def request(client: Client, pod: Object, source: Object) -> bytes:
 
 
 def seconds_left(token: bytes, now: float) -> float:
-    """Return after how many seconds a token is to be replaced; one that can't be read at once."""
+    """Return after how many seconds to replace a token; 0 if it can't be read."""
     try:
         # It is the node's own file: what is asked is when, not whether.
         claims = jwt.decode(token, options={"verify_signature": False})
@@ -73,14 +73,14 @@ def _renewed(client: Client, pod: Object, source: Object, path: Path) -> float:
             token = request(client, pod, source)
         except ApiError as error:
             name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-            log.warning("a token was not made anew", extra={"pod": name, "error": str(error)})
+            log.warning("a token was not renewed", extra={"pod": name, "error": str(error)})
             return _RETRY
         _replace(path, token)
     return max(1.0, seconds_left(token, time.time()))
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Give a file other content, all at once, and let it keep owner and mode."""
+    """Replace a file's content atomically, keeping owner and mode."""
     status, temporary = path.stat(), path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as stream:

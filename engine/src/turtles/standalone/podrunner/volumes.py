@@ -163,7 +163,7 @@ class Volumes:
         place = spec.get("local") or spec.get("hostPath")
         if place is None:
             raise VolumeError(
-                f"volume {name}: PersistentVolume {volume_name} is not of this machine (local, hostPath)",
+                f"volume {name}: PersistentVolume {volume_name} is not on this machine (local, hostPath)",
                 "CreateContainerConfigError",
             )
         path = Path(place["path"])
@@ -263,7 +263,7 @@ def write_files(folder: Path, files: dict[str, tuple[bytes, int]], group: int | 
 
 
 def own_by_group(path: Path, group: int) -> None:
-    """Give a volume's content to fsGroup unless its root says that this was done (policy OnRootMismatch)."""
+    """Change a volume's content to fsGroup unless its root shows that this was done (policy OnRootMismatch)."""
     status = path.stat()
     if status.st_gid == group and status.st_mode & 0o2070 == 0o2070:
         return
@@ -271,8 +271,8 @@ def own_by_group(path: Path, group: int) -> None:
         if folder.count("/") - str(path).count("/") > _MAX_DEPTH:
             # Each level is a descriptor that is open, and others need some too.
             raise VolumeError(
-                f"{path} has folders in one another more than {_MAX_DEPTH} deep, through which the Pod's fsGroup is "
-                "not set: remove them, or do without fsGroup",
+                f"{path} has folders nested more than {_MAX_DEPTH} deep, where the Pod's fsGroup can't be applied: "
+                "remove them, or do without fsGroup",
                 "CreateContainerConfigError",
             )
         for name in (*folders, *names):
@@ -316,7 +316,7 @@ def _host_path(name: str, what: Object) -> Path:
         "": path.exists,
     }
     if not tests.get(kind, path.exists)():
-        raise VolumeError(f"volume {name}: hostPath {path} is not there as {kind or 'file or directory'}")
+        raise VolumeError(f"volume {name}: hostPath {path} does not exist as {kind or 'file or directory'}")
     return path
 
 

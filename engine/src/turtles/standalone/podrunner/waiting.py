@@ -3,7 +3,7 @@
 
 
 class Waiting(Exception):
-    """The Pod can't go on now.
+    """The Pod can't continue now.
 
     :param reason: reason of its containers' state ``waiting``.
     :param message: the state's message.

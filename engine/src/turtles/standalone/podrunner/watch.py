@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a download may do to the disk while it goes on."""
+"""Limits on what a download may do to the disk."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ class PullError(Exception):
 
 
 class SilenceError(PullError):
-    """Nobody answers: asking again with other words is of no use."""
+    """Nothing answers: asking again with other credentials is of no use."""
 
 
 class RoomWatch:
@@ -80,7 +80,7 @@ class DownloadWatch(SizeWatch):
 
     :param expected: bytes that are to come.
     :param source: whom they come from.
-    :param progress: is told how far it got.
+    :param progress: called with the amount so far.
     """
 
     def __init__(

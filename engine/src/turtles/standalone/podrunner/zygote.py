@@ -4,7 +4,7 @@
 It outlives the podrunner: a restart of the podrunner, wanted or not, reaches no Pod. It has one thread, so that a
 fork is whole, and its garbage collector leaves alone what it loaded, so that those pages stay shared.
 
-Protocol, over a unix socket of type SOCK_SEQPACKET, one JSON object a message, one request a connection:
+Protocol, over a unix socket of type SOCK_SEQPACKET, one JSON object per message, one request per connection:
 
 - ``{"op": "start", "id", "dir", "name"}`` with a file descriptor, the Spec as JSON → ``{"pid", "startedAt"}`` once the
   container runs, or ``{"error"}``. The same id again gives the running container. What it says is collected in ``log``.
@@ -279,7 +279,7 @@ class Zygote:
             collector.finish()
 
     def _execute(self, client: socket.socket, request: dict[str, Any], fds: list[int]) -> None:
-        """Run a command in a container; ``client`` is told how it ends."""
+        """Run a command in a container; report its end to ``client``."""
         if process_start(request["pid"]) != request["start"]:
             self._reply(client, {"error": "the container has ended"})
             return

@@ -30,7 +30,7 @@ class ZygoteError(Exception):
 
 
 class ZygoteUnavailable(ZygoteError):
-    """Nothing answers at the socket: nobody knows whether the request was worked on."""
+    """Nothing answers at the socket: it is unknown whether the request was carried out."""
 
 
 def _scope() -> list[str]:
@@ -141,7 +141,7 @@ class ZygoteClient:
             os.close(pidfd)
 
     def start(self, key: str, directory: Path, name: str, spec: sandbox.Spec) -> dict[str, Any]:
-        """Start a container and return its state, or its exit if it ended at once.
+        """Start a container and return its state, or its exit if it ended immediately.
 
         :raises ZygoteError: it could not be set up.
         """
@@ -159,7 +159,7 @@ class ZygoteClient:
                 return self._ask(request, fds)
 
     def collect(self, directory: Path) -> None:
-        """Have a container's log written.
+        """Start writing a container's log.
 
         :raises ZygoteError: it can't be.
         """

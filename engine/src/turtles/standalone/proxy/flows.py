@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """UDP flows that lead to endpoints which are gone.
 
-TCP notices; a UDP client that goes on sending keeps the translation of its first packet alive, so the kernel has to be
+TCP notices; a UDP client that keeps sending keeps the translation of its first packet alive, so the kernel has to be
 told to forget it ("Virtual IPs and Service Proxies" of the Kubernetes documentation; conntrack(8)).
 """
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def forget(gone: dict[Front, set[Backend]]) -> None:
-    """Have the kernel forget the flows from some fronts to backends that aren't there any more."""
+    """Make the kernel forget flows from some fronts to backends that no longer exist."""
     with NFCTSocket() as conntrack:
         for front, backends in gone.items():
             wanted = NFCTAttrTuple(proto=socket.IPPROTO_UDP, dport=front.port)

@@ -3,7 +3,7 @@
 
 A packet to a cluster IP or node port is looked up once, in a map, however many Services there are; the verdict leads
 to the Service's chain, which picks an endpoint's chain, which translates the address. Addresses of the Services' range
-that lead nowhere are rejected, so that clients learn at once that nobody is there.
+that lead nowhere are rejected, so that clients learn immediately that there is no backend.
 
 The source address is kept but where the answer would go another way than the question: from a Pod to a Pod on the
 same bridge (and to itself), from 127.0.0.1, and from elsewhere to an endpoint that is no Pod. There the packet is
@@ -28,7 +28,7 @@ _PROTOCOLS = ("TCP", "UDP", "SCTP")
 class Settings:
     """What the rules are made for.
 
-    :param table: name of the table, which nobody else uses.
+    :param table: name of the table, which nothing else uses.
     :param service_range: network of the cluster IPs.
     :param node_port_ranges: node ports are served on this machine's addresses in these networks; none: nowhere.
     :param pod_ranges: networks of the Pods on this machine.
@@ -50,7 +50,7 @@ class Backend:
 
 @dataclass(frozen=True)
 class Front:
-    """Where clients send to; no address stands for a node port."""
+    """Where clients send to; no address means a node port."""
 
     address: str
     port: int

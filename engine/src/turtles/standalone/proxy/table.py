@@ -2,7 +2,7 @@
 """The nftables table of an instance's Services in the kernel: one transaction a change.
 
 A packet sees the rules of before or after a change, never half of it. The table stays when the process ends that made
-it, so that nobody notices a restart; the next process replaces it as a whole, but for the clients that session affinity
+it, so that a restart isn't noticed; the next process replaces it as a whole, but for the clients that session affinity
 remembers.
 """
 
@@ -72,7 +72,7 @@ class Table:
             _nft(clear)
         except TableError as error:
             # Chains that nothing leads to do no harm; they go when the table is made anew.
-            log.debug("unused chains stay", extra={"error": str(error)})
+            log.debug("unused chains remain", extra={"error": str(error)})
             self._applied = None
 
     def _allow_loopback(self) -> None:
@@ -160,7 +160,7 @@ def _nft(lines: list[str]) -> None:
 
 
 def _route(settings: Settings, wanted: bool) -> bool:
-    """Give cluster IPs a route, or take it back, with those of earlier settings; say whether something changed.
+    """Give cluster IPs a route, or remove it, with those of earlier settings; say whether something changed.
 
     The kernel looks for a route before the rules get to see a packet of this machine; without a default route there
     would be none. Where the route leads doesn't matter: what the rules don't translate, they reject. Its metric says

@@ -73,7 +73,7 @@ def _refuse_missing(
 
 
 def _covered(rule: Object, own: list[Object]) -> bool:
-    """Whether each single right of a rule is one that some own rule gives."""
+    """Say whether each single right of a rule is one that some own rule gives."""
     verbs = list(rule.get("verbs") or ())
     urls = list(rule.get("nonResourceURLs") or ())
     groups, resources = list(rule.get("apiGroups") or ()), list(rule.get("resources") or ())

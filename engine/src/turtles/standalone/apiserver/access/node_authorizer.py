@@ -78,7 +78,7 @@ class Nodes:
         self._store = store
 
     def allowed(self, node: str, wanted: Request) -> bool:
-        """Whether a node may."""
+        """Say whether a node may."""
         full = f"{wanted.resource}/{wanted.subresource}" if wanted.subresource else wanted.resource
         if any((group, one) == (wanted.group, full) and wanted.verb in verbs for group, one, verbs in _ALWAYS):
             return True

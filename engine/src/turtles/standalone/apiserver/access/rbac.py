@@ -47,7 +47,7 @@ class Authorizer:
             self._rules.clear()
 
     def allowed(self, user: User, wanted: Attributes) -> bool:
-        """Whether ``user`` may do what is ``wanted``."""
+        """Say whether ``user`` may do what is ``wanted``."""
         if "system:masters" in user.groups:
             return True
         node = node_of(user)

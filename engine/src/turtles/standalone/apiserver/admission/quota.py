@@ -73,7 +73,7 @@ def usage(resource: str, obj: Object) -> Usage:
 
 
 def _is_over(pod: Object) -> bool:
-    """Whether a Pod uses nothing any more: it ended, or should have."""
+    """Say whether a Pod uses nothing any more: it ended, or should have."""
     if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
         return True
     meta = pod["metadata"]
@@ -136,7 +136,7 @@ def used(store: Store, quota: Object, namespace: str) -> Usage:
 
 
 def counts(resource: str, hard: Iterable[str]) -> bool:
-    """Whether what is constrained may be used by objects of a resource."""
+    """Say whether what is constrained may be used by objects of a resource."""
     group, _, plural = resource.partition("/")
     if (f"count/{plural}.{group}" if group else f"count/{plural}") in hard:
         return True

@@ -23,7 +23,7 @@ _EMPTY: dict[str, Any] = {}
 
 
 def is_member(node: Set) -> bool:
-    """Whether what a step leads to is itself in the set."""
+    """Say whether what a step leads to is itself in the set."""
     return not node or "." in node
 
 
@@ -64,7 +64,7 @@ def _json(text: str) -> Any:
 
 
 def is_set(fields: Any) -> bool:
-    """Whether something that a client sent is a set of fields, as far as steps are of kinds that are known."""
+    """Say whether something that a client sent is a set of fields, as far as steps are of kinds that are known."""
     if not isinstance(fields, dict):
         return False
     for step, node in fields.items():
@@ -252,7 +252,7 @@ def _compare(old: Any, new: Any, of: Type) -> tuple[Set, Set, Set]:
 
 
 def _as_one(old: Any, new: Any, of: Type) -> bool:
-    """Whether two different values are compared as wholes."""
+    """Say whether two different values are compared as wholes."""
     of = of.of(new if new is not None else old)
     if not old and not new:
         return True

@@ -111,7 +111,7 @@ def refuse(context: Context, obj: Object, violations: list[str]) -> None:
 
 
 def set_defaults(pod: Object, ranges: list[Object]) -> None:
-    """Give a new Pod's containers the requests and limits they don't have; an annotation tells so."""
+    """Set the requests and limits that a new Pod's containers don't have; an annotation records it."""
     requests: dict[str, Any] = {}
     limits: dict[str, Any] = {}
     for item in _items(ranges, "Container"):

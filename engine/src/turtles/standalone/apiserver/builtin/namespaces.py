@@ -72,5 +72,5 @@ class Namespaces(Strategy):
         obj.setdefault("status", {})["phase"] = "Terminating"
 
     def is_held(self, obj: Object) -> bool:
-        """Whether the namespace has still to be emptied."""
+        """Say whether the namespace has still to be emptied."""
         return bool((obj.get("spec") or {}).get("finalizers"))

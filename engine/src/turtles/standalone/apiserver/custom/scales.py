@@ -97,7 +97,7 @@ def of(obj: Object, paths: Scale, required: bool = True) -> Object:
 
 
 def put(obj: Object, scale: Object, paths: Scale) -> None:
-    """Give an object the replicas of a Scale.
+    """Set an object's replicas to those of a Scale.
 
     :raises StatusError: 400 where there is something else on the way to them.
     """

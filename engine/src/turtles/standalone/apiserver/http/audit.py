@@ -55,7 +55,7 @@ class Rule:
     managed_fields: bool = True
 
     def matches(self, user: User, wanted: Attributes) -> bool:
-        """Whether the rule is about a request."""
+        """Say whether the rule is about a request."""
         if self.users and user.name not in self.users:
             return False
         if self.groups and not set(self.groups) & set(user.groups):

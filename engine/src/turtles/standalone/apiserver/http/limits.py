@@ -51,7 +51,7 @@ class LimitSettings:
 
 
 def is_long(wanted: Attributes) -> bool:
-    """Whether a request goes on for as long as its client wants."""
+    """Say whether a request goes on for as long as its client wants."""
     return wanted.verb == "watch" or wanted.subresource.split("/")[0] in _LONG
 
 

@@ -6,7 +6,7 @@ from turtles.standalone.apiserver.wire.errors import Object
 
 
 def is_true(obj: Object, condition: str) -> bool:
-    """Whether an object's condition is True."""
+    """Say whether an object's condition is True."""
     return any(
         one.get("type") == condition and one.get("status") == "True"
         for one in (obj.get("status") or {}).get("conditions") or ()

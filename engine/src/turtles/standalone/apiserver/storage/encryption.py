@@ -99,7 +99,7 @@ class Encryption:
             raise EncryptionError(f"{text} that name, or the value was changed") from None
 
     def is_current(self, resource: str, stored: bytes) -> bool:
-        """Whether a value is stored as it would be stored now."""
+        """Say whether a value is stored as it would be stored now."""
         rule = self._rules.get(resource)
         if rule is None or rule.first is None:
             return not stored.startswith(PREFIX)

@@ -216,7 +216,7 @@ class Store:
         self._issued = self.version = max(newest, self.compacted, 1)
 
     def _now(self) -> float:
-        """Give the time by which the history's age is judged: Unix time of a clock that nobody sets."""
+        """Return the time by which the history's age is judged: Unix time of a clock that nobody sets."""
         return self._opened + time.monotonic()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:

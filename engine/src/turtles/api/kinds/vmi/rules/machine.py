@@ -61,7 +61,7 @@ def _guest_memory(spec: Spec, path: str, config: ClusterConfiguration) -> Causes
 
 
 def no_memory(spec: Spec, path: str) -> Causes:
-    """Tell if nothing says how much memory the machine has. A template may leave that to somebody else."""
+    """Tell if nothing says how much memory the machine has. A template may leave that to its instances."""
     requested = get(spec, "domain", "resources", "requests", "memory")
     limit = get(spec, "domain", "resources", "limits", "memory")
     guest = get(spec, "domain", "memory", "guest")

@@ -55,7 +55,7 @@ _REQUEST: Object = {
 
 
 def is_simple(conditions: Any) -> bool:
-    """Whether conditions can be judged without an interpreter."""
+    """Say whether conditions can be judged without an interpreter."""
     return all(_OTHER_USERS.fullmatch(str(one.get("expression", "")).strip()) for one in conditions)
 
 

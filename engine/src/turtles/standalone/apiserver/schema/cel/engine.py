@@ -244,5 +244,5 @@ def _reason(text: str) -> str:
 
 
 def loaded() -> bool:
-    """Whether the library has been loaded: a server without expressions does without it."""
+    """Say whether the library has been loaded: a server without expressions does without it."""
     return "cel_expr_python" in sys.modules

@@ -25,7 +25,7 @@ class AccessCheck(Protocol):
     """Answers what the variable ``authorizer`` is asked."""
 
     def __call__(self, wanted: dict[str, str]) -> bool:
-        """Whether the request's user may do what is wanted."""
+        """Say whether the request's user may do what is wanted."""
 
 
 #: Who answers ``authorizer`` during an evaluation.

@@ -61,7 +61,7 @@ class Node(NamedTuple):
 
 
 def uses_old(expression: str) -> bool:
-    """Whether an expression names oldSelf."""
+    """Say whether an expression names oldSelf."""
     return _OLD.search(_STRINGS.sub('""', expression)) is not None
 
 
