@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, turtles.kubevirt contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Options by which modules and the inventory plugin find the API and say who they are."""
+"""Options for the API's address and credentials, for modules and the inventory plugin."""
 
 from __future__ import annotations
 

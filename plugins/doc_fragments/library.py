@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, turtles.kubevirt contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the modules need where they run."""
+"""Requirements of the modules."""
 
 from __future__ import annotations
 

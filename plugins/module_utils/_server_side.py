@@ -4,7 +4,7 @@
 
 The server keeps in metadata.managedFields which manager owns which field, and by which operation. An object that a
 manager has written with patches so far belongs to it by the operation Update, and an apply of the same manager is
-another owner beside it: what a later declaration drops would stay. So what was patched is made applied first, as
+another owner in addition: what a later declaration drops would stay. So what was patched is made applied first, as
 kubectl does with what it applied on the client's side (k8s.io/client-go/util/csaupgrade).
 """
 
@@ -38,7 +38,7 @@ def adopted(managed_fields, manager):
 
 
 def adoption(obj, manager):
-    """Return the JSON patch (RFC 6902) to what `adopted` gives, or None. It conflicts if obj has changed meanwhile."""
+    """Return the JSON patch (RFC 6902) to what `adopted` gives, or None. It conflicts if obj has changed since."""
     metadata = obj.get("metadata") or {}
     entries = adopted(metadata.get("managedFields"), manager)
     if entries is None:

@@ -221,7 +221,7 @@ class KubeVirt(ResourceModule):
         return Outcome(True, live, None)
 
     def _check_place(self):
-        """Where there is no such object, there may be one elsewhere whose definitions the next task would remove."""
+        """Refuse if there is no such object, but one elsewhere whose definitions the next task would remove."""
         metadata = (_installation.kubevirt(self.client) or {}).get("metadata") or {}
         if metadata.get("namespace") not in (None, self.namespace):
             raise KubeError(

@@ -347,7 +347,7 @@ class VirtualMachine(ResourceModule):
             self.changed = True
 
     def _start_again(self, vm):
-        """Start a machine whose former instance is on its way out, during which KubeVirt refuses a start."""
+        """Start a machine whose previous instance is still ending, during which KubeVirt refuses a start."""
         if strategy_of(vm["spec"]) != "Halted":
             self._until_replaced("stopped")
             self._act("start")

@@ -81,7 +81,7 @@ def test_certificates_expired_while_nobody_replaced_them(cluster: Deployed, name
     before = cluster.component_pods("virt-api")
     data = cluster.core.read_namespaced_secret(SECRET, NAMESPACE).data
     cluster.core.patch_namespaced_secret(SECRET, NAMESPACE, {"data": expired(data)})
-    cluster.wait_event(NAMESPACE, SECRET, ["CertificatesExpired", "look at the clocks"], timeout=30)
+    cluster.wait_event(NAMESPACE, SECRET, ["CertificatesExpired", "check the clocks"], timeout=30)
     after = cluster.core.read_namespaced_secret(SECRET, NAMESPACE).data
     bundle = x509.load_pem_x509_certificates(pem(after, "ca.crt"))
     assert all(authority.not_valid_after_utc > datetime.now(UTC) for authority in bundle)

@@ -179,7 +179,9 @@ def test_a_node_short_of_memory_evicts(cluster: Deployed, machines: Cluster, nam
     assert first["status"]["nodeName"] == node.name
     cluster.ssh(address_of(first), "true")
     with memory_is_short(node):
-        cluster.wait_event(namespace, "web", ["LauncherEvicted", "low on resource: memory", "relieve the"], timeout=120)
+        cluster.wait_event(
+            namespace, "web", ["LauncherEvicted", "low on resource: memory", "free resources"], timeout=120
+        )
     second = cluster.wait_running(namespace, "web", not_uid=first["metadata"]["uid"], timeout=180)
     assert cluster.ssh(address_of(second), "hostname") == "web"
     for name in ("virt-api", "virt-controller", "virt-handler"):

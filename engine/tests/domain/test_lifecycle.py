@@ -55,7 +55,12 @@ def test_phases(state: int, reason: int, acpi: bool, phase: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("grace", "text"),
-    [(None, "launcher Pod was terminated"), (0, "as requested"), (1, "as requested"), (30, "grace period of 30 s")],
+    [
+        (None, "launcher Pod was terminated"),
+        (0, "as was asked for"),
+        (1, "as was asked for"),
+        (30, "grace period of 30 s"),
+    ],
 )
 def test_who_switched_it_off_is_told(grace: int | None, text: str) -> None:
     assert text in lifecycle.end_text(State.SHUTOFF, Shutoff.DESTROYED, grace)

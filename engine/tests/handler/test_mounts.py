@@ -201,7 +201,7 @@ def test_disks_are_mounted_when_all_of_their_containers_run(pod: Sockets, monkey
         pod.launcher.connection()
     assert waiting.stdout.readline().strip() == "b''"
     pod.listen("disk-root")
-    with pytest.raises(LauncherNotReady, match="has not made its socket"):
+    with pytest.raises(LauncherNotReady, match="has not created its socket"):
         pod.launcher.connection()
     assert waiting.stdout.readline().strip() == r"b'mounted\n'"
     assert shown == ["/var/run/kubevirt-image-volume/root"]

@@ -252,5 +252,5 @@ def test_a_node_that_can_not_be_left_clean_is_told_in_the_log(
     client.refusals = 1
     agent.leave([Path("/never/there")])
     told = [record.getMessage() for record in caplog.records]
-    assert any(line.startswith("the node keeps its labels") for line in told)
-    assert any(line.startswith("the node keeps its folders") for line in told)
+    assert any(line.startswith("can't remove the node's labels") for line in told)
+    assert any(line.startswith("can't remove the node's folders") for line in told)

@@ -383,7 +383,7 @@ def test_the_domain_vanishes_while_nobody_looks(
     cluster.update(lambda vmi: vmi["status"].update(phase="Running"))
     run(cluster, pod)
     cluster.wait_phase("Failed")
-    assert "does not know the guest any more" in cluster.events[-1][2]
+    assert "no longer knows the guest" in cluster.events[-1][2]
 
 
 def test_deleted_before_it_started(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:

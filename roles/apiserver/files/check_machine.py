@@ -59,7 +59,7 @@ def misspelt(variables, known):
     for name in sorted(set(variables) - set(known)):
         alike = min(limit for prefix, limit in ALIKE.items() if name.startswith(prefix))
         for meant in difflib.get_close_matches(name, known, 1, alike):
-            yield f"{name} is no variable of these roles. Is {meant} meant?"
+            yield f"{name} is not a variable of these roles. Is {meant} meant?"
 
 
 def ports(wanted):
@@ -84,7 +84,7 @@ def ports(wanted):
             if wanted["own"] not in user:
                 yield (
                     f"{variable} is {port}, which is in use on this machine by {user or 'another process'}. Choose "
-                    f"another port, or end that one."
+                    f"another port, or stop that one."
                 )
         elif failure and variable == "turtles_api_port":
             yield (
@@ -159,7 +159,7 @@ def networks(wanted):
     if len(found) == 2 and found["turtles_pod_cidr"].overlaps(found["turtles_service_cidr"]):
         yield (
             f"turtles_pod_cidr {found['turtles_pod_cidr']} and turtles_service_cidr {found['turtles_service_cidr']} "
-            "overlap: give Pods and Services addresses of their own."
+            "overlap: give Pods and Services separate networks."
         )
     for variable, network in found.items():
         if variable == "turtles_service_cidr" and is_served(network, wanted["config_dir"]):
@@ -168,7 +168,7 @@ def networks(wanted):
             if network.overlaps(other):
                 yield (
                     f"{variable} is {network}, which overlaps {other} on the interface {interface} of this machine: "
-                    "what is there couldn't be reached any more. Choose a network that isn't used here."
+                    "what is there could no longer be reached. Choose a network that isn't used here."
                 )
                 break
 

@@ -99,7 +99,7 @@ def build(source: Path, output: Path, *locks: Path) -> dict[str, str]:
     files = source_files(source)
     declared = re.search(rb'^__version__ = "([^"]+)"', files[f"{PACKAGE}/__init__.py"], re.MULTILINE)
     if not declared:
-        raise SystemExit(f"{source}/src/{PACKAGE}/__init__.py doesn't say __version__")
+        raise SystemExit(f"{source}/src/{PACKAGE}/__init__.py doesn't define __version__")
     version = declared[1].decode()
     inputs = fingerprint(text, {**files, **{f"/{place}": lock.read_bytes() for place, lock in enumerate(locks)}})
     local = f"{version}+g{inputs}"
@@ -121,7 +121,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Build the engine's wheel.")
     parser.add_argument("source", type=Path, help="the engine's folder, with pyproject.toml")
     parser.add_argument("output", type=Path, help="folder for the wheel")
-    parser.add_argument("locks", type=Path, nargs="*", help="lock files of what is installed beside it")
+    parser.add_argument("locks", type=Path, nargs="*", help="lock files of the packages installed with it")
     arguments = parser.parse_args()
     print(json.dumps(build(arguments.source, arguments.output, *arguments.locks)))
     return 0

@@ -131,7 +131,7 @@ def wheel_identity(wheel: Path) -> tuple[str, str]:
     """Version and source hash that a wheel's name says: turtles-<version>+g<hash>-py3-none-any.whl."""
     found = re.fullmatch(r"turtles-([^+]+)\+g([0-9a-f]+)-py3-none-any\.whl", wheel.name)
     if not found:
-        raise BuildError(f"{wheel.name} is no wheel of the engine: turtles-<version>+g<hash>-py3-none-any.whl")
+        raise BuildError(f"{wheel.name} is not a wheel of the engine: turtles-<version>+g<hash>-py3-none-any.whl")
     return found[1], found[2]
 
 
@@ -519,16 +519,18 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--cache", type=Path, required=True, help="folder for layers and images")
     found.add_argument("--release", default="bookworm", help="release of Debian")
     found.add_argument("--mirror", default="", help="its mirror, or a file of sources; mmdebstrap's own if empty")
-    found.add_argument("--base", default="", help="base image of Debian's kind as skopeo names it, instead of both")
-    found.add_argument("--packages", required=True, help="distribution packages of both images, by commas")
-    found.add_argument("--launcher-packages", required=True, help="those of turtles-launcher, by commas")
+    found.add_argument("--base", default="", help="Debian-based base image, as a skopeo reference, instead of both")
+    found.add_argument("--packages", required=True, help="distribution packages of both images, separated by commas")
+    found.add_argument(
+        "--launcher-packages", required=True, help="more packages of turtles-launcher, separated by commas"
+    )
     found.add_argument("--pip-python", default=sys.executable, help="Python whose pip is used")
-    found.add_argument("--pip-argument", action="append", default=[], help="further argument of pip install")
-    found.add_argument("--revision", default="", help="another value fetches all packages again")
+    found.add_argument("--pip-argument", action="append", default=[], help="additional argument of pip install")
+    found.add_argument("--revision", default="", help="any text; changing it fetches all packages again")
     found.add_argument("--archive", action="store_true", help="also pack both images as one archive")
-    found.add_argument("--tag", default="", help="tag in the archive, in place of the one made of the inputs")
-    found.add_argument("--prefix", default="localhost", help="what references in the archive begin with")
-    found.add_argument("--check", action="store_true", help="build nothing, say what would be")
+    found.add_argument("--tag", default="", help="tag in the archive, instead of the one derived from the inputs")
+    found.add_argument("--prefix", default="localhost", help="prefix of references in the archive")
+    found.add_argument("--check", action="store_true", help="build nothing, report what would be built")
     return found
 
 

@@ -134,7 +134,7 @@ def installed_versions(packages: Iterable[str]) -> list[str]:
 def unpack_package(package: str, directory: Path) -> None:
     """Download a package with apt and unpack it into the directory; nothing is installed."""
     with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
-        # apt drops privileges for downloads; a folder only root may enter draws a warning.
+        # apt drops privileges for downloads; a folder only root may enter earns a warning.
         Path(scratch).chmod(0o755)
         run("apt-get", "download", "-q", package, cwd=Path(scratch))
         (archive,) = Path(scratch).glob("*.deb")

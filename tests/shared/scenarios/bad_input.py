@@ -180,7 +180,7 @@ def test_annotations_that_do_not_fit_in_the_pod(cluster: Engine, namespace: str)
     # of the 256 KiB that Kubernetes allows; the Pod has more annotations than its VMI
     vm["spec"]["template"]["metadata"]["annotations"] = {"note": "x" * (256 * 1024 - 150)}
     cluster.create(namespace, vm)
-    words = ["FailedCreate", "annotations: Too long", "shorten the annotations"]
+    words = ["FailedCreate", "annotations: Too long", "shorten the machine's annotations"]
     cluster.wait_event(namespace, "web", words, timeout=30)
     vmi = cluster.get(namespace, "virtualmachineinstances", "web")
     assert vmi is not None

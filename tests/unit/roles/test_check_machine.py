@@ -79,7 +79,7 @@ def test_what_can_work_is_not_complained_about(judge):
         ({"pod_cidr": "10.244.0.1/16"}, "Write one such as 10.244.0.0/16"),
         ({"pod_cidr": "fd00::/64"}, "turtles_pod_cidr is 'fd00::/64', which isn't an IPv4 network"),
         ({"service_cidr": "10.97.0.0/31"}, "turtles_service_cidr is 10.97.0.0/31: too few addresses for Services"),
-        ({"pod_cidr": "10.97.0.0/20"}, "overlap: give Pods and Services addresses of their own"),
+        ({"pod_cidr": "10.97.0.0/20"}, "overlap: give Pods and Services separate networks"),
         ({"pod_cidr": "192.0.0.0/16"}, "overlaps 192.0.2.0/24 on the interface eth0"),
         ({"pod_cidr": "10.99.128.0/17"}, ""),
         ({"pod_cidr": "10.98.0.0/15"}, "overlaps 10.99.0.0/16 on the interface eth0"),
@@ -123,7 +123,7 @@ def test_a_slip_of_the_keys_is_noticed(program):
     set_ = ["turtles_pod_cdir", "kubevirt_replcias", "handler_max_pod", "handler_of_mine", "kubevirt_vms", *known]
     found = list(program.judge({"variables": set_, "known": known, "machine": {}}))
     assert found == [
-        "handler_max_pod is no variable of these roles. Is handler_max_pods meant?",
-        "kubevirt_replcias is no variable of these roles. Is kubevirt_replicas meant?",
-        "turtles_pod_cdir is no variable of these roles. Is turtles_pod_cidr meant?",
+        "handler_max_pod is not a variable of these roles. Is handler_max_pods meant?",
+        "kubevirt_replcias is not a variable of these roles. Is kubevirt_replicas meant?",
+        "turtles_pod_cdir is not a variable of these roles. Is turtles_pod_cidr meant?",
     ]

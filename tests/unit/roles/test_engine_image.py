@@ -173,7 +173,7 @@ def test_nothing_is_built_to_say_what_would_be(tmp_path: Path) -> None:
 
 def test_a_wheel_of_somebody_else_is_named(tmp_path: Path) -> None:
     other = tmp_path / "requests-2.0-py3-none-any.whl"
-    with pytest.raises(engine_image.BuildError, match=r"requests-2\.0-py3-none-any\.whl is no wheel of the engine"):
+    with pytest.raises(engine_image.BuildError, match=r"requests-2\.0-py3-none-any\.whl is not a wheel of the engine"):
         engine_image.wheel_identity(other)
 
 

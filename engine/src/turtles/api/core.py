@@ -138,12 +138,12 @@ DNS_CONFIG = Struct(
 
 CONDITIONS = ListOf(
     Struct(
-        "An aspect of the state.",
+        "A condition of the object.",
         field("type", STRING, "The aspect.", required=True),
         field("status", STRING, "True, False or Unknown.", required=True),
         field("reason", STRING, "One word that says why."),
         field("message", STRING, "A sentence that says why."),
-        field("lastProbeTime", TIME, "When it was last looked at."),
+        field("lastProbeTime", TIME, "When it was last checked."),
         field("lastTransitionTime", TIME, "When the status last changed."),
     )
 )

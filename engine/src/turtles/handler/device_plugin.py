@@ -173,7 +173,7 @@ class _Plugin:
         self._newer: dict[Path, asyncio.Task[None]] = {}
 
     async def update(self, folder: Path) -> float | None:
-        """Bring health, socket and registration up to date.
+        """Update health, socket and registration.
 
         :return: seconds after which to look again even if nothing happens.
         :raises OSError, GRPCError, StreamTerminatedError, TimeoutError: if there is no kubelet to register with.

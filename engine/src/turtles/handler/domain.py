@@ -97,7 +97,7 @@ class Connection:
         on_change: Callable[[], None],
         on_stop: Callable[[int], None],
     ) -> None:
-        """Make one over a connected socket, which is the relay's from now on.
+        """Create it over a connected socket, which is the relay's from now on.
 
         :param on_change: called from other threads when the domain has changed or the connection broke.
         :param on_stop: called with the detail of the domain's STOPPED event.

@@ -77,7 +77,7 @@ class Guest:
         return pause
 
     def attempt_succeeded(self) -> None:
-        """Note that libvirtd answers and nothing failed."""
+        """Record that libvirtd answers and nothing failed."""
         self.failures = 0
         self.silent_since = None
 

@@ -48,7 +48,7 @@ class Launcher:
         container_disks: Sequence[str] = (),
         relay: relays.Relay | None = None,
     ) -> None:
-        """Make one.
+        """Create it.
 
         :param container_disks: volumes whose images the launcher may want to have mounted.
         :param relay: carries what is said to libvirtd; the process's if not given.
@@ -195,7 +195,7 @@ class Launcher:
         return True
 
     def make_private_dir(self, uid: str) -> None:
-        """Make the folder of the consoles' sockets, owned by QEMU, unless it is there."""
+        """Create the folder of the consoles' sockets, owned by QEMU, unless it is there."""
         directory = os.open(self._host_path(paths.PRIVATE_DIR), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             os.close(_own_folder(directory, uid, 0o750))

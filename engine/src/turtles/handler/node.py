@@ -67,7 +67,7 @@ class NodeAgent:
         offer_devices: Callable[[bool], None] | None = None,
         kubelet_dir: Path | None = None,
     ) -> None:
-        """Make one for the node of that name.
+        """Create it for the node of that name.
 
         :param find: returns what a probe of the node found, at once or after probing; called on another thread.
         :param offer_devices: called with whether KVM works, to offer the node's devices to Pods. Without it the node's

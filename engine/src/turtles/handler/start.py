@@ -25,7 +25,7 @@ class Starter:
     def __init__(
         self, emulator: str, capability_cache: Path | None, configuration: Callable[[], ClusterConfiguration]
     ) -> None:
-        """Make one.
+        """Create it.
 
         :param emulator: path of QEMU in the launcher.
         :param capability_cache: what a probe of this node found out about QEMU, for launchers that don't know it.

@@ -53,7 +53,7 @@ class Synchroniser:
         configuration: Callable[[], ClusterConfiguration] = lambda: DEFAULT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Make one.
+        """Create it.
 
         :param pods_dir: the kubelet's (or podrunner's) folder of Pods.
         :param watcher: notices what happens in the Pods' folders.

@@ -155,7 +155,7 @@ class Client:
         timeout: float = REQUEST_TIMEOUT,
         retry_for: float = RETRY_FOR,
     ) -> None:
-        """Make a client; it connects with the first request.
+        """Create a client; it connects with the first request.
 
         :param api: the official client, configured.
         :param timeout: seconds to wait for one answer.
@@ -169,7 +169,7 @@ class Client:
 
     @classmethod
     def from_kubeconfig(cls, path: str | os.PathLike[str] | None = None, **options: Any) -> "Client":
-        """Make a client from a kubeconfig file; None takes the Pod's service account, or the default kubeconfig.
+        """Create a client from a kubeconfig file; None takes the Pod's service account, or the default kubeconfig.
 
         :param options: passed to the constructor.
         :raises ConfigError: the configuration cannot be used.

@@ -25,7 +25,7 @@ class ConfigurationWatch:
     """
 
     def __init__(self, client: Client, namespace: str, architecture: str = configuration.DEFAULT.architecture) -> None:
-        """Prepare the watch.
+        """Create the watch.
 
         :param namespace: the engine's, where the object is.
         :param architecture: of machines, if neither they nor the object specify it.

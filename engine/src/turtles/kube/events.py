@@ -36,7 +36,7 @@ class Recorder:
     """
 
     def __init__(self, client: Client, component: str, host: str = "") -> None:
-        """Make a recorder.
+        """Create a recorder.
 
         :param component: source of the events, such as ``virt-controller``.
         :param host: node the component runs on, for components of a node.

@@ -71,7 +71,7 @@ class Informer:
         alternatives: Sequence[Resource] = (),
         optional: bool = False,
     ) -> None:
-        """Make an empty cache.
+        """Create an empty cache.
 
         :param alternatives: other versions of the resource, of which the first that the server has is used.
         :param optional: the server may have none of them: the cache is empty then, and counts as synchronised.

@@ -76,7 +76,7 @@ class Manager:
     """The controllers of a component. Add them all, then start."""
 
     def __init__(self, client: Client) -> None:
-        """Make one without controllers.
+        """Create it without controllers.
 
         :param client: all informers use it.
         """

@@ -24,7 +24,7 @@ class WorkQueue(Generic[K]):
     def __init__(
         self, name: str = "", *, first_delay: float = FIRST_DELAY, longest_delay: float = LONGEST_DELAY
     ) -> None:
-        """Make an empty queue.
+        """Create an empty queue.
 
         :param name: for logs.
         :param first_delay: pause after a key's first failure, seconds; doubles with each further one.

@@ -131,7 +131,7 @@ def _qcow2_virtual_size(path: Path, header: bytes) -> int:
 
 
 def create_overlay(path: Path, backing: Path, image: Image) -> None:
-    """Make the qcow2 image *path*, of the same size, that keeps what the guest changes of *backing*.
+    """Create the qcow2 image *path*, of the same size, that keeps what the guest changes of *backing*.
 
     :raises ImageError: if it can't be written.
     """
@@ -143,7 +143,7 @@ def create_overlay(path: Path, backing: Path, image: Image) -> None:
 
 
 def create_empty(path: Path, size: int) -> None:
-    """Make the empty qcow2 image *path* of *size* bytes.
+    """Create the empty qcow2 image *path* of *size* bytes.
 
     :raises ImageError: if it can't be written.
     """

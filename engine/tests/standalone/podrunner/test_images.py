@@ -126,7 +126,7 @@ def test_a_registry_that_says_nothing_is_given_up(store, hostile, monkeypatch):
     reference = f"{hostile.address}/silent:1"
     logins = logins_for(reference, [secret(str(number), hostile.address, str(number)) for number in range(20)])
     started = time.monotonic()
-    assert "did not say in 0 s what the image is" in refused(store, reference, logins=logins)
+    assert "did not send the image's manifest within 0 s" in refused(store, reference, logins=logins)
     assert time.monotonic() - started < 5
 
 

@@ -104,7 +104,7 @@ def test_debians_list_compiles():
     [
         (None, "install the package golang-github-containers-common"),
         ("{", "can't be read"),
-        ("{}", "is no seccomp"),
+        ("{}", "is not a seccomp"),
     ],
 )
 def test_a_list_that_is_missing_or_odd(tmp_path, content, words):

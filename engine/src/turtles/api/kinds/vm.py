@@ -77,7 +77,7 @@ VM_STATUS = Struct(
     field("created", BOOLEAN, "Whether there is a VirtualMachineInstance."),
     field("ready", BOOLEAN, "Whether it is ready."),
     field("printableStatus", STRING, "The state in one word, for humans."),
-    field("conditions", CONDITIONS, "Aspects of the state."),
+    field("conditions", CONDITIONS, "Conditions of the machine."),
     field(
         "stateChangeRequests",
         ListOf(
@@ -93,12 +93,12 @@ VM_STATUS = Struct(
     field(
         "startFailure",
         Struct(
-            "Why the machine isn't restarted at once.",
+            "Why the machine isn't restarted immediately.",
             field("consecutiveFailCount", INT64, "Failures in a row."),
             field("lastFailedVMIUID", STRING, "The VirtualMachineInstance that failed last."),
             field("retryAfterTimestamp", TIME, "When it is restarted."),
         ),
-        "Why the machine isn't restarted at once.",
+        "Why the machine isn't restarted immediately.",
     ),
     field("runStrategy", STRING, "The run strategy in force when the machine was last started."),
     field("observedGeneration", INT64, "Generation of the template that the instance was created from."),

@@ -76,7 +76,7 @@ class ClaimController:
         return [key_of(claim) for claim in self._claims.list() if not claim["spec"].get("volumeName")]
 
     def reconcile(self, key: Key) -> float | None:
-        """Bring one claim a step further."""
+        """Advance one claim."""
         claim = self._claims.get(*key)
         if claim is None:
             return None

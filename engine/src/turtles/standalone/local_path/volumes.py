@@ -23,7 +23,7 @@ class VolumeController:
         return Controller("volumes", self.reconcile, [each(self._volumes), Trigger(self._claims, _named_by)], workers=1)
 
     def reconcile(self, key: Key) -> None:
-        """Bring one volume a step further."""
+        """Advance one volume."""
         volume = self._volumes.get(*key)
         if volume is None:
             return

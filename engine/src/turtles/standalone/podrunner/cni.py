@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Networks of Pods by real CNI plugins: the runtime's side of the CNI specification 1.0, section 3 and 4.
 
-A network is a chain of plugins. ADD runs them in order, each told the result of the one before; DEL runs them in
+A network is a chain of plugins. ADD runs them in order, each given the result of the previous one; DEL runs them in
 reverse order with what was kept on disk from ADD: the configuration as it was, the runtime configuration and the
 result, so that a configuration file changed in between leaves nothing behind.
 """
@@ -19,7 +19,7 @@ _TIMEOUT = 60.0
 
 
 class CNIError(Exception):
-    """A network can't be configured or a plugin refused; the text names network, plugin and the plugin's own words."""
+    """A network can't be configured, or a plugin failed; the message names both, with the plugin's own message."""
 
 
 def load_network(conf_dir: Path) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Attachment:
         """Attach, or return the result of the ADD that was done before.
 
         :param args: CNI_ARGS, such as K8S_POD_NAME.
-        :param capabilities: runtime configuration by capability, such as portMappings; each plugin gets what it asks.
+        :param capabilities: runtime configuration by capability, such as portMappings; each plugin gets its own.
         :raises CNIError: a plugin failed; everything done before is undone.
         """
         known = self.result()
@@ -106,7 +106,7 @@ class Attachment:
         return dict(record["result"])
 
     def delete(self) -> None:
-        """Detach what the record names; nothing to do without a record.
+        """Detach according to the record; do nothing without one.
 
         :raises CNIError: a plugin failed; the record stays and delete can be repeated.
         """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a container says, line by line with its time, in a file that can't grow without end.
+"""Writes a container's output, line by line with its time, to a file of limited size.
 
 A container writes into two named pipes that it holds open for reading too: their reader may end and be replaced,
 and the container notices no more than a pause if it writes a lot. The forking process reads; it is there as
@@ -29,7 +29,7 @@ def rotated(path: Path) -> Path:
 
 
 def make_pipes(directory: Path) -> None:
-    """Make the named pipes of a container that is about to start."""
+    """Create the named pipes of a container that is about to start."""
     for stream in STREAMS:
         path = directory / stream
         path.unlink(missing_ok=True)
@@ -61,7 +61,7 @@ class Collector:
         self._size = os.fstat(self._file).st_size
 
     def collect(self, stream: str) -> bool:
-        """Take what a pipe has; return False when it has no writers left."""
+        """Read what a pipe has; return False when it has no writers left."""
         try:
             data = os.read(self.pipes[stream], _READ)
         except BlockingIOError:
@@ -80,7 +80,7 @@ class Collector:
         return True
 
     def finish(self) -> None:
-        """Take what is left when the container has ended, and close."""
+        """Read the rest when the container has ended, and close."""
         for stream in [name for name in STREAMS if name in self.pipes]:
             with contextlib.suppress(OSError):
                 while _waiting(self.pipes[stream]) and self.collect(stream):
@@ -91,7 +91,7 @@ class Collector:
         self.close()
 
     def close(self) -> None:
-        """Let go of pipes and file."""
+        """Close pipes and file."""
         for fd in (*self.pipes.values(), self._file):
             if fd >= 0:
                 os.close(fd)
@@ -112,7 +112,7 @@ class Collector:
 
 
 def _waiting(fd: int) -> bool:
-    """Say whether a pipe has something (FIONREAD, ioctl_tty(2))."""
+    """Say whether a pipe has data (FIONREAD, ioctl_tty(2))."""
     return any(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))
 
 

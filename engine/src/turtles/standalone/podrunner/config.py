@@ -15,7 +15,7 @@ from turtles.errors import ConfigurationError
 
 
 class ConfigError(ConfigurationError, ValueError):
-    """The configuration file is not usable; the text names the key and what to do."""
+    """The configuration file is not usable; the message names the key and what to do."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _limits(data: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
 
 
 def _number(key: str, value: Any) -> int:
-    """Return a limit, which templates may have made a text of."""
+    """Return a limit, which may be text after templating."""
     text = str(value)
     if isinstance(value, bool) or not re.fullmatch("[1-9][0-9]{0,17}", text):
         raise ConfigError(f"the podrunner's configuration needs a whole number of at least 1 as {key}, not {value!r}")
@@ -227,7 +227,7 @@ def parse(data: Any) -> Config:
 
 
 def _pids_limit(value: Any) -> int:
-    """Return podPidsLimit, which means what it means to a kubelet."""
+    """Return podPidsLimit, which has the same meaning as for a kubelet."""
     try:
         limit = int(value)
     except (TypeError, ValueError):
@@ -240,7 +240,7 @@ def _pids_limit(value: Any) -> int:
 def load(path: str | Path) -> Config:
     """Read the configuration file.
 
-    :raises ConfigError: the file is not there, not YAML, or says something unusable.
+    :raises ConfigError: the file is missing, not YAML, or not usable.
     """
     try:
         return parse(yaml.safe_load(Path(path).read_text()))

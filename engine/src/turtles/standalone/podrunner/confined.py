@@ -27,11 +27,11 @@ class CancelledError(Exception):
 
 
 class OverdueError(Exception):
-    """The time is up."""
+    """The time limit was exceeded."""
 
 
 class Attempt:
-    """Something that takes time: what it is doing, until when it may, and whether anybody still wants it.
+    """Something that takes time: what it is doing, its deadline, and whether it is still wanted.
 
     :param seconds: how long it may take.
     """
@@ -43,7 +43,7 @@ class Attempt:
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def __del__(self) -> None:
-        """Close what it holds."""
+        """Release its resources."""
         os.close(self._event)
 
     def cancel(self) -> None:
@@ -107,7 +107,7 @@ def waits_for_disk(pid: int) -> bool:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a program ended: its exit code (negative: the signal that ended it) and its last words."""
+    """How a program ended: its exit code (negative: the signal that ended it) and the end of its error output."""
 
     code: int
     words: str
@@ -133,7 +133,7 @@ def run(
 
     :param folder: where its standard error is kept, to which the limit on file size applies too.
     :param output: file for its standard output; none: it is dropped.
-    :param check: is given the program's pid several times a second; what it raises ends the program.
+    :param check: called with the program's pid several times a second; an exception ends the program.
     :raises CancelledError: the attempt was cancelled.
     :raises OverdueError: the attempt's time is up.
     :raises FileNotFoundError: there is no such program.

@@ -64,9 +64,9 @@ def security(container: Object, pod_spec: Object, key: str) -> Any:
 def seccomp_profile(container: Object, pod_spec: Object) -> str:
     """Return the type of a container's seccomp profile: its own, else the Pod's, else RuntimeDefault.
 
-    A kubelet means the last by ``seccompDefault: true``: protection doesn't have to be requested.
+    The last is what a kubelet does with ``seccompDefault: true``: protection doesn't have to be requested.
 
-    :raises ContainerError: there is no such profile here.
+    :raises ContainerError: the profile is not supported.
     """
     profile = security(container, pod_spec, "seccompProfile") or {}
     kind = profile.get("type") or RUNTIME_DEFAULT
@@ -105,7 +105,7 @@ def environment(pod: Object, container: Object, fetch: Callable[[str, str], Obje
     """Return a container's environment.
 
     :param fetch: gives a Secret or ConfigMap by kind and name, None if there is none.
-    :raises ContainerError: a reference leads nowhere.
+    :raises ContainerError: a referenced object or key doesn't exist.
     """
     result = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -249,8 +249,8 @@ def spec_of(
     """Return what the container's process is started with.
 
     :param directory: the container's own directory, with its termination-log.
-    :param files_dir: where hosts, resolv.conf, passwd and group lie.
-    :raises ContainerError: the spec asks for what can't be.
+    :param files_dir: where hosts, resolv.conf, passwd and group are.
+    :raises ContainerError: the spec asks for something impossible.
     """
     name, pod_spec = container["name"], pod["spec"]
     preload = config.preload_of(container["image"])
@@ -319,7 +319,7 @@ def spec_of(
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a container's processes are and what they may."""
+    """Identity and privileges of a container's processes."""
 
     uid: int
     gid: int
@@ -330,7 +330,7 @@ class Identity:
 def identity_of(container: Object, pod_spec: Object) -> Identity:
     """Return the identity that a container's spec asks for.
 
-    :raises ContainerError: a capability that there isn't.
+    :raises ContainerError: a capability doesn't exist.
     """
     name = container["name"]
     capabilities = (container.get("securityContext") or {}).get("capabilities") or {}

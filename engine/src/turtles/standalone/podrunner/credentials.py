@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pull secrets: which of their logins are for an image. Pure, no I/O.
+"""Pull secrets: which of their credentials are for an image. Pure, no I/O.
 
 Rules: Kubernetes documentation, "Images", "Interpretation of config.json".
 """
@@ -70,7 +70,7 @@ def repository_of(reference: str) -> str:
 def docker_config(secret: dict[str, Any]) -> dict[str, Any]:
     """Return the logins of a pull secret (kubernetes.io/dockerconfigjson or dockercfg) by registry, {} if it has none.
 
-    What users write is not trusted to have any form.
+    What users write may have any form.
     """
     data = secret.get("data") or {}
     try:
@@ -103,7 +103,7 @@ def logins_for(reference: str, secrets: Iterable[dict[str, Any]]) -> list[Login]
 
 
 def _auth(entry: Any) -> tuple[str, str]:
-    """Return what an entry says as (base64 of user:password, identity token)."""
+    """Return an entry's credentials as (base64 of user:password, identity token)."""
     if not isinstance(entry, dict):
         return "", ""
     auth, token = entry.get("auth") or "", entry.get("identitytoken") or ""

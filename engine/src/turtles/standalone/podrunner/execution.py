@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A further command in a running container: its namespaces, its user, its privileges."""
+"""An additional command in a running container: its namespaces, its user, its privileges."""
 
 import fcntl
 import os
@@ -55,7 +55,7 @@ def run(execution: Execution, filters: Filters, started: Callable[[list[int]], o
 
     :param filters: system call filters that are compiled already.
     :param started: called before the command takes over, with the terminal's master where there is one.
-    :raises OSError: a step failed, or there is no such command; the text says which.
+    :raises OSError: a step failed, or there is no such command; the message says which.
     :raises turtles.standalone.podrunner.seccomp.SeccompError: this machine can't make the filter that is asked for.
     """
     sc.prctl(sc.PR_SET_DUMPABLE, 0)

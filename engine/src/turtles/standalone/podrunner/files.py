@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Small files of state that are either whole or not there."""
+"""Small state files that are either complete or missing."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def write_text(path: Path, text: str, mode: int = 0o600) -> None:
-    """Replace a file's content in one step, so that a reader or a crash never meets half of it."""
+    """Replace a file's content in one step, so that neither a reader nor a crash leaves half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:

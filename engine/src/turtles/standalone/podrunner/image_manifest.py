@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Manifests of container images, as far as it must be known what an image is going to cost. Pure, no I/O.
+"""Manifests of container images, as far as needed to know an image's size. Pure, no I/O.
 
 Formats: OCI image specification ("Image Manifest", "Image Index"), Docker "Image Manifest Version 2, Schema 2". A
-manifest is input from strangers: what isn't as those say is refused.
+manifest is untrusted input: what doesn't conform to these is refused.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _SIZE_LIMIT = 1 << 62
 
 
 class ManifestError(ValueError):
-    """The manifest is not acceptable; the text says why."""
+    """The manifest is not acceptable; the message says why."""
 
 
 @dataclass(frozen=True)

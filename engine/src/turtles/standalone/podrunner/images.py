@@ -6,7 +6,7 @@ meant when it was last looked at, ``pulled/`` who may use it (:mod:`.pull_record
 References without a transport are of a registry; ``oci:``, ``oci-archive:`` and ``docker-archive:`` name files on this
 machine, below the directories that the configuration allows.
 
-Registry, archive and image are strangers' input: what a pull may cost in bytes and time is limited.
+Registry, archive and image are untrusted input: what a pull may cost in bytes and time is limited.
 """
 
 import contextlib
@@ -58,7 +58,7 @@ class ImageError(Exception):
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What one image may cost.
+    """Limits of one image.
 
     :param max_bytes: of what is downloaded, and of what that unpacks to.
     :param max_apparent_bytes: sum of its files' sizes with their holes.
@@ -92,7 +92,7 @@ class _Local:
         return f"{self.transport}:{self.path}" + (f":{self.tag}" if self.tag else "")
 
     def fingerprint(self) -> str | None:
-        """Return what changes when the image changes; None if that can't be told yet."""
+        """Return a fingerprint of the image; None if that isn't certain yet."""
         try:
             now = stamp(self.path / "index.json" if self.transport == "oci" else self.path)
         except OSError:
@@ -132,11 +132,11 @@ class ImageStore:
             self._forget()
 
     def attempt(self) -> Attempt:
-        """Return what a pull has to be given: its time starts now."""
+        """Return the argument of a pull, whose time starts now."""
         return Attempt(self._limits.seconds)
 
     def present(self, reference: str, policy: str, logins: Sequence[Login] = ()) -> str | None:
-        """Return the digest of an image that needs no pull and no question to a registry, else None.
+        """Return the digest of an image that needs neither a pull nor a request to a registry, else None.
 
         :param policy: Always, IfNotPresent or Never.
         :param logins: what the Pod's pull secrets have for the image.
@@ -218,7 +218,7 @@ class ImageStore:
         return removed
 
     def _forget(self) -> None:
-        """Remove what is known of references, and of who may use them, whose content is gone."""
+        """Remove references and permissions of content that is gone."""
         for path in (self._dir / "refs").glob("*.json"):
             known = read_json(path)
             if known is not None and not self.path(known["digest"]).is_dir():
@@ -256,7 +256,7 @@ class ImageStore:
     # --- from a registry ---------------------------------------------------------------------------------------------
 
     def _pull(self, reference: str, logins: Sequence[Login], attempt: Attempt) -> str:
-        """Ask the registry what an image is, with each login in turn, and fetch what isn't here of it."""
+        """Request an image's manifest from the registry, with each login in turn, and fetch what is missing."""
         repository = repository_of(reference)
         wanted = reference.partition("@")[2]
         # skopeo doesn't take a tag beside a digest, and the digest is what counts.
@@ -322,7 +322,7 @@ class ImageStore:
         login: Login | None,
         source: str | None = None,
     ) -> str:
-        """Take content into use, with what is known of it; the guard is held.
+        """Put content into place, with what is known about it; the guard is held.
 
         :param target: the content, None if it is here.
         :param repository: the registry's, None for files of this machine.

@@ -31,9 +31,9 @@ _IN_ONLYDIR = 0x01000000
 
 @dataclass(frozen=True)
 class Options:
-    """What of a log is wanted.
+    """Which part of a log to return.
 
-    :param since: RFC 3339 time in UTC; lines of before are left out.
+    :param since: RFC 3339 time in UTC; earlier lines are left out.
     :param limit: bytes at most.
     """
 
@@ -168,7 +168,7 @@ class Changes:
             self._fd = -1
 
     def wait(self) -> None:
-        """Wait until something changes, or at most a second: the one who listens may have gone."""
+        """Wait until something changes, or at most a second, as the reader may have gone."""
         if self._fd < 0:
             time.sleep(_POLL)
         elif select.select([self._fd], [], [], 1.0)[0]:
@@ -192,7 +192,7 @@ def _same(file: BinaryIO, path: Path) -> bool:
 
 
 def _lines(file: BinaryIO | None) -> Iterator[Record]:
-    """Yield the records that a file has from its position on; half a line is left for the next time."""
+    """Yield the records that a file has from its position on; an incomplete line is left for the next time."""
     if file is None:
         return
     while line := file.readline():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command ``virt-standalone podrunner``: what kubelet and container runtime are on a cluster."""
+"""The command ``virt-standalone podrunner``: does what kubelet and container runtime do on a cluster."""
 
 import argparse
 import hashlib
@@ -36,7 +36,7 @@ _HOUSEKEEPING = 10.0
 
 
 def fingerprint(config: Config) -> str:
-    """Return what changes when the forking process has to be another one: our code, Python, what is preloaded."""
+    """Return a hash of what the forking process depends on: our code, Python, what is preloaded."""
     digest = hashlib.sha256(f"{turtles.__version__} {sys.version} {sys.prefix} {config.preload}".encode())
     # The content, which takes 10 ms: files can keep their time and size when they change (packages of a fixed date),
     # and get another time when they don't.
@@ -46,7 +46,7 @@ def fingerprint(config: Config) -> str:
 
 
 class Podrunner:
-    """All parts of the podrunner of one node."""
+    """The Pod runner of one node, with all its parts."""
 
     def __init__(self, config: Config) -> None:
         for path in (config.root_dir, config.pods_dir, config.run_dir / "root", config.run_dir / "netns"):
@@ -109,7 +109,7 @@ class Podrunner:
         self._stopped.set()
 
     def close(self) -> None:
-        """Let go of everything but Pods."""
+        """Release everything except Pods."""
         self._streams.stop()
         self._runner.stop()
         self._keeper.stop()

@@ -44,7 +44,7 @@ def node_ip(config: Config) -> str:
 
 
 def offered_devices(config: Config) -> Iterable[str]:
-    """Return the device resources this node offers by itself.
+    """Return the device resources that this node always offers.
 
     /dev/kvm is left out: that the file exists does not prove that it works; virt-handler offers it after a test.
     """
@@ -157,7 +157,7 @@ class NodeKeeper:
         )
 
     def start(self) -> None:
-        """Begin to renew the Lease."""
+        """Start renewing the Lease."""
         self._thread.start()
 
     def stop(self) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is on disk of a Pod: everything a Pod runner needs to continue where another one was killed."""
+"""A Pod's files on disk: everything a Pod runner needs to continue where another one was killed."""
 
 import contextlib
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class PodDir:
         return self.path / "cni.json"
 
     def create(self, pod: dict[str, Any]) -> None:
-        """Make the directory and note whose it is."""
+        """Create the directory, and record which Pod it is for."""
         if not (self.path / "pod.json").exists():
             self.path.mkdir(parents=True, exist_ok=True, mode=0o750)
             metadata = pod["metadata"]
@@ -83,7 +83,7 @@ class PodDir:
 
     @staticmethod
     def _own_word(directory: Path, state: dict[str, Any]) -> dict[str, Any]:
-        """Return the end of a container whose parent was not there to see it."""
+        """Return the end of a container whose parent was not running at the time."""
         ended = {"signal": None, "startedAt": state["startedAt"], "finishedAt": now()}
         with contextlib.suppress(OSError, ValueError):
             return ended | {"exitCode": int((directory / "self-exit").read_text())}
@@ -116,7 +116,7 @@ class PodDir:
         return clock.moment(noted) if noted.get("id") == key else None
 
     def note_signal(self, key: str, moment: float) -> None:
-        """Note when a start of a container was asked to end, for a podrunner that takes over."""
+        """Record when a start of a container was asked to end, for a podrunner that takes over."""
         write_json(self._signalled(key), {"id": key, **clock.stamp(moment)})
 
     def _signalled(self, key: str) -> Path:

@@ -2,10 +2,10 @@
 """Who may use an image that is on the node: those who proved to the registry that they may pull it.
 
 Rules: Kubernetes KEP-2535, "Ensure secret pulled images", with the policy NeverVerifyPreloadedImages, the kubelet's
-default since 1.35. An image has a record for each repository that it was pulled from: that no credentials were
-needed, or of which Secret they were and a keyed hash of them. A Pod may use it that brings equal credentials, or the
-same Secret, whose content may have been renewed since. An image without a record wasn't pulled by a podrunner that
-kept any: it counts as preloaded, and all may use it.
+default since 1.35. An image has a record for each repository that it was pulled from: that no credentials were needed,
+or which Secret they came from and a keyed hash of them. A Pod may use it that brings equal credentials, or the same
+Secret, whose content may have been renewed since. An image without a record wasn't pulled by a podrunner that kept any:
+it counts as preloaded, and all may use it.
 
 Files: ``pulled/<digest>.json``, for root only; ``pulled/key`` is what the hashes are made with.
 """
@@ -28,7 +28,7 @@ _MAX_SECRETS = 100
 
 
 class PullRecords:
-    """Reads and writes the records; the caller sees to it that there is one writer at a time."""
+    """Reads and writes the records; the caller makes sure that there is one writer at a time."""
 
     def __init__(self, directory: Path) -> None:
         self._dir = directory

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which pulls run at a time, for whom, and until when anybody wants them.
+"""Decides which image pulls run, for which Pods, and when they are cancelled.
 
-Pods that want the same image with the same credentials wait for one pull. A pull that no Pod waits for any more is
+Pods that want the same image with the same credentials share one pull. A pull that no Pod waits for any more is
 cancelled. A namespace has a few of the places only, and of those who wait the namespace with the fewest pulls under way
 is next: one tenant's slow or hostile registries don't keep the others from theirs.
 """
@@ -35,9 +35,9 @@ class _Job:
 class Pulls:
     """Runs pulls.
 
-    :param attempt: makes what a pull is given when it begins.
-    :param parallel: places.
-    :param per_namespace: of them, for one namespace.
+    :param attempt: creates the argument of a pull when it starts.
+    :param parallel: how many run at the same time.
+    :param per_namespace: how many of them for one namespace.
     """
 
     def __init__(self, attempt: Callable[[], Attempt], parallel: int, per_namespace: int) -> None:

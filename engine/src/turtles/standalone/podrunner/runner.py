@@ -101,7 +101,7 @@ class Runner:
             self._queue.add(uid)
 
     def sync(self, uid: str) -> float | None:
-        """Bring one Pod a step further; return seconds after which to look again, or None."""
+        """Advance one Pod; return seconds after which to look again, or None."""
         pod = next(iter(self._pods.by_index("uid", uid)), None)
         directory = PodDir(self._config.pods_dir, uid)
         if pod is None:

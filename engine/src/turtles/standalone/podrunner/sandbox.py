@@ -4,7 +4,7 @@
 :func:`enter` runs in the forked process, which is process 1 of a new process namespace. The root is a tmpfs that is
 empty but for what is listed: programs and libraries of the host's operating system, and the few files of /etc that they
 read, all read-only. What isn't listed (homes, /srv, /opt, /var, the host's and the engine's own configuration) is not
-there. The old root is let go of altogether, so that no Pod holds on to the mounts of another.
+there. The old root is unmounted entirely, so that no Pod holds on to the mounts of another.
 
 Sources of the rules: pivot_root(2), open_tree(2), mount_setattr(2), capabilities(7), seccomp(2); the kubelet's layout
 of /etc/hosts and /dev/termination-log; the OCI runtime specification for default devices, and containerd's default
@@ -134,7 +134,7 @@ NOFILE = 65536
 
 @dataclass(frozen=True)
 class Mount:
-    """One thing of the host that is seen in the container at ``target``."""
+    """A path of the host that is visible in the container at ``target``."""
 
     source: str
     target: str
@@ -147,7 +147,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class Spec:
-    """All a container's process needs to know, as plain data: it travels as JSON (see :func:`spec_from`)."""
+    """All a container's process needs to know, as plain data: it is passed as JSON (see :func:`spec_from`)."""
 
     entry_point: str
     argv: list[str]
@@ -185,7 +185,7 @@ def capability_set(add: Iterable[str], drop: Iterable[str]) -> list[str]:
 
     Names may carry the prefix CAP_; ALL means every one.
 
-    :raises ValueError: a name that no capability has.
+    :raises ValueError: there is no such capability.
     """
     names = set(DEFAULT_CAPABILITIES)
     for wanted, keep in ((drop, False), (add, True)):
@@ -202,7 +202,7 @@ def capability_set(add: Iterable[str], drop: Iterable[str]) -> list[str]:
 
 
 def create_netns(path: Path) -> None:
-    """Make a network namespace, with ``lo`` up, and keep it at path by a bind mount; nothing to do if it is there."""
+    """Create a network namespace, with ``lo`` up, and keep it at path by a bind mount, unless it exists."""
     if is_mount(path):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -238,7 +238,7 @@ def set_loopback_up() -> None:
 
 
 def delete_netns(path: Path) -> None:
-    """Let go of a network namespace; nothing to do if it is not there."""
+    """Release a network namespace, if it exists."""
     for _ in range(8):
         if not is_mount(path):
             break
@@ -278,7 +278,7 @@ def enter(spec: Spec, filters: Filters) -> None:
     """Turn this process, process 1 of a new process namespace, into the container's.
 
     :param filters: system call filters that are compiled already.
-    :raises OSError: a step failed; the text says which. The process is of no use afterwards.
+    :raises OSError: a step failed; the message says which. The process is unusable afterwards.
     :raises turtles.standalone.podrunner.seccomp.SeccompError: this machine can't make the filter that is asked for.
     """
     # While the host's files can be read.
@@ -373,7 +373,7 @@ def _open_shown(paths: Iterable[str]) -> tuple[list[tuple[str, int]], dict[str, 
 
 
 def _show(tree: int, path: str) -> None:
-    """Attach a tree where nothing is yet, in a file system of the container's own."""
+    """Attach a tree at an unused path in a file system of the container's own."""
     _parents(path)
     if _is_directory(tree):
         os.mkdir(path)  # noqa: PTH102
@@ -398,7 +398,7 @@ def _is_directory(tree: int) -> bool:
 
 
 def _make(path: Path, directory: bool) -> None:
-    """Make a mount point, with the directories above it."""
+    """Create a mount point, with the directories above it."""
     if path.exists():
         return
     if directory:
@@ -409,7 +409,7 @@ def _make(path: Path, directory: bool) -> None:
 
 
 def _target(path: str, directory: bool, own: set[int]) -> None:
-    """Make a mount point in the tree of the host's directories without writing to the host.
+    """Create a mount point in the tree of the host's directories without writing to the host.
 
     The deepest directory that exists is replaced by a tmpfs in which each of its entries is bound.
     """
@@ -473,7 +473,7 @@ def _dev(numbers: dict[str, int], uid: int, gid: int) -> None:
 
 
 def _mask() -> None:
-    """Hide what tells of the host, or would let root of a container change it, in /proc and /sys."""
+    """Hide what reveals the host, or would let root of a container change it, in /proc and /sys."""
     for path in _MASKED:
         try:
             mode = os.stat(path).st_mode  # noqa: PTH116
@@ -495,7 +495,7 @@ def _node(path: Path, number: int) -> None:
 
 
 def set_oom_score_adj(value: int) -> None:
-    """Say how early the kernel ends this process for lack of memory; less than now takes CAP_SYS_RESOURCE (proc(5))."""
+    """Set how early the kernel kills this process if memory runs out; less takes CAP_SYS_RESOURCE (proc(5))."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(value))
 
@@ -509,7 +509,7 @@ def restrict(
     nofile: int = NOFILE,
     limited: bool = False,
 ) -> None:
-    """Become the container's user, with its capabilities, its system calls and no way to more.
+    """Become the container's user, with its capabilities and system calls, for good.
 
     :param program: system call filter, None for none.
     :param nofile: file descriptors that each process may have.

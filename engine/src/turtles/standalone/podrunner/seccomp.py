@@ -2,9 +2,9 @@
 """The system call filter of ``seccompProfile: RuntimeDefault``, compiled by libseccomp.
 
 The list of system calls is the one that Debian ships for container engines (package golang-github-containers-common).
-It is made for Podman, whose containers have a user namespace of their own, so it lets everybody make namespaces and
-mounts. Here, as with containerd and Docker, root of a container is root of the machine: what
-:data:`_BY_CAPABILITY` and :data:`_NEVER` name is taken out of the list.
+It is made for Podman, whose containers have a user namespace of their own, so it allows creating namespaces and mounts.
+Here, as with containerd and Docker, root of a container is root of the machine: what :data:`_BY_CAPABILITY` and
+:data:`_NEVER` name is taken out of the list.
 
 A filter depends on nothing but a container's capabilities. It is compiled once per set of them and loaded with one
 system call.
@@ -86,12 +86,12 @@ _GOARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 class SeccompError(Exception):
-    """There is no filter to load; the text says why and what to do."""
+    """There is no filter to load; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What is to happen to one system call.
+    """What happens to one system call.
 
     :param conditions: (argument, comparison, first operand, second operand); all must hold.
     """
@@ -108,7 +108,7 @@ class _Comparison(ctypes.Structure):
 def rules(profile: dict[str, Any], capabilities: Iterable[str]) -> Iterator[Rule]:
     """Yield the rules for a container with some capabilities; where two contradict each other the first one holds.
 
-    :raises SeccompError: the profile says what isn't understood.
+    :raises SeccompError: the profile contains something unknown.
     """
     own = frozenset(capabilities)
     refused = _ACT_ERRNO | errno.EPERM
@@ -227,7 +227,7 @@ def relevant_capabilities(profile: dict[str, Any]) -> frozenset[str]:
 def compile_filter(profile: dict[str, Any], capabilities: Iterable[str]) -> bytes:
     """Return the filter of a container with some capabilities, as struct sock_filter[] (seccomp(2)).
 
-    :raises SeccompError: libseccomp isn't installed, or the profile is of no use.
+    :raises SeccompError: libseccomp isn't installed, or the profile is unusable.
     """
     library = _library()
     context = library.seccomp_init(_action(profile["defaultAction"], profile.get("defaultErrnoRet")))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the proxy of Services has to know of this node's Pods, from the CNI configuration that their network has."""
+"""What the proxy of Services has to know about this node's Pods, from their network's CNI configuration."""
 
 import ipaddress
 from typing import Any

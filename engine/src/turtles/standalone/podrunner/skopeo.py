@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images by way of skopeo: what a registry says an image is, its blobs, and images in files of this machine.
+"""Runs skopeo: manifests and blobs of registries, and images in files of this machine.
 
-All of it is strangers' input. A download is pinned to a manifest by its digest and held to the sizes in it.
+All of it is untrusted input. A download is pinned to a manifest by its digest and held to the sizes in it.
 """
 
 import os
@@ -42,7 +42,7 @@ class Skopeo:
 
         :param source: the reference that the registry is asked for.
         :param wanted: the manifest's digest, if that is known.
-        :raises PullError: it doesn't give it.
+        :raises PullError: the registry doesn't provide it.
         """
         registry, output, begun = registry_of(source), scratch / "manifest", time.monotonic()
         attempt.stage = f"asking {registry} for the image's manifest"
@@ -72,7 +72,7 @@ class Skopeo:
     ) -> Path:
         """Download an image; not more than its manifest says. Return the folder with it.
 
-        :raises PullError: it can't be had, or is more than that.
+        :raises PullError: that isn't possible, or it is larger than that.
         """
         registry = registry_of(repository)
         content = scratch / "image"
@@ -130,7 +130,7 @@ class Skopeo:
             raise PullError(watch.excess if exceeded else readable(ended.words))
 
     def _access(self, prefix: str, registry: str, login: Login | None, scratch: Path) -> list[str]:
-        """Return the options that say how a registry is spoken to, and with which credentials: no others."""
+        """Return skopeo's options for the connection to a registry, and for credentials: no others."""
         auth_file = scratch / "auth.json"
         write_json(auth_file, login.auth_file(registry) if login is not None else {"auths": {}})
         options = [f"--{prefix}authfile", str(auth_file)]

@@ -47,7 +47,7 @@ class Starter:
         self._due: dict[str, dict[str, float]] = {}
 
     def stop(self) -> None:
-        """Start nothing any more."""
+        """Stop starting containers."""
         self._networks.shutdown(wait=False, cancel_futures=True)
 
     def forget(self, uid: str) -> None:

@@ -62,7 +62,7 @@ def _exit_code(state: Object) -> int | None:
 
 
 def condition(kind: str, good: bool, now: str, reason: str = "", message: str = "") -> Object:
-    """Return a condition without its place in time: see :func:`merge_conditions`."""
+    """Return a condition as of now; see :func:`merge_conditions`."""
     entry: Object = {
         "type": kind,
         "status": "True" if good else "False",

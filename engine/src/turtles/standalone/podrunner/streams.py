@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the API server asks of the node for ``kubectl logs``, ``exec``, ``attach`` and ``port-forward``.
+"""The node's side of ``kubectl logs``, ``exec``, ``attach`` and ``port-forward``.
 
 A kubelet speaks HTTPS for this. Here both are on one machine, so there is a unix socket for root only, and instead of
 copying bytes the node hands over file descriptors: pipes or the terminal of a command, a socket that is connected
@@ -54,7 +54,7 @@ class StreamError(Exception):
 
 
 class StreamServer:
-    """Answers at the node's socket.
+    """Serves the node's socket.
 
     :param pods: informer of the Pods of this node, with the index ``uid``.
     :param fetch: gives a Secret or ConfigMap of a Pod's namespace by kind and name.
@@ -72,7 +72,7 @@ class StreamServer:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     def start(self) -> None:
-        """Begin to answer, in threads of its own."""
+        """Start serving, in threads of its own."""
         path = self._config.stream_socket
         temporary = path.with_suffix(f".{os.getpid()}")
         temporary.unlink(missing_ok=True)

@@ -154,7 +154,7 @@ def join_new_session_keyring() -> None:
 
 
 def set_seccomp_filter(program: bytes) -> None:
-    """Let a filter judge every system call of this process and its children from now on (seccomp(2)).
+    """Filter every system call of this process and its children from now on (seccomp(2)).
 
     :param program: instructions, struct sock_filter[].
     """
@@ -188,7 +188,7 @@ def prctl(option: int, arg2: int | bytes = 0, arg3: int = 0) -> None:
 
 
 def set_command_line(argv: list[str]) -> None:
-    """Change what ps(1) shows of this process, as far as the room of its first command line reaches.
+    """Change what ps(1) shows of this process, up to the length of its first command line.
 
     The environment it was started with is blanked, so that /proc/<pid>/environ doesn't show it (proc(5), stat). Python
     and libc must not use that any more: call ``os.environ.clear()`` before.

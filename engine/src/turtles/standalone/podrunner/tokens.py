@@ -2,7 +2,7 @@
 """Tokens of service accounts in projected volumes, renewed before they expire.
 
 Source: the Kubernetes documentation "Configure Service Accounts for Pods", ServiceAccount token volume projection: the
-kubelet asks for another when 80 % of the lifetime are over, or 24 hours.
+kubelet requests another after 80 % of the lifetime, or 24 hours.
 """
 
 import logging
@@ -54,7 +54,7 @@ def seconds_left(token: bytes, now: float) -> float:
 def renew(client: Client, pod: Object, folder: Path) -> float | None:
     """Replace the tokens of a Pod's volumes that are due.
 
-    :param folder: where the Pod's volumes are, by name; those that aren't made yet are left out.
+    :param folder: where the Pod's volumes are, by name; those that don't exist yet are skipped.
     :returns: seconds after which to look again, None for a Pod without tokens.
     """
     again: list[float] = []

@@ -67,11 +67,11 @@ _DAMAGED = (
 
 
 class UnpackError(Exception):
-    """The image is not acceptable; the text says why."""
+    """The image is not acceptable; the message says why."""
 
 
 class Budget:
-    """What an image may still unpack.
+    """What unpacking an image may still use.
 
     :param max_bytes: what may come out of the layers.
     :param max_apparent: what the files' sizes may add up to.
@@ -87,7 +87,7 @@ class Budget:
         self.base = 0
 
     def layer(self) -> None:
-        """Begin another layer."""
+        """Start another layer."""
         self._extensions, self._globals = 0, 0
 
     def header(self, info: tarfile.TarInfo) -> None:
@@ -111,7 +111,7 @@ class Budget:
             self.entry()
 
     def entry(self) -> None:
-        """Count what is going to be a file or directory."""
+        """Count a file or directory, before it is created."""
         self._entries += 1
         if self._entries > self.max_entries:
             raise UnpackError(f"the image has more than {self.max_entries} files")
@@ -127,7 +127,7 @@ class Budget:
         return f"{self._limit >> 20} MiB" + (", all the disk has room for" if self._limit < self.max_bytes else "")
 
     def file(self, name: str, size: int, sparse: bool) -> None:
-        """Count a file's size, holes included, before it is made."""
+        """Count a file's size, holes included, before it is created."""
         if size < 0:
             raise UnpackError(f"the image's file {name[:200]} has a negative size")
         if not sparse and size > self._limit:
@@ -144,7 +144,7 @@ class Budget:
 
 class _Counted(io.RawIOBase):
     """A layer's archive, counted, and closed as the format wants: umoci leaves out the last block's padding and the end
-    marker, and the container engines' reader doesn't mind. That nothing else is missing, the layer's digest says.
+    marker, and the container engines' reader doesn't mind. The layer's digest shows that nothing else is missing.
     """
 
     def __init__(self, source: IO[bytes], budget: Budget, finish: Callable[[], None]) -> None:
@@ -254,7 +254,7 @@ def unpack(image_dir: Path, target: Path, budget: Budget) -> None:
 
 
 def _header_class(budget: Budget) -> type[tarfile.TarInfo]:
-    """Return a class of headers that are looked at before tarfile does what they say."""
+    """Return a class of headers that checks them before tarfile acts on them."""
 
     class Header(tarfile.TarInfo):
         # "The entry point is _proc_member() which can be overridden in a subclass" (tarfile.py)

@@ -47,7 +47,7 @@ _MAX_DEPTH = 200
 
 
 class VolumeError(Exception):
-    """A volume can't be prepared now; ``reason`` is the waiting container's, the text says what is missing."""
+    """A volume can't be prepared now; ``reason`` is the waiting container's, the message says what is missing."""
 
     def __init__(self, message: str, reason: str = "FailedMount") -> None:
         super().__init__(message)
@@ -66,7 +66,7 @@ class Volumes:
         self._node_name = node_name
 
     def prepare(self, pod: Object, pod_dir: Path, images: dict[str, Path]) -> dict[str, Path]:
-        """Make all volumes of a Pod and return where each is.
+        """Create all volumes of a Pod and return their paths.
 
         :param images: content directories of the image volumes, by volume name.
         :raises VolumeError: one is not available.
@@ -246,7 +246,7 @@ def select_items(what: str, data: dict[str, bytes], volume: Object, mode: int) -
 
 
 def write_files(folder: Path, files: dict[str, tuple[bytes, int]], group: int | None) -> None:
-    """Write a volume's files; with a group they belong to it and it may read them.
+    """Write a volume's files; given a group, they belong to it and it may read them.
 
     :raises VolumeError: a path leads out of the folder.
     """
@@ -323,7 +323,7 @@ def _host_path(name: str, what: Object) -> Path:
 def field(pod: Object, path: str) -> str:
     """Return the text of a fieldRef: metadata, labels and annotations, spec and status fields that Kubernetes allows.
 
-    :raises VolumeError: the path names nothing that may be referred to.
+    :raises VolumeError: the path is not supported.
     """
     metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
     keyed = re.fullmatch(r"metadata\.(labels|annotations)\['(.+)'\]", path)

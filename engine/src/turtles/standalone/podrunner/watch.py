@@ -19,7 +19,7 @@ _MIN_INODES = 20_000
 
 
 class PullError(Exception):
-    """An image can't be pulled; the text says why."""
+    """An image can't be pulled; the message says why."""
 
 
 class SilenceError(PullError):
@@ -36,7 +36,7 @@ class RoomWatch:
         self._folder = folder
 
     def check(self, pid: int) -> None:
-        """Look after a running program.
+        """Check on a running program.
 
         :raises PullError: the disk is full.
         """
@@ -51,7 +51,7 @@ class SizeWatch(RoomWatch):
     """Ends a program that also writes more than it may.
 
     :param limit: bytes it may write.
-    :param excess: what is said if it writes more.
+    :param excess: error message if it writes more.
     """
 
     def __init__(self, folder: Path, limit: int, excess: str) -> None:
@@ -59,7 +59,7 @@ class SizeWatch(RoomWatch):
         self._limit, self.excess = limit, excess
 
     def check(self, pid: int) -> None:
-        """Look after a running program.
+        """Check on a running program.
 
         :raises PullError: the disk is full, or it wrote more than it may.
         """
@@ -72,14 +72,14 @@ class SizeWatch(RoomWatch):
         self.arrived(size, pid)
 
     def arrived(self, size: int, pid: int) -> None:
-        """Take note of how much was written so far."""
+        """Record how much was written so far."""
 
 
 class DownloadWatch(SizeWatch):
-    """Ends a download that also doesn't get on.
+    """Ends a download that also stalls.
 
-    :param expected: bytes that are to come.
-    :param source: whom they come from.
+    :param expected: bytes to download.
+    :param source: where they come from.
     :param progress: called with the amount so far.
     """
 
@@ -91,9 +91,9 @@ class DownloadWatch(SizeWatch):
         self._mark, self._since = 0, time.monotonic()
 
     def arrived(self, size: int, pid: int) -> None:
-        """Take note of how much was written so far.
+        """Record how much was written so far.
 
-        :raises PullError: too little came for a while.
+        :raises PullError: it has been too slow for a while.
         """
         far = f"{mib(size)} of {mib(self._expected)}"
         self._progress(f"downloading it from {self._source}: {far}")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The process that forks containers from preloaded Python modules, and reaps them.
 
-It outlives the podrunner: a restart of the podrunner, wanted or not, reaches no Pod. It has one thread, so that a
+It outlives the podrunner: a restart of the podrunner, intended or not, affects no Pod. It has one thread, so that a
 fork is whole, and its garbage collector leaves alone what it loaded, so that those pages stay shared.
 
 Protocol, over a unix socket of type SOCK_SEQPACKET, one JSON object per message, one request per connection:
@@ -69,7 +69,7 @@ def process_start(pid: int) -> str | None:
 
 
 class Zygote:
-    """State of the forking process: listening socket, containers, waiting starts."""
+    """State of the forking process: listening socket, containers, pending starts."""
 
     def __init__(self, path: Path, fingerprint: str, entry_points: list[str]) -> None:
         self._fingerprint = fingerprint
@@ -254,7 +254,7 @@ class Zygote:
         self._selector.register(ready_read, selectors.EVENT_READ, self._ready)
 
     def _collect(self, directory: str) -> None:
-        """Begin to write a container's log; nothing to do if that is done already."""
+        """Start writing a container's log, unless that is done already."""
         if directory in self._collectors:
             return
         collector = self._collectors[directory] = Collector(Path(directory))

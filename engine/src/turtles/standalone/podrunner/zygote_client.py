@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The podrunner's side of the forking process: start it, ask it."""
+"""The podrunner's side of the forking process: starts it and sends it requests."""
 
 import contextlib
 import dataclasses
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class ZygoteError(Exception):
-    """The forking process is not there, or a container could not be set up; the text says why."""
+    """The forking process is not running, or a container could not be set up; the message says why."""
 
 
 class ZygoteUnavailable(ZygoteError):
@@ -34,7 +34,7 @@ class ZygoteUnavailable(ZygoteError):
 
 
 def _scope() -> list[str]:
-    """The start of a command line that runs the rest in a systemd unit of its own; empty where systemd isn't PID 1.
+    """Return a command prefix that runs the rest in its own systemd unit; empty where systemd isn't PID 1.
 
     In the podrunner's unit Pods would end with a ``systemctl kill`` of the podrunner, or when systemd stops it because
     one of them ran out of memory. systemd-run becomes what it runs: the process ID stays.
@@ -80,7 +80,7 @@ class ZygoteClient:
     def ensure(self) -> bool:
         """Make sure that one of our version listens; say whether it was started just now.
 
-        :raises ZygoteError: it does not come up.
+        :raises ZygoteError: it does not start.
         """
         with self._lock:
             if self._process is not None and self._process.poll() is not None:
@@ -166,7 +166,7 @@ class ZygoteClient:
         self._ask({"op": "collect", "dir": str(directory)}, timeout=10)
 
     def execute(self, execution: Execution, streams: list[int]) -> socket.socket:
-        """Run a command in a container; return the connection that tells of its start and its end.
+        """Run a command in a container; return the connection that reports its start and its end.
 
         :param streams: what becomes standard input, output and error.
         :raises ZygoteError: nothing listens.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes Services reachable on this machine: watches them and their endpoints, and keeps the table of rules."""
+"""Makes Services reachable on this machine: watches them and their endpoints, and maintains the table of rules."""
 
 import threading
 
@@ -13,7 +13,7 @@ from turtles.standalone.proxy.table import Table
 
 
 class Proxy:
-    """Keeps the rules of one instance's Services.
+    """Maintains the rules of one instance's Services.
 
     :param bridges: interfaces of the Pods.
     """
@@ -26,7 +26,7 @@ class Proxy:
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Begin, in threads of its own."""
+        """Start, in threads of its own."""
         for informer in (self._services, self._slices):
             informer.start()
         threading.Thread(target=self._begin, name="services-start", daemon=True).start()
@@ -49,7 +49,7 @@ class Proxy:
         run_workers(self._queue, self.sync, 1, "services")
 
     def sync(self, _: str) -> None:
-        """Bring the rules to what the API says.
+        """Update the rules to what the API says.
 
         :raises turtles.standalone.proxy.table.TableError: the kernel refuses.
         """

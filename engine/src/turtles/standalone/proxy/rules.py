@@ -5,7 +5,7 @@ A packet to a cluster IP or node port is looked up once, in a map, however many 
 to the Service's chain, which picks an endpoint's chain, which translates the address. Addresses of the Services' range
 that lead nowhere are rejected, so that clients learn immediately that there is no backend.
 
-The source address is kept but where the answer would go another way than the question: from a Pod to a Pod on the
+The source address is kept unless the answer would take another way than the request: from a Pod to a Pod on the
 same bridge (and to itself), from 127.0.0.1, and from elsewhere to an endpoint that is no Pod. There the packet is
 marked and gets the machine's address. The mark is kube-proxy's, which means the same by it.
 

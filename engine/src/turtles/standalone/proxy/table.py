@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The nftables table of an instance's Services in the kernel: one transaction a change.
+"""The nftables table of an instance's Services in the kernel: one transaction per change.
 
 A packet sees the rules of before or after a change, never half of it. The table stays when the process ends that made
 it, so that a restart isn't noticed; the next process replaces it as a whole, but for the clients that session affinity
@@ -32,13 +32,13 @@ _ESRCH, _EEXIST = 3, 17
 
 
 class TableError(Exception):
-    """The kernel does not take the rules; the text is nft's."""
+    """The kernel rejects the rules; the message is nft's."""
 
 
 class Table:
-    """Brings the kernel's table to what is wanted.
+    """Keeps the kernel's table up to date.
 
-    :param bridges: interfaces of the Pods; answers for 127.0.0.1 come in there.
+    :param bridges: interfaces of the Pods; answers to 127.0.0.1 arrive there.
     """
 
     def __init__(self, settings: Settings, bridges: tuple[str, ...] = ()) -> None:
@@ -46,7 +46,7 @@ class Table:
         self._applied: Rules | None = None
 
     def apply(self, wanted: Rules) -> None:
-        """Make the table so.
+        """Update the table.
 
         :raises TableError: the kernel refuses; the rules of before still hold.
         """

@@ -57,7 +57,7 @@ DEVELOPER = Struct(
     field(
         "logVerbosity",
         Struct(
-            "How much the components log: 0 to 9, of which 3 and more is everything; 2 if not given.",
+            "How much the components log: 0 to 9; 3 and above log everything; 2 if not given.",
             field("virtAPI", UINT32, "Of virt-api."),
             field("virtController", UINT32, "Of virt-controller."),
             field("virtHandler", UINT32, "Of virt-handler."),
@@ -153,11 +153,11 @@ CONFIGURATION = Struct(
     ),
     field("evictionStrategy", STRING, "Eviction strategy of machines that don't specify one; None if not given."),
     field("cpuModel", STRING, "Processor model of machines that don't specify one; host-model if not given."),
-    field("cpuRequest", QUANTITY, "CPU requested for machines that ask for none; by cpuAllocationRatio if not given."),
+    field("cpuRequest", QUANTITY, "CPU requested for machines that request none; by cpuAllocationRatio if not given."),
     field(
         "additionalGuestMemoryOverheadRatio",
         STRING,
-        "Factor of the memory that a Pod needs beside its guest's, such as 1.5; at least 1, which is the default.",
+        "Factor of a Pod's memory in addition to its guest's, such as 1.5; at least 1, which is the default.",
     ),
     field("defaultRuntimeClass", STRING, "Runtime class of launcher Pods."),
     field(
@@ -200,7 +200,7 @@ CONFIGURATION = Struct(
 )
 
 _PLACEMENT = Struct(
-    "Where Pods run, beside what they ask for themselves.",
+    "Where Pods run, in addition to what they ask for themselves.",
     field("nodeSelector", STRING_MAP, "Labels a node must have."),
     field("affinity", AFFINITY, "As in a Pod."),
     field("tolerations", TOLERATIONS, "As in a Pod."),
@@ -214,24 +214,24 @@ INFRA = Struct(
 
 WORKLOADS = Struct(
     "virt-handler, and so where machines can run.",
-    field("nodePlacement", _PLACEMENT, "Where it runs. Machines that run elsewhere go on without it."),
+    field("nodePlacement", _PLACEMENT, "Where it runs. Machines that run elsewhere keep running without it."),
     unsupported("replicas", "There is one on each node."),
 )
 
 _CERTIFICATE = Struct(
     "How long a certificate lives.",
     field("duration", STRING, "Its lifetime, such as 24h; at least 10m."),
-    field("renewBefore", STRING, "How long before its end it is replaced; a fifth of its lifetime if not given."),
+    field("renewBefore", STRING, "How long before it expires it is replaced; a fifth of its lifetime if not given."),
 )
 
 ROTATION = Struct(
-    "Lifetimes of the certificates that the engine makes for itself.",
+    "Lifetimes of the certificates that the engine issues for itself.",
     field(
         "selfSigned",
         Struct(
-            "Lifetimes of certificates. Shorter ones take effect at once.",
+            "Lifetimes of certificates. Shorter ones take effect immediately.",
             field("ca", _CERTIFICATE, "Of the authority; 8760h (a year) if not given."),
-            field("server", _CERTIFICATE, "Of what virt-api serves with; 720h if not given, at most the authority's."),
+            field("server", _CERTIFICATE, "Of virt-api's own; 720h if not given, at most the authority's."),
             field("caRotateInterval", STRING, "Deprecated: ca.duration."),
             field("caOverlapInterval", STRING, "Deprecated: ca.renewBefore."),
             field("certRotateInterval", STRING, "Deprecated: server.duration."),
@@ -298,7 +298,7 @@ KUBEVIRT_STATUS = Struct(
 )
 
 SCHEMA = Struct(
-    "How the engine is set up, and whether it can be used. There is one, in the engine's namespace.",
+    "The engine's configuration, and whether it can be used. There is one, in the engine's namespace.",
     field("spec", KUBEVIRT_SPEC, "The desired setup of the engine.", required=True),
     field("status", KUBEVIRT_STATUS, "The observed state of the engine."),
 )

@@ -52,7 +52,7 @@ _CDROM_TARGET = Struct(
 )
 
 DISK = Struct(
-    "A disk of the machine, fed by the volume of the same name.",
+    "A disk of the machine, backed by the volume of the same name.",
     field("name", STRING, "Name of the disk and of its volume.", required=True),
     field("disk", _DISK_TARGET, "Attach the volume as a hard disk; the default if no target is given."),
     field("cdrom", _CDROM_TARGET, "Attach the volume as a CD-ROM."),
@@ -156,7 +156,7 @@ DEVICES = Struct(
     unsupported("disableHotplug", "Disable the hotplug of disks.", neutral=(False, True)),
     unsupported("blockMultiQueue", "A queue for each vCPU in virtio disks.", neutral=_OFF),
     unsupported("networkInterfaceMultiqueue", "A queue for each vCPU in virtio interfaces.", neutral=_OFF),
-    unsupported("logSerialConsole", "Whether what the serial console prints is logged.", neutral=_OFF),
+    unsupported("logSerialConsole", "Whether the serial console's output is logged.", neutral=_OFF),
     unsupported("gpus", "GPUs handed to the guest."),
     unsupported("hostDevices", "Host devices handed to the guest."),
     unsupported("filesystems", "Directories shared with the guest by virtiofs."),
@@ -280,7 +280,7 @@ DOMAIN = Struct(
     field(
         "resources",
         Struct(
-            "What the machine's Pod asks of its node.",
+            "What the machine's Pod requests.",
             field("requests", _RESOURCES, "What the Pod is guaranteed: cpu, memory."),
             field("limits", _RESOURCES, "What the Pod may use: cpu, memory."),
             unsupported("overcommitGuestOverhead", "Leave the engine's overhead out of requests.", neutral=_OFF),
@@ -296,7 +296,7 @@ DOMAIN = Struct(
             field("guest", QUANTITY, "Memory the guest sees; that of resources if not given."),
             unsupported("maxGuest", "Memory the machine may grow to while it runs."),
             unsupported("hugepages", "Back the memory by huge pages."),
-            unsupported("reservedOverhead", "Memory reserved beside the guest's."),
+            unsupported("reservedOverhead", "Memory reserved in addition to the guest's."),
         ),
         "The machine's memory.",
         absent={},
@@ -338,13 +338,13 @@ def _cloud_init(doc: str) -> Struct:
 
 
 VOLUME = Struct(
-    "What feeds the disk of the same name; exactly one source is set.",
+    "What backs the disk of the same name; exactly one source is set.",
     field("name", STRING, "Name of the volume and of its disk.", required=True),
     field(
         "containerDisk",
         Struct(
             "A disk image in a container image. What the guest writes is lost with the machine.",
-            field("image", STRING, "The container image; it holds one disk image under /disk.", required=True),
+            field("image", STRING, "The container image; it contains one disk image under /disk.", required=True),
             field("path", STRING, "Path of the disk image in the container image, if it isn't the one under /disk."),
             field(
                 "imagePullPolicy",
@@ -418,7 +418,7 @@ NETWORK = Struct(
 VMI_SPEC = Struct(
     "The machine's desired state.",
     field("domain", DOMAIN, "The machine itself.", required=True),
-    field("volumes", ListOf(VOLUME, max_items=256), "What feeds the disks."),
+    field("volumes", ListOf(VOLUME, max_items=256), "What backs the disks."),
     field(
         "networks",
         ListOf(NETWORK, max_items=256),
@@ -477,7 +477,7 @@ VMI_STATUS = Struct(
     ),
     field("reason", STRING, "One word that says why the machine is in this phase."),
     field("nodeName", STRING, "The node the machine runs on."),
-    field("conditions", CONDITIONS, "Aspects of the machine's state."),
+    field("conditions", CONDITIONS, "Conditions of the machine."),
     field(
         "phaseTransitionTimestamps",
         ListOf(
@@ -529,7 +529,7 @@ VMI_STATUS = Struct(
                 "The state of a volume.",
                 field("name", STRING, "Name of the volume."),
                 field("target", STRING, "Device in the guest, such as vda."),
-                field("phase", STRING, "How far a hotplugged volume has got."),
+                field("phase", STRING, "Progress of hotplugging the volume."),
                 field("reason", STRING, "One word that says why."),
                 field("message", STRING, "A sentence that says why."),
                 field("size", INT64, "Size in bytes."),
@@ -561,7 +561,7 @@ VMI_STATUS = Struct(
             field("guestAtBoot", QUANTITY, "Memory at boot."),
             field("guestCurrent", QUANTITY, "Memory now."),
             field("guestRequested", QUANTITY, "Memory requested."),
-            field("memoryOverhead", QUANTITY, "Memory beside the guest's."),
+            field("memoryOverhead", QUANTITY, "Memory in addition to the guest's."),
         ),
         "Memory in use.",
     ),
