@@ -79,26 +79,26 @@ def running(monkeypatch):
     """A launcher that has seen its domain, and has a libvirtd that the test plays."""
     monkeypatch.setattr(launcher.Launcher, "_after", staticmethod(lambda seconds, call: None))
     running = launcher.Launcher(None, 30, Path("/nonexistent"))
-    running._connection = Connection()
+    running._supervisor.connection = Connection()
     running._domain_seen = True
     return running
 
 
 @pytest.mark.parametrize("answers", [(False, True), (True, False)])
 def test_a_domain_that_changes_while_it_is_asked_for_is_there(running, answers):
-    running._connection.domains = [Domain(*answers)]
+    running._supervisor.connection.domains = [Domain(*answers)]
     active, defined = running._domains()
     assert len(active + defined) == 1
-    running._connection.domains = [Domain(*answers)]
+    running._supervisor.connection.domains = [Domain(*answers)]
     running._follow_domain()
     assert running._undefined_at is None
     assert running._exit_status is None
 
 
 def test_a_domain_that_goes_while_it_is_asked_for_is_not(running):
-    running._connection.domains = [Domain(libvirt.VIR_ERR_NO_DOMAIN), Domain(True)]
+    running._supervisor.connection.domains = [Domain(libvirt.VIR_ERR_NO_DOMAIN), Domain(True)]
     assert [len(each) for each in running._domains()] == [1, 0]
-    running._connection.domains = [Domain(libvirt.VIR_ERR_INTERNAL_ERROR)]
+    running._supervisor.connection.domains = [Domain(libvirt.VIR_ERR_INTERNAL_ERROR)]
     with pytest.raises(libvirt.libvirtError):
         running._domains()
 
@@ -108,9 +108,9 @@ def test_a_domain_that_is_defined_again_is_waited_for(running, monkeypatch):
     monkeypatch.setattr(launcher, "monotonic", lambda: now)
     running._follow_domain()
     now += launcher._ANSWER_SECONDS / 2
-    running._connection.domains = [Domain(False)]
+    running._supervisor.connection.domains = [Domain(False)]
     running._follow_domain()
-    running._connection.domains = []
+    running._supervisor.connection.domains = []
     now += launcher._ANSWER_SECONDS
     running._follow_domain()
     assert running._exit_status is None

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The launcher in circumstances that tests can't wait for or make; run in the sandbox."""
 
-from turtles.launcher import delivery, main
+from turtles.launcher import delivery, main, waits
 
 
 def impatient(arguments: list[str]) -> int:
     """Say every few milliseconds that the VMI isn't there yet."""
-    main._REMIND_SECONDS, main._LONGEST_REMIND_SECONDS = 0.02, 0.02
+    waits._REMIND_SECONDS, waits._LONGEST_REMIND_SECONDS = 0.02, 0.02
     return main.main(arguments)
 
 

@@ -14,7 +14,6 @@ import argparse
 import logging
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -28,6 +27,9 @@ from turtles.launcher import cloudinit, container_disk, dhcp, disks, pod, proces
 from turtles.launcher.delivery import Delivery
 from turtles.launcher.errors import LaunchError
 from turtles.launcher.libvirtd import Libvirtd, LibvirtdError, warm_capability_cache
+from turtles.launcher.loop import after, initialize, on_signals, step
+from turtles.launcher.supervisor import Supervisor
+from turtles.launcher.waits import wait_for_container_disks, wait_for_vmi
 
 log = logging.getLogger(__name__)
 
@@ -40,15 +42,6 @@ _TERMINATION_LOG_BYTES = 4096
 #: Where the node's warmed capability cache is mounted, if there is one.
 CAPABILITY_CACHE = Path("/var/cache/turtles-launcher")
 
-#: Seconds until the log first says that the VMI hasn't been delivered, and the longest pause between two such lines.
-_REMIND_SECONDS, _LONGEST_REMIND_SECONDS = 10, 300
-#: How often to look for the VMI where inotify isn't available.
-_POLL_SECONDS = 0.2
-_LIBVIRTD_START_SECONDS = 30
-_LIBVIRTD_FIRST_ATTEMPTS = 3
-_RESTART_DELAYS = (0.0, 0.2, 1.0, 5.0)
-#: A libvirtd that ran this long is restarted at once, however often it has died before.
-_STABLE_SECONDS = 30
 #: Between two presses of the guest's power button.
 _ACPI_SECONDS = 10
 #: How long the node agent has, after the VM has stopped, to store the VM's final state and undefine the domain.
@@ -162,6 +155,8 @@ class Launcher:
         node agent has to mount.
     """
 
+    _after = staticmethod(after)
+
     def __init__(
         self, delivery: Delivery, grace_period: int, capability_cache: Path, *, image_volumes: bool = False
     ) -> None:
@@ -170,18 +165,18 @@ class Launcher:
         self._grace_period = grace_period
         self._image_volumes = image_volumes
         self._dhcp_plan: network.InterfacePlan | None = None
-        self._socket = Path(paths.LIBVIRT_SOCKET)
-        self._libvirtd = Libvirtd(
-            Path(paths.PRIVATE_DIR) / "libvirt", self._socket.with_name(f".{self._socket.name}"), capability_cache
+        socket = Path(paths.LIBVIRT_SOCKET)
+        self._supervisor = Supervisor(
+            Libvirtd(Path(paths.PRIVATE_DIR) / "libvirt", socket.with_name(f".{socket.name}"), capability_cache),
+            socket,
+            self._on_lifecycle,
+            self._look_again,
         )
-        self._connection: libvirt.virConnect | None = None
         self._request: container_disk.Request | None = None
         self._exit_status: int | None = None
         self._domain_seen = False
         self._domain_changed = False
         self._undefined_at: float | None = None
-        self._restarts = 0
-        self._started_at = 0.0
         # Set by SIGTERM: until when the guest may take, when to press the power button next, when it had stopped.
         self._deadline: float | None = None
         self._next_press = 0.0
@@ -194,100 +189,33 @@ class Launcher:
         """
         process.become_reaper()
         libvirt.registerErrorHandler(_ignore_libvirt_error, None)
-        libvirt.virEventRegisterDefaultImpl()
-        self._watch_signals()
+        initialize()
+        on_signals((signal.SIGTERM, signal.SIGINT), self._on_signal)
         process.drop_capabilities()
-        # libvirtd gets ready while the VMI is on its way and the disks are made.
-        self._libvirtd.configure()
-        self._start_libvirtd()
+        # libvirtd starts while the VMI is on its way and the disks are prepared.
+        self._supervisor.start()
         try:
-            if not self._await_vmi():
+            vmi = wait_for_vmi(self._delivery, self._is_ending)
+            if vmi is None:
                 return 0
+            self._vmi = vmi
             self._dhcp_plan = self._plan_dhcp()
             Path(paths.domain_private_dir(self._vmi["metadata"]["uid"])).mkdir(parents=True, exist_ok=True)
-            if not self._have_container_disks():
-                return 0
+            volumes = [] if self._image_volumes else container_disk.volumes(self._vmi["spec"])
+            if volumes:
+                # Kept: the containers of the images live as long as its connections to them.
+                self._request = container_disk.Request(volumes)
+                if not wait_for_container_disks(self._request, self._is_ending):
+                    return 0
             disks.prepare(self._vmi)
-            self._connect_first()
-            self._watch_libvirtd()
-            process.reap_automatically()
-            self._libvirtd.publish(self._socket)
+            self._supervisor.connect()
+            self._supervisor.publish()
             return self._supervise()
         finally:
-            self._libvirtd.kill()
+            self._supervisor.kill()
 
-    def _await_vmi(self) -> bool:
-        """Wait until the node agent has delivered the VMI; return False if the launcher was asked to end meanwhile.
-
-        There is no time limit: while the node has no agent, the next launcher would wait in vain as well.
-
-        :raises LaunchError: if something else was delivered.
-        """
-        failed: LaunchError | None = None
-
-        def look(*_: object) -> None:
-            nonlocal failed
-            try:
-                self._vmi = self._delivery.take() or {}
-            except LaunchError as error:
-                failed = error
-
-        def remind(waited: float, pause: float) -> None:
-            if not self._vmi:
-                log.warning(
-                    "still waiting for the VirtualMachineInstance, which the node agent has not delivered within %d s: "
-                    "is virt-handler running on this node?",
-                    waited,
-                )
-                again = min(2 * pause, _LONGEST_REMIND_SECONDS)
-                self._after(again, lambda: remind(waited + again, again))
-
-        descriptor = self._delivery.fileno()
-        if descriptor is not None:
-            watch = libvirt.virEventAddHandle(descriptor, libvirt.VIR_EVENT_HANDLE_READABLE, look, None)
-        else:
-            timer = libvirt.virEventAddTimeout(round(_POLL_SECONDS * 1000), look, None)
-        self._after(_REMIND_SECONDS, lambda: remind(_REMIND_SECONDS, _REMIND_SECONDS))
-        look()
-        while not self._vmi and not failed and self._deadline is None:
-            libvirt.virEventRunDefaultImpl()
-        if descriptor is not None:
-            libvirt.virEventRemoveHandle(watch)
-        else:
-            libvirt.virEventRemoveTimeout(timer)
-        self._delivery.close()
-        if failed:
-            raise failed
-        return bool(self._vmi)
-
-    def _have_container_disks(self) -> bool:
-        """Have the node agent mount them; return False if the launcher was asked to end meanwhile.
-
-        :raises LaunchError: if that isn't possible.
-        """
-        volumes = [] if self._image_volumes else container_disk.volumes(self._vmi["spec"])
-        if not volumes:
-            return True
-        request = container_disk.Request(volumes)
-        mounted = failed = None
-
-        def called(watch: int, descriptor: int, events: int, opaque: object) -> None:
-            nonlocal mounted, failed
-            try:
-                mounted = request.handle()
-            except LaunchError as error:
-                failed = error
-            if mounted or failed:
-                libvirt.virEventRemoveHandle(watch)
-
-        libvirt.virEventAddHandle(request.fileno(), libvirt.VIR_EVENT_HANDLE_READABLE, called, None)
-        while not mounted and self._deadline is None:
-            libvirt.virEventRunDefaultImpl()
-            if failed:
-                raise failed
-        # The containers of the images live as long as its connections to them.
-        self._request = request
-        return bool(mounted)
+    def _is_ending(self) -> bool:
+        return self._deadline is not None
 
     def _supervise(self) -> int:
         """Handle events until it is time to end; return the exit status."""
@@ -300,26 +228,14 @@ class Launcher:
                 self._domain_changed = False
                 self._follow_domain()
             else:
-                libvirt.virEventRunDefaultImpl()
+                step()
         return self._exit_status
 
     def _finish(self, reason: str) -> None:
         log.info("ending: %s", reason)
         self._exit_status = 0
 
-    # Signals
-
-    def _watch_signals(self) -> None:
-        """Handle SIGTERM and SIGINT in the event loop."""
-        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # Without a handler the kernel ignores it for process 1; the work is done where the pipe is read.
-            signal.signal(number, lambda *_: None)
-        libvirt.virEventAddHandle(reader, libvirt.VIR_EVENT_HANDLE_READABLE, self._on_signal, None)
-
-    def _on_signal(self, watch: int, descriptor: int, events: int, opaque: object) -> None:
-        os.read(descriptor, 64)
+    def _on_signal(self) -> None:
         if self._deadline is None:
             log.info("asked to end", extra={"grace_period_seconds": self._grace_period})
             self._deadline = monotonic() + self._grace_period
@@ -355,87 +271,13 @@ class Launcher:
     def _on_dhcp(self, watch: int, descriptor: int, events: int, server: dhcp.Server) -> None:
         server.handle()
 
-    # libvirtd
-
-    def _start_libvirtd(self) -> None:
-        """Start libvirtd; it is ready some time later."""
-        self._started_at = monotonic()
-        self._libvirtd.start(self._libvirtd.listen())
-
-    def _watch_libvirtd(self) -> None:
-        """Handle the end of libvirtd in the event loop."""
-        libvirt.virEventAddHandle(self._libvirtd.pidfd, libvirt.VIR_EVENT_HANDLE_READABLE, self._on_libvirtd_end, None)
-
-    def _connect_first(self) -> None:
-        """Connect to the first libvirtd of this Pod.
-
-        :raises LaunchError: with the end of libvirtd's log, if it doesn't start.
-        """
-        for attempt in range(1, _LIBVIRTD_FIRST_ATTEMPTS + 1):
-            try:
-                return self._connect()
-            except LibvirtdError as error:
-                message = f"libvirtd doesn't start in the Pod: {error}; its log: {self._libvirtd.last_words()}"
-            log.warning("%s", message, extra={"attempt": attempt})
-            self._libvirtd.kill()
-            self._libvirtd.forget()
-            if attempt < _LIBVIRTD_FIRST_ATTEMPTS:
-                self._start_libvirtd()
-        raise LaunchError(message)
-
-    def _connect(self) -> None:
-        """Connect and subscribe to what happens to the domain.
-
-        :raises LibvirtdError: if libvirtd doesn't answer.
-        """
-        connection = self._libvirtd.connect(_LIBVIRTD_START_SECONDS)
-        try:
-            connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle, None)
-        except libvirt.libvirtError as error:
-            raise LibvirtdError(f"can't subscribe to libvirtd's events: {error}") from error
-        self._connection = connection
+    # The domain
 
     def _on_lifecycle(
         self, connection: libvirt.virConnect, domain: libvirt.virDomain, event: int, detail: int, opaque: object
     ) -> None:
         if event in _CHANGES:
             self._domain_changed = True
-
-    def _on_libvirtd_end(self, watch: int, descriptor: int, events: int, opaque: object) -> None:
-        libvirt.virEventRemoveHandle(watch)
-        self._libvirtd.forget()
-        self._connection = None
-        self._socket.unlink(missing_ok=True)
-        if monotonic() - self._started_at >= _STABLE_SECONDS:
-            self._restarts = 0
-        delay = _RESTART_DELAYS[min(self._restarts, len(_RESTART_DELAYS) - 1)]
-        self._restarts += 1
-        log.warning(
-            "libvirtd exited; the VM keeps running",
-            extra={"restart_in_seconds": delay, "log": self._libvirtd.last_words()},
-        )
-        self._after(delay, self._restart_libvirtd)
-
-    def _restart_libvirtd(self) -> None:
-        """Start libvirtd again; it finds the running VM by itself."""
-        self._start_libvirtd()
-        process.reap_automatically()
-        self._watch_libvirtd()
-        self._reconnect()
-
-    def _reconnect(self) -> None:
-        """Connect to a restarted libvirtd, or kill it: its end is handled like any other."""
-        try:
-            self._connect()
-        except LibvirtdError as error:
-            log.warning("libvirtd doesn't answer", extra={"error": str(error)})
-            self._libvirtd.kill()
-            return
-        self._libvirtd.publish(self._socket)
-        self._domain_changed = True
-        log.info("libvirtd is back")
-
-    # The domain
 
     def _follow_domain(self) -> None:
         """Act on the domain's state: end when it is gone, and bring it down after SIGTERM."""
@@ -444,14 +286,13 @@ class Launcher:
         except libvirt.libvirtError as error:
             log.warning("libvirtd doesn't answer about the domain", extra={"error": str(error)})
             self._after(1, self._look_again)
-            if self._libvirtd.pidfd is not None and not self._connection_alive():
-                self._reconnect()
+            self._supervisor.check()
             return
         if active or defined:
             self._domain_seen = True
             self._undefined_at = None
             self._open_dhcp()
-        elif self._connection is not None and self._domain_seen:
+        elif self._supervisor.connection is not None and self._domain_seen:
             # The node agent is still waiting for the answer to its call; and it may define the domain again.
             now = monotonic()
             self._undefined_at = self._undefined_at or now
@@ -462,7 +303,7 @@ class Launcher:
         now = monotonic()
         if active:
             self._bring_down(active, now)
-        elif self._connection is None:
+        elif self._supervisor.connection is None:
             # Nobody to ask. The VM ends with this process, at the latest when the time is over.
             self._finish_or_wait(self._deadline, now, "libvirtd didn't come back in time")
         elif not defined:
@@ -471,14 +312,12 @@ class Launcher:
             self._stopped_at = self._stopped_at or now
             self._finish_or_wait(self._stopped_at + _UNDEFINE_SECONDS, now, "the domain has stopped")
 
-    def _connection_alive(self) -> bool:
-        return self._connection is not None and self._connection.isAlive() == 1
-
     def _domains(self) -> tuple[list[libvirt.virDomain], list[libvirt.virDomain]]:
         """Return the running and the merely defined domains; none while there is no connection."""
         active: list[libvirt.virDomain] = []
         defined: list[libvirt.virDomain] = []
-        for domain in self._connection.listAllDomains() if self._connection is not None else ():
+        connection = self._supervisor.connection
+        for domain in connection.listAllDomains() if connection is not None else ():
             # Asked once each: one that starts or stops meanwhile must not be in neither list.
             try:
                 (active if domain.isActive() else defined).append(domain)
@@ -500,7 +339,7 @@ class Launcher:
             for domain in active:
                 state, reason = domain.state()
                 if now >= self._deadline:
-                    log.warning("the guest didn't shut down in time, powering it off")
+                    log.warning("the guest didn't shut down in time, it is switched off")
                     domain.destroy()
                 elif lifecycle.is_frozen(state, reason):
                     log.warning("the guest is paused and can't shut down, it is switched off")
@@ -518,15 +357,3 @@ class Launcher:
 
     def _look_again(self) -> None:
         self._domain_changed = True
-
-    # Time
-
-    @staticmethod
-    def _after(seconds: float, call: Callable[[], None]) -> None:
-        """Call *call* once, from the event loop."""
-
-        def fire(timer: int, opaque: object) -> None:
-            libvirt.virEventRemoveTimeout(timer)
-            call()
-
-        libvirt.virEventAddTimeout(max(0, round(seconds * 1000)), fire, None)
