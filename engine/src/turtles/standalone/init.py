@@ -265,7 +265,7 @@ def main(argv: list[str]) -> int:
     add("--node-name", default=socket.gethostname(), help="name of the Node object (default: the host's name)")
     add("--namespace", default="kubevirt", help="namespace of the engine's service accounts (default: %(default)s)")
     add("--san", action="append", default=[], help="additional name or address of the API server")
-    add("--service-cidr", type=service_range, default=DEFAULT_RANGE, help="addresses of Services")
+    add("--service-cidr", type=service_range, default=DEFAULT_RANGE, help="address range of Services")
     add("--check", action="store_true", help="change nothing, print what would change")
     return tool.report(_initialize, argv)
 

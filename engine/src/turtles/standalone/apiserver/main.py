@@ -64,7 +64,7 @@ def _is_ours(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if not isinstance(error, HttpProcessingError | ConnectionError):
         return True
-    log.debug("a client sent no whole request", extra={"reason": str(error)})
+    log.debug("a client sent no complete request", extra={"reason": str(error)})
     return False
 
 
@@ -156,35 +156,60 @@ def main(argv: list[str]) -> int:
     """Run the command; 0 after SIGTERM, 1 when it can't start."""
     command = Command("virt-standalone apiserver", "Serves the Kubernetes API from SQLite.", component="apiserver")
     parser = command.parser
-    parser.add_argument("--config-dir", type=Path, default=Path("/etc/turtles"), help="what virt-standalone init made")
-    parser.add_argument("--data-dir", type=Path, default=Path("/var/lib/turtles/apiserver"), help="of the database")
-    parser.add_argument("--bind", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=6443)
-    parser.add_argument("--service-cidr", type=service_range, default=DEFAULT_RANGE, help="addresses of Services")
     parser.add_argument(
-        "--node-socket", type=Path, help="where the Pod runner answers for logs and sessions; without it there are none"
+        "--config-dir",
+        type=Path,
+        default=Path("/etc/turtles"),
+        help="folder that virt-standalone init created (default: %(default)s)",
     )
     parser.add_argument(
-        "--history-seconds", type=float, default=HISTORY_SECONDS, help="how long a watch may resume from a write"
+        "--data-dir",
+        type=Path,
+        default=Path("/var/lib/turtles/apiserver"),
+        help="folder of the database (default: %(default)s)",
+    )
+    parser.add_argument("--bind", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=6443)
+    parser.add_argument("--service-cidr", type=service_range, default=DEFAULT_RANGE, help="address range of Services")
+    parser.add_argument(
+        "--node-socket", type=Path, help="the Pod runner's socket for logs and sessions; without it there are none"
+    )
+    parser.add_argument(
+        "--history-seconds",
+        type=float,
+        default=HISTORY_SECONDS,
+        help="seconds for which a watch can resume from a change",
     )
     limits = LimitSettings()
     parser.add_argument(
-        "--idle-timeout-seconds", type=float, default=90, help="how long a connection may go without a whole request"
+        "--idle-timeout-seconds",
+        type=float,
+        default=90,
+        help="seconds that a connection may go without a complete request",
     )
     parser.add_argument(
-        "--max-requests-inflight", type=int, default=limits.reading, help="reading requests at once, 0 for no limit"
+        "--max-requests-inflight", type=int, default=limits.reading, help="concurrent reading requests, 0 for no limit"
     )
     parser.add_argument(
-        "--max-mutating-requests-inflight", type=int, default=limits.mutating, help="the same for writing ones"
+        "--max-mutating-requests-inflight",
+        type=int,
+        default=limits.mutating,
+        help="concurrent writing requests, 0 for no limit",
     )
     parser.add_argument(
-        "--max-requests-per-second", type=float, default=limits.rate, help="of each user, twice as many in a burst"
+        "--max-requests-per-second", type=float, default=limits.rate, help="for each user; twice as many in a burst"
     )
     parser.add_argument("--max-connections", type=int, default=limits.connections)
-    parser.add_argument("--audit-policy-file", type=Path, help="audit.k8s.io/v1 Policy; by default Metadata of all")
-    parser.add_argument("--audit-log-path", type=Path, help="where to log requests; without, they aren't logged")
-    parser.add_argument("--audit-log-maxsize", type=int, default=100, help="megabytes at which a new file is begun")
-    parser.add_argument("--audit-log-maxbackup", type=int, default=10, help="older files that are kept")
+    parser.add_argument(
+        "--audit-policy-file", type=Path, help="audit.k8s.io/v1 Policy (default: level Metadata for all)"
+    )
+    parser.add_argument(
+        "--audit-log-path", type=Path, help="file for the audit log; if not given, requests aren't logged"
+    )
+    parser.add_argument(
+        "--audit-log-maxsize", type=int, default=100, help="megabytes after which a new file is started"
+    )
+    parser.add_argument("--audit-log-maxbackup", type=int, default=10, help="number of older files to keep")
     return command.run(_run, argv, signals=False)
 
 

@@ -457,7 +457,7 @@ def test_audit_log_is_rotated(stopped: Server) -> None:
         ("kind: Policy\nrules: [{level: All}]", "level 'All' must be one of None, Metadata"),
         ("kind: Policy\nomitStages: [Never]\nrules: []", "'Never' must be one of"),
         ("kind: Policy\nrules: [{level: None, users: admin}]", "must be a list of strings"),
-        ("{", "no audit.k8s.io/v1 Policy"),
+        ("{", "not a usable audit.k8s.io/v1 Policy"),
     ],
 )
 def test_policies_that_are_none(tmp_path: Path, text: str, why: str) -> None:

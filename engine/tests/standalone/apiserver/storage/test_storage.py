@@ -210,7 +210,7 @@ def test_restore_on_a_new_machine_and_what_is_no_backup(stopped: Server, tmp_pat
         path.unlink()
     assert command(stopped, "backup", str(tmp_path / "none"))[0] == 1
     (tmp_path / "text").write_text("no database at all, and long enough to look at" * 100)
-    for name, why in (("text", "no backup of an API server"), ("missing", "there is no backup")):
+    for name, why in (("text", "not a backup of an API server"), ("missing", "there is no backup")):
         code, _, error = command(stopped, "restore", str(tmp_path / name))
         assert (code, why in error) == (1, True), error
     damaged = bytearray((tmp_path / "backup").read_bytes())

@@ -109,7 +109,7 @@ class Policy:
             hidden = bool(document.get("omitManagedFields"))
             return cls(tuple(_rule(entry, everywhere, hidden) for entry in document["rules"]))
         except (OSError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise PolicyError(f"{path} is no audit.k8s.io/v1 Policy that can be used: {error}") from None
+            raise PolicyError(f"{path} is not a usable audit.k8s.io/v1 Policy: {error}") from None
 
     def rule(self, user: User, wanted: Attributes) -> Rule | None:
         """Return the rule for a request; None when it isn't logged."""

@@ -43,23 +43,28 @@ class Metrics:
                          for labels, value in values)  # fmt: skip
 
         family(
-            "apiserver_request_total", "counter", "Answers, by verb, resource and status.",
+            "apiserver_request_total", "counter", "Responses, by verb, resource and status.",
             [(f'verb="{verb.upper()}",resource="{what}",code="{code}"', count)
              for (verb, what, code), count in sorted(self._requests.items())],
         )  # fmt: skip
         family(
-            "apiserver_request_duration_seconds_sum", "counter", "Seconds that answers took, watches left out.",
+            "apiserver_request_duration_seconds_sum", "counter", "Response times in seconds, without watches.",
             [(f'verb="{verb.upper()}",resource="{what}"', micro / 1e6)
              for (verb, what), micro in sorted(self._seconds.items())],
         )  # fmt: skip
         inflight = [(f'request_kind="{kind or "readOnly"}"', limits.inflight[kind]) for kind in ("", "mutating")]
-        family("apiserver_current_inflight_requests", "gauge", "Requests being answered.", inflight)
-        family("apiserver_longrunning_requests", "gauge", "Watches and others that last.", [("", limits.long_running)])
+        family("apiserver_current_inflight_requests", "gauge", "Requests in progress.", inflight)
+        family(
+            "apiserver_longrunning_requests",
+            "gauge",
+            "Watches and other long-running requests.",
+            [("", limits.long_running)],
+        )
         family(
             "apiserver_storage_objects", "gauge", "Objects, by resource.",
             [(f'resource="{_resource(name)}"', len(store.table(name).entries)) for name in sorted(store.resources())],
         )  # fmt: skip
-        family("apiserver_storage_size_bytes", "gauge", "Bytes of the database on disk.", [("", store.size())])
+        family("apiserver_storage_size_bytes", "gauge", "Size of the database on disk in bytes.", [("", store.size())])
         usage = resource.getrusage(resource.RUSAGE_SELF)
         family("process_cpu_seconds_total", "counter", "Processor time.", [("", usage.ru_utime + usage.ru_stime)])
         family("process_resident_memory_bytes", "gauge", "Memory in use.", [("", _resident())])

@@ -192,7 +192,7 @@ def _meta(connection: sqlite3.Connection, name: str) -> int:
 
 
 def _damaged(path: Path, why: object) -> DatabaseError:
-    return DatabaseError(f"{path} can't be used: {why}. Bring back a backup with: virt-standalone restore FILE")
+    return DatabaseError(f"{path} can't be used: {why}. Restore a backup with: virt-standalone restore FILE")
 
 
 # -- backup and restore
@@ -209,9 +209,9 @@ def backup(path: Path, target: Path) -> int:
     if not path.is_file():
         raise DatabaseError(f"there is no database {path}: name the server's folder with --data-dir")
     if not target.parent.is_dir():
-        raise DatabaseError(f"there is no folder {target.parent} for the backup: make it, or name another")
+        raise DatabaseError(f"there is no folder {target.parent} for the backup: create it, or name another")
     if target.is_dir():
-        raise DatabaseError(f"{target} is a folder: name the file that the backup is to become")
+        raise DatabaseError(f"{target} is a folder: name a file for the backup")
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     os.close(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
@@ -243,7 +243,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> int:
         newest = connection.execute("SELECT max(version) FROM log").fetchone()[0] or 0
         return max(int(newest), _meta(connection, "compacted"))
     except sqlite3.DatabaseError as error:
-        raise DatabaseError(f"{path} is no backup of an API server: {error}") from None
+        raise DatabaseError(f"{path} is not a backup of an API server: {error}") from None
 
 
 def restore(source: Path, path: Path, encryption: Encryption) -> tuple[int, Path | None]:

@@ -57,17 +57,19 @@ class Encryption:
         """
         try:
             if path.stat().st_mode & 0o077:
-                raise EncryptionError(f"{path} holds keys and others may read it: chmod 600 {path}")
+                raise EncryptionError(f"{path} contains keys and other users may read it: chmod 600 {path}")
             document = yaml.safe_load(path.read_bytes())
         except FileNotFoundError:
             text = f"{path} with the keys of stored Secrets is missing: restore it, or run virt-standalone init"
-            raise EncryptionError(f"{text} for a new one (Secrets of before are then lost)") from None
+            raise EncryptionError(f"{text} for a new one (existing Secrets are then lost)") from None
         except (OSError, yaml.YAMLError) as error:
             raise EncryptionError(f"{path} can't be read: {error}") from None
         try:
             return cls(_parse(document), path)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise EncryptionError(f"{path} is no EncryptionConfiguration that this server can use: {error}") from None
+            raise EncryptionError(
+                f"{path} is not a usable EncryptionConfiguration: {error}"
+            ) from None
 
     def encrypt(self, resource: str, namespace: str, name: str, raw: bytes) -> bytes:
         """Return what is stored for an object's JSON."""

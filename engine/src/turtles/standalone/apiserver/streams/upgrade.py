@@ -55,7 +55,7 @@ class _Parser:
         try:
             self._connection.feed(data)
         except SpdyError as error:
-            log.info("a SPDY connection is ended", extra={"error": str(error)})
+            log.info("a SPDY connection was closed", extra={"error": str(error)})
             self._connection.ended()
             return True, b""
         return False, b""
@@ -119,7 +119,7 @@ async def tunnel(request: web.BaseRequest, protocol: str) -> AsyncIterator[tuple
                     connection.feed(message.data)
                     await going.wait()
         except (SpdyError, ConnectionError) as error:
-            log.info("a tunnel is ended", extra={"error": str(error)})
+            log.info("a tunnel was closed", extra={"error": str(error)})
         finally:
             connection.ended()
 
