@@ -307,6 +307,17 @@ def test_documents_that_would_take_all_memory(hostile: Pod, node: Callable[..., 
     assert peak.growth() < 16 << 20
 
 
+def start_victim(running: Node, pod: Pod) -> None:
+    """Start another guest on a node, and wait until it runs."""
+    make_disk(pod, DEAF_GUEST)
+    pod.start()
+    victim = cluster_of(pod, VICTIM)
+    victim.queue = running.queue
+    running.clusters[VICTIM] = victim
+    running.queue.add(VICTIM)
+    victim.wait_phase("Running", 15)
+
+
 def test_others_go_on_beside_silence(
     hostile: Pod, make_pod: Callable[[], Pod], node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,13 +329,7 @@ def test_others_go_on_beside_silence(
     running = node(silent)
     until((hostile.work / "accepted").exists)
     pod = make_pod()
-    make_disk(pod, DEAF_GUEST)
-    pod.start()
-    victim = cluster_of(pod, VICTIM)
-    victim.queue = running.queue
-    running.clusters[VICTIM] = victim
-    running.queue.add(VICTIM)
-    victim.wait_phase("Running", 15)
+    start_victim(running, pod)
     assert silent.vmi is not None
     assert silent.vmi["status"]["phase"] == "Scheduled"
     hostile.kill()
@@ -341,13 +346,7 @@ def test_others_go_on_beside_endless_events(
     set_mode(hostile, "events")
     time.sleep(1)  # what it may send at once is used up
     peak, spent, began = Peak(), time.process_time(), time.monotonic()
-    make_disk(pod, DEAF_GUEST)
-    pod.start()
-    victim = cluster_of(pod, VICTIM)
-    victim.queue = running.queue
-    running.clusters[VICTIM] = victim
-    running.queue.add(VICTIM)
-    victim.wait_phase("Running", 15)
+    start_victim(running, pod)
     while time.monotonic() - began < 3:
         time.sleep(0.1)
     assert (time.process_time() - spent) / (time.monotonic() - began) < 0.4

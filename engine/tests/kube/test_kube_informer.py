@@ -122,11 +122,16 @@ def test_gone_lists_again_and_tells_what_was_missed(api: FakeApi, informer: Info
     assert sorted(seen.events, key=str) == [("a", {}, None), ("b", {}, {"x": "1"}), ("d", None, {})]
 
 
-def test_410_inside_the_watch(api: FakeApi, informer: Informer) -> None:
+def stopped_with_one_map(api: FakeApi, informer: Informer) -> None:
+    """Fill the cache with one ConfigMap, then stop the server."""
     api.put(f"{MAPS}/a", config_map("a"))
     informer.start()
     assert informer.wait_synced(60)
     api.stop()
+
+
+def test_410_inside_the_watch(api: FakeApi, informer: Informer) -> None:
+    stopped_with_one_map(api, informer)
     api.oldest = api.version + 1
     api.objects.clear()
     api.version += 5
@@ -135,10 +140,7 @@ def test_410_inside_the_watch(api: FakeApi, informer: Informer) -> None:
 
 
 def test_a_server_that_starts_anew_empties_the_cache(api: FakeApi, informer: Informer) -> None:
-    api.put(f"{MAPS}/a", config_map("a"))
-    informer.start()
-    assert informer.wait_synced(60)
-    api.stop()
+    stopped_with_one_map(api, informer)
     api.objects.clear()
     api.history.clear()
     api.version, api.oldest = 5, 10_000
@@ -149,10 +151,7 @@ def test_a_server_that_starts_anew_empties_the_cache(api: FakeApi, informer: Inf
 
 def test_versions_of_a_restored_server_are_smaller(api: FakeApi, informer: Informer) -> None:
     """A watch from a version that isn't there yet gets 504, not 410."""
-    api.put(f"{MAPS}/a", config_map("a"))
-    informer.start()
-    assert informer.wait_synced(60)
-    api.stop()
+    stopped_with_one_map(api, informer)
     api.objects.clear()
     real, asked = api._watch, []
 

@@ -67,9 +67,7 @@ class Encryption:
         try:
             return cls(_parse(document), path)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise EncryptionError(
-                f"{path} is not a usable EncryptionConfiguration: {error}"
-            ) from None
+            raise EncryptionError(f"{path} is not a usable EncryptionConfiguration: {error}") from None
 
     def encrypt(self, resource: str, namespace: str, name: str, raw: bytes) -> bytes:
         """Return what is stored for an object's JSON."""
