@@ -26,7 +26,7 @@ def schema_causes(obj: Any, spec: Type) -> list[Cause]:
 
 
 def is_well_formed(obj: Any, spec: Type) -> bool:
-    """Tell whether defaults can be set in an object: its spec passes the schema's check, and its metadata is sound."""
+    """Say whether defaults can be set in an object: its spec passes the schema's check, and its metadata is sound."""
     if schema_causes(obj, spec):
         return False
     metadata = obj.get("metadata") or {}

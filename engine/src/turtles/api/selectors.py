@@ -17,7 +17,7 @@ _TEXTS = {"In": "{} in ({})", "NotIn": "{} notin ({})", "Exists": "{}", "DoesNot
 
 
 def selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
-    """Tell whether a LabelSelector without faults selects an object with these labels; an empty one selects all."""
+    """Say whether a LabelSelector without faults selects an object with these labels; an empty one selects all."""
     selector = selector or {}
     if any(labels.get(key) != value for key, value in (selector.get("matchLabels") or {}).items()):
         return False

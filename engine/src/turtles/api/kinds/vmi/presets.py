@@ -70,7 +70,7 @@ _PARTS = (
 
 
 def apply_presets(vmi: Object, presets: Sequence[Object]) -> None:
-    """Give a new VirtualMachineInstance, in place, what the presets of its namespace have for it.
+    """Apply the presets of its namespace to a new VirtualMachineInstance, in place.
 
     Those of which it then has a part are marked in its annotations.
 
@@ -96,13 +96,13 @@ def preset_warnings(vmi: Object) -> list[str]:
 
 
 def _is_for(spec: Object, own: Object) -> bool:
-    """Tell whether a preset is for a machine with these labels. One that was stored with faults is for none."""
+    """Say whether a preset is for a machine with these labels. One that was stored with faults is for none."""
     selector = spec.get("selector")
     return spec.get("domain") is not None and not selector_causes(selector, "") and selects(selector, own)
 
 
 def _merge(preset: Object, domain: Object) -> bool:
-    """Give a domain the parts it lacks; tell whether it has any part as the preset has it."""
+    """Set the parts that a domain lacks; say whether it now has any part as the preset has it."""
     marked = False
     clock = domain.get("clock")
     for part in _PARTS:
