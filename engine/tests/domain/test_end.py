@@ -21,7 +21,7 @@ DEFAULT = {"domain": {}}
         (DEFAULT, (State.SHUTOFF, Shutoff.DESTROYED), False, ("Failed", "Warning", "by someone on the node")),
         (DEFAULT, (State.SHUTOFF, Shutoff.DESTROYED), True, ("Failed", "Warning", "grace period of 30 s")),
         (PATIENT, (State.SHUTOFF, Shutoff.DESTROYED), True, ("Failed", "Warning", "grace period of 60 s")),
-        (AT_ONCE, (State.SHUTOFF, Shutoff.DESTROYED), True, ("Failed", "Normal", "as was asked for")),
+        (AT_ONCE, (State.SHUTOFF, Shutoff.DESTROYED), True, ("Failed", "Normal", "as requested")),
         (AT_ONCE, (State.SHUTOFF, Shutoff.DESTROYED), False, ("Failed", "Warning", "by someone on the node")),
         (NO_ACPI, (State.SHUTOFF, Shutoff.DESTROYED), True, ("Succeeded", "Normal", "grace period of 30 s")),
         (DEFAULT, (State.SHUTOFF, Shutoff.CRASHED), False, ("Failed", "Warning", "crashed")),
@@ -46,7 +46,7 @@ def test_a_domain_that_ended(
     ("spec", "reason", "text"),
     [
         (DEFAULT, Shutoff.DESTROYED, "it was paused"),
-        (AT_ONCE, Shutoff.DESTROYED, "as was asked for"),
+        (AT_ONCE, Shutoff.DESTROYED, "as requested"),
         (DEFAULT, Shutoff.SHUTDOWN, "The guest shut down."),
     ],
 )

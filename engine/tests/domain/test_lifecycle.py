@@ -57,8 +57,8 @@ def test_phases(state: int, reason: int, acpi: bool, phase: str | None) -> None:
     ("grace", "text"),
     [
         (None, "launcher Pod was terminated"),
-        (0, "as was asked for"),
-        (1, "as was asked for"),
+        (0, "as requested"),
+        (1, "as requested"),
         (30, "grace period of 30 s"),
     ],
 )

@@ -189,7 +189,7 @@ def test_an_end() -> None:
     ("end", "said"),
     [
         (End("StartTimeout", "no tap"), ("False", "StartTimeout", "no tap")),
-        (End("Stopped", "The guest was switched off at once, as was asked for.", requested=True), None),
+        (End("Stopped", "The guest was powered off immediately, as requested.", requested=True), None),
         (End("Stopped", "The guest shut down.", "Succeeded"), None),
     ],
 )

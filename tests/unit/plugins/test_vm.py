@@ -433,8 +433,6 @@ def test_a_wrong_token_is_named_but_not_shown(server, run):
 
 
 def test_a_token_inside_a_kubeconfig_is_not_shown(server, run):
-    from api import kubeconfig
-
     done = run("vm", host=None, api_key=None, kubeconfig=kubeconfig(server), **WEB)
     assert done["changed"]
     assert server.api.token not in str(done)

@@ -143,10 +143,10 @@ def end_text(state: int, reason: int, grace: int | None = None, *, frozen: bool 
         reason = Shutoff.CRASHED
     if reason == Shutoff.DESTROYED and grace is not None:
         if at_once(grace):
-            return "The guest was switched off at once, as was asked for."
+            return "The guest was powered off immediately, as requested."
         if frozen:
-            return "The guest was switched off at once: it was paused, and could not have shut down."
-        return f"The guest was destroyed because it did not shut down within its grace period of {grace} s."
+            return "The guest was powered off immediately: it was paused and could not have shut down."
+        return f"The guest was powered off because it did not shut down within its grace period of {grace} s."
     return _END_TEXTS.get(reason, "The guest ended for an unknown reason; see the log of the launcher Pod.")
 
 

@@ -333,16 +333,16 @@ class Launcher:
             self._after(until - now, self._look_again)
 
     def _bring_down(self, active: list[libvirt.virDomain], now: float) -> None:
-        """Press the power button now and then; cut the power when the grace period is over, or of a paused guest."""
+        """Press the power button repeatedly; power off when the grace period is over, or if the guest is paused."""
         assert self._deadline is not None
         try:
             for domain in active:
                 state, reason = domain.state()
                 if now >= self._deadline:
-                    log.warning("the guest didn't shut down in time, it is switched off")
+                    log.warning("the guest didn't shut down in time, powering it off")
                     domain.destroy()
                 elif lifecycle.is_frozen(state, reason):
-                    log.warning("the guest is paused and can't shut down, it is switched off")
+                    log.warning("the guest is paused and can't shut down, powering it off")
                     domain.destroy()
                 elif now >= self._next_press:
                     if lifecycle.is_asleep(state):

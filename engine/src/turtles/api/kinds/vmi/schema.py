@@ -285,7 +285,7 @@ DOMAIN = Struct(
             field("limits", _RESOURCES, "What the Pod may use: cpu, memory."),
             unsupported("overcommitGuestOverhead", "Leave the engine's overhead out of requests.", neutral=_OFF),
         ),
-        "What the machine's Pod asks of its node; memory and processors of the guest too, if those aren't given.",
+        "What the machine's Pod requests; memory and processors of the guest too, if those aren't given.",
         absent={},
     ),
     field("cpu", _CPU, "The machine's processors.", absent={}),
@@ -440,7 +440,7 @@ VMI_SPEC = Struct(
     field(
         "terminationGracePeriodSeconds",
         INT64,
-        "Seconds that the guest has to shut down before it is switched off; 30 if not given.",
+        "Seconds that the guest has to shut down before it is powered off; 30 if not given.",
         absent=guests.GRACE_PERIOD_SECONDS,
     ),
     field("evictionStrategy", STRING, "What happens on a drain: None, LiveMigrate, LiveMigrateIfPossible, External."),
