@@ -198,7 +198,7 @@ def warn(vm: Object) -> list[str]:
     if isinstance(spec, dict):
         # The instance is refused: by then something else may have said how much
         warnings += [
-            f"{cause.message}; no instance can be made of this template"
+            f"{cause.message}; its instance is refused unless a preset says how much"
             for cause in machine.no_memory(spec, "spec.template.spec")
         ]
     return warnings
