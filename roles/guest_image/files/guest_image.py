@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Make a guest's disk and pack it as a containerDisk image (an OCI archive).
 
-    guest_image.py tiny   --output tiny.tar [--agent]
+    guest_image.py tiny   --output tiny.tar [--agent] [--kernel-release trixie] [--cache FOLDER]
     guest_image.py debian --output debian.tar [--release bookworm] [--mirror URL] [--packages a,b]
     guest_image.py file   --output app.tar --disk app.qcow2
 
-``tiny`` is Debian's cloud kernel with busybox and dropbear: it boots from a BIOS disk, takes a NoCloud seed and
-answers to SSH in seconds. ``debian`` is a minimal Debian with cloud-init, OpenSSH and the QEMU guest agent.
+``tiny`` is Debian's kernel with busybox and dropbear: it boots from a BIOS disk on any bus, takes a NoCloud seed and
+answers to SSH in seconds. Its kernel doesn't depend on this machine's release. ``debian`` is a minimal Debian with
+cloud-init, OpenSSH and the QEMU guest agent.
 ``file`` packs a disk that exists. No daemon, no loop device and no mount is used; the only network is apt's.
 
 An archive is made again only when its inputs changed: versions of the packages, options, these programs, the disk.
@@ -18,6 +19,7 @@ import argparse
 import gzip
 import hashlib
 import json
+import lzma
 import os
 import re
 import shutil
@@ -38,21 +40,33 @@ MIB = 1 << 20
 SECTOR = 512
 PARTITIONS_START = MIB
 FAT_TYPE, LINUX_TYPE = 0x0E, 0x83
+SIGNATURE_MAGIC, SIGNATURE_HEADER = b"~Module signature appended~\n", 12
 
-KERNEL_META_PACKAGE = "linux-image-cloud-amd64"
+# The "cloud" flavour has no USB and no emulated NICs, and in Debian 12 no AHCI either.
+KERNEL_META_PACKAGE = "linux-image-amd64"
 TINY_PACKAGES = ("busybox-static", "dropbear-bin", "libc6", "syslinux-common")
 AGENT_PACKAGE = "qemu-guest-agent"
 TINY_BOOT_SIZE = 24 * MIB
 TINY_ROOT_SIZE = 96 * MIB
-# What it takes to find the disk; everything else is loaded from the disk.
-BOOT_MODULES = ("virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod")
-# The cloud kernel has ACPI's button, evdev, isofs and the rest of virtio as modules too.
-ROOT_MODULES = (
-    *("virtio_net", "virtio-rng", "virtio_balloon", "virtio_console", "button", "evdev"),
-    *("sr_mod", "isofs", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859-1", "nls_utf8"),
+#: Seconds after which another release's package lists are fetched again.
+LISTS_KEPT = 86400
+# What it takes to mount a disk on any bus that KubeVirt's API has: virtio, sata, scsi, usb.
+BOOT_DRIVERS = ("virtio_pci", "virtio_blk", "virtio_scsi", "ahci", "xhci_pci", "usb_storage", "uas", "sd_mod", "ext4")
+# What ext4 asks for by the name of the algorithm. It is a module up to Linux 6.13.
+CHECKSUMS = "crc32c_generic"
+# What is loaded from the disk: the API's NIC models (rtl8139 is 8139cp; igb needs QEMU 8), other devices, file systems.
+ROOT_DRIVERS = (
+    *("virtio_net", "e1000", "e1000e", "igb", "8139cp", "ne2k_pci", "pcnet32"),
+    *("virtio_rng", "virtio_balloon", "virtio_console", "virtio_input", "i6300esb", "usbhid", "hid_generic"),
+    *("button", "evdev", "sr_mod", "isofs", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"),
 )
-# The self-tests of the kernel's cryptography need more memory than anything else in this guest.
-KERNEL_COMMAND_LINE = "console=tty0 console=ttyS0,115200 quiet net.ifnames=0 panic=5 nokaslr cryptomgr.notests"
+# Under emulation half of the boot is the kernel's own. Nothing here needs self-tests, a random number generator made of
+# jitter, certificates for modules, or locks turned into those of one processor. The self-tests also need more memory
+# than anything else in this guest. usb_storage would wait a second before it looks at a disk.
+KERNEL_COMMAND_LINE = (
+    "console=tty0 console=ttyS0,115200 quiet net.ifnames=0 panic=5 nokaslr cryptomgr.notests noreplace-smp "
+    "initcall_blacklist=jent_mod_init,load_system_certificate_list usb_storage.delay_use=0"
+)
 
 INITTAB = """\
 ::sysinit:/bin/rc
@@ -72,7 +86,7 @@ TINY_FILES = {
 TINY_DIRECTORIES = ("dev", "proc", "sys", "run", "tmp", "mnt", "seed", "etc/dropbear", "var/log", "var/lib")
 
 DEBIAN_PACKAGES = (
-    *("linux-image-cloud-amd64", "initramfs-tools", "systemd-sysv", "udev", "dbus", "netplan.io", "cloud-init"),
+    *(KERNEL_META_PACKAGE, "initramfs-tools", "systemd-sysv", "udev", "dbus", "netplan.io", "cloud-init"),
     *("openssh-server", "qemu-guest-agent", "cloud-guest-utils", "e2fsprogs", "iproute2", "iputils-ping", "sudo"),
     *("ca-certificates", "zstd"),
 )
@@ -113,9 +127,110 @@ def parse_kernel_package(show: str) -> str:
     return f"{match[1]}={match[2] or version[1]}"
 
 
-def kernel_package() -> str:
-    """Name and version of the newest cloud kernel apt can download."""
-    return parse_kernel_package(run("apt-cache", "show", "--no-all-versions", KERNEL_META_PACKAGE))
+class Apt:
+    """apt with this machine's sources.
+
+    :param configuration: a file that makes it look elsewhere.
+    """
+
+    def __init__(self, configuration: Path | None = None) -> None:
+        self._env = {**os.environ, **({"APT_CONFIG": str(configuration)} if configuration else {})}
+
+    def run(self, program: str, *arguments: str, cwd: Path | None = None) -> str:
+        """Run apt-get or apt-cache; its output."""
+        return run(program, *arguments, cwd=cwd, env=self._env)
+
+    def kernel(self) -> str:
+        """Name and version of the newest kernel it can download, as "name=version"."""
+        return parse_kernel_package(self.run("apt-cache", "show", "--no-all-versions", KERNEL_META_PACKAGE))
+
+    def unpack(self, package: str, directory: Path) -> None:
+        """Download a package and unpack it into the directory; nothing is installed."""
+        with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
+            # apt drops privileges for downloads; a folder that only root may enter draws a warning.
+            Path(scratch).chmod(0o755)
+            self.run("apt-get", "download", "-q", package, cwd=Path(scratch))
+            (archive,) = Path(scratch).glob("*.deb")
+            directory.mkdir(parents=True, exist_ok=True)
+            run("dpkg-deb", "-x", archive, directory)
+
+
+def release_sources(targets: str, release: str) -> str:
+    """apt sources of another Debian release, from the mirrors that this machine's sources have for its own.
+
+    :param targets: a line ``URI|suite|codename|component|keyring`` per index of binary packages, from ``apt-get
+        indextargets``. The codename is of the form release, release-updates or release-security.
+    :raises BuildError: if there is no Debian mirror among them.
+    """
+    lines: list[str] = []
+    for target in targets.split():
+        uri, codename, component, keyring = target.split("|")
+        _, dash, part = codename.partition("-")
+        if component != "main" or part not in ("", "updates", "security"):
+            continue
+        # apt leaves a field that isn't there as it was asked for.
+        options = f" [signed-by={keyring}]" if keyring.startswith("/") else ""
+        line = f"deb{options} {uri} {release}{dash}{part} main"
+        if line not in lines:
+            lines.append(line)
+    if not lines:
+        raise BuildError("no Debian mirror is among the sources of apt on this machine")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def kernel_of_release(release: str, folder: Path) -> tuple[Apt, str]:
+    """apt for another Debian release, and its kernel. Its package lists are in the folder, apart from the machine's.
+
+    :raises BuildError: if the release can't be had from this machine's mirrors.
+    """
+    fields = ("REPO_URI", "CODENAME", "COMPONENT", "SIGNED_BY")
+    targets = run(
+        *("apt-get", "indextargets", "--format", "|".join(f"$({field})" for field in fields)),
+        *("Created-By: Packages", "Origin: Debian"),
+    )
+    folder = folder.absolute() / release
+    for name in ("lists/partial", "archives/partial"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    sources, configuration, newest = folder / "sources.list", folder / "apt.conf", folder / "kernel"
+    wanted = release_sources(targets, release)
+    configuration.write_text(
+        f'Dir::Etc::sourcelist "{sources}";\n'
+        'Dir::Etc::sourceparts "/dev/null";\n'
+        f'Dir::State::lists "{folder}/lists";\n'
+        f'Dir::Cache "{folder}";\n'
+        'Dir::State::status "/dev/null";\n'
+        'Acquire::Languages "none";\n'
+        'APT::Sandbox::User "root";\n'
+        # Those of e.g. apt-file, appstream and command-not-found would be fetched too.
+        'Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";\n'
+    )
+    apt = Apt(configuration)
+    # apt takes seconds to read its lists, so its answer is kept with them.
+    known = newest.exists() and sources.exists() and sources.read_text() == wanted
+    if not known or time.time() - newest.stat().st_mtime > LISTS_KEPT:
+        sources.write_text(wanted)
+        try:
+            apt.run("apt-get", "update", "-q=2", "--error-on=any")
+            newest.write_text(apt.kernel())
+        except BuildError as error:
+            if not known:
+                newest.unlink(missing_ok=True)
+                raise
+            say(f"package lists of {release} couldn't be refreshed: {error}")
+    return apt, newest.read_text()
+
+
+def guest_kernel(release: str, cache: Path) -> tuple[Apt, str]:
+    """Where the guest's kernel comes from, and its name and version.
+
+    :param release: the Debian release to take it from; this machine's own if empty, or if it can't be had.
+    """
+    if release:
+        try:
+            return kernel_of_release(release, cache)
+        except BuildError as error:
+            say(f"no kernel of {release}, so this machine's release provides it: {error}")
+    return Apt(), Apt().kernel()
 
 
 def candidate(package: str) -> str:
@@ -131,50 +246,91 @@ def installed_versions(packages: Iterable[str]) -> list[str]:
     return sorted(run("dpkg-query", "-W", "-f", "${Package}=${Version}\n", *packages).split())
 
 
-def unpack_package(package: str, directory: Path) -> None:
-    """Download a package with apt and unpack it into the directory; nothing is installed."""
-    with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
-        # apt drops privileges for downloads; a folder only root may enter earns a warning.
-        Path(scratch).chmod(0o755)
-        run("apt-get", "download", "-q", package, cwd=Path(scratch))
-        (archive,) = Path(scratch).glob("*.deb")
-        directory.mkdir(parents=True, exist_ok=True)
-        run("dpkg-deb", "-x", archive, directory)
-
-
 # -- kernel modules ---------------------------------------------------------------------------------------------
 
 
-def module_dependencies(module: bytes) -> list[str]:
-    """Names a kernel module depends on, from its .modinfo section."""
-    match = re.search(rb"(?:^|\0)depends=([^\0]*)\0", module)
-    names = match[1].decode() if match else ""
-    return [name for name in names.split(",") if name]
+@dataclass(frozen=True)
+class Module:
+    """A kernel module: its code, the names of modules it depends on, the devices and features it is known for."""
+
+    code: bytes
+    depends: tuple[str, ...]
+    aliases: tuple[str, ...]
 
 
-def load_order(wanted: Iterable[str], modules: dict[str, Path]) -> list[str]:
-    """The wanted modules and what they depend on, dependencies first; names without a file are built in.
+def without_signature(code: bytes) -> bytes:
+    """Remove the signature appended to a module (Linux, include/linux/module_signature.h).
 
-    Module files use - and _ freely in their names while dependencies use _ only; ``modules`` is keyed with _.
+    An emulated guest would spend a second on checking them; without Secure Boot a kernel loads modules that have none.
     """
-    order: list[str] = []
-
-    def visit(name: str) -> None:
-        path = modules.get(name.replace("-", "_"))
-        if path is None or path.stem in order:
-            return
-        for dependency in module_dependencies(path.read_bytes()):
-            visit(dependency)
-        order.append(path.stem)
-
-    for name in wanted:
-        visit(name)
-    return order
+    if not code.endswith(SIGNATURE_MAGIC):
+        return code
+    length = int.from_bytes(code[-len(SIGNATURE_MAGIC) - 4 : -len(SIGNATURE_MAGIC)], "big")
+    return code[: -len(SIGNATURE_MAGIC) - SIGNATURE_HEADER - length]
 
 
-def find_modules(root: Path) -> dict[str, Path]:
-    """All modules of an unpacked kernel package by name."""
-    return {path.stem.replace("-", "_"): path for path in root.glob("lib/modules/*/kernel/**/*.ko")}
+def read_module(path: Path) -> Module:
+    """Read a module's file, whatever it is compressed with, and its .modinfo section."""
+    data = path.read_bytes()
+    if path.suffix == ".xz":
+        data = lzma.decompress(data)
+    elif path.suffix == ".gz":
+        data = gzip.decompress(data)
+    elif path.suffix != ".ko":
+        raise BuildError(f"the kernel module {path.name} is compressed as {path.suffix}; .xz, .gz or none is expected")
+    depends = [name for found in re.findall(rb"\0depends=([^\0]*)", data) for name in found.decode().split(",") if name]
+    aliases = [alias.decode(errors="replace") for alias in re.findall(rb"\0alias=([^\0]+)", data)]
+    return Module(without_signature(data), tuple(depends), tuple(dict.fromkeys(aliases)))
+
+
+class Modules:
+    """The modules of an unpacked kernel package, by name. Names have underscores where files may have hyphens.
+
+    :raises BuildError: if it isn't a kernel package as we know it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        # Debian 12 has them in /lib, Debian 13 in /usr/lib and compressed.
+        folders = [*root.glob("lib/modules/*/kernel"), *root.glob("usr/lib/modules/*/kernel")]
+        if len(folders) != 1:
+            raise BuildError(f"the kernel package has {len(folders)} folders lib/modules/*/kernel; one was expected")
+        self.version = folders[0].parent.name
+        self._files = {
+            path.name.partition(".ko")[0].replace("-", "_"): path
+            for path in folders[0].rglob("*")
+            if re.search(r"\.ko(\.\w+)?$", path.name)
+        }
+        builtin = folders[0].parent / "modules.builtin"
+        lines = builtin.read_text().split() if builtin.exists() else []
+        self._builtin = {Path(line).stem.replace("-", "_") for line in lines}
+        self._read: dict[str, Module] = {}
+
+    def __getitem__(self, name: str) -> Module:
+        """Return a module that has a file."""
+        if name not in self._read:
+            self._read[name] = read_module(self._files[name])
+        return self._read[name]
+
+    def with_dependencies(self, wanted: Iterable[str]) -> list[str]:
+        """Return the wanted modules and what they depend on, dependencies first, without those that are built in.
+
+        :raises BuildError: if the kernel doesn't have one of them: without its driver a guest may not find its disk.
+        """
+        order: list[str] = []
+
+        def visit(name: str) -> None:
+            name = name.replace("-", "_")
+            if name in self._builtin or name in order or (name == CHECKSUMS and name not in self._files):
+                return
+            if name not in self._files:
+                raise BuildError(f"the kernel {self.version} has no driver {name}, neither built in nor as a module")
+            for dependency in self[name].depends:
+                visit(dependency)
+            order.append(name)
+
+        for name in wanted:
+            visit(name)
+        return order
 
 
 # -- trees, initramfs, disks --------------------------------------------------------------------------------------
@@ -212,14 +368,19 @@ def add_busybox(root: Path) -> None:
             (root / "bin" / applet).symlink_to("busybox")
 
 
-def add_modules(root: Path, names: Iterable[str], modules: dict[str, Path]) -> None:
-    """Put modules and the order to load them in into lib/modules."""
-    directory = root / "lib/modules"
+def add_modules(root: Path, names: list[str], modules: Modules) -> None:
+    """Put modules into lib/modules, with what modprobe needs to know which device and which module needs which."""
+    directory = root / "lib/modules" / modules.version
     directory.mkdir(parents=True, exist_ok=True)
-    order = list(names)
-    for name in order:
-        shutil.copy(modules[name.replace("-", "_")], directory / f"{name}.ko")
-    (directory / "order").write_text("".join(f"{name}\n" for name in order))
+    dependencies, aliases = [], []
+    for name in names:
+        (directory / f"{name}.ko").write_bytes(modules[name].code)
+        # All that has to be there before, the last to be loaded first, as depmod writes it.
+        needed = [n for n in reversed(modules.with_dependencies([name])) if n != name]
+        dependencies.append(" ".join([f"{name}.ko:", *(f"{n}.ko" for n in needed)]))
+        aliases.extend(f"alias {alias} {name}" for alias in modules[name].aliases)
+    for file, lines in (("modules.dep", dependencies), ("modules.alias", aliases)):
+        (directory / file).write_text("".join(f"{line}\n" for line in lines))
 
 
 def cpio(root: Path) -> bytes:
@@ -318,7 +479,7 @@ class Recipe:
 
 def tiny_recipe(arguments: argparse.Namespace) -> Recipe:
     """The tiny guest. Inputs are the versions of everything that goes into it."""
-    kernel = kernel_package()
+    apt, kernel = guest_kernel(arguments.kernel_release, arguments.cache)
     inputs = [kernel, *installed_versions(TINY_PACKAGES)]
     if arguments.agent:
         inputs.append(f"{AGENT_PACKAGE}={candidate(AGENT_PACKAGE)}")
@@ -326,17 +487,18 @@ def tiny_recipe(arguments: argparse.Namespace) -> Recipe:
     def make(scratch: Path) -> Path:
         say(f"kernel {kernel}")
         package = scratch / "kernel"
-        unpack_package(kernel, package)
+        apt.unpack(kernel, package)
         (image,) = package.glob("boot/vmlinuz-*")
-        modules = find_modules(package)
-        boot_order = load_order(BOOT_MODULES, modules)
+        modules = Modules(package)
 
         say("initramfs")
         initramfs = scratch / "initramfs"
-        for name in ("dev", "proc", "mnt"):
+        for name in ("dev", "proc", "sys", "mnt"):
             (initramfs / name).mkdir(parents=True)
         add_busybox(initramfs)
-        add_modules(initramfs, boot_order, modules)
+        # The kernel calls /sbin/modprobe for what it asks for by name.
+        (initramfs / "sbin").symlink_to("bin")
+        add_modules(initramfs, modules.with_dependencies([*BOOT_DRIVERS, CHECKSUMS]), modules)
         _install(HERE / "tiny.sh", initramfs / "init")
         initrd = scratch / "initrd.gz"
         initrd.write_bytes(gzip.compress(cpio(initramfs), compresslevel=6, mtime=0))
@@ -360,11 +522,11 @@ def tiny_recipe(arguments: argparse.Namespace) -> Recipe:
         programs = [_program("dropbear"), _program("dropbearkey")]
         if arguments.agent:
             say("guest agent")
-            unpack_package(AGENT_PACKAGE, scratch / "agent")
+            Apt().unpack(AGENT_PACKAGE, scratch / "agent")
             programs.append(scratch / "agent/usr/sbin/qemu-ga")
         for program in programs:
             add_program(root, program)
-        add_modules(root, [name for name in load_order(ROOT_MODULES, modules) if name not in boot_order], modules)
+        add_modules(root, modules.with_dependencies([*BOOT_DRIVERS, CHECKSUMS, *ROOT_DRIVERS]), modules)
 
         say("disk")
         configuration = scratch / "syslinux.cfg"
@@ -381,7 +543,7 @@ def debian_recipe(arguments: argparse.Namespace) -> Recipe:
     """A minimal Debian with cloud-init. Made again when the release, its packages' list or the kernel changes."""
     packages = sorted({*DEBIAN_PACKAGES, *filter(None, arguments.packages.split(","))})
     size = arguments.size_mib * MIB
-    inputs = [arguments.release, arguments.mirror, str(arguments.size_mib), kernel_package(), *packages]
+    inputs = [arguments.release, arguments.mirror, str(arguments.size_mib), Apt().kernel(), *packages]
 
     def make(scratch: Path) -> Path:
         root = scratch / "root"
@@ -413,7 +575,7 @@ def _debian_hooks() -> Iterator[str]:
     # The initramfs holds what a virtual machine's disk needs, not what this machine's has.
     yield '--essential-hook=mkdir -p "$1/etc/initramfs-tools/conf.d"'
     yield '--essential-hook=echo MODULES=list >"$1/etc/initramfs-tools/conf.d/modules"'
-    modules = "virtio_pci virtio_blk virtio_scsi sd_mod sr_mod isofs ext4"
+    modules = " ".join((*BOOT_DRIVERS, "sr_mod", "isofs"))
     yield f'--customize-hook=printf "%s\\n" {modules} >"$1/etc/initramfs-tools/modules"'
     yield '--customize-hook=chroot "$1" update-initramfs -u'
     yield '--customize-hook=echo "LABEL=debian-root / ext4 defaults,noatime 0 1" >"$1/etc/fstab"'
@@ -515,6 +677,18 @@ def parser() -> argparse.ArgumentParser:
         kind.add_argument("--check", action="store_true", help="only say whether the image would be made")
         if name == "tiny":
             kind.add_argument("--agent", action="store_true", help="with the QEMU guest agent")
+            kind.add_argument(
+                "--kernel-release",
+                default="trixie",
+                help="Debian release to take the kernel from, by this machine's mirrors; this machine's own if empty "
+                "or if there is no such release (default: %(default)s)",
+            )
+            kind.add_argument(
+                "--cache",
+                type=Path,
+                default=Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "turtles-guest-image",
+                help="where that release's package lists are kept (default: %(default)s)",
+            )
         elif name == "debian":
             kind.add_argument("--release", default="bookworm")
             kind.add_argument("--mirror", default="", help="default: the machine's own apt sources")

@@ -12,27 +12,35 @@ say() {
     echo "tiny: $* ($(cut -d' ' -f1 /proc/uptime) s)" >/dev/console
 }
 
-load_modules() { # list of file names in load order
-    while read -r module; do
-        insmod "/lib/modules/$module.ko" 2>/dev/null
-    done <"$1"
+# Load the drivers of the devices that are there, then those of what these bring up: a disk behind a controller, and so on.
+probed=
+probe() {
+    while devices=$(cat /sys/bus/*/devices/*/modalias /sys/class/input/*/modalias 2>/dev/null | sort -u) &&
+        [ "$devices" != "$probed" ]; do
+        probed=$devices
+        # shellcheck disable=SC2086
+        modprobe -a -q $devices 2>/dev/null
+    done
 }
 
 initramfs() {
     mount -t devtmpfs dev /dev
     mount -t proc proc /proc
-    load_modules /lib/modules/order
+    mount -t sysfs sys /sys
     tries=0
-    while ! root=$(findfs LABEL=tiny-root 2>/dev/null); do
+    # A disk on USB shows up when it likes.
+    while probe; ! root=$(findfs LABEL=tiny-root 2>/dev/null); do
         tries=$((tries + 1))
-        if [ $tries -gt 300 ]; then
-            say "no disk with a filesystem labelled tiny-root"
+        if [ $tries -gt 1000 ]; then
+            say "no disk with a filesystem labelled tiny-root; devices: $(echo "$probed" | tr '\n' ' ')"
             poweroff -f
         fi
         usleep 20000
     done
+    modprobe -a -q ext4 crc32c_generic
     mount -t ext4 -o noatime "$root" /mnt || poweroff -f
     umount /proc
+    umount /sys
     mount -o move /dev /mnt/dev
     exec switch_root /mnt /bin/init
 }
@@ -41,6 +49,7 @@ initramfs() {
 mount_seed() {
     for device in /dev/vd? /dev/sr? /dev/sd?; do
         [ -b "$device" ] || continue
+        [ -b "${device}1" ] && continue
         mount -t iso9660 -o ro "$device" /seed 2>/dev/null || mount -t vfat -o ro "$device" /seed 2>/dev/null || continue
         for directory in /seed /seed/openstack/latest; do
             for file in "$directory"/meta-data "$directory"/meta_data.json; do
@@ -53,6 +62,18 @@ mount_seed() {
             done
         done
         umount /seed
+    done
+    return 1
+}
+
+# On USB devices are found in the background. There is such a bus only if the machine has such devices.
+wait_for_usb() { # command: ends the waiting when it succeeds
+    tries=0
+    while [ -e /sys/bus/usb/devices/usb1 ] && [ $tries -lt 10 ]; do
+        tries=$((tries + 1))
+        usleep 500000
+        probe
+        "$@" && return
     done
     return 1
 }
@@ -132,8 +153,12 @@ rc() {
     mount -t devpts devpts /dev/pts
     mount -t tmpfs tmpfs /run
     mount -t tmpfs tmpfs /tmp
-    load_modules /lib/modules/order
-    mount_seed && apply_seed
+    probe
+    modprobe -q evdev
+    if mount_seed || wait_for_usb mount_seed; then
+        apply_seed
+    fi
+    wait_for_usb false &
     hostname -F /etc/hostname
     echo "127.0.0.1 localhost $(hostname)" >/etc/hosts
     start_network

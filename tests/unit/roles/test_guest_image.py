@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import lzma
+import os
 import tarfile
 from pathlib import Path
 
@@ -58,13 +60,138 @@ def test_partition_table() -> None:
         guest_image.master_boot_record(bytes(441), [first])
 
 
-def test_modules_are_loaded_after_what_they_depend_on(tmp_path: Path) -> None:
-    modules = {}
-    for name, depends in (("virtio-rng", "virtio"), ("virtio", "virtio_ring"), ("virtio_ring", "")):
-        path = tmp_path / f"{name}.ko"
-        path.write_bytes(b"\x7fELF\0license=GPL\0depends=" + depends.encode() + b"\0name=x\0")
-        modules[name.replace("-", "_")] = path
-    assert guest_image.load_order(["virtio-rng", "virtio", "ext4"], modules) == ["virtio_ring", "virtio", "virtio-rng"]
+def module(*, depends: str = "", aliases: tuple[str, ...] = (), signature: bytes = b"") -> bytes:
+    parts = [
+        b"\x7fELF",
+        b"license=GPL",
+        *(f"alias={alias}".encode() for alias in aliases),
+        b"depends=" + depends.encode(),
+    ]
+    code = b"\0".join([*parts, b"name=x", b""])
+    return code + (signature and signature + bytes(8) + len(signature).to_bytes(4, "big") + SIGNED)
+
+
+SIGNED = b"~Module signature appended~\n"
+KERNEL = {
+    "drivers/virtio/virtio-rng.ko": module(depends="virtio", aliases=("virtio:d00000004v*",)),
+    "drivers/virtio/virtio.ko": module(depends="virtio_ring"),
+    "drivers/virtio/virtio_ring.ko": module(),
+}
+
+
+def kernel(root: Path, usr: str = "", compress: str = "") -> guest_image.Modules:
+    folder = root / f"{usr}lib/modules/6.1.0-9"
+    for name, code in KERNEL.items():
+        path = folder / "kernel" / f"{name}{compress}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(lzma.compress(code) if compress == ".xz" else code)
+    (folder / "modules.builtin").write_text("kernel/fs/ext4/ext4.ko\n")
+    return guest_image.Modules(root)
+
+
+@pytest.mark.parametrize(("usr", "compress"), [("", ""), ("usr/", ".xz")], ids=["bookworm", "trixie"])
+def test_modules_are_loaded_after_what_they_depend_on(tmp_path: Path, usr: str, compress: str) -> None:
+    modules = kernel(tmp_path / "kernel", usr, compress)
+    wanted = ["virtio-rng", "virtio", "ext4"]
+    assert modules.with_dependencies(wanted) == ["virtio_ring", "virtio", "virtio_rng"]
+
+    guest_image.add_modules(tmp_path / "root", modules.with_dependencies(wanted), modules)
+    folder = tmp_path / "root/lib/modules/6.1.0-9"
+    assert (folder / "virtio_rng.ko").read_bytes() == KERNEL["drivers/virtio/virtio-rng.ko"]
+    assert (folder / "modules.dep").read_text().splitlines() == [
+        *("virtio_ring.ko:", "virtio.ko: virtio_ring.ko", "virtio_rng.ko: virtio.ko virtio_ring.ko"),
+    ]
+    assert (folder / "modules.alias").read_text() == "alias virtio:d00000004v* virtio_rng\n"
+
+
+def test_a_kernel_without_a_driver_is_refused(tmp_path: Path) -> None:
+    modules = kernel(tmp_path)
+    with pytest.raises(guest_image.BuildError, match=r"6\.1\.0-9 has no driver ahci"):
+        modules.with_dependencies(["virtio", "ahci"])
+    assert modules.with_dependencies(["ext4", guest_image.CHECKSUMS]) == []
+
+
+def test_a_package_without_modules_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(guest_image.BuildError, match="0 folders"):
+        guest_image.Modules(tmp_path)
+
+
+def test_an_unknown_compression_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.ko.lz9").write_bytes(b"")
+    with pytest.raises(guest_image.BuildError, match=r"x\.ko\.lz9 is compressed as \.lz9"):
+        guest_image.read_module(tmp_path / "x.ko.lz9")
+
+
+def test_signatures_of_modules_are_removed() -> None:
+    assert guest_image.without_signature(module(signature=b"PKCS#7")) == module()
+    assert guest_image.without_signature(module()) == module()
+
+
+TARGETS = """\
+http://mirror.example/debian/|bookworm|main|/usr/share/keyrings/debian-archive-keyring.gpg
+http://mirror.example/debian/|bookworm|contrib|/usr/share/keyrings/debian-archive-keyring.gpg
+http://mirror.example/debian/|bookworm-backports|main|/usr/share/keyrings/debian-archive-keyring.gpg
+http://security.example/|bookworm-security|main|$(SIGNED_BY)
+http://security.example/|bookworm-security|main|$(SIGNED_BY)
+"""
+
+
+def test_another_release_comes_from_the_machines_mirrors() -> None:
+    assert guest_image.release_sources(TARGETS, "trixie").splitlines() == [
+        "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://mirror.example/debian/ trixie main",
+        "deb http://security.example/ trixie-security main",
+    ]
+    with pytest.raises(guest_image.BuildError, match="no Debian mirror"):
+        guest_image.release_sources("http://mirror.example/ubuntu/|noble|universe|x\n", "trixie")
+
+
+APT = """#!/bin/sh
+echo "$0 $*" >>"{folder}/calls"
+case "$0 $*" in
+*" indextargets "*) echo "http://mirror.example/debian/|bookworm|main|x" ;;
+*" update "*) [ ! -e "{folder}/offline" ] ;;
+*"/apt-cache show "*)
+    release=${{APT_CONFIG:+trixie}}
+    printf 'Version: 1\\nDepends: linux-image-6-%s (= 1)\\n' "${{release:-bookworm}}" ;;
+esac
+"""
+
+
+@pytest.fixture
+def apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """apt-get and apt-cache that only remember; offline while there is a file of that name in the folder."""
+    folder = tmp_path / "apt"
+    folder.mkdir()
+    for name in ("apt-get", "apt-cache"):
+        (folder / name).write_text(APT.format(folder=folder))
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.delenv("APT_CONFIG", raising=False)
+    return folder
+
+
+def test_the_guests_kernel_does_not_depend_on_the_machines_release(apt: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    assert guest_image.guest_kernel("trixie", cache)[1] == "linux-image-6-trixie=1"
+    # Known for a day: nothing is fetched, and a mirror that can't be reached doesn't matter.
+    (apt / "offline").touch()
+    (apt / "calls").unlink()
+    assert guest_image.guest_kernel("trixie", cache)[1] == "linux-image-6-trixie=1"
+    assert " update " not in (apt / "calls").read_text()
+    os.utime(cache / "trixie/kernel", (0, 0))
+    assert guest_image.guest_kernel("trixie", cache)[1] == "linux-image-6-trixie=1"
+    assert " update " in (apt / "calls").read_text()
+
+
+def test_without_that_release_the_machines_own_kernel_is_taken(
+    apt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (apt / "offline").touch()
+    assert guest_image.guest_kernel("trixie", tmp_path / "cache")[1] == "linux-image-6-bookworm=1"
+    assert "no kernel of trixie" in capsys.readouterr().err
+    (apt / "offline").unlink()
+    assert guest_image.guest_kernel("trixie", tmp_path / "cache")[1] == "linux-image-6-trixie=1"
+    assert guest_image.guest_kernel("", tmp_path / "cache")[1] == "linux-image-6-bookworm=1"
 
 
 def test_an_initramfs_is_sorted_aligned_and_ends_with_the_trailer(tmp_path: Path) -> None:
@@ -82,12 +209,12 @@ def test_an_initramfs_is_sorted_aligned_and_ends_with_the_trailer(tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "package"),
     [
-        ("Package: m\nVersion: 6.1.5-2\nDepends: linux-image-6.1.0-9-cloud-amd64 (= 6.1.5-2)\n", "6.1.0-9"),
-        ("Version: 6.1.5-2\nDepends: a, linux-image-6.1.0-9-cloud-amd64, b\n", "6.1.0-9"),
+        ("Package: m\nVersion: 6.1.5-2\nDepends: linux-image-6.1.0-9-amd64 (= 6.1.5-2)\n", "6.1.0-9"),
+        ("Version: 6.1.5-2\nDepends: a, linux-image-6.1.0-9-amd64, b\n", "6.1.0-9"),
     ],
 )
 def test_the_kernel_behind_the_meta_package(text: str, package: str) -> None:
-    assert guest_image.parse_kernel_package(text) == f"linux-image-{package}-cloud-amd64=6.1.5-2"
+    assert guest_image.parse_kernel_package(text) == f"linux-image-{package}-amd64=6.1.5-2"
 
 
 def test_no_kernel_says_what_to_do() -> None:

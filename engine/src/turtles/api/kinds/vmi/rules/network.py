@@ -17,7 +17,7 @@ _INTERFACE_NAME = re.compile(r"[A-Za-z0-9-_]+")
 _PORT_NAME = re.compile(r"[a-z0-9-]*[a-z][a-z0-9-]*")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}(([:-][0-9A-Fa-f]{2}){2}|([:-][0-9A-Fa-f]{2}){14})?")
 _RESERVED_MAC = "02:00:00:00:00:00"
-_NIC_MODELS = frozenset(("e1000", "e1000e", "igb", "ne2k_pci", "pcnet", "rtl8139", "virtio"))
+NIC_MODELS = frozenset(("e1000", "e1000e", "igb", "ne2k_pci", "pcnet", "rtl8139", "virtio"))
 _DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None", "")
 
 
@@ -78,7 +78,7 @@ def _interface(interface: Spec, here: str) -> Causes:
     if len(bindings) != 1:
         yield Cause(INVALID, f"{here} must have exactly one binding set: bridge or masquerade", here)
     interface_model = interface.get("model")
-    if interface_model and interface_model not in _NIC_MODELS:
+    if interface_model and interface_model not in NIC_MODELS:
         message = f"interface {here}.name uses model {interface_model} that is not supported."
         yield Cause(NOT_SUPPORTED, message, f"{here}.model")
     yield from _mac(interface.get("macAddress"), "masquerade" in bindings, here)
