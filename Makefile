@@ -29,6 +29,12 @@ venv-tests:
 	@scripts/venv.sh --tests
 	@scripts/install-collection.sh
 
+# With what tests of some kind need besides, by its profile in bindep.txt.
+.PHONY: venv-bench
+venv-bench: venv-%:
+	@scripts/venv.sh --tests $*
+	@scripts/install-collection.sh
+
 .PHONY: quickstart
 quickstart: venv ## Install the engine on this machine and run a first virtual machine.
 	@$(RUN) ansible-playbook turtles.kubevirt.quickstart $(ARGS)
@@ -87,7 +93,7 @@ bench-apiserver: venv-tests ## Measure the standalone API server beside kube-api
 	@$(RUN) python tests/bench/apiserver.py $(ARGS)
 
 .PHONY: bench-vm
-bench-vm: venv-tests ## Measure start-up and memory of virtual machines beside plain libvirt.
+bench-vm: venv-bench ## Measure start-up and memory of virtual machines beside plain libvirt.
 	@trap '$(RUN) ansible-playbook turtles.kubevirt.teardown $(BENCH) >/dev/null' EXIT; \
 	$(RUN) ansible-playbook turtles.kubevirt.deploy $(BENCH) >/dev/null; \
 	$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python tests/bench/startup.py \

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv with ansible-core and what the collection needs; with --tests also the engine and the tools that judge the
-# code. Needs nothing but a shell: on Debian it gets Python through apt. Does nothing when all is there.
+# code, and the Debian packages that tests need. Names of further profiles in bindep.txt may follow (--tests bench).
+# Needs nothing but a shell: on Debian it gets Python through apt. Does nothing when all is there.
 # Packages come from an index, and root may be the one who runs them: only files whose hashes the lock files have
 # (scripts/lock.sh) are installed.
 set -euo pipefail
@@ -38,9 +39,13 @@ good_python() {
     "$1" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
 
+# Python packages come over TLS, and a minimal Debian knows no certificate authority.
+if [ ! -e /etc/ssl/certs/ca-certificates.crt ] && command -v apt-get >/dev/null; then
+    apt_install ca-certificates
+fi
 if [ ! -x $venv/bin/python ] || ! $venv/bin/python -c 'import pip' 2>/dev/null; then
     if ! good_python "$python"; then
-        apt_install ca-certificates python3 python3-venv
+        apt_install python3 python3-venv
         python=/usr/bin/python3
         if ! good_python $python; then
             echo "Python 3.11 or later is needed, but $python is $($python --version). Set PYTHON to another one." >&2
@@ -76,6 +81,7 @@ install() {
 if [ "${1:-}" != --tests ]; then
     install run engine/requirements-install.lock requirements-venv.lock
 else
+    profiles=$(IFS='|'; echo "test${2:+|}${*:2}")
     missing=()
     while read -r package; do
         case $package in
@@ -85,7 +91,7 @@ else
         if [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null)" != installed ]; then
             missing+=("$package")
         fi
-    done < <(sed -n 's/^\([a-z0-9.+-]*\) \[test .*/\1/p' bindep.txt)
+    done < <(sed -nE "s/^([a-z0-9.+-]*) \\[($profiles) .*/\1/p" bindep.txt)
     if [ ${#missing[@]} -gt 0 ]; then
         apt_install "${missing[@]}"
     fi
