@@ -30,8 +30,8 @@ venv-tests:
 	@scripts/install-collection.sh
 
 # With what tests of some kind need besides, by its profile in bindep.txt.
-.PHONY: venv-bench
-venv-bench: venv-%:
+.PHONY: venv-bench venv-fresh
+venv-bench venv-fresh: venv-%:
 	@scripts/venv.sh --tests $*
 	@scripts/install-collection.sh
 
@@ -68,6 +68,10 @@ test-faults: venv-tests ## Kill the API server 500 times and send it 240,000 odd
 .PHONY: test-e2e
 test-e2e: venv-tests ## Run the tests with an engine of their own and real virtual machines.
 	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+.PHONY: test-fresh
+test-fresh: venv-fresh ## Run the README's commands on Debian 12 and 13 that have nothing; DEBIAN=trixie: only that.
+	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python -m pytest -s tests/fresh $(ARGS)
 
 .PHONY: test-cluster
 test-cluster: venv-tests ## Run the tests with a real Kubernetes: their own, or the one that $$KUBECONFIG names.

@@ -1,0 +1,42 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the README tells a newcomer to type, on a machine that has nothing but what the README asks for."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+from fresh_machine import USER, Machine
+
+from playbooks import recap
+
+#: Of each suite of `make test` something; TURTLES_FRESH_TESTS="" runs all.
+TESTS = os.environ.get("TURTLES_FRESH_TESTS", "-k 'guest_image or quantit or without_buses'")
+
+
+@pytest.mark.parametrize("user", ["root", USER])
+def test_the_readmes_commands(machine: Machine, user: str) -> None:
+    first = machine.shell("make quickstart", user=user)
+    assert recap(first.stdout)["failed"] == 0
+    # The guest's own words, by the node's kernel and by the address.
+    assert re.search(r"default-hello at [0-9.]+: Linux hello ", first.stdout), first.stdout[-3000:]
+
+    again = machine.shell("make quickstart", user=user)
+    assert recap(again.stdout)["changed"] == 0, again.stdout
+
+    # Tests and benchmarks come with an engine of their own, beside this one, and leave this one's files alone.
+    if user == USER:
+        machine.shell(f'make test ARGS="{TESTS}"', user=user)
+    else:
+        measured = machine.shell('make bench-vm ARGS="--rounds 1 --ssh-rounds 1 --many 2"', user=user)
+        assert re.search(r"2 VMs +create → SSH +[0-9.]+", measured.stdout), measured.stdout[-3000:]
+    asked = ".venv/bin/ansible -i .quickstart/inventory.kubevirt.yml all -m ansible.builtin.raw -a uptime"
+    assert "load average" in machine.shell(asked, user=user).stdout
+
+    machine.shell("make teardown", user=user)
+    left = machine.shell(
+        "ls -d /etc/turtles* /var/lib/turtles* /opt/turtles* .quickstart* 2>/dev/null", user=user, check=False
+    )
+    assert left.stdout == ""
