@@ -79,8 +79,17 @@ test-cluster: venv-tests ## Run the tests with a real Kubernetes: their own, or 
 		$(CURDIR)/$(BIN)/python -m pytest tests/cluster $(ARGS)
 
 .PHONY: test-parity
-test-parity: venv-tests ## Compare the standalone API server with a real kube-apiserver; a part of test-cluster.
-	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python -m pytest tests/cluster/parity $(ARGS)
+test-parity: venv-tests ## Compare the standalone API server with the recording of a real kube-apiserver; half a minute.
+	@$(RUN) $(AS_ROOT) $(CURDIR)/$(BIN)/python -m pytest tests/cluster/parity/test_parity.py $(ARGS)
+
+.PHONY: test-parity-live
+test-parity-live: venv-tests ## The same with a running one: what has no recording, and with $$KUBECONFIG everything.
+	@$(RUN) $(if $(KUBECONFIG),,$(AS_ROOT)) env PATH="$(CURDIR)/$(BIN):$$PATH" \
+		$(CURDIR)/$(BIN)/python -m pytest tests/cluster/parity/test_live.py $(ARGS)
+
+.PHONY: record-parity
+record-parity: venv-tests ## Record what the kube-apiserver of $$KUBECONFIG answers to the corpus.
+	@$(RUN) python tests/cluster/parity record $(ARGS)
 
 .PHONY: kubernetes
 kubernetes: venv-tests ## Run a real Kubernetes by hand: ARGS="up --nodes 2", "run node1 ps", "down", "--help".

@@ -9,9 +9,11 @@ A theme is played in order, in a namespace of its own. Its keys:
 - ``requests``: the requests, see :class:`Request`.
 - ``cleanup``: paths to delete at the end, beside the namespace.
 
-``$ns`` (the namespace), ``$id`` (a few letters that no other run has), ``$policy`` and ``$discovery`` (the version of
-these groups that the server has) and what requests ``save`` are filled into paths, headers, bodies and ``pick``. A path
-that doesn't begin with ``/`` is one of core/v1 in the namespace.
+``$ns`` (the namespace), ``$id`` (a few letters of the run) and what requests ``save`` are filled into paths, headers,
+bodies and ``pick``. A path that doesn't begin with ``/`` is one of core/v1 in the namespace.
+
+A request that is new or changed has no recorded answer; one that changes what later requests of its theme meet makes
+theirs wrong. So add requests at a theme's end, or in a theme of their own, until the next recording.
 """
 
 from __future__ import annotations

@@ -6,27 +6,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from compare import Known, known
+from recording import Recording
 
 PAGE = Path(__file__).parents[3] / "docs/api-server-differences.md"
 HEAD = """# How the standalone API server differs from kube-apiserver
 
-`make test-cluster` plays one corpus of requests (`tests/cluster/parity/corpus/`) to the standalone API server and to a
-real kube-apiserver and compares the answers: code, headers, body, events of watches, once uids, times, versions and
-addresses are made the same. What differs is either a failed test or in this list, which a test writes from
-`tests/cluster/parity/differences.yaml`; a difference that is gone fails as well.
-
-What kube-apiserver 1.20 can't judge (validation of unknown fields, selectable fields, streaming lists, …) is tested
-against the Kubernetes documentation, in `engine/tests/standalone/apiserver/`.
+`make test-parity` plays a corpus of requests (`tests/cluster/parity/corpus/`) to the standalone API server and compares
+its answers with those of kube-apiserver {version}, which are kept with the tests: code, headers, body, events of
+watches, once uids, times, versions and addresses are made the same. What differs is either a failed test or in this
+list, which is written from `tests/cluster/parity/differences.yaml`; a difference that is gone fails as well.
 """
 
 
 def page() -> str:
     """Return the page's text."""
-    lasting = [one for one in known() if not one.age]
-    age = [one for one in known() if one.age]
-    parts = [HEAD, "## By design\n", _table(lasting), "## Because of the age of the kube-apiserver compared with\n"]
-    parts.append("Debian's packages give version 1.20; where current versions answer otherwise, they are followed.\n")
-    return "\n".join([*parts, _table(age)])
+    version = Recording.load().server["gitVersion"].lstrip("v")
+    return "\n".join([HEAD.format(version=version), _table(known())])
 
 
 def _table(rows: list[Known]) -> str:

@@ -14,7 +14,6 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -135,25 +134,26 @@ class _Watch:
 class Player:
     """Plays themes to one server."""
 
-    def __init__(self, server: Server, tag: str, variables: dict[str, str]) -> None:
-        self.server, self._tag = server, tag
-        self._common = variables
+    def __init__(
+        self, server: Server, tag: str, variables: dict[str, str], masks: dict[str, str] | None = None
+    ) -> None:
+        """Play to ``server``.
+
+        :param tag: what ``$id`` is, and what the themes' namespaces end with.
+        :param variables: what else is filled into requests; ``$server`` in it is the server's name.
+        :param masks: what answers say of the place where this runs, and what is shown instead.
+        """
+        self.server, self.tag = server, tag
+        self._common, self._masks = variables, masks or {}
         self.variables: dict[str, str] = {}
         self._watches: dict[str, _Watch] = {}
-
-    @cached_property
-    def _versions(self) -> dict[str, str]:
-        """Versions of the groups that were beta in Kubernetes 1.20."""
-        groups = self._once(Request("", "", path="/apis")).body["groups"]
-        preferred = {group["name"].partition(".")[0]: group["preferredVersion"]["version"] for group in groups}
-        return {name: preferred[name] for name in ("policy", "discovery")}
 
     def begin(self, theme: Theme) -> None:
         """Make the theme's namespace."""
         self._watches = {}
-        namespace = f"parity-{theme.name}-{self._tag}"
+        namespace = f"parity-{theme.name}-{self.tag}"
         own = {name: value.replace("$server", self.server.name) for name, value in self._common.items()}
-        self.variables = {"ns": namespace, "id": self._tag, **self._versions, **own}
+        self.variables = {"ns": namespace, "id": self.tag, **own}
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": {"parity": "own"}}}
         answer = self._once(Request(theme.name, "", "POST", "/api/v1/namespaces", body))
         assert answer.code == 201, answer
@@ -172,7 +172,8 @@ class Player:
         """Return what the server answers to a request."""
         if request.collect:
             watch = self._watches.pop(request.collect, None)
-            return Answer(0, {}, watch.collect(request.events) if watch else "the watch was refused")
+            events: Any = watch.collect(request.events) if watch else "the watch was refused"
+            return Answer(0, {}, self._masked(events))
         deadline = time.monotonic() + PATIENCE
         while True:
             answer = self._once(request)
@@ -183,7 +184,18 @@ class Player:
             self.variables[name] = str(dig(answer.body, path))
         if request.pick:
             answer.body = {path: dig(answer.body, self._fill(path)) for path in request.pick}
+        answer.body = self._masked(answer.body)
         return answer
+
+    def _masked(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: self._masked(item) for name, item in value.items()}
+        if isinstance(value, list):
+            return [self._masked(item) for item in value]
+        if isinstance(value, str):
+            for text, shown in self._masks.items():
+                value = value.replace(text, shown)
+        return value
 
     def _once(self, request: Request) -> Answer:
         path = self._fill(request.path)
@@ -230,7 +242,6 @@ def _is(answer: Answer, wanted: dict[str, Any]) -> bool:
 
 def _body(raw: bytes, content_type: str) -> Any:
     try:
-        # kube-apiserver 1.20 calls OpenAPI documents plain text.
         if "json" in content_type or raw[:1] == b"{":
             lines = raw.splitlines()
             return json.loads(raw) if len(lines) < 2 else [json.loads(line) for line in lines]
