@@ -17,8 +17,6 @@ from corpus import Request, dig, steps
 from play import Answer
 
 KNOWN = Path(__file__).parent / "differences.yaml"
-#: Requests that are answered otherwise and shouldn't be.
-NOT_YET = Path(__file__).parent / "not-yet.yaml"
 ABSENT = "<absent>"
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -83,11 +81,6 @@ def known() -> list[Known]:
         )
         for entry in entries
     ]
-
-
-def not_yet() -> set[str]:
-    """Return the requests whose answers are known to differ without a reason."""
-    return set(yaml.safe_load(NOT_YET.read_text())["requests"])
 
 
 def differences(request: Request, real: Answer, ours: Answer) -> list[Difference]:

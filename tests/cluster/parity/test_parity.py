@@ -7,12 +7,11 @@ from __future__ import annotations
 import corpus
 import document
 import pytest
-from compare import Known, known, not_yet, report
+from compare import Known, known, report
 from stage import Stage
 
 THEMES = corpus.load()
 REQUESTS = [(theme, request) for theme in THEMES for request in theme.requests]
-NOT_YET = not_yet()
 
 
 @pytest.mark.parametrize(("theme", "request_"), REQUESTS, ids=[request.id for _dummy, request in REQUESTS])
@@ -23,16 +22,12 @@ def test_same_answer(theme: corpus.Theme, request_: corpus.Request, stage: Stage
     if request_.code:
         assert real.code == request_.code, f"the request doesn't test what it means to: {real.body}"
     found = stage.unexplained(request_, real, ours)
-    if request_.id in NOT_YET:
-        assert found, "the answers are the same now: take it off not-yet.yaml"
-        pytest.xfail("known to differ, to be put right")
     assert not found, "\n" + report(request_, real, ours, found)
 
 
 def test_the_corpus_is_wide() -> None:
     assert len(REQUESTS) >= 1400
     assert len({request.id for _dummy, request in REQUESTS}) == len(REQUESTS)
-    assert {request.id for _dummy, request in REQUESTS} >= NOT_YET
 
 
 @pytest.mark.parametrize("difference", known(), ids=lambda one: one.id)

@@ -203,6 +203,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     one = Server(tmp_path_factory.mktemp("apiserver")).start()
     try:
         assert one.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", WIDGETS)[0] == 201
+        # Before that, Pods are refused.
+        one.until(lambda: one.call("GET", "/api/v1/namespaces/default/serviceaccounts/default")[0] == 200)
         yield one
     finally:
         code = one.stop()

@@ -27,7 +27,8 @@ def node(server: Server) -> Iterator[str]:
             {"name": "c", "persistentVolumeClaim": {"claimName": name}},
         ]
         body = pod(name, "n1" if name == "mine" else "n2", volumes=volumes)
-        assert server.call("POST", f"{DEFAULT}/pods", body)[0] == 201
+        code, answer = server.call("POST", f"{DEFAULT}/pods", body)
+        assert code == 201, answer
         claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "volumeName": name}
         server.call("POST", f"{DEFAULT}/persistentvolumeclaims", {"metadata": {"name": name}, "spec": claim})
         reference = {"namespace": "default", "name": name}

@@ -143,7 +143,7 @@ def test_tables_have_the_columns_of_kubernetes(server: Server) -> None:
     server.call("POST", f"{NAMESPACE}/resourcequotas", quota)
     accept = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
     for path, columns in (
-        (f"{NAMESPACE}/resourcequotas", ["Name", "Age", "Request", "Limit"]),
+        (f"{NAMESPACE}/resourcequotas", ["Name", "Request", "Limit", "Age"]),
         (f"{NAMESPACE}/limitranges", ["Name", "Created At"]),
         ("/apis/policy/v1/poddisruptionbudgets",
          ["Name", "Min Available", "Max Unavailable", "Allowed Disruptions", "Age"]),
@@ -152,3 +152,66 @@ def test_tables_have_the_columns_of_kubernetes(server: Server) -> None:
         code, table = server.call("GET", path, headers=accept)
         assert (code, [one["name"] for one in table["columnDefinitions"]]) == (200, columns)
     server.call("DELETE", f"{NAMESPACE}/resourcequotas/columns")
+
+
+def test_a_load_balancer_has_addresses_others_have_not(server: Server) -> None:
+    path = f"{NAMESPACE}/services/addressed"
+    body = {"metadata": {"name": "addressed"}, "spec": {"ports": [{"port": 80}]}}
+    assert server.call("POST", f"{NAMESPACE}/services", body)[0] == 201
+    status = {"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}}}
+    text = 'status.loadBalancer.ingress: Forbidden: may only be used when `spec.type` is "LoadBalancer"'
+    assert refused(server, f"{path}/status", status, "PATCH", MERGE) == [text]
+    assert server.call("PATCH", path, {"spec": {"type": "LoadBalancer"}}, MERGE)[0] == 200
+    assert server.call("PATCH", f"{path}/status", status, MERGE)[0] == 200
+    wrong = {"status": {"loadBalancer": {"ingress": [{"ip": "x"}, {"hostname": "192.0.2.7"}]}}}
+    assert refused(server, f"{path}/status", wrong, "PATCH", MERGE) == [
+        'status.loadBalancer.ingress[0].ip: Invalid value: "x": must be a valid IP address, '
+        "(e.g. 10.9.8.7 or 2001:db8::ffff)",
+        'status.loadBalancer.ingress[1].hostname: Invalid value: "192.0.2.7": must be a DNS name, not an IP address',
+    ]
+    server.call("DELETE", path)
+
+
+def test_generation_of_pods_counts_what_changes_their_spec(server: Server) -> None:
+    path = f"{NAMESPACE}/pods/counted"
+    body = {"metadata": {"name": "counted"}, "spec": {"containers": [container()], "nodeName": "n1"}}
+    code, pod = server.call("POST", f"{NAMESPACE}/pods", body)
+    assert (code, pod["metadata"]["generation"]) == (201, 1)
+    for change, below, generation in (
+        ({"metadata": {"labels": {"a": "b"}}}, "", 1),
+        ({"status": {"phase": "Running"}}, "/status", 1),
+        ({"spec": {"activeDeadlineSeconds": 60}}, "", 2),
+    ):
+        code, pod = server.call("PATCH", path + below, change, MERGE)
+        assert (code, pod["metadata"]["generation"]) == (200, generation)
+    assert server.call("DELETE", path)[1]["metadata"]["generation"] == 3
+    server.call("DELETE", path, {"gracePeriodSeconds": 0})
+
+
+def test_claims_grow_once_they_are_bound(server: Server) -> None:
+    path = f"{NAMESPACE}/persistentvolumeclaims/growing"
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "x"}
+    body = {"metadata": {"name": "growing"}, "spec": spec}
+    assert server.call("POST", f"{NAMESPACE}/persistentvolumeclaims", body)[0] == 201
+    larger = {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}
+    code, status = server.call("PATCH", path, larger, MERGE)
+    assert (code, status["reason"]) == (403, "Forbidden")
+    assert "Only bound persistent volume claims can be expanded" in status["message"]
+    assert server.call("PATCH", f"{path}/status", {"status": {"phase": "Bound"}}, MERGE)[0] == 200
+    assert server.call("PATCH", path, larger, MERGE)[0] == 200
+    server.call("PATCH", path, {"metadata": {"finalizers": None}}, MERGE)
+    server.call("DELETE", path)
+
+
+def test_a_volume_says_since_when_it_has_its_phase(server: Server) -> None:
+    path = "/api/v1/persistentvolumes/timed"
+    volume = {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/x"}}
+    code, made = server.call("POST", "/api/v1/persistentvolumes", {"metadata": {"name": "timed"}, "spec": volume})
+    assert code == 201
+    assert made["status"]["lastPhaseTransitionTime"] == made["metadata"]["creationTimestamp"]
+    given = {"status": {"phase": "Available", "lastPhaseTransitionTime": "2026-01-01T00:00:00Z"}}
+    assert server.call("PATCH", f"{path}/status", given, MERGE)[1]["status"] == given["status"]
+    _, bound = server.call("PATCH", f"{path}/status", {"status": {"phase": "Bound"}}, MERGE)
+    assert bound["status"]["lastPhaseTransitionTime"] >= made["status"]["lastPhaseTransitionTime"]
+    server.call("PATCH", path, {"metadata": {"finalizers": None}}, MERGE)
+    server.call("DELETE", path)

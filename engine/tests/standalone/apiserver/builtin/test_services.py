@@ -73,7 +73,7 @@ def test_a_given_address_is_checked(server, make):
     make("fixed", clusterIP="10.96.0.99")
     taken = refused(server, service("second", clusterIP="10.96.0.99"))
     assert taken == (
-        'Service "second" is invalid: spec.clusterIPs: Invalid value: []string{"10.96.0.99"}: failed to allocate IP '
+        'Service "second" is invalid: spec.clusterIPs: Invalid value: ["10.96.0.99"]: failed to allocate IP '
         "10.96.0.99: provided IP is already allocated"
     )
     outside = refused(server, service("second", clusterIP="10.1.2.3"))
@@ -153,7 +153,8 @@ def test_a_restart_forgets_no_address(stopped):
 @pytest.mark.parametrize(
     ("name", "spec", "message"),
     [
-        ("1web", {}, "a DNS-1035 label must consist of"),
+        ("Web", {}, "a lowercase RFC 1123 label must consist of"),
+        ("a.web", {}, "must not contain dots"),
         ("web", {"ports": []}, "spec.ports: Required value"),
         (
             "web",

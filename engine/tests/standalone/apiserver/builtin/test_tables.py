@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Columns and cells of built-in kinds, as far as kube-apiserver 1.20 can't judge them."""
+"""Columns and cells of built-in kinds that the parity corpus doesn't have."""
 
 import pytest
 

@@ -138,3 +138,29 @@ def test_json_patches_leave_the_object_that_they_began_with() -> None:
     after = json_patch(before, operations)
     assert after == {"metadata": {"labels": {"c": "b"}}, "spec": {"items": [{"name": "x"}, {"name": "y"}]}}
     assert before == {"metadata": {"labels": {"a": "b"}}, "spec": {"items": [{"name": "x"}]}}
+
+
+def test_warnings_come_with_refusals(server: Server) -> None:
+    endpoints = {"metadata": {"name": "warned"}, "subsets": [{"addresses": [{"ip": "x"}]}]}
+    code, headers, _ = server.raw("POST", "/api/v1/namespaces/default/endpoints", endpoints)
+    assert (code, headers["Warning"]) == (
+        422,
+        '299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"',
+    )
+
+
+def test_the_first_of_several_documents_counts(server: Server) -> None:
+    text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: first}\n---\nmetadata: [\n"
+    path = "/api/v1/namespaces/default/configmaps?dryRun=All"
+    code, _, raw = server.raw("POST", path, text.encode(), "application/yaml")
+    assert (code, json.loads(raw)["metadata"]["name"]) == (201, "first")
+
+
+def test_a_watch_ends_with_a_bookmark(server: Server) -> None:
+    path = "/api/v1/namespaces/default/configmaps"
+    events = server.watch(f"{path}?labelSelector=none&allowWatchBookmarks=1")
+    assert {event["type"] for event in events} == {"BOOKMARK"}
+    version = int(events[-1]["object"]["metadata"]["resourceVersion"])
+    assert version <= int(server.call("GET", path)[1]["metadata"]["resourceVersion"])
+    assert "creationTimestamp" not in events[-1]["object"]["metadata"]
+    assert server.watch(f"{path}?labelSelector=none") == []

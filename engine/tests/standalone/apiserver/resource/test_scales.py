@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The scale subresource, where a kube-apiserver 1.20 can't judge: apply, ownership, webhooks.
+"""The scale subresource: apply, ownership, webhooks.
 
-What it can judge is in tests/cluster/parity/corpus/scale.yaml.
+What is compared with kube-apiserver is in tests/cluster/parity/corpus/scale.yaml.
 """
 
 import itertools

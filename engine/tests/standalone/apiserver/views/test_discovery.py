@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Discovery that a kube-apiserver of 1.20 can't judge, and APIServices of the server's own."""
+"""Aggregated discovery, and APIServices of the server's own."""
 
 from ..conftest import Server
 

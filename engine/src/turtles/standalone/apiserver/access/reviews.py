@@ -24,7 +24,7 @@ def answer(
     result: Object = {
         "kind": review.kind,
         "apiVersion": f"{review.group}/{review.version}",
-        "metadata": {**body["metadata"], "creationTimestamp": None},
+        "metadata": body["metadata"],
         "spec": spec,
     }
     if review.kind == "TokenReview":
@@ -50,10 +50,12 @@ def _access_causes(review: Review, body: Object, spec: Object, namespace: str) -
     causes = []
     if resource is not None and plain is not None:
         text = "cannot be specified in combination with resourceAttributes"
-        causes.append(invalid_value("spec.nonResourceAttributes", plain, text))
+        path, verb = (plain.get(one, "") if isinstance(plain, dict) else "" for one in ("path", "verb"))
+        shown = {"Path": path, "Verb": verb}
+        causes.append(invalid_value("spec.nonResourceAttributes", shown, text))
     if resource is None and plain is None:
         text = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-        causes.append(invalid_value("spec.resourceAttributes", "null", text))
+        causes.append(invalid_value("spec.resourceAttributes", None, text))
     if review.kind != "SelfSubjectAccessReview" and not spec.get("user") and not spec.get("groups"):
         text = "at least one of user or group must be specified"
         causes.append(invalid_value("spec.user", "", text))

@@ -26,13 +26,14 @@ from turtles.standalone.apiserver.schema.selectors import match_selector
 from turtles.standalone.apiserver.storage.store import Event, Key, Store
 from turtles.standalone.apiserver.wire import patch
 from turtles.standalone.apiserver.wire.encoding import decode
-from turtles.standalone.apiserver.wire.errors import Object, StatusError, forbidden, internal
+from turtles.standalone.apiserver.wire.errors import Object, StatusError, forbidden, internal, unregistered
 from turtles.standalone.apiserver.wire.webhook_client import UnusableClient, WebhookClient, WebhookError
 
 log = logging.getLogger(__name__)
 MUTATING, VALIDATING = f"{ADMISSION}/mutatingwebhookconfigurations", f"{ADMISSION}/validatingwebhookconfigurations"
 #: Kinds that webhooks never see, so that a broken one can be repaired.
 EXEMPT = (MUTATING, VALIDATING)
+_REVIEW_VERSIONS = ("admission.k8s.io/v1", "admission.k8s.io/v1beta1")
 
 
 class Refused(Exception):
@@ -261,6 +262,7 @@ class Webhooks:
         review = {"kind": "AdmissionReview", "apiVersion": version, "request": request}
         try:
             answer = await self.client.post(webhook["clientConfig"], review, webhook.get("timeoutSeconds", 10))
+            _check_registered(answer)
             response = _response(answer, request["uid"], version, mutating)
         except UnusableClient as error:
             self._failed(webhook, str(error), None)
@@ -278,6 +280,15 @@ class Webhooks:
         if response.get("allowed") is not True:
             raise _denied(webhook["name"], response.get("status"))
         return response
+
+
+def _check_registered(answer: Any) -> None:
+    """Raise where an answer is of a kind that nobody knows."""
+    if not isinstance(answer, dict):
+        return
+    kind, version = str(answer.get("kind") or ""), str(answer.get("apiVersion") or "")
+    if kind and version and (kind != "AdmissionReview" or version not in _REVIEW_VERSIONS):
+        raise WebhookError(unregistered(kind, version))
 
 
 def _response(answer: Any, uid: str, version: str, mutating: bool) -> Object:

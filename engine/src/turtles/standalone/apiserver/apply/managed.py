@@ -197,13 +197,10 @@ def check(config: Any, kind: Kind, manager: str) -> None:
         what = f"cannot unmarshal {json_type(config)} into Go value of type map[string]interface {{}}"
         text = f"error decoding YAML: error unmarshaling JSON: while decoding JSON: json: {what}"
         raise bad_request(text)
-    if config.get("apiVersion") != kind.api_version:
-        found = config.get("apiVersion")
-        found = found if isinstance(found, str) else ""
-        text = f"Incorrect version specified in apply patch. Specified patch version: {found}, expected: "
-        raise bad_request(text + kind.api_version)
-    if config.get("kind") != kind.kind:
-        raise bad_request(f"an applied configuration must be a {kind.kind} with apiVersion {kind.api_version}")
+    if (config.get("apiVersion"), config.get("kind")) != (kind.api_version, kind.kind):
+        found = [one if isinstance(one, str) else "" for one in (config.get("apiVersion"), config.get("kind"))]
+        group_version = found[0] if "/" in found[0] else f"/{found[0]}"
+        raise bad_request(f"invalid object type: {group_version}, Kind={found[1]}")
     metadata = config.get("metadata")
     if metadata is not None and not isinstance(metadata, dict):
         raise bad_request("metadata must be an object")

@@ -54,6 +54,8 @@ def _map(original: Object, patch: Object, of: Type, fresh: bool = False) -> Obje
     for name, value in patch.items():
         if name.startswith(_DELETE):
             field = name.removeprefix(_DELETE)
+            if field not in original:
+                continue
             if not isinstance(value, list):
                 why = f"cannot restore slice from {json_type(value)}"
                 raise invalid("", "", "", [invalid_value("patch", json.dumps(patch, separators=(",", ":")), why)])

@@ -247,7 +247,7 @@ def _validate_schema(version: Object, path: str, old: Object | None) -> list[Cau
     schema = (version.get("schema") or {}).get("openAPIV3Schema")
     where = "spec.validation.openAPIV3Schema" if path == "spec" else f"{path}.schema.openAPIV3Schema"
     if not isinstance(schema, dict):
-        return [required(where, "schemas are required")]
+        return [required(where)]
     before: Object | None = next(
         (
             (one.get("schema") or {}).get("openAPIV3Schema")

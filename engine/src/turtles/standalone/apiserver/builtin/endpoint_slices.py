@@ -10,7 +10,7 @@ from typing import Any
 
 from turtles.standalone.apiserver.builtin.columns import AGE, NAME, as_list, column, created, name_of, some
 from turtles.standalone.apiserver.builtin.fields import IMMUTABLE, set_missing
-from turtles.standalone.apiserver.builtin.network_rules import application_causes, protocol_causes, special_causes
+from turtles.standalone.apiserver.builtin.network_rules import IP, application_causes, protocol_causes, special_causes
 from turtles.standalone.apiserver.builtin.strategy import Strategy
 from turtles.standalone.apiserver.schema.metadata import label_causes, subdomain_causes
 from turtles.standalone.apiserver.wire.errors import Cause, Object, duplicate, invalid_value, not_supported, required
@@ -66,7 +66,7 @@ def _endpoint(endpoint: Object, kind: str, path: str) -> list[Cause]:
         if kind == "FQDN":
             causes += subdomain_causes(one, where)
         elif kind in _TYPES:
-            causes += _of_family(one, kind, where)
+            causes += _of_family(one, kind, where, f"{path}.addresses")
     if endpoint.get("nodeName") is not None:
         causes += subdomain_causes(endpoint["nodeName"], f"{path}.nodeName")
     if endpoint.get("hostname") is not None:
@@ -74,13 +74,14 @@ def _endpoint(endpoint: Object, kind: str, path: str) -> list[Cause]:
     return causes
 
 
-def _of_family(text: str, kind: str, path: str) -> list[Cause]:
+def _of_family(text: str, kind: str, path: str, listed: str) -> list[Cause]:
+    """Return what is wrong with an address; that it is of another family is said of the list."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
-        address = None
-    if address is None or address.version != int(kind[-1]):
-        return [invalid_value(path, text, f"must be a valid {kind} address")]
+        return [invalid_value(path, text, IP)]
+    if address.version != int(kind[-1]):
+        return [invalid_value(listed, text, f"must be an {kind} address")]
     return special_causes(text, path, loopback=False)
 
 

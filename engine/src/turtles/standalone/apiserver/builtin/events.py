@@ -44,8 +44,7 @@ class Events(Strategy):
         first = age(obj.get("firstTimestamp") or obj.get("eventTime"))
         last, count = age(obj["lastTimestamp"]) if obj.get("lastTimestamp") else first, obj.get("count") or 1
         if series:
-            # The event before the series isn't counted in it.
-            last, count = age(series.get("lastObservedTime")), series.get("count", 0) + 1
+            last, count = age(series.get("lastObservedTime")), series.get("count", 0)
         about = str(involved.get("kind", "")).lower()
         component = source.get("component") or obj.get("reportingComponent") or ""
         host = source.get("host") or obj.get("reportingInstance")

@@ -69,7 +69,7 @@ class Nodes(Strategy):
             addresses.get("InternalIP") or "<none>",
             addresses.get("ExternalIP") or "<none>",
             info.get("osImage") or "<unknown>",
-            info.get("kernelVersion") or "<unknown>",
+            _kernel(info),
             info.get("containerRuntimeVersion") or "<unknown>",
         ]
 
@@ -90,19 +90,23 @@ class Nodes(Strategy):
             if before.get(field) and before[field] != spec.get(field):
                 text = f'node updates may not change {called} except from "" to valid'
                 causes.append(field_forbidden(f"spec.{field}", text))
-        if _fixed(spec, before) != _fixed(before, before):
+        if _fixed(spec) != _fixed(before):
             causes.append(field_forbidden("[]", "node updates may only change labels, taints, or capacity"))
         return causes
 
 
-def _fixed(spec: Object, before: Object) -> Object:
-    """Return what an update may not change; some fields may be set once."""
-    free = {"unschedulable", "taints"}
-    if not before.get("podCIDRs"):
-        free |= {"podCIDR", "podCIDRs"}
-    if not before.get("providerID"):
-        free.add("providerID")
-    return {name: value for name, value in spec.items() if name not in free}
+def _kernel(info: Object) -> str:
+    version, architecture = info.get("kernelVersion") or "<unknown>", info.get("architecture")
+    return f"{version} ({architecture})" if architecture else version
+
+
+#: Fields of the spec that an update may change, or that have a rule of their own.
+_FREE = ("unschedulable", "taints", "podCIDR", "podCIDRs", "providerID")
+
+
+def _fixed(spec: Object) -> Object:
+    """Return what an update may not change."""
+    return {name: value for name, value in spec.items() if name not in _FREE}
 
 
 def _taints(taints: list[Object]) -> list[Cause]:
@@ -115,7 +119,13 @@ def _taints(taints: list[Object]) -> list[Cause]:
         if effect not in _EFFECTS:
             causes.append(not_supported(f"{path}.effect", effect, _EFFECTS))
         if (key, effect) in seen:
-            cause = duplicate(path, taint)
+            shown = {
+                "Key": key,
+                "Value": taint.get("value") or "",
+                "Effect": effect,
+                "TimeAdded": taint.get("timeAdded"),
+            }
+            cause = duplicate(path, shown)
             cause.message += ": taints must be unique by key and effect pair"
             causes.append(cause)
         seen.add((key, effect))
@@ -128,7 +138,8 @@ def _networks(networks: list[str]) -> list[Cause]:
         try:
             families.append(ipaddress.ip_network(text, strict=False).version)
         except ValueError:
-            causes.append(invalid_value(f"spec.podCIDRs[{index}]", networks, "must be valid CIDR"))
+            why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+            causes.append(invalid_value(f"spec.podCIDRs[{index}]", text, why))
     if not causes and len(families) != len(set(families)):
         text = "may specify no more than one CIDR for each IP family"
         causes.append(invalid_value("spec.podCIDRs", networks, text))

@@ -4,6 +4,7 @@
 Source: Kubernetes' pkg/apis/core/validation.
 """
 
+from decimal import Decimal
 from typing import Any
 
 from turtles.standalone.apiserver.access.context import Context
@@ -14,7 +15,7 @@ from turtles.standalone.apiserver.builtin.persistent_volumes import access_mode_
 from turtles.standalone.apiserver.builtin.strategy import Cluster, Strategy
 from turtles.standalone.apiserver.schema.metadata import subdomain_causes
 from turtles.standalone.apiserver.wire import quantities
-from turtles.standalone.apiserver.wire.errors import Cause, Object, field_forbidden, invalid_value, required
+from turtles.standalone.apiserver.wire.errors import Cause, Object, field_forbidden, forbidden, invalid_value, required
 
 _CLAIM = "@core.v1.PersistentVolumeClaimStatus."
 
@@ -68,7 +69,14 @@ class PersistentVolumeClaims(Strategy):
             causes += subdomain_causes(spec["storageClassName"], "spec.storageClassName")
         causes += enum(spec.get("volumeMode"), ["Block", "Filesystem"], "spec.volumeMode")
         if old is not None:
-            causes += _change_causes(spec, old["spec"], obj["status"].get("phase") == "Bound")
+            causes += _change_causes(spec, old["spec"])
+        return causes
+
+    async def validate(self, context: Context, obj: Object, old: Object | None) -> list[Cause]:
+        causes = await super().validate(context, obj, old)
+        if not causes and old is not None and _size(obj) > _size(old) and old["status"].get("phase") != "Bound":
+            why = "Only bound persistent volume claims can be expanded"
+            raise forbidden("", "persistentvolumeclaims", context.name, why)
         return causes
 
     def check_limits(self, cluster: Cluster, context: Context, obj: Object) -> None:
@@ -77,15 +85,18 @@ class PersistentVolumeClaims(Strategy):
         limit_ranges.refuse(context, obj, limit_ranges.claim_violations(obj, ranges))
 
 
-def _change_causes(new: Object, old: Object, bound: bool) -> list[Cause]:
-    free = {"volumeAttributesClassName"}
+def _size(obj: Object) -> Decimal:
+    return quantities.value((obj["spec"]["resources"].get("requests") or {}).get("storage") or "0")
+
+
+def _change_causes(new: Object, old: Object) -> list[Cause]:
+    # Growing what isn't bound is refused in other words, by another part of Kubernetes.
+    free = {"volumeAttributesClassName", "resources"}
     if not old.get("volumeName"):
         # Binding names the volume; a class may be filled in where there was none.
         free.add("volumeName")
     if old.get("storageClassName") is None:
         free.add("storageClassName")
-    if bound or new.get("volumeName"):
-        free.add("resources")
     causes = []
     if {k: v for k, v in new.items() if k not in free} != {k: v for k, v in old.items() if k not in free}:
         text = (

@@ -19,7 +19,8 @@ from turtles.standalone.apiserver.builtin.columns import (
 )
 from turtles.standalone.apiserver.builtin.fields import IMMUTABLE, POSITIVE, enum, set_missing
 from turtles.standalone.apiserver.builtin.strategy import Strategy
-from turtles.standalone.apiserver.schema.metadata import subdomain_causes
+from turtles.standalone.apiserver.schema.kinds import Kind
+from turtles.standalone.apiserver.schema.metadata import now, subdomain_causes
 from turtles.standalone.apiserver.wire import quantities
 from turtles.standalone.apiserver.wire.errors import (
     Cause,
@@ -95,6 +96,18 @@ class PersistentVolumes(Strategy):
             spec.get("volumeMode") or "<unset>",
         ]
 
+    def prepare_create(self, obj: Object, kind: Kind) -> None:
+        super().prepare_create(obj, kind)
+        obj["status"]["lastPhaseTransitionTime"] = now()
+
+    def prepare_update(self, new: Object, old: Object, subresource: str) -> None:
+        # Who changes the phase may say when that was.
+        if subresource == "status":
+            status, before = new["status"], old["status"]
+            field = "lastPhaseTransitionTime"
+            if status.get("phase") != before.get("phase") and status.get(field) == before.get(field):
+                status[field] = now()
+
     def default(self, obj: Object) -> None:
         spec = obj["spec"]
         set_missing(spec, {"volumeMode": "Filesystem", "persistentVolumeReclaimPolicy": "Retain"})
@@ -110,7 +123,7 @@ class PersistentVolumes(Strategy):
         if not capacity:
             causes.append(required("spec.capacity"))
         if list(capacity) != ["storage"]:
-            causes.append(not_supported("spec.capacity", capacity, ["storage"]))
+            causes.append(not_supported("spec.capacity", capacity or None, ["storage"]))
         for name, amount in capacity.items():
             if quantities.value(amount) <= 0:
                 causes.append(invalid_value(f"spec.capacity[{name}]", amount, POSITIVE))

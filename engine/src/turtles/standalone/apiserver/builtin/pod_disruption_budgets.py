@@ -17,6 +17,9 @@ _PERCENT = (
     "validation is '[0-9]+%')"
 )
 
+#: Fields of the status that are counts.
+_COUNTS = ("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods")
+
 
 class PodDisruptionBudgets(Strategy):
     """PodDisruptionBudgets."""
@@ -40,7 +43,7 @@ class PodDisruptionBudgets(Strategy):
         spec, causes = obj["spec"], []
         if spec.get("minAvailable") is not None and spec.get("maxUnavailable") is not None:
             text = "minAvailable and maxUnavailable cannot be both set"
-            causes.append(invalid_value("spec", spec, text))
+            causes.append(invalid_value("spec", _shown(spec), text))
         for field in ("minAvailable", "maxUnavailable"):
             value = spec.get(field)
             if isinstance(value, int) and value < 0:
@@ -49,4 +52,15 @@ class PodDisruptionBudgets(Strategy):
                 causes.append(invalid_value(f"spec.{field}", value, _PERCENT))
             elif isinstance(value, str) and int(value[:-1]) > 100:
                 causes.append(invalid_value(f"spec.{field}", value, "must not be greater than 100%"))
-        return causes + selector_causes(spec.get("selector"), "spec.selector")
+        causes += selector_causes(spec.get("selector"), "spec.selector")
+        for field in _COUNTS:
+            value = as_map(obj.get("status")).get(field) or 0
+            if old is not None and value < 0:
+                causes.append(invalid_value(f"status.{field}", value, NOT_NEGATIVE))
+        return causes
+
+
+def _shown(spec: Object) -> Object:
+    """Return a spec as messages show it: by the names of its Go type."""
+    fields = ("minAvailable", "selector", "maxUnavailable", "unhealthyPodEvictionPolicy")
+    return {field[0].upper() + field[1:]: spec.get(field) for field in fields}

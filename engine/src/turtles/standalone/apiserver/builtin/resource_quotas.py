@@ -28,10 +28,11 @@ class ResourceQuotas(Strategy):
 
     returns_deleted = True
     columns = (
-        NAME, AGE,
+        NAME,
         column("Request", "Request represents a minimum amount of cpu/memory that a container may consume."),
         column("Limit", "Limits control the maximum amount of cpu/memory that a container may use independent of "
                 "contention on the node."),
+        AGE,
     )  # fmt: skip
 
     def cells(self, obj: Object) -> list[Any]:
@@ -40,7 +41,7 @@ class ResourceQuotas(Strategy):
         shown: dict[bool, list[str]] = {True: [], False: []}
         for resource in sorted(hard):
             shown[resource.startswith("limits.")].append(f"{resource}: {used.get(resource, 0)}/{hard[resource]}")
-        return [name_of(obj), created(obj), ", ".join(shown[False]), ", ".join(shown[True])]
+        return [name_of(obj), ", ".join(shown[False]), ", ".join(shown[True]), created(obj)]
 
     def causes(self, obj: Object, old: Object | None) -> list[Cause]:
         spec: Object = obj["spec"]

@@ -67,7 +67,9 @@ class RoleBindings(Strategy):
             elif subject["kind"] == "ServiceAccount" and not subject.get("namespace") and self.needs_namespace:
                 causes.append(required(f"subjects[{index}].namespace"))
         if old is not None and old.get("roleRef") != obj.get("roleRef"):
-            causes.append(invalid_value("roleRef", obj.get("roleRef"), "cannot change roleRef"))
+            names = {"APIGroup": "apiGroup", "Kind": "kind", "Name": "name"}
+            shown = {name: reference.get(field, "") for name, field in names.items()}
+            causes.append(invalid_value("roleRef", shown, "cannot change roleRef"))
         return causes
 
     def authorize(self, cluster: Cluster, context: Context, obj: Object, old: Object | None) -> None:

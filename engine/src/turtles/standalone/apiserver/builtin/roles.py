@@ -61,6 +61,6 @@ def _aggregation_causes(selectors: list[Object]) -> list[Cause]:
         wrong = selector_causes(selector, f"{path}[{index}]")
         if wrong:
             # Kubernetes shows the selector that it couldn't make.
-            wrong.append(invalid_value(f"{path}[{index}]", "null", "invalid label selector."))
+            wrong.append(invalid_value(f"{path}[{index}]", None, "invalid label selector."))
         causes += wrong
     return causes

@@ -4,7 +4,7 @@
 import asyncio
 from typing import Any
 
-from turtles.standalone.apiserver.builtin.columns import AGE, NAME, as_list, column, created, name_of
+from turtles.standalone.apiserver.builtin.columns import AGE, NAME, created, name_of
 from turtles.standalone.apiserver.builtin.strategy import Strategy
 from turtles.standalone.apiserver.storage.store import DELETED, Event, Key, Store
 from turtles.standalone.apiserver.wire.errors import Object
@@ -45,7 +45,7 @@ class ServiceAccounts(Strategy):
 
     returns_deleted = True
     subresources = (("token", ("create",), "TokenRequest", "authentication.k8s.io", "v1"),)
-    columns = (NAME, column("Secrets", "@core.v1.ServiceAccount.secrets"), AGE)
+    columns = (NAME, AGE)
 
     def cells(self, obj: Object) -> list[Any]:
-        return [name_of(obj), len(as_list(obj.get("secrets"))), created(obj)]
+        return [name_of(obj), created(obj)]

@@ -72,6 +72,7 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     causes += _validate_policies(spec, kind)
     for index, address in enumerate(spec.get("externalIPs") or ()):
         causes += network_rules.special_causes(address, f"spec.externalIPs[{index}]")
+    causes += _validate_ingress(obj, kind)
     if old is not None:
         causes += _validate_change(spec, old.get("spec") or {})
     return causes
@@ -103,7 +104,9 @@ def _validate_ports(spec: Object, ports: list[Any]) -> list[Cause]:
         elif target is not None:
             causes += network_rules.port_causes(target, f"{path}.targetPort")
         if (protocol, number) in pairs:
-            causes.append(duplicate(path, {"protocol": protocol, "port": number}))
+            # As Kubernetes shows it: what a port is told apart by, in its Go type.
+            shown = {"Name": "", "Protocol": protocol, "AppProtocol": None, "Port": number}
+            causes.append(duplicate(path, {**shown, "TargetPort": 0, "NodePort": 0}))
         pairs.add((str(protocol), number))
         node_port = port.get("nodePort")
         if node_port and spec.get("type") not in EXTERNAL:
@@ -177,6 +180,24 @@ def _validate_policies(spec: Object, kind: Any) -> list[Cause]:
     for name in ("allocateLoadBalancerNodePorts", "loadBalancerClass"):
         if spec.get(name) is not None and kind != "LoadBalancer":
             causes.append(field_forbidden(f"spec.{name}", "may only be used when `type` is 'LoadBalancer'"))
+    return causes
+
+
+def _validate_ingress(obj: Object, kind: Any) -> list[Cause]:
+    """Return what is wrong with the addresses that a load balancer says it has."""
+    path = "status.loadBalancer.ingress"
+    ingress = ((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
+    if ingress and kind != "LoadBalancer":
+        return [field_forbidden(path, 'may only be used when `spec.type` is "LoadBalancer"')]
+    causes: list[Cause] = []
+    for index, one in enumerate(ingress):
+        if one.get("ip") and not _is_ip(one["ip"]):
+            causes.append(invalid_value(f"{path}[{index}].ip", one["ip"], network_rules.IP))
+        if one.get("hostname"):
+            causes += subdomain_causes(one["hostname"], f"{path}[{index}].hostname")
+            if _is_ip(one["hostname"]):
+                text = "must be a DNS name, not an IP address"
+                causes.append(invalid_value(f"{path}[{index}].hostname", one["hostname"], text))
     return causes
 
 

@@ -8,6 +8,7 @@ type changes and the client left them alone). One address family, IPv4.
 from contextlib import AbstractContextManager
 from typing import Any
 
+from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.builtin import service_rules
 from turtles.standalone.apiserver.builtin.columns import AGE, NAME, as_list, as_map, column, created, name_of, wide
 from turtles.standalone.apiserver.builtin.service_rules import EXTERNAL, checks_health, has_addresses, ports_of
@@ -46,6 +47,12 @@ class Services(Strategy):
             created(obj),
             selector or "<none>",
         ]
+
+    async def validate(self, context: Context, obj: Object, old: Object | None) -> list[Cause]:
+        causes = await super().validate(context, obj, old)
+        if not causes and (obj.get("spec") or {}).get("externalIPs"):
+            context.warnings.append("spec.externalIPs is deprecated and may no longer be implemented in some clusters")
+        return causes
 
     def default(self, obj: Object) -> None:
         spec = obj.setdefault("spec", {})

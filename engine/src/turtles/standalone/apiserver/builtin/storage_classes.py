@@ -10,7 +10,7 @@ from turtles.standalone.apiserver.builtin.columns import AGE, NAME, as_map, colu
 from turtles.standalone.apiserver.builtin.fields import IMMUTABLE, enum, set_missing
 from turtles.standalone.apiserver.builtin.strategy import Strategy
 from turtles.standalone.apiserver.schema.metadata import qualified_causes
-from turtles.standalone.apiserver.wire.errors import Cause, Object, field_forbidden, invalid_value, required
+from turtles.standalone.apiserver.wire.errors import Cause, Object, invalid_value, required
 
 
 class StorageClasses(Strategy):
@@ -47,20 +47,12 @@ class StorageClasses(Strategy):
         if not obj.get("provisioner"):
             causes.append(required("provisioner"))
         else:
-            # Capital letters were always taken, though not in a prefix.
-            if qualified_causes("provisioner", obj["provisioner"].lower()):
-                causes += qualified_causes("provisioner", obj["provisioner"])
+            # Capital letters were always taken.
+            causes += qualified_causes("provisioner", obj["provisioner"].lower())
         causes += enum(obj.get("reclaimPolicy"), ["Delete", "Retain"], "reclaimPolicy")
         causes += enum(obj.get("volumeBindingMode"), ["Immediate", "WaitForFirstConsumer"], "volumeBindingMode")
         if old is not None:
-            if (obj.get("parameters") or {}) != (old.get("parameters") or {}):
-                causes.append(field_forbidden("parameters", "updates to parameters are forbidden."))
-            for field, text in (
-                ("provisioner", "updates to provisioner are forbidden."),
-                ("reclaimPolicy", "updates to reclaimPolicy are forbidden."),
-            ):
-                if obj.get(field) != old.get(field):
-                    causes.append(field_forbidden(field, text))
-            if obj.get("volumeBindingMode") != old.get("volumeBindingMode"):
-                causes.append(invalid_value("volumeBindingMode", obj.get("volumeBindingMode"), IMMUTABLE))
+            for field in ("parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"):
+                if (obj.get(field) or None) != (old.get(field) or None):
+                    causes.append(invalid_value(field, obj.get(field), IMMUTABLE))
         return causes

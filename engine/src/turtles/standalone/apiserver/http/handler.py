@@ -15,7 +15,7 @@ from turtles.standalone.apiserver.http.limits import is_long
 from turtles.standalone.apiserver.http.objects import VERBS
 from turtles.standalone.apiserver.http.paths import ResourcePath, split_path
 from turtles.standalone.apiserver.http.resources import answer_resource, review_of
-from turtles.standalone.apiserver.http.responses import failure
+from turtles.standalone.apiserver.http.responses import failure, warning_header
 from turtles.standalone.apiserver.http.server import APIServer
 from turtles.standalone.apiserver.schema.selectors import parse_fields
 from turtles.standalone.apiserver.views import negotiate
@@ -56,6 +56,7 @@ async def _answered(server: APIServer, request: web.BaseRequest) -> web.StreamRe
         # Clients repeat a request with this header, whatever its method.
         again = (error.details or {}).get("retryAfterSeconds")
         headers = {"Retry-After": str(again)} if again else {}
+        headers |= warning_header(request.get("warnings") or ())
         response = failure(error, headers)
         if error.code == 408 or (error.code == 413 and "body" not in request):
             # What still comes is the rest of a body, not a request.

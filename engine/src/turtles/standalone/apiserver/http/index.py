@@ -45,9 +45,9 @@ async def answer_plain(server: APIServer, request: web.BaseRequest, user: User, 
     body = await discover(server, parts, wanted, user)
     if body is None:
         return nothing(server, parts)
-    headers = {"Vary": "Accept"}
-    response = negotiate.json_response(body, headers=headers, as_yaml=wanted.yaml)
+    response = negotiate.json_response(body, as_yaml=wanted.yaml)
     if wanted.shape:
+        response.headers["Vary"] = "Accept"
         form = f"g=apidiscovery.k8s.io;v={wanted.version};as=APIGroupDiscoveryList"
         response.headers["Content-Type"] = f"{response.content_type};{form}"
     return response
@@ -64,13 +64,17 @@ def paths(server: APIServer) -> list[str]:
 
 
 def nothing(server: APIServer, parts: list[str]) -> web.Response:
-    """Answer 404 as the API server does: in three forms, by who of its parts misses the path."""
+    """Answer 404 as the API server does: in two forms, by which of its parts misses the path."""
     if parts[0] == "apis" and len(parts) > 1 and parts[1] not in _OWN_GROUPS:
-        headers = {"Cache-Control": "no-cache, private", "X-Content-Type-Options": "nosniff"}
-        return web.Response(text="404 page not found\n", status=404, headers=headers)
+        return _not_found()
     if parts[0] in ("api", "apis"):
         raise path_not_found()
-    return negotiate.json_response({"paths": paths(server)}, 404)
+    return _not_found()
+
+
+def _not_found() -> web.Response:
+    headers = {"Cache-Control": "no-cache, private", "X-Content-Type-Options": "nosniff"}
+    return web.Response(text="404 page not found\n", status=404, headers=headers)
 
 
 def _health(server: APIServer, request: web.BaseRequest, path: str) -> web.Response:

@@ -35,6 +35,8 @@ def context_of(server: APIServer, request: web.BaseRequest, user: User, kind: Ki
         _manager(request, asked.field_manager),
         asked.force,
     )
+    # They go with the answer even where the request fails.
+    request["warnings"] = context.warnings
     context.annotations = server.audit.annotations(request)
     if kind.deprecated:
         context.warnings.append(kind.deprecated)
@@ -67,6 +69,8 @@ async def patch_of(request: web.BaseRequest, context: Context | None = None) -> 
         text = str(error).removeprefix("couldn't get version/kind; json parse error: ")
         if media_type_of(request) == patch.APPLY:
             raise bad_request(f"error decoding YAML: {text}") from None
+        if media_type_of(request) in (patch.JSON, patch.MERGE):
+            text = f"error decoding patch: {text}"
         raise bad_request(text) from None
 
 
@@ -98,7 +102,7 @@ async def delete_options(request: web.BaseRequest, context: Context) -> DeleteOp
     """Return the options of a deletion."""
     raw = await negotiate.read_body(request)
     if raw:
-        body = bodies.read(raw, media_type_of(request), "DeleteOptions")
+        body = bodies.read(raw, media_type_of(request), "")
         # A body says it all: the query counts without one only.
         wanted = DeleteOptions.parse(body)
         context.dry_run = bool(body.get("dryRun"))
@@ -138,5 +142,8 @@ def version_of(request: web.BaseRequest) -> int:
     except ValueError:
         version = -1
     if version < 0:
-        raise bad_request(f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
+        raise bad_request(
+            f"invalid resource version: resourceVersion: Invalid value: {quote(text)}: "
+            f"strconv.ParseUint: parsing {quote(text)}: invalid syntax"
+        )
     return version

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Responses: objects in the form that a client wants, warnings, and what all responses of a kind have in common."""
 
+from collections.abc import Iterable
+
 from aiohttp import web
 
 from turtles.standalone.apiserver.access.context import Context
@@ -48,7 +50,12 @@ def included(request: web.BaseRequest, wanted: negotiate.Accept) -> str:
 
 def warnings_of(context: Context) -> dict[str, str]:
     """Return the header that tells a client of a request's warnings."""
-    warnings = list(dict.fromkeys(context.warnings))
+    return warning_header(context.warnings)
+
+
+def warning_header(texts: Iterable[str]) -> dict[str, str]:
+    """Return the header with warnings, none where there are none."""
+    warnings = list(dict.fromkeys(texts))
     if not warnings:
         return {}
     if sum(map(len, warnings)) > MAX_WARNINGS:

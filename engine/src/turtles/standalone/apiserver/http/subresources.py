@@ -7,10 +7,12 @@ from aiohttp import web
 
 from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.access.node_authorizer import node_of, restrict_token
+from turtles.standalone.apiserver.builtin import table
+from turtles.standalone.apiserver.custom import scales
 from turtles.standalone.apiserver.http.objects import VERBS, answer_named
 from turtles.standalone.apiserver.http.reading import check_version
 from turtles.standalone.apiserver.http.requests import body_of, patch_of
-from turtles.standalone.apiserver.http.responses import success, warnings_of
+from turtles.standalone.apiserver.http.responses import included, success, warnings_of
 from turtles.standalone.apiserver.http.server import APIServer
 from turtles.standalone.apiserver.resource.bind import bind
 from turtles.standalone.apiserver.resource.evict import evict
@@ -73,4 +75,10 @@ async def _answer_scale(server: APIServer, request: web.BaseRequest, context: Co
         entry = await set_scale(
             resources, context, lambda scale: patch_document(content_type, scale, change), from_patch=True
         )
-    return negotiate.json_response(await get_scale(resources, context, entry), headers=warnings_of(context))
+    scale, headers = await get_scale(resources, context, entry), warnings_of(context)
+    wanted = negotiate.accept(request, negotiate.SHAPES)
+    if wanted.shape == "Table":
+        meta = {"resourceVersion": scale["metadata"]["resourceVersion"]}
+        body = table.table(scales.kind_of(context.kind), [scale], meta, included(request, wanted))
+        return negotiate.json_response(body, headers=headers)
+    return negotiate.json_response(scale, headers=headers, as_yaml=wanted.yaml)

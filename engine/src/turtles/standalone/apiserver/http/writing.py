@@ -16,12 +16,7 @@ from turtles.standalone.apiserver.resource.patch import patch_object
 from turtles.standalone.apiserver.resource.update import update
 from turtles.standalone.apiserver.views import negotiate
 from turtles.standalone.apiserver.wire import patch
-from turtles.standalone.apiserver.wire.errors import (
-    Object,
-    StatusError,
-    method_not_allowed,
-    unsupported_media_type,
-)
+from turtles.standalone.apiserver.wire.errors import Object, StatusError, method_not_allowed
 
 
 async def answer_create(server: APIServer, request: web.BaseRequest, context: Context) -> web.StreamResponse:
@@ -48,7 +43,7 @@ async def answer_patch(server: APIServer, request: web.BaseRequest, context: Con
         entry, created = await apply(server.resources, context, await patch_of(request, context))
         return await show(server, request, context, entry, 201 if created else 200)
     if content_type not in (patch.JSON, patch.MERGE, patch.STRATEGIC):
-        raise unsupported_media_type("415: Unsupported Media Type")
+        raise StatusError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
     entry = await patch_object(server.resources, context, content_type, await patch_of(request, context))
     return await show(server, request, context, entry)
 

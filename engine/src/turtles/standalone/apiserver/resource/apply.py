@@ -11,7 +11,7 @@ from turtles.standalone.apiserver.resource.create import create
 from turtles.standalone.apiserver.resource.resources import Resources
 from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.storage.store import Entry
-from turtles.standalone.apiserver.wire.errors import Object, not_found
+from turtles.standalone.apiserver.wire.errors import Object, invalid, invalid_value, not_found
 
 
 async def apply(resources: Resources, context: Context, config: Any) -> tuple[Entry, bool]:
@@ -23,9 +23,15 @@ async def apply(resources: Resources, context: Context, config: Any) -> tuple[En
     check_place(context, {"name": context.name, **meta})
     version = (config.get("metadata") or {}).get("resourceVersion")
     if await resources.store.settled(context.key) is None:
-        if context.subresource or version:
+        if context.subresource:
             raise not_found(kind.group, kind.plural, context.name)
+        if meta.get("uid"):
+            # The uid of what isn't there can't be its own.
+            cause = invalid_value("metadata.uid", meta["uid"], "field is immutable")
+            raise invalid(kind.group, kind.kind, context.name, [cause])
         obj, context.managed = managed.apply(None, config, kind, context.manager, context.force)
+        # Of what isn't there, any version is the right one.
+        obj["metadata"].pop("resourceVersion", None)
         return await create(resources, context, obj), True
 
     async def applied(old: Object) -> Object:

@@ -9,7 +9,14 @@ from turtles.standalone.apiserver.apply import managed
 from turtles.standalone.apiserver.resource.resources import Resources
 from turtles.standalone.apiserver.schema import decode, metadata
 from turtles.standalone.apiserver.wire import bodies
-from turtles.standalone.apiserver.wire.errors import Object, StatusError, bad_request, invalid, invalid_value
+from turtles.standalone.apiserver.wire.errors import (
+    Object,
+    StatusError,
+    Undecodable,
+    bad_request,
+    invalid,
+    invalid_value,
+)
 
 
 def decoded(
@@ -39,10 +46,8 @@ def decoded_patch(resources: Resources, context: Context, obj: Object, old: Obje
         result = decoded(resources, context, obj, old, report=True)
     except bodies.Unreadable as error:
         raise fault_of_patch(obj, str(error)) from None
-    except StatusError as error:
-        if error.code != 400:
-            raise
-        raise fault_of_patch(obj, error.message) from None
+    except Undecodable as error:
+        raise fault_of_patch(obj, error.why) from None
     check_place(context, result["metadata"])
     return result
 
@@ -72,7 +77,7 @@ def report_unknown(context: Context) -> None:
 def _texts(context: Context) -> list[str]:
     """Return what is told of fields in the order in which kube-apiserver's decoders come across them."""
     unknown, duplicates, places = context.unknown, context.duplicates, context.places
-    if context.patched is not None or context.repeated:
+    if context.kind.custom or context.patched is not None or context.repeated:
         # They have been through a map of Go, which is written in the order of its keys.
         unknown = sorted(unknown)
     if context.kind.custom or context.patched is not None:
@@ -116,11 +121,7 @@ def check_place(context: Context, meta: Object) -> None:
     if name != context.name:
         raise bad_request(f"the name of the object ({name}) does not match the name on the URL ({context.name})")
     if context.kind.namespaced and namespace != context.namespace:
-        text = (
-            f"the namespace of the object ({namespace}) does not match the namespace on the request "
-            f"({context.namespace})"
-        )
-        raise bad_request(text)
+        raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
     meta["name"] = name
     if context.kind.namespaced:
         meta["namespace"] = namespace

@@ -42,6 +42,10 @@ def patch_document(content_type: str, document: Object, body: Any, of: Type = AN
     if content_type == patch.JSON:
         result = patch.json_patch(document, body)
     elif content_type == patch.MERGE:
+        if body is None:
+            raise bad_request("Invalid JSON Patch")
+        if not isinstance(body, dict):
+            raise patch.undecodable(bodies.json_type(body), "Go value of type map[string]interface {}")
         result = patch.merge_patch(document, body)
     else:
         envelope = {name: document[name] for name in ("apiVersion", "kind")}

@@ -21,7 +21,7 @@ from turtles.standalone.apiserver.schema.kinds import Kind
 from turtles.standalone.apiserver.schema.types import ANY, META, Type, definition, of_kind, zero_value
 from turtles.standalone.apiserver.wire import quantities
 from turtles.standalone.apiserver.wire.encoding import plain_numbers
-from turtles.standalone.apiserver.wire.errors import Object, StatusError, bad_request
+from turtles.standalone.apiserver.wire.errors import Object, Undecodable
 
 _RANGES = {"int32": 2**31, "int64": 2**63}
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")
@@ -43,16 +43,19 @@ class _Decoding:
     def __init__(self) -> None:
         self.unknown: list[str] = []
 
-    def object(self, value: Object, of: Type, path: str, names: str, previous: Any = None) -> Object:
+    def object(self, value: Object, of: Type, path: str, names: str, struct: str = "", previous: Any = None) -> Object:
         """Return an object of a struct or map type.
 
         :param path: where it is, with indices, as unknown fields are named.
-        :param names: the same without them, as errors name fields.
+        :param names: the same without them and without keys of maps, as errors name fields.
+        :param struct: the Go type that a map is a field of.
         :param previous: what was stored there before, which has no need to be decoded again.
         """
         fields, element = of.fields, of.element
         result: Object = {}
-        struct = of.go.rpartition(".")[2] if element is None else ""
+        is_map = element is not None
+        if not is_map:
+            struct = of.go.rpartition(".")[2]
         for name, item in value.items():
             inner = fields.get(name, element)
             if inner is None:
@@ -75,7 +78,8 @@ class _Decoding:
                 if item or inner.zero != "omitempty":
                     result[name] = item
                 continue
-            decoded = self.value(item, inner, f"{path}{name}", f"{names}.{name}" if names else name, struct)
+            below = names if is_map else f"{names}.{name}" if names else name
+            decoded = self.value(item, inner, f"{path}{name}", below, struct)
             if inner.zero == "omitempty" and not decoded and kind != "any":
                 continue
             if not decoded and kind == "list":
@@ -94,7 +98,7 @@ class _Decoding:
         kind = of.kind
         if kind == "object":
             if isinstance(value, dict):
-                return self.object(value, of, path + ".", names)
+                return self.object(value, of, path + ".", names, struct)
         elif kind == "list":
             if isinstance(value, list) and of.element is not None:
                 element = of.element
@@ -214,9 +218,13 @@ def _described(value: Any, of: Type) -> str:
 
 def _mismatch(value: Any, of: Type, names: str, struct: str) -> str:
     if of.kind == "int-or-string":
-        return f"json: cannot unmarshal {_described(value, of)} into Go value of type int32"
-    where = f"Go struct field {struct}.{names}" if struct else "Go value"
-    return f"json: cannot unmarshal {_described(value, of)} into {where} of type {of.go}"
+        # The one of its two types that anything but a text is taken for.
+        return f"json: cannot unmarshal {_described(value, of)} into {_where(names, struct)} of type int32"
+    return f"json: cannot unmarshal {_described(value, of)} into {_where(names, struct)} of type {of.go}"
+
+
+def _where(names: str, struct: str) -> str:
+    return f"Go struct field {struct}.{names}" if struct and names else "Go value"
 
 
 def decode(obj: Object, kind: Kind, previous: Object | None = None) -> tuple[Object, list[str]]:
@@ -231,9 +239,9 @@ def decode(obj: Object, kind: Kind, previous: Object | None = None) -> tuple[Obj
     try:
         if kind.custom:
             # Its schema judges the rest.
-            meta = decoding.value(obj["metadata"], _metadata(), "metadata", "metadata", kind.kind)
+            meta = decoding.value(obj["metadata"], _metadata(), "metadata", "", "")
             return {**obj, "metadata": meta}, decoding.unknown
-        return decoding.object(obj, of_kind(kind), "", "", previous), decoding.unknown
+        return decoding.object(obj, of_kind(kind), "", "", previous=previous), decoding.unknown
     except (Mismatch, _Wording) as error:
         raise undecodable(kind, str(error)) from None
 
@@ -242,9 +250,9 @@ def _metadata() -> Type:
     return definition(META) or ANY
 
 
-def undecodable(kind: Kind, why: str) -> StatusError:
+def undecodable(kind: Kind, why: str) -> Undecodable:
     """400 for a body that can't be taken for an object of its kind."""
-    return bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {why}')
+    return Undecodable(kind.kind, kind.version, kind.kind, why)
 
 
 def duplicates(raw: bytes, data: Any) -> tuple[list[str], dict[str, int]]:

@@ -18,7 +18,7 @@ _SOME_KIND = Kind("", "", "", "", custom=True)
 
 def causes(value: Mapping[str, Any], path: str) -> list[Cause]:
     """Return what an embedded object at ``path`` lacks, or has wrong, of what every object has."""
-    wrong = [required(f"{path}.{name}", "must not be empty") for name in ("apiVersion", "kind") if name not in value]
+    wrong = [required(f"{path}.{name}") for name in ("apiVersion", "kind") if name not in value]
     for name in ("apiVersion", "kind"):
         if name not in value:
             continue

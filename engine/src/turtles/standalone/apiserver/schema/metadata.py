@@ -11,14 +11,15 @@ from turtles.standalone.apiserver.schema.kinds import BUILTIN, EXTENSIONS, REGIS
 from turtles.standalone.apiserver.wire.errors import (
     Cause,
     Object,
+    Undecodable,
     bad_request,
     field_forbidden,
     invalid,
     invalid_value,
     quote,
     required,
-    show,
     too_long,
+    unregistered,
 )
 
 SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
@@ -58,7 +59,7 @@ KEY_MESSAGE = (
     "'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
 )
 FULL_QUALIFIED_MESSAGE = (
-    QUALIFIED_MESSAGE.replace("name part", "a qualified name")
+    QUALIFIED_MESSAGE.replace("name part", "a valid label key")
     + " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
 )
 _TIME = re.compile(r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)\Z")
@@ -66,7 +67,7 @@ _TIME = re.compile(r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d
 STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
 MAX_ANNOTATIONS = 256 * 1024
 #: Resources whose names are labels, or parts of a path, instead of subdomains; APIServices have rules of their own.
-_LABEL_NAMES = {"/namespaces": (_LABEL, LABEL_MESSAGE), "/services": (LABEL_1035, LABEL_1035_MESSAGE)}
+_LABEL_NAMES = ("/namespaces", "/services")
 _PATH_NAMES = ("rbac.authorization.k8s.io/", f"{REGISTRATION}/")
 
 
@@ -111,11 +112,8 @@ def _check_kind(obj: Object, kind: Kind) -> None:
     if other is not None and other.version == version:
         why = f"converting (v1.{kind_name}) to ({kind.package}.{kind.kind}): unknown conversion"
     else:
-        why = (
-            f"no kind {quote(str(kind_name))} is registered for version {quote(str(api_version))} in scheme "
-            '"pkg/api/legacyscheme/scheme.go:30"'
-        )
-    raise bad_request(f"{kind_name} in version {quote(version)} cannot be handled as a {kind.kind}: {why}")
+        why = unregistered(str(kind_name), str(api_version))
+    raise Undecodable(str(kind_name), version, kind.kind, why)
 
 
 def version_of(obj: Object) -> str:
@@ -173,8 +171,9 @@ def for_update(new: Object, old: Object) -> None:
 def _name_causes(name: str, kind: Kind, path: str) -> list[Cause]:
     if kind.resource.startswith(_PATH_NAMES):
         return path_causes(name, path)
-    pattern, message = _LABEL_NAMES.get(kind.resource, (SUBDOMAIN, SUBDOMAIN_MESSAGE))
-    limit = 63 if pattern is not SUBDOMAIN else 253
+    if kind.resource in _LABEL_NAMES:
+        return label_causes(name, path)
+    pattern, message, limit = SUBDOMAIN, SUBDOMAIN_MESSAGE, 253
     causes = []
     if len(name) > limit:
         causes.append(invalid_value(path, name, f"must be no more than {limit} characters"))
@@ -197,9 +196,16 @@ def subdomain_causes(name: Any, path: str) -> list[Cause]:
 
 
 def label_causes(name: Any, path: str) -> list[Cause]:
-    """Return what is wrong with the name of a part of an object, such as a container's: it must be a DNS label."""
-    good = isinstance(name, str) and len(name) <= 63 and _LABEL.match(name)
-    return [] if good else [invalid_value(path, name, LABEL_MESSAGE)]
+    """Return what is wrong with a name that must be a DNS label: a namespace's, a container's."""
+    if not isinstance(name, str):
+        return [invalid_value(path, name, LABEL_MESSAGE)]
+    causes = []
+    if len(name) > 63:
+        causes.append(invalid_value(path, name, "must be no more than 63 characters"))
+    if not _LABEL.match(name):
+        why = "must not contain dots" if SUBDOMAIN.match(name) else LABEL_MESSAGE
+        causes.append(invalid_value(path, name, why))
+    return causes
 
 
 def validate_keys(data: Any, path: str) -> list[Cause]:
@@ -231,7 +237,7 @@ def qualified_causes(path: str, key: str) -> list[Cause]:
     if not name:
         causes.append(invalid_value(path, key, "name part must be non-empty"))
     elif len(name) > 63:
-        causes.append(invalid_value(path, key, "name part must be no more than 63 characters"))
+        causes.append(invalid_value(path, key, "name part must be no more than 63 bytes"))
     if not _QUALIFIED.match(name):
         causes.append(invalid_value(path, key, QUALIFIED_MESSAGE))
     return causes
@@ -241,7 +247,7 @@ def value_causes(value: Any, path: str) -> list[Cause]:
     """Return what is wrong with a label's value."""
     causes = []
     if isinstance(value, str) and len(value) > 63:
-        causes.append(invalid_value(path, value, "must be no more than 63 characters"))
+        causes.append(invalid_value(path, value, "must be no more than 63 bytes"))
     if not isinstance(value, str) or not _VALUE.match(value):
         causes.append(invalid_value(path, value, VALUE_MESSAGE))
     return causes
@@ -313,10 +319,14 @@ def _owner_causes(references: list[Object]) -> list[Cause]:
             causes.append(invalid_value(f"{path}.apiVersion", version, "version must not be empty"))
         for field in ("kind", "name", "uid"):
             if not reference.get(field):
-                causes.append(invalid_value(f"{path}.{field}", "", f"{field} must not be empty"))
+                causes.append(invalid_value(f"{path}.{field}", "", "must not be empty"))
         if (version, reference.get("kind")) == ("v1", "Event"):
             causes.append(invalid_value(path, reference, "/v1, Kind=Event is disallowed from being an owner"))
-    controllers = [reference.get("name", "") for reference in references if reference.get("controller")]
+    controllers = [
+        f"{reference.get('kind', '')}/{reference.get('name', '')}"
+        for reference in references
+        if reference.get("controller")
+    ]
     if len(controllers) > 1:
         text = (
             'Only one reference can have Controller set to true. Found "true" in references for '
@@ -346,25 +356,12 @@ def _finalizer_causes(finalizers: list[str], strict: bool) -> list[Cause]:
     return causes
 
 
-def _go_time(text: Any) -> str:
-    try:
-        return datetime.fromisoformat(str(text)).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S +0000 UTC")
-    except ValueError:
-        return quote(str(text))
-
-
 def validate_update(new: Object, old: Object) -> list[Cause]:
     """Return what an update may not do to metadata."""
     causes = []
     asked = new["metadata"].get("deletionTimestamp")
     if asked != old["metadata"].get("deletionTimestamp"):
-        causes.append(
-            Cause(
-                "FieldValueInvalid",
-                f"Invalid value: {_go_time(asked)}: field is immutable",
-                "metadata.deletionTimestamp",
-            )
-        )
+        causes.append(invalid_value("metadata.deletionTimestamp", asked, "field is immutable"))
     for field in ("name", "namespace", "uid"):
         value = new["metadata"].get(field, "")
         if value != old["metadata"].get(field, ""):
@@ -373,6 +370,8 @@ def validate_update(new: Object, old: Object) -> list[Cause]:
         before = set(old["metadata"].get("finalizers") or ())
         added = [one for one in new["metadata"].get("finalizers") or () if one not in before]
         if added:
-            text = f"no new finalizers can be added if the object is being deleted, found new finalizers {show(added)}"
+            # This one is printed as Go writes a slice.
+            shown = "[]string{" + ", ".join(quote(one) for one in added) + "}"
+            text = f"no new finalizers can be added if the object is being deleted, found new finalizers {shown}"
             causes.append(field_forbidden("metadata.finalizers", text))
     return causes

@@ -108,9 +108,8 @@ class _Parser:
                     values.append("")
             elif word != ")":
                 raise ValueError(f"found '{word}', expected: ',' or ')'")
-        if not values:
-            raise ValueError("values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty")
-        return values
+        # Nothing between the brackets is the empty value, as nothing after an equals sign is.
+        return values or [""]
 
     @staticmethod
     def _check_values(key: str, values: list[str]) -> None:

@@ -5,7 +5,6 @@ Source: the Kubernetes documentation "Specifying a structural schema", and k8s.i
 """
 
 import copy
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -163,13 +162,7 @@ def _extensions(schema: Schema, path: str, causes: list[Cause]) -> None:
             if items.get("type") == part and items.get(name) != "atomic":
                 text = "must be atomic as item of a list with x-kubernetes-list-type=set"
                 where = f"{path}.items.{name}"
-                causes.append(invalid_value(where, items.get(name) or "null", text))
-
-
-def _invalid_names(path: str, names: list[Any], why: str) -> Cause:
-    """Return the cause of a list of names that won't do; Kubernetes shows it as Go prints it."""
-    shown = ", ".join(json.dumps(name) for name in names)
-    return Cause("FieldValueInvalid", f"Invalid value: []string{{{shown}}}: {why}", path)
+                causes.append(invalid_value(where, items.get(name), text))
 
 
 def _map_list(items: Any, keys: list[Any], path: str, causes: list[Cause]) -> None:
@@ -187,7 +180,7 @@ def _map_list(items: Any, keys: list[Any], path: str, causes: list[Cause]) -> No
     for index, key in enumerate(keys):
         key_schema = properties.get(key) if isinstance(key, str) else None
         if not isinstance(key_schema, Mapping):
-            causes.append(_invalid_names(where, keys, "entries must all be names of item properties"))
+            causes.append(invalid_value(where, keys, "entries must all be names of item properties"))
             break
         inner = f"{path}.items.properties[{key}]"
         if key_schema.get("type") not in _SCALARS:
@@ -197,7 +190,7 @@ def _map_list(items: Any, keys: list[Any], path: str, causes: list[Cause]) -> No
             text = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property"
             causes.append(required(f"{inner}.default", text))
         if key in keys[:index]:
-            causes.append(_invalid_names(where, keys, "must not contain duplicate entries"))
+            causes.append(invalid_value(where, keys, "must not contain duplicate entries"))
 
 
 def _structural(schema: Schema, path: str, level: str, causes: list[Cause]) -> None:

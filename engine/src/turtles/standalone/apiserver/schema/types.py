@@ -268,13 +268,15 @@ def _builtin(schema: Schema) -> Type:
             elif "properties" in schema:
                 properties = schema["properties"]
                 result._make = functools.cache(
-                    lambda: Fields({name: _property(one) for name, one in properties.items()})
+                    lambda: Fields({name: _property(name, one) for name, one in properties.items()})
                 )
     return result
 
 
-def _property(schema: Schema) -> Type:
+def _property(name: str, schema: Schema) -> Type:
     result = _builtin(schema)
+    if name == "uid" and schema.get("type") == "string":
+        result.go = "types.UID"
     result.zero = schema.get("x-go", "")
     return result
 

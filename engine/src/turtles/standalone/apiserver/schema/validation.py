@@ -10,7 +10,7 @@ import functools
 import ipaddress
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -323,7 +323,11 @@ def _validate(value: Any, schema: Schema, path: str, causes: list[Cause]) -> Non
             return
     elif wanted and not _type_matches(actual, wanted, value):
         causes.append(wrong_type(path, actual, f'{path} in body must be of type {wanted}: "{actual}"'))
+        if (wanted, actual) == ("integer", "number"):
+            text = f"with format {schema['format']}" if "format" in schema else "(default format)"
+            causes.append(_nowhere(f"Checked value must be of type integer {text} in {path}"))
         return
+    _validate_combinations(value, schema, path, causes)
     if "enum" in schema and value not in schema["enum"]:
         causes.append(not_supported(path, value, [one for one in schema["enum"] if one is not None]))
     if actual == "object":
@@ -334,15 +338,50 @@ def _validate(value: Any, schema: Schema, path: str, causes: list[Cause]) -> Non
         _validate_string(value, schema, path, causes)
     elif actual in ("integer", "number"):
         _validate_number(value, schema, path, causes)
-    for inner in schema.get("allOf", ()):
-        _validate(value, inner, path, causes)
-    if "anyOf" in schema and not any(not validate(value, inner, path) for inner in schema["anyOf"]):
-        causes.append(invalid_value(path, value, f"{path} in body must validate at least one schema (anyOf)"))
-    if "oneOf" in schema and sum(not validate(value, inner, path) for inner in schema["oneOf"]) != 1:
-        message = f"{path} in body must validate one and only one schema (oneOf)"
-        causes.append(invalid_value(path, value, message))
+
+
+def _nowhere(why: str) -> Cause:
+    """Return a cause that names its field in its message only, as kube-openapi's own errors are passed on."""
+    return invalid_value("<nil>", "", why)
+
+
+def _validate_combinations(value: Any, schema: Schema, path: str, causes: list[Cause]) -> None:
+    """Validate against allOf, anyOf, oneOf and not, in the order and words of kube-openapi's validator.
+
+    Where no alternative fits, what is wrong by the nearest one follows.
+    """
+    if "anyOf" in schema:
+        wrong = _alternatives(value, schema["anyOf"], path)
+        if all(wrong):
+            causes.append(_nowhere(f'"{path}" must validate at least one schema (anyOf)'))
+            causes += _nearest(wrong)
+    if "oneOf" in schema:
+        wrong = _alternatives(value, schema["oneOf"], path)
+        fitting = sum(not one for one in wrong)
+        if fitting != 1:
+            many = f"Found {fitting} valid alternatives" if fitting else "Found none valid"
+            causes.append(_nowhere(f'"{path}" must validate one and only one schema (oneOf). {many}'))
+            if not fitting:
+                causes += _nearest(wrong)
+    if "allOf" in schema:
+        wrong = _alternatives(value, schema["allOf"], path)
+        for one in wrong:
+            causes += one
+        if any(wrong):
+            none = ". None validated" if all(wrong) else ""
+            causes.append(_nowhere(f'"{path}" must validate all the schemas (allOf){none}'))
     if "not" in schema and not validate(value, schema["not"], path):
-        causes.append(invalid_value(path, value, f"{path} in body must not validate the schema (not)"))
+        causes.append(_nowhere(f'"{path}" must not validate the schema (not)'))
+
+
+def _nearest(wrong: list[list[Cause]]) -> list[Cause]:
+    """Return what is wrong by the alternative that fits best; the first, where several do."""
+    return sorted(wrong, key=len)[0] if wrong else []
+
+
+def _alternatives(value: Any, schemas: Sequence[Schema], path: str) -> list[list[Cause]]:
+    """Return what is wrong by each of several schemas."""
+    return [validate(value, inner, path) for inner in schemas]
 
 
 def _validate_object(value: Mapping[str, Any], schema: Schema, path: str, causes: list[Cause]) -> None:
@@ -421,7 +460,7 @@ def _validate_string(value: str, schema: Schema, path: str, causes: list[Cause])
     check = FORMATS.get(schema.get("format", ""))
     if check is not None and not check(value):
         text = f'{path} in body must be of type {schema["format"]}: "{value}"'
-        causes.append(wrong_type(path, value, text) if schema["format"] != "byte" else invalid_value(path, value, text))
+        causes.append(wrong_type(path, value, text))
 
 
 def _is_multiple(value: float, of: float) -> bool:

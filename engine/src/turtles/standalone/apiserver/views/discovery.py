@@ -116,7 +116,7 @@ def aggregated_versions(resources: list[Object], group: str, version: str) -> Ob
 
 def aggregated(groups: list[tuple[str, list[Object]]], api_version: str) -> Object:
     """Return an APIGroupDiscoveryList of (group, versions)."""
-    items = [{"metadata": {"name": name, "creationTimestamp": None}, "versions": versions} for name, versions in groups]
+    items = [{"metadata": {"name": name}, "versions": versions} for name, versions in groups]
     return {"kind": "APIGroupDiscoveryList", "apiVersion": api_version, "metadata": {}, "items": items}
 
 

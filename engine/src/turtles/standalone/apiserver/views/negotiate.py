@@ -21,6 +21,7 @@ from turtles.standalone.apiserver.wire.errors import Object, StatusError, not_ac
 #: Media types that answers can have; MEDIA_TYPES is the list that clients see.
 _SERVED = ("application/json", "application/yaml")
 _VERSIONS = {"meta.k8s.io": ("v1", "v1beta1"), "apidiscovery.k8s.io": ("v2", "v2beta1")}
+_STREAMS = ("application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch")
 #: Seconds in which a request's body has to come.
 BODY_SECONDS = 60.0
 
@@ -38,22 +39,26 @@ class Accept:
 SHAPES = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
 
 
-def accept(request: web.BaseRequest, shapes: tuple[str, ...] = (), group: str = "meta.k8s.io") -> Accept:
+def accept(
+    request: web.BaseRequest, shapes: tuple[str, ...] = (), group: str = "meta.k8s.io", watch: bool = False
+) -> Accept:
     """Return the client's preferred choice of those that can be served; 406 when there is none.
 
     :param shapes: what ``as`` may be, of the API group ``group``.
+    :param watch: whether the answer is a stream, which the message about an impossible wish says.
     """
-    return _accept(request.headers.get("Accept", ""), shapes, group)
+    return _accept(request.headers.get("Accept", ""), shapes, group, _STREAMS if watch else ())
 
 
 @functools.lru_cache(128)
-def _accept(header: str, shapes: tuple[str, ...], group: str) -> Accept:
+def _accept(header: str, shapes: tuple[str, ...], group: str, streams: tuple[str, ...] = ()) -> Accept:
     """Return a client's choice; clients send the same header each time."""
     if not header.strip():
         return Accept()
     choices = _choices(header)
     if all(media not in (*MEDIA_TYPES, "*/*") for media, _ in choices):
-        raise StatusError(406, "NotAcceptable", "406: Not Acceptable", {})
+        text = "406: Not Acceptable\n\nAvailable representations: " + ", ".join([*MEDIA_TYPES, *streams])
+        raise StatusError(406, "NotAcceptable", text, {})
     for media, options in sorted(choices, key=lambda one: -_quality(one[1])):
         if media not in (*_SERVED, "*/*", "application/*"):
             continue
@@ -150,7 +155,7 @@ def check_shape(wanted: Accept, kind: Kind, is_list: bool) -> None:
     what = "a list" if is_list else "not a list"
     name = kind.lists if is_list else kind.kind
     text = f"you requested {wanted.shape}, but the requested object is {what} (*{kind.package}.{name})"
-    raise StatusError(406, "NotAcceptable", text, {})
+    raise StatusError(406, "NotAcceptable", text)
 
 
 def list_body(kind: Kind, meta: Object, items: list[bytes]) -> bytes:
@@ -189,7 +194,6 @@ def _bookmark(kind: Kind, name: str, api_version: str) -> Callable[[int, dict[st
         meta: Object = {"resourceVersion": str(version)}
         if name == "Table":
             return encode(table.table(kind, [], meta, headers=False))
-        meta["creationTimestamp"] = None
         if annotations:
             meta["annotations"] = annotations
         return encode({"kind": name, "apiVersion": api_version, "metadata": meta})

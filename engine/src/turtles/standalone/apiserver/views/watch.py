@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
@@ -20,6 +21,8 @@ MAX_BEHIND = 20_000
 #: … or this many bytes.
 MAX_BYTES = 64 * 1024 * 1024
 BOOKMARK_SECONDS = 30.0
+#: How long before a watch's time is up its last bookmark comes, in seconds.
+FAREWELL_SECONDS = 2.0
 DEFAULT_TIMEOUT = 3600.0
 
 
@@ -214,6 +217,15 @@ class WatchOptions:
     initial_events: bool = False
 
 
+def _next_bookmark(now: float, deadline: float) -> float:
+    """Return when the next bookmark is due; the last one comes right before the end.
+
+    So a client's next watch begins where this one ended.
+    """
+    last = deadline - FAREWELL_SECONDS
+    return min(now + BOOKMARK_SECONDS, last) if now < last else math.inf
+
+
 async def stream(
     request: web.BaseRequest,
     store: Store,
@@ -246,7 +258,7 @@ async def stream(
             await response.write(b"".join(first))
         if chunked and request.transport is not None:
             watcher.connect(_direct(request.transport))
-        next_bookmark = time.monotonic() + BOOKMARK_SECONDS
+        next_bookmark = min(time.monotonic() + BOOKMARK_SECONDS, deadline - FAREWELL_SECONDS)
         # A client that has gone is noticed by writing to it; where there is nothing to write, by looking now and then.
         while (now := time.monotonic()) < deadline and request.transport is not None:
             until = min(deadline, next_bookmark if options.bookmarks else now + BOOKMARK_SECONDS)
@@ -259,10 +271,12 @@ async def stream(
                 await response.write(make_frame("ERROR", encode(error.status())))
                 break
             if options.bookmarks and time.monotonic() >= next_bookmark:
-                next_bookmark = time.monotonic() + BOOKMARK_SECONDS
+                next_bookmark = _next_bookmark(time.monotonic(), deadline)
                 current = store.version if watcher.idle else current
                 if current:
                     await response.write(make_frame("BOOKMARK", form.bookmark(current, {})))
+        if options.bookmarks and watcher.idle and not watcher.overflown:
+            await response.write(make_frame("BOOKMARK", form.bookmark(store.version, {})))
         await response.write_eof()
     except StatusError as error:
         # The stream has begun: errors are reported in it.

@@ -74,7 +74,7 @@ def json_type(value: Any) -> str:
 def read(raw: bytes, media_type: str, kind: str) -> Any:
     """Return the data of a body that holds an object.
 
-    :param kind: which kind it should be, for the message.
+    :param kind: which kind it should be, for the message; '' where that doesn't say.
     :raises StatusError: 400 for what can't be read, 415 for a type the server doesn't speak.
     """
     if media_type == protobuf.MEDIA_TYPE:
@@ -86,7 +86,7 @@ def read(raw: bytes, media_type: str, kind: str) -> Any:
         check_type_meta(data)
     except Unreadable as error:
         text = f"the object provided is unrecognized (must be of type {kind}): {error} ({summary(raw)})"
-        raise bad_request(text) from None
+        raise bad_request(text if kind else str(error)) from None
     return {} if data is None else data
 
 
@@ -206,7 +206,8 @@ def parse_yaml(raw: bytes) -> Any:
             return plain_numbers(decode(raw))
     try:
         _check_depth(raw)
-        data = yaml.load(raw, Loader=_Loader)  # noqa: S506 - a safe loader, in C where there is one
+        # The first document is what counts, as with Kubernetes' library. The loader is a safe one, in C where there is.
+        data = next(iter(yaml.load_all(raw, Loader=_Loader)), None)
         # Aliases make a few lines into gigabytes, so what would come out is measured before it does.
         if _size(data, {}) > MAX_BODY:
             raise ValueError(f"with its aliases filled in it has more than {MAX_BODY} characters")
@@ -270,6 +271,8 @@ def _check_depth(raw: bytes) -> None:
                     raise ValueError(f"exceeded max depth of {MAX_DEPTH}")
             elif isinstance(event, yaml.CollectionEndEvent):
                 depth -= 1
+            elif isinstance(event, yaml.DocumentEndEvent):
+                return
     except yaml.MarkedYAMLError as error:
         # PyYAML from 6.0.4 on has a limit of its own, in words of its own
         if "nesting depth" not in str(error.problem):

@@ -71,6 +71,24 @@ def forbidden(group: str, plural: str, name: str, why: str) -> StatusError:
     return StatusError(403, "Forbidden", f"{what} is forbidden: {why}", _details(group, plural, name))
 
 
+class Undecodable(StatusError):
+    """400 for what can't be taken for an object of its kind; ``why`` is the reason alone."""
+
+    def __init__(self, kind: str, version: str, wanted: str, why: str) -> None:
+        text = f"{kind} in version {quote(version)} cannot be handled as a {wanted}: {why}"
+        super().__init__(400, "BadRequest", text)
+        self.why = why
+
+
+#: The place that Kubernetes names where it doesn't know a kind.
+_SCHEME = "pkg/runtime/scheme.go:111"
+
+
+def unregistered(kind: str, api_version: str) -> str:
+    """Return the message about a kind that isn't known."""
+    return f"no kind {quote(kind)} is registered for version {quote(api_version)} in scheme {quote(_SCHEME)}"
+
+
 def bad_request(message: str) -> StatusError:
     """400."""
     return StatusError(400, "BadRequest", message)
@@ -90,13 +108,13 @@ def method_not_supported(group: str, plural: str, verb: str) -> StatusError:
 
 def unsupported_media_type(message: str) -> StatusError:
     """415."""
-    return StatusError(415, "UnsupportedMediaType", message, {})
+    return StatusError(415, "UnsupportedMediaType", message)
 
 
 def not_acceptable(accepted: list[str]) -> StatusError:
     """406."""
     message = "only the following media types are accepted: " + ", ".join(accepted)
-    return StatusError(406, "NotAcceptable", message, {})
+    return StatusError(406, "NotAcceptable", message)
 
 
 def expired(requested: int, oldest: int) -> StatusError:
@@ -168,8 +186,6 @@ def show(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return quote(value)
-    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
-        return "[]string{" + ", ".join(quote(one) for one in value) + "}"
     if isinstance(value, dict | list):
         import json
 

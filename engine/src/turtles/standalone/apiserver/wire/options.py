@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from turtles.standalone.apiserver.wire.bodies import json_type
 from turtles.standalone.apiserver.wire.errors import (
     Cause,
     Object,
@@ -17,6 +18,7 @@ from turtles.standalone.apiserver.wire.errors import (
     invalid_value,
     not_supported,
     quote,
+    unregistered,
 )
 
 _KINDS = {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOptions", "DELETE": "DeleteOptions"}
@@ -173,14 +175,15 @@ class DeleteOptions:
             raise bad_request("DeleteOptions must be an object")
         kind = body.get("kind") or "DeleteOptions"
         if kind != "DeleteOptions":
-            version = quote(str(body.get("apiVersion") or ""))
-            raise bad_request(f"{kind} in version {version} cannot be handled as a DeleteOptions")
+            raise bad_request(unregistered(str(kind), str(body.get("apiVersion") or "")))
         causes = dry_run_causes(body.get("dryRun"))
         preconditions = body.get("preconditions") or {}
         grace = body.get("gracePeriodSeconds")
         propagation = body.get("propagationPolicy") or ""
         if grace is not None and (isinstance(grace, bool) or not isinstance(grace, int)):
-            raise bad_request("DeleteOptions.gracePeriodSeconds must be an integer")
+            found = json_type(grace) + (f" {grace}" if json_type(grace) == "number" else "")
+            text = f"json: cannot unmarshal {found} into Go struct field DeleteOptions.gracePeriodSeconds of type int64"
+            raise bad_request(text)
         if grace is not None:
             grace = min(grace, MAX_GRACE) if grace >= 0 else 1
         if not isinstance(preconditions, dict) or not isinstance(propagation, str):

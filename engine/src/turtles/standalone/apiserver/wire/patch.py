@@ -24,6 +24,11 @@ def types(custom: bool) -> list[str]:
 MAX_COPIED = 3 * 1024 * 1024
 
 
+def undecodable(found: str, wanted: str) -> StatusError:
+    """400 for a patch that isn't of the type that its media type says."""
+    return bad_request(f"error decoding patch: json: cannot unmarshal {found} into {wanted}")
+
+
 class Inapplicable(StatusError):
     """A JSON patch that can't be applied to an object; a client doesn't learn why, a webhook's author does."""
 
@@ -38,7 +43,7 @@ def json_patch(document: Any, patch: Any) -> Any:
     :raises StatusError: 400 for what is no patch, 413 for one that is too large, 422 for one that can't be applied.
     """
     if not isinstance(patch, list):
-        raise bad_request(f"json: cannot unmarshal {json_type(patch)} into Go value of type jsonpatch.Patch")
+        raise undecodable(json_type(patch), "Go value of type []handlers.jsonPatchOp")
     if len(patch) > MAX_OPERATIONS:
         text = f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(patch)}"
         raise StatusError(413, "RequestEntityTooLarge", text)
@@ -50,7 +55,10 @@ def json_patch(document: Any, patch: Any) -> Any:
             if one is None:
                 raise Inapplicable("unexpected kind: null")
             if not isinstance(one, dict):
-                raise bad_request(f"json: cannot unmarshal {json_type(one)} into Go value of type jsonpatch.Operation")
+                raise undecodable(json_type(one), "Go value of type handlers.jsonPatchOp")
+            for name in ("op", "path", "from"):
+                if one.get(name) is not None and not isinstance(one[name], str):
+                    raise undecodable(json_type(one[name]), f"Go struct field jsonPatchOp.{name} of type string")
             if one.get("op") == "copy":
                 copied += len(msgspec.json.encode(jsonpointer.resolve_pointer(document, one["from"])))
                 if copied > MAX_COPIED:
@@ -87,13 +95,24 @@ def surplus(operations: Any, twice: list[str]) -> list[str]:
 
 def _operation(document: Any, operation: dict[str, Any]) -> Any:
     if not operation.get("path"):
+        if operation.get("op") == "replace" and "path" in operation and isinstance(operation.get("value"), dict | list):
+            return operation["value"]
         raise jsonpatch.InvalidJsonPatch("the whole object can't be the target")
     if operation.get("op") in ("add", "replace", "test"):
         # No value is null, and a test for null holds for what isn't there, as the server's library has it.
         operation = {"value": None, **operation}
         if operation["op"] == "test" and operation["value"] is None:
             return _test_null(document, operation["path"])
+        if operation["op"] == "replace" and _is_member(document, operation["path"]):
+            # The server's library adds what isn't there, other than RFC 6902.
+            operation["op"] = "add"
     return jsonpatch.apply_patch(document, [operation], in_place=True)
+
+
+def _is_member(document: Any, path: str) -> bool:
+    """Whether a path leads to a field of an object, whether or not it is there."""
+    parent, _ = jsonpointer.JsonPointer(path).to_last(document)
+    return isinstance(parent, dict)
 
 
 def _test_null(document: Any, path: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-from turtles.standalone.apiserver.wire.encoding import decode
+from turtles.standalone.apiserver.wire import bodies
 from turtles.standalone.apiserver.wire.endpoints import Endpoint, Objects, PinnedResolver, resolve
 from turtles.standalone.apiserver.wire.errors import Object
 
@@ -82,13 +82,18 @@ class WebhookClient:
                 if len(raw) > MAX_ANSWER:
                     raise WebhookError(f"the answer has more than {MAX_ANSWER} bytes")
             if answer.status != 200:
-                text = raw[:1024].decode(errors="replace").strip() or "unknown"
+                # As client-go has it: what isn't called text isn't shown.
+                shown = raw[:1024].decode(errors="replace").strip() if answer.content_type.startswith("text/") else ""
+                text = shown or "unknown"
                 raise WebhookError(
                     f'an error on the server ("{text}") has prevented the request from succeeding'
                     if answer.status >= 500
                     else f"the webhook answered with status {answer.status}"
                 )
-            return decode(bytes(raw))
+            try:
+                return bodies.parse_json(bytes(raw))
+            except bodies.Unreadable as error:
+                raise WebhookError(str(error)) from None
 
     def _session(self, bundle: str, endpoint: Endpoint | None) -> aiohttp.ClientSession:
         key = (bundle, *(endpoint if endpoint else ("", 0)))
