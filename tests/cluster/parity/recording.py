@@ -47,7 +47,7 @@ class Recording:
         return cls(data["server"], data["tag"], data["answers"])
 
     def save(self, file: Path) -> None:
-        """Write the recording; the same answers give the same file."""
+        """Write the recording."""
         text = json.dumps(dataclasses.asdict(self), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         file.write_bytes(gzip.compress(text.encode(), mtime=0))
 

@@ -4,10 +4,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import corpus
 import document
 import pytest
 from compare import Known, known, report
+from recording import Recording
 from stage import Stage
 
 THEMES = corpus.load()
@@ -23,6 +27,23 @@ def test_same_answer(theme: corpus.Theme, request_: corpus.Request, stage: Stage
         assert real.code == request_.code, f"the request doesn't test what it means to: {real.body}"
     found = stage.unexplained(request_, real, ours)
     assert not found, "\n" + report(request_, real, ours, found)
+
+
+def test_a_recording_is_of_requests_as_they_were() -> None:
+    recording = Recording.load()
+    asked = next(request for theme in THEMES for request in theme.requests if recording.answer(request) is not None)
+    assert recording.answer(replace(asked, ignore=["metadata"], code=200)) is not None, "that is how it is compared"
+    for changed in (replace(asked, body={"a": "b"}), replace(asked, path="/api"), replace(asked, name="new")):
+        assert recording.answer(changed) is None
+        assert recording.missing([replace(THEMES[0], requests=[changed])]) == [changed]
+
+
+def test_a_recording_is_read_as_it_was_written(tmp_path: Path) -> None:
+    recording = Recording.load()
+    recording.save(tmp_path / "copy")
+    assert Recording.load(tmp_path / "copy") == recording
+    assert "openshift" in str(recording.answers)
+    assert all("openshift" not in str(recording.answer(request)) for _dummy, request in REQUESTS)
 
 
 def test_the_corpus_is_wide() -> None:
