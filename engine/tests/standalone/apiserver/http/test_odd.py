@@ -8,6 +8,7 @@ import time
 import pytest
 
 from turtles.standalone.apiserver.schema import validation as schema
+from turtles.standalone.apiserver.wire.errors import StatusError
 from turtles.standalone.apiserver.wire.patch import json_patch
 
 from ..conftest import Server
@@ -164,3 +165,17 @@ def test_a_watch_ends_with_a_bookmark(server: Server) -> None:
     assert version <= int(server.call("GET", path)[1]["metadata"]["resourceVersion"])
     assert "creationTimestamp" not in events[-1]["object"]["metadata"]
     assert server.watch(f"{path}?labelSelector=none") == []
+
+
+def test_json_patches_of_the_whole_and_of_what_is_missing() -> None:
+    document = {"a": 1, "list": [1]}
+    assert json_patch(document, [{"op": "test", "path": "", "value": document}]) == document
+    assert json_patch(document, [{"op": "replace", "path": "", "value": {"b": 2}}]) == {"b": 2}
+    # The server's library adds the field, though RFC 6902 calls that an error; below what is missing it fails.
+    assert json_patch(document, [{"op": "replace", "path": "/b", "value": 2}]) == {**document, "b": 2}
+    for path in ("/b/c", "/a/c", "/list/5", "b"):
+        with pytest.raises(StatusError) as refused:
+            json_patch(document, [{"op": "replace", "path": path, "value": 2}])
+        assert refused.value.code == 422
+    with pytest.raises(StatusError, match=r"Go struct field jsonPatchOp\.from of type string"):
+        json_patch(document, [{"op": "move", "path": "/b", "from": 1}])

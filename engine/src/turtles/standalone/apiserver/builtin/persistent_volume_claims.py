@@ -89,16 +89,25 @@ def _size(obj: Object) -> Decimal:
     return quantities.value((obj["spec"]["resources"].get("requests") or {}).get("storage") or "0")
 
 
+def _fixed(spec: Object, free: set[str]) -> Object:
+    """Return what an update may not change: of the resources, all but the size.
+
+    Growing a claim that isn't bound is refused in other words, by another part of Kubernetes.
+    """
+    resources = dict(spec["resources"])
+    resources["requests"] = {k: v for k, v in (resources.get("requests") or {}).items() if k != "storage"}
+    return {**{k: v for k, v in spec.items() if k not in free}, "resources": resources}
+
+
 def _change_causes(new: Object, old: Object) -> list[Cause]:
-    # Growing what isn't bound is refused in other words, by another part of Kubernetes.
-    free = {"volumeAttributesClassName", "resources"}
+    free = {"volumeAttributesClassName"}
     if not old.get("volumeName"):
         # Binding names the volume; a class may be filled in where there was none.
         free.add("volumeName")
     if old.get("storageClassName") is None:
         free.add("storageClassName")
     causes = []
-    if {k: v for k, v in new.items() if k not in free} != {k: v for k, v in old.items() if k not in free}:
+    if _fixed(new, free) != _fixed(old, free):
         text = (
             "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
         )

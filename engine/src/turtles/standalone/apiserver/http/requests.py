@@ -11,7 +11,7 @@ from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.apply import managed
 from turtles.standalone.apiserver.http.paths import ResourcePath
 from turtles.standalone.apiserver.http.server import APIServer
-from turtles.standalone.apiserver.schema.decode import duplicates
+from turtles.standalone.apiserver.schema.decode import check_options, duplicates
 from turtles.standalone.apiserver.schema.kinds import Kind
 from turtles.standalone.apiserver.schema.selectors import parse_fields, parse_labels
 from turtles.standalone.apiserver.views import negotiate
@@ -103,6 +103,8 @@ async def delete_options(request: web.BaseRequest, context: Context) -> DeleteOp
     raw = await negotiate.read_body(request)
     if raw:
         body = bodies.read(raw, media_type_of(request), "")
+        if body.get("kind") in (None, "", "DeleteOptions"):
+            check_options(body, "DeleteOptions")
         # A body says it all: the query counts without one only.
         wanted = DeleteOptions.parse(body)
         context.dry_run = bool(body.get("dryRun"))

@@ -21,7 +21,7 @@ from turtles.standalone.apiserver.schema.kinds import Kind
 from turtles.standalone.apiserver.schema.types import ANY, META, Type, definition, of_kind, zero_value
 from turtles.standalone.apiserver.wire import quantities
 from turtles.standalone.apiserver.wire.encoding import plain_numbers
-from turtles.standalone.apiserver.wire.errors import Object, Undecodable
+from turtles.standalone.apiserver.wire.errors import Object, Undecodable, bad_request
 
 _RANGES = {"int32": 2**31, "int64": 2**63}
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")
@@ -29,6 +29,9 @@ _MICRO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-
 _encode = msgspec.json.Encoder().encode
 #: Deepest that objects may be nested: no type goes deeper, and the interpreter's stack is finite.
 MAX_DEPTH = 200
+
+
+_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1"
 
 
 class Mismatch(ValueError):
@@ -244,6 +247,17 @@ def decode(obj: Object, kind: Kind, previous: Object | None = None) -> tuple[Obj
         return decoding.object(obj, of_kind(kind), "", "", previous=previous), decoding.unknown
     except (Mismatch, _Wording) as error:
         raise undecodable(kind, str(error)) from None
+
+
+def check_options(options: Any, kind: str) -> None:
+    """Raise 400 where options of meta.k8s.io in a body hold a value of a wrong type."""
+    of = definition(f"{_OPTIONS}.{kind}")
+    if of is None or not isinstance(options, dict):
+        return
+    try:
+        _Decoding().object(options, of, "", "")
+    except (Mismatch, _Wording) as error:
+        raise bad_request(str(error)) from None
 
 
 def _metadata() -> Type:

@@ -9,7 +9,6 @@ from typing import Any
 
 from aiohttp import web
 
-from turtles.standalone.apiserver.wire.bodies import json_type
 from turtles.standalone.apiserver.wire.errors import (
     Cause,
     Object,
@@ -181,9 +180,7 @@ class DeleteOptions:
         grace = body.get("gracePeriodSeconds")
         propagation = body.get("propagationPolicy") or ""
         if grace is not None and (isinstance(grace, bool) or not isinstance(grace, int)):
-            found = json_type(grace) + (f" {grace}" if json_type(grace) == "number" else "")
-            text = f"json: cannot unmarshal {found} into Go struct field DeleteOptions.gracePeriodSeconds of type int64"
-            raise bad_request(text)
+            raise bad_request("DeleteOptions.gracePeriodSeconds must be an integer")
         if grace is not None:
             grace = min(grace, MAX_GRACE) if grace >= 0 else 1
         if not isinstance(preconditions, dict) or not isinstance(propagation, str):

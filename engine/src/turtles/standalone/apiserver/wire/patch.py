@@ -94,6 +94,8 @@ def surplus(operations: Any, twice: list[str]) -> list[str]:
 
 
 def _operation(document: Any, operation: dict[str, Any]) -> Any:
+    if operation.get("path") == "" and operation.get("op") == "test":
+        return jsonpatch.apply_patch(document, [{"value": None, **operation}], in_place=True)
     if not operation.get("path"):
         if operation.get("op") == "replace" and "path" in operation and isinstance(operation.get("value"), dict | list):
             return operation["value"]
