@@ -41,7 +41,7 @@ async def answer_resource(
         raise path_not_found()
     if request.method == "HEAD":
         raise method_not_allowed()
-    watch = request.method == "GET" and not parts.name and options.flag(request, "watch")
+    watch = parts.watched or (request.method == "GET" and not parts.name and options.flag(request, "watch"))
     negotiate.accept(request, negotiate.SHAPES, watch=watch)
     context = context_of(server, request, user, kind, parts)
     if parts.watched:
