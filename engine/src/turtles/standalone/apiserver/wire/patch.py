@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """JSON patch (RFC 6902) and merge patch (RFC 7386), and the media types of all patches."""
 
+import re
 from typing import Any
 
 import jsonpatch
@@ -59,12 +60,17 @@ def json_patch(document: Any, patch: Any) -> Any:
             for name in ("op", "path", "from"):
                 if one.get(name) is not None and not isinstance(one[name], str):
                     raise undecodable(json_type(one[name]), f"Go struct field jsonPatchOp.{name} of type string")
-            if one.get("op") == "copy":
-                copied += len(msgspec.json.encode(jsonpointer.resolve_pointer(document, one["from"])))
+            operation = _as_standard(document, one)
+            if operation.get("op") == "copy":
+                copied += len(msgspec.json.encode(jsonpointer.resolve_pointer(document, operation["from"])))
                 if copied > MAX_COPIED:
                     text = f"the copies of a JSON patch may not have more than {MAX_COPIED} bytes in all"
                     raise StatusError(413, "RequestEntityTooLarge", text)
-            document = _operation(document, one)
+            if operation.get("op") == "move":
+                moved = jsonpointer.resolve_pointer(document, operation["from"])
+                document = _operation(document, {"op": "remove", "path": operation["from"]})
+                operation = _as_standard(document, {"op": "add", "path": one.get("path"), "value": moved})
+            document = _operation(document, operation)
         return document
     except jsonpatch.JsonPatchTestFailed:
         raise Inapplicable(f"testing value {one['path']} failed: test failed") from None
@@ -91,6 +97,45 @@ def surplus(operations: Any, twice: list[str]) -> list[str]:
             elif path in twice:
                 texts.append(f'json patch duplicate field "{path}"')
     return texts
+
+
+def _as_standard(document: Any, operation: dict[str, Any]) -> dict[str, Any]:
+    """Return an operation with what the server's library, json-patch v4, allows beyond RFC 6902 told in its terms.
+
+    A negative index counts from the end of a list, and copying a field that an object doesn't have copies null.
+    """
+    result = dict(operation)
+    for name in ("path", "from"):
+        if isinstance(result.get(name), str) and "/-" in result[name]:
+            result[name] = _counted(document, result[name], name == "path" and result.get("op") in _INSERTING)
+    source = result.get("from") or ""
+    is_member = result.get("op") == "copy" and source != "" and _is_member(document, source)
+    if is_member and jsonpointer.resolve_pointer(document, source, None) is None:
+        return {"op": "add", "path": result.get("path"), "value": None}
+    return result
+
+
+#: Operations after which a list has an item more, which a negative index counts as well.
+_INSERTING = ("add", "copy")
+
+
+def _counted(document: Any, path: str, inserts: bool) -> str:
+    """Return a path with its negative indices counted from the beginning of their lists.
+
+    :raises jsonpatch.InvalidJsonPatch: for one before the beginning.
+    """
+    parts = path.split("/")
+    for at, part in enumerate(parts[1:], 1):
+        if isinstance(document, list) and _NEGATIVE.match(part):
+            index = len(document) + int(part) + (inserts and at == len(parts) - 1)
+            if index < 0:
+                raise jsonpatch.InvalidJsonPatch(f"{path} is before the beginning of a list")
+            part = parts[at] = str(index)
+        document = jsonpointer.resolve_pointer(document, f"/{part}", None) if part != "-" else None
+    return "/".join(parts)
+
+
+_NEGATIVE = re.compile(r"-[1-9][0-9]*\Z")
 
 
 def _operation(document: Any, operation: dict[str, Any]) -> Any:
