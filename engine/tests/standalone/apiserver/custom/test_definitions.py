@@ -409,6 +409,8 @@ def test_deprecated_version_warns(server: Server, define) -> None:
     path = define(version("v1", deprecated=True, deprecationWarning="use v2 instead"), version("v2", storage=False))
     _, headers, _ = server.raw("GET", path)
     assert headers["Warning"] == '299 - "use v2 instead"'
+    _, headers, _ = server.raw("GET", f"{path}?watch=1&timeoutSeconds=1")
+    assert headers["Warning"] == '299 - "use v2 instead"'
     assert "Warning" not in server.raw("GET", path.replace("/v1/", "/v2/"))[1]
 
 

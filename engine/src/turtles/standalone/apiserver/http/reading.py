@@ -93,7 +93,8 @@ async def answer_watch(server: APIServer, request: web.BaseRequest, context: Con
         except LookupError:
             return _ended(expired(version, server.store.compacted))
     server.audit.started(request)
-    return await stream(request, server.store, watcher, initial, shown, asked, server.store.version)
+    headers = warnings_of(context)
+    return await stream(request, server.store, watcher, initial, shown, asked, server.store.version, headers)
 
 
 def _named(context: Context, selection: Selection) -> Selection:

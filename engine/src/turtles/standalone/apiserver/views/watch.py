@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import HttpVersion11, web
@@ -234,13 +234,17 @@ async def stream(
     form: Form,
     options: WatchOptions,
     version: int,
+    headers: Mapping[str, str] | None = None,
 ) -> web.StreamResponse:
     """Send a watch to its client until it goes, the time is up, or the server ends.
 
     :param initial: objects to send as ADDED first.
     :param version: store version of the initial state.
+    :param headers: of the answer, beside those that all watches have.
     """
-    response = web.StreamResponse(headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"})
+    response = web.StreamResponse(
+        headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private", **(headers or {})}
+    )
     chunked = request.version >= HttpVersion11
     if chunked:
         response.enable_chunked_encoding()
