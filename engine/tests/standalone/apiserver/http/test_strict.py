@@ -179,6 +179,38 @@ def test_an_applied_scale(server: Server) -> None:
     assert (code, warnings(headers)) == (200, ['line 5: key "replicas" already set in map'])
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "texts"),
+    [
+        (
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            b'{"spec":{"resourceAttributes":{"verb":"get","verb":"list","resource":"pods","odd":1}},"more":2}',
+            [
+                'duplicate field "spec.resourceAttributes.verb"',
+                'unknown field "spec.resourceAttributes.odd"',
+                'unknown field "more"',
+            ],
+        ),
+        (
+            "/api/v1/namespaces/default/serviceaccounts/default/token",
+            b'{"spec":{"audiences":[],"expirationSeconds":600,"odd":1}}',
+            ['unknown field "spec.odd"'],
+        ),
+        (f"{PODS}/posted/binding", b'{"target":{"name":"n1","odd":1}}', ['unknown field "target.odd"']),
+        (f"{PODS}/posted/eviction", b'{"metadata":{"name":"posted"},"odd":1}', ['unknown field "odd"']),
+    ],
+)
+def test_reviews_and_subresources(server: Server, path: str, body: bytes, texts: list[str]) -> None:
+    server.call("POST", PODS, {"metadata": {"name": "posted"}, "spec": {"containers": [{"name": "c", "image": "i"}]}})
+    code, status = server.call("POST", f"{path}?fieldValidation=Strict", body)
+    assert (code, status["message"].partition(": strict decoding error: ")[2]) == (400, ", ".join(texts))
+    code, headers, _ = server.raw("POST", f"{path}?dryRun=All", body)
+    assert (code, warnings(headers)) == (201, texts)
+    code, headers, _ = server.raw("POST", f"{path}?dryRun=All&fieldValidation=Ignore", body)
+    assert (code, warnings(headers)) == (201, [])
+    server.call("DELETE", f"{PODS}/posted?gracePeriodSeconds=0")
+
+
 def test_what_an_alias_repeats_is_no_key_twice(server: Server) -> None:
     body = b"metadata: {name: aliases}\ndata: &d {a: x}\nmetadata2: *d\nmetadata3: {<<: *d, a: z}\n"
     code, headers, _ = server.raw("POST", f"{CONFIG_MAPS}?dryRun=All", body, "application/yaml")

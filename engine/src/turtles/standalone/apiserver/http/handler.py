@@ -51,7 +51,10 @@ async def handle(server: APIServer, request: web.BaseRequest) -> web.StreamRespo
 
 async def _answered(server: APIServer, request: web.BaseRequest) -> web.StreamResponse:
     try:
-        return await _answer(server, request)
+        response = await _answer(server, request)
+        if not response.prepared and "Warning" not in response.headers:
+            response.headers.update(warning_header(request.get("warnings") or ()))
+        return response
     except StatusError as error:
         # Clients repeat a request with this header, whatever its method.
         again = (error.details or {}).get("retryAfterSeconds")

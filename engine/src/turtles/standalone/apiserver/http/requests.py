@@ -11,6 +11,7 @@ from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.apply import managed
 from turtles.standalone.apiserver.http.paths import ResourcePath
 from turtles.standalone.apiserver.http.server import APIServer
+from turtles.standalone.apiserver.resource.body import report_body
 from turtles.standalone.apiserver.schema.decode import check_options, duplicates
 from turtles.standalone.apiserver.schema.kinds import Kind
 from turtles.standalone.apiserver.schema.selectors import parse_fields, parse_labels
@@ -56,6 +57,20 @@ async def body_of(request: web.BaseRequest, kind: str, context: Context | None =
     data = bodies.read(raw, media_type_of(request), kind)
     _find_duplicates(raw, data, media_type_of(request), context)
     return data
+
+
+async def posted(request: web.BaseRequest, user: User, kind: Kind) -> Any:
+    """Return what a client posted to a review or a subresource, whose fields are validated as an object's are.
+
+    :param kind: what is expected.
+    :raises StatusError: 400 for unknown fields and those that are there twice, where the client wants to hear of them.
+    """
+    asked = options.write_options(request)
+    context = Context(kind, user, field_validation=asked.field_validation)
+    context.warnings = request.setdefault("warnings", context.warnings)
+    body = await body_of(request, kind.kind, context)
+    report_body(context, body)
+    return body
 
 
 async def patch_of(request: web.BaseRequest, context: Context | None = None) -> Any:

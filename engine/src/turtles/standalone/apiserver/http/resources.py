@@ -11,13 +11,13 @@ from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.http.objects import answer_named
 from turtles.standalone.apiserver.http.paths import ResourcePath
 from turtles.standalone.apiserver.http.reading import answer_list, answer_watch
-from turtles.standalone.apiserver.http.requests import body_of, context_of
+from turtles.standalone.apiserver.http.requests import context_of, posted
 from turtles.standalone.apiserver.http.responses import success
 from turtles.standalone.apiserver.http.server import APIServer
 from turtles.standalone.apiserver.http.subresources import answer_subresource
 from turtles.standalone.apiserver.http.writing import answer_create, answer_delete_collection
 from turtles.standalone.apiserver.resource.bind import bind
-from turtles.standalone.apiserver.schema.kinds import REVIEWS, Review
+from turtles.standalone.apiserver.schema.kinds import REVIEWS, Kind, Review
 from turtles.standalone.apiserver.views import negotiate
 from turtles.standalone.apiserver.wire import options
 from turtles.standalone.apiserver.wire.errors import bad_request, method_not_allowed, path_not_found
@@ -31,7 +31,7 @@ async def answer_resource(
     if review is not None:
         if request.method != "POST" or parts.name or parts.watched:
             raise method_not_allowed()
-        body = await body_of(request, review.kind)
+        body = await posted(request, user, Kind(review.group, review.version, review.kind, review.plural))
         if review.kind == "Binding":
             return await _bind(server, request, user, parts, body)
         answer = reviews.answer(review, body, user, parts.namespace, server.authenticator, server.authorizer)

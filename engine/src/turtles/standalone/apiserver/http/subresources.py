@@ -11,7 +11,7 @@ from turtles.standalone.apiserver.builtin import table
 from turtles.standalone.apiserver.custom import scales
 from turtles.standalone.apiserver.http.objects import VERBS, answer_named
 from turtles.standalone.apiserver.http.reading import check_version
-from turtles.standalone.apiserver.http.requests import body_of, patch_of
+from turtles.standalone.apiserver.http.requests import body_of, patch_of, posted
 from turtles.standalone.apiserver.http.responses import included, success, warnings_of
 from turtles.standalone.apiserver.http.server import APIServer
 from turtles.standalone.apiserver.resource.bind import bind
@@ -19,9 +19,14 @@ from turtles.standalone.apiserver.resource.evict import evict
 from turtles.standalone.apiserver.resource.get import get, load
 from turtles.standalone.apiserver.resource.patch import patch_document
 from turtles.standalone.apiserver.resource.scale import apply_scale, get_scale, set_scale
+from turtles.standalone.apiserver.schema.kinds import Kind
 from turtles.standalone.apiserver.views import discovery, negotiate
 from turtles.standalone.apiserver.wire import bodies, patch
 from turtles.standalone.apiserver.wire.errors import method_not_allowed, method_not_supported, not_found, path_not_found
+
+_BINDING = Kind("", "v1", "Binding", "bindings")
+_EVICTION = Kind("policy", "v1", "Eviction", "evictions")
+_TOKEN_REQUEST = Kind("authentication.k8s.io", "v1", "TokenRequest", "tokenrequests")
 
 
 async def answer_subresource(server: APIServer, request: web.BaseRequest, context: Context) -> web.StreamResponse:
@@ -38,10 +43,10 @@ async def answer_subresource(server: APIServer, request: web.BaseRequest, contex
     if name == "scale":
         return await _answer_scale(server, request, context)
     if name == "binding":
-        await bind(server.resources, context, await body_of(request, "Binding"))
+        await bind(server.resources, context, await posted(request, context.user, _BINDING))
         return success()
     if name == "eviction":
-        await evict(server.resources, context, await body_of(request, "Eviction"))
+        await evict(server.resources, context, await posted(request, context.user, _EVICTION))
         return success()
     if name == "token":
         return await _answer_token(server, request, context)
@@ -49,7 +54,7 @@ async def answer_subresource(server: APIServer, request: web.BaseRequest, contex
 
 
 async def _answer_token(server: APIServer, request: web.BaseRequest, context: Context) -> web.StreamResponse:
-    body = await body_of(request, "TokenRequest")
+    body = await posted(request, context.user, _TOKEN_REQUEST)
     node = node_of(context.user)
     if node:
         restrict_token(server.store, node, context.namespace, context.name, body)

@@ -74,6 +74,20 @@ def report_unknown(context: Context) -> None:
     raise decode.undecodable(context.kind, why)
 
 
+def report_body(context: Context, body: Any) -> None:
+    """Tell the client of a body's fields as :func:`report_unknown` does, where it is an object of the kind at all.
+
+    :raises StatusError: as there.
+    """
+    if not isinstance(body, dict) or body.get("kind") not in (None, "", context.kind.kind):
+        return
+    try:
+        _, context.unknown = decode.decode(body, context.kind)
+    except Undecodable:
+        return  # What takes the body says what is wrong with it.
+    report_unknown(context)
+
+
 def _texts(context: Context) -> list[str]:
     """Return what is told of fields in the order in which kube-apiserver's decoders come across them."""
     unknown, duplicates, places = context.unknown, context.duplicates, context.places
