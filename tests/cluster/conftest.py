@@ -25,6 +25,8 @@ pytest.register_assert_rewrite("scenarios")
 INSTANCE = os.environ.get("TURTLES_KUBERNETES_INSTANCE", "turtles-test")
 NETWORK = os.environ.get("TURTLES_KUBERNETES_NETWORK", "10.200.0.0/16")
 API_NETWORK = os.environ.get("TURTLES_KUBERNETES_API_NETWORK", "10.201.0.0/16")
+#: A folder with programs of another version of Kubernetes.
+PROGRAMS = Path(programs).resolve() if (programs := os.environ.get("TURTLES_KUBERNETES_PROGRAMS")) else None
 #: With this set clusters stay after the tests, and the next run uses them.
 KEEP = "TURTLES_KUBERNETES_KEEP" in os.environ
 
@@ -50,7 +52,7 @@ def kubernetes() -> Iterator[Cluster | ExistingCluster]:
     if kubeconfig := os.environ.get("KUBECONFIG"):
         yield ExistingCluster(Path(kubeconfig))
     else:
-        yield from _run(Settings(instance=INSTANCE, nodes=2, network=NETWORK))
+        yield from _run(Settings(instance=INSTANCE, nodes=2, network=NETWORK, programs=PROGRAMS))
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +69,7 @@ def control_plane() -> Iterator[Cluster]:
 
     Always the tests' own, whatever $KUBECONFIG says: its objects are made and deleted at will.
     """
-    yield from _run(Settings(instance=f"{INSTANCE[:11]}-api", nodes=0, network=API_NETWORK))
+    yield from _run(Settings(instance=f"{INSTANCE[:11]}-api", nodes=0, network=API_NETWORK, programs=PROGRAMS))
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from pathlib import Path
 
 from .build import build
 from .cluster import Cluster
@@ -32,6 +33,12 @@ def main() -> None:
                 "--nodes", type=int, default=defaults.nodes, help="0 for a control plane only (%(default)s)"
             )
             command.add_argument(
+                "--programs",
+                type=Path,
+                metavar="FOLDER",
+                help="with programs of another version, 1.20 or later, or of what Kubernetes needs (containerd, etcd)",
+            )
+            command.add_argument(
                 "--api-server-only", action="store_true", help="with --nodes 0: no controller manager, no scheduler"
             )
         if name == "run":
@@ -44,6 +51,7 @@ def main() -> None:
             return
         if arguments.command == "up":
             wanted = {name: getattr(arguments, name) for name in ("instance", "network", "nodes")}
+            wanted["programs"] = arguments.programs and arguments.programs.resolve()
             cluster = Cluster(Settings(**wanted, controllers=not arguments.api_server_only))
             cluster.up()
             print(f"export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}")

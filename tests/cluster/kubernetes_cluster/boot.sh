@@ -1,10 +1,10 @@
 #!/bin/sh
-# boot.sh NAME DIRECTORY CACHE: make this machine's root and be its process 1. Runs in fresh namespaces (mount, network,
+# boot.sh NAME DIRECTORY CACHE PROGRAMS: make this machine's root and be its process 1. Runs in fresh namespaces (mount, network,
 # process ids, host name, IPC, control groups). The root has the host's programs (/usr, read-only) and nothing else of
 # the host: /run, /dev, /proc, /sys are its own, /etc, /var and /tmp are in DIRECTORY. Writes its process id, as the host
 # counts, to DIRECTORY/pid when everything is there.
 set -eu
-name=$1 directory=$2 cache=$3
+name=$1 directory=$2 cache=$3 programs=$4
 read -r pid _ </proc/self/stat
 exec 3>"$directory/pid"
 
@@ -15,7 +15,7 @@ echo 1 >/proc/sys/net/ipv4/ip_forward
 root=$directory/root
 mount -t tmpfs -o mode=755,size=16m root "$root"
 cd "$root"
-mkdir dev etc home mnt opt opt/cni opt/kubernetes proc root run srv sys tmp usr var
+mkdir dev etc home mnt opt opt/cni opt/kubernetes opt/programs proc root run srv sys tmp usr var
 chmod 700 root
 
 mount --bind /usr usr
@@ -31,6 +31,10 @@ for folder in bin sbin lib lib32 lib64 libx32; do
 done
 mount --bind "$cache" opt/kubernetes
 mount -o remount,bind,ro opt/kubernetes
+if [ -n "$programs" ]; then
+    mount --bind "$programs" opt/programs
+    mount -o remount,bind,ro opt/programs
+fi
 ln -s ../kubernetes/root/usr/lib/cni opt/cni/bin
 mount --bind "$directory/var" var
 mount --bind "$directory/tmp" tmp

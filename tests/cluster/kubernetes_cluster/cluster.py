@@ -93,7 +93,7 @@ class Cluster:
             cgroup.check_for_nodes()
         if self.settings.directory.exists():
             raise ClusterError(f"{self.settings.directory} exists: end instance {self.settings.instance} first")
-        build(cache_dir(), say)
+        build(cache_dir(), say, programs=self.settings.programs)
         start = time.monotonic()
         machines = [self.control, *(node.machine for node in self.nodes)]
         self.settings.save()

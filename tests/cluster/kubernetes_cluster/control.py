@@ -10,10 +10,12 @@ from pathlib import Path
 
 import yaml
 
+from . import versions
 from .errors import wait_for
 from .machine import Machine
 from .pki import Authority, key_pair
 from .settings import Settings
+from .versions import version_of
 
 API_PORT = 6443
 _PKI = "/etc/kubernetes"
@@ -126,12 +128,13 @@ class ControlPlane:
             options = ("kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig")
             return [f"--{option}={pki}/{name}.kubeconfig" for option in options]
 
-        common = ("--bind-address=127.0.0.1", "--port=0", "--leader-elect=false", "--profiling=false")
+        common = ("--bind-address=127.0.0.1", "--leader-elect=false", "--profiling=false")
         self._machine.start(
             "kube-controller-manager",
             "kube-controller-manager",
             *identity("controller-manager"),
             *common,
+            *versions.controllers(version_of(self._settings.program("kube-controller-manager"))),
             "--use-service-account-credentials=true",
             f"--service-account-private-key-file={pki}/service-accounts.key",
             f"--root-ca-file={pki}/ca.crt",
@@ -142,7 +145,13 @@ class ControlPlane:
             "--kube-api-qps=100",
             "--kube-api-burst=200",
         )
-        self._machine.start("kube-scheduler", "kube-scheduler", *identity("scheduler"), *common)
+        self._machine.start(
+            "kube-scheduler",
+            "kube-scheduler",
+            *identity("scheduler"),
+            *common,
+            *versions.controllers(version_of(self._settings.program("kube-scheduler"))),
+        )
 
     @property
     def logs(self) -> list[Path]:

@@ -15,8 +15,11 @@ from .errors import ClusterError, wait_for
 from .settings import Settings
 
 PROGRAMS = Path(__file__).parent
-#: Where programs are on a machine: those built, Debian's that aren't installed, the host's.
-PATH = "/opt/kubernetes/bin:/opt/kubernetes/root/usr/bin:/opt/kubernetes/root/usr/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: Where programs are on a machine: those given, those built, Debian's that aren't installed, the host's.
+PATH = (
+    "/opt/programs:/opt/kubernetes/bin:/opt/kubernetes/root/usr/bin:/opt/kubernetes/root/usr/sbin"
+    ":/usr/sbin:/usr/bin:/sbin:/bin"
+)
 
 
 class Machine:
@@ -31,6 +34,7 @@ class Machine:
         self.directory = settings.directory / "machines" / name
         self._logs = settings.directory / "logs"
         self._cgroup = f"{settings.cgroup}/{name}"
+        self._programs = settings.programs
         self.etc = self.directory / "etc"
 
     def prepare(self) -> None:
@@ -43,7 +47,7 @@ class Machine:
         """Start process 1."""
         cgroup.create(self._cgroup)
         namespaces = ("--mount", "--net", "--uts", "--ipc", "--cgroup", "--pid", "--fork", "--kill-child")
-        program = (PROGRAMS / "boot.sh", self.name, self.directory, cache)
+        program = (PROGRAMS / "boot.sh", self.name, self.directory, cache, self._programs or "")
         process = self._spawn("boot", "unshare", *namespaces, *program)
         wait_for(f"machine {self.name}", lambda: self.pid, timeout=60, logs=[self.log("boot")], processes=[process])
 

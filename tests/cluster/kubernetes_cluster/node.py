@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from . import versions
 from .control import API_PORT
 from .errors import wait_for
 from .images import PAUSE
@@ -17,10 +18,12 @@ from .machine import Machine
 from .pki import Authority
 from .registry import Registry
 from .settings import Settings
+from .versions import version_of
 
 #: Where the kubelets keep Pods: its default.
 KUBELET_DIR = Path("/var/lib/kubelet")
 _SOCKET = "/run/containerd/containerd.sock"
+_RUNTIME = f"unix://{_SOCKET}"
 _ETC = "/etc/kubernetes"
 
 
@@ -89,7 +92,11 @@ class NodeAgents:
                 "imagefs.available": "1%",
             },
             "serializeImagePulls": False,
+            **versions.kubelet_configuration(self._kubelet_version(), socket=_RUNTIME),
         }
+
+    def _kubelet_version(self) -> versions.Version:
+        return version_of(self._settings.program("kubelet"))
 
     def _cni(self) -> dict[str, object]:
         ipam = {
@@ -148,10 +155,7 @@ class NodeAgents:
             f"--hostname-override={self._machine.name}",
             f"--node-ip={self.address}",
             f"--root-dir={KUBELET_DIR}",
-            "--container-runtime=remote",
-            f"--container-runtime-endpoint=unix://{_SOCKET}",
-            f"--image-service-endpoint=unix://{_SOCKET}",
-            f"--pod-infra-container-image={PAUSE}",
+            *versions.kubelet(self._kubelet_version(), socket=_RUNTIME, pause=PAUSE),
         )
 
 

@@ -32,6 +32,8 @@ class Settings:
     :param network: a /16 that nothing else uses. From it come the machines' addresses (the first /24), the nodes'
         Pods (a /24 each in the second quarter) and the Services (the upper half).
     :param controllers: whether controller manager and scheduler run, too. Nodes need them.
+    :param programs: a folder with programs of Kubernetes, or what it needs to run, to use instead of those built: of
+        any version from 1.20 on. What isn't there is built.
     :param state_dir: where the instances keep what they write.
     """
 
@@ -39,6 +41,7 @@ class Settings:
     nodes: int = 2
     network: str = "10.200.0.0/16"
     controllers: bool = True
+    programs: Path | None = None
     state_dir: Path = Path("/var/lib/turtles-kubernetes")
 
     def __post_init__(self) -> None:
@@ -52,11 +55,13 @@ class Settings:
             raise ClusterError(f"network: {error}") from None
         if length != 16:
             raise ClusterError(f"network {self.network}: a /16 is needed")
+        if self.programs is not None and not (self.programs.is_absolute() and self.programs.is_dir()):
+            raise ClusterError(f"programs {self.programs}: not an absolute path of a folder")
 
     def save(self) -> None:
         """Make the instance's directory with the settings in it."""
         self.directory.mkdir(parents=True, mode=0o700)
-        text = json.dumps({**asdict(self), "state_dir": str(self.state_dir)})
+        text = json.dumps(asdict(self), default=str)
         (self.directory / "settings.json").write_text(text)
 
     @classmethod
@@ -67,7 +72,8 @@ class Settings:
             saved = json.loads((settings.directory / "settings.json").read_text())
         except (FileNotFoundError, json.JSONDecodeError):  # never there, or killed while writing
             return settings
-        return cls(**{**saved, "state_dir": Path(saved["state_dir"])})
+        programs = saved["programs"] and Path(saved["programs"])
+        return cls(**{**saved, "programs": programs, "state_dir": Path(saved["state_dir"])})
 
     @property
     def directory(self) -> Path:
@@ -78,6 +84,12 @@ class Settings:
     def cgroup(self) -> str:
         """Its control group, the same in every hierarchy."""
         return f"{CGROUP}/{self.instance}"
+
+    def program(self, name: str) -> Path:
+        """Where a program of Kubernetes is, on this machine."""
+        if self.programs is not None and (self.programs / name).exists():
+            return self.programs / name
+        return cache_dir() / "bin" / name
 
     def _subnet(self, index: int) -> ipaddress.IPv4Network:
         return list(ipaddress.IPv4Network(self.network).subnets(new_prefix=24))[index]
