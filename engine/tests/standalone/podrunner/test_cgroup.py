@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Limits in control groups of both versions, and in a mixture of them."""
 
+import errno
 import logging
 from pathlib import Path
 
@@ -92,6 +93,32 @@ def test_a_missing_controller_is_named_once(tmp_path, caplog):
         groups = Cgroups("t", first(tmp_path, "cpu", "memory"))
         groups.create("pod", LIMITS)
         groups.create("pod2", LIMITS)
+    assert [record.controllers for record in caplog.records] == [["pids"]]
+
+
+@pytest.mark.parametrize("group", ["u", "u/t"])
+def test_the_other_controllers_are_used_where_one_cannot_be_enabled(tmp_path, caplog, monkeypatch, group):
+    write = Path.write_text
+
+    def refuse(path, text):
+        if path == tmp_path / group / "cgroup.subtree_control" and text == "+cpu":
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return write(path, text)
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    groups = Cgroups("t", unified(tmp_path / "u", "cpu memory pids"))
+    groups.create("pod", LIMITS)
+    found = settings(tmp_path)
+    assert (found["u/t/pod/memory.max"], found["u/t/pod/pids.max"]) == (str(1 << 30), "100")
+    assert not [name for name in found if "cpu." in name]
+    assert [(r.controllers, r.errors) for r in caplog.records] == [(["cpu"], {"cpu": "[Errno 22] Invalid argument"})]
+
+
+def test_a_hierarchy_that_cannot_be_written_is_named_once(tmp_path, caplog):
+    mounts = first(tmp_path, "cpu", "memory", "pids")
+    (tmp_path / "pids/t").write_text("in the way")
+    groups = Cgroups("t", mounts)
+    assert groups.create("pod", LIMITS) == [str(tmp_path / name / "t/pod/cgroup.procs") for name in ("cpu", "memory")]
     assert [record.controllers for record in caplog.records] == [["pids"]]
 
 

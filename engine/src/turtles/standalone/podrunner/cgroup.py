@@ -69,6 +69,8 @@ class Cgroups:
         self._bases: dict[str, Path] = {}
         #: Controllers of the unified hierarchy; those of version 1 are not in it.
         self._unified: frozenset[str] = frozenset()
+        #: What can't be used, and why.
+        failures: dict[str, str] = {}
         text = Path("/proc/self/mountinfo").read_text() if mounts is None else mounts
         for line in text.splitlines():
             before, _, after = line.partition(" - ")
@@ -85,19 +87,19 @@ class Cgroups:
                         del self._bases[name]
                         continue
                 (base / parent).mkdir(exist_ok=True)
-                if name == "unified":
-                    self._enable(base)
-                    self._enable(base / parent)
             except OSError as error:
-                log.warning(
-                    "limits of Pods are not enforced: cgroup not writable",
-                    extra={"controller": name, "error": str(error)},
-                )
+                failures |= dict.fromkeys(self._unified if name == "unified" else [name], str(error))
                 del self._bases[name]
                 self._unified = frozenset() if name == "unified" else self._unified
+        if self._unified:
+            base = self._bases["unified"]
+            failures |= self._enable(base) | self._enable(base / parent)
         missing = [name for name in _CONTROLLERS if name not in self._unified and name not in self._bases]
         if missing:
-            log.warning("limits of Pods are not enforced: no cgroup controller", extra={"controllers": missing})
+            log.warning(
+                "limits of Pods are not enforced: no cgroup controller",
+                extra={"controllers": missing, **({"errors": failures} if failures else {})},
+            )
         if "pids" not in missing:
             self._set(
                 self._bases["pids" if "pids" in self._bases else "unified"] / parent, {"pids.max": str(node_pids())}
@@ -107,9 +109,17 @@ class Cgroups:
     def _available(base: Path) -> frozenset[str]:
         return frozenset((base / "cgroup.controllers").read_text().split()) & frozenset(_CONTROLLERS)
 
-    def _enable(self, group: Path) -> None:
+    def _enable(self, group: Path) -> dict[str, str]:
+        """Let a group's children have the controllers; give up those that can't be enabled, and return why."""
+        failures = {}
         for name in sorted(self._unified):
-            (group / "cgroup.subtree_control").write_text(f"+{name}")
+            try:
+                (group / "cgroup.subtree_control").write_text(f"+{name}")
+            except OSError as error:
+                # As the kernel refuses the controller cpu while there are realtime processes; the others still work.
+                failures[name] = str(error)
+        self._unified -= failures.keys()
+        return failures
 
     def create(self, name: str, limits: Limits) -> list[str]:
         """Make the group of a Pod and return the files into which its processes' ids are to be written."""
