@@ -27,6 +27,13 @@ def main(argv):
         return 0
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    if action == "count until told":
+        number = 0
+        while not stop.wait(0.05):
+            print(f"line {number}", flush=True)
+            number += 1
+        print(f"{number} lines", flush=True)
+        return 0
     print("serving", os.getuid(), flush=True)
     os.write(1, b"no newline")
     listener = socket.create_server(("127.0.0.1", 8080))
