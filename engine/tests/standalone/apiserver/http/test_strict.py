@@ -211,6 +211,14 @@ def test_reviews_and_subresources(server: Server, path: str, body: bytes, texts:
     server.call("DELETE", f"{PODS}/posted?gracePeriodSeconds=0")
 
 
+@pytest.mark.parametrize("path", [CONFIG_MAPS, "/apis/authentication.k8s.io/v1/selfsubjectreviews"])
+@pytest.mark.parametrize("character", ["\r", "\n", "\t", "\0", "\x1b", "\x7f"])
+def test_a_field_whose_name_no_header_can_have(server: Server, path: str, character: str) -> None:
+    body = {"metadata": {"name": "odd"}, f"a{character}b": 1}
+    code, headers, _ = server.raw("POST", f"{path}?dryRun=All", body)
+    assert (code, headers["Warning"]) == (201, '299 - "unknown field \\"a b\\""')
+
+
 def test_what_an_alias_repeats_is_no_key_twice(server: Server) -> None:
     body = b"metadata: {name: aliases}\ndata: &d {a: x}\nmetadata2: *d\nmetadata3: {<<: *d, a: z}\n"
     code, headers, _ = server.raw("POST", f"{CONFIG_MAPS}?dryRun=All", body, "application/yaml")

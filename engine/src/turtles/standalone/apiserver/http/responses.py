@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Responses: objects in the form that a client wants, warnings, and what all responses of a kind have in common."""
 
+import re
 from collections.abc import Iterable
 
 from aiohttp import web
@@ -16,6 +17,7 @@ from turtles.standalone.apiserver.wire.errors import StatusError, bad_request, q
 #: Warnings with more characters than that are cut to so many each, and those beyond it are left out; sources:
 #: truncateAtTotalRunes and truncateItemRunes of k8s.io/apiserver.
 MAX_WARNINGS, MAX_WARNING = 4096, 256
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 async def show(
@@ -62,7 +64,9 @@ def warning_header(texts: Iterable[str]) -> dict[str, str]:
         cut, warnings = [one[:MAX_WARNING] for one in warnings], []
         while cut and sum(map(len, warnings)) < MAX_WARNINGS:
             warnings.append(cut.pop(0))
-    quoted = (one.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") for one in warnings)
+    # A header has no control characters: the answer could not be sent, though the write is done.
+    plain = (_CONTROL.sub(" ", one) for one in warnings)
+    quoted = (one.replace("\\", "\\\\").replace('"', '\\"') for one in plain)
     return {"Warning": ", ".join(f'299 - "{one}"' for one in quoted)}
 
 
