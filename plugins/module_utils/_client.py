@@ -38,6 +38,8 @@ except ImportError:
 MERGE_PATCH = "application/merge-patch+json"
 CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 60
+# How often a request is repeated that the server asks to repeat.
+ASKED_TO_COME_AGAIN = 10
 PAGE_SIZE = 500
 # A warning of an API server (KEP-1693): code, agent and text of a Warning header (RFC 7234, section 5.5).
 WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
@@ -318,8 +320,19 @@ class Client:
         pairs = [(name, value) for name, value in (query or {}).items() if value is not None]
         if pairs:
             url += "?" + urlencode(pairs)
-        # Only reads may be repeated: a write whose answer got lost may have happened.
-        retries = urllib3.Retry(total=2, redirect=0, status=0, backoff_factor=0.2) if method == "GET" else False
+        # Only reads may be repeated when no answer came: a write whose answer got lost may have happened. One that is
+        # answered with 429 or 503 and Retry-After hasn't, and the server says when to come again.
+        lost = 2 if method == "GET" else 0
+        retries = urllib3.Retry(
+            total=ASKED_TO_COME_AGAIN,
+            connect=lost,
+            read=lost,
+            other=lost,
+            redirect=0,
+            allowed_methods=None,
+            backoff_factor=0.2,
+            raise_on_status=False,
+        )
         try:
             return self._pool.request(
                 method,

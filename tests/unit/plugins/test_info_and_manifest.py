@@ -6,6 +6,7 @@ import threading
 
 import pytest
 from api import Refused
+from fakeapi import status
 
 CRD = {
     "apiVersion": "apiextensions.k8s.io/v1",
@@ -57,6 +58,25 @@ def test_objects_are_made_changed_and_removed_once(api, run):
     assert run("manifest", state="absent", definition=definition)["changed"]
     assert not run("manifest", state="absent", definition=definition)["changed"]
     assert api.get("configmaps", "default", "c") is None
+
+
+def test_a_server_that_asks_to_come_again_is_asked_again(api, run):
+    busy = {"POST": 2, "GET": 1}
+
+    def intercept(method, path):
+        if path.endswith("/configmaps/c") or (method == "POST" and path.endswith("/configmaps")):
+            busy[method] = busy.get(method, 0) - 1
+            if busy[method] >= 0:
+                return status(503, "ServiceUnavailable", "not yet", {"Retry-After": "0"})
+        return None
+
+    api.intercept = intercept
+    assert run("manifest", definition=CONFIGMAP)["changed"]
+    api.intercept = lambda method, path: (
+        status(503, "ServiceUnavailable", "out of order") if method == "PATCH" else None
+    )
+    failed = run("manifest", definition={**CONFIGMAP, "data": {"b": "2"}})
+    assert "out of order" in failed.msg
 
 
 def test_a_kind_that_comes_with_the_same_manifest(api, run):
