@@ -3,6 +3,7 @@
 
 import contextlib
 import resource
+import shutil
 import socket
 import subprocess
 from collections.abc import Callable
@@ -28,6 +29,20 @@ def started(tmp_path: Path, monkeypatch) -> Callable[..., tuple[ZygoteClient, su
         return client, process
 
     return start
+
+
+def test_a_shutdown_of_the_machine_does_not_wait_for_what_ignores_sigterm(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(zygote_client, "_SYSTEMD", tmp_path)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    command = zygote_client._scope()
+    assert command[:2] == ["/usr/bin/systemd-run", "--scope"]
+    assert "--property=KillSignal=SIGKILL" in command
+
+
+def test_no_scope_without_systemd(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(zygote_client, "_SYSTEMD", tmp_path / "missing")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert zygote_client._scope() == []
 
 
 @pytest.mark.parametrize("scope", [["/usr/bin/env", "WITH=scope"], ["/bin/false"]])

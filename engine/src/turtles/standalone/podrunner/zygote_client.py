@@ -24,6 +24,9 @@ from turtles.standalone.podrunner.zygote import MAX_MESSAGE, process_start
 
 log = logging.getLogger(__name__)
 
+#: There where systemd is PID 1 (sd_booted(3)).
+_SYSTEMD = Path("/run/systemd/system")
+
 
 class ZygoteError(Exception):
     """The forking process is not running, or a container could not be set up; the message says why."""
@@ -38,9 +41,12 @@ def _scope() -> list[str]:
 
     In the podrunner's unit Pods would end with a ``systemctl kill`` of the podrunner, or when systemd stops it because
     one of them ran out of memory. systemd-run becomes what it runs: the process ID stays.
+
+    When the machine shuts down, systemd stops the unit. The forking process ignores SIGTERM, since a supervisor may
+    send it to a whole group: the machine would wait until the unit's time is up (90 s).
     """
     program = shutil.which("systemd-run")
-    if program is None or not Path("/run/systemd/system").is_dir():
+    if program is None or not _SYSTEMD.is_dir():
         return []
     return [
         program,
@@ -50,6 +56,7 @@ def _scope() -> list[str]:
         f"--unit=turtles-pods-{uuid.uuid4().hex[:8]}",
         "--description=Pods of this machine",
         "--property=TasksMax=infinity",
+        "--property=KillSignal=SIGKILL",
         "--",
     ]
 
