@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,20 @@ class Deployed(Engine):
             return True
 
         wait_for("end of all objects of the engine", removed, timeout=timeout)
+
+    def refused(self, users: set[str], since: datetime) -> set[str]:
+        """What users asked for since then, and had no right to; of the tests' own cluster."""
+        # An object that was refused for another reason, such as its namespace's end, was allowed by the rights. What
+        # tests attempt with a component's identity comes from here, not from a Pod.
+        ours = self.kubernetes.host_address
+        return {
+            f"{event['user']['username']} {event['verb']} {event['requestURI']}"
+            for event in self.kubernetes.audit()
+            if event["user"]["username"] in users
+            and datetime.fromisoformat(event["requestReceivedTimestamp"]) >= since
+            and event["sourceIPs"][0] != ours
+            and event["annotations"]["authorization.k8s.io/decision"] == "forbid"
+        }
 
     def version(self) -> tuple[int, int]:
         """Major and minor version of Kubernetes."""

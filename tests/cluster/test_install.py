@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -211,8 +212,13 @@ def test_teardown_refuses_while_there_are_virtual_machines(cluster: Deployed, na
 def test_teardown_leaves_nothing(cluster: Deployed) -> None:
     cluster.settle()
     assert any("kubevirt" in line for line in cluster.objects())
+    pods = cluster.core.list_namespaced_pod(NAMESPACE).items
+    users = {f"system:serviceaccount:{NAMESPACE}:{pod.spec.service_account_name}" for pod in pods}
+    since = datetime.now(UTC)
     cluster.playbook("teardown")
     cluster.wait_removed()
+    if cluster.kubernetes.nodes:
+        assert not cluster.refused(users, since)
     for node in cluster.kubernetes.nodes:
         left = node.machine.run(
             "sh", "-c", "ls -d /var/run/kubevirt* /var/lib/kubevirt* /var/lib/kubelet/device-plugins/*kubevirt* || true"

@@ -130,18 +130,7 @@ def test_components_ask_for_nothing_they_may_not(cluster: Deployed, namespace: s
     cluster.delete(namespace, "web")
     cluster.wait_gone(namespace, "web")
     names = {f"system:serviceaccount:{NAMESPACE}:{account(cluster, name)}" for name in NAMES}
-    # an object that was refused for another reason, such as its namespace's end, was allowed by the rights. Attempts
-    # of the test above were from here, not from a Pod
-    ours = cluster.kubernetes.host_address
-    refused = {
-        f"{event['user']['username']} {event['verb']} {event['requestURI']}"
-        for event in cluster.kubernetes.audit()
-        if event["user"]["username"] in names
-        and datetime.fromisoformat(event["requestReceivedTimestamp"]) >= since
-        and event["sourceIPs"][0] != ours
-        and event["annotations"]["authorization.k8s.io/decision"] == "forbid"
-    }
-    assert not refused
+    assert not cluster.refused(names, since)
 
 
 #: What users may by their roles. Kubernetes' own view, edit and admin have the same by aggregation.
