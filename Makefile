@@ -30,8 +30,8 @@ venv-tests:
 	@scripts/install-collection.sh
 
 # With what tests of some kind need besides, by its profile in bindep.txt.
-.PHONY: venv-bench venv-fresh
-venv-bench venv-fresh: venv-%:
+.PHONY: venv-bench venv-fresh venv-host
+venv-bench venv-fresh venv-host: venv-%:
 	@scripts/venv.sh --tests $*
 	@scripts/install-collection.sh
 
@@ -72,6 +72,10 @@ test-e2e: venv-tests ## Run the tests with an engine of their own and real virtu
 .PHONY: test-fresh
 test-fresh: venv-fresh ## Run the README's commands on Debian 12 and 13 that have nothing; DEBIAN=trixie: only that.
 	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python -m pytest -s tests/fresh $(ARGS)
+
+.PHONY: test-host
+test-host: venv-host ## Run the tests with a whole Debian machine, systemd and all, in QEMU; DEBIAN=trixie: 13 instead of 12.
+	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python -m pytest tests/host $(ARGS)
 
 .PHONY: test-cluster
 test-cluster: venv-tests ## Run the tests with a real Kubernetes: their own, or the one that $$KUBECONFIG names.

@@ -1,0 +1,112 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The engine in standalone mode on a whole machine, and the playbooks that put it there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import urllib3
+from kubernetes.client.exceptions import ApiException
+from machine import Machine
+
+from engine import Engine
+from playbooks import playbook
+
+#: The roles' default.
+INSTANCE = "turtles"
+#: The engine's units, each with its instance's name before it.
+UNITS = ("apiserver", "controller-manager", "virt-api", "virt-controller", "podrunner", "virt-handler")
+
+
+class Roles:
+    """Runs the collection's playbooks on a machine, over SSH, as a user with sudo.
+
+    :param folder: where they run.
+    """
+
+    def __init__(self, machine: Machine, folder: Path) -> None:
+        self._folder = folder
+        self._inventory = folder / "inventory.yml"
+        options = f"-F {machine.ssh_config}"
+        self._inventory.write_text(f"turtles:\n  hosts:\n    machine:\n      ansible_ssh_common_args: {options}\n")
+        # What is said to be enough on real hardware.
+        self._arguments = [] if machine.is_fast else ["-e", "turtles_timeout=600"]
+
+    def run(self, name: str) -> dict[str, int]:
+        """Run one of the playbooks; the counts of its recap for the machine."""
+        arguments = ["-i", str(self._inventory), "-e", "turtles_hosts=turtles", *self._arguments]
+        output = playbook(f"turtles.kubevirt.{name}", *arguments, folder=self._folder).stdout
+        (self._folder / f"{name}.log").write_text(output)
+        line = re.search(r"^machine\s+:(.*)$", output, re.MULTILINE)
+        assert line, output
+        return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", line[1])}
+
+
+class Host(Engine):
+    """The engine on a machine.
+
+    :param port: of this machine, which leads to the API server's on that one.
+    """
+
+    def __init__(self, machine: Machine, port: int, *, kubeconfig: Path, key: Path) -> None:
+        proxy = f"ssh -F {shlex.quote(str(machine.ssh_config))} -W %h:%p machine"
+        image = f"oci-archive:/var/lib/{INSTANCE}/images/tiny.tar"
+        # A guest in an emulated machine is emulated by what is emulated itself.
+        patience = 1 if machine.is_fast else 15
+        super().__init__(kubeconfig=kubeconfig, image=image, key=key, proxy=proxy, patience=patience)
+        self.machine = machine
+        self._port = port
+        self._tunnel: subprocess.Popen[bytes] | None = None
+
+    def connect(self) -> None:
+        """Open the way to the API server, and wait until it is ready."""
+        self.disconnect()
+        self._tunnel = self.machine.forward(self._port, 6443)
+        deadline = time.monotonic() + self.seconds(30)
+        while True:
+            try:
+                self.core.list_namespace(_request_timeout=10)
+                return
+            except (ApiException, urllib3.exceptions.HTTPError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)  # there is nothing to watch yet
+
+    def disconnect(self) -> None:
+        """Close it; guests stay reachable."""
+        if self._tunnel is not None:
+            self._tunnel.kill()
+            self._tunnel.wait()
+            self._tunnel = None
+
+    def pod(self, namespace: str, vmi: str) -> Any:
+        """The launcher's Pod of a VMI."""
+        (pod,) = self.core.list_namespaced_pod(namespace, label_selector=f"vm.kubevirt.io/name={vmi}").items
+        return pod
+
+    def pod_processes(self, namespace: str, vmi: str, word: str) -> list[int]:
+        netns = f"/run/{INSTANCE}/netns/{self.pod(namespace, vmi).metadata.uid}"
+        script = (
+            f"for process in /proc/[0-9]*; do [ $process/ns/net -ef {netns} ] &&"
+            f" tr '\\0' ' ' <$process/cmdline | grep -q -- {shlex.quote(word)} && echo ${{process#/proc/}}; done; true"
+        )
+        return [int(pid) for pid in self.machine.shell(script).split()]
+
+    def publish(self, archive: Path) -> str:
+        place = f"/var/lib/{INSTANCE}/images/{archive.name}"
+        self.machine.upload(archive, place)
+        return f"oci-archive:{place}:latest"
+
+    def unit(self, name: str) -> dict[str, str]:
+        """What systemd says about one of the engine's units."""
+        output = self.machine.run(
+            *("systemctl", "show", f"{INSTANCE}-{name}.service"),
+            *("--property=ActiveState,SubState,UnitFileState,MainPID,NRestarts,ControlGroup"),
+        )
+        return dict(line.split("=", 1) for line in output.splitlines())

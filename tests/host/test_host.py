@@ -1,0 +1,189 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The engine where its users have it: on Debian with systemd as process 1 and control groups of version 2.
+
+The tests go through a machine's life in their order: installed, used, hurt, rebooted, booted with other control groups,
+cleaned. Each can be run alone, too.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from host import INSTANCE, UNITS, Host, Roles
+from kubernetes.utils import parse_quantity
+from machine import Machine
+
+#: What a kernel's command line needs for control groups of version 1, with an empty hierarchy of version 2 beside them.
+HYBRID = ("systemd.unified_cgroup_hierarchy=0", "systemd.legacy_systemd_cgroup_controller=0")
+NAMESPACE = "host"
+
+
+@pytest.fixture(scope="module")
+def guests(cluster: Host) -> Host:
+    """Two running virtual machines, `always` with limits, and `manual`."""
+    cluster.core.create_namespace({"metadata": {"name": NAMESPACE}})
+    always = cluster.virtual_machine("always")
+    always["spec"]["template"]["spec"]["domain"]["resources"] = {"limits": {"cpu": "1", "memory": "160Mi"}}
+    cluster.create(NAMESPACE, always)
+    cluster.wait_running(NAMESPACE, "always")
+    cluster.create(NAMESPACE, cluster.virtual_machine("manual", run_strategy="Manual"))
+    cluster.subresource(NAMESPACE, "manual", "start")
+    cluster.wait_running(NAMESPACE, "manual")
+    return cluster
+
+
+def address(host: Host, name: str) -> str:
+    """The address of a running virtual machine."""
+    return str(host.wait_running(NAMESPACE, name)["status"]["interfaces"][0]["ipAddress"])
+
+
+def limits(pod: Any, resource: str) -> Decimal:
+    """What a Pod's containers may use of a resource in all."""
+    return sum((parse_quantity(container.resources.limits[resource]) for container in pod.spec.containers), Decimal())
+
+
+def check_limits(host: Host, folders: dict[str, Path], files: dict[str, str]) -> None:
+    """Check that a Pod's processes are in the groups in the folders, and what is in the files there."""
+    pod = host.pod(NAMESPACE, "always")
+    (qemu,) = host.pod_processes(NAMESPACE, "always", "^/usr/bin/qemu-system")
+    for controller, folder in folders.items():
+        group = folder / INSTANCE / pod.metadata.uid
+        assert str(qemu) in host.machine.read(group / "cgroup.procs").split(), controller
+    for name, value in files.items():
+        group = folders[name.partition(".")[0]] / INSTANCE / pod.metadata.uid
+        assert host.machine.read(group / name) == value, name
+
+
+def check_services(machine: Machine, host: Host) -> None:
+    """Check that every component runs as a unit that the next boot starts again, and that nothing else failed."""
+    for name in UNITS:
+        unit = host.unit(name)
+        assert (unit["ActiveState"], unit["SubState"], unit["UnitFileState"]) == ("active", "running", "enabled"), name
+    assert machine.run("systemctl", "list-units", "--failed", "--plain", "--no-legend") == ""
+
+
+def test_the_second_run_of_the_roles_changes_nothing(cluster: Host, roles: Roles) -> None:
+    counts = roles.run("deploy")
+    assert (counts["changed"], counts["failed"]) == (0, 0)
+
+
+def test_components_are_units_of_systemd(cluster: Host, machine: Machine) -> None:
+    assert machine.read("/proc/1/comm") == "systemd"
+    assert machine.run("stat", "-f", "-c", "%T", "/sys/fs/cgroup") == "cgroup2fs"
+    check_services(machine, cluster)
+
+
+def test_a_declared_vm_answers_to_ssh(guests: Host) -> None:
+    assert guests.ssh(address(guests, "always"), "hostname") == "always"
+
+
+def test_limits_are_in_the_unified_hierarchy(guests: Host) -> None:
+    pod = guests.pod(NAMESPACE, "always")
+    root = Path("/sys/fs/cgroup")
+    check_limits(
+        guests,
+        {"cpu": root, "memory": root, "pids": root},
+        {
+            "cpu.max": f"{int(limits(pod, 'cpu') * 100_000)} 100000",
+            "memory.max": str(int(limits(pod, "memory"))),
+            "pids.max": "4096",
+        },
+    )
+
+
+def test_a_killed_component_comes_back_and_guests_notice_nothing(guests: Host, machine: Machine) -> None:
+    instance, boot = guests.wait_running(NAMESPACE, "always"), guests.boot_id(address(guests, "always"))
+    before = {name: guests.unit(name) for name in UNITS}
+    for name in UNITS:
+        # All of the unit's processes: those of Pods must not be among them.
+        machine.run("systemctl", "kill", "--signal=KILL", f"{INSTANCE}-{name}.service")
+    deadline = time.monotonic() + guests.seconds(20)
+    for name in UNITS:
+        while (unit := guests.unit(name))["ActiveState"] != "active" or unit["MainPID"] == before[name]["MainPID"]:
+            assert time.monotonic() < deadline, f"{name} isn't restarted: {unit}"
+        assert int(unit["NRestarts"]) > int(before[name]["NRestarts"])
+    guests.connect()
+    # The new ones work: they notice what changes.
+    guests.subresource(NAMESPACE, "manual", "stop")
+    guests.wait_stopped(NAMESPACE, "manual")
+    guests.subresource(NAMESPACE, "manual", "start")
+    guests.wait_running(NAMESPACE, "manual")
+    assert guests.wait_running(NAMESPACE, "always")["metadata"]["uid"] == instance["metadata"]["uid"]
+    assert guests.boot_id(address(guests, "always")) == boot
+
+
+def check_reboot(host: Host, machine: Machine, before: dict[str, str]) -> None:
+    """Check that what should run runs again, after a boot; `before` has the instances' uids."""
+    host.connect()
+    check_services(machine, host)
+    host.wait_running(NAMESPACE, "always", not_uid=before["always"])
+    assert host.ssh(address(host, "always"), "hostname") == "always"
+    # Nobody asked for it again.
+    host.wait_status(NAMESPACE, "manual", "Stopped")
+
+
+def instances(host: Host) -> dict[str, str]:
+    """The uids of the guests' instances, all of which run."""
+    return {name: host.wait_running(NAMESPACE, name)["metadata"]["uid"] for name in ("always", "manual")}
+
+
+def test_a_reboot(guests: Host, machine: Machine) -> None:
+    before = instances(guests)
+    guests.disconnect()
+    machine.reboot()
+    # Nothing of the engine's keeps systemd waiting.
+    console = machine.console.read_text(errors="replace")
+    assert not re.search(rf"Job {INSTANCE}-pods-\S+/stop running", console)
+    check_reboot(guests, machine, before)
+    guests.subresource(NAMESPACE, "manual", "start")
+    guests.wait_running(NAMESPACE, "manual", not_uid=before["manual"])
+
+
+def test_a_hybrid_hierarchy(guests: Host, machine: Machine) -> None:
+    before = instances(guests)
+    guests.disconnect()
+    machine.power_off()
+    machine.start(*HYBRID)
+    check_reboot(guests, machine, before)
+    pod = guests.pod(NAMESPACE, "always")
+    root = Path("/sys/fs/cgroup")
+    assert machine.run("stat", "-f", "-c", "%T", str(root / "unified")) == "cgroup2fs"
+    check_limits(
+        guests,
+        {"cpu": root / "cpu", "memory": root / "memory", "pids": root / "pids"},
+        {
+            "cpu.cfs_quota_us": str(int(limits(pod, "cpu") * 100_000)),
+            "cpu.cfs_period_us": "100000",
+            "memory.limit_in_bytes": str(int(limits(pod, "memory"))),
+            "pids.max": "4096",
+        },
+    )
+
+
+def leftovers(machine: Machine) -> str:
+    """What the engine has on the machine: units, processes, mounts, links, routes, rules, folders, control groups."""
+    return machine.shell(
+        f"""
+        systemctl list-units --all --plain --no-legend '{INSTANCE}*'; ls -d /etc/systemd/system/{INSTANCE}* 2>/dev/null
+        ps -ef | grep -E '[/]{INSTANCE}/|[q]emu-system|[l]ibvirtd'
+        grep /{INSTANCE}/ /proc/self/mountinfo; ip -brief link | grep {INSTANCE}; ip route show table all | grep 10.2
+        nft list ruleset 2>/dev/null | grep -E '{INSTANCE}|10[.]244'; iptables-save | grep -E '{INSTANCE}|10[.]244'
+        ls -d /etc/{INSTANCE} /var/lib/{INSTANCE} /run/{INSTANCE} /var/log/{INSTANCE} /opt/{INSTANCE} 2>/dev/null
+        find /sys/fs/cgroup -name '{INSTANCE}*'
+        true
+        """
+    )
+
+
+def test_teardown_leaves_nothing(guests: Host, machine: Machine, roles: Roles) -> None:
+    assert leftovers(machine)
+    guests.disconnect()
+    roles.run("teardown")
+    assert leftovers(machine) == ""
+    assert roles.run("teardown")["changed"] == 0
