@@ -170,7 +170,7 @@ def release_sources(targets: str, release: str) -> str:
     lines: list[str] = []
     for target in targets.split():
         uri, codename, component, keyring = target.split("|")
-        _, dash, part = codename.partition("-")
+        _own, dash, part = codename.partition("-")
         if component != "main" or part not in ("", "updates", "security"):
             continue
         # apt leaves a field that isn't there as it was asked for.
