@@ -7,13 +7,14 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from disk import RELEASES, disk
 from fixtures import namespace
-from host import Host, Roles
+from host import GUEST_IMAGE, Host, Roles
 from machine import Machine
 
 __all__ = ["namespace"]
@@ -22,6 +23,7 @@ __all__ = ["namespace"]
 RELEASE = os.environ.get("DEBIAN", "bookworm")
 #: A folder in which the machine's disk is kept, and found again by the next run.
 KEEP = os.environ.get("TURTLES_HOST_KEEP")
+BUILDER = Path(__file__).parents[2] / "roles/guest_image/files/guest_image.py"
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +56,8 @@ def roles(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Roles:
 def cluster(machine: Machine, roles: Roles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """The engine, installed; its API server is reached through SSH."""
     folder = tmp_path_factory.mktemp("engine")
+    image = folder / GUEST_IMAGE
+    subprocess.run([sys.executable, BUILDER, "tiny", "--output", image], check=True, stdout=subprocess.DEVNULL)
     roles.run("deploy")
     key = folder / "id_ed25519"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
@@ -65,6 +69,7 @@ def cluster(machine: Machine, roles: Roles, tmp_path_factory: pytest.TempPathFac
     host = Host(machine, port, kubeconfig=kubeconfig, key=key)
     try:
         host.connect()
+        host.publish(image)
         yield host
     finally:
         host.disconnect()

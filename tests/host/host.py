@@ -20,6 +20,8 @@ from playbooks import playbook
 
 #: The roles' default.
 INSTANCE = "turtles"
+#: Beside the images that the roles build, which have other names.
+GUEST_IMAGE = "guest.tar"
 #: The engine's units, each with its instance's name before it.
 UNITS = ("apiserver", "controller-manager", "virt-api", "virt-controller", "podrunner", "virt-handler")
 
@@ -35,8 +37,12 @@ class Roles:
         self._inventory = folder / "inventory.yml"
         options = f"-F {machine.ssh_config}"
         self._inventory.write_text(f"turtles:\n  hosts:\n    machine:\n      ansible_ssh_common_args: {options}\n")
-        # What is said to be enough on real hardware.
-        self._arguments = [] if machine.is_fast else ["-e", "turtles_timeout=600"]
+        # The guest's image is built on this machine (`Host.publish`): an emulated one takes a quarter of an hour for
+        # that, and needs a Debian mirror.
+        self._arguments = ["-e", "guest_image_state=absent"]
+        if not machine.is_fast:
+            # What is said to be enough on real hardware.
+            self._arguments += ["-e", "turtles_timeout=600"]
 
     def run(self, name: str) -> dict[str, int]:
         """Run one of the playbooks; the counts of its recap for the machine."""
@@ -56,7 +62,7 @@ class Host(Engine):
 
     def __init__(self, machine: Machine, port: int, *, kubeconfig: Path, key: Path) -> None:
         proxy = f"ssh -F {shlex.quote(str(machine.ssh_config))} -W %h:%p machine"
-        image = f"oci-archive:/var/lib/{INSTANCE}/images/tiny.tar"
+        image = f"oci-archive:/var/lib/{INSTANCE}/images/{GUEST_IMAGE}"
         # A guest in an emulated machine is emulated by what is emulated itself.
         patience = 1 if machine.is_fast else 15
         super().__init__(kubeconfig=kubeconfig, image=image, key=key, proxy=proxy, patience=patience)
@@ -100,6 +106,8 @@ class Host(Engine):
 
     def publish(self, archive: Path) -> str:
         place = f"/var/lib/{INSTANCE}/images/{archive.name}"
+        # Where the role that builds images makes none, nobody made the folder.
+        self.machine.run("mkdir", "-p", str(Path(place).parent))
         self.machine.upload(archive, place)
         return f"oci-archive:{place}:latest"
 
