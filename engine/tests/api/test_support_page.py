@@ -125,7 +125,7 @@ def other_kinds() -> str:
         "\n\n".join(
             [
                 f"### {kind.kind}",
-                kind.schema.doc + (f" **{kind.caveat}**" if kind.caveat else ""),
+                kind.schema.doc,
                 table("| field | |", shared_rows(kind.schema.fields["spec"].type, "spec")),
             ]
         )

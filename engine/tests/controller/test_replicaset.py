@@ -103,3 +103,15 @@ def test_a_set_that_is_being_deleted_creates_nothing(api: FakeApi) -> None:
     api.put(RS, leaving)
     api.wait(lambda: status(api).get("replicas") == 0)
     assert not instances(api)
+
+
+def test_a_corrected_set_is_tried_at_once(api: FakeApi) -> None:
+    api.put(RS, replicaset(replicas=1))
+    api.wait(lambda: status(api).get("replicas") == 1)
+    (first,) = active(api)
+    api.update(first, {"status": {"phase": "Failed"}})
+    api.wait(lambda: status(api).get("replicas") == 0)
+    assert not active(api), "it never ran, so the next one has to wait"
+    api.update(RS, {"spec": {"template": {"spec": {"domain": {"memory": {"guest": "96M"}}}}}})
+    api.wait(lambda: len(active(api)) == 1, seconds=8)
+    assert api.objects[active(api)[0]]["spec"]["domain"]["memory"]["guest"] == "96M"

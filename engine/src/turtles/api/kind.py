@@ -100,7 +100,8 @@ class Refusal(Exception):
     """Defaults can't be set in an object: it is refused, with this message."""
 
 
-def _nothing(kind: str, namespace: str) -> Sequence[Object]:
+def no_others(kind: str, namespace: str) -> Sequence[Object]:
+    """Return nothing: there are no objects of other kinds."""
     return ()
 
 
@@ -118,7 +119,7 @@ class Context:
     config: ClusterConfiguration = DEFAULT
     privileged: bool = False
     now: str = ""
-    others: Callable[[str, str], Sequence[Object]] = _nothing
+    others: Callable[[str, str], Sequence[Object]] = no_others
 
 
 #: An ordinary user, and the configuration of an empty KubeVirt object.
@@ -139,8 +140,6 @@ class Kind:
     :param validate_update: returns what is wrong with an updated object, given it and the old one.
     :param warn: returns warnings about an object that is admitted.
     :param check: name of a further check in `turtles.virt_api.checks`: one that has to ask the API server.
-    :param caveat: what users must know of a kind that isn't fully implemented: each write draws it as a warning, and
-        the documentation has it as a remark.
     """
 
     kind: str
@@ -164,7 +163,6 @@ class Kind:
     validate_update: Callable[[Any, Any, Context], list[Cause]] | None = None
     warn: Callable[[Object], list[str]] | None = None
     check: str | None = None
-    caveat: str = ""
 
     @property
     def singular(self) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from turtles.api import labels
-from turtles.api.objects import Object
+from turtles.api.objects import Object, controller_of
 from turtles.api.phases import PENDING, phase_of
 from turtles.controller.claims import claim_names
 from turtles.controller.heartbeats import Heartbeats
@@ -15,8 +15,10 @@ from turtles.kube.kubevirt import VM, VMI
 from turtles.kube.manager import Manager
 from turtles.kube.resources import NODE, POD, PVC, RESOURCEQUOTA
 
-#: Index of Pods: uid of the VMI that controls the Pod.
+#: Index of Pods and VMIs: uid of what controls the object.
 BY_OWNER = "owner"
+#: Index of VMIs: namespaces in which nothing controls a VMI.
+UNOWNED_IN = "unowned"
 #: Index of VMIs: name of the node a VMI was handed to.
 BY_NODE = "node"
 #: Index of VMs and VMIs: claims that an object's volumes name, as ``namespace/name``.
@@ -58,6 +60,8 @@ class Caches:
         )
         caches.nodes.add_handler(caches.heartbeats.observe)
         caches.pods.add_index(BY_OWNER, index_by_owner)
+        caches.vmis.add_index(BY_OWNER, index_by_owner)
+        caches.vmis.add_index(UNOWNED_IN, _unowned_in)
         caches.vmis.add_index(BY_NODE, _node_of)
         caches.vmis.add_index(PENDING_IN, _pending_in)
         caches.quotas.add_index(BY_NAMESPACE, lambda quota: [quota["metadata"]["namespace"]])
@@ -81,6 +85,10 @@ def _binding(pvc: Object | None) -> str | None:
 def _node_of(vmi: Mapping[str, Any]) -> Iterable[str]:
     node = (vmi.get("status") or {}).get("nodeName")
     return [node] if node else []
+
+
+def _unowned_in(vmi: Object) -> Iterable[str]:
+    return [vmi["metadata"]["namespace"]] if controller_of(vmi) is None else []
 
 
 def _pending_in(vmi: Object) -> Iterable[str]:

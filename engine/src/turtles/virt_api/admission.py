@@ -18,7 +18,7 @@ import msgspec
 
 from turtles.api import times
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
-from turtles.api.kind import DELETE, UPDATE, Context, Kind, Refusal
+from turtles.api.kind import DELETE, UPDATE, Context, Kind, Refusal, no_others
 from turtles.api.kinds import KINDS
 from turtles.api.language import Cause
 from turtles.api.objects import Object, get, is_deleted
@@ -55,7 +55,7 @@ class Admission:
         users: Sequence[str],
         config: ClusterConfiguration = DEFAULT,
         checks: Mapping[str, Check] | None = None,
-        others: Callable[[str, str], Sequence[Object]] = lambda kind, namespace: (),
+        others: Callable[[str, str], Sequence[Object]] = no_others,
     ) -> None:
         self._users = frozenset(users)
         self._config = config
@@ -129,7 +129,7 @@ def _warnings(kind: Kind, obj: Any) -> list[str]:
     """Return the warnings about an object that is admitted. One that is being deleted draws none."""
     if not isinstance(obj, dict) or is_deleted(obj):
         return []
-    return [*([kind.caveat] if kind.caveat else []), *(kind.warn(obj) if kind.warn else [])]
+    return kind.warn(obj) if kind.warn else []
 
 
 def judged(causes: Sequence[Cause], warnings: Sequence[str] = ()) -> Object:

@@ -3,25 +3,23 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 
 from turtles.api import times
-from turtles.api.objects import Object, controller_of, is_deleted
+from turtles.api.objects import Object, controller_of
 from turtles.api.selectors import selects
 from turtles.controller import remedies
-from turtles.controller.caches import Caches
-from turtles.controller.changes import json_diff, merge_diff
+from turtles.controller.caches import BY_OWNER, UNOWNED_IN, Caches
+from turtles.controller.changes import merge_diff
+from turtles.controller.instances import STOPPED, Instances
 from turtles.controller.ownership import claims, references_with, references_without
 from turtles.controller.replicaset.plan import Backoff, Plan, plan, replica, status
-from turtles.kube.client import JSON, ApiError, Client, Conflict, NotFound, Unavailable
+from turtles.kube.client import ApiError, Client, Conflict, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.kubevirt import REPLICASET, VMI
 from turtles.kube.manager import Controller, Manager, Trigger, each
-
-log = logging.getLogger(__name__)
 
 
 class ReplicaSetController:
@@ -36,10 +34,10 @@ class ReplicaSetController:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._recorder, self._clock = client, recorder, clock
-        self._vmis = caches.vmis
+        self._vmis, self._instances = caches.vmis, Instances(client, caches.vmis, recorder)
         self._replicasets: Informer = manager.informer(REPLICASET)
-        #: By uid; a restart forgets it, and tries once more.
-        self._backoffs: dict[str, Backoff] = {}
+        #: With uid and generation: what has been corrected, or made anew, is tried at once. So it is after a restart.
+        self._backoffs: dict[Key, tuple[tuple[str, int], Backoff]] = {}
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""
@@ -64,16 +62,16 @@ class ReplicaSetController:
         """Bring one set closer to its spec; returns seconds after which to look again."""
         replicaset = self._replicasets.get(*key)
         if replicaset is None:
+            self._backoffs.pop(key, None)
             return None
-        uid = replicaset["metadata"]["uid"]
+        metadata = replicaset["metadata"]
+        version = metadata["uid"], int(metadata.get("generation") or 0)
+        seen, backoff = self._backoffs.get(key, (version, Backoff()))
         vmis = self._claimed(replicaset)
-        decided = plan(replicaset, vmis, self._backoffs.get(uid, Backoff()), self._clock())
+        decided = plan(replicaset, vmis, backoff if seen == version else Backoff(), self._clock())
         failure, error = self._carry_out(replicaset, decided)
-        if is_deleted(replicaset):
-            self._backoffs.pop(uid, None)
-        else:
-            self._backoffs[uid] = decided.backoff
-        self._store(replicaset, claims(replicaset, self._vmis.list(key[0])).own, failure)
+        self._backoffs[key] = version, decided.backoff
+        self._store(replicaset, claims(replicaset, self._vmis.by_index(BY_OWNER, metadata["uid"])).own, failure)
         if error is not None:
             raise error
         return decided.wait
@@ -82,30 +80,20 @@ class ReplicaSetController:
 
     def _claimed(self, replicaset: Object) -> Sequence[Object]:
         """Return the set's own instances, after it has adopted those that are nobody's and released strays."""
-        found = claims(replicaset, self._vmis.list(replicaset["metadata"]["namespace"]))
-        for vmi in found.strays:
-            self._refer(vmi, references_without(vmi, replicaset))
-        if not found.orphans or not self._still_there(replicaset):
-            return found.own
-        return [*found.own, *(self._refer(vmi, references_with(vmi, replicaset)) for vmi in found.orphans)]
-
-    def _still_there(self, replicaset: Object) -> bool:
-        """Ask the server: what the garbage collector has just orphaned mustn't be adopted again by a stale view."""
         metadata = replicaset["metadata"]
-        try:
-            fresh = self._client.get(REPLICASET, metadata["namespace"], metadata["name"])
-        except NotFound:
-            return False
-        return bool(fresh["metadata"]["uid"] == metadata["uid"]) and not is_deleted(fresh)
-
-    def _refer(self, vmi: Object, references: list[Object]) -> Object:
-        metadata = vmi["metadata"]
-        changed = {**vmi, "metadata": {**metadata, "ownerReferences": references}}
-        uid = {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]}
-        patch = [uid, *json_diff(vmi, changed, [("metadata", "ownerReferences")])]
-        stored = self._client.patch(VMI, metadata["namespace"], metadata["name"], patch, kind=JSON)
-        self._vmis.observe(stored)
-        return stored
+        unowned = self._vmis.by_index(UNOWNED_IN, metadata["namespace"])
+        found = claims(replicaset, [*self._vmis.by_index(BY_OWNER, metadata["uid"]), *unowned])
+        for vmi in found.strays:
+            self._instances.patch_metadata(vmi, {"ownerReferences": references_without(vmi, replicaset)})
+        if not found.orphans or not self._instances.may_be_adopted_by(REPLICASET, replicaset):
+            return found.own
+        return [
+            *found.own,
+            *(
+                self._instances.patch_metadata(vmi, {"ownerReferences": references_with(vmi, replicaset)})
+                for vmi in found.orphans
+            ),
+        ]
 
     # Instances
 
@@ -120,9 +108,9 @@ class ReplicaSetController:
             return ("FailedCreate", error.message), error
         try:
             for vmi in decided.delete:
-                self._delete(replicaset, vmi, "Stopped the virtual machine by deleting the virtual machine instance")
+                self._instances.delete(replicaset, vmi, STOPPED)
             for vmi in decided.finished:
-                self._delete(replicaset, vmi, "Deleted finished virtual machine")
+                self._instances.delete(replicaset, vmi, "Deleted finished virtual machine")
         except (Unavailable, Conflict):
             raise
         except ApiError as error:
@@ -142,29 +130,6 @@ class ReplicaSetController:
         self._vmis.observe(vmi)
         words = f"Started the virtual machine by creating the new virtual machine instance {vmi['metadata']['name']}"
         self._recorder.event(replicaset, "Normal", "SuccessfulCreate", words)
-
-    def _delete(self, replicaset: Object, vmi: Object, words: str) -> None:
-        metadata = vmi["metadata"]
-        try:
-            # The version too: one that has just become somebody else's, unseen as yet, must stay.
-            answer = self._client.delete(
-                VMI,
-                metadata["namespace"],
-                metadata["name"],
-                uid=metadata["uid"],
-                resource_version=metadata["resourceVersion"],
-            )
-        except NotFound:
-            return
-        except Conflict:
-            raise
-        except ApiError as error:
-            message = f"Error deleting virtual machine instance {metadata['name']}: {error.message}"
-            self._recorder.event(replicaset, "Warning", "FailedDelete", message)
-            raise
-        if answer.get("kind") == VMI.kind:
-            self._vmis.observe(answer)
-        self._recorder.event(replicaset, "Normal", "SuccessfulDelete", f"{words} {metadata['name']}")
 
     # Status
 

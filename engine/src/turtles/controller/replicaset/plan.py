@@ -7,11 +7,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from turtles.api.conditions import get_condition, is_true, remove_condition, set_condition
+from turtles.api.conditions import is_true, remove_condition, set_condition
 from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import is_final, was_running
 from turtles.api.selectors import as_text
 from turtles.api.times import parse_time
+from turtles.controller.vmi.status import is_pod_known_to_leave
 from turtles.controller.vmi.template import make_vmi
 
 #: Instances created or deleted at once, so that one set doesn't keep the API server from everybody else.
@@ -60,7 +61,7 @@ def wanted(replicaset: Object) -> int:
 
 def is_active(vmi: Object) -> bool:
     """Tell whether an instance counts: it is neither at its end nor on its way there."""
-    return not is_final(vmi) and not is_deleted(vmi) and not _is_ending(vmi)
+    return not is_final(vmi) and not is_deleted(vmi) and not is_pod_known_to_leave(vmi)
 
 
 def plan(replicaset: Object, vmis: Sequence[Object], before: Backoff, now: float) -> Plan:
@@ -122,11 +123,6 @@ def is_ready(vmi: Object) -> bool:
 
 def _paused(replicaset: Object) -> tuple[str, str] | None:
     return ("Paused", "Controller got paused") if replicaset["spec"].get("paused") else None
-
-
-def _is_ending(vmi: Object) -> bool:
-    ready = get_condition((vmi.get("status") or {}).get("conditions"), "Ready") or {}
-    return ready.get("status") == "False" and ready.get("reason") == "PodTerminating"
 
 
 def _backoff(before: Backoff, active: Sequence[Object], finished: Sequence[Object], now: float) -> Backoff:

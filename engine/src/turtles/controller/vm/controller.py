@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """VirtualMachine → VirtualMachineInstance: reads the caches, asks plan and status, and writes what they say."""
 
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Mapping
@@ -10,19 +11,21 @@ from typing import Any
 from turtles.api import labels
 from turtles.api.conditions import get_condition
 from turtles.api.configuration import ClusterConfiguration
-from turtles.api.objects import Object, controller_of, is_deleted, owner_reference
+from turtles.api.objects import Object, controller_of, is_deleted
 from turtles.api.phases import is_final
 from turtles.api.run_strategies import ALWAYS, HALTED, run_strategy
 from turtles.controller import remedies
 from turtles.controller.caches import Caches, users_of_claim
-from turtles.controller.changes import json_diff, merge_diff
+from turtles.controller.changes import merge_diff
 from turtles.controller.claims import claim_names
 from turtles.controller.finalizers import VM_FINALIZERS, VMI_FINALIZERS, with_finalizer
+from turtles.controller.instances import STOPPED, Instances
 from turtles.controller.noted_ends import NotedEnds
+from turtles.controller.ownership import references_with, references_without
 from turtles.controller.vm.plan import Plan, plan
 from turtles.controller.vm.revision import Revisions, template_of
 from turtles.controller.vm.status import FAILED_CREATE, NOT_ADOPTED, Context, status
-from turtles.kube.client import JSON, AlreadyExists, ApiError, Client, Conflict, NotFound, Unavailable
+from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Key
 from turtles.kube.kubevirt import VM, VMI
@@ -53,6 +56,7 @@ class VMController:
         self._configuration = configuration
         self._vms, self._vmis, self._pvcs = caches.vms, caches.vmis, caches.pvcs
         self._revisions = Revisions(client)
+        self._instances = Instances(client, caches.vmis, recorder)
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""
@@ -168,50 +172,15 @@ class VMController:
         return vmi, None
 
     def _delete(self, vm: Object, vmi: Object, why: str) -> None:
-        metadata = vmi["metadata"]
-        try:
-            # The version too: a VMI that was orphaned meanwhile, unseen as yet, must stay.
-            answer = self._client.delete(
-                VMI,
-                metadata["namespace"],
-                metadata["name"],
-                uid=metadata["uid"],
-                resource_version=metadata["resourceVersion"],
-            )
-        except NotFound:
-            return
-        except Conflict:
-            raise  # seen too early: nothing for users, the next look does it
-        except ApiError as error:
-            self._recorder.event(
-                vm,
-                "Warning",
-                "FailedDelete",
-                f"Error deleting virtual machine instance {metadata['name']}: {error.message}",
-            )
-            raise
-        if answer.get("kind") == VMI.kind:
-            self._vmis.observe(answer)
-        log.info("VMI deleted: %s", why, extra={"namespace": metadata["namespace"], "vm": metadata["name"]})
-        self._recorder.event(
-            vm,
-            "Normal",
-            "SuccessfulDelete",
-            f"Stopped the virtual machine by deleting the virtual machine instance {metadata['name']}",
-        )
+        if self._instances.delete(vm, vmi, STOPPED):
+            metadata = vmi["metadata"]
+            log.info("VMI deleted: %s", why, extra={"namespace": metadata["namespace"], "vm": metadata["name"]})
 
     def _adopt(self, vm: Object, vmi: Object) -> Object | None:
-        """Take a VMI that nothing controls; None if the VM is on its way out, which the cache may not show yet.
-
-        The rules are those of Kubernetes' controllers ("ControllerRef"): the owner is read again before it adopts.
-        """
+        """Take a VMI that nothing controls; None if the VM is on its way out, which the cache may not show yet."""
+        if not self._instances.may_be_adopted_by(VM, vm):
+            return None
         metadata = vm["metadata"]
-        try:
-            live = self._client.get(VM, metadata["namespace"], metadata["name"])
-        except NotFound:
-            return None
-        if live["metadata"]["uid"] != metadata["uid"] or is_deleted(live):
-            return None
         self._revisions.hand_over(vm, vmi)
         # The generation is that of another VM.
         annotations = dict(vmi["metadata"].get("annotations") or {})
@@ -219,10 +188,10 @@ class VMController:
         finalizers = list(vmi["metadata"].get("finalizers") or ())
         if labels.VM_FINALIZER not in finalizers:
             finalizers.append(labels.VM_FINALIZER)
-        adopted = self._patch_vmi(
+        adopted = self._instances.patch_metadata(
             vmi,
             {
-                "ownerReferences": [*(vmi["metadata"].get("ownerReferences") or ()), owner_reference(vm)],
+                "ownerReferences": references_with(vmi, vm),
                 "finalizers": finalizers,
                 "annotations": annotations,
             },
@@ -242,34 +211,14 @@ class VMController:
         if not any(name in VMI_FINALIZERS for name in metadata.get("finalizers") or ()):
             self._release(vmi)
 
-    def _release(self, vmi: Object, *, orphan_of: str | None = None) -> None:
-        """Take our finalizer off a VMI; with ``orphan_of`` also the reference to that VM (uid)."""
+    def _release(self, vmi: Object, *, orphan_of: Object | None = None) -> None:
+        """Take our finalizer off a VMI; with ``orphan_of`` also the reference to that VM."""
         finalizers = list(vmi["metadata"].get("finalizers") or ())
-        kept = [name for name in finalizers if name not in VM_FINALIZERS]
-        metadata: Object = {"finalizers": kept}
+        metadata: Object = {"finalizers": [name for name in finalizers if name not in VM_FINALIZERS]}
         if orphan_of is not None:
-            metadata["ownerReferences"] = [
-                reference
-                for reference in vmi["metadata"].get("ownerReferences") or ()
-                if reference.get("uid") != orphan_of
-            ]
-        elif kept == finalizers:
-            return
-        try:
-            self._patch_vmi(vmi, metadata)
-        except NotFound:
-            return
-
-    def _patch_vmi(self, vmi: Object, changed: Object) -> Object:
-        wanted = {**vmi, "metadata": {**vmi["metadata"], **changed}}
-        patch = json_diff(vmi, wanted, [("metadata", key) for key in changed])
-        if not patch:
-            return vmi
-        metadata = vmi["metadata"]
-        uid = {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]}
-        stored = self._client.patch(VMI, metadata["namespace"], metadata["name"], [uid, *patch], kind=JSON)
-        self._vmis.observe(stored)
-        return stored
+            metadata["ownerReferences"] = references_without(vmi, orphan_of)
+        with contextlib.suppress(NotFound):
+            self._instances.patch_metadata(vmi, metadata)
 
     # The VM
 
@@ -282,7 +231,7 @@ class VMController:
         orphaned = _ORPHAN in finalizers or (vmi is not None and controller_of(vmi) is None)
         if vmi is not None and orphaned:
             self._revisions.hand_over(vm, vmi)
-            self._release(vmi, orphan_of=vm["metadata"]["uid"])
+            self._release(vmi, orphan_of=vm)
         elif vmi is not None:
             stored = self._store(vm, vmi, Plan(), Context())
             if not is_deleted(vmi):

@@ -60,7 +60,7 @@ def is_gate_unread(vmi: Object, pod: Object) -> bool:
 
 def is_pod_known_to_leave(vmi: Object) -> bool:
     """Whether it is known already that the Pod is on its way out."""
-    return (get_condition(vmi["status"].get("conditions"), "Ready") or {}).get("reason") == TERMINATING[0]
+    return (get_condition((vmi.get("status") or {}).get("conditions"), "Ready") or {}).get("reason") == TERMINATING[0]
 
 
 def clear_unsynchronized(conditions: list[Object]) -> None:

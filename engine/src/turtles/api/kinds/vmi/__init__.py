@@ -3,7 +3,7 @@
 
 from turtles.api.kind import AGE, CREATE, MANAGED_BY_USERS, UPDATE, Column, Kind, Webhook
 from turtles.api.kinds.vmi.defaults import default, default_update
-from turtles.api.kinds.vmi.presets import preset_warnings
+from turtles.api.kinds.vmi.presets import PRESET, preset_warnings
 from turtles.api.kinds.vmi.schema import SCHEMA
 from turtles.api.kinds.vmi.validation import validate, validate_update
 
@@ -30,7 +30,7 @@ VMI = Kind(
         Webhook("virtualmachineinstances-create-validator", "/virtualmachineinstances-validate-create", (CREATE,)),
         Webhook("virtualmachineinstances-update-validator", "/virtualmachineinstances-validate-update", (UPDATE,)),
     ),
-    reads=("VirtualMachineInstancePreset",),
+    reads=(PRESET,),
     default=default,
     default_update=default_update,
     validate=validate,

@@ -16,7 +16,7 @@ from turtles.api.conditions import GUEST_NOT_RUNNING, set_condition
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.guests import QEMU_UID, firmware_uuid
 from turtles.api.kind import DEFAULT_CONTEXT, Context
-from turtles.api.kinds.vmi.presets import apply_presets
+from turtles.api.kinds.vmi.presets import PRESET, apply_presets
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.objects import Object, add_annotations, add_finalizer, get
 from turtles.api.phases import PENDING
@@ -39,7 +39,7 @@ def default(vmi: Object, context: Context = DEFAULT_CONTEXT) -> Object:
     vmi = copy.deepcopy(vmi)
     vmi["metadata"] = vmi.get("metadata") or {}
     # Before everything else: a preset gives what the user left open, a default what then still is.
-    apply_presets(vmi, context.others("VirtualMachineInstancePreset", vmi["metadata"].get("namespace") or ""))
+    apply_presets(vmi, context.others(PRESET, vmi["metadata"].get("namespace") or ""))
     spec = vmi["spec"]
     domain = spec["domain"]
     if not spec.get("architecture"):

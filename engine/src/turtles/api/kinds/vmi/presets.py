@@ -22,6 +22,8 @@ from turtles.api.kind import GROUP, Refusal
 from turtles.api.objects import Object, get
 from turtles.api.selectors import selector_causes, selects
 
+#: The kind of the objects that are applied.
+PRESET = "VirtualMachineInstancePreset"
 _DEPRECATED = "kubevirt.io/v1 VirtualMachineInstancePresets is now deprecated and will be removed in v2."
 #: The version that the mark of a preset names: upstream's own, whatever version the preset was written in.
 _MARK = f"{GROUP}/v1"
