@@ -22,3 +22,34 @@ attributes:
     membership:
       - turtles.kubevirt.kubevirt
 """
+
+    # Of modules that read.
+    READS = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+    details: Never changes anything.
+  diff_mode:
+    support: none
+    details: Never changes anything.
+  idempotent:
+    support: full
+  action_group:
+    support: full
+"""
+
+    # Of modules that declare. What a module says of an attribute itself counts more.
+    DECLARES = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+    details: The server does everything but store the result (dry run), so its validation applies in check mode too.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+  action_group:
+    support: full
+"""

@@ -13,22 +13,6 @@ options:
   memory:
     description: Memory the guest sees, such as V(512Mi) or V(4Gi).
     type: str
-  cpu:
-    description: Processors the guest sees.
-    type: dict
-    suboptions:
-      cores:
-        description: Cores per socket.
-        type: int
-      sockets:
-        description: Number of sockets.
-        type: int
-      threads:
-        description: Threads per core.
-        type: int
-      model:
-        description: CPU model of libvirt, V(host-model) or V(host-passthrough).
-        type: str
   image:
     description:
       - Container image with one disk file under C(/disk). Shorthand for an entry of O(disks) named C(containerdisk).
@@ -140,4 +124,25 @@ options:
   node_selector:
     description: Labels a node must have.
     type: dict
+"""
+
+    # The documentation of the option cpu alone.
+    CPU = r"""
+options:
+  cpu:
+    description: Processors the guest sees.
+    type: dict
+    suboptions:
+      cores:
+        description: Cores per socket.
+        type: int
+      sockets:
+        description: Number of sockets.
+        type: int
+      threads:
+        description: Threads per core.
+        type: int
+      model:
+        description: CPU model of libvirt, V(host-model) or V(host-passthrough).
+        type: str
 """

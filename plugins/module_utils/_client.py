@@ -38,8 +38,9 @@ except ImportError:
 MERGE_PATCH = "application/merge-patch+json"
 CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 60
-# How often a request is repeated that the server asks to repeat.
+# How often a request is repeated that the server asks to repeat, and how long a pause it may ask for, in seconds.
 ASKED_TO_COME_AGAIN = 10
+LONGEST_PAUSE = 5
 PAGE_SIZE = 500
 # A warning of an API server (KEP-1693): code, agent and text of a Warning header (RFC 7234, section 5.5).
 WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
@@ -262,6 +263,14 @@ def _configuration(options):
     return configuration, origin, credentials
 
 
+class _Retry(urllib3.Retry if HAS_KUBERNETES else object):
+    """Repeats a request; a server that asks for a long pause doesn't hold up the task beyond its own timeouts."""
+
+    def get_retry_after(self, response):
+        pause = super().get_retry_after(response)
+        return pause if pause is None else min(pause, LONGEST_PAUSE)
+
+
 class Client:
     """A connection to one API server as one user, which keeps its connections alive.
 
@@ -323,7 +332,7 @@ class Client:
         # Only reads may be repeated when no answer came: a write whose answer got lost may have happened. One that is
         # answered with 429 or 503 and Retry-After hasn't, and the server says when to come again.
         lost = 2 if method == "GET" else 0
-        retries = urllib3.Retry(
+        retries = _Retry(
             total=ASKED_TO_COME_AGAIN,
             connect=lost,
             read=lost,

@@ -18,18 +18,8 @@ description:
 extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
+  - turtles.kubevirt.attributes.reads
   - turtles.kubevirt.library
-attributes:
-  check_mode:
-    support: full
-    details: It changes nothing.
-  diff_mode:
-    support: N/A
-    details: It changes nothing.
-  idempotent:
-    support: full
-  action_group:
-    support: full
 seealso:
   - module: turtles.kubevirt.manifest
 """

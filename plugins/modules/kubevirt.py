@@ -67,17 +67,9 @@ options:
 extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
+  - turtles.kubevirt.attributes.declares
   - turtles.kubevirt.library
   - turtles.kubevirt.wait
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
-  action_group:
-    support: full
 seealso:
   - module: turtles.kubevirt.manifest
   - module: turtles.kubevirt.vm

@@ -60,20 +60,15 @@ options:
 extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
+  - turtles.kubevirt.attributes.declares
   - turtles.kubevirt.library
   - turtles.kubevirt.wait
 attributes:
-  check_mode:
-    support: full
-    details: The server does everything but store the result (dry run), so its validation applies in check mode too.
   diff_mode:
-    support: full
     details: Values of Secrets aren't shown.
   idempotent:
     support: partial
     details: Objects with C(generateName) are created each time.
-  action_group:
-    support: full
 notes:
   - Waiting means that a CustomResourceDefinition is established and its objects are served, an APIService is available,
     and deleted objects (a Namespace with all that is in it, a Deployment or DaemonSet with its Pods) are gone.

@@ -49,22 +49,6 @@ options:
   memory:
     description: Memory they get, such as V(512Mi) or V(4Gi). Shorthand for C(resources.requests.memory) of O(domain).
     type: str
-  cpu:
-    description: Processors they get. Shorthand for C(cpu) of O(domain).
-    type: dict
-    suboptions:
-      cores:
-        description: Cores per socket.
-        type: int
-      sockets:
-        description: Number of sockets.
-        type: int
-      threads:
-        description: Threads per core.
-        type: int
-      model:
-        description: CPU model of libvirt, V(host-model) or V(host-passthrough).
-        type: str
   labels:
     description: Labels of the preset itself.
     type: dict
@@ -74,18 +58,10 @@ options:
 extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
+  - turtles.kubevirt.attributes.declares
   - turtles.kubevirt.library
+  - turtles.kubevirt.machine.cpu
   - turtles.kubevirt.wait
-attributes:
-  check_mode:
-    support: full
-    details: The server does everything but store the result (dry run), so its validation applies in check mode too.
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
-  action_group:
-    support: full
 seealso:
   - module: turtles.kubevirt.preset_info
   - module: turtles.kubevirt.vm

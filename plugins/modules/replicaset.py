@@ -56,19 +56,11 @@ options:
 extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
+  - turtles.kubevirt.attributes.declares
   - turtles.kubevirt.library
   - turtles.kubevirt.machine
+  - turtles.kubevirt.machine.cpu
   - turtles.kubevirt.wait
-attributes:
-  check_mode:
-    support: full
-    details: The server does everything but store the result (dry run), so its validation applies in check mode too.
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
-  action_group:
-    support: full
 seealso:
   - module: turtles.kubevirt.replicaset_info
   - module: turtles.kubevirt.vm

@@ -76,20 +76,15 @@ options:
 extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
+  - turtles.kubevirt.attributes.declares
   - turtles.kubevirt.library
   - turtles.kubevirt.machine
+  - turtles.kubevirt.machine.cpu
   - turtles.kubevirt.wait
 attributes:
-  check_mode:
-    support: full
-    details: The server does everything but store the result (dry run), so its validation applies in check mode too.
-  diff_mode:
-    support: full
   idempotent:
     support: partial
     details: O(state=restarted) restarts each time. A manifest with C(generateName) creates each time.
-  action_group:
-    support: full
 notes:
   - A server refuses what it doesn't implement and names the field. The engine of this collection refuses, among others,
     O(disks[].type=lun) and O(interfaces[].network).

@@ -17,19 +17,9 @@ description:
 extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
+  - turtles.kubevirt.attributes.reads
   - turtles.kubevirt.library
   - turtles.kubevirt.selection
-attributes:
-  check_mode:
-    support: full
-    details: Never changes anything.
-  diff_mode:
-    support: none
-    details: Never changes anything.
-  idempotent:
-    support: full
-  action_group:
-    support: full
 seealso:
   - module: turtles.kubevirt.vm
 """

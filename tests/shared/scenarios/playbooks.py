@@ -57,7 +57,10 @@ def test_flavors_by_presets(cluster: Engine, tmp_path: Path, monkeypatch: pytest
     image = ("-e", f"image={cluster.image}")
     output = playbook(str(ROOT / "docs/examples/flavors.yml"), *image, folder=tmp_path).stdout
     assert (recap(output)["changed"], recap(output)["failed"]) == (5, 0), output
-    for shown in ("small-machine: 1 cores, time of Europe/Berlin", "large-machine: 2 cores, time of America/New_York"):
+    for shown in (
+        "small-machine: 96Mi, 1 cores, time of Europe/Berlin",
+        "large-machine: 128Mi, 2 cores, time of America/New_York",
+    ):
         assert shown in output
 
 
