@@ -478,3 +478,5 @@ def test_a_stop_takes_few_writes(api: FakeApi, controller: VirtController) -> No
     # or one after the other, perhaps in a second try, if its Pod went before the VM could take note.
     assert len([path for method, path in api.requests if (method, path) == ("PATCH", f"{VM}/status")]) <= 4
     assert len([path for method, path in api.requests if (method, path) == ("PATCH", VMI)]) <= 4
+    # What it was started from is known, before and after its revision is deleted
+    assert not [path for method, path in api.requests if method == "GET" and "/controllerrevisions/" in path]

@@ -70,7 +70,7 @@ def template_of(vm: Object) -> Mapping[str, Any]:
 
 
 class Revisions:
-    """Stores and reads revisions; the templates of those in use are remembered."""
+    """Stores and reads revisions; their templates are remembered, also while an instance outlives its revision."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -138,8 +138,6 @@ class Revisions:
             return
         with contextlib.suppress(NotFound):
             self._client.delete(CONTROLLERREVISION, vmi["metadata"]["namespace"], name)
-        with self._lock:
-            self._templates.pop(name, None)
 
     def _remember(self, name: str, template: Mapping[str, Any]) -> None:
         with self._lock:
