@@ -185,20 +185,23 @@ class FakeApi:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def credentials(self, **context: str) -> Object:
+        """Return a kubeconfig of the server's one user.
+
+        :param context: what its context has besides cluster and user, such as a namespace.
+        """
+        return {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", **context}}],
+            "clusters": [{"name": "c", "cluster": {"server": self.url}}],
+            "users": [{"name": "u", "user": {"token": self.token}}],
+        }
+
     def kubeconfig(self, folder: Path) -> Path:
         path = folder / "kubeconfig"
-        path.write_text(
-            json.dumps(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Config",
-                    "current-context": "c",
-                    "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-                    "clusters": [{"name": "c", "cluster": {"server": self.url}}],
-                    "users": [{"name": "u", "user": {"token": self.token}}],
-                }
-            )
-        )
+        path.write_text(json.dumps(self.credentials()))
         return path
 
     # For tests: as if another client did it

@@ -53,21 +53,6 @@ def stored(path):
     return path.replace("/kubevirt.io/v1alpha3/", "/kubevirt.io/v1/")
 
 
-def kubeconfig(server, **context):
-    """Return a kubeconfig of the server's one user.
-
-    :param context: what its context has besides cluster and user, such as a namespace.
-    """
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": server.url}}],
-        "users": [{"name": "u", "user": {"token": server.api.token}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", **context}}],
-    }
-
-
 def strategy_of(vm):
     return vm["spec"].get("runStrategy") or ("Always" if vm["spec"].get("running") else "Halted")
 

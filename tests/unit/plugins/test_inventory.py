@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.turtles.kubevirt.plugins.inventory import kubevirt
-from api import kubeconfig as kubeconfig_of
 
 
 @pytest.fixture
@@ -76,7 +75,7 @@ def test_without_the_right_to_list_all_namespaces_are_read_one_by_one(api, inven
 def test_without_the_right_to_list_namespaces_the_context_names_one(api, server, inventory, tmp_path):
     api.instance("mine", "vm")
     api.forbidden = lambda method, path: "/mine/" not in path
-    (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig_of(server, namespace="mine")))
+    (tmp_path / "kubeconfig").write_text(json.dumps(server.api.credentials(namespace="mine")))
     listed = inventory(host=None, api_key=None, kubeconfig="kubeconfig")
     assert set(listed["_meta"]["hostvars"]) == {"mine-vm"}
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from ansible_collections.turtles.kubevirt.plugins.module_utils import _vm_status
-from api import Refused, kubeconfig
+from api import Refused
 
 OPTIONS = {"name": "web", "namespace": "default", "wait_timeout": 5}
 WEB = {**OPTIONS, "image": "example.com/web:1", "memory": "64Mi"}
@@ -433,7 +433,7 @@ def test_a_wrong_token_is_named_but_not_shown(server, run):
 
 
 def test_a_token_inside_a_kubeconfig_is_not_shown(server, run):
-    done = run("vm", host=None, api_key=None, kubeconfig=kubeconfig(server), **WEB)
+    done = run("vm", host=None, api_key=None, kubeconfig=server.api.credentials(), **WEB)
     assert done["changed"]
     assert server.api.token not in str(done)
 
