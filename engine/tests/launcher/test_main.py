@@ -77,7 +77,7 @@ class Connection:
 @pytest.fixture
 def running(monkeypatch):
     """A launcher that has seen its domain, and has a libvirtd that the test plays."""
-    monkeypatch.setattr(launcher.Launcher, "_after", staticmethod(lambda seconds, call: None))
+    monkeypatch.setattr(launcher, "after", lambda seconds, call: None)
     running = launcher.Launcher(None, 30, Path("/nonexistent"))
     running._supervisor.connection = Connection()
     running._domain_seen = True

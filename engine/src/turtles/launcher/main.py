@@ -155,8 +155,6 @@ class Launcher:
         node agent has to mount.
     """
 
-    _after = staticmethod(after)
-
     def __init__(
         self, delivery: Delivery, grace_period: int, capability_cache: Path, *, image_volumes: bool = False
     ) -> None:
@@ -285,7 +283,7 @@ class Launcher:
             active, defined = self._domains()
         except libvirt.libvirtError as error:
             log.warning("libvirtd doesn't answer about the domain", extra={"error": str(error)})
-            self._after(1, self._look_again)
+            after(1, self._look_again)
             self._supervisor.check()
             return
         if active or defined:
@@ -330,7 +328,7 @@ class Launcher:
         if now >= until:
             self._finish(reason)
         else:
-            self._after(until - now, self._look_again)
+            after(until - now, self._look_again)
 
     def _bring_down(self, active: list[libvirt.virDomain], now: float) -> None:
         """Press the power button repeatedly; power off when the grace period is over, or if the guest is paused."""
@@ -353,7 +351,7 @@ class Launcher:
         if now >= self._next_press:
             self._next_press = now + _ACPI_SECONDS
         due = min(self._deadline, self._next_press) if now < self._deadline else now + 1
-        self._after(due - now, self._look_again)
+        after(due - now, self._look_again)
 
     def _look_again(self) -> None:
         self._domain_changed = True
