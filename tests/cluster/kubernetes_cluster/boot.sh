@@ -1,8 +1,8 @@
 #!/bin/sh
-# boot.sh NAME DIRECTORY CACHE PROGRAMS: make this machine's root and be its process 1. Runs in fresh namespaces (mount, network,
-# process ids, host name, IPC, control groups). The root has the host's programs (/usr, read-only) and nothing else of
-# the host: /run, /dev, /proc, /sys are its own, /etc, /var and /tmp are in DIRECTORY. Writes its process id, as the host
-# counts, to DIRECTORY/pid when everything is there.
+# boot.sh NAME DIRECTORY CACHE PROGRAMS: make this machine's root and be its process 1. Runs in fresh namespaces (mount,
+# network, process ids, host name, IPC, control groups). The root has the host's programs (/usr, read-only) and nothing
+# else of the host: /etc, /var and /tmp are in DIRECTORY. Writes its process id, as the host counts, to DIRECTORY/pid when
+# everything is there.
 set -eu
 name=$1 directory=$2 cache=$3 programs=$4
 read -r pid _ </proc/self/stat
@@ -51,36 +51,7 @@ printf '127.0.0.1 localhost\n' >etc/hosts
 printf 'nameserver 127.0.0.1\noptions timeout:1 attempts:1\n' >etc/resolv.conf
 printf '%s' "$name" | md5sum | cut -c1-32 >etc/machine-id
 
-mount -t tmpfs -o mode=755 run run
-mount -t tmpfs -o mode=755,size=64k dev dev
-mkdir dev/net dev/pts dev/shm
-for device in null zero full random urandom tty kmsg fuse kvm vhost-net net/tun; do
-    if [ -c "/dev/$device" ]; then cp -a "/dev/$device" "dev/$device"; fi
-done
-mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts dev/pts
-mount -t tmpfs -o mode=1777 shm dev/shm
-ln -s pts/ptmx dev/ptmx
-ln -s /proc/self/fd dev/fd
-for stream in stdin:0 stdout:1 stderr:2; do ln -s "fd/${stream#*:}" "dev/${stream%:*}"; done
-
-mount -t sysfs sysfs sys
-mount -t tmpfs -o mode=755 cgroup sys/fs/cgroup
-while IFS=: read -r _ controllers _; do
-    case $controllers in
-        '') folder=unified type=cgroup2 options=rw ;;
-        name=*) folder=${controllers#name=} type=cgroup options=none,$controllers ;;
-        *) folder=$controllers type=cgroup options=$controllers ;;
-    esac
-    mkdir "sys/fs/cgroup/$folder"
-    mount -t "$type" -o "$options" cgroup "sys/fs/cgroup/$folder"
-    if [ "$type" = cgroup ]; then
-        for controller in $(echo "$folder" | tr , ' '); do
-            if [ "$controller" != "$folder" ]; then ln -s "$folder" "sys/fs/cgroup/$controller"; fi
-        done
-    fi
-done </proc/self/cgroup
-
-mount -t proc proc proc
+. "$(dirname "$0")/mounts.sh"
 # The kubelet sets these, which are the kernel's, not the machine's: let it set files that nobody reads.
 mkdir run/sysctl
 for setting in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys \
