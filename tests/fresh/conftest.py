@@ -6,15 +6,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-# Control groups and how to join them are the same as those of the test cluster's machines.
-sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
-
 from fresh_machine import Machine
 
 RELEASES = ("bookworm", "trixie")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -151,7 +152,7 @@ def _build(folder: Path, release: str, sources: str, authorities: list[Path]) ->
     (folder / "sources.list").write_text(sources)
     hooks = [f'copy-in "{path}" /usr/local/share/ca-certificates' for path in authorities]
     hooks += [f'upload "{path}" /tmp/{name}.lock' for name, path in _LOCKS.items()]
-    hooks += [f'upload "{key}.pub" /authorized_keys', f"chroot \"$1\" sh -c '{_quoted(_CUSTOMIZE)}'"]
+    hooks += [f'upload "{key}.pub" /authorized_keys', f'chroot "$1" sh -c {shlex.quote(_CUSTOMIZE)}']
     _run(
         *("mmdebstrap", "--mode=root", "--variant=minbase", "--quiet", f"--include={','.join(_packages())}"),
         *('--aptopt=APT::Install-Recommends "false"', *_proxy()),
@@ -174,10 +175,6 @@ def _proxy() -> list[str]:
     """This machine's proxy for apt, if it has one."""
     done = subprocess.run(["apt-config", "dump", '--format=%F "%v";%n'], check=True, capture_output=True, text=True)
     return [f"--aptopt={line}" for line in done.stdout.splitlines() if line.startswith(("Acquire::http::Proxy",))]
-
-
-def _quoted(text: str) -> str:
-    return text.replace("'", "'\\''")
 
 
 def _run(*command: str | Path) -> None:
