@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import socket
 import subprocess
@@ -35,7 +36,8 @@ class Machine:
         self.image = folder / "disk.qcow2"
         self.ssh_config = folder / "ssh_config"
         self.is_fast = kvm.probe().ok
-        if not self.image.exists():
+        # A kept one may be of another release's disk, or of one that has been made again since.
+        if not self.image.exists() or _backing_file(self.image) != str(disk.image):
             subprocess.run(
                 ["qemu-img", "create", "-q", "-f", "qcow2", "-b", disk.image, "-F", "raw", self.image], check=True
             )
@@ -156,3 +158,8 @@ class Machine:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+
+def _backing_file(image: Path) -> str:
+    command = ["qemu-img", "info", "--output=json", image]
+    return str(json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["backing-filename"])
