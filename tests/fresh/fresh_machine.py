@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "turtles-kubevirt/fresh"
 #: What the README says a machine has to have; and what such a machine is reached by.
-INCLUDED = ("git", "make", "python3-venv", "sudo")
+INCLUDED = ("git", "make", "sudo")
 USER = "tester"
 #: Seconds after which a root is made again: packages get updates.
 KEPT = 7 * 86400
