@@ -104,11 +104,6 @@ class Deployed(Engine):
         found = client.VersionApi(self.core.api_client).get_code()
         return int(found.major), int(found.minor.rstrip("+"))
 
-    def launcher(self, namespace: str, vmi: str) -> client.V1Pod:
-        """The launcher Pod of a VMI."""
-        pods = self.core.list_namespaced_pod(namespace, label_selector=f"vmi.kubevirt.io/id={vmi}").items
-        return next(pod for pod in pods if not pod.metadata.deletion_timestamp)
-
     def kubectl(self, *words: str, check: bool = True, timeout: float = 300) -> str:
         """Run kubectl as an administrator; what it prints, errors included."""
         command = ["kubectl", "--kubeconfig", str(self.kubeconfig), *words]

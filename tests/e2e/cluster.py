@@ -43,8 +43,7 @@ class Cluster(Engine):
                 yield pid
 
     def pod_processes(self, namespace: str, vmi: str, word: str) -> list[int]:
-        pod = self.core.list_namespaced_pod(namespace, label_selector=f"vmi.kubevirt.io/id={vmi}").items[0]
-        netns = os.stat(f"/run/{self.instance}/netns/{pod.metadata.uid}").st_ino
+        netns = os.stat(f"/run/{self.instance}/netns/{self.launcher(namespace, vmi).metadata.uid}").st_ino
         found = []
         for pid, command in commands():
             with contextlib.suppress(OSError):

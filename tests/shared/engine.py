@@ -120,6 +120,11 @@ class Engine(ABC):
         """A VirtualMachine from this engine's guest image; options as :func:`virtual_machine`'s."""
         return virtual_machine(name, options.pop("image", self.image), public_key=self.public_key, **options)
 
+    def launcher(self, namespace: str, vmi: str) -> client.V1Pod:
+        """The launcher Pod of a VMI."""
+        pods = self.core.list_namespaced_pod(namespace, label_selector=f"vmi.kubevirt.io/id={vmi}").items
+        return next(pod for pod in pods if not pod.metadata.deletion_timestamp)
+
     def create(self, namespace: str, obj: Object) -> Object:
         """Create a VM or VMI through the API; ApiException where it refuses."""
         version, plural = obj["apiVersion"].split("/")[1], obj["kind"].lower() + "s"

@@ -215,7 +215,7 @@ def test_a_pod_shows_nothing_of_its_guest_s_secrets(cluster: Engine, namespace: 
     cluster.create(namespace, vm)
     address = cluster.wait_running(namespace, "web")["status"]["interfaces"][0]["ipAddress"]
     assert cluster.ssh(address, "hostname") == "web"
-    (pod,) = cluster.core.list_namespaced_pod(namespace, label_selector="vmi.kubevirt.io/id=web").items
+    pod = cluster.launcher(namespace, "web")
     shown = json.dumps(cluster.core.api_client.sanitize_for_serialization(pod))
     shown += "".join(cluster.events(namespace))
     for container in pod.spec.containers:

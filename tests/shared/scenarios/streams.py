@@ -21,8 +21,7 @@ def pod(cluster: Engine, namespace: str) -> str:
     """The Pod of a running virtual machine."""
     cluster.create(namespace, cluster.virtual_machine("web"))
     cluster.wait_running(namespace, "web")
-    found = cluster.core.list_namespaced_pod(namespace, label_selector="vmi.kubevirt.io/id=web").items
-    return found[0].metadata.name
+    return cluster.launcher(namespace, "web").metadata.name
 
 
 def test_a_virtual_machines_pod_with_kubectl(
