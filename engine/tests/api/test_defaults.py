@@ -9,7 +9,8 @@ from turtles.api import labels
 from turtles.api.guests import firmware_uuid
 from turtles.api.kind import Context
 from turtles.api.kinds import vm as vms
-from turtles.api.kinds.vmi.defaults import default, pull_policy
+from turtles.api.kinds.vmi.defaults import default
+from turtles.api.kinds.vmi.defaults.disks import pull_policy
 from turtles.api.kinds.vmi.validation import validate
 
 from .objects import put, talk_vm, talk_vmi

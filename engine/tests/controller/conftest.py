@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from turtles.controller.main import VirtController
-from turtles.controller.pod.launcher import LauncherConfig
+from turtles.controller.pod.config import LauncherConfig
 from turtles.kube.client import Client
 
 

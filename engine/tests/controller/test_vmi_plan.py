@@ -15,7 +15,8 @@ from turtles.controller.changes import json_diff, merge_diff
 from turtles.controller.heartbeats import Heartbeats, silent_for
 from turtles.controller.node import failed, is_alive
 from turtles.controller.pod import placement
-from turtles.controller.pod.launcher import LauncherConfig, launcher_pod, pod_name
+from turtles.controller.pod.config import LauncherConfig
+from turtles.controller.pod.launcher import launcher_pod, pod_name
 from turtles.controller.pod.memory import overhead
 from turtles.controller.server import image_volumes, mounts_images, pulls_again
 from turtles.controller.vmi.controller import limited_resources

@@ -20,7 +20,7 @@ from turtles.controller.disruption import DisruptionController
 from turtles.controller.kubevirt.controller import KubeVirtController
 from turtles.controller.node import NodeController
 from turtles.controller.noted_ends import NotedEnds
-from turtles.controller.pod.launcher import LauncherConfig
+from turtles.controller.pod.config import LauncherConfig
 from turtles.controller.replicaset.controller import ReplicaSetController
 from turtles.controller.vm.controller import VMController
 from turtles.controller.vmi.controller import VMIController

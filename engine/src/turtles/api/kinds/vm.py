@@ -25,7 +25,7 @@ from turtles.api.kind import (
     Subresource,
     Webhook,
 )
-from turtles.api.kinds.vmi.rules import machine
+from turtles.api.kinds.vmi.rules import compute
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.kinds.vmi.validation import metadata_causes, spec_causes
 from turtles.api.language import (
@@ -199,7 +199,7 @@ def warn(vm: Object) -> list[str]:
         # The instance is refused: by then something else may have said how much
         warnings += [
             f"{cause.message}; its instance is refused unless a preset says how much"
-            for cause in machine.no_memory(spec, "spec.template.spec")
+            for cause in compute.no_memory(spec, "spec.template.spec")
         ]
     return warnings
 

@@ -20,7 +20,8 @@ from turtles.controller import remedies
 from turtles.controller.caches import BY_NAMESPACE, BY_OWNER, PENDING_IN, Caches, users_of_claim
 from turtles.controller.claims import claim_names
 from turtles.controller.noted_ends import NotedEnds
-from turtles.controller.pod.launcher import LauncherConfig, launcher_pod, pod_name
+from turtles.controller.pod.config import LauncherConfig
+from turtles.controller.pod.launcher import launcher_pod, pod_name
 from turtles.controller.pod.roles import by_role
 from turtles.controller.server import Server, image_volumes, pulls_again
 from turtles.controller.vmi.patches import gate_patch, node_label_patch, vmi_patch

@@ -8,21 +8,19 @@ documented defaults.
 from __future__ import annotations
 
 import copy
-import re
-import uuid
 
-from turtles.api import labels, quantity
+from turtles.api import labels
 from turtles.api.conditions import GUEST_NOT_RUNNING, set_condition
-from turtles.api.configuration import ClusterConfiguration
-from turtles.api.guests import QEMU_UID, firmware_uuid
+from turtles.api.guests import QEMU_UID
 from turtles.api.kind import DEFAULT_CONTEXT, Context
+from turtles.api.kinds.vmi.defaults.compute import default_cpu, default_firmware, default_memory
+from turtles.api.kinds.vmi.defaults.disks import default_disks
+from turtles.api.kinds.vmi.defaults.network import default_network
 from turtles.api.kinds.vmi.presets import PRESET, apply_presets
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.objects import Object, add_annotations, add_finalizer, get
 from turtles.api.phases import PENDING
 from turtles.api.rules import is_well_formed
-
-_TAG = re.compile(r":([^/:@]+)$")
 
 
 def default(vmi: Object, context: Context = DEFAULT_CONTEXT) -> Object:
@@ -48,13 +46,13 @@ def default(vmi: Object, context: Context = DEFAULT_CONTEXT) -> Object:
         spec["evictionStrategy"] = config.eviction_strategy
     if not (domain.get("machine") or {}).get("type"):
         domain["machine"] = {**(domain.get("machine") or {}), "type": config.machine_type}
-    _default_cpu(domain, config)
-    _default_memory(domain)
-    _default_firmware(vmi, domain)
+    default_cpu(domain, config)
+    default_memory(domain)
+    default_firmware(vmi, domain)
     features = domain["features"] = domain.get("features") or {}
     features["acpi"] = features.get("acpi") or {}
-    _default_network(spec, domain, config)
-    _default_disks(spec, domain)
+    default_network(spec, domain, config)
+    default_disks(spec, domain)
     watchdog = domain["devices"].get("watchdog")
     if watchdog is not None and watchdog.get("i6300esb") is None:
         watchdog["i6300esb"] = {}
@@ -77,74 +75,6 @@ def default_update(vmi: Object, old: Object, context: Context) -> Object:
     if old.get("status") is not None:
         after["status"] = old["status"]
     return after
-
-
-def _default_cpu(domain: Object, config: ClusterConfiguration) -> None:
-    cpu = domain["cpu"] = domain.get("cpu") or {}
-    resources = domain.get("resources") or {}
-    requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
-    if not any(cpu.get(key) for key in ("cores", "sockets", "threads")):
-        asked = quantity.to_int(limits.get("cpu") or requests.get("cpu") or 0)
-        cpu["sockets"] = max(1, asked)
-    for key in ("cores", "sockets", "threads"):
-        cpu[key] = cpu.get(key) or 1
-    if not cpu.get("model"):
-        cpu["model"] = config.cpu_model
-    if requests.get("cpu"):
-        return
-    if asked_for := limits.get("cpu") or config.cpu_request:
-        domain["resources"] = {**resources, "requests": {**requests, "cpu": asked_for}}
-
-
-def _default_memory(domain: Object) -> None:
-    resources = domain.get("resources") or {}
-    asked = (resources.get("requests") or {}).get("memory") or (resources.get("limits") or {}).get("memory")
-    memory = domain.get("memory") or {}
-    if not memory.get("guest") and asked:
-        domain["memory"] = {**memory, "guest": asked}
-
-
-def _default_firmware(vmi: Object, domain: Object) -> None:
-    firmware = domain.get("firmware") or {}
-    if not firmware.get("uuid"):
-        name = (vmi.get("metadata") or {}).get("name")
-        # With generateName there is no name yet from which the UUID could be derived
-        domain["firmware"] = {**firmware, "uuid": firmware_uuid(name) if name else str(uuid.uuid4())}
-
-
-def _default_network(spec: Object, domain: Object, config: ClusterConfiguration) -> None:
-    devices = domain["devices"]
-    if devices.get("autoattachPodInterface") is False or spec.get("networks") or devices.get("interfaces"):
-        return
-    devices["interfaces"] = [{"name": "default", config.default_network_interface: {}}]
-    spec["networks"] = [{"name": "default", "pod": {}}]
-
-
-def _default_disks(spec: Object, domain: Object) -> None:
-    devices = domain["devices"]
-    disks = devices.get("disks") or []
-    named = {disk["name"] for disk in disks}
-    disks += [{"name": volume["name"]} for volume in spec.get("volumes") or () if volume["name"] not in named]
-    for disk in disks:
-        if disk.get("disk") is None and disk.get("cdrom") is None:
-            disk["disk"] = {}
-        for target in (disk.get("disk"), disk.get("cdrom")):
-            if target is not None and not target.get("bus"):
-                target.pop("bus", None)
-    if disks:
-        devices["disks"] = disks
-    for volume in spec.get("volumes") or ():
-        container = volume.get("containerDisk")
-        if container is not None and not container.get("imagePullPolicy"):
-            container["imagePullPolicy"] = pull_policy(container["image"])
-
-
-def pull_policy(image: str) -> str:
-    """Return the pull policy of an image that has none set: Always for `latest` and no tag, else IfNotPresent."""
-    if "@" in image:
-        return "IfNotPresent"
-    tag = _TAG.search(image)
-    return "IfNotPresent" if tag and tag.group(1) != "latest" else "Always"
 
 
 def _default_metadata(vmi: Object) -> None:

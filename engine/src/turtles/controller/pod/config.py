@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the installation and the nodes say about launcher Pods."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from turtles.api import configuration
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.guests import QEMU_UID
+from turtles.api.objects import Object
+
+
+@dataclass(frozen=True)
+class LauncherConfig:
+    """What the installation and the nodes say about launcher Pods.
+
+    :param image: of the container.
+    :param kvm: some schedulable node offers working KVM; without it the guest is emulated.
+    :param vhost_net: some schedulable node offers vhost-net.
+    :param cluster: what the KubeVirt object says.
+    :param image_volumes: images are mounted into Pods (Kubernetes KEP-4639). None leaves that to the versions of server
+        and nodes and the feature gate, see :mod:`turtles.controller.server`; a Pod is made with True or False.
+    :param limited: resources (cpu, memory) for which a ResourceQuota of the namespace demands limits.
+    """
+
+    image: str
+    kvm: bool = False
+    vhost_net: bool = False
+    cluster: ClusterConfiguration = configuration.DEFAULT
+    image_volumes: bool | None = None
+    limited: frozenset[str] = frozenset()
+
+
+def pull_policy(config: LauncherConfig) -> str:
+    """Return when the engine\'s own images are pulled."""
+    return config.cluster.image_pull_policy or "IfNotPresent"
+
+
+def security(*capabilities: str, **more: Any) -> Object:
+    """Return the security context of a container of the Pod."""
+    return {
+        "runAsUser": QEMU_UID,
+        "runAsGroup": QEMU_UID,
+        "runAsNonRoot": True,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"], **({"add": list(capabilities)} if capabilities else {})},
+        **more,
+    }

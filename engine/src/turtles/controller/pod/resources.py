@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a launcher Pod requests of its node."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from turtles.api import labels, quantity
+from turtles.api.objects import Object
+from turtles.controller.pod.config import LauncherConfig
+from turtles.domain.definition import cpu_topology
+
+#: Memory limit of a Pod whose namespace's quota demands one, as a multiple of its request (KubeVirt's).
+_QUOTA_MEMORY_RATIO = 2
+
+
+def resources(spec: Mapping[str, Any], config: LauncherConfig, overhead: int) -> Object:
+    """Return what the launcher's container requests, and its limits.
+
+    :param overhead: bytes that the machine needs in addition to the guest's memory.
+    """
+    wanted = (spec.get("domain") or {}).get("resources") or {}
+    requests, limits = dict(wanted.get("requests") or {}), dict(wanted.get("limits") or {})
+    if "cpu" not in requests and "cpu" not in limits:
+        requests["cpu"] = quantity.format_milli(
+            max(1, 1000 * cpu_topology(spec).vcpus // config.cluster.cpu_allocation_ratio)
+        )
+    if "memory" in requests:
+        memory = quantity.to_int(requests["memory"])
+    else:
+        guest = ((spec.get("domain") or {}).get("memory") or {}).get("guest") or limits.get("memory")
+        memory = quantity.to_int(guest or 0) * 100 // config.cluster.memory_overcommit
+    requests["memory"] = str(memory + overhead)
+    if "memory" in limits:
+        limits["memory"] = str(quantity.to_int(limits["memory"]) + overhead)
+    elif "memory" in config.limited:
+        limits["memory"] = str(_QUOTA_MEMORY_RATIO * (memory + overhead))
+    if "cpu" in config.limited and "cpu" not in limits:
+        limits["cpu"] = max(str(cpu_topology(spec).vcpus), str(requests["cpu"]), key=quantity.to_milli)
+    requests.setdefault("ephemeral-storage", "50M")
+    limits[labels.DEVICE_TUN] = "1"
+    if config.kvm:
+        limits[labels.DEVICE_KVM] = "1"
+    if config.vhost_net and any(interface.get("model", "virtio") == "virtio" for interface in interfaces_of(spec)):
+        limits[labels.DEVICE_VHOST_NET] = "1"
+    return {"requests": requests, "limits": limits}
+
+
+def is_guaranteed(resources: Mapping[str, Any]) -> bool:
+    """Tell whether a container with these resources gets the class of service Guaranteed."""
+    requests, limits = resources["requests"], resources["limits"]
+    return all(name in limits and requests.get(name, limits[name]) == limits[name] for name in ("cpu", "memory"))
+
+
+def interfaces_of(spec: Mapping[str, Any]) -> list[Object]:
+    """Return the network interfaces in a VMI's *spec*."""
+    return ((spec.get("domain") or {}).get("devices") or {}).get("interfaces") or []
