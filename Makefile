@@ -116,6 +116,10 @@ bench-vm: venv-bench ## Measure start-up and memory of virtual machines beside p
 	$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python tests/bench/startup.py \
 		--instance turtles-bench --image oci-archive:/var/lib/turtles-bench/images/tiny.tar $(ARGS)
 
+.PHONY: bench-controller
+bench-controller: venv-tests ## Measure virt-controller with 10,000 machines on simulated nodes.
+	@$(RUN) python tests/bench/controller.py $(ARGS)
+
 .PHONY: bench-cluster
 bench-cluster: venv-tests ## Measure the engine on a real Kubernetes of its own.
 	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python tests/bench/cluster.py $(ARGS)

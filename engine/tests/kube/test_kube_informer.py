@@ -54,6 +54,21 @@ def test_list_and_watch(api: FakeApi, informer: Informer) -> None:
     assert len(informer.list("ns")) == 1
 
 
+def test_the_cache_keeps_no_field_owners_and_equal_strings_once(api: FakeApi, informer: Informer) -> None:
+    api.put(f"{MAPS}/a", config_map("a", word="as long as a name"))
+    informer.start()
+    assert wait_synced([informer], 5)
+    seen = Seen()
+    informer.add_handler(seen)
+    owned = config_map("b", word="as long as a name")
+    owned["metadata"]["managedFields"] = [{"manager": "kubectl"}]
+    api.put(f"{MAPS}/b", owned)
+    api.wait(lambda: len(seen.events) == 2)
+    first, second = (informer.get("ns", name) for name in ("a", "b"))
+    assert "managedFields" not in second["metadata"]
+    assert first["data"]["word"] is second["data"]["word"]
+
+
 def test_indices(api: FakeApi, informer: Informer) -> None:
     informer.add_index("owner", index_by_owner)
     informer.start()

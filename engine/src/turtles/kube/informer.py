@@ -8,6 +8,7 @@ half a second of the server's return, resumes where it was, and lists again only
 
 import logging
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,6 +35,8 @@ _REFUSED_BACKOFF = 2.0
 _ABSENT_BACKOFF = 300.0
 #: Seconds without a watch that count as none: a server that restarts, a balancer that closes what was silent.
 _BLINK = 30.0
+#: Longer strings are hardly ever equal.
+_SHARED_LENGTH = 64
 
 
 def key_of(obj: Object) -> Key:
@@ -305,6 +308,9 @@ class Informer:
         self._tell(old, new)
 
     def _store(self, key: Key, obj: Object) -> None:
+        # A third of an object, which nobody reads here; a PUT without it leaves the server's as it is.
+        obj["metadata"].pop("managedFields", None)
+        _share_strings(obj)
         self._unindex(key)
         self._objects[key] = obj
         for name, function in self._indexers.items():
@@ -336,6 +342,16 @@ class Informer:
             handler(old, new)
         except Exception:
             log.exception("a handler of %s failed", self.resource.plural)
+
+
+def _share_strings(value: Any) -> None:
+    """Let equal strings of all cached objects be one, in place: names of volumes, reasons, paths, times."""
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        if isinstance(item, str):
+            if len(item) <= _SHARED_LENGTH:
+                value[key] = sys.intern(item)
+        elif isinstance(item, dict | list):
+            _share_strings(item)
 
 
 def wait_synced(informers: Iterable[Informer], timeout: float | None = None) -> bool:
