@@ -29,6 +29,7 @@ USER = "admin"
 _SYSTEM = (
     "ca-certificates",
     "dbus",
+    "e2fsprogs",
     "iproute2",
     "libpam-systemd",
     "linux-image-amd64",
@@ -41,7 +42,6 @@ _ROOT = Path(__file__).parents[2]
 #: Roles, and their variables with the packages they install.
 _ROLES = {
     "engine": "engine_build_packages",
-    "guest_image": "guest_image_packages",
     "handler": "handler_packages",
     "launcher": "launcher_packages",
 }
@@ -124,8 +124,7 @@ def _packages() -> list[str]:
     """All packages on the disk."""
     packages = set(_SYSTEM)
     for role, variable in _ROLES.items():
-        found = yaml.safe_load((_ROOT / "roles" / role / "defaults/main.yml").read_text())[variable]
-        packages.update(found["tiny"] if isinstance(found, dict) else found)
+        packages.update(yaml.safe_load((_ROOT / "roles" / role / "defaults/main.yml").read_text())[variable])
     return sorted(packages)
 
 

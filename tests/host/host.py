@@ -4,19 +4,17 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import urllib3
 from kubernetes.client.exceptions import ApiException
 from machine import Machine
 
 from engine import Engine
-from playbooks import playbook
+from playbooks import playbook, recap
 
 #: The roles' default.
 INSTANCE = "turtles"
@@ -49,9 +47,7 @@ class Roles:
         arguments = ["-i", str(self._inventory), "-e", "turtles_hosts=turtles", *self._arguments]
         output = playbook(f"turtles.kubevirt.{name}", *arguments, folder=self._folder).stdout
         (self._folder / f"{name}.log").write_text(output)
-        line = re.search(r"^machine\s+:(.*)$", output, re.MULTILINE)
-        assert line, output
-        return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", line[1])}
+        return recap(output, "machine")
 
 
 class Host(Engine):
@@ -91,13 +87,8 @@ class Host(Engine):
             self._tunnel.wait()
             self._tunnel = None
 
-    def pod(self, namespace: str, vmi: str) -> Any:
-        """The launcher's Pod of a VMI."""
-        (pod,) = self.core.list_namespaced_pod(namespace, label_selector=f"vm.kubevirt.io/name={vmi}").items
-        return pod
-
     def pod_processes(self, namespace: str, vmi: str, word: str) -> list[int]:
-        netns = f"/run/{INSTANCE}/netns/{self.pod(namespace, vmi).metadata.uid}"
+        netns = f"/run/{INSTANCE}/netns/{self.launcher(namespace, vmi).metadata.uid}"
         script = (
             f"for process in /proc/[0-9]*; do [ $process/ns/net -ef {netns} ] &&"
             f" tr '\\0' ' ' <$process/cmdline | grep -q -- {shlex.quote(word)} && echo ${{process#/proc/}}; done; true"

@@ -50,7 +50,7 @@ def limits(pod: Any, resource: str) -> Decimal:
 
 def check_limits(host: Host, folders: dict[str, Path], files: dict[str, str]) -> None:
     """Check that a Pod's processes are in the groups in the folders, and what is in the files there."""
-    pod = host.pod(NAMESPACE, "always")
+    pod = host.launcher(NAMESPACE, "always")
     (qemu,) = host.pod_processes(NAMESPACE, "always", "^/usr/bin/qemu-system")
     for controller, folder in folders.items():
         group = folder / INSTANCE / pod.metadata.uid
@@ -84,7 +84,7 @@ def test_a_declared_vm_answers_to_ssh(guests: Host) -> None:
 
 
 def test_limits_are_in_the_unified_hierarchy(guests: Host) -> None:
-    pod = guests.pod(NAMESPACE, "always")
+    pod = guests.launcher(NAMESPACE, "always")
     root = Path("/sys/fs/cgroup")
     check_limits(
         guests,
@@ -151,7 +151,7 @@ def test_a_hybrid_hierarchy(guests: Host, machine: Machine) -> None:
     machine.power_off()
     machine.start(*HYBRID)
     check_reboot(guests, machine, before)
-    pod = guests.pod(NAMESPACE, "always")
+    pod = guests.launcher(NAMESPACE, "always")
     root = Path("/sys/fs/cgroup")
     assert machine.run("stat", "-f", "-c", "%T", str(root / "unified")) == "cgroup2fs"
     check_limits(

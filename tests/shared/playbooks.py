@@ -26,8 +26,8 @@ def playbook(name: str, *arguments: str, folder: Path, check: bool = True) -> su
     return done
 
 
-def recap(output: str) -> dict[str, int]:
-    """The counts of the play's recap for localhost."""
-    line = re.search(r"^localhost\s+:(.*)$", output, re.MULTILINE)
+def recap(output: str, host: str = "localhost") -> dict[str, int]:
+    """The counts of the play's recap for a host."""
+    line = re.search(rf"^{re.escape(host)}\s+:(.*)$", output, re.MULTILINE)
     assert line, output
     return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", line[1])}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Listening sockets and TLS of the components' servers."""
+"""Addresses, listening sockets and TLS of the components' servers."""
 
 import os
 import socket
@@ -24,6 +24,17 @@ def listen(bind: str, port: int) -> socket.socket:
         return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
     except OSError:  # the kernel may have no IPv6
         return socket.create_server(("", port))
+
+
+def outgoing_address() -> str:
+    """Return the machine's IPv4 address that packets leave with; loopback if there is no way out."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            # Connecting a datagram socket sends nothing; it only chooses a route (TEST-NET-1, RFC 5737).
+            sock.connect(("192.0.2.1", 9))
+            return str(sock.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
 
 
 def server_context() -> ssl.SSLContext:

@@ -2,6 +2,7 @@
 """Who waits for which pull, until when, and beside whom."""
 
 import dataclasses
+import functools
 import re
 import shutil
 import threading
@@ -11,6 +12,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 from turtles.kube.resources import POD, SECRET
+from turtles.standalone.podrunner import image_volumes
 from turtles.standalone.podrunner.config import ConfigError, parse
 from turtles.standalone.podrunner.confined import Attempt
 from turtles.standalone.podrunner.credentials import logins_for, registry_of, repository_of
@@ -26,9 +28,11 @@ class Work:
     def __init__(self):
         self.began, self.ended = threading.Event(), threading.Event()
         self.attempt = None
+        self.times = 0
 
     def __call__(self, attempt):
         self.attempt = attempt
+        self.times += 1
         self.began.set()
         while not self.ended.wait(0.005):
             if attempt.cancelled:
@@ -107,6 +111,77 @@ def test_a_shared_pull_counts_for_those_who_wait_for_it(pulls):
     assert own[2].begins()
 
 
+@pytest.fixture
+def leased():
+    """Eight places, two a namespace, each for a moment if others need it."""
+    pulls = Pulls(lambda: Attempt(60), 8, 2, lease=0.02)
+    yield pulls
+    pulls.stop()
+
+
+def test_namespaces_with_all_the_places_give_one_to_another(leased):
+    evil = [Work() for _ in range(12)]
+    futures = [leased.join(n, f"evil{n}", f"evil{n % 4}", work) for n, work in enumerate(evil)]
+    assert all(work.begins() for work in evil[:8])
+    honest = [Work() for _ in range(2)]
+    for number, work in enumerate(honest):
+        leased.join(f"honest{number}", "h", "default", work)
+    assert honest[0].begins()
+    # One gave way, not one of the older half, and those who wait for it needn't know. The honest namespace has got
+    # what the others have: it waits for its second place, although leases are over.
+    honest[1].began.wait(0.1)
+    assert [work.attempt.cancelled for work in evil[:4]] == [False] * 4
+    (loser,) = [n for n in range(4, 8) if evil[n].attempt.cancelled]
+    assert not futures[loser].done()
+    assert leased.describe(loser, f"evil{loser % 4}").startswith("waiting for its turn: 8 pulls are under way, 1 for")
+    assert not honest[1].began.is_set()
+    assert [work.times for work in evil[8:]] == [0] * 4
+    # It begins again: there are places when its namespace's other pull ends, and one more.
+    for number in (loser - 4, loser + 4, *(n for n in range(4) if n != loser - 4)):
+        evil[number].ended.set()
+    evil[loser].ended.set()
+    assert futures[loser].result(5) == "sha256:0"
+    assert evil[loser].times == 2
+
+
+def test_namespaces_take_turns_when_there_are_more_than_places(leased):
+    """However many hostile pulls were there before, and however often they come again."""
+    evil = [Work() for _ in range(60)]
+    for number, work in enumerate(evil):
+        leased.join(number, f"evil{number}", f"evil{number % 20}", work)
+    for number in range(3):
+        honest = Work()
+        future = leased.join(f"honest{number}", f"h{number}", "default", honest)
+        assert honest.begins()
+        honest.ended.set()
+        assert future.result(5) == "sha256:0"
+    # The older half goes on to its end.
+    assert [work.attempt.cancelled for work in evil[:4]] == [False] * 4
+
+
+def test_a_pull_that_gave_way_can_be_given_up(leased):
+    evil = [Work() for _ in range(8)]
+    futures = [leased.join(n, f"evil{n}", f"evil{n % 4}", work) for n, work in enumerate(evil)]
+    honest = Work()
+    leased.join("honest", "h", "default", honest)
+    assert honest.begins()
+    (loser,) = [n for n in range(8) if evil[n].attempt.cancelled]
+    leased.leave(f"evil{loser}")
+    assert futures[loser].cancelled()
+
+
+def test_a_single_place_is_kept_to_the_end():
+    pulls = Pulls(lambda: Attempt(60), 1, 1, lease=0.0)
+    first, second = Work(), Work()
+    pulls.join(1, "a", "one", first)
+    pulls.join(2, "b", "two", second)
+    assert not second.began.wait(0.05)
+    first.ended.set()
+    assert second.begins()
+    pulls.stop()
+    assert first.times == 1
+
+
 def test_stop_ends_all(pulls):
     running, waiting = [Work() for _ in range(2)], Work()
     for number, work in enumerate(running):
@@ -154,6 +229,12 @@ def message(pod):
     """Return what a Pod's container waits for, as "reason: message"."""
     waiting = pod["status"]["containerStatuses"][0]["state"].get("waiting") or {}
     return f"{waiting.get('reason')}: {waiting.get('message')}"
+
+
+def pods(node, namespace):
+    """Return a namespace's Pods whose containers have a status."""
+    objects = [obj for key, obj in list(node.client.objects.items()) if key[:2] == ("pods", namespace)]
+    return [pod for pod in objects if pod["status"].get("containerStatuses")]
 
 
 def waits(node, word, name="pod1", namespace="default"):
@@ -222,11 +303,28 @@ def test_hostile_pulls_beside_an_honest_one(node, hostile, tmp_path):
     for number in range(5):
         reference = hostile.endless(f"evil{number}", 1 << 30, 0.02, b"x")
         node.pod("exit", "0", name=f"evil{number}", namespace="evil", **image_volume(reference))
-    waits(node, "waiting for its turn: ", "evil4", "evil")
+    # Two have places, whichever came first.
+    node.wait(lambda _: sum("waiting for its turn: " in message(pod) for pod in pods(node, "evil")) == 3)
     node.pod("exit", "0", **image_volume(hostile.add("honest", layer(name=b"content"))))
     node.phase("Succeeded")
     for number in range(5):
         node.client.delete(POD, "evil", f"evil{number}", grace_period=0)
+    nothing_under_way(node, tmp_path)
+
+
+@pytest.mark.root
+def test_hostile_pulls_of_several_namespaces_beside_an_honest_one(node, hostile, tmp_path, monkeypatch):
+    monkeypatch.setattr(image_volumes, "Pulls", functools.partial(Pulls, lease=0.5))
+    node.runner.stop()
+    node.new_runner()
+    for number in range(4):
+        reference = hostile.endless(f"evil{number}", 1 << 30, 0.02, b"x")
+        node.pod("exit", "0", name=f"evil{number}", namespace=f"evil{number // 2}", **image_volume(reference))
+        hostile.wait_asked("/blobs/" + digest_of(f"evil{number}".encode()))
+    node.pod("exit", "0", **image_volume(hostile.add("honest", layer(name=b"content"))))
+    node.phase("Succeeded")
+    for number in range(4):
+        node.client.delete(POD, f"evil{number // 2}", f"evil{number}", grace_period=0)
     nothing_under_way(node, tmp_path)
 
 

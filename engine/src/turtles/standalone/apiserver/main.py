@@ -128,6 +128,7 @@ async def serve(settings: Settings) -> None:
     try:
         await bootstrap(api.resources, config / "pki", advertised(bind), port)
         api.collector.start()
+        api.sweeper.start()
         api.controllers.start()
         await runner.setup()
         site = LimitedSite(runner, bind, port, tls_context(config / "pki"))
@@ -146,6 +147,7 @@ async def serve(settings: Settings) -> None:
                 await runner.cleanup()
         await api.controllers.stop()
         await api.collector.stop()
+        await api.sweeper.stop()
         await api.webhooks.close()
         await api.resources.close()
         await api.aggregator.close()

@@ -4,7 +4,6 @@
 import logging
 import os
 import platform
-import socket
 import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from turtles import __version__
+from turtles.endpoint import outgoing_address
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
 from turtles.kube.resources import LEASE, NODE
 from turtles.standalone.podrunner.config import Config
@@ -32,15 +32,7 @@ def memory_total() -> int:
 
 def node_ip(config: Config) -> str:
     """Return the node's address: as configured, or the one packets leave with, or loopback."""
-    if config.node_ip:
-        return config.node_ip
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            # Connecting a datagram socket sends nothing; it only chooses a route (TEST-NET-1, RFC 5737).
-            sock.connect(("192.0.2.1", 9))
-            return str(sock.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
+    return config.node_ip or outgoing_address()
 
 
 def offered_devices(config: Config) -> Iterable[str]:

@@ -175,6 +175,33 @@ def test_mutating_webhook_sees_later_changes(server: Server, backend: Backend) -
     assert backend.seen[2]["object"]["spec"]["replicas"] == 5
 
 
+def test_selectors_are_about_what_earlier_webhooks_left(server: Server, backend: Backend) -> None:  # noqa: F811
+    labels = [{"op": "add", "path": "/metadata/labels", "value": {"stage": "two"}}]
+    backend.answers["first"] = {
+        "patchType": "JSONPatch",
+        "patch": base64.b64encode(json.dumps(labels).encode()).decode(),
+    }
+    rule = {"apiGroups": ["example.io"], "apiVersions": ["v1"], "resources": ["widgets"], "operations": ["CREATE"]}
+    webhooks = [
+        {
+            "name": f"{name}.test.example.io",
+            "rules": [rule],
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+            "clientConfig": {"url": f"https://127.0.0.1:{backend.port}/{name}", "caBundle": backend.bundle},
+            **more,
+        }
+        for name, more in (
+            ("first", {}),
+            ("second", {"objectSelector": {"matchLabels": {"stage": "two"}}}),
+        )
+    ]
+    path = f"{CONFIGURATIONS}/mutatingwebhookconfigurations"
+    assert server.call("POST", path, {"metadata": {"name": "test"}, "webhooks": webhooks})[0] == 201
+    assert create(server, "staged")[0] == 201
+    assert [one["object"]["metadata"]["labels"] for one in backend.seen] == [{"app": "staged"}, {"stage": "two"}]
+
+
 def test_webhooks_annotate_the_audit_log(stopped: Server, tmp_path) -> None:
     path = stopped.root / "audit.log"
     stopped.start("--audit-log-path", str(path))

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The Service ``default/kubernetes``, which leads to the API server itself, as kube-apiserver keeps it."""
 
-import socket
-
+from turtles.endpoint import outgoing_address
 from turtles.standalone.apiserver.wire.errors import Object
 
 NAME = "kubernetes"
@@ -14,15 +13,7 @@ def advertised(bind: str) -> str:
 
     For a wildcard it is the one that packets leave the machine with, or loopback where there is no way out.
     """
-    if bind not in ("0.0.0.0", "::"):  # noqa: S104 - a comparison, not a bind
-        return bind
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            # Connecting a datagram socket sends nothing; it only chooses a route (TEST-NET-1, RFC 5737).
-            sock.connect(("192.0.2.1", 9))
-            return str(sock.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
+    return outgoing_address() if bind in ("0.0.0.0", "::") else bind  # noqa: S104 - a comparison, not a bind
 
 
 def objects(cluster_ip: str, address: str, port: int) -> list[tuple[str, Object]]:

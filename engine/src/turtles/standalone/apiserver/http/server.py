@@ -18,6 +18,7 @@ from turtles.standalone.apiserver.controllers.quota_status import QuotaStatus
 from turtles.standalone.apiserver.controllers.role_aggregation import RoleAggregation
 from turtles.standalone.apiserver.controllers.runner import Controllers
 from turtles.standalone.apiserver.controllers.service_accounts import RootCertificates, SecretTokens
+from turtles.standalone.apiserver.controllers.sweeper import Sweeper
 from turtles.standalone.apiserver.http.audit import Audit
 from turtles.standalone.apiserver.http.limits import Limits
 from turtles.standalone.apiserver.http.metrics import Metrics
@@ -48,7 +49,7 @@ class APIServer:
             self.webhooks.converter,
         )  # fmt: skip
         self.aggregator = Aggregator(store, config / "pki")
-        self.collector = Collector(self.resources)
+        self.collector, self.sweeper = Collector(self.resources), Sweeper(self.resources)
         authority = config / "pki" / "ca.crt"
         self.controllers = Controllers(
             store,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a namespace that ends says of what it waits for."""
 
-from turtles.standalone.apiserver.controllers.collector import namespace_conditions
+from turtles.standalone.apiserver.controllers.endings import namespace_conditions
 
 
 def test_conditions_tell_why_content_can_not_be_deleted() -> None:
