@@ -87,7 +87,7 @@ class Nodes:
             raise _unreachable(vmi, error) from error
         try:
             async with asyncio.timeout(_CONNECT):
-                await _upgrade(vmi, reader, writer, server, _target(vmi, stream, preserve=preserve))
+                await _upgrade(vmi, reader, writer, server, _target(vmi, stream, preserveSession=preserve))
         except BaseException as error:
             writer.transport.abort()
             if isinstance(error, OSError | ValueError | asyncio.IncompleteReadError | asyncio.LimitOverrunError):

@@ -43,8 +43,10 @@ async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, wa
             return await _picture(reader, writer, width, height)
     except TimeoutError:
         raise ScreenError("timed out waiting for VNC server messages") from None
-    except (OSError, EOFError) as error:
-        raise ScreenError(f"failed to retrieve the VNC screen: {error or 'the connection was closed'}") from error
+    except EOFError as error:
+        raise ScreenError("failed to retrieve the VNC screen: the connection was closed") from error
+    except OSError as error:
+        raise ScreenError(f"failed to retrieve the VNC screen: {error}") from error
 
 
 async def _greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[int, int]:
