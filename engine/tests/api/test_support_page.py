@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from turtles.api.kind import READ, WRITE, Kind, Version
+from turtles.api.kind import READ, WRITE, Kind, Subresource, Version
 from turtles.api.kinds import KINDS
 from turtles.api.kinds.kubevirt import KUBEVIRT
 from turtles.api.kinds.kubevirt.schema import KUBEVIRT_SPEC
