@@ -705,3 +705,29 @@ def test_a_socket_that_the_pod_has_put_in_its_place_is_not_connected_to(
     (pod.volumes / "private" / uid).symlink_to(tmp_path)
     with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
         guest.launcher.connect(paths.vnc_socket(uid))
+
+
+def test_frozen_file_systems_are_thawed_in_time(
+    make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever agent is there then."""
+    pod = make_pod()
+    make_disk(pod)
+    pod.start()
+    thawed = threading.Event()
+    monkeypatch.setattr(domains.Domain, "freeze", lambda domain: None)
+    monkeypatch.setattr(domains.Domain, "thaw", lambda domain: thawed.set())
+    vmi = make_vmi(pod)
+    cluster = Cluster(vmi)
+    agent = run(cluster, pod)
+    cluster.wait_phase("Running", 30)
+    operations = Operations(agent.synchroniser.guests, cluster)
+    began = time.monotonic()
+    operations.run(KEY, vmi["metadata"]["uid"], "freeze", {"unfreezeTimeout": 3})
+    agent.stop()
+    agent = run(cluster, pod)
+    assert thawed.wait(30)
+    assert time.monotonic() - began >= 3
+    guest = agent.synchroniser.guests.get(KEY)
+    assert guest is not None
+    assert guest.state.thaw_at is None
