@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 import subprocess
@@ -11,14 +12,16 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import websocket
+from kubernetes.client.exceptions import ApiException
 
 from engine import Engine, Object, condition
+from playbooks import playbook, recap
 
 ROOT = Path(__file__).parents[3]
 Module = Callable[..., dict[str, Any]]
@@ -201,3 +204,23 @@ def test_the_guest_agent(cluster: Engine, namespace: str, ansible: Module, agent
     before = cluster.boot_id(address)
     assert ansible("turtles.kubevirt.vm", {**options, "state": "soft_rebooted"})["changed"]
     wait_for_another_boot(cluster, address, before)
+
+
+@pytest.fixture
+def patient(cluster: Engine) -> Iterator[None]:
+    """The namespace of the example is gone in the end, whatever happens."""
+    yield
+    with contextlib.suppress(ApiException):
+        cluster.core.delete_namespace("guests")
+    cluster.wait_gone("guests", "patient")
+
+
+@pytest.mark.usefixtures("patient")
+def test_the_example(cluster: Engine, agent_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("K8S_AUTH_KUBECONFIG", str(cluster.kubeconfig))
+    picture = tmp_path / "patient.png"
+    where = ("-e", f"image={agent_image}", "-e", f"guests_screenshot={picture}")
+    output = playbook(str(ROOT / "docs/examples/guests.yml"), *where, folder=tmp_path).stdout
+    assert (recap(output)["changed"], recap(output)["failed"]) == (6, 0), output
+    assert "and has mounted /" in output
+    assert picture.read_bytes().startswith(b"\x89PNG")
