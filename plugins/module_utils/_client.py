@@ -396,6 +396,25 @@ class Client:
 
         :raises KubeError: the request failed; ApiError if the server refused it.
         """
+        data = self._exchange(method, path, query, body, content_type)
+        if not data:
+            return None
+        try:
+            return json.loads(data)
+        except ValueError as exc:
+            raise KubeError(
+                "%s %s%s answered with something that isn't JSON: %s"
+                % (method, self.host, path, to_text(data[:200], errors="replace"))
+            ) from exc
+
+    def read(self, path, query=None):
+        """Return the answer's body as it is, for what isn't JSON.
+
+        :raises KubeError: the request failed; ApiError if the server refused it.
+        """
+        return self._exchange("GET", path, query)
+
+    def _exchange(self, method, path, query=None, body=None, content_type="application/json"):
         response = self._send(method, path, query, body, content_type)
         try:
             if response.status >= 300:
@@ -408,15 +427,7 @@ class Client:
         if method != "GET":
             found = WARNING.findall(response.headers.get("Warning") or "")
             self._warnings += [re.sub(r"\\(.)", r"\1", text) for text in found]
-        if not data:
-            return None
-        try:
-            return json.loads(data)
-        except ValueError as exc:
-            raise KubeError(
-                "%s %s%s answered with something that isn't JSON: %s"
-                % (method, self.host, path, to_text(data[:200], errors="replace"))
-            ) from exc
+        return data
 
     def warnings(self):
         """Return what the server warned about on writes, such as fields it doesn't know, each once."""

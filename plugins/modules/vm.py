@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vm
-short_description: Declare, start, stop, restart and delete virtual machines
+short_description: Declare, start, stop, pause, restart and delete virtual machines
 version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
@@ -29,11 +29,18 @@ options:
       - V(stopped) also stops the guest. A VirtualMachine that doesn't exist is created stopped if the declaration has a
         template, otherwise the task fails.
       - V(restarted) also restarts the guest, or starts it if it isn't running.
+      - V(paused) also stops the processors of the guest, which keeps its memory. A guest that isn't running is started
+        paused if its run strategy needs a start; otherwise it is paused as soon as it runs.
+      - V(unpaused) also lets a paused guest go on, or starts it if it isn't running.
+      - V(soft_rebooted) also has the guest reboot itself, by its guest agent or else its power button, or starts it if
+        it isn't running. The instance stays the same, and the API doesn't say when the guest is up again.
+      - V(reset) also presses the reset button of the guest, which doesn't shut down, or starts it if it isn't
+        running. The instance stays the same.
       - V(absent) deletes the VirtualMachine.
       - An instance that is to run but never did, for instance because its image doesn't exist, is replaced when the
         template has changed since. A guest that runs is never restarted for a change, see RV(restart_required).
     type: str
-    choices: [present, running, stopped, restarted, absent]
+    choices: [present, running, stopped, restarted, paused, unpaused, soft_rebooted, reset, absent]
     default: present
   name:
     description: Name of the VirtualMachine. Required unless the manifest has a name or C(generateName).
@@ -84,7 +91,9 @@ extends_documentation_fragment:
 attributes:
   idempotent:
     support: partial
-    details: O(state=restarted) restarts each time. A manifest with C(generateName) creates each time.
+    details: >-
+      The states V(restarted), V(soft_rebooted) and V(reset) act each time. A manifest with C(generateName) creates each
+      time.
 notes:
   - A server refuses what it doesn't implement and names the field. The engine of this collection refuses, among others,
     O(disks[].type=lun) and O(interfaces[].network).
@@ -155,6 +164,19 @@ EXAMPLES = r"""
     state: stopped
     force: true
 
+- name: Pause a machine, and let it go on
+  turtles.kubevirt.vm:
+    name: web
+    namespace: shop
+    state: "{{ item }}"
+  loop: [paused, unpaused]
+
+- name: Have the guest reboot itself, without another instance
+  turtles.kubevirt.vm:
+    name: web
+    namespace: shop
+    state: soft_rebooted
+
 - name: Delete it
   turtles.kubevirt.vm:
     name: db
@@ -213,7 +235,7 @@ from ..module_utils import _merge, _vm_status, _wait
 from ..module_utils._base import ResourceModule, run_module
 from ..module_utils._client import KubeError
 from ..module_utils._vm_declaration import DECLARATION_ARGUMENTS, declaration
-from ..module_utils._vm_machine import Machine
+from ..module_utils._vm_machine import GUEST_ACTIONS, Machine
 from ..module_utils._vm_status import is_active, is_final, is_leaving
 from ..module_utils._vm_strategy import after_action, resolve_strategy, set_strategy, strategy_of
 
@@ -225,6 +247,10 @@ GUEST = {
     "stop": ("running", "stopped"),
     "restart": ("running", "restarted"),
     "replace": ("not started", "running"),
+    "pause": ("running", "paused"),
+    "unpause": ("paused", "running"),
+    "softreboot": ("running", "rebooted"),
+    "reset": ("running", "reset"),
 }
 
 
@@ -232,18 +258,20 @@ class VirtualMachine(ResourceModule):
     """One VirtualMachine."""
 
     KIND = "VirtualMachine"
-    STATES = ("present", "running", "stopped", "restarted", "absent")
+    STATES = ("present", "running", "stopped", "restarted", *GUEST_ACTIONS, "absent")
     ARGUMENTS = {"force": {"type": "bool", "default": False}, **DECLARATION_ARGUMENTS}
     RULES = {"mutually_exclusive": [("definition", "src")]}
 
     def identify(self):
         self.state, self.force = self.params["state"], self.params["force"]
+        # What the machine is to be; what is done to its guest comes on top.
+        self.machine_state = "running" if self.state in GUEST_ACTIONS else self.state
         self.declaration = declaration(self.params)
         metadata = self.declaration["metadata"]
         metadata["namespace"] = metadata.get("namespace") or self.client.default_namespace
         self._name_machine(metadata["namespace"], metadata.get("name"))
         self.vmi = None
-        self.action = None
+        self.action = self.guest_action = None
         # uid of the instance that this task has replaced.
         self.former = None
         self.fresh = self.created = False
@@ -257,7 +285,7 @@ class VirtualMachine(ResourceModule):
         wanted = copy.deepcopy(self.declaration)
         if live is None:
             self._check_creatable(wanted)
-        resolve_strategy(wanted["spec"], (live.get("spec") or {}) if live is not None else None, self.state)
+        resolve_strategy(wanted["spec"], (live.get("spec") or {}) if live is not None else None, self.machine_state)
         self.created = live is None
         self.fresh = self.created or strategy_of(wanted["spec"]) is not None
         if not wanted["spec"]:
@@ -267,10 +295,10 @@ class VirtualMachine(ResourceModule):
     def _check_creatable(self, wanted):
         if (wanted["spec"].get("template") or {}).get("spec"):
             return
-        if self.state in ("stopped", "restarted"):
+        if self.state in ("stopped", "restarted", *GUEST_ACTIONS):
             raise KubeError(
                 "%s doesn't exist, so it can't be %s. Declare it (spec, definition or image and memory) to create it, "
-                "or check name and namespace." % (self.machine, self.state)
+                "or check name and namespace." % (self.machine, self.state.replace("_", " "))
             )
         raise KubeError(
             "%s doesn't exist, and nothing says what it is. Declare it by spec, definition, src, or options such as "
@@ -290,9 +318,10 @@ class VirtualMachine(ResourceModule):
         self._name_machine(self.namespace, after["metadata"].get("name", self.name))
         self.vmi = None if self.created or not self.name else self.machine.instance()
         if not (self.created and self.state == "stopped"):
-            self.action = self.machine.action_for(self.state, after, self.vmi, self.fresh, self.force)
+            self.action = self.machine.action_for(self.machine_state, after, self.vmi, self.fresh, self.force)
         if self.action is None and self._is_useless(outcome):
             self.action = "replace"
+        self.guest_action = self._guest_action()
         if self.check_mode:
             if self.action:
                 after = after_action(after, self.action)
@@ -303,10 +332,35 @@ class VirtualMachine(ResourceModule):
                 self._start_again(after)
             elif self.action:
                 self._act(self.action)
+            if self.guest_action:
+                self._act_on_guest()
             if self.waits:
                 self._settle(after)
             after, self.vmi = self.machine.get() or after, self.machine.instance()
-        return outcome._replace(changed=outcome.changed or bool(self.action), after=after)
+        changed = outcome.changed or bool(self.action or self.guest_action)
+        return outcome._replace(changed=changed, after=after)
+
+    def _guest_action(self):
+        """Return what is to be done to the guest itself, or None."""
+        if self.state == "paused" and self.action == "start" and not is_leaving(self.vmi):
+            # It is started paused.
+            return None
+        if is_active(self.vmi) and self.action is None:
+            return self.machine.guest_action_for(self.state, self.vmi)
+        # What has just been started needs no reboot.
+        return "pause" if self.state == "paused" else None
+
+    def _act_on_guest(self):
+        """Pause, unpause, reboot or reset the guest, once it runs."""
+        former = self.vmi["metadata"].get("uid") if self.action == "replace" else None
+
+        def runs(_vm):
+            vmi = self.machine.instance()
+            return is_active(vmi) and vmi["metadata"].get("uid") != former and vmi["status"].get("phase") == "Running"
+
+        self.until(runs, "running", self.hopeless)
+        if self.machine.act_on_guest(self.guest_action):
+            self.changed = True
 
     def _is_useless(self, outcome):
         """Return whether the instance never ran and, made from another template, won't run as declared.
@@ -314,7 +368,7 @@ class VirtualMachine(ResourceModule):
         KubeVirt leaves it as it is for good, and there is no guest that a restart would interrupt.
         """
         vm = outcome.after
-        if not is_active(self.vmi) or _vm_status.has_run(self.vmi) or self._goal(vm) != "running":
+        if not is_active(self.vmi) or _vm_status.has_run(self.vmi) or self._goal(vm) not in ("running", "paused"):
             return False
         if strategy_of(vm.get("spec") or {}) == "Once":
             # Can't be restarted.
@@ -338,7 +392,7 @@ class VirtualMachine(ResourceModule):
         return started.isdigit() and int(started) >= (vm["metadata"].get("generation") or 0) > 0
 
     def _act(self, action):
-        if self.machine.act(action, self.force):
+        if self.machine.act(action, self.force, paused=self.state == "paused"):
             self.changed = True
 
     def _start_again(self, vm):
@@ -367,10 +421,14 @@ class VirtualMachine(ResourceModule):
             self.until(self._runs, goal, self.hopeless)
         elif goal == "stopped":
             self.until(self._rests, goal)
+        elif goal == "paused":
+            self.until(self._is_paused, goal, self.hopeless)
         self._until_looked_at()
 
     def _goal(self, vm):
-        """Return what the guest is to be: running, stopped, or None if nothing says so."""
+        """Return what the guest is to be: running, paused, stopped, or None if nothing says so."""
+        if self.state == "paused":
+            return "paused"
         if self.state != "present":
             return "stopped" if self.state == "stopped" else "running"
         strategy = strategy_of(vm.get("spec") or {})
@@ -418,11 +476,14 @@ class VirtualMachine(ResourceModule):
         vmi = self.machine.instance()
         return vmi is None or is_final(vmi)
 
+    def _is_paused(self, vm):
+        return _wait.is_true(vm, "Paused") and _wait.is_true(self.machine.instance(), "Paused")
+
     def hopeless(self, vm):
         vmi = self.machine.instance() if _vm_status.is_troubled(vm) else None
         reasons = _vm_status.hopeless(vm, vmi, self.former)
-        if _wait.is_true(vm, "Paused"):
-            reasons["it is paused; unpause it"] = 0
+        if _wait.is_true(vm, "Paused") and self.state not in ("paused", "unpaused"):
+            reasons["it is paused; unpause it (state=unpaused)"] = 0
         return reasons
 
     def explain(self, vm):
@@ -443,8 +504,9 @@ class VirtualMachine(ResourceModule):
             self.module.warn(
                 "%s still runs as it was started; restart it (state=restarted) to apply the declaration." % self.machine
             )
-        if self.action:
-            result["diff"]["before"]["guest"], result["diff"]["after"]["guest"] = GUEST[self.action]
+        for action in filter(None, (self.action, self.guest_action)):
+            before, result["diff"]["after"]["guest"] = GUEST[action]
+            result["diff"]["before"].setdefault("guest", before)
         return result
 
 

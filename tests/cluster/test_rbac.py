@@ -136,7 +136,19 @@ def test_components_ask_for_nothing_they_may_not(cluster: Deployed, namespace: s
 #: What users may by their roles. Kubernetes' own view, edit and admin have the same by aggregation.
 READ, WRITE = ("get", "list", "watch"), ("create", "update", "patch", "delete", "deletecollection")
 MACHINES = [("kubevirt.io", "virtualmachines"), ("kubevirt.io", "virtualmachineinstances")]
-ACTIONS = [("subresources.kubevirt.io", f"virtualmachines/{action}") for action in ("start", "stop", "restart")]
+OF_GUESTS = ("pause", "unpause", "softreboot", "reset", "freeze", "unfreeze", "evacuate/cancel")
+ACTIONS = [
+    *(("subresources.kubevirt.io", f"virtualmachines/{action}") for action in ("start", "stop", "restart")),
+    *(("subresources.kubevirt.io", f"virtualmachineinstances/{action}") for action in OF_GUESTS),
+]
+STREAMS = [
+    ("subresources.kubevirt.io", f"virtualmachineinstances/{stream}")
+    for stream in ("console", "vnc", "vnc/screenshot", "portforward")
+]
+LOOKS = [
+    ("subresources.kubevirt.io", f"virtualmachineinstances/{look}")
+    for look in ("guestosinfo", "userlist", "filesystemlist")
+]
 
 
 def allowed(cluster: Deployed, user: str, namespace: str, verb: str, group: str, resource: str) -> bool:
@@ -169,6 +181,8 @@ def test_users_roles(cluster: Deployed, namespace: str, prefix: str, role: str, 
     wanted = {(verb, *what): True for verb in READ for what in MACHINES}
     wanted |= {(verb, *what): writes for verb in WRITE for what in MACHINES}
     wanted |= {("update", *what): writes for what in ACTIONS}
+    wanted |= {("get", *what): writes for what in STREAMS} | {("get", *what): True for what in LOOKS}
+    wanted[("update", "subresources.kubevirt.io", "virtualmachines/migrate")] = False
     # how the engine is set up is no user's matter
     wanted |= {(verb, "kubevirt.io", "kubevirts"): False for verb in WRITE}
 

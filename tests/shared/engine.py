@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
+import websocket
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.watch import Watch
@@ -150,13 +151,49 @@ class Engine(ABC):
     def subresource(self, namespace: str, name: str, action: str, body: Object | None = None) -> None:
         """PUT a subresource of a VirtualMachine: start, stop, restart."""
         api = self.custom.api_client
-        path = f"/apis/subresources.{GROUP}/v1/namespaces/{namespace}/virtualmachines/{name}/{action}"
+        path = self.subresource_path(namespace, "virtualmachines", name, action)
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         api.update_params_for_auth(headers, [], ["BearerToken"], path, "PUT", body)
         answer = api.call_api("PUT", api.configuration.host + path, header_params=headers, body=body or {})
         answer.read()
         if answer.status >= 400:
             raise ApiException(http_resp=answer)
+
+    def ask(
+        self, namespace: str, name: str, what: str, *, method: str = "GET", plural: str = "virtualmachineinstances"
+    ) -> tuple[int, bytes]:
+        """Status and body of a request for a subresource, without a body and its Content-Type, as virtctl makes it."""
+        api = self.custom.api_client
+        headers: dict[str, str] = {"Accept": "application/json, */*"}
+        api.update_params_for_auth(headers, [], ["BearerToken"], "", method, None)
+        url = api.configuration.host + self.subresource_path(namespace, plural, name, what)
+        answer = api.rest_client.pool_manager.request(method, url, headers=headers, timeout=self.seconds(120))
+        return answer.status, answer.data
+
+    def connect(
+        self, namespace: str, name: str, what: str, *, plural: str = "virtualmachineinstances"
+    ) -> websocket.WebSocket:
+        """A WebSocket to a subresource, as virtctl makes it; websocket.WebSocketBadStatusException if it is refused."""
+        configuration = self.custom.api_client.configuration
+        headers: dict[str, str] = {}
+        self.custom.api_client.update_params_for_auth(headers, [], ["BearerToken"], "", "GET", None)
+        return websocket.create_connection(
+            configuration.host.replace("https", "wss", 1) + self.subresource_path(namespace, plural, name, what),
+            header=[f"{key}: {value}" for key, value in headers.items()],
+            subprotocols=["plain.kubevirt.io"],
+            timeout=self.seconds(60),
+            sslopt={
+                "ca_certs": configuration.ssl_ca_cert,
+                "certfile": configuration.cert_file,
+                "keyfile": configuration.key_file,
+                "check_hostname": False,
+            },
+        )
+
+    @staticmethod
+    def subresource_path(namespace: str, plural: str, name: str, what: str) -> str:
+        """The path of a subresource."""
+        return f"/apis/subresources.{GROUP}/v1/namespaces/{namespace}/{plural}/{name}/{what}"
 
     def events(self, namespace: str) -> list[str]:
         """`reason object: message` of the namespace's Events, oldest first."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from turtles.api.kind import READ, WRITE, Kind, Version
+from turtles.api.kind import READ, WRITE, Kind, Subresource, Version
 from turtles.api.kinds import KINDS
 from turtles.api.kinds.kubevirt import KUBEVIRT
 from turtles.api.kinds.kubevirt.schema import KUBEVIRT_SPEC
@@ -135,6 +135,16 @@ def other_kinds() -> str:
     return "\n\n".join(sections) or "There are none."
 
 
+PORT = "/<port>[/tcp|/udp]"
+
+
+def answer(subresource: Subresource) -> str:
+    """What a subresource answers."""
+    if not subresource.stream:
+        return f"{subresource.code}{', an object' if subresource.body else ''}"
+    return "200, a picture (PNG)" if subresource.name.endswith("screenshot") else "101, a WebSocket"
+
+
 def blocks() -> dict[str, str]:
     """The page's generated parts by name."""
     return {
@@ -147,9 +157,9 @@ def blocks() -> dict[str, str]:
             [
                 *(
                     (
-                        f"`/namespaces/<namespace>/{kind.plural}/<name>/{subresource.name}`",
+                        f"`/namespaces/<namespace>/{kind.plural}/<name>/{subresource.name}{PORT * subresource.path}`",
                         subresource.verb,
-                        f"{subresource.code}{', an object' if subresource.body else ''}",
+                        answer(subresource),
                     )
                     for kind, subresource in discovery.SUBRESOURCES.values()
                 ),

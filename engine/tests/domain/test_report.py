@@ -242,3 +242,24 @@ def test_no_interface_no_plans() -> None:
     assert network.plans({**VMI, "spec": {"domain": {}}}, POD) == ()
     assert network.plans(VMI, None) == ()
     assert [plan.name for plan in PLANS] == ["default"]
+
+
+@pytest.mark.parametrize(
+    ("live", "info", "before", "after"),
+    [
+        (WITH_AGENT, GuestInfo(frozen=True), None, "frozen"),
+        (WITH_AGENT, GuestInfo(), "frozen", None),
+        # The agent of ours that knew was restarted, and hasn't asked yet
+        (WITH_AGENT, None, "frozen", "frozen"),
+        (LIVE, None, "frozen", None),
+    ],
+)
+def test_frozen_file_systems(live: Live, info: GuestInfo | None, before: str | None, after: str | None) -> None:
+    status = report.observed(vmi(**({"fsFreezeStatus": before} if before else {})), seen(live=live), info, NOW)
+    assert status.get("fsFreezeStatus") == after
+
+
+def test_a_frozen_guest_says_nothing_else_and_what_it_said_holds() -> None:
+    before = report.observed(vmi(), seen(live=WITH_AGENT), INFO, EARLIER)
+    after = report.observed({**vmi(), "status": before}, seen(live=WITH_AGENT), GuestInfo(frozen=True), NOW)
+    assert report.changes(before, after) == {"fsFreezeStatus": "frozen"}

@@ -22,7 +22,8 @@ from turtles.domain import decision, lifecycle, paths
 from turtles.handler import delivery, plumbing
 from turtles.handler import domain as domains
 from turtles.handler.cluster import Key
-from turtles.handler.errors import LibvirtError
+from turtles.handler.errors import LibvirtError, OperationFailed
+from turtles.handler.operations import Operations
 from turtles.handler.state import Store
 from turtles.handler.sync import Synchroniser
 from turtles.handler.watcher import Watcher
@@ -632,3 +633,101 @@ def test_a_disk_that_is_still_locked_is_waited_for(
         assert pod.process is not None
         assert pod.process.poll() is None, pod.log()
     cluster.wait_phase("Running", 30)
+
+
+def test_what_users_ask_for(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:
+    """Pause, reset button, reboot: the guest says R on its serial console each time it boots."""
+    pod = make_pod()
+    make_disk(pod, bytes.fromhex("ba f803 b052 ee") + GUEST)
+    pod.start()
+    vmi = make_vmi(pod)
+    uid = vmi["metadata"]["uid"]
+    cluster = Cluster(vmi)
+    guests = run(cluster, pod).synchroniser.guests
+    operations = Operations(guests, cluster)
+    cluster.wait_phase("Running", 30)
+
+    operations.run(KEY, uid, "pause", {})
+    status = cluster.wait(lambda status: condition(status, "Paused"))
+    assert condition(status, "Paused")["reason"] == "PausedByUser"
+    operations.run(KEY, uid, "unpause", {})
+    cluster.wait(lambda status: not condition(status, "Paused"))
+
+    launcher = operations.guest(KEY, uid).launcher
+    assert launcher is not None
+    with launcher.connect(paths.serial_socket(uid)) as console:
+        console.settimeout(60)
+        operations.run(KEY, uid, "reset", {})
+        _boots(console)
+        operations.run(KEY, uid, "softreboot", {"byAgent": False})
+        _boots(console)
+    assert ("Normal", "SoftRebooted", "VirtualMachineInstance soft rebooted") in cluster.events
+    with launcher.connect(paths.vnc_socket(uid)) as screen:
+        screen.settimeout(60)
+        assert screen.recv(12).startswith(b"RFB 003.")
+    assert [patch["phase"] for patch in cluster.patches if "phase" in patch] == ["Running"], "it is the same machine"
+    for name in ("userlist", "freeze"):
+        with pytest.raises(OperationFailed, match="agent"):
+            operations.run(KEY, uid, name, {})
+
+
+def _boots(console: socket.socket) -> None:
+    while b"R" not in (data := console.recv(1000)):
+        assert data, "the console was closed"
+
+
+def test_a_socket_that_the_pod_has_put_in_its_place_is_not_connected_to(
+    make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent], tmp_path: Path
+) -> None:
+    pod = make_pod()
+    make_disk(pod)
+    pod.start()
+    vmi = make_vmi(pod)
+    uid = vmi["metadata"]["uid"]
+    guests = run(cluster := Cluster(vmi), pod).synchroniser.guests
+    cluster.wait_phase("Running", 30)
+    guest = guests.get(KEY)
+    assert guest is not None
+    assert guest.launcher is not None
+    place = pod.volumes / "private" / uid / "virt-vnc"
+    with socket.socket(socket.AF_UNIX) as secret:
+        secret.bind(str(tmp_path / "s"))
+        secret.listen()
+        place.unlink()
+        place.symlink_to(tmp_path / "s")
+        with pytest.raises(OSError, match=r"Too many levels|Socket operation"):
+            guest.launcher.connect(paths.vnc_socket(uid))
+        place.unlink()
+        os.link(tmp_path / "s", place)
+        with pytest.raises(PermissionError, match="belongs to user 0"):
+            guest.launcher.connect(paths.vnc_socket(uid))
+    (pod.volumes / "private" / uid).rename(pod.volumes / "private/aside")
+    (pod.volumes / "private" / uid).symlink_to(tmp_path)
+    with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
+        guest.launcher.connect(paths.vnc_socket(uid))
+
+
+def test_frozen_file_systems_are_thawed_in_time(
+    make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever agent is there then."""
+    pod = make_pod()
+    make_disk(pod)
+    pod.start()
+    thawed = threading.Event()
+    monkeypatch.setattr(domains.Domain, "freeze", lambda domain: None)
+    monkeypatch.setattr(domains.Domain, "thaw", lambda domain: thawed.set())
+    vmi = make_vmi(pod)
+    cluster = Cluster(vmi)
+    agent = run(cluster, pod)
+    cluster.wait_phase("Running", 30)
+    operations = Operations(agent.synchroniser.guests, cluster)
+    began = time.monotonic()
+    operations.run(KEY, vmi["metadata"]["uid"], "freeze", {"unfreezeTimeout": 3})
+    agent.stop()
+    agent = run(cluster, pod)
+    assert thawed.wait(30)
+    assert time.monotonic() - began >= 3
+    guest = agent.synchroniser.guests.get(KEY)
+    assert guest is not None
+    assert guest.state.thaw_at is None

@@ -66,3 +66,15 @@ class FakeClient:
         obj["metadata"]["resourceVersion"] = str(self.version)
         self.objects[resource.path(obj["metadata"].get("namespace"), obj["metadata"]["name"])] = obj
         return copy.deepcopy(obj)
+
+
+class FakeNodes:
+    """Nodes that do what they are asked for. `calls` holds what; `answers` what they return, by operation."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.calls: list[tuple[str, str, dict[str, Any]]] = []
+        self.answers = answers
+
+    def call(self, vmi: Object, operation: str, options: dict[str, Any] | None = None) -> Any:
+        self.calls.append((vmi["metadata"]["name"], operation, options or {}))
+        return self.answers.get(operation)

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from turtles.kube.kubevirt import VM, VMI
-from turtles.virt_api import discovery
+from turtles.virt_api import discovery, streams
 from turtles.virt_api.status import Failure
 from turtles.virt_api.subresources import handlers
 
-from .fakes import FakeClient
+from .fakes import FakeClient, FakeNodes
 
 PATH = "/apis/kubevirt.io/v1/namespaces/default/virtualmachines/vm"
 VMI_PATH = "/apis/kubevirt.io/v1/namespaces/default/virtualmachineinstances/vm"
@@ -22,7 +22,7 @@ def call(
     operation: str, spec: dict[str, Any], phase: str | None = None, options: Any = None, **status: Any
 ) -> list[tuple[str, dict[str, Any]]]:
     client = make(spec, phase, **status)
-    handlers(client)[f"{operation}_vm"]("default", "vm", options or {})
+    handlers(client, FakeNodes())[f"{operation}_vm"]("default", "vm", options or {})
     for _, body, _ in client.patches:
         assert body.pop("metadata") == {
             "resourceVersion": "102" if "terminationGracePeriodSeconds" in str(body) else "101"
@@ -181,18 +181,18 @@ def test_who_waits_for_ready_after_a_restart_waits_for_the_next_instance(operati
 def test_an_instance_of_that_name_that_is_not_the_vms(owner):
     """Starting the VM is how it adopts an instance; the others would act on somebody else's."""
     client = make({"runStrategy": "Halted"}, "Running", owner=owner)
-    handlers(client)["start_vm"]("default", "vm", {})  # type: ignore[arg-type]
+    handlers(client, FakeNodes())["start_vm"]("default", "vm", {})  # type: ignore[arg-type]
     assert [(path, body["spec"]) for path, body, _ in client.patches] == [(PATH, {"runStrategy": "Always"})]
     client = make({"runStrategy": "Manual"}, "Running", owner=owner)
     for operation, options in (("stop", {"gracePeriod": 0}), ("restart", {"gracePeriodSeconds": 0})):
         with pytest.raises(Failure, match="VM is not running"):
-            handlers(client)[f"{operation}_vm"]("default", "vm", options)  # type: ignore[arg-type]
+            handlers(client, FakeNodes())[f"{operation}_vm"]("default", "vm", options)  # type: ignore[arg-type]
     assert client.patches == []
 
 
 def test_missing():
     with pytest.raises(Failure) as found:
-        handlers(FakeClient())["start_vm"]("default", "vm", {})  # type: ignore[arg-type]
+        handlers(FakeClient(), FakeNodes())["start_vm"]("default", "vm", {})  # type: ignore[arg-type]
     assert found.value.as_status()["message"] == 'virtualmachine.kubevirt.io "vm" not found'
     assert found.value.code == 404
 
@@ -200,14 +200,18 @@ def test_missing():
 def test_write_conflicts_are_tried_again():
     client = make({"running": False})
     client.conflicts = 2
-    handlers(client)["start_vm"]("default", "vm", {"dryRun": ["All"]})  # type: ignore[arg-type]
+    handlers(client, FakeNodes())["start_vm"]("default", "vm", {"dryRun": ["All"]})  # type: ignore[arg-type]
     assert [query for _, _, query in client.patches] == [{"dryRun": "All"}]
     client.conflicts = 5
     with pytest.raises(Failure, match="keeps changing") as found:
-        handlers(client)["start_vm"]("default", "vm", {})  # type: ignore[arg-type]
+        handlers(client, FakeNodes())["start_vm"]("default", "vm", {})  # type: ignore[arg-type]
     assert found.value.code == 409
 
 
 def test_kinds_name_handlers_that_exist() -> None:
-    named = {subresource.handler for _, subresource in discovery.SUBRESOURCES.values()}
-    assert named == handlers(FakeClient()).keys()  # type: ignore[arg-type]
+    for is_stream, known in (
+        (False, handlers(FakeClient(), FakeNodes())),  # type: ignore[arg-type]
+        (True, streams.handlers(FakeClient(), FakeNodes())),  # type: ignore[arg-type]
+    ):
+        found = [subresource for _, subresource in discovery.SUBRESOURCES.values() if subresource.stream == is_stream]
+        assert {subresource.handler for subresource in found} == known.keys()

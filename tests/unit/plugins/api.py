@@ -71,6 +71,11 @@ class KubeVirt(FakeApi):
         # Names of images that can't be pulled. With a set, instances keep their template, as KubeVirt does it.
         self.missing_images = None
         self.conflicts = 0
+        # What guests answer, by subresource of their instance; and all that was asked of them.
+        self.guests = {}
+        self.asked = []
+        # Options of the subresource that is being called.
+        self.options = {}
 
     # For tests, which name objects by resource, namespace and name
 
@@ -132,6 +137,10 @@ class KubeVirt(FakeApi):
             response.headers["Warning"] = '299 - "%s"' % self.warning
         return response
 
+    async def _answer(self, request):
+        self.options = await request.json() if request.method == "PUT" and request.can_read_body else {}
+        return await super()._answer(request)
+
     def intercept(self, method, path):
         if self.forbidden(method, path):
             return status(403, "Forbidden", "user cannot %s %s" % (method, path))
@@ -142,6 +151,8 @@ class KubeVirt(FakeApi):
             return web.json_response(DISCOVERY[path])
         if len(parts) == 4 and parts[1] == "apis":
             return status(404, "NotFound", "404 page not found")
+        if parts[2].startswith("subresources.") and parts[6] == "virtualmachineinstances":
+            return self.guest(parts[5], parts[7], "/".join(parts[8:]))
         if parts[2].startswith("subresources."):
             self.subresource(parts[5], parts[7], parts[8])
             return web.Response(status=202)
@@ -241,6 +252,38 @@ class KubeVirt(FakeApi):
             "conditions": conditions + vmi["status"]["conditions"],
         }
 
+    def guest(self, namespace, name, action):
+        """Subresources of an instance, as virt-api answers them."""
+        self.asked.append(action)
+        vmi = self.get("virtualmachineinstances", namespace, name)
+        if vmi is None:
+            raise Refused(404, "NotFound", 'virtualmachineinstance.kubevirt.io "%s" not found' % name, name=name)
+        answer = self.guests.get(action)
+        if isinstance(answer, Refused):
+            raise answer
+        if isinstance(answer, bytes):
+            return web.Response(body=answer, content_type="image/png")
+        if answer is not None:
+            return web.json_response(answer)
+        if action in ("pause", "unpause"):
+            paused = any(entry["type"] == "Paused" for entry in vmi["status"].get("conditions", []))
+            if paused is (action == "pause"):
+                said = "VMI is already paused" if paused else "VMI is not paused"
+                raise Refused(409, "Conflict", said)
+            self.pause(namespace, name, action == "pause")
+        return web.Response(status=200)
+
+    def pause(self, namespace, name, paused):
+        """Instance and machine say whether the guest is paused."""
+        for plural in ("virtualmachineinstances", "virtualmachines"):
+            obj = self.get(plural, namespace, name)
+            others = [
+                entry for entry in obj["status"].get("conditions", []) if entry["type"] not in ("Paused", "Ready")
+            ]
+            ready = {"type": "Ready", "status": str(not paused)}
+            obj["status"]["conditions"] = [*others, ready, *([{"type": "Paused", "status": "True"}] if paused else [])]
+            self.put(plural, obj)
+
     def subresource(self, namespace, name, action):
         """start, stop and restart as virt-api answers them."""
         vm = self.get("virtualmachines", namespace, name)
@@ -267,3 +310,5 @@ class KubeVirt(FakeApi):
             self.put("virtualmachineinstances", vmi, "DELETED")
         self.put("virtualmachines", vm)
         self.reconcile(namespace, name)
+        if action == "start" and self.options.get("paused"):
+            self.pause(namespace, name, True)

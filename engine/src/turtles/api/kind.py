@@ -81,10 +81,12 @@ class Subresource:
     """An operation on an object, served below `subresources.kubevirt.io`.
 
     :param name: such as `start` or `evacuate/cancel`.
-    :param handler: its name in `turtles.virt_api.subresources`.
+    :param handler: its name in `turtles.virt_api.subresources`, or in `turtles.virt_api.streams` if it is one.
     :param verb: `update` (PUT) or `get` (GET).
     :param code: HTTP status of the answer.
     :param body: the answer has a body: the object that the handler returns.
+    :param stream: the handler answers by itself, usually over a WebSocket.
+    :param path: more may follow the name in the path, as in `portforward/22/tcp`; it belongs to the request.
     :param roles: users' roles that may use it.
     """
 
@@ -93,6 +95,8 @@ class Subresource:
     verb: str = "update"
     code: int = 202
     body: bool = False
+    stream: bool = False
+    path: bool = False
     roles: tuple[str, ...] = ("admin", "edit")
 
 

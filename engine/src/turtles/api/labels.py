@@ -20,6 +20,8 @@ OUTDATED_LAUNCHER = "kubevirt.io/outdatedLauncherImage"
 # Labels, annotations and extended resources of Nodes
 NODE_SCHEDULABLE = "kubevirt.io/schedulable"
 NODE_HEARTBEAT = "kubevirt.io/heartbeat"
+#: Where the node's virt-handler takes requests about its guests, and how to recognise it (`turtles.api.node_server`).
+NODE_SERVER = "kubevirt.io/virt-handler-server"
 #: Whether the node's kubelet gives containers processors of their own; KubeVirt has both names.
 CPU_MANAGER = ("cpumanager", "kubevirt.io/cpumanager")
 ARCH = "kubernetes.io/arch"

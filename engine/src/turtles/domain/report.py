@@ -72,6 +72,11 @@ def observed(vmi: Mapping[str, Any], seen: Observation, info: GuestInfo | None, 
         status["memory"] = parts.memory(spec, live.memory, status.get("memory"))
         status["currentCPUTopology"] = parts.cpu_topology(spec)
     connected = live is not None and live.agent_connected
+    if not connected or (info is not None and not info.frozen):
+        status.pop("fsFreezeStatus", None)
+    elif info is not None:
+        status["fsFreezeStatus"] = "frozen"
+        info = None  # it says nothing else then
     if info is not None:
         names: Mapping[str, str] = info.interface_names
     else:  # until the agent has answered an agent of ours that was restarted, what it said before holds

@@ -58,11 +58,15 @@ class Live:
 
 @dataclass(frozen=True)
 class GuestInfo:
-    """What the guest agent said: status.guestOSInfo, the guest's interface names by MAC, which commands it lacks."""
+    """What the guest agent said: status.guestOSInfo, the guest's interface names by MAC, which commands it lacks.
+
+    ``frozen``: the guest's file systems are. Then it says nothing else, and what it said before holds.
+    """
 
     missing: tuple[str, ...] = ()
     os_info: dict[str, str] = field(default_factory=dict)
     interface_names: dict[str, str] = field(default_factory=dict)
+    frozen: bool = False
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ CLOSING = 1.0
 #: Seconds a guest agent may take for one answer; libvirt sees to it. The guest's information takes several.
 AGENT = 5
 _AGENT_INFO = 20.0
+#: Seconds that it may take to freeze file systems: what is to be written is written first.
+FREEZE = 60
 #: Seconds between two signs of life on a connection, and how many may be missed.
 _KEEPALIVE = (5, 4)
 #: Characters of a guest agent's answer that are looked at.
@@ -219,6 +221,38 @@ class Domain:
     def wake_up(self) -> None:
         """Wake a guest that has suspended itself to memory."""
         self._call("the guest's wake-up", CALL, lambda: self._domain.pMWakeup(0))
+
+    def pause(self) -> None:
+        """Stop the guest's processors."""
+        self._call("the guest's pause", CALL, self._domain.suspend)
+
+    def unpause(self) -> None:
+        """Let the guest's processors go on."""
+        self._call("the end of the guest's pause", CALL, self._domain.resume)
+
+    def reboot(self, *, by_agent: bool) -> None:
+        """Ask the guest to shut down, and start it again once it has.
+
+        :param by_agent: its agent is asked, not its power button.
+        """
+        flag = libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT if by_agent else libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN
+        self._call("the guest's reboot", SHUT_DOWN, lambda: self._domain.reboot(flag))
+
+    def reset(self) -> None:
+        """Press the guest's reset button."""
+        self._call("the guest's reset button", CALL, lambda: self._domain.reset(0))
+
+    def freeze(self) -> None:
+        """Have the guest agent freeze all file systems; what is written already is on the disks then."""
+        self._freezing(self._domain.fsFreeze)
+
+    def thaw(self) -> None:
+        """Have the guest agent thaw all file systems."""
+        self._freezing(self._domain.fsThaw)
+
+    def _freezing(self, function: Callable[[], int]) -> None:
+        self._call("the guest agent's time limit", CALL, lambda: self._domain.agentSetResponseTimeout(FREEZE))
+        self._call("the guest agent", FREEZE + CALL, function)
 
     def destroy(self) -> None:
         """End the domain at once; one that has just ended by itself is as good."""

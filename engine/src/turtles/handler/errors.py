@@ -41,6 +41,14 @@ class LibvirtError(Exception):
         self.code = code
 
 
+class OperationFailed(Exception):
+    """What a user asked for isn't possible. ``code`` is the HTTP status that says so."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 def bounded(text: str, limit: int = _TEXT) -> str:
     """Return a Pod's text for others to read: one line of at most *limit* characters."""
     line = _UNPRINTABLE.sub(" ", text[: limit + 1])

@@ -43,6 +43,7 @@ class Guest:
     asked: float | None = None
     info: GuestInfo | None = None
     syncs: Bucket = field(default_factory=lambda: Bucket(_SYNCS, _SYNCS_RATE))
+    _saving: threading.Lock = field(default_factory=threading.Lock)
 
     def __str__(self) -> str:
         """Return the VMI's namespace and name, for the log."""
@@ -54,8 +55,9 @@ class Guest:
         return paths.domain_name(*self.key)
 
     def save(self) -> None:
-        """Store the state."""
-        self.store.save(self.uid, self.state)
+        """Store the state; from any thread."""
+        with self._saving:
+            self.store.save(self.uid, self.state)
 
     def has_run(self, vmi: Mapping[str, Any]) -> bool:
         """Say whether the guest is known to have been started."""

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Queries QEMU guest agents, separately from the synchronisation, which never waits for a guest."""
 
-import json
 import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from turtles.domain import status
+from turtles.domain import agent, status
 from turtles.domain.status import GuestInfo
 from turtles.domain.xml import AnswerError
 from turtles.handler.domain import Domain
@@ -50,6 +49,23 @@ class GuestAgents:
 
         self._pool.submit(self._ask, domain, guest.domain_name, done)
 
+    def thaw(self, guest: Guest, domain: Domain, on_done: Callable[[], None]) -> None:
+        """Thaw a guest's file systems.
+
+        :param on_done: called from another thread afterwards, whether it was possible or not.
+        """
+
+        def run() -> None:
+            try:
+                domain.thaw()
+                log.info("file systems thawed: their freeze had lasted as long as it may", extra={"vmi": str(guest)})
+            except (LibvirtError, LauncherBusy) as error:
+                log.warning("the file systems can't be thawed: %s", error, extra={"vmi": str(guest)})
+            guest.asked = None
+            on_done()
+
+        self._pool.submit(run)
+
     def _ask(self, domain: Domain, name: str, done: Callable[[GuestInfo | None], None]) -> None:
         try:
             done(_query(domain, name))
@@ -62,7 +78,9 @@ class GuestAgents:
 
 
 def _query(domain: Domain, name: str) -> GuestInfo:
-    missing = status.missing_agent_commands(_parse(domain.ask_agent('{"execute": "guest-info"}')))
+    missing = status.missing_agent_commands(agent.answer(domain.ask_agent(agent.command("guest-info")), "guest-info"))
+    if _is_frozen(domain):
+        return GuestInfo(frozen=True)
     try:
         info: dict[str, Any] = domain.guest_info()
     except LibvirtError as error:
@@ -72,8 +90,9 @@ def _query(domain: Domain, name: str) -> GuestInfo:
     return GuestInfo(tuple(missing), status.guest_os_info(info), status.agent_interfaces(info))
 
 
-def _parse(answer: str) -> Any:
+def _is_frozen(domain: Domain) -> bool:
+    command = "guest-fsfreeze-status"
     try:
-        return json.loads(answer)["return"]
-    except (ValueError, RecursionError, LookupError, TypeError) as error:
-        raise AnswerError(f"guest-info returned an unexpected result: {error!r}"[:200]) from error
+        return agent.is_frozen(agent.answer(domain.ask_agent(agent.command(command)), command))
+    except LibvirtError:
+        return False  # not every agent can freeze

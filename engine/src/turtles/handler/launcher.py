@@ -10,6 +10,7 @@ import contextlib
 import errno
 import logging
 import os
+import socket
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -20,7 +21,7 @@ from turtles.handler import mounts
 from turtles.handler import relay as relays
 from turtles.handler.domain import Connection, Domain
 from turtles.handler.errors import LauncherBusy, LauncherGone, LauncherNotReady
-from turtles.handler.peer import Peer, StrangerError, closing, first_process, is_alive
+from turtles.handler.peer import Peer, StrangerError, closing, connect, first_process, is_alive
 from turtles.handler.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,37 @@ class Launcher:
     def domain(self, name: str) -> Domain | None:
         """Return the domain of that name, None if it isn't defined."""
         return self.connection().domain(name)
+
+    def live_domain(self, name: str) -> Domain:
+        """Return the domain over the connection there is; unlike :meth:`domain`, from any thread.
+
+        :raises LauncherNotReady: if there is no connection, or no such domain.
+        """
+        connection = self._connection
+        if connection is None or not connection.is_alive():
+            raise LauncherBusy("its libvirtd does not answer at the moment")
+        domain = connection.domain(name)
+        if domain is None:
+            raise LauncherNotReady("its libvirtd does not know the guest")
+        return domain
+
+    def connect(self, path: PurePosixPath) -> socket.socket:
+        """Connect to a socket in a folder of its own in the Pod's private folder: one of the guest's devices.
+
+        :raises OSError: if there is none, or nothing that belongs to the launcher's user listens.
+        """
+        with contextlib.ExitStack() as opened:
+            directory = os.open(self._host_path(paths.PRIVATE_DIR), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            opened.callback(os.close, directory)
+            for part in path.parent.relative_to(paths.PRIVATE_DIR).parts:
+                directory = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+                opened.callback(os.close, directory)
+            # libvirtd may have made the socket and ended since: there need not be such a process any more
+            connection, (_, uid) = connect(directory, path.name)
+        if uid != QEMU_UID:
+            connection.close()
+            raise PermissionError(errno.EPERM, f"the listener belongs to user {uid}, not to the launcher's", str(path))
+        return connection
 
     @property
     def netns(self) -> int:

@@ -2,17 +2,24 @@
 """``virt-handler``: the command that runs on every node."""
 
 import argparse
+import base64
+import binascii
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from turtles.api import labels
+from turtles.api.kind import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.objects import Object
 from turtles.command import Command
+from turtles.errors import ConfigurationError
 from turtles.handler import domain
 from turtles.handler.cluster import Key
+from turtles.handler.consoles import Consoles
 from turtles.handler.node import NodeAgent, run_probe
+from turtles.handler.operations import Operations
+from turtles.handler.server import NodeServer
 from turtles.handler.state import Store
 from turtles.handler.sync import Synchroniser
 from turtles.handler.watcher import Watcher
@@ -23,6 +30,7 @@ from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, wait_synced
 from turtles.kube.kubevirt import VMI
 from turtles.kube.queue import WorkQueue
+from turtles.kube.resources import APISERVICE
 from turtles.probe.node import CACHE, Findings, read
 
 log = logging.getLogger(__name__)
@@ -31,6 +39,8 @@ log = logging.getLogger(__name__)
 _WORKERS = 12
 #: Longest pause between two attempts, seconds.
 _LONGEST_PAUSE = 30.0
+#: It names the authority of virt-api's certificates.
+_API_SERVICE = f"{SUBRESOURCES_VERSIONS[0]}.{SUBRESOURCES_GROUP}"
 
 
 class _Cluster:
@@ -107,6 +117,13 @@ def _command() -> Command:
         default="/usr/bin/qemu-system-x86_64",
         help="path of QEMU, here and in launchers (default: %(default)s)",
     )
+    add(
+        "--server-address",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address of this node at which virt-api is served; other clients are refused (default: %(default)s)",
+    )
+    add("--server-port", default=0, type=int, metavar="PORT", help="its port (default: a free one)")
     return command
 
 
@@ -126,9 +143,6 @@ def _run(command: Command, options: argparse.Namespace) -> None:
     configuration.informer.start()
     domain.start_event_loop()
     watcher = Watcher()
-    devices: list[Any] = []
-    node = _node_agent(client, options, watcher, devices)
-    node.start()
     cluster = _Cluster(client, options.node_name)
     synchroniser = Synchroniser(
         cluster,
@@ -140,6 +154,13 @@ def _run(command: Command, options: argparse.Namespace) -> None:
         capability_cache=options.probe_dir / CACHE if options.probe_dir else None,
         configuration=lambda: configuration.current,
     )
+    server = _node_server(options, Operations(synchroniser.guests, cluster))
+    api_service = Informer(client, APISERVICE, field_selector=f"metadata.name={_API_SERVICE}")
+    api_service.add_handler(lambda old, new: server.trust(_bundle(new)))
+    api_service.start()
+    devices: list[Any] = []
+    node = _node_agent(client, options, watcher, devices, server.endpoint.annotation())
+    node.start()
     cluster.informer.start()
     with command.health(options, lambda: cluster.informer.synced):
         while not wait_synced((cluster.informer, configuration.informer), 1.0):
@@ -151,6 +172,8 @@ def _run(command: Command, options: argparse.Namespace) -> None:
         command.stopped.wait()
         log.info("leaving")
     node.stop()
+    server.close()
+    api_service.stop()
     for each in devices:
         each.stop()
     cluster.close()
@@ -160,7 +183,26 @@ def _run(command: Command, options: argparse.Namespace) -> None:
     configuration.informer.stop()
 
 
-def _node_agent(client: Client, options: argparse.Namespace, watcher: Watcher, devices: list[Any]) -> NodeAgent:
+def _node_server(options: argparse.Namespace, operations: Operations) -> NodeServer:
+    """Return what takes requests about guests."""
+    address, port = options.server_address, options.server_port
+    try:
+        return NodeServer(operations, Consoles(), address, port, bind=address)
+    except OSError as error:
+        raise ConfigurationError(f"can't take requests at {address}:{port}: {error.strerror}") from error
+
+
+def _bundle(api_service: Object | None) -> str:
+    """Return the authorities that an APIService names, PEM texts."""
+    try:
+        return base64.b64decode(((api_service or {}).get("spec") or {}).get("caBundle") or "").decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
+
+
+def _node_agent(
+    client: Client, options: argparse.Namespace, watcher: Watcher, devices: list[Any], server: str
+) -> NodeAgent:
     """Return what keeps the node's object; *devices* gets the plugins that it starts."""
 
     def findings() -> Findings:
@@ -175,7 +217,7 @@ def _node_agent(client: Client, options: argparse.Namespace, watcher: Watcher, d
         devices[0].start()
 
     if not options.device_plugins_dir:
-        return NodeAgent(client, options.node_name, findings)
+        return NodeAgent(client, options.node_name, findings, server=server)
     # The folder itself isn't mounted here: it has secrets of all Pods in it
     kubelet_dir = Path("/proc/1/root", *Path(options.pods_dir).parent.parts[1:])
-    return NodeAgent(client, options.node_name, findings, offer_devices=offer, kubelet_dir=kubelet_dir)
+    return NodeAgent(client, options.node_name, findings, server=server, offer_devices=offer, kubelet_dir=kubelet_dir)

@@ -35,20 +35,12 @@ class Peer:
     """
 
     def __init__(self, directory: int, name: str) -> None:
-        with contextlib.ExitStack() as opened:
-            inode = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-            opened.callback(os.close, inode)
-            if not stat.S_ISSOCK(os.fstat(inode).st_mode):
-                raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK), name)
-            self.socket = opened.enter_context(socket.socket(socket.AF_UNIX))
-            # Where the queue of a listener that never accepts is full, connecting fails instead of waiting.
-            self.socket.setblocking(False)
-            self.socket.connect(f"/proc/self/fd/{inode}")
-            credentials = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
-            self.pid, self.uid, _ = struct.unpack("iII", credentials)
+        self.socket, (self.pid, self.uid) = connect(directory, name)
+        try:
             self.process = open_process(self.pid)
-            os.close(inode)
-            opened.pop_all()
+        except BaseException:
+            self.socket.close()
+            raise
         self._directory = directory
 
     def __enter__(self) -> "Peer":  # noqa: D105
@@ -112,6 +104,28 @@ def closing(descriptor: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def connect(directory: int, name: str) -> tuple[socket.socket, tuple[int, int]]:
+    """Connect to a socket in a folder. The connection doesn't block.
+
+    :return: it, and process and user that began to listen on the socket.
+    :raises FileNotFoundError: if there is no such socket.
+    :raises OSError: if nothing listens, or too many are waiting for an answer.
+    """
+    with contextlib.ExitStack() as opened:
+        inode = opened.enter_context(closing(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)))
+        if not stat.S_ISSOCK(os.fstat(inode).st_mode):
+            raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK), name)
+        with contextlib.ExitStack() as made:
+            connection = made.enter_context(socket.socket(socket.AF_UNIX))
+            # Where the queue of a listener that never accepts is full, connecting fails instead of waiting.
+            connection.setblocking(False)
+            connection.connect(f"/proc/self/fd/{inode}")
+            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
+            pid, uid, _ = struct.unpack("iII", credentials)
+            made.pop_all()
+    return connection, (pid, uid)
 
 
 def open_process(pid: int) -> int:

@@ -20,7 +20,8 @@ class State:
 
     ``shutdown_at``: when the guest was first asked to shut down, a moment of ``time.monotonic``; None again after the
     machine was booted, which that guest didn't outlive. ``frozen``: it was paused then, and therefore
-    switched off. ``stopped``: the shutoff reason libvirt told when the domain ended.
+    switched off. ``stopped``: the shutoff reason libvirt told when the domain ended. ``thaw_at``: when its frozen file
+    systems have to be thawed, a moment like that of ``shutdown_at``.
     """
 
     pod_uid: str = ""
@@ -29,6 +30,7 @@ class State:
     shutdown_at: float | None = None
     frozen: bool = False
     stopped: int | None = None
+    thaw_at: float | None = None
 
 
 class Store:
@@ -44,8 +46,9 @@ class Store:
         try:
             data: dict[str, Any] = json.loads(self._path(uid).read_text())
             facts = data.pop("pod_interface", None)
-            asked = data.pop("shutdown", None)
+            asked, thaw = data.pop("shutdown", None), data.pop("thaw", None)
             state = State(**data)
+            state.thaw_at = clock.moment(thaw)
             if state.shutdown_at is not None:  # Unix time, by an earlier version
                 state.shutdown_at = clock.moment_of_unix_time(state.shutdown_at)
             elif asked is not None:
@@ -65,7 +68,9 @@ class Store:
         path = self._path(uid)
         draft = path.with_suffix(".new")
         data = asdict(state)
-        asked = data.pop("shutdown_at")
+        asked, thaw = data.pop("shutdown_at"), data.pop("thaw_at")
+        if thaw is not None:  # a key of its own only then: an earlier version doesn't know it
+            data["thaw"] = clock.stamp(thaw)
         draft.write_text(json.dumps({**data, "shutdown": None if asked is None else clock.stamp(asked)}))
         draft.replace(path)
 

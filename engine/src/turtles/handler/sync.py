@@ -67,14 +67,14 @@ class Synchroniser:
         self._pods_dir = pods_dir
         self._watcher = watcher
         self._clock = clock
-        self._guests = Guests(store)
+        self.guests = Guests(store)
         self._starter = Starter(emulator, capability_cache, configuration)
         self._agents = GuestAgents()
         self._reporter = Reporter(cluster)
 
     def forget_except(self, uids: set[str]) -> None:
         """Drop what is stored about VMIs that don't exist any more; to be called at start."""
-        self._guests.forget_except(uids)
+        self.guests.forget_except(uids)
 
     def sync(self, key: Key) -> float | None:
         """Synchronise one VMI.
@@ -82,9 +82,9 @@ class Synchroniser:
         Returns the seconds after which to look again, None if only a notification calls for that.
         """
         vmi = self._cluster.get(key)
-        guest = self._guests.get(key)
+        guest = self.guests.get(key)
         if guest is not None and (vmi is None or vmi["metadata"]["uid"] != guest.uid):
-            self._guests.forget(guest)
+            self.guests.forget(guest)
             guest = None
         if vmi is None:
             return None
@@ -93,7 +93,7 @@ class Synchroniser:
             return None
         if phase_of(vmi) not in HANDED_OVER or vmi["status"].get("nodeName") != self._node:
             return None
-        guest = guest or self._guests.track(key, vmi["metadata"]["uid"])
+        guest = guest or self.guests.track(key, vmi["metadata"]["uid"])
         if delay := guest.delay(vmi):
             return delay
         try:
@@ -146,6 +146,8 @@ class Synchroniser:
         if step is Step.SHUT_DOWN:
             again = min(again, self._shut_down(vmi, guest, domain, state, reason))
             state, reason = domain.state()
+        if guest.state.thaw_at is not None and lifecycle.alive(state):
+            again = min(again, self._thaw(guest, domain, guest.state.thaw_at))
         seen = _observe(vmi, guest, launcher, domain, state, reason)
         self._report(vmi, guest, domain, seen)
         return again
@@ -221,6 +223,16 @@ class Synchroniser:
                 log.info("the guest can't be asked to shut down: %s", error, extra={"vmi": str(guest)})
         return again
 
+    def _thaw(self, guest: Guest, domain: Domain, due: float) -> float:
+        """Thaw the guest's file systems once their freeze has lasted as long as it may; return when to look again."""
+        left = due - self._clock()
+        if left > 0:
+            return left
+        guest.state.thaw_at = None
+        guest.save()
+        self._agents.thaw(guest, domain, lambda: self._cluster.enqueue(guest.key))
+        return decision.LOOK_INTERVAL
+
     def _report(self, vmi: Object, guest: Guest, domain: Domain, seen: Observation) -> None:
         if lifecycle.has_ended(seen.state, seen.reason):
             raise GuestEnded(_stopped(vmi, guest, seen.state, seen.reason))
@@ -262,19 +274,19 @@ class Synchroniser:
 
     def _clear(self, key: Key, vmi: Object) -> None:
         """Remove the domain, now that the phase is final and stored, which tells the launcher to exit."""
-        guest = self._guests.get(key)
+        guest = self.guests.get(key)
         if guest is None:
             uid = vmi["metadata"]["uid"]
-            if not self._guests.is_stored(uid):
+            if not self.guests.is_stored(uid):
                 return
-            guest = self._guests.track(key, uid)
+            guest = self.guests.track(key, uid)
         try:
             domain = self._find_launcher(vmi, guest).domain(guest.domain_name)
             if domain is not None:
                 domain.remove()
         except (LauncherNotReady, GuestEnded):
             pass  # there is nothing to take away, or nobody who would: the Pod ends, and all of it
-        self._guests.forget(guest)
+        self.guests.forget(guest)
 
 
 def _observe(vmi: Object, guest: Guest, launcher: Launcher, domain: Domain, state: int, reason: int) -> Observation:

@@ -16,6 +16,16 @@ SUBRESOURCES: dict[str, tuple[Kind, Subresource]] = {
 }
 
 
+def find(resource: str, path: str) -> tuple[Kind, Subresource, str] | None:
+    """Return the subresource that a path below an object means, its kind, and what follows its name in the path."""
+    known = SUBRESOURCES.get(f"{resource}/{path}")
+    if known is not None:
+        return *known, ""
+    name, _, rest = path.partition("/")
+    known = SUBRESOURCES.get(f"{resource}/{name}")
+    return (*known, rest) if known is not None and known[1].path else None
+
+
 def group() -> Object:
     """Return the APIGroup; its preferred version is the first."""
     versions = [{"groupVersion": f"{SUBRESOURCES_GROUP}/{name}", "version": name} for name in SUBRESOURCES_VERSIONS]

@@ -27,7 +27,9 @@ from turtles.virt_api import certificates, eviction, manifests, names
 from turtles.virt_api.admission import Admission, engine_users
 from turtles.virt_api.authentication import FrontProxy
 from turtles.virt_api.caches import Caches
+from turtles.virt_api.certificates import Certificates
 from turtles.virt_api.checks import checks
+from turtles.virt_api.nodes import Nodes
 from turtles.virt_api.registration import Registration
 from turtles.virt_api.server import Server, new_context
 
@@ -84,10 +86,16 @@ def _run(command: Command, options: argparse.Namespace) -> None:
     client = Client.from_kubeconfig(options.kubeconfig)
     recorder = Recorder(client, "virt-api")
     context = new_context()
+    nodes = Nodes(client)
+
+    def use(found: Certificates) -> None:
+        certificates.load(context, found)
+        nodes.identify(found)
+
     registration = Registration(
         client,
         options.namespace,
-        lambda found: certificates.load(context, found),
+        use,
         options.url,
         options.bind,
         tell=recorder.event,
@@ -102,7 +110,7 @@ def _run(command: Command, options: argparse.Namespace) -> None:
     admission.add(eviction.VALIDATE, eviction.EvictionReview(client, recorder))
     configuration.add_handler(admission.configure)
     configuration.add_handler(registration.configure)
-    server = Server(client, admission, context, registration.done.is_set)
+    server = Server(client, admission, context, registration.done.is_set, nodes)
     configmap = Informer(
         client,
         CONFIGMAP,

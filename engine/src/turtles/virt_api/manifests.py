@@ -127,6 +127,8 @@ def _virt_api() -> list[Object]:
         *(_rule(kind.group, [kind.plural], READ) for kind in read_by_others()),
         # Whose machine an eviction is about, and to tell its user
         _rule("", ["pods"], ["get"]),
+        # Where their virt-handler is
+        _rule("", ["nodes"], ["get"]),
         _rule("", ["events"], ["create", "patch"]),
     ]
 
@@ -198,6 +200,8 @@ def _virt_handler(with_capacity: bool) -> list[Object]:
         _rule(GROUP, ["virtualmachineinstances"], [*READ, "patch"]),
         _rule("", ["nodes"], ["get", "patch"]),
         _rule("", ["events"], ["create", "patch"]),
+        # Whose certificate virt-api has
+        _rule("apiregistration.k8s.io", ["apiservices"], READ, [f"{SUBRESOURCES_VERSIONS[0]}.{SUBRESOURCES_GROUP}"]),
     ]
     if with_capacity:
         # How many may use KVM; where there is a kubelet it hears of that from the device plugin

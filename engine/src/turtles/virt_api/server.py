@@ -15,9 +15,10 @@ from aiohttp import web
 from turtles import endpoint
 from turtles.api.kind import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, Kind
 from turtles.kube.client import ApiError, Client
-from turtles.virt_api import authentication, discovery, status, subresources
+from turtles.virt_api import authentication, discovery, status, streams, subresources
 from turtles.virt_api.admission import Admission
 from turtles.virt_api.authentication import FrontProxy, User
+from turtles.virt_api.nodes import Nodes
 from turtles.virt_api.status import Failure
 
 log = logging.getLogger(__name__)
@@ -42,14 +43,21 @@ class Server:
     """The server's handlers. ``ready`` says whether clients are served yet."""
 
     def __init__(
-        self, client: Client, admission: Admission, context: ssl.SSLContext, ready: Callable[[], bool]
+        self,
+        client: Client,
+        admission: Admission,
+        context: ssl.SSLContext,
+        ready: Callable[[], bool],
+        nodes: Nodes | None = None,
     ) -> None:
         self._client = client
         self._admission = admission
         self._context = context
         self._ready = ready
         self._front_proxy = FrontProxy()
-        self._handlers = subresources.handlers(client)
+        nodes = nodes or Nodes(client)
+        self._handlers = subresources.handlers(client, nodes)
+        self._streams = streams.handlers(client, nodes)
 
     def trust(self, front_proxy: FrontProxy) -> None:
         """Set which front proxies are trusted, from the next request on."""
@@ -91,25 +99,25 @@ class Server:
             return web.Response(status=503, text="not registered with the API server yet")
         return web.Response(text="ok")
 
-    async def _subresource(self, request: web.Request) -> web.Response:
+    async def _subresource(self, request: web.Request) -> web.StreamResponse:
         info = request.match_info
         version, resource, name, sub = info["version"], info["resource"], info["name"], info["sub"]
-        known = discovery.SUBRESOURCES.get(f"{resource}/{sub}")
+        known = discovery.find(resource, sub)
         if version not in SUBRESOURCES_VERSIONS or known is None:
             raise Failure(404, status.NO_SUCH_PATH)
-        kind, subresource = known
+        kind, subresource, path = known
         verb = _VERBS.get(request.method, "")
         if verb != subresource.verb:
             raise Failure(405, f"{request.method} is not supported on {resource}/{sub}")
         user = self._authenticate(request)
-        await self._authorize(user, verb, version, info["namespace"], kind, name, sub)
+        await self._authorize(user, verb, version, info["namespace"], kind, name, subresource.name)
+        facts = {"namespace": info["namespace"], "object": name, "user": user.name}
+        if subresource.stream:
+            log.info("%s", sub, extra=facts)
+            return await self._streams[subresource.handler](request, info["namespace"], name, path)
         options = _options(await request.read())
         answer = await asyncio.to_thread(self._handlers[subresource.handler], info["namespace"], name, options)
-        log.info(
-            "%s",
-            sub,
-            extra={"namespace": info["namespace"], "object": name, "user": user.name},
-        )
+        log.info("%s", sub, extra=facts)
         return _json(answer or {}, subresource.code) if subresource.body else web.Response(status=subresource.code)
 
     def _authenticate(self, request: web.Request) -> User:

@@ -11,27 +11,46 @@ from collections.abc import Callable
 from typing import Any
 
 from turtles.api import times
-from turtles.api.conditions import TERMINATING, is_true, set_condition
+from turtles.api.conditions import TERMINATING, get_condition, is_true, set_condition
 from turtles.api.kinds.vm import VM as VM_KIND
 from turtles.api.objects import Object, controller_of
-from turtles.api.phases import FAILED, FINAL_PHASES, is_final, phase_of
+from turtles.api.phases import FAILED, FINAL_PHASES, RUNNING, is_final, phase_of
 from turtles.api.run_strategies import ALWAYS, HALTED, MANUAL, ONCE, RERUN_ON_FAILURE, START, STOP, run_strategy
 from turtles.kube.client import MERGE, ApiError, Client, Conflict, NotFound
 from turtles.kube.kubevirt import VM, VMI
 from turtles.kube.resources import Resource
+from turtles.virt_api.instances import VM_NOT_RUNNING, Instances, fetch
+from turtles.virt_api.nodes import Nodes
 from turtles.virt_api.status import Failure, conflict, not_found
 
 #: How often an operation is retried after a concurrent write.
 _TRIES = 5
+_NO_MIGRATION = "this engine does not support live migration"
 
 #: Takes namespace and name of the object and the request's options; returns the answer's body, if it has one.
 Handler = Callable[[str, str, Object], Object | None]
 
 
-def handlers(client: Client) -> dict[str, Handler]:
+def handlers(client: Client, nodes: Nodes) -> dict[str, Handler]:
     """Return all handlers, by name."""
-    machines = VirtualMachines(client)
-    return {"start_vm": machines.start, "stop_vm": machines.stop, "restart_vm": machines.restart}
+    machines, instances = VirtualMachines(client), Instances(client, nodes)
+    return {
+        "start_vm": machines.start,
+        "stop_vm": machines.stop,
+        "restart_vm": machines.restart,
+        "migrate_vm": machines.migrate,
+        "pause_vmi": instances.pause,
+        "unpause_vmi": instances.unpause,
+        "soft_reboot_vmi": instances.soft_reboot,
+        "reset_vmi": instances.reset,
+        "freeze_vmi": instances.freeze,
+        "unfreeze_vmi": instances.unfreeze,
+        "guest_info_vmi": instances.guest_info,
+        "users_vmi": instances.users,
+        "filesystems_vmi": instances.filesystems,
+        "cancel_evacuation_vmi": instances.cancel_evacuation,
+        "cancel_evacuation_vm": instances.cancel_evacuation_of_vm,
+    }
 
 
 class VirtualMachines:
@@ -51,6 +70,23 @@ class VirtualMachines:
     def restart(self, namespace: str, name: str, options: Object) -> None:
         """Stop a VirtualMachine and start it again."""
         self._retry(self._restart, namespace, name, options)
+
+    def migrate(self, namespace: str, name: str, options: Object) -> None:
+        """Refuse to migrate a VirtualMachine, for KubeVirt's reasons or because this engine can't."""
+        try:
+            self._client.get(VM, namespace, name)
+        except NotFound:
+            raise not_found(VM_KIND, name) from None
+        vmi = fetch(self._client, namespace, name)
+        if phase_of(vmi) != RUNNING:
+            raise conflict(VM_KIND, name, VM_NOT_RUNNING)
+        condition = get_condition((vmi.get("status") or {}).get("conditions"), "LiveMigratable") or {}
+        reason = condition.get("reason") or "NotMigratable"
+        message = condition.get("message") or _NO_MIGRATION
+        text = f"Cannot migrate VMI, Reason: {reason}, Message: {message}"
+        if _NO_MIGRATION not in text:
+            text += f"; besides, {_NO_MIGRATION}"
+        raise Failure(500, f"Internal error occurred: {text}", VM_KIND, name)
 
     def _retry(
         self, operation: Callable[[Object, Object | None, Object], None], namespace: str, name: str, options: Object
@@ -108,7 +144,7 @@ class VirtualMachines:
             raise Failure(400, "gracePeriod has to be greater or equal to 0", VM_KIND, name)
         running = vmi if vmi is not None and not is_final(vmi) else None
         if running is None and strategy not in (ALWAYS, ONCE):
-            raise conflict(VM_KIND, name, "VM is not running")
+            raise conflict(VM_KIND, name, VM_NOT_RUNNING)
         if strategy == HALTED and running is not None:
             before = running["spec"].get("terminationGracePeriodSeconds")
             if grace is None or (before is not None and grace >= before):

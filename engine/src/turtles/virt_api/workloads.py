@@ -21,6 +21,8 @@ ENGINE_UID = 1001
 #: Port of virt-api, and those of the components' health and metrics, which are called "metrics". All speak TLS.
 API_PORT = 8443
 HEALTH_PORTS = {"virt-api": 8444, "virt-controller": 8443, "virt-handler": 8443}
+#: Port at which virt-handler serves virt-api (KubeVirt's for consoles).
+SERVER_PORT = 8186
 
 _STATE_DIR = "/var/lib/kubevirt"
 #: The kubelet's folder of device plugins, wherever its others are (``pluginapi.DevicePluginPath``).
@@ -264,9 +266,15 @@ def _daemonset(values: Values, namespace: str) -> Object:
         f"--device-plugins-dir={_DEVICE_PLUGINS_DIR}",
         "--host-root=/host",
         f"--node-folder={_STATE_DIR}",
+        "--server-address=$(POD_IP)",
+        f"--server-port={SERVER_PORT}",
     ]
     container = _container(values, name, arguments)
-    container["env"] = [{"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]
+    container["env"] = [
+        {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+    ]
+    container["ports"].append({"name": "server", "containerPort": SERVER_PORT, "protocol": "TCP"})
     # Namespaces of Pods, taps, NAT: this is the one privileged part
     container["securityContext"] = {"privileged": True, "runAsUser": 0, "readOnlyRootFilesystem": True}
     container["volumeMounts"] += [

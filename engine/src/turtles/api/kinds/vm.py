@@ -236,6 +236,9 @@ VM = Kind(
         Subresource("start", handler="start_vm"),
         Subresource("stop", handler="stop_vm"),
         Subresource("restart", handler="restart_vm"),
+        Subresource("migrate", handler="migrate_vm", roles=("migrate",)),
+        Subresource("evacuate/cancel", handler="cancel_evacuation_vm", code=200),
+        Subresource("portforward", handler="port_forward_vm", verb="get", stream=True, path=True),
     ),
     webhooks=(
         Webhook("virtualmachines-mutator", "/virtualmachines-mutate", (CREATE,), mutating=True),

@@ -81,6 +81,8 @@ class Backend:
 
     async def aggregated(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade"):
+            if refusal := self.answers.get(request.path.rpartition("/")[2]):
+                return web.Response(status=409, **refusal)
             socket = web.WebSocketResponse(protocols=("plain.kubevirt.io",))
             await socket.prepare(request)
             async for message in socket:
@@ -309,6 +311,36 @@ async def test_aggregated_websocket(server: Server, backend: Backend) -> None:
         await socket.send_bytes(b"\x00\xff")
         message = await socket.receive(5)
         assert (message.type, message.data) == (WSMsgType.BINARY, b"echo \x00\xff")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "message"),
+    [
+        (
+            {"body": b'{"kind": "Status", "reason": "AlreadyExists", "message": "VMI is paused"}'},
+            "AlreadyExists",
+            "VMI is paused",
+        ),
+        ({"text": "not a Status"}, "Conflict", "Invalid response status"),
+        ({"body": b"{}"}, "Conflict", "Invalid response status"),
+    ],
+)
+async def test_a_refused_websocket_is_explained(server: Server, backend: Backend, answer, reason, message) -> None:
+    await asyncio.to_thread(register, server, backend)
+    backend.answers["console"] = answer
+    url = f"https://127.0.0.1:{server.port}/apis/sub.example.io/v1/namespaces/default/things/x/console"
+    headers = {
+        "Authorization": f"Bearer {server.token()}",
+        **{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"},
+        "Sec-WebSocket-Key": base64.b64encode(b"0123456789abcdef").decode(),
+    }
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(url, ssl=server.tls, headers=headers) as refused,
+    ):
+        status = await refused.json()
+        assert (refused.status, status["code"], status["kind"]) == (409, 409, "Status")
+        assert (status["reason"], status["message"]) == (reason, message)
 
 
 def test_aggregation_without_backend_is_unavailable(server: Server, backend: Backend) -> None:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """VirtualMachineInstance: a machine that runs, is about to, or did."""
 
-from turtles.api.kind import AGE, CREATE, MANAGED_BY_USERS, UPDATE, Column, Kind, Webhook
+from turtles.api.kind import AGE, CREATE, MANAGED_BY_USERS, UPDATE, Column, Kind, Subresource, Webhook
 from turtles.api.kinds.vmi.defaults import default, default_update
 from turtles.api.kinds.vmi.presets import PRESET, preset_warnings
 from turtles.api.kinds.vmi.schema import SCHEMA
 from turtles.api.kinds.vmi.validation import validate, validate_update
+
+_EVERYBODY = ("admin", "edit", "view")
 
 # There is no status subresource: the engine's components write labels and status in one request. When anyone else
 # writes, `default_update` restores the status.
@@ -24,6 +26,24 @@ VMI = Kind(
         Column("Paused", "string", ".status.conditions[?(@.type=='Paused')].status", priority=1),
     ),
     rights=MANAGED_BY_USERS,
+    subresources=(
+        Subresource("pause", "pause_vmi", code=200),
+        Subresource("unpause", "unpause_vmi", code=200),
+        Subresource("softreboot", "soft_reboot_vmi", code=200),
+        Subresource("reset", "reset_vmi", code=200),
+        Subresource("freeze", "freeze_vmi", code=200),
+        Subresource("unfreeze", "unfreeze_vmi", code=200),
+        Subresource("evacuate/cancel", "cancel_evacuation_vmi", code=200),
+        Subresource("guestosinfo", "guest_info_vmi", "get", 200, body=True, roles=_EVERYBODY),
+        Subresource("userlist", "users_vmi", "get", 200, body=True, roles=_EVERYBODY),
+        Subresource("filesystemlist", "filesystems_vmi", "get", 200, body=True, roles=_EVERYBODY),
+        Subresource("console", "console_vmi", "get", stream=True),
+        Subresource("vnc", "vnc_vmi", "get", stream=True),
+        Subresource("vnc/screenshot", "screenshot_vmi", "get", stream=True),
+        Subresource("portforward", "port_forward_vmi", "get", stream=True, path=True),
+        Subresource("usbredir", "usbredir_vmi", "get", stream=True),
+        Subresource("vsock", "vsock_vmi", "get", stream=True),
+    ),
     webhooks=(
         Webhook("virtualmachineinstances-mutator", "/virtualmachineinstances-mutate", (CREATE,), mutating=True),
         Webhook("virtualmachineinstances-update-mutator", "/virtualmachineinstances-mutate", (UPDATE,), mutating=True),

@@ -8,6 +8,9 @@ Kubernetes documentation).
 
 import asyncio
 import base64
+import contextlib
+import contextvars
+import http
 import logging
 import ssl
 import time
@@ -52,6 +55,8 @@ DISCOVERY_SECONDS = 5.0
 #: Seconds of silence after which a service is given up, except in a watch.
 READ_SECONDS = 60.0
 _LIMIT = 32 * 1024 * 1024
+#: What a server answered instead of upgrading; each request's own.
+_refusal: contextvars.ContextVar[bytes] = contextvars.ContextVar("refusal", default=b"")
 
 
 @dataclass(frozen=True)
@@ -146,6 +151,7 @@ class Aggregator:
                 timeout=aiohttp.ClientTimeout(total=None, connect=10),
                 trust_env=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
+                trace_configs=[_remember_refusals()],
             )
         return session, f"https://{service.service}.{service.namespace}.svc:{endpoint.port}"
 
@@ -217,8 +223,7 @@ class Aggregator:
                 autoping=True,
             )
         except aiohttp.WSServerHandshakeError as error:
-            code = error.status if error.status >= 400 else 502
-            raise StatusError(code, _REASONS.get(code, ""), error.message or "the upgrade was refused") from None
+            raise _refused(error) from None
         except (aiohttp.ClientError, OSError) as error:
             raise _unreachable(error) from None
         async with behind:
@@ -288,6 +293,34 @@ _REASONS = {
     500: "InternalError",
     503: "ServiceUnavailable",
 }
+
+
+def _remember_refusals() -> aiohttp.TraceConfig:
+    """Return what keeps the answer of a server that refuses an upgrade; aiohttp gives nothing but its status."""
+
+    async def ended(_session: Any, _context: Any, request: aiohttp.TraceRequestEndParams) -> None:
+        answer = request.response
+        if "upgrade" in request.headers and answer.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            _refusal.set(b"")
+            with contextlib.suppress(aiohttp.ClientError, OSError):
+                async with asyncio.timeout(READ_SECONDS):
+                    _refusal.set(await read_limited(answer, MAX_ANSWER))
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_end.append(ended)
+    return trace
+
+
+def _refused(error: aiohttp.WSServerHandshakeError) -> StatusError:
+    """Return the answer to a user whose upgrade was refused: the server's own, if that is a Status."""
+    code = error.status if error.status >= 400 else 502
+    try:
+        said: Any = decode(_refusal.get())
+    except (ValueError, msgspec.DecodeError):
+        said = None
+    if isinstance(said, dict) and said.get("kind") == "Status" and said.get("message"):
+        return StatusError(code, str(said.get("reason") or ""), str(said["message"]), said.get("details"))
+    return StatusError(code, _REASONS.get(code, ""), error.message or "the upgrade was refused")
 
 
 def _check_available(service: Service) -> None:

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Handlers of the subresources of VirtualMachineInstances that are one request and one answer.
+
+They check whether the VMI allows the operation, with KubeVirt's conditions and messages, and pass it on to the
+virt-handler of its node.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from turtles.api import durations, node_server
+from turtles.api.conditions import get_condition, is_true
+from turtles.api.kinds.vm import VM as VM_KIND
+from turtles.api.kinds.vmi import VMI as VMI_KIND
+from turtles.api.objects import Object, controller_of, get
+from turtles.api.phases import RUNNING, phase_of
+from turtles.kube.client import Client, NotFound
+from turtles.kube.kubevirt import VM, VMI
+from turtles.virt_api.nodes import Nodes
+from turtles.virt_api.status import Failure, conflict, not_found
+
+VM_NOT_RUNNING, VMI_NOT_RUNNING = "VM is not running", "VMI is not running"
+NO_AGENT = "VMI does not have guest agent connected"
+#: After how many seconds file systems are thawed again if a request to freeze them doesn't say.
+_FREEZE_SECONDS = 300.0
+
+
+def fetch(client: Client, namespace: str, name: str) -> Object:
+    """Return a VMI.
+
+    :raises Failure: there is none.
+    """
+    try:
+        return client.get(VMI, namespace, name)
+    except NotFound:
+        raise not_found(VMI_KIND, name) from None
+
+
+def instance_of(client: Client, namespace: str, name: str) -> Object:
+    """Return the instance of a VirtualMachine.
+
+    :raises Failure: there is no such VirtualMachine, or it has no instance.
+    """
+    try:
+        vm = client.get(VM, namespace, name)
+    except NotFound:
+        raise not_found(VM_KIND, name) from None
+    vmi = fetch(client, namespace, name)
+    if (controller_of(vmi) or {}).get("uid") != vm["metadata"]["uid"]:
+        raise not_found(VMI_KIND, name)
+    return vmi
+
+
+class Instances:
+    """The VirtualMachineInstances that the client reaches."""
+
+    def __init__(self, client: Client, nodes: Nodes) -> None:
+        self._client, self._nodes = client, nodes
+
+    def pause(self, namespace: str, name: str, options: Object) -> None:
+        """Stop the guest's processors."""
+        vmi = self._running(namespace, name, VM_NOT_RUNNING)
+        probe = vmi["spec"].get("livenessProbe")
+        if probe and probe.get("guestAgentPing") is None:
+            message = "Pausing VMIs with a non-GuestAgentPing LivenessProbe is not supported"
+            raise _forbidden(name, message)
+        if _has(vmi, "Paused"):
+            raise conflict(VMI_KIND, name, "VMI is already paused")
+        if not _is_dry_run(options):
+            self._nodes.call(vmi, node_server.PAUSE)
+
+    def unpause(self, namespace: str, name: str, options: Object) -> None:
+        """Let the guest's processors go on."""
+        vmi = self._running(namespace, name, VMI_NOT_RUNNING)
+        if not _has(vmi, "Paused"):
+            raise conflict(VMI_KIND, name, "VMI is not paused")
+        if not _is_dry_run(options):
+            self._nodes.call(vmi, node_server.UNPAUSE)
+
+    def soft_reboot(self, namespace: str, name: str, options: Object) -> None:
+        """Have the guest reboot itself: by its agent, else by its power button."""
+        vmi = self._running(namespace, name, VM_NOT_RUNNING)
+        if _is(vmi, "Paused"):
+            raise conflict(VMI_KIND, name, "VMI is paused")
+        by_agent = _has(vmi, "AgentConnected")
+        if not by_agent and get(vmi, "spec", "domain", "features", "acpi", "enabled") is False:
+            raise conflict(VMI_KIND, name, "VMI neither have the agent connected nor the ACPI feature enabled")
+        self._nodes.call(vmi, node_server.SOFT_REBOOT, {"byAgent": by_agent})
+
+    def reset(self, namespace: str, name: str, options: Object) -> None:
+        """Press the guest's reset button."""
+        self._nodes.call(fetch(self._client, namespace, name), node_server.RESET)
+
+    def freeze(self, namespace: str, name: str, options: Object) -> None:
+        """Freeze the guest's file systems, for a while."""
+        vmi = self._running(namespace, name, VM_NOT_RUNNING)
+        seconds = _unfreeze_timeout(options)
+        if not _has(vmi, "AgentConnected"):
+            raise conflict(VMI_KIND, name, NO_AGENT)
+        self._nodes.call(vmi, node_server.FREEZE, {"unfreezeTimeout": seconds})
+
+    def unfreeze(self, namespace: str, name: str, options: Object) -> None:
+        """Thaw the guest's file systems."""
+        vmi = self._running(namespace, name, VMI_NOT_RUNNING)
+        if not _has(vmi, "AgentConnected"):
+            raise conflict(VMI_KIND, name, NO_AGENT)
+        self._nodes.call(vmi, node_server.UNFREEZE)
+
+    def guest_info(self, namespace: str, name: str, options: Object) -> Object:
+        """Return what the guest agent knows about the guest."""
+        return self._ask(namespace, name, node_server.GUEST_INFO)
+
+    def users(self, namespace: str, name: str, options: Object) -> Object:
+        """Return who is logged in to the guest."""
+        return self._ask(namespace, name, node_server.USERS)
+
+    def filesystems(self, namespace: str, name: str, options: Object) -> Object:
+        """Return the guest's mounted file systems."""
+        return self._ask(namespace, name, node_server.FILESYSTEMS)
+
+    def cancel_evacuation(self, namespace: str, name: str, options: Object) -> None:
+        """Let a VMI stay on a node that it was to leave."""
+        self._cancel_evacuation(fetch(self._client, namespace, name), options)
+
+    def cancel_evacuation_of_vm(self, namespace: str, name: str, options: Object) -> None:
+        """Let the instance of a VirtualMachine stay on a node that it was to leave."""
+        self._cancel_evacuation(instance_of(self._client, namespace, name), options)
+
+    def _cancel_evacuation(self, vmi: Object, options: Object) -> None:
+        namespace, name = vmi["metadata"]["namespace"], vmi["metadata"]["name"]
+        node = (vmi.get("status") or {}).get("evacuationNodeName")
+        if not node:
+            return
+        wanted = options.get("evacuationNodeName") or ""
+        if wanted != node:
+            message = f'testing path /status/evacuationNodeName value failed: it is "{node}", not "{wanted}"'
+            raise Failure(500, f"Internal error occurred: {message}", VMI_KIND, name)
+        body = {
+            "metadata": {"resourceVersion": vmi["metadata"]["resourceVersion"]},
+            "status": {"evacuationNodeName": None},
+        }
+        if not _is_dry_run(options):
+            self._client.patch(VMI, namespace, name, body)
+
+    def _ask(self, namespace: str, name: str, operation: str) -> Object:
+        vmi = self._running(namespace, name, VMI_NOT_RUNNING)
+        if not _has(vmi, "AgentConnected"):
+            raise conflict(VMI_KIND, name, NO_AGENT)
+        found: Object = self._nodes.call(vmi, operation)
+        return found
+
+    def _running(self, namespace: str, name: str, message: str) -> Object:
+        vmi = fetch(self._client, namespace, name)
+        if phase_of(vmi) != RUNNING:
+            raise conflict(VMI_KIND, name, message)
+        return vmi
+
+
+def _conditions(vmi: Object) -> Any:
+    return (vmi.get("status") or {}).get("conditions")
+
+
+def _has(vmi: Object, condition: str) -> bool:
+    return get_condition(_conditions(vmi), condition) is not None
+
+
+def _is(vmi: Object, condition: str) -> bool:
+    return is_true(_conditions(vmi), condition)
+
+
+def _is_dry_run(options: Object) -> bool:
+    return "All" in (options.get("dryRun") or ())
+
+
+def _forbidden(name: str, message: str) -> Failure:
+    text = f'{VMI_KIND.singular}.{VMI_KIND.group} "{name}" is forbidden: {message}'
+    return Failure(403, text, VMI_KIND, name)
+
+
+def _unfreeze_timeout(options: Object) -> float:
+    value = options.get("unfreezeTimeout")
+    if value is None:
+        return _FREEZE_SECONDS
+    try:
+        seconds = durations.parse(value).total_seconds()
+    except durations.DurationError as error:
+        raise Failure(400, f"Can not unmarshal Request body to struct, error: unfreezeTimeout: {error}") from None
+    if seconds < 0:
+        message = f"unfreezeTimeout must not be negative, but is {value}; 0s means until file systems are unfrozen"
+        raise Failure(400, message)
+    return seconds

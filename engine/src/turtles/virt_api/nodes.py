@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reaches the virt-handlers of nodes, which do what users ask for about a guest (`turtles.api.node_server`)."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import ssl
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from cryptography import x509
+
+from turtles import endpoint, pki
+from turtles.api import labels, node_server
+from turtles.api.configuration import Rotation
+from turtles.api.kinds.vmi import VMI as VMI_KIND
+from turtles.api.node_server import Endpoint
+from turtles.api.objects import Object
+from turtles.api.phases import RUNNING, SCHEDULED, phase_of
+from turtles.kube.client import Client, NotFound
+from turtles.kube.resources import NODE
+from turtles.virt_api.certificates import Certificates
+from turtles.virt_api.status import Failure
+
+#: Seconds to connect, and for an answer. An agent may take a minute to freeze file systems.
+_CONNECT, _ANSWER = 10.0, 90.0
+#: Longest head of an answer, and longest answer.
+_HEAD, _BODY = 16 * 1024, 8 * 2**20
+
+
+class Nodes:
+    """The virt-handlers that the nodes' objects name."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        #: Certificate and key that identify this process, PEM texts.
+        self._identity: tuple[str, str] | None = None
+
+    def identify(self, certificates: Certificates) -> None:
+        """Issue a certificate for this process with virt-api's authority, which virt-handlers trust."""
+        authority = pki.Pair(
+            x509.load_pem_x509_certificates(certificates.bundle.encode())[0],
+            pki.load_key(certificates.authority_key.encode()),
+        )
+        pair = pki.issue(authority, node_server.CLIENT, [], datetime.now(UTC), Rotation().serving, client=True)
+        self._identity = pair.certificate_pem, pair.key_pem
+
+    def call(self, vmi: Object, operation: str, options: Mapping[str, Any] | None = None) -> Any:
+        """Have an operation executed on a VMI's guest; return what it returns.
+
+        :raises Failure: it wasn't.
+        """
+        server = self._locate(vmi)
+        connection = http.client.HTTPSConnection(
+            server.host, server.port, timeout=_CONNECT, context=self._context(server)
+        )
+        try:
+            connection.connect()
+            connection.sock.settimeout(_ANSWER)
+            connection.request("PUT", _target(vmi, operation), json.dumps(options or {}).encode())
+            answer = connection.getresponse()
+            return _decode(vmi, answer.status, answer.read(_BODY))
+        except (OSError, http.client.HTTPException) as error:
+            raise _unreachable(vmi, error) from error
+        finally:
+            connection.close()
+
+    async def open(
+        self, vmi: Object, stream: str, *, preserve: bool = False
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to a device of a VMI's guest.
+
+        :param preserve: fail rather than end another session at that device.
+        :raises Failure: it isn't possible.
+        """
+        server = await asyncio.to_thread(self._locate, vmi)
+        try:
+            async with asyncio.timeout(_CONNECT):
+                reader, writer = await asyncio.open_connection(
+                    server.host, server.port, ssl=self._context(server), limit=_HEAD
+                )
+        except OSError as error:
+            raise _unreachable(vmi, error) from error
+        try:
+            async with asyncio.timeout(_CONNECT):
+                await _upgrade(vmi, reader, writer, server, _target(vmi, stream, preserveSession=preserve))
+        except BaseException as error:
+            writer.transport.abort()
+            if isinstance(error, OSError | ValueError | asyncio.IncompleteReadError | asyncio.LimitOverrunError):
+                raise _unreachable(vmi, error) from error
+            raise
+        return reader, writer
+
+    def _locate(self, vmi: Object) -> Endpoint:
+        """Return where the virt-handler of a VMI's node is."""
+        if phase_of(vmi) not in (RUNNING, SCHEDULED):
+            message = (
+                "Unable to connect to VirtualMachineInstance because phase is "
+                f"{phase_of(vmi)} instead of {RUNNING} or {SCHEDULED}"
+            )
+            raise Failure(400, message, VMI_KIND, vmi["metadata"]["name"])
+        name = vmi["status"].get("nodeName") or ""
+        try:
+            node = self._client.get(NODE, None, name)
+            return Endpoint.from_annotation((node["metadata"].get("annotations") or {})[labels.NODE_SERVER])
+        except (NotFound, KeyError, ValueError):
+            message = f"node {name!r} has no virt-handler that takes requests (annotation {labels.NODE_SERVER})"
+            raise Failure(503, message, VMI_KIND, vmi["metadata"]["name"]) from None
+
+    def _context(self, server: Endpoint) -> ssl.SSLContext:
+        if self._identity is None:
+            raise Failure(503, "virt-api is not registered with the API server yet")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # That very certificate: it is for a node, whatever its address
+        context.check_hostname = False
+        try:
+            context.load_verify_locations(cadata=server.certificate)
+        except ssl.SSLError as error:
+            raise Failure(503, f"the virt-handler at {server.host} has a certificate that can't be read") from error
+        endpoint.load(context, *self._identity)
+        return context
+
+
+def _target(vmi: Object, name: str, **query: bool) -> str:
+    values = {"uid": vmi["metadata"]["uid"], **{key: str(value).lower() for key, value in query.items()}}
+    return f"{node_server.path(vmi, name)}?{urlencode(values)}"
+
+
+async def _upgrade(
+    vmi: Object, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: Endpoint, target: str
+) -> None:
+    writer.write(
+        f"GET {target} HTTP/1.1\r\nHost: {server.host}:{server.port}\r\nConnection: Upgrade\r\n"
+        f"Upgrade: {node_server.PROTOCOL}\r\n\r\n".encode()
+    )
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+    code = int(head[0].split(" ", 2)[1])
+    if code != http.client.SWITCHING_PROTOCOLS:
+        _decode(vmi, code, await reader.read(_BODY))
+        raise ValueError(f"an unexpected answer ({code})")
+
+
+def _decode(vmi: Object, code: int, body: bytes) -> Any:
+    """Return what virt-handler answered.
+
+    :raises Failure: that is a failure.
+    :raises http.client.HTTPException: it isn't virt-handler's language.
+    """
+    try:
+        value = json.loads(body)
+        message = "" if code == http.client.OK else str(value["message"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise http.client.HTTPException(f"an unexpected answer ({code})") from error
+    if message:
+        text = f"Internal error occurred: {message}" if code == http.client.INTERNAL_SERVER_ERROR else message
+        raise Failure(code, text, VMI_KIND, vmi["metadata"]["name"])
+    return value
+
+
+def _unreachable(vmi: Object, error: BaseException) -> Failure:
+    node = (vmi.get("status") or {}).get("nodeName")
+    message = f"virt-handler on node {node!r} does not answer: {str(error) or type(error).__name__}"
+    return Failure(503, message, VMI_KIND, vmi["metadata"]["name"])
