@@ -28,6 +28,7 @@ from turtles.virt_api.admission import Admission, engine_users
 from turtles.virt_api.authentication import FrontProxy
 from turtles.virt_api.caches import Caches
 from turtles.virt_api.checks import checks
+from turtles.virt_api.lookup import Lookup
 from turtles.virt_api.registration import Registration
 from turtles.virt_api.server import Server, new_context
 
@@ -97,7 +98,11 @@ def _run(command: Command, options: argparse.Namespace) -> None:
     configuration.follow_verbosity("virtAPI", options.log_level)
     read = Caches(client)
     admission = Admission(
-        engine_users(options.namespace), configuration.current, checks(client, options.namespace), read.objects
+        engine_users(options.namespace),
+        configuration.current,
+        checks(client, options.namespace),
+        read.objects,
+        Lookup(client),
     )
     admission.add(eviction.VALIDATE, eviction.EvictionReview(client, recorder))
     configuration.add_handler(admission.configure)

@@ -12,6 +12,7 @@ from typing import Any
 
 from turtles.api import times
 from turtles.api.conditions import TERMINATING, is_true, set_condition
+from turtles.api.configuration import DEFAULT, ClusterConfiguration
 from turtles.api.kinds.vm import VM as VM_KIND
 from turtles.api.objects import Object, controller_of
 from turtles.api.phases import FAILED, FINAL_PHASES, is_final, phase_of
@@ -19,6 +20,8 @@ from turtles.api.run_strategies import ALWAYS, HALTED, MANUAL, ONCE, RERUN_ON_FA
 from turtles.kube.client import MERGE, ApiError, Client, Conflict, NotFound
 from turtles.kube.kubevirt import VM, VMI
 from turtles.kube.resources import Resource
+from turtles.virt_api.expansion import Expansion
+from turtles.virt_api.lookup import Lookup
 from turtles.virt_api.status import Failure, conflict, not_found
 
 #: How often an operation is retried after a concurrent write.
@@ -28,10 +31,20 @@ _TRIES = 5
 Handler = Callable[[str, str, Object], Object | None]
 
 
-def handlers(client: Client) -> dict[str, Handler]:
-    """Return all handlers, by name."""
+def handlers(client: Client, configuration: Callable[[], ClusterConfiguration] = lambda: DEFAULT) -> dict[str, Handler]:
+    """Return all handlers, by name.
+
+    :param configuration: returns the configuration in force.
+    """
     machines = VirtualMachines(client)
-    return {"start_vm": machines.start, "stop_vm": machines.stop, "restart_vm": machines.restart}
+    expansion = Expansion(client, Lookup(client), configuration)
+    return {
+        "start_vm": machines.start,
+        "stop_vm": machines.stop,
+        "restart_vm": machines.restart,
+        "expand_vm": expansion.stored,
+        "expand_vm_spec": expansion.given,
+    }
 
 
 class VirtualMachines:
