@@ -209,5 +209,6 @@ def test_write_conflicts_are_tried_again():
 
 
 def test_kinds_name_handlers_that_exist() -> None:
-    named = {subresource.handler for _, subresource in discovery.SUBRESOURCES.values()}
+    operations = (*discovery.SUBRESOURCES.values(), *discovery.NAMESPACE_OPERATIONS.values())
+    named = {subresource.handler for _, subresource in operations}
     assert named == handlers(FakeClient()).keys()  # type: ignore[arg-type]

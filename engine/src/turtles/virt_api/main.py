@@ -22,13 +22,13 @@ from turtles.kube.client import ApiError, Client
 from turtles.kube.configuration import ConfigurationWatch
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, wait_synced
+from turtles.kube.lookup import Lookup
 from turtles.kube.resources import CONFIGMAP
 from turtles.virt_api import certificates, eviction, manifests, names
 from turtles.virt_api.admission import Admission, engine_users
 from turtles.virt_api.authentication import FrontProxy
 from turtles.virt_api.caches import Caches
 from turtles.virt_api.checks import checks
-from turtles.virt_api.lookup import Lookup
 from turtles.virt_api.registration import Registration
 from turtles.virt_api.server import Server, new_context
 

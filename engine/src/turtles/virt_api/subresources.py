@@ -19,9 +19,9 @@ from turtles.api.phases import FAILED, FINAL_PHASES, is_final, phase_of
 from turtles.api.run_strategies import ALWAYS, HALTED, MANUAL, ONCE, RERUN_ON_FAILURE, START, STOP, run_strategy
 from turtles.kube.client import MERGE, ApiError, Client, Conflict, NotFound
 from turtles.kube.kubevirt import VM, VMI
+from turtles.kube.lookup import Lookup
 from turtles.kube.resources import Resource
 from turtles.virt_api.expansion import Expansion
-from turtles.virt_api.lookup import Lookup
 from turtles.virt_api.status import Failure, conflict, not_found
 
 #: How often an operation is retried after a concurrent write.

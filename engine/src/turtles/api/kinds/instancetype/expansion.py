@@ -14,8 +14,8 @@ from turtles.api.kinds.instancetype.matchers import (
     MATCHERS,
     PREFERENCE,
     Find,
-    annotations,
     find_spec,
+    instance_annotations,
 )
 from turtles.api.kinds.preference.application import apply_device_preferences
 from turtles.api.kinds.preference.requirements import requirement_cause
@@ -97,7 +97,7 @@ def complete_instance(
         apply_device_preferences(preference, spec)
     declare_devices(spec, config)
     _attach_input(spec["domain"]["devices"])
-    vmi["metadata"]["annotations"] = {**(vmi["metadata"].get("annotations") or {}), **annotations(vm)}
+    vmi["metadata"]["annotations"] = {**(vmi["metadata"].get("annotations") or {}), **instance_annotations(vm)}
     if causes := apply_specs(instancetype, preference, spec, vmi["metadata"], "spec"):
         raise Unexpandable(f"VMI conflicts with instancetype spec in fields: [{listed(causes)}]")
     for device in spec["domain"]["devices"].get("inputs") or ():

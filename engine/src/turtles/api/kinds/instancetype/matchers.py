@@ -216,7 +216,7 @@ def _claim(vm: Object, volume: str, find: Find) -> Object | None:
     if not claim and not data_volume:
         return None
     try:
-        return find(CLAIM, get(vm, "metadata", "namespace") or "", claim or data_volume)
+        return find(CLAIM, _namespace(vm), claim or data_volume)
     except Missing as error:
         if claim:
             raise Refusal(str(error), 400) from error
@@ -228,47 +228,90 @@ def _claim(vm: Object, volume: str, find: Find) -> Object | None:
 
 
 def find_spec(vm: Object, matcher: Matcher, find: Find) -> Object | None:
-    """Return the spec of the object that a VirtualMachine's matcher means; None if it names nothing.
+    """Return the spec that counts for a VirtualMachine; None if its matcher names nothing.
 
     :raises Missing: it doesn't exist, or is no such object.
+    """
+    if (revision := find_revision(vm, matcher, find)) is not None:
+        return revision_spec(revision, matcher)
+    found = find_object(vm, matcher, find)
+    return None if found is None else dict(found["spec"])
+
+
+def find_object(vm: Object, matcher: Matcher, find: Find) -> Object | None:
+    """Return the object that a VirtualMachine's matcher names; None if it names none.
+
+    :raises Missing: it doesn't exist.
     """
     wanted = matcher.of(vm)
     if wanted is None:
         return None
-    namespace = get(vm, "metadata", "namespace") or ""
-    if (revision := _revision(vm, matcher, wanted, namespace, find)) is not None:
-        spec = get(revision, "data", "spec")
-        if causes := matcher.validate({"spec": spec}):
-            name = revision["metadata"]["name"]
-            raise Missing(f'ControllerRevision "{name}" holds no {matcher.kind}: {causes[0].message}')
-    else:
-        kind = matcher.kind_of(wanted)
-        spec = find(kind, namespace if kind == matcher.kind else "", wanted.get("name") or "").get("spec")
-    assert isinstance(spec, dict)
-    return spec
+    kind = matcher.kind_of(wanted)
+    return find(kind, _namespace(vm) if kind == matcher.kind else "", wanted.get("name") or "")
 
 
-def _revision(vm: Object, matcher: Matcher, wanted: Object, namespace: str, find: Find) -> Object | None:
+def find_revision(vm: Object, matcher: Matcher, find: Find) -> Object | None:
+    """Return the ControllerRevision that counts for a VirtualMachine instead of the object; None if there is none.
+
+    :raises Missing: it is named and doesn't exist.
+    """
+    wanted = matcher.of(vm)
+    if wanted is None:
+        return None
     if named := wanted.get("revisionName"):
-        return find(REVISION, namespace, named)
+        return find(REVISION, _namespace(vm), named)
     in_use = get(vm, "status", matcher.reference, "controllerRevisionRef", "name")
     if not in_use:
         return None
-    revision = find(REVISION, namespace, in_use)
+    revision = find(REVISION, _namespace(vm), in_use)
     of = get(revision, "metadata", "labels") or {}
     named = (label_value(wanted.get("name") or ""), matcher.kind_of(wanted))
     return revision if (of.get(labels.REVISION_OF_NAME), of.get(labels.REVISION_OF_KIND)) == named else None
 
 
+def revision_spec(revision: Object, matcher: Matcher) -> Object:
+    """Return the spec of which a ControllerRevision is a copy.
+
+    :raises Missing: it is a copy of something else.
+    """
+    spec = get(revision, "data", "spec")
+    if causes := matcher.validate({"spec": spec}):
+        name = revision["metadata"]["name"]
+        raise Missing(f'ControllerRevision "{name}" holds no {matcher.kind}: {causes[0].message}')
+    return dict(spec)
+
+
+def _namespace(vm: Object) -> str:
+    return get(vm, "metadata", "namespace") or ""
+
+
 def label_value(name: str) -> str:
-    """Return a name as the value of a label: one that is too long is cut, and told apart by a part of its hash."""
-    if len(name) <= _MAX_LABEL:
+    """Return a name as the value of a label."""
+    return shortened(name, _MAX_LABEL)
+
+
+def shortened(name: str, limit: int) -> str:
+    """Return a name; one that is too long is cut, and told apart by a part of its hash."""
+    if len(name) <= limit:
         return name
     mark = hashlib.sha256(name.encode()).hexdigest()[:_HASH]
-    return f"{name[: _MAX_LABEL - _HASH - 1]}-{mark}"
+    return f"{name[: limit - _HASH - 1]}-{mark}"
 
 
-def annotations(vm: Object) -> dict[str, str]:
+def named_by(vm: Object) -> list[tuple[str, str, str] | None]:
+    """Return what the matchers of a VirtualMachine name, in a form that is the same however it is written."""
+    found: list[tuple[str, str, str] | None] = []
+    for matcher in MATCHERS:
+        wanted = matcher.of(vm)
+        if wanted is None:
+            found.append(None)
+            continue
+        kind = str(wanted.get("kind") or matcher.cluster_kind).lower().removesuffix("s")
+        found.append((wanted.get("name") or "", kind, wanted.get("revisionName") or ""))
+    return found
+
+
+def instance_annotations(vm: Object) -> dict[str, str]:
     """Return the annotations of instances of a VirtualMachine that say what they were made with."""
     found = {}
     for matcher in MATCHERS:

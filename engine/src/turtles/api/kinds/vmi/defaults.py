@@ -67,7 +67,7 @@ def default(vmi: Object, context: Context = DEFAULT_CONTEXT) -> Object:
 
 
 def default_template(spec: Object, config: ClusterConfiguration) -> None:
-    """Set, in place, what rules about a template's size and its expansion rely on: what admission of its instances sets.
+    """Set, in place, those defaults of a template's instances that say what size they are, where and with what devices.
 
     :param spec: of the template; it has passed the schema's check.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Objects that admission and subresources read by name, as they are stored now."""
+"""Objects that are read by name, as they are stored now."""
 
 from __future__ import annotations
 
