@@ -233,7 +233,6 @@ def test_volume_without_disk():
         ({"running": None}, "RunStrategy must be specified"),
         ({"running": None, "runStrategy": "Sometimes"}, "Invalid RunStrategy (Sometimes)"),
         ({"running": None, "runStrategy": "WaitAsReceiver"}, "RunStrategy (WaitAsReceiver) is not supported"),
-        ({"instancetype": {"name": "u1.small"}}, "spec.instancetype is not supported by this engine"),
         ({"dataVolumeTemplates": [{}]}, "spec.dataVolumeTemplates is not supported by this engine"),
         ({"template": {}}, "spec.template.spec is a required field"),
     ],

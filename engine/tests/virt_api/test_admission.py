@@ -131,7 +131,7 @@ def test_a_check_is_asked_last():
         return [Cause("FieldValueDuplicate", "there is one")]
 
     hooks = admission.Admission((), checks={"kubevirt": check})
-    assert hooks.slow == {"/kubevirt-validate"}
+    assert hooks.slow == {"/kubevirt-validate", MUTATE_VM, VALIDATE_VM}, "those that ask the API server"
 
     def review(operation: str, obj: Any) -> dict[str, Any]:
         request = {"uid": "1", "operation": operation, "object": obj, "oldObject": {"spec": {}}}

@@ -209,9 +209,9 @@ def test_write_conflicts_are_tried_again():
 
 
 def test_kinds_name_handlers_that_exist() -> None:
+    operations = (*discovery.SUBRESOURCES.values(), *discovery.NAMESPACE_OPERATIONS.values())
     for is_stream, known in (
         (False, handlers(FakeClient(), FakeNodes())),  # type: ignore[arg-type]
         (True, streams.handlers(FakeClient(), FakeNodes())),  # type: ignore[arg-type]
     ):
-        found = [subresource for _, subresource in discovery.SUBRESOURCES.values() if subresource.stream == is_stream]
-        assert {subresource.handler for subresource in found} == known.keys()
+        assert {subresource.handler for _, subresource in operations if subresource.stream == is_stream} == known.keys()

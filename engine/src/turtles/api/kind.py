@@ -101,7 +101,20 @@ class Subresource:
 
 
 class Refusal(Exception):
-    """Defaults can't be set in an object: it is refused, with this message."""
+    """Defaults can't be set in an object: it is refused, with this message and HTTP status."""
+
+    def __init__(self, message: str, code: int = 422) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Missing(Exception):
+    """An object that another names doesn't exist. The message is the API server's."""
+
+
+def find_nothing(kind: str, namespace: str, name: str) -> Object:
+    """Raise Missing: there are no objects of other kinds."""
+    raise Missing(f'{kind.lower()}s "{name}" not found')
 
 
 def no_others(kind: str, namespace: str) -> Sequence[Object]:
@@ -118,12 +131,15 @@ class Context:
     :param now: the time, as the API writes it.
     :param others: returns the objects there are of a kind that `Kind.reads` names, in a namespace. They belong to a
         cache: nobody may change them.
+    :param find: returns the object of a kind that `Kind.looks_up` names, as it is stored, by namespace and name. Raises
+        Missing.
     """
 
     config: ClusterConfiguration = DEFAULT
     privileged: bool = False
     now: str = ""
     others: Callable[[str, str], Sequence[Object]] = no_others
+    find: Callable[[str, str, str], Object] = find_nothing
 
 
 #: An ordinary user, and the configuration of an empty KubeVirt object.
@@ -138,8 +154,9 @@ class Kind:
     :param scale: it has a scale subresource, on `spec.replicas`, `status.replicas` and `status.labelSelector`.
     :param rights: verbs by user role (`kubevirt.io:<role>`); every user has the role `default`.
     :param reads: other kinds, of which `default` looks at the objects (`Context.others`).
+    :param looks_up: kinds of which admission reads objects by name (`Context.find`), because a copy might be behind.
     :param default: returns a new object with its defaults; unchanged if it isn't well-formed. Raises Refusal.
-    :param default_update: returns an updated object, given it and the old one.
+    :param default_update: returns an updated object, given it and the old one. Raises Refusal.
     :param validate: returns what is wrong with an object on creation, and on an update without `validate_update`.
     :param validate_update: returns what is wrong with an updated object, given it and the old one.
     :param warn: returns warnings about an object that is admitted.
@@ -161,6 +178,7 @@ class Kind:
     subresources: tuple[Subresource, ...] = ()
     webhooks: tuple[Webhook, ...] = ()
     reads: tuple[str, ...] = ()
+    looks_up: tuple[str, ...] = ()
     default: Callable[[Object, Context], Object] | None = None
     default_update: Callable[[Object, Object, Context], Object] | None = None
     validate: Callable[[Any, Context], list[Cause]] | None = None

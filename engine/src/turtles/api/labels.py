@@ -59,6 +59,15 @@ INSTANCETYPE = "kubevirt.io/instancetype-name"
 CLUSTER_INSTANCETYPE = "kubevirt.io/cluster-instancetype-name"
 PREFERENCE = "kubevirt.io/preference-name"
 CLUSTER_PREFERENCE = "kubevirt.io/cluster-preference-name"
+#: Labels of a volume that say which instance type and which preference suit what is on it, and their kinds.
+DEFAULT_INSTANCETYPE = "instancetype.kubevirt.io/default-instancetype"
+DEFAULT_PREFERENCE = "instancetype.kubevirt.io/default-preference"
+#: Labels of a ControllerRevision that say of which object it is a copy.
+REVISION_OF_GENERATION = "instancetype.kubevirt.io/object-generation"
+REVISION_OF_KIND = "instancetype.kubevirt.io/object-kind"
+REVISION_OF_NAME = "instancetype.kubevirt.io/object-name"
+REVISION_OF_UID = "instancetype.kubevirt.io/object-uid"
+REVISION_OF_VERSION = "instancetype.kubevirt.io/object-version"
 #: "true" keeps presets away from a VirtualMachineInstance; those that gave it something are marked with their names.
 EXCLUDE_PRESETS = "virtualmachineinstancepresets.admission.kubevirt.io/exclude"
 PRESET_MARK_PREFIX = "virtualmachinepreset.kubevirt.io/"

@@ -20,6 +20,7 @@ INVALID: Final = "FieldValueInvalid"
 REQUIRED: Final = "FieldValueRequired"
 NOT_SUPPORTED: Final = "FieldValueNotSupported"
 DUPLICATE: Final = "FieldValueDuplicate"
+NOT_FOUND: Final = "FieldValueNotFound"
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,8 @@ class _Integer(_Scalar):
         super().__init__("integer", int, format=format_)
         self._low = low
         self._high = high
-        if low == 0:
-            self._schema["minimum"] = 0
+        if low >= 0:
+            self._schema["minimum"] = low
 
     def check(self, value: Any, path: str, causes: list[Cause]) -> None:
         if isinstance(value, bool) or not isinstance(value, int):
@@ -343,6 +344,7 @@ INT32 = _Integer("int32", -(2**31), 2**31 - 1)
 INT64 = _Integer("int64", -(2**63), 2**63 - 1)
 UINT8 = _Integer("int32", 0, 2**8 - 1)
 UINT32 = _Integer("int64", 0, 2**32 - 1)
+COUNT = _Integer("int64", 1, 2**32 - 1)
 QUANTITY = _Quantity()
 INT_OR_STRING = _IntOrString()
 STRINGS = ListOf(STRING)

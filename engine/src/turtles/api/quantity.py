@@ -76,6 +76,20 @@ def format_binary(count: int) -> str:
     return str(count)
 
 
+def format_like(count: int, example: Any) -> str:
+    """Return a whole number as Kubernetes writes quantities, with binary suffixes if the example's suffix is one.
+
+    `1024Mi` is written `1Gi`, and `1500000` as `1500k`.
+    """
+    if "i" in str(example) and abs(count) >= 1024:
+        return format_binary(count)
+    for suffix in ("E", "P", "T", "G", "M", "k"):
+        size = int(_SUFFIXES[suffix])
+        if count and count % size == 0:
+            return f"{count // size}{suffix}"
+    return str(count)
+
+
 def format_milli(count: int) -> str:
     """Return a number of thousandths as a quantity: 1500 → `1500m`, 2000 → `2`."""
     return f"{count // 1000}" if count % 1000 == 0 else f"{count}m"

@@ -18,7 +18,7 @@ import msgspec
 
 from turtles.api import times
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
-from turtles.api.kind import DELETE, UPDATE, Context, Kind, Refusal, no_others
+from turtles.api.kind import DELETE, UPDATE, Context, Kind, Refusal, find_nothing, no_others
 from turtles.api.kinds import KINDS
 from turtles.api.language import Cause
 from turtles.api.objects import Object, get, is_deleted
@@ -48,6 +48,7 @@ class Admission:
     :param users: the engine's own: only they write statuses and reserved labels.
     :param checks: by the names under which kinds refer to them.
     :param others: returns the objects of a kind that another reads, in a namespace (`Context.others`).
+    :param find: returns an object of a kind that another looks up (`Context.find`). It asks the API server.
     """
 
     def __init__(
@@ -56,19 +57,26 @@ class Admission:
         config: ClusterConfiguration = DEFAULT,
         checks: Mapping[str, Check] | None = None,
         others: Callable[[str, str], Sequence[Object]] = no_others,
+        find: Callable[[str, str, str], Object] = find_nothing,
     ) -> None:
         self._users = frozenset(users)
         self._config = config
         self._checks = checks or {}
         self._others = others
+        self._find = find
         #: Paths whose review asks the API server, and so takes a while.
         self.slow: set[str] = set()
         self.reviews: dict[str, Review] = {}
         for kind in KINDS:
             for webhook in kind.webhooks:
                 self.reviews[webhook.path] = partial(self._mutate if webhook.mutating else self._validate, kind)
-                if kind.check and not webhook.mutating:
+                if kind.looks_up or (kind.check and not webhook.mutating):
                     self.slow.add(webhook.path)
+
+    @property
+    def configuration(self) -> ClusterConfiguration:
+        """The configuration in use."""
+        return self._config
 
     def configure(self, config: ClusterConfiguration) -> None:
         """Use another configuration, from the next review on."""
@@ -96,21 +104,21 @@ class Admission:
 
     def _context(self, request: Object) -> Context:
         privileged = get(request, "userInfo", "username") in self._users
-        return Context(self._config, privileged, times.now(), self._others)
+        return Context(self._config, privileged, times.now(), self._others, self._find)
 
     def _mutate(self, kind: Kind, request: Object) -> Object:
         new, old = request.get("object"), request.get("oldObject")
         if not isinstance(new, dict):
             return dict(_ALLOWED)
         after = new
-        if request.get("operation") != UPDATE:
-            if kind.default:
-                try:
+        try:
+            if request.get("operation") != UPDATE:
+                if kind.default:
                     after = kind.default(new, self._context(request))
-                except Refusal as error:
-                    return {"allowed": False, "status": status.failure(422, str(error))}
-        elif kind.default_update and isinstance(old, dict):
-            after = kind.default_update(new, old, self._context(request))
+            elif kind.default_update and isinstance(old, dict):
+                after = kind.default_update(new, old, self._context(request))
+        except Refusal as error:
+            return {"allowed": False, "status": status.failure(error.code, str(error))}
         return _patched(new, after)
 
     def _validate(self, kind: Kind, request: Object) -> Object:

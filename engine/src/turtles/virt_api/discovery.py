@@ -8,11 +8,20 @@ import platform
 from turtles import __version__
 from turtles.api.kind import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, Kind, Subresource
 from turtles.api.kinds import KINDS
+from turtles.api.kinds.vm import VM
 from turtles.api.objects import Object
 
 #: Kinds and their subresources, by the names of both: `virtualmachines/start`.
 SUBRESOURCES: dict[str, tuple[Kind, Subresource]] = {
     f"{kind.plural}/{subresource.name}": (kind, subresource) for kind in KINDS for subresource in kind.subresources
+}
+
+#: Operations in a namespace on objects that aren't stored: the client sends them.
+NAMESPACE_OPERATIONS: dict[str, tuple[Kind, Subresource]] = {
+    "expand-vm-spec": (
+        VM,
+        Subresource("expand-vm-spec", handler="expand_vm_spec", code=200, body=True, roles=("admin", "edit", "view")),
+    ),
 }
 
 
@@ -57,7 +66,7 @@ def resources(version: str) -> Object:
                 "kind": kind.kind,
                 "verbs": [subresource.verb],
             }
-            for name, (kind, subresource) in SUBRESOURCES.items()
+            for name, (kind, subresource) in {**SUBRESOURCES, **NAMESPACE_OPERATIONS}.items()
         ],
     }
 

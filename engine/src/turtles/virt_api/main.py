@@ -22,6 +22,7 @@ from turtles.kube.client import ApiError, Client
 from turtles.kube.configuration import ConfigurationWatch
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, wait_synced
+from turtles.kube.lookup import Lookup
 from turtles.kube.resources import CONFIGMAP
 from turtles.virt_api import certificates, eviction, manifests, names
 from turtles.virt_api.admission import Admission, engine_users
@@ -105,7 +106,11 @@ def _run(command: Command, options: argparse.Namespace) -> None:
     configuration.follow_verbosity("virtAPI", options.log_level)
     read = Caches(client)
     admission = Admission(
-        engine_users(options.namespace), configuration.current, checks(client, options.namespace), read.objects
+        engine_users(options.namespace),
+        configuration.current,
+        checks(client, options.namespace),
+        read.objects,
+        Lookup(client),
     )
     admission.add(eviction.VALIDATE, eviction.EvictionReview(client, recorder))
     configuration.add_handler(admission.configure)

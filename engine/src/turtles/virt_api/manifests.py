@@ -22,6 +22,7 @@ import yaml
 from turtles.api import crd
 from turtles.api.kind import GROUP, READ, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.kinds import KINDS, read_by_others
+from turtles.api.kinds.preference import INSTANCETYPE_GROUP
 from turtles.api.objects import Object
 from turtles.virt_api import discovery, names, workloads
 from turtles.virt_api.workloads import Values
@@ -29,6 +30,8 @@ from turtles.virt_api.workloads import Values
 _RBAC = "rbac.authorization.k8s.io"
 #: Users' roles that become part of those of Kubernetes.
 _AGGREGATED = ("admin", "edit", "view")
+#: KubeVirt's role of those who may see the instance types and preferences of the cluster.
+_CHOICES = f"{INSTANCETYPE_GROUP}:view"
 #: What there is to do with the subresource scale.
 _SCALE_VERBS = ("get", "update", "patch")
 _LABELS = names.LABELS
@@ -125,12 +128,20 @@ def _virt_api() -> list[Object]:
         _rule(GROUP, ["virtualmachines/status"], ["patch"]),
         _rule(GROUP, ["virtualmachineinstances"], ["get", "list", "patch"]),
         *(_rule(kind.group, [kind.plural], READ) for kind in read_by_others()),
+        # What a machine is to have from an instance type and a preference, or had when it was first started
+        *_instancetypes(),
+        _rule("apps", ["controllerrevisions"], ["get"]),
+        _rule("", ["persistentvolumeclaims"], ["get"]),
         # Whose machine an eviction is about, and to tell its user
         _rule("", ["pods"], ["get"]),
         # Where their virt-handler is
         _rule("", ["nodes"], ["get"]),
         _rule("", ["events"], ["create", "patch"]),
     ]
+
+
+def _instancetypes() -> list[Object]:
+    return [_rule(INSTANCETYPE_GROUP, [kind.plural for kind in KINDS if kind.group == INSTANCETYPE_GROUP], ["get"])]
 
 
 def _virt_api_local(with_service: bool) -> list[Object]:
@@ -173,6 +184,7 @@ def _virt_controller() -> list[Object]:
         _rule("", ["events"], ["create", "patch"]),
         _rule("policy", ["poddisruptionbudgets"], [*READ, "create"]),
         _rule("apps", ["controllerrevisions"], ["get", "create", "patch", "delete"]),
+        *_instancetypes(),
         _rule("apiregistration.k8s.io", ["apiservices"], READ, [f"{SUBRESOURCES_VERSIONS[0]}.{SUBRESOURCES_GROUP}"]),
     ]
 
@@ -224,13 +236,21 @@ def _users() -> list[Object]:
             for role, rules in rights.items()
         ),
         _binding("kubevirt.io:default", [everyone]),
+        # Those without a namespace are for everyone to choose from
+        _role(_CHOICES, [_rule(INSTANCETYPE_GROUP, _choices(), READ)]),
+        _binding(_CHOICES, [everyone]),
     ]
+
+
+def _choices() -> list[str]:
+    return [kind.plural for kind in KINDS if kind.group == INSTANCETYPE_GROUP and not kind.namespaced]
 
 
 def _rights() -> dict[str, list[Object]]:
     """Return the rules of each user role: subresources first, and kinds with the same verbs in one rule."""
     resources: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
-    for name, (_, subresource) in sorted(discovery.SUBRESOURCES.items()):
+    operations = {**discovery.SUBRESOURCES, **discovery.NAMESPACE_OPERATIONS}
+    for name, (_, subresource) in sorted(operations.items()):
         for role in subresource.roles:
             resources.setdefault((role, SUBRESOURCES_GROUP, (subresource.verb,)), []).append(name)
     for kind in KINDS:

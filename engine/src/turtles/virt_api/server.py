@@ -56,7 +56,7 @@ class Server:
         self._ready = ready
         self._front_proxy = FrontProxy()
         nodes = nodes or Nodes(client)
-        self._handlers = subresources.handlers(client, nodes)
+        self._handlers = subresources.handlers(client, nodes, lambda: admission.configuration)
         self._streams = streams.handlers(client, nodes)
 
     def trust(self, front_proxy: FrontProxy) -> None:
@@ -82,6 +82,7 @@ class Server:
             router.add_get(f"{group}/{version}", _document(discovery.resources, version))
             router.add_get(f"{group}/{version}/version", _document(discovery.version))
             router.add_get(f"{group}/{version}/healthz", self._healthz)
+        router.add_route("*", group + "/{version}/namespaces/{namespace}/{operation}", self._operation)
         router.add_route("*", group + "/{version}/namespaces/{namespace}/{resource}/{name}/{sub:.+}", self._subresource)
         return application
 
@@ -119,6 +120,29 @@ class Server:
         answer = await asyncio.to_thread(self._handlers[subresource.handler], info["namespace"], name, options)
         log.info("%s", sub, extra=facts)
         return _json(answer or {}, subresource.code) if subresource.body else web.Response(status=subresource.code)
+
+    async def _operation(self, request: web.Request) -> web.Response:
+        info = request.match_info
+        version, namespace, operation = info["version"], info["namespace"], info["operation"]
+        known = discovery.NAMESPACE_OPERATIONS.get(operation)
+        if version not in SUBRESOURCES_VERSIONS or known is None:
+            raise Failure(404, status.NO_SUCH_PATH)
+        _, subresource = known
+        verb = _VERBS.get(request.method, "")
+        if verb != subresource.verb:
+            raise Failure(405, f"{request.method} is not supported on {operation}")
+        user = self._authenticate(request)
+        if not await asyncio.to_thread(
+            authentication.may, self._client, user, verb, version, namespace, operation, "", ""
+        ):
+            message = (
+                f'{operation}.{SUBRESOURCES_GROUP} is forbidden: User "{user.name}" cannot {verb} resource '
+                f'"{operation}" in API group "{SUBRESOURCES_GROUP}" in the namespace "{namespace}"'
+            )
+            raise Failure(403, message)
+        body = _options(await request.read())
+        answer = await asyncio.to_thread(self._handlers[subresource.handler], namespace, "", body)
+        return _json(answer or {}, subresource.code)
 
     def _authenticate(self, request: web.Request) -> User:
         transport = request.transport

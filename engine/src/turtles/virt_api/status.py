@@ -29,16 +29,23 @@ NO_SUCH_PATH = "the server could not find the requested resource"
 class Failure(Exception):
     """A request that fails with an HTTP status and a message; becomes a Status. `kind` and `name`: what it is about."""
 
-    def __init__(self, code: int, message: str, kind: Kind | None = None, name: str = "") -> None:
+    def __init__(
+        self, code: int, message: str, kind: Kind | None = None, name: str = "", *, causes: Sequence[Cause] = ()
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.kind = kind
         self.name = name
+        self.causes = causes
 
     def as_status(self) -> dict[str, Any]:
         """Return the Status object."""
-        return failure(self.code, self.message, self.kind, self.name)
+        found = failure(self.code, self.message, self.kind, self.name)
+        if self.causes:
+            causes = [{key: value for key, value in cause.as_dict().items() if value} for cause in self.causes]
+            found["details"] = {**found.get("details", {}), "causes": causes}
+        return found
 
 
 def failure(code: int, message: str, kind: Kind | None = None, name: str = "") -> dict[str, Any]:

@@ -12,13 +12,16 @@ from typing import Any
 
 from turtles.api import times
 from turtles.api.conditions import TERMINATING, get_condition, is_true, set_condition
+from turtles.api.configuration import DEFAULT, ClusterConfiguration
 from turtles.api.kinds.vm import VM as VM_KIND
 from turtles.api.objects import Object, controller_of
 from turtles.api.phases import FAILED, FINAL_PHASES, RUNNING, is_final, phase_of
 from turtles.api.run_strategies import ALWAYS, HALTED, MANUAL, ONCE, RERUN_ON_FAILURE, START, STOP, run_strategy
 from turtles.kube.client import MERGE, ApiError, Client, Conflict, NotFound
 from turtles.kube.kubevirt import VM, VMI
+from turtles.kube.lookup import Lookup
 from turtles.kube.resources import Resource
+from turtles.virt_api.expansion import Expansion
 from turtles.virt_api.instances import VM_NOT_RUNNING, Instances, fetch
 from turtles.virt_api.nodes import Nodes
 from turtles.virt_api.status import Failure, conflict, not_found
@@ -31,9 +34,15 @@ _NO_MIGRATION = "this engine does not support live migration"
 Handler = Callable[[str, str, Object], Object | None]
 
 
-def handlers(client: Client, nodes: Nodes) -> dict[str, Handler]:
-    """Return all handlers, by name."""
+def handlers(
+    client: Client, nodes: Nodes, configuration: Callable[[], ClusterConfiguration] = lambda: DEFAULT
+) -> dict[str, Handler]:
+    """Return all handlers, by name.
+
+    :param configuration: returns the configuration in force.
+    """
     machines, instances = VirtualMachines(client), Instances(client, nodes)
+    expansion = Expansion(client, Lookup(client), configuration)
     return {
         "start_vm": machines.start,
         "stop_vm": machines.stop,
@@ -50,6 +59,8 @@ def handlers(client: Client, nodes: Nodes) -> dict[str, Handler]:
         "filesystems_vmi": instances.filesystems,
         "cancel_evacuation_vmi": instances.cancel_evacuation,
         "cancel_evacuation_vm": instances.cancel_evacuation_of_vm,
+        "expand_vm": expansion.stored,
+        "expand_vm_spec": expansion.given,
     }
 
 

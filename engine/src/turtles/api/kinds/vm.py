@@ -22,9 +22,11 @@ from turtles.api.kind import (
     Column,
     Context,
     Kind,
+    Missing,
     Subresource,
     Webhook,
 )
+from turtles.api.kinds.instancetype import expansion, matchers
 from turtles.api.kinds.vmi.rules import compute
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.kinds.vmi.validation import metadata_causes, spec_causes
@@ -67,8 +69,16 @@ VM_SPEC = Struct(
         required=True,
     ),
     unsupported("dataVolumeTemplates", "DataVolumes to create for the machine."),
-    unsupported("instancetype", "Instancetype the machine takes its size from."),
-    unsupported("preference", "Preference the machine takes defaults from."),
+    field(
+        "instancetype",
+        matchers.matcher_schema(matchers.INSTANCETYPE, "The instance type that the machine takes its size from."),
+        "The instance type that the machine takes its size from.",
+    ),
+    field(
+        "preference",
+        matchers.matcher_schema(matchers.PREFERENCE, "The preference that the machine takes defaults from."),
+        "The preference that the machine takes defaults from.",
+    ),
     unsupported("updateVolumesStrategy", "How a change of volumes is carried out.", neutral=("Replacement",)),
 )
 
@@ -110,8 +120,8 @@ VM_STATUS = Struct(
     field("volumeUpdateState", FREE, "Volumes being replaced."),
     field("memoryDumpRequest", FREE, "Memory dump that was requested."),
     field("changedBlockTracking", FREE, "Details of changed block tracking."),
-    field("instancetypeRef", FREE, "The instancetype in use."),
-    field("preferenceRef", FREE, "The preference in use."),
+    field("instancetypeRef", matchers.REFERENCE, "The instance type in use."),
+    field("preferenceRef", matchers.REFERENCE, "The preference in use."),
 )
 
 _SCHEMA = Struct(
@@ -129,20 +139,28 @@ def default(
     """Return a new VirtualMachine with its machine type and, for life, an identity of its firmware.
 
     It has the finalizer and the annotations of its controller from the start, which then needn't add them.
+
+    :raises Refusal: a volume is to name its instance type or its preference, and doesn't.
     """
     if is_deleted(vm) or not is_well_formed(vm, VM_SPEC):
         return vm
     vm = copy.deepcopy(vm)
+    matchers.default_matchers(vm, context.find)
     add_finalizer(vm, labels.VM_FINALIZER)
     add_annotations(vm, labels.OBSERVED_VERSIONS)
     return _default_domain(vm, {"uuid": random_uuid(), "serial": random_uuid()}, context)
 
 
 def default_update(vm: Object, old: Object, context: Context = DEFAULT_CONTEXT) -> Object:
-    """Return an updated VirtualMachine with its machine type. An update without the firmware's identity keeps it."""
+    """Return an updated VirtualMachine with its machine type. An update without the firmware's identity keeps it.
+
+    :raises Refusal: as for a new one.
+    """
     if is_deleted(vm) or not is_well_formed(vm, VM_SPEC) or not is_well_formed(old, VM_SPEC):
         return vm
-    return _default_domain(copy.deepcopy(vm), get(_domain_of(old), "firmware") or {}, context)
+    vm = copy.deepcopy(vm)
+    matchers.default_matchers(vm, context.find)
+    return _default_domain(vm, get(_domain_of(old), "firmware") or {}, context)
 
 
 def _default_domain(vm: Object, identity: Object, context: Context) -> Object:
@@ -150,7 +168,7 @@ def _default_domain(vm: Object, identity: Object, context: Context) -> Object:
     if domain is None:
         return vm
     if not (domain.get("machine") or {}).get("type"):
-        domain["machine"] = {**(domain.get("machine") or {}), "type": context.config.machine_type}
+        domain["machine"] = {**(domain.get("machine") or {}), "type": _machine_type(vm, context)}
     firmware = dict(domain.get("firmware") or {})
     for key in ("uuid", "serial"):
         if not firmware.get(key) and identity.get(key):
@@ -158,6 +176,15 @@ def _default_domain(vm: Object, identity: Object, context: Context) -> Object:
     if firmware:
         domain["firmware"] = firmware
     return vm
+
+
+def _machine_type(vm: Object, context: Context) -> str:
+    """Return the machine type that a VirtualMachine's preference has, or else the configuration."""
+    try:
+        preference = matchers.find_spec(vm, matchers.PREFERENCE, context.find)
+    except Missing:
+        preference = None  # for validation to say
+    return get(preference, "machine", "preferredMachineType") or context.config.machine_type
 
 
 def _domain_of(vm: Object) -> Object | None:
@@ -176,6 +203,8 @@ def validate(vm: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     if isinstance(vm_spec, dict) and vm_spec.get("template") is None:
         return [Cause(REQUIRED, "missing virtual machine template.", "spec.template")]
     causes = schema_causes(vm, VM_SPEC)
+    if not causes and (wrong := matchers.matcher_causes(vm)):
+        return wrong
     if isinstance(vm_spec, dict) and isinstance(vm_spec.get("template"), dict):
         template = vm_spec["template"]
         check_metadata(template.get("metadata"), "spec.template.metadata", causes)
@@ -185,17 +214,30 @@ def validate(vm: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
         return causes
     assert isinstance(vm_spec, dict)
     template = vm_spec["template"]
+    if expansion.has_matchers(vm):
+        template, causes = expansion.expanded_template(vm, context)
+        if not causes:
+            VMI_SPEC.check(template["spec"], "spec.template.spec", causes)
+        if causes:
+            return causes
     causes += metadata_causes(template.get("metadata") or {}, "spec.template.metadata", context)
     causes += spec_causes(template["spec"], "spec.template.spec", context.config)
     causes += _run_strategy(vm_spec)
     return causes
 
 
+def validate_update(vm: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
+    """Return what is wrong with an updated VirtualMachine."""
+    if causes := validate(vm, context):
+        return causes
+    return [] if is_deleted(vm) or not isinstance(old, dict) else matchers.matcher_update_causes(vm, old)
+
+
 def warn(vm: Object) -> list[str]:
     """Return the warnings about a VirtualMachine that is admitted."""
     warnings = [RUNNING_WARNING] if get(vm, "spec", "running") is not None else []
     spec = get(vm, "spec", "template", "spec")
-    if isinstance(spec, dict):
+    if isinstance(spec, dict) and get(vm, "spec", "instancetype") is None:
         # The instance is refused: by then something else may have said how much
         warnings += [
             f"{cause.message}; its instance is refused unless a preset says how much"
@@ -239,6 +281,9 @@ VM = Kind(
         Subresource("migrate", handler="migrate_vm", roles=("migrate",)),
         Subresource("evacuate/cancel", handler="cancel_evacuation_vm", code=200),
         Subresource("portforward", handler="port_forward_vm", verb="get", stream=True, path=True),
+        Subresource(
+            "expand-spec", handler="expand_vm", verb="get", code=200, body=True, roles=("admin", "edit", "view")
+        ),
     ),
     webhooks=(
         Webhook("virtualmachines-mutator", "/virtualmachines-mutate", (CREATE,), mutating=True),
@@ -246,9 +291,11 @@ VM = Kind(
         Webhook("virtualmachine-validator", "/virtualmachines-validate", (CREATE,)),
         Webhook("virtualmachine-update-validator", "/virtualmachines-validate", (UPDATE,)),
     ),
+    looks_up=matchers.LOOKED_UP,
     default=default,
     default_update=default_update,
     validate=validate,
+    validate_update=validate_update,
     warn=warn,
 )
 

@@ -22,6 +22,7 @@ from turtles.controller.finalizers import VM_FINALIZERS, VMI_FINALIZERS, with_fi
 from turtles.controller.instances import STOPPED, Instances
 from turtles.controller.noted_ends import NotedEnds
 from turtles.controller.ownership import references_with, references_without
+from turtles.controller.vm.instancetypes import InstancetypeError, Instancetypes
 from turtles.controller.vm.plan import Plan, plan
 from turtles.controller.vm.revision import Revisions, template_of
 from turtles.controller.vm.status import FAILED_CREATE, NOT_ADOPTED, Context, status
@@ -56,6 +57,7 @@ class VMController:
         self._configuration = configuration
         self._vms, self._vmis, self._pvcs = caches.vms, caches.vmis, caches.pvcs
         self._revisions = Revisions(client)
+        self._instancetypes = Instancetypes(client, configuration)
         self._instances = Instances(client, caches.vmis, recorder)
 
     def controller(self) -> Controller:
@@ -117,7 +119,7 @@ class VMController:
             field = {"running": True} if vm["spec"].get("running") is not None else {"runStrategy": ALWAYS}
             return self._sync(self._patch_vm(vm, {"spec": field}), vmi)
         if decided.create is not None:
-            vmi, failure = self._create(vm, decided.create)
+            vm, vmi, failure = self._start(vm, decided.create)
             if failure:
                 # What was asked for still is.
                 requests = (vm.get("status") or {}).get("stateChangeRequests") or ()
@@ -140,6 +142,20 @@ class VMController:
         return Context(outdated, failure, pvcs)
 
     # The VMI
+
+    def _start(self, vm: Object, wanted: Object) -> tuple[Object, Object | None, ApiError | None]:
+        """Create the VMI, with what the VM has from an instance type and a preference.
+
+        :return: the VM, whose status names what is in use before anything uses it; the VMI, or what prevented it.
+        """
+        try:
+            changes = self._instancetypes.complete(vm, wanted)
+        except InstancetypeError as error:
+            self._recorder.event(vm, "Warning", error.reason, error.message)
+            return vm, None, error
+        if changes:
+            vm = self._patch_vm(vm, {"status": changes}, subresource="status")
+        return vm, *self._create(vm, wanted)
 
     def _create(self, vm: Object, wanted: Object) -> tuple[Object | None, ApiError | None]:
         """Create the VMI; returns it, or what prevented it."""
@@ -275,7 +291,9 @@ def _missing_metadata(vm: Object) -> Object:
 
 
 def _reason(error: ApiError | None) -> tuple[str, str] | None:
-    return (FAILED_CREATE, error.message) if error else None
+    if error is None:
+        return None
+    return error.reason if isinstance(error, InstancetypeError) else FAILED_CREATE, error.message
 
 
 def _named(reference: Mapping[str, Any] | None) -> str:

@@ -6,12 +6,13 @@ import copy
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from turtles.api import labels
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kind import Context
+from turtles.api.kinds.instancetype import matchers
 from turtles.api.kinds.vmi.comparison import is_same_instance, is_same_template
 from turtles.api.kinds.vmi.defaults import default
 from turtles.api.objects import Object, owner_reference
@@ -21,7 +22,7 @@ from turtles.kube.resources import CONTROLLERREVISION
 
 log = logging.getLogger(__name__)
 
-_REMEMBERED_TEMPLATES = 1000
+_REMEMBERED = 1000
 
 
 def revision_name(vm: Object, generation: int) -> str:
@@ -69,12 +70,20 @@ def template_of(vm: Object) -> Mapping[str, Any]:
     return (vm["spec"].get("template") or {}).get("spec") or {}
 
 
+#: What of a VM's spec its instances depend on: the template's spec, and what the matchers name.
+_Started = tuple[Mapping[str, Any], Sequence[Any]]
+
+
+def _started_with(spec: Mapping[str, Any]) -> _Started:
+    return (spec.get("template") or {}).get("spec") or {}, matchers.named_by({"spec": spec})
+
+
 class Revisions:
-    """Stores and reads revisions; their templates are remembered, also while an instance outlives its revision."""
+    """Stores and reads revisions; what matters of them is remembered, also while an instance outlives its revision."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._templates: OrderedDict[str, Object] = OrderedDict()
+        self._specs: OrderedDict[str, _Started] = OrderedDict()
         self._lock = threading.Lock()
 
     def store(self, vm: Object) -> None:
@@ -91,7 +100,7 @@ class Revisions:
                 error,
                 extra={"namespace": metadata["namespace"], "vm": vm["metadata"]["name"]},
             )
-        self._remember(metadata["name"], template_of(vm))
+        self._remember(metadata["name"], _started_with(vm["spec"]))
 
     def is_outdated(self, vm: Object, vmi: Object | None, configuration: ClusterConfiguration) -> bool:
         """Tell whether a VMI isn't what the VM's template asks for now.
@@ -103,26 +112,26 @@ class Revisions:
         name = started_revision(vm, vmi)
         if name == revision_name(vm, int(vm["metadata"].get("generation") or 0)):
             return False
-        template = self._template(vm["metadata"]["namespace"], name) if name else None
-        if template is not None:
-            return not is_same_template(template, template_of(vm))
+        started = self._started(vm["metadata"]["namespace"], name) if name else None
+        if started is not None:
+            template, named = _started_with(vm["spec"])
+            return named != started[1] or not is_same_template(started[0], template)
         wanted = default(make_vmi(vm, vm["spec"]["template"], vm["metadata"]["name"]), Context(configuration))["spec"]
         # A request to start may have said so.
         wanted["startStrategy"] = vmi["spec"].get("startStrategy")
         return not is_same_instance(wanted, vmi["spec"])
 
-    def _template(self, namespace: str, name: str) -> Object | None:
+    def _started(self, namespace: str, name: str) -> _Started | None:
         with self._lock:
-            if name in self._templates:
-                return self._templates[name]
+            if name in self._specs:
+                return self._specs[name]
         try:
             revision = self._client.get(CONTROLLERREVISION, namespace, name)
         except NotFound:
             return None
-        spec = (revision.get("data") or {}).get("spec") or {}
-        template = (spec.get("template") or {}).get("spec") or {}
-        self._remember(name, template)
-        return dict(template)
+        started = _started_with((revision.get("data") or {}).get("spec") or {})
+        self._remember(name, started)
+        return started
 
     def hand_over(self, vm: Object, vmi: Object) -> None:
         """Make a VMI that outlives its VM the owner of its revision, which then goes with the VMI."""
@@ -139,8 +148,8 @@ class Revisions:
         with contextlib.suppress(NotFound):
             self._client.delete(CONTROLLERREVISION, vmi["metadata"]["namespace"], name)
 
-    def _remember(self, name: str, template: Mapping[str, Any]) -> None:
+    def _remember(self, name: str, started: _Started) -> None:
         with self._lock:
-            self._templates[name] = dict(template)
-            if len(self._templates) > _REMEMBERED_TEMPLATES:
-                self._templates.popitem(last=False)
+            self._specs[name] = started
+            if len(self._specs) > _REMEMBERED:
+                self._specs.popitem(last=False)

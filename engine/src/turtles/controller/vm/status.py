@@ -27,8 +27,10 @@ _IMAGE_TROUBLE = {
 }
 #: Reasons of the condition Failure: no instance could be made; one of that name isn't the VM's.
 FAILED_CREATE, NOT_ADOPTED = "FailedCreate", "NotAdopted"
+#: The instance type or the preference that the VM names doesn't exist.
+FAILED_FIND = {"instancetype": "FailedFindInstancetype", "preference": "FailedFindPreference"}
 #: Those that hold no longer than what causes them.
-_PASSING = (FAILED_CREATE, NOT_ADOPTED)
+_PASSING = (FAILED_CREATE, NOT_ADOPTED, *FAILED_FIND.values())
 _RESTART_REQUIRED = "a non-live-updatable field was changed in the template spec"
 
 

@@ -64,6 +64,28 @@ def default(vmi: Object, context: Context = DEFAULT_CONTEXT) -> Object:
     return vmi
 
 
+def default_template(spec: Object, config: ClusterConfiguration) -> None:
+    """Set, in place, those defaults of a template's instances that say what size they are, where and with what devices.
+
+    :param spec: of the template; it has passed the schema's check.
+    """
+    domain = spec["domain"]
+    spec["architecture"] = spec.get("architecture") or config.architecture
+    spec["evictionStrategy"] = spec.get("evictionStrategy") or config.eviction_strategy
+    domain["machine"] = {"type": config.machine_type} | {k: v for k, v in (domain.get("machine") or {}).items() if v}
+    _default_cpu(domain, config)
+    _default_memory(domain)
+    declare_devices(spec, config)
+
+
+def declare_devices(spec: Object, config: ClusterConfiguration) -> None:
+    """Declare, in place, the disks and the interface that a machine has without declaring them."""
+    domain = spec["domain"]
+    domain["devices"] = domain.get("devices") or {}
+    _default_network(spec, domain, config)
+    _default_disks(spec, domain)
+
+
 def default_update(vmi: Object, old: Object, context: Context) -> Object:
     """Return an updated VirtualMachineInstance with its old status, unless the engine itself writes it.
 
