@@ -232,7 +232,6 @@ def test_volume_without_disk():
         ),
         ({"running": None}, "RunStrategy must be specified"),
         ({"running": None, "runStrategy": "Sometimes"}, "Invalid RunStrategy (Sometimes)"),
-        ({"running": None, "runStrategy": "WaitAsReceiver"}, "RunStrategy (WaitAsReceiver) is not supported"),
         ({"instancetype": {"name": "u1.small"}}, "spec.instancetype is not supported by this engine"),
         ({"dataVolumeTemplates": [{}]}, "spec.dataVolumeTemplates is not supported by this engine"),
         ({"template": {}}, "spec.template.spec is a required field"),
@@ -243,6 +242,18 @@ def test_vm_refused(spec, message):
     vm["spec"].update(spec)
     (cause,) = vms.validate(vm)
     assert cause.message.startswith(message)
+
+
+def test_a_receiver_waits_behind_its_gate():
+    vm = talk_vm()
+    vm["spec"] |= {"running": None, "runStrategy": "WaitAsReceiver"}
+    assert vms.validate(vm) == []
+    (cause,) = vms.validate(vm, Context(ClusterConfiguration(feature_gates=frozenset())))
+    assert (cause.field, cause.message) == (
+        "spec.runStrategy",
+        "Invalid RunStrategy (WaitAsReceiver), DecentralizedLiveMigration feature gate is not enabled in kubevirt "
+        "resource",
+    )
 
 
 def test_vm_paths_start_at_the_template():

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from turtles.api import labels
+from turtles.api.configuration import DECENTRALIZED_MIGRATION
 from turtles.api.core import CONDITIONS, FREE, METADATA
 from turtles.api.kind import (
     AGE,
@@ -32,12 +33,10 @@ from turtles.api.language import (
     BOOLEAN,
     INT64,
     INVALID,
-    NOT_SUPPORTED,
     REQUIRED,
     STRING,
     STRING_MAP,
     TIME,
-    UNSUPPORTED,
     Cause,
     ListOf,
     Struct,
@@ -55,7 +54,7 @@ RUNNING_WARNING = "spec.running is deprecated, please use spec.runStrategy inste
 VM_SPEC = Struct(
     "The machine, and whether it runs.",
     field("running", BOOLEAN, "Deprecated: true means runStrategy Always, false Halted."),
-    field("runStrategy", STRING, "Always, RerunOnFailure, Manual, Halted or Once; either this or running is set."),
+    field("runStrategy", STRING, "Always, RerunOnFailure, Manual, Halted, Once or WaitAsReceiver, if not running."),
     field(
         "template",
         Struct(
@@ -177,18 +176,29 @@ def validate(vm: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
         return [Cause(REQUIRED, "missing virtual machine template.", "spec.template")]
     causes = schema_causes(vm, VM_SPEC)
     if isinstance(vm_spec, dict) and isinstance(vm_spec.get("template"), dict):
-        template = vm_spec["template"]
-        check_metadata(template.get("metadata"), "spec.template.metadata", causes)
-        if template.get("spec") is None:
-            causes.append(Cause(REQUIRED, "spec.template.spec is a required field", "spec.template.spec"))
+        check_template(vm_spec["template"], "spec.template", causes)
     if causes:
         return causes
     assert isinstance(vm_spec, dict)
-    template = vm_spec["template"]
-    causes += metadata_causes(template.get("metadata") or {}, "spec.template.metadata", context)
-    causes += spec_causes(template["spec"], "spec.template.spec", context.config)
-    causes += _run_strategy(vm_spec)
-    return causes
+    return [*machine_causes(vm_spec, "spec", context)]
+
+
+def check_template(template: Spec, path: str, causes: list[Cause]) -> None:
+    """Append to `causes` what is wrong with the shape of the template at `path`, besides what its schema says."""
+    check_metadata(template.get("metadata"), f"{path}.metadata", causes)
+    if template.get("spec") is None:
+        causes.append(Cause(REQUIRED, f"{path}.spec is a required field", f"{path}.spec"))
+
+
+def machine_causes(spec: Spec, path: str, context: Context) -> Causes:
+    """Return what is wrong with the spec at `path` of a VirtualMachine or a template of one.
+
+    :param spec: its shape has been checked, and that of its template.
+    """
+    template = spec["template"]
+    yield from metadata_causes(template.get("metadata") or {}, f"{path}.template.metadata", context)
+    yield from spec_causes(template["spec"], f"{path}.template.spec", context.config)
+    yield from _run_strategy(spec, path, context)
 
 
 def warn(vm: Object) -> list[str]:
@@ -204,20 +214,24 @@ def warn(vm: Object) -> list[str]:
     return warnings
 
 
-def _run_strategy(spec: Spec) -> Causes:
+def _run_strategy(spec: Spec, path: str, context: Context) -> Causes:
     running, strategy = spec.get("running"), spec.get("runStrategy")
     if running is not None and strategy is not None:
         message = (
             "Running and RunStrategy are mutually exclusive. "
             "Note that Running is deprecated, please use RunStrategy instead"
         )
-        yield Cause(INVALID, message, "spec.running")
-    elif running is None and strategy is None:
-        yield Cause(REQUIRED, "RunStrategy must be specified", "spec.runStrategy")
-    elif strategy == WAIT_AS_RECEIVER:
-        yield Cause(NOT_SUPPORTED, f"RunStrategy ({WAIT_AS_RECEIVER}) is {UNSUPPORTED}", "spec.runStrategy")
-    elif strategy is not None and strategy not in RUN_STRATEGIES:
-        yield Cause(INVALID, f"Invalid RunStrategy ({strategy})", "spec.runStrategy")
+        yield Cause(INVALID, message, f"{path}.running")
+    if running is None and strategy is None:
+        yield Cause(INVALID, "RunStrategy must be specified", f"{path}.running")
+    if strategy == WAIT_AS_RECEIVER and not context.config.has_gate(DECENTRALIZED_MIGRATION):
+        message = (
+            f"Invalid RunStrategy ({strategy}), {DECENTRALIZED_MIGRATION} feature gate is not enabled in kubevirt "
+            "resource"
+        )
+        yield Cause(INVALID, message, f"{path}.runStrategy")
+    elif strategy is not None and strategy not in (*RUN_STRATEGIES, WAIT_AS_RECEIVER):
+        yield Cause(INVALID, f"Invalid RunStrategy ({strategy})", f"{path}.runStrategy")
 
 
 VM = Kind(
