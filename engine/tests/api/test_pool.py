@@ -5,10 +5,11 @@ import copy
 from typing import Any
 
 import pytest
-from .objects import put, talk_vm
 
 from turtles.api import crd
 from turtles.api.kinds.pool import POOL, validate, validate_update, warn
+
+from .objects import put, talk_vm
 
 PATH = "spec.virtualMachineTemplate.spec"
 

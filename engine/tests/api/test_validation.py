@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kind import Context
 from turtles.api.kinds import vm as vms
 from turtles.api.kinds.vmi.defaults import default
@@ -233,7 +234,6 @@ def test_volume_without_disk():
         ({"running": None}, "RunStrategy must be specified"),
         ({"running": None, "runStrategy": "Sometimes"}, "Invalid RunStrategy (Sometimes)"),
         ({"instancetype": {"name": "u1.small"}}, "spec.instancetype is not supported by this engine"),
-        ({"dataVolumeTemplates": [{}]}, "spec.dataVolumeTemplates is not supported by this engine"),
         ({"template": {}}, "spec.template.spec is a required field"),
     ],
 )

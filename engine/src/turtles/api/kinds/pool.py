@@ -12,6 +12,7 @@ from typing import Any
 
 from turtles.api import durations
 from turtles.api.core import CONDITIONS, LABEL_SELECTOR, METADATA, REQUIREMENTS
+from turtles.api.data_volumes import unserved
 from turtles.api.kind import (
     AGE,
     CREATE,
@@ -194,7 +195,7 @@ def validate(pool: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
         causes.append(Cause(INVALID, "selector does not match labels.", "spec.selector"))
     causes += _max_unavailable(spec)
     causes += _autohealing(spec)
-    return causes
+    return causes or [*unserved(template["spec"], f"{path}.spec")]
 
 
 def validate_update(pool: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:

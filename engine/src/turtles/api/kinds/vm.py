@@ -14,6 +14,7 @@ from typing import Any
 from turtles.api import labels
 from turtles.api.configuration import DECENTRALIZED_MIGRATION
 from turtles.api.core import CONDITIONS, FREE, METADATA
+from turtles.api.data_volumes import TEMPLATES, namespace_causes, template_causes, unserved
 from turtles.api.kind import (
     AGE,
     CREATE,
@@ -26,6 +27,7 @@ from turtles.api.kind import (
     Subresource,
     Webhook,
 )
+from turtles.api.kinds.vmi.former import of_template
 from turtles.api.kinds.vmi.rules import machine
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.kinds.vmi.validation import metadata_causes, spec_causes
@@ -65,7 +67,7 @@ VM_SPEC = Struct(
         "The VirtualMachineInstance to create.",
         required=True,
     ),
-    unsupported("dataVolumeTemplates", "DataVolumes to create for the machine."),
+    field("dataVolumeTemplates", TEMPLATES, "DataVolumes to create for the machine. None are made so far."),
     unsupported("instancetype", "Instancetype the machine takes its size from."),
     unsupported("preference", "Preference the machine takes defaults from."),
     unsupported("updateVolumesStrategy", "How a change of volumes is carried out.", neutral=("Replacement",)),
@@ -180,7 +182,11 @@ def validate(vm: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     if causes:
         return causes
     assert isinstance(vm_spec, dict)
-    return [*machine_causes(vm_spec, "spec", context)]
+    if causes := [*machine_causes(vm_spec, "spec", context)]:
+        return causes
+    if causes := [*namespace_causes(vm_spec, get(vm, "metadata", "namespace") or "")]:
+        return causes
+    return [*unserved(vm_spec, "spec")]
 
 
 def check_template(template: Spec, path: str, causes: list[Cause]) -> None:
@@ -198,6 +204,7 @@ def machine_causes(spec: Spec, path: str, context: Context) -> Causes:
     template = spec["template"]
     yield from metadata_causes(template.get("metadata") or {}, f"{path}.template.metadata", context)
     yield from spec_causes(template["spec"], f"{path}.template.spec", context.config)
+    yield from template_causes(spec, path)
     yield from _run_strategy(spec, path, context)
 
 
@@ -261,6 +268,7 @@ VM = Kind(
     default_update=default_update,
     validate=validate,
     warn=warn,
+    remedies=of_template,
 )
 
 KINDS = (VM,)
