@@ -82,15 +82,20 @@ class KubeModule:
             if "wait_timeout" in self.params:
                 self._deadline = _wait.Deadline(self.params["wait_timeout"])
             result = self.run()
-            for warning in self._client.warnings() if self._client else ():
-                self.module.warn("The API server warns: %s" % warning)
+            self._warn()
         except ApiError as exc:
             self._fail("%s %s: %s" % (exc.method, exc.path, explain_error(exc)), exc.facts)
         except KubeError as exc:
             self._fail(str(exc), exc.facts)
         self.module.exit_json(**result)
 
+    def _warn(self):
+        """Pass on the API server's warnings. Those about what it refuses say what to write instead."""
+        for warning in self._client.warnings() if self._client else ():
+            self.module.warn("The API server warns: %s" % warning)
+
     def _fail(self, message, facts):
+        self._warn()
         self.module.fail_json(msg=message, **{"changed": self.changed, **self.done_so_far(), **facts})
 
     def done_so_far(self):

@@ -46,6 +46,8 @@ _KNOWN = {
         "VirtualMachineInstanceReplicaSet": ("virtualmachineinstancereplicasets", True),
     },
 }
+_KNOWN["pool.kubevirt.io/v1beta1"] = {"VirtualMachinePool": ("virtualmachinepools", True)}
+_KNOWN["pool.kubevirt.io/v1alpha1"] = _KNOWN["pool.kubevirt.io/v1beta1"]
 _KNOWN["kubevirt.io/v1alpha3"] = _KNOWN["kubevirt.io/v1"]
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.:]*[a-z0-9])?\Z")

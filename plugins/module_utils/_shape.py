@@ -154,6 +154,26 @@ _LEVELS = {
         ("spec", "template", "metadata"): _METADATA,
         **_instance_levels(("spec", "template", "spec")),
     },
+    "VirtualMachinePool": {
+        (): _OBJECT,
+        ("metadata",): _METADATA,
+        ("spec",): frozenset(
+            (
+                "autohealing",
+                "maxUnavailable",
+                "nameGeneration",
+                "paused",
+                "replicas",
+                "scaleInStrategy",
+                "selector",
+                "updateStrategy",
+                "virtualMachineTemplate",
+            )
+        ),
+        ("spec", "virtualMachineTemplate"): frozenset(("metadata", "spec")),
+        ("spec", "virtualMachineTemplate", "metadata"): _METADATA,
+        ("spec", "virtualMachineTemplate", "spec"): _MACHINE,
+    },
     "VirtualMachineInstancePreset": {
         (): _OBJECT,
         ("metadata",): _METADATA,
@@ -174,6 +194,10 @@ _TEXTS = {
     "Secret": (("data",), ("stringData",)),
     "VirtualMachine": (("spec", "template", "spec", "nodeSelector"),),
     "VirtualMachineInstance": (("spec", "nodeSelector"),),
+    "VirtualMachinePool": (
+        ("spec", "virtualMachineTemplate", "metadata", "labels"),
+        ("spec", "virtualMachineTemplate", "metadata", "annotations"),
+    ),
 }
 _TEXTS_OF_ALL = (
     ("metadata", "labels"),

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kind import Context
 from turtles.api.kinds import vm as vms
 from turtles.api.kinds.vmi.defaults import default
@@ -232,8 +233,6 @@ def test_volume_without_disk():
         ),
         ({"running": None}, "RunStrategy must be specified"),
         ({"running": None, "runStrategy": "Sometimes"}, "Invalid RunStrategy (Sometimes)"),
-        ({"running": None, "runStrategy": "WaitAsReceiver"}, "RunStrategy (WaitAsReceiver) is not supported"),
-        ({"dataVolumeTemplates": [{}]}, "spec.dataVolumeTemplates is not supported by this engine"),
         ({"template": {}}, "spec.template.spec is a required field"),
     ],
 )
@@ -242,6 +241,18 @@ def test_vm_refused(spec, message):
     vm["spec"].update(spec)
     (cause,) = vms.validate(vm)
     assert cause.message.startswith(message)
+
+
+def test_a_receiver_waits_behind_its_gate():
+    vm = talk_vm()
+    vm["spec"] |= {"running": None, "runStrategy": "WaitAsReceiver"}
+    assert vms.validate(vm) == []
+    (cause,) = vms.validate(vm, Context(ClusterConfiguration(feature_gates=frozenset())))
+    assert (cause.field, cause.message) == (
+        "spec.runStrategy",
+        "Invalid RunStrategy (WaitAsReceiver), DecentralizedLiveMigration feature gate is not enabled in kubevirt "
+        "resource",
+    )
 
 
 def test_vm_paths_start_at_the_template():

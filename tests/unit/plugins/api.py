@@ -18,6 +18,7 @@ KINDS = {
     "virtualmachineinstances": "VirtualMachineInstance",
     "virtualmachineinstancepresets": "VirtualMachineInstancePreset",
     "virtualmachineinstancereplicasets": "VirtualMachineInstanceReplicaSet",
+    "virtualmachinepools": "VirtualMachinePool",
     "namespaces": "Namespace",
     "nodes": "Node",
     "pods": "Pod",
@@ -27,6 +28,8 @@ KINDS = {
     "daemonsets": "DaemonSet",
     "deployments": "Deployment",
 }
+# Of kinds that are in a group of their own.
+VERSIONS = {"virtualmachinepools": "pool.kubevirt.io/v1beta1"}
 WIDGETS = "/apis/example.com/v1"
 
 
@@ -82,6 +85,7 @@ class KubeVirt(FakeApi):
     def put(self, plural, obj, event=None):
         """Stores an object, or removes it if the event says so."""
         version = "kubevirt.io/v1" if plural.startswith("virtual") else "v1"
+        version = VERSIONS.get(plural, version)
         obj = {"apiVersion": version, "kind": KINDS.get(plural), **copy.deepcopy(obj)}
         path = "/apis/%(apiVersion)s" % obj if "/" in obj["apiVersion"] else "/api/v1"
         if obj["metadata"].get("namespace"):

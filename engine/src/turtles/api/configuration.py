@@ -37,8 +37,10 @@ DEFAULT_GATES = frozenset(
 )
 #: Whether container disks may be image volumes.
 IMAGE_VOLUME = "ImageVolume"
+#: Whether machines may wait for a migration from another cluster (run strategy WaitAsReceiver).
+DECENTRALIZED_MIGRATION = "DecentralizedLiveMigration"
 #: Those that decide about something in this engine; all others are accepted and do nothing.
-EFFECTIVE_GATES = frozenset((IMAGE_VOLUME,))
+EFFECTIVE_GATES = frozenset((IMAGE_VOLUME, DECENTRALIZED_MIGRATION))
 #: Verbosity from which on everything is logged.
 _DEBUG = 3
 _VERBOSITY = 2

@@ -22,7 +22,7 @@ from turtles.api.language import (
 
 LOCAL_REFERENCE = Struct("The name of an object in the same namespace.", field("name", STRING, "The object's name."))
 
-_REQUIREMENTS = ListOf(
+REQUIREMENTS = ListOf(
     Struct(
         "A requirement on a label.",
         field("key", STRING, "The label's key.", required=True),
@@ -34,13 +34,13 @@ _REQUIREMENTS = ListOf(
 LABEL_SELECTOR = Struct(
     "Selects objects by label; all requirements have to hold.",
     field("matchLabels", STRING_MAP, "Labels with the values they must have."),
-    field("matchExpressions", _REQUIREMENTS, "Requirements on labels."),
+    field("matchExpressions", REQUIREMENTS, "Requirements on labels."),
 )
 
 _NODE_SELECTOR_TERM = Struct(
     "Selects nodes; all requirements have to hold.",
-    field("matchExpressions", _REQUIREMENTS, "Requirements on the node's labels."),
-    field("matchFields", _REQUIREMENTS, "Requirements on the node's fields (metadata.name)."),
+    field("matchExpressions", REQUIREMENTS, "Requirements on the node's labels."),
+    field("matchFields", REQUIREMENTS, "Requirements on the node's fields (metadata.name)."),
 )
 
 _POD_AFFINITY_TERM = Struct(

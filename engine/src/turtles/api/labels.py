@@ -15,6 +15,8 @@ MIGRATION_JOB_UID = "kubevirt.io/migrationJobUID"
 INSTALL_STRATEGY = "kubevirt.io/install-strategy"
 VM_NAME = "vm.kubevirt.io/name"
 VMI_ID = "vmi.kubevirt.io/id"
+#: Of a pool's machines, their templates and instances: the revision of the pool that they were made from.
+POOL_REVISION = "kubevirt.io/vm-pool-revision-name"
 OUTDATED_LAUNCHER = "kubevirt.io/outdatedLauncherImage"
 
 # Labels, annotations and extended resources of Nodes
@@ -75,6 +77,8 @@ PRESET_MARK_PREFIX = "virtualmachinepreset.kubevirt.io/"
 # Finalizers. The un-prefixed one was KubeVirt's before v1 and is replaced where it is met.
 VM_FINALIZER = "kubevirt.io/virtualMachineControllerFinalize"
 VM_FINALIZER_OLD = "virtualMachineControllerFinalize"
+#: Of pools and their machines.
+POOL_FINALIZER = "pool.kubevirt.io/finalizer"
 VMI_FINALIZER = "kubevirt.io/foregroundDeleteVirtualMachine"
 VMI_FINALIZER_OLD = "foregroundDeleteVirtualMachine"
 

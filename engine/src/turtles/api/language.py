@@ -124,6 +124,21 @@ class _Integer(_Scalar):
             causes.append(Cause(INVALID, f"{path} must be between {self._low} and {self._high}", path))
 
 
+class Choice(_Scalar):
+    """One of a few words."""
+
+    def __init__(self, *words: str) -> None:
+        super().__init__("string", str, enum=list(words))
+        self._words = words
+
+    def check(self, value: Any, path: str, causes: list[Cause]) -> None:
+        """See `Type.check`."""
+        if value not in self._words:
+            words = ", ".join(f'"{word}"' for word in self._words)
+            message = f'{path}: Unsupported value: "{value}": supported values: {words}'
+            causes.append(Cause(NOT_SUPPORTED, message, path))
+
+
 class _Quantity(Type):
     def openapi(self) -> dict[str, Any]:
         return {
@@ -344,7 +359,9 @@ INT32 = _Integer("int32", -(2**31), 2**31 - 1)
 INT64 = _Integer("int64", -(2**63), 2**63 - 1)
 UINT8 = _Integer("int32", 0, 2**8 - 1)
 UINT32 = _Integer("int64", 0, 2**32 - 1)
-COUNT = _Integer("int64", 1, 2**32 - 1)
+COUNT = _Integer("int32", 0, 2**31 - 1)
+POSITIVE = _Integer("int32", 1, 2**31 - 1)
+POSITIVE_UINT32 = _Integer("int64", 1, 2**32 - 1)
 QUANTITY = _Quantity()
 INT_OR_STRING = _IntOrString()
 STRINGS = ListOf(STRING)

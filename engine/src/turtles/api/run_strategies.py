@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 ALWAYS, RERUN_ON_FAILURE, MANUAL, HALTED, ONCE = "Always", "RerunOnFailure", "Manual", "Halted", "Once"
-#: Those the engine implements.
+#: Those that say by themselves whether the machine runs.
 RUN_STRATEGIES = (HALTED, MANUAL, ALWAYS, RERUN_ON_FAILURE, ONCE)
-#: Waits for a migration from another cluster; KubeVirt has it, the engine doesn't.
+#: Starts nothing: the machine waits for its instance to come by a migration from another cluster.
 WAIT_AS_RECEIVER = "WaitAsReceiver"
 
 #: Actions in status.stateChangeRequests.

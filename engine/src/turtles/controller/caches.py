@@ -15,9 +15,9 @@ from turtles.kube.kubevirt import VM, VMI
 from turtles.kube.manager import Manager
 from turtles.kube.resources import NODE, POD, PVC, RESOURCEQUOTA
 
-#: Index of Pods and VMIs: uid of what controls the object.
+#: Index of Pods, VMs and VMIs: uid of what controls the object.
 BY_OWNER = "owner"
-#: Index of VMIs: namespaces in which nothing controls a VMI.
+#: Index of VMs and VMIs: namespaces in which nothing controls one.
 UNOWNED_IN = "unowned"
 #: Index of VMIs: name of the node a VMI was handed to.
 BY_NODE = "node"
@@ -60,6 +60,8 @@ class Caches:
         )
         caches.nodes.add_handler(caches.heartbeats.observe)
         caches.pods.add_index(BY_OWNER, index_by_owner)
+        caches.vms.add_index(BY_OWNER, index_by_owner)
+        caches.vms.add_index(UNOWNED_IN, _unowned_in)
         caches.vmis.add_index(BY_OWNER, index_by_owner)
         caches.vmis.add_index(UNOWNED_IN, _unowned_in)
         caches.vmis.add_index(BY_NODE, _node_of)
@@ -87,8 +89,8 @@ def _node_of(vmi: Mapping[str, Any]) -> Iterable[str]:
     return [node] if node else []
 
 
-def _unowned_in(vmi: Object) -> Iterable[str]:
-    return [vmi["metadata"]["namespace"]] if controller_of(vmi) is None else []
+def _unowned_in(obj: Object) -> Iterable[str]:
+    return [obj["metadata"]["namespace"]] if controller_of(obj) is None else []
 
 
 def _pending_in(vmi: Object) -> Iterable[str]:

@@ -21,6 +21,7 @@ from turtles.controller.kubevirt.controller import KubeVirtController
 from turtles.controller.node import NodeController
 from turtles.controller.noted_ends import NotedEnds
 from turtles.controller.pod.config import LauncherConfig
+from turtles.controller.pool.controller import PoolController
 from turtles.controller.replicaset.controller import ReplicaSetController
 from turtles.controller.vm.controller import VMController
 from turtles.controller.vmi.controller import VMIController
@@ -62,6 +63,7 @@ class VirtController:
         for controller in (
             VMController(client, caches, recorder, current, noted_ends),
             ReplicaSetController(client, manager, caches, recorder),
+            PoolController(client, manager, caches, recorder),
             VMIController(client, caches, recorder, config, current, noted_ends),
             NodeController(client, caches, recorder, in_touch_since),
             DisruptionController(client, manager, caches),

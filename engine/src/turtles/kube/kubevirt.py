@@ -17,4 +17,5 @@ RESOURCES = {kind.kind: resource(kind) for kind in KINDS}
 VM = RESOURCES["VirtualMachine"]
 VMI = RESOURCES["VirtualMachineInstance"]
 REPLICASET = RESOURCES["VirtualMachineInstanceReplicaSet"]
+POOL = RESOURCES["VirtualMachinePool"]
 KUBEVIRT = RESOURCES["KubeVirt"]

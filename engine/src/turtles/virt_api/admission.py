@@ -130,7 +130,7 @@ class Admission:
             causes = kind.validate(new, self._context(request))
         if kind.check and not causes:
             causes = self._checks[kind.check](request)
-        return judged(causes, _warnings(kind, new))
+        return judged(causes, _remedies(kind, new) if causes else _warnings(kind, new))
 
 
 def _warnings(kind: Kind, obj: Any) -> list[str]:
@@ -140,11 +140,14 @@ def _warnings(kind: Kind, obj: Any) -> list[str]:
     return kind.warn(obj) if kind.warn else []
 
 
+def _remedies(kind: Kind, obj: Any) -> list[str]:
+    """Return what to write instead in an object that is refused."""
+    return kind.remedies(obj) if kind.remedies else []
+
+
 def judged(causes: Sequence[Cause], warnings: Sequence[str] = ()) -> Object:
     """Return the response that refuses an object for the causes, or admits it where there are none."""
-    if causes:
-        return {"allowed": False, "status": status.invalid(causes)}
-    response: Object = {"allowed": True}
+    response: Object = {"allowed": False, "status": status.invalid(causes)} if causes else {"allowed": True}
     if warnings:
         response["warnings"] = list(warnings)
     return response

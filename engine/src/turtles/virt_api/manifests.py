@@ -22,6 +22,7 @@ import yaml
 from turtles.api import crd
 from turtles.api.kind import GROUP, READ, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.kinds import KINDS, read_by_others
+from turtles.api.kinds.pool import POOL
 from turtles.api.kinds.preference import INSTANCETYPE_GROUP
 from turtles.api.objects import Object
 from turtles.virt_api import discovery, names, workloads
@@ -162,10 +163,14 @@ def _virt_api_local(with_service: bool) -> list[Object]:
 def _virt_controller() -> list[Object]:
     return [
         # delete: machines go with a KubeVirt object whose uninstallStrategy is RemoveWorkloads
-        _rule(GROUP, ["virtualmachines"], [*READ, "patch", "delete"]),
+        # create: those of pools
+        _rule(GROUP, ["virtualmachines"], [*READ, "create", "patch", "delete"]),
         _rule(GROUP, ["virtualmachines/status"], ["patch"]),
         _rule(GROUP, ["virtualmachineinstancereplicasets"], READ),
         _rule(GROUP, ["virtualmachineinstancereplicasets/status"], ["patch"]),
+        _rule(POOL.group, [POOL.plural], [*READ, "patch"]),
+        _rule(POOL.group, [f"{POOL.plural}/status"], ["patch"]),
+        _rule(POOL.group, [f"{POOL.plural}/finalizers"], ["update"]),
         # To own what blocks their deletion
         _rule(
             GROUP,
@@ -180,10 +185,12 @@ def _virt_controller() -> list[Object]:
         _rule("", ["pods"], [*READ, "create", "patch", "delete"]),
         _rule("", ["pods/status"], ["patch"]),
         _rule("", ["nodes"], [*READ, "patch"]),
-        _rule("", ["persistentvolumeclaims", "resourcequotas"], READ),
+        # patch: claims that outlive the machines of a pool
+        _rule("", ["persistentvolumeclaims"], [*READ, "patch"]),
+        _rule("", ["resourcequotas"], READ),
         _rule("", ["events"], ["create", "patch"]),
         _rule("policy", ["poddisruptionbudgets"], [*READ, "create"]),
-        _rule("apps", ["controllerrevisions"], ["get", "create", "patch", "delete"]),
+        _rule("apps", ["controllerrevisions"], [*READ, "create", "patch", "delete"]),
         *_instancetypes(),
         _rule("apiregistration.k8s.io", ["apiservices"], READ, [f"{SUBRESOURCES_VERSIONS[0]}.{SUBRESOURCES_GROUP}"]),
     ]

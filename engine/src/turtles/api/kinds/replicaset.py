@@ -20,6 +20,7 @@ from turtles.api.kind import (
     Kind,
     Webhook,
 )
+from turtles.api.kinds.vmi.former import of_template
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.kinds.vmi.validation import metadata_causes, spec_causes
 from turtles.api.language import BOOLEAN, INT32, INVALID, REQUIRED, STRING, Cause, Struct, field
@@ -107,6 +108,7 @@ REPLICASET = Kind(
         Webhook("virtualmachinereplicaset-update-validator", "/virtualmachinereplicaset-validate", (UPDATE,)),
     ),
     validate=validate,
+    remedies=of_template,
 )
 
 KINDS = (REPLICASET,)

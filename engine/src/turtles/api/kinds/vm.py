@@ -12,7 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from turtles.api import labels
+from turtles.api.configuration import DECENTRALIZED_MIGRATION
 from turtles.api.core import CONDITIONS, FREE, METADATA
+from turtles.api.data_volumes import TEMPLATES, namespace_causes, template_causes, unserved
 from turtles.api.kind import (
     AGE,
     CREATE,
@@ -27,6 +29,7 @@ from turtles.api.kind import (
     Webhook,
 )
 from turtles.api.kinds.instancetype import expansion, matchers
+from turtles.api.kinds.vmi.former import of_template
 from turtles.api.kinds.vmi.rules import compute
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.kinds.vmi.validation import metadata_causes, spec_causes
@@ -34,12 +37,10 @@ from turtles.api.language import (
     BOOLEAN,
     INT64,
     INVALID,
-    NOT_SUPPORTED,
     REQUIRED,
     STRING,
     STRING_MAP,
     TIME,
-    UNSUPPORTED,
     Cause,
     ListOf,
     Struct,
@@ -57,7 +58,7 @@ RUNNING_WARNING = "spec.running is deprecated, please use spec.runStrategy inste
 VM_SPEC = Struct(
     "The machine, and whether it runs.",
     field("running", BOOLEAN, "Deprecated: true means runStrategy Always, false Halted."),
-    field("runStrategy", STRING, "Always, RerunOnFailure, Manual, Halted or Once; either this or running is set."),
+    field("runStrategy", STRING, "Always, RerunOnFailure, Manual, Halted, Once or WaitAsReceiver, if not running."),
     field(
         "template",
         Struct(
@@ -68,7 +69,7 @@ VM_SPEC = Struct(
         "The VirtualMachineInstance to create.",
         required=True,
     ),
-    unsupported("dataVolumeTemplates", "DataVolumes to create for the machine."),
+    field("dataVolumeTemplates", TEMPLATES, "DataVolumes to create for the machine. None are made so far."),
     field(
         "instancetype",
         matchers.matcher_schema(matchers.INSTANCETYPE, "The instance type that the machine takes its size from."),
@@ -206,24 +207,42 @@ def validate(vm: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     if not causes and (wrong := matchers.matcher_causes(vm)):
         return wrong
     if isinstance(vm_spec, dict) and isinstance(vm_spec.get("template"), dict):
-        template = vm_spec["template"]
-        check_metadata(template.get("metadata"), "spec.template.metadata", causes)
-        if template.get("spec") is None:
-            causes.append(Cause(REQUIRED, "spec.template.spec is a required field", "spec.template.spec"))
+        check_template(vm_spec["template"], "spec.template", causes)
     if causes:
         return causes
     assert isinstance(vm_spec, dict)
-    template = vm_spec["template"]
+    spec = vm_spec
     if expansion.has_matchers(vm):
         template, causes = expansion.expanded_template(vm, context)
         if not causes:
             VMI_SPEC.check(template["spec"], "spec.template.spec", causes)
         if causes:
             return causes
-    causes += metadata_causes(template.get("metadata") or {}, "spec.template.metadata", context)
-    causes += spec_causes(template["spec"], "spec.template.spec", context.config)
-    causes += _run_strategy(vm_spec)
-    return causes
+        spec = {**vm_spec, "template": template}
+    if causes := [*machine_causes(spec, "spec", context)]:
+        return causes
+    if causes := [*namespace_causes(vm_spec, get(vm, "metadata", "namespace") or "")]:
+        return causes
+    return [*unserved(vm_spec, "spec")]
+
+
+def check_template(template: Spec, path: str, causes: list[Cause]) -> None:
+    """Append to `causes` what is wrong with the shape of the template at `path`, besides what its schema says."""
+    check_metadata(template.get("metadata"), f"{path}.metadata", causes)
+    if template.get("spec") is None:
+        causes.append(Cause(REQUIRED, f"{path}.spec is a required field", f"{path}.spec"))
+
+
+def machine_causes(spec: Spec, path: str, context: Context) -> Causes:
+    """Return what is wrong with the spec at `path` of a VirtualMachine or a template of one.
+
+    :param spec: its shape has been checked, and that of its template.
+    """
+    template = spec["template"]
+    yield from metadata_causes(template.get("metadata") or {}, f"{path}.template.metadata", context)
+    yield from spec_causes(template["spec"], f"{path}.template.spec", context.config)
+    yield from template_causes(spec, path)
+    yield from _run_strategy(spec, path, context)
 
 
 def validate_update(vm: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
@@ -246,20 +265,24 @@ def warn(vm: Object) -> list[str]:
     return warnings
 
 
-def _run_strategy(spec: Spec) -> Causes:
+def _run_strategy(spec: Spec, path: str, context: Context) -> Causes:
     running, strategy = spec.get("running"), spec.get("runStrategy")
     if running is not None and strategy is not None:
         message = (
             "Running and RunStrategy are mutually exclusive. "
             "Note that Running is deprecated, please use RunStrategy instead"
         )
-        yield Cause(INVALID, message, "spec.running")
-    elif running is None and strategy is None:
-        yield Cause(REQUIRED, "RunStrategy must be specified", "spec.runStrategy")
-    elif strategy == WAIT_AS_RECEIVER:
-        yield Cause(NOT_SUPPORTED, f"RunStrategy ({WAIT_AS_RECEIVER}) is {UNSUPPORTED}", "spec.runStrategy")
-    elif strategy is not None and strategy not in RUN_STRATEGIES:
-        yield Cause(INVALID, f"Invalid RunStrategy ({strategy})", "spec.runStrategy")
+        yield Cause(INVALID, message, f"{path}.running")
+    if running is None and strategy is None:
+        yield Cause(INVALID, "RunStrategy must be specified", f"{path}.running")
+    if strategy == WAIT_AS_RECEIVER and not context.config.has_gate(DECENTRALIZED_MIGRATION):
+        message = (
+            f"Invalid RunStrategy ({strategy}), {DECENTRALIZED_MIGRATION} feature gate is not enabled in kubevirt "
+            "resource"
+        )
+        yield Cause(INVALID, message, f"{path}.runStrategy")
+    elif strategy is not None and strategy not in (*RUN_STRATEGIES, WAIT_AS_RECEIVER):
+        yield Cause(INVALID, f"Invalid RunStrategy ({strategy})", f"{path}.runStrategy")
 
 
 VM = Kind(
@@ -297,6 +320,7 @@ VM = Kind(
     validate=validate,
     validate_update=validate_update,
     warn=warn,
+    remedies=of_template,
 )
 
 KINDS = (VM,)

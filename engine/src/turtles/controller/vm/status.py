@@ -10,7 +10,7 @@ from typing import Any
 from turtles.api.conditions import TERMINATING, get_condition, is_true, remove_condition, set_condition
 from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import RUNNING, is_final
-from turtles.api.run_strategies import ALWAYS, RERUN_ON_FAILURE, run_strategy
+from turtles.api.run_strategies import ALWAYS, RERUN_ON_FAILURE, WAIT_AS_RECEIVER, run_strategy
 from turtles.api.times import rfc3339
 from turtles.controller.vm.plan import Plan
 from turtles.controller.vm.revision import started_generation
@@ -186,4 +186,4 @@ def printable_status(
         return "Starting"
     if start_failure and start_failure.get("consecutiveFailCount") and run_strategy(vm) in (ALWAYS, RERUN_ON_FAILURE):
         return "CrashLoopBackOff"
-    return "Stopped"
+    return "WaitingForReceiver" if run_strategy(vm) == WAIT_AS_RECEIVER and vmi is None else "Stopped"

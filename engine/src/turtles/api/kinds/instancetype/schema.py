@@ -10,8 +10,8 @@ from __future__ import annotations
 from turtles.api.kinds.preference.schema import LAUNCH_SECURITY, VIRTUAL_GPU_OPTIONS
 from turtles.api.language import (
     BOOLEAN,
-    COUNT,
     INT32,
+    POSITIVE_UINT32,
     QUANTITY,
     STRING,
     STRING_MAP,
@@ -39,7 +39,7 @@ def _device(doc: str, *more: Field) -> ListOf:
 
 _CPU = Struct(
     "The machine's processors.",
-    field("guest", COUNT, "Number of vCPUs. A preference says as what the guest sees them.", required=True),
+    field("guest", POSITIVE_UINT32, "Number of vCPUs. A preference says as what the guest sees them.", required=True),
     field("model", STRING, "host-model, host-passthrough, or a model libvirt knows."),
     field("dedicatedCPUPlacement", BOOLEAN, "Whether each vCPU has a host CPU of its own."),
     field("isolateEmulatorThread", BOOLEAN, "Whether the emulator has a host CPU of its own."),
@@ -52,7 +52,7 @@ _CPU = Struct(
         "NUMA topology.",
     ),
     field("realtime", Struct("Realtime.", field("mask", STRING, "vCPUs it is for.")), "Realtime scheduling."),
-    field("maxSockets", COUNT, "Sockets the machine may grow to while it runs."),
+    field("maxSockets", POSITIVE_UINT32, "Sockets the machine may grow to while it runs."),
 )
 
 _MEMORY = Struct(

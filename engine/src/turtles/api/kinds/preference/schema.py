@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from turtles.api.language import (
     BOOLEAN,
-    COUNT,
     INT64,
+    POSITIVE_UINT32,
     QUANTITY,
     STRING,
     STRING_MAP,
@@ -103,7 +103,7 @@ _CPU = Struct(
         Struct(
             "How vCPUs are spread with the topology spread.",
             field("across", STRING, "SocketsCores (the default), SocketsCoresThreads or CoresThreads."),
-            field("ratio", COUNT, "Cores per socket, or threads per core with CoresThreads; 2 if not given."),
+            field("ratio", POSITIVE_UINT32, "Cores per socket, or threads per core with CoresThreads; 2 if not given."),
         ),
         "How vCPUs are spread with the topology spread.",
     ),

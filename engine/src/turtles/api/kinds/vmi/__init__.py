@@ -3,6 +3,7 @@
 
 from turtles.api.kind import AGE, CREATE, MANAGED_BY_USERS, UPDATE, Column, Kind, Subresource, Webhook
 from turtles.api.kinds.vmi.defaults import default, default_update
+from turtles.api.kinds.vmi.former import of_instance
 from turtles.api.kinds.vmi.presets import PRESET, preset_warnings
 from turtles.api.kinds.vmi.schema import SCHEMA
 from turtles.api.kinds.vmi.validation import validate, validate_update
@@ -56,6 +57,7 @@ VMI = Kind(
     validate=validate,
     validate_update=validate_update,
     warn=preset_warnings,
+    remedies=of_instance,
 )
 
 KINDS = (VMI,)

@@ -11,6 +11,7 @@ import copy
 
 from turtles.api import labels
 from turtles.api.conditions import GUEST_NOT_RUNNING, set_condition
+from turtles.api.configuration import ClusterConfiguration
 from turtles.api.guests import QEMU_UID
 from turtles.api.kind import DEFAULT_CONTEXT, Context
 from turtles.api.kinds.vmi.defaults.compute import default_cpu, default_firmware, default_memory
@@ -73,8 +74,8 @@ def default_template(spec: Object, config: ClusterConfiguration) -> None:
     spec["architecture"] = spec.get("architecture") or config.architecture
     spec["evictionStrategy"] = spec.get("evictionStrategy") or config.eviction_strategy
     domain["machine"] = {"type": config.machine_type} | {k: v for k, v in (domain.get("machine") or {}).items() if v}
-    _default_cpu(domain, config)
-    _default_memory(domain)
+    default_cpu(domain, config)
+    default_memory(domain)
     declare_devices(spec, config)
 
 
@@ -82,8 +83,8 @@ def declare_devices(spec: Object, config: ClusterConfiguration) -> None:
     """Declare, in place, the disks and the interface that a machine has without declaring them."""
     domain = spec["domain"]
     domain["devices"] = domain.get("devices") or {}
-    _default_network(spec, domain, config)
-    _default_disks(spec, domain)
+    default_network(spec, domain, config)
+    default_disks(spec, domain)
 
 
 def default_update(vmi: Object, old: Object, context: Context) -> Object:

@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""VirtualMachinePool → VirtualMachines: reads the caches, asks plan and status, and writes what they say."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from turtles.api import times
+from turtles.api.labels import POOL_FINALIZER, POOL_REVISION
+from turtles.api.objects import Object, controller_of, is_deleted
+from turtles.api.selectors import selects
+from turtles.controller import remedies
+from turtles.controller.caches import BY_OWNER, UNOWNED_IN, Caches
+from turtles.controller.changes import merge_diff
+from turtles.controller.claims import claim_names
+from turtles.controller.instances import Instances
+from turtles.controller.ownership import claims, references_with, references_without
+from turtles.controller.pool.machine import (
+    index_of,
+    make_machine,
+    make_revision,
+    name_of,
+    revision_name,
+    revision_of,
+    template_in,
+    updated,
+)
+from turtles.controller.pool.plan import Around, Plan, SelectionError, plan
+from turtles.controller.pool.status import PAUSED, SUCCESSFUL_PAUSED, SUCCESSFUL_RESUME, status
+from turtles.kube.client import AlreadyExists, ApiError, Client, Conflict, NotFound, Unavailable
+from turtles.kube.events import Recorder
+from turtles.kube.informer import Informer, Key, index_by_owner, key_of
+from turtles.kube.kubevirt import POOL, VM
+from turtles.kube.manager import Controller, Manager, Trigger, each
+from turtles.kube.resources import CONTROLLERREVISION, PVC, Resource
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What kept a pool from being as wanted: for its condition, and to be tried again."""
+
+    reason: str
+    message: str
+    error: ApiError | None = None
+
+
+class PoolController:
+    """Reconciles VirtualMachinePools."""
+
+    def __init__(
+        self,
+        client: Client,
+        manager: Manager,
+        caches: Caches,
+        recorder: Recorder,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """Make the controller.
+
+        :param chance: gives 0…1, for what is chosen at random.
+        """
+        self._client, self._recorder, self._chance = client, recorder, chance
+        self._vms, self._vmis, self._pvcs = caches.vms, caches.vmis, caches.pvcs
+        self._instances = Instances(client, caches.vmis, recorder)
+        self._pools: Informer = manager.informer(POOL)
+        # Machines have revisions, too, as many as there are machines; those are nobody's business here
+        self._revisions: Informer = manager.informer(CONTROLLERREVISION, label_selector=POOL_REVISION)
+        self._revisions.add_index(BY_OWNER, index_by_owner)
+
+    def controller(self) -> Controller:
+        """Return what the manager needs to run it."""
+        triggers = (each(self._pools), Trigger(self._vms, self._by_machine))
+        return Controller("pool", self.reconcile, triggers, reads=(self._vmis, self._pvcs, self._revisions), workers=2)
+
+    def _by_machine(self, old: Object | None, new: Object | None) -> list[Key]:
+        """Return which pools to look at when a machine changed: its owners, and those that could adopt it."""
+        found = dict.fromkeys(key for vm in (old, new) if vm is not None for key in self._concerned(vm))
+        return list(found)
+
+    def _concerned(self, vm: Object) -> list[Key]:
+        namespace = vm["metadata"]["namespace"]
+        owner = controller_of(vm)
+        if owner is not None:
+            return [(namespace, owner["name"])] if owner.get("kind") == POOL.kind else []
+        own = vm["metadata"].get("labels") or {}
+        return [key_of(pool) for pool in self._pools.list(namespace) if selects(pool["spec"]["selector"], own)]
+
+    def reconcile(self, key: Key) -> float | None:
+        """Bring one pool closer to its spec; returns seconds after which to look again."""
+        pool = self._pools.get(*key)
+        if pool is None:
+            self._release_strays(key)
+            return None
+        if is_deleted(pool):
+            self._let_go(pool)
+            return None
+        pool = self._with_finalizer(pool)
+        vms = self._claimed(pool)
+        decided, failure = self._decide(pool, vms)
+        failure = self._carry_out(pool, decided) or failure
+        self._store(pool, self._own(pool), failure)
+        if failure is not None and failure.error is not None:
+            raise failure.error
+        return decided.wait
+
+    def _decide(self, pool: Object, vms: Sequence[Object]) -> tuple[Plan, _Failure | None]:
+        instances = {vm["metadata"]["name"]: vmi for vm in vms if (vmi := self._instance_of(vm)) is not None}
+        revisions = {found["metadata"]["name"]: found for found in self._own_revisions(pool)}
+        for obj in (*vms, *instances.values()):
+            name = revision_of(obj)
+            if name and name not in revisions and (found := self._revisions.get(pool["metadata"]["namespace"], name)):
+                revisions[name] = found
+        names = [vm["metadata"]["name"] for vm in self._vms.list(pool["metadata"]["namespace"])]
+        around = Around(names, instances, revisions, datetime.now(UTC), self._chance)
+        try:
+            return plan(pool, vms, around), None
+        except SelectionError as error:
+            message = f"failed to filter VMs based on ordered policies: {error}"
+            return Plan(), _Failure("FailedUpdate", message)
+
+    def _instance_of(self, vm: Object) -> Object | None:
+        vmi = self._vmis.get(vm["metadata"]["namespace"], vm["metadata"]["name"])
+        owner = controller_of(vmi) if vmi is not None else None
+        return vmi if owner is not None and owner.get("uid") == vm["metadata"]["uid"] else None
+
+    # Ownership
+
+    def _own(self, pool: Object) -> list[Object]:
+        return claims(pool, self._vms.by_index(BY_OWNER, pool["metadata"]["uid"])).own
+
+    def _claimed(self, pool: Object) -> Sequence[Object]:
+        """Return the pool's own machines, after it has adopted those with its names and released strays."""
+        metadata = pool["metadata"]
+        unowned = self._vms.by_index(UNOWNED_IN, metadata["namespace"])
+        found = claims(pool, [*self._vms.by_index(BY_OWNER, metadata["uid"]), *unowned])
+        for vm in found.strays:
+            self._patch(vm, {"ownerReferences": references_without(vm, pool), "finalizers": _without_finalizer(vm)})
+        orphans = [vm for vm in found.orphans if index_of(pool, vm["metadata"]["name"]) is not None]
+        if not orphans or not self._instances.may_be_adopted_by(POOL, pool):
+            return found.own
+        return [*found.own, *(self._adopt(pool, vm) for vm in orphans)]
+
+    def _adopt(self, pool: Object, vm: Object) -> Object:
+        # Its revision is another pool's: it gets this one's template with the next look
+        labels = {key: value for key, value in (vm["metadata"].get("labels") or {}).items() if key != POOL_REVISION}
+        finalizers = [*_without_finalizer(vm), POOL_FINALIZER]
+        references = references_with(vm, pool)
+        return self._patch(vm, {"ownerReferences": references, "finalizers": finalizers, "labels": labels})
+
+    def _let_go(self, pool: Object) -> None:
+        """The pool is being deleted: its machines go after it, or stay, as whoever deleted it said."""
+        for vm in self._vms.list(pool["metadata"]["namespace"]):
+            if selects(pool["spec"]["selector"], vm["metadata"].get("labels") or {}):
+                self._release(vm)
+        if POOL_FINALIZER in (pool["metadata"].get("finalizers") or ()):
+            self._patch_object(POOL, self._pools, pool, {"finalizers": _without_finalizer(pool)})
+
+    def _release_strays(self, key: Key) -> None:
+        """Let machines go that are deleted after their pool, which somebody removed without asking us."""
+        for vm in self._vms.list(key[0]):
+            owner = controller_of(vm) or {}
+            if is_deleted(vm) and (owner.get("kind"), owner.get("name")) == (POOL.kind, key[1]):
+                self._release(vm)
+
+    def _release(self, vm: Object) -> None:
+        if POOL_FINALIZER in (vm["metadata"].get("finalizers") or ()):
+            self._patch(vm, {"finalizers": _without_finalizer(vm)})
+
+    def _with_finalizer(self, pool: Object) -> Object:
+        if POOL_FINALIZER in (pool["metadata"].get("finalizers") or ()):
+            return pool
+        return self._patch_object(POOL, self._pools, pool, {"finalizers": [*_without_finalizer(pool), POOL_FINALIZER]})
+
+    # Carrying out
+
+    def _carry_out(self, pool: Object, decided: Plan) -> _Failure | None:
+        """Do what was decided, up to the first thing that can't be done."""
+        steps: tuple[tuple[str, str, Callable[[], None]], ...] = (
+            ("FailedScaleIn", "error during scale in", lambda: self._scale_in(pool, decided)),
+            ("FailedScaleOut", "error during scale out", lambda: self._scale_out(pool, decided.create)),
+            ("FailedUpdate", "error during VM update", lambda: self._update(pool, decided.update)),
+            ("FailedUpdate", "error during VMI update", lambda: self._roll_out(pool, decided)),
+            ("FailedRevisionPruning", "error while pruning vmpool revisions", lambda: self._prune(pool, decided.prune)),
+        )
+        for reason, words, step in steps:
+            try:
+                step()
+            except (Unavailable, Conflict):
+                raise
+            except ApiError as error:
+                return _Failure(reason, f"{words}: {error.message}", error)
+        return None
+
+    def _scale_in(self, pool: Object, decided: Plan) -> None:
+        for vm in decided.release:
+            if decided.preserve:
+                self._preserve_claims(vm)
+            self._release(vm)
+            log.info("VM released", extra={"namespace": vm["metadata"]["namespace"], "vm": vm["metadata"]["name"]})
+        for vm in decided.delete:
+            self._delete(pool, vm, "Deleted VM {key} with uid {uid} from pool")
+        for vm in decided.replace:
+            self._delete(pool, vm, "Successfully updated resource {key}")
+
+    def _delete(self, pool: Object, vm: Object, words: str) -> None:
+        metadata, key = vm["metadata"], _text(vm)
+        try:
+            answer = self._client.delete(
+                VM,
+                metadata["namespace"],
+                metadata["name"],
+                uid=metadata["uid"],
+                resource_version=metadata["resourceVersion"],
+            )
+        except NotFound:
+            return
+        except (Unavailable, Conflict):
+            raise
+        except ApiError as error:
+            message = f"Error deleting virtual machine {key}: {error.message}"
+            self._recorder.event(pool, "Warning", "FailedDelete", message)
+            raise
+        if answer.get("kind") == VM.kind:
+            self._vms.observe(answer)
+        self._recorder.event(pool, "Normal", "SuccessfulDelete", words.format(key=key, uid=metadata["uid"]))
+
+    def _preserve_claims(self, vm: Object) -> None:
+        """Have the claims that a machine owns outlive it; the next machine of its name uses them again."""
+        template = (vm["spec"].get("template") or {}).get("spec") or {}
+        for name in claim_names(template):
+            pvc = self._pvcs.get(vm["metadata"]["namespace"], name)
+            if pvc is None:
+                continue
+            references = references_without(pvc, vm)
+            if references != (pvc["metadata"].get("ownerReferences") or []):
+                self._patch_object(PVC, self._pvcs, pvc, {"ownerReferences": references})
+
+    def _scale_out(self, pool: Object, indexes: Iterable[int]) -> None:
+        for index in indexes:
+            self._ensure_revision(pool)
+            try:
+                vm = self._client.create(VM, make_machine(pool, index))
+            except AlreadyExists as error:
+                # The cache was behind: another name is free
+                raise Conflict(409, "Conflict", error.message) from error
+            except Unavailable:
+                raise
+            except ApiError as error:
+                message = f"Error creating VM {name_of(pool, index)}: {error.message}"
+                advised = remedies.advised(message, remedies.of_refusal(error))
+                self._recorder.event(pool, "Warning", "FailedCreate", advised)
+                raise
+            self._vms.observe(vm)
+            self._recorder.event(pool, "Normal", "SuccessfulCreate", f"Created VM {_text(vm)}")
+
+    def _update(self, pool: Object, vms: Iterable[Object]) -> None:
+        for vm in vms:
+            self._ensure_revision(pool)
+            before = self._revisions.get(pool["metadata"]["namespace"], revision_of(vm) or "")
+            after = updated(pool, vm, template_in(before))
+            metadata = {key: after["metadata"][key] for key in ("labels", "annotations")}
+            try:
+                self._patch(vm, metadata, {"spec": merge_diff(vm["spec"], after["spec"])})
+            except (Unavailable, Conflict):
+                raise
+            except ApiError as error:
+                message = f"Error updating virtual machine {_text(vm)}: {error.message}"
+                self._recorder.event(pool, "Warning", "FailedUpdate", message)
+                raise
+            self._recorder.event(pool, "Normal", "SuccessfulUpdate", f"Updated VM {_text(vm)}")
+
+    def _roll_out(self, pool: Object, decided: Plan) -> None:
+        for vmi in decided.restart:
+            self._instances.delete(pool, vmi, "Replacing the outdated virtual machine instance")
+        for vm in decided.relabel:
+            if (instance := self._instance_of(vm)) is not None:
+                labels = {**(instance["metadata"].get("labels") or {}), POOL_REVISION: revision_of(vm)}
+                self._instances.patch_metadata(instance, {"labels": labels})
+
+    # Revisions
+
+    def _own_revisions(self, pool: Object) -> Sequence[Object]:
+        return self._revisions.by_index(BY_OWNER, pool["metadata"]["uid"])
+
+    def _ensure_revision(self, pool: Object) -> None:
+        """Store the pool's present spec. What another pool of its name has left behind gives way."""
+        namespace, name = pool["metadata"]["namespace"], revision_name(pool)
+        found = self._revisions.get(namespace, name)
+        owner = controller_of(found) if found is not None else None
+        if found is not None and owner is not None and owner.get("uid") == pool["metadata"]["uid"]:
+            return
+        try:
+            stored = self._client.create(CONTROLLERREVISION, make_revision(pool))
+        except AlreadyExists as error:
+            live = self._client.get(CONTROLLERREVISION, namespace, name)
+            if (controller_of(live) or {}).get("uid") == pool["metadata"]["uid"]:
+                self._revisions.observe(live)
+                return
+            self._client.delete(CONTROLLERREVISION, namespace, name, uid=live["metadata"]["uid"])
+            raise Conflict(409, "Conflict", error.message) from error
+        self._revisions.observe(stored)
+
+    def _prune(self, pool: Object, names: Iterable[str]) -> None:
+        for name in names:
+            try:
+                self._client.delete(CONTROLLERREVISION, pool["metadata"]["namespace"], name)
+            except NotFound:
+                continue
+
+    # Status
+
+    def _store(self, pool: Object, vms: Sequence[Object], failure: _Failure | None) -> None:
+        before = pool.get("status") or {}
+        after = status(pool, vms, (failure.reason, failure.message) if failure else None, times.now())
+        patch = merge_diff(before, after)
+        if not patch:
+            return
+        try:
+            stored = self._patch_object(POOL, self._pools, pool, {}, {"status": patch}, subresource="status")
+        except NotFound:
+            return
+        if failure is not None and "conditions" in patch:
+            self._recorder.event(stored, "Warning", failure.reason, failure.message)
+        if _is_paused(before) != _is_paused(after):
+            paused = (SUCCESSFUL_PAUSED, "Pool is paused"), (SUCCESSFUL_RESUME, "Pool is unpaused")
+            self._recorder.event(stored, "Normal", *paused[not _is_paused(after)])
+
+    # Writing
+
+    def _patch(self, vm: Object, metadata: Object, patch: Object | None = None) -> Object:
+        return self._patch_object(VM, self._vms, vm, merge_diff(_part(vm, metadata), metadata), patch)
+
+    def _patch_object(
+        self,
+        resource: Resource,
+        cache: Informer,
+        obj: Object,
+        metadata: Object,
+        patch: Object | None = None,
+        *,
+        subresource: str | None = None,
+    ) -> Object:
+        """Change the very object that was seen, and have the cache show it at once."""
+        seen = obj["metadata"]
+        guard = {"uid": seen["uid"], "resourceVersion": seen["resourceVersion"]}
+        stored = self._client.patch(
+            resource,
+            seen["namespace"],
+            seen["name"],
+            {**(patch or {}), "metadata": {**metadata, **guard}},
+            subresource=subresource,
+        )
+        cache.observe(stored)
+        return stored
+
+
+def _part(obj: Object, like: Object) -> Object:
+    """Return the members of an object's metadata that another has."""
+    return {key: value for key, value in obj["metadata"].items() if key in like}
+
+
+def _without_finalizer(obj: Object) -> list[str]:
+    return [name for name in obj["metadata"].get("finalizers") or () if name != POOL_FINALIZER]
+
+
+def _text(vm: Object) -> str:
+    return f"{vm['metadata']['namespace']}/{vm['metadata']['name']}"
+
+
+def _is_paused(status_: Object) -> bool:
+    return any(condition.get("type") == PAUSED for condition in status_.get("conditions") or ())

@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which machines a pool lacks, which it has too many, and which an update reaches next. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from turtles.api import durations
+from turtles.api.conditions import get_condition, is_true
+from turtles.api.kinds.pool import ASCENDING, DESCENDING, DISABLED, NEWEST, OLDEST
+from turtles.api.labels import POOL_FINALIZER
+from turtles.api.objects import Object, controller_of, get, is_deleted
+from turtles.api.phases import RUNNING, phase_of
+from turtles.api.selectors import selects
+from turtles.api.times import parse_time
+from turtles.controller.pool.machine import (
+    has_same_disks,
+    index_of,
+    indexes,
+    is_same_machine,
+    revision_name,
+    revision_of,
+    template_in,
+    template_of,
+)
+
+#: Machines created or deleted at once, so that one pool doesn't keep the API server from everybody else.
+BURST = 250
+#: When a machine that fails to start is replaced, unless the pool says otherwise.
+FAILURES, FAILING_FOR = 3, timedelta(minutes=5)
+#: What a machine's status says if it can't start.
+_ERRORS = (
+    "CrashLoopBackOff",
+    "ErrorUnschedulable",
+    "DataVolumeError",
+    "ErrorPvcNotFound",
+    "ErrImagePull",
+    "ImagePullBackOff",
+)
+
+
+class SelectionError(ValueError):
+    """A selection policy can't be followed; the message says why."""
+
+
+@dataclass(frozen=True)
+class Around:
+    """What else a plan depends on.
+
+    :param names: of all machines in the namespace.
+    :param instances: the instances of the pool's machines, by name.
+    :param revisions: ControllerRevisions by name: the pool's, and those that its machines and instances name.
+    :param now: the time.
+    :param random: gives 0…1, for an order by chance.
+    """
+
+    names: Sequence[str]
+    instances: Mapping[str, Object]
+    revisions: Mapping[str, Object]
+    now: datetime
+    random: Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to happen.
+
+    :param release: machines that are being deleted, for which the pool has nothing left to do.
+    :param preserve: claims that these own are to outlive them.
+    :param create: indexes of new machines.
+    :param delete: machines that are too many, or fail to start.
+    :param update: machines to be brought to the pool's template.
+    :param restart: instances to be replaced, so that they become what their machines are.
+    :param relabel: machines whose instances are what they should be, and only don't have the name of the revision.
+    :param replace: machines to be deleted, because they need other DataVolumes.
+    :param prune: names of revisions that nothing refers to.
+    :param wait: seconds after which to look again, or None.
+    """
+
+    release: Sequence[Object] = ()
+    preserve: bool = False
+    create: Sequence[int] = ()
+    delete: Sequence[Object] = ()
+    update: Sequence[Object] = ()
+    restart: Sequence[Object] = ()
+    relabel: Sequence[Object] = ()
+    replace: Sequence[Object] = ()
+    prune: Sequence[str] = ()
+    wait: float | None = None
+
+
+@dataclass
+class _Update:
+    """The part of a plan that is about updates."""
+
+    update: list[Object] = field(default_factory=list)
+    restart: list[Object] = field(default_factory=list)
+    relabel: list[Object] = field(default_factory=list)
+    replace: list[Object] = field(default_factory=list)
+
+
+def wanted(pool: Object) -> int:
+    """Return how many machines a pool is to have."""
+    replicas = pool["spec"].get("replicas")
+    return 1 if replicas is None else int(replicas)
+
+
+def is_ready(machine: Object) -> bool:
+    """Tell whether a machine is ready."""
+    return is_true((machine.get("status") or {}).get("conditions"), "Ready")
+
+
+def plan(pool: Object, machines: Sequence[Object], around: Around) -> Plan:
+    """Decide what happens to a pool's machines.
+
+    One thing after the other: a pool that grows or shrinks is updated afterwards, and old revisions go last. A machine
+    on its way out still counts, so that the next one gets its name.
+
+    :param pool: not being deleted.
+    :param machines: the pool's own.
+    :raises SelectionError: a selection policy can't be followed.
+    """
+    there = [each for each in machines if not is_deleted(each)]
+    release = [each for each in machines if is_deleted(each) and POOL_FINALIZER in each["metadata"]["finalizers"]]
+    preserve = _state_preservation(pool) != DISABLED
+    if pool["spec"].get("paused"):
+        return Plan(release, preserve)
+    failing, wait = _failing(pool, there, around.now)
+    surplus = len(machines) - wanted(pool)
+    if failing:
+        return Plan(release, preserve, delete=failing[:BURST], wait=wait)
+    if surplus < 0:
+        return Plan(release, preserve, indexes(pool, around.names, min(-surplus, BURST)), wait=wait)
+    if surplus > 0:
+        return Plan(release, preserve, delete=_surplus(pool, machines, surplus, around)[:BURST], wait=wait)
+    found = _update(pool, there, around)
+    prune = [] if found.update or release else _unused(pool, machines, around)
+    return Plan(
+        release,
+        preserve,
+        update=found.update,
+        restart=found.restart,
+        relabel=found.relabel,
+        replace=found.replace,
+        prune=prune,
+        wait=wait,
+    )
+
+
+# Scaling in
+
+
+def _surplus(pool: Object, machines: Sequence[Object], surplus: int, around: Around) -> list[Object]:
+    strategy = pool["spec"].get("scaleInStrategy") or {}
+    if strategy.get("unmanaged") is not None or strategy.get("opportunistic") is not None:
+        return []
+    there = [each for each in machines if not is_deleted(each)]
+    policy = get(strategy, "proactive", "selectionPolicy") or {}
+    count = surplus - (len(machines) - len(there))
+    return _selected(pool, there, policy, around)[: max(0, count)]
+
+
+def _state_preservation(pool: Object) -> str:
+    strategy = pool["spec"].get("scaleInStrategy") or {}
+    way = "opportunistic" if strategy.get("opportunistic") is not None else "proactive"
+    return str(get(strategy, way, "statePreservation") or DISABLED)
+
+
+# Which machines, in which order
+
+
+def _selected(
+    pool: Object, machines: Sequence[Object], policy: Mapping[str, Any], around: Around, *, sort: bool = True
+) -> list[Object]:
+    selectors = policy.get("selectors") or {}
+    labels = selectors.get("labelSelector")
+    on_nodes = selectors.get("nodeSelectorRequirementMatcher") or ()
+    found = []
+    for machine in machines:
+        template = get(machine, "spec", "template") or {}
+        if labels is not None and not selects(labels, get(template, "metadata", "labels") or {}):
+            continue
+        if all(_holds(each, get(template, "spec", "nodeSelector") or {}) for each in on_nodes):
+            found.append(machine)
+    return sorted(found, key=_order(pool, policy.get("sortPolicy"), around)) if sort else found
+
+
+def _holds(requirement: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    operator, values = requirement["operator"], requirement.get("values") or ()
+    if operator in ("In", "NotIn", "Exists", "DoesNotExist"):
+        return selects({"matchExpressions": [requirement]}, labels)
+    if operator not in ("Gt", "Lt"):
+        raise SelectionError(f'"{operator}" is not a valid label selector operator')
+    try:
+        mine, theirs = int(labels.get(requirement["key"], "")), int([*values, ""][0])
+    except ValueError:
+        return False
+    return mine > theirs if operator == "Gt" else mine < theirs
+
+
+def _order(pool: Object, policy: str | None, around: Around) -> Callable[[Object], Any]:
+    def age(machine: Object) -> float:
+        created = parse_time(machine["metadata"].get("creationTimestamp"))
+        return created.timestamp() if created else math.inf
+
+    def index(machine: Object) -> int:
+        return index_of(pool, machine["metadata"]["name"]) or 0
+
+    orders: dict[str, Callable[[Object], Any]] = {
+        ASCENDING: index,
+        DESCENDING: lambda machine: -index(machine),
+        NEWEST: lambda machine: (-age(machine), -index(machine)),
+        OLDEST: lambda machine: (age(machine), index(machine)),
+    }
+    # By chance among those that do the same work: what isn't ready does none
+    return orders.get(policy or "", lambda machine: (is_ready(machine), around.random()))
+
+
+# Updates
+
+
+def _update(pool: Object, machines: Sequence[Object], around: Around) -> _Update:
+    strategy, found = pool["spec"].get("updateStrategy") or {}, _Update()
+    if strategy.get("unmanaged") is not None:
+        return found
+    policy = get(strategy, "proactive", "selectionPolicy") or {}
+    current = []
+    for machine in _selected(pool, machines, policy, around, sort=False):
+        if index_of(pool, machine["metadata"]["name"]) is None:
+            continue
+        if is_outdated(pool, machine, around.revisions):
+            found.update.append(machine)
+        else:
+            current.append(machine)
+    if strategy.get("opportunistic") is None:
+        _roll_out(pool, _selected(pool, current, policy, around), around, found)
+    return found
+
+
+def is_outdated(pool: Object, machine: Object, revisions: Mapping[str, Object]) -> bool:
+    """Tell whether a machine wasn't made from the pool's present template."""
+    before = template_in(revisions.get(revision_of(machine) or ""))
+    return before is None or before != template_of(pool)
+
+
+def _roll_out(pool: Object, machines: Sequence[Object], around: Around, found: _Update) -> None:
+    """Choose which instances follow their machines now: those that aren't ready, and as many others as may be missing.
+
+    Rule: KubeVirt API, `maxUnavailable`.
+    """
+    left = _max_unavailable(pool) - sum(not _is_available(each, around) for each in machines)
+    for machine in machines:
+        instance = around.instances.get(machine["metadata"]["name"])
+        if instance is None or is_deleted(instance):
+            continue
+        chosen = _change(machine, instance, around, found)
+        if chosen is None:
+            continue
+        if chosen is not found.relabel and is_ready(machine):
+            if left <= 0:
+                continue
+            left -= 1
+        chosen.append(machine if chosen is not found.restart else instance)
+
+
+def _change(machine: Object, instance: Object, around: Around, found: _Update) -> list[Object] | None:
+    """Return in which list of the plan a machine belongs whose instance may be older than itself; None if in none."""
+    mine, theirs = revision_of(machine), revision_of(instance)
+    if mine is None or mine == theirs:
+        return None
+    now, before = (template_in(around.revisions.get(name or "")) for name in (mine, theirs))
+    if now is None:
+        return None
+    if before is None:
+        return found.restart
+    if not has_same_disks(before, now):
+        return found.replace
+    return found.relabel if is_same_machine(before, now) else found.restart
+
+
+def _max_unavailable(pool: Object) -> int:
+    value = pool["spec"].get("maxUnavailable")
+    text = str("100%" if value is None else value)
+    part = int(text.removesuffix("%"))
+    return max(1, wanted(pool) * part // 100 if text.endswith("%") else part)
+
+
+def _is_available(machine: Object, around: Around) -> bool:
+    instance = around.instances.get(machine["metadata"]["name"])
+    if instance is None or is_deleted(instance) or phase_of(instance) != RUNNING:
+        return False
+    return is_true((instance.get("status") or {}).get("conditions"), "Ready")
+
+
+def _unused(pool: Object, machines: Sequence[Object], around: Around) -> list[str]:
+    used = {revision_of(each) for each in (*machines, *around.instances.values())} | {revision_name(pool)}
+    uid = pool["metadata"]["uid"]
+    owned = [name for name, each in around.revisions.items() if (controller_of(each) or {}).get("uid") == uid]
+    return sorted(name for name in owned if name not in used)
+
+
+# Healing
+
+
+def _failing(pool: Object, machines: Sequence[Object], now: datetime) -> tuple[list[Object], float | None]:
+    """Return the machines that fail to start for too long, and after how many seconds the next one may."""
+    healing = pool["spec"].get("autohealing")
+    if healing is None:
+        return [], None
+    threshold = healing.get("startUpFailureThreshold") or FAILURES
+    text = healing.get("minFailingToStartDuration")
+    limit = FAILING_FOR if text is None else durations.parse(text)
+    found, waits = [], []
+    for machine in machines:
+        status = machine.get("status") or {}
+        if ((status.get("startFailure") or {}).get("consecutiveFailCount") or 0) >= threshold:
+            found.append(machine)
+            continue
+        ready = get_condition(status.get("conditions"), "Ready") or {}
+        since = parse_time(ready.get("lastTransitionTime")) if ready.get("status") == "False" else None
+        if status.get("printableStatus") not in _ERRORS or since is None:
+            continue
+        left = (limit - (now - since)).total_seconds()
+        if left <= 0:
+            found.append(machine)
+        else:
+            waits.append(left)
+    return found, min(waits, default=None)

@@ -1,0 +1,311 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Module pool."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pool
+short_description: Declare pools of virtual machines
+version_added: 0.1.0
+author:
+  - turtles.kubevirt contributors (!UNKNOWN)
+description:
+  - Creates, updates, scales or deletes a VirtualMachinePool of the KubeVirt API, which keeps as many virtual machines
+    of one template as wanted, and waits until all are ready.
+  - Machines are called after the pool, with an index; an index that becomes free is used again.
+  - The template can be given as a O(template), by high-level options such as O(memory) and O(image), or by both; the
+    options win.
+  - A change of the template reaches all machines. Their guests are restarted unless O(update_strategy) says otherwise,
+    as many at a time as O(max_unavailable) allows. What isn't declared stays as it is on the server.
+options:
+  state:
+    description: Whether the pool should exist. Its machines go with it.
+    type: str
+    choices: [present, absent]
+    default: present
+  name:
+    description: Name of the pool. Names of machines begin with it.
+    type: str
+    required: true
+  namespace:
+    description: Namespace of the pool. Defaults to that of the kubeconfig's context, then V(default).
+    type: str
+  replicas:
+    description:
+      - How many machines there should be. Leave it out where an autoscaler decides.
+      - A new pool without it has one.
+    type: int
+  selector:
+    description:
+      - Which machines count, a label selector with C(matchLabels), C(matchExpressions) or both. It must match the
+        labels of the machines, and can't be changed.
+      - Defaults to O(labels) for a new pool.
+    type: dict
+  template:
+    description: C(spec.virtualMachineTemplate) of the KubeVirt API, with C(metadata) and C(spec).
+    type: dict
+  run_strategy:
+    description:
+      - Whether KubeVirt starts the guests, and what it does when they end. Defaults to V(Always) for a new pool.
+      - The task waits for guests only with V(Always), V(Once) and V(RerunOnFailure).
+    type: str
+    choices: [Always, Halted, Manual, Once, RerunOnFailure]
+  paused:
+    description:
+      - Whether machines are neither created, changed nor deleted. The task then waits for none of them.
+    type: bool
+  max_unavailable:
+    description:
+      - How many machines may be unavailable while guests are restarted for an update, a number or a percentage of
+        O(replicas) such as V(25%).
+      - Without it all guests are restarted at once.
+    type: str
+  update_strategy:
+    description:
+      - How a changed template reaches the machines, C(spec.updateStrategy) of the KubeVirt API. It replaces the one
+        that the pool has.
+      - With C({proactive: {}}), which is what a pool without it does, guests are restarted; with C({opportunistic: {}})
+        they have the change with their next start; with C({unmanaged: {}}) only new machines have it.
+    type: dict
+  scale_in_strategy:
+    description:
+      - What happens if there are more machines than wanted, C(spec.scaleInStrategy) of the KubeVirt API. It replaces
+        the one that the pool has.
+      - With C({proactive: {}}), which is what a pool without it does, machines are deleted, at random and those that
+        aren't ready first unless C(selectionPolicy) says otherwise. With C({opportunistic: {}}) and C({unmanaged: {}})
+        users delete them.
+      - With C(statePreservation) V(Offline) claims that a machine owns outlive it.
+    type: dict
+  autohealing:
+    description:
+      - When a machine that fails to start is replaced, C(spec.autohealing) of the KubeVirt API. An empty dictionary
+        means after three failures or five minutes. Without it none is.
+    type: dict
+  name_generation:
+    description: What gets a machine's index appended, C(spec.nameGeneration) of the KubeVirt API.
+    type: dict
+  labels:
+    description: Labels of the pool, of its machines and of their instances. The inventory plugin groups by them.
+    type: dict
+  annotations:
+    description: Annotations of the pool, of its machines and of their instances.
+    type: dict
+extends_documentation_fragment:
+  - turtles.kubevirt.auth
+  - turtles.kubevirt.attributes
+  - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.library
+  - turtles.kubevirt.machine
+  - turtles.kubevirt.machine.cpu
+  - turtles.kubevirt.wait
+seealso:
+  - module: turtles.kubevirt.pool_info
+  - module: turtles.kubevirt.replicaset
+  - module: turtles.kubevirt.vm
+"""
+
+EXAMPLES = r"""
+- name: Run three desktops, and restart one at a time when their image changes
+  turtles.kubevirt.pool:
+    name: desk
+    namespace: office
+    replicas: 3
+    max_unavailable: 1
+    labels:
+      app: desk
+    image: registry.example.com/desktop:1.0
+    memory: 2Gi
+
+- name: Scale in to two, the newest first
+  turtles.kubevirt.pool:
+    name: desk
+    namespace: office
+    replicas: 2
+    scale_in_strategy:
+      proactive:
+        selectionPolicy:
+          sortPolicy: Newest
+
+- name: Give each machine a cloud-init Secret of its own, named web-init-0, web-init-1 and so on
+  turtles.kubevirt.pool:
+    name: web
+    namespace: shop
+    replicas: 2
+    labels:
+      app: web
+    image: registry.example.com/web:1.0
+    memory: 512Mi
+    cloud_init:
+      user_data_secret: web-init
+    name_generation:
+      appendIndexToSecretRefs: true
+
+- name: Remove them
+  turtles.kubevirt.pool:
+    name: web
+    namespace: shop
+    state: absent
+"""
+
+RETURN = r"""
+result:
+  description: The pool as it is after the task; empty if there is none.
+  returned: success
+  type: dict
+  sample:
+    apiVersion: pool.kubevirt.io/v1beta1
+    kind: VirtualMachinePool
+    metadata: {name: web, namespace: shop}
+    spec: {replicas: 3, selector: {matchLabels: {app: web}}}
+    status: {replicas: 3, readyReplicas: 3, labelSelector: app=web}
+duration:
+  description: Seconds the task took.
+  returned: success
+  type: float
+  sample: 4.871
+"""
+
+import re
+
+from ..module_utils import _diagnosis, _merge, _resources, _shape, _vm_spec, _wait
+from ..module_utils._base import ResourceModule, run_module
+from ..module_utils._client import KubeError
+from ..module_utils._values import plain
+from ..module_utils._vm_strategy import RUN_STRATEGIES
+
+SHOWN = 3
+# Guests of these run by themselves.
+STARTED = ("Always", "Once", "RerunOnFailure")
+PART = re.compile(r"^[0-9]+%?$")
+
+
+class Pool(ResourceModule):
+    """A VirtualMachinePool."""
+
+    KIND = "VirtualMachinePool"
+    API_VERSION = "pool.kubevirt.io/v1beta1"
+    ARGUMENTS = {
+        "name": {"type": "str", "required": True},
+        "replicas": {"type": "int"},
+        "selector": {"type": "dict"},
+        "template": {"type": "dict"},
+        "run_strategy": {"type": "str", "choices": list(RUN_STRATEGIES)},
+        "paused": {"type": "bool"},
+        "max_unavailable": {"type": "str"},
+        "update_strategy": {"type": "dict"},
+        "scale_in_strategy": {"type": "dict"},
+        "autohealing": {"type": "dict"},
+        "name_generation": {"type": "dict"},
+        **_vm_spec.MACHINE_ARGUMENTS,
+    }
+    # One strategy takes the place of another.
+    EXACT = frozenset(("selector", "updateStrategy", "scaleInStrategy", "autohealing"))
+
+    def declare(self, live):
+        if self.params["replicas"] is not None and self.params["replicas"] < 0:
+            raise KubeError("replicas: %d is negative; give a number, or 0 for none" % self.params["replicas"])
+        template = self._template(live)
+        options = (
+            ("updateStrategy", "update_strategy"),
+            ("scaleInStrategy", "scale_in_strategy"),
+            ("autohealing", "autohealing"),
+            ("nameGeneration", "name_generation"),
+        )
+        spec = {
+            "replicas": self.params["replicas"],
+            "paused": self.params["paused"],
+            "selector": self._selector(live, template),
+            "virtualMachineTemplate": template or None,
+            "maxUnavailable": self._max_unavailable(),
+            **{key: plain(self.params[option]) for key, option in options},
+        }
+        metadata = _vm_spec.declare(self.params).get("metadata") or {}
+        declaration = {
+            "metadata": metadata,
+            "spec": {key: value for key, value in spec.items() if value is not None},
+        }
+        _shape.check_shape("pool %s" % self.name, declaration, self.KIND)
+        return declaration
+
+    def _template(self, live):
+        """Return the declared spec.virtualMachineTemplate, checked as a VirtualMachine is."""
+        template = _merge.combine(plain(self.params["template"]) or {}, _vm_spec.declare(self.params))
+        _shape.check_shape("template", template, "VirtualMachine")
+        spec = template.get("spec") or {}
+        if live is None and spec and "running" not in spec and "runStrategy" not in spec:
+            template["spec"] = {**spec, "runStrategy": "Always"}
+        return template
+
+    def _selector(self, live, template):
+        selector = plain(self.params["selector"])
+        if selector is not None or live is not None:
+            return selector
+        labels = (template.get("metadata") or {}).get("labels")
+        if not labels:
+            raise KubeError("labels: missing for a new pool. Give labels by which it knows its machines.")
+        return {"matchLabels": labels}
+
+    def _max_unavailable(self):
+        text = self.params["max_unavailable"]
+        if text is None:
+            return None
+        if not PART.match(text):
+            raise KubeError("max_unavailable: %r is neither a number nor a percentage such as 25%%" % text)
+        return text if text.endswith("%") else int(text)
+
+    def is_ready(self, obj):
+        if obj is None:
+            return False
+        status, wanted = obj.get("status") or {}, _wanted(obj)
+        if obj["spec"].get("paused"):
+            return _wait.is_true(obj, "ReplicaPaused")
+        ready = (status.get("readyReplicas") or 0) if _starts(obj) else wanted
+        return (status.get("replicas") or 0) == wanted == ready and bool(status.get("labelSelector"))
+
+    def explain(self, obj):
+        status = (obj or {}).get("status") or {}
+        said = []
+        if obj:
+            said.append("%d of %d machines are ready" % (status.get("readyReplicas") or 0, _wanted(obj)))
+        failure = _wait.condition(obj or {}, "ReplicaFailure")
+        if failure.get("message"):
+            said.append("%s: %s" % (failure.get("reason"), failure["message"]))
+        return said + self._troubles(status.get("labelSelector")), {}
+
+    def _troubles(self, selector):
+        """Return what the first few machines that aren't ready say."""
+        machine = _resources.known("kubevirt.io/v1", "VirtualMachine")
+        found = selector and _diagnosis.quietly(
+            lambda: self.client.list(_resources.path(machine, self.namespace), selector)[0]
+        )
+        unready = [vm for vm in found or () if not _wait.is_true(vm, "Ready")]
+        return [
+            "%s: %s" % (_resources.label(vm), sentence)
+            for vm in unready[:SHOWN]
+            for sentence in _diagnosis.bad_conditions(vm)
+        ]
+
+
+def _wanted(obj):
+    replicas = obj["spec"].get("replicas")
+    return 1 if replicas is None else replicas
+
+
+def _starts(obj):
+    """Return whether the guests of a pool run by themselves."""
+    spec = obj["spec"]["virtualMachineTemplate"].get("spec") or {}
+    return bool(spec.get("running")) or spec.get("runStrategy") in STARTED
+
+
+MODULE = Pool
+
+
+def main():
+    """Entry point."""
+    run_module(Pool)
+
+
+if __name__ == "__main__":
+    main()
