@@ -219,14 +219,13 @@ def test_ten_pods_at_once(node):
     assert len({pod["status"]["podIP"] for pod in pods}) == 10
 
 
-def test_images_that_cannot_run_are_named(node):
-    node.pod("serve", container={"image": "docker.io/library/nginx"})
-    pod = node.wait(lambda pod: pod["status"].get("containerStatuses"))
-    waiting = state_of(pod)["waiting"]
-    assert waiting["reason"] == "ErrImageNotRunnable"
-    assert "nginx" in waiting["message"]
-    assert IMAGE in waiting["message"]
+def test_images_that_are_not_there_are_named(node):
+    reference = f"oci:{node.config.allowed_image_dirs[0]}/none"
+    node.pod("serve", container={"image": reference})
+    pod = node.wait(lambda pod: "ErrImagePull" in str(pod["status"]))
+    assert reference in state_of(pod)["waiting"]["message"]
     assert pod["status"]["phase"] == "Pending"
+    node.wait(lambda pod: "ImagePullBackOff" in str(pod["status"]))
 
 
 def test_host_ports_and_missing_image(node):

@@ -22,6 +22,7 @@ from typing import Any
 from turtles.standalone.podrunner import oci
 from turtles.standalone.podrunner import syscalls as sc
 from turtles.standalone.podrunner.cgroup import join
+from turtles.standalone.podrunner.sandbox import set_oom_score_adj
 
 _PROGRAM = "crun"
 #: Seconds that any of its commands may take.
@@ -55,6 +56,7 @@ class Bundle:
     layer: str
     links: dict[str, str] = field(default_factory=dict)
     cgroup_procs: list[str] = field(default_factory=list)
+    oom_score_adj: int = 0
 
 
 def launch(bundle: Bundle, created: Callable[[int], None]) -> None:
@@ -65,6 +67,8 @@ def launch(bundle: Bundle, created: Callable[[int], None]) -> None:
     :raises OSError: as above.
     """
     join(bundle.cgroup_procs)
+    # The container inherits it: crun would fail where less than we have isn't allowed.
+    set_oom_score_adj(bundle.oom_score_adj)
     sc.unshare(sc.CLONE_NEWNS)
     sc.mount(None, "/", flags=sc.MS_REC | sc.MS_PRIVATE)
     if (_HYBRID / "cgroup.controllers").exists():

@@ -36,8 +36,9 @@ class Process:
     groups: list[int] = field(default_factory=list)
     #: Without the prefix CAP_.
     capabilities: list[str] = field(default_factory=list)
-    oom_score_adj: int = 0
     terminal: bool = False
+    #: File descriptors that each process may have.
+    nofile: int = sandbox.NOFILE
 
     @property
     def effective(self) -> list[str]:
@@ -103,7 +104,6 @@ def process_of(config: Object) -> Process:
         gid=process["user"]["gid"],
         groups=list(process["user"]["additionalGids"]),
         capabilities=[name.removeprefix("CAP_") for name in process["capabilities"]["bounding"]],
-        oom_score_adj=process["oomScoreAdj"],
         terminal=process["terminal"],
     )
 
@@ -130,11 +130,10 @@ def _process(process: Process) -> Object:
             "ambient": [],
         },
         "rlimits": [
-            {"type": "RLIMIT_NOFILE", "soft": sandbox.NOFILE, "hard": sandbox.NOFILE},
+            {"type": "RLIMIT_NOFILE", "soft": process.nofile, "hard": process.nofile},
             {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
         ],
         "noNewPrivileges": True,
-        "oomScoreAdj": process.oom_score_adj,
     }
 
 

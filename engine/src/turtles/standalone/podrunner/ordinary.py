@@ -165,7 +165,7 @@ class Bundles:
             gid=user.gid,
             groups=list(user.groups),
             capabilities=capabilities_of(container),
-            oom_score_adj=status.oom_score_adj(spec, container, memory_total()),
+            nofile=sandbox.most_files(),
         )
         folder = self._folder(uid, name)
         remove_tree(folder)
@@ -213,6 +213,7 @@ class Bundles:
             layer=str(layer),
             links=links,
             cgroup_procs=cgroup_procs,
+            oom_score_adj=status.oom_score_adj(spec, container, memory_total()),
         )
 
     def config(self, uid: str, name: str) -> Object | None:

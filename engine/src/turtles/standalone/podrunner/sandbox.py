@@ -502,6 +502,12 @@ def set_oom_score_adj(value: int) -> None:
         Path("/proc/self/oom_score_adj").write_text(str(value))
 
 
+def most_files(wanted: int = NOFILE) -> int:
+    """Return how many file descriptors a process can be given; more than we have takes CAP_SYS_RESOURCE."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+
+
 def restrict(
     uid: int,
     gid: int,
@@ -518,8 +524,7 @@ def restrict(
     :param limited: a control group counts the container's processes.
     :raises OSError: the kernel refuses.
     """
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    hard = nofile if limits[1] == resource.RLIM_INFINITY else min(nofile, limits[1])
+    hard = most_files(nofile)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if limited:
