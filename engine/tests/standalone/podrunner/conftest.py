@@ -137,7 +137,7 @@ class Node:
             pod = self.client.objects.get(("pods", namespace, name))
             if predicate(pod):
                 return pod
-            assert time.monotonic() < deadline, (pod or {}).get("status")
+            assert time.monotonic() < deadline, json.dumps((pod or {}).get("status"))
             time.sleep(0.005)
 
     def phase(self, phase, name="pod1", seconds=30):

@@ -51,6 +51,21 @@ def join(procs: Iterable[str]) -> bool:
     return limited
 
 
+def oom_kills(procs: Iterable[str]) -> int:
+    """Return how many processes of groups were killed because the groups' memory was used up.
+
+    :param procs: the groups' files cgroup.procs.
+    """
+    kills = 0
+    for name in procs:
+        for file in ("memory.events", "memory.oom_control"):
+            with contextlib.suppress(OSError):
+                for line in Path(name).with_name(file).read_text().splitlines():
+                    key, _, value = line.partition(" ")
+                    kills += int(value) if key == "oom_kill" else 0
+    return kills
+
+
 def node_pids() -> int:
     """Return how many processes and threads all Pods together may have: the kernel's maximum but a tenth."""
     return min(int(Path("/proc/sys/kernel", name).read_text()) for name in ("pid_max", "threads-max")) * 9 // 10
@@ -121,6 +136,24 @@ class Cgroups:
         self._unified -= failures.keys()
         return failures
 
+    def create_inner(self, name: str, inner: str, limits: Limits) -> list[str]:
+        """Make the group of one container within that of its Pod, which is there, and return as :meth:`create` does.
+
+        What a group of an earlier start has counted is forgotten.
+        """
+        if self._unified:
+            pod = self._bases["unified"] / self._parent / name
+            for controller in sorted(self._unified):
+                try:
+                    (pod / "cgroup.subtree_control").write_text(f"+{controller}")
+                except OSError as error:
+                    log.warning("limits of containers are not enforced", extra={"group": str(pod), "error": str(error)})
+        for base in self._bases.values():
+            # One that is left is used by processes that are about to end.
+            with contextlib.suppress(OSError):
+                (base / self._parent / name / inner).rmdir()
+        return self.create(f"{name}/{inner}", limits)
+
     def create(self, name: str, limits: Limits) -> list[str]:
         """Make the group of a Pod and return the files into which its processes' ids are to be written."""
         procs = []
@@ -189,9 +222,13 @@ class Cgroups:
                 self._rmdir(parent)
         return found
 
-    @staticmethod
-    def _rmdir(group: Path) -> None:
+    @classmethod
+    def _rmdir(cls, group: Path) -> None:
+        """Remove a group and those of containers in it."""
         try:
+            for entry in group.iterdir():
+                if entry.is_dir():
+                    cls._rmdir(entry)
             group.rmdir()
         except FileNotFoundError:
             return

@@ -2,7 +2,7 @@
 """From a container of a Pod's spec to what starts its process: pure, except for reading Secrets and ConfigMaps."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,18 +25,12 @@ class ContainerError(Exception):
         self.reason = reason
 
 
-def check(config: Config, container: Object, pod_spec: Object) -> None:
+def check(container: Object, pod_spec: Object) -> None:
     """Refuse what standalone mode can't run.
 
     :raises ContainerError: the text names the container, the field and what is possible.
     """
-    name, image = container["name"], container.get("image") or ""
-    if config.preload_of(image) is None:
-        known = ", ".join(entry.image for entry in config.preload) or "(none)"
-        raise ContainerError(
-            "ErrImageNotRunnable",
-            f"container {name}: image {image!r} can't be run in standalone mode, which runs: {known}",
-        )
+    name = container["name"]
     if (container.get("securityContext") or {}).get("privileged"):
         raise ContainerError(
             "CreateContainerConfigError",
@@ -47,12 +41,28 @@ def check(config: Config, container: Object, pod_spec: Object) -> None:
             "CreateContainerConfigError",
             "hostPID, hostIPC and shareProcessNamespace are not supported in standalone mode",
         )
-    uid = security(container, pod_spec, "runAsUser")
-    if security(container, pod_spec, "runAsNonRoot") and not uid:
-        raise ContainerError(
-            "CreateContainerConfigError", f"container {name} has runAsNonRoot and would run as root: set runAsUser"
-        )
     seccomp_profile(container, pod_spec)
+
+
+def check_preloaded(container: Object, pod_spec: Object) -> None:
+    """Refuse what a container of a preloaded image can't have.
+
+    :raises ContainerError: as of :func:`check`.
+    """
+    if security(container, pod_spec, "runAsNonRoot") and not security(container, pod_spec, "runAsUser"):
+        raise ContainerError(
+            "CreateContainerConfigError",
+            f"container {container['name']} has runAsNonRoot and would run as root: set runAsUser",
+        )
+
+
+def says_log(config: Config, container: Object, exit_code: int) -> bool:
+    """Say whether the last lines of a container's log are its termination message if it left no other.
+
+    For those of preloaded images they always are: an exception is in them.
+    """
+    preloaded = config.preload_of(container["image"]) is not None
+    return exit_code != 0 and (preloaded or container.get("terminationMessagePolicy") == "FallbackToLogsOnError")
 
 
 def security(container: Object, pod_spec: Object, key: str) -> Any:
@@ -80,19 +90,39 @@ def seccomp_profile(container: Object, pod_spec: Object) -> str:
 
 
 def limits(pod_spec: Object, config: Config) -> Limits:
-    """Return the limits of a Pod's cgroup: the sum over its containers, none where one has none."""
-    requests, cpu, memory = 0, 0, 0
-    no_cpu = no_memory = False
-    for container in pod_spec.get("containers") or []:
-        resources = container.get("resources") or {}
-        maximum = resources.get("limits") or {}
-        wanted = maximum | (resources.get("requests") or {})
-        requests += int(parse(wanted.get("cpu", 0)) * 1000)
-        cpu += int(parse(maximum.get("cpu", 0)) * 1000)
-        memory += int(parse(maximum.get("memory", 0)))
-        no_cpu, no_memory = no_cpu or "cpu" not in maximum, no_memory or "memory" not in maximum
+    """Return the limits of a Pod's cgroup: what its containers may use at the same time, none where one has none."""
+    init = pod_spec.get("initContainers") or []
+    lasting = [*(pod_spec.get("containers") or []), *(one for one in init if one.get("restartPolicy") == "Always")]
+    alone = [own_limits(one) for one in init if one.get("restartPolicy") != "Always"]
+    usual = [own_limits(one) for one in lasting]
     pids = None if config.pod_pids_limit == -1 else config.pod_pids_limit
-    return Limits(requests, None if no_cpu else cpu, None if no_memory else memory, pids)
+    return Limits(
+        max([sum(one.cpu_request for one in usual), *(one.cpu_request for one in alone)]),
+        _largest([one.cpu_limit for one in usual], [one.cpu_limit for one in alone]),
+        _largest([one.memory_limit for one in usual], [one.memory_limit for one in alone]),
+        pids,
+    )
+
+
+def own_limits(container: Object) -> Limits:
+    """Return the limits of a container alone."""
+    resources = container.get("resources") or {}
+    maximum = resources.get("limits") or {}
+    wanted = maximum | (resources.get("requests") or {})
+    return Limits(
+        int(parse(wanted.get("cpu", 0)) * 1000),
+        int(parse(maximum["cpu"]) * 1000) if "cpu" in maximum else None,
+        int(parse(maximum["memory"])) if "memory" in maximum else None,
+    )
+
+
+def _largest(together: list[int | None], alone: list[int | None]) -> int | None:
+    """Return the larger of a sum and the largest; None if one of all has no limit."""
+    known = [value for value in together if value is not None]
+    others = [value for value in alone if value is not None]
+    if len(known) < len(together) or len(others) < len(alone):
+        return None
+    return max([sum(known), *others])
 
 
 def devices(config: Config, container: Object) -> dict[str, str]:
@@ -101,17 +131,27 @@ def devices(config: Config, container: Object) -> dict[str, str]:
     return {str(path): str(path) for name, path in config.devices.items() if name in wanted and parse(wanted[name]) > 0}
 
 
+#: Where programs are looked for if nobody says it.
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
 def environment(pod: Object, container: Object, fetch: Callable[[str, str], Object | None]) -> dict[str, str]:
-    """Return a container's environment.
+    """Return the environment of a container of a preloaded image.
 
     :param fetch: gives a Secret or ConfigMap by kind and name, None if there is none.
     :raises ContainerError: a referenced object or key doesn't exist.
     """
-    result = {
-        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "HOME": "/",
-        "HOSTNAME": hostname(pod),
-    }
+    return {"PATH": PATH, "HOME": "/", "HOSTNAME": hostname(pod)} | declared_environment(pod, container, fetch)
+
+
+def declared_environment(
+    pod: Object, container: Object, fetch: Callable[[str, str], Object | None], known: Mapping[str, str] = {}
+) -> dict[str, str]:
+    """Return the variables that a container's spec declares (``env``, ``envFrom``); as :func:`environment`.
+
+    :param known: variables whose value is known better, by name: what the Pod's status doesn't say yet.
+    """
+    result: dict[str, str] = {}
     for source in container.get("envFrom") or []:
         kind = "Secret" if "secretRef" in source else "ConfigMap"
         reference = source.get("secretRef") or source.get("configMapRef") or {}
@@ -120,7 +160,12 @@ def environment(pod: Object, container: Object, fetch: Callable[[str, str], Obje
             result[source.get("prefix", "") + key] = value.decode(errors="replace")
     for entry in container.get("env") or []:
         origin = entry.get("valueFrom")
-        text = _expand(entry.get("value") or "", result) if origin is None else _value(pod, container, origin, fetch)
+        if entry["name"] in known:
+            text: str | None = known[entry["name"]]
+        elif origin is None:
+            text = expand(entry.get("value") or "", result)
+        else:
+            text = _value(pod, container, origin, fetch)
         if text is not None:
             result[entry["name"]] = text
     return result
@@ -156,7 +201,7 @@ def _fetch(fetch: Callable[[str, str], Object | None], kind: str, reference: Obj
     return obj
 
 
-def _expand(text: str, known: dict[str, str]) -> str:
+def expand(text: str, known: Mapping[str, str]) -> str:
     """Replace $(NAME) by earlier variables; $$ is a dollar sign (Kubernetes: dependent environment variables)."""
     return re.sub(r"\$(\$|\(([^)]+)\))", lambda match: "$" if match[1] == "$" else known.get(match[2], match[0]), text)
 
@@ -255,7 +300,7 @@ def spec_of(
     name, pod_spec = container["name"], pod["spec"]
     preload = config.preload_of(container["image"])
     if preload is None:
-        raise ContainerError("ErrImageNotRunnable", f"container {name}: image {container['image']!r} can't be run")
+        raise ContainerError("CreateContainerError", f"container {name}: image {container['image']!r} is not preloaded")
     mounts = [
         sandbox.Mount(str(files_dir / file), f"/etc/{file}", True)
         for file in ("hosts", "resolv.conf", "passwd", "group", "hostname")
@@ -268,36 +313,13 @@ def spec_of(
     cache = config.root_dir / "cache" / preload.key
     if preload.prepare and cache.is_dir():
         mounts.append(sandbox.Mount(str(cache), config.cache_mount, True))
-    declared = pod_spec.get("volumes") or []
-    images = {volume["name"] for volume in declared if volume.get("image") is not None}
-    # What the podrunner writes files into, no container may: it could put links in their place.
-    fixed = images | {volume["name"] for volume in declared if any(volume.get(kind) is not None for kind in WRITTEN)}
-    for mount in container.get("volumeMounts") or []:
-        volume = mount["name"]
-        if volume not in volumes:
-            raise ContainerError("CreateContainerConfigError", f"container {name}: there is no volume {volume}")
-        source = volumes[volume]
-        try:
-            if mount.get("subPath"):
-                source = sub_path(source, mount["subPath"])
-        except VolumeError as error:
-            raise ContainerError(error.reason, f"container {name}: {error}") from error
-        mounts.append(
-            sandbox.Mount(
-                str(source),
-                mount["mountPath"].rstrip("/") or "/",
-                bool(mount.get("readOnly")) or volume in fixed,
-                volume in images,
-                source.is_dir() and not mount.get("subPath") and volume not in images,
-                bool(mount.get("subPath")),
-            )
-        )
+    mounts += volume_mounts(container, pod_spec, volumes, env)
     identity = identity_of(container, pod_spec)
     command = [*(container.get("command") or [preload.entry_point]), *(container.get("args") or [])]
     shown, masks = host_view(config)
     return sandbox.Spec(
         entry_point=preload.entry_point,
-        argv=[_expand(word, env) for word in command[1:]],
+        argv=[expand(word, env) for word in command[1:]],
         env=env,
         root_mount=str(config.run_dir / "root"),
         hostname=hostname(pod),
@@ -315,6 +337,43 @@ def spec_of(
         oom_score_adj=oom_score_adj,
         seccomp=seccomp_profile(container, pod_spec),
     )
+
+
+def volume_mounts(
+    container: Object, pod_spec: Object, volumes: Mapping[str, Path], env: Mapping[str, str]
+) -> list[sandbox.Mount]:
+    """Return what a container mounts of the Pod's volumes.
+
+    :param env: variables of the container, for subPathExpr.
+    :raises ContainerError: a volume is missing, or a path leads out of one.
+    """
+    name, mounts = container["name"], []
+    declared = pod_spec.get("volumes") or []
+    images = {volume["name"] for volume in declared if volume.get("image") is not None}
+    # What the podrunner writes files into, no container may: it could put links in their place.
+    fixed = images | {volume["name"] for volume in declared if any(volume.get(kind) is not None for kind in WRITTEN)}
+    for mount in container.get("volumeMounts") or []:
+        volume = mount["name"]
+        relative = mount.get("subPath") or expand(mount.get("subPathExpr") or "", env)
+        if volume not in volumes:
+            raise ContainerError("CreateContainerConfigError", f"container {name}: there is no volume {volume}")
+        source = volumes[volume]
+        try:
+            if relative:
+                source = sub_path(source, relative)
+        except VolumeError as error:
+            raise ContainerError(error.reason, f"container {name}: {error}") from error
+        mounts.append(
+            sandbox.Mount(
+                str(source),
+                mount["mountPath"].rstrip("/") or "/",
+                bool(mount.get("readOnly")) or volume in fixed,
+                volume in images,
+                source.is_dir() and not relative and volume not in images,
+                bool(relative),
+            )
+        )
+    return mounts
 
 
 @dataclass(frozen=True)

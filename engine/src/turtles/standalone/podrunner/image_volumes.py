@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The images of Pods' image volumes: which are there, which are being pulled, and which could not be."""
+"""The images of Pods' containers and volumes: which are there, which are being pulled, and which could not be."""
 
 import time
 from collections.abc import Callable, Hashable
@@ -11,6 +11,7 @@ from turtles.api.objects import Object
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.credentials import Login, logins_for
 from turtles.standalone.podrunner.files import read_json, write_json
+from turtles.standalone.podrunner.image_config import ImageConfig
 from turtles.standalone.podrunner.images import ImageError, ImageStore, default_policy
 from turtles.standalone.podrunner.poddir import PodDir
 from turtles.standalone.podrunner.pulls import Pulls
@@ -22,7 +23,7 @@ _BACKOFF = (10.0, 300.0)
 
 @dataclass
 class _Progress:
-    """What is known of a Pod's pulls, by volume; can be lost."""
+    """What is known of a Pod's pulls, by volume or container; can be lost."""
 
     #: What is pulled, and the pull.
     pulls: dict[str, tuple[Hashable, Future[str]]] = field(default_factory=dict)
@@ -30,8 +31,17 @@ class _Progress:
     failures: dict[str, tuple[int, float, str]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Image:
+    """An image that is here: its digest, its files, and what it says about its containers."""
+
+    digest: str
+    content: Path
+    config: ImageConfig
+
+
 class ImageVolumes:
-    """Provides image volumes of Pods.
+    """Provides images of Pods.
 
     :param fetch: returns a Secret of a Pod's namespace, by kind and name.
     :param pulled: called with the uid of a Pod of which a pull has ended.
@@ -66,8 +76,44 @@ class ImageVolumes:
             write_json(directory.path / "images.json", kept)
         return {name: self._store.path(kept[name]) for name in wanted}
 
+    def of_container(self, pod: Object, container: Object, attempt: int, directory: PodDir) -> Image:
+        """Return the image of a start of a container; start pulling it if it is missing.
+
+        :raises Waiting: a pull is in progress, or failed.
+        """
+        kept = read_json(directory.path / "images.json") or {}
+        # No volume has such a name. With the policy Always each start looks for a newer image.
+        prefix = f"container:{container['name']}:"
+        key, reference = f"{prefix}{attempt}", container["image"]
+        if key not in kept or not self._store.path(kept[key]).is_dir():
+            wanted = {"reference": reference, "pullPolicy": container.get("imagePullPolicy")}
+            digest = self._digest(pod, prefix, wanted, directory.uid)
+            if self._store.config(digest) is None:
+                digest = self._digest(pod, prefix, {**wanted, "pullPolicy": "Always"}, directory.uid)
+            kept = {name: known for name, known in kept.items() if not name.startswith(prefix)} | {key: digest}
+            write_json(directory.path / "images.json", kept)
+        config = self._store.config(kept[key])
+        if config is None:
+            raise ImageError("ErrImagePull", f"image {reference} was removed from this node; it will be pulled again")
+        return Image(kept[key], self._store.path(kept[key]), config)
+
+    @staticmethod
+    def digest_of_container(name: str, directory: PodDir) -> str:
+        """Return the digest of the image of a container's last start, "" if there was none."""
+        kept = read_json(directory.path / "images.json") or {}
+        return next((str(known) for key, known in kept.items() if key.startswith(f"container:{name}:")), "")
+
+    def stop_signal(self, name: str, directory: PodDir) -> str:
+        """Return the signal that asks a container to end according to its image, "" if that doesn't say."""
+        digest = self.digest_of_container(name, directory)
+        try:
+            config = self._store.config(digest) if digest else None
+        except ImageError:
+            config = None
+        return config.stop_signal if config is not None else ""
+
     def in_use(self) -> set[str]:
-        """Return the digests of image volumes of the Pods on this node."""
+        """Return the digests of images of the Pods on this node."""
         digests: set[str] = set()
         for directory in self._pods_dir.iterdir():
             digests.update((read_json(directory / "images.json") or {}).values())

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images whose content becomes a volume: pulled by skopeo, unpacked once, kept by digest.
+"""Images, whose content becomes a volume or a container's files: pulled by skopeo, unpacked once, kept by digest.
 
-Layout of the images directory: ``unpacked/<digest>`` is the content, ``refs/<hash>.json`` says which digest a reference
-meant when it was last looked at, ``pulled/`` who may use it (:mod:`.pull_records`), ``tmp/`` what is under way.
+Layout of the images directory: ``unpacked/<digest>`` is the content, ``configs/<digest>.json`` what the image says
+about its containers, ``refs/<hash>.json`` which digest a reference meant when it was last looked at, ``pulled/`` who
+may use it (:mod:`.pull_records`), ``tmp/`` what is under way.
 References without a transport are of a registry; ``oci:``, ``oci-archive:`` and ``docker-archive:`` name files on this
 machine, below the directories that the configuration allows.
 
@@ -23,11 +24,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from turtles.standalone.podrunner import image_manifest
+from turtles.standalone.podrunner import image_config, image_manifest
 from turtles.standalone.podrunner.confined import Attempt, CancelledError, Limits, OverdueError, run
 from turtles.standalone.podrunner.credentials import Login, repository_of
 from turtles.standalone.podrunner.files import read_json, remove_tree, sync_folder, write_json
+from turtles.standalone.podrunner.image_config import ImageConfig
 from turtles.standalone.podrunner.image_manifest import Index, Manifest, ManifestError, digest_of
 from turtles.standalone.podrunner.pull_records import PullRecords
 from turtles.standalone.podrunner.skopeo import Skopeo
@@ -79,6 +82,12 @@ def default_policy(reference: str) -> str:
     return "Always" if tag in ("", "latest") else "IfNotPresent"
 
 
+def is_local(reference: str) -> bool:
+    """Say whether a reference names files of this machine."""
+    transport, colon, rest = reference.partition(":")
+    return bool(colon) and transport in _LOCAL and rest.startswith("/")
+
+
 @dataclass(frozen=True)
 class _Local:
     """A reference to files of this machine."""
@@ -120,7 +129,7 @@ class ImageStore:
         self._skopeo = Skopeo(insecure, int(limits.seconds))
         #: Held while content and what is known of it change together.
         self._guard = threading.Lock()
-        for name in ("unpacked", "refs", "tmp"):
+        for name in ("unpacked", "configs", "refs", "tmp"):
             (directory / name).mkdir(parents=True, exist_ok=True)
         # Private images' content is nobody's but their Pods', in which it is mounted.
         directory.chmod(0o700)
@@ -196,6 +205,24 @@ class ImageStore:
         """Return where an image's content is."""
         return self._dir / "unpacked" / digest.removeprefix("sha256:")
 
+    def config(self, digest: str) -> ImageConfig | None:
+        """Return what an image says about its containers; None if an earlier version pulled it, which didn't keep that.
+
+        :raises ImageError: InspectFailed: it can't have containers.
+        """
+        kept = read_json(self._config(digest))
+        if kept is None:
+            return None
+        if "error" in kept:
+            raise ImageError("InspectFailed", str(kept["error"]))
+        return image_config.restored(kept)
+
+    def _config(self, digest: str) -> Path:
+        return self._dir / "configs" / f"{digest.removeprefix('sha256:')}.json"
+
+    def _is_whole(self, digest: str) -> bool:
+        return self.path(digest).is_dir() and self._config(digest).exists()
+
     def collect(self, in_use: set[str]) -> list[str]:
         """Remove content no Pod uses, least recently used first, while the disk is more than 85 % full."""
         removed: list[str] = []
@@ -223,7 +250,11 @@ class ImageStore:
             known = read_json(path)
             if known is not None and not self.path(known["digest"]).is_dir():
                 path.unlink(missing_ok=True)
-        self._records.forget({f"sha256:{path.name}" for path in (self._dir / "unpacked").iterdir()})
+        kept = {path.name for path in (self._dir / "unpacked").iterdir()}
+        for path in (self._dir / "configs").glob("*.json"):
+            if path.stem not in kept:
+                path.unlink(missing_ok=True)
+        self._records.forget({f"sha256:{name}" for name in kept})
 
     def _ref(self, reference: str) -> Path:
         return self._dir / "refs" / f"{hashlib.sha256(reference.encode()).hexdigest()}.json"
@@ -234,8 +265,8 @@ class ImageStore:
         :raises ImageError: ErrImagePull: it points outside the allowed directories;
             InvalidImageName: it is no reference.
         """
-        transport, colon, rest = reference.partition(":")
-        if not colon or transport not in _LOCAL or not rest.startswith("/"):
+        transport, _, rest = reference.partition(":")
+        if not is_local(reference):
             if not _REFERENCE.fullmatch(reference) or ".." in reference:
                 raise ImageError(
                     "InvalidImageName",
@@ -288,15 +319,26 @@ class ImageStore:
                 raise ManifestError("the image's index has another index in it, which is not accepted")
         digest = digest_of(raw)
         with self._guard:
-            if self.path(digest).is_dir() and self._is_of(digest, reference, repository):
+            if self._is_whole(digest) and self._is_of(digest, reference, repository):
                 # Somebody who may read the manifest of a repository may read its layers: they needn't be sent again.
                 # From another repository they have to be: a manifest alone is no proof of having them.
                 return self._commit(digest, None, reference, repository, login)
         self._check_size(manifest)
         content = self._skopeo.download(repository, digest, manifest, login, scratch, attempt)
         target = self._unpack(content, scratch, attempt)
+        self._keep_config(digest, manifest, content)
         with self._guard:
             return self._commit(digest, target, reference, repository, login)
+
+    def _keep_config(self, digest: str, manifest: Manifest, content: Path) -> None:
+        """Keep what an image says about its containers; one that says nothing usable may still become a volume."""
+        kept: dict[str, Any]
+        try:
+            with open(content / manifest.config.digest.partition(":")[2], "rb") as file:
+                kept = image_config.parse(file.read(image_manifest.MAX_MANIFEST + 1)).data()
+        except (OSError, ManifestError) as error:
+            kept = {"error": str(error)}
+        write_json(self._config(digest), kept)
 
     def _is_of(self, digest: str, reference: str, repository: str) -> bool:
         """Say whether content that is here was pulled from a repository before."""
@@ -352,8 +394,11 @@ class ImageStore:
             source = local.fingerprint()
         with self._scratch() as scratch:
             content = self._skopeo.load(local.url, local.path, self._limits.max_bytes, scratch, attempt)
-            digest = digest_of((content / "manifest.json").read_bytes())
-            target = None if self.path(digest).is_dir() else self._unpack(content, scratch, attempt)
+            raw = (content / "manifest.json").read_bytes()
+            digest, manifest = digest_of(raw), image_manifest.parse(raw)
+            target = None if self._is_whole(digest) else self._unpack(content, scratch, attempt)
+            if isinstance(manifest, Manifest):
+                self._keep_config(digest, manifest, content)
             with self._guard:
                 if target is None and not self.path(digest).is_dir():
                     raise PullError("it was removed from this node in the meantime; it will be read again")

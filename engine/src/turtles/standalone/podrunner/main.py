@@ -72,7 +72,7 @@ class Podrunner:
         )
         served = service_table.settings(config)
         self._proxy = Proxy(self._client, *served) if served is not None else None
-        self._streams = StreamServer(config, self._pods, self._zygote, self._runner.fetch)
+        self._streams = StreamServer(config, self._pods, self._zygote, self._runner.commands)
         self._stopped = threading.Event()
         self._prepared: frozenset[str] = frozenset()
         self._more_devices = threading.Event()

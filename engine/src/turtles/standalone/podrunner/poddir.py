@@ -3,17 +3,20 @@
 
 import contextlib
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from turtles import clock
+from turtles.standalone.podrunner import restart
 from turtles.standalone.podrunner.collector import rotated
 from turtles.standalone.podrunner.files import read_json, remove_tree, write_json
 from turtles.standalone.podrunner.logs import Options, Reader, log_path
 from turtles.standalone.podrunner.zygote import now
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, alive
 
-_MESSAGE = 2048
+#: Bytes of a termination message: from its file, and from the log.
+_MESSAGE, _MESSAGE_OF_LOG = 4096, 2048
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Observed:
     state: dict[str, Any] | None
     exit: dict[str, Any] | None
     last_exit: dict[str, Any] | None
+    #: What :func:`.restart.following` returned at the last start, 0 if it was the first.
+    delay: float = 0.0
 
     @property
     def running(self) -> bool:
@@ -69,17 +74,17 @@ class PodDir:
         """Return a container's state, and record its end if that hasn't been done."""
         directory = self.container(name)
         attempts = read_json(directory / "attempts.json") or {"attempt": 0, "lastExit": None}
-        attempt, last = attempts["attempt"], attempts["lastExit"]
+        attempt, last, delay = attempts["attempt"], attempts["lastExit"], float(attempts.get("delay", 0))
         state, ended = read_json(directory / "state.json"), read_json(directory / "exit.json")
         if state is None or ended is not None or alive(state):
-            return Observed(attempt, state, ended, last)
+            return Observed(attempt, state, ended, last, delay)
         try:
             ended = zygote.reap(self.key(name, attempt)).get("exit")
         except ZygoteError:
             ended = None
         ended = ended or read_json(directory / "exit.json") or self._own_word(directory, state)
         write_json(directory / "exit.json", ended)
-        return Observed(attempt, state, ended, last)
+        return Observed(attempt, state, ended, last, delay)
 
     @staticmethod
     def _own_word(directory: Path, state: dict[str, Any]) -> dict[str, Any]:
@@ -93,11 +98,17 @@ class PodDir:
             "message": "The container could not be located when the Pod was looked at",
         }
 
-    def next_attempt(self, name: str, observed: Observed) -> int:
-        """Prepare a container's directory for another start and return its number."""
+    def next_attempt(self, name: str, observed: Observed, message: str = "") -> int:
+        """Prepare a container's directory for another start and return its number.
+
+        :param message: how the last one ended, in its own words.
+        """
         directory = self.container(name)
         attempt = observed.attempt + 1
-        write_json(directory / "attempts.json", {"attempt": attempt, "lastExit": observed.exit})
+        ended = observed.exit or {}
+        delay = restart.following(observed.delay, seconds_of(ended))
+        told = {**({"message": message} if message else {}), **ended}
+        write_json(directory / "attempts.json", {"attempt": attempt, "lastExit": told, "delay": delay})
         for file in ("state.json", "exit.json", "self-exit"):
             (directory / file).unlink(missing_ok=True)
         last, before = log_path(directory, False), log_path(directory, True)
@@ -122,18 +133,28 @@ class PodDir:
     def _signalled(self, key: str) -> Path:
         return self.container(key.split("/")[1]) / "signalled.json"
 
-    def message(self, name: str, exit_code: int) -> str:
-        """Return a container's termination message: /dev/termination-log, else for a failed one its last log lines."""
+    def message(self, name: str, of_log: bool) -> str:
+        """Return a container's termination message: what is in its file, else (if asked for) its last log lines."""
         directory = self.container(name)
         text = _tail(directory / "termination-log")
-        if not text.strip() and exit_code:
+        if not text.strip() and of_log:
             reader = Reader(directory, Options(tail=80))
-            text = b"".join(reader)[-_MESSAGE:].decode(errors="replace")
+            text = b"".join(reader)[-_MESSAGE_OF_LOG:].decode(errors="replace")
         return text.strip()
 
     def remove(self) -> None:
         """Remove the directory."""
         remove_tree(self.path)
+
+
+def seconds_of(ended: dict[str, Any]) -> float:
+    """Return how long a container ran that has ended."""
+    stamps = [ended.get(key) or "" for key in ("startedAt", "finishedAt")]
+    try:
+        began, end = (datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ") for stamp in stamps)
+    except ValueError:
+        return 0.0
+    return (end - began).total_seconds()
 
 
 def _tail(path: Path) -> str:

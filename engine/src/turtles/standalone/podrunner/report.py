@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Writes the status of Pods, and their events."""
 
+from collections.abc import Mapping
+
 from turtles.api.objects import Object
 from turtles.kube.client import MERGE, ApiError, Client, Conflict, NotFound
 from turtles.kube.events import Recorder
@@ -8,12 +10,20 @@ from turtles.kube.informer import Informer
 from turtles.kube.resources import POD
 from turtles.standalone.podrunner import network, status
 from turtles.standalone.podrunner.config import Config
+from turtles.standalone.podrunner.container import says_log
+from turtles.standalone.podrunner.credentials import repository_of
+from turtles.standalone.podrunner.image_volumes import ImageVolumes
+from turtles.standalone.podrunner.images import is_local
 from turtles.standalone.podrunner.poddir import PodDir
+from turtles.standalone.podrunner.supervisor import Supervisor
 from turtles.standalone.podrunner.waiting import Waiting
 from turtles.standalone.podrunner.zygote import now
 from turtles.standalone.podrunner.zygote_client import ZygoteClient
 
 _ENDED = ("Succeeded", "Failed")
+
+#: Why containers don't run, by their names; "" is for all that are not named.
+Waits = Mapping[str, Waiting]
 
 
 def is_ended(pod: Object) -> bool:
@@ -28,6 +38,9 @@ class Reporter:
     :param address: the node's address, ``status.hostIP``.
     """
 
+    #: Knows which containers are ready; set once, since it reports events itself.
+    supervisor: Supervisor
+
     def __init__(
         self, client: Client, config: Config, pods: Informer, zygote: ZygoteClient, recorder: Recorder, address: str
     ) -> None:
@@ -36,15 +49,21 @@ class Reporter:
         #: Messages of events by uid of their Pod; can be lost.
         self._told: dict[str, set[str]] = {}
 
-    def report(self, pod: Object, directory: PodDir, waiting: Waiting | None) -> bool:
+    def address(self, pod: Object, directory: PodDir) -> str:
+        """Return a Pod's address, "" if it has none."""
+        if pod["spec"].get("hostNetwork"):
+            return self._address
+        return next(iter(network.addresses(self._config, directory)), "")
+
+    def report(self, pod: Object, directory: PodDir, waits: Waits) -> bool:
         """Write the Pod's status if it changed; say whether the Pod has ended for good.
 
-        :param waiting: why containers that don't run don't.
+        :param waits: why containers that don't run don't.
         """
         spec = pod["spec"]
         old = pod.get("status") or {}
-        init = self._statuses(pod, directory, waiting, init=True)
-        main = self._statuses(pod, directory, waiting, init=False)
+        init = self._statuses(pod, directory, waits, init=True)
+        main = self._statuses(pod, directory, waits, init=False)
         states = {
             entry["name"]: entry["state"]
             for entry, container in zip(init, spec.get("initContainers") or [], strict=True)
@@ -52,6 +71,8 @@ class Reporter:
         }
         done = all(state.get("terminated", {}).get("exitCode") == 0 for state in states.values())
         phase = status.phase(spec, {entry["name"]: entry["state"] for entry in main}, states)
+        if phase not in _ENDED:
+            init, main = ([_looping(entry, waits) for entry in entries] for entries in (init, main))
         addresses = [self._address] if spec.get("hostNetwork") else network.addresses(self._config, directory)
         new: Object = {
             **status.observed(pod),
@@ -73,9 +94,9 @@ class Reporter:
 
     def report_end(self, pod: Object, directory: PodDir) -> None:
         """Write how a deleted Pod's containers ended, for those who wait for its result, before the Pod is gone."""
-        waiting = Waiting("ContainerCreating", "")
-        init = self._statuses(pod, directory, waiting, init=True)
-        main = self._statuses(pod, directory, waiting, init=False)
+        waits = {"": Waiting("ContainerCreating", "")}
+        init = self._statuses(pod, directory, waits, init=True)
+        main = self._statuses(pod, directory, waits, init=False)
         codes = [entry["state"].get("terminated", {}).get("exitCode", 137) for entry in main]
         phase = "Failed" if any(codes) else "Succeeded"
         new: Object = {
@@ -125,35 +146,40 @@ class Reporter:
                 return
         raise ApiError(409, "Conflict", "the Pod's status changes faster than it can be written")
 
-    def _statuses(self, pod: Object, directory: PodDir, waiting: Waiting | None, *, init: bool) -> list[Object]:
+    def _statuses(self, pod: Object, directory: PodDir, waits: Waits, *, init: bool) -> list[Object]:
         containers = pod["spec"].get("initContainers" if init else "containers") or []
-        return [self._container_status(container, directory, waiting, init) for container in containers]
+        return [self._container_status(container, directory, waits, init) for container in containers]
 
-    def _container_status(self, container: Object, directory: PodDir, waiting: Waiting | None, init: bool) -> Object:
+    def _container_status(self, container: Object, directory: PodDir, waits: Waits, init: bool) -> Object:
         name = container["name"]
         observed = directory.observe(name, self._zygote)
-        ident = "turtles://" + directory.key(name, observed.attempt).replace("/", "-")
+        ident = f"turtles://{_flat(directory.key(name, observed.attempt))}"
         state: Object
         if observed.running and observed.state is not None:
             state = {"running": {"startedAt": observed.state["startedAt"]}}
         elif observed.exit is not None:
-            state = {"terminated": self._terminated(directory, name, observed.exit, ident)}
+            state = {"terminated": self._terminated(directory, container, observed.exit, ident)}
         else:
+            waiting = waits.get(name, waits.get(""))
             reason = waiting.reason if waiting is not None else ("PodInitializing" if not init else "ContainerCreating")
             state = {"waiting": {"reason": reason}}
             if waiting is not None and str(waiting):
                 state["waiting"]["message"] = str(waiting)
         last: Object = {}
         if observed.last_exit is not None:
-            last = {"terminated": self._terminated(directory, name, observed.last_exit, ident)}
+            before = f"turtles://{_flat(directory.key(name, max(0, observed.attempt - 1)))}"
+            last = {"terminated": self._terminated(directory, container, observed.last_exit, before, last=True)}
         running = "running" in state
-        ready = state.get("terminated", {}).get("exitCode") == 0 if init and not running else running
+        sidecar = container.get("restartPolicy") == "Always"
+        ready = running and self.supervisor.is_ready(observed)
+        if init and not sidecar:
+            ready = running or state.get("terminated", {}).get("exitCode") == 0
         entry: Object = {
             "name": name,
             "image": container["image"],
-            "imageID": f"preloaded://{container['image']}",
+            "imageID": self._image_id(container, directory),
             "ready": ready,
-            "started": running,
+            "started": running and self.supervisor.is_started(observed),
             "restartCount": observed.attempt,
             "state": state,
             "lastState": last,
@@ -162,8 +188,16 @@ class Reporter:
             entry["containerID"] = ident
         return entry
 
-    @staticmethod
-    def _terminated(directory: PodDir, name: str, ended: Object, ident: str) -> Object:
+    def _image_id(self, container: Object, directory: PodDir) -> str:
+        if self._config.preload_of(container["image"]) is not None:
+            return f"preloaded://{container['image']}"
+        digest = ImageVolumes.digest_of_container(container["name"], directory)
+        image = container["image"]
+        return f"{repository_of(image)}@{digest}" if digest and not is_local(image) else digest
+
+    def _terminated(
+        self, directory: PodDir, container: Object, ended: Object, ident: str, *, last: bool = False
+    ) -> Object:
         code = int(ended["exitCode"])
         result: Object = {
             "exitCode": code,
@@ -174,7 +208,22 @@ class Reporter:
         }
         if ended.get("signal"):
             result["signal"] = ended["signal"]
-        message = ended.get("message") or directory.message(name, code)
+        message = ended.get("message")
+        if not message and not last:
+            message = directory.message(container["name"], says_log(self._config, container, code))
         if message:
             result["message"] = message
         return result
+
+
+def _flat(key: str) -> str:
+    return key.replace("/", "-")
+
+
+def _looping(entry: Object, waits: Waits) -> Object:
+    """Return the status of a container that has ended as that of one that waits for its next start, if it does."""
+    waiting, ended = waits.get(entry["name"]), entry["state"].get("terminated")
+    if waiting is None or ended is None:
+        return entry
+    state = {"waiting": {"reason": waiting.reason, "message": str(waiting)}}
+    return entry | {"state": state, "lastState": {"terminated": ended}, "ready": False}

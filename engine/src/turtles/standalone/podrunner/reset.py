@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from turtles.command import Tool
-from turtles.standalone.podrunner import cni, network, sandbox, service_table
+from turtles.standalone.podrunner import cni, crun, network, sandbox, service_table
 from turtles.standalone.podrunner.cgroup import Cgroups
 from turtles.standalone.podrunner.config import Config, load
 from turtles.standalone.podrunner.files import read_json, remove_tree
@@ -51,6 +51,7 @@ def reset(config: Config) -> bool:
         sandbox.delete_netns(path)
     changed |= _remove_services(config)
     changed |= _remove_networks(config)
+    crun.delete_all(config.run_dir / "crun", "")
     changed |= sandbox.unmount_below(config.run_dir) | sandbox.unmount_below(config.root_dir)
     changed |= Cgroups(config.cgroup_parent).remove_all()
     for path in (config.run_dir, config.root_dir, config.images_dir):

@@ -6,8 +6,7 @@ remembers nothing that a restart could not find again.
 """
 
 import logging
-import time
-from signal import SIGKILL, SIGTERM
+from signal import SIGKILL
 
 from turtles.api.objects import Object
 from turtles.kube.client import Client, Conflict, NotFound
@@ -17,22 +16,29 @@ from turtles.kube.informer import Informer
 from turtles.kube.queue import WorkQueue
 from turtles.kube.resources import CONFIGMAP, POD, SECRET
 from turtles.standalone.podrunner import container as containers
-from turtles.standalone.podrunner import network
+from turtles.standalone.podrunner import network, ordinary, probes, restart
 from turtles.standalone.podrunner.cgroup import Cgroups
 from turtles.standalone.podrunner.cni import CNIError
+from turtles.standalone.podrunner.commands import Commands
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.container import ContainerError
 from turtles.standalone.podrunner.image_volumes import ImageVolumes
 from turtles.standalone.podrunner.images import ImageError, ImageStore
+from turtles.standalone.podrunner.ordinary import Bundles
 from turtles.standalone.podrunner.poddir import Observed, PodDir
 from turtles.standalone.podrunner.processes import Processes
 from turtles.standalone.podrunner.report import Reporter, is_ended
 from turtles.standalone.podrunner.start import Starter
+from turtles.standalone.podrunner.stopping import Stopper, signal_of
+from turtles.standalone.podrunner.supervisor import Supervisor
 from turtles.standalone.podrunner.volumes import VolumeError, Volumes
 from turtles.standalone.podrunner.waiting import Waiting
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, send_signal, wait_end
 
 log = logging.getLogger(__name__)
+
+#: What keeps a container from starting.
+_REASONS = (Waiting, ContainerError, VolumeError, ImageError, CNIError, ZygoteError, OSError)
 
 #: Seconds between two looks at a Pod's tokens, at most.
 _TOKENS_AGAIN = 60.0
@@ -67,7 +73,15 @@ class Runner:
         self._processes = Processes(self._queue.add)
         self._images = ImageVolumes(config, images, self.fetch, self._queue.add)
         self._reporter = Reporter(client, config, pods, zygote, recorder, address)
-        self._starter = Starter(config, zygote, self._volumes, self._images, self._cgroups, self.fetch, address)
+        self._bundles = Bundles(config, self.fetch)
+        self._starter = Starter(
+            config, zygote, self._volumes, self._images, self._bundles, self._cgroups, self.fetch, address
+        )
+        self.commands = Commands(config, zygote, self._bundles, self.fetch)
+        self._supervisor = self._reporter.supervisor = Supervisor(
+            self.commands, self._reporter.address, self._queue.add, self._reporter.tell
+        )
+        self._stopper = Stopper(recorder, self._supervisor.pre_stop, self._queue.add)
         pods.add_index("uid", lambda pod: [pod["metadata"]["uid"]])
         pods.add_handler(self._changed)
 
@@ -83,9 +97,10 @@ class Runner:
         self._queue.close()
         self._images.stop()
         self._starter.stop()
+        self._supervisor.stop()
 
     def images_in_use(self) -> set[str]:
-        """Return the digests of image volumes of the Pods on this node."""
+        """Return the digests of images of the Pods on this node."""
         return self._images.in_use()
 
     def fetch(self, pod: Object, kind: str, name: str) -> Object | None:
@@ -121,7 +136,7 @@ class Runner:
         return self._run(pod, directory)
 
     def _forget(self, uid: str) -> None:
-        for part in (self._images, self._processes, self._reporter, self._starter):
+        for part in (self._images, self._processes, self._reporter, self._starter, self._supervisor):
             part.forget(uid)
 
     def _watch(self, uid: str, observed: Observed) -> None:
@@ -132,121 +147,145 @@ class Runner:
 
     def _run(self, pod: Object, directory: PodDir) -> float | None:
         again: float | None = None
-        waiting: Waiting | None = None
+        waits: dict[str, Waiting] = {}
         try:
-            self._warn_of_probes(pod)
+            self._warn(pod)
             directory.create(pod)
-            again = self._start_missing(pod, directory)
+            again = self._advance(pod, directory, waits)
             due = self._volumes.renew(pod)
             if due is not None:
                 # Tokens end by the time of day, which may be set while this waits.
-                due = min(due, _TOKENS_AGAIN)
-                again = due if again is None else min(again, due)
-        except Waiting as reason:
-            waiting, again = reason, reason.again
-        except (ContainerError, VolumeError, ImageError) as error:
-            waiting = Waiting(error.reason, str(error))
-            again = None if isinstance(error, ContainerError) else 2.0
-        except (CNIError, ZygoteError, OSError) as error:
-            waiting, again = Waiting("CreatePodSandboxError", str(error)), 2.0
-        if waiting is not None and waiting.reason not in _USUAL:
-            self._reporter.tell(pod, "Warning", _EVENTS.get(waiting.reason, "Failed"), str(waiting))
-        if self._reporter.report(pod, directory, waiting):
+                again = _sooner(again, min(due, _TOKENS_AGAIN))
+        except _REASONS as error:
+            waits[""] = _waiting(error)
+            again = waits[""].again
+        for waiting in waits.values():
+            if waiting.reason not in _USUAL:
+                self._reporter.tell(pod, "Warning", _EVENTS.get(waiting.reason, "Failed"), str(waiting))
+        if self._reporter.report(pod, directory, waits):
             network.tear_down(self._config, directory)
             return None
         return again
 
-    def _warn_of_probes(self, pod: Object) -> None:
+    def _warn(self, pod: Object) -> None:
+        """Tell what containers ask for in vain."""
         for container in [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]:
-            for probe in ("readinessProbe", "livenessProbe", "startupProbe", "lifecycle"):
-                if container.get(probe):
-                    self._reporter.tell(
-                        pod,
-                        "Warning",
-                        "NotSupported",
-                        f"container {container['name']}: {probe} is not supported in standalone mode; the container "
-                        "counts as ready while it is running",
-                    )
+            name = container["name"]
+            if ordinary.is_ordinary(self._config, container):
+                asked = [key for key in ("stdin", "tty") if container.get(key)]
+                instead = "its standard input is empty, and it has no terminal"
+            else:
+                asked = [key for key in (*probes.KINDS, "lifecycle") if container.get(key)]
+                instead = "the container counts as ready while it is running"
+            for field in asked:
+                self._reporter.tell(
+                    pod,
+                    "Warning",
+                    "NotSupported",
+                    f"container {name}: {field} is not supported in standalone mode; {instead}",
+                )
 
-    def _start_missing(self, pod: Object, directory: PodDir) -> float | None:
-        """Start the containers that should run and don't; return seconds after which to look again."""
+    def _advance(self, pod: Object, directory: PodDir, waits: dict[str, Waiting]) -> float | None:
+        """Start the containers that should run and don't, and look after the others.
+
+        Return seconds after which to look again.
+
+        :param waits: gets why containers don't start.
+        """
         spec = pod["spec"]
         policy = spec.get("restartPolicy") or "Always"
+        again: float | None = None
         for container in spec.get("initContainers") or []:
             observed = directory.observe(container["name"], self._zygote)
             sidecar = container.get("restartPolicy") == "Always"
             if observed.exit is not None and observed.exit["exitCode"] == 0 and not sidecar:
                 continue
-            if observed.running and sidecar:
-                continue
-            if observed.running or (observed.exit is not None and policy == "Never" and not sidecar):
-                self._watch(directory.uid, observed)
-                return None
-            delay = self._start(pod, container, directory, observed)
-            if not sidecar or delay:
-                return delay
-        todo = []
-        for container in spec["containers"]:
-            observed = directory.observe(container["name"], self._zygote)
             if observed.running:
-                self._watch(directory.uid, observed)
-            elif (
-                observed.exit is None
-                or policy == "Always"
-                or (policy == "OnFailure" and observed.exit["exitCode"] != 0)
-            ):
-                todo.append((container, observed))
-        delays = [self._start(pod, container, directory, observed) for container, observed in todo]
-        return min((delay for delay in delays if delay is not None), default=None)
+                again = _sooner(again, self._care(pod, container, directory, observed))
+                if sidecar and self._supervisor.is_started(observed):
+                    continue
+                return again
+            if observed.exit is not None and policy == "Never" and not sidecar:
+                return again
+            again = _sooner(again, self._start(pod, container, directory, observed, waits))
+            now = directory.observe(container["name"], self._zygote)
+            if not (sidecar and now.running and self._supervisor.is_started(now)):
+                return again
+        for container in spec["containers"]:
+            name = container["name"]
+            observed = directory.observe(name, self._zygote)
+            if observed.running:
+                again = _sooner(again, self._care(pod, container, directory, observed))
+            elif observed.exit is None or restart.restarts(policy, observed.exit["exitCode"]):
+                try:
+                    again = _sooner(again, self._start(pod, container, directory, observed, waits))
+                except _REASONS as error:
+                    waits[name] = _waiting(error)
+                    again = _sooner(again, waits[name].again)
+        return again
 
-    def _start(self, pod: Object, container: Object, directory: PodDir, observed: Observed) -> float | None:
+    def _care(self, pod: Object, container: Object, directory: PodDir, observed: Observed) -> float | None:
+        """Look after a running container; return seconds after which to look again."""
+        self._watch(directory.uid, observed)
+        if not ordinary.is_ordinary(self._config, container):
+            return None
+        self._supervisor.watch(pod, container, directory, observed, fresh=False)
+        doom = self._supervisor.doom(observed)
+        if doom is None and directory.signalled(str((observed.state or {})["id"])) is None:
+            return None
+        if doom is not None:
+            self._reporter.tell(pod, "Normal" if doom.reason == "Killing" else "Warning", doom.reason, doom.message)
+        grace = doom.grace if doom is not None and doom.grace is not None else _grace(pod)
+        return self._stop(pod, container, directory, observed, grace)
+
+    def _stop(self, pod: Object, container: Object, directory: PodDir, observed: Observed, grace: float) -> float:
+        number = signal_of(container, self._images.stop_signal(container["name"], directory))
+        return self._stopper.stop(pod, container, directory, observed, grace, number)
+
+    def _start(
+        self, pod: Object, container: Object, directory: PodDir, observed: Observed, waits: dict[str, Waiting]
+    ) -> float | None:
         """Start a container, or return the seconds until it may start."""
-        # Only now: what runs may come from a configuration of an earlier version.
-        containers.check(self._config, container, pod["spec"])
-        if (pause := self._starter.pause(container, directory, observed)) > 0:
-            return pause
         name = container["name"]
+        # Only now: what runs may come from a configuration of an earlier version.
+        containers.check(container, pod["spec"])
+        check = ordinary.check if ordinary.is_ordinary(self._config, container) else containers.check_preloaded
+        check(container, pod["spec"])
+        if (pause := self._starter.pause(container, directory, observed)) > 0:
+            waits[name] = Waiting("CrashLoopBackOff", restart.describe(pod, name, observed.delay), pause)
+            self._reporter.tell(pod, "Warning", "BackOff", restart.event(pod, name))
+            return pause
         try:
             self._starter.start(pod, container, directory, observed)
         except ZygoteError as error:
             if directory.observe(name, self._zygote).exit is None:
                 raise
             self._reporter.tell(pod, "Warning", "Failed", f"container {name} could not be started: {error}")
-            return None
-        self._watch(directory.uid, directory.observe(name, self._zygote))
+            return 0.0
+        started = directory.observe(name, self._zygote)
+        self._watch(directory.uid, started)
         self._recorder.event(pod, "Normal", "Started", f"Started container {name}")
-        return None
+        if started.running and ordinary.is_ordinary(self._config, container):
+            self._supervisor.watch(pod, container, directory, started, fresh=True)
+        return 0.0 if started.exit is not None else None
 
     # --- ending ------------------------------------------------------------------------------------------------------
 
     def _terminate(self, pod: Object, directory: PodDir) -> float | None:
-        metadata = pod["metadata"]
+        metadata, spec = pod["metadata"], pod["spec"]
         grace = metadata.get("deletionGracePeriodSeconds")
         if grace is None:
-            grace = pod["spec"].get("terminationGracePeriodSeconds", 30)
-        running = [
-            observed
-            for observed in (directory.observe(name, self._zygote) for name in directory.containers())
-            if observed.running
-        ]
-        left = 0.0
-        for observed in running:
-            state = observed.state or {}
-            key = str(state.get("id"))
-            # After a restart of this process its time goes on. Not by the deletion's stamp: clocks are set.
-            first = directory.signalled(key)
-            if first is None:
-                first = time.monotonic()
-                if grace > 0:
-                    self._recorder.event(pod, "Normal", "Killing", f"Stopping container {key.split('/')[1]}")
-                    send_signal(state, SIGTERM)
-                directory.note_signal(key, first)
+            grace = _grace(pod)
+        main = [(container, directory.observe(container["name"], self._zygote)) for container in spec["containers"]]
+        running = [(container, observed) for container, observed in main if observed.running]
+        if not running:
+            # Those that serve the others end after them.
+            init = [(one, directory.observe(one["name"], self._zygote)) for one in spec.get("initContainers") or []]
+            running = [(container, observed) for container, observed in init if observed.running]
+        left: float | None = None
+        for container, observed in running:
             self._watch(directory.uid, observed)
-            rest = grace - (time.monotonic() - first)
-            if rest <= 0 or grace == 0:
-                send_signal(state, SIGKILL)
-                rest = 0.5
-            left = max(left, rest)
+            left = _sooner(left, self._stop(pod, container, directory, observed, grace))
         if running:
             return left
         if directory.containers() and not is_ended(pod):
@@ -270,6 +309,27 @@ class Runner:
 
     def _tear_down(self, directory: PodDir) -> None:
         network.tear_down(self._config, directory)
+        self._bundles.remove(directory.uid)
         self._volumes.remove(directory.uid, directory.path)
         self._cgroups.remove(directory.uid)
         directory.remove()
+
+
+def _waiting(error: BaseException) -> Waiting:
+    """Return as what the status shows an error of :data:`_REASONS`, and when to try again."""
+    if isinstance(error, Waiting):
+        return error
+    if isinstance(error, ContainerError):
+        # What it refers to may be created, which nobody tells.
+        return Waiting(error.reason, str(error), 10.0)
+    if isinstance(error, VolumeError | ImageError):
+        return Waiting(error.reason, str(error), 2.0)
+    return Waiting("CreatePodSandboxError", str(error), 2.0)
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    return min((value for value in (one, other) if value is not None), default=None)
+
+
+def _grace(pod: Object) -> float:
+    return float(pod["spec"].get("terminationGracePeriodSeconds", 30))

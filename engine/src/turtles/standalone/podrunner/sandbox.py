@@ -111,8 +111,8 @@ _EMPTY = (
 )
 _LINKS = {"/var/run": "/run", "/var/lock": "/run/lock", "/etc/mtab": "../proc/self/mounts"}
 _WRITABLE_TMPFS = (("/run", "755", "64m"), ("/tmp", "1777", "256m"), ("/var/tmp", "1777", "256m"))  # noqa: S108
-_PROC_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
-_MASKED = (
+PROC_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+MASKED = (
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -180,14 +180,16 @@ def spec_from(data: dict[str, Any]) -> Spec:
     return Spec(**(data | {"mounts": [Mount(**entry) for entry in data.get("mounts", [])]}))
 
 
-def capability_set(add: Iterable[str], drop: Iterable[str]) -> list[str]:
+def capability_set(
+    add: Iterable[str], drop: Iterable[str], default: frozenset[str] = DEFAULT_CAPABILITIES
+) -> list[str]:
     """Return the capabilities of a container: the default ones, without those dropped, with those added.
 
     Names may carry the prefix CAP_; ALL means every one.
 
     :raises ValueError: there is no such capability.
     """
-    names = set(DEFAULT_CAPABILITIES)
+    names = set(default)
     for wanted, keep in ((drop, False), (add, True)):
         for name in wanted:
             name = name.upper().removeprefix("CAP_")
@@ -441,7 +443,7 @@ def _target(path: str, directory: bool, own: set[int]) -> None:
 
 def _proc() -> None:
     sc.mount("proc", "/proc", "proc", sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC)
-    for name in _PROC_READ_ONLY:
+    for name in PROC_READ_ONLY:
         if Path("/proc", name).exists():
             tree = sc.open_tree(f"/proc/{name}")
             sc.mount_setattr(tree, sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV)
@@ -474,7 +476,7 @@ def _dev(numbers: dict[str, int], uid: int, gid: int) -> None:
 
 def _mask() -> None:
     """Hide what reveals the host, or would let root of a container change it, in /proc and /sys."""
-    for path in _MASKED:
+    for path in MASKED:
         try:
             mode = os.stat(path).st_mode  # noqa: PTH116
         except FileNotFoundError:
@@ -500,6 +502,12 @@ def set_oom_score_adj(value: int) -> None:
         Path("/proc/self/oom_score_adj").write_text(str(value))
 
 
+def most_files(wanted: int = NOFILE) -> int:
+    """Return how many file descriptors a process can be given; more than we have takes CAP_SYS_RESOURCE."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+
+
 def restrict(
     uid: int,
     gid: int,
@@ -516,8 +524,7 @@ def restrict(
     :param limited: a control group counts the container's processes.
     :raises OSError: the kernel refuses.
     """
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    hard = nofile if limits[1] == resource.RLIM_INFINITY else min(nofile, limits[1])
+    hard = most_files(nofile)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if limited:

@@ -8,19 +8,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from turtles.api.objects import Object
-from turtles.standalone.podrunner import cni, network, status
+from turtles.standalone.podrunner import cni, network, ordinary, restart, status
 from turtles.standalone.podrunner import container as containers
 from turtles.standalone.podrunner.cgroup import Cgroups
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.files import write_text
 from turtles.standalone.podrunner.image_volumes import ImageVolumes
 from turtles.standalone.podrunner.node import memory_total
-from turtles.standalone.podrunner.poddir import Observed, PodDir
+from turtles.standalone.podrunner.ordinary import Bundles
+from turtles.standalone.podrunner.poddir import Observed, PodDir, seconds_of
 from turtles.standalone.podrunner.volumes import Volumes
 from turtles.standalone.podrunner.zygote_client import ZygoteClient
-
-#: Pause before a container's first restart, which doubles with each further one, and the longest one; seconds.
-_BACKOFF = (10.0, 300.0)
 
 
 class Starter:
@@ -36,12 +34,13 @@ class Starter:
         zygote: ZygoteClient,
         volumes: Volumes,
         images: ImageVolumes,
+        bundles: Bundles,
         cgroups: Cgroups,
         fetch: Callable[[Object, str, str], Object | None],
         address: str,
     ) -> None:
         self._config, self._zygote, self._fetch, self._address = config, zygote, fetch, address
-        self._volumes, self._images, self._cgroups = volumes, images, cgroups
+        self._volumes, self._images, self._bundles, self._cgroups = volumes, images, bundles, cgroups
         self._networks = ThreadPoolExecutor(config.workers, "network")
         #: When (monotonic) a container that ended may start again: by uid, and key of the start that ended.
         self._due: dict[str, dict[str, float]] = {}
@@ -58,7 +57,7 @@ class Starter:
         """Return the seconds until a container may start; 0 if it never ran."""
         if observed.exit is None:
             return 0.0
-        pause = min(_BACKOFF[1], _BACKOFF[0] * 2**observed.attempt)
+        pause = restart.pause(observed.delay, seconds_of(observed.exit))
         due = self._due.setdefault(directory.uid, {}).setdefault(
             directory.key(container["name"], observed.attempt),
             time.monotonic() + _rest_of(pause, observed.exit["finishedAt"]),
@@ -74,36 +73,69 @@ class Starter:
         :raises CNIError: the Pod gets no network.
         :raises ZygoteError: the container was not started; if it left an exit code, starting it failed.
         """
-        name = container["name"]
+        name, spec = container["name"], pod["spec"]
         own = directory.container(name)
         own.mkdir(parents=True, exist_ok=True)
-        attempt = directory.next_attempt(name, observed) if observed.exit is not None else observed.attempt
+        attempt = observed.attempt + (observed.exit is not None)
+        image = None
+        if ordinary.is_ordinary(self._config, container):
+            image = self._images.of_container(pod, container, attempt, directory)
         # While volumes are prepared.
         attaching = self._networks.submit(network.set_up, self._config, pod, directory)
         try:
             volumes = self._volumes.prepare(pod, directory.path, self._images.provide(pod, directory))
-            environment = containers.environment(pod, container, lambda kind, key: self._fetch(pod, kind, key))
         finally:
             attached = attaching.result()
-        environment |= _addresses(container, cni.addresses(attached))
+        known = _addresses(container, cni.addresses(attached))
         self._write_etc(pod, container, directory, attached)
+        netns = None if spec.get("hostNetwork") else network.namespace_path(self._config, directory.uid)
+        cgroup_procs = self._group(spec, container, directory)
+        if observed.exit is not None:
+            by_log = containers.says_log(self._config, container, observed.exit["exitCode"])
+            directory.next_attempt(name, observed, directory.message(name, by_log))
         log_file = own / "termination-log"
         log_file.write_bytes(b"")
         log_file.chmod(0o666)
-        spec = containers.spec_of(
+        key, files_dir = directory.key(name, attempt), directory.path / "etc"
+        if image is not None:
+            bundle = self._bundles.make(
+                pod,
+                container,
+                image.config,
+                image.content,
+                attempt=attempt,
+                directory=own,
+                files_dir=files_dir,
+                volumes=volumes,
+                known=known,
+                netns=netns,
+                cgroup_procs=cgroup_procs,
+            )
+            self._zygote.launch(key, own, bundle)
+            return
+        environment = containers.environment(pod, container, lambda kind, key: self._fetch(pod, kind, key))
+        process = containers.spec_of(
             self._config,
             pod,
             container,
             directory=own,
-            files_dir=directory.path / "etc",
+            files_dir=files_dir,
             volumes=volumes,
-            env=environment,
-            netns=None if pod["spec"].get("hostNetwork") else network.namespace_path(self._config, directory.uid),
-            cgroup_procs=self._cgroups.create(directory.uid, containers.limits(pod["spec"], self._config)),
-            oom_score_adj=status.oom_score_adj(pod["spec"], container, memory_total()),
+            env=environment | known,
+            netns=netns,
+            cgroup_procs=cgroup_procs,
+            oom_score_adj=status.oom_score_adj(spec, container, memory_total()),
         )
-        command = Path((container.get("command") or [spec.entry_point])[0]).name
-        self._zygote.start(directory.key(name, attempt), own, command, spec)
+        command = Path((container.get("command") or [process.entry_point])[0]).name
+        self._zygote.start(key, own, command, process)
+
+    def _group(self, spec: Object, container: Object, directory: PodDir) -> list[str]:
+        """Make the cgroup of a container; that of the Pod will do where all are preloaded ones, which share it."""
+        procs = self._cgroups.create(directory.uid, containers.limits(spec, self._config))
+        every = [*(spec.get("initContainers") or []), *spec["containers"]]
+        if not any(ordinary.is_ordinary(self._config, one) for one in every):
+            return procs
+        return self._cgroups.create_inner(directory.uid, container["name"], containers.own_limits(container))
 
     def _write_etc(self, pod: Object, container: Object, directory: PodDir, result: Object) -> None:
         folder = directory.path / "etc"

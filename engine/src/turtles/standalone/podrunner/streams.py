@@ -23,21 +23,17 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from turtles.api.objects import Object
 from turtles.kube.client import ApiError
 from turtles.kube.informer import Informer
-from turtles.standalone.podrunner import container as containers
 from turtles.standalone.podrunner import syscalls as sc
-from turtles.standalone.podrunner.cgroup import Cgroups
+from turtles.standalone.podrunner.commands import Commands
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.container import ContainerError
-from turtles.standalone.podrunner.execution import Execution
 from turtles.standalone.podrunner.logs import Options, Reader, log_path, send
 from turtles.standalone.podrunner.poddir import PodDir
-from turtles.standalone.podrunner.volumes import field
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError
 
 log = logging.getLogger(__name__)
@@ -57,7 +53,6 @@ class StreamServer:
     """Serves the node's socket.
 
     :param pods: informer of the Pods of this node, with the index ``uid``.
-    :param fetch: gives a Secret or ConfigMap of a Pod's namespace by kind and name.
     """
 
     def __init__(
@@ -65,10 +60,9 @@ class StreamServer:
         config: Config,
         pods: Informer,
         zygote: ZygoteClient,
-        fetch: Callable[[Object, str, str], Object | None],
+        commands: Commands,
     ) -> None:
-        self._config, self._pods, self._zygote, self._fetch = config, pods, zygote, fetch
-        self._cgroups = Cgroups(config.cgroup_parent)
+        self._config, self._pods, self._zygote, self._commands = config, pods, zygote, commands
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     def start(self) -> None:
@@ -162,28 +156,7 @@ class StreamServer:
         observed = directory.observe(name, self._zygote)
         if container is None or not observed.running or observed.state is None:
             raise StreamError(500, "InternalError", f'container not found ("{name}")')
-        env = containers.environment(pod, container, lambda kind, key: self._fetch(pod, kind, key))
-        for entry in container.get("env") or []:
-            reference = ((entry.get("valueFrom") or {}).get("fieldRef") or {}).get("fieldPath")
-            if reference in ("status.podIP", "status.podIPs"):
-                env[entry["name"]] = field(pod, reference)
-        if terminal:
-            env.setdefault("TERM", "xterm")
-        identity = containers.identity_of(container, pod["spec"])
-        execution = Execution(
-            pid=observed.state["pid"],
-            start=observed.state["start"],
-            argv=list(request["command"]),
-            env=env,
-            cwd=container.get("workingDir") or "/",
-            uid=identity.uid,
-            gid=identity.gid,
-            groups=identity.groups,
-            capabilities=identity.capabilities,
-            terminal=terminal,
-            cgroup_procs=self._cgroups.create(directory.uid, containers.limits(pod["spec"], self._config)),
-            seccomp=containers.seccomp_profile(container, pod["spec"]),
-        )
+        execution = self._commands.execution(pod, container, directory, observed, list(request["command"]), terminal)
         theirs: list[int] = []
         ours: list[int] = []
         try:

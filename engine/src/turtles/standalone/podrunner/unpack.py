@@ -7,8 +7,8 @@ Run as a process of its own with limits on memory and file size::
 
 IMAGE_DIR is what skopeo's ``dir:`` transport wrote. Every path is opened with openat2(2), RESOLVE_IN_ROOT: no ``..``,
 no absolute or symbolic link in an archive leads out of TARGET. Devices, sockets and FIFOs are left out, set-id bits
-are taken off, extended attributes are not set, blocks of zeros become holes. Layers and whiteouts: OCI image
-specification, "Image Layer Filesystem Changeset".
+are taken off, though not the sticky bit of folders like /tmp, extended attributes are not set, blocks of zeros become
+holes. Layers and whiteouts: OCI image specification, "Image Layer Filesystem Changeset".
 
 Two sizes are limited. MAX_BYTES is what comes out of the layers, decompressed: what is written, and the work. Sparse
 members (GNU's formats, old and in PAX headers) make files larger than that without taking any room: their holes are
@@ -302,7 +302,7 @@ def _unpack_layer(root: int, stream: IO[bytes], budget: Budget) -> None:
             fd = sc.openat2(root, name, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fchown(fd, uid, gid)
-                os.fchmod(fd, mode & 0o777)
+                os.fchmod(fd, mode & 0o1777)
             finally:
                 os.close(fd)
 

@@ -8,10 +8,13 @@ Protocol, over a unix socket of type SOCK_SEQPACKET, one JSON object per message
 
 - ``{"op": "start", "id", "dir", "name"}`` with a file descriptor, the Spec as JSON → ``{"pid", "startedAt"}`` once the
   container runs, or ``{"error"}``. The same id again gives the running container. What it says is collected in ``log``.
+- ``{"op": "launch", "id", "dir"}`` with a file descriptor, a :class:`turtles.standalone.podrunner.crun.Bundle` as JSON
+  → as above, for a container that an OCI runtime starts.
 - ``{"op": "collect", "dir"}``: write the log of a container whose forking process is gone.
-- ``{"op": "exec", "pid", "start"}`` with four file descriptors, a
+- ``{"op": "exec", "pid", "start", "bound"}`` with four file descriptors, a
   :class:`turtles.standalone.podrunner.execution.Execution` as JSON and what becomes standard input, output and error
-  → ``{"started": true}``, with a terminal's master where there is one, then ``{"exit": code}``; or ``{"error"}``.
+  → ``{"started": true}``, with a terminal's master where there is one, then ``{"exit": code}``; or ``{"error"}``. One
+  that is bound is killed when the connection is closed.
 - ``{"op": "reap", "id"}`` → ``{"exit": {...}}`` when it has ended, ``{"running": pid}`` or ``{"unknown": true}``.
 - ``{"op": "status"}`` → ``{"fingerprint", "pid", "containers": [...]}``
 - ``{"op": "retire"}``: stop listening, end when the last container has ended.
@@ -35,14 +38,16 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from turtles.log import setup_logging
-from turtles.standalone.podrunner import sandbox
+from turtles.standalone.podrunner import crun, sandbox
 from turtles.standalone.podrunner import syscalls as sc
+from turtles.standalone.podrunner.cgroup import oom_kills
 from turtles.standalone.podrunner.collector import STREAMS, Collector, make_pipes
 from turtles.standalone.podrunner.execution import Execution, run
 from turtles.standalone.podrunner.files import write_json
@@ -86,6 +91,7 @@ class Zygote:
         self._starting: dict[int, tuple[str, socket.socket]] = {}
         self._collectors: dict[str, Collector] = {}
         self._executions: dict[int, socket.socket] = {}
+        self._launches: dict[str, _Launch] = {}
         self._selector = selectors.DefaultSelector()
         self._path = path
         self._own_pid_ns = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
@@ -107,6 +113,8 @@ class Zygote:
 
     def run(self) -> None:
         """Serve until retired and empty."""
+        # Whose starter has ended becomes our child.
+        sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         # The podrunner's supervisor may signal a whole group; Pods must not lose their parent by that.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -116,7 +124,7 @@ class Zygote:
             log.warning("a preloaded module started threads: %s", [thread.name for thread in threading.enumerate()])
         gc.collect()
         gc.freeze()
-        while not (self._retired and not self._containers and not self._executions):
+        while not (self._retired and not self._containers and not self._executions and not self._launches):
             for key, _ in self._selector.select():
                 key.data(key.fileobj)
 
@@ -159,11 +167,15 @@ class Zygote:
 
     def _handle(self, client: socket.socket, request: dict[str, Any], fds: list[int]) -> None:
         operation, key = request["op"], request.get("id", "")
-        if operation == "start":
-            if key in self._containers:
+        if operation in ("start", "launch"):
+            if key in self._launches:
+                self._reply(client, {"error": "it is being started"})
+            elif key in self._containers:
                 self._reply(client, self._containers[key])
             elif key in self._exits:
                 self._reply(client, {"exit": self._exits[key]})
+            elif operation == "launch":
+                self._launch(client, request, fds)
             else:
                 self._start(client, request, fds)
         elif operation == "collect":
@@ -230,16 +242,8 @@ class Zygote:
             self._container(fds[0], request["name"], directory, go_read, ready_write)
         os.close(go_read)
         os.close(ready_write)
-        state = {
-            "id": request["id"],
-            "pid": pid,
-            "start": process_start(pid),
-            "startedAt": now(),
-            "dir": request["dir"],
-            "parent": {"pid": os.getpid(), "start": process_start(os.getpid())},
-        }
         try:
-            write_json(directory / "state.json", state)
+            state = self._note(request["id"], request["dir"], pid, [])
         except OSError:
             # Without a word to go on the process ends: nobody would know of it.
             os.close(go_write)
@@ -252,6 +256,79 @@ class Zygote:
         os.close(go_write)
         self._starting[ready_read] = (request["id"], client)
         self._selector.register(ready_read, selectors.EVENT_READ, self._ready)
+
+    def _launch(self, client: socket.socket, request: dict[str, Any], fds: list[int]) -> None:
+        """Let a child start a container that becomes ours."""
+        directory = Path(request["dir"])
+        make_pipes(directory)
+        self._collect(request["dir"])
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sc.setns(self._own_pid_ns, sc.CLONE_NEWPID)
+        try:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            self._finish(request["dir"])
+            raise
+        if pid == 0:
+            self._launcher(fds[0], directory, theirs)
+        theirs.close()
+        self._launches[request["id"]] = _Launch(request["id"], request["dir"], client, pid)
+        self._selector.register(ours, selectors.EVENT_READ, partial(self._launching, request["id"]))
+
+    def _launching(self, key: str, talk: socket.socket) -> None:
+        """Take what the child says: that the container is created, that it runs, or that it doesn't."""
+        launch = self._launches[key]
+        said = talk.recv(MAX_MESSAGE)
+        told = json.loads(said or b"{}")
+        if "pid" in told:
+            try:
+                self._containers[key] = self._note(key, launch.directory, told["pid"], told["procs"])
+                talk.send(b"go")
+            except OSError as error:
+                # Without a word to go on the child ends the container: nobody would know of it.
+                launch.failure = str(error)
+                talk.shutdown(socket.SHUT_RDWR)
+            return
+        launch.failure = launch.failure or told.get("error", "")
+        if told.get("started"):
+            launch.started = True
+        if said:
+            return
+        self._selector.unregister(talk)
+        talk.close()
+        os.waitpid(launch.pid, 0)
+        del self._launches[key]
+        container = self._containers.get(key)
+        if launch.started and container is not None:
+            self._reply(launch.client, container)
+            # It may have ended before its starter.
+            self._reap(None)
+            return
+        failure = launch.failure or "the process that starts it was killed"
+        if container is None:
+            self._containers[key] = container = {"dir": launch.directory, "startedAt": now()}
+            Path(launch.directory, "state.json").unlink(missing_ok=True)
+        else:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(container["pid"], 0)
+        self._ended(key, 128, None, failure)
+        self._reply(launch.client, {"error": failure})
+
+    def _note(self, key: str, directory: str, pid: int, procs: list[str]) -> dict[str, Any]:
+        """Write state.json, and return what it says."""
+        state = {
+            "id": key,
+            "pid": pid,
+            "start": process_start(pid),
+            "startedAt": now(),
+            "dir": directory,
+            "parent": {"pid": os.getpid(), "start": process_start(os.getpid())},
+            "cgroupProcs": procs,
+        }
+        write_json(Path(directory, "state.json"), state)
+        return state
 
     def _collect(self, directory: str) -> None:
         """Start writing a container's log, unless that is done already."""
@@ -292,6 +369,14 @@ class Zygote:
         if pid == 0:
             self._executed(fds[0], client, fds[1:])
         self._executions[pid] = client
+        if request.get("bound"):
+            self._selector.register(client, selectors.EVENT_READ, partial(self._abandoned, pid))
+
+    def _abandoned(self, pid: int, client: socket.socket) -> None:
+        """Kill a command nobody waits for any more."""
+        self._selector.unregister(client)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
     def _ready(self, fd: int) -> None:
         self._selector.unregister(fd)
@@ -314,7 +399,7 @@ class Zygote:
         if fd is not None:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake_read, 4096)
-        starting = {key for key, _ in self._starting.values()}
+        starting = {key for key, _ in self._starting.values()} | self._launches.keys()
         for key, container in list(self._containers.items()):
             if key in starting:
                 continue
@@ -327,6 +412,8 @@ class Zygote:
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 del self._executions[pid]
+                with contextlib.suppress(KeyError):
+                    self._selector.unregister(client)
                 code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
                 self._reply(client, {"exit": code})
 
@@ -337,6 +424,8 @@ class Zygote:
         ended = {"exitCode": code, "signal": number, "finishedAt": now(), "startedAt": container["startedAt"]}
         if message is not None:
             ended |= {"reason": "StartError", "message": message}
+        elif oom_kills(container.get("cgroupProcs") or ()):
+            ended |= {"reason": "OOMKilled"}
         self._exits[key] = ended
         # A Pod's directory may be gone already.
         with contextlib.suppress(OSError):
@@ -399,6 +488,37 @@ class Zygote:
                 os.write(note, str(code & 255).encode())
             os._exit(code & 255)
 
+    def _launcher(self, told: int, directory: Path, talk: socket.socket) -> None:
+        """Start a container; never returns.
+
+        :param told: a file with the Bundle, see :meth:`_container`.
+        """
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE):
+                signal.signal(number, signal.SIG_DFL)
+            bundle = crun.bundle_from(_json_of(told))
+            os.setsid()
+            os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), 0)
+            for target, stream in enumerate(STREAMS, 1):
+                # Open for reading too: without a reader, writing would end the container.
+                os.dup2(os.open(directory / stream, os.O_RDWR | os.O_CLOEXEC), target)
+            (connection,) = _close_others((talk.fileno(),))
+            talk = socket.socket(fileno=connection)
+
+            def created(pid: int) -> None:
+                talk.send(json.dumps({"pid": pid, "procs": bundle.cgroup_procs}).encode())
+                if talk.recv(16) != b"go":
+                    raise crun.RuntimeFailure("its start could not be recorded")
+
+            crun.launch(bundle, created)
+            talk.send(b'{"started": true}')
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                talk.send(json.dumps({"error": str(error)[:4000] or type(error).__name__}).encode())
+        finally:
+            os._exit(0)
+
     def _executed(self, told: int, client: socket.socket, streams: list[int]) -> None:
         """Be a command in a container; never returns.
 
@@ -415,6 +535,9 @@ class Zygote:
             client = socket.socket(fileno=connection)
             for target, fd in enumerate(kept):
                 os.dup2(fd, target)
+            # Among the files of an untrusted image nothing is imported any more.
+            sys.path.clear()
+            sys.path_importer_cache.clear()
             run(execution, self._filters, lambda fds: socket.send_fds(client, [b'{"started": true}'], fds))
         except FileNotFoundError as error:
             code = 127
@@ -423,6 +546,18 @@ class Zygote:
             client.send(json.dumps({"error": str(error) or type(error).__name__}).encode())
         finally:
             os._exit(code)
+
+
+@dataclass
+class _Launch:
+    """A container that a child is starting."""
+
+    key: str
+    directory: str
+    client: socket.socket
+    pid: int
+    started: bool = False
+    failure: str = ""
 
 
 def _json_of(fd: int) -> dict[str, Any]:

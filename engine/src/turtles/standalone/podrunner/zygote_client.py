@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from turtles.standalone.podrunner import sandbox
+from turtles.standalone.podrunner.crun import Bundle
 from turtles.standalone.podrunner.execution import Execution
 from turtles.standalone.podrunner.zygote import MAX_MESSAGE, process_start
 
@@ -152,11 +153,17 @@ class ZygoteClient:
 
         :raises ZygoteError: it could not be set up.
         """
+        return self._begin({"op": "start", "id": key, "dir": str(directory), "name": name}, spec)
+
+    def launch(self, key: str, directory: Path, bundle: Bundle) -> dict[str, Any]:
+        """Start a container with an OCI runtime; as :meth:`start`."""
+        return self._begin({"op": "launch", "id": key, "dir": str(directory)}, bundle)
+
+    def _begin(self, request: dict[str, Any], what: sandbox.Spec | Bundle) -> dict[str, Any]:
         memory = os.memfd_create("spec")
         with open(memory, "wb") as spec_file:
-            spec_file.write(json.dumps(dataclasses.asdict(spec)).encode())
+            spec_file.write(json.dumps(dataclasses.asdict(what)).encode())
             spec_file.flush()
-            request = {"op": "start", "id": key, "dir": str(directory), "name": name}
             fds = [spec_file.fileno()]
             try:
                 return self._ask(request, fds)
@@ -172,10 +179,11 @@ class ZygoteClient:
         """
         self._ask({"op": "collect", "dir": str(directory)}, timeout=10)
 
-    def execute(self, execution: Execution, streams: list[int]) -> socket.socket:
+    def execute(self, execution: Execution, streams: list[int], bound: bool = False) -> socket.socket:
         """Run a command in a container; return the connection that reports its start and its end.
 
         :param streams: what becomes standard input, output and error.
+        :param bound: end it when the connection is closed.
         :raises ZygoteError: nothing listens.
         """
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -185,7 +193,7 @@ class ZygoteClient:
                 file.flush()
                 sock.settimeout(10)
                 sock.connect(str(self._path))
-                request = {"op": "exec", "pid": execution.pid, "start": execution.start}
+                request = {"op": "exec", "pid": execution.pid, "start": execution.start, "bound": bound}
                 socket.send_fds(sock, [json.dumps(request).encode()], [file.fileno(), *streams])
         except OSError as error:
             sock.close()
