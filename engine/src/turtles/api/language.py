@@ -20,6 +20,7 @@ INVALID: Final = "FieldValueInvalid"
 REQUIRED: Final = "FieldValueRequired"
 NOT_SUPPORTED: Final = "FieldValueNotSupported"
 DUPLICATE: Final = "FieldValueDuplicate"
+FORBIDDEN: Final = "FieldValueForbidden"
 
 
 @dataclass(frozen=True)

@@ -149,8 +149,13 @@ def _default_domain(vm: Object, identity: Object, context: Context) -> Object:
     domain = _domain_of(vm)
     if domain is None:
         return vm
+    spec = vm["spec"]["template"]["spec"]
+    if not spec.get("architecture"):
+        spec["architecture"] = context.config.architecture
     if not (domain.get("machine") or {}).get("type"):
-        domain["machine"] = {**(domain.get("machine") or {}), "type": context.config.machine_type}
+        machine_type = context.config.machine_type_of(spec["architecture"])
+        domain["machine"] = {**(domain.get("machine") or {}), "type": machine_type}
+    domain["resources"] = domain.get("resources") or {}
     firmware = dict(domain.get("firmware") or {})
     for key in ("uuid", "serial"):
         if not firmware.get(key) and identity.get(key):
@@ -188,6 +193,7 @@ def validate(vm: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     causes += metadata_causes(template.get("metadata") or {}, "spec.template.metadata", context)
     causes += spec_causes(template["spec"], "spec.template.spec", context.config)
     causes += _run_strategy(vm_spec)
+    causes += compute.live_update(template["spec"], "spec.template.spec", context.config)
     return causes
 
 
