@@ -31,6 +31,7 @@ def test_vm_keeps_what_it_says():
     domain = after["spec"]["template"]["spec"]["domain"]
     assert domain.pop("machine") == {"type": "q35"}
     assert domain.pop("firmware") == {"uuid": "u", "serial": "u"}
+    assert after["spec"]["template"]["spec"].pop("architecture") == "amd64"
     assert after["metadata"].pop("finalizers") == [labels.VM_FINALIZER]
     assert after["metadata"].pop("annotations") == OBSERVED
     assert after == before
@@ -55,7 +56,7 @@ def test_vmi_of_the_talk():
     assert spec["architecture"] == "amd64"
     assert spec["evictionStrategy"] == "None"
     assert domain["machine"] == {"type": "q35"}
-    assert domain["cpu"] == {"sockets": 1, "cores": 1, "threads": 1, "model": "host-model"}
+    assert domain["cpu"] == {"sockets": 1, "cores": 1, "threads": 1, "maxSockets": 4, "model": "host-model"}
     assert domain["memory"] == {"guest": "64M"}
     assert domain["features"] == {"acpi": {"enabled": True}}
     assert domain["firmware"] == {"uuid": firmware_uuid("testvm")}
@@ -68,6 +69,7 @@ def test_vmi_of_the_talk():
         "runtimeUser": 107,
         "currentCPUTopology": {"cores": 1, "sockets": 1, "threads": 1},
         "memory": {"guestAtBoot": "64M", "guestCurrent": "64M", "guestRequested": "64M"},
+        "guestOSInfo": {},
         "conditions": [
             {
                 "type": "Ready",
@@ -110,8 +112,8 @@ def test_smallest_vmi():
         ({}, {"requests": {"cpu": "100m"}}, (1, 1, 1)),
         ({}, {"requests": {"cpu": "1500m"}}, (2, 1, 1)),
         ({}, {"limits": {"cpu": 4}, "requests": {"cpu": 2}}, (4, 1, 1)),
-        ({"cores": 2}, {"limits": {"cpu": 4}}, (1, 2, 1)),
-        ({"threads": 2, "sockets": 3}, {}, (3, 1, 2)),
+        ({"cores": 2}, {"limits": {"cpu": 4}}, (None, 2, None)),
+        ({"threads": 2, "sockets": 3}, {}, (3, None, 2)),
     ],
 )
 def test_topology(cpu, resources, topology):
@@ -119,9 +121,11 @@ def test_topology(cpu, resources, topology):
     vmi["spec"]["domain"].update(cpu=cpu, resources={"limits": {}, **resources}, memory={"guest": "1Gi"})
     vmi = default(vmi)
     found = vmi["spec"]["domain"]["cpu"]
-    assert (found["sockets"], found["cores"], found["threads"]) == topology
+    assert (found.get("sockets"), found.get("cores"), found.get("threads")) == topology
+    said = {name: count for name, count in zip(("sockets", "cores", "threads"), topology, strict=True) if count}
+    assert vmi["status"]["currentCPUTopology"] == said
     if resources.get("limits", {}).get("cpu") and not resources.get("requests"):
-        assert vmi["spec"]["domain"]["resources"]["requests"]["cpu"] == 4
+        assert vmi["spec"]["domain"]["resources"]["requests"]["cpu"] == "4"
 
 
 def test_device_defaults():
@@ -139,7 +143,7 @@ def test_device_defaults():
     assert domain["devices"]["watchdog"]["i6300esb"] == {"action": "reset"}
     assert domain["devices"]["interfaces"][0]["ports"] == [{"port": 22, "protocol": "TCP"}]
     assert domain["clock"]["timer"] == {"hpet": {"present": True}, "pit": {"present": False}}
-    assert domain["cpu"]["features"] == [{"name": "apic", "policy": "require"}]
+    assert domain["cpu"]["features"] == [{"name": "apic"}]
 
 
 def test_no_pod_interface():

@@ -47,8 +47,8 @@ def test_it_is_admitted(operation: str) -> None:
         ({"selector": None}, "spec.selector is a required field", "spec.selector"),
         ({"domain": {}}, "spec.domain.devices is a required field", "spec.domain.devices"),
         (
-            {"domain": {"devices": {}, "ioThreadsPolicy": "auto"}},
-            "spec.domain.ioThreadsPolicy is not supported by this engine",
+            {"domain": {"devices": {}, "ioThreadsPolicy": "few"}},
+            "Invalid IOThreadsPolicy (few)",
             "spec.domain.ioThreadsPolicy",
         ),
         (

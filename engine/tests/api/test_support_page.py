@@ -27,6 +27,7 @@ PASSED_ON = (
     "spec.affinity.podAffinity",
     "spec.affinity.podAntiAffinity",
     "spec.tolerations[]",
+    "spec.topologySpreadConstraints[]",
     "spec.dnsConfig",
     "spec.infra.nodePlacement.affinity",
     "spec.infra.nodePlacement.tolerations[]",
@@ -37,10 +38,6 @@ POD_AFFINITY = ("spec.affinity.podAffinity", "spec.affinity.podAntiAffinity")
 MEANINGS = {
     **{part: "As in a Pod." for part in PASSED_ON if part not in POD_AFFINITY},
     **dict.fromkeys(POD_AFFINITY, "As in a Pod. The scheduler of standalone mode refuses required terms."),
-    "spec.domain.resources.requests.cpu": "CPU the Pod is guaranteed.",
-    "spec.domain.resources.requests.memory": "Memory the Pod is guaranteed, without the engine's overhead.",
-    "spec.domain.resources.limits.cpu": "CPU the Pod may use.",
-    "spec.domain.resources.limits.memory": "Memory the Pod may use, without the engine's overhead.",
 }
 
 

@@ -39,8 +39,14 @@ DEFAULT_GATES = frozenset(
 IMAGE_VOLUME = "ImageVolume"
 #: Whether machines may wait for a migration from another cluster (run strategy WaitAsReceiver).
 DECENTRALIZED_MIGRATION = "DecentralizedLiveMigration"
+#: Whether a machine may say what a reboot of its guest does.
+REBOOT_POLICY = "RebootPolicy"
+#: Whether a machine's memory may be encrypted by an AMD processor.
+ENCRYPTION_SEV = "WorkloadEncryptionSEV"
+#: Whether a machine may be configured by Ignition, with an annotation.
+IGNITION = "ExperimentalIgnitionSupport"
 #: Those that decide about something in this engine; all others are accepted and do nothing.
-EFFECTIVE_GATES = frozenset((IMAGE_VOLUME, DECENTRALIZED_MIGRATION))
+EFFECTIVE_GATES = frozenset((IMAGE_VOLUME, DECENTRALIZED_MIGRATION, REBOOT_POLICY, ENCRYPTION_SEV, IGNITION))
 #: Verbosity from which on everything is logged.
 _DEBUG = 3
 _VERBOSITY = 2
@@ -61,6 +67,11 @@ class Rotation:
     serving: timedelta = timedelta(days=30)
     serving_rest: timedelta = timedelta(days=30) * _REST
 
+
+#: Machine types of architectures other than amd64, for which alone an installation can choose one.
+_MACHINE_TYPES = {"arm64": "virt", "s390x": "s390-ccw-virtio"}
+#: CPU that is requested by default. To ask for as much is to ask for nothing.
+_CPU_REQUEST = "100m"
 
 #: What SMBIOS tells guests by default, as in KubeVirt.
 SMBIOS = {"manufacturer": "KubeVirt", "product": "None", "family": "KubeVirt"}
@@ -91,6 +102,10 @@ class ClusterConfiguration:
     :param free_page_reporting: whether guests give back memory that they don't use.
     :param overhead_ratio: factor of the memory that Pods need in addition to their guests'.
     :param runtime_class: of launcher Pods; None is the cluster's default.
+    :param live_update: whether changes of a running VirtualMachine reach its guest where they can, at once.
+    :param max_hotplug_ratio: how many times its processors and memory a machine may grow to, if it doesn't say.
+    :param max_cpu_sockets: sockets a machine may grow to, if it doesn't say; 0: the ratio decides.
+    :param max_guest: memory a machine may grow to, if it doesn't say, a quantity; None: the ratio decides.
     """
 
     architecture: str = "amd64"
@@ -117,6 +132,19 @@ class ClusterConfiguration:
     free_page_reporting: bool = True
     overhead_ratio: float = 1.0
     runtime_class: str | None = None
+    live_update: bool = True
+    max_hotplug_ratio: int = 4
+    max_cpu_sockets: int = 0
+    max_guest: str | None = None
+
+    def machine_type_of(self, architecture: str) -> str:
+        """Return the machine type of machines of an architecture which don't say theirs."""
+        return _MACHINE_TYPES.get(architecture, self.machine_type)
+
+    def emulated_machines_of(self, architecture: str) -> tuple[str, ...]:
+        """Return the patterns of machine types that are allowed for an architecture."""
+        other = _MACHINE_TYPES.get(architecture)
+        return (f"{other}*",) if other else self.emulated_machines
 
     def has_gate(self, name: str) -> bool:
         """Say whether a feature gate is on."""
@@ -148,6 +176,7 @@ def from_kubevirt(kubevirt: Mapping[str, Any] | None, architecture: str = DEFAUL
     permit_bridge = network.get("permitBridgeInterfaceOnPodNetwork")
     period = configuration.get("memBalloonStatsPeriod")
     options = configuration.get("virtualMachineOptions") or {}
+    live = configuration.get("liveUpdateConfiguration") or {}
     secrets = (reference.get("name") for reference in spec.get("imagePullSecrets") or ())
     return ClusterConfiguration(
         architecture=architectures.get("defaultArchitecture") or architecture,
@@ -157,7 +186,7 @@ def from_kubevirt(kubevirt: Mapping[str, Any] | None, architecture: str = DEFAUL
         permit_bridge_on_pod_network=permit_bridge is not False,
         eviction_strategy=configuration.get("evictionStrategy") or DEFAULT.eviction_strategy,
         emulated_machines=tuple(machines or DEFAULT.emulated_machines),
-        cpu_request=None if request in (None, "", 0, "0") else str(request),
+        cpu_request=None if request in (None, "", 0, "0", _CPU_REQUEST) else str(request),
         use_emulation=developer.get("useEmulation"),
         cpu_allocation_ratio=_positive(developer.get("cpuAllocationRatio"), DEFAULT.cpu_allocation_ratio),
         memory_overcommit=_positive(developer.get("memoryOvercommit"), DEFAULT.memory_overcommit),
@@ -175,6 +204,10 @@ def from_kubevirt(kubevirt: Mapping[str, Any] | None, architecture: str = DEFAUL
         free_page_reporting=options.get("disableFreePageReporting") is None,
         overhead_ratio=ratio(configuration.get("additionalGuestMemoryOverheadRatio")) or DEFAULT.overhead_ratio,
         runtime_class=configuration.get("defaultRuntimeClass") or None,
+        live_update=configuration.get("vmRolloutStrategy") != "Stage",
+        max_hotplug_ratio=_positive(live.get("maxHotplugRatio"), DEFAULT.max_hotplug_ratio),
+        max_cpu_sockets=_positive(live.get("maxCpuSockets"), DEFAULT.max_cpu_sockets),
+        max_guest=None if live.get("maxGuest") is None else str(live["maxGuest"]),
     )
 
 

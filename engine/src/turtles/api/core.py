@@ -119,6 +119,20 @@ TOLERATIONS = ListOf(
     )
 )
 
+TOPOLOGY_SPREAD = ListOf(
+    Struct(
+        "How evenly Pods are spread over the values of a node label.",
+        field("maxSkew", INT32, "By how many the numbers of Pods may differ.", required=True),
+        field("topologyKey", STRING, "The node label.", required=True),
+        field("whenUnsatisfiable", STRING, "DoNotSchedule or ScheduleAnyway.", required=True),
+        field("labelSelector", LABEL_SELECTOR, "The Pods that count."),
+        field("matchLabelKeys", STRINGS, "Label keys whose values are taken from the incoming Pod."),
+        field("minDomains", INT32, "How many values there have to be."),
+        field("nodeAffinityPolicy", STRING, "Honor or Ignore: whether nodes that affinity excludes count."),
+        field("nodeTaintsPolicy", STRING, "Honor or Ignore: whether nodes with taints count."),
+    )
+)
+
 DNS_CONFIG = Struct(
     "DNS settings merged with those of dnsPolicy.",
     field("nameservers", STRINGS, "IP addresses of name servers; at most 3."),

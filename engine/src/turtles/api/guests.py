@@ -17,9 +17,9 @@ _FIRMWARE_UUID_NAMESPACE = uuid.UUID("6a1a24a1-4061-4607-8bf4-a3963d0c5895")
 
 
 def grace_period(spec: Mapping[str, Any]) -> int:
-    """Return the seconds the guest of a VirtualMachineInstance's spec has to shut down."""
+    """Return the seconds the guest of a VirtualMachineInstance's spec has to shut down. Less than none is none."""
     seconds = spec.get("terminationGracePeriodSeconds")
-    return GRACE_PERIOD_SECONDS if seconds is None else int(seconds)
+    return GRACE_PERIOD_SECONDS if seconds is None else max(0, int(seconds))
 
 
 def hostname(vmi: Mapping[str, Any]) -> str:

@@ -52,6 +52,8 @@ OBSERVED_VERSIONS = {
 }
 MIGRATION_TRANSPORT_UNIX = "kubevirt.io/migrationTransportUnix"
 MEMORY_OVERHEAD = "kubevirt.io/memory-overhead-bytes"
+#: What Ignition configures the guest with, on a VMI.
+IGNITION = "kubevirt.io/ignitiondata"
 PCI_TOPOLOGY_VERSION = "kubevirt.io/pci-topology-version"
 PCI_TOPOLOGY_V3 = "v3"
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"

@@ -21,6 +21,7 @@ REQUIRED: Final = "FieldValueRequired"
 NOT_SUPPORTED: Final = "FieldValueNotSupported"
 DUPLICATE: Final = "FieldValueDuplicate"
 NOT_FOUND: Final = "FieldValueNotFound"
+FORBIDDEN: Final = "FieldValueForbidden"
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,33 @@ def to_milli(value: Any) -> int:
     return math.ceil(parse(value) * 1000)
 
 
+def canonical(value: Any) -> str:
+    """Return a quantity as Kubernetes writes it: `1024Mi` → `1Gi`, `0.5` → `500m`, `2` → `2`.
+
+    :raises QuantityError: it isn't one.
+    """
+    number = parse(value)
+    text = str(value)
+    if "i" in text and abs(number) >= 1024 and number.denominator == 1:
+        return format_binary(int(number))
+    match = _QUANTITY.fullmatch(text)
+    if match and match.group(2):
+        return _with_exponent(number)
+    for suffix in ("E", "P", "T", "G", "M", "k", "", "m", "u", "n"):
+        scaled = number / _SUFFIXES[suffix]
+        if scaled.denominator == 1 and (number or not suffix):
+            return f"{scaled}{suffix}"
+    return f"{math.ceil(number * 10**9)}n"  # nothing finer can be said
+
+
+def _with_exponent(number: Fraction) -> str:
+    for exponent in (18, 15, 12, 9, 6, 3, 0, -3, -6, -9):
+        scaled = number / Fraction(10) ** exponent
+        if scaled.denominator == 1 and (number or not exponent):
+            return f"{scaled}e{exponent}" if exponent else f"{scaled}"
+    return f"{math.ceil(number * 10**9)}e-9"
+
+
 def format_binary(count: int) -> str:
     """Return a whole number of bytes with the largest binary suffix that keeps it exact: 67108864 → `64Mi`."""
     for suffix in ("Ei", "Pi", "Ti", "Gi", "Mi", "Ki"):

@@ -168,8 +168,12 @@ def _default_domain(vm: Object, identity: Object, context: Context) -> Object:
     domain = _domain_of(vm)
     if domain is None:
         return vm
+    spec = vm["spec"]["template"]["spec"]
+    if not spec.get("architecture"):
+        spec["architecture"] = context.config.architecture
     if not (domain.get("machine") or {}).get("type"):
-        domain["machine"] = {**(domain.get("machine") or {}), "type": _machine_type(vm, context)}
+        domain["machine"] = {**(domain.get("machine") or {}), "type": _machine_type(vm, spec["architecture"], context)}
+    domain["resources"] = domain.get("resources") or {}
     firmware = dict(domain.get("firmware") or {})
     for key in ("uuid", "serial"):
         if not firmware.get(key) and identity.get(key):
@@ -179,13 +183,13 @@ def _default_domain(vm: Object, identity: Object, context: Context) -> Object:
     return vm
 
 
-def _machine_type(vm: Object, context: Context) -> str:
+def _machine_type(vm: Object, architecture: str, context: Context) -> str:
     """Return the machine type that a VirtualMachine's preference has, or else the configuration."""
     try:
         preference = matchers.find_spec(vm, matchers.PREFERENCE, context.find)
     except Missing:
         preference = None  # for validation to say
-    return get(preference, "machine", "preferredMachineType") or context.config.machine_type
+    return get(preference, "machine", "preferredMachineType") or context.config.machine_type_of(architecture)
 
 
 def _domain_of(vm: Object) -> Object | None:
@@ -219,7 +223,9 @@ def validate(vm: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
         if causes:
             return causes
         spec = {**vm_spec, "template": template}
-    if causes := [*machine_causes(spec, "spec", context)]:
+    causes += machine_causes(spec, "spec", context)
+    causes += compute.live_update(spec["template"]["spec"], "spec.template.spec", context.config)
+    if causes:
         return causes
     if causes := [*namespace_causes(vm_spec, get(vm, "metadata", "namespace") or "")]:
         return causes

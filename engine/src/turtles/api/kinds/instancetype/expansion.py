@@ -20,7 +20,7 @@ from turtles.api.kinds.instancetype.matchers import (
 from turtles.api.kinds.preference.application import apply_device_preferences
 from turtles.api.kinds.preference.requirements import requirement_cause
 from turtles.api.kinds.preference.topology import spread_cause
-from turtles.api.kinds.vmi.defaults import declare_devices, default_template
+from turtles.api.kinds.vmi.defaults import declare_devices, default_spec
 from turtles.api.language import NOT_FOUND, Cause
 from turtles.api.objects import Object
 from turtles.api.rules import Spec
@@ -59,7 +59,7 @@ def expanded_template(vm: Object, context: Context) -> tuple[Object, list[Cause]
     if causes := apply_specs(instancetype, preference, spec, metadata, _TEMPLATE):
         return template, causes
     complete = copy.deepcopy(spec)
-    default_template(complete, context.config)
+    default_spec(complete, context.config)
     unmet = requirement_cause(instancetype, preference, complete)
     return template, [unmet] if unmet else []
 
@@ -79,7 +79,7 @@ def expand(vm: Object, find: Find, config: ClusterConfiguration) -> Object:
     causes = apply_specs(instancetype, preference, template["spec"], template["metadata"], _TEMPLATE)
     if causes:
         raise Unexpandable(conflict_message(listed(causes)))
-    default_template(template["spec"], config)
+    default_spec(template["spec"], config)
     spec = {key: value for key, value in vm["spec"].items() if key not in (INSTANCETYPE.field, PREFERENCE.field)}
     return {**vm, "spec": {**spec, "template": template}}
 

@@ -171,7 +171,17 @@ CONFIGURATION = Struct(
     field(
         "vmRolloutStrategy",
         STRING,
-        "Stage or LiveUpdate. Under both a change of the template takes effect at the next start.",
+        "LiveUpdate (the default): changes of a template reach a running guest where they can. Stage: they wait.",
+    ),
+    field(
+        "liveUpdateConfiguration",
+        Struct(
+            "How far machines that don't say it can grow while they run.",
+            field("maxHotplugRatio", UINT32, "Times their processors and memory; 4 if not given."),
+            field("maxCpuSockets", UINT32, "Sockets; by the ratio if not given."),
+            field("maxGuest", QUANTITY, "Memory; by the ratio if not given."),
+        ),
+        "How far machines that don't say it can grow while they run.",
     ),
     unsupported("apiConfiguration", "Request limits of virt-api."),
     unsupported("autoCPULimitNamespaceLabelSelector", "Namespaces whose machines get CPU limits."),
@@ -182,7 +192,6 @@ CONFIGURATION = Struct(
     unsupported("hypervisors", "Hypervisors."),
     unsupported("instancetype", "How instancetypes are referred to."),
     unsupported("ksmConfiguration", "Nodes that merge identical memory pages."),
-    unsupported("liveUpdateConfiguration", "Limits of live updates."),
     unsupported("mediatedDevicesConfiguration", "Mediated devices.", neutral=_EMPTY),
     unsupported("minCPUModel", "Minimal processor model."),
     unsupported("obsoleteCPUModels", "Processor models that aren't offered.", neutral=_EMPTY),

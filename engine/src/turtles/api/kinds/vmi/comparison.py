@@ -15,7 +15,12 @@ from turtles.api.rules import Spec
 # would choose may have changed since an instance was started.
 _NO_CHOICES = Context(
     ClusterConfiguration(
-        architecture="", machine_type="", cpu_model="", default_network_interface="", eviction_strategy=""
+        architecture="",
+        machine_type="",
+        cpu_model="",
+        default_network_interface="",
+        eviction_strategy="",
+        live_update=False,
     )
 )
 

@@ -12,18 +12,38 @@ from collections.abc import Mapping
 from typing import Any
 
 from turtles.api import labels
-from turtles.api.configuration import ClusterConfiguration
+from turtles.api.configuration import IGNITION, ClusterConfiguration
 from turtles.api.kind import DEFAULT_CONTEXT, Context
-from turtles.api.kinds.vmi.rules import compute, devices, machine, network, volumes
+from turtles.api.kinds.vmi.defaults import completed
+from turtles.api.kinds.vmi.rules import compute, devices, machine, network, placement, volumes
+from turtles.api.kinds.vmi.rules.common import Rule
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.language import INVALID, NOT_SUPPORTED, Cause
 from turtles.api.objects import get
 from turtles.api.rules import Causes, Spec, check_metadata, schema_causes
 
 _SIDECARS = "hooks.kubevirt.io/hookSidecars"
-_IGNITION = "kubevirt.io/ignitiondata"
 
-_RULES = (*machine.RULES, *compute.RULES, *devices.RULES, *network.RULES, *volumes.RULES)
+#: In KubeVirt's order, which is the order of the causes that clients read. What only this engine refuses comes last.
+_RULES: tuple[Rule, ...] = (
+    machine.names,
+    *compute.MEMORY,
+    machine.machine_type,
+    machine.identity,
+    machine.acpi_tables,
+    *compute.PROCESSORS,
+    machine.start_strategy,
+    compute.realtime,
+    *placement.RULES,
+    *devices.RULES,
+    compute.io_threads,
+    *network.RULES,
+    *volumes.RULES,
+    machine.firmware,
+    machine.eviction_strategy,
+    placement.launch_security,
+    *machine.OWN,
+)
 
 
 def validate(vmi: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
@@ -33,10 +53,13 @@ def validate(vmi: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     if causes:
         return causes
     spec = vmi["spec"]
-    causes += spec_causes(spec, "spec", context.config)
+    for rule in _RULES:
+        causes += rule(spec, "spec", context.config)
     causes += volumes.volumes_without_disk(spec, "spec")
     causes += compute.no_memory(spec, "spec")
     causes += metadata_causes(vmi.get("metadata") or {}, "metadata", context)
+    causes += machine.hyperv_dependencies(spec, "spec")
+    causes += machine.architecture(spec, "spec")
     return causes
 
 
@@ -57,10 +80,13 @@ def validate_update(new: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> l
 
 
 def spec_causes(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
-    """Return what is wrong with the spec at `path` of a VirtualMachineInstance or a template of one.
+    """Return what is wrong with the spec at `path` of a template of VirtualMachineInstances.
+
+    It is judged with the defaults that its instances get, and stored without them.
 
     :param spec: has passed the schema's check.
     """
+    spec = completed(spec, config)
     for rule in _RULES:
         yield from rule(spec, path, config)
 
@@ -76,7 +102,8 @@ def metadata_causes(metadata: Mapping[str, Any], path: str, context: Context) ->
         message = "creation of the following reserved kubevirt.io/ labels on a VMI object is prohibited"
         yield Cause(NOT_SUPPORTED, message, f"{path}.labels")
     annotations = metadata.get("annotations") or {}
-    for key, gate in ((_IGNITION, "ExperimentalIgnitionSupport"), (_SIDECARS, "sidecar")):
-        if annotations.get(key):
+    gates = ((labels.IGNITION, IGNITION, context.config.has_gate(IGNITION)), (_SIDECARS, "sidecar", False))
+    for key, gate, on in gates:
+        if annotations.get(key) and not on:
             message = f"{gate} feature gate is not enabled in kubevirt-config, invalid entry {path}.annotations.{key}"
             yield Cause(INVALID, message, f"{path}.annotations")

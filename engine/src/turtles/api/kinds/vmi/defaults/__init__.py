@@ -9,19 +9,26 @@ from __future__ import annotations
 
 import copy
 
-from turtles.api import labels
+from turtles.api import labels, quantity
 from turtles.api.conditions import GUEST_NOT_RUNNING, set_condition
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.guests import QEMU_UID
 from turtles.api.kind import DEFAULT_CONTEXT, Context
-from turtles.api.kinds.vmi.defaults.compute import default_cpu, default_firmware, default_memory
+from turtles.api.kinds.vmi.defaults.compute import (
+    default_guest_memory,
+    default_headroom,
+    default_model,
+    default_requests,
+    default_topology,
+)
 from turtles.api.kinds.vmi.defaults.disks import default_disks
+from turtles.api.kinds.vmi.defaults.machine import default_features, default_firmware, default_hyperv
 from turtles.api.kinds.vmi.defaults.network import default_network
 from turtles.api.kinds.vmi.presets import PRESET, apply_presets
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.objects import Object, add_annotations, add_finalizer, get
 from turtles.api.phases import PENDING
-from turtles.api.rules import is_well_formed
+from turtles.api.rules import Spec, is_well_formed
 
 
 def default(vmi: Object, context: Context = DEFAULT_CONTEXT) -> Object:
@@ -40,24 +47,17 @@ def default(vmi: Object, context: Context = DEFAULT_CONTEXT) -> Object:
     # Before everything else: a preset gives what the user left open, a default what then still is.
     apply_presets(vmi, context.others(PRESET, vmi["metadata"].get("namespace") or ""))
     spec = vmi["spec"]
+    default_spec(spec, config)
     domain = spec["domain"]
-    if not spec.get("architecture"):
-        spec["architecture"] = config.architecture
-    if not spec.get("evictionStrategy"):
-        spec["evictionStrategy"] = config.eviction_strategy
-    if not (domain.get("machine") or {}).get("type"):
-        domain["machine"] = {**(domain.get("machine") or {}), "type": config.machine_type}
-    default_cpu(domain, config)
-    default_memory(domain)
-    default_firmware(vmi, domain)
-    features = domain["features"] = domain.get("features") or {}
-    features["acpi"] = features.get("acpi") or {}
-    default_network(spec, domain, config)
-    default_disks(spec, domain)
+    default_features(spec)
+    default_firmware(vmi)
     watchdog = domain["devices"].get("watchdog")
     if watchdog is not None and watchdog.get("i6300esb") is None:
         watchdog["i6300esb"] = {}
     VMI_SPEC.apply_defaults(spec)
+    default_hyperv(spec)
+    default_model(spec, config)
+    default_headroom(spec, config)
     _default_metadata(vmi)
     _first_status(vmi, context.now)
     if revision:
@@ -65,17 +65,25 @@ def default(vmi: Object, context: Context = DEFAULT_CONTEXT) -> Object:
     return vmi
 
 
-def default_template(spec: Object, config: ClusterConfiguration) -> None:
-    """Set, in place, those defaults of a template's instances that say what size they are, where and with what devices.
+def completed(spec: Spec, config: ClusterConfiguration) -> Object:
+    """Return the spec of a template with the defaults that rules reckon with."""
+    found = copy.deepcopy(dict(spec))
+    default_spec(found, config)
+    return found
 
-    :param spec: of the template; it has passed the schema's check.
-    """
+
+def default_spec(spec: Object, config: ClusterConfiguration) -> None:
+    """Set, in place, the defaults that rules reckon with, also those about templates, which are stored without them."""
     domain = spec["domain"]
-    spec["architecture"] = spec.get("architecture") or config.architecture
-    spec["evictionStrategy"] = spec.get("evictionStrategy") or config.eviction_strategy
-    domain["machine"] = {"type": config.machine_type} | {k: v for k, v in (domain.get("machine") or {}).items() if v}
-    default_cpu(domain, config)
-    default_memory(domain)
+    if not spec.get("architecture"):
+        spec["architecture"] = config.architecture
+    if not (domain.get("machine") or {}).get("type"):
+        domain["machine"] = {**(domain.get("machine") or {}), "type": config.machine_type_of(spec["architecture"])}
+    default_requests(domain, config)
+    default_guest_memory(domain)
+    default_topology(domain)
+    if not spec.get("evictionStrategy"):
+        spec["evictionStrategy"] = config.eviction_strategy
     declare_devices(spec, config)
 
 
@@ -115,12 +123,14 @@ def _first_status(vmi: Object, now: str) -> None:
     status: Object = {
         "phase": PENDING,
         "runtimeUser": QEMU_UID,
-        "currentCPUTopology": {key: cpu[key] for key in ("cores", "sockets", "threads")},
+        "currentCPUTopology": {key: cpu[key] for key in ("cores", "sockets", "threads") if cpu.get(key)},
+        "guestOSInfo": {},
     }
     if now:
         status["phaseTransitionTimestamps"] = [{"phase": PENDING, "phaseTransitionTimestamp": now}]
     guest = (domain.get("memory") or {}).get("guest")
-    if guest:
+    if guest is not None:
+        guest = quantity.canonical(guest)
         status["memory"] = {"guestAtBoot": guest, "guestCurrent": guest, "guestRequested": guest}
     # As it will be until the guest runs, so that nobody has to write it on the way there
     conditions: list[Object] = []

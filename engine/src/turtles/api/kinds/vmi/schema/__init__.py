@@ -9,7 +9,7 @@ and the engine doesn't are declared `unsupported`: the schema keeps them, so tha
 from __future__ import annotations
 
 from turtles.api import guests
-from turtles.api.core import AFFINITY, DNS_CONFIG, TOLERATIONS
+from turtles.api.core import AFFINITY, DNS_CONFIG, TOLERATIONS, TOPOLOGY_SPREAD
 from turtles.api.kinds.vmi.schema.disks import VOLUME
 from turtles.api.kinds.vmi.schema.domain import DOMAIN
 from turtles.api.kinds.vmi.schema.network import NETWORK
@@ -48,12 +48,12 @@ VMI_SPEC = Struct(
     ),
     field("evictionStrategy", STRING, "What happens on a drain: None, LiveMigrate, LiveMigrateIfPossible, External."),
     field("startStrategy", STRING, "Paused: the machine is started paused."),
-    field("architecture", STRING, "Processor architecture: amd64."),
+    field("architecture", STRING, "Processor architecture: amd64, arm64 or s390x. The machine waits for such a node."),
     unsupported("livenessProbe", "Tells whether the guest is alive."),
     unsupported("readinessProbe", "Tells whether the guest is ready."),
-    unsupported("schedulerName", "The scheduler that places the machine.", neutral=("default-scheduler",)),
-    unsupported("topologySpreadConstraints", "How machines are spread over topologies."),
-    unsupported("serviceAccountName", "Service account of the Pod."),
+    field("schedulerName", STRING, "The scheduler that places the machine.", absent="default-scheduler"),
+    field("topologySpreadConstraints", TOPOLOGY_SPREAD, "How machines are spread over topologies."),
+    field("serviceAccountName", STRING, "Service account of the Pod, which gets no token of it by that alone."),
     unsupported("accessCredentials", "SSH keys and passwords given to the guest."),
     unsupported("resourceClaims", "Claims of devices."),
     unsupported("utilityVolumes", "Volumes for the Pod which the guest doesn't see."),

@@ -4,16 +4,24 @@
 from __future__ import annotations
 
 from turtles.api.kinds.vmi.schema.devices import DEVICES
-from turtles.api.kinds.vmi.schema.firmware import CLOCK, FEATURES, FIRMWARE
-from turtles.api.language import QUANTITY, STRING, UINT32, ListOf, MapOf, Struct, field, unsupported
+from turtles.api.kinds.vmi.schema.firmware import CLOCK, FEATURES, FIRMWARE, LAUNCH_SECURITY
+from turtles.api.language import BOOLEAN, QUANTITY, STRING, UINT32, ListOf, MapOf, Struct, field
 
-_OFF = (False,)
+_NUMA = Struct(
+    "NUMA topology.",
+    field(
+        "guestMappingPassthrough",
+        Struct("The guest's NUMA nodes are those of the processors that the machine was given."),
+        "The guest has the NUMA topology of its processors; needs dedicated ones, and huge pages.",
+    ),
+)
 
 _CPU = Struct(
     "The machine's processors.",
-    field("cores", UINT32, "Cores per socket."),
-    field("sockets", UINT32, "Sockets."),
-    field("threads", UINT32, "Threads per core."),
+    field("cores", UINT32, "Cores per socket.", absent=1),
+    field("sockets", UINT32, "Sockets. They can be added while the machine runs.", absent=1),
+    field("maxSockets", UINT32, "Sockets the machine may grow to while it runs; 4 times as many if not given."),
+    field("threads", UINT32, "Threads per core.", absent=1),
     field("model", STRING, "host-model (the default), host-passthrough, or a model libvirt knows, such as Nehalem."),
     field(
         "features",
@@ -21,19 +29,42 @@ _CPU = Struct(
             Struct(
                 "A processor feature.",
                 field("name", STRING, "Name of the feature in libvirt.", required=True),
-                field("policy", STRING, "force, require, optional, disable or forbid.", default="require"),
+                field("policy", STRING, "force, require (the default), optional, disable or forbid.", absent="require"),
             )
         ),
         "Processor features.",
     ),
-    unsupported("maxSockets", "Sockets the machine may grow to while it runs."),
-    unsupported("dedicatedCpuPlacement", "Whether each vCPU has a host CPU of its own.", neutral=_OFF),
-    unsupported("isolateEmulatorThread", "Whether the emulator has a host CPU of its own.", neutral=_OFF),
-    unsupported("numa", "NUMA topology."),
-    unsupported("realtime", "Realtime scheduling."),
+    field("dedicatedCpuPlacement", BOOLEAN, "Whether each virtual processor has a CPU of the node of its own."),
+    field("isolateEmulatorThread", BOOLEAN, "Whether the emulator has a CPU of its own too."),
+    field("numa", _NUMA, "NUMA topology."),
+    field(
+        "realtime",
+        Struct("Realtime scheduling.", field("mask", STRING, "Virtual processors it is for, such as 0-3,^1; all.")),
+        "Virtual processors are scheduled in real time.",
+    ),
 )
 
-_RESOURCES = MapOf(QUANTITY, keys=("cpu", "memory"))
+_MEMORY = Struct(
+    "The machine's memory.",
+    field("guest", QUANTITY, "Memory the guest sees; that of resources if not given."),
+    field("maxGuest", QUANTITY, "Memory the machine may grow to while it runs; 4 times as much if not given."),
+    field(
+        "hugepages",
+        Struct("Huge pages.", field("pageSize", STRING, "Their size, such as 2Mi or 1Gi.")),
+        "Back the memory by huge pages of the node.",
+    ),
+    field(
+        "reservedOverhead",
+        Struct(
+            "Memory reserved in addition to the guest's.",
+            field("addedOverhead", QUANTITY, "How much more than the engine reckons with."),
+            field("memLock", STRING, "Required: all of it is locked; NotRequired (the default).", absent="NotRequired"),
+        ),
+        "Memory reserved in addition to the guest's.",
+    ),
+)
+
+_RESOURCES = MapOf(QUANTITY)
 
 DOMAIN = Struct(
     "The machine itself.",
@@ -42,26 +73,19 @@ DOMAIN = Struct(
         "resources",
         Struct(
             "What the machine's Pod requests.",
-            field("requests", _RESOURCES, "What the Pod is guaranteed: cpu, memory."),
-            field("limits", _RESOURCES, "What the Pod may use: cpu, memory."),
-            unsupported("overcommitGuestOverhead", "Leave the engine's overhead out of requests.", neutral=_OFF),
+            field("requests", _RESOURCES, "What the Pod is guaranteed: cpu, memory and anything else nodes offer."),
+            field("limits", _RESOURCES, "What the Pod may use."),
+            field(
+                "overcommitGuestOverhead",
+                BOOLEAN,
+                "Request memory for the guest only, not for what the engine needs in addition.",
+            ),
         ),
         "What the machine's Pod requests; memory and processors of the guest too, if those aren't given.",
         absent={},
     ),
     field("cpu", _CPU, "The machine's processors.", absent={}),
-    field(
-        "memory",
-        Struct(
-            "The machine's memory.",
-            field("guest", QUANTITY, "Memory the guest sees; that of resources if not given."),
-            unsupported("maxGuest", "Memory the machine may grow to while it runs."),
-            unsupported("hugepages", "Back the memory by huge pages."),
-            unsupported("reservedOverhead", "Memory reserved in addition to the guest's."),
-        ),
-        "The machine's memory.",
-        absent={},
-    ),
+    field("memory", _MEMORY, "The machine's memory.", absent={}),
     field(
         "machine",
         Struct("The machine's type.", field("type", STRING, "q35, or a version of it such as pc-q35-7.2.")),
@@ -71,9 +95,33 @@ DOMAIN = Struct(
     field("firmware", FIRMWARE, "The machine's firmware.", absent={}),
     field("clock", CLOCK, "The machine's clock.", absent={}),
     field("features", FEATURES, "Features of the machine.", absent={}),
-    unsupported("ioThreadsPolicy", "How IO threads are assigned."),
-    unsupported("ioThreads", "IO threads."),
-    unsupported("chassis", "SMBIOS chassis."),
-    unsupported("launchSecurity", "Encrypted memory."),
-    unsupported("rebootPolicy", "What a reboot of the guest does.", neutral=("Reboot",)),
+    field("ioThreadsPolicy", STRING, "How disks share IO threads: shared, auto or supplementalPool."),
+    field(
+        "ioThreads",
+        Struct(
+            "IO threads of the policy supplementalPool.",
+            field("supplementalPoolThreadCount", UINT32, "How many threads there are."),
+        ),
+        "IO threads of the policy supplementalPool.",
+    ),
+    field(
+        "chassis",
+        Struct(
+            "What the guest reads about its chassis in SMBIOS.",
+            field("manufacturer", STRING, "Manufacturer."),
+            field("version", STRING, "Version."),
+            field("serial", STRING, "Serial number."),
+            field("asset", STRING, "Asset tag."),
+            field("sku", STRING, "Stock keeping unit."),
+        ),
+        "What the guest reads about its chassis in SMBIOS.",
+        absent={},
+    ),
+    field("launchSecurity", LAUNCH_SECURITY, "Encryption of the guest's memory."),
+    field(
+        "rebootPolicy",
+        STRING,
+        "What a reboot by the guest does: Reboot (the default), or Terminate, which ends the instance.",
+        absent="Reboot",
+    ),
 )

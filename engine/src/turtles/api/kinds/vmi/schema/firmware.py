@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-from turtles.api.language import BOOLEAN, INT64, STRING, Struct, field, unsupported
-
-_OFF = (False,)
+from turtles.api.language import BOOLEAN, INT64, STRING, UINT32, Struct, field, unsupported
 
 
 def _timer(name: str, doc: str, *fields: str) -> Struct:
@@ -43,6 +41,21 @@ CLOCK = Struct(
     ),
 )
 
+_EFI = Struct(
+    "EFI settings.",
+    field("secureBoot", BOOLEAN, "Boot nothing but what is signed, the default; needs features.smm.", absent=True),
+    field("persistent", BOOLEAN, "Whether variables of the firmware outlive the instance. Needs a claim for them."),
+)
+
+_KERNEL_CONTAINER = Struct(
+    "The image that has kernel and initrd.",
+    field("image", STRING, "The image.", required=True),
+    field("imagePullSecret", STRING, "Secret with credentials of its registry."),
+    field("imagePullPolicy", STRING, "Always, IfNotPresent or Never."),
+    field("kernelPath", STRING, "Path of the kernel in the image."),
+    field("initrdPath", STRING, "Path of the initrd in the image."),
+)
+
 FIRMWARE = Struct(
     "The machine's firmware.",
     field("uuid", STRING, "UUID the guest sees. A VirtualMachine keeps one for life."),
@@ -55,18 +68,71 @@ FIRMWARE = Struct(
                 "bios",
                 Struct(
                     "BIOS settings.",
-                    unsupported("useSerial", "Print the BIOS' output to the serial console.", neutral=_OFF),
+                    field("useSerial", BOOLEAN, "Print the BIOS' output to the serial console."),
                 ),
                 "Boot with BIOS, the default.",
                 absent={},
             ),
-            unsupported("efi", "Boot with EFI."),
+            field("efi", _EFI, "Boot with EFI."),
         ),
         "What boots the machine.",
         absent={},
     ),
-    unsupported("kernelBoot", "Boot a kernel from a container image."),
-    unsupported("acpi", "ACPI tables."),
+    field(
+        "kernelBoot",
+        Struct(
+            "A kernel that is booted without a boot loader.",
+            field("kernelArgs", STRING, "The kernel's command line."),
+            field("container", _KERNEL_CONTAINER, "The image that has kernel and initrd."),
+        ),
+        "A kernel that is booted without a boot loader.",
+    ),
+    field(
+        "acpi",
+        Struct(
+            "ACPI tables of a license.",
+            field("slicNameRef", STRING, "Volume (a secret) whose key slic.bin is the SLIC table."),
+            field("msdmNameRef", STRING, "Volume (a secret) whose key msdm.bin is the MSDM table."),
+        ),
+        "ACPI tables of a license.",
+    ),
+)
+
+_ENABLED = field("enabled", BOOLEAN, "Whether the guest has it.", default=True)
+_STATE = Struct("A feature.", _ENABLED)
+
+_HYPERV = Struct(
+    "Enlightenments for Windows.",
+    field("relaxed", _STATE, "Don't crash for a watchdog timeout."),
+    field("vapic", _STATE, "Paravirtual interrupts."),
+    field(
+        "spinlocks",
+        Struct(
+            "How often a spin lock is tried.",
+            _ENABLED,
+            field("spinlocks", UINT32, "How often; at least 4096, which is the default."),
+        ),
+        "How often a spin lock is tried.",
+    ),
+    field("vpindex", _STATE, "Index of the virtual processor."),
+    field("runtime", _STATE, "Time the virtual processor has run."),
+    field("synic", _STATE, "Synthetic interrupt controller; needs vpindex."),
+    field(
+        "synictimer",
+        Struct("Its timers; needs synic.", _ENABLED, field("direct", _STATE, "Direct mode.")),
+        "Timers of the synthetic interrupt controller; needs synic.",
+    ),
+    field("reset", _STATE, "Reset by hypercall."),
+    field(
+        "vendorid",
+        Struct("Vendor of the hypervisor.", _ENABLED, field("vendorid", STRING, "Up to 12 characters.")),
+        "Vendor of the hypervisor.",
+    ),
+    field("frequencies", _STATE, "Frequencies of TSC and APIC."),
+    field("reenlightenment", _STATE, "Tell of a changed TSC frequency."),
+    field("tlbflush", _STATE, "Flush TLBs by hypercall; needs vpindex."),
+    field("ipi", _STATE, "Send interrupts by hypercall; needs vpindex."),
+    field("evmcs", _STATE, "Enlightened VMCS; needs vapic and the processor feature vmx."),
 )
 
 FEATURES = Struct(
@@ -77,10 +143,60 @@ FEATURES = Struct(
         "ACPI, by which the guest is asked to shut down.",
         absent={},
     ),
-    unsupported("apic", "APIC settings."),
-    unsupported("hyperv", "Enlightenments for Windows."),
-    unsupported("hypervPassthrough", "All enlightenments the host has.", neutral=({"enabled": False},)),
-    unsupported("smm", "System management mode.", neutral=({"enabled": False},)),
-    unsupported("kvm", "Whether KVM is hidden from the guest.", neutral=({"hidden": False}, {})),
-    unsupported("pvspinlock", "Paravirtual spin locks.", neutral=({"enabled": False},)),
+    field(
+        "apic",
+        Struct("APIC.", _ENABLED, field("endOfInterrupt", BOOLEAN, "Whether the end of interrupts is notified.")),
+        "APIC settings.",
+    ),
+    field("hyperv", _HYPERV, "Enlightenments for Windows."),
+    field(
+        "hypervPassthrough",
+        Struct("All enlightenments the node has.", field("enabled", BOOLEAN, "Whether the guest has them.")),
+        "All enlightenments for Windows that the node has.",
+    ),
+    field("smm", _STATE, "System management mode, which secure boot needs."),
+    field(
+        "kvm",
+        Struct("How KVM shows itself.", field("hidden", BOOLEAN, "Whether it is hidden from the guest.")),
+        "How KVM shows itself to the guest.",
+        absent={},
+    ),
+    field("pvspinlock", _STATE, "Paravirtual spin locks."),
+)
+
+_ATTESTATION = unsupported("attestation", "Attestation before the guest starts.")
+
+LAUNCH_SECURITY = Struct(
+    "Encryption of the guest's memory. The machine waits for a node whose processor can do it.",
+    field(
+        "sev",
+        Struct(
+            "AMD SEV.",
+            field(
+                "policy",
+                Struct("The guest's policy.", field("encryptedState", BOOLEAN, "Whether registers are encrypted too.")),
+                "The guest's policy.",
+            ),
+            field("dhCert", STRING, "Base64 encoded key of the guest's owner."),
+            field("session", STRING, "Base64 encoded session blob of the guest's owner."),
+            _ATTESTATION,
+        ),
+        "AMD SEV.",
+    ),
+    field(
+        "snp",
+        Struct(
+            "AMD SEV-SNP.",
+            field("policy", STRING, "The guest's policy, a number of 64 bits."),
+            field("hostData", STRING, "32 bytes for the guest, base64 encoded."),
+            field("idBlock", STRING, "ID block, base64 encoded."),
+            field("idAuth", STRING, "ID authentication, base64 encoded."),
+            field("authorKey", BOOLEAN, "Whether idAuth has a key of the author."),
+            field("vcek", BOOLEAN, "Whether the guest may choose the VCEK."),
+            field("kernelHashes", BOOLEAN, "Whether kernel, initrd and arguments are measured."),
+            _ATTESTATION,
+        ),
+        "AMD SEV-SNP.",
+    ),
+    field("tdx", Struct("Intel TDX."), "Intel TDX, behind the gate WorkloadEncryptionTDX, which is off."),
 )
