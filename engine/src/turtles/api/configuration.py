@@ -37,8 +37,29 @@ DEFAULT_GATES = frozenset(
 )
 #: Whether container disks may be image volumes.
 IMAGE_VOLUME = "ImageVolume"
+#: Devices that machines may have, and how they may be connected.
+DOWNWARD_METRICS = "DownwardMetrics"
+GPUS_WITH_DRA = "GPUsWithDRA"
+HOST_DEVICES = "HostDevices"
+HOST_DEVICES_WITH_DRA = "HostDevicesWithDRA"
+NETWORK_DEVICES_WITH_DRA = "NetworkDevicesWithDRA"
+PASST_BINDING = "PasstBinding"
+PORT_RANGES = "PortRangesSpec"
+VSOCK = "VSOCK"
+_DEVICE_GATES = frozenset(
+    (
+        DOWNWARD_METRICS,
+        GPUS_WITH_DRA,
+        HOST_DEVICES,
+        HOST_DEVICES_WITH_DRA,
+        NETWORK_DEVICES_WITH_DRA,
+        PASST_BINDING,
+        PORT_RANGES,
+        VSOCK,
+    )
+)
 #: Those that decide about something in this engine; all others are accepted and do nothing.
-EFFECTIVE_GATES = frozenset((IMAGE_VOLUME,))
+EFFECTIVE_GATES = frozenset((IMAGE_VOLUME,)) | _DEVICE_GATES
 #: Verbosity from which on everything is logged.
 _DEBUG = 3
 _VERBOSITY = 2

@@ -27,7 +27,7 @@ from turtles.api.kind import (
 )
 from turtles.api.kinds.vmi.rules import compute
 from turtles.api.kinds.vmi.schema import VMI_SPEC
-from turtles.api.kinds.vmi.validation import metadata_causes, spec_causes
+from turtles.api.kinds.vmi.validation import metadata_causes, removed_causes, spec_causes
 from turtles.api.language import (
     BOOLEAN,
     INT64,
@@ -185,6 +185,8 @@ def validate(vm: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
         return causes
     assert isinstance(vm_spec, dict)
     template = vm_spec["template"]
+    if removed := [*removed_causes(template["spec"], context.config)]:
+        return removed
     causes += metadata_causes(template.get("metadata") or {}, "spec.template.metadata", context)
     causes += spec_causes(template["spec"], "spec.template.spec", context.config)
     causes += _run_strategy(vm_spec)

@@ -14,7 +14,7 @@ from typing import Any
 from turtles.api import labels
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kind import DEFAULT_CONTEXT, Context
-from turtles.api.kinds.vmi.rules import compute, devices, machine, network, volumes
+from turtles.api.kinds.vmi.rules import compute, credentials, devices, machine, network, probes, volumes
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.language import INVALID, NOT_SUPPORTED, Cause
 from turtles.api.objects import get
@@ -23,7 +23,19 @@ from turtles.api.rules import Causes, Spec, check_metadata, schema_causes
 _SIDECARS = "hooks.kubevirt.io/hookSidecars"
 _IGNITION = "kubevirt.io/ignitiondata"
 
-_RULES = (*machine.RULES, *compute.RULES, *devices.RULES, *network.RULES, *volumes.RULES)
+#: In KubeVirt's order, which is that of the causes that clients see.
+_RULES = (
+    *machine.RULES,
+    *compute.RULES,
+    *network.RULES,
+    *devices.FIRST,
+    *probes.RULES,
+    *volumes.RULES,
+    *credentials.RULES,
+    *network.DNS,
+    *devices.RULES,
+)
+_CREATION_RULES = (*network.CREATION, *devices.CREATION)
 
 
 def validate(vmi: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
@@ -33,10 +45,15 @@ def validate(vmi: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     if causes:
         return causes
     spec = vmi["spec"]
+    for rule in _CREATION_RULES:
+        causes += rule(spec, "spec", context.config)
     causes += spec_causes(spec, "spec", context.config)
     causes += volumes.volumes_without_disk(spec, "spec")
     causes += compute.no_memory(spec, "spec")
     causes += metadata_causes(vmi.get("metadata") or {}, "metadata", context)
+    causes += devices.watchdog_of_architecture(spec, "spec")
+    causes += devices.sound_of_architecture(spec, "spec")
+    causes += devices.video_of_architecture(spec, "spec")
     return causes
 
 
@@ -54,6 +71,15 @@ def validate_update(new: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> l
         message = "modification of the following reserved kubevirt.io/ labels on a VMI object is prohibited"
         return [Cause(NOT_SUPPORTED, message, "metadata.labels")]
     return []
+
+
+def removed_causes(spec: Spec, config: ClusterConfiguration) -> Causes:
+    """Return what a VirtualMachine's template asks for that KubeVirt had once. Its fields' names begin with `spec`.
+
+    :param spec: has passed the schema's check.
+    """
+    for rule in network.CREATION:
+        yield from rule(spec, "spec", config)
 
 
 def spec_causes(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:

@@ -14,6 +14,7 @@ from turtles.api.conditions import GUEST_NOT_RUNNING, set_condition
 from turtles.api.guests import QEMU_UID
 from turtles.api.kind import DEFAULT_CONTEXT, Context
 from turtles.api.kinds.vmi.defaults.compute import default_cpu, default_firmware, default_memory
+from turtles.api.kinds.vmi.defaults.devices import default_devices, default_probes
 from turtles.api.kinds.vmi.defaults.disks import default_disks
 from turtles.api.kinds.vmi.defaults.network import default_network
 from turtles.api.kinds.vmi.presets import PRESET, apply_presets
@@ -53,9 +54,8 @@ def default(vmi: Object, context: Context = DEFAULT_CONTEXT) -> Object:
     features["acpi"] = features.get("acpi") or {}
     default_network(spec, domain, config)
     default_disks(spec, domain)
-    watchdog = domain["devices"].get("watchdog")
-    if watchdog is not None and watchdog.get("i6300esb") is None:
-        watchdog["i6300esb"] = {}
+    default_devices(spec, domain)
+    default_probes(spec)
     VMI_SPEC.apply_defaults(spec)
     _default_metadata(vmi)
     _first_status(vmi, context.now)
