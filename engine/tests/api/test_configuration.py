@@ -212,12 +212,12 @@ def test_settings_of_migrations_are_kept_with_a_warning():
 
 
 def test_gates_without_an_effect_are_accepted_with_a_warning_that_names_them():
-    developer = {"featureGates": ["Snapshot", "ImageVolume", "Mine"], "disabledFeatureGates": ["PasstBinding"]}
+    developer = {"featureGates": ["Snapshot", "ImageVolume", "Mine"], "disabledFeatureGates": ["Template"]}
     found = configured("developerConfiguration", developer)
     assert validate_kubevirt(found) == []
     on, off = warnings_kubevirt(found)
     assert "developerConfiguration.featureGates has no effect for Mine, Snapshot:" in on
-    assert "developerConfiguration.disabledFeatureGates has no effect for PasstBinding:" in off
+    assert "developerConfiguration.disabledFeatureGates has no effect for Template:" in off
     for key in developer:
         assert warnings_kubevirt(configured("developerConfiguration", {key: ["ImageVolume"]})) == []
 

@@ -134,16 +134,48 @@ def test_device_defaults():
     devices["disks"][0] = {"name": "containerdisk", "cdrom": {}}
     devices["inputs"] = [{"name": "tablet", "type": "tablet"}]
     devices["watchdog"] = {"name": "dog"}
-    devices["interfaces"][0]["ports"] = [{"port": 22}]
     vmi["spec"]["domain"]["clock"] = {"timer": {"hpet": {}, "pit": {"present": False}}}
     vmi["spec"]["domain"]["cpu"] = {"features": [{"name": "apic"}]}
     domain = default(vmi)["spec"]["domain"]
     assert domain["devices"]["disks"][0]["cdrom"] == {"bus": "sata", "readonly": True, "tray": "closed"}
     assert domain["devices"]["inputs"][0]["bus"] == "usb"
     assert domain["devices"]["watchdog"]["i6300esb"] == {"action": "reset"}
-    assert domain["devices"]["interfaces"][0]["ports"] == [{"port": 22, "protocol": "TCP"}]
     assert domain["clock"]["timer"] == {"hpet": {"present": True}, "pit": {"present": False}}
     assert domain["cpu"]["features"] == [{"name": "apic"}]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "given", "wanted"),
+    [
+        ("amd64", {}, {"i6300esb": {"action": "reset"}}),
+        ("amd64", {"i6300esb": {"action": ""}}, {"i6300esb": {"action": "reset"}}),
+        ("amd64", {"i6300esb": {"action": "poweroff"}}, {"i6300esb": {"action": "poweroff"}}),
+        ("amd64", {"diag288": {}}, {"i6300esb": {"action": "reset"}, "diag288": {"action": "reset"}}),
+        ("s390x", {}, {"diag288": {"action": "reset"}}),
+    ],
+)
+def test_the_watchdog_is_that_of_the_architecture(architecture, given, wanted):
+    vmi = put(talk_vmi(), "spec.domain.devices.watchdog", {"name": "dog", **given})
+    vmi["spec"]["architecture"] = architecture
+    assert default(vmi)["spec"]["domain"]["devices"]["watchdog"] == {"name": "dog", **wanted}
+
+
+@pytest.mark.parametrize("name", ["livenessProbe", "readinessProbe"])
+def test_probes_are_made_every_ten_seconds(name):
+    usual = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}
+    vmi = put(talk_vmi(), f"spec.{name}", {"guestAgentPing": {}, "initialDelaySeconds": 5})
+    assert default(vmi)["spec"][name] == {"guestAgentPing": {}, "initialDelaySeconds": 5, **usual}
+    own = {"exec": {"command": ["true"]}, **{key: value + 1 for key, value in usual.items()}}
+    assert default(put(talk_vmi(), f"spec.{name}", own))["spec"][name] == own
+    assert default(put(talk_vmi(), f"spec.{name}", {**own, **dict.fromkeys(usual, 0)}))["spec"][name] == {
+        **own,
+        **usual,
+    }
+
+
+def test_an_empty_type_of_an_input_device_is_a_tablet():
+    vmi = put(talk_vmi(), "spec.domain.devices.inputs", [{"name": "t", "type": ""}])
+    assert default(vmi)["spec"]["domain"]["devices"]["inputs"] == [{"name": "t", "type": "tablet", "bus": "usb"}]
 
 
 def test_no_pod_interface():

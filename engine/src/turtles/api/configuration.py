@@ -45,8 +45,33 @@ REBOOT_POLICY = "RebootPolicy"
 ENCRYPTION_SEV = "WorkloadEncryptionSEV"
 #: Whether a machine may be configured by Ignition, with an annotation.
 IGNITION = "ExperimentalIgnitionSupport"
+#: Devices that machines may have, and how they may be connected.
+DOWNWARD_METRICS = "DownwardMetrics"
+GPUS_WITH_DRA = "GPUsWithDRA"
+HOST_DEVICES = "HostDevices"
+HOST_DEVICES_WITH_DRA = "HostDevicesWithDRA"
+NETWORK_DEVICES_WITH_DRA = "NetworkDevicesWithDRA"
+PASST_BINDING = "PasstBinding"
+PORT_RANGES = "PortRangesSpec"
+VSOCK = "VSOCK"
 #: Those that decide about something in this engine; all others are accepted and do nothing.
-EFFECTIVE_GATES = frozenset((IMAGE_VOLUME, DECENTRALIZED_MIGRATION, REBOOT_POLICY, ENCRYPTION_SEV, IGNITION))
+EFFECTIVE_GATES = frozenset(
+    (
+        DECENTRALIZED_MIGRATION,
+        DOWNWARD_METRICS,
+        ENCRYPTION_SEV,
+        GPUS_WITH_DRA,
+        HOST_DEVICES,
+        HOST_DEVICES_WITH_DRA,
+        IGNITION,
+        IMAGE_VOLUME,
+        NETWORK_DEVICES_WITH_DRA,
+        PASST_BINDING,
+        PORT_RANGES,
+        REBOOT_POLICY,
+        VSOCK,
+    )
+)
 #: Verbosity from which on everything is logged.
 _DEBUG = 3
 _VERBOSITY = 2

@@ -32,7 +32,7 @@ from turtles.api.kinds.instancetype import expansion, matchers
 from turtles.api.kinds.vmi.former import of_template
 from turtles.api.kinds.vmi.rules import compute
 from turtles.api.kinds.vmi.schema import VMI_SPEC
-from turtles.api.kinds.vmi.validation import metadata_causes, spec_causes
+from turtles.api.kinds.vmi.validation import metadata_causes, removed_causes, spec_causes
 from turtles.api.language import (
     BOOLEAN,
     INT64,
@@ -216,6 +216,8 @@ def validate(vm: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
         return causes
     assert isinstance(vm_spec, dict)
     spec = vm_spec
+    if removed := [*removed_causes(spec["template"]["spec"], context.config)]:
+        return removed
     if expansion.has_matchers(vm):
         template, causes = expansion.expanded_template(vm, context)
         if not causes:

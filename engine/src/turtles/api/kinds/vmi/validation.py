@@ -15,7 +15,16 @@ from turtles.api import labels
 from turtles.api.configuration import IGNITION, ClusterConfiguration
 from turtles.api.kind import DEFAULT_CONTEXT, Context
 from turtles.api.kinds.vmi.defaults import completed
-from turtles.api.kinds.vmi.rules import compute, devices, machine, network, placement, volumes
+from turtles.api.kinds.vmi.rules import (
+    compute,
+    credentials,
+    devices,
+    machine,
+    network,
+    placement,
+    probes,
+    volumes,
+)
 from turtles.api.kinds.vmi.rules.common import Rule
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.language import INVALID, NOT_SUPPORTED, Cause
@@ -35,15 +44,20 @@ _RULES: tuple[Rule, ...] = (
     machine.start_strategy,
     compute.realtime,
     *placement.RULES,
-    *devices.RULES,
-    compute.io_threads,
     *network.RULES,
+    *devices.FIRST,
+    compute.io_threads,
+    *probes.RULES,
     *volumes.RULES,
     machine.firmware,
+    *credentials.RULES,
+    *network.DNS,
     machine.eviction_strategy,
+    *devices.RULES,
     placement.launch_security,
     *machine.OWN,
 )
+_CREATION_RULES: tuple[Rule, ...] = (*network.CREATION, *devices.CREATION)
 
 
 def validate(vmi: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
@@ -53,13 +67,16 @@ def validate(vmi: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     if causes:
         return causes
     spec = vmi["spec"]
-    for rule in _RULES:
+    for rule in (*_CREATION_RULES, *_RULES):
         causes += rule(spec, "spec", context.config)
     causes += volumes.volumes_without_disk(spec, "spec")
     causes += compute.no_memory(spec, "spec")
     causes += metadata_causes(vmi.get("metadata") or {}, "metadata", context)
     causes += machine.hyperv_dependencies(spec, "spec")
     causes += machine.architecture(spec, "spec")
+    causes += devices.watchdog_of_architecture(spec, "spec")
+    causes += devices.sound_of_architecture(spec, "spec")
+    causes += devices.video_of_architecture(spec, "spec")
     return causes
 
 
@@ -77,6 +94,15 @@ def validate_update(new: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> l
         message = "modification of the following reserved kubevirt.io/ labels on a VMI object is prohibited"
         return [Cause(NOT_SUPPORTED, message, "metadata.labels")]
     return []
+
+
+def removed_causes(spec: Spec, config: ClusterConfiguration) -> Causes:
+    """Return what a VirtualMachine's template asks for that KubeVirt had once. Its fields' names begin with `spec`.
+
+    :param spec: has passed the schema's check.
+    """
+    for rule in network.CREATION:
+        yield from rule(spec, "spec", config)
 
 
 def spec_causes(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:

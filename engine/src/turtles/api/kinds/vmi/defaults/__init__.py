@@ -21,6 +21,7 @@ from turtles.api.kinds.vmi.defaults.compute import (
     default_requests,
     default_topology,
 )
+from turtles.api.kinds.vmi.defaults.devices import default_devices, default_probes
 from turtles.api.kinds.vmi.defaults.disks import default_disks
 from turtles.api.kinds.vmi.defaults.machine import default_features, default_firmware, default_hyperv
 from turtles.api.kinds.vmi.defaults.network import default_network
@@ -51,9 +52,8 @@ def default(vmi: Object, context: Context = DEFAULT_CONTEXT) -> Object:
     domain = spec["domain"]
     default_features(spec)
     default_firmware(vmi)
-    watchdog = domain["devices"].get("watchdog")
-    if watchdog is not None and watchdog.get("i6300esb") is None:
-        watchdog["i6300esb"] = {}
+    default_devices(spec, domain)
+    default_probes(spec)
     VMI_SPEC.apply_defaults(spec)
     default_hyperv(spec)
     default_model(spec, config)

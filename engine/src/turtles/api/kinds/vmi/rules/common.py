@@ -13,3 +13,5 @@ Rule = Callable[[Spec, str, ClusterConfiguration], Causes]
 
 MAX_STRING = 256
 SERIAL = re.compile(r"[A-Za-z0-9_.+-]+")
+#: Domain, bus, slot and function.
+PCI_ADDRESS = re.compile(r"[0-9a-fA-F]{4}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]")

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from turtles.api import guests
 from turtles.api.core import AFFINITY, DNS_CONFIG, TOLERATIONS, TOPOLOGY_SPREAD
+from turtles.api.kinds.vmi.schema.credentials import ACCESS_CREDENTIALS
 from turtles.api.kinds.vmi.schema.disks import VOLUME
 from turtles.api.kinds.vmi.schema.domain import DOMAIN
 from turtles.api.kinds.vmi.schema.network import NETWORK
+from turtles.api.kinds.vmi.schema.probes import PROBE
 from turtles.api.kinds.vmi.schema.status import VMI_STATUS
 from turtles.api.language import INT64, STRING, STRING_MAP, ListOf, Struct, field, unsupported
 
@@ -49,13 +51,24 @@ VMI_SPEC = Struct(
     field("evictionStrategy", STRING, "What happens on a drain: None, LiveMigrate, LiveMigrateIfPossible, External."),
     field("startStrategy", STRING, "Paused: the machine is started paused."),
     field("architecture", STRING, "Processor architecture: amd64, arm64 or s390x. The machine waits for such a node."),
-    unsupported("livenessProbe", "Tells whether the guest is alive."),
-    unsupported("readinessProbe", "Tells whether the guest is ready."),
+    field("livenessProbe", PROBE, "Tells whether the guest is alive; one that isn't is ended."),
+    field("readinessProbe", PROBE, "Tells whether the guest is ready; Services send nothing to one that isn't."),
     field("schedulerName", STRING, "The scheduler that places the machine.", absent="default-scheduler"),
     field("topologySpreadConstraints", TOPOLOGY_SPREAD, "How machines are spread over topologies."),
     field("serviceAccountName", STRING, "Service account of the Pod, which gets no token of it by that alone."),
-    unsupported("accessCredentials", "SSH keys and passwords given to the guest."),
-    unsupported("resourceClaims", "Claims of devices."),
+    field("accessCredentials", ACCESS_CREDENTIALS, "SSH keys and passwords given to the guest."),
+    field(
+        "resourceClaims",
+        ListOf(
+            Struct(
+                "A claim of devices.",
+                field("name", STRING, "Name by which devices refer to it.", required=True),
+                field("resourceClaimName", STRING, "The ResourceClaim."),
+                field("resourceClaimTemplateName", STRING, "ResourceClaimTemplate that one is made from."),
+            )
+        ),
+        "Claims of devices; machines that have some aren't started yet.",
+    ),
     unsupported("utilityVolumes", "Volumes for the Pod which the guest doesn't see."),
 )
 

@@ -8,6 +8,8 @@ from turtles.api.kinds.vmi.schema.network import INTERFACE
 from turtles.api.language import BOOLEAN, STRING, ListOf, Struct, field, unsupported
 
 _OFF = (False,)
+_NO_SETTINGS = Struct("No settings.")
+_SWITCH = Struct("A switch.", field("enabled", BOOLEAN, "Whether it is on; true if not given.", absent=True))
 
 _INPUT = Struct(
     "An input device.",
@@ -16,18 +18,74 @@ _INPUT = Struct(
     field("bus", STRING, "usb or virtio.", default="usb"),
 )
 
+_ACTION = field("action", STRING, "What happens when it fires: poweroff, reset or shutdown.", default="reset")
+
 _WATCHDOG = Struct(
     "A watchdog.",
     field("name", STRING, "Name of the device.", required=True),
+    field("i6300esb", Struct("The PCI watchdog i6300esb.", _ACTION), "The PCI watchdog i6300esb, of amd64."),
+    field("diag288", Struct("The watchdog of s390x.", _ACTION), "The watchdog of s390x."),
+)
+
+_TPM = Struct(
+    "A trusted platform module, version 2.0, emulated.",
+    field("enabled", BOOLEAN, "Whether there is one; true if not given.", absent=True),
     field(
-        "i6300esb",
-        Struct(
-            "The PCI watchdog i6300esb.",
-            field("action", STRING, "What happens when it fires: poweroff, reset or shutdown.", default="reset"),
-        ),
-        "The PCI watchdog i6300esb.",
+        "persistent",
+        BOOLEAN,
+        "Whether it outlives the machine, on a claim of the KubeVirt object's vmStateStorageClass.",
     ),
-    unsupported("diag288", "The watchdog of s390x."),
+)
+
+_SOUND = Struct(
+    "A sound card.",
+    field("name", STRING, "Name of the device.", required=True),
+    field("model", STRING, "ich9 (the default) or ac97.", absent="ich9"),
+)
+
+_VIDEO = Struct("A graphics card.", field("type", STRING, "vga, cirrus, virtio, ramfb or bochs."))
+
+_PANIC_DEVICE = Struct(
+    "A device by which the guest reports a panic.", field("model", STRING, "hyperv, isa or pvpanic.")
+)
+
+_CLAIM = (
+    field("claimName", STRING, "The resource claim that the device comes from, one of spec.resourceClaims."),
+    field("requestName", STRING, "The request in that claim."),
+)
+
+_HOST_DEVICE = Struct(
+    "A device of the node that is handed to the guest.",
+    field("name", STRING, "Name of the device.", required=True),
+    field("deviceName", STRING, "Resource that it comes from, one of the KubeVirt object's permittedHostDevices."),
+    field("tag", STRING, "Tag that the guest finds in its config drive."),
+    *_CLAIM,
+)
+
+_GPU = Struct(
+    "A GPU that is handed to the guest.",
+    field("name", STRING, "Name of the device.", required=True),
+    field("deviceName", STRING, "Resource that it comes from, one of the KubeVirt object's permittedHostDevices."),
+    field("tag", STRING, "Tag that the guest finds in its config drive."),
+    field(
+        "virtualGPUOptions",
+        Struct(
+            "Options of a virtual GPU.",
+            field(
+                "display",
+                Struct(
+                    "Its display.",
+                    field("enabled", BOOLEAN, "Whether it has one; true if not given.", absent=True),
+                    field("ramFB", _SWITCH, "A frame buffer for the time until the guest has its driver."),
+                ),
+                "Its display.",
+                absent={},
+            ),
+        ),
+        "Options of a virtual GPU.",
+        absent={},
+    ),
+    *_CLAIM,
 )
 
 DEVICES = Struct(
@@ -36,7 +94,7 @@ DEVICES = Struct(
     field("interfaces", ListOf(INTERFACE, max_items=256), "Network interfaces."),
     field("inputs", ListOf(_INPUT), "Input devices."),
     field("watchdog", _WATCHDOG, "Watchdog."),
-    field("rng", Struct("No settings."), "Give the guest a source of randomness."),
+    field("rng", _NO_SETTINGS, "Give the guest a source of randomness."),
     field(
         "autoattachPodInterface",
         BOOLEAN,
@@ -51,20 +109,25 @@ DEVICES = Struct(
     ),
     field("autoattachSerialConsole", BOOLEAN, "Whether there is a serial console; true if not given.", absent=True),
     field("autoattachMemBalloon", BOOLEAN, "Whether there is a memory balloon; true if not given.", absent=True),
-    unsupported("autoattachInputDevice", "Whether an input device is added if none is declared.", neutral=_OFF),
-    unsupported("autoattachVSOCK", "Whether the guest has a VSOCK address.", neutral=_OFF),
-    unsupported("useVirtioTransitional", "Use transitional virtio devices, for old guests.", neutral=_OFF),
+    field("autoattachInputDevice", BOOLEAN, "Whether a VirtualMachine's instance gets a tablet if none is declared."),
+    field("autoattachVSOCK", BOOLEAN, "Whether the guest has a VSOCK address. Needs the gate VSOCK."),
+    field("useVirtioTransitional", BOOLEAN, "Use transitional virtio devices, for old guests."),
     unsupported("disableHotplug", "Disable the hotplug of disks.", neutral=(False, True)),
     unsupported("blockMultiQueue", "A queue for each vCPU in virtio disks.", neutral=_OFF),
-    unsupported("networkInterfaceMultiqueue", "A queue for each vCPU in virtio interfaces.", neutral=_OFF),
-    unsupported("logSerialConsole", "Whether the serial console's output is logged.", neutral=_OFF),
-    unsupported("gpus", "GPUs handed to the guest."),
-    unsupported("hostDevices", "Host devices handed to the guest."),
+    field("networkInterfaceMultiqueue", BOOLEAN, "A queue for each vCPU in virtio interfaces."),
+    field(
+        "logSerialConsole",
+        BOOLEAN,
+        "Whether the serial console's output is the log of a container, guest-console-log; true if not given.",
+        absent=True,
+    ),
+    field("gpus", ListOf(_GPU), "GPUs handed to the guest."),
+    field("hostDevices", ListOf(_HOST_DEVICE), "Host devices handed to the guest. Needs the gate HostDevices."),
     unsupported("filesystems", "Directories shared with the guest by virtiofs."),
-    unsupported("tpm", "Trusted platform module.", neutral=({"enabled": False},)),
-    unsupported("sound", "Sound card."),
-    unsupported("video", "Graphics card."),
-    unsupported("panicDevices", "Devices by which the guest reports a panic."),
-    unsupported("clientPassthrough", "USB devices of a client handed to the guest."),
-    unsupported("downwardMetrics", "Metrics of the host, exposed to the guest."),
+    field("tpm", _TPM, "Trusted platform module."),
+    field("sound", _SOUND, "Sound card."),
+    field("video", _VIDEO, "Graphics card."),
+    field("panicDevices", ListOf(_PANIC_DEVICE), "Devices by which the guest reports a panic."),
+    field("clientPassthrough", _NO_SETTINGS, "Four USB ports for devices of a client, by virtctl usbredir."),
+    field("downwardMetrics", _NO_SETTINGS, "Metrics of the host on a virtio port. Needs the gate DownwardMetrics."),
 )

@@ -3,14 +3,47 @@
 
 from __future__ import annotations
 
-from turtles.api.language import INT32, STRING, UINT32, ListOf, Struct, field, unsupported
+from turtles.api.language import BOOLEAN, INT32, INT64, STRING, STRINGS, UINT32, ListOf, Struct, field, unsupported
+
+_NO_SETTINGS = Struct("No settings.")
+
+_DHCP_OPTIONS = Struct(
+    "What the guest is told by DHCP in addition to its address.",
+    field("bootFileName", STRING, "Boot file (option 67)."),
+    field("tftpServerName", STRING, "TFTP server (option 66)."),
+    field("ntpServers", STRINGS, "IPv4 addresses of NTP servers (option 42)."),
+    field(
+        "privateOptions",
+        ListOf(
+            Struct(
+                "An option of a site's own.",
+                field("option", INT32, "Its number, 224 to 254.", required=True),
+                field("value", STRING, "Its value, a string.", required=True),
+            )
+        ),
+        "Options of a site's own.",
+    ),
+)
 
 INTERFACE = Struct(
     "A network interface, connected to the network of the same name.",
     field("name", STRING, "Name of the interface and of its network.", required=True),
     field("model", STRING, "e1000, e1000e, igb, ne2k_pci, pcnet, rtl8139 or virtio (the default).", absent="virtio"),
-    field("bridge", Struct("No settings."), "The guest gets the Pod's own address, by DHCP."),
-    field("masquerade", Struct("No settings."), "The guest is behind the Pod's address, by NAT."),
+    field("bridge", _NO_SETTINGS, "The guest gets the Pod's own address, by DHCP."),
+    field("masquerade", _NO_SETTINGS, "The guest is behind the Pod's address, by NAT."),
+    field("passtBinding", _NO_SETTINGS, "The guest has the Pod's address, and passt makes its connections."),
+    field("sriov", _NO_SETTINGS, "A virtual function of a NIC; machines that have one aren't started yet."),
+    field(
+        "binding",
+        Struct(
+            "A network binding plugin.",
+            field("name", STRING, "Its name in the KubeVirt object.", required=True),
+        ),
+        "A network binding plugin; machines that use one aren't started yet.",
+    ),
+    field("slirp", _NO_SETTINGS, "Removed: use masquerade."),
+    field("passt", _NO_SETTINGS, "Removed: use passtBinding."),
+    field("macvtap", _NO_SETTINGS, "Removed: use a network binding plugin."),
     field(
         "ports",
         ListOf(
@@ -18,25 +51,31 @@ INTERFACE = Struct(
                 "A port that is forwarded to the guest.",
                 field("name", STRING, "Name of the port, unique in the interface."),
                 field("port", INT32, "Number, 1 to 65535.", required=True),
-                field("protocol", STRING, "TCP or UDP.", default="TCP"),
+                field("protocol", STRING, "TCP (the default) or UDP.", absent="TCP"),
             )
         ),
-        "Ports that masquerade forwards to the guest; all of them if none is given.",
+        "Ports that are forwarded to the guest; all of them if none is given.",
+    ),
+    field(
+        "portRanges",
+        ListOf(
+            Struct(
+                "A range of ports that are forwarded to the guest.",
+                field("start", INT32, "The first, 1 to 65535.", required=True),
+                field("end", INT32, "The last, 1 to 65535.", required=True),
+                field("protocol", STRING, "TCP (the default) or UDP.", absent="TCP"),
+            ),
+            max_items=10,
+        ),
+        "Ranges of ports that masquerade forwards to the guest, instead of ports. Needs the gate PortRangesSpec.",
     ),
     field("macAddress", STRING, "MAC address the guest sees, such as 02:00:00:aa:bb:cc."),
     field("bootOrder", UINT32, "Position in the boot order, from 1; unique across disks and interfaces."),
-    unsupported("slirp", "Removed.", refusal="Slirp interface support has been discontinued since v1.3"),
-    unsupported("passt", "Removed.", refusal="Passt network binding has been discontinued since v1.3"),
-    unsupported("macvtap", "Removed.", refusal="Macvtap network binding has been discontinued since v1.3"),
-    unsupported("passtBinding", "Connect the guest with passt."),
-    unsupported("sriov", "Hand a virtual function of a NIC to the guest."),
-    unsupported("binding", "Connect the guest with a network binding plugin."),
-    unsupported("portRanges", "Ranges of ports that are forwarded to the guest."),
-    unsupported("dhcpOptions", "Further DHCP options."),
-    unsupported("pciAddress", "PCI address of the interface in the guest."),
-    unsupported("tag", "Tag passed to the guest in the config drive."),
-    unsupported("acpiIndex", "ACPI index, from which the guest derives the interface's name.", neutral=(0,)),
-    unsupported("state", "Link state, or absent.", neutral=("up",)),
+    field("dhcpOptions", _DHCP_OPTIONS, "What the guest is told by DHCP in addition to its address.", absent={}),
+    field("pciAddress", STRING, "PCI address of the interface in the guest, such as 0000:81:01.0."),
+    field("acpiIndex", INT64, "ACPI index, from which the guest derives the interface's name (eno1)."),
+    field("tag", STRING, "Tag that the guest finds in its config drive."),
+    field("state", STRING, "up (the default), down (no link) or absent (not attached)."),
 )
 
 NETWORK = Struct(
@@ -56,6 +95,22 @@ NETWORK = Struct(
         ),
         "The Pod's own network.",
     ),
-    unsupported("multus", "A further network, by Multus."),
-    unsupported("resourceClaim", "A network device by a resource claim."),
+    field(
+        "multus",
+        Struct(
+            "A further network, by Multus.",
+            field("networkName", STRING, "NetworkAttachmentDefinition: its name, or namespace/name.", required=True),
+            field("default", BOOLEAN, "Whether it takes the Pod network's place."),
+        ),
+        "A further network, by Multus; machines that have one aren't started yet.",
+    ),
+    field(
+        "resourceClaim",
+        Struct(
+            "A network device by a resource claim.",
+            field("claimName", STRING, "The claim, one of spec.resourceClaims."),
+            field("requestName", STRING, "The request in it."),
+        ),
+        "A network device by a resource claim. Needs the gate NetworkDevicesWithDRA.",
+    ),
 )
