@@ -20,6 +20,7 @@ INVALID: Final = "FieldValueInvalid"
 REQUIRED: Final = "FieldValueRequired"
 NOT_SUPPORTED: Final = "FieldValueNotSupported"
 DUPLICATE: Final = "FieldValueDuplicate"
+NOT_FOUND: Final = "FieldValueNotFound"
 
 
 @dataclass(frozen=True)

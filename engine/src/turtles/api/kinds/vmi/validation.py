@@ -14,7 +14,7 @@ from typing import Any
 from turtles.api import labels
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kind import DEFAULT_CONTEXT, Context
-from turtles.api.kinds.vmi.rules import compute, devices, machine, network, volumes
+from turtles.api.kinds.vmi.rules import compute, devices, disks, machine, network, volumes
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.language import INVALID, NOT_SUPPORTED, Cause
 from turtles.api.objects import get
@@ -23,7 +23,17 @@ from turtles.api.rules import Causes, Spec, check_metadata, schema_causes
 _SIDECARS = "hooks.kubevirt.io/hookSidecars"
 _IGNITION = "kubevirt.io/ignitiondata"
 
-_RULES = (*machine.RULES, *compute.RULES, *devices.RULES, *network.RULES, *volumes.RULES)
+# In the order in which KubeVirt has its causes.
+_RULES = (
+    *machine.RULES,
+    *compute.RULES,
+    *network.RULES,
+    *disks.MAPPING,
+    *devices.RULES,
+    *disks.RULES,
+    *volumes.RULES,
+    *disks.LAST,
+)
 
 
 def validate(vmi: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
@@ -34,7 +44,7 @@ def validate(vmi: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
         return causes
     spec = vmi["spec"]
     causes += spec_causes(spec, "spec", context.config)
-    causes += volumes.volumes_without_disk(spec, "spec")
+    causes += disks.volumes_without_disk(spec, "spec")
     causes += compute.no_memory(spec, "spec")
     causes += metadata_causes(vmi.get("metadata") or {}, "metadata", context)
     return causes

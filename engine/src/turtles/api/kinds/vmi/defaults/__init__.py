@@ -52,7 +52,7 @@ def default(vmi: Object, context: Context = DEFAULT_CONTEXT) -> Object:
     features = domain["features"] = domain.get("features") or {}
     features["acpi"] = features.get("acpi") or {}
     default_network(spec, domain, config)
-    default_disks(spec, domain)
+    default_disks(spec, domain, config)
     watchdog = domain["devices"].get("watchdog")
     if watchdog is not None and watchdog.get("i6300esb") is None:
         watchdog["i6300esb"] = {}

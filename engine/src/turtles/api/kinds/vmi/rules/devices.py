@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rules about small devices, and the order in which devices are booted."""
+"""Rules about small devices."""
 
 from __future__ import annotations
 
@@ -8,22 +8,6 @@ from turtles.api.kinds.vmi.rules.common import Rule
 from turtles.api.language import INVALID, Cause
 from turtles.api.objects import get
 from turtles.api.rules import Causes, Spec, one_of
-
-
-def _boot_order(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
-    seen: set[int] = set()
-    for kind in ("disks", "interfaces"):
-        for index, device in enumerate(get(spec, "domain", "devices", kind) or ()):
-            order = device.get("bootOrder")
-            if order is None:
-                continue
-            here = f"{path}.domain.devices.{kind}[{index}]"
-            if order < 1:
-                yield Cause(INVALID, f"{here} must have a boot order > 0, if supplied", f"{here}.bootOrder")
-            elif order in seen:
-                message = f"Boot order for {here}.bootOrder already set for a different device."
-                yield Cause(INVALID, message, f"{here}.bootOrder")
-            seen.add(order)
 
 
 def _inputs(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
@@ -42,7 +26,6 @@ def _watchdog(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
 
 
 RULES: tuple[Rule, ...] = (
-    _boot_order,
     _inputs,
     _watchdog,
 )

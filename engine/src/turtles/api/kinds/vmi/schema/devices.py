@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from turtles.api.kinds.vmi.schema.disks import DISK
+from turtles.api.kinds.vmi.schema.disks import DISK, FILESYSTEMS
 from turtles.api.kinds.vmi.schema.network import INTERFACE
 from turtles.api.language import BOOLEAN, STRING, ListOf, Struct, field, unsupported
 
@@ -55,12 +55,12 @@ DEVICES = Struct(
     unsupported("autoattachVSOCK", "Whether the guest has a VSOCK address.", neutral=_OFF),
     unsupported("useVirtioTransitional", "Use transitional virtio devices, for old guests.", neutral=_OFF),
     unsupported("disableHotplug", "Disable the hotplug of disks.", neutral=(False, True)),
-    unsupported("blockMultiQueue", "A queue for each vCPU in virtio disks.", neutral=_OFF),
+    field("blockMultiQueue", BOOLEAN, "Whether disks on the bus virtio have a queue for each vCPU."),
     unsupported("networkInterfaceMultiqueue", "A queue for each vCPU in virtio interfaces.", neutral=_OFF),
     unsupported("logSerialConsole", "Whether the serial console's output is logged.", neutral=_OFF),
     unsupported("gpus", "GPUs handed to the guest."),
     unsupported("hostDevices", "Host devices handed to the guest."),
-    unsupported("filesystems", "Directories shared with the guest by virtiofs."),
+    field("filesystems", FILESYSTEMS, "Directories shared with the guest."),
     unsupported("tpm", "Trusted platform module.", neutral=({"enabled": False},)),
     unsupported("sound", "Sound card."),
     unsupported("video", "Graphics card."),
