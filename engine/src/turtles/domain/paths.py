@@ -130,7 +130,8 @@ def files_source(volume: Mapping[str, Any]) -> str | None:
 
 def files_dir(volume: Mapping[str, Any]) -> PurePosixPath:
     """Return the folder with the files of an entry of ``spec.volumes`` that has such a source, or shares a claim."""
-    source, name = files_source(volume), volume["name"]
+    source = files_source(volume)
+    name: str = volume["name"]
     if source == "serviceAccount":
         return SERVICE_ACCOUNT_DIR
     if source is None:
