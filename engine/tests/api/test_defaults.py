@@ -192,7 +192,7 @@ def test_no_pod_interface():
     [
         ("cirros", "Always"),
         ("cirros:latest", "Always"),
-        ("example.org:5000/cirros", "Always"),
+        ("example.org:5000/cirros", "IfNotPresent"),
         ("example.org:5000/cirros:1", "IfNotPresent"),
         ("cirros@sha256:abc", "IfNotPresent"),
         ("oci:/images/tiny:1", "IfNotPresent"),

@@ -271,7 +271,7 @@ def test_many_disks() -> None:
     [
         ({"name": "x", "disk": {"bus": "ide"}}, {"name": "x", "emptyDisk": {}}, "bus 'ide'"),
         ({"name": "x", "disk": {}}, {"name": "y", "emptyDisk": {}}, "disk 'x' has no volume"),
-        ({"name": "x", "disk": {}}, {"name": "x", "hostDisk": {}}, "volume 'x' .*hostDisk"),
+        ({"name": "x", "disk": {}}, {"name": "x", "nfs": {}}, "volume 'x' .*nfs"),
     ],
 )
 def test_what_cannot_be_said(disk: dict[str, Any], volume: dict[str, Any], message: str) -> None:

@@ -57,7 +57,7 @@ def info(path: Path) -> dict[str, Any]:
 def test_container_disk_is_used_through_an_overlay(tmp_path, image):
     (image / "disk/guest.img").write_bytes(bytes(2**20))
     prepare(tmp_path, container_disk())
-    overlay = info(below(tmp_path, paths.container_disk_overlay("root")))
+    overlay = info(below(tmp_path, paths.overlay("root")))
     assert overlay["format"] == "qcow2"
     assert overlay["backing-filename"] == str(image / "disk/guest.img")
     assert overlay["virtual-size"] == 2**20
@@ -68,7 +68,7 @@ def test_container_disk_path(tmp_path, image):
     (image / "images").mkdir()
     (image / "images/b").write_bytes(bytes(1024))
     prepare(tmp_path, container_disk(path="/images/b"))
-    assert info(below(tmp_path, paths.container_disk_overlay("root")))["virtual-size"] == 1024
+    assert info(below(tmp_path, paths.overlay("root")))["virtual-size"] == 1024
 
 
 def test_no_disk(tmp_path, image):
@@ -111,7 +111,7 @@ def test_backing_file(tmp_path, image):
     subprocess.run([*command, image / "disk/guest.qcow2", "1M"], check=True)
     message = fails(tmp_path, container_disk())
     assert message.startswith(f"volume 'root': disk 'guest.qcow2' of image {REFERENCE} has a backing file")
-    assert not below(tmp_path, paths.container_disk_overlay("root")).exists()
+    assert not below(tmp_path, paths.overlay("root")).exists()
 
 
 def test_image_is_not_mounted(tmp_path):
@@ -218,3 +218,41 @@ def test_a_claim_without_its_block_device(tmp_path):
     vmi["status"] = {"volumeStatus": [{"name": "data", "persistentVolumeClaimInfo": {"volumeMode": "Block"}}]}
     with pytest.raises(LaunchError, match=r"volume 'data': .*/dev/data is not a block device"):
         disks.prepare(vmi, tmp_path)
+
+
+EPHEMERAL = {"name": "root", "ephemeral": {"persistentVolumeClaim": {"claimName": "base"}}}
+
+
+def test_ephemeral_disk_is_an_overlay_of_the_claim(tmp_path):
+    base = below(tmp_path, paths.claim_disk("root"))
+    base.parent.mkdir(parents=True)
+    base.write_bytes(b"QFI\xfb" + bytes(2**20 - 4))
+    prepare(tmp_path, EPHEMERAL)
+    overlay = info(below(tmp_path, paths.overlay("root")))
+    assert overlay["backing-filename"] == str(base)
+    # A guest may have written anything to it.
+    assert overlay["backing-filename-format"] == "raw"
+    assert overlay["virtual-size"] == 2**20
+
+
+def test_ephemeral_disk_of_a_block_device(tmp_path, monkeypatch):
+    device = below(tmp_path, paths.claim_device("root"))
+    device.parent.mkdir(parents=True)
+    device.write_bytes(bytes(2**20))
+    monkeypatch.setattr(Path, "is_block_device", lambda path: path == device)
+    prepare(tmp_path, EPHEMERAL, status=[{"name": "root", "persistentVolumeClaimInfo": {"volumeMode": "Block"}}])
+    assert info(below(tmp_path, paths.overlay("root")))["backing-filename"] == str(device)
+
+
+def test_ephemeral_disk_of_an_empty_claim(tmp_path):
+    below(tmp_path, paths.claim_dir("root")).mkdir(parents=True)
+    assert fails(tmp_path, EPHEMERAL).startswith("volume 'root': claim 'base' has no disk.img; an ephemeral disk needs")
+    below(tmp_path, paths.claim_disk("root")).touch()
+    assert "has a disk of 0 bytes" in fails(tmp_path, EPHEMERAL)
+
+
+def test_data_volume_is_its_claim(tmp_path):
+    below(tmp_path, paths.claim_dir("root")).mkdir(parents=True)
+    status = [{"name": "root", "persistentVolumeClaimInfo": {"capacity": {"storage": "4Mi"}}}]
+    prepare(tmp_path, {"name": "root", "dataVolume": {"name": "imported"}}, status=status)
+    assert below(tmp_path, paths.claim_disk("root")).stat().st_size == 4 * 2**20

@@ -45,6 +45,12 @@ REBOOT_POLICY = "RebootPolicy"
 ENCRYPTION_SEV = "WorkloadEncryptionSEV"
 #: Whether a machine may be configured by Ignition, with an annotation.
 IGNITION = "ExperimentalIgnitionSupport"
+#: Whether CD-ROM drives may be empty.
+HOTPLUG_VOLUMES = "DeclarativeHotplugVolumes"
+#: Whether volumes may be files of the node, or directories of the Pod.
+HOST_DISK, CONTAINER_PATHS = "HostDisk", "ContainerPathVolumes"
+#: Whether claims may be shared with guests as filesystems.
+VIRTIOFS_STORAGE = "EnableVirtioFsStorageVolumes"
 #: Devices that machines may have, and how they may be connected.
 DOWNWARD_METRICS = "DownwardMetrics"
 GPUS_WITH_DRA = "GPUsWithDRA"
@@ -57,18 +63,22 @@ VSOCK = "VSOCK"
 #: Those that decide about something in this engine; all others are accepted and do nothing.
 EFFECTIVE_GATES = frozenset(
     (
+        CONTAINER_PATHS,
         DECENTRALIZED_MIGRATION,
         DOWNWARD_METRICS,
         ENCRYPTION_SEV,
         GPUS_WITH_DRA,
         HOST_DEVICES,
         HOST_DEVICES_WITH_DRA,
+        HOST_DISK,
+        HOTPLUG_VOLUMES,
         IGNITION,
         IMAGE_VOLUME,
         NETWORK_DEVICES_WITH_DRA,
         PASST_BINDING,
         PORT_RANGES,
         REBOOT_POLICY,
+        VIRTIOFS_STORAGE,
         VSOCK,
     )
 )

@@ -62,7 +62,9 @@ def label_problems(name: str) -> list[str]:
     problems = []
     if len(name) > 63:
         problems.append("must be no more than 63 characters")
-    if not _LABEL.fullmatch(name):
+    if _SUBDOMAIN.fullmatch(name) and "." in name:
+        problems.append("must not contain dots")
+    elif not _LABEL.fullmatch(name):
         problems.append(
             "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and "
             "end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "

@@ -5,22 +5,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from turtles.api.objects import Object
+from turtles.domain import paths
 
 
 def claim_names(spec: Mapping[str, Any]) -> list[str]:
     """Return the names of the PersistentVolumeClaims that a VMI's spec uses."""
-    return [
-        volume["persistentVolumeClaim"]["claimName"]
-        for volume in spec.get("volumes") or ()
-        if (volume.get("persistentVolumeClaim") or {}).get("claimName")
-    ]
+    return [claim for volume in spec.get("volumes") or () if (claim := paths.claim_of(volume))]
+
+
+def data_volume_names(spec: Mapping[str, Any]) -> set[str]:
+    """Return the names of the DataVolumes, and so of the claims, that a VMI's spec uses."""
+    return {name for volume in spec.get("volumes") or () if (name := (volume.get("dataVolume") or {}).get("name"))}
 
 
 def claim_status(spec: Mapping[str, Any], pvcs: Mapping[str, Object | None]) -> list[Object]:
     """Return the entries of ``status.volumeStatus`` for the volumes on PersistentVolumeClaims."""
     entries: list[Object] = []
     for volume in spec.get("volumes") or ():
-        claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+        claim = paths.claim_of(volume)
         if not claim or (pvc := pvcs.get(claim)) is None:
             continue
         asked, status = pvc.get("spec") or {}, pvc.get("status") or {}
@@ -32,5 +34,8 @@ def claim_status(spec: Mapping[str, Any], pvcs: Mapping[str, Object | None]) -> 
             "requests": (asked.get("resources") or {}).get("requests"),
         }
         known = {key: value for key, value in info.items() if value}
-        entries.append({"name": volume["name"], "target": "", "persistentVolumeClaimInfo": known})
+        entry: Object = {"name": volume["name"], "target": "", "persistentVolumeClaimInfo": known}
+        if "memoryDump" in volume:
+            entry["memoryDumpVolume"] = {"claimName": claim}
+        entries.append(entry)
     return entries

@@ -96,6 +96,11 @@ def domain_not_supported(error: Exception) -> End:
     return End("DomainNotSupported", str(error))
 
 
+def disk_not_usable(message: str) -> End:
+    """Return the end of a VMI one of whose disks is a file that can't be used."""
+    return End("DiskNotUsable", message)
+
+
 def network_not_supported(error: Exception) -> End:
     """Return the end of a VMI whose interface can't be connected to its Pod's."""
     return End("NetworkNotSupported", str(error))

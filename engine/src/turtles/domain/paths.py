@@ -16,6 +16,17 @@ SOCKETS_DIR = PUBLIC_DIR / "sockets"
 LIBVIRT_RUNTIME_DIR = PurePosixPath("/var/run/libvirt")
 EPHEMERAL_DISKS_DIR = PurePosixPath("/var/run/kubevirt-ephemeral-disks")
 IMAGE_VOLUMES_DIR = PurePosixPath("/var/run/kubevirt-image-volume")
+#: Where Kubernetes mounts the token of a Pod's service account.
+SERVICE_ACCOUNT_DIR = PurePosixPath("/var/run/secrets/kubernetes.io/serviceaccount")
+
+#: Sources of volumes that are folders of files, and the folders in which they are mounted by the volumes' names.
+_FILES = {
+    "configMap": "config-map",
+    "secret": "secret",
+    "downwardAPI": "downwardapi",
+    "sysprep": "sysprep",
+    "serviceAccount": "",
+}
 
 #: Names of the emptyDir volumes in the Pod's spec, by mount point.
 EMPTY_DIRS: Mapping[PurePosixPath, str] = {
@@ -61,8 +72,8 @@ def container_disk_socket(volume: str) -> PurePosixPath:
     return SOCKETS_DIR / f"disk-{volume}"
 
 
-def container_disk_overlay(volume: str) -> PurePosixPath:
-    """Return the qcow2 overlay through which the containerDisk *volume* is used."""
+def overlay(volume: str) -> PurePosixPath:
+    """Return the qcow2 overlay through which the containerDisk or the ephemeral claim *volume* is used."""
     return EPHEMERAL_DISKS_DIR / "disk-data" / volume / "disk.qcow2"
 
 
@@ -71,8 +82,20 @@ def empty_disk(volume: str) -> PurePosixPath:
     return EPHEMERAL_DISKS_DIR / "empty-disks" / f"{volume}.qcow2"
 
 
+def claim_of(volume: Mapping[str, Any]) -> str | None:
+    """Return the name of the PersistentVolumeClaim behind an entry of ``spec.volumes``; None if there is none."""
+    claim = volume.get("persistentVolumeClaim") or volume.get("memoryDump")
+    claim = claim or (volume.get("ephemeral") or {}).get("persistentVolumeClaim") or {}
+    return claim.get("claimName") or (volume.get("dataVolume") or {}).get("name") or None
+
+
+def is_read_only(volume: Mapping[str, Any]) -> bool:
+    """Say whether the claim behind an entry of ``spec.volumes`` is only read."""
+    return "ephemeral" in volume or bool((volume.get("persistentVolumeClaim") or {}).get("readOnly"))
+
+
 def claim_dir(volume: str) -> PurePosixPath:
-    """Return the folder in which the PersistentVolumeClaim of *volume* is mounted."""
+    """Return the folder in which the PersistentVolumeClaim, or the host's folder, of *volume* is mounted."""
     return PRIVATE_DIR / "vmi-disks" / volume
 
 
@@ -93,6 +116,42 @@ def block_volumes(vmi: Mapping[str, Any]) -> frozenset[str]:
         for entry in (vmi.get("status") or {}).get("volumeStatus") or ()
         if (entry.get("persistentVolumeClaimInfo") or {}).get("volumeMode") == "Block"
     )
+
+
+def host_disk(volume: Mapping[str, Any]) -> PurePosixPath:
+    """Return the disk file of an entry of ``spec.volumes`` with a hostDisk; its folder on the host is mounted."""
+    return claim_dir(volume["name"]) / PurePosixPath(volume["hostDisk"]["path"]).name
+
+
+def files_source(volume: Mapping[str, Any]) -> str | None:
+    """Return which source of an entry of ``spec.volumes`` is a folder of files; None if it is something else."""
+    return next((source for source in _FILES if volume.get(source) is not None), None)
+
+
+def files_dir(volume: Mapping[str, Any]) -> PurePosixPath:
+    """Return the folder with the files of an entry of ``spec.volumes`` that has such a source, or shares a claim."""
+    source = files_source(volume)
+    name: str = volume["name"]
+    if source == "serviceAccount":
+        return SERVICE_ACCOUNT_DIR
+    if source is None:
+        return claim_dir(name)
+    return PRIVATE_DIR / _FILES[source] / name
+
+
+def files_image(volume: str) -> PurePosixPath:
+    """Return the ISO 9660 image made of the files of *volume*."""
+    return EPHEMERAL_DISKS_DIR / "file-data" / f"{volume}.iso"
+
+
+def metrics_disk(volume: str) -> PurePosixPath:
+    """Return the disk with the metrics of the downwardMetrics *volume*."""
+    return EPHEMERAL_DISKS_DIR / "metrics" / f"{volume}.img"
+
+
+def filesystem_socket(name: str) -> PurePosixPath:
+    """Return the socket on which the files of the filesystem *name* are served."""
+    return PRIVATE_DIR / "virtiofs" / f"{name}.sock"
 
 
 def secret_dir(volume: str) -> PurePosixPath:
@@ -126,16 +185,22 @@ def disk_source(volume: Mapping[str, Any]) -> tuple[PurePosixPath, str]:
     :raises ValueError: if the volume's source has no disk file, which admission should have refused.
     """
     name = volume["name"]
-    if "containerDisk" in volume:
-        return container_disk_overlay(name), "qcow2"
+    if "containerDisk" in volume or "ephemeral" in volume:
+        return overlay(name), "qcow2"
     if "emptyDisk" in volume:
         return empty_disk(name), "qcow2"
     if "persistentVolumeClaim" in volume or "dataVolume" in volume:
         return claim_disk(name), "raw"
+    if "hostDisk" in volume:
+        return host_disk(volume), "raw"
     if "cloudInitNoCloud" in volume:
         return cloud_init_no_cloud_seed(name), "raw"
     if "cloudInitConfigDrive" in volume:
         return cloud_init_config_drive_seed(name), "raw"
+    if "downwardMetrics" in volume:
+        return metrics_disk(name), "raw"
+    if files_source(volume) is not None:
+        return files_image(name), "raw"
     sources = ", ".join(sorted(set(volume) - {"name"})) or "none"
     raise ValueError(f"volume {name!r} has no source that can back a disk (it has: {sources})")
 

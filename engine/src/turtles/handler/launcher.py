@@ -12,15 +12,16 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from turtles.api.guests import QEMU_UID
-from turtles.domain import paths
-from turtles.handler import mounts
+from turtles.domain import end, paths
+from turtles.handler import disk_files, mounts
 from turtles.handler import relay as relays
 from turtles.handler.domain import Connection, Domain
-from turtles.handler.errors import LauncherBusy, LauncherGone, LauncherNotReady
+from turtles.handler.errors import GuestEnded, LauncherBusy, LauncherGone, LauncherNotReady
 from turtles.handler.peer import Peer, StrangerError, closing, connect, first_process, is_alive
 from turtles.handler.watcher import Watcher
 
@@ -225,6 +226,34 @@ class Launcher:
         except OSError:
             return False
         return True
+
+    def block_sizes(self, path: PurePosixPath) -> tuple[int, int] | None:
+        """Return the logical and the physical size of the blocks of a file or device in the Pod; None if unknown."""
+        try:
+            with closing(self._open(path, os.O_PATH)) as file:
+                # Without waiting, and nothing but a disk: opening something else would have effects.
+                kind = os.fstat(file).st_mode
+                if not stat.S_ISREG(kind) and not stat.S_ISBLK(kind):
+                    return None
+                with closing(os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) as disk:
+                    return disk_files.block_sizes(disk)
+        except OSError:
+            return None
+
+    def own_host_disk(self, volume: Mapping[str, Any]) -> None:
+        """Make the disk file of a hostDisk QEMU's, and create it if that is asked for and it isn't there.
+
+        :param volume: an entry of ``spec.volumes`` with a hostDisk.
+        :raises GuestEnded: if there is no such file, or it can't be one.
+        """
+        path = paths.host_disk(volume)
+        try:
+            with closing(self._open(path.parent, os.O_RDONLY | os.O_DIRECTORY)) as folder:
+                disk_files.own_host_disk(folder, path.name, volume["hostDisk"])
+        except (OSError, ValueError) as error:
+            where = volume["hostDisk"]["path"]
+            words = error.strerror if isinstance(error, OSError) else error
+            raise GuestEnded(end.disk_not_usable(f"volume {volume['name']!r}: hostDisk {where}: {words}")) from error
 
     def make_private_dir(self, uid: str) -> None:
         """Create the folder of the consoles' sockets, owned by QEMU, unless it is there."""

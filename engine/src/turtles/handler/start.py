@@ -48,6 +48,8 @@ class Starter:
         plumbed = time.monotonic()
         launcher.make_private_dir(guest.uid)
         launcher.own_devices(paths.block_volumes(vmi))
+        for volume in _host_disks(vmi):
+            launcher.own_host_disk(volume)
         self._bring_capability_cache(guest, launcher)
         xml = self._domain_xml(vmi, launcher, plans)
         try:
@@ -77,7 +79,11 @@ class Starter:
 
     def _domain_xml(self, vmi: Object, launcher: Launcher, plans: tuple[InterfacePlan, ...]) -> str:
         host = definition.Host(
-            launcher.has_kvm(), self._emulator, _volumes_without_direct_io(vmi, launcher), self._configuration()
+            launcher.has_kvm(),
+            self._emulator,
+            _volumes_without_direct_io(vmi, launcher),
+            self._configuration(),
+            block_sizes=_block_sizes(vmi, launcher),
         )
         try:
             return definition.domain_xml(vmi, plans, host)
@@ -85,12 +91,30 @@ class Starter:
             raise GuestEnded(end.domain_not_supported(error)) from error
 
 
+def _host_disks(vmi: Object) -> list[Object]:
+    return [volume for volume in vmi["spec"].get("volumes") or () if "hostDisk" in volume]
+
+
 def _volumes_without_direct_io(vmi: Object, launcher: Launcher) -> frozenset[str]:
     block = paths.block_volumes(vmi)
     return frozenset(
         volume["name"]
         for volume in vmi["spec"].get("volumes") or ()
-        if "persistentVolumeClaim" in volume
-        and volume["name"] not in block
-        and not launcher.bypasses_page_cache(paths.claim_disk(volume["name"]))
+        if volume["name"] not in block
+        and any(source in volume for source in ("persistentVolumeClaim", "dataVolume", "hostDisk"))
+        and not launcher.bypasses_page_cache(paths.disk_source(volume)[0])
     )
+
+
+def _block_sizes(vmi: Object, launcher: Launcher) -> dict[str, tuple[int, int]]:
+    """Return the sizes of the blocks of those volumes whose disks are to have the same."""
+    block = paths.block_volumes(vmi)
+    volumes = {volume["name"]: volume for volume in vmi["spec"].get("volumes") or ()}
+    found = {}
+    for disk in vmi["spec"]["domain"]["devices"].get("disks") or ():
+        name = disk["name"]
+        if definition.matches_volume(disk) and name in volumes:
+            device = paths.claim_device(name) if name in block else None
+            if sizes := launcher.block_sizes(device or paths.disk_source(volumes[name])[0]):
+                found[name] = sizes
+    return found

@@ -20,6 +20,8 @@ from turtles.launcher.errors import LaunchError
 
 #: Far more than any cloud accepts as user data; keeps a mistake from filling the node.
 MAX_DATA_BYTES = 16 * 1024 * 1024
+#: What Joliet has room for: characters of a volume's label, and of a name.
+_JOLIET_LABEL, _JOLIET_NAME = 16, 64
 _NO_LINE_BREAKS = {ord("\r"): None, ord("\n"): None}
 
 
@@ -61,18 +63,36 @@ def seed_files(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path = P
         if network is not None:
             files["network-config"] = network
         return files
-    meta = {
+    meta: dict[str, Any] = {
         "instance_id": identity,
         "local_hostname": host,
         "hostname": host,
         "uuid": (vmi["spec"].get("domain", {}).get("firmware") or {}).get("uuid") or metadata["uid"],
     }
+    if devices := _tagged_disks(vmi["spec"]):
+        meta["devices"] = devices
     files = {"openstack/latest/meta_data.json": json.dumps(meta).encode()}
     if user is not None:
         files["openstack/latest/user_data"] = user
     if network is not None:
         files["openstack/latest/network_data.json"] = network
     return files
+
+
+def _tagged_disks(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the device metadata (OpenStack's "Device tagging") of those disks that have a tag."""
+    found = []
+    for disk in (spec.get("domain") or {}).get("devices", {}).get("disks") or ():
+        if not disk.get("tag"):
+            continue
+        target: Mapping[str, Any] = next((disk[kind] for kind in ("disk", "cdrom", "lun") if disk.get(kind)), {})
+        entry = {"type": "disk", "bus": target.get("bus") or "sata", "tags": [disk["tag"]]}
+        if target.get("pciAddress"):
+            entry |= {"bus": "pci", "address": target["pciAddress"]}
+        if disk.get("serial"):
+            entry["serial"] = disk["serial"]
+        found.append(entry)
+    return found
 
 
 def _data(
@@ -113,10 +133,12 @@ def _data(
 def render_seed(label: str, files: Mapping[str, bytes]) -> bytes:
     """Return the ISO 9660 image with volume *label* that holds *files* (path in the image → content).
 
-    Names are kept by Joliet and Rock Ridge; the ISO 9660 names below are mere placeholders.
+    Names are kept by Joliet, where they and the label fit into it, and Rock Ridge; the ISO 9660 names below are mere
+    placeholders.
     """
     image = pycdlib.PyCdlib()
-    image.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident=label)
+    fits = len(label) <= _JOLIET_LABEL and all(len(part) <= _JOLIET_NAME for name in files for part in name.split("/"))
+    image.new(interchange_level=3, joliet=3 if fits else None, rock_ridge="1.09", vol_ident=label)
     folders: dict[str, str] = {"": ""}
     for number, (name, content) in enumerate(files.items()):
         *parents, base = name.split("/")
@@ -125,9 +147,13 @@ def render_seed(label: str, files: Mapping[str, bytes]) -> bytes:
             if folder not in folders:
                 above = folders["/".join(parents[: depth - 1])]
                 folders[folder] = f"{above}/D{len(folders)}"
-                image.add_directory(folders[folder], rr_name=parents[depth - 1], joliet_path=f"/{folder}")
+                image.add_directory(
+                    folders[folder], rr_name=parents[depth - 1], joliet_path=f"/{folder}" if fits else None
+                )
         iso_path = f"{folders['/'.join(parents)]}/F{number}.;1"
-        image.add_fp(io.BytesIO(content), len(content), iso_path, rr_name=base, joliet_path=f"/{name}")
+        image.add_fp(
+            io.BytesIO(content), len(content), iso_path, rr_name=base, joliet_path=f"/{name}" if fits else None
+        )
     buffer = io.BytesIO()
     image.write_fp(buffer)
     image.close()

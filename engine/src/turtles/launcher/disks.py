@@ -13,8 +13,10 @@ from typing import Any
 from turtles.api import quantity
 from turtles.api.guests import QEMU_UID
 from turtles.domain import paths
-from turtles.launcher import cloudinit, images
+from turtles.domain.definition.elements import devices_of
+from turtles.launcher import cloudinit, files, images
 from turtles.launcher.errors import LaunchError
+from turtles.launcher.metrics import DISK_SIZE, MetricsDisk
 
 #: Room an overlay gets before a start is attempted: its tables and what a guest writes while it boots.
 OVERLAY_ROOM = 16 * 2**20
@@ -33,17 +35,16 @@ def prepare(vmi: Mapping[str, Any], root: Path = Path("/")) -> None:
     :param root: prefix of all paths (tests).
     :raises LaunchError: naming volume, image and remedy.
     """
-    volumes: Sequence[Mapping[str, Any]] = vmi["spec"].get("volumes") or ()
-    containers = {v["name"]: _inspect_container_disk(v, root) for v in volumes if "containerDisk" in v}
+    volumes = backing_volumes(vmi["spec"])
+    backings = {v["name"]: found for v in volumes if (found := _backing(v, vmi, root)) is not None}
     needs = {v["name"]: need for v in volumes if (need := _need(v, vmi, root)) is not None}
     if needs:
         _check_space(_in_root(root, paths.EPHEMERAL_DISKS_DIR), needs)
     for volume in volumes:
         name = volume["name"]
         try:
-            if name in containers:
-                backing, image = containers[name]
-                images.create_overlay(_in_root(root, paths.container_disk_overlay(name)), backing, image)
+            if name in backings:
+                images.create_overlay(_in_root(root, paths.overlay(name)), *backings[name])
             elif "emptyDisk" in volume:
                 images.create_empty(_in_root(root, paths.empty_disk(name)), _capacity(volume))
             elif name in paths.block_volumes(vmi):
@@ -52,8 +53,47 @@ def prepare(vmi: Mapping[str, Any], root: Path = Path("/")) -> None:
                 _claim_disk(volume, vmi, root)
             elif any(kind in volume for kind in _CLOUD_INIT):
                 cloudinit.make_seed(volume, vmi, root)
+            elif "downwardMetrics" in volume:
+                MetricsDisk(_in_root(root, paths.metrics_disk(name)), vmi).create()
+            elif paths.files_source(volume) is not None:
+                files.make_image(volume, root)
         except (images.ImageError, OSError) as error:
             raise LaunchError(f"volume {name!r}: its disk can't be prepared: {error}") from error
+
+
+def backing_volumes(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the volumes of a VMI's *spec* that back disks: not those shared as filesystems, or for memory dumps."""
+    shared = {filesystem["name"] for filesystem in devices_of(spec).get("filesystems") or ()}
+    volumes: Sequence[Mapping[str, Any]] = spec.get("volumes") or ()
+    return [volume for volume in volumes if volume["name"] not in shared and "memoryDump" not in volume]
+
+
+def _backing(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path) -> tuple[Path, images.Image] | None:
+    """Return the disk that an overlay keeps the guest's changes of, and what it is; None for volumes without one."""
+    if "containerDisk" in volume:
+        return _inspect_container_disk(volume, root)
+    if "ephemeral" not in volume:
+        return None
+    name = volume["name"]
+    block = name in paths.block_volumes(vmi)
+    disk = _in_root(root, paths.claim_device(name) if block else paths.claim_disk(name))
+    what = f"volume {name!r}: claim {paths.claim_of(volume)!r}"
+    if block:
+        _check_device(name, disk)
+    elif not disk.is_file() or disk.is_symlink():
+        raise LaunchError(f"{what} has no disk.img; an ephemeral disk needs one to start from")
+    try:
+        with disk.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+    except OSError as error:
+        raise LaunchError(
+            f"{what} has a disk that uid {os.geteuid()} may not read ({error.strerror}); "
+            f"give it to {QEMU_UID}:{QEMU_UID}"
+        ) from error
+    if not 0 < size <= images.MAX_VIRTUAL_SIZE:
+        raise LaunchError(f"{what} has a disk of {size} bytes, which can't be one")
+    # What is on a claim is raw, whatever it looks like: a guest may have written it.
+    return disk, images.Image("raw", size)
 
 
 def _in_root(root: Path, path: PurePosixPath) -> Path:
@@ -135,13 +175,18 @@ def _need(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path) -> tupl
     An emptyDisk is created sparse, but its capacity is a promise to the guest; an overlay grows as the guest writes,
     it is unknown how far.
     """
-    if "containerDisk" in volume:
-        return "containerDisk", OVERLAY_ROOM
+    for kind in ("containerDisk", "ephemeral"):
+        if kind in volume:
+            return kind, OVERLAY_ROOM
+    if "downwardMetrics" in volume:
+        return "downwardMetrics", DISK_SIZE
     if "emptyDisk" in volume:
         return "emptyDisk", _capacity(volume)
     for kind in _CLOUD_INIT:
         if kind in volume:
             return kind, SEED_ROOM + sum(map(len, cloudinit.seed_files(volume, vmi, root).values()))
+    if source := paths.files_source(volume):
+        return source, SEED_ROOM + sum(map(len, files.read(volume, root).values()))
     return None
 
 
@@ -177,9 +222,7 @@ def _claim_disk(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path) -
     The file is sparse, and as large as the claim or, within the tolerance, as what its file system has left.
     """
     name = volume["name"]
-    source = volume.get("persistentVolumeClaim") or volume.get("dataVolume") or {}
-    claim = source.get("claimName") or source.get("name")
-    what = f"volume {name!r}: claim {claim!r}"
+    what = f"volume {name!r}: claim {paths.claim_of(volume)!r}"
     directory, disk = _in_root(root, paths.claim_dir(name)), _in_root(root, paths.claim_disk(name))
     if not directory.is_dir():
         raise LaunchError(f"{what} is not mounted in the Pod ({directory} is missing)")
@@ -190,7 +233,7 @@ def _claim_disk(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path) -
     if status is not None and not stat.S_ISREG(status.st_mode):
         raise LaunchError(f"{what} has a disk.img that is not a regular file")
     if status is not None and status.st_size > 0:
-        if not os.access(disk, os.R_OK if source.get("readOnly") else os.R_OK | os.W_OK):
+        if not os.access(disk, os.R_OK if paths.is_read_only(volume) else os.R_OK | os.W_OK):
             raise LaunchError(
                 f"{what} has a disk.img that uid {os.geteuid()} may not use; give it to {QEMU_UID}:{QEMU_UID}"
             )

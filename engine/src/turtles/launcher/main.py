@@ -23,11 +23,11 @@ import libvirt
 from turtles.api.guests import hostname
 from turtles.command import Command
 from turtles.domain import lifecycle, network, paths
-from turtles.launcher import cloudinit, container_disk, dhcp, disks, pod, process
+from turtles.launcher import cloudinit, container_disk, dhcp, disks, filesystems, metrics, pod, process
 from turtles.launcher.delivery import Delivery
 from turtles.launcher.errors import LaunchError
 from turtles.launcher.libvirtd import Libvirtd, LibvirtdError, warm_capability_cache
-from turtles.launcher.loop import after, initialize, on_signals, step
+from turtles.launcher.loop import after, every, initialize, on_signals, step
 from turtles.launcher.supervisor import Supervisor
 from turtles.launcher.waits import wait_for_container_disks, wait_for_vmi
 
@@ -206,11 +206,20 @@ class Launcher:
                 if not wait_for_container_disks(self._request, self._is_ending):
                     return 0
             disks.prepare(self._vmi)
+            self._keep_metrics()
+            filesystems.start(self._vmi)
             self._supervisor.connect()
             self._supervisor.publish()
             return self._supervise()
         finally:
             self._supervisor.kill()
+
+    def _keep_metrics(self) -> None:
+        """Renew what is on the disks with metrics while the VM runs."""
+        for volume in disks.backing_volumes(self._vmi["spec"]):
+            if "downwardMetrics" in volume:
+                disk = metrics.MetricsDisk(Path(paths.metrics_disk(volume["name"])), self._vmi)
+                every(metrics.INTERVAL_SECONDS, disk.renew)
 
     def _is_ending(self) -> bool:
         return self._deadline is not None

@@ -50,7 +50,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
     host = hostname(vmi)
     overhead = memory.overhead(spec, kvm=config.kvm, ratio=config.cluster.overhead_ratio)
     block = paths.block_volumes(vmi)
-    volumes, mounts, pull_secrets = volumes_of(spec, config, block)
+    brought = volumes_of(spec, config, block)
     command = [
         "/usr/bin/virt-launcher",
         "--name",
@@ -102,10 +102,10 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
                 "resources": resources(spec, config, overhead),
                 "securityContext": security("NET_BIND_SERVICE", readOnlyRootFilesystem=True),
                 "terminationMessagePolicy": "FallbackToLogsOnError",
-                "volumeMounts": mounts,
+                "volumeMounts": brought.mounts,
             }
         ],
-        "volumes": volumes,
+        "volumes": brought.volumes,
     }
     if block:
         pod_spec["containers"][0]["volumeDevices"] = [
@@ -115,7 +115,9 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
         add_container_disks(spec, config, pod_spec)
     if ports := _ports(spec):
         pod_spec["containers"][0]["ports"] = ports
-    pull_secrets = list(dict.fromkeys([*pull_secrets, *config.cluster.image_pull_secrets]))
+    if brought.service_account:
+        pod_spec["serviceAccountName"] = brought.service_account
+    pull_secrets = list(dict.fromkeys([*brought.pull_secrets, *config.cluster.image_pull_secrets]))
     if pull_secrets:
         pod_spec["imagePullSecrets"] = [{"name": name} for name in pull_secrets]
     if affinity := placement.affinity(spec, kvm=config.kvm):

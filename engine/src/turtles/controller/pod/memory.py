@@ -22,6 +22,8 @@ VCPU = 4 * _MIB
 GRAPHICS = 20 * _MIB
 #: Page tables: eight bytes for each page of 4 KiB, once for QEMU and once for the guest.
 PAGE_TABLES = 256
+#: The disk with the metrics, and a process that serves a filesystem (KubeVirt's numbers).
+METRICS, FILESYSTEM = _MIB, 80 * 10**6
 #: An emulator keeps translated code (the limit is in the domain) and, for each virtual CPU, addresses it looked up.
 EMULATION, EMULATION_VCPU = 32 * _MIB, 4 * _MIB
 
@@ -38,6 +40,8 @@ def overhead(spec: Mapping[str, Any], *, kvm: bool, ratio: float = 1) -> int:
     devices = (spec.get("domain") or {}).get("devices") or {}
     if devices.get("autoattachGraphicsDevice") is not False:
         needed += GRAPHICS
+    needed += FILESYSTEM * len(devices.get("filesystems") or ())
+    needed += METRICS * sum("downwardMetrics" in volume for volume in spec.get("volumes") or ())
     if not kvm:
         needed += EMULATION + EMULATION_VCPU * vcpus
     with contextlib.suppress(ValueError):  # admission refuses a guest without memory

@@ -1,73 +1,144 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a launcher Pod brings to its container: scratch directories, container disks, claims, Secrets."""
+"""What a launcher Pod brings to its container: scratch directories, container disks, claims, files, host folders."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 from turtles.api.objects import Object
 from turtles.controller.pod.config import LauncherConfig, pull_policy, security
 from turtles.controller.pod.resources import is_guaranteed
 from turtles.domain import paths
+from turtles.domain.definition.elements import devices_of
 
-#: Scratch directories: volume name → mount path. The node agent finds them by these names.
-_SCRATCH = {name: str(path) for path, name in paths.EMPTY_DIRS.items()}
+#: Names of the scratch directories. The node agent finds them by these.
+_SCRATCH = frozenset(paths.EMPTY_DIRS.values())
 #: Further volumes of Pods without image volumes: the program of the images' containers, and where images are mounted.
 _PROGRAM_VOLUME, _DISKS_VOLUME = "virt-bin-share-dir", "container-disks"
 _DNS_LABEL = 63
+#: Lifetimes of service accounts' tokens: what Kubernetes asks for in Pods, and a year.
+_TOKEN_SECONDS, _DISK_TOKEN_SECONDS = 3607, 365 * 24 * 3600
 
 
-def volumes_of(
-    spec: Mapping[str, Any], config: LauncherConfig, block: frozenset[str]
-) -> tuple[list[Object], list[Object], list[str]]:
-    """Return the Pod's volumes, the container's mounts, and the names of pull secrets.
+@dataclass
+class PodVolumes:
+    """What a Pod has for the volumes of its VMI.
+
+    :param volumes: of the Pod. :param mounts: of the launcher's container. :param pull_secrets: names of Secrets.
+    :param service_account: which the Pod has; None is the namespace's default.
+    """
+
+    volumes: list[Object] = field(default_factory=list)
+    mounts: list[Object] = field(default_factory=list)
+    pull_secrets: list[str] = field(default_factory=list)
+    service_account: str | None = None
+
+    def add(self, name: str, source: Object, path: PurePosixPath | None, *, read_only: bool = False) -> None:
+        """Add a volume and, unless it has no path, its mount."""
+        self.volumes.append({"name": name, **source})
+        if path is not None:
+            mount = {"name": name, "mountPath": str(path)}
+            self.mounts.append({**mount, "readOnly": True} if read_only else mount)
+
+
+def volumes_of(spec: Mapping[str, Any], config: LauncherConfig, block: frozenset[str]) -> PodVolumes:
+    """Return what the Pod has for a VMI's volumes.
 
     :param block: volumes that aren't mounted, but given to the container as devices.
     """
-    volumes: list[Object] = [{"name": name, "emptyDir": {}} for name in _SCRATCH]
-    mounts: list[Object] = [{"name": name, "mountPath": path} for name, path in _SCRATCH.items()]
-    pull_secrets: dict[str, None] = {}
-    if not config.image_volumes and any("containerDisk" in volume for volume in spec.get("volumes") or ()):
+    found = PodVolumes()
+    for path, name in paths.EMPTY_DIRS.items():
+        found.add(name, {"emptyDir": {}}, path)
+    wanted: Sequence[Mapping[str, Any]] = spec.get("volumes") or ()
+    if not config.image_volumes and any("containerDisk" in volume for volume in wanted):
         # The node agent mounts the files of the images in it.
-        volumes.append({"name": _DISKS_VOLUME, "emptyDir": {}})
-        mounts.append({"name": _DISKS_VOLUME, "mountPath": str(paths.IMAGE_VOLUMES_DIR)})
-    for volume in spec.get("volumes") or ():
+        found.add(_DISKS_VOLUME, {"emptyDir": {}}, paths.IMAGE_VOLUMES_DIR)
+    shared = {filesystem["name"] for filesystem in devices_of(spec).get("filesystems") or ()}
+    for volume in wanted:
         name = volume["name"]
         if disk := volume.get("containerDisk"):
-            if config.image_volumes:
-                image = {"reference": disk["image"]}
-                if disk.get("imagePullPolicy"):
-                    image["pullPolicy"] = disk["imagePullPolicy"]
-                volumes.append({"name": volume_name(name), "image": image})
-                mounts.append(
-                    {
-                        "name": volume_name(name),
-                        "mountPath": str(paths.container_disk_image_dir(name)),
-                        "readOnly": True,
-                    }
-                )
-            if disk.get("imagePullSecret"):
-                pull_secrets[disk["imagePullSecret"]] = None
-        elif claim := volume.get("persistentVolumeClaim"):
-            volumes.append({"name": volume_name(name), "persistentVolumeClaim": dict(claim)})
-            if name not in block:
-                mounts.append({"name": volume_name(name), "mountPath": str(paths.claim_dir(name))})
+            _container_disk(name, disk, config, found)
+        elif claim := paths.claim_of(volume):
+            source: Object = {"claimName": claim}
+            if (volume.get("persistentVolumeClaim") or {}).get("readOnly"):
+                source["readOnly"] = True
+            folder = None if name in block else paths.claim_dir(name)
+            found.add(volume_name(name), {"persistentVolumeClaim": source}, folder, read_only="ephemeral" in volume)
+        elif host := volume.get("hostDisk"):
+            parent = str(PurePosixPath(host["path"]).parent)
+            kind = "DirectoryOrCreate" if host["type"] == "DiskOrCreate" else "Directory"
+            found.add(volume_name(name), {"hostPath": {"path": parent, "type": kind}}, paths.claim_dir(name))
+        elif account := (volume.get("serviceAccount") or {}).get("serviceAccountName"):
+            found.service_account = account
+            source = _token(renewed=name in shared)
+            found.add(volume_name(name), source, paths.SERVICE_ACCOUNT_DIR, read_only=True)
+        elif files := _files(volume):
+            found.add(volume_name(name), files, paths.files_dir(volume), read_only=True)
         else:
-            for source in ("cloudInitNoCloud", "cloudInitConfigDrive"):
-                _cloud_init(name, volume.get(source) or {}, volumes, mounts)
-    return volumes, mounts, list(pull_secrets)
+            for kind in ("cloudInitNoCloud", "cloudInitConfigDrive"):
+                _cloud_init(name, volume.get(kind) or {}, found)
+    return found
 
 
-def _cloud_init(name: str, source: Mapping[str, Any], volumes: list[Object], mounts: list[Object]) -> None:
+def _container_disk(name: str, disk: Mapping[str, Any], config: LauncherConfig, found: PodVolumes) -> None:
+    if config.image_volumes:
+        image = {"reference": disk["image"]}
+        if disk.get("imagePullPolicy"):
+            image["pullPolicy"] = disk["imagePullPolicy"]
+        found.add(volume_name(name), {"image": image}, paths.container_disk_image_dir(name), read_only=True)
+    if disk.get("imagePullSecret") and disk["imagePullSecret"] not in found.pull_secrets:
+        found.pull_secrets.append(disk["imagePullSecret"])
+
+
+def _cloud_init(name: str, source: Mapping[str, Any], found: PodVolumes) -> None:
     for reference, short, folder in (
         ("secretRef", "udata", paths.cloud_init_user_data_dir(name)),
         ("networkDataSecretRef", "ndata", paths.cloud_init_network_data_dir(name)),
     ):
-        secret = (source.get(reference) or {}).get("name")
-        if secret:
-            volume = volume_name(f"{name}-{short}")
-            volumes.append({"name": volume, "secret": {"secretName": secret}})
-            mounts.append({"name": volume, "mountPath": str(folder), "readOnly": True})
+        if secret := (source.get(reference) or {}).get("name"):
+            found.add(volume_name(f"{name}-{short}"), {"secret": {"secretName": secret}}, folder, read_only=True)
+
+
+def _files(volume: Mapping[str, Any]) -> Object | None:
+    """Return the source of the Pod's volume for one that is a folder of files; None for all others."""
+    if wanted := volume.get("configMap"):
+        return {"configMap": _with_optional({"name": wanted["name"]}, wanted)}
+    if wanted := volume.get("secret"):
+        return {"secret": _with_optional({"secretName": wanted["secretName"]}, wanted)}
+    if (wanted := volume.get("downwardAPI")) is not None:
+        return {"downwardAPI": {"items": [dict(item) for item in wanted.get("fields") or ()]}}
+    answers = volume.get("sysprep") or {}
+    if name := (answers.get("configMap") or {}).get("name"):
+        return {"configMap": {"name": name}}
+    if name := (answers.get("secret") or {}).get("name"):
+        return {"secret": {"secretName": name}}
+    return None
+
+
+def _with_optional(source: Object, wanted: Mapping[str, Any]) -> Object:
+    return {**source, "optional": wanted["optional"]} if wanted.get("optional") is not None else source
+
+
+def _token(*, renewed: bool) -> Object:
+    """Return the source of a volume with the token of the Pod's service account, as Kubernetes mounts it in Pods.
+
+    :param renewed: the guest sees the file itself, which is replaced in time. A disk is made once, so the token has to
+        last as long as the guest; it is worth nothing any more when the Pod is gone.
+    """
+    seconds = _TOKEN_SECONDS if renewed else _DISK_TOKEN_SECONDS
+    names = {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}
+    authority = {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}], "optional": True}
+    return {
+        "projected": {
+            "sources": [
+                {"serviceAccountToken": {"path": "token", "expirationSeconds": seconds}},
+                {"configMap": authority},
+                {"downwardAPI": {"items": [names]}},
+            ]
+        }
+    }
 
 
 def add_container_disks(spec: Mapping[str, Any], config: LauncherConfig, pod_spec: Object) -> None:
@@ -127,6 +198,6 @@ def _container_name(volume: str) -> str:
 
 def volume_name(name: str) -> str:
     """Return a Pod volume's name for a VMI volume: a DNS label that no scratch directory has."""
-    if name not in (*_SCRATCH, _PROGRAM_VOLUME, _DISKS_VOLUME) and len(name) <= _DNS_LABEL:
+    if name not in {*_SCRATCH, _PROGRAM_VOLUME, _DISKS_VOLUME} and len(name) <= _DNS_LABEL:
         return name
     return f"vol-{name[:40].rstrip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"

@@ -28,7 +28,7 @@ from turtles.api.phases import (
 )
 from turtles.api.times import parse_time, rest_of, rfc3339
 from turtles.controller import remedies
-from turtles.controller.claims import claim_status
+from turtles.controller.claims import claim_status, data_volume_names
 from turtles.controller.finalizers import with_finalizer
 from turtles.controller.pod import end
 from turtles.controller.pod.roles import by_role
@@ -141,7 +141,9 @@ def _bring_up(draft: _Draft, pod: Object | None, pvcs: Mapping[str, Object | Non
         if missing := sorted(name for name, pvc in pvcs.items() if pvc is None):
             message = f"PVC {vmi['metadata']['namespace']}/{missing[0]} does not exist, waiting for it to appear"
             if set_condition(conditions, "Synchronized", "False", "FailedPvcNotFound", message, now):
-                draft.events.append(("Warning", "FailedPvcNotFound", remedies.advised(message, remedies.CLAIM)))
+                imported = missing[0] in data_volume_names(vmi["spec"])
+                remedy = remedies.DATA_VOLUME if imported else remedies.CLAIM
+                draft.events.append(("Warning", "FailedPvcNotFound", remedies.advised(message, remedy)))
             set_phase(status, PENDING, now)
             return
         draft.create_pod = True

@@ -14,8 +14,10 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from turtles.domain import paths
 from turtles.domain.definition.compute import Topology, add_cpu, cpu_topology, guest_memory
 from turtles.domain.definition.devices import add_consoles, add_controllers, add_interfaces, add_other_devices
-from turtles.domain.definition.disks import add_disks, disk_targets
+from turtles.domain.definition.disks import add_discard_granularities, add_disks, disk_targets, matches_volume
 from turtles.domain.definition.elements import Host, add_text
+from turtles.domain.definition.filesystems import add_filesystems
+from turtles.domain.definition.iothreads import add_iothreads
 from turtles.domain.definition.machine import (
     acpi_enabled,
     add_clock,
@@ -36,6 +38,7 @@ __all__ = (
     "domain_uuid",
     "domain_xml",
     "guest_memory",
+    "matches_volume",
 )
 
 #: XML namespace of the element in which KubeVirt keeps the VMI's uid.
@@ -58,6 +61,7 @@ def domain_xml(vmi: Mapping[str, Any], plans: Sequence[InterfacePlan], host: Hos
     add_text(root, "memory", str(math.ceil(guest_memory(spec) / 1024)), unit="KiB")
     topology = cpu_topology(spec)
     add_text(root, "vcpu", str(topology.vcpus), placement="static")
+    add_iothreads(root, spec)
     add_os(root, spec)
     add_sysinfo(root, vmi, host.cluster.smbios)
     add_features(root, spec, host)
@@ -69,9 +73,11 @@ def domain_xml(vmi: Mapping[str, Any], plans: Sequence[InterfacePlan], host: Hos
     devices = SubElement(root, "devices")
     add_text(devices, "emulator", host.emulator)
     add_disks(devices, spec, host, paths.block_volumes(vmi))
+    add_filesystems(root, devices, spec)
     add_controllers(devices, spec)
     add_interfaces(devices, spec, plans)
     add_consoles(devices, vmi)
     add_other_devices(devices, spec, host.cluster)
+    add_discard_granularities(root, spec)
     indent(root)
     return tostring(root, encoding="unicode")

@@ -6,25 +6,48 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
 from turtles.domain import paths
-from turtles.domain.definition.elements import Host, add_text, devices_of
+from turtles.domain.definition import iothreads
+from turtles.domain.definition.compute import cpu_topology
+from turtles.domain.definition.elements import Host, add_pci_address, add_text, devices_of, virtio
 
 #: Prefixes of guest device names, by bus.
 _TARGET_PREFIX = {"virtio": "vd", "sata": "sd", "scsi": "sd", "usb": "sd"}
-#: Volumes no guest boots from; they get no place in the automatic boot order.
-_SEEDS = ("cloudInitNoCloud", "cloudInitConfigDrive")
+#: Volumes no guest boots from or writes to; they get no place in the automatic boot order.
+_SEEDS = (
+    "cloudInitNoCloud",
+    "cloudInitConfigDrive",
+    "configMap",
+    "secret",
+    "serviceAccount",
+    "downwardAPI",
+    "sysprep",
+    "downwardMetrics",
+)
 #: Volumes that live and die with the Pod.
-_POD_LOCAL = ("containerDisk", "emptyDisk", "cloudInitNoCloud", "cloudInitConfigDrive")
+_POD_LOCAL = ("containerDisk", "emptyDisk", "ephemeral", *_SEEDS)
+#: Sizes of blocks on the bus sata.
+_SATA_BLOCK = 512
+#: XML namespace of what libvirt passes on to QEMU as it is.
+_QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
+#: Buses on which a SCSI device can be handed to the guest.
+_LUN_BUSES = ("scsi", "virtio")
 
 
 def disk_targets(spec: Mapping[str, Any]) -> dict[str, str]:
     """Return the guest device names (vda, sda, …) of a VMI's disks, by the disk's name, in the order of the spec."""
     counts: dict[str, int] = {}
     targets = {}
-    for disk in devices_of(spec).get("disks") or ():
+    for disk in seen_disks(spec):
         prefix = _TARGET_PREFIX[bus_of(disk)]
         targets[disk["name"]] = prefix + _letters(counts.get(prefix, 0))
         counts[prefix] = counts.get(prefix, 0) + 1
     return targets
+
+
+def seen_disks(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the disks of a VMI's *spec* that its guest sees: all but those that memory is dumped to."""
+    dumps = {volume["name"] for volume in spec.get("volumes") or () if "memoryDump" in volume}
+    return [disk for disk in devices_of(spec).get("disks") or () if disk["name"] not in dumps]
 
 
 def _letters(index: int) -> str:
@@ -54,11 +77,12 @@ def bus_of(disk: Mapping[str, Any]) -> str:
 
 def _boot_orders(spec: Mapping[str, Any], volumes: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
     """Return the boot order of the disks: the spec's, or (if nothing has one) hard disks first, then CD-ROMs."""
-    devices = devices_of(spec)
-    disks: list[Mapping[str, Any]] = list(devices.get("disks") or ())
-    if any(device.get("bootOrder") for device in (*disks, *(devices.get("interfaces") or ()))):
+    disks = seen_disks(spec)
+    if any(device.get("bootOrder") for device in (*disks, *(devices_of(spec).get("interfaces") or ()))):
         return {disk["name"]: int(disk["bootOrder"]) for disk in disks if disk.get("bootOrder")}
-    bootable = [disk for disk in disks if not any(seed in volumes.get(disk["name"], {}) for seed in _SEEDS)]
+    bootable = [
+        disk for disk in disks if disk["name"] in volumes and not any(seed in volumes[disk["name"]] for seed in _SEEDS)
+    ]
     bootable.sort(key=lambda disk: _kind(disk) == "cdrom")
     return {disk["name"]: order for order, disk in enumerate(bootable, 1)}
 
@@ -67,47 +91,112 @@ def add_disks(devices: Element, spec: Mapping[str, Any], host: Host, block: froz
     """Add the disks.
 
     :param block: names of the volumes that are block devices.
-    :raises ValueError: if a disk has no volume or no known bus; the message names the disk.
+    :raises ValueError: if a disk has no volume, no known bus, or is what its volume can't be; it names the disk.
     """
     volumes = {volume["name"]: volume for volume in spec.get("volumes") or ()}
-    targets = disk_targets(spec)
-    orders = _boot_orders(spec, volumes)
-    for disk in devices_of(spec).get("disks") or ():
-        name, kind = disk["name"], _kind(disk)
-        if name not in volumes:
+    targets, orders, threads = disk_targets(spec), _boot_orders(spec, volumes), iothreads.of_disks(spec)
+    for disk in seen_disks(spec):
+        name, kind, bus = disk["name"], _kind(disk), bus_of(disk)
+        volume, settings = volumes.get(name), disk.get(kind) or {}
+        if volume is None and kind != "cdrom":
             raise ValueError(f"disk {name!r} has no volume of that name")
-        volume, settings = volumes[name], disk.get(kind) or {}
-        if name in block:
-            source, format_, type_, attribute = paths.claim_device(name), "raw", "block", "dev"
-        else:
-            source, format_ = paths.disk_source(volume)
-            type_, attribute = "file", "file"
-        element = SubElement(devices, "disk", {"type": type_, "device": kind})
-        driver = SubElement(element, "driver", name="qemu", type=format_)
-        driver.set("cache", _cache(disk, volume, host))
-        driver.set("error_policy", disk.get("errorPolicy") or "stop")
-        if disk.get("io") and disk["io"] != "default":
-            driver.set("io", disk["io"])
-        driver.set("discard", "unmap")
-        SubElement(element, "source", {attribute: str(source)})
-        target = SubElement(element, "target", dev=targets[name], bus=bus_of(disk))
+        element = SubElement(devices, "disk", {"type": "file", "device": kind})
+        if bus == "virtio" and devices_of(spec).get("useVirtioTransitional"):
+            element.set("model", virtio(spec))
+        if volume is not None:
+            _add_source(element, disk, volume, host, block)
+        if bus == "virtio":
+            _tune_virtio(element, name, spec, threads)
+        target = SubElement(element, "target", dev=targets[name], bus=bus)
         if kind == "cdrom" and settings.get("tray"):
             target.set("tray", settings["tray"])
+        _add_block_sizes(element, disk, host)
         if disk.get("serial"):
             add_text(element, "serial", disk["serial"])
-        readonly = (
-            settings.get("readonly", kind == "cdrom")
-            or (volume.get("persistentVolumeClaim") or {}).get("readOnly")
-            or any(seed in volume for seed in _SEEDS)
-        )
         # libvirt has no read-only SATA hard disks; a seed there belongs to this guest alone.
-        if readonly and not (kind == "disk" and bus_of(disk) == "sata"):
+        if _is_read_only(kind, settings, volume) and not (kind == "disk" and bus == "sata"):
             SubElement(element, "readonly")
-        if disk.get("shareable"):
+        if disk.get("shareable") or ((volume or {}).get("hostDisk") or {}).get("shared"):
             SubElement(element, "shareable")
         if name in orders:
             SubElement(element, "boot", order=str(orders[name]))
         SubElement(element, "alias", name=f"ua-{name}")
+        if settings.get("pciAddress"):
+            add_pci_address(element, settings["pciAddress"])
+
+
+def _add_source(
+    element: Element, disk: Mapping[str, Any], volume: Mapping[str, Any], host: Host, block: frozenset[str]
+) -> None:
+    """Add what backs a disk, and how QEMU is to use it."""
+    name, kind = disk["name"], _kind(disk)
+    if name in block and "ephemeral" not in volume:
+        element.set("type", "block")
+        source, format_, attribute = paths.claim_device(name), "raw", "dev"
+    else:
+        source, format_ = paths.disk_source(volume)
+        attribute = "file"
+    if kind == "lun" and attribute != "dev":
+        raise ValueError(f"disk {name!r} is a LUN, so its claim has to be a block device (volumeMode: Block)")
+    if kind == "lun" and bus_of(disk) not in _LUN_BUSES:
+        raise ValueError(f"disk {name!r} is a LUN, which bus {bus_of(disk)!r} can't have; use scsi")
+    driver = SubElement(element, "driver", name="qemu", type=format_)
+    driver.set("cache", _cache(disk, volume, host))
+    driver.set("error_policy", disk.get("errorPolicy") or "stop")
+    if disk.get("io"):
+        driver.set("io", disk["io"])
+    driver.set("discard", "unmap")
+    SubElement(element, "source", {attribute: str(source)})
+
+
+def _tune_virtio(element: Element, name: str, spec: Mapping[str, Any], threads: Mapping[str, int]) -> None:
+    """Say which thread serves a disk on the bus virtio, and how many queues it has."""
+    driver = element.find("driver")
+    if driver is None:
+        return
+    if name in threads:
+        driver.set("iothread", str(threads[name]))
+    if devices_of(spec).get("blockMultiQueue"):
+        driver.set("queues", str(cpu_topology(spec).vcpus))
+
+
+def _is_read_only(kind: str, settings: Mapping[str, Any], volume: Mapping[str, Any] | None) -> bool:
+    if settings.get("readonly", kind == "cdrom"):
+        return True
+    if volume is None or any(seed in volume for seed in _SEEDS):
+        return True
+    return "ephemeral" not in volume and paths.is_read_only(volume)
+
+
+def _add_block_sizes(element: Element, disk: Mapping[str, Any], host: Host) -> None:
+    if custom := (disk.get("blockSize") or {}).get("custom"):
+        logical, physical = custom["logical"], custom["physical"]
+    elif matches_volume(disk) and disk["name"] in host.block_sizes:
+        logical, physical = host.block_sizes[disk["name"]]
+        if bus_of(disk) == "sata":
+            logical = _SATA_BLOCK  # QEMU's controller knows no other
+    else:
+        return
+    SubElement(element, "blockio", logical_block_size=str(logical), physical_block_size=str(physical))
+
+
+def matches_volume(disk: Mapping[str, Any]) -> bool:
+    """Say whether a disk's blocks are to have the size of its volume's."""
+    matching = (disk.get("blockSize") or {}).get("matchVolume")
+    return matching is not None and matching.get("enabled") is not False
+
+
+def add_discard_granularities(root: Element, spec: Mapping[str, Any]) -> None:
+    """Set the smallest units that can be discarded, which libvirt has no element for."""
+    for disk in seen_disks(spec):
+        if size := ((disk.get("blockSize") or {}).get("custom") or {}).get("discardGranularity"):
+            override = root.find("qemu:override")
+            if override is None:
+                root.set("xmlns:qemu", _QEMU_NAMESPACE)
+                override = SubElement(root, "qemu:override")
+            device = SubElement(override, "qemu:device", alias=f"ua-{disk['name']}")
+            frontend = SubElement(device, "qemu:frontend")
+            SubElement(frontend, "qemu:property", name="discard_granularity", type="unsigned", value=str(size))
 
 
 def _cache(disk: Mapping[str, Any], volume: Mapping[str, Any], host: Host) -> str:

@@ -19,6 +19,7 @@ from turtles.api.kinds.vmi.rules import (
     compute,
     credentials,
     devices,
+    disks,
     machine,
     network,
     placement,
@@ -45,16 +46,19 @@ _RULES: tuple[Rule, ...] = (
     compute.realtime,
     *placement.RULES,
     *network.RULES,
+    *disks.MAPPING,
     *devices.FIRST,
     compute.io_threads,
     *probes.RULES,
-    *volumes.RULES,
+    *disks.RULES,
     machine.firmware,
+    *volumes.RULES,
     *credentials.RULES,
     *network.DNS,
     machine.eviction_strategy,
     *devices.RULES,
     placement.launch_security,
+    *disks.LAST,
     *machine.OWN,
 )
 _CREATION_RULES: tuple[Rule, ...] = (*network.CREATION, *devices.CREATION)
@@ -69,7 +73,7 @@ def validate(vmi: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     spec = vmi["spec"]
     for rule in (*_CREATION_RULES, *_RULES):
         causes += rule(spec, "spec", context.config)
-    causes += volumes.volumes_without_disk(spec, "spec")
+    causes += disks.volumes_without_disk(spec, "spec")
     causes += compute.no_memory(spec, "spec")
     causes += metadata_causes(vmi.get("metadata") or {}, "metadata", context)
     causes += machine.hyperv_dependencies(spec, "spec")

@@ -92,7 +92,7 @@ def declare_devices(spec: Object, config: ClusterConfiguration) -> None:
     domain = spec["domain"]
     domain["devices"] = domain.get("devices") or {}
     default_network(spec, domain, config)
-    default_disks(spec, domain)
+    default_disks(spec, domain, config)
 
 
 def default_update(vmi: Object, old: Object, context: Context) -> Object:

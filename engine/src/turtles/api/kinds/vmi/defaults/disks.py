@@ -3,36 +3,55 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
+from typing import Any
 
-from turtles.api.objects import Object
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.objects import Object, get
 
-_TAG = re.compile(r":([^/:@]+)$")
+#: Buses of disks that name none, where it isn't SATA: these architectures have no such controller.
+_USUAL_BUSES = {"arm64": "virtio", "s390x": "virtio"}
+_TARGETS = ("disk", "cdrom", "lun")
 
 
-def default_disks(spec: Object, domain: Object) -> None:
-    """Add a disk for each volume that has none, and set pull policies."""
-    devices = domain["devices"]
-    disks = devices.get("disks") or []
-    named = {disk["name"] for disk in disks}
-    disks += [{"name": volume["name"]} for volume in spec.get("volumes") or () if volume["name"] not in named]
+def default_disks(spec: Object, domain: Object, config: ClusterConfiguration) -> None:
+    """Add a disk for each volume that has none, set buses and pull policies."""
+    disks: list[Object] = with_default_disks(spec)
+    usual = default_bus(spec, config)
     for disk in disks:
-        if disk.get("disk") is None and disk.get("cdrom") is None:
+        if all(disk.get(kind) is None for kind in _TARGETS):
             disk["disk"] = {}
-        for target in (disk.get("disk"), disk.get("cdrom")):
-            if target is not None and not target.get("bus"):
-                target.pop("bus", None)
+        for kind in _TARGETS:
+            if disk.get(kind) is not None and not disk[kind].get("bus"):
+                disk[kind]["bus"] = usual
     if disks:
-        devices["disks"] = disks
+        domain["devices"]["disks"] = disks
     for volume in spec.get("volumes") or ():
         container = volume.get("containerDisk")
         if container is not None and not container.get("imagePullPolicy"):
             container["imagePullPolicy"] = pull_policy(container["image"])
 
 
+def with_default_disks(spec: Mapping[str, Any]) -> list[Any]:
+    """Return the disks of a spec, along with one for each volume that no disk and no filesystem uses."""
+    devices = get(spec, "domain", "devices") or {}
+    disks = list(devices.get("disks") or ())
+    used = {device["name"] for device in (*disks, *(devices.get("filesystems") or ()))}
+    return disks + [{"name": volume["name"]} for volume in spec.get("volumes") or () if volume["name"] not in used]
+
+
+def default_bus(spec: Mapping[str, Any], config: ClusterConfiguration) -> str:
+    """Return the bus of disks that name none."""
+    return _USUAL_BUSES.get(spec.get("architecture") or config.architecture, "sata")
+
+
 def pull_policy(image: str) -> str:
-    """Return the pull policy of an image that has none set: Always for `latest` and no tag, else IfNotPresent."""
-    if "@" in image:
-        return "IfNotPresent"
-    tag = _TAG.search(image)
-    return "IfNotPresent" if tag and tag.group(1) != "latest" else "Always"
+    """Return the pull policy of an image that has none set.
+
+    As in KubeVirt, whatever has a colon counts as having a tag, be it a registry's port. One that isn't in a registry
+    (``oci:/path``, which KubeVirt doesn't know) has it after its path.
+    """
+    name = image.removeprefix("oci:")
+    if name.endswith(":latest") or not any(mark in name for mark in ":@"):
+        return "Always"
+    return "IfNotPresent"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rules about devices other than disks and interfaces, and about the order in which devices are booted."""
+"""Rules about devices other than disks and interfaces."""
 
 from __future__ import annotations
 
@@ -97,7 +97,8 @@ def _claimed_host_devices(devices: Sequence[Spec], here: str, config: ClusterCon
 def _plugin_device(device: Spec, here: str, kind: str, field: str) -> Causes:
     where = f"vmi.spec.domain.devices.{field} contains {kind}s"
     if not device.get("deviceName"):
-        message = f"{where} without deviceName or claimRequest; each {kind} must specify either a deviceName or a claimRequest"
+        choice = f"each {kind} must specify either a deviceName or a claimRequest"
+        message = f"{where} without deviceName or claimRequest; {choice}"
         yield Cause(REQUIRED, message, here)
     elif _has_claim(device):
         yield Cause(INVALID, f"{where} with both deviceName and claimRequest", here)
@@ -120,25 +121,7 @@ def _claims(claimed: Sequence[tuple[int, Spec]], here: str, kind: str, used: set
         used.add(device["claimName"])
 
 
-# --- boot order, inputs ----------------------------------------------------------------------------------------------
-
-
-def _boot_order(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
-    seen: set[int] = set()
-    for kind in ("disks", "interfaces"):
-        for index, device in enumerate(_devices(spec).get(kind) or ()):
-            order = device.get("bootOrder")
-            here = f"{path}.domain.devices.{kind}[{index}]"
-            if order is None:
-                continue
-            if order < 1:
-                # KubeVirt's name for an interface here, which clients may know
-                here = here if kind == "disks" else f"{path}[{index}]"
-                yield Cause(INVALID, f"{here} must have a boot order > 0, if supplied", f"{here}.bootOrder")
-            elif order in seen:
-                message = f"Boot order for {here}.bootOrder already set for a different device."
-                yield Cause(INVALID, message, f"{here}.bootOrder")
-            seen.add(order)
+# --- inputs ----------------------------------------------------------------------------------------------------------
 
 
 def _inputs(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
@@ -265,7 +248,7 @@ def video_of_architecture(spec: Spec, path: str) -> Causes:
 CREATION: tuple[Rule, ...] = (_resource_claims,)
 
 #: Before the rules about disks.
-FIRST: tuple[Rule, ...] = (_boot_order, _inputs)
+FIRST: tuple[Rule, ...] = (_inputs,)
 
 RULES: tuple[Rule, ...] = (
     _frame_buffers,

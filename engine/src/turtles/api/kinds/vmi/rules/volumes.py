@@ -1,143 +1,80 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rules about disks and the volumes that feed them."""
+"""Rules about volumes: what backs disks and filesystems."""
 
 from __future__ import annotations
 
-import base64
 import binascii
 import posixpath
 from collections.abc import Callable
 
 from turtles.api import quantity
-from turtles.api.configuration import ClusterConfiguration
-from turtles.api.kinds.vmi.rules.common import MAX_STRING, SERIAL, Rule
-from turtles.api.language import INVALID, NOT_SUPPORTED, REQUIRED, UNSUPPORTED, Cause
+from turtles.api.configuration import CONTAINER_PATHS, DOWNWARD_METRICS, HOST_DISK, ClusterConfiguration
+from turtles.api.kinds.vmi.rules.common import Rule
+from turtles.api.kinds.vmi.schema.volumes import VOLUME_SOURCES
+from turtles.api.language import INVALID, NOT_FOUND, REQUIRED, Cause
 from turtles.api.objects import get
-from turtles.api.rules import Causes, Spec, label_problems, one_of, subdomain_problems
+from turtles.api.rules import Causes, Spec, one_of, subdomain_problems
 
 _MAX_CLOUD_INIT = 2048
-_BUSES = ("virtio", "scsi", "sata", "usb")
-_VOLUME_SOURCES = ("containerDisk", "cloudInitNoCloud", "cloudInitConfigDrive", "emptyDisk", "persistentVolumeClaim")
+_MIN_CAPACITY = 512
+_MAX_LABEL = 32
+_HOST_DISK_TYPES = ("Disk", "DiskOrCreate")
+#: Sources of which a machine has one at most, with the words for them in a refusal.
+_SINGLE = {
+    "serviceAccount": "serviceAccount volume",
+    "downwardMetrics": "downwardMetric volume",
+    "memoryDump": "memory dump volume",
+}
+#: Directories of the Pod that belong to the engine.
+_RESERVED_PATHS = ("/", "/proc", "/sys", "/dev", "/var/run/kubevirt", "/var/run/kubevirt-private", "/var/run/libvirt")
+_RESERVED_PREFIXES = ("/var/run/kubevirt", "/var/run/libvirt", "/proc/", "/sys/", "/dev/")
 
-
-def _disks(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
-    volumes = {volume["name"] for volume in spec.get("volumes") or ()}
-    where = f"{path}.domain.devices.disks"
-    first: dict[str, int] = {}
-    for index, disk in enumerate(get(spec, "domain", "devices", "disks") or ()):
-        here, name = f"{where}[{index}]", disk["name"]
-        if name not in volumes:
-            if disk.get("cdrom") is None:
-                yield Cause(INVALID, f"{here}.Name '{name}' not found.", f"{here}.name")
-            else:
-                message = f"{here}.Name '{name}' not found; an empty CD-ROM disk is {UNSUPPORTED}"
-                yield Cause(NOT_SUPPORTED, message, f"{here}.name")
-        if name in first:
-            message = f"{here} and {where}[{first[name]}] must not have the same Name."
-            yield Cause(INVALID, message, f"{here}.name")
-        first.setdefault(name, index)
-        # The name becomes that of a volume of the Pod
-        for problem in label_problems(name):
-            yield Cause(INVALID, problem, f"{here}.name")
-        yield from _disk_target(disk, here)
-        yield from _disk_tuning(disk, here)
-
-
-def _disk_target(disk: Spec, here: str) -> Causes:
-    targets = [name for name in ("disk", "cdrom") if disk.get(name) is not None]
-    if len(targets) > 1:
-        yield Cause(INVALID, f"{here} can only have a single target type defined", here)
-        return
-    if not targets:
-        return
-    kind = targets[0]
-    target = disk[kind]
-    bus = target.get("bus") or ""
-    field = f"{here}.{kind}.bus"
-    if bus == "ide":
-        yield Cause(INVALID, "IDE bus is not supported", field)
-    elif bus == "virtio" and kind == "cdrom":
-        yield Cause(INVALID, f"Bus type {bus} is invalid for CD-ROM device", field)
-    elif bus in ("", "sata") and kind == "disk" and target.get("readonly"):
-        yield Cause(INVALID, "sata hard-disks do not support read-only.", field)
-    elif bus and bus not in _BUSES:
-        message = f"{here} is set with an unrecognized bus {bus}, must be one of: [{' '.join(_BUSES)}]"
-        yield Cause(INVALID, message, field)
-    if kind == "cdrom":
-        yield from one_of(target.get("tray"), f"{here}.cdrom.tray", ("open", "closed"))
-
-
-def _disk_tuning(disk: Spec, here: str) -> Causes:
-    serial = disk.get("serial")
-    if serial and not SERIAL.fullmatch(serial):
-        message = f"{here} must be made up of the following characters [A-Za-z0-9_.+-], if specified"
-        yield Cause(INVALID, message, f"{here}.serial")
-    if serial and len(serial) > MAX_STRING:
-        message = f"{here} must be less than or equal to {MAX_STRING} in length, if specified"
-        yield Cause(INVALID, message, f"{here}.serial")
-    cache = disk.get("cache")
-    if cache and cache not in ("none", "writethrough", "writeback"):
-        yield Cause(INVALID, f"{here}.cache has invalid value {cache}", f"{here}.cache")
-    if disk.get("io") and disk["io"] not in ("native", "threads", "default"):
-        message = f"Disk IO mode for {here} is not supported. Supported modes are: native, threads, default."
-        yield Cause(NOT_SUPPORTED, message, f"{here}.io")
-    if disk.get("io") == "native" and cache in ("writethrough", "writeback"):
-        yield Cause(INVALID, f"{here}.io native needs cache none, not {cache}", f"{here}.io")
-    policy = disk.get("errorPolicy")
-    if policy is not None and policy not in ("stop", "ignore", "report", "enospace"):
-        yield Cause(INVALID, f'{here}.errorPolicy has invalid value "{policy}"', f"{here}.errorPolicy")
+_Judge = Callable[[Spec, str, str, ClusterConfiguration], Causes]
 
 
 def _volumes(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     where = f"{path}.volumes"
+    volumes = spec.get("volumes") or ()
     first: dict[str, int] = {}
-    for index, volume in enumerate(spec.get("volumes") or ()):
+    for index, volume in enumerate(volumes):
         here, name = f"{where}[{index}]", volume["name"]
         if name in first:
             message = f"{here} and {where}[{first[name]}] must not have the same Name."
             yield Cause(INVALID, message, f"{here}.name")
         first.setdefault(name, index)
-        sources = [source for source in _VOLUME_SOURCES if volume.get(source) is not None]
+        if get(volume, "dataVolume", "name") == "":
+            yield Cause(REQUIRED, "DataVolume 'name' must be set", f"{here}.name")
+        sources = [source for source in VOLUME_SOURCES if volume.get(source) is not None]
         if len(sources) != 1:
             yield Cause(INVALID, f"{here} must have exactly one source type set", here)
-            continue
-        source = sources[0]
-        yield from _VOLUME_RULES[source](volume[source], f"{here}.{source}")
-        # With a disk the name is checked there; one without gets a disk of the same name
-        if not any(disk["name"] == name for disk in get(spec, "domain", "devices", "disks") or ()):
-            for problem in label_problems(name):
-                yield Cause(INVALID, problem, f"{here}.name")
+        for source, judge in _JUDGES.items():
+            if source in sources:
+                yield from judge(volume[source], f"{here}.{source}", here, config)
+    for source, words in _SINGLE.items():
+        if sum(volume.get(source) is not None for volume in volumes) > 1:
+            yield Cause(INVALID, f"{where} must have max one {words} set", where)
 
 
-def _container_disk(source: Spec, here: str) -> Causes:
-    if not source["image"].strip():
-        yield Cause(REQUIRED, f"{here}.image is a required field", f"{here}.image")
-    yield from one_of(source.get("imagePullPolicy"), f"{here}.imagePullPolicy", ("Always", "IfNotPresent", "Never"))
-    path = source.get("path")
-    if not path:
-        return
-    if path == "/":
-        yield Cause(INVALID, f"{here} must not point to root", here)
-    elif "\0" in path or posixpath.normpath("/" + path.lstrip("/")) != path.removesuffix("/"):
-        yield Cause(INVALID, f"{here} must be an absolute path to a file without relative components", here)
-
-
-def _cloud_init(source: Spec, here: str) -> Causes:
-    counts = []
+def _cloud_init(source: Spec, here: str, volume: str, config: ClusterConfiguration) -> Causes:
+    kind_of_source = here.rpartition(".")[2]
+    found = 0
     for kind, secret, many, advice in (
         ("userData", "secretRef", "userdatasource", "UserDataSecretRef"),
         ("networkData", "networkDataSecretRef", "networkdata source", "NetworkDataSecretRef"),
     ):
         text, encoded = source.get(kind), source.get(f"{kind}Base64")
-        named = get(source, secret, "name")
-        size = len(text.encode(errors="surrogatepass")) if text else 0
+        size = 0
         if encoded:
             try:
-                size = len(base64.b64decode(encoded.replace("\r", "").replace("\n", ""), validate=True))
+                size = len(binascii.a2b_base64(encoded.replace("\r", "").replace("\n", ""), strict_mode=True))
             except (binascii.Error, ValueError):
-                message = f"{here}.{kind}Base64 is not a valid base64 value."
-                yield Cause(INVALID, message, f"{here}.{kind}Base64")
-        count = sum(bool(value) for value in (text, encoded, named))
+                # Clients know it by these words, which name the field twice.
+                field = f"{here}.{kind}Base64"
+                message = f"{field}.{kind_of_source}.{kind}Base64 is not a valid base64 value."
+                yield Cause(INVALID, message, field)
+        if text:
+            size = len(text.encode(errors="surrogatepass"))
+        count = sum(bool(value) for value in (text, encoded, get(source, secret, "name")))
         if count > 1:
             yield Cause(INVALID, f"{here} must have only one {many} set.", here)
         if size > _MAX_CLOUD_INIT:
@@ -145,41 +82,152 @@ def _cloud_init(source: Spec, here: str) -> Causes:
                 f"{here} {kind.lower()} exceeds {_MAX_CLOUD_INIT} byte limit. Should use {advice} for larger data."
             )
             yield Cause(INVALID, message, here)
-        counts.append(count)
-    if not any(counts):
+        found += count
+    if not found:
         yield Cause(INVALID, f"{here} must have at least one userdatasource or one networkdatasource set.", here)
 
 
-def _empty_disk(source: Spec, here: str) -> Causes:
-    if quantity.parse(source["capacity"]) < 512:
-        message = f"{here}.capacity '{source['capacity']}': must be greater than or equal to 512."
+def _downward_metrics(source: Spec, here: str, volume: str, config: ClusterConfiguration) -> Causes:
+    if not config.has_gate(DOWNWARD_METRICS):
+        message = f"downwardMetrics disks are not allowed: {DOWNWARD_METRICS} feature gate is not enabled."
+        yield Cause(INVALID, message, volume)
+
+
+def _host_disk(source: Spec, here: str, volume: str, config: ClusterConfiguration) -> Causes:
+    if not config.has_gate(HOST_DISK):
+        yield Cause(INVALID, f"{HOST_DISK} feature gate is not enabled", volume)
+    path, kind = source["path"], source["type"]
+    if not path:
+        yield Cause(NOT_FOUND, f"{here}.path is required for hostDisk volume", f"{here}.path")
+    elif not _is_plain_path(path):
+        yield Cause(INVALID, f"{here}.path must be an absolute path without relative components", f"{here}.path")
+    if kind not in _HOST_DISK_TYPES:
+        one, other = _HOST_DISK_TYPES
+        message = f"{here}.type has invalid value '{kind}', allowed are '{one}' or '{other}'"
+        yield Cause(INVALID, message, f"{here}.type")
+    capacity = quantity.parse(source.get("capacity") or 0)
+    if kind == "Disk" and capacity:
+        message = f"{here}.capacity is allowed to pass only with {here}.type equal to 'DiskOrCreate'"
+        yield Cause(INVALID, message, f"{here}.capacity")
+    if capacity < 0:
+        message = f"{here}.capacity '{source['capacity']}': must be greater than or equal to 0."
         yield Cause(INVALID, message, f"{here}.capacity")
 
 
-def _claim(source: Spec, here: str) -> Causes:
+def _config_map(source: Spec, here: str, volume: str, config: ClusterConfiguration) -> Causes:
+    yield from _named(source.get("name"), f"{here}.name")
+    yield from _volume_label(source, here)
+
+
+def _secret(source: Spec, here: str, volume: str, config: ClusterConfiguration) -> Causes:
+    yield from _named(source.get("secretName"), f"{here}.secretName")
+    yield from _volume_label(source, here)
+
+
+def _service_account(source: Spec, here: str, volume: str, config: ClusterConfiguration) -> Causes:
+    yield from _named(source.get("serviceAccountName"), f"{here}.serviceAccountName")
+
+
+def _downward_api(source: Spec, here: str, volume: str, config: ClusterConfiguration) -> Causes:
+    for index, file in enumerate(source.get("fields") or ()):
+        path = file["path"]
+        if not path or not _is_plain_path(f"/{path}"):
+            field = f"{here}.fields[{index}].path"
+            yield Cause(INVALID, f"{field} must be a relative path without relative components", field)
+    yield from _volume_label(source, here)
+
+
+def _sysprep(source: Spec, here: str, volume: str, config: ClusterConfiguration) -> Causes:
+    names = [get(source, kind, "name") for kind in ("configMap", "secret")]
+    if sum(bool(name) for name in names) != 1:
+        yield Cause(INVALID, f"{here} must have either configMap or secret set", here)
+
+
+def _container_path(source: Spec, here: str, volume: str, config: ClusterConfiguration) -> Causes:
+    if not config.has_gate(CONTAINER_PATHS):
+        yield Cause(INVALID, f"{CONTAINER_PATHS} feature gate is not enabled", volume)
+    path = source["path"]
+    if not _is_plain_path(path):
+        yield Cause(INVALID, f"{here}.path must be an absolute path without relative components", f"{here}.path")
+    elif path in _RESERVED_PATHS or path.startswith(_RESERVED_PREFIXES):
+        yield Cause(INVALID, f"{here}.path {path} is reserved", f"{here}.path")
+    if source.get("readOnly") is False:
+        yield Cause(INVALID, f"{here}.readOnly must be true", f"{here}.readOnly")
+
+
+def _empty_disk(source: Spec, here: str, volume: str, config: ClusterConfiguration) -> Causes:
+    if quantity.parse(source["capacity"]) < _MIN_CAPACITY:
+        message = f"{here}.capacity '{source['capacity']}': must be greater than or equal to {_MIN_CAPACITY}."
+        yield Cause(INVALID, message, f"{here}.capacity")
+
+
+def _claim(source: Spec, here: str, volume: str, config: ClusterConfiguration) -> Causes:
     for problem in subdomain_problems(source["claimName"]):
         yield Cause(INVALID, f"{here}.claimName: {problem}", f"{here}.claimName")
 
 
-def volumes_without_disk(spec: Spec, path: str) -> Causes:
-    """Tell of volumes without a disk. In a template they are none yet: the instance gets the disks."""
-    disks = {disk["name"] for disk in get(spec, "domain", "devices", "disks") or ()}
+def _ephemeral(source: Spec, here: str, volume: str, config: ClusterConfiguration) -> Causes:
+    claim = source.get("persistentVolumeClaim")
+    if claim is None:
+        yield Cause(REQUIRED, f"{here}.persistentVolumeClaim is a required field", f"{here}.persistentVolumeClaim")
+    else:
+        yield from _claim(claim, f"{here}.persistentVolumeClaim", volume, config)
+
+
+def _data_volume(source: Spec, here: str, volume: str, config: ClusterConfiguration) -> Causes:
+    for problem in subdomain_problems(source["name"]) if source["name"] else ():
+        yield Cause(INVALID, f"{here}.name: {problem}", f"{here}.name")
+
+
+def _container_disks(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     for index, volume in enumerate(spec.get("volumes") or ()):
-        if volume["name"] not in disks:
-            here = f"{path}.domain.volumes[{index}].name"
-            yield Cause(INVALID, f"{here} '{volume['name']}' not found.", here)
+        source, here = volume.get("containerDisk"), f"{path}.volumes[{index}].containerDisk"
+        if source is None:
+            continue
+        if not source["image"].strip():
+            yield Cause(REQUIRED, f"{here}.image is a required field", f"{here}.image")
+        policies = ("Always", "IfNotPresent", "Never")
+        yield from one_of(source.get("imagePullPolicy"), f"{here}.imagePullPolicy", policies)
+        if source.get("path") == "/":
+            yield Cause(INVALID, f"{here} must not point to root", here)
+        elif source.get("path") and not _is_plain_path(source["path"]):
+            yield Cause(INVALID, f"{here} must be an absolute path to a file without relative components", here)
 
 
-_VOLUME_RULES: dict[str, Callable[[Spec, str], Causes]] = {
-    "containerDisk": _container_disk,
+def _is_plain_path(path: str) -> bool:
+    """Tell whether a path is absolute, and the shortest way to write it but for a slash at its end."""
+    return path.isprintable() and posixpath.normpath("/" + path.lstrip("/")) == (path.removesuffix("/") or "/")
+
+
+def _named(name: str | None, here: str) -> Causes:
+    if not name:
+        yield Cause(INVALID, f"{here} is a required field", here)
+
+
+def _volume_label(source: Spec, here: str) -> Causes:
+    label = source.get("volumeLabel") or ""
+    if len(label) > _MAX_LABEL or not (label.isascii() and label.isprintable()):
+        message = f"{here}.volumeLabel must be up to {_MAX_LABEL} printable ASCII characters"
+        yield Cause(INVALID, message, f"{here}.volumeLabel")
+
+
+#: In the order in which a volume's sources are judged.
+_JUDGES: dict[str, _Judge] = {
     "cloudInitNoCloud": _cloud_init,
     "cloudInitConfigDrive": _cloud_init,
+    "downwardMetrics": _downward_metrics,
+    "hostDisk": _host_disk,
+    "configMap": _config_map,
+    "secret": _secret,
+    "serviceAccount": _service_account,
+    "downwardAPI": _downward_api,
+    "sysprep": _sysprep,
+    "containerPath": _container_path,
     "emptyDisk": _empty_disk,
     "persistentVolumeClaim": _claim,
+    "memoryDump": _claim,
+    "ephemeral": _ephemeral,
+    "dataVolume": _data_volume,
 }
 
-
-RULES: tuple[Rule, ...] = (
-    _disks,
-    _volumes,
-)
+RULES: tuple[Rule, ...] = (_volumes, _container_disks)

@@ -11,11 +11,11 @@ from __future__ import annotations
 from turtles.api import guests
 from turtles.api.core import AFFINITY, DNS_CONFIG, TOLERATIONS, TOPOLOGY_SPREAD
 from turtles.api.kinds.vmi.schema.credentials import ACCESS_CREDENTIALS
-from turtles.api.kinds.vmi.schema.disks import VOLUME
 from turtles.api.kinds.vmi.schema.domain import DOMAIN
 from turtles.api.kinds.vmi.schema.network import NETWORK
 from turtles.api.kinds.vmi.schema.probes import PROBE
 from turtles.api.kinds.vmi.schema.status import VMI_STATUS
+from turtles.api.kinds.vmi.schema.volumes import VOLUME
 from turtles.api.language import INT64, STRING, STRING_MAP, ListOf, Struct, field, unsupported
 
 __all__ = ("DOMAIN", "SCHEMA", "VMI_SPEC", "VMI_STATUS")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from turtles.api.kinds.vmi.schema.disks import DISK
+from turtles.api.kinds.vmi.schema.disks import DISK, FILESYSTEMS
 from turtles.api.kinds.vmi.schema.network import INTERFACE
 from turtles.api.language import BOOLEAN, STRING, ListOf, Struct, field, unsupported
 
@@ -113,7 +113,7 @@ DEVICES = Struct(
     field("autoattachVSOCK", BOOLEAN, "Whether the guest has a VSOCK address. Needs the gate VSOCK."),
     field("useVirtioTransitional", BOOLEAN, "Use transitional virtio devices, for old guests."),
     unsupported("disableHotplug", "Disable the hotplug of disks.", neutral=(False, True)),
-    unsupported("blockMultiQueue", "A queue for each vCPU in virtio disks.", neutral=_OFF),
+    field("blockMultiQueue", BOOLEAN, "Whether disks on the bus virtio have a queue for each vCPU."),
     field("networkInterfaceMultiqueue", BOOLEAN, "A queue for each vCPU in virtio interfaces."),
     field(
         "logSerialConsole",
@@ -123,7 +123,7 @@ DEVICES = Struct(
     ),
     field("gpus", ListOf(_GPU), "GPUs handed to the guest."),
     field("hostDevices", ListOf(_HOST_DEVICE), "Host devices handed to the guest. Needs the gate HostDevices."),
-    unsupported("filesystems", "Directories shared with the guest by virtiofs."),
+    field("filesystems", FILESYSTEMS, "Directories shared with the guest."),
     field("tpm", _TPM, "Trusted platform module."),
     field("sound", _SOUND, "Sound card."),
     field("video", _VIDEO, "Graphics card."),
