@@ -267,6 +267,14 @@ def test_a_preference_chooses_the_machine_type() -> None:
     assert vms.default_update(vm, vm, context) == vm
 
 
+def test_a_preference_chooses_the_architecture() -> None:
+    context = world(instancetype(), preference(preferredArchitecture="arm64"))
+    vm = vms.default(machine(preference={"name": "linux"}), context)
+    assert vm["spec"]["template"]["spec"]["architecture"] == "arm64"
+    own = machine({"architecture": "amd64"}, preference={"name": "linux"})
+    assert vms.default(own, context)["spec"]["template"]["spec"]["architecture"] == "amd64"
+
+
 def test_a_machine_keeps_what_it_was_started_with() -> None:
     """Its status names a copy, which counts while the spec names the same object."""
     revision = {
