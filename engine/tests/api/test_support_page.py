@@ -153,6 +153,10 @@ def blocks() -> dict[str, str]:
                     )
                     for kind, subresource in discovery.SUBRESOURCES.values()
                 ),
+                *(
+                    (f"`/namespaces/<namespace>/{name}`", operation.verb, f"{operation.code}, an object")
+                    for name, (_, operation) in discovery.NAMESPACE_OPERATIONS.items()
+                ),
                 ("`/version`", "get", "200, an object"),
                 ("`/healthz`", "get", "200"),
             ],
