@@ -25,14 +25,19 @@ class InfoModule(KubeModule):
         },
     }
 
+    def resource(self):
+        """Return the Resource of the kind that is read."""
+        return _resources.known(self.params["api_version"], self.KIND)
+
     def run(self):
         params = self.params
-        resource = _resources.known(params["api_version"], self.KIND)
-        namespace = params["namespace"]
+        resource = self.resource()
+        namespace = params["namespace"] if resource.namespaced else None
         fields = list(params["field_selectors"])
         if params["name"]:
             _resources.check_name("name", params["name"])
-            namespace = namespace or self.client.default_namespace
+            if resource.namespaced:
+                namespace = namespace or self.client.default_namespace
             fields.append("metadata.name=%s" % params["name"])
         if namespace:
             _resources.check_name("namespace", namespace)
@@ -42,5 +47,6 @@ class InfoModule(KubeModule):
             )
         except ApiError as exc:
             where = "namespace %s" % namespace if namespace else "all namespaces"
-            raise KubeError("%s in %s: %s" % (self.KIND, where, explain_error(exc)), **exc.facts) from exc
+            what = "%s in %s" % (resource.kind, where) if resource.namespaced else resource.kind
+            raise KubeError("%s: %s" % (what, explain_error(exc)), **exc.facts) from exc
         return {"changed": False, "resources": items}

@@ -38,6 +38,12 @@ _KNOWN = {
     },
     "scheduling.k8s.io/v1": {"PriorityClass": ("priorityclasses", False)},
     "storage.k8s.io/v1": {"StorageClass": ("storageclasses", False)},
+    "instancetype.kubevirt.io/v1beta1": {
+        "VirtualMachineClusterInstancetype": ("virtualmachineclusterinstancetypes", False),
+        "VirtualMachineClusterPreference": ("virtualmachineclusterpreferences", False),
+        "VirtualMachineInstancetype": ("virtualmachineinstancetypes", True),
+        "VirtualMachinePreference": ("virtualmachinepreferences", True),
+    },
     "kubevirt.io/v1": {
         "KubeVirt": ("kubevirts", True),
         "VirtualMachine": ("virtualmachines", True),

@@ -103,6 +103,38 @@ _DEVICES = frozenset(
         "watchdog",
     )
 )
+_INSTANCETYPE = frozenset(
+    (
+        "annotations",
+        "cpu",
+        "gpus",
+        "hostDevices",
+        "ioThreads",
+        "ioThreadsPolicy",
+        "launchSecurity",
+        "memory",
+        "nodeSelector",
+        "schedulerName",
+    )
+)
+_PREFERENCE = frozenset(
+    (
+        "annotations",
+        "clock",
+        "cpu",
+        "devices",
+        "features",
+        "firmware",
+        "launchSecurity",
+        "machine",
+        "preferSpreadSocketToCoreRatio",
+        "preferredArchitecture",
+        "preferredSubdomain",
+        "preferredTerminationGracePeriodSeconds",
+        "requirements",
+        "volumes",
+    )
+)
 _KUBEVIRT = frozenset(
     (
         "certificateRotateStrategy",
@@ -179,6 +211,14 @@ _LEVELS = {
         ("metadata",): _METADATA,
         ("spec",): frozenset(("domain", "selector")),
         ("spec", "domain"): _DOMAIN,
+    },
+    **{
+        kind: {(): _OBJECT, ("metadata",): _METADATA, ("spec",): fields}
+        for fields, kinds in (
+            (_INSTANCETYPE, ("VirtualMachineInstancetype", "VirtualMachineClusterInstancetype")),
+            (_PREFERENCE, ("VirtualMachinePreference", "VirtualMachineClusterPreference")),
+        )
+        for kind in kinds
     },
     "KubeVirt": {
         (): _OBJECT,

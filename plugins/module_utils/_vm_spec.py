@@ -8,7 +8,7 @@ import re
 
 from . import _cloud_init
 from ._client import KubeError
-from ._values import type_name
+from ._values import plain, type_name
 from ._vm_strategy import RUN_STRATEGIES
 
 # Kubernetes API, resource.Quantity; memory and disks have no negative ones.
@@ -75,7 +75,20 @@ MACHINE_ARGUMENTS = {
     "termination_grace_period": {"type": "int"},
     "node_selector": {"type": "dict"},
 }
-ARGUMENTS = {"run_strategy": {"type": "str", "choices": list(RUN_STRATEGIES)}, **MACHINE_ARGUMENTS}
+# What a VirtualMachine takes its size and its defaults from, and which kind a bare name means.
+_MATCHERS = {"instancetype": "VirtualMachineClusterInstancetype", "preference": "VirtualMachineClusterPreference"}
+_MATCHER_KEYS = {
+    "name": "name",
+    "kind": "kind",
+    "revision_name": "revisionName",
+    "infer_from_volume": "inferFromVolume",
+    "infer_from_volume_failure_policy": "inferFromVolumeFailurePolicy",
+}
+ARGUMENTS = {
+    "run_strategy": {"type": "str", "choices": list(RUN_STRATEGIES)},
+    **{option: {"type": "raw"} for option in _MATCHERS},
+    **MACHINE_ARGUMENTS,
+}
 
 
 def cpu_of(params):
@@ -88,7 +101,7 @@ def memory_of(params):
 
     :raises KubeError: it is none.
     """
-    return _quantity("memory", params["memory"]) if params.get("memory") else None
+    return check_quantity("memory", params["memory"]) if params.get("memory") else None
 
 
 def texts_of(params, option):
@@ -128,15 +141,42 @@ def declare(params):
     metadata = _given(labels=labels, annotations=annotations)
     if metadata or template:
         template = _given(metadata=metadata or None, spec=template or None)
-    spec = _given(runStrategy=params.get("run_strategy"), template=template or None)
+    spec = _given(
+        runStrategy=params.get("run_strategy"),
+        template=template or None,
+        **{option: _matcher(option, params.get(option)) for option in _MATCHERS},
+    )
     return _given(metadata=metadata or None, spec=spec or None)
+
+
+def _matcher(option, value):
+    """Return what a VirtualMachine takes something from, or None. Nothing stays of what it took that from before."""
+    if value is None:
+        return None
+    value = plain(value)
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, dict):
+        raise KubeError("%s: give a name, or a mapping with name and kind, but not a %s" % (option, type_name(value)))
+    unknown = sorted(set(map(str, value)) - set(_MATCHER_KEYS))
+    if unknown:
+        raise KubeError("%s.%s: no such option. There are %s." % (option, unknown[0], ", ".join(_MATCHER_KEYS)))
+    for key, text in value.items():
+        if text is not None and not isinstance(text, str):
+            raise KubeError("%s.%s: must be a string, but is a %s" % (option, key, type_name(text)))
+    if not (value.get("name") or value.get("infer_from_volume")):
+        raise KubeError("%s: name is missing. Give it, or infer_from_volume." % option)
+    declared = {field: value.get(key) for key, field in _MATCHER_KEYS.items()}
+    if declared["name"]:
+        declared["kind"] = declared["kind"] or _MATCHERS[option]
+    return declared
 
 
 def _given(**members):
     return {name: value for name, value in members.items() if value is not None}
 
 
-def _quantity(option, value):
+def check_quantity(option, value):
     """Return a quantity as the API has it. Checked here because the server would answer with a pattern."""
     if not QUANTITY.match(value):
         raise KubeError("%s: %r isn't a quantity. Write bytes, with a suffix such as 512Mi or 2Gi." % (option, value))
@@ -177,7 +217,7 @@ def _disks(params):
         elif disk.get("claim"):
             volume["persistentVolumeClaim"] = {"claimName": disk["claim"]}
         else:
-            volume["emptyDisk"] = {"capacity": _quantity("disks.capacity", disk["capacity"])}
+            volume["emptyDisk"] = {"capacity": check_quantity("disks.capacity", disk["capacity"])}
         volumes.append(volume)
     seed = _seed(params)
     if seed:

@@ -70,6 +70,21 @@ options:
       - Must not contradict O(state).
     type: str
     choices: [Always, Halted, Manual, Once, RerunOnFailure]
+  instancetype:
+    description:
+      - The instance type that the machine takes its size from, a name such as V(u1.small), or a dictionary with
+        C(name) and C(kind). A bare name means a VirtualMachineClusterInstancetype.
+      - Further keys are C(revision_name), the ControllerRevision that counts instead of the object itself, and instead
+        of C(name) C(infer_from_volume), a volume whose claim names the instance type in its labels, with
+        C(infer_from_volume_failure_policy), V(Reject) or V(Ignore).
+      - The machine can't have O(memory) or O(cpu) of its own in addition. It keeps the instance type as it was when it
+        was first started with it.
+    type: raw
+  preference:
+    description:
+      - The preference from which the machine takes what it leaves open, such as the bus of its disks. A name, which
+        means a VirtualMachineClusterPreference, or a dictionary as for O(instancetype).
+    type: raw
   labels:
     description: Labels of the VirtualMachine and of its instances. The inventory plugin groups by them.
     type: dict
@@ -100,6 +115,8 @@ notes:
 seealso:
   - module: turtles.kubevirt.vm_info
   - module: turtles.kubevirt.vmi_info
+  - module: turtles.kubevirt.instancetype
+  - module: turtles.kubevirt.preference
   - plugin: turtles.kubevirt.kubevirt
     plugin_type: inventory
 """
@@ -156,6 +173,23 @@ EXAMPLES = r"""
       user_data:
         packages: [postgresql]
       network_data_secret: db-network
+
+- name: Run a machine of a common size
+  turtles.kubevirt.vm:
+    name: cache
+    namespace: shop
+    state: running
+    image: quay.io/containerdisks/debian:12
+    instancetype: u1.small
+    preference: debian
+
+- name: Give it another size, one of its namespace, from its next start on
+  turtles.kubevirt.vm:
+    name: cache
+    namespace: shop
+    instancetype:
+      name: large
+      kind: VirtualMachineInstancetype
 
 - name: Power it off
   turtles.kubevirt.vm:

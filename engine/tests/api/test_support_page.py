@@ -110,24 +110,27 @@ def shared_rows(spec: Type, path: str) -> Iterator[tuple[str, str]]:
             yield f"`{here}`", f"{meaning(field)} Refused."
         elif id(field.type) in parts:
             yield f"`{here}`", f"{meaning(field)} As `{parts[id(field.type)]}` of a VirtualMachineInstance."
-        elif isinstance(field.type, Struct):
+        elif isinstance(field.type, Struct) and field.type.fields:
             yield from shared_rows(field.type, here)
         else:
             yield f"`{here}`", meaning(field)
 
 
 def other_kinds() -> str:
-    """Sections for the kinds that have none of their own on the page."""
+    """Sections for the kinds that have none of their own on the page. Kinds that share their fields share one."""
+    by_spec: dict[Type, list[Kind]] = {}
+    for kind in KINDS:
+        if kind not in (VM, VMI, KUBEVIRT):
+            by_spec.setdefault(kind.schema.fields["spec"].type, []).append(kind)
     sections = [
         "\n\n".join(
             [
-                f"### {kind.kind}",
-                kind.schema.doc,
-                table("| field | |", shared_rows(kind.schema.fields["spec"].type, "spec")),
+                f"### {', '.join(kind.kind for kind in kinds)}",
+                " ".join(kind.schema.doc for kind in kinds),
+                table("| field | |", shared_rows(spec, "spec")),
             ]
         )
-        for kind in KINDS
-        if kind not in (VM, VMI, KUBEVIRT)
+        for spec, kinds in by_spec.items()
     ]
     return "\n\n".join(sections) or "There are none."
 
@@ -159,6 +162,10 @@ def blocks() -> dict[str, str]:
                         answer(subresource),
                     )
                     for kind, subresource in discovery.SUBRESOURCES.values()
+                ),
+                *(
+                    (f"`/namespaces/<namespace>/{name}`", operation.verb, f"{operation.code}, an object")
+                    for name, (_, operation) in discovery.NAMESPACE_OPERATIONS.items()
                 ),
                 ("`/version`", "get", "200, an object"),
                 ("`/healthz`", "get", "200"),

@@ -117,9 +117,23 @@ def test_another_instance_type_counts_from_the_next_start(api: FakeApi, controll
     bring_up(api)
     api.update(VM, {"spec": {"instancetype": None, "template": {"spec": {"domain": {"memory": {"guest": "64Mi"}}}}}})
     api.wait(lambda: any(each["type"] == "RestartRequired" for each in vm_status(api)["conditions"]))
+    assert "instancetypeRef" not in vm_status(api)
     restart(api)
     assert api.objects[VMI]["spec"]["domain"]["memory"]["guest"] == "64Mi"
-    assert "instancetypeRef" not in vm_status(api)
+
+
+def test_what_is_named_again_is_taken_as_it_is_then(api: FakeApi, controller: VirtController) -> None:
+    sizes(api)
+    api.put(VM, machine())
+    bring_up(api)
+    api.update(MEDIUM, {"metadata": {"generation": 2}, "spec": {"memory": {"guest": "512Mi"}}})
+    named = api.objects[VM]["spec"]["instancetype"]
+    api.update(VM, {"spec": {"instancetype": None}})
+    api.wait(lambda: "instancetypeRef" not in vm_status(api))
+    api.update(VM, {"spec": {"instancetype": named}})
+    restart(api)
+    assert guest(api) == ("512Mi", 1, 2)
+    assert len(copies(api, "medium")) == 2
 
 
 def test_machines_of_a_namespace_share_a_copy(api: FakeApi, controller: VirtController) -> None:

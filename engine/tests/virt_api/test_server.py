@@ -122,6 +122,48 @@ async def test_subresources_for_whom_the_front_proxy_names(tmp_path):
             assert answer.status == 401
 
 
+async def test_operations_on_what_a_client_sends(tmp_path):
+    rig = Rig()
+    identity, trusted = front_proxy(tmp_path)
+    rig.server.trust(trusted)
+    path = "/apis/subresources.kubevirt.io/v1/namespaces/default/expand-vm-spec"
+    async with rig.run() as url, aiohttp.ClientSession() as session:
+        tls = rig.client_context(identity)
+        vm = {**talk_vm(), "metadata": {"name": "vm", "namespace": "default"}}
+        async with session.put(f"{url}{path}", json=vm, headers=JANE, ssl=tls) as answer:
+            assert (answer.status, await answer.json()) == (200, vm)
+        assert rig.client.reviews[0]["resourceAttributes"] == {
+            "group": "subresources.kubevirt.io",
+            "version": "v1",
+            "namespace": "default",
+            "resource": "expand-vm-spec",
+            "subresource": "",
+            "name": "",
+            "verb": "update",
+        }
+        async with session.put(f"{url}{path}", json={"spec": {}}, headers=JANE, ssl=tls) as answer:
+            found = await answer.json()
+            assert (answer.status, found["message"]) == (400, "Object is not a valid VirtualMachine")
+            assert found["details"]["causes"] == [
+                {
+                    "reason": "FieldValueRequired",
+                    "message": "missing virtual machine template.",
+                    "field": "spec.template",
+                }
+            ]
+        async with session.get(f"{url}{path}", headers=JANE, ssl=tls) as answer:
+            assert answer.status == 405
+        async with session.put(f"{url}{path}x", json=vm, headers=JANE, ssl=tls) as answer:
+            assert answer.status == 404
+        async with session.put(f"{url}{path}", json=vm, ssl=tls) as answer:
+            assert answer.status == 401
+        rig.client.allowed = False
+        async with session.put(f"{url}{path}", json=vm, headers=JANE, ssl=tls) as answer:
+            found = await answer.json()
+            assert answer.status == 403
+            assert 'User "jane" cannot update resource "expand-vm-spec"' in found["message"]
+
+
 async def test_a_subresource_is_that_of_its_kind_and_answers_what_the_kind_says(tmp_path, monkeypatch):
     monkeypatch.setitem(
         discovery.SUBRESOURCES, "virtualmachines/addvolume", (VM_KIND, Subresource("addvolume", handler="to_vm"))
@@ -193,6 +235,26 @@ async def test_webhook_and_new_certificate():
         certificates.load(rig.context, rig.serving)
         async with session.post(path, json={"request": request}, ssl=rig.client_context()) as answer:
             assert answer.status == 200
+
+
+def test_instance_types_of_the_cluster_are_for_everyone_to_see():
+    found = {(obj["kind"], obj["metadata"]["name"]): obj for obj in manifests.objects()}
+    role = found["ClusterRole", "instancetype.kubevirt.io:view"]
+    assert role["rules"] == [
+        {
+            "apiGroups": ["instancetype.kubevirt.io"],
+            "resources": ["virtualmachineclusterinstancetypes", "virtualmachineclusterpreferences"],
+            "verbs": ["get", "list", "watch"],
+        }
+    ]
+    binding = found["ClusterRoleBinding", "instancetype.kubevirt.io:view"]
+    assert [subject["name"] for subject in binding["subjects"]] == ["system:authenticated"]
+    for name in ("admin", "edit", "view"):
+        rules = found["ClusterRole", f"kubevirt.io:{name}"]["rules"]
+        verbs = {resource: rule["verbs"] for rule in rules for resource in rule["resources"]}
+        assert verbs["expand-vm-spec"] == ["update"]
+        assert verbs["virtualmachines/expand-spec"] == ["get"]
+        assert ("create" in verbs["virtualmachineinstancetypes"]) is (name != "view")
 
 
 def test_manifests():

@@ -32,6 +32,13 @@ def flavors(cluster: Engine) -> Iterator[None]:
     remove(cluster, "flavors", "small-machine", "large-machine")
 
 
+@pytest.fixture
+def sizes(cluster: Engine) -> Iterator[None]:
+    """And that of the sizes."""
+    yield
+    remove(cluster, "sizes", "small-machine", "large-machine")
+
+
 def remove(cluster: Engine, namespace: str, *names: str) -> None:
     """Remove a namespace, if it is still there, and wait for the end of its machines."""
     try:
@@ -61,6 +68,16 @@ def test_flavors_by_presets(cluster: Engine, tmp_path: Path, monkeypatch: pytest
         "small-machine: 96Mi, 1 cores, time of Europe/Berlin",
         "large-machine: 128Mi, 2 cores, time of America/New_York",
     ):
+        assert shown in output
+
+
+@pytest.mark.usefixtures("sizes")
+def test_sizes_by_instance_types(cluster: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("K8S_AUTH_KUBECONFIG", str(cluster.kubeconfig))
+    image = ("-e", f"image={cluster.image}")
+    output = playbook(str(ROOT / "docs/examples/sizes.yml"), *image, folder=tmp_path).stdout
+    assert (recap(output)["changed"], recap(output)["failed"]) == (8, 0), output
+    for shown in ("small-machine: 96Mi, 1 cores", "large-machine: 128Mi, 2 cores"):
         assert shown in output
 
 

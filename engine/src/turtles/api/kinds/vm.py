@@ -147,6 +147,7 @@ def default(
         return vm
     vm = copy.deepcopy(vm)
     matchers.default_matchers(vm, context.find)
+    _default_by_preference(vm, context)
     add_finalizer(vm, labels.VM_FINALIZER)
     add_annotations(vm, labels.OBSERVED_VERSIONS)
     return _default_domain(vm, {"uuid": random_uuid(), "serial": random_uuid()}, context)
@@ -161,6 +162,7 @@ def default_update(vm: Object, old: Object, context: Context = DEFAULT_CONTEXT) 
         return vm
     vm = copy.deepcopy(vm)
     matchers.default_matchers(vm, context.find)
+    _default_by_preference(vm, context)
     return _default_domain(vm, get(_domain_of(old), "firmware") or {}, context)
 
 
@@ -172,7 +174,10 @@ def _default_domain(vm: Object, identity: Object, context: Context) -> Object:
     if not spec.get("architecture"):
         spec["architecture"] = context.config.architecture
     if not (domain.get("machine") or {}).get("type"):
-        domain["machine"] = {**(domain.get("machine") or {}), "type": _machine_type(vm, spec["architecture"], context)}
+        domain["machine"] = {
+            **(domain.get("machine") or {}),
+            "type": context.config.machine_type_of(spec["architecture"]),
+        }
     domain["resources"] = domain.get("resources") or {}
     firmware = dict(domain.get("firmware") or {})
     for key in ("uuid", "serial"):
@@ -183,13 +188,21 @@ def _default_domain(vm: Object, identity: Object, context: Context) -> Object:
     return vm
 
 
-def _machine_type(vm: Object, architecture: str, context: Context) -> str:
-    """Return the machine type that a VirtualMachine's preference has, or else the configuration."""
+def _default_by_preference(vm: Object, context: Context) -> None:
+    """Set what a VirtualMachine's preference has and otherwise the configuration chooses. Instances get the rest."""
     try:
         preference = matchers.find_spec(vm, matchers.PREFERENCE, context.find)
     except Missing:
-        preference = None  # for validation to say
-    return get(preference, "machine", "preferredMachineType") or context.config.machine_type_of(architecture)
+        return  # for validation to say
+    domain = _domain_of(vm)
+    if preference is None or domain is None:
+        return
+    spec = vm["spec"]["template"]["spec"]
+    if not spec.get("architecture") and (architecture := preference.get("preferredArchitecture")):
+        spec["architecture"] = architecture
+    machine_type = get(preference, "machine", "preferredMachineType")
+    if machine_type and not get(domain, "machine", "type"):
+        domain["machine"] = {**(domain.get("machine") or {}), "type": machine_type}
 
 
 def _domain_of(vm: Object) -> Object | None:

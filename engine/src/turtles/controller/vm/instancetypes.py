@@ -55,9 +55,9 @@ class Instancetypes:
         :return: the merge patch of the VM's status: what is in use now.
         :raises InstancetypeError: something that the VM names doesn't exist, or conflicts with it.
         """
-        before = {key: value for key, value in (vm.get("status") or {}).items() if key in _REFERENCES}
         if not has_matchers(vm):
-            return merge_diff(before, {})
+            return {}
+        before = {key: value for key, value in (vm.get("status") or {}).items() if key in _REFERENCES}
         sources = [self._source(vm, matcher) for matcher in MATCHERS]
         instancetype, preference = (spec for _, _, spec in sources)
         try:

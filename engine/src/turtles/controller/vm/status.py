@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from turtles.api.conditions import TERMINATING, get_condition, is_true, remove_condition, set_condition
+from turtles.api.kinds.instancetype.matchers import MATCHERS
 from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import RUNNING, is_final
 from turtles.api.run_strategies import ALWAYS, RERUN_ON_FAILURE, WAIT_AS_RECEIVER, run_strategy
@@ -75,6 +76,10 @@ def status(vm: Object, vmi: Object | None, decided: Plan, around: Context, now: 
     _put(new, "startFailure", decided.start_failure)
     if vmi is not None or (old.get("runStrategy") and decided.wait is None and not around.failure):
         new["runStrategy"] = strategy
+    for matcher in MATCHERS:
+        if matcher.of(vm) is None:
+            # What is named again later is taken as it is then
+            new.pop(matcher.reference, None)
     new["desiredGeneration"] = generation
     if vmi is not None:
         # Changes beside the template do not concern the running instance: it has seen them all.

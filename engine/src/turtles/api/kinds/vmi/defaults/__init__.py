@@ -22,7 +22,7 @@ from turtles.api.kinds.vmi.defaults.compute import (
     default_topology,
 )
 from turtles.api.kinds.vmi.defaults.devices import default_devices, default_probes
-from turtles.api.kinds.vmi.defaults.disks import default_disks
+from turtles.api.kinds.vmi.defaults.disks import declare_disks, default_disks
 from turtles.api.kinds.vmi.defaults.machine import default_features, default_firmware, default_hyperv
 from turtles.api.kinds.vmi.defaults.network import default_network
 from turtles.api.kinds.vmi.presets import PRESET, apply_presets
@@ -84,7 +84,8 @@ def default_spec(spec: Object, config: ClusterConfiguration) -> None:
     default_topology(domain)
     if not spec.get("evictionStrategy"):
         spec["evictionStrategy"] = config.eviction_strategy
-    declare_devices(spec, config)
+    default_network(spec, domain, config)
+    default_disks(spec, config)
 
 
 def declare_devices(spec: Object, config: ClusterConfiguration) -> None:
@@ -92,7 +93,7 @@ def declare_devices(spec: Object, config: ClusterConfiguration) -> None:
     domain = spec["domain"]
     domain["devices"] = domain.get("devices") or {}
     default_network(spec, domain, config)
-    default_disks(spec, domain, config)
+    declare_disks(spec)
 
 
 def default_update(vmi: Object, old: Object, context: Context) -> Object:

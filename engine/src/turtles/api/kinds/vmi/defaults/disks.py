@@ -14,18 +14,24 @@ _USUAL_BUSES = {"arm64": "virtio", "s390x": "virtio"}
 _TARGETS = ("disk", "cdrom", "lun")
 
 
-def default_disks(spec: Object, domain: Object, config: ClusterConfiguration) -> None:
-    """Add a disk for each volume that has none, set buses and pull policies."""
+def declare_disks(spec: Object) -> None:
+    """Add a disk for each volume that has none."""
     disks: list[Object] = with_default_disks(spec)
-    usual = default_bus(spec, config)
     for disk in disks:
         if all(disk.get(kind) is None for kind in _TARGETS):
             disk["disk"] = {}
+    if disks:
+        spec["domain"]["devices"]["disks"] = disks
+
+
+def default_disks(spec: Object, config: ClusterConfiguration) -> None:
+    """Add a disk for each volume that has none, set buses and pull policies."""
+    declare_disks(spec)
+    usual = default_bus(spec, config)
+    for disk in spec["domain"]["devices"].get("disks") or ():
         for kind in _TARGETS:
             if disk.get(kind) is not None and not disk[kind].get("bus"):
                 disk[kind]["bus"] = usual
-    if disks:
-        domain["devices"]["disks"] = disks
     for volume in spec.get("volumes") or ():
         container = volume.get("containerDisk")
         if container is not None and not container.get("imagePullPolicy"):

@@ -1,0 +1,207 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Module preference."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: preference
+short_description: Declare preferences, what a kind of guest likes and requires
+version_added: 0.1.0
+author:
+  - turtles.kubevirt contributors (!UNKNOWN)
+description:
+  - Creates, updates or deletes a VirtualMachineClusterPreference or a VirtualMachinePreference of the KubeVirt API.
+    Virtual machines that name it as their preference get what it declares where they leave it open.
+  - A machine that has less than a preference requires is refused.
+  - Machines keep a preference as it was when they were first started with it. A changed one counts for machines that
+    are started with it for the first time; deleting one changes nothing for those that were started already.
+options:
+  state:
+    description: Whether the preference should exist.
+    type: str
+    choices: [present, absent]
+    default: present
+  name:
+    description: Name of the preference, such as V(debian).
+    type: str
+    required: true
+  cpu_topology:
+    description: As what the guest sees the vCPUs of an instance type. V(sockets) if none is declared.
+    type: str
+    choices: [sockets, cores, threads, spread, any]
+  disk_bus:
+    description: Bus of disks that name none.
+    type: str
+    choices: [virtio, sata, scsi, usb]
+  interface_model:
+    description: Model of network interfaces that name none, such as V(virtio) or V(e1000e).
+    type: str
+  machine_type:
+    description: Type of machines that name none, such as V(q35).
+    type: str
+  required_cpus:
+    description: vCPUs that a machine must have at least.
+    type: int
+  required_memory:
+    description: Memory that a machine must have at least, such as V(512Mi).
+    type: str
+  spec:
+    description:
+      - What else it declares, as C(spec) of the KubeVirt API has it, for instance C(features.preferredHyperv). The
+        other options override it.
+      - A key with the value V(null) is removed.
+    type: dict
+  labels:
+    description: Labels of the preference itself.
+    type: dict
+  annotations:
+    description: Annotations of the preference itself. Those of instances belong in O(spec).
+    type: dict
+extends_documentation_fragment:
+  - turtles.kubevirt.auth
+  - turtles.kubevirt.attributes
+  - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.library
+  - turtles.kubevirt.scope
+  - turtles.kubevirt.wait
+seealso:
+  - module: turtles.kubevirt.preference_info
+  - module: turtles.kubevirt.instancetype
+  - module: turtles.kubevirt.vm
+"""
+
+EXAMPLES = r"""
+- name: Say what Linux guests like
+  turtles.kubevirt.preference:
+    name: linux
+    scope: cluster
+    disk_bus: virtio
+    interface_model: virtio
+    spec:
+      devices:
+        preferredRng: {}
+
+- name: Run a machine that gets it
+  turtles.kubevirt.vm:
+    name: web
+    namespace: shop
+    state: running
+    instancetype: small
+    preference: linux
+    spec:
+      template:
+        spec:
+          domain:
+            devices: {}
+          volumes:
+            - name: root
+              containerDisk:
+                image: registry.example.com/web:1.0
+
+- name: Say what a large database of one namespace needs
+  turtles.kubevirt.preference:
+    name: database
+    namespace: shop
+    cpu_topology: cores
+    required_cpus: 4
+    required_memory: 8Gi
+
+- name: Remove it
+  turtles.kubevirt.preference:
+    name: database
+    namespace: shop
+    state: absent
+"""
+
+RETURN = r"""
+result:
+  description: The preference as it is after the task; empty if there is none.
+  returned: success
+  type: dict
+  sample:
+    apiVersion: instancetype.kubevirt.io/v1beta1
+    kind: VirtualMachineClusterPreference
+    metadata: {name: linux}
+    spec: {devices: {preferredDiskBus: virtio, preferredInterfaceModel: virtio, preferredRng: {}}}
+duration:
+  description: Seconds the task took.
+  returned: success
+  type: float
+  sample: 0.214
+"""
+
+from ..module_utils import _merge, _shape, _vm_spec
+from ..module_utils._base import run_module
+from ..module_utils._client import KubeError
+from ..module_utils._scope import ScopedModule
+from ..module_utils._values import plain
+
+# option -> where it is in the spec
+_FIELDS = {
+    "cpu_topology": ("cpu", "preferredCPUTopology"),
+    "disk_bus": ("devices", "preferredDiskBus"),
+    "interface_model": ("devices", "preferredInterfaceModel"),
+    "machine_type": ("machine", "preferredMachineType"),
+    "required_cpus": ("requirements", "cpu", "guest"),
+    "required_memory": ("requirements", "memory", "guest"),
+}
+
+
+class Preference(ScopedModule):
+    """A VirtualMachinePreference or a VirtualMachineClusterPreference."""
+
+    KIND = "VirtualMachinePreference"
+    CLUSTER_KIND = "VirtualMachineClusterPreference"
+    ARGUMENTS = {
+        "name": {"type": "str", "required": True},
+        "cpu_topology": {"type": "str", "choices": ["sockets", "cores", "threads", "spread", "any"]},
+        "disk_bus": {"type": "str", "choices": ["virtio", "sata", "scsi", "usb"]},
+        "interface_model": {"type": "str"},
+        "machine_type": {"type": "str"},
+        "required_cpus": {"type": "int"},
+        "required_memory": {"type": "str"},
+        "spec": {"type": "dict"},
+        **{option: _vm_spec.ARGUMENTS[option] for option in ("labels", "annotations")},
+    }
+
+    def declare(self, live):
+        texts = {key: _vm_spec.texts_of(self.params, key) for key in ("labels", "annotations")}
+        spec = self._spec()
+        declaration = {
+            "metadata": {key: value for key, value in texts.items() if value is not None},
+            # The KubeVirt API requires it, with or without anything in it
+            **({"spec": spec} if spec or live is None else {}),
+        }
+        _shape.check_shape("preference %s" % self.name, declaration, self.resource.kind)
+        return declaration
+
+    def _spec(self):
+        cpus, memory = self.params["required_cpus"], self.params["required_memory"]
+        if cpus is not None and cpus < 0:
+            raise KubeError("required_cpus: %d isn't a number of vCPUs. Give 0 or more." % cpus)
+        if memory is not None:
+            _vm_spec.check_quantity("required_memory", memory)
+        return _merge.combine(plain(self.params["spec"]) or {}, *map(self._field, _FIELDS))
+
+    def _field(self, option):
+        """Return the part of the spec that an option declares."""
+        part = self.params[option]
+        if part is None:
+            return {}
+        for key in reversed(_FIELDS[option]):
+            part = {key: part}
+        return part
+
+
+MODULE = Preference
+
+
+def main():
+    """Entry point."""
+    run_module(Preference)
+
+
+if __name__ == "__main__":
+    main()

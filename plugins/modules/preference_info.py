@@ -1,0 +1,80 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Module preference_info."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: preference_info
+short_description: Read preferences
+version_added: 0.1.0
+author:
+  - turtles.kubevirt contributors (!UNKNOWN)
+description:
+  - Returns objects of kind VirtualMachineClusterPreference or VirtualMachinePreference of the KubeVirt
+    API, one by name or those that match selectors.
+  - Long lists are read in pages.
+extends_documentation_fragment:
+  - turtles.kubevirt.auth
+  - turtles.kubevirt.attributes
+  - turtles.kubevirt.attributes.reads
+  - turtles.kubevirt.library
+  - turtles.kubevirt.scope.reads
+seealso:
+  - module: turtles.kubevirt.preference
+"""
+
+EXAMPLES = r"""
+- name: Read those of the cluster
+  turtles.kubevirt.preference_info:
+  register: found
+
+- name: Show their names
+  ansible.builtin.debug:
+    msg: "{{ found.resources | map(attribute='metadata.name') }}"
+
+- name: Read one of a namespace by name
+  turtles.kubevirt.preference_info:
+    name: database
+    namespace: shop
+
+- name: Read those of all namespaces
+  turtles.kubevirt.preference_info:
+    scope: namespace
+"""
+
+RETURN = r"""
+resources:
+  description: The objects found.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - apiVersion: instancetype.kubevirt.io/v1beta1
+      kind: VirtualMachineClusterPreference
+      metadata: {name: linux}
+      spec: {devices: {preferredDiskBus: virtio}}
+"""
+
+from ..module_utils._base import run_module
+from ..module_utils._scope import ScopedInfoModule
+
+
+class PreferenceInfo(ScopedInfoModule):
+    """Objects of kind VirtualMachinePreference or VirtualMachineClusterPreference."""
+
+    KIND = "VirtualMachinePreference"
+    CLUSTER_KIND = "VirtualMachineClusterPreference"
+
+
+MODULE = PreferenceInfo
+
+
+def main():
+    """Entry point."""
+    run_module(PreferenceInfo)
+
+
+if __name__ == "__main__":
+    main()
