@@ -578,16 +578,16 @@ CPU = "spec.template.spec.domain.cpu"
         (
             {"cpu": {"guest": 4}},
             None,
-            {"cpu": {"cores": 4}, "memory": {"guest": "1Gi"}},
-            "insufficient CPU resources of 0 vCPU provided by VirtualMachine, preference requires 4 vCPU provided as "
+            {"cpu": {"cores": 4, "sockets": 1, "threads": 1}, "memory": {"guest": "1Gi"}},
+            "insufficient CPU resources of 1 vCPU provided by VirtualMachine, preference requires 4 vCPU provided as "
             "sockets",
             f"{CPU}.sockets",
         ),
         (
             {"cpu": {"guest": 4}},
             {"preferredCPUTopology": "any"},
-            {"cpu": {"cores": 3}, "memory": {"guest": "1Gi"}},
-            "insufficient CPU resources of 0 vCPU provided by VirtualMachine, preference requires 4 vCPU provided as "
+            {"cpu": {"cores": 3, "sockets": 1, "threads": 1}, "memory": {"guest": "1Gi"}},
+            "insufficient CPU resources of 3 vCPU provided by VirtualMachine, preference requires 4 vCPU provided as "
             "cores, sockets and threads",
             f"{CPU}.cores, {CPU}.sockets, {CPU}.threads",
         ),
