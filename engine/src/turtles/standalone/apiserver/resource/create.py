@@ -27,7 +27,14 @@ _NAMES = 8
 
 
 async def create(resources: Resources, context: Context, body: Any) -> Entry:
-    """Create an object; return it as stored (or, on a dry run, as it would be)."""
+    """Create an object.
+
+    A generated name that is taken is replaced by another one some times.
+
+    :returns: the object as it is stored or, on a dry run, as it would be.
+    :raises StatusError: 400 for what is no object of the kind, 404 if its namespace isn't there, 403 if that ends, a
+        quota is exceeded or something refuses it, 409 if its name is taken, 422 if it is wrong.
+    """
     obj = decoded(resources, context, body, report=True)
     _check_body(context, obj["metadata"])
     resources.strategy(context.kind).check_create(resources, context)

@@ -146,7 +146,10 @@ def _forbidden(text: str) -> Cause:
 
 
 def number(request: web.BaseRequest, name: str) -> int:
-    """Return a number of a query, 0 where it isn't given."""
+    """Return a number of a query, 0 if it isn't given or negative.
+
+    :raises StatusError: 400 for what is no number.
+    """
     text = request.query.get(name, "")
     try:
         return max(0, int(text)) if text else 0
