@@ -272,7 +272,7 @@ def _lease_why(node: str, change: Change) -> str:
 def restrict_token(store: Store, node: str, namespace: str, account: str, body: Any) -> None:
     """Refuse a token that a node asks for but that isn't for a Pod of its own.
 
-    Source: admitTokenReview in Kubernetes' plugin/pkg/admission/noderestriction.
+    Source: admitServiceAccount in Kubernetes' plugin/pkg/admission/noderestriction.
 
     :param namespace: the service account's.
     :param account: the service account's name.

@@ -58,7 +58,10 @@ def decoded_patch(resources: Resources, context: Context, obj: Object, old: Obje
 
 
 def fault_of_patch(obj: Object, message: str) -> StatusError:
-    """422 for a patch that left what can't be decoded."""
+    """Return 422 for a patch that left what can't be decoded.
+
+    :param obj: what it left.
+    """
     return invalid("", "", "", [invalid_value("patch", json.dumps(obj, separators=(",", ":")), message)])
 
 

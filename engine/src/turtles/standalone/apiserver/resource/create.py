@@ -133,7 +133,10 @@ async def _admitted(resources: Resources, context: Context, obj: Object) -> Obje
 
 
 def _check_namespace(resources: Resources, context: Context, name: str) -> None:
-    """Raise 404 without the namespace, 403 where it is ending."""
+    """Check that a namespace takes new objects.
+
+    :raises StatusError: 404 if it isn't there, 403 if it is ending.
+    """
     entry = resources.store.get(Key("/namespaces", "", context.namespace))
     if entry is None:
         raise not_found("", "namespaces", context.namespace)

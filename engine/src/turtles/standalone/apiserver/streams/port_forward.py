@@ -86,7 +86,7 @@ def _number(text: str) -> int:
 async def over_channels(socket: web.WebSocketResponse, ports: list[int], dial: Dial, pod: str) -> None:
     """Serve a client with two channels a port, data and error; each tells the port's number first.
 
-    Source: the subprotocol ``portforward.k8s.io`` for WebSockets (pkg/kubelet/cri/streaming/portforward of Kubernetes).
+    Source: websocket.go in Kubernetes' pkg/kubelet/cri/streaming/portforward.
 
     :param ports: those of the Pod, in the order of their channels.
     :param dial: connects to one of them.
