@@ -104,8 +104,6 @@ class Host(Engine):
 
     def unit(self, name: str) -> dict[str, str]:
         """What systemd says about one of the engine's units."""
-        output = self.machine.run(
-            *("systemctl", "show", f"{INSTANCE}-{name}.service"),
-            *("--property=ActiveState,SubState,UnitFileState,MainPID,NRestarts,ControlGroup"),
-        )
+        properties = "--property=ActiveState,SubState,UnitFileState,MainPID,NRestarts,ControlGroup"
+        output = self.machine.run("systemctl", "show", f"{INSTANCE}-{name}.service", properties)
         return dict(line.split("=", 1) for line in output.splitlines())

@@ -338,7 +338,8 @@ class Engine(ABC):
         )
         return subprocess.run(
             [
-                *("ssh", "-i", str(self.key), "-o", "ConnectTimeout=2"),
+                # Includes the exchange of keys.
+                *("ssh", "-i", str(self.key), "-o", f"ConnectTimeout={self.seconds(2)}"),
                 *(word for option in options for word in ("-o", option)),
                 *(f"root@{address}", command),
             ],

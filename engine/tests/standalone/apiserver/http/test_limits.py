@@ -191,3 +191,4 @@ def test_metadata_that_is_none(server: Server) -> None:
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": None}
     kind = "application/apply-patch+yaml"
     assert server.call("PATCH", f"{CONFIG_MAPS}/odd?fieldManager=kubectl", body, kind)[0] < 500
+    server.call("DELETE", f"{CONFIG_MAPS}/odd")  # made by some

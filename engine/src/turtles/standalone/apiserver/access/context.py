@@ -55,9 +55,19 @@ class Admission(Protocol):
     async def mutate(
         self, context: Context, operation: str, obj: Object | None, old: Object | None, options: Object | None = None
     ) -> Object | None:
-        """Return the object as webhooks want it."""
+        """Return the object as webhooks want it.
+
+        :param operation: CREATE, UPDATE, DELETE or CONNECT.
+        :param obj: the object as it is to become; None if it is deleted.
+        :param old: the object as it is; None if it is created.
+        :param options: those of a deletion.
+        :raises StatusError: a webhook refuses, or fails and must not be ignored.
+        """
 
     async def validate(
         self, context: Context, operation: str, obj: Object | None, old: Object | None, options: Object | None = None
     ) -> None:
-        """Raise when a webhook refuses."""
+        """Ask the webhooks that only judge; parameters are those of :meth:`mutate`.
+
+        :raises StatusError: a webhook refuses, or fails and must not be ignored.
+        """

@@ -272,6 +272,11 @@ def _lease_why(node: str, change: Change) -> str:
 def restrict_token(store: Store, node: str, namespace: str, account: str, body: Any) -> None:
     """Refuse a token that a node asks for but that isn't for a Pod of its own.
 
+    Source: admitServiceAccount in Kubernetes' plugin/pkg/admission/noderestriction.
+
+    :param namespace: the service account's.
+    :param account: the service account's name.
+    :param body: the TokenRequest.
     :raises StatusError: 403.
     """
     spec = body.get("spec") if isinstance(body, dict) else None

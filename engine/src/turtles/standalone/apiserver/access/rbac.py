@@ -58,7 +58,10 @@ class Authorizer:
         return bool(wanted.namespace) and any(_permits(rule, wanted) for rule in self.rules(user, wanted.namespace))
 
     def check(self, user: User, wanted: Attributes) -> None:
-        """Raise 403 when ``user`` may not."""
+        """Check that ``user`` may do what is ``wanted``.
+
+        :raises StatusError: 403 in the words of kube-apiserver.
+        """
         if self.allowed(user, wanted):
             return
         if wanted.path:

@@ -14,7 +14,14 @@ from turtles.standalone.apiserver.wire.errors import Cause, Object, bad_request,
 def answer(
     review: Review, body: Any, user: User, namespace: str, authenticator: Authenticator, authorizer: Authorizer
 ) -> Object:
-    """Return a review with its status."""
+    """Return a review with its status.
+
+    :param review: which kind of review.
+    :param body: what the client sent.
+    :param user: who asks, whom the reviews of oneself are about.
+    :param namespace: the one of a LocalSubjectAccessReview's path.
+    :raises StatusError: 400 for what is no such review, 422 for one that is wrong.
+    """
     check_envelope(body, Kind(review.group, review.version, review.kind, review.plural))
     spec = body.get("spec") or {}
     if not isinstance(spec, dict):

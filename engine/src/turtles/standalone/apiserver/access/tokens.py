@@ -139,7 +139,11 @@ class Tokens:
         return bound
 
     def legacy(self, namespace: str, account: str, uid: str, secret: str) -> str:
-        """Return a token without an end, for a Secret of type kubernetes.io/service-account-token."""
+        """Return a token without an end, for a Secret of type kubernetes.io/service-account-token.
+
+        :param uid: the account's.
+        :param secret: the Secret's name: the token is good for as long as it is there.
+        """
         prefix = "kubernetes.io/serviceaccount"
         return self._sign(
             {

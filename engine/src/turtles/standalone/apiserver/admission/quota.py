@@ -163,6 +163,8 @@ class Quotas:
     async def guard(self, kind: Kind, namespace: str, obj: Object, old: Object | None = None) -> AsyncIterator[None]:
         """Hold a namespace's quotas while an object is written.
 
+        :param obj: the object as it is to become.
+        :param old: the object as it is, None if it is created.
         :raises StatusError: 403 when it would go beyond one.
         """
         quotas = [entry.object() for entry in self._store.entries(RESOURCE, namespace)] if namespace else []

@@ -94,7 +94,7 @@ def request_of(subject: Subject, kind: Kind) -> Object:
 
 
 def check_registered(answer: Any) -> None:
-    """Raise if an answer is of a kind that no scheme has.
+    """Check that an answer isn't of a kind that no scheme has.
 
     :raises WebhookError: it is.
     """

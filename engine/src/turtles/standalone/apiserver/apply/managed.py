@@ -187,7 +187,12 @@ def _capped(entries: list[Entry]) -> list[Entry]:
 
 
 def check(config: Any, kind: Kind, manager: str) -> None:
-    """Raise when a configuration can't be applied."""
+    """Check that a configuration can be applied.
+
+    :param manager: the field manager that the client names.
+    :raises StatusError: 422 without a manager, 400 for what is no object of the kind, has managedFields, or has lists
+        whose items can't be told from each other.
+    """
     if not manager:
         cause = required("fieldManager", "is required for apply patch")
         raise invalid("meta.k8s.io", "PatchOptions", "", [cause])

@@ -104,7 +104,11 @@ def of_namespace(store: Store, namespace: str) -> list[Object]:
 
 
 def refuse(context: Context, obj: Object, violations: list[str]) -> None:
-    """Raise 403 for an object that is outside of its namespace's ranges."""
+    """Refuse an object that is outside of its namespace's ranges.
+
+    :param violations: in which ways it is; none lets it pass.
+    :raises StatusError: 403 with all of them.
+    """
     if violations:
         why = violations[0] if len(violations) == 1 else f"[{', '.join(violations)}]"
         raise forbidden(context.kind.group, context.kind.plural, obj["metadata"].get("name", ""), why)

@@ -156,17 +156,23 @@ def _affinity(affinity: Object, causes: list[Cause]) -> None:
                 causes.append(required(path, "can not be empty"))
 
 
+def _name(named: Object, path: str, seen: set[str], causes: list[Cause]) -> None:
+    """Check that something has a name, a label of DNS that nothing else has; add it to those seen."""
+    name = named.get("name")
+    if not name:
+        causes.append(required(f"{path}.name"))
+    elif name in seen:
+        causes.append(duplicate(f"{path}.name", name))
+    else:
+        causes += label_causes(name, f"{path}.name")
+        seen.add(name)
+
+
 def _volumes(volumes: Any, causes: list[Cause]) -> set[str]:
     names: set[str] = set()
     for index, volume in enumerate(volumes):
-        path, name = f"spec.volumes[{index}]", volume.get("name")
-        if not name:
-            causes.append(required(f"{path}.name"))
-        elif name in names:
-            causes.append(duplicate(f"{path}.name", name))
-        else:
-            causes += label_causes(name, f"{path}.name")
-            names.add(name)
+        path = f"spec.volumes[{index}]"
+        _name(volume, path, names, causes)
         sources = [field for field in volume if field != "name"]
         for field in sources[1:]:
             causes.append(field_forbidden(f"{path}.{field}", "may not specify more than 1 volume type"))
@@ -178,14 +184,7 @@ def _volumes(volumes: Any, causes: list[Cause]) -> set[str]:
 
 
 def _container(container: Object, path: str, volumes: set[str], seen: set[str], causes: list[Cause]) -> None:
-    name = container.get("name")
-    if not name:
-        causes.append(required(f"{path}.name"))
-    elif name in seen:
-        causes.append(duplicate(f"{path}.name", name))
-    else:
-        causes += label_causes(name, f"{path}.name")
-    seen.add(str(name))
+    _name(container, path, seen, causes)
     if not container.get("image"):
         causes.append(required(f"{path}.image"))
     elif container["image"].strip() != container["image"]:

@@ -138,10 +138,16 @@ class Strategy:
             raise undecodable(context.kind, f"a field has the wrong type: {error}") from None
 
     def authorize(self, cluster: Cluster, context: Context, obj: Object, old: Object | None) -> None:
-        """Raise 403 for an object whose content its author may not write."""
+        """Check that the author of an object may write what is in it.
+
+        :raises StatusError: 403 if not.
+        """
 
     def check_limits(self, cluster: Cluster, context: Context, obj: Object) -> None:
-        """Raise 403 for an object that is outside of its namespace's LimitRanges."""
+        """Check that an object is within its namespace's LimitRanges.
+
+        :raises StatusError: 403 if not.
+        """
 
     def allocated(self, cluster: Cluster, key: Key, obj: Object) -> AbstractContextManager[None]:
         """Reserve what an object takes for itself while its write is on its way."""
@@ -150,7 +156,10 @@ class Strategy:
     # -- creating
 
     def check_create(self, cluster: Cluster, context: Context) -> None:
-        """Raise when there may be no new objects."""
+        """Check that there may be new objects.
+
+        :raises StatusError: if not.
+        """
 
     def prepare_create(self, obj: Object, kind: Kind) -> None:
         """Do to a new object what clients can't, before it has its defaults."""
@@ -190,7 +199,10 @@ class Strategy:
     # -- deleting
 
     def check_delete(self, context: Context) -> None:
-        """Raise 403 for what can't be deleted."""
+        """Check that an object can be deleted.
+
+        :raises StatusError: 403 if not.
+        """
 
     def grace_period(self, obj: Object, options: DeleteOptions) -> int | None:
         """Return how many seconds an object may take to end, None where that has no limit."""

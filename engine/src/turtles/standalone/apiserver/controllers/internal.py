@@ -18,7 +18,11 @@ from turtles.standalone.apiserver.wire.options import DeleteOptions
 
 
 def kind_of(resources: Resources, resource: str) -> Kind:
-    """Return the built-in kind stored under ``resource``."""
+    """Return a built-in kind.
+
+    :param resource: under which it is stored, as ``group/plural``; core kinds have an empty group.
+    :raises LookupError: there is no such kind.
+    """
     kind = resources.registry.stored(resource)
     if kind is None:
         raise LookupError(resource)
@@ -44,7 +48,11 @@ def context_of(resources: Resources, key: Key, subresource: str = "", dry_run: b
 async def modify_if_exists(
     resources: Resources, key: Key, change: Callable[[Object], Awaitable[Object]], subresource: str = ""
 ) -> None:
-    """Change an object of a built-in kind, unless it is gone."""
+    """Change an object of a built-in kind, unless it is gone.
+
+    :param change: as for :func:`modify`.
+    :raises StatusError: as for :func:`modify`, except 404.
+    """
     try:
         await modify(resources, context_of(resources, key, subresource), change)
     except StatusError as error:

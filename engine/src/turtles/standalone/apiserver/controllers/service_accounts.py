@@ -52,7 +52,10 @@ class RootCertificates:
         return [Key("/namespaces", "", key.namespace)] if key.name == CONFIG_MAP else []
 
     async def reconcile(self, key: Key) -> None:
-        """Make the ConfigMap be there, as it should be."""
+        """Create or restore the ConfigMap of a namespace.
+
+        :raises StatusError: it can't be written; try again.
+        """
         namespace = self._resources.store.get(key)
         if namespace is None or namespace.metadata.deletion_timestamp:
             return
@@ -99,7 +102,10 @@ class SecretTokens:
         return [secret.key for secret in secrets if _is_token(secret.raw)]
 
     async def reconcile(self, key: Key) -> None:
-        """Bring a Secret in order."""
+        """Give a Secret its account's token and uid; delete it if the account is gone.
+
+        :raises StatusError: it can't be written; try again.
+        """
         store = self._resources.store
         entry = store.get(key)
         if entry is None or entry.metadata.deletion_timestamp:

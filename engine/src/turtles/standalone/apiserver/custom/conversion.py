@@ -50,7 +50,7 @@ class Converter:
     def served(self, entry: Entry, kind: Kind) -> bytes:
         """Return an object's JSON in the version of ``kind``.
 
-        Where a webhook converts, :meth:`prepare` must have been awaited for the entry before.
+        :raises LookupError: a webhook converts it, and :meth:`prepare` hasn't been awaited for it.
         """
         same = entry.raw.startswith(b'{"apiVersion":"' + kind.api_version.encode() + b'"')
         if same and entry.version >= kind.reshaped:
@@ -101,13 +101,25 @@ class Converter:
         ]
 
     async def to_storage(self, obj: Object, kind: Kind) -> Object:
-        """Return an object in the version in which it is stored."""
+        """Return an object in the version in which it is stored.
+
+        :param kind: in whose version it is.
+        :raises StatusError: as for :meth:`convert`.
+        """
         if kind.storage_api_version == kind.api_version or not by_webhook(kind):
             return {**obj, "apiVersion": kind.storage_api_version}
         return (await self.convert([obj], kind.api_version, kind.storage_api_version, kind))[0]
 
     async def convert(self, objects: list[Object], current: str, desired: str, kind: Kind) -> list[Object]:
-        """Return objects in another version, as the webhook of the kind's definition gives them."""
+        """Return objects in another version, as the webhook of the kind's definition gives them.
+
+        Source: the Kubernetes documentation "Versions in CustomResourceDefinitions"; messages are those of
+        pkg/apiserver/conversion of k8s.io/apiextensions-apiserver.
+
+        :param current: the API version that they are in.
+        :param desired: the one that they are wanted in.
+        :raises StatusError: 500 if the webhook can't be asked, refuses, or changes what it must not.
+        """
         webhook = (kind.conversion or {})["webhook"]
         request = {"uid": str(uuid.uuid4()), "desiredAPIVersion": desired, "objects": objects}
         review = {"kind": "ConversionReview", "apiVersion": "apiextensions.k8s.io/v1", "request": request}

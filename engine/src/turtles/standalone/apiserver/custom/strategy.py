@@ -90,7 +90,10 @@ class CustomResources(Strategy):
         return await self._judge.evaluate(kind.rules, obj, old if old is not None else rules.ABSENT)
 
     def check_create(self, cluster: Cluster, context: Context) -> None:
-        """Raise 405 while the definition is being deleted."""
+        """Check that the definition isn't being deleted.
+
+        :raises StatusError: 405 if it is.
+        """
         kind = context.kind
         definition = cluster.store.get(Key(crd.RESOURCE, "", f"{kind.plural}.{kind.group}"))
         if definition is not None and definition.metadata.deletion_timestamp:

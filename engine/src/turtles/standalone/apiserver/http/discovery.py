@@ -8,7 +8,13 @@ from turtles.standalone.apiserver.wire.errors import Object, StatusError
 
 
 async def discover(server: APIServer, parts: list[str], wanted: negotiate.Accept, user: User) -> Object | None:
-    """Return what a discovery path shows, None for no such path."""
+    """Return what a discovery path shows; None for no such path.
+
+    :param parts: the path's, such as ``apis``, a group, a version.
+    :param wanted: whether the client takes the aggregated form.
+    :param user: who asks, which the services behind aggregated versions are told.
+    :raises StatusError: 503 if the service behind a version can't be asked.
+    """
     groups = server.registry.groups()
     services = server.aggregator.services()
     for group, version in services:

@@ -20,7 +20,10 @@ _OWN_GROUPS = {kind.group for kind in BUILTIN} | {review.group for review in REV
 
 
 async def answer_plain(server: APIServer, request: web.BaseRequest, user: User, path: str) -> web.StreamResponse:
-    """Answer a request that isn't about a resource."""
+    """Answer a request that isn't about a resource: health, metrics, OpenAPI, discovery.
+
+    :raises StatusError: 405 for anything but GET and HEAD, 404 or 406 as the path's part of the server says it.
+    """
     if request.method not in ("GET", "HEAD"):
         raise method_not_allowed()
     if path in _HEALTH or path.startswith(tuple(f"{one}/" for one in _HEALTH)):
@@ -64,7 +67,10 @@ def paths(server: APIServer) -> list[str]:
 
 
 def nothing(server: APIServer, parts: list[str]) -> web.Response:
-    """Answer 404 as the API server does: in two forms, by which of its parts misses the path."""
+    """Answer 404 as kube-apiserver does: as text or as a Status, by which of its parts misses the path.
+
+    :raises StatusError: 404, for a path below those of its own groups.
+    """
     if parts[0] == "apis" and len(parts) > 1 and parts[1] not in _OWN_GROUPS:
         return _not_found()
     if parts[0] in ("api", "apis"):

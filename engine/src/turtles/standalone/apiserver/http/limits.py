@@ -146,7 +146,11 @@ class LimitedSite(web.BaseSite):
         return f"https://{self._host}:{self._port}"
 
     async def start(self) -> None:
-        """Listen."""
+        """Listen.
+
+        :raises RuntimeError: the runner isn't set up.
+        :raises OSError: the address can't be listened on.
+        """
         await super().start()
         server = self._runner.server
         if server is None:

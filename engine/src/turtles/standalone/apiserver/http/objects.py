@@ -15,7 +15,10 @@ _ANSWERS = {"GET": answer_get, "PUT": answer_update, "PATCH": answer_patch, "DEL
 
 
 async def answer_named(server: APIServer, request: web.BaseRequest, context: Context) -> web.StreamResponse:
-    """Answer a request on a named object."""
+    """Answer a request on a named object.
+
+    :raises StatusError: 405 for POST and other methods, and what the verb refuses with.
+    """
     answer = _ANSWERS.get(request.method)
     if answer is None:
         raise method_not_allowed()

@@ -21,13 +21,20 @@ from turtles.standalone.apiserver.wire.errors import Object, StatusError, bad_re
 
 
 async def answer_get(server: APIServer, request: web.BaseRequest, context: Context) -> web.StreamResponse:
-    """Answer with an object."""
+    """Answer with an object.
+
+    :raises StatusError: 404 if it isn't there, 400 for a version that is none, 504 for one of the future.
+    """
     check_version(server, request)
     return await show(server, request, context, get(server.resources, context))
 
 
 async def answer_list(server: APIServer, request: web.BaseRequest, context: Context) -> web.StreamResponse:
-    """Answer with a list."""
+    """Answer with a list, or a page of one: whole objects, their metadata, or rows of a table.
+
+    :raises StatusError: 400 for parameters that are wrong or contradict each other, 406 for a form that a list doesn't
+        have, 410 for a page that is too old to go on from.
+    """
     kind, strategy = context.kind, server.resources.strategy(context.kind)
     wanted = negotiate.accept(request, negotiate.SHAPES)
     negotiate.check_shape(wanted, kind, True)

@@ -23,7 +23,11 @@ from turtles.standalone.apiserver.wire.options import DeleteOptions
 
 
 def context_of(server: APIServer, request: web.BaseRequest, user: User, kind: Kind, parts: ResourcePath) -> Context:
-    """Return what a request on a resource wants, as far as storing is concerned."""
+    """Return what a request on a resource wants, as far as storing is concerned.
+
+    :param parts: the request's path.
+    :raises StatusError: 400 and 422 for parameters that a write can't have.
+    """
     asked = options.write_options(request)
     context = Context(
         kind,
@@ -52,7 +56,13 @@ def _manager(request: web.BaseRequest, asked: str) -> str:
 
 
 async def body_of(request: web.BaseRequest, kind: str, context: Context | None = None) -> Any:
-    """Return an object that a client sent."""
+    """Return an object that a client sent, decoded.
+
+    :param kind: which kind is expected, for messages.
+    :param context: gets the fields that the body has twice; None if nobody wants to know.
+    :raises StatusError: 400 for what can't be decoded, 408 and 413 as for :func:`negotiate.read_body`, 415 for a media
+        type that isn't read.
+    """
     raw = await negotiate.read_body(request)
     data = bodies.read(raw, media_type_of(request), kind)
     _find_duplicates(raw, data, media_type_of(request), context)
@@ -74,7 +84,11 @@ async def posted(request: web.BaseRequest, user: User, kind: Kind) -> Any:
 
 
 async def patch_of(request: web.BaseRequest, context: Context | None = None) -> Any:
-    """Return a patch that a client sent."""
+    """Return a patch that a client sent, decoded; which type it has is the Content-Type's matter.
+
+    :param context: gets the fields that the body has twice; None if nobody wants to know.
+    :raises StatusError: 400 for what can't be decoded, 408 and 413 as for :func:`negotiate.read_body`.
+    """
     raw = await negotiate.read_body(request)
     try:
         data = bodies.parse_yaml(raw) if media_type_of(request) == patch.APPLY else bodies.parse_json(raw)
@@ -114,7 +128,10 @@ def media_type_of(request: web.BaseRequest) -> str:
 
 
 async def delete_options(request: web.BaseRequest, context: Context) -> DeleteOptions:
-    """Return the options of a deletion."""
+    """Return the options of a deletion, from its body or its query; note in the context if it is a dry run.
+
+    :raises StatusError: 400 and 422 for options that a deletion can't have.
+    """
     raw = await negotiate.read_body(request)
     if raw:
         body = bodies.read(raw, media_type_of(request), "")
@@ -137,7 +154,7 @@ async def delete_options(request: web.BaseRequest, context: Context) -> DeleteOp
 def selection_of(server: APIServer, request: web.BaseRequest, context: Context) -> Selection:
     """Return which objects a client selects.
 
-    :raises StatusError: 400 for a field that can't be selected by.
+    :raises StatusError: 400 for a selector that can't be parsed and for a field that can't be selected by.
     """
     fields = parse_fields(request.query.get("fieldSelector", ""))
     known = ("metadata.name", "metadata.namespace", *context.kind.fields)
@@ -152,7 +169,10 @@ def selection_of(server: APIServer, request: web.BaseRequest, context: Context) 
 
 
 def version_of(request: web.BaseRequest) -> int:
-    """Return the resourceVersion that a read names, 0 for none."""
+    """Return the resourceVersion that a read names, 0 for none.
+
+    :raises StatusError: 400 for one that is no number.
+    """
     text = request.query.get("resourceVersion", "")
     try:
         version = int(text) if text else 0

@@ -26,7 +26,11 @@ from turtles.standalone.apiserver.wire.errors import bad_request, method_not_all
 async def answer_resource(
     server: APIServer, request: web.BaseRequest, user: User, parts: ResourcePath
 ) -> web.StreamResponse:
-    """Answer a request on a resource or a review."""
+    """Answer a request on a resource or a review, once the user may make it.
+
+    :raises StatusError: 404 for a resource that there isn't, 405 for a method that it doesn't have, 406 for a form that
+        it doesn't have, and what the verb refuses with.
+    """
     review = review_of(parts.group, parts.version, parts.plural)
     if review is not None:
         if request.method != "POST" or parts.name or parts.watched:

@@ -23,7 +23,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 async def show(
     server: APIServer, request: web.BaseRequest, context: Context, entry: Entry, code: int = 200
 ) -> web.Response:
-    """Return a response with an object, in the form that the client wants."""
+    """Return a response with an object, in the form that the client wants.
+
+    :param code: of the answer.
+    :raises StatusError: 406 for a form that an object doesn't have, 500 if it can't be converted.
+    """
     wanted = negotiate.accept(request, negotiate.SHAPES)
     negotiate.check_shape(wanted, context.kind, False)
     include = included(request, wanted)
@@ -42,7 +46,10 @@ async def show(
 
 
 def included(request: web.BaseRequest, wanted: negotiate.Accept) -> str:
-    """Return how much of an object a table's rows bring."""
+    """Return how much of an object a table's rows bring: Metadata, Object or None.
+
+    :raises StatusError: 400 for anything else.
+    """
     include = request.query.get("includeObject", "")
     if wanted.shape == "Table" and include not in ("", "Metadata", "Object", "None"):
         text = f"includeObject: Invalid value: {quote(include)}: must be 'Metadata', 'Object', 'None', or empty"

@@ -30,7 +30,11 @@ _TOKEN_REQUEST = Kind("authentication.k8s.io", "v1", "TokenRequest", "tokenreque
 
 
 async def answer_subresource(server: APIServer, request: web.BaseRequest, context: Context) -> web.StreamResponse:
-    """Answer a request on a subresource."""
+    """Answer a request on a subresource.
+
+    :raises StatusError: 404 for one that the kind doesn't have, 405 for a method that it doesn't have, and what it
+        refuses with.
+    """
     kind, name = context.kind, context.subresource
     allowed = {one[0]: one[1] for one in discovery.subresources(kind)}
     if name not in allowed:

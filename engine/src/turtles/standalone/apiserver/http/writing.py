@@ -26,7 +26,10 @@ async def answer_create(server: APIServer, request: web.BaseRequest, context: Co
 
 
 async def answer_update(server: APIServer, request: web.BaseRequest, context: Context) -> web.StreamResponse:
-    """Replace an object by the one that a client sent; make what doesn't exist, where the kind has that."""
+    """Replace an object by the one that a client sent; create what doesn't exist, where the kind has that.
+
+    :raises StatusError: 403 for a creation without the right to create, and as for :func:`update`.
+    """
     body = await body_of(request, context.kind.kind, context)
     if context.kind.upsert and not context.subresource and server.store.get(context.key) is None:
         _authorize_creation(server, context)
@@ -35,7 +38,11 @@ async def answer_update(server: APIServer, request: web.BaseRequest, context: Co
 
 
 async def answer_patch(server: APIServer, request: web.BaseRequest, context: Context) -> web.StreamResponse:
-    """Patch an object, or apply a configuration."""
+    """Patch an object, or apply a configuration.
+
+    :raises StatusError: 415 for another type than the four of patches, and as for :func:`patch_object` and
+        :func:`apply`.
+    """
     content_type = request.content_type
     if content_type == patch.APPLY:
         if server.store.get(context.key) is None:
@@ -56,7 +63,10 @@ def _authorize_creation(server: APIServer, context: Context) -> None:
 
 
 async def answer_delete(server: APIServer, request: web.BaseRequest, context: Context) -> web.StreamResponse:
-    """Delete an object."""
+    """Delete an object; answer with what is left of it, or with a Status if nothing is.
+
+    :raises StatusError: as for :func:`delete`.
+    """
     kind = context.kind
     entry, gone = await delete(server.resources, context, await delete_options(request, context))
     if not gone or server.resources.strategy(kind).returns_deleted:
@@ -75,7 +85,11 @@ async def answer_delete(server: APIServer, request: web.BaseRequest, context: Co
 
 
 async def answer_delete_collection(server: APIServer, request: web.BaseRequest, context: Context) -> web.StreamResponse:
-    """Delete every object that a client selects."""
+    """Delete every object that a client selects; answer with a list of them as they were.
+
+    :raises StatusError: 405 for kinds that don't have this verb and for all namespaces at once, and as for
+        :func:`delete_collection`.
+    """
     kind, strategy = context.kind, server.resources.strategy(context.kind)
     if "deletecollection" not in kind.verbs or (kind.namespaced and not context.namespace):
         raise method_not_allowed()

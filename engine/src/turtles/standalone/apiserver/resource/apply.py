@@ -15,7 +15,14 @@ from turtles.standalone.apiserver.wire.errors import Object, invalid, invalid_va
 
 
 async def apply(resources: Resources, context: Context, config: Any) -> tuple[Entry, bool]:
-    """Apply a configuration; return the object and whether it was created."""
+    """Apply a configuration (Kubernetes documentation "Server-Side Apply").
+
+    :param context: names the field manager; its ``force`` takes fields away from others.
+    :param config: the body, with the fields that the manager wants to own.
+    :returns: the object, and whether it was created.
+    :raises StatusError: 400 for what can't be applied, 409 where fields are another manager's, 404 for the subresource
+        of an object that isn't there, and as for :func:`create` and :func:`modify`.
+    """
     kind = context.kind
     managed.check(config, kind, context.manager)
     report_repeated(context)

@@ -20,7 +20,13 @@ class _Binding(NamedTuple):
 
 
 async def bind(resources: Resources, context: Context, body: Any) -> None:
-    """Bind a Pod to the node that a Binding names."""
+    """Bind a Pod to the node that a Binding names; its annotations become the Pod's.
+
+    Source: assignPod in Kubernetes' pkg/registry/core/pod/storage.
+
+    :raises StatusError: 404 if there is no such Pod, 409 if it is bound, ends or is another one than the Binding means,
+        400 and 422 for what is no Binding.
+    """
     binding = _parse(context, body)
     for _ in range(ATTEMPTS):
         entry = await get_settled(resources, context)

@@ -39,7 +39,12 @@ def decoded(
 
 
 def decoded_patch(resources: Resources, context: Context, obj: Object, old: Object) -> Object:
-    """Return what a patch left as an object; a fault in it is the patch's: 422."""
+    """Return what a patch left as an object of the kind.
+
+    :param obj: the patched object.
+    :param old: the object as it is stored.
+    :raises StatusError: 422 for a fault in it, since it is the patch's; 400 if it is another object than was patched.
+    """
     context.patched = obj
     try:
         bodies.check_type_meta(obj)
@@ -53,7 +58,10 @@ def decoded_patch(resources: Resources, context: Context, obj: Object, old: Obje
 
 
 def fault_of_patch(obj: Object, message: str) -> StatusError:
-    """422 for a patch that left what can't be decoded."""
+    """Return 422 for a patch that left what can't be decoded.
+
+    :param obj: what it left.
+    """
     return invalid("", "", "", [invalid_value("patch", json.dumps(obj, separators=(",", ":")), message)])
 
 
@@ -127,7 +135,11 @@ def warn(context: Context, texts: list[str]) -> None:
 
 
 def check_place(context: Context, meta: Object) -> None:
-    """Raise 400 when an update's object isn't the one that its path names."""
+    """Check that an update's object is the one that its path names; give it the namespace that it may leave out.
+
+    :param meta: the object's metadata.
+    :raises StatusError: 400 if it isn't.
+    """
     name, namespace = meta.get("name"), meta.get("namespace", context.namespace)
     if not name:
         text = f"the name of the object ({context.name} based on URL) was undeterminable: name must be provided"

@@ -27,7 +27,14 @@ _NAMES = 8
 
 
 async def create(resources: Resources, context: Context, body: Any) -> Entry:
-    """Create an object; return it as stored (or, on a dry run, as it would be)."""
+    """Create an object.
+
+    A generated name that is taken is replaced by another one some times.
+
+    :returns: the object as it is stored or, on a dry run, as it would be.
+    :raises StatusError: 400 for what is no object of the kind, 404 if its namespace isn't there, 403 if that ends, a
+        quota is exceeded or something refuses it, 409 if its name is taken, 422 if it is wrong.
+    """
     obj = decoded(resources, context, body, report=True)
     _check_body(context, obj["metadata"])
     resources.strategy(context.kind).check_create(resources, context)
@@ -126,7 +133,10 @@ async def _admitted(resources: Resources, context: Context, obj: Object) -> Obje
 
 
 def _check_namespace(resources: Resources, context: Context, name: str) -> None:
-    """Raise 404 without the namespace, 403 where it is ending."""
+    """Check that a namespace takes new objects.
+
+    :raises StatusError: 404 if it isn't there, 403 if it is ending.
+    """
     entry = resources.store.get(Key("/namespaces", "", context.namespace))
     if entry is None:
         raise not_found("", "namespaces", context.namespace)

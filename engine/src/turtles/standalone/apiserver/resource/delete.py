@@ -24,7 +24,10 @@ async def delete(resources: Resources, context: Context, options: DeleteOptions)
 
     Only its metadata counts, so it stays in the version that it is stored in: no conversion can keep it from going.
 
+    :param options: preconditions, the grace period and the propagation policy.
     :returns: its last state, and whether it is gone already.
+    :raises StatusError: 404 if it isn't there, 409 if a precondition isn't met or others change it all the time, and
+        what a webhook answers that refuses.
     """
     kind, strategy = context.kind, resources.strategy(context.kind)
     strategy.check_delete(context)

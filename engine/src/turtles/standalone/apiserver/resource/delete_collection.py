@@ -16,7 +16,12 @@ from turtles.standalone.apiserver.wire.options import DeleteOptions
 async def delete_collection(
     resources: Resources, context: Context, selection: Selection, options: DeleteOptions
 ) -> list[Entry]:
-    """Delete every selected object; return them as they were."""
+    """Delete every selected object, except what is gone by the time it is reached.
+
+    :returns: the objects as they were.
+    :raises StatusError: as for :func:`delete`, the first one; others are deleted nevertheless. 500 if one can't be
+        converted, before anything is deleted.
+    """
     await prepare(resources, context.kind, selection)
     selected = [one for one in resources.store.entries(context.kind.resource, selection.namespace) if selection(one)]
     # They are shown as they were: nothing is deleted where that isn't possible.

@@ -16,7 +16,13 @@ _EVICTION = Kind("policy", "v1", "Eviction", "evictions")
 
 
 async def evict(resources: Resources, context: Context, body: Any) -> None:
-    """Evict a Pod: delete it, unless a webhook or a PodDisruptionBudget objects."""
+    """Evict a Pod: delete it, unless a webhook or a PodDisruptionBudget objects.
+
+    Source: the Kubernetes documentation "API-initiated Eviction".
+
+    :param body: a policy/v1 Eviction, with the options of the deletion.
+    :raises StatusError: 404 if there is no such Pod, 429 if a budget allows no disruption, 400 for what is no Eviction.
+    """
     entry = get(resources, context)
     if not isinstance(body, dict):
         raise bad_request("an Eviction must be an object")

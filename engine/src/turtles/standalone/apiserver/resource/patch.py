@@ -16,7 +16,13 @@ from turtles.standalone.apiserver.wire.errors import Object, bad_request
 
 
 async def patch_object(resources: Resources, context: Context, content_type: str, body: Any) -> Entry:
-    """Apply a patch to an object."""
+    """Apply a patch to an object.
+
+    :param content_type: one of the three types of patches; server-side apply is another matter.
+    :param body: the patch, decoded.
+    :raises StatusError: 415 for a strategic merge patch of a custom resource, 400 for what is no patch of the type, 422
+        for one that can't be applied or leaves what is no object, and as for :func:`modify`.
+    """
     if content_type == patch.STRATEGIC and not resources.strategy(context.kind).is_merged_by_type:
         raise bodies.unknown_format(patch.types(custom=True))
     if body is None and content_type != patch.MERGE:
@@ -38,6 +44,8 @@ def patch_document(content_type: str, document: Object, body: Any, of: Type = AN
     """Return a document with a patch of one of the three types applied.
 
     :param of: the document's type, for strategic merge patches.
+    :raises StatusError: 400 for what is no patch of the type, 422 if it leaves what is no object.
+    :raises Inapplicable: an operation of a JSON patch doesn't fit the document.
     """
     if content_type == patch.JSON:
         result = patch.json_patch(document, body)

@@ -27,7 +27,13 @@ async def get_scale(resources: Resources, context: Context, entry: Entry) -> Obj
 async def set_scale(
     resources: Resources, context: Context, change: Callable[[Object], Object], from_patch: bool = False
 ) -> Entry:
-    """Set an object's replicas to what ``change`` makes of its Scale; see :func:`modify` for the rest."""
+    """Set an object's replicas.
+
+    :param change: gets the object's Scale if it is a patch, else an empty one; gives the Scale as it is to become.
+    :param from_patch: whether ``change`` applies a patch.
+    :returns: the object, not its Scale.
+    :raises StatusError: 400 for what is no Scale of this object, and as for :func:`modify`.
+    """
     paths, of_scale = scales.paths_of(context.kind), replace(context, kind=scales.kind_of(context.kind))
 
     async def scaled(obj: Object) -> Object:

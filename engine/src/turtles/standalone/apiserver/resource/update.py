@@ -29,7 +29,10 @@ from turtles.standalone.apiserver.wire.errors import Object, conflict, invalid, 
 
 
 async def update(resources: Resources, context: Context, body: Any) -> Entry:
-    """Replace an object by the one in a body."""
+    """Replace an object by the one in a body.
+
+    :raises StatusError: 400 for what isn't the object that the path names, and as for :func:`modify`.
+    """
     obj = decoded(resources, context, body, report=True)
     check_place(context, obj["metadata"])
     version = metadata.version_of(obj)
@@ -55,6 +58,9 @@ async def modify(
     :param based: whether the client named the version it changes, so that a conflict is its own to solve.
     :param replaces: whether the client sent the object as a whole: then its uid is a precondition.
     :param from_patch: whether it is a patch's result that ``change`` gives, and so its fault what is wrong in it.
+    :returns: the object as it is stored; what nothing changed keeps its version.
+    :raises StatusError: 404 if it isn't there, 409 if its version or uid is another one or others change it all the
+        time, 422 if it would be wrong, 403 if a quota or a webhook refuses.
     """
     kind, strategy = context.kind, resources.strategy(context.kind)
     for _ in range(ATTEMPTS):

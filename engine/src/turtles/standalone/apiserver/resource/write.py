@@ -42,7 +42,11 @@ def settle_numbers(resources: Resources, context: Context, obj: Object) -> None:
 
 
 def set_owners(context: Context, new: Object, old: Object | None, entries: list[Object]) -> None:
-    """Write down who owns what of a changed object, before admission adds what the client didn't ask for."""
+    """Write down who owns what of a changed object, before admission adds what the client didn't ask for.
+
+    :param old: the object before, None for one that is created.
+    :param entries: its managedFields before, without what the change takes away.
+    """
     if context.managed is not None:
         entries = context.managed
     elif context.manager:
@@ -54,7 +58,11 @@ def set_owners(context: Context, new: Object, old: Object | None, entries: list[
 
 
 async def validate(resources: Resources, context: Context, obj: Object, old: Object | None) -> None:
-    """Raise 422 for an object that is wrong, 403 for one that gives away what its author doesn't have."""
+    """Check an object before it is stored.
+
+    :param old: the object before, None for one that is created.
+    :raises StatusError: 422 with everything that is wrong, 403 for one that gives away what its author doesn't have.
+    """
     kind, strategy = context.kind, resources.strategy(context.kind)
     causes = metadata.validate(obj, kind)
     if old is not None:

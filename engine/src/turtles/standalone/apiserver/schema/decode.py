@@ -250,7 +250,11 @@ def decode(obj: Object, kind: Kind, previous: Object | None = None) -> tuple[Obj
 
 
 def check_options(options: Any, kind: str) -> None:
-    """Raise 400 where options of meta.k8s.io in a body hold a value of a wrong type."""
+    """Check the types of values in options of meta.k8s.io, such as DeleteOptions, that come as a body.
+
+    :param kind: which options.
+    :raises StatusError: 400 for a value of a wrong type.
+    """
     of = definition(f"{_OPTIONS}.{kind}")
     if of is None or not isinstance(options, dict):
         return
@@ -265,7 +269,7 @@ def _metadata() -> Type:
 
 
 def undecodable(kind: Kind, why: str) -> Undecodable:
-    """400 for a body that can't be taken for an object of its kind."""
+    """Return 400 for a body that can't be taken for an object of its kind."""
     return Undecodable(kind.kind, kind.version, kind.kind, why)
 
 

@@ -83,7 +83,10 @@ def generate_name(prefix: str) -> str:
 
 
 def check_envelope(obj: Any, kind: Kind) -> None:
-    """Raise 400 when a body isn't an object of the kind it was sent to; set what is missing of both."""
+    """Check that a body is an object of the kind it was sent to; set kind, apiVersion and metadata if they are missing.
+
+    :raises StatusError: 400 if it isn't, and 422 for another kind of a custom resource's group.
+    """
     if not isinstance(obj, dict):
         raise bad_request(f"the body must be an object of kind {kind.kind}")
     _check_kind(obj, kind)

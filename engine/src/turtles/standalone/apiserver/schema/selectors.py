@@ -179,7 +179,10 @@ def match_selector(selector: Mapping[str, Any] | None, labels: Mapping[str, str]
 
 
 def parse_fields(text: str) -> list[FieldTerm]:
-    """Return the comparisons of a field selector such as ``spec.nodeName=n1,status.phase!=Failed``."""
+    """Return the comparisons of a field selector such as ``spec.nodeName=n1,status.phase!=Failed``.
+
+    :raises StatusError: 400 for a part that is no comparison.
+    """
     terms: list[FieldTerm] = []
     for part in text.split(","):
         if not part.strip():

@@ -14,7 +14,11 @@ def is_true(obj: Object, condition: str) -> bool:
 
 
 def set_condition(obj: Object, kind: str, status: str, reason: str, message: str) -> None:
-    """Set a condition; its time changes with its status."""
+    """Set a condition in place; its lastTransitionTime changes with its status.
+
+    :param kind: the condition's type.
+    :param status: True, False or Unknown.
+    """
     whole = obj.setdefault("status", {})
     conditions = whole["conditions"] = whole.get("conditions") or []
     wanted = {"type": kind, "status": status, "reason": reason, "message": message}

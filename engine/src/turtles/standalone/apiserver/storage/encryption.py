@@ -70,7 +70,11 @@ class Encryption:
             raise EncryptionError(f"{path} is not a usable EncryptionConfiguration: {error}") from None
 
     def encrypt(self, resource: str, namespace: str, name: str, raw: bytes) -> bytes:
-        """Return what is stored for an object's JSON."""
+        """Return what is stored for an object's JSON: AES-GCM with the first key of its resource, or the JSON itself.
+
+        :param resource: ``group/plural``. Together with namespace and name it is authenticated: what is stored for one
+            object can't be passed off as another's.
+        """
         rule = self._rules.get(resource)
         if rule is None or rule.first is None:
             return raw
@@ -79,9 +83,9 @@ class Encryption:
         return PREFIX + rule.first.name.encode() + b":" + nonce + sealed
 
     def decrypt(self, resource: str, namespace: str, name: str, stored: bytes) -> bytes:
-        """Return an object's JSON.
+        """Return an object's JSON; parameters are those of :meth:`encrypt`.
 
-        :raises EncryptionError: when no key fits.
+        :raises EncryptionError: no key fits, or the value was changed.
         """
         if not stored.startswith(PREFIX):
             return stored

@@ -30,7 +30,10 @@ class Descriptor:
         os.set_blocking(fd, False)
 
     async def read(self, size: int = CHUNK) -> bytes:
-        """Return what is there, at least a byte; nothing at the end."""
+        """Return what is there, at least a byte; nothing at the end.
+
+        :raises OSError: it can't be read.
+        """
         while True:
             try:
                 return os.read(self.fd, size)

@@ -84,7 +84,14 @@ def _number(text: str) -> int:
 
 
 async def over_channels(socket: web.WebSocketResponse, ports: list[int], dial: Dial, pod: str) -> None:
-    """Serve a client with two channels a port, data and error; each tells the port's number first."""
+    """Serve a client with two channels a port, data and error; each tells the port's number first.
+
+    Source: websocket.go in Kubernetes' pkg/kubelet/cri/streaming/portforward.
+
+    :param ports: those of the Pod, in the order of their channels.
+    :param dial: connects to one of them.
+    :param pod: the Pod's name, for messages.
+    """
     targets: dict[int, Descriptor] = {}
     tasks: list[asyncio.Task[None]] = []
 

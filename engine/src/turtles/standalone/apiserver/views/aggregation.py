@@ -239,7 +239,12 @@ class Aggregator:
         return front
 
     async def resource_list(self, group: str, version: str, user: User) -> Object:
-        """Return the APIResourceList of a group and version behind a service; kept for some seconds."""
+        """Return the APIResourceList of a group and version behind a service; kept for some seconds.
+
+        :param user: who asks, which the service is told.
+        :raises KeyError: no service is behind them.
+        :raises StatusError: 503 if the service isn't available, doesn't answer, or answers something else.
+        """
         cached = self._discovered.get((group, version))
         if cached is not None and cached[0] > time.monotonic():
             return cached[1]

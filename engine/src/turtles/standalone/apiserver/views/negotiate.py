@@ -115,7 +115,10 @@ def _quality(options: dict[str, str]) -> float:
 
 
 async def read_body(request: web.BaseRequest) -> bytes:
-    """Return a request's body; 413 when it is too large, 408 when it doesn't come, 400 when it can't be unpacked."""
+    """Return a request's body.
+
+    :raises StatusError: 413 if it is too large, 408 if it doesn't come.
+    """
     try:
         async with asyncio.timeout(BODY_SECONDS):
             raw = request["body"] = await request.read()
@@ -131,14 +134,20 @@ async def read_body(request: web.BaseRequest) -> bytes:
 def json_response(
     data: object, code: int = 200, headers: dict[str, str] | None = None, as_yaml: bool = False
 ) -> web.Response:
-    """Return a response with an object."""
+    """Return a response with an object.
+
+    :param as_yaml: whether the client takes YAML and no JSON.
+    """
     return raw_response(encode(data) if isinstance(data, dict) else msgspec.json.encode(data), code, headers, as_yaml)
 
 
 def raw_response(
     raw: bytes, code: int = 200, headers: dict[str, str] | None = None, as_yaml: bool = False
 ) -> web.Response:
-    """Return a response with an object's JSON."""
+    """Return a response with an object's JSON.
+
+    :param as_yaml: whether the client takes YAML and no JSON.
+    """
     content_type = "application/json"
     if as_yaml:
         raw, content_type = bodies.dump_yaml(decode(raw)), "application/yaml"
@@ -147,7 +156,10 @@ def raw_response(
 
 
 def check_shape(wanted: Accept, kind: Kind, is_list: bool) -> None:
-    """Raise 406 where a client wants a list's form of one object, or one object's of a list."""
+    """Check that a client doesn't want a list's form of one object, or one object's of a list.
+
+    :raises StatusError: 406 if it does.
+    """
     if wanted.shape not in ("PartialObjectMetadata", "PartialObjectMetadataList"):
         return
     if wanted.shape.endswith("List") == is_list:
@@ -168,7 +180,12 @@ def list_body(kind: Kind, meta: Object, items: list[bytes]) -> bytes:
 
 
 def form(kind: Kind, wanted: Accept, include: str, served: Callable[[Entry, Kind], bytes]) -> Form:
-    """Return the form in which a watch shows objects."""
+    """Return the form in which a watch shows objects.
+
+    :param wanted: what the client accepts.
+    :param include: how much of an object a table's rows bring.
+    :param served: gives an entry's JSON in the version of a kind.
+    """
     if wanted.shape == "Table":
         state = {"first": True}
 

@@ -305,7 +305,10 @@ class OpenAPI:
         self._kept: dict[str, tuple[str, bytes]] = {}
 
     async def answer(self, request: web.BaseRequest, path: str) -> web.Response:
-        """Answer /openapi/v2, /openapi/v3 and /openapi/v3/GROUPVERSION."""
+        """Answer /openapi/v2, /openapi/v3 and /openapi/v3/GROUPVERSION.
+
+        :raises StatusError: 404 for a group and version that there isn't, 406 for a media type that it doesn't have.
+        """
         if path == "/openapi/v2":
             return await self._v2(request)
         negotiate.accept(request)

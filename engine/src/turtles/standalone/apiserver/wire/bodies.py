@@ -96,13 +96,17 @@ def is_yaml(media_type: str) -> bool:
 
 
 def unknown_format(accepted: list[str]) -> StatusError:
-    """415 for a type of body that isn't one of those accepted."""
+    """Return 415 for a media type of a body that isn't one of those accepted."""
     text = "the body of the request was in an unknown format - accepted media types include: " + ", ".join(accepted)
     return unsupported_media_type(text)
 
 
 def check_type_meta(data: Any) -> None:
-    """Raise :class:`Unreadable` when data is no object, or its kind or apiVersion can't be one."""
+    """Check that data is an object, and that its kind and apiVersion can be such.
+
+    :param data: what a body was decoded to; None counts as an empty object.
+    :raises Unreadable: if not.
+    """
     prefix = "couldn't get version/kind; json parse error: json: cannot unmarshal"
     if data is not None and not isinstance(data, dict):
         raise Unreadable(f"{prefix} {json_type(data)} into Go value of type {_TYPE_META}")
@@ -261,7 +265,10 @@ def repeated_keys(raw: bytes) -> list[str]:
 
 
 def _check_depth(raw: bytes) -> None:
-    """Raise where collections are nested so deep that composing them, one C call within the other, ends the process."""
+    """Check that YAML isn't nested so deep that composing it, one C call within the other, ends the process.
+
+    :raises ValueError: it is.
+    """
     depth = 0
     try:
         for event in yaml.parse(raw, Loader=_Loader):

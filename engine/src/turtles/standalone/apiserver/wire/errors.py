@@ -42,37 +42,46 @@ def _details(group: str, plural: str, name: str) -> Object:
 
 
 def not_found(group: str, plural: str, name: str) -> StatusError:
-    """404 for an object."""
+    """Return 404 for an object."""
     message = f'{resource_name(group, plural)} "{name}" not found'
     return StatusError(404, "NotFound", message, _details(group, plural, name))
 
 
 def path_not_found() -> StatusError:
-    """404 for a path that is no resource's."""
+    """Return 404 for a path that is no resource's."""
     return StatusError(404, "NotFound", "the server could not find the requested resource", {})
 
 
 def already_exists(group: str, plural: str, name: str) -> StatusError:
-    """409 for a create of what exists."""
+    """Return 409 for a creation of what exists."""
     message = f'{resource_name(group, plural)} "{name}" already exists'
     return StatusError(409, "AlreadyExists", message, _details(group, plural, name))
 
 
 def conflict(group: str, plural: str, name: str, why: str = "") -> StatusError:
-    """409 for a write based on something old."""
+    """Return 409 for a write based on something old.
+
+    :param why: the reason, if it is another one.
+    """
     why = why or "the object has been modified; please apply your changes to the latest version and try again"
     message = f'Operation cannot be fulfilled on {resource_name(group, plural)} "{name}": {why}'
     return StatusError(409, "Conflict", message, _details(group, plural, name))
 
 
 def forbidden(group: str, plural: str, name: str, why: str) -> StatusError:
-    """403 for an object."""
+    """Return 403 for an object.
+
+    :param name: the object's; empty for the resource as a whole.
+    """
     what = f'{resource_name(group, plural)} "{name}"' if name else resource_name(group, plural)
     return StatusError(403, "Forbidden", f"{what} is forbidden: {why}", _details(group, plural, name))
 
 
 class Undecodable(StatusError):
-    """400 for what can't be taken for an object of its kind; ``why`` is the reason alone."""
+    """400 for what can't be taken for an object of its kind.
+
+    :ivar why: the reason alone.
+    """
 
     def __init__(self, kind: str, version: str, wanted: str, why: str) -> None:
         text = f"{kind} in version {quote(version)} cannot be handled as a {wanted}: {why}"
@@ -90,52 +99,55 @@ def unregistered(kind: str, api_version: str) -> str:
 
 
 def bad_request(message: str) -> StatusError:
-    """400."""
+    """Return 400 with a message."""
     return StatusError(400, "BadRequest", message)
 
 
 def method_not_allowed() -> StatusError:
-    """405."""
+    """Return 405 for a path that doesn't have the method."""
     message = "the server does not allow this method on the requested resource"
     return StatusError(405, "MethodNotAllowed", message, {})
 
 
 def method_not_supported(group: str, plural: str, verb: str) -> StatusError:
-    """405 for a verb that a custom resource doesn't have."""
+    """Return 405 for a verb that a custom resource doesn't have."""
     message = f'{verb} is not supported on resources of kind "{resource_name(group, plural)}"'
     return StatusError(405, "MethodNotAllowed", message, _details(group, plural, ""))
 
 
 def unsupported_media_type(message: str) -> StatusError:
-    """415."""
+    """Return 415 with a message."""
     return StatusError(415, "UnsupportedMediaType", message)
 
 
 def not_acceptable(accepted: list[str]) -> StatusError:
-    """406."""
+    """Return 406.
+
+    :param accepted: the media types that there are.
+    """
     message = "only the following media types are accepted: " + ", ".join(accepted)
     return StatusError(406, "NotAcceptable", message)
 
 
 def expired(requested: int, oldest: int) -> StatusError:
-    """410 for a resourceVersion whose history is gone."""
+    """Return 410 for a resourceVersion whose history is gone."""
     return StatusError(410, "Expired", f"too old resource version: {requested} ({oldest})")
 
 
 def too_large_version(version: int, current: int) -> StatusError:
-    """504 for a resourceVersion that isn't there yet."""
+    """Return 504 for a resourceVersion that isn't there yet."""
     cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
     text = f"Timeout: Too large resource version: {version}, current: {current}"
     return StatusError(504, "Timeout", text, {"causes": [cause], "retryAfterSeconds": 1})
 
 
 def unauthorized() -> StatusError:
-    """401."""
+    """Return 401, without a reason: it would help who guesses."""
     return StatusError(401, "Unauthorized", "Unauthorized")
 
 
 def internal(message: str) -> StatusError:
-    """500, for what the client isn't to blame for."""
+    """Return 500, for what the client isn't to blame for."""
     details = {"causes": [{"message": message}]}
     return StatusError(500, "InternalError", f"Internal error occurred: {message}", details)
 
@@ -194,43 +206,46 @@ def show(value: object) -> str:
 
 
 def invalid_value(field: str, value: object, why: str) -> Cause:
-    """A value that breaks a rule."""
+    """Return the cause for a value that breaks a rule."""
     return Cause("FieldValueInvalid", f"Invalid value: {show(value)}: {why}", field)
 
 
 def required(field: str, why: str = "") -> Cause:
-    """A field that must be there."""
+    """Return the cause for a field that must be there."""
     return Cause("FieldValueRequired", f"Required value: {why}" if why else "Required value", field)
 
 
 def not_supported(field: str, value: object, allowed: list[str]) -> Cause:
-    """A value outside of an enumeration."""
+    """Return the cause for a value outside of an enumeration."""
     values = ", ".join(show(one) for one in allowed)
     return Cause("FieldValueNotSupported", f"Unsupported value: {show(value)}: supported values: {values}", field)
 
 
 def duplicate(field: str, value: object) -> Cause:
-    """A value that may be there once only."""
+    """Return the cause for a value that may be there once only."""
     return Cause("FieldValueDuplicate", f"Duplicate value: {show(value)}", field)
 
 
 def too_long(field: str, limit: int) -> Cause:
-    """A value above its size limit."""
+    """Return the cause for a value above its size limit, in bytes."""
     return Cause("FieldValueTooLong", f"Too long: may not be more than {limit} bytes", field)
 
 
 def wrong_type(field: str, value: object, why: str) -> Cause:
-    """A value of the wrong type."""
+    """Return the cause for a value of the wrong type."""
     return Cause("FieldValueTypeInvalid", f"Invalid value: {show(value)}: {why}", field)
 
 
 def field_forbidden(field: str, why: str) -> Cause:
-    """A field that mustn't be set (so)."""
+    """Return the cause for a field that must not be set, or not in this way."""
     return Cause("FieldValueForbidden", f"Forbidden: {why}", field)
 
 
 def invalid(group: str, kind: str, name: str, causes: list[Cause]) -> StatusError:
-    """422 with all causes."""
+    """Return 422 with all causes.
+
+    Source: NewInvalid of k8s.io/apimachinery/pkg/api/errors.
+    """
     texts = list(dict.fromkeys(f"{cause.field}: {cause.message}" for cause in causes))
     text = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
     details = {**_details(group, kind, name), "causes": [cause.data() for cause in causes]}

@@ -99,7 +99,12 @@ _MATCHES = ["Exact", "NotOlderThan", ""]
 
 
 def check_list(request: web.BaseRequest) -> None:
-    """Raise 422 when a list's options contradict each other, 400 when they can't be read."""
+    """Check a list's options.
+
+    Source: ValidateListOptions in k8s.io/apimachinery/pkg/apis/meta/internalversion/validation.
+
+    :raises StatusError: 422 if they contradict each other, 400 if they can't be read.
+    """
     query = request.query
     number(request, "timeoutSeconds")
     match, version = query.get("resourceVersionMatch", ""), query.get("resourceVersion", "")
@@ -122,7 +127,10 @@ def check_list(request: web.BaseRequest) -> None:
 
 
 def check_watch(request: web.BaseRequest) -> None:
-    """Raise 422 when a watch's options contradict each other (KEP-3157 for ``sendInitialEvents``)."""
+    """Check a watch's options (KEP-3157 for ``sendInitialEvents``).
+
+    :raises StatusError: 422 if they contradict each other.
+    """
     query = request.query
     match, initial = query.get("resourceVersionMatch", ""), query.get("sendInitialEvents")
     causes = []
@@ -146,7 +154,10 @@ def _forbidden(text: str) -> Cause:
 
 
 def number(request: web.BaseRequest, name: str) -> int:
-    """Return a number of a query, 0 where it isn't given."""
+    """Return a number of a query, 0 if it isn't given or negative.
+
+    :raises StatusError: 400 for what is no number.
+    """
     text = request.query.get(name, "")
     try:
         return max(0, int(text)) if text else 0

@@ -26,7 +26,7 @@ MAX_COPIED = 3 * 1024 * 1024
 
 
 def undecodable(found: str, wanted: str) -> StatusError:
-    """400 for a patch that isn't of the type that its media type says."""
+    """Return 400 for a patch that isn't of the type that its media type says, in the words of Go's decoder."""
     return bad_request(f"error decoding patch: json: cannot unmarshal {found} into {wanted}")
 
 

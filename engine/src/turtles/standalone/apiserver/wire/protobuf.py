@@ -142,7 +142,12 @@ _KINDS = frozenset(
 
 
 def parse(raw: bytes) -> Object:
-    """Return the object in a body; 400 for what can't be read, 415 for a kind that isn't read in this encoding."""
+    """Return the object in a body in Kubernetes' protobuf encoding.
+
+    Source: the Kubernetes documentation "API Concepts", "Kubernetes Protobuf encoding".
+
+    :raises StatusError: 400 for what can't be read, 415 for a kind that isn't read in this encoding.
+    """
     if not raw.startswith(_MAGIC):
         raise bad_request("the request's body is not in Kubernetes' protobuf encoding")
     try:

@@ -177,7 +177,7 @@ class Checker:
         self._env = cel.NewEnv(variables=types, extensions=_extensions(), functions=_declared(True), **more)
 
     def check(self, expression: str, wanted: str = "bool", prefix: str = "", suffix: str = "") -> None:
-        """Raise when an expression can't be compiled or isn't of the type wanted.
+        """Check that an expression can be compiled and is of the type wanted.
 
         :param prefix: text before the expression, which the messages don't count.
         :raises CompileError: with the compiler's words.

@@ -33,7 +33,12 @@ class Judge:
         self._known: dict[int, rules.Node] = {}
 
     async def evaluate(self, node: rules.Node, value: dict[str, Any], old: Any) -> list[Cause]:
-        """Return what rules say of an object; see :func:`rules.evaluate`, also for what running out of time says."""
+        """Return what rules say of an object, as :func:`rules.evaluate` does.
+
+        :param value: the object.
+        :param old: the object before, or ABSENT.
+        :returns: also for a process that ended over it: it needed too much memory or time.
+        """
         message: dict[str, Any] = {"number": id(node), "object": value}
         if old is not rules.ABSENT:
             message["old"] = old
