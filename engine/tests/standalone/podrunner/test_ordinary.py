@@ -391,3 +391,40 @@ def test_a_pod_serves_and_nothing_of_it_is_left(node, run):
         text=True,
     )
     assert groups.stdout == ""
+
+
+def key_of(pod):
+    """Return what the forking process calls the first start of a Pod's container."""
+    return f"{pod['metadata']['uid']}/main/0"
+
+
+def test_standard_input_ends_with_the_first_who_is_attached(node, run):
+    run("cat; echo end", container={"stdin": True, "stdinOnce": True})
+    pod = node.phase("Running")
+    for words in (b"", b"told\n"):
+        streams = node.zygote.attach(key_of(pod), stdin=bool(words), once=True)
+        assert list(streams) == (["stdin"] if words else [])
+        for fd in streams.values():
+            os.write(fd, words)
+            os.close(fd)
+    assert node.log(node.phase("Succeeded")) == "told\nend\n"
+
+
+def test_terminal(node, run):
+    run("", container={"command": ["/bin/sh"], "stdin": True, "tty": True})
+    pod = node.phase("Running")
+    streams = node.zygote.attach(key_of(pod), stdin=True, once=False)
+    assert sorted(streams) == ["stdout", "terminal"]
+    os.write(streams["terminal"], b"echo $TERM $((40 + 2)); exit 5\n")
+    pod = node.phase("Failed")
+    assert state_of(pod)["terminated"]["exitCode"] == 5
+    shown = os.read(streams["stdout"], 4096)
+    assert b"xterm 42\r\n" in shown
+    assert "xterm 42" in node.log(pod)
+    for fd in streams.values():
+        os.close(fd)
+
+
+def test_an_ordinary_user_may_open_its_output_again(node, run):
+    run("echo again > /dev/stdout; echo error > /proc/self/fd/2", container={"securityContext": {"runAsUser": 1000}})
+    assert sorted(node.log(node.phase("Succeeded")).split()) == ["again", "error"]

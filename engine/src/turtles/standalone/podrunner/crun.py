@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from turtles.standalone.podrunner.sandbox import set_oom_score_adj
 _PROGRAM = "crun"
 #: Seconds that any of its commands may take.
 _TIMEOUT = 60
+#: Socket in the bundle at which crun delivers a terminal.
+_CONSOLE = "console.sock"
 #: Where crun would find controllers of a hybrid hierarchy of cgroups, which it refuses to work with.
 _HYBRID = Path("/sys/fs/cgroup/unified")
 
@@ -57,12 +60,17 @@ class Bundle:
     links: dict[str, str] = field(default_factory=dict)
     cgroup_procs: list[str] = field(default_factory=list)
     oom_score_adj: int = 0
+    #: It has a terminal, in place of the three streams.
+    terminal: bool = False
+    #: Something may be written to its standard input.
+    stdin: bool = False
 
 
-def launch(bundle: Bundle, created: Callable[[int], None]) -> None:
+def launch(bundle: Bundle, created: Callable[[int, list[int]], None]) -> None:
     """Create and start a container whose standard streams are this process's.
 
-    :param created: called with its process, which has not executed anything yet; an exception ends it.
+    :param created: called with its process, which has not executed anything yet, and its terminal's master where there
+        is one; an exception ends it.
     :raises RuntimeFailure: it is not possible; nothing is left of it.
     :raises OSError: as above.
     """
@@ -77,15 +85,38 @@ def launch(bundle: Bundle, created: Callable[[int], None]) -> None:
     for target, source in bundle.links.items():
         sc.move_mount(sc.open_tree(source, no_links=True), target)
     number = Path(bundle.folder, "pid")
+    words = ["--bundle", bundle.folder, "--pid-file", str(number)]
     try:
-        _call(bundle.state, "create", "--bundle", bundle.folder, "--pid-file", str(number), bundle.ident)
+        with contextlib.ExitStack() as stack:
+            console = stack.enter_context(_console()) if bundle.terminal else None
+            words += [f"--console-socket={_CONSOLE}"] if console is not None else []
+            _call(bundle.state, "create", *words, bundle.ident)
+            masters = [] if console is None else _sent_by(console)
         pid = int(number.read_text())
         _in_namespace(pid, _forbid_devices)
-        created(pid)
+        created(pid, masters)
         _call(bundle.state, "start", bundle.ident)
     except BaseException:
         delete(Path(bundle.state), bundle.ident)
         raise
+
+
+def _console() -> socket.socket:
+    """Return a socket at which crun delivers a terminal's master; in this folder, as its path has to be short."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.settimeout(_TIMEOUT)
+    listener.bind(_CONSOLE)
+    listener.listen(1)
+    return listener
+
+
+def _sent_by(listener: socket.socket) -> list[int]:
+    with listener.accept()[0] as connection:
+        connection.settimeout(_TIMEOUT)
+        fds = socket.recv_fds(connection, 4096, 1, socket.MSG_CMSG_CLOEXEC)[1]
+    if not fds:
+        raise RuntimeFailure("crun delivered no terminal")
+    return fds
 
 
 def _mount_root(bundle: Bundle) -> None:

@@ -157,6 +157,7 @@ class Bundles:
         declared = containers.declared_environment(pod, container, lambda kind, key: self._fetch(pod, kind, key), known)
         of_image = dict(entry.partition("=")[::2] for entry in image.env)
         base = {"PATH": containers.PATH, "HOME": user.home, "HOSTNAME": containers.hostname(pod)}
+        base |= {"TERM": "xterm"} if container.get("tty") else {}
         process = oci.Process(
             args=[containers.expand(word, declared) for word in command_of(container, image)],
             env=base | of_image | declared,
@@ -165,6 +166,7 @@ class Bundles:
             gid=user.gid,
             groups=list(user.groups),
             capabilities=capabilities_of(container),
+            terminal=bool(container.get("tty")),
             nofile=sandbox.most_files(),
         )
         folder = self._folder(uid, name)
@@ -214,6 +216,8 @@ class Bundles:
             links=links,
             cgroup_procs=cgroup_procs,
             oom_score_adj=status.oom_score_adj(spec, container, memory_total()),
+            terminal=process.terminal,
+            stdin=bool(container.get("stdin")),
         )
 
     def config(self, uid: str, name: str) -> Object | None:

@@ -168,21 +168,17 @@ class Runner:
         return again
 
     def _warn(self, pod: Object) -> None:
-        """Tell what containers ask for in vain."""
+        """Tell what containers of preloaded images ask for in vain."""
         for container in [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]:
-            name = container["name"]
             if ordinary.is_ordinary(self._config, container):
-                asked = [key for key in ("stdin", "tty") if container.get(key)]
-                instead = "its standard input is empty, and it has no terminal"
-            else:
-                asked = [key for key in (*probes.KINDS, "lifecycle") if container.get(key)]
-                instead = "the container counts as ready while it is running"
-            for field in asked:
+                continue
+            for field in [key for key in (*probes.KINDS, "lifecycle") if container.get(key)]:
                 self._reporter.tell(
                     pod,
                     "Warning",
                     "NotSupported",
-                    f"container {name}: {field} is not supported in standalone mode; {instead}",
+                    f"container {container['name']}: {field} is not supported in standalone mode; the container "
+                    "counts as ready while it is running",
                 )
 
     def _advance(self, pod: Object, directory: PodDir, waits: dict[str, Waiting]) -> float | None:
