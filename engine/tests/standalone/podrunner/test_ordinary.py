@@ -428,3 +428,58 @@ def test_terminal(node, run):
 def test_an_ordinary_user_may_open_its_output_again(node, run):
     run("echo again > /dev/stdout; echo error > /proc/self/fd/2", container={"securityContext": {"runAsUser": 1000}})
     assert sorted(node.log(node.phase("Succeeded")).split()) == ["again", "error"]
+
+
+def test_a_sidecar_starts_first_and_ends_last(node, run):
+    run(
+        "while ! [ -e /data/serving ]; do :; done; echo served",
+        container={"volumeMounts": [{"name": "e", "mountPath": "/data"}]},
+        volumes=[{"name": "e", "emptyDir": {}}],
+        terminationGracePeriodSeconds=20,
+        initContainers=[
+            {
+                "name": "side",
+                "image": f"oci:{node.config.allowed_image_dirs[0] / 'busybox'}",
+                "restartPolicy": "Always",
+                "command": ["/bin/sh", "-c", "trap 'exit 9' TERM; echo x > /data/serving; while :; do sleep 0.1; done"],
+                "startupProbe": {"exec": {"command": ["cat", "/data/serving"]}, "periodSeconds": 1},
+                "volumeMounts": [{"name": "e", "mountPath": "/data"}],
+            }
+        ],
+    )
+    pod = node.phase("Succeeded")
+    assert node.log(pod) == "served\n"
+    ended = node.config.pods_dir / pod["metadata"]["uid"] / "containers/side/exit.json"
+    node.wait(lambda _: ended.exists())
+    assert json.loads(ended.read_text())["exitCode"] == 9
+
+
+def test_what_is_referred_to_may_come_later(node, run):
+    run("echo $WORD", container={"envFrom": [{"configMapRef": {"name": "c"}}]})
+    pod = node.wait(lambda pod: "CreateContainerConfigError" in str(pod["status"]))
+    assert state_of(pod)["waiting"]["message"] == "ConfigMap 'c' not found"
+    node.client.add(CONFIGMAP, {"metadata": {"name": "c", "namespace": "default"}, "data": {"WORD": "text"}})
+    assert node.log(node.phase("Succeeded")) == "text\n"
+
+
+def test_one_container_does_not_wait_for_anothers_image(node, image):
+    node.pod(
+        container={"image": image, "command": ["/bin/sh", "-c", "echo said; sleep 1000"]},
+        securityContext={},
+    )
+    pod = node.client.get(POD, "default", "pod1")
+    other = {"name": "other", "image": f"{image}-none", "command": ["/bin/true"]}
+    node.client.delete(POD, "default", "pod1", grace_period=0)
+    node.client.add(
+        POD,
+        {
+            **{key: value for key, value in pod.items() if key != "metadata"},
+            "metadata": {"name": "two", "namespace": "default"},
+            "spec": pod["spec"] | {"containers": [other, *pod["spec"]["containers"]]},
+            "status": {},
+        },
+    )
+    pod = node.phase("Running", name="two")
+    pod = node.wait(lambda pod: "ImagePullBackOff" in str(pod["status"]), name="two")
+    states = {entry["name"]: list(entry["state"]) for entry in pod["status"]["containerStatuses"]}
+    assert states == {"other": ["waiting"], "main": ["running"]}

@@ -19,6 +19,7 @@ Protocol, over a unix socket of type SOCK_SEQPACKET, one JSON object per message
 """
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -123,7 +124,7 @@ class StreamServer:
         pod, directory = found[0], PodDir(self._config.pods_dir, request["uid"])
         operation = request["op"]
         if operation == "log":
-            return self._log(directory, request["container"], Options(**request["options"]))
+            return self._log(pod, directory, request["container"], Options(**request["options"]))
         if operation == "attach":
             return self._attach(pod, directory, request["container"], bool(request.get("stdin")))
         if operation == "exec":
@@ -134,8 +135,11 @@ class StreamServer:
 
     # --- logs --------------------------------------------------------------------------------------------------------
 
-    def _log(self, directory: PodDir, name: str, options: Options) -> list[int]:
+    def _log(self, pod: Object, directory: PodDir, name: str, options: Options) -> list[int]:
         own = directory.container(name)
+        if options.previous and _waits(pod, name) and directory.observe(name, self._zygote).exit is not None:
+            # What has ended is the previous start already, though the next one hasn't begun.
+            options = dataclasses.replace(options, previous=False)
         if not log_path(own, options.previous).exists():
             raise StreamError(404, "NotFound", f"container {name} has no log")
         return [_sent(own, options)]
@@ -226,6 +230,12 @@ def enter_network(path: Path) -> None:
 def _container(pod: Object, name: str) -> Object | None:
     every = (*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"])
     return next((one for one in every if one["name"] == name), None)
+
+
+def _waits(pod: Object, name: str) -> bool:
+    status = pod.get("status") or {}
+    entries = [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]
+    return any(entry["name"] == name and "waiting" in entry["state"] for entry in entries)
 
 
 def _sent(directory: Path, options: Options) -> int:

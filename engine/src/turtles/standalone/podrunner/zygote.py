@@ -83,6 +83,7 @@ class Zygote:
     def __init__(self, path: Path, fingerprint: str, entry_points: list[str]) -> None:
         self._fingerprint = fingerprint
         self._functions = {name: _resolve(name) for name in entry_points}
+        sandbox.last_capability()
         self._filters = Filters()
         try:
             # For launchers, and for root of a container that asks for nothing.
@@ -133,7 +134,9 @@ class Zygote:
         gc.freeze()
         while not (self._retired and not self._containers and not self._executions and not self._launches):
             for key, _ in self._selector.select():
-                key.data(key.fileobj)
+                # What came before may have done with it, as the end of a container does with its pipes.
+                if self._selector.get_map().get(key.fd) is key:
+                    key.data(key.fileobj)
 
     def _accept(self, _: Any) -> None:
         try:
