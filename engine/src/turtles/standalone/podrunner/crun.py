@@ -153,12 +153,14 @@ def _forbid_devices() -> None:
     sc.mount_setattr("/", sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV)
 
 
+def is_installed() -> bool:
+    """Say whether there is crun."""
+    return shutil.which(_PROGRAM) is not None
+
+
 def _call(state: str, *words: str) -> None:
-    program = shutil.which(_PROGRAM)
-    if program is None:
-        raise RuntimeFailure("the program crun is not installed: install the package crun")
     log = Path(state, f"log-{os.getpid()}")
-    command = [program, "--root", state, "--cgroup-manager=disabled", "--log-format=json", f"--log={log}", *words]
+    command = [_PROGRAM, "--root", state, "--cgroup-manager=disabled", "--log-format=json", f"--log={log}", *words]
     try:
         # Standard output and error are the container's.
         done = subprocess.run(command, check=False, timeout=_TIMEOUT)
@@ -182,7 +184,7 @@ def delete(state: Path, ident: str) -> None:
     """Let crun forget a container, and end it if it runs."""
     if not (state / ident).is_dir():
         return
-    with contextlib.suppress(RuntimeFailure):
+    with contextlib.suppress(RuntimeFailure, OSError):
         _call(str(state), "delete", "--force", ident)
 
 

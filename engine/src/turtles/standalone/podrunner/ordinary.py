@@ -153,6 +153,9 @@ class Bundles:
         :raises ContainerError: the spec asks for something impossible.
         """
         spec, name, uid = pod["spec"], container["name"], pod["metadata"]["uid"]
+        if not crun.is_installed():
+            text = f"container {name}: the program crun is not installed: install the package crun"
+            raise ContainerError("CreateContainerError", text)
         user = user_of(pod, container, image, content)
         declared = containers.declared_environment(pod, container, lambda kind, key: self._fetch(pod, kind, key), known)
         of_image = dict(entry.partition("=")[::2] for entry in image.env)
