@@ -132,6 +132,15 @@ def test_streams_and_exit_codes(cluster: Cluster, kubectl: Kubectl, run: Callabl
     assert kubectl("logs", "done") == "said\n"
 
 
+def test_standard_input(kubectl: Kubectl, run: Callable[..., None]) -> None:
+    """What `kubectl run -i` does: create, attach, and end the input."""
+    run("reader", "sh", "-c", "cat; echo end", restart="Never", stdin=True, stdinOnce=True)
+    until(kubectl, "reader", "phase", "Running")
+    told = kubectl("attach", "-i", "reader", stdin="told\n")
+    assert "told\nend\n" in told
+    until(kubectl, "reader", "phase", "Succeeded")
+
+
 def test_crash_loop(kubectl: Kubectl, run: Callable[..., None]) -> None:
     run("crash", "sh", "-c", "echo again; exit 1")
     until(kubectl, "crash", "containerStatuses[0].state.waiting.reason", "CrashLoopBackOff")

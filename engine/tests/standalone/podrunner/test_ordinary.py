@@ -483,3 +483,22 @@ def test_one_container_does_not_wait_for_anothers_image(node, image):
     pod = node.wait(lambda pod: "ImagePullBackOff" in str(pod["status"]), name="two")
     states = {entry["name"]: list(entry["state"]) for entry in pod["status"]["containerStatuses"]}
     assert states == {"other": ["waiting"], "main": ["running"]}
+
+
+def test_set_id_bits_and_device_files_of_an_image_do_nothing(node):
+    reference = layout(
+        node.config.allowed_image_dirs[0] / "hostile",
+        member("bin/su", Path("/bin/busybox").read_bytes(), mode=0o6755),
+        member("disk", kind=tarfile.BLKTYPE),
+    )
+    script = "stat -c %a /bin/su; /bin/su id -u; stat /disk; grep NoNewPrivs /proc/self/status"
+    node.pod(
+        container={"image": reference, "command": ["/bin/sh", "-c", script], "securityContext": {"runAsUser": 1000}},
+        securityContext={},
+    )
+    said = node.log(node.phase("Succeeded"))
+    assert "755\n" in said
+    assert "6755" not in said
+    assert "\n0\n" not in said
+    assert "can't stat '/disk'" in said
+    assert "NoNewPrivs:\t1" in said
