@@ -502,3 +502,20 @@ def test_set_id_bits_and_device_files_of_an_image_do_nothing(node):
     assert "\n0\n" not in said
     assert "can't stat '/disk'" in said
     assert "NoNewPrivs:\t1" in said
+
+
+def test_a_small_container_starts(node, run):
+    """What starts it isn't counted."""
+    run("echo said", container={"resources": {"limits": {"memory": "6Mi"}}})
+    assert node.log(node.phase("Succeeded")) == "said\n"
+
+
+def test_a_forking_process_that_is_killed_ends_no_container(node, run):
+    run("while ! [ -e /tmp/end ]; do sleep 0.05; done; exit 6", restartPolicy="OnFailure")
+    pod = node.phase("Running")
+    os.kill(node.zygote.status()["pid"], 9)
+    node.zygote.ensure()
+    assert execute(node, pod, "sh", "-c", "echo $$ > /tmp/end") == (0, "")
+    pod = node.wait(lambda pod: status_of(pod)["restartCount"] == 1)
+    last = status_of(pod)["lastState"]["terminated"]
+    assert (last["exitCode"], last["reason"]) == (137, "ContainerStatusUnknown")

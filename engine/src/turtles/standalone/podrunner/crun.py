@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Callable
@@ -74,7 +75,6 @@ def launch(bundle: Bundle, created: Callable[[int, list[int]], None]) -> None:
     :raises RuntimeFailure: it is not possible; nothing is left of it.
     :raises OSError: as above.
     """
-    join(bundle.cgroup_procs)
     # The container inherits it: crun would fail where less than we have isn't allowed.
     set_oom_score_adj(bundle.oom_score_adj)
     sc.unshare(sc.CLONE_NEWNS)
@@ -90,7 +90,8 @@ def launch(bundle: Bundle, created: Callable[[int, list[int]], None]) -> None:
         with contextlib.ExitStack() as stack:
             console = stack.enter_context(_console()) if bundle.terminal else None
             words += [f"--console-socket={_CONSOLE}"] if console is not None else []
-            _call(bundle.state, "create", *words, bundle.ident)
+            # Not this process, which needs more memory than a container may have.
+            _call(bundle.state, "create", *words, bundle.ident, before=lambda: join(bundle.cgroup_procs))
             masters = [] if console is None else _sent_by(console)
         pid = int(number.read_text())
         _in_namespace(pid, _forbid_devices)
@@ -158,12 +159,16 @@ def is_installed() -> bool:
     return shutil.which(_PROGRAM) is not None
 
 
-def _call(state: str, *words: str) -> None:
+def _call(state: str, *words: str, before: Callable[[], object] | None = None) -> None:
     log = Path(state, f"log-{os.getpid()}")
     command = [_PROGRAM, "--root", state, "--cgroup-manager=disabled", "--log-format=json", f"--log={log}", *words]
     try:
-        # Standard output and error are the container's.
-        done = subprocess.run(command, check=False, timeout=_TIMEOUT)
+        # Standard output and error are the container's. Only processes of one thread give something to do before.
+        done = subprocess.run(command, check=False, timeout=_TIMEOUT, preexec_fn=before)
+        if done.returncode == -signal.SIGKILL:
+            raise RuntimeFailure(
+                f"crun {words[0]} was killed: the container's memory limit may be too small to start it"
+            )
         if done.returncode:
             raise RuntimeFailure(_message(log) or f"crun {words[0]} ended with {done.returncode}")
     except subprocess.TimeoutExpired as error:

@@ -329,7 +329,9 @@ class Zygote:
             self._containers[key] = container = {"dir": launch.directory, "startedAt": now()}
             Path(launch.directory, "state.json").unlink(missing_ok=True)
         else:
-            with contextlib.suppress(ChildProcessError):
+            # Its starter has seen to that, if it could.
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(container["pid"], signal.SIGKILL)
                 os.waitpid(container["pid"], 0)
         self._ended(key, 128, None, failure)
         self._reply(launch.client, {"error": failure})
