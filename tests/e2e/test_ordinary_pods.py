@@ -19,7 +19,7 @@ from cluster import Cluster
 
 Kubectl = Callable[..., str]
 
-_APPLETS = ("sh", "cat", "echo", "httpd", "id", "ls", "nc", "ps", "sleep", "true", "wget")
+_APPLETS = ("sh", "cat", "echo", "head", "httpd", "id", "ls", "nc", "ps", "sleep", "true", "wget")
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +101,8 @@ def test_a_container_and_a_virtual_machine_reach_each_other(
         told = cluster.ssh(guest, f"(printf 'GET / HTTP/1.0\\r\\n\\r\\n'; sleep 2) | nc {target}")
         assert "from a container" in told, target
     for target in (f"{guest} 22", f"{services['guest']} 2222"):
-        told = kubectl("exec", "web", "--", "sh", "-c", f"(sleep 2 | nc {target}) 2>/dev/null")
-        assert told.startswith("SSH-"), target
+        told = kubectl("exec", "web", "--", "sh", "-c", f"(sleep 2 | nc {target}) 2>/dev/null | head -c 4")
+        assert told == "SSH-", target
 
 
 def test_streams_and_exit_codes(cluster: Cluster, kubectl: Kubectl, run: Callable[..., None]) -> None:
@@ -130,6 +130,15 @@ def test_streams_and_exit_codes(cluster: Cluster, kubectl: Kubectl, run: Callabl
     (status,) = pod(kubectl, "done")["status"]["containerStatuses"]
     assert (status["state"]["terminated"]["exitCode"], status["state"]["terminated"]["reason"]) == (3, "Error")
     assert kubectl("logs", "done") == "said\n"
+
+
+def test_standard_input(kubectl: Kubectl, run: Callable[..., None]) -> None:
+    """What `kubectl run -i` does: create, attach, and end the input."""
+    run("reader", "sh", "-c", "cat; echo end", restart="Never", stdin=True, stdinOnce=True)
+    until(kubectl, "reader", "phase", "Running")
+    told = kubectl("attach", "-i", "reader", stdin="told\n")
+    assert "told\nend\n" in told
+    until(kubectl, "reader", "phase", "Succeeded")
 
 
 def test_crash_loop(kubectl: Kubectl, run: Callable[..., None]) -> None:

@@ -144,3 +144,27 @@ def test_a_group_that_cannot_be_joined_is_an_error(tmp_path):
 def test_all_pods_leave_a_tenth_to_the_machine():
     maximum = min(int(Path("/proc/sys/kernel", name).read_text()) for name in ("pid_max", "threads-max"))
     assert cgroup.node_pids() == maximum * 9 // 10
+
+
+def test_containers_have_groups_within_their_pods(tmp_path):
+    groups = Cgroups("t", first(tmp_path, "pids") + unified(tmp_path / "u", "cpu memory"))
+    groups.create("pod", LIMITS)
+    procs = groups.create_inner("pod", "main", Limits(memory_limit=5))
+    assert procs == [str(tmp_path / f"{base}/t/pod/main/cgroup.procs") for base in ("pids", "u")]
+    assert (tmp_path / "u/t/pod/cgroup.subtree_control").exists()
+    assert (tmp_path / "u/t/pod/main/memory.max").read_text() == "5"
+    assert (tmp_path / "pids/t/pod/main/pids.max").read_text() == "max"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "kills"),
+    [
+        ("memory.events", "low 0\noom 3\noom_kill 2\n", 2),
+        ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n", 1),
+        ("memory.events", "low 0\noom_kill 0\n", 0),
+        ("other", "", 0),
+    ],
+)
+def test_who_was_killed_for_its_memory(tmp_path, file, content, kills):
+    (tmp_path / file).write_text(content)
+    assert cgroup.oom_kills([str(tmp_path / "cgroup.procs")]) == kills

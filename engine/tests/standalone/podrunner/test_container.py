@@ -104,3 +104,19 @@ def test_the_forking_process_knows_little_of_its_parent(monkeypatch):
     known = zygote_client._environment()
     assert "PASSWORD" not in known
     assert known["PYTHONPATH"] == "/somewhere"
+
+
+def resources(name, restart=None, **limits):
+    """Return a container with limits."""
+    return {"name": name, "resources": {"limits": limits}, **({"restartPolicy": restart} if restart else {})}
+
+
+def test_a_pods_limits_are_those_of_what_runs_at_the_same_time():
+    main = [resources("a", cpu="1", memory="10Mi"), resources("b", cpu="500m", memory="20Mi")]
+    found = container.limits({"containers": main}, parse(CONFIG))
+    assert (found.cpu_limit, found.memory_limit, found.cpu_request) == (1500, 30 << 20, 1500)
+    init = [resources("i", cpu="2", memory="5Mi"), resources("s", "Always", cpu="1", memory="1Mi")]
+    found = container.limits({"containers": main, "initContainers": init}, parse(CONFIG))
+    assert (found.cpu_limit, found.memory_limit) == (2500, 31 << 20)
+    found = container.limits({"containers": main, "initContainers": [resources("i", cpu="9")]}, parse(CONFIG))
+    assert (found.cpu_limit, found.memory_limit) == (9000, None)

@@ -354,12 +354,29 @@ def test_a_renewed_secret_and_an_equal_one_are_known(store, private, monkeypatch
 
 
 @needs_registry
+def test_what_an_image_says_is_kept_also_of_one_that_is_here(store, private, tmp_path):
+    reference = private.push("team/says", layer(name=b"says"))
+    logins = logins_for(reference, [secret("a", private.address)])
+    digest = store.ensure(reference, "IfNotPresent", logins)
+    said = store.config(digest)
+    assert said is not None
+    # As an earlier version left it.
+    (kept,) = (tmp_path / "images/configs").iterdir()
+    kept.unlink()
+    assert store.config(digest) is None
+    assert store.ensure(reference, "IfNotPresent", logins) == digest
+    assert store.config(digest) is None
+    assert store.ensure(reference, "Always", logins) == digest
+    assert store.config(digest) == said
+
+
+@needs_registry
 def test_records_hold_no_secrets_and_go_with_their_image(store, private, tmp_path, monkeypatch):
     reference = private.push("team/gone", layer(name=b"gone"))
     login = secret("a", private.address)
     digest = store.ensure(reference, "IfNotPresent", logins_for(reference, [login]))
     files = [path for path in (tmp_path / "images").rglob("*") if path.is_file() and "unpacked" not in path.parts]
-    assert len(files) == 3
+    assert len(files) == 4
     for path in files:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert registries.PASSWORD not in path.read_text()

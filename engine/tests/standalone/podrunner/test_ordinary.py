@@ -391,3 +391,131 @@ def test_a_pod_serves_and_nothing_of_it_is_left(node, run):
         text=True,
     )
     assert groups.stdout == ""
+
+
+def key_of(pod):
+    """Return what the forking process calls the first start of a Pod's container."""
+    return f"{pod['metadata']['uid']}/main/0"
+
+
+def test_standard_input_ends_with_the_first_who_is_attached(node, run):
+    run("cat; echo end", container={"stdin": True, "stdinOnce": True})
+    pod = node.phase("Running")
+    for words in (b"", b"told\n"):
+        streams = node.zygote.attach(key_of(pod), stdin=bool(words), once=True)
+        assert list(streams) == (["stdin"] if words else [])
+        for fd in streams.values():
+            os.write(fd, words)
+            os.close(fd)
+    assert node.log(node.phase("Succeeded")) == "told\nend\n"
+
+
+def test_terminal(node, run):
+    run("", container={"command": ["/bin/sh"], "stdin": True, "tty": True})
+    pod = node.phase("Running")
+    streams = node.zygote.attach(key_of(pod), stdin=True, once=False)
+    assert sorted(streams) == ["stdout", "terminal"]
+    os.write(streams["terminal"], b"echo $TERM $((40 + 2)); exit 5\n")
+    pod = node.phase("Failed")
+    assert state_of(pod)["terminated"]["exitCode"] == 5
+    shown = os.read(streams["stdout"], 4096)
+    assert b"xterm 42\r\n" in shown
+    assert "xterm 42" in node.log(pod)
+    for fd in streams.values():
+        os.close(fd)
+
+
+def test_an_ordinary_user_may_open_its_output_again(node, run):
+    run("echo again > /dev/stdout; echo error > /proc/self/fd/2", container={"securityContext": {"runAsUser": 1000}})
+    assert sorted(node.log(node.phase("Succeeded")).split()) == ["again", "error"]
+
+
+def test_a_sidecar_starts_first_and_ends_last(node, run):
+    run(
+        "while ! [ -e /data/serving ]; do :; done; echo served",
+        container={"volumeMounts": [{"name": "e", "mountPath": "/data"}]},
+        volumes=[{"name": "e", "emptyDir": {}}],
+        terminationGracePeriodSeconds=20,
+        initContainers=[
+            {
+                "name": "side",
+                "image": f"oci:{node.config.allowed_image_dirs[0] / 'busybox'}",
+                "restartPolicy": "Always",
+                "command": ["/bin/sh", "-c", "trap 'exit 9' TERM; echo x > /data/serving; while :; do sleep 0.1; done"],
+                "startupProbe": {"exec": {"command": ["cat", "/data/serving"]}, "periodSeconds": 1},
+                "volumeMounts": [{"name": "e", "mountPath": "/data"}],
+            }
+        ],
+    )
+    pod = node.phase("Succeeded")
+    assert node.log(pod) == "served\n"
+    ended = node.config.pods_dir / pod["metadata"]["uid"] / "containers/side/exit.json"
+    node.wait(lambda _: ended.exists())
+    assert json.loads(ended.read_text())["exitCode"] == 9
+
+
+def test_what_is_referred_to_may_come_later(node, run):
+    run("echo $WORD", container={"envFrom": [{"configMapRef": {"name": "c"}}]})
+    pod = node.wait(lambda pod: "CreateContainerConfigError" in str(pod["status"]))
+    assert state_of(pod)["waiting"]["message"] == "ConfigMap 'c' not found"
+    node.client.add(CONFIGMAP, {"metadata": {"name": "c", "namespace": "default"}, "data": {"WORD": "text"}})
+    assert node.log(node.phase("Succeeded")) == "text\n"
+
+
+def test_one_container_does_not_wait_for_anothers_image(node, image):
+    node.pod(
+        container={"image": image, "command": ["/bin/sh", "-c", "echo said; sleep 1000"]},
+        securityContext={},
+    )
+    pod = node.client.get(POD, "default", "pod1")
+    other = {"name": "other", "image": f"{image}-none", "command": ["/bin/true"]}
+    node.client.delete(POD, "default", "pod1", grace_period=0)
+    node.client.add(
+        POD,
+        {
+            **{key: value for key, value in pod.items() if key != "metadata"},
+            "metadata": {"name": "two", "namespace": "default"},
+            "spec": pod["spec"] | {"containers": [other, *pod["spec"]["containers"]]},
+            "status": {},
+        },
+    )
+    pod = node.phase("Running", name="two")
+    pod = node.wait(lambda pod: "ImagePullBackOff" in str(pod["status"]), name="two")
+    states = {entry["name"]: list(entry["state"]) for entry in pod["status"]["containerStatuses"]}
+    assert states == {"other": ["waiting"], "main": ["running"]}
+
+
+def test_set_id_bits_and_device_files_of_an_image_do_nothing(node):
+    reference = layout(
+        node.config.allowed_image_dirs[0] / "hostile",
+        member("bin/su", Path("/bin/busybox").read_bytes(), mode=0o6755),
+        member("disk", kind=tarfile.BLKTYPE),
+    )
+    script = "stat -c %a /bin/su; /bin/su id -u; stat /disk; grep NoNewPrivs /proc/self/status"
+    node.pod(
+        container={"image": reference, "command": ["/bin/sh", "-c", script], "securityContext": {"runAsUser": 1000}},
+        securityContext={},
+    )
+    said = node.log(node.phase("Succeeded"))
+    assert "755\n" in said
+    assert "6755" not in said
+    assert "\n0\n" not in said
+    assert "can't stat '/disk'" in said
+    assert "NoNewPrivs:\t1" in said
+
+
+def test_a_small_container_starts(node, run):
+    """What starts it isn't counted."""
+    run("echo said", container={"resources": {"limits": {"memory": "6Mi"}}})
+    assert node.log(node.phase("Succeeded")) == "said\n"
+
+
+def test_a_forking_process_that_is_killed_ends_no_container(node, run):
+    run("while ! [ -e /tmp/end ]; do sleep 0.05; done; exit 6", restartPolicy="OnFailure")
+    pod = node.phase("Running")
+    os.kill(node.zygote.status()["pid"], 9)
+    node.zygote.ensure()
+    assert execute(node, pod, "sh", "-c", "echo $$ > /tmp/end") == (0, "")
+    pod = node.wait(lambda pod: status_of(pod)["restartCount"] == 1)
+    last = status_of(pod)["lastState"]["terminated"]
+    assert (last["exitCode"], last["reason"]) == (137, "ContainerStatusUnknown")

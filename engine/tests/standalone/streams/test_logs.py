@@ -103,10 +103,10 @@ def test_what_cant_be_is_said_as_a_cluster_says_it(rig):
     assert "at most one of `sinceTime` or `sinceSeconds` may be specified" in message
     assert refused(rig, "sinceTime=yesterday")[0] == 400
     assert refused(rig, "", "nobody")[0] == 404
-    rig.pod("two", image="test/unknown:1")
+    rig.pod("two", image="test/unknown:1", imagePullPolicy="Never")
     rig.until(lambda: rig.call("GET", f"{CORE}/pods/two")[1]["status"].get("containerStatuses"), 30)
     code, message = refused(rig, "", "two")
-    assert (code, message) == (400, 'container "main" in pod "two" is waiting to start: ErrImageNotRunnable')
+    assert (code, message) == (400, 'container "main" in pod "two" is waiting to start: ErrImageNeverPull')
     code, body = rig.call("GET", f"{CORE}/pods/server/log", token=rig.token("virt-controller"))
     assert (code, body["reason"]) == (403, "Forbidden")
 

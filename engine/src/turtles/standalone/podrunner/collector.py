@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 STREAMS = ("stdout", "stderr")
+STDIN = "stdin"
 #: Bytes after which the file is rotated; one earlier file is kept.
 MAX_LOG = 10 << 20
 _MAX_LINE = 16 << 10
@@ -30,7 +31,7 @@ def rotated(path: Path) -> Path:
 
 def make_pipes(directory: Path) -> None:
     """Create the named pipes of a container that is about to start."""
-    for stream in STREAMS:
+    for stream in (*STREAMS, STDIN):
         path = directory / stream
         path.unlink(missing_ok=True)
         os.mkfifo(path, 0o600)

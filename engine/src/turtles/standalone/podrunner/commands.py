@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import select
-import socket
 import time
 from collections.abc import Callable
 
@@ -102,23 +101,25 @@ class Commands:
             finally:
                 os.close(null)
                 os.close(writing)
+            poll = select.poll()
+            for fd in (reading, control.fileno()):
+                poll.register(fd, select.POLLIN)
             said, code, error = b"", None, ""
-            open_ends: list[int | socket.socket] = [reading, control]
-            while control in open_ends:
-                ready = select.select(open_ends, [], [], max(0.0, deadline - time.monotonic()))[0]
+            while code is None:
+                ready = [fd for fd, _ in poll.poll(max(0.0, deadline - time.monotonic()) * 1000)]
                 if not ready:
-                    return None, said.decode(errors="replace")
+                    break
                 if reading in ready:
                     data = os.read(reading, _MAX_OUTPUT)
                     said += data[: _MAX_OUTPUT - len(said)]
                     if not data:
-                        open_ends.remove(reading)
-                if control in ready:
+                        poll.unregister(reading)
+                if control.fileno() in ready:
                     told = json.loads(control.recv(64 << 10) or b'{"exit": 255}')
                     if "started" not in told:
-                        code, error = told.get("exit", 126), str(told.get("error") or "")
-                        open_ends.remove(control)
+                        code, error = int(told.get("exit", 126)), str(told.get("error") or "")
+            # What it said at its end; a process that it left behind may still hold the pipe.
+            os.set_blocking(reading, False)
             with contextlib.suppress(BlockingIOError):
-                os.set_blocking(reading, False)
                 said += os.read(reading, _MAX_OUTPUT)[: _MAX_OUTPUT - len(said)]
             return code, error or said.decode(errors="replace")

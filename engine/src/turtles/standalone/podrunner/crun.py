@@ -13,6 +13,8 @@ import contextlib
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,6 +29,8 @@ from turtles.standalone.podrunner.sandbox import set_oom_score_adj
 _PROGRAM = "crun"
 #: Seconds that any of its commands may take.
 _TIMEOUT = 60
+#: Socket in the bundle at which crun delivers a terminal.
+_CONSOLE = "console.sock"
 #: Where crun would find controllers of a hybrid hierarchy of cgroups, which it refuses to work with.
 _HYBRID = Path("/sys/fs/cgroup/unified")
 
@@ -57,16 +61,20 @@ class Bundle:
     links: dict[str, str] = field(default_factory=dict)
     cgroup_procs: list[str] = field(default_factory=list)
     oom_score_adj: int = 0
+    #: It has a terminal, in place of the three streams.
+    terminal: bool = False
+    #: Something may be written to its standard input.
+    stdin: bool = False
 
 
-def launch(bundle: Bundle, created: Callable[[int], None]) -> None:
+def launch(bundle: Bundle, created: Callable[[int, list[int]], None]) -> None:
     """Create and start a container whose standard streams are this process's.
 
-    :param created: called with its process, which has not executed anything yet; an exception ends it.
+    :param created: called with its process, which has not executed anything yet, and its terminal's master where there
+        is one; an exception ends it.
     :raises RuntimeFailure: it is not possible; nothing is left of it.
     :raises OSError: as above.
     """
-    join(bundle.cgroup_procs)
     # The container inherits it: crun would fail where less than we have isn't allowed.
     set_oom_score_adj(bundle.oom_score_adj)
     sc.unshare(sc.CLONE_NEWNS)
@@ -77,15 +85,39 @@ def launch(bundle: Bundle, created: Callable[[int], None]) -> None:
     for target, source in bundle.links.items():
         sc.move_mount(sc.open_tree(source, no_links=True), target)
     number = Path(bundle.folder, "pid")
+    words = ["--bundle", bundle.folder, "--pid-file", str(number)]
     try:
-        _call(bundle.state, "create", "--bundle", bundle.folder, "--pid-file", str(number), bundle.ident)
+        with contextlib.ExitStack() as stack:
+            console = stack.enter_context(_console()) if bundle.terminal else None
+            words += [f"--console-socket={_CONSOLE}"] if console is not None else []
+            # Not this process, which needs more memory than a container may have.
+            _call(bundle.state, "create", *words, bundle.ident, before=lambda: join(bundle.cgroup_procs))
+            masters = [] if console is None else _sent_by(console)
         pid = int(number.read_text())
         _in_namespace(pid, _forbid_devices)
-        created(pid)
+        created(pid, masters)
         _call(bundle.state, "start", bundle.ident)
     except BaseException:
         delete(Path(bundle.state), bundle.ident)
         raise
+
+
+def _console() -> socket.socket:
+    """Return a socket at which crun delivers a terminal's master; in this folder, as its path has to be short."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.settimeout(_TIMEOUT)
+    listener.bind(_CONSOLE)
+    listener.listen(1)
+    return listener
+
+
+def _sent_by(listener: socket.socket) -> list[int]:
+    with listener.accept()[0] as connection:
+        connection.settimeout(_TIMEOUT)
+        fds = socket.recv_fds(connection, 4096, 1, socket.MSG_CMSG_CLOEXEC)[1]
+    if not fds:
+        raise RuntimeFailure("crun delivered no terminal")
+    return fds
 
 
 def _mount_root(bundle: Bundle) -> None:
@@ -122,15 +154,21 @@ def _forbid_devices() -> None:
     sc.mount_setattr("/", sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV)
 
 
-def _call(state: str, *words: str) -> None:
-    program = shutil.which(_PROGRAM)
-    if program is None:
-        raise RuntimeFailure("the program crun is not installed: install the package crun")
+def is_installed() -> bool:
+    """Say whether there is crun."""
+    return shutil.which(_PROGRAM) is not None
+
+
+def _call(state: str, *words: str, before: Callable[[], object] | None = None) -> None:
     log = Path(state, f"log-{os.getpid()}")
-    command = [program, "--root", state, "--cgroup-manager=disabled", "--log-format=json", f"--log={log}", *words]
+    command = [_PROGRAM, "--root", state, "--cgroup-manager=disabled", "--log-format=json", f"--log={log}", *words]
     try:
-        # Standard output and error are the container's.
-        done = subprocess.run(command, check=False, timeout=_TIMEOUT)
+        # Standard output and error are the container's. Only processes of one thread give something to do before.
+        done = subprocess.run(command, check=False, timeout=_TIMEOUT, preexec_fn=before)
+        if done.returncode == -signal.SIGKILL:
+            raise RuntimeFailure(
+                f"crun {words[0]} was killed: the container's memory limit may be too small to start it"
+            )
         if done.returncode:
             raise RuntimeFailure(_message(log) or f"crun {words[0]} ended with {done.returncode}")
     except subprocess.TimeoutExpired as error:
@@ -151,7 +189,7 @@ def delete(state: Path, ident: str) -> None:
     """Let crun forget a container, and end it if it runs."""
     if not (state / ident).is_dir():
         return
-    with contextlib.suppress(RuntimeFailure):
+    with contextlib.suppress(RuntimeFailure, OSError):
         _call(str(state), "delete", "--force", ident)
 
 

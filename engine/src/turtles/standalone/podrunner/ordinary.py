@@ -153,10 +153,14 @@ class Bundles:
         :raises ContainerError: the spec asks for something impossible.
         """
         spec, name, uid = pod["spec"], container["name"], pod["metadata"]["uid"]
+        if not crun.is_installed():
+            text = f"container {name}: the program crun is not installed: install the package crun"
+            raise ContainerError("CreateContainerError", text)
         user = user_of(pod, container, image, content)
         declared = containers.declared_environment(pod, container, lambda kind, key: self._fetch(pod, kind, key), known)
         of_image = dict(entry.partition("=")[::2] for entry in image.env)
         base = {"PATH": containers.PATH, "HOME": user.home, "HOSTNAME": containers.hostname(pod)}
+        base |= {"TERM": "xterm"} if container.get("tty") else {}
         process = oci.Process(
             args=[containers.expand(word, declared) for word in command_of(container, image)],
             env=base | of_image | declared,
@@ -165,6 +169,7 @@ class Bundles:
             gid=user.gid,
             groups=list(user.groups),
             capabilities=capabilities_of(container),
+            terminal=bool(container.get("tty")),
             nofile=sandbox.most_files(),
         )
         folder = self._folder(uid, name)
@@ -214,6 +219,8 @@ class Bundles:
             links=links,
             cgroup_procs=cgroup_procs,
             oom_score_adj=status.oom_score_adj(spec, container, memory_total()),
+            terminal=process.terminal,
+            stdin=bool(container.get("stdin")),
         )
 
     def config(self, uid: str, name: str) -> Object | None:

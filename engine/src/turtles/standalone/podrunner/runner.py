@@ -6,6 +6,7 @@ remembers nothing that a restart could not find again.
 """
 
 import logging
+from collections.abc import Collection
 from signal import SIGKILL
 
 from turtles.api.objects import Object
@@ -130,9 +131,10 @@ class Runner:
             return self._terminate(pod, directory)
         if is_ended(pod):
             self._images.cancel(uid)
-            self._kill(directory)
-            network.tear_down(self._config, directory)
-            return None
+            left = self._end(pod, directory)
+            if left is None:
+                network.tear_down(self._config, directory)
+            return left
         return self._run(pod, directory)
 
     def _forget(self, uid: str) -> None:
@@ -162,27 +164,21 @@ class Runner:
         for waiting in waits.values():
             if waiting.reason not in _USUAL:
                 self._reporter.tell(pod, "Warning", _EVENTS.get(waiting.reason, "Failed"), str(waiting))
-        if self._reporter.report(pod, directory, waits):
-            network.tear_down(self._config, directory)
-            return None
-        return again
+        ended = self._reporter.report(pod, directory, waits)
+        return 0.0 if ended else again
 
     def _warn(self, pod: Object) -> None:
-        """Tell what containers ask for in vain."""
+        """Tell what containers of preloaded images ask for in vain."""
         for container in [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]:
-            name = container["name"]
             if ordinary.is_ordinary(self._config, container):
-                asked = [key for key in ("stdin", "tty") if container.get(key)]
-                instead = "its standard input is empty, and it has no terminal"
-            else:
-                asked = [key for key in (*probes.KINDS, "lifecycle") if container.get(key)]
-                instead = "the container counts as ready while it is running"
-            for field in asked:
+                continue
+            for field in [key for key in (*probes.KINDS, "lifecycle") if container.get(key)]:
                 self._reporter.tell(
                     pod,
                     "Warning",
                     "NotSupported",
-                    f"container {name}: {field} is not supported in standalone mode; {instead}",
+                    f"container {container['name']}: {field} is not supported in standalone mode; the container "
+                    "counts as ready while it is running",
                 )
 
     def _advance(self, pod: Object, directory: PodDir, waits: dict[str, Waiting]) -> float | None:
@@ -276,17 +272,11 @@ class Runner:
         grace = metadata.get("deletionGracePeriodSeconds")
         if grace is None:
             grace = _grace(pod)
-        main = [(container, directory.observe(container["name"], self._zygote)) for container in spec["containers"]]
-        running = [(container, observed) for container, observed in main if observed.running]
-        if not running:
+        left = self._stop_running(pod, directory, grace, spec["containers"])
+        if left is None:
             # Those that serve the others end after them.
-            init = [(one, directory.observe(one["name"], self._zygote)) for one in spec.get("initContainers") or []]
-            running = [(container, observed) for container, observed in init if observed.running]
-        left: float | None = None
-        for container, observed in running:
-            self._watch(directory.uid, observed)
-            left = _sooner(left, self._stop(pod, container, directory, observed, grace))
-        if running:
+            left = self._stop_running(pod, directory, grace, spec.get("initContainers") or [])
+        if left is not None:
             return left
         if directory.containers() and not is_ended(pod):
             self._reporter.report_end(pod, directory)
@@ -297,9 +287,26 @@ class Runner:
             log.debug("the Pod is already gone", extra={"pod": metadata["name"]})
         return None
 
-    def _kill(self, directory: PodDir) -> None:
-        """End a Pod's processes now."""
-        for name in directory.containers():
+    def _stop_running(self, pod: Object, directory: PodDir, grace: float, containers: list[Object]) -> float | None:
+        """Stop those of some containers that run; return seconds until the next step, None if none does."""
+        left: float | None = None
+        for container in containers:
+            observed = directory.observe(container["name"], self._zygote)
+            if observed.running:
+                self._watch(directory.uid, observed)
+                left = _sooner(left, self._stop(pod, container, directory, observed, grace))
+        return left
+
+    def _end(self, pod: Object, directory: PodDir) -> float | None:
+        """End what is left of a Pod that has ended: sidecars in their time, everything else now."""
+        sidecars = [one for one in pod["spec"].get("initContainers") or [] if one.get("restartPolicy") == "Always"]
+        names = {one["name"] for one in sidecars}
+        self._kill(directory, names)
+        return self._stop_running(pod, directory, _grace(pod), sidecars)
+
+    def _kill(self, directory: PodDir, spared: Collection[str] = ()) -> None:
+        """End a Pod's processes now, but for those of some containers."""
+        for name in [name for name in directory.containers() if name not in spared]:
             observed = directory.observe(name, self._zygote)
             if observed.running and observed.state is not None:
                 send_signal(observed.state, SIGKILL)

@@ -20,6 +20,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -502,6 +503,12 @@ def set_oom_score_adj(value: int) -> None:
         Path("/proc/self/oom_score_adj").write_text(str(value))
 
 
+@cache
+def last_capability() -> int:
+    """Return the highest capability that the kernel knows; to be asked before a container's files are all there is."""
+    return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+
+
 def most_files(wanted: int = NOFILE) -> int:
     """Return how many file descriptors a process can be given; more than we have takes CAP_SYS_RESOURCE."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -535,7 +542,7 @@ def restrict(
     # Keys of the engine's session are none of the container's business.
     sc.join_new_session_keyring()
     wanted = {sc.CAPABILITIES[name] for name in capabilities}
-    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+    last = last_capability()
     wanted = {number for number in wanted if number <= last}
     for number in range(last + 1):
         if number not in wanted:

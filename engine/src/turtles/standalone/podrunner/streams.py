@@ -8,7 +8,9 @@ within the Pod. The kernel says who asks. Nothing of a session lives in this pro
 Protocol, over a unix socket of type SOCK_SEQPACKET, one JSON object per message, one request per connection:
 
 - ``{"op": "log", "uid", "container", "options"}`` → ``{"ok": true}`` with a pipe.
-- ``{"op": "attach", "uid", "container"}`` → with two pipes: what comes on standard output and error from now on.
+- ``{"op": "attach", "uid", "container", "stdin"}`` → ``{"ok": true, "streams": [name, ...]}`` with a descriptor for
+  each: ``stdout`` and ``stderr``, pipes with what comes from now on, and ``stdin``, where the container reads that; or
+  ``stdout`` and ``terminal``, which takes input and a size.
 - ``{"op": "exec", "uid", "container", "command", "terminal", "stdin", "stdout", "stderr"}`` → with a connection where
   the forking process says ``started`` (with the terminal's master) and ``exit``, then the pipes that were asked for.
 - ``{"op": "portforward", "uid", "port"}`` → with a connected socket.
@@ -17,6 +19,7 @@ Protocol, over a unix socket of type SOCK_SEQPACKET, one JSON object per message
 """
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -100,8 +103,11 @@ class StreamServer:
                 if peer[1] not in (0, os.getuid()):
                     raise StreamError(403, "Forbidden", "only root may ask the node")
                 request = json.loads(client.recv(MAX_REQUEST) or b"{}")
-                given = self._answer(request)
-                socket.send_fds(client, [b'{"ok": true}'], given)
+                answer = self._answer(request)
+                named = isinstance(answer, dict)
+                given = list(answer.values()) if isinstance(answer, dict) else answer
+                message = {"ok": True, **({"streams": list(answer)} if named else {})}
+                socket.send_fds(client, [json.dumps(message).encode()], given)
             except StreamError as error:
                 _refuse(client, error)
             except (ContainerError, ZygoteError, ApiError, OSError, KeyError, ValueError) as error:
@@ -111,16 +117,16 @@ class StreamServer:
                 for fd in given:
                     os.close(fd)
 
-    def _answer(self, request: Object) -> list[int]:
+    def _answer(self, request: Object) -> list[int] | dict[str, int]:
         found = self._pods.by_index("uid", request["uid"])
         if not found:
             raise StreamError(404, "NotFound", "the Pod is not on this node")
         pod, directory = found[0], PodDir(self._config.pods_dir, request["uid"])
         operation = request["op"]
         if operation == "log":
-            return self._log(directory, request["container"], Options(**request["options"]))
+            return self._log(pod, directory, request["container"], Options(**request["options"]))
         if operation == "attach":
-            return self._attach(directory, request["container"])
+            return self._attach(pod, directory, request["container"], bool(request.get("stdin")))
         if operation == "exec":
             return self._execute(pod, directory, request)
         if operation == "portforward":
@@ -129,30 +135,36 @@ class StreamServer:
 
     # --- logs --------------------------------------------------------------------------------------------------------
 
-    def _log(self, directory: PodDir, name: str, options: Options) -> list[int]:
+    def _log(self, pod: Object, directory: PodDir, name: str, options: Options) -> list[int]:
         own = directory.container(name)
+        if options.previous and _waits(pod, name) and directory.observe(name, self._zygote).exit is not None:
+            # What has ended is the previous start already, though the next one hasn't begun.
+            options = dataclasses.replace(options, previous=False)
         if not log_path(own, options.previous).exists():
             raise StreamError(404, "NotFound", f"container {name} has no log")
         return [_sent(own, options)]
 
-    def _attach(self, directory: PodDir, name: str) -> list[int]:
-        if not directory.observe(name, self._zygote).running:
+    def _attach(self, pod: Object, directory: PodDir, name: str, stdin: bool) -> dict[str, int]:
+        observed = directory.observe(name, self._zygote)
+        if not observed.running or observed.state is None:
             raise StreamError(500, "InternalError", f'container not found ("{name}")')
-        own = directory.container(name)
-        return [_sent(own, Options(follow=True, tail=0, stream=stream)) for stream in ("stdout", "stderr")]
+        container = _container(pod, name) or {}
+        streams: dict[str, int] = {}
+        if container.get("stdin") or container.get("tty"):
+            wanted = stdin and bool(container.get("stdin"))
+            once = bool(container.get("stdinOnce"))
+            streams = self._zygote.attach(str(observed.state["id"]), stdin=wanted, once=once)
+        if "terminal" not in streams:
+            own = directory.container(name)
+            for stream in ("stdout", "stderr"):
+                streams[stream] = _sent(own, Options(follow=True, tail=0, stream=stream))
+        return streams
 
     # --- commands ----------------------------------------------------------------------------------------------------
 
     def _execute(self, pod: Object, directory: PodDir, request: Object) -> list[int]:
         name, terminal = request["container"], bool(request["terminal"])
-        container = next(
-            (
-                one
-                for one in (*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"])
-                if one["name"] == name
-            ),
-            None,
-        )
+        container = _container(pod, name)
         observed = directory.observe(name, self._zygote)
         if container is None or not observed.running or observed.state is None:
             raise StreamError(500, "InternalError", f'container not found ("{name}")')
@@ -213,6 +225,17 @@ def enter_network(path: Path) -> None:
         sc.setns(fd, sc.CLONE_NEWNET)
     finally:
         os.close(fd)
+
+
+def _container(pod: Object, name: str) -> Object | None:
+    every = (*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"])
+    return next((one for one in every if one["name"] == name), None)
+
+
+def _waits(pod: Object, name: str) -> bool:
+    status = pod.get("status") or {}
+    entries = [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]
+    return any(entry["name"] == name and "waiting" in entry["state"] for entry in entries)
 
 
 def _sent(directory: Path, options: Options) -> int:

@@ -80,7 +80,7 @@ class Supervisor:
             return
         for other in [known for known in self._wards if known.rpartition("/")[0] == key.rpartition("/")[0]]:
             self._wards.pop(other).gone.set()
-        before = {} if fresh else _status_of(pod, container["name"])
+        before = {} if fresh else _status_of(pod, container["name"], observed.attempt)
         ward = self._wards[key] = _Ward(directory.uid)
         ward.ready = not container.get(READINESS) or bool(before.get("ready"))
         if not container.get(STARTUP) or before.get("started"):
@@ -200,7 +200,9 @@ class Supervisor:
         return True
 
 
-def _status_of(pod: Object, name: str) -> Object:
+def _status_of(pod: Object, name: str, attempt: int) -> Object:
+    """Return what a Pod's status says about a start of a container, nothing if it doesn't know of that yet."""
     status = pod.get("status") or {}
     entries = [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]
-    return next((entry for entry in entries if entry["name"] == name), {})
+    found = (entry for entry in entries if entry["name"] == name and entry.get("restartCount") == attempt)
+    return next(found, {})

@@ -10,6 +10,9 @@ Protocol, over a unix socket of type SOCK_SEQPACKET, one JSON object per message
   container runs, or ``{"error"}``. The same id again gives the running container. What it says is collected in ``log``.
 - ``{"op": "launch", "id", "dir"}`` with a file descriptor, a :class:`turtles.standalone.podrunner.crun.Bundle` as JSON
   → as above, for a container that an OCI runtime starts.
+- ``{"op": "attach", "id", "stdin", "once"}`` → ``{"streams": [name, ...]}`` with a descriptor for each: ``terminal``,
+  the master of a container's terminal, and ``stdout``, a pipe with what comes from it from now on; or ``stdin``, a pipe
+  to its standard input, which ends with it if ``once`` is set.
 - ``{"op": "collect", "dir"}``: write the log of a container whose forking process is gone.
 - ``{"op": "exec", "pid", "start", "bound"}`` with four file descriptors, a
   :class:`turtles.standalone.podrunner.execution.Execution` as JSON and what becomes standard input, output and error
@@ -48,10 +51,11 @@ from turtles.log import setup_logging
 from turtles.standalone.podrunner import crun, sandbox
 from turtles.standalone.podrunner import syscalls as sc
 from turtles.standalone.podrunner.cgroup import oom_kills
-from turtles.standalone.podrunner.collector import STREAMS, Collector, make_pipes
+from turtles.standalone.podrunner.collector import STDIN, STREAMS, Collector, make_pipes
 from turtles.standalone.podrunner.execution import Execution, run
 from turtles.standalone.podrunner.files import write_json
 from turtles.standalone.podrunner.seccomp import Filters, SeccompError
+from turtles.standalone.podrunner.terminal import Terminal
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +83,7 @@ class Zygote:
     def __init__(self, path: Path, fingerprint: str, entry_points: list[str]) -> None:
         self._fingerprint = fingerprint
         self._functions = {name: _resolve(name) for name in entry_points}
+        sandbox.last_capability()
         self._filters = Filters()
         try:
             # For launchers, and for root of a container that asks for nothing.
@@ -92,6 +97,9 @@ class Zygote:
         self._collectors: dict[str, Collector] = {}
         self._executions: dict[int, socket.socket] = {}
         self._launches: dict[str, _Launch] = {}
+        self._terminals: dict[str, Terminal] = {}
+        #: Writing ends that keep standard inputs open while nobody is attached.
+        self._inputs: dict[str, int] = {}
         self._selector = selectors.DefaultSelector()
         self._path = path
         self._own_pid_ns = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
@@ -126,7 +134,9 @@ class Zygote:
         gc.freeze()
         while not (self._retired and not self._containers and not self._executions and not self._launches):
             for key, _ in self._selector.select():
-                key.data(key.fileobj)
+                # What came before may have done with it, as the end of a container does with its pipes.
+                if self._selector.get_map().get(key.fd) is key:
+                    key.data(key.fileobj)
 
     def _accept(self, _: Any) -> None:
         try:
@@ -178,6 +188,8 @@ class Zygote:
                 self._launch(client, request, fds)
             else:
                 self._start(client, request, fds)
+        elif operation == "attach":
+            self._attach(client, request)
         elif operation == "collect":
             self._collect(request["dir"])
             self._reply(client, {})
@@ -262,6 +274,10 @@ class Zygote:
         directory = Path(request["dir"])
         make_pipes(directory)
         self._collect(request["dir"])
+        key = request["id"]
+        if request.get("stdin"):
+            # Both ends, so that there is no wait for a reader.
+            self._inputs[key] = os.open(directory / STDIN, os.O_RDWR | os.O_CLOEXEC)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sc.setns(self._own_pid_ns, sc.CLONE_NEWPID)
         try:
@@ -274,13 +290,15 @@ class Zygote:
         if pid == 0:
             self._launcher(fds[0], directory, theirs)
         theirs.close()
-        self._launches[request["id"]] = _Launch(request["id"], request["dir"], client, pid)
-        self._selector.register(ours, selectors.EVENT_READ, partial(self._launching, request["id"]))
+        self._launches[key] = _Launch(key, request["dir"], client, pid)
+        self._selector.register(ours, selectors.EVENT_READ, partial(self._launching, key))
 
     def _launching(self, key: str, talk: socket.socket) -> None:
         """Take what the child says: that the container is created, that it runs, or that it doesn't."""
         launch = self._launches[key]
-        said = talk.recv(MAX_MESSAGE)
+        said, masters, _flags, _address = socket.recv_fds(talk, MAX_MESSAGE, 1, socket.MSG_CMSG_CLOEXEC)
+        for master in masters:
+            self._terminals[key] = Terminal(master, Path(launch.directory), self._selector)
         told = json.loads(said or b"{}")
         if "pid" in told:
             try:
@@ -311,10 +329,28 @@ class Zygote:
             self._containers[key] = container = {"dir": launch.directory, "startedAt": now()}
             Path(launch.directory, "state.json").unlink(missing_ok=True)
         else:
-            with contextlib.suppress(ChildProcessError):
+            # Its starter has seen to that, if it could.
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(container["pid"], signal.SIGKILL)
                 os.waitpid(container["pid"], 0)
         self._ended(key, 128, None, failure)
         self._reply(launch.client, {"error": failure})
+
+    def _attach(self, client: socket.socket, request: dict[str, Any]) -> None:
+        """Hand over what leads to a container's standard streams."""
+        key, fds = request["id"], {}
+        if key in self._terminals:
+            fds = {"stdout": self._terminals[key].follow(), "terminal": self._terminals[key].copy()}
+        elif request.get("stdin") and key in self._inputs:
+            path = Path(self._containers[key]["dir"], STDIN)
+            fds = {"stdin": os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)}
+            if request.get("once"):
+                os.close(self._inputs.pop(key))
+        with contextlib.suppress(OSError):
+            socket.send_fds(client, [json.dumps({"streams": list(fds)}).encode()], list(fds.values()))
+        client.close()
+        for fd in fds.values():
+            os.close(fd)
 
     def _note(self, key: str, directory: str, pid: int, procs: list[str]) -> dict[str, Any]:
         """Write state.json, and return what it says."""
@@ -419,6 +455,10 @@ class Zygote:
 
     def _ended(self, key: str, code: int, number: int | None, message: str | None) -> None:
         container = self._containers.pop(key)
+        if key in self._terminals:
+            self._terminals.pop(key).close()
+        if key in self._inputs:
+            os.close(self._inputs.pop(key))
         # First the log, so that whoever sees the end finds all that was said.
         self._finish(container["dir"])
         ended = {"exitCode": code, "signal": number, "finishedAt": now(), "startedAt": container["startedAt"]}
@@ -499,15 +539,16 @@ class Zygote:
                 signal.signal(number, signal.SIG_DFL)
             bundle = crun.bundle_from(_json_of(told))
             os.setsid()
-            os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), 0)
+            os.dup2(os.open(directory / STDIN if bundle.stdin else os.devnull, os.O_RDONLY | os.O_CLOEXEC), 0)
             for target, stream in enumerate(STREAMS, 1):
                 # Open for reading too: without a reader, writing would end the container.
                 os.dup2(os.open(directory / stream, os.O_RDWR | os.O_CLOEXEC), target)
             (connection,) = _close_others((talk.fileno(),))
             talk = socket.socket(fileno=connection)
 
-            def created(pid: int) -> None:
-                talk.send(json.dumps({"pid": pid, "procs": bundle.cgroup_procs}).encode())
+            def created(pid: int, masters: list[int]) -> None:
+                message = {"pid": pid, "procs": bundle.cgroup_procs}
+                socket.send_fds(talk, [json.dumps(message).encode()], masters)
                 if talk.recv(16) != b"go":
                     raise crun.RuntimeFailure("its start could not be recorded")
 

@@ -157,7 +157,23 @@ class ZygoteClient:
 
     def launch(self, key: str, directory: Path, bundle: Bundle) -> dict[str, Any]:
         """Start a container with an OCI runtime; as :meth:`start`."""
-        return self._begin({"op": "launch", "id": key, "dir": str(directory)}, bundle)
+        return self._begin({"op": "launch", "id": key, "dir": str(directory), "stdin": bundle.stdin}, bundle)
+
+    def attach(self, key: str, *, stdin: bool, once: bool) -> dict[str, int]:
+        """Return descriptors that lead to a container's terminal or standard input, where it has them, by name.
+
+        :param once: its standard input ends when the one that is returned is closed.
+        :raises ZygoteError: nothing listens.
+        """
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+                sock.settimeout(10)
+                sock.connect(str(self._path))
+                sock.send(json.dumps({"op": "attach", "id": key, "stdin": stdin, "once": once}).encode())
+                message, fds, _flags, _address = socket.recv_fds(sock, MAX_MESSAGE, 4, socket.MSG_CMSG_CLOEXEC)
+        except OSError as error:
+            raise ZygoteUnavailable(f"the forking process does not answer: {error}") from error
+        return dict(zip(json.loads(message or b"{}").get("streams") or [], fds, strict=False))
 
     def _begin(self, request: dict[str, Any], what: sandbox.Spec | Bundle) -> dict[str, Any]:
         memory = os.memfd_create("spec")

@@ -135,6 +135,15 @@ class Node:
 
         :raises StatusError: what the node says is wrong; 500 when it doesn't answer, 503 when there is none.
         """
+        _, descriptors = await self._request(operation, pod, request)
+        return descriptors
+
+    async def ask_named(self, operation: str, pod: Object, **request: Any) -> dict[str, Descriptor]:
+        """Return the descriptors that the node hands over by the names that it gives them; as :meth:`ask`."""
+        answer, descriptors = await self._request(operation, pod, request)
+        return dict(zip(answer["streams"], descriptors, strict=True))
+
+    async def _request(self, operation: str, pod: Object, request: Object) -> tuple[Object, list[Descriptor]]:
         if self._path is None:
             raise StatusError(503, "ServiceUnavailable", "this API server was started without --node-socket")
         body = {"op": operation, "uid": pod["metadata"]["uid"], **request}
@@ -146,7 +155,7 @@ class Node:
         if "error" in answer:
             why = answer["error"]
             raise StatusError(why["code"], why["reason"], why["message"])
-        return [Descriptor(fd) for fd in fds]
+        return answer, [Descriptor(fd) for fd in fds]
 
 
 def _ask(path: Path, request: bytes) -> tuple[Object, list[int]]:

@@ -111,8 +111,7 @@ class PodStreams:
         if context.subresource == "exec":
             session = await self._execution(pod, name, command, wanted)
         else:
-            outputs = await self._node.ask("attach", pod, container=name)
-            session = Session(outputs=dict(zip((STDOUT, STDERR), outputs, strict=True)))
+            session = await self._attachment(pod, name, wanted)
         try:
             if is_websocket(request):
                 socket = await open_websocket(request, remote_command.PROTOCOLS)
@@ -127,6 +126,13 @@ class PodStreams:
             return response
         finally:
             session.close()
+
+    async def _attachment(self, pod: Object, name: str, wanted: Wanted) -> Session:
+        streams = await self._node.ask_named("attach", pod, container=name, stdin=wanted.stdin)
+        terminal, stdin = streams.get("terminal"), streams.get("stdin")
+        named = ((STDOUT, streams.get("stdout")), (STDERR, streams.get("stderr")))
+        outputs = {channel: stream for channel, stream in named if stream is not None}
+        return Session(stdin=terminal or stdin, outputs=outputs, terminal=terminal)
 
     async def _execution(self, pod: Object, name: str, command: list[str], wanted: Wanted) -> Session:
         fds = await self._node.ask(
