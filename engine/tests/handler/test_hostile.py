@@ -263,7 +263,7 @@ def test_a_libvirtd_that_stops_answering(hostile: Pod, node: Callable[..., Node]
         "close": "closed the connection",
     }
     assert words.get(mode, "did not answer within 1 s (") in cluster.events[-1][2]
-    until(lambda: not running.synchroniser._guests)
+    until(lambda: not running.synchroniser.guests)
     until(lambda: not len(relays.shared()))
     assert peak.growth() < 8 << 20
 

@@ -68,13 +68,14 @@ class Domain:
 class Launcher:
     """Devices are sockets that the test has the other end of."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "default_vmi") -> None:
+        self.name = name
         self.domain = Domain()
         self.devices: list[tuple[str, socket.socket]] = []
         self.connected = threading.Condition()
 
     def live_domain(self, name: str) -> Domain:
-        assert name == "default_vmi"
+        assert name == self.name
         return self.domain
 
     def connect(self, path: PurePosixPath) -> socket.socket:

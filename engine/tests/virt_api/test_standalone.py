@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import signal
 import socket
 import ssl
@@ -12,16 +14,25 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import pytest
 import yaml
 from api.objects import put, talk_vm, talk_vmi
+from handler.test_server import Launcher
 
+from turtles.api import labels
 from turtles.api.kinds import KINDS
+from turtles.handler.consoles import Consoles
+from turtles.handler.guest import Guests
+from turtles.handler.operations import Operations
+from turtles.handler.server import NodeServer
+from turtles.handler.state import Store
 from turtles.kube.client import ApiError, Client, Conflict, Forbidden, Invalid, NotFound
 from turtles.kube.kubevirt import KUBEVIRT, VM, VMI
-from turtles.kube.resources import APISERVICE, CRD, MUTATINGWEBHOOK, SECRET, Resource
+from turtles.kube.resources import APISERVICE, CRD, MUTATINGWEBHOOK, NODE, SECRET, Resource
 from turtles.virt_api import manifests
 from turtles.virt_api.names import CERTIFICATES_SECRET, MUTATOR
 
@@ -205,6 +216,59 @@ def test_start_and_stop(machine):
     handler = Client.from_kubeconfig(str(machine.config / "virt-handler.kubeconfig"))
     with pytest.raises(Forbidden):
         handler.put_raw(START.format("started", "start"), {})
+
+
+@pytest.fixture
+def launcher(machine: Machine, tmp_path: Path) -> Iterator[Launcher]:
+    """A guest of the VMI `guest` on a node whose virt-handler serves this virt-api."""
+    handler = Client.from_kubeconfig(str(machine.config / "virt-handler.kubeconfig"))
+    created = machine.admin.create(VMI, {**talk_vmi(), "metadata": {"name": "guest", "namespace": "default"}})
+    handler.patch(VMI, "default", "guest", {"status": {"phase": "Running", "nodeName": "node-1"}})
+    guests = Guests(Store(tmp_path))
+    guest = guests.track(("default", "guest"), created["metadata"]["uid"])
+    launcher = Launcher("default_guest")
+    guest.launcher = launcher  # type: ignore[assignment]
+    cluster = SimpleNamespace(get=lambda key: None, event=lambda *_: None, enqueue=lambda key: None)
+    server = NodeServer(Operations(guests, cluster), Consoles(), "127.0.0.1", 0, bind="127.0.0.1")  # type: ignore[arg-type]
+    service = handler.get(APISERVICE, None, "v1.subresources.kubevirt.io")
+    server.trust(base64.b64decode(service["spec"]["caBundle"]).decode())
+    annotations = {labels.NODE_SERVER: server.endpoint.annotation()}
+    machine.admin.create(
+        NODE, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1", "annotations": annotations}}
+    )
+    yield launcher
+    server.close()
+    launcher.close()
+
+
+def test_users_reach_guests_through_all_of_it(machine: Machine, launcher: Launcher) -> None:
+    """API server, virt-api, virt-handler: with the rights that these have, and certificates that nobody handed out."""
+    path = "/apis/subresources.kubevirt.io/v1/namespaces/default/virtualmachineinstances/guest"
+    until(lambda: machine.admin.request("GET", "/apis/subresources.kubevirt.io/v1/version"))
+    machine.admin.put_raw(f"{path}/pause")
+    assert launcher.domain.calls == ["pause"]
+    with pytest.raises(Conflict, match="VMI is not paused"):
+        machine.admin.put_raw(f"{path}/unpause")
+
+    kubeconfig = yaml.safe_load((machine.config / "admin.kubeconfig").read_text())
+    token = kubeconfig["users"][0]["user"]["token"]
+
+    async def console() -> None:
+        tls = ssl.create_default_context(cadata=(machine.config / "pki/ca.crt").read_text())
+        url = f"https://127.0.0.1:{machine.port}{path}/"
+        headers = {"Authorization": f"Bearer {token}"}
+        async with aiohttp.ClientSession(headers=headers) as session:
+            async with session.ws_connect(f"{url}console", ssl=tls, protocols=["plain.kubevirt.io"]) as user:
+                assert user.protocol == "plain.kubevirt.io"
+                await user.send_bytes(b"root\n")
+                device = await asyncio.to_thread(launcher.device, 0)
+                assert await asyncio.to_thread(device.recv, 100) == b"root\n"
+                device.sendall(b"# ")
+                assert (await user.receive(30)).data == b"# "
+            async with session.get(f"{url}vnc", ssl=tls) as answer:
+                assert answer.status == 400
+
+    asyncio.run(console())
 
 
 def test_what_is_taken_away_comes_back(machine):

@@ -35,18 +35,20 @@ class _Session:
 
     async def run(self, device: socket.socket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry bytes between the device and the user until either has enough, or it is ended."""
-        device_reader, device_writer = await asyncio.open_unix_connection(sock=device)
-        tasks = [
-            asyncio.ensure_future(_copy(device_reader, writer)),
-            asyncio.ensure_future(_copy(reader, device_writer)),
-            asyncio.ensure_future(self._stop.wait()),
-        ]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            device_reader, device_writer = await asyncio.open_unix_connection(sock=device)
+            tasks = [
+                asyncio.ensure_future(_copy(device_reader, writer)),
+                asyncio.ensure_future(_copy(reader, device_writer)),
+                asyncio.ensure_future(self._stop.wait()),
+            ]
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                device_writer.transport.abort()
         finally:
-            for task in tasks:
-                task.cancel()
-            device_writer.transport.abort()
             self._ended.set()
 
 
@@ -73,9 +75,8 @@ class Consoles:
                 raise FileNotFoundError("the guest has no launcher")
             return await asyncio.to_thread(launcher.connect, _socket(guest.uid, stream))
         except OSError as error:
-            raise OperationFailed(
-                503, f"the guest's {_socket(guest.uid, stream).name} can't be reached: {error}"
-            ) from (error)
+            message = f"the guest's {_socket(guest.uid, stream).name} can't be reached: {error}"
+            raise OperationFailed(503, message) from error
 
     async def run(
         self,
@@ -87,9 +88,12 @@ class Consoles:
     ) -> None:
         """Run a session over a connected device."""
         key, session = (guest.uid, stream), _Session()
-        if stream in _NAMES:
-            self._sessions[key] = session
         try:
+            if stream in _NAMES:
+                # Somebody else may have connected at the same moment
+                other, self._sessions[key] = self._sessions.get(key), session
+                if other is not None:
+                    await other.end()
             await session.run(device, reader, writer)
         finally:
             if self._sessions.get(key) is session:

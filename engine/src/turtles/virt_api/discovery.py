@@ -11,6 +11,9 @@ from turtles.api.kinds import KINDS
 from turtles.api.kinds.vm import VM
 from turtles.api.objects import Object
 
+#: The version of KubeVirt whose image `libguestfs-tools` is used.
+_GUESTFS_TAG = "v1.9.0"
+
 #: Kinds and their subresources, by the names of both: `virtualmachines/start`.
 SUBRESOURCES: dict[str, tuple[Kind, Subresource]] = {
     f"{kind.plural}/{subresource.name}": (kind, subresource) for kind in KINDS for subresource in kind.subresources
@@ -82,6 +85,11 @@ def version() -> Object:
         "compiler": platform.python_implementation(),
         "platform": f"linux/{platform.machine()}",
     }
+
+
+def guestfs() -> Object:
+    """Return where `virtctl guestfs` finds the image that it works with: KubeVirt's own."""
+    return {"registry": "quay.io/kubevirt", "tag": _GUESTFS_TAG, "imagePrefix": "", "digest": "", "gsImage": ""}
 
 
 def openapi_v2() -> Object:

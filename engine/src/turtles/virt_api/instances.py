@@ -7,6 +7,7 @@ virt-handler of its node.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from turtles.api import durations, node_server
@@ -17,11 +18,14 @@ from turtles.api.objects import Object, controller_of, get
 from turtles.api.phases import RUNNING, phase_of
 from turtles.kube.client import Client, NotFound
 from turtles.kube.kubevirt import VM, VMI
+from turtles.virt_api import volumes
 from turtles.virt_api.nodes import Nodes
 from turtles.virt_api.status import Failure, conflict, not_found
 
 VM_NOT_RUNNING, VMI_NOT_RUNNING = "VM is not running", "VMI is not running"
 NO_AGENT = "VMI does not have guest agent connected"
+#: The answer of KubeVirt without that gate, which nothing stands behind here.
+NO_OBJECT_GRAPH = "ObjectGraph feature gate not enabled: Unable to return object graph."
 #: After how many seconds file systems are thawed again if a request to freeze them doesn't say.
 _FREEZE_SECONDS = 300.0
 
@@ -50,6 +54,17 @@ def instance_of(client: Client, namespace: str, name: str) -> Object:
     if (controller_of(vmi) or {}).get("uid") != vm["metadata"]["uid"]:
         raise not_found(VMI_KIND, name)
     return vmi
+
+
+def checked(check: Callable[[Object], None], options: Object) -> None:
+    """Check the options of a request to add or remove a volume.
+
+    :raises Failure: something is missing.
+    """
+    try:
+        check(options)
+    except volumes.WrongOptions as error:
+        raise Failure(400, str(error)) from None
 
 
 class Instances:
@@ -118,6 +133,23 @@ class Instances:
     def filesystems(self, namespace: str, name: str, options: Object) -> Object:
         """Return the guest's mounted file systems."""
         return self._ask(namespace, name, node_server.FILESYSTEMS)
+
+    def add_volume(self, namespace: str, name: str, options: Object) -> None:
+        """Refuse to plug a volume into a guest."""
+        checked(volumes.check_add, options)
+        self._running(namespace, name, VMI_NOT_RUNNING)
+        raise Failure(400, f"Unable to Add Volume because {volumes.NO_HOTPLUG}.", VMI_KIND, name)
+
+    def remove_volume(self, namespace: str, name: str, options: Object) -> None:
+        """Refuse to unplug a volume from a guest."""
+        checked(volumes.check_remove, options)
+        self._running(namespace, name, VMI_NOT_RUNNING)
+        raise Failure(400, f"Unable to Remove Volume because {volumes.NO_HOTPLUG}.", VMI_KIND, name)
+
+    def object_graph(self, namespace: str, name: str, options: Object) -> None:
+        """Refuse to return the objects that a VMI needs."""
+        fetch(self._client, namespace, name)
+        raise Failure(400, NO_OBJECT_GRAPH, VMI_KIND, name)
 
     def cancel_evacuation(self, namespace: str, name: str, options: Object) -> None:
         """Let a VMI stay on a node that it was to leave."""

@@ -230,8 +230,8 @@ def _virt_handler(with_capacity: bool) -> list[Object]:
 
 def _users() -> list[Object]:
     rights = _rights()
-    # Everyone may ask for the version, as virtctl does first of all
-    rights["default"].insert(0, _rule(SUBRESOURCES_GROUP, ["version"], ["get"]))
+    # Everyone may ask for the version, as virtctl does first of all, and with what it looks into disks
+    rights["default"].insert(0, _rule(SUBRESOURCES_GROUP, ["version", "guestfs"], ["get", "list"]))
     everyone = {"apiGroup": _RBAC, "kind": "Group", "name": "system:authenticated"}
     return [
         *(

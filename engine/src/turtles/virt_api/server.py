@@ -81,6 +81,7 @@ class Server:
         for version in SUBRESOURCES_VERSIONS:
             router.add_get(f"{group}/{version}", _document(discovery.resources, version))
             router.add_get(f"{group}/{version}/version", _document(discovery.version))
+            router.add_get(f"{group}/{version}/guestfs", _document(discovery.guestfs))
             router.add_get(f"{group}/{version}/healthz", self._healthz)
         router.add_route("*", group + "/{version}/namespaces/{namespace}/{operation}", self._operation)
         router.add_route("*", group + "/{version}/namespaces/{namespace}/{resource}/{name}/{sub:.+}", self._subresource)

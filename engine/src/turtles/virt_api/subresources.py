@@ -21,8 +21,9 @@ from turtles.kube.client import MERGE, ApiError, Client, Conflict, NotFound
 from turtles.kube.kubevirt import VM, VMI
 from turtles.kube.lookup import Lookup
 from turtles.kube.resources import Resource
+from turtles.virt_api import volumes
 from turtles.virt_api.expansion import Expansion
-from turtles.virt_api.instances import VM_NOT_RUNNING, Instances, fetch
+from turtles.virt_api.instances import NO_OBJECT_GRAPH, VM_NOT_RUNNING, Instances, checked, fetch
 from turtles.virt_api.nodes import Nodes
 from turtles.virt_api.status import Failure, conflict, not_found
 
@@ -48,6 +49,10 @@ def handlers(
         "stop_vm": machines.stop,
         "restart_vm": machines.restart,
         "migrate_vm": machines.migrate,
+        "add_volume_vm": machines.add_volume,
+        "remove_volume_vm": machines.remove_volume,
+        "memory_dump_vm": machines.dump_memory,
+        "object_graph_vm": machines.object_graph,
         "pause_vmi": instances.pause,
         "unpause_vmi": instances.unpause,
         "soft_reboot_vmi": instances.soft_reboot,
@@ -57,6 +62,9 @@ def handlers(
         "guest_info_vmi": instances.guest_info,
         "users_vmi": instances.users,
         "filesystems_vmi": instances.filesystems,
+        "add_volume_vmi": instances.add_volume,
+        "remove_volume_vmi": instances.remove_volume,
+        "object_graph_vmi": instances.object_graph,
         "cancel_evacuation_vmi": instances.cancel_evacuation,
         "cancel_evacuation_vm": instances.cancel_evacuation_of_vm,
         "expand_vm": expansion.stored,
@@ -82,12 +90,29 @@ class VirtualMachines:
         """Stop a VirtualMachine and start it again."""
         self._retry(self._restart, namespace, name, options)
 
+    def add_volume(self, namespace: str, name: str, options: Object) -> None:
+        """Add a volume and its disk to the template of a VirtualMachine that doesn't run."""
+        checked(volumes.check_add, options)
+        self._retry(self._add_volume, namespace, name, options)
+
+    def remove_volume(self, namespace: str, name: str, options: Object) -> None:
+        """Remove a volume and its disk from the template of a VirtualMachine that doesn't run."""
+        checked(volumes.check_remove, options)
+        self._retry(self._remove_volume, namespace, name, options)
+
+    def dump_memory(self, namespace: str, name: str, options: Object) -> None:
+        """Refuse to write a guest's memory to a claim."""
+        self._get(namespace, name)
+        raise Failure(400, "Unable to memory dump because this engine does not support it.", VM_KIND, name)
+
+    def object_graph(self, namespace: str, name: str, options: Object) -> None:
+        """Refuse to return the objects that a VirtualMachine needs."""
+        self._get(namespace, name)
+        raise Failure(400, NO_OBJECT_GRAPH, VM_KIND, name)
+
     def migrate(self, namespace: str, name: str, options: Object) -> None:
         """Refuse to migrate a VirtualMachine, for KubeVirt's reasons or because this engine can't."""
-        try:
-            self._client.get(VM, namespace, name)
-        except NotFound:
-            raise not_found(VM_KIND, name) from None
+        self._get(namespace, name)
         vmi = fetch(self._client, namespace, name)
         if phase_of(vmi) != RUNNING:
             raise conflict(VM_KIND, name, VM_NOT_RUNNING)
@@ -103,10 +128,7 @@ class VirtualMachines:
         self, operation: Callable[[Object, Object | None, Object], None], namespace: str, name: str, options: Object
     ) -> None:
         for attempt in range(_TRIES):
-            try:
-                vm = self._client.get(VM, namespace, name)
-            except NotFound:
-                raise not_found(VM_KIND, name) from None
+            vm = self._get(namespace, name)
             try:
                 operation(vm, self._vmi(vm), options)
                 return
@@ -115,6 +137,12 @@ class VirtualMachines:
                     raise conflict(VM_KIND, name, "the object keeps changing; try again") from error
             except ApiError as error:
                 raise Failure(error.status or 503, error.message, VM_KIND, name) from error
+
+    def _get(self, namespace: str, name: str) -> Object:
+        try:
+            return self._client.get(VM, namespace, name)
+        except NotFound:
+            raise not_found(VM_KIND, name) from None
 
     def _vmi(self, vm: Object) -> Object | None:
         """Return the instance of a VirtualMachine. One of its name that it doesn't control isn't its instance."""
@@ -185,6 +213,29 @@ class VirtualMachines:
         if grace == 0 and not is_final(vmi):
             self._shorten(vmi, 1, options)
         self._request(vm, [_stop_request(vmi), {"action": START}], options)
+
+    def _add_volume(self, vm: Object, vmi: Object | None, options: Object) -> None:
+        self._change_volumes("Add", volumes.added, vm, vmi, options)
+
+    def _remove_volume(self, vm: Object, vmi: Object | None, options: Object) -> None:
+        self._change_volumes("Remove", volumes.removed, vm, vmi, options)
+
+    def _change_volumes(
+        self,
+        what: str,
+        change: Callable[[Object, Object], Object],
+        vm: Object,
+        vmi: Object | None,
+        options: Object,
+    ) -> None:
+        name = vm["metadata"]["name"]
+        try:
+            spec = change(vm["spec"], options)
+        except volumes.NotPossible as error:
+            raise conflict(VM_KIND, name, str(error)) from None
+        if vmi is not None and not is_final(vmi):
+            raise Failure(400, f"Unable to {what} Volume because {volumes.NO_HOTPLUG}.", VM_KIND, name)
+        self._patch(VM, vm, {"spec": spec}, options)
 
     # Writes
 

@@ -323,7 +323,12 @@ VM = Kind(
         Subresource("stop", handler="stop_vm"),
         Subresource("restart", handler="restart_vm"),
         Subresource("migrate", handler="migrate_vm", roles=("migrate",)),
+        Subresource("addvolume", handler="add_volume_vm"),
+        Subresource("removevolume", handler="remove_volume_vm"),
+        Subresource("memorydump", handler="memory_dump_vm"),
+        Subresource("removememorydump", handler="memory_dump_vm"),
         Subresource("evacuate/cancel", handler="cancel_evacuation_vm", code=200),
+        Subresource("objectgraph", handler="object_graph_vm", verb="get"),
         Subresource("portforward", handler="port_forward_vm", verb="get", stream=True, path=True),
         Subresource(
             "expand-spec", handler="expand_vm", verb="get", code=200, body=True, roles=("admin", "edit", "view")
