@@ -27,6 +27,7 @@ from turtles.api.kind import (
     Webhook,
 )
 from turtles.api.kinds.instancetype import expansion, matchers
+from turtles.api.kinds.preference.application import apply_storage_class
 from turtles.api.kinds.vmi.rules import machine
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.kinds.vmi.validation import metadata_causes, spec_causes
@@ -189,6 +190,7 @@ def _default_by_preference(vm: Object, context: Context) -> None:
     domain = _domain_of(vm)
     if preference is None or domain is None:
         return
+    apply_storage_class(preference, vm["spec"].get("dataVolumeTemplates") or ())
     spec = vm["spec"]["template"]["spec"]
     if not spec.get("architecture") and (architecture := preference.get("preferredArchitecture")):
         spec["architecture"] = architecture
