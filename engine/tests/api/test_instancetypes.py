@@ -15,7 +15,7 @@ from turtles.api.kind import Context, Missing, Refusal
 from turtles.api.kinds import KINDS
 from turtles.api.kinds import vm as vms
 from turtles.api.kinds.instancetype.expansion import expand, expanded_template
-from turtles.api.kinds.preference.application import apply_preference
+from turtles.api.kinds.preference.application import apply_preference, apply_storage_class
 from turtles.api.language import Cause
 
 from .objects import put
@@ -765,6 +765,16 @@ def test_luns_have_a_preference_of_their_own() -> None:
     spec: dict[str, Any] = {"domain": {"devices": {"disks": [{"name": "lun", "lun": {}}]}}}
     apply_preference({"devices": {"preferredLunBus": "scsi", "preferredDiskBus": "virtio"}}, spec, {})
     assert spec["domain"]["devices"]["disks"] == [{"name": "lun", "lun": {"bus": "scsi"}}]
+
+
+def test_data_volumes_get_the_preferred_storage_class() -> None:
+    templates: list[dict[str, Any]] = [{"spec": {"pvc": {}}}, {"spec": {"storage": {"storageClassName": "own"}}}, {}]
+    apply_storage_class({"volumes": {"preferredStorageClassName": "fast"}}, templates)
+    assert templates == [
+        {"spec": {"pvc": {"storageClassName": "fast"}}},
+        {"spec": {"storage": {"storageClassName": "own"}}},
+        {},
+    ]
 
 
 def test_volumes_without_disks_get_the_preferred_bus() -> None:

@@ -271,6 +271,49 @@ def test_users_reach_guests_through_all_of_it(machine: Machine, launcher: Launch
     asyncio.run(console())
 
 
+def test_instance_types_are_known_at_once(machine):
+    """As kubectl applies a file with both; and what virt-api may read is enough."""
+    group = "/apis/instancetype.kubevirt.io/v1beta1"
+    metadata = {"name": "tiny"}
+    spec = {"cpu": {"guest": 2}, "memory": {"guest": "96Mi"}, "annotations": {"size": "tiny"}}
+    body = {"apiVersion": group.removeprefix("/apis/"), "kind": "VirtualMachineClusterInstancetype"}
+    stored = machine.admin.request(
+        "POST", f"{group}/virtualmachineclusterinstancetypes", body={**body, "metadata": metadata, "spec": spec}
+    )
+    assert stored["spec"] == spec
+    sized = {**vm("sized", instancetype={"name": "tiny"}), "apiVersion": "kubevirt.io/v1"}
+    with pytest.raises(
+        Invalid, match=r"VM field\(s\) .*resources.requests.memory conflicts with selected instance type"
+    ):
+        machine.admin.create(VM, sized)
+    put(sized, "spec.template.spec.domain.resources", {})
+    created = machine.admin.create(VM, sized)
+    assert created["spec"]["instancetype"] == {"name": "tiny", "kind": "virtualmachineclusterinstancetype"}
+    expanded = until(lambda: machine.admin.request("GET", START.format("sized", "expand-spec")))
+    assert "instancetype" not in expanded["spec"]
+    assert expanded["spec"]["template"]["spec"]["domain"]["memory"] == {"guest": "96Mi"}
+    assert expanded["spec"]["template"]["metadata"]["annotations"] == {"size": "tiny"}
+    path = "/apis/subresources.kubevirt.io/v1/namespaces/default/expand-vm-spec"
+    assert machine.admin.put_raw(path, sized)["spec"]["template"]["spec"]["domain"]["cpu"]["sockets"] == 2
+    machine.admin.request("DELETE", f"{group}/virtualmachineclusterinstancetypes/tiny")
+    with pytest.raises(Invalid, match='"tiny" not found'):
+        machine.admin.patch(VM, "default", "sized", {"metadata": {"labels": {"a": "b"}}})
+    claims = "/api/v1/namespaces/default/persistentvolumeclaims"
+    labels = {"instancetype.kubevirt.io/default-preference": "none"}
+    claim = {"metadata": {"name": "disk", "labels": labels}, "spec": {"accessModes": ["ReadWriteOnce"]}}
+    claim["spec"]["resources"] = {"requests": {"storage": "1Mi"}}
+    machine.admin.request("POST", claims, body={"apiVersion": "v1", "kind": "PersistentVolumeClaim", **claim})
+    inferring = vm("inferring", instancetype={"inferFromVolume": "containerdisk"})
+    put(
+        inferring,
+        "spec.template.spec.volumes.0",
+        {"name": "containerdisk", "persistentVolumeClaim": {"claimName": "disk"}},
+    )
+    with pytest.raises(ApiError, match="unable to find required instancetype") as refused:
+        machine.admin.create(VM, {**inferring, "apiVersion": "kubevirt.io/v1"})
+    assert refused.value.status == 400
+
+
 def test_what_is_taken_away_comes_back(machine):
     before = machine.certificate()
     machine.admin.delete(MUTATINGWEBHOOK, None, MUTATOR)

@@ -29,6 +29,7 @@ from turtles.api.kind import (
     Webhook,
 )
 from turtles.api.kinds.instancetype import expansion, matchers
+from turtles.api.kinds.preference.application import apply_storage_class
 from turtles.api.kinds.vmi.former import of_template
 from turtles.api.kinds.vmi.rules import compute
 from turtles.api.kinds.vmi.schema import VMI_SPEC
@@ -197,6 +198,7 @@ def _default_by_preference(vm: Object, context: Context) -> None:
     domain = _domain_of(vm)
     if preference is None or domain is None:
         return
+    apply_storage_class(preference, vm["spec"].get("dataVolumeTemplates") or ())
     spec = vm["spec"]["template"]["spec"]
     if not spec.get("architecture") and (architecture := preference.get("preferredArchitecture")):
         spec["architecture"] = architecture

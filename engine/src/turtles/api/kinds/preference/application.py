@@ -81,6 +81,15 @@ def apply_device_preferences(preference: Spec, spec: Object) -> None:
         _fill(gpu, "virtualGPUOptions", wanted.get("preferredVirtualGPUOptions"))
 
 
+def apply_storage_class(preference: Spec, templates: Iterable[Object]) -> None:
+    """Set, in place, the storage class that a preference has in templates of DataVolumes without one."""
+    wanted = get(preference, "volumes", "preferredStorageClassName")
+    for template in templates:
+        for part in ("pvc", "storage"):
+            if (found := get(template, "spec", part)) is not None:
+                _fill(found, "storageClassName", wanted)
+
+
 def _apply_to_disk(wanted: Spec, disk: Object) -> None:
     target = next((name for name in ("disk", "cdrom", "lun") if disk.get(name) is not None), "disk")
     _fill(_part(disk, target), "bus", wanted.get(_BUSES[target]))
