@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, nullcontext
 from turtles import __version__
 from turtles.errors import ConfigurationError
 from turtles.log import setup_logging
+from turtles.metrics import Source
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +86,11 @@ class Command:
         self,
         options: argparse.Namespace,
         ready: Callable[[], bool],
-        metrics: Callable[[], Mapping[str, float]] = dict[str, float],
+        metrics: Sequence[Source] = (),
     ) -> AbstractContextManager[object]:
         """Serve health and metrics, if the options ask for them, until the context ends.
 
+        :param metrics: the component's own.
         :raises ConfigurationError: it isn't possible to listen at the address.
         """
         if options.health_port is None:

@@ -13,6 +13,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from turtles.api.guests import QEMU_UID
 from turtles.domain import paths
@@ -102,6 +103,14 @@ class Launcher:
     def domain(self, name: str) -> Domain | None:
         """Return the domain of that name, None if it isn't defined."""
         return self.connection().domain(name)
+
+    def statistics(self, name: str) -> dict[str, Any] | None:
+        """Return libvirt's statistics of the domain; None where there is no connection, which isn't made for this."""
+        connection = self._connection
+        if connection is None or not connection.is_alive():
+            return None
+        domain = connection.domain(name)
+        return None if domain is None else domain.statistics()
 
     @property
     def netns(self) -> int:

@@ -18,6 +18,7 @@ from aiohttp import web
 from turtles import endpoint
 from turtles.command import Command
 from turtles.errors import ConfigurationError
+from turtles.kube import metrics as kube_metrics
 from turtles.kube.client import ApiError, Client
 from turtles.kube.configuration import ConfigurationWatch
 from turtles.kube.events import Recorder
@@ -112,7 +113,7 @@ def _run(command: Command, options: argparse.Namespace) -> None:
     configmap.add_handler(lambda old, new: server.trust(FrontProxy.from_configmap(new)))
     informers = [configmap, configuration.informer, *read.informers]
     try:
-        with command.health(options, registration.done.is_set):
+        with command.health(options, registration.done.is_set, (kube_metrics.of_client(client),)):
             asyncio.run(_serve(server, registration, informers, context, options.bind, options.port))
     finally:
         registration.stop()
