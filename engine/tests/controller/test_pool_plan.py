@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from turtles.controller.pool.machine import index_of, make_machine, make_revision, revision_name, updated
-from turtles.controller.pool.plan import Around, Plan, SelectionError, plan
+from turtles.controller.pool.plan import Around, Plan, plan
+from turtles.controller.pool.selection import SelectionError
 from turtles.controller.pool.status import status
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -67,7 +67,11 @@ VM_SPEC = Struct(
         "The VirtualMachineInstance to create.",
         required=True,
     ),
-    field("dataVolumeTemplates", TEMPLATES, "DataVolumes to create for the machine. None are made so far."),
+    field(
+        "dataVolumeTemplates",
+        TEMPLATES,
+        "DataVolumes to create for the machine. None are made so far: they are refused.",
+    ),
     unsupported("instancetype", "Instancetype the machine takes its size from."),
     unsupported("preference", "Preference the machine takes defaults from."),
     unsupported("updateVolumesStrategy", "How a change of volumes is carried out.", neutral=("Replacement",)),
