@@ -113,7 +113,8 @@ def _run(command: Command, options: argparse.Namespace) -> None:
     configmap.add_handler(lambda old, new: server.trust(FrontProxy.from_configmap(new)))
     informers = [configmap, configuration.informer, *read.informers]
     try:
-        with command.health(options, registration.done.is_set, (kube_metrics.of_client(client),)):
+        sources = (server.connections.source, kube_metrics.of_client(client))
+        with command.health(options, registration.done.is_set, sources):
             asyncio.run(_serve(server, registration, informers, context, options.bind, options.port))
     finally:
         registration.stop()

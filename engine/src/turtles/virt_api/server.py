@@ -18,6 +18,7 @@ from turtles.kube.client import ApiError, Client
 from turtles.virt_api import authentication, discovery, status, subresources
 from turtles.virt_api.admission import Admission
 from turtles.virt_api.authentication import FrontProxy, User
+from turtles.virt_api.connections import Connections
 from turtles.virt_api.status import Failure
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Server:
         self._context = context
         self._ready = ready
         self._front_proxy = FrontProxy()
+        self.connections = Connections()
         self._handlers = subresources.handlers(client)
 
     def trust(self, front_proxy: FrontProxy) -> None:
@@ -59,7 +61,7 @@ class Server:
 
     def application(self) -> web.Application:
         """Return the application that serves all paths."""
-        application = web.Application(client_max_size=_MAX_BODY, middlewares=[_failures])
+        application = web.Application(client_max_size=_MAX_BODY, middlewares=[self.connections.middleware, _failures])
         router = application.router
         for path in self._admission.reviews:
             router.add_post(path, self._review)
