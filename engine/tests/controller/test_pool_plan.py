@@ -292,6 +292,7 @@ def test_what_an_update_keeps() -> None:
     domain = live["spec"]["template"]["spec"]["domain"]
     domain |= {"firmware": {"uuid": "u", "serial": "s"}, "machine": {"type": "q35"}}
     live["spec"]["runStrategy"] = "Halted"
+    live["spec"]["template"]["spec"]["architecture"] = "amd64"
     before = {"metadata": {"annotations": {"given": "1"}}}
     after = updated(NEWER, live, before)
     assert after["metadata"]["labels"] == {"app": "web", "mine": "yes", "kubevirt.io/vm-pool-revision-name": "web-2"}
@@ -299,7 +300,7 @@ def test_what_an_update_keeps() -> None:
     new = after["spec"]["template"]["spec"]["domain"]
     assert new["memory"] == {"guest": "96M"}
     assert (new["firmware"], new["machine"]) == ({"uuid": "u", "serial": "s"}, {"type": "q35"})
-    assert after["spec"]["runStrategy"] == "Always"
+    assert (after["spec"]["runStrategy"], after["spec"]["template"]["spec"]["architecture"]) == ("Always", "amd64")
 
 
 # Healing

@@ -99,10 +99,12 @@ def updated(pool: Object, machine: Object, before: Mapping[str, Any] | None) -> 
 
 
 def _keep_identity(machine: Object, spec: Object) -> None:
-    before = get(machine, "spec", "template", "spec", "domain")
-    domain = get(spec, "template", "spec", "domain")
+    was, new = (get(each, "template", "spec") or {} for each in (machine["spec"], spec))
+    before, domain = was.get("domain"), new.get("domain")
     if not before or domain is None:
         return
+    if was.get("architecture") and not new.get("architecture"):
+        new["architecture"] = was["architecture"]
     kept = {key: value for key, value in (before.get("firmware") or {}).items() if key in _IDENTITY and value}
     if kept:
         domain["firmware"] = {**(domain.get("firmware") or {}), **kept}
