@@ -151,9 +151,13 @@ class PoolController:
 
     def _let_go(self, pool: Object) -> None:
         """The pool is being deleted: its machines go after it, or stay, as whoever deleted it said."""
-        for vm in self._vms.list(pool["metadata"]["namespace"]):
-            if selects(pool["spec"]["selector"], vm["metadata"].get("labels") or {}):
-                self._release(vm)
+        metadata = pool["metadata"]
+        # The garbage collector may have taken the reference already of one that stays
+        unowned = self._vms.by_index(UNOWNED_IN, metadata["namespace"])
+        found = claims(pool, self._vms.by_index(BY_OWNER, metadata["uid"]))
+        selected = (vm for vm in unowned if selects(pool["spec"]["selector"], vm["metadata"].get("labels") or {}))
+        for vm in (*found.own, *found.strays, *selected):
+            self._release(vm)
         if POOL_FINALIZER in (pool["metadata"].get("finalizers") or ()):
             self._patch_object(POOL, self._pools, pool, {"finalizers": _without_finalizer(pool)})
 
