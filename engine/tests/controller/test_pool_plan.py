@@ -64,7 +64,7 @@ def machine(
 
 
 def instance(of: dict, revision: str | None = "web-1", *, ready: bool = True, deleted: bool = False) -> dict[str, Any]:
-    metadata = {"name": of["metadata"]["name"], "namespace": "ns", "labels": {}}
+    metadata = {"name": of["metadata"]["name"], "uid": "vmi", "namespace": "ns", "labels": {}}
     if revision:
         metadata["labels"] = {"kubevirt.io/vm-pool-revision-name": revision}
     if deleted:
@@ -243,6 +243,16 @@ def test_instances_on_their_way_out_count_as_missing() -> None:
     wanted = {**NEWER, "spec": {**NEWER["spec"], "maxUnavailable": 1}}
     instances = [instance(UPDATED[0], deleted=True), *(instance(each) for each in UPDATED[1:])]
     assert decide(wanted, UPDATED, instances, [OLDER]).restart == []
+
+
+def test_so_do_those_that_were_asked_to_stop() -> None:
+    wanted = {**NEWER, "spec": {**NEWER["spec"], "maxUnavailable": 1}}
+    asked = copy.deepcopy(UPDATED[0])
+    asked["status"]["stateChangeRequests"] = [{"action": "Stop", "uid": "vmi"}, {"action": "Start"}]
+    machines = [asked, *UPDATED[1:]]
+    assert decide(wanted, machines, [instance(each) for each in machines], [OLDER]).restart == []
+    asked["status"]["stateChangeRequests"][0]["uid"] = "another"
+    assert len(decide(wanted, machines, [instance(each) for each in machines], [OLDER]).restart) == 1
 
 
 @pytest.mark.parametrize(

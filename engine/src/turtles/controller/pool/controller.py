@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from turtles.api import times
 from turtles.api.labels import POOL_FINALIZER, POOL_REVISION
 from turtles.api.objects import Object, controller_of, is_deleted
+from turtles.api.phases import is_final
+from turtles.api.run_strategies import MANUAL, RERUN_ON_FAILURE, START, STOP, run_strategy
 from turtles.api.selectors import selects
 from turtles.controller import remedies
 from turtles.controller.caches import BY_OWNER, UNOWNED_IN, Caches
@@ -39,6 +41,9 @@ from turtles.kube.manager import Controller, Manager, Trigger, each
 from turtles.kube.resources import PVC, Resource
 
 log = logging.getLogger(__name__)
+
+#: Run strategies with which a machine doesn't start an instance in place of one that is deleted.
+_BY_REQUEST = (MANUAL, RERUN_ON_FAILURE)
 
 
 @dataclass(frozen=True)
@@ -280,12 +285,24 @@ class PoolController:
             self._recorder.event(pool, "Normal", "SuccessfulUpdate", f"Updated VM {_text(vm)}")
 
     def _roll_out(self, pool: Object, decided: Plan) -> None:
-        for vmi in decided.restart:
-            self._instances.delete(pool, vmi, "Replacing the outdated virtual machine instance")
+        for vm in decided.restart:
+            if (instance := self._instance_of(vm)) is not None:
+                self._restart(pool, vm, instance)
         for vm in decided.relabel:
             if (instance := self._instance_of(vm)) is not None:
                 labels = {**(instance["metadata"].get("labels") or {}), POOL_REVISION: revision_of(vm)}
                 self._instances.patch_metadata(instance, {"labels": labels})
+
+    def _restart(self, pool: Object, vm: Object, vmi: Object) -> None:
+        """Have a machine start another instance in place of one that isn't what it should be."""
+        if run_strategy(vm) in _BY_REQUEST and not is_final(vmi):
+            requests = [{"action": STOP, "uid": vmi["metadata"]["uid"]}, {"action": START}]
+            patch = {"status": {"stateChangeRequests": requests}}
+            self._patch_object(VM, self._vms, vm, {}, patch, subresource="status")
+            words = f"Requested a restart of VM {_text(vm)}"
+            self._recorder.event(pool, "Normal", "SuccessfulUpdate", words)
+        else:
+            self._instances.delete(pool, vmi, "Replacing the outdated virtual machine instance")
 
     # Status
 

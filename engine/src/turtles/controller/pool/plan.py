@@ -13,6 +13,7 @@ from turtles.api.kinds.pool import DISABLED
 from turtles.api.labels import POOL_FINALIZER
 from turtles.api.objects import Object, controller_of, get, is_deleted
 from turtles.api.phases import RUNNING, phase_of
+from turtles.api.run_strategies import STOP
 from turtles.api.times import parse_time
 from turtles.controller.pool.machine import (
     has_same_disks,
@@ -69,7 +70,7 @@ class Plan:
     :param create: indexes of new machines.
     :param delete: machines that are too many, or fail to start.
     :param update: machines to be brought to the pool's template.
-    :param restart: instances to be replaced, so that they become what their machines are.
+    :param restart: machines whose instances are to be replaced, so that they become what the machines are.
     :param relabel: machines whose instances are what they should be, and only don't have the name of the revision.
     :param replace: machines to be deleted, because they need other DataVolumes.
     :param prune: names of revisions that nothing refers to.
@@ -195,7 +196,7 @@ def _roll_out(pool: Object, machines: Sequence[Object], around: Around, found: _
     left = _max_unavailable(pool) - sum(not _is_available(each, around) for each in machines)
     for machine in machines:
         instance = around.instances.get(machine["metadata"]["name"])
-        if instance is None or is_deleted(instance):
+        if instance is None or _is_leaving(machine, instance):
             continue
         chosen = _change(machine, instance, around, found)
         if chosen is None:
@@ -204,7 +205,7 @@ def _roll_out(pool: Object, machines: Sequence[Object], around: Around, found: _
             if left <= 0:
                 continue
             left -= 1
-        chosen.append(machine if chosen is not found.restart else instance)
+        chosen.append(machine)
 
 
 def _change(machine: Object, instance: Object, around: Around, found: _Update) -> list[Object] | None:
@@ -229,9 +230,16 @@ def _max_unavailable(pool: Object) -> int:
     return max(1, wanted(pool) * part // 100 if text.endswith("%") else part)
 
 
+def _is_leaving(machine: Object, instance: Object) -> bool:
+    """Tell whether an instance is deleted, or about to be because somebody asked for that."""
+    requests = (machine.get("status") or {}).get("stateChangeRequests") or ()
+    stops = {request.get("uid") for request in requests if request.get("action") == STOP}
+    return is_deleted(instance) or instance["metadata"].get("uid") in stops
+
+
 def _is_available(machine: Object, around: Around) -> bool:
     instance = around.instances.get(machine["metadata"]["name"])
-    if instance is None or is_deleted(instance) or phase_of(instance) != RUNNING:
+    if instance is None or _is_leaving(machine, instance) or phase_of(instance) != RUNNING:
         return False
     return is_true((instance.get("status") or {}).get("conditions"), "Ready")
 
