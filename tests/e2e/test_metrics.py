@@ -103,3 +103,4 @@ def test_prometheus_sees_the_engine_and_its_guests(cluster: Cluster, namespace: 
     assert value('sum(node:kubevirt_vmi_phase:sum{phase="running"})') >= 1
     assert value(f'namespace:kubevirt_vm:sum{{namespace="{namespace}"}}') == 1
     assert value("cluster:kubevirt_virt_handler_up:sum") == 1
+    assert value(f'kubevirt_vm_created_total{{namespace="{namespace}"}}') == 1
