@@ -15,6 +15,7 @@ import pytest
 from turtles import __version__
 from turtles.command import UNUSABLE, Command, Tool
 from turtles.errors import ConfigurationError
+from turtles.metrics import Description, Sample, Source
 from turtles.standalone.main import COMMANDS as SUBCOMMANDS
 from turtles.standalone.main import main as virt_standalone
 
@@ -78,10 +79,11 @@ def test_health_is_served_while_it_runs() -> None:
     command.add_health()
 
     def main(options: object) -> None:
-        with command.health(options, lambda: True, lambda: {"things": 2.0}) as server:
+        things = Source((Description("things", "Things."),), lambda: [Sample("things", {}, 2.0)])
+        with command.health(options, lambda: True, (things,)) as server:
             url = f"https://127.0.0.1:{server.port}/metrics"
             with urllib.request.urlopen(url, context=ssl._create_unverified_context()) as answer:
-                assert b"\nthings 2\n" in answer.read()
+                assert b"\nthings 2.0\n" in answer.read()
 
     assert command.run(main, ["--health-bind=127.0.0.1", "--health-port=0"]) == 0
 

@@ -11,13 +11,23 @@ import pytest
 
 from turtles import endpoint
 from turtles.health import HealthServer
+from turtles.metrics import COUNTER, HISTOGRAM, Description, Sample, Source
 
 
 class Rig:
     def __init__(self) -> None:
         self.ready = False
-        figures = {"kubevirt_things_total": 3.0}
-        self.server = HealthServer("virt-test", "127.0.0.1", 0, lambda: self.ready, lambda: figures)
+        described = Description("kubevirt_things_total", "Things.", COUNTER), Description("took", "Time.", HISTOGRAM)
+        labels = {"name": 'a "b"\n'}
+        samples = [
+            Sample("kubevirt_things_total", labels, 3.0),
+            Sample("took_bucket", {"le": "+Inf"}, 1.0),
+            Sample("took_count", {}, 1.0),
+            Sample("took_sum", {}, 0.5),
+        ]
+        self.server = HealthServer(
+            "virt-test", "127.0.0.1", 0, lambda: self.ready, (Source(described, lambda: samples),)
+        )
 
     def get(self, path: str) -> tuple[int, str]:
         try:
@@ -47,8 +57,10 @@ def test_alive_before_it_is_ready(rig: Rig) -> None:
 def test_figures_in_prometheus_text_format(rig: Rig) -> None:
     code, text = rig.get("/metrics")
     assert code == 200
-    assert "\nkubevirt_virt_test_ready_status 0\n" in text
-    assert "# TYPE kubevirt_things_total counter\nkubevirt_things_total 3\n" in text
+    assert "\nkubevirt_virt_test_ready_status 0.0\n" in text
+    line = 'kubevirt_things_total{name="a \\"b\\"\\n"} 3.0\n'
+    assert f"# HELP kubevirt_things_total Things.\n# TYPE kubevirt_things_total counter\n{line}" in text
+    assert '# TYPE took histogram\ntook_bucket{le="+Inf"} 1.0\ntook_count 1.0\ntook_sum 0.5\n' in text
     resident = next(line for line in text.splitlines() if line.startswith("process_resident_memory_bytes "))
     assert float(resident.split()[1]) > 1e6
 

@@ -66,15 +66,15 @@ options:
     description:
       - How a changed template reaches the machines, C(spec.updateStrategy) of the KubeVirt API. It replaces the one
         that the pool has.
-      - With C({proactive: {}}), which is what a pool without it does, guests are restarted; with C({opportunistic: {}})
-        they have the change with their next start; with C({unmanaged: {}}) only new machines have it.
+      - With C(proactive), which is what a pool without a strategy does, guests are restarted. With C(opportunistic)
+        they have the change with their next start. With C(unmanaged) only new machines have it.
     type: dict
   scale_in_strategy:
     description:
       - What happens if there are more machines than wanted, C(spec.scaleInStrategy) of the KubeVirt API. It replaces
         the one that the pool has.
-      - With C({proactive: {}}), which is what a pool without it does, machines are deleted, at random and those that
-        aren't ready first unless C(selectionPolicy) says otherwise. With C({opportunistic: {}}) and C({unmanaged: {}})
+      - With C(proactive), which is what a pool without a strategy does, machines are deleted. Which ones is by chance,
+        after those that aren't ready, unless C(selectionPolicy) says otherwise. With C(opportunistic) and C(unmanaged)
         users delete them.
       - With C(statePreservation) V(Offline) claims that a machine owns outlive it.
     type: dict

@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, nullcontext
 from turtles import __version__
 from turtles.errors import ConfigurationError
 from turtles.log import setup_logging
+from turtles.metrics import Source
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Command:
     def add_health(self) -> None:
         """Add the options for where health and metrics are served."""
         self.parser.add_argument("--health-bind", default="", help="address for health and metrics (default: all)")
-        self.parser.add_argument("--health-port", type=int, help="port for health and metrics (default: none)")
+        self.parser.add_argument("--health-port", type=_port, help="port for health and metrics (default: none)")
 
     def run(
         self, main: Callable[[argparse.Namespace], int | None], argv: Sequence[str] | None, *, signals: bool = True
@@ -85,10 +86,11 @@ class Command:
         self,
         options: argparse.Namespace,
         ready: Callable[[], bool],
-        metrics: Callable[[], Mapping[str, float]] = dict[str, float],
+        metrics: Sequence[Source] = (),
     ) -> AbstractContextManager[object]:
         """Serve health and metrics, if the options ask for them, until the context ends.
 
+        :param metrics: the component's own.
         :raises ConfigurationError: it isn't possible to listen at the address.
         """
         if options.health_port is None:
@@ -101,6 +103,10 @@ class Command:
         except OSError as error:
             address = f"{options.health_bind or '*'}:{options.health_port}"
             raise ConfigurationError(f"can't serve health at {address}: {error.strerror}") from error
+
+
+def _port(text: str) -> int | None:
+    return int(text) if text else None
 
 
 class Tool(Command):

@@ -6,23 +6,25 @@ own; neither verifies the server. It listens only if configured to.
 """
 
 import logging
-import resource
+import re
 import socket
 import ssl
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
+
 from turtles import endpoint
+from turtles.metrics import Description, Sample, Source
 
 log = logging.getLogger(__name__)
 
-#: Returns values by metric name; names and meanings are KubeVirt's where it has them.
-Metrics = Callable[[], Mapping[str, float]]
-
-_STARTED = time.time()
+#: What the name of a histogram's sample has in addition to the metric's.
+_PART = re.compile(r"_(bucket|sum|count)$")
 #: Seconds a client may take for its handshake, and for its request.
 _PATIENCE = 10
 
@@ -31,7 +33,7 @@ class HealthServer:
     """Serves /livez, /readyz and /metrics on a thread of its own."""
 
     def __init__(
-        self, component: str, bind: str, port: int, ready: Callable[[], bool], metrics: Metrics = dict[str, float]
+        self, component: str, bind: str, port: int, ready: Callable[[], bool], metrics: Sequence[Source] = ()
     ) -> None:
         """Listen.
 
@@ -39,9 +41,13 @@ class HealthServer:
         :param bind: address to listen on, see :func:`turtles.endpoint.listen`.
         :param port: 0 takes a free one, which :attr:`port` then says.
         :param ready: whether the component does its work, or could as soon as it leads.
-        :param metrics: what there is besides readiness and the process's own; called for each request, must be quick.
+        :param metrics: what there is besides readiness and the process's own.
         :raises OSError: the address can't be listened on.
         """
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        for source in (_ready_status(component, ready), *metrics):
+            registry.register(_Samples(source))
 
         class Handler(BaseHTTPRequestHandler):
             timeout = _PATIENCE
@@ -53,9 +59,7 @@ class HealthServer:
                     good = ready()
                     self._answer(200 if good else 503, "ok" if good else "not ready yet")
                 elif self.path == "/metrics":
-                    status = {f"kubevirt_{component.replace('-', '_')}_ready_status": float(ready())}
-                    text = prometheus_text({**status, **metrics()})
-                    self._answer(200, text, "text/plain; version=0.0.4; charset=utf-8")
+                    self._answer(200, generate_latest(registry).decode(), CONTENT_TYPE_PLAIN_0_0_4)
                 else:
                     self._answer(404, "not found; there are /livez, /readyz and /metrics")
 
@@ -108,21 +112,24 @@ class _Server(ThreadingHTTPServer):
         log.debug("a client of the health server failed", exc_info=True, extra={"client": str(client_address)})
 
 
-def prometheus_text(values: Mapping[str, float]) -> str:
-    """Return metrics in Prometheus' text format, together with those of the process."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    found = {
-        **values,
-        "process_cpu_seconds_total": usage.ru_utime + usage.ru_stime,
-        "process_resident_memory_bytes": _resident(),
-        "process_start_time_seconds": _STARTED,
-    }
-    lines = []
-    for name, value in sorted(found.items()):
-        lines += [f"# TYPE {name} {'counter' if name.endswith('_total') else 'gauge'}", f"{name} {value:.16g}"]
-    return "\n".join(lines) + "\n"
+class _Samples(Collector):
+    """A source as Prometheus' client takes it."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def collect(self) -> Iterator[Metric]:
+        found = {
+            each.name: Metric(each.name.removesuffix("_total"), each.doc, each.kind)
+            for each in self._source.descriptions
+        }
+        for name, labels, value in self._source.samples():
+            family = found.get(name) or found[_PART.sub("", name)]
+            family.add_sample(name, dict(labels), value)
+        yield from (family for family in found.values() if family.samples)
 
 
-def _resident() -> float:
-    with open("/proc/self/statm") as file:
-        return float(file.read().split()[1]) * resource.getpagesize()
+def _ready_status(component: str, ready: Callable[[], bool]) -> Source:
+    name = f"kubevirt_{component.replace('-', '_')}_ready_status"
+    description = Description(name, f"Whether {component} does its work, or could as soon as it leads.")
+    return Source((description,), lambda: [Sample(name, {}, float(ready()))])

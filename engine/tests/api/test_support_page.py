@@ -110,6 +110,8 @@ def shared_rows(spec: Type, path: str) -> Iterator[tuple[str, str]]:
             yield f"`{here}`", f"{meaning(field)} Refused."
         elif id(field.type) in parts:
             yield f"`{here}`", f"{meaning(field)} As `{parts[id(field.type)]}` of a VirtualMachineInstance."
+        elif field.type is VM_SPEC:
+            yield f"`{here}`", f"{meaning(field)} As `spec` of a VirtualMachine."
         elif isinstance(field.type, Struct) and field.type.fields:
             yield from shared_rows(field.type, here)
         else:

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kind import Context
+from turtles.api.kinds import pool as pools
 from turtles.api.kinds import vm as vms
 from turtles.api.kinds.vmi.defaults import default
+from turtles.api.kinds.vmi.former import of_template
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.kinds.vmi.validation import validate, validate_update
 from turtles.api.language import Cause, ListOf, MapOf, Struct, Type
@@ -320,6 +322,10 @@ def test_any_json_is_judged(value):
         vms.validate(obj)
         validate_update(value, obj)
         vms.warn(obj)
+        pools.validate(obj)
+        pools.validate_update(obj, value)
+        pools.warn(obj)
+        of_template(obj)
 
 
 @settings(max_examples=150, deadline=None)
@@ -328,6 +334,15 @@ def test_anything_like_a_spec_is_judged(spec, metadata):
     for cause in validate({"metadata": metadata, "spec": spec}):
         assert cause.message
     vms.validate({"spec": {"runStrategy": "Always", "template": {"metadata": metadata, "spec": spec}}})
+    of_template({"spec": {"template": {"spec": spec}}})
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.deferred(lambda: like(pools.POOL_SPEC)), JSON)
+def test_anything_like_a_pool_is_judged(spec, metadata):
+    for cause in pools.validate({"metadata": metadata, "spec": spec}):
+        assert cause.message
+    pools.validate_update({"spec": spec}, {"spec": metadata})
 
 
 @settings(max_examples=150, deadline=None)

@@ -138,6 +138,27 @@ def test_an_instance_that_is_what_it_should_be_runs_on(api: FakeApi) -> None:
     assert api.objects[f"{VMS}/web-0"]["metadata"]["annotations"]["note"] == "new"
 
 
+@pytest.mark.parametrize("strategy", ["Manual", "RerunOnFailure"])
+def test_a_machine_that_starts_by_request_is_restarted(api: FakeApi, strategy: str) -> None:
+    first = pool(replicas=1)
+    first["spec"]["virtualMachineTemplate"]["spec"]["runStrategy"] = strategy
+    api.put(POOL, first)
+    api.wait(lambda: machines(api) == ["web-0"])
+    if strategy == "Manual":
+        api.wait(lambda: "status" in api.objects[f"{VMS}/web-0"])
+        api.update(f"{VMS}/web-0", {"status": {"stateChangeRequests": [{"action": "Start"}]}})
+    run(api, "web-0")
+    api.wait(lambda: status(api).get("readyReplicas") == 1)
+    before = meta(api, "web-0")["uid"]
+    changed = pool(2, memory="96M")["spec"]["virtualMachineTemplate"]
+    changed["spec"]["runStrategy"] = strategy
+    api.update(POOL, {"metadata": {"generation": 2}, "spec": {"virtualMachineTemplate": changed}})
+    api.wait(lambda: "deletionTimestamp" in meta(api, "web-0"))
+    end(api, "web-0")
+    api.wait(lambda: meta(api, "web-0").get("uid") not in (before, None))
+    assert api.objects[f"{VMIS}/web-0"]["spec"]["domain"]["memory"]["guest"] == "96M"
+
+
 def test_machines_are_adopted_and_released(api: FakeApi) -> None:
     orphan = {
         "apiVersion": "kubevirt.io/v1",

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from turtles.controller.pool.machine import index_of, make_machine, make_revision, revision_name, updated
-from turtles.controller.pool.plan import Around, Plan, SelectionError, plan
+from turtles.controller.pool.plan import Around, Plan, plan
+from turtles.controller.pool.selection import SelectionError
 from turtles.controller.pool.status import status
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -63,7 +64,7 @@ def machine(
 
 
 def instance(of: dict, revision: str | None = "web-1", *, ready: bool = True, deleted: bool = False) -> dict[str, Any]:
-    metadata = {"name": of["metadata"]["name"], "namespace": "ns", "labels": {}}
+    metadata = {"name": of["metadata"]["name"], "uid": "vmi", "namespace": "ns", "labels": {}}
     if revision:
         metadata["labels"] = {"kubevirt.io/vm-pool-revision-name": revision}
     if deleted:
@@ -244,6 +245,16 @@ def test_instances_on_their_way_out_count_as_missing() -> None:
     assert decide(wanted, UPDATED, instances, [OLDER]).restart == []
 
 
+def test_so_do_those_that_were_asked_to_stop() -> None:
+    wanted = {**NEWER, "spec": {**NEWER["spec"], "maxUnavailable": 1}}
+    asked = copy.deepcopy(UPDATED[0])
+    asked["status"]["stateChangeRequests"] = [{"action": "Stop", "uid": "vmi"}, {"action": "Start"}]
+    machines = [asked, *UPDATED[1:]]
+    assert decide(wanted, machines, [instance(each) for each in machines], [OLDER]).restart == []
+    asked["status"]["stateChangeRequests"][0]["uid"] = "another"
+    assert len(decide(wanted, machines, [instance(each) for each in machines], [OLDER]).restart) == 1
+
+
 @pytest.mark.parametrize(
     ("template", "revision", "expected"),
     [
@@ -291,6 +302,7 @@ def test_what_an_update_keeps() -> None:
     domain = live["spec"]["template"]["spec"]["domain"]
     domain |= {"firmware": {"uuid": "u", "serial": "s"}, "machine": {"type": "q35"}}
     live["spec"]["runStrategy"] = "Halted"
+    live["spec"]["template"]["spec"]["architecture"] = "amd64"
     before = {"metadata": {"annotations": {"given": "1"}}}
     after = updated(NEWER, live, before)
     assert after["metadata"]["labels"] == {"app": "web", "mine": "yes", "kubevirt.io/vm-pool-revision-name": "web-2"}
@@ -298,7 +310,7 @@ def test_what_an_update_keeps() -> None:
     new = after["spec"]["template"]["spec"]["domain"]
     assert new["memory"] == {"guest": "96M"}
     assert (new["firmware"], new["machine"]) == ({"uuid": "u", "serial": "s"}, {"type": "q35"})
-    assert after["spec"]["runStrategy"] == "Always"
+    assert (after["spec"]["runStrategy"], after["spec"]["template"]["spec"]["architecture"]) == ("Always", "amd64")
 
 
 # Healing

@@ -98,10 +98,14 @@ SUCCEEDED, FAILED = a_vmi("Succeeded", ran=True), a_vmi("Failed", ran=True)
         ("RerunOnFailure", {"runStrategy": "RerunOnFailure", "stateChangeRequests": [START]}, None, True, False),
         ("RerunOnFailure", {}, SUCCEEDED, False, False),
         ("RerunOnFailure", {}, FAILED, False, True),
+        ("RerunOnFailure", {}, a_vmi(), False, False),
         ("RerunOnFailure", {"stateChangeRequests": [STOP]}, a_vmi(), False, True),
+        ("RerunOnFailure", {"stateChangeRequests": [STOP, START]}, SUCCEEDED, False, True),
         ("Manual", {}, None, False, False),
         ("Manual", {"stateChangeRequests": [START]}, None, True, False),
         ("Manual", {"stateChangeRequests": [STOP, START]}, None, True, False),
+        ("Manual", {"runStrategy": "Always"}, None, False, False),
+        ("Manual", {}, a_vmi(), False, False),
         ("Manual", {}, SUCCEEDED, False, False),
         ("Manual", {}, FAILED, False, False),
         ("Manual", {"stateChangeRequests": [STOP, START]}, SUCCEEDED, False, True),
@@ -109,11 +113,19 @@ SUCCEEDED, FAILED = a_vmi("Succeeded", ran=True), a_vmi("Failed", ran=True)
         ("Halted", {}, None, False, False),
         ("Halted", {}, a_vmi(), False, True),
         ("Halted", {}, SUCCEEDED, False, True),
+        ("Halted", {}, FAILED, False, True),
+        ("Halted", {}, a_vmi(deleted=True), False, False),
         ("Once", {}, None, True, False),
         ("Once", {"runStrategy": "Once"}, None, False, False),
         ("Once", {"runStrategy": "Halted"}, None, True, False),
+        ("Once", {"runStrategy": "Once"}, a_vmi(), False, False),
+        ("Once", {"runStrategy": "Once"}, SUCCEEDED, False, False),
         ("Once", {"runStrategy": "Once"}, FAILED, False, False),
         ("WaitAsReceiver", {}, None, False, False),
+        ("WaitAsReceiver", {"runStrategy": "Always"}, None, False, False),
+        ("WaitAsReceiver", {}, a_vmi(), False, False),
+        ("WaitAsReceiver", {}, SUCCEEDED, False, False),
+        ("WaitAsReceiver", {}, FAILED, False, False),
     ],
 )
 def test_run_strategies(strategy: str, vm_status: dict, vmi: dict | None, creates: bool, deletes: bool) -> None:
@@ -342,6 +354,12 @@ def test_printable_status(vmi: dict | None, pvcs: dict, expected: str) -> None:
     assert printable_status(vm, vmi, None, pvcs) == expected
     vm["metadata"]["deletionTimestamp"] = STAMP
     assert printable_status(vm, vmi, None, pvcs) == "Terminating"
+
+
+def test_a_receiver_without_an_instance_waits() -> None:
+    vm = make_vm("WaitAsReceiver")
+    assert printable_status(vm, None, None, {}) == "WaitingForReceiver"
+    assert printable_status(vm, SUCCEEDED, None, {}) == "Stopped"
 
 
 def conditions_of(vm_status: dict) -> dict[str, tuple]:

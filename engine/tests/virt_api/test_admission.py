@@ -15,6 +15,7 @@ from turtles.api.kinds import KINDS
 from turtles.api.language import Cause
 from turtles.virt_api import admission
 from turtles.virt_api.checks import checks
+from turtles.virt_api.metrics import of_creations
 from turtles.virt_api.status import Failure, failure, invalid
 
 MUTATE_VM, VALIDATE_VM = "/virtualmachines-mutate", "/virtualmachines-validate"
@@ -86,6 +87,26 @@ def test_denial():
             "field": "spec.template.spec.domain.devices.disks[0].name",
         }
     ]
+
+
+def test_a_denial_says_what_to_write_today():
+    response = ask(VALIDATE_VM, put(talk_vm(), "spec.template.spec.volumes.0", {"name": "containerdisk"}))
+    assert not response["allowed"]
+    (warning,) = response["warnings"]
+    assert warning.startswith("spec.template.spec.volumes[0] has no source. If it is a registryDisk")
+    assert "warnings" not in ask(VALIDATE_VM, put(talk_vm(), "spec.running", None))
+
+
+def test_what_is_created_is_counted():
+    hooks = admission.Admission(())
+    request = {"uid": "1", "operation": "CREATE", "namespace": "ns", "object": talk_vm()}
+    bad = {**request, "object": put(talk_vm(), "spec.running", None)}
+    for each in (request, bad, {**request, "dryRun": True}, {**request, "operation": "UPDATE"}, request):
+        hooks.review(VALIDATE_VM, {"request": each})
+    hooks.review(VALIDATE_VMI_CREATE, {"request": {**request, "object": patched(MUTATE_VMI, talk_vmi())}})
+    ((name, labels, value),) = of_creations(hooks.created, "virt-api-1").samples()
+    assert (name, value) == ("kubevirt_vm_created_by_pod_total", 2.0)
+    assert labels == {"namespace": "ns", "virt_api_pod": "virt-api-1"}
 
 
 def test_message_of_a_denial_is_limited():

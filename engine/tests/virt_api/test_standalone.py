@@ -30,8 +30,8 @@ from turtles.handler.guest import Guests
 from turtles.handler.operations import Operations
 from turtles.handler.server import NodeServer
 from turtles.handler.state import Store
-from turtles.kube.client import ApiError, Client, Conflict, Forbidden, Invalid, NotFound
-from turtles.kube.kubevirt import KUBEVIRT, VM, VMI
+from turtles.kube.client import MERGE, ApiError, Client, Conflict, Forbidden, Invalid, NotFound
+from turtles.kube.kubevirt import KUBEVIRT, POOL, VM, VMI
 from turtles.kube.resources import APISERVICE, CRD, MUTATINGWEBHOOK, NODE, SECRET, Resource
 from turtles.virt_api import manifests
 from turtles.virt_api.names import CERTIFICATES_SECRET, MUTATOR
@@ -139,6 +139,26 @@ def test_talk_vm_in_its_own_version(machine):
     stored = machine.admin.get(VM, "default", "talk")
     assert stored["apiVersion"] == "kubevirt.io/v1"
     assert stored["spec"]["template"]["spec"]["domain"]["machine"] == {"type": "q35"}
+
+
+def test_a_pool_in_both_of_its_versions(machine):
+    path = "/apis/pool.kubevirt.io/{}/namespaces/default/virtualmachinepools"
+    pool = {"apiVersion": "pool.kubevirt.io/v1alpha1", "kind": "VirtualMachinePool", "metadata": {"name": "web"}}
+    template = {"metadata": {"labels": {"app": "web"}}, "spec": talk_vm()["spec"]}
+    spec = {"replicas": 1, "selector": {"matchLabels": {"app": "web"}}, "virtualMachineTemplate": template}
+    machine.admin.request("POST", path.format("v1alpha1"), body={**pool, "spec": spec})
+    assert machine.admin.get(POOL, "default", "web")["apiVersion"] == "pool.kubevirt.io/v1beta1"
+    scale = f"{path.format('v1beta1')}/web/scale"
+    machine.admin.request("PATCH", scale, body={"spec": {"replicas": 4}}, content_type=MERGE)
+    assert machine.admin.get(POOL, "default", "web")["spec"]["replicas"] == 4
+    for change, message in (
+        ({"selector": {"matchLabels": {"app": None}}}, "selector is immutable after creation."),
+        ({"maxUnavailable": "half"}, "maxUnavailable percentage must end with %"),
+        ({"updateStrategy": {"proactive": {"selectionPolicy": {"sortPolicy": "Best"}}}}, 'Unsupported value: "Best"'),
+        ({"replicas": -1}, "should be greater than or equal to 0"),
+    ):
+        with pytest.raises(Invalid, match=message):
+            machine.admin.patch(POOL, "default", "web", {"spec": change})
 
 
 def test_bad_vm(machine):

@@ -39,6 +39,13 @@ def sizes(cluster: Engine) -> Iterator[None]:
     remove(cluster, "sizes", "small-machine", "large-machine")
 
 
+@pytest.fixture
+def office(cluster: Engine) -> Iterator[None]:
+    """So is that of the pool, whose machines go with it."""
+    yield
+    remove(cluster, "office", "desk-0", "desk-1")
+
+
 def remove(cluster: Engine, namespace: str, *names: str) -> None:
     """Remove a namespace, if it is still there, and wait for the end of its machines."""
     try:
@@ -79,6 +86,16 @@ def test_sizes_by_instance_types(cluster: Engine, tmp_path: Path, monkeypatch: p
     assert (recap(output)["changed"], recap(output)["failed"]) == (8, 0), output
     for shown in ("small-machine: 96Mi, 1 cores", "large-machine: 128Mi, 2 cores"):
         assert shown in output
+
+
+@pytest.mark.usefixtures("office")
+def test_a_pool_of_desktops(cluster: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("K8S_AUTH_KUBECONFIG", str(cluster.kubeconfig))
+    image = ("-e", f"image={cluster.image}")
+    for changed in (2, 0):
+        output = playbook(str(ROOT / "docs/examples/pool.yml"), *image, folder=tmp_path).stdout
+        assert (recap(output)["changed"], recap(output)["failed"]) == (changed, 0), output
+        assert "2 of 2 desktops are ready" in output
 
 
 @pytest.mark.usefixtures("shop")

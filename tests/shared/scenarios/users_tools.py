@@ -127,6 +127,46 @@ def test_a_replica_set_keeps_as_many_as_wanted(
     kubectl("wait", "vmis", "-l", "app=web", "--for=delete", in_time)
 
 
+def test_a_pool_keeps_named_machines_and_updates_them_one_after_another(
+    cluster: Engine, namespace: str, ansible: Ansible, kubectl: Callable[..., str]
+) -> None:
+    in_time = f"--timeout={cluster.seconds(90)}s"
+    common = {"kubeconfig": str(cluster.kubeconfig), "namespace": namespace, "name": "desk"}
+    machine = {"labels": {"app": "desk"}, "image": cluster.image, "memory": "96Mi", "termination_grace_period": 0}
+    order = {"selectionPolicy": {"sortPolicy": "DescendingOrder"}}
+    strategies = {"max_unavailable": 1, "scale_in_strategy": {"proactive": order}}
+    declared = {**common, **machine, **strategies, "replicas": 2, "wait_timeout": cluster.seconds(90)}
+    assert ansible("turtles.kubevirt.pool", declared)["result"]["status"]["readyReplicas"] == 2
+    assert not ansible("turtles.kubevirt.pool", declared)["changed"]
+    assert not ansible("turtles.kubevirt.pool", declared, "--check")["changed"]
+    header, row = kubectl("get", "vmpool").splitlines()
+    assert header.split() == ["NAME", "DESIRED", "CURRENT", "READY", "AGE"]
+    assert row.split()[:4] == ["desk", "2", "2", "2"]
+    assert kubectl("get", "vms", "-o", "name").split() == [f"virtualmachine.kubevirt.io/desk-{n}" for n in (0, 1)]
+
+    # What serves in one version serves in the other
+    kubectl("get", "virtualmachinepools.v1alpha1.pool.kubevirt.io", "desk")
+    kubectl("scale", "vmpool/desk", "--replicas=1")
+    kubectl("wait", "vmpool/desk", "--for=jsonpath={.status.replicas}=1", in_time)
+    assert kubectl("get", "vms", "-o", "name").split() == ["virtualmachine.kubevirt.io/desk-0"]
+
+    # Its name is used again
+    before = kubectl("get", "vmi", "desk-0", "-o", "jsonpath={.metadata.uid}")
+    kubectl("scale", "vmpool/desk", "--replicas=2")
+    kubectl("wait", "vmpool/desk", "--for=jsonpath={.status.readyReplicas}=2", in_time)
+    assert ansible("turtles.kubevirt.pool", {**common, "memory": "104Mi", "wait": False})["changed"]
+    for name in ("desk-0", "desk-1"):
+        kubectl("wait", f"vmi/{name}", "--for=jsonpath={.spec.domain.memory.guest}=104Mi", in_time)
+    kubectl("wait", "vmpool/desk", "--for=jsonpath={.status.readyReplicas}=2", in_time)
+    assert kubectl("get", "vmi", "desk-0", "-o", "jsonpath={.metadata.uid}") != before
+    assert "SuccessfulUpdate" in kubectl("describe", "vmpool", "desk")
+
+    found = ansible("turtles.kubevirt.pool_info", {**common, "name": "desk"})["resources"]
+    assert [pool["spec"]["replicas"] for pool in found] == [2]
+    assert ansible("turtles.kubevirt.pool", {**common, "state": "absent"})["changed"]
+    kubectl("wait", "vms", "-l", "app=desk", "--for=delete", in_time)
+
+
 def test_restarted_gives_another_instance(cluster: Engine, namespace: str, ansible: Ansible) -> None:
     cluster.create(namespace, cluster.virtual_machine("web"))
     first = cluster.wait_running(namespace, "web")

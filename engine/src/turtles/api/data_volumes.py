@@ -49,7 +49,7 @@ def template_causes(spec: Spec, path: str) -> Causes:
         here = f"{path}.{_FIELD}[{index}]"
         if cause := _cause(template, here):
             yield cause
-        elif get(template, "metadata", "name") not in claimed:
+        elif _name(template) not in claimed:
             message = f"DataVolumeTemplate entry {here} must be referenced in the VMI template's 'volumes' list"
             yield Cause(REQUIRED, message, here)
 
@@ -66,7 +66,7 @@ def namespace_causes(spec: Spec, namespace: str) -> Causes:
 def unserved(spec: Spec, path: str) -> Causes:
     """Refuse templates without fault: nothing here makes DataVolumes of them."""
     for index, template in enumerate(spec.get("dataVolumeTemplates") or ()):
-        here, name = f"{path}.dataVolumeTemplates[{index}]", get(template, "metadata", "name")
+        here, name = f"{path}.dataVolumeTemplates[{index}]", _name(template)
         message = (
             f"{here}: DataVolume {name} is {UNSUPPORTED}. Create a PersistentVolumeClaim with the disk's content, name "
             "it as the volume's persistentVolumeClaim, and leave dataVolumeTemplates out"
@@ -74,8 +74,13 @@ def unserved(spec: Spec, path: str) -> Causes:
         yield Cause(NOT_SUPPORTED, message, here)
 
 
+def _name(template: Mapping[str, Any]) -> str:
+    name = get(dict(template), "metadata", "name")
+    return name if isinstance(name, str) else ""
+
+
 def _cause(template: Mapping[str, Any], here: str) -> Cause | None:
-    if not get(dict(template), "metadata", "name"):
+    if not _name(template):
         message = f"'name' field must not be empty for DataVolumeTemplate entry {here}.name."
         return Cause(REQUIRED, message, f"{here}.name")
     wanted = template.get("spec") or {}

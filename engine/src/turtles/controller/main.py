@@ -8,13 +8,12 @@ import os
 import socket
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable
 
 from turtles import __version__
 from turtles.api.configuration import ClusterConfiguration
-from turtles.api.phases import phase_of
 from turtles.command import Command
+from turtles.controller import metrics
 from turtles.controller.caches import Caches
 from turtles.controller.disruption import DisruptionController
 from turtles.controller.kubevirt.controller import KubeVirtController
@@ -25,11 +24,13 @@ from turtles.controller.pool.controller import PoolController
 from turtles.controller.replicaset.controller import ReplicaSetController
 from turtles.controller.vm.controller import VMController
 from turtles.controller.vmi.controller import VMIController
+from turtles.kube import metrics as kube_metrics
 from turtles.kube.client import Client
 from turtles.kube.configuration import ConfigurationWatch
 from turtles.kube.events import Recorder
 from turtles.kube.leader import LeaderElector
 from turtles.kube.manager import Manager
+from turtles.metrics import Source
 
 log = logging.getLogger(__name__)
 
@@ -85,14 +86,15 @@ class VirtController:
         self._manager.stop()
         self.recorder.close()
 
-    def metrics(self, gate: threading.Event) -> dict[str, float]:
-        """Return the component's metrics, under KubeVirt's names where it has them."""
-        phases = Counter(phase_of(vmi).lower() for vmi in self.caches.vmis.list())
-        return {
-            "kubevirt_virt_controller_leading_status": float(gate.is_set()),
-            "kubevirt_vmi_number_of_running": float(phases["running"]),
-            "kubevirt_number_of_vms": float(len(self.caches.vms.list())),
-        }
+    def metrics(self, gate: threading.Event) -> tuple[Source, ...]:
+        """Return the component's metrics. To be called once, before the start.
+
+        :param gate: set while the component leads.
+        """
+        return (
+            *metrics.sources(self.caches, lambda: self.configuration.current, gate),
+            kube_metrics.of_queues(self._manager.queues),
+        )
 
 
 def _command() -> Command:
@@ -160,8 +162,9 @@ def _run(command: Command, options: argparse.Namespace) -> int:
     )
     controller.configuration.follow_verbosity("virtController", options.log_level)
     log.info("started", extra={"version": __version__, "server": client.url, "pid": os.getpid()})
+    sources = (*controller.metrics(gate), kube_metrics.of_client(client))
     controller.start(gate)
-    with command.health(options, controller.ready.is_set, lambda: controller.metrics(gate)):
+    with command.health(options, controller.ready.is_set, sources):
         command.stopped.wait()
     controller.stop()
     if elector is not None:

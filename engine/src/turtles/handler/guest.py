@@ -110,6 +110,11 @@ class Guests:
         """Return what is known about a VMI, None if it isn't managed."""
         return self._guests.get(key)
 
+    def all(self) -> list[Guest]:
+        """Return all of them."""
+        with self._lock:
+            return list(self._guests.values())
+
     def is_stored(self, uid: str) -> bool:
         """Say whether this agent or an earlier one has stored something about the VMI with this uid."""
         return uid in self._store.uids()

@@ -136,6 +136,14 @@ class Launcher:
             raise PermissionError(errno.EPERM, f"the listener belongs to user {uid}, not to the launcher's", str(path))
         return connection
 
+    def statistics(self, name: str) -> dict[str, Any] | None:
+        """Return libvirt's statistics of the domain; None where there is no connection, which isn't made for this."""
+        connection = self._connection
+        if connection is None or not connection.is_alive():
+            return None
+        domain = connection.domain(name)
+        return None if domain is None else domain.statistics()
+
     @property
     def netns(self) -> int:
         """Descriptor of the Pod's network namespace; there once it was connected to."""

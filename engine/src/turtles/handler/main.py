@@ -14,7 +14,7 @@ from turtles.api.kind import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.objects import Object
 from turtles.command import Command
 from turtles.errors import ConfigurationError
-from turtles.handler import domain
+from turtles.handler import domain, metrics
 from turtles.handler.cluster import Key
 from turtles.handler.consoles import Consoles
 from turtles.handler.node import NodeAgent, run_probe
@@ -24,6 +24,7 @@ from turtles.handler.state import Store
 from turtles.handler.sync import Synchroniser
 from turtles.handler.watcher import Watcher
 from turtles.handler.workers import Workers
+from turtles.kube import metrics as kube_metrics
 from turtles.kube.client import Client
 from turtles.kube.configuration import ConfigurationWatch
 from turtles.kube.events import Recorder
@@ -162,7 +163,13 @@ def _run(command: Command, options: argparse.Namespace) -> None:
     node = _node_agent(client, options, watcher, devices, server.endpoint.annotation())
     node.start()
     cluster.informer.start()
-    with command.health(options, lambda: cluster.informer.synced):
+    sources = (
+        metrics.version(),
+        metrics.of_guests(synchroniser.guests, options.node_name, cluster.get),
+        kube_metrics.of_client(client),
+        kube_metrics.of_queues((cluster.queue,)),
+    )
+    with command.health(options, lambda: cluster.informer.synced, sources):
         while not wait_synced((cluster.informer, configuration.informer), 1.0):
             if command.stopped.is_set():
                 return

@@ -76,6 +76,11 @@ class Synchroniser:
         """Drop what is stored about VMIs that don't exist any more; to be called at start."""
         self.guests.forget_except(uids)
 
+    @property
+    def guests(self) -> Guests:
+        """The VMIs that are managed."""
+        return self._guests
+
     def sync(self, key: Key) -> float | None:
         """Synchronise one VMI.
 

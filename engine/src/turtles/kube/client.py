@@ -12,7 +12,9 @@ import os
 import random
 import socket
 import tempfile
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from http.client import responses
 from pathlib import Path
@@ -166,6 +168,9 @@ class Client:
         self._timeout = timeout
         self._retry_for = retry_for
         self._user_agent = user_agent or f"turtles/{__version__}"
+        #: How many requests were answered so far, by method and status.
+        self.answers: Counter[tuple[str, int]] = Counter()
+        self._counting = threading.Lock()
 
     @classmethod
     def from_kubeconfig(cls, path: str | os.PathLike[str] | None = None, **options: Any) -> "Client":
@@ -443,7 +448,7 @@ class Client:
             headers["Content-Type"] = content_type or "application/json"
         self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, payload)
         target = f"{self.url}{path}?{urlencode(query)}" if query else f"{self.url}{path}"
-        return self._pool.request(
+        response = self._pool.request(
             method,
             target,
             body=payload,
@@ -453,6 +458,9 @@ class Client:
             timeout=timeout or urllib3.Timeout(self._timeout),
             preload_content=preload_content,
         )
+        with self._counting:
+            self.answers[method, response.status] += 1
+        return response
 
     def _error(self, status: int, data: bytes, method: str, path: str) -> ApiError:
         try:

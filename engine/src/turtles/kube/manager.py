@@ -128,6 +128,11 @@ class Manager:
         self._controllers.append(controller)
         self._queues[controller.name] = WorkQueue(controller.name)
 
+    @property
+    def queues(self) -> Sequence[WorkQueue[Key]]:
+        """The controllers' work queues."""
+        return tuple(self._queues.values())
+
     def start(self, gate: threading.Event) -> None:
         """Fill the caches, then work whenever *gate* is set; return immediately."""
         for informer in self._informers.values():

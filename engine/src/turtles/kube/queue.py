@@ -41,6 +41,8 @@ class WorkQueue(Generic[K]):
         self._sequence = 0
         self._failures: dict[K, int] = {}
         self._closed = False
+        #: How many keys have been added so far, and how many of them again after a failure.
+        self.adds = self.retries = 0
 
     def add(self, key: K) -> None:
         """Queue a key to be worked on as soon as possible."""
@@ -66,6 +68,7 @@ class WorkQueue(Generic[K]):
         with self._condition:
             failures = self._failures.get(key, 0)
             self._failures[key] = failures + 1
+            self.retries += 1
         seconds: float = min(self._first_delay * 2 ** min(failures, 30), self._longest_delay)
         self.add_after(key, seconds)
         return seconds
@@ -122,6 +125,7 @@ class WorkQueue(Generic[K]):
         if self._closed or key in self._dirty:
             return
         self._dirty.add(key)
+        self.adds += 1
         if key not in self._active:
             self._ready.append(key)
             self._condition.notify()

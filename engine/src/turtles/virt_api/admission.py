@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ import msgspec
 
 from turtles.api import times
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
-from turtles.api.kind import DELETE, UPDATE, Context, Kind, Refusal, find_nothing, no_others
+from turtles.api.kind import CREATE, DELETE, UPDATE, Context, Kind, Refusal, find_nothing, no_others
 from turtles.api.kinds import KINDS
 from turtles.api.language import Cause
 from turtles.api.objects import Object, get, is_deleted
@@ -64,6 +65,8 @@ class Admission:
         self._checks = checks or {}
         self._others = others
         self._find = find
+        #: How many objects were admitted that somebody creates, by kind and namespace.
+        self.created: Counter[tuple[str, str]] = Counter()
         #: Paths whose review asks the API server, and so takes a while.
         self.slow: set[str] = set()
         self.reviews: dict[str, Review] = {}
@@ -130,6 +133,8 @@ class Admission:
             causes = kind.validate(new, self._context(request))
         if kind.check and not causes:
             causes = self._checks[kind.check](request)
+        if operation == CREATE and not causes and not request.get("dryRun"):
+            self.created[kind.kind, str(request.get("namespace") or "")] += 1
         return judged(causes, _remedies(kind, new) if causes else _warnings(kind, new))
 
 

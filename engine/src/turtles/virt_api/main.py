@@ -18,13 +18,14 @@ from aiohttp import web
 from turtles import endpoint
 from turtles.command import Command
 from turtles.errors import ConfigurationError
+from turtles.kube import metrics as kube_metrics
 from turtles.kube.client import ApiError, Client
 from turtles.kube.configuration import ConfigurationWatch
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, wait_synced
 from turtles.kube.lookup import Lookup
 from turtles.kube.resources import CONFIGMAP
-from turtles.virt_api import certificates, eviction, manifests, names
+from turtles.virt_api import certificates, eviction, manifests, metrics, names
 from turtles.virt_api.admission import Admission, engine_users
 from turtles.virt_api.authentication import FrontProxy
 from turtles.virt_api.caches import Caches
@@ -125,7 +126,12 @@ def _run(command: Command, options: argparse.Namespace) -> None:
     configmap.add_handler(lambda old, new: server.trust(FrontProxy.from_configmap(new)))
     informers = [configmap, configuration.informer, *read.informers]
     try:
-        with command.health(options, registration.done.is_set):
+        sources = (
+            metrics.of_creations(admission.created, options.pod_name or ""),
+            server.connections.source,
+            kube_metrics.of_client(client),
+        )
+        with command.health(options, registration.done.is_set, sources):
             asyncio.run(_serve(server, registration, informers, context, options.bind, options.port))
     finally:
         registration.stop()

@@ -18,6 +18,7 @@ from turtles.kube.client import ApiError, Client
 from turtles.virt_api import authentication, discovery, status, streams, subresources
 from turtles.virt_api.admission import Admission
 from turtles.virt_api.authentication import FrontProxy, User
+from turtles.virt_api.connections import Connections
 from turtles.virt_api.nodes import Nodes
 from turtles.virt_api.status import Failure
 
@@ -58,6 +59,7 @@ class Server:
         nodes = nodes or Nodes(client)
         self._handlers = subresources.handlers(client, nodes, lambda: admission.configuration)
         self._streams = streams.handlers(client, nodes)
+        self.connections = Connections()
 
     def trust(self, front_proxy: FrontProxy) -> None:
         """Set which front proxies are trusted, from the next request on."""
@@ -67,7 +69,7 @@ class Server:
 
     def application(self) -> web.Application:
         """Return the application that serves all paths."""
-        application = web.Application(client_max_size=_MAX_BODY, middlewares=[_failures])
+        application = web.Application(client_max_size=_MAX_BODY, middlewares=[self.connections.middleware, _failures])
         router = application.router
         for path in self._admission.reviews:
             router.add_post(path, self._review)

@@ -70,7 +70,11 @@ VM_SPEC = Struct(
         "The VirtualMachineInstance to create.",
         required=True,
     ),
-    field("dataVolumeTemplates", TEMPLATES, "DataVolumes to create for the machine. None are made so far."),
+    field(
+        "dataVolumeTemplates",
+        TEMPLATES,
+        "DataVolumes to create for the machine. None are made so far: they are refused.",
+    ),
     field(
         "instancetype",
         matchers.matcher_schema(matchers.INSTANCETYPE, "The instance type that the machine takes its size from."),

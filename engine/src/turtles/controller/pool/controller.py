@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from turtles.api import times
 from turtles.api.labels import POOL_FINALIZER, POOL_REVISION
 from turtles.api.objects import Object, controller_of, is_deleted
+from turtles.api.phases import is_final
+from turtles.api.run_strategies import MANUAL, RERUN_ON_FAILURE, START, STOP, run_strategy
 from turtles.api.selectors import selects
 from turtles.controller import remedies
 from turtles.controller.caches import BY_OWNER, UNOWNED_IN, Caches
@@ -22,23 +24,26 @@ from turtles.controller.ownership import claims, references_with, references_wit
 from turtles.controller.pool.machine import (
     index_of,
     make_machine,
-    make_revision,
     name_of,
-    revision_name,
     revision_of,
     template_in,
     updated,
 )
-from turtles.controller.pool.plan import Around, Plan, SelectionError, plan
+from turtles.controller.pool.plan import Around, Plan, plan
+from turtles.controller.pool.revisions import Revisions
+from turtles.controller.pool.selection import SelectionError
 from turtles.controller.pool.status import PAUSED, SUCCESSFUL_PAUSED, SUCCESSFUL_RESUME, status
 from turtles.kube.client import AlreadyExists, ApiError, Client, Conflict, NotFound, Unavailable
 from turtles.kube.events import Recorder
-from turtles.kube.informer import Informer, Key, index_by_owner, key_of
+from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.kubevirt import POOL, VM
 from turtles.kube.manager import Controller, Manager, Trigger, each
-from turtles.kube.resources import CONTROLLERREVISION, PVC, Resource
+from turtles.kube.resources import PVC, Resource
 
 log = logging.getLogger(__name__)
+
+#: Run strategies with which a machine doesn't start an instance in place of one that is deleted.
+_BY_REQUEST = (MANUAL, RERUN_ON_FAILURE)
 
 
 @dataclass(frozen=True)
@@ -69,14 +74,14 @@ class PoolController:
         self._vms, self._vmis, self._pvcs = caches.vms, caches.vmis, caches.pvcs
         self._instances = Instances(client, caches.vmis, recorder)
         self._pools: Informer = manager.informer(POOL)
-        # Machines have revisions, too, as many as there are machines; those are nobody's business here
-        self._revisions: Informer = manager.informer(CONTROLLERREVISION, label_selector=POOL_REVISION)
-        self._revisions.add_index(BY_OWNER, index_by_owner)
+        self._revisions = Revisions(client, manager)
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""
         triggers = (each(self._pools), Trigger(self._vms, self._by_machine))
-        return Controller("pool", self.reconcile, triggers, reads=(self._vmis, self._pvcs, self._revisions), workers=2)
+        return Controller(
+            "pool", self.reconcile, triggers, reads=(self._vmis, self._pvcs, self._revisions.cache), workers=2
+        )
 
     def _by_machine(self, old: Object | None, new: Object | None) -> list[Key]:
         """Return which pools to look at when a machine changed: its owners, and those that could adopt it."""
@@ -111,11 +116,7 @@ class PoolController:
 
     def _decide(self, pool: Object, vms: Sequence[Object]) -> tuple[Plan, _Failure | None]:
         instances = {vm["metadata"]["name"]: vmi for vm in vms if (vmi := self._instance_of(vm)) is not None}
-        revisions = {found["metadata"]["name"]: found for found in self._own_revisions(pool)}
-        for obj in (*vms, *instances.values()):
-            name = revision_of(obj)
-            if name and name not in revisions and (found := self._revisions.get(pool["metadata"]["namespace"], name)):
-                revisions[name] = found
+        revisions = self._revisions.known(pool, (*vms, *instances.values()))
         names = [vm["metadata"]["name"] for vm in self._vms.list(pool["metadata"]["namespace"])]
         around = Around(names, instances, revisions, datetime.now(UTC), self._chance)
         try:
@@ -155,9 +156,13 @@ class PoolController:
 
     def _let_go(self, pool: Object) -> None:
         """The pool is being deleted: its machines go after it, or stay, as whoever deleted it said."""
-        for vm in self._vms.list(pool["metadata"]["namespace"]):
-            if selects(pool["spec"]["selector"], vm["metadata"].get("labels") or {}):
-                self._release(vm)
+        metadata = pool["metadata"]
+        # The garbage collector may have taken the reference already of one that stays
+        unowned = self._vms.by_index(UNOWNED_IN, metadata["namespace"])
+        found = claims(pool, self._vms.by_index(BY_OWNER, metadata["uid"]))
+        selected = (vm for vm in unowned if selects(pool["spec"]["selector"], vm["metadata"].get("labels") or {}))
+        for vm in (*found.own, *found.strays, *selected):
+            self._release(vm)
         if POOL_FINALIZER in (pool["metadata"].get("finalizers") or ()):
             self._patch_object(POOL, self._pools, pool, {"finalizers": _without_finalizer(pool)})
 
@@ -186,7 +191,11 @@ class PoolController:
             ("FailedScaleOut", "error during scale out", lambda: self._scale_out(pool, decided.create)),
             ("FailedUpdate", "error during VM update", lambda: self._update(pool, decided.update)),
             ("FailedUpdate", "error during VMI update", lambda: self._roll_out(pool, decided)),
-            ("FailedRevisionPruning", "error while pruning vmpool revisions", lambda: self._prune(pool, decided.prune)),
+            (
+                "FailedRevisionPruning",
+                "error while pruning vmpool revisions",
+                lambda: self._revisions.prune(pool, decided.prune),
+            ),
         )
         for reason, words, step in steps:
             try:
@@ -243,7 +252,7 @@ class PoolController:
 
     def _scale_out(self, pool: Object, indexes: Iterable[int]) -> None:
         for index in indexes:
-            self._ensure_revision(pool)
+            self._revisions.ensure(pool)
             try:
                 vm = self._client.create(VM, make_machine(pool, index))
             except AlreadyExists as error:
@@ -261,8 +270,8 @@ class PoolController:
 
     def _update(self, pool: Object, vms: Iterable[Object]) -> None:
         for vm in vms:
-            self._ensure_revision(pool)
-            before = self._revisions.get(pool["metadata"]["namespace"], revision_of(vm) or "")
+            self._revisions.ensure(pool)
+            before = self._revisions.get(pool, revision_of(vm))
             after = updated(pool, vm, template_in(before))
             metadata = {key: after["metadata"][key] for key in ("labels", "annotations")}
             try:
@@ -276,42 +285,24 @@ class PoolController:
             self._recorder.event(pool, "Normal", "SuccessfulUpdate", f"Updated VM {_text(vm)}")
 
     def _roll_out(self, pool: Object, decided: Plan) -> None:
-        for vmi in decided.restart:
-            self._instances.delete(pool, vmi, "Replacing the outdated virtual machine instance")
+        for vm in decided.restart:
+            if (instance := self._instance_of(vm)) is not None:
+                self._restart(pool, vm, instance)
         for vm in decided.relabel:
             if (instance := self._instance_of(vm)) is not None:
                 labels = {**(instance["metadata"].get("labels") or {}), POOL_REVISION: revision_of(vm)}
                 self._instances.patch_metadata(instance, {"labels": labels})
 
-    # Revisions
-
-    def _own_revisions(self, pool: Object) -> Sequence[Object]:
-        return self._revisions.by_index(BY_OWNER, pool["metadata"]["uid"])
-
-    def _ensure_revision(self, pool: Object) -> None:
-        """Store the pool's present spec. What another pool of its name has left behind gives way."""
-        namespace, name = pool["metadata"]["namespace"], revision_name(pool)
-        found = self._revisions.get(namespace, name)
-        owner = controller_of(found) if found is not None else None
-        if found is not None and owner is not None and owner.get("uid") == pool["metadata"]["uid"]:
-            return
-        try:
-            stored = self._client.create(CONTROLLERREVISION, make_revision(pool))
-        except AlreadyExists as error:
-            live = self._client.get(CONTROLLERREVISION, namespace, name)
-            if (controller_of(live) or {}).get("uid") == pool["metadata"]["uid"]:
-                self._revisions.observe(live)
-                return
-            self._client.delete(CONTROLLERREVISION, namespace, name, uid=live["metadata"]["uid"])
-            raise Conflict(409, "Conflict", error.message) from error
-        self._revisions.observe(stored)
-
-    def _prune(self, pool: Object, names: Iterable[str]) -> None:
-        for name in names:
-            try:
-                self._client.delete(CONTROLLERREVISION, pool["metadata"]["namespace"], name)
-            except NotFound:
-                continue
+    def _restart(self, pool: Object, vm: Object, vmi: Object) -> None:
+        """Have a machine start another instance in place of one that isn't what it should be."""
+        if run_strategy(vm) in _BY_REQUEST and not is_final(vmi):
+            requests = [{"action": STOP, "uid": vmi["metadata"]["uid"]}, {"action": START}]
+            patch = {"status": {"stateChangeRequests": requests}}
+            self._patch_object(VM, self._vms, vm, {}, patch, subresource="status")
+            words = f"Requested a restart of VM {_text(vm)}"
+            self._recorder.event(pool, "Normal", "SuccessfulUpdate", words)
+        else:
+            self._instances.delete(pool, vmi, "Replacing the outdated virtual machine instance")
 
     # Status
 

@@ -7,6 +7,7 @@ import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from turtles.api.conditions import is_true
 from turtles.api.kinds.vmi.comparison import is_same_template
 from turtles.api.labels import POOL_FINALIZER, POOL_REVISION
 from turtles.api.objects import Object, get, owner_reference
@@ -52,6 +53,11 @@ def indexes(pool: Object, taken: Iterable[str], count: int) -> list[int]:
     return found
 
 
+def is_ready(machine: Object) -> bool:
+    """Tell whether a machine is ready."""
+    return is_true((machine.get("status") or {}).get("conditions"), "Ready")
+
+
 def make_machine(pool: Object, index: int) -> Object:
     """Return a new machine of a pool."""
     metadata = template_of(pool).get("metadata") or {}
@@ -93,10 +99,12 @@ def updated(pool: Object, machine: Object, before: Mapping[str, Any] | None) -> 
 
 
 def _keep_identity(machine: Object, spec: Object) -> None:
-    before = get(machine, "spec", "template", "spec", "domain")
-    domain = get(spec, "template", "spec", "domain")
+    was, new = (get(each, "template", "spec") or {} for each in (machine["spec"], spec))
+    before, domain = was.get("domain"), new.get("domain")
     if not before or domain is None:
         return
+    if was.get("architecture") and not new.get("architecture"):
+        new["architecture"] = was["architecture"]
     kept = {key: value for key, value in (before.get("firmware") or {}).items() if key in _IDENTITY and value}
     if kept:
         domain["firmware"] = {**(domain.get("firmware") or {}), **kept}

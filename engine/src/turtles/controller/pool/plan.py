@@ -3,30 +3,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 from turtles.api import durations
 from turtles.api.conditions import get_condition, is_true
-from turtles.api.kinds.pool import ASCENDING, DESCENDING, DISABLED, NEWEST, OLDEST
+from turtles.api.kinds.pool import DISABLED
 from turtles.api.labels import POOL_FINALIZER
 from turtles.api.objects import Object, controller_of, get, is_deleted
 from turtles.api.phases import RUNNING, phase_of
-from turtles.api.selectors import selects
+from turtles.api.run_strategies import STOP
 from turtles.api.times import parse_time
 from turtles.controller.pool.machine import (
     has_same_disks,
     index_of,
     indexes,
+    is_ready,
     is_same_machine,
     revision_name,
     revision_of,
     template_in,
     template_of,
 )
+from turtles.controller.pool.selection import chosen, selected
 
 #: Machines created or deleted at once, so that one pool doesn't keep the API server from everybody else.
 BURST = 250
@@ -41,10 +41,6 @@ _ERRORS = (
     "ErrImagePull",
     "ImagePullBackOff",
 )
-
-
-class SelectionError(ValueError):
-    """A selection policy can't be followed; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ class Plan:
     :param create: indexes of new machines.
     :param delete: machines that are too many, or fail to start.
     :param update: machines to be brought to the pool's template.
-    :param restart: instances to be replaced, so that they become what their machines are.
+    :param restart: machines whose instances are to be replaced, so that they become what the machines are.
     :param relabel: machines whose instances are what they should be, and only don't have the name of the revision.
     :param replace: machines to be deleted, because they need other DataVolumes.
     :param prune: names of revisions that nothing refers to.
@@ -107,11 +103,6 @@ def wanted(pool: Object) -> int:
     """Return how many machines a pool is to have."""
     replicas = pool["spec"].get("replicas")
     return 1 if replicas is None else int(replicas)
-
-
-def is_ready(machine: Object) -> bool:
-    """Tell whether a machine is ready."""
-    return is_true((machine.get("status") or {}).get("conditions"), "Ready")
 
 
 def plan(pool: Object, machines: Sequence[Object], around: Around) -> Plan:
@@ -161,63 +152,13 @@ def _surplus(pool: Object, machines: Sequence[Object], surplus: int, around: Aro
     there = [each for each in machines if not is_deleted(each)]
     policy = get(strategy, "proactive", "selectionPolicy") or {}
     count = surplus - (len(machines) - len(there))
-    return _selected(pool, there, policy, around)[: max(0, count)]
+    return selected(pool, there, policy, around.random)[: max(0, count)]
 
 
 def _state_preservation(pool: Object) -> str:
     strategy = pool["spec"].get("scaleInStrategy") or {}
     way = "opportunistic" if strategy.get("opportunistic") is not None else "proactive"
     return str(get(strategy, way, "statePreservation") or DISABLED)
-
-
-# Which machines, in which order
-
-
-def _selected(
-    pool: Object, machines: Sequence[Object], policy: Mapping[str, Any], around: Around, *, sort: bool = True
-) -> list[Object]:
-    selectors = policy.get("selectors") or {}
-    labels = selectors.get("labelSelector")
-    on_nodes = selectors.get("nodeSelectorRequirementMatcher") or ()
-    found = []
-    for machine in machines:
-        template = get(machine, "spec", "template") or {}
-        if labels is not None and not selects(labels, get(template, "metadata", "labels") or {}):
-            continue
-        if all(_holds(each, get(template, "spec", "nodeSelector") or {}) for each in on_nodes):
-            found.append(machine)
-    return sorted(found, key=_order(pool, policy.get("sortPolicy"), around)) if sort else found
-
-
-def _holds(requirement: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    operator, values = requirement["operator"], requirement.get("values") or ()
-    if operator in ("In", "NotIn", "Exists", "DoesNotExist"):
-        return selects({"matchExpressions": [requirement]}, labels)
-    if operator not in ("Gt", "Lt"):
-        raise SelectionError(f'"{operator}" is not a valid label selector operator')
-    try:
-        mine, theirs = int(labels.get(requirement["key"], "")), int([*values, ""][0])
-    except ValueError:
-        return False
-    return mine > theirs if operator == "Gt" else mine < theirs
-
-
-def _order(pool: Object, policy: str | None, around: Around) -> Callable[[Object], Any]:
-    def age(machine: Object) -> float:
-        created = parse_time(machine["metadata"].get("creationTimestamp"))
-        return created.timestamp() if created else math.inf
-
-    def index(machine: Object) -> int:
-        return index_of(pool, machine["metadata"]["name"]) or 0
-
-    orders: dict[str, Callable[[Object], Any]] = {
-        ASCENDING: index,
-        DESCENDING: lambda machine: -index(machine),
-        NEWEST: lambda machine: (-age(machine), -index(machine)),
-        OLDEST: lambda machine: (age(machine), index(machine)),
-    }
-    # By chance among those that do the same work: what isn't ready does none
-    return orders.get(policy or "", lambda machine: (is_ready(machine), around.random()))
 
 
 # Updates
@@ -229,7 +170,7 @@ def _update(pool: Object, machines: Sequence[Object], around: Around) -> _Update
         return found
     policy = get(strategy, "proactive", "selectionPolicy") or {}
     current = []
-    for machine in _selected(pool, machines, policy, around, sort=False):
+    for machine in chosen(machines, policy):
         if index_of(pool, machine["metadata"]["name"]) is None:
             continue
         if is_outdated(pool, machine, around.revisions):
@@ -237,7 +178,7 @@ def _update(pool: Object, machines: Sequence[Object], around: Around) -> _Update
         else:
             current.append(machine)
     if strategy.get("opportunistic") is None:
-        _roll_out(pool, _selected(pool, current, policy, around), around, found)
+        _roll_out(pool, selected(pool, current, policy, around.random), around, found)
     return found
 
 
@@ -255,7 +196,7 @@ def _roll_out(pool: Object, machines: Sequence[Object], around: Around, found: _
     left = _max_unavailable(pool) - sum(not _is_available(each, around) for each in machines)
     for machine in machines:
         instance = around.instances.get(machine["metadata"]["name"])
-        if instance is None or is_deleted(instance):
+        if instance is None or _is_leaving(machine, instance):
             continue
         chosen = _change(machine, instance, around, found)
         if chosen is None:
@@ -264,7 +205,7 @@ def _roll_out(pool: Object, machines: Sequence[Object], around: Around, found: _
             if left <= 0:
                 continue
             left -= 1
-        chosen.append(machine if chosen is not found.restart else instance)
+        chosen.append(machine)
 
 
 def _change(machine: Object, instance: Object, around: Around, found: _Update) -> list[Object] | None:
@@ -289,9 +230,16 @@ def _max_unavailable(pool: Object) -> int:
     return max(1, wanted(pool) * part // 100 if text.endswith("%") else part)
 
 
+def _is_leaving(machine: Object, instance: Object) -> bool:
+    """Tell whether an instance is deleted, or about to be because somebody asked for that."""
+    requests = (machine.get("status") or {}).get("stateChangeRequests") or ()
+    stops = {request.get("uid") for request in requests if request.get("action") == STOP}
+    return is_deleted(instance) or instance["metadata"].get("uid") in stops
+
+
 def _is_available(machine: Object, around: Around) -> bool:
     instance = around.instances.get(machine["metadata"]["name"])
-    if instance is None or is_deleted(instance) or phase_of(instance) != RUNNING:
+    if instance is None or _is_leaving(machine, instance) or phase_of(instance) != RUNNING:
         return False
     return is_true((instance.get("status") or {}).get("conditions"), "Ready")
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from turtles.api.conditions import remove_condition, set_condition
 from turtles.api.objects import Object
 from turtles.api.selectors import as_text
-from turtles.controller.pool.plan import is_ready
+from turtles.controller.pool.machine import is_ready
 
 FAILURE, PAUSED = "ReplicaFailure", "ReplicaPaused"
 SUCCESSFUL_PAUSED, SUCCESSFUL_RESUME = "SuccessfulPaused", "SuccessfulResume"

@@ -31,7 +31,8 @@ def remedies(spec: Any, path: str) -> list[str]:
                 f"{path}.networks[{index}] has no type. If it is one of genie, which KubeVirt had until 0.28, write "
                 "multus with the networkName of a NetworkAttachmentDefinition, or pod: {}"
             )
-    names = {volume.get("name") for volume in _objects(spec, "volumes")}
+    # A list: a name may be of any type
+    names = [volume.get("name") for volume in _objects(spec, "volumes")]
     for index, disk in enumerate(_objects(spec, "domain", "devices", "disks")):
         if disk.get("name") not in names:
             found.append(
