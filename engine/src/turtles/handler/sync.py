@@ -15,7 +15,7 @@ from turtles.api.configuration import DEFAULT, ClusterConfiguration
 from turtles.api.guests import grace_period
 from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import HANDED_OVER, is_final, phase_of
-from turtles.domain import decision, definition, end, lifecycle, report
+from turtles.domain import decision, definition, end, lifecycle, paths, report
 from turtles.domain import status as domain_status
 from turtles.domain.decision import ShutdownStep, Step
 from turtles.domain.end import End
@@ -164,9 +164,9 @@ class Synchroniser:
             def stopped(detail: int) -> None:
                 guest.state.stopped = lifecycle.stopped_event_reason(detail)
 
-            disks = [volume["name"] for volume in vmi["spec"].get("volumes") or () if "containerDisk" in volume]
+            images = list(paths.images(vmi["spec"]))
             guest.launcher = Launcher(
-                self._pods_dir, pod_uid, self._watcher, lambda: self._cluster.enqueue(guest.key), stopped, disks
+                self._pods_dir, pod_uid, self._watcher, lambda: self._cluster.enqueue(guest.key), stopped, images
             )
         return guest.launcher
 

@@ -14,6 +14,8 @@ from turtles.domain import paths
 _SCRATCH = {name: str(path) for path, name in paths.EMPTY_DIRS.items()}
 #: Further volumes of Pods without image volumes: the program of the images' containers, and where images are mounted.
 _PROGRAM_VOLUME, _DISKS_VOLUME = "virt-bin-share-dir", "container-disks"
+#: The volume with the kernel that is booted, or its container.
+_KERNEL_VOLUME = "kernel-boot-volume"
 _DNS_LABEL = 63
 
 
@@ -27,28 +29,29 @@ def volumes_of(
     volumes: list[Object] = [{"name": name, "emptyDir": {}} for name in _SCRATCH]
     mounts: list[Object] = [{"name": name, "mountPath": path} for name, path in _SCRATCH.items()]
     pull_secrets: dict[str, None] = {}
-    if not config.image_volumes and any("containerDisk" in volume for volume in spec.get("volumes") or ()):
+    images = paths.images(spec)
+    if not config.image_volumes and images:
         # The node agent mounts the files of the images in it.
         volumes.append({"name": _DISKS_VOLUME, "emptyDir": {}})
         mounts.append({"name": _DISKS_VOLUME, "mountPath": str(paths.IMAGE_VOLUMES_DIR)})
+    for name, wanted in images.items():
+        if config.image_volumes:
+            image = {"reference": wanted["image"]}
+            if wanted.get("imagePullPolicy"):
+                image["pullPolicy"] = wanted["imagePullPolicy"]
+            volumes.append({"name": volume_name(name), "image": image})
+            mounts.append(
+                {
+                    "name": volume_name(name),
+                    "mountPath": str(paths.container_disk_image_dir(name)),
+                    "readOnly": True,
+                }
+            )
+        if wanted.get("imagePullSecret"):
+            pull_secrets[wanted["imagePullSecret"]] = None
     for volume in spec.get("volumes") or ():
         name = volume["name"]
-        if disk := volume.get("containerDisk"):
-            if config.image_volumes:
-                image = {"reference": disk["image"]}
-                if disk.get("imagePullPolicy"):
-                    image["pullPolicy"] = disk["imagePullPolicy"]
-                volumes.append({"name": volume_name(name), "image": image})
-                mounts.append(
-                    {
-                        "name": volume_name(name),
-                        "mountPath": str(paths.container_disk_image_dir(name)),
-                        "readOnly": True,
-                    }
-                )
-            if disk.get("imagePullSecret"):
-                pull_secrets[disk["imagePullSecret"]] = None
-        elif claim := volume.get("persistentVolumeClaim"):
+        if claim := volume.get("persistentVolumeClaim"):
             volumes.append({"name": volume_name(name), "persistentVolumeClaim": dict(claim)})
             if name not in block:
                 mounts.append({"name": volume_name(name), "mountPath": str(paths.claim_dir(name))})
@@ -71,7 +74,7 @@ def _cloud_init(name: str, source: Mapping[str, Any], volumes: list[Object], mou
 
 
 def add_container_disks(spec: Mapping[str, Any], config: LauncherConfig, pod_spec: Object) -> None:
-    """Add a container per container disk, and the init container that brings the program they run.
+    """Add a container per image, and the init container that brings the program they run.
 
     The program takes a page or two of memory and no time. KubeVirt limits it to a hundredth of a CPU, which would hold
     up the runtime, whose first steps count as the container's, for seconds; so there is a limit of CPU only where a
@@ -87,22 +90,21 @@ def add_container_disks(spec: Mapping[str, Any], config: LauncherConfig, pod_spe
     resources = {"requests": requests, "limits": limits}
     program = {"name": _PROGRAM_VOLUME, "mountPath": str(paths.CONTAINER_DISK_BIN_DIR)}
     sockets = {"name": paths.EMPTY_DIRS[paths.SOCKETS_DIR], "mountPath": str(paths.SOCKETS_DIR)}
-    disks = [volume for volume in spec.get("volumes") or () if "containerDisk" in volume]
-    for volume in disks:
-        disk = volume["containerDisk"]
+    images = paths.images(spec)
+    for name, source in images.items():
         container: Object = {
-            "name": _container_name(volume["name"]),
-            "image": disk["image"],
+            "name": _container_name(name),
+            "image": source["image"],
             "command": [str(paths.CONTAINER_DISK_PROGRAM)],
-            "args": [str(paths.container_disk_socket(volume["name"]))],
+            "args": [str(paths.container_disk_socket(name))],
             "resources": resources,
             "securityContext": security(readOnlyRootFilesystem=True),
             "volumeMounts": [{**program, "readOnly": True}, sockets],
         }
-        if disk.get("imagePullPolicy"):
-            container["imagePullPolicy"] = disk["imagePullPolicy"]
+        if source.get("imagePullPolicy"):
+            container["imagePullPolicy"] = source["imagePullPolicy"]
         pod_spec["containers"].append(container)
-    if disks:
+    if images:
         pod_spec["volumes"].append({"name": _PROGRAM_VOLUME, "emptyDir": {}})
         pod_spec["initContainers"] = [
             {
@@ -119,6 +121,8 @@ def add_container_disks(spec: Mapping[str, Any], config: LauncherConfig, pod_spe
 
 def _container_name(volume: str) -> str:
     """Return the name of the container of a container disk: ``volume<name>``, a DNS label."""
+    if volume == paths.KERNEL_IMAGE:
+        return _KERNEL_VOLUME
     name = f"volume{volume}"
     if len(name) <= _DNS_LABEL:
         return name
@@ -126,7 +130,9 @@ def _container_name(volume: str) -> str:
 
 
 def volume_name(name: str) -> str:
-    """Return a Pod volume's name for a VMI volume: a DNS label that no scratch directory has."""
-    if name not in (*_SCRATCH, _PROGRAM_VOLUME, _DISKS_VOLUME) and len(name) <= _DNS_LABEL:
+    """Return a Pod volume's name for a VMI volume: a DNS label that no volume of the engine's own has."""
+    if name == paths.KERNEL_IMAGE:
+        return _KERNEL_VOLUME
+    if name not in (*_SCRATCH, _PROGRAM_VOLUME, _DISKS_VOLUME, _KERNEL_VOLUME) and len(name) <= _DNS_LABEL:
         return name
     return f"vol-{name[:40].rstrip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"

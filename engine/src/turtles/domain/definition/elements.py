@@ -14,13 +14,16 @@ class Host:
     """What the node offers a domain.
 
     ``kvm``: hardware virtualisation can be used. ``no_direct_io``: volumes on a file system that can't bypass the page
-    cache. ``cluster``: what the installation chooses for all of its machines.
+    cache. ``cluster``: what the installation chooses for all of its machines. ``processors``: those of the node that
+    the Pod may run on. ``numa``: the NUMA node of each.
     """
 
     kvm: bool
     emulator: str = "/usr/bin/qemu-system-x86_64"
     no_direct_io: frozenset[str] = field(default_factory=frozenset)
     cluster: ClusterConfiguration = DEFAULT
+    processors: tuple[int, ...] = ()
+    numa: Mapping[int, int] = field(default_factory=dict)
 
 
 def devices_of(spec: Mapping[str, Any]) -> Mapping[str, Any]:
