@@ -25,6 +25,7 @@ from turtles.handler import delivery, pod_network
 from turtles.handler.cluster import Cluster, Key
 from turtles.handler.domain import Domain
 from turtles.handler.errors import GuestEnded, LauncherBusy, LauncherGone, LauncherNotReady, LibvirtError
+from turtles.handler.grow import grow
 from turtles.handler.guest import Guest, Guests
 from turtles.handler.guest_agent import GuestAgents
 from turtles.handler.launcher import Launcher
@@ -147,6 +148,8 @@ class Synchroniser:
             again = min(again, self._shut_down(vmi, guest, domain, state, reason))
             state, reason = domain.state()
         seen = _observe(vmi, guest, launcher, domain, state, reason)
+        if step is not Step.SHUT_DOWN and grow(vmi, guest, domain, seen):
+            seen = _observe(vmi, guest, launcher, domain, state, reason)
         self._report(vmi, guest, domain, seen)
         return again
 
@@ -285,7 +288,8 @@ def _observe(vmi: Object, guest: Guest, launcher: Launcher, domain: Domain, stat
         raise LauncherBusy(f"libvirtd sends invalid data: {error}") from error
     facts = pod_network.pod_interface(vmi, guest, launcher, live)
     addresses = tuple(address for address, _ in facts.addresses) if facts else ()
-    return Observation(state, reason, live, pod_network.plans(vmi, facts), addresses)
+    refused = {condition: message for condition, (_, message) in guest.refused.items()}
+    return Observation(state, reason, live, pod_network.plans(vmi, facts), addresses, refused)
 
 
 def _stopped(vmi: Object, guest: Guest, state: int, reason: int) -> End:

@@ -21,6 +21,7 @@ from turtles.domain.definition.compute import (
     add_vcpus,
     cpu_topology,
     guest_memory,
+    memory_device,
     most_memory,
     most_sockets,
 )
@@ -50,6 +51,7 @@ __all__ = (
     "domain_uuid",
     "domain_xml",
     "guest_memory",
+    "memory_device",
     "most_memory",
     "most_sockets",
 )
