@@ -95,18 +95,23 @@ def live(xml: str) -> Live:
     root = parse(xml, "the domain's XML")
     type_ = root.find("os/type")
     channel = root.find("devices/channel/target[@name='org.qemu.guest_agent.0']")
-    memory = root.find("currentMemory")
+    device = _memory_device(root)
     return Live(
         machine=_checked(type_.get("machine", ""), _MACHINE, "os/type/@machine") if type_ is not None else "",
         emulated=root.get("type") == "qemu",
         agent_connected=channel is not None and channel.get("state") == "connected",
-        memory=int(_checked((memory.text or "0").strip(), _KIBIBYTES, "currentMemory")) * 1024
-        if memory is not None
-        else 0,
+        memory=_memory(root, device),
         macs=_macs(root),
         **_vcpus(root),
-        memory_device=_memory_device(root),
+        memory_device=device,
     )
+
+
+def _memory(root: Element, device: MemoryDevice | None) -> int:
+    # currentMemory counts all that the device could give, until the balloon tells it.
+    name = "currentMemory" if device is None else "memory"
+    total = int(_checked((root.findtext(name) or "0").strip(), _KIBIBYTES, name)) * 1024
+    return total if device is None else max(0, total - device.size + device.current)
 
 
 def _vcpus(root: Element) -> dict[str, int]:
