@@ -465,10 +465,9 @@ BAD_KEY = (
         (
             {
                 "spec.domain.launchSecurity": {"snp": {"policy": "0x1", "idBlock": "AA=="}},
-                "spec.domain.firmware.bootloader": {"efi": {"secureBoot": False, "persistent": True}},
+                "spec.domain.firmware.bootloader": {"efi": {"secureBoot": False}},
             },
             [
-                (INVALID, "SNP does not work along with Persistent EFI variables", "spec.launchSecurity"),
                 (INVALID, "0x1 SEV-SNP Policy Config must have bit 17 (0x20000) set to 1", "spec.launchSecurity.snp"),
                 (
                     INVALID,

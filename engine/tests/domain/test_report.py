@@ -80,6 +80,7 @@ def test_a_guest_that_has_started() -> None:
             }
         ],
         "volumeStatus": [{"name": "root", "target": "vda"}],
+        "guestOSInfo": {},
         "migrationMethod": "BlockMigration",
         "conditions": [
             {"type": "Ready", "status": "False"},
@@ -151,7 +152,7 @@ OLD_ANSWER = {
         # It answers, but says nothing about the system
         (WITH_AGENT, GuestInfo(), None, {"name": "Debian"}, True, False),
         (WITH_AGENT, GuestInfo(("guest-ping",)), None, {"name": "Debian"}, True, True),
-        (LIVE, None, None, None, False, False),
+        (LIVE, None, None, {}, False, False),
     ],
 )
 def test_what_the_agent_said(

@@ -26,6 +26,9 @@ NODE_HEARTBEAT = "kubevirt.io/heartbeat"
 NODE_SERVER = "kubevirt.io/virt-handler-server"
 #: Whether the node's kubelet gives containers processors of their own; KubeVirt has both names.
 CPU_MANAGER = ("cpumanager", "kubevirt.io/cpumanager")
+#: Nodes whose kernel leaves all of the time to realtime tasks, and whose processor encrypts guests' memory.
+REALTIME = "kubevirt.io/realtime"
+SEV, SEV_ES, SEV_SNP = "kubevirt.io/sev", "kubevirt.io/sev-es", "kubevirt.io/sev-snp"
 ARCH = "kubernetes.io/arch"
 CPU_MODEL_PREFIX = "cpu-model.node.kubevirt.io/"
 CPU_MODEL_MIGRATION_PREFIX = "cpu-model-migration.node.kubevirt.io/"
@@ -39,6 +42,7 @@ MACHINE_TYPE_PREFIX = "machine-type.node.kubevirt.io/"
 OBSOLETE_HOST_MODEL = "node-labeller.kubevirt.io/obsolete-host-model"
 SKIP_NODE_LABELLER = "node-labeller.kubevirt.io/skip-node"
 DEVICE_KVM = "devices.kubevirt.io/kvm"
+DEVICE_SEV = "devices.kubevirt.io/sev"
 DEVICE_TUN = "devices.kubevirt.io/tun"
 DEVICE_VHOST_NET = "devices.kubevirt.io/vhost-net"
 

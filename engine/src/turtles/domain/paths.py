@@ -28,6 +28,16 @@ _FILES = {
     "serviceAccount": "",
 }
 
+#: EFI firmware, as Debian's package ovmf has it.
+OVMF_DIR = PurePosixPath("/usr/share/OVMF")
+#: Stands among the names of volumes for the image with the kernel that is booted: no volume can have it.
+KERNEL_IMAGE = "kernel.boot"
+#: Links to kernel and initrd in that image.
+KERNEL_DIR = EPHEMERAL_DISKS_DIR / "kernel-boot"
+KERNEL, INITRD = KERNEL_DIR / "kernel", KERNEL_DIR / "initrd"
+#: What Ignition configures the guest with.
+IGNITION = EPHEMERAL_DISKS_DIR / "ignition" / "config.ign"
+
 #: Names of the emptyDir volumes in the Pod's spec, by mount point.
 EMPTY_DIRS: Mapping[PurePosixPath, str] = {
     PRIVATE_DIR: "private",
@@ -203,6 +213,24 @@ def disk_source(volume: Mapping[str, Any]) -> tuple[PurePosixPath, str]:
         return files_image(name), "raw"
     sources = ", ".join(sorted(set(volume) - {"name"})) or "none"
     raise ValueError(f"volume {name!r} has no source that can back a disk (it has: {sources})")
+
+
+def images(spec: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return what a VMI's *spec* says of the images whose files its guest uses: of containerDisks, by their volumes'
+    names, and of the kernel that is booted.
+    """
+    found = {
+        volume["name"]: volume["containerDisk"] for volume in spec.get("volumes") or () if "containerDisk" in volume
+    }
+    kernel = ((spec.get("domain") or {}).get("firmware") or {}).get("kernelBoot") or {}
+    if container := kernel.get("container"):
+        found[KERNEL_IMAGE] = container
+    return found
+
+
+def efi_variables(uid: str) -> PurePosixPath:
+    """Return the file with the EFI variables of the VMI with this *uid*, which libvirtd makes."""
+    return domain_private_dir(uid) / "efi-variables.fd"
 
 
 def domain_private_dir(uid: str) -> PurePosixPath:

@@ -7,29 +7,33 @@ Its parts are in :mod:`turtles.domain.status`. No function changes the VMI; all 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from turtles.api import conditions
 from turtles.api.conditions import Condition, get_condition, remove_condition, set_condition
 from turtles.api.objects import Object
 from turtles.api.phases import FAILED, RUNNING, set_phase
-from turtles.domain import definition, lifecycle
+from turtles.domain import definition, growth, lifecycle
 from turtles.domain import status as parts
 from turtles.domain.end import End
 from turtles.domain.network import InterfacePlan
 from turtles.domain.status import GuestInfo, Live, Migratability
 
 #: Conditions that say something about a guest that runs, or about attempts to have it run.
-_OF_RUNNING = ("Paused", "AgentConnected", "AgentVersionNotSupported", "Synchronized")
+_OF_RUNNING = (
+    *("Paused", "AgentConnected", "AgentVersionNotSupported", "Synchronized"),
+    *(growth.VCPU_CHANGE, growth.MEMORY_CHANGE),
+)
 
 
 @dataclass(frozen=True)
 class Observation:
     """A domain as it was found; ``live`` is None unless it is alive.
 
-    ``plans`` are those of its interfaces, ``addresses`` the Pod's.
+    ``plans`` are those of its interfaces, ``addresses`` the Pod's. ``refused`` says why a change of the running guest
+    (:mod:`turtles.domain.growth`) couldn't be made, by its condition.
     """
 
     state: int
@@ -37,6 +41,7 @@ class Observation:
     live: Live | None
     plans: tuple[InterfacePlan, ...]
     addresses: tuple[str, ...]
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ def observed(vmi: Mapping[str, Any], seen: Observation, info: GuestInfo | None, 
     if live is not None:
         status["machine"] = {"type": live.machine}
         status["memory"] = parts.memory(spec, live.memory, status.get("memory"))
-        status["currentCPUTopology"] = parts.cpu_topology(spec)
+        status["currentCPUTopology"] = parts.cpu_topology(spec, live.vcpus)
     connected = live is not None and live.agent_connected
     if not connected or (info is not None and not info.frozen):
         status.pop("fsFreezeStatus", None)
@@ -86,10 +91,12 @@ def observed(vmi: Mapping[str, Any], seen: Observation, info: GuestInfo | None, 
     if info is not None and info.os_info:
         status["guestOSInfo"] = info.os_info
     elif not connected:
-        status.pop("guestOSInfo", None)
+        status["guestOSInfo"] = {}
     migration = parts.migratability(vmi)
     status["migrationMethod"] = migration.method
     status["conditions"] = _conditions(status.get("conditions") or [], seen, info, migration, now)
+    if live is not None:
+        _put_changes(status["conditions"], growth.changes(vmi, live), seen.refused, now)
     return status
 
 
@@ -176,6 +183,19 @@ def _conditions(
     )
     put("Synchronized", False)
     return entries
+
+
+def _put_changes(
+    entries: list[Condition], changes: Sequence[growth.Change], refused: Mapping[str, str], now: str
+) -> None:
+    going_on = {change.condition for change in changes}
+    for type_ in (growth.VCPU_CHANGE, growth.MEMORY_CHANGE):
+        if type_ in refused:
+            set_condition(entries, type_, "False", conditions.CHANGE_FAILED, refused[type_], now)
+        elif type_ in going_on:
+            set_condition(entries, type_, "True", "", "", now)
+        else:
+            remove_condition(entries, type_)
 
 
 def _reason(entries: list[Condition], type_: str) -> str | None:

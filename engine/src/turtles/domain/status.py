@@ -19,6 +19,7 @@ _NAME_LENGTH, _INTERFACES = 256, 256
 _MACHINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
 _KIBIBYTES = re.compile(r"[0-9]{1,15}", re.ASCII)
+_COUNT = re.compile(r"[0-9]{1,6}", re.ASCII)
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\U0010ffff]+")
 
 #: Commands of the guest agent without which parts of the status and of the subresources don't work.
@@ -46,6 +47,15 @@ _OS_KEYS = {
 
 
 @dataclass(frozen=True)
+class MemoryDevice:
+    """What gives a guest more memory, in bytes: how much it can give, is to give, and gives."""
+
+    size: int
+    requested: int
+    current: int
+
+
+@dataclass(frozen=True)
 class Live:
     """What the XML of a running domain adds to what was defined; ``macs`` are by the interface's name."""
 
@@ -54,6 +64,9 @@ class Live:
     agent_connected: bool
     memory: int
     macs: dict[str, str]
+    vcpus: int = 0
+    most_vcpus: int = 0
+    memory_device: MemoryDevice | None = None
 
 
 @dataclass(frozen=True)
@@ -86,16 +99,42 @@ def live(xml: str) -> Live:
     root = parse(xml, "the domain's XML")
     type_ = root.find("os/type")
     channel = root.find("devices/channel/target[@name='org.qemu.guest_agent.0']")
-    memory = root.find("currentMemory")
+    device = _memory_device(root)
     return Live(
         machine=_checked(type_.get("machine", ""), _MACHINE, "os/type/@machine") if type_ is not None else "",
         emulated=root.get("type") == "qemu",
         agent_connected=channel is not None and channel.get("state") == "connected",
-        memory=int(_checked((memory.text or "0").strip(), _KIBIBYTES, "currentMemory")) * 1024
-        if memory is not None
-        else 0,
+        memory=_memory(root, device),
         macs=_macs(root),
+        **_vcpus(root),
+        memory_device=device,
     )
+
+
+def _memory(root: Element, device: MemoryDevice | None) -> int:
+    # currentMemory counts all that the device could give, until the balloon tells it.
+    name = "currentMemory" if device is None else "memory"
+    total = int(_checked((root.findtext(name) or "0").strip(), _KIBIBYTES, name)) * 1024
+    return total if device is None else max(0, total - device.size + device.current)
+
+
+def _vcpus(root: Element) -> dict[str, int]:
+    vcpu = root.find("vcpu")
+    if vcpu is None:
+        return {}
+    most = int(_checked((vcpu.text or "0").strip(), _COUNT, "vcpu") or 0)
+    return {"vcpus": int(_checked(vcpu.get("current", ""), _COUNT, "vcpu/@current") or most), "most_vcpus": most}
+
+
+def _memory_device(root: Element) -> MemoryDevice | None:
+    target = root.find(f"devices/memory[@model='virtio-mem']/alias[@name='{definition.MEMORY_ALIAS}']/../target")
+    if target is None:
+        return None
+    amounts = {}
+    for name in ("size", "requested", "current"):
+        where = f"devices/memory/target/{name}"
+        amounts[name] = int(_checked((target.findtext(name) or "0").strip(), _KIBIBYTES, where)) * 1024
+    return MemoryDevice(**amounts)
 
 
 def _macs(root: Element) -> dict[str, str]:
@@ -179,10 +218,14 @@ def known_names(entries: Sequence[Mapping[str, Any]] | None) -> dict[str, str]:
     return {entry["mac"]: entry["interfaceName"] for entry in entries or () if entry.get("interfaceName")}
 
 
-def cpu_topology(spec: Mapping[str, Any]) -> dict[str, int]:
-    """Return status.currentCPUTopology."""
+def cpu_topology(spec: Mapping[str, Any], vcpus: int = 0) -> dict[str, int]:
+    """Return status.currentCPUTopology.
+
+    :param vcpus: that the guest has; 0 if not known.
+    """
     topology = definition.cpu_topology(spec)
-    return {"cores": topology.cores, "sockets": topology.sockets, "threads": topology.threads}
+    sockets = vcpus // (topology.cores * topology.threads) or topology.sockets
+    return {"cores": topology.cores, "sockets": sockets, "threads": topology.threads}
 
 
 def memory(spec: Mapping[str, Any], current: int, before: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -235,6 +235,19 @@ class Domain:
 
         return self._call("the domain's statistics", STATISTICS, ask)
 
+    def set_vcpus(self, count: int) -> None:
+        """Give the running guest as many virtual processors."""
+        flags = libvirt.VIR_DOMAIN_AFFECT_LIVE
+        self._call("the guest's processors", CALL, lambda: self._domain.setVcpusFlags(count, flags))
+
+    def request_memory(self, xml: str) -> None:
+        """Change how much memory a device is to give the running guest.
+
+        :param xml: the device with the amount that is requested.
+        """
+        flags = libvirt.VIR_DOMAIN_AFFECT_LIVE
+        self._call("the guest's memory", CALL, lambda: self._domain.updateDeviceFlags(xml, flags))
+
     def shut_down(self) -> None:
         """Press the guest's power button."""
         flags = libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN

@@ -42,6 +42,8 @@ class Guest:
     #: When its agent was last asked, and what it said.
     asked: float | None = None
     info: GuestInfo | None = None
+    #: Why a change of the running guest couldn't be made, and what it would have been, by its condition.
+    refused: dict[str, tuple[int, str]] = field(default_factory=dict)
     syncs: Bucket = field(default_factory=lambda: Bucket(_SYNCS, _SYNCS_RATE))
     _saving: threading.Lock = field(default_factory=threading.Lock)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from turtles.api.guests import QEMU_UID
 from turtles.domain import end, paths
-from turtles.handler import disk_files, mounts
+from turtles.handler import disk_files, mounts, processors
 from turtles.handler import relay as relays
 from turtles.handler.domain import Connection, Domain
 from turtles.handler.errors import GuestEnded, LauncherBusy, LauncherGone, LauncherNotReady
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 #: How much of a cgroup's statistics is read; they are a few lines.
 _STATISTICS_BYTES = 65536
+#: More than /proc/<number>/status ever is.
+_STATUS_SIZE = 65536
 #: The devices a launcher may have been given, and their numbers (the kernel's devices.txt).
 _DEVICES = {"kvm": os.makedev(10, 232), "net/tun": os.makedev(10, 200), "vhost-net": os.makedev(10, 238)}
 
@@ -158,6 +160,14 @@ class Launcher:
         except OSError:
             return False
         return True
+
+    def processors(self) -> tuple[int, ...]:
+        """Return the node's processors that the Pod may run on."""
+        assert self._first is not None
+        with closing(os.open("status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._first)) as file:
+            status = os.read(file, _STATUS_SIZE).decode(errors="replace")
+        lines = [line.partition(":")[2] for line in status.splitlines() if line.startswith("Cpus_allowed_list:")]
+        return processors.parse_list(lines[0]) if lines else ()
 
     def own_devices(self, disks: Iterable[str] = ()) -> None:
         """Change the owner of the devices in the Pod to QEMU's user: a kubelet keeps the node's owner and mode.

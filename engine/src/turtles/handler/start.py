@@ -15,6 +15,7 @@ from turtles.handler.domain import Domain, is_hopeless
 from turtles.handler.errors import GuestEnded, LibvirtError
 from turtles.handler.guest import Guest
 from turtles.handler.launcher import Launcher
+from turtles.handler.processors import numa_nodes
 
 log = logging.getLogger(__name__)
 
@@ -78,12 +79,15 @@ class Starter:
             log.info("libvirtd has to determine QEMU's capabilities itself: %s", error, extra={"vmi": str(guest)})
 
     def _domain_xml(self, vmi: Object, launcher: Launcher, plans: tuple[InterfacePlan, ...]) -> str:
+        dedicated = bool((vmi["spec"]["domain"].get("cpu") or {}).get("dedicatedCpuPlacement"))
         host = definition.Host(
             launcher.has_kvm(),
             self._emulator,
             _volumes_without_direct_io(vmi, launcher),
             self._configuration(),
             block_sizes=_block_sizes(vmi, launcher),
+            processors=launcher.processors() if dedicated else (),
+            numa=numa_nodes() if dedicated else {},
         )
         try:
             return definition.domain_xml(vmi, plans, host)

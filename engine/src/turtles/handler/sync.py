@@ -15,7 +15,7 @@ from turtles.api.configuration import DEFAULT, ClusterConfiguration
 from turtles.api.guests import grace_period
 from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import HANDED_OVER, is_final, phase_of
-from turtles.domain import decision, definition, end, lifecycle, report
+from turtles.domain import decision, definition, end, lifecycle, paths, report
 from turtles.domain import status as domain_status
 from turtles.domain.decision import ShutdownStep, Step
 from turtles.domain.end import End
@@ -25,6 +25,7 @@ from turtles.handler import delivery, pod_network
 from turtles.handler.cluster import Cluster, Key
 from turtles.handler.domain import Domain
 from turtles.handler.errors import GuestEnded, LauncherBusy, LauncherGone, LauncherNotReady, LibvirtError
+from turtles.handler.grow import grow
 from turtles.handler.guest import Guest, Guests
 from turtles.handler.guest_agent import GuestAgents
 from turtles.handler.launcher import Launcher
@@ -154,6 +155,8 @@ class Synchroniser:
         if guest.state.thaw_at is not None and lifecycle.alive(state):
             again = min(again, self._thaw(guest, domain, guest.state.thaw_at))
         seen = _observe(vmi, guest, launcher, domain, state, reason)
+        if step is not Step.SHUT_DOWN and grow(vmi, guest, domain, seen):
+            seen = _observe(vmi, guest, launcher, domain, state, reason)
         self._report(vmi, guest, domain, seen)
         return again
 
@@ -171,9 +174,9 @@ class Synchroniser:
             def stopped(detail: int) -> None:
                 guest.state.stopped = lifecycle.stopped_event_reason(detail)
 
-            disks = [volume["name"] for volume in vmi["spec"].get("volumes") or () if "containerDisk" in volume]
+            images = list(paths.images(vmi["spec"]))
             guest.launcher = Launcher(
-                self._pods_dir, pod_uid, self._watcher, lambda: self._cluster.enqueue(guest.key), stopped, disks
+                self._pods_dir, pod_uid, self._watcher, lambda: self._cluster.enqueue(guest.key), stopped, images
             )
         return guest.launcher
 
@@ -302,7 +305,8 @@ def _observe(vmi: Object, guest: Guest, launcher: Launcher, domain: Domain, stat
         raise LauncherBusy(f"libvirtd sends invalid data: {error}") from error
     facts = pod_network.pod_interface(vmi, guest, launcher, live)
     addresses = tuple(address for address, _ in facts.addresses) if facts else ()
-    return Observation(state, reason, live, pod_network.plans(vmi, facts), addresses)
+    refused = {condition: message for condition, (_, message) in guest.refused.items()}
+    return Observation(state, reason, live, pod_network.plans(vmi, facts), addresses, refused)
 
 
 def _stopped(vmi: Object, guest: Guest, state: int, reason: int) -> End:

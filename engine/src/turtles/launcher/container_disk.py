@@ -21,8 +21,8 @@ _ANSWER_SECONDS = 30.0
 
 
 def volumes(spec: Mapping[str, Any]) -> list[str]:
-    """Return the names of a VMI's containerDisk volumes."""
-    return [volume["name"] for volume in spec.get("volumes") or () if "containerDisk" in volume]
+    """Return the names of the images that a VMI's guest uses: of its containerDisk volumes, and of its kernel."""
+    return list(paths.images(spec))
 
 
 class Request:

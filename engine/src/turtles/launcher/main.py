@@ -23,7 +23,7 @@ import libvirt
 from turtles.api.guests import hostname
 from turtles.command import Command
 from turtles.domain import lifecycle, network, paths
-from turtles.launcher import cloudinit, container_disk, dhcp, disks, filesystems, metrics, pod, process
+from turtles.launcher import boot, cloudinit, container_disk, dhcp, disks, filesystems, metrics, pod, process
 from turtles.launcher.delivery import Delivery
 from turtles.launcher.errors import LaunchError
 from turtles.launcher.libvirtd import Libvirtd, LibvirtdError, warm_capability_cache
@@ -205,6 +205,7 @@ class Launcher:
                 self._request = container_disk.Request(volumes)
                 if not wait_for_container_disks(self._request, self._is_ending):
                     return 0
+            boot.prepare(self._vmi)
             disks.prepare(self._vmi)
             self._keep_metrics()
             filesystems.start(self._vmi)

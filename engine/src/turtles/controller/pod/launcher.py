@@ -132,6 +132,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
         "priorityClassName",
         "tolerations",
         "topologySpreadConstraints",
+        "serviceAccountName",
     ):
         if spec.get(key):
             pod_spec[key] = spec[key]

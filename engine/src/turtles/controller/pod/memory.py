@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from turtles.api import quantity
 from turtles.domain.definition import cpu_topology, guest_memory
 
 _MIB = 1024 * 1024
@@ -20,6 +21,10 @@ BASE = 68 * _MIB
 VCPU = 4 * _MIB
 #: Memory of the VGA card, which the guest may fill, and the picture that is sent.
 GRAPHICS = 20 * _MIB
+#: The flash memories of EFI: its program, which is copied to where it runs, and its variables.
+EFI = 12 * _MIB
+#: What is pinned for a guest whose memory is encrypted: buffers for its devices (KubeVirt's).
+ENCRYPTION = 256 * _MIB
 #: Page tables: eight bytes for each page of 4 KiB, once for QEMU and once for the guest.
 PAGE_TABLES = 256
 #: The disk with the metrics, and a process that serves a filesystem (KubeVirt's numbers).
@@ -44,6 +49,14 @@ def overhead(spec: Mapping[str, Any], *, kvm: bool, ratio: float = 1) -> int:
     needed += METRICS * sum("downwardMetrics" in volume for volume in spec.get("volumes") or ())
     if not kvm:
         needed += EMULATION + EMULATION_VCPU * vcpus
+    domain = spec.get("domain") or {}
+    if ((domain.get("firmware") or {}).get("bootloader") or {}).get("efi") is not None:
+        needed += EFI
+    if domain.get("launchSecurity") is not None:
+        needed += ENCRYPTION
+    reserved = ((domain.get("memory") or {}).get("reservedOverhead") or {}).get("addedOverhead")
+    if reserved is not None:
+        needed += quantity.to_int(reserved)
     with contextlib.suppress(ValueError):  # admission refuses a guest without memory
         needed += guest_memory(spec) // PAGE_TABLES
     return math.ceil(needed * ratio)

@@ -27,6 +27,16 @@ def machine_selector(spec: Mapping[str, Any], *, kvm: bool) -> dict[str, str]:
     machine = (domain.get("machine") or {}).get("type") or "q35"
     selector = {f"{labels.MACHINE_TYPE_PREFIX}{machine}": "true"}
     cpu = domain.get("cpu") or {}
+    if cpu.get("dedicatedCpuPlacement"):
+        selector[labels.CPU_MANAGER[0]] = "true"
+    if cpu.get("realtime") is not None:
+        selector[labels.REALTIME] = "true"
+    security = domain.get("launchSecurity") or {}
+    if (sev := security.get("sev")) is not None:
+        encrypted_state = (sev.get("policy") or {}).get("encryptedState")
+        selector[labels.SEV_ES if encrypted_state else labels.SEV] = "true"
+    if security.get("snp") is not None:
+        selector[labels.SEV_SNP] = "true"
     if not kvm:
         return selector
     if (model := cpu.get("model") or "") not in _HOST_MODELS:

@@ -18,20 +18,38 @@ def resources(spec: Mapping[str, Any], config: LauncherConfig, overhead: int) ->
 
     :param overhead: bytes that the machine needs in addition to the guest's memory.
     """
-    wanted = (spec.get("domain") or {}).get("resources") or {}
+    domain = spec.get("domain") or {}
+    wanted = domain.get("resources") or {}
     requests, limits = dict(wanted.get("requests") or {}), dict(wanted.get("limits") or {})
-    if "cpu" not in requests and "cpu" not in limits:
+    cpu = domain.get("cpu") or {}
+    if cpu.get("dedicatedCpuPlacement"):
+        # As many as there are virtual processors: the kubelet gives whole ones only to Pods of the class Guaranteed.
+        processors = cpu_topology(spec).vcpus + bool(cpu.get("isolateEmulatorThread"))
+        requests["cpu"] = limits["cpu"] = str(processors)
+    elif "cpu" not in requests and "cpu" not in limits:
         requests["cpu"] = quantity.format_milli(
             max(1, 1000 * cpu_topology(spec).vcpus // config.cluster.cpu_allocation_ratio)
         )
+    guest = (domain.get("memory") or {}).get("guest")
+    page = ((domain.get("memory") or {}).get("hugepages") or {}).get("pageSize")
     if "memory" in requests:
         memory = quantity.to_int(requests["memory"])
     else:
-        guest = ((spec.get("domain") or {}).get("memory") or {}).get("guest") or limits.get("memory")
-        memory = quantity.to_int(guest or 0) * 100 // config.cluster.memory_overcommit
-    requests["memory"] = str(memory + overhead)
+        memory = quantity.to_int(guest or limits.get("memory") or 0)
+        if not page:  # there is no more of them than there is
+            memory = memory * 100 // config.cluster.memory_overcommit
+    if page:
+        # The guest's memory comes from the huge pages; what remains is what its Pod requests in addition.
+        huge = min(memory, quantity.to_int(guest)) if guest else memory
+        requests[f"hugepages-{page}"] = limits[f"hugepages-{page}"] = str(huge)
+        memory -= huge
+        if "memory" in limits:
+            limits["memory"] = str(max(0, quantity.to_int(limits["memory"]) - huge))
+    requests["memory"] = str(memory if wanted.get("overcommitGuestOverhead") else memory + overhead)
     if "memory" in limits:
         limits["memory"] = str(quantity.to_int(limits["memory"]) + overhead)
+    elif cpu.get("dedicatedCpuPlacement"):
+        limits["memory"] = requests["memory"]
     elif "memory" in config.limited:
         limits["memory"] = str(_QUOTA_MEMORY_RATIO * (memory + overhead))
     if "cpu" in config.limited and "cpu" not in limits:
@@ -40,6 +58,8 @@ def resources(spec: Mapping[str, Any], config: LauncherConfig, overhead: int) ->
     limits[labels.DEVICE_TUN] = "1"
     if config.kvm:
         limits[labels.DEVICE_KVM] = "1"
+    if domain.get("launchSecurity") is not None:
+        limits[labels.DEVICE_SEV] = "1"
     if config.vhost_net and any(interface.get("model", "virtio") == "virtio" for interface in interfaces_of(spec)):
         limits[labels.DEVICE_VHOST_NET] = "1"
     return {"requests": requests, "limits": limits}

@@ -17,6 +17,8 @@ from turtles.domain.definition.elements import devices_of
 _SCRATCH = frozenset(paths.EMPTY_DIRS.values())
 #: Further volumes of Pods without image volumes: the program of the images' containers, and where images are mounted.
 _PROGRAM_VOLUME, _DISKS_VOLUME = "virt-bin-share-dir", "container-disks"
+#: The volume with the kernel that is booted, or its container.
+_KERNEL_VOLUME = "kernel-boot-volume"
 _DNS_LABEL = 63
 #: Lifetimes of service accounts' tokens: what Kubernetes asks for in Pods, and a year.
 _TOKEN_SECONDS, _DISK_TOKEN_SECONDS = 3607, 365 * 24 * 3600
@@ -52,15 +54,16 @@ def volumes_of(spec: Mapping[str, Any], config: LauncherConfig, block: frozenset
     for path, name in paths.EMPTY_DIRS.items():
         found.add(name, {"emptyDir": {}}, path)
     wanted: Sequence[Mapping[str, Any]] = spec.get("volumes") or ()
-    if not config.image_volumes and any("containerDisk" in volume for volume in wanted):
+    images = paths.images(spec)
+    if not config.image_volumes and images:
         # The node agent mounts the files of the images in it.
         found.add(_DISKS_VOLUME, {"emptyDir": {}}, paths.IMAGE_VOLUMES_DIR)
+    for name, image in images.items():
+        _image(name, image, config, found)
     shared = {filesystem["name"] for filesystem in devices_of(spec).get("filesystems") or ()}
     for volume in wanted:
         name = volume["name"]
-        if disk := volume.get("containerDisk"):
-            _container_disk(name, disk, config, found)
-        elif claim := paths.claim_of(volume):
+        if claim := paths.claim_of(volume):
             source: Object = {"claimName": claim}
             if (volume.get("persistentVolumeClaim") or {}).get("readOnly"):
                 source["readOnly"] = True
@@ -82,14 +85,14 @@ def volumes_of(spec: Mapping[str, Any], config: LauncherConfig, block: frozenset
     return found
 
 
-def _container_disk(name: str, disk: Mapping[str, Any], config: LauncherConfig, found: PodVolumes) -> None:
+def _image(name: str, wanted: Mapping[str, Any], config: LauncherConfig, found: PodVolumes) -> None:
     if config.image_volumes:
-        image = {"reference": disk["image"]}
-        if disk.get("imagePullPolicy"):
-            image["pullPolicy"] = disk["imagePullPolicy"]
+        image = {"reference": wanted["image"]}
+        if wanted.get("imagePullPolicy"):
+            image["pullPolicy"] = wanted["imagePullPolicy"]
         found.add(volume_name(name), {"image": image}, paths.container_disk_image_dir(name), read_only=True)
-    if disk.get("imagePullSecret") and disk["imagePullSecret"] not in found.pull_secrets:
-        found.pull_secrets.append(disk["imagePullSecret"])
+    if wanted.get("imagePullSecret") and wanted["imagePullSecret"] not in found.pull_secrets:
+        found.pull_secrets.append(wanted["imagePullSecret"])
 
 
 def _cloud_init(name: str, source: Mapping[str, Any], found: PodVolumes) -> None:
@@ -142,7 +145,7 @@ def _token(*, renewed: bool) -> Object:
 
 
 def add_container_disks(spec: Mapping[str, Any], config: LauncherConfig, pod_spec: Object) -> None:
-    """Add a container per container disk, and the init container that brings the program they run.
+    """Add a container per image, and the init container that brings the program they run.
 
     The program takes a page or two of memory and no time. KubeVirt limits it to a hundredth of a CPU, which would hold
     up the runtime, whose first steps count as the container's, for seconds; so there is a limit of CPU only where a
@@ -158,22 +161,21 @@ def add_container_disks(spec: Mapping[str, Any], config: LauncherConfig, pod_spe
     resources = {"requests": requests, "limits": limits}
     program = {"name": _PROGRAM_VOLUME, "mountPath": str(paths.CONTAINER_DISK_BIN_DIR)}
     sockets = {"name": paths.EMPTY_DIRS[paths.SOCKETS_DIR], "mountPath": str(paths.SOCKETS_DIR)}
-    disks = [volume for volume in spec.get("volumes") or () if "containerDisk" in volume]
-    for volume in disks:
-        disk = volume["containerDisk"]
+    images = paths.images(spec)
+    for name, source in images.items():
         container: Object = {
-            "name": _container_name(volume["name"]),
-            "image": disk["image"],
+            "name": _container_name(name),
+            "image": source["image"],
             "command": [str(paths.CONTAINER_DISK_PROGRAM)],
-            "args": [str(paths.container_disk_socket(volume["name"]))],
+            "args": [str(paths.container_disk_socket(name))],
             "resources": resources,
             "securityContext": security(readOnlyRootFilesystem=True),
             "volumeMounts": [{**program, "readOnly": True}, sockets],
         }
-        if disk.get("imagePullPolicy"):
-            container["imagePullPolicy"] = disk["imagePullPolicy"]
+        if source.get("imagePullPolicy"):
+            container["imagePullPolicy"] = source["imagePullPolicy"]
         pod_spec["containers"].append(container)
-    if disks:
+    if images:
         pod_spec["volumes"].append({"name": _PROGRAM_VOLUME, "emptyDir": {}})
         pod_spec["initContainers"] = [
             {
@@ -190,6 +192,8 @@ def add_container_disks(spec: Mapping[str, Any], config: LauncherConfig, pod_spe
 
 def _container_name(volume: str) -> str:
     """Return the name of the container of a container disk: ``volume<name>``, a DNS label."""
+    if volume == paths.KERNEL_IMAGE:
+        return _KERNEL_VOLUME
     name = f"volume{volume}"
     if len(name) <= _DNS_LABEL:
         return name
@@ -197,7 +201,10 @@ def _container_name(volume: str) -> str:
 
 
 def volume_name(name: str) -> str:
-    """Return a Pod volume's name for a VMI volume: a DNS label that no scratch directory has."""
-    if name not in {*_SCRATCH, _PROGRAM_VOLUME, _DISKS_VOLUME} and len(name) <= _DNS_LABEL:
+    """Return a Pod volume's name for a VMI volume: a DNS label that no volume of the engine's own has."""
+    if name == paths.KERNEL_IMAGE:
+        return _KERNEL_VOLUME
+    own = {*_SCRATCH, _PROGRAM_VOLUME, _DISKS_VOLUME, _KERNEL_VOLUME}
+    if name not in own and len(name) <= _DNS_LABEL:
         return name
     return f"vol-{name[:40].rstrip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"

@@ -11,6 +11,7 @@ from typing import Any
 from turtles.api import labels
 from turtles.api.conditions import get_condition
 from turtles.api.configuration import ClusterConfiguration
+from turtles.api.kinds.instancetype.expansion import has_matchers
 from turtles.api.objects import Object, controller_of, is_deleted
 from turtles.api.phases import is_final
 from turtles.api.run_strategies import ALWAYS, HALTED, run_strategy
@@ -22,9 +23,10 @@ from turtles.controller.finalizers import VM_FINALIZERS, VMI_FINALIZERS, with_fi
 from turtles.controller.instances import STOPPED, Instances
 from turtles.controller.noted_ends import NotedEnds
 from turtles.controller.ownership import references_with, references_without
+from turtles.controller.vm import live_update
 from turtles.controller.vm.instancetypes import InstancetypeError, Instancetypes
 from turtles.controller.vm.plan import Plan, plan
-from turtles.controller.vm.revision import Revisions, template_of
+from turtles.controller.vm.revision import Revisions, template_of, wanted_spec
 from turtles.controller.vm.status import FAILED_CREATE, NOT_ADOPTED, Context, status
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound, Unavailable
 from turtles.kube.events import Recorder
@@ -113,7 +115,15 @@ class VMController:
 
     def _sync(self, vm: Object, vmi: Object | None) -> float | None:
         now = datetime.now(UTC)
-        outdated = self._revisions.is_outdated(vm, vmi, self._configuration())
+        configuration = self._configuration()
+        # What comes from an instance type stays as it was at the start.
+        follows = configuration.live_update and live_update.can_follow(vmi) and not has_matchers(vm)
+        outdated, why = self._revisions.is_outdated(vm, vmi, configuration, follows=follows), ""
+        if vmi is not None and follows and not outdated:
+            update = live_update.update(vmi, wanted_spec(vm, configuration))
+            outdated, why = bool(update.restart), update.restart
+            if update.patch:
+                vmi = self._patch_vmi(vmi, {"spec": update.patch})
         decided = plan(vm, vmi, now, random.random(), outdated=outdated)  # noqa: S311
         if decided.run_always:
             field = {"running": True} if vm["spec"].get("running") is not None else {"runStrategy": ALWAYS}
@@ -128,7 +138,7 @@ class VMController:
             if failure:
                 raise failure
             return None
-        stored = self._store(vm, vmi, decided, self._context(vm, outdated=outdated))
+        stored = self._store(vm, vmi, decided, self._context(vm, outdated=outdated, why=why))
         if vmi is not None and decided.delete:
             # Only now: the status says what has to happen once the VMI is gone.
             self._delete(stored, vmi, decided.why)
@@ -136,10 +146,21 @@ class VMController:
             self._let_go(vm, vmi)
         return decided.wait
 
-    def _context(self, vm: Object, *, outdated: bool = False, failure: tuple[str, str] | None = None) -> Context:
+    def _context(
+        self, vm: Object, *, outdated: bool = False, why: str = "", failure: tuple[str, str] | None = None
+    ) -> Context:
         namespace = vm["metadata"]["namespace"]
         pvcs = {name: self._pvcs.get(namespace, name) for name in claim_names(template_of(vm))}
-        return Context(outdated, failure, pvcs)
+        return Context(outdated, why, failure, pvcs)
+
+    def _patch_vmi(self, vmi: Object, patch: Object) -> Object:
+        """Change a VMI that is still what it was."""
+        metadata = vmi["metadata"]
+        guarded = {**patch, "metadata": {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]}}
+        stored = self._client.patch(VMI, metadata["namespace"], metadata["name"], guarded)
+        self._vmis.observe(stored)
+        log.info("VMI changed", extra={"namespace": metadata["namespace"], "vm": metadata["name"], "change": patch})
+        return stored
 
     # The VMI
 

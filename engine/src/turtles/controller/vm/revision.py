@@ -16,6 +16,7 @@ from turtles.api.kinds.instancetype import matchers
 from turtles.api.kinds.vmi.comparison import is_same_instance, is_same_template
 from turtles.api.kinds.vmi.defaults import default
 from turtles.api.objects import Object, owner_reference
+from turtles.controller.vm.live_update import without_live_fields
 from turtles.controller.vmi.template import make_vmi
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
 from turtles.kube.resources import CONTROLLERREVISION
@@ -78,6 +79,13 @@ def _started_with(spec: Mapping[str, Any]) -> _Started:
     return (spec.get("template") or {}).get("spec") or {}, matchers.named_by({"spec": spec})
 
 
+def wanted_spec(vm: Object, configuration: ClusterConfiguration) -> Object:
+    """Return the spec of the VMI that a VM asks for now, with its defaults."""
+    vmi = make_vmi(vm, vm["spec"]["template"], vm["metadata"]["name"])
+    spec: Object = default(vmi, Context(configuration))["spec"]
+    return spec
+
+
 class Revisions:
     """Stores and reads revisions; what matters of them is remembered, also while an instance outlives its revision."""
 
@@ -102,24 +110,28 @@ class Revisions:
             )
         self._remember(metadata["name"], _started_with(vm["spec"]))
 
-    def is_outdated(self, vm: Object, vmi: Object | None, configuration: ClusterConfiguration) -> bool:
+    def is_outdated(
+        self, vm: Object, vmi: Object | None, configuration: ClusterConfiguration, *, follows: bool = False
+    ) -> bool:
         """Tell whether a VMI isn't what the VM's template asks for now.
 
         :param configuration: in force. It is only needed for a VMI that has no revision, which was made by hand.
+        :param follows: changes that it can follow while it runs don't count.
         """
         if vmi is None:
             return False
+        judged = without_live_fields if follows else dict
         name = started_revision(vm, vmi)
         if name == revision_name(vm, int(vm["metadata"].get("generation") or 0)):
             return False
         started = self._started(vm["metadata"]["namespace"], name) if name else None
         if started is not None:
             template, named = _started_with(vm["spec"])
-            return named != started[1] or not is_same_template(started[0], template)
-        wanted = default(make_vmi(vm, vm["spec"]["template"], vm["metadata"]["name"]), Context(configuration))["spec"]
+            return named != started[1] or not is_same_template(judged(started[0]), judged(template))
+        wanted = wanted_spec(vm, configuration)
         # A request to start may have said so.
         wanted["startStrategy"] = vmi["spec"].get("startStrategy")
-        return not is_same_instance(wanted, vmi["spec"])
+        return not is_same_instance(judged(wanted), judged(vmi["spec"]))
 
     def _started(self, namespace: str, name: str) -> _Started | None:
         with self._lock:

@@ -39,12 +39,14 @@ _RESTART_REQUIRED = "a non-live-updatable field was changed in the template spec
 class Context:
     """What else a VM's status depends on.
 
-    :param outdated: the VMI isn't what the VM's template asks for now.
+    :param outdated: the VMI isn't what the VM's template asks for now, and can't follow it while it runs.
+    :param why: it can't.
     :param failure: (reason, message) of what went wrong just now.
     :param pvcs: the claims its volumes name; None for one that does not exist.
     """
 
     outdated: bool = False
+    why: str = ""
     failure: tuple[str, str] | None = None
     pvcs: Mapping[str, Object | None] = field(default_factory=dict)
 
@@ -63,7 +65,7 @@ def status(vm: Object, vmi: Object | None, decided: Plan, around: Context, now: 
         old.get("conditions") or [],
         vmi,
         _failure(old.get("conditions"), vmi, decided, around),
-        outdated=around.outdated,
+        restart=(around.why or _RESTART_REQUIRED) if around.outdated else "",
         leaving=vmi is not None and (decided.delete or is_deleted(vmi)),
         now=stamp,
     )
@@ -123,7 +125,7 @@ def _conditions(
     vmi: Object | None,
     failure: tuple[str, str] | None,
     *,
-    outdated: bool,
+    restart: str,
     leaving: bool,
     now: str,
 ) -> list[Object]:
@@ -142,8 +144,8 @@ def _conditions(
         set_condition(conditions, "Failure", "True", *failure, now)
     else:
         remove_condition(conditions, "Failure")
-    if outdated:
-        set_condition(conditions, "RestartRequired", "True", "RestartRequired", _RESTART_REQUIRED, now)
+    if restart:
+        set_condition(conditions, "RestartRequired", "True", "RestartRequired", restart, now)
     else:
         remove_condition(conditions, "RestartRequired")
     conditions += [dict(condition) for condition in theirs if condition.get("type") not in _OWN_CONDITIONS]

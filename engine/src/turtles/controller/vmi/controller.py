@@ -27,6 +27,7 @@ from turtles.controller.server import Server, image_volumes, pulls_again
 from turtles.controller.vmi.patches import gate_patch, node_label_patch, vmi_patch
 from turtles.controller.vmi.plan import plan
 from turtles.controller.vmi.status import ready
+from turtles.domain import paths
 from turtles.kube.client import JSON, AlreadyExists, ApiError, Client, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Key, key_of
@@ -238,10 +239,8 @@ def limited_resources(quotas: Sequence[Mapping[str, Any]]) -> frozenset[str]:
 
 
 def is_pulled_always(spec: Mapping[str, Any]) -> bool:
-    """Return whether an image of a VMI's disks is to be pulled at each start."""
-    return any(
-        (volume.get("containerDisk") or {}).get("imagePullPolicy") == "Always" for volume in spec.get("volumes") or ()
-    )
+    """Return whether an image that a VMI's guest uses is to be pulled at each start."""
+    return any(source.get("imagePullPolicy") == "Always" for source in paths.images(spec).values())
 
 
 def _offers(allocatable: Sequence[Mapping[str, Any]], device: str) -> bool:

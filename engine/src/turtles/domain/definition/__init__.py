@@ -6,13 +6,25 @@ means, libvirt's "Domain XML format" for how it is said. Names that users and to
 is called ``<namespace>_<name>``, disks and interfaces have the alias ``ua-<name>``, SMBIOS says KubeVirt.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from turtles.domain import paths
-from turtles.domain.definition.compute import Topology, add_cpu, cpu_topology, guest_memory
+from turtles.domain.definition.compute import (
+    MEMORY_ALIAS,
+    Topology,
+    add_cpu,
+    add_memory,
+    add_memory_device,
+    add_placement,
+    add_vcpus,
+    cpu_topology,
+    guest_memory,
+    memory_device,
+    most_memory,
+    most_sockets,
+)
 from turtles.domain.definition.devices import add_consoles, add_controllers, add_interfaces, add_other_devices
 from turtles.domain.definition.disks import add_discard_granularities, add_disks, disk_targets, matches_volume
 from turtles.domain.definition.elements import Host, add_text
@@ -22,13 +34,16 @@ from turtles.domain.definition.machine import (
     acpi_enabled,
     add_clock,
     add_features,
+    add_launch_security,
     add_os,
     add_sysinfo,
     domain_uuid,
+    ends_on_reboot,
 )
 from turtles.domain.network import InterfacePlan
 
 __all__ = (
+    "MEMORY_ALIAS",
     "METADATA_NAMESPACE",
     "Host",
     "Topology",
@@ -39,6 +54,9 @@ __all__ = (
     "domain_xml",
     "guest_memory",
     "matches_volume",
+    "memory_device",
+    "most_memory",
+    "most_sockets",
 )
 
 #: XML namespace of the element in which KubeVirt keeps the VMI's uid.
@@ -58,17 +76,17 @@ def domain_xml(vmi: Mapping[str, Any], plans: Sequence[InterfacePlan], host: Hos
     kubevirt = SubElement(SubElement(root, "metadata"), "kubevirt:kubevirt")
     kubevirt.set("xmlns:kubevirt", METADATA_NAMESPACE)
     add_text(kubevirt, "kubevirt:uid", metadata["uid"])
-    add_text(root, "memory", str(math.ceil(guest_memory(spec) / 1024)), unit="KiB")
-    topology = cpu_topology(spec)
-    add_text(root, "vcpu", str(topology.vcpus), placement="static")
+    add_memory(root, spec)
+    add_vcpus(root, spec)
     add_iothreads(root, spec)
-    add_os(root, spec)
+    add_placement(root, spec, host)
+    add_os(root, vmi)
     add_sysinfo(root, vmi, host.cluster.smbios)
     add_features(root, spec, host)
-    add_cpu(root, spec, topology, host)
+    add_cpu(root, spec, host)
     add_clock(root, spec, host)
     add_text(root, "on_poweroff", "destroy")
-    add_text(root, "on_reboot", "restart")
+    add_text(root, "on_reboot", "destroy" if ends_on_reboot(spec) else "restart")
     add_text(root, "on_crash", "destroy")
     devices = SubElement(root, "devices")
     add_text(devices, "emulator", host.emulator)
@@ -79,5 +97,7 @@ def domain_xml(vmi: Mapping[str, Any], plans: Sequence[InterfacePlan], host: Hos
     add_consoles(devices, vmi)
     add_other_devices(devices, spec, host.cluster)
     add_discard_granularities(root, spec)
+    add_memory_device(devices, spec)
+    add_launch_security(root, spec)
     indent(root)
     return tostring(root, encoding="unicode")

@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Processors and memory."""
 
-from collections.abc import Mapping
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from xml.etree.ElementTree import Element, SubElement
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 from turtles.api import quantity
+from turtles.api.kinds.vmi.headroom import memory_block, memory_obstacle
 from turtles.domain.definition.elements import Host, add_text
+
+#: Alias of the device through which the guest is given more memory.
+MEMORY_ALIAS = "ua-memory"
 
 
 @dataclass(frozen=True)
@@ -55,8 +61,126 @@ def guest_memory(spec: Mapping[str, Any]) -> int:
     raise ValueError("no memory requested; set spec.domain.memory.guest")
 
 
-def add_cpu(root: Element, spec: Mapping[str, Any], topology: Topology, host: Host) -> None:
+def most_sockets(spec: Mapping[str, Any]) -> int:
+    """Return the sockets that a VMI's guest may be given while it runs.
+
+    Processors of the node that belong to a guest alone are given to its Pod once and for all.
+    """
+    cpu = (spec.get("domain") or {}).get("cpu") or {}
+    sockets = cpu_topology(spec).sockets
+    return sockets if cpu.get("dedicatedCpuPlacement") else max(sockets, cpu.get("maxSockets") or 0)
+
+
+def most_memory(spec: Mapping[str, Any]) -> int | None:
+    """Return the bytes of memory that a VMI's guest may be given while it runs; None if it can't be given more."""
+    most = ((spec.get("domain") or {}).get("memory") or {}).get("maxGuest")
+    if most is None or memory_obstacle(spec, most):
+        return None
+    return quantity.to_int(most) if quantity.to_int(most) > guest_memory(spec) else None
+
+
+def add_memory(root: Element, spec: Mapping[str, Any]) -> None:
+    """Add the guest's memory, how far it can grow, and what backs it."""
+    domain = spec.get("domain") or {}
+    most = most_memory(spec)
+    if most is not None:
+        add_text(root, "maxMemory", kibibytes(most), unit="KiB", slots="1")
+    add_text(root, "memory", kibibytes(guest_memory(spec)), unit="KiB")
+    page = ((domain.get("memory") or {}).get("hugepages") or {}).get("pageSize")
+    realtime = (domain.get("cpu") or {}).get("realtime") is not None
+    if not page and not realtime:
+        return
+    backing = SubElement(root, "memoryBacking")
+    if page:
+        pages = SubElement(backing, "hugepages")
+        SubElement(pages, "page", size=kibibytes(quantity.to_int(page)), unit="KiB")
+        # Files in memory need no mounted file system of huge pages.
+        SubElement(backing, "source", type="memfd")
+    if realtime:
+        SubElement(backing, "nosharepages")
+
+
+def add_memory_device(devices: Element, spec: Mapping[str, Any]) -> None:
+    """Add the device through which the guest is given more memory."""
+    if most_memory(spec) is not None:
+        devices.append(_memory_device(spec, guest_memory(spec), 0))
+
+
+def memory_device(spec: Mapping[str, Any], boot_memory: int, requested: int) -> str:
+    """Return the XML of that device.
+
+    :param boot_memory: bytes that the guest was started with.
+    :param requested: bytes that the device is to give it in addition.
+    """
+    return tostring(_memory_device(spec, boot_memory, requested), encoding="unicode")
+
+
+def _memory_device(spec: Mapping[str, Any], boot_memory: int, requested: int) -> Element:
+    memory = Element("memory", model="virtio-mem")
+    target = SubElement(memory, "target")
+    most = quantity.to_int(spec["domain"]["memory"]["maxGuest"])
+    add_text(target, "size", kibibytes(most - boot_memory), unit="KiB")
+    add_text(target, "node", "0")
+    add_text(target, "block", kibibytes(memory_block(spec)), unit="KiB")
+    add_text(target, "requested", kibibytes(requested), unit="KiB")
+    SubElement(memory, "alias", name=MEMORY_ALIAS)
+    return memory
+
+
+def add_vcpus(root: Element, spec: Mapping[str, Any]) -> None:
+    """Add the virtual processors: those that the guest has, and those that it may be given while it runs."""
+    topology = cpu_topology(spec)
+    most = dataclasses.replace(topology, sockets=most_sockets(spec))
+    if most == topology:
+        add_text(root, "vcpu", str(topology.vcpus), placement="static")
+        return
+    add_text(root, "vcpu", str(most.vcpus), placement="static", current=str(topology.vcpus))
+    vcpus = SubElement(root, "vcpus")
+    fixed = topology.cores * topology.threads
+    for number in range(most.vcpus):
+        SubElement(
+            vcpus,
+            "vcpu",
+            id=str(number),
+            enabled="yes" if number < topology.vcpus else "no",
+            hotpluggable="yes" if number >= fixed else "no",
+        )
+
+
+def add_placement(root: Element, spec: Mapping[str, Any], host: Host) -> None:
+    """Bind the virtual processors to those of the node that the Pod was given for itself.
+
+    :raises ValueError: the Pod was given too few.
+    """
+    cpu = (spec.get("domain") or {}).get("cpu") or {}
+    if not cpu.get("dedicatedCpuPlacement"):
+        return
+    vcpus = cpu_topology(spec).vcpus
+    wanted = vcpus + bool(cpu.get("isolateEmulatorThread"))
+    if len(host.processors) < wanted:
+        raise ValueError(
+            f"cpu.dedicatedCpuPlacement needs {wanted} processors of the node, and the Pod has {len(host.processors)}; "
+            "check that its kubelet has the CPU manager policy static"
+        )
+    processors = sorted(host.processors)
+    tune = SubElement(root, "cputune")
+    for number in range(vcpus):
+        SubElement(tune, "vcpupin", vcpu=str(number), cpuset=str(processors[number]))
+    if cpu.get("isolateEmulatorThread"):
+        SubElement(tune, "emulatorpin", cpuset=str(processors[vcpus]))
+    if (realtime := cpu.get("realtime")) is not None:
+        SubElement(tune, "vcpusched", vcpus=realtime.get("mask") or f"0-{vcpus - 1}", scheduler="fifo", priority="1")
+    if _maps_numa(spec):
+        nodes = sorted({host.numa.get(processor, 0) for processor in processors[:vcpus]})
+        numatune = SubElement(root, "numatune")
+        SubElement(numatune, "memory", mode="strict", nodeset=",".join(map(str, nodes)))
+        for cell, node in enumerate(nodes):
+            SubElement(numatune, "memnode", cellid=str(cell), mode="strict", nodeset=str(node))
+
+
+def add_cpu(root: Element, spec: Mapping[str, Any], host: Host) -> None:
     """Add the processor's model, topology and features."""
+    topology = dataclasses.replace(cpu_topology(spec), sockets=most_sockets(spec))
     wanted = (spec.get("domain") or {}).get("cpu") or {}
     model = wanted.get("model") or "host-model"
     if model in ("host-model", "host-passthrough"):
@@ -75,3 +199,41 @@ def add_cpu(root: Element, spec: Mapping[str, Any], topology: Topology, host: Ho
     )
     for feature in wanted.get("features") or ():
         SubElement(cpu, "feature", policy=feature.get("policy") or "require", name=feature["name"])
+    cells = list(_cells(spec, topology, host))
+    if cells:
+        numa = SubElement(cpu, "numa")
+        for number, (vcpus, amount) in enumerate(cells):
+            SubElement(
+                numa,
+                "cell",
+                id=str(number),
+                cpus=",".join(map(str, vcpus)) if len(cells) > 1 else f"0-{topology.vcpus - 1}",
+                memory=kibibytes(amount),
+                unit="KiB",
+            )
+
+
+def kibibytes(count: int) -> str:
+    """Return a number of bytes in KiB, rounded up, as libvirt has it."""
+    return str(math.ceil(count / 1024))
+
+
+def _maps_numa(spec: Mapping[str, Any]) -> bool:
+    numa = ((spec.get("domain") or {}).get("cpu") or {}).get("numa") or {}
+    return numa.get("guestMappingPassthrough") is not None
+
+
+def _cells(spec: Mapping[str, Any], topology: Topology, host: Host) -> Iterator[tuple[list[int], int]]:
+    """Give the virtual processors and the bytes of memory of each NUMA node of the guest. Most need none."""
+    memory = guest_memory(spec)
+    if not _maps_numa(spec):
+        if most_memory(spec) is not None:  # memory that is added belongs to a node
+            yield list(range(topology.vcpus)), memory
+        return
+    by_node: dict[int, list[int]] = {}
+    for number, processor in enumerate(sorted(host.processors)[: topology.vcpus]):
+        by_node.setdefault(host.numa.get(processor, 0), []).append(number)
+    page = quantity.to_int(spec["domain"]["memory"]["hugepages"]["pageSize"])
+    share, rest = divmod(memory // page, len(by_node))
+    for index, node in enumerate(sorted(by_node)):
+        yield by_node[node], (share + (index < rest)) * page

@@ -16,7 +16,8 @@ class Host:
 
     ``kvm``: hardware virtualisation can be used. ``no_direct_io``: volumes on a file system that can't bypass the page
     cache. ``cluster``: what the installation chooses for all of its machines. ``block_sizes``: logical and physical
-    sizes of the blocks of volumes, for disks that are to have the same.
+    sizes of the blocks of volumes, for disks that are to have the same. ``processors``: those of the node that the Pod
+    may run on. ``numa``: the NUMA node of each.
     """
 
     kvm: bool
@@ -24,6 +25,8 @@ class Host:
     no_direct_io: frozenset[str] = field(default_factory=frozenset)
     cluster: ClusterConfiguration = DEFAULT
     block_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    processors: tuple[int, ...] = ()
+    numa: Mapping[int, int] = field(default_factory=dict)
 
 
 def devices_of(spec: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -52,8 +52,6 @@ def launch_security(spec: Spec, path: str, config: ClusterConfiguration) -> Caus
     elif has_secure_boot(spec):
         yield Cause(INVALID, f"{name} does not work along with SecureBoot", here)
     if kind == "snp":
-        if (efi or {}).get("persistent"):
-            yield Cause(INVALID, f"{name} does not work along with Persistent EFI variables", here)
         yield from _snp(spec, found["snp"], here)
     for interface in get(spec, "domain", "devices", "interfaces") or ():
         if interface.get("bootOrder") is not None:

@@ -44,7 +44,7 @@ CLOCK = Struct(
 _EFI = Struct(
     "EFI settings.",
     field("secureBoot", BOOLEAN, "Boot nothing but what is signed, the default; needs features.smm.", absent=True),
-    field("persistent", BOOLEAN, "Whether variables of the firmware outlive the instance. Needs a claim for them."),
+    unsupported("persistent", "Whether variables of the firmware outlive the instance.", neutral=(False,)),
 )
 
 _KERNEL_CONTAINER = Struct(

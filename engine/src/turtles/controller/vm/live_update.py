@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Changes of a VirtualMachine's template that its running instance can follow. Pure.
+
+Which those are, and why others take a restart: KubeVirt user guide, "VM Rollout Strategies".
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from turtles.api import quantity
+from turtles.api.conditions import get_condition
+from turtles.api.kinds.vmi.headroom import memory_obstacle
+from turtles.api.objects import Object, get, is_deleted
+from turtles.api.phases import RUNNING, phase_of
+from turtles.controller.changes import merge_diff
+
+#: Fields of an instance's spec that say where it may run: they count when it moves.
+_PLACEMENT = ("nodeSelector", "affinity", "tolerations")
+#: Those that its guest can follow, below the domain.
+_AMOUNTS = (("cpu", "sockets"), ("memory", "guest"))
+
+
+@dataclass(frozen=True)
+class Update:
+    """What follows from a changed template.
+
+    :param patch: of the instance's spec.
+    :param restart: why the instance can't follow without a restart; nothing if it can.
+    """
+
+    patch: Object
+    restart: str = ""
+
+
+def can_follow(vmi: Object | None) -> bool:
+    """Say whether an instance can follow its template: its guest runs."""
+    return vmi is not None and phase_of(vmi) == RUNNING and not is_deleted(vmi)
+
+
+def without_live_fields(spec: Mapping[str, Any]) -> Object:
+    """Return the spec of a template without the fields that running instances can follow."""
+    found = copy.deepcopy(dict(spec))
+    for field in _PLACEMENT:
+        found.pop(field, None)
+    for part, field in _AMOUNTS:
+        holder = (found.get("domain") or {}).get(part)
+        if holder:
+            holder.pop(field, None)
+    return found
+
+
+def update(vmi: Object, wanted: Mapping[str, Any]) -> Update:
+    """Return how a running instance follows its VirtualMachine's template.
+
+    :param wanted: the spec of an instance that is made of the template now.
+    """
+    spec = vmi["spec"]
+    if why := _sockets_obstacle(vmi, wanted) or _memory_obstacle(vmi, wanted):
+        return Update({}, why)
+    after = {field: wanted.get(field) for field in _PLACEMENT}
+    before = {field: spec.get(field) for field in _PLACEMENT}
+    patch = merge_diff(before, after)
+    if _sockets(spec) != _sockets(wanted):
+        patch["domain"] = {"cpu": {"sockets": _sockets(wanted)}}
+    if _guest(spec) != _guest(wanted):
+        patch.setdefault("domain", {})["memory"] = {"guest": get(wanted, "domain", "memory", "guest")}
+    return Update(patch)
+
+
+def _sockets(spec: Mapping[str, Any]) -> int:
+    return int(get(spec, "domain", "cpu", "sockets") or 1)
+
+
+def _guest(spec: Mapping[str, Any]) -> int:
+    return quantity.to_int(get(spec, "domain", "memory", "guest") or 0)
+
+
+def _sockets_obstacle(vmi: Object, wanted: Mapping[str, Any]) -> str:
+    spec, sockets = vmi["spec"], _sockets(wanted)
+    if sockets == _sockets(spec):
+        return ""
+    if sockets > (get(spec, "domain", "cpu", "maxSockets") or 0):
+        return "CPU sockets updated in template spec to a value higher than what's available"
+    if sockets < (get(vmi, "status", "currentCPUTopology", "sockets") or 1):
+        return "Reduction of CPU socket count requires a restart"
+    if get(spec, "domain", "cpu", "dedicatedCpuPlacement"):
+        return "CPUs of the node that belong to a guest alone are given to it at its start"
+    return ""
+
+
+def _memory_obstacle(vmi: Object, wanted: Mapping[str, Any]) -> str:
+    spec = vmi["spec"]
+    if _guest(wanted) == _guest(spec):
+        return ""
+    failed = get_condition(get(vmi, "status", "conditions"), "HotMemoryChange") or {}
+    if failed.get("status") == "False":
+        return "memory hotplug failed"
+    if _guest(wanted) < quantity.to_int(get(vmi, "status", "memory", "guestAtBoot") or 0):
+        return "memory updated in template spec to a value lower than what the VM started with"
+    grown = {**spec, "domain": {**spec["domain"], "memory": {**spec["domain"]["memory"], "guest": _guest(wanted)}}}
+    if why := memory_obstacle(grown, get(spec, "domain", "memory", "maxGuest")):
+        return f"memory hotplug not supported, {why}"
+    limit = get(spec, "domain", "resources", "limits", "memory")
+    if limit is not None and _guest(wanted) > quantity.to_int(limit):
+        return "memory updated in template spec to a value higher than the memory limit of the running Pod"
+    return ""

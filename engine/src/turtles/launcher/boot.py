@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Getting ready what a guest boots with besides its disks: a kernel from an image, a configuration for Ignition."""
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from turtles.api import labels
+from turtles.domain import paths
+from turtles.launcher.errors import LaunchError
+
+_FILES = (("kernelPath", paths.KERNEL), ("initrdPath", paths.INITRD))
+
+
+def prepare(vmi: Mapping[str, Any], root: Path = Path("/")) -> None:
+    """Make kernel, initrd and Ignition's configuration of *vmi* ready at the paths of :mod:`turtles.domain.paths`.
+
+    :param root: prefix of all paths (tests).
+    :raises LaunchError: naming image, path and remedy.
+    """
+    container = paths.images(vmi["spec"]).get(paths.KERNEL_IMAGE)
+    if container is not None:
+        image_dir = _in_root(root, paths.container_disk_image_dir(paths.KERNEL_IMAGE))
+        for field, link in _FILES:
+            if container.get(field):
+                _link(_in_root(root, link), _find(container["image"], image_dir, container[field]))
+    configuration = (vmi["metadata"].get("annotations") or {}).get(labels.IGNITION)
+    if configuration:
+        file = _in_root(root, paths.IGNITION)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(configuration)
+
+
+def _in_root(root: Path, path: PurePosixPath) -> Path:
+    return root / path.relative_to("/")
+
+
+def _find(image: str, image_dir: Path, path: str) -> Path:
+    """Return a file of an image.
+
+    :raises LaunchError: if it isn't there, lies outside of the image, or can't be read.
+    """
+    what = f"kernelBoot: image {image}"
+    if not image_dir.is_dir():
+        raise LaunchError(f"{what} is not mounted in the Pod ({image_dir} is missing)")
+    base = image_dir.resolve()
+    found = (base / path.lstrip("/")).resolve()
+    if not found.is_relative_to(base):
+        raise LaunchError(f"{what}: {path} leads out of the image, which is not allowed")
+    try:
+        status = found.stat()
+    except OSError:
+        raise LaunchError(f"{what} has no file {path}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise LaunchError(f"{what}: {path} is not a regular file")
+    if not os.access(found, os.R_OK):
+        raise LaunchError(f"{what}: {path} can't be read by uid {os.geteuid()}; make it readable by all in the image")
+    return found
+
+
+def _link(link: Path, file: Path) -> None:
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(file)

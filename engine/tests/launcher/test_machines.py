@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real guests: firmware, a kernel from an image, processors and memory that are added while they run."""
+
+import re
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+
+from turtles.domain import definition, growth, paths, status
+
+from . import kernel
+from .conftest import VMI_UID, Pod, make_vmi, wait_for
+
+pytestmark = pytest.mark.root
+CACHE = Path("~/.cache/turtles-kubevirt/kernel").expanduser()
+GIB = 1 << 30
+
+
+@pytest.fixture(scope="session")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> kernel.Kernel:
+    unpacked = kernel.fetch(CACHE)
+    if unpacked is None:
+        pytest.skip("the distribution's kernel can't be had")
+    return kernel.make(unpacked, tmp_path_factory.mktemp("kernel"))
+
+
+def machine(**domain: Any) -> dict[str, Any]:
+    return make_vmi(
+        architecture="amd64",
+        domain={
+            "devices": {"interfaces": [], "autoattachMemBalloon": False},
+            "machine": {"type": "q35"},
+            "resources": {},
+            **domain,
+        },
+    )
+
+
+def with_kernel(firmware: dict[str, Any]) -> dict[str, Any]:
+    container = {"image": "example.org/kernel", "kernelPath": "/boot/vmlinuz", "initrdPath": "boot/initrd.img"}
+    return {**firmware, "kernelBoot": {"kernelArgs": "console=ttyS0 quiet turtles=1", "container": container}}
+
+
+class Console:
+    """What a guest says on its serial console."""
+
+    def __init__(self, pod: Pod) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(pod.inside(paths.serial_socket(VMI_UID))))
+        self._socket.settimeout(1)
+        self.text = ""
+
+    def wait(self, pattern: str, timeout: float = 180) -> re.Match[str]:
+        """Return the next match."""
+        deadline = time.monotonic() + timeout
+        while not (match := re.search(pattern, self.text)):
+            assert time.monotonic() < deadline, f"no {pattern}; the guest says {self.text[-2000:]!r}"
+            try:
+                self.text += self._socket.recv(65536).decode(errors="replace")
+            except TimeoutError:
+                continue
+        self.text = self.text[match.end() :]
+        return match
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def consoles() -> Iterator[list[Console]]:
+    opened: list[Console] = []
+    yield opened
+    for console in opened:
+        console.close()
+
+
+def start(pod: Pod, vmi: dict[str, Any], guest: kernel.Kernel | None = None) -> libvirt.virDomain:
+    """Start the domain as the node agent does."""
+    if guest is not None:
+        pod.image(paths.KERNEL_IMAGE, {"boot/vmlinuz": guest.kernel, "boot/initrd.img": guest.initrd})
+    pod.start(vmi)
+    connection = pod.connect()
+    if guest is not None:
+        wait_for(lambda: pod.inside(paths.KERNEL).is_symlink(), f"the kernel; log: {pod.log}")
+    domain = connection.defineXML(definition.domain_xml(vmi, [], definition.Host(kvm=False)))
+    domain.create()
+    domain.connection = connection
+    return domain
+
+
+@pytest.mark.parametrize(
+    ("firmware", "features", "efi"),
+    [
+        ({}, {}, "no"),
+        ({"bootloader": {"efi": {"secureBoot": False}}}, {"smm": {"enabled": True}}, "yes"),
+    ],
+)
+def test_a_kernel_from_an_image(pod, guest, consoles, firmware, features, efi):
+    vmi = machine(memory={"guest": "256Mi"}, firmware=with_kernel(firmware), features=features)
+    start(pod, vmi, guest)
+    consoles.append(Console(pod))
+    said = consoles[0].wait(r"guest: efi=(\w+) processors=1 mebibytes=\d+ arguments=(.*)\r")
+    assert said[1] == efi
+    assert "turtles=1" in said[2]
+
+
+def test_secure_boot(pod, consoles):
+    """The firmware refuses what nobody signed; without a disk, it just has to come up."""
+    vmi = machine(
+        memory={"guest": "256Mi"},
+        firmware={"bootloader": {"efi": {}}},
+        features={"acpi": {}, "smm": {"enabled": True}},
+    )
+    domain = start(pod, vmi)
+    assert domain.isActive()
+    consoles.append(Console(pod))
+    assert consoles[0].wait(r"UEFI|BdsDxe|Shell")
+
+
+def test_processors_and_memory_are_added(pod, guest, consoles):
+    vmi = machine(
+        cpu={"sockets": 1, "cores": 1, "threads": 1, "maxSockets": 4},
+        memory={"guest": "1Gi", "maxGuest": "4Gi"},
+        firmware=with_kernel({}),
+    )
+    domain = start(pod, vmi, guest)
+    consoles.append(Console(pod))
+    before = int(consoles[0].wait(r"guest: efi=no processors=1 mebibytes=(\d+)")[1])
+    live = status.live(domain.XMLDesc())
+    assert (live.vcpus, live.most_vcpus, live.memory) == (1, 4, GIB)
+    assert live.memory_device == status.MemoryDevice(3 * GIB, 0, 0)
+    vmi["status"] = {"memory": {"guestAtBoot": "1Gi"}}
+    assert growth.changes(vmi, live) == []
+
+    vmi["spec"]["domain"]["cpu"]["sockets"] = 3
+    vmi["spec"]["domain"]["memory"]["guest"] = "2Gi"
+    processors, memory = growth.changes(vmi, live)
+    domain.setVcpusFlags(processors.amount, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    xml = definition.memory_device(vmi["spec"], GIB, memory.amount)
+    domain.updateDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    after = int(consoles[0].wait(r"guest: efi=no processors=3 mebibytes=(\d{4})")[1])
+    assert after >= before
+    wait_for(lambda: growth.changes(vmi, status.live(domain.XMLDesc())) == [], "the guest to take the memory", 120)
+    consoles[0].text = ""
+    assert int(consoles[0].wait(r"guest: efi=no processors=3 mebibytes=(\d+)")[1]) >= before + 1000
+    live = status.live(domain.XMLDesc())
+    assert (live.vcpus, live.memory) == (3, 2 * GIB)
+    assert live.memory_device == status.MemoryDevice(3 * GIB, GIB, GIB)
