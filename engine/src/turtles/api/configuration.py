@@ -86,6 +86,26 @@ SMBIOS = {"manufacturer": "KubeVirt", "product": "None", "family": "KubeVirt"}
 
 
 @dataclass(frozen=True)
+class PermittedDevices:
+    """Devices of nodes that guests may have, by the resource that Pods request for them.
+
+    :param pci: vendor and device in lower case, such as ``10de:1eb8``. :param mediated: name of the type.
+    :param usb: vendors and products, in lower case, of the devices that are assigned together.
+    :param external: resources that other device plugins offer.
+    """
+
+    pci: Mapping[str, str] = field(default_factory=dict)
+    mediated: Mapping[str, str] = field(default_factory=dict)
+    usb: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    external: frozenset[str] = frozenset()
+
+    @property
+    def resources(self) -> frozenset[str]:
+        """All resources."""
+        return frozenset((*self.pci, *self.mediated, *self.usb))
+
+
+@dataclass(frozen=True)
 class ClusterConfiguration:
     """The configuration in force; without a KubeVirt object that of an empty one.
 
@@ -110,6 +130,7 @@ class ClusterConfiguration:
     :param free_page_reporting: whether guests give back memory that they don't use.
     :param overhead_ratio: factor of the memory that Pods need in addition to their guests'.
     :param runtime_class: of launcher Pods; None is the cluster's default.
+    :param permitted_devices: devices of nodes that guests may have; None permits all that device plugins offer.
     """
 
     architecture: str = "amd64"
@@ -136,6 +157,7 @@ class ClusterConfiguration:
     free_page_reporting: bool = True
     overhead_ratio: float = 1.0
     runtime_class: str | None = None
+    permitted_devices: PermittedDevices | None = None
 
     def has_gate(self, name: str) -> bool:
         """Say whether a feature gate is on."""
@@ -194,6 +216,27 @@ def from_kubevirt(kubevirt: Mapping[str, Any] | None, architecture: str = DEFAUL
         free_page_reporting=options.get("disableFreePageReporting") is None,
         overhead_ratio=ratio(configuration.get("additionalGuestMemoryOverheadRatio")) or DEFAULT.overhead_ratio,
         runtime_class=configuration.get("defaultRuntimeClass") or None,
+        permitted_devices=_permitted_devices(configuration.get("permittedHostDevices")),
+    )
+
+
+def _permitted_devices(permitted: Mapping[str, Any] | None) -> PermittedDevices | None:
+    if permitted is None:
+        return None
+    pci, mediated = permitted.get("pciHostDevices") or (), permitted.get("mediatedDevices") or ()
+    usb = permitted.get("usb") or ()
+    return PermittedDevices(
+        pci={each["resourceName"]: each["pciVendorSelector"].lower() for each in pci},
+        mediated={each["resourceName"]: each["mdevNameSelector"] for each in mediated},
+        usb={
+            each["resourceName"]: tuple(
+                f"{selector['vendor']}:{selector['product']}".lower() for selector in each.get("selectors") or ()
+            )
+            for each in usb
+        },
+        external=frozenset(
+            each["resourceName"] for each in (*pci, *mediated, *usb) if each.get("externalResourceProvider")
+        ),
     )
 
 

@@ -37,6 +37,7 @@ SKIP_NODE_LABELLER = "node-labeller.kubevirt.io/skip-node"
 DEVICE_KVM = "devices.kubevirt.io/kvm"
 DEVICE_TUN = "devices.kubevirt.io/tun"
 DEVICE_VHOST_NET = "devices.kubevirt.io/vhost-net"
+DEVICE_VHOST_VSOCK = "devices.kubevirt.io/vhost-vsock"
 
 # Annotations
 VM_GENERATION = "kubevirt.io/vm-generation"

@@ -84,6 +84,7 @@ class Offer:
 #: What every node with these devices offers. /dev/kvm is no proof that KVM works: see :mod:`turtles.probe.kvm`.
 TUN = Offer(labels.DEVICE_TUN, "/dev/net/tun")
 VHOST_NET = Offer(labels.DEVICE_VHOST_NET, "/dev/vhost-net")
+VHOST_VSOCK = Offer(labels.DEVICE_VHOST_VSOCK, "/dev/vhost-vsock")
 KVM = Offer(labels.DEVICE_KVM, "/dev/kvm")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from turtles.api.guests import QEMU_UID
 from turtles.domain import paths
+from turtles.domain.definition import host_devices
 from turtles.handler import mounts
 from turtles.handler import relay as relays
 from turtles.handler.domain import Connection, Domain
@@ -28,7 +29,14 @@ log = logging.getLogger(__name__)
 #: How much of a cgroup's statistics is read; they are a few lines.
 _STATISTICS_BYTES = 65536
 #: The devices a launcher may have been given, and their numbers (the kernel's devices.txt).
-_DEVICES = {"kvm": os.makedev(10, 232), "net/tun": os.makedev(10, 200), "vhost-net": os.makedev(10, 238)}
+_DEVICES = {
+    "kvm": os.makedev(10, 232),
+    "net/tun": os.makedev(10, 200),
+    "vhost-net": os.makedev(10, 238),
+    "vhost-vsock": os.makedev(10, 241),
+}
+#: How much of the launcher's environment is read.
+_ENVIRONMENT_BYTES = 65536
 
 
 class Launcher:
@@ -109,6 +117,18 @@ class Launcher:
         if self._netns is None:
             raise LauncherNotReady("not connected to the Pod's libvirtd")
         return self._netns
+
+    def assigned_devices(self) -> dict[str, str]:
+        """Return what device plugins said in the launcher's environment about the devices that it was given."""
+        if self._first is None:
+            return {}
+        try:
+            with open(os.open("environ", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._first), "rb") as file:
+                text = file.read(_ENVIRONMENT_BYTES).decode(errors="replace")
+        except OSError:
+            return {}
+        entries = dict(entry.partition("=")[::2] for entry in text.split("\0"))
+        return {name: value for name, value in entries.items() if name.startswith(host_devices.PREFIXES)}
 
     def has_kvm(self) -> bool:
         """Say whether the Pod was given /dev/kvm."""

@@ -168,9 +168,9 @@ def _node_agent(client: Client, options: argparse.Namespace, watcher: Watcher, d
 
     def offer(kvm: bool) -> None:
         # Only here is gRPC loaded: standalone mode doesn't need it.
-        from turtles.handler.device_plugin import KVM, TUN, VHOST_NET, DevicePlugins
+        from turtles.handler.device_plugin import KVM, TUN, VHOST_NET, VHOST_VSOCK, DevicePlugins
 
-        offers = (TUN, VHOST_NET, *((KVM,) if kvm else ()))
+        offers = (TUN, VHOST_NET, VHOST_VSOCK, *((KVM,) if kvm else ()))
         devices.append(DevicePlugins(options.device_plugins_dir, offers, watcher, root=options.host_root))
         devices[0].start()
 

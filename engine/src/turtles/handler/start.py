@@ -77,12 +77,21 @@ class Starter:
 
     def _domain_xml(self, vmi: Object, launcher: Launcher, plans: tuple[InterfacePlan, ...]) -> str:
         host = definition.Host(
-            launcher.has_kvm(), self._emulator, _volumes_without_direct_io(vmi, launcher), self._configuration()
+            launcher.has_kvm(),
+            self._emulator,
+            _volumes_without_direct_io(vmi, launcher),
+            self._configuration(),
+            launcher.assigned_devices() if _has_assigned_devices(vmi) else {},
         )
         try:
             return definition.domain_xml(vmi, plans, host)
         except ValueError as error:
             raise GuestEnded(end.domain_not_supported(error)) from error
+
+
+def _has_assigned_devices(vmi: Object) -> bool:
+    devices = (vmi["spec"].get("domain") or {}).get("devices") or {}
+    return bool(devices.get("gpus") or devices.get("hostDevices"))
 
 
 def _volumes_without_direct_io(vmi: Object, launcher: Launcher) -> frozenset[str]:

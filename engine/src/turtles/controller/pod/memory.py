@@ -20,6 +20,10 @@ BASE = 68 * _MIB
 VCPU = 4 * _MIB
 #: Memory of the VGA card, which the guest may fill, and the picture that is sent.
 GRAPHICS = 20 * _MIB
+#: swtpm, and its state.
+TPM = 16 * _MIB
+#: What the kernel pins for devices of the node that the guest has (KubeVirt's).
+ASSIGNED_DEVICES = 1024 * _MIB
 #: Page tables: eight bytes for each page of 4 KiB, once for QEMU and once for the guest.
 PAGE_TABLES = 256
 #: An emulator keeps translated code (the limit is in the domain) and, for each virtual CPU, addresses it looked up.
@@ -38,6 +42,10 @@ def overhead(spec: Mapping[str, Any], *, kvm: bool, ratio: float = 1) -> int:
     devices = (spec.get("domain") or {}).get("devices") or {}
     if devices.get("autoattachGraphicsDevice") is not False:
         needed += GRAPHICS
+    if (tpm := devices.get("tpm")) is not None and tpm.get("enabled") is not False:
+        needed += TPM
+    if devices.get("gpus") or devices.get("hostDevices"):
+        needed += ASSIGNED_DEVICES
     if not kvm:
         needed += EMULATION + EMULATION_VCPU * vcpus
     with contextlib.suppress(ValueError):  # admission refuses a guest without memory

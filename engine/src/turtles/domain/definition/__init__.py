@@ -16,6 +16,7 @@ from turtles.domain.definition.compute import Topology, add_cpu, cpu_topology, g
 from turtles.domain.definition.devices import add_consoles, add_controllers, add_interfaces, add_other_devices
 from turtles.domain.definition.disks import add_disks, disk_targets
 from turtles.domain.definition.elements import Host, add_text
+from turtles.domain.definition.host_devices import add_host_devices
 from turtles.domain.definition.machine import (
     acpi_enabled,
     add_clock,
@@ -72,6 +73,7 @@ def domain_xml(vmi: Mapping[str, Any], plans: Sequence[InterfacePlan], host: Hos
     add_controllers(devices, spec)
     add_interfaces(devices, spec, plans)
     add_consoles(devices, vmi)
-    add_other_devices(devices, spec, host.cluster)
+    add_other_devices(devices, vmi, host.cluster)
+    add_host_devices(devices, spec, host.assigned)
     indent(root)
     return tostring(root, encoding="unicode")

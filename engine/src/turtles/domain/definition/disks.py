@@ -6,7 +6,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
 from turtles.domain import paths
-from turtles.domain.definition.elements import Host, add_text, devices_of
+from turtles.domain.definition.elements import Host, add_text, devices_of, virtio
 
 #: Prefixes of guest device names, by bus.
 _TARGET_PREFIX = {"virtio": "vd", "sata": "sd", "scsi": "sd", "usb": "sd"}
@@ -83,6 +83,8 @@ def add_disks(devices: Element, spec: Mapping[str, Any], host: Host, block: froz
             source, format_ = paths.disk_source(volume)
             type_, attribute = "file", "file"
         element = SubElement(devices, "disk", {"type": type_, "device": kind})
+        if bus_of(disk) == "virtio" and devices_of(spec).get("useVirtioTransitional"):
+            element.set("model", virtio(spec))
         driver = SubElement(element, "driver", name="qemu", type=format_)
         driver.set("cache", _cache(disk, volume, host))
         driver.set("error_policy", disk.get("errorPolicy") or "stop")

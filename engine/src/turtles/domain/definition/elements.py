@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What all parts of a definition share."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,18 +15,39 @@ class Host:
     """What the node offers a domain.
 
     ``kvm``: hardware virtualisation can be used. ``no_direct_io``: volumes on a file system that can't bypass the page
-    cache. ``cluster``: what the installation chooses for all of its machines.
+    cache. ``cluster``: what the installation chooses for all of its machines. ``assigned``: the node's devices that the
+    Pod was given, see :mod:`turtles.domain.definition.host_devices`.
     """
 
     kvm: bool
     emulator: str = "/usr/bin/qemu-system-x86_64"
     no_direct_io: frozenset[str] = field(default_factory=frozenset)
     cluster: ClusterConfiguration = DEFAULT
+    assigned: Mapping[str, str] = field(default_factory=dict)
 
 
 def devices_of(spec: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the devices in a VMI's *spec*."""
     return (spec.get("domain") or {}).get("devices") or {}
+
+
+def virtio(spec: Mapping[str, Any]) -> str:
+    """Return libvirt's model of the machine's virtio devices; old guests know only the transitional one."""
+    return "virtio-transitional" if devices_of(spec).get("useVirtioTransitional") else "virtio"
+
+
+def add_pci_address(element: Element, address: str) -> None:
+    """Add where the guest sees a device, such as 0000:81:01.0."""
+    domain, bus, slot, function = re.split("[:.]", address)
+    SubElement(
+        element,
+        "address",
+        type="pci",
+        domain=f"0x{domain}",
+        bus=f"0x{bus}",
+        slot=f"0x{slot}",
+        function=f"0x{function}",
+    )
 
 
 def add_text(parent: Element, tag: str, text: str, **attributes: str) -> Element:

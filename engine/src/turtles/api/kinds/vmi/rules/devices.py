@@ -97,7 +97,10 @@ def _claimed_host_devices(devices: Sequence[Spec], here: str, config: ClusterCon
 def _plugin_device(device: Spec, here: str, kind: str, field: str) -> Causes:
     where = f"vmi.spec.domain.devices.{field} contains {kind}s"
     if not device.get("deviceName"):
-        message = f"{where} without deviceName or claimRequest; each {kind} must specify either a deviceName or a claimRequest"
+        message = (
+            f"{where} without deviceName or claimRequest; each {kind} must specify either a deviceName or a "
+            "claimRequest"
+        )
         yield Cause(REQUIRED, message, here)
     elif _has_claim(device):
         yield Cause(INVALID, f"{where} with both deviceName and claimRequest", here)
