@@ -10,6 +10,7 @@ from typing import Any
 from turtles.api.objects import is_deleted
 from turtles.api.phases import RUNNING, phase_of
 from turtles.domain import decision, paths
+from turtles.domain.credentials import Synchronization
 from turtles.domain.status import GuestInfo
 from turtles.handler.cluster import Key
 from turtles.handler.launcher import Launcher
@@ -42,6 +43,10 @@ class Guest:
     #: When its agent was last asked, and what it said.
     asked: float | None = None
     info: GuestInfo | None = None
+    #: What it was last told about SSH keys and passwords, when it is told again, and how that went.
+    credentials_digest: str = ""
+    credentials_retry: float | None = None
+    credentials: Synchronization | None = None
     syncs: Bucket = field(default_factory=lambda: Bucket(_SYNCS, _SYNCS_RATE))
 
     def __str__(self) -> str:

@@ -35,6 +35,8 @@ _DEVICES = {
     "vhost-net": os.makedev(10, 238),
     "vhost-vsock": os.makedev(10, 241),
 }
+#: How many files of a Secret are read, and how much of each; Kubernetes allows a MiB in all.
+_SECRET_FILES, _SECRET_BYTES = 256, 1 << 20
 #: How much of the launcher's environment is read.
 _ENVIRONMENT_BYTES = 65536
 
@@ -129,6 +131,23 @@ class Launcher:
             return {}
         entries = dict(entry.partition("=")[::2] for entry in text.split("\0"))
         return {name: value for name, value in entries.items() if name.startswith(host_devices.PREFIXES)}
+
+    def read_files(self, folder: PurePosixPath) -> dict[str, bytes]:
+        """Return the files of a mounted Secret by name; empty if there is none."""
+        try:
+            # Kubernetes keeps its own files in a mounted Secret under names that begin with two dots.
+            with (
+                closing(self._open(folder, os.O_RDONLY | os.O_DIRECTORY)) as directory,
+                os.scandir(directory) as entries,
+            ):
+                names = [entry.name for entry in entries if not entry.name.startswith("..")][:_SECRET_FILES]
+        except OSError:
+            return {}
+        found = {}
+        for name in names:
+            with contextlib.suppress(OSError), open(self._open_file(folder / name, os.O_RDONLY), "rb") as file:
+                found[name] = file.read(_SECRET_BYTES)
+        return found
 
     def has_kvm(self) -> bool:
         """Say whether the Pod was given /dev/kvm."""

@@ -23,6 +23,7 @@ from turtles.domain.report import Observation
 from turtles.domain.xml import AnswerError
 from turtles.handler import delivery, pod_network
 from turtles.handler.cluster import Cluster, Key
+from turtles.handler.credentials import AccessCredentials
 from turtles.handler.domain import Domain
 from turtles.handler.errors import GuestEnded, LauncherBusy, LauncherGone, LauncherNotReady, LibvirtError
 from turtles.handler.guest import Guest, Guests
@@ -70,6 +71,7 @@ class Synchroniser:
         self._guests = Guests(store)
         self._starter = Starter(emulator, capability_cache, configuration)
         self._agents = GuestAgents()
+        self._credentials = AccessCredentials()
         self._reporter = Reporter(cluster)
 
     def forget_except(self, uids: set[str]) -> None:
@@ -227,6 +229,8 @@ class Synchroniser:
         if seen.live is not None:
             connected = seen.live.agent_connected
             self._agents.refresh(guest, domain, connected, lambda: self._cluster.enqueue(guest.key))
+            if connected and guest.launcher is not None:
+                self._credentials.refresh(vmi, guest, guest.launcher, domain, lambda: self._cluster.enqueue(guest.key))
         self._reporter.observed(vmi, guest, seen)
 
     def _wait_for_launcher(self, vmi: Object, guest: Guest, error: LauncherNotReady, began: float) -> float:

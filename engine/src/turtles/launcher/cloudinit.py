@@ -16,6 +16,7 @@ import pycdlib
 
 from turtles.api.guests import hostname
 from turtles.domain import paths
+from turtles.launcher import credentials
 from turtles.launcher.errors import LaunchError
 
 #: Far more than any cloud accepts as user data; keeps a mistake from filling the node.
@@ -52,12 +53,13 @@ def seed_files(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path = P
     metadata = vmi["metadata"]
     identity, host = instance_id(metadata["name"], metadata["namespace"]), hostname(vmi)
     files: dict[str, bytes]
+    meta: dict[str, Any]
     if kind == "cloudInitNoCloud":
         # user-data must be there, even if empty, or the data source doesn't count as present.
-        files = {
-            "meta-data": json.dumps({"instance-id": identity, "local-hostname": host}).encode(),
-            "user-data": user or b"",
-        }
+        meta = {"instance-id": identity, "local-hostname": host}
+        if keys := credentials.seed_keys(vmi["spec"], "noCloud", root):
+            meta["public-keys"] = keys
+        files = {"meta-data": json.dumps(meta).encode(), "user-data": user or b""}
         if network is not None:
             files["network-config"] = network
         return files
@@ -67,12 +69,32 @@ def seed_files(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path = P
         "hostname": host,
         "uuid": (vmi["spec"].get("domain", {}).get("firmware") or {}).get("uuid") or metadata["uid"],
     }
+    if keys := credentials.seed_keys(vmi["spec"], "configDrive", root):
+        meta["public_keys"] = keys
+    if devices := _tagged_devices(vmi["spec"]):
+        meta["devices"] = devices
     files = {"openstack/latest/meta_data.json": json.dumps(meta).encode()}
     if user is not None:
         files["openstack/latest/user_data"] = user
     if network is not None:
         files["openstack/latest/network_data.json"] = network
     return files
+
+
+def _tagged_devices(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the interfaces with a tag, as OpenStack's metadata has them; what the guest chooses itself is left out."""
+    interfaces = (spec.get("domain", {}).get("devices") or {}).get("interfaces") or ()
+    return [
+        {
+            "type": "nic",
+            "bus": "pci",
+            **({"address": interface["pciAddress"]} if interface.get("pciAddress") else {}),
+            **({"mac": interface["macAddress"]} if interface.get("macAddress") else {}),
+            "tags": [interface["tag"]],
+        }
+        for interface in interfaces
+        if interface.get("tag")
+    ]
 
 
 def _data(

@@ -27,7 +27,7 @@ from turtles.api.kind import (
 )
 from turtles.api.kinds.vmi.rules import compute
 from turtles.api.kinds.vmi.schema import VMI_SPEC
-from turtles.api.kinds.vmi.validation import metadata_causes, removed_causes, spec_causes
+from turtles.api.kinds.vmi.validation import metadata_causes, removed_causes, spec_causes, spec_warnings
 from turtles.api.language import (
     BOOLEAN,
     INT64,
@@ -198,6 +198,7 @@ def warn(vm: Object) -> list[str]:
     warnings = [RUNNING_WARNING] if get(vm, "spec", "running") is not None else []
     spec = get(vm, "spec", "template", "spec")
     if isinstance(spec, dict):
+        warnings += spec_warnings(spec, "spec.template.spec")
         # The instance is refused: by then something else may have said how much
         warnings += [
             f"{cause.message}; its instance is refused unless a preset says how much"

@@ -17,7 +17,7 @@ _WHERE = "spec.domain.devices"
 def obstacles(spec: Mapping[str, Any], cluster: ClusterConfiguration) -> list[str]:
     """Return what stands in the way of a VMI's Pod, each with the field and a remedy."""
     devices = (spec.get("domain") or {}).get("devices") or {}
-    return [*_networks(spec, devices), *_assigned(devices, cluster), *_tpm(devices)]
+    return [*_networks(spec, devices), *_assigned(devices, cluster), *_tpm(devices), *_metrics(devices)]
 
 
 def _networks(spec: Mapping[str, Any], devices: Mapping[str, Any]) -> Iterator[str]:
@@ -45,6 +45,11 @@ def _assigned(devices: Mapping[str, Any], cluster: ClusterConfiguration) -> Iter
                 )
             elif permitted is not None and name not in permitted:
                 yield f"{kind} {name} is not permitted in permittedHostDevices configuration"
+
+
+def _metrics(devices: Mapping[str, Any]) -> Iterator[str]:
+    if devices.get("downwardMetrics") is not None:
+        yield f"{_WHERE}.downwardMetrics is {UNSUPPORTED}; use a downwardMetrics volume"
 
 
 def _tpm(devices: Mapping[str, Any]) -> Iterator[str]:

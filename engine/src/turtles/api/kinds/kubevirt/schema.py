@@ -33,13 +33,13 @@ DEVELOPER = Struct(
     field(
         "featureGates",
         STRINGS,
-        "Feature gates that are on. Only ImageVolume has an effect; others, and unknown names, are accepted with a "
-        "warning.",
+        "Feature gates that are on. Those without an effect in this engine, and unknown names, are accepted with a "
+        "warning that names those with one.",
     ),
     field(
         "disabledFeatureGates",
         STRINGS,
-        "Feature gates that are switched off although they are on by default. Only ImageVolume has an effect.",
+        "Feature gates that are switched off although they are on by default.",
     ),
     field(
         "useEmulation",

@@ -3,9 +3,9 @@
 
 from turtles.api.kind import AGE, CREATE, MANAGED_BY_USERS, UPDATE, Column, Kind, Webhook
 from turtles.api.kinds.vmi.defaults import default, default_update
-from turtles.api.kinds.vmi.presets import PRESET, preset_warnings
+from turtles.api.kinds.vmi.presets import PRESET
 from turtles.api.kinds.vmi.schema import SCHEMA
-from turtles.api.kinds.vmi.validation import validate, validate_update
+from turtles.api.kinds.vmi.validation import validate, validate_update, warn
 
 # There is no status subresource: the engine's components write labels and status in one request. When anyone else
 # writes, `default_update` restores the status.
@@ -35,7 +35,7 @@ VMI = Kind(
     default_update=default_update,
     validate=validate,
     validate_update=validate_update,
-    warn=preset_warnings,
+    warn=warn,
 )
 
 KINDS = (VMI,)

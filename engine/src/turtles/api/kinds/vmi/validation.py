@@ -14,10 +14,11 @@ from typing import Any
 from turtles.api import labels
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kind import DEFAULT_CONTEXT, Context
+from turtles.api.kinds.vmi.presets import preset_warnings
 from turtles.api.kinds.vmi.rules import compute, credentials, devices, machine, network, probes, volumes
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.language import INVALID, NOT_SUPPORTED, Cause
-from turtles.api.objects import get
+from turtles.api.objects import Object, get
 from turtles.api.rules import Causes, Spec, check_metadata, schema_causes
 
 _SIDECARS = "hooks.kubevirt.io/hookSidecars"
@@ -89,6 +90,19 @@ def spec_causes(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     """
     for rule in _RULES:
         yield from rule(spec, path, config)
+
+
+def spec_warnings(spec: Any, path: str) -> list[str]:
+    """Return warnings about what has no effect in a spec that is admitted."""
+    if get(spec, "domain", "devices", "logSerialConsole") is True:
+        field = f"{path}.domain.devices.logSerialConsole"
+        return [f"{field} has no effect: this engine has no container guest-console-log; use virtctl console"]
+    return []
+
+
+def warn(vmi: Object) -> list[str]:
+    """Return the warnings about a VirtualMachineInstance that is admitted."""
+    return [*preset_warnings(vmi), *spec_warnings(vmi.get("spec"), "spec")]
 
 
 def _reserved(metadata: Any) -> dict[str, Any]:
