@@ -8,6 +8,7 @@ the first has ended, so the process must also have the Pod's own folder where th
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import stat
@@ -37,6 +38,8 @@ _DEVICES = {
 }
 #: How many files of a Secret are read, and how much of each; Kubernetes allows a MiB in all.
 _SECRET_FILES, _SECRET_BYTES = 256, 1 << 20
+#: How many files of devices in a Pod are looked at.
+_DEVICE_FILES = 64
 #: How much of the launcher's environment is read.
 _ENVIRONMENT_BYTES = 65536
 
@@ -132,6 +135,21 @@ class Launcher:
         entries = dict(entry.partition("=")[::2] for entry in text.split("\0"))
         return {name: value for name, value in entries.items() if name.startswith(host_devices.PREFIXES)}
 
+    def _assigned_files(self) -> list[PurePosixPath]:
+        """Return the files of devices of the node that the Pod was given: all of VFIO's, and those of USB."""
+        devices = self.assigned_devices()
+        if not devices:
+            return []
+        found = []
+        with contextlib.suppress(OSError):
+            folder = PurePosixPath("/dev/vfio")
+            with closing(self._open(folder, os.O_RDONLY | os.O_DIRECTORY)) as directory, os.scandir(directory) as files:
+                found += [folder / entry.name for entry in itertools.islice(files, _DEVICE_FILES)]
+        for name, text in devices.items():
+            if name.startswith(host_devices.USB_PREFIX):
+                found += [PurePosixPath("/dev/bus/usb", *address.split(":")) for address in text.split(",") if address]
+        return found
+
     def read_files(self, folder: PurePosixPath) -> dict[str, bytes]:
         """Return the files of a mounted Secret by name; empty if there is none."""
         try:
@@ -164,7 +182,12 @@ class Launcher:
 
         :param disks: volumes that are block devices.
         """
-        for path in (*(PurePosixPath("/dev", name) for name in _DEVICES), *map(paths.claim_device, disks)):
+        assigned = self._assigned_files()
+        for path in (
+            *(PurePosixPath("/dev", name) for name in _DEVICES),
+            *map(paths.claim_device, disks),
+            *assigned,
+        ):
             number = _DEVICES.get(str(path.relative_to("/dev")))
             try:
                 with (
@@ -174,7 +197,9 @@ class Launcher:
                     status = os.fstat(device)
                     # A runtime may show the node's very file instead of one of its own; that one isn't touched.
                     own = status.st_dev == os.fstat(folder).st_dev
-                    if number is None:
+                    if path in assigned:
+                        fits = stat.S_ISCHR(status.st_mode)
+                    elif number is None:
                         fits = stat.S_ISBLK(status.st_mode)
                     else:
                         fits = stat.S_ISCHR(status.st_mode) and status.st_rdev == number

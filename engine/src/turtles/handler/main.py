@@ -127,6 +127,11 @@ def _run(command: Command, options: argparse.Namespace) -> None:
     domain.start_event_loop()
     watcher = Watcher()
     devices: list[Any] = []
+    if options.device_plugins_dir:
+        from turtles.handler.host_devices import HostDevices
+
+        devices.append(HostDevices(options.device_plugins_dir, watcher, root=options.host_root))
+        configuration.add_handler(devices[0].follow)
     node = _node_agent(client, options, watcher, devices)
     node.start()
     cluster = _Cluster(client, options.node_name)
@@ -172,7 +177,7 @@ def _node_agent(client: Client, options: argparse.Namespace, watcher: Watcher, d
 
         offers = (TUN, VHOST_NET, VHOST_VSOCK, *((KVM,) if kvm else ()))
         devices.append(DevicePlugins(options.device_plugins_dir, offers, watcher, root=options.host_root))
-        devices[0].start()
+        devices[-1].start()
 
     if not options.device_plugins_dir:
         return NodeAgent(client, options.node_name, findings)
