@@ -86,6 +86,7 @@ def test_what_is_permitted_and_there_is_found(sysfs: Path) -> None:
 
 
 def test_other_plugins_resources_are_left_to_them(sysfs: Path) -> None:
+    assert PERMITTED is not None
     external = PermittedDevices(pci={"example.org/gpu": "10de:1eb8"}, external=frozenset({"example.org/gpu"}))
     assert find(external, sysfs) == []
     assert find(PERMITTED, sysfs / "nowhere") == []

@@ -205,7 +205,7 @@ def _bring_up(
     else:
         conditions_of.clear_unsynchronized(conditions)
     node = (pod.get("spec") or {}).get("nodeName")
-    if node and is_true(pod_status.get("conditions"), "ContainersReady"):
+    if node and conditions_of.is_up(pod):
         _hand_over(draft, pod, node, now)
 
 

@@ -29,7 +29,7 @@ def add_controllers(devices: Element, spec: Mapping[str, Any]) -> None:
     SubElement(devices, "controller", type="usb", index="0", model="qemu-xhci" if _has_usb(wanted, buses) else "none")
     if "scsi" in buses:
         SubElement(devices, "controller", type="scsi", index="0", model=transitional.get("model", "virtio-scsi"))
-    SubElement(devices, "controller", type="virtio-serial", index="0", **transitional)
+    SubElement(devices, "controller", {"type": "virtio-serial", "index": "0", **transitional})
 
 
 def _has_usb(wanted: Mapping[str, Any], buses: Iterable[str]) -> bool:
