@@ -34,7 +34,9 @@ _RULES = (
     *volumes.RULES,
     *credentials.RULES,
     *network.DNS,
-    *devices.RULES,
+    *devices.ASSIGNED,
+    *devices.GATED,
+    *devices.LAST,
 )
 _CREATION_RULES = (*network.CREATION, *devices.CREATION)
 

@@ -270,13 +270,7 @@ CREATION: tuple[Rule, ...] = (_resource_claims,)
 #: Before the rules about disks.
 FIRST: tuple[Rule, ...] = (_boot_order, _inputs)
 
-RULES: tuple[Rule, ...] = (
-    _frame_buffers,
-    _host_devices,
-    _sound,
-    _vsock,
-    _downward_metrics,
-    _video,
-    _panic_devices,
-    _watchdog_action,
-)
+#: After the rules about disks and volumes; between these groups are rules about other things.
+ASSIGNED: tuple[Rule, ...] = (_frame_buffers, _host_devices, _sound)
+GATED: tuple[Rule, ...] = (_vsock, _downward_metrics)
+LAST: tuple[Rule, ...] = (_video, _panic_devices, _watchdog_action)
