@@ -11,7 +11,7 @@ from turtles.api.configuration import DEFAULT
 from turtles.api.kind import Context
 from turtles.api.kinds import vm as vms
 from turtles.api.kinds.vmi.defaults import default
-from turtles.api.kinds.vmi.validation import validate
+from turtles.api.kinds.vmi.validation import validate, warn
 
 from .objects import put, talk_vm, talk_vmi
 from .test_network_rules import DUPLICATE, INVALID, NOT_SUPPORTED, REQUIRED, gates
@@ -198,6 +198,14 @@ def test_video_needs_graphics():
     assert [(cause.type, cause.message, cause.field) for cause in causes] == [
         (INVALID, "Video configuration is not allowed when autoattachGraphicsDevice is set to false", "spec.video")
     ]
+
+
+def test_what_has_no_effect_draws_a_warning():
+    vmi = put(talk_vmi(), f"{DEVICES}.logSerialConsole", True)
+    assert ["has no effect" in each for each in warn(vmi)] == [True]
+    assert warn(put(vmi, f"{DEVICES}.logSerialConsole", False)) == []
+    vm = put(talk_vm(), "spec.template.spec.domain.devices.logSerialConsole", True)
+    assert any("spec.template.spec.domain.devices.logSerialConsole has no effect" in each for each in vms.warn(vm))
 
 
 def test_boot_orders():

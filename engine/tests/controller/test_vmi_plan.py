@@ -155,6 +155,45 @@ def test_the_node_takes_over() -> None:
     assert decided.gate == GATE_OPEN
 
 
+@pytest.mark.parametrize(
+    ("state", "mesh_ready", "up"),
+    [("running", True, True), ("running", False, False), ("waiting", True, False)],
+)
+def test_a_probe_of_the_guest_does_not_keep_it_from_starting(state: str, mesh_ready: bool, up: bool) -> None:
+    statuses = [
+        {"name": "compute", "ready": False, "state": {state: {}}},
+        {"name": "mesh", "ready": mesh_ready, "state": {"running": {}}},
+    ]
+    pod = make_pod("Running", node="n", containerStatuses=statuses)
+    pod["spec"]["containers"] = [{"name": "compute", "image": "launcher:1", "readinessProbe": {"exec": {}}}]
+    phase = plan(make_vmi("Scheduling"), [pod], {}, NOW).vmi["status"]["phase"]
+    assert phase == ("Scheduled" if up else "Scheduling")
+    del pod["spec"]["containers"][0]["readinessProbe"]
+    assert plan(make_vmi("Scheduling"), [pod], {}, NOW).vmi["status"]["phase"] == "Scheduling"
+
+
+def test_an_obstacle_keeps_the_pod_from_being_made() -> None:
+    obstacle = "spec.networks[0].multus is not supported"
+    decided = plan(make_vmi(), [], {}, NOW, obstacles=[obstacle])
+    assert not decided.create_pod
+    assert decided.vmi["status"]["phase"] == "Pending"
+    assert condition(decided.vmi, "Synchronized") == ("False", "FailedCreate", obstacle)
+    assert list(decided.events) == [("Warning", "FailedCreate", obstacle)]
+    again = plan(decided.vmi, [], {}, NOW, obstacles=[obstacle])
+    assert not again.events, "once is enough"
+    assert again.wait
+    assert plan(decided.vmi, [], {}, NOW).create_pod, "the configuration may have changed"
+
+
+def test_a_vsock_address_comes_with_the_pod() -> None:
+    spec = {"domain": {"memory": {"guest": "64M"}, "devices": {"autoattachVSOCK": True}}}
+    first = plan(make_vmi(spec=spec), [], {}, NOW).vmi["status"]["VSOCKCID"]
+    second = plan(make_vmi(spec=spec), [], {}, NOW, addresses={first}).vmi["status"]["VSOCKCID"]
+    assert first != second
+    assert plan(make_vmi(spec=spec, VSOCKCID=7), [], {}, NOW).vmi["status"]["VSOCKCID"] == 7
+    assert "VSOCKCID" not in plan(make_vmi(), [], {}, NOW).vmi["status"]
+
+
 @pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "CreateContainerError", "ErrImageNotRunnable"])
 def test_trouble_of_a_container_is_shown_and_taken_back(reason: str) -> None:
     first = plan(make_vmi("Scheduling"), [make_pod(containerStatuses=waiting(reason))], {}, NOW)

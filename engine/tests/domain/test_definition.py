@@ -105,7 +105,67 @@ BARE = vmi(
         },
     }
 )
+DEVICES = vmi(
+    {
+        "cpu": {"cores": 2, "sockets": 2},
+        "memory": {"guest": "64Mi"},
+        "devices": {
+            "disks": [{"name": "root", "disk": {"bus": "virtio"}}, {"name": "data", "disk": {"bus": "scsi"}}],
+            "interfaces": [
+                {
+                    "name": "default",
+                    "masquerade": {},
+                    "macAddress": "0200.00AA.BBCC",
+                    "state": "down",
+                    "acpiIndex": 7,
+                    "pciAddress": "0000:81:01.0",
+                }
+            ],
+            "rng": {},
+            "inputs": [{"name": "tablet", "type": "tablet", "bus": "usb"}],
+            "tpm": {},
+            "sound": {"name": "card", "model": "ac97"},
+            "video": {"type": "virtio"},
+            "panicDevices": [{"model": "hyperv"}, {"model": "isa"}],
+            "autoattachVSOCK": True,
+            "clientPassthrough": {},
+            "downwardMetrics": {},
+            "networkInterfaceMultiqueue": True,
+            "useVirtioTransitional": True,
+        },
+    },
+    networks=[{"name": "default", "pod": {}}],
+    volumes=[
+        {"name": "root", "emptyDisk": {"capacity": "1Gi"}},
+        {"name": "data", "emptyDisk": {"capacity": "1Gi"}},
+    ],
+)
+DEVICES["status"] = {"VSOCKCID": 4711}
+DISPLAY = {"display": {"ramFB": {"enabled": False}}}
+HOST_DEVICES = vmi(
+    {
+        "memory": {"guest": "64Mi"},
+        "devices": {
+            "video": {"type": "ramfb"},
+            "tpm": {"persistent": True},
+            "gpus": [
+                {"name": "gpu1", "deviceName": "example.org/TU104GL_Tesla"},
+                {"name": "gpu2", "deviceName": "example.org/TU104GL_Tesla"},
+                {"name": "vgpu", "deviceName": "example.org/GRID-1Q", "virtualGPUOptions": DISPLAY},
+            ],
+            "hostDevices": [{"name": "stick", "deviceName": "kubevirt.io/usb-storage"}],
+        },
+    }
+)
+ASSIGNED = {
+    "PCI_RESOURCE_EXAMPLE_ORG_TU104GL_TESLA": "0000:81:00.0,0000:82:00.1",
+    "MDEV_PCI_RESOURCE_EXAMPLE_ORG_GRID_1Q": "b5e2d3a4-0000-4000-8000-00000000000a",
+    "USB_RESOURCE_KUBEVIRT_IO_USB_STORAGE": "03:007",
+    "PATH": "/usr/bin",
+}
 CASES = {
+    "devices": (DEVICES, Host(kvm=True)),
+    "host-devices": (HOST_DEVICES, Host(kvm=True, assigned=ASSIGNED)),
     "talk": (TALK, Host(kvm=False)),
     "talk-kvm": (TALK, Host(kvm=True)),
     "everything": (EVERYTHING, Host(kvm=False)),
@@ -116,7 +176,7 @@ CASES = {
 
 def plans(obj: dict[str, Any]) -> list[network.InterfacePlan]:
     found = network.pod_network_interface(obj["spec"])
-    return [network.plan(*found, POD_INTERFACE, UID)] if found else []
+    return [network.plan(*found, POD_INTERFACE, UID, network.queues(obj["spec"]))] if found else []
 
 
 def render(name: str) -> str:
@@ -278,6 +338,32 @@ def test_what_cannot_be_said(disk: dict[str, Any], volume: dict[str, Any], messa
     obj = vmi({"memory": {"guest": "64Mi"}, "devices": {"disks": [disk]}}, volumes=[volume])
     with pytest.raises(ValueError, match=message):
         parsed(obj)
+
+
+def test_the_pod_has_to_have_been_given_the_device() -> None:
+    obj = vmi({"memory": {"guest": "64Mi"}, "devices": {"gpus": [{"name": "g", "deviceName": "example.org/gpu"}]}})
+    for assigned in ({}, {"PCI_RESOURCE_EXAMPLE_ORG_GPU": "../../etc"}, {"PCI_RESOURCE_OTHER": "0000:81:00.0"}):
+        with pytest.raises(ValueError, match=r"'g': the Pod was given no device of 'example\.org/gpu'"):
+            definition.domain_xml(obj, [], Host(kvm=True, assigned=assigned))
+
+
+def test_a_machine_without_a_vsock_address_has_to_wait() -> None:
+    with pytest.raises(ValueError, match="VSOCKCID"):
+        parsed(vmi({"memory": {"guest": "64Mi"}, "devices": {"autoattachVSOCK": True}}))
+
+
+def test_a_tpm_that_is_switched_off() -> None:
+    obj = vmi({"memory": {"guest": "64Mi"}, "devices": {"tpm": {"enabled": False}}})
+    assert parsed(obj).find("devices/tpm") is None
+
+
+@pytest.mark.parametrize(("model", "vram"), [("vga", "16384"), ("bochs", "16384"), ("virtio", None)])
+def test_video(model: str, vram: str | None) -> None:
+    found = parsed(vmi({"memory": {"guest": "64Mi"}, "devices": {"video": {"type": model}}})).find(
+        "devices/video/model"
+    )
+    assert found is not None
+    assert (found.get("type"), found.get("vram")) == (model, vram)
 
 
 def test_names_are_escaped() -> None:

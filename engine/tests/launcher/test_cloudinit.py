@@ -11,7 +11,7 @@ import pycdlib
 import pytest
 
 from turtles.api import guests
-from turtles.domain import paths
+from turtles.domain import credentials, paths
 from turtles.launcher import cloudinit
 from turtles.launcher.errors import LaunchError
 
@@ -156,3 +156,34 @@ def test_an_empty_reference_counts_as_absent(kind, tmp_path):
     files = cloudinit.seed_files({"name": "seed", kind: {**empty, "userData": "u"}}, make_vmi(), tmp_path)
     assert b"u" in files.values()
     assert b"n" not in files.values()
+
+
+def test_seeds_have_the_ssh_keys_of_their_secrets(tmp_path):
+    secret = tmp_path / str(credentials.secret_dir("keys")).lstrip("/")
+    (secret / "..data").mkdir(parents=True)
+    (secret / "me").write_text("ssh-ed25519 AAAA me\n\nssh-ed25519 BBBB me\n")
+    for method, kind, name, key in (
+        ("noCloud", "cloudInitNoCloud", "meta-data", "public-keys"),
+        ("configDrive", "cloudInitConfigDrive", "openstack/latest/meta_data.json", "public_keys"),
+    ):
+        source = {"secret": {"secretName": "keys"}}
+        access = [{"sshPublicKey": {"source": source, "propagationMethod": {method: {}}}}]
+        seed = make(tmp_path, kind, {"userData": "x"}, accessCredentials=access)
+        assert json.loads(read(seed, name))[key] == {"0": "ssh-ed25519 AAAA me", "1": "ssh-ed25519 BBBB me"}
+        seed = make(tmp_path, kind, {"userData": "x"})
+        assert key not in json.loads(read(seed, name))
+
+
+def test_tags_of_interfaces_are_in_the_config_drive(tmp_path):
+    tagged = {
+        "name": "default",
+        "bridge": {},
+        "tag": "lan",
+        "pciAddress": "0000:81:01.0",
+        "macAddress": "02:00:00:00:00:01",
+    }
+    domain = {"devices": {"interfaces": [tagged, {"name": "other", "bridge": {}}]}}
+    seed = make(tmp_path, "cloudInitConfigDrive", {"userData": "x"}, domain=domain)
+    assert json.loads(read(seed, "openstack/latest/meta_data.json"))["devices"] == [
+        {"type": "nic", "bus": "pci", "address": "0000:81:01.0", "mac": "02:00:00:00:00:01", "tags": ["lan"]}
+    ]

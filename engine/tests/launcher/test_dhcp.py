@@ -2,6 +2,7 @@
 """DHCP's answers, byte by byte. (The socket is tried out in test_pod.)"""
 
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -68,6 +69,20 @@ def test_request(options, ciaddr):
     kind, reply = answer(packet(dhcp.REQUEST, *options, ciaddr=ciaddr))
     assert kind == dhcp.ACK
     assert (reply[12:16], reply[16:20]) == (ciaddr, GUEST)
+
+
+def test_chosen_options():
+    chosen = {
+        "bootFileName": "pxelinux.0",
+        "tftpServerName": "tftp.example",
+        "ntpServers": ["192.0.2.1", "192.0.2.2"],
+        "privateOptions": [{"option": 240, "value": "private"}],
+    }
+    _, reply = answer(packet(dhcp.DISCOVER), replace(PLAN, dhcp_options=chosen))
+    options = dhcp.parse_options(reply)
+    assert (options[66], options[67], options[240]) == (b"tftp.example", b"pxelinux.0", b"private")
+    assert options[42] == bytes([192, 0, 2, 1, 192, 0, 2, 2])
+    assert not {42, 66, 67, 240} & dhcp.parse_options(answer(packet(dhcp.DISCOVER))[1]).keys()
 
 
 def test_request_for_another_address_is_refused():

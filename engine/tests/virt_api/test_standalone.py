@@ -168,8 +168,10 @@ def test_bad_vm(machine):
     assert found.value.details["causes"][0]["field"].endswith("userDataBase64")
     with pytest.raises(NotFound):
         machine.admin.get(VM, "default", "bad")
-    refused = put(vm("bad"), "spec.template.spec.livenessProbe", {"tcpSocket": {"port": 22}})
-    with pytest.raises(Invalid, match="livenessProbe is not supported by this engine"):
+    refused = put(
+        vm("bad"), "spec.template.spec.networks.0", {"name": "default", "pod": {"vmIPv6NetworkCIDR": "fd::/64"}}
+    )
+    with pytest.raises(Invalid, match="vmIPv6NetworkCIDR is not supported by this engine"):
         machine.admin.create(VM, {**refused, "apiVersion": "kubevirt.io/v1"})
     # Fields of long ago are pruned by the schema, and then something is missing
     old = put(vm("bad"), "spec.template.spec.volumes.0", {"name": "containerdisk", "registryDisk": {"image": "x"}})

@@ -113,6 +113,26 @@ SMBIOS = {"manufacturer": "KubeVirt", "product": "None", "family": "KubeVirt"}
 
 
 @dataclass(frozen=True)
+class PermittedDevices:
+    """Devices of nodes that guests may have, by the resource that Pods request for them.
+
+    :param pci: vendor and device in lower case, such as ``10de:1eb8``. :param mediated: name of the type.
+    :param usb: vendors and products, in lower case, of the devices that are assigned together.
+    :param external: resources that other device plugins offer.
+    """
+
+    pci: Mapping[str, str] = field(default_factory=dict)
+    mediated: Mapping[str, str] = field(default_factory=dict)
+    usb: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    external: frozenset[str] = frozenset()
+
+    @property
+    def resources(self) -> frozenset[str]:
+        """All resources."""
+        return frozenset((*self.pci, *self.mediated, *self.usb))
+
+
+@dataclass(frozen=True)
 class ClusterConfiguration:
     """The configuration in force; without a KubeVirt object that of an empty one.
 
@@ -141,6 +161,7 @@ class ClusterConfiguration:
     :param max_hotplug_ratio: how many times its processors and memory a machine may grow to, if it doesn't say.
     :param max_cpu_sockets: sockets a machine may grow to, if it doesn't say; 0: the ratio decides.
     :param max_guest: memory a machine may grow to, if it doesn't say, a quantity; None: the ratio decides.
+    :param permitted_devices: devices of nodes that guests may have; None permits all that device plugins offer.
     """
 
     architecture: str = "amd64"
@@ -171,6 +192,7 @@ class ClusterConfiguration:
     max_hotplug_ratio: int = 4
     max_cpu_sockets: int = 0
     max_guest: str | None = None
+    permitted_devices: PermittedDevices | None = None
 
     def machine_type_of(self, architecture: str) -> str:
         """Return the machine type of machines of an architecture which don't say theirs."""
@@ -243,6 +265,27 @@ def from_kubevirt(kubevirt: Mapping[str, Any] | None, architecture: str = DEFAUL
         max_hotplug_ratio=_positive(live.get("maxHotplugRatio"), DEFAULT.max_hotplug_ratio),
         max_cpu_sockets=_positive(live.get("maxCpuSockets"), DEFAULT.max_cpu_sockets),
         max_guest=None if live.get("maxGuest") is None else str(live["maxGuest"]),
+        permitted_devices=_permitted_devices(configuration.get("permittedHostDevices")),
+    )
+
+
+def _permitted_devices(permitted: Mapping[str, Any] | None) -> PermittedDevices | None:
+    if permitted is None:
+        return None
+    pci, mediated = permitted.get("pciHostDevices") or (), permitted.get("mediatedDevices") or ()
+    usb = permitted.get("usb") or ()
+    return PermittedDevices(
+        pci={each["resourceName"]: each["pciVendorSelector"].lower() for each in pci},
+        mediated={each["resourceName"]: each["mdevNameSelector"] for each in mediated},
+        usb={
+            each["resourceName"]: tuple(
+                f"{selector['vendor']}:{selector['product']}".lower() for selector in each.get("selectors") or ()
+            )
+            for each in usb
+        },
+        external=frozenset(
+            each["resourceName"] for each in (*pci, *mediated, *usb) if each.get("externalResourceProvider")
+        ),
     )
 
 

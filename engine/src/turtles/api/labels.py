@@ -45,6 +45,7 @@ DEVICE_KVM = "devices.kubevirt.io/kvm"
 DEVICE_SEV = "devices.kubevirt.io/sev"
 DEVICE_TUN = "devices.kubevirt.io/tun"
 DEVICE_VHOST_NET = "devices.kubevirt.io/vhost-net"
+DEVICE_VHOST_VSOCK = "devices.kubevirt.io/vhost-vsock"
 
 # Annotations
 VM_GENERATION = "kubevirt.io/vm-generation"

@@ -8,8 +8,10 @@ the same facts, so that nothing has to be passed between them. The rules are tho
 """
 
 import hashlib
+import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, ip_address
 from typing import Any
 
@@ -17,6 +19,8 @@ from typing import Any
 POD_INTERFACE = "eth0"
 #: Address of the DHCP server under the bridge binding: link-local, /32, answers on the in-Pod bridge only.
 BRIDGE_DHCP_SERVER = "169.254.75.10"
+#: What the kernel has at most for a tap.
+_MAX_QUEUES = 256
 #: Default of a network's ``pod.vmNetworkCIDR``.
 MASQUERADE_CIDR = "10.0.2.0/24"
 
@@ -47,10 +51,11 @@ class PodInterface:
 
 @dataclass(frozen=True)
 class Port:
-    """A port forwarded to a masqueraded guest; protocol is "tcp" or "udp"."""
+    """A port forwarded to a masqueraded guest; protocol is "tcp" or "udp". With ``last`` it is a range of them."""
 
     protocol: str
     number: int
+    last: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class InterfacePlan:
 
     ``gateway`` is None if the Pod has no default route. ``ports`` empty means: all of them. ``server_ip`` is the
     address of the in-Pod bridge, from which DHCP answers; its prefix is ``prefix`` for masquerade and 32 for bridge.
+    ``queues`` are pairs of queues of its tap. ``dhcp_options`` is the interface's ``dhcpOptions``.
     """
 
     name: str
@@ -73,6 +79,9 @@ class InterfacePlan:
     server_ip: str
     mtu: int
     ports: tuple[Port, ...] = ()
+    queues: int = 1
+    link_up: bool = True
+    dhcp_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def binding_of(interface: Mapping[str, Any]) -> str:
@@ -92,14 +101,34 @@ def generated_mac(vmi_uid: str, interface: str) -> str:
     return ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))
 
 
+def is_attached(interface: Mapping[str, Any]) -> bool:
+    """Say whether the guest shall have the interface."""
+    return interface.get("state") != "absent"
+
+
+def queues(spec: Mapping[str, Any]) -> int:
+    """Return how many pairs of queues each interface of a VMI's *spec* has: one per virtual CPU, where wanted."""
+    domain = spec.get("domain") or {}
+    if not (domain.get("devices") or {}).get("networkInterfaceMultiqueue"):
+        return 1
+    cpu = domain.get("cpu") or {}
+    vcpus = math.prod(int(cpu.get(key) or 1) for key in ("sockets", "cores", "threads"))
+    return min(vcpus, _MAX_QUEUES)
+
+
 def plan(
-    interface: Mapping[str, Any], network: Mapping[str, Any], pod_interface: PodInterface, vmi_uid: str
+    interface: Mapping[str, Any],
+    network: Mapping[str, Any],
+    pod_interface: PodInterface,
+    vmi_uid: str,
+    pairs: int = 1,
 ) -> InterfacePlan:
     """Return the plan of one interface.
 
     :param interface: an entry of ``spec.domain.devices.interfaces``.
     :param network: the entry of ``spec.networks`` with the same name.
     :param pod_interface: the Pod's interface as CNI left it.
+    :param pairs: of queues, if the interface's model has several.
     :raises ValueError: if the network isn't the Pod's, the binding isn't known, or the Pod has no IPv4 address.
     """
     name = interface["name"]
@@ -108,8 +137,13 @@ def plan(
         raise ValueError(f"network {name!r} is not the Pod network; only networks with 'pod' are supported")
     binding = binding_of(interface)
     address, prefix = pod_interface.ipv4()
-    requested_mac = str(interface.get("macAddress") or "").lower().replace("-", ":")
+    requested_mac = _with_colons(str(interface.get("macAddress") or ""))
     bridge = f"k6t-{pod_interface.name}"
+    common: dict[str, Any] = {
+        "queues": pairs if interface.get("model", "virtio") == "virtio" else 1,
+        "link_up": interface.get("state") != "down",
+        "dhcp_options": interface.get("dhcpOptions") or {},
+    }
     if binding == "bridge":
         return InterfacePlan(
             name=name,
@@ -123,6 +157,7 @@ def plan(
             gateway=pod_interface.gateway,
             server_ip=BRIDGE_DHCP_SERVER,
             mtu=pod_interface.mtu,
+            **common,
         )
     subnet = IPv4Network(pod.get("vmNetworkCIDR") or MASQUERADE_CIDR)
     gateway = str(subnet[1])
@@ -138,10 +173,24 @@ def plan(
         gateway=gateway,
         server_ip=gateway,
         mtu=pod_interface.mtu,
-        ports=tuple(
-            Port(str(port.get("protocol") or "TCP").lower(), int(port["port"])) for port in interface.get("ports") or ()
-        ),
+        ports=_ports(interface),
+        **common,
     )
+
+
+def _ports(interface: Mapping[str, Any]) -> tuple[Port, ...]:
+    ports = [Port(_protocol(port), int(port["port"])) for port in interface.get("ports") or ()]
+    ranges = [Port(_protocol(each), int(each["start"]), int(each["end"])) for each in interface.get("portRanges") or ()]
+    return (*ports, *ranges)
+
+
+def _protocol(port: Mapping[str, Any]) -> str:
+    return str(port.get("protocol") or "TCP").lower()
+
+
+def _with_colons(mac: str) -> str:
+    digits = re.sub(r"[:.-]", "", mac.lower())
+    return ":".join(digits[index : index + 2] for index in range(0, len(digits), 2))
 
 
 def plans(vmi: Mapping[str, Any], pod_interface: PodInterface | None) -> tuple[InterfacePlan, ...]:
@@ -153,7 +202,7 @@ def plans(vmi: Mapping[str, Any], pod_interface: PodInterface | None) -> tuple[I
     pair = pod_network_interface(vmi["spec"])
     if pair is None or pod_interface is None:
         return ()
-    return (plan(*pair, pod_interface, vmi["metadata"]["uid"]),)
+    return (plan(*pair, pod_interface, vmi["metadata"]["uid"], queues(vmi["spec"])),)
 
 
 def pod_network_interface(spec: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:

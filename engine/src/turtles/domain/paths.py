@@ -248,6 +248,16 @@ def serial_socket(uid: str) -> PurePosixPath:
     return domain_private_dir(uid) / "virt-serial0"
 
 
+def usb_redirection_socket(uid: str, port: int) -> PurePosixPath:
+    """Return the socket of a USB port for a device of a client inside the Pod."""
+    return domain_private_dir(uid) / f"virt-usbredir-{port}"
+
+
+def downward_metrics_socket(uid: str) -> PurePosixPath:
+    """Return the socket of the port on which the guest asks for metrics of its host, inside the Pod."""
+    return domain_private_dir(uid) / "downward-metrics"
+
+
 def guest_agent_socket(uid: str) -> PurePosixPath:
     """Return the socket of the guest agent's channel inside the Pod. libvirt's own choice would be too long a path."""
     return domain_private_dir(uid) / "guest-agent"

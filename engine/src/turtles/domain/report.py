@@ -17,15 +17,18 @@ from turtles.api.objects import Object
 from turtles.api.phases import FAILED, RUNNING, set_phase
 from turtles.domain import definition, growth, lifecycle
 from turtles.domain import status as parts
+from turtles.domain.credentials import Synchronization
 from turtles.domain.end import End
 from turtles.domain.network import InterfacePlan
 from turtles.domain.status import GuestInfo, Live, Migratability
 
 #: Conditions that say something about a guest that runs, or about attempts to have it run.
 _OF_RUNNING = (
-    *("Paused", "AgentConnected", "AgentVersionNotSupported", "Synchronized"),
+    *("Paused", "AgentConnected", "AgentVersionNotSupported", "AccessCredentialsSynchronized", "Synchronized"),
     *(growth.VCPU_CHANGE, growth.MEMORY_CHANGE),
 )
+#: Why credentials aren't synchronized.
+_NOT_TAKEN = "AccessCredentialsSyncFailed"
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,18 @@ _IO_ERROR = Event(
 )
 
 
-def observed(vmi: Mapping[str, Any], seen: Observation, info: GuestInfo | None, now: str) -> Object:
+def observed(
+    vmi: Mapping[str, Any],
+    seen: Observation,
+    info: GuestInfo | None,
+    now: str,
+    credentials: Synchronization | None = None,
+) -> Object:
     """Return the status of a VMI whose domain hasn't ended.
 
     :param info: what the guest agent last answered this agent.
     :param now: the current time (RFC 3339).
+    :param credentials: whether the guest agent took the guest's credentials; None if it hasn't been told any.
     """
     status: Object = copy.deepcopy(vmi["status"])
     spec, live = vmi["spec"], seen.live
@@ -97,6 +107,9 @@ def observed(vmi: Mapping[str, Any], seen: Observation, info: GuestInfo | None, 
     status["conditions"] = _conditions(status.get("conditions") or [], seen, info, migration, now)
     if live is not None:
         _put_changes(status["conditions"], growth.changes(vmi, live), seen.refused, now)
+    if credentials is not None:
+        told = ("True", "", "") if credentials.succeeded else ("False", _NOT_TAKEN, credentials.message)
+        set_condition(status["conditions"], "AccessCredentialsSynchronized", *told, now)
     return status
 
 

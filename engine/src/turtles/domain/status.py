@@ -207,8 +207,8 @@ def interfaces(
         if plan.guest_mac in guest_names:
             entry["interfaceName"] = guest_names[plan.guest_mac]
             entry["infoSource"] = "domain, guest-agent"
-        entry["queueCount"] = 1
-        entry["linkState"] = "up"
+        entry["queueCount"] = plan.queues
+        entry["linkState"] = "up" if plan.link_up else "down"
         entries.append(entry)
     return entries
 

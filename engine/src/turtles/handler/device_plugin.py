@@ -68,6 +68,15 @@ class Offer:
         """The resource's name without its domain."""
         return self.resource.rpartition("/")[2]
 
+    def devices(self) -> list[str]:
+        """Return the names by which the kubelet knows what is offered: stand-ins for the one file."""
+        return [f"{self.name}{number}" for number in range(MAX_DEVICES)]
+
+    def allocation(self, devices: Sequence[str]) -> Any:
+        """Return what a container gets that asked for some *devices*. However many those are, it is one file."""
+        device = api.DeviceSpec(container_path=self.path, host_path=self.path, permissions="rw")
+        return api.ContainerAllocateResponse(devices=[device])
+
     def socket(self, since: int) -> str:
         """Return a file name for the plugin's socket that no other has had.
 
@@ -84,6 +93,7 @@ class Offer:
 #: What every node with these devices offers. /dev/kvm is no proof that KVM works: see :mod:`turtles.probe.kvm`.
 TUN = Offer(labels.DEVICE_TUN, "/dev/net/tun")
 VHOST_NET = Offer(labels.DEVICE_VHOST_NET, "/dev/vhost-net")
+VHOST_VSOCK = Offer(labels.DEVICE_VHOST_VSOCK, "/dev/vhost-vsock")
 KVM = Offer(labels.DEVICE_KVM, "/dev/kvm")
 
 
@@ -330,7 +340,7 @@ class _Plugin:
             while True:
                 healthy = self._healthy
                 health = api.HEALTHY if healthy else api.UNHEALTHY
-                devices = [api.Device(ID=f"{self._offer.name}{number}", health=health) for number in range(MAX_DEVICES)]
+                devices = [api.Device(ID=name, health=health) for name in self._offer.devices()]
                 await stream.send_message(api.ListAndWatchResponse(devices=devices))
                 async with self._health_changed:
                     await self._health_changed.wait_for(lambda seen=healthy: self._healthy != seen)  # type: ignore[misc]
@@ -342,10 +352,8 @@ class _Plugin:
 
     async def _allocate(self, stream: Stream[Any, Any]) -> None:
         request = await stream.recv_message()
-        # However many stand-ins were asked for, it is one file.
-        device = api.DeviceSpec(container_path=self._offer.path, host_path=self._offer.path, permissions="rw")
         containers = request.container_requests if request is not None else ()
-        answers = [api.ContainerAllocateResponse(devices=[device]) for _ in containers]
+        answers = [self._offer.allocation(container.devices_ids) for container in containers]
         await stream.send_message(api.AllocateResponse(container_responses=answers))
 
 

@@ -36,7 +36,9 @@ _MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
         ("host_path", 2, "string"),
         ("permissions", 3, "string"),
     ),
-    "ContainerAllocateResponse": (("devices", 3, "[DeviceSpec]"),),
+    # On the wire a map is a list of such entries.
+    "EnvsEntry": (("key", 1, "string"), ("value", 2, "string")),
+    "ContainerAllocateResponse": (("envs", 1, "[EnvsEntry]"), ("devices", 3, "[DeviceSpec]")),
     "AllocateResponse": (("container_responses", 1, "[ContainerAllocateResponse]"),),
 }
 
@@ -72,5 +74,6 @@ Device = _message("Device")
 ListAndWatchResponse = _message("ListAndWatchResponse")
 AllocateRequest = _message("AllocateRequest")
 DeviceSpec = _message("DeviceSpec")
+EnvsEntry = _message("EnvsEntry")
 ContainerAllocateResponse = _message("ContainerAllocateResponse")
 AllocateResponse = _message("AllocateResponse")

@@ -10,6 +10,7 @@ from typing import Any
 from turtles.api.objects import is_deleted
 from turtles.api.phases import RUNNING, phase_of
 from turtles.domain import decision, paths
+from turtles.domain.credentials import Synchronization
 from turtles.domain.status import GuestInfo
 from turtles.handler.cluster import Key
 from turtles.handler.launcher import Launcher
@@ -44,6 +45,10 @@ class Guest:
     info: GuestInfo | None = None
     #: Why a change of the running guest couldn't be made, and what it would have been, by its condition.
     refused: dict[str, tuple[int, str]] = field(default_factory=dict)
+    #: What it was last told about SSH keys and passwords, when it is told again, and how that went.
+    credentials_digest: str = ""
+    credentials_retry: float | None = None
+    credentials: Synchronization | None = None
     syncs: Bucket = field(default_factory=lambda: Bucket(_SYNCS, _SYNCS_RATE))
     _saving: threading.Lock = field(default_factory=threading.Lock)
 

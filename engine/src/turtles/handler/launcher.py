@@ -8,6 +8,7 @@ the first has ended, so the process must also have the Pod's own folder where th
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import socket
@@ -18,6 +19,7 @@ from typing import Any
 
 from turtles.api.guests import QEMU_UID
 from turtles.domain import end, paths
+from turtles.domain.definition import host_devices
 from turtles.handler import disk_files, mounts, processors
 from turtles.handler import relay as relays
 from turtles.handler.domain import Connection, Domain
@@ -32,7 +34,18 @@ _STATISTICS_BYTES = 65536
 #: More than /proc/<number>/status ever is.
 _STATUS_SIZE = 65536
 #: The devices a launcher may have been given, and their numbers (the kernel's devices.txt).
-_DEVICES = {"kvm": os.makedev(10, 232), "net/tun": os.makedev(10, 200), "vhost-net": os.makedev(10, 238)}
+_DEVICES = {
+    "kvm": os.makedev(10, 232),
+    "net/tun": os.makedev(10, 200),
+    "vhost-net": os.makedev(10, 238),
+    "vhost-vsock": os.makedev(10, 241),
+}
+#: How many files of a Secret are read, and how much of each; Kubernetes allows a MiB in all.
+_SECRET_FILES, _SECRET_BYTES = 256, 1 << 20
+#: How many files of devices in a Pod are looked at.
+_DEVICE_FILES = 64
+#: How much of the launcher's environment is read.
+_ENVIRONMENT_BYTES = 65536
 
 
 class Launcher:
@@ -153,6 +166,50 @@ class Launcher:
             raise LauncherNotReady("not connected to the Pod's libvirtd")
         return self._netns
 
+    def assigned_devices(self) -> dict[str, str]:
+        """Return what device plugins said in the launcher's environment about the devices that it was given."""
+        if self._first is None:
+            return {}
+        try:
+            with open(os.open("environ", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._first), "rb") as file:
+                text = file.read(_ENVIRONMENT_BYTES).decode(errors="replace")
+        except OSError:
+            return {}
+        entries = dict(entry.partition("=")[::2] for entry in text.split("\0"))
+        return {name: value for name, value in entries.items() if name.startswith(host_devices.PREFIXES)}
+
+    def _assigned_files(self) -> list[PurePosixPath]:
+        """Return the files of devices of the node that the Pod was given: all of VFIO's, and those of USB."""
+        devices = self.assigned_devices()
+        if not devices:
+            return []
+        found = []
+        with contextlib.suppress(OSError):
+            folder = PurePosixPath("/dev/vfio")
+            with closing(self._open(folder, os.O_RDONLY | os.O_DIRECTORY)) as directory, os.scandir(directory) as files:
+                found += [folder / entry.name for entry in itertools.islice(files, _DEVICE_FILES)]
+        for name, text in devices.items():
+            if name.startswith(host_devices.USB_PREFIX):
+                found += [PurePosixPath("/dev/bus/usb", *address.split(":")) for address in text.split(",") if address]
+        return found
+
+    def read_files(self, folder: PurePosixPath) -> dict[str, bytes]:
+        """Return the files of a mounted Secret by name; empty if there is none."""
+        try:
+            # Kubernetes keeps its own files in a mounted Secret under names that begin with two dots.
+            with (
+                closing(self._open(folder, os.O_RDONLY | os.O_DIRECTORY)) as directory,
+                os.scandir(directory) as entries,
+            ):
+                names = [entry.name for entry in entries if not entry.name.startswith("..")][:_SECRET_FILES]
+        except OSError:
+            return {}
+        found = {}
+        for name in names:
+            with contextlib.suppress(OSError), open(self._open_file(folder / name, os.O_RDONLY), "rb") as file:
+                found[name] = file.read(_SECRET_BYTES)
+        return found
+
     def has_kvm(self) -> bool:
         """Say whether the Pod was given /dev/kvm."""
         try:
@@ -176,7 +233,12 @@ class Launcher:
 
         :param disks: volumes that are block devices.
         """
-        for path in (*(PurePosixPath("/dev", name) for name in _DEVICES), *map(paths.claim_device, disks)):
+        assigned = self._assigned_files()
+        for path in (
+            *(PurePosixPath("/dev", name) for name in _DEVICES),
+            *map(paths.claim_device, disks),
+            *assigned,
+        ):
             number = _DEVICES.get(str(path.relative_to("/dev")))
             try:
                 with (
@@ -186,7 +248,9 @@ class Launcher:
                     status = os.fstat(device)
                     # A runtime may show the node's very file instead of one of its own; that one isn't touched.
                     own = status.st_dev == os.fstat(folder).st_dev
-                    if number is None:
+                    if path in assigned:
+                        fits = stat.S_ISCHR(status.st_mode)
+                    elif number is None:
                         fits = stat.S_ISBLK(status.st_mode)
                     else:
                         fits = stat.S_ISCHR(status.st_mode) and status.st_rdev == number

@@ -160,6 +160,11 @@ def _run(command: Command, options: argparse.Namespace) -> None:
     api_service.add_handler(lambda old, new: server.trust(_bundle(new)))
     api_service.start()
     devices: list[Any] = []
+    if options.device_plugins_dir:
+        from turtles.handler.host_devices import HostDevices
+
+        devices.append(HostDevices(options.device_plugins_dir, watcher, root=options.host_root))
+        configuration.add_handler(devices[0].follow)
     node = _node_agent(client, options, watcher, devices, server.endpoint.annotation())
     node.start()
     cluster.informer.start()
@@ -217,11 +222,11 @@ def _node_agent(
 
     def offer(kvm: bool) -> None:
         # Only here is gRPC loaded: standalone mode doesn't need it.
-        from turtles.handler.device_plugin import KVM, TUN, VHOST_NET, DevicePlugins
+        from turtles.handler.device_plugin import KVM, TUN, VHOST_NET, VHOST_VSOCK, DevicePlugins
 
-        offers = (TUN, VHOST_NET, *((KVM,) if kvm else ()))
+        offers = (TUN, VHOST_NET, VHOST_VSOCK, *((KVM,) if kvm else ()))
         devices.append(DevicePlugins(options.device_plugins_dir, offers, watcher, root=options.host_root))
-        devices[0].start()
+        devices[-1].start()
 
     if not options.device_plugins_dir:
         return NodeAgent(client, options.node_name, findings, server=server)

@@ -22,7 +22,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from turtles.api.guests import QEMU_UID
-from turtles.domain.network import InterfacePlan, PodInterface
+from turtles.domain.network import InterfacePlan, PodInterface, Port
 
 T = TypeVar("T")
 
@@ -170,7 +170,8 @@ def _pod_bridge(ip: Any, plan: InterfacePlan, prefix: int) -> int:
 def _tap(ip: Any, plan: InterfacePlan, bridge: int) -> None:
     index = _index(ip, plan.tap)
     if index is None:
-        ip.link("add", ifname=plan.tap, kind="tuntap", mode="tap", uid=QEMU_UID)
+        several = {"ifr": {"multi_queue": True}} if plan.queues > 1 else {}
+        ip.link("add", ifname=plan.tap, kind="tuntap", mode="tap", uid=QEMU_UID, **several)
         index = _index(ip, plan.tap)
     ip.link("set", index=index, mtu=plan.mtu, master=bridge, state="up")
 
@@ -219,7 +220,7 @@ def masquerade_rules(plan: InterfacePlan) -> str:
     """Return the nftables script of a masqueraded guest: one transaction that replaces what it made before."""
     if plan.ports:
         matches = [
-            f"{protocol} dport {{ {', '.join(str(port.number) for port in plan.ports if port.protocol == protocol)} }} "
+            f"{protocol} dport {{ {', '.join(_ports(port) for port in plan.ports if port.protocol == protocol)} }} "
             for protocol in sorted({port.protocol for port in plan.ports})
         ]
     else:
@@ -247,6 +248,10 @@ table ip kubevirt {{
   }}
 }}
 """
+
+
+def _ports(port: Port) -> str:
+    return str(port.number) if port.last is None else f"{port.number}-{port.last}"
 
 
 @contextlib.contextmanager

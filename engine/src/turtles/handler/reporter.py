@@ -28,7 +28,7 @@ class Reporter:
 
     def observed(self, vmi: Object, guest: Guest, seen: Observation) -> None:
         """Report the state of a guest that hasn't ended."""
-        status = report.observed(vmi, seen, guest.info, times.now())
+        status = report.observed(vmi, seen, guest.info, times.now(), guest.credentials)
         self._patch(vmi, status)
         for event in report.events(vmi["status"], status):
             self.event(vmi, event)

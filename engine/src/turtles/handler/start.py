@@ -88,6 +88,7 @@ class Starter:
             block_sizes=_block_sizes(vmi, launcher),
             processors=launcher.processors() if dedicated else (),
             numa=numa_nodes() if dedicated else {},
+            assigned=launcher.assigned_devices() if _has_assigned_devices(vmi) else {},
         )
         try:
             return definition.domain_xml(vmi, plans, host)
@@ -97,6 +98,11 @@ class Starter:
 
 def _host_disks(vmi: Object) -> list[Object]:
     return [volume for volume in vmi["spec"].get("volumes") or () if "hostDisk" in volume]
+
+
+def _has_assigned_devices(vmi: Object) -> bool:
+    devices = (vmi["spec"].get("domain") or {}).get("devices") or {}
+    return bool(devices.get("gpus") or devices.get("hostDevices"))
 
 
 def _volumes_without_direct_io(vmi: Object, launcher: Launcher) -> frozenset[str]:

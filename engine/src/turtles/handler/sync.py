@@ -23,6 +23,7 @@ from turtles.domain.report import Observation
 from turtles.domain.xml import AnswerError
 from turtles.handler import delivery, pod_network
 from turtles.handler.cluster import Cluster, Key
+from turtles.handler.credentials import AccessCredentials
 from turtles.handler.domain import Domain
 from turtles.handler.errors import GuestEnded, LauncherBusy, LauncherGone, LauncherNotReady, LibvirtError
 from turtles.handler.grow import grow
@@ -68,19 +69,16 @@ class Synchroniser:
         self._pods_dir = pods_dir
         self._watcher = watcher
         self._clock = clock
+        #: The VMIs that are managed.
         self.guests = Guests(store)
         self._starter = Starter(emulator, capability_cache, configuration)
         self._agents = GuestAgents()
+        self._credentials = AccessCredentials()
         self._reporter = Reporter(cluster)
 
     def forget_except(self, uids: set[str]) -> None:
         """Drop what is stored about VMIs that don't exist any more; to be called at start."""
         self.guests.forget_except(uids)
-
-    @property
-    def guests(self) -> Guests:
-        """The VMIs that are managed."""
-        return self._guests
 
     def sync(self, key: Key) -> float | None:
         """Synchronise one VMI.
@@ -247,6 +245,8 @@ class Synchroniser:
         if seen.live is not None:
             connected = seen.live.agent_connected
             self._agents.refresh(guest, domain, connected, lambda: self._cluster.enqueue(guest.key))
+            if connected and guest.launcher is not None:
+                self._credentials.refresh(vmi, guest, guest.launcher, domain, lambda: self._cluster.enqueue(guest.key))
         self._reporter.observed(vmi, guest, seen)
 
     def _wait_for_launcher(self, vmi: Object, guest: Guest, error: LauncherNotReady, began: float) -> float:

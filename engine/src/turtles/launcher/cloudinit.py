@@ -16,6 +16,7 @@ import pycdlib
 
 from turtles.api.guests import hostname
 from turtles.domain import paths
+from turtles.launcher import credentials
 from turtles.launcher.errors import LaunchError
 
 #: Far more than any cloud accepts as user data; keeps a mistake from filling the node.
@@ -54,12 +55,13 @@ def seed_files(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path = P
     metadata = vmi["metadata"]
     identity, host = instance_id(metadata["name"], metadata["namespace"]), hostname(vmi)
     files: dict[str, bytes]
+    meta: dict[str, Any]
     if kind == "cloudInitNoCloud":
         # user-data must be there, even if empty, or the data source doesn't count as present.
-        files = {
-            "meta-data": json.dumps({"instance-id": identity, "local-hostname": host}).encode(),
-            "user-data": user or b"",
-        }
+        meta = {"instance-id": identity, "local-hostname": host}
+        if keys := credentials.seed_keys(vmi["spec"], "noCloud", root):
+            meta["public-keys"] = keys
+        files = {"meta-data": json.dumps(meta).encode(), "user-data": user or b""}
         if network is not None:
             files["network-config"] = network
         return files
@@ -69,7 +71,9 @@ def seed_files(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path = P
         "hostname": host,
         "uuid": (vmi["spec"].get("domain", {}).get("firmware") or {}).get("uuid") or metadata["uid"],
     }
-    if devices := _tagged_disks(vmi["spec"]):
+    if keys := credentials.seed_keys(vmi["spec"], "configDrive", root):
+        meta["public_keys"] = keys
+    if devices := [*_tagged_interfaces(vmi["spec"]), *_tagged_disks(vmi["spec"])]:
         meta["devices"] = devices
     files = {"openstack/latest/meta_data.json": json.dumps(meta).encode()}
     if user is not None:
@@ -93,6 +97,22 @@ def _tagged_disks(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
             entry["serial"] = disk["serial"]
         found.append(entry)
     return found
+
+
+def _tagged_interfaces(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the interfaces with a tag, as OpenStack's metadata has them; what the guest chooses itself is left out."""
+    interfaces = (spec.get("domain", {}).get("devices") or {}).get("interfaces") or ()
+    return [
+        {
+            "type": "nic",
+            "bus": "pci",
+            **({"address": interface["pciAddress"]} if interface.get("pciAddress") else {}),
+            **({"mac": interface["macAddress"]} if interface.get("macAddress") else {}),
+            "tags": [interface["tag"]],
+        }
+        for interface in interfaces
+        if interface.get("tag")
+    ]
 
 
 def _data(

@@ -12,7 +12,9 @@ ip(7)). So it can be opened before the node agent makes the bridge, and CAP_NET_
 import logging
 import socket
 import struct
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
 from turtles.domain.network import InterfacePlan
 from turtles.launcher.pod import Resolver
@@ -83,7 +85,18 @@ def lease_options(plan: InterfacePlan, resolver: Resolver, hostname: str) -> lis
         options.append((15, max(resolver.search, key=len).encode("ascii", "ignore")))
         options.append((119, _domain_list(resolver.search)))
     options.append((26, struct.pack(">H", min(plan.mtu, 0xFFFF))))
+    options += _chosen_options(plan.dhcp_options)
     return [(code, value) for code, value in options if value]
+
+
+def _chosen_options(chosen: Mapping[str, Any]) -> list[tuple[int, bytes]]:
+    """Return what an interface's ``dhcpOptions`` adds: RFC 2132, and numbers of a site's own."""
+    return [
+        (42, b"".join(IPv4Address(server).packed for server in chosen.get("ntpServers") or ())),
+        (66, str(chosen.get("tftpServerName") or "").encode()),
+        (67, str(chosen.get("bootFileName") or "").encode()),
+        *((int(option["option"]), str(option["value"]).encode()) for option in chosen.get("privateOptions") or ()),
+    ]
 
 
 def answer(packet: bytes, plan: InterfacePlan, lease: list[tuple[int, bytes]]) -> tuple[int, bytes] | None:

@@ -33,7 +33,7 @@ from turtles.api.kinds.preference.application import apply_storage_class
 from turtles.api.kinds.vmi.former import of_template
 from turtles.api.kinds.vmi.rules import compute
 from turtles.api.kinds.vmi.schema import VMI_SPEC
-from turtles.api.kinds.vmi.validation import metadata_causes, removed_causes, spec_causes
+from turtles.api.kinds.vmi.validation import metadata_causes, removed_causes, spec_causes, spec_warnings
 from turtles.api.language import (
     BOOLEAN,
     INT64,
@@ -283,6 +283,8 @@ def warn(vm: Object) -> list[str]:
     """Return the warnings about a VirtualMachine that is admitted."""
     warnings = [RUNNING_WARNING] if get(vm, "spec", "running") is not None else []
     spec = get(vm, "spec", "template", "spec")
+    if isinstance(spec, dict):
+        warnings += spec_warnings(spec, "spec.template.spec")
     if isinstance(spec, dict) and get(vm, "spec", "instancetype") is None:
         # The instance is refused: by then something else may have said how much
         warnings += [

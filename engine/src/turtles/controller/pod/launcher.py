@@ -19,6 +19,8 @@ from turtles.api.guests import QEMU_UID, grace_period, hostname
 from turtles.api.objects import Object, owner_reference
 from turtles.controller.pod import memory, placement
 from turtles.controller.pod.config import LauncherConfig, pull_policy, security
+from turtles.controller.pod.credentials import add_access_credentials
+from turtles.controller.pod.probes import probes
 from turtles.controller.pod.resources import interfaces_of, resources
 from turtles.controller.pod.volumes import add_container_disks, volume_name, volumes_of
 from turtles.domain import paths
@@ -103,10 +105,12 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
                 "securityContext": security("NET_BIND_SERVICE", readOnlyRootFilesystem=True),
                 "terminationMessagePolicy": "FallbackToLogsOnError",
                 "volumeMounts": brought.mounts,
+                **probes(vmi),
             }
         ],
         "volumes": brought.volumes,
     }
+    add_access_credentials(spec, pod_spec)
     if block:
         pod_spec["containers"][0]["volumeDevices"] = [
             {"name": volume_name(name), "devicePath": str(paths.claim_device(name))} for name in sorted(block)

@@ -25,6 +25,10 @@ GRAPHICS = 20 * _MIB
 EFI = 12 * _MIB
 #: What is pinned for a guest whose memory is encrypted: buffers for its devices (KubeVirt's).
 ENCRYPTION = 256 * _MIB
+#: swtpm, and its state.
+TPM = 16 * _MIB
+#: What the kernel pins for devices of the node that the guest has (KubeVirt's).
+ASSIGNED_DEVICES = 1024 * _MIB
 #: Page tables: eight bytes for each page of 4 KiB, once for QEMU and once for the guest.
 PAGE_TABLES = 256
 #: The disk with the metrics, and a process that serves a filesystem (KubeVirt's numbers).
@@ -47,6 +51,10 @@ def overhead(spec: Mapping[str, Any], *, kvm: bool, ratio: float = 1) -> int:
         needed += GRAPHICS
     needed += FILESYSTEM * len(devices.get("filesystems") or ())
     needed += METRICS * sum("downwardMetrics" in volume for volume in spec.get("volumes") or ())
+    if (tpm := devices.get("tpm")) is not None and tpm.get("enabled") is not False:
+        needed += TPM
+    if devices.get("gpus") or devices.get("hostDevices"):
+        needed += ASSIGNED_DEVICES
     if not kvm:
         needed += EMULATION + EMULATION_VCPU * vcpus
     domain = spec.get("domain") or {}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a launcher Pod requests of its node."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,7 +63,18 @@ def resources(spec: Mapping[str, Any], config: LauncherConfig, overhead: int) ->
         limits[labels.DEVICE_SEV] = "1"
     if config.vhost_net and any(interface.get("model", "virtio") == "virtio" for interface in interfaces_of(spec)):
         limits[labels.DEVICE_VHOST_NET] = "1"
+    devices = (spec.get("domain") or {}).get("devices") or {}
+    if devices.get("autoattachVSOCK"):
+        limits[labels.DEVICE_VHOST_VSOCK] = "1"
+    assigned = Counter(device["deviceName"] for device in assigned_devices(spec) if device.get("deviceName"))
+    limits.update({resource: str(count) for resource, count in assigned.items()})
     return {"requests": requests, "limits": limits}
+
+
+def assigned_devices(spec: Mapping[str, Any]) -> list[Object]:
+    """Return the node's devices that a VMI's *spec* wants: GPUs and host devices."""
+    devices = (spec.get("domain") or {}).get("devices") or {}
+    return [*(devices.get("gpus") or ()), *(devices.get("hostDevices") or ())]
 
 
 def is_guaranteed(resources: Mapping[str, Any]) -> bool:

@@ -22,8 +22,10 @@ from turtles.controller.claims import claim_names
 from turtles.controller.noted_ends import NotedEnds
 from turtles.controller.pod.config import LauncherConfig
 from turtles.controller.pod.launcher import launcher_pod, pod_name
+from turtles.controller.pod.obstacles import obstacles
 from turtles.controller.pod.roles import by_role
 from turtles.controller.server import Server, image_volumes, pulls_again
+from turtles.controller.vmi import vsock
 from turtles.controller.vmi.patches import gate_patch, node_label_patch, vmi_patch
 from turtles.controller.vmi.plan import plan
 from turtles.controller.vmi.status import ready
@@ -86,7 +88,15 @@ class VMIController:
         namespace = vmi["metadata"]["namespace"]
         pods = self._pods.by_index(BY_OWNER, vmi["metadata"]["uid"])
         pvcs = {name: self._pvcs.get(namespace, name) for name in claim_names(vmi["spec"])}
-        decided = plan(vmi, pods, pvcs, datetime.now(UTC), noted=vmi in self._noted_ends)
+        decided = plan(
+            vmi,
+            pods,
+            pvcs,
+            datetime.now(UTC),
+            noted=vmi in self._noted_ends,
+            obstacles=() if pods else obstacles(vmi["spec"], self._configuration()),
+            addresses=vsock.addresses(self._vmis.list()) if vsock.is_without_address(vmi) else (),
+        )
         if decided.lost_pod and (pod := self._live_pod(vmi)) is not None:
             self._pods.observe(pod)
             return 0.1

@@ -7,7 +7,7 @@ added.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -33,6 +33,7 @@ from turtles.controller.finalizers import with_finalizer
 from turtles.controller.pod import end
 from turtles.controller.pod.roles import by_role
 from turtles.controller.vmi import status as conditions_of
+from turtles.controller.vmi import vsock
 
 #: Seconds the node agent has to say how a guest ended after its Pod did, and the kubelet the other way round.
 _LAST_WORD = 5
@@ -41,6 +42,10 @@ _AGENT_PATIENCE = 30
 _AGENT_LATE = "NodeAgentNotResponding"
 #: Why there is no Pod: its node rejected the last one, and another one is made.
 _REJECTED = "PodRejected"
+#: Why there is no Pod: there can't be one for this machine as things are.
+_FAILED_CREATE = "FailedCreate"
+#: Seconds after which it is looked again whether that has changed; the configuration may have.
+_OBSTACLE_LOOK = 60.0
 #: Shortest and longest pause between two Pods for one start, seconds.
 _REPLACE_FIRST, _REPLACE_LONGEST = 1.0, 30.0
 
@@ -87,7 +92,14 @@ class _Draft:
 
 
 def plan(
-    vmi: Object, pods: Sequence[Object], pvcs: Mapping[str, Object | None], now: datetime, *, noted: bool = False
+    vmi: Object,
+    pods: Sequence[Object],
+    pvcs: Mapping[str, Object | None],
+    now: datetime,
+    *,
+    noted: bool = False,
+    obstacles: Sequence[str] = (),
+    addresses: Collection[int] = (),
 ) -> Plan:
     """Decide what a VMI needs.
 
@@ -95,6 +107,8 @@ def plan(
     :param pods: the Pods that the VMI controls.
     :param pvcs: the claims its volumes name; None for one that does not exist.
     :param noted: its VM has taken note of its end.
+    :param obstacles: why there can't be a Pod for it.
+    :param addresses: VSOCK addresses of other machines.
     """
     wanted: Object = {**vmi, "metadata": dict(vmi["metadata"]), "status": copy.deepcopy(vmi.get("status") or {})}
     draft = _Draft(wanted)
@@ -109,7 +123,9 @@ def plan(
         if phase_of(vmi) in HANDED_OVER:
             _watch_over(draft, pod, now)
         else:
-            _bring_up(draft, pod, pvcs, now)
+            _bring_up(draft, pod, pvcs, now, obstacles)
+            if draft.create_pod and vsock.is_without_address(wanted):
+                wanted["status"]["VSOCKCID"] = vsock.allocate(wanted["metadata"]["uid"], addresses)
     if is_final(wanted) and not is_final(vmi):
         draft.delete_pods = [each for each in pods if not is_deleted(each)]
     conditions = wanted["status"].setdefault("conditions", [])
@@ -125,7 +141,13 @@ def plan(
     return draft.done()
 
 
-def _bring_up(draft: _Draft, pod: Object | None, pvcs: Mapping[str, Object | None], moment: datetime) -> None:
+def _bring_up(
+    draft: _Draft,
+    pod: Object | None,
+    pvcs: Mapping[str, Object | None],
+    moment: datetime,
+    obstacles: Sequence[str],
+) -> None:
     """Pending and Scheduling: this controller owns the VMI."""
     vmi, status, now = draft.vmi, draft.vmi["status"], rfc3339(moment)
     conditions = status.setdefault("conditions", [])
@@ -145,6 +167,13 @@ def _bring_up(draft: _Draft, pod: Object | None, pvcs: Mapping[str, Object | Non
                 remedy = remedies.DATA_VOLUME if imported else remedies.CLAIM
                 draft.events.append(("Warning", "FailedPvcNotFound", remedies.advised(message, remedy)))
             set_phase(status, PENDING, now)
+            return
+        if obstacles:
+            message = "; ".join(obstacles)
+            if set_condition(conditions, "Synchronized", "False", _FAILED_CREATE, message, now):
+                draft.events.append(("Warning", _FAILED_CREATE, message))
+            set_phase(status, PENDING, now)
+            draft.wait = _OBSTACLE_LOOK
             return
         draft.create_pod = True
         set_phase(status, SCHEDULING, now)
@@ -178,7 +207,7 @@ def _bring_up(draft: _Draft, pod: Object | None, pvcs: Mapping[str, Object | Non
     else:
         conditions_of.clear_unsynchronized(conditions)
     node = (pod.get("spec") or {}).get("nodeName")
-    if node and is_true(pod_status.get("conditions"), "ContainersReady"):
+    if node and conditions_of.is_up(pod):
         _hand_over(draft, pod, node, now)
 
 

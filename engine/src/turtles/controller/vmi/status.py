@@ -15,6 +15,7 @@ from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import RUNNING, is_final, phase_of
 from turtles.controller.pod import end
 
+_COMPUTE = "compute"
 #: Reasons of a waiting container that are nothing to worry about; any other is told to the user.
 _NORMAL_WAITING = ("", "ContainerCreating", "PodInitializing")
 #: Status, reason and message of the Pod's readiness gate: Services send a guest nothing while it isn't open.
@@ -68,6 +69,25 @@ def clear_unsynchronized(conditions: list[Object]) -> None:
     condition = get_condition(conditions, "Synchronized")
     if condition and condition.get("status") == "False" and condition.get("reason") != AGENT_FAILED:
         remove_condition(conditions, "Synchronized")
+
+
+def is_up(pod: Object) -> bool:
+    """Whether the guest can be started: the Pod's containers are ready.
+
+    A launcher with a readiness probe only has to run: whether it is ready is what the guest says, once there is one.
+    """
+    if is_true((pod.get("status") or {}).get("conditions"), "ContainersReady"):
+        return True
+    probed = {each.get("name") for each in pod["spec"].get("containers") or () if each.get("readinessProbe")}
+    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+    return (
+        _COMPUTE in probed
+        and bool(statuses)
+        and all(
+            "running" in (each.get("state") or {}) if each.get("name") == _COMPUTE else each.get("ready")
+            for each in statuses
+        )
+    )
 
 
 def container_trouble(pod: Object) -> tuple[str, str] | None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from turtles.api.guests import firmware_uuid
+from turtles.api.kinds.vmi.defaults.devices import attach_input_device
 from turtles.api.objects import Object, owner_reference
-from turtles.kube.kubevirt import VMI
+from turtles.kube.kubevirt import VM, VMI
 
 
 def make_vmi(owner: Object, template: Mapping[str, Any], name: str = "", *, prefix: str = "") -> Object:
@@ -22,6 +23,8 @@ def make_vmi(owner: Object, template: Mapping[str, Any], name: str = "", *, pref
     spec = copy.deepcopy(dict(template.get("spec") or {}))
     if name:
         spec.setdefault("domain", {}).setdefault("firmware", {}).setdefault("uuid", firmware_uuid(name))
+    if owner["kind"] == VM.kind:
+        attach_input_device(spec)
     metadata = template.get("metadata") or {}
     return {
         "apiVersion": VMI.api_version,

@@ -29,6 +29,7 @@ from turtles.domain.definition.devices import add_consoles, add_controllers, add
 from turtles.domain.definition.disks import add_discard_granularities, add_disks, disk_targets, matches_volume
 from turtles.domain.definition.elements import Host, add_text
 from turtles.domain.definition.filesystems import add_filesystems
+from turtles.domain.definition.host_devices import add_host_devices
 from turtles.domain.definition.iothreads import add_iothreads
 from turtles.domain.definition.machine import (
     acpi_enabled,
@@ -95,7 +96,8 @@ def domain_xml(vmi: Mapping[str, Any], plans: Sequence[InterfacePlan], host: Hos
     add_controllers(devices, spec)
     add_interfaces(devices, spec, plans)
     add_consoles(devices, vmi)
-    add_other_devices(devices, spec, host.cluster)
+    add_other_devices(devices, vmi, host.cluster)
+    add_host_devices(devices, spec, host.assigned)
     add_discard_granularities(root, spec)
     add_memory_device(devices, spec)
     add_launch_security(root, spec)

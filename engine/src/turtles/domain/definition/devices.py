@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Everything in the machine but its disks."""
+"""Everything in the machine but its disks and the node's own devices."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,23 +8,38 @@ from xml.etree.ElementTree import Element, SubElement
 from turtles.api.configuration import ClusterConfiguration
 from turtles.domain import paths
 from turtles.domain.definition.disks import bus_of
-from turtles.domain.definition.elements import add_text, devices_of
+from turtles.domain.definition.elements import add_pci_address, add_text, devices_of, virtio
 from turtles.domain.network import InterfacePlan
 
 #: Models that negotiate the MTU with the guest.
 _VIRTIO_MODELS = ("virtio", "virtio-transitional", "virtio-non-transitional")
+#: Graphics cards with memory of their own.
+_VIDEO_MEMORY = ("vga", "cirrus", "bochs")
+#: How many USB devices of a client a guest can have at once (KubeVirt user guide, "Client Passthrough").
+USB_REDIRECTIONS = 4
+#: Name of the port on which guests ask for metrics of their host (vhostmd).
+DOWNWARD_METRICS_PORT = "org.github.vhostmd.1"
 
 
 def add_controllers(devices: Element, spec: Mapping[str, Any]) -> None:
     """Add the controllers of the buses that the machine uses."""
     wanted = devices_of(spec)
+    transitional = {"model": virtio(spec)} if wanted.get("useVirtioTransitional") else {}
     buses = {bus_of(disk) for disk in wanted.get("disks") or ()}
-    inputs: Iterable[Mapping[str, Any]] = wanted.get("inputs") or ()
-    usb = "usb" in buses or any((item.get("bus") or "usb") == "usb" for item in inputs)
-    SubElement(devices, "controller", type="usb", index="0", model="qemu-xhci" if usb else "none")
+    SubElement(devices, "controller", type="usb", index="0", model="qemu-xhci" if _has_usb(wanted, buses) else "none")
     if "scsi" in buses:
-        SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
-    SubElement(devices, "controller", type="virtio-serial", index="0")
+        SubElement(devices, "controller", type="scsi", index="0", model=transitional.get("model", "virtio-scsi"))
+    SubElement(devices, "controller", {"type": "virtio-serial", "index": "0", **transitional})
+
+
+def _has_usb(wanted: Mapping[str, Any], buses: Iterable[str]) -> bool:
+    inputs: Iterable[Mapping[str, Any]] = wanted.get("inputs") or ()
+    return (
+        "usb" in buses
+        or wanted.get("clientPassthrough") is not None
+        or bool(wanted.get("hostDevices"))
+        or any((item.get("bus") or "usb") == "usb" for item in inputs)
+    )
 
 
 def add_interfaces(devices: Element, spec: Mapping[str, Any], plans: Sequence[InterfacePlan]) -> None:
@@ -35,10 +50,16 @@ def add_interfaces(devices: Element, spec: Mapping[str, Any], plans: Sequence[In
         if plan is None:
             continue
         model = interface.get("model") or "virtio"
+        if model == "virtio":
+            model = virtio(spec)
         element = SubElement(devices, "interface", type="ethernet")
         SubElement(element, "mac", address=plan.guest_mac)
         SubElement(element, "target", dev=plan.tap, managed="no")
         SubElement(element, "model", type=model)
+        if plan.queues > 1:
+            SubElement(element, "driver", queues=str(plan.queues))
+        if not plan.link_up:
+            SubElement(element, "link", state="down")
         if interface.get("bootOrder"):
             SubElement(element, "boot", order=str(interface["bootOrder"]))
         else:
@@ -46,47 +67,97 @@ def add_interfaces(devices: Element, spec: Mapping[str, Any], plans: Sequence[In
         if model in _VIRTIO_MODELS:
             SubElement(element, "mtu", size=str(plan.mtu))
         SubElement(element, "alias", name=f"ua-{plan.name}")
+        if interface.get("acpiIndex"):
+            SubElement(element, "acpi", index=str(interface["acpiIndex"]))
+        if interface.get("pciAddress"):
+            add_pci_address(element, interface["pciAddress"])
 
 
 def add_consoles(devices: Element, vmi: Mapping[str, Any]) -> None:
-    """Add the serial console, the guest agent's channel and the display."""
+    """Add the serial console, the channels to the guest and the display."""
     wanted, uid = devices_of(vmi["spec"]), vmi["metadata"]["uid"]
     if wanted.get("autoattachSerialConsole", True):
         serial = SubElement(devices, "serial", type="unix")
         SubElement(serial, "source", mode="bind", path=str(paths.serial_socket(uid)))
         SubElement(serial, "target", type="isa-serial", port="0")
         SubElement(serial, "alias", name="ua-serial0")
-    channel = SubElement(devices, "channel", type="unix")
-    SubElement(channel, "source", mode="bind", path=str(paths.guest_agent_socket(uid)))
-    SubElement(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
+    _add_channel(devices, "org.qemu.guest_agent.0", str(paths.guest_agent_socket(uid)))
+    if wanted.get("downwardMetrics") is not None:
+        _add_channel(devices, DOWNWARD_METRICS_PORT, str(paths.downward_metrics_socket(uid)))
     video = Element("video")
     if wanted.get("autoattachGraphicsDevice", True):
         graphics = SubElement(devices, "graphics", type="vnc")
         SubElement(graphics, "listen", type="socket", socket=str(paths.vnc_socket(uid)))
-        SubElement(video, "model", type="vga", vram="16384", heads="1")
+        kind = (wanted.get("video") or {}).get("type") or "vga"
+        memory = {"vram": "16384"} if kind in _VIDEO_MEMORY else {}
+        SubElement(video, "model", {"type": kind, **memory, "heads": "1"})
     else:
         SubElement(video, "model", type="none")
     devices.append(video)
 
 
-def add_other_devices(devices: Element, spec: Mapping[str, Any], cluster: ClusterConfiguration) -> None:
-    """Add input devices, the source of randomness, the watchdog and the memory balloon."""
+def _add_channel(devices: Element, name: str, socket: str) -> None:
+    channel = SubElement(devices, "channel", type="unix")
+    SubElement(channel, "source", mode="bind", path=socket)
+    SubElement(channel, "target", type="virtio", name=name)
+
+
+def add_other_devices(devices: Element, vmi: Mapping[str, Any], cluster: ClusterConfiguration) -> None:
+    """Add what is left: from input devices to the memory balloon."""
+    spec = vmi["spec"]
     wanted = devices_of(spec)
     for item in wanted.get("inputs") or ():
         element = SubElement(devices, "input", type=item.get("type") or "tablet", bus=item.get("bus") or "usb")
         SubElement(element, "alias", name=f"ua-{item['name']}")
+    if (sound := wanted.get("sound")) is not None:
+        element = SubElement(devices, "sound", model=sound.get("model") or "ich9")
+        SubElement(element, "alias", name=f"ua-{sound['name']}")
+    if wanted.get("clientPassthrough") is not None:
+        for port in range(USB_REDIRECTIONS):
+            element = SubElement(devices, "redirdev", bus="usb", type="unix")
+            SubElement(element, "source", mode="bind", path=str(paths.usb_redirection_socket(_uid(vmi), port)))
     if wanted.get("rng") is not None:
-        rng = SubElement(devices, "rng", model="virtio")
+        rng = SubElement(devices, "rng", model=virtio(spec))
         add_text(rng, "backend", "/dev/urandom", model="random")
+    if (tpm := wanted.get("tpm")) is not None and tpm.get("enabled") is not False:
+        _add_tpm(devices, persistent=bool(tpm.get("persistent")))
     watchdog = wanted.get("watchdog")
     if watchdog:
         action = (watchdog.get("i6300esb") or {}).get("action") or "reset"
         element = SubElement(devices, "watchdog", model="i6300esb", action=action)
         SubElement(element, "alias", name=f"ua-{watchdog['name']}")
+    for panic in wanted.get("panicDevices") or ():
+        SubElement(devices, "panic", {"model": panic["model"]} if panic.get("model") else {})
+    if wanted.get("autoattachVSOCK"):
+        _add_vsock(devices, vmi)
     if wanted.get("autoattachMemBalloon", True):
         reporting = "on" if cluster.free_page_reporting else "off"
-        balloon = SubElement(devices, "memballoon", model="virtio", freePageReporting=reporting)
+        balloon = SubElement(devices, "memballoon", model=virtio(spec), freePageReporting=reporting)
         if cluster.balloon_stats_period:
             SubElement(balloon, "stats", period=str(cluster.balloon_stats_period))
     else:
         SubElement(devices, "memballoon", model="none")
+
+
+def _uid(vmi: Mapping[str, Any]) -> str:
+    return str(vmi["metadata"]["uid"])
+
+
+def _add_tpm(devices: Element, *, persistent: bool) -> None:
+    """Add a trusted platform module. KubeVirt's persistent ones have the newer interface, which guests rely on."""
+    tpm = SubElement(devices, "tpm", model="tpm-crb" if persistent else "tpm-tis")
+    backend = SubElement(tpm, "backend", type="emulator", version="2.0")
+    if persistent:
+        backend.set("persistent_state", "yes")
+
+
+def _add_vsock(devices: Element, vmi: Mapping[str, Any]) -> None:
+    """Add the VSOCK device.
+
+    :raises ValueError: if the machine has no address yet, which virt-controller gives it before its Pod.
+    """
+    cid = (vmi.get("status") or {}).get("VSOCKCID")
+    if not cid:
+        raise ValueError("the machine has no VSOCK address (status.VSOCKCID); virt-controller allocates it")
+    element = SubElement(devices, "vsock", model=virtio(vmi["spec"]))
+    SubElement(element, "cid", auto="no", address=str(cid))

@@ -33,13 +33,13 @@ DEVELOPER = Struct(
     field(
         "featureGates",
         STRINGS,
-        "Feature gates that are on. Only ImageVolume has an effect; others, and unknown names, are accepted with a "
-        "warning.",
+        "Feature gates that are on. Those without an effect in this engine, and unknown names, are accepted with a "
+        "warning that names those with one.",
     ),
     field(
         "disabledFeatureGates",
         STRINGS,
-        "Feature gates that are switched off although they are on by default. Only ImageVolume has an effect.",
+        "Feature gates that are switched off although they are on by default.",
     ),
     field(
         "useEmulation",
@@ -123,6 +123,61 @@ _OPTIONS = Struct(
     field("disableSerialConsoleLog", _SWITCH, "Output of serial consoles isn't logged; it never is."),
 )
 
+_RESOURCE = field("resourceName", STRING, "Resource that Pods request, such as example.org/gpu.", required=True)
+_PROVIDER = field(
+    "externalResourceProvider", BOOLEAN, "Whether a device plugin other than virt-handler's offers the resource."
+)
+
+PERMITTED_DEVICES = Struct(
+    "Devices of nodes that may be assigned to guests. Without it, all that device plugins offer may be.",
+    field(
+        "pciHostDevices",
+        ListOf(
+            Struct(
+                "PCI devices that are bound to vfio-pci.",
+                field("pciVendorSelector", STRING, "Vendor and device, such as 10DE:1EB8.", required=True),
+                _RESOURCE,
+                _PROVIDER,
+            )
+        ),
+        "PCI devices.",
+    ),
+    field(
+        "mediatedDevices",
+        ListOf(
+            Struct(
+                "Mediated devices of one type.",
+                field("mdevNameSelector", STRING, "Name of the type, such as GRID T4-1Q.", required=True),
+                _RESOURCE,
+                _PROVIDER,
+            )
+        ),
+        "Mediated devices.",
+    ),
+    field(
+        "usb",
+        ListOf(
+            Struct(
+                "USB devices that are assigned together.",
+                _RESOURCE,
+                field(
+                    "selectors",
+                    ListOf(
+                        Struct(
+                            "A USB device.",
+                            field("vendor", STRING, "Vendor, such as 46f4.", required=True),
+                            field("product", STRING, "Product, such as 0001.", required=True),
+                        )
+                    ),
+                    "The devices.",
+                ),
+                _PROVIDER,
+            )
+        ),
+        "USB devices.",
+    ),
+)
+
 SMBIOS = Struct(
     "SMBIOS values that guests see.",
     field("manufacturer", STRING, "Manufacturer of the system; KubeVirt if not given."),
@@ -196,7 +251,7 @@ CONFIGURATION = Struct(
     unsupported("minCPUModel", "Minimal processor model."),
     unsupported("obsoleteCPUModels", "Processor models that aren't offered.", neutral=_EMPTY),
     unsupported("ovmfPath", "Where the EFI firmware is."),
-    unsupported("permittedHostDevices", "Host devices that may be assigned to guests.", neutral=_EMPTY),
+    field("permittedHostDevices", PERMITTED_DEVICES, "Devices of nodes that may be assigned to guests.", absent={}),
     unsupported("seccompConfiguration", "Seccomp profile of launchers."),
     unsupported("selinuxLauncherType", "SELinux type of launchers."),
     unsupported("supportContainerResources", "Resources of support containers."),

@@ -4,9 +4,9 @@
 from turtles.api.kind import AGE, CREATE, MANAGED_BY_USERS, UPDATE, Column, Kind, Subresource, Webhook
 from turtles.api.kinds.vmi.defaults import default, default_update
 from turtles.api.kinds.vmi.former import of_instance
-from turtles.api.kinds.vmi.presets import PRESET, preset_warnings
+from turtles.api.kinds.vmi.presets import PRESET
 from turtles.api.kinds.vmi.schema import SCHEMA
-from turtles.api.kinds.vmi.validation import validate, validate_update
+from turtles.api.kinds.vmi.validation import validate, validate_update, warn
 
 _EVERYBODY = ("admin", "edit", "view")
 
@@ -59,7 +59,7 @@ VMI = Kind(
     default_update=default_update,
     validate=validate,
     validate_update=validate_update,
-    warn=preset_warnings,
+    warn=warn,
     remedies=of_instance,
 )
 

@@ -15,6 +15,7 @@ from turtles.api import labels
 from turtles.api.configuration import IGNITION, ClusterConfiguration
 from turtles.api.kind import DEFAULT_CONTEXT, Context
 from turtles.api.kinds.vmi.defaults import completed
+from turtles.api.kinds.vmi.presets import preset_warnings
 from turtles.api.kinds.vmi.rules import (
     compute,
     credentials,
@@ -29,7 +30,7 @@ from turtles.api.kinds.vmi.rules import (
 from turtles.api.kinds.vmi.rules.common import Rule
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.language import INVALID, NOT_SUPPORTED, Cause
-from turtles.api.objects import get
+from turtles.api.objects import Object, get
 from turtles.api.rules import Causes, Spec, check_metadata, schema_causes
 
 _SIDECARS = "hooks.kubevirt.io/hookSidecars"
@@ -56,9 +57,11 @@ _RULES: tuple[Rule, ...] = (
     *credentials.RULES,
     *network.DNS,
     machine.eviction_strategy,
-    *devices.RULES,
+    *devices.ASSIGNED,
     placement.launch_security,
+    *devices.GATED,
     *disks.LAST,
+    *devices.LAST,
     *machine.OWN,
 )
 _CREATION_RULES: tuple[Rule, ...] = (*network.CREATION, *devices.CREATION)
@@ -119,6 +122,19 @@ def spec_causes(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     spec = completed(spec, config)
     for rule in _RULES:
         yield from rule(spec, path, config)
+
+
+def spec_warnings(spec: Any, path: str) -> list[str]:
+    """Return warnings about what has no effect in a spec that is admitted."""
+    if get(spec, "domain", "devices", "logSerialConsole") is True:
+        field = f"{path}.domain.devices.logSerialConsole"
+        return [f"{field} has no effect: this engine has no container guest-console-log; use virtctl console"]
+    return []
+
+
+def warn(vmi: Object) -> list[str]:
+    """Return the warnings about a VirtualMachineInstance that is admitted."""
+    return [*preset_warnings(vmi), *spec_warnings(vmi.get("spec"), "spec")]
 
 
 def _reserved(metadata: Any) -> dict[str, Any]:

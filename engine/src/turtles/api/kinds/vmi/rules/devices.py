@@ -97,8 +97,10 @@ def _claimed_host_devices(devices: Sequence[Spec], here: str, config: ClusterCon
 def _plugin_device(device: Spec, here: str, kind: str, field: str) -> Causes:
     where = f"vmi.spec.domain.devices.{field} contains {kind}s"
     if not device.get("deviceName"):
-        choice = f"each {kind} must specify either a deviceName or a claimRequest"
-        message = f"{where} without deviceName or claimRequest; {choice}"
+        message = (
+            f"{where} without deviceName or claimRequest; each {kind} must specify either a deviceName or a "
+            "claimRequest"
+        )
         yield Cause(REQUIRED, message, here)
     elif _has_claim(device):
         yield Cause(INVALID, f"{where} with both deviceName and claimRequest", here)
@@ -250,13 +252,7 @@ CREATION: tuple[Rule, ...] = (_resource_claims,)
 #: Before the rules about disks.
 FIRST: tuple[Rule, ...] = (_inputs,)
 
-RULES: tuple[Rule, ...] = (
-    _frame_buffers,
-    _host_devices,
-    _sound,
-    _vsock,
-    _downward_metrics,
-    _video,
-    _panic_devices,
-    _watchdog_action,
-)
+#: After the rules about disks and volumes; between these groups are rules about other things.
+ASSIGNED: tuple[Rule, ...] = (_frame_buffers, _host_devices, _sound)
+GATED: tuple[Rule, ...] = (_vsock, _downward_metrics)
+LAST: tuple[Rule, ...] = (_video, _panic_devices, _watchdog_action)

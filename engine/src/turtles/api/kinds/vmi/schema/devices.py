@@ -58,7 +58,7 @@ _HOST_DEVICE = Struct(
     "A device of the node that is handed to the guest.",
     field("name", STRING, "Name of the device.", required=True),
     field("deviceName", STRING, "Resource that it comes from, one of the KubeVirt object's permittedHostDevices."),
-    field("tag", STRING, "Tag that the guest finds in its config drive."),
+    unsupported("tag", "Tag that the guest finds in its config drive.", neutral=("",)),
     *_CLAIM,
 )
 
@@ -66,7 +66,7 @@ _GPU = Struct(
     "A GPU that is handed to the guest.",
     field("name", STRING, "Name of the device.", required=True),
     field("deviceName", STRING, "Resource that it comes from, one of the KubeVirt object's permittedHostDevices."),
-    field("tag", STRING, "Tag that the guest finds in its config drive."),
+    unsupported("tag", "Tag that the guest finds in its config drive.", neutral=("",)),
     field(
         "virtualGPUOptions",
         Struct(
@@ -118,8 +118,8 @@ DEVICES = Struct(
     field(
         "logSerialConsole",
         BOOLEAN,
-        "Whether the serial console's output is the log of a container, guest-console-log; true if not given.",
-        absent=True,
+        "Whether the serial console's output is logged. It isn't: there is no container guest-console-log. Setting it "
+        "draws a warning.",
     ),
     field("gpus", ListOf(_GPU), "GPUs handed to the guest."),
     field("hostDevices", ListOf(_HOST_DEVICE), "Host devices handed to the guest. Needs the gate HostDevices."),

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Why no Pod can be made for a machine that admission accepted: what only KubeVirt has, or the installation forbids.
+
+Pure.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.kinds.vmi.rules.devices import is_claimed
+from turtles.api.language import UNSUPPORTED
+
+_WHERE = "spec.domain.devices"
+
+
+def obstacles(spec: Mapping[str, Any], cluster: ClusterConfiguration) -> list[str]:
+    """Return what stands in the way of a VMI's Pod, each with the field and a remedy."""
+    devices = (spec.get("domain") or {}).get("devices") or {}
+    return [*_networks(spec, devices), *_assigned(devices, cluster), *_tpm(devices), *_metrics(devices)]
+
+
+def _networks(spec: Mapping[str, Any], devices: Mapping[str, Any]) -> Iterator[str]:
+    for index, interface in enumerate(devices.get("interfaces") or ()):
+        for binding in ("sriov", "passtBinding", "binding"):
+            if interface.get(binding) is not None:
+                here = f"{_WHERE}.interfaces[{index}].{binding}"
+                yield f"{here} is {UNSUPPORTED}; use masquerade or bridge on the Pod network"
+    absent = {each["name"] for each in devices.get("interfaces") or () if each.get("state") == "absent"}
+    for index, network in enumerate(spec.get("networks") or ()):
+        for kind in ("multus", "resourceClaim"):
+            if network.get(kind) is not None and network["name"] not in absent:
+                yield f"spec.networks[{index}].{kind} is {UNSUPPORTED}; use the Pod network (pod: {{}})"
+
+
+def _assigned(devices: Mapping[str, Any], cluster: ClusterConfiguration) -> Iterator[str]:
+    permitted = None if cluster.permitted_devices is None else cluster.permitted_devices.resources
+    for field, kind in (("gpus", "GPU"), ("hostDevices", "HostDevice")):
+        for index, device in enumerate(devices.get(field) or ()):
+            name = device.get("deviceName")
+            if is_claimed(device):
+                yield (
+                    f"{_WHERE}.{field}[{index}].claimName: resource claims are {UNSUPPORTED}; use deviceName and a "
+                    "device plugin"
+                )
+            elif permitted is not None and name not in permitted:
+                yield f"{kind} {name} is not permitted in permittedHostDevices configuration"
+
+
+def _metrics(devices: Mapping[str, Any]) -> Iterator[str]:
+    if devices.get("downwardMetrics") is not None:
+        yield f"{_WHERE}.downwardMetrics is {UNSUPPORTED}; use a downwardMetrics volume"
+
+
+def _tpm(devices: Mapping[str, Any]) -> Iterator[str]:
+    tpm = devices.get("tpm")
+    if tpm is not None and tpm.get("enabled") is not False and tpm.get("persistent"):
+        yield f"{_WHERE}.tpm.persistent is {UNSUPPORTED}; leave it out for a TPM that lives as long as the machine"

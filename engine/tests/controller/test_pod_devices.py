@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a machine's devices, probes and credentials make of its Pod."""
+
+from typing import Any
+
+import pytest
+
+from turtles.api.configuration import DEFAULT, from_kubevirt
+from turtles.controller.pod.config import LauncherConfig
+from turtles.controller.pod.launcher import launcher_pod
+from turtles.controller.pod.obstacles import obstacles
+from turtles.controller.vmi import vsock
+from turtles.controller.vmi.template import make_vmi
+
+
+def machine(devices: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachineInstance",
+        "metadata": {"name": "testvm", "namespace": "default", "uid": "u-1"},
+        "spec": {"domain": {"devices": devices or {}, "memory": {"guest": "64Mi"}}, **spec},
+    }
+
+
+def compute(vmi: dict[str, Any]) -> dict[str, Any]:
+    container: dict[str, Any] = launcher_pod(vmi, LauncherConfig("launcher"))["spec"]["containers"][0]
+    return container
+
+
+DEFAULTS = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}
+
+
+@pytest.mark.parametrize("kind", ["livenessProbe", "readinessProbe"])
+@pytest.mark.parametrize(
+    ("probe", "handler", "seconds"),
+    [
+        ({"tcpSocket": {"port": 80}}, {"tcpSocket": {"port": 80}}, 1),
+        ({"httpGet": {"port": 80, "path": "/x"}}, {"httpGet": {"port": 80, "path": "/x"}}, 1),
+        (
+            {"guestAgentPing": {}},
+            {
+                "exec": {
+                    "command": [
+                        "virt-probe",
+                        "--domainName",
+                        "default_testvm",
+                        "--timeoutSeconds",
+                        "1",
+                        "--guestAgentPing",
+                    ]
+                }
+            },
+            2,
+        ),
+        (
+            {"exec": {"command": ["cat", "-n", "/tmp/ready"]}},
+            {
+                "exec": {
+                    "command": [
+                        "virt-probe",
+                        "--domainName",
+                        "default_testvm",
+                        "--timeoutSeconds",
+                        "1",
+                        "--command",
+                        "cat",
+                        "--",
+                        "-n",
+                        "/tmp/ready",
+                    ]
+                }
+            },
+            2,
+        ),
+    ],
+)
+def test_probes_are_the_containers(kind, probe, handler, seconds):
+    found = compute(machine(**{kind: {**probe, **DEFAULTS, "initialDelaySeconds": 5}}))[kind]
+    assert found == {**handler, **DEFAULTS, "timeoutSeconds": seconds, "initialDelaySeconds": 15}
+
+
+def test_a_machine_without_probes_has_none():
+    assert not {"livenessProbe", "readinessProbe"} & compute(machine()).keys()
+
+
+def test_devices_are_limits():
+    devices = {
+        "autoattachVSOCK": True,
+        "gpus": [{"name": name, "deviceName": "example.org/gpu"} for name in ("a", "b")],
+        "hostDevices": [{"name": "c", "deviceName": "example.org/stick"}],
+    }
+    limits = compute(machine(devices))["resources"]["limits"]
+    wanted = {"devices.kubevirt.io/vhost-vsock": "1", "example.org/gpu": "2", "example.org/stick": "1"}
+    assert wanted.items() <= limits.items()
+
+
+def test_secrets_with_credentials_are_mounted_once():
+    source = {"secret": {"secretName": "my.keys"}}
+    ssh = {"sshPublicKey": {"source": source, "propagationMethod": {"noCloud": {}}}}
+    password = {"userPassword": {"source": source, "propagationMethod": {"qemuGuestAgent": {}}}}
+    pod = launcher_pod(machine(accessCredentials=[ssh, password]), LauncherConfig("launcher"))
+    [volume] = [each for each in pod["spec"]["volumes"] if each["name"].startswith("access-")]
+    assert volume == {"name": "access-credentials-0", "secret": {"secretName": "my.keys"}}
+    [mount] = [each for each in pod["spec"]["containers"][0]["volumeMounts"] if each["name"] == volume["name"]]
+    assert mount["mountPath"].endswith("/access-credentials/my.keys")
+    assert mount["readOnly"]
+
+
+PERMITTED = from_kubevirt(
+    {
+        "spec": {
+            "configuration": {
+                "permittedHostDevices": {
+                    "pciHostDevices": [{"pciVendorSelector": "10DE:1EB8", "resourceName": "example.org/gpu"}]
+                }
+            }
+        }
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("devices", "spec", "config", "words"),
+    [
+        ({}, {}, DEFAULT, ""),
+        ({"gpus": [{"name": "a", "deviceName": "example.org/gpu"}]}, {}, PERMITTED, ""),
+        ({"gpus": [{"name": "a", "deviceName": "example.org/any"}]}, {}, DEFAULT, ""),
+        (
+            {"gpus": [{"name": "a", "deviceName": "example.org/x"}]},
+            {},
+            PERMITTED,
+            "GPU example.org/x is not permitted in permittedHostDevices configuration",
+        ),
+        (
+            {"hostDevices": [{"name": "a", "deviceName": "example.org/x"}]},
+            {},
+            PERMITTED,
+            "HostDevice example.org/x is not permitted in permittedHostDevices configuration",
+        ),
+        ({"gpus": [{"name": "a", "claimName": "c"}]}, {}, DEFAULT, "gpus[0].claimName: resource claims are not"),
+        ({"tpm": {"persistent": True}}, {}, DEFAULT, "tpm.persistent is not supported"),
+        ({"tpm": {"persistent": True, "enabled": False}}, {}, DEFAULT, ""),
+        ({"downwardMetrics": {}}, {}, DEFAULT, "use a downwardMetrics volume"),
+        ({"interfaces": [{"name": "a", "passtBinding": {}}]}, {}, DEFAULT, "interfaces[0].passtBinding is not"),
+        ({}, {"networks": [{"name": "a", "multus": {"networkName": "n"}}]}, DEFAULT, "networks[0].multus is not"),
+        (
+            {"interfaces": [{"name": "a", "bridge": {}, "state": "absent"}]},
+            {"networks": [{"name": "a", "multus": {"networkName": "n"}}]},
+            DEFAULT,
+            "",
+        ),
+    ],
+)
+def test_obstacles(devices, spec, config, words):
+    found = obstacles(machine(devices, **spec)["spec"], config)
+    assert (words in found[0]) if words else not found
+
+
+def test_vsock_addresses_are_each_machines_own():
+    wanted = machine({"autoattachVSOCK": True})
+    assert vsock.is_without_address(wanted)
+    assert not vsock.is_without_address(machine())
+    first = vsock.allocate("u-1", ())
+    assert first == vsock.allocate("u-1", ()), "the same machine gets the same"
+    second = vsock.allocate("u-1", {first})
+    assert first != second
+    assert all(3 <= cid < 2**32 - 1 for cid in (first, second))
+    assert vsock.addresses([{"status": {"VSOCKCID": first}}, {}]) == {first}
+
+
+def test_an_input_device_is_attached_to_instances_of_virtual_machines():
+    template = {"spec": {"domain": {"devices": {"autoattachInputDevice": True}}}}
+    owner = {"kind": "VirtualMachine", "apiVersion": "kubevirt.io/v1", "metadata": {"namespace": "n", "name": "v"}}
+    owner["metadata"]["uid"] = "u"
+    tablet = {"name": "default-0", "type": "tablet", "bus": "usb"}
+    assert make_vmi(owner, template, "v")["spec"]["domain"]["devices"]["inputs"] == [tablet]
+    own = [{"name": "mine", "type": "tablet"}]
+    template["spec"]["domain"]["devices"]["inputs"] = own
+    assert make_vmi(owner, template, "v")["spec"]["domain"]["devices"]["inputs"] == own
