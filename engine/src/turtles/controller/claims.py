@@ -4,6 +4,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from turtles.api import quantity
 from turtles.api.objects import Object
 from turtles.domain import paths
 
@@ -35,6 +36,8 @@ def claim_status(spec: Mapping[str, Any], pvcs: Mapping[str, Object | None]) -> 
         }
         known = {key: value for key, value in info.items() if value}
         entry: Object = {"name": volume["name"], "target": "", "persistentVolumeClaimInfo": known}
+        if storage := (info["capacity"] or info["requests"] or {}).get("storage"):
+            entry["size"] = quantity.to_int(storage)
         if "memoryDump" in volume:
             entry["memoryDumpVolume"] = {"claimName": claim}
         entries.append(entry)
