@@ -87,7 +87,7 @@ attributes:
     details: O(state=restarted) restarts each time. A manifest with C(generateName) creates each time.
 notes:
   - A server refuses what it doesn't implement and names the field. The engine of this collection refuses, among others,
-    O(disks[].type=lun) and O(interfaces[].network).
+    O(interfaces[].network).
 seealso:
   - module: turtles.kubevirt.vm_info
   - module: turtles.kubevirt.vmi_info

@@ -5,11 +5,17 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes.client.exceptions import ApiException
 
 from engine import Engine
+from playbooks import playbook, recap
+
+_ROOT = Path(__file__).parents[3]
 
 
 def attach(vm: dict[str, Any], name: str, source: dict[str, Any] | None, target: dict[str, Any]) -> None:
@@ -131,3 +137,23 @@ def test_tuned_disks(cluster: Engine, namespace: str) -> None:
     assert cluster.ssh(address, f"cat {queue.format('vdc')}/discard_granularity") == "8192"
     assert cluster.ssh(address, "cat /sys/block/vd*/ro | sort | uniq -c | awk '$2 == 1 {print $1}'")
     assert cluster.ssh(address, "readlink -f /sys/block/vd* | grep -c /0000:00:1c.0/") == "1"
+
+
+@pytest.fixture
+def example(cluster: Engine) -> Iterator[None]:
+    """The namespace of the example is gone in the end, whatever happens."""
+    yield
+    try:
+        cluster.core.delete_namespace("volumes")
+    except ApiException as error:
+        if error.status != 404:
+            raise
+    cluster.wait_gone("volumes", "app")
+
+
+@pytest.mark.usefixtures("example")
+def test_the_example(cluster: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("K8S_AUTH_KUBECONFIG", str(cluster.kubeconfig))
+    output = playbook(str(_ROOT / "docs/examples/volumes.yml"), "-e", f"image={cluster.image}", folder=tmp_path).stdout
+    assert (recap(output)["changed"], recap(output)["failed"]) == (5, 0), output
+    assert "data is vdf" in output
