@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from turtles.controller.claims import claim_names, claim_status
+from turtles.controller.claims import claim_names, claim_status, refreshed
 from turtles.controller.pod.config import LauncherConfig
 from turtles.controller.pod.launcher import launcher_pod
 from turtles.controller.pod.memory import overhead
@@ -166,6 +166,22 @@ def test_claims() -> None:
             "memoryDumpVolume": {"claimName": "four"},
         },
     ]
+
+
+def test_claims_that_grew() -> None:
+    pvc = {"status": {"capacity": {"storage": "2Gi"}}}
+    info = {"claimName": "one", "volumeMode": "Filesystem", "capacity": {"storage": "1Gi"}}
+    entries = [{"name": "a", "target": "vda", "persistentVolumeClaimInfo": info, "size": 2**30}, {"name": "e"}]
+    assert refreshed(entries, CLAIMS, {"one": pvc, "two": pvc}) == [
+        {
+            "name": "a",
+            "target": "vda",
+            "persistentVolumeClaimInfo": {**info, "capacity": {"storage": "2Gi"}},
+            "size": 2 * 2**30,
+        },
+        {"name": "e"},
+    ]
+    assert refreshed(entries, CLAIMS, {"one": None}) == entries
 
 
 @pytest.mark.parametrize(

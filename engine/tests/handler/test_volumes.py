@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from turtles.api.configuration import DEFAULT, EXPAND_DISKS
 from turtles.domain import paths
+from turtles.handler import sync
 
 from .rig import Pod
 from .test_sync import Agent, Cluster, _events, make_vmi, run
@@ -47,7 +51,7 @@ def fill(pod: Pod, path: Any, content: bytes) -> None:
         each.chmod(0o777)
 
 
-def test_disks(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:  # noqa: F811
+def test_disks(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:
     pod = make_pod()
     vmi = make_vmi(pod, startStrategy="Paused")
     devices = vmi["spec"]["domain"]["devices"]
@@ -79,3 +83,48 @@ def test_disks(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]
     assert overlay.is_file()
     host: Path = pod.volumes / "private" / paths.host_disk(volumes["host"]).relative_to(paths.PRIVATE_DIR)
     assert (host.stat().st_size, host.stat().st_uid) == (2**20, 107)
+
+
+@pytest.mark.parametrize("gates", [{EXPAND_DISKS}, set()])
+def test_growth(
+    gates: set[str],
+    make_pod: Callable[[], Pod],
+    run: Callable[[Cluster, Pod], Agent],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sync, "DEFAULT", dataclasses.replace(DEFAULT, feature_gates=frozenset(gates)))
+    pod = make_pod()
+    vmi = make_vmi(pod)
+    for name, read_only in (("data", False), ("fixed", True)):
+        vmi["spec"]["domain"]["devices"]["disks"].append({"name": name, **VIRTIO})
+        claim = {"claimName": name, "readOnly": read_only}
+        vmi["spec"]["volumes"].append({"name": name, "persistentVolumeClaim": claim})
+        fill(pod, paths.claim_disk(name), bytes(2 * 2**20))
+    files = [pod.volumes / "private" / paths.claim_disk(n).relative_to(paths.PRIVATE_DIR) for n in ("data", "fixed")]
+
+    def offer(capacity: str) -> Callable[[dict[str, Any]], None]:
+        def change(vmi: dict[str, Any]) -> None:
+            info = {"persistentVolumeClaimInfo": {"capacity": {"storage": capacity}}}
+            old = {entry["name"]: entry for entry in vmi["status"].get("volumeStatus") or ()}
+            vmi["status"]["volumeStatus"] = [{**old.get(n, {"name": n}), **info} for n in ("data", "fixed")]
+
+        return change
+
+    def sizes_become(*wanted: int) -> bool:
+        end = time.monotonic() + 10
+        while (sizes := tuple(file.stat().st_size // 2**20 for file in files)) != wanted and time.monotonic() < end:
+            time.sleep(0.1)
+        return sizes == wanted
+
+    offer("2Mi")(vmi)
+    pod.start(vmi=vmi, wait=False)
+    cluster = Cluster(vmi)
+    run(cluster, pod)
+    cluster.wait_phase("Running", 120)
+    cluster.update(offer("5M"))
+    if not gates:
+        time.sleep(3)
+    assert sizes_become(4 if gates else 2, 2)
+    cluster.update(offer("1Mi"))
+    time.sleep(2)
+    assert sizes_become(4 if gates else 2, 2)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """PersistentVolumeClaims that a VirtualMachineInstance uses. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from turtles.api import quantity
@@ -19,6 +19,18 @@ def data_volume_names(spec: Mapping[str, Any]) -> set[str]:
     return {name for volume in spec.get("volumes") or () if (name := (volume.get("dataVolume") or {}).get("name"))}
 
 
+def refreshed(
+    entries: Sequence[Mapping[str, Any]] | None, spec: Mapping[str, Any], pvcs: Mapping[str, Object | None]
+) -> list[Object]:
+    """Return ``status.volumeStatus`` with what is known of the claims now; everything else in it is kept."""
+    now = {entry["name"]: entry for entry in claim_status(spec, pvcs)}
+    keys = ("persistentVolumeClaimInfo", "size")
+    return [
+        {**entry, **{key: now[entry["name"]][key] for key in keys if key in now.get(entry["name"], {})}}
+        for entry in entries or ()
+    ]
+
+
 def claim_status(spec: Mapping[str, Any], pvcs: Mapping[str, Object | None]) -> list[Object]:
     """Return the entries of ``status.volumeStatus`` for the volumes on PersistentVolumeClaims."""
     entries: list[Object] = []
@@ -27,7 +39,7 @@ def claim_status(spec: Mapping[str, Any], pvcs: Mapping[str, Object | None]) -> 
         if not claim or (pvc := pvcs.get(claim)) is None:
             continue
         asked, status = pvc.get("spec") or {}, pvc.get("status") or {}
-        info = {
+        info: dict[str, Any] = {
             "claimName": claim,
             "accessModes": asked.get("accessModes"),
             "volumeMode": asked.get("volumeMode") or "Filesystem",

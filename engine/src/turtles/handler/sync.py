@@ -25,6 +25,7 @@ from turtles.handler import delivery, pod_network
 from turtles.handler.cluster import Cluster, Key
 from turtles.handler.domain import Domain
 from turtles.handler.errors import GuestEnded, LauncherBusy, LauncherGone, LauncherNotReady, LibvirtError
+from turtles.handler.growth import Growth
 from turtles.handler.guest import Guest, Guests
 from turtles.handler.guest_agent import GuestAgents
 from turtles.handler.launcher import Launcher
@@ -69,6 +70,7 @@ class Synchroniser:
         self._clock = clock
         self._guests = Guests(store)
         self._starter = Starter(emulator, capability_cache, configuration)
+        self._growth = Growth(configuration)
         self._agents = GuestAgents()
         self._reporter = Reporter(cluster)
 
@@ -148,6 +150,8 @@ class Synchroniser:
             state, reason = domain.state()
         seen = _observe(vmi, guest, launcher, domain, state, reason)
         self._report(vmi, guest, domain, seen)
+        if seen.live is not None:
+            self._growth.grow(vmi, launcher, domain)
         return again
 
     def _find_launcher(self, vmi: Object, guest: Guest) -> Launcher:
@@ -274,6 +278,7 @@ class Synchroniser:
                 domain.remove()
         except (LauncherNotReady, GuestEnded):
             pass  # there is nothing to take away, or nobody who would: the Pod ends, and all of it
+        self._growth.forget(guest.uid)
         self._guests.forget(guest)
 
 
