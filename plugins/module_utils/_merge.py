@@ -20,6 +20,7 @@ _VOLUME = frozenset(
         "cloudInitNoCloud",
         "configMap",
         "containerDisk",
+        "containerPath",
         "dataVolume",
         "downwardAPI",
         "downwardMetrics",

@@ -111,7 +111,7 @@ attributes:
       time.
 notes:
   - A server refuses what it doesn't implement and names the field. The engine of this collection refuses, among others,
-    O(disks[].type=lun) and O(interfaces[].network).
+    O(interfaces[].network).
 seealso:
   - module: turtles.kubevirt.vm_info
   - module: turtles.kubevirt.vmi_info

@@ -310,6 +310,12 @@ def test_downward_metrics(device, expected):
     assert causes(with_disk(device, {"downwardMetrics": {}})) == [*expected, (INVALID, message, "spec.volumes[2]")]
 
 
+def test_utility_volumes_come_later():
+    vmi = put(talk_vmi(), "spec.utilityVolumes", [{"name": "dump", "claimName": "data", "type": "MemoryDump"}])
+    message = "cannot create VMI with utility volumes in spec, utility volumes can only be added via hotplug"
+    assert causes(vmi) == [(INVALID, message, "spec.utilityVolumes")]
+
+
 def test_boot_order_is_unique():
     vmi = put(with_disk({"bootOrder": 1}, CLAIM), f"{DISKS}.0.bootOrder", 1)
     vmi = put(vmi, "spec.domain.devices.interfaces.0.bootOrder", 1)

@@ -79,7 +79,7 @@ def test_a_guest_that_has_started() -> None:
                 "linkState": "up",
             }
         ],
-        "volumeStatus": [{"name": "root", "target": "vda"}],
+        "volumeStatus": [{"name": "root", "target": "vda", "size": 1048576}],
         "guestOSInfo": {},
         "migrationMethod": "BlockMigration",
         "conditions": [

@@ -79,6 +79,13 @@ def test_blocks_of_a_file(tmp_path: Path) -> None:
         assert disk_files.block_sizes(file.fileno()) == (size, size)
 
 
+def test_room(tmp_path: Path) -> None:
+    (tmp_path / "disk.img").write_bytes(bytes(2**20))
+    system = os.statvfs(tmp_path)
+    with (tmp_path / "disk.img").open("rb") as file:
+        assert 2**20 <= disk_files.room(file.fileno()) <= system.f_blocks * system.f_frsize
+
+
 def test_sizes_that_qemu_does_not_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "disk.img").write_bytes(bytes(4096))
     real = os.fstatvfs
@@ -106,6 +113,7 @@ def test_in_the_pod(launcher: Launcher, tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     launcher.own_host_disk(volume)
     assert (folder / "a.img").stat().st_uid == QEMU_UID
+    assert launcher.room_for_disk(paths.host_disk(volume)) > 0
     sizes = launcher.block_sizes(paths.host_disk(volume))
     assert sizes is not None
     assert launcher.block_sizes(paths.claim_disk("other")) is None

@@ -58,7 +58,7 @@ CHECKSUMS = "crc32c_generic"
 ROOT_DRIVERS = (
     *("virtio_net", "e1000", "e1000e", "igb", "8139cp", "ne2k_pci", "pcnet32"),
     *("virtio_rng", "virtio_balloon", "virtio_console", "virtio_input", "i6300esb", "usbhid", "hid_generic"),
-    *("button", "evdev", "sr_mod", "isofs", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"),
+    *("button", "evdev", "sr_mod", "isofs", "virtiofs", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"),
 )
 # Under emulation half of the boot is the kernel's own. Nothing here needs self-tests, a random number generator made of
 # jitter, certificates for modules, or locks turned into those of one processor. The self-tests also need more memory

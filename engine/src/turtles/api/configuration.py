@@ -49,6 +49,8 @@ IGNITION = "ExperimentalIgnitionSupport"
 HOTPLUG_VOLUMES = "DeclarativeHotplugVolumes"
 #: Whether volumes may be files of the node, or directories of the Pod.
 HOST_DISK, CONTAINER_PATHS = "HostDisk", "ContainerPathVolumes"
+#: Whether disks grow with their claims while guests run.
+EXPAND_DISKS = "ExpandDisks"
 #: Whether claims may be shared with guests as filesystems.
 VIRTIOFS_STORAGE = "EnableVirtioFsStorageVolumes"
 #: Devices that machines may have, and how they may be connected.
@@ -67,6 +69,7 @@ EFFECTIVE_GATES = frozenset(
         DECENTRALIZED_MIGRATION,
         DOWNWARD_METRICS,
         ENCRYPTION_SEV,
+        EXPAND_DISKS,
         GPUS_WITH_DRA,
         HOST_DEVICES,
         HOST_DEVICES_WITH_DRA,

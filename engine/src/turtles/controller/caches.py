@@ -73,15 +73,19 @@ class Caches:
 
 
 def users_of_claim(informer: Informer, old: Object | None, new: Object | None) -> list[Key]:
-    """Return which VMs or VMIs to look at when a claim changed: those that use it, if it was bound or is gone."""
+    """Return which VMs or VMIs to look at when a claim was bound, has grown or is gone: those that use it."""
     pvc = new or old
-    if pvc is None or _binding(old) == _binding(new):
+    if pvc is None or _state(old) == _state(new):
         return []
     return [key_of(obj) for obj in informer.by_index(BY_CLAIM, "/".join(key_of(pvc)))]
 
 
-def _binding(pvc: Object | None) -> str | None:
-    return None if pvc is None else (pvc.get("status") or {}).get("phase") or ""
+def _state(pvc: Object | None) -> tuple[str, str] | None:
+    """Return what users of a claim look at: whether it is bound, and how large it is."""
+    if pvc is None:
+        return None
+    status = pvc.get("status") or {}
+    return status.get("phase") or "", str((status.get("capacity") or {}).get("storage"))
 
 
 def _node_of(vmi: Mapping[str, Any]) -> Iterable[str]:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """PersistentVolumeClaims that a VirtualMachineInstance uses. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from turtles.api import quantity
 from turtles.api.objects import Object
 from turtles.domain import paths
 
@@ -18,6 +19,18 @@ def data_volume_names(spec: Mapping[str, Any]) -> set[str]:
     return {name for volume in spec.get("volumes") or () if (name := (volume.get("dataVolume") or {}).get("name"))}
 
 
+def refreshed(
+    entries: Sequence[Mapping[str, Any]] | None, spec: Mapping[str, Any], pvcs: Mapping[str, Object | None]
+) -> list[Object]:
+    """Return ``status.volumeStatus`` with what is known of the claims now; everything else in it is kept."""
+    now = {entry["name"]: entry for entry in claim_status(spec, pvcs)}
+    keys = ("persistentVolumeClaimInfo", "size")
+    return [
+        {**entry, **{key: now[entry["name"]][key] for key in keys if key in now.get(entry["name"], {})}}
+        for entry in entries or ()
+    ]
+
+
 def claim_status(spec: Mapping[str, Any], pvcs: Mapping[str, Object | None]) -> list[Object]:
     """Return the entries of ``status.volumeStatus`` for the volumes on PersistentVolumeClaims."""
     entries: list[Object] = []
@@ -26,7 +39,7 @@ def claim_status(spec: Mapping[str, Any], pvcs: Mapping[str, Object | None]) -> 
         if not claim or (pvc := pvcs.get(claim)) is None:
             continue
         asked, status = pvc.get("spec") or {}, pvc.get("status") or {}
-        info = {
+        info: dict[str, Any] = {
             "claimName": claim,
             "accessModes": asked.get("accessModes"),
             "volumeMode": asked.get("volumeMode") or "Filesystem",
@@ -35,6 +48,8 @@ def claim_status(spec: Mapping[str, Any], pvcs: Mapping[str, Object | None]) -> 
         }
         known = {key: value for key, value in info.items() if value}
         entry: Object = {"name": volume["name"], "target": "", "persistentVolumeClaimInfo": known}
+        if storage := (info["capacity"] or info["requests"] or {}).get("storage"):
+            entry["size"] = quantity.to_int(storage)
         if "memoryDump" in volume:
             entry["memoryDumpVolume"] = {"claimName": claim}
         entries.append(entry)

@@ -245,11 +245,21 @@ def memory(spec: Mapping[str, Any], current: int, before: Mapping[str, Any] | No
 
 
 def volume_status(spec: Mapping[str, Any], before: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
-    """Return status.volumeStatus with the guest's device names added, other keys and entries kept."""
+    """Return status.volumeStatus with the guest's device names and sizes added, other keys and entries kept."""
     entries = {entry["name"]: dict(entry) for entry in before or ()}
+    sizes = {volume["name"]: size for volume in spec.get("volumes") or () if (size := _asked_size(volume))}
     for name, target in definition.disk_targets(spec).items():
-        entries.setdefault(name, {"name": name})["target"] = target
+        entry = entries.setdefault(name, {"name": name})
+        entry["target"] = target
+        if name in sizes:
+            entry["size"] = sizes[name]
     return sorted(entries.values(), key=lambda entry: str(entry["name"]))
+
+
+def _asked_size(volume: Mapping[str, Any]) -> int | None:
+    """Return the bytes that a volume is to have; None if it doesn't say."""
+    source = volume.get("emptyDisk") or volume.get("hostDisk") or {}
+    return quantity.to_int(source["capacity"]) if source.get("capacity") else None
 
 
 def migratability(vmi: Mapping[str, Any]) -> Migratability:

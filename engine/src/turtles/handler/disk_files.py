@@ -33,6 +33,18 @@ def block_sizes(disk: int) -> tuple[int, int] | None:
     return (logical, physical) if fits and logical <= physical else None
 
 
+def room(disk: int) -> int:
+    """Return how many bytes a disk can have: the size of a device, or what a file has and could have in addition.
+
+    :param disk: an open descriptor.
+    """
+    status = os.fstat(disk)
+    if stat.S_ISBLK(status.st_mode):
+        return os.lseek(disk, 0, os.SEEK_END)
+    system = os.fstatvfs(disk)
+    return status.st_blocks * 512 + system.f_bavail * system.f_frsize
+
+
 def own_host_disk(folder: int, name: str, wanted: Mapping[str, Any]) -> None:
     """Give QEMU's user the disk file of a hostDisk, created (sparse) if that is asked for and there is none.
 

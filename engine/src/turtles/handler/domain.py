@@ -315,6 +315,16 @@ class Domain:
             )
         return answer
 
+    def disk_size(self, target: str) -> int:
+        """Return the size of a disk in bytes, by its device name in the guest."""
+        capacity, _, _ = self._call("the size of a disk", CALL, lambda: self._domain.blockInfo(target))
+        return int(capacity)
+
+    def resize_disk(self, target: str, size: int) -> None:
+        """Change the size of a disk, in bytes; the guest learns of it."""
+        flags = libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES
+        self._call("the resize of a disk", CALL, lambda: self._domain.blockResize(target, size, flags))
+
     def guest_info(self) -> dict[str, Any]:
         """Return what the guest agent knows about the guest's operating system and interfaces."""
         kinds = libvirt.VIR_DOMAIN_GUEST_INFO_OS | libvirt.VIR_DOMAIN_GUEST_INFO_INTERFACES

@@ -312,15 +312,18 @@ class Launcher:
     def block_sizes(self, path: PurePosixPath) -> tuple[int, int] | None:
         """Return the logical and the physical size of the blocks of a file or device in the Pod; None if unknown."""
         try:
-            with closing(self._open(path, os.O_PATH)) as file:
-                # Without waiting, and nothing but a disk: opening something else would have effects.
-                kind = os.fstat(file).st_mode
-                if not stat.S_ISREG(kind) and not stat.S_ISBLK(kind):
-                    return None
-                with closing(os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) as disk:
-                    return disk_files.block_sizes(disk)
+            with closing(self._open_disk(path)) as disk:
+                return disk_files.block_sizes(disk)
         except OSError:
             return None
+
+    def room_for_disk(self, path: PurePosixPath) -> int:
+        """Return how many bytes a disk in the Pod can have: a device's size, or what its file system has for it.
+
+        :raises OSError: if it isn't there, or no disk.
+        """
+        with closing(self._open_disk(path)) as disk:
+            return disk_files.room(disk)
 
     def own_host_disk(self, volume: Mapping[str, Any]) -> None:
         """Make the disk file of a hostDisk QEMU's, and create it if that is asked for and it isn't there.
@@ -379,6 +382,17 @@ class Launcher:
                 raise OSError(errno.EINVAL, "not a regular file", str(path))
             # Without waiting: its owner may hold a lease on it.
             return os.open(f"/proc/self/fd/{file}", flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def _open_disk(self, path: PurePosixPath) -> int:
+        """Open a file or a block device, to read from. Opening something else would have effects, or wait.
+
+        :raises OSError: if it isn't there or something else is.
+        """
+        with closing(self._open(path, os.O_PATH)) as file:
+            kind = os.fstat(file).st_mode
+            if not stat.S_ISREG(kind) and not stat.S_ISBLK(kind):
+                raise OSError(errno.EINVAL, "not a disk", str(path))
+            return os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def _host_path(self, path: PurePosixPath) -> str:
         return str(paths.host_path(self._pods_dir, self.pod_uid, path))

@@ -24,6 +24,7 @@ from turtles.domain.xml import AnswerError
 from turtles.handler import delivery, pod_network
 from turtles.handler.cluster import Cluster, Key
 from turtles.handler.credentials import AccessCredentials
+from turtles.handler.disk_growth import DiskGrowth
 from turtles.handler.domain import Domain
 from turtles.handler.errors import GuestEnded, LauncherBusy, LauncherGone, LauncherNotReady, LibvirtError
 from turtles.handler.grow import grow
@@ -72,6 +73,7 @@ class Synchroniser:
         #: The VMIs that are managed.
         self.guests = Guests(store)
         self._starter = Starter(emulator, capability_cache, configuration)
+        self._disk_growth = DiskGrowth(configuration)
         self._agents = GuestAgents()
         self._credentials = AccessCredentials()
         self._reporter = Reporter(cluster)
@@ -156,6 +158,8 @@ class Synchroniser:
         if step is not Step.SHUT_DOWN and grow(vmi, guest, domain, seen):
             seen = _observe(vmi, guest, launcher, domain, state, reason)
         self._report(vmi, guest, domain, seen)
+        if seen.live is not None:
+            self._disk_growth.grow(vmi, launcher, domain)
         return again
 
     def _find_launcher(self, vmi: Object, guest: Guest) -> Launcher:
@@ -294,6 +298,7 @@ class Synchroniser:
                 domain.remove()
         except (LauncherNotReady, GuestEnded):
             pass  # there is nothing to take away, or nobody who would: the Pod ends, and all of it
+        self._disk_growth.forget(guest.uid)
         self.guests.forget(guest)
 
 

@@ -65,7 +65,7 @@ def seed_files(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path = P
         if network is not None:
             files["network-config"] = network
         return files
-    meta: dict[str, Any] = {
+    meta = {
         "instance_id": identity,
         "local_hostname": host,
         "hostname": host,

@@ -11,10 +11,10 @@ from typing import Any
 
 from turtles.api.core import LABEL_SELECTOR
 from turtles.api.kind import CREATE, DEFAULT_CONTEXT, GROUP, MANAGED_BY_USERS, UPDATE, Context, Kind, Version, Webhook
-from turtles.api.kinds.vmi.rules import compute, devices, machine
+from turtles.api.kinds.vmi.rules import compute, devices, disks, machine
 from turtles.api.kinds.vmi.schema import DOMAIN
 from turtles.api.language import REQUIRED, Cause, Struct, field
-from turtles.api.objects import is_deleted
+from turtles.api.objects import get, is_deleted
 from turtles.api.rules import schema_causes
 from turtles.api.selectors import selector_causes
 
@@ -40,7 +40,8 @@ def validate(preset: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     causes = selector_causes(spec["selector"], "spec.selector")
     if spec.get("domain") is None:
         return [*causes, Cause(REQUIRED, "missing domain.", "spec.domain")]
-    rules = (*machine.RULES, *compute.RULES, *devices.RULES)
+    causes += disks.disk_causes(get(spec, "domain", "devices", "disks") or [], "spec.domain.devices.disks")
+    rules = (*machine.RULES, *compute.RULES, *devices.FIRST, *devices.ASSIGNED, *devices.GATED, *devices.LAST)
     return [*causes, *(cause for rule in rules for cause in rule(spec, "spec", context.config))]
 
 

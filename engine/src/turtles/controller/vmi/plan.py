@@ -28,7 +28,7 @@ from turtles.api.phases import (
 )
 from turtles.api.times import parse_time, rest_of, rfc3339
 from turtles.controller import remedies
-from turtles.controller.claims import claim_status, data_volume_names
+from turtles.controller.claims import claim_status, data_volume_names, refreshed
 from turtles.controller.finalizers import with_finalizer
 from turtles.controller.pod import end
 from turtles.controller.pod.roles import by_role
@@ -122,6 +122,8 @@ def plan(
             wanted["metadata"]["finalizers"] = finalizers
         if phase_of(vmi) in HANDED_OVER:
             _watch_over(draft, pod, now)
+            if volumes := wanted["status"].get("volumeStatus"):
+                wanted["status"]["volumeStatus"] = refreshed(volumes, vmi["spec"], pvcs)
         else:
             _bring_up(draft, pod, pvcs, now, obstacles)
             if draft.create_pod and vsock.is_without_address(wanted):

@@ -88,11 +88,11 @@ def _disks(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     yield from disk_causes(with_default_disks(spec), f"{path}.domain.devices.disks", default_bus(spec, config))
 
 
-def disk_causes(disks: list[Mapping[str, Any]], where: str, usual_bus: str) -> Causes:
+def disk_causes(disks: list[Mapping[str, Any]], where: str, usual_bus: str = "") -> Causes:
     """Return what is wrong with disks, whatever their volumes are.
 
     :param where: path of the list.
-    :param usual_bus: bus of those that name none.
+    :param usual_bus: bus of those that name none, if it is known.
     """
     for index, disk in enumerate(disks):
         here = f"{where}[{index}]"
@@ -112,8 +112,9 @@ def disk_causes(disks: list[Mapping[str, Any]], where: str, usual_bus: str) -> C
         order = disk.get("bootOrder")
         if order is not None and order < 1:
             yield Cause(INVALID, f"{here} must have a boot order > 0, if supplied", f"{here}.bootOrder")
-        yield from _bus(kind, target, bus, here)
-        if disk.get("dedicatedIOThread") and bus != "virtio":
+        if bus:
+            yield from _bus(kind, target, bus, here)
+        if disk.get("dedicatedIOThread") and bus not in ("", "virtio"):
             yield Cause(NOT_SUPPORTED, f"IOThreads are not supported for disks on a {bus} bus", twice)
         if kind == "cdrom":
             yield from one_of(target.get("tray"), f"{here}.cdrom.tray", ("open", "closed"))

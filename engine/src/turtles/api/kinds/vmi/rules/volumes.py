@@ -194,6 +194,12 @@ def _container_disks(spec: Spec, path: str, config: ClusterConfiguration) -> Cau
             yield Cause(INVALID, f"{here} must be an absolute path to a file without relative components", here)
 
 
+def _utility_volumes(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
+    if spec.get("utilityVolumes") is not None:
+        message = "cannot create VMI with utility volumes in spec, utility volumes can only be added via hotplug"
+        yield Cause(INVALID, message, f"{path}.utilityVolumes")
+
+
 def _is_plain_path(path: str) -> bool:
     """Tell whether a path is absolute, and the shortest way to write it but for a slash at its end."""
     return path.isprintable() and posixpath.normpath("/" + path.lstrip("/")) == (path.removesuffix("/") or "/")
@@ -230,4 +236,4 @@ _JUDGES: dict[str, _Judge] = {
     "dataVolume": _data_volume,
 }
 
-RULES: tuple[Rule, ...] = (_volumes, _container_disks)
+RULES: tuple[Rule, ...] = (_volumes, _container_disks, _utility_volumes)

@@ -15,7 +15,7 @@ from turtles.api.kinds.vmi.schema.domain import DOMAIN
 from turtles.api.kinds.vmi.schema.network import NETWORK
 from turtles.api.kinds.vmi.schema.probes import PROBE
 from turtles.api.kinds.vmi.schema.status import VMI_STATUS
-from turtles.api.kinds.vmi.schema.volumes import VOLUME
+from turtles.api.kinds.vmi.schema.volumes import UTILITY_VOLUME, VOLUME
 from turtles.api.language import INT64, STRING, STRING_MAP, ListOf, Struct, field, unsupported
 
 __all__ = ("DOMAIN", "SCHEMA", "VMI_SPEC", "VMI_STATUS")
@@ -69,7 +69,11 @@ VMI_SPEC = Struct(
         ),
         "Claims of devices; machines that have some aren't started yet.",
     ),
-    unsupported("utilityVolumes", "Volumes for the Pod which the guest doesn't see."),
+    field(
+        "utilityVolumes",
+        ListOf(UTILITY_VOLUME),
+        "Volumes for the Pod which the guest doesn't see. They can't be there from the start, nor be added so far.",
+    ),
 )
 
 SCHEMA = Struct(

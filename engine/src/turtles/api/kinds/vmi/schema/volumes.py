@@ -164,3 +164,11 @@ VOLUME = Struct(
     field("name", STRING, "Name of the volume and of its disk.", required=True),
     *_SOURCES,
 )
+
+UTILITY_VOLUME = Struct(
+    "A PersistentVolumeClaim for the Pod of a machine that runs. The guest doesn't see it.",
+    field("name", STRING, "Name of the volume.", required=True),
+    field("type", STRING, "What it is for: MemoryDump or Backup."),
+    field("claimName", STRING, "The PersistentVolumeClaim.", required=True),
+    _READ_ONLY,
+)

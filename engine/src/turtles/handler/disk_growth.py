@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Disks grow while the guest runs, when their claims have (KubeVirt user guide, "Disks and volumes", feature gate
+ExpandDisks)."""
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from turtles.api import quantity
+from turtles.api.configuration import EXPAND_DISKS, ClusterConfiguration
+from turtles.api.objects import Object
+from turtles.domain import definition, paths
+from turtles.handler.domain import Domain
+from turtles.handler.errors import LibvirtError
+from turtles.handler.launcher import Launcher
+
+log = logging.getLogger(__name__)
+
+_MIB = 2**20
+
+
+class DiskGrowth:
+    """Makes disks as large as their claims.
+
+    :param configuration: gives what the installation chooses.
+    """
+
+    def __init__(self, configuration: Callable[[], ClusterConfiguration]) -> None:
+        self._configuration = configuration
+        #: The capacities that disks were last made to fit, by the machine's UID and the volume's name.
+        self._fitted: dict[tuple[str, str], int] = {}
+
+    def grow(self, vmi: Object, launcher: Launcher, domain: Domain) -> None:
+        """Make the disks of a running guest as large as their claims are now. No disk becomes smaller.
+
+        What goes wrong is logged; it is tried again when the claim changes.
+        """
+        if not self._configuration().has_gate(EXPAND_DISKS):
+            return
+        targets, uid = definition.disk_targets(vmi["spec"]), vmi["metadata"]["uid"]
+        for volume, capacity in _growing(vmi):
+            name = volume["name"]
+            if name not in targets or self._fitted.get((uid, name)) == capacity:
+                continue
+            self._fitted[uid, name] = capacity
+            try:
+                _fit(launcher, domain, targets[name], _disk(vmi, volume), capacity)
+            except (LibvirtError, OSError) as error:
+                log.warning(
+                    "a disk can't grow: %s", error, extra={"vmi": vmi["metadata"]["name"], "uid": uid, "volume": name}
+                )
+
+    def forget(self, uid: str) -> None:
+        """Forget a machine."""
+        self._fitted = {key: value for key, value in self._fitted.items() if key[0] != uid}
+
+
+def _growing(vmi: Object) -> list[tuple[Mapping[str, Any], int]]:
+    """Return the volumes whose disks grow with their claims, and the claims' capacities."""
+    found = []
+    entries = {entry["name"]: entry for entry in vmi["status"].get("volumeStatus") or ()}
+    for volume in vmi["spec"].get("volumes") or ():
+        info = (entries.get(volume["name"]) or {}).get("persistentVolumeClaimInfo") or {}
+        capacity = (info.get("capacity") or {}).get("storage")
+        writable = ("persistentVolumeClaim" in volume or "dataVolume" in volume) and not paths.is_read_only(volume)
+        if capacity and writable:
+            found.append((volume, quantity.to_int(capacity)))
+    return found
+
+
+def _disk(vmi: Object, volume: Mapping[str, Any]) -> PurePosixPath:
+    is_block = volume["name"] in paths.block_volumes(vmi)
+    return paths.claim_device(volume["name"]) if is_block else paths.claim_disk(volume["name"])
+
+
+def _fit(launcher: Launcher, domain: Domain, target: str, path: PurePosixPath, capacity: int) -> None:
+    size = min(capacity, launcher.room_for_disk(path)) // _MIB * _MIB
+    if size > domain.disk_size(target):
+        domain.resize_disk(target, size)
+        log.info("a disk has grown", extra={"target": target, "bytes": size})
