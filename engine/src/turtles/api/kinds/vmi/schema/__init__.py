@@ -16,7 +16,7 @@ from turtles.api.kinds.vmi.schema.network import NETWORK
 from turtles.api.kinds.vmi.schema.probes import PROBE
 from turtles.api.kinds.vmi.schema.status import VMI_STATUS
 from turtles.api.kinds.vmi.schema.volumes import UTILITY_VOLUME, VOLUME
-from turtles.api.language import INT64, STRING, STRING_MAP, ListOf, Struct, field, unsupported
+from turtles.api.language import INT64, STRING, STRING_MAP, ListOf, Struct, field
 
 __all__ = ("DOMAIN", "SCHEMA", "VMI_SPEC", "VMI_STATUS")
 
