@@ -55,6 +55,7 @@ BASE: dict[str, Any] = {
 #: What the Pod has from users as it is, and what therefore the API server judges: the instance says so in a condition.
 PASSED_ON = (
     "spec.affinity",
+    "spec.containers[0].resources",
     "spec.dnsConfig",
     "spec.nodeSelector",
     "spec.priorityClassName",

@@ -492,7 +492,7 @@ def test_causes(changes: dict[str, Any], expected: list[tuple[str, str, str]]) -
     ("changes", "message"),
     [
         ({"spec.domain.firmware.kernelBoot": {"kernelArgs": "a\nb"}}, "must be one line of printable characters"),
-        ({"spec.domain.chassis": {"asset": "a\x00"}}, "must be at most 256 printable characters"),
+        ({"spec.domain.chassis": {"asset": "a\x7f"}}, "must be at most 256 printable characters"),
         ({HYPERV: {"vendorid": {"vendorid": "a,b"}}}, "must be at most 12 printable characters without a comma"),
         ({HYPERV: {"spinlocks": {"spinlocks": 1}}}, "must be at least 4096"),
         ({f"{MEMORY}.maxGuest": "-1Gi"}, "must be greater than or equal to 0."),

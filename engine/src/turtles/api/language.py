@@ -8,6 +8,7 @@ defaults (`Type.apply_defaults`), and the form in which values that mean the sam
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +23,10 @@ NOT_SUPPORTED: Final = "FieldValueNotSupported"
 DUPLICATE: Final = "FieldValueDuplicate"
 NOT_FOUND: Final = "FieldValueNotFound"
 FORBIDDEN: Final = "FieldValueForbidden"
+
+
+#: Characters that XML 1.0 doesn't have.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,15 @@ class _Scalar(Type):
         # bool is an int to Python, not to JSON
         if not isinstance(value, self._python) or (isinstance(value, bool) and self._python is not bool):
             causes.append(_wrong_type(path, self._name, value))
+
+
+class _String(_Scalar):
+    """A string of characters that XML has, too: what users write may get into a domain's definition."""
+
+    def check(self, value: Any, path: str, causes: list[Cause]) -> None:
+        super().check(value, path, causes)
+        if isinstance(value, str) and _CONTROL.search(value):
+            causes.append(Cause(INVALID, f"{path} must not contain control characters", path))
 
 
 class _Integer(_Scalar):
@@ -353,7 +367,9 @@ class Struct(Type):
 
 
 ANY = Type()
-STRING = _Scalar("string", str)
+STRING = _String("string", str)
+#: A string of any characters.
+TEXT = _Scalar("string", str)
 TIME = _Scalar("string", str, format="date-time", nullable=True)
 BOOLEAN = _Scalar("boolean", bool)
 INT32 = _Integer("int32", -(2**31), 2**31 - 1)

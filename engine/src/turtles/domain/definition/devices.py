@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, SubElement
 from turtles.api.configuration import ClusterConfiguration
 from turtles.domain import paths
 from turtles.domain.definition.disks import bus_of
-from turtles.domain.definition.elements import add_pci_address, add_text, devices_of, virtio
+from turtles.domain.definition.elements import add_alias, add_pci_address, add_text, devices_of, virtio
 from turtles.domain.network import InterfacePlan
 
 #: Models that negotiate the MTU with the guest.
@@ -66,7 +66,7 @@ def add_interfaces(devices: Element, spec: Mapping[str, Any], plans: Sequence[In
             SubElement(element, "rom", enabled="no")
         if model in _VIRTIO_MODELS:
             SubElement(element, "mtu", size=str(plan.mtu))
-        SubElement(element, "alias", name=f"ua-{plan.name}")
+        add_alias(element, plan.name)
         if interface.get("acpiIndex"):
             SubElement(element, "acpi", index=str(interface["acpiIndex"]))
         if interface.get("pciAddress"):
@@ -108,10 +108,10 @@ def add_other_devices(devices: Element, vmi: Mapping[str, Any], cluster: Cluster
     wanted = devices_of(spec)
     for item in wanted.get("inputs") or ():
         element = SubElement(devices, "input", type=item.get("type") or "tablet", bus=item.get("bus") or "usb")
-        SubElement(element, "alias", name=f"ua-{item['name']}")
+        add_alias(element, item["name"])
     if (sound := wanted.get("sound")) is not None:
         element = SubElement(devices, "sound", model=sound.get("model") or "ich9")
-        SubElement(element, "alias", name=f"ua-{sound['name']}")
+        add_alias(element, sound["name"])
     if wanted.get("clientPassthrough") is not None:
         for port in range(USB_REDIRECTIONS):
             element = SubElement(devices, "redirdev", bus="usb", type="unix")
@@ -125,7 +125,7 @@ def add_other_devices(devices: Element, vmi: Mapping[str, Any], cluster: Cluster
     if watchdog:
         action = (watchdog.get("i6300esb") or {}).get("action") or "reset"
         element = SubElement(devices, "watchdog", model="i6300esb", action=action)
-        SubElement(element, "alias", name=f"ua-{watchdog['name']}")
+        add_alias(element, watchdog["name"])
     for panic in wanted.get("panicDevices") or ():
         SubElement(devices, "panic", {"model": panic["model"]} if panic.get("model") else {})
     if wanted.get("autoattachVSOCK"):

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, SubElement
 from turtles.domain import paths
 from turtles.domain.definition import iothreads
 from turtles.domain.definition.compute import cpu_topology
-from turtles.domain.definition.elements import Host, add_pci_address, add_text, devices_of, virtio
+from turtles.domain.definition.elements import Host, add_alias, add_pci_address, add_text, devices_of, virtio
 
 #: Prefixes of guest device names, by bus.
 _TARGET_PREFIX = {"virtio": "vd", "sata": "sd", "scsi": "sd", "usb": "sd"}
@@ -120,7 +120,7 @@ def add_disks(devices: Element, spec: Mapping[str, Any], host: Host, block: froz
             SubElement(element, "shareable")
         if name in orders:
             SubElement(element, "boot", order=str(orders[name]))
-        SubElement(element, "alias", name=f"ua-{name}")
+        add_alias(element, name)
         if settings.get("pciAddress"):
             add_pci_address(element, settings["pciAddress"])
 

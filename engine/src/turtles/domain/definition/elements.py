@@ -9,6 +9,8 @@ from xml.etree.ElementTree import Element, SubElement
 
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
 
+_ALIAS = re.compile(r"[A-Za-z0-9_-]+")
+
 
 @dataclass(frozen=True)
 class Host:
@@ -60,3 +62,9 @@ def add_text(parent: Element, tag: str, text: str, **attributes: str) -> Element
     element = SubElement(parent, tag, attributes)
     element.text = text
     return element
+
+
+def add_alias(element: Element, name: str) -> None:
+    """Name a device by what users call it. libvirt takes some names only; one with another gets libvirt's own."""
+    if _ALIAS.fullmatch(name):
+        SubElement(element, "alias", name=f"ua-{name}")

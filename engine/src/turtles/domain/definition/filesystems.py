@@ -6,7 +6,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
 from turtles.domain import paths
-from turtles.domain.definition.elements import devices_of
+from turtles.domain.definition.elements import add_alias, devices_of
 
 #: Requests that wait for the server at a time, as many as KubeVirt lets wait.
 _QUEUE = "1024"
@@ -21,7 +21,7 @@ def add_filesystems(root: Element, devices: Element, spec: Mapping[str, Any]) ->
         SubElement(element, "driver", type="virtiofs", queue=_QUEUE)
         SubElement(element, "source", socket=str(paths.filesystem_socket(name)))
         SubElement(element, "target", dir=name)
-        SubElement(element, "alias", name=f"ua-{name}")
+        add_alias(element, name)
     if filesystems:
         _share_memory(root)
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
-from turtles.domain.definition.elements import devices_of
+from turtles.domain.definition.elements import add_alias, devices_of
 
 PCI_PREFIX, MDEV_PREFIX, USB_PREFIX = "PCI_RESOURCE", "MDEV_PCI_RESOURCE", "USB_RESOURCE"
 PREFIXES = (PCI_PREFIX, MDEV_PREFIX, USB_PREFIX)
@@ -43,7 +43,7 @@ def add_host_devices(devices: Element, spec: Mapping[str, Any], assigned: Mappin
         for device in devices_of(spec).get(field) or ():
             prefix, address = _take(left, device)
             element = _ADD[prefix](devices, address, device)
-            SubElement(element, "alias", name=f"ua-{alias}-{device['name']}")
+            add_alias(element, f"{alias}-{device['name']}")
 
 
 def _take(left: Mapping[str, list[tuple[str, str]]], device: Mapping[str, Any]) -> tuple[str, str]:

@@ -348,6 +348,9 @@ def _refused_here(spec: Spec, path: str, config: ClusterConfiguration) -> Causes
             here = f"{path}.domain.devices.interfaces[{index}]"
             message = f"{here} must have exactly one binding set: {', '.join(_BINDING_METHODS)} or binding"
             yield Cause(INVALID, message, here)
+        if (acpi_index := interface.get("acpiIndex") or 0) < 0:
+            here = f"{path}.domain.devices.interfaces[{index}].acpiIndex"
+            yield Cause(INVALID, f"{here} '{acpi_index}': must be greater than or equal to 0.", here)
     for index, network in enumerate(_networks(spec)):
         if cidr := get(network, "pod", "vmNetworkCIDR"):
             yield from _guest_cidr(cidr, f"{path}.networks[{index}].pod.vmNetworkCIDR")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from turtles.api.core import LOCAL_REFERENCE
-from turtles.api.language import BOOLEAN, INT32, INT_OR_STRING, QUANTITY, STRING, Field, ListOf, Struct, field
+from turtles.api.language import BOOLEAN, INT32, INT_OR_STRING, QUANTITY, STRING, TEXT, Field, ListOf, Struct, field
 
 _HOTPLUGGABLE = field("hotpluggable", BOOLEAN, "Whether the volume may be added and removed while the machine runs.")
 _OPTIONAL = field("optional", BOOLEAN, "Whether the machine starts without it; the volume is empty then.")
@@ -55,10 +55,10 @@ _DOWNWARD_FILE = Struct(
 def _cloud_init(doc: str) -> Struct:
     return Struct(
         doc,
-        field("userData", STRING, "User data, up to 2048 bytes."),
+        field("userData", TEXT, "User data, up to 2048 bytes."),
         field("userDataBase64", STRING, "User data in base64, up to 2048 bytes."),
         field("secretRef", LOCAL_REFERENCE, "Secret with the user data under the key userdata.", absent={}),
-        field("networkData", STRING, "Network data, up to 2048 bytes."),
+        field("networkData", TEXT, "Network data, up to 2048 bytes."),
         field("networkDataBase64", STRING, "Network data in base64, up to 2048 bytes."),
         field(
             "networkDataSecretRef",
