@@ -6,17 +6,15 @@ Rules and messages are those of the KubeVirt API (`spec.dataVolumeTemplates`) an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from turtles.api.core import METADATA
 from turtles.api.language import (
     INVALID,
-    NOT_SUPPORTED,
     OPEN_OBJECT,
     REQUIRED,
     STRING,
-    UNSUPPORTED,
     Cause,
     ListOf,
     Struct,
@@ -63,15 +61,14 @@ def namespace_causes(spec: Spec, namespace: str) -> Causes:
             yield Cause(INVALID, message, f"spec.dataVolumeTemplates[{index}]")
 
 
-def unserved(spec: Spec, path: str) -> Causes:
-    """Refuse templates without fault: nothing here makes DataVolumes of them."""
+def unserved_warnings(spec: Spec, path: str) -> Iterator[str]:
+    """Tell that nothing here makes DataVolumes of the templates: the machine waits for claims of their names."""
     for index, template in enumerate(spec.get("dataVolumeTemplates") or ()):
-        here, name = f"{path}.dataVolumeTemplates[{index}]", _name(template)
-        message = (
-            f"{here}: DataVolume {name} is {UNSUPPORTED}. Create a PersistentVolumeClaim with the disk's content, name "
-            "it as the volume's persistentVolumeClaim, and leave dataVolumeTemplates out"
-        )
-        yield Cause(NOT_SUPPORTED, message, here)
+        if name := _name(template):
+            yield (
+                f"{path}.dataVolumeTemplates[{index}]: DataVolume {name} is not created by this engine; the machine "
+                f"starts once there is a PersistentVolumeClaim {name} with the disk's content"
+            )
 
 
 def _name(template: Mapping[str, Any]) -> str:

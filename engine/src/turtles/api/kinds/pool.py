@@ -12,7 +12,7 @@ from typing import Any
 
 from turtles.api import durations
 from turtles.api.core import CONDITIONS, LABEL_SELECTOR, METADATA, REQUIREMENTS
-from turtles.api.data_volumes import unserved
+from turtles.api.data_volumes import unserved_warnings
 from turtles.api.kind import (
     AGE,
     CREATE,
@@ -195,7 +195,7 @@ def validate(pool: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
         causes.append(Cause(INVALID, "selector does not match labels.", "spec.selector"))
     causes += _max_unavailable(spec)
     causes += _autohealing(spec)
-    return causes or [*unserved(template["spec"], f"{path}.spec")]
+    return causes
 
 
 def validate_update(pool: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
@@ -240,10 +240,14 @@ def _autohealing(spec: Spec) -> Causes:
 def warn(pool: Any) -> list[str]:
     """Return the warnings about a pool that is admitted."""
     strategy = get(pool, "spec", "scaleInStrategy") or {}
+    machine = get(pool, "spec", "virtualMachineTemplate", "spec") or {}
     return [
-        f"spec.scaleInStrategy.{name}.statePreservation: {ONLINE} does what {OFFLINE} does: memory isn't kept"
-        for name in ("proactive", "opportunistic")
-        if get(strategy, name, "statePreservation") == ONLINE
+        *unserved_warnings(machine, "spec.virtualMachineTemplate.spec"),
+        *(
+            f"spec.scaleInStrategy.{name}.statePreservation: {ONLINE} does what {OFFLINE} does: memory isn't kept"
+            for name in ("proactive", "opportunistic")
+            if get(strategy, name, "statePreservation") == ONLINE
+        ),
     ]
 
 

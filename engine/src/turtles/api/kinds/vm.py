@@ -14,7 +14,7 @@ from typing import Any
 from turtles.api import labels
 from turtles.api.configuration import DECENTRALIZED_MIGRATION
 from turtles.api.core import CONDITIONS, FREE, METADATA
-from turtles.api.data_volumes import TEMPLATES, namespace_causes, template_causes, unserved
+from turtles.api.data_volumes import TEMPLATES, namespace_causes, template_causes, unserved_warnings
 from turtles.api.kind import (
     AGE,
     CREATE,
@@ -73,7 +73,7 @@ VM_SPEC = Struct(
     field(
         "dataVolumeTemplates",
         TEMPLATES,
-        "DataVolumes to create for the machine. None are made so far: they are refused.",
+        "DataVolumes to create for the machine. None are made so far: the machine waits for claims of their names.",
     ),
     field(
         "instancetype",
@@ -248,9 +248,7 @@ def validate(vm: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     causes += compute.live_update(spec["template"]["spec"], "spec.template.spec", context.config)
     if causes:
         return causes
-    if causes := [*namespace_causes(vm_spec, get(vm, "metadata", "namespace") or "")]:
-        return causes
-    return [*unserved(vm_spec, "spec")]
+    return [*namespace_causes(vm_spec, get(vm, "metadata", "namespace") or "")]
 
 
 def check_template(template: Spec, path: str, causes: list[Cause]) -> None:
@@ -283,6 +281,7 @@ def warn(vm: Object) -> list[str]:
     """Return the warnings about a VirtualMachine that is admitted."""
     warnings = [RUNNING_WARNING] if get(vm, "spec", "running") is not None else []
     spec = get(vm, "spec", "template", "spec")
+    warnings += unserved_warnings(vm["spec"], "spec")
     if isinstance(spec, dict):
         warnings += spec_warnings(spec, "spec.template.spec")
     if isinstance(spec, dict) and get(vm, "spec", "instancetype") is None:
