@@ -281,8 +281,8 @@ def warn(vm: Object) -> list[str]:
     """Return the warnings about a VirtualMachine that is admitted."""
     warnings = [RUNNING_WARNING] if get(vm, "spec", "running") is not None else []
     spec = get(vm, "spec", "template", "spec")
-    warnings += unserved_warnings(vm["spec"], "spec")
     if isinstance(spec, dict):
+        warnings += unserved_warnings(vm["spec"], "spec")
         warnings += spec_warnings(spec, "spec.template.spec")
     if isinstance(spec, dict) and get(vm, "spec", "instancetype") is None:
         # The instance is refused: by then something else may have said how much
