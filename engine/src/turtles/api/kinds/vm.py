@@ -46,6 +46,7 @@ from turtles.api.language import (
     unsupported,
 )
 from turtles.api.objects import Object, add_annotations, add_finalizer, get, is_deleted
+from turtles.api.operations import operation_causes
 from turtles.api.rules import Causes, Spec, check_metadata, is_well_formed, schema_causes
 from turtles.api.run_strategies import RUN_STRATEGIES, WAIT_AS_RECEIVER
 
@@ -193,6 +194,13 @@ def validate(vm: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     return [*unserved(vm_spec, "spec")]
 
 
+def validate_update(vm: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
+    """Return what is wrong with an updated VirtualMachine. One that is being deleted may be anything."""
+    if is_deleted(vm):
+        return []
+    return validate(vm, context) or [*operation_causes(vm, old)]
+
+
 def check_template(template: Spec, path: str, causes: list[Cause]) -> None:
     """Append to `causes` what is wrong with the shape of the template at `path`, besides what its schema says."""
     check_metadata(template.get("metadata"), f"{path}.metadata", causes)
@@ -271,6 +279,7 @@ VM = Kind(
     default=default,
     default_update=default_update,
     validate=validate,
+    validate_update=validate_update,
     warn=warn,
     remedies=of_template,
 )
