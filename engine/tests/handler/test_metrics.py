@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from turtles.handler.errors import LauncherBusy, LibvirtError
 from turtles.handler.guest import Guests
 from turtles.handler.metrics import of_guests, version
 from turtles.handler.state import Store
+
+from .rig import Pod
+from .test_sync import NODE, Agent, Cluster, _events, make_disk, make_vmi, run
+
+__all__ = ["_events", "run"]
 
 
 class Launcher:
@@ -42,3 +50,21 @@ def test_version() -> None:
     ((name, labels, value),) = version().samples()
     assert (name, value) == ("kubevirt_info", 1.0)
     assert labels["kubeversion"].startswith("v")
+
+
+@pytest.mark.root
+def test_what_libvirt_tells_of_a_guest(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:
+    pod = make_pod()
+    make_disk(pod)
+    cluster = Cluster(make_vmi(pod))
+    agent = run(cluster, pod)
+    pod.start()
+    cluster.wait(lambda status: status["phase"] == "Running" and status.get("volumeStatus"))
+    found = list(of_guests(agent.synchroniser.guests, NODE, cluster.get).samples())
+    by_name = {sample.name.removeprefix("kubevirt_vmi_"): sample for sample in found}
+    assert by_name["cpu_usage_seconds_total"].value > 0
+    assert by_name["memory_domain_bytes"].value == 31 * 2**20, "libvirt rounds to MiB"
+    assert by_name["vcpu_seconds_total"].labels["id"] == "0"
+    assert by_name["storage_iops_read_total"].labels["drive"] == "root"
+    assert by_name["storage_iops_read_total"].value > 0
+    assert by_name["network_transmit_bytes_total"].labels["interface"] == "default"
