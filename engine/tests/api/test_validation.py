@@ -244,6 +244,34 @@ def test_a_receiver_waits_behind_its_gate():
     )
 
 
+@pytest.mark.parametrize(
+    ("status", "path", "value", "message"),
+    [
+        ({}, "spec.running", True, None),
+        ({"snapshotInProgress": "s"}, "metadata.labels", {"a": "b"}, None),
+        ({"snapshotInProgress": "s"}, "spec.template.spec.hostname", "web", None),
+        (
+            {"snapshotInProgress": "s"},
+            "spec.template.spec.volumes.0.containerDisk.image",
+            "x:1",
+            'Cannot update vm disks or volumes until snapshot "s" completes',
+        ),
+        (
+            {"snapshotInProgress": "s"},
+            "spec.running",
+            True,
+            'Cannot update vm running state until snapshot "s" completes',
+        ),
+        ({"restoreInProgress": "r"}, "spec.template.spec.hostname", "web", None),
+        ({"restoreInProgress": "r"}, "spec.running", True, 'Cannot start VM until restore "r" completes'),
+    ],
+)
+def test_what_has_to_wait(status, path, value, message):
+    old = {**talk_vm(), "status": status}
+    causes = vms.validate_update(put({**talk_vm(), "status": status}, path, value), old)
+    assert [(cause.field, cause.message) for cause in causes] == ([("spec", message)] if message else [])
+
+
 def test_vm_paths_start_at_the_template():
     vm = put(talk_vm(), "spec.template.spec.domain.devices.disks.0.name", "other")
     (cause,) = vms.validate(vm)
@@ -322,6 +350,8 @@ def test_any_json_is_judged(value):
         vms.validate(obj)
         validate_update(value, obj)
         vms.warn(obj)
+        vms.validate_update(obj, value)
+        vms.validate_update({**talk_vm(), "status": value}, obj)
         pools.validate(obj)
         pools.validate_update(obj, value)
         pools.warn(obj)

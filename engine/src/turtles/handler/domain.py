@@ -32,8 +32,6 @@ START = 120.0
 #: libvirt waits up to 30 s for another job on the domain, and half a minute for a QEMU that writes to a slow disk.
 SHUT_DOWN = 40.0
 DESTROY = 45.0
-#: For what a scraper asks for, which waits itself.
-STATISTICS = 5.0
 #: For the farewell to a libvirtd that isn't needed any more.
 CLOSING = 1.0
 #: Seconds a guest agent may take for one answer; libvirt sees to it. The guest's information takes several.
@@ -63,8 +61,6 @@ _UNDEFINE = (
     | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
     | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
 )
-
-
 _STATISTICS = (
     libvirt.VIR_DOMAIN_STATS_CPU_TOTAL
     | libvirt.VIR_DOMAIN_STATS_BALLOON
@@ -158,7 +154,7 @@ class Connection:
     def domain(self, name: str) -> "Domain | None":
         """Return the domain of that name, None if it isn't defined."""
         try:
-            domain = self.call("the domain", CALL, lambda: self.live.lookupByName(name))
+            domain = self.call("the domain", CALL, lambda: self._live.lookupByName(name))
         except LibvirtError as error:
             if error.code == libvirt.VIR_ERR_NO_DOMAIN:
                 return None
@@ -167,10 +163,19 @@ class Connection:
 
     def start(self, xml: str, *, paused: bool) -> "Domain":
         """Define and start a domain. Defined, so that how it ended can be asked for afterwards."""
-        domain = self.call("the domain's definition", START, lambda: self.live.defineXML(xml))
+        domain = self.call("the domain's definition", START, lambda: self._live.defineXML(xml))
         flags = libvirt.VIR_DOMAIN_START_PAUSED if paused else 0
         self.call("the domain's start", START, lambda: domain.createWithFlags(flags))
         return Domain(self, domain)
+
+    def statistics(self, domain: "libvirt.virDomain") -> dict[str, Any]:
+        """Return a domain's statistics, but for what would have to wait for another job."""
+
+        def ask() -> dict[str, Any]:
+            found = self._live.domainListGetStats([domain], _STATISTICS, _NOWAIT)
+            return dict(found[0][1]) if found else {}
+
+        return self.call("the domain's statistics", CALL, ask)
 
     def close(self) -> None:
         """Close the connection; the domain isn't touched."""
@@ -187,8 +192,7 @@ class Connection:
         self._link.cut("is no longer needed")
 
     @property
-    def live(self) -> "libvirt.virConnect":
-        """libvirt's own connection."""
+    def _live(self) -> "libvirt.virConnect":
         if self._connection is None:
             raise LauncherBusy("the connection to libvirtd is closed")
         return self._connection
@@ -228,12 +232,7 @@ class Domain:
 
     def statistics(self) -> dict[str, Any]:
         """Return the domain's statistics. What would have to wait for another job is left out."""
-
-        def ask() -> dict[str, Any]:
-            found = self._connection.live.domainListGetStats([self._domain], _STATISTICS, _NOWAIT)
-            return dict(found[0][1]) if found else {}
-
-        return self._call("the domain's statistics", STATISTICS, ask)
+        return self._connection.statistics(self._domain)
 
     def set_vcpus(self, count: int) -> None:
         """Give the running guest as many virtual processors."""

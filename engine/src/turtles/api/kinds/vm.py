@@ -49,6 +49,7 @@ from turtles.api.language import (
     unsupported,
 )
 from turtles.api.objects import Object, add_annotations, add_finalizer, get, is_deleted
+from turtles.api.operations import operation_causes
 from turtles.api.rules import Causes, Spec, check_metadata, is_well_formed, schema_causes
 from turtles.api.run_strategies import RUN_STRATEGIES, WAIT_AS_RECEIVER
 
@@ -249,6 +250,13 @@ def validate(vm: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     if causes:
         return causes
     return [*namespace_causes(vm_spec, get(vm, "metadata", "namespace") or "")]
+
+
+def validate_update(vm: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
+    """Return what is wrong with an updated VirtualMachine. One that is being deleted may be anything."""
+    if is_deleted(vm):
+        return []
+    return validate(vm, context) or [*operation_causes(vm, old)]
 
 
 def check_template(template: Spec, path: str, causes: list[Cause]) -> None:

@@ -194,11 +194,16 @@ def _roll_out(pool: Object, machines: Sequence[Object], around: Around, found: _
     Rule: KubeVirt API, `maxUnavailable`.
     """
     left = _max_unavailable(pool) - sum(not _is_available(each, around) for each in machines)
+    # Most machines are of the same two revisions
+    changes: dict[tuple[str | None, str | None], list[Object] | None] = {}
     for machine in machines:
         instance = around.instances.get(machine["metadata"]["name"])
         if instance is None or _is_leaving(machine, instance):
             continue
-        chosen = _change(machine, instance, around, found)
+        pair = revision_of(machine), revision_of(instance)
+        if pair not in changes:
+            changes[pair] = _change(*pair, around, found)
+        chosen = changes[pair]
         if chosen is None:
             continue
         if chosen is not found.relabel and is_ready(machine):
@@ -208,9 +213,11 @@ def _roll_out(pool: Object, machines: Sequence[Object], around: Around, found: _
         chosen.append(machine)
 
 
-def _change(machine: Object, instance: Object, around: Around, found: _Update) -> list[Object] | None:
-    """Return in which list of the plan a machine belongs whose instance may be older than itself; None if in none."""
-    mine, theirs = revision_of(machine), revision_of(instance)
+def _change(mine: str | None, theirs: str | None, around: Around, found: _Update) -> list[Object] | None:
+    """Return in which list of the plan a machine belongs whose instance may be older than itself; None if in none.
+
+    :param mine: the machine's revision. :param theirs: the instance's.
+    """
     if mine is None or mine == theirs:
         return None
     now, before = (template_in(around.revisions.get(name or "")) for name in (mine, theirs))

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a snapshot or a restore in progress keeps users from changing in a VirtualMachine.
+
+Rules and messages: KubeVirt API, `status.snapshotInProgress` and `status.restoreInProgress`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from turtles.api.language import NOT_SUPPORTED, Cause
+from turtles.api.objects import Object, get
+from turtles.api.rules import Causes
+from turtles.api.run_strategies import HALTED, run_strategy
+
+
+def operation_causes(vm: Object, old: Any) -> Causes:
+    """Return why an updated VirtualMachine has to stay as it is for now.
+
+    :param vm: it is valid.
+    :param old: as it was.
+    """
+    if snapshot := get(vm, "status", "snapshotInProgress"):
+        if _volumes(vm) != _volumes(old):
+            message = f'Cannot update vm disks or volumes until snapshot "{snapshot}" completes'
+            yield Cause(NOT_SUPPORTED, message, "spec")
+            return
+        if not _runs_the_same(vm["spec"], get(old, "spec") or {}):
+            message = f'Cannot update vm running state until snapshot "{snapshot}" completes'
+            yield Cause(NOT_SUPPORTED, message, "spec")
+            return
+    restore = get(vm, "status", "restoreInProgress")
+    if restore and vm["spec"] != get(old, "spec") and run_strategy(vm) != HALTED:
+        yield Cause(NOT_SUPPORTED, f'Cannot start VM until restore "{restore}" completes', "spec")
+
+
+def _volumes(vm: Any) -> Any:
+    return get(vm, "spec", "template", "spec", "volumes") or []
+
+
+def _runs_the_same(new: Object, old: Object) -> bool:
+    """Tell whether both say the same in the same way: running, or runStrategy."""
+    for key in ("running", "runStrategy"):
+        if new.get(key) is not None and old.get(key) is not None:
+            return bool(new[key] == old[key])
+    return False
