@@ -55,6 +55,8 @@ BASE: dict[str, Any] = {
 #: What the Pod has from users as it is, and what therefore the API server judges: the instance says so in a condition.
 PASSED_ON = (
     "spec.affinity",
+    "spec.containers[0].livenessProbe",
+    "spec.containers[0].readinessProbe",
     "spec.containers[0].resources",
     "spec.dnsConfig",
     "spec.nodeSelector",

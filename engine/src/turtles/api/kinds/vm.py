@@ -256,7 +256,9 @@ def validate_update(vm: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> li
     """Return what is wrong with an updated VirtualMachine. One that is being deleted may be anything."""
     if is_deleted(vm):
         return []
-    return validate(vm, context) or [*operation_causes(vm, old)]
+    if causes := [*validate(vm, context), *operation_causes(vm, old)]:
+        return causes
+    return matchers.matcher_update_causes(vm, old) if isinstance(old, dict) else []
 
 
 def check_template(template: Spec, path: str, causes: list[Cause]) -> None:
@@ -276,13 +278,6 @@ def machine_causes(spec: Spec, path: str, context: Context) -> Causes:
     yield from spec_causes(template["spec"], f"{path}.template.spec", context.config)
     yield from template_causes(spec, path)
     yield from _run_strategy(spec, path, context)
-
-
-def validate_update(vm: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
-    """Return what is wrong with an updated VirtualMachine."""
-    if causes := validate(vm, context):
-        return causes
-    return [] if is_deleted(vm) or not isinstance(old, dict) else matchers.matcher_update_causes(vm, old)
 
 
 def warn(vm: Object) -> list[str]:
