@@ -256,7 +256,7 @@ def validate_update(vm: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> li
     """Return what is wrong with an updated VirtualMachine. One that is being deleted may be anything."""
     if is_deleted(vm):
         return []
-    if causes := [*validate(vm, context), *operation_causes(vm, old)]:
+    if causes := validate(vm, context) or [*operation_causes(vm, old)]:
         return causes
     return matchers.matcher_update_causes(vm, old) if isinstance(old, dict) else []
 
