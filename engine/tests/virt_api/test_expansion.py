@@ -12,7 +12,7 @@ from turtles.kube.kubevirt import RESOURCES, VM
 from turtles.virt_api.status import Failure
 from turtles.virt_api.subresources import handlers
 
-from .fakes import FakeClient
+from .fakes import FakeClient, FakeNodes
 
 
 def call(handler: str, name: str = "", body: Any = None, vm: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def call(handler: str, name: str = "", body: Any = None, vm: dict[str, Any] | No
         (RESOURCES["VirtualMachineClusterInstancetype"], instancetype()),
         (RESOURCES["VirtualMachineClusterPreference"], preference(devices={"preferredDiskBus": "virtio"})),
     )
-    answer = handlers(client)[handler]("ns", name, body or {})  # type: ignore[arg-type]
+    answer = handlers(client, FakeNodes())[handler]("ns", name, body or {})  # type: ignore[arg-type]
     assert answer is not None
     return answer
 
