@@ -74,6 +74,7 @@ def test_what_a_container_sees(node, run):
         volumes=[{"name": "s", "secret": {"secretName": "s"}}, {"name": "e", "emptyDir": {}}],
     )
     pod = node.phase("Failed")
+    assert [event[1] for event in node.recorder.events] == ["Pulling", "Pulled", "Started"]
     said = node.log(pod)
     address = pod["status"]["podIP"]
     assert "uid=0(root) gid=0(root)" in said
