@@ -92,6 +92,12 @@ class ImageVolumes:
             wanted = {"reference": reference, "pullPolicy": container.get("imagePullPolicy")}
             digest = self._digest(pod, prefix, wanted, directory.uid)
             if self._store.config(digest) is None:
+                if wanted["pullPolicy"] == "Never":
+                    raise ImageError(
+                        "ErrImageNeverPull",
+                        f"image {reference} was pulled for volumes by an earlier version, which kept nothing of what it "
+                        "says about its containers, and its pull policy is Never: pull it once with IfNotPresent",
+                    )
                 digest = self._digest(pod, prefix, {**wanted, "pullPolicy": "Always"}, directory.uid)
             kept = {name: known for name, known in kept.items() if not name.startswith(prefix)} | {key: digest}
             write_json(directory.path / "images.json", kept)
