@@ -95,8 +95,8 @@ class ImageVolumes:
                 if wanted["pullPolicy"] == "Never":
                     raise ImageError(
                         "ErrImageNeverPull",
-                        f"image {reference} was pulled for volumes by an earlier version, which kept nothing of what it "
-                        "says about its containers, and its pull policy is Never: pull it once with IfNotPresent",
+                        f"image {reference} was pulled by an earlier version, which kept nothing of what it says about "
+                        "its containers, and its pull policy is Never: use it once with IfNotPresent",
                     )
                 digest = self._digest(pod, prefix, {**wanted, "pullPolicy": "Always"}, directory.uid)
             kept = {name: known for name, known in kept.items() if not name.startswith(prefix)} | {key: digest}
