@@ -22,6 +22,9 @@ from turtles.standalone.podrunner.zygote_client import ZygoteClient
 
 _ENDED = ("Succeeded", "Failed")
 
+#: Different events about a Pod.
+_MAX_TOLD = 100
+
 #: Why containers don't run, by their names; "" is for all that are not named.
 Waits = Mapping[str, Waiting]
 
@@ -110,9 +113,9 @@ class Reporter:
         self._patch(pod, new)
 
     def tell(self, pod: Object, kind: str, reason: str, message: str) -> None:
-        """Create an event about a Pod, once per message."""
+        """Create an event about a Pod, once per message; what its containers say is in some, so there is an end."""
         told = self._told.setdefault(pod["metadata"]["uid"], set())
-        if message not in told:
+        if message not in told and len(told) < _MAX_TOLD:
             told.add(message)
             self._recorder.event(pod, kind, reason, message)
 
