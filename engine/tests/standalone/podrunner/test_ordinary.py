@@ -524,3 +524,12 @@ def test_a_forking_process_that_is_killed_ends_no_container(node, run):
     pod = node.wait(lambda pod: status_of(pod)["restartCount"] == 1)
     last = status_of(pod)["lastState"]["terminated"]
     assert (last["exitCode"], last["reason"]) == (137, "ContainerStatusUnknown")
+
+
+def test_kernel_parameters_of_the_pod(node, run):
+    parameter = "net.ipv4.ip_unprivileged_port_start"
+    run(
+        "cat /proc/sys/net/ipv4/ip_unprivileged_port_start",
+        securityContext={"sysctls": [{"name": parameter, "value": "80"}]},
+    )
+    assert node.log(node.phase("Succeeded")) == "80\n"
