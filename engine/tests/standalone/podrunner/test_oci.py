@@ -217,6 +217,13 @@ def test_a_configuration_is_kept():
     [
         ({"hostUsers": False}, {}, "hostUsers: false"),
         ({"runtimeClassName": "gvisor"}, {}, "runtimeClassName"),
+        ({"securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}}, {}, "appArmorProfile"),
+        ({"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}}, {}, "sysctls kernel.msgmax"),
+        (
+            {"hostNetwork": True, "securityContext": {"sysctls": [{"name": "net.ipv4.tcp_rmem", "value": "1"}]}},
+            {},
+            "sysctls net.ipv4.tcp_rmem",
+        ),
         ({}, {"livenessProbe": {"grpc": {"port": 1}}}, "livenessProbe.grpc"),
         ({}, {"readinessProbe": {"httpGet": {"port": 1, "host": "x"}}}, "a host other than the Pod"),
         ({}, {"volumeMounts": [{"name": "v", "mountPath": "/proc/x"}]}, "a place in /proc or /sys"),

@@ -74,6 +74,7 @@ def test_what_a_container_sees(node, run):
         volumes=[{"name": "s", "secret": {"secretName": "s"}}, {"name": "e", "emptyDir": {}}],
     )
     pod = node.phase("Failed")
+    assert [event[1] for event in node.recorder.events] == ["Pulling", "Pulled", "Started"]
     said = node.log(pod)
     address = pod["status"]["podIP"]
     assert "uid=0(root) gid=0(root)" in said
@@ -413,6 +414,10 @@ def test_standard_input_ends_with_the_first_who_is_attached(node, run):
 def test_terminal(node, run):
     run("", container={"command": ["/bin/sh"], "stdin": True, "tty": True})
     pod = node.phase("Running")
+    for _ in range(100):
+        # Those who are gone again don't count.
+        for fd in node.zygote.attach(key_of(pod), stdin=True, once=False).values():
+            os.close(fd)
     streams = node.zygote.attach(key_of(pod), stdin=True, once=False)
     assert sorted(streams) == ["stdout", "terminal"]
     os.write(streams["terminal"], b"echo $TERM $((40 + 2)); exit 5\n")
@@ -519,3 +524,12 @@ def test_a_forking_process_that_is_killed_ends_no_container(node, run):
     pod = node.wait(lambda pod: status_of(pod)["restartCount"] == 1)
     last = status_of(pod)["lastState"]["terminated"]
     assert (last["exitCode"], last["reason"]) == (137, "ContainerStatusUnknown")
+
+
+def test_kernel_parameters_of_the_pod(node, run):
+    parameter = "net.ipv4.ip_unprivileged_port_start"
+    run(
+        "cat /proc/sys/net/ipv4/ip_unprivileged_port_start",
+        securityContext={"sysctls": [{"name": parameter, "value": "80"}]},
+    )
+    assert node.log(node.phase("Succeeded")) == "80\n"

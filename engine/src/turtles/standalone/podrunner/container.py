@@ -56,12 +56,11 @@ def check_preloaded(container: Object, pod_spec: Object) -> None:
         )
 
 
-def says_log(config: Config, container: Object, exit_code: int) -> bool:
+def says_log(container: Object, exit_code: int, preloaded: bool) -> bool:
     """Say whether the last lines of a container's log are its termination message if it left no other.
 
     For those of preloaded images they always are: an exception is in them.
     """
-    preloaded = config.preload_of(container["image"]) is not None
     return exit_code != 0 and (preloaded or container.get("terminationMessagePolicy") == "FallbackToLogsOnError")
 
 

@@ -45,6 +45,7 @@ class ImageVolumes:
 
     :param fetch: returns a Secret of a Pod's namespace, by kind and name.
     :param pulled: called with the uid of a Pod of which a pull has ended.
+    :param tell: creates an event about a Pod: type, reason and message.
     """
 
     def __init__(
@@ -53,8 +54,10 @@ class ImageVolumes:
         store: ImageStore,
         fetch: Callable[[Object, str, str], Object | None],
         pulled: Callable[[str], None],
+        tell: Callable[[Object, str, str, str], None],
     ) -> None:
         self._pods_dir, self._store, self._fetch, self._pulled = config.pods_dir, store, fetch, pulled
+        self._tell = tell
         self._pulls = Pulls(store.attempt, config.max_parallel_image_pulls, config.max_image_pulls_per_namespace)
         self._progress: dict[str, _Progress] = {}
 
@@ -89,6 +92,12 @@ class ImageVolumes:
             wanted = {"reference": reference, "pullPolicy": container.get("imagePullPolicy")}
             digest = self._digest(pod, prefix, wanted, directory.uid)
             if self._store.config(digest) is None:
+                if wanted["pullPolicy"] == "Never":
+                    raise ImageError(
+                        "ErrImageNeverPull",
+                        f"image {reference} was pulled by an earlier version, which kept nothing of what it says about "
+                        "its containers, and its pull policy is Never: use it once with IfNotPresent",
+                    )
                 digest = self._digest(pod, prefix, {**wanted, "pullPolicy": "Always"}, directory.uid)
             kept = {name: known for name, known in kept.items() if not name.startswith(prefix)} | {key: digest}
             write_json(directory.path / "images.json", kept)
@@ -147,6 +156,7 @@ class ImageVolumes:
                 # Another Pod's pull was faster.
                 del progress.pulls[name]
                 self._leave(uid, under_way[0], progress)
+            self._tell(pod, "Normal", "Pulled", f'Container image "{reference}" already present on machine')
             return digest
         count, until, message = progress.failures.get(name, (0, 0.0, ""))
         if time.monotonic() < until:
@@ -161,13 +171,17 @@ class ImageVolumes:
             )
             progress.pulls[name] = under_way = (key, pull)
             pull.add_done_callback(lambda _: self._pulled(uid))
+            self._tell(pod, "Normal", "Pulling", f'Pulling image "{reference}"')
         key, pull = under_way
         if not pull.done():
             waits = self._pulls.describe(key, pod["metadata"]["namespace"])
             raise Waiting("ContainerCreating", f"pulling image {reference}" + (f": {waits}" if waits else ""))
         del progress.pulls[name]
         try:
-            return pull.result()
+            digest = pull.result()
+            progress.failures.pop(name, None)
+            self._tell(pod, "Normal", "Pulled", f'Successfully pulled image "{reference}"')
+            return digest
         except CancelledError as error:
             raise Waiting("ContainerCreating", f"pulling image {reference}", 0.0) from error
         except ImageError as error:

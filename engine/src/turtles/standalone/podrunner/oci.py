@@ -54,6 +54,7 @@ class Container:
     :param mounts: in addition to those that every container has.
     :param devices: device files: path, and number as stat(2) gives it.
     :param seccomp: system call filter, None for none.
+    :param sysctls: kernel parameters of its namespaces.
     """
 
     process: Process
@@ -63,6 +64,7 @@ class Container:
     devices: Mapping[str, int] = field(default_factory=dict)
     read_only_root: bool = False
     seccomp: bytes | None = None
+    sysctls: Mapping[str, str] = field(default_factory=dict)
 
 
 def config_of(container: Container) -> Object:
@@ -86,6 +88,7 @@ def config_of(container: Container) -> Object:
         "linux": {
             "namespaces": namespaces,
             "devices": [_device(path, number, container.process) for path, number in sorted(container.devices.items())],
+            "sysctl": dict(container.sysctls),
             "maskedPaths": list(sandbox.MASKED),
             "readonlyPaths": [f"/proc/{name}" for name in sandbox.PROC_READ_ONLY],
             "rootfsPropagation": "rprivate",

@@ -22,6 +22,23 @@ from turtles.standalone.podrunner.seccomp import UNCONFINED, Filters, SeccompErr
 from turtles.standalone.podrunner.users import User, UserError
 
 _CONFIG_ERROR = "CreateContainerConfigError"
+#: Kernel parameters that a kubelet lets any Pod set: "Safe and Unsafe Sysctls" in Kubernetes' documentation.
+_SAFE_SYSCTLS = frozenset(
+    {
+        "kernel.shm_rmid_forced",
+        "net.ipv4.ip_local_port_range",
+        "net.ipv4.ip_local_reserved_ports",
+        "net.ipv4.ip_unprivileged_port_start",
+        "net.ipv4.ping_group_range",
+        "net.ipv4.tcp_fin_timeout",
+        "net.ipv4.tcp_keepalive_intvl",
+        "net.ipv4.tcp_keepalive_probes",
+        "net.ipv4.tcp_keepalive_time",
+        "net.ipv4.tcp_rmem",
+        "net.ipv4.tcp_syncookies",
+        "net.ipv4.tcp_wmem",
+    }
+)
 
 
 def is_ordinary(config: Config, container: Object) -> bool:
@@ -41,11 +58,16 @@ def check(container: Object, pod_spec: Object) -> None:
         ("runtimeClassName", bool(pod_spec.get("runtimeClassName"))),
         ("securityContext.procMount Unmasked", context.get("procMount") == "Unmasked"),
         (
-            "securityContext.appArmorProfile.type Localhost",
-            (containers.security(container, pod_spec, "appArmorProfile") or {}).get("type") == "Localhost",
+            "securityContext.appArmorProfile",
+            (containers.security(container, pod_spec, "appArmorProfile") or {}).get("type", "Unconfined")
+            != "Unconfined",
         ),
         ("volumeDevices", bool(container.get("volumeDevices"))),
     ]
+    for parameter in _sysctls(pod_spec):
+        # Those of the network are the machine's where its network is the Pod's.
+        harmless = parameter in _SAFE_SYSCTLS and not (pod_spec.get("hostNetwork") and parameter.startswith("net."))
+        refused.append((f"securityContext.sysctls {parameter}", not harmless))
     for mount in container.get("volumeMounts") or []:
         where = f"volumeMounts {mount['mountPath']}"
         refused += [
@@ -58,6 +80,11 @@ def check(container: Object, pod_spec: Object) -> None:
     for field, given in refused:
         if given:
             raise ContainerError(_CONFIG_ERROR, f"container {name}: {field} is not supported in standalone mode")
+
+
+def _sysctls(pod_spec: Object) -> dict[str, str]:
+    entries = (pod_spec.get("securityContext") or {}).get("sysctls") or []
+    return {entry["name"].replace("/", "."): str(entry["value"]) for entry in entries}
 
 
 def command_of(container: Object, image: ImageConfig) -> list[str]:
@@ -202,6 +229,7 @@ class Bundles:
                     },
                     read_only_root=bool((container.get("securityContext") or {}).get("readOnlyRootFilesystem")),
                     seccomp=self._filter(container, spec, process),
+                    sysctls=_sysctls(spec),
                 )
             ),
         )

@@ -22,6 +22,9 @@ from turtles.standalone.podrunner.zygote_client import ZygoteClient
 
 _ENDED = ("Succeeded", "Failed")
 
+#: Different events about a Pod.
+_MAX_TOLD = 100
+
 #: Why containers don't run, by their names; "" is for all that are not named.
 Waits = Mapping[str, Waiting]
 
@@ -110,9 +113,9 @@ class Reporter:
         self._patch(pod, new)
 
     def tell(self, pod: Object, kind: str, reason: str, message: str) -> None:
-        """Create an event about a Pod, once per message."""
+        """Create an event about a Pod, once per message; what its containers say is in some, so there is an end."""
         told = self._told.setdefault(pod["metadata"]["uid"], set())
-        if message not in told:
+        if message not in told and len(told) < _MAX_TOLD:
             told.add(message)
             self._recorder.event(pod, kind, reason, message)
 
@@ -153,12 +156,13 @@ class Reporter:
     def _container_status(self, container: Object, directory: PodDir, waits: Waits, init: bool) -> Object:
         name = container["name"]
         observed = directory.observe(name, self._zygote)
+        digest = ImageVolumes.digest_of_container(name, directory)
         ident = f"turtles://{_flat(directory.key(name, observed.attempt))}"
         state: Object
         if observed.running and observed.state is not None:
             state = {"running": {"startedAt": observed.state["startedAt"]}}
         elif observed.exit is not None:
-            state = {"terminated": self._terminated(directory, container, observed.exit, ident)}
+            state = {"terminated": self._terminated(directory, container, observed.exit, ident, digest)}
         else:
             waiting = waits.get(name, waits.get(""))
             reason = waiting.reason if waiting is not None else ("PodInitializing" if not init else "ContainerCreating")
@@ -168,7 +172,7 @@ class Reporter:
         last: Object = {}
         if observed.last_exit is not None:
             before = f"turtles://{_flat(directory.key(name, max(0, observed.attempt - 1)))}"
-            last = {"terminated": self._terminated(directory, container, observed.last_exit, before, last=True)}
+            last = {"terminated": self._terminated(directory, container, observed.last_exit, before, digest, last=True)}
         running = "running" in state
         sidecar = container.get("restartPolicy") == "Always"
         ready = running and self.supervisor.is_ready(observed)
@@ -177,7 +181,7 @@ class Reporter:
         entry: Object = {
             "name": name,
             "image": container["image"],
-            "imageID": self._image_id(container, directory),
+            "imageID": self._image_id(container, digest, observed.state is not None),
             "ready": ready,
             "started": running and self.supervisor.is_started(observed),
             "restartCount": observed.attempt,
@@ -188,15 +192,17 @@ class Reporter:
             entry["containerID"] = ident
         return entry
 
-    def _image_id(self, container: Object, directory: PodDir) -> str:
-        if self._config.preload_of(container["image"]) is not None:
-            return f"preloaded://{container['image']}"
-        digest = ImageVolumes.digest_of_container(container["name"], directory)
+    @staticmethod
+    def _image_id(container: Object, digest: str, started: bool) -> str:
         image = container["image"]
-        return f"{repository_of(image)}@{digest}" if digest and not is_local(image) else digest
+        if digest:
+            return digest if is_local(image) else f"{repository_of(image)}@{digest}"
+        # What runs may have been preloaded by an earlier version, whose images aren't known any more.
+        return f"preloaded://{image}" if started else ""
 
+    @staticmethod
     def _terminated(
-        self, directory: PodDir, container: Object, ended: Object, ident: str, *, last: bool = False
+        directory: PodDir, container: Object, ended: Object, ident: str, digest: str, *, last: bool = False
     ) -> Object:
         code = int(ended["exitCode"])
         result: Object = {
@@ -210,7 +216,7 @@ class Reporter:
             result["signal"] = ended["signal"]
         message = ended.get("message")
         if not message and not last:
-            message = directory.message(container["name"], says_log(self._config, container, code))
+            message = directory.message(container["name"], says_log(container, code, not digest))
         if message:
             result["message"] = message
         return result

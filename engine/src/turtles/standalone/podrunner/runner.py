@@ -72,8 +72,8 @@ class Runner:
         self._volumes = Volumes(client, config.run_dir, config.node_name)
         self._cgroups = Cgroups(config.cgroup_parent)
         self._processes = Processes(self._queue.add)
-        self._images = ImageVolumes(config, images, self.fetch, self._queue.add)
         self._reporter = Reporter(client, config, pods, zygote, recorder, address)
+        self._images = ImageVolumes(config, images, self.fetch, self._queue.add, self._reporter.tell)
         self._bundles = Bundles(config, self.fetch)
         self._starter = Starter(
             config, zygote, self._volumes, self._images, self._bundles, self._cgroups, self.fetch, address

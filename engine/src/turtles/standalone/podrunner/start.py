@@ -91,7 +91,7 @@ class Starter:
         netns = None if spec.get("hostNetwork") else network.namespace_path(self._config, directory.uid)
         cgroup_procs = self._group(spec, container, directory)
         if observed.exit is not None:
-            by_log = containers.says_log(self._config, container, observed.exit["exitCode"])
+            by_log = containers.says_log(container, observed.exit["exitCode"], image is None)
             directory.next_attempt(name, observed, directory.message(name, by_log))
         log_file = own / "termination-log"
         log_file.write_bytes(b"")

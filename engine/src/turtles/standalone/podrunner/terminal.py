@@ -2,11 +2,15 @@
 """The terminal of a container: what it shows goes to the container's log, and to whoever is attached."""
 
 import contextlib
+import errno
 import os
+import select
 import selectors
 from pathlib import Path
 
 _READ = 16 << 10
+#: Of those attached at the same time.
+_MAX_FOLLOWERS = 32
 
 
 class Terminal:
@@ -25,7 +29,13 @@ class Terminal:
         selector.register(master, selectors.EVENT_READ, self._distribute)
 
     def follow(self) -> int:
-        """Return a pipe with what the terminal shows from now on; the caller closes it."""
+        """Return a pipe with what the terminal shows from now on; the caller closes it.
+
+        :raises OSError: there are too many already.
+        """
+        self._forget_gone()
+        if len(self._followers) > _MAX_FOLLOWERS:
+            raise OSError(errno.EMFILE, "too many are attached to this terminal")
         reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._followers.append(writing)
         return reading
@@ -42,6 +52,15 @@ class Terminal:
         for follower in self._followers:
             os.close(follower)
         self._followers.clear()
+
+    def _forget_gone(self) -> None:
+        """Close the pipes that nobody reads any more: writing would show it, but there may be nothing to write."""
+        for follower in list(self._followers):
+            poll = select.poll()
+            poll.register(follower, 0)
+            if poll.poll(0):
+                self._followers.remove(follower)
+                os.close(follower)
 
     def _distribute(self, master: int) -> bool:
         """Read what there is; say whether there was anything."""

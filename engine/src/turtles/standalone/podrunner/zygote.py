@@ -271,21 +271,20 @@ class Zygote:
 
     def _launch(self, client: socket.socket, request: dict[str, Any], fds: list[int]) -> None:
         """Let a child start a container that becomes ours."""
-        directory = Path(request["dir"])
-        make_pipes(directory)
-        self._collect(request["dir"])
-        key = request["id"]
-        if request.get("stdin"):
-            # Both ends, so that there is no wait for a reader.
-            self._inputs[key] = os.open(directory / STDIN, os.O_RDWR | os.O_CLOEXEC)
+        directory, key = Path(request["dir"]), request["id"]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        sc.setns(self._own_pid_ns, sc.CLONE_NEWPID)
         try:
+            make_pipes(directory)
+            self._collect(request["dir"])
+            if request.get("stdin"):
+                # Both ends, so that there is no wait for a reader.
+                self._inputs[key] = os.open(directory / STDIN, os.O_RDWR | os.O_CLOEXEC)
+            sc.setns(self._own_pid_ns, sc.CLONE_NEWPID)
             pid = os.fork()
         except OSError:
             ours.close()
             theirs.close()
-            self._finish(request["dir"])
+            self._let_go(key, request["dir"])
             raise
         if pid == 0:
             self._launcher(fds[0], directory, theirs)
@@ -383,6 +382,14 @@ class Zygote:
         for stream, fd in collector.pipes.items():
             self._selector.register(fd, selectors.EVENT_READ, partial(take, stream))
 
+    def _let_go(self, key: str, directory: str) -> None:
+        """Let go of the streams of a container that has ended."""
+        if key in self._terminals:
+            self._terminals.pop(key).close()
+        if key in self._inputs:
+            os.close(self._inputs.pop(key))
+        self._finish(directory)
+
     def _finish(self, directory: str) -> None:
         """Write what is left of a container's log."""
         collector = self._collectors.pop(directory, None)
@@ -455,12 +462,8 @@ class Zygote:
 
     def _ended(self, key: str, code: int, number: int | None, message: str | None) -> None:
         container = self._containers.pop(key)
-        if key in self._terminals:
-            self._terminals.pop(key).close()
-        if key in self._inputs:
-            os.close(self._inputs.pop(key))
         # First the log, so that whoever sees the end finds all that was said.
-        self._finish(container["dir"])
+        self._let_go(key, container["dir"])
         ended = {"exitCode": code, "signal": number, "finishedAt": now(), "startedAt": container["startedAt"]}
         if message is not None:
             ended |= {"reason": "StartError", "message": message}
