@@ -30,9 +30,12 @@ Module = Callable[..., dict[str, Any]]
 @pytest.fixture(scope="session")
 def agent_image(cluster: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The tiny guest with a guest agent."""
-    archive = tmp_path_factory.mktemp("agent") / "tiny-agent.tar"
+    folder = tmp_path_factory.mktemp("agent")
+    made, archive = folder / "made.tar", folder / "tiny-agent.tar"
     program = ROOT / "roles/guest_image/files/guest_image.py"
-    subprocess.run([sys.executable, str(program), "tiny", "--agent", "--output", str(archive)], check=True)
+    subprocess.run([sys.executable, str(program), "tiny", "--agent", "--output", str(made)], check=True)
+    copy = ["skopeo", "copy", "--quiet", f"oci-archive:{made}", f"oci-archive:{archive}:latest"]
+    subprocess.run(copy, check=True)
     return cluster.publish(archive)
 
 
@@ -59,7 +62,7 @@ def read_until(stream: websocket.WebSocket, words: bytes) -> bytes:
 
 
 def log_in(console: websocket.WebSocket) -> None:
-    """Press Enter until there is a prompt: nobody kept what was said before."""
+    """Press Enter until the guest asks who it is: nobody kept what it said before."""
     pressing = threading.Event()
 
     def press() -> None:
@@ -69,10 +72,12 @@ def log_in(console: websocket.WebSocket) -> None:
     thread = threading.Thread(target=press)
     thread.start()
     try:
-        read_until(console, b"# ")
+        read_until(console, b"login: ")
     finally:
         pressing.set()
         thread.join()
+    console.send_binary(b"root\n")
+    read_until(console, b"# ")
 
 
 def test_console_screen_and_ports(cluster: Engine, namespace: str, ansible: Module, tmp_path: Path) -> None:
