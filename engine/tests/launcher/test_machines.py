@@ -141,7 +141,7 @@ def test_processors_and_memory_are_added(pod, guest, consoles):
     vmi["spec"]["domain"]["memory"]["guest"] = "2Gi"
     processors, memory = growth.changes(vmi, live)
     domain.setVcpusFlags(processors.amount, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-    xml = definition.memory_device(vmi["spec"], GIB, memory.amount)
+    xml = status.memory_request(domain.XMLDesc(), memory.amount)
     domain.updateDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
     after = int(consoles[0].wait(r"guest: efi=no processors=3 mebibytes=(\d{4})")[1])
     assert after >= before

@@ -21,7 +21,6 @@ from turtles.domain.definition.compute import (
     add_vcpus,
     cpu_topology,
     guest_memory,
-    memory_device,
     most_memory,
     most_sockets,
 )
@@ -51,7 +50,6 @@ __all__ = (
     "domain_uuid",
     "domain_xml",
     "guest_memory",
-    "memory_device",
     "most_memory",
     "most_sockets",
 )
