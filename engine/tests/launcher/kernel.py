@@ -16,6 +16,7 @@ _INIT = """\
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sysfs /sys
 for module in {modules}; do [ ! -e /$module.ko ] || /bin/busybox insmod /$module.ko; done
+/bin/busybox dmesg | /bin/busybox grep -i virtio > /dev/console
 while true; do
   for cpu in /sys/devices/system/cpu/cpu*/online; do
     [ "$(/bin/busybox cat $cpu)" = 1 ] || echo 1 > $cpu

@@ -3,6 +3,7 @@
 
 import re
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,11 +80,11 @@ def consoles() -> Iterator[list[Console]]:
         console.close()
 
 
-def start(pod: Pod, vmi: dict[str, Any], guest: kernel.Kernel | None = None) -> libvirt.virDomain:
+def start(pod: Pod, vmi: dict[str, Any], guest: kernel.Kernel | None = None, **around: Any) -> libvirt.virDomain:
     """Start the domain as the node agent does."""
     if guest is not None:
         pod.image(paths.KERNEL_IMAGE, {"boot/vmlinuz": guest.kernel, "boot/initrd.img": guest.initrd})
-    pod.start(vmi)
+    pod.start(vmi, **around)
     connection = pod.connect()
     if guest is not None:
         wait_for(lambda: pod.inside(paths.KERNEL).is_symlink(), f"the kernel; log: {pod.log}")
@@ -151,3 +152,21 @@ def test_processors_and_memory_are_added(pod, guest, consoles):
     live = status.live(domain.XMLDesc())
     assert (live.vcpus, live.memory) == (3, 2 * GIB)
     assert live.memory_device == status.MemoryDevice(3 * GIB, GIB, GIB)
+
+
+def free_huge_pages() -> int:
+    return int(Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages").read_text())
+
+
+@pytest.mark.skipif(free_huge_pages() < 80, reason="this machine has no huge pages")
+def test_huge_pages(pod):
+    folder = pod.base / "volumes/hugepages"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "hugetlbfs", "-o", "pagesize=2M,mode=777", "hugetlbfs", folder], check=True)
+    try:
+        before = free_huge_pages()
+        start(pod, machine(memory={"guest": "128Mi", "hugepages": {"pageSize": "2Mi"}}), hugePages="volumes/hugepages")
+        assert free_huge_pages() <= before - 64
+        pod.end()
+    finally:
+        subprocess.run(["umount", folder], check=True)

@@ -16,6 +16,7 @@ _SCRATCH = {name: str(path) for path, name in paths.EMPTY_DIRS.items()}
 _PROGRAM_VOLUME, _DISKS_VOLUME = "virt-bin-share-dir", "container-disks"
 #: The volume with the kernel that is booted, or its container.
 _KERNEL_VOLUME = "kernel-boot-volume"
+_HUGE_PAGES_VOLUME = "hugepages"
 _DNS_LABEL = 63
 
 
@@ -28,6 +29,9 @@ def volumes_of(
     """
     volumes: list[Object] = [{"name": name, "emptyDir": {}} for name in _SCRATCH]
     mounts: list[Object] = [{"name": name, "mountPath": path} for name, path in _SCRATCH.items()]
+    if ((spec.get("domain") or {}).get("memory") or {}).get("hugepages") is not None:
+        volumes.append({"name": _HUGE_PAGES_VOLUME, "emptyDir": {"medium": "HugePages"}})
+        mounts.append({"name": _HUGE_PAGES_VOLUME, "mountPath": str(paths.HUGE_PAGES_DIR)})
     pull_secrets: dict[str, None] = {}
     images = paths.images(spec)
     if not config.image_volumes and images:
