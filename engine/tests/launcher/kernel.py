@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 #: What it loads, in this order.
-_MODULES = ("virtio", "virtio_ring", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_mem")
+_MODULES = ("virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_mem")
 _INIT = """\
 #!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sysfs /sys
 for module in {modules}; do [ ! -e /$module.ko ] || /bin/busybox insmod /$module.ko; done
-/bin/busybox dmesg | /bin/busybox grep -i virtio > /dev/console
 while true; do
   for cpu in /sys/devices/system/cpu/cpu*/online; do
     [ "$(/bin/busybox cat $cpu)" = 1 ] || echo 1 > $cpu
