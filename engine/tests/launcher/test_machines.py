@@ -12,6 +12,7 @@ from typing import Any
 import libvirt
 import pytest
 
+from turtles.api import labels
 from turtles.domain import definition, growth, paths, status
 
 from . import kernel
@@ -103,11 +104,14 @@ def start(pod: Pod, vmi: dict[str, Any], guest: kernel.Kernel | None = None, **a
 )
 def test_a_kernel_from_an_image(pod, guest, consoles, firmware, features, efi):
     vmi = machine(memory={"guest": "256Mi"}, firmware=with_kernel(firmware), features=features)
+    vmi["metadata"]["annotations"] = {labels.IGNITION: '{"ignition": {"version": "3.2.0"}}', "other": "x"}
     start(pod, vmi, guest)
     consoles.append(Console(pod))
     said = consoles[0].wait(r"guest: efi=(\w+) processors=1 mebibytes=\d+ arguments=(.*)\r")
     assert said[1] == efi
     assert "turtles=1" in said[2]
+    command = Path(f"/proc/{pod.children()['qemu-system-x86']}/cmdline").read_text()
+    assert f"name=opt/com.coreos/config,file={paths.IGNITION}" in command
 
 
 def test_secure_boot(pod, consoles):
