@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Real guests: firmware, a kernel from an image, processors and memory that are added while they run."""
 
+import os
 import re
 import socket
 import subprocess
@@ -81,7 +82,13 @@ def consoles() -> Iterator[list[Console]]:
         console.close()
 
 
-def start(pod: Pod, vmi: dict[str, Any], guest: kernel.Kernel | None = None, **around: Any) -> libvirt.virDomain:
+def start(
+    pod: Pod,
+    vmi: dict[str, Any],
+    guest: kernel.Kernel | None = None,
+    host: definition.Host | None = None,
+    **around: Any,
+) -> libvirt.virDomain:
     """Start the domain as the node agent does."""
     if guest is not None:
         pod.image(paths.KERNEL_IMAGE, {"boot/vmlinuz": guest.kernel, "boot/initrd.img": guest.initrd})
@@ -89,7 +96,7 @@ def start(pod: Pod, vmi: dict[str, Any], guest: kernel.Kernel | None = None, **a
     connection = pod.connect()
     if guest is not None:
         wait_for(lambda: pod.inside(paths.KERNEL).is_symlink(), f"the kernel; log: {pod.log}")
-    domain = connection.defineXML(definition.domain_xml(vmi, [], definition.Host(kvm=False)))
+    domain = connection.defineXML(definition.domain_xml(vmi, [], host or definition.Host(kvm=False)))
     domain.create()
     domain.connection = connection
     return domain
@@ -156,6 +163,45 @@ def test_processors_and_memory_are_added(pod, guest, consoles):
     live = status.live(domain.XMLDesc())
     assert (live.vcpus, live.memory) == (3, 2 * GIB)
     assert live.memory_device == status.MemoryDevice(3 * GIB, GIB, GIB)
+
+
+def test_features_clock_and_processors_of_its_own(pod, consoles):
+    processors = tuple(sorted(os.sched_getaffinity(0)))
+    if len(processors) < 2:
+        pytest.skip("needs two processors")
+    vmi = machine(
+        cpu={"cores": 1, "dedicatedCpuPlacement": True, "isolateEmulatorThread": True, "model": "Westmere"},
+        memory={"guest": "64Mi"},
+        firmware={"bootloader": {"bios": {"useSerial": True}}, "serial": "s-1"},
+        features={
+            "acpi": {},
+            "apic": {"endOfInterrupt": True},
+            "kvm": {"hidden": True},
+            "pvspinlock": {"enabled": False},
+            "smm": {},
+            "hyperv": {"relaxed": {}, "vapic": {}, "spinlocks": {"spinlocks": 8191}, "vpindex": {}, "synic": {}},
+        },
+        clock={
+            "timezone": "Europe/Berlin",
+            "timer": {
+                "hpet": {"present": False},
+                "pit": {"tickPolicy": "delay"},
+                "rtc": {"tickPolicy": "catchup", "track": "guest"},
+                "kvm": {},
+                "hyperv": {},
+            },
+        },
+        chassis={"manufacturer": "Example", "version": "1", "serial": "2", "asset": "3", "sku": "4"},
+        rebootPolicy="Terminate",
+    )
+    host = definition.Host(kvm=False, processors=processors, numa=dict.fromkeys(processors, 0))
+    domain = start(pod, vmi, host=host)
+    (pinned,) = domain.vcpuPinInfo(libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    emulator = domain.emulatorPinInfo(libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    assert [pinned.index(True), pinned.count(True)] == [processors[0], 1]
+    assert [emulator.index(True), emulator.count(True)] == [processors[1], 1]
+    consoles.append(Console(pod))
+    assert consoles[0].wait("SeaBIOS")
 
 
 def free_huge_pages() -> int:
