@@ -23,6 +23,7 @@ from turtles.domain.definition.compute import (
     guest_memory,
     most_memory,
     most_sockets,
+    realtime_vcpus,
 )
 from turtles.domain.definition.devices import add_consoles, add_controllers, add_interfaces, add_other_devices
 from turtles.domain.definition.disks import add_disks, disk_targets
@@ -52,6 +53,7 @@ __all__ = (
     "guest_memory",
     "most_memory",
     "most_sockets",
+    "realtime_vcpus",
 )
 
 #: XML namespace of the element in which KubeVirt keeps the VMI's uid.

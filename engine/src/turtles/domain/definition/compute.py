@@ -155,14 +155,32 @@ def add_placement(root: Element, spec: Mapping[str, Any], host: Host) -> None:
         SubElement(tune, "vcpupin", vcpu=str(number), cpuset=str(processors[number]))
     if cpu.get("isolateEmulatorThread"):
         SubElement(tune, "emulatorpin", cpuset=str(processors[vcpus]))
-    if (realtime := cpu.get("realtime")) is not None:
-        SubElement(tune, "vcpusched", vcpus=realtime.get("mask") or f"0-{vcpus - 1}", scheduler="fifo", priority="1")
     if _maps_numa(spec):
         nodes = sorted({host.numa.get(processor, 0) for processor in processors[:vcpus]})
         numatune = SubElement(root, "numatune")
         SubElement(numatune, "memory", mode="strict", nodeset=",".join(map(str, nodes)))
         for cell, node in enumerate(nodes):
             SubElement(numatune, "memnode", cellid=str(cell), mode="strict", nodeset=str(node))
+
+
+def realtime_vcpus(spec: Mapping[str, Any]) -> frozenset[int]:
+    """Return which virtual processors are scheduled in real time.
+
+    libvirt in the Pod may not do that, so the domain doesn't say it.
+    """
+    cpu = (spec.get("domain") or {}).get("cpu") or {}
+    if cpu.get("realtime") is None:
+        return frozenset()
+    everything = range(cpu_topology(spec).vcpus)
+    mask = cpu["realtime"].get("mask") or ""
+    included: set[int] = set()
+    excluded: set[int] = set()
+    for part in mask.split(","):
+        first, _, last = part.strip().removeprefix("^").partition("-")
+        if first:
+            chosen = excluded if part.strip().startswith("^") else included
+            chosen |= {number for number in everything if int(first) <= number <= int(last or first)}
+    return frozenset((included or set(everything)) - excluded)
 
 
 def add_cpu(root: Element, spec: Mapping[str, Any], host: Host) -> None:
