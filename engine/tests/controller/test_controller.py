@@ -146,6 +146,33 @@ def test_a_changed_template_asks_for_a_restart(api: FakeApi, controller: VirtCon
     api.wait(lambda: not any(each["type"] == "RestartRequired" for each in vm_status(api)["conditions"]))
 
 
+def test_a_running_instance_follows_its_template(api: FakeApi, controller: VirtController) -> None:
+    vm = make_vm()
+    template = vm["spec"]["template"]["spec"]
+    template["domain"]["cpu"] = {"sockets": 1, "maxSockets": 4}
+    template["nodeSelector"] = {"zone": "a"}
+    api.put(VM, vm)
+    bring_up(api)
+    printable(api, "Running")
+    uid = api.objects[VMI]["metadata"]["uid"]
+    change = {"domain": {"cpu": {"sockets": 2}}, "nodeSelector": None, "tolerations": [{"operator": "Exists"}]}
+    api.update(VM, {"spec": {"template": {"spec": change}}})
+    api.wait(lambda: api.objects[VMI]["spec"]["domain"]["cpu"]["sockets"] == 2)
+    spec = api.objects[VMI]["spec"]
+    assert spec["tolerations"] == [{"operator": "Exists"}]
+    assert "nodeSelector" not in spec
+    api.wait(lambda: vm_status(api)["desiredGeneration"] == api.objects[VM]["metadata"]["generation"])
+    assert "RestartRequired" not in conditions(api)
+    # More than there is room for, and a field that no guest can follow
+    for beyond in ({"domain": {"cpu": {"sockets": 8}}}, {"domain": {"cpu": {"cores": 2}}}):
+        api.update(VM, {"spec": {"template": {"spec": beyond}}})
+        api.wait(lambda: "RestartRequired" in conditions(api))
+        assert api.objects[VMI]["spec"]["domain"]["cpu"]["sockets"] == 2
+        api.update(VM, {"spec": {"template": {"spec": {"domain": {"cpu": {"sockets": 2, "cores": None}}}}}})
+        api.wait(lambda: "RestartRequired" not in conditions(api))
+    assert api.objects[VMI]["metadata"]["uid"] == uid
+
+
 def test_orphaned(api: FakeApi, controller: VirtController) -> None:
     api.put(VM, make_vm())
     pod = bring_up(api)

@@ -41,6 +41,9 @@ GUEST = bytes.fromhex("fa ba0206 b80001 ef ba0006 ed a90001 74fa ba0406 b80020 e
 # A guest that does nothing, and doesn't listen.
 DEAF_GUEST = bytes.fromhex("fa f4 ebfd")
 
+# A guest that waits a second or so, and resets the machine.
+RESTLESS_GUEST = bytes.fromhex("fa b9ffff e480 e2fc b0fe e664 f4 ebfd")
+
 
 class Cluster:
     """One VMI and what happens to it."""
@@ -290,6 +293,51 @@ _STEPS = (
     (plumbing, "connect"),
     (domains.Connection, "start"),
 )
+
+
+def test_a_guest_gets_processors_and_memory(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:
+    pod = make_pod()
+    make_disk(pod)
+    pod.start()
+    vmi = make_vmi(pod, architecture="amd64")
+    vmi["spec"]["domain"].update(
+        cpu={"sockets": 1, "cores": 1, "threads": 1, "maxSockets": 4},
+        memory={"guest": "1Gi", "maxGuest": "4Gi"},
+        resources={"requests": {"memory": "1Gi"}},
+    )
+    cluster = Cluster(vmi)
+    run(cluster, pod)
+    status = cluster.wait_phase("Running", 30)
+    assert status["memory"] == {"guestAtBoot": "1Gi", "guestCurrent": "1Gi", "guestRequested": "1Gi"}
+    assert not condition(status, "HotMemoryChange")
+    cluster.update(lambda vmi: vmi["spec"]["domain"]["cpu"].update(sockets=3))
+    status = cluster.wait(lambda status: status["currentCPUTopology"]["sockets"] == 3)
+    assert not condition(status, "HotVCPUChange")
+    # This guest takes no memory; it is asked once, and the VMI says that it was.
+    cluster.update(lambda vmi: vmi["spec"]["domain"]["memory"].update(guest="2Gi"))
+    status = cluster.wait(lambda status: condition(status, "HotMemoryChange"))
+    assert condition(status, "HotMemoryChange")["status"] == "True"
+    assert status["memory"] == {"guestAtBoot": "1Gi", "guestCurrent": "1Gi", "guestRequested": "2Gi"}
+    cluster.update(lambda vmi: vmi["spec"]["domain"]["memory"].update(guest="1Gi"))
+    cluster.wait(lambda status: not condition(status, "HotMemoryChange"))
+
+
+@pytest.mark.parametrize("policy", ["Terminate", "Reboot"])
+def test_a_guest_that_reboots(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent], policy: str) -> None:
+    pod = make_pod()
+    make_disk(pod, RESTLESS_GUEST)
+    pod.start()
+    vmi = make_vmi(pod)
+    vmi["spec"]["domain"]["rebootPolicy"] = policy
+    cluster = Cluster(vmi)
+    run(cluster, pod)
+    if policy == "Terminate":
+        cluster.wait_phase("Succeeded")
+        return
+    cluster.wait_phase("Running")
+    time.sleep(3)
+    assert cluster.vmi is not None
+    assert cluster.vmi["status"]["phase"] == "Running"
 
 
 def test_a_deaf_guest_is_destroyed(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:

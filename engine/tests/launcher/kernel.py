@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 #: What it loads, in this order.
-_MODULES = ("virtio", "virtio_ring", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_mem")
+_MODULES = ("virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_mem")
 _INIT = """\
 #!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys

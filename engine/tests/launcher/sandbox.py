@@ -60,11 +60,11 @@ def file_systems(base: Path, pod: dict) -> None:
     )
     mount("--bind", str(base / "resolv.conf"), "/etc/resolv.conf")
     mount("-t", "proc", "proc", "/proc")
-    devices(base)
+    devices(base, pod)
     mount("-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/tmp")
 
 
-def devices(base: Path) -> None:
+def devices(base: Path, pod: dict) -> None:
     dev = Path("/mnt/dev")
     dev.mkdir()
     mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", str(dev))
@@ -84,6 +84,8 @@ def devices(base: Path) -> None:
         (dev / name).mkdir()
     mount("-t", "devpts", "-o", "newinstance,ptmxmode=0666,mode=620", "devpts", str(dev / "pts"))
     mount("-t", "tmpfs", "-o", "mode=1777", "tmpfs", str(dev / "shm"))
+    if "hugePages" in pod:
+        bind(base / pod["hugePages"], str(dev / "hugepages"))
     (dev / "ptmx").symlink_to("pts/ptmx")
     (dev / "fd").symlink_to("/proc/self/fd")
     log = dev / "termination-log"

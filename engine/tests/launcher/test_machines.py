@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Real guests: firmware, a kernel from an image, processors and memory that are added while they run."""
 
+import os
 import re
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import libvirt
 import pytest
 
+from turtles.api import labels
 from turtles.domain import definition, growth, paths, status
 
 from . import kernel
@@ -79,15 +82,21 @@ def consoles() -> Iterator[list[Console]]:
         console.close()
 
 
-def start(pod: Pod, vmi: dict[str, Any], guest: kernel.Kernel | None = None) -> libvirt.virDomain:
+def start(
+    pod: Pod,
+    vmi: dict[str, Any],
+    guest: kernel.Kernel | None = None,
+    host: definition.Host | None = None,
+    **around: Any,
+) -> libvirt.virDomain:
     """Start the domain as the node agent does."""
     if guest is not None:
         pod.image(paths.KERNEL_IMAGE, {"boot/vmlinuz": guest.kernel, "boot/initrd.img": guest.initrd})
-    pod.start(vmi)
+    pod.start(vmi, **around)
     connection = pod.connect()
     if guest is not None:
         wait_for(lambda: pod.inside(paths.KERNEL).is_symlink(), f"the kernel; log: {pod.log}")
-    domain = connection.defineXML(definition.domain_xml(vmi, [], definition.Host(kvm=False)))
+    domain = connection.defineXML(definition.domain_xml(vmi, [], host or definition.Host(kvm=False)))
     domain.create()
     domain.connection = connection
     return domain
@@ -102,11 +111,14 @@ def start(pod: Pod, vmi: dict[str, Any], guest: kernel.Kernel | None = None) -> 
 )
 def test_a_kernel_from_an_image(pod, guest, consoles, firmware, features, efi):
     vmi = machine(memory={"guest": "256Mi"}, firmware=with_kernel(firmware), features=features)
+    vmi["metadata"]["annotations"] = {labels.IGNITION: '{"ignition": {"version": "3.2.0"}}', "other": "x"}
     start(pod, vmi, guest)
     consoles.append(Console(pod))
     said = consoles[0].wait(r"guest: efi=(\w+) processors=1 mebibytes=\d+ arguments=(.*)\r")
     assert said[1] == efi
     assert "turtles=1" in said[2]
+    command = Path(f"/proc/{pod.children()['qemu-system-x86']}/cmdline").read_text()
+    assert f"name=opt/com.coreos/config,file={paths.IGNITION}" in command
 
 
 def test_secure_boot(pod, consoles):
@@ -141,7 +153,7 @@ def test_processors_and_memory_are_added(pod, guest, consoles):
     vmi["spec"]["domain"]["memory"]["guest"] = "2Gi"
     processors, memory = growth.changes(vmi, live)
     domain.setVcpusFlags(processors.amount, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-    xml = definition.memory_device(vmi["spec"], GIB, memory.amount)
+    xml = status.memory_request(domain.XMLDesc(), memory.amount)
     domain.updateDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
     after = int(consoles[0].wait(r"guest: efi=no processors=3 mebibytes=(\d{4})")[1])
     assert after >= before
@@ -151,3 +163,60 @@ def test_processors_and_memory_are_added(pod, guest, consoles):
     live = status.live(domain.XMLDesc())
     assert (live.vcpus, live.memory) == (3, 2 * GIB)
     assert live.memory_device == status.MemoryDevice(3 * GIB, GIB, GIB)
+
+
+def test_features_clock_and_processors_of_its_own(pod, consoles):
+    processors = tuple(sorted(os.sched_getaffinity(0)))
+    if len(processors) < 2:
+        pytest.skip("needs two processors")
+    vmi = machine(
+        cpu={"cores": 1, "dedicatedCpuPlacement": True, "isolateEmulatorThread": True, "model": "Westmere"},
+        memory={"guest": "64Mi"},
+        firmware={"bootloader": {"bios": {"useSerial": True}}, "serial": "s-1"},
+        features={
+            "acpi": {},
+            "apic": {"endOfInterrupt": True},
+            "kvm": {"hidden": True},
+            "pvspinlock": {"enabled": False},
+            "smm": {},
+            "hyperv": {"relaxed": {}, "vapic": {}, "spinlocks": {"spinlocks": 8191}, "vpindex": {}, "synic": {}},
+        },
+        clock={
+            "timezone": "Europe/Berlin",
+            "timer": {
+                "hpet": {"present": False},
+                "pit": {"tickPolicy": "delay"},
+                "rtc": {"tickPolicy": "catchup", "track": "guest"},
+                "kvm": {},
+                "hyperv": {},
+            },
+        },
+        chassis={"manufacturer": "Example", "version": "1", "serial": "2", "asset": "3", "sku": "4"},
+        rebootPolicy="Terminate",
+    )
+    host = definition.Host(kvm=False, processors=processors, numa=dict.fromkeys(processors, 0))
+    domain = start(pod, vmi, host=host)
+    (pinned,) = domain.vcpuPinInfo(libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    emulator = domain.emulatorPinInfo(libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    assert [pinned.index(True), pinned.count(True)] == [processors[0], 1]
+    assert [emulator.index(True), emulator.count(True)] == [processors[1], 1]
+    consoles.append(Console(pod))
+    assert consoles[0].wait("SeaBIOS")
+
+
+def free_huge_pages() -> int:
+    return int(Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages").read_text())
+
+
+@pytest.mark.skipif(free_huge_pages() < 80, reason="this machine has no huge pages")
+def test_huge_pages(pod):
+    folder = pod.base / "volumes/hugepages"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "hugetlbfs", "-o", "pagesize=2M,mode=777", "hugetlbfs", folder], check=True)
+    try:
+        before = free_huge_pages()
+        start(pod, machine(memory={"guest": "128Mi", "hugepages": {"pageSize": "2Mi"}}), hugePages="volumes/hugepages")
+        assert free_huge_pages() <= before - 64
+        pod.end()
+    finally:
+        subprocess.run(["umount", folder], check=True)

@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from turtles.api import labels
+
 _IDENTITY = ("namespace", "name", "uid")
 
 
@@ -20,9 +22,13 @@ class HandoverError(ValueError):
 def launcher_view(vmi: Mapping[str, Any]) -> bytes:
     """Return what the launcher needs of a VMI, as JSON: who it is, its spec, and the claims' sizes.
 
-    Labels and annotations (up to 256 KiB) are left out: nothing in the launcher reads them.
+    Labels and annotations (up to 256 KiB) are left out, but for the configuration of Ignition.
     """
-    view: dict[str, Any] = {"metadata": {key: vmi["metadata"][key] for key in _IDENTITY}, "spec": vmi["spec"]}
+    metadata = {key: vmi["metadata"][key] for key in _IDENTITY}
+    ignition = (vmi["metadata"].get("annotations") or {}).get(labels.IGNITION)
+    if ignition:
+        metadata["annotations"] = {labels.IGNITION: ignition}
+    view: dict[str, Any] = {"metadata": metadata, "spec": vmi["spec"]}
     if volumes := (vmi.get("status") or {}).get("volumeStatus"):
         view["status"] = {"volumeStatus": volumes}
     return json.dumps(view, separators=(",", ":")).encode()

@@ -62,6 +62,14 @@ def cpu_manager(state: str) -> dict[str, str]:
     return dict.fromkeys(labels.CPU_MANAGER, "true" if static_policy else "false")
 
 
+def realtime(runtime: str) -> dict[str, str | None]:
+    """Return the label of nodes whose kernel leaves all of the time to realtime tasks; nothing takes it away.
+
+    :param runtime: text of /proc/sys/kernel/sched_rt_runtime_us.
+    """
+    return {labels.REALTIME: "true" if runtime.strip() == "-1" else None}
+
+
 def probed(domain_capabilities: str, host_capabilities: str, features: str, *, kvm: bool) -> dict[str, str]:
     """Return the labels that follow from libvirt's documents; those not known are empty.
 

@@ -30,6 +30,8 @@ _FILES = {
 
 #: EFI firmware, as Debian's package ovmf has it.
 OVMF_DIR = PurePosixPath("/usr/share/OVMF")
+#: Where huge pages are.
+HUGE_PAGES_DIR = PurePosixPath("/dev/hugepages")
 #: Stands among the names of volumes for the image with the kernel that is booted: no volume can have it.
 KERNEL_IMAGE = "kernel.boot"
 #: Links to kernel and initrd in that image.

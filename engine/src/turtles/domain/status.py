@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from xml.etree.ElementTree import Element
+from xml.etree.ElementTree import Element, tostring
 
 from turtles.api import labels, quantity
 from turtles.domain import definition
@@ -20,6 +20,7 @@ _MACHINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
 _KIBIBYTES = re.compile(r"[0-9]{1,15}", re.ASCII)
 _COUNT = re.compile(r"[0-9]{1,6}", re.ASCII)
+_MEMORY_DEVICE = f"devices/memory[@model='virtio-mem']/alias[@name='{definition.MEMORY_ALIAS}']/.."
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\U0010ffff]+")
 
 #: Commands of the guest agent without which parts of the status and of the subresources don't work.
@@ -127,14 +128,28 @@ def _vcpus(root: Element) -> dict[str, int]:
 
 
 def _memory_device(root: Element) -> MemoryDevice | None:
-    target = root.find(f"devices/memory[@model='virtio-mem']/alias[@name='{definition.MEMORY_ALIAS}']/../target")
-    if target is None:
+    device = root.find(_MEMORY_DEVICE)
+    if device is None:
         return None
     amounts = {}
     for name in ("size", "requested", "current"):
-        where = f"devices/memory/target/{name}"
-        amounts[name] = int(_checked((target.findtext(name) or "0").strip(), _KIBIBYTES, where)) * 1024
+        text = (device.findtext(f"target/{name}") or "0").strip()
+        amounts[name] = int(_checked(text, _KIBIBYTES, f"devices/memory/target/{name}")) * 1024
     return MemoryDevice(**amounts)
+
+
+def memory_request(xml: str, requested: int) -> str:
+    """Return the device of a running domain that gives it memory, told to give as many bytes. libvirt wants all of it.
+
+    :raises AnswerError: if there is none, or it can't be read.
+    """
+    device = parse(xml, "the domain's XML").find(_MEMORY_DEVICE)
+    amount = None if device is None else device.find("target/requested")
+    if device is None or amount is None:
+        raise AnswerError("the domain's XML has no device for memory")
+    amount.set("unit", "KiB")
+    amount.text = str(requested // 1024)
+    return tostring(device, encoding="unicode")
 
 
 def _macs(root: Element) -> dict[str, str]:

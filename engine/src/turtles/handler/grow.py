@@ -4,8 +4,9 @@
 import logging
 
 from turtles.api.objects import Object
-from turtles.domain import definition, growth
+from turtles.domain import growth, status
 from turtles.domain.report import Observation
+from turtles.domain.xml import AnswerError
 from turtles.handler.domain import Domain
 from turtles.handler.errors import LibvirtError
 from turtles.handler.guest import Guest
@@ -34,8 +35,8 @@ def grow(vmi: Object, guest: Guest, domain: Domain, seen: Observation) -> bool:
             if condition == growth.VCPU_CHANGE:
                 domain.set_vcpus(change.amount)
             else:
-                domain.request_memory(definition.memory_device(vmi["spec"], growth.boot_memory(vmi), change.amount))
-        except LibvirtError as error:
+                domain.request_memory(status.memory_request(domain.xml(), change.amount))
+        except (LibvirtError, AnswerError) as error:
             guest.refused[condition] = (change.amount, str(error))
             log.warning("the running guest can't be changed: %s", error, extra={"vmi": str(guest)})
         else:

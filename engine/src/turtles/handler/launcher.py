@@ -13,14 +13,14 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from turtles.api.guests import QEMU_UID
 from turtles.domain import end, paths
 from turtles.domain.definition import host_devices
-from turtles.handler import disk_files, mounts, processors
+from turtles.handler import disk_files, mounts, processors, realtime
 from turtles.handler import relay as relays
 from turtles.handler.domain import Connection, Domain
 from turtles.handler.errors import GuestEnded, LauncherBusy, LauncherGone, LauncherNotReady
@@ -225,6 +225,14 @@ class Launcher:
             status = os.read(file, _STATUS_SIZE).decode(errors="replace")
         lines = [line.partition(":")[2] for line in status.splitlines() if line.startswith("Cpus_allowed_list:")]
         return processors.parse_list(lines[0]) if lines else ()
+
+    def schedule_in_real_time(self, vcpus: Collection[int]) -> None:
+        """Have virtual processors scheduled in real time.
+
+        :raises OSError: if the kernel refuses it.
+        """
+        assert self._first is not None
+        realtime.schedule(os.readlink("ns/pid", dir_fd=self._first), vcpus)
 
     def own_devices(self, disks: Iterable[str] = ()) -> None:
         """Change the owner of the devices in the Pod to QEMU's user: a kubelet keeps the node's owner and mode.

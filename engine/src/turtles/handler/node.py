@@ -55,6 +55,11 @@ def _is_ours(key: str) -> bool:
     return (domain == labels.APP or domain.endswith(f".{labels.APP}")) and key != labels.SKIP_NODE_LABELLER
 
 
+def _realtime() -> dict[str, str | None]:
+    runtime = Path("/proc/sys/kernel/sched_rt_runtime_us")
+    return node_labels.realtime(runtime.read_text() if runtime.exists() else "")
+
+
 class NodeAgent:
     """Keeps the node's object up to date, on threads of its own."""
 
@@ -126,7 +131,8 @@ class NodeAgent:
         beats = 0
         while not self._stop.is_set():
             annotations = {labels.NODE_HEARTBEAT: times.now(), labels.NODE_SERVER: self._server or None}
-            body = {"metadata": {"labels": {**wanted, **self._cpu_manager()}, "annotations": annotations}}
+            found = {**wanted, **self._cpu_manager(), **_realtime()}
+            body = {"metadata": {"labels": found, "annotations": annotations}}
             self._insist(lambda body=body: self._client.patch(NODE, None, self._node, body))  # type: ignore[misc]
             beats += 1
             if beats % _LOOK_EVERY == 0 and self._found is not None and not self._stop.is_set():

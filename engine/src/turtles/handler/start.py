@@ -59,6 +59,7 @@ class Starter:
             if is_hopeless(error):
                 raise GuestEnded(end.start_refused(error)) from error
             raise
+        self._schedule(vmi, launcher)
         log.info(
             "guest started",
             extra={
@@ -69,6 +70,17 @@ class Starter:
             },
         )
         return domain
+
+    @staticmethod
+    def _schedule(vmi: Object, launcher: Launcher) -> None:
+        vcpus = definition.realtime_vcpus(vmi["spec"])
+        if not vcpus:
+            return
+        try:
+            launcher.schedule_in_real_time(vcpus)
+        except OSError as error:
+            why = ValueError(f"cpu.realtime: the node doesn't schedule processors in real time: {error}")
+            raise GuestEnded(end.domain_not_supported(why)) from error
 
     def _bring_capability_cache(self, guest: Guest, launcher: Launcher) -> None:
         if self._capability_cache is None:

@@ -67,6 +67,16 @@ class LibvirtdError(Exception):
     """libvirtd doesn't answer (any more). Starting it again may help."""
 
 
+def _huge_pages(mounts: Path = Path("/proc/self/mounts")) -> str:
+    """Return where huge pages are, which a libvirtd of an ordinary user doesn't find out."""
+    folder = str(paths.HUGE_PAGES_DIR)
+    for line in mounts.read_text().splitlines():
+        fields = line.split()
+        if fields[1] == folder and fields[2] == "hugetlbfs":
+            return f'hugetlbfs_mount = "{folder}"\n'
+    return ""
+
+
 @dataclass
 class Libvirtd:
     """A session libvirtd below *directory*, answering on *socket_path*.
@@ -91,7 +101,7 @@ class Libvirtd:
         (self.directory / "config/libvirt/libvirtd.conf").write_text(
             _LIBVIRTD_CONF.format(host_uuid=uuid.uuid4(), log=self.log_path)
         )
-        (self.directory / "config/libvirt/qemu.conf").write_text(_QEMU_CONF)
+        (self.directory / "config/libvirt/qemu.conf").write_text(_QEMU_CONF + _huge_pages())
         driver = self.directory / "drivers" / _DRIVER
         if not driver.is_symlink():
             driver.symlink_to(_find_driver())

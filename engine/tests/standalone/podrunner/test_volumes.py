@@ -10,7 +10,7 @@ import jwt
 import pytest
 
 from turtles.kube.errors import ApiError
-from turtles.standalone.podrunner import sandbox
+from turtles.standalone.podrunner import node, sandbox
 from turtles.standalone.podrunner import syscalls as sc
 from turtles.standalone.podrunner.volumes import VolumeError, Volumes, own_by_group, sub_path
 
@@ -197,6 +197,55 @@ def test_memory_is_mounted_after_a_crash_in_between(tmp_path: Path) -> None:
     finally:
         volumes.remove("u-1", tmp_path / "pod")
     assert not sandbox.is_mount(folder)
+
+
+def huge(medium: str, limits: dict[str, str]) -> dict[str, Any]:
+    return {
+        "metadata": {"namespace": "default", "name": "web", "uid": "u-1"},
+        "spec": {
+            "securityContext": {"fsGroup": 107},
+            "containers": [{"name": "c", "resources": {"limits": limits}}],
+            "volumes": [{"name": "m", "emptyDir": {"medium": medium}}],
+        },
+    }
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("medium", ["HugePages", "HugePages-2Mi"])
+def test_huge_pages_are_mounted(tmp_path: Path, medium: str) -> None:
+    volumes = Volumes(OneSecret(), tmp_path / "run", "node1")  # type: ignore[arg-type]
+    pod = huge(medium, {"hugepages-2Mi": "4Mi", "memory": "1Mi"})
+    folder = volumes.prepare(pod, tmp_path / "pod", {})["m"]
+    try:
+        assert volumes.prepare(pod, tmp_path / "pod", {})["m"] == folder
+        assert (stat.S_IMODE(folder.stat().st_mode), folder.stat().st_gid) == (0o777, 107)
+        found = os.statvfs(folder)
+        assert (found.f_bsize, found.f_blocks) == (2 << 20, 2)
+    finally:
+        volumes.remove("u-1", tmp_path / "pod")
+    assert not sandbox.is_mount(folder)
+
+
+@pytest.mark.parametrize(
+    ("medium", "limits"),
+    [
+        ("HugePages", {}),
+        ("HugePages", {"hugepages-2Mi": "4Mi", "hugepages-1Gi": "1Gi"}),
+        ("HugePages-1Gi", {"hugepages-2Mi": "4Mi"}),
+    ],
+)
+def test_huge_pages_of_which_size(tmp_path: Path, medium: str, limits: dict[str, str]) -> None:
+    volumes = Volumes(OneSecret(), tmp_path / "run", "node1")  # type: ignore[arg-type]
+    with pytest.raises(VolumeError, match=f"volume m: medium {medium} takes a limit of hugepages-"):
+        volumes.prepare(huge(medium, limits), tmp_path / "pod", {})
+
+
+def test_huge_pages_of_the_node(tmp_path: Path) -> None:
+    for name, count in (("hugepages-2048kB", "80"), ("hugepages-1048576kB", "0")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "nr_hugepages").write_text(f"{count}\n")
+    assert node.huge_pages(tmp_path) == {"hugepages-2Mi": 160 << 20, "hugepages-1Gi": 0}
+    assert node.huge_pages(tmp_path / "none") == {}
 
 
 def test_a_group_is_not_set_through_endless_folders(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ _SCRATCH = frozenset(paths.EMPTY_DIRS.values())
 _PROGRAM_VOLUME, _DISKS_VOLUME = "virt-bin-share-dir", "container-disks"
 #: The volume with the kernel that is booted, or its container.
 _KERNEL_VOLUME = "kernel-boot-volume"
+_HUGE_PAGES_VOLUME = "hugepages"
 _DNS_LABEL = 63
 #: Lifetimes of service accounts' tokens: what Kubernetes asks for in Pods, and a year.
 _TOKEN_SECONDS, _DISK_TOKEN_SECONDS = 3607, 365 * 24 * 3600
@@ -53,6 +54,8 @@ def volumes_of(spec: Mapping[str, Any], config: LauncherConfig, block: frozenset
     found = PodVolumes()
     for path, name in paths.EMPTY_DIRS.items():
         found.add(name, {"emptyDir": {}}, path)
+    if ((spec.get("domain") or {}).get("memory") or {}).get("hugepages") is not None:
+        found.add(_HUGE_PAGES_VOLUME, {"emptyDir": {"medium": "HugePages"}}, paths.HUGE_PAGES_DIR)
     wanted: Sequence[Mapping[str, Any]] = spec.get("volumes") or ()
     images = paths.images(spec)
     if not config.image_volumes and images:
@@ -204,7 +207,7 @@ def volume_name(name: str) -> str:
     """Return a Pod volume's name for a VMI volume: a DNS label that no volume of the engine's own has."""
     if name == paths.KERNEL_IMAGE:
         return _KERNEL_VOLUME
-    own = {*_SCRATCH, _PROGRAM_VOLUME, _DISKS_VOLUME, _KERNEL_VOLUME}
+    own = {*_SCRATCH, _PROGRAM_VOLUME, _DISKS_VOLUME, _KERNEL_VOLUME, _HUGE_PAGES_VOLUME}
     if name not in own and len(name) <= _DNS_LABEL:
         return name
     return f"vol-{name[:40].rstrip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"

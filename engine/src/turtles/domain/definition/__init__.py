@@ -21,9 +21,9 @@ from turtles.domain.definition.compute import (
     add_vcpus,
     cpu_topology,
     guest_memory,
-    memory_device,
     most_memory,
     most_sockets,
+    realtime_vcpus,
 )
 from turtles.domain.definition.devices import add_consoles, add_controllers, add_interfaces, add_other_devices
 from turtles.domain.definition.disks import add_discard_granularities, add_disks, disk_targets, matches_volume
@@ -55,9 +55,9 @@ __all__ = (
     "domain_xml",
     "guest_memory",
     "matches_volume",
-    "memory_device",
     "most_memory",
     "most_sockets",
+    "realtime_vcpus",
 )
 
 #: XML namespace of the element in which KubeVirt keeps the VMI's uid.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from xml.etree.ElementTree import Element, SubElement, tostring
+from xml.etree.ElementTree import Element, SubElement
 
 from turtles.api import quantity
 from turtles.api.kinds.vmi.headroom import memory_block, memory_obstacle
@@ -102,29 +102,16 @@ def add_memory(root: Element, spec: Mapping[str, Any]) -> None:
 
 def add_memory_device(devices: Element, spec: Mapping[str, Any]) -> None:
     """Add the device through which the guest is given more memory."""
-    if most_memory(spec) is not None:
-        devices.append(_memory_device(spec, guest_memory(spec), 0))
-
-
-def memory_device(spec: Mapping[str, Any], boot_memory: int, requested: int) -> str:
-    """Return the XML of that device.
-
-    :param boot_memory: bytes that the guest was started with.
-    :param requested: bytes that the device is to give it in addition.
-    """
-    return tostring(_memory_device(spec, boot_memory, requested), encoding="unicode")
-
-
-def _memory_device(spec: Mapping[str, Any], boot_memory: int, requested: int) -> Element:
-    memory = Element("memory", model="virtio-mem")
+    most = most_memory(spec)
+    if most is None:
+        return
+    memory = SubElement(devices, "memory", model="virtio-mem")
     target = SubElement(memory, "target")
-    most = quantity.to_int(spec["domain"]["memory"]["maxGuest"])
-    add_text(target, "size", kibibytes(most - boot_memory), unit="KiB")
+    add_text(target, "size", kibibytes(most - guest_memory(spec)), unit="KiB")
     add_text(target, "node", "0")
     add_text(target, "block", kibibytes(memory_block(spec)), unit="KiB")
-    add_text(target, "requested", kibibytes(requested), unit="KiB")
+    add_text(target, "requested", "0", unit="KiB")
     SubElement(memory, "alias", name=MEMORY_ALIAS)
-    return memory
 
 
 def add_vcpus(root: Element, spec: Mapping[str, Any]) -> None:
@@ -168,14 +155,32 @@ def add_placement(root: Element, spec: Mapping[str, Any], host: Host) -> None:
         SubElement(tune, "vcpupin", vcpu=str(number), cpuset=str(processors[number]))
     if cpu.get("isolateEmulatorThread"):
         SubElement(tune, "emulatorpin", cpuset=str(processors[vcpus]))
-    if (realtime := cpu.get("realtime")) is not None:
-        SubElement(tune, "vcpusched", vcpus=realtime.get("mask") or f"0-{vcpus - 1}", scheduler="fifo", priority="1")
     if _maps_numa(spec):
         nodes = sorted({host.numa.get(processor, 0) for processor in processors[:vcpus]})
         numatune = SubElement(root, "numatune")
         SubElement(numatune, "memory", mode="strict", nodeset=",".join(map(str, nodes)))
         for cell, node in enumerate(nodes):
             SubElement(numatune, "memnode", cellid=str(cell), mode="strict", nodeset=str(node))
+
+
+def realtime_vcpus(spec: Mapping[str, Any]) -> frozenset[int]:
+    """Return which virtual processors are scheduled in real time.
+
+    libvirt in the Pod may not do that, so the domain doesn't say it.
+    """
+    cpu = (spec.get("domain") or {}).get("cpu") or {}
+    if cpu.get("realtime") is None:
+        return frozenset()
+    everything = range(cpu_topology(spec).vcpus)
+    mask = cpu["realtime"].get("mask") or ""
+    included: set[int] = set()
+    excluded: set[int] = set()
+    for part in mask.split(","):
+        first, _, last = part.strip().removeprefix("^").partition("-")
+        if first:
+            chosen = excluded if part.strip().startswith("^") else included
+            chosen |= {number for number in everything if int(first) <= number <= int(last or first)}
+    return frozenset((included or set(everything)) - excluded)
 
 
 def add_cpu(root: Element, spec: Mapping[str, Any], host: Host) -> None:

@@ -43,6 +43,16 @@ def offered_devices(config: Config) -> Iterable[str]:
     return [name for name, path in config.devices.items() if str(path) != "/dev/kvm" and path.exists()]
 
 
+def huge_pages(folder: Path = Path("/sys/kernel/mm/hugepages")) -> dict[str, int]:
+    """Return the bytes of huge pages that were set aside, by the resource they are requested as."""
+    found = {}
+    for pages in folder.glob("hugepages-*kB"):
+        kibibytes = int(pages.name.removeprefix("hugepages-").removesuffix("kB"))
+        size = f"{kibibytes >> 20}Gi" if kibibytes >> 20 else f"{kibibytes >> 10}Mi"
+        found[f"hugepages-{size}"] = (kibibytes << 10) * int((pages / "nr_hugepages").read_text())
+    return found
+
+
 def desired(config: Config, address: str) -> tuple[dict[str, str], dict[str, Any]]:
     """Return the labels and the status (without conditions) of the Node."""
     arch = _ARCHITECTURES.get(platform.machine(), platform.machine())
@@ -61,11 +71,15 @@ def desired(config: Config, address: str) -> tuple[dict[str, str], dict[str, Any
         "pods": str(config.max_pods),
         **{name: str(config.device_count) for name in offered_devices(config)},
     }
+    huge = huge_pages()
+    resources |= {name: f"{amount >> 10}Ki" if amount else "0" for name, amount in huge.items()}
+    # Nothing else can use that memory.
+    ordinary = f"{(memory_total() - sum(huge.values())) >> 10}Ki"
     release = platform.freedesktop_os_release() if Path("/etc/os-release").exists() else {}
     machine_id = Path("/etc/machine-id")
     status = {
         "capacity": resources,
-        "allocatable": dict(resources),
+        "allocatable": {**resources, "memory": ordinary},
         "addresses": [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": config.node_name}],
         "nodeInfo": {
             "architecture": arch,

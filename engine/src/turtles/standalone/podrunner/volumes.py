@@ -42,6 +42,8 @@ SUPPORTED = (
 WRITTEN = ("secret", "configMap", "downwardAPI", "projected")
 
 
+#: The medium of an emptyDir with files in huge pages; their size follows, unless the Pod asks for one size only.
+_HUGE_PAGES = "HugePages"
 #: Folders in one another through which fsGroup is set.
 _MAX_DEPTH = 200
 
@@ -52,6 +54,33 @@ class VolumeError(Exception):
     def __init__(self, message: str, reason: str = "FailedMount") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def _huge_pages(pod: Object, name: str, path: Path, medium: str, group: int | None) -> Path:
+    """Mount huge pages, as many as the Pod asks for."""
+    wanted: dict[str, int] = {}
+    for container in pod["spec"].get("containers") or []:
+        for resource, value in ((container.get("resources") or {}).get("limits") or {}).items():
+            if resource.startswith("hugepages-"):
+                size = resource.removeprefix("hugepages-")
+                wanted[size] = wanted.get(size, 0) + int(parse(value))
+    if said := medium.removeprefix(_HUGE_PAGES).removeprefix("-"):
+        wanted = {size: amount for size, amount in wanted.items() if size == said}
+    if len(wanted) != 1:
+        raise VolumeError(
+            f"volume {name}: medium {medium} takes a limit of hugepages-{said or '<size>'}"
+            f"{'' if said else ' of one size'} in a container of the Pod"
+        )
+    (size, amount), *_ = wanted.items()
+    if not sandbox.is_mount(path):
+        path.mkdir(parents=True, exist_ok=True)
+        owner = "mode=777" if group is None else f"mode=777,gid={int(group)}"
+        options = f"pagesize={int(parse(size))},size={amount},{owner}"
+        try:
+            sc.mount("hugetlbfs", str(path), "hugetlbfs", sc.MS_NOSUID | sc.MS_NODEV, options)
+        except OSError as error:
+            raise VolumeError(f"volume {name}: huge pages of {size} can't be had: {error}") from error
+    return path
 
 
 class Volumes:
@@ -86,7 +115,10 @@ class Volumes:
         group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
         uid = pod["metadata"]["uid"]
         if source == "emptyDir":
-            return self._empty_dir(pod_dir / "volumes/kubernetes.io~empty-dir" / name, what, group)
+            path = pod_dir / "volumes/kubernetes.io~empty-dir" / name
+            if str(what.get("medium") or "").startswith(_HUGE_PAGES):
+                return _huge_pages(pod, name, path, what["medium"], group)
+            return self._empty_dir(path, what, group)
         if source == "image":
             return images[name]
         if source == "hostPath":

@@ -1,0 +1,57 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Changes of a template that reach a running guest, and those that wait for its restart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cluster import Cluster
+
+from engine import condition
+
+ONLINE = "for cpu in /sys/devices/system/cpu/cpu*/online; do [ $(cat $cpu) = 1 ] || echo 1 > $cpu; done"
+
+
+def change(cluster: Cluster, namespace: str, spec: dict[str, Any]) -> None:
+    cluster.patch(namespace, "grows", {"spec": {"template": {"spec": spec}}})
+
+
+def test_a_running_guest_gets_processors(cluster: Cluster, namespace: str) -> None:
+    vm = cluster.virtual_machine("grows")
+    vm["spec"]["template"]["spec"]["domain"]["cpu"] = {"sockets": 1}
+    cluster.create(namespace, vm)
+    vmi = cluster.wait_running(namespace, "grows", timeout=120)
+    assert vmi["spec"]["domain"]["cpu"]["maxSockets"] == 4
+    address = vmi["status"]["interfaces"][0]["ipAddress"]
+    assert cluster.ssh(address, "grep -c ^processor /proc/cpuinfo", timeout=180).strip() == "1"
+
+    change(cluster, namespace, {"domain": {"cpu": {"sockets": 2}}, "nodeSelector": {"kubernetes.io/os": "linux"}})
+    vmi_now = cluster.wait(
+        namespace,
+        "virtualmachineinstances",
+        "grows",
+        lambda o: o and o["status"]["currentCPUTopology"]["sockets"] == 2,
+        timeout=60,
+        what="second socket",
+    )
+    assert vmi_now is not None
+    assert vmi_now["metadata"]["uid"] == vmi["metadata"]["uid"]
+    assert vmi_now["spec"]["nodeSelector"] == {"kubernetes.io/os": "linux"}
+    assert cluster.ssh(address, f"{ONLINE}; grep -c ^processor /proc/cpuinfo").strip() == "2"
+    assert not condition(cluster.get(namespace, "virtualmachines", "grows") or {}, "RestartRequired")
+
+    change(cluster, namespace, {"domain": {"cpu": {"sockets": 1}}})
+    vm_now = cluster.wait(
+        namespace,
+        "virtualmachines",
+        "grows",
+        lambda o: o and condition(o, "RestartRequired"),
+        timeout=60,
+        what="condition RestartRequired",
+    )
+    assert condition(vm_now or {}, "RestartRequired")["message"] == "Reduction of CPU socket count requires a restart"
+    cluster.subresource(namespace, "grows", "restart")
+    again = cluster.wait_running(namespace, "grows", timeout=120, not_uid=vmi["metadata"]["uid"])
+    assert again["status"]["currentCPUTopology"]["sockets"] == 1
+    assert not condition(cluster.get(namespace, "virtualmachines", "grows") or {}, "RestartRequired")
