@@ -274,3 +274,5 @@ FIRST: tuple[Rule, ...] = (_boot_order, _inputs)
 ASSIGNED: tuple[Rule, ...] = (_frame_buffers, _host_devices, _sound)
 GATED: tuple[Rule, ...] = (_vsock, _downward_metrics)
 LAST: tuple[Rule, ...] = (_video, _panic_devices, _watchdog_action)
+#: All of them that hold for more than new objects.
+RULES: tuple[Rule, ...] = (*FIRST, *ASSIGNED, *GATED, *LAST)
