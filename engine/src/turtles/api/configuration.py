@@ -130,6 +130,7 @@ class ClusterConfiguration:
     :param free_page_reporting: whether guests give back memory that they don't use.
     :param overhead_ratio: factor of the memory that Pods need in addition to their guests'.
     :param runtime_class: of launcher Pods; None is the cluster's default.
+    :param state_storage_class: of claims with what outlives machines beside their disks; None: there are none.
     :param permitted_devices: devices of nodes that guests may have; None permits all that device plugins offer.
     """
 
@@ -158,6 +159,7 @@ class ClusterConfiguration:
     overhead_ratio: float = 1.0
     runtime_class: str | None = None
     permitted_devices: PermittedDevices | None = None
+    state_storage_class: str | None = None
 
     def has_gate(self, name: str) -> bool:
         """Say whether a feature gate is on."""
@@ -216,6 +218,7 @@ def from_kubevirt(kubevirt: Mapping[str, Any] | None, architecture: str = DEFAUL
         free_page_reporting=options.get("disableFreePageReporting") is None,
         overhead_ratio=ratio(configuration.get("additionalGuestMemoryOverheadRatio")) or DEFAULT.overhead_ratio,
         runtime_class=configuration.get("defaultRuntimeClass") or None,
+        state_storage_class=configuration.get("vmStateStorageClass") or None,
         permitted_devices=_permitted_devices(configuration.get("permittedHostDevices")),
     )
 
