@@ -56,6 +56,6 @@ def _metrics(devices: Mapping[str, Any]) -> Iterator[str]:
 def _tpm(spec: Mapping[str, Any], cluster: ClusterConfiguration) -> Iterator[str]:
     if state.is_wanted(spec) and cluster.state_storage_class is None:
         yield (
-            f"{_WHERE}.tpm.persistent needs a claim: set spec.configuration.vmStateStorageClass of the KubeVirt object, "
-            "or leave it out for a TPM that lives as long as the machine"
+            f"{_WHERE}.tpm.persistent needs a claim: set spec.configuration.vmStateStorageClass of the KubeVirt "
+            "object, or leave it out for a TPM that lives as long as the machine"
         )
