@@ -176,7 +176,7 @@ def has_frame_buffer(gpu: Spec) -> bool:
 
 
 def _host_devices(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
-    if _devices(spec).get("hostDevices") is not None and not config.has_gate(HOST_DEVICES):
+    if _devices(spec).get("hostDevices") and not config.has_gate(HOST_DEVICES):
         message = "Host Devices feature gate is not enabled in kubevirt-config"
         yield Cause(INVALID, message, f"{path}.HostDevices")
 
