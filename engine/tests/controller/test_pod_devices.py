@@ -142,6 +142,7 @@ STATE = from_kubevirt({"spec": {"configuration": {"vmStateStorageClass": "local"
             "HostDevice example.org/x is not permitted in permittedHostDevices configuration",
         ),
         ({"gpus": [{"name": "a", "claimName": "c"}]}, {}, DEFAULT, "gpus[0].claimName: resource claims are not"),
+        ({"gpus": [{"name": "a", "deviceName": "b", "tag": "t"}]}, {}, DEFAULT, "gpus[0].tag is not supported"),
         ({"tpm": {"persistent": True}}, {}, DEFAULT, "tpm.persistent needs a claim: set spec.configuration.vmState"),
         ({"tpm": {"persistent": True}}, {}, STATE, ""),
         ({"tpm": {"persistent": True, "enabled": False}}, {}, DEFAULT, ""),

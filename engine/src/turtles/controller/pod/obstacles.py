@@ -39,6 +39,8 @@ def _assigned(devices: Mapping[str, Any], cluster: ClusterConfiguration) -> Iter
     for field, kind in (("gpus", "GPU"), ("hostDevices", "HostDevice")):
         for index, device in enumerate(devices.get(field) or ()):
             name = device.get("deviceName")
+            if device.get("tag"):
+                yield f"{_WHERE}.{field}[{index}].tag is {UNSUPPORTED}; leave it out"
             if is_claimed(device):
                 yield (
                     f"{_WHERE}.{field}[{index}].claimName: resource claims are {UNSUPPORTED}; use deviceName and a "
