@@ -137,7 +137,7 @@ def test_bridge_on_the_pod_network_can_be_forbidden():
         ("configuration.migrations", {"progressTimeout": "1m"}, "progressTimeout must be of type integer"),
         ("configuration.additionalGuestMemoryOverheadRatio", "0.5", "must be a number such as 1.5, not less than 1"),
         ("configuration.additionalGuestMemoryOverheadRatio", "much", "must be a number such as 1.5, not less than 1"),
-        ("configuration.vmStateStorageClass", "fast", "not supported by this engine"),
+        ("configuration.selinuxLauncherType", "t", "not supported by this engine"),
         ("configuration.developerConfiguration.logVerbosity.nodeVerbosity", {"n": 3}, "not supported by this engine"),
         ("infra", {"replicas": 0}, "spec.infra.replicas: infra replica count can't be 0"),
         ("infra", {"replicas": 300}, "spec.infra.replicas must be between 0 and 255"),

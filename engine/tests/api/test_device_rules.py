@@ -204,6 +204,10 @@ def test_what_has_no_effect_draws_a_warning():
     vmi = put(talk_vmi(), f"{DEVICES}.logSerialConsole", True)
     assert ["has no effect" in each for each in warn(vmi)] == [True]
     assert warn(put(vmi, f"{DEVICES}.logSerialConsole", False)) == []
+    vmi = put(talk_vmi(), "spec.networks.0.pod.vmIPv6NetworkCIDR", "fd10:0:2::/120")
+    assert warn(vmi) == [
+        "spec.networks[0].pod.vmIPv6NetworkCIDR has no effect: this engine gives guests IPv4 addresses alone"
+    ]
     vm = put(talk_vm(), "spec.template.spec.domain.devices.logSerialConsole", True)
     assert any("spec.template.spec.domain.devices.logSerialConsole has no effect" in each for each in vms.warn(vm))
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from turtles.api.configuration import DEFAULT, from_kubevirt
+from turtles.controller.pod import state
 from turtles.controller.pod.config import LauncherConfig
 from turtles.controller.pod.launcher import launcher_pod
 from turtles.controller.pod.obstacles import obstacles
@@ -119,6 +120,9 @@ PERMITTED = from_kubevirt(
 )
 
 
+STATE = from_kubevirt({"spec": {"configuration": {"vmStateStorageClass": "local"}}})
+
+
 @pytest.mark.parametrize(
     ("devices", "spec", "config", "words"),
     [
@@ -138,7 +142,9 @@ PERMITTED = from_kubevirt(
             "HostDevice example.org/x is not permitted in permittedHostDevices configuration",
         ),
         ({"gpus": [{"name": "a", "claimName": "c"}]}, {}, DEFAULT, "gpus[0].claimName: resource claims are not"),
-        ({"tpm": {"persistent": True}}, {}, DEFAULT, "tpm.persistent is not supported"),
+        ({"gpus": [{"name": "a", "deviceName": "b", "tag": "t"}]}, {}, DEFAULT, "gpus[0].tag is not supported"),
+        ({"tpm": {"persistent": True}}, {}, DEFAULT, "tpm.persistent needs a claim: set spec.configuration.vmState"),
+        ({"tpm": {"persistent": True}}, {}, STATE, ""),
         ({"tpm": {"persistent": True, "enabled": False}}, {}, DEFAULT, ""),
         ({"downwardMetrics": {}}, {}, DEFAULT, "use a downwardMetrics volume"),
         ({"interfaces": [{"name": "a", "passtBinding": {}}]}, {}, DEFAULT, "interfaces[0].passtBinding is not"),
@@ -154,6 +160,28 @@ PERMITTED = from_kubevirt(
 def test_obstacles(devices, spec, config, words):
     found = obstacles(machine(devices, **spec)["spec"], config)
     assert (words in found[0]) if words else not found
+
+
+def test_the_state_of_a_tpm_is_on_a_claim_of_the_virtual_machine():
+    vmi = machine({"tpm": {"persistent": True}})
+    owner = {
+        "kind": "VirtualMachine",
+        "apiVersion": "kubevirt.io/v1",
+        "name": "testvm",
+        "uid": "vm",
+        "controller": True,
+    }
+    vmi["metadata"]["ownerReferences"] = [owner]
+    claim = state.claim(vmi, STATE)
+    assert claim["metadata"]["ownerReferences"] == [owner]
+    assert claim["spec"]["storageClassName"] == "local"
+    assert claim["spec"]["resources"] == {"requests": {"storage": "10Mi"}}
+    pod = launcher_pod(vmi, LauncherConfig("launcher"))
+    source = {"claimName": claim["metadata"]["name"]}
+    assert [each for each in pod["spec"]["volumes"] if each.get("persistentVolumeClaim") == source]
+    del vmi["metadata"]["ownerReferences"]
+    assert state.claim(vmi, STATE)["metadata"]["ownerReferences"][0]["kind"] == "VirtualMachineInstance"
+    assert state.claim(machine({"tpm": {}}), STATE) is None
 
 
 def test_vsock_addresses_are_each_machines_own():

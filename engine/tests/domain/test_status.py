@@ -165,3 +165,10 @@ def test_migratability(
     found = status.migratability(vmi)
     assert (found.method, found.reason) == expected
     assert found.message.startswith("cannot migrate VMI")
+
+
+@pytest.mark.parametrize("field", ["gpus", "hostDevices"])
+def test_devices_of_the_node_keep_a_machine_there(field: str) -> None:
+    vmi = {"metadata": {}, "spec": {"domain": {"devices": {field: [{"name": "a", "deviceName": "example.org/a"}]}}}}
+    found = status.migratability(vmi)
+    assert (found.reason, found.message) == ("HostDeviceNotLiveMigratable", "VMI uses a PCI host devices")

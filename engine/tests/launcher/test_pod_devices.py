@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A machine with devices, in a Pod: libvirt, QEMU and swtpm run as an ordinary user there."""
 
+import os
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -39,3 +40,18 @@ def test_the_guest_has_the_devices(pod):
     domain.destroy()
     domain.undefine()
     assert pod.exit_status() == 0, pod.log
+
+
+def test_a_persistent_tpm_keeps_its_state_on_the_claim(pod):
+    claim = pod.base / "claim"
+    claim.mkdir()
+    os.chown(claim, 107, 107)
+    pod.mounts.append({"source": "claim", "target": str(paths.STATE_DIR)})
+    vmi = make_vmi(domain={"devices": {"tpm": {"persistent": True}}, "memory": {"guest": "64Mi"}})
+    pod.start(vmi)
+    domain = pod.connect().defineXML(definition.domain_xml(vmi, (), definition.Host(kvm=False)))
+    domain.create()
+    domain.destroy()
+    domain.undefine()
+    assert pod.exit_status() == 0, pod.log
+    assert [path.name for path in claim.rglob("*.permall")] == ["tpm2-00.permall"]

@@ -168,10 +168,9 @@ def test_bad_vm(machine):
     assert found.value.details["causes"][0]["field"].endswith("userDataBase64")
     with pytest.raises(NotFound):
         machine.admin.get(VM, "default", "bad")
-    refused = put(
-        vm("bad"), "spec.template.spec.networks.0", {"name": "default", "pod": {"vmIPv6NetworkCIDR": "fd::/64"}}
-    )
-    with pytest.raises(Invalid, match="vmIPv6NetworkCIDR is not supported by this engine"):
+    persistent = {"bootloader": {"efi": {"persistent": True}}}
+    refused = put(vm("bad"), "spec.template.spec.domain.firmware", persistent)
+    with pytest.raises(Invalid, match=r"bootloader\.efi.* is not supported by this engine"):
         machine.admin.create(VM, {**refused, "apiVersion": "kubevirt.io/v1"})
     # Fields of long ago are pruned by the schema, and then something is missing
     old = put(vm("bad"), "spec.template.spec.volumes.0", {"name": "containerdisk", "registryDisk": {"image": "x"}})
@@ -201,9 +200,9 @@ def test_the_kubevirt_object_configures_without_a_restart(machine: Machine) -> N
         machine.admin.create(KUBEVIRT, kubevirt("kubevirt", "default"))
     with pytest.raises(Invalid, match="KubeVirt object kubevirt/kubevirt already exists"):
         machine.admin.create(KUBEVIRT, kubevirt("second"))
-    storage = {"spec": {"configuration": {"vmStateStorageClass": "fast"}}}
-    with pytest.raises(Invalid, match=r"spec\.configuration\.vmStateStorageClass is not supported by this engine"):
-        machine.admin.patch(KUBEVIRT, "kubevirt", "kubevirt", storage)
+    processors = {"spec": {"configuration": {"developerConfiguration": {"minimumClusterTSCFrequency": 1000}}}}
+    with pytest.raises(Invalid, match=r"minimumClusterTSCFrequency is not supported by this engine"):
+        machine.admin.patch(KUBEVIRT, "kubevirt", "kubevirt", processors)
     change = {"spec": {"configuration": {"machineType": "pc-q35-7.2"}}}
     machine.admin.patch(KUBEVIRT, "kubevirt", "kubevirt", change)
 

@@ -49,6 +49,8 @@ EMPTY_DIRS: Mapping[PurePosixPath, str] = {
     EPHEMERAL_DISKS_DIR: "ephemeral-disks",
 }
 
+#: Where the claim with what outlives the machine is mounted, if it has one.
+STATE_DIR = PRIVATE_DIR / "persistent-state"
 #: Below a folder of caches (XDG_CACHE_HOME): what libvirt has found out about the QEMU binaries.
 CAPABILITY_CACHE = PurePosixPath("libvirt/qemu/cache/capabilities")
 #: The VMI for the launcher: written by the node agent once the Pod runs, removed by the launcher.

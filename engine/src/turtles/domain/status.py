@@ -312,6 +312,9 @@ def migratability(vmi: Mapping[str, Any]) -> Migratability:
                 f"{labels.ALLOW_POD_BRIDGE_MIGRATION} VM annotation or a migratable plugin to connect to the pod "
                 "network",
             )
+    devices = (spec.get("domain") or {}).get("devices") or {}
+    if devices.get("hostDevices") or devices.get("gpus"):
+        return Migratability(method, "HostDeviceNotLiveMigratable", "VMI uses a PCI host devices")
     return Migratability(method, "NotMigratable", "cannot migrate VMI: this engine does not support live migration")
 
 

@@ -105,6 +105,7 @@ class Libvirtd:
         driver = self.directory / "drivers" / _DRIVER
         if not driver.is_symlink():
             driver.symlink_to(_find_driver())
+        self._keep_tpm_state()
         target = self.directory / "cache" / _CAPABILITIES
         source = self.capability_cache / variant() / _CAPABILITIES if self.capability_cache else None
         if source is not None and source.is_dir() and not target.exists():
@@ -113,6 +114,16 @@ class Libvirtd:
             except OSError as error:
                 log.warning("the capability cache can't be used", extra={"error": str(error)})
                 shutil.rmtree(target, ignore_errors=True)
+
+    def _keep_tpm_state(self) -> None:
+        """Have libvirt keep the state of TPMs on the claim that outlives the machine, if it has one."""
+        state = Path(paths.STATE_DIR)
+        link = self.directory / "config/libvirt/qemu/swtpm"
+        if not state.is_dir() or link.is_symlink():
+            return
+        (state / "swtpm").mkdir(mode=0o700, exist_ok=True)
+        link.parent.mkdir(mode=0o700, exist_ok=True)
+        link.symlink_to(state / "swtpm")
 
     @property
     def log_path(self) -> Path:

@@ -185,8 +185,8 @@ def _virt_controller() -> list[Object]:
         _rule("", ["pods"], [*READ, "create", "patch", "delete"]),
         _rule("", ["pods/status"], ["patch"]),
         _rule("", ["nodes"], [*READ, "patch"]),
-        # patch: claims that outlive the machines of a pool
-        _rule("", ["persistentvolumeclaims"], [*READ, "patch"]),
+        # create: with what outlives machines beside their disks; patch: claims that outlive the machines of a pool
+        _rule("", ["persistentvolumeclaims"], [*READ, "create", "patch"]),
         _rule("", ["resourcequotas"], READ),
         _rule("", ["events"], ["create", "patch"]),
         _rule("policy", ["poddisruptionbudgets"], [*READ, "create"]),

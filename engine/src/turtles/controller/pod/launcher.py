@@ -22,6 +22,7 @@ from turtles.controller.pod.config import LauncherConfig, pull_policy, security
 from turtles.controller.pod.credentials import add_access_credentials
 from turtles.controller.pod.probes import probes
 from turtles.controller.pod.resources import interfaces_of, resources
+from turtles.controller.pod.state import add_state
 from turtles.controller.pod.volumes import add_container_disks, volume_name, volumes_of
 from turtles.domain import paths
 
@@ -111,6 +112,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
         "volumes": brought.volumes,
     }
     add_access_credentials(spec, pod_spec)
+    add_state(vmi, pod_spec)
     if block:
         pod_spec["containers"][0]["volumeDevices"] = [
             {"name": volume_name(name), "devicePath": str(paths.claim_device(name))} for name in sorted(block)

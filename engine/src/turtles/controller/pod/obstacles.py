@@ -10,6 +10,7 @@ from typing import Any
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kinds.vmi.rules.devices import is_claimed
 from turtles.api.language import UNSUPPORTED
+from turtles.controller.pod import state
 
 _WHERE = "spec.domain.devices"
 
@@ -17,7 +18,7 @@ _WHERE = "spec.domain.devices"
 def obstacles(spec: Mapping[str, Any], cluster: ClusterConfiguration) -> list[str]:
     """Return what stands in the way of a VMI's Pod, each with the field and a remedy."""
     devices = (spec.get("domain") or {}).get("devices") or {}
-    return [*_networks(spec, devices), *_assigned(devices, cluster), *_tpm(devices), *_metrics(devices)]
+    return [*_networks(spec, devices), *_assigned(devices, cluster), *_tpm(spec, cluster), *_metrics(devices)]
 
 
 def _networks(spec: Mapping[str, Any], devices: Mapping[str, Any]) -> Iterator[str]:
@@ -38,6 +39,8 @@ def _assigned(devices: Mapping[str, Any], cluster: ClusterConfiguration) -> Iter
     for field, kind in (("gpus", "GPU"), ("hostDevices", "HostDevice")):
         for index, device in enumerate(devices.get(field) or ()):
             name = device.get("deviceName")
+            if device.get("tag"):
+                yield f"{_WHERE}.{field}[{index}].tag is {UNSUPPORTED}; leave it out"
             if is_claimed(device):
                 yield (
                     f"{_WHERE}.{field}[{index}].claimName: resource claims are {UNSUPPORTED}; use deviceName and a "
@@ -52,7 +55,9 @@ def _metrics(devices: Mapping[str, Any]) -> Iterator[str]:
         yield f"{_WHERE}.downwardMetrics is {UNSUPPORTED}; use a downwardMetrics volume"
 
 
-def _tpm(devices: Mapping[str, Any]) -> Iterator[str]:
-    tpm = devices.get("tpm")
-    if tpm is not None and tpm.get("enabled") is not False and tpm.get("persistent"):
-        yield f"{_WHERE}.tpm.persistent is {UNSUPPORTED}; leave it out for a TPM that lives as long as the machine"
+def _tpm(spec: Mapping[str, Any], cluster: ClusterConfiguration) -> Iterator[str]:
+    if state.is_wanted(spec) and cluster.state_storage_class is None:
+        yield (
+            f"{_WHERE}.tpm.persistent needs a claim: set spec.configuration.vmStateStorageClass of the KubeVirt "
+            "object, or leave it out for a TPM that lives as long as the machine"
+        )

@@ -4,6 +4,7 @@
 What the node agent owns is changed in patches that test what they replace.
 """
 
+import contextlib
 import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from turtles.controller import remedies
 from turtles.controller.caches import BY_NAMESPACE, BY_OWNER, PENDING_IN, Caches, users_of_claim
 from turtles.controller.claims import claim_names
 from turtles.controller.noted_ends import NotedEnds
+from turtles.controller.pod import state
 from turtles.controller.pod.config import LauncherConfig
 from turtles.controller.pod.launcher import launcher_pod, pod_name
 from turtles.controller.pod.obstacles import obstacles
@@ -35,7 +37,7 @@ from turtles.kube.events import Recorder
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import VMI
 from turtles.kube.manager import Controller, Trigger, each, owner_of
-from turtles.kube.resources import POD
+from turtles.kube.resources import POD, PVC
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +127,7 @@ class VMIController:
     def _create_pod(self, vmi: Object, planned: Object) -> None:
         namespace, name = vmi["metadata"]["namespace"], pod_name(vmi)
         try:
+            self._create_state_claim(vmi)
             pod = self._client.create(POD, launcher_pod(planned, self._launcher_config(planned)))
         except AlreadyExists as error:
             found = self._live_pod(vmi)
@@ -141,6 +144,13 @@ class VMIController:
         self._pods.observe(pod)
         log.info("Pod created", extra={"namespace": namespace, "vmi": vmi["metadata"]["name"], "pod": name})
         self._recorder.event(vmi, "Normal", "SuccessfulCreate", f"Created virtual machine pod {name}")
+
+    def _create_state_claim(self, vmi: Object) -> None:
+        """Create the claim with what outlives the machine, if it is to have one and hasn't."""
+        claim = state.claim(vmi, self._configuration())
+        if claim is not None and self._pvcs.get(vmi["metadata"]["namespace"], claim["metadata"]["name"]) is None:
+            with contextlib.suppress(AlreadyExists):
+                self._client.create(PVC, claim)
 
     def _not_created(self, vmi: Object, message: str, remedy: str) -> None:
         """Tell the user why there is no Pod; the next try comes by itself."""

@@ -259,7 +259,12 @@ CONFIGURATION = Struct(
     unsupported("tlsConfiguration", "TLS versions and ciphers."),
     unsupported("virtualMachineInstancesPerNode", "Devices a node offers at most."),
     unsupported("virtTemplateDeployment", "Whether templates are deployed.", neutral=_NOT_ENABLED),
-    unsupported("vmStateStorageClass", "StorageClass of machines' state."),
+    field(
+        "vmStateStorageClass",
+        STRING,
+        "StorageClass of the claims with what outlives machines beside their disks: persistent TPMs. Without it, "
+        "machines that have one aren't started.",
+    ),
     unsupported("webhookConfiguration", "Request limits of the webhooks."),
 )
 

@@ -158,7 +158,7 @@ def has_frame_buffer(gpu: Spec) -> bool:
 
 
 def _host_devices(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
-    if _devices(spec).get("hostDevices") is not None and not config.has_gate(HOST_DEVICES):
+    if _devices(spec).get("hostDevices") and not config.has_gate(HOST_DEVICES):
         message = "Host Devices feature gate is not enabled in kubevirt-config"
         yield Cause(INVALID, message, f"{path}.HostDevices")
 
@@ -256,3 +256,5 @@ FIRST: tuple[Rule, ...] = (_inputs,)
 ASSIGNED: tuple[Rule, ...] = (_frame_buffers, _host_devices, _sound)
 GATED: tuple[Rule, ...] = (_vsock, _downward_metrics)
 LAST: tuple[Rule, ...] = (_video, _panic_devices, _watchdog_action)
+#: All of them that hold for more than new objects.
+RULES: tuple[Rule, ...] = (*FIRST, *ASSIGNED, *GATED, *LAST)

@@ -242,7 +242,7 @@ def _mac(mac: str | None, here: str) -> Causes:
 
 
 def _forwarded_ports(interface: Spec, here: str, config: ClusterConfiguration) -> Causes:
-    ports, ranges = interface.get("ports"), interface.get("portRanges")
+    ports, ranges = interface.get("ports") or None, interface.get("portRanges") or None
     if ranges is not None and not config.has_gate(PORT_RANGES):
         message = f"portRanges is specified on interface but the {PORT_RANGES} feature gate is not enabled"
         yield Cause(INVALID, message, f"{here}.name")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from turtles.api.language import BOOLEAN, INT32, INT64, STRING, STRINGS, UINT32, ListOf, Struct, field, unsupported
+from turtles.api.language import BOOLEAN, INT32, INT64, STRING, STRINGS, UINT32, ListOf, Struct, field
 
 _NO_SETTINGS = Struct("No settings.")
 
@@ -91,7 +91,7 @@ NETWORK = Struct(
                 "IPv4 network between Pod and guest with masquerade; 10.0.2.0/24 if not given.",
                 absent="10.0.2.0/24",
             ),
-            unsupported("vmIPv6NetworkCIDR", "IPv6 network between Pod and guest with masquerade."),
+            field("vmIPv6NetworkCIDR", STRING, "IPv6 network of the guest; no effect: it gets IPv4 alone."),
         ),
         "The Pod's own network.",
     ),

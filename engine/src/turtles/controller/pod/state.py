@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The claim with what outlives a machine beside its disks: the state of a persistent TPM. Pure.
+
+It belongs to the VirtualMachine, so that each of its instances has the same; to an instance that has none, else
+(KubeVirt user guide, "Persistent TPM and UEFI state").
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.objects import Object, controller_of, get, owner_reference
+from turtles.domain import paths
+
+_VOLUME = "vm-state"
+_SIZE = "10Mi"
+_NAME = 63
+
+
+def is_wanted(spec: Mapping[str, Any]) -> bool:
+    """Say whether a VMI's *spec* has something that outlives the machine."""
+    tpm = get(spec, "domain", "devices", "tpm")
+    return tpm is not None and tpm.get("enabled") is not False and bool(tpm.get("persistent"))
+
+
+def claim_name(vmi: Object) -> str:
+    """Return the name of a VMI's claim."""
+    return f"persistent-state-for-{vmi['metadata']['name']}"
+
+
+def claim(vmi: Object, cluster: ClusterConfiguration) -> Object | None:
+    """Return the claim that a VMI is to have; None if it needs none."""
+    if not is_wanted(vmi["spec"]):
+        return None
+    owner = controller_of(vmi)
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "name": claim_name(vmi),
+            "namespace": vmi["metadata"]["namespace"],
+            "labels": {"persistent-state-for": vmi["metadata"]["name"][:_NAME].rstrip("-.")},
+            "ownerReferences": [dict(owner) if owner and owner["kind"] == "VirtualMachine" else owner_reference(vmi)],
+        },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": _SIZE}},
+            "storageClassName": cluster.state_storage_class,
+        },
+    }
+
+
+def add_state(vmi: Object, pod_spec: Object) -> None:
+    """Mount the claim in the launcher's container, if there is one."""
+    if not is_wanted(vmi["spec"]):
+        return
+    pod_spec["volumes"].append({"name": _VOLUME, "persistentVolumeClaim": {"claimName": claim_name(vmi)}})
+    pod_spec["containers"][0]["volumeMounts"].append({"name": _VOLUME, "mountPath": str(paths.STATE_DIR)})
