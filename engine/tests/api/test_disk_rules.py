@@ -212,7 +212,7 @@ def shared(source: dict[str, Any], name: str = "more") -> dict[str, Any]:
             [
                 (
                     INVALID,
-                    "PersistentReservation feature gate is not enabled in kubevirt-config",
+                    "persistent reservation is not enabled in kubevirt config",
                     f"{DISKS}.luns.reservation",
                 )
             ],
@@ -492,14 +492,28 @@ def test_filesystem_on_a_claim(source):
         ("/var/run/secrets/../../etc", "path"),
         ("etc", "path"),
         ("/proc/1", "path"),
-        ("/var/run/kubevirt-private/x", "path"),
+        ("/run/kubevirt-private/x", "path"),
     ],
 )
 def test_path_of_the_pod(path, field):
-    found = causes(shared({"containerPath": {"path": path}}), gates("ContainerPathVolumes"))
+    found = causes(shared({"containerPath": {"path": path}}))
     assert [cause[2] for cause in found] == ([f"{V}.containerPath.{field}"] if field else [])
-    off = causes(shared({"containerPath": {"path": "/var/run/secrets"}}))
-    assert off == [(INVALID, "ContainerPathVolumes feature gate is not enabled", V)]
+
+
+def test_directory_of_the_pod_is_a_filesystem():
+    here, words = "spec.domain.volumes[2]", "ContainerPath volume 'more'"
+    needs = f"{words} must have a matching filesystem defined in spec.domain.devices.filesystems"
+    disk = (INVALID, f"{words} must be mapped to a filesystem, not a disk", here)
+    vmi = with_volume()
+    vmi["spec"]["volumes"].append({"name": "more", "containerPath": {"path": "/var/run/libvirt/x"}})
+    assert causes(vmi) == [
+        disk,
+        (INVALID, needs, here),
+        (INVALID, f"{words} uses reserved path prefix '/var/run/libvirt'", f"{here}.containerPath.path"),
+    ]
+    vmi = shared({"containerPath": {"path": "/var/run/secrets"}})
+    vmi["spec"]["domain"]["devices"]["disks"].append({"name": "more"})
+    assert causes(vmi) == [disk]
 
 
 def test_filesystems_that_cannot_be():

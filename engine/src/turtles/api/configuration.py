@@ -39,15 +39,15 @@ DEFAULT_GATES = frozenset(
 IMAGE_VOLUME = "ImageVolume"
 #: Whether CD-ROM drives may be empty.
 HOTPLUG_VOLUMES = "DeclarativeHotplugVolumes"
-#: Whether volumes may be files of the node, metrics of the node, directories of the Pod.
-HOST_DISK, DOWNWARD_METRICS, CONTAINER_PATHS = "HostDisk", "DownwardMetrics", "ContainerPathVolumes"
+#: Whether volumes may be files of the node, or its metrics.
+HOST_DISK, DOWNWARD_METRICS = "HostDisk", "DownwardMetrics"
 #: Whether disks grow with their claims while guests run.
 EXPAND_DISKS = "ExpandDisks"
 #: Whether claims may be shared with guests as filesystems.
 VIRTIOFS_STORAGE = "EnableVirtioFsStorageVolumes"
 #: Those that decide about something in this engine; all others are accepted and do nothing.
 EFFECTIVE_GATES = frozenset(
-    (IMAGE_VOLUME, HOTPLUG_VOLUMES, HOST_DISK, DOWNWARD_METRICS, CONTAINER_PATHS, EXPAND_DISKS, VIRTIOFS_STORAGE)
+    (IMAGE_VOLUME, HOTPLUG_VOLUMES, HOST_DISK, DOWNWARD_METRICS, EXPAND_DISKS, VIRTIOFS_STORAGE)
 )
 #: Verbosity from which on everything is logged.
 _DEBUG = 3

@@ -8,7 +8,7 @@ import posixpath
 from collections.abc import Callable
 
 from turtles.api import quantity
-from turtles.api.configuration import CONTAINER_PATHS, DOWNWARD_METRICS, HOST_DISK, ClusterConfiguration
+from turtles.api.configuration import DOWNWARD_METRICS, HOST_DISK, ClusterConfiguration
 from turtles.api.kinds.vmi.rules.common import Rule
 from turtles.api.kinds.vmi.schema.volumes import VOLUME_SOURCES
 from turtles.api.language import INVALID, NOT_FOUND, REQUIRED, Cause
@@ -25,9 +25,9 @@ _SINGLE = {
     "downwardMetrics": "downwardMetric volume",
     "memoryDump": "memory dump volume",
 }
-#: Directories of the Pod that belong to the engine.
-_RESERVED_PATHS = ("/", "/proc", "/sys", "/dev", "/var/run/kubevirt", "/var/run/kubevirt-private", "/var/run/libvirt")
-_RESERVED_PREFIXES = ("/var/run/kubevirt", "/var/run/libvirt", "/proc/", "/sys/", "/dev/")
+#: Directories of the Pod that aren't for guests. Those of the engine are refused to instances, with other words.
+_RESERVED_PATHS = ("/", "/proc", "/sys", "/dev")
+_RESERVED_PREFIXES = ("/run/kubevirt", "/run/libvirt", "/proc/", "/sys/", "/dev/")
 
 _Judge = Callable[[Spec, str, str, ClusterConfiguration], Causes]
 
@@ -144,8 +144,6 @@ def _sysprep(source: Spec, here: str, volume: str, config: ClusterConfiguration)
 
 
 def _container_path(source: Spec, here: str, volume: str, config: ClusterConfiguration) -> Causes:
-    if not config.has_gate(CONTAINER_PATHS):
-        yield Cause(INVALID, f"{CONTAINER_PATHS} feature gate is not enabled", volume)
     path = source["path"]
     if not _is_plain_path(path):
         yield Cause(INVALID, f"{here}.path must be an absolute path without relative components", f"{here}.path")
