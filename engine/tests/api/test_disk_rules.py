@@ -11,6 +11,7 @@ from turtles.api.configuration import DEFAULT_GATES, ClusterConfiguration
 from turtles.api.kind import Context
 from turtles.api.kinds import vm as vms
 from turtles.api.kinds.vmi.defaults import default
+from turtles.api.kinds.vmi.rules import volumes
 from turtles.api.kinds.vmi.validation import validate
 from turtles.api.language import INVALID, NOT_FOUND, NOT_SUPPORTED, REQUIRED
 
@@ -308,6 +309,29 @@ def test_downward_metrics(device, expected):
     assert causes(with_disk(device, {"downwardMetrics": {}}), gates("DownwardMetrics")) == expected
     message = "downwardMetrics disks are not allowed: DownwardMetrics feature gate is not enabled."
     assert causes(with_disk(device, {"downwardMetrics": {}})) == [*expected, (INVALID, message, "spec.volumes[2]")]
+
+
+@pytest.mark.parametrize(
+    ("name", "volume", "messages"),
+    [
+        ("a", "a", []),
+        ("a", None, []),
+        ("", "b", []),
+        (
+            "a",
+            "b",
+            ['spec.serviceAccountName "a" and serviceAccount volume "b" must refer'],
+        ),
+        ("A", None, ["spec.template.spec.serviceAccountName is not a valid service account name: "]),
+    ],
+)
+def test_account_of_the_pod(name, volume, messages):
+    path, spec = "spec.template.spec", {"serviceAccountName": name, "volumes": []}
+    if volume is not None:
+        spec["volumes"].append({"name": "account", "serviceAccount": {"serviceAccountName": volume}})
+    found = [cause for rule in volumes.LAST for cause in rule(spec, path, ClusterConfiguration())]
+    assert [cause.message[: len(message)] for cause, message in zip(found, messages, strict=True)] == messages
+    assert {cause.field for cause in found} <= {f"{path}.serviceAccountName"}
 
 
 def test_utility_volumes_come_later():

@@ -33,6 +33,7 @@ _RULES = (
     *disks.RULES,
     *volumes.RULES,
     *disks.LAST,
+    *volumes.LAST,
 )
 
 

@@ -198,6 +198,23 @@ def _utility_volumes(spec: Spec, path: str, config: ClusterConfiguration) -> Cau
         yield Cause(INVALID, message, f"{path}.utilityVolumes")
 
 
+def _account_of_pod(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
+    name, here = spec.get("serviceAccountName"), f"{path}.serviceAccountName"
+    if not name:
+        return
+    if problems := subdomain_problems(name):
+        yield Cause(INVALID, f"{here} is not a valid service account name: {'; '.join(problems)}", here)
+    for volume in spec.get("volumes") or ():
+        other = get(volume, "serviceAccount", "serviceAccountName")
+        if volume.get("serviceAccount") is not None and other != name:
+            message = (
+                f'spec.serviceAccountName "{name}" and serviceAccount volume "{other or ""}" must reference the same '
+                "service account"
+            )
+            yield Cause(INVALID, message, here)
+            return
+
+
 def _is_plain_path(path: str) -> bool:
     """Tell whether a path is absolute, and the shortest way to write it but for a slash at its end."""
     return path.isprintable() and posixpath.normpath("/" + path.lstrip("/")) == (path.removesuffix("/") or "/")
@@ -235,3 +252,5 @@ _JUDGES: dict[str, _Judge] = {
 }
 
 RULES: tuple[Rule, ...] = (_volumes, _container_disks, _utility_volumes)
+#: What is judged after everything else.
+LAST: tuple[Rule, ...] = (_account_of_pod,)
