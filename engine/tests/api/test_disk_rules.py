@@ -595,3 +595,11 @@ def test_filesystems_get_no_disks():
 def test_matching_block_sizes_are_on_by_default():
     spec = default(with_disk({"blockSize": {"matchVolume": {}}}, CLAIM))["spec"]
     assert spec["domain"]["devices"]["disks"][2]["blockSize"] == {"matchVolume": {"enabled": True}}
+
+
+@pytest.mark.parametrize(("capacity", "expected"), [(None, "0"), ("1Gi", "1Gi")])
+def test_capacity_of_a_file_of_the_node(capacity, expected):
+    source = {"path": "/disk.img", "type": "DiskOrCreate", **({} if capacity is None else {"capacity": capacity})}
+    found = default(with_volume({"hostDisk": source}))["spec"]["volumes"][2]
+    assert found["hostDisk"]["capacity"] == expected
+    assert causes(with_volume({"hostDisk": source}), gates("HostDisk")) == []
