@@ -225,7 +225,7 @@ def test_from_scheduled_to_succeeded(
     assert status["machine"]["type"].startswith("pc-q35")
     assert status["memory"]["guestRequested"] == "31250Ki"
     assert status["currentCPUTopology"] == {"cores": 1, "sockets": 1, "threads": 1}
-    assert status["volumeStatus"] == [{"name": "root", "target": "vda"}]
+    assert status["volumeStatus"] == [{"name": "root", "target": "vda", "size": 2**20}]
     assert condition(status, "SoftwareEmulation")["status"] == "True"
     assert condition(status, "LiveMigratable")["status"] == "False"
     assert condition(status, "LiveMigratable")["reason"] == "NotMigratable"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from turtles.api import conditions
@@ -29,7 +29,7 @@ _OF_RUNNING = ("Paused", "AgentConnected", "AgentVersionNotSupported", "Synchron
 class Observation:
     """A domain as it was found; ``live`` is None unless it is alive.
 
-    ``plans`` are those of its interfaces, ``addresses`` the Pod's.
+    ``plans`` are those of its interfaces, ``addresses`` the Pod's, ``checksums`` what is known of container disks'.
     """
 
     state: int
@@ -37,6 +37,7 @@ class Observation:
     live: Live | None
     plans: tuple[InterfacePlan, ...]
     addresses: tuple[str, ...]
+    checksums: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def observed(vmi: Mapping[str, Any], seen: Observation, info: GuestInfo | None, 
     else:  # until the agent has answered an agent of ours that was restarted, what it said before holds
         names = parts.known_names(status.get("interfaces")) if connected else {}
     status["interfaces"] = parts.interfaces(seen.plans, seen.addresses, names)
-    status["volumeStatus"] = parts.volume_status(spec, status.get("volumeStatus"))
+    status["volumeStatus"] = parts.volume_status(spec, status.get("volumeStatus"), seen.checksums)
     if info is not None and info.os_info:
         status["guestOSInfo"] = info.os_info
     elif not connected:
