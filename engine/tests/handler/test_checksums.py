@@ -13,6 +13,8 @@ import pytest
 
 from turtles.handler import checksums
 from turtles.handler.checksums import Checksums
+from turtles.handler.guest import Guest
+from turtles.handler.state import State, Store
 
 VMI: dict[str, Any] = {
     "metadata": {"uid": "a"},
@@ -39,35 +41,37 @@ class Launcher:
 
 
 @pytest.fixture
-def launcher(tmp_path: Path) -> Launcher:
+def launcher(tmp_path: Path) -> Any:
     (tmp_path / "disk").write_bytes(b"x" * 3_000_000)
     return Launcher(tmp_path)
 
 
-def test_computed_once(launcher: Any) -> None:
+@pytest.fixture
+def guest(tmp_path: Path, launcher: Any) -> Guest:
+    return Guest(("default", "testvm"), "a", Store(tmp_path / "state"), State("pod"), launcher)
+
+
+def test_computed_once(launcher: Any, guest: Guest) -> None:
     found, answered = Checksums(), threading.Event()
-    assert found.of(VMI) == {}
-    found.compute(VMI, launcher, answered.set)
+    found.compute(VMI, guest, launcher, answered.set)
     assert answered.wait(10)
-    assert found.of(VMI) == {"disk": zlib.crc32(b"x" * 3_000_000)}
-    found.compute(VMI, launcher, answered.set)
+    assert guest.checksums == {"disk": zlib.crc32(b"x" * 3_000_000)}
+    found.compute(VMI, guest, launcher, answered.set)
     assert launcher.opened == ["disk", "gone"]
-    found.forget("a")
-    assert found.of(VMI) == {}
 
 
-def test_too_large(launcher: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large(launcher: Any, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checksums, "_LIMIT", 1000)
     found, answered = Checksums(), threading.Event()
-    found.compute(VMI, launcher, answered.set)
+    found.compute(VMI, guest, launcher, answered.set)
     assert not answered.wait(0.5)
-    assert found.of(VMI) == {}
+    assert guest.checksums == {}
 
 
-def test_not_wanted_any_more(launcher: Any) -> None:
+def test_not_wanted_any_more(launcher: Any, guest: Guest) -> None:
     found, answered, go = Checksums(), threading.Event(), threading.Event()
     found._pool.submit(go.wait, 10)
-    found.compute(VMI, launcher, answered.set)
-    found.forget("a")
+    found.compute(VMI, guest, launcher, answered.set)
+    guest.launcher = None
     go.set()
     assert not answered.wait(0.5)

@@ -3,12 +3,12 @@
 
 import logging
 import os
-import threading
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from turtles.api.objects import Object
+from turtles.handler.guest import Guest
 from turtles.handler.launcher import Launcher
 
 log = logging.getLogger(__name__)
@@ -23,54 +23,38 @@ class Checksums:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checksums")
-        self._lock = threading.Lock()
-        #: By the machine's UID and the volume's name; None until they are known.
-        self._found: dict[tuple[str, str], int | None] = {}
 
-    def of(self, vmi: Object) -> dict[str, int]:
-        """Return what is known of a machine's disks, by the volumes' names."""
-        uid = vmi["metadata"]["uid"]
-        with self._lock:
-            return {name: value for (owner, name), value in self._found.items() if owner == uid and value is not None}
-
-    def compute(self, vmi: Object, launcher: Launcher, on_answer: Callable[[], None]) -> None:
-        """Compute those that the machine's status doesn't have. What can't be read has none.
+    def compute(self, vmi: Object, guest: Guest, launcher: Launcher, on_answer: Callable[[], None]) -> None:
+        """Compute those that the machine's status doesn't have, as ``guest.checksums``. What can't be read has none.
 
         :param on_answer: called from another thread when there is a new one.
         """
-        uid = vmi["metadata"]["uid"]
         entries = {entry["name"]: entry for entry in vmi["status"].get("volumeStatus") or ()}
         for volume in vmi["spec"].get("volumes") or ():
-            key = uid, volume["name"]
-            known = (entries.get(volume["name"]) or {}).get("containerDiskVolume")
-            if "containerDisk" not in volume or known or key in self._found:
+            name = volume["name"]
+            known = (entries.get(name) or {}).get("containerDiskVolume")
+            if "containerDisk" not in volume or known or name in guest.summed:
                 continue
-            with self._lock:
-                self._found[key] = None
+            guest.summed.add(name)
             try:
                 disk = launcher.open_container_disk(volume)
             except OSError as error:
-                log.info("a container disk can't be read: %s", error, extra={"uid": uid, "volume": volume["name"]})
+                log.info("a container disk can't be read: %s", error, extra={"vmi": str(guest), "volume": name})
                 continue
-            self._pool.submit(self._answer, key, disk, on_answer)
+            self._pool.submit(_answer, guest, name, disk, on_answer)
 
-    def forget(self, uid: str) -> None:
-        """Forget a machine."""
-        with self._lock:
-            self._found = {key: value for key, value in self._found.items() if key[0] != uid}
 
-    def _answer(self, key: tuple[str, str], disk: int, on_answer: Callable[[], None]) -> None:
-        try:
-            value = _checksum(disk, lambda: key in self._found)
-        except OSError as error:
-            log.info("a container disk can't be read: %s", error, extra={"uid": key[0], "volume": key[1]})
-            return
-        finally:
-            os.close(disk)
-        with self._lock:
-            if value is None or key not in self._found:
-                return
-            self._found[key] = value
+def _answer(guest: Guest, name: str, disk: int, on_answer: Callable[[], None]) -> None:
+    try:
+        # A guest that is forgotten has no launcher any more.
+        value = _checksum(disk, lambda: guest.launcher is not None)
+    except OSError as error:
+        log.info("a container disk can't be read: %s", error, extra={"vmi": str(guest), "volume": name})
+        return
+    finally:
+        os.close(disk)
+    if value is not None:
+        guest.checksums = {**guest.checksums, name: value}
         on_answer()
 
 

@@ -42,6 +42,9 @@ class Guest:
     #: When its agent was last asked, and what it said.
     asked: float | None = None
     info: GuestInfo | None = None
+    #: Checksums of its container disks, by the volume's name, and the volumes whose checksum was asked for.
+    checksums: dict[str, int] = field(default_factory=dict)
+    summed: set[str] = field(default_factory=set)
     syncs: Bucket = field(default_factory=lambda: Bucket(_SYNCS, _SYNCS_RATE))
 
     def __str__(self) -> str:

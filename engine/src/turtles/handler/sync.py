@@ -8,7 +8,7 @@ survive a killed agent and can't be read back from the rest is in :mod:`turtles.
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
@@ -24,9 +24,9 @@ from turtles.domain.xml import AnswerError
 from turtles.handler import delivery, pod_network
 from turtles.handler.checksums import Checksums
 from turtles.handler.cluster import Cluster, Key
+from turtles.handler.disk_growth import DiskGrowth
 from turtles.handler.domain import Domain
 from turtles.handler.errors import GuestEnded, LauncherBusy, LauncherGone, LauncherNotReady, LibvirtError
-from turtles.handler.growth import Growth
 from turtles.handler.guest import Guest, Guests
 from turtles.handler.guest_agent import GuestAgents
 from turtles.handler.launcher import Launcher
@@ -71,7 +71,7 @@ class Synchroniser:
         self._clock = clock
         self._guests = Guests(store)
         self._starter = Starter(emulator, capability_cache, configuration)
-        self._growth = Growth(configuration)
+        self._disk_growth = DiskGrowth(configuration)
         self._checksums = Checksums()
         self._agents = GuestAgents()
         self._reporter = Reporter(cluster)
@@ -88,7 +88,7 @@ class Synchroniser:
         vmi = self._cluster.get(key)
         guest = self._guests.get(key)
         if guest is not None and (vmi is None or vmi["metadata"]["uid"] != guest.uid):
-            self._forget(guest)
+            self._guests.forget(guest)
             guest = None
         if vmi is None:
             return None
@@ -150,11 +150,11 @@ class Synchroniser:
         if step is Step.SHUT_DOWN:
             again = min(again, self._shut_down(vmi, guest, domain, state, reason))
             state, reason = domain.state()
-        seen = _observe(vmi, guest, launcher, domain, state, reason, self._checksums.of(vmi))
+        seen = _observe(vmi, guest, launcher, domain, state, reason)
         self._report(vmi, guest, domain, seen)
         if seen.live is not None:
-            self._growth.grow(vmi, launcher, domain)
-            self._checksums.compute(vmi, launcher, lambda: self._cluster.enqueue(guest.key))
+            self._disk_growth.grow(vmi, launcher, domain)
+            self._checksums.compute(vmi, guest, launcher, lambda: self._cluster.enqueue(guest.key))
         return again
 
     def _find_launcher(self, vmi: Object, guest: Guest) -> Launcher:
@@ -281,23 +281,11 @@ class Synchroniser:
                 domain.remove()
         except (LauncherNotReady, GuestEnded):
             pass  # there is nothing to take away, or nobody who would: the Pod ends, and all of it
-        self._forget(guest)
-
-    def _forget(self, guest: Guest) -> None:
-        self._growth.forget(guest.uid)
-        self._checksums.forget(guest.uid)
+        self._disk_growth.forget(guest.uid)
         self._guests.forget(guest)
 
 
-def _observe(
-    vmi: Object,
-    guest: Guest,
-    launcher: Launcher,
-    domain: Domain,
-    state: int,
-    reason: int,
-    checksums: Mapping[str, int],
-) -> Observation:
+def _observe(vmi: Object, guest: Guest, launcher: Launcher, domain: Domain, state: int, reason: int) -> Observation:
     """Query libvirt about a domain and its interfaces."""
     try:
         live = domain_status.live(domain.xml()) if lifecycle.alive(state) else None
@@ -305,7 +293,7 @@ def _observe(
         raise LauncherBusy(f"libvirtd sends invalid data: {error}") from error
     facts = pod_network.pod_interface(vmi, guest, launcher, live)
     addresses = tuple(address for address, _ in facts.addresses) if facts else ()
-    return Observation(state, reason, live, pod_network.plans(vmi, facts), addresses, checksums)
+    return Observation(state, reason, live, pod_network.plans(vmi, facts), addresses, checksums=dict(guest.checksums))
 
 
 def _stopped(vmi: Object, guest: Guest, state: int, reason: int) -> End:

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 _MIB = 2**20
 
 
-class Growth:
+class DiskGrowth:
     """Makes disks as large as their claims.
 
     :param configuration: gives what the installation chooses.
