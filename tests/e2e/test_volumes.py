@@ -16,7 +16,7 @@ from scenarios.volumes import address_of, attach, share
 
 globals().update(shared(volumes))
 
-GATES = ["HostDisk", "DownwardMetrics", "ContainerPathVolumes"]
+GATES = ["HostDisk", "DownwardMetrics"]
 #: Debian 13 has one that runs without root.
 HAS_VIRTIOFSD = Path("/usr/libexec/virtiofsd").exists()
 

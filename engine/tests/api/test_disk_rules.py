@@ -11,6 +11,7 @@ from turtles.api.configuration import DEFAULT_GATES, ClusterConfiguration
 from turtles.api.kind import Context
 from turtles.api.kinds import vm as vms
 from turtles.api.kinds.vmi.defaults import default
+from turtles.api.kinds.vmi.rules import volumes
 from turtles.api.kinds.vmi.validation import validate
 from turtles.api.language import INVALID, NOT_FOUND, NOT_SUPPORTED, REQUIRED
 
@@ -212,7 +213,7 @@ def shared(source: dict[str, Any], name: str = "more") -> dict[str, Any]:
             [
                 (
                     INVALID,
-                    "PersistentReservation feature gate is not enabled in kubevirt-config",
+                    "persistent reservation is not enabled in kubevirt config",
                     f"{DISKS}.luns.reservation",
                 )
             ],
@@ -308,6 +309,29 @@ def test_downward_metrics(device, expected):
     assert causes(with_disk(device, {"downwardMetrics": {}}), gates("DownwardMetrics")) == expected
     message = "downwardMetrics disks are not allowed: DownwardMetrics feature gate is not enabled."
     assert causes(with_disk(device, {"downwardMetrics": {}})) == [*expected, (INVALID, message, "spec.volumes[2]")]
+
+
+@pytest.mark.parametrize(
+    ("name", "volume", "messages"),
+    [
+        ("a", "a", []),
+        ("a", None, []),
+        ("", "b", []),
+        (
+            "a",
+            "b",
+            ['spec.serviceAccountName "a" and serviceAccount volume "b" must refer'],
+        ),
+        ("A", None, ["spec.template.spec.serviceAccountName is not a valid service account name: "]),
+    ],
+)
+def test_account_of_the_pod(name, volume, messages):
+    path, spec = "spec.template.spec", {"serviceAccountName": name, "volumes": []}
+    if volume is not None:
+        spec["volumes"].append({"name": "account", "serviceAccount": {"serviceAccountName": volume}})
+    found = [cause for rule in volumes.LAST for cause in rule(spec, path, ClusterConfiguration())]
+    assert [cause.message[: len(message)] for cause, message in zip(found, messages, strict=True)] == messages
+    assert {cause.field for cause in found} <= {f"{path}.serviceAccountName"}
 
 
 def test_utility_volumes_come_later():
@@ -492,14 +516,28 @@ def test_filesystem_on_a_claim(source):
         ("/var/run/secrets/../../etc", "path"),
         ("etc", "path"),
         ("/proc/1", "path"),
-        ("/var/run/kubevirt-private/x", "path"),
+        ("/run/kubevirt-private/x", "path"),
     ],
 )
 def test_path_of_the_pod(path, field):
-    found = causes(shared({"containerPath": {"path": path}}), gates("ContainerPathVolumes"))
+    found = causes(shared({"containerPath": {"path": path}}))
     assert [cause[2] for cause in found] == ([f"{V}.containerPath.{field}"] if field else [])
-    off = causes(shared({"containerPath": {"path": "/var/run/secrets"}}))
-    assert off == [(INVALID, "ContainerPathVolumes feature gate is not enabled", V)]
+
+
+def test_directory_of_the_pod_is_a_filesystem():
+    here, words = "spec.domain.volumes[2]", "ContainerPath volume 'more'"
+    needs = f"{words} must have a matching filesystem defined in spec.domain.devices.filesystems"
+    disk = (INVALID, f"{words} must be mapped to a filesystem, not a disk", here)
+    vmi = with_volume()
+    vmi["spec"]["volumes"].append({"name": "more", "containerPath": {"path": "/var/run/libvirt/x"}})
+    assert causes(vmi) == [
+        disk,
+        (INVALID, needs, here),
+        (INVALID, f"{words} uses reserved path prefix '/var/run/libvirt'", f"{here}.containerPath.path"),
+    ]
+    vmi = shared({"containerPath": {"path": "/var/run/secrets"}})
+    vmi["spec"]["domain"]["devices"]["disks"].append({"name": "more"})
+    assert causes(vmi) == [disk]
 
 
 def test_filesystems_that_cannot_be():
@@ -557,3 +595,11 @@ def test_filesystems_get_no_disks():
 def test_matching_block_sizes_are_on_by_default():
     spec = default(with_disk({"blockSize": {"matchVolume": {}}}, CLAIM))["spec"]
     assert spec["domain"]["devices"]["disks"][2]["blockSize"] == {"matchVolume": {"enabled": True}}
+
+
+@pytest.mark.parametrize(("capacity", "expected"), [(None, "0"), ("1Gi", "1Gi")])
+def test_capacity_of_a_file_of_the_node(capacity, expected):
+    source = {"path": "/disk.img", "type": "DiskOrCreate", **({} if capacity is None else {"capacity": capacity})}
+    found = default(with_volume({"hostDisk": source}))["spec"]["volumes"][2]
+    assert found["hostDisk"]["capacity"] == expected
+    assert causes(with_volume({"hostDisk": source}), gates("HostDisk")) == []

@@ -114,8 +114,8 @@ def test_memory_at_boot_stays() -> None:
 def test_volume_status_keeps_what_others_wrote() -> None:
     spec = {"domain": {"devices": {"disks": [{"name": "b", "disk": {"bus": "virtio"}}, {"name": "a", "disk": {}}]}}}
     before = [{"name": "b", "persistentVolumeClaimInfo": {"claimName": "c"}}, {"name": "x", "phase": "Ready"}]
-    assert status.volume_status(spec, before) == [
-        {"name": "a", "target": "sda"},
+    assert status.volume_status(spec, before, {"a": 7}) == [
+        {"name": "a", "target": "sda", "containerDiskVolume": {"checksum": 7}},
         {"name": "b", "persistentVolumeClaimInfo": {"claimName": "c"}, "target": "vda"},
         {"name": "x", "phase": "Ready"},
     ]

@@ -117,3 +117,22 @@ def test_in_the_pod(launcher: Launcher, tmp_path: Path) -> None:
     sizes = launcher.block_sizes(paths.host_disk(volume))
     assert sizes is not None
     assert launcher.block_sizes(paths.claim_disk("other")) is None
+
+
+def test_container_disk(launcher: Launcher, tmp_path: Path) -> None:
+    volume: dict[str, Any] = {"name": "disk", "containerDisk": {"image": "image"}}
+    folder = tmp_path / "root" / paths.container_disk_image_dir("disk").relative_to("/") / "disk"
+    folder.mkdir(parents=True)
+    with pytest.raises(OSError, match="not exactly one file"):
+        launcher.open_container_disk(volume)
+    (folder / "a.qcow2").write_bytes(b"a")
+    with open(launcher.open_container_disk(volume), "rb") as file:
+        assert file.read() == b"a"
+    (folder / "b").symlink_to("/etc/passwd")
+    with pytest.raises(OSError, match="not exactly one file"):
+        launcher.open_container_disk(volume)
+    volume["containerDisk"]["path"] = "/disk/b"
+    with pytest.raises(OSError, match="disk"):
+        launcher.open_container_disk(volume)
+    volume["containerDisk"]["path"] = "/disk/a.qcow2"
+    os.close(launcher.open_container_disk(volume))

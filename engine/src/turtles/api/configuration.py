@@ -47,8 +47,8 @@ ENCRYPTION_SEV = "WorkloadEncryptionSEV"
 IGNITION = "ExperimentalIgnitionSupport"
 #: Whether CD-ROM drives may be empty.
 HOTPLUG_VOLUMES = "DeclarativeHotplugVolumes"
-#: Whether volumes may be files of the node, or directories of the Pod.
-HOST_DISK, CONTAINER_PATHS = "HostDisk", "ContainerPathVolumes"
+#: Whether volumes may be files of the node.
+HOST_DISK = "HostDisk"
 #: Whether disks grow with their claims while guests run.
 EXPAND_DISKS = "ExpandDisks"
 #: Whether claims may be shared with guests as filesystems.
@@ -65,7 +65,6 @@ VSOCK = "VSOCK"
 #: Those that decide about something in this engine; all others are accepted and do nothing.
 EFFECTIVE_GATES = frozenset(
     (
-        CONTAINER_PATHS,
         DECENTRALIZED_MIGRATION,
         DOWNWARD_METRICS,
         ENCRYPTION_SEV,

@@ -36,7 +36,7 @@ class Observation:
     """A domain as it was found; ``live`` is None unless it is alive.
 
     ``plans`` are those of its interfaces, ``addresses`` the Pod's. ``refused`` says why a change of the running guest
-    (:mod:`turtles.domain.growth`) couldn't be made, by its condition.
+    (:mod:`turtles.domain.growth`) couldn't be made, by its condition; ``checksums`` what is known of container disks'.
     """
 
     state: int
@@ -45,6 +45,7 @@ class Observation:
     plans: tuple[InterfacePlan, ...]
     addresses: tuple[str, ...]
     refused: Mapping[str, str] = field(default_factory=dict)
+    checksums: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def observed(
     else:  # until the agent has answered an agent of ours that was restarted, what it said before holds
         names = parts.known_names(status.get("interfaces")) if connected else {}
     status["interfaces"] = parts.interfaces(seen.plans, seen.addresses, names)
-    status["volumeStatus"] = parts.volume_status(spec, status.get("volumeStatus"))
+    status["volumeStatus"] = parts.volume_status(spec, status.get("volumeStatus"), seen.checksums)
     if info is not None and info.os_info:
         status["guestOSInfo"] = info.os_info
     elif not connected:

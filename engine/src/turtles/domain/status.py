@@ -259,8 +259,13 @@ def memory(spec: Mapping[str, Any], current: int, before: Mapping[str, Any] | No
     }
 
 
-def volume_status(spec: Mapping[str, Any], before: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
-    """Return status.volumeStatus with the guest's device names and sizes added, other keys and entries kept."""
+def volume_status(
+    spec: Mapping[str, Any], before: Sequence[Mapping[str, Any]] | None, checksums: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """Return status.volumeStatus with the guest's device names and sizes added, other keys and entries kept.
+
+    :param checksums: those of container disks that are known, by the volumes' names.
+    """
     entries = {entry["name"]: dict(entry) for entry in before or ()}
     sizes = {volume["name"]: size for volume in spec.get("volumes") or () if (size := _asked_size(volume))}
     for name, target in definition.disk_targets(spec).items():
@@ -268,6 +273,8 @@ def volume_status(spec: Mapping[str, Any], before: Sequence[Mapping[str, Any]] |
         entry["target"] = target
         if name in sizes:
             entry["size"] = sizes[name]
+        if name in checksums:
+            entry["containerDiskVolume"] = {"checksum": checksums[name]}
     return sorted(entries.values(), key=lambda entry: str(entry["name"]))
 
 

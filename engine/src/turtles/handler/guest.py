@@ -49,6 +49,9 @@ class Guest:
     credentials_digest: str = ""
     credentials_retry: float | None = None
     credentials: Synchronization | None = None
+    #: Checksums of its container disks, by the volume's name, and the volumes whose checksum was asked for.
+    checksums: dict[str, int] = field(default_factory=dict)
+    summed: set[str] = field(default_factory=set)
     syncs: Bucket = field(default_factory=lambda: Bucket(_SYNCS, _SYNCS_RATE))
     _saving: threading.Lock = field(default_factory=threading.Lock)
 

@@ -325,6 +325,24 @@ class Launcher:
         except OSError:
             return None
 
+    def open_container_disk(self, volume: Mapping[str, Any]) -> int:
+        """Open the disk file of a containerDisk, to read from.
+
+        :param volume: an entry of ``spec.volumes`` with a containerDisk.
+        :raises OSError: if it isn't there.
+        """
+        image, path = paths.container_disk_image_dir(volume["name"]), volume["containerDisk"].get("path")
+        if not path:
+            with (
+                closing(self._open(image / "disk", os.O_RDONLY | os.O_DIRECTORY)) as folder,
+                os.scandir(folder) as entries,
+            ):
+                names = [entry.name for entry in itertools.islice(entries, 2)]
+            if len(names) != 1:
+                raise FileNotFoundError(errno.ENOENT, "not exactly one file", str(image / "disk"))
+            path = f"disk/{names[0]}"
+        return self._open_file(image / path.lstrip("/"), os.O_RDONLY)
+
     def room_for_disk(self, path: PurePosixPath) -> int:
         """Return how many bytes a disk in the Pod can have: a device's size, or what its file system has for it.
 

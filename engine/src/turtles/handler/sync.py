@@ -22,6 +22,7 @@ from turtles.domain.end import End
 from turtles.domain.report import Observation
 from turtles.domain.xml import AnswerError
 from turtles.handler import delivery, pod_network
+from turtles.handler.checksums import Checksums
 from turtles.handler.cluster import Cluster, Key
 from turtles.handler.credentials import AccessCredentials
 from turtles.handler.disk_growth import DiskGrowth
@@ -74,6 +75,7 @@ class Synchroniser:
         self.guests = Guests(store)
         self._starter = Starter(emulator, capability_cache, configuration)
         self._disk_growth = DiskGrowth(configuration)
+        self._checksums = Checksums()
         self._agents = GuestAgents()
         self._credentials = AccessCredentials()
         self._reporter = Reporter(cluster)
@@ -160,6 +162,7 @@ class Synchroniser:
         self._report(vmi, guest, domain, seen)
         if seen.live is not None:
             self._disk_growth.grow(vmi, launcher, domain)
+            self._checksums.compute(vmi, guest, launcher, lambda: self._cluster.enqueue(guest.key))
         return again
 
     def _find_launcher(self, vmi: Object, guest: Guest) -> Launcher:
@@ -311,7 +314,8 @@ def _observe(vmi: Object, guest: Guest, launcher: Launcher, domain: Domain, stat
     facts = pod_network.pod_interface(vmi, guest, launcher, live)
     addresses = tuple(address for address, _ in facts.addresses) if facts else ()
     refused = {condition: message for condition, (_, message) in guest.refused.items()}
-    return Observation(state, reason, live, pod_network.plans(vmi, facts), addresses, refused)
+    plans = pod_network.plans(vmi, facts)
+    return Observation(state, reason, live, plans, addresses, refused, dict(guest.checksums))
 
 
 def _stopped(vmi: Object, guest: Guest, state: int, reason: int) -> End:

@@ -62,6 +62,7 @@ _RULES: tuple[Rule, ...] = (
     *devices.GATED,
     *disks.LAST,
     *devices.LAST,
+    *volumes.LAST,
     *machine.OWN,
 )
 _CREATION_RULES: tuple[Rule, ...] = (*network.CREATION, *devices.CREATION)

@@ -25,7 +25,7 @@ def declare_disks(spec: Object) -> None:
 
 
 def default_disks(spec: Object, config: ClusterConfiguration) -> None:
-    """Add a disk for each volume that has none, set buses and pull policies."""
+    """Add a disk for each volume that has none, set buses, pull policies and capacities."""
     declare_disks(spec)
     usual = default_bus(spec, config)
     for disk in spec["domain"]["devices"].get("disks") or ():
@@ -36,6 +36,9 @@ def default_disks(spec: Object, config: ClusterConfiguration) -> None:
         container = volume.get("containerDisk")
         if container is not None and not container.get("imagePullPolicy"):
             container["imagePullPolicy"] = pull_policy(container["image"])
+        if volume.get("hostDisk") is not None and not volume["hostDisk"].get("capacity"):
+            # Objects that KubeVirt has written have it, as a number that isn't there is zero.
+            volume["hostDisk"]["capacity"] = "0"
 
 
 def with_default_disks(spec: Mapping[str, Any]) -> list[Any]:

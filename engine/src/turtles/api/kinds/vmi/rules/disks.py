@@ -22,6 +22,8 @@ _RESERVATION_GATE = "PersistentReservation"
 #: Sources of volumes that can be shared as filesystems, and those of them whose content the user may change.
 _SHARED = ("configMap", "secret", "serviceAccount", "downwardAPI", "containerPath")
 _STORAGE = ("persistentVolumeClaim", "dataVolume")
+#: Directories of the Pod that are the engine's.
+_RESERVED_PREFIXES = ("/var/run/kubevirt", "/var/run/libvirt")
 
 
 def _mapping(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
@@ -211,7 +213,7 @@ def _reservation(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     if config.has_gate(_RESERVATION_GATE):
         yield Cause(NOT_SUPPORTED, f"{here} is {UNSUPPORTED}", here)
     else:
-        yield Cause(INVALID, f"{_RESERVATION_GATE} feature gate is not enabled in kubevirt-config", here)
+        yield Cause(INVALID, "persistent reservation is not enabled in kubevirt config", here)
 
 
 def _filesystems(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
@@ -228,7 +230,7 @@ def _filesystems(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
         if name in seen:
             yield Cause(INVALID, f"{here} and {where}[{seen[name]}] must not have the same Name.", f"{here}.name")
         seen.setdefault(name, index)
-        if name in disks:
+        if name in disks and volume.get("containerPath") is None:
             yield Cause(INVALID, f"{here}: volume '{name}' can't be a disk and a filesystem", f"{here}.name")
         if any(volume.get(source) is not None for source in _STORAGE):
             if not config.has_gate(VIRTIOFS_STORAGE):
@@ -244,13 +246,32 @@ def _filesystems(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
 
 
 def volumes_without_disk(spec: Spec, path: str) -> Causes:
-    """Tell of volumes that no disk and no filesystem uses. In a template they are none yet: the instance gets disks."""
+    """Tell of volumes that no disk and no filesystem uses, or the wrong one of them.
+
+    In a template they are no faults yet: the instance gets disks.
+    """
     devices = get(spec, "domain", "devices") or {}
-    used = {device["name"] for kind in ("disks", "filesystems") for device in devices.get(kind) or ()}
+    disks, filesystems = ({device["name"] for device in devices.get(kind) or ()} for kind in ("disks", "filesystems"))
     for index, volume in enumerate(spec.get("volumes") or ()):
-        if volume.get("memoryDump") is None and volume["name"] not in used:
-            here = f"{path}.domain.volumes[{index}].name"
-            yield Cause(INVALID, f"{here} '{volume['name']}' not found.", here)
+        name, here = volume["name"], f"{path}.domain.volumes[{index}]"
+        if volume.get("memoryDump") is not None:
+            continue
+        if name not in disks | filesystems:
+            yield Cause(INVALID, f"{here}.name '{name}' not found.", f"{here}.name")
+        if (source := volume.get("containerPath")) is not None:
+            words = f"ContainerPath volume '{name}'"
+            if name in disks:
+                yield Cause(INVALID, f"{words} must be mapped to a filesystem, not a disk", here)
+            if name not in filesystems:
+                message = f"{words} must have a matching filesystem defined in spec.domain.devices.filesystems"
+                yield Cause(INVALID, message, here)
+            yield from _reserved_path(source["path"], words, f"{here}.containerPath.path")
+
+
+def _reserved_path(path: str, words: str, here: str) -> Causes:
+    prefix = next((prefix for prefix in _RESERVED_PREFIXES if path.startswith(prefix)), None)
+    if prefix is not None:
+        yield Cause(INVALID, f"{words} uses reserved path prefix '{prefix}'", here)
 
 
 #: What disks are mapped to, which is judged before they are.

@@ -8,7 +8,7 @@ import posixpath
 from collections.abc import Callable
 
 from turtles.api import quantity
-from turtles.api.configuration import CONTAINER_PATHS, DOWNWARD_METRICS, HOST_DISK, ClusterConfiguration
+from turtles.api.configuration import DOWNWARD_METRICS, HOST_DISK, ClusterConfiguration
 from turtles.api.kinds.vmi.rules.common import Rule
 from turtles.api.kinds.vmi.schema.volumes import VOLUME_SOURCES
 from turtles.api.language import INVALID, NOT_FOUND, REQUIRED, Cause
@@ -25,9 +25,9 @@ _SINGLE = {
     "downwardMetrics": "downwardMetric volume",
     "memoryDump": "memory dump volume",
 }
-#: Directories of the Pod that belong to the engine.
-_RESERVED_PATHS = ("/", "/proc", "/sys", "/dev", "/var/run/kubevirt", "/var/run/kubevirt-private", "/var/run/libvirt")
-_RESERVED_PREFIXES = ("/var/run/kubevirt", "/var/run/libvirt", "/proc/", "/sys/", "/dev/")
+#: Directories of the Pod that aren't for guests. Those of the engine are refused to instances, with other words.
+_RESERVED_PATHS = ("/", "/proc", "/sys", "/dev")
+_RESERVED_PREFIXES = ("/run/kubevirt", "/run/libvirt", "/proc/", "/sys/", "/dev/")
 
 _Judge = Callable[[Spec, str, str, ClusterConfiguration], Causes]
 
@@ -144,8 +144,6 @@ def _sysprep(source: Spec, here: str, volume: str, config: ClusterConfiguration)
 
 
 def _container_path(source: Spec, here: str, volume: str, config: ClusterConfiguration) -> Causes:
-    if not config.has_gate(CONTAINER_PATHS):
-        yield Cause(INVALID, f"{CONTAINER_PATHS} feature gate is not enabled", volume)
     path = source["path"]
     if not _is_plain_path(path):
         yield Cause(INVALID, f"{here}.path must be an absolute path without relative components", f"{here}.path")
@@ -200,6 +198,23 @@ def _utility_volumes(spec: Spec, path: str, config: ClusterConfiguration) -> Cau
         yield Cause(INVALID, message, f"{path}.utilityVolumes")
 
 
+def _account_of_pod(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
+    name, here = spec.get("serviceAccountName"), f"{path}.serviceAccountName"
+    if not name:
+        return
+    if problems := subdomain_problems(name):
+        yield Cause(INVALID, f"{here} is not a valid service account name: {'; '.join(problems)}", here)
+    for volume in spec.get("volumes") or ():
+        other = get(volume, "serviceAccount", "serviceAccountName")
+        if volume.get("serviceAccount") is not None and other != name:
+            message = (
+                f'spec.serviceAccountName "{name}" and serviceAccount volume "{other or ""}" must reference the same '
+                "service account"
+            )
+            yield Cause(INVALID, message, here)
+            return
+
+
 def _is_plain_path(path: str) -> bool:
     """Tell whether a path is absolute, and the shortest way to write it but for a slash at its end."""
     return path.isprintable() and posixpath.normpath("/" + path.lstrip("/")) == (path.removesuffix("/") or "/")
@@ -237,3 +252,5 @@ _JUDGES: dict[str, _Judge] = {
 }
 
 RULES: tuple[Rule, ...] = (_volumes, _container_disks, _utility_volumes)
+#: What is judged after everything else.
+LAST: tuple[Rule, ...] = (_account_of_pod,)

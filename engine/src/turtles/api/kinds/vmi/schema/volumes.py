@@ -150,7 +150,7 @@ _SOURCES = (
     ),
     _source(
         "containerPath",
-        "A directory of the machine's Pod as a filesystem. Needs the feature gate ContainerPathVolumes.",
+        "A directory of the machine's Pod as a filesystem.",
         field("path", STRING, "Path in the container compute, below one of its mounts.", required=True),
         field("readOnly", BOOLEAN, "Whether it is read-only, which it always is.", absent=True),
     ),
