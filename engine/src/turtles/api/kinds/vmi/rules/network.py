@@ -37,6 +37,9 @@ _PROTOCOLS = ("TCP", "UDP")
 _PRIVATE_OPTIONS = range(224, 255)
 _DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None", "")
 
+#: QEMU's.
+_MAX_ACPI_INDEX = 16 * 1024 - 1
+
 
 def _interfaces(spec: Spec) -> Sequence[Spec]:
     return get(spec, "domain", "devices", "interfaces") or ()
@@ -348,9 +351,9 @@ def _refused_here(spec: Spec, path: str, config: ClusterConfiguration) -> Causes
             here = f"{path}.domain.devices.interfaces[{index}]"
             message = f"{here} must have exactly one binding set: {', '.join(_BINDING_METHODS)} or binding"
             yield Cause(INVALID, message, here)
-        if (acpi_index := interface.get("acpiIndex") or 0) < 0:
+        if not 0 <= (acpi_index := interface.get("acpiIndex") or 0) <= _MAX_ACPI_INDEX:
             here = f"{path}.domain.devices.interfaces[{index}].acpiIndex"
-            yield Cause(INVALID, f"{here} '{acpi_index}': must be greater than or equal to 0.", here)
+            yield Cause(INVALID, f"{here} '{acpi_index}': must be between 0 and {_MAX_ACPI_INDEX}.", here)
     for index, network in enumerate(_networks(spec)):
         if cidr := get(network, "pod", "vmNetworkCIDR"):
             yield from _guest_cidr(cidr, f"{path}.networks[{index}].pod.vmNetworkCIDR")
