@@ -162,6 +162,30 @@ def test_failed_container_says_why(node, args, code, message):
         time.sleep(0.01)
 
 
+def test_a_preloaded_image_is_probed(node):
+    node.pod(
+        "serve",
+        container={
+            "volumeMounts": [{"name": "e", "mountPath": "/data"}],
+            "readinessProbe": {"exec": {"command": ["test", "-e", "/data/ready"]}, "periodSeconds": 1},
+            "livenessProbe": {
+                "exec": {"command": ["test", "!", "-e", "/data/dead"]},
+                "periodSeconds": 1,
+                "failureThreshold": 1,
+            },
+        },
+        volumes=[{"name": "e", "emptyDir": {}}],
+    )
+    pod = node.phase("Running")
+    assert not pod["status"]["containerStatuses"][0]["ready"]
+    folder = node.config.pods_dir / pod["metadata"]["uid"] / "volumes/kubernetes.io~empty-dir/e"
+    (folder / "ready").touch()
+    node.wait(lambda pod: pod["status"]["containerStatuses"][0]["ready"])
+    (folder / "dead").touch()
+    pod = node.phase("Succeeded")
+    assert "Container main failed liveness probe, will be restarted" in [event[2] for event in node.recorder.events]
+
+
 def test_restarted_podrunner_adopts_pods(node):
     node.pod("serve")
     pod = node.phase("Running")

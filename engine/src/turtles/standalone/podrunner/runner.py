@@ -172,13 +172,13 @@ class Runner:
         for container in [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]:
             if ordinary.is_ordinary(self._config, container):
                 continue
-            for field in [key for key in (*probes.KINDS, "lifecycle") if container.get(key)]:
+            for field in probes.unsupported(container):
                 self._reporter.tell(
                     pod,
                     "Warning",
                     "NotSupported",
-                    f"container {container['name']}: {field} is not supported in standalone mode; the container "
-                    "counts as ready while it is running",
+                    f"container {container['name']}: {field} is not supported in standalone mode; the Pod's own "
+                    "containers and ports can be asked",
                 )
 
     def _advance(self, pod: Object, directory: PodDir, waits: dict[str, Waiting]) -> float | None:
@@ -223,8 +223,6 @@ class Runner:
     def _care(self, pod: Object, container: Object, directory: PodDir, observed: Observed) -> float | None:
         """Look after a running container; return seconds after which to look again."""
         self._watch(directory.uid, observed)
-        if not ordinary.is_ordinary(self._config, container):
-            return None
         self._supervisor.watch(pod, container, directory, observed, fresh=False)
         doom = self._supervisor.doom(observed)
         if doom is None and directory.signalled(str((observed.state or {})["id"])) is None:
@@ -261,7 +259,7 @@ class Runner:
         started = directory.observe(name, self._zygote)
         self._watch(directory.uid, started)
         self._recorder.event(pod, "Normal", "Started", f"Started container {name}")
-        if started.running and ordinary.is_ordinary(self._config, container):
+        if started.running:
             self._supervisor.watch(pod, container, directory, started, fresh=True)
         return 0.0 if started.exit is not None else None
 
