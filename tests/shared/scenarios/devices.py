@@ -42,7 +42,7 @@ def test_the_guest_sees_its_devices(cluster: Engine, namespace: str) -> None:
     assert (interface["queueCount"], interface["linkState"]) == (2, "up")
     seen: dict[str, set[str]] = {}
     for line in cluster.ssh(interface["ipAddress"], LOOK).splitlines():
-        kind, _, what = line.partition(" ")
+        kind, _dummy, what = line.partition(" ")
         seen.setdefault(kind, set()).add(what)
     assert seen["pci"] >= PCI_DEVICES
     assert seen["acpi"] >= {"MSFT0101", "QEMU0001"}, "a TPM and a device for panics"
