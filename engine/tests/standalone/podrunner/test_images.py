@@ -153,8 +153,12 @@ def test_unpacking_has_its_time_and_its_size(make, hostile):
     assert "unpacks to more than 1024 MiB: its file disk/zeros has 4096 MiB" in refused(
         make(max_bytes=1 << 30), reference
     )
-    # gzip alone takes seconds
-    assert "not pulled after 2 s; it was still unpacking its layers" in refused(make(seconds=2.0), reference)
+    # gzip alone takes seconds. On an idle machine the processor's and the clock's are up at the same moment.
+    why = refused(make(seconds=2.0), reference)
+    assert (
+        "not pulled after 2 s; it was still unpacking its layers" in why
+        or "unpacking it took more than 2 s of processor time" in why
+    )
 
 
 def test_unpacking_is_cancelled(store, hostile):
