@@ -65,6 +65,10 @@ test-faults: venv-tests ## Kill the API server 500 times and send it 240,000 odd
 		$(CURDIR)/$(BIN)/python -m pytest -c engine/pyproject.toml -s engine/tests/standalone/apiserver/storage/test_crash.py \
 		engine/tests/standalone/apiserver/test_fuzz.py engine/tests/standalone/apiserver/test_fuzz_deep.py $(ARGS)
 
+.PHONY: test-specs
+test-specs: venv-tests ## Judge 50,000 machines drawn from the schema, and make Pods and domains of those admitted; an hour.
+	@$(RUN) env TURTLES_FUZZ_SPECS=50000 python -m pytest -c engine/pyproject.toml -s engine/tests/test_specs.py $(ARGS)
+
 .PHONY: test-e2e
 test-e2e: venv-tests ## Run the tests with an engine of their own and real virtual machines.
 	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python -m pytest tests/e2e $(ARGS)

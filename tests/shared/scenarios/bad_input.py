@@ -46,7 +46,10 @@ def unsupported_field(spec: Object) -> None:
         (unknown_volume, ["spec.template.spec.domain.devices.disks[0].Name 'nowhere' not found"]),
         (bad_base64, ["spec.template.spec.volumes[1].cloudInitNoCloud.userDataBase64", "base64"]),
         (two_sources, ["spec.template.spec.volumes[0] must have exactly one source type set"]),
-        (unsupported_field, ["spec.template.spec.domain.devices.disks[0].changedBlockTracking", "not supported by this engine"]),
+        (
+            unsupported_field,
+            ["spec.template.spec.domain.devices.disks[0].changedBlockTracking", "not supported by this engine"],
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
