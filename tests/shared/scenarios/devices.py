@@ -22,7 +22,7 @@ DEVICES = {
 LOOK = """
 for d in /sys/bus/pci/devices/*; do echo pci $(cut -c3- $d/vendor):$(cut -c3- $d/device); done
 for d in /sys/bus/acpi/devices/*; do echo acpi $(basename $d | cut -d: -f1); done
-echo index $(cat /sys/class/net/eth0/device/acpi_index)
+echo index $(cat $(readlink -f /sys/class/net/eth0/device)/../acpi_index)
 echo queues $(ls -d /sys/class/net/eth0/queues/rx-* | wc -l)
 """
 
