@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fnmatch
 import posixpath
+import re
 import uuid
 
 from turtles.api.configuration import REBOOT_POLICY, ClusterConfiguration
@@ -14,6 +15,7 @@ from turtles.api.language import INVALID, NOT_SUPPORTED, REQUIRED, Cause
 from turtles.api.objects import get
 from turtles.api.rules import Causes, Spec, label_problems, one_of, subdomain_problems
 
+_TIMEZONE = re.compile(r"[A-Za-z0-9_.+/-]+")
 _EVICTION_STRATEGIES = ("None", "LiveMigrate", "LiveMigrateIfPossible", "External")
 #: Longest vendor of a hypervisor, as Hyper-V has it; fewest tries of a spin lock.
 _VENDOR, _SPINLOCKS = 12, 4096
@@ -97,6 +99,10 @@ def start_strategy(spec: Spec, path: str, config: ClusterConfiguration) -> Cause
 def _clock(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     clock = get(spec, "domain", "clock") or {}
     here = f"{path}.domain.clock"
+    zone = clock.get("timezone")
+    if zone and not _TIMEZONE.fullmatch(zone):
+        message = f"{here}.timezone '{zone}': must be the name of a time zone, such as Europe/Berlin"
+        yield Cause(INVALID, message, f"{here}.timezone")
     policies = {
         "hpet": ("delay", "catchup", "merge", "discard"),
         "pit": ("delay", "catchup", "discard"),
