@@ -62,7 +62,7 @@ def test_host_disk_and_metrics(cluster: Cluster, namespace: str, tmp_path: Path)
     assert path.stat().st_size == 8 * 2**20
     assert path.open("rb").read(4) == b"kept"
     assert cluster.ssh(address, "head -c 4 /dev/vdd") == "mvbd"
-    assert "<name>NumberOfPhysicalCPUs</name>" in cluster.ssh(address, "tail -c +10 /dev/vdd | tr -d '\\0'")
+    assert "<name>NumberOfPhysicalCPUs</name>" in cluster.ssh(address, "tail -c +17 /dev/vdd | tr -d '\\0'")
 
 
 @pytest.mark.usefixtures("configured", "gates")

@@ -136,7 +136,9 @@ def test_tuned_disks(cluster: Engine, namespace: str) -> None:
     (queue,) = cluster.ssh(address, "dirname $(grep -l 4096 /sys/block/vd*/queue/logical_block_size)").splitlines()
     assert cluster.ssh(address, f"cat {queue}/discard_granularity") == "8192"
     assert cluster.ssh(address, "cat /sys/block/vd*/ro | sort | uniq -c | awk '$2 == 1 {print $1}'")
-    assert cluster.ssh(address, "readlink -f /sys/block/vd* | grep -c /0000:00:1c.0/") == "1"
+    assert (
+        cluster.ssh(address, "for disk in /sys/block/vd*; do readlink -f $disk; done | grep -c /0000:00:1c.0/") == "1"
+    )
 
 
 @pytest.fixture
