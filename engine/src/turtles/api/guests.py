@@ -11,6 +11,8 @@ from typing import Any
 QEMU_UID = 107
 #: Seconds a guest has to shut down.
 GRACE_PERIOD_SECONDS = 30
+#: Virtual processors of the largest machine that QEMU and KVM have.
+MAX_VCPUS = 4096
 _DNS_LABEL = 63
 #: KubeVirt's namespace for firmware UUIDs derived from the name of a VirtualMachineInstance.
 _FIRMWARE_UUID_NAMESPACE = uuid.UUID("6a1a24a1-4061-4607-8bf4-a3963d0c5895")

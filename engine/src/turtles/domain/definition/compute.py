@@ -9,6 +9,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
 from turtles.api import quantity
+from turtles.api.guests import MAX_VCPUS
 from turtles.api.kinds.vmi.headroom import memory_block, memory_obstacle
 from turtles.domain.definition.elements import Host, add_text
 
@@ -115,9 +116,14 @@ def add_memory_device(devices: Element, spec: Mapping[str, Any]) -> None:
 
 
 def add_vcpus(root: Element, spec: Mapping[str, Any]) -> None:
-    """Add the virtual processors: those that the guest has, and those that it may be given while it runs."""
+    """Add the virtual processors: those that the guest has, and those that it may be given while it runs.
+
+    :raises ValueError: there are too many.
+    """
     topology = cpu_topology(spec)
     most = dataclasses.replace(topology, sockets=most_sockets(spec))
+    if most.vcpus > MAX_VCPUS:
+        raise ValueError(f"{most.vcpus} virtual processors are more than the {MAX_VCPUS} of any machine")
     if most == topology:
         add_text(root, "vcpu", str(topology.vcpus), placement="static")
         return

@@ -63,6 +63,7 @@ _RULES: tuple[Rule, ...] = (
     *disks.LAST,
     *devices.LAST,
     *volumes.LAST,
+    compute.too_many,
     *machine.OWN,
 )
 _CREATION_RULES: tuple[Rule, ...] = (*network.CREATION, *devices.CREATION)

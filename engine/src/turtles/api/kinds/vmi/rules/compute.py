@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from turtles.api import quantity
 from turtles.api.configuration import ClusterConfiguration
+from turtles.api.guests import MAX_VCPUS
 from turtles.api.kinds.vmi.defaults import completed
 from turtles.api.kinds.vmi.headroom import memory_obstacle
 from turtles.api.kinds.vmi.rules.common import Rule
@@ -212,6 +213,15 @@ def _sockets(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     cpu = get(spec, "domain", "cpu") or {}
     if 0 < (cpu.get("maxSockets") or 0) < (cpu.get("sockets") or 0):
         yield Cause(INVALID, _MORE_SOCKETS, f"{path}.domain.cpu.sockets")
+
+
+def too_many(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
+    """Refuse more virtual processors than any machine can have. Each is an element of the domain's definition."""
+    cpu = get(spec, "domain", "cpu") or {}
+    most = _vcpus({**cpu, "sockets": max(cpu.get("sockets") or 0, cpu.get("maxSockets") or 0)})
+    if most > MAX_VCPUS:
+        here = f"{path}.domain.cpu"
+        yield Cause(INVALID, f"{here}: {most} virtual processors are more than the {MAX_VCPUS} of any machine", here)
 
 
 def realtime(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
