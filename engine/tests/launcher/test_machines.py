@@ -142,7 +142,7 @@ def test_processors_and_memory_are_added(pod, guest, consoles):
     )
     domain = start(pod, vmi, guest)
     consoles.append(Console(pod))
-    before = int(consoles[0].wait(r"guest: efi=no processors=1 mebibytes=(\d+)")[1])
+    before = int(consoles[0].wait(r"guest: efi=no processors=1 mebibytes=(\d+)\s")[1])
     live = status.live(domain.XMLDesc())
     assert (live.vcpus, live.most_vcpus, live.memory) == (1, 4, GIB)
     assert live.memory_device == status.MemoryDevice(3 * GIB, 0, 0)
@@ -155,11 +155,11 @@ def test_processors_and_memory_are_added(pod, guest, consoles):
     domain.setVcpusFlags(processors.amount, libvirt.VIR_DOMAIN_AFFECT_LIVE)
     xml = status.memory_request(domain.XMLDesc(), memory.amount)
     domain.updateDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-    after = int(consoles[0].wait(r"guest: efi=no processors=3 mebibytes=(\d{4})")[1])
+    after = int(consoles[0].wait(r"guest: efi=no processors=3 mebibytes=(\d{4})\s")[1])
     assert after >= before
     wait_for(lambda: growth.changes(vmi, status.live(domain.XMLDesc())) == [], "the guest to take the memory", 120)
     consoles[0].text = ""
-    assert int(consoles[0].wait(r"guest: efi=no processors=3 mebibytes=(\d+)")[1]) >= before + 1000
+    assert int(consoles[0].wait(r"guest: efi=no processors=3 mebibytes=(\d+)\s")[1]) >= before + 1000
     live = status.live(domain.XMLDesc())
     assert (live.vcpus, live.memory) == (3, 2 * GIB)
     assert live.memory_device == status.MemoryDevice(3 * GIB, GIB, GIB)

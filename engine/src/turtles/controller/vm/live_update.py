@@ -66,7 +66,7 @@ def update(vmi: Object, wanted: Mapping[str, Any]) -> Update:
     patch = merge_diff(before, after)
     if _sockets(spec) != _sockets(wanted):
         patch["domain"] = {"cpu": {"sockets": _sockets(wanted)}}
-    if _guest(spec) != _guest(wanted):
+    if _guest(spec) not in (0, _guest(wanted)):
         patch.setdefault("domain", {})["memory"] = {"guest": get(wanted, "domain", "memory", "guest")}
     return Update(patch)
 
@@ -94,7 +94,8 @@ def _sockets_obstacle(vmi: Object, wanted: Mapping[str, Any]) -> str:
 
 def _memory_obstacle(vmi: Object, wanted: Mapping[str, Any]) -> str:
     spec = vmi["spec"]
-    if _guest(wanted) == _guest(spec):
+    # An instance that doesn't say its memory wasn't completed by admission: there is nothing to compare with.
+    if _guest(spec) in (0, _guest(wanted)):
         return ""
     failed = get_condition(get(vmi, "status", "conditions"), "HotMemoryChange") or {}
     if failed.get("status") == "False":
