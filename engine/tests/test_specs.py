@@ -24,11 +24,14 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from lxml import etree
 
+from turtles.api.configuration import DEFAULT
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.language import Field, ListOf, MapOf, Struct, Type
 from turtles.controller.pod.config import LauncherConfig
 from turtles.controller.pod.launcher import launcher_pod
+from turtles.controller.pod.obstacles import obstacles
 from turtles.domain import definition, network
+from turtles.domain.definition.host_devices import PCI_PREFIX, variable
 from turtles.standalone.apiserver.builtin import pod_defaults, pod_rules
 from turtles.virt_api import admission
 
@@ -178,7 +181,11 @@ def check_pod(vmi: dict[str, Any], *, kvm: bool, image_volumes: bool) -> None:
 def check_domain(vmi: dict[str, Any], *, kvm: bool) -> None:
     """Make the domain XML of a VMI, and hold it against libvirt's schema."""
     plans = network.plans(vmi, POD_INTERFACE)
-    xml = definition.domain_xml(vmi, plans, definition.Host(kvm))
+    devices = vmi["spec"]["domain"]["devices"]
+    given = [device["deviceName"] for kind in ("gpus", "hostDevices") for device in devices.get(kind) or ()]
+    # As a device plugin says which device of the node the Pod has.
+    assigned = {variable(PCI_PREFIX, name): ",".join(["0000:01:00.0"] * len(given)) for name in given}
+    xml = definition.domain_xml(vmi, plans, definition.Host(kvm, assigned=assigned))
     note(xml)
     domain_schema().assertValid(etree.fromstring(xml))
 
@@ -203,6 +210,8 @@ def test_what_is_admitted_makes_a_pod_and_a_domain(spec: dict[str, Any]):
     vmi["metadata"]["uid"] = "6f1c2f0e-5b86-4c3a-9a06-0f2f3b6c1d11"
     if vmi["spec"]["architecture"] != "amd64":
         return  # it is never scheduled
+    if obstacles(vmi["spec"], DEFAULT):
+        return  # it has no Pod, and says why
     for kvm in (False, True):
         for image_volumes in (False, True):
             check_pod(vmi, kvm=kvm, image_volumes=image_volumes)

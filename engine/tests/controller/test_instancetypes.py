@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from fakeapi import FakeApi
 from test_controller import VM, VMI, bring_up, finish, make_vm, printable, vm_status
 
@@ -186,13 +187,20 @@ def test_a_conflict_that_arose_since_is_told(api: FakeApi, controller: VirtContr
     assert copies(api) == []
 
 
-def test_without_devices_a_preference_decides(api: FakeApi, start: Callable[..., VirtController]) -> None:
+@pytest.mark.parametrize(
+    ("own", "preferred"),
+    [({}, {"preferredAutoattachInputDevice": True}), ({"autoattachInputDevice": True}, {})],
+    ids=("the preference wants an input", "the machine does"),
+)
+def test_without_devices_a_preference_decides(
+    api: FakeApi, start: Callable[..., VirtController], own: dict[str, bool], preferred: dict[str, bool]
+) -> None:
     start()
-    devices = {"preferredAutoattachInputDevice": True, "preferredInputBus": "virtio", "preferredDiskBus": "virtio"}
+    devices = {**preferred, "preferredInputBus": "virtio", "preferredDiskBus": "virtio"}
     put(api, LINUX, "VirtualMachineClusterPreference", {"devices": devices})
     vm = make_vm(preference={"name": "linux"})
     vm["spec"]["template"]["spec"] = {
-        "domain": {"devices": {}, "memory": {"guest": "64M"}},
+        "domain": {"devices": own, "memory": {"guest": "64M"}},
         "volumes": [{"name": "root", "emptyDisk": {"capacity": "1Gi"}}],
     }
     api.put(VM, vm)

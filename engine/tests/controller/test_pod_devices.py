@@ -200,7 +200,7 @@ def test_an_input_device_is_attached_to_instances_of_virtual_machines():
     template = {"spec": {"domain": {"devices": {"autoattachInputDevice": True}}}}
     owner = {"kind": "VirtualMachine", "apiVersion": "kubevirt.io/v1", "metadata": {"namespace": "n", "name": "v"}}
     owner["metadata"]["uid"] = "u"
-    tablet = {"name": "default-0", "type": "tablet", "bus": "usb"}
+    tablet = {"name": "default-0", "type": "tablet"}
     assert make_vmi(owner, template, "v")["spec"]["domain"]["devices"]["inputs"] == [tablet]
     own = [{"name": "mine", "type": "tablet"}]
     template["spec"]["domain"]["devices"]["inputs"] = own

@@ -101,11 +101,6 @@ def generated_mac(vmi_uid: str, interface: str) -> str:
     return ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))
 
 
-def is_attached(interface: Mapping[str, Any]) -> bool:
-    """Say whether the guest shall have the interface."""
-    return interface.get("state") != "absent"
-
-
 def queues(spec: Mapping[str, Any]) -> int:
     """Return how many pairs of queues each interface of a VMI's *spec* has: one per virtual CPU, where wanted."""
     domain = spec.get("domain") or {}

@@ -19,11 +19,10 @@ from typing import Any
 
 import yaml
 
-from turtles.api import crd
+from turtles.api import choices, crd
 from turtles.api.kind import GROUP, READ, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.kinds import KINDS, read_by_others
 from turtles.api.kinds.pool import POOL
-from turtles.api.kinds.preference import INSTANCETYPE_GROUP
 from turtles.api.objects import Object
 from turtles.virt_api import discovery, names, workloads
 from turtles.virt_api.workloads import Values
@@ -32,7 +31,7 @@ _RBAC = "rbac.authorization.k8s.io"
 #: Users' roles that become part of those of Kubernetes.
 _AGGREGATED = ("admin", "edit", "view")
 #: KubeVirt's role of those who may see the instance types and preferences of the cluster.
-_CHOICES = f"{INSTANCETYPE_GROUP}:view"
+_CHOICES = f"{choices.GROUP}:view"
 #: What there is to do with the subresource scale.
 _SCALE_VERBS = ("get", "update", "patch")
 _LABELS = names.LABELS
@@ -142,7 +141,7 @@ def _virt_api() -> list[Object]:
 
 
 def _instancetypes() -> list[Object]:
-    return [_rule(INSTANCETYPE_GROUP, [kind.plural for kind in KINDS if kind.group == INSTANCETYPE_GROUP], ["get"])]
+    return [_rule(choices.GROUP, [kind.plural for kind in KINDS if kind.group == choices.GROUP], ["get"])]
 
 
 def _virt_api_local(with_service: bool) -> list[Object]:
@@ -244,13 +243,13 @@ def _users() -> list[Object]:
         ),
         _binding("kubevirt.io:default", [everyone]),
         # Those without a namespace are for everyone to choose from
-        _role(_CHOICES, [_rule(INSTANCETYPE_GROUP, _choices(), READ)]),
+        _role(_CHOICES, [_rule(choices.GROUP, _choices(), READ)]),
         _binding(_CHOICES, [everyone]),
     ]
 
 
 def _choices() -> list[str]:
-    return [kind.plural for kind in KINDS if kind.group == INSTANCETYPE_GROUP and not kind.namespaced]
+    return [kind.plural for kind in KINDS if kind.group == choices.GROUP and not kind.namespaced]
 
 
 def _rights() -> dict[str, list[Object]]:

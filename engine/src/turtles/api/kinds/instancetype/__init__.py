@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from turtles.api.kind import CREATE, DEFAULT_CONTEXT, MANAGED_BY_USERS, UPDATE, Context, Kind, Webhook
+from turtles.api.choices import chosen_kind
+from turtles.api.kind import DEFAULT_CONTEXT, Context
 from turtles.api.kinds.instancetype.schema import INSTANCETYPE_SPEC
-from turtles.api.kinds.preference import INSTANCETYPE_GROUP, INSTANCETYPE_VERSIONS
-from turtles.api.language import INVALID, Cause, Struct, field
+from turtles.api.language import INVALID, Cause
 from turtles.api.objects import get, is_deleted
 from turtles.api.rules import schema_causes
 
@@ -41,35 +41,23 @@ def warn(instancetype: Any) -> list[str]:
     return ["launchSecurity is deprecated and will be removed in a future release. Use preference instead."]
 
 
-def _kind(name: str, doc: str, short_names: tuple[str, ...], *, namespaced: bool) -> Kind:
-    singular = name.lower()
-    return Kind(
-        kind=name,
-        plural=f"{singular}s",
-        group=INSTANCETYPE_GROUP,
-        versions=INSTANCETYPE_VERSIONS,
-        namespaced=namespaced,
-        short_names=short_names,
-        categories=("all",) if namespaced else (),
-        schema=Struct(doc, field("spec", INSTANCETYPE_SPEC, INSTANCETYPE_SPEC.doc, required=True)),
-        rights=MANAGED_BY_USERS,
-        webhooks=(Webhook(f"{singular}-validator.instancetype", f"/{singular}s-validate", (CREATE, UPDATE)),),
-        validate=validate,
-        warn=warn,
-    )
-
-
-INSTANCETYPE = _kind(
+INSTANCETYPE = chosen_kind(
     "VirtualMachineInstancetype",
     "The size of machines of the same namespace that name it.",
     ("vminstancetype", "vminstancetypes", "vmf", "vmfs"),
+    INSTANCETYPE_SPEC,
     namespaced=True,
+    validate=validate,
+    warn=warn,
 )
-CLUSTER_INSTANCETYPE = _kind(
+CLUSTER_INSTANCETYPE = chosen_kind(
     "VirtualMachineClusterInstancetype",
     "The size of machines of all namespaces that name it.",
     ("vmclusterinstancetype", "vmclusterinstancetypes", "vmcf", "vmcfs"),
+    INSTANCETYPE_SPEC,
     namespaced=False,
+    validate=validate,
+    warn=warn,
 )
 
 KINDS = (INSTANCETYPE, CLUSTER_INSTANCETYPE)

@@ -21,13 +21,12 @@ from turtles.api.kinds.preference.application import apply_device_preferences
 from turtles.api.kinds.preference.requirements import requirement_cause
 from turtles.api.kinds.preference.topology import spread_cause
 from turtles.api.kinds.vmi.defaults import declare_devices, default_spec
+from turtles.api.kinds.vmi.defaults.devices import attach_input_device
 from turtles.api.language import NOT_FOUND, Cause
 from turtles.api.objects import Object
 from turtles.api.rules import Spec
 
 _TEMPLATE = "spec.template.spec"
-#: The type of input that is attached automatically, if the preference has none.
-_INPUT_TYPE = "tablet"
 
 
 class Unexpandable(Exception):
@@ -96,17 +95,10 @@ def complete_instance(
         # What is attached automatically depends on them, and what is attached gets them too.
         apply_device_preferences(preference, spec)
     declare_devices(spec, config)
-    _attach_input(spec["domain"]["devices"])
+    attach_input_device(spec)
     vmi["metadata"]["annotations"] = {**(vmi["metadata"].get("annotations") or {}), **instance_annotations(vm)}
     if causes := apply_specs(instancetype, preference, spec, vmi["metadata"], "spec"):
         raise Unexpandable(f"VMI conflicts with instancetype spec in fields: [{listed(causes)}]")
-    for device in spec["domain"]["devices"].get("inputs") or ():
-        device["type"] = device.get("type") or _INPUT_TYPE
-
-
-def _attach_input(devices: Object) -> None:
-    if devices.get("autoattachInputDevice") and not devices.get("inputs"):
-        devices["inputs"] = [{"name": "default-0"}]
 
 
 def _template(vm: Object) -> Object:

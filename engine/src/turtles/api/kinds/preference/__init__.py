@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from turtles.api.kind import CREATE, DEFAULT_CONTEXT, MANAGED_BY_USERS, UPDATE, Context, Kind, Version, Webhook
+from turtles.api.choices import chosen_kind
+from turtles.api.kind import DEFAULT_CONTEXT, Context
 from turtles.api.kinds.preference import topology
 from turtles.api.kinds.preference.schema import PREFERENCE_SPEC
-from turtles.api.language import INVALID, Cause, Struct, field
+from turtles.api.language import INVALID, Cause
 from turtles.api.objects import get, is_deleted
 from turtles.api.rules import schema_causes
-
-INSTANCETYPE_GROUP = "instancetype.kubevirt.io"
-INSTANCETYPE_VERSIONS = (Version("v1beta1", storage=True),)
 
 
 def validate(preference: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
@@ -51,35 +49,23 @@ def warn(preference: Any) -> list[str]:
     ]
 
 
-def _kind(name: str, doc: str, short_names: tuple[str, ...], *, namespaced: bool) -> Kind:
-    singular = name.lower()
-    return Kind(
-        kind=name,
-        plural=f"{singular}s",
-        group=INSTANCETYPE_GROUP,
-        versions=INSTANCETYPE_VERSIONS,
-        namespaced=namespaced,
-        short_names=short_names,
-        categories=("all",) if namespaced else (),
-        schema=Struct(doc, field("spec", PREFERENCE_SPEC, PREFERENCE_SPEC.doc, required=True)),
-        rights=MANAGED_BY_USERS,
-        webhooks=(Webhook(f"{singular}-validator.instancetype", f"/{singular}s-validate", (CREATE, UPDATE)),),
-        validate=validate,
-        warn=warn,
-    )
-
-
-PREFERENCE = _kind(
+PREFERENCE = chosen_kind(
     "VirtualMachinePreference",
     "What a kind of guest likes, for machines of the same namespace that name it.",
     ("vmpref", "vmprefs", "vmp", "vmps"),
+    PREFERENCE_SPEC,
     namespaced=True,
+    validate=validate,
+    warn=warn,
 )
-CLUSTER_PREFERENCE = _kind(
+CLUSTER_PREFERENCE = chosen_kind(
     "VirtualMachineClusterPreference",
     "What a kind of guest likes, for machines of all namespaces that name it.",
     ("vmcp", "vmcps"),
+    PREFERENCE_SPEC,
     namespaced=False,
+    validate=validate,
+    warn=warn,
 )
 
 KINDS = (PREFERENCE, CLUSTER_PREFERENCE)

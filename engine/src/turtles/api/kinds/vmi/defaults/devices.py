@@ -39,7 +39,10 @@ def default_probes(spec: Object) -> None:
 
 
 def attach_input_device(spec: Object) -> None:
-    """Add a tablet where the template of a VirtualMachine wants one and declares none."""
+    """Add a tablet where the template of a VirtualMachine wants one and declares none.
+
+    Its bus is left to a preference, or else to admission.
+    """
     devices = (spec.get("domain") or {}).get("devices") or {}
     if devices.get("autoattachInputDevice") and not devices.get("inputs"):
-        devices["inputs"] = [{"name": "default-0", "type": "tablet", "bus": "usb"}]
+        devices["inputs"] = [{"name": "default-0", "type": "tablet"}]
