@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What instance types and preferences share: the group, and that each is two kinds, for a namespace and for all of them."""
+"""What instance types and preferences share: the group, and that each is two kinds, for one namespace and for all."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from turtles.controller.ownership import references_with, references_without
 from turtles.controller.vm import live_update
 from turtles.controller.vm.instancetypes import InstancetypeError, Instancetypes
 from turtles.controller.vm.plan import Plan, plan
-from turtles.controller.vm.revision import Revisions, template_of, wanted_spec
+from turtles.controller.vm.revision import Revisions, is_current, template_of, wanted_spec
 from turtles.controller.vm.status import FAILED_CREATE, NOT_ADOPTED, Context, status
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound, Unavailable
 from turtles.kube.events import Recorder
@@ -119,7 +119,7 @@ class VMController:
         # What comes from an instance type stays as it was at the start.
         follows = configuration.live_update and live_update.can_follow(vmi) and not has_matchers(vm)
         outdated, why = self._revisions.is_outdated(vm, vmi, configuration, follows=follows), ""
-        if vmi is not None and follows and not outdated:
+        if vmi is not None and follows and not outdated and not is_current(vm, vmi):
             update = live_update.update(vmi, wanted_spec(vm, configuration))
             outdated, why = bool(update.restart), update.restart
             if update.patch:

@@ -66,6 +66,11 @@ def started_revision(vm: Object, vmi: Mapping[str, Any]) -> str | None:
     return None if generation is None else revision_name(vm, generation)
 
 
+def is_current(vm: Object, vmi: Mapping[str, Any]) -> bool:
+    """Tell whether a VMI was made from what the VM says now."""
+    return started_revision(vm, vmi) == revision_name(vm, int(vm["metadata"].get("generation") or 0))
+
+
 def template_of(vm: Object) -> Mapping[str, Any]:
     """Return the spec of the VMI that a VM asks for now."""
     return (vm["spec"].get("template") or {}).get("spec") or {}
@@ -118,12 +123,10 @@ class Revisions:
         :param configuration: in force. It is only needed for a VMI that has no revision, which was made by hand.
         :param follows: changes that it can follow while it runs don't count.
         """
-        if vmi is None:
+        if vmi is None or is_current(vm, vmi):
             return False
         judged = without_live_fields if follows else dict
         name = started_revision(vm, vmi)
-        if name == revision_name(vm, int(vm["metadata"].get("generation") or 0)):
-            return False
         started = self._started(vm["metadata"]["namespace"], name) if name else None
         if started is not None:
             template, named = _started_with(vm["spec"])
