@@ -20,6 +20,8 @@ from turtles.api import conditions, quantity
         ("1.5Ki", 1536),
         (".5", Fraction(1, 2)),
         ("-1", -1),
+        ("9" * 40, 2**63 - 1),
+        ("-16E", 1 - 2**63),
         (7, 7),
         (0.5, Fraction(1, 2)),
     ],

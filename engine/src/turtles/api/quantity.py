@@ -31,6 +31,8 @@ _SUFFIXES = {
     "Ei": Fraction(2**60),
 }
 _MAX_LENGTH = 128
+#: No quantity is larger, on either side of zero: whatever says so is this.
+_LARGEST = Fraction(2**63 - 1)
 
 
 class QuantityError(ValueError):
@@ -45,7 +47,7 @@ def parse(value: Any) -> Fraction:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise QuantityError(f"{value!r} is not a quantity")
     if isinstance(value, int):
-        return Fraction(value)
+        return _capped(Fraction(value))
     text = value if isinstance(value, str) else repr(value)
     match = _QUANTITY.fullmatch(text) if len(text) <= _MAX_LENGTH else None
     if match is None:
@@ -53,8 +55,12 @@ def parse(value: Any) -> Fraction:
         raise QuantityError(f"{shown!r} is not a quantity (examples: 500m, 64M, 1Gi)")
     number, exponent, power, suffix = match.groups()
     if exponent:
-        return Fraction(number) * Fraction(10) ** int(power)
-    return Fraction(number) * _SUFFIXES[suffix or ""]
+        return _capped(Fraction(number) * Fraction(10) ** int(power))
+    return _capped(Fraction(number) * _SUFFIXES[suffix or ""])
+
+
+def _capped(number: Fraction) -> Fraction:
+    return max(-_LARGEST, min(_LARGEST, number))
 
 
 def to_int(value: Any) -> int:

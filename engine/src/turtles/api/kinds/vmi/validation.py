@@ -64,6 +64,7 @@ _RULES: tuple[Rule, ...] = (
     *devices.LAST,
     *volumes.LAST,
     compute.too_many,
+    compute.feature_names,
     *machine.OWN,
 )
 _CREATION_RULES: tuple[Rule, ...] = (*network.CREATION, *devices.CREATION)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 from turtles.api import quantity
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.guests import MAX_VCPUS
@@ -13,6 +15,8 @@ from turtles.api.language import INVALID, NOT_SUPPORTED, REQUIRED, Cause
 from turtles.api.objects import get
 from turtles.api.rules import Causes, Spec
 
+#: libvirt's names of features.
+_FEATURE = re.compile(r"[A-Za-z0-9_.-]+")
 _MIN_MEMORY = 10**6
 _POLICIES = ("", "force", "require", "optional", "disable", "forbid")
 _IO_THREADS_POLICIES = ("shared", "auto", "supplementalPool")
@@ -222,6 +226,14 @@ def too_many(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     if most > MAX_VCPUS:
         here = f"{path}.domain.cpu"
         yield Cause(INVALID, f"{here}: {most} virtual processors are more than the {MAX_VCPUS} of any machine", here)
+
+
+def feature_names(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
+    """Refuse names that no feature of a processor can have."""
+    for index, feature in enumerate(get(spec, "domain", "cpu", "features") or ()):
+        if not _FEATURE.fullmatch(feature["name"]):
+            here = f"{path}.domain.cpu.features[{index}].name"
+            yield Cause(INVALID, f"{here} '{feature['name']}': must be letters, digits, '-', '_' and '.'", here)
 
 
 def realtime(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
