@@ -169,23 +169,26 @@ duration:
 
 import re
 
-from ..module_utils import _diagnosis, _merge, _resources, _shape, _vm_spec, _wait
-from ..module_utils._base import ResourceModule, run_module
+from ..module_utils import _merge, _shape, _vm_spec
+from ..module_utils._base import run_module
 from ..module_utils._client import KubeError
+from ..module_utils._replicated import ReplicatedModule
 from ..module_utils._values import plain
 from ..module_utils._vm_strategy import RUN_STRATEGIES
 
-SHOWN = 3
 # Guests of these run by themselves.
 STARTED = ("Always", "Once", "RerunOnFailure")
 PART = re.compile(r"^[0-9]+%?$")
 
 
-class Pool(ResourceModule):
+class Pool(ReplicatedModule):
     """A VirtualMachinePool."""
 
     KIND = "VirtualMachinePool"
     API_VERSION = "pool.kubevirt.io/v1beta1"
+    TITLE = "pool"
+    MEMBERS = "machines"
+    MEMBER_KIND = "VirtualMachine"
     ARGUMENTS = {
         "name": {"type": "str", "required": True},
         "replicas": {"type": "int"},
@@ -204,8 +207,6 @@ class Pool(ResourceModule):
     EXACT = frozenset(("selector", "updateStrategy", "scaleInStrategy", "autohealing"))
 
     def declare(self, live):
-        if self.params["replicas"] is not None and self.params["replicas"] < 0:
-            raise KubeError("replicas: %d is negative; give a number, or 0 for none" % self.params["replicas"])
         template = self._template(live)
         options = (
             ("updateStrategy", "update_strategy"),
@@ -214,9 +215,7 @@ class Pool(ResourceModule):
             ("nameGeneration", "name_generation"),
         )
         spec = {
-            "replicas": self.params["replicas"],
-            "paused": self.params["paused"],
-            "selector": self._selector(live, template),
+            **self.counted(live, template),
             "virtualMachineTemplate": template or None,
             "maxUnavailable": self._max_unavailable(),
             **{key: plain(self.params[option]) for key, option in options},
@@ -238,15 +237,6 @@ class Pool(ResourceModule):
             template["spec"] = {**spec, "runStrategy": "Always"}
         return template
 
-    def _selector(self, live, template):
-        selector = plain(self.params["selector"])
-        if selector is not None or live is not None:
-            return selector
-        labels = (template.get("metadata") or {}).get("labels")
-        if not labels:
-            raise KubeError("labels: missing for a new pool. Give labels by which it knows its machines.")
-        return {"matchLabels": labels}
-
     def _max_unavailable(self):
         text = self.params["max_unavailable"]
         if text is None:
@@ -255,48 +245,9 @@ class Pool(ResourceModule):
             raise KubeError("max_unavailable: %r is neither a number nor a percentage such as 25%%" % text)
         return text if text.endswith("%") else int(text)
 
-    def is_ready(self, obj):
-        if obj is None:
-            return False
-        status, wanted = obj.get("status") or {}, _wanted(obj)
-        if obj["spec"].get("paused"):
-            return _wait.is_true(obj, "ReplicaPaused")
-        ready = (status.get("readyReplicas") or 0) if _starts(obj) else wanted
-        return (status.get("replicas") or 0) == wanted == ready and bool(status.get("labelSelector"))
-
-    def explain(self, obj):
-        status = (obj or {}).get("status") or {}
-        said = []
-        if obj:
-            said.append("%d of %d machines are ready" % (status.get("readyReplicas") or 0, _wanted(obj)))
-        failure = _wait.condition(obj or {}, "ReplicaFailure")
-        if failure.get("message"):
-            said.append("%s: %s" % (failure.get("reason"), failure["message"]))
-        return said + self._troubles(status.get("labelSelector")), {}
-
-    def _troubles(self, selector):
-        """Return what the first few machines that aren't ready say."""
-        machine = _resources.known("kubevirt.io/v1", "VirtualMachine")
-        found = selector and _diagnosis.quietly(
-            lambda: self.client.list(_resources.path(machine, self.namespace), selector)[0]
-        )
-        unready = [vm for vm in found or () if not _wait.is_true(vm, "Ready")]
-        return [
-            "%s: %s" % (_resources.label(vm), sentence)
-            for vm in unready[:SHOWN]
-            for sentence in _diagnosis.bad_conditions(vm)
-        ]
-
-
-def _wanted(obj):
-    replicas = obj["spec"].get("replicas")
-    return 1 if replicas is None else replicas
-
-
-def _starts(obj):
-    """Return whether the guests of a pool run by themselves."""
-    spec = obj["spec"]["virtualMachineTemplate"].get("spec") or {}
-    return bool(spec.get("running")) or spec.get("runStrategy") in STARTED
+    def starts(self, obj):
+        spec = obj["spec"]["virtualMachineTemplate"].get("spec") or {}
+        return bool(spec.get("running")) or spec.get("runStrategy") in STARTED
 
 
 MODULE = Pool

@@ -114,18 +114,19 @@ duration:
   sample: 4.871
 """
 
-from ..module_utils import _diagnosis, _merge, _resources, _shape, _vm_spec, _wait
-from ..module_utils._base import ResourceModule, run_module
-from ..module_utils._client import KubeError
+from ..module_utils import _merge, _shape, _vm_spec
+from ..module_utils._base import run_module
+from ..module_utils._replicated import ReplicatedModule
 from ..module_utils._values import plain
 
-SHOWN = 3
 
-
-class ReplicaSet(ResourceModule):
+class ReplicaSet(ReplicatedModule):
     """A VirtualMachineInstanceReplicaSet."""
 
     KIND = "VirtualMachineInstanceReplicaSet"
+    TITLE = "replica set"
+    MEMBERS = "instances"
+    MEMBER_KIND = "VirtualMachineInstance"
     ARGUMENTS = {
         "name": {"type": "str", "required": True},
         "replicas": {"type": "int"},
@@ -138,69 +139,17 @@ class ReplicaSet(ResourceModule):
     EXACT = frozenset(("selector",))
 
     def declare(self, live):
-        if self.params["replicas"] is not None and self.params["replicas"] < 0:
-            raise KubeError("replicas: %d is negative; give a number, or 0 for none" % self.params["replicas"])
         declared = _vm_spec.declare(self.params)
         template = _merge.combine(
             plain(self.params["template"]) or {}, (declared.get("spec") or {}).get("template") or {}
         )
-        spec = {
-            "replicas": self.params["replicas"],
-            "paused": self.params["paused"],
-            "selector": self._selector(live, template),
-            "template": template or None,
-        }
+        spec = {**self.counted(live, template), "template": template or None}
         declaration = {
             "metadata": declared.get("metadata") or {},
             "spec": {key: value for key, value in spec.items() if value is not None},
         }
         _shape.check_shape("replicaset %s" % self.name, declaration, self.KIND)
         return declaration
-
-    def _selector(self, live, template):
-        selector = plain(self.params["selector"])
-        if selector is not None or live is not None:
-            return selector
-        labels = (template.get("metadata") or {}).get("labels")
-        if not labels:
-            raise KubeError("labels: missing for a new replica set. Give labels by which it knows its instances.")
-        return {"matchLabels": labels}
-
-    def is_ready(self, obj):
-        if obj is None:
-            return False
-        status, wanted = obj.get("status") or {}, _wanted(obj)
-        if obj["spec"].get("paused"):
-            return _wait.is_true(obj, "ReplicaPaused")
-        return status.get("replicas") == wanted and status.get("readyReplicas") == wanted
-
-    def explain(self, obj):
-        status = (obj or {}).get("status") or {}
-        said = []
-        if obj:
-            said.append("%d of %d instances are ready" % (status.get("readyReplicas") or 0, _wanted(obj)))
-        failure = _wait.condition(obj or {}, "ReplicaFailure")
-        if failure.get("message"):
-            said.append("%s: %s" % (failure.get("reason"), failure["message"]))
-        return said + self._troubles(status.get("labelSelector")), {}
-
-    def _troubles(self, selector):
-        """Return what the first few instances that aren't ready say."""
-        instance = _resources.known(self.API_VERSION, "VirtualMachineInstance")
-        found = selector and _diagnosis.quietly(
-            lambda: self.client.list(_resources.path(instance, self.namespace), selector)[0]
-        )
-        unready = [vmi for vmi in found or () if not _wait.is_true(vmi, "Ready")]
-        return [
-            "%s: %s" % (_resources.label(vmi), sentence)
-            for vmi in unready[:SHOWN]
-            for sentence in _diagnosis.bad_conditions(vmi)
-        ]
-
-
-def _wanted(obj):
-    replicas = obj["spec"].get("replicas")
-    return 1 if replicas is None else replicas
 
 
 MODULE = ReplicaSet

@@ -1,0 +1,87 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Modules of kinds that keep as many members of one template as wanted."""
+
+from __future__ import annotations
+
+from . import _diagnosis, _resources, _wait
+from ._base import ResourceModule
+from ._client import KubeError
+from ._values import plain
+
+# Of so many members that aren't ready is told why.
+SHOWN = 3
+
+
+class ReplicatedModule(ResourceModule):
+    """Declares an object that has replicas.
+
+    A subclass says what users call the object (TITLE) and its members (MEMBERS), and of what kind these are.
+    """
+
+    TITLE = ""
+    MEMBERS = ""
+    MEMBER_KIND = ""
+
+    def counted(self, live, template):
+        """Return what of the spec all such objects have: the number, the pause and the selector."""
+        if self.params["replicas"] is not None and self.params["replicas"] < 0:
+            raise KubeError("replicas: %d is negative; give a number, or 0 for none" % self.params["replicas"])
+        return {
+            "replicas": self.params["replicas"],
+            "paused": self.params["paused"],
+            "selector": self._selector(live, template),
+        }
+
+    def _selector(self, live, template):
+        selector = plain(self.params["selector"])
+        if selector is not None or live is not None:
+            return selector
+        labels = (template.get("metadata") or {}).get("labels")
+        if not labels:
+            raise KubeError(
+                "labels: missing for a new %s. Give labels by which it knows its %s." % (self.TITLE, self.MEMBERS)
+            )
+        return {"matchLabels": labels}
+
+    def is_ready(self, obj):
+        if obj is None:
+            return False
+        if obj["spec"].get("paused"):
+            return _wait.is_true(obj, "ReplicaPaused")
+        status, number = obj.get("status") or {}, wanted(obj)
+        ready = (status.get("readyReplicas") or 0) if self.starts(obj) else number
+        return (status.get("replicas") or 0) == number == ready and bool(status.get("labelSelector"))
+
+    def starts(self, obj):
+        """Return whether the guests of the members run by themselves."""
+        return True
+
+    def explain(self, obj):
+        status = (obj or {}).get("status") or {}
+        said = []
+        if obj:
+            said.append("%d of %d %s are ready" % (status.get("readyReplicas") or 0, wanted(obj), self.MEMBERS))
+        failure = _wait.condition(obj or {}, "ReplicaFailure")
+        if failure.get("message"):
+            said.append("%s: %s" % (failure.get("reason"), failure["message"]))
+        return said + self._troubles(status.get("labelSelector")), {}
+
+    def _troubles(self, selector):
+        """Return what the first few members that aren't ready say."""
+        member = _resources.known("kubevirt.io/v1", self.MEMBER_KIND)
+        found = selector and _diagnosis.quietly(
+            lambda: self.client.list(_resources.path(member, self.namespace), selector)[0]
+        )
+        unready = [obj for obj in found or () if not _wait.is_true(obj, "Ready")]
+        return [
+            "%s: %s" % (_resources.label(obj), sentence)
+            for obj in unready[:SHOWN]
+            for sentence in _diagnosis.bad_conditions(obj)
+        ]
+
+
+def wanted(obj):
+    """Return how many members an object is to have."""
+    replicas = obj["spec"].get("replicas")
+    return 1 if replicas is None else replicas
