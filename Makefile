@@ -66,7 +66,7 @@ test-faults: venv-tests ## Kill the API server 500 times and send it 240,000 odd
 		engine/tests/standalone/apiserver/test_fuzz.py engine/tests/standalone/apiserver/test_fuzz_deep.py $(ARGS)
 
 .PHONY: test-specs
-test-specs: venv-tests ## Judge 50,000 machines drawn from the schema, and make Pods and domains of those admitted; an hour.
+test-specs: venv-tests ## Judge 50,000 machines drawn from the schema, and make Pods and domains of those admitted; five minutes.
 	@$(RUN) env TURTLES_FUZZ_SPECS=50000 python -m pytest -c engine/pyproject.toml -s engine/tests/test_specs.py $(ARGS)
 
 .PHONY: test-e2e

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from turtles.api.configuration import DEFAULT
+from turtles.api.guests import MAX_VCPUS
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.language import Field, ListOf, MapOf, Struct, Type
 from turtles.controller.pod.config import LauncherConfig
@@ -81,6 +82,9 @@ WORDS = (
     *("6a1a24a1-4061-4607-8bf4-a3963d0c5895", "aGVsbG8=", "#cloud-config\n", "In", "Exists", "NoSchedule", "external"),
 )
 AMOUNTS = ("0", "1", "-1", "500k", "1M", "64Mi", "1Gi", "1.5Gi", "2Ti", "1e3", "100m", "much", "9" * 40)
+
+#: As many processors of a node as any machine can have for itself, and one for its emulator.
+PROCESSORS = tuple(range(MAX_VCPUS + 1))
 
 
 def scalar(kind: Type) -> st.SearchStrategy[Any]:
@@ -185,7 +189,7 @@ def check_domain(vmi: dict[str, Any], *, kvm: bool) -> None:
     given = [device["deviceName"] for kind in ("gpus", "hostDevices") for device in devices.get(kind) or ()]
     # As a device plugin says which device of the node the Pod has.
     assigned = {variable(PCI_PREFIX, name): ",".join(["0000:01:00.0"] * len(given)) for name in given}
-    xml = definition.domain_xml(vmi, plans, definition.Host(kvm, assigned=assigned))
+    xml = definition.domain_xml(vmi, plans, definition.Host(kvm, assigned=assigned, processors=PROCESSORS))
     note(xml)
     domain_schema().assertValid(etree.fromstring(xml))
 
