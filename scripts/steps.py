@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs targets of the Makefile, all of them even if some fail, and says at the end what became of each.
 
-    scripts/steps.py [--jobs N] TARGET...
+    scripts/steps.py [--jobs N] TARGET... [--beside TARGET]...
 
 With --jobs that many run side by side, in the order given; the output of each is then shown when it has ended.
-$STEPS_REPORT names a file that gets the closing lines too, for a caller that runs several of these.
+What is to run --beside the last one begins with it, has a lower priority, and is shown after it. $STEPS_REPORT names a file that gets the closing lines too, for a caller that runs several of these.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 
 class Step:
@@ -28,10 +28,11 @@ class Step:
         self.outcome = "not run"
         self.seconds: float | None = None
 
-    def run(self, capture: bool) -> None:
+    def run(self, capture: bool, after: threading.Event | None = None) -> None:
         """Run it.
 
         :param capture: show its output at the end, all at once.
+        :param after: run it with a lower priority, and don't show its output before this.
         """
         if _INTERRUPTED.is_set():
             return
@@ -41,13 +42,15 @@ class Step:
                 print(f"=== {self.target}", flush=True)
             # MAKEFLAGS has the variables that were given on the command line, such as ARGS.
             code = subprocess.run(
-                [os.environ.get("MAKE", "make"), "--no-print-directory", self.target],
+                [*(["nice"] if after else []), os.environ.get("MAKE", "make"), "--no-print-directory", self.target],
                 check=False,
                 stdout=output,
                 stderr=output and subprocess.STDOUT,
             ).returncode
             self.seconds = time.monotonic() - started
             self.outcome = "passed" if code == 0 else "interrupted" if _INTERRUPTED.is_set() else "failed"
+            if after is not None:
+                after.wait()
             if output is not None:
                 output.seek(0)
                 with _PRINTING:
@@ -65,18 +68,36 @@ _PRINTING = threading.Lock()
 _INTERRUPTED = threading.Event()
 
 
+def _run(steps: list[Step], beside: list[Step], jobs: int) -> None:
+    """Run steps, so many at a time, and others one after another beside the last of them."""
+    last_ended = threading.Event()
+    with ThreadPoolExecutor(1) as background, ThreadPoolExecutor(jobs) as pool:
+        try:
+            running = [pool.submit(step.run, capture=jobs > 1) for step in steps[:-1]]
+            if beside:
+                wait(running)
+            others = [background.submit(step.run, capture=True, after=last_ended) for step in beside]
+            running.append(pool.submit(steps[-1].run, capture=jobs > 1))
+            wait(running)
+        finally:
+            last_ended.set()
+        for done in running + others:
+            done.result()
+
+
 def main() -> int:
     """Run what the command line says."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--jobs", type=int, default=1, help="how many run side by side (default: %(default)s)")
+    parser.add_argument("--beside", action="append", default=[], metavar="TARGET", help="run this beside the last one")
     parser.add_argument("targets", nargs="+", metavar="TARGET")
     options = parser.parse_args()
     steps = [Step(target) for target in options.targets]
+    beside = [Step(target) for target in options.beside]
     # The terminal interrupts the targets too, which need time to clean up. Those that are left aren't begun.
     signal.signal(signal.SIGINT, lambda *_: _INTERRUPTED.set())
-    with ThreadPoolExecutor(options.jobs) as pool:
-        for done in [pool.submit(step.run, capture=options.jobs > 1) for step in steps]:
-            done.result()
+    _run(steps, beside, options.jobs)
+    steps += beside
     report = "\n".join(map(str, steps))
     print(f"=== what ran, and for how long\n{report}", flush=True)
     if os.environ.get("STEPS_REPORT"):
