@@ -60,6 +60,10 @@ test-engine: venv-tests
 test-collection: venv-tests
 	@$(RUN) python -m pytest $(PARALLEL) tests/unit $(ARGS)
 
+.PHONY: test-matrix
+test-matrix: venv-tests ## Judge and test the collection with ansible-core 2.17 to the newest; MATRIX="2.17 2.21": only these.
+	@$(RUN) scripts/matrix.sh $(MATRIX) -- $(ARGS)
+
 .PHONY: test-faults
 test-faults: venv-tests ## Kill the API server 500 times and send it 240,000 odd requests; an hour or so.
 	@$(RUN) $(AS_ROOT) env TURTLES_CRASH_ROUNDS=500 TURTLES_FUZZ_REQUESTS=100000 TURTLES_FUZZ_SEED=random \
@@ -73,6 +77,17 @@ test-specs: venv-tests ## Judge 50,000 machines drawn from the schema, and make 
 .PHONY: test-e2e
 test-e2e: venv-tests ## Run the tests with an engine of their own and real virtual machines.
 	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+INTEGRATION := -e turtles_instance=turtles-integration -e turtles_api_port=26443 -e turtles_virt_api_port=28443 \
+	-e turtles_bridge=turtles-int0 -e turtles_pod_cidr=10.224.0.0/16 -e turtles_service_cidr=10.92.0.0/16
+
+.PHONY: test-integration
+test-integration: venv-tests ## Run ansible-test's integration targets with an engine of their own, or with $$KUBECONFIG; TARGETS="vm pool".
+	@if [ -n "$(KUBECONFIG)" ]; then $(RUN) scripts/integration.sh $(TARGETS) $(ARGS); exit; fi; \
+	trap '$(RUN) ansible-playbook turtles.kubevirt.teardown $(INTEGRATION) >/dev/null' EXIT; \
+	$(RUN) ansible-playbook turtles.kubevirt.deploy $(INTEGRATION); \
+	$(RUN) $(AS_ROOT) env KUBECONFIG=/etc/turtles-integration/admin.kubeconfig \
+		TURTLES_TEST_IMAGE=oci-archive:/var/lib/turtles-integration/images/tiny.tar scripts/integration.sh $(TARGETS) $(ARGS)
 
 .PHONY: test-fresh
 test-fresh: venv-fresh ## Run the README's commands on Debian 12 and 13 that have nothing; DEBIAN=trixie: only that.

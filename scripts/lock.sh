@@ -21,3 +21,16 @@ compile $engine engine/pyproject.toml --constraints $install "$@"
 compile requirements-venv.lock requirements-venv.txt --constraints $install --constraints $engine "$@"
 compile requirements-test.lock requirements-test.txt engine/pyproject.toml \
     --constraints $install --constraints $engine --constraints requirements-venv.lock "$@"
+
+# What the matrix tests instead of the ansible-core above, and what that one wants in other versions.
+others=$(mktemp)
+trap 'rm -f "$others"' EXIT
+sed -E '/^(ansible-core|resolvelib)==/d; /^ /d; s/ \\$//' requirements-test.lock >"$others"
+for lock in tests/matrix/*.lock; do
+    version=${lock##*/} version=${version%.lock}
+    mapfile -t same < <(sed -E 's/^([a-zA-Z0-9._-]+)==.*/--no-emit-package=\1/' "$others" | grep ^--)
+    echo "==> $lock"
+    .venv/bin/uv pip compile --quiet --no-config --universal --python-version "$(scripts/matrix.sh --python "$version")" \
+        --generate-hashes --no-emit-index-url --constraints "$others" "${same[@]}" --output-file "$lock" "$@" - \
+        <<<"ansible-core~=$version.0"
+done

@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
-# ansible-test sanity on a copy of the collection: it insists on a folder ansible_collections/<namespace>/<name>, and on
-# a git repository. The engine isn't Ansible's to judge; ruff and mypy do that.
+# ansible-test sanity on a copy of the collection; VENV names another environment than .venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bin=$PWD/.venv/bin
+venv=$(realpath "${VENV:-.venv}")
+bin=$venv/bin
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/turtles-kubevirt
-copy=$cache/sanity/ansible_collections/turtles/kubevirt
 home=$cache/home
 
 # A home of its own keeps ansible-test's virtual environments out of the user's; pip's settings and cache are shared.
@@ -39,17 +38,7 @@ PYTHON
 exec 9>"$cache/sanity.lock"
 flock 9
 
-# What ansible-test keeps in tests/output makes the next run short.
-mkdir -p "$copy/tests/output"
-find "$copy" -mindepth 1 -maxdepth 1 ! -name tests -exec rm -rf {} +
-find "$copy/tests" -mindepth 1 -maxdepth 1 ! -name output -exec rm -rf {} +
-git ls-files -z --cached --others --exclude-standard -- . ':!engine' \
-    | while IFS= read -r -d '' file; do if [ -e "$file" ]; then printf '%s\0' "$file"; fi; done \
-    | tar --create --null --files-from=- | tar --extract --directory="$copy"
-cd "$copy"
-git init --quiet
-git config core.excludesFile /dev/null
-git add --all
+cd "$(scripts/copy-collection.sh "$cache/sanity")"
 export HOME=$home PATH=$bin:$PATH
 unset XDG_CACHE_HOME
 python=$("$bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
