@@ -4,7 +4,8 @@
     scripts/steps.py [--jobs N] TARGET... [--beside TARGET]...
 
 With --jobs that many run side by side, in the order given; the output of each is then shown when it has ended.
-What is to run --beside the last one begins with it, has a lower priority, and is shown after it. $STEPS_REPORT names a file that gets the closing lines too, for a caller that runs several of these.
+What is to run --beside the last one begins with it, has a lower priority, and is shown after it.
+$STEPS_REPORT names a file that gets the closing lines too, for a caller that runs several of these.
 """
 
 import argparse
