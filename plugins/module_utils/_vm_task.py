@@ -180,7 +180,12 @@ class MachineTask(ResourceModule):
                 after = after_action(after, self.action)
             elif not is_active(self.vmi):
                 self.vmi = None
-        elif outcome.changed or self.action or self.guest_action or (self.waits and not self._is_settled(after)):
+        elif (
+            outcome.changed
+            or self.action
+            or self.guest_action
+            or (self.waits and not self._is_settled(after, self.vmi))
+        ):
             after = self._carry_out(after)
         changed = outcome.changed or bool(self.action or self.guest_action)
         return outcome._replace(changed=changed, after=after)
@@ -295,6 +300,8 @@ class MachineTask(ResourceModule):
         if self.action in ("restart", "replace"):
             self._until_replaced("restarted")
             self.former = self.vmi["metadata"].get("uid")
+        # What is seen may be from before the change.
+        self._until_looked_at()
         goal = self._goal(vm)
         if goal == "running":
             self.until_both(self._runs, goal, self.hopeless)
@@ -303,15 +310,14 @@ class MachineTask(ResourceModule):
             self.until_both(self._rests, goal)
         elif goal == "paused":
             self.until_both(self._is_paused, goal, self.hopeless)
-        self._until_looked_at()
 
-    def _is_settled(self, vm):
+    def _is_settled(self, vm, vmi):
         """Return whether the guest is as declared already, and the controller has nothing more to say."""
         goal = self._goal(vm)
         reached = {"running": self._runs, "stopped": self._rests, "paused": self._is_paused}.get(goal)
-        if not _is_seen(vm) or (reached and not reached(vm, self.vmi)):
+        if not _is_seen(vm) or self._needs_restart(vm, vmi) or (reached and not reached(vm, vmi)):
             return False
-        return goal != "running" or not self._lack(self.vmi)
+        return goal != "running" or not self._lack(vmi)
 
     def _goal(self, vm):
         """Return what the guest is to be: running, paused, stopped, or None if nothing says so."""
@@ -374,8 +380,8 @@ class MachineTask(ResourceModule):
         )
 
     def _until_looked_at(self):
-        """Give the controller time to see the declaration: only then it says whether the guest needs a restart."""
-        # The state has been reached; what would be missing is a hint.
+        """Give the controller time to see the declaration: only then its status is about it, and says whether the guest
+        needs a restart. One that doesn't say what it has seen isn't waited for."""
         with contextlib.suppress(_wait.GaveUp):
             self.watch_until(*self.where, CONTROLLER_LOOK, _is_seen)
 
