@@ -281,10 +281,10 @@ def test_an_agent_and_an_address_are_waited_for(api, run, module):
     assert "isn't connected to its guest agent within 1 seconds" in missing
     assert "its guest agent hasn't connected (AgentConnected isn't True)" in missing
 
+    agent = {"type": "AgentConnected", "status": "True"}
     late = []
     for _attempt in range(3):
         instance(conditions=[])
-        agent = {"type": "AgentConnected", "status": "True"}
         threading.Timer(0.5, lambda: late.append(time.monotonic()) or instance(conditions=[agent])).start()
         assert not call(wait_for="agent").get("failed")
         late[-1] = time.monotonic() - late[-1]
