@@ -18,7 +18,7 @@ OPTIONS = ("namespace", "state", "labels", "wait_for", "forks", "rollout", "prob
 OF_TEMPLATE = ("template", "count", "items")
 TOP = (*OPTIONS, "namespaces", "images", "vms", "services")
 REFUSED = {
-    "networks": "networks can't be declared in a fleet file. Leave it out, and create NetworkAttachmentDefinitions with "
+    "networks": "networks can't be declared in a fleet file. Leave it out, and create NetworkAttachmentDefinitions by "
     "turtles.kubevirt.manifest where the cluster serves them.",
 }
 NAMESPACE = {

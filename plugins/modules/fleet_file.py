@@ -13,8 +13,8 @@ author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
   - Reads a YAML file with namespaces, images, virtual machines and services, and returns objects for
-    M(turtles.kubevirt.manifest) and options for M(turtles.kubevirt.fleet). The role C(turtles.kubevirt.fleet) does all of
-    that.
+    M(turtles.kubevirt.manifest) and options for M(turtles.kubevirt.fleet). The role C(turtles.kubevirt.fleet) uses
+    them.
   - A key that doesn't exist is an error that names its place and the nearest one that does.
   - Values may be templates, also with variables of the play. In C(vms[].template) they are evaluated for each machine,
     with C(item) and C(index).
@@ -22,8 +22,8 @@ options:
   path:
     description:
       - The file, on the controller. It may be encrypted with Ansible Vault.
-      - C(vms) is a list, whose entries are options of M(turtles.kubevirt.vm), or C(template) with C(count) or C(items) as
-        M(turtles.kubevirt.fleet) has them.
+      - C(vms) is a list, whose entries are options of M(turtles.kubevirt.vm), or C(template) with C(count) or C(items)
+        as M(turtles.kubevirt.fleet) has them.
       - C(images) maps names to images. O(turtles.kubevirt.vm#module:image) of a machine, or of one of its disks, may be
         such a name.
       - C(namespaces) is a list of names, or of mappings with C(name), C(labels), C(annotations) and C(quota), which is
