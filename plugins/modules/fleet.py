@@ -50,7 +50,7 @@ options:
     type: str
   state:
     description:
-      - State of machines that don't name one; see M(turtles.kubevirt.vm#module:state). V(restarted) in batches is a
+      - State of machines that don't name one; see O(turtles.kubevirt.vm#module:state). V(restarted) in batches is a
         rolling restart, V(absent) removes the fleet.
     type: str
     choices: [present, running, stopped, restarted, paused, unpaused, soft_rebooted, reset, absent]
@@ -59,7 +59,7 @@ options:
     description: Labels of all machines and their instances. Those of a machine come on top.
     type: dict
   wait_for:
-    description: What is waited for where machines don't say it themselves; see M(turtles.kubevirt.vm#module:wait_for).
+    description: What is waited for where machines don't say it themselves; see O(turtles.kubevirt.vm#module:wait_for).
     type: str
     choices: [running, address, agent, ssh]
     default: running
