@@ -2,11 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
 
 import pytest
+from ansible_collections.turtles.kubevirt.plugins.module_utils import _reachable
 from api import Refused
 
 WEB = {"image": "example.com/web:1", "memory": "64Mi"}
@@ -97,7 +99,7 @@ def test_only_what_differs_is_changed(api, fleet):
 
 def test_requests_are_capped(api, fleet):
     flying, most = 0, 0
-    original, lock = api._handle, threading.Lock()
+    original = api._handle
 
     async def handle(request):
         nonlocal flying, most
@@ -106,15 +108,13 @@ def test_requests_are_capped(api, fleet):
         flying += 1
         most = max(most, flying)
         try:
-            import asyncio
-
             await asyncio.sleep(0.02)
             return await original(request)
         finally:
             flying -= 1
 
-    with lock:
-        api._handle = handle
+    # The server takes its handler when it starts.
+    api._handle = handle
     api.stop()
     api.start()
     fleet(*vms(*("web-%d" % n for n in range(12))), forks=3)
@@ -296,11 +296,27 @@ def test_an_agent_and_an_address_are_waited_for(api, run, module):
     assert "none of its interfaces has an IP address yet" in call(wait_for="address").msg
 
 
-def test_ssh_is_waited_for(api, run):
+@pytest.mark.parametrize("answers_after", [3, 10**6])
+def test_ssh_is_waited_for(run, monkeypatch, answers_after):
+    asked = []
+
+    def why_no_ssh(address):
+        asked.append(address)
+        return "%s port 22: Connection refused" % address if len(asked) < answers_after else None
+
+    monkeypatch.setattr(_reachable, "why_no_ssh", why_no_ssh)
+    done = run("vm", name="web", namespace="default", state="running", wait_for="ssh", wait_timeout=1, **WEB)
+    assert set(asked) == {"10.244.0.7"}
+    if answers_after == 3:
+        assert (done["changed"], len(asked)) == (True, 3)
+    else:
+        assert "isn't reachable by SSH from the machine on which the task runs within 1 seconds" in done.msg
+        assert "10.244.0.7 port 22: Connection refused" in done.msg
+
+
+def test_an_ssh_server_is_known_by_its_banner():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        from ansible_collections.turtles.kubevirt.plugins.module_utils import _reachable
-
         port = listener.getsockname()[1]
         assert "port %d: Connection refused" % port in _reachable.why_no_ssh("127.0.0.1", port)
         listener.listen()

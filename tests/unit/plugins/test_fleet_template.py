@@ -105,27 +105,37 @@ def test_what_others_wrote_isnt_evaluated(api, task, tmp_path):
     assert machine(api, "web-1")["metadata"]["annotations"]["note"] == "{{ 1 + 1 }}"
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ("template: {name: !unsafe 'web-{{ itme.x }}'}\n        items: [1]", "template, machine 1:"),
-        (
-            "template: {name: !unsafe 'web-{{ index }}', memroy: 1Gi}\n        count: 2",
-            "vms[0].memroy: there is no such",
-        ),
-        ("template: {name: web}", "template: needs either count or items"),
-        ("template: {name: web}\n        count: many", "count: must be a number of machines, but is the text 'many'"),
-        ("template: {name: web}\n        items: {a: b}", "items: must be a list with a value for each machine"),
-        (
-            "template: [web]\n        count: 1",
-            "template: must be a mapping with options of the module vm, but is a list",
-        ),
-        ("vms: {name: web}", "vms: must be a list, but is a mapping"),
-    ],
-)
-def test_bad_templates_are_told(api, task, options, message):
-    result, _shown = task(options)
-    assert message in result["msg"]
+BAD = [
+    ("{template: {name: !unsafe 'web-{{ itme.x }}'}, items: [1]}", "template, machine 1:"),
+    ("{template: {name: !unsafe 'web-{{ index }}', memroy: 1Gi}, count: 2}", "vms[0].memroy: there is no such key"),
+    ("{template: {name: web}}", "template: needs either count or items"),
+    ("{template: {name: web}, count: many}", "count: must be a number of machines, but is the text 'many'"),
+    ("{template: {name: web}, items: {a: b}}", "items: must be a list with a value for each machine"),
+    ("{template: [web], count: 1}", "template: must be a mapping with options of the module vm, but is a list"),
+    ("{vms: {name: web}}", "vms: must be a list, but is a mapping"),
+]
+
+
+def test_bad_templates_are_told(api, play_file, server):
+    tasks = "".join(
+        """
+    - turtles.kubevirt.fleet: %s
+      register: result_%d
+      ignore_errors: true"""
+        % (options, number)
+        for number, (options, _message) in enumerate(BAD)
+    )
+    head, _task, tail = TASK.partition("    - turtles.kubevirt.fleet:")
+    kept = "[%s]" % ", ".join("result_%d.msg" % number for number in range(len(BAD)))
+    keep = "    - ansible.builtin.copy" + tail.partition("    - ansible.builtin.copy")[2].replace("result", kept)
+    defaults = "  module_defaults: {group/turtles.kubevirt.kubevirt: {host: '%s', api_key: '%s'}}\n" % (
+        server.url,
+        server.api.token,
+    )
+    head = head.replace("  tasks:", defaults + "  tasks:")
+    messages, _shown = play_file(head.rstrip() + tasks + "\n" + keep)
+    for message, (_options, words) in zip(messages, BAD, strict=True):
+        assert words in message
     assert api.written() == []
 
 
