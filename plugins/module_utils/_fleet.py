@@ -126,7 +126,7 @@ class Member:
         """Bring the machine about, wait for it and probe it."""
         self.before, self.instance_before = self.task.machine.get(), self.task.machine.instance()
         self.result = self.task.run()
-        if probe and self.task.waits and self.task.vmi and not self.is_removed:
+        if probe and self.task.waits and self.params["state"] != "paused" and _vm_status.is_active(self.task.vmi):
             probe(self)
         self.status = self._done()
 
