@@ -190,6 +190,9 @@ class _Feed:
                     self.view._fail(exc)
                     return
                 self._stopped.wait(PAUSE)
+            except Exception as exc:  # nobody else would hear of it, and all that waits would do so to its end
+                self.view._fail(KubeError("%s: unexpected answer: %s: %s" % (self._path, type(exc).__name__, exc)))
+                return
             self._version = None
 
     def _watch(self):
