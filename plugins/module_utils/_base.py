@@ -413,6 +413,8 @@ def explain_error(exc):
         )
     if exc.status == 403 and exc.reason == "Forbidden":
         message = exc.message.rstrip(".")
+        if "exceeded quota" in message:
+            return "%s. Delete what isn't needed any more, or have the ResourceQuota raised." % message
         return "%s. Grant the user that right, for instance by the ClusterRole kubevirt.io:edit." % message
     lines = []
     for cause in exc.causes:
