@@ -126,7 +126,7 @@ def test_a_web_tier_behind_a_service(cluster: Cluster, tmp_path: Path) -> None:
     assert (recap(run())["changed"], recap(run())["changed"]) == (2, 0)
     service = cluster.core.read_namespaced_service("web", "web-tier").spec.cluster_ip
     # Each connection goes to one of them by chance.
-    assert {page(service) for _ in range(20)} == {"Hello from the left\n", "Hello from the right\n"}
+    assert {page(service) for _connection in range(20)} == {"Hello from the left\n", "Hello from the right\n"}
     wrong = (EXAMPLES / "web-tier.yml").read_text().replace("memory:", "memroy:")
     (tmp_path / "wrong.yml").write_text(wrong)
     output = run("-e", f"fleet_file={tmp_path / 'wrong.yml'}", check=False)

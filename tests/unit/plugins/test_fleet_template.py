@@ -41,6 +41,7 @@ TEMPLATE = """
           name: TAG "web-{{ '%02d' % index }}"
           image: x
           memory: TAG "{{ size }}"
+          hostname: TAG "{{ nothing | default(omit) }}"
           labels: {host: TAG "{{ item.host }}"}
           cloud_init:
             user_data:
@@ -76,6 +77,7 @@ def test_templates_are_evaluated_for_each_machine(api, task, form):
     assert second["metadata"]["labels"] == {"host": "piggy"}
     spec = second["spec"]["template"]["spec"]
     assert spec["domain"]["memory"] == {"guest": "64Mi"}
+    assert "hostname" not in spec
     user_data = spec["volumes"][-1]["cloudInitNoCloud"]["userData"]
     assert "hostname: piggy" in user_data
     assert "echo 2 of 2" in user_data
