@@ -53,5 +53,18 @@ def expand(templar, variables, place, template, count, items):
             raise AnsibleActionFail(
                 "%s: must be a mapping with options of the module vm, but is %s." % (place, described(options))
             )
-        found.append(options)
+        found.append(_without(options, variables.get("omit")))
     return found
+
+
+def _without(value, omit):
+    """Return a value without what is to be omitted, which ansible-core before 2.19 leaves to its callers."""
+    if isinstance(value, dict):
+        return {name: _without(inner, omit) for name, inner in value.items() if not _is(inner, omit)}
+    if isinstance(value, (list, tuple)):
+        return [_without(inner, omit) for inner in value if not _is(inner, omit)]
+    return value
+
+
+def _is(value, omit):
+    return isinstance(omit, str) and isinstance(value, str) and value == omit
