@@ -27,7 +27,7 @@ FLEET = """
   gather_facts: false
   tasks:
     - turtles.kubevirt.fleet:
-        namespace: "{{ namespace }}"
+        namespace: "{{ place }}"
         labels: {fleet: "yes"}
         template:
           name: web-{{ index }}
@@ -54,7 +54,7 @@ def fleet(cluster: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "fleet.yml").write_text(FLEET)
 
     def run(check: bool = True, **variables: Any) -> subprocess.CompletedProcess[str]:
-        given = json.dumps({"namespace": namespace, "image": cluster.image, **variables})
+        given = json.dumps({"place": namespace, "image": cluster.image, **variables})
         return playbook("fleet.yml", "-e", given, folder=tmp_path, check=check)
 
     return run
@@ -66,12 +66,15 @@ def names(cluster: Cluster, namespace: str) -> list[str]:
 
 
 def test_a_fleet_that_was_interrupted_goes_on(cluster: Cluster, namespace: str, fleet: Run, tmp_path: Path) -> None:
-    given = json.dumps({"namespace": namespace, "image": cluster.image})
+    given = json.dumps({"place": namespace, "image": cluster.image})
     command = [str(Path(sys.executable).parent / "ansible-playbook"), "fleet.yml", "-e", given]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, start_new_session=True) as first:
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as first:
         # The canary has been declared, and is starting.
         cluster.wait(namespace, "virtualmachines", "web-1", bool, timeout=60, what="canary")
-        os.killpg(first.pid, signal.SIGKILL)
+        # Ansible's workers, one of which runs the task, are in sessions of their own.
+        workers = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
+        for pid in (first.pid, *map(int, workers)):
+            os.kill(pid, signal.SIGKILL)
     output = fleet(wait_for="ssh").stdout
     assert "SUMMARY {'unchanged': 1, 'created': 2}" in output
     assert recap(output)["changed"] == 1
