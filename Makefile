@@ -140,6 +140,10 @@ bench-vm: venv-bench ## Measure start-up and memory of virtual machines beside p
 bench-controller: venv-tests ## Measure virt-controller with 10,000 machines on simulated nodes.
 	@$(RUN) python tests/bench/controller.py $(ARGS)
 
+.PHONY: bench-ansible
+bench-ansible: venv-tests ## Measure tasks: one fleet beside loops; ARGS="--peer FOLDER" adds kubevirt.core's.
+	@$(RUN) python tests/bench/ansible.py $(ARGS)
+
 .PHONY: bench-cluster
 bench-cluster: venv-tests ## Measure the engine on a real Kubernetes of its own.
 	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python tests/bench/cluster.py $(ARGS)

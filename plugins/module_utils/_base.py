@@ -104,6 +104,13 @@ class KubeModule:
 
     # -- declarative writes -----------------------------------------------------------------------------------------
 
+    def live(self, resource, namespace, name, again=False):
+        """Return the object that is to change, or None.
+
+        :param again: what was returned before turned out to be outdated.
+        """
+        return self.client.get(_resources.path(resource, namespace, name))
+
     def apply(self, resource, namespace, name, desired, exact=frozenset()):
         """Create the object, or patch what differs, and return the Outcome with the object as it is afterwards.
 
@@ -115,7 +122,7 @@ class KubeModule:
         """
         dry_run = {"dryRun": "All"} if self.check_mode else None
         for attempt in range(_ATTEMPTS):
-            live = self.client.get(_resources.path(resource, namespace, name)) if name else None
+            live = self.live(resource, namespace, name, again=attempt > 0) if name else None
             declaration = desired(live)
             try:
                 if live is None:
@@ -125,7 +132,7 @@ class KubeModule:
                         return Outcome(True, live, _merge.overlay(None, desired(None)))
                     self._until_gone(resource, namespace, name, live)
                     continue
-                patch = _merge.merge_patch(live, _merge.overlay(live, declaration, exact=exact))
+                patch = difference(live, declaration, exact)
                 if not patch:
                     return Outcome(False, live, live)
                 # Lists are replaced whole, so the patch is right only for the object it was computed from.
@@ -184,7 +191,7 @@ class KubeModule:
     def delete(self, resource, namespace, name, propagation="Background"):
         """Delete the object; changed is False where there is none, or where its deletion is already under way."""
         url = _resources.path(resource, namespace, name)
-        live = self.client.get(url)
+        live = self.live(resource, namespace, name)
         if live is None or (live.get("metadata") or {}).get("deletionTimestamp"):
             return Outcome(False, live, live)
         if not self.check_mode:
@@ -240,9 +247,13 @@ class KubeModule:
         :raises KubeError: it won't come, or didn't within wait_timeout.
         """
         try:
-            return _wait.until(self.client, resource, namespace, name, self.deadline.left(), done, hopeless)
+            return self.watch_until(resource, namespace, name, self.deadline.left(), done, hopeless)
         except _wait.GaveUp as exc:
             raise self.gave_up(exc, _resources.name_of(resource, namespace, name), goal, explain) from exc
+
+    def watch_until(self, resource, namespace, name, timeout, done, hopeless=None):
+        """Watch one object; as _wait.until()."""
+        return _wait.until(self.client, resource, namespace, name, timeout, done, hopeless)
 
     def gave_up(self, exc, where, goal, explain=None):
         """Return the KubeError that says of a wait.GaveUp what didn't become what, and why."""
@@ -384,6 +395,11 @@ class ResourceModule(KubeModule):
         }
 
 
+def difference(live, declaration, exact=frozenset()):
+    """Return the merge patch that brings the live object in line with a declaration; {} if it is already."""
+    return _merge.merge_patch(live, _merge.overlay(live, declaration, exact=exact))
+
+
 def explain_error(exc):
     """Return what an ApiError means and what to do about it, in one or two sentences."""
     details = exc.details
@@ -397,6 +413,8 @@ def explain_error(exc):
         )
     if exc.status == 403 and exc.reason == "Forbidden":
         message = exc.message.rstrip(".")
+        if "exceeded quota" in message:
+            return "%s. Delete what isn't needed any more, or have the ResourceQuota raised." % message
         return "%s. Grant the user that right, for instance by the ClusterRole kubevirt.io:edit." % message
     lines = []
     for cause in exc.causes:

@@ -42,6 +42,7 @@ READ_TIMEOUT = 60
 ASKED_TO_COME_AGAIN = 10
 LONGEST_PAUSE = 5
 PAGE_SIZE = 500
+CONNECTIONS = 100
 # A warning of an API server (KEP-1693): code, agent and text of a Warning header (RFC 7234, section 5.5).
 WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
 # How urllib3 begins its messages: with the address, which ours name already.
@@ -260,6 +261,8 @@ def _configuration(options):
         if headers:
             configuration.proxy_headers = urllib3.util.make_headers(**headers)
     configuration.host = configuration.host.rstrip("/")
+    # Connections that are kept; a fleet has more than a few requests in flight.
+    configuration.connection_pool_maxsize = CONNECTIONS
     return configuration, origin, credentials
 
 
@@ -274,7 +277,7 @@ class _Retry(urllib3.Retry if HAS_KUBERNETES else object):
 class Client:
     """A connection to one API server as one user, which keeps its connections alive.
 
-    Threads may share it as far as urllib3 guarantees, which suffices for parallel reads.
+    Threads may share it: its connection pool is urllib3's.
     """
 
     def __init__(self, options):
@@ -468,10 +471,12 @@ class Client:
             if not token:
                 return items, metadata.get("resourceVersion")
 
-    def watch(self, path, resource_version, timeout, field_selector=None, label_selector=None):
+    def watch(self, path, resource_version, timeout, field_selector=None, label_selector=None, opened=None):
         """Yield (type, object) until the server or the timeout (seconds) ends the watch.
 
         The caller lists again afterwards: the end of a watch says nothing about the state.
+
+        :param opened: called with the response, so that another thread can end the watch by its shutdown().
         """
         query = {
             "watch": "true",
@@ -482,6 +487,8 @@ class Client:
         }
         until = time.monotonic() + timeout
         response = self._send("GET", path, query, timeout=max(0.05, timeout))
+        if opened:
+            opened(response)
         buffer = b""
         try:
             if response.status >= 300:

@@ -23,6 +23,7 @@ _KNOWN = {
         "Event": ("events", True),
         "PersistentVolumeClaim": ("persistentvolumeclaims", True),
         "Pod": ("pods", True),
+        "ResourceQuota": ("resourcequotas", True),
         "Secret": ("secrets", True),
         "Service": ("services", True),
         "ServiceAccount": ("serviceaccounts", True),

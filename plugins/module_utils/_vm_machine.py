@@ -26,10 +26,11 @@ _REMEDIES = {
 
 
 class Machine:
-    """A VirtualMachine by name, through a client."""
+    """A VirtualMachine by name, through a client; what is read of it comes from a view."""
 
-    def __init__(self, client, api_version, namespace, name):
+    def __init__(self, client, api_version, namespace, name, view):
         self.client = client
+        self.view = view
         self.namespace = namespace
         self.name = name
         self.resource = _resources.known(api_version, "VirtualMachine")
@@ -40,11 +41,11 @@ class Machine:
 
     def get(self):
         """Return the VirtualMachine, or None."""
-        return self.client.get(_resources.path(self.resource, self.namespace, self.name))
+        return self.view.get(self.resource, self.namespace, self.name)
 
     def instance(self):
         """Return its VirtualMachineInstance, or None."""
-        return self.client.get(_resources.path(self.instance_resource, self.namespace, self.name))
+        return self.view.get(self.instance_resource, self.namespace, self.name)
 
     def act_on_guest(self, action):
         """Call a subresource of the instance, one of GUEST_ACTIONS, and return whether that changed something.

@@ -25,6 +25,8 @@ _HOPELESS = {
 _FAILURE_GRACE = 10
 # Seconds for the controller to replace what the status says of an instance that is gone, or of an earlier declaration.
 _STALE_GRACE = 30
+# Seconds by which the status may be behind an instance that has just appeared.
+_LAG = 2
 # Annotation of an instance: the generation of the VirtualMachine it was made from (KubeVirt API).
 STARTED_FROM = "kubevirt.io/vm-generation"
 # What printableStatus repeats of the instance's condition Synchronized -> the reasons there.
@@ -73,7 +75,9 @@ def hopeless(vm, vmi=None, former=None):
     reasons = {}
     status = printable_status(vm)
     if status in _HOPELESS and not _is_of_earlier_declaration(vm, vmi):
-        grace = _STALE_GRACE if former and _is_of_earlier_instance(vm, vmi, former) else 0
+        grace = _LAG if vmi and _is_of_earlier_declaration(vm, None) else 0
+        if former and _is_of_earlier_instance(vm, vmi, former):
+            grace = _STALE_GRACE
         reasons[status] = max(_HOPELESS[status], grace)
     failure = condition(vm, "Failure")
     # While another instance is coming up, it is still what ended the one before it.

@@ -30,6 +30,10 @@ class Deadline:
         """Return the seconds that are left, at least one: what has just happened may still be seen."""
         return max(1, self._end - time.monotonic())
 
+    def is_over(self):
+        """Return whether no time is left."""
+        return time.monotonic() >= self._end
+
 
 class GaveUp(Exception):
     """The state won't be reached. `why` names a hopeless state, and is None if the time was up.
@@ -57,14 +61,14 @@ def until(client, resource, namespace, name, timeout, done, hopeless=None):
     while True:
         items, version = client.list(collection, field_selector=selector)
         obj = items[0] if items else None
-        pause = _judge(obj, done, hopeless, first_seen, deadline)
+        pause = judge(obj, done, hopeless, first_seen, deadline)
         if pause is None:
             return obj
         for kind, seen in client.watch(collection, version, min(pause, _LONGEST_WATCH), field_selector=selector):
             if kind not in ("ADDED", "MODIFIED", "DELETED"):
                 continue
             obj = None if kind == "DELETED" else seen
-            next_pause = _judge(obj, done, hopeless, first_seen, deadline)
+            next_pause = judge(obj, done, hopeless, first_seen, deadline)
             if next_pause is None:
                 return obj
             if next_pause < pause - 1:
@@ -72,8 +76,13 @@ def until(client, resource, namespace, name, timeout, done, hopeless=None):
                 break
 
 
-def _judge(obj, done, hopeless, first_seen, deadline):
-    """Return None when done, else the seconds until something must be decided again."""
+def judge(obj, done, hopeless, first_seen, deadline):
+    """Return None when done, else the seconds until something must be decided again.
+
+    :param first_seen: reasons of hopelessness with the times since when they hold; {} at first, kept by the caller.
+    :param deadline: a time.monotonic().
+    :raises GaveUp: it is hopeless, or the time is over.
+    """
     if done(obj):
         return None
     now = time.monotonic()

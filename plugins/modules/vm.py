@@ -95,6 +95,17 @@ options:
     description: Whether to power the guest off instead of shutting it down when it is stopped, restarted or deleted.
     type: bool
     default: false
+  wait_for:
+    description:
+      - What O(wait) waits for where the guest is to run. Paused and stopped guests aren't affected.
+      - V(running) is the guest running and its probes succeeding (C(Ready)).
+      - V(address) is also an IP address, which RV(address) then has.
+      - V(agent) is running and connected to its guest agent (C(AgentConnected)).
+      - V(ssh) is also an SSH server that answers at the address on port 22, as seen from the machine on which the
+        module runs. On a cluster whose Pod network that machine can't reach, use V(agent).
+    type: str
+    choices: [running, address, agent, ssh]
+    default: running
 extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
@@ -113,6 +124,7 @@ notes:
   - A server refuses what it doesn't implement and names the field. The engine of this collection refuses, among others,
     O(interfaces[].network).
 seealso:
+  - module: turtles.kubevirt.fleet
   - module: turtles.kubevirt.vm_info
   - module: turtles.kubevirt.vmi_info
   - module: turtles.kubevirt.instancetype
@@ -191,6 +203,13 @@ EXAMPLES = r"""
       name: large
       kind: VirtualMachineInstancetype
 
+- name: Run a machine, and go on when one can log in
+  turtles.kubevirt.vm:
+    name: web
+    namespace: shop
+    state: running
+    wait_for: ssh
+
 - name: Power it off
   turtles.kubevirt.vm:
     name: db
@@ -262,294 +281,15 @@ diagnosis:
     events: [{object: Pod virt-launcher-web-x7f2p, reason: Failed, message: manifest unknown, count: 3}]
 """
 
-import contextlib
-import copy
+from ..module_utils._base import run_module
+from ..module_utils._vm_task import MachineTask
 
-from ..module_utils import _merge, _vm_status, _wait
-from ..module_utils._base import ResourceModule, run_module
-from ..module_utils._client import KubeError
-from ..module_utils._vm_declaration import DECLARATION_ARGUMENTS, declaration
-from ..module_utils._vm_machine import GUEST_ACTIONS, Machine
-from ..module_utils._vm_status import is_active, is_final, is_leaving
-from ..module_utils._vm_strategy import after_action, resolve_strategy, set_strategy, strategy_of
-
-# Seconds the controller has to say what a change means for the guest that runs.
-CONTROLLER_LOOK = 5
-# What the guest is before and after a subresource, for the diff.
-GUEST = {
-    "start": ("stopped", "running"),
-    "stop": ("running", "stopped"),
-    "restart": ("running", "restarted"),
-    "replace": ("not started", "running"),
-    "pause": ("running", "paused"),
-    "unpause": ("paused", "running"),
-    "softreboot": ("running", "rebooted"),
-    "reset": ("running", "reset"),
-}
-
-
-class VirtualMachine(ResourceModule):
-    """One VirtualMachine."""
-
-    KIND = "VirtualMachine"
-    STATES = ("present", "running", "stopped", "restarted", *GUEST_ACTIONS, "absent")
-    ARGUMENTS = {"force": {"type": "bool", "default": False}, **DECLARATION_ARGUMENTS}
-    RULES = {"mutually_exclusive": [("definition", "src")]}
-
-    def identify(self):
-        self.state, self.force = self.params["state"], self.params["force"]
-        # What the machine is to be; what is done to its guest comes on top.
-        self.machine_state = "running" if self.state in GUEST_ACTIONS else self.state
-        self.declaration = declaration(self.params)
-        metadata = self.declaration["metadata"]
-        metadata["namespace"] = metadata.get("namespace") or self.client.default_namespace
-        self._name_machine(metadata["namespace"], metadata.get("name"))
-        self.vmi = None
-        self.action = self.guest_action = None
-        # uid of the instance that this task has replaced.
-        self.former = None
-        self.fresh = self.created = False
-
-    def _name_machine(self, namespace, name):
-        self.namespace, self.name = namespace, name
-        self.machine = Machine(self.client, self.declaration["apiVersion"], namespace, name)
-        self.resource = self.machine.resource
-
-    def declare(self, live):
-        wanted = copy.deepcopy(self.declaration)
-        if live is None:
-            self._check_creatable(wanted)
-        resolve_strategy(wanted["spec"], (live.get("spec") or {}) if live is not None else None, self.machine_state)
-        self.created = live is None
-        self.fresh = self.created or strategy_of(wanted["spec"]) is not None
-        if not wanted["spec"]:
-            wanted.pop("spec")
-        return wanted
-
-    def _check_creatable(self, wanted):
-        if (wanted["spec"].get("template") or {}).get("spec"):
-            return
-        if self.state in ("stopped", "restarted", *GUEST_ACTIONS):
-            raise KubeError(
-                "%s doesn't exist, so it can't be %s. Declare it (spec, definition or image and memory) to create it, "
-                "or check name and namespace." % (self.machine, self.state.replace("_", " "))
-            )
-        raise KubeError(
-            "%s doesn't exist, and nothing says what it is. Declare it by spec, definition, src, or options such as "
-            "image and memory; or check name and namespace." % self.machine
-        )
-
-    # -- states -----------------------------------------------------------------------------------------------------
-
-    def absent(self):
-        if self.force and not self.check_mode and is_active(self.machine.instance()) and self.machine.get():
-            self._act("stop")
-        return super().absent()
-
-    def present(self):
-        outcome = self.apply(*self.where, self.declare)
-        after = outcome.after
-        self._name_machine(self.namespace, after["metadata"].get("name", self.name))
-        self.vmi = None if self.created or not self.name else self.machine.instance()
-        if not (self.created and self.state == "stopped"):
-            self.action = self.machine.action_for(self.machine_state, after, self.vmi, self.fresh, self.force)
-        if self.action is None and self._is_useless(outcome):
-            self.action = "replace"
-        self.guest_action = self._guest_action()
-        if self.check_mode:
-            if self.action:
-                after = after_action(after, self.action)
-            elif not is_active(self.vmi):
-                self.vmi = None
-        else:
-            if self.action == "start" and is_leaving(self.vmi):
-                self._start_again(after)
-            elif self.action:
-                self._act(self.action)
-            if self.guest_action:
-                self._act_on_guest()
-            if self.waits:
-                self._settle(after)
-            after, self.vmi = self.machine.get() or after, self.machine.instance()
-        changed = outcome.changed or bool(self.action or self.guest_action)
-        return outcome._replace(changed=changed, after=after)
-
-    def _guest_action(self):
-        """Return what is to be done to the guest itself, or None."""
-        if self.state == "paused" and self.action == "start" and not is_leaving(self.vmi):
-            # It is started paused.
-            return None
-        if is_active(self.vmi) and self.action is None:
-            return self.machine.guest_action_for(self.state, self.vmi)
-        # What has just been started needs no reboot.
-        return "pause" if self.state == "paused" else None
-
-    def _act_on_guest(self):
-        """Pause, unpause, reboot or reset the guest, once it runs."""
-        former = self.vmi["metadata"].get("uid") if self.action == "replace" else None
-
-        def runs(_vm):
-            vmi = self.machine.instance()
-            return is_active(vmi) and vmi["metadata"].get("uid") != former and vmi["status"].get("phase") == "Running"
-
-        self.until(runs, "running", self.hopeless)
-        if self.machine.act_on_guest(self.guest_action):
-            self.changed = True
-
-    def _is_useless(self, outcome):
-        """Return whether the instance never ran and, made from another template, won't run as declared.
-
-        KubeVirt leaves it as it is for good, and there is no guest that a restart would interrupt.
-        """
-        vm = outcome.after
-        if not is_active(self.vmi) or _vm_status.has_run(self.vmi) or self._goal(vm) not in ("running", "paused"):
-            return False
-        if strategy_of(vm.get("spec") or {}) == "Once":
-            # Can't be restarted.
-            return False
-        if _vm_status.is_outdated(vm, self.vmi):
-            return True
-        # In check mode the controller sees nothing, so it replaces nothing.
-        return self._changes_template(outcome) and (self.check_mode or not self._is_renewed(vm))
-
-    @staticmethod
-    def _changes_template(outcome):
-        """Return whether the task changes what instances are made from."""
-        before, after = (
-            ((obj or {}).get("spec") or {}).get("template") or {} for obj in (outcome.before, outcome.after)
-        )
-        return outcome.changed and not _merge.same(before.get("spec"), after.get("spec"))
-
-    def _is_renewed(self, vm):
-        """Return whether the controller has replaced the instance by itself."""
-        started = (self.vmi["metadata"].get("annotations") or {}).get(_vm_status.STARTED_FROM) or ""
-        return started.isdigit() and int(started) >= (vm["metadata"].get("generation") or 0) > 0
-
-    def _act(self, action):
-        if self.machine.act(action, self.force, paused=self.state == "paused"):
-            self.changed = True
-
-    def _start_again(self, vm):
-        """Start a machine whose previous instance is still ending, during which KubeVirt refuses a start."""
-        if strategy_of(vm["spec"]) != "Halted":
-            self._until_replaced("stopped")
-            self._act("start")
-            return
-
-        def started(live):
-            spec = {}
-            set_strategy(spec, live["spec"] if live else {}, "Always")
-            return {"spec": spec}
-
-        self.apply(*self.where, started)
-
-    # -- waiting ----------------------------------------------------------------------------------------------------
-
-    def _settle(self, vm):
-        """Wait until the guest is as declared."""
-        if self.action in ("restart", "replace"):
-            self._until_replaced("restarted")
-            self.former = self.vmi["metadata"].get("uid")
-        goal = self._goal(vm)
-        if goal == "running":
-            self.until(self._runs, goal, self.hopeless)
-        elif goal == "stopped":
-            self.until(self._rests, goal)
-        elif goal == "paused":
-            self.until(self._is_paused, goal, self.hopeless)
-        self._until_looked_at()
-
-    def _goal(self, vm):
-        """Return what the guest is to be: running, paused, stopped, or None if nothing says so."""
-        if self.state == "paused":
-            return "paused"
-        if self.state != "present":
-            return "stopped" if self.state == "stopped" else "running"
-        strategy = strategy_of(vm.get("spec") or {})
-        if strategy == "Always" or (self.fresh and strategy in ("Once", "RerunOnFailure")):
-            return "running"
-        return "stopped" if strategy == "Halted" else None
-
-    def _until_replaced(self, goal):
-        uid = self.vmi["metadata"].get("uid")
-        self.wait_until(
-            self.machine.instance_resource,
-            self.namespace,
-            self.name,
-            lambda vmi: vmi is None or vmi["metadata"].get("uid") != uid,
-            goal,
-            explain=self.explain,
-        )
-
-    def _until_looked_at(self):
-        """Give the controller time to see the declaration: only then it says whether the guest needs a restart."""
-
-        def seen(vm):
-            desired = ((vm or {}).get("status") or {}).get("desiredGeneration")
-            return not desired or desired >= vm["metadata"].get("generation", 0)
-
-        # The state has been reached; what would be missing is a hint.
-        with contextlib.suppress(_wait.GaveUp):
-            _wait.until(self.client, *self.where, CONTROLLER_LOOK, seen)
-
-    def _runs(self, vm):
-        if self.state == "present" and _wait.is_true(vm, "Paused"):
-            return True
-        if not _vm_status.is_ready(vm):
-            return False
-        # Ready may still speak of an instance that has just been told to go.
-        vmi = self.machine.instance()
-        return is_active(vmi) and vmi["status"].get("phase") == "Running"
-
-    def _rests(self, vm):
-        if vm is None:
-            return False
-        # A new and halted one that no controller has looked at yet has nothing to come down.
-        if not _vm_status.is_stopped(vm) and vm.get("status"):
-            return False
-        vmi = self.machine.instance()
-        return vmi is None or is_final(vmi)
-
-    def _is_paused(self, vm):
-        return _wait.is_true(vm, "Paused") and _wait.is_true(self.machine.instance(), "Paused")
-
-    def hopeless(self, vm):
-        vmi = self.machine.instance() if _vm_status.is_troubled(vm) else None
-        reasons = _vm_status.hopeless(vm, vmi, self.former)
-        if _wait.is_true(vm, "Paused") and self.state not in ("paused", "unpaused"):
-            reasons["it is paused; unpause it (state=unpaused)"] = 0
-        return reasons
-
-    def explain(self, vm):
-        said, facts = _vm_status.diagnose(self.client, self.namespace, self.name, renewed=self.former is not None)
-        return said, {"diagnosis": facts}
-
-    # -- results ----------------------------------------------------------------------------------------------------
-
-    def result(self, outcome):
-        interfaces = ((self.vmi or {}).get("status") or {}).get("interfaces") or []
-        result = {
-            **super().result(outcome),
-            "vmi": self.vmi or {},
-            "address": next((i["ipAddress"] for i in interfaces if i.get("ipAddress")), ""),
-            "restart_required": _wait.is_true(outcome.after, "RestartRequired"),
-        }
-        if result["restart_required"]:
-            self.module.warn(
-                "%s still runs as it was started; restart it (state=restarted) to apply the declaration." % self.machine
-            )
-        for action in filter(None, (self.action, self.guest_action)):
-            before, result["diff"]["after"]["guest"] = GUEST[action]
-            result["diff"]["before"].setdefault("guest", before)
-        return result
-
-
-MODULE = VirtualMachine
+MODULE = MachineTask
 
 
 def main():
     """Entry point."""
-    run_module(VirtualMachine)
+    run_module(MachineTask)
 
 
 if __name__ == "__main__":

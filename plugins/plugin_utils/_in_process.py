@@ -40,7 +40,8 @@ class Ended(Exception):
 class InProcessModule:
     """The part of AnsibleModule that KubeModule uses."""
 
-    def __init__(self, params, check_mode, no_log_values):
+    def __init__(self, params, check_mode, no_log_values, display=None):
+        self._display = display
         self.params = params
         self.check_mode = check_mode
         self.no_log_values = no_log_values
@@ -49,6 +50,11 @@ class InProcessModule:
     def warn(self, warning):
         """Add a warning to the result."""
         self.warnings.append(warning)
+
+    def progress(self, text):
+        """Show a line while the module runs. An ordinary module can't."""
+        if self._display:
+            self._display.display(remove_values(text, self.no_log_values))
 
     def exit_json(self, **result):
         """End the module with success."""
@@ -77,6 +83,7 @@ class InProcessAction(ActionBase):
         module_class = import_module(MODULES + name).MODULE
         # An option that is null is not given, so the environment counts, as in kubernetes.core.
         options = {option: value for option, value in self._task.args.items() if value is not None}
+        options = self.prepared(options, task_vars or {})
         wrong = wrong_types(module_class.arguments()["argument_spec"], options)
         if wrong:
             raise AnsibleActionFail(wrong)
@@ -98,7 +105,10 @@ class InProcessAction(ActionBase):
                     msg = "Unsupported parameters for (%s) module: %s" % (self._task.action, msg)
                 raise AnsibleActionFail(remove_values(msg, validated._no_log_values))
             module = InProcessModule(
-                validated.validated_parameters, self._task.check_mode, set(validated._no_log_values)
+                validated.validated_parameters,
+                self._task.check_mode,
+                set(validated._no_log_values),
+                self._display,
             )
             running = module_class(module)
             try:
@@ -124,6 +134,10 @@ class InProcessAction(ActionBase):
         if not self._task.diff:
             result.pop("diff", None)
         return result
+
+    def prepared(self, options, task_vars):
+        """Return the options that the module gets, from those of the task."""
+        return options
 
     def _in_process(self, task_vars):
         """Return whether the module would run on this machine, as this user, with this Python."""

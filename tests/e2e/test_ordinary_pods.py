@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from cluster import Cluster
 
+from playbooks import playbook, recap
+
 Kubectl = Callable[..., str]
 
 _APPLETS = ("sh", "cat", "echo", "head", "httpd", "id", "ls", "nc", "ps", "sleep", "true", "wget")
@@ -71,6 +73,22 @@ def pod(kubectl: Kubectl, name: str) -> dict[str, Any]:
 
 def until(kubectl: Kubectl, name: str, path: str, value: str) -> None:
     kubectl("wait", "pod", name, f"--for=jsonpath={{.status.{path}}}={value}", "--timeout=60s")
+
+
+def test_a_monolith_beside_a_container(
+    cluster: Cluster, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("K8S_AUTH_KUBECONFIG", str(cluster.kubeconfig))
+    example = str(Path(__file__).parents[2] / "docs/examples/monolith.yml")
+    where = ("-e", f"image={cluster.image}", "-e", f"container_image={image}")
+    try:
+        for changed in (3, 0):
+            assert recap(playbook(example, *where, folder=tmp_path).stdout)["changed"] == changed
+        kubectl = ("kubectl", "--kubeconfig", str(cluster.kubeconfig), "-n", "monolith")
+        subprocess.run([*kubectl, "wait", "pod", "portal", "--for=condition=Ready", "--timeout=60s"], check=True)
+    finally:
+        cluster.core.delete_namespace("monolith")
+        cluster.wait_gone("monolith", "monolith")
 
 
 def test_a_container_and_a_virtual_machine_reach_each_other(

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -94,3 +97,54 @@ def run(server):
         return Result(ended.value.result)
 
     return call
+
+
+@pytest.fixture
+def play_file(collections, tmp_path):
+    """Runs a playbook, given as text, that keeps a result in the file $KEPT; gives that and what was printed."""
+
+    def run(text, *arguments):
+        book = tmp_path / "play.yml"
+        kept = tmp_path / "result.json"
+        book.write_text(text)
+        # Without pipelining the output names the file of a module that runs in a process of its own.
+        settings = {"COLLECTIONS_PATH": str(collections), "NOCOLOR": "1", "PIPELINING": "false"}
+        environment = {"ANSIBLE_%s" % name: value for name, value in settings.items()}
+        done = subprocess.run(
+            [Path(sys.executable).parent / "ansible-playbook", book, "-vvv", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **environment, "KEPT": str(kept)},
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(kept.read_text()), done.stdout
+
+    return run
+
+
+@pytest.fixture
+def play(server, play_file):
+    """Runs tasks on localhost and gives the results of the last one and what ansible-playbook printed."""
+
+    def run(*tasks, extra=(), **variables):
+        keep = {
+            "dest": "{{ lookup('ansible.builtin.env', 'KEPT') }}",
+            "content": "{{ result | to_json }}",
+            "mode": "0600",
+        }
+        tasks = [
+            *tasks[:-1],
+            {**tasks[-1], "register": "result", "ignore_errors": True},
+            {"ansible.builtin.copy": keep, "check_mode": False},
+        ]
+        book = {
+            "hosts": "localhost",
+            "gather_facts": False,
+            "tasks": tasks,
+            "vars": variables,
+            "module_defaults": {"group/turtles.kubevirt.kubevirt": {"host": server.url, "api_key": server.api.token}},
+        }
+        return play_file(json.dumps([book]), *extra)
+
+    return run

@@ -229,6 +229,7 @@ class KubeVirt(FakeApi):
             if not vmi:
                 self.instance(namespace, name, labels=vm["spec"]["template"].get("metadata", {}).get("labels"))
             vm["status"] = {"printableStatus": "Running", "ready": True, "created": True, "conditions": [ready]}
+        vm["status"]["desiredGeneration"] = vm["metadata"]["generation"]
         self.put("virtualmachines", vm)
 
     def _started(self, vm):

@@ -3,58 +3,11 @@
 from __future__ import annotations
 
 import base64
-import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from ansible_collections.turtles.kubevirt.plugins.module_utils import _arguments
 from ansible_collections.turtles.kubevirt.plugins.modules import vm
-
-BIN = Path(sys.executable).parent
-
-
-@pytest.fixture
-def play(server, collections, tmp_path):
-    """Runs tasks on localhost and gives the results of the last one and what ansible-playbook printed."""
-
-    def run(*tasks, extra=(), **variables):
-        book = tmp_path / "play.yml"
-        kept = tmp_path / "result.json"
-        keep = {"ansible.builtin.copy": {"dest": str(kept), "content": "{{ result | to_json }}", "mode": "0600"}}
-        tasks = [*tasks[:-1], {**tasks[-1], "register": "result", "ignore_errors": True}, {**keep, "check_mode": False}]
-        book.write_text(
-            json.dumps(
-                [
-                    {
-                        "hosts": "localhost",
-                        "gather_facts": False,
-                        "tasks": tasks,
-                        "vars": variables,
-                        "module_defaults": {
-                            "group/turtles.kubevirt.kubevirt": {"host": server.url, "api_key": server.api.token}
-                        },
-                    }
-                ]
-            )
-        )
-        # Without pipelining the output names the file of a module that runs in a process of its own.
-        settings = {"COLLECTIONS_PATH": str(collections), "NOCOLOR": "1", "PIPELINING": "false"}
-        environment = {**os.environ, **{"ANSIBLE_%s" % name: value for name, value in settings.items()}}
-        done = subprocess.run(
-            [BIN / "ansible-playbook", book, "-vvv", *extra],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return json.loads(kept.read_text()), done.stdout
-
-    return run
-
 
 WEB = {"name": "web", "namespace": "default", "image": "x", "memory": "64Mi", "state": "running", "wait_timeout": 10}
 

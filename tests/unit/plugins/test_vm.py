@@ -173,6 +173,14 @@ def test_waiting_is_watching(api, run):
     assert len(reads) < 10
 
 
+@pytest.mark.parametrize("state", ["running", "stopped", "present"])
+def test_an_unchanged_machine_costs_two_requests(api, run, state):
+    run("vm", state=state, **WEB)
+    api.requests.clear()
+    assert not run("vm", state=state, **WEB)["changed"]
+    assert len(api.requests) == 2
+
+
 def test_an_already_running_answer_does_not_skip_the_wait(api, run):
     run("vm", state="stopped", **WEB)
     original = api.subresource

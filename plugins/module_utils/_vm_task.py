@@ -1,0 +1,450 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""One VirtualMachine that is declared, started, stopped, waited for: the module vm, and each machine of a fleet."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+
+from . import _merge, _reachable, _vm_status, _wait
+from ._base import ResourceModule, difference
+from ._client import KubeError
+from ._view import View
+from ._vm_declaration import DECLARATION_ARGUMENTS, declaration
+from ._vm_machine import GUEST_ACTIONS, Machine
+from ._vm_status import is_active, is_final, is_leaving
+from ._vm_strategy import after_action, resolve_strategy, set_strategy, strategy_of
+
+STATES = ("present", "running", "stopped", "restarted", *GUEST_ACTIONS, "absent")
+# What a guest can be waited for, each including those before it but for agent, which ssh doesn't need.
+WAIT_FOR = ("running", "address", "agent", "ssh")
+# Seconds the controller has to say what a change means for the guest that runs.
+CONTROLLER_LOOK = 5
+# Seconds between two looks at a port: nothing tells when it opens.
+PORT_LOOK = 0.05
+# What the guest is before and after a subresource, for the diff.
+GUEST = {
+    "start": ("stopped", "running"),
+    "stop": ("running", "stopped"),
+    "restart": ("running", "restarted"),
+    "replace": ("not started", "running"),
+    "pause": ("running", "paused"),
+    "unpause": ("paused", "running"),
+    "softreboot": ("running", "rebooted"),
+    "reset": ("running", "reset"),
+}
+_LACKS = {
+    "address": "none of its interfaces has an IP address yet",
+    "agent": "its guest agent hasn't connected (AgentConnected isn't True); the guest needs qemu-guest-agent",
+}
+
+
+class MachineTask(ResourceModule):
+    """One VirtualMachine.
+
+    :param client: the connection to use, and
+    :param view: what is seen through it, where several tasks share them.
+    """
+
+    KIND = "VirtualMachine"
+    STATES = STATES
+    ARGUMENTS = {
+        "force": {"type": "bool", "default": False},
+        "wait_for": {"type": "str", "choices": list(WAIT_FOR), "default": "running"},
+        **DECLARATION_ARGUMENTS,
+    }
+    RULES = {"mutually_exclusive": [("definition", "src")]}
+    # Whether a guest is restarted that needs it to become as declared.
+    restarts_outdated = False
+
+    def __init__(self, module, client=None, view=None):
+        super().__init__(module)
+        self._client = client
+        self._view = view
+        self._owns_view = view is None
+
+    @property
+    def view(self):
+        """Return what is seen of the machine and its instance."""
+        if self._view is None:
+            self._view = View(self.client)
+        return self._view
+
+    def run(self):
+        try:
+            return super().run()
+        finally:
+            if self._owns_view and self._view:
+                self._view.close()
+
+    def identify(self):
+        self.state, self.force = self.params["state"], self.params["force"]
+        # What the machine is to be; what is done to its guest comes on top.
+        self.machine_state = "running" if self.state in GUEST_ACTIONS else self.state
+        self.declaration = declaration(self.params)
+        metadata = self.declaration["metadata"]
+        metadata["namespace"] = metadata.get("namespace") or self.client.default_namespace
+        self._name_machine(metadata["namespace"], metadata.get("name"))
+        self.vmi = None
+        self.action = self.guest_action = None
+        # uid of the instance that this task has replaced.
+        self.former = None
+        self.fresh = self.created = False
+        # What the guest still lacks, besides running.
+        self.lacking = ""
+
+    def _name_machine(self, namespace, name):
+        self.namespace, self.name = namespace, name
+        self.machine = Machine(self.client, self.declaration["apiVersion"], namespace, name, self.view)
+        self.resource = self.machine.resource
+
+    def declare(self, live):
+        wanted = copy.deepcopy(self.declaration)
+        if live is None:
+            self._check_creatable(wanted)
+        resolve_strategy(wanted["spec"], (live.get("spec") or {}) if live is not None else None, self.machine_state)
+        self.created = live is None
+        self.fresh = self.created or strategy_of(wanted["spec"]) is not None
+        if not wanted["spec"]:
+            wanted.pop("spec")
+        return wanted
+
+    def _check_creatable(self, wanted):
+        if (wanted["spec"].get("template") or {}).get("spec"):
+            return
+        if self.state in ("stopped", "restarted", *GUEST_ACTIONS):
+            raise KubeError(
+                "%s doesn't exist, so it can't be %s. Declare it (spec, definition or image and memory) to create it, "
+                "or check name and namespace." % (self.machine, self.state.replace("_", " "))
+            )
+        raise KubeError(
+            "%s doesn't exist, and nothing says what it is. Declare it by spec, definition, src, or options such as "
+            "image and memory; or check name and namespace." % self.machine
+        )
+
+    # -- reading and writing ----------------------------------------------------------------------------------------
+
+    def live(self, resource, namespace, name, again=False):
+        if again:
+            return super().live(resource, namespace, name)
+        return self.view.get(resource, namespace, name)
+
+    def watch_until(self, resource, namespace, name, timeout, done, hopeless=None):
+        if not self.view.follows(*self.where):
+            for followed in (self.machine.resource, self.machine.instance_resource):
+                self.view.follow(followed, self.namespace, self.name)
+        return self.view.until(resource, namespace, name, timeout, done, hopeless)
+
+    def _done(self, before, after):
+        if not self.check_mode:
+            self.view.observe(self.resource, after)
+        return super()._done(before, after)
+
+    def is_pending(self):
+        """Return whether there is something to do, as far as what is seen tells; identify() comes before.
+
+        :raises KubeError: what is declared can't be done.
+        """
+        live = self.machine.get()
+        if self.state == "absent":
+            return live is not None and not live["metadata"].get("deletionTimestamp")
+        declared = self.declare(live)
+        if live is None or live["metadata"].get("deletionTimestamp") or difference(live, declared, self.EXACT):
+            return True
+        self.vmi = self.machine.instance()
+        self.action = self.machine.action_for(self.machine_state, live, self.vmi, self.fresh, self.force)
+        return bool(self.action or self._guest_action()) or self._needs_restart(live, self.vmi)
+
+    # -- states -----------------------------------------------------------------------------------------------------
+
+    def absent(self):
+        if self.force and not self.check_mode and is_active(self.machine.instance()) and self.machine.get():
+            self._act("stop")
+        return super().absent()
+
+    def present(self):
+        outcome = self.apply(*self.where, self.declare, self.EXACT)
+        after = outcome.after
+        self._name_machine(self.namespace, after["metadata"].get("name", self.name))
+        self.vmi = None if self.created or not self.name else self.machine.instance()
+        if not (self.created and self.state == "stopped"):
+            self.action = self.machine.action_for(self.machine_state, after, self.vmi, self.fresh, self.force)
+        if self.action is None and self._is_useless(outcome):
+            self.action = "replace"
+        self.guest_action = self._guest_action()
+        if self.check_mode:
+            if self._will_need_restart(outcome):
+                self.action = "restart"
+            if self.action:
+                after = after_action(after, self.action)
+            elif not is_active(self.vmi):
+                self.vmi = None
+        elif (
+            outcome.changed
+            or self.action
+            or self.guest_action
+            or (self.waits and not self._is_settled(after, self.vmi))
+        ):
+            after = self._carry_out(after)
+        changed = outcome.changed or bool(self.action or self.guest_action)
+        return outcome._replace(changed=changed, after=after)
+
+    def _carry_out(self, vm):
+        """Do to the guest what is to be done, wait, and return the VirtualMachine as it is then."""
+        if self.action == "start" and is_leaving(self.vmi):
+            self._start_again(vm)
+        elif self.action:
+            self._act(self.action)
+        if self.guest_action:
+            self._act_on_guest()
+        if self.waits:
+            self._settle(vm)
+        after, self.vmi = self.machine.get() or vm, self.machine.instance()
+        if self.waits and self.action is None and self._needs_restart(after, self.vmi):
+            self.action = "restart"
+            self._act("restart")
+            self._settle(after)
+            after, self.vmi = self.machine.get() or after, self.machine.instance()
+        return after
+
+    def _needs_restart(self, vm, vmi):
+        """Return whether the guest is to be restarted so that it becomes as declared."""
+        return self.restarts_outdated and is_active(vmi) and _wait.is_true(vm, "RestartRequired")
+
+    def _will_need_restart(self, outcome):
+        """Return whether a change would have the guest restarted; in check mode no controller says so."""
+        return (
+            self.restarts_outdated
+            and self.action is None
+            and is_active(self.vmi)
+            and (self._changes_template(outcome) or _wait.is_true(outcome.after, "RestartRequired"))
+        )
+
+    def _guest_action(self):
+        """Return what is to be done to the guest itself, or None."""
+        if self.state == "paused" and self.action == "start" and not is_leaving(self.vmi):
+            # It is started paused.
+            return None
+        if is_active(self.vmi) and self.action is None:
+            return self.machine.guest_action_for(self.state, self.vmi)
+        # What has just been started needs no reboot.
+        return "pause" if self.state == "paused" else None
+
+    def _act_on_guest(self):
+        """Pause, unpause, reboot or reset the guest, once it runs."""
+        former = self.vmi["metadata"].get("uid") if self.action == "replace" else None
+
+        def runs(_vm, vmi):
+            return is_active(vmi) and vmi["metadata"].get("uid") != former and vmi["status"].get("phase") == "Running"
+
+        self.until_both(runs, "running", self.hopeless)
+        if self.machine.act_on_guest(self.guest_action):
+            self.changed = True
+
+    def _is_useless(self, outcome):
+        """Return whether the instance never ran and, made from another template, won't run as declared.
+
+        KubeVirt leaves it as it is for good, and there is no guest that a restart would interrupt.
+        """
+        vm = outcome.after
+        if not is_active(self.vmi) or _vm_status.has_run(self.vmi) or self._goal(vm) not in ("running", "paused"):
+            return False
+        if strategy_of(vm.get("spec") or {}) == "Once":
+            # Can't be restarted.
+            return False
+        if _vm_status.is_outdated(vm, self.vmi):
+            return True
+        # In check mode the controller sees nothing, so it replaces nothing.
+        return self._changes_template(outcome) and (self.check_mode or not self._is_renewed(vm))
+
+    @staticmethod
+    def _changes_template(outcome):
+        """Return whether the task changes what instances are made from."""
+        before, after = (
+            ((obj or {}).get("spec") or {}).get("template") or {} for obj in (outcome.before, outcome.after)
+        )
+        return outcome.changed and not _merge.same(before.get("spec"), after.get("spec"))
+
+    def _is_renewed(self, vm):
+        """Return whether the controller has replaced the instance by itself."""
+        started = (self.vmi["metadata"].get("annotations") or {}).get(_vm_status.STARTED_FROM) or ""
+        return started.isdigit() and int(started) >= (vm["metadata"].get("generation") or 0) > 0
+
+    def _act(self, action):
+        if self.machine.act(action, self.force, paused=self.state == "paused"):
+            self.changed = True
+
+    def _start_again(self, vm):
+        """Start a machine whose previous instance is still ending, during which KubeVirt refuses a start."""
+        if strategy_of(vm["spec"]) != "Halted":
+            self._until_replaced("stopped")
+            self._act("start")
+            return
+
+        def started(live):
+            spec = {}
+            set_strategy(spec, live["spec"] if live else {}, "Always")
+            return {"spec": spec}
+
+        self.apply(*self.where, started)
+
+    # -- waiting ----------------------------------------------------------------------------------------------------
+
+    def until_both(self, done, goal, hopeless=None):
+        """Watch the machine until done(machine or None, instance or None) is true, and return the machine."""
+        return self.until(lambda vm: done(vm, self.machine.instance()), goal, hopeless)
+
+    def _settle(self, vm):
+        """Wait until the guest is as declared."""
+        if self.action in ("restart", "replace"):
+            self._until_replaced("restarted")
+            self.former = self.vmi["metadata"].get("uid")
+        # What is seen may be from before the change.
+        self._until_looked_at()
+        goal = self._goal(vm)
+        if goal == "running":
+            self.until_both(self._runs, goal, self.hopeless)
+            self._until_useful()
+        elif goal == "stopped":
+            self.until_both(self._rests, goal)
+        elif goal == "paused":
+            self.until_both(self._is_paused, goal, self.hopeless)
+
+    def _is_settled(self, vm, vmi):
+        """Return whether the guest is as declared already, and the controller has nothing more to say."""
+        goal = self._goal(vm)
+        reached = {"running": self._runs, "stopped": self._rests, "paused": self._is_paused}.get(goal)
+        if not _is_seen(vm) or self._needs_restart(vm, vmi) or (reached and not reached(vm, vmi)):
+            return False
+        return goal != "running" or not self._lack(vmi)
+
+    def _goal(self, vm):
+        """Return what the guest is to be: running, paused, stopped, or None if nothing says so."""
+        if self.state == "paused":
+            return "paused"
+        if self.state != "present":
+            return "stopped" if self.state == "stopped" else "running"
+        strategy = strategy_of(vm.get("spec") or {})
+        if strategy == "Always" or (self.fresh and strategy in ("Once", "RerunOnFailure")):
+            return "running"
+        return "stopped" if strategy == "Halted" else None
+
+    def _lack(self, vmi):
+        """Return what a guest that runs still lacks of what is waited for, in a sentence; "" if nothing."""
+        wanted = self.params["wait_for"]
+        if wanted in ("address", "ssh") and not address_of(vmi):
+            return _LACKS["address"]
+        if wanted == "agent" and not _wait.is_true(vmi, "AgentConnected"):
+            return _LACKS["agent"]
+        return (wanted == "ssh" and _reachable.why_no_ssh(address_of(vmi))) or ""
+
+    def _until_useful(self):
+        """Wait until the guest that runs is what wait_for says."""
+        wanted = self.params["wait_for"]
+        if wanted == "running":
+            return
+        goal = {"address": "known by an address", "agent": "connected to its guest agent"}.get(
+            wanted, "reachable by SSH from the machine on which the task runs"
+        )
+
+        def useful(vm, vmi):
+            self.lacking = self._lack(vmi) if self._runs(vm, vmi) else "it doesn't run any more"
+            return not self.lacking
+
+        if wanted != "ssh":
+            self.until_both(useful, goal, self.hopeless)
+            return
+        while True:
+            try:
+                self.watch_until(
+                    *self.where,
+                    PORT_LOOK,
+                    lambda vm: useful(vm, self.machine.instance()),
+                    self.hopeless,
+                )
+                return
+            except _wait.GaveUp as exc:
+                if exc.why or self.deadline.is_over():
+                    raise self.gave_up(exc, str(self.machine), goal, self.explain) from exc
+
+    def _until_replaced(self, goal):
+        uid = self.vmi["metadata"].get("uid")
+        self.wait_until(
+            self.machine.instance_resource,
+            self.namespace,
+            self.name,
+            lambda vmi: vmi is None or vmi["metadata"].get("uid") != uid,
+            goal,
+            explain=self.explain,
+        )
+
+    def _until_looked_at(self):
+        """Give the controller time to see the declaration: only then its status is about it, and says whether the guest
+        needs a restart. One that doesn't say what it has seen isn't waited for."""
+        with contextlib.suppress(_wait.GaveUp):
+            self.watch_until(*self.where, CONTROLLER_LOOK, _is_seen)
+
+    def _runs(self, vm, vmi):
+        if self.state == "present" and _wait.is_true(vm, "Paused"):
+            return True
+        # Ready may still speak of an instance that has just been told to go, or that has been replaced.
+        return (
+            _vm_status.is_ready(vm)
+            and is_active(vmi)
+            and vmi["metadata"].get("uid") != self.former
+            and vmi["status"].get("phase") == "Running"
+            and _wait.condition(vmi, "Ready").get("status") != "False"
+        )
+
+    def _rests(self, vm, vmi):
+        if vm is None:
+            return False
+        # A new and halted one that no controller has looked at yet has nothing to come down.
+        if not _vm_status.is_stopped(vm) and vm.get("status"):
+            return False
+        return vmi is None or is_final(vmi)
+
+    def _is_paused(self, vm, vmi):
+        return _wait.is_true(vm, "Paused") and _wait.is_true(vmi, "Paused")
+
+    def hopeless(self, vm):
+        vmi = self.machine.instance() if _vm_status.is_troubled(vm) else None
+        reasons = _vm_status.hopeless(vm, vmi, self.former)
+        if _wait.is_true(vm, "Paused") and self.state not in ("paused", "unpaused"):
+            reasons["it is paused; unpause it (state=unpaused)"] = 0
+        return reasons
+
+    def explain(self, vm):
+        said, facts = _vm_status.diagnose(self.client, self.namespace, self.name, renewed=self.former is not None)
+        return ([self.lacking] if self.lacking else []) + said, {"diagnosis": facts}
+
+    # -- results ----------------------------------------------------------------------------------------------------
+
+    def result(self, outcome):
+        result = {
+            **super().result(outcome),
+            "vmi": self.vmi or {},
+            "address": address_of(self.vmi),
+            "restart_required": _wait.is_true(outcome.after, "RestartRequired"),
+        }
+        if result["restart_required"]:
+            self.module.warn(
+                "%s still runs as it was started; restart it (state=restarted) to apply the declaration." % self.machine
+            )
+        for action in filter(None, (self.action, self.guest_action)):
+            before, result["diff"]["after"]["guest"] = GUEST[action]
+            result["diff"]["before"].setdefault("guest", before)
+        return result
+
+
+def address_of(vmi):
+    """Return the first known IP address of an instance (or None); "" where there is none."""
+    interfaces = ((vmi or {}).get("status") or {}).get("interfaces") or []
+    return next((interface["ipAddress"] for interface in interfaces if interface.get("ipAddress")), "")
+
+
+def _is_seen(vm):
+    """Return whether the controller has seen the present declaration."""
+    desired = ((vm or {}).get("status") or {}).get("desiredGeneration")
+    return not desired or desired >= vm["metadata"].get("generation", 0)

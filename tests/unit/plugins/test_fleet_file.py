@@ -1,0 +1,149 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Files that declare a fleet: what is in them, what is wrong with them, and the role that takes them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from ansible_collections.turtles.kubevirt.plugins.module_utils import _fleet_file
+from ansible_collections.turtles.kubevirt.plugins.module_utils._client import KubeError
+
+SHOP = """
+namespace: shop
+namespaces:
+  - name: shop
+    labels: {team: shop}
+    quota: {count/virtualmachines.kubevirt.io: 9}
+  - lab
+images:
+  debian: example.com/debian:12
+labels: {fleet: shop}
+vms:
+  - name: db
+    image: debian
+    memory: 64Mi
+    disks: [{name: tools, image: debian}]
+  - template:
+      name: web-{{ index }}
+      image: debian
+      memory: "{{ size }}"
+      labels: {app: web, place: "{{ item }}"}
+    items: "{{ places }}"
+services:
+  - name: web
+    selector: {app: web}
+    ports: [{port: 80, target_port: 8080, name: http}]
+prune: {label_selector: fleet=shop, max: 1}
+"""
+PLAY = """
+- hosts: localhost
+  gather_facts: false
+  vars: {size: 64Mi, places: [left, right], fleet_progress: 0}
+  module_defaults:
+    group/turtles.kubevirt.kubevirt:
+      host: "{{ lookup('ansible.builtin.env', 'API') }}"
+      api_key: "{{ lookup('ansible.builtin.env', 'TOKEN') }}"
+  tasks:
+    - ansible.builtin.include_role:
+        name: turtles.kubevirt.fleet
+    - ansible.builtin.copy:
+        dest: "{{ lookup('ansible.builtin.env', 'KEPT') }}"
+        content: "{{ fleet_result | to_json }}"
+        mode: "0600"
+"""
+
+
+@pytest.fixture
+def role(server, play_file, monkeypatch, tmp_path):
+    """Runs the role with a file of that text."""
+
+    def call(text, **variables):
+        (tmp_path / "shop.yml").write_text(text)
+        monkeypatch.setenv("API", server.url)
+        monkeypatch.setenv("TOKEN", server.api.token)
+        given = {"fleet_file": str(tmp_path / "shop.yml"), **variables}
+        return play_file(PLAY, "-e", json.dumps(given))[0]
+
+    return call
+
+
+def test_a_whole_fleet_comes_and_goes(api, role):
+    made = role(SHOP)
+    assert made["summary"] == {"created": 3}
+    assert api.get("namespaces", None, "shop")["metadata"]["labels"] == {"team": "shop"}
+    assert api.get("namespaces", None, "lab")
+    assert api.get("resourcequotas", "shop", "fleet")["spec"] == {"hard": {"count/virtualmachines.kubevirt.io": "9"}}
+    assert api.get("services", "shop", "web")["spec"] == {
+        "type": "ClusterIP",
+        "selector": {"app": "web"},
+        "ports": [{"port": 80, "targetPort": 8080, "name": "http", "protocol": "TCP"}],
+    }
+    web = api.get("virtualmachines", "shop", "web-2")
+    assert web["metadata"]["labels"] == {"fleet": "shop", "app": "web", "place": "right"}
+    images = [
+        v["containerDisk"]["image"]
+        for v in api.get("virtualmachines", "shop", "db")["spec"]["template"]["spec"]["volumes"]
+    ]
+    assert images == ["example.com/debian:12"] * 2
+    api.requests.clear()
+    pruned = role(SHOP, places=["left"])
+    assert (pruned["summary"], pruned["pruned"]) == ({"unchanged": 2, "pruned": 1}, ["shop/web-2"])
+    assert role(SHOP, fleet_state="absent", places=["left"])["summary"] == {"deleted": 2}
+    assert api.get("services", "shop", "web") is None
+    assert api.get("namespaces", None, "shop")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("images:", "image:"), "image: there is no such key. Did you mean images?"),
+        (("memory: 64Mi", "memroy: 64Mi"), "vms[0].memroy: there is no such key. Did you mean memory?"),
+        (
+            ('memory: "{{ size', 'memroy: "{{ size'),
+            "vms[1].template.memroy: there is no such key. Did you mean memory?",
+        ),
+        (("items:", "itmes:"), "vms[1].itmes: there is no such key. Did you mean items?"),
+        (("quota:", "quotas:"), "namespaces[0].quotas: there is no such key. Did you mean quota?"),
+        (("selector: {app", "selectors: {app"), "services[0].selectors: there is no such key. Did you mean selector?"),
+        (
+            ("target_port", "targetPort"),
+            "services[0].ports[0].targetPort: there is no such key. Did you mean target_port?",
+        ),
+        (("max: 1", "maximum: 1"), "prune.maximum: there is no such key. Did you mean max?"),
+        (
+            ("labels: {fleet: shop}", "networks: []"),
+            "networks: networks can't be declared in a fleet file. Leave it out",
+        ),
+        (
+            ("images:\n  debian: example.com/debian:12", "images: debian"),
+            "images: must be a mapping of names to images",
+        ),
+        (("port: 80", "port: http"), "services[0].ports[0].port: must be a whole number, but is the text 'http'"),
+        (("{port: 80, ", "{"), "services[0]: missing required arguments: port found in ports"),
+        (("- lab", "- Lab"), "namespaces[1].name: 'Lab' isn't a Kubernetes name"),
+        (("- lab", "- 5"), "namespaces[1]: must be a mapping, but is the number 5"),
+        ((SHOP, "namespaces: {}"), "namespaces: must be a list, but is a mapping"),
+        ((SHOP, "vms: [web]"), "vms[0]: must be a mapping, but is the text 'web'"),
+        ((SHOP, "[]"), "the content: must be a mapping, but is a list"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(change, message):
+    content = yaml.safe_load(SHOP.replace(*change))
+
+    def read():
+        _fleet_file.check(content)
+        _fleet_file.with_images([], content.get("images"))
+        _fleet_file.objects(content)
+
+    with pytest.raises(KubeError) as failed:
+        read()
+    assert message in str(failed.value)
+
+
+def test_what_is_wrong_is_told_by_the_role(role, tmp_path):
+    with pytest.raises(AssertionError) as failed:
+        role(SHOP.replace("memory: 64Mi", "memroy: 64Mi"))
+    assert "%s/shop.yml: vms[0].memroy: there is no such key. Did you mean memory?" % tmp_path in str(failed.value)
