@@ -124,6 +124,10 @@ bench-vm: venv-bench ## Measure start-up and memory of virtual machines beside p
 bench-controller: venv-tests ## Measure virt-controller with 10,000 machines on simulated nodes.
 	@$(RUN) python tests/bench/controller.py $(ARGS)
 
+.PHONY: bench-inventory
+bench-inventory: venv-tests ## Measure the inventory plugin with 10,000 machines; ARGS="--peer FOLDER": beside kubevirt.core.
+	@$(RUN) python tests/bench/inventory.py $(ARGS)
+
 .PHONY: bench-cluster
 bench-cluster: venv-tests ## Measure the engine on a real Kubernetes of its own.
 	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python tests/bench/cluster.py $(ARGS)
