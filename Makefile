@@ -144,6 +144,10 @@ bench-controller: venv-tests ## Measure virt-controller with 10,000 machines on 
 bench-ansible: venv-tests ## Measure tasks: one fleet beside loops; ARGS="--peer FOLDER" adds kubevirt.core's.
 	@$(RUN) python tests/bench/ansible.py $(ARGS)
 
+.PHONY: bench-inventory
+bench-inventory: venv-tests ## Measure the inventory plugin with 10,000 machines; ARGS="--peer FOLDER": beside kubevirt.core.
+	@$(RUN) python tests/bench/inventory.py $(ARGS)
+
 .PHONY: bench-cluster
 bench-cluster: venv-tests ## Measure the engine on a real Kubernetes of its own.
 	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python tests/bench/cluster.py $(ARGS)

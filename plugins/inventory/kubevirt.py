@@ -6,19 +6,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: kubevirt
-short_description: Running virtual machines of KubeVirt as hosts
+short_description: Virtual machines of KubeVirt as hosts
 version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Adds a host for each running VirtualMachineInstance that has an address.
-  - Reads all namespaces in one paged list. Where the user isn't allowed to, it reads namespace by namespace, several at
-    a time.
+  - Adds a host for each running virtual machine that has an address, and, where wanted, for those that don't run.
+  - Takes all options of C(kubevirt.core.kubevirt). What else is different there is in O(compatibility).
+  - Reads all namespaces in one paged list per kind. Where the user isn't allowed to, it reads namespace by namespace,
+    several at a time. Namespaces whose machines may not be listed are skipped with a warning.
   - Namespaces and networks that don't exist draw a warning; with O(strict) they are errors. Running machines none of
-    which has an address draw a warning.
+    which has an address draw a warning. Options that don't exist are errors.
   - The file's name must end in C(kubevirt.yml) or C(kubevirt.yaml).
-  - Hosts are in the group C(kubevirt) (with O(name), in the group of that name instead), and with O(create_groups) in
-    C(namespace_<namespace>), C(node_<node>) and, for each label, C(label_<key>_<value>). Characters that
+  - Hosts are in the group C(namespace_<namespace>), which is below the group of their cluster, O(name). A cluster
+    without a name has one that is made of its server's address, and is below the group C(kubevirt). Characters that
     group names can't contain become underscores.
 options:
   plugin:
@@ -27,35 +28,154 @@ options:
     required: true
     choices: [turtles.kubevirt.kubevirt]
   name:
-    description: Name of the group of all hosts of this source. Give each cluster its own.
+    description: Name of the cluster, and of the group of all its hosts. Give each cluster its own. By default it is
+      made of the API server's address.
     type: str
-    default: kubevirt
+  clusters:
+    description:
+      - Clusters to read, where a file is about several. Each has its own values of any of the options from O(name) to
+        O(require_address), those for the connection to the API included; others are those of the file.
+      - A cluster without O(name) is called by its O(context), if it has one. Names must differ.
+      - An entry with O(kubeconfig), O(context) or O(host) takes no credentials from the environment.
+      - Besides C(namespace_<namespace>) hosts are in C(<cluster>_namespace_<namespace>), which is below both the group
+        of the cluster and C(namespace_<namespace>).
+      - C(connections) is the name of older versions of kubevirt.core.
+    type: list
+    elements: dict
+    aliases: [connections]
+  compatibility:
+    description:
+      - With V(kubevirt.core), everything that option, host or variable of C(kubevirt.core.kubevirt) means is the same
+        here. It sets the defaults O(include_stopped=true), O(require_address=false) and O(unset_ansible_port=true), and
+        all variables of machines and instances but their specs; see O(host_vars). There are no groups that
+        kubevirt.core doesn't have.
+      - These variables are most of the time and memory that an inventory of thousands of machines takes.
+        O(compose), O(groups) and O(keyed_groups) see all variables without it.
+    type: str
+    choices: [kubevirt.core]
   namespaces:
     description: Namespaces to read. Defaults to all.
     type: list
     elements: str
   label_selector:
-    description: Label selector that instances must match.
+    description: Label selector that instances must match, or their VirtualMachines where these are read
+      (O(include_stopped), or expressions and variables that need them).
     type: str
+  include_stopped:
+    description: Whether machines that don't run are hosts too. They have no C(ansible_host); their C(state) is
+      V(Stopped), or what else C(status.printableStatus) of their VirtualMachine says.
+    type: bool
+    default: false
+  require_address:
+    description: Whether running machines without an address are left out. The default is V(true) without
+      O(connection), and V(false) with it.
+    type: bool
   network_name:
     description: Name of the interface (C(spec.networks[].name)) whose address is used. Defaults to the first one that
-      has an address.
+      has an address. Services aren't used then.
     type: str
     aliases: [interface_name]
-  host_format:
-    description: Name of the hosts. V({namespace}), V({name}), V({uid}) and V({cluster}), the group's O(name), are
-      replaced.
-    type: str
-    default: "{namespace}-{name}"
-  create_groups:
-    description: Whether to create groups for namespaces, nodes and labels.
-    type: bool
-    default: true
   address_family:
     description: Family of the address used. V(any) takes the first one.
     type: str
     choices: [any, ipv4, ipv6]
     default: any
+  kube_secondary_dns:
+    description: Whether machines are reached by the names that kubesecondarydns gives the interface O(network_name),
+      C(<network>.<machine>.<namespace>.vm), with O(base_domain) at the end.
+    type: bool
+    default: false
+  use_service:
+    description:
+      - Whether machines are reached through Services of type C(LoadBalancer) and C(NodePort), if there is one that
+        leads to port 22 of the guest (5986, else 5985, for C(winrm) and C(psrp)). It may have other ports too. From
+        outside of a cluster there often is no other way.
+      - With V(false) machines are reached at their own addresses, which is right where these can be reached, as on a
+        machine in standalone mode, where ports of nodes are served on few addresses.
+      - Services that lead to several machines aren't used. The selector may be any; target ports may have names.
+      - If Services can't be listed, they aren't used; a file that has this option gets a warning.
+    type: bool
+    default: true
+  node_address:
+    description: How nodes are reached for Services of type C(NodePort), by their name or an address of their status.
+      Anything but V(name) needs the right to list nodes.
+    type: str
+    choices: [name, hostname, internal_ip, external_ip]
+    default: name
+  append_base_domain:
+    description: Whether O(base_domain) is appended to names of nodes.
+    type: bool
+    default: false
+  base_domain:
+    description: Domain for O(kube_secondary_dns) and O(append_base_domain). Defaults to that of an OpenShift cluster,
+      if it is one.
+    type: str
+  unset_ansible_port:
+    description: Whether C(ansible_port) is set to null for hosts that are reached at the usual port, which hides the
+      value it has for a group.
+    type: bool
+    default: false
+  connection:
+    description:
+      - Connection plugin of all hosts that don't run Windows, as C(ansible_connection). By default it isn't set.
+      - For plugins that need no address of the machine, such as those that connect through the API. Machines without an
+        address are hosts then, unless O(require_address) says otherwise. O(compose) makes further variables for the
+        plugin of C(vmi_namespace) and C(vmi_name).
+    type: str
+  default_win_ansible_connection:
+    description: Connection plugin of hosts that run Windows, such as V(winrm), V(psrp) or V(ssh). A machine runs
+      Windows if its guest agent says so, else if its preference or the annotation C(vm.kubevirt.io/os) begin with
+      C(windows).
+    type: str
+    default: winrm
+  host_format:
+    description: Name of the hosts. V({namespace}), V({name}), V({uid}) and V({cluster}) are replaced. Defaults to
+      V({namespace}-{name}), for several O(clusters) to V({cluster}-{namespace}-{name}).
+    type: str
+  create_groups:
+    description: Whether to group by label and node. Adds V(label) and V(node) to O(group_by).
+    type: bool
+    default: false
+  group_by:
+    description:
+      - What to group hosts by.
+      - V(namespace) makes C(namespace_<namespace>), V(node) C(node_<node>), V(label) C(label_<key>_<value>) for each
+        label of the machine and its instance, V(instancetype) C(instancetype_<name>), V(preference)
+        C(preference_<name>), V(state) C(state_<state>) in lower case, such as C(state_running) or C(state_paused), and
+        V(os) C(os_<id>) by what the guest agent reports (C(os_debian), C(os_mswindows)), else by preference or the
+        annotation C(vm.kubevirt.io/os).
+    type: list
+    elements: str
+    choices: [namespace, node, label, instancetype, preference, state, os]
+    default: [namespace]
+  host_vars:
+    description:
+      - Host variables to set besides those that are always set, which are C(cluster_name), C(object_type) (V(vm), or
+        V(vmi) for an instance without VirtualMachine), C(state), C(uid), C(labels), C(annotations), C(vm_name),
+        C(vm_namespace), C(vmi_name), C(vmi_namespace), C(vmi_node_name) and C(vmi_phase).
+      - There are C(vm_) and C(vmi_) with C(name), C(namespace), C(uid), C(labels), C(annotations),
+        C(resource_version), C(spec), and each member of C(status), such as C(vmi_interfaces), C(vmi_guest_os_info) or
+        C(vm_printable_status); those with C(vm_) exist for VirtualMachines only, and only where these are read.
+      - Names and patterns such as V(vmi_*) or V(*). One with an exclamation mark before it removes, V(!annotations).
+      - O(compose), O(groups) and O(keyed_groups) see all of them, set or not.
+    type: list
+    elements: str
+  annotation_prefix:
+    description: Prefix of annotations that become host variables. With V(inventory.example.com/) an annotation
+      C(inventory.example.com/tier) becomes the variable C(tier). Whoever may annotate a machine chooses their values;
+      names that begin with C(ansible_) are ignored with a warning.
+    type: str
+  variables:
+    description:
+      - Host variables by L(JMESPath,https://jmespath.org) expressions, as a mapping of names to expressions. Those
+        that select nothing aren't set.
+      - An expression sees C(metadata), C(spec) and C(status) of the instance (of the VirtualMachine, if it doesn't
+        run), both objects as C(vm) and C(vmi), C(state) and C(cluster), the cluster's name.
+    type: dict
+  select:
+    description: JMESPath expression for the machines that are hosts, those for which it gives anything but false, null
+      or something empty. It sees the same as those of O(variables), except for C(cluster).
+    type: str
   api_version:
     description: Version of the KubeVirt API.
     type: str
@@ -117,6 +237,15 @@ options:
     description: Hosts, domains and networks reached without the proxy, separated by commas.
     type: str
     env: [{name: K8S_AUTH_NO_PROXY}]
+  proxy_headers:
+    description: Headers to send to the proxy, C(basic_auth), C(proxy_basic_auth) and C(user_agent). Their variables are
+      E(K8S_AUTH_PROXY_HEADERS_BASIC_AUTH), E(K8S_AUTH_PROXY_HEADERS_PROXY_BASIC_AUTH) and
+      E(K8S_AUTH_PROXY_HEADERS_USER_AGENT).
+    type: dict
+  persist_config:
+    description: Whether renewed tokens are written back to the kubeconfig.
+    type: bool
+    env: [{name: K8S_AUTH_PERSIST_CONFIG}]
   impersonate_user:
     description: User to act as.
     type: str
@@ -131,14 +260,16 @@ extends_documentation_fragment:
   - inventory_cache
 requirements:
   - kubernetes (Python package) >= 24.2
+  - jmespath (Python package) >= 1.0, for O(variables) and O(select)
 notes:
-  - "Variables of a host: C(ansible_host), C(object_type) (V(vmi)), C(uid), C(labels), C(annotations),
-    C(resource_version), C(cluster_name), C(vmi_name), C(vmi_namespace), C(vmi_spec), C(vmi_phase), C(vmi_node_name),
-    C(vmi_interfaces), C(vmi_conditions), C(vmi_guest_os_info), C(vmi_volume_status), C(vmi_qos_class),
-    C(vmi_active_pods), C(vmi_launcher_container_image_version), C(vmi_migration_method), C(vmi_migration_transport),
-    C(vmi_phase_transition_timestamps), C(vmi_virtual_machine_revision_name) of its status."
-  - Anyone who may create virtual machines chooses these values. They are never evaluated as templates, and only
-    O(compose) turns them into connection variables; name the ones that can be trusted.
+  - Anyone who may create virtual machines chooses the values of these variables. They are never evaluated as templates,
+    and only O(compose) turns them into connection variables; name the ones that can be trusted. What the plugin sets
+    itself is C(ansible_host), C(ansible_port), and C(ansible_connection) with C(ansible_winrm_scheme) or
+    C(ansible_psrp_protocol).
+  - The cache is kept per cluster, user and what is read of it, so that another context, kubeconfig or selector reads
+    anew. How hosts are named and grouped isn't part of it.
+  - The annotation C(kubectl.kubernetes.io/last-applied-configuration) and C(metadata.managedFields) are left out.
+  - How to move from C(kubevirt.core) is described in C(docs/migration.md).
 """
 
 EXAMPLES = r"""
@@ -159,19 +290,68 @@ keyed_groups:
     prefix: os
 
 ---
-# Two clusters beside each other need names that differ.
+# Two clusters in one file: hosts are berlin-<namespace>-<name> and paris-<namespace>-<name>.
 plugin: turtles.kubevirt.kubevirt
-name: berlin
-context: berlin
-host_format: "{cluster}-{namespace}-{name}"
+kubeconfig: kubeconfig
+clusters:
+  - name: berlin
+    context: berlin
+  - name: paris
+    context: paris
+    namespaces: [shop]
 cache: true
 cache_plugin: ansible.builtin.jsonfile
 cache_connection: ~/.cache/turtles-inventory
+
+---
+# From outside of the cluster: by Services of type NodePort, at the nodes' external addresses.
+plugin: turtles.kubevirt.kubevirt
+use_service: true
+node_address: external_ip
+
+---
+# By the names of kubesecondarydns, in a network of their own.
+plugin: turtles.kubevirt.kubevirt
+network_name: lan
+kube_secondary_dns: true
+base_domain: vms.example.com
+
+---
+# All machines, running or not, grouped by what they are.
+plugin: turtles.kubevirt.kubevirt
+include_stopped: true
+group_by: [namespace, state, os, instancetype, preference, node]
+
+---
+# Windows guests by psrp, through the port of a Service that leads to 5986.
+plugin: turtles.kubevirt.kubevirt
+default_win_ansible_connection: psrp
+
+---
+# Variables and a selection by JMESPath, and from annotations such as inventory.example.com/tier.
+plugin: turtles.kubevirt.kubevirt
+select: "spec.domain.cpu.cores >= `2` && metadata.labels.tier"
+variables:
+  cores: spec.domain.cpu.cores
+  disks: spec.domain.devices.disks[].name
+  strategy: vm.spec.runStrategy
+annotation_prefix: inventory.example.com/
+
+---
+# The whole spec as a variable of each host, without the annotations.
+plugin: turtles.kubevirt.kubevirt
+host_vars: [vmi_spec, "!annotations"]
+
+---
+# A file of kubevirt.core whose playbooks use all of its variables.
+plugin: turtles.kubevirt.kubevirt
+compatibility: kubevirt.core
+namespaces: [testing]
+create_groups: true
 """
 
-import difflib
-import ipaddress
-import os
+import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible import constants
@@ -179,10 +359,9 @@ from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 from ansible.utils.unsafe_proxy import wrap_var
 
-from ..module_utils import _resources
-from ..module_utils._base import explain_error
-from ..module_utils._client import AUTH_ARGUMENTS, ApiError, Client, KubeError
+from ..module_utils._jmespath import Expression, ExpressionError
 from ..module_utils._values import plain
+from ..plugin_utils import _addresses, _inventory_options, _machines
 
 try:
     from ansible.template import trust_as_template
@@ -193,105 +372,69 @@ except ImportError:  # ansible-core < 2.19 trusts what isn't marked
         return value
 
 
-NAMESPACE = _resources.known("v1", "Namespace")
+PLUGIN = "turtles.kubevirt.kubevirt"
 PARALLEL = 8
+# Changes when what is in the cache does.
+CACHE_FORMAT = 1
 TEMPLATE_MARKS = ("{{", "{%", "{#")
-
-# host variable -> member of the instance's status
-STATUS_VARIABLES = {
-    "vmi_active_pods": "activePods",
-    "vmi_conditions": "conditions",
-    "vmi_guest_os_info": "guestOSInfo",
-    "vmi_interfaces": "interfaces",
-    "vmi_launcher_container_image_version": "launcherContainerImageVersion",
-    "vmi_migration_method": "migrationMethod",
-    "vmi_migration_transport": "migrationTransport",
-    "vmi_node_name": "nodeName",
-    "vmi_phase": "phase",
-    "vmi_phase_transition_timestamps": "phaseTransitionTimestamps",
-    "vmi_qos_class": "qosClass",
-    "vmi_virtual_machine_revision_name": "virtualMachineRevisionName",
-    "vmi_volume_status": "volumeStatus",
-}
+PLACEHOLDERS = ("namespace", "name", "uid", "cluster")
+IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
 
 
-def address_of(instance, network_name=None, family="any"):
-    """Return the address of a VirtualMachineInstance that options ask for, or None. Only IP addresses count."""
-    for interface in (instance.get("status") or {}).get("interfaces") or []:
-        if network_name and interface.get("name") != network_name:
-            continue
-        for text in [interface.get("ipAddress"), *(interface.get("ipAddresses") or [])]:
-            try:
-                address = ipaddress.ip_address(text or "")
-            except ValueError:
-                continue
-            if address.is_link_local or address.is_loopback:
-                continue
-            if family == "any" or family == "ipv%d" % address.version:
-                return str(address)
-    return None
+class Guard:
+    """Marks strings from the cluster: those that Ansible could take for a template as unsafe, the others as harmless.
+
+    ansible-inventory shows strings of which it doesn't know that in a form of its own. The same string is marked once:
+    marking costs more than anything else here, and thousands of machines share nodes, namespaces and labels.
+    """
+
+    def __init__(self):
+        self._marked = {}
+
+    def __call__(self, value):
+        """Return a value with all of its strings marked."""
+        if isinstance(value, str):
+            marked = self._marked.get(value)
+            if marked is None:
+                marked = wrap_var(value) if _is_template(value) else trust_as_template(value)
+                self._marked[value] = marked
+            return marked
+        if isinstance(value, dict):
+            return {self(k): self(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [self(v) for v in value]
+        return value
 
 
-def _is_running(instance):
-    """Return whether a machine runs and isn't being shut down."""
-    status = instance.get("status") or {}
-    return status.get("phase") == "Running" and not instance["metadata"].get("deletionTimestamp")
+def _is_template(text):
+    """Return whether Ansible could take a text for a template."""
+    return text.startswith("#jinja2:") or any(mark in text for mark in TEMPLATE_MARKS)
 
 
-def _networks_of(instance):
-    """Return the names of an instance's networks, those it only reports included."""
-    declared = (instance.get("spec") or {}).get("networks") or []
-    reported = (instance.get("status") or {}).get("interfaces") or []
-    return [entry["name"] for entry in declared + reported if entry.get("name")]
+class Needs:
+    """What has to be read for the hosts, their variables and groups.
 
+    :param exported: the patterns of the host variables to set.
+    :param templates: the texts of all Jinja expressions.
+    :param expressions: whether there are JMESPath expressions, which may select anything.
+    :param stopped: whether machines that don't run are hosts.
+    """
 
-def variables_of(instance, cluster):
-    """Return the host variables of a VirtualMachineInstance, without its address."""
-    metadata, status = instance.get("metadata") or {}, instance.get("status") or {}
-    variables = {
-        "object_type": "vmi",
-        "cluster_name": cluster,
-        "uid": metadata.get("uid"),
-        "resource_version": metadata.get("resourceVersion"),
-        "labels": metadata.get("labels") or {},
-        "annotations": metadata.get("annotations") or {},
-        "vmi_name": metadata.get("name"),
-        "vmi_namespace": metadata.get("namespace"),
-        "vmi_spec": instance.get("spec") or {},
-    }
-    for variable, member in STATUS_VARIABLES.items():
-        if member in status:
-            variables[variable] = status[member]
-    return variables
-
-
-def guarded(value):
-    """value with each string that Ansible could take for a template marked as unsafe, and the others as harmless:
-    ansible-inventory shows strings of which it doesn't know that in a form of its own."""
-    if isinstance(value, dict):
-        return {guarded(k): guarded(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [guarded(v) for v in value]
-    if isinstance(value, str) and (value.startswith("#jinja2:") or any(mark in value for mark in TEMPLATE_MARKS)):
-        return wrap_var(value)
-    return trust_as_template(value) if isinstance(value, str) else value
-
-
-def groups_of(instance):
-    """Return the names of the groups that create_groups makes, before characters are replaced."""
-    metadata, status = instance.get("metadata") or {}, instance.get("status") or {}
-    groups = ["namespace_%s" % metadata.get("namespace")]
-    if status.get("nodeName"):
-        groups.append("node_%s" % status["nodeName"])
-    for key, value in sorted((metadata.get("labels") or {}).items()):
-        groups.append("label_%s_%s" % (key, value))
-    return groups
+    def __init__(self, exported, templates, expressions, stopped):
+        self.exported = _machines.Selection(exported)
+        names = {name for text in templates for name in IDENTIFIER.findall(text)}
+        named = sorted(name for name in names if name.startswith(("vm_", "vmi_")) or name in _machines.LIGHT)
+        # Whoever looks variables up by computed names may mean any.
+        self.templates = _machines.Selection(["*"] if names & {"vars", "hostvars"} else named)
+        self.whole = expressions or not (self.exported.is_light() and self.templates.is_light())
+        self.machines = stopped or expressions or self.exported.needs_machines() or self.templates.needs_machines()
+        self.keep = _machines.whole if self.whole else _machines.light
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
-    """Running virtual machines as hosts."""
+    """Virtual machines as hosts."""
 
-    NAME = "turtles.kubevirt.kubevirt"
+    NAME = PLUGIN
 
     def verify_file(self, path):
         """Return whether the file is meant for this plugin, by its name."""
@@ -300,201 +443,382 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def parse(self, inventory, loader, path, cache=True):
         """Fill the inventory from the file's options."""
         super().parse(inventory, loader, path, cache)
-        self._refuse_unknown(path, self._read_config_data(path))
-        key = self.get_cache_key(path)
-        use_cache = self.get_option("cache") and cache
-        instances = None
-        if use_cache:
-            instances = self._cache.get(key)
-        if instances is None:
-            try:
-                instances = self._fetch(path)
-            except KubeError as exc:
-                # Not "from exc": Ansible appends the text of each cause, which is this text once more.
-                raise AnsibleParserError("%s: %s" % (path, exc)) from None
-            if self.get_option("cache"):
-                self._cache[key] = instances
-        self._populate(instances)
-
-    def _refuse_unknown(self, path, config):
-        """Refuse unknown keys, which Ansible accepts: a typo would go unnoticed, and too many hosts be listed."""
+        config = self._read_config_data(path)
         definitions = constants.config.get_configuration_definitions("inventory", self._load_name)
-        known = {"plugin", *definitions}
-        known.update(alias for option in definitions.values() for alias in option.get("aliases") or ())
-        for name in sorted(set(config) - known):
-            alike = difflib.get_close_matches(name, known, 1)
-            hint = " Is %s meant?" % alike[0] if alike else ""
-            raise AnsibleParserError("%s: %s isn't an option of the inventory plugin.%s" % (path, name, hint))
+        _inventory_options.refuse_unknown(config, {"plugin": {}, **definitions}, path)
+        clusters = _inventory_options.clusters_of(self, config, definitions, path)
+        self._asked_for_services = "use_service" in config
+        self._guard = Guard()
+        try:
+            self._select = self._expressions()
+        except ExpressionError as exc:
+            raise AnsibleParserError("%s: %s" % (path, exc)) from None
+        snapshots = self._snapshots(clusters, path, cache)
+        several = len(clusters) > 1
+        names = [
+            cluster.cluster_name()
+            or (several and cluster["context"])
+            or _inventory_options.default_name(snapshot["server"])
+            for cluster, snapshot in zip(clusters, snapshots)
+        ]
+        for name in names:
+            if names.count(name) > 1:
+                raise AnsibleParserError(
+                    "%s: clusters: %d of them are called %s. Give each a name of its own."
+                    % (path, names.count(name), name)
+                )
+        self._taken = {}
+        try:
+            for cluster, snapshot, name in zip(clusters, snapshots, names):
+                self._populate(cluster, snapshot, plain(name), several)
+        except ExpressionError as exc:
+            raise AnsibleParserError("%s: %s" % (path, exc)) from None
+
+    def _expressions(self):
+        """Compile the JMESPath expressions; return that of the option select."""
+        variables = self.get_option("variables") or {}
+        for name in variables:
+            if not str(name).isidentifier():
+                raise ExpressionError("variables: %r can't be the name of a variable." % plain(str(name)))
+        self._variables = [
+            (str(name), Expression("variables.%s" % name, text)) for name, text in sorted(variables.items())
+        ]
+        select = self.get_option("select")
+        return Expression("select", select) if select is not None else None
+
+    def _needs(self, cluster):
+        exported = list(_machines.DEFAULT_VARIABLES)
+        if self.get_option("compatibility") == "kubevirt.core":
+            exported += _machines.ALL_BUT_SPECS
+        exported += map(plain, self.get_option("host_vars") or ())
+        templates = [str(text) for option in ("compose", "groups") for text in (self.get_option(option) or {}).values()]
+        templates += [str(value) for keyed in self.get_option("keyed_groups") or () for value in _texts(keyed)]
+        expressions = bool(self._select or self._variables)
+        self._templated = bool(templates)
+        return Needs(exported, templates, expressions, cluster["include_stopped"])
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
-    def _fetch(self, path):
-        """Return the instances, without what no host variable shows."""
-        client = Client(self._auth(path))
-        resource = _resources.known(self.get_option("api_version"), "VirtualMachineInstance")
-        namespaces = self.get_option("namespaces")
-        for namespace in namespaces or []:
-            _resources.check_name("namespaces", namespace)
-        if namespaces:
-            instances = self._by_namespace(client, resource, namespaces, forbidden_is_error=True)
-            self._check_namespaces(client, namespaces, instances)
-        else:
+    def _snapshots(self, clusters, path, cache):
+        """Return what is known of each cluster: from the cache, or read now, all clusters at once."""
+        use_cache = self.get_option("cache")
+        keys = [self._key(cluster, path) for cluster in clusters]
+        snapshots = [self._cached(key) if use_cache and cache else None for key in keys]
+        missing = [number for number, snapshot in enumerate(snapshots) if snapshot is None]
+        if not missing:
+            return snapshots
+        # Loaded here: with the Kubernetes library it takes longer than to read a cache.
+        from ..module_utils._client import KubeError
+
+        def fetch(number):
             try:
-                instances = self._list(client, resource, None)
-            except ApiError as exc:
-                if exc.status != 403:
-                    raise self._refused(exc, "all namespaces") from exc
-                instances = self._by_namespace(client, resource, self._namespaces(client), forbidden_is_error=False)
-        for instance in instances:
-            (instance.get("metadata") or {}).pop("managedFields", None)
-        return instances
-
-    def _list(self, client, resource, namespace):
-        return client.list(_resources.path(resource, namespace), label_selector=self.get_option("label_selector"))[0]
-
-    def _namespaces(self, client):
-        try:
-            return [n["metadata"]["name"] for n in client.list(_resources.path(NAMESPACE))[0]]
-        except ApiError as exc:
-            if exc.status != 403:
-                raise
-            namespace = client.default_namespace
-            self.display.vvv(
-                "turtles.kubevirt.kubevirt: not allowed to list all instances or namespaces; reading %s only"
-                % namespace
-            )
-            return [namespace]
-
-    def _by_namespace(self, client, resource, namespaces, forbidden_is_error):
-        def read(namespace):
-            try:
-                return self._list(client, resource, namespace), None
-            except ApiError as exc:
-                return [], exc
+                return self._reader(clusters[number]).snapshot(), None
+            except KubeError as exc:
+                return None, exc
 
         with ThreadPoolExecutor(PARALLEL) as pool:
-            answers = list(pool.map(read, namespaces))
-        refused = [(n, exc) for n, (dummy, exc) in zip(namespaces, answers) if exc]
-        for namespace, exc in refused:
-            if exc.status != 403 or forbidden_is_error:
-                raise self._refused(exc, "namespace %s" % namespace)
-        if refused and len(refused) == len(namespaces):
-            raise self._refused(refused[0][1], "namespace %s" % refused[0][0])
-        return [instance for items, dummy in answers for instance in items]
+            answers = list(pool.map(fetch, missing))
+        for number, (snapshot, failure) in zip(missing, answers):
+            if failure:
+                # Not "from failure": Ansible appends the text of each cause, which is this text once more.
+                where = "%s: clusters[%d]" % (path, number) if len(clusters) > 1 else path
+                raise AnsibleParserError("%s: %s" % (where, failure)) from None
+            for message, error in snapshot.pop("reports"):
+                self._report(message, error)
+            snapshots[number] = snapshot
+            if use_cache:
+                # As text, which Ansible neither copies nor searches for what it would mark.
+                self._cache[keys[number]] = {"format": CACHE_FORMAT, "snapshot": json.dumps(snapshot)}
+        return snapshots
 
-    def _check_namespaces(self, client, namespaces, instances):
-        """Name the namespaces that don't exist: listing them gives no error, just no instances."""
-        full = {(instance.get("metadata") or {}).get("namespace") for instance in instances}
-        for namespace in dict.fromkeys(namespaces):
-            if namespace in full:
-                continue
-            try:
-                exists = client.get(_resources.path(NAMESPACE, None, namespace)) is not None
-            except ApiError:
-                # Users who may list instances often may not read namespaces.
-                continue
-            if not exists:
-                self._report("namespaces: namespace %s doesn't exist. Check the spelling." % namespace)
+    def _key(self, cluster, path):
+        """Return the key in the cache: changes with the server, the user, and what is asked for."""
+        needs = self._needs(cluster)
+        asked = [cluster.identity(), needs.whole, needs.machines, self._domain_wanted(cluster)]
+        asked += [cluster[option] for option in ("use_service", "network_name", "node_address", "label_selector")]
+        return "%s_%s" % (self.get_cache_key(path), _inventory_options.digest(asked))
 
-    def _report(self, message):
-        """Warn, or fail where the option strict says so."""
-        if self.get_option("strict"):
-            raise AnsibleParserError(message)
-        self.display.warning("turtles.kubevirt.kubevirt: %s" % message)
+    def _cached(self, key):
+        """Return a snapshot from the cache, or None if there is none that can be used."""
+        entry = self._cache.get(key)
+        if not isinstance(entry, dict) or entry.get("format") != CACHE_FORMAT:
+            return None
+        try:
+            return json.loads(plain(entry["snapshot"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def _reader(self, cluster):
+        from ..plugin_utils._cluster_reader import ClusterReader
+
+        return ClusterReader(
+            cluster,
+            self._needs(cluster),
+            domain=self._domain_wanted(cluster),
+            note=lambda text: self.display.vvv("%s: %s" % (PLUGIN, text)),
+            services_asked_for=self._asked_for_services,
+        )
 
     @staticmethod
-    def _refused(exc, where):
-        return KubeError("VirtualMachineInstances of %s can't be listed: %s" % (where, explain_error(exc)), **exc.facts)
+    def _domain_wanted(cluster):
+        """Return whether the cluster has to be asked for its base domain."""
+        named = cluster["kube_secondary_dns"] and cluster["network_name"]
+        return bool((named or cluster["append_base_domain"]) and not cluster["base_domain"])
 
-    def _auth(self, path):
-        options = {}
-        for name in AUTH_ARGUMENTS:
-            if self.has_option(name):
-                options[name] = self.get_option(name)
-        beside = os.path.dirname(os.path.abspath(path))
-        for name in ("kubeconfig", "ca_cert", "client_cert", "client_key"):
-            value = options.get(name)
-            if isinstance(value, str) and value and not value.lstrip().startswith("{"):
-                value = os.path.expanduser(os.path.expandvars(value))
-                candidate = os.path.join(beside, value)
-                options[name] = candidate if os.path.exists(candidate) else value
-        # The Kubernetes library writes parts of it to files, and takes no marked strings.
-        return {name: plain(value) for name, value in options.items() if value is not None}
+    def _report(self, message, error=True):
+        """Warn, or fail where the option strict says so and it is an error."""
+        if error and self.get_option("strict"):
+            raise AnsibleParserError(message)
+        self.display.warning("%s: %s" % (PLUGIN, message))
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    def _populate(self, instances):
-        cluster = self._sanitize_group_name(self.get_option("name"))
-        self.inventory.add_group(cluster)
-        strict = self.get_option("strict")
-        taken = {}
-        running = [instance for instance in instances if _is_running(instance)]
-        network_exists = self._check_network(running)
-        for instance in running:
-            metadata = instance["metadata"]
-            identity = "%s/%s" % (metadata.get("namespace"), metadata.get("name"))
-            address = address_of(instance, self.get_option("network_name"), self.get_option("address_family"))
-            if not address:
-                self.display.vvv("turtles.kubevirt.kubevirt: %s runs but has no address yet" % identity)
+    def _populate(self, cluster, snapshot, name, several):
+        """Add a cluster's machines to the inventory."""
+        needs = self._needs(cluster)
+        machines = self._selected(_machines.joined(snapshot["vms"], snapshot["vmis"]))
+        running = [machine for machine in machines if _machines.is_running(machine)]
+        network_exists = self._check_network(cluster, running)
+        services = _addresses.services_by_machine(snapshot["services"], [m.vmi for m in machines if m.vmi])
+        host_format = cluster["host_format"] or ("{cluster}-{namespace}-{name}" if several else "{namespace}-{name}")
+        groups = _Groups(self, cluster, name, several)
+        required = self._address_required(cluster)
+        added = 0
+        for machine in machines if cluster["include_stopped"] else running:
+            identity = "%s/%s" % (machine.namespace, machine.name)
+            variables = self._connection(
+                cluster, snapshot, machine, services.get((machine.namespace, machine.name), ())
+            )
+            if required and not variables.get("ansible_host") and _machines.is_running(machine):
+                self.display.vvv("%s: %s runs but has no address yet" % (PLUGIN, identity))
                 continue
-            host = self._host_name(metadata)
-            if host in taken:
-                raise AnsibleParserError(
-                    "host_format %r gives %s and %s the same name %s. Add what tells them apart, such as {namespace}."
-                    % (self.get_option("host_format"), taken[host], identity, host)
-                )
-            taken[host] = identity
-            self.inventory.add_host(host, group=cluster)
-            self.inventory.set_variable(host, "ansible_host", guarded(address))
-            variables = variables_of(instance, self.get_option("name"))
-            for name, value in variables.items():
-                self.inventory.set_variable(host, name, guarded(value))
-            if self.get_option("create_groups"):
-                for group in groups_of(instance):
-                    self.inventory.add_host(host, group=self.inventory.add_group(self._sanitize_group_name(group)))
-            facts = self.inventory.get_host(host).get_vars()
-            self._set_composite_vars(self.get_option("compose"), facts, host, strict=strict)
-            self._add_host_to_composed_groups(self.get_option("groups"), facts, host, strict=strict)
-            self._add_host_to_keyed_groups(self.get_option("keyed_groups"), facts, host, strict=strict)
+            host = self._host_name(host_format, machine, name)
+            identity = "%s of %s" % (identity, name) if several else identity
+            self._claim(host, host_format, machine, identity)
+            added += 1
+            groups.add(machine, host)
+            entry = self.inventory.hosts[host]
+            own = self._own_variables(machine, name)
+            variables = {**own, **variables}
+            known = _machines.variables_of(machine, name, needs.exported)
+            entry.vars.update(self._guard({**known, **variables}))
+            if self._templated:
+                facts = _machines.variables_of(machine, name, needs.templates)
+                self._construct(host, {**self._guard(facts), **entry.get_vars()})
 
-        if running and not taken and network_exists:
+        if running and not added and network_exists:
             # No error, even with strict: they may have just been started.
             self.display.warning(
-                "turtles.kubevirt.kubevirt: none of the %d running virtual machines has an address%s yet, so there are "
-                "no hosts." % (len(running), self._wanted_address())
+                "%s: none of the %d running virtual machines has an address%s yet, so there are no hosts."
+                % (PLUGIN, len(running), _wanted_address(cluster))
             )
 
-    def _check_network(self, running):
+    def _selected(self, machines):
+        if not self._select:
+            return machines
+        return [
+            machine
+            for machine in machines
+            if self._select.search(_document(machine), "%s/%s" % (machine.namespace, machine.name))
+        ]
+
+    def _address_required(self, cluster):
+        required = cluster["require_address"]
+        return not cluster["connection"] if required is None else required
+
+    def _connection(self, cluster, snapshot, machine, services):
+        """Return the variables that say how a machine is connected to."""
+        windows = _machines.is_windows(machine)
+        connection = cluster["default_win_ansible_connection"] if windows else cluster["connection"]
+        variables = {"ansible_connection": connection} if connection else {}
+        if not machine.vmi:
+            return variables
+        endpoint = self._endpoint(cluster, snapshot, machine.vmi, services, connection)
+        if endpoint:
+            variables["ansible_host"] = endpoint.host
+            if endpoint.port or cluster["unset_ansible_port"]:
+                variables["ansible_port"] = endpoint.port
+            variables.update(_addresses.connection_variables(connection, endpoint))
+        return variables
+
+    def _endpoint(self, cluster, snapshot, vmi, services, connection):
+        network = cluster["network_name"]
+        address = _addresses.interface_address(vmi, network, cluster["address_family"])
+        domain = cluster["base_domain"] or snapshot["base_domain"]
+        if network and cluster["kube_secondary_dns"]:
+            name = _addresses.secondary_dns_name(vmi, network, domain)
+            return _addresses.Endpoint(name, None, None) if address else None
+        if services:
+            node = (vmi.get("status") or {}).get("nodeName")
+            if node and cluster["node_address"] != "name":
+                node = snapshot["nodes"].get(node)
+            elif node and cluster["append_base_domain"] and domain:
+                node = "%s.%s" % (node, domain)
+            found = _addresses.service_endpoint(services, vmi, _addresses.target_ports(connection), node)
+            if found:
+                return found
+        return _addresses.Endpoint(address, None, None) if address else None
+
+    def _own_variables(self, machine, cluster):
+        """Return the variables that annotations and JMESPath expressions make."""
+        variables = {}
+        prefix = self.get_option("annotation_prefix")
+        identity = "%s/%s" % (machine.namespace, machine.name)
+        if prefix:
+            variables, refused = _machines.annotated_variables(machine, prefix)
+            for key in refused:
+                self.display.warning(
+                    "%s: %s: annotation %s isn't a variable: names that begin with ansible_, and those that aren't "
+                    "names of variables, are ignored." % (PLUGIN, identity, key)
+                )
+        if self._variables:
+            document = {**_document(machine), "cluster": cluster}
+            for name, expression in self._variables:
+                value = expression.search(document, identity)
+                if value is not None:
+                    variables[name] = value
+        return variables
+
+    def _construct(self, host, facts):
+        strict = self.get_option("strict")
+        self._set_composite_vars(self.get_option("compose"), facts, host, strict=strict)
+        variables = self.inventory.hosts[host].vars
+        for name in self.get_option("compose") or ():
+            # Constants of expressions aren't marked.
+            if isinstance(variables.get(name), str) and not _is_template(variables[name]):
+                variables[name] = trust_as_template(variables[name])
+        # Groups see what compose has set. They aren't told to fetch it, which would merge all variables once more each.
+        facts.update(variables)
+        self._add_host_to_composed_groups(self.get_option("groups"), facts, host, strict=strict, fetch_hostvars=False)
+        self._add_host_to_keyed_groups(
+            self.get_option("keyed_groups"), facts, host, strict=strict, fetch_hostvars=False
+        )
+
+    def _check_network(self, cluster, running):
         """Return whether a machine has the network that is asked for; report it if none has."""
-        wanted = self.get_option("network_name")
-        names = {name for instance in running for name in _networks_of(instance)}
-        missing = bool(wanted and running and wanted not in names)
-        if missing:
-            self._report(
-                "network_name: none of the %d running virtual machines has a network %s. They have %s."
-                % (len(running), wanted, ", ".join(sorted(names)) or "none")
-            )
-        return not missing
+        wanted = cluster["network_name"]
+        if not wanted or not running:
+            return True
+        names = {name for machine in running for name in _machines.networks_of(machine)}
+        if wanted in names:
+            return True
+        self._report(
+            "network_name: none of the %d running virtual machines has a network %s. They have %s."
+            % (len(running), wanted, ", ".join(sorted(names)) or "none")
+        )
+        return False
 
-    def _wanted_address(self):
-        """Return which addresses count, for a message."""
-        network, family = self.get_option("network_name"), self.get_option("address_family")
-        words = " of the family %s" % family if family != "any" else ""
-        return words + (" in network %s" % network if network else "")
-
-    def _host_name(self, metadata):
-        template = self.get_option("host_format")
+    def _host_name(self, template, machine, cluster):
+        metadata = (machine.vmi or machine.vm)["metadata"]
+        values = {"namespace": machine.namespace, "name": machine.name, "uid": metadata.get("uid"), "cluster": cluster}
         try:
-            return template.format_map(
-                {
-                    "namespace": metadata.get("namespace"),
-                    "name": metadata.get("name"),
-                    "uid": metadata.get("uid"),
-                    "cluster": self.get_option("name"),
-                }
-            )
+            return plain(template).format_map(values)
         except (KeyError, IndexError, ValueError, AttributeError) as exc:
             raise AnsibleParserError(
-                "host_format: %r can't be filled in (%s). Use {namespace}, {name}, {uid} and {cluster}."
-                % (template, exc)
+                "host_format: %r can't be filled in (%s). Use %s and {cluster}."
+                % (plain(template), exc, ", ".join("{%s}" % name for name in PLACEHOLDERS[:-1]))
             ) from None
+
+    def _claim(self, host, host_format, machine, identity):
+        """Note whose host a name is; two machines can't have the same."""
+        if host in self._taken:
+            raise AnsibleParserError(
+                "host_format %r gives %s and %s the same name %s. Add what tells them apart, such as {namespace}%s."
+                % (plain(host_format), self._taken[host], identity, host, " or {cluster}" if " of " in identity else "")
+            )
+        self._taken[host] = identity
+        earlier = self.inventory.hosts.get(host)
+        uid = (machine.vmi or machine.vm)["metadata"].get("uid")
+        if earlier is not None and earlier.vars.get("uid") not in (None, uid):
+            self._report(
+                "host %s is a virtual machine of an earlier inventory file already, and is now %s. Give one of the "
+                "files another host_format." % (host, identity)
+            )
+
+
+class _Groups:
+    """The groups of one cluster's hosts."""
+
+    def __init__(self, plugin, cluster, name, several):
+        self._plugin, self._inventory = plugin, plugin.inventory
+        self._names = {}
+        self._namespaces = {}
+        self._name, self._several = name, several
+        self._by = set(cluster["group_by"] or ())
+        compatible = plugin.get_option("compatibility") == "kubevirt.core"
+        if cluster["create_groups"]:
+            self._by |= {"label"} if compatible else {"label", "node"}
+        self._root = self._group(name)
+        if not several and not cluster.cluster_name() and not compatible:
+            self._inventory.add_child(self._group("kubevirt"), self._root)
+
+    def add(self, machine, host):
+        """Add a host, and put it in its groups."""
+        group = self._namespace(machine.namespace) if "namespace" in self._by else self._root
+        self._inventory.add_host(host, group=group)
+        added = {group}
+        for raw in _machines.groups_of(machine, self._by):
+            group = self._group(raw)
+            if group not in added:
+                added.add(group)
+                self._inventory.groups[group].add_host(self._inventory.hosts[host])
+
+    def _group(self, raw):
+        group = self._names.get(raw)
+        if group is None:
+            group = self._inventory.add_group(self._plugin._sanitize_group_name(raw))
+            self._names[raw] = group
+        return group
+
+    def _namespace(self, namespace):
+        """Return the group of a namespace below the cluster's group.
+
+        A namespace of the same name in another cluster must not put its hosts in this cluster's group: several clusters
+        have a group each per namespace.
+        """
+        if namespace in self._namespaces:
+            return self._namespaces[namespace]
+        raw = "namespace_%s" % namespace
+        own = "%s_%s" % (self._name, raw)
+        shared = self._group(raw)
+        parents = {group.name for group in self._inventory.groups[shared].parent_groups} - {"all", self._root}
+        if self._several:
+            group = self._group(own)
+            if not parents:
+                self._inventory.add_child(shared, group)
+        elif parents:
+            group = self._group(own)
+        else:
+            group = shared
+        if parents:
+            self._plugin._report(
+                "group %s is about the cluster %s of an earlier inventory file; the hosts of %s are in %s only."
+                % (shared, ", ".join(sorted(parents)), self._name, group),
+                error=False,
+            )
+        self._inventory.add_child(self._root, group)
+        self._namespaces[namespace] = group
+        return group
+
+
+def _texts(keyed):
+    """Return the expressions in an entry of keyed_groups."""
+    return [keyed[name] for name in ("key", "parent_group") if keyed.get(name)] if isinstance(keyed, dict) else []
+
+
+def _document(machine):
+    """Return what JMESPath expressions see of a machine."""
+    main = machine.vmi or machine.vm
+    return {
+        **{name: main.get(name) for name in ("metadata", "spec", "status")},
+        "vm": machine.vm,
+        "vmi": machine.vmi,
+        "state": _machines.state_of(machine),
+    }
+
+
+def _wanted_address(cluster):
+    """Return which addresses count, for a message."""
+    network, family = cluster["network_name"], cluster["address_family"]
+    words = " of the family %s" % family if family != "any" else ""
+    return words + (" in network %s" % network if network else "")

@@ -15,7 +15,7 @@ from collections import namedtuple
 from ansible.module_utils.basic import AnsibleModule
 
 from . import _merge, _resources, _server_side, _wait
-from ._client import AUTH_ARGUMENTS, MERGE_PATCH, ApiError, KubeError, get_client, secrets_of
+from ._client import AUTH_ARGUMENTS, MERGE_PATCH, ApiError, KubeError, explain_error, get_client, secrets_of
 
 WAIT_ARGUMENTS = {
     "wait": {"type": "bool", "default": True},
@@ -398,30 +398,6 @@ class ResourceModule(KubeModule):
 def difference(live, declaration, exact=frozenset()):
     """Return the merge patch that brings the live object in line with a declaration; {} if it is already."""
     return _merge.merge_patch(live, _merge.overlay(live, declaration, exact=exact))
-
-
-def explain_error(exc):
-    """Return what an ApiError means and what to do about it, in one or two sentences."""
-    details = exc.details
-    if exc.status == 404 and details.get("kind") == "namespaces":
-        name = details.get("name")
-        return "namespace %s doesn't exist. Create it first, for instance with turtles.kubevirt.manifest." % name
-    if exc.status == 404 and not details.get("name"):
-        return (
-            "the API server doesn't serve this kind (%s). Install KubeVirt, or what else provides the kind, and check "
-            "apiVersion." % exc.message
-        )
-    if exc.status == 403 and exc.reason == "Forbidden":
-        message = exc.message.rstrip(".")
-        if "exceeded quota" in message:
-            return "%s. Delete what isn't needed any more, or have the ResourceQuota raised." % message
-        return "%s. Grant the user that right, for instance by the ClusterRole kubevirt.io:edit." % message
-    lines = []
-    for cause in exc.causes:
-        field, message = cause.get("field"), cause.get("message")
-        if message:
-            lines.append("%s: %s" % (field, message) if field and field not in message else message)
-    return "refused: %s" % "; ".join(lines) if lines else exc.message
 
 
 def run_module(cls):

@@ -24,18 +24,16 @@ from ._values import type_name
 
 try:
     import urllib3
-    from kubernetes import client as k8s_client
-    from kubernetes import config as k8s_config
-    from kubernetes.client import rest as k8s_rest
-    from kubernetes.config.config_exception import ConfigException
 
-    HAS_KUBERNETES = True
-    KUBERNETES_IMPORT_ERROR = None
-except ImportError:
-    HAS_KUBERNETES = False
-    KUBERNETES_IMPORT_ERROR = traceback.format_exc()
+    from ._kubeconfig import PlainConfiguration, plain_configuration
+
+    HAS_URLLIB3 = True
+except ImportError:  # the Kubernetes library, which brings both packages, is missing; see load_library()
+    HAS_URLLIB3 = False
 
 MERGE_PATCH = "application/merge-patch+json"
+# Connections to one server that are kept.
+POOL_SIZE = 16
 CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 60
 # How often a request is repeated that the server asks to repeat, and how long a pause it may ask for, in seconds.
@@ -125,6 +123,30 @@ class ApiError(KubeError):
         super().__init__(self.message, status=status, reason=self.reason, causes=self.causes)
 
 
+def explain_error(exc):
+    """Return what an ApiError means and what to do about it, in one or two sentences."""
+    details = exc.details
+    if exc.status == 404 and details.get("kind") == "namespaces":
+        name = details.get("name")
+        return "namespace %s doesn't exist. Create it first, for instance with turtles.kubevirt.manifest." % name
+    if exc.status == 404 and not details.get("name"):
+        return (
+            "the API server doesn't serve this kind (%s). Install KubeVirt, or what else provides the kind, and check "
+            "apiVersion." % exc.message
+        )
+    if exc.status == 403 and exc.reason == "Forbidden":
+        message = exc.message.rstrip(".")
+        if "exceeded quota" in message:
+            return "%s. Delete what isn't needed any more, or have the ResourceQuota raised." % message
+        return "%s. Grant the user that right, for instance by the ClusterRole kubevirt.io:edit." % message
+    lines = []
+    for cause in exc.causes:
+        field, message = cause.get("field"), cause.get("message")
+        if message:
+            lines.append("%s: %s" % (field, message) if field and field not in message else message)
+    return "refused: %s" % "; ".join(lines) if lines else exc.message
+
+
 def secrets_of(kubeconfig):
     """Return all secret values inside a kubeconfig given as a dict, for the list of values Ansible masks."""
     found = set()
@@ -142,14 +164,20 @@ def secrets_of(kubeconfig):
     return found
 
 
-def require_library():
-    """Raise KubeError with Ansible's usual words if the Python package kubernetes is missing."""
-    if not HAS_KUBERNETES:
-        raise KubeError(missing_required_lib("kubernetes"), exception=KUBERNETES_IMPORT_ERROR)
+def load_library():
+    """Load the Python package kubernetes, which takes a while; raise KubeError in Ansible's words if it is missing."""
+    try:
+        import kubernetes
+        import kubernetes.client.rest
+        import kubernetes.config.config_exception
+    except ImportError:
+        raise KubeError(missing_required_lib("kubernetes"), exception=traceback.format_exc()) from None
+    return kubernetes
 
 
 def _load_kubeconfig(options, configuration):
     """Load the kubeconfig that options name into configuration; return how messages call it."""
+    k8s_config = load_library().config
     kubeconfig = options.get("kubeconfig")
     context = options.get("context")
     persist = bool(options.get("persist_config"))
@@ -183,8 +211,8 @@ def _load_kubeconfig(options, configuration):
             client_configuration=configuration,
             persist_config=persist,
         )
-        return "kubeconfig %s%s" % (given, ", context %s" % context if context else "")
-    except ConfigException as exc:
+        return _named_kubeconfig(given, context)
+    except k8s_config.config_exception.ConfigException as exc:
         source = "given as a mapping" if isinstance(kubeconfig, dict) else (kubeconfig or "(default)")
         raise KubeError("kubeconfig %s can't be used: %s" % (source, exc)) from exc
     except (KeyError, TypeError, AttributeError):
@@ -192,6 +220,11 @@ def _load_kubeconfig(options, configuration):
         raise KubeError("kubeconfig %s isn't a kubeconfig: a part of it has the wrong type" % source) from None
     except (OSError, ValueError) as exc:
         raise KubeError("kubeconfig %s can't be read: %s" % (kubeconfig or "(default)", exc)) from exc
+
+
+def _named_kubeconfig(path, context):
+    """Return how messages call a kubeconfig file."""
+    return "kubeconfig %s%s" % (path, ", context %s" % context if context else "")
 
 
 # Options that together are credentials, so that with a host no kubeconfig is read (as kubernetes.core does it).
@@ -215,18 +248,23 @@ def _source_of(option, options):
     return "the option %s" % option
 
 
-def _configuration(options):
+def _configuration(options, quick):
     """Return kubernetes.client.Configuration, and where the server's address and the credentials come from.
 
     :param options: those of the doc fragment auth.
+    :param quick: do without the library if possible: a PlainConfiguration is returned then.
     """
-    require_library()
-    configuration = k8s_client.Configuration()
+    needs_kubeconfig = _needs_kubeconfig(options)
+    plain = plain_configuration(options, needs_kubeconfig) if quick and HAS_URLLIB3 else None
+    configuration = plain[0] if plain else load_library().client.Configuration()
     given = [names for names in _CREDENTIALS if all(options.get(name) for name in names)]
     credentials = " and ".join(_source_of(name, options) for name in given[0]) if given else ""
-    if _needs_kubeconfig(options):
+    if needs_kubeconfig:
         try:
-            origin = _load_kubeconfig(options, configuration)
+            if plain:
+                origin = _named_kubeconfig(plain[1], options.get("context"))
+            else:
+                origin = _load_kubeconfig(options, configuration)
         except KubeError as exc:
             if not options.get("host"):
                 raise
@@ -266,7 +304,7 @@ def _configuration(options):
     return configuration, origin, credentials
 
 
-class _Retry(urllib3.Retry if HAS_KUBERNETES else object):
+class _Retry(urllib3.Retry if HAS_URLLIB3 else object):
     """Repeats a request; a server that asks for a long pause doesn't hold up the task beyond its own timeouts."""
 
     def get_retry_after(self, response):
@@ -278,15 +316,30 @@ class Client:
     """A connection to one API server as one user, which keeps its connections alive.
 
     Threads may share it: its connection pool is urllib3's.
+
+    :param quick: whether to do without the Kubernetes library where the connection is plain enough.
     """
 
-    def __init__(self, options):
-        self._configuration, self.origin, self.credentials = _configuration(options)
+    def __init__(self, options, quick=False):
+        self._configuration, self.origin, self.credentials = _configuration(options, quick)
         self.host = self._configuration.host
-        self._pool = k8s_rest.RESTClientObject(self._configuration).pool_manager
+        self._pool = self._connections()
         self._options = options
         self._discovered = {}
         self._warnings = []
+
+    def _connections(self):
+        """Return the pool of connections."""
+        configuration = self._configuration
+        if not (HAS_URLLIB3 and isinstance(configuration, PlainConfiguration)):
+            return load_library().client.rest.RESTClientObject(configuration).pool_manager
+        if not self.host.startswith("https:"):
+            return urllib3.PoolManager(maxsize=POOL_SIZE)
+        try:
+            context = configuration.context()
+        except (OSError, ValueError) as exc:
+            raise KubeError("The certificates of %s can't be used: %s" % (self.origin, exc)) from exc
+        return urllib3.PoolManager(maxsize=POOL_SIZE, ssl_context=context)
 
     @property
     def default_namespace(self):
@@ -294,10 +347,11 @@ class Client:
         options = self._options
         if isinstance(options.get("kubeconfig"), dict) or not _needs_kubeconfig(options):
             return "default"
+        k8s_config = load_library().config
         try:
             kubeconfig = options.get("kubeconfig") or os.environ.get("KUBECONFIG") or "~/.kube/config"
             contexts, active = k8s_config.list_kube_config_contexts(config_file=os.path.expanduser(kubeconfig))
-        except (ConfigException, OSError, TypeError):
+        except (k8s_config.config_exception.ConfigException, OSError, TypeError):
             return "default"
         wanted = options.get("context")
         for context in contexts if wanted else [active]:
@@ -446,8 +500,12 @@ class Client:
                 return None
             raise
 
-    def list(self, path, label_selector=None, field_selector=None):
-        """Return all items of a collection, with apiVersion and kind, and the resourceVersion to watch from."""
+    def list(self, path, label_selector=None, field_selector=None, keep=None):
+        """Return all items of a collection, with apiVersion and kind, and the resourceVersion to watch from.
+
+        :param keep: a function from an item to what is returned of it, called page by page: of a large collection,
+            only what is kept takes memory.
+        """
         items, token, restarted = [], None, False
         while True:
             query = {"labelSelector": label_selector or None, "fieldSelector": field_selector or None}
@@ -465,7 +523,7 @@ class Client:
                 if kind:
                     item.setdefault("apiVersion", page.get("apiVersion"))
                     item.setdefault("kind", kind)
-                items.append(item)
+                items.append(keep(item) if keep else item)
             metadata = page.get("metadata") or {}
             token = metadata.get("continue")
             if not token:

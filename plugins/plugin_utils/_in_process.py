@@ -24,7 +24,13 @@ from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
 
 from ..module_utils._arguments import wrong_types
-from ..module_utils._client import HAS_KUBERNETES  # loads the Kubernetes library before Ansible forks its workers
+from ..module_utils._client import KubeError, load_library
+
+try:
+    load_library()  # before Ansible forks its workers
+    HAS_KUBERNETES = True
+except KubeError:
+    HAS_KUBERNETES = False
 
 MODULES = "ansible_collections.turtles.kubevirt.plugins.modules."
 

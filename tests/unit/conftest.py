@@ -43,7 +43,7 @@ def pytest_unconfigure() -> None:
         COLLECTIONS.rmdir()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def collections() -> Path:
     """The folder for ANSIBLE_COLLECTIONS_PATH."""
     return COLLECTIONS

@@ -177,7 +177,9 @@ def test_restarted_gives_another_instance(cluster: Engine, namespace: str, ansib
     assert vmi["metadata"]["uid"] != first["metadata"]["uid"]
 
 
-def test_the_inventory_lists_running_instances_that_answer(cluster: Engine, namespace: str, tmp_path: Path) -> None:
+def test_the_inventory_lists_machines_and_those_that_run_answer(
+    cluster: Engine, namespace: str, tmp_path: Path
+) -> None:
     for name in ("web", "db"):
         cluster.create(namespace, cluster.virtual_machine(name, labels={"tier": name}))
     cluster.create(namespace, cluster.virtual_machine("off", run_strategy="Halted"))
@@ -190,6 +192,10 @@ def test_the_inventory_lists_running_instances_that_answer(cluster: Engine, name
                 "plugin": "turtles.kubevirt.kubevirt",
                 "kubeconfig": str(cluster.kubeconfig),
                 "namespaces": [namespace],
+                "include_stopped": True,
+                "group_by": ["namespace", "state"],
+                "variables": {"memory": "spec.domain.memory.guest", "strategy": "vm.spec.runStrategy"},
+                "host_vars": ["vm_printable_status", "vmi_interfaces"],
                 "compose": {
                     "ansible_user": "'root'",
                     "ansible_ssh_private_key_file": f"'{cluster.key}'",
@@ -205,13 +211,20 @@ def test_the_inventory_lists_running_instances_that_answer(cluster: Engine, name
         ).stdout
     )
     hosts = listed["_meta"]["hostvars"]
-    assert {host.rsplit("-", 1)[-1] for host in hosts} == {"web", "db"}
+    off = hosts.pop(f"{namespace}-off")
+    assert (off["state"], off["vm_printable_status"], off["strategy"]) == ("Stopped", "Stopped", "Halted")
+    assert "ansible_host" not in off
+    assert set(hosts) == {f"{namespace}-web", f"{namespace}-db"}
+    assert set(listed["state_running"]["hosts"]) == set(hosts)
+    for host in hosts.values():
+        assert (host["state"], host["memory"]) == ("Running", "96Mi")
+        assert host["ansible_host"] == host["vmi_interfaces"][0]["ipAddress"]
     for vmi in ("web", "db"):
         cluster.ssh(
             next(v["ansible_host"] for h, v in hosts.items() if h.endswith(vmi)), "true"
         )  # booted: from here on one try must do
     done = subprocess.run(
-        [str(tools / "ansible"), "-i", str(source), "all", "-m", "ansible.builtin.raw", "-a", "hostname"],
+        [str(tools / "ansible"), "-i", str(source), "state_running", "-m", "ansible.builtin.raw", "-a", "hostname"],
         capture_output=True,
         text=True,
         check=False,

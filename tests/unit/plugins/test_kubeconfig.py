@@ -1,0 +1,159 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Connections without the Kubernetes library: the same as with it, where they are plain, and none where they aren't."""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import json
+import ssl
+import subprocess
+import sys
+import threading
+
+import pytest
+from ansible_collections.turtles.kubevirt.plugins.module_utils import _client, _kubeconfig
+
+
+@pytest.fixture
+def kubeconfig(api, tmp_path):
+    """Writes a kubeconfig with further members of its cluster and user; gives its path."""
+
+    def write(cluster=None, user=None, **members):
+        config = {**api.credentials(), **members}
+        config["clusters"][0]["cluster"].update(cluster or {})
+        if user:
+            config["users"][0]["user"].update(user)
+        (tmp_path / "kubeconfig").write_text(json.dumps(config))
+        return str(tmp_path / "kubeconfig")
+
+    return write
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch):
+    for name in _kubeconfig._PROXIES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+def read(path, **options):
+    found = _kubeconfig.plain_configuration({"kubeconfig": path, **options}, True)
+    return found and found[0]
+
+
+def test_a_plain_kubeconfig_gives_the_librarys_connection(api, kubeconfig):
+    path = kubeconfig()
+    for quick in (False, True):
+        client = _client.Client({"kubeconfig": path}, quick=quick)
+        assert isinstance(client._configuration, _kubeconfig.PlainConfiguration) == quick
+        assert (client.host, client.origin) == (api.url, f"kubeconfig {path}")
+        assert client.get("/api/v1/namespaces/default")["metadata"]["name"] == "default"
+
+
+def test_options_win_over_the_kubeconfig(api, kubeconfig):
+    client = _client.Client({"kubeconfig": kubeconfig(), "api_key": "wrong"}, quick=True)
+    with pytest.raises(_client.KubeError, match="doesn't accept the credentials of the option api_key"):
+        client.get("/api/v1/namespaces/default")
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"user": {"exec": {"command": "login"}}},
+        {"user": {"tokenFile": "token"}},
+        {"cluster": {"proxy-url": "http://proxy.example.com"}},
+        {"cluster": {"server": None}},
+        {"cluster": {"certificate-authority-data": "no base64"}},
+        {"contexts": []},
+        {"users": [{"name": "u", "user": "none"}]},
+        {"current-context": "other"},
+    ],
+)
+def test_whatever_is_not_plain_is_left_to_the_library(kubeconfig, members):
+    assert read(kubeconfig(**members)) is None
+
+
+def test_proxies_and_several_files_are_left_to_the_library(kubeconfig, monkeypatch):
+    path = kubeconfig()
+    assert read(path)
+    assert read(path, proxy="http://proxy.example.com") is None
+    assert read(f"{path}:{path}") is None
+    assert read("nowhere") is None
+    monkeypatch.setenv("https_proxy", "http://proxy.example.com")
+    assert read(path) is None
+
+
+def test_files_are_next_to_the_kubeconfig(kubeconfig, tmp_path):
+    data = base64.b64encode(b"authority").decode()
+    cluster = {"certificate-authority-data": data, "insecure-skip-tls-verify": True}
+    found = read(kubeconfig(cluster, {"client-certificate": "crt", "client-key": "/etc/key", "username": "me"}))
+    assert (found.ca_data, found.verify_ssl, found.username) == (b"authority", False, "me")
+    assert (found.cert_file, found.key_file) == (str(tmp_path / "crt"), "/etc/key")
+
+
+def test_certificates_that_are_none_are_named(kubeconfig):
+    cluster = {
+        "server": "https://127.0.0.1:9",
+        "certificate-authority-data": base64.b64encode(b"-----BEGIN").decode(),
+    }
+    path = kubeconfig(cluster)
+    with pytest.raises(_client.KubeError, match=f"The certificates of kubeconfig {path} can't be used: "):
+        _client.Client({"kubeconfig": path}, quick=True)
+
+
+def test_the_library_is_not_loaded(api, kubeconfig, collections):
+    script = (
+        "import sys\n"
+        "from ansible_collections.turtles.kubevirt.plugins.module_utils._client import Client\n"
+        "client = Client({'kubeconfig': sys.argv[1]}, quick=True)\n"
+        "assert client.list('/api/v1/namespaces')[0]\n"
+        "assert 'kubernetes' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script, kubeconfig()], check=True, cwd=collections, env={})
+
+
+@pytest.fixture
+def behind_tls(tmp_path):
+    """A server that wants a client certificate; gives its address, certificate and key, which are the client's, too."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "crt.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=127.0.0.1"
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+    subprocess.run([*command.split(), *names], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    context.load_verify_locations(certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"path": self.path}).encode())
+
+        def log_message(self, *_arguments):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"https://127.0.0.1:{server.server_port}", certificate.read_bytes(), key.read_bytes()
+    server.shutdown()
+    server.server_close()
+
+
+def test_certificates_of_a_kubeconfig(kubeconfig, behind_tls):
+    url, certificate, key = behind_tls
+    data = {name: base64.b64encode(value).decode() for name, value in (("crt", certificate), ("key", key))}
+    user = {"client-certificate-data": data["crt"], "client-key-data": data["key"]}
+    cluster = {"server": url, "certificate-authority-data": data["crt"]}
+    assert _client.Client({"kubeconfig": kubeconfig(cluster, user)}, quick=True).get("/x") == {"path": "/x"}
+    files = {"client-certificate": "crt.pem", "client-key": "key.pem"}
+    cluster = {"server": url, "insecure-skip-tls-verify": True}
+    assert _client.Client({"kubeconfig": kubeconfig(cluster, files)}, quick=True).get("/x") == {"path": "/x"}
+    cluster = {"server": url, "certificate-authority": "crt.pem"}
+    with pytest.raises(_client.KubeError, match="can't be reached"):
+        _client.Client({"kubeconfig": kubeconfig(cluster)}, quick=True).get("/x")
+    with pytest.raises(_client.KubeError, match=r"CERTIFICATE_VERIFY_FAILED.*Set ca_cert to the authority"):
+        _client.Client({"kubeconfig": kubeconfig({"server": url}, files)}, quick=True).get("/x")
