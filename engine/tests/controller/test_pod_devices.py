@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from turtles.api.configuration import DEFAULT, from_kubevirt
+from turtles.api.configuration import DEFAULT, ClusterConfiguration, from_kubevirt
 from turtles.controller.pod import state
 from turtles.controller.pod.config import LauncherConfig
 from turtles.controller.pod.launcher import launcher_pod
@@ -205,3 +205,42 @@ def test_an_input_device_is_attached_to_instances_of_virtual_machines():
     own = [{"name": "mine", "type": "tablet"}]
     template["spec"]["domain"]["devices"]["inputs"] = own
     assert make_vmi(owner, template, "v")["spec"]["domain"]["devices"]["inputs"] == own
+
+
+SILENT = from_kubevirt({"spec": {"configuration": {"virtualMachineOptions": {"disableSerialConsoleLog": {}}}}})
+
+
+@pytest.mark.parametrize(
+    ("devices", "cluster", "logged"),
+    [
+        ({}, DEFAULT, True),
+        ({"logSerialConsole": False}, DEFAULT, False),
+        ({"logSerialConsole": True}, SILENT, True),
+        ({}, SILENT, False),
+        ({"logSerialConsole": True, "autoattachSerialConsole": False}, DEFAULT, False),
+    ],
+)
+def test_the_serial_console_is_logged(devices: dict[str, Any], cluster: ClusterConfiguration, logged: bool) -> None:
+    launcher, *others = launcher_pod(machine(devices), LauncherConfig("launcher", cluster=cluster))["spec"][
+        "containers"
+    ]
+    assert ("--log-serial-console" in launcher["command"]) is logged
+    assert [each["name"] for each in others if each["name"] == "guest-console-log"] == ["guest-console-log"] * logged
+
+
+def test_the_container_that_logs_the_serial_console() -> None:
+    def container(resources: dict[str, Any], *limited: str) -> dict[str, Any]:
+        vmi = machine()
+        vmi["spec"]["domain"]["resources"] = resources
+        found = launcher_pod(vmi, LauncherConfig("launcher", limited=frozenset(limited), image_volumes=True))
+        console: dict[str, Any] = found["spec"]["containers"][1]
+        return console
+
+    found = container({})
+    assert found["resources"] == {"requests": {"cpu": "5m", "memory": "4M"}, "limits": {"memory": "60M"}}
+    assert found["command"] + found["args"] == ["/usr/bin/virt-tail", "/var/run/kubevirt/sockets/virt-serial0-log"]
+    assert found["volumeMounts"] == [{"name": "sockets", "mountPath": "/var/run/kubevirt/sockets", "readOnly": True}]
+    assert found["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container({}, "cpu")["resources"]["limits"] == {"memory": "60M", "cpu": "100m"}
+    every = {"cpu": "1", "memory": "128M"}
+    assert container({"requests": every, "limits": every})["resources"]["requests"] == {"cpu": "100m", "memory": "60M"}

@@ -59,6 +59,8 @@ DELIVERED_VMI = PRIVATE_DIR / "vmi.json"
 LIBVIRT_SOCKET = SOCKETS_DIR / "libvirt-sock"
 #: Where the launcher waits for the node agent to mount container disks that run in containers of their own.
 CONTAINER_DISKS_SOCKET = SOCKETS_DIR / "container-disks"
+#: The pipe through which the launcher hands the serial console's output to the container that logs it.
+SERIAL_LOG_PIPE = SOCKETS_DIR / "virt-serial0-log"
 #: What the agent answers there when that is done; everything else it says is an error.
 CONTAINER_DISKS_MOUNTED = b"mounted\n"
 #: The program of those containers in the launcher's image, which has it from ``turtles/launcher/container-disk.bin``.
@@ -250,6 +252,11 @@ def vnc_socket(uid: str) -> PurePosixPath:
 def serial_socket(uid: str) -> PurePosixPath:
     """Return the socket of the first serial port inside the Pod."""
     return domain_private_dir(uid) / "virt-serial0"
+
+
+def serial_log(uid: str) -> PurePosixPath:
+    """Return the file to which QEMU appends the output of the first serial port, where it is logged."""
+    return domain_private_dir(uid) / "virt-serial0-log"
 
 
 def usb_redirection_socket(uid: str, port: int) -> PurePosixPath:

@@ -309,6 +309,14 @@ class Launcher:
         finally:
             os.close(directory)
 
+    def has_file(self, path: PurePosixPath) -> bool:
+        """Say whether there is a regular file at *path* in the Pod."""
+        try:
+            os.close(self._open_file(path, os.O_RDONLY))
+        except OSError:
+            return False
+        return True
+
     def bypasses_page_cache(self, path: PurePosixPath) -> bool:
         """Say whether the file at *path* in the Pod can be opened for direct I/O."""
         try:

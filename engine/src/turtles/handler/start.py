@@ -101,6 +101,7 @@ class Starter:
             processors=launcher.processors() if dedicated else (),
             numa=numa_nodes() if dedicated else {},
             assigned=launcher.assigned_devices() if _has_assigned_devices(vmi) else {},
+            logs_console=launcher.has_file(paths.serial_log(vmi["metadata"]["uid"])),
         )
         try:
             return definition.domain_xml(vmi, plans, host)

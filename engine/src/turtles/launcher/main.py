@@ -14,7 +14,8 @@ import argparse
 import logging
 import os
 import signal
-from pathlib import Path
+import sys
+from pathlib import Path, PurePosixPath
 from time import monotonic
 from typing import Any
 
@@ -23,7 +24,8 @@ import libvirt
 from turtles.api.guests import hostname
 from turtles.command import Command
 from turtles.domain import lifecycle, network, paths
-from turtles.launcher import boot, cloudinit, container_disk, dhcp, disks, filesystems, metrics, pod, process
+from turtles.launcher import boot, cloudinit, container_disk, dhcp, disks, filesystems, metrics, pod, process, tail
+from turtles.launcher.console_log import ConsoleLog
 from turtles.launcher.delivery import Delivery
 from turtles.launcher.errors import LaunchError
 from turtles.launcher.libvirtd import Libvirtd, LibvirtdError, warm_capability_cache
@@ -64,6 +66,9 @@ def main(argv: list[str] | None = None) -> int:
     :return: the exit status: 0 when the domain was undefined or after SIGTERM, 1 after an error, which then is in
         ``/dev/termination-log`` too.
     """
+    if Path(sys.argv[0]).name == tail.PROGRAM:
+        # What is forked from a process that has loaded this module may be either program of the launcher's image.
+        return tail.main(argv)
     # It handles signals in libvirt's event loop.
     return _command().run(_run, argv, signals=False)
 
@@ -75,6 +80,7 @@ def _run(options: argparse.Namespace) -> int:
             options.grace_period_seconds,
             options.capability_cache,
             image_volumes=options.image_volume,
+            console_log=(paths.serial_log(options.uid), paths.SERIAL_LOG_PIPE) if options.log_serial_console else None,
         ).run()
     except LaunchError as error:
         message = str(error)
@@ -127,6 +133,11 @@ def _command() -> Command:
     parser.add_argument(
         "--image-volume", action="store_true", help="container disks are already mounted, as image volumes"
     )
+    parser.add_argument(
+        "--log-serial-console",
+        action="store_true",
+        help="hand the serial console's output to the container guest-console-log",
+    )
     return command
 
 
@@ -153,15 +164,24 @@ class Launcher:
     :param capability_cache: folder filled by :func:`prepare`, may be missing.
     :param image_volumes: container disks are mounted already; else their images run as containers, whose files the
         node agent has to mount.
+    :param console_log: file to which QEMU writes what comes from the serial console, and pipe that a container reads;
+        None if nothing is logged.
     """
 
     def __init__(
-        self, delivery: Delivery, grace_period: int, capability_cache: Path, *, image_volumes: bool = False
+        self,
+        delivery: Delivery,
+        grace_period: int,
+        capability_cache: Path,
+        *,
+        image_volumes: bool = False,
+        console_log: tuple[PurePosixPath, PurePosixPath] | None = None,
     ) -> None:
         self._delivery = delivery
         self._vmi: dict[str, Any] = {}
         self._grace_period = grace_period
         self._image_volumes = image_volumes
+        self._console_log = console_log
         self._dhcp_plan: network.InterfacePlan | None = None
         socket = Path(paths.LIBVIRT_SOCKET)
         self._supervisor = Supervisor(
@@ -193,6 +213,8 @@ class Launcher:
         # libvirtd starts while the VMI is on its way and the disks are prepared.
         self._supervisor.start()
         try:
+            if self._console_log is not None:
+                ConsoleLog(*map(Path, self._console_log)).start()
             vmi = wait_for_vmi(self._delivery, self._is_ending)
             if vmi is None:
                 return 0

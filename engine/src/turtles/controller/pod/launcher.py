@@ -19,6 +19,7 @@ from turtles.api.guests import QEMU_UID, grace_period, hostname
 from turtles.api.objects import Object, owner_reference
 from turtles.controller.pod import memory, placement
 from turtles.controller.pod.config import LauncherConfig, pull_policy, security
+from turtles.controller.pod.console_log import add_console_log
 from turtles.controller.pod.credentials import add_access_credentials
 from turtles.controller.pod.probes import probes
 from turtles.controller.pod.resources import interfaces_of, resources
@@ -119,6 +120,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
         ]
     if not config.image_volumes:
         add_container_disks(spec, config, pod_spec)
+    add_console_log(spec, config, pod_spec)
     if ports := _ports(spec):
         pod_spec["containers"][0]["ports"] = ports
     if brought.service_account:

@@ -95,7 +95,7 @@ def domain_xml(vmi: Mapping[str, Any], plans: Sequence[InterfacePlan], host: Hos
     add_filesystems(root, devices, spec)
     add_controllers(devices, spec)
     add_interfaces(devices, spec, plans)
-    add_consoles(devices, vmi)
+    add_consoles(devices, vmi, logged=host.logs_console)
     add_other_devices(devices, vmi, host.cluster)
     add_host_devices(devices, spec, host.assigned)
     add_discard_granularities(root, spec)

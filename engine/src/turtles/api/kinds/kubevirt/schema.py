@@ -120,7 +120,7 @@ _SWITCH = Struct("Present means yes.")
 _OPTIONS = Struct(
     "Options of machines.",
     field("disableFreePageReporting", _SWITCH, "Guests don't return memory that they don't use."),
-    field("disableSerialConsoleLog", _SWITCH, "Output of serial consoles isn't logged; it never is."),
+    field("disableSerialConsoleLog", _SWITCH, "Output of serial consoles isn't logged where machines don't say so."),
 )
 
 _RESOURCE = field("resourceName", STRING, "Resource that Pods request, such as example.org/gpu.", required=True)

@@ -130,9 +130,6 @@ def spec_causes(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
 def spec_warnings(spec: Any, path: str) -> list[str]:
     """Return warnings about what has no effect in a spec that is admitted."""
     found = []
-    if get(spec, "domain", "devices", "logSerialConsole") is True:
-        field = f"{path}.domain.devices.logSerialConsole"
-        found.append(f"{field} has no effect: this engine has no container guest-console-log; use virtctl console")
     for index, each in enumerate(get(spec, "networks") or ()):
         if get(each, "pod", "vmIPv6NetworkCIDR"):
             field = f"{path}.networks[{index}].pod.vmIPv6NetworkCIDR"
