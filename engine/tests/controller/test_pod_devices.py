@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a machine's devices, probes and credentials make of its Pod."""
 
+import json
 from typing import Any
 
 import pytest
 
 from turtles.api.configuration import DEFAULT, ClusterConfiguration, from_kubevirt
+from turtles.api.hook_sidecars import ANNOTATION
 from turtles.controller.pod import state
 from turtles.controller.pod.config import LauncherConfig
 from turtles.controller.pod.launcher import launcher_pod
@@ -158,7 +160,7 @@ STATE = from_kubevirt({"spec": {"configuration": {"vmStateStorageClass": "local"
     ],
 )
 def test_obstacles(devices, spec, config, words):
-    found = obstacles(machine(devices, **spec)["spec"], config)
+    found = obstacles(machine(devices, **spec), config)
     assert (words in found[0]) if words else not found
 
 
@@ -244,3 +246,73 @@ def test_the_container_that_logs_the_serial_console() -> None:
     assert container({}, "cpu")["resources"]["limits"] == {"memory": "60M", "cpu": "100m"}
     every = {"cpu": "1", "memory": "128M"}
     assert container({"requests": every, "limits": every})["resources"]["requests"] == {"cpu": "100m", "memory": "60M"}
+
+
+def with_sidecars(*sidecars: dict[str, Any], **options: Any) -> dict[str, Any]:
+    vmi = machine()
+    vmi["metadata"]["annotations"] = {ANNOTATION: json.dumps(sidecars)}
+    spec: dict[str, Any] = launcher_pod(vmi, LauncherConfig("launcher", cluster=SILENT, **options))["spec"]
+    return spec
+
+
+def test_hook_sidecars() -> None:
+    spec = with_sidecars(
+        {"image": "reg/a", "imagePullPolicy": "Always", "command": ["/a"], "args": ["--b"]},
+        {
+            "image": "reg/b",
+            "configMap": {"name": "cm", "key": "run.sh", "hookPath": "/usr/bin/onDefineDomain"},
+            "pvc": {"name": "pvc", "volumePath": "/debug", "sharedComputePath": "/var/run/debug"},
+        },
+        {"configMap": {"name": "cm", "key": "run.sh", "hookPath": "/usr/bin/onDefineDomain"}},
+    )
+    launcher, first, second, third = spec["containers"]
+    sockets = {"name": "hook-sidecar-sockets", "mountPath": "/var/run/kubevirt-hooks"}
+    assert launcher["command"][-2:] == ["--hook-sidecars", "3"]
+    assert launcher["volumeMounts"][-2:] == [sockets, {"name": "hook-sidecar-1-claim", "mountPath": "/var/run/debug"}]
+    assert first == {
+        "name": "hook-sidecar-0",
+        "image": "reg/a",
+        "imagePullPolicy": "Always",
+        "command": ["/a"],
+        "args": ["--b"],
+        "env": [{"name": "CONTAINER_NAME", "value": "hook-sidecar-0"}],
+        "resources": {},
+        "securityContext": {
+            "runAsUser": 107,
+            "runAsGroup": 107,
+            "runAsNonRoot": True,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [sockets],
+    }
+    program = {"subPath": "run.sh", "readOnly": True}
+    assert second["volumeMounts"] == [
+        sockets,
+        {"name": "hook-sidecar-1-files", "mountPath": "/usr/bin/onDefineDomain", **program},
+        {"name": "hook-sidecar-1-claim", "mountPath": "/debug"},
+    ]
+    assert (third["image"], third["imagePullPolicy"]) == ("launcher", "IfNotPresent")
+    assert third["command"] + third["args"] == ["/usr/bin/virt-sidecar-shim", "--version", "v1alpha3"]
+    path = "/var/run/kubevirt-hook-programs/onDefineDomain"
+    assert third["volumeMounts"][1] == {"name": "hook-sidecar-2-files", "mountPath": path, **program}
+    volumes = {volume.pop("name"): volume for volume in spec["volumes"]}
+    assert volumes["hook-sidecar-sockets"] == {"emptyDir": {}}
+    assert volumes["hook-sidecar-1-files"] == {"configMap": {"name": "cm", "defaultMode": 0o755}}
+    assert volumes["hook-sidecar-1-claim"] == {"persistentVolumeClaim": {"claimName": "pvc"}}
+
+
+def test_what_hook_sidecars_get() -> None:
+    limited = with_sidecars({"image": "x"}, limited=frozenset(("cpu",)))["containers"][1]["resources"]
+    assert limited == {"requests": {"cpu": "200m"}, "limits": {"cpu": "200m"}}
+    with_hooks, without = (with_sidecars(*each)["containers"][0] for each in ([{"image": "x"}], []))
+    requests = [int(each["resources"]["requests"]["memory"]) for each in (with_hooks, without)]
+    assert requests[0] - requests[1] == 48 * 1024 * 1024
+    assert "--hook-sidecars" not in without["command"]
+
+
+def test_an_annotation_that_admission_has_not_seen() -> None:
+    vmi = machine()
+    vmi["metadata"]["annotations"] = {ANNOTATION: "{"}
+    (found,) = obstacles(vmi, DEFAULT)
+    assert found.startswith("metadata.annotations.hooks.kubevirt.io/hookSidecars is not JSON")

@@ -62,6 +62,8 @@ NETWORK_DEVICES_WITH_DRA = "NetworkDevicesWithDRA"
 PASST_BINDING = "PasstBinding"
 PORT_RANGES = "PortRangesSpec"
 VSOCK = "VSOCK"
+#: Whether machines may have sidecars that change their domains, with an annotation.
+SIDECAR = "Sidecar"
 #: Those that decide about something in this engine; all others are accepted and do nothing.
 EFFECTIVE_GATES = frozenset(
     (
@@ -80,6 +82,7 @@ EFFECTIVE_GATES = frozenset(
         PASST_BINDING,
         PORT_RANGES,
         REBOOT_POLICY,
+        SIDECAR,
         VIRTIOFS_STORAGE,
         VSOCK,
     )

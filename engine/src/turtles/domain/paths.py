@@ -61,6 +61,12 @@ LIBVIRT_SOCKET = SOCKETS_DIR / "libvirt-sock"
 CONTAINER_DISKS_SOCKET = SOCKETS_DIR / "container-disks"
 #: The pipe through which the launcher hands the serial console's output to the container that logs it.
 SERIAL_LOG_PIPE = SOCKETS_DIR / "virt-serial0-log"
+#: Where the node agent asks the launcher to have hook sidecars change the domain.
+HOOKS_SOCKET = SOCKETS_DIR / "hooks"
+#: Where hook sidecars open their sockets, and the Pod's volume that is mounted there.
+HOOKS_DIR, HOOKS_VOLUME = PurePosixPath("/var/run/kubevirt-hooks"), "hook-sidecar-sockets"
+#: Where programs from ConfigMaps are in a sidecar without an image of its own.
+HOOK_PROGRAMS_DIR = PurePosixPath("/var/run/kubevirt-hook-programs")
 #: What the agent answers there when that is done; everything else it says is an error.
 CONTAINER_DISKS_MOUNTED = b"mounted\n"
 #: The program of those containers in the launcher's image, which has it from ``turtles/launcher/container-disk.bin``.

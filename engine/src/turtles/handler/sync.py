@@ -27,7 +27,7 @@ from turtles.handler.cluster import Cluster, Key
 from turtles.handler.credentials import AccessCredentials
 from turtles.handler.disk_growth import DiskGrowth
 from turtles.handler.domain import Domain
-from turtles.handler.errors import GuestEnded, LauncherBusy, LauncherGone, LauncherNotReady, LibvirtError
+from turtles.handler.errors import GuestEnded, HookError, LauncherBusy, LauncherGone, LauncherNotReady, LibvirtError
 from turtles.handler.grow import grow
 from turtles.handler.guest import Guest, Guests
 from turtles.handler.guest_agent import GuestAgents
@@ -109,7 +109,7 @@ class Synchroniser:
         except GuestEnded as ended:
             self._reporter.ended(vmi, guest, ended.end)
             return None
-        except (LibvirtError, PlumbingError, OSError) as error:
+        except (LibvirtError, PlumbingError, HookError, OSError) as error:
             return self._record_failure(vmi, guest, error)
 
     def _attempt(self, vmi: Object, guest: Guest) -> float:

@@ -59,9 +59,12 @@ class ConsoleLog:
         """Pass on what comes from now on, while the event loop runs."""
         self._changes = inotify.watch(self._path, inotify.MODIFY)
         if self._changes is None:
-            loop.every(_POLL_SECONDS, lambda: None if self.copy() else None)
+            loop.every(_POLL_SECONDS, self._look)
         else:
             self._wait()
+
+    def _look(self) -> None:
+        self.copy()
 
     def _wait(self) -> None:
         """Wait for output; what comes with it is passed on at once: QEMU writes single characters."""

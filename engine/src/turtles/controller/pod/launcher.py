@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from turtles.api import labels
+from turtles.api import hook_sidecars, labels
 from turtles.api.guests import QEMU_UID, grace_period, hostname
 from turtles.api.objects import Object, owner_reference
 from turtles.controller.pod import memory, placement
@@ -23,6 +23,7 @@ from turtles.controller.pod.console_log import add_console_log
 from turtles.controller.pod.credentials import add_access_credentials
 from turtles.controller.pod.probes import probes
 from turtles.controller.pod.resources import interfaces_of, resources
+from turtles.controller.pod.sidecars import add_hook_sidecars
 from turtles.controller.pod.state import add_state
 from turtles.controller.pod.volumes import add_container_disks, volume_name, volumes_of
 from turtles.domain import paths
@@ -52,7 +53,8 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
     architecture = spec.get("architecture") or "amd64"
     grace = grace_period(spec)
     host = hostname(vmi)
-    overhead = memory.overhead(spec, kvm=config.kvm, ratio=config.cluster.overhead_ratio)
+    hooks = bool(hook_sidecars.read(metadata))
+    overhead = memory.overhead(spec, kvm=config.kvm, ratio=config.cluster.overhead_ratio, hooks=hooks)
     block = paths.block_volumes(vmi)
     brought = volumes_of(spec, config, block)
     command = [
@@ -121,6 +123,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
     if not config.image_volumes:
         add_container_disks(spec, config, pod_spec)
     add_console_log(spec, config, pod_spec)
+    add_hook_sidecars(vmi, config, pod_spec)
     if ports := _ports(spec):
         pod_spec["containers"][0]["ports"] = ports
     if brought.service_account:

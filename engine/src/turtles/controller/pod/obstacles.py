@@ -7,6 +7,7 @@ Pure.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from turtles.api import hook_sidecars
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kinds.vmi.rules.devices import is_claimed
 from turtles.api.language import UNSUPPORTED
@@ -15,10 +16,24 @@ from turtles.controller.pod import state
 _WHERE = "spec.domain.devices"
 
 
-def obstacles(spec: Mapping[str, Any], cluster: ClusterConfiguration) -> list[str]:
+def obstacles(vmi: Mapping[str, Any], cluster: ClusterConfiguration) -> list[str]:
     """Return what stands in the way of a VMI's Pod, each with the field and a remedy."""
+    spec = vmi["spec"]
     devices = (spec.get("domain") or {}).get("devices") or {}
-    return [*_networks(spec, devices), *_assigned(devices, cluster), *_tpm(spec, cluster), *_metrics(devices)]
+    return [
+        *_networks(spec, devices),
+        *_assigned(devices, cluster),
+        *_tpm(spec, cluster),
+        *_metrics(devices),
+        *_sidecars(vmi["metadata"]),
+    ]
+
+
+def _sidecars(metadata: Mapping[str, Any]) -> Iterator[str]:
+    try:
+        hook_sidecars.read(metadata)
+    except hook_sidecars.HookSidecarError as error:
+        yield f"metadata.annotations.{hook_sidecars.ANNOTATION} {error}"
 
 
 def _networks(spec: Mapping[str, Any], devices: Mapping[str, Any]) -> Iterator[str]:
