@@ -295,7 +295,9 @@ _STEPS = (
 )
 
 
-def test_a_guest_gets_processors_and_memory(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:
+def test_a_guest_gets_processors_memory_and_links(
+    make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]
+) -> None:
     pod = make_pod()
     make_disk(pod)
     pod.start()
@@ -320,6 +322,11 @@ def test_a_guest_gets_processors_and_memory(make_pod: Callable[[], Pod], run: Ca
     assert status["memory"] == {"guestAtBoot": "1Gi", "guestCurrent": "1Gi", "guestRequested": "2Gi"}
     cluster.update(lambda vmi: vmi["spec"]["domain"]["memory"].update(guest="1Gi"))
     cluster.wait(lambda status: not condition(status, "HotMemoryChange"))
+    (interface,) = status["interfaces"]
+    assert interface["linkState"] == "up"
+    for state in ("down", "up"):
+        cluster.update(lambda vmi, state=state: vmi["spec"]["domain"]["devices"]["interfaces"][0].update(state=state))
+        cluster.wait(lambda status, state=state: status["interfaces"] == [{**interface, "linkState": state}])
 
 
 @pytest.mark.parametrize("policy", ["Terminate", "Reboot"])

@@ -247,6 +247,14 @@ class Domain:
         flags = libvirt.VIR_DOMAIN_AFFECT_LIVE
         self._call("the guest's memory", CALL, lambda: self._domain.updateDeviceFlags(xml, flags))
 
+    def set_link(self, xml: str) -> None:
+        """Change the link of an interface of the running guest.
+
+        :param xml: the interface as it is to be.
+        """
+        flags = libvirt.VIR_DOMAIN_AFFECT_LIVE
+        self._call("the guest's link", CALL, lambda: self._domain.updateDeviceFlags(xml, flags))
+
     def shut_down(self) -> None:
         """Press the guest's power button."""
         flags = libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN

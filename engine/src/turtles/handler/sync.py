@@ -32,6 +32,7 @@ from turtles.handler.grow import grow
 from turtles.handler.guest import Guest, Guests
 from turtles.handler.guest_agent import GuestAgents
 from turtles.handler.launcher import Launcher
+from turtles.handler.links import set_links
 from turtles.handler.plumbing import PlumbingError
 from turtles.handler.reporter import Reporter
 from turtles.handler.start import Starter
@@ -157,7 +158,7 @@ class Synchroniser:
         if guest.state.thaw_at is not None and lifecycle.alive(state):
             again = min(again, self._thaw(guest, domain, guest.state.thaw_at))
         seen = _observe(vmi, guest, launcher, domain, state, reason)
-        if step is not Step.SHUT_DOWN and grow(vmi, guest, domain, seen):
+        if step is not Step.SHUT_DOWN and (set_links(guest, domain, seen) | grow(vmi, guest, domain, seen)):
             seen = _observe(vmi, guest, launcher, domain, state, reason)
         self._report(vmi, guest, domain, seen)
         if seen.live is not None:
