@@ -25,6 +25,10 @@ def machine(devices: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any
     }
 
 
+def efi(**options: Any) -> dict[str, Any]:
+    return {"domain": {"memory": {"guest": "64Mi"}, "firmware": {"bootloader": {"efi": options}}}}
+
+
 def compute(vmi: dict[str, Any]) -> dict[str, Any]:
     container: dict[str, Any] = launcher_pod(vmi, LauncherConfig("launcher"))["spec"]["containers"][0]
     return container
@@ -148,6 +152,9 @@ STATE = from_kubevirt({"spec": {"configuration": {"vmStateStorageClass": "local"
         ({"tpm": {"persistent": True}}, {}, DEFAULT, "tpm.persistent needs a claim: set spec.configuration.vmState"),
         ({"tpm": {"persistent": True}}, {}, STATE, ""),
         ({"tpm": {"persistent": True, "enabled": False}}, {}, DEFAULT, ""),
+        ({}, efi(persistent=True), DEFAULT, "efi.persistent needs a claim: set spec.configuration.vmStateStorageClass"),
+        ({}, efi(persistent=True), STATE, ""),
+        ({}, efi(), DEFAULT, ""),
         ({"downwardMetrics": {}}, {}, DEFAULT, "use a downwardMetrics volume"),
         ({"interfaces": [{"name": "a", "passtBinding": {}}]}, {}, DEFAULT, "interfaces[0].passtBinding is not"),
         ({}, {"networks": [{"name": "a", "multus": {"networkName": "n"}}]}, DEFAULT, "networks[0].multus is not"),
@@ -184,6 +191,15 @@ def test_the_state_of_a_tpm_is_on_a_claim_of_the_virtual_machine():
     del vmi["metadata"]["ownerReferences"]
     assert state.claim(vmi, STATE)["metadata"]["ownerReferences"][0]["kind"] == "VirtualMachineInstance"
     assert state.claim(machine({"tpm": {}}), STATE) is None
+
+
+def test_variables_of_efi_are_on_the_same_claim():
+    vmi = machine(**efi(persistent=True))
+    claim = state.claim(vmi, STATE)
+    mounts = compute(vmi)["volumeMounts"]
+    assert claim["metadata"]["name"] == "persistent-state-for-testvm"
+    assert {"name": "vm-state", "mountPath": "/var/run/kubevirt-private/persistent-state"} in mounts
+    assert state.claim(machine(**efi()), STATE) is None
 
 
 def test_vsock_addresses_are_each_machines_own():

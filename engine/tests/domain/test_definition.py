@@ -391,3 +391,16 @@ def test_the_serial_console_is_logged_where_the_launcher_takes_its_output():
         "append": "on",
     }
     assert parsed(TALK).find("devices/serial/log") is None
+
+
+@pytest.mark.parametrize(
+    ("domain", "folder"),
+    [
+        ({"persistent": True}, "persistent-state"),
+        ({"persistent": False}, UID),
+        ({}, UID),
+    ],
+)
+def test_where_variables_of_efi_are(domain: dict[str, Any], folder: str) -> None:
+    found = parsed(vmi({"memory": {"guest": "64Mi"}, "firmware": {"bootloader": {"efi": domain}}}))
+    assert found.findtext("os/nvram") == f"/var/run/kubevirt-private/{folder}/efi-variables.fd"

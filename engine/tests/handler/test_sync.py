@@ -347,6 +347,32 @@ def test_a_guest_that_reboots(make_pod: Callable[[], Pod], run: Callable[[Cluste
     assert cluster.vmi["status"]["phase"] == "Running"
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_variables_of_efi_outlive_the_machine_where_they_are_to(
+    make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent], kept: bool
+) -> None:
+    pod = make_pod()
+    make_disk(pod)
+    state = pod.pods_dir / pod.uid / "volumes/kubernetes.io~empty-dir/private/persistent-state"
+    state.mkdir()
+    os.chown(state, 107, 107)
+    pod.start()
+    vmi = make_vmi(pod, terminationGracePeriodSeconds=0)
+    vmi["spec"]["domain"]["firmware"] = {"bootloader": {"efi": {"secureBoot": False, "persistent": kept}}}
+    cluster = Cluster(vmi)
+    agent = run(cluster, pod)
+    cluster.wait_phase("Running", 60)
+    variables = state / "efi-variables.fd" if kept else state.parent / vmi["metadata"]["uid"] / "efi-variables.fd"
+    assert variables.exists()
+    cluster.delete()
+    cluster.wait_phase("Failed")
+    deadline = time.monotonic() + 30
+    while len(agent.synchroniser.guests):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert variables.exists() is kept
+
+
 def test_a_deaf_guest_is_destroyed(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:
     pod = make_pod()
     make_disk(pod, DEAF_GUEST)

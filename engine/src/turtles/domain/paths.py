@@ -240,9 +240,12 @@ def images(spec: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def efi_variables(uid: str) -> PurePosixPath:
-    """Return the file with the EFI variables of the VMI with this *uid*, which libvirtd makes."""
-    return domain_private_dir(uid) / "efi-variables.fd"
+def efi_variables(uid: str, *, kept: bool = False) -> PurePosixPath:
+    """Return the file with the EFI variables of the VMI with this *uid*, which libvirtd makes.
+
+    :param kept: they outlive the VMI.
+    """
+    return (STATE_DIR if kept else domain_private_dir(uid)) / "efi-variables.fd"
 
 
 def domain_private_dir(uid: str) -> PurePosixPath:

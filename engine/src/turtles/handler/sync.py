@@ -299,7 +299,7 @@ class Synchroniser:
         try:
             domain = self._find_launcher(vmi, guest).domain(guest.domain_name)
             if domain is not None:
-                domain.remove()
+                domain.remove(keep_variables=definition.keeps_efi_variables(vmi["spec"]))
         except (LauncherNotReady, GuestEnded):
             pass  # there is nothing to take away, or nobody who would: the Pod ends, and all of it
         self._disk_growth.forget(guest.uid)

@@ -40,6 +40,7 @@ from turtles.domain.definition.machine import (
     add_sysinfo,
     domain_uuid,
     ends_on_reboot,
+    keeps_efi_variables,
 )
 from turtles.domain.network import InterfacePlan
 
@@ -54,6 +55,7 @@ __all__ = (
     "domain_uuid",
     "domain_xml",
     "guest_memory",
+    "keeps_efi_variables",
     "matches_volume",
     "most_memory",
     "most_sockets",

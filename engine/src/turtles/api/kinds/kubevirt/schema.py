@@ -262,8 +262,8 @@ CONFIGURATION = Struct(
     field(
         "vmStateStorageClass",
         STRING,
-        "StorageClass of the claims with what outlives machines beside their disks: persistent TPMs. Without it, "
-        "machines that have one aren't started.",
+        "StorageClass of the claims with what outlives machines beside their disks: persistent TPMs and variables of "
+        "EFI. Without it, machines that have them aren't started.",
     ),
     unsupported("webhookConfiguration", "Request limits of the webhooks."),
 )
