@@ -62,6 +62,8 @@ NETWORK_DEVICES_WITH_DRA = "NetworkDevicesWithDRA"
 PASST_BINDING = "PasstBinding"
 PORT_RANGES = "PortRangesSpec"
 VSOCK = "VSOCK"
+#: Whether the objects that a machine needs may be asked for.
+OBJECT_GRAPH = "ObjectGraph"
 #: Whether machines may have sidecars that change their domains, with an annotation.
 SIDECAR = "Sidecar"
 #: Those that decide about something in this engine; all others are accepted and do nothing.
@@ -79,6 +81,7 @@ EFFECTIVE_GATES = frozenset(
         IGNITION,
         IMAGE_VOLUME,
         NETWORK_DEVICES_WITH_DRA,
+        OBJECT_GRAPH,
         PASST_BINDING,
         PORT_RANGES,
         REBOOT_POLICY,

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from turtles.api import hook_sidecars, labels
-from turtles.api.guests import QEMU_UID, grace_period, hostname
+from turtles.api.guests import QEMU_UID, grace_period, hostname, launcher_pod_name
 from turtles.api.objects import Object, owner_reference
 from turtles.controller.pod import memory, placement
 from turtles.controller.pod.config import LauncherConfig, pull_policy, security
@@ -38,10 +38,7 @@ _LABEL_VALUE = 63
 
 def pod_name(vmi: Object) -> str:
     """Return the name of the VMI's Pod. The same VMI always gets the same name: creating twice makes one Pod."""
-    metadata = vmi["metadata"]
-    suffix = hashlib.sha256(metadata["uid"].encode()).hexdigest()[:5]
-    # Pod names may have 253 characters, and no part of them may end in a hyphen.
-    return f"virt-launcher-{metadata['name'][: 253 - 15 - 5].rstrip('-.')}-{suffix}"
+    return launcher_pod_name(vmi)
 
 
 def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
