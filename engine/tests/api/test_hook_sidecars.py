@@ -53,6 +53,7 @@ def program(path: str, key: str = "k", **more: Any) -> list[dict[str, Any]]:
         (["x"], "has no object in [0]"),
         ([{"image": "x"}] * 17, "has 17 sidecars, but at most 16 are accepted"),
         ([{}], "has neither image nor configMap in [0]"),
+        ([{"command": ["/x"]}], "has a command in [0], but no image in which that is"),
         ([{"image": 7}], "has no text in [0].image"),
         ([{"image": "x"}, {"image": "y", "env": []}], "has 'env' in [1]; known are image, imagePullPolicy"),
         ([{"image": "x", "imagePullPolicy": "Often"}], "has 'Often' in [0].imagePullPolicy; use one of Always"),

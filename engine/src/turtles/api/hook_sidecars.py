@@ -105,9 +105,11 @@ def _sidecar(entry: Any, where: str) -> HookSidecar:
     command, args = _texts(entry, "command", where), _texts(entry, "args", where)
     config_map, claim = entry.get("configMap"), entry.get("pvc")
     hook = None if config_map is None else _config_map(config_map, f"{where}.configMap")
-    if image is None and hook is None and not command:
+    if image is None and command:
+        raise HookSidecarError(f"has a command in {where}, but no image in which that is")
+    if image is None and hook is None:
         raise HookSidecarError(f"has neither image nor configMap in {where}: one of them brings what is run")
-    if image is None and hook is not None and not command and posixpath.basename(hook.path) not in HOOKS:
+    if image is None and hook is not None and posixpath.basename(hook.path) not in HOOKS:
         raise HookSidecarError(
             f"has {hook.path!r} in {where}.configMap.hookPath; without an image its last part is one of "
             f"{', '.join(HOOKS)}"

@@ -48,7 +48,7 @@ def _add(sidecar: HookSidecar, name: str, sockets: Object, config: LauncherConfi
         "volumeMounts": [sockets],
     }
     command, args = sidecar.command, sidecar.args
-    if sidecar.image is None and not command:
+    if sidecar.image is None:
         command, args = (_SHIM,), args or _SHIM_ARGS
     policy = sidecar.pull_policy or (pull_policy(config) if sidecar.image is None else None)
     for key, value in (("imagePullPolicy", policy), ("command", list(command)), ("args", list(args))):
