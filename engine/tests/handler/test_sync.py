@@ -505,8 +505,8 @@ def test_a_final_phase_takes_the_domain_away(
     done = threading.Event()
     real = domains.Domain.remove
 
-    def remove(domain: domains.Domain) -> None:
-        real(domain)
+    def remove(domain: domains.Domain, **options: bool) -> None:
+        real(domain, **options)
         removed.append(domain._connection.domain("_".join(KEY)) is None)
         done.set()
 

@@ -27,8 +27,10 @@ BODY = {"onDefineDomain": "s,</domain>,<sound/></domain>,", "preCloudInitIso": "
 @pytest.fixture(autouse=True)
 def python_for_everybody() -> None:
     """The launcher starts Python as its own user, who may not be able to read the one that runs these tests."""
-    done = subprocess.run([sys.executable, "-c", f"import {CLIENT}"], user=107, group=107, capture_output=True, cwd="/")
-    if done.returncode:
+    command = [sys.executable, "-c", f"import {CLIENT}"]
+    try:
+        subprocess.run(command, user=107, group=107, capture_output=True, check=True, cwd="/")
+    except (OSError, subprocess.CalledProcessError):
         pytest.skip("user 107 can't run the tests' Python")
 
 
