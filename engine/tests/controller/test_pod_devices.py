@@ -260,6 +260,7 @@ def test_the_container_that_logs_the_serial_console() -> None:
     assert found["volumeMounts"] == [{"name": "sockets", "mountPath": "/var/run/kubevirt/sockets", "readOnly": True}]
     assert found["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert container({}, "cpu")["resources"]["limits"] == {"memory": "60M", "cpu": "100m"}
+    assert container({"limits": {"cpu": "2"}})["resources"]["limits"] == {"memory": "60M", "cpu": "100m"}
     every = {"cpu": "1", "memory": "128M"}
     assert container({"requests": every, "limits": every})["resources"]["requests"] == {"cpu": "100m", "memory": "60M"}
 
@@ -321,6 +322,12 @@ def test_hook_sidecars() -> None:
 def test_what_hook_sidecars_get() -> None:
     limited = with_sidecars({"image": "x"}, limited=frozenset(("cpu",)))["containers"][1]["resources"]
     assert limited == {"requests": {"cpu": "200m"}, "limits": {"cpu": "200m"}}
+    vmi = machine()
+    vmi["spec"]["domain"]["resources"] = {"limits": {"cpu": "2"}}
+    program = {"configMap": {"name": "c", "key": "k", "hookPath": "/usr/bin/onDefineDomain"}}
+    vmi["metadata"]["annotations"] = {ANNOTATION: json.dumps([{"image": "x"}, program])}
+    pod = launcher_pod(vmi, LauncherConfig("launcher", cluster=SILENT))["spec"]
+    assert [each["resources"].get("limits") for each in pod["containers"][1:]] == [None, {"cpu": "200m"}]
     with_hooks, without = (with_sidecars(*each)["containers"][0] for each in ([{"image": "x"}], []))
     requests = [int(each["resources"]["requests"]["memory"]) for each in (with_hooks, without)]
     assert requests[0] - requests[1] == 48 * 1024 * 1024

@@ -36,7 +36,8 @@ def add_console_log(spec: Mapping[str, Any], config: LauncherConfig, pod_spec: O
     if is_guaranteed(compute["resources"]):
         # The Pod's class of service is to be what the VMI asks for.
         requests = limits = {"cpu": "100m", "memory": "60M"}
-    elif "cpu" in config.limited:
+    elif "cpu" in config.limited or "cpu" in compute["resources"]["limits"]:
+        # A Pod is limited as a whole only where each of its containers is.
         limits["cpu"] = "100m"
     pod_spec["containers"].append(
         {

@@ -43,7 +43,7 @@ def _add(sidecar: HookSidecar, name: str, sockets: Object, config: LauncherConfi
         "name": name,
         "image": sidecar.image or config.image,
         "env": [{"name": "CONTAINER_NAME", "value": name}],
-        "resources": _resources(compute, config),
+        "resources": _resources(compute, config, own=sidecar.image is None),
         "securityContext": security(),
         "volumeMounts": [sockets],
     }
@@ -73,10 +73,15 @@ def _add(sidecar: HookSidecar, name: str, sockets: Object, config: LauncherConfi
     pod_spec["containers"].append(container)
 
 
-def _resources(compute: Object, config: LauncherConfig) -> Object:
-    """Return what a sidecar gets: nothing is limited but where a quota or the class of service demands it."""
+def _resources(compute: Object, config: LauncherConfig, *, own: bool) -> Object:
+    """Return what a sidecar gets: nothing is limited but where a quota or the class of service demands it.
+
+    :param own: it runs the engine's program. That is limited wherever the machine is: some nodes limit only a Pod as a
+        whole, and only where each of its containers is limited.
+    """
     if is_guaranteed(compute["resources"]):
         limits = {"cpu": "200m", "memory": "64M"}  # KubeVirt's
         return {"requests": limits, "limits": limits}
-    limits = {name: value for name, value in (("cpu", "200m"), ("memory", "64M")) if name in config.limited}
+    demanded = config.limited | (compute["resources"]["limits"].keys() if own else frozenset())
+    limits = {name: value for name, value in (("cpu", "200m"), ("memory", "64M")) if name in demanded}
     return {"requests": limits, "limits": limits} if limits else {}
