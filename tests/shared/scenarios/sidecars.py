@@ -61,8 +61,9 @@ def create(cluster: Engine, namespace: str, name: str, *sidecars: dict[str, Any]
 
 def set_link(cluster: Engine, namespace: str, name: str, state: str) -> None:
     """Change the link of a virtual machine's interface, and wait until the guest has it."""
-    interface = {"name": "default", "bridge": {}, "state": state}
-    domain = {"devices": {"interfaces": [interface]}}
+    vm = cluster.get(namespace, "virtualmachines", name) or {}
+    [interface] = vm["spec"]["template"]["spec"]["domain"]["devices"]["interfaces"]
+    domain = {"devices": {"interfaces": [{**interface, "state": state}]}}
     cluster.patch(namespace, name, {"spec": {"template": {"spec": {"domain": domain}}}})
     cluster.wait(
         namespace,
@@ -85,7 +86,7 @@ def see_what_sidecars_do(
     assert (board, host) == ("Radical Edward", "by-hook")
 
     pod = cluster.launcher(namespace, "hooked").metadata.name
-    assert "Linux version" in kubectl("logs", pod, "-c", "guest-console-log")
+    assert "by-hook is up" in kubectl("logs", pod, "-c", "guest-console-log")
 
     for state in ("down", "up"):
         set_link(cluster, namespace, "hooked", state)
