@@ -214,7 +214,7 @@ def test_what_is_admitted_makes_a_pod_and_a_domain(spec: dict[str, Any]):
     vmi["metadata"]["uid"] = "6f1c2f0e-5b86-4c3a-9a06-0f2f3b6c1d11"
     if vmi["spec"]["architecture"] != "amd64":
         return  # it is never scheduled
-    if obstacles(vmi["spec"], DEFAULT):
+    if obstacles(vmi, DEFAULT):
         return  # it has no Pod, and says why
     for kvm in (False, True):
         for image_volumes in (False, True):

@@ -60,6 +60,8 @@ def test_an_empty_object_and_none_give_kubevirts_defaults():
         ("memBalloonStatsPeriod", 0, "balloon_stats_period", 0),
         ("virtualMachineOptions", {"disableFreePageReporting": {}}, "free_page_reporting", False),
         ("virtualMachineOptions", {"disableSerialConsoleLog": {}}, "free_page_reporting", True),
+        ("virtualMachineOptions", {"disableSerialConsoleLog": {}}, "log_serial_console", False),
+        ("virtualMachineOptions", {"disableFreePageReporting": {}}, "log_serial_console", True),
         ("additionalGuestMemoryOverheadRatio", "1.5", "overhead_ratio", 1.5),
         ("defaultRuntimeClass", "kata", "runtime_class", "kata"),
     ],

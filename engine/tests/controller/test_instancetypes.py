@@ -100,6 +100,62 @@ def test_a_machine_keeps_what_it_was_started_with(api: FakeApi, controller: Virt
     assert guest(api) == ("128Mi", 2, 1), "nor does it need the object any more"
 
 
+def restart_required(api: FakeApi) -> bool:
+    return any(each["type"] == "RestartRequired" for each in vm_status(api)["conditions"])
+
+
+def live(api: FakeApi) -> dict:
+    """Run a machine that may grow, as admission completes it."""
+    sizes = {"small": (2, "1Gi"), "big": (4, "2Gi"), "other": (4, "2Gi")}
+    for name, (processors, memory) in sizes.items():
+        cpu = {"guest": processors, "maxSockets": 8, **({"model": "Nehalem"} if name == "other" else {})}
+        path = f"{GROUP}/virtualmachineclusterinstancetypes/{name}"
+        put(
+            api, path, "VirtualMachineClusterInstancetype", {"cpu": cpu, "memory": {"guest": memory, "maxGuest": "4Gi"}}
+        )
+    vm = machine()
+    vm["spec"]["instancetype"] = {"name": "small"}
+    api.put(VM, vm)
+    assert guest(api)[0] == "1Gi"
+    bring_up(api)
+    printable(api, "Running")
+    status = {"currentCPUTopology": {"sockets": 2, "cores": 1, "threads": 1}, "memory": {"guestAtBoot": "1Gi"}}
+    api.update(VMI, {"status": status, "spec": {"architecture": "amd64", "domain": {"cpu": {"threads": 1}}}})
+    return api.objects[VMI]
+
+
+def test_a_running_machine_follows_to_a_larger_instance_type(api: FakeApi, controller: VirtController) -> None:
+    uid = live(api)["metadata"]["uid"]
+    api.update(VM, {"spec": {"instancetype": {"name": "big"}}, "metadata": {"generation": 2}})
+    api.wait(lambda: guest(api) == ("2Gi", 1, 4))
+    assert api.objects[VMI]["metadata"]["uid"] == uid
+    api.wait(lambda: vm_status(api)["instancetypeRef"].get("name") == "big")
+    assert vm_status(api)["instancetypeRef"]["controllerRevisionRef"] == {"name": copies(api, "big")[0]}
+    assert api.objects[VMI]["metadata"]["annotations"]["kubevirt.io/cluster-instancetype-name"] == "big"
+    assert not restart_required(api)
+    # From then on its copy counts.
+    path = f"{GROUP}/virtualmachineclusterinstancetypes/big"
+    api.update(path, {"metadata": {"generation": 2}, "spec": {"memory": {"guest": "3Gi"}}})
+    api.update(VM, {"spec": {"template": {"spec": {"nodeSelector": {"a": "b"}}}}, "metadata": {"generation": 3}})
+    api.wait(lambda: api.objects[VMI]["spec"].get("nodeSelector") == {"a": "b"})
+    assert guest(api) == ("2Gi", 1, 4)
+    api.update(VM, {"spec": {"instancetype": {"name": "small"}}, "metadata": {"generation": 4}})
+    api.update(VMI, {"status": {"currentCPUTopology": {"sockets": 4}}})
+    api.wait(lambda: restart_required(api))
+    assert guest(api) == ("2Gi", 1, 4)
+
+
+@pytest.mark.parametrize(("name", "words"), [("other", "non-live-updatable"), ("lost", "not found")])
+def test_what_a_running_machine_can_not_follow(api: FakeApi, controller: VirtController, name: str, words: str) -> None:
+    live(api)
+    api.update(VM, {"spec": {"instancetype": {"name": name}}, "metadata": {"generation": 2}})
+    api.wait(lambda: restart_required(api))
+    (condition,) = [each for each in vm_status(api)["conditions"] if each["type"] == "RestartRequired"]
+    assert words in condition["message"]
+    assert guest(api) == ("1Gi", 1, 2)
+    assert vm_status(api)["instancetypeRef"]["name"] == "small"
+
+
 def test_another_instance_type_counts_from_the_next_start(api: FakeApi, controller: VirtController) -> None:
     sizes(api)
     api.put(VM, machine())

@@ -333,7 +333,7 @@ def test_a_change_reaches_the_next_pod(api: FakeApi, controller: VirtController)
     )
     path = api.wait(lambda: next((name for name in list(api.objects) if "/namespaces/ns/pods/" in name), None))
     spec = api.objects[path]["spec"]
-    (container,) = spec["containers"]
+    container = spec["containers"][0]
     assert container["resources"]["requests"]["cpu"] == "500m"
     assert container["resources"]["limits"]["devices.kubevirt.io/kvm"] == "1"
     assert container["imagePullPolicy"] == "Always"

@@ -136,3 +136,34 @@ def test_only_running_guests_follow(phase: str, deleted: bool, follows: bool) ->
         old["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     assert live_update.can_follow(old) is follows
     assert not live_update.can_follow(None)
+
+
+def interfaces(*states: str | None) -> list[dict[str, Any]]:
+    return [
+        {"name": f"nic-{index}", "bridge": {}, **({} if state is None else {"state": state})}
+        for index, state in enumerate(states)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "stored"),
+    [
+        (None, "down", "down"),
+        ("down", None, "up"),
+        ("down", "up", "up"),
+        ("up", None, None),
+        ("down", "down", None),
+        ("down", "absent", None),
+    ],
+)
+def test_links(before: str | None, after: str | None, stored: str | None) -> None:
+    old = vmi(devices={"interfaces": interfaces(before, "down")})
+    found = live_update.update(old, wanted(old, domain__devices={"interfaces": interfaces(after, "down")}))
+    expected = {} if stored is None else {"domain": {"devices": {"interfaces": interfaces(stored, "down")}}}
+    assert found == live_update.Update(expected)
+
+
+def test_an_interface_that_comes_or_goes_takes_a_restart() -> None:
+    spec = {"domain": {"devices": {"interfaces": interfaces("down", "absent", "up")}}}
+    assert live_update.without_live_fields(spec)["domain"]["devices"]["interfaces"] == interfaces(None, "absent", None)
+    assert spec["domain"]["devices"]["interfaces"][0]["state"] == "down"

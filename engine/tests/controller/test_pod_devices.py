@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a machine's devices, probes and credentials make of its Pod."""
 
+import json
 from typing import Any
 
 import pytest
 
-from turtles.api.configuration import DEFAULT, from_kubevirt
+from turtles.api.configuration import DEFAULT, ClusterConfiguration, from_kubevirt
+from turtles.api.hook_sidecars import ANNOTATION
 from turtles.controller.pod import state
 from turtles.controller.pod.config import LauncherConfig
 from turtles.controller.pod.launcher import launcher_pod
@@ -21,6 +23,10 @@ def machine(devices: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any
         "metadata": {"name": "testvm", "namespace": "default", "uid": "u-1"},
         "spec": {"domain": {"devices": devices or {}, "memory": {"guest": "64Mi"}}, **spec},
     }
+
+
+def efi(**options: Any) -> dict[str, Any]:
+    return {"domain": {"memory": {"guest": "64Mi"}, "firmware": {"bootloader": {"efi": options}}}}
 
 
 def compute(vmi: dict[str, Any]) -> dict[str, Any]:
@@ -146,6 +152,9 @@ STATE = from_kubevirt({"spec": {"configuration": {"vmStateStorageClass": "local"
         ({"tpm": {"persistent": True}}, {}, DEFAULT, "tpm.persistent needs a claim: set spec.configuration.vmState"),
         ({"tpm": {"persistent": True}}, {}, STATE, ""),
         ({"tpm": {"persistent": True, "enabled": False}}, {}, DEFAULT, ""),
+        ({}, efi(persistent=True), DEFAULT, "efi.persistent needs a claim: set spec.configuration.vmStateStorageClass"),
+        ({}, efi(persistent=True), STATE, ""),
+        ({}, efi(), DEFAULT, ""),
         ({"downwardMetrics": {}}, {}, DEFAULT, "use a downwardMetrics volume"),
         ({"interfaces": [{"name": "a", "passtBinding": {}}]}, {}, DEFAULT, "interfaces[0].passtBinding is not"),
         ({}, {"networks": [{"name": "a", "multus": {"networkName": "n"}}]}, DEFAULT, "networks[0].multus is not"),
@@ -158,7 +167,7 @@ STATE = from_kubevirt({"spec": {"configuration": {"vmStateStorageClass": "local"
     ],
 )
 def test_obstacles(devices, spec, config, words):
-    found = obstacles(machine(devices, **spec)["spec"], config)
+    found = obstacles(machine(devices, **spec), config)
     assert (words in found[0]) if words else not found
 
 
@@ -184,6 +193,15 @@ def test_the_state_of_a_tpm_is_on_a_claim_of_the_virtual_machine():
     assert state.claim(machine({"tpm": {}}), STATE) is None
 
 
+def test_variables_of_efi_are_on_the_same_claim():
+    vmi = machine(**efi(persistent=True))
+    claim = state.claim(vmi, STATE)
+    mounts = compute(vmi)["volumeMounts"]
+    assert claim["metadata"]["name"] == "persistent-state-for-testvm"
+    assert {"name": "vm-state", "mountPath": "/var/run/kubevirt-private/persistent-state"} in mounts
+    assert state.claim(machine(**efi()), STATE) is None
+
+
 def test_vsock_addresses_are_each_machines_own():
     wanted = machine({"autoattachVSOCK": True})
     assert vsock.is_without_address(wanted)
@@ -205,3 +223,119 @@ def test_an_input_device_is_attached_to_instances_of_virtual_machines():
     own = [{"name": "mine", "type": "tablet"}]
     template["spec"]["domain"]["devices"]["inputs"] = own
     assert make_vmi(owner, template, "v")["spec"]["domain"]["devices"]["inputs"] == own
+
+
+SILENT = from_kubevirt({"spec": {"configuration": {"virtualMachineOptions": {"disableSerialConsoleLog": {}}}}})
+
+
+@pytest.mark.parametrize(
+    ("devices", "cluster", "logged"),
+    [
+        ({}, DEFAULT, True),
+        ({"logSerialConsole": False}, DEFAULT, False),
+        ({"logSerialConsole": True}, SILENT, True),
+        ({}, SILENT, False),
+        ({"logSerialConsole": True, "autoattachSerialConsole": False}, DEFAULT, False),
+    ],
+)
+def test_the_serial_console_is_logged(devices: dict[str, Any], cluster: ClusterConfiguration, logged: bool) -> None:
+    launcher, *others = launcher_pod(machine(devices), LauncherConfig("launcher", cluster=cluster))["spec"][
+        "containers"
+    ]
+    assert ("--log-serial-console" in launcher["command"]) is logged
+    assert [each["name"] for each in others if each["name"] == "guest-console-log"] == ["guest-console-log"] * logged
+
+
+def test_the_container_that_logs_the_serial_console() -> None:
+    def container(resources: dict[str, Any], *limited: str) -> dict[str, Any]:
+        vmi = machine()
+        vmi["spec"]["domain"]["resources"] = resources
+        found = launcher_pod(vmi, LauncherConfig("launcher", limited=frozenset(limited), image_volumes=True))
+        console: dict[str, Any] = found["spec"]["containers"][1]
+        return console
+
+    found = container({})
+    assert found["resources"] == {"requests": {"cpu": "5m", "memory": "4M"}, "limits": {"memory": "60M"}}
+    assert found["command"] + found["args"] == ["/usr/bin/virt-tail", "/var/run/kubevirt/sockets/virt-serial0-log"]
+    assert found["volumeMounts"] == [{"name": "sockets", "mountPath": "/var/run/kubevirt/sockets", "readOnly": True}]
+    assert found["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container({}, "cpu")["resources"]["limits"] == {"memory": "60M", "cpu": "100m"}
+    assert container({"limits": {"cpu": "2"}})["resources"]["limits"] == {"memory": "60M", "cpu": "100m"}
+    every = {"cpu": "1", "memory": "128M"}
+    assert container({"requests": every, "limits": every})["resources"]["requests"] == {"cpu": "100m", "memory": "60M"}
+
+
+def with_sidecars(*sidecars: dict[str, Any], **options: Any) -> dict[str, Any]:
+    vmi = machine()
+    vmi["metadata"]["annotations"] = {ANNOTATION: json.dumps(sidecars)}
+    spec: dict[str, Any] = launcher_pod(vmi, LauncherConfig("launcher", cluster=SILENT, **options))["spec"]
+    return spec
+
+
+def test_hook_sidecars() -> None:
+    spec = with_sidecars(
+        {"image": "reg/a", "imagePullPolicy": "Always", "command": ["/a"], "args": ["--b"]},
+        {
+            "image": "reg/b",
+            "configMap": {"name": "cm", "key": "run.sh", "hookPath": "/usr/bin/onDefineDomain"},
+            "pvc": {"name": "pvc", "volumePath": "/debug", "sharedComputePath": "/var/run/debug"},
+        },
+        {"configMap": {"name": "cm", "key": "run.sh", "hookPath": "/usr/bin/onDefineDomain"}},
+    )
+    launcher, first, second, third = spec["containers"]
+    sockets = {"name": "hook-sidecar-sockets", "mountPath": "/var/run/kubevirt-hooks"}
+    assert launcher["command"][-2:] == ["--hook-sidecars", "3"]
+    assert launcher["volumeMounts"][-2:] == [sockets, {"name": "hook-sidecar-1-claim", "mountPath": "/var/run/debug"}]
+    assert first == {
+        "name": "hook-sidecar-0",
+        "image": "reg/a",
+        "imagePullPolicy": "Always",
+        "command": ["/a"],
+        "args": ["--b"],
+        "env": [{"name": "CONTAINER_NAME", "value": "hook-sidecar-0"}],
+        "resources": {},
+        "securityContext": {
+            "runAsUser": 107,
+            "runAsGroup": 107,
+            "runAsNonRoot": True,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [sockets],
+    }
+    program = {"subPath": "run.sh", "readOnly": True}
+    assert second["volumeMounts"] == [
+        sockets,
+        {"name": "hook-sidecar-1-files", "mountPath": "/usr/bin/onDefineDomain", **program},
+        {"name": "hook-sidecar-1-claim", "mountPath": "/debug"},
+    ]
+    assert (third["image"], third["imagePullPolicy"]) == ("launcher", "IfNotPresent")
+    assert third["command"] + third["args"] == ["/usr/bin/virt-sidecar-shim", "--version", "v1alpha3"]
+    path = "/var/run/kubevirt-hook-programs/onDefineDomain"
+    assert third["volumeMounts"][1] == {"name": "hook-sidecar-2-files", "mountPath": path, **program}
+    volumes = {volume.pop("name"): volume for volume in spec["volumes"]}
+    assert volumes["hook-sidecar-sockets"] == {"emptyDir": {}}
+    assert volumes["hook-sidecar-1-files"] == {"configMap": {"name": "cm", "defaultMode": 0o755}}
+    assert volumes["hook-sidecar-1-claim"] == {"persistentVolumeClaim": {"claimName": "pvc"}}
+
+
+def test_what_hook_sidecars_get() -> None:
+    limited = with_sidecars({"image": "x"}, limited=frozenset(("cpu",)))["containers"][1]["resources"]
+    assert limited == {"requests": {"cpu": "200m"}, "limits": {"cpu": "200m"}}
+    vmi = machine()
+    vmi["spec"]["domain"]["resources"] = {"limits": {"cpu": "2"}}
+    program = {"configMap": {"name": "c", "key": "k", "hookPath": "/usr/bin/onDefineDomain"}}
+    vmi["metadata"]["annotations"] = {ANNOTATION: json.dumps([{"image": "x"}, program])}
+    pod = launcher_pod(vmi, LauncherConfig("launcher", cluster=SILENT))["spec"]
+    assert [each["resources"].get("limits") for each in pod["containers"][1:]] == [None, {"cpu": "200m"}]
+    with_hooks, without = (with_sidecars(*each)["containers"][0] for each in ([{"image": "x"}], []))
+    requests = [int(each["resources"]["requests"]["memory"]) for each in (with_hooks, without)]
+    assert requests[0] - requests[1] == 48 * 1024 * 1024
+    assert "--hook-sidecars" not in without["command"]
+
+
+def test_an_annotation_that_admission_has_not_seen() -> None:
+    vmi = machine()
+    vmi["metadata"]["annotations"] = {ANNOTATION: "{"}
+    (found,) = obstacles(vmi, DEFAULT)
+    assert found.startswith("metadata.annotations.hooks.kubevirt.io/hookSidecars is not JSON")

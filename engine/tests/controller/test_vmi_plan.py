@@ -487,7 +487,11 @@ def test_limits_where_a_quota_demands_them() -> None:
     assert limited["limits"]["cpu"] == "2"
     assert int(limited["limits"]["memory"]) == 2 * int(free["requests"]["memory"])
     own = {**spec["domain"], "resources": {"limits": {"cpu": "3", "memory": "128M"}}}
-    assert launched({"domain": own}, limited=frozenset(("cpu", "memory"))) == launched({"domain": own})
+    with_quota, without = (
+        launched({"domain": own}, limited=frozenset(names))["spec"]["containers"][0]
+        for names in (("cpu", "memory"), ())
+    )
+    assert with_quota == without
     many = {**spec["domain"], "resources": {"requests": {"cpu": "2500m"}}}
     resources = launched({"domain": many}, limited=frozenset(("cpu",)))["spec"]["containers"][0]["resources"]
     assert resources["limits"]["cpu"] == "2500m", "a limit below the request would be refused"
@@ -608,7 +612,7 @@ def test_pod_shape() -> None:
     }
     container = spec["containers"][0]
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}
-    assert container["command"][-3:] == ["--grace-period-seconds", "15", "--image-volume"]
+    assert container["command"][-4:] == ["--grace-period-seconds", "15", "--image-volume", "--log-serial-console"]
 
 
 @pytest.mark.parametrize("field", ["userData", "userDataBase64", "networkData", "networkDataBase64"])
@@ -808,7 +812,7 @@ def test_container_disks_without_image_volumes() -> None:
         cluster=configuration.ClusterConfiguration(image_pull_secrets=("own",)),
     )
     spec = pod["spec"]
-    compute, *disks = spec["containers"]
+    compute, *disks, _console = spec["containers"]
     assert "--image-volume" not in compute["command"]
     assert not [volume for volume in spec["volumes"] if "image" in volume]
     assert (disks[0]["name"], disks[0]["image"]) == ("volumeroot", "reg/x")

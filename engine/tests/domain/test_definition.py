@@ -382,3 +382,25 @@ def test_a_claim_that_is_a_block_device() -> None:
     assert disk.get("type") == "block"
     assert disk.find("source").attrib == {"dev": "/dev/data"}
     assert disk.find("driver").get("type") == "raw"
+
+
+def test_the_serial_console_is_logged_where_the_launcher_takes_its_output():
+    logged = ElementTree.fromstring(definition.domain_xml(TALK, (), definition.Host(False, logs_console=True)))
+    assert logged.find("devices/serial/log").attrib == {
+        "file": f"/var/run/kubevirt-private/{UID}/virt-serial0-log",
+        "append": "on",
+    }
+    assert parsed(TALK).find("devices/serial/log") is None
+
+
+@pytest.mark.parametrize(
+    ("domain", "folder"),
+    [
+        ({"persistent": True}, "persistent-state"),
+        ({"persistent": False}, UID),
+        ({}, UID),
+    ],
+)
+def test_where_variables_of_efi_are(domain: dict[str, Any], folder: str) -> None:
+    found = parsed(vmi({"memory": {"guest": "64Mi"}, "firmware": {"bootloader": {"efi": domain}}}))
+    assert found.findtext("os/nvram") == f"/var/run/kubevirt-private/{folder}/efi-variables.fd"

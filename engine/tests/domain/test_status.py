@@ -23,7 +23,21 @@ LIVE = """
 @pytest.mark.parametrize("state", ["connected", "disconnected"])
 def test_live(state: str) -> None:
     live = status.live(LIVE % state)
-    assert live == status.Live("pc-q35-7.2", True, state == "connected", 64 << 20, {"default": "02:00:00:00:00:01"})
+    mac = "02:00:00:00:00:01"
+    connected = state == "connected"
+    assert live == status.Live("pc-q35-7.2", True, connected, 64 << 20, {"default": mac}, links={mac: True})
+
+
+def test_the_link_of_an_interface() -> None:
+    mac = "02:00:00:00:00:01"
+    request = status.link_request(LIVE % "connected", mac, up=False)
+    inner = f'<mac address="{mac}" /><alias name="ua-default" /><link state="down" />'
+    assert request.strip() == f'<interface type="ethernet">{inner}</interface>'
+    down = (LIVE % "connected").replace("<alias", "<link state='down'/><alias")
+    assert status.live(down).links == {mac: False}
+    assert status.link_request(down, mac, up=True).count("<link") == 1
+    with pytest.raises(AnswerError, match="no interface with the MAC 02:00:00:00:00:02"):
+        status.link_request(down, "02:00:00:00:00:02", up=True)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +62,9 @@ def test_interfaces() -> None:
     assert entry["ipAddresses"] == ["10.244.0.5"]
     assert entry["infoSource"] == "domain"
     assert "interfaceName" not in entry
-    (entry,) = status.interfaces([plan], ["10.244.0.5"], {plan.guest_mac: "enp1s0"})
+    assert entry["linkState"] == "up"
+    (entry,) = status.interfaces([plan], ["10.244.0.5"], {plan.guest_mac: "enp1s0"}, {plan.guest_mac: False})
+    assert entry["linkState"] == "down"
     assert entry["interfaceName"] == "enp1s0"
     assert entry["infoSource"] == "domain, guest-agent"
 

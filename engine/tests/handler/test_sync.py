@@ -295,7 +295,9 @@ _STEPS = (
 )
 
 
-def test_a_guest_gets_processors_and_memory(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:
+def test_a_guest_gets_processors_memory_and_links(
+    make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]
+) -> None:
     pod = make_pod()
     make_disk(pod)
     pod.start()
@@ -320,6 +322,11 @@ def test_a_guest_gets_processors_and_memory(make_pod: Callable[[], Pod], run: Ca
     assert status["memory"] == {"guestAtBoot": "1Gi", "guestCurrent": "1Gi", "guestRequested": "2Gi"}
     cluster.update(lambda vmi: vmi["spec"]["domain"]["memory"].update(guest="1Gi"))
     cluster.wait(lambda status: not condition(status, "HotMemoryChange"))
+    (interface,) = status["interfaces"]
+    assert interface["linkState"] == "up"
+    for state in ("down", "up"):
+        cluster.update(lambda vmi, state=state: vmi["spec"]["domain"]["devices"]["interfaces"][0].update(state=state))
+        cluster.wait(lambda status, state=state: status["interfaces"] == [{**interface, "linkState": state}])
 
 
 @pytest.mark.parametrize("policy", ["Terminate", "Reboot"])
@@ -338,6 +345,32 @@ def test_a_guest_that_reboots(make_pod: Callable[[], Pod], run: Callable[[Cluste
     time.sleep(3)
     assert cluster.vmi is not None
     assert cluster.vmi["status"]["phase"] == "Running"
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_variables_of_efi_outlive_the_machine_where_they_are_to(
+    make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent], kept: bool
+) -> None:
+    pod = make_pod()
+    make_disk(pod)
+    state = pod.pods_dir / pod.uid / "volumes/kubernetes.io~empty-dir/private/persistent-state"
+    state.mkdir()
+    os.chown(state, 107, 107)
+    pod.start()
+    vmi = make_vmi(pod, terminationGracePeriodSeconds=0)
+    vmi["spec"]["domain"]["firmware"] = {"bootloader": {"efi": {"secureBoot": False, "persistent": kept}}}
+    cluster = Cluster(vmi)
+    agent = run(cluster, pod)
+    cluster.wait_phase("Running", 60)
+    variables = state / "efi-variables.fd" if kept else state.parent / vmi["metadata"]["uid"] / "efi-variables.fd"
+    assert variables.exists()
+    cluster.delete()
+    cluster.wait_phase("Failed")
+    deadline = time.monotonic() + 30
+    while len(agent.synchroniser.guests):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert variables.exists() is kept
 
 
 def test_a_deaf_guest_is_destroyed(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:
@@ -472,8 +505,8 @@ def test_a_final_phase_takes_the_domain_away(
     done = threading.Event()
     real = domains.Domain.remove
 
-    def remove(domain: domains.Domain) -> None:
-        real(domain)
+    def remove(domain: domains.Domain, **options: bool) -> None:
+        real(domain, **options)
         removed.append(domain._connection.domain("_".join(KEY)) is None)
         done.set()
 

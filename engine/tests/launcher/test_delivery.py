@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from turtles.domain import handover
-from turtles.launcher import delivery
+from turtles.launcher import inotify
 from turtles.launcher.delivery import Delivery
 from turtles.launcher.errors import LaunchError
 
@@ -79,7 +79,7 @@ def test_without_inotify(path, monkeypatch):
             return -1
 
     before = len(list(Path("/proc/self/fd").iterdir()))
-    monkeypatch.setattr(delivery, "_LIBC", Refusing())
+    monkeypatch.setattr(inotify, "_LIBC", Refusing())
     expected = expect(path)
     assert expected.fileno() is None
     assert expected.take() is None

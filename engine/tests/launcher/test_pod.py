@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -96,6 +97,41 @@ def disk_vmi(pod: Pod, tmp_path: Path) -> dict:
             {"name": "seed", "cloudInitNoCloud": {"userDataBase64": "SGkuXG4="}},
         ],
     )
+
+
+def test_what_the_guest_writes_to_its_serial_console(pod, tmp_path):
+    # A guest in one sector: writes a line to its first serial port, again and again.
+    line = b"guest here\n"
+    code = (
+        bytes.fromhex("fa 31c0 8ed8 baf803 be147c b9")
+        + len(line).to_bytes(2, "little")
+        + bytes.fromhex("ac ee e2fc ebf4")
+    )
+    disk = tmp_path / "guest.img"
+    disk.write_bytes((code + line).ljust(510, b"\0") + b"\x55\xaa" + bytes(2**20 - 512))
+    pod.image("containerdisk", {"disk/guest.img": disk})
+    vmi = make_vmi(**MASQUERADE, volumes=[{"name": "containerdisk", "containerDisk": {"image": "example.org/guest"}}])
+    metadata = vmi["metadata"]
+    identity = [f"--{key}={metadata[key]}" for key in ("name", "uid", "namespace")]
+    pod.run("turtles.launcher.main:main", [*identity, "--image-volume", "--log-serial-console"])
+    pod.deliver(vmi)
+    program = "import sys; from turtles.launcher.tail import main; sys.exit(main())"
+    container = subprocess.Popen(
+        [sys.executable, "-c", program, pod.inside(paths.SERIAL_LOG_PIPE)], stdout=subprocess.PIPE
+    )
+    connection = pod.connect()
+    make_bridge(pod, "10.0.2.1/24", "02:00:00:00:00:99")
+    log = f"<log file='{paths.serial_log(VMI_UID)}' append='on'/>"
+    domain = connection.defineXML(domain_xml(vmi).replace("</serial>", f"{log}</serial>"))
+    domain.create()
+    try:
+        assert {container.stdout.readline() for _ in range(3)} == {line}
+    finally:
+        domain.destroy()
+        domain.undefine()
+        assert pod.exit_status() == 0
+        container.communicate(timeout=20)
+    assert container.returncode == 0
 
 
 def test_runs_a_domain_as_an_ordinary_user_and_ends_when_it_is_undefined(pod, tmp_path):

@@ -168,9 +168,8 @@ def test_bad_vm(machine):
     assert found.value.details["causes"][0]["field"].endswith("userDataBase64")
     with pytest.raises(NotFound):
         machine.admin.get(VM, "default", "bad")
-    persistent = {"bootloader": {"efi": {"persistent": True}}}
-    refused = put(vm("bad"), "spec.template.spec.domain.firmware", persistent)
-    with pytest.raises(Invalid, match=r"bootloader\.efi.* is not supported by this engine"):
+    refused = put(vm("bad"), "spec.template.spec.domain.launchSecurity", {"sev": {"attestation": {}}})
+    with pytest.raises(Invalid, match=r"launchSecurity\.sev.* is not supported by this engine"):
         machine.admin.create(VM, {**refused, "apiVersion": "kubevirt.io/v1"})
     # Fields of long ago are pruned by the schema, and then something is missing
     old = put(vm("bad"), "spec.template.spec.volumes.0", {"name": "containerdisk", "registryDisk": {"image": "x"}})

@@ -62,6 +62,10 @@ NETWORK_DEVICES_WITH_DRA = "NetworkDevicesWithDRA"
 PASST_BINDING = "PasstBinding"
 PORT_RANGES = "PortRangesSpec"
 VSOCK = "VSOCK"
+#: Whether the objects that a machine needs may be asked for.
+OBJECT_GRAPH = "ObjectGraph"
+#: Whether machines may have sidecars that change their domains, with an annotation.
+SIDECAR = "Sidecar"
 #: Those that decide about something in this engine; all others are accepted and do nothing.
 EFFECTIVE_GATES = frozenset(
     (
@@ -77,9 +81,11 @@ EFFECTIVE_GATES = frozenset(
         IGNITION,
         IMAGE_VOLUME,
         NETWORK_DEVICES_WITH_DRA,
+        OBJECT_GRAPH,
         PASST_BINDING,
         PORT_RANGES,
         REBOOT_POLICY,
+        SIDECAR,
         VIRTIOFS_STORAGE,
         VSOCK,
     )
@@ -163,6 +169,7 @@ class ClusterConfiguration:
     :param max_hotplug_ratio: how many times its processors and memory a machine may grow to, if it doesn't say.
     :param max_cpu_sockets: sockets a machine may grow to, if it doesn't say; 0: the ratio decides.
     :param max_guest: memory a machine may grow to, if it doesn't say, a quantity; None: the ratio decides.
+    :param log_serial_console: whether the serial console of a machine that doesn't say so is logged.
     :param state_storage_class: of claims with what outlives machines beside their disks; None: there are none.
     :param permitted_devices: devices of nodes that guests may have; None permits all that device plugins offer.
     """
@@ -197,6 +204,7 @@ class ClusterConfiguration:
     max_guest: str | None = None
     permitted_devices: PermittedDevices | None = None
     state_storage_class: str | None = None
+    log_serial_console: bool = True
 
     def machine_type_of(self, architecture: str) -> str:
         """Return the machine type of machines of an architecture which don't say theirs."""
@@ -269,6 +277,7 @@ def from_kubevirt(kubevirt: Mapping[str, Any] | None, architecture: str = DEFAUL
         max_hotplug_ratio=_positive(live.get("maxHotplugRatio"), DEFAULT.max_hotplug_ratio),
         max_cpu_sockets=_positive(live.get("maxCpuSockets"), DEFAULT.max_cpu_sockets),
         max_guest=None if live.get("maxGuest") is None else str(live["maxGuest"]),
+        log_serial_console=options.get("disableSerialConsoleLog") is None,
         state_storage_class=configuration.get("vmStateStorageClass") or None,
         permitted_devices=_permitted_devices(configuration.get("permittedHostDevices")),
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -31,6 +32,14 @@ def hostname(vmi: Mapping[str, Any]) -> str:
     """
     name = str(vmi["spec"].get("hostname") or vmi["metadata"]["name"]).split(".")[0]
     return name[:_DNS_LABEL].rstrip("-")
+
+
+def launcher_pod_name(vmi: Mapping[str, Any]) -> str:
+    """Return the name of a VirtualMachineInstance's Pod: always the same one, so that creating twice makes one Pod."""
+    metadata = vmi["metadata"]
+    suffix = hashlib.sha256(metadata["uid"].encode()).hexdigest()[:5]
+    # Pod names may have 253 characters, and no part of them may end in a hyphen.
+    return f"virt-launcher-{metadata['name'][: 253 - 15 - 5].rstrip('-.')}-{suffix}"
 
 
 def firmware_uuid(name: str) -> str:

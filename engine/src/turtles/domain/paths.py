@@ -59,6 +59,14 @@ DELIVERED_VMI = PRIVATE_DIR / "vmi.json"
 LIBVIRT_SOCKET = SOCKETS_DIR / "libvirt-sock"
 #: Where the launcher waits for the node agent to mount container disks that run in containers of their own.
 CONTAINER_DISKS_SOCKET = SOCKETS_DIR / "container-disks"
+#: The pipe through which the launcher hands the serial console's output to the container that logs it.
+SERIAL_LOG_PIPE = SOCKETS_DIR / "virt-serial0-log"
+#: Where the node agent asks the launcher to have hook sidecars change the domain.
+HOOKS_SOCKET = SOCKETS_DIR / "hooks"
+#: Where hook sidecars open their sockets, and the Pod's volume that is mounted there.
+HOOKS_DIR, HOOKS_VOLUME = PurePosixPath("/var/run/kubevirt-hooks"), "hook-sidecar-sockets"
+#: Where programs from ConfigMaps are in a sidecar without an image of its own.
+HOOK_PROGRAMS_DIR = PurePosixPath("/var/run/kubevirt-hook-programs")
 #: What the agent answers there when that is done; everything else it says is an error.
 CONTAINER_DISKS_MOUNTED = b"mounted\n"
 #: The program of those containers in the launcher's image, which has it from ``turtles/launcher/container-disk.bin``.
@@ -232,9 +240,12 @@ def images(spec: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def efi_variables(uid: str) -> PurePosixPath:
-    """Return the file with the EFI variables of the VMI with this *uid*, which libvirtd makes."""
-    return domain_private_dir(uid) / "efi-variables.fd"
+def efi_variables(uid: str, *, kept: bool = False) -> PurePosixPath:
+    """Return the file with the EFI variables of the VMI with this *uid*, which libvirtd makes.
+
+    :param kept: they outlive the VMI.
+    """
+    return (STATE_DIR if kept else domain_private_dir(uid)) / "efi-variables.fd"
 
 
 def domain_private_dir(uid: str) -> PurePosixPath:
@@ -250,6 +261,11 @@ def vnc_socket(uid: str) -> PurePosixPath:
 def serial_socket(uid: str) -> PurePosixPath:
     """Return the socket of the first serial port inside the Pod."""
     return domain_private_dir(uid) / "virt-serial0"
+
+
+def serial_log(uid: str) -> PurePosixPath:
+    """Return the file to which QEMU appends the output of the first serial port, where it is logged."""
+    return domain_private_dir(uid) / "virt-serial0-log"
 
 
 def usb_redirection_socket(uid: str, port: int) -> PurePosixPath:

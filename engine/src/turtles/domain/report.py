@@ -97,7 +97,7 @@ def observed(
         names: Mapping[str, str] = info.interface_names
     else:  # until the agent has answered an agent of ours that was restarted, what it said before holds
         names = parts.known_names(status.get("interfaces")) if connected else {}
-    status["interfaces"] = parts.interfaces(seen.plans, seen.addresses, names)
+    status["interfaces"] = parts.interfaces(seen.plans, seen.addresses, names, live.links if live else {})
     status["volumeStatus"] = parts.volume_status(spec, status.get("volumeStatus"), seen.checksums)
     if info is not None and info.os_info:
         status["guestOSInfo"] = info.os_info

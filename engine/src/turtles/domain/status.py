@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from xml.etree.ElementTree import Element, tostring
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 from turtles.api import labels, quantity
 from turtles.domain import definition
@@ -58,7 +58,10 @@ class MemoryDevice:
 
 @dataclass(frozen=True)
 class Live:
-    """What the XML of a running domain adds to what was defined; ``macs`` are by the interface's name."""
+    """What the XML of a running domain adds to what was defined; ``macs`` are by the interface's name.
+
+    ``links``: whether interfaces have a link, by their MACs in lower case.
+    """
 
     machine: str
     emulated: bool
@@ -68,6 +71,7 @@ class Live:
     vcpus: int = 0
     most_vcpus: int = 0
     memory_device: MemoryDevice | None = None
+    links: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ def live(xml: str) -> Live:
         macs=_macs(root),
         **_vcpus(root),
         memory_device=device,
+        links=_links(root),
     )
 
 
@@ -162,6 +167,30 @@ def _macs(root: Element) -> dict[str, str]:
     return macs
 
 
+def _links(root: Element) -> dict[str, bool]:
+    links = {}
+    for interface in itertools.islice(root.iterfind("devices/interface"), _INTERFACES):
+        mac, link = interface.find("mac"), interface.find("link")
+        if mac is not None:
+            links[mac.get("address", "").lower()] = link is None or link.get("state") != "down"
+    return links
+
+
+def link_request(xml: str, mac: str, *, up: bool) -> str:
+    """Return the interface of a running domain that has this MAC, with its link up or down. libvirt wants all of it.
+
+    :raises AnswerError: if there is none, or it can't be read.
+    """
+    for interface in parse(xml, "the domain's XML").iterfind("devices/interface"):
+        address = interface.find("mac")
+        if address is not None and address.get("address", "").lower() == mac:
+            link = interface.find("link")
+            link = SubElement(interface, "link") if link is None else link
+            link.set("state", "up" if up else "down")
+            return tostring(interface, encoding="unicode")
+    raise AnswerError(f"the domain's XML has no interface with the MAC {mac}")
+
+
 def _checked(value: str, pattern: re.Pattern[str], where: str) -> str:
     if value and not pattern.fullmatch(value):
         raise AnswerError(f"the domain's XML has {_name(value)[:80]!r} for {where}")
@@ -205,12 +234,16 @@ def _agent_interfaces(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def interfaces(
-    plans: Sequence[InterfacePlan], pod_addresses: Sequence[str], guest_names: Mapping[str, str]
+    plans: Sequence[InterfacePlan],
+    pod_addresses: Sequence[str],
+    guest_names: Mapping[str, str],
+    links: Mapping[str, bool] = {},
 ) -> list[dict[str, Any]]:
     """Return status.interfaces.
 
     :param pod_addresses: the Pod's addresses. Under both bindings they are where the guest is reached.
     :param guest_names: the guest's own names of its interfaces by MAC, empty without a guest agent.
+    :param links: of a running guest, by MAC.
     """
     entries = []
     for plan in plans:
@@ -223,7 +256,7 @@ def interfaces(
             entry["interfaceName"] = guest_names[plan.guest_mac]
             entry["infoSource"] = "domain, guest-agent"
         entry["queueCount"] = plan.queues
-        entry["linkState"] = "up" if plan.link_up else "down"
+        entry["linkState"] = "up" if links.get(plan.guest_mac, plan.link_up) else "down"
         entries.append(entry)
     return entries
 

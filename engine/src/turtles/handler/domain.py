@@ -54,13 +54,13 @@ _HOPELESS = frozenset(
         libvirt.VIR_ERR_CPU_INCOMPATIBLE,
     }
 )
-#: How a running domain may be undefined: with everything libvirt keeps about it.
+#: How a running domain may be undefined: with everything libvirt keeps about it, the variables of EFI or not.
 _UNDEFINE = (
     libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
     | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
     | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-    | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
 )
+_WITH_VARIABLES, _WITHOUT_VARIABLES = libvirt.VIR_DOMAIN_UNDEFINE_NVRAM, libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
 _STATISTICS = (
     libvirt.VIR_DOMAIN_STATS_CPU_TOTAL
     | libvirt.VIR_DOMAIN_STATS_BALLOON
@@ -247,6 +247,14 @@ class Domain:
         flags = libvirt.VIR_DOMAIN_AFFECT_LIVE
         self._call("the guest's memory", CALL, lambda: self._domain.updateDeviceFlags(xml, flags))
 
+    def set_link(self, xml: str) -> None:
+        """Change the link of an interface of the running guest.
+
+        :param xml: the interface as it is to be.
+        """
+        flags = libvirt.VIR_DOMAIN_AFFECT_LIVE
+        self._call("the guest's link", CALL, lambda: self._domain.updateDeviceFlags(xml, flags))
+
     def shut_down(self) -> None:
         """Press the guest's power button."""
         flags = libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN
@@ -296,11 +304,15 @@ class Domain:
             if error.code != libvirt.VIR_ERR_OPERATION_INVALID:
                 raise
 
-    def remove(self) -> None:
-        """End the domain if it runs, and undefine it."""
+    def remove(self, *, keep_variables: bool = False) -> None:
+        """End the domain if it runs, and undefine it.
+
+        :param keep_variables: those of its firmware stay.
+        """
         # Not asked first whether it runs: it might by the time the answer is here
         self.destroy()
-        self._call("the domain's removal", CALL, lambda: self._domain.undefineFlags(_UNDEFINE))
+        flags = _UNDEFINE | (_WITHOUT_VARIABLES if keep_variables else _WITH_VARIABLES)
+        self._call("the domain's removal", CALL, lambda: self._domain.undefineFlags(flags))
 
     def ask_agent(self, command: str) -> str:
         """Execute a command (JSON) in the guest agent and return its answer."""

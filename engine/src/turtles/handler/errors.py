@@ -41,6 +41,13 @@ class LibvirtError(Exception):
         self.code = code
 
 
+class HookError(Exception):
+    """Hook sidecars can't be called, or what they make of the domain can't be used."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(bounded(message))
+
+
 class OperationFailed(Exception):
     """What a user asked for isn't possible. ``code`` is the HTTP status that says so."""
 

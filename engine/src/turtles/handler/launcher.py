@@ -151,6 +151,20 @@ class Launcher:
             raise PermissionError(errno.EPERM, f"the listener belongs to user {uid}, not to the launcher's", str(path))
         return connection
 
+    def ask(self, path: PurePosixPath, request: bytes, *, seconds: float, limit: int) -> bytes:
+        """Ask the launcher something at a socket in the Pod's folder of sockets.
+
+        :raises OSError: if nothing answers in time, or with too much.
+        :raises StrangerError: if what listens isn't the launcher's.
+        """
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        with (
+            closing(os.open(self._host_path(paths.SOCKETS_DIR), flags)) as directory,
+            Peer(directory, path.name) as peer,
+        ):
+            peer.check()
+            return peer.ask(request, seconds=seconds, limit=limit)
+
     def statistics(self, name: str) -> dict[str, Any] | None:
         """Return libvirt's statistics of the domain; None where there is no connection, which isn't made for this."""
         connection = self._connection
@@ -308,6 +322,14 @@ class Launcher:
                     file.write(content)
         finally:
             os.close(directory)
+
+    def has_file(self, path: PurePosixPath) -> bool:
+        """Say whether there is a regular file at *path* in the Pod."""
+        try:
+            os.close(self._open_file(path, os.O_RDONLY))
+        except OSError:
+            return False
+        return True
 
     def bypasses_page_cache(self, path: PurePosixPath) -> bool:
         """Say whether the file at *path* in the Pod can be opened for direct I/O."""

@@ -12,6 +12,7 @@ import os
 import socket
 import stat
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from turtles.handler import mounts
 
 #: ``NS_GET_USERNS`` (ioctl_ns(2)): the user namespace that owns a namespace.
 _NS_GET_USERNS = 0xB701
+_PART = 64 * 1024
 
 
 class StrangerError(Exception):
@@ -95,6 +97,35 @@ class Peer:
         """Send a few bytes; a peer that doesn't take them doesn't get them."""
         with contextlib.suppress(OSError):
             self.socket.send(data)
+
+    def ask(self, data: bytes, *, seconds: float, limit: int) -> bytes:
+        """Send a request and return the answer, which ends with the connection.
+
+        :param limit: bytes of an answer that are accepted.
+        :raises TimeoutError: if that takes longer.
+        :raises OSError: if the answer is longer, or the peer is gone.
+        """
+        deadline = time.monotonic() + seconds
+
+        def wait() -> None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(errno.ETIMEDOUT, "it did not answer in time")
+            self.socket.settimeout(left)
+
+        view = memoryview(data)
+        while view:
+            wait()
+            view = view[self.socket.send(view) :]
+        self.socket.shutdown(socket.SHUT_WR)
+        answer = bytearray()
+        while True:
+            wait()
+            if not (part := self.socket.recv(_PART)):
+                return bytes(answer)
+            answer += part
+            if len(answer) > limit:
+                raise OSError(errno.EMSGSIZE, f"its answer has more than {limit} bytes")
 
 
 @contextlib.contextmanager

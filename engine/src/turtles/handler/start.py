@@ -10,7 +10,7 @@ from turtles.api.configuration import ClusterConfiguration
 from turtles.api.objects import Object
 from turtles.domain import decision, definition, end, paths
 from turtles.domain.network import InterfacePlan
-from turtles.handler import pod_network
+from turtles.handler import hooks, pod_network
 from turtles.handler.domain import Domain, is_hopeless
 from turtles.handler.errors import GuestEnded, LibvirtError
 from turtles.handler.guest import Guest
@@ -52,7 +52,7 @@ class Starter:
         for volume in _host_disks(vmi):
             launcher.own_host_disk(volume)
         self._bring_capability_cache(guest, launcher)
-        xml = self._domain_xml(vmi, launcher, plans)
+        xml = hooks.changed(vmi, guest, launcher, self._domain_xml(vmi, launcher, plans))
         try:
             domain = launcher.connection().start(xml, paused=vmi["spec"].get("startStrategy") == "Paused")
         except LibvirtError as error:
@@ -101,6 +101,7 @@ class Starter:
             processors=launcher.processors() if dedicated else (),
             numa=numa_nodes() if dedicated else {},
             assigned=launcher.assigned_devices() if _has_assigned_devices(vmi) else {},
+            logs_console=launcher.has_file(paths.serial_log(vmi["metadata"]["uid"])),
         )
         try:
             return definition.domain_xml(vmi, plans, host)

@@ -27,11 +27,12 @@ from turtles.handler.cluster import Cluster, Key
 from turtles.handler.credentials import AccessCredentials
 from turtles.handler.disk_growth import DiskGrowth
 from turtles.handler.domain import Domain
-from turtles.handler.errors import GuestEnded, LauncherBusy, LauncherGone, LauncherNotReady, LibvirtError
+from turtles.handler.errors import GuestEnded, HookError, LauncherBusy, LauncherGone, LauncherNotReady, LibvirtError
 from turtles.handler.grow import grow
 from turtles.handler.guest import Guest, Guests
 from turtles.handler.guest_agent import GuestAgents
 from turtles.handler.launcher import Launcher
+from turtles.handler.links import set_links
 from turtles.handler.plumbing import PlumbingError
 from turtles.handler.reporter import Reporter
 from turtles.handler.start import Starter
@@ -109,7 +110,7 @@ class Synchroniser:
         except GuestEnded as ended:
             self._reporter.ended(vmi, guest, ended.end)
             return None
-        except (LibvirtError, PlumbingError, OSError) as error:
+        except (LibvirtError, PlumbingError, HookError, OSError) as error:
             return self._record_failure(vmi, guest, error)
 
     def _attempt(self, vmi: Object, guest: Guest) -> float:
@@ -157,7 +158,7 @@ class Synchroniser:
         if guest.state.thaw_at is not None and lifecycle.alive(state):
             again = min(again, self._thaw(guest, domain, guest.state.thaw_at))
         seen = _observe(vmi, guest, launcher, domain, state, reason)
-        if step is not Step.SHUT_DOWN and grow(vmi, guest, domain, seen):
+        if step is not Step.SHUT_DOWN and (set_links(guest, domain, seen) | grow(vmi, guest, domain, seen)):
             seen = _observe(vmi, guest, launcher, domain, state, reason)
         self._report(vmi, guest, domain, seen)
         if seen.live is not None:
@@ -298,7 +299,7 @@ class Synchroniser:
         try:
             domain = self._find_launcher(vmi, guest).domain(guest.domain_name)
             if domain is not None:
-                domain.remove()
+                domain.remove(keep_variables=definition.keeps_efi_variables(vmi["spec"]))
         except (LauncherNotReady, GuestEnded):
             pass  # there is nothing to take away, or nobody who would: the Pod ends, and all of it
         self._disk_growth.forget(guest.uid)

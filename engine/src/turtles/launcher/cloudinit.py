@@ -8,7 +8,7 @@ import base64
 import binascii
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,19 @@ def instance_id(name: str, namespace: str) -> str:
     return f"{name}.{namespace}"
 
 
-def seed_files(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path = Path("/")) -> dict[str, bytes]:
+#: Changes KubeVirt's CloudInitData.
+Hook = Callable[[dict[str, Any]], Mapping[str, Any]]
+
+
+def seed_files(
+    volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path = Path("/"), hook: Hook | None = None
+) -> dict[str, bytes]:
     """Return the files of a cloud-init *volume*'s seed by their path in it.
 
     :param volume: an entry of ``spec.volumes`` with cloudInitNoCloud or cloudInitConfigDrive.
     :param vmi: the VMI; its metadata's name, namespace and uid and its spec's hostname are used.
     :param root: where the mounted Secrets are looked for (tests).
+    :param hook: has the last word about the data.
     :raises LaunchError: if data is not base64, a Secret lacks its key, or there is too much data.
     """
     kind = "cloudInitNoCloud" if "cloudInitNoCloud" in volume else "cloudInitConfigDrive"
@@ -61,6 +68,8 @@ def seed_files(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path = P
         meta = {"instance-id": identity, "local-hostname": host}
         if keys := credentials.seed_keys(vmi["spec"], "noCloud", root):
             meta["public-keys"] = keys
+        if hook is not None:
+            meta, user, network = _hooked(hook, name, "noCloud", meta, user, network)
         files = {"meta-data": json.dumps(meta).encode(), "user-data": user or b""}
         if network is not None:
             files["network-config"] = network
@@ -75,12 +84,37 @@ def seed_files(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path = P
         meta["public_keys"] = keys
     if devices := [*_tagged_interfaces(vmi["spec"]), *_tagged_disks(vmi["spec"])]:
         meta["devices"] = devices
+    if hook is not None:
+        meta, user, network = _hooked(hook, name, "configDrive", meta, user, network)
     files = {"openstack/latest/meta_data.json": json.dumps(meta).encode()}
     if user is not None:
         files["openstack/latest/user_data"] = user
     if network is not None:
         files["openstack/latest/network_data.json"] = network
     return files
+
+
+def _hooked(
+    hook: Hook, volume: str, source: str, meta: dict[str, Any], user: bytes | None, network: bytes | None
+) -> tuple[dict[str, Any], bytes | None, bytes | None]:
+    """Return meta-data, user data and network data after a hook has had them.
+
+    :raises LaunchError: if the data is no text, as hooks have it, or what they return isn't any.
+    """
+    try:
+        texts = {"UserData": (user or b"").decode(), "NetworkData": (network or b"").decode()}
+    except UnicodeDecodeError as error:
+        raise LaunchError(f"volume {volume!r}: its data is no text, which hook sidecars need: {error}") from error
+    field = "NoCloudMetaData" if source == "noCloud" else "ConfigDriveMetaData"
+    found = hook({"DataSource": source, **texts, "VolumeName": volume, "DevicesData": None, field: meta})
+    results = [found.get(key) or "" for key in texts]
+    metadata = found.get(field) or meta
+    if not all(isinstance(text, str) for text in results) or not isinstance(metadata, dict):
+        raise LaunchError(f"volume {volume!r}: a hook sidecar returned no cloud-init data, but something else")
+    encoded = [text.encode(errors="replace") for text in results]
+    if sum(map(len, encoded)) > MAX_DATA_BYTES:
+        raise LaunchError(f"volume {volume!r}: a hook sidecar returned more than {MAX_DATA_BYTES} bytes of data")
+    return metadata, encoded[0] or None, encoded[1] or None
 
 
 def _tagged_disks(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -180,8 +214,12 @@ def render_seed(label: str, files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def make_seed(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path = Path("/")) -> Path:
+def make_seed(
+    volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path = Path("/"), hook: Hook | None = None
+) -> Path:
     """Write the seed of a cloud-init *volume* to where its disk expects it; return that path.
+
+    :param hook: as of :func:`seed_files`.
 
     :raises LaunchError: see :func:`seed_files`.
     :raises OSError: if it can't be written.
@@ -193,5 +231,5 @@ def make_seed(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path = Pa
     path = root / str(target).lstrip("/")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)  # it may hold passwords
-    path.write_bytes(render_seed(label, seed_files(volume, vmi, root)))
+    path.write_bytes(render_seed(label, seed_files(volume, vmi, root, hook)))
     return path

@@ -1,18 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The launcher's end of the delivery of its VMI: a file that the node agent leaves in one of the Pod's folders."""
 
-import contextlib
-import ctypes
 import os
 from pathlib import Path
 from typing import Any
 
 from turtles.domain import handover, paths
+from turtles.launcher import inotify
 from turtles.launcher.errors import LaunchError
-
-_LIBC = ctypes.CDLL(None, use_errno=True)
-# inotify(7)
-_IN_MOVED_TO = 0x80
 
 
 class Delivery:
@@ -27,27 +22,20 @@ class Delivery:
     def __init__(self, namespace: str, name: str, uid: str, path: Path = Path(paths.DELIVERED_VMI)) -> None:
         self._identity = namespace, name, uid
         self._path = path
-        self._inotify = _LIBC.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         # The agent renames, so that a file is complete when it has its name.
-        if self._inotify >= 0 and _LIBC.inotify_add_watch(self._inotify, os.fsencode(path.parent), _IN_MOVED_TO) < 0:
-            self.close()
+        self._inotify = inotify.watch(path.parent, inotify.MOVED_TO)
 
     def fileno(self) -> int | None:
-        """Return a descriptor that becomes readable when a file was moved there.
-
-        None if the user's inotify instances are used up (``fs.inotify.max_user_instances``; all launchers of a node
-        run as the same user). The caller then has to poll.
-        """
-        return self._inotify if self._inotify >= 0 else None
+        """Return a descriptor that becomes readable when a file was moved there; None if the caller has to poll."""
+        return self._inotify
 
     def take(self) -> dict[str, Any] | None:
         """Return the VMI and remove its file, or None if it isn't there yet.
 
         :raises LaunchError: if the file can't be read or is about another VMI.
         """
-        if self._inotify >= 0:
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._inotify, 65536)
+        if self._inotify is not None:
+            inotify.drain(self._inotify)
         try:
             data = self._path.read_bytes()
             self._path.unlink(missing_ok=True)
@@ -61,6 +49,6 @@ class Delivery:
 
     def close(self) -> None:
         """Stop watching."""
-        if self._inotify >= 0:
+        if self._inotify is not None:
             os.close(self._inotify)
-            self._inotify = -1
+            self._inotify = None

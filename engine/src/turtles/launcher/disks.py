@@ -28,11 +28,12 @@ _MIB = 2**20
 _CLOUD_INIT = ("cloudInitNoCloud", "cloudInitConfigDrive")
 
 
-def prepare(vmi: Mapping[str, Any], root: Path = Path("/")) -> None:
+def prepare(vmi: Mapping[str, Any], root: Path = Path("/"), hook: cloudinit.Hook | None = None) -> None:
     """Make every disk of *vmi* ready at the path that :mod:`turtles.domain.paths` gives it.
 
     :param vmi: metadata (name, namespace, uid), spec and, for claims without a disk.img, ``status.volumeStatus``.
     :param root: prefix of all paths (tests).
+    :param hook: changes cloud-init data.
     :raises LaunchError: naming volume, image and remedy.
     """
     volumes = backing_volumes(vmi["spec"])
@@ -52,7 +53,7 @@ def prepare(vmi: Mapping[str, Any], root: Path = Path("/")) -> None:
             elif "persistentVolumeClaim" in volume or "dataVolume" in volume:
                 _claim_disk(volume, vmi, root)
             elif any(kind in volume for kind in _CLOUD_INIT):
-                cloudinit.make_seed(volume, vmi, root)
+                cloudinit.make_seed(volume, vmi, root, hook)
             elif "downwardMetrics" in volume:
                 MetricsDisk(_in_root(root, paths.metrics_disk(name)), vmi).create()
             elif paths.files_source(volume) is not None:

@@ -14,7 +14,9 @@ import argparse
 import logging
 import os
 import signal
-from pathlib import Path
+import sys
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 from time import monotonic
 from typing import Any
 
@@ -23,9 +25,23 @@ import libvirt
 from turtles.api.guests import hostname
 from turtles.command import Command
 from turtles.domain import lifecycle, network, paths
-from turtles.launcher import boot, cloudinit, container_disk, dhcp, disks, filesystems, metrics, pod, process
+from turtles.launcher import (
+    boot,
+    cloudinit,
+    container_disk,
+    dhcp,
+    disks,
+    filesystems,
+    hooks,
+    metrics,
+    pod,
+    process,
+    tail,
+)
+from turtles.launcher.console_log import ConsoleLog
 from turtles.launcher.delivery import Delivery
 from turtles.launcher.errors import LaunchError
+from turtles.launcher.hooks import Hooks
 from turtles.launcher.libvirtd import Libvirtd, LibvirtdError, warm_capability_cache
 from turtles.launcher.loop import after, every, initialize, on_signals, step
 from turtles.launcher.supervisor import Supervisor
@@ -64,6 +80,11 @@ def main(argv: list[str] | None = None) -> int:
     :return: the exit status: 0 when the domain was undefined or after SIGTERM, 1 after an error, which then is in
         ``/dev/termination-log`` too.
     """
+    # What is forked from a process that has loaded this module may be any program of the launcher's Pod.
+    if Path(sys.argv[0]).name == tail.PROGRAM:
+        return tail.main(argv)
+    if Path(sys.argv[0]).name == hooks.SHIM:
+        return hooks.become_shim(sys.argv[1:] if argv is None else argv)
     # It handles signals in libvirt's event loop.
     return _command().run(_run, argv, signals=False)
 
@@ -75,6 +96,8 @@ def _run(options: argparse.Namespace) -> int:
             options.grace_period_seconds,
             options.capability_cache,
             image_volumes=options.image_volume,
+            console_log=(paths.serial_log(options.uid), paths.SERIAL_LOG_PIPE) if options.log_serial_console else None,
+            hook_sidecars=options.hook_sidecars,
         ).run()
     except LaunchError as error:
         message = str(error)
@@ -127,6 +150,14 @@ def _command() -> Command:
     parser.add_argument(
         "--image-volume", action="store_true", help="container disks are already mounted, as image volumes"
     )
+    parser.add_argument(
+        "--log-serial-console",
+        action="store_true",
+        help="hand the serial console's output to the container guest-console-log",
+    )
+    parser.add_argument(
+        "--hook-sidecars", type=int, default=0, help="number of containers that change what the machine is made of"
+    )
     return command
 
 
@@ -153,15 +184,27 @@ class Launcher:
     :param capability_cache: folder filled by :func:`prepare`, may be missing.
     :param image_volumes: container disks are mounted already; else their images run as containers, whose files the
         node agent has to mount.
+    :param console_log: file to which QEMU writes what comes from the serial console, and pipe that a container reads;
+        None if nothing is logged.
+    :param hook_sidecars: how many containers of the Pod change what the machine is made of.
     """
 
     def __init__(
-        self, delivery: Delivery, grace_period: int, capability_cache: Path, *, image_volumes: bool = False
+        self,
+        delivery: Delivery,
+        grace_period: int,
+        capability_cache: Path,
+        *,
+        image_volumes: bool = False,
+        console_log: tuple[PurePosixPath, PurePosixPath] | None = None,
+        hook_sidecars: int = 0,
     ) -> None:
         self._delivery = delivery
         self._vmi: dict[str, Any] = {}
         self._grace_period = grace_period
         self._image_volumes = image_volumes
+        self._console_log = console_log
+        self._hooks = Hooks(hook_sidecars) if hook_sidecars else None
         self._dhcp_plan: network.InterfacePlan | None = None
         socket = Path(paths.LIBVIRT_SOCKET)
         self._supervisor = Supervisor(
@@ -193,6 +236,8 @@ class Launcher:
         # libvirtd starts while the VMI is on its way and the disks are prepared.
         self._supervisor.start()
         try:
+            if self._console_log is not None:
+                ConsoleLog(*map(Path, self._console_log)).start()
             vmi = wait_for_vmi(self._delivery, self._is_ending)
             if vmi is None:
                 return 0
@@ -206,7 +251,9 @@ class Launcher:
                 if not wait_for_container_disks(self._request, self._is_ending):
                     return 0
             boot.prepare(self._vmi)
-            disks.prepare(self._vmi)
+            if self._hooks is not None:
+                self._hooks.listen()
+            disks.prepare(self._vmi, hook=self._hooked if self._hooks else None)
             self._keep_metrics()
             filesystems.start(self._vmi)
             self._supervisor.connect()
@@ -214,6 +261,12 @@ class Launcher:
             return self._supervise()
         finally:
             self._supervisor.kill()
+            if self._hooks is not None:
+                self._hooks.shut_down()
+
+    def _hooked(self, data: dict[str, Any]) -> Mapping[str, Any]:
+        assert self._hooks is not None
+        return self._hooks.pre_cloud_init_iso(self._vmi, data)
 
     def _keep_metrics(self) -> None:
         """Renew what is on the disks with metrics while the VM runs."""

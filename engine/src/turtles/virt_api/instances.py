@@ -24,8 +24,6 @@ from turtles.virt_api.status import Failure, conflict, not_found
 
 VM_NOT_RUNNING, VMI_NOT_RUNNING = "VM is not running", "VMI is not running"
 NO_AGENT = "VMI does not have guest agent connected"
-#: The answer of KubeVirt without that gate, which nothing stands behind here.
-NO_OBJECT_GRAPH = "ObjectGraph feature gate not enabled: Unable to return object graph."
 #: After how many seconds file systems are thawed again if a request to freeze them doesn't say.
 _FREEZE_SECONDS = 300.0
 
@@ -145,11 +143,6 @@ class Instances:
         checked(volumes.check_remove, options)
         self._running(namespace, name, VMI_NOT_RUNNING)
         raise Failure(400, f"Unable to Remove Volume because {volumes.NO_HOTPLUG}.", VMI_KIND, name)
-
-    def object_graph(self, namespace: str, name: str, options: Object) -> None:
-        """Refuse to return the objects that a VMI needs."""
-        fetch(self._client, namespace, name)
-        raise Failure(400, NO_OBJECT_GRAPH, VMI_KIND, name)
 
     def cancel_evacuation(self, namespace: str, name: str, options: Object) -> None:
         """Let a VMI stay on a node that it was to leave."""

@@ -23,8 +23,9 @@ from turtles.kube.lookup import Lookup
 from turtles.kube.resources import Resource
 from turtles.virt_api import volumes
 from turtles.virt_api.expansion import Expansion
-from turtles.virt_api.instances import NO_OBJECT_GRAPH, VM_NOT_RUNNING, Instances, checked, fetch
+from turtles.virt_api.instances import VM_NOT_RUNNING, Instances, checked, fetch
 from turtles.virt_api.nodes import Nodes
+from turtles.virt_api.object_graph import ObjectGraphs
 from turtles.virt_api.status import Failure, conflict, not_found
 
 #: How often an operation is retried after a concurrent write.
@@ -43,6 +44,7 @@ def handlers(
     :param configuration: returns the configuration in force.
     """
     machines, instances = VirtualMachines(client), Instances(client, nodes)
+    graphs = ObjectGraphs(client, configuration)
     expansion = Expansion(client, Lookup(client), configuration)
     return {
         "start_vm": machines.start,
@@ -52,7 +54,7 @@ def handlers(
         "add_volume_vm": machines.add_volume,
         "remove_volume_vm": machines.remove_volume,
         "memory_dump_vm": machines.dump_memory,
-        "object_graph_vm": machines.object_graph,
+        "object_graph_vm": graphs.of_vm,
         "pause_vmi": instances.pause,
         "unpause_vmi": instances.unpause,
         "soft_reboot_vmi": instances.soft_reboot,
@@ -64,7 +66,7 @@ def handlers(
         "filesystems_vmi": instances.filesystems,
         "add_volume_vmi": instances.add_volume,
         "remove_volume_vmi": instances.remove_volume,
-        "object_graph_vmi": instances.object_graph,
+        "object_graph_vmi": graphs.of_vmi,
         "cancel_evacuation_vmi": instances.cancel_evacuation,
         "cancel_evacuation_vm": instances.cancel_evacuation_of_vm,
         "expand_vm": expansion.stored,
@@ -104,11 +106,6 @@ class VirtualMachines:
         """Refuse to write a guest's memory to a claim."""
         self._get(namespace, name)
         raise Failure(400, "Unable to memory dump because this engine does not support it.", VM_KIND, name)
-
-    def object_graph(self, namespace: str, name: str, options: Object) -> None:
-        """Refuse to return the objects that a VirtualMachine needs."""
-        self._get(namespace, name)
-        raise Failure(400, NO_OBJECT_GRAPH, VM_KIND, name)
 
     def migrate(self, namespace: str, name: str, options: Object) -> None:
         """Refuse to migrate a VirtualMachine, for KubeVirt's reasons or because this engine can't."""

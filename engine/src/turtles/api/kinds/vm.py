@@ -338,7 +338,7 @@ VM = Kind(
         Subresource("memorydump", handler="memory_dump_vm"),
         Subresource("removememorydump", handler="memory_dump_vm"),
         Subresource("evacuate/cancel", handler="cancel_evacuation_vm", code=200),
-        Subresource("objectgraph", handler="object_graph_vm", verb="get"),
+        Subresource("objectgraph", handler="object_graph_vm", verb="get", code=200, body=True),
         Subresource("portforward", handler="port_forward_vm", verb="get", stream=True, path=True),
         Subresource(
             "expand-spec", handler="expand_vm", verb="get", code=200, body=True, roles=("admin", "edit", "view")

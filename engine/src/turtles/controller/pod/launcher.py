@@ -14,14 +14,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from turtles.api import labels
-from turtles.api.guests import QEMU_UID, grace_period, hostname
+from turtles.api import hook_sidecars, labels
+from turtles.api.guests import QEMU_UID, grace_period, hostname, launcher_pod_name
 from turtles.api.objects import Object, owner_reference
 from turtles.controller.pod import memory, placement
 from turtles.controller.pod.config import LauncherConfig, pull_policy, security
+from turtles.controller.pod.console_log import add_console_log
 from turtles.controller.pod.credentials import add_access_credentials
 from turtles.controller.pod.probes import probes
 from turtles.controller.pod.resources import interfaces_of, resources
+from turtles.controller.pod.sidecars import add_hook_sidecars
 from turtles.controller.pod.state import add_state
 from turtles.controller.pod.volumes import add_container_disks, volume_name, volumes_of
 from turtles.domain import paths
@@ -36,10 +38,7 @@ _LABEL_VALUE = 63
 
 def pod_name(vmi: Object) -> str:
     """Return the name of the VMI's Pod. The same VMI always gets the same name: creating twice makes one Pod."""
-    metadata = vmi["metadata"]
-    suffix = hashlib.sha256(metadata["uid"].encode()).hexdigest()[:5]
-    # Pod names may have 253 characters, and no part of them may end in a hyphen.
-    return f"virt-launcher-{metadata['name'][: 253 - 15 - 5].rstrip('-.')}-{suffix}"
+    return launcher_pod_name(vmi)
 
 
 def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
@@ -51,7 +50,8 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
     architecture = spec.get("architecture") or "amd64"
     grace = grace_period(spec)
     host = hostname(vmi)
-    overhead = memory.overhead(spec, kvm=config.kvm, ratio=config.cluster.overhead_ratio)
+    hooks = bool(hook_sidecars.read(metadata))
+    overhead = memory.overhead(spec, kvm=config.kvm, ratio=config.cluster.overhead_ratio, hooks=hooks)
     block = paths.block_volumes(vmi)
     brought = volumes_of(spec, config, block)
     command = [
@@ -119,6 +119,8 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
         ]
     if not config.image_volumes:
         add_container_disks(spec, config, pod_spec)
+    add_console_log(spec, config, pod_spec)
+    add_hook_sidecars(vmi, config, pod_spec)
     if ports := _ports(spec):
         pod_spec["containers"][0]["ports"] = ports
     if brought.service_account:

@@ -23,6 +23,8 @@ VCPU = 4 * _MIB
 GRAPHICS = 20 * _MIB
 #: The flash memories of EFI: its program, which is copied to where it runs, and its variables.
 EFI = 12 * _MIB
+#: The process that calls hook sidecars, for the seconds it runs.
+HOOKS = 48 * _MIB
 #: What is pinned for a guest whose memory is encrypted: buffers for its devices (KubeVirt's).
 ENCRYPTION = 256 * _MIB
 #: swtpm, and its state.
@@ -37,11 +39,12 @@ METRICS, FILESYSTEM = _MIB, 80 * 10**6
 EMULATION, EMULATION_VCPU = 32 * _MIB, 4 * _MIB
 
 
-def overhead(spec: Mapping[str, Any], *, kvm: bool, ratio: float = 1) -> int:
+def overhead(spec: Mapping[str, Any], *, kvm: bool, ratio: float = 1, hooks: bool = False) -> int:
     """Return the bytes a Pod needs in addition to the guest's memory.
 
     :param spec: of the VMI.
     :param kvm: whether the guest runs on the processor itself.
+    :param hooks: sidecars change the domain.
     :param ratio: factor that the installation adds for guests which need more than was measured.
     """
     vcpus = cpu_topology(spec).vcpus
@@ -62,6 +65,8 @@ def overhead(spec: Mapping[str, Any], *, kvm: bool, ratio: float = 1) -> int:
         needed += EFI
     if domain.get("launchSecurity") is not None:
         needed += ENCRYPTION
+    if hooks:
+        needed += HOOKS
     reserved = ((domain.get("memory") or {}).get("reservedOverhead") or {}).get("addedOverhead")
     if reserved is not None:
         needed += quantity.to_int(reserved)

@@ -7,18 +7,34 @@ Pure.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from turtles.api import hook_sidecars
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kinds.vmi.rules.devices import is_claimed
 from turtles.api.language import UNSUPPORTED
 from turtles.controller.pod import state
+from turtles.domain.definition import keeps_efi_variables
 
 _WHERE = "spec.domain.devices"
 
 
-def obstacles(spec: Mapping[str, Any], cluster: ClusterConfiguration) -> list[str]:
+def obstacles(vmi: Mapping[str, Any], cluster: ClusterConfiguration) -> list[str]:
     """Return what stands in the way of a VMI's Pod, each with the field and a remedy."""
+    spec = vmi["spec"]
     devices = (spec.get("domain") or {}).get("devices") or {}
-    return [*_networks(spec, devices), *_assigned(devices, cluster), *_tpm(spec, cluster), *_metrics(devices)]
+    return [
+        *_networks(spec, devices),
+        *_assigned(devices, cluster),
+        *_kept(spec, cluster),
+        *_metrics(devices),
+        *_sidecars(vmi["metadata"]),
+    ]
+
+
+def _sidecars(metadata: Mapping[str, Any]) -> Iterator[str]:
+    try:
+        hook_sidecars.read(metadata)
+    except hook_sidecars.HookSidecarError as error:
+        yield f"metadata.annotations.{hook_sidecars.ANNOTATION} {error}"
 
 
 def _networks(spec: Mapping[str, Any], devices: Mapping[str, Any]) -> Iterator[str]:
@@ -55,9 +71,15 @@ def _metrics(devices: Mapping[str, Any]) -> Iterator[str]:
         yield f"{_WHERE}.downwardMetrics is {UNSUPPORTED}; use a downwardMetrics volume"
 
 
-def _tpm(spec: Mapping[str, Any], cluster: ClusterConfiguration) -> Iterator[str]:
-    if state.is_wanted(spec) and cluster.state_storage_class is None:
-        yield (
-            f"{_WHERE}.tpm.persistent needs a claim: set spec.configuration.vmStateStorageClass of the KubeVirt "
-            "object, or leave it out for a TPM that lives as long as the machine"
-        )
+def _kept(spec: Mapping[str, Any], cluster: ClusterConfiguration) -> Iterator[str]:
+    if cluster.state_storage_class is not None:
+        return
+    for field, what, kept in (
+        (f"{_WHERE}.tpm", "a TPM that lives", state.keeps_tpm(spec)),
+        ("spec.domain.firmware.bootloader.efi", "variables that live", keeps_efi_variables(spec)),
+    ):
+        if kept:
+            yield (
+                f"{field}.persistent needs a claim: set spec.configuration.vmStateStorageClass of the KubeVirt "
+                f"object, or leave it out for {what} as long as the machine"
+            )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The claim with what outlives a machine beside its disks: the state of a persistent TPM. Pure.
+"""The claim with what outlives a machine beside its disks: a persistent TPM, variables of EFI. Pure.
 
 It belongs to the VirtualMachine, so that each of its instances has the same; to an instance that has none, else
 (KubeVirt user guide, "Persistent TPM and UEFI state").
@@ -11,6 +11,7 @@ from typing import Any
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.objects import Object, controller_of, get, owner_reference
 from turtles.domain import paths
+from turtles.domain.definition import keeps_efi_variables
 
 _VOLUME = "vm-state"
 _SIZE = "10Mi"
@@ -19,6 +20,11 @@ _NAME = 63
 
 def is_wanted(spec: Mapping[str, Any]) -> bool:
     """Say whether a VMI's *spec* has something that outlives the machine."""
+    return keeps_tpm(spec) or keeps_efi_variables(spec)
+
+
+def keeps_tpm(spec: Mapping[str, Any]) -> bool:
+    """Say whether the state of the guest's TPM outlives the machine."""
     tpm = get(spec, "domain", "devices", "tpm")
     return tpm is not None and tpm.get("enabled") is not False and bool(tpm.get("persistent"))
 

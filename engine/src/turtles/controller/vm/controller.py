@@ -12,6 +12,7 @@ from turtles.api import labels
 from turtles.api.conditions import get_condition
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kinds.instancetype.expansion import has_matchers
+from turtles.api.kinds.instancetype.matchers import instance_annotations, instance_annotations_of
 from turtles.api.objects import Object, controller_of, is_deleted
 from turtles.api.phases import is_final
 from turtles.api.run_strategies import ALWAYS, HALTED, run_strategy
@@ -25,7 +26,7 @@ from turtles.controller.noted_ends import NotedEnds
 from turtles.controller.ownership import references_with, references_without
 from turtles.controller.vm import live_update
 from turtles.controller.vm.instancetypes import InstancetypeError, Instancetypes
-from turtles.controller.vm.plan import Plan, plan
+from turtles.controller.vm.plan import Plan, instance_of, plan
 from turtles.controller.vm.revision import Revisions, is_current, template_of, wanted_spec
 from turtles.controller.vm.status import FAILED_CREATE, NOT_ADOPTED, Context, status
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound, Unavailable
@@ -116,14 +117,15 @@ class VMController:
     def _sync(self, vm: Object, vmi: Object | None) -> float | None:
         now = datetime.now(UTC)
         configuration = self._configuration()
-        # What comes from an instance type stays as it was at the start.
-        follows = configuration.live_update and live_update.can_follow(vmi) and not has_matchers(vm)
-        outdated, why = self._revisions.is_outdated(vm, vmi, configuration, follows=follows), ""
-        if vmi is not None and follows and not outdated and not is_current(vm, vmi):
-            update = live_update.update(vmi, wanted_spec(vm, configuration))
-            outdated, why = bool(update.restart), update.restart
-            if update.patch:
-                vmi = self._patch_vmi(vmi, {"spec": update.patch})
+        follows = configuration.live_update and live_update.can_follow(vmi)
+        try:
+            expanded = self._instancetypes.expanded
+            outdated, why = self._revisions.is_outdated(vm, vmi, configuration, expanded, follows=follows), ""
+            if vmi is not None and follows and not outdated and not is_current(vm, vmi):
+                vm, vmi, why = self._follow(vm, vmi, configuration)
+                outdated = bool(why)
+        except InstancetypeError as error:
+            outdated, why = True, error.message
         decided = plan(vm, vmi, now, random.random(), outdated=outdated)  # noqa: S311
         if decided.run_always:
             field = {"running": True} if vm["spec"].get("running") is not None else {"runStrategy": ALWAYS}
@@ -146,6 +148,25 @@ class VMController:
             self._let_go(vm, vmi)
         return decided.wait
 
+    def _follow(self, vm: Object, vmi: Object, configuration: ClusterConfiguration) -> tuple[Object, Object, str]:
+        """Change a running VMI to what its VM asks for now.
+
+        :return: the VM, whose status names what is in use; the VMI; and why it can't follow without a restart.
+        :raises InstancetypeError: something that the VM names doesn't exist, or conflicts with it.
+        """
+        sized = has_matchers(vm)
+        spec = self._instancetypes.expanded(vm) if sized else None
+        update = live_update.update(vmi, wanted_spec(vm, configuration, spec))
+        if update.restart:
+            return vm, vmi, update.restart
+        patch: Object = {"spec": update.patch} if update.patch else {}
+        if annotations := merge_diff(instance_annotations_of(vmi), instance_annotations(vm)):
+            patch["metadata"] = {"annotations": annotations}
+        # What is in use from now on is stored: the objects may change.
+        if sized and (changes := self._instancetypes.complete(vm, instance_of(vm))):
+            vm = self._patch_vm(vm, {"status": changes}, subresource="status")
+        return vm, self._patch_vmi(vmi, patch) if patch else vmi, ""
+
     def _context(
         self, vm: Object, *, outdated: bool = False, why: str = "", failure: tuple[str, str] | None = None
     ) -> Context:
@@ -156,7 +177,8 @@ class VMController:
     def _patch_vmi(self, vmi: Object, patch: Object) -> Object:
         """Change a VMI that is still what it was."""
         metadata = vmi["metadata"]
-        guarded = {**patch, "metadata": {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]}}
+        identity = {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]}
+        guarded = {**patch, "metadata": {**patch.get("metadata", {}), **identity}}
         stored = self._client.patch(VMI, metadata["namespace"], metadata["name"], guarded)
         self._vmis.observe(stored)
         log.info("VMI changed", extra={"namespace": metadata["namespace"], "vm": metadata["name"], "change": patch})

@@ -20,6 +20,7 @@ from turtles.api.kinds.instancetype.matchers import (
 from turtles.api.objects import Object, get
 from turtles.controller.changes import merge_diff
 from turtles.controller.vm.status import FAILED_CREATE, FAILED_FIND
+from turtles.controller.vmi.template import make_vmi
 from turtles.kube.client import AlreadyExists, ApiError, Client
 from turtles.kube.lookup import Lookup
 from turtles.kube.resources import CONTROLLERREVISION
@@ -71,6 +72,22 @@ class Instancetypes:
             if (reference := self._reference(vm, matcher, obj, revision))
         }
         return merge_diff(before, after)
+
+    def expanded(self, vm: Object) -> Object:
+        """Return the spec of the VMI that a VM asks for, with what it has from both; without defaults.
+
+        Nothing is stored: another object may be named before the next start.
+
+        :raises InstancetypeError: as :meth:`complete` does.
+        """
+        vmi = make_vmi(vm, vm["spec"]["template"], vm["metadata"]["name"])
+        instancetype, preference = (spec for _, _, spec in (self._source(vm, matcher) for matcher in MATCHERS))
+        try:
+            complete_instance(vmi, vm, instancetype, preference, self._configuration())
+        except Unexpandable as error:
+            raise InstancetypeError(FAILED_CREATE, str(error)) from error
+        spec: Object = vmi["spec"]
+        return spec
 
     def _source(self, vm: Object, matcher: Matcher) -> tuple[Object | None, Object | None, Object | None]:
         """Return what the VM's matcher names, or the copy of it that counts instead, and the spec; all None if nothing.

@@ -22,6 +22,8 @@ from turtles.controller.changes import merge_diff
 _PLACEMENT = ("nodeSelector", "affinity", "tolerations")
 #: Those that its guest can follow, below the domain.
 _AMOUNTS = (("cpu", "sockets"), ("memory", "guest"))
+#: States of a network interface between which it can change. One that is absent can't be added to a running guest.
+_LINK_STATES = (None, "", "up", "down")
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,9 @@ def without_live_fields(spec: Mapping[str, Any]) -> Object:
         holder = (found.get("domain") or {}).get(part)
         if holder:
             holder.pop(field, None)
+    for interface in get(found, "domain", "devices", "interfaces") or ():
+        if interface.get("state") in _LINK_STATES:
+            interface.pop("state", None)
     return found
 
 
@@ -68,7 +73,22 @@ def update(vmi: Object, wanted: Mapping[str, Any]) -> Update:
         patch["domain"] = {"cpu": {"sockets": _sockets(wanted)}}
     if _guest(spec) not in (0, _guest(wanted)):
         patch.setdefault("domain", {})["memory"] = {"guest": get(wanted, "domain", "memory", "guest")}
+    if (interfaces := _with_links(spec, wanted)) is not None:
+        patch.setdefault("domain", {})["devices"] = {"interfaces": interfaces}
     return Update(patch)
+
+
+def _with_links(spec: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Object] | None:
+    """Return an instance's network interfaces with the links that are wanted; None if it has them."""
+    before = get(spec, "domain", "devices", "interfaces") or []
+    states = {each["name"]: each.get("state") for each in get(wanted, "domain", "devices", "interfaces") or ()}
+    after = []
+    for interface in before:
+        state = states.get(interface["name"], interface.get("state"))
+        if state in _LINK_STATES and (state == "down") != (interface.get("state") == "down"):
+            interface = {**interface, "state": state or "up"}
+        after.append(interface)
+    return after if after != before else None
 
 
 def _sockets(spec: Mapping[str, Any]) -> int:

@@ -6,7 +6,8 @@ import copy
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from turtles.api import labels
@@ -42,7 +43,7 @@ def make_revision(vm: Object) -> Object:
             "namespace": vm["metadata"]["namespace"],
             "ownerReferences": [owner_reference(vm)],
         },
-        "data": {"spec": copy.deepcopy(vm["spec"])},
+        "data": {"spec": copy.deepcopy(vm["spec"]), "status": _used(vm)},
         "revision": generation,
     }
 
@@ -76,17 +77,49 @@ def template_of(vm: Object) -> Mapping[str, Any]:
     return (vm["spec"].get("template") or {}).get("spec") or {}
 
 
-#: What of a VM's spec its instances depend on: the template's spec, and what the matchers name.
-_Started = tuple[Mapping[str, Any], Sequence[Any]]
+@dataclass(frozen=True)
+class _Started:
+    """What of a VM its instances depend on.
+
+    :param template: the template's spec. :param named: what the matchers name.
+    :param chosen: the matchers themselves, by their fields. :param used: what the VM's status says that they found.
+    """
+
+    template: Mapping[str, Any]
+    named: Sequence[Any]
+    chosen: Mapping[str, Any]
+    used: Mapping[str, Any]
+
+    def as_vm(self, vm: Object) -> Object:
+        """Return a VM that asks for it."""
+        template = {**(vm["spec"].get("template") or {}), "spec": self.template}
+        return {**vm, "spec": {**vm["spec"], **self.chosen, "template": template}, "status": self.used}
 
 
-def _started_with(spec: Mapping[str, Any]) -> _Started:
-    return (spec.get("template") or {}).get("spec") or {}, matchers.named_by({"spec": spec})
+def _started_with(spec: Mapping[str, Any], used: Mapping[str, Any]) -> _Started:
+    return _Started(
+        (spec.get("template") or {}).get("spec") or {},
+        matchers.named_by({"spec": spec}),
+        {matcher.field: spec.get(matcher.field) for matcher in matchers.MATCHERS},
+        used,
+    )
 
 
-def wanted_spec(vm: Object, configuration: ClusterConfiguration) -> Object:
-    """Return the spec of the VMI that a VM asks for now, with its defaults."""
+def _used(vm: Object) -> Object:
+    """Return what a VM's status says that its matchers found."""
+    status = vm.get("status") or {}
+    references = [matcher.reference for matcher in matchers.MATCHERS]
+    return {reference: status[reference] for reference in references if status.get(reference)}
+
+
+def wanted_spec(vm: Object, configuration: ClusterConfiguration, template: Mapping[str, Any] | None = None) -> Object:
+    """Return the spec of the VMI that a VM asks for now, with its defaults.
+
+    :param template: what it is made of, if that isn't the VM's template alone.
+    """
     vmi = make_vmi(vm, vm["spec"]["template"], vm["metadata"]["name"])
+    if template is not None:
+        vmi["spec"] = copy.deepcopy(dict(template))
     spec: Object = default(vmi, Context(configuration))["spec"]
     return spec
 
@@ -113,14 +146,21 @@ class Revisions:
                 error,
                 extra={"namespace": metadata["namespace"], "vm": vm["metadata"]["name"]},
             )
-        self._remember(metadata["name"], _started_with(vm["spec"]))
+        self._remember(metadata["name"], _started_with(vm["spec"], _used(vm)))
 
     def is_outdated(
-        self, vm: Object, vmi: Object | None, configuration: ClusterConfiguration, *, follows: bool = False
+        self,
+        vm: Object,
+        vmi: Object | None,
+        configuration: ClusterConfiguration,
+        expanded: Callable[[Object], Mapping[str, Any]],
+        *,
+        follows: bool = False,
     ) -> bool:
         """Tell whether a VMI isn't what the VM's template asks for now.
 
         :param configuration: in force. It is only needed for a VMI that has no revision, which was made by hand.
+        :param expanded: gives the template's spec of a VM with what it has from an instance type and a preference.
         :param follows: changes that it can follow while it runs don't count.
         """
         if vmi is None or is_current(vm, vmi):
@@ -129,8 +169,10 @@ class Revisions:
         name = started_revision(vm, vmi)
         started = self._started(vm["metadata"]["namespace"], name) if name else None
         if started is not None:
-            template, named = _started_with(vm["spec"])
-            return named != started[1] or not is_same_template(judged(started[0]), judged(template))
+            now = _started_with(vm["spec"], {})
+            if follows and any((*now.named, *started.named)):
+                return not is_same_template(judged(expanded(started.as_vm(vm))), judged(expanded(vm)))
+            return now.named != started.named or not is_same_template(judged(started.template), judged(now.template))
         wanted = wanted_spec(vm, configuration)
         # A request to start may have said so.
         wanted["startStrategy"] = vmi["spec"].get("startStrategy")
@@ -144,7 +186,8 @@ class Revisions:
             revision = self._client.get(CONTROLLERREVISION, namespace, name)
         except NotFound:
             return None
-        started = _started_with((revision.get("data") or {}).get("spec") or {})
+        data = revision.get("data") or {}
+        started = _started_with(data.get("spec") or {}, data.get("status") or {})
         self._remember(name, started)
         return started
 

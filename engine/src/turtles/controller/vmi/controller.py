@@ -96,7 +96,7 @@ class VMIController:
             pvcs,
             datetime.now(UTC),
             noted=vmi in self._noted_ends,
-            obstacles=() if pods else obstacles(vmi["spec"], self._configuration()),
+            obstacles=() if pods else obstacles(vmi, self._configuration()),
             addresses=vsock.addresses(self._vmis.list()) if vsock.is_without_address(vmi) else (),
         )
         if decided.lost_pod and (pod := self._live_pod(vmi)) is not None:

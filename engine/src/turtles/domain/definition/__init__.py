@@ -40,6 +40,7 @@ from turtles.domain.definition.machine import (
     add_sysinfo,
     domain_uuid,
     ends_on_reboot,
+    keeps_efi_variables,
 )
 from turtles.domain.network import InterfacePlan
 
@@ -54,6 +55,7 @@ __all__ = (
     "domain_uuid",
     "domain_xml",
     "guest_memory",
+    "keeps_efi_variables",
     "matches_volume",
     "most_memory",
     "most_sockets",
@@ -95,7 +97,7 @@ def domain_xml(vmi: Mapping[str, Any], plans: Sequence[InterfacePlan], host: Hos
     add_filesystems(root, devices, spec)
     add_controllers(devices, spec)
     add_interfaces(devices, spec, plans)
-    add_consoles(devices, vmi)
+    add_consoles(devices, vmi, logged=host.logs_console)
     add_other_devices(devices, vmi, host.cluster)
     add_host_devices(devices, spec, host.assigned)
     add_discard_granularities(root, spec)

@@ -73,12 +73,18 @@ def add_interfaces(devices: Element, spec: Mapping[str, Any], plans: Sequence[In
             add_pci_address(element, interface["pciAddress"])
 
 
-def add_consoles(devices: Element, vmi: Mapping[str, Any]) -> None:
-    """Add the serial console, the channels to the guest and the display."""
+def add_consoles(devices: Element, vmi: Mapping[str, Any], *, logged: bool) -> None:
+    """Add the serial console, the channels to the guest and the display.
+
+    :param logged: the output of the serial console is logged.
+    """
     wanted, uid = devices_of(vmi["spec"]), vmi["metadata"]["uid"]
     if wanted.get("autoattachSerialConsole", True):
         serial = SubElement(devices, "serial", type="unix")
         SubElement(serial, "source", mode="bind", path=str(paths.serial_socket(uid)))
+        if logged:
+            # The launcher shortens it, see launcher/console_log.py
+            SubElement(serial, "log", file=str(paths.serial_log(uid)), append="on")
         SubElement(serial, "target", type="isa-serial", port="0")
         SubElement(serial, "alias", name="ua-serial0")
     _add_channel(devices, "org.qemu.guest_agent.0", str(paths.guest_agent_socket(uid)))

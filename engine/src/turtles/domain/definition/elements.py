@@ -20,7 +20,7 @@ class Host:
     cache. ``cluster``: what the installation chooses for all of its machines. ``block_sizes``: logical and physical
     sizes of the blocks of volumes, for disks that are to have the same. ``processors``: those of the node that the Pod
     may run on. ``numa``: the NUMA node of each. ``assigned``: the node's devices that the Pod was given, see
-    :mod:`turtles.domain.definition.host_devices`.
+    :mod:`turtles.domain.definition.host_devices`. ``logs_console``: the launcher takes the serial console's output.
     """
 
     kvm: bool
@@ -31,6 +31,7 @@ class Host:
     processors: tuple[int, ...] = ()
     numa: Mapping[int, int] = field(default_factory=dict)
     assigned: Mapping[str, str] = field(default_factory=dict)
+    logs_console: bool = False
 
 
 def devices_of(spec: Mapping[str, Any]) -> Mapping[str, Any]:

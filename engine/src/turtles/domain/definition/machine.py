@@ -53,6 +53,13 @@ def ends_on_reboot(spec: Mapping[str, Any]) -> bool:
     return (spec.get("domain") or {}).get("rebootPolicy") == "Terminate"
 
 
+def keeps_efi_variables(spec: Mapping[str, Any]) -> bool:
+    """Say whether the variables of the guest's firmware outlive the instance."""
+    domain = spec.get("domain") or {}
+    efi = ((domain.get("firmware") or {}).get("bootloader") or {}).get("efi") or {}
+    return bool(efi.get("persistent")) and (domain.get("launchSecurity") or {}).get("snp") is None
+
+
 def add_os(root: Element, vmi: Mapping[str, Any]) -> None:
     """Add the machine's type and what it boots with."""
     spec = vmi["spec"]
@@ -84,7 +91,8 @@ def _add_efi(os_: Element, vmi: Mapping[str, Any], *, secure: bool) -> None:
         add_text(os_, "loader", code, readonly="yes", type="rom")
         return
     add_text(os_, "loader", code, readonly="yes", secure="yes" if secure else "no", type="pflash")
-    variables = str(paths.efi_variables(vmi["metadata"]["uid"]))
+    kept = keeps_efi_variables(vmi["spec"])
+    variables = str(paths.efi_variables(vmi["metadata"]["uid"], kept=kept))
     add_text(os_, "nvram", variables, template=str(paths.OVMF_DIR / f"OVMF_VARS_4M{variant}.fd"))
 
 

@@ -320,3 +320,10 @@ def instance_annotations(vm: Object) -> dict[str, str]:
             namespaced = matcher.kind_of(wanted) == matcher.kind
             found[matcher.annotation if namespaced else matcher.cluster_annotation] = wanted["name"]
     return found
+
+
+def instance_annotations_of(vmi: Object) -> dict[str, str]:
+    """Return those annotations of an instance."""
+    annotations = get(vmi, "metadata", "annotations") or {}
+    names = [name for matcher in MATCHERS for name in (matcher.annotation, matcher.cluster_annotation)]
+    return {name: annotations[name] for name in names if name in annotations}

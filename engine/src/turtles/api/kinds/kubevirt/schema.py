@@ -120,7 +120,7 @@ _SWITCH = Struct("Present means yes.")
 _OPTIONS = Struct(
     "Options of machines.",
     field("disableFreePageReporting", _SWITCH, "Guests don't return memory that they don't use."),
-    field("disableSerialConsoleLog", _SWITCH, "Output of serial consoles isn't logged; it never is."),
+    field("disableSerialConsoleLog", _SWITCH, "Output of serial consoles isn't logged where machines don't say so."),
 )
 
 _RESOURCE = field("resourceName", STRING, "Resource that Pods request, such as example.org/gpu.", required=True)
@@ -262,8 +262,8 @@ CONFIGURATION = Struct(
     field(
         "vmStateStorageClass",
         STRING,
-        "StorageClass of the claims with what outlives machines beside their disks: persistent TPMs. Without it, "
-        "machines that have one aren't started.",
+        "StorageClass of the claims with what outlives machines beside their disks: persistent TPMs and variables of "
+        "EFI. Without it, machines that have them aren't started.",
     ),
     unsupported("webhookConfiguration", "Request limits of the webhooks."),
 )

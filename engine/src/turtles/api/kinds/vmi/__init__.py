@@ -37,7 +37,7 @@ VMI = Kind(
         Subresource("addvolume", "add_volume_vmi"),
         Subresource("removevolume", "remove_volume_vmi"),
         Subresource("evacuate/cancel", "cancel_evacuation_vmi", code=200),
-        Subresource("objectgraph", "object_graph_vmi", "get"),
+        Subresource("objectgraph", "object_graph_vmi", "get", 200, body=True),
         Subresource("guestosinfo", "guest_info_vmi", "get", 200, body=True, roles=_EVERYBODY),
         Subresource("userlist", "users_vmi", "get", 200, body=True, roles=_EVERYBODY),
         Subresource("filesystemlist", "filesystems_vmi", "get", 200, body=True, roles=_EVERYBODY),

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from turtles.api import labels
-from turtles.api.configuration import IGNITION, ClusterConfiguration
+from turtles.api import hook_sidecars, labels
+from turtles.api.configuration import IGNITION, SIDECAR, ClusterConfiguration
 from turtles.api.kind import DEFAULT_CONTEXT, Context
 from turtles.api.kinds.vmi.defaults import completed
 from turtles.api.kinds.vmi.presets import preset_warnings
@@ -32,8 +32,6 @@ from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.language import INVALID, NOT_SUPPORTED, Cause
 from turtles.api.objects import Object, get
 from turtles.api.rules import Causes, Spec, check_metadata, schema_causes
-
-_SIDECARS = "hooks.kubevirt.io/hookSidecars"
 
 #: In KubeVirt's order, which is the order of the causes that clients read. What only this engine refuses comes last.
 _RULES: tuple[Rule, ...] = (
@@ -100,6 +98,9 @@ def validate_update(new: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> l
         return causes
     if old.get("spec") != new.get("spec"):
         return [Cause(NOT_SUPPORTED, "update of VMI object is restricted", "spec")]
+    if _annotation(old, hook_sidecars.ANNOTATION) != _annotation(new, hook_sidecars.ANNOTATION):
+        message = f"{hook_sidecars.ANNOTATION} can't be changed: the machine's Pod is made by it"
+        return [Cause(NOT_SUPPORTED, message, "metadata.annotations")]
     if _reserved(old.get("metadata")) != _reserved(new.get("metadata")):
         message = "modification of the following reserved kubevirt.io/ labels on a VMI object is prohibited"
         return [Cause(NOT_SUPPORTED, message, "metadata.labels")]
@@ -130,9 +131,6 @@ def spec_causes(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
 def spec_warnings(spec: Any, path: str) -> list[str]:
     """Return warnings about what has no effect in a spec that is admitted."""
     found = []
-    if get(spec, "domain", "devices", "logSerialConsole") is True:
-        field = f"{path}.domain.devices.logSerialConsole"
-        found.append(f"{field} has no effect: this engine has no container guest-console-log; use virtctl console")
     for index, each in enumerate(get(spec, "networks") or ()):
         if get(each, "pod", "vmIPv6NetworkCIDR"):
             field = f"{path}.networks[{index}].pod.vmIPv6NetworkCIDR"
@@ -143,6 +141,11 @@ def spec_warnings(spec: Any, path: str) -> list[str]:
 def warn(vmi: Object) -> list[str]:
     """Return the warnings about a VirtualMachineInstance that is admitted."""
     return [*preset_warnings(vmi), *spec_warnings(vmi.get("spec"), "spec")]
+
+
+def _annotation(vmi: Any, name: str) -> Any:
+    found = get(vmi, "metadata", "annotations")
+    return found.get(name) if isinstance(found, dict) else None
 
 
 def _reserved(metadata: Any) -> dict[str, Any]:
@@ -156,8 +159,14 @@ def metadata_causes(metadata: Mapping[str, Any], path: str, context: Context) ->
         message = "creation of the following reserved kubevirt.io/ labels on a VMI object is prohibited"
         yield Cause(NOT_SUPPORTED, message, f"{path}.labels")
     annotations = metadata.get("annotations") or {}
-    gates = ((labels.IGNITION, IGNITION, context.config.has_gate(IGNITION)), (_SIDECARS, "sidecar", False))
-    for key, gate, on in gates:
-        if annotations.get(key) and not on:
+    gates = ((labels.IGNITION, IGNITION, IGNITION), (hook_sidecars.ANNOTATION, SIDECAR, "sidecar"))
+    for key, required, gate in gates:
+        if annotations.get(key) and not context.config.has_gate(required):
             message = f"{gate} feature gate is not enabled in kubevirt-config, invalid entry {path}.annotations.{key}"
             yield Cause(INVALID, message, f"{path}.annotations")
+    if not context.config.has_gate(SIDECAR):
+        return
+    try:
+        hook_sidecars.read(metadata)
+    except hook_sidecars.HookSidecarError as error:
+        yield Cause(INVALID, f"{path}.annotations.{hook_sidecars.ANNOTATION} {error}", f"{path}.annotations")

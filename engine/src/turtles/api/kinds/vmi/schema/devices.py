@@ -118,8 +118,8 @@ DEVICES = Struct(
     field(
         "logSerialConsole",
         BOOLEAN,
-        "Whether the serial console's output is logged. It isn't: there is no container guest-console-log. Setting it "
-        "draws a warning.",
+        "Whether the serial console's output is the log of the container guest-console-log of the launcher Pod; true "
+        "if neither this nor the KubeVirt object says otherwise.",
     ),
     field("gpus", ListOf(_GPU), "GPUs handed to the guest."),
     field("hostDevices", ListOf(_HOST_DEVICE), "Host devices handed to the guest. Needs the gate HostDevices."),

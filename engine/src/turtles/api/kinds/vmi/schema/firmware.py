@@ -44,7 +44,12 @@ CLOCK = Struct(
 _EFI = Struct(
     "EFI settings.",
     field("secureBoot", BOOLEAN, "Boot nothing but what is signed, the default; needs features.smm.", absent=True),
-    unsupported("persistent", "Whether variables of the firmware outlive the instance.", neutral=(False,)),
+    field(
+        "persistent",
+        BOOLEAN,
+        "Whether variables of the firmware outlive the instance, on a claim. Needs vmStateStorageClass of the KubeVirt "
+        "object.",
+    ),
 )
 
 _KERNEL_CONTAINER = Struct(
