@@ -52,6 +52,9 @@ class Guest:
     #: Checksums of its container disks, by the volume's name, and the volumes whose checksum was asked for.
     checksums: dict[str, int] = field(default_factory=dict)
     summed: set[str] = field(default_factory=set)
+    #: Why volumes couldn't be plugged in or unplugged, by their names, and when the next attempt is due.
+    volume_failures: dict[str, str] = field(default_factory=dict)
+    volume_retry: dict[str, float] = field(default_factory=dict)
     syncs: Bucket = field(default_factory=lambda: Bucket(_SYNCS, _SYNCS_RATE))
     _saving: threading.Lock = field(default_factory=threading.Lock)
 

@@ -8,13 +8,14 @@ only apply to what they have read.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from turtles.api import times
 from turtles.api.conditions import TERMINATING, get_condition, is_true, set_condition
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
 from turtles.api.kinds.vm import VM as VM_KIND
-from turtles.api.objects import Object, controller_of
+from turtles.api.objects import Object, controller_of, get
 from turtles.api.phases import FAILED, FINAL_PHASES, RUNNING, is_final, phase_of
 from turtles.api.run_strategies import ALWAYS, HALTED, MANUAL, ONCE, RERUN_ON_FAILURE, START, STOP, run_strategy
 from turtles.kube.client import MERGE, ApiError, Client, Conflict, NotFound
@@ -23,12 +24,10 @@ from turtles.kube.lookup import Lookup
 from turtles.kube.resources import Resource
 from turtles.virt_api import volumes
 from turtles.virt_api.expansion import Expansion
-from turtles.virt_api.instances import NO_OBJECT_GRAPH, VM_NOT_RUNNING, Instances, checked, fetch
+from turtles.virt_api.instances import NO_OBJECT_GRAPH, TRIES, VM_NOT_RUNNING, Instances, checked, fetch
 from turtles.virt_api.nodes import Nodes
 from turtles.virt_api.status import Failure, conflict, not_found
 
-#: How often an operation is retried after a concurrent write.
-_TRIES = 5
 _NO_MIGRATION = "this engine does not support live migration"
 
 #: Takes namespace and name of the object and the request's options; returns the answer's body, if it has one.
@@ -42,7 +41,7 @@ def handlers(
 
     :param configuration: returns the configuration in force.
     """
-    machines, instances = VirtualMachines(client), Instances(client, nodes)
+    machines, instances = VirtualMachines(client, configuration), Instances(client, nodes, configuration)
     expansion = Expansion(client, Lookup(client), configuration)
     return {
         "start_vm": machines.start,
@@ -75,8 +74,8 @@ def handlers(
 class VirtualMachines:
     """Start, stop and restart, of the VirtualMachines that the client reaches."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, client: Client, configuration: Callable[[], ClusterConfiguration]) -> None:
+        self._client, self._configuration = client, configuration
 
     def start(self, namespace: str, name: str, options: Object) -> None:
         """Start a VirtualMachine."""
@@ -91,12 +90,14 @@ class VirtualMachines:
         self._retry(self._restart, namespace, name, options)
 
     def add_volume(self, namespace: str, name: str, options: Object) -> None:
-        """Add a volume and its disk to the template of a VirtualMachine that doesn't run."""
+        """Add a volume and its disk to the template of a VirtualMachine, which its running instance follows."""
+        checked(partial(volumes.check_enabled, "Add"), self._configuration())
         checked(volumes.check_add, options)
         self._retry(self._add_volume, namespace, name, options)
 
     def remove_volume(self, namespace: str, name: str, options: Object) -> None:
-        """Remove a volume and its disk from the template of a VirtualMachine that doesn't run."""
+        """Remove a volume and its disk from the template of a VirtualMachine, which its running instance follows."""
+        checked(partial(volumes.check_enabled, "Remove"), self._configuration())
         checked(volumes.check_remove, options)
         self._retry(self._remove_volume, namespace, name, options)
 
@@ -127,13 +128,13 @@ class VirtualMachines:
     def _retry(
         self, operation: Callable[[Object, Object | None, Object], None], namespace: str, name: str, options: Object
     ) -> None:
-        for attempt in range(_TRIES):
+        for attempt in range(TRIES):
             vm = self._get(namespace, name)
             try:
                 operation(vm, self._vmi(vm), options)
                 return
             except Conflict as error:
-                if attempt == _TRIES - 1:
+                if attempt == TRIES - 1:
                     raise conflict(VM_KIND, name, "the object keeps changing; try again") from error
             except ApiError as error:
                 raise Failure(error.status or 503, error.message, VM_KIND, name) from error
@@ -215,27 +216,17 @@ class VirtualMachines:
         self._request(vm, [_stop_request(vmi), {"action": START}], options)
 
     def _add_volume(self, vm: Object, vmi: Object | None, options: Object) -> None:
-        self._change_volumes("Add", volumes.added, vm, vmi, options)
+        self._change_volumes(volumes.added, vm, options)
 
     def _remove_volume(self, vm: Object, vmi: Object | None, options: Object) -> None:
-        self._change_volumes("Remove", volumes.removed, vm, vmi, options)
+        self._change_volumes(volumes.removed, vm, options)
 
-    def _change_volumes(
-        self,
-        what: str,
-        change: Callable[[Object, Object], Object],
-        vm: Object,
-        vmi: Object | None,
-        options: Object,
-    ) -> None:
-        name = vm["metadata"]["name"]
+    def _change_volumes(self, change: Callable[[Object, Object], Object], vm: Object, options: Object) -> None:
         try:
-            spec = change(vm["spec"], options)
+            spec = change(get(vm, "spec", "template", "spec") or {}, options)
         except volumes.NotPossible as error:
-            raise conflict(VM_KIND, name, str(error)) from None
-        if vmi is not None and not is_final(vmi):
-            raise Failure(400, f"Unable to {what} Volume because {volumes.NO_HOTPLUG}.", VM_KIND, name)
-        self._patch(VM, vm, {"spec": spec}, options)
+            raise conflict(VM_KIND, vm["metadata"]["name"], str(error)) from None
+        self._patch(VM, vm, {"spec": {"template": {"spec": spec}}}, options)
 
     # Writes
 

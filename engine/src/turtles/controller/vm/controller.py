@@ -10,7 +10,7 @@ from typing import Any
 
 from turtles.api import labels
 from turtles.api.conditions import get_condition
-from turtles.api.configuration import ClusterConfiguration
+from turtles.api.configuration import HOTPLUG_VOLUMES, ClusterConfiguration
 from turtles.api.kinds.instancetype.expansion import has_matchers
 from turtles.api.objects import Object, controller_of, is_deleted
 from turtles.api.phases import is_final
@@ -120,10 +120,11 @@ class VMController:
         follows = configuration.live_update and live_update.can_follow(vmi) and not has_matchers(vm)
         outdated, why = self._revisions.is_outdated(vm, vmi, configuration, follows=follows), ""
         if vmi is not None and follows and not outdated and not is_current(vm, vmi):
-            update = live_update.update(vmi, wanted_spec(vm, configuration))
+            volumes = configuration.has_gate(HOTPLUG_VOLUMES)
+            update = live_update.update(vmi, wanted_spec(vm, configuration), volumes=volumes)
             outdated, why = bool(update.restart), update.restart
-            if update.patch:
-                vmi = self._patch_vmi(vmi, {"spec": update.patch})
+            if update.patch or update.annotations:
+                vmi = self._patch_vmi(vmi, {"spec": update.patch}, update.annotations)
         decided = plan(vm, vmi, now, random.random(), outdated=outdated)  # noqa: S311
         if decided.run_always:
             field = {"running": True} if vm["spec"].get("running") is not None else {"runStrategy": ALWAYS}
@@ -153,10 +154,15 @@ class VMController:
         pvcs = {name: self._pvcs.get(namespace, name) for name in claim_names(template_of(vm))}
         return Context(outdated, why, failure, pvcs)
 
-    def _patch_vmi(self, vmi: Object, patch: Object) -> Object:
+    def _patch_vmi(self, vmi: Object, patch: Object, annotations: Mapping[str, str | None] | None = None) -> Object:
         """Change a VMI that is still what it was."""
         metadata = vmi["metadata"]
-        guarded = {**patch, "metadata": {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]}}
+        guarded: Object = {
+            **patch,
+            "metadata": {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]},
+        }
+        if annotations:
+            guarded["metadata"]["annotations"] = dict(annotations)
         stored = self._client.patch(VMI, metadata["namespace"], metadata["name"], guarded)
         self._vmis.observe(stored)
         log.info("VMI changed", extra={"namespace": metadata["namespace"], "vm": metadata["name"], "change": patch})
