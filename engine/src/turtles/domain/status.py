@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from xml.etree.ElementTree import Element, tostring
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 from turtles.api import labels, quantity
 from turtles.api.kinds.vmi import hotplug
@@ -156,7 +156,8 @@ def _disks(root: Element) -> dict[str, LiveDisk]:
         if target is None or not name.startswith(_ALIAS_PREFIX):
             continue
         device = _checked(target.get("dev", ""), _DEVICE, "disk/target/@dev")
-        found[name.removeprefix(_ALIAS_PREFIX)] = LiveDisk(device, source is not None)
+        loaded = source is not None and bool(source.get("file") or source.get("dev"))
+        found[name.removeprefix(_ALIAS_PREFIX)] = LiveDisk(device, loaded)
     return found
 
 
@@ -184,6 +185,28 @@ def _memory_device(root: Element) -> MemoryDevice | None:
         text = (device.findtext(f"target/{name}") or "0").strip()
         amounts[name] = int(_checked(text, _KIBIBYTES, f"devices/memory/target/{name}")) * 1024
     return MemoryDevice(**amounts)
+
+
+def medium_request(xml: str, disk: str, path: str | None) -> str:
+    """Return the device of a drive with another medium, as XML. All else of it has to stay as it is.
+
+    :param xml: a running domain's. :param disk: the drive's name. :param path: of the medium; None ejects it.
+    :raises AnswerError: if there is no such drive.
+    """
+    device = parse(xml, "the domain's XML").find(f"devices/disk/alias[@name='{_ALIAS_PREFIX}{disk}']/..")
+    if device is None:
+        raise AnswerError(f"the domain's XML has no drive {disk}")
+    for name in ("source", "backingStore"):
+        for element in device.findall(name):
+            device.remove(element)
+    if path is not None:
+        device.set("type", "file")
+        driver = device.find("driver")
+        if driver is None:
+            driver = SubElement(device, "driver", name="qemu")
+        driver.set("type", "raw")
+        SubElement(device, "source", file=path)
+    return tostring(device, encoding="unicode")
 
 
 def memory_request(xml: str, requested: int) -> str:

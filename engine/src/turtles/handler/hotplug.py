@@ -15,7 +15,7 @@ from typing import Any
 
 from turtles.api.kinds.vmi import hotplug
 from turtles.api.objects import Object
-from turtles.domain import definition, status
+from turtles.domain import definition, paths, status
 from turtles.domain.definition import Host
 from turtles.domain.status import Live, Plugged
 from turtles.handler.domain import Domain
@@ -105,8 +105,7 @@ def plug(
         if name in declared or not there.loaded:
             continue
         if name in disks:
-            act = functools.partial(_eject, vmi, disks[name], domain, there.target, host)
-            changed |= _attempt(guest, name, _RETRY, act)
+            changed |= _attempt(guest, name, _RETRY, functools.partial(_change_medium, domain, name, None))
         else:
             changed |= _attempt(guest, name, _ASK_AGAIN, functools.partial(domain.detach, f"ua-{name}"), repeat=True)
     for name, state in volumes.items():
@@ -182,7 +181,7 @@ def _insert(vmi: Object, disk: Mapping[str, Any], domain: Domain, live: Live, ho
     """Plug a disk in, or put a medium into a drive."""
     there, bus = live.disks.get(disk["name"]), definition.bus_of(disk)
     if there is not None:
-        domain.change_medium(definition.added_disk(vmi, disk, there.target, host()))
+        _change_medium(domain, disk["name"], str(paths.claim_disk(disk["name"])))
         return
     if bus == "scsi" and bus not in live.buses:
         raise ValueError(_NO_CONTROLLER.format(bus=bus))
@@ -192,6 +191,5 @@ def _insert(vmi: Object, disk: Mapping[str, Any], domain: Domain, live: Live, ho
     log.info("disk plugged in", extra={"vmi": vmi["metadata"]["name"], "disk": disk["name"], "target": target})
 
 
-def _eject(vmi: Object, disk: Mapping[str, Any], domain: Domain, target: str, host: Callable[[], Host]) -> None:
-    """Take the medium out of a drive."""
-    domain.change_medium(definition.added_disk(vmi, disk, target, host()))
+def _change_medium(domain: Domain, name: str, path: str | None) -> None:
+    domain.change_medium(status.medium_request(domain.xml(), name, path))

@@ -90,12 +90,12 @@ def update(vmi: Object, wanted: Mapping[str, Any], *, volumes: bool = True) -> U
         patch.setdefault("domain", {})["memory"] = {"guest": get(wanted, "domain", "memory", "guest")}
     if not volumes:
         return Update(patch)
-    after, disks, kept = _storage(vmi, wanted)
-    changed = {**spec, "volumes": after, "domain": {**spec["domain"], "devices": {**_devices(spec), "disks": disks}}}
+    chosen, disks, kept = _storage(vmi, wanted)
+    changed = {**spec, "volumes": chosen, "domain": {**spec["domain"], "devices": {**_devices(spec), "disks": disks}}}
     for cause in hotplug.change_causes(changed, spec):
         return Update({}, cause.message)
-    if after != (spec.get("volumes") or []):
-        patch["volumes"] = after
+    if chosen != list(spec.get("volumes") or ()):
+        patch["volumes"] = chosen
     if disks != _disks(spec):
         patch.setdefault("domain", {})["devices"] = {"disks": disks}
     if kept == hotplug.only_of_instance(vmi):

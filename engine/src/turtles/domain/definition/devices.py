@@ -48,9 +48,10 @@ def add_free_ports(devices: Element, spec: Mapping[str, Any]) -> None:
         return
     taken = sum(_takes_port(device) for device in devices)
     total, free = _LARGE_PORTS if guest_memory(spec) > _LARGE_MEMORY else _PORTS
+    SubElement(devices, "controller", type="pci", index="0", model="pcie-root")
     # Those that are taken would be added by libvirt, but not beside these.
-    for _ in range(taken + max(total - taken, free)):
-        SubElement(devices, "controller", type="pci", model="pcie-root-port")
+    for index in range(1, 1 + taken + max(total - taken, free)):
+        SubElement(devices, "controller", type="pci", index=str(index), model="pcie-root-port")
 
 
 def _takes_port(device: Element) -> bool:

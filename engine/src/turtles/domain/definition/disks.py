@@ -110,7 +110,7 @@ def add_disks(devices: Element, spec: Mapping[str, Any], host: Host, block: froz
 
 
 def added_disk(vmi: Mapping[str, Any], disk: Mapping[str, Any], target: str, host: Host) -> str:
-    """Return the device of a disk that a running guest gets, or of a CD-ROM drive whose medium changes, as XML.
+    """Return the device of a disk that a running guest gets, as XML.
 
     :param disk: of the VMI's spec.
     :param target: its device name in the guest.
