@@ -27,6 +27,7 @@ set -e
 mount --make-rprivate /
 mount --bind "$SOCKETS" /opt && mount --bind "$CLAIM" /media
 mount -t tmpfs t /run && mkdir -p /run/kubevirt/sockets /run/kubevirt-private/vmi-disks/$VOLUME
+chmod 777 /run/kubevirt-private/vmi-disks/$VOLUME
 mount --move /opt /run/kubevirt/sockets
 [ -n "$UNMOUNTED" ] || mount --move /media /run/kubevirt-private/vmi-disks/$VOLUME
 exec "$PYTHON" -c '
@@ -212,7 +213,7 @@ def test_a_medium_comes_to_a_drive_and_goes(
 
 
 def test_what_cannot_be(running: tuple[Pod, Cluster, Agent], hold: Hold) -> None:
-    """Pods that aren't what they should be; a disk that another guest uses; more disks than ports."""
+    """Pods that aren't what they should be; a disk that another guest uses."""
     pod, cluster, _ = running
     stranger, bare, used = hold(pod, "stranger", user=65534), hold(pod, "bare", unmounted=True), hold(pod, "used")
     cluster.update(lambda vmi: [add(vmi, each) for each in (stranger, bare)])
@@ -227,9 +228,12 @@ def test_what_cannot_be(running: tuple[Pod, Cluster, Agent], hold: Hold) -> None
     disk.write_bytes(bytes(1 << 20))
     os.chown(disk, 107, 107)
     command = ["qemu-io", "-f", "raw", "-c", "sleep 600000", str(disk)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as other:
+    other = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
         cluster.update(lambda vmi: add(vmi, used))
-        status = cluster.wait(becomes("used", "MountedToPod", "FailedAttachVolume"))
-        assert 'Failed to get "write" lock' in entry(status, "used")["message"]
+        status = cluster.wait(becomes("used", "MountedToPod", "FailedAttachVolume"), 20)
+        assert '"write" lock; another machine that runs uses the claim' in entry(status, "used")["message"]
+    finally:
         other.kill()
+        other.wait()
     assert [event for event in cluster.events if event[1] == "FailedAttachVolume"]

@@ -34,7 +34,13 @@ _START_PATIENCE = 60.0
 #: Seconds after which a Pod that should be ready is looked at again, should a notification have been lost.
 _LOOK = 2.0
 _NO_CONTROLLER = "the machine was started without a controller for the bus {bus}; restart it, or use another bus"
-_NO_PORT = "; the machine has no free port for another device: unplug one, use the bus scsi, or restart the machine"
+#: What to do about errors of libvirt and QEMU, by words in them.
+_REMEDIES = {
+    "No more available PCI slots": (
+        "; the machine has no free port for another device: unplug one, use the bus scsi, or restart the machine"
+    ),
+    '"write" lock': "; another machine that runs uses the claim: stop it, or remove the volume there",
+}
 
 
 def entries_of(vmi: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -128,12 +134,12 @@ def next_look(vmi: Object, guest: Guest, volumes: Mapping[str, Plugged], otherwi
 def _mount(guest: Guest, launcher: Launcher, name: str, pod: str, on_change: Callable[[], None]) -> bool:
     try:
         launcher.watch_attachment(pod, on_change)
-        return _attempt(guest, name, _LOOK, functools.partial(launcher.bring_claim, name, pod), quiet=FileNotFoundError)
+        _attempt(guest, name, _LOOK, functools.partial(launcher.bring_claim, name, pod), quiet=FileNotFoundError)
     except FileNotFoundError:
-        return False  # the Pod is going; another one comes, or isn't needed
+        pass  # the Pod is going; another one comes, or isn't needed
     except OSError as error:
         _failed(guest, name, str(error))
-        return False
+    return launcher.has_claim(name)
 
 
 def _attempt(
@@ -168,8 +174,7 @@ def _attempt(
 
 def _failed(guest: Guest, name: str, message: str) -> bool:
     """Note why something failed; return whether that is new."""
-    if "No more available PCI slots" in message:
-        message += _NO_PORT
+    message += next((remedy for words, remedy in _REMEDIES.items() if words in message), "")
     if guest.volume_failures.get(name) == message:
         return False
     guest.volume_failures[name] = message
