@@ -34,19 +34,21 @@ exec "$PYTHON" -c '
 import os, sys
 from turtles.launcher.main import main
 os.setgroups([]); os.setgid(107); os.setuid(int(os.environ["USER_ID"]))
-sys.exit(main(sys.argv[1:]))' attachment --volume $VOLUME --claim $VOLUME --size 4194304
+sys.exit(main(sys.argv[1:]))' attachment --volume $VOLUME --claim $VOLUME --size 4194304 $FOLDER
 """
 
 
 class Holder:
     """A Pod that holds a claim, and the claim's entry in a VMI's status."""
 
-    def __init__(self, pod: Pod, volume: str, claim: Path, *, user: int = 107, unmounted: bool = False) -> None:
+    def __init__(
+        self, pod: Pod, volume: str, claim: Path, *, user: int = 107, unmounted: bool = False, folder: bool = False
+    ) -> None:
         self.uid, self.volume, self.claim = str(uuid.uuid4()), volume, claim
         sockets = Path(paths.attachment_dir(str(pod.pods_dir), self.uid))
-        for folder in (sockets, claim):
-            folder.mkdir(parents=True, exist_ok=True)
-            os.chown(folder, 107, 107)
+        for path in (sockets, claim):
+            path.mkdir(parents=True, exist_ok=True)
+            os.chown(path, 107, 107)
         sockets.chmod(0o777)
         claim.chmod(0o777)
         env = {
@@ -56,6 +58,7 @@ class Holder:
             "CLAIM": str(claim),
             "VOLUME": volume,
             "USER_ID": str(user),
+            "FOLDER": "--folder" if folder else "",
             "UNMOUNTED": "1" if unmounted else "",
         }
         self.process = subprocess.Popen(
@@ -237,3 +240,25 @@ def test_what_cannot_be(running: tuple[Pod, Cluster, Agent], hold: Hold) -> None
         other.kill()
         other.wait()
     assert [event for event in cluster.events if event[1] == "FailedAttachVolume"]
+
+
+def test_memory_is_dumped(running: tuple[Pod, Cluster, Agent], hold: Hold) -> None:
+    pod, cluster, _ = running
+    dump = hold(pod, "dump", folder=True)
+
+    def ask(vmi: dict[str, Any]) -> None:
+        vmi["spec"]["volumes"].append({"name": "dump", "memoryDump": {"claimName": "dump", "hotpluggable": True}})
+        vmi["status"]["volumeStatus"].append({**dump.entry, "memoryDumpVolume": {"claimName": "dump"}})
+
+    cluster.update(ask)
+    status = cluster.wait(becomes("dump", "MemoryDumpCompleted"))
+    info = entry(status, "dump")["memoryDumpVolume"]
+    assert info["claimName"] == "dump"
+    assert info["startTimestamp"] <= info["endTimestamp"]
+    file = dump.claim / info["targetFileName"]
+    assert file.name.startswith("testvm-dump-")
+    assert file.read_bytes()[:4] == b"\x7fELF"
+    assert file.stat().st_size >= 30 << 20
+    assert not (dump.claim / "disk.img").exists()
+    cluster.update(lambda vmi: drop(vmi, "dump"))
+    cluster.wait(becomes("dump", "UnMountedFromPod"))

@@ -20,7 +20,7 @@ from turtles.domain import status as parts
 from turtles.domain.credentials import Synchronization
 from turtles.domain.end import End
 from turtles.domain.network import InterfacePlan
-from turtles.domain.status import GuestInfo, Live, Migratability, Plugged
+from turtles.domain.status import Dump, GuestInfo, Live, Migratability, Plugged
 
 #: Conditions that say something about a guest that runs, or about attempts to have it run.
 _OF_RUNNING = (
@@ -37,7 +37,7 @@ class Observation:
 
     ``plans`` are those of its interfaces, ``addresses`` the Pod's. ``refused`` says why a change of the running guest
     (:mod:`turtles.domain.growth`) couldn't be made, by its condition; ``checksums`` what is known of container disks';
-    ``volumes`` how far those are that come or go while the guest runs.
+    ``volumes`` how far those are that come or go while the guest runs; ``dumps`` those of its memory.
     """
 
     state: int
@@ -48,6 +48,7 @@ class Observation:
     refused: Mapping[str, str] = field(default_factory=dict)
     checksums: Mapping[str, int] = field(default_factory=dict)
     volumes: Mapping[str, Plugged] = field(default_factory=dict)
+    dumps: Mapping[str, Dump] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ _VOLUME_EVENTS = {
     "VolumeMountedToPod": "Normal",
     "VolumeReady": "Normal",
     "VolumeUnMountedFromPod": "Normal",
+    "MemoryDumpCompleted": "Normal",
+    "MemoryDumpError": "Warning",
     "FailedAttachVolume": "Warning",
     "FailedDetachVolume": "Warning",
 }
@@ -109,7 +112,9 @@ def observed(
         names = parts.known_names(status.get("interfaces")) if connected else {}
     status["interfaces"] = parts.interfaces(seen.plans, seen.addresses, names)
     disks = None if live is None else live.disks
-    status["volumeStatus"] = parts.volume_status(spec, status.get("volumeStatus"), seen.checksums, disks, seen.volumes)
+    status["volumeStatus"] = parts.volume_status(
+        spec, status.get("volumeStatus"), seen.checksums, disks, seen.volumes, seen.dumps
+    )
     if info is not None and info.os_info:
         status["guestOSInfo"] = info.os_info
     elif not connected:

@@ -84,6 +84,16 @@ class Plugged:
 
 
 @dataclass(frozen=True)
+class Dump:
+    """A dump of a guest's memory: the file, when it began and ended (RFC 3339), and why it failed."""
+
+    file: str
+    started: str
+    ended: str = ""
+    failure: str = ""
+
+
+@dataclass(frozen=True)
 class Live:
     """What the XML of a running domain adds to what was defined; ``macs`` are by the interface's name, ``disks`` by the
     disk's. ``buses`` are those that have a controller.
@@ -336,12 +346,14 @@ def volume_status(
     checksums: Mapping[str, int],
     disks: Mapping[str, LiveDisk] | None = None,
     plugged: Mapping[str, Plugged] | None = None,
+    dumps: Mapping[str, Dump] | None = None,
 ) -> list[dict[str, Any]]:
     """Return status.volumeStatus with the guest's device names and sizes added, other keys and entries kept.
 
     :param checksums: those of container disks that are known, by the volumes' names.
     :param disks: the guest's disks; None if they aren't known.
     :param plugged: how far the volumes are that come or go while the guest runs.
+    :param dumps: of its memory, by the volumes' names.
     """
     entries = {entry["name"]: dict(entry) for entry in before or ()}
     coming = hotplug.hotpluggable_volumes(spec)
@@ -358,7 +370,38 @@ def volume_status(
     for name, state in (plugged or {}).items():
         if name in entries and disks is not None:
             entries[name].update(_progress(name, name in coming, entries[name], disks.get(name), state))
+    for name, dump in (dumps or {}).items():
+        if name in entries and name in coming:
+            entries[name].update(_dumped(name, entries[name], dump))
     return sorted(entries.values(), key=lambda entry: str(entry["name"]))
+
+
+def _dumped(name: str, before: Mapping[str, Any], dump: Dump) -> dict[str, Any]:
+    """Return what is new about a volume to which memory is dumped."""
+    info = {**(before.get("memoryDumpVolume") or {}), "startTimestamp": dump.started, "targetFileName": dump.file}
+    if not dump.ended:
+        words = f"Memory dump Volume {name} is attached, getting memory dump"
+        phase, reason = hotplug.DUMPING, "VolumeMountedToPod"
+    elif dump.failure:
+        words, phase, reason = (
+            f"Memory dump to pvc {name} failed: {dump.failure}",
+            hotplug.DUMP_FAILED,
+            "MemoryDumpError",
+        )
+    else:
+        words, phase, reason = f"Memory dump Volume {name} has been completed", hotplug.DUMPED, "MemoryDumpCompleted"
+    if dump.ended:
+        info["endTimestamp"] = dump.ended
+    return {"phase": phase, "reason": reason, "message": words, "memoryDumpVolume": info}
+
+
+def dump_file(vmi: str, volume: str, now: str) -> str:
+    """Return the name of a file for a VMI's memory.
+
+    :param now: the current time (RFC 3339).
+    """
+    stamp = now[:19].replace("-", "").replace(":", "").replace("T", "-")
+    return f"{vmi}-{volume}-{stamp}.memory.dump"
 
 
 def _progress(

@@ -31,6 +31,8 @@ CALL = 10.0
 START = 120.0
 #: libvirt waits up to 30 s for another job on the domain, and half a minute for a QEMU that writes to a slow disk.
 SHUT_DOWN = 40.0
+#: As long as a terabyte may take on slow storage.
+DUMP = 6 * 3600.0
 #: QEMU opens the disk's file, which may be on a network; a drive's tray takes its time.
 ATTACH = 30.0
 DESTROY = 45.0
@@ -268,6 +270,11 @@ class Domain:
         """
         flags = libvirt.VIR_DOMAIN_AFFECT_LIVE | libvirt.VIR_DOMAIN_DEVICE_MODIFY_FORCE
         self._call("the medium of a drive", ATTACH, lambda: self._domain.updateDeviceFlags(xml, flags))
+
+    def dump_memory(self, path: str) -> None:
+        """Write the guest's memory to a file in the launcher (ELF core). The guest stands still meanwhile."""
+        flags, form = libvirt.VIR_DUMP_MEMORY_ONLY, libvirt.VIR_DOMAIN_CORE_DUMP_FORMAT_RAW
+        self._call("the dump of the memory", DUMP, lambda: self._domain.coreDumpWithFormat(path, form, flags))
 
     def shut_down(self) -> None:
         """Press the guest's power button."""

@@ -34,6 +34,7 @@ from turtles.handler.grow import grow
 from turtles.handler.guest import Guest, Guests
 from turtles.handler.guest_agent import GuestAgents
 from turtles.handler.launcher import Launcher
+from turtles.handler.memory_dump import MemoryDumps
 from turtles.handler.plumbing import PlumbingError
 from turtles.handler.reporter import Reporter
 from turtles.handler.start import Starter
@@ -79,6 +80,7 @@ class Synchroniser:
         self._disk_growth = DiskGrowth(configuration)
         self._checksums = Checksums()
         self._agents = GuestAgents()
+        self._dumps = MemoryDumps()
         self._credentials = AccessCredentials()
         self._reporter = Reporter(cluster)
 
@@ -178,7 +180,8 @@ class Synchroniser:
         if seen.live is None:
             return changed
         gives = functools.partial(self._starter.host, vmi, launcher)
-        return hotplug.plug(vmi, guest, launcher, domain, seen.live, seen.volumes, gives) or changed
+        changed |= hotplug.plug(vmi, guest, launcher, domain, seen.live, seen.volumes, gives)
+        return self._dumps.start(vmi, guest, domain, seen.volumes, lambda: self._cluster.enqueue(guest.key)) or changed
 
     def _find_launcher(self, vmi: Object, guest: Guest) -> Launcher:
         pod_uid = decision.launcher_pod_uid(vmi, self._node)
@@ -338,7 +341,9 @@ def _observe(
     addresses = tuple(address for address, _ in facts.addresses) if facts else ()
     refused = {condition: message for condition, (_, message) in guest.refused.items()}
     plans = pod_network.plans(vmi, facts)
-    return Observation(state, reason, live, plans, addresses, refused, dict(guest.checksums), volumes)
+    return Observation(
+        state, reason, live, plans, addresses, refused, dict(guest.checksums), volumes, dict(guest.dumps)
+    )
 
 
 def _stopped(vmi: Object, guest: Guest, state: int, reason: int) -> End:

@@ -15,16 +15,25 @@ from turtles.api import times
 from turtles.api.conditions import TERMINATING, get_condition, is_true, set_condition
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
 from turtles.api.kinds.vm import VM as VM_KIND
+from turtles.api.kinds.vmi import VMI as VMI_KIND
 from turtles.api.objects import Object, controller_of, get
 from turtles.api.phases import FAILED, FINAL_PHASES, RUNNING, is_final, phase_of
 from turtles.api.run_strategies import ALWAYS, HALTED, MANUAL, ONCE, RERUN_ON_FAILURE, START, STOP, run_strategy
 from turtles.kube.client import MERGE, ApiError, Client, Conflict, NotFound
 from turtles.kube.kubevirt import VM, VMI
 from turtles.kube.lookup import Lookup
-from turtles.kube.resources import Resource
-from turtles.virt_api import volumes
+from turtles.kube.resources import PVC, Resource
+from turtles.virt_api import memory_dump, volumes
 from turtles.virt_api.expansion import Expansion
-from turtles.virt_api.instances import NO_OBJECT_GRAPH, TRIES, VM_NOT_RUNNING, Instances, checked, fetch
+from turtles.virt_api.instances import (
+    NO_OBJECT_GRAPH,
+    TRIES,
+    VM_NOT_RUNNING,
+    VMI_NOT_RUNNING,
+    Instances,
+    checked,
+    fetch,
+)
 from turtles.virt_api.nodes import Nodes
 from turtles.virt_api.status import Failure, conflict, not_found
 
@@ -51,6 +60,7 @@ def handlers(
         "add_volume_vm": machines.add_volume,
         "remove_volume_vm": machines.remove_volume,
         "memory_dump_vm": machines.dump_memory,
+        "remove_memory_dump_vm": machines.forget_memory,
         "object_graph_vm": machines.object_graph,
         "pause_vmi": instances.pause,
         "unpause_vmi": instances.unpause,
@@ -102,9 +112,13 @@ class VirtualMachines:
         self._retry(self._remove_volume, namespace, name, options)
 
     def dump_memory(self, namespace: str, name: str, options: Object) -> None:
-        """Refuse to write a guest's memory to a claim."""
-        self._get(namespace, name)
-        raise Failure(400, "Unable to memory dump because this engine does not support it.", VM_KIND, name)
+        """Have a guest's memory written to a claim."""
+        checked(partial(volumes.check_enabled, "Dump Memory to"), self._configuration())
+        self._retry(self._dump_memory, namespace, name, options)
+
+    def forget_memory(self, namespace: str, name: str, options: Object) -> None:
+        """Have a machine no longer associated with the claim that its memory was written to."""
+        self._retry(self._forget_memory, namespace, name, options)
 
     def object_graph(self, namespace: str, name: str, options: Object) -> None:
         """Refuse to return the objects that a VirtualMachine needs."""
@@ -227,6 +241,37 @@ class VirtualMachines:
         except volumes.NotPossible as error:
             raise conflict(VM_KIND, vm["metadata"]["name"], str(error)) from None
         self._patch(VM, vm, {"spec": {"template": {"spec": spec}}}, options)
+
+    def _dump_memory(self, vm: Object, vmi: Object | None, options: Object) -> None:
+        metadata = vm["metadata"]
+        try:
+            claim = memory_dump.claim_of(vm, options)
+            if vmi is None:
+                raise not_found(VMI_KIND, metadata["name"])
+            if phase_of(vmi) != RUNNING:
+                raise conflict(VMI_KIND, metadata["name"], VMI_NOT_RUNNING)
+            memory_dump.check_claim(self._claim(metadata["namespace"], claim), vmi)
+            request = memory_dump.requested(vm, claim)
+        except ValueError as error:
+            raise Failure(400, str(error), VM_KIND, metadata["name"]) from None
+        except memory_dump.NotPossible as error:
+            raise conflict(VM_KIND, metadata["name"], str(error)) from None
+        # Whole: a merge would keep what the last one left.
+        before = dict.fromkeys(get(vm, "status", "memoryDumpRequest") or {})
+        self._patch(VM, vm, {"status": {"memoryDumpRequest": {**before, **request}}}, options, "status")
+
+    def _forget_memory(self, vm: Object, vmi: Object | None, options: Object) -> None:
+        try:
+            request = memory_dump.removed(vm)
+        except memory_dump.NotPossible as error:
+            raise conflict(VM_KIND, vm["metadata"]["name"], str(error)) from None
+        self._patch(VM, vm, {"status": {"memoryDumpRequest": request}}, options, "status")
+
+    def _claim(self, namespace: str, name: str) -> Object:
+        try:
+            return self._client.get(PVC, namespace, name)
+        except NotFound:
+            raise Failure(404, f'persistentvolumeclaims "{name}" not found') from None
 
     # Writes
 

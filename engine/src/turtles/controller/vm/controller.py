@@ -15,6 +15,7 @@ from turtles.api.kinds.instancetype.expansion import has_matchers
 from turtles.api.objects import Object, controller_of, is_deleted
 from turtles.api.phases import is_final
 from turtles.api.run_strategies import ALWAYS, HALTED, run_strategy
+from turtles.api.times import rfc3339
 from turtles.controller import remedies
 from turtles.controller.caches import Caches, users_of_claim
 from turtles.controller.changes import merge_diff
@@ -23,7 +24,7 @@ from turtles.controller.finalizers import VM_FINALIZERS, VMI_FINALIZERS, with_fi
 from turtles.controller.instances import STOPPED, Instances
 from turtles.controller.noted_ends import NotedEnds
 from turtles.controller.ownership import references_with, references_without
-from turtles.controller.vm import live_update
+from turtles.controller.vm import live_update, memory_dump
 from turtles.controller.vm.instancetypes import InstancetypeError, Instancetypes
 from turtles.controller.vm.plan import Plan, plan
 from turtles.controller.vm.revision import Revisions, is_current, template_of, wanted_spec
@@ -33,6 +34,7 @@ from turtles.kube.events import Recorder
 from turtles.kube.informer import Key
 from turtles.kube.kubevirt import VM, VMI
 from turtles.kube.manager import Controller, Trigger, each
+from turtles.kube.resources import PVC
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +118,7 @@ class VMController:
     def _sync(self, vm: Object, vmi: Object | None) -> float | None:
         now = datetime.now(UTC)
         configuration = self._configuration()
+        vm, vmi = self._dump_memory(vm, vmi, now)
         # What comes from an instance type stays as it was at the start.
         follows = configuration.live_update and live_update.can_follow(vmi) and not has_matchers(vm)
         outdated, why = self._revisions.is_outdated(vm, vmi, configuration, follows=follows), ""
@@ -146,6 +149,32 @@ class VMController:
         if vmi is not None and is_deleted(vmi) and is_final(vmi):
             self._let_go(vm, vmi)
         return decided.wait
+
+    def _dump_memory(self, vm: Object, vmi: Object | None, now: datetime) -> tuple[Object, Object | None]:
+        """Bring a memory dump one step further; return the machine and its instance as they are then."""
+        step = memory_dump.step(vm, vmi, rfc3339(now))
+        if step is None:
+            return vm, vmi
+        request = vm["status"]["memoryDumpRequest"]
+        if step.annotation:
+            self._annotate_claim(vm["metadata"]["namespace"], request["claimName"], step.annotation)
+        if step.template is not None:
+            vm = self._patch_vm(vm, {"spec": {"template": {"spec": {"volumes": step.template}}}})
+        if step.instance is not None and vmi is not None:
+            vmi = self._patch_vmi(vmi, {"spec": {"volumes": step.instance}})
+        if step.request != request:
+            change = None if step.request is None else merge_diff(request, step.request)
+            vm = self._patch_vm(vm, {"status": {"memoryDumpRequest": change}}, subresource="status")
+        return vm, vmi
+
+    def _annotate_claim(self, namespace: str, name: str, text: str) -> None:
+        """Say on a claim which of its files is the memory."""
+        pvc = self._pvcs.get(namespace, name)
+        if pvc is None or (pvc["metadata"].get("annotations") or {}).get(memory_dump.ANNOTATION) == text:
+            return
+        patch = {"metadata": {"annotations": {memory_dump.ANNOTATION: text}}}
+        with contextlib.suppress(NotFound):
+            self._pvcs.observe(self._client.patch(PVC, namespace, name, patch))
 
     def _context(
         self, vm: Object, *, outdated: bool = False, why: str = "", failure: tuple[str, str] | None = None

@@ -7,7 +7,7 @@ Which those are, and why others take a restart: KubeVirt user guide, "VM Rollout
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,8 +50,9 @@ def without_live_fields(spec: Mapping[str, Any], *, volumes: bool = True) -> Obj
     :param volumes: those that may come and go are among them.
     """
     found = copy.deepcopy(dict(spec))
-    if volumes:
-        _remove_volumes(found)
+    coming = hotplug.hotpluggable_volumes(found)
+    # A claim for memory dumps is the engine's own doing.
+    _remove_volumes(found, {name for name, volume in coming.items() if volumes or "memoryDump" in volume})
     for field in _PLACEMENT:
         found.pop(field, None)
     for part, field in _AMOUNTS:
@@ -61,9 +62,8 @@ def without_live_fields(spec: Mapping[str, Any], *, volumes: bool = True) -> Obj
     return found
 
 
-def _remove_volumes(spec: Object) -> None:
-    """Remove the volumes that may come and go, with their disks; drives stay when media go."""
-    coming = hotplug.hotpluggable_volumes(spec)
+def _remove_volumes(spec: Object, coming: Collection[str]) -> None:
+    """Remove volumes that may come and go, with their disks; drives stay when media go."""
     if not coming:
         return
     spec["volumes"] = [volume for volume in spec["volumes"] if volume["name"] not in coming]
@@ -108,7 +108,9 @@ def _storage(vmi: Object, wanted: Mapping[str, Any]) -> tuple[list[Object], list
 
     A volume that has changed, or its disk, goes first; as its new self it comes once the status no longer has it.
     """
-    spec, coming = vmi["spec"], hotplug.hotpluggable_volumes(wanted)
+    spec = vmi["spec"]
+    # Those for memory dumps come and go with requests.
+    coming = {name: each for name, each in hotplug.hotpluggable_volumes(wanted).items() if "memoryDump" not in each}
     kept = tuple(name for name in hotplug.only_of_instance(vmi) if name not in coming)
     before = {volume["name"]: volume for volume in spec.get("volumes") or ()}
 
@@ -119,7 +121,10 @@ def _storage(vmi: Object, wanted: Mapping[str, Any]) -> tuple[list[Object], list
     volumes = [
         volume
         for name, volume in before.items()
-        if not hotplug.is_hotpluggable(volume) or name in kept or (coming.get(name) == volume and is_same_disk(name))
+        if not hotplug.is_hotpluggable(volume)
+        or "memoryDump" in volume
+        or name in kept
+        or (coming.get(name) == volume and is_same_disk(name))
     ]
     leaving = {entry["name"] for entry in (vmi.get("status") or {}).get("volumeStatus") or ()} | before.keys()
     volumes += [dict(volume) for name, volume in coming.items() if name not in leaving]
