@@ -177,7 +177,7 @@ def test_the_pod():
     obj = vmi(DATA, entries=[entry("Bound", size=8 << 20)])
     pod = attachment_pod(obj, LAUNCHER, DATA, LauncherConfig("launcher:1"))
     assert pod["metadata"]["name"] == PODNAME
-    assert pod["metadata"]["labels"] == {"kubevirt.io": "hotplug-disk", "kubevirt.io/created-by": "vmi"}
+    assert pod["metadata"]["labels"] == {"kubevirt.io": "hotplug-disk"}
     assert pod["metadata"]["ownerReferences"][0]["uid"] == "launcher"
     (container,) = pod["spec"]["containers"]
     assert container["command"][2:] == ["--volume", "data", "--claim", "claim", "--size", str(8 << 20)]

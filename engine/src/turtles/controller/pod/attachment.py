@@ -87,7 +87,8 @@ def attachment_pod(vmi: Object, launcher: Object, volume: Mapping[str, Any], con
         "metadata": {
             "name": attachment_name(launcher, volume),
             "namespace": metadata["namespace"],
-            "labels": {labels.APP: labels.APP_HOTPLUG_DISK, labels.CREATED_BY: vmi["metadata"]["uid"]},
+            # None of the launcher's: those select what Services, budgets and network policies are about.
+            "labels": {labels.APP: labels.APP_HOTPLUG_DISK},
             "annotations": {labels.DOMAIN: vmi["metadata"]["name"]},
             "ownerReferences": [owner_reference({**launcher, "apiVersion": "v1", "kind": "Pod"})],
         },
