@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -62,7 +64,9 @@ class Holder:
             "UNMOUNTED": "1" if unmounted else "",
         }
         self.process = subprocess.Popen(
-            ["unshare", "--mount", "--kill-child", "--pid", "--fork", "--mount-proc", "bash", "-c", HOLDER], env=env
+            ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "bash", "-c", HOLDER],
+            env=env,
+            start_new_session=True,
         )
 
     @property
@@ -71,7 +75,8 @@ class Holder:
         return {"name": self.volume, "target": "", "phase": "AttachedToNode", "hotplugVolume": attached}
 
     def end(self) -> None:
-        self.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
