@@ -119,12 +119,14 @@ class VMController:
         now = datetime.now(UTC)
         configuration = self._configuration()
         vm, vmi = self._dump_memory(vm, vmi, now)
+        follows = configuration.live_update and live_update.can_follow(vmi)
         # What comes from an instance type stays as it was at the start.
-        follows = configuration.live_update and live_update.can_follow(vmi) and not has_matchers(vm)
-        outdated, why = self._revisions.is_outdated(vm, vmi, configuration, follows=follows), ""
+        amounts = not has_matchers(vm)
+        outdated = self._revisions.is_outdated(vm, vmi, configuration, follows=follows, amounts=amounts)
+        why = ""
         if vmi is not None and follows and not outdated and not is_current(vm, vmi):
             volumes = configuration.has_gate(HOTPLUG_VOLUMES)
-            update = live_update.update(vmi, wanted_spec(vm, configuration), volumes=volumes)
+            update = live_update.update(vmi, wanted_spec(vm, configuration), volumes=volumes, amounts=amounts)
             outdated, why = bool(update.restart), update.restart
             if update.patch or update.annotations:
                 vmi = self._patch_vmi(vmi, {"spec": update.patch}, update.annotations)

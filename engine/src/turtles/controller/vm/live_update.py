@@ -44,15 +44,17 @@ def can_follow(vmi: Object | None) -> bool:
     return vmi is not None and phase_of(vmi) == RUNNING and not is_deleted(vmi)
 
 
-def without_live_fields(spec: Mapping[str, Any], *, volumes: bool = True) -> Object:
+def without_live_fields(spec: Mapping[str, Any], *, volumes: bool = True, amounts: bool = True) -> Object:
     """Return the spec of a template without the fields that running instances can follow.
 
-    :param volumes: those that may come and go are among them.
+    :param volumes: those that may come and go are among them. :param amounts: all others are.
     """
     found = copy.deepcopy(dict(spec))
     coming = hotplug.hotpluggable_volumes(found)
     # A claim for memory dumps is the engine's own doing.
     _remove_volumes(found, {name for name, volume in coming.items() if volumes or "memoryDump" in volume})
+    if not amounts:
+        return found
     for field in _PLACEMENT:
         found.pop(field, None)
     for part, field in _AMOUNTS:
@@ -72,12 +74,17 @@ def _remove_volumes(spec: Object, coming: Collection[str]) -> None:
         devices["disks"] = [disk for disk in disks if disk["name"] not in coming or hotplug.is_cdrom(disk)]
 
 
-def update(vmi: Object, wanted: Mapping[str, Any], *, volumes: bool = True) -> Update:
+def update(vmi: Object, wanted: Mapping[str, Any], *, volumes: bool = True, amounts: bool = True) -> Update:
     """Return how a running instance follows its VirtualMachine's template.
 
     :param wanted: the spec of an instance that is made of the template now.
-    :param volumes: whether it follows in its volumes.
+    :param volumes: whether it follows in its volumes. :param amounts: and in all other fields.
     """
+    found = _follow_amounts(vmi, wanted) if amounts else Update({})
+    return _follow_volumes(vmi, wanted, found.patch) if volumes and not found.restart else found
+
+
+def _follow_amounts(vmi: Object, wanted: Mapping[str, Any]) -> Update:
     spec = vmi["spec"]
     if why := _sockets_obstacle(vmi, wanted) or _memory_obstacle(vmi, wanted):
         return Update({}, why)
@@ -88,8 +95,12 @@ def update(vmi: Object, wanted: Mapping[str, Any], *, volumes: bool = True) -> U
         patch["domain"] = {"cpu": {"sockets": _sockets(wanted)}}
     if _guest(spec) not in (0, _guest(wanted)):
         patch.setdefault("domain", {})["memory"] = {"guest": get(wanted, "domain", "memory", "guest")}
-    if not volumes:
-        return Update(patch)
+    return Update(patch)
+
+
+def _follow_volumes(vmi: Object, wanted: Mapping[str, Any], patch: Object) -> Update:
+    """Add an instance's volumes to what changes of it."""
+    spec = vmi["spec"]
     chosen, disks, kept = _storage(vmi, wanted)
     changed = {**spec, "volumes": chosen, "domain": {**spec["domain"], "devices": {**_devices(spec), "disks": disks}}}
     for cause in hotplug.change_causes(changed, spec):

@@ -117,18 +117,25 @@ class Revisions:
         self._remember(metadata["name"], _started_with(vm["spec"]))
 
     def is_outdated(
-        self, vm: Object, vmi: Object | None, configuration: ClusterConfiguration, *, follows: bool = False
+        self,
+        vm: Object,
+        vmi: Object | None,
+        configuration: ClusterConfiguration,
+        *,
+        follows: bool = False,
+        amounts: bool = True,
     ) -> bool:
         """Tell whether a VMI isn't what the VM's template asks for now.
 
         :param configuration: in force. It is only needed for a VMI that has no revision, which was made by hand.
         :param follows: changes that it can follow while it runs don't count.
+        :param amounts: those are not of its volumes alone.
         """
         if vmi is None or is_current(vm, vmi):
             return False
         judged: Callable[[Mapping[str, Any]], Object] = dict
         if follows:
-            judged = partial(without_live_fields, volumes=configuration.has_gate(HOTPLUG_VOLUMES))
+            judged = partial(without_live_fields, volumes=configuration.has_gate(HOTPLUG_VOLUMES), amounts=amounts)
         name = started_revision(vm, vmi)
         started = self._started(vm["metadata"]["namespace"], name) if name else None
         if started is not None:
