@@ -13,8 +13,10 @@ from kubernetes.watch import Watch
 from engine import Engine, condition
 
 _SELECTOR = "kubevirt.io=hotplug-disk"
-#: Waits until the guest has a disk with a serial number; what it is called.
+#: Waits until the guest has a disk with a serial number; what it is called. The guest has no udev, so that nobody loads
+#: the driver of a device that comes later.
 _FIND = """
+modprobe -a -q virtio_scsi sd_mod
 for try in $(seq 200); do
     for disk in /sys/block/[sv]d*; do
         serial=$(cat $disk/serial 2>/dev/null || tail -c +5 $disk/device/vpd_pg80 2>/dev/null)
