@@ -10,7 +10,7 @@ from ._vm_status import is_active
 from ._vm_strategy import strategy_of
 from ._wait import is_true
 
-_OF_MACHINE = _resources.Resource("subresources.kubevirt.io/v1", "VirtualMachine", "virtualmachines", True)
+MACHINE_SUBRESOURCES = _resources.Resource("subresources.kubevirt.io/v1", "VirtualMachine", "virtualmachines", True)
 INSTANCE_SUBRESOURCES = _resources.Resource(
     "subresources.kubevirt.io/v1", "VirtualMachineInstance", "virtualmachineinstances", True
 )
@@ -79,7 +79,7 @@ class Machine:
             body = {"gracePeriod": 0} if action == "stop" else {"gracePeriodSeconds": 0}
         elif paused and action == "start":
             body = {"paused": True}
-        url = _resources.path(_OF_MACHINE, self.namespace, self.name, action)
+        url = _resources.path(MACHINE_SUBRESOURCES, self.namespace, self.name, action)
         try:
             self.client.request("PUT", url, body=body)
         except ApiError as exc:

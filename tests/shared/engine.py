@@ -148,10 +148,12 @@ class Engine(ABC):
         """Delete a VirtualMachine or VirtualMachineInstance."""
         self.custom.delete_namespaced_custom_object(GROUP, "v1", namespace, plural, name, **options)
 
-    def subresource(self, namespace: str, name: str, action: str, body: Object | None = None) -> None:
-        """PUT a subresource of a VirtualMachine: start, stop, restart."""
+    def subresource(
+        self, namespace: str, name: str, action: str, body: Object | None = None, *, plural: str = "virtualmachines"
+    ) -> None:
+        """PUT a subresource of a VirtualMachine, or of an object of another kind: start, stop, restart."""
         api = self.custom.api_client
-        path = self.subresource_path(namespace, "virtualmachines", name, action)
+        path = self.subresource_path(namespace, plural, name, action)
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         api.update_params_for_auth(headers, [], ["BearerToken"], path, "PUT", body)
         answer = api.call_api("PUT", api.configuration.host + path, header_params=headers, body=body or {})

@@ -17,7 +17,6 @@ def on(node: str, **active: str) -> dict:
 
 STARTED = a_pod(pod_name(VMI))
 TARGET = a_pod("virt-launcher-vm-target", **{"kubevirt.io/migrationJobUID": "m"})
-ATTACHMENT = a_pod("hp-volume-x", **{"kubevirt.io": "hotplug-disk"})
 
 
 def test_no_pods() -> None:
@@ -28,10 +27,9 @@ def test_a_guest_that_starts() -> None:
     assert by_role(VMI, [STARTED]).launcher is STARTED
 
 
-def test_neither_a_target_nor_an_attachment_is_taken_for_the_launcher() -> None:
-    pods = by_role(VMI, [ATTACHMENT, TARGET])
-    assert pods.launcher is None
-    assert (pods.targets, pods.attachments) == ((TARGET,), (ATTACHMENT,))
+def test_a_target_is_not_taken_for_the_launcher() -> None:
+    pods = by_role(VMI, [TARGET])
+    assert (pods.launcher, pods.targets) == (None, (TARGET,))
 
 
 def test_a_migration_under_way() -> None:

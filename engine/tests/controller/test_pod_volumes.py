@@ -44,12 +44,12 @@ def brought(volume: dict[str, Any], **devices: Any) -> tuple[dict[str, Any], dic
     ("source", "volume", "mount"),
     [
         (
-            {"dataVolume": {"name": "data", "hotpluggable": True}},
+            {"dataVolume": {"name": "data"}},
             {"persistentVolumeClaim": {"claimName": "data"}},
             {"mountPath": f"{PRIVATE}/vmi-disks/more"},
         ),
         (
-            {"persistentVolumeClaim": {"claimName": "data", "readOnly": True, "hotpluggable": True}},
+            {"persistentVolumeClaim": {"claimName": "data", "readOnly": True}},
             {"persistentVolumeClaim": {"claimName": "data", "readOnly": True}},
             {"mountPath": f"{PRIVATE}/vmi-disks/more"},
         ),
@@ -57,11 +57,6 @@ def brought(volume: dict[str, Any], **devices: Any) -> tuple[dict[str, Any], dic
             {"ephemeral": {"persistentVolumeClaim": {"claimName": "data"}}},
             {"persistentVolumeClaim": {"claimName": "data"}},
             {"mountPath": f"{PRIVATE}/vmi-disks/more", "readOnly": True},
-        ),
-        (
-            {"memoryDump": {"claimName": "dump"}},
-            {"persistentVolumeClaim": {"claimName": "dump"}},
-            {"mountPath": f"{PRIVATE}/vmi-disks/more"},
         ),
         (
             {"hostDisk": {"path": "/srv/disks/a.img", "type": "Disk"}},
@@ -120,7 +115,17 @@ def test_service_account(devices: dict[str, Any], seconds: int) -> None:
     assert namespace["downwardAPI"]["items"][0]["path"] == "namespace"
 
 
-@pytest.mark.parametrize("source", [{"downwardMetrics": {}}, {"containerPath": {"path": "/var/run/x"}}])
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"downwardMetrics": {}},
+        {"containerPath": {"path": "/var/run/x"}},
+        # These are in Pods of their own
+        {"persistentVolumeClaim": {"claimName": "data", "hotpluggable": True}},
+        {"dataVolume": {"name": "data", "hotpluggable": True}},
+        {"memoryDump": {"claimName": "dump"}},
+    ],
+)
 def test_nothing_to_bring(source: dict[str, Any]) -> None:
     pod = launcher_pod(make_vmi(spec({"name": "more", **source})), LauncherConfig("launcher:1"))["spec"]
     assert "more" not in [volume["name"] for volume in pod["volumes"]]

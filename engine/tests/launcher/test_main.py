@@ -7,6 +7,7 @@ import libvirt
 import pytest
 
 from turtles.launcher import main as launcher
+from turtles.launcher import termination
 
 from .conftest import VMI_UID
 
@@ -17,18 +18,18 @@ ARGUMENTS = ["--name", "testvm", "--uid", VMI_UID, "--namespace", "default"]
 def termination_log(tmp_path, monkeypatch):
     path = tmp_path / "termination-log"
     path.touch()
-    monkeypatch.setattr(launcher, "TERMINATION_LOG", path)
+    monkeypatch.setattr(termination, "TERMINATION_LOG", path)
     return path
 
 
 def test_termination_log_keeps_to_its_size(termination_log):
-    launcher._write_termination_log("x" * 10000)
+    termination.leave("x" * 10000)
     assert len(termination_log.read_text()) == 4096
 
 
 def test_missing_termination_log_is_no_matter(tmp_path, monkeypatch):
-    monkeypatch.setattr(launcher, "TERMINATION_LOG", tmp_path / "none")
-    launcher._write_termination_log("x")
+    monkeypatch.setattr(termination, "TERMINATION_LOG", tmp_path / "none")
+    termination.leave("x")
     assert not (tmp_path / "none").exists()
 
 

@@ -157,5 +157,6 @@ def example(cluster: Engine) -> Iterator[None]:
 def test_the_example(cluster: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("K8S_AUTH_KUBECONFIG", str(cluster.kubeconfig))
     output = playbook(str(_ROOT / "docs/examples/volumes.yml"), "-e", f"image={cluster.image}", folder=tmp_path).stdout
-    assert (recap(output)["changed"], recap(output)["failed"]) == (5, 0), output
+    assert (recap(output)["changed"], recap(output)["failed"]) == (7, 0), output
     assert "data is vdd" in output
+    assert "archive is sda" in output

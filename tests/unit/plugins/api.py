@@ -81,6 +81,8 @@ class KubeVirt(FakeApi):
         # What guests answer, by subresource of their instance; and all that was asked of them.
         self.guests = {}
         self.asked = []
+        # What the status says of volumes that are added, in addition or instead.
+        self.volume = {}
         # Options of the subresource that is being called.
         self.options = {}
 
@@ -270,6 +272,9 @@ class KubeVirt(FakeApi):
         answer = self.guests.get(action)
         if isinstance(answer, Refused):
             raise answer
+        if action in ("addvolume", "removevolume"):
+            self.change_volume("virtualmachineinstances", namespace, name)
+            return web.Response(status=202)
         if isinstance(answer, bytes):
             return web.Response(body=answer, content_type="image/png")
         if answer is not None:
@@ -293,11 +298,35 @@ class KubeVirt(FakeApi):
             obj["status"]["conditions"] = [*others, ready, *([{"type": "Paused", "status": "True"}] if paused else [])]
             self.put(plural, obj)
 
+    def change_volume(self, plural, namespace, name):
+        """addvolume and removevolume of a machine or an instance; a running instance follows its machine."""
+        options = self.options
+        if options.get("dryRun"):
+            return
+        for kind in (plural, "virtualmachineinstances"):
+            obj = self.get(kind, namespace, name)
+            if obj is None:
+                continue
+            spec = obj["spec"]["template"]["spec"] if kind == "virtualmachines" else obj["spec"]
+            disks = spec.setdefault("domain", {}).setdefault("devices", {}).setdefault("disks", [])
+            for entries in (disks, spec.setdefault("volumes", [])):
+                entries[:] = [entry for entry in entries if entry["name"] != options["name"]]
+            if options.get("volumeSource"):
+                disks.append({**options["disk"], "name": options["name"]})
+                spec["volumes"].append({"name": options["name"], **options["volumeSource"]})
+            if kind == "virtualmachineinstances":
+                others = [e for e in obj["status"].get("volumeStatus") or [] if e["name"] != options["name"]]
+                entry = {"name": options["name"], "phase": "Ready", "target": "sda", **self.volume}
+                obj["status"]["volumeStatus"] = [*others, *([entry] if options.get("volumeSource") else [])]
+            self.put(kind, obj)
+
     def subresource(self, namespace, name, action):
-        """start, stop and restart as virt-api answers them."""
+        """start, stop, restart, addvolume and removevolume as virt-api answers them."""
         vm = self.get("virtualmachines", namespace, name)
         if vm is None:
             raise Refused(404, "NotFound", "virtualmachine %s not found" % name, name=name)
+        if action in ("addvolume", "removevolume"):
+            return self.change_volume("virtualmachines", namespace, name)
         strategy = strategy_of(vm)
         vmi = self.get("virtualmachineinstances", namespace, name)
         older = vm["spec"].get("running") is not None

@@ -45,8 +45,10 @@ REBOOT_POLICY = "RebootPolicy"
 ENCRYPTION_SEV = "WorkloadEncryptionSEV"
 #: Whether a machine may be configured by Ignition, with an annotation.
 IGNITION = "ExperimentalIgnitionSupport"
-#: Whether CD-ROM drives may be empty.
+#: Whether volumes may come and go while machines run, also by their templates, and CD-ROM drives be empty.
 HOTPLUG_VOLUMES = "DeclarativeHotplugVolumes"
+#: KubeVirt's former gate: they may by requests alone.
+HOTPLUG_VOLUMES_FORMER = "HotplugVolumes"
 #: Whether volumes may be files of the node.
 HOST_DISK = "HostDisk"
 #: Whether disks grow with their claims while guests run.
@@ -78,6 +80,7 @@ EFFECTIVE_GATES = frozenset(
         HOST_DEVICES_WITH_DRA,
         HOST_DISK,
         HOTPLUG_VOLUMES,
+        HOTPLUG_VOLUMES_FORMER,
         IGNITION,
         IMAGE_VOLUME,
         NETWORK_DEVICES_WITH_DRA,

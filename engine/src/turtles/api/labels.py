@@ -56,6 +56,8 @@ OBSERVED_VERSIONS = {
     "kubevirt.io/storage-observed-api-version": "v1",
 }
 MIGRATION_TRANSPORT_UNIX = "kubevirt.io/migrationTransportUnix"
+#: Names (JSON) of the volumes that a VMI has and its VirtualMachine hasn't, since they were added to it alone.
+EPHEMERAL_HOTPLUG = "kubevirt.io/ephemeral-hotplug-volumes"
 MEMORY_OVERHEAD = "kubevirt.io/memory-overhead-bytes"
 #: What Ignition configures the guest with, on a VMI.
 IGNITION = "kubevirt.io/ignitiondata"

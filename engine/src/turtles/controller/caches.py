@@ -36,6 +36,7 @@ class Caches:
     vms: Informer
     vmis: Informer
     pods: Informer
+    attachments: Informer
     nodes: Informer
     pvcs: Informer
     quotas: Informer
@@ -52,6 +53,7 @@ class Caches:
             vms=manager.informer(VM),
             vmis=manager.informer(VMI),
             pods=manager.informer(POD, label_selector=f"{labels.APP}={labels.APP_LAUNCHER}"),
+            attachments=manager.informer(POD, label_selector=f"{labels.APP}={labels.APP_HOTPLUG_DISK}"),
             nodes=manager.informer(NODE),
             pvcs=manager.informer(PVC),
             quotas=manager.informer(RESOURCEQUOTA),
@@ -60,6 +62,7 @@ class Caches:
         )
         caches.nodes.add_handler(caches.heartbeats.observe)
         caches.pods.add_index(BY_OWNER, index_by_owner)
+        caches.attachments.add_index(BY_OWNER, index_by_owner)
         caches.vms.add_index(BY_OWNER, index_by_owner)
         caches.vms.add_index(UNOWNED_IN, _unowned_in)
         caches.vmis.add_index(BY_OWNER, index_by_owner)

@@ -49,6 +49,11 @@ EMPTY_DIRS: Mapping[PurePosixPath, str] = {
     EPHEMERAL_DISKS_DIR: "ephemeral-disks",
 }
 
+#: In a Pod that holds a claim for a running machine: the emptyDir volume that is its folder of sockets, and the socket
+#: in it, which is there once the disk on the claim is ready.
+ATTACHMENT_VOLUME = "hotplug-disks"
+ATTACHMENT_SOCKET = SOCKETS_DIR / "hotplug.sock"
+
 #: Where the claim with what outlives the machine is mounted, if it has one.
 STATE_DIR = PRIVATE_DIR / "persistent-state"
 #: Below a folder of caches (XDG_CACHE_HOME): what libvirt has found out about the QEMU binaries.
@@ -225,6 +230,14 @@ def disk_source(volume: Mapping[str, Any]) -> tuple[PurePosixPath, str]:
         return files_image(name), "raw"
     sources = ", ".join(sorted(set(volume) - {"name"})) or "none"
     raise ValueError(f"volume {name!r} has no source that can back a disk (it has: {sources})")
+
+
+def attachment_dir(pods_dir: str, pod_uid: str) -> PurePosixPath:
+    """Return where the node sees the folder of sockets of a Pod that holds a claim for a running machine.
+
+    :param pods_dir: the kubelet's folder of Pods.
+    """
+    return PurePosixPath(pods_dir) / pod_uid / "volumes" / "kubernetes.io~empty-dir" / ATTACHMENT_VOLUME
 
 
 def images(spec: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

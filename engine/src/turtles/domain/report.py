@@ -20,7 +20,7 @@ from turtles.domain import status as parts
 from turtles.domain.credentials import Synchronization
 from turtles.domain.end import End
 from turtles.domain.network import InterfacePlan
-from turtles.domain.status import GuestInfo, Live, Migratability
+from turtles.domain.status import Dump, GuestInfo, Live, Migratability, Plugged
 
 #: Conditions that say something about a guest that runs, or about attempts to have it run.
 _OF_RUNNING = (
@@ -36,7 +36,8 @@ class Observation:
     """A domain as it was found; ``live`` is None unless it is alive.
 
     ``plans`` are those of its interfaces, ``addresses`` the Pod's. ``refused`` says why a change of the running guest
-    (:mod:`turtles.domain.growth`) couldn't be made, by its condition; ``checksums`` what is known of container disks'.
+    (:mod:`turtles.domain.growth`) couldn't be made, by its condition; ``checksums`` what is known of container disks';
+    ``volumes`` how far those are that come or go while the guest runs; ``dumps`` those of its memory.
     """
 
     state: int
@@ -46,6 +47,8 @@ class Observation:
     addresses: tuple[str, ...]
     refused: Mapping[str, str] = field(default_factory=dict)
     checksums: Mapping[str, int] = field(default_factory=dict)
+    volumes: Mapping[str, Plugged] = field(default_factory=dict)
+    dumps: Mapping[str, Dump] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,16 @@ class Event:
     message: str
 
 
+#: Reasons of a volume's phase that events tell of, and the events' types.
+_VOLUME_EVENTS = {
+    "VolumeMountedToPod": "Normal",
+    "VolumeReady": "Normal",
+    "VolumeUnMountedFromPod": "Normal",
+    "MemoryDumpCompleted": "Normal",
+    "MemoryDumpError": "Warning",
+    "FailedAttachVolume": "Warning",
+    "FailedDetachVolume": "Warning",
+}
 SHUTTING_DOWN = Event("Normal", "ShuttingDown", "Signaled Graceful Shutdown")
 _STARTED = Event("Normal", "Started", "VirtualMachineInstance started.")
 _IO_ERROR = Event(
@@ -98,7 +111,10 @@ def observed(
     else:  # until the agent has answered an agent of ours that was restarted, what it said before holds
         names = parts.known_names(status.get("interfaces")) if connected else {}
     status["interfaces"] = parts.interfaces(seen.plans, seen.addresses, names, live.links if live else {})
-    status["volumeStatus"] = parts.volume_status(spec, status.get("volumeStatus"), seen.checksums)
+    disks = None if live is None else live.disks
+    status["volumeStatus"] = parts.volume_status(
+        spec, status.get("volumeStatus"), seen.checksums, disks, seen.volumes, seen.dumps
+    )
     if info is not None and info.os_info:
         status["guestOSInfo"] = info.os_info
     elif not connected:
@@ -162,6 +178,11 @@ def events(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:
         _IO_ERROR.reason
     ):
         yield _IO_ERROR
+    before = {entry["name"]: entry for entry in old.get("volumeStatus") or ()}
+    for entry in new.get("volumeStatus") or ():
+        reason = entry.get("reason")
+        if reason in _VOLUME_EVENTS and reason != before.get(entry["name"], {}).get("reason"):
+            yield Event(_VOLUME_EVENTS[reason], reason, str(entry.get("message") or ""))
 
 
 def _conditions(

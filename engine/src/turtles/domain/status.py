@@ -9,6 +9,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from turtles.api import labels, quantity
+from turtles.api.kinds.vmi import hotplug
 from turtles.domain import definition
 from turtles.domain.network import InterfacePlan
 from turtles.domain.xml import AnswerError, parse
@@ -21,6 +22,13 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
 _KIBIBYTES = re.compile(r"[0-9]{1,15}", re.ASCII)
 _COUNT = re.compile(r"[0-9]{1,6}", re.ASCII)
 _MEMORY_DEVICE = f"devices/memory[@model='virtio-mem']/alias[@name='{definition.MEMORY_ALIAS}']/.."
+_TARGETS = "devices/disk/target"
+_DEVICE = re.compile(r"[a-z]{2,16}")
+_ALIAS_PREFIX = "ua-"
+#: Phases of a volume that the guest's memory is written to.
+_DUMPS = (hotplug.DUMPING, hotplug.DUMPED, hotplug.DUMP_FAILED)
+#: How many of a domain's disks are looked at; a VMI may have 256 volumes.
+_DISKS = 512
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\U0010ffff]+")
 
 #: Commands of the guest agent without which parts of the status and of the subresources don't work.
@@ -57,10 +65,40 @@ class MemoryDevice:
 
 
 @dataclass(frozen=True)
-class Live:
-    """What the XML of a running domain adds to what was defined; ``macs`` are by the interface's name.
+class LiveDisk:
+    """A disk of a running domain: its device name in the guest, and whether there is a medium in it."""
 
-    ``links``: whether interfaces have a link, by their MACs in lower case.
+    target: str
+    loaded: bool = True
+
+
+@dataclass(frozen=True)
+class Plugged:
+    """How far a volume is that comes or goes while the guest runs.
+
+    :param mounted: the launcher sees its claim. :param failure: why it can't be plugged in or unplugged.
+    """
+
+    mounted: bool
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Dump:
+    """A dump of a guest's memory: the file, when it began and ended (RFC 3339), and why it failed."""
+
+    file: str
+    started: str
+    ended: str = ""
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Live:
+    """What the XML of a running domain adds to what was defined; ``macs`` are by the interface's name, ``disks`` by the
+    disk's.
+
+    ``links``: whether interfaces have a link, by their MACs in lower case. ``buses``: those that have a controller.
     """
 
     machine: str
@@ -72,6 +110,9 @@ class Live:
     most_vcpus: int = 0
     memory_device: MemoryDevice | None = None
     links: Mapping[str, bool] = field(default_factory=dict)
+    disks: Mapping[str, LiveDisk] = field(default_factory=dict)
+    targets: frozenset[str] = frozenset()
+    buses: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -114,7 +155,24 @@ def live(xml: str) -> Live:
         **_vcpus(root),
         memory_device=device,
         links=_links(root),
+        disks=_disks(root),
+        targets=frozenset(each.get("dev", "") for each in itertools.islice(root.iterfind(_TARGETS), _DISKS)),
+        buses=frozenset(each.get("type", "") for each in root.iterfind("devices/controller")),
     )
+
+
+def _disks(root: Element) -> dict[str, LiveDisk]:
+    """Return the disks whose aliases the engine has given, by their names."""
+    found = {}
+    for disk in itertools.islice(root.iterfind("devices/disk"), _DISKS):
+        alias, target, source = disk.find("alias"), disk.find("target"), disk.find("source")
+        name = alias.get("name", "") if alias is not None else ""
+        if target is None or not name.startswith(_ALIAS_PREFIX):
+            continue
+        device = _checked(target.get("dev", ""), _DEVICE, "disk/target/@dev")
+        loaded = source is not None and bool(source.get("file") or source.get("dev"))
+        found[name.removeprefix(_ALIAS_PREFIX)] = LiveDisk(device, loaded)
+    return found
 
 
 def _memory(root: Element, device: MemoryDevice | None) -> int:
@@ -141,6 +199,28 @@ def _memory_device(root: Element) -> MemoryDevice | None:
         text = (device.findtext(f"target/{name}") or "0").strip()
         amounts[name] = int(_checked(text, _KIBIBYTES, f"devices/memory/target/{name}")) * 1024
     return MemoryDevice(**amounts)
+
+
+def medium_request(xml: str, disk: str, path: str | None) -> str:
+    """Return the device of a drive with another medium, as XML. All else of it has to stay as it is.
+
+    :param xml: a running domain's. :param disk: the drive's name. :param path: of the medium; None ejects it.
+    :raises AnswerError: if there is no such drive.
+    """
+    device = parse(xml, "the domain's XML").find(f"devices/disk/alias[@name='{_ALIAS_PREFIX}{disk}']/..")
+    if device is None:
+        raise AnswerError(f"the domain's XML has no drive {disk}")
+    for name in ("source", "backingStore"):
+        for element in device.findall(name):
+            device.remove(element)
+    if path is not None:
+        device.set("type", "file")
+        driver = device.find("driver")
+        if driver is None:
+            driver = SubElement(device, "driver", name="qemu")
+        driver.set("type", "raw")
+        SubElement(device, "source", file=path)
+    return tostring(device, encoding="unicode")
 
 
 def memory_request(xml: str, requested: int) -> str:
@@ -293,22 +373,97 @@ def memory(spec: Mapping[str, Any], current: int, before: Mapping[str, Any] | No
 
 
 def volume_status(
-    spec: Mapping[str, Any], before: Sequence[Mapping[str, Any]] | None, checksums: Mapping[str, int]
+    spec: Mapping[str, Any],
+    before: Sequence[Mapping[str, Any]] | None,
+    checksums: Mapping[str, int],
+    disks: Mapping[str, LiveDisk] | None = None,
+    plugged: Mapping[str, Plugged] | None = None,
+    dumps: Mapping[str, Dump] | None = None,
 ) -> list[dict[str, Any]]:
     """Return status.volumeStatus with the guest's device names and sizes added, other keys and entries kept.
 
     :param checksums: those of container disks that are known, by the volumes' names.
+    :param disks: the guest's disks; None if they aren't known.
+    :param plugged: how far the volumes are that come or go while the guest runs.
+    :param dumps: of its memory, by the volumes' names.
     """
     entries = {entry["name"]: dict(entry) for entry in before or ()}
+    coming = hotplug.hotpluggable_volumes(spec)
     sizes = {volume["name"]: size for volume in spec.get("volumes") or () if (size := _asked_size(volume))}
     for name, target in definition.disk_targets(spec).items():
+        if name in coming:
+            continue
         entry = entries.setdefault(name, {"name": name})
-        entry["target"] = target
+        entry["target"] = disks[name].target if disks and name in disks else target
         if name in sizes:
             entry["size"] = sizes[name]
         if name in checksums:
             entry["containerDiskVolume"] = {"checksum": checksums[name]}
+    for name, state in (plugged or {}).items():
+        if name in entries and disks is not None:
+            entries[name].update(_progress(name, name in coming, entries[name], disks.get(name), state))
+    for name, dump in (dumps or {}).items():
+        if name in entries and name in coming:
+            entries[name].update(_dumped(name, entries[name], dump))
     return sorted(entries.values(), key=lambda entry: str(entry["name"]))
+
+
+def _dumped(name: str, before: Mapping[str, Any], dump: Dump) -> dict[str, Any]:
+    """Return what is new about a volume to which memory is dumped."""
+    info = {**(before.get("memoryDumpVolume") or {}), "startTimestamp": dump.started, "targetFileName": dump.file}
+    if not dump.ended:
+        words = f"Memory dump Volume {name} is attached, getting memory dump"
+        phase, reason = hotplug.DUMPING, "VolumeMountedToPod"
+    elif dump.failure:
+        words, phase, reason = (
+            f"Memory dump to pvc {name} failed: {dump.failure}",
+            hotplug.DUMP_FAILED,
+            "MemoryDumpError",
+        )
+    else:
+        words, phase, reason = f"Memory dump Volume {name} has been completed", hotplug.DUMPED, "MemoryDumpCompleted"
+    if dump.ended:
+        info["endTimestamp"] = dump.ended
+    return {"phase": phase, "reason": reason, "message": words, "memoryDumpVolume": info}
+
+
+def dump_file(vmi: str, volume: str, now: str) -> str:
+    """Return the name of a file for a VMI's memory.
+
+    :param now: the current time (RFC 3339).
+    """
+    stamp = now[:19].replace("-", "").replace(":", "").replace("T", "-")
+    return f"{vmi}-{volume}-{stamp}.memory.dump"
+
+
+def _progress(
+    name: str, wanted: bool, before: Mapping[str, Any], disk: LiveDisk | None, state: Plugged
+) -> dict[str, Any]:
+    """Return what is new about a volume that comes or goes.
+
+    :param wanted: the VMI has it. :param before: its entry.
+    """
+    loaded = disk is not None and disk.loaded
+    if wanted and loaded and disk is not None:
+        words = f"Successfully attach hotplugged volume {name} to VM"
+        return {"target": disk.target, "phase": hotplug.READY, "reason": "VolumeReady", "message": words}
+    if wanted and state.failure:
+        return {"reason": "FailedAttachVolume", "message": state.failure} | (
+            {"phase": hotplug.MOUNTED} if state.mounted else {}
+        )
+    if wanted and state.mounted and before.get("phase") not in _DUMPS:
+        words = f"Volume {name} has been mounted in virt-launcher pod"
+        return {"phase": hotplug.MOUNTED, "reason": "VolumeMountedToPod", "message": words}
+    if wanted:
+        return {}
+    if loaded:
+        words = state.failure or f"The guest has been asked to release volume {name}"
+        reason = "FailedDetachVolume" if state.failure else "VolumeDetaching"
+        return {"phase": hotplug.DETACHING, "reason": reason, "message": words}
+    if state.mounted:
+        return {"target": "", "phase": hotplug.DETACHING, "message": state.failure, "reason": "VolumeUnplugged"}
+    words = f"Volume {name} has been unmounted from virt-launcher pod"
+    return {"target": "", "phase": hotplug.UNMOUNTED, "reason": "VolumeUnMountedFromPod", "message": words}
 
 
 def _asked_size(volume: Mapping[str, Any]) -> int | None:

@@ -10,7 +10,8 @@ from typing import Any
 from turtles.api import quantity
 from turtles.api.configuration import EXPAND_DISKS, ClusterConfiguration
 from turtles.api.objects import Object
-from turtles.domain import definition, paths
+from turtles.domain import paths
+from turtles.domain.status import Live
 from turtles.handler.domain import Domain
 from turtles.handler.errors import LibvirtError
 from turtles.handler.launcher import Launcher
@@ -31,14 +32,14 @@ class DiskGrowth:
         #: The capacities that disks were last made to fit, by the machine's UID and the volume's name.
         self._fitted: dict[tuple[str, str], int] = {}
 
-    def grow(self, vmi: Object, launcher: Launcher, domain: Domain) -> None:
+    def grow(self, vmi: Object, launcher: Launcher, domain: Domain, live: Live) -> None:
         """Make the disks of a running guest as large as their claims are now. No disk becomes smaller.
 
         What goes wrong is logged; it is tried again when the claim changes.
         """
         if not self._configuration().has_gate(EXPAND_DISKS):
             return
-        targets, uid = definition.disk_targets(vmi["spec"]), vmi["metadata"]["uid"]
+        targets, uid = {name: disk.target for name, disk in live.disks.items()}, vmi["metadata"]["uid"]
         for volume, capacity in _growing(vmi):
             name = volume["name"]
             if name not in targets or self._fitted.get((uid, name)) == capacity:

@@ -31,6 +31,10 @@ CALL = 10.0
 START = 120.0
 #: libvirt waits up to 30 s for another job on the domain, and half a minute for a QEMU that writes to a slow disk.
 SHUT_DOWN = 40.0
+#: As long as a terabyte may take on slow storage.
+DUMP = 6 * 3600.0
+#: QEMU opens the disk's file, which may be on a network; a drive's tray takes its time.
+ATTACH = 30.0
 DESTROY = 45.0
 #: For the farewell to a libvirtd that isn't needed any more.
 CLOSING = 1.0
@@ -133,6 +137,8 @@ class Connection:
                 (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle),
                 (libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, changed),
                 (libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, changed),
+                (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, changed),
+                (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, changed),
             ):
                 self._callbacks.append(connection.domainEventRegisterAny(None, event, callback, None))
 
@@ -254,6 +260,29 @@ class Domain:
         """
         flags = libvirt.VIR_DOMAIN_AFFECT_LIVE
         self._call("the guest's link", CALL, lambda: self._domain.updateDeviceFlags(xml, flags))
+
+    def attach(self, xml: str) -> None:
+        """Give the running guest a device."""
+        flags = libvirt.VIR_DOMAIN_AFFECT_LIVE
+        self._call("a new device", ATTACH, lambda: self._domain.attachDeviceFlags(xml, flags))
+
+    def detach(self, alias: str) -> None:
+        """Ask the running guest to release a device. When it has, there is an event."""
+        flags = libvirt.VIR_DOMAIN_AFFECT_LIVE
+        self._call("the removal of a device", ATTACH, lambda: self._domain.detachDeviceAlias(alias, flags))
+
+    def change_medium(self, xml: str) -> None:
+        """Change the medium in a drive of the running guest; without one it is empty.
+
+        :param xml: the drive, with the new medium.
+        """
+        flags = libvirt.VIR_DOMAIN_AFFECT_LIVE | libvirt.VIR_DOMAIN_DEVICE_MODIFY_FORCE
+        self._call("the medium of a drive", ATTACH, lambda: self._domain.updateDeviceFlags(xml, flags))
+
+    def dump_memory(self, path: str) -> None:
+        """Write the guest's memory to a file in the launcher (ELF core). The guest stands still meanwhile."""
+        flags, form = libvirt.VIR_DUMP_MEMORY_ONLY, libvirt.VIR_DOMAIN_CORE_DUMP_FORMAT_RAW
+        self._call("the dump of the memory", DUMP, lambda: self._domain.coreDumpWithFormat(path, form, flags))
 
     def shut_down(self) -> None:
         """Press the guest's power button."""

@@ -11,7 +11,7 @@ from turtles.api.objects import is_deleted
 from turtles.api.phases import RUNNING, phase_of
 from turtles.domain import decision, paths
 from turtles.domain.credentials import Synchronization
-from turtles.domain.status import GuestInfo
+from turtles.domain.status import Dump, GuestInfo
 from turtles.handler.cluster import Key
 from turtles.handler.launcher import Launcher
 from turtles.handler.rate import Bucket
@@ -52,6 +52,11 @@ class Guest:
     #: Checksums of its container disks, by the volume's name, and the volumes whose checksum was asked for.
     checksums: dict[str, int] = field(default_factory=dict)
     summed: set[str] = field(default_factory=set)
+    #: Why volumes couldn't be plugged in or unplugged, by their names, and when the next attempt is due.
+    volume_failures: dict[str, str] = field(default_factory=dict)
+    volume_retry: dict[str, float] = field(default_factory=dict)
+    #: Dumps of its memory, by the names of the volumes with the claims.
+    dumps: dict[str, Dump] = field(default_factory=dict)
     syncs: Bucket = field(default_factory=lambda: Bucket(_SYNCS, _SYNCS_RATE))
     _saving: threading.Lock = field(default_factory=threading.Lock)
 

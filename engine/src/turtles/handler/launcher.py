@@ -24,7 +24,7 @@ from turtles.handler import disk_files, mounts, processors, realtime
 from turtles.handler import relay as relays
 from turtles.handler.domain import Connection, Domain
 from turtles.handler.errors import GuestEnded, LauncherBusy, LauncherGone, LauncherNotReady
-from turtles.handler.peer import Peer, StrangerError, closing, connect, first_process, is_alive
+from turtles.handler.peer import Peer, StrangerError, closing, connect, first_process, is_alive, open_namespace
 from turtles.handler.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -373,6 +373,65 @@ class Launcher:
         with closing(self._open_disk(path)) as disk:
             return disk_files.room(disk)
 
+    def has_claim(self, volume: str) -> bool:
+        """Say whether the launcher sees the claim of a volume that came later."""
+        try:
+            with closing(self._open(paths.claim_dir(volume), os.O_PATH | os.O_DIRECTORY)) as folder:
+                return mounts.is_mount_point(folder)
+        except OSError:
+            return False
+
+    def bring_claim(self, volume: str, pod_uid: str) -> None:
+        """Show the launcher the claim of a volume, out of the Pod that holds it.
+
+        :raises FileNotFoundError: if that Pod isn't ready.
+        :raises StrangerError: if something else is in its place.
+        :raises OSError, turtles.handler.mounts.MountError: if it isn't possible.
+        """
+        assert self._first is not None
+        path = paths.claim_dir(volume)
+        with contextlib.ExitStack() as opened:
+
+            def keep(descriptor: int) -> int:
+                return opened.enter_context(closing(descriptor))
+
+            sockets = keep(_open_own_folder(str(paths.attachment_dir(self._pods_dir, pod_uid))))
+            holder = opened.enter_context(Peer(sockets, paths.ATTACHMENT_SOCKET.name))
+            holder.check()
+            root = keep(os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=holder.process))
+            claim = keep(mounts.open_in_root(root, path, os.O_PATH | os.O_DIRECTORY))
+            if not mounts.is_mount_point(claim):
+                raise StrangerError("belongs to a container without the claim")
+            # Made by way of the node, mounted upon as the launcher sees it.
+            private = keep(_open_own_folder(self._host_path(paths.PRIVATE_DIR)))
+            disks = keep(_own_folder(private, path.parent.name, 0o750))
+            keep(_own_folder(disks, path.name, 0o750))
+            target = keep(self._open(path, os.O_PATH | os.O_DIRECTORY))
+            if mounts.is_mount_point(target):
+                return
+            source = keep(holder.open_namespace("mnt"))
+            mounts.share(source, claim, keep(open_namespace(self._first, "mnt")), target)
+
+    def take_claim(self, volume: str) -> None:
+        """Take the claim of a volume away from the launcher again. What QEMU has open stays open.
+
+        :raises OSError, turtles.handler.mounts.MountError: if that isn't possible.
+        """
+        assert self._first is not None
+        path = paths.claim_dir(volume)
+        with (
+            closing(self._open(path.parent, os.O_PATH | os.O_DIRECTORY)) as parent,
+            closing(open_namespace(self._first, "mnt")) as namespace,
+        ):
+            mounts.remove(namespace, parent, path.name)
+
+    def watch_attachment(self, pod_uid: str, on_change: Callable[[], None]) -> None:
+        """Call back, once, when something appears in the folder of a Pod that holds a claim.
+
+        :raises OSError: if there is no such folder.
+        """
+        self._watcher.folder(Path(paths.attachment_dir(self._pods_dir, pod_uid)), on_change, once=True)
+
     def own_host_disk(self, volume: Mapping[str, Any]) -> None:
         """Make the disk file of a hostDisk QEMU's, and create it if that is asked for and it isn't there.
 
@@ -541,6 +600,11 @@ class Launcher:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+
+def _open_own_folder(path: str) -> int:
+    """Open a folder that is a volume of a Pod: what is above it is the kubelet's."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def _own_folder(directory: int, name: str, mode: int) -> int:

@@ -82,16 +82,7 @@ class Peer:
 
         :raises StrangerError: if the namespace was made by a user, not by the Pod's runtime.
         """
-        namespace = os.open(f"ns/{kind}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.process)
-        try:
-            with closing(_owner_of(namespace)) as owner:
-                status = os.fstat(owner)
-            if (status.st_dev, status.st_ino) != _own_user_namespace():
-                raise StrangerError(f"belongs to a process in a namespace ({kind}) that a user has made")
-        except BaseException:
-            os.close(namespace)
-            raise
-        return namespace
+        return open_namespace(self.process, kind)
 
     def send(self, data: bytes) -> None:
         """Send a few bytes; a peer that doesn't take them doesn't get them."""
@@ -168,6 +159,24 @@ def open_process(pid: int) -> int:
         return os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), f"process {pid}") from error
+
+
+def open_namespace(process: int, kind: str) -> int:
+    """Return a descriptor of a process's namespace of a kind such as "mnt".
+
+    :param process: its folder in /proc.
+    :raises StrangerError: if the namespace was made by a user, not by the Pod's runtime.
+    """
+    namespace = os.open(f"ns/{kind}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)
+    try:
+        with closing(_owner_of(namespace)) as owner:
+            status = os.fstat(owner)
+        if (status.st_dev, status.st_ino) != _own_user_namespace():
+            raise StrangerError(f"belongs to a process in a namespace ({kind}) that a user has made")
+    except BaseException:
+        os.close(namespace)
+        raise
+    return namespace
 
 
 def sees(process: int, directory: int) -> bool:

@@ -36,9 +36,10 @@ class Starter:
         self._capability_cache = capability_cache
         self._configuration = configuration
 
-    def start(self, vmi: Object, guest: Guest, launcher: Launcher) -> Domain:
+    def start(self, vmi: Object, guest: Guest, launcher: Launcher, absent: frozenset[str] = frozenset()) -> Domain:
         """Start a guest. Whatever an earlier attempt has left is used or replaced.
 
+        :param absent: volumes that come later.
         :raises GuestEnded: if no other attempt would be any better.
         """
         began = time.monotonic()
@@ -52,7 +53,8 @@ class Starter:
         for volume in _host_disks(vmi):
             launcher.own_host_disk(volume)
         self._bring_capability_cache(guest, launcher)
-        xml = hooks.changed(vmi, guest, launcher, self._domain_xml(vmi, launcher, plans))
+        host = self.host(vmi, launcher, absent)
+        xml = hooks.changed(vmi, guest, launcher, self._domain_xml(vmi, plans, host))
         try:
             domain = launcher.connection().start(xml, paused=vmi["spec"].get("startStrategy") == "Paused")
         except LibvirtError as error:
@@ -90,9 +92,13 @@ class Starter:
         except OSError as error:
             log.info("libvirtd has to determine QEMU's capabilities itself: %s", error, extra={"vmi": str(guest)})
 
-    def _domain_xml(self, vmi: Object, launcher: Launcher, plans: tuple[InterfacePlan, ...]) -> str:
+    def host(self, vmi: Object, launcher: Launcher, absent: frozenset[str] = frozenset()) -> definition.Host:
+        """Return what the node offers a domain.
+
+        :param absent: volumes that come later.
+        """
         dedicated = bool((vmi["spec"]["domain"].get("cpu") or {}).get("dedicatedCpuPlacement"))
-        host = definition.Host(
+        return definition.Host(
             launcher.has_kvm(),
             self._emulator,
             _volumes_without_direct_io(vmi, launcher),
@@ -100,9 +106,13 @@ class Starter:
             block_sizes=_block_sizes(vmi, launcher),
             processors=launcher.processors() if dedicated else (),
             numa=numa_nodes() if dedicated else {},
+            absent=absent,
             assigned=launcher.assigned_devices() if _has_assigned_devices(vmi) else {},
             logs_console=launcher.has_file(paths.serial_log(vmi["metadata"]["uid"])),
         )
+
+    @staticmethod
+    def _domain_xml(vmi: Object, plans: tuple[InterfacePlan, ...], host: definition.Host) -> str:
         try:
             return definition.domain_xml(vmi, plans, host)
         except ValueError as error:

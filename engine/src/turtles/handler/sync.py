@@ -6,9 +6,10 @@ there: the object, the Pod's folder, the domain. What is decided and reported is
 survive a killed agent and can't be read back from the rest is in :mod:`turtles.handler.state`.
 """
 
+import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
@@ -20,8 +21,9 @@ from turtles.domain import status as domain_status
 from turtles.domain.decision import ShutdownStep, Step
 from turtles.domain.end import End
 from turtles.domain.report import Observation
+from turtles.domain.status import Plugged
 from turtles.domain.xml import AnswerError
-from turtles.handler import delivery, pod_network
+from turtles.handler import delivery, hotplug, pod_network
 from turtles.handler.checksums import Checksums
 from turtles.handler.cluster import Cluster, Key
 from turtles.handler.credentials import AccessCredentials
@@ -33,6 +35,7 @@ from turtles.handler.guest import Guest, Guests
 from turtles.handler.guest_agent import GuestAgents
 from turtles.handler.launcher import Launcher
 from turtles.handler.links import set_links
+from turtles.handler.memory_dump import MemoryDumps
 from turtles.handler.plumbing import PlumbingError
 from turtles.handler.reporter import Reporter
 from turtles.handler.start import Starter
@@ -78,6 +81,7 @@ class Synchroniser:
         self._disk_growth = DiskGrowth(configuration)
         self._checksums = Checksums()
         self._agents = GuestAgents()
+        self._dumps = MemoryDumps()
         self._credentials = AccessCredentials()
         self._reporter = Reporter(cluster)
 
@@ -145,8 +149,11 @@ class Synchroniser:
             raise GuestEnded(end.DELETED_BEFORE_START)
         if step is Step.LOST:
             raise GuestEnded(_lost(vmi, guest, "libvirt no longer knows the guest"))
+        volumes = hotplug.mount(vmi, guest, launcher, lambda: self._cluster.enqueue(guest.key))
         if step is Step.START or domain is None:
-            domain = self._starter.start(vmi, guest, launcher)
+            if hotplug.awaited(vmi, volumes) and hotplug.start_waits(guest):
+                return hotplug.next_look(vmi, guest, volumes, decision.LOOK_AGAIN)
+            domain = self._starter.start(vmi, guest, launcher, hotplug.absent(vmi, volumes))
             state, reason = domain.state()
         if lifecycle.alive(state) and not guest.state.started:
             guest.state.started = True
@@ -157,14 +164,25 @@ class Synchroniser:
             state, reason = domain.state()
         if guest.state.thaw_at is not None and lifecycle.alive(state):
             again = min(again, self._thaw(guest, domain, guest.state.thaw_at))
-        seen = _observe(vmi, guest, launcher, domain, state, reason)
-        if step is not Step.SHUT_DOWN and (set_links(guest, domain, seen) | grow(vmi, guest, domain, seen)):
-            seen = _observe(vmi, guest, launcher, domain, state, reason)
+        seen = _observe(vmi, guest, launcher, domain, state, reason, volumes)
+        if step is not Step.SHUT_DOWN and self._change(vmi, guest, launcher, domain, seen):
+            volumes = hotplug.mount(vmi, guest, launcher, lambda: self._cluster.enqueue(guest.key))
+            seen = _observe(vmi, guest, launcher, domain, state, reason, volumes)
+        again = hotplug.next_look(vmi, guest, volumes, again)
         self._report(vmi, guest, domain, seen)
         if seen.live is not None:
-            self._disk_growth.grow(vmi, launcher, domain)
+            self._disk_growth.grow(vmi, launcher, domain, seen.live)
             self._checksums.compute(vmi, guest, launcher, lambda: self._cluster.enqueue(guest.key))
         return again
+
+    def _change(self, vmi: Object, guest: Guest, launcher: Launcher, domain: Domain, seen: Observation) -> bool:
+        """Change what the VMI asks for and the running guest hasn't; return whether there is something new to see."""
+        changed = set_links(guest, domain, seen) | grow(vmi, guest, domain, seen)
+        if seen.live is None:
+            return changed
+        gives = functools.partial(self._starter.host, vmi, launcher)
+        changed |= hotplug.plug(vmi, guest, launcher, domain, seen.live, seen.volumes, gives)
+        return self._dumps.start(vmi, guest, domain, seen.volumes, lambda: self._cluster.enqueue(guest.key)) or changed
 
     def _find_launcher(self, vmi: Object, guest: Guest) -> Launcher:
         pod_uid = decision.launcher_pod_uid(vmi, self._node)
@@ -306,7 +324,15 @@ class Synchroniser:
         self.guests.forget(guest)
 
 
-def _observe(vmi: Object, guest: Guest, launcher: Launcher, domain: Domain, state: int, reason: int) -> Observation:
+def _observe(
+    vmi: Object,
+    guest: Guest,
+    launcher: Launcher,
+    domain: Domain,
+    state: int,
+    reason: int,
+    volumes: Mapping[str, Plugged],
+) -> Observation:
     """Query libvirt about a domain and its interfaces."""
     try:
         live = domain_status.live(domain.xml()) if lifecycle.alive(state) else None
@@ -316,7 +342,9 @@ def _observe(vmi: Object, guest: Guest, launcher: Launcher, domain: Domain, stat
     addresses = tuple(address for address, _ in facts.addresses) if facts else ()
     refused = {condition: message for condition, (_, message) in guest.refused.items()}
     plans = pod_network.plans(vmi, facts)
-    return Observation(state, reason, live, plans, addresses, refused, dict(guest.checksums))
+    return Observation(
+        state, reason, live, plans, addresses, refused, dict(guest.checksums), volumes, dict(guest.dumps)
+    )
 
 
 def _stopped(vmi: Object, guest: Guest, state: int, reason: int) -> End:

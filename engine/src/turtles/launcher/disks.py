@@ -12,6 +12,7 @@ from typing import Any
 
 from turtles.api import quantity
 from turtles.api.guests import QEMU_UID
+from turtles.api.kinds.vmi.hotplug import is_hotpluggable
 from turtles.domain import paths
 from turtles.domain.definition.elements import devices_of
 from turtles.launcher import cloudinit, files, images
@@ -51,7 +52,7 @@ def prepare(vmi: Mapping[str, Any], root: Path = Path("/"), hook: cloudinit.Hook
             elif name in paths.block_volumes(vmi):
                 _check_device(name, _in_root(root, paths.claim_device(name)))
             elif "persistentVolumeClaim" in volume or "dataVolume" in volume:
-                _claim_disk(volume, vmi, root)
+                prepare_claim(volume, _claim_size(name, vmi), root)
             elif any(kind in volume for kind in _CLOUD_INIT):
                 cloudinit.make_seed(volume, vmi, root, hook)
             elif "downwardMetrics" in volume:
@@ -63,10 +64,11 @@ def prepare(vmi: Mapping[str, Any], root: Path = Path("/"), hook: cloudinit.Hook
 
 
 def backing_volumes(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the volumes of a VMI's *spec* that back disks: not those shared as filesystems, or for memory dumps."""
+    """Return the volumes of a VMI's *spec* that back disks and are there when it starts: not those shared as
+    filesystems, or that come later."""
     shared = {filesystem["name"] for filesystem in devices_of(spec).get("filesystems") or ()}
     volumes: Sequence[Mapping[str, Any]] = spec.get("volumes") or ()
-    return [volume for volume in volumes if volume["name"] not in shared and "memoryDump" not in volume]
+    return [volume for volume in volumes if volume["name"] not in shared and not is_hotpluggable(volume)]
 
 
 def _backing(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path) -> tuple[Path, images.Image] | None:
@@ -217,10 +219,13 @@ def _mib(size: int) -> str:
     return f"{size / _MIB:.1f} MiB"
 
 
-def _claim_disk(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path) -> None:
+def prepare_claim(volume: Mapping[str, Any], requested: int | None, root: Path = Path("/")) -> None:
     """Check the disk.img on a claim; create it where the claim has none yet.
 
     The file is sparse, and as large as the claim or, within the tolerance, as what its file system has left.
+
+    :param requested: bytes that the claim has; None if that isn't known yet.
+    :raises LaunchError: naming volume, claim and remedy.
     """
     name = volume["name"]
     what = f"volume {name!r}: claim {paths.claim_of(volume)!r}"
@@ -239,7 +244,6 @@ def _claim_disk(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path) -
                 f"{what} has a disk.img that uid {os.geteuid()} may not use; give it to {QEMU_UID}:{QEMU_UID}"
             )
         return
-    requested = _claim_size(name, vmi)
     if requested is None:
         raise LaunchError(f"{what} has no disk.img, and its size isn't known yet; a new disk can't be created on it")
     free = _free(directory)

@@ -12,7 +12,6 @@ it can be forked for every VM.
 
 import argparse
 import logging
-import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from turtles.api.guests import hostname
 from turtles.command import Command
 from turtles.domain import lifecycle, network, paths
 from turtles.launcher import (
+    attachment,
     boot,
     cloudinit,
     container_disk,
@@ -37,6 +37,7 @@ from turtles.launcher import (
     pod,
     process,
     tail,
+    termination,
 )
 from turtles.launcher.console_log import ConsoleLog
 from turtles.launcher.delivery import Delivery
@@ -52,9 +53,6 @@ log = logging.getLogger(__name__)
 # Loads what pycdlib loads when it is used (codecs): a forked launcher may be unable to read Python's library.
 cloudinit.render_seed("cidata", {"openstack/meta-data": b""})
 
-#: Where the Pod's runtime expects the reason of a failure (Kubernetes: terminationMessagePath), and how much it keeps.
-TERMINATION_LOG = Path("/dev/termination-log")
-_TERMINATION_LOG_BYTES = 4096
 #: Where the node's warmed capability cache is mounted, if there is one.
 CAPABILITY_CACHE = Path("/var/cache/turtles-launcher")
 
@@ -80,11 +78,14 @@ def main(argv: list[str] | None = None) -> int:
     :return: the exit status: 0 when the domain was undefined or after SIGTERM, 1 after an error, which then is in
         ``/dev/termination-log`` too.
     """
-    # What is forked from a process that has loaded this module may be any program of the launcher's Pod.
+    argv = sys.argv[1:] if argv is None else argv
+    # What is forked from a process that has loaded this module may be any program of a machine's Pods.
     if Path(sys.argv[0]).name == tail.PROGRAM:
         return tail.main(argv)
     if Path(sys.argv[0]).name == hooks.SHIM:
-        return hooks.become_shim(sys.argv[1:] if argv is None else argv)
+        return hooks.become_shim(argv)
+    if argv[:1] == [attachment.NAME]:
+        return attachment.main(argv[1:])
     # It handles signals in libvirt's event loop.
     return _command().run(_run, argv, signals=False)
 
@@ -106,7 +107,7 @@ def _run(options: argparse.Namespace) -> int:
         # Not its repr(): that of a UnicodeError holds the whole text, which may be user data.
         message = f"virt-launcher failed: {type(error).__name__}: {error}"
     log.error("%s", message)
-    _write_termination_log(message)
+    termination.leave(message)
     return 1
 
 
@@ -159,17 +160,6 @@ def _command() -> Command:
         "--hook-sidecars", type=int, default=0, help="number of containers that change what the machine is made of"
     )
     return command
-
-
-def _write_termination_log(message: str) -> None:
-    """Leave *message* for the Pod's status, if there is a place for it."""
-    data = message.encode()[:_TERMINATION_LOG_BYTES]
-    try:
-        descriptor = os.open(TERMINATION_LOG, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
-    except OSError:
-        return
-    with open(descriptor, "wb") as file:
-        file.write(data)
 
 
 def _ignore_libvirt_error(context: object, error: object) -> None:

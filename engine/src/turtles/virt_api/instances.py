@@ -8,20 +8,26 @@ virt-handler of its node.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
-from turtles.api import durations, node_server
+from turtles.api import durations, labels, node_server
 from turtles.api.conditions import get_condition, is_true
+from turtles.api.configuration import DEFAULT, ClusterConfiguration
 from turtles.api.kinds.vm import VM as VM_KIND
 from turtles.api.kinds.vmi import VMI as VMI_KIND
 from turtles.api.objects import Object, controller_of, get
 from turtles.api.phases import RUNNING, phase_of
-from turtles.kube.client import Client, NotFound
+from turtles.kube.client import MERGE, ApiError, Client, Conflict, NotFound
 from turtles.kube.kubevirt import VM, VMI
 from turtles.virt_api import volumes
 from turtles.virt_api.nodes import Nodes
 from turtles.virt_api.status import Failure, conflict, not_found
 
+T = TypeVar("T")
+
+#: How often an operation is retried after a concurrent write.
+TRIES = 5
 VM_NOT_RUNNING, VMI_NOT_RUNNING = "VM is not running", "VMI is not running"
 NO_AGENT = "VMI does not have guest agent connected"
 #: After how many seconds file systems are thawed again if a request to freeze them doesn't say.
@@ -54,13 +60,13 @@ def instance_of(client: Client, namespace: str, name: str) -> Object:
     return vmi
 
 
-def checked(check: Callable[[Object], None], options: Object) -> None:
-    """Check the options of a request to add or remove a volume.
+def checked(check: Callable[[T], None], value: T) -> None:
+    """Check the options of a request to add or remove a volume, or whether that is possible at all.
 
     :raises Failure: something is missing.
     """
     try:
-        check(options)
+        check(value)
     except volumes.WrongOptions as error:
         raise Failure(400, str(error)) from None
 
@@ -68,8 +74,10 @@ def checked(check: Callable[[Object], None], options: Object) -> None:
 class Instances:
     """The VirtualMachineInstances that the client reaches."""
 
-    def __init__(self, client: Client, nodes: Nodes) -> None:
-        self._client, self._nodes = client, nodes
+    def __init__(
+        self, client: Client, nodes: Nodes, configuration: Callable[[], ClusterConfiguration] = lambda: DEFAULT
+    ) -> None:
+        self._client, self._nodes, self._configuration = client, nodes, configuration
 
     def pause(self, namespace: str, name: str, options: Object) -> None:
         """Stop the guest's processors."""
@@ -133,16 +141,55 @@ class Instances:
         return self._ask(namespace, name, node_server.FILESYSTEMS)
 
     def add_volume(self, namespace: str, name: str, options: Object) -> None:
-        """Refuse to plug a volume into a guest."""
+        """Plug a volume into the guest; its VirtualMachine, if it has one, doesn't get it."""
+        checked(partial(volumes.check_enabled, "Add"), self._configuration())
         checked(volumes.check_add, options)
-        self._running(namespace, name, VMI_NOT_RUNNING)
-        raise Failure(400, f"Unable to Add Volume because {volumes.NO_HOTPLUG}.", VMI_KIND, name)
+        self._change_volumes(volumes.added, namespace, name, options)
 
     def remove_volume(self, namespace: str, name: str, options: Object) -> None:
-        """Refuse to unplug a volume from a guest."""
+        """Unplug a volume from the guest."""
+        checked(partial(volumes.check_enabled, "Remove"), self._configuration())
         checked(volumes.check_remove, options)
-        self._running(namespace, name, VMI_NOT_RUNNING)
-        raise Failure(400, f"Unable to Remove Volume because {volumes.NO_HOTPLUG}.", VMI_KIND, name)
+        self._change_volumes(volumes.removed, namespace, name, options)
+
+    def _change_volumes(
+        self, change: Callable[[Object, Object], Object], namespace: str, name: str, options: Object
+    ) -> None:
+        for attempt in range(TRIES):
+            vmi = self._running(namespace, name, VMI_NOT_RUNNING)
+            try:
+                spec = change(vmi["spec"], options)
+            except volumes.NotPossible as error:
+                raise conflict(VMI_KIND, name, str(error)) from None
+            metadata: Object = {"resourceVersion": vmi["metadata"]["resourceVersion"]}
+            if (machine := self._machine_of(vmi)) is not None:
+                template = get(machine, "spec", "template", "spec") or {}
+                mark = volumes.only_of_instance(vmi, template, spec)
+                metadata["annotations"] = {labels.EPHEMERAL_HOTPLUG: mark}
+            try:
+                self._client.request(
+                    "PATCH",
+                    VMI.path(namespace, name),
+                    query={"dryRun": "All"} if _is_dry_run(options) else None,
+                    body={"metadata": metadata, "spec": spec},
+                    content_type=MERGE,
+                )
+                return
+            except Conflict as error:
+                if attempt == TRIES - 1:
+                    raise conflict(VMI_KIND, name, "the object keeps changing; try again") from error
+            except ApiError as error:
+                raise Failure(error.status or 503, error.message, VMI_KIND, name) from error
+
+    def _machine_of(self, vmi: Object) -> Object | None:
+        """Return the VirtualMachine that a VMI is an instance of, if there is one."""
+        owner = controller_of(vmi)
+        if owner is None or owner.get("kind") != VM.kind:
+            return None
+        try:
+            return self._client.get(VM, vmi["metadata"]["namespace"], owner["name"])
+        except NotFound:
+            return None
 
     def cancel_evacuation(self, namespace: str, name: str, options: Object) -> None:
         """Let a VMI stay on a node that it was to leave."""

@@ -8,28 +8,28 @@ only apply to what they have read.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from turtles.api import times
 from turtles.api.conditions import TERMINATING, get_condition, is_true, set_condition
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
 from turtles.api.kinds.vm import VM as VM_KIND
-from turtles.api.objects import Object, controller_of
+from turtles.api.kinds.vmi import VMI as VMI_KIND
+from turtles.api.objects import Object, controller_of, get
 from turtles.api.phases import FAILED, FINAL_PHASES, RUNNING, is_final, phase_of
 from turtles.api.run_strategies import ALWAYS, HALTED, MANUAL, ONCE, RERUN_ON_FAILURE, START, STOP, run_strategy
 from turtles.kube.client import MERGE, ApiError, Client, Conflict, NotFound
 from turtles.kube.kubevirt import VM, VMI
 from turtles.kube.lookup import Lookup
-from turtles.kube.resources import Resource
-from turtles.virt_api import volumes
+from turtles.kube.resources import PVC, Resource
+from turtles.virt_api import memory_dump, volumes
 from turtles.virt_api.expansion import Expansion
-from turtles.virt_api.instances import VM_NOT_RUNNING, Instances, checked, fetch
+from turtles.virt_api.instances import TRIES, VM_NOT_RUNNING, VMI_NOT_RUNNING, Instances, checked, fetch
 from turtles.virt_api.nodes import Nodes
 from turtles.virt_api.object_graph import ObjectGraphs
 from turtles.virt_api.status import Failure, conflict, not_found
 
-#: How often an operation is retried after a concurrent write.
-_TRIES = 5
 _NO_MIGRATION = "this engine does not support live migration"
 
 #: Takes namespace and name of the object and the request's options; returns the answer's body, if it has one.
@@ -43,7 +43,7 @@ def handlers(
 
     :param configuration: returns the configuration in force.
     """
-    machines, instances = VirtualMachines(client), Instances(client, nodes)
+    machines, instances = VirtualMachines(client, configuration), Instances(client, nodes, configuration)
     graphs = ObjectGraphs(client, configuration)
     expansion = Expansion(client, Lookup(client), configuration)
     return {
@@ -54,6 +54,7 @@ def handlers(
         "add_volume_vm": machines.add_volume,
         "remove_volume_vm": machines.remove_volume,
         "memory_dump_vm": machines.dump_memory,
+        "remove_memory_dump_vm": machines.forget_memory,
         "object_graph_vm": graphs.of_vm,
         "pause_vmi": instances.pause,
         "unpause_vmi": instances.unpause,
@@ -77,8 +78,8 @@ def handlers(
 class VirtualMachines:
     """Start, stop and restart, of the VirtualMachines that the client reaches."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, client: Client, configuration: Callable[[], ClusterConfiguration]) -> None:
+        self._client, self._configuration = client, configuration
 
     def start(self, namespace: str, name: str, options: Object) -> None:
         """Start a VirtualMachine."""
@@ -93,19 +94,25 @@ class VirtualMachines:
         self._retry(self._restart, namespace, name, options)
 
     def add_volume(self, namespace: str, name: str, options: Object) -> None:
-        """Add a volume and its disk to the template of a VirtualMachine that doesn't run."""
+        """Add a volume and its disk to the template of a VirtualMachine, which its running instance follows."""
+        checked(partial(volumes.check_enabled, "Add"), self._configuration())
         checked(volumes.check_add, options)
         self._retry(self._add_volume, namespace, name, options)
 
     def remove_volume(self, namespace: str, name: str, options: Object) -> None:
-        """Remove a volume and its disk from the template of a VirtualMachine that doesn't run."""
+        """Remove a volume and its disk from the template of a VirtualMachine, which its running instance follows."""
+        checked(partial(volumes.check_enabled, "Remove"), self._configuration())
         checked(volumes.check_remove, options)
         self._retry(self._remove_volume, namespace, name, options)
 
     def dump_memory(self, namespace: str, name: str, options: Object) -> None:
-        """Refuse to write a guest's memory to a claim."""
-        self._get(namespace, name)
-        raise Failure(400, "Unable to memory dump because this engine does not support it.", VM_KIND, name)
+        """Have a guest's memory written to a claim."""
+        checked(partial(volumes.check_enabled, "Dump Memory to"), self._configuration())
+        self._retry(self._dump_memory, namespace, name, options)
+
+    def forget_memory(self, namespace: str, name: str, options: Object) -> None:
+        """Have a machine no longer associated with the claim that its memory was written to."""
+        self._retry(self._forget_memory, namespace, name, options)
 
     def migrate(self, namespace: str, name: str, options: Object) -> None:
         """Refuse to migrate a VirtualMachine, for KubeVirt's reasons or because this engine can't."""
@@ -124,13 +131,13 @@ class VirtualMachines:
     def _retry(
         self, operation: Callable[[Object, Object | None, Object], None], namespace: str, name: str, options: Object
     ) -> None:
-        for attempt in range(_TRIES):
+        for attempt in range(TRIES):
             vm = self._get(namespace, name)
             try:
                 operation(vm, self._vmi(vm), options)
                 return
             except Conflict as error:
-                if attempt == _TRIES - 1:
+                if attempt == TRIES - 1:
                     raise conflict(VM_KIND, name, "the object keeps changing; try again") from error
             except ApiError as error:
                 raise Failure(error.status or 503, error.message, VM_KIND, name) from error
@@ -212,27 +219,48 @@ class VirtualMachines:
         self._request(vm, [_stop_request(vmi), {"action": START}], options)
 
     def _add_volume(self, vm: Object, vmi: Object | None, options: Object) -> None:
-        self._change_volumes("Add", volumes.added, vm, vmi, options)
+        self._change_volumes(volumes.added, vm, options)
 
     def _remove_volume(self, vm: Object, vmi: Object | None, options: Object) -> None:
-        self._change_volumes("Remove", volumes.removed, vm, vmi, options)
+        self._change_volumes(volumes.removed, vm, options)
 
-    def _change_volumes(
-        self,
-        what: str,
-        change: Callable[[Object, Object], Object],
-        vm: Object,
-        vmi: Object | None,
-        options: Object,
-    ) -> None:
-        name = vm["metadata"]["name"]
+    def _change_volumes(self, change: Callable[[Object, Object], Object], vm: Object, options: Object) -> None:
         try:
-            spec = change(vm["spec"], options)
+            spec = change(get(vm, "spec", "template", "spec") or {}, options)
         except volumes.NotPossible as error:
-            raise conflict(VM_KIND, name, str(error)) from None
-        if vmi is not None and not is_final(vmi):
-            raise Failure(400, f"Unable to {what} Volume because {volumes.NO_HOTPLUG}.", VM_KIND, name)
-        self._patch(VM, vm, {"spec": spec}, options)
+            raise conflict(VM_KIND, vm["metadata"]["name"], str(error)) from None
+        self._patch(VM, vm, {"spec": {"template": {"spec": spec}}}, options)
+
+    def _dump_memory(self, vm: Object, vmi: Object | None, options: Object) -> None:
+        metadata = vm["metadata"]
+        try:
+            claim = memory_dump.claim_of(vm, options)
+            if vmi is None:
+                raise not_found(VMI_KIND, metadata["name"])
+            if phase_of(vmi) != RUNNING:
+                raise conflict(VMI_KIND, metadata["name"], VMI_NOT_RUNNING)
+            memory_dump.check_claim(self._claim(metadata["namespace"], claim), vmi)
+            request = memory_dump.requested(vm, claim)
+        except ValueError as error:
+            raise Failure(400, str(error), VM_KIND, metadata["name"]) from None
+        except memory_dump.NotPossible as error:
+            raise conflict(VM_KIND, metadata["name"], str(error)) from None
+        # Whole: a merge would keep what the last one left.
+        before = dict.fromkeys(get(vm, "status", "memoryDumpRequest") or {})
+        self._patch(VM, vm, {"status": {"memoryDumpRequest": {**before, **request}}}, options, "status")
+
+    def _forget_memory(self, vm: Object, vmi: Object | None, options: Object) -> None:
+        try:
+            request = memory_dump.removed(vm)
+        except memory_dump.NotPossible as error:
+            raise conflict(VM_KIND, vm["metadata"]["name"], str(error)) from None
+        self._patch(VM, vm, {"status": {"memoryDumpRequest": request}}, options, "status")
+
+    def _claim(self, namespace: str, name: str) -> Object:
+        try:
+            return self._client.get(PVC, namespace, name)
+        except NotFound:
+            raise Failure(404, f'persistentvolumeclaims "{name}" not found') from None
 
     # Writes
 

@@ -336,7 +336,7 @@ VM = Kind(
         Subresource("addvolume", handler="add_volume_vm"),
         Subresource("removevolume", handler="remove_volume_vm"),
         Subresource("memorydump", handler="memory_dump_vm"),
-        Subresource("removememorydump", handler="memory_dump_vm"),
+        Subresource("removememorydump", handler="remove_memory_dump_vm"),
         Subresource("evacuate/cancel", handler="cancel_evacuation_vm", code=200),
         Subresource("objectgraph", handler="object_graph_vm", verb="get", code=200, body=True),
         Subresource("portforward", handler="port_forward_vm", verb="get", stream=True, path=True),

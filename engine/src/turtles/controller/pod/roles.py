@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What each Pod of a VirtualMachineInstance is for. Pure.
 
-A guest runs in one launcher Pod. While it migrates there is a second one, its target; and a Pod may hold volumes that
-are attached while the guest runs (KubeVirt, "virt-launcher pod", "Live migration", "Hotplug volumes").
+A guest runs in one launcher Pod. While it migrates there is a second one, its target (KubeVirt, "virt-launcher pod",
+"Live migration"). Pods that hold claims for a running guest belong to its launcher, not to the VMI.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,12 +20,10 @@ class Pods:
 
     :param launcher: where the guest runs, or is to start.
     :param targets: launchers of migrations, that of the present one and those left from earlier ones.
-    :param attachments: hold volumes that were attached to the running guest.
     """
 
     launcher: Object | None
     targets: tuple[Object, ...] = ()
-    attachments: tuple[Object, ...] = ()
 
 
 def by_role(vmi: Mapping[str, Any], pods: Sequence[Object]) -> Pods:
@@ -39,16 +37,14 @@ def by_role(vmi: Mapping[str, Any], pods: Sequence[Object]) -> Pods:
     status = vmi.get("status") or {}
     node = status.get("nodeName")
     active = {uid for uid, where in (status.get("activePods") or {}).items() if where == node}
-    attachments = tuple(pod for pod in pods if _label(pod, labels.APP) == labels.APP_HOTPLUG_DISK)
-    launchers = [pod for pod in pods if pod not in attachments]
-    running = [pod for pod in launchers if pod["metadata"].get("uid") in active]
+    running = [pod for pod in pods if pod["metadata"].get("uid") in active]
     # Which of them is a migration's target shows in its label; the one that has the guest isn't one any more.
-    starting = [pod for pod in launchers if not _label(pod, labels.MIGRATION_JOB_UID)]
+    starting = [pod for pod in pods if not _label(pod, labels.MIGRATION_JOB_UID)]
     expected = pod_name(dict(vmi))
     starting.sort(key=lambda pod: pod["metadata"]["name"] != expected)
     launcher = next(iter(running or starting), None)
-    targets = tuple(pod for pod in launchers if _label(pod, labels.MIGRATION_JOB_UID) and pod is not launcher)
-    return Pods(launcher, targets, attachments)
+    targets = tuple(pod for pod in pods if _label(pod, labels.MIGRATION_JOB_UID) and pod is not launcher)
+    return Pods(launcher, targets)
 
 
 def _label(pod: Mapping[str, Any], name: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from turtles.api.kinds.vmi.hotplug import is_hotpluggable
 from turtles.api.objects import Object
 from turtles.controller.pod.config import LauncherConfig, pull_policy, security
 from turtles.controller.pod.resources import is_guaranteed
@@ -66,6 +67,8 @@ def volumes_of(spec: Mapping[str, Any], config: LauncherConfig, block: frozenset
     shared = {filesystem["name"] for filesystem in devices_of(spec).get("filesystems") or ()}
     for volume in wanted:
         name = volume["name"]
+        if is_hotpluggable(volume):
+            continue  # it is in a Pod of its own
         if claim := paths.claim_of(volume):
             source: Object = {"claimName": claim}
             if (volume.get("persistentVolumeClaim") or {}).get("readOnly"):

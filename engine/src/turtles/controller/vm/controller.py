@@ -10,12 +10,13 @@ from typing import Any
 
 from turtles.api import labels
 from turtles.api.conditions import get_condition
-from turtles.api.configuration import ClusterConfiguration
+from turtles.api.configuration import HOTPLUG_VOLUMES, ClusterConfiguration
 from turtles.api.kinds.instancetype.expansion import has_matchers
 from turtles.api.kinds.instancetype.matchers import instance_annotations, instance_annotations_of
 from turtles.api.objects import Object, controller_of, is_deleted
 from turtles.api.phases import is_final
 from turtles.api.run_strategies import ALWAYS, HALTED, run_strategy
+from turtles.api.times import rfc3339
 from turtles.controller import remedies
 from turtles.controller.caches import Caches, users_of_claim
 from turtles.controller.changes import merge_diff
@@ -24,7 +25,7 @@ from turtles.controller.finalizers import VM_FINALIZERS, VMI_FINALIZERS, with_fi
 from turtles.controller.instances import STOPPED, Instances
 from turtles.controller.noted_ends import NotedEnds
 from turtles.controller.ownership import references_with, references_without
-from turtles.controller.vm import live_update
+from turtles.controller.vm import live_update, memory_dump
 from turtles.controller.vm.instancetypes import InstancetypeError, Instancetypes
 from turtles.controller.vm.plan import Plan, instance_of, plan
 from turtles.controller.vm.revision import Revisions, is_current, template_of, wanted_spec
@@ -34,6 +35,7 @@ from turtles.kube.events import Recorder
 from turtles.kube.informer import Key
 from turtles.kube.kubevirt import VM, VMI
 from turtles.kube.manager import Controller, Trigger, each
+from turtles.kube.resources import PVC
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +119,7 @@ class VMController:
     def _sync(self, vm: Object, vmi: Object | None) -> float | None:
         now = datetime.now(UTC)
         configuration = self._configuration()
+        vm, vmi = self._dump_memory(vm, vmi, now)
         follows = configuration.live_update and live_update.can_follow(vmi)
         try:
             expanded = self._instancetypes.expanded
@@ -156,16 +159,47 @@ class VMController:
         """
         sized = has_matchers(vm)
         spec = self._instancetypes.expanded(vm) if sized else None
-        update = live_update.update(vmi, wanted_spec(vm, configuration, spec))
+        volumes = configuration.has_gate(HOTPLUG_VOLUMES)
+        update = live_update.update(vmi, wanted_spec(vm, configuration, spec), volumes=volumes)
         if update.restart:
             return vm, vmi, update.restart
         patch: Object = {"spec": update.patch} if update.patch else {}
-        if annotations := merge_diff(instance_annotations_of(vmi), instance_annotations(vm)):
+        annotations = {
+            **merge_diff(instance_annotations_of(vmi), instance_annotations(vm)),
+            **(update.annotations or {}),
+        }
+        if annotations:
             patch["metadata"] = {"annotations": annotations}
         # What is in use from now on is stored: the objects may change.
         if sized and (changes := self._instancetypes.complete(vm, instance_of(vm))):
             vm = self._patch_vm(vm, {"status": changes}, subresource="status")
         return vm, self._patch_vmi(vmi, patch) if patch else vmi, ""
+
+    def _dump_memory(self, vm: Object, vmi: Object | None, now: datetime) -> tuple[Object, Object | None]:
+        """Bring a memory dump one step further; return the machine and its instance as they are then."""
+        step = memory_dump.step(vm, vmi, rfc3339(now))
+        if step is None:
+            return vm, vmi
+        request = vm["status"]["memoryDumpRequest"]
+        if step.annotation:
+            self._annotate_claim(vm["metadata"]["namespace"], request["claimName"], step.annotation)
+        if step.template is not None:
+            vm = self._patch_vm(vm, {"spec": {"template": {"spec": {"volumes": step.template}}}})
+        if step.instance is not None and vmi is not None:
+            vmi = self._patch_vmi(vmi, {"spec": {"volumes": step.instance}})
+        if step.request != request:
+            change = None if step.request is None else merge_diff(request, step.request)
+            vm = self._patch_vm(vm, {"status": {"memoryDumpRequest": change}}, subresource="status")
+        return vm, vmi
+
+    def _annotate_claim(self, namespace: str, name: str, text: str) -> None:
+        """Say on a claim which of its files is the memory."""
+        pvc = self._pvcs.get(namespace, name)
+        if pvc is None or (pvc["metadata"].get("annotations") or {}).get(memory_dump.ANNOTATION) == text:
+            return
+        patch = {"metadata": {"annotations": {memory_dump.ANNOTATION: text}}}
+        with contextlib.suppress(NotFound):
+            self._pvcs.observe(self._client.patch(PVC, namespace, name, patch))
 
     def _context(
         self, vm: Object, *, outdated: bool = False, why: str = "", failure: tuple[str, str] | None = None

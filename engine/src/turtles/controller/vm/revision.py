@@ -8,10 +8,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from turtles.api import labels
-from turtles.api.configuration import ClusterConfiguration
+from turtles.api.configuration import HOTPLUG_VOLUMES, ClusterConfiguration
 from turtles.api.kind import Context
 from turtles.api.kinds.instancetype import matchers
 from turtles.api.kinds.vmi.comparison import is_same_instance, is_same_template
@@ -165,7 +166,9 @@ class Revisions:
         """
         if vmi is None or is_current(vm, vmi):
             return False
-        judged = without_live_fields if follows else dict
+        judged: Callable[[Mapping[str, Any]], Object] = dict
+        if follows:
+            judged = partial(without_live_fields, volumes=configuration.has_gate(HOTPLUG_VOLUMES))
         name = started_revision(vm, vmi)
         started = self._started(vm["metadata"]["namespace"], name) if name else None
         if started is not None:

@@ -22,6 +22,7 @@ from turtles.controller.caches import BY_NAMESPACE, BY_OWNER, PENDING_IN, Caches
 from turtles.controller.claims import claim_names
 from turtles.controller.noted_ends import NotedEnds
 from turtles.controller.pod import state
+from turtles.controller.pod.attachment import attachment_pod
 from turtles.controller.pod.config import LauncherConfig
 from turtles.controller.pod.launcher import launcher_pod, pod_name
 from turtles.controller.pod.obstacles import obstacles
@@ -63,7 +64,7 @@ class VMIController:
         """
         self._client, self._recorder, self._config = client, recorder, config
         self._vmis, self._pods, self._nodes = caches.vmis, caches.pods, caches.nodes
-        self._pvcs, self._quotas = caches.pvcs, caches.quotas
+        self._pvcs, self._quotas, self._attachments = caches.pvcs, caches.quotas, caches.attachments
         self._configuration, self._noted_ends = configuration, noted_ends
         self._server = Server(client)
 
@@ -72,6 +73,7 @@ class VMIController:
         triggers = (
             each(self._vmis),
             owner_of(self._pods, VMI.kind),
+            Trigger(self._attachments, _attached_to),
             Trigger(self._pvcs, lambda old, new: users_of_claim(self._vmis, old, new)),
             Trigger(self._quotas, self._waiting_in),
         )
@@ -90,6 +92,8 @@ class VMIController:
         namespace = vmi["metadata"]["namespace"]
         pods = self._pods.by_index(BY_OWNER, vmi["metadata"]["uid"])
         pvcs = {name: self._pvcs.get(namespace, name) for name in claim_names(vmi["spec"])}
+        launchers = {pod["metadata"]["uid"] for pod in pods} | set((vmi.get("status") or {}).get("activePods") or ())
+        attachments = [pod for uid in sorted(launchers) for pod in self._attachments.by_index(BY_OWNER, uid)]
         decided = plan(
             vmi,
             pods,
@@ -98,6 +102,7 @@ class VMIController:
             noted=vmi in self._noted_ends,
             obstacles=() if pods else obstacles(vmi, self._configuration()),
             addresses=vsock.addresses(self._vmis.list()) if vsock.is_without_address(vmi) else (),
+            attachments=attachments,
         )
         if decided.lost_pod and (pod := self._live_pod(vmi)) is not None:
             self._pods.observe(pod)
@@ -112,8 +117,14 @@ class VMIController:
             self._tell_failure(vmi, decided.failure)
         for pod in decided.delete_pods:
             self._delete_pod(stored, pod)
-        if (launcher := by_role(vmi, pods).launcher) is not None:
+        launcher = by_role(vmi, pods).launcher
+        if launcher is not None:
             self._mark_pod(launcher, decided.gate, (stored.get("status") or {}).get("nodeName"))
+        for pod in decided.detach:
+            self._detach(stored, pod)
+        if launcher is not None:
+            for volume in decided.attach:
+                self._attach(stored, launcher, volume)
         return decided.wait
 
     def _live_pod(self, vmi: Object) -> Object | None:
@@ -144,6 +155,35 @@ class VMIController:
         self._pods.observe(pod)
         log.info("Pod created", extra={"namespace": namespace, "vmi": vmi["metadata"]["name"], "pod": name})
         self._recorder.event(vmi, "Normal", "SuccessfulCreate", f"Created virtual machine pod {name}")
+
+    def _attach(self, vmi: Object, launcher: Object, volume: Mapping[str, Any]) -> None:
+        """Create the Pod that holds the claim of a volume."""
+        pod = attachment_pod(vmi, launcher, volume, self._launcher_config(vmi))
+        name = pod["metadata"]["name"]
+        try:
+            self._attachments.observe(self._client.create(POD, pod))
+        except AlreadyExists:
+            return  # the cache was behind, or an earlier one is on its way out: its end calls for the next look
+        except Unavailable:
+            raise
+        except ApiError as error:
+            message = f"Error creating attachment pod: {error.message}"
+            self._recorder.event(vmi, "Warning", _FAILED_CREATE, remedies.advised(message, remedies.of_refusal(error)))
+            raise
+        extra = {"namespace": vmi["metadata"]["namespace"], "vmi": vmi["metadata"]["name"], "pod": name}
+        log.info("attachment Pod created", extra=extra)
+        self._recorder.event(vmi, "Normal", "SuccessfulCreate", f"Created attachment pod {name}")
+
+    def _detach(self, vmi: Object, pod: Object) -> None:
+        """Delete a Pod that holds a claim."""
+        metadata = pod["metadata"]
+        try:
+            answer = self._client.delete(POD, metadata["namespace"], metadata["name"], uid=metadata["uid"])
+        except NotFound:
+            return
+        if answer.get("kind") == POD.kind:
+            self._attachments.observe(answer)
+        self._recorder.event(vmi, "Normal", "SuccessfulDelete", f"Deleted attachment pod {metadata['name']}")
 
     def _create_state_claim(self, vmi: Object) -> None:
         """Create the claim with what outlives the machine, if it is to have one and hasn't."""
@@ -250,6 +290,13 @@ class VMIController:
             vhost_net=_offers(offered, labels.DEVICE_VHOST_NET),
             limited=limited_resources(self._quotas.by_index(BY_NAMESPACE, vmi["metadata"]["namespace"])),
         )
+
+
+def _attached_to(old: Object | None, new: Object | None) -> list[Key]:
+    """Return the VMI that a Pod holds a claim for."""
+    metadata = (new or old or {})["metadata"]
+    name = (metadata.get("annotations") or {}).get(labels.DOMAIN)
+    return [(metadata["namespace"], name)] if name else []
 
 
 def limited_resources(quotas: Sequence[Mapping[str, Any]]) -> frozenset[str]:

@@ -10,10 +10,12 @@ import copy
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from turtles.api import labels
 from turtles.api.conditions import get_condition, is_true, remove_condition, set_condition
 from turtles.api.guests import QEMU_UID
+from turtles.api.kinds.vmi.hotplug import is_hotpluggable
 from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import (
     FAILED,
@@ -28,12 +30,12 @@ from turtles.api.phases import (
 )
 from turtles.api.times import parse_time, rest_of, rfc3339
 from turtles.controller import remedies
-from turtles.controller.claims import claim_status, data_volume_names, refreshed
+from turtles.controller.claims import claim_names, claim_status, data_volume_names, refreshed
 from turtles.controller.finalizers import with_finalizer
 from turtles.controller.pod import end
 from turtles.controller.pod.roles import by_role
+from turtles.controller.vmi import hotplug, vsock
 from turtles.controller.vmi import status as conditions_of
-from turtles.controller.vmi import vsock
 
 #: Seconds the node agent has to say how a guest ended after its Pod did, and the kubelet the other way round.
 _LAST_WORD = 5
@@ -57,6 +59,8 @@ class Plan:
     :param vmi: the VMI as it is to be stored (metadata.labels, metadata.finalizers and status may differ).
     :param create_pod: make the launcher Pod; the VMI is stored afterwards.
     :param delete_pods: Pods to delete.
+    :param attach: volumes whose claims need a Pod.
+    :param detach: Pods that hold claims, to delete.
     :param gate: status, reason and message of the Pod's readiness gate, or None to leave it.
     :param lost_pod: the VMI is to fail because its Pod is not in the cache; make sure that it does not exist.
     :param events: (type, reason, message) to tell about the VMI.
@@ -67,6 +71,8 @@ class Plan:
     vmi: Object
     create_pod: bool = False
     delete_pods: Sequence[Object] = ()
+    attach: Sequence[Mapping[str, Any]] = ()
+    detach: Sequence[Object] = ()
     gate: tuple[str, str, str] | None = None
     lost_pod: bool = False
     events: Sequence[tuple[str, str, str]] = ()
@@ -81,6 +87,8 @@ class _Draft:
     vmi: Object
     create_pod: bool = False
     delete_pods: list[Object] = field(default_factory=list)
+    attach: Sequence[Mapping[str, Any]] = ()
+    detach: Sequence[Object] = ()
     gate: tuple[str, str, str] | None = None
     lost_pod: bool = False
     events: list[tuple[str, str, str]] = field(default_factory=list)
@@ -100,6 +108,7 @@ def plan(
     noted: bool = False,
     obstacles: Sequence[str] = (),
     addresses: Collection[int] = (),
+    attachments: Sequence[Object] = (),
 ) -> Plan:
     """Decide what a VMI needs.
 
@@ -109,12 +118,13 @@ def plan(
     :param noted: its VM has taken note of its end.
     :param obstacles: why there can't be a Pod for it.
     :param addresses: VSOCK addresses of other machines.
+    :param attachments: the Pods that hold claims for its launcher.
     """
     wanted: Object = {**vmi, "metadata": dict(vmi["metadata"]), "status": copy.deepcopy(vmi.get("status") or {})}
     draft = _Draft(wanted)
     pod = by_role(vmi, pods).launcher
     if is_final(vmi):
-        _finish(draft, pods, now, noted=noted)
+        _finish(draft, pods, now, noted=noted, attached=bool(attachments))
     else:
         if not is_deleted(vmi) and (
             finalizers := with_finalizer(vmi["metadata"], labels.VMI_FINALIZER, labels.VMI_FINALIZER_OLD)
@@ -130,6 +140,7 @@ def plan(
                 wanted["status"]["VSOCKCID"] = vsock.allocate(wanted["metadata"]["uid"], addresses)
     if is_final(wanted) and not is_final(vmi):
         draft.delete_pods = [each for each in pods if not is_deleted(each)]
+    _follow_volumes(draft, pod, attachments, pvcs)
     conditions = wanted["status"].setdefault("conditions", [])
     # The VMI is stored when its Pod has been created: its condition need not lag behind.
     exists = pod is not None or draft.create_pod
@@ -141,6 +152,22 @@ def plan(
         ready = conditions_of.ready(wanted, pod or {"metadata": {}} if exists else None, going=going)
         set_condition(conditions, "Ready", *ready, rfc3339(now))
     return draft.done()
+
+
+def _follow_volumes(
+    draft: _Draft, launcher: Object | None, attachments: Sequence[Object], pvcs: Mapping[str, Object | None]
+) -> None:
+    """Bring claims to a launcher that has a node, and away from it; when it ends, all of them go."""
+    if is_final(draft.vmi) or launcher is None:
+        draft.detach = [pod for pod in attachments if not is_deleted(pod)]
+        return
+    if not launcher["spec"].get("nodeName") or end.has_ended(launcher):
+        return
+    changes = hotplug.follow(draft.vmi, launcher, attachments, pvcs)
+    if changes is not None:
+        draft.vmi["status"]["volumeStatus"] = changes.entries
+        draft.attach, draft.detach = changes.create, changes.delete
+        draft.events += changes.events
 
 
 def _bring_up(
@@ -162,7 +189,8 @@ def _bring_up(
             _fail(draft, "the virt-launcher Pod is gone", now, remedies.POD_GONE)
             draft.lost_pod = True
             return
-        if missing := sorted(name for name, pvc in pvcs.items() if pvc is None):
+        needed = claim_names(_without_hotplug(vmi["spec"]))
+        if missing := sorted(name for name in needed if pvcs.get(name) is None):
             message = f"PVC {vmi['metadata']['namespace']}/{missing[0]} does not exist, waiting for it to appear"
             if set_condition(conditions, "Synchronized", "False", "FailedPvcNotFound", message, now):
                 imported = missing[0] in data_volume_names(vmi["spec"])
@@ -179,7 +207,7 @@ def _bring_up(
             return
         draft.create_pod = True
         set_phase(status, SCHEDULING, now)
-        if volumes := claim_status(vmi["spec"], pvcs):
+        if volumes := claim_status(_without_hotplug(vmi["spec"]), pvcs):
             status["volumeStatus"] = volumes
         conditions_of.clear_unsynchronized(conditions)
         return
@@ -211,6 +239,11 @@ def _bring_up(
     node = (pod.get("spec") or {}).get("nodeName")
     if node and conditions_of.is_up(pod):
         _hand_over(draft, pod, node, now)
+
+
+def _without_hotplug(spec: Mapping[str, Any]) -> Object:
+    """Return a spec without the volumes that don't have to be there before the machine starts."""
+    return {**spec, "volumes": [each for each in spec.get("volumes") or () if not is_hotpluggable(each)]}
 
 
 def _replace(draft: _Draft, pod: Object, now: datetime) -> None:
@@ -314,8 +347,8 @@ def _since(vmi: Object, phase: str) -> datetime | None:
     return None
 
 
-def _finish(draft: _Draft, pods: Sequence[Object], now: datetime, *, noted: bool) -> None:
-    """Succeeded and Failed: the Pods go, then, if it is being deleted, the VMI.
+def _finish(draft: _Draft, pods: Sequence[Object], now: datetime, *, noted: bool, attached: bool) -> None:
+    """Succeeded and Failed: the Pods go, those that hold claims for it too; then, if it is being deleted, the VMI.
 
     The VM's finalizer goes in the same write if the VM has taken note of how it ended; else the VM's controller takes
     it away afterwards.
@@ -336,7 +369,7 @@ def _finish(draft: _Draft, pods: Sequence[Object], now: datetime, *, noted: bool
                 set_condition(conditions, "Synchronized", "False", reason, message, rfc3339(now))
     if not pods and vmi["status"].get("activePods"):
         del vmi["status"]["activePods"]
-    if not is_deleted(vmi) or pods:
+    if not is_deleted(vmi) or pods or attached:
         return
     ours = [labels.VMI_FINALIZER, labels.VMI_FINALIZER_OLD]
     if noted:

@@ -25,6 +25,9 @@ def make_vmi(owner: Object, template: Mapping[str, Any], name: str = "", *, pref
         spec.setdefault("domain", {}).setdefault("firmware", {}).setdefault("uuid", firmware_uuid(name))
     if owner["kind"] == VM.kind:
         attach_input_device(spec)
+        if volumes := spec.get("volumes"):
+            # A claim for memory dumps comes with a request.
+            spec["volumes"] = [volume for volume in volumes if volume.get("memoryDump") is None]
     metadata = template.get("metadata") or {}
     return {
         "apiVersion": VMI.api_version,

@@ -25,8 +25,22 @@ from turtles.domain.definition.compute import (
     most_sockets,
     realtime_vcpus,
 )
-from turtles.domain.definition.devices import add_consoles, add_controllers, add_interfaces, add_other_devices
-from turtles.domain.definition.disks import add_discard_granularities, add_disks, disk_targets, matches_volume
+from turtles.domain.definition.devices import (
+    add_consoles,
+    add_controllers,
+    add_free_ports,
+    add_interfaces,
+    add_other_devices,
+)
+from turtles.domain.definition.disks import (
+    add_discard_granularities,
+    add_disks,
+    added_disk,
+    bus_of,
+    disk_targets,
+    free_target,
+    matches_volume,
+)
 from turtles.domain.definition.elements import Host, add_text
 from turtles.domain.definition.filesystems import add_filesystems
 from turtles.domain.definition.host_devices import add_host_devices
@@ -50,10 +64,13 @@ __all__ = (
     "Host",
     "Topology",
     "acpi_enabled",
+    "added_disk",
+    "bus_of",
     "cpu_topology",
     "disk_targets",
     "domain_uuid",
     "domain_xml",
+    "free_target",
     "guest_memory",
     "keeps_efi_variables",
     "matches_volume",
@@ -102,6 +119,7 @@ def domain_xml(vmi: Mapping[str, Any], plans: Sequence[InterfacePlan], host: Hos
     add_host_devices(devices, spec, host.assigned)
     add_discard_granularities(root, spec)
     add_memory_device(devices, spec)
+    add_free_ports(devices, spec)
     add_launch_security(root, spec)
     indent(root)
     return tostring(root, encoding="unicode")

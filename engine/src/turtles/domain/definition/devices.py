@@ -7,6 +7,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from turtles.api.configuration import ClusterConfiguration
 from turtles.domain import paths
+from turtles.domain.definition.compute import guest_memory
 from turtles.domain.definition.disks import bus_of
 from turtles.domain.definition.elements import add_alias, add_pci_address, add_text, devices_of, virtio
 from turtles.domain.network import InterfacePlan
@@ -17,6 +18,8 @@ _VIRTIO_MODELS = ("virtio", "virtio-transitional", "virtio-non-transitional")
 _VIDEO_MEMORY = ("vga", "cirrus", "bochs")
 #: How many USB devices of a client a guest can have at once (KubeVirt user guide, "Client Passthrough").
 USB_REDIRECTIONS = 4
+#: PCI Express ports of a machine in all, and of those at least free ones; for small and large machines.
+_PORTS, _LARGE_PORTS, _LARGE_MEMORY = (8, 3), (16, 6), 2 * 1024**3
 #: Name of the port on which guests ask for metrics of their host (vhostmd).
 DOWNWARD_METRICS_PORT = "org.github.vhostmd.1"
 
@@ -27,9 +30,41 @@ def add_controllers(devices: Element, spec: Mapping[str, Any]) -> None:
     transitional = {"model": virtio(spec)} if wanted.get("useVirtioTransitional") else {}
     buses = {bus_of(disk) for disk in wanted.get("disks") or ()}
     SubElement(devices, "controller", type="usb", index="0", model="qemu-xhci" if _has_usb(wanted, buses) else "none")
-    if "scsi" in buses:
+    # Without it no disk could be added on this bus while the guest runs.
+    if "scsi" in buses or not wanted.get("disableHotplug"):
         SubElement(devices, "controller", type="scsi", index="0", model=transitional.get("model", "virtio-scsi"))
     SubElement(devices, "controller", {"type": "virtio-serial", "index": "0", **transitional})
+
+
+def add_free_ports(devices: Element, spec: Mapping[str, Any]) -> None:
+    """Add ports for devices that are added while the guest runs: PCI Express has none to spare by itself.
+
+    How many of them KubeVirt gives (topology "v3"), and large machines more than small ones.
+
+    :param devices: with all devices that the machine starts with, each of which takes a port.
+    """
+    machine = ((spec.get("domain") or {}).get("machine") or {}).get("type") or "q35"
+    if "q35" not in machine or devices_of(spec).get("disableHotplug"):
+        return
+    taken = sum(_takes_port(device) for device in devices)
+    total, free = _LARGE_PORTS if guest_memory(spec) > _LARGE_MEMORY else _PORTS
+    SubElement(devices, "controller", type="pci", index="0", model="pcie-root")
+    # Those that are taken would be added by libvirt, but not beside these.
+    for index in range(1, 1 + taken + max(total - taken, free)):
+        SubElement(devices, "controller", type="pci", index=str(index), model="pcie-root-port")
+
+
+def _takes_port(device: Element) -> bool:
+    if device.tag == "disk":
+        target = device.find("target")
+        return target is not None and target.get("bus") == "virtio"
+    if device.tag == "controller":
+        return device.get("type") in ("scsi", "virtio-serial") or device.get("model") == "qemu-xhci"
+    if device.tag == "memballoon":
+        return device.get("model") != "none"
+    return device.tag in ("interface", "rng", "filesystem", "vsock", "hostdev") or (
+        device.tag == "memory" and device.get("model") == "virtio-mem"
+    )
 
 
 def _has_usb(wanted: Mapping[str, Any], buses: Iterable[str]) -> bool:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Disks."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from itertools import count
 from typing import Any
-from xml.etree.ElementTree import Element, SubElement
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 from turtles.domain import paths
 from turtles.domain.definition import iothreads
@@ -34,7 +35,10 @@ _LUN_BUSES = ("scsi", "virtio")
 
 
 def disk_targets(spec: Mapping[str, Any]) -> dict[str, str]:
-    """Return the guest device names (vda, sda, …) of a VMI's disks, by the disk's name, in the order of the spec."""
+    """Return the guest device names (vda, sda, …) with which a VMI's disks start, by the disk's name.
+
+    They are in the order of the spec. Disks that come while the guest runs get names that are free.
+    """
     counts: dict[str, int] = {}
     targets = {}
     for disk in seen_disks(spec):
@@ -88,7 +92,7 @@ def _boot_orders(spec: Mapping[str, Any], volumes: Mapping[str, Mapping[str, Any
 
 
 def add_disks(devices: Element, spec: Mapping[str, Any], host: Host, block: frozenset[str]) -> None:
-    """Add the disks.
+    """Add the disks, but for those whose volumes come later.
 
     :param block: names of the volumes that are block devices.
     :raises ValueError: if a disk has no volume, no known bus, or is what its volume can't be; it names the disk.
@@ -96,33 +100,77 @@ def add_disks(devices: Element, spec: Mapping[str, Any], host: Host, block: froz
     volumes = {volume["name"]: volume for volume in spec.get("volumes") or ()}
     targets, orders, threads = disk_targets(spec), _boot_orders(spec, volumes), iothreads.of_disks(spec)
     for disk in seen_disks(spec):
-        name, kind, bus = disk["name"], _kind(disk), bus_of(disk)
-        volume, settings = volumes.get(name), disk.get(kind) or {}
+        name, kind = disk["name"], _kind(disk)
+        volume = None if name in host.absent else volumes.get(name)
         if volume is None and kind != "cdrom":
+            if name in host.absent:
+                continue
             raise ValueError(f"disk {name!r} has no volume of that name")
-        element = SubElement(devices, "disk", {"type": "file", "device": kind})
-        if bus == "virtio" and devices_of(spec).get("useVirtioTransitional"):
-            element.set("model", virtio(spec))
-        if volume is not None:
-            _add_source(element, disk, volume, host, block)
-        if bus == "virtio":
-            _tune_virtio(element, name, spec, threads)
-        target = SubElement(element, "target", dev=targets[name], bus=bus)
-        if kind == "cdrom" and settings.get("tray"):
-            target.set("tray", settings["tray"])
-        _add_block_sizes(element, disk, host)
-        if disk.get("serial"):
-            add_text(element, "serial", disk["serial"])
-        # libvirt has no read-only SATA hard disks; a seed there belongs to this guest alone.
-        if _is_read_only(kind, settings, volume) and not (kind == "disk" and bus == "sata"):
-            SubElement(element, "readonly")
-        if disk.get("shareable") or ((volume or {}).get("hostDisk") or {}).get("shared"):
-            SubElement(element, "shareable")
-        if name in orders:
-            SubElement(element, "boot", order=str(orders[name]))
-        add_alias(element, name)
-        if settings.get("pciAddress"):
-            add_pci_address(element, settings["pciAddress"])
+        devices.append(_disk(spec, disk, volume, targets[name], host, block, threads, orders.get(name)))
+
+
+def added_disk(vmi: Mapping[str, Any], disk: Mapping[str, Any], target: str, host: Host) -> str:
+    """Return the device of a disk that a running guest gets, as XML.
+
+    :param disk: of the VMI's spec.
+    :param target: its device name in the guest.
+    :raises ValueError: as of :func:`add_disks`.
+    """
+    spec, name = vmi["spec"], disk["name"]
+    volumes = {volume["name"]: volume for volume in spec.get("volumes") or ()}
+    element = _disk(spec, disk, volumes.get(name), target, host, paths.block_volumes(vmi), {})
+    return tostring(element, encoding="unicode")
+
+
+def free_target(disk: Mapping[str, Any], taken: Collection[str]) -> str:
+    """Return a device name for a disk that no other one has.
+
+    :param taken: those of the others.
+    """
+    prefix = _TARGET_PREFIX[bus_of(disk)]
+    return next(name for index in count() if (name := prefix + _letters(index)) not in taken)
+
+
+def _disk(
+    spec: Mapping[str, Any],
+    disk: Mapping[str, Any],
+    volume: Mapping[str, Any] | None,
+    target: str,
+    host: Host,
+    block: frozenset[str],
+    threads: Mapping[str, int],
+    order: int | None = None,
+) -> Element:
+    """Return the device of a disk.
+
+    :param order: its place in the boot order.
+    """
+    name, kind, bus = disk["name"], _kind(disk), bus_of(disk)
+    settings = disk.get(kind) or {}
+    element = Element("disk", {"type": "file", "device": kind})
+    if bus == "virtio" and devices_of(spec).get("useVirtioTransitional"):
+        element.set("model", virtio(spec))
+    if volume is not None:
+        _add_source(element, disk, volume, host, block)
+    if bus == "virtio":
+        _tune_virtio(element, name, spec, threads)
+    seen = SubElement(element, "target", dev=target, bus=bus)
+    if kind == "cdrom" and settings.get("tray"):
+        seen.set("tray", settings["tray"])
+    _add_block_sizes(element, disk, host)
+    if disk.get("serial"):
+        add_text(element, "serial", disk["serial"])
+    # libvirt has no read-only SATA hard disks; a seed there belongs to this guest alone.
+    if _is_read_only(kind, settings, volume) and not (kind == "disk" and bus == "sata"):
+        SubElement(element, "readonly")
+    if disk.get("shareable") or ((volume or {}).get("hostDisk") or {}).get("shared"):
+        SubElement(element, "shareable")
+    if order is not None:
+        SubElement(element, "boot", order=str(order))
+    add_alias(element, name)
+    if settings.get("pciAddress"):
+        add_pci_address(element, settings["pciAddress"])
+    return element
 
 
 def _add_source(

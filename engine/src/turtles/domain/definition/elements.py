@@ -19,8 +19,9 @@ class Host:
     ``kvm``: hardware virtualisation can be used. ``no_direct_io``: volumes on a file system that can't bypass the page
     cache. ``cluster``: what the installation chooses for all of its machines. ``block_sizes``: logical and physical
     sizes of the blocks of volumes, for disks that are to have the same. ``processors``: those of the node that the Pod
-    may run on. ``numa``: the NUMA node of each. ``assigned``: the node's devices that the Pod was given, see
-    :mod:`turtles.domain.definition.host_devices`. ``logs_console``: the launcher takes the serial console's output.
+    may run on. ``numa``: the NUMA node of each. ``absent``: volumes that come later. ``assigned``: the node's devices
+    that the Pod was given, see :mod:`turtles.domain.definition.host_devices`. ``logs_console``: the launcher takes the
+    serial console's output.
     """
 
     kvm: bool
@@ -30,6 +31,7 @@ class Host:
     block_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     processors: tuple[int, ...] = ()
     numa: Mapping[int, int] = field(default_factory=dict)
+    absent: frozenset[str] = field(default_factory=frozenset)
     assigned: Mapping[str, str] = field(default_factory=dict)
     logs_console: bool = False
 

@@ -15,6 +15,7 @@ from turtles.api import hook_sidecars, labels
 from turtles.api.configuration import IGNITION, SIDECAR, ClusterConfiguration
 from turtles.api.kind import DEFAULT_CONTEXT, Context
 from turtles.api.kinds.vmi.defaults import completed
+from turtles.api.kinds.vmi.hotplug import change_causes
 from turtles.api.kinds.vmi.presets import preset_warnings
 from turtles.api.kinds.vmi.rules import (
     compute,
@@ -32,6 +33,9 @@ from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.language import INVALID, NOT_SUPPORTED, Cause
 from turtles.api.objects import Object, get
 from turtles.api.rules import Causes, Spec, check_metadata, schema_causes
+
+#: Where the volumes and disks of a VirtualMachineInstance are.
+_STORAGE = (("spec", "volumes"), ("spec", "domain", "devices", "disks"))
 
 #: In KubeVirt's order, which is the order of the causes that clients read. What only this engine refuses comes last.
 _RULES: tuple[Rule, ...] = (
@@ -94,8 +98,10 @@ def validate_update(new: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> l
         return [Cause(INVALID, "the object is not a JSON object")]
     causes: list[Cause] = []
     check_metadata(new.get("metadata"), "metadata", causes)
-    if context.privileged or causes:
+    if causes:
         return causes
+    if context.privileged:
+        return _storage_causes(new, old, context)
     if old.get("spec") != new.get("spec"):
         return [Cause(NOT_SUPPORTED, "update of VMI object is restricted", "spec")]
     if _annotation(old, hook_sidecars.ANNOTATION) != _annotation(new, hook_sidecars.ANNOTATION):
@@ -105,6 +111,16 @@ def validate_update(new: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> l
         message = "modification of the following reserved kubevirt.io/ labels on a VMI object is prohibited"
         return [Cause(NOT_SUPPORTED, message, "metadata.labels")]
     return []
+
+
+def _storage_causes(new: Object, old: Object, context: Context) -> list[Cause]:
+    """Return what is wrong with how the engine itself changes a running machine's volumes and disks, if it does."""
+    if all(get(new, *path) == get(old, *path) for path in _STORAGE):
+        return []
+    causes = schema_causes(new, VMI_SPEC)
+    for rule in () if causes else _RULES:
+        causes += rule(new["spec"], "spec", context.config)
+    return causes or list(change_causes(new["spec"], old["spec"]))
 
 
 def removed_causes(spec: Spec, config: ClusterConfiguration) -> Causes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from turtles.api.kinds.vmi.schema.disks import DISK, FILESYSTEMS
 from turtles.api.kinds.vmi.schema.network import INTERFACE
-from turtles.api.language import BOOLEAN, STRING, ListOf, Struct, field, unsupported
+from turtles.api.language import BOOLEAN, STRING, ListOf, Struct, field
 
 _OFF = (False,)
 _NO_SETTINGS = Struct("No settings.")
@@ -112,7 +112,7 @@ DEVICES = Struct(
     field("autoattachInputDevice", BOOLEAN, "Whether a VirtualMachine's instance gets a tablet if none is declared."),
     field("autoattachVSOCK", BOOLEAN, "Whether the guest has a VSOCK address. Needs the gate VSOCK."),
     field("useVirtioTransitional", BOOLEAN, "Use transitional virtio devices, for old guests."),
-    unsupported("disableHotplug", "Disable the hotplug of disks.", neutral=(False, True)),
+    field("disableHotplug", BOOLEAN, "Leave out what only disks that are added to a running machine need."),
     field("blockMultiQueue", BOOLEAN, "Whether disks on the bus virtio have a queue for each vCPU."),
     field("networkInterfaceMultiqueue", BOOLEAN, "A queue for each vCPU in virtio interfaces."),
     field(
