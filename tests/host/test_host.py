@@ -204,8 +204,9 @@ def leftovers(machine: Machine) -> list[str]:
         iptables-save
         """
     )
-    # Searched here: over there, what searches has the words on its own command line.
-    words = rf"{INSTANCE}|^process .*(qemu-system|libvirtd)|\b10\.244\."
+    # Searched here: over there, what searches has the words on its own command line. The libvirtd that Debian 13 starts
+    # with its package has options.
+    words = rf"{INSTANCE}|^process \S*/(qemu-system|libvirtd $)|\b10\.244\."
     return [line for line in everything.splitlines() if re.search(words, line)]
 
 
