@@ -54,6 +54,8 @@ class Machine:
             f"Host machine\n  HostName 127.0.0.1\n  Port {port}\n  User {USER}\n  IdentityFile {self._disk.key}\n"
             "  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n  LogLevel ERROR\n  BatchMode yes\n"
             "  ConnectTimeout 60\n"
+            # Emulated, a login takes between 2 and 30 seconds.
+            f"  ControlMaster auto\n  ControlPersist yes\n  ControlPath {self._folder}/ssh\n"
         )
         accelerator = ["-accel", "kvm", "-cpu", "host"]
         if not self.is_fast:
@@ -76,7 +78,7 @@ class Machine:
             )
         self.wait_booted()
 
-    def wait_booted(self, *, other_than: str = "", timeout: float = 300) -> None:
+    def wait_booted(self, *, other_than: str = "", timeout: float = 600) -> None:
         """Until systemd has started what it starts.
 
         :param other_than: a boot's id, where another one is awaited.
@@ -132,13 +134,19 @@ class Machine:
         """Restart the operating system as its administrator does."""
         before = self.boot_id
         self._ssh("sudo systemctl reboot", timeout=30)  # may lose its connection before it answers
+        self._log_out()
         self.wait_booted(other_than=before)
 
     def power_off(self) -> None:
         """Shut the operating system down; QEMU ends with it."""
         assert self._process is not None
         self._ssh("sudo systemctl poweroff", timeout=30)
+        self._log_out()
         self._process.wait(timeout=300)
+
+    def _log_out(self) -> None:
+        """End the connection that commands share: what it leads to will be gone, which it may not notice."""
+        subprocess.run(["ssh", "-F", self.ssh_config, "-O", "exit", "machine"], capture_output=True, check=False)
 
     def upload(self, source: Path, target: str) -> None:
         """Copy a file to the machine."""
@@ -148,7 +156,8 @@ class Machine:
 
     def forward(self, port: int, target: int) -> subprocess.Popen[bytes]:
         """Let a port of this machine lead to one of that machine's loopback interface, while the process runs."""
-        ways = ("-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{port}:127.0.0.1:{target}")
+        # Not by the shared connection: it would keep the port when the process ends.
+        ways = ("-S", "none", "-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{port}:127.0.0.1:{target}")
         return subprocess.Popen(
             ["ssh", "-F", self.ssh_config, "-N", *ways, "machine"], stdin=subprocess.DEVNULL, start_new_session=True
         )
