@@ -19,6 +19,8 @@ _NETWORK = "192.168.76.0/24"
 _RESOLVER = "192.168.76.3"
 #: What the kernel is told besides where its root is.
 _ARGUMENTS = "root=/dev/vda rw console=ttyS0 quiet systemd.show_status=true net.ifnames=0"
+#: And where it is emulated: units need longer than the minute and a half that systemd gives them.
+_PATIENCE = "systemd.default_timeout_start_sec=600 systemd.default_device_timeout_sec=600"
 
 
 class Machine:
@@ -60,6 +62,7 @@ class Machine:
         accelerator = ["-accel", "kvm", "-cpu", "host"]
         if not self.is_fast:
             accelerator = ["-accel", "tcg,thread=multi", "-cpu", "max"]
+            arguments = (_PATIENCE, *arguments)
         with (self._folder / "qemu.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -78,7 +81,7 @@ class Machine:
             )
         self.wait_booted()
 
-    def wait_booted(self, *, other_than: str = "", timeout: float = 600) -> None:
+    def wait_booted(self, *, other_than: str = "", timeout: float = 1200) -> None:
         """Until systemd has started what it starts.
 
         :param other_than: a boot's id, where another one is awaited.
