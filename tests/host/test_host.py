@@ -101,6 +101,15 @@ def test_components_are_units_of_systemd(cluster: Host, machine: Machine) -> Non
     check_services(machine, cluster)
 
 
+def test_the_node_is_labelled_with_what_its_libvirt_knows(cluster: Host) -> None:
+    seconds = cluster.seconds(60)
+    for event in Watch().stream(cluster.core.list_node, timeout_seconds=seconds):
+        # q35 alone is on every node.
+        if any(label.startswith("machine-type.node.kubevirt.io/pc-q35-") for label in event["object"].metadata.labels):
+            return
+    raise AssertionError(f"the node has no label for a version of a machine type within {seconds} s")
+
+
 def test_a_declared_vm_answers_to_ssh(guests: Host) -> None:
     vmi = guests.wait_running(NAMESPACE, "always")
     address = vmi["status"]["interfaces"][0]["ipAddress"]
