@@ -28,6 +28,7 @@ class Machine:
 
     :param folder: for its files, and maybe with those of an earlier run; what its console says is in `console.log`.
     :ivar ssh_config: ssh's configuration, in which it is called `machine`.
+    :ivar control_path: the socket by which commands share a connection.
     :ivar is_fast: whether it runs on real virtualisation; if not, everything takes about twenty times as long.
     """
 
@@ -36,7 +37,7 @@ class Machine:
         self._process: subprocess.Popen[bytes] | None = None
         self.console = folder / "console.log"
         self.image = folder / "disk.qcow2"
-        self.ssh_config = folder / "ssh_config"
+        self.ssh_config, self.control_path = folder / "ssh_config", folder / "ssh"
         self.is_fast = kvm.probe().ok
         # A kept one may be of another release's disk, or of one that has been made again since.
         if not self.image.exists() or _backing_file(self.image) != str(disk.image):
@@ -57,7 +58,7 @@ class Machine:
             "  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n  LogLevel ERROR\n  BatchMode yes\n"
             "  ConnectTimeout 60\n"
             # Emulated, a login takes between 2 and 30 seconds.
-            f"  ControlMaster auto\n  ControlPersist yes\n  ControlPath {self._folder}/ssh\n"
+            f"  ControlMaster auto\n  ControlPersist yes\n  ControlPath {self.control_path}\n"
         )
         accelerator = ["-accel", "kvm", "-cpu", "host"]
         if not self.is_fast:
