@@ -8,6 +8,8 @@ BIN := .venv/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH" ANSIBLE_PIPELINING=true ANSIBLE_LOCALHOST_WARNING=false ANSIBLE_INVENTORY_UNPARSED_WARNING=false
 # What makes network namespaces and runs virtual machines needs root.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env)
+# A user's PATH on Debian has no /usr/sbin, where mke2fs, nft and others are that root needs.
+ROOT_PATH := PATH="$(CURDIR)/$(BIN):$$PATH:/usr/sbin:/sbin"
 # Runs targets one after another or side by side, and says at the end which passed, failed and didn't run.
 STEPS := $(BIN)/python scripts/steps.py
 # Further options for ansible-playbook and pytest, such as ARGS="-e turtles_api_port=7443" or ARGS="-k bridge".
@@ -76,7 +78,7 @@ test-specs: venv-tests ## Judge 50,000 machines drawn from the schema, and make 
 
 .PHONY: test-e2e
 test-e2e: venv-tests ## Run the tests with an engine of their own and real virtual machines.
-	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python -m pytest tests/e2e $(ARGS)
+	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python -m pytest tests/e2e $(ARGS)
 
 INTEGRATION := -e turtles_instance=turtles-integration -e turtles_api_port=26443 -e turtles_virt_api_port=28443 \
 	-e turtles_bridge=turtles-int0 -e turtles_pod_cidr=10.224.0.0/16 -e turtles_service_cidr=10.92.0.0/16
@@ -91,15 +93,15 @@ test-integration: venv-tests ## Run ansible-test's integration targets with an e
 
 .PHONY: test-fresh
 test-fresh: venv-fresh ## Run the README's commands on Debian 12 and 13 that have nothing; DEBIAN=trixie: only that.
-	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python -m pytest -s tests/fresh $(ARGS)
+	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python -m pytest -s tests/fresh $(ARGS)
 
 .PHONY: test-host
 test-host: venv-host ## Run the tests with a whole Debian machine, systemd and all, in QEMU; DEBIAN=trixie: 13 instead of 12.
-	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python -m pytest tests/host $(ARGS)
+	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python -m pytest tests/host $(ARGS)
 
 .PHONY: test-cluster
 test-cluster: venv-tests ## Run the tests with a real Kubernetes: their own, or the one that $$KUBECONFIG names.
-	@$(RUN) $(if $(KUBECONFIG),,$(AS_ROOT)) env PATH="$(CURDIR)/$(BIN):$$PATH" \
+	@$(RUN) $(if $(KUBECONFIG),,$(AS_ROOT)) env $(ROOT_PATH) \
 		$(CURDIR)/$(BIN)/python -m pytest tests/cluster $(ARGS)
 
 .PHONY: test-parity
@@ -108,7 +110,7 @@ test-parity: venv-tests ## Compare the standalone API server with the recording 
 
 .PHONY: test-parity-live
 test-parity-live: venv-tests ## The same with a running one: what has no recording, and with $$KUBECONFIG everything.
-	@$(RUN) $(if $(KUBECONFIG),,$(AS_ROOT)) env PATH="$(CURDIR)/$(BIN):$$PATH" \
+	@$(RUN) $(if $(KUBECONFIG),,$(AS_ROOT)) env $(ROOT_PATH) \
 		$(CURDIR)/$(BIN)/python -m pytest tests/cluster/parity/test_live.py $(ARGS)
 
 .PHONY: record-parity
@@ -133,7 +135,7 @@ bench-apiserver: venv-tests ## Measure the standalone API server beside kube-api
 bench-vm: venv-bench ## Measure start-up and memory of virtual machines beside plain libvirt.
 	@trap '$(RUN) ansible-playbook turtles.kubevirt.teardown $(BENCH) >/dev/null' EXIT; \
 	$(RUN) ansible-playbook turtles.kubevirt.deploy $(BENCH) >/dev/null; \
-	$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python tests/bench/startup.py \
+	$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python tests/bench/startup.py \
 		--instance turtles-bench --image oci-archive:/var/lib/turtles-bench/images/tiny.tar $(ARGS)
 
 .PHONY: bench-controller
@@ -150,7 +152,7 @@ bench-inventory: venv-tests ## Measure the inventory plugin with 10,000 machines
 
 .PHONY: bench-cluster
 bench-cluster: venv-tests ## Measure the engine on a real Kubernetes of its own.
-	@$(RUN) $(AS_ROOT) env PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/python tests/bench/cluster.py $(ARGS)
+	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python tests/bench/cluster.py $(ARGS)
 
 .PHONY: lint
 lint: venv-tests ## Judge the code.

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import time
@@ -33,9 +34,15 @@ class Roles:
 
     def __init__(self, machine: Machine, folder: Path) -> None:
         self._folder = folder
-        self._inventory = folder / "inventory.yml"
-        options = f"-F {machine.ssh_config}"
-        self._inventory.write_text(f"turtles:\n  hosts:\n    machine:\n      ansible_ssh_common_args: {options}\n")
+        self._inventory = folder / "inventory.json"
+        variables = {
+            "ansible_ssh_common_args": f"-F {shlex.quote(str(machine.ssh_config))}",
+            # Ansible's own would be the same for all machines of this name: those of other runs.
+            "ansible_control_path": str(machine.control_path),
+            # Seconds until sudo answers, too.
+            "ansible_ssh_timeout": 10 if machine.is_fast else 300,
+        }
+        self._inventory.write_text(json.dumps({"turtles": {"hosts": {"machine": variables}}}))
         # The guest's image is built on this machine (`Host.publish`): an emulated one takes a quarter of an hour for
         # that, and needs a Debian mirror.
         self._arguments = ["-e", "guest_image_state=absent"]

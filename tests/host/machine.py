@@ -19,6 +19,8 @@ _NETWORK = "192.168.76.0/24"
 _RESOLVER = "192.168.76.3"
 #: What the kernel is told besides where its root is.
 _ARGUMENTS = "root=/dev/vda rw console=ttyS0 quiet systemd.show_status=true net.ifnames=0"
+#: And where it is emulated: units need longer than the minute and a half that systemd gives them.
+_PATIENCE = "systemd.default_timeout_start_sec=600 systemd.default_device_timeout_sec=600"
 
 
 class Machine:
@@ -26,6 +28,7 @@ class Machine:
 
     :param folder: for its files, and maybe with those of an earlier run; what its console says is in `console.log`.
     :ivar ssh_config: ssh's configuration, in which it is called `machine`.
+    :ivar control_path: the socket by which commands share a connection.
     :ivar is_fast: whether it runs on real virtualisation; if not, everything takes about twenty times as long.
     """
 
@@ -34,7 +37,7 @@ class Machine:
         self._process: subprocess.Popen[bytes] | None = None
         self.console = folder / "console.log"
         self.image = folder / "disk.qcow2"
-        self.ssh_config = folder / "ssh_config"
+        self.ssh_config, self.control_path = folder / "ssh_config", folder / "ssh"
         self.is_fast = kvm.probe().ok
         # A kept one may be of another release's disk, or of one that has been made again since.
         if not self.image.exists() or _backing_file(self.image) != str(disk.image):
@@ -54,10 +57,13 @@ class Machine:
             f"Host machine\n  HostName 127.0.0.1\n  Port {port}\n  User {USER}\n  IdentityFile {self._disk.key}\n"
             "  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n  LogLevel ERROR\n  BatchMode yes\n"
             "  ConnectTimeout 60\n"
+            # Emulated, a login takes between 2 and 30 seconds.
+            f"  ControlMaster auto\n  ControlPersist yes\n  ControlPath {self.control_path}\n"
         )
         accelerator = ["-accel", "kvm", "-cpu", "host"]
         if not self.is_fast:
             accelerator = ["-accel", "tcg,thread=multi", "-cpu", "max"]
+            arguments = (_PATIENCE, *arguments)
         with (self._folder / "qemu.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -76,7 +82,7 @@ class Machine:
             )
         self.wait_booted()
 
-    def wait_booted(self, *, other_than: str = "", timeout: float = 300) -> None:
+    def wait_booted(self, *, other_than: str = "", timeout: float = 1200) -> None:
         """Until systemd has started what it starts.
 
         :param other_than: a boot's id, where another one is awaited.
@@ -132,13 +138,19 @@ class Machine:
         """Restart the operating system as its administrator does."""
         before = self.boot_id
         self._ssh("sudo systemctl reboot", timeout=30)  # may lose its connection before it answers
+        self._log_out()
         self.wait_booted(other_than=before)
 
     def power_off(self) -> None:
         """Shut the operating system down; QEMU ends with it."""
         assert self._process is not None
         self._ssh("sudo systemctl poweroff", timeout=30)
+        self._log_out()
         self._process.wait(timeout=300)
+
+    def _log_out(self) -> None:
+        """End the connection that commands share: what it leads to will be gone, which it may not notice."""
+        subprocess.run(["ssh", "-F", self.ssh_config, "-O", "exit", "machine"], capture_output=True, check=False)
 
     def upload(self, source: Path, target: str) -> None:
         """Copy a file to the machine."""
@@ -148,7 +160,8 @@ class Machine:
 
     def forward(self, port: int, target: int) -> subprocess.Popen[bytes]:
         """Let a port of this machine lead to one of that machine's loopback interface, while the process runs."""
-        ways = ("-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{port}:127.0.0.1:{target}")
+        # Not by the shared connection: it would keep the port when the process ends.
+        ways = ("-S", "none", "-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{port}:127.0.0.1:{target}")
         return subprocess.Popen(
             ["ssh", "-F", self.ssh_config, "-N", *ways, "machine"], stdin=subprocess.DEVNULL, start_new_session=True
         )

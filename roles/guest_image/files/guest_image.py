@@ -616,7 +616,7 @@ def file_recipe(arguments: argparse.Namespace) -> Recipe:
 
 
 def _program(name: str) -> Path:
-    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin")
+    path = shutil.which(name)
     if not path:
         raise BuildError(f"the program {name} is missing: install the role's packages")
     return Path(path)
@@ -707,6 +707,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; 0, or 1 with the reason on stderr."""
+    # mke2fs and others are not on the PATH that Debian gives to users, nor to those who become root with su.
+    os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     try:
         print(json.dumps(build(parser().parse_args(argv))))
     except (BuildError, OSError) as error:

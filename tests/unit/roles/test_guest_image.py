@@ -249,3 +249,9 @@ def test_an_image_is_made_once_until_an_input_changes(tmp_path: Path) -> None:
     assert build("2")["changed"] is True
     assert len(made) == 2
     assert [p.name for p in (tmp_path / "images").iterdir()] == ["x.tar"]
+
+
+def test_programs_of_root_are_found_with_the_path_of_a_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr(guest_image, "build", lambda options: guest_image.run("mke2fs", "-V"))
+    assert guest_image.main(["tiny", "--output", str(tmp_path / "tiny.tar")]) == 0

@@ -68,11 +68,14 @@ class LibvirtdError(Exception):
 
 
 def _huge_pages(mounts: Path = Path("/proc/self/mounts")) -> str:
-    """Return where huge pages are, which a libvirtd of an ordinary user doesn't find out."""
+    """Return where huge pages are, which a libvirtd of an ordinary user doesn't find out.
+
+    Not those of a whole machine, which systemd mounts there for root: libvirtd wouldn't start, as it makes a folder.
+    """
     folder = str(paths.HUGE_PAGES_DIR)
     for line in mounts.read_text().splitlines():
         fields = line.split()
-        if fields[1] == folder and fields[2] == "hugetlbfs":
+        if fields[1] == folder and fields[2] == "hugetlbfs" and os.access(folder, os.W_OK | os.X_OK):
             return f'hugetlbfs_mount = "{folder}"\n'
     return ""
 
