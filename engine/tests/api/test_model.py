@@ -134,10 +134,10 @@ def test_every_field_is_documented():
 
 def test_unsupported_fields_are_kept_by_the_schema():
     spec = CRDS["VirtualMachineInstance"]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    firmware = spec["properties"]["domain"]["properties"]["firmware"]["properties"]
-    persistent = firmware["bootloader"]["properties"]["efi"]["properties"]["persistent"]
-    assert persistent["x-kubernetes-preserve-unknown-fields"]
-    assert persistent["description"].endswith("This field is not supported by this engine.")
+    disk = spec["properties"]["domain"]["properties"]["devices"]["properties"]["disks"]["items"]["properties"]
+    tracking = disk["changedBlockTracking"]
+    assert tracking["x-kubernetes-preserve-unknown-fields"]
+    assert tracking["description"].endswith("This field is not supported by this engine.")
     refusals = {path: field.refusal for path, field in VMI_SPEC.leaves("spec")}
-    assert refusals["spec.domain.firmware.bootloader.efi.persistent"]
+    assert refusals["spec.domain.devices.disks[].changedBlockTracking"]
     assert refusals["spec.domain.devices.disks[].disk.bus"] is None
