@@ -276,13 +276,3 @@ def test_a_volume_of_the_instance_alone_stays():
     # Until the machine has it, too
     update = live_update.update(copy.deepcopy(own), spec(*BASE, DATA, DISK))
     assert (update.patch, update.annotations) == ({}, {MARK: None})
-
-
-def test_a_machine_with_an_instance_type_follows_in_its_volumes_alone():
-    wanted = spec(*BASE, DATA, DISK)
-    wanted["nodeSelector"] = {"zone": "a"}
-    update = live_update.update(instance(*BASE), wanted, amounts=False)
-    assert set(update.patch) == {"volumes", "domain"}
-    bare = live_update.without_live_fields(spec(*BASE), amounts=False)
-    assert live_update.without_live_fields(spec(*BASE, DATA, DISK), amounts=False) == bare
-    assert live_update.without_live_fields(wanted, amounts=False) != bare
