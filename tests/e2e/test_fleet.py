@@ -75,7 +75,7 @@ def test_a_fleet_that_was_interrupted_goes_on(cluster: Cluster, namespace: str, 
         workers = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
         for pid in (first.pid, *map(int, workers)):
             os.kill(pid, signal.SIGKILL)
-    output = fleet(wait_for="ssh").stdout
+    output = fleet().stdout
     assert "SUMMARY {'unchanged': 1, 'created': 2}" in output
     assert recap(output)["changed"] == 1
     again = fleet(wait_for="ssh").stdout
