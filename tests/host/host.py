@@ -15,7 +15,7 @@ import urllib3
 from kubernetes.client.exceptions import ApiException
 from machine import Machine
 
-from engine import Engine
+from engine import GROUP, Engine
 from playbooks import playbook, recap
 
 #: The roles' default.
@@ -86,13 +86,14 @@ class Host(Engine):
         return vm
 
     def connect(self) -> None:
-        """Open the way to the API server, and wait until it is ready."""
+        """Open the way to the API server, and wait until it is ready, and virt-api behind it."""
         self.disconnect()
         self._tunnel = self.machine.forward(self._port, 6443)
-        deadline = time.monotonic() + self.seconds(30)
+        deadline = time.monotonic() + self.seconds(60)
         while True:
             try:
                 self.core.list_namespace(_request_timeout=10)
+                self.custom.get_api_resources(f"subresources.{GROUP}", "v1", _request_timeout=10)
                 return
             except (ApiException, urllib3.exceptions.HTTPError):
                 if time.monotonic() > deadline:
