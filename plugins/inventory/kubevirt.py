@@ -118,9 +118,10 @@ options:
   connection:
     description:
       - Connection plugin of all hosts that don't run Windows, as C(ansible_connection). By default it isn't set.
-      - For plugins that need no address of the machine, such as those that connect through the API. Machines without an
-        address are hosts then, unless O(require_address) says otherwise. O(compose) makes further variables for the
-        plugin of C(vmi_namespace) and C(vmi_name).
+      - For plugins that need no address of the machine, such as P(turtles.kubevirt.portforward#connection), which
+        connects through the API. Machines without an address are hosts then, unless O(require_address) says otherwise.
+      - For connection plugins of this collection, the variables that name the machine and the API are set, but for
+        tokens and passwords. For others, O(compose) makes variables of C(vmi_namespace) and C(vmi_name).
     type: str
   default_win_ansible_connection:
     description: Connection plugin of hosts that run Windows, such as V(winrm), V(psrp) or V(ssh). A machine runs
@@ -631,6 +632,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         windows = _machines.is_windows(machine)
         connection = cluster["default_win_ansible_connection"] if windows else cluster["connection"]
         variables = {"ansible_connection": connection} if connection else {}
+        if _addresses.is_through_api(connection):
+            identity = {"ansible_kubevirt_vm": machine.name, "ansible_kubevirt_namespace": machine.namespace}
+            return {**variables, **cluster.api_variables, **identity}
         if not machine.vmi:
             return variables
         endpoint = self._endpoint(cluster, snapshot, machine.vmi, services, connection)

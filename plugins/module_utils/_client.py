@@ -13,9 +13,10 @@ import base64
 import json
 import os
 import re
+import ssl
 import time
 import traceback
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from ansible.module_utils.basic import env_fallback, missing_required_lib
 from ansible.module_utils.common.text.converters import to_text
@@ -426,13 +427,15 @@ class Client:
         )
 
     def _error(self, response, method, path):
-        data = response.read()
+        return self._refused(response.status, response.read(), method, path)
+
+    def _refused(self, status, data, method, path):
         try:
             body = json.loads(data)
         except ValueError:
             body = {"message": to_text(data[:500])}
-        error = ApiError(response.status, body if isinstance(body, dict) else {}, method, path)
-        if response.status == 401:
+        error = ApiError(status, body if isinstance(body, dict) else {}, method, path)
+        if status == 401:
             if not self.credentials:
                 raise KubeError(
                     "The Kubernetes API at %s (from %s) needs credentials, but none are given (401 Unauthorized). Give "
@@ -463,6 +466,45 @@ class Client:
                 "%s %s%s answered with something that isn't JSON: %s"
                 % (method, self.host, path, to_text(data[:200], errors="replace"))
             ) from exc
+
+    def stream(self, path, protocol):
+        """Return a connected websocket.WebSocket.
+
+        :param protocol: name of what is spoken over it.
+        :raises KubeError: that isn't possible; ApiError if the server refused it.
+        """
+        # It comes with the Kubernetes library.
+        import websocket
+
+        configuration = self._configuration
+        headers = ["%s: %s" % pair for pair in self._headers().items()]
+        headers += ["Impersonate-Group: %s" % group for group in self._options.get("impersonate_groups") or []]
+        tls = {"cert_reqs": ssl.CERT_REQUIRED if configuration.verify_ssl else ssl.CERT_NONE}
+        tls["check_hostname"] = bool(configuration.verify_ssl)
+        for name, value in (
+            ("ca_certs", configuration.ssl_ca_cert),
+            ("certfile", configuration.cert_file),
+            ("keyfile", configuration.key_file),
+        ):
+            if value:
+                tls[name] = value
+        proxy = urlsplit(configuration.proxy or "")
+        try:
+            return websocket.create_connection(
+                "ws%s%s" % (self.host.removeprefix("http"), path),
+                header=headers,
+                subprotocols=[protocol],
+                sslopt=tls,
+                timeout=None,
+                http_proxy_host=proxy.hostname,
+                http_proxy_port=proxy.port,
+                http_no_proxy=(configuration.no_proxy or "").split(",") if configuration.no_proxy else None,
+                suppress_origin=True,
+            )
+        except websocket.WebSocketBadStatusException as exc:
+            raise self._refused(exc.status_code, exc.resp_body or b"", "GET", path) from exc
+        except (OSError, websocket.WebSocketException) as exc:
+            raise self._unreachable(exc) from exc
 
     def read(self, path, query=None):
         """Return the answer's body as it is, for what isn't JSON.

@@ -52,6 +52,11 @@ def target_ports(connection):
     return (WINRM_HTTPS, WINRM_HTTP) if name in ("winrm", "psrp") else (SSH,)
 
 
+def is_through_api(connection):
+    """Return whether a connection plugin of this collection reaches guests through the API."""
+    return (connection or "").startswith("turtles.kubevirt.")
+
+
 def connection_variables(connection, endpoint):
     """Return the variables by which a connection plugin knows what is behind a port that isn't the usual one.
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import json
 import os
@@ -65,6 +66,8 @@ _SERVERS = ("kubeconfig", "context", "host")
 _FILES = ("kubeconfig", "ca_cert", "client_cert", "client_key")
 _HEADERS = ("basic_auth", "proxy_basic_auth", "user_agent")
 _SECRETS = ("password", "proxy_headers")
+# Those that variables of hosts may have.
+_OPEN = ("kubeconfig", "context", "host", "validate_certs", "ca_cert", "client_cert", "client_key")
 
 
 def refuse_unknown(given, definitions, where, what="an option of the inventory plugin"):
@@ -105,6 +108,17 @@ class ClusterOptions:
             if isinstance(value, str) and value and not value.lstrip().startswith("{"):
                 auth[name] = _beside(self._file, value)
         return auth
+
+    @functools.cached_property
+    def api_variables(self):
+        """Variables by which the collection's connection plugins know the API, without secrets."""
+        auth = {name: value for name, value in self.auth().items() if name in _OPEN}
+        kubeconfig = auth.get("kubeconfig")
+        if isinstance(kubeconfig, dict) or (kubeconfig or "").lstrip().startswith("{"):
+            del auth["kubeconfig"]
+        elif kubeconfig:
+            auth["kubeconfig"] = os.pathsep.join(map(os.path.abspath, kubeconfig.split(os.pathsep)))
+        return {"ansible_kubevirt_%s" % name: value for name, value in auth.items()}
 
     def cluster_name(self):
         """Return the name of the cluster, if it is known without reading the kubeconfig."""

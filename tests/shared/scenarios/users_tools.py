@@ -185,25 +185,22 @@ def test_the_inventory_lists_machines_and_those_that_run_answer(
     cluster.create(namespace, cluster.virtual_machine("off", run_strategy="Halted"))
     for name in ("web", "db"):
         cluster.wait_running(namespace, name)
+    options = {
+        "plugin": "turtles.kubevirt.kubevirt",
+        "kubeconfig": str(cluster.kubeconfig),
+        "namespaces": [namespace],
+        "include_stopped": True,
+        "group_by": ["namespace", "state"],
+        "variables": {"memory": "spec.domain.memory.guest", "strategy": "vm.spec.runStrategy"},
+        "host_vars": ["vm_printable_status", "vmi_interfaces"],
+        "compose": {
+            "ansible_user": "'root'",
+            "ansible_ssh_private_key_file": f"'{cluster.key}'",
+            "ansible_ssh_common_args": "'-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null'",
+        },
+    }
     source = tmp_path / "inventory.kubevirt.yml"
-    source.write_text(
-        json.dumps(
-            {
-                "plugin": "turtles.kubevirt.kubevirt",
-                "kubeconfig": str(cluster.kubeconfig),
-                "namespaces": [namespace],
-                "include_stopped": True,
-                "group_by": ["namespace", "state"],
-                "variables": {"memory": "spec.domain.memory.guest", "strategy": "vm.spec.runStrategy"},
-                "host_vars": ["vm_printable_status", "vmi_interfaces"],
-                "compose": {
-                    "ansible_user": "'root'",
-                    "ansible_ssh_private_key_file": f"'{cluster.key}'",
-                    "ansible_ssh_common_args": "'-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null'",
-                },
-            }
-        )
-    )
+    source.write_text(json.dumps(options))
     tools = Path(sys.executable).parent
     listed = json.loads(
         subprocess.run(
@@ -223,11 +220,20 @@ def test_the_inventory_lists_machines_and_those_that_run_answer(
         cluster.ssh(
             next(v["ansible_host"] for h, v in hosts.items() if h.endswith(vmi)), "true"
         )  # booted: from here on one try must do
-    done = subprocess.run(
-        [str(tools / "ansible"), "-i", str(source), "state_running", "-m", "ansible.builtin.raw", "-a", "hostname"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+
+    def hostname(pattern: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(tools / "ansible"), "-i", str(source), pattern, "-m", "ansible.builtin.raw", "-a", "hostname"]
+        return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+
+    done = hostname("state_running")
     assert done.returncode == 0, done.stdout + done.stderr
     assert {"web", "db"} <= set(done.stdout.split())
+    # Through the API, with addresses of no use
+    source.write_text(json.dumps({**options, "connection": "turtles.kubevirt.portforward"}))
+    done = hostname("state_running", "-e", "ansible_host=192.0.2.1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {"web", "db"} <= set(done.stdout.split())
+    done = hostname(f"{namespace}-off")
+    assert done.returncode != 0
+    assert f"{namespace}/off" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
