@@ -31,8 +31,8 @@ def image(cluster: Cluster, tmp_path: Path) -> Iterator[str]:
     if shutil.which("umoci") is None:
         pytest.skip("umoci is not installed")
     python = Path(f"/opt/{cluster.instance}/venv/bin/python3").resolve()
-    library = next(path for path in (python.parents[1] / "lib").glob(f"{python.name}") if path.is_dir())
-    packages = next(Path(f"/opt/{cluster.instance}/venv/lib").glob("python3*/site-packages"))
+    library = python.parents[1] / "lib" / python.name
+    (packages,) = Path(f"/opt/{cluster.instance}/venv/lib").glob("python3*/site-packages")
     root = tmp_path / "root"
     shutil.copytree(library, root / library.relative_to("/"), ignore=_UNUSED, symlinks=True)
     for package in _PACKAGES:
