@@ -26,6 +26,12 @@ options:
     type: list
     elements: str
     default: []
+  query:
+    description:
+      - JMESPath expression that is evaluated on the list of objects found, such as V([].metadata.name). Its result is
+        in RV(query_result).
+      - Needs the Python package C(jmespath).
+    type: str
   api_version:
     description: Version of the KubeVirt API.
     type: str

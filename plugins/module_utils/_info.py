@@ -7,6 +7,7 @@ from __future__ import annotations
 from . import _resources
 from ._base import KubeModule, explain_error
 from ._client import ApiError, KubeError
+from ._jmespath import Expression
 
 
 class InfoModule(KubeModule):
@@ -18,6 +19,7 @@ class InfoModule(KubeModule):
         "namespace": {"type": "str"},
         "label_selectors": {"type": "list", "elements": "str", "default": []},
         "field_selectors": {"type": "list", "elements": "str", "default": []},
+        "query": {"type": "str"},
         "api_version": {
             "type": "str",
             "choices": ["kubevirt.io/v1", "kubevirt.io/v1alpha3"],
@@ -30,8 +32,17 @@ class InfoModule(KubeModule):
         return _resources.known(self.params["api_version"], self.KIND)
 
     def run(self):
-        params = self.params
+        # A mistake in it is told before anything is read.
+        query = Expression.of(self.params, "query")
         resource = self.resource()
+        items = self._read(resource)
+        result = {"changed": False, "resources": items}
+        if query:
+            result["query_result"] = query.search(items, "the objects found")
+        return result
+
+    def _read(self, resource):
+        params = self.params
         namespace = params["namespace"] if resource.namespaced else None
         fields = list(params["field_selectors"])
         if params["name"]:
@@ -49,4 +60,4 @@ class InfoModule(KubeModule):
             where = "namespace %s" % namespace if namespace else "all namespaces"
             what = "%s in %s" % (resource.kind, where) if resource.namespaced else resource.kind
             raise KubeError("%s: %s" % (what, explain_error(exc)), **exc.facts) from exc
-        return {"changed": False, "resources": items}
+        return items

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+from ._client import KubeError
 from ._values import described, plain
 
 
-class ExpressionError(Exception):
+class ExpressionError(KubeError):
     """An expression can't be read or evaluated; the text names the place, the expression and the reason."""
 
 
@@ -26,7 +27,7 @@ class Expression:
             import jmespath
         except ImportError:
             raise ExpressionError(
-                "%s: JMESPath expressions need the Python package jmespath on the controller: pip install jmespath."
+                "%s: JMESPath expressions need the Python package jmespath where this runs: pip install jmespath."
                 % place
             ) from None
         self.place, self.text = place, plain(text)
@@ -35,6 +36,11 @@ class Expression:
             self._parsed = jmespath.compile(self.text)
         except self._errors as exc:
             raise ExpressionError("%s: %r isn't a JMESPath expression: %s" % (place, self.text, _told(exc))) from None
+
+    @classmethod
+    def of(cls, params, option):
+        """Return the Expression that an option of a module has, or None."""
+        return None if params[option] is None else cls(option, params[option])
 
     def search(self, document, subject):
         """Return what the expression selects of a document, None where there is nothing.

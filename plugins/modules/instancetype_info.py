@@ -55,6 +55,11 @@ resources:
       kind: VirtualMachineClusterInstancetype
       metadata: {name: small}
       spec: {cpu: {guest: 1}, memory: {guest: 1Gi}}
+query_result:
+  description: What O(query) selects of the objects.
+  returned: when O(query) is given
+  type: raw
+  sample: [web]
 """
 
 from ..module_utils._base import run_module

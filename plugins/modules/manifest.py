@@ -43,6 +43,13 @@ options:
       - Needs Kubernetes 1.18 or later.
     type: bool
     default: false
+  wait_for:
+    description:
+      - JMESPath expression that has to be true for each of the objects in the end, with O(state=present) and
+        O(wait=true), such as V(status.phase == 'Bound'). Without it, only CustomResourceDefinitions and APIServices are
+        waited for.
+      - Needs the Python package C(jmespath).
+    type: str
   server_side_apply:
     description: How the server applies the objects, with C(apply=true).
     type: dict
@@ -105,6 +112,11 @@ EXAMPLES = r"""
       field_manager: shop-playbook
       force_conflicts: true
 
+- name: Run a Pod, and go on when it is ready
+  turtles.kubevirt.manifest:
+    src: /etc/turtles/pod.yaml
+    wait_for: status.conditions[?type == 'Ready'] | [0].status == 'True'
+
 - name: Delete the namespace with everything in it
   turtles.kubevirt.manifest:
     state: absent
@@ -140,6 +152,7 @@ from ..module_utils import _diagnosis, _merge, _resources, _server_side, _shape,
 from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, Outcome, run_module
 from ..module_utils._client import KubeError
 from ..module_utils._definitions import DEFINITION_ARGUMENTS, load_definitions
+from ..module_utils._jmespath import Expression
 
 # Schemas are replaced whole: a property that a newer manifest has no more must go.
 EXACT = frozenset(("schema",))
@@ -164,6 +177,7 @@ class Manifest(KubeModule):
                 "force_conflicts": {"type": "bool", "default": False},
             },
         },
+        "wait_for": {"type": "str"},
         **WAIT_ARGUMENTS,
     }
     RULES = {"mutually_exclusive": [("definition", "src")], "required_one_of": [("definition", "src")]}
@@ -179,10 +193,18 @@ class Manifest(KubeModule):
     def run(self):
         if self.params["server_side_apply"] and not self.params["apply"]:
             raise KubeError("server_side_apply says how objects are applied by the server, which needs apply=true")
+        condition = Expression.of(self.params, "wait_for")
         objects = [
             self._checked(n, o) for n, o in enumerate(load_definitions(self.params["definition"], self.params["src"]))
         ]
-        done = self._absent(objects) if self.params["state"] == "absent" else self._present(objects)
+        if self.params["state"] == "absent":
+            if condition:
+                raise KubeError("wait_for: is about objects that exist; remove it, or state=absent")
+            done = self._absent(objects)
+        else:
+            done = self._present(objects)
+            if condition and self.waits:
+                done = [(name, self._awaited(condition, outcome)) for name, outcome in done]
         changed = [entry for entry in done if entry[1].changed]
         return {
             "changed": bool(changed),
@@ -278,6 +300,20 @@ class Manifest(KubeModule):
             )
             done[position] = (done[position][0], outcome._replace(after=seen))
         return done
+
+    def _awaited(self, condition, outcome):
+        """Wait until an object meets a condition; return the outcome with the object as it is then."""
+        obj = outcome.after
+        resource = _resources.find(self.client, obj["apiVersion"], obj["kind"])
+        metadata = obj["metadata"]
+        seen = self.wait_until(
+            resource,
+            metadata.get("namespace"),
+            metadata["name"],
+            lambda live: live is not None and bool(condition.search(live, _resources.label(live))),
+            "what wait_for asks for (%s)" % condition.text,
+        )
+        return outcome._replace(after=seen)
 
     def _absent(self, objects):
         done, gone = [], []

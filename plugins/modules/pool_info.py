@@ -60,6 +60,11 @@ resources:
       kind: VirtualMachinePool
       metadata: {name: web, namespace: shop}
       status: {replicas: 3, readyReplicas: 3, labelSelector: app=web}
+query_result:
+  description: What O(query) selects of the objects.
+  returned: when O(query) is given
+  type: raw
+  sample: [web]
 """
 
 from ..module_utils._base import run_module

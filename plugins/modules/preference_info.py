@@ -55,6 +55,11 @@ resources:
       kind: VirtualMachineClusterPreference
       metadata: {name: linux}
       spec: {devices: {preferredDiskBus: virtio}}
+query_result:
+  description: What O(query) selects of the objects.
+  returned: when O(query) is given
+  type: raw
+  sample: [web]
 """
 
 from ..module_utils._base import run_module

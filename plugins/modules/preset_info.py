@@ -52,6 +52,11 @@ resources:
     - apiVersion: kubevirt.io/v1
       kind: VirtualMachineInstancePreset
       metadata: {name: small, namespace: shop}
+query_result:
+  description: What O(query) selects of the objects.
+  returned: when O(query) is given
+  type: raw
+  sample: [web]
 """
 
 from ..module_utils._base import run_module

@@ -59,6 +59,23 @@ def wait_volume(
     return entry_of(vmi, volume)
 
 
+def wait_memory_dump(cluster: Engine, namespace: str, name: str, phase: str) -> dict[str, Any]:
+    """A VM's request to dump memory once it is in that phase; without a phase, once there is none."""
+
+    def request(vm: dict[str, Any] | None) -> dict[str, Any]:
+        return ((vm or {}).get("status") or {}).get("memoryDumpRequest") or {}
+
+    vm = cluster.wait(
+        namespace,
+        "virtualmachines",
+        name,
+        lambda vm: request(vm).get("phase", "") == phase,
+        timeout=60,
+        what=f"memory dump {phase or 'gone'}",
+    )
+    return request(vm)
+
+
 def wait_no_attachments(cluster: Engine, namespace: str) -> None:
     """Until no Pod holds a claim."""
     listed = cluster.core.list_namespaced_pod(namespace, label_selector=_SELECTOR)
@@ -135,6 +152,18 @@ def test_volumes_come_and_go(cluster: Engine, namespace: str) -> None:
     wait_volume(cluster, namespace, "web", "late", "Ready")
     assert find(cluster, address, "LATE").startswith("vd")
     assert not condition(cluster.get(namespace, "virtualmachines", "web") or {}, "RestartRequired")
+
+    # Its memory, to a claim that is large enough
+    with pytest.raises(ApiException, match="should be bigger"):
+        put(cluster, namespace, "virtualmachines", "web", "memorydump", {"claimName": "extra"})
+    cluster.claim(namespace, "memory", "256Mi")
+    put(cluster, namespace, "virtualmachines", "web", "memorydump", {"claimName": "memory"})
+    dump = wait_memory_dump(cluster, namespace, "web", "Completed")
+    assert dump["fileName"].startswith("web-memory-")
+    assert dump["startTimestamp"] <= dump["endTimestamp"]
+    put(cluster, namespace, "virtualmachines", "web", "removememorydump", {})
+    wait_memory_dump(cluster, namespace, "web", "")
+    assert cluster.boot_id(address) == boot
 
     cluster.subresource(namespace, "web", "restart")
     again = cluster.wait_running(namespace, "web", timeout=120, not_uid=vmi["metadata"]["uid"])

@@ -241,3 +241,51 @@ def test_an_object_deleted_before_another_fails(api, run):
     failed = run("manifest", state="absent", definition=[kept, CONFIGMAP])
     assert (failed["failed"], failed["changed"]) == (True, True)
     assert failed["changes"] == ["deleted ConfigMap default/c"]
+
+
+def test_a_query_selects_of_what_was_found(api, run):
+    api.instance("default", "web", labels={"app": "a"})
+    api.instance("default", "db", labels={"app": "b"})
+    found = run("vmi_info", query="[].metadata.name")
+    assert sorted(found["query_result"]) == ["db", "web"]
+    assert len(found["resources"]) == 2
+    assert "query_result" not in run("vmi_info")
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("[", ("query", "'['", "JMESPath")),
+        ("", ("query", "must be a JMESPath expression")),
+        ("length([0].metadata.generation)", ("query", "length", "the objects found")),
+    ],
+)
+def test_a_wrong_query_is_named_with_its_place(api, run, query, words):
+    api.instance("default", "web")
+    failed = run("vmi_info", query=query)
+    assert failed["failed"]
+    for word in words:
+        assert word in failed.msg
+
+
+def test_objects_of_any_kind_are_read(api, run):
+    run("manifest", definition=CONFIGMAP)
+    options = {"api_version": "v1", "kind": "ConfigMap", "namespace": "default"}
+    found = run("object_info", **options, query="[].data.a")
+    assert (found["changed"], found["query_result"]) == (False, ["1"])
+    assert run("object_info", **options, name="none")["resources"] == []
+    assert "ConfigMop" in run("object_info", **{**options, "kind": "ConfigMop"}).msg
+
+
+def test_a_condition_of_an_object_is_waited_for(api, run):
+    options = {"api_version": "v1", "kind": "ConfigMap", "namespace": "default", "name": "c", "wait_timeout": 20}
+    timer = threading.Timer(0.3, lambda: run("manifest", definition=CONFIGMAP))
+    timer.start()
+    found = run("object_info", **options, wait_for="data.a == '1'")
+    timer.join()
+    assert found["resources"][0]["data"] == {"a": "1"}
+    late = run("object_info", **{**options, "wait_timeout": 1}, wait_for="data.a == '2'")
+    assert "ConfigMap default/c isn't what wait_for asks for (data.a == '2') within 1 seconds" in late.msg
+    assert run("manifest", definition=CONFIGMAP, wait_for="data.a")["resources"][0]["data"] == {"a": "1"}
+    assert "data.b" in run("manifest", definition=CONFIGMAP, wait_for="data.b", wait_timeout=1).msg
+    assert "wait_for" in run("manifest", definition=CONFIGMAP, wait_for="data.b", state="absent").msg
