@@ -19,20 +19,6 @@ description:
     pipelining, persistent connections and file transfer. Its settings in C(ansible.cfg) and its environment variables
     count here, too, and its variables that begin with C(ansible_ssh_).
 options:
-  vm:
-    description: Name of the virtual machine's running instance.
-    type: str
-    required: true
-    vars:
-      - name: ansible_kubevirt_vm
-      - name: vmi_name
-  namespace:
-    description: Its namespace.
-    type: str
-    default: default
-    vars:
-      - name: ansible_kubevirt_namespace
-      - name: vmi_namespace
   port:
     description: Port of the guest's SSH server.
     type: int
@@ -110,65 +96,9 @@ options:
     vars:
       - name: ansible_pipelining
       - name: ansible_ssh_pipelining
-  kubeconfig:
-    description: Path of a kubeconfig file. Defaults as with the modules.
-    type: path
-    env:
-      - name: K8S_AUTH_KUBECONFIG
-    vars:
-      - name: ansible_kubevirt_kubeconfig
-  context:
-    description: Context of the kubeconfig. Defaults to its current context.
-    type: str
-    env:
-      - name: K8S_AUTH_CONTEXT
-    vars:
-      - name: ansible_kubevirt_context
-  api_host:
-    description: URL of the API server.
-    type: str
-    env:
-      - name: K8S_AUTH_HOST
-    vars:
-      - name: ansible_kubevirt_host
-  api_key:
-    description: Bearer token.
-    type: str
-    env:
-      - name: K8S_AUTH_API_KEY
-    vars:
-      - name: ansible_kubevirt_api_key
-  validate_certs:
-    description: Whether the server's certificate must be valid.
-    type: bool
-    env:
-      - name: K8S_AUTH_VERIFY_SSL
-    vars:
-      - name: ansible_kubevirt_validate_certs
-  ca_cert:
-    description: File with the certificate of the authority that signed the server's.
-    type: path
-    env:
-      - name: K8S_AUTH_SSL_CA_CERT
-    vars:
-      - name: ansible_kubevirt_ca_cert
-  client_cert:
-    description: File with a client certificate.
-    type: path
-    env:
-      - name: K8S_AUTH_CERT_FILE
-    vars:
-      - name: ansible_kubevirt_client_cert
-  client_key:
-    description: File with the key of the client certificate.
-    type: path
-    env:
-      - name: K8S_AUTH_KEY_FILE
-    vars:
-      - name: ansible_kubevirt_client_key
+extends_documentation_fragment:
+  - turtles.kubevirt.connection
 notes:
-  - The inventory plugin sets the variables of this plugin where its option C(connection) names it. Tokens and passwords
-    aren't among them; give these in the environment.
   - Credentials are passed on to the program that connects in its environment, and don't show in the list of processes.
   - As with C(virtctl), the connection is for a running instance. A guest that restarts ends it.
 """
@@ -221,15 +151,7 @@ from ansible.plugins.connection import ConnectionBase
 from ansible.plugins.loader import connection_loader
 
 from ..plugin_utils import _forward
-
-# Options of the API's address and credentials, and what modules call them.
-_API = {
-    name: "host" if name == "api_host" else name
-    for name in (
-        *("kubeconfig", "context", "api_host", "api_key", "validate_certs"),
-        *("ca_cert", "client_cert", "client_key"),
-    )
-}
+from ..plugin_utils._guests import api_options
 
 
 class Connection(ConnectionBase):
@@ -263,12 +185,9 @@ class Connection(ConnectionBase):
         super().set_become_plugin(plugin)
         self._ssh.set_become_plugin(plugin)
 
-    def _api(self):
-        return {name: self.get_option(option) for option, name in _API.items()}
-
     def _alias(self):
         """Return how SSH calls the guest: machines of several clusters may have one name."""
-        api = {name: value for name, value in self._api().items() if name != "api_key"}
+        api = {name: value for name, value in api_options(self).items() if name != "api_key"}
         cluster = hashlib.sha256(json.dumps(api, sort_keys=True).encode()).hexdigest()[:8]
         return "%s.%s.%s.kubevirt" % (self.get_option("vm"), self.get_option("namespace"), cluster)
 
@@ -281,7 +200,7 @@ class Connection(ConnectionBase):
         """Tell the program that ssh will start what it needs to know; return the SSH connection."""
         if not self.get_option("vm"):
             raise AnsibleConnectionFailure("No machine to connect to: set ansible_kubevirt_vm.")
-        os.environ[_forward.OPTIONS] = json.dumps(self._api())
+        os.environ[_forward.OPTIONS] = json.dumps(api_options(self))
         return self._ssh
 
     def _connect(self):

@@ -21,6 +21,7 @@ from urllib.parse import urlencode, urlsplit
 from ansible.module_utils.basic import env_fallback, missing_required_lib
 from ansible.module_utils.common.text.converters import to_text
 
+from ._stream import Refused, Stream
 from ._values import type_name
 
 try:
@@ -468,42 +469,40 @@ class Client:
             ) from exc
 
     def stream(self, path, protocol):
-        """Return a connected websocket.WebSocket.
+        """Return a connected Stream.
 
         :param protocol: name of what is spoken over it.
         :raises KubeError: that isn't possible; ApiError if the server refused it.
         """
-        # It comes with the Kubernetes library.
-        import websocket
-
         configuration = self._configuration
         headers = ["%s: %s" % pair for pair in self._headers().items()]
         headers += ["Impersonate-Group: %s" % group for group in self._options.get("impersonate_groups") or []]
-        tls = {"cert_reqs": ssl.CERT_REQUIRED if configuration.verify_ssl else ssl.CERT_NONE}
-        tls["check_hostname"] = bool(configuration.verify_ssl)
-        for name, value in (
-            ("ca_certs", configuration.ssl_ca_cert),
-            ("certfile", configuration.cert_file),
-            ("keyfile", configuration.key_file),
-        ):
-            if value:
-                tls[name] = value
+        files = {
+            "ca_certs": configuration.ssl_ca_cert,
+            "certfile": configuration.cert_file,
+            "keyfile": configuration.key_file,
+        }
+        tls = {
+            "cert_reqs": ssl.CERT_REQUIRED if configuration.verify_ssl else ssl.CERT_NONE,
+            "check_hostname": bool(configuration.verify_ssl),
+            **{name: path for name, path in files.items() if path},
+        }
         proxy = urlsplit(configuration.proxy or "")
+        options = {
+            "header": headers,
+            "sslopt": tls,
+            "timeout": CONNECT_TIMEOUT,
+            "http_proxy_host": proxy.hostname,
+            "http_proxy_port": proxy.port,
+            "http_no_proxy": configuration.no_proxy.split(",") if configuration.no_proxy else None,
+        }
         try:
-            return websocket.create_connection(
-                "ws%s%s" % (self.host.removeprefix("http"), path),
-                header=headers,
-                subprotocols=[protocol],
-                sslopt=tls,
-                timeout=None,
-                http_proxy_host=proxy.hostname,
-                http_proxy_port=proxy.port,
-                http_no_proxy=(configuration.no_proxy or "").split(",") if configuration.no_proxy else None,
-                suppress_origin=True,
-            )
-        except websocket.WebSocketBadStatusException as exc:
-            raise self._refused(exc.status_code, exc.resp_body or b"", "GET", path) from exc
-        except (OSError, websocket.WebSocketException) as exc:
+            return Stream("ws%s%s" % (self.host.removeprefix("http"), path), protocol, options)
+        except Refused as exc:
+            raise self._refused(exc.status, exc.body, "GET", path) from exc
+        except ModuleNotFoundError as exc:
+            raise KubeError(str(exc)) from exc
+        except OSError as exc:
             raise self._unreachable(exc) from exc
 
     def read(self, path, query=None):

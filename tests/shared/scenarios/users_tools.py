@@ -233,6 +233,9 @@ def test_the_inventory_lists_machines_and_those_that_run_answer(
     done = hostname("state_running", "-e", "ansible_host=192.0.2.1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert {"web", "db"} <= set(done.stdout.split())
+    # By the serial console, where root of this guest has no password
+    done = hostname(f"{namespace}-web", "-e", "ansible_connection=turtles.kubevirt.console")
+    assert (done.returncode, done.stdout.split()[-1]) == (0, "web"), done.stdout + done.stderr
     done = hostname(f"{namespace}-off")
     assert done.returncode != 0
     assert f"{namespace}/off" in done.stdout + done.stderr

@@ -1,0 +1,125 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Sessions over a terminal: a real one, with a real shell behind a login of our own."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+from ansible_collections.turtles.kubevirt.plugins.plugin_utils._terminal import Terminal, TerminalError
+
+LOGIN = r"""
+while :; do
+    printf '\nDebian GNU/Linux 13 guest ttyS0\n\nguest login: '
+    read -r user
+    [ -n "$user" ] || continue
+    stty -echo; printf 'Password: '; read -r password; stty echo; echo
+    if [ "$user:$password" = "root:secret" ]; then PS1='root@guest:~# ' sh -i; else echo 'Login incorrect'; fi
+done
+"""
+
+
+class Line:
+    """The terminal's other end, as a console gives it."""
+
+    def __init__(self, program: str) -> None:
+        self.master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            ["setsid", "--ctty", "/bin/sh", "-c", program], stdin=slave, stdout=slave, stderr=slave, close_fds=True
+        )
+        os.close(slave)
+
+    def send(self, data: bytes) -> None:
+        while data:
+            # The terminal takes more when somebody reads
+            _, writable, _ = select.select([], [self.master], [], 20)
+            assert writable
+            data = data[os.write(self.master, data[:512]) :]
+
+    def receive(self, timeout: float) -> bytes | None:
+        readable, _, _ = select.select([self.master], [], [], timeout)
+        if not readable:
+            return None
+        try:
+            return os.read(self.master, 65536)
+        except OSError:
+            return b""
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+
+
+@pytest.fixture
+def line() -> Iterator[Line]:
+    found = Line(LOGIN)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def terminal(line: Line) -> Terminal:
+    found = Terminal(line.send, line.receive, "shop/web")
+    found.log_in("root", "secret", 30)
+    return found
+
+
+def test_commands_have_input_output_and_a_status(terminal: Terminal):
+    assert terminal.run("echo out; echo err >&2; exit 3", None) == (3, b"out\n", b"err\n")
+    assert terminal.run("cat", b"a\x04b\x03\r\n\x00") == (0, b"a\x04b\x03\r\n\x00", b"")
+    assert terminal.run("echo 'it''s'; printf %s \"$HOME\" | wc -c", None)[0] == 0
+
+
+def test_files_of_any_content_go_both_ways(terminal: Terminal, tmp_path):
+    data = os.urandom(200_000)
+    terminal.put(str(tmp_path / "it's"), data)
+    assert (tmp_path / "it's").read_bytes() == data
+    assert terminal.get(str(tmp_path / "it's")) == data
+    terminal.put(str(tmp_path / "empty"), b"")
+    assert terminal.get(str(tmp_path / "empty")) == b""
+
+
+def test_a_session_leaves_nothing_and_the_next_one_logs_in(terminal: Terminal, line: Line):
+    folder = terminal.run("dirname $0", None)[1].decode().strip()
+    assert os.path.isdir(folder)
+    terminal.log_out()
+    again = Terminal(line.send, line.receive, "shop/web")
+    again.log_in("root", "secret", 30)
+    assert not os.path.exists(folder)
+    # A session that was cut off is taken over where it is
+    third = Terminal(line.send, line.receive, "shop/web")
+    third.log_in("root", "secret", 30)
+    assert third.run("echo here", None) == (0, b"here\n", b"")
+
+
+def test_a_wrong_password_is_told(line: Line):
+    with pytest.raises(TerminalError, match=r"^shop/web doesn't let root in: user or password is wrong\.$"):
+        Terminal(line.send, line.receive, "shop/web").log_in("root", "guess", 30)
+
+
+def test_a_missing_password_is_told(line: Line):
+    with pytest.raises(TerminalError, match="give ansible_password"):
+        Terminal(line.send, line.receive, "shop/web").log_in("root", None, 30)
+
+
+def test_a_guest_that_says_nothing_is_not_waited_for_without_end():
+    line = Line("stty -echo; sleep 60")
+    began = time.monotonic()
+    with pytest.raises(TerminalError, match="within the timeout\\. It says nothing"):
+        Terminal(line.send, line.receive, "shop/web").log_in("root", "secret", 1)
+    assert time.monotonic() - began < 20
+    line.close()
+
+
+def test_the_end_of_the_line_is_told():
+    line = Line("sleep 0.2")
+    with pytest.raises(TerminalError, match="the guest stopped or somebody else uses it"):
+        Terminal(line.send, line.receive, "shop/web").log_in("root", "secret", 30)
+    line.close()
