@@ -145,6 +145,7 @@ import hashlib
 import json
 import os
 import shlex
+import tempfile
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.connection import ConnectionBase
@@ -196,12 +197,19 @@ class Connection(ConnectionBase):
         # ssh replaces what begins with a per cent sign, then a shell runs it.
         return "-o %s" % shlex.quote("ProxyCommand=%s" % command.replace("%", "%%"))
 
-    def _prepare(self):
-        """Tell the program that ssh will start what it needs to know; return the SSH connection."""
+    def _do(self, act, *args, **kwargs):
+        """Have the SSH connection do something; the program that it starts finds in its environment what it needs."""
         if not self.get_option("vm"):
             raise AnsibleConnectionFailure("No machine to connect to: set ansible_kubevirt_vm.")
         os.environ[_forward.OPTIONS] = json.dumps(api_options(self))
-        return self._ssh
+        with tempfile.NamedTemporaryFile("r", encoding="utf-8", prefix="turtles-") as error:
+            os.environ[_forward.ERROR] = error.name
+            try:
+                return act(*args, **kwargs)
+            except AnsibleConnectionFailure as exc:
+                if message := error.read():
+                    raise AnsibleConnectionFailure(message) from exc
+                raise
 
     def _connect(self):
         self._ssh._connect()
@@ -210,19 +218,19 @@ class Connection(ConnectionBase):
 
     def exec_command(self, cmd, in_data=None, sudoable=True):
         """Run a command in the guest."""
-        return self._prepare().exec_command(cmd, in_data=in_data, sudoable=sudoable)
+        return self._do(self._ssh.exec_command, cmd, in_data=in_data, sudoable=sudoable)
 
     def put_file(self, in_path, out_path):
         """Copy a file to the guest."""
-        return self._prepare().put_file(in_path, out_path)
+        return self._do(self._ssh.put_file, in_path, out_path)
 
     def fetch_file(self, in_path, out_path):
         """Copy a file from the guest."""
-        return self._prepare().fetch_file(in_path, out_path)
+        return self._do(self._ssh.fetch_file, in_path, out_path)
 
     def reset(self):
         """End the persistent connection."""
-        self._prepare().reset()
+        self._do(self._ssh.reset)
 
     def close(self):
         """Be done with this task."""

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -14,6 +15,8 @@ from ..module_utils._client import Client, KubeError
 
 # Environment variable with the options of the client as JSON. Arguments would show in the list of processes.
 OPTIONS = "TURTLES_KUBEVIRT_API"
+# Environment variable with the path of a file for the error. With a persistent connection ssh lets no error through.
+ERROR = "TURTLES_KUBEVIRT_ERROR"
 PROTOCOL = "plain.kubevirt.io"
 _CHUNK = 65536
 # Collections are found by Ansible's own import system, which this program does without.
@@ -47,7 +50,10 @@ def main(arguments):
             PROTOCOL,
         )
     except KubeError as exc:
-        print("VirtualMachineInstance %s/%s, port %s: %s" % (namespace, name, port, exc), file=sys.stderr)
+        message = "VirtualMachineInstance %s/%s, port %s: %s" % (namespace, name, port, exc)
+        print(message, file=sys.stderr)
+        with contextlib.suppress(KeyError, OSError), open(os.environ[ERROR], "r+", encoding="utf-8") as file:
+            file.write(message)
         return 1
     threading.Thread(target=_send, args=(stream,), daemon=True).start()
     return _receive(stream)
