@@ -206,9 +206,9 @@ class Connection(ConnectionBase):
             os.environ[_forward.ERROR] = error.name
             try:
                 return act(*args, **kwargs)
-            except AnsibleConnectionFailure as exc:
+            except AnsibleConnectionFailure:
                 if message := error.read():
-                    raise AnsibleConnectionFailure(message) from exc
+                    raise AnsibleConnectionFailure(message) from None
                 raise
 
     def _connect(self):
