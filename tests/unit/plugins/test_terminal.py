@@ -38,13 +38,11 @@ class Line:
     def send(self, data: bytes) -> None:
         while data:
             # The terminal takes more when somebody reads
-            _, writable, _ = select.select([], [self.master], [], 20)
-            assert writable
+            assert select.select([], [self.master], [], 20)[1]
             data = data[os.write(self.master, data[:512]) :]
 
     def receive(self, timeout: float) -> bytes | None:
-        readable, _, _ = select.select([self.master], [], [], timeout)
-        if not readable:
+        if not select.select([self.master], [], [], timeout)[0]:
             return None
         try:
             return os.read(self.master, 65536)
