@@ -21,7 +21,7 @@ from playbooks import playbook, recap
 
 Kubectl = Callable[..., str]
 
-_APPLETS = ("sh", "cat", "echo", "head", "httpd", "id", "ls", "nc", "ps", "sleep", "true", "wget")
+_APPLETS = ("sh", "cat", "echo", "head", "httpd", "id", "ls", "nc", "ps", "sleep", "test", "true", "wget")
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +33,14 @@ def image(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     root = tmp_path_factory.mktemp("image") / "root"
     (root / "bin").mkdir(parents=True)
     (root / "www").mkdir()
+    (root / "tmp").mkdir()
     (root / "www/index.html").write_text("from a container\n")
     shutil.copy("/bin/busybox", root / "bin/busybox")
     for name in _APPLETS:
         (root / "bin" / name).symlink_to("busybox")
     for path in (root, root / "bin", root / "www"):
         path.chmod(0o755)
+    (root / "tmp").chmod(0o1777)
     layout = Path(f"/var/lib/{cluster.instance}/images/busybox")
     shutil.rmtree(layout, ignore_errors=True)
     for words in (
