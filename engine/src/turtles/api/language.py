@@ -371,6 +371,9 @@ STRING = _String("string", str)
 #: A string of any characters.
 TEXT = _Scalar("string", str)
 TIME = _Scalar("string", str, format="date-time", nullable=True)
+#: In a status, a string that may be empty. Servers with an old go-openapi/validate, built with a new Go, take an
+#: empty string in a list for null, such as Debian's Kubernetes 1.20.
+EMPTY_OR_STRING = _String("string", str, nullable=True)
 BOOLEAN = _Scalar("boolean", bool)
 INT32 = _Integer("int32", -(2**31), 2**31 - 1)
 INT64 = _Integer("int64", -(2**63), 2**63 - 1)

@@ -4,7 +4,19 @@
 from __future__ import annotations
 
 from turtles.api.core import CONDITIONS, FREE
-from turtles.api.language import INT32, INT64, QUANTITY, STRING, STRING_MAP, STRINGS, TIME, ListOf, Struct, field
+from turtles.api.language import (
+    EMPTY_OR_STRING,
+    INT32,
+    INT64,
+    QUANTITY,
+    STRING,
+    STRING_MAP,
+    STRINGS,
+    TIME,
+    ListOf,
+    Struct,
+    field,
+)
 
 
 def _status(doc: str, **fields: str) -> Struct:
@@ -78,7 +90,7 @@ VMI_STATUS = Struct(
             Struct(
                 "The state of a volume.",
                 field("name", STRING, "Name of the volume."),
-                field("target", STRING, "Device in the guest, such as vda."),
+                field("target", EMPTY_OR_STRING, "Device in the guest, such as vda."),
                 field("phase", STRING, "Progress of hotplugging the volume."),
                 field("reason", STRING, "One word that says why."),
                 field("message", STRING, "A sentence that says why."),
