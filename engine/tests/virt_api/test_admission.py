@@ -165,6 +165,25 @@ def test_a_check_is_asked_last():
     assert asked == ["CREATE", "DELETE"]
 
 
+def test_an_object_that_is_to_be_created_may_lack_its_namespace():
+    """Before Kubernetes 1.21 it is stored after admission."""
+    asked: list[tuple[str, ...]] = []
+
+    def find(kind: str, namespace: str, name: str) -> dict[str, Any]:
+        asked.append((kind, namespace, name))
+        return {"spec": {}}
+
+    hooks = admission.Admission((), find=find)
+    vm = talk_vm()
+    vm["metadata"].pop("namespace", None)
+    vm["spec"]["preference"] = {"name": "linux", "kind": "VirtualMachinePreference"}
+    request = {"uid": "1", "operation": "CREATE", "object": vm, "namespace": "shop", "userInfo": {"username": "jane"}}
+    response = hooks.review(MUTATE_VM, {"request": request})["response"]
+    assert response["allowed"]
+    assert asked[0] == ("VirtualMachinePreference", "shop", "linux")
+    assert "/metadata/namespace" not in [step["path"] for step in json.loads(base64.b64decode(response["patch"]))]
+
+
 def test_no_review():
     with pytest.raises(Failure) as found:
         HOOKS.review(MUTATE_VM, [])

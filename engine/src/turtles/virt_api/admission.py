@@ -101,6 +101,7 @@ class Admission:
         request = body.get("request") if isinstance(body, dict) else None
         if not isinstance(request, dict) or not isinstance(request.get("uid"), str):
             raise status.Failure(400, "the body is not an AdmissionReview with a request")
+        _complete(request)
         response = review(request)
         response["uid"] = request["uid"]
         return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
@@ -136,6 +137,13 @@ class Admission:
         if operation == CREATE and not causes and not request.get("dryRun"):
             self.created[kind.kind, str(request.get("namespace") or "")] += 1
         return judged(causes, _remedies(kind, new) if causes else _warnings(kind, new))
+
+
+def _complete(request: Object) -> None:
+    """Give a request's object its namespace: Kubernetes before 1.21 stores it after admission only."""
+    namespace, obj = request.get("namespace"), request.get("object")
+    if namespace and isinstance(obj, dict) and isinstance(obj.get("metadata"), dict):
+        obj["metadata"].setdefault("namespace", namespace)
 
 
 def _warnings(kind: Kind, obj: Any) -> list[str]:
