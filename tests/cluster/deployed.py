@@ -208,6 +208,10 @@ class Deployed(Engine):
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
 
+    @property
+    def claims_node(self) -> dict[str, str]:
+        return {"kubernetes.io/hostname": self.kubernetes.nodes[0].name} if self.kubernetes.nodes else {}
+
     def claim(self, namespace: str, name: str, size: str) -> None:
         """A claim with a hostPath volume on the first node; one of the default class on a cluster of others."""
         if not self.kubernetes.nodes:

@@ -104,7 +104,9 @@ def test_volumes_come_and_go(cluster: Engine, namespace: str) -> None:
     """Persistent and not, on both buses, by requests; what is refused; a restart; the end."""
     for claim in ("data", "more", "extra"):
         cluster.claim(namespace, claim, "32Mi")
-    cluster.create(namespace, cluster.virtual_machine("web"))
+    machine = cluster.virtual_machine("web")
+    machine["spec"]["template"]["spec"]["nodeSelector"] = cluster.claims_node
+    cluster.create(namespace, machine)
     vmi = cluster.wait_running(namespace, "web", timeout=120)
     address = vmi["status"]["interfaces"][0]["ipAddress"]
     boot = cluster.ssh(address, "cat /proc/sys/kernel/random/boot_id", timeout=180)
