@@ -14,6 +14,7 @@ from typing import Any
 
 from turtles.domain import paths
 from turtles.launcher.errors import LaunchError
+from turtles.launcher.listening import listen
 
 _ANSWER_BYTES = 4096
 #: Seconds the node agent may take from its call to its answer: a few system calls.
@@ -44,13 +45,9 @@ class Request:
         try:
             for name in names:
                 self._in_root(paths.container_disk_image_dir(name)).mkdir(parents=True, exist_ok=True)
-            self._path.unlink(missing_ok=True)
-            self._listener = socket.socket(socket.AF_UNIX)
-            self._listener.bind(str(self._path))
-            self._path.chmod(0o600)  # the node agent is root and may connect anyway
-            self._listener.listen(4)
         except OSError as error:
             raise LaunchError(f"the Pod's folders can't be used: {error}") from error
+        self._listener = listen(self._path)
 
     def fileno(self) -> int:
         """Return the listening socket's descriptor."""

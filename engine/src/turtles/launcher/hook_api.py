@@ -2,13 +2,10 @@
 """The messages between a launcher and its hook sidecars: KubeVirt's, over gRPC.
 
 Source: ``pkg/hooks/info/api_info.proto`` and ``pkg/hooks/v1alpha*/api_v1alpha*.proto`` of KubeVirt. The messages of all
-versions are the same on the wire, as far as a version has them, so there is one class for each. They are made at run
-time from the table below.
+versions are the same on the wire, as far as a version has them, so there is one class for each.
 """
 
-from typing import Any
-
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from turtles import messages
 
 #: From the newest to the oldest.
 VERSIONS = ("v1alpha3", "v1alpha2", "v1alpha1")
@@ -16,10 +13,7 @@ ON_DEFINE_DOMAIN, PRE_CLOUD_INIT_ISO, SHUTDOWN = "OnDefineDomain", "PreCloudInit
 INFO_METHOD = "/kubevirt.hooks.info.Info/Info"
 _PACKAGE = "turtles.hooks"
 
-_Field = descriptor_pb2.FieldDescriptorProto
-_SCALARS = {"string": _Field.TYPE_STRING, "bytes": _Field.TYPE_BYTES, "int32": _Field.TYPE_INT32}
-#: Message → (name, number, type; a type in brackets is repeated).
-_MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
+_MESSAGES: messages.Table = {
     "InfoParams": (),
     "HookPoint": (("name", 1, "string"), ("priority", 2, "int32")),
     "InfoResult": (("name", 1, "string"), ("hookPoints", 3, "[HookPoint]"), ("versions", 4, "[string]")),
@@ -41,29 +35,7 @@ def method(version: str, hook_point: str) -> str:
     return f"/kubevirt.hooks.{version}.Callbacks/{hook_point}"
 
 
-def _file() -> descriptor_pb2.FileDescriptorProto:
-    file = descriptor_pb2.FileDescriptorProto(name="turtles/hooks.proto", package=_PACKAGE, syntax="proto3")
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for field, number, type_ in fields:
-            kind = type_.strip("[]")
-            label = _Field.LABEL_REPEATED if type_.startswith("[") else _Field.LABEL_OPTIONAL
-            added = message.field.add(name=field, number=number, label=label)
-            if kind in _SCALARS:
-                added.type = _SCALARS[kind]
-            else:
-                added.type, added.type_name = _Field.TYPE_MESSAGE, f".{_PACKAGE}.{kind}"
-    return file
-
-
-# A pool of its own: another library in the process may have the real file.
-_pool = descriptor_pool.DescriptorPool()
-_pool.Add(_file())
-
-
-def _message(name: str) -> Any:
-    return message_factory.GetMessageClass(_pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
-
+_message = messages.classes(_PACKAGE, _MESSAGES)
 
 InfoParams, InfoResult, HookPoint = _message("InfoParams"), _message("InfoResult"), _message("HookPoint")
 #: Parameters and result of each hook point.

@@ -8,7 +8,6 @@ want it, and gets text.
 import json
 import logging
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import Any
 from turtles.domain import paths
 from turtles.launcher import loop
 from turtles.launcher.errors import LaunchError
+from turtles.launcher.listening import listen
 
 log = logging.getLogger(__name__)
 
@@ -47,14 +47,7 @@ class Hooks:
 
         :raises LaunchError: if the Pod's folders can't be used.
         """
-        try:
-            self._path.unlink(missing_ok=True)
-            self._listener = socket.socket(socket.AF_UNIX)
-            self._listener.bind(str(self._path))
-            self._path.chmod(0o600)  # the node agent is root and may connect anyway
-            self._listener.listen(4)
-        except OSError as error:
-            raise LaunchError(f"the Pod's folders can't be used: {error}") from error
+        self._listener = listen(self._path)
         loop.on_readable(self._listener.fileno(), self._accept)
 
     def pre_cloud_init_iso(self, vmi: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:

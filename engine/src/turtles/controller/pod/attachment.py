@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from turtles.api import labels
-from turtles.api.guests import QEMU_UID
 from turtles.api.objects import Object, owner_reference
-from turtles.controller.pod.config import LauncherConfig, pull_policy, security
+from turtles.controller.pod.config import LauncherConfig, pod_security, pull_policy, security
 from turtles.controller.pod.volumes import volume_name
 from turtles.domain import paths
 
@@ -50,13 +49,7 @@ def attachment_pod(vmi: Object, launcher: Object, volume: Mapping[str, Any], con
         "terminationGracePeriodSeconds": 0,
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
-        "securityContext": {
-            "runAsUser": QEMU_UID,
-            "runAsGroup": QEMU_UID,
-            "fsGroup": QEMU_UID,
-            "runAsNonRoot": True,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod_security(),
         "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": _node(launcher)}},
         "containers": [
             {

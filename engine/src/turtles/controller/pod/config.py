@@ -36,6 +36,17 @@ def pull_policy(config: LauncherConfig) -> str:
     return config.cluster.image_pull_policy or "IfNotPresent"
 
 
+def pod_security() -> Object:
+    """Return the security context of a Pod: what all of its containers have."""
+    return {
+        "runAsUser": QEMU_UID,
+        "runAsGroup": QEMU_UID,
+        "fsGroup": QEMU_UID,
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
 def security(*capabilities: str, **more: Any) -> Object:
     """Return the security context of a container of the Pod."""
     return {

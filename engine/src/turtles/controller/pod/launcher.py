@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from turtles.api import hook_sidecars, labels
-from turtles.api.guests import QEMU_UID, grace_period, hostname, launcher_pod_name
+from turtles.api.guests import grace_period, hostname, launcher_pod_name
 from turtles.api.objects import Object, owner_reference
 from turtles.controller.pod import memory, placement
-from turtles.controller.pod.config import LauncherConfig, pull_policy, security
+from turtles.controller.pod.config import LauncherConfig, pod_security, pull_policy, security
 from turtles.controller.pod.console_log import add_console_log
 from turtles.controller.pod.credentials import add_access_credentials
 from turtles.controller.pod.probes import probes
@@ -78,13 +78,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
         "readinessGates": [{"conditionType": labels.UNPAUSED_READINESS_GATE}],
-        "securityContext": {
-            "runAsUser": QEMU_UID,
-            "runAsGroup": QEMU_UID,
-            "fsGroup": QEMU_UID,
-            "runAsNonRoot": True,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod_security(),
         "nodeSelector": {
             **config.cluster.node_selectors,
             **(spec.get("nodeSelector") or {}),
