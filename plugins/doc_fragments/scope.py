@@ -41,20 +41,4 @@ options:
       - Namespace to read from. With O(scope=namespace) all if not given, or, with O(name), that of the kubeconfig's
         context; with O(scope=cluster) it isn't used.
     type: str
-  label_selectors:
-    description: Label selectors that must all match, such as V(size=large), V(size in (small,large\)) or V(!legacy).
-    type: list
-    elements: str
-    default: []
-  field_selectors:
-    description: Field selectors that must all match, such as V(metadata.name=large).
-    type: list
-    elements: str
-    default: []
-  query:
-    description:
-      - JMESPath expression that is evaluated on the list of objects found, such as V([].metadata.name). Its result is
-        in RV(query_result).
-      - Needs the Python package C(jmespath).
-    type: str
 """

@@ -16,6 +16,16 @@ options:
   namespace:
     description: Namespace to read from. All if not given, or, with O(name), that of the kubeconfig's context.
     type: str
+  api_version:
+    description: Version of the KubeVirt API.
+    type: str
+    choices: [kubevirt.io/v1, kubevirt.io/v1alpha3]
+    default: kubevirt.io/v1
+"""
+
+    # What can be chosen by where there may be many
+    SELECTORS = r"""
+options:
   label_selectors:
     description: Label selectors that must all match, such as V(app=web), V(tier in (a,b\)) or V(!legacy).
     type: list
@@ -32,9 +42,4 @@ options:
         in RV(query_result).
       - Needs the Python package C(jmespath).
     type: str
-  api_version:
-    description: Version of the KubeVirt API.
-    type: str
-    choices: [kubevirt.io/v1, kubevirt.io/v1alpha3]
-    default: kubevirt.io/v1
 """

@@ -34,14 +34,13 @@ except ImportError:  # the Kubernetes library, which brings both packages, is mi
     HAS_URLLIB3 = False
 
 MERGE_PATCH = "application/merge-patch+json"
-# Connections to one server that are kept.
-POOL_SIZE = 16
 CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 60
 # How often a request is repeated that the server asks to repeat, and how long a pause it may ask for, in seconds.
 ASKED_TO_COME_AGAIN = 10
 LONGEST_PAUSE = 5
 PAGE_SIZE = 500
+# Connections to one server that are kept: a fleet has more than a few requests in flight.
 CONNECTIONS = 100
 # A warning of an API server (KEP-1693): code, agent and text of a Warning header (RFC 7234, section 5.5).
 WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
@@ -301,7 +300,6 @@ def _configuration(options, quick):
         if headers:
             configuration.proxy_headers = urllib3.util.make_headers(**headers)
     configuration.host = configuration.host.rstrip("/")
-    # Connections that are kept; a fleet has more than a few requests in flight.
     configuration.connection_pool_maxsize = CONNECTIONS
     return configuration, origin, credentials
 
@@ -336,12 +334,12 @@ class Client:
         if not (HAS_URLLIB3 and isinstance(configuration, PlainConfiguration)):
             return load_library().client.rest.RESTClientObject(configuration).pool_manager
         if not self.host.startswith("https:"):
-            return urllib3.PoolManager(maxsize=POOL_SIZE)
+            return urllib3.PoolManager(maxsize=CONNECTIONS)
         try:
             context = configuration.context()
         except (OSError, ValueError) as exc:
             raise KubeError("The certificates of %s can't be used: %s" % (self.origin, exc)) from exc
-        return urllib3.PoolManager(maxsize=POOL_SIZE, ssl_context=context)
+        return urllib3.PoolManager(maxsize=CONNECTIONS, ssl_context=context)
 
     @property
     def default_namespace(self):

@@ -21,6 +21,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.attributes.reads
   - turtles.kubevirt.library
   - turtles.kubevirt.scope.reads
+  - turtles.kubevirt.selection.selectors
 seealso:
   - module: turtles.kubevirt.instancetype
 """

@@ -24,28 +24,6 @@ options:
     description: Kind of the objects, such as V(Pod).
     type: str
     required: true
-  name:
-    description: Name of the one object to read. An empty list is returned if there is none.
-    type: str
-  namespace:
-    description: Namespace to read from. All if not given, or, with O(name), that of the kubeconfig's context.
-    type: str
-  label_selectors:
-    description: Label selectors that must all match, such as V(app=web), V(tier in (a,b\)) or V(!legacy).
-    type: list
-    elements: str
-    default: []
-  field_selectors:
-    description: Field selectors that must all match, such as V(status.phase=Running).
-    type: list
-    elements: str
-    default: []
-  query:
-    description:
-      - JMESPath expression that is evaluated on the list of objects found, such as V([].metadata.name). Its result is
-        in RV(query_result).
-      - Needs the Python package C(jmespath).
-    type: str
   wait_for:
     description:
       - JMESPath expression that has to be true for the object of O(name), which need not exist yet, such as
@@ -62,6 +40,8 @@ extends_documentation_fragment:
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.reads
   - turtles.kubevirt.library
+  - turtles.kubevirt.selection
+  - turtles.kubevirt.selection.selectors
 notes:
   - Secrets are returned as they are; C(no_log) keeps their values off the screen.
 seealso:
