@@ -167,6 +167,6 @@ class Connection(ConnectionBase):
             return
         self._connected = False
         # Where the line is closed, there is no session any more.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, TerminalError):
             self._terminal.log_out()
         self._stream.close()

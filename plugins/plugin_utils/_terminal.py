@@ -17,8 +17,13 @@ import os
 import re
 import time
 
-# Seconds between two attempts to get a sign of life of a terminal.
-_NUDGE = 2.0
+# Seconds between two attempts to get a sign of life of a terminal, and what is sent: Control-U discards what somebody,
+# or a session that was cut off, has begun to type, so that it isn't run.
+_NUDGE, _HELLO = 2.0, b"\x15\n"
+# What ends a program in the foreground that keeps a terminal silent.
+_INTERRUPT = b"\x03"
+# Seconds a guest has to end a session.
+_FAREWELL = 5.0
 # How often something is sent again that the kernel or another program has garbled.
 _TRIES = 3
 # Bytes of a line that every terminal takes, and of lines that are sent before the guest has to say that they came.
@@ -58,12 +63,15 @@ class Terminal:
         :raises TerminalError: that isn't possible.
         """
         deadline = time.monotonic() + timeout
-        asked = False
+        asked, hello = False, _HELLO
         while True:
-            self._send(b"\n")
+            self._send(hello)
+            hello = _HELLO
             where = self._wait_for({"login": _LOGIN, "password": _PASSWORD, "shell": _PROMPT}, deadline, _NUDGE)
             if where == "shell":
                 break
+            if where is None:
+                hello = _INTERRUPT + _HELLO
             if where == "password":
                 continue  # whose it is isn't known: an empty one leads back to the login
             if where == "login":
@@ -116,7 +124,7 @@ class Terminal:
         line = "/bin/sh %s <%s >%s 2>%s" % (paths["cmd"], source, paths["out"], paths["err"])
         status = self._said(line + "; s=$?", "$s", None if timeout is None else time.monotonic() + timeout)
         result = int(status), self.get(paths["out"]), self.get(paths["err"])
-        self._said("rm -f %s/*" % self._folder, "done", time.monotonic() + 60)
+        self._said("rm -f $d/*", "done", time.monotonic() + 60)
         return result
 
     def put(self, path, data):
@@ -148,10 +156,19 @@ class Terminal:
         raise TerminalError("%s: %s can't be read: what arrives isn't what was sent" % (self._name, path))
 
     def log_out(self):
-        """Remove the session's files, and end the shell."""
-        if self._folder:
-            self._send(b"rm -rf %s; exit\n" % self._folder.encode())
-            self._folder = None
+        """Remove the session's files, and end the shell.
+
+        :raises TerminalError: the guest doesn't confirm it.
+        """
+        if not self._folder:
+            return
+        # When a line is closed, the guest may have got a part of a command only. So nothing is sent of which a part
+        # does harm, as of one that removes folders with what is in them, and the line is closed after the last answer.
+        self._folder = None
+        self._said("rm -f $d/*; rmdir $d", "done", time.monotonic() + _FAREWELL)
+        self._seen = b""
+        self._send(b"exit\n")
+        self._wait_for({"login": _LOGIN}, None, _FAREWELL)
 
     def _checksum(self, path):
         return self._said("c=$(sha256sum <%s)" % _quoted(path), "${c%% *}", time.monotonic() + 300)

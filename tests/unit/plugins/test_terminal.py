@@ -88,13 +88,44 @@ def test_a_session_leaves_nothing_and_the_next_one_logs_in(terminal: Terminal, l
     folder = terminal.run("dirname $0", None)[1].decode().strip()
     assert os.path.isdir(folder)
     terminal.log_out()
+    assert not os.path.exists(folder)
     again = Terminal(line.send, line.receive, "shop/web")
     again.log_in("root", "secret", 30)
-    assert not os.path.exists(folder)
     # A session that was cut off is taken over where it is
     third = Terminal(line.send, line.receive, "shop/web")
     third.log_in("root", "secret", 30)
     assert third.run("echo here", None) == (0, b"here\n", b"")
+
+
+def test_what_a_session_that_was_cut_off_left_is_not_run(terminal: Terminal, line: Line, tmp_path):
+    line.send(b"touch %s/marker; sleep 60" % bytes(tmp_path))
+    again = Terminal(line.send, line.receive, "shop/web")
+    again.log_in("root", "secret", 30)
+    assert again.run("echo here", None) == (0, b"here\n", b"")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_program_that_keeps_the_terminal_is_ended(terminal: Terminal, line: Line):
+    line.send(b"cat >/dev/null\n")
+    again = Terminal(line.send, line.receive, "shop/web")
+    again.log_in("root", "secret", 30)
+    assert again.run("echo here", None) == (0, b"here\n", b"")
+
+
+def test_no_part_of_what_is_sent_removes_folders(line: Line):
+    sent = []
+
+    def send(data: bytes) -> None:
+        sent.append(data)
+        line.send(data)
+
+    terminal = Terminal(send, line.receive, "shop/web")
+    terminal.log_in("root", "secret", 30)
+    terminal.run("true", b"data")
+    terminal.log_out()
+    assert b"rm -r" not in b"".join(sent)
+    # The last word is the guest's: it asks for the next login
+    assert terminal._seen.endswith(b"login: ")
 
 
 def test_a_wrong_password_is_told(line: Line):
