@@ -45,10 +45,10 @@ quickstart: venv ## Install the engine on this machine and run a first virtual m
 teardown: venv ## Remove all that quickstart made.
 	@$(RUN) ansible-playbook turtles.kubevirt.teardown $(ARGS)
 
-# Tests with virtual machines leave almost a half of two processors idle: there is time for the collection's beside them.
+# Tests with virtual machines leave almost a half of two processors idle: there is time for those of the parts beside them.
 .PHONY: test
-test: venv-tests ## Run all tests: those of the parts, then real virtual machines.
-	@$(STEPS) test-engine test-e2e --beside test-collection
+test: venv-tests ## Run all tests: those with real virtual machines, and beside them those of the parts.
+	@$(STEPS) test-e2e --beside test-engine --beside test-collection
 
 .PHONY: test-unit
 test-unit: venv-tests ## Run the tests of the engine's and the collection's parts.
