@@ -342,6 +342,8 @@ class Engine(ABC):
             "UserKnownHostsFile=/dev/null",
             "LogLevel=ERROR",
             "BatchMode=yes",
+            # A guest that is reset never answers to the connections it had.
+            f"ServerAliveInterval={self.seconds(5)}",
         )
         return subprocess.run(
             [
