@@ -68,9 +68,10 @@ class Terminal:
             self._send(hello)
             hello = _HELLO
             where = self._wait_for({"login": _LOGIN, "password": _PASSWORD, "shell": _PROMPT}, deadline, _NUDGE)
-            if where == "shell":
+            # A prompt may be older than a program that has the terminal now.
+            if where == "shell" and self._is_answered(deadline):
                 break
-            if where is None:
+            if where in (None, "shell"):
                 hello = _INTERRUPT + _HELLO
             if where == "password":
                 continue  # whose it is isn't known: an empty one leads back to the login
@@ -94,14 +95,20 @@ class Terminal:
         if where == "denied" or (where == "login" and asked):
             raise TerminalError("%s doesn't let %s in: user or password is wrong." % (self._name, user))
 
+    def _is_answered(self, deadline):
+        """Whether a shell runs what is sent."""
+        word = _word()
+        self._seen = b""
+        self._send(_echo(word) + b"\n")
+        return self._wait_for({"shell": re.compile(word)}, deadline, _NUDGE) is not None
+
     def _set_up(self, deadline):
         """Make the shell quiet, and have a folder for files."""
-        # The echo of the command doesn't have what its output has.
         word = _word()
         self._seen = b""
         self._send(
             b"stty -echo -ixon 2>/dev/null; PS1='$ '; PS2=; unset PROMPT_COMMAND; dmesg -n 1 2>/dev/null; "
-            b"umask 077; d=$(mktemp -d /tmp/ansible-XXXXXX); echo %s''%s $d .\n" % (word[:4], word[4:])
+            b"umask 077; d=$(mktemp -d /tmp/ansible-XXXXXX); %s $d .\n" % _echo(word)
         )
         line = self._line_with(word, deadline, "a shell that has mktemp")
         fields = line.split()
@@ -177,7 +184,7 @@ class Terminal:
         """Run commands in the shell itself; return what it then expands a word to."""
         word = _word()
         self._seen = b""
-        self._send(("%s; echo %s''%s %s .\n" % (commands, word[:4].decode(), word[4:].decode(), what)).encode())
+        self._send(b"%s; %s %s .\n" % (commands.encode(), _echo(word), what.encode()))
         line = self._line_with(word, deadline, "the end of a command")
         return line[len(word) :].strip().removesuffix(b".").strip().decode(errors="replace")
 
@@ -186,8 +193,8 @@ class Terminal:
         word = _word()
         self._seen = b""
         begin, end = word + b"-b", word + b"-e"
-        echo = "echo %s''%s-%%s" % (word[:4].decode(), word[4:].decode())
-        self._send(("%s; %s; %s\n" % (echo % "b", command, echo % "e")).encode())
+        echo = _echo(word)
+        self._send(b"%s-b; %s; %s-e\n" % (echo, command.encode(), echo))
         self._line_with(end, None, "the end of a file")
         return self._seen.partition(begin)[2].partition(end)[0]
 
@@ -232,6 +239,11 @@ class Terminal:
 
 def _word():
     return binascii.hexlify(os.urandom(8))
+
+
+def _echo(word):
+    """Return a command that writes a word. Its own echo doesn't have it."""
+    return b"echo %s''%s" % (word[:4], word[4:])
 
 
 def _quoted(path):

@@ -106,7 +106,8 @@ def test_what_a_session_that_was_cut_off_left_is_not_run(terminal: Terminal, lin
 
 
 def test_a_program_that_keeps_the_terminal_is_ended(terminal: Terminal, line: Line):
-    line.send(b"cat >/dev/null\n")
+    # The prompt before it is still to be read
+    line.send(b"echo; exec 3>&1; sh -c 'printf \"$ \" >&3; cat >/dev/null'\n")
     again = Terminal(line.send, line.receive, "shop/web")
     again.log_in("root", "secret", 30)
     assert again.run("echo here", None) == (0, b"here\n", b"")
