@@ -6,8 +6,10 @@ remembers nothing that a restart could not find again.
 """
 
 import logging
+import time
 from collections.abc import Collection
 from signal import SIGKILL
+from threading import Thread
 
 from turtles.api.objects import Object
 from turtles.kube.client import Client, Conflict, NotFound
@@ -41,6 +43,8 @@ log = logging.getLogger(__name__)
 #: What keeps a container from starting.
 _REASONS = (Waiting, ContainerError, VolumeError, ImageError, CNIError, ZygoteError, OSError)
 
+#: Seconds that stopping leaves to what has been begun, such as half a network.
+_LAST_SECONDS = 5.0
 #: Seconds between two looks at a Pod's tokens, at most.
 _TOKENS_AGAIN = 60.0
 #: Reasons of events about Pods that wait, by the reason of the waiting; "Failed" for others.
@@ -69,6 +73,7 @@ class Runner:
         self._client, self._config, self._pods = client, config, pods
         self._zygote, self._recorder = zygote, recorder
         self._queue: WorkQueue[str] = WorkQueue("pods", first_delay=0.05)
+        self._workers: list[Thread] = []
         self._volumes = Volumes(client, config.run_dir, config.node_name)
         self._cgroups = Cgroups(config.cgroup_parent)
         self._processes = Processes(self._queue.add)
@@ -91,14 +96,17 @@ class Runner:
         self._processes.start()
         for directory in self._config.pods_dir.iterdir():
             self._queue.add(directory.name)
-        run_workers(self._queue, self.sync, self._config.workers, "pods")
+        self._workers = run_workers(self._queue, self.sync, self._config.workers, "pods")
 
     def stop(self) -> None:
-        """Stop working; Pods keep running."""
+        """Stop working, when what has been begun is done or took too long; Pods keep running."""
         self._queue.close()
         self._images.stop()
         self._starter.stop()
         self._supervisor.stop()
+        deadline = time.monotonic() + _LAST_SECONDS
+        for worker in self._workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
 
     def images_in_use(self) -> set[str]:
         """Return the digests of images of the Pods on this node."""
