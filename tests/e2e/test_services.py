@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -11,6 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import dns.exception
+import dns.message
+import dns.query
 import pytest
 from cluster import Cluster
 
@@ -61,6 +65,27 @@ def service(kubectl: Kubectl, name: str) -> dict[str, Any]:
     return json.loads(kubectl("get", "service", name, "-o", "json"))["spec"]
 
 
+def addresses(cluster: Cluster, name: str) -> set[str]:
+    """What a name leads to; nothing if there is none."""
+    server = cluster.core.read_namespaced_service("kube-dns", "kube-system").spec.cluster_ip
+    query = dns.message.make_query(name, "A")
+    for _ in range(10):
+        with contextlib.suppress(dns.exception.Timeout, ConnectionRefusedError):  # it was killed, and begins again
+            answer = dns.query.udp(query, server, timeout=3)
+            break
+    else:
+        raise AssertionError(f"no answer from {server}")
+    return {item.to_text() for records in answer.answer for item in records}
+
+
+def wait_addresses(cluster: Cluster, name: str, expected: set[str], *, timeout: float = 30) -> None:
+    """Until a name leads somewhere."""
+    deadline = time.monotonic() + timeout
+    while (found := addresses(cluster, name)) != expected:
+        assert time.monotonic() < deadline, f"{name} leads to {found}, not to {expected}"
+        time.sleep(0.1)  # DNS can't be watched
+
+
 def test_guests_behind_services(cluster: Cluster, namespace: str, pair: dict[str, str], kubectl: Kubectl) -> None:
     for name in ("one", "two"):
         (pod,) = kubectl("get", "pod", "-l", f"vmi.kubevirt.io/id={name}", "-o", "name").split()
@@ -89,6 +114,13 @@ def test_guests_behind_services(cluster: Cluster, namespace: str, pair: dict[str
         outward = probe.getsockname()[0]
     with pytest.raises(OSError, match=r"refused|unreachable"):
         socket.create_connection((outward, service(kubectl, "one")["ports"][0]["nodePort"]), timeout=5)
+    # By name, as DHCP told the guests where to ask, and from the machine.
+    for client, target in (("one", "two"), ("two", "one")):
+        told = cluster.ssh(pair[client], f"(sleep 5 | nc {target} 2222) | head -c 4")
+        assert "SSH-" in told, (client, target)
+    domain = f"{namespace}.svc.cluster.local"
+    assert addresses(cluster, f"one.{domain}") == {service(kubectl, "one")["clusterIP"]}
+    assert addresses(cluster, f"two.{namespace}.svc.cluster.example") == set()
     # From the other guest, and from itself.
     for client, target in (("one", "two"), ("two", "one"), ("one", "one"), ("two", "two")):
         address = service(kubectl, target)["clusterIP"]
@@ -113,6 +145,24 @@ def test_a_service_without_running_guest_refuses(cluster: Cluster, namespace: st
     assert leaving["status"]["phase"] == "Running"
     cluster.wait_stopped(namespace, "late")
     refused(address, 22)
+
+
+def test_a_guest_with_a_name_of_its_own(cluster: Cluster, namespace: str, kubectl: Kubectl) -> None:
+    kubectl("create", "service", "clusterip", "db", "--clusterip=None", "--tcp=22:22")
+    kubectl("label", "service", "db", "app=db")
+    guest = cluster.virtual_machine("first", labels={"app": "db"}, grace_period=0)
+    guest["spec"]["template"]["spec"] |= {"hostname": "primary", "subdomain": "db"}
+    cluster.create(namespace, guest)
+    address = cluster.wait_running(namespace, "first")["status"]["interfaces"][0]["ipAddress"]
+    name = f"db.{namespace}.svc.cluster.local"
+    for asked in (name, f"primary.{name}"):
+        wait_addresses(cluster, asked, {address})
+    # The server finds everything again, and what has gone has no name any more.
+    cluster.kill("virt-standalone dns")
+    cluster.patch(namespace, "first", {"spec": {"runStrategy": "Halted"}})
+    cluster.wait_stopped(namespace, "first")
+    for asked in (name, f"primary.{name}"):
+        wait_addresses(cluster, asked, set())
 
 
 def test_the_rules_outlive_the_podrunner(cluster: Cluster, namespace: str, kubectl: Kubectl) -> None:

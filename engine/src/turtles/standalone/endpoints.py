@@ -325,7 +325,7 @@ class EndpointsController:
         try:
             self._client.delete(resource, metadata["namespace"], metadata["name"], uid=metadata["uid"])
         except NotFound:
-            log.debug("gone already", extra={"name": metadata["name"]})
+            log.debug("gone already", extra={"service": metadata["name"]})
 
 
 def _is_ours(endpoint_slice: Object) -> bool:

@@ -58,6 +58,7 @@ def identities(node_name: str, namespace: str) -> list[Identity]:
         _service_account("virt-handler", namespace),
         Identity("podrunner.kubeconfig", f"system:node:{node_name}", ("system:nodes",)),
         Identity("controller-manager.kubeconfig", "system:kube-controller-manager", ()),
+        _service_account("kube-dns", "kube-system"),
     ]
 
 

@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "main",
         "bind Pods to nodes, provision volumes, maintain endpoints",
     ),
+    "dns": ("turtles.standalone.dns.main", "main", "serve the names of Services and Pods"),
     "backup": (
         "turtles.standalone.apiserver.storage.upkeep",
         "backup",

@@ -3,7 +3,7 @@
 
 import pytest
 
-from turtles.standalone.podrunner import container, sandbox, status
+from turtles.standalone.podrunner import sandbox, status
 from turtles.standalone.podrunner.cgroup import cpu_shares, cpu_weight
 from turtles.standalone.podrunner.config import ConfigError, normalize_reference, parse
 
@@ -110,22 +110,3 @@ def test_configuration_errors_name_the_key():
         with pytest.raises(ConfigError, match=message):
             parse(full | change)
     assert normalize_reference("docker.io/library/a") == normalize_reference("a:latest") == "a:latest"
-
-
-def test_files_of_etc():
-    pod = {
-        "metadata": {"name": "p", "namespace": "n"},
-        "spec": {
-            "hostname": "h",
-            "subdomain": "s",
-            "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["x", "y"]}],
-            "dnsConfig": {"searches": ["extra"], "options": [{"name": "ndots", "value": "2"}]},
-        },
-    }
-    hosts = container.hosts_file(pod, "10.0.0.2")
-    assert "10.0.0.2\th.s.n.svc.cluster.local\th\n" in hosts
-    assert "1.2.3.4\tx y\n" in hosts
-    host = "nameserver 127.0.0.53\nnameserver 9.9.9.9\nsearch here\n"
-    assert container.resolv_conf(pod, host, {}) == "nameserver 9.9.9.9\nsearch here extra\noptions ndots:2\n"
-    pod["spec"]["dnsPolicy"] = "None"
-    assert "9.9.9.9" not in container.resolv_conf(pod, host, {})

@@ -57,6 +57,7 @@ class Config:
 
     :param visible_paths: what containers see of the host besides :data:`sandbox.HOST_PATHS` and the engine's Python.
     :param masked_paths: directories below those that they don't see.
+    :param dns_domain: of the cluster, where :mod:`turtles.standalone.dns` serves it; empty: it doesn't.
     :param pod_pids_limit: processes and threads that a Pod may have, -1 for no limit.
     :param max_image_bytes: of one image to download, and of what comes out of its layers.
     :param max_image_apparent_bytes: of its files' sizes, with holes.
@@ -89,6 +90,7 @@ class Config:
     max_image_pulls_per_namespace: int = 2
     workers: int = 12
     services: ServiceConfig | None = None
+    dns_domain: str = ""
 
     @property
     def pods_dir(self) -> Path:
@@ -164,6 +166,7 @@ def parse(data: Any) -> Config:
         "cgroupParent": "cgroup_parent",
         "cacheMount": "cache_mount",
         "workers": "workers",
+        "dnsDomain": "dns_domain",
     }
     limits = {
         "maxImageBytes": "max_image_bytes",

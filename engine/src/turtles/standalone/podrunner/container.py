@@ -213,52 +213,6 @@ def hostname(pod: Object) -> str:
     return str(pod["spec"].get("hostname") or pod["metadata"]["name"])[:63].rstrip("-.")
 
 
-def hosts_file(pod: Object, address: str) -> str:
-    """Return /etc/hosts, as the kubelet writes it."""
-    name, spec = hostname(pod), pod["spec"]
-    lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
-    own = name
-    if spec.get("subdomain"):
-        own = f"{name}.{spec['subdomain']}.{pod['metadata']['namespace']}.svc.cluster.local\t{name}"
-    lines.append(f"{address or '127.0.1.1'}\t{own}")
-    for alias in spec.get("hostAliases") or []:
-        lines.append(f"{alias['ip']}\t{' '.join(alias.get('hostnames') or [])}")
-    return "\n".join(lines) + "\n"
-
-
-def resolv_conf(pod: Object, host: str, cni_dns: Object) -> str:
-    """Return /etc/resolv.conf: by the Pod's dnsPolicy and dnsConfig, the network's DNS, or the host's servers.
-
-    Servers on loopback are left out: in a Pod nothing listens there.
-
-    :param host: content of the host's file.
-    """
-    spec = pod["spec"]
-    servers, searches, options = [], [], []
-    if spec.get("dnsPolicy") != "None":
-        servers = list(cni_dns.get("nameservers") or [])
-        searches, options = list(cni_dns.get("search") or []), list(cni_dns.get("options") or [])
-        for line in () if servers else host.splitlines():
-            words = line.split()
-            if len(words) > 1 and words[0] == "nameserver" and not words[1].startswith(("127.", "::1")):
-                servers.append(words[1])
-            elif len(words) > 1 and words[0] in ("search", "domain"):
-                searches = words[1:]
-            elif len(words) > 1 and words[0] == "options":
-                options = words[1:]
-    extra = spec.get("dnsConfig") or {}
-    servers += [server for server in extra.get("nameservers") or [] if server not in servers]
-    searches += [search for search in extra.get("searches") or [] if search not in searches]
-    options += [
-        f"{entry['name']}:{entry['value']}" if entry.get("value") else entry["name"]
-        for entry in extra.get("options") or []
-    ]
-    lines = [f"nameserver {server}" for server in servers[:3]]
-    lines += [f"search {' '.join(searches)}"] if searches else []
-    lines += [f"options {' '.join(options)}"] if options else []
-    return "\n".join(lines) + "\n"
-
-
 def passwd_files(uid: int, gid: int) -> tuple[str, str]:
     """Return /etc/passwd and /etc/group of a container: root, nobody and the user it runs as."""
     users = {0: "root:x:0:0:root:/root:/bin/sh", 65534: "nobody:x:65534:65534:nobody:/:/usr/sbin/nologin"}

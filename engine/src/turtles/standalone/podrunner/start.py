@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from turtles.api.objects import Object
-from turtles.standalone.podrunner import cni, network, ordinary, restart, status
+from turtles.standalone.dns import addresses
+from turtles.standalone.podrunner import cni, names, network, ordinary, restart, status
 from turtles.standalone.podrunner import container as containers
 from turtles.standalone.podrunner.cgroup import Cgroups
 from turtles.standalone.podrunner.config import Config
@@ -143,16 +144,14 @@ class Starter:
         ip = next(iter(cni.addresses(result)), "" if not pod["spec"].get("hostNetwork") else self._address)
         systemd = Path("/run/systemd/resolve/resolv.conf")
         host = systemd if systemd.exists() else Path("/etc/resolv.conf")
+        of_host = host.read_text() if host.exists() else ""
         uid = containers.security(container, pod["spec"], "runAsUser") or 0
         gid = containers.security(container, pod["spec"], "runAsGroup") or 0
         passwd, group = containers.passwd_files(uid, gid)
         for name, text in (
-            ("hosts", containers.hosts_file(pod, ip)),
+            ("hosts", names.hosts_file(pod, ip, self._config.dns_domain or addresses.DOMAIN)),
             ("hostname", containers.hostname(pod) + "\n"),
-            (
-                "resolv.conf",
-                containers.resolv_conf(pod, host.read_text() if host.exists() else "", result.get("dns") or {}),
-            ),
+            ("resolv.conf", names.resolv_conf(pod, self._config, of_host, result.get("dns") or {})),
             ("passwd", passwd),
             ("group", group),
         ):

@@ -75,7 +75,7 @@ class Registry:
         try:
             kinds = crd.kinds(entry.object())
         except (KeyError, TypeError, StopIteration):
-            log.exception("a stored CustomResourceDefinition can't be served", extra={"name": entry.key.name})
+            log.exception("a stored CustomResourceDefinition can't be served", extra={"crd": entry.key.name})
             return
         # A definition whose schemas are the same as before, such as one with a new status, changes no objects.
         kinds = [
