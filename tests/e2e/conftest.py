@@ -27,6 +27,7 @@ VARIABLES = {
     "turtles_bridge": "turtles-e2e0",
     "turtles_pod_cidr": "10.221.0.0/16",
     "turtles_service_cidr": "10.95.0.0/16",
+    "turtles_external_addresses": ["198.51.100.80"],
     "turtles_metrics_ports": {"virt-api": 18441, "virt-controller": 18442, "virt-handler": 18445},
     # for running the tests beside others on the same machine
     **json.loads(os.environ.get("TURTLES_E2E_VARIABLES", "{}")),

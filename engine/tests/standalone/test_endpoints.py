@@ -114,6 +114,7 @@ def cluster(tmp_path_factory):
         str(server.config / "controller-manager.kubeconfig"),
         "--volumes-dir",
         str(server.root / "volumes"),
+        "--external-address=192.0.2.0/31",
     ]
     with open(server.root / "manager.log", "wb") as output:
         manager = subprocess.Popen(command, stdout=output, stderr=output, env=dict(os.environ))
@@ -196,3 +197,38 @@ def test_the_controller_leaves_hand_made_endpoints_alone(cluster):
     cluster.until(lambda: addresses(cluster, "db") == (["192.0.2.9"], ["192.0.2.9"]), 30)
     assert cluster.call("DELETE", f"{core}/services/db")[0] == 200
     cluster.until(lambda: cluster.call("GET", f"{core}/endpoints/db")[0] == 404, 30)
+
+
+def balanced(name, port, **spec):
+    """Return a Service of type LoadBalancer."""
+    spec = {"type": "LoadBalancer", "ports": [{"port": port}], **spec}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
+
+
+def outside(cluster, name):
+    """Return the addresses that a Service's load balancer has."""
+    _, found = cluster.call("GET", f"/api/v1/namespaces/default/services/{name}")
+    return [entry["ip"] for entry in found["status"]["loadBalancer"].get("ingress") or ()]
+
+
+def test_load_balancers_get_addresses(cluster):
+    core = "/api/v1/namespaces/default"
+    for name, expected in (("one", "192.0.2.0"), ("two", "192.0.2.1")):
+        created(cluster, f"{core}/services", balanced(name, 80))
+        cluster.until(lambda name=name, expected=expected: outside(cluster, name) == [expected], 30)
+    created(cluster, f"{core}/services", balanced("three", 80))
+    created(cluster, f"{core}/services", balanced("others", 80, loadBalancerClass="example.org/metal"))
+
+    def told():
+        _, events = cluster.call("GET", f"{core}/events?fieldSelector=involvedObject.name%3Dthree")
+        return [event["message"] for event in events["items"] if event["reason"] == "SyncLoadBalancerFailed"]
+
+    cluster.until(told, 30)
+    assert told()[0].startswith("other Services have 80/TCP at all of turtles_external_addresses")
+    # What one gives back, another one gets
+    merge = "application/merge-patch+json"
+    assert cluster.call("PATCH", f"{core}/services/one", {"spec": {"type": "ClusterIP"}}, merge)[0] == 200
+    cluster.until(lambda: outside(cluster, "three") == ["192.0.2.0"], 30)
+    assert outside(cluster, "one") == outside(cluster, "others") == []
+    for name in ("one", "two", "three", "others"):
+        assert cluster.call("DELETE", f"{core}/services/{name}")[0] == 200

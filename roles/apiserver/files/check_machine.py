@@ -5,7 +5,8 @@ Reads a JSON object from standard input:
 
 - variables, known: names of variables that are set, and of those that there are
 - machine: empty where a cluster is installed to, else an object with
-  - instance, api_bind, api_port, virt_api_port, bridge, pod_cidr, service_cidr: values of the roles' variables
+  - instance, api_bind, api_port, virt_api_port, bridge, pod_cidr, service_cidr, external_addresses: values of the
+    roles' variables
   - own: a folder that the command line of each service of this installation names
   - config_dir: the folder of its configuration
 
@@ -161,6 +162,14 @@ def networks(wanted):
             f"turtles_pod_cidr {found['turtles_pod_cidr']} and turtles_service_cidr {found['turtles_service_cidr']} "
             "overlap: give Pods and Services separate networks."
         )
+    for text in wanted["external_addresses"]:
+        try:
+            ipaddress.IPv4Network(text)
+        except ValueError as error:
+            yield (
+                f"turtles_external_addresses has {text!r}, which is no IPv4 address or network: {error}. Write one such "
+                "as 192.0.2.10 or 192.0.2.32/28."
+            )
     for variable, network in found.items():
         if variable == "turtles_service_cidr" and is_served(network, wanted["config_dir"]):
             continue

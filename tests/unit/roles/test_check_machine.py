@@ -55,6 +55,7 @@ def _judge(program, free, tmp_path):
             "bridge": "mine0",
             "pod_cidr": "10.244.0.0/16",
             "service_cidr": "10.97.0.0/16",
+            "external_addresses": ["192.0.2.7", "192.0.2.32/28"],
             "own": "/opt/turtles/venv/",
             "config_dir": str(tmp_path),
         }
@@ -77,6 +78,7 @@ def test_what_can_work_is_not_complained_about(judge):
         ({"api_port": 70000}, "turtles_api_port is 70000: ports are numbers from 1 to 65535"),
         ({"api_bind": "203.0.113.9"}, "turtles_api_bind is 203.0.113.9, where nothing can listen"),
         ({"pod_cidr": "10.244.0.1/16"}, "Write one such as 10.244.0.0/16"),
+        ({"external_addresses": ["lan"]}, "turtles_external_addresses has 'lan', which is no IPv4 address or network"),
         ({"pod_cidr": "fd00::/64"}, "turtles_pod_cidr is 'fd00::/64', which isn't an IPv4 network"),
         ({"service_cidr": "10.97.0.0/31"}, "turtles_service_cidr is 10.97.0.0/31: too few addresses for Services"),
         ({"pod_cidr": "10.97.0.0/20"}, "overlap: give Pods and Services separate networks"),

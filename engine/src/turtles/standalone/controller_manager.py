@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command ``virt-standalone controller-manager``: scheduler, volumes and endpoints, with one set of informers."""
+"""The command ``virt-standalone controller-manager``: scheduler, volumes, endpoints and load balancers."""
 
 import argparse
 import logging
 import sys
 import threading
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from turtles.command import Command
@@ -13,6 +14,7 @@ from turtles.kube.events import Recorder
 from turtles.kube.manager import Manager
 from turtles.kube.resources import ENDPOINTS, ENDPOINTSLICE, NODE, POD, PV, PVC, SERVICE, STORAGECLASS
 from turtles.standalone.endpoints import EndpointsController
+from turtles.standalone.load_balancer import LoadBalancers
 from turtles.standalone.local_path.claims import ClaimController
 from turtles.standalone.local_path.provisioner import Provisioner
 from turtles.standalone.local_path.volumes import VolumeController
@@ -21,8 +23,10 @@ from turtles.standalone.scheduler import Scheduler
 log = logging.getLogger(__name__)
 
 
-def run(client: Client, volumes_dir: Path, stopped: threading.Event) -> None:
-    """Run scheduler, volumes and endpoints until stopped."""
+def run(
+    client: Client, volumes_dir: Path, external_addresses: tuple[IPv4Network, ...], stopped: threading.Event
+) -> None:
+    """Run the controllers until stopped."""
     manager = Manager(client)
     pods, nodes, claims, volumes, classes, services, endpoints, slices = (
         manager.informer(resource) for resource in (POD, NODE, PVC, PV, STORAGECLASS, SERVICE, ENDPOINTS, ENDPOINTSLICE)
@@ -34,6 +38,7 @@ def run(client: Client, volumes_dir: Path, stopped: threading.Event) -> None:
         Scheduler(client, Recorder(client, "default-scheduler"), pods, nodes, claims, volumes, classes),
         ClaimController(client, provisioner_events, provisioner, pods, claims, volumes, classes, nodes),
         VolumeController(client, provisioner, claims, volumes),
+        LoadBalancers(client, Recorder(client, "service-controller"), services, external_addresses),
         endpoints_controller,
     ):
         manager.add(controller.controller())
@@ -69,10 +74,27 @@ def main(argv: list[str] | None = None) -> int:
         "--volumes-dir", required=True, type=Path, help="where directories of local-path volumes are created"
     )
 
+    command.parser.add_argument(
+        "--external-address",
+        action="append",
+        default=[],
+        type=_network,
+        metavar="NETWORK",
+        help="addresses for Services of type LoadBalancer; may be repeated",
+    )
+
     def main(options: argparse.Namespace) -> None:
-        run(Client.from_kubeconfig(options.kubeconfig), options.volumes_dir.absolute(), command.stopped)
+        client = Client.from_kubeconfig(options.kubeconfig)
+        run(client, options.volumes_dir.absolute(), tuple(options.external_address), command.stopped)
 
     return command.run(main, argv)
+
+
+def _network(text: str) -> IPv4Network:
+    try:
+        return IPv4Network(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is no IPv4 address or network: {error}") from error
 
 
 if __name__ == "__main__":

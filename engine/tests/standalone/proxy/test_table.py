@@ -8,7 +8,7 @@ import subprocess
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import pytest
@@ -172,6 +172,38 @@ def test_node_ports(world):
     host.call(tables.Table(everywhere, ("br0",)).apply, rules)
     assert host.ask("198.51.100.1", 30080)[0] == "p2"
     assert p1.ask("198.51.100.1", 30080)[0] == "p2"
+
+
+def balanced(name, address, *given, **spec):
+    """Return a Service of type LoadBalancer that has addresses."""
+    found = service(name, address, type="LoadBalancer", **spec)
+    return found | {"status": {"loadBalancer": {"ingress": [{"ip": one} for one in given]}}}
+
+
+def test_addresses_outside_the_cluster(world):
+    host, p1, _ = world
+    host.ip("addr", "add", "198.51.100.1/32", "dev", "br0")
+    host.ip("addr", "add", "198.51.100.2/32", "dev", "br0")
+    host.ip("addr", "add", "203.0.113.1/32", "dev", "br0")
+    outside = Settings(*astuple(SETTINGS)[:4], ("198.51.100.0/24",))
+    services = [
+        balanced("web", "10.96.0.10", "198.51.100.1", externalIPs=["198.51.100.2", "203.0.113.1"]),
+        balanced("thief", "10.96.0.11", "198.51.100.1"),
+        balanced("few", "10.96.0.12", "198.51.100.2", loadBalancerSourceRanges=["10.9.0.11/32"]),
+    ]
+    services[2]["spec"]["ports"][0]["port"] = 81
+    slices = [leads_to("web", "10.9.0.12"), leads_to("thief", "10.9.0.11"), leads_to("few", "10.9.0.12")]
+    host.call(tables.Table(outside, ("br0",)).apply, compute(outside, services[::-1], slices))
+    for client in (host, p1):
+        assert client.ask("198.51.100.2")[0] == "p2"
+    # Not among those that were given to Services
+    with pytest.raises(ConnectionRefusedError):
+        host.ask("203.0.113.1")
+    # Of two that claim one address, one has it, always the same
+    assert {host.ask("198.51.100.1")[0] for _ in range(5)} == {"p1"}
+    assert p1.ask("198.51.100.2", 81)[0] == "p2"
+    with pytest.raises(TimeoutError):
+        host.ask("198.51.100.2", 81)
 
 
 def test_loopback_stays_the_machines_own(world):

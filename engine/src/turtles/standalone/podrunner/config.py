@@ -45,10 +45,12 @@ class ServiceConfig:
 
     :param cidr: the API server's range of cluster IPs.
     :param node_port_addresses: networks; node ports are served on the addresses of this machine that are in one.
+    :param external_addresses: networks; external addresses of Services that are in one are served.
     """
 
     cidr: str
     node_port_addresses: tuple[str, ...] = ()
+    external_addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,15 +142,16 @@ def _number(key: str, value: Any) -> int:
 def _services(value: Any) -> ServiceConfig | None:
     if not value:
         return None
-    if not isinstance(value, dict) or not value.get("cidr") or set(value) - {"cidr", "nodePortAddresses"}:
-        raise ConfigError("services needs cidr, and may have nodePortAddresses")
-    addresses = tuple(str(text) for text in value.get("nodePortAddresses") or ())
-    for text in (value["cidr"], *addresses):
+    lists = ("nodePortAddresses", "externalAddresses")
+    if not isinstance(value, dict) or not value.get("cidr") or set(value) - {"cidr", *lists}:
+        raise ConfigError(f"services needs cidr, and may have {' and '.join(lists)}")
+    node_ports, external = (tuple(str(text) for text in value.get(key) or ()) for key in lists)
+    for text in (value["cidr"], *node_ports, *external):
         try:
             ipaddress.IPv4Network(text)
         except ValueError as error:
             raise ConfigError(f"services: {text} is not an IPv4 network: {error}") from error
-    return ServiceConfig(str(value["cidr"]), addresses)
+    return ServiceConfig(str(value["cidr"]), node_ports, external)
 
 
 def parse(data: Any) -> Config:

@@ -70,8 +70,8 @@ class Podrunner:
         self._runner = Runner(
             self._client, config, self._pods, self._zygote, self._images, self._recorder, self._keeper.address
         )
-        served = service_table.settings(config)
-        self._proxy = Proxy(self._client, *served) if served is not None else None
+        table = service_table.served(config)
+        self._proxy = Proxy(self._client, *table) if table is not None else None
         self._streams = StreamServer(config, self._pods, self._zygote, self._runner.commands)
         self._stopped = threading.Event()
         self._prepared: frozenset[str] = frozenset()

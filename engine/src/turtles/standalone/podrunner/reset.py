@@ -80,7 +80,7 @@ def _children(directory: Path) -> list[Path]:
 def _remove_services(config: Config) -> bool:
     """Remove the rules by which Services were reached."""
     try:
-        served = service_table.settings(config)
+        served = service_table.served(config)
         return served is not None and table.remove(served[0])
     except cni.CNIError:
         return False

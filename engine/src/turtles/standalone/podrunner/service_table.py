@@ -9,7 +9,7 @@ from turtles.standalone.podrunner.config import Config
 from turtles.standalone.proxy.rules import Settings
 
 
-def settings(config: Config) -> tuple[Settings, tuple[str, ...]] | None:
+def served(config: Config) -> tuple[Settings, tuple[str, ...]] | None:
     """Return the proxy's settings and the Pods' bridges, None where Services are not served.
 
     :raises turtles.standalone.podrunner.cni.CNIError: the network's configuration can't be read.
@@ -20,7 +20,9 @@ def settings(config: Config) -> tuple[Settings, tuple[str, ...]] | None:
     bridges = tuple(str(plugin.get("bridge", "cni0")) for plugin in plugins if plugin["type"] == "bridge")
     ranges = tuple(text for plugin in plugins for text in _subnets(plugin.get("ipam") or {}))
     table = f"{config.cgroup_parent}-services"
-    return Settings(table, config.services.cidr, config.services.node_port_addresses, ranges), bridges
+    services = config.services
+    settings = Settings(table, services.cidr, services.node_port_addresses, ranges, services.external_addresses)
+    return settings, bridges
 
 
 def _subnets(ipam: dict[str, Any]) -> list[str]:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From Services and EndpointSlices to nftables rules: pure functions.
 
-A packet to a cluster IP or node port is looked up once, in a map, however many Services there are; the verdict leads
-to the Service's chain, which picks an endpoint's chain, which translates the address. Addresses of the Services' range
-that lead nowhere are rejected, so that clients learn immediately that there is no backend.
+A packet to a cluster IP, external address or node port is looked up once, in a map, however many Services there are;
+the verdict leads to the Service's chain, which picks an endpoint's chain, which translates the address. Addresses of
+the Services' range that lead nowhere are rejected, so that clients learn immediately that there is no backend.
 
 The source address is kept unless the answer would take another way than the request: from a Pod to a Pod on the
 same bridge (and to itself), from 127.0.0.1, and from elsewhere to an endpoint that is no Pod. There the packet is
@@ -32,12 +32,14 @@ class Settings:
     :param service_range: network of the cluster IPs.
     :param node_port_ranges: node ports are served on this machine's addresses in these networks; none: nowhere.
     :param pod_ranges: networks of the Pods on this machine.
+    :param external_ranges: external addresses of Services and those of load balancers are served in these networks.
     """
 
     table: str
     service_range: str
     node_port_ranges: tuple[str, ...] = ()
     pod_ranges: tuple[str, ...] = ()
+    external_ranges: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, order=True)
@@ -150,12 +152,45 @@ def _add(
         choose = [f"numgen random mod {len(names)} vmap {{ {verdicts} }}"]
     rules.chains[chain] = (*sticky, *choose)
     rules.service_ips[f"{spec['clusterIP']} . {protocol} . {port['port']}"] = f"goto {chain}"
+    for address in _external(settings, service):
+        key_of_front = f"{address} . {protocol} . {port['port']}"
+        # Of two Services that claim the same, the first one has it.
+        rules.service_ips.setdefault(key_of_front, f"goto {_allowed(rules, service, address, chain)}")
+        if protocol == "udp":
+            rules.datagrams[Front(address, port["port"])] = frozenset(targets)
     if protocol == "udp":
         rules.datagrams[Front(spec["clusterIP"], port["port"])] = frozenset(targets)
     if spec.get("type") in ("NodePort", "LoadBalancer") and port.get("nodePort"):
         if protocol == "udp":
             rules.datagrams[Front("", port["nodePort"])] = frozenset(targets)
         rules.node_ports[f"{protocol} . {port['nodePort']}"] = f"goto {chain}"
+
+
+def _external(settings: Settings, service: Object) -> list[str]:
+    """Return the addresses outside the cluster that a Service has, of those that are served."""
+    ranges = [ipaddress.ip_network(text) for text in settings.external_ranges]
+    found = [*(service["spec"].get("externalIPs") or ()), *_balanced(service)]
+    return [address for address in dict.fromkeys(found) if any(ipaddress.ip_address(address) in one for one in ranges)]
+
+
+def _balanced(service: Object) -> list[str]:
+    """Return the addresses of a Service's load balancer that lead to its node."""
+    if service["spec"].get("type") != "LoadBalancer":
+        return []
+    ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
+    return [entry["ip"] for entry in ingress if entry.get("ip") and entry.get("ipMode") != "Proxy"]
+
+
+def _allowed(rules: Rules, service: Object, address: str, chain: str) -> str:
+    """Return the chain for a Service's clients from outside: not all of them may use a load balancer."""
+    ranges = service["spec"].get("loadBalancerSourceRanges")
+    if not ranges or address not in _balanced(service):
+        return chain
+    name = chain.replace("service-", "allowed-")
+    networks = ", ".join(str(ipaddress.ip_network(text.strip(), strict=False)) for text in ranges if ":" not in text)
+    allow = [f"ip saddr {{ {networks} }} goto {chain}"] if networks else []
+    rules.chains[name] = (*allow, "drop")
+    return name
 
 
 def _translate(settings: Settings, protocol: str, target: Backend) -> list[str]:

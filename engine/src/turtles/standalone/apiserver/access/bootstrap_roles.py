@@ -173,6 +173,7 @@ CLUSTER_ROLES: tuple[Object, ...] = (
           _rule("core", "persistentvolumeclaims", ["get", "list", "watch", "patch", "update"]),
           _rule("core", "persistentvolumeclaims/status", ["get", "patch", "update"]),
           _rule("core events.k8s.io", "events", ["create", "patch", "update"]),
+          _rule("core", "services/status", ["get", "patch", "update"]),
           _rule("core", "endpoints", _ALL),
           _rule("discovery.k8s.io", "endpointslices", _ALL),
           _rule("storage.k8s.io", "storageclasses", _ALL),

@@ -72,7 +72,9 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     causes += _validate_policies(spec, kind)
     for index, address in enumerate(spec.get("externalIPs") or ()):
         causes += network_rules.special_causes(address, f"spec.externalIPs[{index}]")
-    causes += _validate_ingress(obj, kind)
+    # A Service that changes its type still has the addresses of its load balancer, until they are taken back.
+    if old is None or obj.get("status") != old.get("status"):
+        causes += _validate_ingress(obj, kind)
     if old is not None:
         causes += _validate_change(spec, old.get("spec") or {})
     return causes

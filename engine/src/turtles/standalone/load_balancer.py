@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Gives Services of type LoadBalancer addresses of this machine's, as a cloud's controller does.
+
+Several Services share an address as long as their ports differ, so one address is enough for many.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv4Network
+
+from turtles.api.objects import Object
+from turtles.kube.client import MERGE, Client, NotFound
+from turtles.kube.events import Recorder
+from turtles.kube.informer import Informer, Key, key_of
+from turtles.kube.manager import Controller, Trigger
+from turtles.kube.resources import SERVICE
+
+log = logging.getLogger(__name__)
+
+_FAILED = "SyncLoadBalancerFailed"
+
+
+class NoAddress(Exception):
+    """A Service can't have an address now; the message says why, and what to do."""
+
+
+def is_ours(service: Object) -> bool:
+    """Say whether a Service gets its address here: those with a class are somebody else's."""
+    return service["spec"].get("type") == "LoadBalancer" and not service["spec"].get("loadBalancerClass")
+
+
+def given(service: Object) -> list[str]:
+    """Return the addresses that a Service has."""
+    ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
+    return [str(entry["ip"]) for entry in ingress if entry.get("ip")]
+
+
+def ports(service: Object) -> set[tuple[str, int]]:
+    """Return protocols and ports of a Service."""
+    return {(port.get("protocol") or "TCP", port["port"]) for port in service["spec"].get("ports") or []}
+
+
+def allot(service: Object, others: Iterable[Object], pool: Iterable[IPv4Network]) -> str:
+    """Return the address for a Service: the one that it has or asks for, else the first one whose ports are free.
+
+    :param others: all Services; this one may be among them.
+    :raises NoAddress: there is none.
+    """
+    pool = tuple(pool)
+    if not pool:
+        raise NoAddress("there are no addresses for load balancers: give some by turtles_external_addresses")
+    taken: dict[str, set[tuple[str, int]]] = {}
+    for other in others:
+        if key_of(other) != key_of(service):
+            for address in (*given(other), *(other["spec"].get("externalIPs") or ())):
+                taken.setdefault(address, set()).update(ports(other))
+    wanted, asked = ports(service), service["spec"].get("loadBalancerIP")
+    if asked:
+        if not any(IPv4Address(asked) in network for network in pool):
+            raise NoAddress(f"spec.loadBalancerIP {asked} is none of turtles_external_addresses")
+        candidates: Iterable[str] = [asked]
+    else:
+        candidates = _candidates(given(service), pool)
+    for address in candidates:
+        if not wanted & taken.get(address, set()):
+            return address
+    clash = ", ".join(f"{port}/{protocol}" for protocol, port in sorted(wanted))
+    where = asked or "all of turtles_external_addresses"
+    raise NoAddress(f"other Services have {clash} at {where}: choose other ports, or give more addresses")
+
+
+def _candidates(own: list[str], pool: tuple[IPv4Network, ...]) -> Iterator[str]:
+    for address in own:
+        if any(IPv4Address(address) in network for network in pool):
+            yield address
+    for network in pool:
+        for found in network.hosts():
+            yield str(found)
+
+
+class LoadBalancers:
+    """Writes the addresses to Services' status.
+
+    :param pool: networks with the addresses.
+    """
+
+    def __init__(self, client: Client, recorder: Recorder, services: Informer, pool: tuple[IPv4Network, ...]) -> None:
+        self._client, self._recorder, self._services, self._pool = client, recorder, services, pool
+
+    def controller(self) -> Controller:
+        """Return what the manager runs."""
+        return Controller("load-balancers", self.reconcile, [Trigger(self._services, self._concerned)])
+
+    def _concerned(self, old: Object | None, new: Object | None) -> list[Key]:
+        """Return a Service, and those that wait for what it may have given back."""
+        waiting: list[Key] = []
+        if old is not None and is_ours(old) and (new is None or _claims(old) != _claims(new)):
+            waiting = [key_of(one) for one in self._services.list() if is_ours(one) and not given(one)]
+        return [key_of(new or old or {}), *waiting]
+
+    def reconcile(self, key: Key) -> None:
+        """Give one Service an address, or take it back."""
+        service = self._services.get(*key)
+        if service is None or service["metadata"].get("deletionTimestamp"):
+            return
+        if not is_ours(service):
+            if given(service) and not service["spec"].get("loadBalancerClass"):
+                self._write(service, [])
+            return
+        try:
+            address = allot(service, self._services.list(), self._pool)
+        except NoAddress as error:
+            reference = {"apiVersion": "v1", "kind": "Service", **service}
+            self._recorder.event(reference, "Warning", _FAILED, str(error))
+            if given(service):
+                self._write(service, [])
+            return
+        if given(service) != [address]:
+            self._write(service, [{"ip": address, "ipMode": "VIP"}])
+
+    def _write(self, service: Object, ingress: list[Object]) -> None:
+        namespace, name = key_of(service)
+        body = {
+            "metadata": {"resourceVersion": service["metadata"]["resourceVersion"]},
+            "status": {"loadBalancer": {"ingress": ingress}},
+        }
+        try:
+            self._services.observe(self._client.patch(SERVICE, namespace, name, body, kind=MERGE, subresource="status"))
+        except NotFound:
+            log.debug("the Service is gone", extra={"namespace": namespace, "service": name})
+
+
+def _claims(service: Object) -> tuple[bool, list[str], set[tuple[str, int]]]:
+    return is_ours(service), given(service), ports(service)
