@@ -85,6 +85,8 @@ class KubeVirt(FakeApi):
         self.volume = {}
         # Options of the subresource that is being called.
         self.options = {}
+        # Bodies of the calls of subresources and of deletions, as (last part of the path, body).
+        self.bodies = []
 
     # For tests, which name objects by resource, namespace and name
 
@@ -128,7 +130,13 @@ class KubeVirt(FakeApi):
                     "finalizers": ["foregroundDeleteVirtualMachine"],
                 },
                 "spec": spec or {"domain": {}},
-                "status": {"phase": "Running", "nodeName": node, "interfaces": interfaces, **status},
+                "status": {
+                    "phase": "Running",
+                    "nodeName": node,
+                    "interfaces": interfaces,
+                    "conditions": [{"type": "Ready", "status": "True"}],
+                    **status,
+                },
             },
         )
 
@@ -148,7 +156,9 @@ class KubeVirt(FakeApi):
         return response
 
     async def _answer(self, request):
-        self.options = await request.json() if request.method == "PUT" and request.can_read_body else {}
+        body = await request.json() if request.method in ("PUT", "DELETE") and request.can_read_body else {}
+        self.bodies.append((request.path.rsplit("/", 1)[1], body))
+        self.options = body if request.method == "PUT" else {}
         return await super()._answer(request)
 
     def intercept(self, method, path):
