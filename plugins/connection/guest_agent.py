@@ -184,7 +184,7 @@ class Connection(ConnectionBase):
         where, number = shlex.quote(in_path), 0
         with open(out_path, "wb") as file:
             while True:
-                block = self._checked("dd if=%s bs=%d skip=%d count=1 2>/dev/null <%s" % (where, _BLOCK, number, where))
+                block = self._checked("dd bs=%d skip=%d count=1 <%s 2>/dev/null" % (_BLOCK, number, where))
                 file.write(block)
                 number += 1
                 if len(block) < _BLOCK:

@@ -14,7 +14,8 @@ import time
 from . import _diagnosis, _vm_status
 from ._base import explain_error
 from ._client import ApiError, KubeError
-from ._vm_task import MachineTask, address_of
+from ._readiness import address_of
+from ._vm_task import MachineTask
 
 # Seconds after which a machine that isn't there yet is told of, and how many of them are.
 LATE, LATE_SHOWN = 10, 3

@@ -55,6 +55,10 @@ class NotConnected(AgentError):
     """The agent isn't there, or not yet."""
 
 
+class NotAllowed(AgentError):
+    """The agent can't be used, and waiting doesn't change that."""
+
+
 class GuestAgent:
     """The agent of one running guest. Connected when first asked.
 
@@ -156,20 +160,20 @@ class GuestAgent:
             raise
         except ApiError as exc:
             if exc.status == 403:
-                raise AgentError(
+                raise NotAllowed(
                     "%s: commands run by the guest agent need the right to create pods/exec in namespace %s, as the "
                     "agent is asked in the launcher's Pod: %s" % (self, self._namespace, explain_error(exc)),
                     **exc.facts,
                 ) from exc
             raise AgentError("%s: %s: %s" % (self, pod, explain_error(exc)), **exc.facts) from exc
         except KubeError as exc:
-            raise AgentError("%s: the guest agent can't be asked in %s: %s" % (self, pod, exc), **exc.facts) from exc
+            raise NotAllowed("%s: the guest agent can't be asked in %s: %s" % (self, pod, exc), **exc.facts) from exc
 
     def _check_commands(self):
         enabled = {entry["name"]: entry["enabled"] for entry in self._asked("guest-info", None)["supported_commands"]}
         missing = [command for command in _NEEDED if not enabled.get(command)]
         if missing:
-            raise AgentError(
+            raise NotAllowed(
                 "%s: its guest agent may not run commands (%s). Allow that in the guest, in RHEL and its relatives in "
                 "/etc/sysconfig/qemu-ga." % (self, ", ".join(missing))
             )

@@ -7,9 +7,10 @@ from __future__ import annotations
 import contextlib
 import copy
 
-from . import _hidden, _merge, _reachable, _vm_status, _wait
+from . import _hidden, _merge, _vm_status, _wait
 from ._base import ResourceModule, difference
 from ._client import KubeError
+from ._readiness import WAIT_FOR, Readiness, address_of
 from ._view import View
 from ._vm_declaration import DECLARATION_ARGUMENTS, declaration
 from ._vm_machine import GUEST_ACTIONS, Machine
@@ -19,12 +20,8 @@ from ._vm_strategy import after_action, resolve_strategy, set_strategy, strategy
 STATES = ("present", "running", "started", "stopped", "restarted", *GUEST_ACTIONS, "absent")
 # Other names of states.
 _SAME_STATE = {"started": "running"}
-# What a guest can be waited for, each including those before it but for agent, which ssh doesn't need.
-WAIT_FOR = ("running", "address", "agent", "ssh")
 # Seconds the controller has to say what a change means for the guest that runs.
 CONTROLLER_LOOK = 5
-# Seconds between two looks at a port: nothing tells when it opens.
-PORT_LOOK = 0.05
 # What the guest is before and after a subresource, for the diff.
 GUEST = {
     "start": ("stopped", "running"),
@@ -35,10 +32,6 @@ GUEST = {
     "unpause": ("paused", "running"),
     "softreboot": ("running", "rebooted"),
     "reset": ("running", "reset"),
-}
-_LACKS = {
-    "address": "none of its interfaces has an IP address yet",
-    "agent": "its guest agent hasn't connected (AgentConnected isn't True); the guest needs qemu-guest-agent",
 }
 
 
@@ -80,6 +73,7 @@ class MachineTask(ResourceModule):
         self._client = client
         self._view = view
         self._owns_view = view is None
+        self._readiness = None
 
     @property
     def view(self):
@@ -88,10 +82,19 @@ class MachineTask(ResourceModule):
             self._view = View(self.client)
         return self._view
 
+    @property
+    def readiness(self):
+        """Return how far the guest is on the way to what wait_for says."""
+        if self._readiness is None:
+            self._readiness = Readiness(self.params["wait_for"], self.client, self.namespace, self.name)
+        return self._readiness
+
     def run(self):
         try:
             return super().run()
         finally:
+            if self._readiness:
+                self._readiness.close()
             if self._owns_view and self._view:
                 self._view.close()
 
@@ -133,6 +136,7 @@ class MachineTask(ResourceModule):
         self.namespace, self.name = namespace, name
         self.machine = Machine(self.client, self.declaration["apiVersion"], namespace, name, self.view)
         self.resource = self.machine.resource
+        self._readiness = None
 
     def declare(self, live):
         wanted = copy.deepcopy(self.declaration)
@@ -370,7 +374,7 @@ class MachineTask(ResourceModule):
         reached = {"running": self._runs, "stopped": self._rests, "paused": self._is_paused}.get(goal)
         if not _is_seen(vm) or self._needs_restart(vm, vmi) or (reached and not reached(vm, vmi)):
             return False
-        return goal != "running" or not self._lack(vmi)
+        return goal != "running" or not self.readiness.lack(vmi)
 
     def _goal(self, vm):
         """Return what the guest is to be: running, paused, stopped, or None if nothing says so."""
@@ -383,43 +387,26 @@ class MachineTask(ResourceModule):
             return "running"
         return "stopped" if strategy == "Halted" else None
 
-    def _lack(self, vmi):
-        """Return what a guest that runs still lacks of what is waited for, in a sentence; "" if nothing."""
-        wanted = self.params["wait_for"]
-        if wanted in ("address", "ssh") and not address_of(vmi):
-            return _LACKS["address"]
-        if wanted == "agent" and not _wait.is_true(vmi, "AgentConnected"):
-            return _LACKS["agent"]
-        return (wanted == "ssh" and _reachable.why_no_ssh(address_of(vmi))) or ""
-
     def _until_useful(self):
         """Wait until the guest that runs is what wait_for says."""
-        wanted = self.params["wait_for"]
-        if wanted == "running":
+        if self.params["wait_for"] == "running":
             return
-        goal = {"address": "known by an address", "agent": "connected to its guest agent"}.get(
-            wanted, "reachable by SSH from the machine on which the task runs"
-        )
+        ready = self.readiness
 
         def useful(vm, vmi):
-            self.lacking = self._lack(vmi) if self._runs(vm, vmi) else "it doesn't run any more"
+            self.lacking = ready.lack(vmi) if self._runs(vm, vmi) else "it doesn't run any more"
             return not self.lacking
 
-        if wanted != "ssh":
-            self.until_both(useful, goal, self.hopeless)
+        if ready.look is None:
+            self.until_both(useful, ready.goal, self.hopeless)
             return
         while True:
             try:
-                self.watch_until(
-                    *self.where,
-                    PORT_LOOK,
-                    lambda vm: useful(vm, self.machine.instance()),
-                    self.hopeless,
-                )
+                self.watch_until(*self.where, ready.look, lambda vm: useful(vm, self.machine.instance()), self.hopeless)
                 return
             except _wait.GaveUp as exc:
                 if exc.why or self.deadline.is_over():
-                    raise self.gave_up(exc, str(self.machine), goal, self.explain) from exc
+                    raise self.gave_up(exc, str(self.machine), ready.goal, self.explain) from exc
 
     def _until_replaced(self, goal):
         uid = self.vmi["metadata"].get("uid")
@@ -485,18 +472,14 @@ class MachineTask(ResourceModule):
             self.module.warn(
                 "%s still runs as it was started; restart it (state=restarted) to apply the declaration." % self.machine
             )
+        for text in self.readiness.warnings():
+            self.module.warn("%s: cloud-init: %s" % (self.machine, text))
         for action in filter(None, (self.action, self.guest_action)):
             before, result["diff"]["after"]["guest"] = GUEST[action]
             result["diff"]["before"].setdefault("guest", before)
         for shown, part in ((result, "result"), (result, "vmi"), (result["diff"], "before"), (result["diff"], "after")):
             shown[part] = _hidden.hide(shown[part], self.hidden)
         return result
-
-
-def address_of(vmi):
-    """Return the first known IP address of an instance (or None); "" where there is none."""
-    interfaces = ((vmi or {}).get("status") or {}).get("interfaces") or []
-    return next((interface["ipAddress"] for interface in interfaces if interface.get("ipAddress")), "")
 
 
 def _is_seen(vm):

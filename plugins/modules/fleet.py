@@ -61,7 +61,7 @@ options:
   wait_for:
     description: What is waited for where machines don't say it themselves; see O(turtles.kubevirt.vm#module:wait_for).
     type: str
-    choices: [running, address, agent, ssh]
+    choices: [running, address, agent, ssh, cloud_init]
     default: running
   forks:
     description:

@@ -156,8 +156,12 @@ options:
       - V(agent) is running and connected to its guest agent (C(AgentConnected)).
       - V(ssh) is also an SSH server that answers at the address on port 22, as seen from the machine on which the
         module runs. On a cluster whose Pod network that machine can't reach, use V(agent).
+      - V(cloud_init) is running and cloud-init having finished. If it ended with errors, the task fails and tells them
+        (RV(cloud_init_errors)). The guest agent says so where it runs commands, which needs the rights that
+        P(turtles.kubevirt.guest_agent#connection) names; else it is read from the log of the guest's console, which
+        needs the right to C(get) C(pods/log) and C(logSerialConsole), KubeVirt's default.
     type: str
-    choices: [running, address, agent, ssh]
+    choices: [running, address, agent, ssh, cloud_init]
     default: running
 extends_documentation_fragment:
   - turtles.kubevirt.auth
@@ -265,6 +269,14 @@ EXAMPLES = r"""
     state: running
     wait_for: ssh
 
+- name: Run a machine, and go on when cloud-init has installed and configured what it is to
+  turtles.kubevirt.vm:
+    name: web
+    namespace: shop
+    state: running
+    wait_for: cloud_init
+    wait_timeout: 600
+
 - name: Power it off
   turtles.kubevirt.vm:
     name: db
@@ -344,6 +356,12 @@ duration:
   returned: success
   type: float
   sample: 1.2
+cloud_init_errors:
+  description: Errors with which cloud-init ended in the guest.
+  returned: when O(wait_for=cloud_init) and there are any
+  type: list
+  elements: str
+  sample: ["('scripts_user', RuntimeError('Runparts: 1 failures (runcmd) in 1 attempted commands'))"]
 diagnosis:
   description: What is known about why the state wasn't reached.
   returned: when waiting failed
