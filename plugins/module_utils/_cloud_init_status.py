@@ -33,8 +33,10 @@ CONSOLE = "guest-console-log"
 # Seconds between two looks at the log, lines of its end, and bytes of which errors are searched.
 _PAUSE, _END, _LONGEST = 1, 300, 4 * 1024 * 1024
 _FINISHED = re.compile(r"Cloud-init v\. ?\S+ finished at .*")
-# Modules that fail are warnings there, and errors in result.json.
-_ERROR = re.compile(r"cloud-init\[\d+\]: .*\[(?:(?:ERROR|CRITICAL)\]: |WARNING\]: (?=.*\b[Rr]un(?:ning)? module ))(.*)")
+_MESSAGE = re.compile(r"cloud-init\[\d+\]: .*\[(WARNING|ERROR|CRITICAL)\]: (.*)")
+# On the console modules that fail are warnings. What else has failed is only worth telling if a module has.
+_MODULE_FAILED = re.compile(r"Running module .* failed\Z")
+_PYTHONS_NAME = re.compile(r" \(<module .*?>\)")
 _SHOWN = 5
 
 
@@ -119,7 +121,7 @@ class CloudInit:
             text = self._log(path, limitBytes=_LONGEST)
         except ApiError as exc:
             return self._unreadable(why, "the log of its console can't be read: %s" % explain_error(exc))
-        self._judge(list(dict.fromkeys(match[1].strip() for match in _ERROR.finditer(text))))
+        self._judge(_console_errors(text))
         return ""
 
     def _unreadable(self, why, reason):
@@ -150,6 +152,14 @@ class CloudInit:
             if CONSOLE in names:
                 return _resources.path(_guest_agent.POD, self._namespace, pod["metadata"]["name"], "log")
         return None
+
+
+def _console_errors(text):
+    """Return the errors with which cloud-init ended, as far as the console tells."""
+    found = [(match[1], _PYTHONS_NAME.sub("", match[2].strip())) for match in _MESSAGE.finditer(text)]
+    if not any(level != "WARNING" or _MODULE_FAILED.match(said) for level, said in found):
+        return []
+    return list(dict.fromkeys(said for level, said in found if level != "WARNING" or "fail" in said.lower()))
 
 
 def _version1(text):
