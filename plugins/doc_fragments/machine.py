@@ -33,6 +33,9 @@ options:
       claim:
         description: PersistentVolumeClaim that holds the disk.
         type: str
+      data_volume:
+        description: DataVolume (Containerized Data Importer) that fills the claim of its name, which holds the disk.
+        type: str
       capacity:
         description: Size of an empty disk that lives as long as the guest, such as V(2Gi).
         type: str
@@ -118,12 +121,38 @@ options:
   hostname:
     description: Host name of the guest. Defaults to the object's name.
     type: str
+  subdomain:
+    description:
+      - Subdomain of the guest's host name. With a headless Service of that name, the cluster's DNS knows the guest as
+        C(hostname.subdomain.namespace.svc).
+    type: str
   termination_grace_period:
     description: Seconds the guest has to shut down before it is powered off.
     type: int
   node_selector:
     description: Labels a node must have.
     type: dict
+  affinity:
+    description: Nodes that are preferred or required, also by the Pods on them, as C(affinity) of a Pod has it.
+    type: dict
+  machine_type:
+    description: Chipset that QEMU emulates, such as V(q35) or a version of it. Defaults to that of the server.
+    type: str
+  bootloader:
+    description:
+      - Firmware the guest boots with, BIOS if not given. V(efi) is without secure boot; declare that in the template's
+        C(domain.firmware.bootloader.efi.secureBoot), with C(domain.features.smm).
+    type: str
+    choices: [bios, efi]
+  smbios_uuid:
+    description: UUID of the system that the guest sees. A VirtualMachine without one is given one for life.
+    type: str
+  hugepage_size:
+    description: Size of the huge pages the guest's memory is in, V(2Mi) or V(1Gi). The node must have them.
+    type: str
+  headless:
+    description: Whether the guest has no graphics card, and so no VNC.
+    type: bool
 """
 
     # The documentation of the option cpu alone.

@@ -48,3 +48,22 @@ options:
       - Needs the Python package C(jmespath).
     type: str
 """
+
+    # Waiting for what is chosen
+    WAITS = r"""
+options:
+  wait:
+    description:
+      - Whether to wait until there is an object that matches and all that match are ready, which their condition
+        C(Ready) says. It watches rather than polls.
+      - The task fails early where a machine won't get there by itself, and says why.
+    type: bool
+    default: false
+  wait_timeout:
+    description: Seconds after which waiting fails. The error says what was missing.
+    type: int
+    default: 120
+  wait_sleep:
+    description: Has no effect, as nothing is polled. For tasks that were written for C(kubevirt.core).
+    type: int
+"""

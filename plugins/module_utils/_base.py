@@ -188,8 +188,11 @@ class KubeModule:
                 raise self.refused(exc, resource, namespace, name) from exc
         raise KubeError("%s %s keeps changing while it is being applied" % (resource.kind, name))
 
-    def delete(self, resource, namespace, name, propagation="Background"):
-        """Delete the object; changed is False where there is none, or where its deletion is already under way."""
+    def delete(self, resource, namespace, name, propagation="Background", preconditions=None):
+        """Delete the object; changed is False where there is none, or where its deletion is already under way.
+
+        :param preconditions: uid and resourceVersion that the object has to have; its uid counts anyway.
+        """
         url = _resources.path(resource, namespace, name)
         live = self.live(resource, namespace, name)
         if live is None or (live.get("metadata") or {}).get("deletionTimestamp"):
@@ -199,7 +202,7 @@ class KubeModule:
                 "apiVersion": "v1",
                 "kind": "DeleteOptions",
                 "propagationPolicy": propagation,
-                "preconditions": {"uid": live["metadata"].get("uid")},
+                "preconditions": {"uid": live["metadata"].get("uid"), **(preconditions or {})},
             }
             try:
                 self.client.request("DELETE", url, body=options)
@@ -364,7 +367,10 @@ class ResourceModule(KubeModule):
 
     def absent(self):
         """Delete the object and wait until it is gone; return the Outcome."""
-        outcome = self.delete(*self.where)
+        return self.until_gone(self.delete(*self.where))
+
+    def until_gone(self, outcome):
+        """Wait until a deleted object is gone, if the task waits; return its Outcome."""
         if self.waits and outcome.before is not None:
             self.until(lambda obj: obj is None, "gone")
         # An object whose deletion was already under way is still there without waiting.

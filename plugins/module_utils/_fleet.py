@@ -14,13 +14,16 @@ import time
 from . import _diagnosis, _vm_status
 from ._base import explain_error
 from ._client import ApiError, KubeError
-from ._vm_task import MachineTask, address_of
+from ._readiness import address_of
+from ._vm_task import MachineTask
 
 # Seconds after which a machine that isn't there yet is told of, and how many of them are.
 LATE, LATE_SHOWN = 10, 3
 # Seconds between two runs of a probe command.
 PROBE_PAUSE = 1
 _LONGEST_OUTPUT = 300
+# Options that are left out where a machine is brought back to what it was.
+_DECLARING = ("definition", "src", "spec", "run_strategy", "running", "grace_period_seconds", "delete_options")
 
 
 class LimitedClient:
@@ -146,7 +149,7 @@ class Member:
             params["state"] = "running" if _vm_status.is_active(self.instance_before) else "stopped"
             task = Restoration(self.module, self.client, self.view, self.before)
         # Options that declare something would contradict what it was.
-        for option in ("definition", "src", "spec", "run_strategy"):
+        for option in _DECLARING:
             params[option] = None
         params.update(name=self.name, namespace=self.namespace)
         task.params = params

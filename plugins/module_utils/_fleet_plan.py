@@ -16,6 +16,8 @@ from ._keys import check_keys
 from ._values import described, plain
 from ._vm_task import MachineTask
 
+# Options of the module vm that a fleet has once.
+_OF_TASK = frozenset((*WAIT_ARGUMENTS, "wait_sleep"))
 _PER_CENT = re.compile(r"(\d{1,3})%\Z")
 # Of so many mistakes is told at once.
 _SHOWN = 5
@@ -29,7 +31,7 @@ def machine_arguments():
     spec = {
         name: option
         for name, option in arguments["argument_spec"].items()
-        if name not in AUTH_ARGUMENTS and name not in WAIT_ARGUMENTS
+        if name not in AUTH_ARGUMENTS and name not in _OF_TASK
     }
     return {**arguments, "argument_spec": spec}
 
@@ -62,7 +64,7 @@ def fail_together(wrong):
 def _machine(place, options, common, arguments):
     spec = arguments["argument_spec"]
     known = {*spec, *(alias for option in spec.values() for alias in option.get("aliases") or ())}
-    remedies = dict.fromkeys((*AUTH_ARGUMENTS, *WAIT_ARGUMENTS), "is given once, for the whole task.")
+    remedies = dict.fromkeys((*AUTH_ARGUMENTS, *_OF_TASK), "is given once, for the whole task.")
     check_keys(place, options, known, remedies)
     given = {name: value for name, value in options.items() if value is not None}
     mistake = wrong_types(spec, given, place + ".")

@@ -11,8 +11,9 @@ from . import _fleet_plan, _resources, _vm_status
 from ._base import WAIT_ARGUMENTS, KubeModule, explain_error
 from ._client import CONNECTIONS, ApiError, KubeError
 from ._fleet import Crew, LimitedClient, Member, Probe
+from ._readiness import WAIT_FOR
 from ._view import View
-from ._vm_task import STATES, WAIT_FOR
+from ._vm_task import STATES
 
 # Machines in up to so many namespaces are read namespace by namespace, those in more all at once.
 _FEW = 3

@@ -41,7 +41,8 @@ class InfoModule(KubeModule):
             result["query_result"] = query.search(items, "the objects found")
         return result
 
-    def _read(self, resource):
+    def selection(self, resource):
+        """Return the path of the collection that is read, and the label and field selectors."""
         params = self.params
         namespace = params["namespace"] if resource.namespaced else None
         fields = list(params["field_selectors"])
@@ -52,12 +53,19 @@ class InfoModule(KubeModule):
             fields.append("metadata.name=%s" % params["name"])
         if namespace:
             _resources.check_name("namespace", namespace)
+        return _resources.path(resource, namespace), ",".join(params["label_selectors"]), ",".join(fields)
+
+    def _read(self, resource):
         try:
-            items, _dummy = self.client.list(
-                _resources.path(resource, namespace), ",".join(params["label_selectors"]), ",".join(fields)
-            )
+            return self.client.list(*self.selection(resource))[0]
         except ApiError as exc:
-            where = "namespace %s" % namespace if namespace else "all namespaces"
-            what = "%s in %s" % (resource.kind, where) if resource.namespaced else resource.kind
-            raise KubeError("%s: %s" % (what, explain_error(exc)), **exc.facts) from exc
-        return items
+            raise self._unreadable(exc, resource) from exc
+
+    def _unreadable(self, exc, resource):
+        """Return the error that says what can't be read."""
+        namespace = self.params["namespace"]
+        if self.params["name"]:
+            namespace = namespace or self.client.default_namespace
+        where = "namespace %s" % namespace if namespace else "all namespaces"
+        what = "%s in %s" % (resource.kind, where) if resource.namespaced else resource.kind
+        return KubeError("%s: %s" % (what, explain_error(exc)), **exc.facts)

@@ -107,6 +107,15 @@ def check_name(option, value):
         )
 
 
+def check_prefix(option, value):
+    """Raise KubeError if names that the server makes from value can't be those of a Kubernetes object."""
+    if not isinstance(value, str) or not _NAME.match(value + "x"):
+        raise KubeError(
+            "%s: %r isn't the beginning of a Kubernetes name. Use lower-case letters, digits, '-' and '.', beginning "
+            "with a letter or digit." % (option, value)
+        )
+
+
 def name_of(resource, namespace, name):
     """Return how messages call an object that a request is about: its kind, and namespace/name."""
     return "%s %s" % (resource.kind, "%s/%s" % (namespace, name) if namespace and resource.namespaced else name)

@@ -280,6 +280,17 @@ def check_shape(origin, obj, kind=None):
         _check_texts(origin, path, _at(obj, path))
 
 
+def check_spec_is_of_machine(spec):
+    """Raise KubeError if the spec of a VirtualMachine has what belongs in the one of its template."""
+    misplaced = sorted(name for name in spec if name in _INSTANCE and spec[name] is not None)
+    if misplaced:
+        raise KubeError(
+            "option spec: is the spec of the VirtualMachine, but has %s of its template. Write "
+            "{template: {spec: {%s: …}}}. (In kubevirt.core.kubevirt_vm, spec is the template's.)"
+            % (" and ".join([", ".join(misplaced[:-1]), misplaced[-1]] if misplaced[1:] else misplaced), misplaced[0])
+        )
+
+
 def _at(obj, path):
     for name in path:
         obj = obj.get(name) if isinstance(obj, dict) else None

@@ -17,8 +17,11 @@ DECLARATION_ARGUMENTS = {
     **DEFINITION_ARGUMENTS,
     "api_version": {"type": "str", "choices": API_VERSIONS},
     "spec": {"type": "dict"},
+    "generate_name": {"type": "str"},
     **_vm_spec.ARGUMENTS,
 }
+# States that need a machine that is there already, or a name that can be told before.
+_OF_EXISTING = ("stopped", "restarted", "absent")
 
 
 def declaration(params):
@@ -76,6 +79,7 @@ def _manifest(params):
 def _check_own_spec(spec):
     if isinstance(spec.get("spec"), dict) and ("kind" in spec or "apiVersion" in spec):
         raise KubeError("spec: is a whole manifest. Give it as definition, or give only what is below its spec.")
+    _shape.check_spec_is_of_machine(spec)
     _shape.check_shape("option spec", {"spec": spec}, "VirtualMachine")
 
 
@@ -97,16 +101,30 @@ def _identify(params, metadata):
             metadata[option] = given
         if metadata.get(option):
             _resources.check_name(option, metadata[option])
-    generated = metadata.get("generateName") and params["state"] not in ("stopped", "restarted", "absent")
+    if params["generate_name"]:
+        if params["state"] in _OF_EXISTING:
+            raise KubeError(
+                "generate_name: makes a new machine, but state=%s is about one that exists. Give its name."
+                % params["state"]
+            )
+        if metadata.get("name"):
+            raise KubeError("generate_name: contradicts the name %r. Leave one of them out." % metadata["name"])
+        metadata["generateName"] = params["generate_name"]
+    if metadata.get("generateName") and not metadata.get("name"):
+        _resources.check_prefix("generate_name", metadata["generateName"])
+    generated = metadata.get("generateName") and params["state"] not in _OF_EXISTING
     if not metadata.get("name") and not generated:
-        raise KubeError("name: missing. Give the option name, or metadata.name in the definition.")
+        raise KubeError("name: missing. Give the option name or generate_name, or metadata.name in the definition.")
 
 
 def _check_strategy(params, spec):
     if spec.get("running") is not None and not isinstance(spec["running"], bool):
         raise KubeError("spec.running: %r isn't true or false" % (spec["running"],))
-    state, strategy = params["state"], params["run_strategy"]
+    state, strategy, running = params["state"], params["run_strategy"], params["running"]
+    option = "run_strategy=%s" % strategy
+    if running is not None:
+        strategy, option = strategy_of({"running": running}), "running=%s" % str(running).lower()
     if strategy:
         spec.pop("running", None)
     if (state == "running" and strategy == "Halted") or (state == "stopped" and strategy in ("Always", "Once")):
-        raise KubeError("run_strategy=%s contradicts state=%s. Leave one of them out." % (strategy, state))
+        raise KubeError("%s contradicts state=%s. Leave one of them out." % (option, state))

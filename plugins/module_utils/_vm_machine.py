@@ -63,20 +63,23 @@ class Machine:
             raise self._refused(action, exc, *remedies) from exc
         return True
 
-    def act(self, action, force=False, paused=False):
+    def act(self, action, grace=None, paused=False):
         """Call the subresource start, stop or restart, and return whether that changed something.
 
         "Already so" is no error: what counts is the state waited for afterwards.
 
         :param action: one of them, or replace: restart an instance that never ran, unless the controller did already.
-        :param force: switch the guest off rather than shut it down.
+        :param grace: seconds that the guest has to shut down, 0 to power it off; None for its own time. A restart knows
+            0 and None.
         :param paused: start it paused.
         :raises KubeError: KubeVirt refuses.
         """
         replaces, action = action == "replace", "restart" if action == "replace" else action
         body = {}
-        if force and action in ("stop", "restart"):
-            body = {"gracePeriod": 0} if action == "stop" else {"gracePeriodSeconds": 0}
+        if action == "stop" and grace is not None:
+            body = {"gracePeriod": grace}
+        elif action == "restart" and grace == 0:
+            body = {"gracePeriodSeconds": 0}
         elif paused and action == "start":
             body = {"paused": True}
         url = _resources.path(MACHINE_SUBRESOURCES, self.namespace, self.name, action)

@@ -9,7 +9,7 @@ import re
 from . import _cloud_init
 from ._client import KubeError
 from ._values import plain, type_name
-from ._vm_strategy import RUN_STRATEGIES
+from ._vm_strategy import RUN_STRATEGIES, strategy_of
 
 # Kubernetes API, resource.Quantity; memory and disks have no negative ones.
 QUANTITY = re.compile(r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[munkMGTPE]|[eE][+-]?[0-9]+)?$")
@@ -36,6 +36,7 @@ MACHINE_ARGUMENTS = {
             "name": {"type": "str", "required": True},
             "image": {"type": "str"},
             "claim": {"type": "str"},
+            "data_volume": {"type": "str"},
             "capacity": {"type": "str"},
             "type": {"type": "str", "choices": ["disk", "cdrom", "lun"], "default": "disk"},
             "bus": {"type": "str", "choices": ["virtio", "sata", "scsi", "usb"]},
@@ -43,8 +44,8 @@ MACHINE_ARGUMENTS = {
             "serial": {"type": "str"},
             "read_only": {"type": "bool"},
         },
-        "required_one_of": [("image", "claim", "capacity")],
-        "mutually_exclusive": [("image", "claim", "capacity")],
+        "required_one_of": [("image", "claim", "data_volume", "capacity")],
+        "mutually_exclusive": [("image", "claim", "data_volume", "capacity")],
     },
     "interfaces": {
         "type": "list",
@@ -72,8 +73,15 @@ MACHINE_ARGUMENTS = {
     },
     "ssh_keys": {"type": "list", "elements": "str", "no_log": False},
     "hostname": {"type": "str"},
+    "subdomain": {"type": "str"},
     "termination_grace_period": {"type": "int"},
     "node_selector": {"type": "dict"},
+    "affinity": {"type": "dict"},
+    "machine_type": {"type": "str"},
+    "bootloader": {"type": "str", "choices": ["bios", "efi"]},
+    "smbios_uuid": {"type": "str"},
+    "hugepage_size": {"type": "str"},
+    "headless": {"type": "bool"},
 }
 # What a VirtualMachine takes its size and its defaults from, and which kind a bare name means.
 _MATCHERS = {"instancetype": "VirtualMachineClusterInstancetype", "preference": "VirtualMachineClusterPreference"}
@@ -86,6 +94,8 @@ _MATCHER_KEYS = {
 }
 ARGUMENTS = {
     "run_strategy": {"type": "str", "choices": list(RUN_STRATEGIES)},
+    "running": {"type": "bool"},
+    "data_volume_templates": {"type": "list", "elements": "dict"},
     **{option: {"type": "raw"} for option in _MATCHERS},
     **MACHINE_ARGUMENTS,
 }
@@ -119,21 +129,30 @@ def declare(params):
     """
     disks, volumes = _disks(params)
     interfaces, networks = _interfaces(params)
-    devices = _given(disks=disks or None, interfaces=interfaces)
-    memory = memory_of(params)
+    headless = params.get("headless")
+    devices = _given(
+        disks=disks or None,
+        interfaces=interfaces,
+        autoattachGraphicsDevice=None if headless is None else not headless,
+    )
+    machine_type = params.get("machine_type")
     domain = _given(
         cpu=cpu_of(params),
-        memory={"guest": memory} if memory else None,
+        memory=_memory(params),
         devices=devices or None,
+        firmware=_firmware(params),
+        machine={"type": machine_type} if machine_type else None,
     )
     grace = params.get("termination_grace_period")
     if grace is not None and grace < 0:
         raise KubeError("termination_grace_period: %d is negative; give seconds, or 0 for none" % grace)
     template = _given(
+        affinity=plain(params.get("affinity")),
         domain=domain or None,
         hostname=params.get("hostname"),
         networks=networks,
         nodeSelector=texts_of(params, "node_selector"),
+        subdomain=params.get("subdomain"),
         terminationGracePeriodSeconds=grace,
         volumes=volumes or None,
     )
@@ -142,11 +161,41 @@ def declare(params):
     if metadata or template:
         template = _given(metadata=metadata or None, spec=template or None)
     spec = _given(
-        runStrategy=params.get("run_strategy"),
+        runStrategy=params.get("run_strategy") or strategy_of({"running": params.get("running")}),
+        dataVolumeTemplates=_data_volume_templates(params),
         template=template or None,
         **{option: _matcher(option, params.get(option)) for option in _MATCHERS},
     )
     return _given(metadata=metadata or None, spec=spec or None)
+
+
+def _memory(params):
+    """Return what the options memory and hugepage_size declare, or None."""
+    size = params.get("hugepage_size")
+    declared = _given(
+        guest=memory_of(params), hugepages={"pageSize": check_quantity("hugepage_size", size)} if size else None
+    )
+    return declared or None
+
+
+def _firmware(params):
+    """Return what the options bootloader and smbios_uuid declare, or None."""
+    loader = params.get("bootloader")
+    # Secure boot, the API's default with EFI, needs features.smm as well, and system firmware that is signed.
+    loaders = {"bios": {"bios": {}}, "efi": {"efi": {"secureBoot": False}}}
+    return _given(bootloader=loaders.get(loader), uuid=params.get("smbios_uuid")) or None
+
+
+def _data_volume_templates(params):
+    """Return the option data_volume_templates, checked as far as disks and server need it."""
+    templates = params.get("data_volume_templates")
+    for number, template in enumerate(templates or []):
+        if not ((template.get("metadata") or {}).get("name") and isinstance(template.get("spec"), dict)):
+            raise KubeError(
+                "data_volume_templates[%d]: metadata.name and spec are required, as in spec.dataVolumeTemplates of the "
+                "KubeVirt API." % number
+            )
+    return plain(templates)
 
 
 def _matcher(option, value):
@@ -158,6 +207,9 @@ def _matcher(option, value):
         value = {"name": value}
     if not isinstance(value, dict):
         raise KubeError("%s: give a name, or a mapping with name and kind, but not a %s" % (option, type_name(value)))
+    # The API's own names do as well.
+    names = {field: key for key, field in _MATCHER_KEYS.items()}
+    value = {names.get(key, key): text for key, text in value.items()}
     unknown = sorted(set(map(str, value)) - set(_MATCHER_KEYS))
     if unknown:
         raise KubeError("%s.%s: no such option. There are %s." % (option, unknown[0], ", ".join(_MATCHER_KEYS)))
@@ -216,6 +268,8 @@ def _disks(params):
             volume["containerDisk"] = {"image": disk["image"]}
         elif disk.get("claim"):
             volume["persistentVolumeClaim"] = {"claimName": disk["claim"]}
+        elif disk.get("data_volume"):
+            volume["dataVolume"] = {"name": disk["data_volume"]}
         else:
             volume["emptyDisk"] = {"capacity": check_quantity("disks.capacity", disk["capacity"])}
         volumes.append(volume)

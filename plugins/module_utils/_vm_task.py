@@ -7,22 +7,21 @@ from __future__ import annotations
 import contextlib
 import copy
 
-from . import _merge, _reachable, _vm_status, _wait
+from . import _hidden, _merge, _vm_status, _wait
 from ._base import ResourceModule, difference
 from ._client import KubeError
+from ._readiness import WAIT_FOR, Readiness, address_of
 from ._view import View
 from ._vm_declaration import DECLARATION_ARGUMENTS, declaration
 from ._vm_machine import GUEST_ACTIONS, Machine
 from ._vm_status import is_active, is_final, is_leaving
 from ._vm_strategy import after_action, resolve_strategy, set_strategy, strategy_of
 
-STATES = ("present", "running", "stopped", "restarted", *GUEST_ACTIONS, "absent")
-# What a guest can be waited for, each including those before it but for agent, which ssh doesn't need.
-WAIT_FOR = ("running", "address", "agent", "ssh")
+STATES = ("present", "running", "started", "stopped", "restarted", *GUEST_ACTIONS, "absent")
+# Other names of states.
+_SAME_STATE = {"started": "running"}
 # Seconds the controller has to say what a change means for the guest that runs.
 CONTROLLER_LOOK = 5
-# Seconds between two looks at a port: nothing tells when it opens.
-PORT_LOOK = 0.05
 # What the guest is before and after a subresource, for the diff.
 GUEST = {
     "start": ("stopped", "running"),
@@ -33,10 +32,6 @@ GUEST = {
     "unpause": ("paused", "running"),
     "softreboot": ("running", "rebooted"),
     "reset": ("running", "reset"),
-}
-_LACKS = {
-    "address": "none of its interfaces has an IP address yet",
-    "agent": "its guest agent hasn't connected (AgentConnected isn't True); the guest needs qemu-guest-agent",
 }
 
 
@@ -51,10 +46,25 @@ class MachineTask(ResourceModule):
     STATES = STATES
     ARGUMENTS = {
         "force": {"type": "bool", "default": False},
+        "grace_period_seconds": {"type": "int"},
+        "delete_options": {
+            "type": "dict",
+            "options": {
+                "propagationPolicy": {"type": "str", "choices": ["Foreground", "Background", "Orphan"]},
+                "preconditions": {
+                    "type": "dict",
+                    "options": {"resourceVersion": {"type": "str"}, "uid": {"type": "str"}},
+                },
+            },
+        },
+        **_hidden.HIDDEN_ARGUMENTS,
+        "wait_sleep": {"type": "int"},
         "wait_for": {"type": "str", "choices": list(WAIT_FOR), "default": "running"},
         **DECLARATION_ARGUMENTS,
     }
-    RULES = {"mutually_exclusive": [("definition", "src")]}
+    RULES = {
+        "mutually_exclusive": [("definition", "src"), ("name", "generate_name"), ("running", "run_strategy")],
+    }
     # Whether a guest is restarted that needs it to become as declared.
     restarts_outdated = False
 
@@ -63,6 +73,7 @@ class MachineTask(ResourceModule):
         self._client = client
         self._view = view
         self._owns_view = view is None
+        self._readiness = None
 
     @property
     def view(self):
@@ -71,15 +82,28 @@ class MachineTask(ResourceModule):
             self._view = View(self.client)
         return self._view
 
+    @property
+    def readiness(self):
+        """Return how far the guest is on the way to what wait_for says."""
+        if self._readiness is None:
+            self._readiness = Readiness(self.params["wait_for"], self.client, self.namespace, self.name)
+        return self._readiness
+
     def run(self):
         try:
             return super().run()
         finally:
+            if self._readiness:
+                self._readiness.close()
             if self._owns_view and self._view:
                 self._view.close()
 
     def identify(self):
-        self.state, self.force = self.params["state"], self.params["force"]
+        # Not in the module's own, which the result shows as they were given.
+        self.params = {**self.params, "state": _SAME_STATE.get(self.params["state"], self.params["state"])}
+        self.state = self.params["state"]
+        self.grace = self._grace()
+        self.hidden = _hidden.paths_of(self.params["hidden_fields"])
         # What the machine is to be; what is done to its guest comes on top.
         self.machine_state = "running" if self.state in GUEST_ACTIONS else self.state
         self.declaration = declaration(self.params)
@@ -94,10 +118,25 @@ class MachineTask(ResourceModule):
         # What the guest still lacks, besides running.
         self.lacking = ""
 
+    def _grace(self):
+        """Return the seconds that the guest has to shut down when this task stops it; None for its own time."""
+        grace = self.params["grace_period_seconds"]
+        if grace is not None and grace < 0:
+            raise KubeError("grace_period_seconds: %d is negative. Give seconds, or 0 to power the guest off." % grace)
+        if grace and self.params["force"]:
+            raise KubeError("grace_period_seconds: %d contradicts force=true. Leave one of them out." % grace)
+        if grace and self.state == "restarted":
+            raise KubeError(
+                "grace_period_seconds: with state=restarted KubeVirt takes 0 only, but it is %d. Leave it out to give "
+                "the guest its own time, or set termination_grace_period." % grace
+            )
+        return 0 if self.params["force"] else grace
+
     def _name_machine(self, namespace, name):
         self.namespace, self.name = namespace, name
         self.machine = Machine(self.client, self.declaration["apiVersion"], namespace, name, self.view)
         self.resource = self.machine.resource
+        self._readiness = None
 
     def declare(self, live):
         wanted = copy.deepcopy(self.declaration)
@@ -153,15 +192,33 @@ class MachineTask(ResourceModule):
         if live is None or live["metadata"].get("deletionTimestamp") or difference(live, declared, self.EXACT):
             return True
         self.vmi = self.machine.instance()
-        self.action = self.machine.action_for(self.machine_state, live, self.vmi, self.fresh, self.force)
+        self.action = self.machine.action_for(self.machine_state, live, self.vmi, self.fresh, self.grace == 0)
         return bool(self.action or self._guest_action()) or self._needs_restart(live, self.vmi)
 
     # -- states -----------------------------------------------------------------------------------------------------
 
     def absent(self):
-        if self.force and not self.check_mode and is_active(self.machine.instance()) and self.machine.get():
+        live = self.machine.get()
+        options = self.params["delete_options"] or {}
+        conditions = {key: value for key, value in (options.get("preconditions") or {}).items() if value is not None}
+        self._check_preconditions(live, conditions)
+        stops = self.grace is not None and options.get("propagationPolicy") != "Orphan"
+        if stops and live and not self.check_mode and is_active(self.machine.instance()):
             self._act("stop")
-        return super().absent()
+            # The stop has changed the object.
+            conditions.pop("resourceVersion", None)
+        outcome = self.delete(*self.where, options.get("propagationPolicy") or "Background", conditions)
+        return self.until_gone(outcome)
+
+    def _check_preconditions(self, live, conditions):
+        """Raise KubeError if the machine isn't the one that is to be deleted."""
+        metadata = (live or {}).get("metadata") or {}
+        for key, wanted in conditions.items():
+            if live is not None and metadata.get(key) != wanted:
+                raise KubeError(
+                    "%s isn't deleted: its metadata.%s is %s, but delete_options.preconditions.%s is %s."
+                    % (self.machine, key, metadata.get(key), key, wanted)
+                )
 
     def present(self):
         outcome = self.apply(*self.where, self.declare, self.EXACT)
@@ -169,7 +226,7 @@ class MachineTask(ResourceModule):
         self._name_machine(self.namespace, after["metadata"].get("name", self.name))
         self.vmi = None if self.created or not self.name else self.machine.instance()
         if not (self.created and self.state == "stopped"):
-            self.action = self.machine.action_for(self.machine_state, after, self.vmi, self.fresh, self.force)
+            self.action = self.machine.action_for(self.machine_state, after, self.vmi, self.fresh, self.grace == 0)
         if self.action is None and self._is_useless(outcome):
             self.action = "replace"
         self.guest_action = self._guest_action()
@@ -272,7 +329,7 @@ class MachineTask(ResourceModule):
         return started.isdigit() and int(started) >= (vm["metadata"].get("generation") or 0) > 0
 
     def _act(self, action):
-        if self.machine.act(action, self.force, paused=self.state == "paused"):
+        if self.machine.act(action, self.grace, paused=self.state == "paused"):
             self.changed = True
 
     def _start_again(self, vm):
@@ -317,7 +374,7 @@ class MachineTask(ResourceModule):
         reached = {"running": self._runs, "stopped": self._rests, "paused": self._is_paused}.get(goal)
         if not _is_seen(vm) or self._needs_restart(vm, vmi) or (reached and not reached(vm, vmi)):
             return False
-        return goal != "running" or not self._lack(vmi)
+        return goal != "running" or not self.readiness.lack(vmi)
 
     def _goal(self, vm):
         """Return what the guest is to be: running, paused, stopped, or None if nothing says so."""
@@ -330,43 +387,26 @@ class MachineTask(ResourceModule):
             return "running"
         return "stopped" if strategy == "Halted" else None
 
-    def _lack(self, vmi):
-        """Return what a guest that runs still lacks of what is waited for, in a sentence; "" if nothing."""
-        wanted = self.params["wait_for"]
-        if wanted in ("address", "ssh") and not address_of(vmi):
-            return _LACKS["address"]
-        if wanted == "agent" and not _wait.is_true(vmi, "AgentConnected"):
-            return _LACKS["agent"]
-        return (wanted == "ssh" and _reachable.why_no_ssh(address_of(vmi))) or ""
-
     def _until_useful(self):
         """Wait until the guest that runs is what wait_for says."""
-        wanted = self.params["wait_for"]
-        if wanted == "running":
+        if self.params["wait_for"] == "running":
             return
-        goal = {"address": "known by an address", "agent": "connected to its guest agent"}.get(
-            wanted, "reachable by SSH from the machine on which the task runs"
-        )
+        ready = self.readiness
 
         def useful(vm, vmi):
-            self.lacking = self._lack(vmi) if self._runs(vm, vmi) else "it doesn't run any more"
+            self.lacking = ready.lack(vmi) if self._runs(vm, vmi) else "it doesn't run any more"
             return not self.lacking
 
-        if wanted != "ssh":
-            self.until_both(useful, goal, self.hopeless)
+        if ready.look is None:
+            self.until_both(useful, ready.goal, self.hopeless)
             return
         while True:
             try:
-                self.watch_until(
-                    *self.where,
-                    PORT_LOOK,
-                    lambda vm: useful(vm, self.machine.instance()),
-                    self.hopeless,
-                )
+                self.watch_until(*self.where, ready.look, lambda vm: useful(vm, self.machine.instance()), self.hopeless)
                 return
             except _wait.GaveUp as exc:
                 if exc.why or self.deadline.is_over():
-                    raise self.gave_up(exc, str(self.machine), goal, self.explain) from exc
+                    raise self.gave_up(exc, str(self.machine), ready.goal, self.explain) from exc
 
     def _until_replaced(self, goal):
         uid = self.vmi["metadata"].get("uid")
@@ -432,16 +472,14 @@ class MachineTask(ResourceModule):
             self.module.warn(
                 "%s still runs as it was started; restart it (state=restarted) to apply the declaration." % self.machine
             )
+        for text in self.readiness.warnings():
+            self.module.warn("%s: cloud-init: %s" % (self.machine, text))
         for action in filter(None, (self.action, self.guest_action)):
             before, result["diff"]["after"]["guest"] = GUEST[action]
             result["diff"]["before"].setdefault("guest", before)
+        for shown, part in ((result, "result"), (result, "vmi"), (result["diff"], "before"), (result["diff"], "after")):
+            shown[part] = _hidden.hide(shown[part], self.hidden)
         return result
-
-
-def address_of(vmi):
-    """Return the first known IP address of an instance (or None); "" where there is none."""
-    interfaces = ((vmi or {}).get("status") or {}).get("interfaces") or []
-    return next((interface["ipAddress"] for interface in interfaces if interface.get("ipAddress")), "")
 
 
 def _is_seen(vm):

@@ -54,31 +54,87 @@ def until(client, resource, namespace, name, timeout, done, hopeless=None):
     :param hopeless: function from the object to {reason: grace in seconds} of states that won't get better.
     :raises GaveUp: it is hopeless, or the time is over.
     """
+
+    def only(objects):
+        return objects[0] if objects else None
+
+    try:
+        found = _until(
+            client,
+            _resources.path(resource, namespace),
+            timeout,
+            lambda objects: done(only(objects)),
+            (lambda objects: hopeless(only(objects))) if hopeless else None,
+            field_selector="metadata.name=%s" % name,
+        )
+    except GaveUp as exc:
+        raise GaveUp(exc.why, only(exc.obj)) from exc
+    return only(found)
+
+
+def until_all(client, collection, timeout, done, hopeless, label_selector, field_selector):
+    """Watch a collection until there is an object and done(object) is true for all of them, and return them.
+
+    :param collection: its path. The rest is as for until().
+    :raises GaveUp: one of them, its `obj`, is hopeless, or the time is over; None where there is none.
+    """
+
+    def late(objects):
+        return next((obj for obj in objects if not done(obj)), None)
+
+    try:
+        return _until(
+            client,
+            collection,
+            timeout,
+            lambda objects: bool(objects) and late(objects) is None,
+            lambda objects: {} if late(objects) is None else hopeless(late(objects)),
+            label_selector,
+            field_selector,
+        )
+    except GaveUp as exc:
+        raise GaveUp(exc.why, late(exc.obj)) from exc
+
+
+def _until(client, collection, timeout, done, hopeless, label_selector=None, field_selector=None):
+    """Watch a collection until done(list of its objects) is true, and return them."""
     deadline = time.monotonic() + timeout
     first_seen = {}
-    collection = _resources.path(resource, namespace)
-    selector = "metadata.name=%s" % name
     while True:
-        items, version = client.list(collection, field_selector=selector)
-        obj = items[0] if items else None
-        pause = judge(obj, done, hopeless, first_seen, deadline)
+        items, version = client.list(collection, label_selector, field_selector)
+        objects = {_key(item): item for item in items}
+        pause = judge(list(objects.values()), done, hopeless, first_seen, deadline)
         if pause is None:
-            return obj
-        for kind, seen in client.watch(collection, version, min(pause, _LONGEST_WATCH), field_selector=selector):
+            return list(objects.values())
+        for kind, seen in client.watch(
+            collection,
+            version,
+            min(pause, _LONGEST_WATCH),
+            field_selector=field_selector,
+            label_selector=label_selector,
+        ):
             if kind not in ("ADDED", "MODIFIED", "DELETED"):
                 continue
-            obj = None if kind == "DELETED" else seen
-            next_pause = judge(obj, done, hopeless, first_seen, deadline)
+            if kind == "DELETED":
+                objects.pop(_key(seen), None)
+            else:
+                objects[_key(seen)] = seen
+            next_pause = judge(list(objects.values()), done, hopeless, first_seen, deadline)
             if next_pause is None:
-                return obj
+                return list(objects.values())
             if next_pause < pause - 1:
                 # There is less time than the open watch was given.
                 break
 
 
+def _key(obj):
+    return obj["metadata"].get("namespace"), obj["metadata"]["name"]
+
+
 def judge(obj, done, hopeless, first_seen, deadline):
     """Return None when done, else the seconds until something must be decided again.
 
+    :param obj: what is waited for, as done() and hopeless() take it.
     :param first_seen: reasons of hopelessness with the times since when they hold; {} at first, kept by the caller.
     :param deadline: a time.monotonic().
     :raises GaveUp: it is hopeless, or the time is over.

@@ -22,8 +22,8 @@ description:
 options:
   vms:
     description:
-      - The machines. Each takes the options of M(turtles.kubevirt.vm) except those about the connection, C(wait) and
-        C(wait_timeout).
+      - The machines. Each takes the options of M(turtles.kubevirt.vm) except those about the connection, C(wait),
+        C(wait_sleep) and C(wait_timeout).
     type: list
     elements: dict
     default: []
@@ -53,7 +53,7 @@ options:
       - State of machines that don't name one; see O(turtles.kubevirt.vm#module:state). V(restarted) in batches is a
         rolling restart, V(absent) removes the fleet.
     type: str
-    choices: [present, running, stopped, restarted, paused, unpaused, soft_rebooted, reset, absent]
+    choices: [present, running, started, stopped, restarted, paused, unpaused, soft_rebooted, reset, absent]
     default: running
   labels:
     description: Labels of all machines and their instances. Those of a machine come on top.
@@ -61,7 +61,7 @@ options:
   wait_for:
     description: What is waited for where machines don't say it themselves; see O(turtles.kubevirt.vm#module:wait_for).
     type: str
-    choices: [running, address, agent, ssh]
+    choices: [running, address, agent, ssh, cloud_init]
     default: running
   forks:
     description:

@@ -26,6 +26,7 @@ options:
       - V(running) also starts the guest. A C(running) or C(runStrategy) in the declaration that says otherwise is
         ignored. A guest that is shutting down is started once it has stopped; with the run strategies V(Manual) and
         V(RerunOnFailure) the task waits for that regardless of O(wait).
+      - V(started) is another name of V(running).
       - V(stopped) also stops the guest. A VirtualMachine that doesn't exist is created stopped if the declaration has a
         template, otherwise the task fails.
       - V(restarted) also restarts the guest, or starts it if it isn't running.
@@ -40,10 +41,17 @@ options:
       - An instance that is to run but never did, for instance because its image doesn't exist, is replaced when the
         template has changed since. A guest that runs is never restarted for a change, see RV(restart_required).
     type: str
-    choices: [present, running, stopped, restarted, paused, unpaused, soft_rebooted, reset, absent]
+    choices: [present, running, started, stopped, restarted, paused, unpaused, soft_rebooted, reset, absent]
     default: present
   name:
-    description: Name of the VirtualMachine. Required unless the manifest has a name or C(generateName).
+    description:
+      - Name of the VirtualMachine. Required unless there is O(generate_name), or the manifest has a name or
+        C(generateName).
+    type: str
+  generate_name:
+    description:
+      - Beginning of a name that the server completes. Each run of the task creates another VirtualMachine, whose name
+        is in RV(result).
     type: str
   namespace:
     description:
@@ -62,7 +70,10 @@ options:
     description: File with the manifest, on the machine where the module runs.
     type: path
   spec:
-    description: C(spec) of the VirtualMachine, as the KubeVirt API has it.
+    description:
+      - C(spec) of the VirtualMachine, as the KubeVirt API has it.
+      - What describes the guest is in its C(template.spec). (The O(spec) of C(kubevirt.core.kubevirt_vm) is that of the
+        template.)
     type: dict
   run_strategy:
     description:
@@ -70,10 +81,16 @@ options:
       - Must not contradict O(state).
     type: str
     choices: [Always, Halted, Manual, Once, RerunOnFailure]
+  running:
+    description:
+      - Short for O(run_strategy), V(true) for V(Always) and V(false) for V(Halted). O(state=running) and
+        O(state=stopped) do more, they also wait for the guest of a machine that has another run strategy.
+    type: bool
   instancetype:
     description:
       - The instance type that the machine takes its size from, a name such as V(u1.small), or a dictionary with
         C(name) and C(kind). A bare name means a VirtualMachineClusterInstancetype.
+      - The API's names of the keys can be used as well.
       - Further keys are C(revision_name), the ControllerRevision that counts instead of the object itself, and instead
         of C(name) C(infer_from_volume), a volume whose claim names the instance type in its labels, with
         C(infer_from_volume_failure_policy), V(Reject) or V(Ignore).
@@ -85,6 +102,13 @@ options:
       - The preference from which the machine takes what it leaves open, such as the bus of its disks. A name, which
         means a VirtualMachineClusterPreference, or a dictionary as for O(instancetype).
     type: raw
+  data_volume_templates:
+    description:
+      - DataVolumes that are made with the machine and deleted with it, as C(spec.dataVolumeTemplates) of the KubeVirt
+        API has them. O(disks[].data_volume) names them.
+      - They need the Containerized Data Importer. See the notes for the engine of this collection.
+    type: list
+    elements: dict
   labels:
     description: Labels of the VirtualMachine and of its instances. The inventory plugin groups by them.
     type: dict
@@ -95,6 +119,35 @@ options:
     description: Whether to power the guest off instead of shutting it down when it is stopped, restarted or deleted.
     type: bool
     default: false
+  grace_period_seconds:
+    description:
+      - Seconds that the guest has to shut down when this task stops or deletes it, instead of
+        O(termination_grace_period). V(0) is O(force=true).
+      - With O(state=restarted), KubeVirt takes only V(0).
+    type: int
+  delete_options:
+    description: How O(state=absent) deletes the VirtualMachine. Other states don't look at it.
+    type: dict
+    suboptions:
+      propagationPolicy:
+        description:
+          - What happens to what the machine owns. V(Background) and V(Foreground) delete it as well, V(Orphan) leaves
+            the instance running. Defaults to V(Background).
+        type: str
+        choices: [Foreground, Background, Orphan]
+      preconditions:
+        description: What the VirtualMachine has to have. The task fails if it has another.
+        type: dict
+        suboptions:
+          resourceVersion:
+            description: Its C(metadata.resourceVersion).
+            type: str
+          uid:
+            description: Its C(metadata.uid).
+            type: str
+  wait_sleep:
+    description: Has no effect, as nothing is polled. For tasks that were written for C(kubevirt.core).
+    type: int
   wait_for:
     description:
       - What O(wait) waits for where the guest is to run. Paused and stopped guests aren't affected.
@@ -103,8 +156,12 @@ options:
       - V(agent) is running and connected to its guest agent (C(AgentConnected)).
       - V(ssh) is also an SSH server that answers at the address on port 22, as seen from the machine on which the
         module runs. On a cluster whose Pod network that machine can't reach, use V(agent).
+      - V(cloud_init) is running and cloud-init having finished. If it ended with errors, the task fails and tells them
+        (RV(cloud_init_errors)). The guest agent says so where it runs commands, which needs the rights that
+        P(turtles.kubevirt.guest_agent#connection) names; else it is read from the log of the guest's console, which
+        needs the right to C(get) C(pods/log) and C(logSerialConsole), KubeVirt's default.
     type: str
-    choices: [running, address, agent, ssh]
+    choices: [running, address, agent, ssh, cloud_init]
     default: running
 extends_documentation_fragment:
   - turtles.kubevirt.auth
@@ -114,15 +171,16 @@ extends_documentation_fragment:
   - turtles.kubevirt.machine
   - turtles.kubevirt.machine.cpu
   - turtles.kubevirt.wait
+  - turtles.kubevirt.hidden
 attributes:
   idempotent:
     support: partial
     details: >-
-      The states V(restarted), V(soft_rebooted) and V(reset) act each time. A manifest with C(generateName) creates each
-      time.
+      The states V(restarted), V(soft_rebooted) and V(reset) act each time. O(generate_name), and a manifest with
+      C(generateName), create each time.
 notes:
-  - A server refuses what it doesn't implement and names the field. The engine of this collection refuses, among others,
-    O(interfaces[].network).
+  - A server refuses what it doesn't implement and names the field. The engine of this collection stores
+    O(data_volume_templates) but makes no DataVolumes yet; the machine waits for claims of their names.
 seealso:
   - module: turtles.kubevirt.fleet
   - module: turtles.kubevirt.vm_info
@@ -185,6 +243,7 @@ EXAMPLES = r"""
       user_data:
         packages: [postgresql]
       network_data_secret: db-network
+  register: db
 
 - name: Run a machine of a common size
   turtles.kubevirt.vm:
@@ -210,6 +269,14 @@ EXAMPLES = r"""
     state: running
     wait_for: ssh
 
+- name: Run a machine, and go on when cloud-init has installed and configured what it is to
+  turtles.kubevirt.vm:
+    name: web
+    namespace: shop
+    state: running
+    wait_for: cloud_init
+    wait_timeout: 600
+
 - name: Power it off
   turtles.kubevirt.vm:
     name: db
@@ -229,6 +296,25 @@ EXAMPLES = r"""
     name: web
     namespace: shop
     state: soft_rebooted
+
+- name: Give its guest a minute to shut down, and delete it, unless somebody has replaced it
+  turtles.kubevirt.vm:
+    name: db
+    namespace: shop
+    state: absent
+    grace_period_seconds: 60
+    delete_options:
+      preconditions:
+        uid: "{{ db.result.metadata.uid }}"
+
+- name: Create a machine with a name of its own each time
+  turtles.kubevirt.vm:
+    generate_name: worker-
+    namespace: shop
+    state: running
+    image: quay.io/containerdisks/debian:12
+    memory: 1Gi
+  register: worker
 
 - name: Delete it
   turtles.kubevirt.vm:
@@ -270,6 +356,12 @@ duration:
   returned: success
   type: float
   sample: 1.2
+cloud_init_errors:
+  description: Errors with which cloud-init ended in the guest.
+  returned: when O(wait_for=cloud_init) and there are any
+  type: list
+  elements: str
+  sample: ["('scripts_user', RuntimeError('Runparts: 1 failures (runcmd) in 1 attempted commands'))"]
 diagnosis:
   description: What is known about why the state wasn't reached.
   returned: when waiting failed

@@ -14,6 +14,13 @@ author:
 description:
   - Returns objects of kind VirtualMachine of the KubeVirt API, one by name or those that match selectors.
   - Long lists are read in pages.
+options:
+  running:
+    description:
+      - What O(wait) waits for. V(false) is machines whose guests have stopped; V(true) and without it, machines whose
+        guests run and are ready.
+      - Needs O(wait=true).
+    type: bool
 extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
@@ -22,6 +29,8 @@ extends_documentation_fragment:
   - turtles.kubevirt.selection
   - turtles.kubevirt.selection.version
   - turtles.kubevirt.selection.selectors
+  - turtles.kubevirt.selection.waits
+  - turtles.kubevirt.hidden
 seealso:
   - module: turtles.kubevirt.vm
 """
@@ -32,6 +41,19 @@ EXAMPLES = r"""
     name: web
     namespace: shop
   register: web
+
+- name: Wait until it runs and its probes succeed
+  turtles.kubevirt.vm_info:
+    name: web
+    namespace: shop
+    wait: true
+    wait_timeout: 60
+
+- name: Wait until all machines of a namespace have stopped
+  turtles.kubevirt.vm_info:
+    namespace: shop
+    running: false
+    wait: true
 
 - name: Read all with a label, in all namespaces
   turtles.kubevirt.vm_info:
@@ -59,16 +81,41 @@ query_result:
   returned: when O(query) is given
   type: raw
   sample: [web]
+diagnosis:
+  description: What is known about the first machine that isn't as it should be.
+  returned: when waiting failed
+  type: dict
+  sample:
+    printable_status: ImagePullBackOff
+    phase: Scheduling
+    conditions: []
+    events: [{object: Pod virt-launcher-web-x7f2p, reason: Failed, message: manifest unknown, count: 3}]
 """
 
+from ..module_utils import _vm_status
 from ..module_utils._base import run_module
-from ..module_utils._info import InfoModule
+from ..module_utils._client import KubeError
+from ..module_utils._machine_info import MachineInfo
 
 
-class VirtualMachineInfo(InfoModule):
+class VirtualMachineInfo(MachineInfo):
     """Objects of kind VirtualMachine."""
 
     KIND = "VirtualMachine"
+    ARGUMENTS = {**MachineInfo.ARGUMENTS, "running": {"type": "bool"}}
+
+    def run(self):
+        self.stopped = self.params["running"] is False
+        if self.params["running"] is not None and not self.params["wait"]:
+            raise KubeError("running: says what is waited for. Set wait=true, or leave it out.")
+        self.GOAL = "stopped" if self.stopped else "ready"
+        return super().run()
+
+    def is_there(self, obj):
+        return _vm_status.is_stopped(obj) if self.stopped else super().is_there(obj)
+
+    def hopeless(self, obj):
+        return {} if self.stopped else _vm_status.hopeless(obj)
 
 
 MODULE = VirtualMachineInfo

@@ -22,6 +22,8 @@ extends_documentation_fragment:
   - turtles.kubevirt.selection
   - turtles.kubevirt.selection.version
   - turtles.kubevirt.selection.selectors
+  - turtles.kubevirt.selection.waits
+  - turtles.kubevirt.hidden
 seealso:
   - module: turtles.kubevirt.vm
 """
@@ -32,6 +34,13 @@ EXAMPLES = r"""
     name: web
     namespace: shop
   register: web
+
+- name: Wait until it runs and its probes succeed
+  turtles.kubevirt.vmi_info:
+    name: web
+    namespace: shop
+    wait: true
+    wait_timeout: 60
 
 - name: Read all with a label, in all namespaces
   turtles.kubevirt.vmi_info:
@@ -59,13 +68,22 @@ query_result:
   returned: when O(query) is given
   type: raw
   sample: [web]
+diagnosis:
+  description: What is known about the first machine that isn't as it should be.
+  returned: when waiting failed
+  type: dict
+  sample:
+    printable_status: ImagePullBackOff
+    phase: Scheduling
+    conditions: []
+    events: [{object: Pod virt-launcher-web-x7f2p, reason: Failed, message: manifest unknown, count: 3}]
 """
 
 from ..module_utils._base import run_module
-from ..module_utils._info import InfoModule
+from ..module_utils._machine_info import MachineInfo
 
 
-class VirtualMachineInstanceInfo(InfoModule):
+class VirtualMachineInstanceInfo(MachineInfo):
     """Objects of kind VirtualMachineInstance."""
 
     KIND = "VirtualMachineInstance"

@@ -174,7 +174,26 @@ def wait_for_another_boot(cluster: Engine, address: str, before: str) -> None:
         time.sleep(0.5)  # what happens in the guest can't be watched from outside
 
 
-def test_the_guest_agent(cluster: Engine, namespace: str, ansible: Module, agent_image: str) -> None:
+def by_agent(cluster: Engine, namespace: str, folder: Path, command: str) -> str:
+    """The output of a command that the connection plugin guest_agent runs in the guest web."""
+    variables = {
+        "ansible_connection": "turtles.kubevirt.guest_agent",
+        "ansible_kubevirt_vm": "web",
+        "ansible_kubevirt_namespace": namespace,
+        "ansible_kubevirt_kubeconfig": str(cluster.kubeconfig),
+    }
+    program = [str(Path(sys.executable).parent / "ansible"), "web", "-i", "web,", "-m", "ansible.builtin.raw"]
+    done = subprocess.run(
+        [*program, "-a", command, "-e", json.dumps(variables), "--tree", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return str(json.loads((folder / "web").read_text())["stdout"]).strip()
+
+
+def test_the_guest_agent(cluster: Engine, namespace: str, ansible: Module, agent_image: str, tmp_path: Path) -> None:
     cluster.create(namespace, cluster.virtual_machine("web", image=agent_image, memory="128Mi"))
     vmi = instance(cluster, namespace, lambda o: condition(o, "AgentConnected"), "agent", timeout=240)
     address = vmi["status"]["interfaces"][0]["ipAddress"]
@@ -199,6 +218,16 @@ def test_the_guest_agent(cluster: Engine, namespace: str, ansible: Module, agent
     assert (found["agent_connected"], found["hostname"]) == (True, "web")
     assert "/" in [entry["mountPoint"] for entry in found["filesystems"]]
     assert found["interfaces"][0]["ipAddress"] == address
+
+    assert by_agent(cluster, namespace, tmp_path, "uname -r") == info["os"]["kernelRelease"]
+    waiting = {**options, "state": "running", "wait_for": "cloud_init"}
+    failed = ansible("turtles.kubevirt.vm", waiting, fails=True)
+    assert "cloud-init isn't installed in the guest" in failed["msg"]
+    files = "mkdir -p {0}; cd {0}; echo '{{}}' >status.json; echo '{1}' >result.json"
+    by_agent(cluster, namespace, tmp_path, files.format("/run/cloud-init", '{"v1": {"errors": []}}'))
+    assert not ansible("turtles.kubevirt.vm", waiting)["changed"]
+    by_agent(cluster, namespace, tmp_path, files.format("/run/cloud-init", '{"v1": {"errors": ["no package"]}}'))
+    assert ansible("turtles.kubevirt.vm", waiting, fails=True)["cloud_init_errors"] == ["no package"]
 
     assert cluster.ask(namespace, "web", "freeze", method="PUT") == (200, b"")
     instance(cluster, namespace, lambda o: o["status"].get("fsFreezeStatus") == "frozen", "frozen file systems")

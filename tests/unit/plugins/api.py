@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 
 from aiohttp import web
+from fake_guest import Guest
 from fakeapi import FakeApi, Refused, declared, own, status
 
 # What tests store without saying its kind.
@@ -75,9 +76,13 @@ class KubeVirt(FakeApi):
         self.delay = 0.0
         self.warning = ""
         self.trouble = None
+        # Logs of Pods, by their names.
+        self.logs = {}
         # Names of images that can't be pulled. With a set, instances keep their template, as KubeVirt does it.
         self.missing_images = None
         self.conflicts = 0
+        # The guest that commands in launchers' Pods reach.
+        self.guest_agent = Guest()
         # What guests answer, by subresource of their instance; and all that was asked of them.
         self.guests = {}
         self.asked = []
@@ -85,6 +90,8 @@ class KubeVirt(FakeApi):
         self.volume = {}
         # Options of the subresource that is being called.
         self.options = {}
+        # Bodies of the calls of subresources and of deletions, as (last part of the path, body).
+        self.bodies = []
 
     # For tests, which name objects by resource, namespace and name
 
@@ -128,9 +135,23 @@ class KubeVirt(FakeApi):
                     "finalizers": ["foregroundDeleteVirtualMachine"],
                 },
                 "spec": spec or {"domain": {}},
-                "status": {"phase": "Running", "nodeName": node, "interfaces": interfaces, **status},
+                "status": {
+                    "phase": "Running",
+                    "nodeName": node,
+                    "interfaces": interfaces,
+                    "conditions": [{"type": "Ready", "status": "True"}],
+                    **status,
+                },
             },
         )
+
+    def launcher(self, namespace, name, uid):
+        """The launcher's Pod of an instance."""
+        containers = [{"name": "compute"}, {"name": "guest-console-log"}]
+        labels = {"kubevirt.io/created-by": uid, "vmi.kubevirt.io/id": name}
+        metadata = {"name": "launcher", "namespace": namespace, "labels": labels}
+        spec = {"nodeName": "node1", "containers": containers}
+        return self.put("pods", {"metadata": metadata, "spec": spec, "status": {"phase": "Running"}})
 
     # Requests
 
@@ -148,13 +169,19 @@ class KubeVirt(FakeApi):
         return response
 
     async def _answer(self, request):
-        self.options = await request.json() if request.method == "PUT" and request.can_read_body else {}
+        if request.path.endswith("/exec") and not self.forbidden("EXEC", request.path):
+            return await self.guest_agent.serve(request)
+        body = await request.json() if request.method in ("PUT", "DELETE") and request.can_read_body else {}
+        self.bodies.append((request.path.rsplit("/", 1)[1], body))
+        self.options = body if request.method == "PUT" else {}
         return await super()._answer(request)
 
     def intercept(self, method, path):
         if self.forbidden(method, path):
             return status(403, "Forbidden", "user cannot %s %s" % (method, path))
         parts = path.split("/")
+        if parts[-1] == "log":
+            return web.Response(text=self.logs.get(parts[-2], ""))
         if path in DISCOVERY and (
             path != WIDGETS or self.get("customresourcedefinitions", None, "widgets.example.com")
         ):

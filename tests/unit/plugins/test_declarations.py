@@ -295,7 +295,7 @@ def test_what_is_deleted_only_needs_a_name(run, module):
     [
         (
             {"domain": {"cpu": {"cores": 1}}, "volumes": []},
-            "spec.domain is in the wrong place; it belongs in spec.template",
+            "has domain and volumes of its template. Write {template: {spec: {domain: …}}}. (In kubevirt.core",
         ),
         ({"metadata": {}, "spec": {"domain": {}}}, "is in the wrong place"),
         ({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "spec": {}}, "spec: is a whole manifest"),

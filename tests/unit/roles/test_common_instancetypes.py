@@ -40,7 +40,8 @@ def test_the_series_are_complete(objects):
         "m1": 10,
     }
     preferences = [name for kind, name in objects if kind == "VirtualMachineClusterPreference"]
-    assert preferences == ["linux", "alpine", "debian", "fedora", "ubuntu", "windows", "windows.virtio"]
+    linux = ["linux", "alpine", "centos.stream9", "centos.stream10", "debian", "fedora", "ubuntu"]
+    assert preferences == [*linux, "windows", "windows.virtio"]
 
 
 @pytest.mark.parametrize(
