@@ -45,10 +45,13 @@ class ServiceConfig:
 
     :param cidr: the API server's range of cluster IPs.
     :param node_port_addresses: networks; node ports are served on the addresses of this machine that are in one.
+    :param other_nodes: bridges and Pod networks of the other nodes on this machine. With one, this node translates the
+        source addresses of what Pods of all of them send out, in place of their CNI plugins: between nodes they stay.
     """
 
     cidr: str
     node_port_addresses: tuple[str, ...] = ()
+    other_nodes: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,15 +141,20 @@ def _number(key: str, value: Any) -> int:
 def _services(value: Any) -> ServiceConfig | None:
     if not value:
         return None
-    if not isinstance(value, dict) or not value.get("cidr") or set(value) - {"cidr", "nodePortAddresses"}:
-        raise ConfigError("services needs cidr, and may have nodePortAddresses")
+    known = {"cidr", "nodePortAddresses", "otherNodes"}
+    if not isinstance(value, dict) or not value.get("cidr") or set(value) - known:
+        raise ConfigError("services needs cidr, and may have nodePortAddresses and otherNodes")
     addresses = tuple(str(text) for text in value.get("nodePortAddresses") or ())
-    for text in (value["cidr"], *addresses):
+    others = value.get("otherNodes") or ()
+    if not all(isinstance(node, dict) and set(node) == {"bridge", "podCIDR"} for node in others):
+        raise ConfigError("each of services.otherNodes needs bridge and podCIDR, and nothing else")
+    nodes = tuple((str(node["bridge"]), str(node["podCIDR"])) for node in others)
+    for text in (value["cidr"], *addresses, *(network for _, network in nodes)):
         try:
             ipaddress.IPv4Network(text)
         except ValueError as error:
             raise ConfigError(f"services: {text} is not an IPv4 network: {error}") from error
-    return ServiceConfig(str(value["cidr"]), addresses)
+    return ServiceConfig(str(value["cidr"]), addresses, nodes)
 
 
 def parse(data: Any) -> Config:

@@ -20,7 +20,15 @@ def settings(config: Config) -> tuple[Settings, tuple[str, ...]] | None:
     bridges = tuple(str(plugin.get("bridge", "cni0")) for plugin in plugins if plugin["type"] == "bridge")
     ranges = tuple(text for plugin in plugins for text in _subnets(plugin.get("ipam") or {}))
     table = f"{config.cgroup_parent}-services"
-    return Settings(table, config.services.cidr, config.services.node_port_addresses, ranges), bridges
+    others = config.services.other_nodes
+    settings = Settings(
+        table,
+        config.services.cidr,
+        config.services.node_port_addresses,
+        (*ranges, *(network for _, network in others)),
+        masquerades=bool(others),
+    )
+    return settings, (*bridges, *(bridge for bridge, _ in others))
 
 
 def _subnets(ipam: dict[str, Any]) -> list[str]:
