@@ -130,6 +130,7 @@ def _virt_api() -> list[Object]:
         *(_rule(kind.group, [kind.plural], READ) for kind in read_by_others()),
         # What a machine is to have from an instance type and a preference, or had when it was first started
         *_instancetypes(),
+        _rule(GROUP, ["virtualmachineinstancemigrations"], ["create"]),
         _rule("apps", ["controllerrevisions"], ["get"]),
         _rule("", ["persistentvolumeclaims"], ["get"]),
         # Whose machine an eviction is about, and to tell its user
@@ -165,6 +166,9 @@ def _virt_controller() -> list[Object]:
         # create: those of pools
         _rule(GROUP, ["virtualmachines"], [*READ, "create", "patch", "delete"]),
         _rule(GROUP, ["virtualmachines/status"], ["patch"]),
+        # create: those of machines that have to leave their node; delete: all but the last few of a machine
+        _rule(GROUP, ["virtualmachineinstancemigrations"], [*READ, "create", "patch", "delete"]),
+        _rule(GROUP, ["virtualmachineinstancemigrations/status"], ["patch"]),
         _rule(GROUP, ["virtualmachineinstancereplicasets"], READ),
         _rule(GROUP, ["virtualmachineinstancereplicasets/status"], ["patch"]),
         _rule(POOL.group, [POOL.plural], [*READ, "patch"]),

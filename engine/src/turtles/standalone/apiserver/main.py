@@ -180,8 +180,8 @@ def main(argv: list[str]) -> int:
         action="append",
         default=[],
         metavar="[NODE=]PATH",
-        help="the Pod runner's socket for logs and sessions; may be repeated, with the names of nodes. Without it there "
-        "are none",
+        help="the Pod runner's socket for logs and sessions; may be repeated, with the names of nodes. Without it "
+        "there are none",
     )
     parser.add_argument(
         "--history-seconds",
