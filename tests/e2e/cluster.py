@@ -37,13 +37,22 @@ class Cluster(Engine):
         self.instance = instance
 
     def processes(self, *words: str) -> Iterator[int]:
-        """Pids of this instance's processes whose command line holds all the words."""
+        """Pids of this instance's processes, without those of its further nodes, whose command line holds the words."""
         for pid, command in commands():
-            if f"/{self.instance}/" in command and all(word in command for word in words):
+            ours = f"/{self.instance}/" in command and "/nodes/" not in command
+            if ours and all(word in command for word in words):
+                yield pid
+
+    def node_processes(self, node: str, *words: str) -> Iterator[int]:
+        """Pids of the processes of a further node whose command line holds the words."""
+        for pid, command in commands():
+            if f"/{self.instance}/nodes/{node}/" in command and all(word in command for word in words):
                 yield pid
 
     def pod_processes(self, namespace: str, vmi: str, word: str) -> list[int]:
-        netns = os.stat(f"/run/{self.instance}/netns/{self.launcher(namespace, vmi).metadata.uid}").st_ino
+        uid = self.launcher(namespace, vmi).metadata.uid
+        (file,) = Path(f"/run/{self.instance}").glob(f"**/netns/{uid}")
+        netns = file.stat().st_ino
         found = []
         for pid, command in commands():
             with contextlib.suppress(OSError):

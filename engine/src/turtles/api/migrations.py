@@ -68,7 +68,7 @@ def is_target(vmi: Mapping[str, Any], node: str) -> bool:
 
 
 def configuration(cluster: ClusterConfiguration) -> Object:
-    """Return ``migrationState.migrationConfiguration``: the settings that a migration keeps from its start to its end."""
+    """Return ``migrationState.migrationConfiguration``: the settings that a migration keeps until its end."""
     settings = cluster.migrations
     return {
         "allowAutoConverge": settings.allow_auto_converge,

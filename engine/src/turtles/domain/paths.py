@@ -66,8 +66,8 @@ LIBVIRT_SOCKET = SOCKETS_DIR / "libvirt-sock"
 CONTAINER_DISKS_SOCKET = SOCKETS_DIR / "container-disks"
 #: The pipe through which the launcher hands the serial console's output to the container that logs it.
 SERIAL_LOG_PIPE = SOCKETS_DIR / "virt-serial0-log"
-#: Sockets by which a guest gets to another node. At the target, those of memory and disks are QEMU's; at the source, they
-#: lead there. The third is the source's alone, and leads to the target's libvirtd.
+#: Sockets by which a guest gets to another node. At the target, those of memory and disks are QEMU's; at the source,
+#: they lead there. The third is the source's alone, and leads to the target's libvirtd.
 MIGRATION_DIR = PRIVATE_DIR / "migration"
 MIGRATION_LIBVIRTD, MIGRATION_MEMORY, MIGRATION_DISKS = (
     MIGRATION_DIR / "libvirt-sock",

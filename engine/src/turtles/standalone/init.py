@@ -32,6 +32,8 @@ CERTIFICATE_LIFETIME = timedelta(days=1095)
 #: A certificate with less time left is reissued.
 RENEWAL = timedelta(days=90)
 
+_NODE_USER = "system:node:"
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -59,7 +61,7 @@ def identities(nodes: Sequence[str], namespace: str) -> list[Identity]:
         _service_account("virt-controller", namespace),
         _service_account("virt-handler", namespace),
         *(
-            Identity(f"podrunner{f'-{name}' if index else ''}.kubeconfig", f"system:node:{name}", ("system:nodes",))
+            Identity(f"podrunner{f'-{name}' if index else ''}.kubeconfig", f"{_NODE_USER}{name}", ("system:nodes",))
             for index, name in enumerate(nodes)
         ),
         Identity("controller-manager.kubeconfig", "system:kube-controller-manager", ()),
@@ -186,8 +188,8 @@ class Initializer:
         ours = identities(self.nodes, self.namespace)
         users = {identity.user for identity in ours}
         rows = read_tokens(path)
-        # Rows of users that aren't ours are an administrator's own and stay.
-        kept = [row for row in rows if row[1] not in users]
+        # Rows of users that aren't ours are an administrator's own and stay. Nodes are all ours.
+        kept = [row for row in rows if row[1] not in users and not row[1].startswith(_NODE_USER)]
         hashes_of = {row[0]: row for row in rows}
         for identity in ours:
             token = _token_of(self.config / identity.file)

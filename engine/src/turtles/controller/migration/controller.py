@@ -15,6 +15,7 @@ from turtles.controller.caches import BY_OWNER, Caches
 from turtles.controller.changes import json_diff, merge_diff
 from turtles.controller.migration.plan import Plan, Situation, fail, plan, superfluous
 from turtles.controller.migration.target import target_name, target_pod
+from turtles.controller.pod import end
 from turtles.controller.pod.config import LauncherConfig
 from turtles.controller.pod.roles import by_role
 from turtles.kube.client import JSON, AlreadyExists, ApiError, Client, NotFound, Unavailable
@@ -100,6 +101,7 @@ class MigrationController:
             rest = [other for other in others if other["metadata"]["uid"] != migration["metadata"]["uid"]]
             for old in superfluous(stored, rest):
                 self._delete(MIGRATION, old)
+                self._delete_source(old)
         return decided.wait
 
     def _situation(self, migration: Object) -> Situation:
@@ -203,6 +205,13 @@ class MigrationController:
         except NotFound:
             return
         self._vmis.observe(stored)
+
+    def _delete_source(self, migration: Object) -> None:
+        """Delete the Pod that a guest left by a migration that isn't kept; it has ended long since."""
+        name = get(migration, "status", "migrationState", "sourcePod")
+        pod = self._pods.get(migration["metadata"]["namespace"], name) if name else None
+        if pod is not None and end.has_ended(pod):
+            self._delete(POD, pod)
 
     def _delete(self, resource: Resource, obj: Object) -> None:
         metadata = obj["metadata"]

@@ -26,6 +26,8 @@ UNSCHEDULABLE_SECONDS, PENDING_SECONDS = 5 * 60, 15 * 60
 KEPT = 5
 #: Seconds after which a migration that waits for others is looked at again.
 _TURN = 5.0
+#: Seconds that the node agent of the target has to report the guest's addresses there.
+_ADDRESS_SECONDS = 10.0
 #: Seconds that the source's Pod has to end by itself once the guest has left it.
 _SOURCE_SECONDS = 30.0
 #: Phases in which a migration takes up one of the places that the configuration gives.
@@ -231,6 +233,9 @@ def _follow(draft: Plan, migration: Object, found: Situation, now: datetime) -> 
         fail(draft, f"source node reported migration failed: {state.get('failureReason')}", now)
         return
     if state.get("completed"):
+        draft.wait = _wait_for_addresses(vmi, found.target, state, now)
+        if draft.wait is not None:
+            return
         set_phase(draft.status, migrations.SUCCEEDED, rfc3339(now))
         draft.events.append(("Normal", "SuccessfulMigration", "Source node reported migration succeeded"))
         return
@@ -250,6 +255,17 @@ def _follow(draft: Plan, migration: Object, found: Situation, now: datetime) -> 
         return
     if not state.get("startTimestamp"):
         _watch_target(draft, found, vmi, state, now)
+
+
+def _wait_for_addresses(vmi: Object, target: Object | None, state: Object, now: datetime) -> float | None:
+    """Return for how long the instance's new addresses may be waited for: who waits for a migration, then uses them."""
+    pods = {str(entry.get("ip")) for entry in get(target, "status", "podIPs") or ()}
+    interfaces = vmi["status"].get("interfaces") or ()
+    addresses = {str(address) for entry in interfaces for address in entry.get("ipAddresses") or ()}
+    if not pods or not addresses or pods & addresses:
+        return None
+    left = rest_of(_ADDRESS_SECONDS, parse_time(state.get("endTimestamp")) or now, now)
+    return left if left > 0 else None
 
 
 def _watch_target(draft: Plan, found: Situation, vmi: Object, state: Object, now: datetime) -> None:
