@@ -50,7 +50,10 @@ class Cluster(Engine):
                 yield pid
 
     def pod_processes(self, namespace: str, vmi: str, word: str) -> list[int]:
-        uid = self.launcher(namespace, vmi).metadata.uid
+        return self.processes_of_pod(self.launcher(namespace, vmi).metadata.uid, word)
+
+    def processes_of_pod(self, uid: str, word: str) -> list[int]:
+        """Pids of the processes in the Pod with that uid whose command line holds the word."""
         (file,) = Path(f"/run/{self.instance}").glob(f"**/netns/{uid}")
         netns = file.stat().st_ino
         found = []

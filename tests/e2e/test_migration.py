@@ -30,7 +30,8 @@ def test_guests_on_two_nodes_reach_each_other(cluster: Cluster, namespace: str, 
     peers = "netstat -tn | awk '$4 ~ /:2222$/ {print $5}'"
     cluster.ssh(there, "nc -l -p 2222 >/dev/null 2>&1 </dev/null &")
     cluster.ssh(here, f"(sleep 20 | nc {there} 2222) >/dev/null 2>&1 </dev/null &")
-    assert cluster.ssh(there, f"until {peers} | grep -q .; do usleep 100000; done; {peers}").startswith(f"{here}:")
+    peer = cluster.ssh(there, f"until {peers} | grep -q .; do usleep 100000; done; {peers}")
+    assert peer.rpartition(":")[0].removeprefix("::ffff:") == here
     log = cluster.core.read_namespaced_pod_log(
         cluster.launcher(namespace, "there").metadata.name, namespace, container="guest-console-log"
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from engine import Engine, Object, condition
@@ -165,3 +166,36 @@ def test_what_can_not_be_migrated_is_told(cluster: Engine, namespace: str) -> No
     with pytest.raises(ApiException) as caught:
         cluster.subresource(namespace, "fixed", "migrate")
     assert "Cannot migrate VMI, Reason: InterfaceNotLiveMigratable" in str(caught.value)
+
+
+def test_an_eviction_moves_the_guest(cluster: Engine, namespace: str) -> None:
+    machine = cluster.virtual_machine("web")
+    machine["spec"]["template"]["spec"]["evictionStrategy"] = "LiveMigrate"
+    cluster.create(namespace, machine)
+    before = cluster.wait_running(namespace, "web")
+    cluster.wait(
+        namespace,
+        "virtualmachineinstances",
+        "web",
+        lambda o: o and condition(o, "LiveMigratable").get("status") == "True",
+        timeout=30,
+        what="condition LiveMigratable",
+    )
+    boot = cluster.boot_id(address_of(before))
+    pod = cluster.launcher(namespace, "web").metadata.name
+    eviction = client.V1Eviction(metadata=client.V1ObjectMeta(name=pod, namespace=namespace))
+    with pytest.raises(ApiException) as caught:
+        cluster.core.create_namespaced_pod_eviction(pod, namespace, eviction)
+    assert caught.value.status == 429
+    assert f'Eviction triggered evacuation of VMI \\"{namespace}/web\\"' in str(caught.value.body)
+    after = cluster.wait(
+        namespace,
+        "virtualmachineinstances",
+        "web",
+        lambda o: o and o["status"]["nodeName"] != before["status"]["nodeName"] and address_of(o) != address_of(before),
+        timeout=60,
+        what="another node",
+    )
+    assert after is not None
+    assert not after["status"].get("evacuationNodeName")
+    assert cluster.boot_id(address_of(after)) == boot

@@ -16,6 +16,7 @@ from turtles.command import Command
 from turtles.controller import metrics
 from turtles.controller.caches import Caches
 from turtles.controller.disruption import DisruptionController
+from turtles.controller.evacuation import EvacuationController
 from turtles.controller.kubevirt.controller import KubeVirtController
 from turtles.controller.migration.controller import MigrationController
 from turtles.controller.node import NodeController
@@ -69,6 +70,7 @@ class VirtController:
             PoolController(client, manager, caches, recorder),
             vmis,
             MigrationController(client, manager, caches, recorder, current, vmis.launcher_config),
+            EvacuationController(client, manager, caches, recorder),
             NodeController(client, caches, recorder, in_touch_since),
             DisruptionController(client, manager, caches),
             KubeVirtController(client, manager, caches, recorder, namespace, config.image),
