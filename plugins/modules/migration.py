@@ -13,7 +13,8 @@ author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
   - Migrates the running instance of a virtual machine to another node of the cluster, without an interruption that its
-    guest would notice, by an object of kind VirtualMachineInstanceMigration; or cancels the migration that is under way.
+    guest would notice, by an object of kind VirtualMachineInstanceMigration.
+  - Cancels the migration that is under way.
 options:
   state:
     description:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from cluster import Cluster
 from scenarios import migration, shared
-from scenarios.migration import address_of
+from scenarios.migration import address_of, migratable, migrated
 
 pytestmark = pytest.mark.usefixtures("second_node")
 
@@ -36,3 +36,25 @@ def test_guests_on_two_nodes_reach_each_other(cluster: Cluster, namespace: str, 
         cluster.launcher(namespace, "there").metadata.name, namespace, container="guest-console-log"
     )
     assert log
+
+
+def test_a_claim_that_both_nodes_have_comes_along(cluster: Cluster, namespace: str) -> None:
+    claim = {
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "64Mi"}}},
+    }
+    cluster.core.create_namespaced_persistent_volume_claim(namespace, claim)
+    machine = cluster.virtual_machine("web")
+    spec = machine["spec"]["template"]["spec"]
+    spec["domain"]["devices"]["disks"].append({"name": "data", "disk": {"bus": "virtio"}, "serial": "DATA"})
+    spec["volumes"].append({"name": "data", "persistentVolumeClaim": {"claimName": "data"}})
+    cluster.create(namespace, machine)
+    before = migratable(cluster, namespace, "web")
+    write = "dd if=/dev/urandom of=/dev/vdc bs=64k count=100 2>/dev/null; sync; md5sum </dev/vdc"
+    written = cluster.ssh(address_of(before), write)
+    after = migrated(cluster, namespace, "web")
+    assert after["status"]["nodeName"] != before["status"]["nodeName"]
+    assert cluster.ssh(address_of(after), "echo 3 >/proc/sys/vm/drop_caches; md5sum </dev/vdc") == written
+    # and is written to from there
+    again = cluster.ssh(address_of(after), write)
+    assert cluster.ssh(address_of(migrated(cluster, namespace, "web")), "md5sum </dev/vdc") == again

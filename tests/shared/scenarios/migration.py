@@ -51,9 +51,8 @@ def wait_phase(cluster: Engine, namespace: str, name: str, *phases: str, timeout
     return found
 
 
-def start(cluster: Engine, namespace: str, name: str, **options: Any) -> tuple[Object, str]:
-    """A machine that runs and may be migrated: its VMI, and its boot id."""
-    cluster.create(namespace, cluster.virtual_machine(name, **options))
+def migratable(cluster: Engine, namespace: str, name: str) -> Object:
+    """The VMI once it runs and may be migrated."""
     cluster.wait_running(namespace, name)
     vmi = cluster.wait(
         namespace,
@@ -64,6 +63,13 @@ def start(cluster: Engine, namespace: str, name: str, **options: Any) -> tuple[O
         what="condition LiveMigratable",
     )
     assert vmi is not None
+    return vmi
+
+
+def start(cluster: Engine, namespace: str, name: str, **options: Any) -> tuple[Object, str]:
+    """A machine that runs and may be migrated: its VMI, and its boot id."""
+    cluster.create(namespace, cluster.virtual_machine(name, **options))
+    vmi = migratable(cluster, namespace, name)
     return vmi, cluster.boot_id(address_of(vmi))
 
 
@@ -172,15 +178,7 @@ def test_an_eviction_moves_the_guest(cluster: Engine, namespace: str) -> None:
     machine = cluster.virtual_machine("web")
     machine["spec"]["template"]["spec"]["evictionStrategy"] = "LiveMigrate"
     cluster.create(namespace, machine)
-    before = cluster.wait_running(namespace, "web")
-    cluster.wait(
-        namespace,
-        "virtualmachineinstances",
-        "web",
-        lambda o: o and condition(o, "LiveMigratable").get("status") == "True",
-        timeout=30,
-        what="condition LiveMigratable",
-    )
+    before = migratable(cluster, namespace, "web")
     boot = cluster.boot_id(address_of(before))
     pod = cluster.launcher(namespace, "web").metadata.name
     eviction = client.V1Eviction(metadata=client.V1ObjectMeta(name=pod, namespace=namespace))

@@ -2,8 +2,8 @@
 """Migrates machines away from nodes that they have to leave (KubeVirt user guide, "Node maintenance").
 
 A machine has to leave its node when the eviction of its Pod was asked for (``status.evacuationNodeName``, written by
-virt-api), or when the node has the taint of nodes that are drained. It gets a VirtualMachineInstanceMigration; after one
-that failed there is a pause, which doubles with each that follows.
+virt-api), or when the node has the taint of nodes that are drained. It gets a VirtualMachineInstanceMigration; after
+one that failed there is a pause, which doubles with each that follows.
 """
 
 from __future__ import annotations

@@ -89,8 +89,8 @@ class EvictionReview:
             if not dry_run:
                 self._mark(
                     vmi,
-                    f"Pod {pod} has to leave node {{node}}: evictionStrategy External leaves that to its manager, which "
-                    "finds the node in status.evacuationNodeName; stopping the machine lets the drain continue",
+                    f"Pod {pod} has to leave node {{node}}: evictionStrategy External leaves that to its manager, "
+                    "which finds the node in status.evacuationNodeName; stopping the machine lets the drain continue",
                 )
             return _denied(f'Eviction triggered evacuation of VMI "{name}"')
         return dict(_ALLOWED)

@@ -22,6 +22,7 @@ import yaml
 from turtles.api import choices, crd
 from turtles.api.kind import GROUP, READ, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.kinds import KINDS, read_by_others
+from turtles.api.kinds.migration_policy import MIGRATION_POLICY
 from turtles.api.kinds.pool import POOL
 from turtles.api.objects import Object
 from turtles.virt_api import discovery, names, workloads
@@ -169,6 +170,9 @@ def _virt_controller() -> list[Object]:
         # create: those of machines that have to leave their node; delete: all but the last few of a machine
         _rule(GROUP, ["virtualmachineinstancemigrations"], [*READ, "create", "patch", "delete"]),
         _rule(GROUP, ["virtualmachineinstancemigrations/status"], ["patch"]),
+        _rule(MIGRATION_POLICY.group, [MIGRATION_POLICY.plural], READ),
+        # Their labels, which policies select
+        _rule("", ["namespaces"], READ),
         _rule(GROUP, ["virtualmachineinstancereplicasets"], READ),
         _rule(GROUP, ["virtualmachineinstancereplicasets/status"], ["patch"]),
         _rule(POOL.group, [POOL.plural], [*READ, "patch"]),

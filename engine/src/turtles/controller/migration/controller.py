@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from turtles.api import labels, migrations, times
 from turtles.api.conditions import set_condition
 from turtles.api.configuration import ClusterConfiguration
+from turtles.api.kinds.migration_policy import matching
 from turtles.api.objects import Object, get
 from turtles.api.phases import phase_of
 from turtles.controller import remedies
@@ -21,9 +22,9 @@ from turtles.controller.pod.roles import by_role
 from turtles.kube.client import JSON, AlreadyExists, ApiError, Client, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Key, key_of
-from turtles.kube.kubevirt import MIGRATION, VMI
+from turtles.kube.kubevirt import MIGRATION, MIGRATION_POLICY, VMI
 from turtles.kube.manager import Controller, Manager, Trigger, each
-from turtles.kube.resources import POD, Resource
+from turtles.kube.resources import NAMESPACE, POD, Resource
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class MigrationController:
         self._vmis, self._pods, self._nodes = caches.vmis, caches.pods, caches.nodes
         self._migrations = manager.informer(MIGRATION)
         self._migrations.add_index(BY_INSTANCE, _instance)
+        self._policies, self._namespaces = manager.informer(MIGRATION_POLICY), manager.informer(NAMESPACE)
         self._configuration, self._launcher_config = configuration, launcher_config
 
     def controller(self) -> Controller:
@@ -64,7 +66,7 @@ class MigrationController:
             Trigger(self._vmis, lambda old, new: self._of_instance(new or old)),
             Trigger(self._pods, self._of_pod),
         )
-        return Controller("migration", self.reconcile, triggers, reads=(self._nodes,))
+        return Controller("migration", self.reconcile, triggers, reads=(self._nodes, self._policies, self._namespaces))
 
     def _of_instance(self, vmi: Object | None) -> list[Key]:
         if vmi is None:
@@ -118,7 +120,14 @@ class MigrationController:
         if source is None and vmi is not None:
             source = by_role(vmi, pods).launcher
         others = [each for each in self._migrations.list() if each["metadata"]["uid"] != uid]
-        return Situation(vmi, target, source, others, self._configuration())
+        return Situation(vmi, target, source, others, self._configuration(), self._policy(vmi))
+
+    def _policy(self, vmi: Object | None) -> Object | None:
+        if vmi is None:
+            return None
+        metadata = vmi["metadata"]
+        namespace = self._namespaces.get(None, metadata["namespace"]) or {"metadata": {}}
+        return matching(self._policies.list(), metadata.get("labels") or {}, namespace["metadata"].get("labels") or {})
 
     def _live_pod(self, vmi: Object, migration: Object) -> Object | None:
         """Return a migration's Pod as the server has it now; the cache may be behind."""

@@ -15,6 +15,7 @@ from typing import Any
 from turtles.api import labels, migrations
 from turtles.api.conditions import get_condition, set_condition
 from turtles.api.configuration import ClusterConfiguration
+from turtles.api.kinds.migration_policy import applied
 from turtles.api.objects import Object, get, is_deleted
 from turtles.api.phases import is_final, phase_of, set_phase
 from turtles.api.times import parse_time, rest_of, rfc3339
@@ -60,6 +61,7 @@ class Situation:
 
     :param vmi: the instance; None if there is none. :param target: the migration's own Pod; None if there is none.
     :param source: the Pod that the guest is in, or left. :param others: all other migrations.
+    :param policy: the policy for the instance; None if there is none.
     """
 
     vmi: Object | None
@@ -67,6 +69,7 @@ class Situation:
     source: Object | None
     others: Sequence[Object]
     cluster: ClusterConfiguration
+    policy: Object | None = None
 
 
 def plan(migration: Object, found: Situation, now: datetime) -> Plan:
@@ -170,8 +173,10 @@ def _schedule(draft: Plan, migration: Object, found: Situation, now: datetime) -
         "sourcePod": (found.source or {"metadata": {}})["metadata"].get("name", ""),
         "targetNode": node,
         "targetPod": pod["metadata"]["name"],
-        "migrationConfiguration": migrations.configuration(found.cluster),
+        "migrationConfiguration": applied(migrations.configuration(found.cluster), found.policy),
     }
+    if found.policy is not None:
+        state["migrationPolicyName"] = found.policy["metadata"]["name"]
     draft.vmi = _changed(vmi)
     draft.vmi["status"]["migrationState"] = state
     draft.vmi["status"]["activePods"] = {**(vmi["status"].get("activePods") or {}), pod["metadata"]["uid"]: node}
