@@ -80,6 +80,11 @@ test-specs: venv-tests ## Judge 50,000 machines drawn from the schema, and make 
 test-e2e: venv-tests ## Run the tests with an engine of their own and real virtual machines.
 	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python -m pytest tests/e2e $(ARGS)
 
+.PHONY: test-migration
+test-migration: venv-tests ## Migrate a guest 50 times, and with everything that takes part dying on the way; half an hour.
+	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) TURTLES_MIGRATION_ROUNDS=$${TURTLES_MIGRATION_ROUNDS:-50} \
+		$(CURDIR)/$(BIN)/python -m pytest tests/e2e/test_migration.py tests/e2e/test_migration_faults.py $(ARGS)
+
 INTEGRATION := -e turtles_instance=turtles-integration -e turtles_api_port=26443 -e turtles_virt_api_port=28443 \
 	-e turtles_bridge=turtles-int0 -e turtles_pod_cidr=10.224.0.0/16 -e turtles_service_cidr=10.92.0.0/16
 

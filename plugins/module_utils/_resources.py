@@ -49,6 +49,7 @@ _KNOWN = {
         "KubeVirt": ("kubevirts", True),
         "VirtualMachine": ("virtualmachines", True),
         "VirtualMachineInstance": ("virtualmachineinstances", True),
+        "VirtualMachineInstanceMigration": ("virtualmachineinstancemigrations", True),
         "VirtualMachineInstancePreset": ("virtualmachineinstancepresets", True),
         "VirtualMachineInstanceReplicaSet": ("virtualmachineinstancereplicasets", True),
     },

@@ -37,13 +37,25 @@ class Cluster(Engine):
         self.instance = instance
 
     def processes(self, *words: str) -> Iterator[int]:
-        """Pids of this instance's processes whose command line holds all the words."""
+        """Pids of this instance's processes, without those of its further nodes, whose command line holds the words."""
         for pid, command in commands():
-            if f"/{self.instance}/" in command and all(word in command for word in words):
+            ours = f"/{self.instance}/" in command and "/nodes/" not in command
+            if ours and all(word in command for word in words):
+                yield pid
+
+    def node_processes(self, node: str, *words: str) -> Iterator[int]:
+        """Pids of the processes of a further node whose command line holds the words."""
+        for pid, command in commands():
+            if f"/{self.instance}/nodes/{node}/" in command and all(word in command for word in words):
                 yield pid
 
     def pod_processes(self, namespace: str, vmi: str, word: str) -> list[int]:
-        netns = os.stat(f"/run/{self.instance}/netns/{self.launcher(namespace, vmi).metadata.uid}").st_ino
+        return self.processes_of_pod(self.launcher(namespace, vmi).metadata.uid, word)
+
+    def processes_of_pod(self, uid: str, word: str) -> list[int]:
+        """Pids of the processes in the Pod with that uid whose command line holds the word."""
+        (file,) = Path(f"/run/{self.instance}").glob(f"**/netns/{uid}")
+        netns = file.stat().st_ino
         found = []
         for pid, command in commands():
             with contextlib.suppress(OSError):

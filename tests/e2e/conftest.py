@@ -29,6 +29,8 @@ VARIABLES = {
     "turtles_service_cidr": "10.95.0.0/16",
     "turtles_external_addresses": ["198.51.100.80"],
     "turtles_metrics_ports": {"virt-api": 18441, "virt-controller": 18442, "virt-handler": 18445},
+    # cordoned, but for the tests that need it
+    "turtles_more_nodes": [{"name": "second", "pod_cidr": "10.222.0.0/16"}],
     # for running the tests beside others on the same machine
     **json.loads(os.environ.get("TURTLES_E2E_VARIABLES", "{}")),
 }
@@ -49,12 +51,27 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     variables = ["-e", json.dumps(VARIABLES)]
     playbook("turtles.kubevirt.deploy", *variables, folder=folder)
     try:
-        yield Cluster(
+        installed = Cluster(
             kubeconfig=Path(f"/etc/{INSTANCE}/admin.kubeconfig"),
             instance=INSTANCE,
             image=f"oci-archive:/var/lib/{INSTANCE}/images/tiny.tar",
             key=key,
         )
+        _cordon(installed, True)
+        yield installed
     finally:
         if "TURTLES_E2E_KEEP" not in os.environ:
             playbook("turtles.kubevirt.teardown", *variables, folder=folder)
+
+
+def _cordon(cluster: Cluster, wanted: bool) -> None:
+    for node in VARIABLES["turtles_more_nodes"]:
+        cluster.core.patch_node(node["name"], {"spec": {"unschedulable": wanted}})
+
+
+@pytest.fixture(scope="module")
+def second_node(cluster: Cluster) -> Iterator[str]:
+    """Another node on this machine, on which Pods may run while the tests of a module do; its name."""
+    _cordon(cluster, False)
+    yield VARIABLES["turtles_more_nodes"][0]["name"]
+    _cordon(cluster, True)

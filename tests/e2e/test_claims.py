@@ -78,7 +78,7 @@ def machine(cluster: Cluster) -> dict[str, Any]:
 
 def bind(cluster: Cluster, namespace: str, pod: str) -> None:
     """Do what only a scheduler or an administrator may, to get past the checks of placement."""
-    node = cluster.core.list_node().items[0].metadata.name
+    node = next(node.metadata.name for node in cluster.core.list_node().items if not node.spec.unschedulable)
     body = client.V1Binding(
         metadata=client.V1ObjectMeta(name=pod),
         target=client.V1ObjectReference(api_version="v1", kind="Node", name=node),

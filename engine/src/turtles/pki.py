@@ -61,12 +61,14 @@ def issue(
     now: datetime,
     lifetime: timedelta,
     client: bool = False,
+    server: bool | None = None,
 ) -> Pair:
     """Issue a certificate.
 
     :param issuer: authority that signs it; without one it is self-signed.
     :param names: DNS names and addresses for the subject alternative names.
-    :param client: for a client; else for a server.
+    :param client: for a client.
+    :param server: for a server; if not given, one that isn't for a client is.
     """
     key = new_key()
     subject = _name(common_name)
@@ -74,8 +76,10 @@ def issue(
     builder = _builder(subject, issuer.certificate.subject if issuer else subject, key, now, lifetime)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_key_usage(ca=False), critical=True)
-    usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
-    builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+    usages = [ExtendedKeyUsageOID.CLIENT_AUTH] if client else []
+    if server if server is not None else not client:
+        usages.append(ExtendedKeyUsageOID.SERVER_AUTH)
+    builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
     builder = builder.add_extension(
         x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False
     )

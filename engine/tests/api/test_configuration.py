@@ -205,12 +205,15 @@ def test_lifetimes_that_make_no_sense_are_refused(strategy, field, words):
     assert words in cause.message
 
 
-def test_settings_of_migrations_are_kept_with_a_warning():
-    found = configured("migrations", {"parallelMigrationsPerCluster": 5, "bandwidthPerMigration": "64Mi"})
-    assert validate_kubevirt(found) == []
-    (warning,) = warnings_kubevirt(found)
-    assert "spec.configuration.migrations has no effect" in warning
-    assert warnings_kubevirt(kubevirt()) == []
+def test_settings_of_migrations():
+    found = configured("migrations", {"parallelMigrationsPerCluster": 7, "bandwidthPerMigration": "64Mi"})
+    assert validate_kubevirt(found) == warnings_kubevirt(found) == []
+    settings = from_kubevirt(found).migrations
+    assert (settings.parallel_per_cluster, settings.bandwidth) == (7, 64 << 20)
+    assert (settings.parallel_outbound_per_node, settings.completion_timeout_per_gib) == (2, 150)
+    assert from_kubevirt(configured("migrations", {"allowPostCopy": True})).migrations.allow_workload_disruption
+    (warning,) = warnings_kubevirt(configured("migrations", {"disableTLS": True, "progressTimeout": 5}))
+    assert warning == "spec.configuration.migrations: disableTLS has no effect in this engine"
 
 
 def test_gates_without_an_effect_are_accepted_with_a_warning_that_names_them():

@@ -82,16 +82,10 @@ def test_a_guest_that_has_started() -> None:
         "volumeStatus": [{"name": "root", "target": "vda", "size": 1048576}],
         "guestOSInfo": {},
         "migrationMethod": "BlockMigration",
+        "migrationTransport": "Unix",
         "conditions": [
             {"type": "Ready", "status": "False"},
-            {
-                "type": "LiveMigratable",
-                "status": "False",
-                "reason": "NotMigratable",
-                "message": "cannot migrate VMI: this engine does not support live migration",
-                "lastProbeTime": None,
-                "lastTransitionTime": NOW,
-            },
+            {"type": "LiveMigratable", "status": "True", "lastProbeTime": None, "lastTransitionTime": NOW},
         ],
     }
     assert [event.reason for event in report.events(before["status"], status)] == ["Started"]

@@ -22,7 +22,7 @@ from turtles.handler.watcher import Watcher
 from turtles.handler.workers import Workers
 from turtles.kube.queue import WorkQueue
 
-from .rig import Pod
+from .rig import PROXY, Pod, find_nobody
 from .test_sync import DEAF_GUEST, NODE, Cluster, _events, condition, make_disk, make_vmi  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.root
@@ -77,7 +77,7 @@ class Node:
         for cluster in clusters:
             cluster.queue = self.queue
         [pods_dir] = {cluster.pods_dir for cluster in clusters}  # type: ignore[attr-defined]
-        self.synchroniser = Synchroniser(self, NODE, pods_dir, Store(store), Watcher())
+        self.synchroniser = Synchroniser(self, NODE, pods_dir, Store(store), Watcher(), PROXY, find_nobody)
         self.workers = Workers(self.queue, self.synchroniser.sync, 1, "test")
         for key in self.clusters:
             self.queue.add(key)
@@ -85,8 +85,10 @@ class Node:
     def get(self, key: Key) -> dict[str, Any] | None:
         return self.clusters[key].vmi
 
-    def patch(self, vmi: Mapping[str, Any], status: Mapping[str, Any]) -> None:
-        self.clusters[_key(vmi)].patch(vmi, status)
+    def patch(
+        self, vmi: Mapping[str, Any], status: Mapping[str, Any], *, labels: Mapping[str, str] | None = None
+    ) -> None:
+        self.clusters[_key(vmi)].patch(vmi, status, labels=labels)
 
     def event(self, vmi: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
         self.clusters[_key(vmi)].event(vmi, type_, reason, message)

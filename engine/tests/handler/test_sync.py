@@ -30,7 +30,7 @@ from turtles.handler.watcher import Watcher
 from turtles.kube.controller import run_workers
 from turtles.kube.queue import WorkQueue
 
-from .rig import Pod
+from .rig import PROXY, Pod, find_nobody
 
 pytestmark = pytest.mark.root
 
@@ -59,7 +59,9 @@ class Cluster:
     def get(self, key: Key) -> dict[str, Any] | None:
         return self.vmi
 
-    def patch(self, vmi: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+    def patch(
+        self, vmi: Mapping[str, Any], status: Mapping[str, Any], *, labels: Mapping[str, str] | None = None
+    ) -> None:
         with self.changed:
             assert self.vmi is vmi, "written on top of something else"
             new = copy.deepcopy(self.vmi)
@@ -107,7 +109,7 @@ class Agent:
     def __init__(self, cluster: Cluster, pod: Pod, store: Path) -> None:
         cluster.queue = WorkQueue()
         self.cluster = cluster
-        self.synchroniser = Synchroniser(cluster, NODE, str(pod.pods_dir), Store(store), Watcher())
+        self.synchroniser = Synchroniser(cluster, NODE, str(pod.pods_dir), Store(store), Watcher(), PROXY, find_nobody)
         # One worker: when a test kills it, nobody goes on in its place.
         self.threads = run_workers(cluster.queue, self.synchroniser.sync, 1, "test")
         cluster.queue.add(KEY)
@@ -231,8 +233,7 @@ def test_from_scheduled_to_succeeded(
     assert status["currentCPUTopology"] == {"cores": 1, "sockets": 1, "threads": 1}
     assert status["volumeStatus"] == [{"name": "root", "target": "vda", "size": 2**20}]
     assert condition(status, "SoftwareEmulation")["status"] == "True"
-    assert condition(status, "LiveMigratable")["status"] == "False"
-    assert condition(status, "LiveMigratable")["reason"] == "NotMigratable"
+    assert condition(status, "LiveMigratable")["status"] == "True"
     assert condition(status, "Ready") == {"type": "Ready", "status": "False"}
     assert status["phaseTransitionTimestamps"][-1]["phase"] == "Running"
     assert len(cluster.patches) == 1

@@ -152,7 +152,8 @@ def test_a_check_is_asked_last():
         return [Cause("FieldValueDuplicate", "there is one")]
 
     hooks = admission.Admission((), checks={"kubevirt": check})
-    assert hooks.slow == {"/kubevirt-validate", MUTATE_VM, VALIDATE_VM}, "those that ask the API server"
+    others = {path for path in hooks.slow if not path.startswith("/migration-")}
+    assert others == {"/kubevirt-validate", MUTATE_VM, VALIDATE_VM}, "those that ask the API server"
 
     def review(operation: str, obj: Any) -> dict[str, Any]:
         request = {"uid": "1", "operation": operation, "object": obj, "oldObject": {"spec": {}}}

@@ -73,6 +73,22 @@ def test_a_pod_that_has_ended_may_go() -> None:
     assert world("LiveMigrate", phase="Failed")[2](asked()) == {"allowed": True}
 
 
+MIGRATABLE = [{"type": "LiveMigratable", "status": "True"}]
+
+
+@pytest.mark.parametrize("strategy", ["LiveMigrate", "LiveMigrateIfPossible"])
+def test_a_machine_that_can_migrate_does(strategy: str) -> None:
+    client, told, review = world(strategy, conditions=MIGRATABLE)
+    assert review(asked(dryRun=True))["status"]["code"] == 429
+    assert not client.patches
+    answer = review(asked())
+    assert answer["status"]["message"] == 'Eviction triggered evacuation of VMI "ns/web"'
+    ((_, patch, _),) = client.patches
+    assert patch[-1] == {"op": "add", "path": "/status/evacuationNodeName", "value": "n"}
+    assert [event[1] for event in told.events] == ["EvacuationRequested"]
+    assert "Pod launcher has to leave node n" in told.events[0][2]
+
+
 def test_a_machine_that_would_have_to_migrate_stays() -> None:
     client, told, review = world("LiveMigrate")
     answer = review(asked())

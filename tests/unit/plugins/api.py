@@ -17,6 +17,7 @@ from fakeapi import FakeApi, Refused, declared, own, status
 KINDS = {
     "virtualmachines": "VirtualMachine",
     "virtualmachineinstances": "VirtualMachineInstance",
+    "virtualmachineinstancemigrations": "VirtualMachineInstanceMigration",
     "virtualmachineinstancepresets": "VirtualMachineInstancePreset",
     "virtualmachineinstancereplicasets": "VirtualMachineInstanceReplicaSet",
     "virtualmachineclusterinstancetypes": "VirtualMachineClusterInstancetype",

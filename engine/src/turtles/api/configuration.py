@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from turtles.api import durations
+from turtles.api import durations, quantity
 
 #: Feature gates which KubeVirt has in beta, and therefore on (since 1.9).
 DEFAULT_GATES = frozenset(
@@ -144,6 +144,29 @@ class PermittedDevices:
 
 
 @dataclass(frozen=True)
+class Migrations:
+    """How machines are migrated live. Defaults are KubeVirt's.
+
+    :param parallel_per_cluster: how many may run at once. :param parallel_outbound_per_node: and leave one node.
+    :param bandwidth: bytes per second of each; 0 is no limit.
+    :param completion_timeout_per_gib: seconds that each GiB of memory and of disks that are copied may take.
+    :param progress_timeout: seconds without progress after which one is aborted.
+    :param allow_workload_disruption: guests that don't converge are paused, so that they do.
+    :param unsafe: guests are migrated although their disks' cache isn't known to be safe.
+    """
+
+    parallel_per_cluster: int = 5
+    parallel_outbound_per_node: int = 2
+    bandwidth: int = 0
+    completion_timeout_per_gib: int = 150
+    progress_timeout: int = 150
+    allow_auto_converge: bool = False
+    allow_post_copy: bool = False
+    allow_workload_disruption: bool = False
+    unsafe: bool = False
+
+
+@dataclass(frozen=True)
 class ClusterConfiguration:
     """The configuration in force; without a KubeVirt object that of an empty one.
 
@@ -175,6 +198,7 @@ class ClusterConfiguration:
     :param log_serial_console: whether the serial console of a machine that doesn't say so is logged.
     :param state_storage_class: of claims with what outlives machines beside their disks; None: there are none.
     :param permitted_devices: devices of nodes that guests may have; None permits all that device plugins offer.
+    :param migrations: how machines are migrated live.
     """
 
     architecture: str = "amd64"
@@ -208,6 +232,7 @@ class ClusterConfiguration:
     permitted_devices: PermittedDevices | None = None
     state_storage_class: str | None = None
     log_serial_console: bool = True
+    migrations: Migrations = Migrations()
 
     def machine_type_of(self, architecture: str) -> str:
         """Return the machine type of machines of an architecture which don't say theirs."""
@@ -283,6 +308,31 @@ def from_kubevirt(kubevirt: Mapping[str, Any] | None, architecture: str = DEFAUL
         log_serial_console=options.get("disableSerialConsoleLog") is None,
         state_storage_class=configuration.get("vmStateStorageClass") or None,
         permitted_devices=_permitted_devices(configuration.get("permittedHostDevices")),
+        migrations=_migrations(configuration.get("migrations") or {}),
+    )
+
+
+def _migrations(settings: Mapping[str, Any]) -> Migrations:
+    default, post_copy = Migrations(), bool(settings.get("allowPostCopy"))
+    disruption = settings.get("allowWorkloadDisruption")
+    try:
+        bandwidth = quantity.to_int(settings["bandwidthPerMigration"])
+    except (KeyError, TypeError, ValueError):
+        bandwidth = default.bandwidth
+    return Migrations(
+        parallel_per_cluster=_positive(settings.get("parallelMigrationsPerCluster"), default.parallel_per_cluster),
+        parallel_outbound_per_node=_positive(
+            settings.get("parallelOutboundMigrationsPerNode"), default.parallel_outbound_per_node
+        ),
+        bandwidth=max(0, bandwidth),
+        completion_timeout_per_gib=_positive(
+            settings.get("completionTimeoutPerGiB"), default.completion_timeout_per_gib
+        ),
+        progress_timeout=_positive(settings.get("progressTimeout"), default.progress_timeout),
+        allow_auto_converge=bool(settings.get("allowAutoConverge")),
+        allow_post_copy=post_copy,
+        allow_workload_disruption=post_copy if disruption is None else bool(disruption),
+        unsafe=bool(settings.get("unsafeMigrationOverride")),
     )
 
 

@@ -24,6 +24,8 @@ NODE_SCHEDULABLE = "kubevirt.io/schedulable"
 NODE_HEARTBEAT = "kubevirt.io/heartbeat"
 #: Where the node's virt-handler takes requests about its guests, and how to recognise it (`turtles.api.node_server`).
 NODE_SERVER = "kubevirt.io/virt-handler-server"
+#: Where it takes guests from other nodes, likewise.
+NODE_MIGRATION_SERVER = "kubevirt.io/virt-handler-migration-server"
 #: Whether the node's kubelet gives containers processors of their own; KubeVirt has both names.
 CPU_MANAGER = ("cpumanager", "kubevirt.io/cpumanager")
 #: Nodes whose kernel leaves all of the time to realtime tasks, and whose processor encrypts guests' memory.

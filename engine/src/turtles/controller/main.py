@@ -16,7 +16,9 @@ from turtles.command import Command
 from turtles.controller import metrics
 from turtles.controller.caches import Caches
 from turtles.controller.disruption import DisruptionController
+from turtles.controller.evacuation import EvacuationController
 from turtles.controller.kubevirt.controller import KubeVirtController
+from turtles.controller.migration.controller import MigrationController
 from turtles.controller.node import NodeController
 from turtles.controller.noted_ends import NotedEnds
 from turtles.controller.pod.config import LauncherConfig
@@ -61,11 +63,14 @@ class VirtController:
         def current() -> ClusterConfiguration:
             return self.configuration.current
 
+        vmis = VMIController(client, caches, recorder, config, current, noted_ends)
         for controller in (
             VMController(client, caches, recorder, current, noted_ends),
             ReplicaSetController(client, manager, caches, recorder),
             PoolController(client, manager, caches, recorder),
-            VMIController(client, caches, recorder, config, current, noted_ends),
+            vmis,
+            MigrationController(client, manager, caches, recorder, current, vmis.launcher_config),
+            EvacuationController(client, manager, caches, recorder),
             NodeController(client, caches, recorder, in_touch_since),
             DisruptionController(client, manager, caches),
             KubeVirtController(client, manager, caches, recorder, namespace, config.image),

@@ -66,6 +66,14 @@ LIBVIRT_SOCKET = SOCKETS_DIR / "libvirt-sock"
 CONTAINER_DISKS_SOCKET = SOCKETS_DIR / "container-disks"
 #: The pipe through which the launcher hands the serial console's output to the container that logs it.
 SERIAL_LOG_PIPE = SOCKETS_DIR / "virt-serial0-log"
+#: Sockets by which a guest gets to another node. At the target, those of memory and disks are QEMU's; at the source,
+#: they lead there. The third is the source's alone, and leads to the target's libvirtd.
+MIGRATION_DIR = PRIVATE_DIR / "migration"
+MIGRATION_LIBVIRTD, MIGRATION_MEMORY, MIGRATION_DISKS = (
+    MIGRATION_DIR / "libvirt-sock",
+    MIGRATION_DIR / "memory",
+    MIGRATION_DIR / "disks",
+)
 #: Where the node agent asks the launcher to have hook sidecars change the domain.
 HOOKS_SOCKET = SOCKETS_DIR / "hooks"
 #: Where hook sidecars open their sockets, and the Pod's volume that is mounted there.

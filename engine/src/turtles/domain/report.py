@@ -15,12 +15,12 @@ from turtles.api import conditions
 from turtles.api.conditions import Condition, get_condition, remove_condition, set_condition
 from turtles.api.objects import Object
 from turtles.api.phases import FAILED, RUNNING, set_phase
-from turtles.domain import definition, growth, lifecycle
+from turtles.domain import definition, growth, lifecycle, migratability
 from turtles.domain import status as parts
 from turtles.domain.credentials import Synchronization
 from turtles.domain.end import End
 from turtles.domain.network import InterfacePlan
-from turtles.domain.status import Dump, GuestInfo, Live, Migratability, Plugged
+from turtles.domain.status import Dump, GuestInfo, Live, Plugged
 
 #: Conditions that say something about a guest that runs, or about attempts to have it run.
 _OF_RUNNING = (
@@ -119,8 +119,9 @@ def observed(
         status["guestOSInfo"] = info.os_info
     elif not connected:
         status["guestOSInfo"] = {}
-    migration = parts.migratability(vmi)
+    migration = migratability.of(vmi)
     status["migrationMethod"] = migration.method
+    status["migrationTransport"] = "Unix"
     status["conditions"] = _conditions(status.get("conditions") or [], seen, info, migration, now)
     if live is not None:
         _put_changes(status["conditions"], growth.changes(vmi, live), seen.refused, now)
@@ -186,7 +187,11 @@ def events(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:
 
 
 def _conditions(
-    entries: list[Condition], seen: Observation, info: GuestInfo | None, migration: Migratability, now: str
+    entries: list[Condition],
+    seen: Observation,
+    info: GuestInfo | None,
+    migration: migratability.Migratability,
+    now: str,
 ) -> list[Condition]:
     def put(type_: str, wanted: bool, status: str = "True", reason: str = "", message: str = "") -> None:
         if wanted:
@@ -194,7 +199,7 @@ def _conditions(
         else:
             remove_condition(entries, type_)
 
-    put("LiveMigratable", True, "False", migration.reason, migration.message)
+    put("LiveMigratable", True, "False" if migration.reason else "True", migration.reason, migration.message)
     pause = lifecycle.pause_of(seen.state, seen.reason)
     put("Paused", pause is not None, "True", pause.reason if pause else "", pause.message if pause else "")
     live = seen.live

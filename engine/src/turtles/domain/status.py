@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from turtles.api import labels, quantity
+from turtles.api import quantity
 from turtles.api.kinds.vmi import hotplug
 from turtles.domain import definition
 from turtles.domain.network import InterfacePlan
@@ -126,15 +126,6 @@ class GuestInfo:
     os_info: dict[str, str] = field(default_factory=dict)
     interface_names: dict[str, str] = field(default_factory=dict)
     frozen: bool = False
-
-
-@dataclass(frozen=True)
-class Migratability:
-    """Why a VMI can't be migrated live (condition LiveMigratable); ``method`` is status.migrationMethod."""
-
-    method: str
-    reason: str
-    message: str
 
 
 def live(xml: str) -> Live:
@@ -470,47 +461,6 @@ def _asked_size(volume: Mapping[str, Any]) -> int | None:
     """Return the bytes that a volume is to have; None if it doesn't say."""
     source = volume.get("emptyDisk") or volume.get("hostDisk") or {}
     return quantity.to_int(source["capacity"]) if source.get("capacity") else None
-
-
-def migratability(vmi: Mapping[str, Any]) -> Migratability:
-    """Return why the VMI can't be migrated live.
-
-    By KubeVirt's rules for its volumes and interfaces if those stand against it, and otherwise because this engine
-    doesn't: who drains a node must be able to rely on the condition.
-    """
-    spec = vmi["spec"]
-    volumes = spec.get("volumes") or ()
-    local = any("containerDisk" in volume or "emptyDisk" in volume for volume in volumes)
-    method = "BlockMigration" if local else "LiveMigration"
-    claims = {entry["name"]: entry.get("persistentVolumeClaimInfo") or {} for entry in _volume_status(vmi)}
-    for volume in volumes:
-        if "persistentVolumeClaim" not in volume and "dataVolume" not in volume:
-            continue
-        if "ReadWriteMany" not in (claims.get(volume["name"], {}).get("accessModes") or ()):
-            claim = (volume.get("persistentVolumeClaim") or {}).get("claimName") or volume.get("dataVolume", {}).get(
-                "name"
-            )
-            return Migratability(
-                method,
-                "DisksNotLiveMigratable",
-                f"cannot migrate VMI: PVC {claim} is not shared, live migration requires that all PVCs must be shared "
-                "(using ReadWriteMany access mode)",
-            )
-    pod_networks = {network["name"] for network in spec.get("networks") or () if network.get("pod") is not None}
-    allowed = labels.ALLOW_POD_BRIDGE_MIGRATION in (vmi["metadata"].get("annotations") or {})
-    for interface in ((spec.get("domain") or {}).get("devices") or {}).get("interfaces") or ():
-        if interface["name"] in pod_networks and interface.get("masquerade") is None and not allowed:
-            return Migratability(
-                method,
-                "InterfaceNotLiveMigratable",
-                "cannot migrate VMI which does not use masquerade, bridge with "
-                f"{labels.ALLOW_POD_BRIDGE_MIGRATION} VM annotation or a migratable plugin to connect to the pod "
-                "network",
-            )
-    devices = (spec.get("domain") or {}).get("devices") or {}
-    if devices.get("hostDevices") or devices.get("gpus"):
-        return Migratability(method, "HostDeviceNotLiveMigratable", "VMI uses a PCI host devices")
-    return Migratability(method, "NotMigratable", "cannot migrate VMI: this engine does not support live migration")
 
 
 def _volume_status(vmi: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

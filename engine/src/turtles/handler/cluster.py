@@ -16,8 +16,13 @@ class Cluster(Protocol):
     def get(self, key: Key) -> Object | None:
         """Return the VMI; it is not modified."""
 
-    def patch(self, vmi: Mapping[str, Any], status: Mapping[str, Any]) -> None:
-        """Merge *status* (None deletes a key) into the VMI's status if it is still the one that was read."""
+    def patch(
+        self, vmi: Mapping[str, Any], status: Mapping[str, Any], *, labels: Mapping[str, str] | None = None
+    ) -> None:
+        """Merge *status* (None deletes a key) into the VMI's status if it is still the one that was read.
+
+        :param labels: that the VMI gets along with it.
+        """
 
     def event(self, vmi: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
         """Record an event."""

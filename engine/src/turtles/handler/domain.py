@@ -11,7 +11,9 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 import libvirt
@@ -36,6 +38,8 @@ DUMP = 6 * 3600.0
 #: QEMU opens the disk's file, which may be on a network; a drive's tray takes its time.
 ATTACH = 30.0
 DESTROY = 45.0
+#: Longer than any migration takes; how long one may is decided elsewhere.
+MIGRATE = 7 * 24 * 3600.0
 #: For the farewell to a libvirtd that isn't needed any more.
 CLOSING = 1.0
 #: Seconds a guest agent may take for one answer; libvirt sees to it. The guest's information takes several.
@@ -220,6 +224,24 @@ class Connection:
             raise LibvirtError(f"libvirtd's answer can't be read ({what}): {error}") from error
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a guest gets to another node.
+
+    :param libvirtd: socket in the launcher that leads to the target's libvirtd. :param memory: and for the guest's
+        memory, where the target's QEMU listens at the same path. :param disks: likewise for the disks that are copied.
+    :param copied_disks: their names, such as vda. :param bandwidth: bytes per second, 0 is no limit.
+    """
+
+    libvirtd: PurePosixPath
+    memory: PurePosixPath
+    disks: PurePosixPath
+    copied_disks: Sequence[str] = ()
+    bandwidth: int = 0
+    auto_converge: bool = False
+    post_copy: bool = False
+
+
 class Domain:
     """A domain of a Pod's libvirtd. What is raised is what :class:`Connection` raises."""
 
@@ -342,6 +364,57 @@ class Domain:
         self.destroy()
         flags = _UNDEFINE | (_WITHOUT_VARIABLES if keep_variables else _WITH_VARIABLES)
         self._call("the domain's removal", CALL, lambda: self._domain.undefineFlags(flags))
+
+    def migrate(self, way: "Way") -> None:
+        """Migrate the guest, and return when it runs at its target. The domain stays defined here.
+
+        :raises LibvirtError: if it failed or was aborted: the guest runs on here.
+        """
+        parameters: dict[str, Any] = {
+            libvirt.VIR_MIGRATE_PARAM_URI: f"unix://{way.memory}",
+        }
+        # What libvirt demands of caches and file systems is checked already: claims are shared, Kubernetes says, and
+        # what writes to them leaves the page cache out. libvirt only knows some file systems by name.
+        flags = (
+            libvirt.VIR_MIGRATE_LIVE
+            | libvirt.VIR_MIGRATE_PEER2PEER
+            | libvirt.VIR_MIGRATE_PERSIST_DEST
+            | libvirt.VIR_MIGRATE_UNSAFE
+        )
+        if way.copied_disks:
+            parameters[libvirt.VIR_MIGRATE_PARAM_DISKS_URI] = f"unix://{way.disks}"
+            parameters[libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = list(way.copied_disks)
+            flags |= libvirt.VIR_MIGRATE_NON_SHARED_INC
+        if way.bandwidth:
+            # In MiB per second, of which there is at least one
+            parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = max(1, way.bandwidth >> 20)
+        if way.auto_converge:
+            flags |= libvirt.VIR_MIGRATE_AUTO_CONVERGE
+        if way.post_copy:
+            flags |= libvirt.VIR_MIGRATE_POSTCOPY
+        uri = f"qemu+unix:///session?socket={way.libvirtd}"
+        self._call("the migration", MIGRATE, lambda: self._domain.migrateToURI3(uri, parameters, flags))
+
+    def limit_downtime(self, milliseconds: int) -> None:
+        """Set how long the guest may stand still at the end of a migration."""
+        self._call("the longest downtime", CALL, lambda: self._domain.migrateSetMaxDowntime(milliseconds))
+
+    def job(self) -> dict[str, Any]:
+        """Return the statistics of the job that is under way; empty if there is none."""
+        found: dict[str, Any] = self._call("the migration's progress", CALL, self._domain.jobStats)
+        return found if found.get("type") else {}
+
+    def abort_job(self) -> None:
+        """Abort the job that is under way; none is as good."""
+        try:
+            self._call("the migration's end", CALL, self._domain.abortJob)
+        except LibvirtError as error:
+            if error.code != libvirt.VIR_ERR_OPERATION_INVALID:
+                raise
+
+    def start_post_copy(self) -> None:
+        """Have a migrating guest run at its target before all of its memory is there."""
+        self._call("the switch to post-copy", CALL, self._domain.migrateStartPostCopy)
 
     def ask_agent(self, command: str) -> str:
         """Execute a command (JSON) in the guest agent and return its answer."""

@@ -33,6 +33,8 @@ class Guest:
     #: uid of the Pod to whose launcher the VMI was delivered.
     delivered: str = ""
     silent_since: float | None = None
+    #: Since when it is gone here while it migrates.
+    gone_since: float | None = None
     first_attempt: float = field(default_factory=time.monotonic)
     #: How many attempts in a row have failed, when the next one is due, and what the last one said.
     failures: int = 0

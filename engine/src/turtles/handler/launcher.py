@@ -151,6 +151,56 @@ class Launcher:
             raise PermissionError(errno.EPERM, f"the listener belongs to user {uid}, not to the launcher's", str(path))
         return connection
 
+    def connect_to_libvirtd(self) -> socket.socket:
+        """Connect to the Pod's libvirtd, for somebody else. The connection doesn't block.
+
+        :raises OSError: if it doesn't answer.
+        :raises StrangerError: if what listens isn't the launcher's.
+        """
+        with (
+            closing(_open_own_folder(self._host_path(paths.SOCKETS_DIR))) as directory,
+            Peer(directory, paths.LIBVIRT_SOCKET.name) as peer,
+        ):
+            peer.check()
+            return peer.socket.dup()
+
+    def extra_connection(self) -> Connection:
+        """Return another connection to the Pod's libvirtd, for a call that takes long. It is the caller's to close.
+
+        :raises LauncherBusy: if it doesn't answer.
+        """
+        try:
+            return Connection(self._relay, self.connect_to_libvirtd(), lambda: None, lambda detail: None)
+        except (OSError, StrangerError) as error:
+            raise LauncherBusy(f"libvirtd does not answer: {error}") from error
+
+    def listen(self, paths_: Iterable[PurePosixPath]) -> list[socket.socket]:
+        """Listen for the launcher on sockets in its folder of migrations, in place of what is there.
+
+        :raises OSError: if that isn't possible.
+        """
+        found: list[socket.socket] = []
+        with contextlib.ExitStack() as failed, closing(self._migration_folder()) as folder:
+            for path in paths_:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path.name, dir_fd=folder)
+                listener = failed.enter_context(socket.socket(socket.AF_UNIX))
+                # By way of the descriptor: the path would be too long for a socket's address
+                listener.bind(f"/proc/self/fd/{folder}/{path.name}")
+                os.chown(path.name, QEMU_UID, QEMU_UID, dir_fd=folder, follow_symlinks=False)
+                listener.listen()
+                found.append(listener)
+            failed.pop_all()
+        return found
+
+    def make_migration_folder(self) -> None:
+        """Create the folder in which QEMU listens for a guest that comes from another node, unless it is there."""
+        os.close(self._migration_folder())
+
+    def _migration_folder(self) -> int:
+        with closing(_open_own_folder(self._host_path(paths.PRIVATE_DIR))) as private:
+            return _own_folder(private, paths.MIGRATION_DIR.name, 0o750)
+
     def ask(self, path: PurePosixPath, request: bytes, *, seconds: float, limit: int) -> bytes:
         """Ask the launcher something at a socket in the Pod's folder of sockets.
 

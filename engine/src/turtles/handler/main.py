@@ -11,12 +11,14 @@ from typing import Any
 
 from turtles.api import labels
 from turtles.api.kind import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
+from turtles.api.node_server import Endpoint
 from turtles.api.objects import Object
 from turtles.command import Command
 from turtles.errors import ConfigurationError
 from turtles.handler import domain, metrics
 from turtles.handler.cluster import Key
 from turtles.handler.consoles import Consoles
+from turtles.handler.migration_proxy import MigrationProxy
 from turtles.handler.node import NodeAgent, run_probe
 from turtles.handler.operations import Operations
 from turtles.handler.server import NodeServer
@@ -25,13 +27,13 @@ from turtles.handler.sync import Synchroniser
 from turtles.handler.watcher import Watcher
 from turtles.handler.workers import Workers
 from turtles.kube import metrics as kube_metrics
-from turtles.kube.client import Client
+from turtles.kube.client import ApiError, Client
 from turtles.kube.configuration import ConfigurationWatch
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, wait_synced
 from turtles.kube.kubevirt import VMI
 from turtles.kube.queue import WorkQueue
-from turtles.kube.resources import APISERVICE
+from turtles.kube.resources import APISERVICE, NODE
 from turtles.probe.node import CACHE, Findings, read
 
 log = logging.getLogger(__name__)
@@ -50,9 +52,14 @@ class _Cluster:
     def __init__(self, client: Client, node: str) -> None:
         self._client = client
         self._recorder = Recorder(client, "virt-handler", node)
-        self.informer = Informer(client, VMI, label_selector=f"{labels.NODE_NAME}={node}")
+        #: VMIs of this node, and those that migrate to it.
+        self.informers = tuple(
+            Informer(client, VMI, label_selector=f"{label}={node}")
+            for label in (labels.NODE_NAME, labels.MIGRATION_TARGET_NODE_NAME)
+        )
         self.queue: WorkQueue[Key] = WorkQueue("vmi", first_delay=0.05, longest_delay=_LONGEST_PAUSE)
-        self.informer.add_handler(self._changed)
+        for informer in self.informers:
+            informer.add_handler(self._changed)
 
     def _changed(self, old: Object | None, new: Object | None) -> None:
         obj = new or old
@@ -60,13 +67,32 @@ class _Cluster:
             self.queue.add((obj["metadata"]["namespace"], obj["metadata"]["name"]))
 
     def get(self, key: Key) -> Object | None:
-        return self.informer.get(*key)
+        found = [vmi for informer in self.informers if (vmi := informer.get(*key)) is not None]
+        # One of them may be behind
+        return max(found, key=lambda vmi: int(vmi["metadata"]["resourceVersion"]), default=None)
 
-    def patch(self, vmi: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+    def list(self) -> list[Object]:
+        """Return all of them; one may be there twice."""
+        return [vmi for informer in self.informers for vmi in informer.list()]
+
+    def start(self) -> None:
+        """Fill the caches."""
+        for informer in self.informers:
+            informer.start()
+
+    def patch(
+        self, vmi: Mapping[str, Any], status: Mapping[str, Any], *, labels: Mapping[str, str] | None = None
+    ) -> None:
         metadata = vmi["metadata"]
-        body = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": status}
+        own: dict[str, Any] = {"resourceVersion": metadata["resourceVersion"]}
+        if labels:
+            own["labels"] = dict(labels)
+        body = {"metadata": own, "status": status}
         # Seen at once, so that the next look doesn't start from what was there before.
-        self.informer.observe(self._client.patch(VMI, metadata["namespace"], metadata["name"], body))
+        stored = self._client.patch(VMI, metadata["namespace"], metadata["name"], body)
+        for informer in self.informers:
+            if informer.get(metadata["namespace"], metadata["name"]) is not None:
+                informer.observe(stored)
 
     def event(self, vmi: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
         self._recorder.event(vmi, type_, reason, message)
@@ -76,7 +102,8 @@ class _Cluster:
 
     def close(self) -> None:
         self.queue.close()
-        self.informer.stop()
+        for informer in self.informers:
+            informer.stop()
         self._recorder.close()
 
 
@@ -125,6 +152,12 @@ def _command() -> Command:
         help="address of this node at which virt-api is served; other clients are refused (default: %(default)s)",
     )
     add("--server-port", default=0, type=int, metavar="PORT", help="its port (default: a free one)")
+    add(
+        "--migration-address",
+        metavar="ADDRESS",
+        help="address of this node at which guests come from other nodes, over mutual TLS (default: --server-address)",
+    )
+    add("--migration-port", default=0, type=int, metavar="PORT", help="its port (default: a free one)")
     return command
 
 
@@ -145,12 +178,19 @@ def _run(command: Command, options: argparse.Namespace) -> None:
     domain.start_event_loop()
     watcher = Watcher()
     cluster = _Cluster(client, options.node_name)
+    proxy = _migration_proxy(options)
+
+    def find(node: str) -> Endpoint:
+        return _migration_server(client, node)
+
     synchroniser = Synchroniser(
         cluster,
         options.node_name,
         options.pods_dir,
         Store(options.state_dir),
         watcher,
+        proxy,
+        find,
         emulator=options.qemu_binary,
         capability_cache=options.probe_dir / CACHE if options.probe_dir else None,
         configuration=lambda: configuration.current,
@@ -165,26 +205,27 @@ def _run(command: Command, options: argparse.Namespace) -> None:
 
         devices.append(HostDevices(options.device_plugins_dir, watcher, root=options.host_root))
         configuration.add_handler(devices[0].follow)
-    node = _node_agent(client, options, watcher, devices, server.endpoint.annotation())
+    node = _node_agent(client, options, watcher, devices, server.endpoint, proxy.endpoint)
     node.start()
-    cluster.informer.start()
+    cluster.start()
     sources = (
         metrics.version(),
         metrics.of_guests(synchroniser.guests, options.node_name, cluster.get),
         kube_metrics.of_client(client),
         kube_metrics.of_queues((cluster.queue,)),
     )
-    with command.health(options, lambda: cluster.informer.synced, sources):
-        while not wait_synced((cluster.informer, configuration.informer), 1.0):
+    with command.health(options, lambda: all(informer.synced for informer in cluster.informers), sources):
+        while not wait_synced((*cluster.informers, configuration.informer), 1.0):
             if command.stopped.is_set():
                 return
-        synchroniser.forget_except({vmi["metadata"]["uid"] for vmi in cluster.informer.list()})
+        synchroniser.forget_except({vmi["metadata"]["uid"] for vmi in cluster.list()})
         log.info("ready", extra={"node": options.node_name})
         Workers(cluster.queue, synchroniser.sync, _WORKERS, "vmi")
         command.stopped.wait()
         log.info("leaving")
     node.stop()
     server.close()
+    proxy.close()
     api_service.stop()
     for each in devices:
         each.stop()
@@ -204,6 +245,27 @@ def _node_server(options: argparse.Namespace, operations: Operations) -> NodeSer
         raise ConfigurationError(f"can't take requests at {address}:{port}: {error.strerror}") from error
 
 
+def _migration_proxy(options: argparse.Namespace) -> MigrationProxy:
+    """Return what guests leave this node by, and come to it."""
+    address, port = options.migration_address or options.server_address, options.migration_port
+    try:
+        return MigrationProxy(address, port, bind=address)
+    except OSError as error:
+        raise ConfigurationError(f"can't take migrating guests at {address}:{port}: {error.strerror}") from error
+
+
+def _migration_server(client: Client, node: str) -> Endpoint:
+    """Return where the virt-handler of a node takes guests.
+
+    :raises LookupError: it isn't known.
+    """
+    try:
+        annotations = client.get(NODE, None, node)["metadata"].get("annotations") or {}
+        return Endpoint.from_annotation(annotations.get(labels.NODE_MIGRATION_SERVER) or "")
+    except (ApiError, ValueError) as error:
+        raise LookupError(f"it isn't known where the virt-handler of node {node} takes guests: {error}") from error
+
+
 def _bundle(api_service: Object | None) -> str:
     """Return the authorities that an APIService names, PEM texts."""
     try:
@@ -213,9 +275,15 @@ def _bundle(api_service: Object | None) -> str:
 
 
 def _node_agent(
-    client: Client, options: argparse.Namespace, watcher: Watcher, devices: list[Any], server: str
+    client: Client,
+    options: argparse.Namespace,
+    watcher: Watcher,
+    devices: list[Any],
+    server: Endpoint,
+    migration_server: Endpoint,
 ) -> NodeAgent:
     """Return what keeps the node's object; *devices* gets the plugins that it starts."""
+    servers = {labels.NODE_SERVER: server.annotation(), labels.NODE_MIGRATION_SERVER: migration_server.annotation()}
 
     def findings() -> Findings:
         return read(options.probe_dir) if options.probe_dir else run_probe(options.qemu_binary)
@@ -229,7 +297,7 @@ def _node_agent(
         devices[-1].start()
 
     if not options.device_plugins_dir:
-        return NodeAgent(client, options.node_name, findings, server=server)
+        return NodeAgent(client, options.node_name, findings, servers=servers)
     # The folder itself isn't mounted here: it has secrets of all Pods in it
     kubelet_dir = Path("/proc/1/root", *Path(options.pods_dir).parent.parts[1:])
-    return NodeAgent(client, options.node_name, findings, server=server, offer_devices=offer, kubelet_dir=kubelet_dir)
+    return NodeAgent(client, options.node_name, findings, servers=servers, offer_devices=offer, kubelet_dir=kubelet_dir)

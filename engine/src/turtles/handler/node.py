@@ -69,14 +69,14 @@ class NodeAgent:
         node: str,
         find: Callable[[], probe.Findings],
         *,
-        server: str = "",
+        servers: Mapping[str, str] | None = None,
         offer_devices: Callable[[bool], None] | None = None,
         kubelet_dir: Path | None = None,
     ) -> None:
         """Create it for the node of that name.
 
         :param find: returns what a probe of the node found, at once or after probing; called on another thread.
-        :param server: the annotation that says where requests about guests are taken.
+        :param servers: annotations that say where requests about guests, and migrating guests, are taken.
         :param offer_devices: called with whether KVM works, to offer the node's devices to Pods. Without it the node's
             status says how much KVM there is (where no kubelet owns that).
         :param kubelet_dir: the kubelet's folder as it is seen from here, where there is a kubelet.
@@ -84,7 +84,7 @@ class NodeAgent:
         self._client = client
         self._node = node
         self._find = find
-        self._server = server
+        self._servers = dict(servers or {})
         self._offer_devices = offer_devices
         self._kubelet_dir = kubelet_dir
         #: Labels and, where nobody else says it, the amount of KVM that the probe found, once the node has them.
@@ -130,7 +130,7 @@ class NodeAgent:
         wanted = {labels.NODE_SCHEDULABLE: "true", **node_labels.static(Path("/proc/cpuinfo").read_text())}
         beats = 0
         while not self._stop.is_set():
-            annotations = {labels.NODE_HEARTBEAT: times.now(), labels.NODE_SERVER: self._server or None}
+            annotations = {labels.NODE_HEARTBEAT: times.now(), labels.NODE_SERVER: None, **self._servers}
             found = {**wanted, **self._cpu_manager(), **_realtime()}
             body = {"metadata": {"labels": found, "annotations": annotations}}
             self._insist(lambda body=body: self._client.patch(NODE, None, self._node, body))  # type: ignore[misc]

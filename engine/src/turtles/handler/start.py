@@ -46,13 +46,8 @@ class Starter:
         if began - guest.first_attempt > decision.START_LIMIT:
             raise GuestEnded(end.start_timed_out(decision.START_LIMIT, guest.error))
         guest.state.stopped = None
-        plans = pod_network.connect(vmi, guest, launcher)
-        plumbed = time.monotonic()
-        launcher.make_private_dir(guest.uid)
-        launcher.own_devices(paths.block_volumes(vmi))
-        for volume in _host_disks(vmi):
-            launcher.own_host_disk(volume)
-        self._bring_capability_cache(guest, launcher)
+        plans = self.prepare(vmi, guest, launcher)
+        prepared = time.monotonic()
         host = self.host(vmi, launcher, absent)
         xml = hooks.changed(vmi, guest, launcher, self._domain_xml(vmi, plans, host))
         try:
@@ -67,11 +62,24 @@ class Starter:
             extra={
                 "vmi": str(guest),
                 "uid": guest.uid,
-                "plumbing_ms": round((plumbed - began) * 1000),
-                "start_ms": round((time.monotonic() - plumbed) * 1000),
+                "prepare_ms": round((prepared - began) * 1000),
+                "start_ms": round((time.monotonic() - prepared) * 1000),
             },
         )
         return domain
+
+    def prepare(self, vmi: Object, guest: Guest, launcher: Launcher) -> tuple[InterfacePlan, ...]:
+        """Make a launcher ready for its guest, whether that starts here or comes from elsewhere; return its interfaces.
+
+        :raises GuestEnded: if the guest can't be connected, or its disks can't be used.
+        """
+        plans = pod_network.connect(vmi, guest, launcher)
+        launcher.make_private_dir(guest.uid)
+        launcher.own_devices(paths.block_volumes(vmi))
+        for volume in _host_disks(vmi):
+            launcher.own_host_disk(volume)
+        self._bring_capability_cache(guest, launcher)
+        return plans
 
     @staticmethod
     def _schedule(vmi: Object, launcher: Launcher) -> None:

@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from turtles.api import migrations
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
 from turtles.api.guests import grace_period
+from turtles.api.node_server import Endpoint
 from turtles.api.objects import Object, is_deleted
-from turtles.api.phases import HANDED_OVER, is_final, phase_of
+from turtles.api.phases import HANDED_OVER, RUNNING, is_final, phase_of
 from turtles.domain import decision, definition, end, lifecycle, paths, report
 from turtles.domain import status as domain_status
 from turtles.domain.decision import ShutdownStep, Step
@@ -24,9 +26,11 @@ from turtles.domain.report import Observation
 from turtles.domain.status import Plugged
 from turtles.domain.xml import AnswerError
 from turtles.handler import delivery, hotplug, pod_network
+from turtles.handler.arrival import Arrivals
 from turtles.handler.checksums import Checksums
 from turtles.handler.cluster import Cluster, Key
 from turtles.handler.credentials import AccessCredentials
+from turtles.handler.departure import Departures
 from turtles.handler.disk_growth import DiskGrowth
 from turtles.handler.domain import Domain
 from turtles.handler.errors import GuestEnded, HookError, LauncherBusy, LauncherGone, LauncherNotReady, LibvirtError
@@ -36,6 +40,7 @@ from turtles.handler.guest_agent import GuestAgents
 from turtles.handler.launcher import Launcher
 from turtles.handler.links import set_links
 from turtles.handler.memory_dump import MemoryDumps
+from turtles.handler.migration_proxy import MigrationProxy
 from turtles.handler.plumbing import PlumbingError
 from turtles.handler.reporter import Reporter
 from turtles.handler.start import Starter
@@ -55,6 +60,8 @@ class Synchroniser:
         pods_dir: str,
         store: Store,
         watcher: Watcher,
+        proxy: MigrationProxy,
+        find_proxy: Callable[[str], Endpoint],
         *,
         emulator: str = "/usr/bin/qemu-system-x86_64",
         capability_cache: Path | None = None,
@@ -65,6 +72,8 @@ class Synchroniser:
 
         :param pods_dir: the kubelet's (or podrunner's) folder of Pods.
         :param watcher: notices what happens in the Pods' folders.
+        :param proxy: the way of guests to other nodes, and from them.
+        :param find_proxy: returns where that of another node is. Raises LookupError.
         :param emulator: path of QEMU in the launcher.
         :param capability_cache: what a probe of this node found out about QEMU, for launchers that don't know it.
         :param configuration: gives what the installation chooses for machines that start now.
@@ -84,6 +93,8 @@ class Synchroniser:
         self._dumps = MemoryDumps()
         self._credentials = AccessCredentials()
         self._reporter = Reporter(cluster)
+        self._departures = Departures(cluster, node, proxy, find_proxy)
+        self._arrivals = Arrivals(cluster, self._starter, pods_dir, proxy, find_proxy)
 
     def forget_except(self, uids: set[str]) -> None:
         """Drop what is stored about VMIs that don't exist any more; to be called at start."""
@@ -105,17 +116,43 @@ class Synchroniser:
             self._clear(key, vmi)
             return None
         if phase_of(vmi) not in HANDED_OVER or vmi["status"].get("nodeName") != self._node:
-            return None
+            return self._elsewhere(vmi, guest, key)
+        if migrations.has_ended(migrations.state_of(vmi)):
+            self._arrivals.forget(vmi)
         guest = guest or self.guests.track(key, vmi["metadata"]["uid"])
         if delay := guest.delay(vmi):
             return delay
         try:
             return self._attempt(vmi, guest)
         except GuestEnded as ended:
-            self._reporter.ended(vmi, guest, ended.end)
-            return None
+            return self._end(vmi, guest, ended.end)
         except (LibvirtError, PlumbingError, HookError, OSError) as error:
             return self._record_failure(vmi, guest, error)
+
+    def _elsewhere(self, vmi: Object, guest: Guest | None, key: Key) -> float | None:
+        """Synchronise a VMI whose guest isn't here: it may be on its way."""
+        if phase_of(vmi) == RUNNING and migrations.is_target(vmi, self._node) and not is_deleted(vmi):
+            guest = guest or self.guests.track(key, vmi["metadata"]["uid"])
+            try:
+                return self._arrivals.follow(vmi, guest, self._find_launcher(vmi, guest))
+            except GuestEnded as ended:
+                log.info("a guest can't come: %s", ended, extra={"vmi": str(guest)})
+                return decision.LOOK_AGAIN
+        if guest is not None:
+            self._arrivals.forget(vmi)
+            self.guests.forget(guest)
+        return None
+
+    def _end(self, vmi: Object, guest: Guest, why: End) -> float | None:
+        """Report that a VMI ends, unless its guest runs on at the target of its migration."""
+        survives = self._departures.survives(vmi, guest)
+        if survives is None:
+            return decision.LOOK_AGAIN
+        if survives:
+            self._departures.hand_over(vmi, guest, None)
+        else:
+            self._reporter.ended(vmi, guest, why)
+        return None
 
     def _attempt(self, vmi: Object, guest: Guest) -> float:
         """Synchronise a VMI, or wait for its launcher; return when to look again."""
@@ -138,6 +175,9 @@ class Synchroniser:
         self._deliver(vmi, guest, launcher)
         domain = launcher.domain(guest.domain_name)
         state, reason = domain.state() if domain is not None else (lifecycle.State.NOSTATE, 0)
+        if domain is not None and self._departures.has_left(vmi, state, reason):
+            self._departures.hand_over(vmi, guest, domain)
+            return decision.LOOK_AGAIN
         step = decision.next_step(
             state,
             reason,
@@ -164,6 +204,8 @@ class Synchroniser:
             state, reason = domain.state()
         if guest.state.thaw_at is not None and lifecycle.alive(state):
             again = min(again, self._thaw(guest, domain, guest.state.thaw_at))
+        if lifecycle.alive(state) and (due := self._departures.follow(vmi, guest, launcher, domain)) is not None:
+            return min(again, due)
         seen = _observe(vmi, guest, launcher, domain, state, reason, volumes)
         if step is not Step.SHUT_DOWN and self._change(vmi, guest, launcher, domain, seen):
             volumes = hotplug.mount(vmi, guest, launcher, lambda: self._cluster.enqueue(guest.key))

@@ -13,6 +13,7 @@ import io
 import os
 import secrets
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,6 +32,8 @@ CERTIFICATE_LIFETIME = timedelta(days=1095)
 #: A certificate with less time left is reissued.
 RENEWAL = timedelta(days=90)
 
+_NODE_USER = "system:node:"
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -46,9 +49,10 @@ def _service_account(name: str, namespace: str) -> Identity:
     return Identity(f"{name}.kubeconfig", f"system:serviceaccount:{namespace}:{name}", groups)
 
 
-def identities(node_name: str, namespace: str) -> list[Identity]:
+def identities(nodes: Sequence[str], namespace: str) -> list[Identity]:
     """Return the users that get kubeconfigs.
 
+    :param nodes: names of the nodes on this machine. The kubeconfig of every one but the first has its name.
     :param namespace: namespace of the service accounts among them.
     """
     return [
@@ -56,7 +60,10 @@ def identities(node_name: str, namespace: str) -> list[Identity]:
         _service_account("virt-api", namespace),
         _service_account("virt-controller", namespace),
         _service_account("virt-handler", namespace),
-        Identity("podrunner.kubeconfig", f"system:node:{node_name}", ("system:nodes",)),
+        *(
+            Identity(f"podrunner{f'-{name}' if index else ''}.kubeconfig", f"{_NODE_USER}{name}", ("system:nodes",))
+            for index, name in enumerate(nodes)
+        ),
         Identity("controller-manager.kubeconfig", "system:kube-controller-manager", ()),
         _service_account("kube-dns", "kube-system"),
     ]
@@ -125,10 +132,10 @@ class Initializer:
     """Creates one installation's files."""
 
     def __init__(
-        self, config: Path, data: Path, server: str, names: list[str], node_name: str, namespace: str, check: bool
+        self, config: Path, data: Path, server: str, names: list[str], nodes: Sequence[str], namespace: str, check: bool
     ) -> None:
         self.config, self.data, self.server, self.names = config, data, server, names
-        self.node_name, self.namespace = node_name, namespace
+        self.nodes, self.namespace = nodes, namespace
         self.changes = Changes(check)
 
     def run(self) -> list[str]:
@@ -179,11 +186,11 @@ class Initializer:
 
     def _tokens(self, ca: Pair) -> None:
         path = self.config / "tokens.csv"
-        ours = identities(self.node_name, self.namespace)
+        ours = identities(self.nodes, self.namespace)
         users = {identity.user for identity in ours}
         rows = read_tokens(path)
-        # Rows of users that aren't ours are an administrator's own and stay.
-        kept = [row for row in rows if row[1] not in users]
+        # Rows of users that aren't ours are an administrator's own and stay. Nodes are all ours.
+        kept = [row for row in rows if row[1] not in users and not row[1].startswith(_NODE_USER)]
         hashes_of = {row[0]: row for row in rows}
         for identity in ours:
             token = _token_of(self.config / identity.file)
@@ -263,7 +270,13 @@ def main(argv: list[str]) -> int:
     )
     add("--bind", default="127.0.0.1", help="address the API server listens on (default: %(default)s)")
     add("--port", type=int, default=6443, help="port the API server listens on (default: %(default)s)")
-    add("--node-name", default=socket.gethostname(), help="name of the Node object (default: the host's name)")
+    add(
+        "--node-name",
+        dest="nodes",
+        action="append",
+        default=[],
+        help="name of a Node object of this machine; may be repeated (default: the host's name)",
+    )
     add("--namespace", default="kubevirt", help="namespace of the engine's service accounts (default: %(default)s)")
     add("--san", action="append", default=[], help="additional name or address of the API server")
     add("--service-cidr", type=service_range, default=DEFAULT_RANGE, help="address range of Services")
@@ -278,7 +291,7 @@ def _initialize(options: argparse.Namespace) -> dict[str, object]:
         options.data_dir,
         f"https://{f'[{host}]' if ':' in host else host}:{options.port}",
         server_names(options.bind, [first_address(options.service_cidr), *options.san]),
-        options.node_name.lower(),
+        [name.lower() for name in options.nodes or (socket.gethostname(),)],
         options.namespace,
         options.check,
     )

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The webhook of evictions: applies the eviction strategies of machines when their node is drained.
 
-The rules are KubeVirt's (user guide, "Node maintenance", evictionStrategy) for machines that can't be migrated live,
-which is all of them:
+The rules are KubeVirt's (user guide, "Node maintenance", evictionStrategy):
 
-- None, LiveMigrateIfPossible: the Pod is evicted, its guest shuts down.
-- LiveMigrate: refused until the machine is stopped.
-- External: refused, and the VMI says which node to leave (``status.evacuationNodeName``), for its manager to act on.
+- None: the Pod is evicted, its guest shuts down.
+- LiveMigrate: refused, and the VMI says which node to leave (``status.evacuationNodeName``), whereupon virt-controller
+  migrates it. One that can't be migrated live stays until it is stopped.
+- LiveMigrateIfPossible: likewise, but one that can't be migrated live is evicted.
+- External: refused, and the VMI says which node to leave, for its manager to act on.
 
 Refusals are 429, after which ``kubectl drain`` tries again. While virt-api is away the disruption budget of the VMI
 refuses in its place (:mod:`turtles.controller.disruption`).
@@ -18,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from turtles.api import labels
-from turtles.api.conditions import get_condition
+from turtles.api.conditions import get_condition, is_true
 from turtles.api.objects import Object
 from turtles.api.phases import is_final
 from turtles.kube.client import JSON, ApiError, Client, Invalid, NotFound
@@ -63,11 +64,18 @@ class EvictionReview:
             vmi = self._client.get(VMI, namespace, (of_pod.get("annotations") or {}).get(labels.DOMAIN) or "-")
         except NotFound:
             return None
+        if of_pod["labels"].get(labels.MIGRATION_JOB_UID) and not _has_guest(vmi, of_pod["uid"]):
+            return None  # the migration to it fails, the guest stays where it is
         return vmi if vmi["metadata"]["uid"] == of_pod["labels"].get(labels.CREATED_BY) else None
 
     def _judge(self, vmi: Object, pod: str, *, dry_run: bool) -> Object:
         strategy = vmi["spec"].get("evictionStrategy")
         name = f"{vmi['metadata']['namespace']}/{vmi['metadata']['name']}"
+        migrates = strategy in ("LiveMigrate", "LiveMigrateIfPossible")
+        if migrates and is_true((vmi.get("status") or {}).get("conditions"), "LiveMigratable"):
+            if not dry_run:
+                self._mark(vmi, f"Pod {pod} has to leave node {{node}}: its guest is migrated to another node")
+            return _denied(f'Eviction triggered evacuation of VMI "{name}"')
         if strategy == "LiveMigrate":
             message = (
                 f"VMI {name} is configured with an eviction strategy but is not live-migratable "
@@ -79,12 +87,19 @@ class EvictionReview:
             return _denied(message)
         if strategy == "External":
             if not dry_run:
-                self._mark(vmi, pod)
+                self._mark(
+                    vmi,
+                    f"Pod {pod} has to leave node {{node}}: evictionStrategy External leaves that to its manager, "
+                    "which finds the node in status.evacuationNodeName; stopping the machine lets the drain continue",
+                )
             return _denied(f'Eviction triggered evacuation of VMI "{name}"')
         return dict(_ALLOWED)
 
-    def _mark(self, vmi: Object, pod: str) -> None:
-        """Write into the VMI's status which node it has to leave, for its manager."""
+    def _mark(self, vmi: Object, message: str) -> None:
+        """Write into the VMI's status which node it has to leave.
+
+        :param message: what that means, with {node} in it.
+        """
         metadata, status = vmi["metadata"], vmi.get("status") or {}
         node = status.get("nodeName")
         if not node or status.get("evacuationNodeName") == node:
@@ -98,11 +113,13 @@ class EvictionReview:
             self._client.patch(VMI, metadata["namespace"], metadata["name"], patch, kind=JSON)
         except (NotFound, Invalid):
             return  # it has ended in the meantime: the next try is allowed
-        message = (
-            f"Pod {pod} has to leave node {node}: evictionStrategy External leaves that to its manager, which "
-            "finds the node in status.evacuationNodeName; stopping the machine lets the drain continue"
-        )
-        self._recorder.event(vmi, "Normal", "EvacuationRequested", message)
+        self._recorder.event(vmi, "Normal", "EvacuationRequested", message.format(node=node))
+
+
+def _has_guest(vmi: Mapping[str, Any], pod_uid: str) -> bool:
+    """Say whether the guest of a VMI runs in a Pod."""
+    status = vmi.get("status") or {}
+    return bool((status.get("activePods") or {}).get(pod_uid) == status.get("nodeName"))
 
 
 def _why_not(vmi: Mapping[str, Any]) -> str:

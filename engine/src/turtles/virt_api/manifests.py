@@ -22,6 +22,7 @@ import yaml
 from turtles.api import choices, crd
 from turtles.api.kind import GROUP, READ, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.kinds import KINDS, read_by_others
+from turtles.api.kinds.migration_policy import MIGRATION_POLICY
 from turtles.api.kinds.pool import POOL
 from turtles.api.objects import Object
 from turtles.virt_api import discovery, names, workloads
@@ -130,6 +131,7 @@ def _virt_api() -> list[Object]:
         *(_rule(kind.group, [kind.plural], READ) for kind in read_by_others()),
         # What a machine is to have from an instance type and a preference, or had when it was first started
         *_instancetypes(),
+        _rule(GROUP, ["virtualmachineinstancemigrations"], ["create"]),
         _rule("apps", ["controllerrevisions"], ["get"]),
         _rule("", ["persistentvolumeclaims"], ["get"]),
         # Whose machine an eviction is about, and to tell its user
@@ -165,6 +167,12 @@ def _virt_controller() -> list[Object]:
         # create: those of pools
         _rule(GROUP, ["virtualmachines"], [*READ, "create", "patch", "delete"]),
         _rule(GROUP, ["virtualmachines/status"], ["patch"]),
+        # create: those of machines that have to leave their node; delete: all but the last few of a machine
+        _rule(GROUP, ["virtualmachineinstancemigrations"], [*READ, "create", "patch", "delete"]),
+        _rule(GROUP, ["virtualmachineinstancemigrations/status"], ["patch"]),
+        _rule(MIGRATION_POLICY.group, [MIGRATION_POLICY.plural], READ),
+        # Their labels, which policies select
+        _rule("", ["namespaces"], READ),
         _rule(GROUP, ["virtualmachineinstancereplicasets"], READ),
         _rule(GROUP, ["virtualmachineinstancereplicasets/status"], ["patch"]),
         _rule(POOL.group, [POOL.plural], [*READ, "patch"]),

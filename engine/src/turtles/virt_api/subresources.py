@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from turtles.api import times
-from turtles.api.conditions import TERMINATING, get_condition, is_true, set_condition
+from turtles.api.conditions import TERMINATING, is_true, set_condition
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
 from turtles.api.kinds.vm import VM as VM_KIND
 from turtles.api.kinds.vmi import VMI as VMI_KIND
@@ -20,7 +20,7 @@ from turtles.api.objects import Object, controller_of, get
 from turtles.api.phases import FAILED, FINAL_PHASES, RUNNING, is_final, phase_of
 from turtles.api.run_strategies import ALWAYS, HALTED, MANUAL, ONCE, RERUN_ON_FAILURE, START, STOP, run_strategy
 from turtles.kube.client import MERGE, ApiError, Client, Conflict, NotFound
-from turtles.kube.kubevirt import VM, VMI
+from turtles.kube.kubevirt import MIGRATION, VM, VMI
 from turtles.kube.lookup import Lookup
 from turtles.kube.resources import PVC, Resource
 from turtles.virt_api import memory_dump, volumes
@@ -29,8 +29,6 @@ from turtles.virt_api.instances import TRIES, VM_NOT_RUNNING, VMI_NOT_RUNNING, I
 from turtles.virt_api.nodes import Nodes
 from turtles.virt_api.object_graph import ObjectGraphs
 from turtles.virt_api.status import Failure, conflict, not_found
-
-_NO_MIGRATION = "this engine does not support live migration"
 
 #: Takes namespace and name of the object and the request's options; returns the answer's body, if it has one.
 Handler = Callable[[str, str, Object], Object | None]
@@ -115,18 +113,24 @@ class VirtualMachines:
         self._retry(self._forget_memory, namespace, name, options)
 
     def migrate(self, namespace: str, name: str, options: Object) -> None:
-        """Refuse to migrate a VirtualMachine, for KubeVirt's reasons or because this engine can't."""
+        """Create a migration of the instance of a VirtualMachine."""
         self._get(namespace, name)
-        vmi = fetch(self._client, namespace, name)
-        if phase_of(vmi) != RUNNING:
+        if phase_of(fetch(self._client, namespace, name)) != RUNNING:
             raise conflict(VM_KIND, name, VM_NOT_RUNNING)
-        condition = get_condition((vmi.get("status") or {}).get("conditions"), "LiveMigratable") or {}
-        reason = condition.get("reason") or "NotMigratable"
-        message = condition.get("message") or _NO_MIGRATION
-        text = f"Cannot migrate VMI, Reason: {reason}, Message: {message}"
-        if _NO_MIGRATION not in text:
-            text += f"; besides, {_NO_MIGRATION}"
-        raise Failure(500, f"Internal error occurred: {text}", VM_KIND, name)
+        if "All" in (options.get("dryRun") or ()):
+            return
+        selector = options.get("addedNodeSelector")
+        migration: Object = {
+            "apiVersion": MIGRATION.api_version,
+            "kind": MIGRATION.kind,
+            "metadata": {"generateName": "kubevirt-migrate-vm-", "namespace": namespace},
+            "spec": {"vmiName": name, **({"addedNodeSelector": selector} if selector else {})},
+        }
+        try:
+            self._client.create(MIGRATION, migration)
+        except ApiError as error:
+            code = 503 if error.status is None else 500
+            raise Failure(code, f"Internal error occurred: {error.message}", VM_KIND, name) from error
 
     def _retry(
         self, operation: Callable[[Object, Object | None, Object], None], namespace: str, name: str, options: Object

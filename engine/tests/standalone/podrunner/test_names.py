@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from turtles.standalone.podrunner import names
-from turtles.standalone.podrunner.config import ServiceConfig
+from turtles.standalone.podrunner.config import DNSConfig
 
 POD = {
     "metadata": {"name": "p", "namespace": "n"},
@@ -29,13 +29,14 @@ def pod(**spec):
 @pytest.fixture
 def served(config):
     """The configuration of a node with the cluster's DNS."""
-    return replace(config, dns_domain="cluster.example", services=ServiceConfig("10.9.0.0/16"))
+    return replace(config, dns=DNSConfig("10.9.0.10", "cluster.example"))
 
 
-def test_hosts():
-    hosts = names.hosts_file(POD, "10.0.0.2", "cluster.local")
+def test_hosts(config, served):
+    hosts = names.hosts_file(POD, config, "10.0.0.2")
     assert "10.0.0.2\th.s.n.svc.cluster.local\th\n" in hosts
     assert "1.2.3.4\tx y\n" in hosts
+    assert "h.s.n.svc.cluster.example" in names.hosts_file(POD, served, "")
 
 
 def test_without_dns_of_the_cluster(config):

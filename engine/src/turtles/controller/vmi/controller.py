@@ -139,7 +139,7 @@ class VMIController:
         namespace, name = vmi["metadata"]["namespace"], pod_name(vmi)
         try:
             self._create_state_claim(vmi)
-            pod = self._client.create(POD, launcher_pod(planned, self._launcher_config(planned)))
+            pod = self._client.create(POD, launcher_pod(planned, self.launcher_config(planned)))
         except AlreadyExists as error:
             found = self._live_pod(vmi)
             if found is None:
@@ -158,7 +158,7 @@ class VMIController:
 
     def _attach(self, vmi: Object, launcher: Object, volume: Mapping[str, Any]) -> None:
         """Create the Pod that holds the claim of a volume."""
-        pod = attachment_pod(vmi, launcher, volume, self._launcher_config(vmi))
+        pod = attachment_pod(vmi, launcher, volume, self.launcher_config(vmi))
         name = pod["metadata"]["name"]
         try:
             self._attachments.observe(self._client.create(POD, pod))
@@ -266,7 +266,7 @@ class VMIController:
         if owner is not None:
             self._recorder.event({**owner, "namespace": metadata["namespace"]}, "Warning", "Failed", message)
 
-    def _launcher_config(self, vmi: Object) -> LauncherConfig:
+    def launcher_config(self, vmi: Object) -> LauncherConfig:
         """Return the configuration in force with what the nodes offer, and the VMI's namespace asks for, now."""
         nodes = [
             node

@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import ssl
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -77,7 +78,7 @@ class Settings:
     bind: str
     port: int
     service_cidr: str
-    node_socket: Path | None
+    node_sockets: Mapping[str, Path]
     history_seconds: float
     idle_timeout_seconds: float
     max_requests_inflight: int
@@ -116,7 +117,7 @@ async def serve(settings: Settings) -> None:
     keys = Encryption.load(config / encryption.FILE)
     store = Store(settings.data_dir / DATABASE, keys, settings.history_seconds)
     store.start(loop)
-    api = APIServer(store, config, settings.service_cidr, Limits(limits), audit, settings.node_socket)
+    api = APIServer(store, config, settings.service_cidr, Limits(limits), audit, settings.node_sockets)
     server = LimitedServer(
         partial(handle, api),
         request_factory=_make_request,
@@ -174,7 +175,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--port", type=int, default=6443)
     parser.add_argument("--service-cidr", type=service_range, default=DEFAULT_RANGE, help="address range of Services")
     parser.add_argument(
-        "--node-socket", type=Path, help="the Pod runner's socket for logs and sessions; without it there are none"
+        "--node-socket",
+        dest="node_sockets",
+        action="append",
+        default=[],
+        metavar="[NODE=]PATH",
+        help="the Pod runner's socket for logs and sessions; may be repeated, with the names of nodes. Without it "
+        "there are none",
     )
     parser.add_argument(
         "--history-seconds",
@@ -215,9 +222,16 @@ def main(argv: list[str]) -> int:
     return command.run(_run, argv, signals=False)
 
 
+def _by_node(sockets: Sequence[str]) -> dict[str, Path]:
+    """Return paths of sockets by the names of their nodes; "" where none is given."""
+    parts = [text.rpartition("=") for text in sockets]
+    return {node: Path(path) for node, _, path in parts}
+
+
 def _run(options: argparse.Namespace) -> int:
     given = vars(options)
     del given["log_level"]
+    given["node_sockets"] = _by_node(given["node_sockets"])
     settings = Settings(**given)
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)

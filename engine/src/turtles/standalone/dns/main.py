@@ -35,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     add = command.parser.add_argument
     add("--service-cidr", required=True, type=_network, help="the range of cluster IPs")
     add("--pod-cidr", required=True, type=_network, help="the Pods' network; its first address is served")
+    add("--client", action="append", default=[], type=_network, metavar="NETWORK", help="another network of Pods")
     add("--port", type=int, default=10053, help="port of the server (default: %(default)s)")
     add("--domain", default=addresses.DOMAIN, help="domain of the cluster (default: %(default)s)")
     add("--upstream", action="append", default=[], metavar="ADDRESS", help="server for other names; may be repeated")
@@ -46,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         if options.manifests:
             print(yaml.safe_dump_all(addresses.manifests(str(options.service_cidr), address, options.port)), end="")
             return
+        pods = [options.pod_cidr, *options.client]
         sockets = bind(address, options.port)
         client = Client.from_kubeconfig(options.kubeconfig)
         _give_up_rights()
@@ -57,10 +59,10 @@ def main(argv: list[str] | None = None) -> int:
         answers = Answers(
             Zone(options.domain, services, slices),
             Upstream(tuple(options.upstream), options.resolv_conf, (address, cluster_ip)),
-            (options.service_cidr, options.pod_cidr),
+            (options.service_cidr, *pods),
             lambda: services.synced and slices.synced,
         )
-        server = Server(answers, [options.pod_cidr])
+        server = Server(answers, pods)
         for informer in (services, slices):
             informer.start()
         log.info("ready", extra={"address": address, "port": options.port, "domain": options.domain})

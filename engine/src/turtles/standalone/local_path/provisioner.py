@@ -72,15 +72,17 @@ def volume_for(claim: Object, of_class: Object, path: Path, node: str) -> Object
             "storageClassName": of_class["metadata"]["name"],
             "volumeMode": "Filesystem",
             "local": {"path": str(path)},
-            "nodeAffinity": {
-                "required": {
-                    "nodeSelectorTerms": [
-                        {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}
-                    ]
-                }
-            },
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [_nodes(claim, node)]}]}},
         },
     }
+
+
+def _nodes(claim: Object, node: str) -> Object:
+    """Return on which nodes a claim's volume is. All nodes are on this machine, and reach it if it may be shared."""
+    key = "kubernetes.io/hostname"
+    if "ReadWriteMany" in (claim["spec"].get("accessModes") or ()):
+        return {"key": key, "operator": "Exists"}
+    return {"key": key, "operator": "In", "values": [node]}
 
 
 class Provisioner:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from turtles.errors import ConfigurationError
+from turtles.standalone.dns import addresses
 
 
 class ConfigError(ConfigurationError, ValueError):
@@ -46,11 +47,22 @@ class ServiceConfig:
     :param cidr: the API server's range of cluster IPs.
     :param node_port_addresses: networks; node ports are served on the addresses of this machine that are in one.
     :param external_addresses: networks; external addresses of Services that are in one are served.
+    :param other_nodes: bridges and Pod networks of the other nodes on this machine. With one, this node translates the
+        source addresses of what Pods of all of them send out, in place of their CNI plugins: between nodes they stay.
     """
 
     cidr: str
     node_port_addresses: tuple[str, ...] = ()
     external_addresses: tuple[str, ...] = ()
+    other_nodes: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class DNSConfig:
+    """The cluster's DNS (:mod:`turtles.standalone.dns`): its server's cluster IP, and its domain."""
+
+    server: str
+    domain: str
 
 
 @dataclass(frozen=True)
@@ -59,7 +71,7 @@ class Config:
 
     :param visible_paths: what containers see of the host besides :data:`sandbox.HOST_PATHS` and the engine's Python.
     :param masked_paths: directories below those that they don't see.
-    :param dns_domain: of the cluster, where :mod:`turtles.standalone.dns` serves it; empty: it doesn't.
+    :param dns: what Pods know of the cluster's DNS; None: there is none.
     :param pod_pids_limit: processes and threads that a Pod may have, -1 for no limit.
     :param max_image_bytes: of one image to download, and of what comes out of its layers.
     :param max_image_apparent_bytes: of its files' sizes, with holes.
@@ -92,7 +104,7 @@ class Config:
     max_image_pulls_per_namespace: int = 2
     workers: int = 12
     services: ServiceConfig | None = None
-    dns_domain: str = ""
+    dns: DNSConfig | None = None
 
     @property
     def pods_dir(self) -> Path:
@@ -143,15 +155,31 @@ def _services(value: Any) -> ServiceConfig | None:
     if not value:
         return None
     lists = ("nodePortAddresses", "externalAddresses")
-    if not isinstance(value, dict) or not value.get("cidr") or set(value) - {"cidr", *lists}:
-        raise ConfigError(f"services needs cidr, and may have {' and '.join(lists)}")
+    known = {"cidr", *lists, "otherNodes"}
+    if not isinstance(value, dict) or not value.get("cidr") or set(value) - known:
+        raise ConfigError(f"services needs cidr, and may have {', '.join(lists)} and otherNodes")
     node_ports, external = (tuple(str(text) for text in value.get(key) or ()) for key in lists)
-    for text in (value["cidr"], *node_ports, *external):
+    others = value.get("otherNodes") or ()
+    if not all(isinstance(node, dict) and set(node) == {"bridge", "podCIDR"} for node in others):
+        raise ConfigError("each of services.otherNodes needs bridge and podCIDR, and nothing else")
+    nodes = tuple((str(node["bridge"]), str(node["podCIDR"])) for node in others)
+    for text in (value["cidr"], *node_ports, *external, *(network for _, network in nodes)):
         try:
             ipaddress.IPv4Network(text)
         except ValueError as error:
             raise ConfigError(f"services: {text} is not an IPv4 network: {error}") from error
-    return ServiceConfig(str(value["cidr"]), node_ports, external)
+    return ServiceConfig(str(value["cidr"]), node_ports, external, nodes)
+
+
+def _dns(value: Any) -> DNSConfig | None:
+    if not value:
+        return None
+    if not isinstance(value, dict) or not all(value.get(key) for key in ("domain", "serviceCIDR")):
+        raise ConfigError("dns needs domain and serviceCIDR")
+    try:
+        return DNSConfig(addresses.cluster_ip(str(value["serviceCIDR"])), str(value["domain"]))
+    except ValueError as error:
+        raise ConfigError(f"dns: {value['serviceCIDR']} is not an IPv4 network: {error}") from error
 
 
 def parse(data: Any) -> Config:
@@ -169,7 +197,6 @@ def parse(data: Any) -> Config:
         "cgroupParent": "cgroup_parent",
         "cacheMount": "cache_mount",
         "workers": "workers",
-        "dnsDomain": "dns_domain",
     }
     limits = {
         "maxImageBytes": "max_image_bytes",
@@ -186,6 +213,7 @@ def parse(data: Any) -> Config:
         "maskedPaths",
         "visiblePaths",
         "services",
+        "dns",
         "podPidsLimit",
     }
     missing = [key for key in required if not data.get(key)]
@@ -214,6 +242,7 @@ def parse(data: Any) -> Config:
         masked_paths=_paths(data.get("maskedPaths")),
         visible_paths=_paths(data.get("visiblePaths")),
         services=_services(data.get("services")),
+        dns=_dns(data.get("dns")),
         pod_pids_limit=_pids_limit(data.get("podPidsLimit", Config.pod_pids_limit)),
         **{attribute: data[key] for key, attribute in optional.items() if data.get(key) is not None},
         **_limits(data, limits),

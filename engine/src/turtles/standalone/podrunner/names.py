@@ -12,12 +12,12 @@ _MAX_SERVERS = 3
 _NDOTS = "ndots:5"
 
 
-def hosts_file(pod: Object, address: str, domain: str) -> str:
+def hosts_file(pod: Object, config: Config, address: str) -> str:
     """Return /etc/hosts.
 
     :param address: the Pod's; empty if it has none.
-    :param domain: of the cluster.
     """
+    domain = config.dns.domain if config.dns is not None else addresses.DOMAIN
     name, spec = hostname(pod), pod["spec"]
     lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
     own = name
@@ -57,10 +57,10 @@ def _by_policy(pod: Object, config: Config, host: str, cni_dns: Object) -> tuple
         return [], [], []
     servers, searches, options = _of_host(host, cni_dns)
     of_cluster = policy == "ClusterFirstWithHostNet" or (policy == "ClusterFirst" and not spec.get("hostNetwork"))
-    if of_cluster and config.dns_domain and config.services is not None:
-        inside = f"svc.{config.dns_domain}"
-        own = [f"{pod['metadata']['namespace']}.{inside}", inside, config.dns_domain]
-        return [addresses.cluster_ip(config.services.cidr)], own + searches, [_NDOTS]
+    if of_cluster and config.dns is not None:
+        inside = f"svc.{config.dns.domain}"
+        own = [f"{pod['metadata']['namespace']}.{inside}", inside, config.dns.domain]
+        return [config.dns.server], own + searches, [_NDOTS]
     return servers, searches, options
 
 

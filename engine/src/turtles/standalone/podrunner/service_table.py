@@ -21,8 +21,15 @@ def served(config: Config) -> tuple[Settings, tuple[str, ...]] | None:
     ranges = tuple(text for plugin in plugins for text in _subnets(plugin.get("ipam") or {}))
     table = f"{config.cgroup_parent}-services"
     services = config.services
-    settings = Settings(table, services.cidr, services.node_port_addresses, ranges, services.external_addresses)
-    return settings, bridges
+    settings = Settings(
+        table,
+        services.cidr,
+        services.node_port_addresses,
+        (*ranges, *(network for _, network in services.other_nodes)),
+        services.external_addresses,
+        masquerades=bool(services.other_nodes),
+    )
+    return settings, (*bridges, *(bridge for bridge, _ in services.other_nodes))
 
 
 def _subnets(ipam: dict[str, Any]) -> list[str]:

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from turtles.api.objects import Object
-from turtles.standalone.dns import addresses
 from turtles.standalone.podrunner import cni, names, network, ordinary, restart, status
 from turtles.standalone.podrunner import container as containers
 from turtles.standalone.podrunner.cgroup import Cgroups
@@ -149,7 +148,7 @@ class Starter:
         gid = containers.security(container, pod["spec"], "runAsGroup") or 0
         passwd, group = containers.passwd_files(uid, gid)
         for name, text in (
-            ("hosts", names.hosts_file(pod, ip, self._config.dns_domain or addresses.DOMAIN)),
+            ("hosts", names.hosts_file(pod, self._config, ip)),
             ("hostname", containers.hostname(pod) + "\n"),
             ("resolv.conf", names.resolv_conf(pod, self._config, of_host, result.get("dns") or {})),
             ("passwd", passwd),

@@ -33,6 +33,8 @@ class Settings:
     :param node_port_ranges: node ports are served on this machine's addresses in these networks; none: nowhere.
     :param pod_ranges: networks of the Pods on this machine.
     :param external_ranges: external addresses of Services and those of load balancers are served in these networks.
+    :param masquerades: what Pods send to other networks gets the machine's address; otherwise their CNI plugins see to
+        that.
     """
 
     table: str
@@ -40,6 +42,7 @@ class Settings:
     node_port_ranges: tuple[str, ...] = ()
     pod_ranges: tuple[str, ...] = ()
     external_ranges: tuple[str, ...] = ()
+    masquerades: bool = False
 
 
 @dataclass(frozen=True, order=True)
@@ -237,6 +240,7 @@ def frame(settings: Settings) -> list[str]:
         ("services", "ip daddr . meta l4proto . th dport vmap @service-ips"),
         ("prerouting", "jump services"),
         ("output", "jump services"),
+        *(("postrouting", rule) for rule in _outbound(settings)),
         ("postrouting", f"meta mark & {MARK} == 0 return"),
         ("postrouting", f"meta mark set meta mark xor {MARK}"),
         ("postrouting", "masquerade fully-random"),
@@ -248,6 +252,14 @@ def frame(settings: Settings) -> list[str]:
         where = "" if everywhere else f"ip daddr {{ {', '.join(local)} }} "
         rules.append(("services", f"{where}fib daddr type local meta l4proto . th dport vmap @node-ports"))
     return [*lines, *(f"add rule {table} {chain} {rule}" for chain, rule in rules)]
+
+
+def _outbound(settings: Settings) -> list[str]:
+    """Return the rule that translates the source address of what leaves the Pods' networks."""
+    if not settings.masquerades:
+        return []
+    ranges = ", ".join(settings.pod_ranges)
+    return [f"ip saddr {{ {ranges} }} ip daddr != {{ {ranges}, 224.0.0.0/4 }} masquerade"]
 
 
 def changes(settings: Settings, old: Rules, new: Rules) -> tuple[list[str], list[str]]:

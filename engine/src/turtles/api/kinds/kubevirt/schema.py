@@ -99,7 +99,7 @@ _ARCHITECTURE = Struct(
 )
 
 MIGRATIONS = Struct(
-    "Settings of live migration, which doesn't exist yet: they have no effect, and setting them draws a warning.",
+    "Settings of live migration.",
     field("allowAutoConverge", BOOLEAN, "Slow guests down whose memory changes faster than it is copied."),
     field("allowPostCopy", BOOLEAN, "Have guests run on the target before all of their memory is there."),
     field("allowWorkloadDisruption", BOOLEAN, "Pause guests that don't converge."),
@@ -220,7 +220,7 @@ CONFIGURATION = Struct(
         UINT32,
         "Seconds between statistics of guests' memory; 10 if not given, 0 for none.",
     ),
-    field("migrations", MIGRATIONS, "Settings of live migration, which doesn't exist yet: they have no effect."),
+    field("migrations", MIGRATIONS, "Settings of live migration."),
     field("virtualMachineOptions", _OPTIONS, "Options of machines."),
     field("smbios", SMBIOS, "SMBIOS values that guests see, from their next start on."),
     field(

@@ -20,6 +20,14 @@ from turtles.api.objects import Object, get, is_deleted
 from turtles.api.rules import Causes, Spec, schema_causes
 
 UNINSTALL_STRATEGIES = ("BlockUninstallIfWorkloadsExist", "RemoveWorkloads")
+#: Settings of migrations that are taken and change nothing: what passes between nodes is always encrypted.
+_IDLE_MIGRATION_SETTINGS = (
+    "disableTLS",
+    "matchSELinuxLevelOnMigration",
+    "network",
+    "nodeDrainTaintKey",
+    "utilityVolumesTimeout",
+)
 _CHOICES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("uninstallStrategy", UNINSTALL_STRATEGIES),
     ("imagePullPolicy", ("Always", "IfNotPresent", "Never")),
@@ -64,8 +72,9 @@ def warn(kubevirt: Object) -> list[str]:
         if idle := sorted({name for name in names if name not in configuration.EFFECTIVE_GATES}):
             known, where = ", ".join(sorted(configuration.EFFECTIVE_GATES)), "spec.configuration.developerConfiguration"
             found.append(f"{where}.{key} has no effect for {', '.join(idle)}: this engine honours only {known}")
-    if get(kubevirt, "spec", "configuration", "migrations"):
-        found.append("spec.configuration.migrations has no effect: this engine doesn't migrate machines yet")
+    settings = get(kubevirt, "spec", "configuration", "migrations") or {}
+    if idle := sorted(set(settings) & set(_IDLE_MIGRATION_SETTINGS)):
+        found.append(f"spec.configuration.migrations: {', '.join(idle)} has no effect in this engine")
     return found
 
 

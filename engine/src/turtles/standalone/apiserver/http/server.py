@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the server consists of."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class APIServer:
 
     def __init__(
         self, store: Store, config: Path, service_range: str = DEFAULT_RANGE,
-        limits: Limits | None = None, audit: Audit | None = None, node_socket: Path | None = None,
+        limits: Limits | None = None, audit: Audit | None = None, node_sockets: Mapping[str, Path] | None = None,
     ) -> None:  # fmt: skip
         self.store = store
         self.limits, self.audit, self.metrics = limits or Limits(), audit or Audit(), Metrics()
@@ -61,7 +62,7 @@ class APIServer:
             ],
         )  # fmt: skip
         self.resources.admit_eviction = partial(admit_eviction, self.resources)
-        self.streams = PodStreams(Node(node_socket), self.authorizer, self.webhooks)
+        self.streams = PodStreams(Node(node_sockets or {}), self.authorizer, self.webhooks)
         self.openapi = OpenAPI(self.registry)
         #: Whether health checks succeed.
         self.ready = False

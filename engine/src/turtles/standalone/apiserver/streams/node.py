@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import termios
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -122,13 +123,13 @@ class Control:
 
 
 class Node:
-    """Asks the node.
+    """Asks the nodes.
 
-    :param path: its socket, None where there is no node that could be asked.
+    :param paths: the nodes' sockets by their names; that of "" is every other node's.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self._paths = paths
 
     async def ask(self, operation: str, pod: Object, **request: Any) -> list[Descriptor]:
         """Return the descriptors that the node hands over for an operation on a Pod.
@@ -144,13 +145,14 @@ class Node:
         return dict(zip(answer["streams"], descriptors, strict=True))
 
     async def _request(self, operation: str, pod: Object, request: Object) -> tuple[Object, list[Descriptor]]:
-        if self._path is None:
+        name = (pod.get("spec") or {}).get("nodeName") or ""
+        path = self._paths.get(name) or self._paths.get("")
+        if path is None:
             raise StatusError(503, "ServiceUnavailable", "this API server was started without --node-socket")
         body = {"op": operation, "uid": pod["metadata"]["uid"], **request}
         try:
-            answer, fds = await asyncio.to_thread(_ask, self._path, json.dumps(body).encode())
+            answer, fds = await asyncio.to_thread(_ask, path, json.dumps(body).encode())
         except (OSError, ValueError) as error:
-            name = (pod.get("spec") or {}).get("nodeName")
             raise internal(f"the Pod runner of node {name} does not answer: {error}") from None
         if "error" in answer:
             why = answer["error"]

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""VirtualMachineInstanceMigration: the move of a running guest to another node.
+
+Names, rules and messages are those of the KubeVirt API and of its user guide, "Live Migration". Deleting one that has
+not ended cancels it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from turtles.api import migrations
+from turtles.api.conditions import get_condition
+from turtles.api.core import CONDITIONS, FREE
+from turtles.api.kind import (
+    CREATE,
+    DEFAULT_CONTEXT,
+    READ,
+    UPDATE,
+    WRITE,
+    Column,
+    Context,
+    Kind,
+    Missing,
+    Webhook,
+)
+from turtles.api.language import (
+    INT32,
+    INVALID,
+    NOT_SUPPORTED,
+    REQUIRED,
+    STRING,
+    STRING_MAP,
+    Cause,
+    ListOf,
+    Struct,
+    field,
+    unsupported,
+)
+from turtles.api.objects import Object, add_finalizer, get, is_deleted
+from turtles.api.phases import is_final, phase_of
+from turtles.api.rules import Causes, is_well_formed, schema_causes
+
+_VMI = "VirtualMachineInstance"
+_LONGEST_LABEL = 63
+
+MIGRATION_SPEC = Struct(
+    "Which guest moves, and where it may go.",
+    field("vmiName", STRING, "The VirtualMachineInstance, in the same namespace."),
+    field(
+        "addedNodeSelector",
+        STRING_MAP,
+        "Labels that the target must have, in addition to the instance's own selector.",
+    ),
+    unsupported("priority", "Which migrations come first."),
+    unsupported("sendTo", "Another cluster to migrate to."),
+    unsupported("receive", "A migration to take from another cluster."),
+)
+
+_STATUS = Struct(
+    "How far it is. Written by the engine only.",
+    field(
+        "phase",
+        STRING,
+        "Pending, Scheduling, Scheduled, PreparingTarget, TargetReady, Running, and in the end Succeeded or Failed.",
+    ),
+    field(
+        "phaseTransitionTimestamps",
+        ListOf(
+            Struct(
+                "When a phase began.",
+                field("phase", STRING, "The phase."),
+                field("phaseTransitionTimestamp", STRING, "When it began."),
+            )
+        ),
+        "When each phase began.",
+    ),
+    field("conditions", CONDITIONS, "Aspects of the state."),
+    field("migrationState", FREE, "What the instance says of the migration, in the end for good."),
+    field("priority", INT32, "Its priority."),
+)
+
+
+def default(migration: Object, context: Context = DEFAULT_CONTEXT) -> Object:
+    """Return a migration with its finalizer, and a label with the instance's name."""
+    if not is_well_formed(migration, MIGRATION_SPEC):
+        return migration
+    changed: Object = {**migration, "metadata": dict(migration.get("metadata") or {})}
+    add_finalizer(changed, migrations.FINALIZER)
+    name = str(migration["spec"].get("vmiName") or "")
+    if 0 < len(name) <= _LONGEST_LABEL:
+        changed["metadata"]["labels"] = {
+            **(changed["metadata"].get("labels") or {}),
+            migrations.VMI_NAME_LABEL: name,
+        }
+    return changed
+
+
+def validate(migration: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
+    """Return what is wrong with a new migration."""
+    if causes := schema_causes(migration, MIGRATION_SPEC):
+        return causes
+    if not migration["spec"].get("vmiName"):
+        return [Cause(REQUIRED, "vmiName is missing", "spec.vmiName")]
+    return list(_not_now(migration, context))
+
+
+def _not_now(migration: Object, context: Context) -> Causes:
+    """Say why an instance can't be migrated as things are."""
+    name, namespace = migration["spec"]["vmiName"], str(get(migration, "metadata", "namespace") or "")
+    try:
+        vmi = context.find(_VMI, namespace, name)
+    except Missing:
+        message = f'the VMI "{namespace}/{name}" does not exist: only an instance that runs can be migrated'
+        yield Cause(INVALID, message, "spec.vmiName")
+        return
+    if is_final(vmi) or is_deleted(vmi):
+        yield Cause(INVALID, "Cannot migrate VMI in finalized state.", "spec.vmiName")
+        return
+    condition = get_condition(get(vmi, "status", "conditions"), "LiveMigratable") or {}
+    if condition.get("status") == "False":
+        message = f"Cannot migrate VMI, Reason: {condition.get('reason')}, Message: {condition.get('message')}"
+        yield Cause(INVALID, message, "spec.vmiName")
+        return
+    for other in context.others("VirtualMachineInstanceMigration", namespace):
+        if get(other, "spec", "vmiName") == name and phase_of(other) not in migrations.FINAL:
+            message = (
+                f"in-flight migration detected. Active migration job ({other['metadata'].get('uid')}) is currently "
+                f"already in progress for VMI {name}."
+            )
+            yield Cause(INVALID, message, "spec.vmiName")
+            return
+
+
+def validate_update(migration: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
+    """Return what is wrong with a changed migration: it moves the instance that it was created for."""
+    if get(migration, "spec") != get(old, "spec"):
+        return [Cause(NOT_SUPPORTED, "update of Migration object's spec is restricted", "spec")]
+    before, after = (get(each, "metadata", "labels", migrations.VMI_NAME_LABEL) for each in (old, migration))
+    if before != after and not is_deleted(migration) and phase_of(old) not in migrations.FINAL:
+        field_ = f"metadata.labels.{migrations.VMI_NAME_LABEL}"
+        return [Cause(NOT_SUPPORTED, "selector label can't be changed for an in-flight migration", field_)]
+    return []
+
+
+MIGRATION = Kind(
+    kind="VirtualMachineInstanceMigration",
+    plural="virtualmachineinstancemigrations",
+    short_names=("vmim", "vmims"),
+    schema=Struct(
+        "The move of a running guest to another node. Deleting it before its end cancels it.",
+        field("spec", MIGRATION_SPEC, "Which guest moves, and where it may go.", required=True),
+        field("status", _STATUS, "How far it is. Written by the engine only."),
+    ),
+    columns=(
+        Column("Phase", "string", ".status.phase", description="The current phase of VM instance migration"),
+        Column("VMI", "string", ".spec.vmiName", description="The name of the VMI to perform the migration on"),
+    ),
+    status_subresource=True,
+    rights={"admin": READ, "edit": READ, "view": READ, "migrate": (*READ, *WRITE)},
+    webhooks=(
+        Webhook("migration-create-mutator", "/migration-mutate-create", (CREATE,), mutating=True),
+        Webhook("migration-create-validator", "/migration-validate-create", (CREATE,)),
+        Webhook("migration-update-validator", "/migration-validate-update", (UPDATE,)),
+    ),
+    reads=("VirtualMachineInstanceMigration",),
+    looks_up=(_VMI,),
+    default=default,
+    validate=validate,
+    validate_update=validate_update,
+)
+
+KINDS = (MIGRATION,)

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""VirtualMachineInstanceMigration → Pod on another node: reads the caches, asks the plan, and writes what it says."""
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from turtles.api import labels, migrations, times
+from turtles.api.conditions import set_condition
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.kinds.migration_policy import matching
+from turtles.api.objects import Object, get
+from turtles.api.phases import phase_of
+from turtles.controller import remedies
+from turtles.controller.caches import BY_OWNER, Caches
+from turtles.controller.changes import json_diff, merge_diff
+from turtles.controller.migration.plan import Plan, Situation, fail, plan, superfluous
+from turtles.controller.migration.target import target_name, target_pod
+from turtles.controller.pod import end
+from turtles.controller.pod.config import LauncherConfig
+from turtles.controller.pod.roles import by_role
+from turtles.kube.client import JSON, AlreadyExists, ApiError, Client, NotFound, Unavailable
+from turtles.kube.events import Recorder
+from turtles.kube.informer import Key, key_of
+from turtles.kube.kubevirt import MIGRATION, MIGRATION_POLICY, VMI
+from turtles.kube.manager import Controller, Manager, Trigger, each
+from turtles.kube.resources import NAMESPACE, POD, Resource
+
+log = logging.getLogger(__name__)
+
+#: Index of migrations: the instance that they migrate, as ``namespace/name``.
+BY_INSTANCE = "instance"
+_QUOTA = "migrationRejectedByResourceQuota"
+#: Seconds after which a Pod that a quota refused is tried again.
+_QUOTA_RETRY = 30.0
+
+
+class MigrationController:
+    """Reconciles VirtualMachineInstanceMigrations. One worker: who begins, counts those that have begun."""
+
+    def __init__(
+        self,
+        client: Client,
+        manager: Manager,
+        caches: Caches,
+        recorder: Recorder,
+        configuration: Callable[[], ClusterConfiguration],
+        launcher_config: Callable[[Object], LauncherConfig],
+    ) -> None:
+        """Make the controller.
+
+        :param configuration: gives the configuration in force.
+        :param launcher_config: gives what the Pod of a VMI is made with.
+        """
+        self._client, self._recorder = client, recorder
+        self._vmis, self._pods, self._nodes = caches.vmis, caches.pods, caches.nodes
+        self._migrations = manager.informer(MIGRATION)
+        self._migrations.add_index(BY_INSTANCE, _instance)
+        self._policies, self._namespaces = manager.informer(MIGRATION_POLICY), manager.informer(NAMESPACE)
+        self._configuration, self._launcher_config = configuration, launcher_config
+
+    def controller(self) -> Controller:
+        """Return what the manager needs to run it."""
+        triggers = (
+            each(self._migrations),
+            Trigger(self._vmis, lambda old, new: self._of_instance(new or old)),
+            Trigger(self._pods, self._of_pod),
+        )
+        return Controller("migration", self.reconcile, triggers, reads=(self._nodes, self._policies, self._namespaces))
+
+    def _of_instance(self, vmi: Object | None) -> list[Key]:
+        if vmi is None:
+            return []
+        return [key_of(each) for each in self._migrations.by_index(BY_INSTANCE, "/".join(key_of(vmi)))]
+
+    def _of_pod(self, old: Object | None, new: Object | None) -> list[Key]:
+        metadata = (new or old or {})["metadata"]
+        name = (metadata.get("annotations") or {}).get(migrations.JOB_NAME)
+        return [(metadata["namespace"], name)] if name else []
+
+    def reconcile(self, key: Key) -> float | None:
+        """Bring one migration closer to its end; returns seconds after which to look again."""
+        migration = self._migrations.get(*key)
+        if migration is None:
+            return None
+        found, now = self._situation(migration), datetime.now(UTC)
+        decided = plan(migration, found, now)
+        if decided.create_pod and found.vmi is not None:
+            refused = self._create_pod(migration, found.vmi)
+            if refused is not None:
+                decided = self._not_created(migration, refused, now)
+        if decided.vmi is not None and found.vmi is not None:
+            self._store_vmi(found.vmi, decided.vmi)
+        for pod in decided.delete_pods:
+            self._delete(POD, pod)
+        stored = self._store(migration, decided)
+        for event in decided.events:
+            self._recorder.event(migration, *event)
+            if found.vmi is not None:
+                self._recorder.event(found.vmi, *event)
+        if phase_of(stored) in migrations.FINAL:
+            others = self._migrations.by_index(BY_INSTANCE, _instance(migration)[0])
+            rest = [other for other in others if other["metadata"]["uid"] != migration["metadata"]["uid"]]
+            for old in superfluous(stored, rest):
+                self._delete(MIGRATION, old)
+                self._delete_source(old)
+        return decided.wait
+
+    def _situation(self, migration: Object) -> Situation:
+        namespace, uid = migration["metadata"]["namespace"], migration["metadata"]["uid"]
+        vmi = self._vmis.get(namespace, migration["spec"]["vmiName"])
+        pods = self._pods.by_index(BY_OWNER, vmi["metadata"]["uid"]) if vmi is not None else []
+        target = next(
+            (pod for pod in pods if (pod["metadata"].get("labels") or {}).get(labels.MIGRATION_JOB_UID) == uid), None
+        )
+        if target is None and vmi is not None and phase_of(migration) == migrations.SCHEDULING:
+            target = self._live_pod(vmi, migration)
+        name = get(migration, "status", "migrationState", "sourcePod")
+        source = next((pod for pod in pods if pod["metadata"]["name"] == name), None)
+        if source is None and vmi is not None:
+            source = by_role(vmi, pods).launcher
+        others = [each for each in self._migrations.list() if each["metadata"]["uid"] != uid]
+        return Situation(vmi, target, source, others, self._configuration(), self._policy(vmi))
+
+    def _policy(self, vmi: Object | None) -> Object | None:
+        if vmi is None:
+            return None
+        metadata = vmi["metadata"]
+        namespace = self._namespaces.get(None, metadata["namespace"]) or {"metadata": {}}
+        return matching(self._policies.list(), metadata.get("labels") or {}, namespace["metadata"].get("labels") or {})
+
+    def _live_pod(self, vmi: Object, migration: Object) -> Object | None:
+        """Return a migration's Pod as the server has it now; the cache may be behind."""
+        try:
+            pod = self._client.get(POD, vmi["metadata"]["namespace"], target_name(vmi, migration))
+        except NotFound:
+            return None
+        self._pods.observe(pod)
+        return pod
+
+    def _create_pod(self, migration: Object, vmi: Object) -> ApiError | None:
+        """Create a migration's Pod; return the answer of a server that refuses it."""
+        source = self._nodes.get(None, vmi["status"]["nodeName"])
+        try:
+            pod = self._client.create(POD, target_pod(vmi, migration, self._launcher_config(vmi), source))
+        except AlreadyExists:
+            return None
+        except Unavailable:
+            raise
+        except ApiError as error:
+            return error
+        self._pods.observe(pod)
+        name = pod["metadata"]["name"]
+        extra = {"namespace": pod["metadata"]["namespace"], "vmi": vmi["metadata"]["name"], "pod": name}
+        log.info("migration target Pod created", extra=extra)
+        for obj in (migration, vmi):
+            self._recorder.event(obj, "Normal", "SuccessfulCreate", f"Created migration target pod {name}")
+        return None
+
+    def _not_created(self, migration: Object, error: ApiError, now: datetime) -> Plan:
+        """Return what happens to a migration whose Pod was refused: a quota may have room later, all else fails it."""
+        decided = Plan(dict(migration.get("status") or {}))
+        message = f"Error creating migration target pod: {error.message}"
+        if "quota" not in error.message:
+            fail(decided, remedies.advised(message, remedies.of_refusal(error)), now)
+            return decided
+        decided.status.setdefault("phase", migrations.PENDING)
+        conditions = [dict(each) for each in decided.status.get("conditions") or ()]
+        if set_condition(conditions, _QUOTA, "True", "", message, times.rfc3339(now)):
+            words = remedies.advised(message, remedies.of_refusal(error))
+            decided.events.append(("Warning", "FailedCreate", words))
+        decided.status["conditions"] = conditions
+        decided.wait = _QUOTA_RETRY
+        return decided
+
+    def _store(self, migration: Object, decided: Plan) -> Object:
+        metadata = migration["metadata"]
+        stored = migration
+        before = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+        if patch := merge_diff(migration.get("status") or {}, decided.status):
+            try:
+                stored = self._client.patch(
+                    MIGRATION,
+                    metadata["namespace"],
+                    metadata["name"],
+                    {"metadata": before, "status": patch},
+                    subresource="status",
+                )
+            except NotFound:
+                return migration
+            self._migrations.observe(stored)
+        if decided.finalizers is not None:
+            try:
+                stored = self._client.patch(
+                    MIGRATION,
+                    metadata["namespace"],
+                    metadata["name"],
+                    {"metadata": {"uid": metadata["uid"], "finalizers": list(decided.finalizers)}},
+                )
+            except NotFound:
+                return stored
+            self._migrations.observe(stored)
+        return stored
+
+    def _store_vmi(self, old: Object, new: Object) -> None:
+        paths = [("metadata", "labels"), ("status", "migrationState"), ("status", "activePods")]
+        patch = json_diff(old, new, paths)
+        if not patch:
+            return
+        metadata = old["metadata"]
+        test = {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]}
+        try:
+            stored = self._client.patch(VMI, metadata["namespace"], metadata["name"], [test, *patch], kind=JSON)
+        except NotFound:
+            return
+        self._vmis.observe(stored)
+
+    def _delete_source(self, migration: Object) -> None:
+        """Delete the Pod that a guest left by a migration that isn't kept; it has ended long since."""
+        name = get(migration, "status", "migrationState", "sourcePod")
+        pod = self._pods.get(migration["metadata"]["namespace"], name) if name else None
+        if pod is not None and end.has_ended(pod):
+            self._delete(POD, pod)
+
+    def _delete(self, resource: Resource, obj: Object) -> None:
+        metadata = obj["metadata"]
+        try:
+            self._client.delete(resource, metadata["namespace"], metadata["name"], uid=metadata["uid"])
+        except NotFound:
+            return
+
+
+def _instance(migration: Object) -> list[str]:
+    return [f"{migration['metadata']['namespace']}/{migration['spec'].get('vmiName')}"]

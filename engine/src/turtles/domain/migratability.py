@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a VMI can be migrated live, and if not, why not (condition LiveMigratable). Pure.
+
+Reasons, their order and their words are KubeVirt's (KubeVirt API, VirtualMachineInstanceConditionReason); those of this
+engine come after them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from turtles.api import labels
+from turtles.api.kinds.vmi.hotplug import is_hotpluggable
+from turtles.domain import paths
+
+#: Sources of volumes whose disks are files of the Pod's own: they are copied.
+_LOCAL = (
+    "containerDisk",
+    "emptyDisk",
+    "ephemeral",
+    "cloudInitNoCloud",
+    "cloudInitConfigDrive",
+    "configMap",
+    "secret",
+    "downwardAPI",
+    "serviceAccount",
+    "sysprep",
+    "downwardMetrics",
+)
+_PASSTHROUGH = "host-passthrough"
+
+
+@dataclass(frozen=True)
+class Migratability:
+    """Why a VMI can't be migrated live, both empty if it can; ``method`` is status.migrationMethod."""
+
+    method: str
+    reason: str = ""
+    message: str = ""
+
+
+def of(vmi: Mapping[str, Any]) -> Migratability:
+    """Return whether a VMI can be migrated live."""
+    volumes = vmi["spec"].get("volumes") or ()
+    copied = any(source in volume for volume in volumes for source in _LOCAL)
+    method = "BlockMigration" if copied else "LiveMigration"
+    return Migratability(method, *next(_obstacles(vmi), ("", "")))
+
+
+def _obstacles(vmi: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Generate reason and message of what stands against it, the first of which counts."""
+    spec = vmi["spec"]
+    domain = spec.get("domain") or {}
+    devices, cpu = domain.get("devices") or {}, domain.get("cpu") or {}
+    yield from _interfaces(vmi)
+    if cpu.get("model") == _PASSTHROUGH:
+        message = (
+            "cannot migrate VMI which uses the CPU model host-passthrough: the guest sees this very node's processors; "
+            "use host-model or a named model"
+        )
+        yield "CPUModeLiveMigratable", message
+    if devices.get("hostDevices") or devices.get("gpus"):
+        yield "HostDeviceNotLiveMigratable", "VMI uses a PCI host devices"
+    if domain.get("launchSecurity"):
+        yield "SEVNotLiveMigratable", "VMI uses SEV"
+    if (domain.get("features") or {}).get("hypervPassthrough"):
+        yield "HypervPassthroughNotLiveMigratable", "VMI uses hyperv passthrough"
+    yield from _disks(vmi)
+    if cpu.get("dedicatedCpuPlacement"):
+        message = "cannot migrate VMI with dedicated processors: this engine doesn't choose another node's for it"
+        yield "DedicatedCPUNotLiveMigratable", message
+    if devices.get("filesystems"):
+        yield (
+            "VirtIOFSNotLiveMigratable",
+            "cannot migrate VMI with virtiofs: files that its guest has open stay here",
+        )
+
+
+def _interfaces(vmi: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    spec = vmi["spec"]
+    pod_networks = {network["name"] for network in spec.get("networks") or () if network.get("pod") is not None}
+    if labels.ALLOW_POD_BRIDGE_MIGRATION in (vmi["metadata"].get("annotations") or {}):
+        return
+    for interface in ((spec.get("domain") or {}).get("devices") or {}).get("interfaces") or ():
+        if interface["name"] in pod_networks and interface.get("masquerade") is None:
+            yield (
+                "InterfaceNotLiveMigratable",
+                "cannot migrate VMI which does not use masquerade, bridge with "
+                f"{labels.ALLOW_POD_BRIDGE_MIGRATION} VM annotation or a migratable plugin to connect to the pod "
+                "network",
+            )
+
+
+def _disks(vmi: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    reason = "DisksNotLiveMigratable"
+    entries = (vmi.get("status") or {}).get("volumeStatus") or ()
+    claims = {entry["name"]: entry.get("persistentVolumeClaimInfo") or {} for entry in entries}
+    for volume in vmi["spec"].get("volumes") or ():
+        name = volume["name"]
+        if "persistentVolumeClaim" in volume or "dataVolume" in volume:
+            if "ReadWriteMany" not in (claims.get(name, {}).get("accessModes") or ()):
+                yield (
+                    reason,
+                    f"cannot migrate VMI: PVC {paths.claim_of(volume)} is not shared, live migration requires that all "
+                    "PVCs must be shared (using ReadWriteMany access mode)",
+                )
+            elif is_hotpluggable(volume):
+                yield (
+                    reason,
+                    f"cannot migrate VMI: volume {name} can be unplugged, and this engine doesn't bring such volumes "
+                    "to another node; unplug it first",
+                )
+        if "hostDisk" in volume and not volume["hostDisk"].get("shared"):
+            yield reason, "cannot migrate VMI with non-shared HostDisk"

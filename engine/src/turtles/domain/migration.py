@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a guest's memory and disks get to another node, and when that is given up. Pure: times are given, in seconds.
+
+Rules are KubeVirt's (user guide, "Live Migration"): a migration may take so many seconds for each GiB that it copies,
+and has to make progress; what happens when it doesn't is the configuration's choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from pathlib import PurePosixPath
+from typing import Any
+
+from turtles.api import migrations, quantity
+from turtles.api.objects import Object
+from turtles.domain import paths
+from turtles.domain.xml import parse
+
+_GIB = 1 << 30
+#: Less than this is noise: what is left has to become less by more than that to count as progress.
+_STEP = 1 << 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one migration is done.
+
+    :param bandwidth: bytes per second, 0 is no limit. :param seconds: how long all of it may take.
+    :param progress_timeout: seconds without progress. :param disruption: whether the guest may be paused.
+    """
+
+    bandwidth: int = 0
+    seconds: float = 150.0
+    progress_timeout: float = 150.0
+    auto_converge: bool = False
+    post_copy: bool = False
+    disruption: bool = False
+
+
+def settings(state: Mapping[str, Any], size: int) -> Settings:
+    """Return how a migration is done.
+
+    :param state: the VMI's ``migrationState``.
+    :param size: bytes that are copied at least once: of memory and of disks.
+    """
+    found = state.get("migrationConfiguration") or {}
+    return Settings(
+        bandwidth=quantity.to_int(found.get("bandwidthPerMigration") or 0),
+        seconds=float(found.get("completionTimeoutPerGiB") or 150) * max(1.0, size / _GIB),
+        progress_timeout=float(found.get("progressTimeout") or 150),
+        auto_converge=bool(found.get("allowAutoConverge")),
+        post_copy=bool(found.get("allowPostCopy")),
+        disruption=bool(found.get("allowWorkloadDisruption")),
+    )
+
+
+class Verdict(Enum):
+    """What to do about a migration that is under way."""
+
+    GO_ON = auto()
+    #: Let the guest run on the target, which fetches from the source what isn't there yet.
+    POST_COPY = auto()
+    #: Let the guest stand still, so that nothing changes that was copied.
+    PAUSE = auto()
+    ABORT = auto()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a migration is. ``least`` is the least that was left to copy so far, seen at the moment ``since``."""
+
+    least: int
+    since: float
+
+    def seen(self, remaining: int, now: float) -> Progress:
+        """Return the progress after another look."""
+        return Progress(remaining, now) if remaining + _STEP < self.least else replace(self)
+
+
+def judge(how: Settings, progress: Progress, elapsed: float, now: float, mode: str) -> tuple[Verdict, str]:
+    """Decide what to do about a migration, and say why.
+
+    :param elapsed: seconds since its start.
+    :param now: the moment, of the kind of ``progress.since``.
+    :param mode: as in ``migrationState.mode``.
+    """
+    if mode == migrations.POST_COPY:
+        return Verdict.GO_ON, ""  # there is no way back: neither side has all of the memory
+    if now - progress.since > how.progress_timeout:
+        return Verdict.ABORT, f"Live migration stuck for {now - progress.since:.0f} seconds and has been aborted"
+    if elapsed <= how.seconds or mode == migrations.PAUSED:
+        return Verdict.GO_ON, ""
+    if how.post_copy:
+        return Verdict.POST_COPY, ""
+    if how.disruption:
+        return Verdict.PAUSE, ""
+    return Verdict.ABORT, f"Live migration is not completed after {elapsed:.0f} seconds and has been aborted"
+
+
+def transferred(job: Mapping[str, Any]) -> Object:
+    """Return what users are told of libvirt's statistics of a job: bytes in all, done and left, and how fast."""
+
+    def number(name: str) -> int:
+        return int(job.get(name) or 0)
+
+    rate = number("memory_bps") + number("disk_bps")
+    return {
+        "dataTotalBytes": number("data_total"),
+        "dataProcessedBytes": number("data_processed"),
+        "dataRemainingBytes": number("data_remaining"),
+        "transferRateBytesPerSecond": rate,
+        "dirtyRateBytesPerSecond": number("memory_dirty_rate") * (number("memory_page_size") or 4096),
+    }
+
+
+def copied_disks(xml: str) -> Sequence[str]:
+    """Return the names (vda) of a running domain's disks that have to be copied: files of its Pod, which it writes to.
+
+    :raises AnswerError: if the XML can't be read.
+    """
+    found = []
+    for disk in parse(xml, "the domain's XML").iterfind("devices/disk"):
+        source, target = disk.find("source"), disk.find("target")
+        file = source.get("file") if source is not None else None
+        if file is None or target is None or disk.find("readonly") is not None:
+            continue
+        if PurePosixPath(file).is_relative_to(paths.EPHEMERAL_DISKS_DIR):
+            found.append(target.get("dev") or "")
+    return found
+
+
+# What is written to migrationState
+
+
+def announced(address: str, port: int) -> Object:
+    """Return what the target says when it is ready for the guest."""
+    return {"targetNodeAddress": address, "targetDirectMigrationNodePorts": {str(port): 0}}
+
+
+def begun(now: str) -> Object:
+    """Return what the source says when the transfer begins."""
+    return {"startTimestamp": now, "mode": migrations.PRE_COPY}
+
+
+def succeeded(now: str, start: str | None) -> Object:
+    """Return what the source says when the guest runs on the target."""
+    return {"startTimestamp": start or now, "endTimestamp": now, "completed": True, "transferStatus": None}
+
+
+def failed(state: Mapping[str, Any], reason: str, now: str, *, aborted: bool) -> Object:
+    """Return what is said of a migration that failed: the guest runs on at its source.
+
+    :param aborted: somebody wanted it to be.
+    """
+    changes: Object = {
+        "startTimestamp": state.get("startTimestamp") or now,
+        "endTimestamp": now,
+        "completed": True,
+        "failed": True,
+        "failureReason": reason,
+        "transferStatus": None,
+    }
+    if aborted:
+        changes["abortStatus"] = migrations.ABORT_SUCCEEDED
+    return changes

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pytest
+
+from turtles.domain import migration
+from turtles.domain.migration import Progress, Settings, Verdict
+
+GIB = 1 << 30
+XML = """<domain><devices>
+<disk><source file="/var/run/kubevirt-ephemeral-disks/disk-data/root/disk.qcow2"/><target dev="vda"/></disk>
+<disk><source file="/var/run/kubevirt-private/vmi-disks/data/disk.img"/><target dev="vdb"/></disk>
+<disk><source file="/var/run/kubevirt-ephemeral-disks/cloud-init-data/s/x.iso"/><target dev="vdc"/><readonly/></disk>
+<disk device="cdrom"><target dev="sda"/></disk>
+</devices></domain>"""
+
+
+@pytest.mark.parametrize(
+    ("how", "elapsed", "stuck", "mode", "verdict"),
+    [
+        (Settings(), 10, 0, "PreCopy", Verdict.GO_ON),
+        (Settings(), 151, 0, "PreCopy", Verdict.ABORT),
+        (Settings(), 149, 151, "PreCopy", Verdict.ABORT),
+        (Settings(post_copy=True, disruption=True), 151, 0, "PreCopy", Verdict.POST_COPY),
+        (Settings(disruption=True), 151, 0, "PreCopy", Verdict.PAUSE),
+        (Settings(disruption=True), 200, 0, "Paused", Verdict.GO_ON),
+        (Settings(disruption=True), 200, 151, "Paused", Verdict.ABORT),
+        # Neither side has all of the memory any more
+        (Settings(post_copy=True), 9999, 9999, "PostCopy", Verdict.GO_ON),
+    ],
+)
+def test_when_a_migration_is_given_up(how: Settings, elapsed: float, stuck: float, mode: str, verdict: Verdict) -> None:
+    found, why = migration.judge(how, Progress(1, 1000 - stuck), elapsed, 1000, mode)
+    assert (found, bool(why)) == (verdict, verdict is Verdict.ABORT)
+
+
+def test_progress_is_what_is_left_becoming_less() -> None:
+    progress = Progress(100 << 20, 1.0)
+    assert progress.seen(100 << 20, 5.0).since == progress.seen(200 << 20, 5.0).since == 1.0
+    assert progress.seen(50 << 20, 5.0) == Progress(50 << 20, 5.0)
+
+
+def test_the_time_there_is_grows_with_what_is_copied() -> None:
+    state = {"migrationConfiguration": {"completionTimeoutPerGiB": 10, "bandwidthPerMigration": "64Mi"}}
+    assert migration.settings(state, 100).seconds == 10
+    assert migration.settings(state, 4 * GIB).seconds == 40
+    assert migration.settings(state, 0).bandwidth == 64 << 20
+    assert migration.settings({}, 0) == Settings()
+
+
+def test_disks_of_the_pod_are_copied_and_claims_are_shared() -> None:
+    assert migration.copied_disks(XML) == ["vda"]

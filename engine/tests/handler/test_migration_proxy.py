@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way between two nodes: what passes, and who may come."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from turtles.handler.migration_proxy import DISKS, MEMORY, MigrationProxy
+
+SIZE = 5 << 20
+
+
+@pytest.fixture
+def proxies() -> Iterator[list[MigrationProxy]]:
+    made = [MigrationProxy("127.0.0.1", 0, bind="127.0.0.1") for _ in range(3)]
+    yield made
+    for proxy in made:
+        proxy.close()
+
+
+def listen(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+    return listener
+
+
+def connect(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(20)
+    connection.connect(str(path))
+    return connection
+
+
+def read(connection: socket.socket) -> bytes:
+    received = bytearray()
+    while data := connection.recv(1 << 16):
+        received += data
+    return bytes(received)
+
+
+def test_bytes_of_each_channel_arrive_where_they_belong(proxies: list[MigrationProxy], tmp_path: Path) -> None:
+    source, target, _ = proxies
+    inside = {channel: listen(tmp_path / f"in-{channel}") for channel in (MEMORY, DISKS)}
+    received: dict[str, bytes] = {}
+
+    def serve(channel: str) -> None:
+        connection, _ = inside[channel].accept()
+        with connection:
+            received[channel] = read(connection)
+
+    threads = [threading.Thread(target=serve, args=(channel,)) for channel in inside]
+    for thread in threads:
+        thread.start()
+    target.expect("m", source.endpoint, lambda channel: connect(tmp_path / f"in-{channel}"))
+    lead = source.lead("m", target.endpoint, {channel: listen(tmp_path / f"out-{channel}") for channel in inside})
+    for channel in inside:
+        with connect(tmp_path / f"out-{channel}") as connection:
+            connection.sendall(channel.encode() * (SIZE // len(channel)))
+    for thread in threads:
+        thread.join(20)
+    lead.close()
+    assert {channel: data[:2] for channel, data in received.items()} == {MEMORY: b"me", DISKS: b"di"}
+    assert all(len(data) == SIZE // len(channel) * len(channel) for channel, data in received.items())
+
+
+@pytest.mark.parametrize("who", ["a stranger", "of another migration"])
+def test_nobody_else_gets_in(proxies: list[MigrationProxy], tmp_path: Path, who: str) -> None:
+    source, target, stranger = proxies
+    asked: list[str] = []
+
+    def inside(channel: str) -> socket.socket:
+        asked.append(channel)
+        raise OSError("nobody is here")
+
+    target.expect("m", source.endpoint, inside)
+    # The TLS layer knows its certificate by another migration
+    target.expect("other", stranger.endpoint, inside)
+    caller, uid = (stranger, "m") if who == "a stranger" else (source, "other")
+    lead = caller.lead(uid, target.endpoint, {MEMORY: listen(tmp_path / "out")})
+    with connect(tmp_path / "out") as connection:
+        connection.sendall(b"hello")
+        with contextlib.suppress(ConnectionResetError):
+            assert read(connection) == b""
+    lead.close()
+    assert asked == []
+
+
+def test_a_target_that_is_not_the_one_that_was_named(proxies: list[MigrationProxy], tmp_path: Path) -> None:
+    source, target, stranger = proxies
+    target.expect("m", source.endpoint, lambda channel: connect(tmp_path / "in"))
+    named = type(target.endpoint)(target.endpoint.host, target.endpoint.port, stranger.endpoint.certificate)
+    lead = source.lead("m", named, {MEMORY: listen(tmp_path / "out")})
+    with connect(tmp_path / "out") as connection:
+        assert read(connection) == b""
+    assert "can't be reached" in lead.error
+    lead.close()
