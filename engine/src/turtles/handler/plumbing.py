@@ -10,6 +10,7 @@ starts DHCP on it.
 
 import contextlib
 import ctypes
+import errno
 import hashlib
 import os
 import subprocess
@@ -28,6 +29,7 @@ from turtles.handler import rules
 T = TypeVar("T")
 
 _CLONE_NEWNET = 0x40000000
+_OF_MASTER = 0x04  # NTF_MASTER of <linux/neighbour.h>
 _AF_INET = 2
 _MAIN_TABLE = 254
 #: What virt-launcher, an ordinary user, may bind in its Pod: DHCP and all ports above.
@@ -150,7 +152,7 @@ def _add_address(ip: Any, index: int, address: str, prefix: int) -> None:
     try:
         ip.addr("add", index=index, address=address, prefixlen=prefix)
     except NetlinkError as error:
-        if error.code != 17:  # EEXIST
+        if error.code != errno.EEXIST:
             raise
 
 
@@ -255,8 +257,11 @@ def _take_over(ip: Any, plan: InterfacePlan, pod: PodInterface) -> int:
     ip.brport("set", index=nic, learning=0)
     if _kind(ip, nic) == _FILTERING:
         # It receives for its own MAC only, which therefore is the guest's. The bridge must not take it for the Pod's.
-        with contextlib.suppress(NetlinkError):
-            ip.fdb("del", ifindex=nic, lladdr=plan.guest_mac)
+        try:
+            ip.fdb("del", ifindex=nic, lladdr=plan.guest_mac, flags=_OF_MASTER)
+        except NetlinkError as error:
+            if error.code != errno.ENOENT:
+                raise
     return bridge
 
 
