@@ -63,7 +63,7 @@ def with_networks(vm: dict[str, Any], *names: str) -> dict[str, Any]:
 
 def answers(run: Callable[[str], str], address: str) -> bool:
     """Whether an address answers, asked by way of a shell."""
-    return run(f"ping -c 1 -W 2 {address} >/dev/null 2>&1 && echo yes || echo no").strip() == "yes"
+    return run(f"busybox ping -c 1 -W 2 {address} >/dev/null 2>&1 && echo yes || echo no").strip() == "yes"
 
 
 def test_a_guest_with_three_interfaces(cluster: Cluster, namespace: str, wire: str, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_guest_with_three_interfaces(cluster: Cluster, namespace: str, wire: s
     outside(f"ip route add 192.0.2.0/24 via {GUEST}; ip route add 10.0.2.0/24 via {GUEST}")
     assert not answers(outside, blue["ipAddress"])
     assert not answers(outside, default["ipAddress"])
-    machine = subprocess.run(["ping", "-c1", "-W1", blue["ipAddress"]], capture_output=True, check=False)
+    machine = subprocess.run(["busybox", "ping", "-c1", "-W1", blue["ipAddress"]], capture_output=True, check=False)
     assert machine.returncode, "the bridge has no address on the machine"
 
     # In another's name: an address that isn't the guest's, and a MAC.
