@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Several networks of one guest, and what a guest can't send: with a frame generator in the guest's place."""
 
-import contextlib
 import fcntl
 import os
 import select
