@@ -79,5 +79,5 @@ def has_address(service):
     """Return whether a Service is reached at an address, or needs none."""
     spec = (service or {}).get("spec") or {}
     if spec.get("type") == "LoadBalancer":
-        return bool((((service.get("status") or {}).get("loadBalancer") or {}).get("ingress")))
+        return bool(((service.get("status") or {}).get("loadBalancer") or {}).get("ingress"))
     return bool(spec.get("clusterIP")) or spec.get("type") == "ExternalName"
