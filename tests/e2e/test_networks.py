@@ -68,7 +68,7 @@ def answers(run: Callable[[str], str], address: str) -> bool:
 
 def test_a_guest_with_three_interfaces(cluster: Cluster, namespace: str, wire: str, tmp_path: Path) -> None:
     leases = tmp_path / "ipam"
-    ipam = {"type": "host-local", "dataDir": str(leases), "subnet": "192.0.2.0/24"}
+    ipam = {"type": "host-local", "dataDir": str(leases), "subnet": "198.51.100.0/24"}
     define(cluster, namespace, "blue", {"cniVersion": "0.4.0", "type": "bridge", "bridge": f"{wire}b", "ipam": ipam})
     define(cluster, namespace, "red", {"cniVersion": "0.4.0", "type": "macvlan", "master": f"{wire}m"})
     cluster.create(namespace, with_networks(cluster.virtual_machine("three"), "blue", "red"))
@@ -76,7 +76,7 @@ def test_a_guest_with_three_interfaces(cluster: Cluster, namespace: str, wire: s
     three, two = (cluster.wait_running(namespace, name) for name in ("three", "two"))
     default, blue, red = three["status"]["interfaces"]
     assert [each["name"] for each in (default, blue, red)] == ["default", "blue", "red"]
-    assert blue["ipAddress"].startswith("192.0.2.")
+    assert blue["ipAddress"].startswith("198.51.100.")
     assert "ipAddress" not in red
     assert [each["infoSource"] for each in (default, blue)] == ["domain", "domain, multus-status"]
     reported = json.loads(cluster.launcher(namespace, "three").metadata.annotations[STATUS])
@@ -108,7 +108,7 @@ def test_a_guest_with_three_interfaces(cluster: Cluster, namespace: str, wire: s
     assert answers(in_three, OUTSIDE)
     # and from nowhere else
     assert not answers(in_two, GUEST)
-    outside(f"ip route add 192.0.2.0/24 via {GUEST}; ip route add 10.0.2.0/24 via {GUEST}")
+    outside(f"ip route add 198.51.100.0/24 via {GUEST}; ip route add 10.0.2.0/24 via {GUEST}")
     assert not answers(outside, blue["ipAddress"])
     assert not answers(outside, default["ipAddress"])
     machine = subprocess.run(["busybox", "ping", "-c1", "-W1", blue["ipAddress"]], capture_output=True, check=False)
@@ -116,9 +116,9 @@ def test_a_guest_with_three_interfaces(cluster: Cluster, namespace: str, wire: s
 
     # In another's name: an address that isn't the guest's, and a MAC.
     assert answers(in_three, other)
-    in_three("ip addr add 192.0.2.200/24 dev eth1")
-    assert "0 packets received" in in_three(f"ping -c 1 -W 2 -I 192.0.2.200 {other}; true")
-    in_three("ip addr del 192.0.2.200/24 dev eth1; ip link set eth2 address 02:00:00:00:00:77")
+    in_three("ip addr add 198.51.100.200/24 dev eth1")
+    assert "0 packets received" in in_three(f"ping -c 1 -W 2 -I 198.51.100.200 {other}; true")
+    in_three("ip addr del 198.51.100.200/24 dev eth1; ip link set eth2 address 02:00:00:00:00:77")
     assert not answers(in_three, OUTSIDE)
     in_three(f"ip link set eth2 address {red['mac']}")
     assert answers(in_three, OUTSIDE)
