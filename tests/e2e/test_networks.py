@@ -108,9 +108,9 @@ def test_a_guest_with_three_interfaces(cluster: Cluster, namespace: str, wire: s
     assert answers(in_three, OUTSIDE)
     # and from nowhere else
     assert not answers(in_two, GUEST)
-    outside(f"ip route add 198.51.100.0/24 via {GUEST}; ip route add 10.0.2.0/24 via {GUEST}")
-    assert not answers(outside, blue["ipAddress"])
-    assert not answers(outside, default["ipAddress"])
+    outside(f"ip route add 198.51.100.0/24 via {GUEST}; ip route add 10.0.0.0/8 via {GUEST}")
+    assert not answers(outside, other)
+    assert not answers(outside, two["status"]["interfaces"][0]["ipAddress"])
     machine = subprocess.run(["busybox", "ping", "-c1", "-W1", blue["ipAddress"]], capture_output=True, check=False)
     assert machine.returncode, "the bridge has no address on the machine"
 

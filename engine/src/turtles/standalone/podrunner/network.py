@@ -18,6 +18,7 @@ from turtles.standalone.podrunner import cni, sandbox
 from turtles.standalone.podrunner.cni import CNIError
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.poddir import PodDir
+from turtles.standalone.policy.enforcer import Policies, PolicyError
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +44,19 @@ class Networks:
     """Attaches the Pods of a node to their networks.
 
     :param definitions: returns a NetworkAttachmentDefinition.
+    :param policies: has the policies for a Pod hold before its containers start.
     """
 
-    def __init__(self, config: Config, definitions: Definitions) -> None:
-        self._config, self._definitions = config, definitions
+    def __init__(self, config: Config, definitions: Definitions, policies: Policies | None = None) -> None:
+        self._config, self._definitions, self._policies = config, definitions, policies
         #: Pods whose attachments were made or checked by this process.
         self._sure: set[str] = set()
 
     def forget(self, uid: str) -> None:
         """Forget a Pod."""
         self._sure.discard(uid)
+        if self._policies is not None:
+            self._policies.release(uid)
 
     def set_up(self, pod: Object, directory: PodDir, *, fresh: bool) -> Object:
         """Create a Pod's network namespace and attach it, unless that has been done; return the first CNI result.
@@ -88,8 +92,18 @@ class Networks:
                     raise
                 raise CNIError(f"NetworkAttachmentDefinition {each.definition}: {error}") from error
             first = first or result
+        self._isolate(pod, first)
         self._sure.add(directory.uid)
         return first
+
+    def _isolate(self, pod: Object, result: Object) -> None:
+        found = attachments.addresses(result)
+        if self._policies is None or not found:
+            return
+        try:
+            self._policies.isolate(pod, found[0])
+        except PolicyError as error:
+            raise CNIError(str(error)) from error
 
     def _check(self, pod: Object, directory: PodDir) -> None:
         """Check attachments that an earlier process made, and release all of them if one isn't as it was."""

@@ -36,6 +36,7 @@ from turtles.standalone.podrunner.supervisor import Supervisor
 from turtles.standalone.podrunner.volumes import VolumeError, Volumes
 from turtles.standalone.podrunner.waiting import Waiting
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, send_signal, wait_end
+from turtles.standalone.policy.enforcer import Policies
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Runner:
 
     :param pods: informer of the Pods bound to this node.
     :param address: the node's address, ``status.hostIP``.
+    :param policies: enforces NetworkPolicies.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Runner:
         images: ImageStore,
         recorder: Recorder,
         address: str,
+        policies: Policies | None = None,
     ) -> None:
         self._client, self._config, self._pods = client, config, pods
         self._zygote, self._recorder = zygote, recorder
@@ -78,7 +81,7 @@ class Runner:
         self._reporter = Reporter(client, config, pods, zygote, recorder, address)
         self._images = ImageVolumes(config, images, self.fetch, self._queue.add, self._reporter.tell)
         self._bundles = Bundles(config, self.fetch)
-        self._networks = Networks(config, self._definition)
+        self._networks = Networks(config, self._definition, policies)
         self._starter = Starter(
             config,
             zygote,

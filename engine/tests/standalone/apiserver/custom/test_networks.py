@@ -11,14 +11,14 @@ import yaml
 
 from ..conftest import Server
 
-MANIFEST = Path(__file__).parents[5] / "roles/handler/files/network-attachment-definitions.yaml"
+MANIFEST = Path(__file__).parents[5] / "roles/handler/files/networks.yaml"
 NETWORKS = "/apis/k8s.cni.cncf.io/v1/namespaces/default/network-attachment-definitions"
 
 
 @pytest.fixture(scope="module")
 def networks(server: Server) -> Iterator[Server]:
     """A server with the definition that the role handler applies."""
-    definition, _ = yaml.safe_load_all(MANIFEST.read_text())
+    definition = next(yaml.safe_load_all(MANIFEST.read_text()))
     path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     code, answer = server.call("POST", path, definition)
     assert code == 201, answer
