@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -149,3 +150,39 @@ def test_a_network_that_is_not_there_is_named(cluster: Cluster, namespace: str, 
     assert (refused.value.status, "spec.config" in refused.value.body) == (422, True)
     define(cluster, namespace, "blue", {"cniVersion": "0.4.0", "type": "bridge", "bridge": f"{wire}b"})
     cluster.wait_running(namespace, "waits")
+
+
+def test_network_policies_hold_for_guests(cluster: Cluster, namespace: str, kubectl: Callable[..., str]) -> None:
+    """Between guests of either binding. The machine itself isn't restricted, so that SSH from here works."""
+    addresses = {}
+    for name, binding in (("web", "bridge"), ("db", "masquerade")):
+        cluster.create(namespace, cluster.virtual_machine(name, binding=binding, labels={"app": name}))
+    for name in ("web", "db"):
+        addresses[name] = cluster.wait_running(namespace, name)["status"]["interfaces"][0]["ipAddress"]
+
+    def reaches(name: str, other: str) -> bool:
+        command = f"nc -z -w 3 {addresses[other]} 22 && echo yes || echo no"
+        return cluster.ssh(addresses[name], command, timeout=180) == "yes"
+
+    def until(wanted: bool, name: str, other: str) -> None:
+        deadline = time.monotonic() + 30
+        while reaches(name, other) is not wanted:  # rules can't be watched from outside
+            assert time.monotonic() < deadline
+
+    def apply(name: str, spec: dict[str, Any]) -> None:
+        kind = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy"}
+        kubectl("apply", "-f", "-", stdin=json.dumps({**kind, "metadata": {"name": name}, "spec": spec}))
+
+    for pair in (("web", "db"), ("db", "web")):
+        until(True, *pair)
+    apply("none", {"podSelector": {}, "policyTypes": ["Ingress"]})
+    for pair in (("web", "db"), ("db", "web")):
+        until(False, *pair)
+    web = {"podSelector": {"matchLabels": {"app": "web"}}}
+    apply("db", {"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [{"from": [web], "ports": [{"port": 22}]}]})
+    until(True, "web", "db")
+    assert not reaches("db", "web")
+    cluster.kill("virt-standalone podrunner")
+    assert not reaches("db", "web")
+    kubectl("delete", "networkpolicy", "--all")
+    until(True, "db", "web")
