@@ -31,6 +31,7 @@ ROOTS = (
     "io.k8s.api.core.v1.",
     "io.k8s.api.discovery.v1.",
     "io.k8s.api.events.v1.",
+    "io.k8s.api.networking.v1.NetworkPolicy",
     "io.k8s.api.policy.v1.",
     "io.k8s.api.rbac.v1.",
     "io.k8s.api.scheduling.v1.",

@@ -4,7 +4,7 @@
 import os
 
 #: Each kind of test that has bridges; tests of several kinds run in one process.
-KINDS = ("handler", "podrunner", "streams")
+KINDS = ("handler", "podrunner", "streams", "policy")
 
 
 def subnet(kind: str) -> str:

@@ -37,7 +37,7 @@ from turtles.standalone.apiserver.builtin import pod_defaults, pod_rules
 from turtles.virt_api import admission
 
 HOOKS = admission.Admission(admission.engine_users("kubevirt"), checks={"kubevirt": lambda request: []})
-POD_INTERFACE = network.PodInterface("eth0", "0a:58:0a:f4:00:05", (("10.244.0.5", 16),), "10.244.0.1", 1400)
+POD_INTERFACES = {"eth0": network.PodInterface("eth0", "0a:58:0a:f4:00:05", (("10.244.0.5", 16),), "10.244.0.1", 1400)}
 SPECS = int(os.environ.get("TURTLES_FUZZ_SPECS", "0"))
 DOMAIN_SCHEMA = Path("/usr/share/libvirt/schemas/domain.rng")
 
@@ -184,7 +184,7 @@ def check_pod(vmi: dict[str, Any], *, kvm: bool, image_volumes: bool) -> None:
 
 def check_domain(vmi: dict[str, Any], *, kvm: bool) -> None:
     """Make the domain XML of a VMI, and hold it against libvirt's schema."""
-    plans = network.plans(vmi, POD_INTERFACE)
+    plans = network.plans(vmi, POD_INTERFACES)
     devices = vmi["spec"]["domain"]["devices"]
     given = [device["deviceName"] for kind in ("gpus", "hostDevices") for device in devices.get(kind) or ()]
     # As a device plugin says which device of the node the Pod has.

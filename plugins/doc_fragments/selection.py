@@ -28,6 +28,17 @@ options:
     default: kubevirt.io/v1
 """
 
+    # The same for kinds that aren't KubeVirt's
+    OBJECTS = r"""
+options:
+  name:
+    description: Name of the one object to read. An empty list is returned if there is none.
+    type: str
+  namespace:
+    description: Namespace to read from. All if not given, or, with O(name), that of the kubeconfig's context.
+    type: str
+"""
+
     # What can be chosen by where there may be many
     SELECTORS = r"""
 options:

@@ -14,12 +14,17 @@ class InfoModule(KubeModule):
     """Read objects of KIND, one of the kinds in the table of resources."""
 
     KIND = ""
-    ARGUMENTS = {
+    # Of kinds that have no choice of versions.
+    API_VERSION = ""
+    SELECTION = {
         "name": {"type": "str"},
         "namespace": {"type": "str"},
         "label_selectors": {"type": "list", "elements": "str", "default": []},
         "field_selectors": {"type": "list", "elements": "str", "default": []},
         "query": {"type": "str"},
+    }
+    ARGUMENTS = {
+        **SELECTION,
         "api_version": {
             "type": "str",
             "choices": ["kubevirt.io/v1", "kubevirt.io/v1alpha3"],
@@ -29,7 +34,7 @@ class InfoModule(KubeModule):
 
     def resource(self):
         """Return the Resource of the kind that is read."""
-        return _resources.known(self.params["api_version"], self.KIND)
+        return _resources.known(self.API_VERSION or self.params["api_version"], self.KIND)
 
     def run(self):
         # A mistake in it is told before anything is read.

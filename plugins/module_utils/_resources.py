@@ -37,6 +37,7 @@ _KNOWN = {
         "Role": ("roles", True),
         "RoleBinding": ("rolebindings", True),
     },
+    "k8s.cni.cncf.io/v1": {"NetworkAttachmentDefinition": ("network-attachment-definitions", True)},
     "scheduling.k8s.io/v1": {"PriorityClass": ("priorityclasses", False)},
     "storage.k8s.io/v1": {"StorageClass": ("storageclasses", False)},
     "instancetype.kubevirt.io/v1beta1": {

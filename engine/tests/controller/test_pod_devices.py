@@ -157,10 +157,11 @@ STATE = from_kubevirt({"spec": {"configuration": {"vmStateStorageClass": "local"
         ({}, efi(), DEFAULT, ""),
         ({"downwardMetrics": {}}, {}, DEFAULT, "use a downwardMetrics volume"),
         ({"interfaces": [{"name": "a", "passtBinding": {}}]}, {}, DEFAULT, "interfaces[0].passtBinding is not"),
-        ({}, {"networks": [{"name": "a", "multus": {"networkName": "n"}}]}, DEFAULT, "networks[0].multus is not"),
+        ({}, {"networks": [{"name": "a", "multus": {"networkName": "n"}}]}, DEFAULT, ""),
+        ({}, {"networks": [{"name": "a", "resourceClaim": {}}]}, DEFAULT, "networks[0].resourceClaim is not"),
         (
             {"interfaces": [{"name": "a", "bridge": {}, "state": "absent"}]},
-            {"networks": [{"name": "a", "multus": {"networkName": "n"}}]},
+            {"networks": [{"name": "a", "resourceClaim": {}}]},
             DEFAULT,
             "",
         ),

@@ -173,7 +173,7 @@ def test_a_probe_of_the_guest_does_not_keep_it_from_starting(state: str, mesh_re
 
 
 def test_an_obstacle_keeps_the_pod_from_being_made() -> None:
-    obstacle = "spec.networks[0].multus is not supported"
+    obstacle = "spec.networks[0].resourceClaim is not supported"
     decided = plan(make_vmi(), [], {}, NOW, obstacles=[obstacle])
     assert not decided.create_pod
     assert decided.vmi["status"]["phase"] == "Pending"

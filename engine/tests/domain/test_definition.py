@@ -175,8 +175,7 @@ CASES = {
 
 
 def plans(obj: dict[str, Any]) -> list[network.InterfacePlan]:
-    found = network.pod_network_interface(obj["spec"])
-    return [network.plan(*found, POD_INTERFACE, UID, network.queues(obj["spec"]))] if found else []
+    return list(network.plans(obj, {"eth0": POD_INTERFACE}))
 
 
 def render(name: str) -> str:

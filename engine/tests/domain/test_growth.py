@@ -86,7 +86,7 @@ def test_a_domain_that_grows() -> None:
 )
 def test_conditions(seen: Live, refused: dict[str, str], expected: dict[str, tuple[str, str | None]]) -> None:
     vmi = copy.deepcopy(VMI)
-    observation = Observation(State.RUNNING, 1, seen, (), (), refused)
+    observation = Observation(State.RUNNING, 1, seen, (), refused)
     for _ in range(2):
         vmi["status"] = report.observed(vmi, observation, None, NOW)
     found = {
@@ -96,5 +96,5 @@ def test_conditions(seen: Live, refused: dict[str, str], expected: dict[str, tup
     }
     assert found == expected
     assert vmi["status"]["currentCPUTopology"]["sockets"] == seen.vcpus // 2
-    vmi["status"] = report.observed(vmi, Observation(State.RUNNING, 1, live(), (), ()), None, NOW)
+    vmi["status"] = report.observed(vmi, Observation(State.RUNNING, 1, live(), ()), None, NOW)
     assert not [each for each in vmi["status"]["conditions"] if each["type"].startswith("Hot")]

@@ -9,25 +9,26 @@ from turtles.domain.network import PodInterface, Port
 
 POD = PodInterface("eth0", "0a:58:0a:f4:00:05", (("fd00::5", 64), ("10.244.0.5", 16)), "10.244.0.1", 1400)
 NETWORK = {"name": "default", "pod": {}}
+MAC = "02:00:00:00:00:01"
 
 
 def test_bridge_moves_the_pods_identity() -> None:
-    plan = network.plan({"name": "default", "bridge": {}}, NETWORK, POD, "uid")
+    plan = network.plan({"name": "default", "bridge": {}}, NETWORK, POD, "")
     assert (plan.guest_mac, plan.guest_ip, plan.prefix, plan.gateway) == (POD.mac, "10.244.0.5", 16, "10.244.0.1")
     assert (plan.bridge, plan.tap, plan.server_ip, plan.mtu) == ("k6t-eth0", "tap0", "169.254.75.10", 1400)
 
 
 def test_masquerade() -> None:
     interface = {"name": "default", "masquerade": {}, "ports": [{"port": 80}, {"port": 53, "protocol": "UDP"}]}
-    plan = network.plan(interface, NETWORK, POD, "uid")
+    plan = network.plan(interface, NETWORK, POD, MAC)
     assert (plan.guest_ip, plan.prefix, plan.gateway, plan.server_ip) == ("10.0.2.2", 24, "10.0.2.1", "10.0.2.1")
     assert plan.ports == (Port("tcp", 80), Port("udp", 53))
-    assert plan.guest_mac == network.generated_mac("uid", "default")
+    assert plan.guest_mac == MAC
 
 
 def test_masquerade_in_another_network() -> None:
     plan = network.plan(
-        {"name": "default", "masquerade": {}}, {"name": "default", "pod": {"vmNetworkCIDR": "10.9.8.0/28"}}, POD, "uid"
+        {"name": "default", "masquerade": {}}, {"name": "default", "pod": {"vmNetworkCIDR": "10.9.8.0/28"}}, POD, MAC
     )
     assert (plan.guest_ip, plan.prefix, plan.gateway) == ("10.9.8.2", 28, "10.9.8.1")
 
@@ -35,8 +36,60 @@ def test_masquerade_in_another_network() -> None:
 @pytest.mark.parametrize("binding", ["bridge", "masquerade"])
 @pytest.mark.parametrize("mac", ["02:00:00:AA:BB:CC", "02-00-00-aa-bb-cc"])
 def test_a_mac_that_was_asked_for(binding: str, mac: str) -> None:
-    plan = network.plan({"name": "default", binding: {}, "macAddress": mac}, NETWORK, POD, "uid")
-    assert plan.guest_mac == "02:00:00:aa:bb:cc"
+    interface = {"name": "default", binding: {}, "macAddress": mac}
+    assert network.chosen_mac({"metadata": {"uid": "uid"}}, interface, NETWORK) == "02:00:00:aa:bb:cc"
+
+
+def test_a_virtual_machine_keeps_its_macs() -> None:
+    """Its instances come and go; only with a bridge on the Pod network they have each Pod's."""
+    owners = [{"kind": "VirtualMachine", "uid": "vm", "controller": True}]
+    one, other = ({"metadata": {"uid": uid, "ownerReferences": owners}} for uid in ("uid-1", "uid-2"))
+    blue = {"name": "blue", "multus": {"networkName": "blue"}}
+    for interface, each in (({"name": "default", "masquerade": {}}, NETWORK), ({"name": "blue", "bridge": {}}, blue)):
+        mac = network.chosen_mac(one, interface, each)
+        assert mac == network.chosen_mac(other, interface, each) == network.generated_mac("vm", interface["name"])
+        assert mac != network.chosen_mac({"metadata": {"uid": "uid-1"}}, interface, each)
+    assert network.chosen_mac(one, {"name": "default", "bridge": {}}, NETWORK) == ""
+
+
+def test_further_networks() -> None:
+    blue = {"name": "blue", "multus": {"networkName": "other/nad"}}
+    spec = {
+        "domain": {
+            "devices": {
+                "interfaces": [
+                    {"name": "default", "masquerade": {}},
+                    {"name": "blue", "bridge": {}},
+                    {"name": "gone", "bridge": {}, "state": "absent"},
+                ]
+            }
+        },
+        "networks": [NETWORK, blue, {"name": "gone", "multus": {"networkName": "gone"}}],
+    }
+    name = network.pod_interface_name(blue)
+    assert name == "pod16477688c0e"
+    facts = {"eth0": POD, name: PodInterface(name, "02:00:00:00:00:02", (("192.0.2.7", 24),), None, 1450)}
+    first, second = network.plans({"metadata": {"uid": "uid"}, "spec": spec}, facts)
+    assert (first.name, first.tap, first.addresses) == ("default", "tap0", ("fd00::5", "10.244.0.5"))
+    assert (second.name, second.bridge, second.tap) == ("blue", "k6t-16477688c0e", "tap16477688c0e")
+    assert (second.wire, second.server_ip, second.guest_ip) == ("16477688c0e-nic", "169.254.75.11", "192.0.2.7")
+    assert (second.gateway, second.mtu, second.own_addresses) == (None, 1450, ("192.0.2.7",))
+    names = [*vars(second).values(), second.wire]
+    assert all(len(each) <= 15 for each in names if isinstance(each, str) and "16477688c0e" in each)
+
+
+def test_a_network_without_addresses() -> None:
+    pod = PodInterface("pod1", "02:00:00:00:00:02", (), None, 1500)
+    plan = network.plan({"name": "blue", "bridge": {}}, {"name": "blue", "multus": {"networkName": "n"}}, pod, MAC)
+    assert (plan.has_address, plan.guest_ip, plan.server_ip, plan.own_addresses) == (False, "", "", ())
+
+
+def test_a_network_instead_of_the_pod_network() -> None:
+    instead = {"name": "blue", "multus": {"networkName": "n", "default": True}}
+    assert network.pod_interface_name(instead) == "eth0"
+    spec = {"domain": {"devices": {"interfaces": [{"name": "blue", "bridge": {}}]}}, "networks": [instead]}
+    (plan,) = network.plans({"metadata": {"uid": "uid"}, "spec": spec}, {"eth0": POD})
+    assert (plan.guest_mac, plan.tap) == (POD.mac, "tap0")
 
 
 def test_generated_macs_are_stable_local_and_distinct() -> None:
@@ -50,13 +103,14 @@ def test_generated_macs_are_stable_local_and_distinct() -> None:
     ("interface", "net", "pod", "message"),
     [
         ({"name": "a", "sriov": {}}, NETWORK, POD, "'a' has no supported binding"),
-        ({"name": "a", "bridge": {}}, {"name": "a", "multus": {}}, POD, "not the Pod network"),
+        ({"name": "a", "bridge": {}}, {"name": "a"}, POD, "neither the Pod network"),
+        ({"name": "a", "masquerade": {}}, {"name": "a", "multus": {}}, POD, "masquerade needs the Pod network"),
         ({"name": "a", "bridge": {}}, NETWORK, PodInterface("eth0", "", (), None, 1500), "no IPv4 address"),
     ],
 )
 def test_refusals(interface: dict[str, Any], net: dict[str, Any], pod: PodInterface, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        network.plan(interface, net, pod, "uid")
+        network.plan(interface, net, pod, MAC)
 
 
 def test_host_path() -> None:

@@ -9,7 +9,7 @@ from turtles.domain import network, report
 from turtles.domain.end import End
 from turtles.domain.lifecycle import Paused, Shutoff, State
 from turtles.domain.report import Observation
-from turtles.domain.status import GuestInfo, Live
+from turtles.domain.status import AgentInterface, GuestInfo, Live
 
 POD = network.PodInterface("eth0", "0a:58:0a:f4:00:05", (("10.244.0.5", 16),), "10.244.0.1", 1400)
 NOW, EARLIER = "2026-01-01T00:00:00Z", "2025-12-31T23:59:00Z"
@@ -35,15 +35,15 @@ VMI: dict[str, Any] = {
         ],
     },
 }
-PLANS = network.plans(VMI, POD)
+PLANS = network.plans(VMI, {"eth0": POD})
 MAC = PLANS[0].guest_mac
 LIVE = Live("pc-q35-7.2", False, False, 32 << 20, {})
 WITH_AGENT = Live("pc-q35-7.2", True, True, 32 << 20, {})
-INFO = GuestInfo((), {"name": "Alpine"}, {MAC: "eth7"})
+INFO = GuestInfo((), {"name": "Alpine"}, {MAC: AgentInterface("eth7")})
 
 
 def seen(state: int = State.RUNNING, reason: int = 1, live: Live | None = LIVE) -> Observation:
-    return Observation(state, reason, live, PLANS, ("10.244.0.5",))
+    return Observation(state, reason, live, PLANS)
 
 
 def vmi(**status: Any) -> dict[str, Any]:
@@ -234,8 +234,8 @@ def test_changes_name_what_is_gone() -> None:
 
 
 def test_no_interface_no_plans() -> None:
-    assert network.plans({**VMI, "spec": {"domain": {}}}, POD) == ()
-    assert network.plans(VMI, None) == ()
+    assert network.plans({**VMI, "spec": {"domain": {}}}, {"eth0": POD}) == ()
+    assert network.plans(VMI, {}) == ()
     assert [plan.name for plan in PLANS] == ["default"]
 
 

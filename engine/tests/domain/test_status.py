@@ -56,17 +56,34 @@ def test_values_that_no_domain_has(old: str, new: str) -> None:
 
 
 def test_interfaces() -> None:
-    plan = network.plan({"name": "default", "masquerade": {}}, NETWORK, POD, "uid")
-    (entry,) = status.interfaces([plan], ["10.244.0.5"], {})
+    plan = network.plan({"name": "default", "masquerade": {}}, NETWORK, POD, "02:00:00:00:00:01")
+    (entry,) = status.interfaces([plan], {})
     assert entry["ipAddress"] == "10.244.0.5"
     assert entry["ipAddresses"] == ["10.244.0.5"]
     assert entry["infoSource"] == "domain"
     assert "interfaceName" not in entry
     assert entry["linkState"] == "up"
-    (entry,) = status.interfaces([plan], ["10.244.0.5"], {plan.guest_mac: "enp1s0"}, {plan.guest_mac: False})
+    inside = {plan.guest_mac: status.AgentInterface("enp1s0", ("192.0.2.1",))}
+    (entry,) = status.interfaces([plan], inside, {plan.guest_mac: False})
     assert entry["linkState"] == "down"
     assert entry["interfaceName"] == "enp1s0"
     assert entry["infoSource"] == "domain, guest-agent"
+    assert entry["ipAddresses"] == ["10.244.0.5"]
+
+
+def test_an_interface_of_a_further_network() -> None:
+    """Where the network has no addresses, the guest's own are all that is known. virt-controller asked Multus."""
+    pod = network.PodInterface("pod1", "02:00:00:00:00:01", (), None, 1500)
+    plan = network.plan({"name": "blue", "bridge": {}}, {"name": "blue", "multus": {"networkName": "b"}}, pod, "")
+    before = [{"name": "blue", "podInterfaceName": "pod1", "infoSource": "multus-status"}]
+    (entry,) = status.interfaces([plan], {}, {}, before)
+    assert "ipAddress" not in entry
+    assert entry["infoSource"] == "domain, multus-status"
+    inside = {plan.guest_mac: status.AgentInterface("eth1", ("192.0.2.1", "2001:db8::1"))}
+    (entry,) = status.interfaces([plan], inside, {}, [entry])
+    assert (entry["ipAddress"], entry["ipAddresses"]) == ("192.0.2.1", ["192.0.2.1", "2001:db8::1"])
+    assert entry["infoSource"] == "domain, guest-agent, multus-status"
+    assert status.known_interfaces([entry]) == inside
 
 
 def test_guest_agent_answers() -> None:
@@ -78,13 +95,17 @@ def test_guest_agent_answers() -> None:
         "if.0.name": "lo",
         "if.1.name": "eth0",
         "if.1.hwaddr": "02:00:00:AA:00:01",
+        "if.1.addr.count": 3,
+        "if.1.addr.0.addr": "192.0.2.1",
+        "if.1.addr.1.addr": "fe80::1",
+        "if.1.addr.2.addr": "<none>",
     }
     assert status.guest_os_info(info) == {
         "id": "debian",
         "prettyName": "Debian GNU/Linux 12",
         "kernelRelease": "6.1",
     }
-    assert status.agent_interfaces(info) == {"02:00:00:aa:00:01": "eth0"}
+    assert status.agent_interfaces(info) == {"02:00:00:aa:00:01": status.AgentInterface("eth0", ("192.0.2.1",))}
 
 
 def test_an_agent_s_words_are_bounded() -> None:
@@ -95,7 +116,7 @@ def test_an_agent_s_words_are_bounded() -> None:
     assert status.guest_os_info(info)["name"] == "x " * 128
     names = status.agent_interfaces(info)
     assert len(names) == 255
-    assert set(names.values()) == {"e" * 256}
+    assert {each.name for each in names.values()} == {"e" * 256}
 
 
 @pytest.mark.parametrize("answer", [None, [], "x", {"supported_commands": {}}, {"supported_commands": "x"}])

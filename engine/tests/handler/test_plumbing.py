@@ -17,6 +17,8 @@ from .rig import Pod
 
 pytestmark = pytest.mark.root
 
+MAC = "02:00:00:00:00:99"
+
 
 @contextmanager
 def netns_of(pod: Pod) -> Iterator[int]:
@@ -50,7 +52,7 @@ def test_masquerade(make_pod: Callable[[], Pod], times: int) -> None:
         assert facts.gateway == f"{pod.ip.rpartition('.')[0]}.1"
         assert facts.mtu == 1400
         interface = {"name": "default", "masquerade": {}, "ports": [{"port": 22}, {"port": 53, "protocol": "UDP"}]}
-        plan = network.plan(interface, {"name": "default", "pod": {}}, facts, "uid-1")
+        plan = network.plan(interface, {"name": "default", "pod": {}}, facts, MAC)
         for _ in range(times):
             started = time.perf_counter()
             plumbing.connect(netns, plan, facts)
@@ -72,7 +74,7 @@ def test_bridge_continues_where_it_stopped(make_pod: Callable[[], Pod], interrup
     pod = make_pod()
     with netns_of(pod) as netns:
         facts = plumbing.read_pod_interface(netns, "eth0")
-        plan = network.plan({"name": "default", "bridge": {}}, {"name": "default", "pod": {}}, facts, "uid-1")
+        plan = network.plan({"name": "default", "bridge": {}}, {"name": "default", "pod": {}}, facts, "")
         steps = {
             "down": ["link set eth0 down", "addr flush dev eth0"],
             "renamed": ["link set eth0 name eth0-nic"],

@@ -11,7 +11,10 @@ from turtles.handler.state import State, Store
 
 FULL = State(
     pod_uid="pod-1",
-    pod_interface=PodInterface("eth0", "02:00:00:00:00:01", (("10.0.0.2", 24), ("fd00::2", 64)), "10.0.0.1", 1400),
+    pod_interfaces={
+        "eth0": PodInterface("eth0", "02:00:00:00:00:01", (("10.0.0.2", 24), ("fd00::2", 64)), "10.0.0.1", 1400),
+        "pod1": PodInterface("pod1", "02:00:00:00:00:02", (), None, 1500, (("192.0.2.0/24", "10.0.0.9"),)),
+    },
     started=True,
     shutdown_at=12.5,
     stopped=1,

@@ -111,6 +111,20 @@ def test_gateway_outside_of_the_subnet_gets_a_route():
     assert options[1] == b"\xff" * 4
 
 
+def test_routes():
+    """Who gets routes ignores the router, which therefore is among them."""
+    routes = (("192.168.16.0/20", "10.0.2.9"), ("172.16.0.0/12", "10.0.3.9"))
+    options = dhcp.parse_options(answer(packet(dhcp.DISCOVER), replace(PLAN, routes=routes))[1])
+    assert options[121] == (
+        bytes([32, 10, 0, 3, 9, 0, 0, 0, 0])
+        + bytes([20, 192, 168, 16, 10, 0, 2, 9])
+        + bytes([12, 172, 16, 10, 0, 3, 9])
+        + bytes([0])
+        + SERVER
+    )
+    assert options[3] == SERVER
+
+
 def test_no_gateway():
     assert 3 not in dhcp.parse_options(
         answer(packet(dhcp.DISCOVER), InterfacePlan(**{**vars(PLAN), "gateway": None}))[1]

@@ -54,9 +54,9 @@ def test_what_can_not_run_yet_is_named(cluster: Engine, namespace: str) -> None:
     vm = cluster.virtual_machine("later")
     spec = vm["spec"]["template"]["spec"]
     spec["networks"].append({"name": "red", "multus": {"networkName": "red"}})
-    spec["domain"]["devices"]["interfaces"].append({"name": "red", "bridge": {}})
+    spec["domain"]["devices"]["interfaces"].append({"name": "red", "sriov": {}})
     cluster.create(namespace, vm)
-    cluster.wait_event(namespace, "later", ["FailedCreate", "spec.networks[1].multus is not supported"], timeout=30)
+    cluster.wait_event(namespace, "later", ["FailedCreate", "interfaces[1].sriov is not supported"], timeout=30)
     vmi = cluster.get(namespace, "virtualmachineinstances", "later")
     assert vmi is not None
     assert vmi["status"]["phase"] == "Pending"

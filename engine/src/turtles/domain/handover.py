@@ -20,11 +20,13 @@ class HandoverError(ValueError):
 
 
 def launcher_view(vmi: Mapping[str, Any]) -> bytes:
-    """Return what the launcher needs of a VMI, as JSON: who it is, its spec, and the claims' sizes.
+    """Return what the launcher needs of a VMI, as JSON: who it is and whose, its spec, and the claims' sizes.
 
     Labels and annotations (up to 256 KiB) are left out, but for the configuration of Ignition.
     """
     metadata = {key: vmi["metadata"][key] for key in _IDENTITY}
+    if owners := vmi["metadata"].get("ownerReferences"):
+        metadata["ownerReferences"] = owners
     ignition = (vmi["metadata"].get("annotations") or {}).get(labels.IGNITION)
     if ignition:
         metadata["annotations"] = {labels.IGNITION: ignition}

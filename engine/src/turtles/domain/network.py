@@ -1,24 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a VMI's interface is connected to its Pod's interface: addresses and device names. Pure functions.
+"""How a VMI's interfaces are connected to its Pod's interfaces: addresses and device names. Pure functions.
 
 The node agent builds the devices and the domain XML from the plan, the launcher serves it by DHCP; both derive it from
 the same facts, so that nothing has to be passed between them. The rules are those of the KubeVirt user guide,
 "Interfaces and networks": with *bridge* the Pod's address and MAC move into the guest; with *masquerade* the guest has
-10.0.2.2 behind NAT.
+10.0.2.2 behind NAT. A further network (``multus``) has an interface of its own in the Pod, whose name is derived from
+the network's as KubeVirt does it.
 """
 
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, ip_address
 from typing import Any
 
 #: Interface of the Pod network inside a Pod (CNI specification: the runtime's choice; every runtime chooses this).
 POD_INTERFACE = "eth0"
-#: Address of the DHCP server under the bridge binding: link-local, /32, answers on the in-Pod bridge only.
-BRIDGE_DHCP_SERVER = "169.254.75.10"
+#: How many digits of a hash are in the names of devices for further networks; the kernel's names have 15 characters.
+_DIGITS = 11
 #: What the kernel has at most for a tap.
 _MAX_QUEUES = 256
 #: Default of a network's ``pod.vmNetworkCIDR``.
@@ -30,6 +31,7 @@ class PodInterface:
     """What CNI gave the Pod, read before anything is changed.
 
     ``addresses`` are (address, prefix length) pairs, ``gateway`` is that of the IPv4 default route, ``mtu`` in bytes.
+    ``routes`` are its other IPv4 routes by a gateway: (destination with prefix length, gateway) pairs.
     """
 
     name: str
@@ -37,6 +39,7 @@ class PodInterface:
     addresses: tuple[tuple[str, int], ...]
     gateway: str | None
     mtu: int
+    routes: tuple[tuple[str, str], ...] = ()
 
     def ipv4(self) -> tuple[str, int]:
         """Return the first IPv4 address and its prefix length.
@@ -62,9 +65,11 @@ class Port:
 class InterfacePlan:
     """Everything about one interface of a guest.
 
-    ``gateway`` is None if the Pod has no default route. ``ports`` empty means: all of them. ``server_ip`` is the
+    ``gateway`` is None if the Pod has no default route there. ``ports`` empty means: all of them. ``server_ip`` is the
     address of the in-Pod bridge, from which DHCP answers; its prefix is ``prefix`` for masquerade and 32 for bridge.
-    ``queues`` are pairs of queues of its tap. ``dhcp_options`` is the interface's ``dhcpOptions``.
+    On a network without addresses, ``guest_ip`` and ``server_ip`` are empty: the guest brings its own.
+    ``addresses`` are the Pod's, at which the guest is reached. ``queues`` are pairs of queues of its tap.
+    ``dhcp_options`` is the interface's ``dhcpOptions``.
     """
 
     name: str
@@ -82,6 +87,41 @@ class InterfacePlan:
     queues: int = 1
     link_up: bool = True
     dhcp_options: Mapping[str, Any] = field(default_factory=dict)
+    addresses: tuple[str, ...] = ()
+    routes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def wire(self) -> str:
+        """Name of the Pod's end of the wire, once its own name is the placeholder's (bridge binding)."""
+        return f"{_suffix(self.pod_interface)}-nic"
+
+    @property
+    def has_address(self) -> bool:
+        """Whether the guest's address is known, and given by DHCP."""
+        return bool(self.guest_ip)
+
+    @property
+    def own_addresses(self) -> tuple[str, ...]:
+        """What the guest may send from; nothing if that isn't known."""
+        if not self.has_address:
+            return ()
+        return self.addresses if self.binding == "bridge" else (self.guest_ip,)
+
+
+def pod_interface_name(network: Mapping[str, Any]) -> str:
+    """Return the name that a network's interface has in the Pod.
+
+    :param network: an entry of ``spec.networks``.
+    """
+    multus = network.get("multus")
+    if multus is None or multus.get("default"):
+        return POD_INTERFACE
+    return f"pod{hashlib.sha256(network['name'].encode()).hexdigest()[:_DIGITS]}"
+
+
+def _suffix(pod_interface: str) -> str:
+    """Return what the names of an interface's devices have in common."""
+    return pod_interface if pod_interface == POD_INTERFACE else pod_interface.removeprefix("pod")
 
 
 def binding_of(interface: Mapping[str, Any]) -> str:
@@ -95,10 +135,33 @@ def binding_of(interface: Mapping[str, Any]) -> str:
     raise ValueError(f"interface {interface.get('name')!r} has no supported binding; use masquerade or bridge")
 
 
-def generated_mac(vmi_uid: str, interface: str) -> str:
-    """Return a locally administered unicast MAC, always the same for a VMI's *interface*."""
-    digest = hashlib.sha256(f"{vmi_uid}/{interface}".encode()).digest()
+def generated_mac(owner_uid: str, interface: str) -> str:
+    """Return a locally administered unicast MAC, always the same for a machine's *interface*.
+
+    :param owner_uid: what :func:`owner_uid` returns for its VMI.
+    """
+    digest = hashlib.sha256(f"{owner_uid}/{interface}".encode()).digest()
     return ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))
+
+
+def owner_uid(vmi: Mapping[str, Any]) -> str:
+    """Return what all instances of a machine have in common: the VirtualMachine's uid, the VMI's if it has none."""
+    for reference in vmi["metadata"].get("ownerReferences") or ():
+        if reference.get("controller") and reference.get("kind") == "VirtualMachine":
+            return str(reference["uid"])
+    return str(vmi["metadata"]["uid"])
+
+
+def chosen_mac(vmi: Mapping[str, Any], interface: Mapping[str, Any], network: Mapping[str, Any]) -> str:
+    """Return the MAC that a VMI's interface is to have; empty where it is the Pod's (bridge on the Pod's own network).
+
+    :param interface: an entry of ``spec.domain.devices.interfaces``. :param network: its network.
+    """
+    if requested := _normalized(str(interface.get("macAddress") or "")):
+        return requested
+    if interface.get("masquerade") is None and pod_interface_name(network) == POD_INTERFACE:
+        return ""
+    return generated_mac(owner_uid(vmi), interface["name"])
 
 
 def queues(spec: Mapping[str, Any]) -> int:
@@ -115,59 +178,66 @@ def plan(
     interface: Mapping[str, Any],
     network: Mapping[str, Any],
     pod_interface: PodInterface,
-    vmi_uid: str,
+    mac: str,
     pairs: int = 1,
+    index: int = 0,
 ) -> InterfacePlan:
     """Return the plan of one interface.
 
     :param interface: an entry of ``spec.domain.devices.interfaces``.
     :param network: the entry of ``spec.networks`` with the same name.
     :param pod_interface: the Pod's interface as CNI left it.
+    :param mac: what :func:`chosen_mac` returns for it.
     :param pairs: of queues, if the interface's model has several.
-    :raises ValueError: if the network isn't the Pod's, the binding isn't known, or the Pod has no IPv4 address.
+    :param index: of the interface in the list.
+    :raises ValueError: if the network or binding isn't known, or the Pod network has no IPv4 address.
     """
     name = interface["name"]
     pod = network.get("pod")
-    if pod is None:
-        raise ValueError(f"network {name!r} is not the Pod network; only networks with 'pod' are supported")
+    if pod is None and network.get("multus") is None:
+        raise ValueError(f"network {name!r} is neither the Pod network (pod) nor a further one (multus)")
     binding = binding_of(interface)
-    address, prefix = pod_interface.ipv4()
-    requested_mac = _with_colons(str(interface.get("macAddress") or ""))
-    bridge = f"k6t-{pod_interface.name}"
+    if binding == "masquerade" and pod is None:
+        raise ValueError(f"interface {name!r}: masquerade needs the Pod network; use bridge")
+    suffix = _suffix(pod_interface.name)
     common: dict[str, Any] = {
+        "name": name,
+        "binding": binding,
+        "pod_interface": pod_interface.name,
+        "bridge": f"k6t-{suffix}",
+        "tap": "tap0" if suffix == POD_INTERFACE else f"tap{suffix}",
+        "mtu": pod_interface.mtu,
         "queues": pairs if interface.get("model", "virtio") == "virtio" else 1,
         "link_up": interface.get("state") != "down",
         "dhcp_options": interface.get("dhcpOptions") or {},
+        "addresses": tuple(address for address, _ in pod_interface.addresses),
     }
     if binding == "bridge":
+        try:
+            address, prefix = pod_interface.ipv4()
+        except ValueError:
+            if pod is not None:
+                raise
+            address, prefix = "", 0
         return InterfacePlan(
-            name=name,
-            binding=binding,
-            pod_interface=pod_interface.name,
-            bridge=bridge,
-            tap="tap0",
-            guest_mac=requested_mac or pod_interface.mac,
+            guest_mac=mac or pod_interface.mac,
             guest_ip=address,
             prefix=prefix,
             gateway=pod_interface.gateway,
-            server_ip=BRIDGE_DHCP_SERVER,
-            mtu=pod_interface.mtu,
+            # Link-local, /32, one for each interface: answers on its in-Pod bridge only.
+            server_ip=f"169.254.75.{10 + index % 245}" if address else "",
+            routes=pod_interface.routes,
             **common,
         )
-    subnet = IPv4Network(pod.get("vmNetworkCIDR") or MASQUERADE_CIDR)
+    pod_interface.ipv4()
+    subnet = IPv4Network((pod or {}).get("vmNetworkCIDR") or MASQUERADE_CIDR)
     gateway = str(subnet[1])
     return InterfacePlan(
-        name=name,
-        binding=binding,
-        pod_interface=pod_interface.name,
-        bridge=bridge,
-        tap="tap0",
-        guest_mac=requested_mac or generated_mac(vmi_uid, name),
+        guest_mac=mac,
         guest_ip=str(subnet[2]),
         prefix=subnet.prefixlen,
         gateway=gateway,
         server_ip=gateway,
-        mtu=pod_interface.mtu,
         ports=_ports(interface),
         **common,
     )
@@ -183,28 +253,50 @@ def _protocol(port: Mapping[str, Any]) -> str:
     return str(port.get("protocol") or "TCP").lower()
 
 
-def _with_colons(mac: str) -> str:
+def _normalized(mac: str) -> str:
+    """Return a MAC address in lower case with colons, empty for none."""
     digits = re.sub(r"[:.-]", "", mac.lower())
     return ":".join(digits[index : index + 2] for index in range(0, len(digits), 2))
 
 
-def plans(vmi: Mapping[str, Any], pod_interface: PodInterface | None) -> tuple[InterfacePlan, ...]:
-    """Return the plans of all interfaces of a VMI; empty if none is on the Pod network.
+def plans(vmi: Mapping[str, Any], pod_interfaces: Mapping[str, PodInterface]) -> tuple[InterfacePlan, ...]:
+    """Return the plans of those interfaces of a VMI whose Pod's interfaces are known.
 
-    :param pod_interface: the Pod's interface as CNI left it.
+    :param pod_interfaces: by name, as CNI left them.
     :raises ValueError: as :func:`plan` does.
     """
-    pair = pod_network_interface(vmi["spec"])
-    if pair is None or pod_interface is None:
-        return ()
-    return (plan(*pair, pod_interface, vmi["metadata"]["uid"], queues(vmi["spec"])),)
+    spec = vmi["spec"]
+    return tuple(
+        plan(interface, network, pod_interfaces[name], chosen_mac(vmi, interface, network), queues(spec), index)
+        for index, interface, network in connections(spec)
+        if (name := pod_interface_name(network)) in pod_interfaces
+    )
 
 
-def pod_network_interface(spec: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
-    """Return the interface of a VMI's *spec* that is on the Pod network, with its network; None if there is none."""
+def connections(spec: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any], Mapping[str, Any]]]:
+    """Yield the interfaces of a VMI's *spec* that are connected to an interface of the Pod.
+
+    Each is (index, interface, network). Interfaces that are absent aren't connected.
+    """
     networks = {network["name"]: network for network in spec.get("networks") or ()}
-    for interface in spec.get("domain", {}).get("devices", {}).get("interfaces") or ():
+    for index, interface in enumerate(spec.get("domain", {}).get("devices", {}).get("interfaces") or ()):
         network = networks.get(interface["name"])
-        if network is not None and network.get("pod") is not None:
-            return interface, network
-    return None
+        if network is None or interface.get("state") == "absent":
+            continue
+        if network.get("pod") is not None or network.get("multus") is not None:
+            yield index, interface, network
+
+
+def further_networks(spec: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Yield the connected interfaces of a VMI's *spec*, each with its network, that aren't on the Pod's own."""
+    for _, interface, network in connections(spec):
+        if pod_interface_name(network) != POD_INTERFACE:
+            yield interface, network
+
+
+def describe(network: Mapping[str, Any]) -> str:
+    """Return a network in words, for messages."""
+    multus = network.get("multus")
+    if multus is None:
+        return "the Pod network"
+    return f"network {network['name']!r} (NetworkAttachmentDefinition {multus['networkName']})"

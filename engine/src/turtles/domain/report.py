@@ -20,7 +20,7 @@ from turtles.domain import status as parts
 from turtles.domain.credentials import Synchronization
 from turtles.domain.end import End
 from turtles.domain.network import InterfacePlan
-from turtles.domain.status import Dump, GuestInfo, Live, Plugged
+from turtles.domain.status import AgentInterface, Dump, GuestInfo, Live, Plugged
 
 #: Conditions that say something about a guest that runs, or about attempts to have it run.
 _OF_RUNNING = (
@@ -35,7 +35,7 @@ _NOT_TAKEN = "AccessCredentialsSyncFailed"
 class Observation:
     """A domain as it was found; ``live`` is None unless it is alive.
 
-    ``plans`` are those of its interfaces, ``addresses`` the Pod's. ``refused`` says why a change of the running guest
+    ``plans`` are those of its interfaces. ``refused`` says why a change of the running guest
     (:mod:`turtles.domain.growth`) couldn't be made, by its condition; ``checksums`` what is known of container disks';
     ``volumes`` how far those are that come or go while the guest runs; ``dumps`` those of its memory.
     """
@@ -44,7 +44,6 @@ class Observation:
     reason: int
     live: Live | None
     plans: tuple[InterfacePlan, ...]
-    addresses: tuple[str, ...]
     refused: Mapping[str, str] = field(default_factory=dict)
     checksums: Mapping[str, int] = field(default_factory=dict)
     volumes: Mapping[str, Plugged] = field(default_factory=dict)
@@ -107,10 +106,11 @@ def observed(
         status["fsFreezeStatus"] = "frozen"
         info = None  # it says nothing else then
     if info is not None:
-        names: Mapping[str, str] = info.interface_names
+        seen_inside: Mapping[str, AgentInterface] = info.interfaces
     else:  # until the agent has answered an agent of ours that was restarted, what it said before holds
-        names = parts.known_names(status.get("interfaces")) if connected else {}
-    status["interfaces"] = parts.interfaces(seen.plans, seen.addresses, names, live.links if live else {})
+        seen_inside = parts.known_interfaces(status.get("interfaces")) if connected else {}
+    links = live.links if live else {}
+    status["interfaces"] = parts.interfaces(seen.plans, seen_inside, links, status.get("interfaces"))
     disks = None if live is None else live.disks
     status["volumeStatus"] = parts.volume_status(
         spec, status.get("volumeStatus"), seen.checksums, disks, seen.volumes, seen.dumps

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Parts of a VMI's status that follow from its domain and from its guest agent. Pure."""
 
+import contextlib
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
@@ -16,6 +18,10 @@ from turtles.domain.xml import AnswerError, parse
 
 #: How long a name may be that a guest or its Pod has made up, and how many interfaces of a guest are looked at.
 _NAME_LENGTH, _INTERFACES = 256, 256
+#: How many addresses of each are looked at.
+_ADDRESSES = 64
+#: Where virt-handler and virt-controller know of an interface from, besides the domain.
+_AGENT, _MULTUS = "guest-agent", "multus-status"
 #: Of what a Pod says about its domain. An int64 is what quantities may be (KiB here).
 _MACHINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
@@ -116,15 +122,23 @@ class Live:
 
 
 @dataclass(frozen=True)
+class AgentInterface:
+    """A network interface as the guest sees it: its name, and addresses without those of the link alone."""
+
+    name: str
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class GuestInfo:
-    """What the guest agent said: status.guestOSInfo, the guest's interface names by MAC, which commands it lacks.
+    """What the guest agent said: status.guestOSInfo, the guest's interfaces by MAC, which commands it lacks.
 
     ``frozen``: the guest's file systems are. Then it says nothing else, and what it said before holds.
     """
 
     missing: tuple[str, ...] = ()
     os_info: dict[str, str] = field(default_factory=dict)
-    interface_names: dict[str, str] = field(default_factory=dict)
+    interfaces: Mapping[str, AgentInterface] = field(default_factory=dict)
     frozen: bool = False
 
 
@@ -292,49 +306,68 @@ def guest_os_info(info: Mapping[str, Any]) -> dict[str, str]:
     return {key: _name(info[source]) for key, source in _OS_KEYS.items() if info.get(source)}
 
 
-def agent_interfaces(info: Mapping[str, Any]) -> dict[str, str]:
-    """Return the guest's names of its interfaces by MAC, from ``virDomainGetGuestInfo`` (interface part)."""
+def agent_interfaces(info: Mapping[str, Any]) -> dict[str, AgentInterface]:
+    """Return the guest's interfaces by MAC, from ``virDomainGetGuestInfo`` (interface part)."""
     return dict(_agent_interfaces(info))
 
 
-def _agent_interfaces(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _agent_interfaces(info: Mapping[str, Any]) -> Iterator[tuple[str, AgentInterface]]:
     for index in range(min(int(info.get("if.count", 0)), _INTERFACES)):
         mac, name = info.get(f"if.{index}.hwaddr"), info.get(f"if.{index}.name")
         if mac and name and _MAC.fullmatch(str(mac)):
-            yield str(mac).lower(), _name(name)
+            yield str(mac).lower(), AgentInterface(_name(name), tuple(_agent_addresses(info, f"if.{index}.addr")))
+
+
+def _agent_addresses(info: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for index in range(min(int(info.get(f"{prefix}.count", 0)), _ADDRESSES)):
+        with contextlib.suppress(ValueError):
+            address = ip_address(str(info.get(f"{prefix}.{index}.addr")))
+            if not address.is_link_local:
+                yield str(address)
 
 
 def interfaces(
     plans: Sequence[InterfacePlan],
-    pod_addresses: Sequence[str],
-    guest_names: Mapping[str, str],
+    seen_inside: Mapping[str, AgentInterface],
     links: Mapping[str, bool] = {},
+    before: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Return status.interfaces.
 
-    :param pod_addresses: the Pod's addresses. Under both bindings they are where the guest is reached.
-    :param guest_names: the guest's own names of its interfaces by MAC, empty without a guest agent.
+    Under both bindings the Pod's addresses are where the guest is reached. Where it has none, the guest's own are.
+
+    :param seen_inside: the guest's interfaces by MAC, empty without a guest agent.
     :param links: of a running guest, by MAC.
+    :param before: the status.interfaces there are, with what virt-controller knows of the Pod.
     """
+    of_multus = {entry["name"] for entry in before or () if _MULTUS in str(entry.get("infoSource", "")).split(", ")}
     entries = []
     for plan in plans:
         entry: dict[str, Any] = {"name": plan.name, "mac": plan.guest_mac, "podInterfaceName": plan.pod_interface}
-        if pod_addresses:
-            entry["ipAddress"] = pod_addresses[0]
-            entry["ipAddresses"] = list(pod_addresses)
-        entry["infoSource"] = "domain"
-        if plan.guest_mac in guest_names:
-            entry["interfaceName"] = guest_names[plan.guest_mac]
-            entry["infoSource"] = "domain, guest-agent"
+        inside = seen_inside.get(plan.guest_mac)
+        if addresses := plan.addresses or (inside.addresses if inside else ()):
+            entry["ipAddress"] = addresses[0]
+            entry["ipAddresses"] = list(addresses)
+        sources = ["domain"]
+        if inside is not None:
+            entry["interfaceName"] = inside.name
+            sources.append(_AGENT)
+        if plan.name in of_multus:
+            sources.append(_MULTUS)
+        entry["infoSource"] = ", ".join(sources)
         entry["queueCount"] = plan.queues
         entry["linkState"] = "up" if links.get(plan.guest_mac, plan.link_up) else "down"
         entries.append(entry)
     return entries
 
 
-def known_names(entries: Sequence[Mapping[str, Any]] | None) -> dict[str, str]:
-    """Return the guest's names of its interfaces by MAC, as status.interfaces has them from an earlier answer."""
-    return {entry["mac"]: entry["interfaceName"] for entry in entries or () if entry.get("interfaceName")}
+def known_interfaces(entries: Sequence[Mapping[str, Any]] | None) -> dict[str, AgentInterface]:
+    """Return the guest's interfaces by MAC, as status.interfaces has them from an earlier answer."""
+    return {
+        entry["mac"]: AgentInterface(entry["interfaceName"], tuple(entry.get("ipAddresses") or ()))
+        for entry in entries or ()
+        if entry.get("interfaceName")
+    }
 
 
 def cpu_topology(spec: Mapping[str, Any], vcpus: int = 0) -> dict[str, int]:

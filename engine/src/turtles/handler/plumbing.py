@@ -10,6 +10,7 @@ starts DHCP on it.
 
 import contextlib
 import ctypes
+import errno
 import hashlib
 import os
 import subprocess
@@ -22,15 +23,19 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from turtles.api.guests import QEMU_UID
-from turtles.domain.network import InterfacePlan, PodInterface, Port
+from turtles.domain.network import InterfacePlan, PodInterface
+from turtles.handler import rules
 
 T = TypeVar("T")
 
 _CLONE_NEWNET = 0x40000000
+_OF_MASTER = 0x04  # NTF_MASTER of <linux/neighbour.h>
 _AF_INET = 2
 _MAIN_TABLE = 254
 #: What virt-launcher, an ordinary user, may bind in its Pod: DHCP and all ports above.
 _FIRST_PORT = "67"
+#: Types of links that share their master's MAC, and the one that receives for its own MAC only.
+_UNSUITABLE, _FILTERING = ("ipvlan",), "macvlan"
 #: Seconds nft may take.
 _NFT_TIMEOUT = 10
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -38,6 +43,10 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 class PlumbingError(Exception):
     """The Pod's network could not be set up. The message says what was tried."""
+
+
+class UnsuitableError(PlumbingError):
+    """No guest can be connected to an interface of this type, however often it is tried."""
 
 
 def in_namespace(netns: int, function: Callable[[], T]) -> T:
@@ -64,12 +73,13 @@ def in_namespace(netns: int, function: Callable[[], T]) -> T:
     return results[0]
 
 
-def read_pod_interface(netns: int, name: str) -> PodInterface:
+def read_pod_interface(netns: int, name: str, of: str = "the Pod network") -> PodInterface:
     """Return what CNI gave the Pod's interface *name*; to be called before anything is changed.
 
+    :param of: the interface's network, for messages.
     :raises PlumbingError: if there is no such interface.
     """
-    return in_namespace(netns, lambda: _read(name))
+    return in_namespace(netns, lambda: _read(name, of))
 
 
 def connect(netns: int, plan: InterfacePlan, pod_interface: PodInterface) -> None:
@@ -92,11 +102,11 @@ def connect(netns: int, plan: InterfacePlan, pod_interface: PodInterface) -> Non
     in_namespace(netns, work)
 
 
-def _read(name: str) -> PodInterface:
+def _read(name: str, of: str) -> PodInterface:
     with IPRoute() as ip:
         index = _index(ip, name)
         if index is None:
-            raise PlumbingError(f"the Pod has no interface {name!r}; check the node's CNI configuration")
+            raise PlumbingError(f"the Pod has no interface {name!r} of {of}; check the node's CNI configuration")
         link = ip.get_links(index)[0]
         gateway = None
         for route in ip.get_routes(family=_AF_INET, table=_MAIN_TABLE):
@@ -121,6 +131,11 @@ def _index(ip: Any, name: str) -> int | None:
     return int(indexes[0]) if indexes else None
 
 
+def _kind(ip: Any, index: int) -> str:
+    info = ip.get_links(index)[0].get_attr("IFLA_LINKINFO")
+    return str(info.get_attr("IFLA_INFO_KIND") or "") if info is not None else ""
+
+
 def _add_link(ip: Any, **options: Any) -> int:
     """Create a link unless one of that name exists; return its index."""
     index = _index(ip, options["ifname"])
@@ -137,7 +152,7 @@ def _add_address(ip: Any, index: int, address: str, prefix: int) -> None:
     try:
         ip.addr("add", index=index, address=address, prefixlen=prefix)
     except NetlinkError as error:
-        if error.code != 17:  # EEXIST
+        if error.code != errno.EEXIST:
             raise
 
 
@@ -156,46 +171,73 @@ def _pod_bridge(ip: Any, plan: InterfacePlan, prefix: int) -> int:
     if index is None:
         index = _add_link(
             ip,
-            ifname=f"{plan.bridge}-new"[:15],
+            # Of the same length at most: the kernel's names have 15 characters.
+            ifname=f"new-{plan.bridge.removeprefix('k6t-')}",
             kind="bridge",
             br_stp_state=0,
             address=_derived_mac(plan.guest_mac, plan.bridge),
         )
-        _add_address(ip, index, plan.server_ip, prefix)
+        if plan.server_ip:
+            _add_address(ip, index, plan.server_ip, prefix)
         ip.link("set", index=index, mtu=plan.mtu, ifname=plan.bridge)
     ip.link("set", index=index, state="up")
     return index
 
 
-def _tap(ip: Any, plan: InterfacePlan, bridge: int) -> None:
+def _tap(ip: Any, plan: InterfacePlan) -> int:
+    """Create the guest's tap; it stays down until it is filtered and plugged into the bridge."""
     index = _index(ip, plan.tap)
     if index is None:
         several = {"ifr": {"multi_queue": True}} if plan.queues > 1 else {}
         ip.link("add", ifname=plan.tap, kind="tuntap", mode="tap", uid=QEMU_UID, **several)
         index = _index(ip, plan.tap)
-    ip.link("set", index=index, mtu=plan.mtu, master=bridge, state="up")
+    assert index is not None
+    return index
+
+
+def _plug(ip: Any, plan: InterfacePlan, tap: int, bridge: int) -> None:
+    ip.link("set", index=tap, mtu=plan.mtu, master=bridge, state="up")
 
 
 def _masquerade_binding(ip: Any, plan: InterfacePlan) -> None:
-    # The rules name devices that need not be there yet, so nft works beside the rest.
-    with _nft(masquerade_rules(plan)):
+    tap = _tap(ip, plan)
+    # The rules of the network name devices that need not be there yet, so nft works beside the rest.
+    with _nft(rules.masquerade(plan) + rules.antispoofing(plan)):
         _sysctl("ipv4/ip_forward", "1")
         _sysctl("ipv4/conf/all/route_localnet", "1")
         bridge = _pod_bridge(ip, plan, plan.prefix)
-        _tap(ip, plan, bridge)
+    _plug(ip, plan, tap, bridge)
 
 
 def _bridge_binding(ip: Any, plan: InterfacePlan, pod: PodInterface) -> None:
-    nic_name = f"{pod.name}-nic"
+    tap = _tap(ip, plan)
+    with _nft(rules.antispoofing(plan)):
+        bridge = _take_over(ip, plan, pod)
+    _plug(ip, plan, tap, bridge)
+
+
+def _take_over(ip: Any, plan: InterfacePlan, pod: PodInterface) -> int:
+    """Put the Pod's end of the wire into the bridge, without address and MAC, which are the guest's; return the bridge.
+
+    What has the Pod's addresses instead stays down.
+    """
+    nic_name = plan.wire
     nic = _index(ip, nic_name)
     if nic is None:
         # The guest takes over the address and the MAC, so the Pod's end of the wire gives both up.
         nic = _index(ip, pod.name)
         if nic is None:
             raise PlumbingError(f"the Pod has no interface {pod.name!r} any longer; delete the VMI to get a new Pod")
+        kind = _kind(ip, nic)
+        if kind in _UNSUITABLE:
+            raise UnsuitableError(
+                f"interface {plan.name!r}: a guest can't be connected to an {kind} interface, which has no MAC address "
+                "of its own; use a network of the type bridge or macvlan"
+            )
         ip.link("set", index=nic, state="down")
         ip.flush_addr(index=nic)
-        ip.link("set", index=nic, ifname=nic_name, address=_derived_mac(pod.mac, nic_name))
+        mac = plan.guest_mac if kind == _FILTERING else _derived_mac(pod.mac, nic_name)
+        ip.link("set", index=nic, ifname=nic_name, address=mac)
     # A link that stays down keeps name and address visible inside the Pod. Kernels may lack dummy links;
     # a bridge without ports is as good.
     placeholder = _index(ip, pod.name)
@@ -213,45 +255,14 @@ def _bridge_binding(ip: Any, plan: InterfacePlan, pod: PodInterface) -> None:
     ip.link("set", index=nic, master=bridge, mtu=plan.mtu, state="up")
     # The wire's end must not learn the guest's MAC from frames that come back.
     ip.brport("set", index=nic, learning=0)
-    _tap(ip, plan, bridge)
-
-
-def masquerade_rules(plan: InterfacePlan) -> str:
-    """Return the nftables script of a masqueraded guest: one transaction that replaces what it made before."""
-    if plan.ports:
-        matches = [
-            f"{protocol} dport {{ {', '.join(_ports(port) for port in plan.ports if port.protocol == protocol)} }} "
-            for protocol in sorted({port.protocol for port in plan.ports})
-        ]
-    else:
-        matches = [""]
-    inbound = "\n".join(
-        f'    iifname "{plan.pod_interface}" {match}counter dnat to {plan.guest_ip}' for match in matches
-    )
-    local = "\n".join(f"    ip daddr 127.0.0.1 {match}counter dnat to {plan.guest_ip}" for match in matches)
-    return f"""\
-add table ip kubevirt
-delete table ip kubevirt
-table ip kubevirt {{
-  chain prerouting {{
-    type nat hook prerouting priority -100; policy accept;
-{inbound}
-  }}
-  chain output {{
-    type nat hook output priority -100; policy accept;
-{local}
-  }}
-  chain postrouting {{
-    type nat hook postrouting priority 100; policy accept;
-    ip saddr {plan.guest_ip} oifname "{plan.pod_interface}" counter masquerade
-    oifname "{plan.bridge}" ip saddr 127.0.0.1 counter snat to {plan.gateway}
-  }}
-}}
-"""
-
-
-def _ports(port: Port) -> str:
-    return str(port.number) if port.last is None else f"{port.number}-{port.last}"
+    if _kind(ip, nic) == _FILTERING:
+        # It receives for its own MAC only, which therefore is the guest's. The bridge must not take it for the Pod's.
+        try:
+            ip.fdb("del", ifindex=nic, lladdr=plan.guest_mac, flags=_OF_MASTER)
+        except NetlinkError as error:
+            if error.code != errno.ENOENT:
+                raise
+    return bridge
 
 
 @contextlib.contextmanager
@@ -274,4 +285,4 @@ def _nft(script: str) -> Iterator[None]:
             process.kill()
             raise
     if process.returncode:
-        raise PlumbingError(f"nft refused the NAT rules: {message.strip()}")
+        raise PlumbingError(f"nft refused the rules: {message.strip()}")

@@ -4,19 +4,19 @@
 import json
 import logging
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from turtles import clock
-from turtles.domain.network import PodInterface
+from turtles.domain.network import POD_INTERFACE, PodInterface
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class State:
-    """``pod_interface``: what CNI gave the Pod, which plumbing hides. ``started``: the domain ran at least once.
+    """``pod_interfaces``: what CNI gave the Pod, by name, which plumbing hides. ``started``: the domain has run.
 
     ``shutdown_at``: when the guest was first asked to shut down, a moment of ``time.monotonic``; None again after the
     machine was booted, which that guest didn't outlive. ``frozen``: it was paused then, and therefore
@@ -25,7 +25,7 @@ class State:
     """
 
     pod_uid: str = ""
-    pod_interface: PodInterface | None = None
+    pod_interfaces: dict[str, PodInterface] = field(default_factory=dict)
     started: bool = False
     shutdown_at: float | None = None
     frozen: bool = False
@@ -45,7 +45,7 @@ class Store:
         """Return the state of the VMI with this *uid*, a new one if there is none."""
         try:
             data: dict[str, Any] = json.loads(self._path(uid).read_text())
-            facts = data.pop("pod_interface", None)
+            facts = [data.pop("pod_interface", None), *data.pop("further_interfaces", ())]
             asked, thaw = data.pop("shutdown", None), data.pop("thaw", None)
             state = State(**data)
             state.thaw_at = clock.moment(thaw)
@@ -53,9 +53,7 @@ class Store:
                 state.shutdown_at = clock.moment_of_unix_time(state.shutdown_at)
             elif asked is not None:
                 state.shutdown_at = clock.moment(asked)
-            if facts:
-                facts["addresses"] = tuple((address, prefix) for address, prefix in facts["addresses"])
-                state.pod_interface = PodInterface(**facts)
+            state.pod_interfaces = {each["name"]: _read(each) for each in facts if each}
         except FileNotFoundError:
             return State()
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -69,6 +67,11 @@ class Store:
         draft = path.with_suffix(".new")
         data = asdict(state)
         asked, thaw = data.pop("shutdown_at"), data.pop("thaw_at")
+        further = data.pop("pod_interfaces")
+        # As an earlier version has it, with a key of their own for those of further networks.
+        data["pod_interface"] = further.pop(POD_INTERFACE, None)
+        if further:
+            data["further_interfaces"] = list(further.values())
         if thaw is not None:  # a key of its own only then: an earlier version doesn't know it
             data["thaw"] = clock.stamp(thaw)
         draft.write_text(json.dumps({**data, "shutdown": None if asked is None else clock.stamp(asked)}))
@@ -84,3 +87,9 @@ class Store:
 
     def _path(self, uid: str) -> Path:
         return self._directory / f"{os.path.basename(uid)}.json"  # noqa: PTH119 - a uid, never a path
+
+
+def _read(facts: dict[str, Any]) -> PodInterface:
+    facts["addresses"] = tuple((address, prefix) for address, prefix in facts["addresses"])
+    facts["routes"] = tuple((destination, gateway) for destination, gateway in facts.get("routes") or ())
+    return PodInterface(**facts)

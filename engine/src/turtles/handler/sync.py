@@ -380,13 +380,9 @@ def _observe(
         live = domain_status.live(domain.xml()) if lifecycle.alive(state) else None
     except AnswerError as error:
         raise LauncherBusy(f"libvirtd sends invalid data: {error}") from error
-    facts = pod_network.pod_interface(vmi, guest, launcher, live)
-    addresses = tuple(address for address, _ in facts.addresses) if facts else ()
     refused = {condition: message for condition, (_, message) in guest.refused.items()}
-    plans = pod_network.plans(vmi, facts)
-    return Observation(
-        state, reason, live, plans, addresses, refused, dict(guest.checksums), volumes, dict(guest.dumps)
-    )
+    plans = pod_network.plans(vmi, pod_network.pod_interfaces(vmi, guest, launcher, live), live)
+    return Observation(state, reason, live, plans, refused, dict(guest.checksums), volumes, dict(guest.dumps))
 
 
 def _stopped(vmi: Object, guest: Guest, state: int, reason: int) -> End:

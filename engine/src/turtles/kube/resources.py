@@ -78,4 +78,7 @@ CLUSTERROLE = Resource("rbac.authorization.k8s.io", "v1", "ClusterRole", "cluste
 CLUSTERROLEBINDING = Resource("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", False)
 ROLE = Resource("rbac.authorization.k8s.io", "v1", "Role", "roles", True)
 ROLEBINDING = Resource("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", True)
+NETWORKPOLICY = Resource("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", True)
+#: Of the Network Plumbing Working Group, which Multus serves on clusters.
+NETWORK = Resource("k8s.cni.cncf.io", "v1", "NetworkAttachmentDefinition", "network-attachment-definitions", True)
 SUBJECTACCESSREVIEW = Resource("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews", False)

@@ -12,7 +12,7 @@ ip(7)). So it can be opened before the node agent makes the bridge, and CAP_NET_
 import logging
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -29,6 +29,8 @@ _PKTINFO = struct.Struct("=i4s4s")
 _INFINITE = b"\xff\xff\xff\xff"
 _MIN_REPLY = 300  # BOOTP's minimum; some clients drop shorter ones
 
+#: Gateway of a route to what is on the link (RFC 3442).
+_ON_LINK = str(IPv4Address(0))
 DISCOVER, OFFER, REQUEST, DECLINE, ACK, NAK, RELEASE, INFORM = range(1, 9)
 _OPT_REQUESTED_IP, _OPT_MESSAGE_TYPE, _OPT_SERVER_ID, _OPT_CLIENT_ID = 50, 53, 54, 61
 
@@ -70,13 +72,16 @@ def lease_options(plan: InterfacePlan, resolver: Resolver, hostname: str) -> lis
     """
     network = IPv4Network((plan.guest_ip, plan.prefix), strict=False)
     options = [(51, _INFINITE), (1, network.netmask.packed)]
+    routes = list(plan.routes)
     if plan.gateway is not None:
-        gateway = IPv4Address(plan.gateway)
-        options.append((3, gateway.packed))
-        if gateway not in network:
-            # A gateway outside of the subnet (some CNI plugins give /32 addresses) needs a route to it first, RFC 3442.
-            zero = bytes(4)
-            options.append((121, b"\x20" + gateway.packed + zero + b"\x00" + gateway.packed))
+        options.append((3, IPv4Address(plan.gateway).packed))
+        if routes or IPv4Address(plan.gateway) not in network:
+            # Who gets routes ignores the router.
+            routes.append(("0.0.0.0/0", plan.gateway))
+    if routes:
+        outside = dict.fromkeys(gateway for _, gateway in routes if IPv4Address(gateway) not in network)
+        # A gateway outside of the subnet (some CNI plugins give /32 addresses) needs a route to it first.
+        options.append((121, _routes([*((f"{gateway}/32", _ON_LINK) for gateway in outside), *routes])))
     if resolver.servers:
         options.append((6, b"".join(IPv4Address(server).packed for server in resolver.servers)))
     options.append((12, hostname.encode("ascii", "ignore")))
@@ -87,6 +92,16 @@ def lease_options(plan: InterfacePlan, resolver: Resolver, hostname: str) -> lis
     options.append((26, struct.pack(">H", min(plan.mtu, 0xFFFF))))
     options += _chosen_options(plan.dhcp_options)
     return [(code, value) for code, value in options if value]
+
+
+def _routes(routes: list[tuple[str, str]]) -> bytes:
+    """Return classless static routes (RFC 3442): destinations, with as many octets as count, and gateways."""
+    encoded = b""
+    for destination, gateway in routes:
+        network = IPv4Network(destination)
+        octets = network.network_address.packed[: (network.prefixlen + 7) // 8]
+        encoded += bytes([network.prefixlen]) + octets + IPv4Address(gateway).packed
+    return encoded
 
 
 def _chosen_options(chosen: Mapping[str, Any]) -> list[tuple[int, bytes]]:
@@ -162,15 +177,15 @@ def _encode(options: list[tuple[int, bytes]]) -> bytes:
 
 
 class Server:
-    """Answers the guest on the in-Pod bridge. Call :meth:`handle` whenever :meth:`fileno` is readable."""
+    """Answers the guest on its in-Pod bridges. Call :meth:`handle` whenever :meth:`fileno` is readable."""
 
-    def __init__(self, plan: InterfacePlan, resolver: Resolver, hostname: str) -> None:
-        """Open the socket; the bridge needn't be there yet.
+    def __init__(self, plans: Sequence[InterfacePlan], resolver: Resolver, hostname: str) -> None:
+        """Open the socket; the bridges needn't be there yet.
 
+        :param plans: of interfaces with an address.
         :raises OSError: if port 67 can't be bound: net.ipv4.ip_unprivileged_port_start is above it.
         """
-        self._plan = plan
-        self._lease = lease_options(plan, resolver, hostname)
+        self._leases = [(plan, lease_options(plan, resolver, hostname)) for plan in plans]
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         self._socket.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
@@ -198,25 +213,27 @@ class Server:
                 ),
                 0,
             )
-            if interface == self._bridge_index():
-                self._answer(packet, interface)
+            for plan, lease in self._leases:
+                if interface == _index_of(plan.bridge):
+                    self._answer(packet, interface, plan, lease)
 
-    def _bridge_index(self) -> int:
-        try:
-            return socket.if_nametoindex(self._plan.bridge)
-        except OSError:
-            return -1
-
-    def _answer(self, packet: bytes, interface: int) -> None:
-        result = answer(packet, self._plan, self._lease)
+    def _answer(self, packet: bytes, interface: int, plan: InterfacePlan, lease: list[tuple[int, bytes]]) -> None:
+        result = answer(packet, plan, lease)
         if result is None:
             return
         kind, reply = result
-        info = _PKTINFO.pack(interface, IPv4Address(self._plan.server_ip).packed, bytes(4))
+        info = _PKTINFO.pack(interface, IPv4Address(plan.server_ip).packed, bytes(4))
         try:
             self._socket.sendmsg([reply], [(socket.IPPROTO_IP, _IP_PKTINFO, info)], 0, ("255.255.255.255", CLIENT_PORT))
         except OSError as error:
-            log.warning("DHCP: sending failed", extra={"error": str(error), "interface": self._plan.bridge})
+            log.warning("DHCP: sending failed", extra={"error": str(error), "interface": plan.bridge})
             return
         names = {OFFER: "offer", ACK: "acknowledge", NAK: "refuse"}
-        log.info("DHCP: %s", names[kind], extra={"address": self._plan.guest_ip, "mac": self._plan.guest_mac})
+        log.info("DHCP: %s", names[kind], extra={"address": plan.guest_ip, "mac": plan.guest_mac})
+
+
+def _index_of(bridge: str) -> int:
+    try:
+        return socket.if_nametoindex(bridge)
+    except OSError:
+        return -1

@@ -195,7 +195,7 @@ class Launcher:
         self._image_volumes = image_volumes
         self._console_log = console_log
         self._hooks = Hooks(hook_sidecars) if hook_sidecars else None
-        self._dhcp_plan: network.InterfacePlan | None = None
+        self._dhcp_plans: list[network.InterfacePlan] = []
         socket = Path(paths.LIBVIRT_SOCKET)
         self._supervisor = Supervisor(
             Libvirtd(Path(paths.PRIVATE_DIR) / "libvirt", socket.with_name(f".{socket.name}"), capability_cache),
@@ -232,7 +232,7 @@ class Launcher:
             if vmi is None:
                 return 0
             self._vmi = vmi
-            self._dhcp_plan = self._plan_dhcp()
+            self._dhcp_plans = self._plan_dhcp()
             Path(paths.domain_private_dir(self._vmi["metadata"]["uid"])).mkdir(parents=True, exist_ok=True)
             volumes = [] if self._image_volumes else container_disk.volumes(self._vmi["spec"])
             if volumes:
@@ -294,15 +294,16 @@ class Launcher:
 
     # DHCP
 
-    def _plan_dhcp(self) -> network.InterfacePlan | None:
-        """Read what CNI gave the Pod, before the node agent changes it; None without a Pod network."""
-        found = network.pod_network_interface(self._vmi["spec"])
-        if found is None:
-            return None
+    def _plan_dhcp(self) -> list[network.InterfacePlan]:
+        """Read what CNI gave the Pod, before the node agent changes it; return the interfaces that get an address."""
+        facts = {}
+        for _, _, pod_network in network.connections(self._vmi["spec"]):
+            name = network.pod_interface_name(pod_network)
+            facts[name] = pod.pod_interface(name, network.describe(pod_network))
         try:
-            return network.plan(*found, pod.pod_interface(), self._vmi["metadata"]["uid"])
+            return [plan for plan in network.plans(self._vmi, facts) if plan.has_address]
         except ValueError as error:
-            raise LaunchError(f"interface {found[0]['name']!r}: {error}") from error
+            raise LaunchError(str(error)) from error
 
     def _open_dhcp(self) -> None:
         """Open the DHCP socket, once there is a domain: the node agent has allowed the port before it defined that.
@@ -310,11 +311,11 @@ class Launcher:
         An ordinary user in a container gets no capability it could use for that: Kubernetes has no ambient ones
         (KEP-2763), and file capabilities don't work without privilege escalation.
         """
-        plan, self._dhcp_plan = self._dhcp_plan, None
-        if plan is None:
+        plans, self._dhcp_plans = self._dhcp_plans, []
+        if not plans:
             return
         try:
-            server = dhcp.Server(plan, pod.read_resolver(), hostname(self._vmi))
+            server = dhcp.Server(plans, pod.read_resolver(), hostname(self._vmi))
         except OSError as error:
             raise LaunchError(f"the DHCP port of the Pod can't be opened: {error}") from error
         libvirt.virEventAddHandle(server.fileno(), libvirt.VIR_EVENT_HANDLE_READABLE, self._on_dhcp, server)

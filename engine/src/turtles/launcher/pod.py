@@ -19,12 +19,13 @@ _SIOCGIFHWADDR = 0x8927
 _RTF_GATEWAY = 0x2
 
 
-def pod_interface(name: str = POD_INTERFACE) -> PodInterface:
+def pod_interface(name: str = POD_INTERFACE, of: str = "the Pod network") -> PodInterface:
     """Return what CNI made of interface *name*, as it is now.
 
     To be called before the libvirt socket is shown to the node agent, which then moves addresses away. A Pod without
     an IPv4 address gives one with empty ``addresses``; whether that matters is the interface plan's decision.
 
+    :param of: the interface's network, for messages.
     :raises LaunchError: if there is no such interface.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -32,8 +33,10 @@ def pod_interface(name: str = POD_INTERFACE) -> PodInterface:
             mac = _ioctl(sock, _SIOCGIFHWADDR, name)[2:8].hex(":")
             mtu: int = struct.unpack_from("=i", _ioctl(sock, _SIOCGIFMTU, name))[0]
         except OSError as error:
+            own = name == POD_INTERFACE
+            remedy = "check the node's CNI configuration" if own else "the cluster needs Multus for it"
             raise LaunchError(
-                f"the Pod has no network interface {name} ({error.strerror}); check the node's CNI configuration"
+                f"the Pod has no network interface {name} of {of} ({error.strerror}); {remedy}"
             ) from error
         try:
             address = IPv4Address(_ioctl(sock, _SIOCGIFADDR, name)[4:8])
@@ -42,7 +45,8 @@ def pod_interface(name: str = POD_INTERFACE) -> PodInterface:
             return PodInterface(name, mac, (), None, mtu)
     prefix = IPv4Network(f"0.0.0.0/{netmask}").prefixlen
     routes = Path("/proc/net/route").read_text()
-    return PodInterface(name, mac, ((str(address), prefix),), default_gateway(routes, name), mtu)
+    default, others = gateways(routes, name)
+    return PodInterface(name, mac, ((str(address), prefix),), default, mtu, others)
 
 
 def _ioctl(sock: socket.socket, request: int, name: str) -> bytes:
@@ -50,17 +54,28 @@ def _ioctl(sock: socket.socket, request: int, name: str) -> bytes:
     return fcntl.ioctl(sock, request, struct.pack("16s24x", name.encode()))[16:]
 
 
-def default_gateway(routes: str, interface: str) -> str | None:
-    """Return the gateway of the IPv4 default route over *interface*; None if there is none.
+def gateways(routes: str, interface: str) -> tuple[str | None, tuple[tuple[str, str], ...]]:
+    """Return the gateway of the IPv4 default route over *interface*, None if there is none, and its other routes.
+
+    Those are (destination with prefix length, gateway) pairs.
 
     :param routes: text of ``/proc/net/route`` (addresses are hexadecimal numbers in the machine's byte order).
     """
+    default, others = None, []
     for line in routes.splitlines()[1:]:
         fields = line.split()
         name, destination, gateway, flags, mask = fields[0], fields[1], fields[2], fields[3], fields[7]
-        if name == interface and int(destination, 16) == int(mask, 16) == 0 and int(flags, 16) & _RTF_GATEWAY:
-            return str(IPv4Address(struct.pack("=I", int(gateway, 16))))
-    return None
+        if name != interface or not int(flags, 16) & _RTF_GATEWAY:
+            continue
+        if int(destination, 16) == int(mask, 16) == 0:
+            default = default or str(_address(gateway))
+        else:
+            others.append((str(IPv4Network(f"{_address(destination)}/{_address(mask)}")), str(_address(gateway))))
+    return default, tuple(others)
+
+
+def _address(text: str) -> IPv4Address:
+    return IPv4Address(struct.pack("=I", int(text, 16)))
 
 
 @dataclass(frozen=True)

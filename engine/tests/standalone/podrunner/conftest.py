@@ -112,13 +112,18 @@ class Node:
         self.runner = Runner(self.client, self.config, self.pods, self.zygote, self.images, self.recorder, "127.0.0.1")
         self.runner.start()
 
-    def pod(self, *args, name="pod1", namespace="default", **spec):
+    def pod(self, *args, name="pod1", namespace="default", annotations=None, **spec):
         """Create a Pod that runs the test entry point."""
         container = {"name": "main", "image": IMAGE, "command": ["/usr/bin/entry", *args], **spec.pop("container", {})}
         return self.client.add(
             POD,
             {
-                "metadata": {"name": name, "namespace": namespace, "uid": str(uuid.uuid4())},
+                "metadata": {
+                    "name": name,
+                    "namespace": namespace,
+                    "uid": str(uuid.uuid4()),
+                    "annotations": annotations or {},
+                },
                 "spec": {
                     "nodeName": "node1",
                     "restartPolicy": "Never",

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from turtles.standalone.podrunner.cni import Attachment, CNIError, addresses, load_network
+from turtles.standalone.attachments import addresses
+from turtles.standalone.podrunner.cni import Attachment, CNIError, load_network
 
 PLUGIN = """#!/bin/sh
 config=$(cat)

@@ -17,7 +17,7 @@ from typing import Any
 from turtles.api import hook_sidecars, labels
 from turtles.api.guests import grace_period, hostname, launcher_pod_name
 from turtles.api.objects import Object, owner_reference
-from turtles.controller.pod import memory, placement
+from turtles.controller.pod import memory, networks, placement
 from turtles.controller.pod.config import LauncherConfig, pod_security, pull_policy, security
 from turtles.controller.pod.console_log import add_console_log
 from turtles.controller.pod.credentials import add_access_credentials
@@ -173,6 +173,7 @@ def _annotations(vmi: Object, overhead: int) -> dict[str, str]:
         labels.MEMORY_OVERHEAD: str(overhead),
         labels.PCI_TOPOLOGY_VERSION: labels.PCI_TOPOLOGY_V3,
         labels.EVICT_ONLY: "",
+        **networks.annotations(vmi),
     }
     if any("masquerade" in interface for interface in interfaces_of(vmi["spec"])):
         # A service mesh has to send the guest's traffic through its proxy as well.

@@ -42,12 +42,11 @@ def _networks(spec: Mapping[str, Any], devices: Mapping[str, Any]) -> Iterator[s
         for binding in ("sriov", "passtBinding", "binding"):
             if interface.get(binding) is not None:
                 here = f"{_WHERE}.interfaces[{index}].{binding}"
-                yield f"{here} is {UNSUPPORTED}; use masquerade or bridge on the Pod network"
+                yield f"{here} is {UNSUPPORTED}; use masquerade on the Pod network, or bridge"
     absent = {each["name"] for each in devices.get("interfaces") or () if each.get("state") == "absent"}
     for index, network in enumerate(spec.get("networks") or ()):
-        for kind in ("multus", "resourceClaim"):
-            if network.get(kind) is not None and network["name"] not in absent:
-                yield f"spec.networks[{index}].{kind} is {UNSUPPORTED}; use the Pod network (pod: {{}})"
+        if network.get("resourceClaim") is not None and network["name"] not in absent:
+            yield f"spec.networks[{index}].resourceClaim is {UNSUPPORTED}; use pod or multus"
 
 
 def _assigned(devices: Mapping[str, Any], cluster: ClusterConfiguration) -> Iterator[str]:

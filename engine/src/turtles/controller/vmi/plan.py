@@ -32,7 +32,7 @@ from turtles.api.times import parse_time, rest_of, rfc3339
 from turtles.controller import remedies
 from turtles.controller.claims import claim_names, claim_status, data_volume_names, refreshed
 from turtles.controller.finalizers import with_finalizer
-from turtles.controller.pod import end
+from turtles.controller.pod import end, networks
 from turtles.controller.pod.roles import by_role
 from turtles.controller.vmi import hotplug, vsock
 from turtles.controller.vmi import status as conditions_of
@@ -273,6 +273,8 @@ def _hand_over(draft: _Draft, pod: Object, node: str, now: str) -> None:
     status["activePods"] = {pod["metadata"]["uid"]: node}
     status["runtimeUser"] = QEMU_UID
     status["launcherContainerImageVersion"] = pod["spec"]["containers"][0]["image"]
+    if interfaces := networks.interfaces(vmi, pod):
+        status["interfaces"] = interfaces
     if qos := (pod.get("status") or {}).get("qosClass"):
         status["qosClass"] = qos
     vmi["metadata"]["labels"] = {**(vmi["metadata"].get("labels") or {}), labels.NODE_NAME: node}

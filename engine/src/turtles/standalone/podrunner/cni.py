@@ -6,16 +6,22 @@ reverse order with what was kept on disk from ADD: the configuration as it was, 
 result, so that a configuration file changed in between leaves nothing behind.
 """
 
+import contextlib
 import json
+import logging
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from turtles.standalone.podrunner.files import read_json, write_json
 
+log = logging.getLogger(__name__)
+
 _TIMEOUT = 60.0
+#: Plugins of which nothing is left when the namespace is gone, but for addresses.
+_ENDS_WITH_NAMESPACE = ("macvlan", "vlan", "ipvlan", "host-device")
 
 
 class CNIError(Exception):
@@ -29,10 +35,17 @@ def load_network(conf_dir: Path) -> dict[str, Any]:
 
     :raises CNIError: there is none, or it is not valid.
     """
-    names = sorted(path for path in conf_dir.glob("*") if path.suffix in (".conflist", ".conf", ".json"))
+    names = _files(conf_dir)
     if not names:
         raise CNIError(f"no CNI network configuration in {conf_dir}: put a .conflist file there")
-    path = names[0]
+    return _load(names[0])
+
+
+def _files(conf_dir: Path) -> list[Path]:
+    return sorted(path for path in conf_dir.glob("*") if path.suffix in (".conflist", ".conf", ".json"))
+
+
+def _load(path: Path) -> dict[str, Any]:
     try:
         network = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -48,6 +61,29 @@ def load_network(conf_dir: Path) -> dict[str, Any]:
     return dict(network)
 
 
+def named_network(conf_dir: Path, name: str) -> dict[str, Any]:
+    """Return the configuration list of a name, of a file in a directory.
+
+    :raises CNIError: there is none.
+    """
+    for path in _files(conf_dir):
+        network = _load(path)
+        if network["name"] == name:
+            return network
+    raise CNIError(f"no file in {conf_dir} has a CNI network configuration named {name!r}")
+
+
+def has_plugin(bin_dirs: Sequence[Path], name: str) -> bool:
+    """Say whether there is a plugin of a name."""
+    return "/" not in name and any(os.access(directory / name, os.X_OK) for directory in bin_dirs)
+
+
+def plugins(bin_dirs: Sequence[Path]) -> list[str]:
+    """Return the names of the plugins that there are."""
+    paths = [path for directory in bin_dirs if directory.is_dir() for path in directory.iterdir()]
+    return sorted({path.name for path in paths if path.is_file() and os.access(path, os.X_OK)})
+
+
 class Attachment:
     """One network of one Pod: interface ``ifname`` in the namespace ``netns``, recorded in ``record``.
 
@@ -61,8 +97,12 @@ class Attachment:
 
     def result(self) -> dict[str, Any] | None:
         """Return the result of a finished ADD, or None."""
-        record = read_json(self._record)
+        record = self.record()
         return record.get("result") if record else None
+
+    def record(self) -> dict[str, Any] | None:
+        """Return what is recorded: ``network``, ``ifname``, ``definition``, and ``result`` if ADD has finished."""
+        return read_json(self._record)
 
     def add(
         self,
@@ -71,12 +111,14 @@ class Attachment:
         netns: Path,
         ifname: str,
         args: dict[str, str],
-        capabilities: dict[str, Any],
+        capabilities: Mapping[str, Any],
+        definition: str = "",
     ) -> dict[str, Any]:
         """Attach, or return the result of the ADD that was done before.
 
         :param args: CNI_ARGS, such as K8S_POD_NAME.
         :param capabilities: runtime configuration by capability, such as portMappings; each plugin gets its own.
+        :param definition: where the network comes from, to be recorded.
         :raises CNIError: a plugin failed; everything done before is undone.
         """
         known = self.result()
@@ -90,7 +132,8 @@ class Attachment:
             "netns": str(netns),
             "ifname": ifname,
             "args": args,
-            "capabilities": capabilities,
+            "capabilities": dict(capabilities),
+            "definition": definition,
         }
         # Written before the first plugin runs: whoever finds it after a crash knows what to delete.
         write_json(self._record, record)
@@ -99,7 +142,9 @@ class Attachment:
             for plugin in network["plugins"]:
                 result = self._run("ADD", record, plugin, result) or result
         except CNIError:
-            self.delete()
+            # What can't be undone now stays recorded, and must not hide why.
+            with contextlib.suppress(CNIError):
+                self.delete()
             raise
         record["result"] = result or {}
         write_json(self._record, record)
@@ -113,16 +158,49 @@ class Attachment:
         record = read_json(self._record)
         if not record:
             return
+        previous = record.get("result") if _version(record["network"]) >= (0, 4, 0) else None
         for plugin in reversed(record["network"]["plugins"]):
-            self._run("DEL", record, plugin, record.get("result") if _version(record["network"]) >= (0, 4, 0) else None)
+            try:
+                self._run("DEL", record, plugin, previous)
+            except CNIError as error:
+                if plugin["type"] not in _ENDS_WITH_NAMESPACE:
+                    raise
+                # Version 1.1 of these can't be asked any more once the interface or its master is gone.
+                log.warning("only addresses are released: %s", error)
+                if ipam := (plugin.get("ipam") or {}).get("type"):
+                    self._run("DEL", record, {**plugin, "type": ipam}, previous, plugin["type"])
         self._record.unlink(missing_ok=True)
 
+    def check(self) -> None:
+        """Check that what ADD did is still there. Plugins of versions before 0.4.0 can't be asked.
+
+        :raises CNIError: a plugin says that it isn't.
+        """
+        record = self.record()
+        if not record or record.get("result") is None or _version(record["network"]) < (0, 4, 0):
+            return
+        if record["network"].get("disableCheck"):
+            return
+        for plugin in record["network"]["plugins"]:
+            self._run("CHECK", record, plugin, record["result"])
+
     def _run(
-        self, command: str, record: dict[str, Any], plugin: dict[str, Any], previous: dict[str, Any] | None
+        self,
+        command: str,
+        record: dict[str, Any],
+        plugin: dict[str, Any],
+        previous: dict[str, Any] | None,
+        on_behalf_of: str = "",
     ) -> dict[str, Any] | None:
+        """Run a plugin.
+
+        :param on_behalf_of: the plugin that would run this one.
+        """
         network = record["network"]
         config = {key: value for key, value in plugin.items() if key != "capabilities"}
         config |= {"cniVersion": network.get("cniVersion", "0.1.0"), "name": network["name"]}
+        if on_behalf_of:
+            config["type"] = on_behalf_of
         asked = [name for name, wanted in (plugin.get("capabilities") or {}).items() if wanted]
         runtime = {name: record["capabilities"][name] for name in asked if record["capabilities"].get(name)}
         if runtime:
@@ -167,23 +245,6 @@ class Attachment:
             if os.access(directory / name, os.X_OK):
                 return str(directory / name)
         raise CNIError(f"CNI plugin {name} is not in {', '.join(str(path) for path in self._bin_dirs)}")
-
-
-def addresses(result: dict[str, Any], ifname: str = "eth0") -> list[str]:
-    """Return the Pod's addresses in a result, without prefix length, in the plugins' order.
-
-    Addresses of interfaces outside the sandbox (a bridge's) are left out.
-    """
-    interfaces = result.get("interfaces") or []
-    found = []
-    for entry in result.get("ips") or []:
-        index = entry.get("interface")
-        if index is not None and 0 <= index < len(interfaces):
-            interface = interfaces[index]
-            if not interface.get("sandbox") or interface.get("name") != ifname:
-                continue
-        found.append(str(entry["address"]).split("/")[0])
-    return found
 
 
 def _version(network: dict[str, Any]) -> tuple[int, ...]:

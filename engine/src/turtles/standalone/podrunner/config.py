@@ -117,6 +117,11 @@ class Config:
         return self.run_dir / "zygote.sock"
 
     @property
+    def policy_table(self) -> str:
+        """Name of the nftables table with the rules of NetworkPolicies."""
+        return f"{self.cgroup_parent}-policies"
+
+    @property
     def stream_socket(self) -> Path:
         """Unix socket at which the API server asks for logs and sessions."""
         return self.run_dir / "node.sock"

@@ -28,6 +28,7 @@ from turtles.standalone.podrunner.prepare import prepare
 from turtles.standalone.podrunner.runner import Runner
 from turtles.standalone.podrunner.streams import StreamServer
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, alive
+from turtles.standalone.policy.enforcer import Policies
 from turtles.standalone.proxy.proxy import Proxy
 
 log = logging.getLogger(__name__)
@@ -67,8 +68,16 @@ class Podrunner:
         self._keeper = NodeKeeper(self._client, config)
         self._pods = Informer(self._client, POD, field_selector=f"spec.nodeName={config.node_name}")
         self._node = Informer(self._client, NODE, field_selector=f"metadata.name={config.node_name}")
+        self._policies = Policies(self._client, self._recorder, config.policy_table)
         self._runner = Runner(
-            self._client, config, self._pods, self._zygote, self._images, self._recorder, self._keeper.address
+            self._client,
+            config,
+            self._pods,
+            self._zygote,
+            self._images,
+            self._recorder,
+            self._keeper.address,
+            self._policies,
         )
         table = service_table.served(config)
         self._proxy = Proxy(self._client, *table) if table is not None else None
@@ -93,6 +102,7 @@ class Podrunner:
         if self._stopped.is_set():
             return
         self._register()
+        self._policies.start()
         self._keeper.start()
         self._runner.start()
         self._collect()
@@ -112,6 +122,7 @@ class Podrunner:
         """Release everything except Pods."""
         self._streams.stop()
         self._runner.stop()
+        self._policies.stop()
         self._keeper.stop()
         if self._proxy is not None:
             self._proxy.stop()

@@ -46,7 +46,7 @@ class PodDir:
 
     @property
     def cni_record(self) -> Path:
-        """File that keeps the network attachment."""
+        """File that keeps the attachment to the node's network, or to the one that takes its place."""
         return self.path / "cni.json"
 
     def create(self, pod: dict[str, Any]) -> None:
@@ -65,6 +65,11 @@ class PodDir:
         with contextlib.suppress(FileNotFoundError):
             return sorted(entry.name for entry in (self.path / "containers").iterdir())
         return []
+
+    def has_started(self) -> bool:
+        """Say whether a container was ever started."""
+        files = ("state.json", "attempts.json")
+        return any((self.container(name) / file).exists() for name in self.containers() for file in files)
 
     def key(self, name: str, attempt: int) -> str:
         """Return the id under which the forking process knows a start of a container."""

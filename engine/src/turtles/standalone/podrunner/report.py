@@ -8,6 +8,7 @@ from turtles.kube.client import MERGE, ApiError, Client, Conflict, NotFound
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer
 from turtles.kube.resources import POD
+from turtles.standalone import attachments
 from turtles.standalone.podrunner import network, status
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.container import says_log
@@ -91,8 +92,9 @@ class Reporter:
             new["initContainerStatuses"] = init
         if addresses:
             new |= {"podIP": addresses[0], "podIPs": [{"ip": entry} for entry in addresses]}
-        if status.differs(old, new):
-            self._patch(pod, new)
+        annotations = self._annotations(pod, directory)
+        if annotations or status.differs(old, new):
+            self._patch(pod, new, annotations)
         return phase in _ENDED
 
     def report_end(self, pod: Object, directory: PodDir) -> None:
@@ -123,9 +125,20 @@ class Reporter:
         """Forget a Pod."""
         self._told.pop(uid, None)
 
-    def _patch(self, pod: Object, new: Object) -> None:
+    def _annotations(self, pod: Object, directory: PodDir) -> dict[str, str]:
+        """Return annotations that are to change: which networks the Pod is attached to."""
+        before = pod["metadata"].get("annotations") or {}
+        networks = network.status(self._config, directory, before)
+        return {} if networks in (None, before.get(attachments.STATUS)) else {attachments.STATUS: str(networks)}
+
+    def _patch(self, pod: Object, new: Object, annotations: Mapping[str, str] = {}) -> None:
         metadata = pod["metadata"]
-        body = {"metadata": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}, "status": new}
+        body: Object = {
+            "metadata": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]},
+            "status": new,
+        }
+        if annotations:
+            body["metadata"]["annotations"] = dict(annotations)
         for _ in range(5):
             try:
                 self._pods.observe(

@@ -23,6 +23,7 @@ from turtles.standalone.podrunner.config import Config, load
 from turtles.standalone.podrunner.files import read_json, remove_tree
 from turtles.standalone.podrunner.poddir import PodDir
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, send_signal, wait_end
+from turtles.standalone.policy import enforcer
 from turtles.standalone.proxy import table
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ def reset(config: Config) -> bool:
     for path in _children(config.run_dir / "netns"):
         sandbox.delete_netns(path)
     changed |= _remove_services(config)
+    changed |= _remove_policies(config)
     changed |= _remove_networks(config)
     crun.delete_all(config.run_dir / "crun", "")
     changed |= sandbox.unmount_below(config.run_dir) | sandbox.unmount_below(config.root_dir)
@@ -86,6 +88,15 @@ def _remove_services(config: Config) -> bool:
         return False
     except table.TableError as error:
         log.warning("the rules of Services stay", extra={"error": str(error)})
+        return False
+
+
+def _remove_policies(config: Config) -> bool:
+    """Remove the rules of NetworkPolicies."""
+    try:
+        return enforcer.remove(config.policy_table)
+    except enforcer.PolicyError as error:
+        log.warning("the rules of network policies stay", extra={"error": str(error)})
         return False
 
 

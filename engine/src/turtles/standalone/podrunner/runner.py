@@ -17,7 +17,7 @@ from turtles.kube.controller import run_workers
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer
 from turtles.kube.queue import WorkQueue
-from turtles.kube.resources import CONFIGMAP, POD, SECRET
+from turtles.kube.resources import CONFIGMAP, NETWORK, POD, SECRET
 from turtles.standalone.podrunner import container as containers
 from turtles.standalone.podrunner import network, ordinary, probes, restart
 from turtles.standalone.podrunner.cgroup import Cgroups
@@ -27,6 +27,7 @@ from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.container import ContainerError
 from turtles.standalone.podrunner.image_volumes import ImageVolumes
 from turtles.standalone.podrunner.images import ImageError, ImageStore
+from turtles.standalone.podrunner.network import DefinitionError, Networks
 from turtles.standalone.podrunner.ordinary import Bundles
 from turtles.standalone.podrunner.poddir import Observed, PodDir
 from turtles.standalone.podrunner.processes import Processes
@@ -37,6 +38,7 @@ from turtles.standalone.podrunner.supervisor import Supervisor
 from turtles.standalone.podrunner.volumes import VolumeError, Volumes
 from turtles.standalone.podrunner.waiting import Waiting
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, send_signal, wait_end
+from turtles.standalone.policy.enforcer import Policies
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,8 @@ _REASONS = (Waiting, ContainerError, VolumeError, ImageError, CNIError, ZygoteEr
 _LAST_SECONDS = 5.0
 #: Seconds between two looks at a Pod's tokens, at most.
 _TOKENS_AGAIN = 60.0
+#: Seconds until a network that isn't defined, or not well, is looked at again.
+_DEFINITION_AGAIN = 5.0
 #: Reasons of events about Pods that wait, by the reason of the waiting; "Failed" for others.
 _EVENTS = {"FailedMount": "FailedMount", "CreatePodSandboxError": "FailedCreatePodSandBox"}
 #: Reasons to wait that are no event.
@@ -58,6 +62,7 @@ class Runner:
 
     :param pods: informer of the Pods bound to this node.
     :param address: the node's address, ``status.hostIP``.
+    :param policies: enforces NetworkPolicies.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class Runner:
         images: ImageStore,
         recorder: Recorder,
         address: str,
+        policies: Policies | None = None,
     ) -> None:
         self._client, self._config, self._pods = client, config, pods
         self._zygote, self._recorder = zygote, recorder
@@ -80,8 +86,17 @@ class Runner:
         self._reporter = Reporter(client, config, pods, zygote, recorder, address)
         self._images = ImageVolumes(config, images, self.fetch, self._queue.add, self._reporter.tell)
         self._bundles = Bundles(config, self.fetch)
+        self._networks = Networks(config, self._definition, policies)
         self._starter = Starter(
-            config, zygote, self._volumes, self._images, self._bundles, self._cgroups, self.fetch, address
+            config,
+            zygote,
+            self._volumes,
+            self._images,
+            self._bundles,
+            self._cgroups,
+            self.fetch,
+            self._networks,
+            address,
         )
         self.commands = Commands(config, zygote, self._bundles, self.fetch)
         self._supervisor = self._reporter.supervisor = Supervisor(
@@ -119,6 +134,12 @@ class Runner:
         except NotFound:
             return None
 
+    def _definition(self, namespace: str, name: str) -> Object | None:
+        try:
+            return self._client.get(NETWORK, namespace, name)
+        except NotFound:
+            return None
+
     def _changed(self, old: Object | None, new: Object | None) -> None:
         # A Pod may have been replaced by another one of its name while the watch was interrupted.
         for uid in {pod["metadata"]["uid"] for pod in (old, new) if pod is not None}:
@@ -146,7 +167,8 @@ class Runner:
         return self._run(pod, directory)
 
     def _forget(self, uid: str) -> None:
-        for part in (self._images, self._processes, self._reporter, self._starter, self._supervisor):
+        parts = (self._images, self._processes, self._reporter, self._starter, self._supervisor, self._networks)
+        for part in parts:
             part.forget(uid)
 
     def _watch(self, uid: str, observed: Observed) -> None:
@@ -335,6 +357,8 @@ def _waiting(error: BaseException) -> Waiting:
     if isinstance(error, ContainerError):
         # What it refers to may be created, which nobody tells.
         return Waiting(error.reason, str(error), 10.0)
+    if isinstance(error, DefinitionError):
+        return Waiting("CreatePodSandboxError", str(error), _DEFINITION_AGAIN)
     if isinstance(error, VolumeError | ImageError):
         return Waiting(error.reason, str(error), 2.0)
     return Waiting("CreatePodSandboxError", str(error), 2.0)

@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from turtles.api.objects import Object
-from turtles.standalone.podrunner import cni, names, network, ordinary, restart, status
+from turtles.standalone import attachments
 from turtles.standalone.podrunner import container as containers
+from turtles.standalone.podrunner import names, network, ordinary, restart, status
 from turtles.standalone.podrunner.cgroup import Cgroups
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.files import write_text
 from turtles.standalone.podrunner.image_volumes import ImageVolumes
+from turtles.standalone.podrunner.network import Networks
 from turtles.standalone.podrunner.node import memory_total
 from turtles.standalone.podrunner.ordinary import Bundles
 from turtles.standalone.podrunner.poddir import Observed, PodDir, seconds_of
@@ -25,6 +27,7 @@ class Starter:
     """Starts containers, each with all that it needs: network, volumes, files, cgroup.
 
     :param fetch: returns a Secret or ConfigMap of a Pod's namespace by kind and name.
+    :param networks: attaches Pods to their networks.
     :param address: the node's address, which Pods in the node's network have.
     """
 
@@ -37,17 +40,18 @@ class Starter:
         bundles: Bundles,
         cgroups: Cgroups,
         fetch: Callable[[Object, str, str], Object | None],
+        networks: Networks,
         address: str,
     ) -> None:
+        self._networks, self._attaching = networks, ThreadPoolExecutor(config.workers, "network")
         self._config, self._zygote, self._fetch, self._address = config, zygote, fetch, address
         self._volumes, self._images, self._bundles, self._cgroups = volumes, images, bundles, cgroups
-        self._networks = ThreadPoolExecutor(config.workers, "network")
         #: When (monotonic) a container that ended may start again: by uid, and key of the start that ended.
         self._due: dict[str, dict[str, float]] = {}
 
     def stop(self) -> None:
         """Stop starting containers."""
-        self._networks.shutdown(wait=False, cancel_futures=True)
+        self._attaching.shutdown(wait=False, cancel_futures=True)
 
     def forget(self, uid: str) -> None:
         """Forget a Pod."""
@@ -81,12 +85,13 @@ class Starter:
         if ordinary.is_ordinary(self._config, container):
             image = self._images.of_container(pod, container, attempt, directory)
         # While volumes are prepared.
-        attaching = self._networks.submit(network.set_up, self._config, pod, directory)
+        fresh = not directory.has_started()
+        attaching = self._attaching.submit(self._networks.set_up, pod, directory, fresh=fresh)
         try:
             volumes = self._volumes.prepare(pod, directory.path, self._images.provide(pod, directory))
         finally:
             attached = attaching.result()
-        known = _addresses(container, cni.addresses(attached))
+        known = _addresses(container, attachments.addresses(attached))
         self._write_etc(pod, container, directory, attached)
         netns = None if spec.get("hostNetwork") else network.namespace_path(self._config, directory.uid)
         cgroup_procs = self._group(spec, container, directory)
@@ -140,7 +145,7 @@ class Starter:
     def _write_etc(self, pod: Object, container: Object, directory: PodDir, result: Object) -> None:
         folder = directory.path / "etc"
         folder.mkdir(exist_ok=True)
-        ip = next(iter(cni.addresses(result)), "" if not pod["spec"].get("hostNetwork") else self._address)
+        ip = next(iter(attachments.addresses(result)), "" if not pod["spec"].get("hostNetwork") else self._address)
         systemd = Path("/run/systemd/resolve/resolv.conf")
         host = systemd if systemd.exists() else Path("/etc/resolv.conf")
         of_host = host.read_text() if host.exists() else ""

@@ -12,6 +12,7 @@ from turtles.standalone.apiserver.builtin.events import Events
 from turtles.standalone.apiserver.builtin.leases import Leases
 from turtles.standalone.apiserver.builtin.limit_ranges import LimitRanges
 from turtles.standalone.apiserver.builtin.namespaces import Namespaces
+from turtles.standalone.apiserver.builtin.network_policies import NetworkPolicies
 from turtles.standalone.apiserver.builtin.nodes import Nodes
 from turtles.standalone.apiserver.builtin.persistent_volume_claims import PersistentVolumeClaims
 from turtles.standalone.apiserver.builtin.persistent_volumes import PersistentVolumes
@@ -51,6 +52,7 @@ STRATEGIES: dict[str, Strategy] = {
     "storage.k8s.io/storageclasses": StorageClasses(),
     "coordination.k8s.io/leases": Leases(),
     "scheduling.k8s.io/priorityclasses": PriorityClasses(),
+    "networking.k8s.io/networkpolicies": NetworkPolicies(),
     "policy/poddisruptionbudgets": PodDisruptionBudgets(),
     "apps/controllerrevisions": ControllerRevisions(),
     f"{RBAC}/roles": Roles(),

@@ -9,7 +9,7 @@ import msgspec
 from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.builtin import crd
 from turtles.standalone.apiserver.builtin.strategy import Cluster, Strategy
-from turtles.standalone.apiserver.custom import scales
+from turtles.standalone.apiserver.custom import networks, scales
 from turtles.standalone.apiserver.custom.conversion import Converter
 from turtles.standalone.apiserver.schema import quick, validation
 from turtles.standalone.apiserver.schema.cel import rules
@@ -85,6 +85,7 @@ class CustomResources(Strategy):
         causes = [] if is_valid else validation.validate(new, kind.schema, old=before)
         if kind.scale is not None:
             causes += scales.validate(obj, kind.scale, context.subresource)
+        causes += networks.validate(kind, obj, old)
         if causes or kind.rules is None:
             return causes
         return await self._judge.evaluate(kind.rules, obj, old if old is not None else rules.ABSENT)

@@ -153,6 +153,7 @@ BUILTIN: tuple[Kind, ...] = (
     _kind("storage.k8s.io", "v1", "StorageClass", "storageclasses", "sc", namespaced=False),
     _kind("coordination.k8s.io", "v1", "Lease", "leases", upsert=True),
     _kind("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", "pc", namespaced=False, generation=True),
+    _kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", "netpol", generation=True),
     _kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", "pdb", status=True, generation=True),
     _kind("apps", "v1", "ControllerRevision", "controllerrevisions"),
     _kind(RBAC, "v1", "Role", "roles", upsert=True),

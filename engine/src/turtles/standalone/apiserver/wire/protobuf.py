@@ -101,6 +101,18 @@ _MESSAGES: dict[str, dict[int, tuple[str, str]]] = {
         1: ("audiences", "*text"), 3: ("boundObjectRef", "BoundObjectReference"), 4: ("expirationSeconds", "zero"),
     },
     "BoundObjectReference": {1: ("kind", "text"), 2: ("apiVersion", "text"), 3: ("name", "text"), 4: ("uid", "text")},
+    "NetworkPolicy": {1: ("metadata", "ObjectMeta"), 2: ("spec", "NetworkPolicySpec")},
+    "NetworkPolicySpec": {
+        1: ("podSelector", "LabelSelector"), 2: ("ingress", "*NetworkPolicyIngressRule"),
+        3: ("egress", "*NetworkPolicyEgressRule"), 4: ("policyTypes", "*text"),
+    },
+    "NetworkPolicyIngressRule": {1: ("ports", "*NetworkPolicyPort"), 2: ("from", "*NetworkPolicyPeer")},
+    "NetworkPolicyEgressRule": {1: ("ports", "*NetworkPolicyPort"), 2: ("to", "*NetworkPolicyPeer")},
+    "NetworkPolicyPort": {1: ("protocol", "text"), 2: ("port", "int-or-text"), 3: ("endPort", "zero")},
+    "NetworkPolicyPeer": {
+        1: ("podSelector", "LabelSelector"), 2: ("namespaceSelector", "LabelSelector"), 3: ("ipBlock", "IPBlock"),
+    },
+    "IPBlock": {1: ("cidr", "text"), 2: ("except", "*text")},
     "PodDisruptionBudget": {1: ("metadata", "ObjectMeta"), 2: ("spec", "PodDisruptionBudgetSpec")},
     "PodDisruptionBudgetSpec": {
         1: ("minAvailable", "zero-or-text"), 2: ("selector", "LabelSelector"), 3: ("maxUnavailable", "zero-or-text"),
@@ -125,6 +137,7 @@ _KINDS = frozenset(
         "ClusterRole",
         "RoleBinding",
         "ClusterRoleBinding",
+        "NetworkPolicy",
         "PodDisruptionBudget",
         "PriorityClass",
         "ResourceQuota",

@@ -29,7 +29,7 @@ INTERFACE = Struct(
     "A network interface, connected to the network of the same name.",
     field("name", STRING, "Name of the interface and of its network.", required=True),
     field("model", STRING, "e1000, e1000e, igb, ne2k_pci, pcnet, rtl8139 or virtio (the default).", absent="virtio"),
-    field("bridge", _NO_SETTINGS, "The guest gets the Pod's own address, by DHCP."),
+    field("bridge", _NO_SETTINGS, "The guest is on the network itself, with the Pod's address there, by DHCP."),
     field("masquerade", _NO_SETTINGS, "The guest is behind the Pod's address, by NAT."),
     field("passtBinding", _NO_SETTINGS, "The guest has the Pod's address, and passt makes its connections."),
     field("sriov", _NO_SETTINGS, "A virtual function of a NIC; machines that have one aren't started yet."),
@@ -102,7 +102,7 @@ NETWORK = Struct(
             field("networkName", STRING, "NetworkAttachmentDefinition: its name, or namespace/name.", required=True),
             field("default", BOOLEAN, "Whether it takes the Pod network's place."),
         ),
-        "A further network, by Multus; machines that have one aren't started yet.",
+        "A further network, by Multus.",
     ),
     field(
         "resourceClaim",

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What launcher Pods ask Multus for, and what is made of its report."""
+
+import json
+from typing import Any
+
+from turtles.controller.pod import networks
+from turtles.domain.network import generated_mac
+
+NETWORKS, DEFAULT, STATUS = (
+    "k8s.v1.cni.cncf.io/networks",
+    "v1.multus-cni.io/default-network",
+    "k8s.v1.cni.cncf.io/network-status",
+)
+
+
+def vmi(*interfaces: dict[str, Any], **named: Any) -> dict[str, Any]:
+    """Return a VMI with these interfaces; ``named`` are their networks."""
+    return {
+        "metadata": {"name": "vm", "namespace": "ns", "uid": "uid"},
+        "spec": {
+            "domain": {"devices": {"interfaces": list(interfaces)}},
+            "networks": [{"name": name, **network} for name, network in named.items()],
+        },
+    }
+
+
+def multus(name: str, **more: Any) -> dict[str, Any]:
+    return {"multus": {"networkName": name, **more}}
+
+
+def test_further_networks_are_asked_for() -> None:
+    machine = vmi(
+        {"name": "default", "masquerade": {}},
+        {"name": "blue", "bridge": {}, "macAddress": "02-00-00-00-00-0A"},
+        {"name": "red", "bridge": {}},
+        {"name": "gone", "bridge": {}, "state": "absent"},
+        default={"pod": {}},
+        blue=multus("nad"),
+        red=multus("other/nad"),
+        gone=multus("nad"),
+    )
+    found = networks.annotations(machine)
+    assert list(found) == [NETWORKS]
+    assert json.loads(found[NETWORKS]) == [
+        {"name": "nad", "namespace": "ns", "mac": "02:00:00:00:00:0a", "interface": "pod16477688c0e"},
+        {"name": "nad", "namespace": "other", "mac": generated_mac("uid", "red"), "interface": "podb1f51a511f1"},
+    ]
+    assert networks.annotations(vmi({"name": "default", "masquerade": {}}, default={"pod": {}})) == {}
+
+
+def test_a_network_instead_of_the_pod_network() -> None:
+    machine = vmi({"name": "blue", "bridge": {}}, blue=multus("other/nad", default=True))
+    assert networks.annotations(machine) == {DEFAULT: "other/nad"}
+
+
+def test_what_multus_reports() -> None:
+    machine = vmi(
+        {"name": "default", "masquerade": {}}, {"name": "blue", "bridge": {}}, default={"pod": {}}, blue=multus("n")
+    )
+
+    def pod(text: str) -> dict[str, Any]:
+        return {"metadata": {"annotations": {STATUS: text}}}
+
+    report = [{"name": "cni", "interface": "eth0"}, {"name": "ns/n", "interface": "pod16477688c0e", "ips": []}]
+    assert networks.interfaces(machine, pod(json.dumps(report))) == [
+        {"name": "blue", "podInterfaceName": "pod16477688c0e", "infoSource": "multus-status"}
+    ]
+    assert networks.interfaces(machine, pod(json.dumps(report[:1]))) == []
+    for text in ("", "{", "[1]", "{}", "3"):
+        assert networks.interfaces(machine, pod(text)) == []
+    assert networks.interfaces(machine, {"metadata": {}}) == []

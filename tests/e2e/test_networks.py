@@ -1,0 +1,188 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Guests on several networks of different types: reached from where they should be, and from nowhere else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster import Cluster
+from kubernetes.client.exceptions import ApiException
+
+from engine import condition
+
+GROUP, PLURAL = "k8s.cni.cncf.io", "network-attachment-definitions"
+STATUS = "k8s.v1.cni.cncf.io/network-status"
+#: An address of the outside world behind the macvlan network, and the guest's there.
+OUTSIDE, GUEST = "203.0.113.1", "203.0.113.9"
+
+
+@pytest.fixture
+def wire() -> Iterator[str]:
+    """A link of the machine for macvlan; its other end, in a namespace of the same name, is the outside world."""
+    name = f"tn{uuid.uuid4().hex[:8]}"
+
+    def ip(*arguments: str) -> None:
+        subprocess.run(["ip", *arguments], check=True)
+
+    ip("netns", "add", name)
+    ip("link", "add", f"{name}m", "type", "veth", "peer", "name", "wire", "netns", name)
+    ip("link", "set", f"{name}m", "up")
+    ip("-n", name, "addr", "add", f"{OUTSIDE}/24", "dev", "wire")
+    ip("-n", name, "link", "set", "wire", "up")
+    yield name
+    ip("netns", "delete", name)
+    subprocess.run(["ip", "link", "delete", f"{name}b"], capture_output=True)
+
+
+def define(cluster: Cluster, namespace: str, name: str, config: dict[str, Any] | str) -> None:
+    text = config if isinstance(config, str) else json.dumps(config)
+    body = {
+        "apiVersion": f"{GROUP}/v1",
+        "kind": "NetworkAttachmentDefinition",
+        "metadata": {"name": name},
+        "spec": {"config": text},
+    }
+    cluster.custom.create_namespaced_custom_object(GROUP, "v1", namespace, PLURAL, body)
+
+
+def with_networks(vm: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Add interfaces on further networks."""
+    spec = vm["spec"]["template"]["spec"]
+    for name in names:
+        spec["networks"].append({"name": name, "multus": {"networkName": name}})
+        spec["domain"]["devices"]["interfaces"].append({"name": name, "bridge": {}})
+    return vm
+
+
+def answers(run: Callable[[str], str], address: str) -> bool:
+    """Whether an address answers, asked by way of a shell."""
+    return run(f"busybox ping -c 1 -W 2 {address} >/dev/null 2>&1 && echo yes || echo no").strip() == "yes"
+
+
+def test_a_guest_with_three_interfaces(cluster: Cluster, namespace: str, wire: str, tmp_path: Path) -> None:
+    leases = tmp_path / "ipam"
+    ipam = {"type": "host-local", "dataDir": str(leases), "subnet": "198.51.100.0/24"}
+    define(cluster, namespace, "blue", {"cniVersion": "0.4.0", "type": "bridge", "bridge": f"{wire}b", "ipam": ipam})
+    define(cluster, namespace, "red", {"cniVersion": "0.4.0", "type": "macvlan", "master": f"{wire}m"})
+    cluster.create(namespace, with_networks(cluster.virtual_machine("three"), "blue", "red"))
+    cluster.create(namespace, with_networks(cluster.virtual_machine("two"), "blue"))
+    three, two = (cluster.wait_running(namespace, name) for name in ("three", "two"))
+    default, blue, red = three["status"]["interfaces"]
+    assert [each["name"] for each in (default, blue, red)] == ["default", "blue", "red"]
+    assert blue["ipAddress"].startswith("198.51.100.")
+    assert "ipAddress" not in red
+    assert [each["infoSource"] for each in (default, blue)] == ["domain", "domain, multus-status"]
+    reported = json.loads(cluster.launcher(namespace, "three").metadata.annotations[STATUS])
+    assert [each["name"] for each in reported[1:]] == [f"{namespace}/blue", f"{namespace}/red"]
+    assert [each["interface"] for each in reported[1:]] == [blue["podInterfaceName"], red["podInterfaceName"]]
+    assert [each["mac"] for each in reported[1:]] == [blue["mac"], red["mac"]]
+
+    def in_three(command: str) -> str:
+        return cluster.ssh(default["ipAddress"], command, timeout=120)
+
+    def in_two(command: str) -> str:
+        return cluster.ssh(two["status"]["interfaces"][0]["ipAddress"], command, timeout=120)
+
+    def outside(command: str) -> str:
+        return subprocess.run(
+            ["ip", "netns", "exec", wire, "sh", "-c", command], capture_output=True, text=True, check=True
+        ).stdout
+
+    macs = in_three("cat /sys/class/net/eth0/address /sys/class/net/eth1/address /sys/class/net/eth2/address")
+    assert macs.split() == [default["mac"], blue["mac"], red["mac"]]
+    in_three(f"ip addr add {GUEST}/24 dev eth2")
+    other = two["status"]["interfaces"][1]["ipAddress"]
+    for run, address in ((in_three, blue["ipAddress"]), (in_two, other)):
+        lease = f"ip addr show eth1 | grep -q {address}/24"
+        run(f"n=0; until {lease} || [ $n -gt 300 ]; do usleep 100000; n=$((n+1)); done; {lease} && echo yes")
+    # from where it should be
+    assert answers(in_two, blue["ipAddress"])
+    assert answers(outside, GUEST)
+    assert answers(in_three, OUTSIDE)
+    # and from nowhere else
+    assert not answers(in_two, GUEST)
+    outside(f"ip route add 198.51.100.0/24 via {GUEST}; ip route add 10.0.0.0/8 via {GUEST}")
+    assert not answers(outside, other)
+    assert not answers(outside, two["status"]["interfaces"][0]["ipAddress"])
+    machine = subprocess.run(["busybox", "ping", "-c1", "-W1", blue["ipAddress"]], capture_output=True, check=False)
+    assert machine.returncode, "the bridge has no address on the machine"
+
+    # In another's name: an address that isn't the guest's, and a MAC.
+    assert answers(in_three, other)
+    in_three("ip addr add 198.51.100.200/24 dev eth1")
+    assert "0 packets received" in in_three(f"ping -c 1 -W 2 -I 198.51.100.200 {other}; true")
+    in_three("ip addr del 198.51.100.200/24 dev eth1; ip link set eth2 address 02:00:00:00:00:77")
+    assert not answers(in_three, OUTSIDE)
+    in_three(f"ip link set eth2 address {red['mac']}")
+    assert answers(in_three, OUTSIDE)
+
+    # Whoever set this up isn't needed.
+    cluster.kill("virt-standalone podrunner")
+    cluster.kill("virt-handler")
+    assert answers(in_two, blue["ipAddress"])
+    cluster.subresource(namespace, "three", "restart")
+    again = cluster.wait_running(namespace, "three", not_uid=three["metadata"]["uid"])
+    assert [each["mac"] for each in again["status"]["interfaces"]] == [each["mac"] for each in (default, blue, red)]
+    for name in ("three", "two"):
+        cluster.delete(namespace, name)
+    for name in ("three", "two"):
+        cluster.wait_gone(namespace, name)
+    assert not list(leases.rglob("192.*")), "addresses are released"
+
+
+def test_a_network_that_is_not_there_is_named(cluster: Cluster, namespace: str, wire: str) -> None:
+    cluster.create(namespace, with_networks(cluster.virtual_machine("waits"), "blue"))
+    words = f"NetworkAttachmentDefinition {namespace}/blue does not exist"
+    cluster.wait_event(namespace, "waits", ["CreatePodSandboxError", words], timeout=30)
+    vmi = cluster.get(namespace, "virtualmachineinstances", "waits")
+    assert vmi is not None
+    assert words in condition(vmi, "Synchronized")["message"]
+    with pytest.raises(ApiException) as refused:
+        define(cluster, namespace, "blue", "{")
+    assert (refused.value.status, "spec.config" in refused.value.body) == (422, True)
+    define(cluster, namespace, "blue", {"cniVersion": "0.4.0", "type": "bridge", "bridge": f"{wire}b"})
+    cluster.wait_running(namespace, "waits")
+
+
+def test_network_policies_hold_for_guests(cluster: Cluster, namespace: str, kubectl: Callable[..., str]) -> None:
+    """Between guests of either binding. The machine itself isn't restricted, so that SSH from here works."""
+    addresses = {}
+    for name, binding in (("web", "bridge"), ("db", "masquerade")):
+        cluster.create(namespace, cluster.virtual_machine(name, binding=binding, labels={"app": name}))
+    for name in ("web", "db"):
+        addresses[name] = cluster.wait_running(namespace, name)["status"]["interfaces"][0]["ipAddress"]
+
+    def reaches(name: str, other: str) -> bool:
+        command = f"nc -z -w 3 {addresses[other]} 22 && echo yes || echo no"
+        return cluster.ssh(addresses[name], command, timeout=180) == "yes"
+
+    def until(wanted: bool, name: str, other: str) -> None:
+        deadline = time.monotonic() + 30
+        while reaches(name, other) is not wanted:  # rules can't be watched from outside
+            assert time.monotonic() < deadline
+
+    def apply(name: str, spec: dict[str, Any]) -> None:
+        kind = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy"}
+        kubectl("apply", "-f", "-", stdin=json.dumps({**kind, "metadata": {"name": name}, "spec": spec}))
+
+    for pair in (("web", "db"), ("db", "web")):
+        until(True, *pair)
+    apply("none", {"podSelector": {}, "policyTypes": ["Ingress"]})
+    for pair in (("web", "db"), ("db", "web")):
+        until(False, *pair)
+    web = {"podSelector": {"matchLabels": {"app": "web"}}}
+    apply("db", {"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [{"from": [web], "ports": [{"port": 22}]}]})
+    until(True, "web", "db")
+    assert not reaches("db", "web")
+    cluster.kill("virt-standalone podrunner")
+    assert not reaches("db", "web")
+    kubectl("delete", "networkpolicy", "--all")
+    until(True, "db", "web")
