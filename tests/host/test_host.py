@@ -10,6 +10,7 @@ what is emulated, and takes a hundred times as long to boot. What the others wan
 from __future__ import annotations
 
 import re
+import resource
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -65,9 +66,14 @@ def qemu(host: Host) -> str:
     return f"{pid} {started}"
 
 
-def limits(pod: Any, resource: str) -> Decimal:
+def limits(pod: Any, name: str) -> Decimal:
     """What a Pod's containers may use of a resource in all."""
-    return sum((parse_quantity(container.resources.limits[resource]) for container in pod.spec.containers), Decimal())
+    return sum((parse_quantity(container.resources.limits[name]) for container in pod.spec.containers), Decimal())
+
+
+def memory_limit(pod: Any) -> str:
+    """What the kernel makes of a Pod's memory limit: whole pages."""
+    return str(int(limits(pod, "memory")) // resource.getpagesize() * resource.getpagesize())
 
 
 def check_limits(host: Host, folders: dict[str, Path], files: dict[str, str]) -> None:
@@ -124,7 +130,7 @@ def test_limits_are_in_the_unified_hierarchy(guests: Host) -> None:
         {"cpu": root, "memory": root, "pids": root},
         {
             "cpu.max": f"{int(limits(pod, 'cpu') * 100_000)} 100000",
-            "memory.max": str(int(limits(pod, "memory"))),
+            "memory.max": memory_limit(pod),
             "pids.max": "4096",
         },
     )
@@ -189,7 +195,7 @@ def test_a_hybrid_hierarchy(guests: Host, machine: Machine) -> None:
         {
             "cpu.cfs_quota_us": str(int(limits(pod, "cpu") * 100_000)),
             "cpu.cfs_period_us": "100000",
-            "memory.limit_in_bytes": str(int(limits(pod, "memory"))),
+            "memory.limit_in_bytes": memory_limit(pod),
             "pids.max": "4096",
         },
     )
