@@ -69,7 +69,7 @@ def addresses(cluster: Cluster, name: str) -> set[str]:
     """What a name leads to; nothing if there is none."""
     server = cluster.core.read_namespaced_service("kube-dns", "kube-system").spec.cluster_ip
     query = dns.message.make_query(name, "A")
-    for _ in range(10):
+    for _attempt in range(10):
         with contextlib.suppress(dns.exception.Timeout, ConnectionRefusedError):  # it was killed, and begins again
             answer = dns.query.udp(query, server, timeout=3)
             break

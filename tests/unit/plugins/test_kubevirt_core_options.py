@@ -69,7 +69,7 @@ def test_contradictions(api, run, options, words):
 def test_names_that_the_server_makes(api, run):
     generated = {**WEB, "generate_name": "web-", "state": "running"}
     del generated["name"]
-    names = {run("vm", **generated)["result"]["metadata"]["name"] for _ in range(2)}
+    names = {run("vm", **generated)["result"]["metadata"]["name"] for _time in range(2)}
     assert len(names) == 2
     assert all(name.startswith("web-") for name in names)
     assert run("vm", check=True, **generated)["changed"]
