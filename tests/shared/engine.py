@@ -127,9 +127,10 @@ class Engine(ABC):
         return virtual_machine(name, options.pop("image", self.image), public_key=self.public_key, **options)
 
     def launcher(self, namespace: str, vmi: str) -> client.V1Pod:
-        """The launcher Pod of a VMI."""
+        """The launcher Pod of a VMI; one that a guest has left by a migration isn't."""
         pods = self.core.list_namespaced_pod(namespace, label_selector=f"vmi.kubevirt.io/id={vmi}").items
-        return next(pod for pod in pods if not pod.metadata.deletion_timestamp)
+        left = [pod for pod in pods if pod.status.phase == "Succeeded"]
+        return next(pod for pod in pods if not pod.metadata.deletion_timestamp and (pod not in left or pods == left))
 
     def create(self, namespace: str, obj: Object) -> Object:
         """Create a VM or VMI through the API; ApiException where it refuses."""

@@ -278,8 +278,11 @@ def test_a_guest_whose_launcher_is_silent_is_not_ready() -> None:
     assert condition(decided.vmi, "Ready")[0] == "True"
 
 
-@pytest.mark.parametrize(("gate", "writes"), [("True", False), ("False", True)])
-def test_a_gate_that_the_kubelet_has_yet_to_read_is_not_worth_a_write(gate: str, writes: bool) -> None:
+@pytest.mark.parametrize(
+    ("gate", "paused", "writes"), [("True", "", False), ("False", "", False), ("False", "True", True)]
+)
+def test_a_gate_that_the_kubelet_has_yet_to_read_is_not_worth_a_write(gate: str, paused: str, writes: bool) -> None:
+    """One that is opened in this very moment, as after a migration, is no other."""
     was = {
         "type": "Ready",
         "status": "False",
@@ -296,7 +299,8 @@ def test_a_gate_that_the_kubelet_has_yet_to_read_is_not_worth_a_write(gate: str,
             {"type": labels.UNPAUSED_READINESS_GATE, "status": gate},
         ],
     )
-    vmi = make_vmi("Running", conditions=[was])
+    conditions = [was, {"type": "Paused", "status": "True"}] if paused else [was]
+    vmi = make_vmi("Running", conditions=conditions)
     assert bool(vmi_patch(vmi, plan(vmi, [pod], {}, NOW).vmi)) is writes
 
 

@@ -36,6 +36,7 @@ _AGAIN = 5.0
 #: Seconds for which the target may still say that the guest arrived when its source is gone.
 _LAST_WORD = 10.0
 _ABORTED = "Live migration aborted as requested"
+_DELETED = "the VirtualMachineInstance is being deleted"
 _RESTARTED = "virt-handler was restarted on the source node during the migration"
 
 
@@ -52,7 +53,9 @@ class _Job:
     #: Whether libvirt's call is over, and why it failed if it did.
     over: bool = False
     error: str = ""
+    #: When the thread last called for a report, and when there was one.
     reported: float = 0.0
+    told: float = 0.0
 
 
 class Departures:
@@ -82,6 +85,8 @@ class Departures:
             job = None
         if job is None:
             return self._without_job(vmi, guest, launcher, domain, state, now)
+        if is_deleted(vmi):
+            job.abort = job.abort or _DELETED
         if state.get("abortRequested") and not job.over and not job.abort:
             job.abort = _ABORTED
             self._write(vmi, {"abortStatus": migrations.ABORTING})
@@ -111,7 +116,7 @@ class Departures:
         if state.get("abortRequested"):
             self._failed(vmi, guest, state, _ABORTED, now, aborted=True)
         elif is_deleted(vmi):
-            self._failed(vmi, guest, state, "the VirtualMachineInstance is being deleted", now, aborted=False)
+            self._failed(vmi, guest, state, _DELETED, now, aborted=False)
         elif state.get("targetNodeAddress"):
             self._begin(vmi, guest, launcher, domain, state, now)
         return _AGAIN
@@ -140,8 +145,12 @@ class Departures:
             post_copy=how.post_copy,
         )
         job = _Job(state["migrationUid"], lead)
-        # Said before it is so: an agent that is killed in between must find that it may have begun
-        self._write(vmi, migration.begun(now))
+        try:
+            # Said before it is so: an agent that is killed in between must find that it may have begun
+            self._write(vmi, migration.begun(now))
+        except BaseException:
+            lead.close()
+            raise
         self._jobs[guest.uid] = job
         self._event(vmi, "Normal", "Migrating", f"VirtualMachineInstance is migrating to node {state['targetNode']}.")
         threading.Thread(
@@ -211,16 +220,18 @@ class Departures:
             time.sleep(_LOOK)
 
     def _tell_progress(self, vmi: Object, job: _Job) -> None:
-        if not job.statistics:
+        # Each report changes the VMI, which calls for the next look
+        if not job.statistics or time.monotonic() - job.told < _REPORT:
             return
+        job.told = time.monotonic()
         status = migration.transferred(job.statistics)
         state = migrations.state_of(vmi)
         if state.get("transferStatus") != status or state.get("mode") != job.mode:
             self._write(vmi, {"transferStatus": status, "mode": job.mode})
 
     def _failed(self, vmi: Object, guest: Guest, state: Object, reason: str, now: str, *, aborted: bool) -> None:
-        self._jobs.pop(guest.uid, None)
         self._write(vmi, migration.failed(state, reason, now, aborted=aborted))
+        self._jobs.pop(guest.uid, None)
         words = "was aborted" if aborted else "failed"
         message = f"The migration to node {state.get('targetNode')} {words}, the guest runs on here: {reason}"
         kind = ("Normal", "MigrationAborted") if aborted else ("Warning", "FailedMigration")
@@ -238,7 +249,6 @@ class Departures:
         """Hand a guest that has arrived to its target's node, and remove what is left of it here."""
         state = migrations.state_of(vmi)
         node, now = state["targetNode"], times.now()
-        self._jobs.pop(guest.uid, None)
         self._cluster.patch(
             vmi,
             {
@@ -249,6 +259,7 @@ class Departures:
             },
             labels={labels.NODE_NAME: node},
         )
+        self._jobs.pop(guest.uid, None)
         self._event(vmi, "Normal", "Migrated", f"The VirtualMachineInstance migrated to node {node}.")
         if domain is not None:
             try:

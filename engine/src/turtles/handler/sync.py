@@ -198,14 +198,15 @@ class Synchroniser:
         if lifecycle.alive(state) and not guest.state.started:
             guest.state.started = True
             guest.save()
+        # A guest on its way is left alone; one that is to shut down isn't sent on
+        if lifecycle.alive(state) and (due := self._departures.follow(vmi, guest, launcher, domain)) is not None:
+            return due
         again = decision.LOOK_INTERVAL
         if step is Step.SHUT_DOWN:
             again = min(again, self._shut_down(vmi, guest, domain, state, reason))
             state, reason = domain.state()
         if guest.state.thaw_at is not None and lifecycle.alive(state):
             again = min(again, self._thaw(guest, domain, guest.state.thaw_at))
-        if lifecycle.alive(state) and (due := self._departures.follow(vmi, guest, launcher, domain)) is not None:
-            return min(again, due)
         seen = _observe(vmi, guest, launcher, domain, state, reason, volumes)
         if step is not Step.SHUT_DOWN and self._change(vmi, guest, launcher, domain, seen):
             volumes = hotplug.mount(vmi, guest, launcher, lambda: self._cluster.enqueue(guest.key))

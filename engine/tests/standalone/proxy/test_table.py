@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from turtles.standalone.proxy import table as tables
-from turtles.standalone.proxy.rules import Settings, compute
+from turtles.standalone.proxy.rules import Settings, compute, frame
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 
@@ -331,3 +331,14 @@ def test_many_services(world):
     host.call(table.apply, compute(SETTINGS, services[1:], slices[1:]))
     with pytest.raises(ConnectionRefusedError):
         host.ask("10.96.0.10")
+
+
+def test_nodes_of_one_machine_see_each_others_addresses():
+    """With several nodes the rules hide the Pods' addresses from other networks, and from those of other nodes not."""
+    alone = frame(SETTINGS)
+    assert not any("224.0.0.0/4" in line for line in alone)
+    several = Settings("t", "10.96.0.0/16", (), ("10.9.0.0/24", "10.8.0.0/24"), masquerades=True)
+    (rule,) = (line for line in frame(several) if "224.0.0.0/4" in line)
+    networks = "10.9.0.0/24, 10.8.0.0/24"
+    words = f"ip saddr {{ {networks} }} ip daddr != {{ {networks}, 224.0.0.0/4 }} masquerade"
+    assert rule == f"add rule ip t postrouting {words}"

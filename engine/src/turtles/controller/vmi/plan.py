@@ -147,7 +147,8 @@ def plan(
     before = get_condition(conditions, "Ready")
     # Whoever ended it has said that it isn't ready; for another reason of the same nobody needs a write.
     settled = is_final(vmi) and before is not None and before.get("status") == "False"
-    if not settled and not (pod is not None and before and conditions_of.is_gate_unread(wanted, pod)):
+    opening = draft.gate == conditions_of.GATE_OPEN
+    if not settled and not (pod is not None and before and conditions_of.is_gate_unread(wanted, pod, opening=opening)):
         going = pod is not None and pod in draft.delete_pods
         ready = conditions_of.ready(wanted, pod or {"metadata": {}} if exists else None, going=going)
         set_condition(conditions, "Ready", *ready, rfc3339(now))

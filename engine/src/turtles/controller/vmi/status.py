@@ -45,10 +45,12 @@ def ready(vmi: Object, pod: Object | None, *, going: bool = False) -> tuple[str,
     return str(ready["status"]), str(ready.get("reason", "")), str(ready.get("message", ""))
 
 
-def is_gate_unread(vmi: Object, pod: Object) -> bool:
+def is_gate_unread(vmi: Object, pod: Object, *, opening: bool = False) -> bool:
     """Whether the Pod isn't ready only because its kubelet has yet to read the gate that is open already.
 
     Its word follows within a second or so, and calls for the next look: what is said of the VMI until then may stay.
+
+    :param opening: the gate is being opened, as it is when a guest has just come to the Pod from another node.
     """
     if phase_of(vmi) != RUNNING or is_deleted(vmi) or is_deleted(pod):
         return False
@@ -56,7 +58,7 @@ def is_gate_unread(vmi: Object, pod: Object) -> bool:
     ready = get_condition(conditions, "Ready") or {}
     if ready.get("reason") != _GATES_CLOSED:
         return False
-    return is_true(conditions, labels.UNPAUSED_READINESS_GATE)
+    return opening or is_true(conditions, labels.UNPAUSED_READINESS_GATE)
 
 
 def is_pod_known_to_leave(vmi: Object) -> bool:
