@@ -111,7 +111,6 @@ options:
   host_device:
     description: A network device of the node, for one machine at a time. One of the suboptions says which.
     type: dict
-    mutually_exclusive: [[device, mac, pci_address]]
     suboptions:
       device:
         description: Its name.

@@ -161,7 +161,7 @@ def test_network_policies_hold_for_guests(cluster: Cluster, namespace: str, kube
         addresses[name] = cluster.wait_running(namespace, name)["status"]["interfaces"][0]["ipAddress"]
 
     def reaches(name: str, other: str) -> bool:
-        command = f"nc -z -w 3 {addresses[other]} 22 && echo yes || echo no"
+        command = f"timeout 5 nc {addresses[other]} 22 </dev/null | grep -q SSH && echo yes || echo no"
         return cluster.ssh(addresses[name], command, timeout=180) == "yes"
 
     def until(wanted: bool, name: str, other: str) -> None:

@@ -247,6 +247,17 @@ def test_accepted(interface, network):
             ],
         ),
         (
+            [nic(masquerade={}, macAddress="02:00:00:aa:bb:cc"), nic("red", bridge={}, macAddress="02-00-00-AA-BB-CC")],
+            [POD, MULTUS],
+            [
+                (
+                    DUPLICATE,
+                    f"{NIC}[1].macAddress '02-00-00-AA-BB-CC' is the MAC address of interface 'default' already",
+                    f"{NIC}[1].macAddress",
+                )
+            ],
+        ),
+        (
             [nic(slirp={}), nic("red", macvtap={}), nic("blue", passt={})],
             [POD, MULTUS, {"name": "blue", "multus": {"networkName": "x"}}],
             [

@@ -41,6 +41,10 @@ class PodInterface:
     mtu: int
     routes: tuple[tuple[str, str], ...] = ()
 
+    def has_ipv4(self) -> bool:
+        """Whether there is an IPv4 address."""
+        return any(ip_address(address).version == 4 for address, _ in self.addresses)
+
     def ipv4(self) -> tuple[str, int]:
         """Return the first IPv4 address and its prefix length.
 
@@ -213,12 +217,7 @@ def plan(
         "addresses": tuple(address for address, _ in pod_interface.addresses),
     }
     if binding == "bridge":
-        try:
-            address, prefix = pod_interface.ipv4()
-        except ValueError:
-            if pod is not None:
-                raise
-            address, prefix = "", 0
+        address, prefix = _ipv4(name, pod_interface) if pod is not None or pod_interface.has_ipv4() else ("", 0)
         return InterfacePlan(
             guest_mac=mac or pod_interface.mac,
             guest_ip=address,
@@ -229,7 +228,7 @@ def plan(
             routes=pod_interface.routes,
             **common,
         )
-    pod_interface.ipv4()
+    _ipv4(name, pod_interface)
     subnet = IPv4Network((pod or {}).get("vmNetworkCIDR") or MASQUERADE_CIDR)
     gateway = str(subnet[1])
     return InterfacePlan(
@@ -241,6 +240,13 @@ def plan(
         ports=_ports(interface),
         **common,
     )
+
+
+def _ipv4(name: str, pod_interface: PodInterface) -> tuple[str, int]:
+    try:
+        return pod_interface.ipv4()
+    except ValueError as error:
+        raise ValueError(f"interface {name!r}: {error}") from error
 
 
 def _ports(interface: Mapping[str, Any]) -> tuple[Port, ...]:

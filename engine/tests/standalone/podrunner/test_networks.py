@@ -77,6 +77,24 @@ def test_networks_of_several_types(node, link, tmp_path):
     assert leases(tmp_path) == []
 
 
+def test_other_types(node, link, tmp_path):
+    addresses = {"type": "host-local", "dataDir": str(tmp_path / "ipam"), "subnet": "192.0.2.0/24"}
+    static = {"type": "static", "addresses": [{"address": "198.51.100.7/24"}]}
+    define(node, "link", {"cniVersion": "0.4.0", "type": "ptp", "ipam": addresses})
+    define(node, "device", {"cniVersion": "0.4.0", "type": "host-device", "device": f"{link}w"})
+    define(node, "lan", {"cniVersion": "0.4.0", "type": "macvlan", "master": f"{link}v", "ipam": static})
+    node.pod("serve", annotations={NETWORKS: "link, device, lan"})
+    pod = node.phase("Running")
+    _, ptp, device, lan = json.loads(pod["metadata"]["annotations"][STATUS])
+    assert (ptp["ips"], lan["ips"]) == (leases(tmp_path), ["198.51.100.7"])
+    found = {each["ifname"]: each["address"] for each in json.loads(in_pod(node, pod, "ip", "-json", "addr"))}
+    assert (found["net2"], found["net3"]) == (device["mac"], lan["mac"])
+    assert subprocess.run(["ip", "link", "show", f"{link}w"], capture_output=True).returncode, "the device has left"
+    node.client.delete(POD, "default", "pod1", uid=pod["metadata"]["uid"])
+    node.wait(lambda found: found is None)
+    subprocess.run(["ip", "link", "show", f"{link}w"], check=True, capture_output=True)
+
+
 def test_the_nodes_own_network_can_be_replaced(node, link, tmp_path):
     define(node, "blue", bridge_of(tmp_path, link))
     node.pod("serve", annotations={"v1.multus-cni.io/default-network": "blue"})

@@ -354,9 +354,21 @@ def _refused_here(spec: Spec, path: str, config: ClusterConfiguration) -> Causes
         if not 0 <= (acpi_index := interface.get("acpiIndex") or 0) <= _MAX_ACPI_INDEX:
             here = f"{path}.domain.devices.interfaces[{index}].acpiIndex"
             yield Cause(INVALID, f"{here} '{acpi_index}': must be between 0 and {_MAX_ACPI_INDEX}.", here)
+    yield from _used_twice(spec, path)
     for index, network in enumerate(_networks(spec)):
         if cidr := get(network, "pod", "vmNetworkCIDR"):
             yield from _guest_cidr(cidr, f"{path}.networks[{index}].pod.vmNetworkCIDR")
+
+
+def _used_twice(spec: Spec, path: str) -> Causes:
+    seen: dict[str, str] = {}
+    for index, interface in enumerate(_interfaces(spec)):
+        if not (mac := interface.get("macAddress")):
+            continue
+        first = seen.setdefault(_digits(mac).lower(), interface["name"])
+        if first != interface["name"]:
+            here = f"{path}.domain.devices.interfaces[{index}].macAddress"
+            yield Cause(DUPLICATE, f"{here} '{mac}' is the MAC address of interface '{first}' already", here)
 
 
 def _guest_cidr(cidr: str, here: str) -> Causes:
