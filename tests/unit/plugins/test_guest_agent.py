@@ -19,7 +19,7 @@ FINISHED = (
 )
 FAILED = """\
 [   39.1] cloud-init[512]: 2026-01-01 00:00:00 - util.py[WARNING]: Failed to install packages: ['vim']\r
-[   39.2] cloud-init[512]: 2026-01-01 00:00:00 - x.py[WARNING]: Running module packages (<module 'x' from '/y'>) failed\r
+[   39.2] cloud-init[512]: 2026-01-01 00:00:00 - x.py[WARNING]: Running module packages (<module 'x'>) failed\r
 """
 HARMLESS = FAILED.splitlines()[0].replace("Failed", "Deprecated")
 
