@@ -190,6 +190,10 @@ lint-build: venv-tests
 	scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
 	$(RUN) ansible-galaxy collection build --output-path "$$scratch"
 
+.PHONY: lint-galaxy
+lint-galaxy: ## Judge the built collection as Galaxy does when it imports one.
+	@scripts/galaxy.sh
+
 .PHONY: lint-ansible
 lint-ansible: venv-tests
 	$(RUN) ansible-lint --offline --profile production

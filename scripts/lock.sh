@@ -22,6 +22,8 @@ compile requirements-venv.lock requirements-venv.txt --constraints $install --co
 compile requirements-test.lock requirements-test.txt engine/pyproject.toml \
     --constraints $install --constraints $engine --constraints requirements-venv.lock "$@"
 
+compile requirements-galaxy.lock requirements-galaxy.txt "$@"
+
 # What the matrix tests instead of the ansible-core above, and what that one wants in other versions.
 others=$(mktemp)
 trap 'rm -f "$others"' EXIT
