@@ -167,8 +167,8 @@ def networks(wanted):
             ipaddress.IPv4Network(text)
         except ValueError as error:
             yield (
-                f"turtles_external_addresses has {text!r}, which is no IPv4 address or network: {error}. Write one such "
-                "as 192.0.2.10 or 192.0.2.32/28."
+                f"turtles_external_addresses has {text!r}, which is no IPv4 address or network: {error}. Write one "
+                "such as 192.0.2.10 or 192.0.2.32/28."
             )
     for variable, network in found.items():
         if variable == "turtles_service_cidr" and is_served(network, wanted["config_dir"]):
