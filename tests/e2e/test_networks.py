@@ -159,13 +159,14 @@ def test_network_policies_hold_for_guests(cluster: Cluster, namespace: str, kube
         cluster.create(namespace, cluster.virtual_machine(name, binding=binding, labels={"app": name}))
     for name in ("web", "db"):
         addresses[name] = cluster.wait_running(namespace, name)["status"]["interfaces"][0]["ipAddress"]
+        cluster.ssh(addresses[name], "true", timeout=180)
 
     def reaches(name: str, other: str) -> bool:
         command = f"timeout 5 nc {addresses[other]} 22 </dev/null | grep -q SSH && echo yes || echo no"
-        return cluster.ssh(addresses[name], command, timeout=180) == "yes"
+        return cluster.ssh(addresses[name], command) == "yes"
 
     def until(wanted: bool, name: str, other: str) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + cluster.seconds(30)
         while reaches(name, other) is not wanted:  # rules can't be watched from outside
             assert time.monotonic() < deadline
 
