@@ -50,7 +50,7 @@ def wait_for_one_qemu(namespace: str, name: str) -> None:
 @pytest.fixture
 def slowly(cluster: Cluster) -> Iterator[None]:
     """Slow enough for something to happen on the way."""
-    configure(cluster, {"bandwidthPerMigration": "2Mi"})
+    configure(cluster, {"bandwidthPerMigration": "2Mi", "completionTimeoutPerGiB": 20})
     yield
     configure(cluster, None)
 
