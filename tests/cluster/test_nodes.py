@@ -66,12 +66,12 @@ def drain_for_a_while(cluster: Deployed, node: str) -> str:
 
 @pytest.mark.parametrize("strategy", ["LiveMigrate", "External"])
 def test_a_drain_is_refused_for_who_must_stay(cluster: Deployed, namespace: str, strategy: str) -> None:
-    vm = cluster.virtual_machine("web")
+    vm = cluster.virtual_machine("web", binding="bridge")
     vm["spec"]["template"]["spec"]["evictionStrategy"] = strategy
     cluster.create(namespace, vm)
     vmi = cluster.wait_running(namespace, "web")
     migratable = condition(vmi, "LiveMigratable")
-    assert (migratable["status"], migratable["reason"]) == ("False", "NotMigratable")
+    assert (migratable["status"], migratable["reason"]) == ("False", "InterfaceNotLiveMigratable")
     boot = cluster.boot_id(address_of(vmi))
     node = vmi["status"]["nodeName"]
     said = drain_for_a_while(cluster, node)
@@ -119,7 +119,7 @@ def test_the_cluster_s_strategy_counts_where_a_machine_has_none(cluster: Deploye
 
     choose("LiveMigrateIfPossible")
     try:
-        vm = cluster.virtual_machine("web")
+        vm = cluster.virtual_machine("web", binding="bridge")
 
         def taken_over() -> bool:
             made = {**vm, "kind": "VirtualMachineInstance", "spec": vm["spec"]["template"]["spec"]}

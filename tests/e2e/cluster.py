@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from engine import Engine
+
+#: In the command lines of processes of a further node on the machine.
+_FURTHER = re.compile(r"--(?:config=|pods-dir=|socket )\S*/nodes/")
 
 
 def commands() -> Iterator[tuple[int, str]]:
@@ -39,7 +43,7 @@ class Cluster(Engine):
     def processes(self, *words: str) -> Iterator[int]:
         """Pids of this instance's processes, without those of its further nodes, whose command line holds the words."""
         for pid, command in commands():
-            ours = f"/{self.instance}/" in command and "/nodes/" not in command
+            ours = f"/{self.instance}/" in command and not _FURTHER.search(command)
             if ours and all(word in command for word in words):
                 yield pid
 

@@ -44,6 +44,8 @@ class Arrivals:
         self._cluster, self._starter, self._pods_dir = cluster, starter, pods_dir
         self._proxy, self._find = proxy, find
         self._checksums = Checksums()
+        #: Migrations by which guests may come, by the guests' uids.
+        self._expected: dict[str, str] = {}
 
     def follow(self, vmi: Object, guest: Guest, launcher: Launcher) -> float:
         """Bring the arrival of a guest forward; return when to look again."""
@@ -73,9 +75,11 @@ class Arrivals:
         if domain is None:
             self._starter.prepare(vmi, guest, launcher)
             launcher.make_migration_folder()
+        self.forget(guest)
         self._proxy.expect(
             state["migrationUid"], self._find(state["sourceNode"]), lambda channel: _connect(launcher, channel)
         )
+        self._expected[guest.uid] = state["migrationUid"]
         here = self._proxy.endpoint
         self._cluster.patch(vmi, {"migrationState": migration.announced(here.host, here.port)})
         self._cluster.event(vmi, "Normal", "PreparingTarget", "VirtualMachineInstance Migration Target Prepared.")
@@ -115,9 +119,10 @@ class Arrivals:
             guest.save()
             self._cluster.patch(vmi, {"migrationState": {"targetNodeDomainReadyTimestamp": times.now()}})
 
-    def forget(self, vmi: Object) -> None:
-        """Let a guest come no more."""
-        self._proxy.forget(str(migrations.state_of(vmi).get("migrationUid")))
+    def forget(self, guest: Guest) -> None:
+        """Let a guest come no more: it is here, or it won't."""
+        if (uid := self._expected.pop(guest.uid, None)) is not None:
+            self._proxy.forget(uid)
 
 
 def _connect(launcher: Launcher, channel: str) -> socket.socket:

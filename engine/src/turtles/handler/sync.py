@@ -108,6 +108,7 @@ class Synchroniser:
         vmi = self._cluster.get(key)
         guest = self.guests.get(key)
         if guest is not None and (vmi is None or vmi["metadata"]["uid"] != guest.uid):
+            self._arrivals.forget(guest)
             self.guests.forget(guest)
             guest = None
         if vmi is None:
@@ -117,9 +118,8 @@ class Synchroniser:
             return None
         if phase_of(vmi) not in HANDED_OVER or vmi["status"].get("nodeName") != self._node:
             return self._elsewhere(vmi, guest, key)
-        if migrations.has_ended(migrations.state_of(vmi)):
-            self._arrivals.forget(vmi)
         guest = guest or self.guests.track(key, vmi["metadata"]["uid"])
+        self._arrivals.forget(guest)
         if delay := guest.delay(vmi):
             return delay
         try:
@@ -139,7 +139,7 @@ class Synchroniser:
                 log.info("a guest can't come: %s", ended, extra={"vmi": str(guest)})
                 return decision.LOOK_AGAIN
         if guest is not None:
-            self._arrivals.forget(vmi)
+            self._arrivals.forget(guest)
             self.guests.forget(guest)
         return None
 
