@@ -109,7 +109,9 @@ options:
         description: MTU in bytes.
         type: int
   host_device:
-    description: A network device of the node, for one machine at a time. One of the suboptions says which.
+    description:
+      - A network device of the node, for one Pod at a time. One of the suboptions says which.
+      - For Pods only. Virtual machines use O(macvlan) with the device as its O(macvlan.master).
     type: dict
     suboptions:
       device:

@@ -27,7 +27,8 @@ options:
     description: Name of the Service. Defaults to O(vm).
     type: str
   namespace:
-    description: Namespace of the Service and the machine. Defaults to that of the kubeconfig's context, then V(default).
+    description:
+      - Namespace of the Service and of the machine. Defaults to that of the kubeconfig's context, then V(default).
     type: str
   vm:
     description: Name of the VirtualMachine to expose. It needn't run, but has to exist.

@@ -23,7 +23,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from turtles.api.guests import QEMU_UID
-from turtles.domain.network import InterfacePlan, PodInterface
+from turtles.domain.network import POD_INTERFACE, InterfacePlan, PodInterface
 from turtles.handler import rules
 
 T = TypeVar("T")
@@ -34,8 +34,8 @@ _AF_INET = 2
 _MAIN_TABLE = 254
 #: What virt-launcher, an ordinary user, may bind in its Pod: DHCP and all ports above.
 _FIRST_PORT = "67"
-#: Types of links that share their master's MAC, and the one that receives for its own MAC only.
-_UNSUITABLE, _FILTERING = ("ipvlan",), "macvlan"
+#: The type of links that share their master's MAC, and the one that receives for its own MAC only.
+_WITHOUT_MAC, _FILTERING = "ipvlan", "macvlan"
 #: Seconds nft may take.
 _NFT_TIMEOUT = 10
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -229,11 +229,7 @@ def _take_over(ip: Any, plan: InterfacePlan, pod: PodInterface) -> int:
         if nic is None:
             raise PlumbingError(f"the Pod has no interface {pod.name!r} any longer; delete the VMI to get a new Pod")
         kind = _kind(ip, nic)
-        if kind in _UNSUITABLE:
-            raise UnsuitableError(
-                f"interface {plan.name!r}: a guest can't be connected to an {kind} interface, which has no MAC address "
-                "of its own; use a network of the type bridge or macvlan"
-            )
+        _check_suitable(plan, kind)
         ip.link("set", index=nic, state="down")
         ip.flush_addr(index=nic)
         mac = plan.guest_mac if kind == _FILTERING else _derived_mac(pod.mac, nic_name)
@@ -263,6 +259,23 @@ def _take_over(ip: Any, plan: InterfacePlan, pod: PodInterface) -> int:
             if error.code != errno.ENOENT:
                 raise
     return bridge
+
+
+def _check_suitable(plan: InterfacePlan, kind: str) -> None:
+    """Check that a guest can be connected to an interface of a type; devices of the node itself have none.
+
+    :raises UnsuitableError: it can't.
+    """
+    if kind == _WITHOUT_MAC:
+        raise UnsuitableError(
+            f"interface {plan.name!r}: a guest can't be connected to an ipvlan interface, which has no MAC address of "
+            "its own; use a network of the type bridge or macvlan"
+        )
+    if not kind and plan.pod_interface != POD_INTERFACE:
+        raise UnsuitableError(
+            f"interface {plan.name!r}: a guest can't be connected to a device of the node (host-device), which would "
+            "come back to the node with another name and MAC address; use a network of the type macvlan on it"
+        )
 
 
 @contextlib.contextmanager
