@@ -16,6 +16,11 @@ options:
   namespace:
     description: Namespace to read from. All if not given, or, with O(name), that of the kubeconfig's context.
     type: str
+"""
+
+    # Of KubeVirt's own kinds
+    VERSION = r"""
+options:
   api_version:
     description: Version of the KubeVirt API.
     type: str
