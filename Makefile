@@ -96,6 +96,10 @@ test-integration: venv-tests ## Run ansible-test's integration targets with an e
 	$(RUN) $(AS_ROOT) env KUBECONFIG=/etc/turtles-integration/admin.kubeconfig \
 		TURTLES_TEST_IMAGE=oci-archive:/var/lib/turtles-integration/images/tiny.tar scripts/integration.sh $(TARGETS) $(ARGS)
 
+.PHONY: test-peer
+test-peer: venv-tests ## Run kubevirt.core's modules and inventory against the cluster of $$KUBECONFIG; PEER=FOLDER has its collections.
+	@scripts/peer.sh $(PEER)
+
 .PHONY: test-fresh
 test-fresh: venv-fresh ## Run the README's commands on Debian 12 and 13 that have nothing; DEBIAN=trixie: only that.
 	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python -m pytest -s tests/fresh $(ARGS)

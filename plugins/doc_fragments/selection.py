@@ -18,7 +18,7 @@ options:
     type: str
 """
 
-    # Of kinds that the group kubevirt.io has
+    # Of KubeVirt's own kinds
     VERSION = r"""
 options:
   api_version:
@@ -26,17 +26,6 @@ options:
     type: str
     choices: [kubevirt.io/v1, kubevirt.io/v1alpha3]
     default: kubevirt.io/v1
-"""
-
-    # The same for kinds that aren't KubeVirt's
-    OBJECTS = r"""
-options:
-  name:
-    description: Name of the one object to read. An empty list is returned if there is none.
-    type: str
-  namespace:
-    description: Namespace to read from. All if not given, or, with O(name), that of the kubeconfig's context.
-    type: str
 """
 
     # What can be chosen by where there may be many

@@ -14,7 +14,7 @@ import re
 import time
 
 from . import _guest_agent, _resources
-from ._client import ApiError, KubeError, explain_error
+from ._client import ApiError, KubeError
 from ._wait import is_true
 
 # Says "none", "disabled", "waits", or the content of status.json and, when it has ended, result.json.
@@ -120,7 +120,7 @@ class CloudInit:
                 return "%s, and cloud-init hasn't said on the console that it has finished" % why
             text = self._log(path, limitBytes=_LONGEST)
         except ApiError as exc:
-            return self._unreadable(why, "the log of its console can't be read: %s" % explain_error(exc))
+            return self._unreadable(why, "the log of its console can't be read: %s" % _guest_agent.why_refused(exc))
         self._judge(_console_errors(text))
         return ""
 

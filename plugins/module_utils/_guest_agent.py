@@ -162,10 +162,10 @@ class GuestAgent:
             if exc.status == 403:
                 raise NotAllowed(
                     "%s: commands run by the guest agent need the right to create pods/exec in namespace %s, as the "
-                    "agent is asked in the launcher's Pod: %s" % (self, self._namespace, explain_error(exc)),
+                    "agent is asked in the launcher's Pod: %s" % (self, self._namespace, why_refused(exc)),
                     **exc.facts,
                 ) from exc
-            raise AgentError("%s: %s: %s" % (self, pod, explain_error(exc)), **exc.facts) from exc
+            raise AgentError("%s: %s: %s" % (self, pod, why_refused(exc)), **exc.facts) from exc
         except KubeError as exc:
             raise NotAllowed("%s: the guest agent can't be asked in %s: %s" % (self, pod, exc), **exc.facts) from exc
 
@@ -192,7 +192,8 @@ class GuestAgent:
             selector = "kubevirt.io/created-by=%s" % vmi["metadata"]["uid"]
             pods, _version = self._client.list(_resources.path(POD, self._namespace), label_selector=selector)
         except ApiError as exc:
-            raise AgentError("%s: %s" % (self, explain_error(exc)), **exc.facts) from exc
+            kind = NotAllowed if exc.status == 403 else AgentError
+            raise kind("%s: %s" % (self, why_refused(exc)), **exc.facts) from exc
         node = (vmi.get("status") or {}).get("nodeName")
         for pod in pods:
             running = (pod.get("status") or {}).get("phase") == "Running"
@@ -200,6 +201,11 @@ class GuestAgent:
             if running and (pod.get("spec") or {}).get("nodeName") == node and _has_container(pod):
                 return pod["metadata"]["name"]
         raise AgentError("%s: its launcher's Pod isn't there, or doesn't run" % self)
+
+
+def why_refused(exc):
+    """Return why the server refused something about Pods. Roles of KubeVirt, which others name, don't help there."""
+    return exc.message.rstrip(".") if exc.status == 403 else explain_error(exc).rstrip(".")
 
 
 def _has_container(pod):

@@ -459,6 +459,11 @@ class MachineTask(ResourceModule):
         said, facts = _vm_status.diagnose(self.client, self.namespace, self.name, renewed=self.former is not None)
         return ([self.lacking] if self.lacking else []) + said, {"diagnosis": facts}
 
+    def gave_up(self, exc, where, goal, explain=None):
+        error = super().gave_up(exc, where, goal, explain)
+        error.facts["result"] = _hidden.hide(error.facts["result"], self.hidden)
+        return error
+
     # -- results ----------------------------------------------------------------------------------------------------
 
     def result(self, outcome):

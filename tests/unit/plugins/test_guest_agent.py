@@ -177,6 +177,10 @@ def test_cloud_init_has_not_finished_well(run, vm, files, contents, words):
         (FAILED + FINISHED, "ended with errors: Failed to install packages: ['vim']; Running module packages failed."),
         ("booting", "and cloud-init hasn't said on the console that it has finished"),
         (None, "its guest agent may not run commands (guest-exec)"),
+        (
+            "forbidden",
+            "user cannot GET /api/v1/namespaces/default/pods; and the log of its console can't be read: user",
+        ),
     ],
 )
 def test_cloud_init_on_the_console(api, run, vm, guest, log, words):
@@ -185,6 +189,8 @@ def test_cloud_init_on_the_console(api, run, vm, guest, log, words):
         pod = api.get("pods", "default", "launcher")
         pod["spec"]["containers"] = pod["spec"]["containers"][:1]
         api.put("pods", pod)
+    elif log == "forbidden":
+        api.forbidden = lambda method, path: path.endswith("/pods")
     else:
         api.logs["launcher"] = log
     done = run("vm", **{**WEB, "wait_timeout": 2})

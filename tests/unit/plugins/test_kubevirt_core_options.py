@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 
 import pytest
+from ansible_collections.turtles.kubevirt.plugins.plugin_utils._in_process import MODULES
 
 OPTIONS = {"name": "web", "namespace": "default", "wait_timeout": 5}
 WEB = {**OPTIONS, "image": "example.com/web:1", "memory": "64Mi"}
@@ -21,6 +23,28 @@ def spec_of(run, **options):
 def sent(api, last):
     """The last body that was sent to a path that ends so."""
     return next((body for end, body in reversed(api.bodies) if end == last and body), None)
+
+
+# What kubevirt.core 2.3 has, but for how its server is reached.
+OF_BOTH_INFO_MODULES = {
+    *("api_version", "name", "namespace", "label_selectors", "field_selectors", "wait", "wait_sleep", "wait_timeout"),
+    "hidden_fields",
+}
+PEERS_OPTIONS = {
+    "vm": {
+        *("annotations", "api_version", "data_volume_templates", "delete_options", "force", "generate_name"),
+        *("grace_period_seconds", "hidden_fields", "instancetype", "labels", "name", "namespace", "preference"),
+        *("run_strategy", "running", "spec", "state", "wait", "wait_sleep", "wait_timeout"),
+    },
+    "vm_info": {*OF_BOTH_INFO_MODULES, "running"},
+    "vmi_info": OF_BOTH_INFO_MODULES,
+}
+
+
+@pytest.mark.parametrize("module", PEERS_OPTIONS)
+def test_each_option_has_its_place(module):
+    own = importlib.import_module(MODULES + module).MODULE.arguments()["argument_spec"]
+    assert PEERS_OPTIONS[module] <= set(own)
 
 
 # The module vm
