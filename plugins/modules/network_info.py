@@ -19,7 +19,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.reads
   - turtles.kubevirt.library
-  - turtles.kubevirt.selection.objects
+  - turtles.kubevirt.selection
   - turtles.kubevirt.selection.selectors
 seealso:
   - module: turtles.kubevirt.network

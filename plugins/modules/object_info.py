@@ -40,7 +40,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.reads
   - turtles.kubevirt.library
-  - turtles.kubevirt.selection.objects
+  - turtles.kubevirt.selection
   - turtles.kubevirt.selection.selectors
 notes:
   - Secrets are returned as they are; C(no_log) keeps their values off the screen.

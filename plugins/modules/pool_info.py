@@ -27,7 +27,6 @@ extends_documentation_fragment:
   - turtles.kubevirt.attributes.reads
   - turtles.kubevirt.library
   - turtles.kubevirt.selection
-  - turtles.kubevirt.selection.version
   - turtles.kubevirt.selection.selectors
 seealso:
   - module: turtles.kubevirt.pool
