@@ -27,6 +27,8 @@ from scenarios.migration import (
     wait_phase,
 )
 
+from engine import condition
+
 ROUNDS = int(os.environ.get("TURTLES_MIGRATION_ROUNDS", "0"))
 
 pytestmark = [
@@ -75,6 +77,14 @@ def check_disk(cluster: Cluster, namespace: str) -> None:
     disk = "/var/run/kubevirt-ephemeral-disks/disk-data/root/disk.qcow2"
     # A paused guest's QEMU has written what it knows of the disk
     cluster.subresource(namespace, "web", "pause", plural="virtualmachineinstances")
+    cluster.wait(
+        namespace,
+        "virtualmachineinstances",
+        "web",
+        lambda o: o and condition(o, "Paused").get("status") == "True",
+        timeout=30,
+        what="condition Paused",
+    )
     # the image below it is only there in the Pod
     command = ["nsenter", "--mount", "--target", str(pid), "qemu-img", "check", "--force-share", disk]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
