@@ -18,7 +18,7 @@ NETWORKS = "/apis/k8s.cni.cncf.io/v1/namespaces/default/network-attachment-defin
 @pytest.fixture(scope="module")
 def networks(server: Server) -> Iterator[Server]:
     """A server with the definition that the role handler applies."""
-    definition = next(yaml.safe_load_all(MANIFEST.read_text()))
+    definition = yaml.safe_load(MANIFEST.read_text())[0]
     path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     code, answer = server.call("POST", path, definition)
     assert code == 201, answer
