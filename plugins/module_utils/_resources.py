@@ -38,6 +38,7 @@ _KNOWN = {
         "RoleBinding": ("rolebindings", True),
     },
     "k8s.cni.cncf.io/v1": {"NetworkAttachmentDefinition": ("network-attachment-definitions", True)},
+    "migrations.kubevirt.io/v1alpha1": {"MigrationPolicy": ("migrationpolicies", False)},
     "scheduling.k8s.io/v1": {"PriorityClass": ("priorityclasses", False)},
     "storage.k8s.io/v1": {"StorageClass": ("storageclasses", False)},
     "instancetype.kubevirt.io/v1beta1": {

@@ -18,6 +18,7 @@ KINDS = {
     "virtualmachines": "VirtualMachine",
     "virtualmachineinstances": "VirtualMachineInstance",
     "virtualmachineinstancemigrations": "VirtualMachineInstanceMigration",
+    "migrationpolicies": "MigrationPolicy",
     "virtualmachineinstancepresets": "VirtualMachineInstancePreset",
     "virtualmachineinstancereplicasets": "VirtualMachineInstanceReplicaSet",
     "virtualmachineclusterinstancetypes": "VirtualMachineClusterInstancetype",
@@ -35,7 +36,10 @@ KINDS = {
     "deployments": "Deployment",
 }
 # Of kinds that are in a group of their own.
-VERSIONS = {"virtualmachinepools": "pool.kubevirt.io/v1beta1"}
+VERSIONS = {
+    "virtualmachinepools": "pool.kubevirt.io/v1beta1",
+    "migrationpolicies": "migrations.kubevirt.io/v1alpha1",
+}
 WIDGETS = "/apis/example.com/v1"
 
 
