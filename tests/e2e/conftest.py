@@ -30,7 +30,7 @@ VARIABLES = {
     "turtles_external_addresses": ["198.51.100.80"],
     "turtles_metrics_ports": {"virt-api": 18441, "virt-controller": 18442, "virt-handler": 18445},
     # cordoned, but for the tests that need it
-    "turtles_more_nodes": [{"name": "second", "pod_cidr": "10.222.0.0/16"}],
+    "turtles_more_nodes": [{"name": "second", "pod_cidr": "10.225.0.0/16"}],
     # for running the tests beside others on the same machine
     **json.loads(os.environ.get("TURTLES_E2E_VARIABLES", "{}")),
 }
