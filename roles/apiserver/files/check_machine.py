@@ -5,8 +5,8 @@ Reads a JSON object from standard input:
 
 - variables, known: names of variables that are set, and of those that there are
 - machine: empty where a cluster is installed to, else an object with
-  - instance, api_bind, api_port, virt_api_port, bridge, pod_cidr, service_cidr, external_addresses: values of the
-    roles' variables
+  - instance, api_bind, api_port, virt_api_port, bridge, pod_cidr, service_cidr, external_addresses, more_nodes: values
+    of the roles' variables
   - own: a folder that the command line of each service of this installation names
   - config_dir: the folder of its configuration
 
@@ -18,6 +18,7 @@ installed.
 import difflib
 import errno
 import ipaddress
+import itertools
 import json
 import re
 import socket
@@ -143,9 +144,15 @@ def target(link):
 
 def networks(wanted):
     """Yield what is wrong with the addresses of Pods and Services."""
-    found = {}
-    for variable, smallest, size in (("turtles_pod_cidr", 29, "Pods"), ("turtles_service_cidr", 28, "Services")):
-        text = wanted[variable.removeprefix("turtles_")]
+    found, bridges = {}, {wanted["bridge"]}
+    named = [
+        ("turtles_pod_cidr", wanted["pod_cidr"], 29, "Pods"),
+        ("turtles_service_cidr", wanted["service_cidr"], 28, "Services"),
+    ]
+    for number, node in enumerate(wanted["more_nodes"], 1):
+        named.append((f"pod_cidr of turtles_more_nodes {node['name']}", node["pod_cidr"], 29, "Pods"))
+        bridges.add(node.get("bridge") or re.sub("[0-9]+$", "", wanted["bridge"]) + str(number))
+    for variable, text, smallest, size in named:
         try:
             network = ipaddress.IPv4Network(text)
         except ValueError as error:
@@ -157,11 +164,12 @@ def networks(wanted):
         if network.prefixlen > smallest:
             yield f"{variable} is {text}: too few addresses for {size}; use /{smallest} or a larger network."
         found[variable] = network
-    if len(found) == 2 and found["turtles_pod_cidr"].overlaps(found["turtles_service_cidr"]):
-        yield (
-            f"turtles_pod_cidr {found['turtles_pod_cidr']} and turtles_service_cidr {found['turtles_service_cidr']} "
-            "overlap: give Pods and Services separate networks."
-        )
+    for (one, network), (another, other) in itertools.combinations(found.items(), 2):
+        if network.overlaps(other):
+            yield (
+                f"{one} {network} and {another} {other} overlap: give Services and the Pods of each node a network of "
+                "their own."
+            )
     for text in wanted["external_addresses"]:
         try:
             ipaddress.IPv4Network(text)
@@ -173,7 +181,7 @@ def networks(wanted):
     for variable, network in found.items():
         if variable == "turtles_service_cidr" and is_served(network, wanted["config_dir"]):
             continue
-        for interface, other in present(network, wanted["bridge"]):
+        for interface, other in present(network, bridges):
             if network.overlaps(other):
                 yield (
                     f"{variable} is {network}, which overlaps {other} on the interface {interface} of this machine: "
@@ -190,8 +198,8 @@ def is_served(network, folder):
         return False
 
 
-def present(wanted, bridge):
-    """Networks of this machine with their interface, but for those of the Pods' bridge.
+def present(wanted, bridges):
+    """Networks of this machine with their interface, but for those of the Pods' bridges.
 
     Those it has addresses in, and those it has routes to; of the latter not those of which `wanted` is but a part: a
     route to all of 10.0.0.0/8 is no reason against a part of it that nobody uses.
@@ -209,7 +217,7 @@ def present(wanted, bridge):
         except ValueError:
             continue
         larger = routed and network.prefixlen < wanted.prefixlen
-        if interface.partition("@")[0] != bridge and not network.is_loopback and not larger:
+        if interface.partition("@")[0] not in bridges and not network.is_loopback and not larger:
             yield interface, network
 
 

@@ -55,6 +55,7 @@ def _judge(program, free, tmp_path):
             "bridge": "mine0",
             "pod_cidr": "10.244.0.0/16",
             "service_cidr": "10.97.0.0/16",
+            "more_nodes": [],
             "external_addresses": ["192.0.2.7", "192.0.2.32/28"],
             "own": "/opt/turtles/venv/",
             "config_dir": str(tmp_path),
@@ -67,6 +68,8 @@ def _judge(program, free, tmp_path):
 def test_what_can_work_is_not_complained_about(judge):
     assert judge() == []
     assert judge(pod_cidr="198.51.100.0/24") == [], "that is what the Pods' bridge has by itself"
+    nodes = [{"name": "b", "pod_cidr": "172.17.0.0/16", "bridge": "docker0"}]
+    assert judge(more_nodes=nodes) == [], "that is what another node's bridge has by itself"
     assert judge(variables=["turtles_pod_cidr", "kubevirt_of_mine"]) == []
 
 
@@ -78,10 +81,19 @@ def test_what_can_work_is_not_complained_about(judge):
         ({"api_port": 70000}, "turtles_api_port is 70000: ports are numbers from 1 to 65535"),
         ({"api_bind": "203.0.113.9"}, "turtles_api_bind is 203.0.113.9, where nothing can listen"),
         ({"pod_cidr": "10.244.0.1/16"}, "Write one such as 10.244.0.0/16"),
+        ({"more_nodes": [{"name": "b", "pod_cidr": "lan"}]}, "pod_cidr of turtles_more_nodes b is 'lan', which isn't"),
+        (
+            {"more_nodes": [{"name": "b", "pod_cidr": "10.244.128.0/17"}]},
+            "turtles_pod_cidr 10.244.0.0/16 and pod_cidr of turtles_more_nodes b 10.244.128.0/17 overlap",
+        ),
+        (
+            {"more_nodes": [{"name": "b", "pod_cidr": "172.17.0.0/16"}]},
+            "pod_cidr of turtles_more_nodes b is 172.17.0.0/16, which overlaps 172.17.0.0/16 on the interface docker0",
+        ),
         ({"external_addresses": ["lan"]}, "turtles_external_addresses has 'lan', which is no IPv4 address or network"),
         ({"pod_cidr": "fd00::/64"}, "turtles_pod_cidr is 'fd00::/64', which isn't an IPv4 network"),
         ({"service_cidr": "10.97.0.0/31"}, "turtles_service_cidr is 10.97.0.0/31: too few addresses for Services"),
-        ({"pod_cidr": "10.97.0.0/20"}, "overlap: give Pods and Services separate networks"),
+        ({"pod_cidr": "10.97.0.0/20"}, "overlap: give Services and the Pods of each node a network"),
         ({"pod_cidr": "192.0.0.0/16"}, "overlaps 192.0.2.0/24 on the interface eth0"),
         ({"pod_cidr": "10.99.128.0/17"}, ""),
         ({"pod_cidr": "10.98.0.0/15"}, "overlaps 10.99.0.0/16 on the interface eth0"),
