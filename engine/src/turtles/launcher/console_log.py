@@ -6,7 +6,6 @@ as a pipe, may be in its place. The launcher takes it from there to a pipe that 
 gives back the file's blocks behind it, so that a guest that writes without end fills no disk.
 """
 
-import contextlib
 import ctypes
 import errno
 import logging
@@ -33,6 +32,20 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 
+def _open_pipe(path: Path) -> int:
+    """Open a pipe, made if need be. A reader that found it without a writer would take that for the end."""
+    # Open for reading as well, so that it keeps what is written before the container reads.
+    flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
+    if path.exists():
+        return os.open(path, flags)
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    os.mkfifo(new, 0o600)
+    opened = os.open(new, flags)
+    new.rename(path)
+    return opened
+
+
 class ConsoleLog:
     """Takes the output of the serial console from a file to a pipe, which it makes both."""
 
@@ -48,10 +61,7 @@ class ConsoleLog:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            with contextlib.suppress(FileExistsError):
-                os.mkfifo(pipe, 0o600)
-            # Open for reading as well, so that it keeps what is written before the container reads.
-            self._pipe = os.open(pipe, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._pipe = _open_pipe(pipe)
         except OSError as error:
             raise LaunchError(f"the serial console's log can't be made: {error}") from error
 
