@@ -9,12 +9,10 @@ $STEPS_REPORT names a file that gets the closing lines too, for a caller that ru
 """
 
 import argparse
-import contextlib
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -28,36 +26,37 @@ class Step:
         self.target = target
         self.outcome = "not run"
         self.seconds: float | None = None
+        self._output: bytes | None = None
 
-    def run(self, capture: bool, after: threading.Event | None = None) -> None:
+    def run(self, *, capture: bool, beside: bool = False) -> None:
         """Run it.
 
-        :param capture: show its output at the end, all at once.
-        :param after: run it with a lower priority, and don't show its output before this.
+        :param capture: keep its output for :meth:`show`.
+        :param beside: run it with a lower priority.
         """
         if _INTERRUPTED.is_set():
             return
         started = time.monotonic()
-        with tempfile.TemporaryFile() if capture else contextlib.nullcontext() as output:
-            if not capture:
+        if not capture:
+            print(f"=== {self.target}", flush=True)
+        # MAKEFLAGS has the variables that were given on the command line, such as ARGS.
+        done = subprocess.run(
+            [*(["nice"] if beside else []), os.environ.get("MAKE", "make"), "--no-print-directory", self.target],
+            check=False,
+            stdout=subprocess.PIPE if capture else None,
+            stderr=subprocess.STDOUT if capture else None,
+        )
+        self._output = done.stdout
+        self.seconds = time.monotonic() - started
+        self.outcome = "passed" if done.returncode == 0 else "interrupted" if _INTERRUPTED.is_set() else "failed"
+
+    def show(self) -> None:
+        """Print what was kept."""
+        if self._output is not None:
+            with _PRINTING:
                 print(f"=== {self.target}", flush=True)
-            # MAKEFLAGS has the variables that were given on the command line, such as ARGS.
-            code = subprocess.run(
-                [*(["nice"] if after else []), os.environ.get("MAKE", "make"), "--no-print-directory", self.target],
-                check=False,
-                stdout=output,
-                stderr=output and subprocess.STDOUT,
-            ).returncode
-            self.seconds = time.monotonic() - started
-            self.outcome = "passed" if code == 0 else "interrupted" if _INTERRUPTED.is_set() else "failed"
-            if after is not None:
-                after.wait()
-            if output is not None:
-                output.seek(0)
-                with _PRINTING:
-                    print(f"=== {self.target}", flush=True)
-                    sys.stdout.buffer.write(output.read())
-                    sys.stdout.flush()
+                sys.stdout.buffer.write(self._output)
+                sys.stdout.flush()
 
     def __str__(self) -> str:
         """Return its line of the closing report."""
@@ -71,19 +70,22 @@ _INTERRUPTED = threading.Event()
 
 def _run(steps: list[Step], beside: list[Step], jobs: int) -> None:
     """Run steps, so many at a time, and others one after another beside the last of them."""
-    last_ended = threading.Event()
+
+    def run(step: Step) -> None:
+        step.run(capture=jobs > 1)
+        step.show()
+
     with ThreadPoolExecutor(1) as background, ThreadPoolExecutor(jobs) as pool:
-        try:
-            running = [pool.submit(step.run, capture=jobs > 1) for step in steps[:-1]]
-            if beside:
-                wait(running)
-            others = [background.submit(step.run, capture=True, after=last_ended) for step in beside]
-            running.append(pool.submit(steps[-1].run, capture=jobs > 1))
+        running = [pool.submit(run, step) for step in steps[:-1]]
+        if beside:
             wait(running)
-        finally:
-            last_ended.set()
-        for done in running + others:
+        others = [background.submit(step.run, capture=True, beside=True) for step in beside]
+        running.append(pool.submit(run, steps[-1]))
+        for done in running:
             done.result()
+        for step, done in zip(beside, others, strict=True):
+            done.result()
+            step.show()
 
 
 def main() -> int:

@@ -30,6 +30,17 @@ def commands() -> Iterator[tuple[int, str]]:
             yield int(entry.name), command
 
 
+def programs(pids: list[int]) -> list[int]:
+    """Those of processes that are no children of others: a child has its parent's command line until it has its own."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(OSError):  # it has ended
+            parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+            if int(parent) not in pids:
+                found.append(pid)
+    return found
+
+
 class Cluster(Engine):
     """The engine in standalone mode on this machine.
 
@@ -42,16 +53,15 @@ class Cluster(Engine):
 
     def processes(self, *words: str) -> Iterator[int]:
         """Pids of this instance's processes, without those of its further nodes, whose command line holds the words."""
-        for pid, command in commands():
-            ours = f"/{self.instance}/" in command and not _FURTHER.search(command)
-            if ours and all(word in command for word in words):
-                yield pid
+        ours = [(pid, command) for pid, command in commands() if f"/{self.instance}/" in command]
+        yield from programs(
+            [pid for pid, command in ours if not _FURTHER.search(command) and all(word in command for word in words)]
+        )
 
     def node_processes(self, node: str, *words: str) -> Iterator[int]:
         """Pids of the processes of a further node whose command line holds the words."""
-        for pid, command in commands():
-            if f"/{self.instance}/nodes/{node}/" in command and all(word in command for word in words):
-                yield pid
+        ours = [(pid, command) for pid, command in commands() if f"/{self.instance}/nodes/{node}/" in command]
+        yield from programs([pid for pid, command in ours if all(word in command for word in words)])
 
     def pod_processes(self, namespace: str, vmi: str, word: str) -> list[int]:
         return self.processes_of_pod(self.launcher(namespace, vmi).metadata.uid, word)
@@ -65,7 +75,7 @@ class Cluster(Engine):
             with contextlib.suppress(OSError):
                 if word in command and os.stat(f"/proc/{pid}/ns/net").st_ino == netns:
                     found.append(pid)
-        return found
+        return programs(found) if word else found
 
     def publish(self, archive: Path) -> str:
         place = Path(f"/var/lib/{self.instance}/images", archive.name)

@@ -63,7 +63,7 @@ def test_one_node_serves_the_others(tmp_path: Path) -> None:
     }
     (tmp_path / "10.conflist").write_text(json.dumps(network))
     services = {"cidr": "10.96.0.0/16", "otherNodes": OTHERS}
-    found = service_table.settings(parse({**BASE, "cniConfDir": str(tmp_path), "services": services}))
+    found = service_table.served(parse({**BASE, "cniConfDir": str(tmp_path), "services": services}))
     assert found is not None
     settings, bridges = found
     assert (settings.pod_ranges, settings.masquerades) == (("10.9.0.0/24", "10.8.0.0/24"), True)

@@ -15,6 +15,8 @@ from networks import subnet
 
 IMAGE = "test/streams:1"
 CORE = "/api/v1/namespaces/default"
+#: What the role handler gives the Pod runner.
+RIGHTS = Path(__file__).parents[4] / "roles/handler/files/networks.yaml"
 
 
 class Rig(Server):
@@ -71,6 +73,9 @@ class Rig(Server):
 
     def start(self, *options: str) -> "Rig":
         super().start("--node-socket", str(self.root / "run/node.sock"), *options)
+        for obj in yaml.safe_load(RIGHTS.read_text()):
+            code, answer = self.call("POST", f"/apis/{obj['apiVersion']}/{obj['kind'].lower()}s", obj)
+            assert code == 201, answer
         self.start_runner()
         return self
 
