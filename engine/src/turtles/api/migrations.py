@@ -34,7 +34,7 @@ ABORT_REQUESTED = "migrationAbortRequested"
 #: ``migrationState.mode``: until all memory is there, the guest runs on the source, runs on the target, stands still.
 PRE_COPY, POST_COPY, PAUSED = "PreCopy", "PostCopy", "Paused"
 #: ``migrationState.abortStatus``.
-ABORTING, ABORT_SUCCEEDED, ABORT_FAILED = "Aborting", "Succeeded", "Failed"
+ABORTING, ABORT_SUCCEEDED = "Aborting", "Succeeded"
 
 #: How long the guest may stand still at the end, milliseconds (KubeVirt's default).
 MAX_DOWNTIME_MS = 900

@@ -8,7 +8,7 @@ and has to make progress; what happens when it doesn't is the configuration's ch
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import PurePosixPath
 from typing import Any
@@ -76,7 +76,7 @@ class Progress:
 
     def seen(self, remaining: int, now: float) -> Progress:
         """Return the progress after another look."""
-        return Progress(remaining, now) if remaining + _STEP < self.least else replace(self)
+        return Progress(remaining, now) if remaining + _STEP < self.least else self
 
 
 def judge(how: Settings, progress: Progress, elapsed: float, now: float, mode: str) -> tuple[Verdict, str]:

@@ -494,7 +494,3 @@ def _asked_size(volume: Mapping[str, Any]) -> int | None:
     """Return the bytes that a volume is to have; None if it doesn't say."""
     source = volume.get("emptyDisk") or volume.get("hostDisk") or {}
     return quantity.to_int(source["capacity"]) if source.get("capacity") else None
-
-
-def _volume_status(vmi: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    return (vmi.get("status") or {}).get("volumeStatus") or ()

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import threading
 from ipaddress import IPv4Network
 
 import dns.asyncquery
@@ -51,7 +52,7 @@ async def serving(cluster, tmp_path, *, clients=(), ready=True):
     _, port = transport.get_extra_info("sockname")
     upstream = Upstream(("127.0.0.1",), tmp_path / "resolv.conf", port=port, timeout=0.2)
     server = Server(Answers(cluster, upstream, OWN, lambda: ready), clients)
-    stopped = asyncio.Event()
+    stopped = threading.Event()
     task = asyncio.create_task(server.serve(sockets, stopped))
     try:
         yield sockets[0].getsockname()[1], elsewhere, server

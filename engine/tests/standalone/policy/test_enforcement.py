@@ -12,6 +12,7 @@ import pytest
 from networks import subnet
 
 from turtles.handler.plumbing import in_namespace
+from turtles.standalone import nft
 from turtles.standalone.policy import enforcer
 from turtles.standalone.policy.rules import Member, compute, script
 
@@ -80,11 +81,11 @@ def enforce(places: dict[str, Place]) -> Iterator[Any]:
         policies = [{"metadata": {"namespace": "shop", "name": f"p{n}"}, "spec": spec} for n, spec in enumerate(specs)]
         members = [place.member for place in places.values()]
         enforcer._filter_bridges()
-        enforcer._nft(script(TABLE, compute(policies, members, {"shop": {}})))
+        nft.run(script(TABLE, compute(policies, members, {"shop": {}})))
 
     yield run
-    enforcer.remove(TABLE)
-    assert not enforcer.remove(TABLE)
+    nft.remove_table(TABLE)
+    assert not nft.remove_table(TABLE)
 
 
 def selects(name: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import sys
-import threading
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from turtles.kube.informer import Informer
 from turtles.kube.resources import ENDPOINTSLICE, SERVICE
 from turtles.standalone.dns import addresses, zone
 from turtles.standalone.dns.answers import Answers
-from turtles.standalone.dns.server import Server, Sockets, bind
+from turtles.standalone.dns.server import Server, bind
 from turtles.standalone.dns.upstream import Upstream
 from turtles.standalone.dns.zone import Zone
 
@@ -67,24 +66,12 @@ def main(argv: list[str] | None = None) -> int:
             informer.start()
         log.info("ready", extra={"address": address, "port": options.port, "domain": options.domain})
         try:
-            asyncio.run(_serve(server, sockets, command.stopped))
+            asyncio.run(server.serve(sockets, command.stopped))
         finally:
             for informer in (services, slices):
                 informer.stop()
 
     return command.run(run, argv)
-
-
-async def _serve(server: Server, sockets: Sockets, stopped: threading.Event) -> None:
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def wait() -> None:
-        stopped.wait()
-        loop.call_soon_threadsafe(ended.set)
-
-    threading.Thread(target=wait, name="stop", daemon=True).start()
-    await server.serve(sockets, ended)
 
 
 def _network(text: str) -> IPv4Network:

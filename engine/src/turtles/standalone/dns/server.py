@@ -7,6 +7,7 @@ import errno
 import ipaddress
 import logging
 import socket
+import threading
 from collections.abc import Iterable
 from ipaddress import IPv4Network
 from typing import cast
@@ -70,14 +71,14 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections = 0
 
-    async def serve(self, sockets: Sockets, stopped: asyncio.Event) -> None:
+    async def serve(self, sockets: Sockets, stopped: threading.Event) -> None:
         """Serve until stopped."""
         datagrams, connections = sockets
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=datagrams)
         server = await asyncio.start_server(self._connected, sock=connections, limit=_MAX_TCP + 2)
         try:
-            await stopped.wait()
+            await asyncio.to_thread(stopped.wait)
         finally:
             transport.close()
             server.close()

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import dns.exception
 import dns.name
 import dns.rdata
 import dns.rdataclass
@@ -132,7 +133,7 @@ class Zone:
         """Say which name an address has, None if it has none in this cluster."""
         try:
             address = dns.reversename.to_address(name)
-        except Exception:  # of many kinds, for what is no address
+        except (dns.exception.DNSException, ValueError):
             return None
         names = [self._fqdn(service) for service in self._services.by_index("address", address)]
         for one in self._slices.by_index("address", address):

@@ -84,7 +84,6 @@ class Podrunner:
         self._streams = StreamServer(config, self._pods, self._zygote, self._runner.commands)
         self._stopped = threading.Event()
         self._prepared: frozenset[str] = frozenset()
-        self._more_devices = threading.Event()
 
     def run(self) -> None:
         """Run until :meth:`stop`; Pods outlive it.

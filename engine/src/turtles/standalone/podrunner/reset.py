@@ -17,13 +17,14 @@ import sys
 from pathlib import Path
 
 from turtles.command import Tool
+from turtles.standalone import nft
+from turtles.standalone.nft import NftError
 from turtles.standalone.podrunner import cni, crun, network, sandbox, service_table
 from turtles.standalone.podrunner.cgroup import Cgroups
 from turtles.standalone.podrunner.config import Config, load
 from turtles.standalone.podrunner.files import read_json, remove_tree
 from turtles.standalone.podrunner.poddir import PodDir
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, send_signal, wait_end
-from turtles.standalone.policy import enforcer
 from turtles.standalone.proxy import table
 
 log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ def _remove_services(config: Config) -> bool:
         return served is not None and table.remove(served[0])
     except cni.CNIError:
         return False
-    except table.TableError as error:
+    except (table.TableError, NftError) as error:
         log.warning("the rules of Services stay", extra={"error": str(error)})
         return False
 
@@ -94,8 +95,8 @@ def _remove_services(config: Config) -> bool:
 def _remove_policies(config: Config) -> bool:
     """Remove the rules of NetworkPolicies."""
     try:
-        return enforcer.remove(config.policy_table)
-    except enforcer.PolicyError as error:
+        return nft.remove_table(config.policy_table)
+    except NftError as error:
         log.warning("the rules of network policies stay", extra={"error": str(error)})
         return False
 

@@ -5,8 +5,8 @@ Packets from Pod to Pod don't leave their bridge. The kernel shows them to the r
 br_netfilter is there and told to.
 """
 
+import contextlib
 import logging
-import os
 import subprocess
 import threading
 from pathlib import Path
@@ -18,11 +18,12 @@ from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, wait_synced
 from turtles.kube.queue import WorkQueue
 from turtles.kube.resources import NAMESPACE, NETWORKPOLICY, POD
+from turtles.standalone import nft
+from turtles.standalone.nft import NftError
 from turtles.standalone.policy import rules
 
 log = logging.getLogger(__name__)
 
-_SECONDS = 30
 #: Seconds that the start of a Pod waits for the policies to be known.
 _PATIENCE = 10.0
 _BRIDGES = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
@@ -124,11 +125,14 @@ class Policies:
         return rules.compute(policies, [each for each in members if each is not None], namespaces)
 
     def _apply(self, wanted: str) -> None:
-        if wanted:
-            _filter_bridges()
-            _nft(wanted)
-        elif self._applied or self._applied is None:
-            _nft(f"add table ip {self._table}\ndelete table ip {self._table}\n")
+        try:
+            if wanted:
+                _filter_bridges()
+                nft.run(wanted)
+            elif self._applied or self._applied is None:
+                nft.run(f"add table ip {self._table}\ndelete table ip {self._table}\n")
+        except NftError as error:
+            raise PolicyError(f"nft refused the rules of network policies: {error}") from error
 
     def _tell(self, policies: list[Object], message: str) -> None:
         if message != self._told:
@@ -137,22 +141,14 @@ class Policies:
                 self._recorder.event(policy, "Warning", "NotEnforced", message)
 
 
-def remove(table: str) -> bool:
-    """Remove the rules; say whether there were any."""
-    command = ["nft", "list", "table", "ip", table]
-    if subprocess.run(command, env=_environment(), capture_output=True, check=False, timeout=_SECONDS).returncode:
-        return False
-    _nft(f"delete table ip {table}\n")
-    return True
-
-
 def _filter_bridges() -> None:
     """Have the kernel show rules what passes a bridge.
 
     :raises PolicyError: it can't.
     """
     if not _BRIDGES.exists():
-        subprocess.run(["modprobe", "br_netfilter"], env=_environment(), capture_output=True, check=False)
+        with contextlib.suppress(OSError):  # what is wrong shows in the next lines
+            subprocess.run(["/sbin/modprobe", "br_netfilter"], capture_output=True, check=False)
     try:
         if _BRIDGES.read_text().strip() != "1":
             _BRIDGES.write_text("1")
@@ -160,21 +156,3 @@ def _filter_bridges() -> None:
         raise PolicyError(
             f"traffic between Pods can't be filtered, which the kernel's module br_netfilter does: {error}"
         ) from error
-
-
-def _nft(script: str) -> None:
-    done = subprocess.run(
-        ["nft", "-f", "-"],
-        input=script,
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_SECONDS,
-    )
-    if done.returncode:
-        raise PolicyError(f"nft refused the rules of network policies: {done.stderr.strip()[:500]}")
-
-
-def _environment() -> dict[str, str]:
-    return {"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}

@@ -9,9 +9,7 @@ remembers.
 import contextlib
 import ipaddress
 import logging
-import os
 import socket
-import subprocess
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,12 +19,13 @@ import msgspec
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from turtles.standalone import nft
+from turtles.standalone.nft import NftError
 from turtles.standalone.proxy import flows
 from turtles.standalone.proxy.rules import Rules, Settings, changes, frame
 
 log = logging.getLogger(__name__)
 
-_SECONDS = 30
 _CONF = Path("/proc/sys/net/ipv4/conf")
 _ESRCH, _EEXIST = 3, 17
 
@@ -89,30 +88,18 @@ class Table:
 
 
 def remove(settings: Settings) -> bool:
-    """Remove everything; say whether there was anything."""
+    """Remove everything; say whether there was anything.
+
+    :raises TableError: the route can't be removed.
+    :raises turtles.standalone.nft.NftError: the table can't.
+    """
     routed = _route(settings, wanted=False)
-    listed = subprocess.run(
-        ["nft", "list", "table", "ip", settings.table],
-        env=_environment(),
-        capture_output=True,
-        check=False,
-        timeout=_SECONDS,
-    )
-    if listed.returncode:
-        return routed
-    _nft([f"delete table ip {settings.table}"])
-    return True
+    return nft.remove_table(settings.table) or routed
 
 
 def _remembered(table: str, sets: Iterable[str]) -> list[str]:
     """Return commands that give sets the clients that those of their names have now, for what is left of it."""
-    done = subprocess.run(
-        ["nft", "--json", "list", "table", "ip", table],
-        env=_environment(),
-        capture_output=True,
-        check=False,
-        timeout=_SECONDS,
-    )
+    done = nft.ask("--json", "list", "table", "ip", table)
     if done.returncode:
         return []
     found = {
@@ -136,27 +123,13 @@ def _element(client: dict[str, Any]) -> str:
     return f"{client['val']}{whole} expires {client['expires']}s"
 
 
-def _environment() -> dict[str, str]:
-    return {"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
-
-
 def _nft(lines: list[str]) -> None:
     if not lines:
         return
     try:
-        done = subprocess.run(
-            ["nft", "-f", "-"],
-            input="\n".join(lines) + "\n",
-            env=_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_SECONDS,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise TableError(f"nft can't be run: {error}") from error
-    if done.returncode:
-        raise TableError(f"nft refused the rules of Services: {done.stderr.strip()[:1000]}")
+        nft.run("\n".join(lines) + "\n")
+    except NftError as error:
+        raise TableError(f"nft refused the rules of Services: {error}") from error
 
 
 def _route(settings: Settings, wanted: bool) -> bool:
