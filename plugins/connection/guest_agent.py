@@ -16,7 +16,8 @@ description:
   - The KubeVirt API runs no commands in guests. The agent is asked by C(virsh) in the container C(compute) of the
     launcher's Pod, so the user of the API needs the rights to C(get) C(virtualmachineinstances), to C(list) C(pods) and
     to C(create) C(pods/exec), with Kubernetes before 1.35 also to C(get) C(pods/exec). The ClusterRole C(edit) of
-    Kubernetes has them for Pods.
+    Kubernetes has them for Pods. Waiting for an agent takes the rights to C(list) and C(watch)
+    C(virtualmachineinstances).
   - Who may do that is root in all guests of the namespace whose agents allow it. Grant it as you would grant that.
   - The guest's agent has to allow C(guest-exec) and C(guest-exec-status). RHEL and its relatives don't by default, see
     C(/etc/sysconfig/qemu-ga) there; the error says so.
@@ -77,19 +78,19 @@ connection: turtles.kubevirt.guest_agent
         key: "{{ lookup('ansible.builtin.file', '~/.ssh/id_ed25519.pub') }}"
 """
 
+import contextlib
 import hashlib
 import shlex
-import time
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.plugins.connection import ConnectionBase, ensure_connect
 
 from ..module_utils._client import Client, KubeError
 from ..module_utils._guest_agent import CHUNK, GuestAgent, NotConnected
+from ..module_utils._vm_status import VMI
+from ..module_utils._wait import GaveUp, is_true, until
 from ..plugin_utils._guests import api_options
 
-# Seconds between two looks whether the agent is connected.
-_LOOK = 1
 # Bytes of a file that come back in one answer.
 _BLOCK = 512 * 1024
 # What a shell of the agent lacks that those of people have.
@@ -111,18 +112,17 @@ class Connection(ConnectionBase):
         if self._connected:
             return self
         names = self.get_option("namespace"), self.get_option("vm")
-        deadline = time.monotonic() + self.get_option("connect_timeout")
-        while True:
+        client = Client(api_options(self))
+        self._agent = GuestAgent(client, *names, self.get_option("agent_timeout"))
+        try:
             try:
-                self._agent = GuestAgent(Client(api_options(self)), *names, self.get_option("agent_timeout"))
                 self._shell_in_guest(":")
-                break
-            except NotConnected as exc:
-                if time.monotonic() >= deadline:
-                    raise AnsibleConnectionFailure(str(exc)) from exc
-                time.sleep(_LOOK)
-            except KubeError as exc:
-                raise AnsibleConnectionFailure(str(exc)) from exc
+            except NotConnected:
+                with contextlib.suppress(GaveUp):  # asked again, the agent's error says what is missing
+                    until(client, VMI, *names, self.get_option("connect_timeout"), _is_connected)
+                self._shell_in_guest(":")
+        except KubeError as exc:
+            raise AnsibleConnectionFailure(str(exc)) from exc
         self._connected = True
         return self
 
@@ -199,3 +199,8 @@ class Connection(ConnectionBase):
         if self._agent:
             self._agent.close()
         self._agent, self._connected = None, False
+
+
+def _is_connected(vmi):
+    """Return whether there is nothing to wait for."""
+    return vmi is None or is_true(vmi, "AgentConnected")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 
 import pytest
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
@@ -37,10 +38,10 @@ def connection(server):
     """A connection to the guest."""
     made = []
 
-    def connect():
+    def connect(connect_timeout=0):
         found = Connection(PlayContext())
         options = {"vm": "web", "namespace": "default", "api_host": server.url, "api_key": server.api.token}
-        options.update(agent_timeout=5, connect_timeout=0)
+        options.update(agent_timeout=5, connect_timeout=connect_timeout)
         found.get_option = options.get
         made.append(found)
         return found
@@ -70,6 +71,16 @@ def test_files_and_long_input(guest, connection, tmp_path, size):
         found.fetch_file("/nonexistent/file", str(back))
     with pytest.raises(AnsibleError, match="here2 doesn't exist"):
         found.put_file(str(tmp_path / "here2"), "/tmp/x")
+
+
+def test_an_agent_that_connects_later(guest, connection, api):
+    api.instance("default", "web")
+    timer = threading.Timer(0.3, api.instance, ("default", "web"), {"conditions": AGENT})
+    timer.start()
+    assert connection(connect_timeout=20).exec_command("echo here") == (0, b"here\n", b"")
+    timer.join()
+    asked = [path for method, path, query in api.requests if path.endswith("/virtualmachineinstances/web")]
+    assert len(asked) == 2, "it watches rather than asks again and again"
 
 
 def test_nothing_of_a_command_is_in_a_list_of_processes(guest, connection, api):
