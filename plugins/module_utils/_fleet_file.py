@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from . import _fleet_plan, _resources
+from . import _fleet_plan, _network_config, _resources, _service_spec, _vm_spec
 from ._arguments import wrong_types
 from ._client import KubeError
 from ._fleet_task import FleetTask
@@ -16,36 +16,20 @@ from ._values import described, plain
 # Options of the module fleet that a file has under the same name, besides vms.
 OPTIONS = ("namespace", "state", "labels", "wait_for", "forks", "rollout", "probe", "prune")
 OF_TEMPLATE = ("template", "count", "items")
-TOP = (*OPTIONS, "namespaces", "images", "vms", "services")
-REFUSED = {
-    "networks": "networks can't be declared in a fleet file. Leave it out, and create NetworkAttachmentDefinitions by "
-    "turtles.kubevirt.manifest where the cluster serves them.",
-}
+TOP = (*OPTIONS, "namespaces", "images", "networks", "vms", "services")
 NAMESPACE = {
     "name": {"type": "str", "required": True},
     "labels": {"type": "dict"},
     "annotations": {"type": "dict"},
     "quota": {"type": "dict"},
 }
-SERVICE = {
+_OBJECT = {
     "name": {"type": "str", "required": True},
     "namespace": {"type": "str"},
-    "labels": {"type": "dict"},
-    "selector": {"type": "dict", "required": True},
-    "type": {"type": "str", "choices": ["ClusterIP", "NodePort", "LoadBalancer"], "default": "ClusterIP"},
-    "ports": {
-        "type": "list",
-        "elements": "dict",
-        "required": True,
-        "options": {
-            "port": {"type": "int", "required": True},
-            "name": {"type": "str"},
-            "target_port": {"type": "raw"},
-            "node_port": {"type": "int"},
-            "protocol": {"type": "str", "choices": ["TCP", "UDP", "SCTP"], "default": "TCP"},
-        },
-    },
+    **{option: _vm_spec.ARGUMENTS[option] for option in ("labels", "annotations")},
 }
+NETWORK = {**_OBJECT, **_network_config.ARGUMENTS}
+SERVICE = {**_OBJECT, **_service_spec.ARGUMENTS}
 QUOTA_NAME = "fleet"
 
 
@@ -54,8 +38,8 @@ def check(content):
 
     :raises KubeError: naming place and nearest key.
     """
-    check_keys("", content, TOP, REFUSED)
-    for section in ("namespaces", "vms", "services"):
+    check_keys("", content, TOP)
+    for section in ("namespaces", "networks", "vms", "services"):
         entries = content.get(section)
         if entries is not None and not isinstance(entries, (list, str)):
             raise KubeError("%s: must be a list, but is %s." % (section, described(entries)))
@@ -68,17 +52,28 @@ def check(content):
                 check_keys("%s.template" % place, entry["template"], known)
         else:
             check_keys(place, entry, {*known, "template"})
-    for section, spec in (("namespaces", NAMESPACE), ("services", SERVICE)):
+    for section, spec in (("namespaces", NAMESPACE), ("networks", NETWORK), ("services", SERVICE)):
         for number, entry in _entries(content, section):
             if section == "namespaces" and isinstance(entry, str):
                 continue
-            place = "%s[%d]" % (section, number)
-            check_keys(place, entry, spec)
-            for position, port in _entries(entry, "ports"):
-                check_keys("%s.ports[%d]" % (place, position), port, SERVICE["ports"]["options"])
+            _check_options("%s[%d]" % (section, number), entry, spec)
     for option in ("rollout", "probe", "prune"):
         if isinstance(content.get(option), dict):
             check_keys(option, content[option], FleetTask.ARGUMENTS[option]["options"])
+
+
+def _check_options(place, entry, spec):
+    """Check the keys of an entry that has the options of a module, and of what is in it."""
+    check_keys(place, entry, spec)
+    for option, value in entry.items():
+        inner = spec[option].get("options")
+        if inner is None or value is None:
+            continue
+        if spec[option]["type"] == "dict":
+            _check_options("%s.%s" % (place, option), value, inner)
+        else:
+            for position, each in _entries(entry, option):
+                _check_options("%s.%s[%d]" % (place, option, position), each, inner)
 
 
 def _entries(content, section):
@@ -114,7 +109,7 @@ def with_images(vms, images):
 
 
 def objects(content):
-    """Return the Namespaces, ResourceQuotas and Services of a file whose templates have been evaluated.
+    """Return the Namespaces, ResourceQuotas, networks and Services of a file whose templates have been evaluated.
 
     :raises KubeError: naming the place of what is wrong.
     """
@@ -135,41 +130,63 @@ def objects(content):
                     "spec": {"hard": {str(name): str(amount) for name, amount in plain(values["quota"]).items()}},
                 }
             )
-    return found + quotas + [_service(number, entry, content) for number, entry in _entries(content, "services")]
-
-
-def _service(number, entry, content):
-    place = "services[%d]" % number
-    values = _validated(place, entry, SERVICE)
-    _resources.check_name("%s.name" % place, values["name"])
-    metadata = {"name": values["name"], "namespace": values["namespace"] or content.get("namespace")}
-    if values["labels"]:
-        metadata["labels"] = plain(values["labels"])
-    keys = {
-        "port": "port",
-        "name": "name",
-        "target_port": "targetPort",
-        "node_port": "nodePort",
-        "protocol": "protocol",
-    }
-    ports = [
-        {field: plain(port[key]) for key, field in keys.items() if port[key] is not None} for port in values["ports"]
+    declared = [
+        _object(section, number, entry, content)
+        for section in _SECTIONS
+        for number, entry in _entries(content, section)
     ]
+    return found + quotas + declared
+
+
+def _network(values):
+    config = _network_config.config_of(values, values["name"])
+    if config is None:
+        raise KubeError("config: missing. Give it, or a type: one of %s." % ", ".join(_network_config.TYPES))
     return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {key: value for key, value in metadata.items() if value},
-        "spec": {"type": values["type"], "selector": plain(values["selector"]), "ports": ports},
+        "apiVersion": "k8s.cni.cncf.io/v1",
+        "kind": "NetworkAttachmentDefinition",
+        "spec": {"config": _network_config.text_of(config, None)},
     }
 
 
-def _validated(place, entry, spec):
+def _service(values):
+    selector = _vm_spec.texts_of(values, "selector")
+    if values["vm"] is not None:
+        _resources.check_name("vm", values["vm"])
+        selector = _service_spec.selector_of(values["vm"], {})
+    # A type that is taken out of the file is the default again.
+    values = {**values, "type": values["type"] or "ClusterIP"}
+    return {"apiVersion": "v1", "kind": "Service", "spec": _service_spec.spec_of(values, selector, None)}
+
+
+# Sections whose entries have the options of a module: these, which exclude each other, and what makes the object.
+_SECTIONS = {
+    "networks": (NETWORK, _network_config.RULES, _network),
+    "services": (SERVICE, _service_spec.RULES, _service),
+}
+
+
+def _object(section, number, entry, content):
+    spec, rules, make = _SECTIONS[section]
+    place = "%s[%d]" % (section, number)
+    values = _validated(place, entry, spec, rules)
+    try:
+        _resources.check_name("name", values["name"])
+        made = make(values)
+        texts = {key: _vm_spec.texts_of(values, key) for key in ("labels", "annotations")}
+    except KubeError as exc:
+        raise KubeError("%s.%s" % (place, exc)) from exc
+    metadata = {"name": values["name"], "namespace": values["namespace"] or content.get("namespace"), **texts}
+    return {**made, "metadata": {key: value for key, value in metadata.items() if value}}
+
+
+def _validated(place, entry, spec, rules=None):
     if not isinstance(entry, dict):
         raise KubeError("%s: must be a mapping, but is %s." % (place, described(entry)))
     mistake = wrong_types(spec, {name: value for name, value in entry.items() if value is not None}, place + ".")
     if mistake:
         raise KubeError(mistake)
-    validated = ArgumentSpecValidator(spec).validate(entry)
+    validated = ArgumentSpecValidator(spec, **(rules or {})).validate(entry)
     if validated.error_messages:
         raise KubeError("%s: %s" % (place, "; ".join(validated.error_messages)))
     return validated.validated_parameters

@@ -34,6 +34,68 @@ _KEYS = {
     "mac": "hwaddr",
     "pci_address": "pciBusID",
 }
+_MTU = {"mtu": {"type": "int"}}
+_MASTER = {"master": {"type": "str"}, **_MTU}
+# The options of a network, and which of them exclude each other.
+ARGUMENTS = {
+    "bridge": {
+        "type": "dict",
+        "options": {
+            "name": {"type": "str", "required": True},
+            "vlan": {"type": "int"},
+            "gateway": {"type": "bool"},
+            "masquerade": {"type": "bool"},
+            "hairpin": {"type": "bool"},
+            **_MTU,
+        },
+    },
+    "macvlan": {
+        "type": "dict",
+        "options": {**_MASTER, "mode": {"type": "str", "choices": ["bridge", "private", "vepa", "passthru"]}},
+    },
+    "vlan": {
+        "type": "dict",
+        "options": {
+            "master": {"type": "str", "required": True},
+            "id": {"type": "int", "required": True},
+            **_MTU,
+        },
+    },
+    "ipvlan": {
+        "type": "dict",
+        "options": {**_MASTER, "mode": {"type": "str", "choices": ["l2", "l3", "l3s"]}},
+    },
+    "ptp": {"type": "dict", "options": {"masquerade": {"type": "bool"}, **_MTU}},
+    "host_device": {
+        "type": "dict",
+        "options": {key: {"type": "str"} for key in ("device", "mac", "pci_address")},
+        "required_one_of": [["device", "mac", "pci_address"]],
+        "mutually_exclusive": [["device", "mac", "pci_address"]],
+    },
+    "ipam": {
+        "type": "dict",
+        "options": {
+            "type": {"type": "str", "choices": ["host-local", "static", "dhcp"], "default": "host-local"},
+            **{key: {"type": "str"} for key in ("subnet", "range_start", "range_end", "gateway")},
+            "addresses": {"type": "list", "elements": "str"},
+            "routes": {
+                "type": "list",
+                "elements": "dict",
+                "options": {"destination": {"type": "str", "required": True}, "gateway": {"type": "str"}},
+            },
+        },
+    },
+    "chain": {"type": "list", "elements": "dict"},
+    "config": {"type": "dict"},
+    "cni_version": {"type": "str", "default": "0.4.0"},
+}
+RULES = {
+    "mutually_exclusive": [
+        [*TYPES, "config"],
+        ["config", "ipam"],
+        ["config", "chain"],
+    ]
+}
 # Without an address, a guest and the machine are not on the same link.
 _NEEDS_IPAM = ("ptp",)
 

@@ -9,6 +9,27 @@ from ._client import KubeError
 # On each launcher Pod, with the host name of its machine.
 _MACHINE = "vm.kubevirt.io/name"
 _LABEL = 63
+# The options of a Service, and which of them exclude each other.
+ARGUMENTS = {
+    "vm": {"type": "str"},
+    "selector": {"type": "dict"},
+    "type": {"type": "str", "choices": ["ClusterIP", "NodePort", "LoadBalancer"]},
+    "headless": {"type": "bool"},
+    "ports": {
+        "type": "list",
+        "elements": "dict",
+        "options": {
+            "port": {"type": "int", "required": True},
+            "target_port": {"type": "str"},
+            "protocol": {"type": "str", "choices": ["TCP", "UDP", "SCTP"], "default": "TCP"},
+            "node_port": {"type": "int"},
+            "name": {"type": "str"},
+        },
+    },
+    "session_affinity": {"type": "str", "choices": ["None", "ClientIP"]},
+    "external_traffic_policy": {"type": "str", "choices": ["Cluster", "Local"]},
+}
+RULES = {"mutually_exclusive": [["vm", "selector"]]}
 
 
 def selector_of(name, vm):

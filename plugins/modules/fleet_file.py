@@ -12,7 +12,7 @@ version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Reads a YAML file with namespaces, images, virtual machines and services, and returns objects for
+  - Reads a YAML file with namespaces, images, networks, virtual machines and services, and returns objects for
     M(turtles.kubevirt.manifest) and options for M(turtles.kubevirt.fleet). The role C(turtles.kubevirt.fleet) uses
     them.
   - A key that doesn't exist is an error that names its place and the nearest one that does.
@@ -28,8 +28,9 @@ options:
         such a name.
       - C(namespaces) is a list of names, or of mappings with C(name), C(labels), C(annotations) and C(quota), which is
         C(spec.hard) of a ResourceQuota.
-      - C(services) is a list of mappings with C(name), C(namespace), C(labels), C(selector), C(type), and C(ports) with
-        C(port), C(target_port), C(node_port), C(name) and C(protocol).
+      - C(networks) is a list of options of M(turtles.kubevirt.network), for
+        O(turtles.kubevirt.vm#module:interfaces[].network) of the machines.
+      - C(services) is a list of options of M(turtles.kubevirt.service).
       - C(namespace), C(state), C(labels), C(wait_for), C(forks), C(rollout), C(probe) and C(prune) are options of
         M(turtles.kubevirt.fleet).
     type: path
@@ -62,12 +63,19 @@ EXAMPLES = r"""
 #   - name: db
 #     image: debian
 #     memory: 4Gi
+#     interfaces:
+#       - name: default
+#       - {name: storage, network: storage, binding: bridge}
 #   - template:
 #       name: web-{{ index }}
 #       image: debian
 #       memory: 1Gi
 #       labels: {app: web}
 #     count: 3
+# networks:
+#   - name: storage
+#     bridge: {name: br-storage}
+#     ipam: {subnet: 192.0.2.0/24}
 # services:
 #   - name: web
 #     selector: {app: web}
@@ -78,7 +86,7 @@ EXAMPLES = r"""
     path: shop.yml
   register: shop
 
-- name: Create its namespaces and services
+- name: Create its namespaces, networks and services
   turtles.kubevirt.manifest:
     definition: "{{ shop.objects }}"
 
@@ -90,7 +98,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 objects:
-  description: Namespaces, ResourceQuotas and Services, as manifests.
+  description: Namespaces, ResourceQuotas, NetworkAttachmentDefinitions and Services, as manifests.
   returned: success
   type: list
   elements: dict

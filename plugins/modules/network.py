@@ -260,9 +260,6 @@ duration:
 from ..module_utils import _network_config, _vm_spec
 from ..module_utils._base import ResourceModule, run_module
 
-_MTU = {"mtu": {"type": "int"}}
-_MASTER = {"master": {"type": "str"}, **_MTU}
-
 
 class Network(ResourceModule):
     """A NetworkAttachmentDefinition."""
@@ -271,65 +268,10 @@ class Network(ResourceModule):
     API_VERSION = "k8s.cni.cncf.io/v1"
     ARGUMENTS = {
         "name": {"type": "str", "required": True},
-        "bridge": {
-            "type": "dict",
-            "options": {
-                "name": {"type": "str", "required": True},
-                "vlan": {"type": "int"},
-                "gateway": {"type": "bool"},
-                "masquerade": {"type": "bool"},
-                "hairpin": {"type": "bool"},
-                **_MTU,
-            },
-        },
-        "macvlan": {
-            "type": "dict",
-            "options": {**_MASTER, "mode": {"type": "str", "choices": ["bridge", "private", "vepa", "passthru"]}},
-        },
-        "vlan": {
-            "type": "dict",
-            "options": {
-                "master": {"type": "str", "required": True},
-                "id": {"type": "int", "required": True},
-                **_MTU,
-            },
-        },
-        "ipvlan": {
-            "type": "dict",
-            "options": {**_MASTER, "mode": {"type": "str", "choices": ["l2", "l3", "l3s"]}},
-        },
-        "ptp": {"type": "dict", "options": {"masquerade": {"type": "bool"}, **_MTU}},
-        "host_device": {
-            "type": "dict",
-            "options": {key: {"type": "str"} for key in ("device", "mac", "pci_address")},
-            "required_one_of": [["device", "mac", "pci_address"]],
-            "mutually_exclusive": [["device", "mac", "pci_address"]],
-        },
-        "ipam": {
-            "type": "dict",
-            "options": {
-                "type": {"type": "str", "choices": ["host-local", "static", "dhcp"], "default": "host-local"},
-                **{key: {"type": "str"} for key in ("subnet", "range_start", "range_end", "gateway")},
-                "addresses": {"type": "list", "elements": "str"},
-                "routes": {
-                    "type": "list",
-                    "elements": "dict",
-                    "options": {"destination": {"type": "str", "required": True}, "gateway": {"type": "str"}},
-                },
-            },
-        },
-        "chain": {"type": "list", "elements": "dict"},
-        "config": {"type": "dict"},
-        "cni_version": {"type": "str", "default": "0.4.0"},
+        **_network_config.ARGUMENTS,
         **{option: _vm_spec.ARGUMENTS[option] for option in ("labels", "annotations")},
     }
-    RULES = {
-        "mutually_exclusive": [
-            [*_network_config.TYPES, "config"],
-            ["config", "ipam"],
-            ["config", "chain"],
-        ]
-    }
+    RULES = _network_config.RULES
 
     def declare(self, live):
         texts = {key: _vm_spec.texts_of(self.params, key) for key in ("labels", "annotations")}

@@ -163,26 +163,10 @@ class Service(ResourceModule):
     API_VERSION = "v1"
     READY = "reached at an address"
     ARGUMENTS = {
-        "vm": {"type": "str"},
-        "selector": {"type": "dict"},
-        "type": {"type": "str", "choices": ["ClusterIP", "NodePort", "LoadBalancer"]},
-        "headless": {"type": "bool"},
-        "ports": {
-            "type": "list",
-            "elements": "dict",
-            "options": {
-                "port": {"type": "int", "required": True},
-                "target_port": {"type": "str"},
-                "protocol": {"type": "str", "choices": ["TCP", "UDP", "SCTP"], "default": "TCP"},
-                "node_port": {"type": "int"},
-                "name": {"type": "str"},
-            },
-        },
-        "session_affinity": {"type": "str", "choices": ["None", "ClientIP"]},
-        "external_traffic_policy": {"type": "str", "choices": ["Cluster", "Local"]},
+        **_service_spec.ARGUMENTS,
         **{option: _vm_spec.ARGUMENTS[option] for option in ("labels", "annotations")},
     }
-    RULES = {"mutually_exclusive": [["vm", "selector"]], "required_one_of": [["name", "vm"]]}
+    RULES = {**_service_spec.RULES, "required_one_of": [["name", "vm"]]}
     # A label that the selector doesn't name any more mustn't be left in it, nor a port.
     EXACT = frozenset(("selector",))
 

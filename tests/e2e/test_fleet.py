@@ -104,7 +104,12 @@ def examples(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     """The namespaces of the examples are gone in the end, whatever happens."""
     monkeypatch.setenv("K8S_AUTH_KUBECONFIG", str(cluster.kubeconfig))
     yield
-    for name, machines in (("web-tier", ("web-1", "web-2")), ("dev-ada", ("scratch",)), ("dev-grace", ("scratch",))):
+    for name, machines in (
+        ("web-tier", ("web-1", "web-2")),
+        ("dev-ada", ("scratch",)),
+        ("dev-grace", ("scratch",)),
+        ("nfv", ("function-1", "function-2", "subscriber")),
+    ):
         try:
             cluster.core.delete_namespace(name)
         except ApiException as error:
@@ -112,6 +117,8 @@ def examples(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
                 raise
         for machine in machines:
             cluster.wait_gone(name, machine)
+    for bridge in ("nfv-control", "nfv-data"):
+        subprocess.run(["ip", "link", "delete", bridge], capture_output=True, check=False)
 
 
 def page(address: str) -> str:
@@ -137,6 +144,31 @@ def test_a_web_tier_behind_a_service(cluster: Cluster, tmp_path: Path) -> None:
     run("-e", "fleet_state=absent", "-e", "fleet_remove_namespaces=true")
     with pytest.raises(ApiException, match="404"):
         cluster.core.read_namespace("web-tier")
+
+
+@pytest.mark.usefixtures("examples")
+def test_a_pair_on_two_networks(cluster: Cluster, tmp_path: Path) -> None:
+    def run(*words: str) -> str:
+        where = ("-e", f"fleet_file={EXAMPLES / 'nfv-pair.yml'}", "-e", f"image={cluster.image}")
+        key = json.dumps({"ssh_key": cluster.key.with_suffix(".pub").read_text().strip()})
+        return playbook("turtles.kubevirt.fleet", *where, "-e", key, *words, folder=tmp_path).stdout
+
+    # Namespace, networks; then the machines.
+    assert (recap(run())["changed"], recap(run())["changed"]) == (2, 0)
+    subscriber = cluster.wait_running("nfv", "subscriber")["status"]["interfaces"][0]["ipAddress"]
+
+    def answered_by(name: str) -> None:
+        ask = f"wget -q -T 2 -O - http://192.0.2.1/ | grep -q {name}"
+        cluster.ssh(subscriber, f"n=0; until {ask} || [ $n -gt 60 ]; do sleep 1; n=$((n+1)); done; {ask}", timeout=180)
+
+    answered_by("function-1")
+    cluster.subresource("nfv", "function-1", "stop")
+    answered_by("function-2")
+    cluster.subresource("nfv", "function-1", "start")
+    answered_by("function-1")
+    run("-e", "fleet_state=absent", "-e", "fleet_remove_namespaces=true")
+    with pytest.raises(ApiException, match="404"):
+        cluster.core.read_namespace("nfv")
 
 
 @pytest.mark.usefixtures("examples")

@@ -32,10 +32,15 @@ vms:
       memory: "{{ size }}"
       labels: {app: web, place: "{{ item }}"}
     items: "{{ places }}"
+networks:
+  - name: storage
+    bridge: {name: br-storage}
+    ipam: {subnet: 192.0.2.0/24}
 services:
   - name: web
     selector: {app: web}
     ports: [{port: 80, target_port: 8080, name: http}]
+  - {name: db, vm: db, headless: true}
 prune: {label_selector: fleet=shop, max: 1}
 """
 PLAY = """
@@ -81,6 +86,13 @@ def test_a_whole_fleet_comes_and_goes(api, role):
         "selector": {"app": "web"},
         "ports": [{"port": 80, "targetPort": 8080, "name": "http", "protocol": "TCP"}],
     }
+    assert api.get("services", "shop", "db")["spec"] == {
+        "type": "ClusterIP",
+        "clusterIP": "None",
+        "selector": {"vm.kubevirt.io/name": "db"},
+    }
+    network = api.get("network-attachment-definitions", "shop", "storage")
+    assert json.loads(network["spec"]["config"])["bridge"] == "br-storage"
     web = api.get("virtualmachines", "shop", "web-2")
     assert web["metadata"]["labels"] == {"fleet": "shop", "app": "web", "place": "right"}
     images = [
@@ -93,6 +105,7 @@ def test_a_whole_fleet_comes_and_goes(api, role):
     assert (pruned["summary"], pruned["pruned"]) == ({"unchanged": 2, "pruned": 1}, ["shop/web-2"])
     assert role(SHOP, fleet_state="absent", places=["left"])["summary"] == {"deleted": 2}
     assert api.get("services", "shop", "web") is None
+    assert api.get("network-attachment-definitions", "shop", "storage") is None
     assert api.get("namespaces", None, "shop")
 
 
@@ -114,9 +127,19 @@ def test_a_whole_fleet_comes_and_goes(api, role):
         ),
         (("max: 1", "maximum: 1"), "prune.maximum: there is no such key. Did you mean max?"),
         (
-            ("labels: {fleet: shop}", "networks: []"),
-            "networks: networks can't be declared in a fleet file. Leave it out",
+            ("networks:", "networks: [{name: lan, macvlan: {mastr: eth1}}]\nservices:"),
+            "networks[0].macvlan.mastr: there is no such key. Did you mean master?",
         ),
+        (
+            ("networks:", "networks: [{name: lan}]\nservices:"),
+            "networks[0].config: missing. Give it, or a type: one of bridge, macvlan",
+        ),
+        (
+            ("networks:", "networks: [{name: lan, macvlan: {}, vlan: {master: eth1, id: 5}}]\nservices:"),
+            "networks[0]: parameters are mutually exclusive",
+        ),
+        (("selector: {app: web}", "vm: Web"), "services[0].vm: 'Web' isn't a Kubernetes name"),
+        (("selector: {app: web}", "headless: true"), "services[0].vm: missing for a new Service"),
         (
             ("images:\n  debian: example.com/debian:12", "images: debian"),
             "images: must be a mapping of names to images",
