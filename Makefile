@@ -206,6 +206,14 @@ lint-ansible: venv-tests
 lint-sanity: venv-tests
 	scripts/sanity.sh
 
+.PHONY: docs
+docs: venv ## Build the documentation site in build/docs.
+	@scripts/docs.sh
+
+.PHONY: pictures
+pictures: ## Draw the pictures in docs/pictures again.
+	@scripts/docs.sh --pictures
+
 .PHONY: lock
 lock: venv-tests ## Write the lock files of Python's packages; ARGS=--upgrade takes the newest versions.
 	@scripts/lock.sh $(ARGS)

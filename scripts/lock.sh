@@ -23,6 +23,7 @@ compile requirements-test.lock requirements-test.txt engine/pyproject.toml \
     --constraints $install --constraints $engine --constraints requirements-venv.lock "$@"
 
 compile requirements-galaxy.lock requirements-galaxy.txt "$@"
+compile requirements-docs.lock requirements-docs.txt "$@"
 
 # What the matrix tests instead of the ansible-core above, and what that one wants in other versions.
 others=$(mktemp)

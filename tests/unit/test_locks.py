@@ -34,6 +34,7 @@ LOCKS = {
     "engine/requirements.lock": ENGINE,
     "engine/requirements-install.lock": [*INSTALL, *PROJECT["build-system"]["requires"]],
     "requirements-venv.lock": ranges("requirements-venv.txt"),
+    "requirements-docs.lock": ranges("requirements-docs.txt"),
     "requirements-galaxy.lock": ranges("requirements-galaxy.txt"),
     "requirements-test.lock": [*ranges("requirements-test.txt"), *ENGINE],
 }
@@ -86,8 +87,8 @@ def test_lock_files_agree() -> None:
     """What is tested is what is deployed."""
     versions: dict[str, set[str]] = {}
     for name in LOCKS:
-        if name == "requirements-galaxy.lock":
-            # In an environment of its own.
+        if name in ("requirements-docs.lock", "requirements-galaxy.lock"):
+            # In environments of their own.
             continue
         for entry, _options in entries(name):
             versions.setdefault(canonicalize_name(entry.name), set()).add(str(entry.specifier))
