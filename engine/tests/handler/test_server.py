@@ -333,13 +333,13 @@ def test_requests_that_are_none(rig):
     endpoint.load(context, identity.certificate_pem, identity.key_pem)
     path = node_server.path(vmi(), "pause") + f"?uid={UID}"
     for request, answer in (
-        (b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 404"),
+        (b"GET / HTTP/1.1\r\nHost: node\r\n\r\n", b"HTTP/1.1 404"),
         (b"nonsense\r\n\r\n", b""),
         (b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n", b""),
-        (f"PUT {path} HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n".encode(), b""),
-        (f"PUT {path} HTTP/1.1\r\nContent-Length: -1\r\n\r\n".encode(), b""),
-        (f"PUT {path} HTTP/1.1\r\nContent-Length: 2\r\n\r\n[]".encode(), b"HTTP/1.1 400"),
-        (f"PUT {path.replace('pause', 'vnc')} HTTP/1.1\r\n\r\n".encode(), b"HTTP/1.1 400"),
+        (f"PUT {path} HTTP/1.1\r\nHost: node\r\nContent-Length: 1000000\r\n\r\n".encode(), b""),
+        (f"PUT {path} HTTP/1.1\r\nHost: node\r\nContent-Length: -1\r\n\r\n".encode(), b""),
+        (f"PUT {path} HTTP/1.1\r\nHost: node\r\nContent-Length: 2\r\n\r\n[]".encode(), b"HTTP/1.1 400"),
+        (f"PUT {path.replace('pause', 'vnc')} HTTP/1.1\r\nHost: node\r\n\r\n".encode(), b"HTTP/1.1 400"),
     ):
         with (
             socket.create_connection(("127.0.0.1", rig.server.endpoint.port)) as plain,

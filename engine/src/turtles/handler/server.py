@@ -12,12 +12,12 @@ import json
 import logging
 import ssl
 import threading
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import h11
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 _PATIENCE = 10.0
 #: Longest head and body of a request.
 _HEAD, _BODY = 16 * 1024, 64 * 1024
-_UPGRADED = (
-    f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {node_server.PROTOCOL}\r\n\r\n".encode()
+_UPGRADED = h11.InformationalResponse(
+    status_code=101, headers=[("Connection", "Upgrade"), ("Upgrade", node_server.PROTOCOL)]
 )
 #: Operations at once: each waits for a libvirtd, some for a guest agent.
 _THREADS = 16
@@ -42,10 +42,13 @@ _THREADS = 16
 
 @dataclass(frozen=True)
 class _Request:
-    method: str
-    target: str
-    headers: Mapping[str, str]
+    connection: h11.Connection
+    head: h11.Request
     body: bytes
+
+    @property
+    def target(self) -> str:
+        return self.head.target.decode("ascii")
 
 
 class NodeServer:
@@ -111,11 +114,17 @@ class NodeServer:
             try:
                 await self._answer(request, reader, writer)
             except OperationFailed as error:
-                await _send(writer, error.code, {"message": str(error)})
+                await _send(writer, request, error.code, {"message": str(error)})
             except Exception:
                 log.exception("request failed", extra={"path": request.target})
-                await _send(writer, 500, {"message": "internal error in virt-handler; see its log"})
-        except (OSError, ValueError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+                await _send(writer, request, 500, {"message": "internal error in virt-handler; see its log"})
+        except (
+            OSError,
+            TimeoutError,
+            h11.ProtocolError,
+            asyncio.IncompleteReadError,
+            asyncio.LimitOverrunError,
+        ) as error:
             log.debug("a request failed: %r", error)
         finally:
             writer.close()
@@ -141,38 +150,44 @@ class NodeServer:
         namespace, name, what = parts
         key, uid = (namespace, name), query.get("uid", "")
         if what in node_server.STREAMS:
-            if request.headers.get("upgrade") != node_server.PROTOCOL:
+            if (b"upgrade", node_server.PROTOCOL.encode()) not in request.head.headers:
                 raise OperationFailed(400, f"{what} is a stream: ask for an upgrade to {node_server.PROTOCOL}")
             guest = self._operations.guest(key, uid)
             device = await self._consoles.connect(guest, what, preserve=query.get("preserveSession") == "true")
-            writer.write(_UPGRADED)
+            writer.write(request.connection.send(_UPGRADED) or b"")
             await self._consoles.run(guest, what, device, reader, writer)
             return
         options = options_of(request.body)
         result = await self._loop.run_in_executor(self._threads, self._operations.run, key, uid, what, options)
-        await _send(writer, 200, result)
+        await _send(writer, request, 200, result)
 
 
 async def _read(reader: asyncio.StreamReader) -> _Request:
-    """Read a request.
+    """Read a request, and nothing of a stream that may follow.
 
-    :raises ValueError: it isn't one, or too long.
+    :raises h11.ProtocolError: it isn't one, or too long.
     """
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-    method, target, _ = head[0].split(" ")
-    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
-    length = int(headers.get("content-length") or 0)
-    if not 0 <= length <= _BODY:
-        raise ValueError(f"a body of {length} bytes")
-    return _Request(method, target, headers, await reader.readexactly(length))
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD)
+    connection.receive_data(await reader.readuntil(b"\r\n\r\n"))
+    head = connection.next_event()
+    if not isinstance(head, h11.Request):
+        raise h11.RemoteProtocolError("not a request")
+    if int(dict(head.headers).get(b"content-length", b"0")) > _BODY:
+        raise h11.RemoteProtocolError(f"a body of more than {_BODY} bytes")
+    body = b""
+    while not isinstance(event := connection.next_event(), h11.EndOfMessage):
+        if event is h11.NEED_DATA:
+            connection.receive_data(await reader.read(_BODY))
+        elif isinstance(event, h11.Data) and len(body) <= _BODY:
+            body += event.data
+        else:
+            raise h11.RemoteProtocolError("a body that is too long, or isn't whole")
+    return _Request(connection, head, body)
 
 
-async def _send(writer: asyncio.StreamWriter, code: int, value: Any) -> None:
+async def _send(writer: asyncio.StreamWriter, request: _Request, code: int, value: Any) -> None:
     body = json.dumps(value).encode()
-    reason = "OK" if code == 200 else "Failed"
-    writer.write(
-        f"HTTP/1.1 {code} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        "Connection: close\r\n\r\n".encode()
-        + body
-    )
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Connection", "close")]
+    for event in (h11.Response(status_code=code, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+        writer.write(request.connection.send(event) or b"")
     await writer.drain()

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
+import h11
 from cryptography import x509
 
 from turtles import endpoint, pki
@@ -30,6 +31,14 @@ from turtles.virt_api.status import Failure
 _CONNECT, _ANSWER = 10.0, 90.0
 #: Longest head of an answer, and longest answer.
 _HEAD, _BODY = 16 * 1024, 8 * 2**20
+#: What a connection ends with whose other side is gone, or speaks another language.
+_GARBLED = (
+    OSError,
+    h11.ProtocolError,
+    http.client.HTTPException,
+    asyncio.IncompleteReadError,
+    asyncio.LimitOverrunError,
+)
 
 
 class Nodes:
@@ -90,7 +99,7 @@ class Nodes:
                 await _upgrade(vmi, reader, writer, server, _target(vmi, stream, preserveSession=preserve))
         except BaseException as error:
             writer.transport.abort()
-            if isinstance(error, OSError | ValueError | asyncio.IncompleteReadError | asyncio.LimitOverrunError):
+            if isinstance(error, _GARBLED):
                 raise _unreachable(vmi, error) from error
             raise
         return reader, writer
@@ -134,15 +143,34 @@ def _target(vmi: Object, name: str, **query: bool) -> str:
 async def _upgrade(
     vmi: Object, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: Endpoint, target: str
 ) -> None:
-    writer.write(
-        f"GET {target} HTTP/1.1\r\nHost: {server.host}:{server.port}\r\nConnection: Upgrade\r\n"
-        f"Upgrade: {node_server.PROTOCOL}\r\n\r\n".encode()
-    )
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-    code = int(head[0].split(" ", 2)[1])
-    if code != http.client.SWITCHING_PROTOCOLS:
-        _decode(vmi, code, await reader.read(_BODY))
-        raise ValueError(f"an unexpected answer ({code})")
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD)
+    headers = [
+        ("Host", f"{server.host}:{server.port}"),
+        ("Connection", "Upgrade"),
+        ("Upgrade", node_server.PROTOCOL),
+    ]
+    for event in (h11.Request(method="GET", target=target, headers=headers), h11.EndOfMessage()):
+        writer.write(connection.send(event) or b"")
+    # Not a byte more: what follows is the device's.
+    connection.receive_data(await reader.readuntil(b"\r\n\r\n"))
+    answer = connection.next_event()
+    if not isinstance(answer, h11.Response | h11.InformationalResponse):
+        raise h11.RemoteProtocolError("not an answer")
+    if answer.status_code != http.client.SWITCHING_PROTOCOLS:
+        _decode(vmi, answer.status_code, await _body(connection, reader))
+        raise h11.RemoteProtocolError(f"an unexpected answer ({answer.status_code})")
+
+
+async def _body(connection: h11.Connection, reader: asyncio.StreamReader) -> bytes:
+    body = b""
+    while not isinstance(event := connection.next_event(), h11.EndOfMessage):
+        if event is h11.NEED_DATA:
+            connection.receive_data(await reader.read(_BODY))
+        elif isinstance(event, h11.Data) and len(body) <= _BODY:
+            body += event.data
+        else:
+            raise h11.RemoteProtocolError(f"an answer of more than {_BODY} bytes, or none")
+    return body
 
 
 def _decode(vmi: Object, code: int, body: bytes) -> Any:
