@@ -43,7 +43,6 @@ class Deployed(Engine):
         #: The guest image as an OCI archive.
         self.archive = folder / "tiny.tar"
         self.apps = client.AppsV1Api(self.core.api_client)
-        self.volumes: list[str] = []
         self.ending: list[str] = []
 
     def playbook(self, name: str, *options: str, check: bool = True, **variables: Any) -> str:
@@ -208,39 +207,8 @@ class Deployed(Engine):
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
 
-    @property
-    def claims_node(self) -> dict[str, str]:
-        return {"kubernetes.io/hostname": self.kubernetes.nodes[0].name} if self.kubernetes.nodes else {}
-
-    def claim(self, namespace: str, name: str, size: str) -> None:
-        """A claim with a hostPath volume on the first node; one of the default class on a cluster of others."""
-        if not self.kubernetes.nodes:
-            super().claim(namespace, name, size)
-            return
-        node = self.kubernetes.nodes[0]
-        volume = f"{namespace}-{name}"
-        path = f"/var/lib/volumes/{volume}"
-        node.machine.run("mkdir", "-p", "--mode=0777", path)
-        expression = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node.name]}
-        common = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
-        self.core.create_persistent_volume(
-            {
-                "metadata": {"name": volume},
-                "spec": {
-                    **common,
-                    "capacity": {"storage": size},
-                    "hostPath": {"path": path, "type": "Directory"},
-                    "persistentVolumeReclaimPolicy": "Retain",
-                    "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}},
-                },
-            }
-        )
-        self.volumes.append(volume)
-        spec = {**common, "volumeName": volume, "resources": {"requests": {"storage": size}}}
-        self.core.create_namespaced_persistent_volume_claim(namespace, {"metadata": {"name": name}, "spec": spec})
-
     def settle(self) -> None:
-        """Until the machines of tests before are gone, with their volumes.
+        """Until the machines of tests before are gone.
 
         Kubelets take ten seconds to say that a Pod has ended, for which no test has to wait but one that counts
         machines. The namespaces of tests before are in `ending`.
@@ -251,10 +219,6 @@ class Deployed(Engine):
                 "items"
             ]:
                 self.wait_gone(namespace, vm["metadata"]["name"])
-        while self.volumes:
-            volume = self.volumes.pop()
-            self.core.delete_persistent_volume(volume)
-            self.kubernetes.nodes[0].machine.run("rm", "-rf", f"/var/lib/volumes/{volume}")
 
     def start_pod(self, namespace: str, name: str, node: str) -> client.V1Pod:
         """A Pod with busybox on a node, running."""

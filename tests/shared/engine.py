@@ -96,11 +96,6 @@ class Engine(ABC):
         """How long what is quick on an idle machine may take here."""
         return int(timeout * self.patience)
 
-    @property
-    def claims_node(self) -> dict[str, str]:
-        """A node selector for machines that take claims later: the node that claims are on, if not all have them."""
-        return {}
-
     def claim(self, namespace: str, name: str, size: str) -> None:
         """Make a PersistentVolumeClaim that a volume will be found for."""
         body = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 
 from kubernetes import client, config
 
-from . import cgroup, network
+from . import cgroup, network, provisioner
 from .build import Say, build
 from .control import AUDIT_LOG, ControlPlane
 from .errors import ClusterError, wait_for
@@ -124,6 +125,7 @@ class Cluster:
             with ThreadPoolExecutor() as pool:
                 list(pool.map(lambda node: node.agents.start(), self.nodes))
             self._await_nodes()
+            self._start_provisioner()
             say(f"{len(self.nodes)} nodes after {time.monotonic() - start:.1f} s, registry {self.registry.address}")
 
     def _start_controllers(self) -> None:
@@ -155,6 +157,11 @@ class Cluster:
             wait_for(f"ready node {node.name}", lambda name=node.name: _ready(core, name), timeout=180, logs=logs)
             cidr = self.settings.pod_network(number)
             core.patch_node(node.name, {"spec": {"podCIDR": cidr, "podCIDRs": [cidr]}})
+
+    def _start_provisioner(self) -> None:
+        client.StorageV1Api(self.client()).create_storage_class(provisioner.CLASS)
+        program, *arguments = provisioner.__file__, self.kubeconfig, self.settings.directory / "machines"
+        self.control.start_outside("provisioner", sys.executable, program, *map(str, arguments))
 
     def is_up(self) -> bool:
         """Whether it runs with these settings; then it is used as if it had been started here."""

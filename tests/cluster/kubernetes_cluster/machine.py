@@ -87,6 +87,10 @@ class Machine:
         """Start a program that stays; it logs under `name`."""
         return self._spawn(name, *self._enter(), *command)
 
+    def start_outside(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+        """Start a program that stays, on the host but with what the machine's processes are ended with."""
+        return self._spawn(name, *command)
+
     def run(self, *command: str, timeout: float = 60) -> str:
         """Run a command on the machine; what it prints.
 

@@ -105,7 +105,6 @@ def test_volumes_come_and_go(cluster: Engine, namespace: str) -> None:
     for claim in ("data", "more", "extra"):
         cluster.claim(namespace, claim, "32Mi")
     machine = cluster.virtual_machine("web")
-    machine["spec"]["template"]["spec"]["nodeSelector"] = cluster.claims_node
     cluster.create(namespace, machine)
     vmi = cluster.wait_running(namespace, "web", timeout=120)
     address = vmi["status"]["interfaces"][0]["ipAddress"]
