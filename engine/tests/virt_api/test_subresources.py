@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from turtles.kube.kubevirt import VM, VMI
-from turtles.virt_api import discovery, streams
+from turtles.virt_api import discovery, instances, streams
 from turtles.virt_api.status import Failure
 from turtles.virt_api.subresources import handlers
 
@@ -197,12 +197,13 @@ def test_missing():
     assert found.value.code == 404
 
 
-def test_write_conflicts_are_tried_again():
+def test_write_conflicts_are_tried_again(monkeypatch):
     client = make({"running": False})
-    client.conflicts = 2
+    client.conflicts = 7
     handlers(client, FakeNodes())["start_vm"]("default", "vm", {"dryRun": ["All"]})  # type: ignore[arg-type]
     assert [query for _, _, query in client.patches] == [{"dryRun": "All"}]
     client.conflicts = 5
+    monkeypatch.setattr(instances, "_PATIENCE", 0.0)
     with pytest.raises(Failure, match="keeps changing") as found:
         handlers(client, FakeNodes())["start_vm"]("default", "vm", {})  # type: ignore[arg-type]
     assert found.value.code == 409

@@ -7,6 +7,7 @@ virt-handler of its node.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 from turtles.api import durations, labels, node_server
 from turtles.api.conditions import get_condition, is_true
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
+from turtles.api.kind import Kind
 from turtles.api.kinds.vm import VM as VM_KIND
 from turtles.api.kinds.vmi import VMI as VMI_KIND
 from turtles.api.objects import Object, controller_of, get
@@ -26,12 +28,31 @@ from turtles.virt_api.status import Failure, conflict, not_found
 
 T = TypeVar("T")
 
-#: How often an operation is retried after a concurrent write.
-TRIES = 5
+#: For how many seconds an operation is retried after concurrent writes, and the first and the longest pause between
+#: two tries. Status of a machine that changes is written several times a second.
+_PATIENCE, _PAUSES = 10.0, (0.01, 0.5)
 VM_NOT_RUNNING, VMI_NOT_RUNNING = "VM is not running", "VMI is not running"
 NO_AGENT = "VMI does not have guest agent connected"
 #: After how many seconds file systems are thawed again if a request to freeze them doesn't say.
 _FREEZE_SECONDS = 300.0
+
+
+def retried(kind: Kind, name: str, attempt: Callable[[], T]) -> T:
+    """Return what an attempt to change an object returns, which is made again after a concurrent write.
+
+    :raises Failure: the object is written all the time, or the API server refuses the change.
+    """
+    end, pause = time.monotonic() + _PATIENCE, _PAUSES[0]
+    while True:
+        try:
+            return attempt()
+        except Conflict as error:
+            if time.monotonic() > end:
+                raise conflict(kind, name, "the object keeps changing; try again") from error
+        except ApiError as error:
+            raise Failure(error.status or 503, error.message, kind, name) from error
+        time.sleep(pause)
+        pause = min(2 * pause, _PAUSES[1])
 
 
 def fetch(client: Client, namespace: str, name: str) -> Object:
@@ -155,7 +176,7 @@ class Instances:
     def _change_volumes(
         self, change: Callable[[Object, Object], Object], namespace: str, name: str, options: Object
     ) -> None:
-        for attempt in range(TRIES):
+        def attempt() -> None:
             vmi = self._running(namespace, name, VMI_NOT_RUNNING)
             try:
                 spec = change(vmi["spec"], options)
@@ -166,20 +187,15 @@ class Instances:
                 template = get(machine, "spec", "template", "spec") or {}
                 mark = volumes.only_of_instance(vmi, template, spec)
                 metadata["annotations"] = {labels.EPHEMERAL_HOTPLUG: mark}
-            try:
-                self._client.request(
-                    "PATCH",
-                    VMI.path(namespace, name),
-                    query={"dryRun": "All"} if _is_dry_run(options) else None,
-                    body={"metadata": metadata, "spec": spec},
-                    content_type=MERGE,
-                )
-                return
-            except Conflict as error:
-                if attempt == TRIES - 1:
-                    raise conflict(VMI_KIND, name, "the object keeps changing; try again") from error
-            except ApiError as error:
-                raise Failure(error.status or 503, error.message, VMI_KIND, name) from error
+            self._client.request(
+                "PATCH",
+                VMI.path(namespace, name),
+                query={"dryRun": "All"} if _is_dry_run(options) else None,
+                body={"metadata": metadata, "spec": spec},
+                content_type=MERGE,
+            )
+
+        retried(VMI_KIND, name, attempt)
 
     def _machine_of(self, vmi: Object) -> Object | None:
         """Return the VirtualMachine that a VMI is an instance of, if there is one."""

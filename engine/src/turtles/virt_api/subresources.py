@@ -19,13 +19,13 @@ from turtles.api.kinds.vmi import VMI as VMI_KIND
 from turtles.api.objects import Object, controller_of, get
 from turtles.api.phases import FAILED, FINAL_PHASES, RUNNING, is_final, phase_of
 from turtles.api.run_strategies import ALWAYS, HALTED, MANUAL, ONCE, RERUN_ON_FAILURE, START, STOP, run_strategy
-from turtles.kube.client import MERGE, ApiError, Client, Conflict, NotFound
+from turtles.kube.client import MERGE, ApiError, Client, NotFound
 from turtles.kube.kubevirt import MIGRATION, VM, VMI
 from turtles.kube.lookup import Lookup
 from turtles.kube.resources import PVC, Resource
 from turtles.virt_api import memory_dump, volumes
 from turtles.virt_api.expansion import Expansion
-from turtles.virt_api.instances import TRIES, VM_NOT_RUNNING, VMI_NOT_RUNNING, Instances, checked, fetch
+from turtles.virt_api.instances import VM_NOT_RUNNING, VMI_NOT_RUNNING, Instances, checked, fetch, retried
 from turtles.virt_api.nodes import Nodes
 from turtles.virt_api.object_graph import ObjectGraphs
 from turtles.virt_api.status import Failure, conflict, not_found
@@ -135,16 +135,11 @@ class VirtualMachines:
     def _retry(
         self, operation: Callable[[Object, Object | None, Object], None], namespace: str, name: str, options: Object
     ) -> None:
-        for attempt in range(TRIES):
+        def attempt() -> None:
             vm = self._get(namespace, name)
-            try:
-                operation(vm, self._vmi(vm), options)
-                return
-            except Conflict as error:
-                if attempt == TRIES - 1:
-                    raise conflict(VM_KIND, name, "the object keeps changing; try again") from error
-            except ApiError as error:
-                raise Failure(error.status or 503, error.message, VM_KIND, name) from error
+            operation(vm, self._vmi(vm), options)
+
+        retried(VM_KIND, name, attempt)
 
     def _get(self, namespace: str, name: str) -> Object:
         try:
