@@ -16,8 +16,17 @@ options:
   image:
     description:
       - Container image with one disk file under C(/disk). Shorthand for an entry of O(disks) named C(containerdisk).
+      - A name of the catalogue of images, such as V(debian:13) or V(ubuntu:24.04), stands for the image of that
+        distribution that the KubeVirt project publishes. C(docs/guest-images.md) lists them.
       - What the guest writes to it is lost when it stops.
     type: str
+  image_catalogue:
+    description:
+      - A YAML file that maps further names to images, where the module runs. They come before the collection's own.
+      - Each is a mapping with C(container_disk), an image, C(disk), the address of a disk, C(checksum), as
+        M(ansible.builtin.get_url) has it, and C(user). O(image) needs C(container_disk).
+      - If not set, the environment variable E(TURTLES_IMAGE_CATALOGUE) is used.
+    type: path
   disks:
     description: Disks, in the order in which the guest sees them. O(image) comes first, the cloud-init seed last.
     type: list
@@ -28,7 +37,7 @@ options:
         type: str
         required: true
       image:
-        description: Container image with one disk file under C(/disk).
+        description: Container image with one disk file under C(/disk), or a name as O(image) has it.
         type: str
       claim:
         description: PersistentVolumeClaim that holds the disk.

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import re
 
-from . import _cloud_init
+from ansible.module_utils.basic import env_fallback
+
+from . import _catalogue, _cloud_init
 from ._client import KubeError
 from ._values import plain, type_name
 from ._vm_strategy import RUN_STRATEGIES, strategy_of
@@ -29,6 +31,7 @@ MACHINE_ARGUMENTS = {
         },
     },
     "image": {"type": "str"},
+    "image_catalogue": {"type": "path", "fallback": (env_fallback, ["TURTLES_IMAGE_CATALOGUE"])},
     "disks": {
         "type": "list",
         "elements": "dict",
@@ -251,10 +254,12 @@ def _strings(option, mapping):
 
 def _disks(params):
     disks, volumes = [], []
+    images = _catalogue.read(params.get("image_catalogue"))
     if params.get("image"):
+        image = _catalogue.container_disk("image", params["image"], images)
         disks.append({"name": "containerdisk", "disk": {"bus": "virtio"}})
-        volumes.append({"name": "containerdisk", "containerDisk": {"image": params["image"]}})
-    for disk in params.get("disks") or []:
+        volumes.append({"name": "containerdisk", "containerDisk": {"image": image}})
+    for number, disk in enumerate(params.get("disks") or []):
         kind = disk.get("type") or "disk"
         # A guest's firmware and kernel find a CD-ROM on SATA without a further driver.
         target = _given(
@@ -265,7 +270,8 @@ def _disks(params):
         )
         volume = {"name": disk["name"]}
         if disk.get("image"):
-            volume["containerDisk"] = {"image": disk["image"]}
+            image = _catalogue.container_disk("disks[%d].image" % number, disk["image"], images)
+            volume["containerDisk"] = {"image": image}
         elif disk.get("claim"):
             volume["persistentVolumeClaim"] = {"claimName": disk["claim"]}
         elif disk.get("data_volume"):

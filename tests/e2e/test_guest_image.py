@@ -4,11 +4,16 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import http.server
+import json
 import re
 import select
 import shutil
 import subprocess
 import tarfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +22,8 @@ import pytest
 from cluster import Cluster
 from turtles.api.kinds.vmi.rules.network import NIC_MODELS
 from turtles.launcher.cloudinit import render_seed
+
+from playbooks import playbook, recap
 
 #: QEMU's devices of the API's models that are called otherwise.
 DEVICES = {"virtio": "virtio-net-pci"}
@@ -122,3 +129,66 @@ def test_every_bus_and_nic_model_in_one_guest(disk: Path, tmp_path: Path) -> Non
         qemu.kill()
         qemu.communicate()
     assert (leased, disks) == (set(models), set(wanted)), "\n".join(said)
+
+
+CLOUD = """
+- hosts: localhost
+  gather_facts: false
+  roles:
+    - role: turtles.kubevirt.guest_image
+      guest_image_type: cloud
+      guest_image_cloud: appliance:1
+      guest_image_catalogue: "{{ playbook_dir }}/images.yml"
+      guest_image_archive: "{{ playbook_dir }}/appliance.tar"
+      guest_image_downloads_dir: "{{ playbook_dir }}/disks"
+"""
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Iterator[Path]:
+    """A folder that a web server serves, with a disk and its checksum; images.yml beside it names them."""
+    folder = tmp_path / "published"
+    folder.mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        entry = {"disk": f"{address}/disk.qcow2", "checksum": f"sha256:{address}/SHA256SUMS"}
+        (tmp_path / "images.yml").write_text(json.dumps({"appliance:1": entry}))
+        (tmp_path / "cloud.yml").write_text(CLOUD)
+        yield folder
+        server.shutdown()
+
+
+def publish(folder: Path, size: str) -> None:
+    """Publish a disk."""
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", folder / "disk.qcow2", size], check=True)
+    digest = hashlib.sha256((folder / "disk.qcow2").read_bytes()).hexdigest()
+    (folder / "SHA256SUMS").write_text(f"{digest} *disk.qcow2\n{'0' * 64} *other.qcow2\n")
+
+
+def test_a_disk_that_somebody_publishes(published: Path, tmp_path: Path) -> None:
+    def changes(*words: str) -> int:
+        return recap(playbook("cloud.yml", *words, folder=tmp_path).stdout)["changed"]
+
+    def failure() -> str:
+        failed = playbook("cloud.yml", folder=tmp_path, check=False)
+        assert failed.returncode == 2
+        return failed.stdout
+
+    disk = tmp_path / "disks/appliance-1.img"
+    assert f"put it at {disk}" in failure(), "there is nothing yet"
+    publish(published, "1M")
+    (published / "SHA256SUMS").write_text(f"{'0' * 64} *disk.qcow2\n")
+    assert "The checksum for" in failure()
+    assert not disk.exists()
+    publish(published, "1M")
+    assert changes("--check") > 0
+    assert not disk.exists()
+    assert changes() > 0
+    first = (tmp_path / "appliance.tar").read_bytes()
+    publish(published, "2M")
+    assert changes() == 0, "what is there stays"
+    assert changes("-e", "guest_image_refresh=true") > 0
+    assert (tmp_path / "appliance.tar").read_bytes() != first
+    assert changes("-e", "guest_image_refresh=true") == 0
