@@ -16,6 +16,8 @@ STEPS := $(BIN)/python scripts/steps.py
 ARGS ?=
 # Tests of parts run side by side, those of a file one after the other: they share servers.
 PARALLEL := -n auto --dist loadfile
+# Tests with virtual machines wait for guests half of the time: two at once, each with an engine of its own.
+E2E_PARALLEL := -n 2 --dist loadfile
 
 .PHONY: help
 help: ## Show this list.
@@ -45,7 +47,7 @@ quickstart: venv ## Install the engine on this machine and run a first virtual m
 teardown: venv ## Remove all that quickstart made.
 	@$(RUN) ansible-playbook turtles.kubevirt.teardown $(ARGS)
 
-# Tests with virtual machines leave almost a half of two processors idle: there is time for those of the parts beside them.
+# What tests with virtual machines leave of the processors is for those of the parts, beside them.
 .PHONY: test
 test: venv-tests ## Run all tests: those with real virtual machines, and beside them those of the parts.
 	@$(STEPS) test-e2e --beside test-engine --beside test-collection
@@ -78,7 +80,7 @@ test-specs: venv-tests ## Judge 50,000 machines drawn from the schema, and make 
 
 .PHONY: test-e2e
 test-e2e: venv-tests ## Run the tests with an engine of their own and real virtual machines.
-	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python -m pytest tests/e2e $(ARGS)
+	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python -m pytest $(E2E_PARALLEL) tests/e2e $(ARGS)
 
 .PHONY: test-migration
 test-migration: venv-tests ## Migrate a guest 50 times, and with everything that takes part dying on the way; half an hour.

@@ -20,17 +20,21 @@ __all__ = ["ansible", "cluster", "kubectl", "namespace"]
 
 pytest.register_assert_rewrite("scenarios")
 
+#: Workers of pytest-xdist have an engine each.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 VARIABLES = {
-    "turtles_instance": "turtles-e2e",
-    "turtles_api_port": 16443,
-    "turtles_virt_api_port": 18443,
-    "turtles_bridge": "turtles-e2e0",
-    "turtles_pod_cidr": "10.221.0.0/16",
-    "turtles_service_cidr": "10.95.0.0/16",
-    "turtles_external_addresses": ["198.51.100.80"],
-    "turtles_metrics_ports": {"virt-api": 18441, "virt-controller": 18442, "virt-handler": 18445},
+    "turtles_instance": f"turtles-e2e{WORKER or ''}",
+    "turtles_api_port": 16443 + WORKER,
+    "turtles_virt_api_port": 18443 + 10 * WORKER,
+    "turtles_bridge": f"turtles-e2e{WORKER}",
+    "turtles_pod_cidr": f"10.{204 + 2 * WORKER}.0.0/16",
+    "turtles_service_cidr": f"10.{80 + WORKER}.0.0/16",
+    "turtles_external_addresses": [f"198.51.100.{80 + WORKER}"],
+    "turtles_metrics_ports": {
+        name: 18441 + 10 * WORKER + number for number, name in enumerate(("virt-api", "virt-controller", "virt-handler"))
+    },
     # cordoned, but for the tests that need it
-    "turtles_more_nodes": [{"name": "second", "pod_cidr": "10.225.0.0/16"}],
+    "turtles_more_nodes": [{"name": "second", "pod_cidr": f"10.{205 + 2 * WORKER}.0.0/16"}],
     # for running the tests beside others on the same machine
     **json.loads(os.environ.get("TURTLES_E2E_VARIABLES", "{}")),
 }
