@@ -54,6 +54,9 @@ def test_program_gets_the_socket_and_a_clean_environment(daemon, monkeypatch):
     assert values["LISTEN_FDS"] == "1"
     assert values["LISTEN_PID"] == values["pid"]
     assert "OF_THE_LAUNCHER" not in values
+    # A Pod's root file system is read-only on Kubernetes.
+    assert Path(values["TMPDIR"]).is_relative_to(daemon.directory)
+    assert stat.S_IMODE(Path(values["TMPDIR"]).stat().st_mode) == 0o700
 
 
 def test_program_that_ends(daemon):

@@ -99,7 +99,7 @@ class Libvirtd:
 
         :raises LaunchError: if this machine has no libvirt with a QEMU driver.
         """
-        for name in ("config/libvirt", "cache/libvirt/qemu/cache", "run/libvirt", "drivers"):
+        for name in ("config/libvirt", "cache/libvirt/qemu/cache", "run/libvirt", "drivers", "tmp"):
             (self.directory / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.directory / "config/libvirt/libvirtd.conf").write_text(
             _LIBVIRTD_CONF.format(host_uuid=uuid.uuid4(), log=self.log_path)
@@ -178,6 +178,8 @@ class Libvirtd:
             "XDG_CONFIG_HOME": str(self.directory / "config"),
             "XDG_CACHE_HOME": str(self.directory / "cache"),
             "XDG_RUNTIME_DIR": str(self.directory / "run"),
+            # On Kubernetes the root file system is read-only; swtpm_setup writes there otherwise.
+            "TMPDIR": str(self.directory / "tmp"),
             "LIBVIRT_DRIVER_DIR": str(self.directory / "drivers"),
             "LISTEN_FDS": "1",
             "LISTEN_FDNAMES": "libvirtd.socket",
