@@ -194,6 +194,17 @@ def test_the_state_of_a_tpm_is_on_a_claim_of_the_virtual_machine():
     assert state.claim(machine({"tpm": {}}), STATE) is None
 
 
+@pytest.mark.parametrize(("devices", "has"), [({"tpm": {}}, True), ({"tpm": {"enabled": False}}, False), ({}, False)])
+def test_swtpm_setup_can_write_to_tmp(devices, has):
+    """The root file system of the container is read-only."""
+    vmi = machine(devices)
+    vmi["spec"]["volumes"] = [{"name": "tmp", "persistentVolumeClaim": {"claimName": "own"}}]
+    mounts = {mount["mountPath"]: mount["name"] for mount in compute(vmi)["volumeMounts"]}
+    assert ("/tmp" in mounts) is has
+    volumes = {volume["name"]: volume for volume in launcher_pod(vmi, LauncherConfig("launcher"))["spec"]["volumes"]}
+    assert (volumes.get("tmp") == {"name": "tmp", "emptyDir": {}}) is has
+
+
 def test_variables_of_efi_are_on_the_same_claim():
     vmi = machine(**efi(persistent=True))
     claim = state.claim(vmi, STATE)

@@ -32,6 +32,8 @@ _FILES = {
 OVMF_DIR = PurePosixPath("/usr/share/OVMF")
 #: Where huge pages are.
 HUGE_PAGES_DIR = PurePosixPath("/dev/hugepages")
+#: Where programs write that don't ask where to.
+TEMPORARY_DIR = PurePosixPath("/tmp")  # noqa: S108
 #: Stands among the names of volumes for the image with the kernel that is booted: no volume can have it.
 KERNEL_IMAGE = "kernel.boot"
 #: Links to kernel and initrd in that image.

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from turtles.api import quantity
+from turtles.controller.pod.state import has_tpm
 from turtles.domain.definition import cpu_topology, guest_memory
 
 _MIB = 1024 * 1024
@@ -54,7 +55,7 @@ def overhead(spec: Mapping[str, Any], *, kvm: bool, ratio: float = 1, hooks: boo
         needed += GRAPHICS
     needed += FILESYSTEM * len(devices.get("filesystems") or ())
     needed += METRICS * sum("downwardMetrics" in volume for volume in spec.get("volumes") or ())
-    if (tpm := devices.get("tpm")) is not None and tpm.get("enabled") is not False:
+    if has_tpm(spec):
         needed += TPM
     if devices.get("gpus") or devices.get("hostDevices"):
         needed += ASSIGNED_DEVICES

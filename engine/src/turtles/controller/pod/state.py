@@ -23,10 +23,15 @@ def is_wanted(spec: Mapping[str, Any]) -> bool:
     return keeps_tpm(spec) or keeps_efi_variables(spec)
 
 
+def has_tpm(spec: Mapping[str, Any]) -> bool:
+    """Say whether the guest has a TPM."""
+    tpm = get(spec, "domain", "devices", "tpm")
+    return tpm is not None and tpm.get("enabled") is not False
+
+
 def keeps_tpm(spec: Mapping[str, Any]) -> bool:
     """Say whether the state of the guest's TPM outlives the machine."""
-    tpm = get(spec, "domain", "devices", "tpm")
-    return tpm is not None and tpm.get("enabled") is not False and bool(tpm.get("persistent"))
+    return has_tpm(spec) and bool(get(spec, "domain", "devices", "tpm", "persistent"))
 
 
 def claim_name(vmi: Object) -> str:

@@ -11,6 +11,7 @@ from turtles.api.kinds.vmi.hotplug import is_hotpluggable
 from turtles.api.objects import Object
 from turtles.controller.pod.config import LauncherConfig, pull_policy, security
 from turtles.controller.pod.resources import is_guaranteed
+from turtles.controller.pod.state import has_tpm
 from turtles.domain import paths
 from turtles.domain.definition.elements import devices_of
 
@@ -20,7 +21,7 @@ _SCRATCH = frozenset(paths.EMPTY_DIRS.values())
 _PROGRAM_VOLUME, _DISKS_VOLUME = "virt-bin-share-dir", "container-disks"
 #: The volume with the kernel that is booted, or its container.
 _KERNEL_VOLUME = "kernel-boot-volume"
-_HUGE_PAGES_VOLUME = "hugepages"
+_HUGE_PAGES_VOLUME, _TEMPORARY_VOLUME = "hugepages", "tmp"
 _DNS_LABEL = 63
 #: Lifetimes of service accounts' tokens: what Kubernetes asks for in Pods, and a year.
 _TOKEN_SECONDS, _DISK_TOKEN_SECONDS = 3607, 365 * 24 * 3600
@@ -57,6 +58,9 @@ def volumes_of(spec: Mapping[str, Any], config: LauncherConfig, block: frozenset
         found.add(name, {"emptyDir": {}}, path)
     if ((spec.get("domain") or {}).get("memory") or {}).get("hugepages") is not None:
         found.add(_HUGE_PAGES_VOLUME, {"emptyDir": {"medium": "HugePages"}}, paths.HUGE_PAGES_DIR)
+    if has_tpm(spec):
+        # swtpm_setup writes there whatever TMPDIR says, and the root file system is read-only on Kubernetes.
+        found.add(_TEMPORARY_VOLUME, {"emptyDir": {}}, paths.TEMPORARY_DIR)
     wanted: Sequence[Mapping[str, Any]] = spec.get("volumes") or ()
     images = paths.images(spec)
     if not config.image_volumes and images:
@@ -210,7 +214,7 @@ def volume_name(name: str) -> str:
     """Return a Pod volume's name for a VMI volume: a DNS label that no volume of the engine's own has."""
     if name == paths.KERNEL_IMAGE:
         return _KERNEL_VOLUME
-    own = {*_SCRATCH, _PROGRAM_VOLUME, _DISKS_VOLUME, _KERNEL_VOLUME, _HUGE_PAGES_VOLUME}
+    own = {*_SCRATCH, _PROGRAM_VOLUME, _DISKS_VOLUME, _KERNEL_VOLUME, _HUGE_PAGES_VOLUME, _TEMPORARY_VOLUME}
     if name not in own and len(name) <= _DNS_LABEL:
         return name
     return f"vol-{name[:40].rstrip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
