@@ -31,7 +31,8 @@ VARIABLES = {
     "turtles_service_cidr": f"10.{80 + WORKER}.0.0/16",
     "turtles_external_addresses": [f"198.51.100.{80 + WORKER}"],
     "turtles_metrics_ports": {
-        name: 18441 + 10 * WORKER + number for number, name in enumerate(("virt-api", "virt-controller", "virt-handler"))
+        name: port + 10 * WORKER
+        for name, port in (("virt-api", 18441), ("virt-controller", 18442), ("virt-handler", 18445))
     },
     # cordoned, but for the tests that need it
     "turtles_more_nodes": [{"name": "second", "pod_cidr": f"10.{205 + 2 * WORKER}.0.0/16"}],
