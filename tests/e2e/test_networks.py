@@ -152,6 +152,120 @@ def test_a_network_that_is_not_there_is_named(cluster: Cluster, namespace: str, 
     cluster.wait_running(namespace, "waits")
 
 
+def test_an_interface_comes_and_goes(cluster: Cluster, namespace: str, wire: str, tmp_path: Path) -> None:
+    """It is plugged into a running guest, loses its link and gets it back, and is unplugged."""
+    cluster.create(namespace, cluster.virtual_machine("plugs", binding="masquerade"))
+    vmi = cluster.wait_running(namespace, "plugs")
+    address = vmi["status"]["interfaces"][0]["ipAddress"]
+    cluster.ssh(address, "true", timeout=180)
+    template = vmi["spec"]
+    lan = {"name": "lan", "multus": {"networkName": "lan"}}
+
+    def template_with(*interfaces: dict[str, Any]) -> None:
+        spec = {
+            "domain": {"devices": {"interfaces": [*template["domain"]["devices"]["interfaces"], *interfaces]}},
+            "networks": [*template["networks"], *([lan] if interfaces else [])],
+        }
+        cluster.patch(namespace, "plugs", {"spec": {"template": {"spec": spec}}})
+
+    def wait_interface(matches: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
+        def entry(obj: dict[str, Any] | None) -> dict[str, Any]:
+            return next((each for each in (obj or {})["status"]["interfaces"] if each.get("name") == "lan"), {})
+
+        kind = "virtualmachineinstances"
+        return entry(cluster.wait(namespace, kind, "plugs", lambda obj: matches(entry(obj)), timeout=60, what=what))
+
+    def until(command: str) -> None:
+        loop = f"n=0; until {command} || [ $n -gt 300 ]; do usleep 100000; n=$((n+1)); done"
+        assert cluster.ssh(address, f"{loop}; {command} && echo yes || true").strip() == "yes", command
+
+    template_with({"name": "lan", "bridge": {}})
+    launcher = cluster.launcher(namespace, "plugs").metadata
+    events = f"NetworkAttachmentDefinition {namespace}/lan does not exist"
+    cluster.wait_event(namespace, launcher.name, ["FailedAttachNetwork", events], timeout=30)
+    ipam = {"type": "host-local", "dataDir": str(tmp_path / "ipam"), "subnet": "198.51.100.0/24"}
+    bridge = {"cniVersion": "0.4.0", "type": "bridge", "bridge": f"{wire}b", "isGateway": True, "ipam": ipam}
+    define(cluster, namespace, "lan", bridge)
+    plugged = wait_interface(lambda each: "domain" in each.get("infoSource", ""), "interface in the guest")
+    assert plugged["infoSource"] == "domain, multus-status"
+    assert plugged["linkState"] == "up"
+    until("test -e /sys/class/net/eth1")
+    assert cluster.ssh(address, "cat /sys/class/net/eth1/address").strip() == plugged["mac"]
+    cluster.ssh(address, "ip link set eth1 up; udhcpc -i eth1 -n -q -t 10 -s /bin/dhcp")
+    until(f"ip addr show eth1 | grep -q {plugged['ipAddress']}/24")
+    subprocess.run(["busybox", "ping", "-c1", "-W5", plugged["ipAddress"]], check=True, capture_output=True)
+
+    template_with({"name": "lan", "bridge": {}, "state": "down"})
+    wait_interface(lambda each: each.get("linkState") == "down", "link that is down")
+    until("test $(cat /sys/class/net/eth1/carrier) = 0")
+    template_with({"name": "lan", "bridge": {}, "state": "up"})
+    until("test $(cat /sys/class/net/eth1/carrier) = 1")
+
+    cluster.kill("virt-handler")
+    template_with({"name": "lan", "bridge": {}, "state": "absent"})
+    wait_interface(lambda each: not each, "interface that is gone")
+    until("test ! -e /sys/class/net/eth1")
+    launcher = cluster.launcher(namespace, "plugs").metadata
+    assert launcher.annotations["k8s.v1.cni.cncf.io/networks"] == "[]"
+    assert [each["name"] for each in json.loads(launcher.annotations[STATUS])][1:] == []
+    assert not list((tmp_path / "ipam").rglob("198.*")), "its address is released"
+    vm = cluster.wait(
+        namespace,
+        "virtualmachines",
+        "plugs",
+        lambda obj: len(obj["spec"]["template"]["spec"]["networks"]) == 1,
+        timeout=30,
+        what="template without the interface",
+    )
+    assert not condition(vm or {}, "RestartRequired")
+    assert cluster.get(namespace, "virtualmachineinstances", "plugs")["metadata"]["uid"] == vmi["metadata"]["uid"]
+
+
+def test_guests_have_ipv6(cluster: Cluster, namespace: str, wire: str, tmp_path: Path) -> None:
+    """With a bridge the Pod's address, advertised by a router; with masquerade the Pod leads to the guest."""
+    prefix = f"fd00:{wire[2:6]}:{wire[6:10]}:1::"
+    ipam = {
+        "type": "host-local",
+        "dataDir": str(tmp_path / "ipam"),
+        "ranges": [[{"subnet": "198.51.100.0/24"}], [{"subnet": f"{prefix}/64"}]],
+        "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
+    }
+    bridge = {"cniVersion": "0.4.0", "type": "bridge", "bridge": f"{wire}b", "isGateway": True, "ipam": ipam}
+    define(cluster, namespace, "dual", bridge)
+    addresses = {}
+    for binding in ("bridge", "masquerade"):
+        vm = cluster.virtual_machine(f"on-{binding}", binding=binding)
+        vm["spec"]["template"]["metadata"]["annotations"] = {"v1.multus-cni.io/default-network": "dual"}
+        cluster.create(namespace, vm)
+    for binding in ("bridge", "masquerade"):
+        (interface,) = cluster.wait_running(namespace, f"on-{binding}")["status"]["interfaces"]
+        addresses[binding] = interface["ipAddresses"]
+        assert interface["ipAddress"].startswith("198.51.100.")
+        assert [address.startswith(prefix) for address in interface["ipAddresses"]] == [False, True]
+
+    def inside(binding: str, command: str) -> str:
+        return cluster.ssh(addresses[binding][0], command, timeout=180)
+
+    for binding, own, length in (("bridge", addresses["bridge"][1], 64), ("masquerade", "fd10:0:2::2", 120)):
+        routes = "ip -6 route show default dev eth0 | grep -q 'via fe80::'"
+        wait = f"n=0; until {routes} || [ $n -gt 300 ]; do usleep 100000; n=$((n+1)); done; {routes} && echo yes"
+        assert inside(binding, wait).strip() == "yes", "a router is advertised"
+        # The image has no client for DHCPv6.
+        inside(binding, f"ip -6 addr add {own}/{length} dev eth0 nodad; true")
+
+    def reaches(binding: str, address: str) -> bool:
+        ping = f"ping -6 -c 1 -W 5 {address} >/dev/null 2>&1"
+        return inside(binding, f"{ping} || {ping} && echo yes || echo no").strip() == "yes"
+
+    for binding, other in (("bridge", "masquerade"), ("masquerade", "bridge")):
+        assert reaches(binding, addresses[other][1]), f"from {binding} to {other}"
+        assert reaches(binding, f"{prefix}1"), "the machine"
+        assert "yes" in cluster.ssh(addresses[binding][1], "echo yes"), "from the machine, by IPv6"
+    inside("bridge", f"ip -6 addr add {prefix}bad/64 dev eth0 nodad")
+    spoofed = f"ping -6 -c 1 -W 2 -I {prefix}bad {prefix}1 >/dev/null 2>&1 && echo yes || echo no"
+    assert inside("bridge", spoofed).strip() == "no", "in another's name"
+
+
 def test_network_policies_hold_for_guests(cluster: Cluster, namespace: str, kubectl: Callable[..., str]) -> None:
     """Between guests of either binding. The machine itself isn't restricted, so that SSH from here works."""
     addresses = {}

@@ -63,10 +63,32 @@ def test_what_multus_reports() -> None:
         return {"metadata": {"annotations": {STATUS: text}}}
 
     report = [{"name": "cni", "interface": "eth0"}, {"name": "ns/n", "interface": "pod16477688c0e", "ips": []}]
-    assert networks.interfaces(machine, pod(json.dumps(report))) == [
+    assert networks.reported(machine, pod(json.dumps(report))) == [
         {"name": "blue", "podInterfaceName": "pod16477688c0e", "infoSource": "multus-status"}
     ]
-    assert networks.interfaces(machine, pod(json.dumps(report[:1]))) == []
+    assert networks.reported(machine, pod(json.dumps(report[:1]))) == []
     for text in ("", "{", "[1]", "{}", "3"):
-        assert networks.interfaces(machine, pod(text)) == []
-    assert networks.interfaces(machine, {"metadata": {}}) == []
+        assert networks.reported(machine, pod(text)) == []
+    assert networks.reported(machine, {"metadata": {}}) == []
+
+
+def test_a_network_that_comes_and_goes() -> None:
+    machine = vmi({"name": "default", "masquerade": {}}, default={"pod": {}})
+    pod: dict[str, Any] = {"metadata": {"annotations": {}}}
+    assert networks.changed(machine, pod) is None
+    plugged = vmi(
+        {"name": "default", "masquerade": {}}, {"name": "blue", "bridge": {}}, default={"pod": {}}, blue=multus("n")
+    )
+    text = networks.changed(plugged, pod)
+    assert text == networks.annotations(plugged)[NETWORKS]
+    pod["metadata"]["annotations"][NETWORKS] = text
+    assert networks.changed(plugged, pod) is None
+    # It is to go: the Pod keeps it as long as the guest has it.
+    plugged["spec"]["domain"]["devices"]["interfaces"][1]["state"] = "absent"
+    entry = {"name": "blue", "podInterfaceName": "pod16477688c0e", "infoSource": "domain, multus-status"}
+    plugged["status"] = {"interfaces": [entry]}
+    assert networks.changed(plugged, pod) is None
+    entry["infoSource"] = "multus-status"
+    assert networks.changed(plugged, pod) == "[]"
+    pod["metadata"]["annotations"] = {NETWORKS: "[]", STATUS: json.dumps([{"name": "cni", "interface": "eth0"}])}
+    assert networks.reported(plugged, pod) == []

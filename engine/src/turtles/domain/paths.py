@@ -62,6 +62,8 @@ CAPABILITY_CACHE = PurePosixPath("libvirt/qemu/cache/capabilities")
 DELIVERED_VMI = PRIVATE_DIR / "vmi.json"
 #: libvirtd's socket, inside the Pod.
 LIBVIRT_SOCKET = SOCKETS_DIR / "libvirt-sock"
+#: Where the launcher is told how the guest's interfaces are connected, if it can't know by itself.
+INTERFACES_SOCKET = SOCKETS_DIR / "interfaces"
 #: Where the launcher waits for the node agent to mount container disks that run in containers of their own.
 CONTAINER_DISKS_SOCKET = SOCKETS_DIR / "container-disks"
 #: The pipe through which the launcher hands the serial console's output to the container that logs it.

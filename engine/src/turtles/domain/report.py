@@ -37,7 +37,8 @@ class Observation:
 
     ``plans`` are those of its interfaces. ``refused`` says why a change of the running guest
     (:mod:`turtles.domain.growth`) couldn't be made, by its condition; ``checksums`` what is known of container disks';
-    ``volumes`` how far those are that come or go while the guest runs; ``dumps`` those of its memory.
+    ``volumes`` how far those are that come or go while the guest runs; ``dumps`` those of its memory;
+    ``interface_failures`` why interfaces couldn't be plugged in or unplugged.
     """
 
     state: int
@@ -48,6 +49,7 @@ class Observation:
     checksums: Mapping[str, int] = field(default_factory=dict)
     volumes: Mapping[str, Plugged] = field(default_factory=dict)
     dumps: Mapping[str, Dump] = field(default_factory=dict)
+    interface_failures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,7 @@ def observed(
         seen_inside: Mapping[str, AgentInterface] = info.interfaces
     else:  # until the agent has answered an agent of ours that was restarted, what it said before holds
         seen_inside = parts.known_interfaces(status.get("interfaces")) if connected else {}
-    links = live.links if live else {}
-    status["interfaces"] = parts.interfaces(seen.plans, seen_inside, links, status.get("interfaces"))
+    status["interfaces"] = parts.interfaces(seen.plans, seen_inside, live, status.get("interfaces"))
     disks = None if live is None else live.disks
     status["volumeStatus"] = parts.volume_status(
         spec, status.get("volumeStatus"), seen.checksums, disks, seen.volumes, seen.dumps
@@ -179,6 +180,9 @@ def events(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:
         _IO_ERROR.reason
     ):
         yield _IO_ERROR
+    trouble = (get_condition(new["conditions"], "Synchronized") or {}).get("message")
+    if trouble and trouble != (get_condition(old.get("conditions"), "Synchronized") or {}).get("message"):
+        yield Event("Warning", "SyncFailed", f"{trouble} (trying again)")
     before = {entry["name"]: entry for entry in old.get("volumeStatus") or ()}
     for entry in new.get("volumeStatus") or ():
         reason = entry.get("reason")
@@ -221,7 +225,8 @@ def _conditions(
         "KVMNotAvailable",
         "The guest runs under software emulation because KVM is not available to its launcher.",
     )
-    put("Synchronized", False)
+    failures = "; ".join(message for _, message in sorted(seen.interface_failures.items()))
+    put("Synchronized", bool(failures), "False", conditions.AGENT_FAILED, failures)
     return entries
 
 

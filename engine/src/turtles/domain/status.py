@@ -12,6 +12,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from turtles.api import quantity
 from turtles.api.kinds.vmi import hotplug
+from turtles.api.kinds.vmi.interfaces import AGENT, DOMAIN, MULTUS, sources
 from turtles.domain import definition
 from turtles.domain.network import InterfacePlan
 from turtles.domain.xml import AnswerError, parse
@@ -20,8 +21,8 @@ from turtles.domain.xml import AnswerError, parse
 _NAME_LENGTH, _INTERFACES = 256, 256
 #: How many addresses of each are looked at.
 _ADDRESSES = 64
-#: Where virt-handler and virt-controller know of an interface from, besides the domain.
-_AGENT, _MULTUS = "guest-agent", "multus-status"
+#: The guest's own, which nobody reaches.
+_LOOPBACK = "lo"
 #: Of what a Pod says about its domain. An int64 is what quantities may be (KiB here).
 _MACHINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
@@ -119,6 +120,10 @@ class Live:
     disks: Mapping[str, LiveDisk] = field(default_factory=dict)
     targets: frozenset[str] = frozenset()
     buses: frozenset[str] = frozenset()
+
+    def has_interface(self, name: str, mac: str) -> bool:
+        """Say whether the guest has an interface, by its name or, since a sidecar may have changed that, its MAC."""
+        return name in self.macs or mac in self.links
 
 
 @dataclass(frozen=True)
@@ -314,7 +319,7 @@ def agent_interfaces(info: Mapping[str, Any]) -> dict[str, AgentInterface]:
 def _agent_interfaces(info: Mapping[str, Any]) -> Iterator[tuple[str, AgentInterface]]:
     for index in range(min(int(info.get("if.count", 0)), _INTERFACES)):
         mac, name = info.get(f"if.{index}.hwaddr"), info.get(f"if.{index}.name")
-        if mac and name and _MAC.fullmatch(str(mac)):
+        if mac and name and name != _LOOPBACK and _MAC.fullmatch(str(mac)):
             yield str(mac).lower(), AgentInterface(_name(name), tuple(_agent_addresses(info, f"if.{index}.addr")))
 
 
@@ -329,36 +334,67 @@ def _agent_addresses(info: Mapping[str, Any], prefix: str) -> Iterator[str]:
 def interfaces(
     plans: Sequence[InterfacePlan],
     seen_inside: Mapping[str, AgentInterface],
-    links: Mapping[str, bool] = {},
+    live: Live | None = None,
     before: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return status.interfaces.
+    """Return status.interfaces: those of the VMI, those on their way out, and those that only the guest knows.
 
     Under both bindings the Pod's addresses are where the guest is reached. Where it has none, the guest's own are.
 
     :param seen_inside: the guest's interfaces by MAC, empty without a guest agent.
-    :param links: of a running guest, by MAC.
+    :param live: the running guest's domain.
     :param before: the status.interfaces there are, with what virt-controller knows of the Pod.
     """
-    of_multus = {entry["name"] for entry in before or () if _MULTUS in str(entry.get("infoSource", "")).split(", ")}
-    entries = []
-    for plan in plans:
-        entry: dict[str, Any] = {"name": plan.name, "mac": plan.guest_mac, "podInterfaceName": plan.pod_interface}
-        inside = seen_inside.get(plan.guest_mac)
-        if addresses := plan.addresses or (inside.addresses if inside else ()):
-            entry["ipAddress"] = addresses[0]
-            entry["ipAddresses"] = list(addresses)
-        sources = ["domain"]
-        if inside is not None:
-            entry["interfaceName"] = inside.name
-            sources.append(_AGENT)
-        if plan.name in of_multus:
-            sources.append(_MULTUS)
-        entry["infoSource"] = ", ".join(sources)
-        entry["queueCount"] = plan.queues
-        entry["linkState"] = "up" if links.get(plan.guest_mac, plan.link_up) else "down"
-        entries.append(entry)
-    return entries
+    entries = list(before or ())
+    of_multus = {entry["name"] for entry in entries if entry.get("name") and MULTUS in sources(entry)}
+    found = [_interface(plan, seen_inside.get(plan.guest_mac), live, plan.name in of_multus) for plan in plans]
+    known = {entry["name"] for entry in found}
+    found += [
+        left
+        for entry in entries
+        if entry.get("name") and entry["name"] not in known and (left := _leaving(entry, live)) is not None
+    ]
+    macs = {entry.get("mac") for entry in found}
+    return found + [_only_inside(mac, inside) for mac, inside in seen_inside.items() if mac not in macs]
+
+
+def _interface(
+    plan: InterfacePlan, inside: AgentInterface | None, live: Live | None, of_multus: bool
+) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": plan.name, "podInterfaceName": plan.pod_interface}
+    origins = [MULTUS] if of_multus else []
+    if live is not None and not live.has_interface(plan.name, plan.guest_mac):  # it is about to be plugged in
+        return {**entry, "infoSource": ", ".join(origins)}
+    entry["mac"] = plan.guest_mac
+    if addresses := plan.addresses or (inside.addresses if inside else ()):
+        entry |= {"ipAddress": addresses[0], "ipAddresses": list(addresses)}
+    if inside is not None:
+        entry["interfaceName"] = inside.name
+        origins.insert(0, AGENT)
+    is_up = live.links.get(plan.guest_mac, plan.link_up) if live is not None else plan.link_up
+    return {
+        **entry,
+        "infoSource": ", ".join([DOMAIN, *origins]),
+        "queueCount": plan.queues,
+        "linkState": "up" if is_up else "down",
+    }
+
+
+def _leaving(entry: Mapping[str, Any], live: Live | None) -> dict[str, Any] | None:
+    """Return the entry of an interface that the VMI doesn't want any longer; None if nothing is left of it."""
+    if live is None or live.has_interface(entry["name"], str(entry.get("mac"))):
+        return dict(entry)
+    if MULTUS not in sources(entry):
+        return None
+    return {"name": entry["name"], "podInterfaceName": entry.get("podInterfaceName", ""), "infoSource": MULTUS}
+
+
+def _only_inside(mac: str, inside: AgentInterface) -> dict[str, Any]:
+    """Return the entry of an interface that the guest has made itself, a bridge say."""
+    entry: dict[str, Any] = {"mac": mac, "interfaceName": inside.name, "infoSource": AGENT, "queueCount": -1}
+    if inside.addresses:
+        entry |= {"ipAddress": inside.addresses[0], "ipAddresses": list(inside.addresses)}
+    return entry
 
 
 def known_interfaces(entries: Sequence[Mapping[str, Any]] | None) -> dict[str, AgentInterface]:

@@ -201,9 +201,12 @@ class Launcher:
         with closing(_open_own_folder(self._host_path(paths.PRIVATE_DIR))) as private:
             return _own_folder(private, paths.MIGRATION_DIR.name, 0o750)
 
-    def ask(self, path: PurePosixPath, request: bytes, *, seconds: float, limit: int) -> bytes:
+    def ask(
+        self, path: PurePosixPath, request: bytes, *, seconds: float, limit: int, descriptors: Sequence[int] = ()
+    ) -> bytes:
         """Ask the launcher something at a socket in the Pod's folder of sockets.
 
+        :param descriptors: handed over with it.
         :raises OSError: if nothing answers in time, or with too much.
         :raises StrangerError: if what listens isn't the launcher's.
         """
@@ -213,7 +216,7 @@ class Launcher:
             Peer(directory, path.name) as peer,
         ):
             peer.check()
-            return peer.ask(request, seconds=seconds, limit=limit)
+            return peer.ask(request, seconds=seconds, limit=limit, descriptors=descriptors)
 
     def statistics(self, name: str) -> dict[str, Any] | None:
         """Return libvirt's statistics of the domain; None where there is no connection, which isn't made for this."""

@@ -25,7 +25,7 @@ from turtles.domain.end import End
 from turtles.domain.report import Observation
 from turtles.domain.status import Plugged
 from turtles.domain.xml import AnswerError
-from turtles.handler import delivery, hotplug, pod_network
+from turtles.handler import delivery, hotplug, interfaces, pod_network
 from turtles.handler.arrival import Arrivals
 from turtles.handler.checksums import Checksums
 from turtles.handler.cluster import Cluster, Key
@@ -211,7 +211,8 @@ class Synchroniser:
         if step is not Step.SHUT_DOWN and self._change(vmi, guest, launcher, domain, seen):
             volumes = hotplug.mount(vmi, guest, launcher, lambda: self._cluster.enqueue(guest.key))
             seen = _observe(vmi, guest, launcher, domain, state, reason, volumes)
-        again = hotplug.next_look(vmi, guest, volumes, again)
+        interfaces.give_back(vmi, guest, launcher, seen)
+        again = interfaces.next_look(guest, hotplug.next_look(vmi, guest, volumes, again))
         self._report(vmi, guest, domain, seen)
         if seen.live is not None:
             self._disk_growth.grow(vmi, launcher, domain, seen.live)
@@ -223,6 +224,7 @@ class Synchroniser:
         changed = set_links(guest, domain, seen) | grow(vmi, guest, domain, seen)
         if seen.live is None:
             return changed
+        changed |= interfaces.follow(vmi, guest, launcher, domain, seen)
         gives = functools.partial(self._starter.host, vmi, launcher)
         changed |= hotplug.plug(vmi, guest, launcher, domain, seen.live, seen.volumes, gives)
         return self._dumps.start(vmi, guest, domain, seen.volumes, lambda: self._cluster.enqueue(guest.key)) or changed
@@ -383,7 +385,17 @@ def _observe(
         raise LauncherBusy(f"libvirtd sends invalid data: {error}") from error
     refused = {condition: message for condition, (_, message) in guest.refused.items()}
     plans = pod_network.plans(vmi, pod_network.pod_interfaces(vmi, guest, launcher, live), live)
-    return Observation(state, reason, live, plans, refused, dict(guest.checksums), volumes, dict(guest.dumps))
+    return Observation(
+        state,
+        reason,
+        live,
+        plans,
+        refused,
+        dict(guest.checksums),
+        volumes,
+        dict(guest.dumps),
+        dict(guest.interface_failures),
+    )
 
 
 def _stopped(vmi: Object, guest: Guest, state: int, reason: int) -> End:

@@ -25,7 +25,7 @@ from turtles.controller.finalizers import VM_FINALIZERS, VMI_FINALIZERS, with_fi
 from turtles.controller.instances import STOPPED, Instances
 from turtles.controller.noted_ends import NotedEnds
 from turtles.controller.ownership import references_with, references_without
-from turtles.controller.vm import live_update, memory_dump
+from turtles.controller.vm import interfaces, live_update, memory_dump
 from turtles.controller.vm.instancetypes import InstancetypeError, Instancetypes
 from turtles.controller.vm.plan import Plan, instance_of, plan
 from turtles.controller.vm.revision import Revisions, is_current, template_of, wanted_spec
@@ -121,6 +121,7 @@ class VMController:
         configuration = self._configuration()
         vm, vmi = self._dump_memory(vm, vmi, now)
         follows = configuration.live_update and live_update.can_follow(vmi)
+        vm = self._remove_unplugged(vm, vmi, follows=follows)
         try:
             expanded = self._instancetypes.expanded
             outdated, why = self._revisions.is_outdated(vm, vmi, configuration, expanded, follows=follows), ""
@@ -174,6 +175,13 @@ class VMController:
         if sized and (changes := self._instancetypes.complete(vm, instance_of(vm))):
             vm = self._patch_vm(vm, {"status": changes}, subresource="status")
         return vm, self._patch_vmi(vmi, patch) if patch else vmi, ""
+
+    def _remove_unplugged(self, vm: Object, vmi: Object | None, *, follows: bool) -> Object:
+        """Remove interfaces from the template that were unplugged, and return the VM."""
+        if vmi is not None and not follows:
+            return vm  # its guest may still have them
+        patch = interfaces.without_unplugged(template_of(vm), vmi)
+        return vm if patch is None else self._patch_vm(vm, {"spec": {"template": {"spec": patch}}})
 
     def _dump_memory(self, vm: Object, vmi: Object | None, now: datetime) -> tuple[Object, Object | None]:
         """Bring a memory dump one step further; return the machine and its instance as they are then."""

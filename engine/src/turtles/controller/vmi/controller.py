@@ -29,8 +29,8 @@ from turtles.controller.pod.obstacles import obstacles
 from turtles.controller.pod.roles import by_role
 from turtles.controller.server import Server, image_volumes, pulls_again
 from turtles.controller.vmi import vsock
-from turtles.controller.vmi.patches import gate_patch, node_label_patch, vmi_patch
-from turtles.controller.vmi.plan import plan
+from turtles.controller.vmi.patches import gate_patch, networks_patch, node_label_patch, vmi_patch
+from turtles.controller.vmi.plan import Plan, plan
 from turtles.controller.vmi.status import ready
 from turtles.domain import paths
 from turtles.kube.client import JSON, AlreadyExists, ApiError, Client, NotFound, Unavailable
@@ -119,7 +119,7 @@ class VMIController:
             self._delete_pod(stored, pod)
         launcher = by_role(vmi, pods).launcher
         if launcher is not None:
-            self._mark_pod(launcher, decided.gate, (stored.get("status") or {}).get("nodeName"))
+            self._mark_pod(launcher, decided, (stored.get("status") or {}).get("nodeName"))
         for pod in decided.detach:
             self._detach(stored, pod)
         if launcher is not None:
@@ -221,19 +221,24 @@ class VMIController:
             self._pods.observe(answer)
         self._recorder.event(vmi, "Normal", "SuccessfulDelete", f"Deleted virtual machine pod {metadata['name']}")
 
-    def _mark_pod(self, pod: Object, gate: tuple[str, str, str] | None, node: str | None) -> None:
-        """Bring the Pod's readiness gate and its label with the VMI's node up to date, in one request where it can."""
+    def _mark_pod(self, pod: Object, decided: Plan, node: str | None) -> None:
+        """Bring what the Pod says up to date, in one request where it can.
+
+        That is its readiness gate, its label with the VMI's node and its annotation with networks.
+        """
         metadata = pod["metadata"]
-        readiness = [] if gate is None else gate_patch(pod, gate, times.now())
-        label = node_label_patch(pod, node) if node else []
-        if not readiness and not label:
+        readiness = [] if decided.gate is None else gate_patch(pod, decided.gate, times.now())
+        rest = node_label_patch(pod, node) if node else []
+        if decided.networks is not None:
+            rest += networks_patch(pod, decided.networks)
+        if not readiness and not rest:
             return
         try:
             stored = self._client.patch(
                 POD,
                 metadata["namespace"],
                 metadata["name"],
-                [*readiness, *label],
+                [*readiness, *rest],
                 kind=JSON,
                 subresource="status" if readiness else None,
             )

@@ -43,3 +43,9 @@ def node_label_patch(pod: Object, node: str) -> list[Object]:
     return json_diff(
         pod, {"metadata": {"labels": {**labels_, labels.NODE_NAME: node}}}, [("metadata", "labels", labels.NODE_NAME)]
     )
+
+
+def networks_patch(pod: Object, text: str) -> list[Object]:
+    """Return the JSON patch of the annotation with the networks that a Pod is attached to."""
+    annotations = {**(pod["metadata"].get("annotations") or {}), labels.NETWORKS: text}
+    return json_diff(pod, {"metadata": {"annotations": annotations}}, [("metadata", "annotations", labels.NETWORKS)])

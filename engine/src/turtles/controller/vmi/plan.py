@@ -62,6 +62,7 @@ class Plan:
     :param attach: volumes whose claims need a Pod.
     :param detach: Pods that hold claims, to delete.
     :param gate: status, reason and message of the Pod's readiness gate, or None to leave it.
+    :param networks: the Pod's annotation with the networks that it is attached to, or None to leave it.
     :param lost_pod: the VMI is to fail because its Pod is not in the cache; make sure that it does not exist.
     :param events: (type, reason, message) to tell about the VMI.
     :param failure: why the VMI fails now, for events on it and on its VM.
@@ -74,6 +75,7 @@ class Plan:
     attach: Sequence[Mapping[str, Any]] = ()
     detach: Sequence[Object] = ()
     gate: tuple[str, str, str] | None = None
+    networks: str | None = None
     lost_pod: bool = False
     events: Sequence[tuple[str, str, str]] = ()
     failure: str = ""
@@ -90,6 +92,7 @@ class _Draft:
     attach: Sequence[Mapping[str, Any]] = ()
     detach: Sequence[Object] = ()
     gate: tuple[str, str, str] | None = None
+    networks: str | None = None
     lost_pod: bool = False
     events: list[tuple[str, str, str]] = field(default_factory=list)
     failure: str = ""
@@ -274,7 +277,7 @@ def _hand_over(draft: _Draft, pod: Object, node: str, now: str) -> None:
     status["activePods"] = {pod["metadata"]["uid"]: node}
     status["runtimeUser"] = QEMU_UID
     status["launcherContainerImageVersion"] = pod["spec"]["containers"][0]["image"]
-    if interfaces := networks.interfaces(vmi, pod):
+    if interfaces := networks.reported(vmi, pod):
         status["interfaces"] = interfaces
     if qos := (pod.get("status") or {}).get("qosClass"):
         status["qosClass"] = qos
@@ -312,6 +315,10 @@ def _watch_over(draft: _Draft, pod: Object | None, now: datetime) -> None:
         )
     if phase_of(vmi) == SCHEDULED and not is_deleted(vmi) and not is_deleted(pod):
         _wait_for_agent(draft, now)
+    if phase_of(vmi) == RUNNING and not is_deleted(vmi) and not is_deleted(pod):
+        draft.networks = networks.changed(vmi, pod)
+        if vmi["status"].get("interfaces"):
+            vmi["status"]["interfaces"] = networks.reported(vmi, pod)
     conditions = vmi["status"].setdefault("conditions", [])
     if (node := vmi["status"].get("evacuationNodeName")) and node == vmi["status"].get("nodeName"):
         message = f"the virt-launcher Pod has to leave node {node}"

@@ -31,6 +31,7 @@ from turtles.domain.definition.devices import (
     add_free_ports,
     add_interfaces,
     add_other_devices,
+    added_interface,
 )
 from turtles.domain.definition.disks import (
     add_discard_granularities,
@@ -65,6 +66,7 @@ __all__ = (
     "Topology",
     "acpi_enabled",
     "added_disk",
+    "added_interface",
     "bus_of",
     "cpu_topology",
     "disk_targets",
