@@ -42,6 +42,11 @@ def wire() -> Iterator[str]:
     subprocess.run(["ip", "link", "delete", f"{name}b"], capture_output=True, check=False)
 
 
+def ipv4(wire: str) -> str:
+    """The beginning of a network's addresses that the machine has one of; runs of the tests don't meet."""
+    return f"100.{64 + int(wire[2:4], 16) % 64}.{int(wire[4:6], 16)}."
+
+
 def define(cluster: Cluster, namespace: str, name: str, config: dict[str, Any] | str) -> None:
     text = config if isinstance(config, str) else json.dumps(config)
     body = {
@@ -67,13 +72,34 @@ def answers(run: Callable[[str], str], address: str) -> bool:
     return run(f"busybox ping -c 1 -W 2 {address} >/dev/null 2>&1 && echo yes || echo no").strip() == "yes"
 
 
-def test_a_guest_with_three_interfaces(cluster: Cluster, namespace: str, wire: str, tmp_path: Path) -> None:
+@pytest.fixture
+def binding_plugin(cluster: Cluster) -> Iterator[str]:
+    """A network binding plugin that has the engine make bridge and tap; its name."""
+    where = ("kubevirt.io", "v1", "kubevirt", "kubevirts", "kubevirt")
+
+    def register(plugins: dict[str, Any] | None) -> None:
+        body = {"spec": {"configuration": {"network": {"binding": plugins}}}}
+        cluster.custom.patch_namespaced_custom_object(*where, body)
+
+    register({"wired": {"domainAttachmentType": "managedTap"}})
+    yield "wired"
+    register(None)
+
+
+def test_a_guest_with_three_interfaces(
+    cluster: Cluster, namespace: str, wire: str, tmp_path: Path, binding_plugin: str
+) -> None:
     leases = tmp_path / "ipam"
     ipam = {"type": "host-local", "dataDir": str(leases), "subnet": "198.51.100.0/24"}
     define(cluster, namespace, "blue", {"cniVersion": "0.4.0", "type": "bridge", "bridge": f"{wire}b", "ipam": ipam})
     define(cluster, namespace, "red", {"cniVersion": "0.4.0", "type": "macvlan", "master": f"{wire}m"})
     cluster.create(namespace, with_networks(cluster.virtual_machine("three"), "blue", "red"))
-    cluster.create(namespace, with_networks(cluster.virtual_machine("two"), "blue"))
+    vm = with_networks(cluster.virtual_machine("two"), "blue", "red")
+    vm["spec"]["template"]["spec"]["domain"]["devices"]["interfaces"][2] = {
+        "name": "red",
+        "binding": {"name": binding_plugin},
+    }
+    cluster.create(namespace, vm)
     three, two = (cluster.wait_running(namespace, name) for name in ("three", "two"))
     default, blue, red = three["status"]["interfaces"]
     assert [each["name"] for each in (default, blue, red)] == ["default", "blue", "red"]
@@ -114,6 +140,18 @@ def test_a_guest_with_three_interfaces(cluster: Cluster, namespace: str, wire: s
     assert not answers(outside, two["status"]["interfaces"][0]["ipAddress"])
     machine = subprocess.run(["busybox", "ping", "-c1", "-W1", blue["ipAddress"]], capture_output=True, check=False)
     assert machine.returncode, "the bridge has no address on the machine"
+
+    # A binding plugin connects it as well, and doesn't have it served.
+    assert "ipAddress" not in two["status"]["interfaces"][2]
+    in_two("ip addr add 203.0.113.8/24 dev eth2")
+    assert answers(in_two, OUTSIDE)
+    # A MAC address that another machine uses on the same network
+    vm = with_networks(cluster.virtual_machine("double"), "blue")
+    vm["spec"]["template"]["spec"]["domain"]["devices"]["interfaces"][1]["macAddress"] = blue["mac"]
+    cluster.create(namespace, vm)
+    words = f"VirtualMachineInstance three uses {blue['mac']} on the same network; give one of them another MAC"
+    cluster.wait_event(namespace, "double", ["FailedCreate", words], timeout=30)
+    cluster.delete(namespace, "double")
 
     # In another's name: an address that isn't the guest's, and a MAC.
     assert answers(in_three, other)
@@ -183,7 +221,7 @@ def test_an_interface_comes_and_goes(cluster: Cluster, namespace: str, wire: str
     launcher = cluster.launcher(namespace, "plugs").metadata
     events = f"NetworkAttachmentDefinition {namespace}/lan does not exist"
     cluster.wait_event(namespace, launcher.name, ["FailedAttachNetwork", events], timeout=30)
-    ipam = {"type": "host-local", "dataDir": str(tmp_path / "ipam"), "subnet": "198.51.100.0/24"}
+    ipam = {"type": "host-local", "dataDir": str(tmp_path / "ipam"), "subnet": f"{ipv4(wire)}0/24"}
     bridge = {"cniVersion": "0.4.0", "type": "bridge", "bridge": f"{wire}b", "isGateway": True, "ipam": ipam}
     define(cluster, namespace, "lan", bridge)
     plugged = wait_interface(lambda each: "domain" in each.get("infoSource", ""), "interface in the guest")
@@ -208,7 +246,7 @@ def test_an_interface_comes_and_goes(cluster: Cluster, namespace: str, wire: str
     launcher = cluster.launcher(namespace, "plugs").metadata
     assert launcher.annotations["k8s.v1.cni.cncf.io/networks"] == "[]"
     assert [each["name"] for each in json.loads(launcher.annotations[STATUS])][1:] == []
-    assert not list((tmp_path / "ipam").rglob("198.*")), "its address is released"
+    assert not list((tmp_path / "ipam").rglob(f"{ipv4(wire)}*")), "its address is released"
     vm = cluster.wait(
         namespace,
         "virtualmachines",
@@ -227,7 +265,7 @@ def test_guests_have_ipv6(cluster: Cluster, namespace: str, wire: str, tmp_path:
     ipam = {
         "type": "host-local",
         "dataDir": str(tmp_path / "ipam"),
-        "ranges": [[{"subnet": "198.51.100.0/24"}], [{"subnet": f"{prefix}/64"}]],
+        "ranges": [[{"subnet": f"{ipv4(wire)}0/24"}], [{"subnet": f"{prefix}/64"}]],
         "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
     }
     bridge = {"cniVersion": "0.4.0", "type": "bridge", "bridge": f"{wire}b", "isGateway": True, "ipam": ipam}
@@ -240,7 +278,7 @@ def test_guests_have_ipv6(cluster: Cluster, namespace: str, wire: str, tmp_path:
     for binding in ("bridge", "masquerade"):
         (interface,) = cluster.wait_running(namespace, f"on-{binding}")["status"]["interfaces"]
         addresses[binding] = interface["ipAddresses"]
-        assert interface["ipAddress"].startswith("198.51.100.")
+        assert interface["ipAddress"].startswith(ipv4(wire))
         assert [address.startswith(prefix) for address in interface["ipAddresses"]] == [False, True]
 
     def inside(binding: str, command: str) -> str:
@@ -251,7 +289,9 @@ def test_guests_have_ipv6(cluster: Cluster, namespace: str, wire: str, tmp_path:
         wait = f"n=0; until {routes} || [ $n -gt 300 ]; do usleep 100000; n=$((n+1)); done; {routes} && echo yes"
         assert inside(binding, wait).strip() == "yes", "a router is advertised"
         # The image has no client for DHCPv6.
-        inside(binding, f"ip -6 addr add {own}/{length} dev eth0 nodad; true")
+        tentative = "ip -6 addr show dev eth0 | grep -q tentative"
+        wait = f"n=0; while {tentative} && [ $n -lt 50 ]; do usleep 100000; n=$((n+1)); done"
+        inside(binding, f"ip -6 addr add {own}/{length} dev eth0; {wait}")
 
     def reaches(binding: str, address: str) -> bool:
         ping = f"ping -6 -c 1 -W 5 {address} >/dev/null 2>&1"
@@ -261,7 +301,7 @@ def test_guests_have_ipv6(cluster: Cluster, namespace: str, wire: str, tmp_path:
         assert reaches(binding, addresses[other][1]), f"from {binding} to {other}"
         assert reaches(binding, f"{prefix}1"), "the machine"
         assert "yes" in cluster.ssh(addresses[binding][1], "echo yes"), "from the machine, by IPv6"
-    inside("bridge", f"ip -6 addr add {prefix}bad/64 dev eth0 nodad")
+    inside("bridge", f"ip -6 addr add {prefix}bad/64 dev eth0; sleep 2")
     spoofed = f"ping -6 -c 1 -W 2 -I {prefix}bad {prefix}1 >/dev/null 2>&1 && echo yes || echo no"
     assert inside("bridge", spoofed).strip() == "no", "in another's name"
 

@@ -2,12 +2,16 @@
 """What launcher Pods ask Multus for, and what is made of its report."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
+from turtles.api import hook_sidecars
+from turtles.api.configuration import DEFAULT, BindingPlugin
 from turtles.controller.pod import networks
+from turtles.controller.pod.obstacles import obstacles
 from turtles.domain.network import generated_mac
 
-NETWORKS, DEFAULT, STATUS = (
+NETWORKS, INSTEAD, STATUS = (
     "k8s.v1.cni.cncf.io/networks",
     "v1.multus-cni.io/default-network",
     "k8s.v1.cni.cncf.io/network-status",
@@ -51,7 +55,7 @@ def test_further_networks_are_asked_for() -> None:
 
 def test_a_network_instead_of_the_pod_network() -> None:
     machine = vmi({"name": "blue", "bridge": {}}, blue=multus("other/nad", default=True))
-    assert networks.annotations(machine) == {DEFAULT: "other/nad"}
+    assert networks.annotations(machine) == {INSTEAD: "other/nad"}
 
 
 def test_what_multus_reports() -> None:
@@ -92,3 +96,19 @@ def test_a_network_that_comes_and_goes() -> None:
     assert networks.changed(plugged, pod) == "[]"
     pod["metadata"]["annotations"] = {NETWORKS: "[]", STATUS: json.dumps([{"name": "cni", "interface": "eth0"}])}
     assert networks.reported(plugged, pod) == []
+
+
+def test_binding_plugins() -> None:
+    machine = vmi({"name": "default", "binding": {"name": "fast"}}, default={"pod": {}})
+    plugin = BindingPlugin("tap", "plugins/fast", "registry/fast:1", memory="32Mi")
+    assert json.loads(networks.annotations(machine, {"fast": plugin})[NETWORKS]) == [
+        {"name": "fast", "namespace": "plugins", "cni-args": {"logicNetworkName": "default"}}
+    ]
+    assert networks.memory(machine, {"fast": plugin}) == 32 << 20
+    assert networks.annotations(machine, {}) == {}
+    assert [each.image for each in hook_sidecars.of(machine, {"fast": plugin})] == ["registry/fast:1"]
+    pod = {"metadata": {"annotations": networks.annotations(machine, {"fast": plugin})}}
+    assert networks.changed(machine, pod) is None, "what a plugin asked for stays"
+    (found,) = obstacles(machine, DEFAULT)
+    assert "there is no network binding plugin 'fast'; add it to spec.configuration.network.binding" in found
+    assert obstacles(machine, replace(DEFAULT, bindings={"fast": plugin})) == []

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
+from turtles.api.configuration import MANAGED_TAP, TAP
+
 #: Interface of the Pod network inside a Pod (CNI specification: the runtime's choice; every runtime chooses this).
 POD_INTERFACE = "eth0"
 #: How many digits of a hash are in the names of devices for further networks; the kernel's names have 15 characters.
@@ -34,7 +36,7 @@ class PodInterface:
 
     ``addresses`` are (address, prefix length) pairs, without those of the link. ``gateway`` is that of the IPv4 default
     route, ``gateway6`` of the IPv6 one, ``mtu`` in bytes. ``routes`` are its other IPv4 routes by a gateway:
-    (destination with prefix length, gateway) pairs.
+    (destination with prefix length, gateway) pairs. ``is_tap``: QEMU can open it, as it is (macvtap, say).
     """
 
     name: str
@@ -44,6 +46,7 @@ class PodInterface:
     mtu: int
     routes: tuple[tuple[str, str], ...] = ()
     gateway6: str | None = None
+    is_tap: bool = False
 
     def has_ipv4(self) -> bool:
         """Whether there is an IPv4 address."""
@@ -120,6 +123,8 @@ class InterfacePlan:
     @property
     def own_addresses(self) -> tuple[str, ...]:
         """What the guest may send from; nothing if that isn't known."""
+        if not self.has_address:
+            return ()
         if self.binding == "bridge":
             return self.addresses
         return tuple(address for address in (self.guest_ip, self.guest_ip6) if address)
@@ -164,11 +169,16 @@ def device_names(pod_interface: str) -> DeviceNames:
     return DeviceNames(f"k6t-{suffix}", "tap0" if suffix == POD_INTERFACE else f"tap{suffix}", f"{suffix}-nic")
 
 
-def binding_of(interface: Mapping[str, Any]) -> str:
-    """Return "masquerade" or "bridge" for an entry of ``spec.domain.devices.interfaces``.
+def binding_of(interface: Mapping[str, Any], attachments: Mapping[str, str] = {}) -> str:
+    """Return how an entry of ``spec.domain.devices.interfaces`` is connected.
 
+    That is "masquerade", "bridge", "tap" or "managedTap", or nothing if the sidecar of a binding plugin sees to it.
+
+    :param attachments: of binding plugins, by their names.
     :raises ValueError: for a binding this engine doesn't have.
     """
+    if (plugin := interface.get("binding")) is not None:
+        return attachments.get(plugin["name"], "")
     for binding in ("masquerade", "bridge"):
         if interface.get(binding) is not None:
             return binding
@@ -197,11 +207,24 @@ def chosen_mac(vmi: Mapping[str, Any], interface: Mapping[str, Any], network: Ma
 
     :param interface: an entry of ``spec.domain.devices.interfaces``. :param network: its network.
     """
-    if requested := _normalized(str(interface.get("macAddress") or "")):
+    if requested := normalized_mac(str(interface.get("macAddress") or "")):
         return requested
     if interface.get("masquerade") is None and pod_interface_name(network) == POD_INTERFACE:
         return ""
     return generated_mac(owner_uid(vmi), interface["name"])
+
+
+def macs(vmi: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield (interface's name, where its MAC counts, the MAC) for a VMI's interfaces whose MAC others can see.
+
+    That is on a further network, whose definition is named, or with a bridge on the Pod network.
+    """
+    for _, interface, network in connections(vmi["spec"]):
+        mac = chosen_mac(vmi, interface, network)
+        if mac and interface.get("masquerade") is None:
+            namespace, _, name = str((network.get("multus") or {}).get("networkName") or "").rpartition("/")
+            where = f"{namespace or vmi['metadata']['namespace']}/{name}" if name else ""
+            yield interface["name"], where, mac
 
 
 def queues(spec: Mapping[str, Any]) -> int:
@@ -221,8 +244,9 @@ def plan(
     mac: str,
     pairs: int = 1,
     index: int = 0,
+    attachments: Mapping[str, str] = {},
 ) -> InterfacePlan:
-    """Return the plan of one interface.
+    """Return the plan of one interface, which somebody else's sidecar doesn't see to.
 
     :param interface: an entry of ``spec.domain.devices.interfaces``.
     :param network: the entry of ``spec.networks`` with the same name.
@@ -230,13 +254,14 @@ def plan(
     :param mac: what :func:`chosen_mac` returns for it.
     :param pairs: of queues, if the interface's model has several.
     :param index: of the interface in the list.
+    :param attachments: of binding plugins, by their names.
     :raises ValueError: if the network or binding isn't known, or the Pod network has no IPv4 address.
     """
     name = interface["name"]
     pod = network.get("pod")
     if pod is None and network.get("multus") is None:
         raise ValueError(f"network {name!r} is neither the Pod network (pod) nor a further one (multus)")
-    binding = binding_of(interface)
+    binding = binding_of(interface, attachments)
     if binding == "masquerade" and pod is None:
         raise ValueError(f"interface {name!r}: masquerade needs the Pod network; use bridge")
     names = device_names(pod_interface.name)
@@ -252,6 +277,10 @@ def plan(
         "dhcp_options": interface.get("dhcpOptions") or {},
         "addresses": tuple(address for address, _ in pod_interface.addresses),
     }
+    if binding in (TAP, MANAGED_TAP):
+        tap = pod_interface.name if binding == TAP and pod_interface.is_tap else names.tap
+        unserved = {"guest_ip": "", "prefix": 0, "gateway": None, "server_ip": ""}
+        return InterfacePlan(guest_mac=mac or pod_interface.mac, **{**common, **unserved, "tap": tap})
     of_pod6 = pod_interface.ipv6()
     if binding == "bridge":
         if of_pod6 is not None:
@@ -301,23 +330,35 @@ def _protocol(port: Mapping[str, Any]) -> str:
     return str(port.get("protocol") or "TCP").lower()
 
 
-def _normalized(mac: str) -> str:
+def normalized_mac(mac: str) -> str:
     """Return a MAC address in lower case with colons, empty for none."""
     digits = re.sub(r"[:.-]", "", mac.lower())
     return ":".join(digits[index : index + 2] for index in range(0, len(digits), 2))
 
 
-def plans(vmi: Mapping[str, Any], pod_interfaces: Mapping[str, PodInterface]) -> tuple[InterfacePlan, ...]:
+def plans(
+    vmi: Mapping[str, Any], pod_interfaces: Mapping[str, PodInterface], attachments: Mapping[str, str] = {}
+) -> tuple[InterfacePlan, ...]:
     """Return the plans of those interfaces of a VMI whose Pod's interfaces are known.
 
     :param pod_interfaces: by name, as CNI left them.
+    :param attachments: of binding plugins, by their names; interfaces of others aren't the engine's affair.
     :raises ValueError: as :func:`plan` does.
     """
     spec = vmi["spec"]
     return tuple(
-        plan(interface, network, pod_interfaces[name], chosen_mac(vmi, interface, network), queues(spec), index)
-        for index, interface, network in connections(spec)
+        plan(
+            interface,
+            network,
+            pod_interfaces[name],
+            chosen_mac(vmi, interface, network),
+            queues(spec),
+            index,
+            attachments,
+        )
+        for index, interface, network in own_connections(spec)
         if (name := pod_interface_name(network)) in pod_interfaces
+        and (interface.get("binding") is None or binding_of(interface, attachments))
     )
 
 
@@ -333,6 +374,11 @@ def connections(spec: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any
             continue
         if network.get("pod") is not None or network.get("multus") is not None:
             yield index, interface, network
+
+
+def own_connections(spec: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any], Mapping[str, Any]]]:
+    """Yield those of :func:`connections` that have an interface in the Pod's network, other than a device (SR-IOV)."""
+    return (each for each in connections(spec) if each[1].get("sriov") is None)
 
 
 def further_networks(spec: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:

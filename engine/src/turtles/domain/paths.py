@@ -40,6 +40,9 @@ KERNEL, INITRD = KERNEL_DIR / "kernel", KERNEL_DIR / "initrd"
 #: What Ignition configures the guest with.
 IGNITION = EPHEMERAL_DISKS_DIR / "ignition" / "config.ign"
 
+#: What virt-controller says about the devices of SR-IOV interfaces, mounted from the Pod's annotation.
+POD_INFO_DIR = PurePosixPath("/etc/podinfo")
+NETWORK_INFO = POD_INFO_DIR / "network-info"
 #: Names of the emptyDir volumes in the Pod's spec, by mount point.
 EMPTY_DIRS: Mapping[PurePosixPath, str] = {
     PRIVATE_DIR: "private",

@@ -38,7 +38,8 @@ class Observation:
     ``plans`` are those of its interfaces. ``refused`` says why a change of the running guest
     (:mod:`turtles.domain.growth`) couldn't be made, by its condition; ``checksums`` what is known of container disks';
     ``volumes`` how far those are that come or go while the guest runs; ``dumps`` those of its memory;
-    ``interface_failures`` why interfaces couldn't be plugged in or unplugged.
+    ``interface_failures`` why interfaces couldn't be plugged in or unplugged; ``migratable_plugins`` with which network
+    binding plugins guests on the Pod network can be migrated.
     """
 
     state: int
@@ -50,6 +51,7 @@ class Observation:
     volumes: Mapping[str, Plugged] = field(default_factory=dict)
     dumps: Mapping[str, Dump] = field(default_factory=dict)
     interface_failures: Mapping[str, str] = field(default_factory=dict)
+    migratable_plugins: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def observed(
         status["guestOSInfo"] = info.os_info
     elif not connected:
         status["guestOSInfo"] = {}
-    migration = migratability.of(vmi)
+    migration = migratability.of(vmi, seen.migratable_plugins)
     status["migrationMethod"] = migration.method
     status["migrationTransport"] = "Unix"
     status["conditions"] = _conditions(status.get("conditions") or [], seen, info, migration, now)

@@ -28,7 +28,7 @@ def changed(vmi: Object, guest: Guest, launcher: Launcher, domain: str) -> str:
     :raises HookError: if they can't be called, or what they return can't be used.
     """
     try:
-        number = len(hook_sidecars.read(vmi["metadata"]))
+        number = len(hook_sidecars.of(vmi, guest.bindings))
     except hook_sidecars.HookSidecarError:
         number = 0
     if not number:

@@ -36,13 +36,14 @@ def follow(vmi: Object, guest: Guest, launcher: Launcher, domain: Domain, seen: 
     """Plug interfaces in and out as the VMI wants it; return whether there is something new to see."""
     if seen.live is None:
         return False
-    connected = {plan.name for plan in seen.plans}
     changed = False
     for plan in seen.plans:
         if not seen.live.has_interface(plan.name, plan.guest_mac):
             act = functools.partial(_plug, vmi, guest, launcher, domain, plan, seen.plans)
             changed |= _attempt(guest, plan.name, _RETRY, act, "plugged in")
-    for name in seen.live.macs.keys() & interfaces.of(vmi["spec"]).keys() - connected:
+    declared = interfaces.of(vmi["spec"])
+    leaving = {name for name, interface in declared.items() if interface.get("state") == interfaces.ABSENT}
+    for name in seen.live.macs.keys() & leaving:
         act = functools.partial(domain.detach, f"ua-{name}")
         changed |= _attempt(guest, name, _ASK_AGAIN, act, "unplugged", repeat=True)
     return changed

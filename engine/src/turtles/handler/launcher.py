@@ -9,6 +9,7 @@ the first has ended, so the process must also have the Pod's own folder where th
 import contextlib
 import errno
 import itertools
+import json
 import logging
 import os
 import socket
@@ -243,7 +244,16 @@ class Launcher:
         except OSError:
             return {}
         entries = dict(entry.partition("=")[::2] for entry in text.split("\0"))
-        return {name: value for name, value in entries.items() if name.startswith(host_devices.PREFIXES)}
+        return {name: value for name, value in entries.items() if name.startswith(host_devices.ALL_PREFIXES)}
+
+    def network_info(self) -> dict[str, str]:
+        """Return the PCI addresses of the devices of SR-IOV networks that the Pod was told, by network."""
+        try:
+            with open(self._open_file(paths.NETWORK_INFO, os.O_RDONLY), "rb") as file:
+                entries = json.loads(file.read(_ENVIRONMENT_BYTES))["interfaces"]
+            return {each["network"]: each["deviceInfo"]["pci"]["pci-address"] for each in entries}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
 
     def _assigned_files(self) -> list[PurePosixPath]:
         """Return the files of devices of the node that the Pod was given: all of VFIO's, and those of USB."""

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from turtles.api.configuration import MANAGED_TAP, TAP
 from turtles.api.guests import QEMU_UID
 from turtles.domain.network import POD_INTERFACE, InterfacePlan, PodInterface, device_names
 from turtles.handler import rules
@@ -37,6 +38,7 @@ _MAIN_TABLE = 254
 #: What virt-launcher, an ordinary user, may bind in its Pod: DHCP and all ports above.
 _FIRST_PORT = "67"
 #: The type of links that share their master's MAC, and the one that receives for its own MAC only.
+_TAPS = ("tun", "macvtap")
 _WITHOUT_MAC, _FILTERING = "ipvlan", "macvlan"
 #: Seconds nft may take.
 _NFT_TIMEOUT = 10
@@ -99,8 +101,10 @@ def connect(netns: int, plan: InterfacePlan, pod_interface: PodInterface) -> Non
         try:
             _sysctl("ipv4/ip_unprivileged_port_start", _FIRST_PORT)
             with IPRoute() as ip:
-                if plan.binding == "bridge":
+                if plan.binding in ("bridge", MANAGED_TAP):
                     _bridge_binding(ip, plan, pod_interface)
+                elif plan.binding == TAP:
+                    _check_tap(ip, plan)
                 else:
                     _masquerade_binding(ip, plan)
         except (NetlinkError, OSError, subprocess.TimeoutExpired) as error:
@@ -171,6 +175,7 @@ def _read(name: str, of: str) -> PodInterface:
             gateway=next((gateway for destination, gateway in routes if not destination), None),
             gateway6=next((gateway for to, gateway in _gateways(ip, socket.AF_INET6, index) if not to), None),
             mtu=link.get_attr("IFLA_MTU"),
+            is_tap=_kind(ip, index) in _TAPS,
             routes=tuple((destination, gateway) for destination, gateway in routes if destination),
         )
 
@@ -291,6 +296,18 @@ def _bridge_binding(ip: Any, plan: InterfacePlan, pod: PodInterface) -> None:
     with _nft(rules.antispoofing(plan) + rules.link_of_its_own(plan)):
         bridge = _take_over(ip, plan, pod)
     _plug(ip, plan, tap, bridge)
+
+
+def _check_tap(ip: Any, plan: InterfacePlan) -> None:
+    """Check that a binding plugin has made the guest's tap, which isn't filtered here.
+
+    :raises PlumbingError: it hasn't.
+    """
+    if _index(ip, plan.tap) is None:
+        raise PlumbingError(
+            f"interface {plan.name!r}: its binding plugin has domainAttachmentType tap, but its CNI plugin made no "
+            f"{plan.tap} in the Pod"
+        )
 
 
 def _take_over(ip: Any, plan: InterfacePlan, pod: PodInterface) -> int:

@@ -33,7 +33,7 @@ def pod_interfaces(
     :raises turtles.handler.plumbing.PlumbingError: if the Pod lacks one of them.
     """
     known = guest.state.pod_interfaces
-    for _, interface, pod_network in network.connections(vmi["spec"]):
+    for _, interface, pod_network in network.own_connections(vmi["spec"]):
         name = network.pod_interface_name(pod_network)
         if name in known or (live is not None and not _is_attached(vmi, interface["name"], live)):
             continue
@@ -52,7 +52,7 @@ def _is_attached(vmi: Mapping[str, Any], name: str, live: Live) -> bool:
 
 
 def plans(
-    vmi: Mapping[str, Any], facts: Mapping[str, PodInterface], live: Live | None = None
+    vmi: Mapping[str, Any], guest: Guest, facts: Mapping[str, PodInterface], live: Live | None = None
 ) -> tuple[InterfacePlan, ...]:
     """Return how the guest's interfaces are connected to the Pod's.
 
@@ -60,7 +60,8 @@ def plans(
     :raises GuestEnded: if they can't be.
     """
     try:
-        planned = network.plans(vmi, facts)
+        attachments = {name: plugin.attachment for name, plugin in guest.bindings.items()}
+        planned = network.plans(vmi, facts, attachments)
     except ValueError as error:
         raise GuestEnded(end.network_not_supported(error)) from error
     macs = live.macs if live is not None else {}
@@ -73,7 +74,7 @@ def connect(vmi: Mapping[str, Any], guest: Guest, launcher: Launcher) -> tuple[I
     :raises GuestEnded: if they can't be.
     """
     facts = pod_interfaces(vmi, guest, launcher)
-    connected = plans(vmi, facts)
+    connected = plans(vmi, guest, facts)
     for plan in connected:
         try:
             plumbing.connect(launcher.netns, plan, facts[plan.pod_interface])

@@ -92,6 +92,7 @@ class Synchroniser:
         self._agents = GuestAgents()
         self._dumps = MemoryDumps()
         self._credentials = AccessCredentials()
+        self._configuration = configuration
         self._reporter = Reporter(cluster)
         self._departures = Departures(cluster, node, proxy, find_proxy)
         self._arrivals = Arrivals(cluster, self._starter, pods_dir, proxy, find_proxy)
@@ -120,6 +121,7 @@ class Synchroniser:
             return self._elsewhere(vmi, guest, key)
         guest = guest or self.guests.track(key, vmi["metadata"]["uid"])
         self._arrivals.forget(guest)
+        guest.bindings = self._configuration().bindings
         if delay := guest.delay(vmi):
             return delay
         try:
@@ -133,6 +135,7 @@ class Synchroniser:
         """Synchronise a VMI whose guest isn't here: it may be on its way."""
         if phase_of(vmi) == RUNNING and migrations.is_target(vmi, self._node) and not is_deleted(vmi):
             guest = guest or self.guests.track(key, vmi["metadata"]["uid"])
+            guest.bindings = self._configuration().bindings
             try:
                 return self._arrivals.follow(vmi, guest, self._find_launcher(vmi, guest))
             except GuestEnded as ended:
@@ -384,7 +387,7 @@ def _observe(
     except AnswerError as error:
         raise LauncherBusy(f"libvirtd sends invalid data: {error}") from error
     refused = {condition: message for condition, (_, message) in guest.refused.items()}
-    plans = pod_network.plans(vmi, pod_network.pod_interfaces(vmi, guest, launcher, live), live)
+    plans = pod_network.plans(vmi, guest, pod_network.pod_interfaces(vmi, guest, launcher, live), live)
     return Observation(
         state,
         reason,
@@ -395,6 +398,7 @@ def _observe(
         volumes,
         dict(guest.dumps),
         dict(guest.interface_failures),
+        frozenset(name for name, plugin in guest.bindings.items() if plugin.migratable),
     )
 
 

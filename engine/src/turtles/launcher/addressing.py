@@ -123,7 +123,7 @@ def _receive(client: socket.socket) -> tuple[bytes, list[int]]:
 def _planned(vmi: Mapping[str, Any]) -> list[InterfacePlan]:
     """Return the interfaces that get an address."""
     facts = {}
-    for _, _, pod_network in network.connections(vmi["spec"]):
+    for _, _, pod_network in network.own_connections(vmi["spec"]):
         name = network.pod_interface_name(pod_network)
         facts[name] = pod.pod_interface(name, network.describe(pod_network))
     try:

@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from turtles.api import hook_sidecars, labels
+from turtles.api.configuration import ClusterConfiguration
 from turtles.api.guests import grace_period, hostname, launcher_pod_name
 from turtles.api.objects import Object, owner_reference
-from turtles.controller.pod import memory, networks, placement
+from turtles.controller.pod import memory, networks, placement, sriov
 from turtles.controller.pod.config import LauncherConfig, pod_security, pull_policy, security
 from turtles.controller.pod.console_log import add_console_log
 from turtles.controller.pod.credentials import add_access_credentials
@@ -50,8 +51,9 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
     architecture = spec.get("architecture") or "amd64"
     grace = grace_period(spec)
     host = hostname(vmi)
-    hooks = bool(hook_sidecars.read(metadata))
+    hooks = bool(hook_sidecars.of(vmi, config.cluster.bindings))
     overhead = memory.overhead(spec, kvm=config.kvm, ratio=config.cluster.overhead_ratio, hooks=hooks)
+    overhead += networks.memory(vmi, config.cluster.bindings)
     block = paths.block_volumes(vmi)
     brought = volumes_of(spec, config, block)
     command = [
@@ -115,6 +117,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
         add_container_disks(spec, config, pod_spec)
     add_console_log(spec, config, pod_spec)
     add_hook_sidecars(vmi, config, pod_spec)
+    sriov.add(config.network_resources, pod_spec)
     if ports := _ports(spec):
         pod_spec["containers"][0]["ports"] = ports
     if brought.service_account:
@@ -157,7 +160,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
                     for key, value in (metadata.get("annotations") or {}).items()
                     if key not in _OWN_ANNOTATIONS
                 },
-                **_annotations(vmi, overhead),
+                **_annotations(vmi, overhead, config.cluster),
             },
             "ownerReferences": [owner_reference(vmi)],
         },
@@ -165,7 +168,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
     }
 
 
-def _annotations(vmi: Object, overhead: int) -> dict[str, str]:
+def _annotations(vmi: Object, overhead: int, cluster: ClusterConfiguration) -> dict[str, str]:
     annotations = {
         labels.DOMAIN: vmi["metadata"]["name"],
         labels.DEFAULT_CONTAINER: "compute",
@@ -173,7 +176,7 @@ def _annotations(vmi: Object, overhead: int) -> dict[str, str]:
         labels.MEMORY_OVERHEAD: str(overhead),
         labels.PCI_TOPOLOGY_VERSION: labels.PCI_TOPOLOGY_V3,
         labels.EVICT_ONLY: "",
-        **networks.annotations(vmi),
+        **networks.annotations(vmi, cluster.bindings),
     }
     if any("masquerade" in interface for interface in interfaces_of(vmi["spec"])):
         # A service mesh has to send the guest's traffic through its proxy as well.

@@ -6,19 +6,23 @@ guide, "Interfaces and networks".
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from turtles.api import labels
+from turtles.api import labels, quantity
+from turtles.api.configuration import BindingPlugin
 from turtles.api.kinds.vmi import interfaces
 from turtles.api.objects import Object
 from turtles.domain import network
 
 
-def annotations(vmi: Object) -> dict[str, str]:
-    """Return the annotations of a VMI's Pod for the networks that it is attached to."""
+def annotations(vmi: Object, bindings: Mapping[str, BindingPlugin] = {}) -> dict[str, str]:
+    """Return the annotations of a VMI's Pod for the networks that it is attached to.
+
+    :param bindings: the network binding plugins there are.
+    """
     found = {}
-    if entries := _entries(vmi):
+    if entries := [*_entries(vmi), *_of_plugins(vmi, bindings)]:
         found[labels.NETWORKS] = _text(entries)
     for _, _, each in network.connections(vmi["spec"]):
         if (each.get("multus") or {}).get("default"):
@@ -33,20 +37,52 @@ def changed(vmi: Object, pod: Object) -> str | None:
     """
     before = (pod["metadata"].get("annotations") or {}).get(labels.NETWORKS)
     try:
-        named = {entry["interface"]: entry for entry in json.loads(before)} if before else {}
+        named = {_key(entry): entry for entry in json.loads(before)} if before else {}
     except (ValueError, KeyError, TypeError):
         return None  # somebody else's
     in_guest = interfaces.reported(vmi, interfaces.DOMAIN)
     known = interfaces.networks_of(vmi["spec"])
     kept = {network.pod_interface_name(known[name]) for name in in_guest if name in known}
     wanted = {entry["interface"]: entry for entry in _entries(vmi)}
-    after = {name: entry for name, entry in named.items() if name in wanted or name in kept}
+    # Without a name of its own it is a binding plugin's, which nothing can be plugged in or out of.
+    after = {
+        name: entry for name, entry in named.items() if name in wanted or name in kept or not entry.get("interface")
+    }
     after |= {name: entry for name, entry in wanted.items() if name not in after}
     return None if after.keys() == named.keys() else _text(list(after.values()))
 
 
 def _entries(vmi: Object) -> list[Object]:
     return [_entry(vmi, *pair) for pair in network.further_networks(vmi["spec"])]
+
+
+def _key(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("interface") or f"{entry['namespace']}/{entry['name']} {entry.get('cni-args')}")
+
+
+def _of_plugins(vmi: Object, bindings: Mapping[str, BindingPlugin]) -> Iterator[Object]:
+    """Yield what binding plugins have the Pod attached to: their CNI plugins learn which network it is about."""
+    for interface, plugin in _used(vmi, bindings):
+        if plugin.definition:
+            namespace, _, name = plugin.definition.rpartition("/")
+            yield {
+                "name": name,
+                "namespace": namespace or vmi["metadata"]["namespace"],
+                "cni-args": {"logicNetworkName": interface["name"]},
+            }
+
+
+def memory(vmi: Object, bindings: Mapping[str, BindingPlugin]) -> int:
+    """Return the bytes that the launcher needs for binding plugins; each counts once."""
+    used = {interface["binding"]["name"]: plugin for interface, plugin in _used(vmi, bindings)}
+    return sum(quantity.to_int(plugin.memory) for plugin in used.values())
+
+
+def _used(vmi: Object, bindings: Mapping[str, BindingPlugin]) -> Iterator[tuple[Mapping[str, Any], BindingPlugin]]:
+    """Yield the VMI's interfaces that have a binding plugin, each with it."""
+    for _, interface, _ in network.connections(vmi["spec"]):
+        if (plugin := bindings.get((interface.get("binding") or {}).get("name", ""))) is not None:
+            yield interface, plugin
 
 
 def _text(entries: Sequence[Object]) -> str:

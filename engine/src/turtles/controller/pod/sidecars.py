@@ -21,11 +21,11 @@ _EXECUTABLE = 0o755
 
 
 def add_hook_sidecars(vmi: Mapping[str, Any], config: LauncherConfig, pod_spec: Object) -> None:
-    """Add the containers that a VMI's annotation asks for, and tell the launcher to call them.
+    """Add the containers that a VMI asks for, and its network binding plugins; tell the launcher to call them.
 
     :param vmi: as admission has let it pass.
     """
-    sidecars = hook_sidecars.read(vmi["metadata"])
+    sidecars = hook_sidecars.of(vmi, config.cluster.bindings)
     if not sidecars:
         return
     compute = pod_spec["containers"][0]

@@ -45,7 +45,9 @@ def node_label_patch(pod: Object, node: str) -> list[Object]:
     )
 
 
-def networks_patch(pod: Object, text: str) -> list[Object]:
-    """Return the JSON patch of the annotation with the networks that a Pod is attached to."""
-    annotations = {**(pod["metadata"].get("annotations") or {}), labels.NETWORKS: text}
-    return json_diff(pod, {"metadata": {"annotations": annotations}}, [("metadata", "annotations", labels.NETWORKS)])
+def annotation_patch(pod: Object, name: str, text: str | None) -> list[Object]:
+    """Return the JSON patch of a Pod's annotation; none if *text* is."""
+    if text is None:
+        return []
+    annotations = {**(pod["metadata"].get("annotations") or {}), name: text}
+    return json_diff(pod, {"metadata": {"annotations": annotations}}, [("metadata", "annotations", name)])

@@ -32,7 +32,7 @@ from turtles.api.times import parse_time, rest_of, rfc3339
 from turtles.controller import remedies
 from turtles.controller.claims import claim_names, claim_status, data_volume_names, refreshed
 from turtles.controller.finalizers import with_finalizer
-from turtles.controller.pod import end, networks
+from turtles.controller.pod import end, networks, sriov
 from turtles.controller.pod.roles import by_role
 from turtles.controller.vmi import hotplug, vsock
 from turtles.controller.vmi import status as conditions_of
@@ -63,6 +63,7 @@ class Plan:
     :param detach: Pods that hold claims, to delete.
     :param gate: status, reason and message of the Pod's readiness gate, or None to leave it.
     :param networks: the Pod's annotation with the networks that it is attached to, or None to leave it.
+    :param network_info: its annotation with the devices of these networks, likewise.
     :param lost_pod: the VMI is to fail because its Pod is not in the cache; make sure that it does not exist.
     :param events: (type, reason, message) to tell about the VMI.
     :param failure: why the VMI fails now, for events on it and on its VM.
@@ -76,6 +77,7 @@ class Plan:
     detach: Sequence[Object] = ()
     gate: tuple[str, str, str] | None = None
     networks: str | None = None
+    network_info: str | None = None
     lost_pod: bool = False
     events: Sequence[tuple[str, str, str]] = ()
     failure: str = ""
@@ -93,6 +95,7 @@ class _Draft:
     detach: Sequence[Object] = ()
     gate: tuple[str, str, str] | None = None
     networks: str | None = None
+    network_info: str | None = None
     lost_pod: bool = False
     events: list[tuple[str, str, str]] = field(default_factory=list)
     failure: str = ""
@@ -144,6 +147,8 @@ def plan(
     if is_final(wanted) and not is_final(vmi):
         draft.delete_pods = [each for each in pods if not is_deleted(each)]
     _follow_volumes(draft, pod, attachments, pvcs)
+    if pod is not None and not is_final(wanted):
+        draft.network_info = sriov.info(wanted, pod)
     conditions = wanted["status"].setdefault("conditions", [])
     # The VMI is stored when its Pod has been created: its condition need not lag behind.
     exists = pod is not None or draft.create_pod

@@ -32,14 +32,14 @@ INTERFACE = Struct(
     field("bridge", _NO_SETTINGS, "The guest is on the network itself, with the Pod's address there, by DHCP."),
     field("masquerade", _NO_SETTINGS, "The guest is behind the Pod's address, by NAT."),
     field("passtBinding", _NO_SETTINGS, "The guest has the Pod's address, and passt makes its connections."),
-    field("sriov", _NO_SETTINGS, "A virtual function of a NIC; machines that have one aren't started yet."),
+    field("sriov", _NO_SETTINGS, "A virtual function of a NIC, by a device plugin and Multus."),
     field(
         "binding",
         Struct(
             "A network binding plugin.",
             field("name", STRING, "Its name in the KubeVirt object.", required=True),
         ),
-        "A network binding plugin; machines that use one aren't started yet.",
+        "A network binding plugin of the KubeVirt object.",
     ),
     field("slirp", _NO_SETTINGS, "Removed: use masquerade."),
     field("passt", _NO_SETTINGS, "Removed: use passtBinding."),
