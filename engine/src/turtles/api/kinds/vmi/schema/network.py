@@ -91,7 +91,11 @@ NETWORK = Struct(
                 "IPv4 network between Pod and guest with masquerade; 10.0.2.0/24 if not given.",
                 absent="10.0.2.0/24",
             ),
-            field("vmIPv6NetworkCIDR", STRING, "IPv6 network of the guest; no effect: it gets IPv4 alone."),
+            field(
+                "vmIPv6NetworkCIDR",
+                STRING,
+                "IPv6 network between Pod and guest with masquerade; fd10:0:2::/120 if not given.",
+            ),
         ),
         "The Pod's own network.",
     ),
