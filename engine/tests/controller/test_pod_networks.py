@@ -5,10 +5,10 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from turtles.api import hook_sidecars
 from turtles.api.configuration import DEFAULT, BindingPlugin
 from turtles.controller.pod import networks
 from turtles.controller.pod.obstacles import obstacles
+from turtles.domain import sidecars
 from turtles.domain.network import generated_mac
 
 NETWORKS, INSTEAD, STATUS = (
@@ -106,7 +106,7 @@ def test_binding_plugins() -> None:
     ]
     assert networks.memory(machine, {"fast": plugin}) == 32 << 20
     assert networks.annotations(machine, {}) == {}
-    assert [each.image for each in hook_sidecars.of(machine, {"fast": plugin})] == ["registry/fast:1"]
+    assert [each.image for each in sidecars.of(machine, {"fast": plugin})] == ["registry/fast:1"]
     pod = {"metadata": {"annotations": networks.annotations(machine, {"fast": plugin})}}
     assert networks.changed(machine, pod) is None, "what a plugin asked for stays"
     (found,) = obstacles(machine, DEFAULT)

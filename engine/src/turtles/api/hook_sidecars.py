@@ -12,9 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from turtles.api.configuration import BindingPlugin
-from turtles.api.objects import get
-
 #: The annotation on a VirtualMachineInstance.
 ANNOTATION = "hooks.kubevirt.io/hookSidecars"
 #: Programs that a sidecar without an image of its own runs, by the name of the file that a ConfigMap brings.
@@ -79,19 +76,6 @@ class HookSidecar:
     args: tuple[str, ...]
     config_map: ConfigMapHook | None
     claim: SharedClaim | None
-
-
-def of(vmi: Mapping[str, Any], bindings: Mapping[str, BindingPlugin]) -> tuple[HookSidecar, ...]:
-    """Return all sidecars of a VMI: those that it asks for, then those of its network binding plugins.
-
-    :param bindings: the plugins there are.
-    :raises HookSidecarError: as :func:`read` does.
-    """
-    interfaces = get(dict(vmi["spec"]), "domain", "devices", "interfaces") or ()
-    named = dict.fromkeys(each["binding"]["name"] for each in interfaces if each.get("binding") is not None)
-    images = [bindings[name].sidecar_image for name in named if name in bindings]
-    added = (HookSidecar(image, None, (), (), None, None) for image in images if image)
-    return (*read(vmi["metadata"]), *added)
 
 
 def read(metadata: Mapping[str, Any]) -> tuple[HookSidecar, ...]:

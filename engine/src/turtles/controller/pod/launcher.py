@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from turtles.api import hook_sidecars, labels
+from turtles.api import labels
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.guests import grace_period, hostname, launcher_pod_name
 from turtles.api.objects import Object, owner_reference
@@ -28,6 +28,7 @@ from turtles.controller.pod.sidecars import add_hook_sidecars
 from turtles.controller.pod.state import add_state
 from turtles.controller.pod.volumes import add_container_disks, volume_name, volumes_of
 from turtles.domain import paths
+from turtles.domain.sidecars import of as sidecars_of
 
 #: Seconds the guest's own grace period is lengthened by: for the launcher to end QEMU, for the kubelet to end the Pod.
 LAUNCHER_GRACE, POD_GRACE = 15, 30
@@ -51,7 +52,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
     architecture = spec.get("architecture") or "amd64"
     grace = grace_period(spec)
     host = hostname(vmi)
-    hooks = bool(hook_sidecars.of(vmi, config.cluster.bindings))
+    hooks = bool(sidecars_of(vmi, config.cluster.bindings))
     overhead = memory.overhead(spec, kvm=config.kvm, ratio=config.cluster.overhead_ratio, hooks=hooks)
     overhead += networks.memory(vmi, config.cluster.bindings)
     block = paths.block_volumes(vmi)
