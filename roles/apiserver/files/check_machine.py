@@ -5,8 +5,8 @@ Reads a JSON object from standard input:
 
 - variables, known: names of variables that are set, and of those that there are
 - machine: empty where a cluster is installed to, else an object with
-  - instance, api_bind, api_port, virt_api_port, bridge, pod_cidr, service_cidr, external_addresses, more_nodes: values
-    of the roles' variables
+  - instance, api_bind, api_port, virt_api_port, bridge, pod_cidr, pod_cidr_ipv6, service_cidr, external_addresses,
+    more_nodes: values of the roles' variables
   - own: a folder that the command line of each service of this installation names
   - config_dir: the folder of its configuration
 
