@@ -94,6 +94,9 @@ def test_a_network_that_comes_and_goes() -> None:
     assert networks.changed(plugged, pod) is None
     entry["infoSource"] = "multus-status"
     assert networks.changed(plugged, pod) == "[]"
+    own = {"name": "mesh", "namespace": "ns", "interface": "mesh0"}
+    pod["metadata"]["annotations"][NETWORKS] = json.dumps([*json.loads(text), own])
+    assert json.loads(networks.changed(plugged, pod) or "") == [own], "what the user has asked for stays"
     pod["metadata"]["annotations"] = {NETWORKS: "[]", STATUS: json.dumps([{"name": "cni", "interface": "eth0"}])}
     assert networks.reported(plugged, pod) == []
 

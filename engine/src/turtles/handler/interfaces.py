@@ -70,7 +70,9 @@ def give_back(vmi: Object, guest: Guest, launcher: Launcher, seen: Observation) 
 def next_look(guest: Guest, otherwise: float) -> float:
     """Return after how many seconds to look again."""
     now = time.monotonic()
-    return max(0.1, min([otherwise, *(moment - now for moment in guest.interface_retry.values())]))
+    # What was due and wasn't attempted again has no need to be.
+    guest.interface_retry = {name: moment for name, moment in guest.interface_retry.items() if moment > now}
+    return min([otherwise, *(moment - now for moment in guest.interface_retry.values())])
 
 
 def _plug(

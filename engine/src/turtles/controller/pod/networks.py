@@ -6,6 +6,7 @@ guide, "Interfaces and networks".
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ from turtles.api.configuration import BindingPlugin
 from turtles.api.kinds.vmi import interfaces
 from turtles.api.objects import Object
 from turtles.domain import network
+
+#: Names that interfaces of further networks have in the Pod.
+_OURS = re.compile(r"pod[0-9a-f]{11}")
 
 
 def annotations(vmi: Object, bindings: Mapping[str, BindingPlugin] = {}) -> dict[str, str]:
@@ -44,9 +48,9 @@ def changed(vmi: Object, pod: Object) -> str | None:
     known = interfaces.networks_of(vmi["spec"])
     kept = {network.pod_interface_name(known[name]) for name in in_guest if name in known}
     wanted = {entry["interface"]: entry for entry in _entries(vmi)}
-    # Without a name of its own it is a binding plugin's, which nothing can be plugged in or out of.
+    # Others are a binding plugin's, or the user's own.
     after = {
-        name: entry for name, entry in named.items() if name in wanted or name in kept or not entry.get("interface")
+        name: entry for name, entry in named.items() if name in wanted or name in kept or not _OURS.fullmatch(name)
     }
     after |= {name: entry for name, entry in wanted.items() if name not in after}
     return None if after.keys() == named.keys() else _text(list(after.values()))
