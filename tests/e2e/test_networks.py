@@ -190,6 +190,12 @@ def test_a_network_that_is_not_there_is_named(cluster: Cluster, namespace: str, 
     cluster.wait_running(namespace, "waits")
 
 
+def wait_inside(run: Callable[[str], str], condition: str) -> None:
+    """Wait in a guest until a condition of its shell holds."""
+    loop = f"n=0; until {condition} || [ $n -gt 300 ]; do usleep 100000; n=$((n+1)); done"
+    assert run(f"{loop}; {condition} && echo yes || true").strip() == "yes", condition
+
+
 def test_an_interface_comes_and_goes(cluster: Cluster, namespace: str, wire: str, tmp_path: Path) -> None:
     """It is plugged into a running guest, loses its link and gets it back, and is unplugged."""
     cluster.create(namespace, cluster.virtual_machine("plugs", binding="masquerade"))
@@ -213,9 +219,11 @@ def test_an_interface_comes_and_goes(cluster: Cluster, namespace: str, wire: str
         kind = "virtualmachineinstances"
         return entry(cluster.wait(namespace, kind, "plugs", lambda obj: matches(entry(obj)), timeout=60, what=what))
 
-    def until(command: str) -> None:
-        loop = f"n=0; until {command} || [ $n -gt 300 ]; do usleep 100000; n=$((n+1)); done"
-        assert cluster.ssh(address, f"{loop}; {command} && echo yes || true").strip() == "yes", command
+    def inside(command: str) -> str:
+        return cluster.ssh(address, command)
+
+    def until(condition: str) -> None:
+        wait_inside(inside, condition)
 
     template_with({"name": "lan", "bridge": {}})
     launcher = cluster.launcher(namespace, "plugs").metadata
@@ -259,8 +267,30 @@ def test_an_interface_comes_and_goes(cluster: Cluster, namespace: str, wire: str
     assert cluster.get(namespace, "virtualmachineinstances", "plugs")["metadata"]["uid"] == vmi["metadata"]["uid"]
 
 
-def test_guests_have_ipv6(cluster: Cluster, namespace: str, wire: str, tmp_path: Path) -> None:
-    """With a bridge the Pod's address, advertised by a router; with masquerade the Pod leads to the guest."""
+def check_ipv6(cluster: Cluster, addresses: dict[str, list[str]], prefix: str) -> None:
+    """With a bridge (web), the guest has the Pod's address; with masquerade (db), the Pod leads to the guest."""
+
+    def inside(name: str) -> Callable[[str], str]:
+        return lambda command: cluster.ssh(addresses[name][0], command, timeout=180)
+
+    for name, own, length in (("web", addresses["web"][1], 64), ("db", "fd10:0:2::2", 120)):
+        wait_inside(inside(name), "ip -6 route show default dev eth0 | grep -q 'via fe80::'")
+        # The image has no client for DHCPv6.
+        inside(name)(f"ip -6 addr add {own}/{length} dev eth0")
+        wait_inside(inside(name), "! ip -6 addr show dev eth0 | grep -q tentative")
+    for name, other in (("web", "db"), ("db", "web")):
+        for address in (addresses[other][1], f"{prefix}1"):
+            wait_inside(inside(name), f"ping -6 -c 1 -W 5 {address} >/dev/null 2>&1")
+        assert "yes" in cluster.ssh(addresses[name][1], "echo yes"), "from the machine, by IPv6"
+    inside("web")(f"ip -6 addr add {prefix}bad/64 dev eth0; sleep 2")
+    spoofed = f"ping -6 -c 1 -W 2 -I {prefix}bad {prefix}1 >/dev/null 2>&1 && echo yes || echo no"
+    assert inside("web")(spoofed).strip() == "no", "in another's name"
+
+
+def test_ipv6_and_network_policies(
+    cluster: Cluster, namespace: str, kubectl: Callable[..., str], wire: str, tmp_path: Path
+) -> None:
+    """Between guests of either binding, in both address families. The machine itself isn't restricted."""
     prefix = f"fd00:{wire[2:6]}:{wire[6:10]}:1::"
     ipam = {
         "type": "host-local",
@@ -270,58 +300,28 @@ def test_guests_have_ipv6(cluster: Cluster, namespace: str, wire: str, tmp_path:
     }
     bridge = {"cniVersion": "0.4.0", "type": "bridge", "bridge": f"{wire}b", "isGateway": True, "ipam": ipam}
     define(cluster, namespace, "dual", bridge)
-    addresses = {}
-    for binding in ("bridge", "masquerade"):
-        vm = cluster.virtual_machine(f"on-{binding}", binding=binding)
+    addresses: dict[str, list[str]] = {}
+    for name, binding in (("web", "bridge"), ("db", "masquerade")):
+        vm = cluster.virtual_machine(name, binding=binding, labels={"app": name})
         vm["spec"]["template"]["metadata"]["annotations"] = {"v1.multus-cni.io/default-network": "dual"}
         cluster.create(namespace, vm)
-    for binding in ("bridge", "masquerade"):
-        (interface,) = cluster.wait_running(namespace, f"on-{binding}")["status"]["interfaces"]
-        addresses[binding] = interface["ipAddresses"]
+    for name in ("web", "db"):
+        (interface,) = cluster.wait_running(namespace, name)["status"]["interfaces"]
+        addresses[name] = interface["ipAddresses"]
         assert interface["ipAddress"].startswith(ipv4(wire))
         assert [address.startswith(prefix) for address in interface["ipAddresses"]] == [False, True]
+    check_ipv6(cluster, addresses, prefix)
 
-    def inside(binding: str, command: str) -> str:
-        return cluster.ssh(addresses[binding][0], command, timeout=180)
+    def reaches(name: str, other: str) -> set[str]:
+        """What an attempt in each address family says."""
+        attempts = (
+            f"timeout 3 nc {one} 22 </dev/null | grep -q SSH && echo yes || echo no" for one in addresses[other]
+        )
+        return set(cluster.ssh(addresses[name][0], "; ".join(attempts)).split())
 
-    for binding, own, length in (("bridge", addresses["bridge"][1], 64), ("masquerade", "fd10:0:2::2", 120)):
-        routes = "ip -6 route show default dev eth0 | grep -q 'via fe80::'"
-        wait = f"n=0; until {routes} || [ $n -gt 300 ]; do usleep 100000; n=$((n+1)); done; {routes} && echo yes"
-        assert inside(binding, wait).strip() == "yes", "a router is advertised"
-        # The image has no client for DHCPv6.
-        tentative = "ip -6 addr show dev eth0 | grep -q tentative"
-        wait = f"n=0; while {tentative} && [ $n -lt 50 ]; do usleep 100000; n=$((n+1)); done"
-        inside(binding, f"ip -6 addr add {own}/{length} dev eth0; {wait}")
-
-    def reaches(binding: str, address: str) -> bool:
-        ping = f"ping -6 -c 1 -W 5 {address} >/dev/null 2>&1"
-        return inside(binding, f"{ping} || {ping} && echo yes || echo no").strip() == "yes"
-
-    for binding, other in (("bridge", "masquerade"), ("masquerade", "bridge")):
-        assert reaches(binding, addresses[other][1]), f"from {binding} to {other}"
-        assert reaches(binding, f"{prefix}1"), "the machine"
-        assert "yes" in cluster.ssh(addresses[binding][1], "echo yes"), "from the machine, by IPv6"
-    inside("bridge", f"ip -6 addr add {prefix}bad/64 dev eth0; sleep 2")
-    spoofed = f"ping -6 -c 1 -W 2 -I {prefix}bad {prefix}1 >/dev/null 2>&1 && echo yes || echo no"
-    assert inside("bridge", spoofed).strip() == "no", "in another's name"
-
-
-def test_network_policies_hold_for_guests(cluster: Cluster, namespace: str, kubectl: Callable[..., str]) -> None:
-    """Between guests of either binding. The machine itself isn't restricted, so that SSH from here works."""
-    addresses = {}
-    for name, binding in (("web", "bridge"), ("db", "masquerade")):
-        cluster.create(namespace, cluster.virtual_machine(name, binding=binding, labels={"app": name}))
-    for name in ("web", "db"):
-        addresses[name] = cluster.wait_running(namespace, name)["status"]["interfaces"][0]["ipAddress"]
-        cluster.ssh(addresses[name], "true", timeout=180)
-
-    def reaches(name: str, other: str) -> bool:
-        command = f"timeout 5 nc {addresses[other]} 22 </dev/null | grep -q SSH && echo yes || echo no"
-        return cluster.ssh(addresses[name], command) == "yes"
-
-    def until(wanted: bool, name: str, other: str) -> None:
+    def until(wanted: str, name: str, other: str) -> None:
         deadline = time.monotonic() + cluster.seconds(30)
-        while reaches(name, other) is not wanted:  # rules can't be watched from outside
+        while reaches(name, other) != {wanted}:  # rules can't be watched from outside
             assert time.monotonic() < deadline
 
     def apply(name: str, spec: dict[str, Any]) -> None:
@@ -329,15 +329,15 @@ def test_network_policies_hold_for_guests(cluster: Cluster, namespace: str, kube
         kubectl("apply", "-f", "-", stdin=json.dumps({**kind, "metadata": {"name": name}, "spec": spec}))
 
     for pair in (("web", "db"), ("db", "web")):
-        until(True, *pair)
+        until("yes", *pair)
     apply("none", {"podSelector": {}, "policyTypes": ["Ingress"]})
     for pair in (("web", "db"), ("db", "web")):
-        until(False, *pair)
+        until("no", *pair)
     web = {"podSelector": {"matchLabels": {"app": "web"}}}
     apply("db", {"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [{"from": [web], "ports": [{"port": 22}]}]})
-    until(True, "web", "db")
-    assert not reaches("db", "web")
+    until("yes", "web", "db")
+    assert reaches("db", "web") == {"no"}
     cluster.kill("virt-standalone podrunner")
-    assert not reaches("db", "web")
+    assert reaches("db", "web") == {"no"}
     kubectl("delete", "networkpolicy", "--all")
-    until(True, "db", "web")
+    until("yes", "db", "web")
