@@ -15,7 +15,7 @@ from turtles.api import conditions
 from turtles.api.conditions import Condition, get_condition, remove_condition, set_condition
 from turtles.api.objects import Object
 from turtles.api.phases import FAILED, RUNNING, set_phase
-from turtles.domain import definition, growth, lifecycle, migratability
+from turtles.domain import definition, growth, interface_status, lifecycle, migratability
 from turtles.domain import status as parts
 from turtles.domain.credentials import Synchronization
 from turtles.domain.end import End
@@ -112,8 +112,8 @@ def observed(
     if info is not None:
         seen_inside: Mapping[str, AgentInterface] = info.interfaces
     else:  # until the agent has answered an agent of ours that was restarted, what it said before holds
-        seen_inside = parts.known_interfaces(status.get("interfaces")) if connected else {}
-    status["interfaces"] = parts.interfaces(seen.plans, seen_inside, live, status.get("interfaces"))
+        seen_inside = interface_status.known_interfaces(status.get("interfaces")) if connected else {}
+    status["interfaces"] = interface_status.interfaces(seen.plans, seen_inside, live, status.get("interfaces"))
     disks = None if live is None else live.disks
     status["volumeStatus"] = parts.volume_status(
         spec, status.get("volumeStatus"), seen.checksums, disks, seen.volumes, seen.dumps
