@@ -285,6 +285,7 @@ def check_ipv6(cluster: Cluster, addresses: dict[str, list[str]], prefix: str) -
     inside("web")(f"ip -6 addr add {prefix}bad/64 dev eth0; sleep 2")
     spoofed = f"ping -6 -c 1 -W 2 -I {prefix}bad {prefix}1 >/dev/null 2>&1 && echo yes || echo no"
     assert inside("web")(spoofed).strip() == "no", "in another's name"
+    inside("web")(f"ip -6 addr del {prefix}bad/64 dev eth0")
 
 
 def test_ipv6_and_network_policies(
