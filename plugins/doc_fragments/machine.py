@@ -96,6 +96,14 @@ options:
         description: TCP ports forwarded to the guest with V(masquerade). Defaults to all.
         type: list
         elements: int
+      state:
+        description:
+          - Whether the interface has a link. Changes of it reach a guest that runs.
+          - V(absent) unplugs an interface from a guest that runs, if it is one with V(bridge) on a further network. The
+            server then removes it from the VirtualMachine. To leave it out at once takes a restart of the guest.
+          - An interface with V(bridge) on a further network that is added to a running VirtualMachine is plugged in.
+        type: str
+        choices: [up, down, absent]
   cloud_init:
     description: Data for cloud-init in the guest.
     type: dict

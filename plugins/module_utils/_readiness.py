@@ -62,4 +62,4 @@ class Readiness:
 def address_of(vmi):
     """Return the first known IP address of an instance (or None); "" where there is none."""
     interfaces = ((vmi or {}).get("status") or {}).get("interfaces") or []
-    return next((interface["ipAddress"] for interface in interfaces if interface.get("ipAddress")), "")
+    return next((one["ipAddress"] for one in interfaces if one.get("name") and one.get("ipAddress")), "")

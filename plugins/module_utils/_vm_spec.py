@@ -61,6 +61,7 @@ MACHINE_ARGUMENTS = {
             "mac_address": {"type": "str"},
             "boot_order": {"type": "int"},
             "ports": {"type": "list", "elements": "int"},
+            "state": {"type": "str", "choices": ["up", "down", "absent"]},
         },
     },
     "cloud_init": {
@@ -299,6 +300,7 @@ def _interfaces(params):
                 macAddress=interface.get("mac_address"),
                 bootOrder=interface.get("boot_order"),
                 ports=[{"port": port} for port in interface["ports"]] if interface.get("ports") else None,
+                state=interface.get("state"),
                 **{interface.get("binding") or "masquerade": {}},
             )
         )
@@ -308,6 +310,24 @@ def _interfaces(params):
         )
     _unique("interfaces", [interface["name"] for interface in interfaces])
     return interfaces, networks
+
+
+def forget_unplugged(template, live):
+    """Remove interfaces from a template's spec that are to be absent, and aren't in the live one (or None).
+
+    The server removes an interface from the template once it is unplugged; declared again, it is no difference.
+    """
+    devices = (template.get("domain") or {}).get("devices") or {}
+    there = (((live or {}).get("domain") or {}).get("devices") or {}).get("interfaces") or []
+    known = {interface.get("name") for interface in there}
+    gone = {
+        interface.get("name")
+        for interface in devices.get("interfaces") or []
+        if interface.get("state") == "absent" and interface.get("name") not in known
+    }
+    if gone:
+        devices["interfaces"] = [each for each in devices["interfaces"] if each.get("name") not in gone]
+        template["networks"] = [each for each in template.get("networks") or [] if each.get("name") not in gone]
 
 
 def _unique(option, names):

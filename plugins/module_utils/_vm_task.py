@@ -14,6 +14,7 @@ from ._readiness import WAIT_FOR, Readiness, address_of
 from ._view import View
 from ._vm_declaration import DECLARATION_ARGUMENTS, declaration
 from ._vm_machine import GUEST_ACTIONS, Machine
+from ._vm_spec import forget_unplugged
 from ._vm_status import is_active, is_final, is_leaving
 from ._vm_strategy import after_action, resolve_strategy, set_strategy, strategy_of
 
@@ -140,6 +141,10 @@ class MachineTask(ResourceModule):
 
     def declare(self, live):
         wanted = copy.deepcopy(self.declaration)
+        template = (wanted["spec"].get("template") or {}).get("spec")
+        if isinstance(template, dict):
+            before = (((live or {}).get("spec") or {}).get("template") or {}).get("spec")
+            forget_unplugged(template, before)
         if live is None:
             self._check_creatable(wanted)
         resolve_strategy(wanted["spec"], (live.get("spec") or {}) if live is not None else None, self.machine_state)

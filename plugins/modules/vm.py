@@ -245,6 +245,27 @@ EXAMPLES = r"""
       network_data_secret: db-network
   register: db
 
+- name: Plug an interface on the network storage into it while it runs
+  turtles.kubevirt.vm:
+    name: db
+    namespace: shop
+    interfaces:
+      - name: default
+      - name: storage
+        binding: bridge
+        network: storage
+
+- name: Unplug it again
+  turtles.kubevirt.vm:
+    name: db
+    namespace: shop
+    interfaces:
+      - name: default
+      - name: storage
+        binding: bridge
+        network: storage
+        state: absent
+
 - name: Run a machine of a common size
   turtles.kubevirt.vm:
     name: cache

@@ -42,6 +42,11 @@ def wire() -> Iterator[str]:
     subprocess.run(["ip", "link", "delete", f"{name}b"], capture_output=True, check=False)
 
 
+def ipv4(wire: str) -> str:
+    """The beginning of a network's addresses that the machine has one of; runs of the tests don't meet."""
+    return f"100.{64 + int(wire[2:4], 16) % 64}.{int(wire[4:6], 16)}."
+
+
 def define(cluster: Cluster, namespace: str, name: str, config: dict[str, Any] | str) -> None:
     text = config if isinstance(config, str) else json.dumps(config)
     body = {
@@ -67,13 +72,34 @@ def answers(run: Callable[[str], str], address: str) -> bool:
     return run(f"busybox ping -c 1 -W 2 {address} >/dev/null 2>&1 && echo yes || echo no").strip() == "yes"
 
 
-def test_a_guest_with_three_interfaces(cluster: Cluster, namespace: str, wire: str, tmp_path: Path) -> None:
+@pytest.fixture
+def binding_plugin(cluster: Cluster) -> Iterator[str]:
+    """A network binding plugin that has the engine make bridge and tap; its name."""
+    where = ("kubevirt.io", "v1", "kubevirt", "kubevirts", "kubevirt")
+
+    def register(plugins: dict[str, Any] | None) -> None:
+        body = {"spec": {"configuration": {"network": {"binding": plugins}}}}
+        cluster.custom.patch_namespaced_custom_object(*where, body)
+
+    register({"wired": {"domainAttachmentType": "managedTap"}})
+    yield "wired"
+    register(None)
+
+
+def test_a_guest_with_three_interfaces(
+    cluster: Cluster, namespace: str, wire: str, tmp_path: Path, binding_plugin: str
+) -> None:
     leases = tmp_path / "ipam"
     ipam = {"type": "host-local", "dataDir": str(leases), "subnet": "198.51.100.0/24"}
     define(cluster, namespace, "blue", {"cniVersion": "0.4.0", "type": "bridge", "bridge": f"{wire}b", "ipam": ipam})
     define(cluster, namespace, "red", {"cniVersion": "0.4.0", "type": "macvlan", "master": f"{wire}m"})
     cluster.create(namespace, with_networks(cluster.virtual_machine("three"), "blue", "red"))
-    cluster.create(namespace, with_networks(cluster.virtual_machine("two"), "blue"))
+    vm = with_networks(cluster.virtual_machine("two"), "blue", "red")
+    vm["spec"]["template"]["spec"]["domain"]["devices"]["interfaces"][2] = {
+        "name": "red",
+        "binding": {"name": binding_plugin},
+    }
+    cluster.create(namespace, vm)
     three, two = (cluster.wait_running(namespace, name) for name in ("three", "two"))
     default, blue, red = three["status"]["interfaces"]
     assert [each["name"] for each in (default, blue, red)] == ["default", "blue", "red"]
@@ -115,6 +141,18 @@ def test_a_guest_with_three_interfaces(cluster: Cluster, namespace: str, wire: s
     machine = subprocess.run(["busybox", "ping", "-c1", "-W1", blue["ipAddress"]], capture_output=True, check=False)
     assert machine.returncode, "the bridge has no address on the machine"
 
+    # A binding plugin connects it as well, and doesn't have it served.
+    assert "ipAddress" not in two["status"]["interfaces"][2]
+    in_two("ip addr add 203.0.113.8/24 dev eth2")
+    assert answers(in_two, OUTSIDE)
+    # A MAC address that another machine uses on the same network
+    vm = with_networks(cluster.virtual_machine("double"), "blue")
+    vm["spec"]["template"]["spec"]["domain"]["devices"]["interfaces"][1]["macAddress"] = blue["mac"]
+    cluster.create(namespace, vm)
+    words = f"VirtualMachineInstance three uses {blue['mac']} on the same network; give one of them another MAC"
+    cluster.wait_event(namespace, "double", ["FailedCreate", words], timeout=30)
+    cluster.delete(namespace, "double")
+
     # In another's name: an address that isn't the guest's, and a MAC.
     assert answers(in_three, other)
     in_three("ip addr add 198.51.100.200/24 dev eth1")
@@ -152,22 +190,139 @@ def test_a_network_that_is_not_there_is_named(cluster: Cluster, namespace: str, 
     cluster.wait_running(namespace, "waits")
 
 
-def test_network_policies_hold_for_guests(cluster: Cluster, namespace: str, kubectl: Callable[..., str]) -> None:
-    """Between guests of either binding. The machine itself isn't restricted, so that SSH from here works."""
-    addresses = {}
+def wait_inside(run: Callable[[str], str], condition: str) -> None:
+    """Wait in a guest until a condition of its shell holds."""
+    loop = f"n=0; until {condition} || [ $n -gt 300 ]; do usleep 100000; n=$((n+1)); done"
+    assert run(f"{loop}; {condition} && echo yes || true").strip() == "yes", condition
+
+
+def test_an_interface_comes_and_goes(cluster: Cluster, namespace: str, wire: str, tmp_path: Path) -> None:
+    """It is plugged into a running guest, loses its link and gets it back, and is unplugged."""
+    cluster.create(namespace, cluster.virtual_machine("plugs", binding="masquerade"))
+    vmi = cluster.wait_running(namespace, "plugs")
+    address = vmi["status"]["interfaces"][0]["ipAddress"]
+    cluster.ssh(address, "true", timeout=180)
+    template = vmi["spec"]
+    lan = {"name": "lan", "multus": {"networkName": "lan"}}
+
+    def template_with(*interfaces: dict[str, Any]) -> None:
+        spec = {
+            "domain": {"devices": {"interfaces": [*template["domain"]["devices"]["interfaces"], *interfaces]}},
+            "networks": [*template["networks"], *([lan] if interfaces else [])],
+        }
+        cluster.patch(namespace, "plugs", {"spec": {"template": {"spec": spec}}})
+
+    def wait_interface(matches: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
+        def entry(obj: dict[str, Any] | None) -> dict[str, Any]:
+            return next((each for each in (obj or {})["status"]["interfaces"] if each.get("name") == "lan"), {})
+
+        kind = "virtualmachineinstances"
+        return entry(cluster.wait(namespace, kind, "plugs", lambda obj: matches(entry(obj)), timeout=60, what=what))
+
+    def inside(command: str) -> str:
+        return cluster.ssh(address, command)
+
+    def until(condition: str) -> None:
+        wait_inside(inside, condition)
+
+    template_with({"name": "lan", "bridge": {}})
+    launcher = cluster.launcher(namespace, "plugs").metadata
+    events = f"NetworkAttachmentDefinition {namespace}/lan does not exist"
+    cluster.wait_event(namespace, launcher.name, ["FailedAttachNetwork", events], timeout=30)
+    ipam = {"type": "host-local", "dataDir": str(tmp_path / "ipam"), "subnet": f"{ipv4(wire)}0/24"}
+    bridge = {"cniVersion": "0.4.0", "type": "bridge", "bridge": f"{wire}b", "isGateway": True, "ipam": ipam}
+    define(cluster, namespace, "lan", bridge)
+    plugged = wait_interface(lambda each: "domain" in each.get("infoSource", ""), "interface in the guest")
+    assert plugged["infoSource"] == "domain, multus-status"
+    assert plugged["linkState"] == "up"
+    until("test -e /sys/class/net/eth1")
+    assert cluster.ssh(address, "cat /sys/class/net/eth1/address").strip() == plugged["mac"]
+    cluster.ssh(address, "ip link set eth1 up; udhcpc -i eth1 -n -q -t 10 -s /bin/dhcp")
+    until(f"ip addr show eth1 | grep -q {plugged['ipAddress']}/24")
+    subprocess.run(["busybox", "ping", "-c1", "-W5", plugged["ipAddress"]], check=True, capture_output=True)
+
+    template_with({"name": "lan", "bridge": {}, "state": "down"})
+    wait_interface(lambda each: each.get("linkState") == "down", "link that is down")
+    until("test $(cat /sys/class/net/eth1/carrier) = 0")
+    template_with({"name": "lan", "bridge": {}, "state": "up"})
+    until("test $(cat /sys/class/net/eth1/carrier) = 1")
+
+    cluster.kill("virt-handler")
+    template_with({"name": "lan", "bridge": {}, "state": "absent"})
+    wait_interface(lambda each: not each, "interface that is gone")
+    until("test ! -e /sys/class/net/eth1")
+    launcher = cluster.launcher(namespace, "plugs").metadata
+    assert launcher.annotations["k8s.v1.cni.cncf.io/networks"] == "[]"
+    assert [each["name"] for each in json.loads(launcher.annotations[STATUS])][1:] == []
+    assert not list((tmp_path / "ipam").rglob(f"{ipv4(wire)}*")), "its address is released"
+    vm = cluster.wait(
+        namespace,
+        "virtualmachines",
+        "plugs",
+        lambda obj: len(obj["spec"]["template"]["spec"]["networks"]) == 1,
+        timeout=30,
+        what="template without the interface",
+    )
+    assert not condition(vm or {}, "RestartRequired")
+    assert cluster.get(namespace, "virtualmachineinstances", "plugs")["metadata"]["uid"] == vmi["metadata"]["uid"]
+
+
+def check_ipv6(cluster: Cluster, addresses: dict[str, list[str]], prefix: str) -> None:
+    """With a bridge (web), the guest has the Pod's address; with masquerade (db), the Pod leads to the guest."""
+
+    def inside(name: str) -> Callable[[str], str]:
+        return lambda command: cluster.ssh(addresses[name][0], command, timeout=180)
+
+    for name, own, length in (("web", addresses["web"][1], 64), ("db", "fd10:0:2::2", 120)):
+        wait_inside(inside(name), "ip -6 route show default dev eth0 | grep -q 'via fe80::'")
+        # The image has no client for DHCPv6.
+        inside(name)(f"ip -6 addr add {own}/{length} dev eth0")
+        wait_inside(inside(name), "! ip -6 addr show dev eth0 | grep -q tentative")
+    for name, other in (("web", "db"), ("db", "web")):
+        for address in (addresses[other][1], f"{prefix}1"):
+            wait_inside(inside(name), f"ping -6 -c 1 -W 5 {address} >/dev/null 2>&1")
+        assert "yes" in cluster.ssh(addresses[name][1], "echo yes"), "from the machine, by IPv6"
+    inside("web")(f"ip -6 addr add {prefix}bad/64 dev eth0; sleep 2")
+    spoofed = f"ping -6 -c 1 -W 2 -I {prefix}bad {prefix}1 >/dev/null 2>&1 && echo yes || echo no"
+    assert inside("web")(spoofed).strip() == "no", "in another's name"
+    inside("web")(f"ip -6 addr del {prefix}bad/64 dev eth0")
+
+
+def test_ipv6_and_network_policies(
+    cluster: Cluster, namespace: str, kubectl: Callable[..., str], wire: str, tmp_path: Path
+) -> None:
+    """Between guests of either binding, in both address families. The machine itself isn't restricted."""
+    prefix = f"fd00:{wire[2:6]}:{wire[6:10]}:1::"
+    ipam = {
+        "type": "host-local",
+        "dataDir": str(tmp_path / "ipam"),
+        "ranges": [[{"subnet": f"{ipv4(wire)}0/24"}], [{"subnet": f"{prefix}/64"}]],
+        "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
+    }
+    bridge = {"cniVersion": "0.4.0", "type": "bridge", "bridge": f"{wire}b", "isGateway": True, "ipam": ipam}
+    define(cluster, namespace, "dual", bridge)
+    addresses: dict[str, list[str]] = {}
     for name, binding in (("web", "bridge"), ("db", "masquerade")):
-        cluster.create(namespace, cluster.virtual_machine(name, binding=binding, labels={"app": name}))
+        vm = cluster.virtual_machine(name, binding=binding, labels={"app": name})
+        vm["spec"]["template"]["metadata"]["annotations"] = {"v1.multus-cni.io/default-network": "dual"}
+        cluster.create(namespace, vm)
     for name in ("web", "db"):
-        addresses[name] = cluster.wait_running(namespace, name)["status"]["interfaces"][0]["ipAddress"]
-        cluster.ssh(addresses[name], "true", timeout=180)
+        (interface,) = cluster.wait_running(namespace, name)["status"]["interfaces"]
+        addresses[name] = interface["ipAddresses"]
+        assert interface["ipAddress"].startswith(ipv4(wire))
+        assert [address.startswith(prefix) for address in interface["ipAddresses"]] == [False, True]
+    check_ipv6(cluster, addresses, prefix)
 
-    def reaches(name: str, other: str) -> bool:
-        command = f"timeout 5 nc {addresses[other]} 22 </dev/null | grep -q SSH && echo yes || echo no"
-        return cluster.ssh(addresses[name], command) == "yes"
+    def reaches(name: str, other: str) -> set[str]:
+        """What an attempt in each address family says."""
+        attempts = (
+            f"timeout 3 nc {one} 22 </dev/null | grep -q SSH && echo yes || echo no" for one in addresses[other]
+        )
+        return set(cluster.ssh(addresses[name][0], "; ".join(attempts)).split())
 
-    def until(wanted: bool, name: str, other: str) -> None:
+    def until(wanted: str, name: str, other: str) -> None:
         deadline = time.monotonic() + cluster.seconds(30)
-        while reaches(name, other) is not wanted:  # rules can't be watched from outside
+        while reaches(name, other) != {wanted}:  # rules can't be watched from outside
             assert time.monotonic() < deadline
 
     def apply(name: str, spec: dict[str, Any]) -> None:
@@ -175,15 +330,15 @@ def test_network_policies_hold_for_guests(cluster: Cluster, namespace: str, kube
         kubectl("apply", "-f", "-", stdin=json.dumps({**kind, "metadata": {"name": name}, "spec": spec}))
 
     for pair in (("web", "db"), ("db", "web")):
-        until(True, *pair)
+        until("yes", *pair)
     apply("none", {"podSelector": {}, "policyTypes": ["Ingress"]})
     for pair in (("web", "db"), ("db", "web")):
-        until(False, *pair)
+        until("no", *pair)
     web = {"podSelector": {"matchLabels": {"app": "web"}}}
     apply("db", {"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [{"from": [web], "ports": [{"port": 22}]}]})
-    until(True, "web", "db")
-    assert not reaches("db", "web")
+    until("yes", "web", "db")
+    assert reaches("db", "web") == {"no"}
     cluster.kill("virt-standalone podrunner")
-    assert not reaches("db", "web")
+    assert reaches("db", "web") == {"no"}
     kubectl("delete", "networkpolicy", "--all")
-    until(True, "db", "web")
+    until("yes", "db", "web")

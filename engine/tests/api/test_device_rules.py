@@ -11,7 +11,7 @@ from turtles.api.configuration import DEFAULT
 from turtles.api.kind import Context
 from turtles.api.kinds import vm as vms
 from turtles.api.kinds.vmi.defaults import default
-from turtles.api.kinds.vmi.validation import validate, warn
+from turtles.api.kinds.vmi.validation import validate
 
 from .objects import put, talk_vm, talk_vmi
 from .test_network_rules import DUPLICATE, INVALID, NOT_SUPPORTED, REQUIRED, gates
@@ -198,17 +198,6 @@ def test_video_needs_graphics():
     assert [(cause.type, cause.message, cause.field) for cause in causes] == [
         (INVALID, "Video configuration is not allowed when autoattachGraphicsDevice is set to false", "spec.video")
     ]
-
-
-def test_what_has_no_effect_draws_a_warning():
-    cidr = "networks.0.pod.vmIPv6NetworkCIDR"
-    words = "has no effect: this engine gives guests IPv4 addresses alone"
-    assert warn(talk_vmi()) == []
-    assert warn(put(talk_vmi(), f"spec.{cidr}", "fd10:0:2::/120")) == [
-        f"spec.networks[0].pod.vmIPv6NetworkCIDR {words}"
-    ]
-    vm = put(talk_vm(), f"spec.template.spec.{cidr}", "fd10:0:2::/120")
-    assert f"spec.template.spec.networks[0].pod.vmIPv6NetworkCIDR {words}" in vms.warn(vm)
 
 
 def test_boot_orders():

@@ -137,6 +137,7 @@ def test_talk_vm_is_accepted():
         (f"{NIC}.0.ports", [{"port": 1, "name": "a"}, {"port": 2, "name": "a"}], "Duplicate name of the port: a", None),
         ("spec.networks.0", {"name": "default"}, "should have a network type", "spec.networks[0]"),
         ("spec.networks.0.pod.vmNetworkCIDR", "10.0.2.1/24", "must be an IPv4 network", None),
+        ("spec.networks.0.pod.vmIPv6NetworkCIDR", "10.0.2.0/24", "must be an IPv6 network", None),
         ("spec.dnsPolicy", "Guess", "DNSPolicy: Guess is not supported, valid values: [ClusterFirstWithHostNet", None),
         ("spec.dnsPolicy", "None", "must provide `dnsConfig` when `dnsPolicy` is None", "spec.dnsConfig"),
         ("spec.dnsConfig", {"nameservers": ["x"]}, "must be valid IP address: x", "nameservers"),

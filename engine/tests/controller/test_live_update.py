@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from turtles.controller.vm import interfaces as plugging
 from turtles.controller.vm import live_update
 
 SPEC = {
@@ -163,7 +164,69 @@ def test_links(before: str | None, after: str | None, stored: str | None) -> Non
     assert found == live_update.Update(expected)
 
 
-def test_an_interface_that_comes_or_goes_takes_a_restart() -> None:
-    spec = {"domain": {"devices": {"interfaces": interfaces("down", "absent", "up")}}}
-    assert live_update.without_live_fields(spec)["domain"]["devices"]["interfaces"] == interfaces(None, "absent", None)
-    assert spec["domain"]["devices"]["interfaces"][0]["state"] == "down"
+def with_networks(*entries: dict[str, Any], name: str = "lan") -> dict[str, Any]:
+    """Return a VMI with these interfaces beside that of the Pod network; all are on further networks."""
+    old = vmi(devices={"interfaces": [{"name": "default", "masquerade": {}}, *entries]})
+    further = [{"name": each["name"], "multus": {"networkName": name}} for each in entries]
+    old["spec"]["networks"] = [{"name": "default", "pod": {}}, *further]
+    return old
+
+
+LAN = {"name": "lan", "bridge": {}}
+
+
+def test_an_interface_is_plugged_in() -> None:
+    old, new = with_networks(), with_networks(LAN)["spec"]
+    found = live_update.update(old, new)
+    devices = {"interfaces": new["domain"]["devices"]["interfaces"]}
+    assert found == live_update.Update({"domain": {"devices": devices}, "networks": new["networks"]})
+    assert live_update.without_live_fields(new) == live_update.without_live_fields(old["spec"])
+
+
+def test_an_interface_is_unplugged() -> None:
+    """It leaves the guest first, then the Pod, then the instance, then the template."""
+    old, new = with_networks(LAN), with_networks({**LAN, "state": "absent"})["spec"]
+    old["status"]["interfaces"] = [{"name": "lan", "infoSource": "domain, multus-status"}]
+    found = live_update.update(old, new)
+    assert found.patch == {"domain": {"devices": {"interfaces": new["domain"]["devices"]["interfaces"]}}}
+    old["spec"] = new
+    assert live_update.update(old, new).patch == {}
+    assert plugging.without_unplugged(new, old) is None
+    old["status"]["interfaces"] = []
+    without = with_networks()["spec"]
+    gone = {"domain": {"devices": without["domain"]["devices"]}, "networks": without["networks"]}
+    assert live_update.update(old, new).patch == gone
+    old["spec"] = without
+    assert plugging.without_unplugged(new, old) == gone
+    assert plugging.without_unplugged(new, None) == gone
+    assert live_update.update(old, new).patch == {}
+
+
+def test_an_interface_that_is_wanted_again_comes_anew() -> None:
+    old, new = with_networks({**LAN, "state": "absent"}), with_networks(LAN)["spec"]
+    old["status"]["interfaces"] = [{"name": "lan", "infoSource": "domain, multus-status"}]
+    assert live_update.update(old, new) == live_update.Update({})
+    old["status"]["interfaces"] = []
+    assert live_update.update(old, new).patch == {"domain": {"devices": {"interfaces": [*_default(), LAN]}}}
+
+
+def _default() -> list[dict[str, Any]]:
+    return [{"name": "default", "masquerade": {}}]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ([LAN], [], "no longer in the template"),
+        ([LAN], [{**LAN, "model": "e1000"}], "in more than its state"),
+        ([LAN], [{**LAN, "macAddress": "02:00:00:00:00:01"}], "in more than its state"),
+        ([], [{"name": "lan", "sriov": {}}], "not one with a bridge"),
+    ],
+)
+def test_interfaces_that_take_a_restart(before: list[Any], after: list[Any], words: str) -> None:
+    found = live_update.update(with_networks(*before), with_networks(*after)["spec"])
+    assert (found.patch, words in found.restart) == ({}, True), found.restart
+
+
+def test_another_network_takes_a_restart() -> None:
+    assert "was changed" in live_update.update(with_networks(LAN), with_networks(LAN, name="wan")["spec"]).restart

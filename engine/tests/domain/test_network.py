@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -119,3 +120,35 @@ def test_host_path() -> None:
     assert paths.host_path("/pods", "uid-1", paths.vnc_socket("vmi")) == base / "private/vmi/virt-vnc"
     with pytest.raises(ValueError, match="/etc/passwd"):
         paths.host_path("/pods", "uid-1", PurePosixPath("/etc/passwd"))
+
+
+def test_ipv6() -> None:
+    pod = network.PodInterface(
+        "eth0", "02:00:00:00:00:01", (("10.244.0.5", 16), ("fd00::5", 64)), "10.244.0.1", 1450, gateway6="fd00::1"
+    )
+    plan = network.plan({"name": "default", "masquerade": {}}, {"name": "default", "pod": {}}, pod, "m")
+    assert (plan.guest_ip6, plan.prefix6, plan.gateway6) == ("fd10:0:2::2", 120, "fd10:0:2::1")
+    assert plan.own_addresses == ("10.0.2.2", "fd10:0:2::2")
+    own = {"name": "default", "pod": {"vmIPv6NetworkCIDR": "fd11::/64"}}
+    assert network.plan({"name": "default", "masquerade": {}}, own, pod, "m").guest_ip6 == "fd11::2"
+    plan = network.plan({"name": "default", "bridge": {}}, {"name": "default", "pod": {}}, pod, "")
+    assert (plan.guest_ip6, plan.prefix6, plan.gateway6) == ("fd00::5", 64, "fd00::1")
+    only = replace(pod, name="pod1", addresses=(("fd00::5", 64),))
+    plan = network.plan({"name": "a", "bridge": {}}, {"name": "a", "multus": {"networkName": "a"}}, only, "m")
+    assert (plan.guest_ip, plan.guest_ip6, plan.has_address) == ("", "fd00::5", True)
+
+
+@pytest.mark.parametrize(("attachment", "is_tap"), [("tap", True), ("managedTap", False)])
+def test_binding_plugins(attachment: str, is_tap: bool) -> None:
+    pod = network.PodInterface("pod1", "02:00:00:00:00:01", (("10.1.0.5", 16),), None, 1500, is_tap=is_tap)
+    spec = {
+        "domain": {"devices": {"interfaces": [{"name": "a", "binding": {"name": "fast"}}]}},
+        "networks": [{"name": "a", "multus": {"networkName": "a"}}],
+    }
+    vmi = {"metadata": {"uid": "u", "name": "vm", "namespace": "ns"}, "spec": spec}
+    name = network.further_interface_name("a")
+    (plan,) = network.plans(vmi, {name: pod}, {"fast": attachment})
+    assert (plan.binding, plan.tap, plan.has_address) == (attachment, "pod1" if is_tap else "tap1", False)
+    assert plan.addresses == ("10.1.0.5",), "the status has them, nobody serves them"
+    assert network.plans(vmi, {name: pod}, {"fast": ""}) == (), "its sidecar adds the interface"
+    assert network.plans(vmi, {name: pod}) == ()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,8 +38,8 @@ VMI: dict[str, Any] = {
 }
 PLANS = network.plans(VMI, {"eth0": POD})
 MAC = PLANS[0].guest_mac
-LIVE = Live("pc-q35-7.2", False, False, 32 << 20, {})
-WITH_AGENT = Live("pc-q35-7.2", True, True, 32 << 20, {})
+LIVE = Live("pc-q35-7.2", False, False, 32 << 20, {"default": MAC})
+WITH_AGENT = Live("pc-q35-7.2", True, True, 32 << 20, {"default": MAC})
 INFO = GuestInfo((), {"name": "Alpine"}, {MAC: AgentInterface("eth7")})
 
 
@@ -258,3 +259,13 @@ def test_a_frozen_guest_says_nothing_else_and_what_it_said_holds() -> None:
     before = report.observed(vmi(), seen(live=WITH_AGENT), INFO, EARLIER)
     after = report.observed({**vmi(), "status": before}, seen(live=WITH_AGENT), GuestInfo(frozen=True), NOW)
     assert report.changes(before, after) == {"fsFreezeStatus": "frozen"}
+
+
+def test_an_interface_that_cannot_be_plugged_in() -> None:
+    failing = replace(seen(), interface_failures={"blue": "interface 'blue' can't be plugged in: no port"})
+    old = vmi(phase="Running", conditions=[])
+    status = report.observed(old, failing, None, NOW)
+    assert condition(status, "Synchronized")["message"] == "interface 'blue' can't be plugged in: no port"
+    assert [event.reason for event in report.events(old["status"], status)] == ["SyncFailed"]
+    assert list(report.events(status, report.observed({**old, "status": status}, failing, None, NOW))) == []
+    assert not condition(report.observed({**old, "status": status}, seen(), None, NOW), "Synchronized")

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from turtles.domain import network, status
+from turtles.domain import interface_status, network, status
 from turtles.domain.xml import AnswerError
 
 POD = network.PodInterface("eth0", "0a:58:0a:f4:00:05", (("10.244.0.5", 16),), "10.244.0.1", 1400)
@@ -55,16 +56,22 @@ def test_values_that_no_domain_has(old: str, new: str) -> None:
         status.live((LIVE % "connected").replace(old, new))
 
 
+def running(macs: dict[str, str], links: dict[str, bool] | None = None) -> status.Live:
+    return replace(status.live(LIVE % "connected"), macs=macs, links=links or {})
+
+
 def test_interfaces() -> None:
     plan = network.plan({"name": "default", "masquerade": {}}, NETWORK, POD, "02:00:00:00:00:01")
-    (entry,) = status.interfaces([plan], {})
+    (entry,) = interface_status.interfaces([plan], {})
     assert entry["ipAddress"] == "10.244.0.5"
     assert entry["ipAddresses"] == ["10.244.0.5"]
     assert entry["infoSource"] == "domain"
     assert "interfaceName" not in entry
     assert entry["linkState"] == "up"
     inside = {plan.guest_mac: status.AgentInterface("enp1s0", ("192.0.2.1",))}
-    (entry,) = status.interfaces([plan], inside, {plan.guest_mac: False})
+    (entry,) = interface_status.interfaces(
+        [plan], inside, running({"default": plan.guest_mac}, {plan.guest_mac: False})
+    )
     assert entry["linkState"] == "down"
     assert entry["interfaceName"] == "enp1s0"
     assert entry["infoSource"] == "domain, guest-agent"
@@ -76,14 +83,41 @@ def test_an_interface_of_a_further_network() -> None:
     pod = network.PodInterface("pod1", "02:00:00:00:00:01", (), None, 1500)
     plan = network.plan({"name": "blue", "bridge": {}}, {"name": "blue", "multus": {"networkName": "b"}}, pod, "")
     before = [{"name": "blue", "podInterfaceName": "pod1", "infoSource": "multus-status"}]
-    (entry,) = status.interfaces([plan], {}, {}, before)
+    (entry,) = interface_status.interfaces([plan], {}, None, before)
     assert "ipAddress" not in entry
     assert entry["infoSource"] == "domain, multus-status"
     inside = {plan.guest_mac: status.AgentInterface("eth1", ("192.0.2.1", "2001:db8::1"))}
-    (entry,) = status.interfaces([plan], inside, {}, [entry])
+    (entry,) = interface_status.interfaces([plan], inside, None, [entry])
     assert (entry["ipAddress"], entry["ipAddresses"]) == ("192.0.2.1", ["192.0.2.1", "2001:db8::1"])
     assert entry["infoSource"] == "domain, guest-agent, multus-status"
-    assert status.known_interfaces([entry]) == inside
+    assert interface_status.known_interfaces([entry]) == inside
+
+
+def test_an_interface_that_comes_and_goes() -> None:
+    pod = network.PodInterface("pod1", "02:00:00:00:00:01", (("192.0.2.1", 24),), None, 1500)
+    plan = network.plan({"name": "blue", "bridge": {}}, {"name": "blue", "multus": {"networkName": "b"}}, pod, "")
+    attached = {"name": "blue", "podInterfaceName": "pod1", "infoSource": "multus-status"}
+    assert interface_status.interfaces([plan], {}, running({}), [attached]) == [attached]
+    (there,) = interface_status.interfaces([plan], {}, running({"blue": plan.guest_mac}), [attached])
+    assert (there["infoSource"], there["ipAddress"]) == ("domain, multus-status", "192.0.2.1")
+    # The VMI wants it no longer, the guest still has it; then the Pod still has it; then nobody.
+    assert interface_status.interfaces([], {}, running({"blue": plan.guest_mac}), [there]) == [there]
+    assert interface_status.interfaces([], {}, running({}), [there]) == [attached]
+    assert interface_status.interfaces([], {}, running({}), [{**there, "infoSource": "domain"}]) == []
+
+
+def test_an_interface_that_the_guest_has_made() -> None:
+    inside = {"02:42:00:00:00:01": status.AgentInterface("docker0", ("172.17.0.1",))}
+    assert interface_status.interfaces([], inside, running({})) == [
+        {
+            "mac": "02:42:00:00:00:01",
+            "interfaceName": "docker0",
+            "ipAddress": "172.17.0.1",
+            "ipAddresses": ["172.17.0.1"],
+            "infoSource": "guest-agent",
+            "queueCount": -1,
+        }
+    ]
 
 
 def test_guest_agent_answers() -> None:

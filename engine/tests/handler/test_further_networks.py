@@ -10,6 +10,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from turtles.domain.network import InterfacePlan
 from turtles.handler import plumbing
 
 from .rig import Pod
-from .test_plumbing import addresses, links, netns_of
+from .test_plumbing import addresses, links, netns_of, rules
 
 pytestmark = pytest.mark.root
 
@@ -268,3 +269,65 @@ def test_a_missing_interface_names_its_network(make_pod: Callable[[], Pod]) -> N
         pytest.raises(plumbing.PlumbingError, match=r"no interface 'pod16477688c0e' of network 'blue' \(Network"),
     ):
         plumbing.read_pod_interface(netns, NAME, network.describe(BLUE))
+
+
+def test_an_interface_is_given_back(make_pod: Callable[[], Pod], outside: str) -> None:
+    """As CNI left it, so that CNI finds it again; nothing else is left. It can be connected again."""
+    pod = make_pod()
+    attach(pod, outside, "veth", "192.0.2.7/24", "fd00:1::7/64")
+    before = links(pod)
+    with netns_of(pod) as netns:
+        facts = plumbing.read_pod_interface(netns, NAME)
+        for _ in range(2):
+            plan = network.plan({"name": "blue", "bridge": {}}, BLUE, facts, MAC, index=1)
+            plumbing.connect(netns, plan, facts)
+            assert (plan.guest_ip, plan.guest_ip6) == ("192.0.2.7", "fd00:1::7")
+            assert plan.tap in links(pod)
+            plumbing.disconnect(netns, facts)
+            plumbing.disconnect(netns, facts)
+    after = links(pod)
+    assert after.keys() == before.keys()
+    assert after[NAME]["address"] == before[NAME]["address"]
+    assert "kubevirt" not in rules(pod)
+
+
+def test_a_binding_plugin_has_no_addresses_served(make_pod: Callable[[], Pod], outside: str) -> None:
+    pod = make_pod()
+    attach(pod, outside, "veth", "192.0.2.7/24")
+    interface = {"name": "blue", "binding": {"name": "wired"}}
+    with netns_of(pod) as netns:
+        facts = plumbing.read_pod_interface(netns, NAME)
+        plan = network.plan(interface, BLUE, facts, MAC, attachments={"wired": "managedTap"})
+        plumbing.connect(netns, plan, facts)
+        by_plugin = network.plan(interface, BLUE, facts, MAC, attachments={"wired": "tap"})
+        missing = replace(by_plugin, tap=f"{plan.tap}x")
+        with pytest.raises(plumbing.PlumbingError, match=f"made no {plan.tap}x in the Pod"):
+            plumbing.connect(netns, missing, facts)
+    made = links(pod)
+    assert made[plan.wire]["master"] == made[plan.tap]["master"] == plan.bridge
+    assert addresses(made[plan.bridge]) == []
+    guest, wire = Guest(pod, plan), listener(outside, "wire")
+    good = frame(ipv4("192.0.2.200"), 0x0800)
+    guest.send(frame(ipv4("192.0.2.200"), 0x0800, OTHER), good)
+    assert arrived(wire, good) == [good], "its MAC address counts, its own address is its affair"
+
+
+def test_ipv6_of_a_guest_with_a_bridge(make_pod: Callable[[], Pod], outside: str) -> None:
+    """The Pod is its router; what the launcher advertises doesn't leave the Pod."""
+    pod = make_pod()
+    attach(pod, outside, "veth", "192.0.2.7/24", "fd00:1::7/64")
+    ip("-n", pod.netns, "-6", "route", "add", "default", "via", "fd00:1::1", "dev", NAME)
+    plan = connect(pod, {"name": "blue", "bridge": {}}, BLUE)
+    assert (plan.guest_ip6, plan.prefix6, plan.gateway6) == ("fd00:1::7", 64, "fd00:1::1")
+    command = ["ip", "-n", pod.netns, "-6", "route", "show", "default"]
+    routes = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert f"via fd00:1::1 dev {plan.bridge}" in routes
+    guest, wire = Guest(pod, plan), listener(outside, "wire")
+    with netns_of(pod) as netns, plumbing.router_socket(netns) as router:
+        index = plumbing.in_namespace(netns, lambda: socket.if_nametoindex(plan.bridge))
+        router.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+        advertisement = bytes([134, 0, 0, 0, 64, 0, 0, 0]) + bytes(8) + MARK
+        router.sendto(advertisement, ("ff02::1", 0, 0, index))
+    good = frame(ipv6("fd00:1::7"), 0x86DD)
+    guest.send(frame(ipv6("fd00:1::8"), 0x86DD), good)
+    assert arrived(wire, good) == [good], "neither the advertisement nor what has another's address"

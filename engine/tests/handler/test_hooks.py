@@ -19,7 +19,7 @@ from turtles.handler.errors import HookError
 from turtles.handler.peer import Peer
 
 DOMAIN = "<domain type='qemu'><name>ns_vm</name><uuid>u</uuid></domain>"
-GUEST: Any = SimpleNamespace(domain_name="ns_vm")
+GUEST: Any = SimpleNamespace(domain_name="ns_vm", bindings={})
 
 
 def vmi(sidecars: str | None = '[{"image": "x"}, {"image": "y"}]') -> dict[str, Any]:

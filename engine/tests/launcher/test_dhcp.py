@@ -39,7 +39,9 @@ def answer(data: bytes, plan: InterfacePlan = PLAN, resolver: Resolver = NO_RESO
 
 
 def test_discover():
-    kind, reply = answer(packet(dhcp.DISCOVER), resolver=Resolver(("10.96.0.10", "10.96.0.11"), ("svc.local",)))
+    kind, reply = answer(
+        packet(dhcp.DISCOVER), resolver=Resolver(("fd00::10", "10.96.0.10", "10.96.0.11"), ("svc.local",))
+    )
     assert kind == dhcp.OFFER
     assert len(reply) >= 300
     assert (reply[4:8], reply[16:20], reply[28:34]) == (b"xid!", GUEST, MAC)

@@ -24,6 +24,7 @@ def test_resolver():
     nameserver 127.0.0.53
     nameserver ::1
     nameserver fd00::10
+    nameserver fe80::1
     nameserver 10.96.0.10
     nameserver 10.96.0.10
     nameserver nonsense
@@ -32,7 +33,7 @@ def test_resolver():
     search default.svc.cluster.local. svc.cluster.local .
     options ndots:5
     """
-    assert resolver(text) == Resolver(("10.96.0.10",), ("default.svc.cluster.local", "svc.cluster.local"))
+    assert resolver(text) == Resolver(("fd00::10", "10.96.0.10"), ("default.svc.cluster.local", "svc.cluster.local"))
 
 
 def test_resolver_of_nothing():

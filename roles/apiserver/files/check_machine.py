@@ -5,8 +5,8 @@ Reads a JSON object from standard input:
 
 - variables, known: names of variables that are set, and of those that there are
 - machine: empty where a cluster is installed to, else an object with
-  - instance, api_bind, api_port, virt_api_port, bridge, pod_cidr, service_cidr, external_addresses, more_nodes: values
-    of the roles' variables
+  - instance, api_bind, api_port, virt_api_port, bridge, pod_cidr, pod_cidr_ipv6, service_cidr, external_addresses,
+    more_nodes: values of the roles' variables
   - own: a folder that the command line of each service of this installation names
   - config_dir: the folder of its configuration
 
@@ -142,6 +142,33 @@ def target(link):
         return ""
 
 
+def ipv6_networks(wanted):
+    """Yield what is wrong with the IPv6 addresses of Pods."""
+    named = [("turtles_pod_cidr_ipv6", wanted.get("pod_cidr_ipv6"))]
+    named += [
+        (f"pod_cidr_ipv6 of turtles_more_nodes {node['name']}", node.get("pod_cidr_ipv6"))
+        for node in wanted["more_nodes"]
+    ]
+    found = {}
+    for variable, text in named:
+        if not text:
+            continue
+        try:
+            network = ipaddress.IPv6Network(text)
+        except ValueError as error:
+            yield (
+                f"{variable} is {text!r}, which isn't an IPv6 network: {error}. Write one such as fd00:10:244::/64, or "
+                "leave it out."
+            )
+            continue
+        if network.prefixlen > 120:
+            yield f"{variable} is {text}: too few addresses for Pods; use /120 or a larger network."
+        for another, other in found.items():
+            if network.overlaps(other):
+                yield f"{variable} {network} and {another} {other} overlap: give the Pods of each node their own."
+        found[variable] = network
+
+
 def networks(wanted):
     """Yield what is wrong with the addresses of Pods and Services."""
     found, bridges = {}, {wanted["bridge"]}
@@ -152,6 +179,7 @@ def networks(wanted):
     for number, node in enumerate(wanted["more_nodes"], 1):
         named.append((f"pod_cidr of turtles_more_nodes {node['name']}", node["pod_cidr"], 29, "Pods"))
         bridges.add(node.get("bridge") or re.sub("[0-9]+$", "", wanted["bridge"]) + str(number))
+    yield from ipv6_networks(wanted)
     for variable, text, smallest, size in named:
         try:
             network = ipaddress.IPv4Network(text)

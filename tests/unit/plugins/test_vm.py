@@ -638,3 +638,23 @@ def test_what_is_no_quantity_is_named_with_an_example(run, options, words):
 @pytest.mark.parametrize("memory", ["64Mi", "1.5Gi", "1e9", "128M", "134217728", ".5Gi"])
 def test_what_is_a_quantity_goes_to_the_server(run, memory):
     assert not run("vm", **{**WEB, "memory": memory}).get("failed")
+
+
+def test_interfaces_are_plugged_in_and_out(run, api):
+    default, lan = {"name": "default"}, {"name": "lan", "binding": "bridge", "network": "lan"}
+    options = {"name": "web", "namespace": "default", "image": "example.com/web:1", "memory": "64Mi", "wait": False}
+    run("vm", **options, interfaces=[default])
+
+    def declare(*interfaces):
+        done = run("vm", **options, interfaces=list(interfaces))
+        assert not done.get("failed"), done
+        spec = done["result"]["spec"]["template"]["spec"]
+        found = {each["name"]: each.get("state") for each in spec["domain"]["devices"]["interfaces"]}
+        assert found.keys() == {each["name"] for each in spec["networks"]}
+        return done["changed"], found
+
+    assert declare(default, {**lan, "state": "absent"}) == (False, {"default": None}), "it isn't there anyway"
+    assert declare(default, lan) == (True, {"default": None, "lan": None})
+    assert declare(default, {**lan, "state": "down"}) == (True, {"default": None, "lan": "down"})
+    assert declare(default, {**lan, "state": "absent"}) == (True, {"default": None, "lan": "absent"})
+    assert declare(default, {**lan, "state": "absent"}) == (False, {"default": None, "lan": "absent"})

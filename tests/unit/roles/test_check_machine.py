@@ -92,6 +92,16 @@ def test_what_can_work_is_not_complained_about(judge):
         ),
         ({"external_addresses": ["lan"]}, "turtles_external_addresses has 'lan', which is no IPv4 address or network"),
         ({"pod_cidr": "fd00::/64"}, "turtles_pod_cidr is 'fd00::/64', which isn't an IPv4 network"),
+        ({"pod_cidr_ipv6": "fd00:10:244::/64"}, ""),
+        ({"pod_cidr_ipv6": "10.1.0.0/16"}, "turtles_pod_cidr_ipv6 is '10.1.0.0/16', which isn't an IPv6 network"),
+        ({"pod_cidr_ipv6": "fd00::/126"}, "turtles_pod_cidr_ipv6 is fd00::/126: too few addresses for Pods"),
+        (
+            {
+                "pod_cidr_ipv6": "fd00::/64",
+                "more_nodes": [{"name": "b", "pod_cidr": "10.246.0.0/16", "pod_cidr_ipv6": "fd00::/80"}],
+            },
+            "pod_cidr_ipv6 of turtles_more_nodes b fd00::/80 and turtles_pod_cidr_ipv6 fd00::/64 overlap",
+        ),
         ({"service_cidr": "10.97.0.0/31"}, "turtles_service_cidr is 10.97.0.0/31: too few addresses for Services"),
         ({"pod_cidr": "10.97.0.0/20"}, "overlap: give Services and the Pods of each node a network"),
         ({"pod_cidr": "192.0.0.0/16"}, "overlaps 192.0.2.0/24 on the interface eth0"),

@@ -166,6 +166,28 @@ class Migrations:
     unsafe: bool = False
 
 
+#: Who makes the tap of an interface with a network binding plugin: the plugin's CNI plugin, or the engine.
+TAP, MANAGED_TAP = "tap", "managedTap"
+
+
+@dataclass(frozen=True)
+class BindingPlugin:
+    """A network binding plugin.
+
+    :param attachment: :data:`TAP`, :data:`MANAGED_TAP`, or nothing where its sidecar adds the interface.
+    :param definition: a NetworkAttachmentDefinition that the Pod is attached to for each interface: [namespace/]name.
+    :param sidecar_image: of its hook sidecar. Both may be empty.
+    :param migratable: guests with it can be migrated on the Pod network.
+    :param memory: what the launcher needs in addition, a quantity.
+    """
+
+    attachment: str = ""
+    definition: str = ""
+    sidecar_image: str = ""
+    migratable: bool = False
+    memory: str = "0"
+
+
 @dataclass(frozen=True)
 class ClusterConfiguration:
     """The configuration in force; without a KubeVirt object that of an empty one.
@@ -199,6 +221,7 @@ class ClusterConfiguration:
     :param state_storage_class: of claims with what outlives machines beside their disks; None: there are none.
     :param permitted_devices: devices of nodes that guests may have; None permits all that device plugins offer.
     :param migrations: how machines are migrated live.
+    :param bindings: network binding plugins, by name.
     """
 
     architecture: str = "amd64"
@@ -233,6 +256,7 @@ class ClusterConfiguration:
     state_storage_class: str | None = None
     log_serial_console: bool = True
     migrations: Migrations = Migrations()
+    bindings: Mapping[str, BindingPlugin] = field(default_factory=dict)
 
     def machine_type_of(self, architecture: str) -> str:
         """Return the machine type of machines of an architecture which don't say theirs."""
@@ -309,6 +333,18 @@ def from_kubevirt(kubevirt: Mapping[str, Any] | None, architecture: str = DEFAUL
         state_storage_class=configuration.get("vmStateStorageClass") or None,
         permitted_devices=_permitted_devices(configuration.get("permittedHostDevices")),
         migrations=_migrations(configuration.get("migrations") or {}),
+        bindings={name: _binding(each) for name, each in (network.get("binding") or {}).items()},
+    )
+
+
+def _binding(plugin: Mapping[str, Any]) -> BindingPlugin:
+    overhead = (plugin.get("computeResourceOverhead") or {}).get("requests") or {}
+    return BindingPlugin(
+        attachment=plugin.get("domainAttachmentType") or "",
+        definition=plugin.get("networkAttachmentDefinition") or "",
+        sidecar_image=plugin.get("sidecarImage") or "",
+        migratable=plugin.get("migration") is not None,
+        memory=str(overhead.get("memory") or "0"),
     )
 
 

@@ -69,6 +69,8 @@ PCI_TOPOLOGY_V3 = "v3"
 NETWORKS = "k8s.v1.cni.cncf.io/networks"
 DEFAULT_NETWORK = "v1.multus-cni.io/default-network"
 NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status"
+#: Of a NetworkAttachmentDefinition: the resource that its device plugin offers. Of a Pod: its networks' devices (JSON).
+RESOURCE_NAME, NETWORK_INFO = "k8s.v1.cni.cncf.io/resourceName", "kubevirt.io/network-info"
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 ALLOW_POD_BRIDGE_MIGRATION = "kubevirt.io/allow-pod-bridge-network-live-migration"
 EVICT_ONLY = "descheduler.alpha.kubernetes.io/request-evict-only"

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from turtles.api import labels
+from turtles.api.kinds.vmi import interfaces
 from turtles.api.objects import Object, controller_of
-from turtles.api.phases import PENDING, phase_of
+from turtles.api.phases import PENDING, is_final, phase_of
 from turtles.controller.claims import claim_names
 from turtles.controller.heartbeats import Heartbeats
+from turtles.domain import network
 from turtles.kube.informer import Informer, Key, index_by_owner, key_of
 from turtles.kube.kubevirt import VM, VMI
 from turtles.kube.manager import Manager
@@ -27,6 +29,8 @@ BY_CLAIM = "claim"
 PENDING_IN = "pending"
 #: Index of ResourceQuotas.
 BY_NAMESPACE = "namespace"
+#: Index of VMs and VMIs: the MAC addresses that they declare; of VMIs: those that others on the same network see.
+BY_MAC, BY_SEEN_MAC = "mac", "seen-mac"
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,14 @@ class Caches:
         caches.quotas.add_index(BY_NAMESPACE, lambda quota: [quota["metadata"]["namespace"]])
         caches.vms.add_index(BY_CLAIM, lambda vm: _claims(vm, (vm["spec"].get("template") or {}).get("spec") or {}))
         caches.vmis.add_index(BY_CLAIM, lambda vmi: _claims(vmi, vmi["spec"]))
+        caches.vms.add_index(BY_MAC, lambda vm: _declared_macs((vm["spec"].get("template") or {}).get("spec") or {}))
+        caches.vmis.add_index(BY_MAC, lambda vmi: _declared_macs(vmi["spec"]))
+        caches.vmis.add_index(BY_SEEN_MAC, _seen_macs)
         return caches
+
+    def has_mac(self, mac: str) -> bool:
+        """Say whether a VirtualMachine or an instance declares a MAC address."""
+        return bool(self.vms.by_index(BY_MAC, mac) or self.vmis.by_index(BY_MAC, mac))
 
 
 def users_of_claim(informer: Informer, old: Object | None, new: Object | None) -> list[Key]:
@@ -102,6 +113,19 @@ def _unowned_in(obj: Object) -> Iterable[str]:
 
 def _pending_in(vmi: Object) -> Iterable[str]:
     return [vmi["metadata"]["namespace"]] if phase_of(vmi) in ("", PENDING) else []
+
+
+def _declared_macs(spec: Object) -> Iterable[str]:
+    return [network.normalized_mac(mac) for each in interfaces.of(spec).values() if (mac := each.get("macAddress"))]
+
+
+def seen_mac(where: str, mac: str) -> str:
+    """Return the key of :data:`BY_SEEN_MAC` for a MAC address on a network."""
+    return f"{where} {mac}"
+
+
+def _seen_macs(vmi: Object) -> Iterable[str]:
+    return [] if is_final(vmi) else [seen_mac(where, mac) for _, where, mac in network.macs(vmi)]
 
 
 def _claims(obj: Object, spec: Object) -> Iterable[str]:

@@ -25,7 +25,9 @@ from turtles.controller.pod.config import LauncherConfig
 from turtles.controller.pool.controller import PoolController
 from turtles.controller.replicaset.controller import ReplicaSetController
 from turtles.controller.vm.controller import VMController
+from turtles.controller.vm.mac_pool import MacPoolError, Range
 from turtles.controller.vmi.controller import VMIController
+from turtles.errors import ConfigurationError
 from turtles.kube import metrics as kube_metrics
 from turtles.kube.client import Client
 from turtles.kube.configuration import ConfigurationWatch
@@ -48,9 +50,11 @@ class VirtController:
         config: LauncherConfig,
         namespace: str = "kubevirt",
         in_touch_since: Callable[[], float] = lambda: 0.0,
+        macs: Range | None = None,
     ) -> None:
         """Put them together.
 
+        :param macs: addresses for interfaces; without them, they are derived.
         :param namespace: the engine's.
         :param in_touch_since: see :class:`NodeController`.
         """
@@ -65,7 +69,7 @@ class VirtController:
 
         vmis = VMIController(client, caches, recorder, config, current, noted_ends)
         for controller in (
-            VMController(client, caches, recorder, current, noted_ends),
+            VMController(client, caches, recorder, current, noted_ends, macs),
             ReplicaSetController(client, manager, caches, recorder),
             PoolController(client, manager, caches, recorder),
             vmis,
@@ -121,6 +125,12 @@ def _command() -> Command:
         "server and nodes and the feature gate ImageVolume (default: %(default)s)",
     )
     add(
+        "--mac-pool",
+        metavar="START-END",
+        help="MAC addresses that interfaces of VirtualMachines get which declare none, each only once, such as "
+        "02:00:00:00:00:00-02:00:00:00:ff:ff (default: derived from the machine's uid)",
+    )
+    add(
         "--leader-elect",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -158,12 +168,17 @@ def _run(command: Command, options: argparse.Namespace) -> int:
     else:
         gate = threading.Event()
         gate.set()
+    try:
+        macs = Range.parse(options.mac_pool) if options.mac_pool else None
+    except MacPoolError as error:
+        raise ConfigurationError(f"--mac-pool: {error}") from error
     images = {"yes": True, "no": False}.get(options.image_volumes)
     controller = VirtController(
         client,
         LauncherConfig(options.launcher_image, image_volumes=images),
         options.namespace,
         elector.in_touch_since if elector else lambda: 0.0,
+        macs,
     )
     controller.configuration.follow_verbosity("virtController", options.log_level)
     log.info("started", extra={"version": __version__, "server": client.url, "pid": os.getpid()})

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The part of a VMI that its launcher gets. Pure functions.
+"""What a launcher gets from the node agent: the part of its VMI that it needs, and its interfaces. Pure functions.
 
 The launcher has no access to the API, and a VMI may hold secrets (inline cloud-init data), which don't belong in the
 Pod's spec. The node agent, which reads the VMI from the API anyway, writes it to a file in one of the Pod's own
-folders, :data:`turtles.domain.paths.DELIVERED_VMI`.
+folders, :data:`turtles.domain.paths.DELIVERED_VMI`. How interfaces are connected that are plugged in, or have IPv6
+addresses, it is told at a socket, :data:`turtles.domain.paths.INTERFACES_SOCKET`: it gives the guest their addresses.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from turtles.api import labels
+from turtles.domain.network import InterfacePlan, Port
 
 _IDENTITY = ("namespace", "name", "uid")
 
@@ -50,3 +53,31 @@ def read_view(data: bytes, namespace: str, name: str, uid: str) -> dict[str, Any
     if identity != [namespace, name, uid]:
         raise HandoverError(f"{identity[0]}/{identity[1]} ({identity[2]}) instead of {namespace}/{name} ({uid})")
     return vmi
+
+
+def interfaces_view(plans: Sequence[InterfacePlan]) -> bytes:
+    """Return how a guest's interfaces are connected, as JSON."""
+    return json.dumps([asdict(plan) for plan in plans], separators=(",", ":")).encode()
+
+
+def read_interfaces(data: bytes) -> list[InterfacePlan]:
+    """Return the interfaces that :func:`interfaces_view` encoded.
+
+    :raises HandoverError: if these aren't any.
+    """
+    try:
+        return [_plan(each) for each in json.loads(data)]
+    except (ValueError, TypeError, KeyError) as error:
+        raise HandoverError(f"no interfaces ({type(error).__name__}: {error})") from error
+
+
+def _plan(values: Mapping[str, Any]) -> InterfacePlan:
+    # JSON has no tuples.
+    return InterfacePlan(
+        **{
+            **values,
+            "ports": tuple(Port(**port) for port in values["ports"]),
+            "addresses": tuple(values["addresses"]),
+            "routes": tuple((destination, gateway) for destination, gateway in values["routes"]),
+        }
+    )

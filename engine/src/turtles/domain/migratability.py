@@ -7,7 +7,7 @@ engine come after them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,20 +41,23 @@ class Migratability:
     message: str = ""
 
 
-def of(vmi: Mapping[str, Any]) -> Migratability:
-    """Return whether a VMI can be migrated live."""
+def of(vmi: Mapping[str, Any], plugins: Collection[str] = ()) -> Migratability:
+    """Return whether a VMI can be migrated live.
+
+    :param plugins: network binding plugins whose guests can be migrated on the Pod network.
+    """
     volumes = vmi["spec"].get("volumes") or ()
     copied = any(source in volume for volume in volumes for source in _LOCAL)
     method = "BlockMigration" if copied else "LiveMigration"
-    return Migratability(method, *next(_obstacles(vmi), ("", "")))
+    return Migratability(method, *next(_obstacles(vmi, plugins), ("", "")))
 
 
-def _obstacles(vmi: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _obstacles(vmi: Mapping[str, Any], plugins: Collection[str]) -> Iterator[tuple[str, str]]:
     """Generate reason and message of what stands against it, the first of which counts."""
     spec = vmi["spec"]
     domain = spec.get("domain") or {}
     devices, cpu = domain.get("devices") or {}, domain.get("cpu") or {}
-    yield from _interfaces(vmi)
+    yield from _interfaces(vmi, plugins)
     if cpu.get("model") == _PASSTHROUGH:
         message = (
             "cannot migrate VMI which uses the CPU model host-passthrough: the guest sees this very node's processors; "
@@ -63,6 +66,11 @@ def _obstacles(vmi: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "CPUModeLiveMigratable", message
     if devices.get("hostDevices") or devices.get("gpus"):
         yield "HostDeviceNotLiveMigratable", "VMI uses a PCI host devices"
+    if any(each.get("sriov") is not None for each in devices.get("interfaces") or ()):
+        yield (
+            "HostDeviceNotLiveMigratable",
+            "VMI uses SR-IOV interfaces, which this engine doesn't bring to another node",
+        )
     if domain.get("launchSecurity"):
         yield "SEVNotLiveMigratable", "VMI uses SEV"
     if (domain.get("features") or {}).get("hypervPassthrough"):
@@ -78,13 +86,14 @@ def _obstacles(vmi: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         )
 
 
-def _interfaces(vmi: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _interfaces(vmi: Mapping[str, Any], plugins: Collection[str]) -> Iterator[tuple[str, str]]:
     spec = vmi["spec"]
     pod_networks = {network["name"] for network in spec.get("networks") or () if network.get("pod") is not None}
     if labels.ALLOW_POD_BRIDGE_MIGRATION in (vmi["metadata"].get("annotations") or {}):
         return
     for interface in ((spec.get("domain") or {}).get("devices") or {}).get("interfaces") or ():
-        if interface["name"] in pod_networks and interface.get("masquerade") is None:
+        migrates = interface.get("masquerade") is not None or (interface.get("binding") or {}).get("name") in plugins
+        if interface["name"] in pod_networks and not migrates:
             yield (
                 "InterfaceNotLiveMigratable",
                 "cannot migrate VMI which does not use masquerade, bridge with "

@@ -13,8 +13,10 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
+
+from turtles.api.configuration import MANAGED_TAP, TAP
 
 #: Interface of the Pod network inside a Pod (CNI specification: the runtime's choice; every runtime chooses this).
 POD_INTERFACE = "eth0"
@@ -24,14 +26,17 @@ _DIGITS = 11
 _MAX_QUEUES = 256
 #: Default of a network's ``pod.vmNetworkCIDR``.
 MASQUERADE_CIDR = "10.0.2.0/24"
+#: Default of a network's ``pod.vmIPv6NetworkCIDR``.
+MASQUERADE_IPV6_CIDR = "fd10:0:2::/120"
 
 
 @dataclass(frozen=True)
 class PodInterface:
     """What CNI gave the Pod, read before anything is changed.
 
-    ``addresses`` are (address, prefix length) pairs, ``gateway`` is that of the IPv4 default route, ``mtu`` in bytes.
-    ``routes`` are its other IPv4 routes by a gateway: (destination with prefix length, gateway) pairs.
+    ``addresses`` are (address, prefix length) pairs, without those of the link. ``gateway`` is that of the IPv4 default
+    route, ``gateway6`` of the IPv6 one, ``mtu`` in bytes. ``routes`` are its other IPv4 routes by a gateway:
+    (destination with prefix length, gateway) pairs. ``is_tap``: QEMU can open it, as it is (macvtap, say).
     """
 
     name: str
@@ -40,6 +45,8 @@ class PodInterface:
     gateway: str | None
     mtu: int
     routes: tuple[tuple[str, str], ...] = ()
+    gateway6: str | None = None
+    is_tap: bool = False
 
     def has_ipv4(self) -> bool:
         """Whether there is an IPv4 address."""
@@ -54,6 +61,11 @@ class PodInterface:
             if ip_address(address).version == 4:
                 return address, prefix
         raise ValueError(f"interface {self.name} of the Pod has no IPv4 address; check the node's CNI configuration")
+
+    def ipv6(self) -> tuple[str, int] | None:
+        """Return the first IPv6 address and its prefix length; None if there is none."""
+        found = (each for each in self.addresses if ip_address(each[0]).version == 6)
+        return next(found, None)
 
 
 @dataclass(frozen=True)
@@ -71,7 +83,8 @@ class InterfacePlan:
 
     ``gateway`` is None if the Pod has no default route there. ``ports`` empty means: all of them. ``server_ip`` is the
     address of the in-Pod bridge, from which DHCP answers; its prefix is ``prefix`` for masquerade and 32 for bridge.
-    On a network without addresses, ``guest_ip`` and ``server_ip`` are empty: the guest brings its own.
+    On a network without addresses, ``guest_ip`` and ``server_ip`` are empty: the guest brings its own. ``guest_ip6``,
+    ``prefix6`` and ``gateway6`` are the same in IPv6, of which DHCP's server has no address of its own.
     ``addresses`` are the Pod's, at which the guest is reached. ``queues`` are pairs of queues of its tap.
     ``dhcp_options`` is the interface's ``dhcpOptions``.
     """
@@ -93,23 +106,28 @@ class InterfacePlan:
     dhcp_options: Mapping[str, Any] = field(default_factory=dict)
     addresses: tuple[str, ...] = ()
     routes: tuple[tuple[str, str], ...] = ()
+    guest_ip6: str = ""
+    prefix6: int = 0
+    gateway6: str | None = None
 
     @property
     def wire(self) -> str:
         """Name of the Pod's end of the wire, once its own name is the placeholder's (bridge binding)."""
-        return f"{_suffix(self.pod_interface)}-nic"
+        return device_names(self.pod_interface).wire
 
     @property
     def has_address(self) -> bool:
         """Whether the guest's address is known, and given by DHCP."""
-        return bool(self.guest_ip)
+        return bool(self.guest_ip or self.guest_ip6)
 
     @property
     def own_addresses(self) -> tuple[str, ...]:
         """What the guest may send from; nothing if that isn't known."""
         if not self.has_address:
             return ()
-        return self.addresses if self.binding == "bridge" else (self.guest_ip,)
+        if self.binding == "bridge":
+            return self.addresses
+        return tuple(address for address in (self.guest_ip, self.guest_ip6) if address)
 
 
 def pod_interface_name(network: Mapping[str, Any]) -> str:
@@ -120,7 +138,15 @@ def pod_interface_name(network: Mapping[str, Any]) -> str:
     multus = network.get("multus")
     if multus is None or multus.get("default"):
         return POD_INTERFACE
-    return f"pod{hashlib.sha256(network['name'].encode()).hexdigest()[:_DIGITS]}"
+    return further_interface_name(network["name"])
+
+
+def further_interface_name(name: str) -> str:
+    """Return the name that the interface of a further network has in the Pod.
+
+    :param name: of the network.
+    """
+    return f"pod{hashlib.sha256(name.encode()).hexdigest()[:_DIGITS]}"
 
 
 def _suffix(pod_interface: str) -> str:
@@ -128,11 +154,31 @@ def _suffix(pod_interface: str) -> str:
     return pod_interface if pod_interface == POD_INTERFACE else pod_interface.removeprefix("pod")
 
 
-def binding_of(interface: Mapping[str, Any]) -> str:
-    """Return "masquerade" or "bridge" for an entry of ``spec.domain.devices.interfaces``.
+@dataclass(frozen=True)
+class DeviceNames:
+    """Names of the devices that connect a guest to an interface of its Pod."""
 
+    bridge: str
+    tap: str
+    wire: str
+
+
+def device_names(pod_interface: str) -> DeviceNames:
+    """Return the names of the devices that belong to an interface of the Pod, by its name."""
+    suffix = _suffix(pod_interface)
+    return DeviceNames(f"k6t-{suffix}", "tap0" if suffix == POD_INTERFACE else f"tap{suffix}", f"{suffix}-nic")
+
+
+def binding_of(interface: Mapping[str, Any], attachments: Mapping[str, str] = {}) -> str:
+    """Return how an entry of ``spec.domain.devices.interfaces`` is connected.
+
+    That is "masquerade", "bridge", "tap" or "managedTap", or nothing if the sidecar of a binding plugin sees to it.
+
+    :param attachments: of binding plugins, by their names.
     :raises ValueError: for a binding this engine doesn't have.
     """
+    if (plugin := interface.get("binding")) is not None:
+        return attachments.get(plugin["name"], "")
     for binding in ("masquerade", "bridge"):
         if interface.get(binding) is not None:
             return binding
@@ -161,11 +207,24 @@ def chosen_mac(vmi: Mapping[str, Any], interface: Mapping[str, Any], network: Ma
 
     :param interface: an entry of ``spec.domain.devices.interfaces``. :param network: its network.
     """
-    if requested := _normalized(str(interface.get("macAddress") or "")):
+    if requested := normalized_mac(str(interface.get("macAddress") or "")):
         return requested
     if interface.get("masquerade") is None and pod_interface_name(network) == POD_INTERFACE:
         return ""
     return generated_mac(owner_uid(vmi), interface["name"])
+
+
+def macs(vmi: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield (interface's name, where its MAC counts, the MAC) for a VMI's interfaces whose MAC others can see.
+
+    That is on a further network, whose definition is named, or with a bridge on the Pod network.
+    """
+    for _, interface, network in connections(vmi["spec"]):
+        mac = chosen_mac(vmi, interface, network)
+        if mac and interface.get("masquerade") is None:
+            namespace, _, name = str((network.get("multus") or {}).get("networkName") or "").rpartition("/")
+            where = f"{namespace or vmi['metadata']['namespace']}/{name}" if name else ""
+            yield interface["name"], where, mac
 
 
 def queues(spec: Mapping[str, Any]) -> int:
@@ -185,8 +244,9 @@ def plan(
     mac: str,
     pairs: int = 1,
     index: int = 0,
+    attachments: Mapping[str, str] = {},
 ) -> InterfacePlan:
-    """Return the plan of one interface.
+    """Return the plan of one interface, which somebody else's sidecar doesn't see to.
 
     :param interface: an entry of ``spec.domain.devices.interfaces``.
     :param network: the entry of ``spec.networks`` with the same name.
@@ -194,29 +254,37 @@ def plan(
     :param mac: what :func:`chosen_mac` returns for it.
     :param pairs: of queues, if the interface's model has several.
     :param index: of the interface in the list.
+    :param attachments: of binding plugins, by their names.
     :raises ValueError: if the network or binding isn't known, or the Pod network has no IPv4 address.
     """
     name = interface["name"]
     pod = network.get("pod")
     if pod is None and network.get("multus") is None:
         raise ValueError(f"network {name!r} is neither the Pod network (pod) nor a further one (multus)")
-    binding = binding_of(interface)
+    binding = binding_of(interface, attachments)
     if binding == "masquerade" and pod is None:
         raise ValueError(f"interface {name!r}: masquerade needs the Pod network; use bridge")
-    suffix = _suffix(pod_interface.name)
+    names = device_names(pod_interface.name)
     common: dict[str, Any] = {
         "name": name,
         "binding": binding,
         "pod_interface": pod_interface.name,
-        "bridge": f"k6t-{suffix}",
-        "tap": "tap0" if suffix == POD_INTERFACE else f"tap{suffix}",
+        "bridge": names.bridge,
+        "tap": names.tap,
         "mtu": pod_interface.mtu,
         "queues": pairs if interface.get("model", "virtio") == "virtio" else 1,
         "link_up": interface.get("state") != "down",
         "dhcp_options": interface.get("dhcpOptions") or {},
         "addresses": tuple(address for address, _ in pod_interface.addresses),
     }
+    if binding in (TAP, MANAGED_TAP):
+        tap = pod_interface.name if binding == TAP and pod_interface.is_tap else names.tap
+        unserved = {"guest_ip": "", "prefix": 0, "gateway": None, "server_ip": ""}
+        return InterfacePlan(guest_mac=mac or pod_interface.mac, **{**common, **unserved, "tap": tap})
+    of_pod6 = pod_interface.ipv6()
     if binding == "bridge":
+        if of_pod6 is not None:
+            common |= {"guest_ip6": of_pod6[0], "prefix6": of_pod6[1], "gateway6": pod_interface.gateway6}
         address, prefix = _ipv4(name, pod_interface) if pod is not None or pod_interface.has_ipv4() else ("", 0)
         return InterfacePlan(
             guest_mac=mac or pod_interface.mac,
@@ -231,6 +299,9 @@ def plan(
     _ipv4(name, pod_interface)
     subnet = IPv4Network((pod or {}).get("vmNetworkCIDR") or MASQUERADE_CIDR)
     gateway = str(subnet[1])
+    if of_pod6 is not None:
+        subnet6 = IPv6Network((pod or {}).get("vmIPv6NetworkCIDR") or MASQUERADE_IPV6_CIDR)
+        common |= {"guest_ip6": str(subnet6[2]), "prefix6": subnet6.prefixlen, "gateway6": str(subnet6[1])}
     return InterfacePlan(
         guest_mac=mac,
         guest_ip=str(subnet[2]),
@@ -259,23 +330,35 @@ def _protocol(port: Mapping[str, Any]) -> str:
     return str(port.get("protocol") or "TCP").lower()
 
 
-def _normalized(mac: str) -> str:
+def normalized_mac(mac: str) -> str:
     """Return a MAC address in lower case with colons, empty for none."""
     digits = re.sub(r"[:.-]", "", mac.lower())
     return ":".join(digits[index : index + 2] for index in range(0, len(digits), 2))
 
 
-def plans(vmi: Mapping[str, Any], pod_interfaces: Mapping[str, PodInterface]) -> tuple[InterfacePlan, ...]:
+def plans(
+    vmi: Mapping[str, Any], pod_interfaces: Mapping[str, PodInterface], attachments: Mapping[str, str] = {}
+) -> tuple[InterfacePlan, ...]:
     """Return the plans of those interfaces of a VMI whose Pod's interfaces are known.
 
     :param pod_interfaces: by name, as CNI left them.
+    :param attachments: of binding plugins, by their names; interfaces of others aren't the engine's affair.
     :raises ValueError: as :func:`plan` does.
     """
     spec = vmi["spec"]
     return tuple(
-        plan(interface, network, pod_interfaces[name], chosen_mac(vmi, interface, network), queues(spec), index)
-        for index, interface, network in connections(spec)
+        plan(
+            interface,
+            network,
+            pod_interfaces[name],
+            chosen_mac(vmi, interface, network),
+            queues(spec),
+            index,
+            attachments,
+        )
+        for index, interface, network in own_connections(spec)
         if (name := pod_interface_name(network)) in pod_interfaces
+        and (interface.get("binding") is None or binding_of(interface, attachments))
     )
 
 
@@ -291,6 +374,11 @@ def connections(spec: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any
             continue
         if network.get("pod") is not None or network.get("multus") is not None:
             yield index, interface, network
+
+
+def own_connections(spec: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any], Mapping[str, Any]]]:
+    """Yield those of :func:`connections` that have an interface in the Pod's network, other than a device (SR-IOV)."""
+    return (each for each in connections(spec) if each[1].get("sriov") is None)
 
 
 def further_networks(spec: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:

@@ -42,6 +42,9 @@ KERNEL, INITRD = KERNEL_DIR / "kernel", KERNEL_DIR / "initrd"
 #: What Ignition configures the guest with.
 IGNITION = EPHEMERAL_DISKS_DIR / "ignition" / "config.ign"
 
+#: What virt-controller says about the devices of SR-IOV interfaces, mounted from the Pod's annotation.
+POD_INFO_DIR = PurePosixPath("/etc/podinfo")
+NETWORK_INFO = POD_INFO_DIR / "network-info"
 #: Names of the emptyDir volumes in the Pod's spec, by mount point.
 EMPTY_DIRS: Mapping[PurePosixPath, str] = {
     PRIVATE_DIR: "private",
@@ -64,6 +67,8 @@ CAPABILITY_CACHE = PurePosixPath("libvirt/qemu/cache/capabilities")
 DELIVERED_VMI = PRIVATE_DIR / "vmi.json"
 #: libvirtd's socket, inside the Pod.
 LIBVIRT_SOCKET = SOCKETS_DIR / "libvirt-sock"
+#: Where the launcher is told how the guest's interfaces are connected, if it can't know by itself.
+INTERFACES_SOCKET = SOCKETS_DIR / "interfaces"
 #: Where the launcher waits for the node agent to mount container disks that run in containers of their own.
 CONTAINER_DISKS_SOCKET = SOCKETS_DIR / "container-disks"
 #: The pipe through which the launcher hands the serial console's output to the container that logs it.

@@ -15,7 +15,7 @@ from turtles.api import conditions
 from turtles.api.conditions import Condition, get_condition, remove_condition, set_condition
 from turtles.api.objects import Object
 from turtles.api.phases import FAILED, RUNNING, set_phase
-from turtles.domain import definition, growth, lifecycle, migratability
+from turtles.domain import definition, growth, interface_status, lifecycle, migratability
 from turtles.domain import status as parts
 from turtles.domain.credentials import Synchronization
 from turtles.domain.end import End
@@ -37,7 +37,9 @@ class Observation:
 
     ``plans`` are those of its interfaces. ``refused`` says why a change of the running guest
     (:mod:`turtles.domain.growth`) couldn't be made, by its condition; ``checksums`` what is known of container disks';
-    ``volumes`` how far those are that come or go while the guest runs; ``dumps`` those of its memory.
+    ``volumes`` how far those are that come or go while the guest runs; ``dumps`` those of its memory;
+    ``interface_failures`` why interfaces couldn't be plugged in or unplugged; ``migratable_plugins`` with which network
+    binding plugins guests on the Pod network can be migrated.
     """
 
     state: int
@@ -48,6 +50,8 @@ class Observation:
     checksums: Mapping[str, int] = field(default_factory=dict)
     volumes: Mapping[str, Plugged] = field(default_factory=dict)
     dumps: Mapping[str, Dump] = field(default_factory=dict)
+    interface_failures: Mapping[str, str] = field(default_factory=dict)
+    migratable_plugins: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -108,9 +112,8 @@ def observed(
     if info is not None:
         seen_inside: Mapping[str, AgentInterface] = info.interfaces
     else:  # until the agent has answered an agent of ours that was restarted, what it said before holds
-        seen_inside = parts.known_interfaces(status.get("interfaces")) if connected else {}
-    links = live.links if live else {}
-    status["interfaces"] = parts.interfaces(seen.plans, seen_inside, links, status.get("interfaces"))
+        seen_inside = interface_status.known_interfaces(status.get("interfaces")) if connected else {}
+    status["interfaces"] = interface_status.interfaces(seen.plans, seen_inside, live, status.get("interfaces"))
     disks = None if live is None else live.disks
     status["volumeStatus"] = parts.volume_status(
         spec, status.get("volumeStatus"), seen.checksums, disks, seen.volumes, seen.dumps
@@ -119,7 +122,7 @@ def observed(
         status["guestOSInfo"] = info.os_info
     elif not connected:
         status["guestOSInfo"] = {}
-    migration = migratability.of(vmi)
+    migration = migratability.of(vmi, seen.migratable_plugins)
     status["migrationMethod"] = migration.method
     status["migrationTransport"] = "Unix"
     status["conditions"] = _conditions(status.get("conditions") or [], seen, info, migration, now)
@@ -179,6 +182,9 @@ def events(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:
         _IO_ERROR.reason
     ):
         yield _IO_ERROR
+    trouble = (get_condition(new["conditions"], "Synchronized") or {}).get("message")
+    if trouble and trouble != (get_condition(old.get("conditions"), "Synchronized") or {}).get("message"):
+        yield Event("Warning", "SyncFailed", f"{trouble} (trying again)")
     before = {entry["name"]: entry for entry in old.get("volumeStatus") or ()}
     for entry in new.get("volumeStatus") or ():
         reason = entry.get("reason")
@@ -221,7 +227,8 @@ def _conditions(
         "KVMNotAvailable",
         "The guest runs under software emulation because KVM is not available to its launcher.",
     )
-    put("Synchronized", False)
+    failures = "; ".join(message for _, message in sorted(seen.interface_failures.items()))
+    put("Synchronized", bool(failures), "False", conditions.AGENT_FAILED, failures)
     return entries
 
 

@@ -13,15 +13,14 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from turtles.api import quantity
 from turtles.api.kinds.vmi import hotplug
 from turtles.domain import definition
-from turtles.domain.network import InterfacePlan
 from turtles.domain.xml import AnswerError, parse
 
 #: How long a name may be that a guest or its Pod has made up, and how many interfaces of a guest are looked at.
 _NAME_LENGTH, _INTERFACES = 256, 256
 #: How many addresses of each are looked at.
 _ADDRESSES = 64
-#: Where virt-handler and virt-controller know of an interface from, besides the domain.
-_AGENT, _MULTUS = "guest-agent", "multus-status"
+#: The guest's own, which nobody reaches.
+_LOOPBACK = "lo"
 #: Of what a Pod says about its domain. An int64 is what quantities may be (KiB here).
 _MACHINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
@@ -119,6 +118,10 @@ class Live:
     disks: Mapping[str, LiveDisk] = field(default_factory=dict)
     targets: frozenset[str] = frozenset()
     buses: frozenset[str] = frozenset()
+
+    def has_interface(self, name: str, mac: str) -> bool:
+        """Say whether the guest has an interface, by its name or, since a sidecar may have changed that, its MAC."""
+        return name in self.macs or mac in self.links
 
 
 @dataclass(frozen=True)
@@ -314,7 +317,7 @@ def agent_interfaces(info: Mapping[str, Any]) -> dict[str, AgentInterface]:
 def _agent_interfaces(info: Mapping[str, Any]) -> Iterator[tuple[str, AgentInterface]]:
     for index in range(min(int(info.get("if.count", 0)), _INTERFACES)):
         mac, name = info.get(f"if.{index}.hwaddr"), info.get(f"if.{index}.name")
-        if mac and name and _MAC.fullmatch(str(mac)):
+        if mac and name and name != _LOOPBACK and _MAC.fullmatch(str(mac)):
             yield str(mac).lower(), AgentInterface(_name(name), tuple(_agent_addresses(info, f"if.{index}.addr")))
 
 
@@ -324,50 +327,6 @@ def _agent_addresses(info: Mapping[str, Any], prefix: str) -> Iterator[str]:
             address = ip_address(str(info.get(f"{prefix}.{index}.addr")))
             if not address.is_link_local:
                 yield str(address)
-
-
-def interfaces(
-    plans: Sequence[InterfacePlan],
-    seen_inside: Mapping[str, AgentInterface],
-    links: Mapping[str, bool] = {},
-    before: Sequence[Mapping[str, Any]] | None = None,
-) -> list[dict[str, Any]]:
-    """Return status.interfaces.
-
-    Under both bindings the Pod's addresses are where the guest is reached. Where it has none, the guest's own are.
-
-    :param seen_inside: the guest's interfaces by MAC, empty without a guest agent.
-    :param links: of a running guest, by MAC.
-    :param before: the status.interfaces there are, with what virt-controller knows of the Pod.
-    """
-    of_multus = {entry["name"] for entry in before or () if _MULTUS in str(entry.get("infoSource", "")).split(", ")}
-    entries = []
-    for plan in plans:
-        entry: dict[str, Any] = {"name": plan.name, "mac": plan.guest_mac, "podInterfaceName": plan.pod_interface}
-        inside = seen_inside.get(plan.guest_mac)
-        if addresses := plan.addresses or (inside.addresses if inside else ()):
-            entry["ipAddress"] = addresses[0]
-            entry["ipAddresses"] = list(addresses)
-        sources = ["domain"]
-        if inside is not None:
-            entry["interfaceName"] = inside.name
-            sources.append(_AGENT)
-        if plan.name in of_multus:
-            sources.append(_MULTUS)
-        entry["infoSource"] = ", ".join(sources)
-        entry["queueCount"] = plan.queues
-        entry["linkState"] = "up" if links.get(plan.guest_mac, plan.link_up) else "down"
-        entries.append(entry)
-    return entries
-
-
-def known_interfaces(entries: Sequence[Mapping[str, Any]] | None) -> dict[str, AgentInterface]:
-    """Return the guest's interfaces by MAC, as status.interfaces has them from an earlier answer."""
-    return {
-        entry["mac"]: AgentInterface(entry["interfaceName"], tuple(entry.get("ipAddresses") or ()))
-        for entry in entries or ()
-        if entry.get("interfaceName")
-    }
 
 
 def cpu_topology(spec: Mapping[str, Any], vcpus: int = 0) -> dict[str, int]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from turtles.api.configuration import BindingPlugin
 from turtles.api.objects import is_deleted
 from turtles.api.phases import RUNNING, phase_of
 from turtles.domain import decision, paths
@@ -57,6 +58,11 @@ class Guest:
     #: Why volumes couldn't be plugged in or unplugged, by their names, and when the next attempt is due.
     volume_failures: dict[str, str] = field(default_factory=dict)
     volume_retry: dict[str, float] = field(default_factory=dict)
+    #: The same for network interfaces.
+    interface_failures: dict[str, str] = field(default_factory=dict)
+    interface_retry: dict[str, float] = field(default_factory=dict)
+    #: The network binding plugins there are, by name.
+    bindings: Mapping[str, BindingPlugin] = field(default_factory=dict)
     #: Dumps of its memory, by the names of the volumes with the claims.
     dumps: dict[str, Dump] = field(default_factory=dict)
     syncs: Bucket = field(default_factory=lambda: Bucket(_SYNCS, _SYNCS_RATE))

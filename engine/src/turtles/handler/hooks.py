@@ -11,6 +11,7 @@ import json
 from turtles.api import hook_sidecars
 from turtles.api.objects import Object
 from turtles.domain import paths
+from turtles.domain.sidecars import of as sidecars_of
 from turtles.domain.xml import MAX_LENGTH, AnswerError, parse
 from turtles.handler.errors import HookError
 from turtles.handler.guest import Guest
@@ -28,7 +29,7 @@ def changed(vmi: Object, guest: Guest, launcher: Launcher, domain: str) -> str:
     :raises HookError: if they can't be called, or what they return can't be used.
     """
     try:
-        number = len(hook_sidecars.read(vmi["metadata"]))
+        number = len(sidecars_of(vmi, guest.bindings))
     except hook_sidecars.HookSidecarError:
         number = 0
     if not number:

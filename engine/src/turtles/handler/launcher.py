@@ -9,6 +9,7 @@ the first has ended, so the process must also have the Pod's own folder where th
 import contextlib
 import errno
 import itertools
+import json
 import logging
 import os
 import socket
@@ -201,9 +202,12 @@ class Launcher:
         with closing(_open_own_folder(self._host_path(paths.PRIVATE_DIR))) as private:
             return _own_folder(private, paths.MIGRATION_DIR.name, 0o750)
 
-    def ask(self, path: PurePosixPath, request: bytes, *, seconds: float, limit: int) -> bytes:
+    def ask(
+        self, path: PurePosixPath, request: bytes, *, seconds: float, limit: int, descriptors: Sequence[int] = ()
+    ) -> bytes:
         """Ask the launcher something at a socket in the Pod's folder of sockets.
 
+        :param descriptors: handed over with it.
         :raises OSError: if nothing answers in time, or with too much.
         :raises StrangerError: if what listens isn't the launcher's.
         """
@@ -213,7 +217,7 @@ class Launcher:
             Peer(directory, path.name) as peer,
         ):
             peer.check()
-            return peer.ask(request, seconds=seconds, limit=limit)
+            return peer.ask(request, seconds=seconds, limit=limit, descriptors=descriptors)
 
     def statistics(self, name: str) -> dict[str, Any] | None:
         """Return libvirt's statistics of the domain; None where there is no connection, which isn't made for this."""
@@ -240,7 +244,16 @@ class Launcher:
         except OSError:
             return {}
         entries = dict(entry.partition("=")[::2] for entry in text.split("\0"))
-        return {name: value for name, value in entries.items() if name.startswith(host_devices.PREFIXES)}
+        return {name: value for name, value in entries.items() if name.startswith(host_devices.ALL_PREFIXES)}
+
+    def network_info(self) -> dict[str, str]:
+        """Return the PCI addresses of the devices of SR-IOV networks that the Pod was told, by network."""
+        try:
+            with open(self._open_file(paths.NETWORK_INFO, os.O_RDONLY), "rb") as file:
+                entries = json.loads(file.read(_ENVIRONMENT_BYTES))["interfaces"]
+            return {each["network"]: each["deviceInfo"]["pci"]["pci-address"] for each in entries}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
 
     def _assigned_files(self) -> list[PurePosixPath]:
         """Return the files of devices of the node that the Pod was given: all of VFIO's, and those of USB."""

@@ -13,7 +13,7 @@ import socket
 import stat
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from turtles.api.guests import QEMU_UID
@@ -89,10 +89,11 @@ class Peer:
         with contextlib.suppress(OSError):
             self.socket.send(data)
 
-    def ask(self, data: bytes, *, seconds: float, limit: int) -> bytes:
+    def ask(self, data: bytes, *, seconds: float, limit: int, descriptors: Sequence[int] = ()) -> bytes:
         """Send a request and return the answer, which ends with the connection.
 
         :param limit: bytes of an answer that are accepted.
+        :param descriptors: sent along with the request's beginning.
         :raises TimeoutError: if that takes longer.
         :raises OSError: if the answer is longer, or the peer is gone.
         """
@@ -105,6 +106,9 @@ class Peer:
             self.socket.settimeout(left)
 
         view = memoryview(data)
+        if descriptors:
+            wait()
+            view = view[socket.send_fds(self.socket, [view], list(descriptors)) :]
         while view:
             wait()
             view = view[self.socket.send(view) :]

@@ -13,31 +13,40 @@ import ctypes
 import errno
 import hashlib
 import os
+import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from turtles.api.configuration import MANAGED_TAP, TAP
 from turtles.api.guests import QEMU_UID
-from turtles.domain.network import POD_INTERFACE, InterfacePlan, PodInterface
+from turtles.domain.network import POD_INTERFACE, InterfacePlan, PodInterface, device_names
 from turtles.handler import rules
 
 T = TypeVar("T")
 
 _CLONE_NEWNET = 0x40000000
 _OF_MASTER = 0x04  # NTF_MASTER of <linux/neighbour.h>
-_AF_INET = 2
 _MAIN_TABLE = 254
 #: What virt-launcher, an ordinary user, may bind in its Pod: DHCP and all ports above.
 _FIRST_PORT = "67"
 #: The type of links that share their master's MAC, and the one that receives for its own MAC only.
+_TAPS = ("tun", "macvtap")
 _WITHOUT_MAC, _FILTERING = "ipvlan", "macvlan"
 #: Seconds nft may take.
 _NFT_TIMEOUT = 10
+#: Option of ICMPv6 sockets (RFC 3542, section 3.2): the types that are blocked, one bit each; all but 133.
+_ICMP6_FILTER = 1
+_ONLY_SOLICITATIONS = struct.pack(
+    "=8I", *(0xFFFFFFFF ^ (1 << 133 % 32 if word == 133 // 32 else 0) for word in range(8))
+)
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -92,8 +101,10 @@ def connect(netns: int, plan: InterfacePlan, pod_interface: PodInterface) -> Non
         try:
             _sysctl("ipv4/ip_unprivileged_port_start", _FIRST_PORT)
             with IPRoute() as ip:
-                if plan.binding == "bridge":
+                if plan.binding in ("bridge", MANAGED_TAP):
                     _bridge_binding(ip, plan, pod_interface)
+                elif plan.binding == TAP:
+                    _check_tap(ip, plan)
                 else:
                     _masquerade_binding(ip, plan)
         except (NetlinkError, OSError, subprocess.TimeoutExpired) as error:
@@ -102,16 +113,56 @@ def connect(netns: int, plan: InterfacePlan, pod_interface: PodInterface) -> Non
     in_namespace(netns, work)
 
 
+def disconnect(netns: int, pod_interface: PodInterface) -> None:
+    """Give the Pod's interface back as CNI left it, but for addresses: the guest has none on it any longer.
+
+    :raises PlumbingError: if that failed; calling it again is safe.
+    """
+    names = device_names(pod_interface.name)
+
+    def work() -> None:
+        try:
+            with IPRoute() as ip, _nft(rules.nothing(names)):
+                for name in (names.tap, names.bridge):
+                    if (index := _index(ip, name)) is not None:
+                        ip.link("del", index=index)
+                if (wire := _index(ip, names.wire)) is None:
+                    return
+                if (placeholder := _index(ip, pod_interface.name)) is not None:
+                    ip.link("del", index=placeholder)
+                ip.link("set", index=wire, state="down")
+                ip.link("set", index=wire, ifname=pod_interface.name, address=pod_interface.mac)
+        except (NetlinkError, OSError, subprocess.TimeoutExpired) as error:
+            words = f"interface {pod_interface.name} of the Pod can't be given back: {error}"
+            raise PlumbingError(words) from error
+
+    in_namespace(netns, work)
+
+
+def router_socket(netns: int) -> socket.socket:
+    """Return a socket in the Pod's network for router advertisements: ICMPv6, of which it gets router solicitations.
+
+    :raises PlumbingError: if it can't be opened.
+    """
+
+    def opened() -> socket.socket:
+        try:
+            return socket.socket(socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMPV6)
+        except OSError as error:
+            raise PlumbingError(f"router advertisements can't be sent in the Pod: {error}") from error
+
+    found = in_namespace(netns, opened)
+    found.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, _ONLY_SOLICITATIONS)
+    return found
+
+
 def _read(name: str, of: str) -> PodInterface:
     with IPRoute() as ip:
         index = _index(ip, name)
         if index is None:
             raise PlumbingError(f"the Pod has no interface {name!r} of {of}; check the node's CNI configuration")
         link = ip.get_links(index)[0]
-        gateway = None
-        for route in ip.get_routes(family=_AF_INET, table=_MAIN_TABLE):
-            if route["dst_len"] == 0 and route.get_attr("RTA_OIF") == index:
-                gateway = route.get_attr("RTA_GATEWAY")
+        routes = list(_gateways(ip, socket.AF_INET, index))
         return PodInterface(
             name=name,
             mac=link.get_attr("IFLA_ADDRESS"),
@@ -121,9 +172,19 @@ def _read(name: str, of: str) -> PodInterface:
                 for address in ip.get_addr(index=index)
                 if not address.get_attr("IFA_ADDRESS").lower().startswith("fe80:")
             ),
-            gateway=gateway,
+            gateway=next((gateway for destination, gateway in routes if not destination), None),
+            gateway6=next((gateway for to, gateway in _gateways(ip, socket.AF_INET6, index) if not to), None),
             mtu=link.get_attr("IFLA_MTU"),
+            is_tap=_kind(ip, index) in _TAPS,
+            routes=tuple((destination, gateway) for destination, gateway in routes if destination),
         )
+
+
+def _gateways(ip: Any, family: int, index: int) -> Iterator[tuple[str, str]]:
+    """Yield a link's routes by a gateway: (destination with prefix length, gateway) pairs, "" for the default route."""
+    for route in ip.get_routes(family=family, table=_MAIN_TABLE):
+        if route.get_attr("RTA_OIF") == index and (gateway := route.get_attr("RTA_GATEWAY")):
+            yield f"{route.get_attr('RTA_DST')}/{route['dst_len']}" if route["dst_len"] else "", gateway
 
 
 def _index(ip: Any, name: str) -> int | None:
@@ -167,6 +228,7 @@ def _sysctl(key: str, value: str) -> None:
 
 
 def _pod_bridge(ip: Any, plan: InterfacePlan, prefix: int) -> int:
+    """Create the bridge in the Pod. Its address of the link in IPv6, from which the launcher answers, is its own."""
     index = _index(ip, plan.bridge)
     if index is None:
         index = _add_link(
@@ -180,8 +242,28 @@ def _pod_bridge(ip: Any, plan: InterfacePlan, prefix: int) -> int:
         if plan.server_ip:
             _add_address(ip, index, plan.server_ip, prefix)
         ip.link("set", index=index, mtu=plan.mtu, ifname=plan.bridge)
+    if plan.guest_ip6:
+        # Nobody else is there who could have its address, so that it needn't look for a second.
+        for key, value in (("accept_dad", "0"), ("accept_ra", "0"), ("disable_ipv6", "0")):
+            _sysctl(f"ipv6/conf/{plan.bridge}/{key}", value)
+        _sysctl("ipv6/conf/all/forwarding", "1")
     ip.link("set", index=index, state="up")
+    if plan.guest_ip6:
+        _route_ipv6(ip, plan, index)
     return index
+
+
+def _route_ipv6(ip: Any, plan: InterfacePlan, bridge: int) -> None:
+    """Make the Pod the guest's router: advertisements can't name another one, such as the network's own."""
+    if plan.binding == "masquerade":
+        if plan.gateway6:
+            _add_address(ip, bridge, plan.gateway6, plan.prefix6)
+        return
+    network = str(IPv6Network((plan.guest_ip6, plan.prefix6), strict=False))
+    ip.route("replace", family=socket.AF_INET6, dst=network, oif=bridge)
+    if plan.gateway6 is not None:
+        ip.route("replace", family=socket.AF_INET6, dst=f"{plan.gateway6}/128", oif=bridge)
+        ip.route("replace", family=socket.AF_INET6, dst="default", gateway=plan.gateway6, oif=bridge)
 
 
 def _tap(ip: Any, plan: InterfacePlan) -> int:
@@ -211,9 +293,21 @@ def _masquerade_binding(ip: Any, plan: InterfacePlan) -> None:
 
 def _bridge_binding(ip: Any, plan: InterfacePlan, pod: PodInterface) -> None:
     tap = _tap(ip, plan)
-    with _nft(rules.antispoofing(plan)):
+    with _nft(rules.antispoofing(plan) + rules.link_of_its_own(plan)):
         bridge = _take_over(ip, plan, pod)
     _plug(ip, plan, tap, bridge)
+
+
+def _check_tap(ip: Any, plan: InterfacePlan) -> None:
+    """Check that a binding plugin has made the guest's tap, which isn't filtered here.
+
+    :raises PlumbingError: it hasn't.
+    """
+    if _index(ip, plan.tap) is None:
+        raise PlumbingError(
+            f"interface {plan.name!r}: its binding plugin has domainAttachmentType tap, but its CNI plugin made no "
+            f"{plan.tap} in the Pod"
+        )
 
 
 def _take_over(ip: Any, plan: InterfacePlan, pod: PodInterface) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from turtles.api.configuration import ClusterConfiguration
+from turtles.api.kinds.vmi import interfaces
 from turtles.api.objects import Object
 from turtles.domain import decision, definition, end, paths
 from turtles.domain.network import InterfacePlan
@@ -115,7 +116,8 @@ class Starter:
             processors=launcher.processors() if dedicated else (),
             numa=numa_nodes() if dedicated else {},
             absent=absent,
-            assigned=launcher.assigned_devices() if _has_assigned_devices(vmi) else {},
+            assigned=launcher.assigned_devices() if _has_assigned_devices(vmi) or _has_functions(vmi) else {},
+            network_info=launcher.network_info() if _has_functions(vmi) else {},
             logs_console=launcher.has_file(paths.serial_log(vmi["metadata"]["uid"])),
         )
 
@@ -134,6 +136,10 @@ def _host_disks(vmi: Object) -> list[Object]:
 def _has_assigned_devices(vmi: Object) -> bool:
     devices = (vmi["spec"].get("domain") or {}).get("devices") or {}
     return bool(devices.get("gpus") or devices.get("hostDevices"))
+
+
+def _has_functions(vmi: Object) -> bool:
+    return any(each.get("sriov") is not None for each in interfaces.of(vmi["spec"]).values())
 
 
 def _volumes_without_direct_io(vmi: Object, launcher: Launcher) -> frozenset[str]:

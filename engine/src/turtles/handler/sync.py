@@ -25,7 +25,7 @@ from turtles.domain.end import End
 from turtles.domain.report import Observation
 from turtles.domain.status import Plugged
 from turtles.domain.xml import AnswerError
-from turtles.handler import delivery, hotplug, pod_network
+from turtles.handler import delivery, hotplug, interfaces, pod_network
 from turtles.handler.arrival import Arrivals
 from turtles.handler.checksums import Checksums
 from turtles.handler.cluster import Cluster, Key
@@ -92,6 +92,7 @@ class Synchroniser:
         self._agents = GuestAgents()
         self._dumps = MemoryDumps()
         self._credentials = AccessCredentials()
+        self._configuration = configuration
         self._reporter = Reporter(cluster)
         self._departures = Departures(cluster, node, proxy, find_proxy)
         self._arrivals = Arrivals(cluster, self._starter, pods_dir, proxy, find_proxy)
@@ -120,6 +121,7 @@ class Synchroniser:
             return self._elsewhere(vmi, guest, key)
         guest = guest or self.guests.track(key, vmi["metadata"]["uid"])
         self._arrivals.forget(guest)
+        guest.bindings = self._configuration().bindings
         if delay := guest.delay(vmi):
             return delay
         try:
@@ -133,6 +135,7 @@ class Synchroniser:
         """Synchronise a VMI whose guest isn't here: it may be on its way."""
         if phase_of(vmi) == RUNNING and migrations.is_target(vmi, self._node) and not is_deleted(vmi):
             guest = guest or self.guests.track(key, vmi["metadata"]["uid"])
+            guest.bindings = self._configuration().bindings
             try:
                 return self._arrivals.follow(vmi, guest, self._find_launcher(vmi, guest))
             except GuestEnded as ended:
@@ -211,7 +214,8 @@ class Synchroniser:
         if step is not Step.SHUT_DOWN and self._change(vmi, guest, launcher, domain, seen):
             volumes = hotplug.mount(vmi, guest, launcher, lambda: self._cluster.enqueue(guest.key))
             seen = _observe(vmi, guest, launcher, domain, state, reason, volumes)
-        again = hotplug.next_look(vmi, guest, volumes, again)
+        interfaces.give_back(vmi, guest, launcher, seen)
+        again = interfaces.next_look(guest, hotplug.next_look(vmi, guest, volumes, again))
         self._report(vmi, guest, domain, seen)
         if seen.live is not None:
             self._disk_growth.grow(vmi, launcher, domain, seen.live)
@@ -223,6 +227,7 @@ class Synchroniser:
         changed = set_links(guest, domain, seen) | grow(vmi, guest, domain, seen)
         if seen.live is None:
             return changed
+        changed |= interfaces.follow(vmi, guest, launcher, domain, seen)
         gives = functools.partial(self._starter.host, vmi, launcher)
         changed |= hotplug.plug(vmi, guest, launcher, domain, seen.live, seen.volumes, gives)
         return self._dumps.start(vmi, guest, domain, seen.volumes, lambda: self._cluster.enqueue(guest.key)) or changed
@@ -382,8 +387,19 @@ def _observe(
     except AnswerError as error:
         raise LauncherBusy(f"libvirtd sends invalid data: {error}") from error
     refused = {condition: message for condition, (_, message) in guest.refused.items()}
-    plans = pod_network.plans(vmi, pod_network.pod_interfaces(vmi, guest, launcher, live), live)
-    return Observation(state, reason, live, plans, refused, dict(guest.checksums), volumes, dict(guest.dumps))
+    plans = pod_network.plans(vmi, guest, pod_network.pod_interfaces(vmi, guest, launcher, live), live)
+    return Observation(
+        state,
+        reason,
+        live,
+        plans,
+        refused,
+        dict(guest.checksums),
+        volumes,
+        dict(guest.dumps),
+        dict(guest.interface_failures),
+        frozenset(name for name, plugin in guest.bindings.items() if plugin.migratable),
+    )
 
 
 def _stopped(vmi: Object, guest: Guest, state: int, reason: int) -> End:

@@ -17,6 +17,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from turtles.domain.network import InterfacePlan
+from turtles.launcher.links import index_of
 from turtles.launcher.pod import Resolver
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def parse_options(packet: bytes) -> dict[int, bytes]:
     return options
 
 
-def _domain_list(domains: tuple[str, ...]) -> bytes:
+def domain_list(domains: tuple[str, ...]) -> bytes:
     """Return *domains* in DNS wire format without compression (RFC 3397); those that can't be encoded are left out."""
     encoded = b""
     for domain in domains:
@@ -82,13 +83,13 @@ def lease_options(plan: InterfacePlan, resolver: Resolver, hostname: str) -> lis
         outside = dict.fromkeys(gateway for _, gateway in routes if IPv4Address(gateway) not in network)
         # A gateway outside of the subnet (some CNI plugins give /32 addresses) needs a route to it first.
         options.append((121, _routes([*((f"{gateway}/32", _ON_LINK) for gateway in outside), *routes])))
-    if resolver.servers:
-        options.append((6, b"".join(IPv4Address(server).packed for server in resolver.servers)))
+    if servers := [server for server in resolver.servers if ":" not in server]:
+        options.append((6, b"".join(IPv4Address(server).packed for server in servers)))
     options.append((12, hostname.encode("ascii", "ignore")))
     if resolver.search:
         # The longest is the most specific one: namespace.svc.cluster.local.
         options.append((15, max(resolver.search, key=len).encode("ascii", "ignore")))
-        options.append((119, _domain_list(resolver.search)))
+        options.append((119, domain_list(resolver.search)))
     options.append((26, struct.pack(">H", min(plan.mtu, 0xFFFF))))
     options += _chosen_options(plan.dhcp_options)
     return [(code, value) for code, value in options if value]
@@ -179,17 +180,21 @@ def _encode(options: list[tuple[int, bytes]]) -> bytes:
 class Server:
     """Answers the guest on its in-Pod bridges. Call :meth:`handle` whenever :meth:`fileno` is readable."""
 
-    def __init__(self, plans: Sequence[InterfacePlan], resolver: Resolver, hostname: str) -> None:
+    def __init__(self, resolver: Resolver, hostname: str) -> None:
         """Open the socket; the bridges needn't be there yet.
 
-        :param plans: of interfaces with an address.
         :raises OSError: if port 67 can't be bound: net.ipv4.ip_unprivileged_port_start is above it.
         """
-        self._leases = [(plan, lease_options(plan, resolver, hostname)) for plan in plans]
+        self._resolver, self._hostname = resolver, hostname
+        self._leases: list[tuple[InterfacePlan, list[tuple[int, bytes]]]] = []
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         self._socket.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
         self._socket.bind(("", SERVER_PORT))
+
+    def serve(self, plans: Sequence[InterfacePlan]) -> None:
+        """Answer on these interfaces from now on, which have an address."""
+        self._leases = [(plan, lease_options(plan, self._resolver, self._hostname)) for plan in plans]
 
     def fileno(self) -> int:
         """Return the socket's descriptor."""
@@ -214,7 +219,7 @@ class Server:
                 0,
             )
             for plan, lease in self._leases:
-                if interface == _index_of(plan.bridge):
+                if interface == index_of(plan.bridge):
                     self._answer(packet, interface, plan, lease)
 
     def _answer(self, packet: bytes, interface: int, plan: InterfacePlan, lease: list[tuple[int, bytes]]) -> None:
@@ -230,10 +235,3 @@ class Server:
             return
         names = {OFFER: "offer", ACK: "acknowledge", NAK: "refuse"}
         log.info("DHCP: %s", names[kind], extra={"address": plan.guest_ip, "mac": plan.guest_mac})
-
-
-def _index_of(bridge: str) -> int:
-    try:
-        return socket.if_nametoindex(bridge)
-    except OSError:
-        return -1

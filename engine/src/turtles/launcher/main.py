@@ -21,24 +21,22 @@ from typing import Any
 
 import libvirt
 
-from turtles.api.guests import hostname
 from turtles.command import Command
-from turtles.domain import lifecycle, network, paths
+from turtles.domain import lifecycle, paths
 from turtles.launcher import (
     attachment,
     boot,
     cloudinit,
     container_disk,
-    dhcp,
     disks,
     filesystems,
     hooks,
     metrics,
-    pod,
     process,
     tail,
     termination,
 )
+from turtles.launcher.addressing import Addressing
 from turtles.launcher.console_log import ConsoleLog
 from turtles.launcher.delivery import Delivery
 from turtles.launcher.errors import LaunchError
@@ -195,7 +193,7 @@ class Launcher:
         self._image_volumes = image_volumes
         self._console_log = console_log
         self._hooks = Hooks(hook_sidecars) if hook_sidecars else None
-        self._dhcp_plans: list[network.InterfacePlan] = []
+        self._addressing: Addressing | None = None
         socket = Path(paths.LIBVIRT_SOCKET)
         self._supervisor = Supervisor(
             Libvirtd(Path(paths.PRIVATE_DIR) / "libvirt", socket.with_name(f".{socket.name}"), capability_cache),
@@ -232,7 +230,7 @@ class Launcher:
             if vmi is None:
                 return 0
             self._vmi = vmi
-            self._dhcp_plans = self._plan_dhcp()
+            self._addressing = Addressing(self._vmi)
             Path(paths.domain_private_dir(self._vmi["metadata"]["uid"])).mkdir(parents=True, exist_ok=True)
             volumes = [] if self._image_volumes else container_disk.volumes(self._vmi["spec"])
             if volumes:
@@ -292,37 +290,6 @@ class Launcher:
             self._deadline = monotonic() + self._grace_period
             self._domain_changed = True
 
-    # DHCP
-
-    def _plan_dhcp(self) -> list[network.InterfacePlan]:
-        """Read what CNI gave the Pod, before the node agent changes it; return the interfaces that get an address."""
-        facts = {}
-        for _, _, pod_network in network.connections(self._vmi["spec"]):
-            name = network.pod_interface_name(pod_network)
-            facts[name] = pod.pod_interface(name, network.describe(pod_network))
-        try:
-            return [plan for plan in network.plans(self._vmi, facts) if plan.has_address]
-        except ValueError as error:
-            raise LaunchError(str(error)) from error
-
-    def _open_dhcp(self) -> None:
-        """Open the DHCP socket, once there is a domain: the node agent has allowed the port before it defined that.
-
-        An ordinary user in a container gets no capability it could use for that: Kubernetes has no ambient ones
-        (KEP-2763), and file capabilities don't work without privilege escalation.
-        """
-        plans, self._dhcp_plans = self._dhcp_plans, []
-        if not plans:
-            return
-        try:
-            server = dhcp.Server(plans, pod.read_resolver(), hostname(self._vmi))
-        except OSError as error:
-            raise LaunchError(f"the DHCP port of the Pod can't be opened: {error}") from error
-        libvirt.virEventAddHandle(server.fileno(), libvirt.VIR_EVENT_HANDLE_READABLE, self._on_dhcp, server)
-
-    def _on_dhcp(self, watch: int, descriptor: int, events: int, server: dhcp.Server) -> None:
-        server.handle()
-
     # The domain
 
     def _on_lifecycle(
@@ -343,7 +310,8 @@ class Launcher:
         if active or defined:
             self._domain_seen = True
             self._undefined_at = None
-            self._open_dhcp()
+            if self._addressing is not None:
+                self._addressing.open()
         elif self._supervisor.connection is not None and self._domain_seen:
             # The node agent is still waiting for the answer to its call; and it may define the domain again.
             now = monotonic()

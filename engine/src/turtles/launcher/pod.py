@@ -80,7 +80,7 @@ def _address(text: str) -> IPv4Address:
 
 @dataclass(frozen=True)
 class Resolver:
-    """Name servers (IPv4) and search domains to hand to the guest."""
+    """Name servers and search domains to hand to the guest."""
 
     servers: tuple[str, ...] = ()
     search: tuple[str, ...] = ()
@@ -89,8 +89,8 @@ class Resolver:
 def resolver(text: str) -> Resolver:
     """Return the settings in the *text* of a resolv.conf.
 
-    Loopback servers are left out: they are the Pod's or the node's own, which a guest can't reach. So are IPv6 ones:
-    guests have IPv4 only. As in resolv.conf(5), the last ``search`` or ``domain`` line counts.
+    Loopback servers are left out: they are the Pod's or the node's own, which a guest can't reach; so are those of a
+    link. As in resolv.conf(5), the last ``search`` or ``domain`` line counts.
     """
     servers: list[str] = []
     search: tuple[str, ...] = ()
@@ -103,7 +103,7 @@ def resolver(text: str) -> Resolver:
                 address = ip_address(fields[1])
             except (AddressValueError, ValueError):
                 continue
-            if address.version == 4 and not address.is_loopback and str(address) not in servers:
+            if not (address.is_loopback or address.is_link_local or str(address) in servers):
                 servers.append(str(address))
         elif fields[0] in ("search", "domain"):
             search = tuple(domain.rstrip(".") for domain in fields[1:] if domain.rstrip("."))

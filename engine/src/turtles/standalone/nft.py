@@ -23,14 +23,15 @@ def run(script: str) -> None:
         raise NftError(done.stderr.strip()[:_SHOWN])
 
 
-def remove_table(name: str) -> bool:
-    """Remove a table of IPv4 rules; say whether there was one.
+def remove_table(name: str, family: str = "ip") -> bool:
+    """Remove a table; say whether there was one.
 
+    :param family: of addresses, as nft calls it.
     :raises NftError: it can't be removed.
     """
-    if ask("list", "table", "ip", name).returncode:
+    if ask("list", "table", family, name).returncode:
         return False
-    run(f"delete table ip {name}\n")
+    run(f"delete table {family} {name}\n")
     return True
 
 

@@ -195,6 +195,8 @@ def _virt_controller() -> list[Object]:
         # create: with what outlives machines beside their disks; patch: claims that outlive the machines of a pool
         _rule("", ["persistentvolumeclaims"], [*READ, "create", "patch"]),
         _rule("", ["resourcequotas"], READ),
+        # Which resource of the nodes the network of an SR-IOV interface is.
+        _rule("k8s.cni.cncf.io", ["network-attachment-definitions"], ["get"]),
         _rule("", ["events"], ["create", "patch"]),
         _rule("policy", ["poddisruptionbudgets"], [*READ, "create"]),
         _rule("apps", ["controllerrevisions"], [*READ, "create", "patch", "delete"]),

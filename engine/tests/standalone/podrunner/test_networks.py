@@ -195,3 +195,42 @@ def test_attachments_of_a_killed_podrunner_are_checked_and_made_again(node, link
         network.tear_down(node.config, directory)
     assert leases(tmp_path) == []
     node.new_runner()
+
+
+def test_a_running_pod_is_attached_and_detached(node, link, tmp_path):
+    """As its annotation says by now; what a podrunner missed, the next one makes up for."""
+    pod = node.pod("serve")
+    node.phase("Running")
+
+    def choose(text):
+        node.client.patch(POD, "default", "pod1", {"metadata": {"annotations": {NETWORKS: text}}})
+
+    def attached(count):
+        return node.wait(lambda found: len(json.loads(found["metadata"]["annotations"].get(STATUS) or "[0]")) == count)
+
+    def names():
+        return {each["ifname"] for each in json.loads(in_pod(node, pod, "ip", "-json", "link"))} - {"lo"}
+
+    choose("blue@one")
+    words = "NetworkAttachmentDefinition default/blue does not exist"
+    node.wait(lambda _: any(words in message for _, _, message in node.recorder.events))
+    assert (
+        "Warning",
+        "FailedAttachNetwork",
+        f"{words}; create it, or correct the Pod's annotation (trying again)",
+    ) in (node.recorder.events)
+    define(node, "blue", bridge_of(tmp_path, link))
+    found = attached(2)
+    assert json.loads(found["metadata"]["annotations"][STATUS])[1]["ips"] == leases(tmp_path)
+    assert found["status"]["phase"] == "Running"
+    assert names() == {"eth0", "one"}
+    choose("blue@one,blue@two")
+    attached(3)
+    choose("blue@two")
+    attached(2)
+    assert names() == {"eth0", "two"}
+    node.runner.stop()
+    choose("[]")
+    node.new_runner()
+    attached(1)
+    assert (names(), leases(tmp_path)) == ({"eth0"}, [])

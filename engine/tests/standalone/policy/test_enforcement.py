@@ -14,14 +14,15 @@ from networks import subnet
 from turtles.handler.plumbing import in_namespace
 from turtles.standalone import nft
 from turtles.standalone.policy import enforcer
-from turtles.standalone.policy.rules import Member, compute, script
+from turtles.standalone.policy.rules import FAMILIES, Member, compute, script
 
 pytestmark = pytest.mark.root
 
 BRIDGE = f"tp{os.getpid()}"
 TABLE = f"{BRIDGE}-policies"
 NAMES = ("web", "db", "client")
-NETWORK = ip_network(subnet("policy"))
+#: By version of IP.
+NETWORKS = {4: ip_network(subnet("policy")), 6: ip_network(f"fd00:{os.getpid() & 0xFFFF:x}:7::/64")}
 PORTS = (80, 8080)
 
 
@@ -34,13 +35,18 @@ class Place:
 
     def __init__(self, name: str, address: str) -> None:
         self.member = Member("shop", {"app": name}, address)
+        family, anywhere = (socket.AF_INET6, "::") if ":" in address else (socket.AF_INET, "")
         self.netns = f"{BRIDGE}{name}"
         ip("netns", "add", self.netns)
         ip("link", "add", f"{BRIDGE}{name[:2]}", "type", "veth", "peer", "name", "eth0", "netns", self.netns)
         ip("link", "set", f"{BRIDGE}{name[:2]}", "master", BRIDGE, "up")
-        ip("-n", self.netns, "addr", "add", f"{address}/24", "dev", "eth0")
+        length, options = (64, ["nodad"]) if ":" in address else (24, [])
+        ip("-n", self.netns, "addr", "add", f"{address}/{length}", "dev", "eth0", *options)
         ip("-n", self.netns, "link", "set", "eth0", "up")
-        self.listening = [self.do(lambda port=port: socket.create_server(("", port))) for port in PORTS]  # type: ignore[misc]
+        self.listening = [
+            self.do(lambda port=port: socket.create_server((anywhere, port), family=family))  # type: ignore[misc]
+            for port in PORTS
+        ]
 
     def do(self, function: Any) -> Any:
         descriptor = os.open(f"/run/netns/{self.netns}", os.O_RDONLY)
@@ -62,11 +68,16 @@ class Place:
         ip("netns", "delete", self.netns)
 
 
+@pytest.fixture(scope="module", params=NETWORKS)
+def version(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
 @pytest.fixture(scope="module")
-def places() -> Iterator[dict[str, Place]]:
+def places(version: int) -> Iterator[dict[str, Place]]:
     ip("link", "add", BRIDGE, "type", "bridge")
     ip("link", "set", BRIDGE, "up")
-    found = {name: Place(name, str(NETWORK[10 + index])) for index, name in enumerate(NAMES)}
+    found = {name: Place(name, str(NETWORKS[version][10 + index])) for index, name in enumerate(NAMES)}
     yield found
     for place in found.values():
         place.close()
@@ -74,25 +85,25 @@ def places() -> Iterator[dict[str, Place]]:
 
 
 @pytest.fixture
-def enforce(places: dict[str, Place]) -> Iterator[Any]:
+def enforce(places: dict[str, Place], version: int) -> Iterator[Any]:
     """Enforce policies, given by their specs."""
 
     def run(*specs: dict[str, Any]) -> None:
         policies = [{"metadata": {"namespace": "shop", "name": f"p{n}"}, "spec": spec} for n, spec in enumerate(specs)]
         members = [place.member for place in places.values()]
         enforcer._filter_bridges()
-        nft.run(script(TABLE, compute(policies, members, {"shop": {}})))
+        nft.run(script(TABLE, compute(policies, members, {"shop": {}}, version)))
 
     yield run
-    nft.remove_table(TABLE)
-    assert not nft.remove_table(TABLE)
+    assert nft.remove_table(TABLE, FAMILIES[version])
+    assert not nft.remove_table(TABLE, FAMILIES[version])
 
 
 def selects(name: str) -> dict[str, Any]:
     return {"matchLabels": {"app": name}}
 
 
-def test_pods_on_one_bridge(places: dict[str, Place], enforce: Any) -> None:
+def test_pods_on_one_bridge(places: dict[str, Place], enforce: Any, version: int) -> None:
     web, db, client = (places[name] for name in NAMES)
     assert client.reaches(web)
     enforce({"podSelector": {}, "policyTypes": ["Ingress"]})
@@ -118,7 +129,8 @@ def test_pods_on_one_bridge(places: dict[str, Place], enforce: Any) -> None:
     assert client.reaches(db)
     assert not client.reaches(web)
     assert web.reaches(client), "answers are no egress"
-    block = {"cidr": str(NETWORK), "except": [f"{db.member.address}/32"]}
+    network = NETWORKS[version]
+    block = {"cidr": str(network), "except": [f"{db.member.address}/{network.max_prefixlen}"]}
     enforce({"podSelector": selects("web"), "ingress": [{"from": [{"ipBlock": block}]}]})
     assert client.reaches(web)
     assert not db.reaches(web)

@@ -129,7 +129,11 @@ def test_members() -> None:
     }
     assert member(pod) == WEB
     assert member({**pod, "status": {}}) is None
-    assert member({**pod, "status": {}}, "10.0.0.1") == WEB
+    assert member({**pod, "status": {}}, known=["fd00::1", "10.0.0.1"]) == WEB
+    assert member(pod, 6) is None
+    both = member({**pod, "status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}}, 6)
+    assert both is not None
+    assert both.address == "fd00::1"
     assert member({**pod, "status": {"podIP": "10.0.0.1", "phase": "Failed"}}) is None
     assert member({**pod, "spec": {**pod["spec"], "hostNetwork": True}}) is None
 
@@ -139,3 +143,28 @@ def test_script() -> None:
     assert text.startswith("add table ip t\ndelete table ip t\ntable ip t {\n")
     assert "    ip saddr vmap { 10.0.0.1 : jump egress-10-0-0-1 }\n" in text
     assert "    ip daddr vmap { 10.0.0.1 : jump ingress-10-0-0-1 }\n" in text
+
+
+def test_ipv6() -> None:
+    """Rules of its own; what neighbours say to each other isn't restricted."""
+    web, db = (Member("shop", {"app": app}, f"fd00::{number}") for app, number in (("web", 1), ("db", 2)))
+    spec = {
+        "podSelector": {"matchLabels": {"app": "db"}},
+        "ingress": [
+            {"from": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": 5432}]},
+            {"from": [{"ipBlock": {"cidr": "2001:db8::/32", "except": ["2001:db8:1::/48"]}}]},
+            {"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
+        ],
+    }
+    objects = [{"metadata": {"namespace": "shop", "name": "db"}, "spec": spec}]
+    found = compute(objects, [web, db], NAMESPACES, 6)
+    assert found.ingress == {"fd00::2": "ingress-fd00--2"}
+    assert found.chains["ingress-fd00--2"] == [
+        "ip6 saddr fd00::2 ip6 daddr fd00::2 return",
+        "ip6 saddr { fd00::1 } tcp dport 5432 return",
+        "ip6 saddr 2001:db8::/32 ip6 saddr != { 2001:db8:1::/48 } return",
+        "counter drop",
+    ]
+    text = script("policies", found)
+    assert "ip6 daddr vmap { fd00::2 : jump ingress-fd00--2 }" in text
+    assert text.index("nd-neighbor-solicit") < text.index("vmap")

@@ -33,7 +33,7 @@ from turtles.api.kinds.preference.application import apply_storage_class
 from turtles.api.kinds.vmi.former import of_template
 from turtles.api.kinds.vmi.rules import compute
 from turtles.api.kinds.vmi.schema import VMI_SPEC
-from turtles.api.kinds.vmi.validation import metadata_causes, removed_causes, spec_causes, spec_warnings
+from turtles.api.kinds.vmi.validation import metadata_causes, removed_causes, spec_causes
 from turtles.api.language import (
     BOOLEAN,
     INT64,
@@ -286,7 +286,6 @@ def warn(vm: Object) -> list[str]:
     spec = get(vm, "spec", "template", "spec")
     if isinstance(spec, dict):
         warnings += unserved_warnings(vm["spec"], "spec")
-        warnings += spec_warnings(spec, "spec.template.spec")
     if isinstance(spec, dict) and get(vm, "spec", "instancetype") is None:
         # The instance is refused: by then something else may have said how much
         warnings += [

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the installation and the nodes say about launcher Pods."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from turtles.api import configuration
@@ -20,6 +21,7 @@ class LauncherConfig:
     :param cluster: what the KubeVirt object says.
     :param image_volumes: images are mounted into Pods (Kubernetes KEP-4639). None leaves that to the versions of server
         and nodes and the feature gate, see :mod:`turtles.controller.server`; a Pod is made with True or False.
+    :param network_resources: resources of the SR-IOV networks of the VMI that a Pod is made for, by their names.
     :param limited: resources (cpu, memory) for which a ResourceQuota of the namespace demands limits.
     """
 
@@ -28,6 +30,7 @@ class LauncherConfig:
     vhost_net: bool = False
     cluster: ClusterConfiguration = configuration.DEFAULT
     image_volumes: bool | None = None
+    network_resources: Mapping[str, str] = field(default_factory=dict)
     limited: frozenset[str] = frozenset()
 
 

@@ -14,10 +14,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from turtles.api import hook_sidecars, labels
+from turtles.api import labels
+from turtles.api.configuration import ClusterConfiguration
 from turtles.api.guests import grace_period, hostname, launcher_pod_name
 from turtles.api.objects import Object, owner_reference
-from turtles.controller.pod import memory, networks, placement
+from turtles.controller.pod import memory, networks, placement, sriov
 from turtles.controller.pod.config import LauncherConfig, pod_security, pull_policy, security
 from turtles.controller.pod.console_log import add_console_log
 from turtles.controller.pod.credentials import add_access_credentials
@@ -27,6 +28,7 @@ from turtles.controller.pod.sidecars import add_hook_sidecars
 from turtles.controller.pod.state import add_state
 from turtles.controller.pod.volumes import add_container_disks, volume_name, volumes_of
 from turtles.domain import paths
+from turtles.domain.sidecars import of as sidecars_of
 
 #: Seconds the guest's own grace period is lengthened by: for the launcher to end QEMU, for the kubelet to end the Pod.
 LAUNCHER_GRACE, POD_GRACE = 15, 30
@@ -50,8 +52,9 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
     architecture = spec.get("architecture") or "amd64"
     grace = grace_period(spec)
     host = hostname(vmi)
-    hooks = bool(hook_sidecars.read(metadata))
+    hooks = bool(sidecars_of(vmi, config.cluster.bindings))
     overhead = memory.overhead(spec, kvm=config.kvm, ratio=config.cluster.overhead_ratio, hooks=hooks)
+    overhead += networks.memory(vmi, config.cluster.bindings)
     block = paths.block_volumes(vmi)
     brought = volumes_of(spec, config, block)
     command = [
@@ -115,6 +118,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
         add_container_disks(spec, config, pod_spec)
     add_console_log(spec, config, pod_spec)
     add_hook_sidecars(vmi, config, pod_spec)
+    sriov.add(config.network_resources, pod_spec)
     if ports := _ports(spec):
         pod_spec["containers"][0]["ports"] = ports
     if brought.service_account:
@@ -157,7 +161,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
                     for key, value in (metadata.get("annotations") or {}).items()
                     if key not in _OWN_ANNOTATIONS
                 },
-                **_annotations(vmi, overhead),
+                **_annotations(vmi, overhead, config.cluster),
             },
             "ownerReferences": [owner_reference(vmi)],
         },
@@ -165,7 +169,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
     }
 
 
-def _annotations(vmi: Object, overhead: int) -> dict[str, str]:
+def _annotations(vmi: Object, overhead: int, cluster: ClusterConfiguration) -> dict[str, str]:
     annotations = {
         labels.DOMAIN: vmi["metadata"]["name"],
         labels.DEFAULT_CONTAINER: "compute",
@@ -173,7 +177,7 @@ def _annotations(vmi: Object, overhead: int) -> dict[str, str]:
         labels.MEMORY_OVERHEAD: str(overhead),
         labels.PCI_TOPOLOGY_VERSION: labels.PCI_TOPOLOGY_V3,
         labels.EVICT_ONLY: "",
-        **networks.annotations(vmi),
+        **networks.annotations(vmi, cluster.bindings),
     }
     if any("masquerade" in interface for interface in interfaces_of(vmi["spec"])):
         # A service mesh has to send the guest's traffic through its proxy as well.

@@ -57,7 +57,8 @@ def overhead(spec: Mapping[str, Any], *, kvm: bool, ratio: float = 1, hooks: boo
     needed += METRICS * sum("downwardMetrics" in volume for volume in spec.get("volumes") or ())
     if has_tpm(spec):
         needed += TPM
-    if devices.get("gpus") or devices.get("hostDevices"):
+    functions = any(each.get("sriov") is not None for each in devices.get("interfaces") or ())
+    if devices.get("gpus") or devices.get("hostDevices") or functions:
         needed += ASSIGNED_DEVICES
     if not kvm:
         needed += EMULATION + EMULATION_VCPU * vcpus

@@ -11,18 +11,23 @@ from turtles.api import hook_sidecars
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kinds.vmi.rules.devices import is_claimed
 from turtles.api.language import UNSUPPORTED
+from turtles.api.objects import Object
 from turtles.controller.pod import state
 from turtles.domain.definition import keeps_efi_variables
 
 _WHERE = "spec.domain.devices"
 
 
-def obstacles(vmi: Mapping[str, Any], cluster: ClusterConfiguration) -> list[str]:
-    """Return what stands in the way of a VMI's Pod, each with the field and a remedy."""
+def obstacles(vmi: Mapping[str, Any], cluster: ClusterConfiguration, doubles: Mapping[str, Object] = {}) -> list[str]:
+    """Return what stands in the way of a VMI's Pod, each with the field and a remedy.
+
+    :param doubles: other VMIs that have the MAC address of an interface on the same network, by the interface's name.
+    """
     spec = vmi["spec"]
     devices = (spec.get("domain") or {}).get("devices") or {}
     return [
-        *_networks(spec, devices),
+        *_networks(spec, devices, cluster),
+        *_macs(vmi, devices, doubles),
         *_assigned(devices, cluster),
         *_kept(spec, cluster),
         *_metrics(devices),
@@ -37,16 +42,36 @@ def _sidecars(metadata: Mapping[str, Any]) -> Iterator[str]:
         yield f"metadata.annotations.{hook_sidecars.ANNOTATION} {error}"
 
 
-def _networks(spec: Mapping[str, Any], devices: Mapping[str, Any]) -> Iterator[str]:
+def _networks(spec: Mapping[str, Any], devices: Mapping[str, Any], cluster: ClusterConfiguration) -> Iterator[str]:
     for index, interface in enumerate(devices.get("interfaces") or ()):
-        for binding in ("sriov", "passtBinding", "binding"):
+        for binding in ("passtBinding",):
             if interface.get(binding) is not None:
                 here = f"{_WHERE}.interfaces[{index}].{binding}"
                 yield f"{here} is {UNSUPPORTED}; use masquerade on the Pod network, or bridge"
+        plugin = (interface.get("binding") or {}).get("name")
+        if plugin is not None and plugin not in cluster.bindings:
+            yield (
+                f"{_WHERE}.interfaces[{index}].binding.name: there is no network binding plugin {plugin!r}; add it to "
+                "spec.configuration.network.binding of the KubeVirt object, or use another binding"
+            )
     absent = {each["name"] for each in devices.get("interfaces") or () if each.get("state") == "absent"}
     for index, network in enumerate(spec.get("networks") or ()):
         if network.get("resourceClaim") is not None and network["name"] not in absent:
             yield f"spec.networks[{index}].resourceClaim is {UNSUPPORTED}; use pod or multus"
+
+
+def _macs(vmi: Mapping[str, Any], devices: Mapping[str, Any], doubles: Mapping[str, Object]) -> Iterator[str]:
+    for index, interface in enumerate(devices.get("interfaces") or ()):
+        if (other := doubles.get(interface["name"])) is None:
+            continue
+        metadata = other["metadata"]
+        # Whoever may see this machine may not see those of other namespaces.
+        own = metadata["namespace"] == vmi["metadata"]["namespace"]
+        whose = f"VirtualMachineInstance {metadata['name']}" if own else "a VirtualMachineInstance of another namespace"
+        yield (
+            f"{_WHERE}.interfaces[{index}].macAddress: {whose} uses {interface.get('macAddress') or 'it'} on the same "
+            "network; give one of them another MAC address, or stop the other machine"
+        )
 
 
 def _assigned(devices: Mapping[str, Any], cluster: ClusterConfiguration) -> Iterator[str]:

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from turtles.api import hook_sidecars
 from turtles.api.hook_sidecars import HookSidecar
 from turtles.api.objects import Object
 from turtles.controller.pod.config import LauncherConfig, pull_policy, security
 from turtles.controller.pod.resources import is_guaranteed
 from turtles.domain import paths
+from turtles.domain.sidecars import of as sidecars_of
 
 #: How names of the containers begin.
 NAME_PREFIX = "hook-sidecar-"
@@ -21,11 +21,11 @@ _EXECUTABLE = 0o755
 
 
 def add_hook_sidecars(vmi: Mapping[str, Any], config: LauncherConfig, pod_spec: Object) -> None:
-    """Add the containers that a VMI's annotation asks for, and tell the launcher to call them.
+    """Add the containers that a VMI asks for, and its network binding plugins; tell the launcher to call them.
 
     :param vmi: as admission has let it pass.
     """
-    sidecars = hook_sidecars.read(vmi["metadata"])
+    sidecars = sidecars_of(vmi, config.cluster.bindings)
     if not sidecars:
         return
     compute = pod_spec["containers"][0]

@@ -25,8 +25,9 @@ from turtles.controller.finalizers import VM_FINALIZERS, VMI_FINALIZERS, with_fi
 from turtles.controller.instances import STOPPED, Instances
 from turtles.controller.noted_ends import NotedEnds
 from turtles.controller.ownership import references_with, references_without
-from turtles.controller.vm import live_update, memory_dump
+from turtles.controller.vm import interfaces, live_update, memory_dump
 from turtles.controller.vm.instancetypes import InstancetypeError, Instancetypes
+from turtles.controller.vm.mac_pool import MacPool, MacPoolError, Range
 from turtles.controller.vm.plan import Plan, instance_of, plan
 from turtles.controller.vm.revision import Revisions, is_current, template_of, wanted_spec
 from turtles.controller.vm.status import FAILED_CREATE, NOT_ADOPTED, Context, status
@@ -40,6 +41,8 @@ from turtles.kube.resources import PVC
 log = logging.getLogger(__name__)
 
 _ORPHAN = "orphan"
+#: Why a VM isn't started whose interfaces get no MAC address, and seconds until that is looked at again.
+NO_MAC, _LOOK_AGAIN = "NoFreeMACAddress", 30.0
 
 
 class VMController:
@@ -52,15 +55,18 @@ class VMController:
         recorder: Recorder,
         configuration: Callable[[], ClusterConfiguration],
         noted_ends: NotedEnds,
+        macs: Range | None = None,
     ) -> None:
         """Make the controller.
 
+        :param macs: interfaces get addresses of this range.
         :param configuration: gives the configuration in force.
         :param noted_ends: told of VMIs whose end is in their VM's status, so that they may go.
         """
         self._client, self._recorder, self._noted_ends = client, recorder, noted_ends
         self._configuration = configuration
         self._vms, self._vmis, self._pvcs = caches.vms, caches.vmis, caches.pvcs
+        self._macs = MacPool(macs, caches.has_mac) if macs is not None else None
         self._revisions = Revisions(client)
         self._instancetypes = Instancetypes(client, configuration)
         self._instances = Instances(client, caches.vmis, recorder)
@@ -121,6 +127,13 @@ class VMController:
         configuration = self._configuration()
         vm, vmi = self._dump_memory(vm, vmi, now)
         follows = configuration.live_update and live_update.can_follow(vmi)
+        vm = self._remove_unplugged(vm, vmi, follows=follows)
+        if self._macs is not None:
+            try:
+                vm = self._allot_macs(vm, vmi, self._macs)
+            except MacPoolError as error:
+                self._leave_alone(vm, NO_MAC, str(error))
+                return _LOOK_AGAIN
         try:
             expanded = self._instancetypes.expanded
             outdated, why = self._revisions.is_outdated(vm, vmi, configuration, expanded, follows=follows), ""
@@ -174,6 +187,25 @@ class VMController:
         if sized and (changes := self._instancetypes.complete(vm, instance_of(vm))):
             vm = self._patch_vm(vm, {"status": changes}, subresource="status")
         return vm, self._patch_vmi(vmi, patch) if patch else vmi, ""
+
+    def _allot_macs(self, vm: Object, vmi: Object | None, pool: MacPool) -> Object:
+        """Give interfaces addresses of the pool, and return the VM.
+
+        :raises MacPoolError: none is free.
+        """
+        with pool.lock:
+            completed = pool.completed(vm, vmi)
+            if completed is None:
+                return vm
+            patch = {"domain": {"devices": {"interfaces": completed}}}
+            return self._patch_vm(vm, {"spec": {"template": {"spec": patch}}})
+
+    def _remove_unplugged(self, vm: Object, vmi: Object | None, *, follows: bool) -> Object:
+        """Remove interfaces from the template that were unplugged, and return the VM."""
+        if vmi is not None and not follows:
+            return vm  # its guest may still have them
+        patch = interfaces.without_unplugged(template_of(vm), vmi)
+        return vm if patch is None else self._patch_vm(vm, {"spec": {"template": {"spec": patch}}})
 
     def _dump_memory(self, vm: Object, vmi: Object | None, now: datetime) -> tuple[Object, Object | None]:
         """Bring a memory dump one step further; return the machine and its instance as they are then."""

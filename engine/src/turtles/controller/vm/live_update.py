@@ -18,13 +18,12 @@ from turtles.api.kinds.vmi.headroom import memory_obstacle
 from turtles.api.objects import Object, get, is_deleted
 from turtles.api.phases import RUNNING, phase_of
 from turtles.controller.changes import merge_diff
+from turtles.controller.vm import interfaces
 
 #: Fields of an instance's spec that say where it may run: they count when it moves.
 _PLACEMENT = ("nodeSelector", "affinity", "tolerations")
 #: Those that its guest can follow, below the domain.
 _AMOUNTS = (("cpu", "sockets"), ("memory", "guest"))
-#: States of a network interface between which it can change. One that is absent can't be added to a running guest.
-_LINK_STATES = (None, "", "up", "down")
 
 
 @dataclass(frozen=True)
@@ -61,9 +60,7 @@ def without_live_fields(spec: Mapping[str, Any], *, volumes: bool = True) -> Obj
         holder = (found.get("domain") or {}).get(part)
         if holder:
             holder.pop(field, None)
-    for interface in get(found, "domain", "devices", "interfaces") or ():
-        if interface.get("state") in _LINK_STATES:
-            interface.pop("state", None)
+    interfaces.without_live(found)
     return found
 
 
@@ -89,7 +86,7 @@ def update(vmi: Object, wanted: Mapping[str, Any], *, volumes: bool = True) -> U
 
 def _follow_amounts(vmi: Object, wanted: Mapping[str, Any]) -> Update:
     spec = vmi["spec"]
-    if why := _sockets_obstacle(vmi, wanted) or _memory_obstacle(vmi, wanted):
+    if why := _sockets_obstacle(vmi, wanted) or _memory_obstacle(vmi, wanted) or interfaces.obstacle(vmi, wanted):
         return Update({}, why)
     after = {field: wanted.get(field) for field in _PLACEMENT}
     before = {field: spec.get(field) for field in _PLACEMENT}
@@ -98,22 +95,11 @@ def _follow_amounts(vmi: Object, wanted: Mapping[str, Any]) -> Update:
         patch["domain"] = {"cpu": {"sockets": _sockets(wanted)}}
     if _guest(spec) not in (0, _guest(wanted)):
         patch.setdefault("domain", {})["memory"] = {"guest": get(wanted, "domain", "memory", "guest")}
-    if (interfaces := _with_links(spec, wanted)) is not None:
-        patch.setdefault("domain", {})["devices"] = {"interfaces": interfaces}
+    if (change := interfaces.followed(vmi, wanted)) is not None:
+        patch.setdefault("domain", {})["devices"] = {"interfaces": change[0]}
+        if change[1] != (spec.get("networks") or []):
+            patch["networks"] = change[1]
     return Update(patch)
-
-
-def _with_links(spec: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Object] | None:
-    """Return an instance's network interfaces with the links that are wanted; None if it has them."""
-    before = get(spec, "domain", "devices", "interfaces") or []
-    states = {each["name"]: each.get("state") for each in get(wanted, "domain", "devices", "interfaces") or ()}
-    after = []
-    for interface in before:
-        state = states.get(interface["name"], interface.get("state"))
-        if state in _LINK_STATES and (state == "down") != (interface.get("state") == "down"):
-            interface = {**interface, "state": state or "up"}
-        after.append(interface)
-    return after if after != before else None
 
 
 def _follow_volumes(vmi: Object, wanted: Mapping[str, Any], patch: Object) -> Update:

@@ -18,10 +18,10 @@ from turtles.api.configuration import ClusterConfiguration
 from turtles.api.objects import Object, controller_of
 from turtles.api.phases import PENDING, phase_of, set_phase
 from turtles.controller import remedies
-from turtles.controller.caches import BY_NAMESPACE, BY_OWNER, PENDING_IN, Caches, users_of_claim
+from turtles.controller.caches import BY_NAMESPACE, BY_OWNER, BY_SEEN_MAC, PENDING_IN, Caches, seen_mac, users_of_claim
 from turtles.controller.claims import claim_names
 from turtles.controller.noted_ends import NotedEnds
-from turtles.controller.pod import state
+from turtles.controller.pod import sriov, state
 from turtles.controller.pod.attachment import attachment_pod
 from turtles.controller.pod.config import LauncherConfig
 from turtles.controller.pod.launcher import launcher_pod, pod_name
@@ -29,16 +29,16 @@ from turtles.controller.pod.obstacles import obstacles
 from turtles.controller.pod.roles import by_role
 from turtles.controller.server import Server, image_volumes, pulls_again
 from turtles.controller.vmi import vsock
-from turtles.controller.vmi.patches import gate_patch, node_label_patch, vmi_patch
-from turtles.controller.vmi.plan import plan
+from turtles.controller.vmi.patches import annotation_patch, gate_patch, node_label_patch, vmi_patch
+from turtles.controller.vmi.plan import Plan, plan
 from turtles.controller.vmi.status import ready
-from turtles.domain import paths
+from turtles.domain import network, paths
 from turtles.kube.client import JSON, AlreadyExists, ApiError, Client, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import VMI
 from turtles.kube.manager import Controller, Trigger, each, owner_of
-from turtles.kube.resources import POD, PVC
+from turtles.kube.resources import NETWORK, POD, PVC
 
 log = logging.getLogger(__name__)
 
@@ -94,13 +94,14 @@ class VMIController:
         pvcs = {name: self._pvcs.get(namespace, name) for name in claim_names(vmi["spec"])}
         launchers = {pod["metadata"]["uid"] for pod in pods} | set((vmi.get("status") or {}).get("activePods") or ())
         attachments = [pod for uid in sorted(launchers) for pod in self._attachments.by_index(BY_OWNER, uid)]
+        in_the_way = [] if pods else self._obstacles(vmi)
         decided = plan(
             vmi,
             pods,
             pvcs,
             datetime.now(UTC),
             noted=vmi in self._noted_ends,
-            obstacles=() if pods else obstacles(vmi, self._configuration()),
+            obstacles=in_the_way,
             addresses=vsock.addresses(self._vmis.list()) if vsock.is_without_address(vmi) else (),
             attachments=attachments,
         )
@@ -119,13 +120,40 @@ class VMIController:
             self._delete_pod(stored, pod)
         launcher = by_role(vmi, pods).launcher
         if launcher is not None:
-            self._mark_pod(launcher, decided.gate, (stored.get("status") or {}).get("nodeName"))
+            self._mark_pod(launcher, decided, (stored.get("status") or {}).get("nodeName"))
         for pod in decided.detach:
             self._detach(stored, pod)
         if launcher is not None:
             for volume in decided.attach:
                 self._attach(stored, launcher, volume)
         return decided.wait
+
+    def _obstacles(self, vmi: Object) -> list[str]:
+        found = obstacles(vmi, self._configuration(), self._doubles(vmi))
+        for where in sriov.definitions(vmi).values():
+            if why := sriov.obstacle(where, self._definition(*where)):
+                found.append(why)
+        return found
+
+    def _definition(self, namespace: str, name: str) -> Object | None:
+        """Return a NetworkAttachmentDefinition, None if there is none."""
+        try:
+            return self._client.get(NETWORK, namespace, name)
+        except NotFound:
+            return None
+
+    def _doubles(self, vmi: Object) -> dict[str, Object]:
+        """Return other VMIs with the MAC address of an interface on the same network, by the interface's name.
+
+        Of two that wait for their Pods, the older one goes first.
+        """
+        found = {}
+        for name, where, mac in network.macs(vmi):
+            for other in self._vmis.by_index(BY_SEEN_MAC, seen_mac(where, mac)):
+                waits = phase_of(other) in ("", PENDING)
+                if _identity(other) != _identity(vmi) and (not waits or _age(other) < _age(vmi)):
+                    found[name] = other
+        return found
 
     def _live_pod(self, vmi: Object) -> Object | None:
         """Return the VMI's Pod as the server has it now; caches of different kinds may be apart."""
@@ -221,19 +249,24 @@ class VMIController:
             self._pods.observe(answer)
         self._recorder.event(vmi, "Normal", "SuccessfulDelete", f"Deleted virtual machine pod {metadata['name']}")
 
-    def _mark_pod(self, pod: Object, gate: tuple[str, str, str] | None, node: str | None) -> None:
-        """Bring the Pod's readiness gate and its label with the VMI's node up to date, in one request where it can."""
+    def _mark_pod(self, pod: Object, decided: Plan, node: str | None) -> None:
+        """Bring what the Pod says up to date, in one request where it can.
+
+        That is its readiness gate, its label with the VMI's node, and its annotations about networks.
+        """
         metadata = pod["metadata"]
-        readiness = [] if gate is None else gate_patch(pod, gate, times.now())
-        label = node_label_patch(pod, node) if node else []
-        if not readiness and not label:
+        readiness = [] if decided.gate is None else gate_patch(pod, decided.gate, times.now())
+        rest = node_label_patch(pod, node) if node else []
+        rest += annotation_patch(pod, labels.NETWORKS, decided.networks)
+        rest += annotation_patch(pod, labels.NETWORK_INFO, decided.network_info)
+        if not readiness and not rest:
             return
         try:
             stored = self._client.patch(
                 POD,
                 metadata["namespace"],
                 metadata["name"],
-                [*readiness, *label],
+                [*readiness, *rest],
                 kind=JSON,
                 subresource="status" if readiness else None,
             )
@@ -288,8 +321,21 @@ class VMIController:
             kvm=kvm,
             image_volumes=images,
             vhost_net=_offers(offered, labels.DEVICE_VHOST_NET),
+            network_resources={
+                name: sriov.resource(definition)
+                for name, where in sriov.definitions(vmi).items()
+                if (definition := self._definition(*where)) is not None
+            },
             limited=limited_resources(self._quotas.by_index(BY_NAMESPACE, vmi["metadata"]["namespace"])),
         )
+
+
+def _identity(vmi: Object) -> str:
+    return str(vmi["metadata"]["uid"])
+
+
+def _age(vmi: Object) -> tuple[str, str]:
+    return str(vmi["metadata"].get("creationTimestamp") or ""), _identity(vmi)
 
 
 def _attached_to(old: Object | None, new: Object | None) -> list[Key]:

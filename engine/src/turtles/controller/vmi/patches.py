@@ -43,3 +43,11 @@ def node_label_patch(pod: Object, node: str) -> list[Object]:
     return json_diff(
         pod, {"metadata": {"labels": {**labels_, labels.NODE_NAME: node}}}, [("metadata", "labels", labels.NODE_NAME)]
     )
+
+
+def annotation_patch(pod: Object, name: str, text: str | None) -> list[Object]:
+    """Return the JSON patch of a Pod's annotation; none if *text* is."""
+    if text is None:
+        return []
+    annotations = {**(pod["metadata"].get("annotations") or {}), name: text}
+    return json_diff(pod, {"metadata": {"annotations": annotations}}, [("metadata", "annotations", name)])

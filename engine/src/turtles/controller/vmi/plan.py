@@ -32,7 +32,7 @@ from turtles.api.times import parse_time, rest_of, rfc3339
 from turtles.controller import remedies
 from turtles.controller.claims import claim_names, claim_status, data_volume_names, refreshed
 from turtles.controller.finalizers import with_finalizer
-from turtles.controller.pod import end, networks
+from turtles.controller.pod import end, networks, sriov
 from turtles.controller.pod.roles import by_role
 from turtles.controller.vmi import hotplug, vsock
 from turtles.controller.vmi import status as conditions_of
@@ -62,6 +62,8 @@ class Plan:
     :param attach: volumes whose claims need a Pod.
     :param detach: Pods that hold claims, to delete.
     :param gate: status, reason and message of the Pod's readiness gate, or None to leave it.
+    :param networks: the Pod's annotation with the networks that it is attached to, or None to leave it.
+    :param network_info: its annotation with the devices of these networks, likewise.
     :param lost_pod: the VMI is to fail because its Pod is not in the cache; make sure that it does not exist.
     :param events: (type, reason, message) to tell about the VMI.
     :param failure: why the VMI fails now, for events on it and on its VM.
@@ -74,6 +76,8 @@ class Plan:
     attach: Sequence[Mapping[str, Any]] = ()
     detach: Sequence[Object] = ()
     gate: tuple[str, str, str] | None = None
+    networks: str | None = None
+    network_info: str | None = None
     lost_pod: bool = False
     events: Sequence[tuple[str, str, str]] = ()
     failure: str = ""
@@ -90,6 +94,8 @@ class _Draft:
     attach: Sequence[Mapping[str, Any]] = ()
     detach: Sequence[Object] = ()
     gate: tuple[str, str, str] | None = None
+    networks: str | None = None
+    network_info: str | None = None
     lost_pod: bool = False
     events: list[tuple[str, str, str]] = field(default_factory=list)
     failure: str = ""
@@ -141,6 +147,8 @@ def plan(
     if is_final(wanted) and not is_final(vmi):
         draft.delete_pods = [each for each in pods if not is_deleted(each)]
     _follow_volumes(draft, pod, attachments, pvcs)
+    if pod is not None and not is_final(wanted):
+        draft.network_info = sriov.info(wanted, pod)
     conditions = wanted["status"].setdefault("conditions", [])
     # The VMI is stored when its Pod has been created: its condition need not lag behind.
     exists = pod is not None or draft.create_pod
@@ -274,7 +282,7 @@ def _hand_over(draft: _Draft, pod: Object, node: str, now: str) -> None:
     status["activePods"] = {pod["metadata"]["uid"]: node}
     status["runtimeUser"] = QEMU_UID
     status["launcherContainerImageVersion"] = pod["spec"]["containers"][0]["image"]
-    if interfaces := networks.interfaces(vmi, pod):
+    if interfaces := networks.reported(vmi, pod):
         status["interfaces"] = interfaces
     if qos := (pod.get("status") or {}).get("qosClass"):
         status["qosClass"] = qos
@@ -312,6 +320,10 @@ def _watch_over(draft: _Draft, pod: Object | None, now: datetime) -> None:
         )
     if phase_of(vmi) == SCHEDULED and not is_deleted(vmi) and not is_deleted(pod):
         _wait_for_agent(draft, now)
+    if phase_of(vmi) == RUNNING and not is_deleted(vmi) and not is_deleted(pod):
+        draft.networks = networks.changed(vmi, pod)
+        if vmi["status"].get("interfaces"):
+            vmi["status"]["interfaces"] = networks.reported(vmi, pod)
     conditions = vmi["status"].setdefault("conditions", [])
     if (node := vmi["status"].get("evacuationNodeName")) and node == vmi["status"].get("nodeName"):
         message = f"the virt-launcher Pod has to leave node {node}"

@@ -31,6 +31,7 @@ from turtles.domain.definition.devices import (
     add_free_ports,
     add_interfaces,
     add_other_devices,
+    added_interface,
 )
 from turtles.domain.definition.disks import (
     add_discard_granularities,
@@ -43,7 +44,7 @@ from turtles.domain.definition.disks import (
 )
 from turtles.domain.definition.elements import Host, add_text
 from turtles.domain.definition.filesystems import add_filesystems
-from turtles.domain.definition.host_devices import add_host_devices
+from turtles.domain.definition.host_devices import add_functions, add_host_devices
 from turtles.domain.definition.iothreads import add_iothreads
 from turtles.domain.definition.machine import (
     acpi_enabled,
@@ -65,6 +66,7 @@ __all__ = (
     "Topology",
     "acpi_enabled",
     "added_disk",
+    "added_interface",
     "bus_of",
     "cpu_topology",
     "disk_targets",
@@ -117,6 +119,7 @@ def domain_xml(vmi: Mapping[str, Any], plans: Sequence[InterfacePlan], host: Hos
     add_consoles(devices, vmi, logged=host.logs_console)
     add_other_devices(devices, vmi, host.cluster)
     add_host_devices(devices, spec, host.assigned)
+    add_functions(devices, spec, host.assigned, host.network_info)
     add_discard_granularities(root, spec)
     add_memory_device(devices, spec)
     add_free_ports(devices, spec)

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-from xml.etree.ElementTree import Element, SubElement
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 from turtles.api.configuration import ClusterConfiguration
 from turtles.domain import paths
@@ -84,28 +84,41 @@ def add_interfaces(devices: Element, spec: Mapping[str, Any], plans: Sequence[In
         plan = by_name.get(interface["name"])
         if plan is None:
             continue
-        model = interface.get("model") or "virtio"
-        if model == "virtio":
-            model = virtio(spec)
-        element = SubElement(devices, "interface", type="ethernet")
-        SubElement(element, "mac", address=plan.guest_mac)
-        SubElement(element, "target", dev=plan.tap, managed="no")
-        SubElement(element, "model", type=model)
-        if plan.queues > 1:
-            SubElement(element, "driver", queues=str(plan.queues))
-        if not plan.link_up:
-            SubElement(element, "link", state="down")
-        if interface.get("bootOrder"):
-            SubElement(element, "boot", order=str(interface["bootOrder"]))
-        else:
-            SubElement(element, "rom", enabled="no")
-        if model in _VIRTIO_MODELS:
-            SubElement(element, "mtu", size=str(plan.mtu))
-        add_alias(element, plan.name)
-        if interface.get("acpiIndex"):
-            SubElement(element, "acpi", index=str(interface["acpiIndex"]))
-        if interface.get("pciAddress"):
-            add_pci_address(element, interface["pciAddress"])
+        devices.append(_interface(spec, interface, plan))
+
+
+def added_interface(spec: Mapping[str, Any], interface: Mapping[str, Any], plan: InterfacePlan) -> str:
+    """Return the device of an interface that a running guest gets, as XML.
+
+    :param interface: of the VMI's *spec*.
+    """
+    return tostring(_interface(spec, interface, plan), encoding="unicode")
+
+
+def _interface(spec: Mapping[str, Any], interface: Mapping[str, Any], plan: InterfacePlan) -> Element:
+    model = interface.get("model") or "virtio"
+    if model == "virtio":
+        model = virtio(spec)
+    element = Element("interface", type="ethernet")
+    SubElement(element, "mac", address=plan.guest_mac)
+    SubElement(element, "target", dev=plan.tap, managed="no")
+    SubElement(element, "model", type=model)
+    if plan.queues > 1:
+        SubElement(element, "driver", queues=str(plan.queues))
+    if not plan.link_up:
+        SubElement(element, "link", state="down")
+    if interface.get("bootOrder"):
+        SubElement(element, "boot", order=str(interface["bootOrder"]))
+    else:
+        SubElement(element, "rom", enabled="no")
+    if model in _VIRTIO_MODELS:
+        SubElement(element, "mtu", size=str(plan.mtu))
+    add_alias(element, plan.name)
+    if interface.get("acpiIndex"):
+        SubElement(element, "acpi", index=str(interface["acpiIndex"]))
+    if interface.get("pciAddress"):
+        add_pci_address(element, interface["pciAddress"])
+    return element
 
 
 def add_consoles(devices: Element, vmi: Mapping[str, Any], *, logged: bool) -> None:

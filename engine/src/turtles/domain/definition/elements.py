@@ -21,7 +21,7 @@ class Host:
     sizes of the blocks of volumes, for disks that are to have the same. ``processors``: those of the node that the Pod
     may run on. ``numa``: the NUMA node of each. ``absent``: volumes that come later. ``assigned``: the node's devices
     that the Pod was given, see :mod:`turtles.domain.definition.host_devices`. ``logs_console``: the launcher takes the
-    serial console's output.
+    serial console's output. ``network_info``: PCI addresses of the devices of SR-IOV networks, as Multus reports.
     """
 
     kvm: bool
@@ -34,6 +34,7 @@ class Host:
     absent: frozenset[str] = field(default_factory=frozenset)
     assigned: Mapping[str, str] = field(default_factory=dict)
     logs_console: bool = False
+    network_info: Mapping[str, str] = field(default_factory=dict)
 
 
 def devices_of(spec: Mapping[str, Any]) -> Mapping[str, Any]:

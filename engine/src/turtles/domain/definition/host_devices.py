@@ -5,6 +5,9 @@ A device plugin tells its container in environment variables which devices it wa
 Devices Assignment"): ``PCI_RESOURCE_<resource>`` has PCI addresses, ``MDEV_PCI_RESOURCE_<resource>`` UUIDs of mediated
 devices, ``USB_RESOURCE_<resource>`` buses and devices of USB. The resource's name is in capitals, and whatever isn't a
 letter or digit is an underscore.
+
+Virtual functions of NICs are named by the SR-IOV network device plugin in ``PCIDEVICE_<resource>``; which resource a
+network's is, virt-controller says in ``KUBEVIRT_RESOURCE_NAME_<network>``.
 """
 
 import re
@@ -12,10 +15,13 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
-from turtles.domain.definition.elements import add_alias, devices_of
+from turtles.domain.definition.elements import add_alias, add_pci_address, devices_of
 
 PCI_PREFIX, MDEV_PREFIX, USB_PREFIX = "PCI_RESOURCE", "MDEV_PCI_RESOURCE", "USB_RESOURCE"
 PREFIXES = (PCI_PREFIX, MDEV_PREFIX, USB_PREFIX)
+FUNCTION_PREFIX, RESOURCE_PREFIX = "PCIDEVICE", "KUBEVIRT_RESOURCE_NAME"
+#: What all variables begin with that say which devices a Pod was given.
+ALL_PREFIXES = (*PREFIXES, FUNCTION_PREFIX, RESOURCE_PREFIX)
 _PCI = re.compile(r"([0-9a-fA-F]{4}):([0-9a-fA-F]{2}):([0-9a-fA-F]{2})\.([0-7])")
 _MDEV = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _USB = re.compile(r"([0-9]{1,3}):([0-9]{1,3})")
@@ -44,6 +50,49 @@ def add_host_devices(devices: Element, spec: Mapping[str, Any], assigned: Mappin
             prefix, address = _take(left, device)
             element = _ADD[prefix](devices, address, device)
             add_alias(element, f"{alias}-{device['name']}")
+
+
+def add_functions(
+    devices: Element, spec: Mapping[str, Any], assigned: Mapping[str, str], info: Mapping[str, str]
+) -> None:
+    """Add the virtual functions of SR-IOV interfaces.
+
+    :param assigned: as of :func:`add_host_devices`. :param info: PCI addresses by network, as far as Multus reports.
+    :raises ValueError: if a device is missing, or it isn't known which it is.
+    """
+    wanted = [each for each in devices_of(spec).get("interfaces") or () if _is_function(each)]
+    resources = {each["name"]: assigned.get(f"{RESOURCE_PREFIX}_{each['name']}", "") for each in wanted}
+    for interface in wanted:
+        address = info.get(interface["name"]) or _only_function(interface["name"], resources, assigned)
+        if not _PCI.fullmatch(address):
+            raise ValueError(f"interface {interface['name']!r}: {address!r}, its device, is no PCI address")
+        element = _add_pci(devices, address, {})
+        if interface.get("bootOrder"):
+            SubElement(element, "boot", order=str(interface["bootOrder"]))
+        add_alias(element, f"sriov-{interface['name']}")
+        if interface.get("pciAddress"):
+            add_pci_address(element, interface["pciAddress"])
+
+
+def _is_function(interface: Mapping[str, Any]) -> bool:
+    return interface.get("sriov") is not None and interface.get("state") != "absent"
+
+
+def _only_function(name: str, resources: Mapping[str, str], assigned: Mapping[str, str]) -> str:
+    """Return the address of a network's device, where its resource is no other network's."""
+    resource = resources[name]
+    key = variable(FUNCTION_PREFIX, resource)
+    addresses = [address for address in assigned.get(key, "").split(",") if _PCI.fullmatch(address)]
+    if not resource or not addresses:
+        raise ValueError(
+            f"interface {name!r}: the Pod was given no device of {resource!r}; check that its plugin sets {key}"
+        )
+    if list(resources.values()).count(resource) > 1:
+        raise ValueError(
+            f"interface {name!r}: several networks have devices of {resource!r}, and Multus doesn't report which is "
+            "whose; give each network a resource of its own, or use a Multus that reports device-info"
+        )
+    return addresses[0]
 
 
 def _take(left: Mapping[str, list[tuple[str, str]]], device: Mapping[str, Any]) -> tuple[str, str]:

@@ -66,9 +66,10 @@ class Podrunner:
         )
         self._recorder = Recorder(self._client, "podrunner", config.node_name)
         self._keeper = NodeKeeper(self._client, config)
-        self._pods = Informer(self._client, POD, field_selector=f"spec.nodeName={config.node_name}")
+        # Of all nodes: network policies name the others' Pods as well.
+        self._pods = Informer(self._client, POD)
         self._node = Informer(self._client, NODE, field_selector=f"metadata.name={config.node_name}")
-        self._policies = Policies(self._client, self._recorder, config.policy_table)
+        self._policies = Policies(self._client, self._pods, self._recorder, config.policy_table)
         self._runner = Runner(
             self._client,
             config,

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,13 @@ class Networks:
         self._config, self._definitions, self._policies = config, definitions, policies
         #: Pods whose attachments were made or checked by this process.
         self._sure: set[str] = set()
+        #: The annotation with the networks that a Pod is attached to, by the Pod's uid.
+        self._followed: dict[str, str] = {}
 
     def forget(self, uid: str) -> None:
         """Forget a Pod."""
         self._sure.discard(uid)
+        self._followed.pop(uid, None)
         if self._policies is not None:
             self._policies.release(uid)
 
@@ -81,27 +85,60 @@ class Networks:
         wanted = self._wanted(pod)
         first: Object = {}
         for index, each in enumerate(wanted):
-            attachment = _attachment(self._config, _record(directory, index))
-            args = _args(pod, each.capabilities)
-            try:
-                result = attachment.add(
-                    each.network, directory.uid, netns, each.interface, args, each.capabilities, each.definition
-                )
-            except CNIError as error:
-                if not each.definition:
-                    raise
-                raise CNIError(f"NetworkAttachmentDefinition {each.definition}: {error}") from error
+            result = self._attach(pod, directory, _record(directory, index), each)
             first = first or result
         self._isolate(pod, first)
         self._sure.add(directory.uid)
+        self._followed[directory.uid] = _chosen_text(pod)
         return first
+
+    def follow(self, pod: Object, directory: PodDir) -> None:
+        """Attach a running Pod to what its annotation names since it started, and detach it from what that left out.
+
+        Multus calls it dynamic networks. Interfaces are told apart by their names.
+
+        :raises DefinitionError: it asks for a network that isn't defined, or not well.
+        :raises turtles.standalone.podrunner.cni.CNIError: a plugin failed; it can be repeated.
+        """
+        text = _chosen_text(pod)
+        if pod["spec"].get("hostNetwork") or self._followed.get(directory.uid) == text:
+            return
+        try:
+            chosen = attachments.selections({attachments.NETWORKS: text}, pod["metadata"]["namespace"])
+        except AttachmentError as error:
+            raise DefinitionError(str(error)) from error
+        wanted = {selection.interface: selection for selection in chosen}
+        for path in list(_records(directory))[1:]:
+            attachment = _attachment(self._config, path)
+            record = attachment.record() or {}
+            if record.get("ifname") in wanted and record.get("result") is not None:
+                del wanted[record["ifname"]]
+            else:
+                attachment.delete()
+                log.info("detached", extra={"pod": pod["metadata"]["name"], "interface": record.get("ifname")})
+        for selection in wanted.values():
+            self._attach(pod, directory, _free_record(directory), self._chosen(selection))
+            log.info("attached", extra={"pod": pod["metadata"]["name"], "interface": selection.interface})
+        self._followed[directory.uid] = text
+
+    def _attach(self, pod: Object, directory: PodDir, record: Path, wanted: _Wanted) -> Object:
+        attachment = _attachment(self._config, record)
+        args, netns = _args(pod, wanted.capabilities), namespace_path(self._config, directory.uid)
+        try:
+            return attachment.add(
+                wanted.network, directory.uid, netns, wanted.interface, args, wanted.capabilities, wanted.definition
+            )
+        except CNIError as error:
+            if not wanted.definition:
+                raise
+            raise CNIError(f"NetworkAttachmentDefinition {wanted.definition}: {error}") from error
 
     def _isolate(self, pod: Object, result: Object) -> None:
         found = attachments.addresses(result)
         if self._policies is None or not found:
             return
         try:
-            self._policies.isolate(pod, found[0])
+            self._policies.isolate(pod, found)
         except PolicyError as error:
             raise CNIError(str(error)) from error
 
@@ -166,11 +203,11 @@ def addresses(config: Config, directory: PodDir) -> list[str]:
 
 
 def status(config: Config, directory: PodDir, annotations: Mapping[str, str]) -> str | None:
-    """Return a Pod's network status annotation, None if it has chosen no networks or isn't attached to all of them.
+    """Return a Pod's network status annotation, None if it has never chosen networks or isn't attached to all of them.
 
     :param annotations: the Pod's.
     """
-    if not annotations.get(attachments.NETWORKS) and not annotations.get(attachments.DEFAULT_NETWORK):
+    if not any(annotations.get(key) for key in (attachments.NETWORKS, attachments.DEFAULT_NETWORK, attachments.STATUS)):
         return None
     entries = []
     for index, path in enumerate(_records(directory)):
@@ -203,6 +240,14 @@ def _attachment(config: Config, record: Path) -> cni.Attachment:
 
 def _record(directory: PodDir, index: int) -> Path:
     return directory.cni_record if index == 0 else directory.path / f"cni-{index:03}.json"
+
+
+def _free_record(directory: PodDir) -> Path:
+    return next(path for index in count(1) if not (path := _record(directory, index)).exists())
+
+
+def _chosen_text(pod: Object) -> str:
+    return (pod["metadata"].get("annotations") or {}).get(attachments.NETWORKS) or ""
 
 
 def _records(directory: PodDir) -> Iterator[Path]:

@@ -95,7 +95,7 @@ def _remove_services(config: Config) -> bool:
 def _remove_policies(config: Config) -> bool:
     """Remove the rules of NetworkPolicies."""
     try:
-        return nft.remove_table(config.policy_table)
+        return nft.remove_table(config.policy_table) | nft.remove_table(config.policy_table, "ip6")
     except NftError as error:
         log.warning("the rules of network policies stay", extra={"error": str(error)})
         return False
@@ -120,16 +120,20 @@ def _remove_networks(config: Config) -> bool:
             if reserved.is_dir():
                 changed = True
                 shutil.rmtree(reserved)
-    changed |= _remove_rules(conflist["name"])
+    for program in ("iptables", "ip6tables"):
+        changed |= _remove_rules(program, conflist["name"])
     if any(plugin["type"] == "portmap" for plugin in conflist["plugins"]):
         changed |= _remove_port_chains()
     return changed
 
 
-def _remove_rules(network: str) -> bool:
-    """Remove what plugins leave behind in the nat table for a network: rules that name it, and their chains."""
+def _remove_rules(program: str, network: str) -> bool:
+    """Remove what plugins leave behind in the nat table for a network: rules that name it, and their chains.
+
+    :param program: iptables or ip6tables.
+    """
     changed = False
-    done = subprocess.run(["iptables-save", "-t", "nat"], capture_output=True, text=True, check=False)
+    done = subprocess.run([f"{program}-save", "-t", "nat"], capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
     chains = set()
     for line in lines:
@@ -137,11 +141,11 @@ def _remove_rules(network: str) -> bool:
             words = shlex.split(line)
             if "-j" in words:
                 chains.add(words[words.index("-j") + 1])
-            changed |= subprocess.run(["iptables", "-t", "nat", "-D", *words[1:]], capture_output=True).returncode == 0
+            changed |= subprocess.run([program, "-t", "nat", "-D", *words[1:]], capture_output=True).returncode == 0
     for chain in chains:
         if chain.startswith("CNI-"):
             for option in ("-F", "-X"):
-                subprocess.run(["iptables", "-t", "nat", option, chain], capture_output=True, check=False)
+                subprocess.run([program, "-t", "nat", option, chain], capture_output=True, check=False)
     return changed
 
 

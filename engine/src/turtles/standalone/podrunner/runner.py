@@ -60,7 +60,7 @@ _USUAL = ("ContainerCreating", "PodInitializing", "CrashLoopBackOff")
 class Runner:
     """Runs the Pods of one node.
 
-    :param pods: informer of the Pods bound to this node.
+    :param pods: informer of Pods; those bound to this node count.
     :param address: the node's address, ``status.hostIP``.
     :param policies: enforces NetworkPolicies.
     """
@@ -103,7 +103,7 @@ class Runner:
             self.commands, self._reporter.address, self._queue.add, self._reporter.tell
         )
         self._stopper = Stopper(recorder, self._supervisor.pre_stop, self._queue.add)
-        pods.add_index("uid", lambda pod: [pod["metadata"]["uid"]])
+        pods.add_index("uid", lambda pod: [pod["metadata"]["uid"]] if self._is_here(pod) else [])
         pods.add_handler(self._changed)
 
     def start(self) -> None:
@@ -142,8 +142,11 @@ class Runner:
 
     def _changed(self, old: Object | None, new: Object | None) -> None:
         # A Pod may have been replaced by another one of its name while the watch was interrupted.
-        for uid in {pod["metadata"]["uid"] for pod in (old, new) if pod is not None}:
+        for uid in {pod["metadata"]["uid"] for pod in (old, new) if pod is not None and self._is_here(pod)}:
             self._queue.add(uid)
+
+    def _is_here(self, pod: Object) -> bool:
+        return bool(pod["spec"].get("nodeName") == self._config.node_name)
 
     def sync(self, uid: str) -> float | None:
         """Advance one Pod; return seconds after which to look again, or None."""
@@ -183,7 +186,7 @@ class Runner:
         try:
             self._warn(pod)
             directory.create(pod)
-            again = self._advance(pod, directory, waits)
+            again = _sooner(self._advance(pod, directory, waits), self._follow_networks(pod, directory))
             due = self._volumes.renew(pod)
             if due is not None:
                 # Tokens end by the time of day, which may be set while this waits.
@@ -196,6 +199,17 @@ class Runner:
                 self._reporter.tell(pod, "Warning", _EVENTS.get(waiting.reason, "Failed"), str(waiting))
         ended = self._reporter.report(pod, directory, waits)
         return 0.0 if ended else again
+
+    def _follow_networks(self, pod: Object, directory: PodDir) -> float | None:
+        """Attach a running Pod as its annotation says now; return seconds after which to try again."""
+        if not directory.has_started():
+            return None
+        try:
+            self._networks.follow(pod, directory)
+        except CNIError as error:
+            self._reporter.tell(pod, "Warning", "FailedAttachNetwork", f"{error} (trying again)")
+            return _DEFINITION_AGAIN
+        return None
 
     def _warn(self, pod: Object) -> None:
         """Tell what containers of preloaded images ask for in vain."""

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import subprocess
 import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from turtles.api.objects import Object
@@ -17,7 +18,7 @@ from turtles.kube.controller import run_workers
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, wait_synced
 from turtles.kube.queue import WorkQueue
-from turtles.kube.resources import NAMESPACE, NETWORKPOLICY, POD
+from turtles.kube.resources import NAMESPACE, NETWORKPOLICY
 from turtles.standalone import nft
 from turtles.standalone.nft import NftError
 from turtles.standalone.policy import rules
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds that the start of a Pod waits for the policies to be known.
 _PATIENCE = 10.0
-_BRIDGES = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+_BRIDGES = tuple(Path("/proc/sys/net/bridge", f"bridge-nf-call-{name}") for name in ("iptables", "ip6tables"))
 _KEY = "policies"
 
 
@@ -37,24 +38,23 @@ class PolicyError(Exception):
 class Policies:
     """Maintains the rules of one instance.
 
+    :param pods: informer of the Pods of all nodes, which somebody else starts and stops.
     :param table: name of the table, which nothing else uses.
     """
 
-    def __init__(self, client: Client, recorder: Recorder, table: str) -> None:
-        self._recorder, self._table = recorder, table
-        self._policies, self._pods, self._namespaces = (
-            Informer(client, resource) for resource in (NETWORKPOLICY, POD, NAMESPACE)
-        )
+    def __init__(self, client: Client, pods: Informer, recorder: Recorder, table: str) -> None:
+        self._pods, self._recorder, self._table = pods, recorder, table
+        self._policies, self._namespaces = (Informer(client, resource) for resource in (NETWORKPOLICY, NAMESPACE))
         self._queue: WorkQueue[str] = WorkQueue(_KEY, first_delay=0.1)
         self._known, self._stopped, self._lock = threading.Event(), threading.Event(), threading.Lock()
         #: Pods that start, with their addresses, which their status doesn't have yet; by uid.
-        self._starting: dict[str, tuple[Object, str]] = {}
+        self._starting: dict[str, tuple[Object, Sequence[str]]] = {}
         self._applied: str | None = None
         self._told = ""
 
     def start(self) -> None:
         """Start, in threads of its own."""
-        for informer in self._informers():
+        for informer in (self._policies, self._namespaces):
             informer.start()
         threading.Thread(target=self._begin, name="policies-start", daemon=True).start()
 
@@ -62,18 +62,20 @@ class Policies:
         """Stop; the rules stay."""
         self._stopped.set()
         self._queue.close()
-        for informer in self._informers():
+        for informer in (self._policies, self._namespaces):
             informer.stop()
 
-    def isolate(self, pod: Object, address: str) -> None:
+    def isolate(self, pod: Object, addresses: Sequence[str]) -> None:
         """Have the policies for a Pod hold before its containers start.
+
+        :param addresses: the Pod's.
 
         :raises PolicyError: that isn't possible (yet).
         """
         if not self._known.wait(_PATIENCE):
             raise PolicyError("the network policies are not known yet: the API server doesn't list them")
         with self._lock:
-            self._starting[pod["metadata"]["uid"]] = (pod, address)
+            self._starting[pod["metadata"]["uid"]] = (pod, addresses)
         self.sync(_KEY)
 
     def release(self, uid: str) -> None:
@@ -88,7 +90,7 @@ class Policies:
         """
         with self._lock:
             policies = self._policies.list()
-            wanted = rules.script(self._table, self._compute(policies)) if policies else ""
+            wanted = "".join(rules.script(self._table, each) for each in self._compute(policies)) if policies else ""
             if wanted == self._applied:
                 return
             try:
@@ -112,17 +114,18 @@ class Policies:
         self._queue.add(_KEY)
         run_workers(self._queue, self.sync, 1, _KEY)
 
-    def _compute(self, policies: list[Object]) -> rules.Rules:
+    def _compute(self, policies: list[Object]) -> Iterator[rules.Rules]:
         pods = self._pods.list()
         with_address = {pod["metadata"]["uid"] for pod in pods if (pod.get("status") or {}).get("podIP")}
         for uid in with_address & self._starting.keys():
             del self._starting[uid]
-        members = [rules.member(pod) for pod in pods]
-        members += [rules.member(pod, address) for pod, address in self._starting.values()]
         namespaces = {
             each["metadata"]["name"]: each["metadata"].get("labels") or {} for each in self._namespaces.list()
         }
-        return rules.compute(policies, [each for each in members if each is not None], namespaces)
+        for version in rules.FAMILIES:
+            members = [rules.member(pod, version) for pod in pods]
+            members += [rules.member(pod, version, known) for pod, known in self._starting.values()]
+            yield rules.compute(policies, [each for each in members if each is not None], namespaces, version)
 
     def _apply(self, wanted: str) -> None:
         try:
@@ -130,7 +133,12 @@ class Policies:
                 _filter_bridges()
                 nft.run(wanted)
             elif self._applied or self._applied is None:
-                nft.run(f"add table ip {self._table}\ndelete table ip {self._table}\n")
+                nft.run(
+                    "".join(
+                        f"add table {family} {self._table}\ndelete table {family} {self._table}\n"
+                        for family in rules.FAMILIES.values()
+                    )
+                )
         except NftError as error:
             raise PolicyError(f"nft refused the rules of network policies: {error}") from error
 
@@ -146,12 +154,13 @@ def _filter_bridges() -> None:
 
     :raises PolicyError: it can't.
     """
-    if not _BRIDGES.exists():
+    if not _BRIDGES[0].exists():
         with contextlib.suppress(OSError):  # what is wrong shows in the next lines
             subprocess.run(["/sbin/modprobe", "br_netfilter"], capture_output=True, check=False)
     try:
-        if _BRIDGES.read_text().strip() != "1":
-            _BRIDGES.write_text("1")
+        for switch in _BRIDGES:
+            if switch.read_text().strip() != "1":
+                switch.write_text("1")
     except OSError as error:
         raise PolicyError(
             f"traffic between Pods can't be filtered, which the kernel's module br_netfilter does: {error}"

@@ -6,6 +6,8 @@ among the Pods whose egress is restricted, its destination among those whose ing
 chain, which returns for what a policy allows, and drops the rest. The machine itself isn't restricted: traffic between
 a Pod and its own node is always allowed.
 
+Both address families have rules of their own; Pods without an address of a family have none in it.
+
 Source: Kubernetes documentation, "Network Policies", and the API reference of NetworkPolicy.
 """
 
@@ -18,6 +20,12 @@ from turtles.api.objects import Object
 from turtles.api.selectors import selects
 
 _ENDED = ("Succeeded", "Failed")
+#: What names of chains can't have.
+_DASHES = str.maketrans(".:", "--")
+#: Versions of IP, and what nftables calls them.
+FAMILIES = {4: "ip", 6: "ip6"}
+#: How neighbours find each other, without which nothing else works (RFC 4890).
+_NEIGHBOURS = "    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, nd-router-advert } accept"
 
 
 @dataclass(frozen=True)
@@ -35,20 +43,27 @@ class Member:
 
 @dataclass
 class Rules:
-    """Chains by name, each a sequence of rules, and the Pods' addresses that lead to them."""
+    """Chains by name, each a sequence of rules, and the Pods' addresses that lead to them.
 
+    :param family: nftables' name of the address family.
+    """
+
+    family: str = FAMILIES[4]
     chains: dict[str, list[str]] = field(default_factory=dict)
     ingress: dict[str, str] = field(default_factory=dict)
     egress: dict[str, str] = field(default_factory=dict)
 
 
-def member(pod: Object, address: str = "") -> Member | None:
+def member(pod: Object, version: int = 4, known: Sequence[str] = ()) -> Member | None:
     """Return a Pod as policies see it; None if they don't: it has ended, has no address, or has the node's.
 
-    :param address: of a Pod whose status doesn't have it yet.
+    :param version: of IP.
+    :param known: the addresses of a Pod whose status doesn't have them yet.
     """
     spec, status, metadata = pod["spec"], pod.get("status") or {}, pod["metadata"]
-    address = status.get("podIP") or address
+    reported = [str(each.get("ip") or "") for each in status.get("podIPs") or ()] or [str(status.get("podIP") or "")]
+    addresses = [each for each in (*reported, *known) if each and ipaddress.ip_address(each).version == version]
+    address = next(iter(addresses), "")
     if not address or spec.get("hostNetwork") or status.get("phase") in _ENDED:
         return None
     containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
@@ -62,14 +77,17 @@ def member(pod: Object, address: str = "") -> Member | None:
 
 
 def compute(
-    policies: Iterable[Object], members: Sequence[Member], namespaces: Mapping[str, Mapping[str, str]]
+    policies: Iterable[Object],
+    members: Sequence[Member],
+    namespaces: Mapping[str, Mapping[str, str]],
+    version: int = 4,
 ) -> Rules:
     """Return the rules for all policies.
 
-    :param members: the Pods.
+    :param members: the Pods with an address of this version of IP.
     :param namespaces: labels of the namespaces, by name.
     """
-    rules = Rules()
+    rules = Rules(FAMILIES[version])
     for policy in sorted(policies, key=lambda each: (each["metadata"]["namespace"], each["metadata"]["name"])):
         spec, namespace = policy.get("spec") or {}, policy["metadata"]["namespace"]
         kinds = spec.get("policyTypes") or (["Ingress", "Egress"] if spec.get("egress") else ["Ingress"])
@@ -79,11 +97,11 @@ def compute(
             if "Ingress" in kinds:
                 chain = _chain(rules, rules.ingress, "ingress", one)
                 for rule in spec.get("ingress") or ():
-                    chain += _ingress(rule, one, namespace, members, namespaces)
+                    chain += _ingress(rule, one, namespace, members, namespaces, rules.family)
             if "Egress" in kinds:
                 chain = _chain(rules, rules.egress, "egress", one)
                 for rule in spec.get("egress") or ():
-                    chain += _egress(rule, namespace, members, namespaces)
+                    chain += _egress(rule, namespace, members, namespaces, rules.family)
     for lines in rules.chains.values():
         lines[:] = [*dict.fromkeys(lines), "counter drop"]
     return rules
@@ -91,25 +109,36 @@ def compute(
 
 def _chain(rules: Rules, addresses: dict[str, str], direction: str, one: Member) -> list[str]:
     """Return the chain of a Pod, made if need be. What a Pod sends to itself can't be restricted."""
-    name = addresses.setdefault(one.address, f"{direction}-{one.address.replace('.', '-')}")
-    return rules.chains.setdefault(name, [f"ip saddr {one.address} ip daddr {one.address} return"])
+    name = addresses.setdefault(one.address, f"{direction}-{one.address.translate(_DASHES)}")
+    return rules.chains.setdefault(
+        name, [f"{rules.family} saddr {one.address} {rules.family} daddr {one.address} return"]
+    )
 
 
 def _ingress(
-    rule: Object, to: Member, namespace: str, members: Sequence[Member], namespaces: Mapping[str, Mapping[str, str]]
+    rule: Object,
+    to: Member,
+    namespace: str,
+    members: Sequence[Member],
+    namespaces: Mapping[str, Mapping[str, str]],
+    family: str,
 ) -> Iterator[str]:
-    for peer in _peers(rule.get("from"), "saddr", namespace, members, namespaces):
+    for peer in _peers(rule.get("from"), f"{family} saddr", namespace, members, namespaces):
         for port in _ports(rule.get("ports"), to.ports):
             yield " ".join(part for part in (peer, port, "return") if part)
 
 
 def _egress(
-    rule: Object, namespace: str, members: Sequence[Member], namespaces: Mapping[str, Mapping[str, str]]
+    rule: Object,
+    namespace: str,
+    members: Sequence[Member],
+    namespaces: Mapping[str, Mapping[str, str]],
+    family: str,
 ) -> Iterator[str]:
     ports = rule.get("ports") or ()
     numbered = [port for port in ports if not isinstance(port.get("port"), str)]
     if numbered or not ports:
-        for peer in _peers(rule.get("to"), "daddr", namespace, members, namespaces):
+        for peer in _peers(rule.get("to"), f"{family} daddr", namespace, members, namespaces):
             for port in _ports(numbered, {}):
                 yield " ".join(part for part in (peer, port, "return") if part)
     named = [port for port in ports if isinstance(port.get("port"), str)]
@@ -117,7 +146,7 @@ def _egress(
         # What a name means is each destination's affair.
         for match in _ports(named, one.ports):
             if _is_peer(rule.get("to"), one, namespace, namespaces):
-                yield f"ip daddr {one.address} {match} return"
+                yield f"{family} daddr {one.address} {match} return"
 
 
 def _peers(
@@ -127,7 +156,10 @@ def _peers(
     members: Sequence[Member],
     namespaces: Mapping[str, Mapping[str, str]],
 ) -> Iterator[str]:
-    """Yield matches for those that a rule is about; an empty one for everybody."""
+    """Yield matches for those that a rule is about; an empty one for everybody.
+
+    :param side: address family and side, as nftables calls them: "ip saddr".
+    """
     if not peers:
         yield ""
     for peer in peers or ():
@@ -136,7 +168,7 @@ def _peers(
             continue
         found = sorted({one.address for one in members if _is_selected(peer, one, namespace, namespaces)})
         if found:
-            yield f"ip {side} {{ {', '.join(found)} }}"
+            yield f"{side} {{ {', '.join(found)} }}"
 
 
 def _is_peer(
@@ -162,14 +194,12 @@ def _is_selected(peer: Object, one: Member, namespace: str, namespaces: Mapping[
 
 
 def _block(block: Mapping[str, Any], side: str) -> Iterator[str]:
-    """Yield the match for an ipBlock. Pods have IPv4 addresses only, so one of IPv6 matches nothing."""
+    """Yield the match for an ipBlock; one of the other address family matches nothing."""
     network = ipaddress.ip_network(block["cidr"], strict=False)
-    if network.version != 4:
+    if not side.startswith(f"{FAMILIES[network.version]} "):
         return
-    # An empty set is no set, and 0.0.0.0/0 no restriction.
-    whole = f"ip {side} {network}" if network.prefixlen else f"ip {side} 0.0.0.0/0"
     without = [str(ipaddress.ip_network(text, strict=False)) for text in block.get("except") or ()]
-    yield f"{whole} ip {side} != {{ {', '.join(without)} }}" if without else whole
+    yield f"{side} {network} {side} != {{ {', '.join(without)} }}" if without else f"{side} {network}"
 
 
 def _is_inside(block: Mapping[str, Any], address: str) -> bool:
@@ -210,14 +240,16 @@ def _ports(ports: Sequence[Object] | None, names: Mapping[tuple[str, str], int])
 
 def script(table: str, rules: Rules) -> str:
     """Return the nftables script that puts rules in place of those that a table has."""
-    lines = [f"add table ip {table}", f"delete table ip {table}", f"table ip {table} {{"]
+    family = rules.family
+    lines = [f"add table {family} {table}", f"delete table {family} {table}", f"table {family} {table} {{"]
     for name, chain in sorted(rules.chains.items()):
         lines += [f"  chain {name} {{", *(f"    {line}" for line in chain), "  }"]
     lookups = []
     for side, addresses in (("saddr", rules.egress), ("daddr", rules.ingress)):
         if addresses:
             elements = ", ".join(f"{address} : jump {chain}" for address, chain in sorted(addresses.items()))
-            lookups.append(f"    ip {side} vmap {{ {elements} }}")
-    hook = "    type filter hook forward priority -10; policy accept;"
-    lines += ["  chain forward {", hook, "    ct state established,related accept", *lookups, "  }", "}"]
+            lookups.append(f"    {family} {side} vmap {{ {elements} }}")
+    hook = ["    type filter hook forward priority -10; policy accept;", "    ct state established,related accept"]
+    neighbours = [_NEIGHBOURS] if family == FAMILIES[6] else []
+    lines += ["  chain forward {", *hook, *neighbours, *lookups, "  }", "}"]
     return "\n".join(lines) + "\n"

@@ -19,6 +19,7 @@ from turtles.api.language import (
     UINT8,
     UINT32,
     ListOf,
+    MapOf,
     Struct,
     field,
     unsupported,
@@ -75,6 +76,33 @@ DEVELOPER = Struct(
     unsupported("clusterProfiler", "Whether components can be profiled.", neutral=_OFF),
 )
 
+_BINDING_PLUGIN = Struct(
+    "A network binding plugin: how guests' interfaces are connected by somebody else's parts.",
+    field("networkAttachmentDefinition", STRING, "A further network of the Pod, whose CNI plugin prepares it."),
+    field("sidecarImage", STRING, "Image of a hook sidecar, which changes the domain."),
+    field(
+        "domainAttachmentType",
+        STRING,
+        "tap: a CNI plugin makes the tap; managedTap: the engine does, as for bridge but without DHCP. Without it, the "
+        "sidecar adds the interface.",
+    ),
+    field(
+        "migration",
+        Struct("Guests with it can be migrated.", field("method", STRING, "link-refresh, which has no effect.")),
+        "Guests with it can be migrated live on the Pod network.",
+    ),
+    unsupported("downwardAPI", "What the sidecar learns about devices."),
+    field(
+        "computeResourceOverhead",
+        Struct(
+            "Resources.",
+            field("requests", MapOf(QUANTITY), "Memory in addition."),
+            field("limits", MapOf(QUANTITY), "No effect."),
+        ),
+        "Memory that the launcher needs in addition.",
+    ),
+)
+
 NETWORK = Struct(
     "Networks of machines.",
     field(
@@ -88,7 +116,7 @@ NETWORK = Struct(
         "Whether bridge is allowed on the Pod network; true if not given.",
     ),
     unsupported("permitSlirpInterface", "Removed.", neutral=_OFF),
-    unsupported("binding", "Network binding plugins.", neutral=_EMPTY),
+    field("binding", MapOf(_BINDING_PLUGIN), "Network binding plugins, by the names that interfaces use."),
 )
 
 _ARCHITECTURE = Struct(

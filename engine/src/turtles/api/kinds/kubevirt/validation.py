@@ -41,6 +41,7 @@ _POSITIVE = (
     ("configuration.developerConfiguration.cpuAllocationRatio", "1 means one CPU per virtual processor"),
     ("configuration.developerConfiguration.memoryOvercommit", "100 requests as much memory as guests have"),
 )
+_ATTACHMENTS = (configuration.TAP, configuration.MANAGED_TAP)
 _CERTIFICATES = "certificateRotateStrategy.selfSigned"
 _NEW_DURATIONS = ("ca.duration", "ca.renewBefore", "server.duration", "server.renewBefore")
 _OLD_DURATIONS = ("caRotateInterval", "caOverlapInterval", "certRotateInterval")
@@ -58,6 +59,7 @@ def validate(kubevirt: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     spec = kubevirt["spec"]
     causes += _choices(spec)
     causes += _numbers(spec)
+    causes += _bindings(spec)
     causes += _certificates(spec)
     if not causes:
         causes += _machine(kubevirt)
@@ -84,6 +86,18 @@ def _choices(spec: Spec) -> Causes:
         if value and value not in allowed:
             message = f"spec.{path} is {value!r}, but must be one of {', '.join(allowed)}"
             yield Cause(NOT_SUPPORTED, message, f"spec.{path}")
+
+
+def _bindings(spec: Spec) -> Causes:
+    for name, plugin in (get(spec, "configuration", "network", "binding") or {}).items():
+        here = f"spec.configuration.network.binding.{name}"
+        attachment = plugin.get("domainAttachmentType")
+        if attachment and attachment not in _ATTACHMENTS:
+            message = f"{here}.domainAttachmentType is {attachment!r}, but must be one of {', '.join(_ATTACHMENTS)}"
+            yield Cause(NOT_SUPPORTED, message, f"{here}.domainAttachmentType")
+        elif not attachment and not plugin.get("sidecarImage"):
+            message = f"{here} has neither domainAttachmentType nor sidecarImage: nothing would add the interface"
+            yield Cause(INVALID, message, here)
 
 
 def _numbers(spec: Spec) -> Causes:

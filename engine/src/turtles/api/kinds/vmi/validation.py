@@ -144,19 +144,9 @@ def spec_causes(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
         yield from rule(spec, path, config)
 
 
-def spec_warnings(spec: Any, path: str) -> list[str]:
-    """Return warnings about what has no effect in a spec that is admitted."""
-    found = []
-    for index, each in enumerate(get(spec, "networks") or ()):
-        if get(each, "pod", "vmIPv6NetworkCIDR"):
-            field = f"{path}.networks[{index}].pod.vmIPv6NetworkCIDR"
-            found.append(f"{field} has no effect: this engine gives guests IPv4 addresses alone")
-    return found
-
-
 def warn(vmi: Object) -> list[str]:
     """Return the warnings about a VirtualMachineInstance that is admitted."""
-    return [*preset_warnings(vmi), *spec_warnings(vmi.get("spec"), "spec")]
+    return preset_warnings(vmi)
 
 
 def _annotation(vmi: Any, name: str) -> Any:

@@ -358,6 +358,8 @@ def _refused_here(spec: Spec, path: str, config: ClusterConfiguration) -> Causes
     for index, network in enumerate(_networks(spec)):
         if cidr := get(network, "pod", "vmNetworkCIDR"):
             yield from _guest_cidr(cidr, f"{path}.networks[{index}].pod.vmNetworkCIDR")
+        if cidr := get(network, "pod", "vmIPv6NetworkCIDR"):
+            yield from _guest_cidr(cidr, f"{path}.networks[{index}].pod.vmIPv6NetworkCIDR", version=6)
 
 
 def _used_twice(spec: Spec, path: str) -> Causes:
@@ -371,13 +373,15 @@ def _used_twice(spec: Spec, path: str) -> Causes:
             yield Cause(DUPLICATE, f"{here} '{mac}' is the MAC address of interface '{first}' already", here)
 
 
-def _guest_cidr(cidr: str, here: str) -> Causes:
+def _guest_cidr(cidr: str, here: str, version: int = 4) -> Causes:
     try:
-        usable = ipaddress.IPv4Network(cidr).num_addresses >= 4
+        network = ipaddress.ip_network(cidr)
+        usable = network.version == version and network.num_addresses >= 4
     except ValueError:
         usable = False
     if not usable:
-        yield Cause(INVALID, f"{here} must be an IPv4 network of at least 4 addresses, such as 10.0.2.0/24", here)
+        example = "10.0.2.0/24" if version == 4 else "fd10:0:2::/120"
+        yield Cause(INVALID, f"{here} must be an IPv{version} network of at least 4 addresses, such as {example}", here)
 
 
 # --- DNS -------------------------------------------------------------------------------------------------------------
