@@ -16,6 +16,7 @@ from typing import Any
 from turtles.api import migrations, quantity
 from turtles.api.objects import Object
 from turtles.domain import paths
+from turtles.domain.statistics import PAGE_BYTES
 from turtles.domain.xml import parse
 
 _GIB = 1 << 30
@@ -111,7 +112,7 @@ def transferred(job: Mapping[str, Any]) -> Object:
         "dataProcessedBytes": number("data_processed"),
         "dataRemainingBytes": number("data_remaining"),
         "transferRateBytesPerSecond": rate,
-        "dirtyRateBytesPerSecond": number("memory_dirty_rate") * (number("memory_page_size") or 4096),
+        "dirtyRateBytesPerSecond": number("memory_dirty_rate") * (number("memory_page_size") or PAGE_BYTES),
     }
 
 

@@ -9,7 +9,7 @@ finds its virt-handler restarted fails, and the guest runs on here, unless it ha
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +73,11 @@ class Departures:
         """Say whether a guest is on its way, so that it is to be changed by nobody."""
         job = self._jobs.get(guest.uid)
         return job is not None and not job.over
+
+    def progress(self, guest: Guest) -> Mapping[str, Any]:
+        """Return libvirt's statistics of a guest's migration as of the last look; empty if there is none."""
+        job = self._jobs.get(guest.uid)
+        return {} if job is None or job.over else job.statistics
 
     def follow(self, vmi: Object, guest: Guest, launcher: Launcher, domain: Domain) -> float | None:
         """Bring the migration of a guest of this node forward; return when to look again, None if there is none."""

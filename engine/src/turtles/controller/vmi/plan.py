@@ -109,6 +109,7 @@ def plan(
     obstacles: Sequence[str] = (),
     addresses: Collection[int] = (),
     attachments: Sequence[Object] = (),
+    image: str = "",
 ) -> Plan:
     """Decide what a VMI needs.
 
@@ -119,6 +120,7 @@ def plan(
     :param obstacles: why there can't be a Pod for it.
     :param addresses: VSOCK addresses of other machines.
     :param attachments: the Pods that hold claims for its launcher.
+    :param image: of the launchers that are created now.
     """
     wanted: Object = {**vmi, "metadata": dict(vmi["metadata"]), "status": copy.deepcopy(vmi.get("status") or {})}
     draft = _Draft(wanted)
@@ -132,6 +134,7 @@ def plan(
             wanted["metadata"]["finalizers"] = finalizers
         if phase_of(vmi) in HANDED_OVER:
             _watch_over(draft, pod, now)
+            _compare_launcher(wanted, pod, image)
             if volumes := wanted["status"].get("volumeStatus"):
                 wanted["status"]["volumeStatus"] = refreshed(volumes, vmi["spec"], pvcs)
         else:
@@ -322,6 +325,18 @@ def _watch_over(draft: _Draft, pod: Object | None, now: datetime) -> None:
         draft.gate = conditions_of.GATE_TERMINATING
     elif phase_of(vmi) == RUNNING or vmi["spec"].get("startStrategy") != "Paused":
         draft.gate = conditions_of.GATE_PAUSED if is_true(conditions, "Paused") else conditions_of.GATE_OPEN
+
+
+def _compare_launcher(vmi: Object, pod: Object | None, image: str) -> None:
+    """Note which launcher a machine has, which is another one after a migration, and whether new ones differ."""
+    if pod is None or not image:
+        return
+    own = vmi["status"]["launcherContainerImageVersion"] = pod["spec"]["containers"][0]["image"]
+    found = vmi["metadata"].get("labels") or {}
+    if own != image:
+        vmi["metadata"]["labels"] = {**found, labels.OUTDATED_LAUNCHER: ""}
+    elif labels.OUTDATED_LAUNCHER in found:
+        vmi["metadata"]["labels"] = {key: value for key, value in found.items() if key != labels.OUTDATED_LAUNCHER}
 
 
 def _wait_for_agent(draft: _Draft, now: datetime) -> None:
