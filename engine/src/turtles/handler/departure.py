@@ -131,6 +131,7 @@ class Departures:
             target = self._find(state["targetNode"])
             xml = domain.xml()
             disks = migration.copied_disks(xml)
+            _check_caches(xml, state)
             size = domain_status.live(xml).memory + sum(domain.disk_size(name) for name in disks)
             listeners = launcher.listen((paths.MIGRATION_LIBVIRTD, paths.MIGRATION_MEMORY, paths.MIGRATION_DISKS))
             lead = self._proxy.lead(
@@ -287,3 +288,17 @@ class Departures:
 
     def _event(self, vmi: Object, type_: str, reason: str, message: str) -> None:
         self._cluster.event(vmi, type_, reason, message)
+
+
+def _check_caches(xml: str, state: Mapping[str, Any]) -> None:
+    """Make sure that no disk which both nodes use goes through their page caches, unless that is wanted.
+
+    :raises ValueError: one does.
+    """
+    cached = migration.cached_disks(xml)
+    if cached and not migration.settings(state, 0).unsafe:
+        raise ValueError(
+            f"the nodes keep what is on the shared disks {', '.join(cached)} in their page caches, so the target might "
+            "see what was there before; set their cache to none, or, if the storage keeps the caches of nodes "
+            "consistent, migrations.unsafeMigrationOverride in the KubeVirt object"
+        )
