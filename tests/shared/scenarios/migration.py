@@ -158,17 +158,28 @@ def test_what_can_not_be_migrated_is_told(cluster: Engine, namespace: str) -> No
         cluster, namespace, migration("nothing")
     )
     assert "vmiName is missing" in refused(cluster, namespace, migration(""))
-    cluster.create(namespace, cluster.virtual_machine("fixed", binding="bridge"))
-    cluster.wait_running(namespace, "fixed")
-    cluster.wait(
-        namespace,
-        "virtualmachineinstances",
-        "fixed",
-        lambda o: o and condition(o, "LiveMigratable").get("reason") == "InterfaceNotLiveMigratable",
-        timeout=30,
-        what="condition LiveMigratable",
-    )
-    assert "Reason: InterfaceNotLiveMigratable" in refused(cluster, namespace, migration("fixed"))
+    cluster.create(namespace, cluster.virtual_machine("stopped", run_strategy="Halted"))
+    assert "only an instance that runs can be migrated" in refused(cluster, namespace, migration("stopped"))
+    with pytest.raises(ApiException, match="VM is not running"):
+        cluster.subresource(namespace, "stopped", "migrate")
+    cluster.claim(namespace, "data", "64Mi")
+    claimed = cluster.virtual_machine("claimed")
+    spec = claimed["spec"]["template"]["spec"]
+    spec["domain"]["devices"]["disks"].append({"name": "data", "disk": {"bus": "virtio"}})
+    spec["volumes"].append({"name": "data", "persistentVolumeClaim": {"claimName": "data"}})
+    for machine in (cluster.virtual_machine("fixed", binding="bridge"), claimed):
+        cluster.create(namespace, machine)
+    for name, reason in (("fixed", "InterfaceNotLiveMigratable"), ("claimed", "DisksNotLiveMigratable")):
+        cluster.wait_running(namespace, name)
+        cluster.wait(
+            namespace,
+            "virtualmachineinstances",
+            name,
+            lambda o, reason=reason: o and condition(o, "LiveMigratable").get("reason") == reason,
+            timeout=30,
+            what="condition LiveMigratable",
+        )
+        assert f"Reason: {reason}" in refused(cluster, namespace, migration(name))
     with pytest.raises(ApiException) as caught:
         cluster.subresource(namespace, "fixed", "migrate")
     assert "Cannot migrate VMI, Reason: InterfaceNotLiveMigratable" in str(caught.value)

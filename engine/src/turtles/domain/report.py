@@ -119,7 +119,7 @@ def observed(
         status["guestOSInfo"] = info.os_info
     elif not connected:
         status["guestOSInfo"] = {}
-    migration = migratability.of(vmi)
+    migration = migratability.of(vmi, seen.plans)
     status["migrationMethod"] = migration.method
     status["migrationTransport"] = "Unix"
     status["conditions"] = _conditions(status.get("conditions") or [], seen, info, migration, now)
