@@ -48,7 +48,9 @@ PORTS = VARIABLES["turtles_metrics_ports"]
 #: Whether QEMU, which runs as an ordinary user, may fetch memory when it is needed.
 USERFAULTFD = Path("/proc/sys/vm/unprivileged_userfaultfd")
 #: Changes memory faster than a narrow link takes it.
-FAST_WRITER = "while :; do dd if=/dev/urandom of=/tmp/junk bs=256k count=80; done </dev/null >/dev/null 2>&1 &"
+FAST_WRITER = "while :; do dd if=/dev/urandom of=/tmp/junk bs=64k count=256; done </dev/null >/dev/null 2>&1 &"
+#: Room for what they write.
+ROOM = {"memory": "160Mi"}
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +66,7 @@ def mode_of(cluster: Cluster, namespace: str, name: str) -> str:
         namespace,
         "virtualmachineinstances",
         name,
-        lambda o: o and o["status"]["migrationState"].get("mode") not in (None, "PreCopy"),
+        lambda o: o and o["status"].get("migrationState", {}).get("mode") not in (None, "PreCopy"),
         timeout=90,
         what="other mode of the migration",
     )
@@ -86,7 +88,7 @@ def userfaultfd() -> Iterator[None]:
 
 
 def test_a_guest_that_does_not_converge_is_given_up(cluster: Cluster, namespace: str) -> None:
-    vmi, boot = start(cluster, namespace, "web")
+    vmi, boot = start(cluster, namespace, "web", **ROOM)
     cluster.ssh(address_of(vmi), FAST_WRITER)
     configure(cluster, hurried())
     name = begin(cluster, namespace, "web")
@@ -99,7 +101,7 @@ def test_a_guest_that_does_not_converge_is_given_up(cluster: Cluster, namespace:
 
 
 def test_one_that_may_stand_still_does(cluster: Cluster, namespace: str) -> None:
-    vmi, boot = start(cluster, namespace, "web")
+    vmi, boot = start(cluster, namespace, "web", **ROOM)
     cluster.ssh(address_of(vmi), FAST_WRITER)
     configure(cluster, hurried(allowWorkloadDisruption=True))
     name = begin(cluster, namespace, "web")
@@ -113,7 +115,7 @@ def test_one_that_may_stand_still_does(cluster: Cluster, namespace: str) -> None
 
 @pytest.mark.usefixtures("userfaultfd")
 def test_one_may_run_at_its_target_before_its_memory_is_there(cluster: Cluster, namespace: str) -> None:
-    vmi, boot = start(cluster, namespace, "web")
+    vmi, boot = start(cluster, namespace, "web", **ROOM)
     cluster.ssh(address_of(vmi), FAST_WRITER)
     configure(cluster, hurried(allowPostCopy=True))
     name = begin(cluster, namespace, "web")
@@ -128,7 +130,7 @@ def test_one_may_run_at_its_target_before_its_memory_is_there(cluster: Cluster, 
 def test_nodes_that_have_no_post_copy_say_so(cluster: Cluster, namespace: str) -> None:
     if USERFAULTFD.read_text().strip() != "0":
         pytest.skip("this machine's kernel lets ordinary users have it")
-    start(cluster, namespace, "web")
+    start(cluster, namespace, "web", **ROOM)
     configure(cluster, {"allowPostCopy": True})
     state = migrated(cluster, namespace, "web")["status"]["migrationState"]
     assert state["migrationConfiguration"]["allowPostCopy"] is False
@@ -139,7 +141,7 @@ def test_nodes_that_have_no_post_copy_say_so(cluster: Cluster, namespace: str) -
 
 
 def test_one_may_be_slowed_down(cluster: Cluster, namespace: str) -> None:
-    vmi, boot = start(cluster, namespace, "web")
+    vmi, boot = start(cluster, namespace, "web", **ROOM)
     cluster.ssh(address_of(vmi), FAST_WRITER)
     configure(cluster, {"bandwidthPerMigration": "8Mi", "allowAutoConverge": True})
     name = begin(cluster, namespace, "web")
@@ -170,9 +172,9 @@ def narrow_policy(cluster: Cluster) -> Iterator[str]:
 def test_a_policy_limits_the_bandwidth_of_some_machines(cluster: Cluster, namespace: str, narrow_policy: str) -> None:
     took = {}
     for name, labels in (("wide", {}), ("narrow", {"tier": "narrow"})):
-        vmi, _ = start(cluster, namespace, name, labels=labels)
+        vmi, _ = start(cluster, namespace, name, labels=labels, **ROOM)
         # What is the same everywhere isn't sent
-        cluster.ssh(address_of(vmi), "dd if=/dev/urandom of=/tmp/junk bs=1M count=24 2>/dev/null")
+        cluster.ssh(address_of(vmi), "dd if=/dev/urandom of=/tmp/junk bs=64k count=384 2>/dev/null")
         began = time.monotonic()
         state = migrated(cluster, namespace, name)["status"]["migrationState"]
         took[name] = time.monotonic() - began
@@ -221,7 +223,7 @@ def test_metrics_tell_how_far_it_is(cluster: Cluster, namespace: str, second_nod
     (first,) = {node.metadata.name for node in cluster.core.list_node().items} - {second_node}
     cluster.core.patch_node(second_node, {"spec": {"unschedulable": True}})
     try:
-        vmi, _ = start(cluster, namespace, "web")
+        vmi, _ = start(cluster, namespace, "web", **ROOM)
     finally:
         cluster.core.patch_node(second_node, {"spec": {"unschedulable": False}})
     assert vmi["status"]["nodeName"] == first, "whose virt-handler serves metrics"
@@ -232,7 +234,7 @@ def test_metrics_tell_how_far_it_is(cluster: Cluster, namespace: str, second_nod
         namespace,
         "virtualmachineinstances",
         "web",
-        lambda o: o and o["status"]["migrationState"].get("transferStatus"),
+        lambda o: o and o["status"].get("migrationState", {}).get("transferStatus"),
         timeout=60,
         what="progress",
     )

@@ -87,10 +87,18 @@ def migrated(cluster: Engine, namespace: str, name: str) -> Object:
 
 
 def configure(cluster: Engine, settings: Object | None) -> None:
-    """Set how migrations are done; None are the defaults."""
+    """Set how migrations are done; None are the defaults. They are in force then."""
     where = ("kubevirt.io", "v1", "kubevirt", "kubevirts", "kubevirt")
     body = {"spec": {"configuration": {"migrations": settings}}}
-    cluster.custom.patch_namespaced_custom_object(*where, body)
+    generation = cluster.custom.patch_namespaced_custom_object(*where, body)["metadata"]["generation"]
+    cluster.wait(
+        "kubevirt",
+        "kubevirts",
+        "kubevirt",
+        lambda o: o and o.get("status", {}).get("observedGeneration", 0) >= generation,
+        timeout=30,
+        what="new settings in force",
+    )
 
 
 def refused(cluster: Engine, namespace: str, obj: Object) -> str:
