@@ -33,7 +33,7 @@ from scenarios.migration import (
     wait_phase,
 )
 
-from engine import Object
+from engine import Object, condition
 from playbooks import playbook
 
 pytestmark = [
@@ -308,6 +308,37 @@ def strategy(cluster: Cluster) -> Iterator[None]:
     choose({"workloadUpdateMethods": ["LiveMigrate", "Evict"], "batchEvictionSize": 1, "batchEvictionInterval": "5s"})
     yield
     choose(None)
+
+
+@pytest.mark.usefixtures("strategy")
+def test_memory_beyond_the_limit_of_its_pod_takes_a_migration(cluster: Cluster, namespace: str) -> None:
+    quota = {"metadata": {"name": "limits"}, "spec": {"hard": {"limits.memory": "20Gi"}}}
+    cluster.core.create_namespaced_resource_quota(namespace, quota)
+    vmi, boot = start(cluster, namespace, "web", memory="1Gi")
+
+    def limit() -> int:
+        (compute,) = [c for c in cluster.launcher(namespace, "web").spec.containers if c.name == "compute"]
+        return int(compute.resources.limits["memory"])
+
+    assert limit() < 3 << 30
+    cluster.patch(namespace, "web", {"spec": {"template": {"spec": {"domain": {"memory": {"guest": "3Gi"}}}}}})
+    after = cluster.wait(
+        namespace,
+        "virtualmachineinstances",
+        "web",
+        lambda o: (
+            o
+            and o["status"]["nodeName"] != vmi["status"]["nodeName"]
+            and not condition(o, "MigrationRequired")
+            and condition(o, "HotMemoryChange").get("status") == "True"
+        ),
+        timeout=120,
+        what="memory at another node",
+    )
+    assert after is not None
+    assert limit() > 3 << 30
+    assert not condition(cluster.get(namespace, "virtualmachines", "web") or {}, "RestartRequired")
+    assert cluster.boot_id(address_of(cluster.wait_running(namespace, "web"))) == boot
 
 
 def outdated(vmi: Object | None) -> bool:

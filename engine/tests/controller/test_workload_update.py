@@ -129,3 +129,12 @@ def test_machines_are_evicted_in_batches(strategy: dict[str, Any], since: float,
     found, _, names = planned(kubevirt("Evict", **strategy), vmis, since=since)
     assert len(names) == count
     assert found.wait == wait
+
+
+def test_a_machine_whose_pod_is_too_small_is_migrated_and_never_evicted() -> None:
+    small, fixed = machine("small", "launcher:2"), machine("fixed", "launcher:2", migratable=False)
+    for each in (small, fixed):
+        each["status"]["conditions"].append({"type": "MigrationRequired", "status": "True"})
+    found, *names = planned(kubevirt(*BOTH), [small, fixed])
+    assert names == [["small"], []]
+    assert found.outdated == 0

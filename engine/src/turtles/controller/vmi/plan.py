@@ -34,7 +34,7 @@ from turtles.controller.claims import claim_names, claim_status, data_volume_nam
 from turtles.controller.finalizers import with_finalizer
 from turtles.controller.pod import end, networks
 from turtles.controller.pod.roles import by_role
-from turtles.controller.vmi import hotplug, vsock
+from turtles.controller.vmi import comparison, hotplug, vsock
 from turtles.controller.vmi import status as conditions_of
 
 #: Seconds the node agent has to say how a guest ended after its Pod did, and the kubelet the other way round.
@@ -134,7 +134,9 @@ def plan(
             wanted["metadata"]["finalizers"] = finalizers
         if phase_of(vmi) in HANDED_OVER:
             _watch_over(draft, pod, now)
-            _compare_launcher(wanted, pod, image)
+            if pod is not None:
+                comparison.note_version(wanted, pod, image)
+                comparison.note_size(wanted, pod)
             if volumes := wanted["status"].get("volumeStatus"):
                 wanted["status"]["volumeStatus"] = refreshed(volumes, vmi["spec"], pvcs)
         else:
@@ -325,18 +327,6 @@ def _watch_over(draft: _Draft, pod: Object | None, now: datetime) -> None:
         draft.gate = conditions_of.GATE_TERMINATING
     elif phase_of(vmi) == RUNNING or vmi["spec"].get("startStrategy") != "Paused":
         draft.gate = conditions_of.GATE_PAUSED if is_true(conditions, "Paused") else conditions_of.GATE_OPEN
-
-
-def _compare_launcher(vmi: Object, pod: Object | None, image: str) -> None:
-    """Note which launcher a machine has, which is another one after a migration, and whether new ones differ."""
-    if pod is None or not image:
-        return
-    own = vmi["status"]["launcherContainerImageVersion"] = pod["spec"]["containers"][0]["image"]
-    found = vmi["metadata"].get("labels") or {}
-    if own != image:
-        vmi["metadata"]["labels"] = {**found, labels.OUTDATED_LAUNCHER: ""}
-    elif labels.OUTDATED_LAUNCHER in found:
-        vmi["metadata"]["labels"] = {key: value for key, value in found.items() if key != labels.OUTDATED_LAUNCHER}
 
 
 def _wait_for_agent(draft: _Draft, now: datetime) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Has running machines get the launcher of a new version, as ``spec.workloadUpdateStrategy`` says."""
+"""Has running machines get the launcher of a new version, or a larger Pod, as ``spec.workloadUpdateStrategy`` says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from turtles.controller import remedies
 from turtles.controller.caches import BY_OWNER, Caches
 from turtles.controller.migration.backoff import WORKLOAD_UPDATE
 from turtles.controller.pod.roles import by_role
-from turtles.controller.workload_update.plan import is_outdated, is_running, plan
+from turtles.controller.workload_update.plan import is_outdated, is_running, needs_larger_pod, plan
 from turtles.kube.client import ApiError, Client, NotFound
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Key, key_of
@@ -62,8 +62,11 @@ class WorkloadUpdateController:
 
     def _if_outdated(self, old: Object | None, new: Object | None) -> list[Key]:
         """Look when there is one machine more or less to be updated."""
-        counts = [vmi is not None and is_running(vmi) and is_outdated(vmi, self._image) for vmi in (old, new)]
-        return self._all() if counts[0] != counts[1] else []
+        due = [vmi is not None and is_running(vmi) and self._is_due(vmi) for vmi in (old, new)]
+        return self._all() if due[0] != due[1] else []
+
+    def _is_due(self, vmi: Object) -> bool:
+        return is_outdated(vmi, self._image) or needs_larger_pod(vmi)
 
     def reconcile(self, key: Key) -> float | None:
         """Update the machines whose turn it is; returns seconds after which to look again."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which running machines get the launcher of a new version now, and how. Pure.
+"""Which running machines get the launcher of a new version, or a larger Pod, now, and how. Pure.
 
 Rules are KubeVirt's (user guide, "Updating KubeVirt", workloadUpdateStrategy): machines are migrated live where they
 can be, as many at once as may migrate in the cluster; others are evicted in batches. Nothing happens before the engine
@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from turtles.api import migrations
-from turtles.api.conditions import is_true
+from turtles.api.conditions import MIGRATION_REQUIRED, is_true
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.objects import Object, get, is_deleted
 from turtles.api.phases import RUNNING, phase_of
@@ -58,7 +58,8 @@ def plan(
     """
     outdated = [vmi for vmi in vmis if is_running(vmi) and is_outdated(vmi, image)]
     found, updates = Plan(len(outdated)), cluster.workload_updates
-    if not outdated or not (updates.migrate or updates.evict) or not _is_deployed(kubevirt):
+    due = [vmi for vmi in vmis if is_running(vmi) and (is_outdated(vmi, image) or needs_larger_pod(vmi))]
+    if not due or not (updates.migrate or updates.evict) or not _is_deployed(kubevirt):
         return found
     of_instance = defaultdict(list)
     for move in moves:
@@ -66,14 +67,15 @@ def plan(
     under_way = sum(phase_of(move) not in migrations.FINAL for move in moves)
     room, evictable = max(0, cluster.migrations.parallel_per_cluster - under_way), []
     # Those that were updated least recently first, so that one which can't be doesn't keep others from it
-    for vmi in sorted(outdated, key=lambda vmi: _last_attempt(of_instance[_key(vmi)])):
+    for vmi in sorted(due, key=lambda vmi: _last_attempt(of_instance[_key(vmi)])):
         own = of_instance[_key(vmi)]
         if any(phase_of(move) not in migrations.FINAL for move in own) or migrations.is_in_progress(
             migrations.state_of(vmi)
         ):
             continue
         if not updates.migrate or not is_true(vmi["status"].get("conditions"), "LiveMigratable"):
-            evictable.append(vmi)
+            if is_outdated(vmi, image):
+                evictable.append(vmi)
         elif len(found.migrate) < room and not pause_after(own, now):
             found.migrate.append(vmi)
     found.wait = LOOK
@@ -96,6 +98,11 @@ def is_outdated(vmi: Mapping[str, Any], image: str) -> bool:
     """
     own = get(dict(vmi), "status", "launcherContainerImageVersion")
     return bool(own) and own != image
+
+
+def needs_larger_pod(vmi: Mapping[str, Any]) -> bool:
+    """Say whether a guest can't have what it is to have in its Pod."""
+    return is_true((vmi.get("status") or {}).get("conditions"), MIGRATION_REQUIRED)
 
 
 def _is_deployed(kubevirt: Mapping[str, Any]) -> bool:
