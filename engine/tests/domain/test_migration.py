@@ -66,10 +66,3 @@ def test_disks_of_the_pod_are_copied_and_claims_are_shared() -> None:
 def test_shared_disks_in_the_caches_of_two_nodes(source: str, driver: str, expected: list[str]) -> None:
     disk = f'<disk>{driver}<source {source}/><target dev="vda"/></disk>'
     assert migration.cached_disks(f"<domain><devices>{disk}</devices></domain>") == expected
-
-
-def test_a_target_may_have_no_post_copy() -> None:
-    assert "migrationConfiguration" not in migration.announced("192.0.2.1", 4)
-    found = migration.announced("192.0.2.1", 4, post_copy=False)
-    assert found["migrationConfiguration"] == {"allowPostCopy": False}
-    assert found["targetNodeAddress"] == "192.0.2.1"

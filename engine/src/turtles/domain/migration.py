@@ -162,13 +162,9 @@ def _is_copied(disk: Element) -> bool:
 # What is written to migrationState
 
 
-def announced(address: str, port: int, *, post_copy: bool = True) -> Object:
-    """Return what the target says when it is ready for the guest.
-
-    :param post_copy: the guest may run there before all of its memory is there, if that is wanted.
-    """
-    found: Object = {"targetNodeAddress": address, "targetDirectMigrationNodePorts": {str(port): 0}}
-    return found if post_copy else {**found, "migrationConfiguration": {"allowPostCopy": False}}
+def announced(address: str, port: int) -> Object:
+    """Return what the target says when it is ready for the guest."""
+    return {"targetNodeAddress": address, "targetDirectMigrationNodePorts": {str(port): 0}}
 
 
 def begun(now: str) -> Object:

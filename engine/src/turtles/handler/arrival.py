@@ -8,7 +8,6 @@ QEMU to receive it. When the guest runs here the source hands it over, and it is
 import logging
 import socket
 from collections.abc import Callable
-from pathlib import Path
 
 from turtles.api import migrations, times
 from turtles.api.node_server import Endpoint
@@ -29,8 +28,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds after which it is looked again, whatever was or wasn't told.
 _AGAIN = 2.0
-#: Whether ordinary users may handle the page faults of their processes' system calls (userfaultfd(2)).
-_USERFAULTFD = Path("/proc/sys/vm/unprivileged_userfaultfd")
 
 
 class Arrivals:
@@ -83,24 +80,9 @@ class Arrivals:
             state["migrationUid"], self._find(state["sourceNode"]), lambda channel: _connect(launcher, channel)
         )
         self._expected[guest.uid] = state["migrationUid"]
-        here, post_copy = self._proxy.endpoint, self._allows_post_copy(vmi, state)
-        self._cluster.patch(vmi, {"migrationState": migration.announced(here.host, here.port, post_copy=post_copy)})
+        here = self._proxy.endpoint
+        self._cluster.patch(vmi, {"migrationState": migration.announced(here.host, here.port)})
         self._cluster.event(vmi, "Normal", "PreparingTarget", "VirtualMachineInstance Migration Target Prepared.")
-
-    def _allows_post_copy(self, vmi: Object, state: Object) -> bool:
-        """Say whether the guest's QEMU here, an ordinary user's process, may fetch memory when it is needed first."""
-        wanted = (state.get("migrationConfiguration") or {}).get("allowPostCopy")
-        try:
-            if not wanted or _USERFAULTFD.read_text().strip() != "0":
-                return True
-        except OSError:
-            return True  # a kernel that doesn't restrict it
-        message = (
-            "this node's kernel keeps post-copy from processes of ordinary users, so the guest is migrated without it; "
-            "set the sysctl vm.unprivileged_userfaultfd to 1 on all nodes"
-        )
-        self._cluster.event(vmi, "Warning", "PostCopyNotAvailable", message)
-        return False
 
     def _has_same_disks(self, vmi: Object, guest: Guest, launcher: Launcher) -> bool:
         """Say whether the images here are those at the source, once that is known: only what was written is copied.
