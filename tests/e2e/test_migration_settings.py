@@ -7,6 +7,7 @@ They take long: `make test-migration` runs them.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -188,6 +189,16 @@ def test_a_cached_disk_is_migrated_only_if_that_is_wanted(cluster: Cluster, name
     assert cluster.boot_id(address_of(migrated(cluster, namespace, "web"))) == boot
 
 
+@contextlib.contextmanager
+def cordoned(cluster: Cluster, node: str) -> Iterator[None]:
+    """Nothing new comes to a node."""
+    cluster.core.patch_node(node, {"spec": {"unschedulable": True}})
+    try:
+        yield
+    finally:
+        cluster.core.patch_node(node, {"spec": {"unschedulable": False}})
+
+
 def scrape(component: str) -> dict[str, float]:
     """The values of a component's metrics, by name and labels."""
     # Its certificate is self-signed
@@ -199,11 +210,8 @@ def scrape(component: str) -> dict[str, float]:
 
 def test_metrics_tell_how_far_it_is(cluster: Cluster, namespace: str, second_node: str) -> None:
     (first,) = {node.metadata.name for node in cluster.core.list_node().items} - {second_node}
-    cluster.core.patch_node(second_node, {"spec": {"unschedulable": True}})
-    try:
+    with cordoned(cluster, second_node):
         vmi, _ = start(cluster, namespace, "web", **ROOM)
-    finally:
-        cluster.core.patch_node(second_node, {"spec": {"unschedulable": False}})
     assert vmi["status"]["nodeName"] == first, "whose virt-handler serves metrics"
     cluster.ssh(address_of(vmi), WRITERS)
     configure(cluster, {"bandwidthPerMigration": "2Mi"})
@@ -251,17 +259,16 @@ def test_a_node_with_five_machines_is_drained(
     cluster: Cluster, namespace: str, second_node: str, tmp_path: Path
 ) -> None:
     (first,) = {node.metadata.name for node in cluster.core.list_node().items} - {second_node}
-    cluster.core.patch_node(second_node, {"spec": {"unschedulable": True}})
     names, boots = [f"web{number}" for number in range(5)], {}
-    for name in names:
-        machine = cluster.virtual_machine(name)
-        machine["spec"]["template"]["spec"]["evictionStrategy"] = "LiveMigrate"
-        cluster.create(namespace, machine)
-    for name in names:
-        vmi = migratable(cluster, namespace, name)
-        assert vmi["status"]["nodeName"] == first
-        boots[name] = cluster.boot_id(address_of(vmi))
-    cluster.core.patch_node(second_node, {"spec": {"unschedulable": False}})
+    with cordoned(cluster, second_node):
+        for name in names:
+            machine = cluster.virtual_machine(name)
+            machine["spec"]["template"]["spec"]["evictionStrategy"] = "LiveMigrate"
+            cluster.create(namespace, machine)
+            vmi = migratable(cluster, namespace, name)
+            assert vmi["status"]["nodeName"] == first
+            # One after the other: five that boot at once take each other's time
+            boots[name] = cluster.boot_id(address_of(vmi))
     drain = ("turtles.kubevirt.drain", "-e", f"kubeconfig={cluster.kubeconfig}", "-e", f"drain_node={first}")
     try:
         done = playbook(*drain, "-e", "drain_timeout=240", folder=tmp_path)
