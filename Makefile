@@ -83,9 +83,10 @@ test-e2e: venv-tests ## Run the tests with an engine of their own and real virtu
 	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python -m pytest $(E2E_PARALLEL) tests/e2e $(ARGS)
 
 .PHONY: test-migration
-test-migration: venv-tests ## Migrate a guest 50 times, and with everything that takes part dying on the way; half an hour.
+test-migration: venv-tests ## Migrate a guest 50 times, with all settings, and with what takes part dying on the way; 45 minutes.
 	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) TURTLES_MIGRATION_ROUNDS=$${TURTLES_MIGRATION_ROUNDS:-50} \
-		$(CURDIR)/$(BIN)/python -m pytest tests/e2e/test_migration.py tests/e2e/test_migration_faults.py $(ARGS)
+		$(CURDIR)/$(BIN)/python -m pytest tests/e2e/test_migration.py tests/e2e/test_migration_settings.py \
+		tests/e2e/test_migration_faults.py $(ARGS)
 
 INTEGRATION := -e turtles_instance=turtles-integration -e turtles_api_port=26443 -e turtles_virt_api_port=28443 \
 	-e turtles_bridge=turtles-int0 -e turtles_pod_cidr=10.224.0.0/16 -e turtles_service_cidr=10.92.0.0/16
@@ -136,7 +137,7 @@ BENCH := -e turtles_instance=turtles-bench -e turtles_api_port=36443 -e turtles_
 	-e turtles_bridge=turtles-bench0 -e turtles_pod_cidr=10.223.0.0/16 -e turtles_service_cidr=10.93.0.0/16
 
 .PHONY: bench
-bench: bench-apiserver bench-vm ## Measure everything beside what others need for the same.
+bench: bench-apiserver bench-vm bench-migration ## Measure everything beside what others need for the same.
 
 .PHONY: bench-apiserver
 bench-apiserver: venv-tests ## Measure the standalone API server beside kube-apiserver and etcd.
@@ -147,6 +148,13 @@ bench-vm: venv-bench ## Measure start-up and memory of virtual machines beside p
 	@trap '$(RUN) ansible-playbook turtles.kubevirt.teardown $(BENCH) >/dev/null' EXIT; \
 	$(RUN) ansible-playbook turtles.kubevirt.deploy $(BENCH) >/dev/null; \
 	$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python tests/bench/startup.py \
+		--instance turtles-bench --image oci-archive:/var/lib/turtles-bench/images/tiny.tar $(ARGS)
+
+.PHONY: bench-migration
+bench-migration: venv-bench ## Measure live migrations between two nodes on this machine beside plain libvirt.
+	@trap '$(RUN) ansible-playbook turtles.kubevirt.teardown $(BENCH) >/dev/null' EXIT; \
+	$(RUN) ansible-playbook turtles.kubevirt.two_nodes $(BENCH) -e two_nodes_pod_cidr=10.246.0.0/16 >/dev/null; \
+	$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python tests/bench/migration.py \
 		--instance turtles-bench --image oci-archive:/var/lib/turtles-bench/images/tiny.tar $(ARGS)
 
 .PHONY: bench-controller

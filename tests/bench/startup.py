@@ -22,12 +22,11 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -35,8 +34,8 @@ from typing import Any, Self
 import libvirt
 from kubernetes import client, config
 from kubernetes.watch import Watch
+from peer import GID, UID, adapted, libvirtd_command, prepare_libvirtd, scratch, unpacked_disk, until
 
-UID, GID = 65534, 65534  # nobody: an ordinary user, as the launcher is, that every host has
 PEER_BRIDGE, PEER_ADDRESS, PEER_RANGE = "turtlespeer0", "10.251.0.1/24", "10.251.0.50,10.251.0.250"
 # Seconds until machines must run, until their SSH servers must have answered, until they must be gone.
 RUN_LIMIT, SSH_LIMIT, REMOVE_LIMIT = 60, 90, 60
@@ -50,16 +49,6 @@ def banner(address: str) -> bool:
         connection.settimeout(5)
         return connection.recv(4) == b"SSH-"
     return False
-
-
-def until(holds: Callable[[], bool], limit: float, pause: float = 0.02) -> bool:
-    """Wait until something holds; False if it doesn't within so many seconds."""
-    deadline = time.monotonic() + limit
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(pause)
-    return True
 
 
 def answers(names: list[str], address: Callable[[str], str | None], begun: float) -> dict[str, float]:
@@ -246,13 +235,7 @@ class Peer:
         return self
 
     def _begin(self) -> None:
-        for name in ("run", "config/libvirt", "cache", "data", "disks"):
-            (self.folder / name).mkdir(parents=True)
-        (self.folder / "config/libvirt/qemu.conf").write_text(
-            'stdio_handler = "file"\ncgroup_controllers = []\nnamespaces = []\nsecurity_driver = "none"\n'
-        )
-        (self.folder / "libvirtd.conf").write_text(f'unix_sock_dir = "{self.folder}/run"\n')
-        subprocess.run(["chown", "-R", f"{UID}:{GID}", str(self.folder)], check=True)
+        prepare_libvirtd(self.folder)
         for command in (
             ["ip", "link", "add", PEER_BRIDGE, "type", "bridge"],
             ["ip", "addr", "add", PEER_ADDRESS, "dev", PEER_BRIDGE],
@@ -265,33 +248,7 @@ class Peer:
             *(f"--interface={PEER_BRIDGE}", "--bind-interfaces", "--no-ping", "--dhcp-authoritative"),
             *(f"--dhcp-leasefile={self.leases}", f"--dhcp-range={PEER_RANGE},1h", "--log-facility=-"),
         )
-        # devices with modes of our own, seen only by this libvirtd: as the launcher, it gets KVM where that works
-        devices = {
-            "/dev/net/tun": (10, 200, 0o666),
-            "/dev/kvm": (10, 232, 0o666 if "type='kvm'" in self.xml else 0o600),
-        }
-        mounts = ""
-        for device, (major, minor, mode) in devices.items():
-            if Path(device).exists():
-                node = self.folder / Path(device).name
-                os.mknod(node, 0o20000 | mode, os.makedev(major, minor))
-                node.chmod(mode)
-                mounts += f"mount --bind {node} {device} && "
-        environment = " ".join(
-            f"{key}={self.folder}/{value}"
-            for key, value in {
-                "HOME": "data",
-                "XDG_RUNTIME_DIR": "run",
-                "XDG_CONFIG_HOME": "config",
-                "XDG_CACHE_HOME": "cache",
-                "XDG_DATA_HOME": "data",
-            }.items()
-        )
-        self._spawn(
-            *("unshare", "--mount", "sh", "-c"),
-            f"{mounts} exec setpriv --reuid {UID} --regid {GID} --clear-groups env -i "
-            f"PATH=/usr/sbin:/usr/bin:/sbin:/bin {environment} libvirtd -f {self.folder}/libvirtd.conf",
-        )
+        self._spawn(*libvirtd_command(self.folder, kvm="type='kvm'" in self.xml))
         if not until(self._connect, RUN_LIMIT):
             raise TimeoutError(f"libvirtd didn't answer within {RUN_LIMIT} s; see {self.folder}")
 
@@ -329,7 +286,6 @@ class Peer:
         ):
             subprocess.run(command, check=True)
         self.taps.append(tap)
-        root = ET.fromstring(self.xml)
         place = self.folder / "disks" / name
         place.mkdir()
         overlay, seed = place / "disk.qcow2", place / "seed.iso"
@@ -339,27 +295,7 @@ class Peer:
         shutil.copyfile(self.seed, seed)
         for path in (place, overlay, seed):
             os.chown(path, UID, GID)
-        root.find("name").text, own = name, str(uuid.uuid4())  # type: ignore[union-attr]
-        for element in [*root.iter("uuid"), *root.findall("sysinfo/system/entry[@name='uuid']")]:
-            element.text = own
-        for tag in ("seclabel", "metadata"):
-            for element in root.findall(tag):
-                root.remove(element)
-        for disk, source in zip(root.iter("disk"), (overlay, seed), strict=True):
-            disk.find("source").set("file", str(source))  # type: ignore[union-attr]
-            for element in disk.findall("backingStore"):
-                disk.remove(element)
-        nic = root.find("devices/interface")
-        assert nic is not None
-        nic.find("target").set("dev", tap)  # type: ignore[union-attr]
-        nic.find("mac").set("address", f"02:aa:bb:cc:00:{number:02x}")  # type: ignore[union-attr]
-        for element in [*root.iter("source"), *root.iter("listen"), *root.iter("graphics"), *root.iter("log")]:
-            for key in ("path", "socket"):
-                if element.get(key):
-                    element.set(key, str(place / Path(element.get(key, "")).name))
-        for element in root.iter("log"):
-            element.set("file", str(place / "serial.log"))
-        return ET.tostring(root, encoding="unicode")
+        return adapted(self.xml, name, (overlay, seed), tap, f"02:aa:bb:cc:00:{number:02x}", place)
 
     def address(self, xml: str) -> str | None:
         """The address dnsmasq has leased to a domain, None if it hasn't yet."""
@@ -411,23 +347,6 @@ def report(title: str, engine: Times, peer: Times) -> None:
                 f" {statistics.median(ours) / statistics.median(theirs):7.2f}",
                 flush=True,
             )
-
-
-def unpacked_disk(instance: str) -> Path:
-    """The container disk's file where the Pod runner has unpacked it."""
-    found = [p for p in Path(f"/var/lib/{instance}").rglob("disk/*") if p.is_file() and p.suffix in (".qcow2", ".img")]
-    return found[0]
-
-
-@contextlib.contextmanager
-def scratch() -> Iterator[Path]:
-    """A folder that the launcher's user can reach, removed in the end."""
-    folder = Path(tempfile.mkdtemp(prefix="turtles-bench-", dir="/var/tmp"))
-    folder.chmod(0o755)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> int:

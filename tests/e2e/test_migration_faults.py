@@ -159,6 +159,39 @@ def test_something_dies_in_the_middle(cluster: Cluster, namespace: str, slowly: 
     check_disk(cluster, namespace)
 
 
+@pytest.mark.parametrize("phase", ["Pending", "Scheduling", "Scheduled", "PreparingTarget", "TargetReady", "Running"])
+def test_one_is_cancelled(cluster: Cluster, namespace: str, phase: str) -> None:
+    vmi, boot = start(cluster, namespace, "web")
+    cluster.ssh(address_of(vmi), WRITERS)
+    settings = {"bandwidthPerMigration": "1Mi", "parallelMigrationsPerCluster": 1}
+    configure(cluster, settings)
+    try:
+        if phase == "Pending":
+            # one that takes the only place
+            start(cluster, namespace, "other")
+            wait_phase(cluster, namespace, begin(cluster, namespace, "other"), "Running")
+        name = begin(cluster, namespace, "web")
+        wait_phase(cluster, namespace, name, *([phase] if phase == "Pending" else _from(phase)))
+        began = time.monotonic()
+        cluster.delete(namespace, name, MIGRATIONS)
+        cluster.wait_gone(namespace, name, MIGRATIONS)
+        assert time.monotonic() - began < cluster.seconds(20)
+    finally:
+        configure(cluster, None)
+    wait_for_one_qemu(namespace, "web")
+    after = cluster.wait_running(namespace, "web")
+    assert after["status"]["nodeName"] == vmi["status"]["nodeName"]
+    assert list(after["status"]["activePods"].values()) == [vmi["status"]["nodeName"]]
+    state = after["status"].get("migrationState") or {}
+    if state:
+        assert (state["completed"], state["failed"], state["abortStatus"]) == (True, True, "Succeeded")
+        assert state["endTimestamp"]
+    assert cluster.boot_id(address_of(after)) == boot
+    check_disk(cluster, namespace)
+    # and nothing is left that keeps it from the next one
+    assert cluster.boot_id(address_of(migrated(cluster, namespace, "web"))) == boot
+
+
 def _from(phase: str) -> tuple[str, ...]:
-    order = ("Scheduled", "PreparingTarget", "TargetReady", "Running")
+    order = ("Scheduling", "Scheduled", "PreparingTarget", "TargetReady", "Running")
     return (*order[order.index(phase) :], *FINAL)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from api.objects import put, talk_vmi
 from turtles.api import configuration
-from turtles.api.configuration import ClusterConfiguration, from_kubevirt, in_force
+from turtles.api.configuration import ClusterConfiguration, WorkloadUpdates, from_kubevirt, in_force
 from turtles.api.kind import Context
 from turtles.api.kinds.kubevirt.schema import KUBEVIRT_SPEC
 from turtles.api.kinds.kubevirt.validation import validate as validate_kubevirt
@@ -148,6 +148,10 @@ def test_bridge_on_the_pod_network_can_be_forbidden():
         ("configuration.smbios", {"sku": 1}, "spec.configuration.smbios.sku must be of type string"),
         ("uninstallStrategy", "Never", "must be one of BlockUninstallIfWorkloadsExist, RemoveWorkloads"),
         ("configuration.developerConfiguration", [], "must be of type object"),
+        ("workloadUpdateStrategy", {"workloadUpdateMethods": ["Evict", "Kill"]}, "must be one of LiveMigrate, Evict"),
+        ("workloadUpdateStrategy", {"batchEvictionSize": -1}, "must not be negative: -1"),
+        ("workloadUpdateStrategy", {"batchEvictionInterval": "soon"}, "'soon' is not a duration"),
+        ("workloadUpdateStrategy", {"batchEvictionInterval": "-5s"}, "must not be negative: -5s"),
     ],
 )
 def test_what_is_refused(path, value, words):
@@ -225,6 +229,22 @@ def test_gates_without_an_effect_are_accepted_with_a_warning_that_names_them():
     assert "developerConfiguration.disabledFeatureGates has no effect for Template:" in off
     for key in developer:
         assert warnings_kubevirt(configured("developerConfiguration", {key: ["ImageVolume"]})) == []
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [
+        ({}, WorkloadUpdates()),
+        ({"workloadUpdateMethods": ["LiveMigrate"]}, WorkloadUpdates(migrate=True)),
+        (
+            {"workloadUpdateMethods": ["Evict"], "batchEvictionSize": 2, "batchEvictionInterval": "1m30s"},
+            WorkloadUpdates(evict=True, batch_size=2, batch_interval=90.0),
+        ),
+        ({"batchEvictionSize": 0, "batchEvictionInterval": "soon"}, WorkloadUpdates(batch_size=0)),
+    ],
+)
+def test_how_running_machines_get_a_new_launcher(strategy, expected):
+    assert from_kubevirt(kubevirt(workloadUpdateStrategy=strategy)).workload_updates == expected
 
 
 def test_guests_see_what_smbios_is_told_and_kubevirts_values_otherwise():

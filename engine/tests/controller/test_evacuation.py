@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from turtles.api.times import rfc3339
-from turtles.controller.evacuation import ANNOTATION, has_to_leave, pause_after
+from turtles.controller.evacuation import has_to_leave
+from turtles.controller.migration.backoff import EVACUATION, WORKLOAD_UPDATE, pause_after
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 DRAINED = {"spec": {"taints": [{"key": "kubevirt.io/drain", "effect": "NoSchedule"}]}}
@@ -37,12 +38,16 @@ def make(strategy: str = "LiveMigrate", migratable: str = "True", **status: Any)
     ],
 )
 def test_who_has_to_leave(vmi: dict[str, Any], node: Any, expected: bool) -> None:
-    assert has_to_leave(vmi, node) is expected
+    assert has_to_leave(vmi, node, "kubevirt.io/drain") is expected
 
 
-def migration(phase: str, seconds: float, *, evacuation: bool = True) -> dict[str, Any]:
+def test_the_taint_is_the_configurations() -> None:
+    assert not has_to_leave(make(), DRAINED, "example.org/maintenance")
+
+
+def migration(phase: str, seconds: float, by: str | None = EVACUATION) -> dict[str, Any]:
     stamp = rfc3339(NOW - timedelta(seconds=seconds))
-    annotations = {ANNOTATION: "one"} if evacuation else {}
+    annotations = {by: ""} if by else {}
     return {
         "metadata": {"creationTimestamp": stamp, "annotations": annotations},
         "status": {"phase": phase, "phaseTransitionTimestamps": [{"phaseTransitionTimestamp": stamp}]},
@@ -54,7 +59,8 @@ def migration(phase: str, seconds: float, *, evacuation: bool = True) -> dict[st
     [
         ([], 0),
         ([migration("Succeeded", 1)], 0),
-        ([migration("Failed", 1, evacuation=False)], 0),
+        ([migration("Failed", 1, None)], 0),
+        ([migration("Failed", 300, WORKLOAD_UPDATE), migration("Failed", 5)], 35),
         ([migration("Failed", 5)], 15),
         ([migration("Failed", 30)], 0),
         ([migration("Failed", 300), migration("Failed", 5)], 35),

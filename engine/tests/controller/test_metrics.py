@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from turtles.controller.metrics import instances, machines
+from turtles.controller.metrics import instances, machines, migrations
 from turtles.controller.metrics.transitions import Transitions
 from turtles.metrics import Description, Sample
 
@@ -200,3 +200,67 @@ def test_descriptions(descriptions: tuple[Description, ...]) -> None:
     names = [each.name for each in descriptions]
     assert len(names) == len(set(names))
     assert all(each.name.endswith("_total") == (each.kind == "counter") for each in descriptions)
+
+
+def move(name: str, phase: str, **status: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "namespace": "ns", "uid": name, "creationTimestamp": "1970-01-01T00:00:10Z"},
+        "spec": {"vmiName": "web"},
+        "status": {"phase": phase, **status} if phase else {},
+    }
+
+
+@pytest.mark.parametrize(
+    ("phase", "word"),
+    [
+        ("", "unset"),
+        ("Pending", "pending"),
+        ("Scheduling", "scheduling"),
+        ("Scheduled", "running"),
+        ("PreparingTarget", "running"),
+        ("TargetReady", "running"),
+        ("Running", "running"),
+        ("Succeeded", None),
+        ("Failed", None),
+    ],
+)
+def test_migrations_are_counted_by_phase(phase: str, word: str | None) -> None:
+    found = list(migrations.samples([move("a", phase)], []))
+    for each in ("unset", "pending", "scheduling", "running"):
+        assert of(found, f"kubevirt_vmi_migrations_in_{each}_phase") == [({}, float(each == word))]
+
+
+def test_migrations_that_ended() -> None:
+    found = list(migrations.samples([move("a", "Succeeded"), move("b", "Failed"), move("c", "Running")], []))
+    for name, outcome in (("a", "succeeded"), ("b", "failed")):
+        labels = {"vmi": "web", "vmim": name, "namespace": "ns"}
+        assert of(found, f"kubevirt_vmi_migration_{outcome}") == [(labels, 1.0)]
+
+
+@pytest.mark.parametrize(("failed", "status"), [(False, "succeeded"), (True, "failed")])
+def test_when_an_instance_was_migrated(failed: bool, status: str) -> None:
+    state = {
+        "migrationUid": "a",
+        "startTimestamp": "1970-01-01T00:01:00Z",
+        "endTimestamp": "1970-01-01T00:02:00Z",
+        "failed": failed,
+    }
+    found = list(migrations.samples([move("a", "Succeeded")], [vmi(migrationState=state), vmi()]))
+    labels = {"node": "n", "namespace": "ns", "name": "web", "migration_name": "a"}
+    assert of(found, "kubevirt_vmi_migration_start_time_seconds") == [(labels, 60.0)]
+    assert of(found, "kubevirt_vmi_migration_end_time_seconds") == [({**labels, "status": status}, 120.0)]
+
+
+def test_a_migration_that_was_removed_has_no_name() -> None:
+    (found,) = of(
+        migrations.samples([], [vmi(migrationState={"migrationUid": "a", "startTimestamp": "1970-01-01T00:01:00Z"})]),
+        "kubevirt_vmi_migration_start_time_seconds",
+    )
+    assert found[0]["migration_name"] == "<none>"
+
+
+def test_how_long_migrations_take() -> None:
+    watched, name = Transitions(), "kubevirt_vmi_migration_phase_transition_time_from_creation_seconds"
+    began = {"phase": "Running", "phaseTransitionTimestamp": "1970-01-01T00:00:13Z"}
+    watched.observe_migration(move("a", "Scheduling"), move("a", "Running", phaseTransitionTimestamps=[began]))
+    assert of(watched.source.samples(), f"{name}_sum") == [({"phase": "Running"}, 3.0)]

@@ -60,6 +60,13 @@ def test_changes(seen: Live, changes: list[Change]) -> None:
     assert growth.changes(VMI, seen) == changes
 
 
+def test_memory_waits_for_a_larger_pod() -> None:
+    vmi = copy.deepcopy(VMI)
+    vmi["status"]["conditions"] = [{"type": "MigrationRequired", "status": "True"}]
+    seen = live(2, MemoryDevice(3 * GIB, 0, 0))
+    assert growth.changes(vmi, seen) == [Change("HotVCPUChange", 4)]
+
+
 def test_a_domain_that_grows() -> None:
     found = status.live(XML.format(alias="ua-memory"))
     assert (found.vcpus, found.most_vcpus) == (2, 8)

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from turtles.domain import migratability
+from turtles.domain import migratability, network
+from turtles.domain.network import PodInterface
 
 CLAIM = [{"name": "r", "persistentVolumeClaim": {"claimName": "c"}}]
 
@@ -67,3 +68,28 @@ def make_vmi(binding: str = "masquerade", **options: Any) -> dict[str, Any]:
 def test_reasons_and_their_order(vmi: dict[str, Any], method: str, reason: str) -> None:
     found = migratability.of(vmi)
     assert (found.method, found.reason, bool(found.message)) == (method, reason, bool(reason))
+
+
+@pytest.mark.parametrize(
+    ("addresses", "annotations", "reason"),
+    [
+        ((), {}, ""),
+        ((("198.51.100.5", 24),), {}, "InterfaceNotLiveMigratable"),
+        ((("198.51.100.5", 24),), {"kubevirt.io/allow-pod-bridge-network-live-migration": ""}, ""),
+    ],
+)
+def test_an_address_of_the_pod_does_not_come_along(addresses: Any, annotations: dict[str, str], reason: str) -> None:
+    vmi = make_vmi(annotations=annotations)
+    vmi["metadata"]["uid"] = "u"
+    vmi["spec"]["domain"]["devices"]["interfaces"].append({"name": "lan", "bridge": {}})
+    vmi["spec"]["networks"].append({"name": "lan", "multus": {"networkName": "lan"}})
+    facts = {
+        name: PodInterface(name, "02:00:00:00:00:01", found, None, 1500)
+        for name, found in (
+            ("eth0", (("192.0.2.5", 24),)),
+            (network.pod_interface_name(vmi["spec"]["networks"][1]), addresses),
+        )
+    }
+    found = migratability.of(vmi, network.plans(vmi, facts))
+    assert found.reason == reason
+    assert ("interface lan has an address of its Pod" in found.message) is bool(reason)

@@ -50,3 +50,19 @@ def test_the_time_there_is_grows_with_what_is_copied() -> None:
 
 def test_disks_of_the_pod_are_copied_and_claims_are_shared() -> None:
     assert migration.copied_disks(XML) == ["vda"]
+
+
+@pytest.mark.parametrize(
+    ("source", "driver", "expected"),
+    [
+        ('file="/var/run/kubevirt-private/vmi-disks/data/disk.img"', '<driver cache="none"/>', []),
+        ('file="/var/run/kubevirt-private/vmi-disks/data/disk.img"', '<driver cache="directsync"/>', []),
+        ('file="/var/run/kubevirt-private/vmi-disks/data/disk.img"', '<driver cache="writeback"/>', ["vda"]),
+        ('file="/var/run/kubevirt-private/vmi-disks/data/disk.img"', "", ["vda"]),
+        ('dev="/dev/data"', '<driver cache="writethrough"/>', ["vda"]),
+        ('file="/var/run/kubevirt-ephemeral-disks/disk-data/root/disk.qcow2"', '<driver cache="writeback"/>', []),
+    ],
+)
+def test_shared_disks_in_the_caches_of_two_nodes(source: str, driver: str, expected: list[str]) -> None:
+    disk = f'<disk>{driver}<source {source}/><target dev="vda"/></disk>'
+    assert migration.cached_disks(f"<domain><devices>{disk}</devices></domain>") == expected

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from turtles.domain.statistics import DESCRIPTIONS, samples
+from turtles.domain.statistics import DESCRIPTIONS, migration_samples, samples
 
 VMI: dict[str, Any] = {
     "metadata": {"name": "web", "namespace": "ns", "labels": {"kubevirt.io/size": "small"}},
@@ -87,3 +87,25 @@ def test_descriptions() -> None:
     assert len(names) == len(set(names)) == 33
     assert all(each.name.endswith("_total") == (each.kind == "counter") for each in DESCRIPTIONS)
     assert all(each.name in names for each in samples(VMI, "n", STATISTICS))
+
+
+def test_a_guest_on_its_way() -> None:
+    job = {
+        "data_total": 400,
+        "data_processed": 300,
+        "data_remaining": 100,
+        "memory_bps": 50,
+        "memory_dirty_rate": 3,
+        "disk_bps": "wrong",
+    }
+    found = {each.name.removeprefix("kubevirt_vmi_migration_"): each for each in migration_samples(VMI, "n", job)}
+    assert {name: each.value for name, each in found.items()} == {
+        "data_bytes_total": 400,
+        "data_processed_bytes": 300,
+        "data_remaining_bytes": 100,
+        "memory_transfer_rate_bytes": 50,
+        "dirty_memory_rate_bytes": 3 * 4096,
+    }
+    assert all(dict(each.labels) == LABELS for each in found.values())
+    (rate,) = migration_samples(VMI, "n", {"memory_dirty_rate": 3, "memory_page_size": 16})
+    assert rate.value == 48

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -68,6 +69,40 @@ def test_bytes_of_each_channel_arrive_where_they_belong(proxies: list[MigrationP
     lead.close()
     assert {channel: data[:2] for channel, data in received.items()} == {MEMORY: b"me", DISKS: b"di"}
     assert all(len(data) == SIZE // len(channel) * len(channel) for channel, data in received.items())
+
+
+def test_both_directions_at_once_with_those_who_are_slow(proxies: list[MigrationProxy], tmp_path: Path) -> None:
+    source, target, _ = proxies
+    inner = listen(tmp_path / "in")
+    sent = {"there": os.urandom(SIZE), "back": os.urandom(SIZE)}
+    received: dict[str, bytes] = {}
+
+    def talk(connection: socket.socket, out: str, into: str) -> None:
+        writer = threading.Thread(target=connection.sendall, args=(sent[out],))
+        writer.start()
+        found = bytearray()
+        while len(found) < SIZE:
+            # in pieces of all sizes, so that buffers fill and empty
+            found += connection.recv(1 + len(found) % 50_000)
+        received[into] = bytes(found)
+        writer.join(20)
+
+    target.expect("m", source.endpoint, lambda channel: connect(tmp_path / "in"))
+    lead = source.lead("m", target.endpoint, {MEMORY: listen(tmp_path / "out")})
+    with connect(tmp_path / "out") as outer:
+        other, _ = inner.accept()
+        with other:
+            threads = [
+                threading.Thread(target=talk, args=(outer, "there", "back")),
+                threading.Thread(target=talk, args=(other, "back", "there")),
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(30)
+    lead.close()
+    inner.close()
+    assert received == sent
 
 
 @pytest.mark.parametrize("who", ["a stranger", "of another migration"])

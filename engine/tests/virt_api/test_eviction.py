@@ -30,6 +30,7 @@ def world(strategy: str | None, *, phase: str = "Running", **status: Any) -> tup
     pod = {
         "metadata": {
             "name": "launcher",
+            "uid": "pod",
             "namespace": "ns",
             "labels": {"kubevirt.io": "virt-launcher", "kubevirt.io/created-by": "uid"},
             "annotations": {"kubevirt.io/domain": "web"},
@@ -123,3 +124,21 @@ def test_it_is_told_once() -> None:
     assert review(asked())["status"]["code"] == 429
     assert not client.patches
     assert not told.events
+
+
+@pytest.mark.parametrize(
+    ("active", "expected"),
+    [
+        ({"pod": "n"}, False),
+        ({"pod": "n", "target": "m"}, False),
+        # the guest has left, or is on its way
+        ({"target": "n"}, True),
+        ({"pod": "m", "target": "n"}, True),
+        # not handed to a node yet
+        ({}, False),
+    ],
+)
+def test_only_the_pod_with_the_guest_is_its_machines(active: dict[str, str], expected: bool) -> None:
+    client, _, review = world("LiveMigrate", conditions=MIGRATABLE, activePods=active)
+    assert review(asked())["allowed"] is expected
+    assert bool(client.patches) is not expected

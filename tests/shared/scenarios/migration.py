@@ -87,10 +87,18 @@ def migrated(cluster: Engine, namespace: str, name: str) -> Object:
 
 
 def configure(cluster: Engine, settings: Object | None) -> None:
-    """Set how migrations are done; None are the defaults."""
+    """Set how migrations are done; None are the defaults. They are in force then."""
     where = ("kubevirt.io", "v1", "kubevirt", "kubevirts", "kubevirt")
     body = {"spec": {"configuration": {"migrations": settings}}}
-    cluster.custom.patch_namespaced_custom_object(*where, body)
+    generation = cluster.custom.patch_namespaced_custom_object(*where, body)["metadata"]["generation"]
+    cluster.wait(
+        "kubevirt",
+        "kubevirts",
+        "kubevirt",
+        lambda o: o and o.get("status", {}).get("observedGeneration", 0) >= generation,
+        timeout=30,
+        what="new settings in force",
+    )
 
 
 def refused(cluster: Engine, namespace: str, obj: Object) -> str:
@@ -158,17 +166,28 @@ def test_what_can_not_be_migrated_is_told(cluster: Engine, namespace: str) -> No
         cluster, namespace, migration("nothing")
     )
     assert "vmiName is missing" in refused(cluster, namespace, migration(""))
-    cluster.create(namespace, cluster.virtual_machine("fixed", binding="bridge"))
-    cluster.wait_running(namespace, "fixed")
-    cluster.wait(
-        namespace,
-        "virtualmachineinstances",
-        "fixed",
-        lambda o: o and condition(o, "LiveMigratable").get("reason") == "InterfaceNotLiveMigratable",
-        timeout=30,
-        what="condition LiveMigratable",
-    )
-    assert "Reason: InterfaceNotLiveMigratable" in refused(cluster, namespace, migration("fixed"))
+    cluster.create(namespace, cluster.virtual_machine("stopped", run_strategy="Halted"))
+    assert "only an instance that runs can be migrated" in refused(cluster, namespace, migration("stopped"))
+    with pytest.raises(ApiException, match="VM is not running"):
+        cluster.subresource(namespace, "stopped", "migrate")
+    cluster.claim(namespace, "data", "64Mi")
+    claimed = cluster.virtual_machine("claimed")
+    spec = claimed["spec"]["template"]["spec"]
+    spec["domain"]["devices"]["disks"].append({"name": "data", "disk": {"bus": "virtio"}})
+    spec["volumes"].append({"name": "data", "persistentVolumeClaim": {"claimName": "data"}})
+    for machine in (cluster.virtual_machine("fixed", binding="bridge"), claimed):
+        cluster.create(namespace, machine)
+    for name, reason in (("fixed", "InterfaceNotLiveMigratable"), ("claimed", "DisksNotLiveMigratable")):
+        cluster.wait_running(namespace, name)
+        cluster.wait(
+            namespace,
+            "virtualmachineinstances",
+            name,
+            lambda o, reason=reason: o and condition(o, "LiveMigratable").get("reason") == reason,
+            timeout=30,
+            what="condition LiveMigratable",
+        )
+        assert f"Reason: {reason}" in refused(cluster, namespace, migration(name))
     with pytest.raises(ApiException) as caught:
         cluster.subresource(namespace, "fixed", "migrate")
     assert "Cannot migrate VMI, Reason: InterfaceNotLiveMigratable" in str(caught.value)

@@ -18,6 +18,8 @@ GUEST_NOT_RUNNING = ("GuestNotRunning", "Guest VM is not reported as running")
 #: Reason and message of the condition Ready while the guest shuts down, of a VMI and of its VM.
 TERMINATING = ("PodTerminating", "virt-launcher pod is terminating")
 #: Reason of a VMI's conditions Synchronized and Ready while its launcher doesn't answer for the guest.
+#: Condition of a VMI whose Pod is too small for what its guest is to have, and its reason (KubeVirt's).
+MIGRATION_REQUIRED, AUTO_MIGRATION_PENDING = "MigrationRequired", "AutoMigrationPending"
 #: Reason of a condition about a change of a running guest that couldn't be made.
 CHANGE_FAILED = "ChangeFailed"
 UNRESPONSIVE = "LauncherUnresponsive"

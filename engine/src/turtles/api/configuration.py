@@ -15,6 +15,10 @@ from typing import Any
 
 from turtles.api import durations, quantity
 
+#: ``workloadUpdateStrategy.workloadUpdateMethods``.
+LIVE_MIGRATE, EVICT = "LiveMigrate", "Evict"
+UPDATE_METHODS = (LIVE_MIGRATE, EVICT)
+
 #: Feature gates which KubeVirt has in beta, and therefore on (since 1.9).
 DEFAULT_GATES = frozenset(
     (
@@ -153,6 +157,7 @@ class Migrations:
     :param progress_timeout: seconds without progress after which one is aborted.
     :param allow_workload_disruption: guests that don't converge are paused, so that they do.
     :param unsafe: guests are migrated although their disks' cache isn't known to be safe.
+    :param drain_taint: key of the taint of nodes that machines have to leave.
     """
 
     parallel_per_cluster: int = 5
@@ -164,6 +169,21 @@ class Migrations:
     allow_post_copy: bool = False
     allow_workload_disruption: bool = False
     unsafe: bool = False
+    drain_taint: str = "kubevirt.io/drain"
+
+
+@dataclass(frozen=True)
+class WorkloadUpdates:
+    """How running machines get the launcher of a new version: ``spec.workloadUpdateStrategy``.
+
+    :param migrate: by a live migration. :param evict: machines that can't be migrated, by an eviction.
+    :param batch_size: machines that are evicted at once. :param batch_interval: seconds between two batches.
+    """
+
+    migrate: bool = False
+    evict: bool = False
+    batch_size: int = 10
+    batch_interval: float = 60.0
 
 
 #: Who makes the tap of an interface with a network binding plugin: the plugin's CNI plugin, or the engine.
@@ -222,6 +242,7 @@ class ClusterConfiguration:
     :param permitted_devices: devices of nodes that guests may have; None permits all that device plugins offer.
     :param migrations: how machines are migrated live.
     :param bindings: network binding plugins, by name.
+    :param workload_updates: how running machines get the launcher of a new version.
     """
 
     architecture: str = "amd64"
@@ -257,6 +278,7 @@ class ClusterConfiguration:
     log_serial_console: bool = True
     migrations: Migrations = Migrations()
     bindings: Mapping[str, BindingPlugin] = field(default_factory=dict)
+    workload_updates: WorkloadUpdates = WorkloadUpdates()
 
     def machine_type_of(self, architecture: str) -> str:
         """Return the machine type of machines of an architecture which don't say theirs."""
@@ -334,6 +356,7 @@ def from_kubevirt(kubevirt: Mapping[str, Any] | None, architecture: str = DEFAUL
         permitted_devices=_permitted_devices(configuration.get("permittedHostDevices")),
         migrations=_migrations(configuration.get("migrations") or {}),
         bindings={name: _binding(each) for name, each in (network.get("binding") or {}).items()},
+        workload_updates=_workload_updates(spec.get("workloadUpdateStrategy") or {}),
     )
 
 
@@ -369,6 +392,22 @@ def _migrations(settings: Mapping[str, Any]) -> Migrations:
         allow_post_copy=post_copy,
         allow_workload_disruption=post_copy if disruption is None else bool(disruption),
         unsafe=bool(settings.get("unsafeMigrationOverride")),
+        drain_taint=settings.get("nodeDrainTaintKey") or default.drain_taint,
+    )
+
+
+def _workload_updates(strategy: Mapping[str, Any]) -> WorkloadUpdates:
+    methods, default = strategy.get("workloadUpdateMethods") or (), WorkloadUpdates()
+    size = strategy.get("batchEvictionSize")
+    try:
+        interval = durations.parse(strategy["batchEvictionInterval"]).total_seconds()
+    except (KeyError, durations.DurationError):
+        interval = default.batch_interval
+    return WorkloadUpdates(
+        migrate=LIVE_MIGRATE in methods,
+        evict=EVICT in methods,
+        batch_size=default.batch_size if size is None else max(0, size),
+        batch_interval=max(0.0, interval),
     )
 
 

@@ -8,17 +8,18 @@ one that failed there is a pause, which doubles with each that follows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from turtles.api import migrations
 from turtles.api.conditions import is_true
+from turtles.api.configuration import ClusterConfiguration
 from turtles.api.objects import Object, get, is_deleted
 from turtles.api.phases import RUNNING, phase_of
-from turtles.api.times import parse_time, rest_of
 from turtles.controller import remedies
 from turtles.controller.caches import BY_NODE, Caches
+from turtles.controller.migration.backoff import EVACUATION, pause_after
 from turtles.kube.client import ApiError, Client, Invalid
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Key, key_of
@@ -27,18 +28,26 @@ from turtles.kube.manager import Controller, Manager, Trigger, each
 
 #: Strategies of machines that are migrated.
 MIGRATING = ("LiveMigrate", "LiveMigrateIfPossible")
-#: Of migrations that were created here: the node that is left.
-ANNOTATION = "kubevirt.io/evacuationMigration"
-#: Taint of nodes that machines have to leave.
-TAINT = "kubevirt.io/drain"
-#: Shortest and longest pause after a migration that failed, seconds.
-_FIRST_PAUSE, _LONGEST_PAUSE = 20.0, 640.0
+#: Seconds after which an attempt that was refused is repeated.
+_AGAIN = 20.0
 
 
 class EvacuationController:
     """Reconciles VirtualMachineInstances with the nodes they have to leave."""
 
-    def __init__(self, client: Client, manager: Manager, caches: Caches, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        client: Client,
+        manager: Manager,
+        caches: Caches,
+        recorder: Recorder,
+        configuration: Callable[[], ClusterConfiguration],
+    ) -> None:
+        """Make the controller.
+
+        :param configuration: gives the configuration in force.
+        """
+        self._configuration = configuration
         self._client, self._recorder = client, recorder
         self._vmis, self._nodes = caches.vmis, caches.nodes
         self._migrations = manager.informer(MIGRATION)
@@ -53,14 +62,18 @@ class EvacuationController:
         return Controller("evacuation", self.reconcile, triggers)
 
     def _on_node(self, old: Object | None, new: Object | None) -> list[Key]:
-        if is_drained(old) == is_drained(new) or new is None:
+        taint = self._configuration().migrations.drain_taint
+        if is_drained(old, taint) == is_drained(new, taint) or new is None:
             return []
         return [key_of(vmi) for vmi in self._vmis.by_index(BY_NODE, new["metadata"]["name"])]
 
     def reconcile(self, key: Key) -> float | None:
         """Migrate a machine if it has to leave; returns seconds after which to look again."""
         vmi = self._vmis.get(*key)
-        if vmi is None or not has_to_leave(vmi, self._nodes.get(None, str(get(vmi, "status", "nodeName")))):
+        if vmi is None:
+            return None
+        node = self._nodes.get(None, str(get(vmi, "status", "nodeName")))
+        if not has_to_leave(vmi, node, self._configuration().migrations.drain_taint):
             return None
         own = [each for each in self._migrations.list(key[0]) if each["spec"].get("vmiName") == key[1]]
         if any(phase_of(each) not in migrations.FINAL for each in own):
@@ -72,7 +85,7 @@ class EvacuationController:
         except Invalid as error:
             # It can't be migrated any more, or somebody else was quicker
             self._recorder.event(vmi, "Warning", "FailedEvacuation", error.message)
-            return _FIRST_PAUSE
+            return _AGAIN
         except ApiError as error:
             message = f"the machine can't be migrated away from its node: {error.message}"
             self._recorder.event(
@@ -82,41 +95,24 @@ class EvacuationController:
         return None
 
 
-def has_to_leave(vmi: Object, node: Mapping[str, Any] | None) -> bool:
-    """Say whether a machine is to be migrated away from the node that it is on."""
+def has_to_leave(vmi: Object, node: Mapping[str, Any] | None, taint: str) -> bool:
+    """Say whether a machine is to be migrated away from the node that it is on.
+
+    :param taint: key of the taint of nodes that machines have to leave.
+    """
     status = vmi.get("status") or {}
     if phase_of(vmi) != RUNNING or is_deleted(vmi) or vmi["spec"].get("evictionStrategy") not in MIGRATING:
         return False
     if not is_true(status.get("conditions"), "LiveMigratable"):
         return False
     asked = status.get("evacuationNodeName")
-    return bool(asked and asked == status.get("nodeName")) or is_drained(node)
+    return bool(asked and asked == status.get("nodeName")) or is_drained(node, taint)
 
 
-def is_drained(node: Mapping[str, Any] | None) -> bool:
+def is_drained(node: Mapping[str, Any] | None, taint: str) -> bool:
     """Say whether a node has the taint of nodes that machines have to leave."""
     taints = get(dict(node or {}), "spec", "taints") or ()
-    return any(taint.get("key") == TAINT and taint.get("effect") == "NoSchedule" for taint in taints)
-
-
-def pause_after(own: Sequence[Object], now: datetime) -> float:
-    """Return how many seconds to wait before the next attempt.
-
-    :param own: the machine's migrations, which have all ended.
-    """
-    ended = sorted(own, key=lambda each: str(each["metadata"].get("creationTimestamp")), reverse=True)
-    failures = 0
-    for migration in ended:
-        if phase_of(migration) != migrations.FAILED or ANNOTATION not in (
-            migration["metadata"].get("annotations") or {}
-        ):
-            break
-        failures += 1
-    if not failures:
-        return 0.0
-    transitions = get(ended[0], "status", "phaseTransitionTimestamps") or [{}]
-    last = parse_time(transitions[-1].get("phaseTransitionTimestamp")) or now
-    return max(0.0, rest_of(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (failures - 1)), last, now))
+    return any(each.get("key") == taint and each.get("effect") == "NoSchedule" for each in taints)
 
 
 def _instance_of(old: Object | None, new: Object | None) -> list[Key]:
@@ -132,7 +128,7 @@ def _migration(vmi: Object) -> Object:
         "metadata": {
             "generateName": "kubevirt-evacuation-",
             "namespace": metadata["namespace"],
-            "annotations": {ANNOTATION: vmi["status"]["nodeName"]},
+            "annotations": {EVACUATION: vmi["status"]["nodeName"]},
         },
         "spec": {"vmiName": metadata["name"]},
     }

@@ -27,11 +27,13 @@ from turtles.controller.replicaset.controller import ReplicaSetController
 from turtles.controller.vm.controller import VMController
 from turtles.controller.vm.mac_pool import MacPoolError, Range
 from turtles.controller.vmi.controller import VMIController
+from turtles.controller.workload_update.controller import WorkloadUpdateController
 from turtles.errors import ConfigurationError
 from turtles.kube import metrics as kube_metrics
 from turtles.kube.client import Client
 from turtles.kube.configuration import ConfigurationWatch
 from turtles.kube.events import Recorder
+from turtles.kube.kubevirt import MIGRATION
 from turtles.kube.leader import LeaderElector
 from turtles.kube.manager import Manager
 from turtles.metrics import Source
@@ -74,7 +76,8 @@ class VirtController:
             PoolController(client, manager, caches, recorder),
             vmis,
             MigrationController(client, manager, caches, recorder, current, vmis.launcher_config),
-            EvacuationController(client, manager, caches, recorder),
+            EvacuationController(client, manager, caches, recorder, current),
+            WorkloadUpdateController(client, manager, caches, recorder, current, config.image),
             NodeController(client, caches, recorder, in_touch_since),
             DisruptionController(client, manager, caches),
             KubeVirtController(client, manager, caches, recorder, namespace, config.image),
@@ -101,7 +104,7 @@ class VirtController:
         :param gate: set while the component leads.
         """
         return (
-            *metrics.sources(self.caches, lambda: self.configuration.current, gate),
+            *metrics.sources(self.caches, self._manager.informer(MIGRATION), lambda: self.configuration.current, gate),
             kube_metrics.of_queues(self._manager.queues),
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from turtles.api import quantity
+from turtles.api import conditions, quantity
 from turtles.api.kinds.vmi.headroom import memory_block
 from turtles.domain import definition
 from turtles.domain.status import Live
@@ -42,8 +42,8 @@ def changes(vmi: Mapping[str, Any], live: Live) -> list[Change]:
     if live.vcpus < vcpus <= live.most_vcpus:
         found.append(Change(VCPU_CHANGE, vcpus))
     device = live.memory_device
-    if device is None:
-        return found
+    if device is None or conditions.is_true((vmi.get("status") or {}).get("conditions"), conditions.MIGRATION_REQUIRED):
+        return found  # its Pod is too small: the one that it is migrated to isn't
     wanted = definition.guest_memory(spec) - boot_memory(vmi)
     wanted = min(max(0, wanted), device.size) // memory_block(spec) * memory_block(spec)
     if not wanted == device.requested == device.current:

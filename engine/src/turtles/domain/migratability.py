@@ -7,13 +7,14 @@ engine come after them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from turtles.api import labels
 from turtles.api.kinds.vmi.hotplug import is_hotpluggable
 from turtles.domain import paths
+from turtles.domain.network import POD_INTERFACE, InterfacePlan
 
 #: Sources of volumes whose disks are files of the Pod's own: they are copied.
 _LOCAL = (
@@ -41,23 +42,26 @@ class Migratability:
     message: str = ""
 
 
-def of(vmi: Mapping[str, Any], plugins: Collection[str] = ()) -> Migratability:
+def of(vmi: Mapping[str, Any], plans: Sequence[InterfacePlan] = (), plugins: Collection[str] = ()) -> Migratability:
     """Return whether a VMI can be migrated live.
 
+    :param plans: how its interfaces are connected.
     :param plugins: network binding plugins whose guests can be migrated on the Pod network.
     """
     volumes = vmi["spec"].get("volumes") or ()
     copied = any(source in volume for volume in volumes for source in _LOCAL)
     method = "BlockMigration" if copied else "LiveMigration"
-    return Migratability(method, *next(_obstacles(vmi, plugins), ("", "")))
+    return Migratability(method, *next(_obstacles(vmi, plans, plugins), ("", "")))
 
 
-def _obstacles(vmi: Mapping[str, Any], plugins: Collection[str]) -> Iterator[tuple[str, str]]:
+def _obstacles(
+    vmi: Mapping[str, Any], plans: Sequence[InterfacePlan], plugins: Collection[str]
+) -> Iterator[tuple[str, str]]:
     """Generate reason and message of what stands against it, the first of which counts."""
     spec = vmi["spec"]
     domain = spec.get("domain") or {}
     devices, cpu = domain.get("devices") or {}, domain.get("cpu") or {}
-    yield from _interfaces(vmi, plugins)
+    yield from _interfaces(vmi, plans, plugins)
     if cpu.get("model") == _PASSTHROUGH:
         message = (
             "cannot migrate VMI which uses the CPU model host-passthrough: the guest sees this very node's processors; "
@@ -86,7 +90,9 @@ def _obstacles(vmi: Mapping[str, Any], plugins: Collection[str]) -> Iterator[tup
         )
 
 
-def _interfaces(vmi: Mapping[str, Any], plugins: Collection[str]) -> Iterator[tuple[str, str]]:
+def _interfaces(
+    vmi: Mapping[str, Any], plans: Sequence[InterfacePlan], plugins: Collection[str]
+) -> Iterator[tuple[str, str]]:
     spec = vmi["spec"]
     pod_networks = {network["name"] for network in spec.get("networks") or () if network.get("pod") is not None}
     if labels.ALLOW_POD_BRIDGE_MIGRATION in (vmi["metadata"].get("annotations") or {}):
@@ -99,6 +105,14 @@ def _interfaces(vmi: Mapping[str, Any], plugins: Collection[str]) -> Iterator[tu
                 "cannot migrate VMI which does not use masquerade, bridge with "
                 f"{labels.ALLOW_POD_BRIDGE_MIGRATION} VM annotation or a migratable plugin to connect to the pod "
                 "network",
+            )
+    for plan in plans:
+        if plan.binding == "bridge" and plan.pod_interface != POD_INTERFACE and plan.has_address:
+            yield (
+                "InterfaceNotLiveMigratable",
+                f"cannot migrate VMI: interface {plan.name} has an address of its Pod, and the target's Pod is given "
+                "another one; use a network without address management (ipam), or, if the network takes addresses "
+                f"along, the annotation {labels.ALLOW_POD_BRIDGE_MIGRATION}",
             )
 
 

@@ -7,20 +7,24 @@ and has to make progress; what happens when it doesn't is the configuration's ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import PurePosixPath
 from typing import Any
+from xml.etree.ElementTree import Element
 
 from turtles.api import migrations, quantity
 from turtles.api.objects import Object
 from turtles.domain import paths
+from turtles.domain.statistics import PAGE_BYTES
 from turtles.domain.xml import parse
 
 _GIB = 1 << 30
 #: Less than this is noise: what is left has to become less by more than that to count as progress.
 _STEP = 1 << 20
+#: Caches of disks that leave out the node's own.
+_PAST_THE_CACHE = ("none", "directsync")
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Settings:
 
     :param bandwidth: bytes per second, 0 is no limit. :param seconds: how long all of it may take.
     :param progress_timeout: seconds without progress. :param disruption: whether the guest may be paused.
+    :param unsafe: guests are migrated with disks that both nodes keep in their page caches.
     """
 
     bandwidth: int = 0
@@ -37,6 +42,7 @@ class Settings:
     auto_converge: bool = False
     post_copy: bool = False
     disruption: bool = False
+    unsafe: bool = False
 
 
 def settings(state: Mapping[str, Any], size: int) -> Settings:
@@ -53,6 +59,7 @@ def settings(state: Mapping[str, Any], size: int) -> Settings:
         auto_converge=bool(found.get("allowAutoConverge")),
         post_copy=bool(found.get("allowPostCopy")),
         disruption=bool(found.get("allowWorkloadDisruption")),
+        unsafe=bool(found.get("unsafeMigrationOverride")),
     )
 
 
@@ -111,7 +118,7 @@ def transferred(job: Mapping[str, Any]) -> Object:
         "dataProcessedBytes": number("data_processed"),
         "dataRemainingBytes": number("data_remaining"),
         "transferRateBytesPerSecond": rate,
-        "dirtyRateBytesPerSecond": number("memory_dirty_rate") * (number("memory_page_size") or 4096),
+        "dirtyRateBytesPerSecond": number("memory_dirty_rate") * (number("memory_page_size") or PAGE_BYTES),
     }
 
 
@@ -120,15 +127,36 @@ def copied_disks(xml: str) -> Sequence[str]:
 
     :raises AnswerError: if the XML can't be read.
     """
-    found = []
+    return [name for name, disk in _written_disks(xml) if _is_copied(disk)]
+
+
+def cached_disks(xml: str) -> Sequence[str]:
+    """Return the names of a running domain's disks that both nodes use, and may keep in their page caches.
+
+    The target may have read from there what the guest changes until it arrives (libvirt, "Guest migration", cache).
+
+    :raises AnswerError: if the XML can't be read.
+    """
+
+    def cache(disk: Element) -> str:
+        driver = disk.find("driver")
+        return (driver.get("cache") or "") if driver is not None else ""
+
+    return [name for name, disk in _written_disks(xml) if not _is_copied(disk) and cache(disk) not in _PAST_THE_CACHE]
+
+
+def _written_disks(xml: str) -> Iterator[tuple[str, Element]]:
+    """Yield the disks that a domain writes to, by their names."""
     for disk in parse(xml, "the domain's XML").iterfind("devices/disk"):
         source, target = disk.find("source"), disk.find("target")
-        file = source.get("file") if source is not None else None
-        if file is None or target is None or disk.find("readonly") is not None:
+        if source is None or target is None or disk.find("readonly") is not None:
             continue
-        if PurePosixPath(file).is_relative_to(paths.EPHEMERAL_DISKS_DIR):
-            found.append(target.get("dev") or "")
-    return found
+        yield target.get("dev") or "", disk
+
+
+def _is_copied(disk: Element) -> bool:
+    file = disk.find("source").get("file")  # type: ignore[union-attr]
+    return file is not None and PurePosixPath(file).is_relative_to(paths.EPHEMERAL_DISKS_DIR)
 
 
 # What is written to migrationState

@@ -122,7 +122,7 @@ def observed(
         status["guestOSInfo"] = info.os_info
     elif not connected:
         status["guestOSInfo"] = {}
-    migration = migratability.of(vmi, seen.migratable_plugins)
+    migration = migratability.of(vmi, seen.plans, seen.migratable_plugins)
     status["migrationMethod"] = migration.method
     status["migrationTransport"] = "Unix"
     status["conditions"] = _conditions(status.get("conditions") or [], seen, info, migration, now)

@@ -15,6 +15,8 @@ from turtles.api.objects import get
 from turtles.metrics import COUNTER, GAUGE, Description, Sample
 
 _NANOSECONDS, _KIB = 1e-9, 1024
+#: Bytes of a page, where libvirt counts these and doesn't say how large they are.
+PAGE_BYTES = 4096
 
 _CPU = {
     "cpu.time": ("cpu_usage_seconds_total", "Total CPU time spent in all modes.", _NANOSECONDS),
@@ -54,6 +56,14 @@ _NET = {
         ("drop", "packets_dropped", "Packets dropped instead of"),
     )
 }
+_MIGRATION_DATA = "kubevirt_vmi_migration_data"
+_MIGRATION = {
+    "data_total": (f"{_MIGRATION_DATA}_bytes_total", "The total guest data to be migrated."),
+    "data_processed": (f"{_MIGRATION_DATA}_processed_bytes", "The guest data migrated so far."),
+    "data_remaining": (f"{_MIGRATION_DATA}_remaining_bytes", "The guest data that remains to be migrated."),
+    "memory_bps": ("kubevirt_vmi_migration_memory_transfer_rate_bytes", "The rate at which memory is transferred."),
+}
+_DIRTY_RATE = "kubevirt_vmi_migration_dirty_memory_rate_bytes"
 _VCPU_SECONDS, _VCPU_WAIT, _VCPU_DELAY = (
     f"kubevirt_vmi_vcpu_{name}_total" for name in ("seconds", "wait_seconds", "delay_seconds")
 )
@@ -74,6 +84,11 @@ DESCRIPTIONS = (
     Description(_VCPU_DELAY, "Time a virtual CPU waited in the queue instead of running.", COUNTER),
 )
 
+MIGRATION_DESCRIPTIONS = (
+    *(Description(name, doc, COUNTER if name.endswith("_total") else GAUGE) for name, doc in _MIGRATION.values()),
+    Description(_DIRTY_RATE, "The rate at which the guest changes its memory."),
+)
+
 
 def samples(vmi: Mapping[str, Any], node: str, statistics: Mapping[str, Any]) -> list[Sample]:
     """Return a guest's samples.
@@ -88,6 +103,21 @@ def samples(vmi: Mapping[str, Any], node: str, statistics: Mapping[str, Any]) ->
         *_devices("block", "drive", _BLOCK, statistics, labels, _disks(vmi)),
         *_devices("net", "interface", _NET, statistics, labels, _interfaces(vmi, statistics)),
     ]
+
+
+def migration_samples(vmi: Mapping[str, Any], node: str, job: Mapping[str, Any]) -> Iterator[Sample]:
+    """Yield the samples of a guest that is on its way to another node.
+
+    :param job: libvirt's statistics of the job. What is missing or isn't a number is left out.
+    """
+    labels = labels_of(vmi, node)
+    for key, (name, _) in _MIGRATION.items():
+        value = _number(job.get(key))
+        if value is not None:
+            yield Sample(name, labels, value)
+    pages = _number(job.get("memory_dirty_rate"))
+    if pages is not None:
+        yield Sample(_DIRTY_RATE, labels, pages * (_number(job.get("memory_page_size")) or PAGE_BYTES))
 
 
 def labels_of(vmi: Mapping[str, Any], node: str) -> dict[str, str]:

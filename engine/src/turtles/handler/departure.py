@@ -9,8 +9,8 @@ finds its virt-handler restarted fails, and the guest runs on here, unless it ha
 import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from turtles.api import labels, migrations, times
@@ -37,6 +37,8 @@ _AGAIN = 5.0
 _LAST_WORD = 10.0
 _ABORTED = "Live migration aborted as requested"
 _DELETED = "the VirtualMachineInstance is being deleted"
+#: What QEMU says that may not handle its own page faults (userfaultfd).
+_NO_POST_COPY = "Postcopy is not supported"
 _RESTARTED = "virt-handler was restarted on the source node during the migration"
 
 
@@ -46,10 +48,13 @@ class _Job:
 
     uid: str
     lead: Lead
+    how: migration.Settings
     began: float = field(default_factory=time.monotonic)
     statistics: dict[str, Any] = field(default_factory=dict)
     mode: str = migrations.PRE_COPY
     abort: str = ""
+    #: Why there is no post-copy although it is allowed.
+    no_post_copy: str = ""
     #: Whether libvirt's call is over, and why it failed if it did.
     over: bool = False
     error: str = ""
@@ -74,6 +79,11 @@ class Departures:
         job = self._jobs.get(guest.uid)
         return job is not None and not job.over
 
+    def progress(self, guest: Guest) -> Mapping[str, Any]:
+        """Return libvirt's statistics of a guest's migration as of the last look; empty if there is none."""
+        job = self._jobs.get(guest.uid)
+        return {} if job is None or job.over else job.statistics
+
     def follow(self, vmi: Object, guest: Guest, launcher: Launcher, domain: Domain) -> float | None:
         """Bring the migration of a guest of this node forward; return when to look again, None if there is none."""
         state = migrations.state_of(vmi)
@@ -85,6 +95,13 @@ class Departures:
             job = None
         if job is None:
             return self._without_job(vmi, guest, launcher, domain, state, now)
+        if job.no_post_copy and (state.get("migrationConfiguration") or {}).get("allowPostCopy"):
+            self._write(vmi, {"migrationConfiguration": {"allowPostCopy": False}})
+            message = (
+                f"The guest is migrated without post-copy, which the nodes' kernels keep from it: {job.no_post_copy}"
+            )
+            self._event(vmi, "Warning", "PostCopyNotAvailable", message)
+            return _AGAIN
         if is_deleted(vmi):
             job.abort = job.abort or _DELETED
         if state.get("abortRequested") and not job.over and not job.abort:
@@ -126,6 +143,7 @@ class Departures:
             target = self._find(state["targetNode"])
             xml = domain.xml()
             disks = migration.copied_disks(xml)
+            _check_caches(xml, state)
             size = domain_status.live(xml).memory + sum(domain.disk_size(name) for name in disks)
             listeners = launcher.listen((paths.MIGRATION_LIBVIRTD, paths.MIGRATION_MEMORY, paths.MIGRATION_DISKS))
             lead = self._proxy.lead(
@@ -144,7 +162,7 @@ class Departures:
             auto_converge=how.auto_converge,
             post_copy=how.post_copy,
         )
-        job = _Job(state["migrationUid"], lead)
+        job = _Job(state["migrationUid"], lead, how)
         try:
             # Said before it is so: an agent that is killed in between must find that it may have begun
             self._write(vmi, migration.begun(now))
@@ -154,11 +172,11 @@ class Departures:
         self._jobs[guest.uid] = job
         self._event(vmi, "Normal", "Migrating", f"VirtualMachineInstance is migrating to node {state['targetNode']}.")
         threading.Thread(
-            target=self._run, args=(guest, launcher, job, how, way), name=f"migration-{guest}", daemon=True
+            target=self._run, args=(guest, launcher, job, way), name=f"migration-{guest}", daemon=True
         ).start()
 
-    def _run(self, guest: Guest, launcher: Launcher, job: _Job, how: migration.Settings, way: Way) -> None:
-        watch = threading.Thread(target=self._watch, args=(guest, launcher, job, how), daemon=True)
+    def _run(self, guest: Guest, launcher: Launcher, job: _Job, way: Way) -> None:
+        watch = threading.Thread(target=self._watch, args=(guest, launcher, job), daemon=True)
         try:
             connection = launcher.extra_connection()
             try:
@@ -167,7 +185,7 @@ class Departures:
                     raise LibvirtError("libvirtd does not know the guest any more")
                 domain.limit_downtime(migrations.MAX_DOWNTIME_MS)
                 watch.start()
-                domain.migrate(way)
+                self._send(domain, way, job)
             finally:
                 job.over = True
                 connection.close()
@@ -189,7 +207,17 @@ class Departures:
             )
             self._cluster.enqueue(guest.key)
 
-    def _watch(self, guest: Guest, launcher: Launcher, job: _Job, how: migration.Settings) -> None:
+    def _send(self, domain: Domain, way: Way, job: _Job) -> None:
+        """Migrate a guest, without post-copy if there is none: whether QEMU may have it shows when it is asked."""
+        try:
+            domain.migrate(way)
+        except LibvirtError as error:
+            if not way.post_copy or job.abort or _NO_POST_COPY not in str(error):
+                raise
+            job.no_post_copy, job.how = str(error), replace(job.how, post_copy=False)
+            domain.migrate(replace(way, post_copy=False))
+
+    def _watch(self, guest: Guest, launcher: Launcher, job: _Job) -> None:
         """Look at a migration until it is over: how far it is, and whether to give it up."""
         progress = migration.Progress(1 << 62, job.began)
         while not job.over:
@@ -200,7 +228,7 @@ class Departures:
                 if found:
                     job.statistics = found
                     progress = progress.seen(int(found.get("data_remaining") or 0), now)
-                verdict, why = migration.judge(how, progress, now - job.began, now, job.mode)
+                verdict, why = migration.judge(job.how, progress, now - job.began, now, job.mode)
                 if verdict is Verdict.POST_COPY and found:
                     domain.start_post_copy()
                     job.mode = migrations.POST_COPY
@@ -282,3 +310,17 @@ class Departures:
 
     def _event(self, vmi: Object, type_: str, reason: str, message: str) -> None:
         self._cluster.event(vmi, type_, reason, message)
+
+
+def _check_caches(xml: str, state: Mapping[str, Any]) -> None:
+    """Make sure that no disk which both nodes use goes through their page caches, unless that is wanted.
+
+    :raises ValueError: one does.
+    """
+    cached = migration.cached_disks(xml)
+    if cached and not migration.settings(state, 0).unsafe:
+        raise ValueError(
+            f"the nodes keep what is on the shared disks {', '.join(cached)} in their page caches, so the target might "
+            "see what was there before; set their cache to none, or, if the storage keeps the caches of nodes "
+            "consistent, migrations.unsafeMigrationOverride in the KubeVirt object"
+        )

@@ -211,6 +211,7 @@ def _run(command: Command, options: argparse.Namespace) -> None:
     sources = (
         metrics.version(),
         metrics.of_guests(synchroniser.guests, options.node_name, cluster.get),
+        metrics.of_migrations(synchroniser.guests, options.node_name, cluster.get, synchroniser.departures.progress),
         kube_metrics.of_client(client),
         kube_metrics.of_queues((cluster.queue,)),
     )

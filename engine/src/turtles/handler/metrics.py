@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import logging
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -49,6 +49,23 @@ def of_guests(guests: Guests, node: str, get: Callable[[Key], Object | None]) ->
             return itertools.chain.from_iterable(list(pool.map(one, managed)))
 
     return Source(statistics.DESCRIPTIONS, samples)
+
+
+def of_migrations(
+    guests: Guests, node: str, get: Callable[[Key], Object | None], progress: Callable[[Guest], Mapping[str, Any]]
+) -> Source:
+    """Return the metrics of the guests that are leaving the node.
+
+    :param get: returns a VMI. :param progress: returns what libvirt says of a guest's migration; empty without one.
+    """
+
+    def samples() -> Iterator[Sample]:
+        for guest in guests.all():
+            vmi, job = get(guest.key), progress(guest)
+            if vmi is not None and job:
+                yield from statistics.migration_samples(vmi, node, job)
+
+    return Source(statistics.MIGRATION_DESCRIPTIONS, samples)
 
 
 def _statistics(guest: Guest) -> dict[str, Any] | None:

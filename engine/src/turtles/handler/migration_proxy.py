@@ -10,14 +10,15 @@ guest is expected from one node, and only that one's certificate is accepted for
 The first line on a connection is JSON: the migration's uid, and which of its channels this is.
 """
 
-import asyncio
 import contextlib
+import errno
 import json
 import logging
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -26,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from turtles import endpoint, pki
 from turtles.api.node_server import Endpoint
+from turtles.handler.tunnel import carry
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,10 @@ _LIFETIME = timedelta(days=3650)
 #: Seconds that a connection and its first line may take.
 _PATIENCE = 10.0
 _LONGEST_LINE = 1024
-_CHUNK = 256 * 1024
+#: Connections that have not said yet which migration they are of.
+_MOST_UNKNOWN = 64
+#: What accept(2) says of a socket that was shut down or closed, and seconds until the next try for all else.
+_SHUT_DOWN, _PAUSE = (errno.EINVAL, errno.EBADF), 0.5
 
 #: Connects to where a channel leads in the target's launcher; raises OSError.
 Connect = Callable[[str], socket.socket]
@@ -56,7 +61,7 @@ class _Expected:
 
 
 class MigrationProxy:
-    """One node's end, on a thread of its own."""
+    """One node's end. Each connection has a thread."""
 
     def __init__(self, host: str, port: int, bind: str = "") -> None:
         """Listen.
@@ -75,12 +80,8 @@ class MigrationProxy:
         #: Where this is, for the node's annotation.
         self.endpoint = Endpoint(host, int(self._listener.getsockname()[1]), pair.certificate_pem)
         self._expected: dict[str, _Expected] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.new_event_loop()
-        self._loop.set_exception_handler(
-            lambda loop, context: log.debug("a peer failed: %s", context.get("exception") or context["message"])
-        )
-        threading.Thread(target=self._run, name="migration-proxy", daemon=True).start()
+        self._unknown = threading.BoundedSemaphore(_MOST_UNKNOWN)
+        threading.Thread(target=self._listen, name="migration-proxy", daemon=True).start()
 
     def expect(self, uid: str, source: Endpoint, connect: Connect) -> None:
         """Let a guest come. From any thread.
@@ -119,111 +120,156 @@ class MigrationProxy:
         except ssl.SSLError as error:
             raise ValueError(f"the certificate of the virt-handler at {target.host} can't be read: {error}") from error
         endpoint.load(context, *self._identity)
-        lead = Lead(self._loop, uid, target, context)
-        asyncio.run_coroutine_threadsafe(lead.start(listeners), self._loop).result(_PATIENCE)
-        return lead
+        return Lead(uid, target, context, listeners)
 
     def close(self) -> None:
-        """Stop; whoever is connected is disconnected."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        """Take no more connections; those that there are stay."""
+        _shut(self._listener)
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(
-            asyncio.start_server(
-                self._serve, sock=self._listener, ssl=self._context, ssl_handshake_timeout=_PATIENCE, limit=_CHUNK
-            )
-        )
-        self._loop.run_forever()
-        self._listener.close()
+    def _listen(self) -> None:
+        for connection in _accepted(self._listener):
+            if not self._unknown.acquire(blocking=False):
+                log.warning("a connection of a migration is refused: %d others are being checked", _MOST_UNKNOWN)
+                connection.close()
+                continue
+            threading.Thread(target=self._serve, args=(connection,), name="migration-target", daemon=True).start()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                line = await reader.readline()
-                if len(line) > _LONGEST_LINE:
-                    raise ValueError("the first line is too long")
-                asked = json.loads(line)
-                expected = self._expected.get(str(asked["migration"]))
-                connection = writer.get_extra_info("ssl_object")
-                shown = connection.getpeercert(binary_form=True) if connection is not None else None
-                if expected is None or shown != expected.certificate or asked["channel"] not in CHANNELS:
-                    raise ValueError("nothing is expected from there")
-                there = await asyncio.to_thread(expected.connect, asked["channel"])
-            there.setblocking(False)
-            inner_reader, inner_writer = await asyncio.open_unix_connection(sock=there, limit=_CHUNK)
-            await _carry((reader, writer), (inner_reader, inner_writer))
-        except (OSError, ValueError, KeyError, TypeError, TimeoutError) as error:
-            log.warning("a connection of a migration is refused: %s", error)
-        finally:
-            writer.close()
+    def _serve(self, connection: socket.socket) -> None:
+        with contextlib.ExitStack() as stack:
+            stack.callback(connection.close)
+            try:
+                try:
+                    there, here, first = self._admit(connection, stack)
+                finally:
+                    self._unknown.release()
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                log.warning("a connection of a migration is refused: %s", error)
+                return
+            try:
+                carry(here, there, first)
+            except OSError as error:
+                log.info("a connection of a migration broke: %s", error)
+
+    def _admit(
+        self, connection: socket.socket, stack: contextlib.ExitStack
+    ) -> tuple[ssl.SSLSocket, socket.socket, bytes]:
+        """Return a connection's TLS, where it leads, and what was received of it already.
+
+        :raises OSError: it broke, or took too long. :raises ValueError, KeyError, TypeError: nobody expects it.
+        """
+        connection.settimeout(_PATIENCE)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        there = stack.enter_context(self._context.wrap_socket(connection, server_side=True))
+        line, first = _read_line(there)
+        asked = json.loads(line)
+        expected = self._expected.get(str(asked["migration"]))
+        shown = there.getpeercert(binary_form=True)
+        if expected is None or shown != expected.certificate or asked["channel"] not in CHANNELS:
+            raise ValueError("nothing is expected from there")
+        return there, stack.enter_context(expected.connect(asked["channel"])), first
 
 
 class Lead:
-    """The way of one guest to its target."""
+    """The way of one guest to its target. It is open until it is closed."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, uid: str, target: Endpoint, context: ssl.SSLContext) -> None:
-        self._loop, self._uid, self._target, self._context = loop, uid, target, context
-        self._servers: list[asyncio.Server] = []
-        self._connections: set[asyncio.StreamWriter] = set()
+    def __init__(
+        self, uid: str, target: Endpoint, context: ssl.SSLContext, listeners: Mapping[str, socket.socket]
+    ) -> None:
+        self._uid, self._target, self._context, self._listeners = uid, target, context, listeners
+        self._connections: set[socket.socket] = set()
+        self._closed, self._lock = False, threading.Lock()
         #: Why a connection to the target failed, if one did.
         self.error = ""
-
-    async def start(self, listeners: Mapping[str, socket.socket]) -> None:
-        """Serve the listening sockets. On the proxy's thread."""
         for channel, listener in listeners.items():
-            listener.setblocking(False)
-
-            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, channel: str = channel) -> None:
-                await self._serve(channel, reader, writer)
-
-            self._servers.append(await asyncio.start_unix_server(serve, sock=listener, limit=_CHUNK))
+            threading.Thread(target=self._listen, args=(channel, listener), name="migration-way", daemon=True).start()
 
     def close(self) -> None:
         """Listen no more and end all connections. From any thread."""
-        self._loop.call_soon_threadsafe(self._close)
+        with self._lock:
+            self._closed = True
+            _shut(*self._listeners.values(), *self._connections)
 
-    def _close(self) -> None:
-        for server in self._servers:
-            server.close()
-        for writer in self._connections:
-            writer.transport.abort()
+    def _listen(self, channel: str, listener: socket.socket) -> None:
+        for connection in _accepted(listener):
+            threading.Thread(
+                target=self._serve, args=(channel, connection), name="migration-source", daemon=True
+            ).start()
 
-    async def _serve(self, channel: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections.add(writer)
+    def _serve(self, channel: str, here: socket.socket) -> None:
+        with here:
+            try:
+                there = self._connect(channel)
+            except OSError as error:
+                where = f"{self._target.host}:{self._target.port}"
+                self.error = f"the target's virt-handler at {where} can't be reached: {error or type(error).__name__}"
+                log.warning("%s", self.error, extra={"migration": self._uid, "channel": channel})
+                return
+            with there, self._tracked(here, there), contextlib.suppress(OSError):  # libvirt says what that means
+                carry(here, there)
+
+    @contextlib.contextmanager
+    def _tracked(self, *connections: socket.socket) -> Iterator[None]:
+        """End connections when this is closed."""
+        with self._lock:
+            self._connections.update(connections)
+            if self._closed:
+                _shut(*connections)
         try:
-            async with asyncio.timeout(_PATIENCE):
-                outer = await asyncio.open_connection(
-                    self._target.host, self._target.port, ssl=self._context, limit=_CHUNK
-                )
-            outer[1].write(json.dumps({"migration": self._uid, "channel": channel}).encode() + b"\n")
-            await _carry((reader, writer), outer)
-        except (OSError, TimeoutError) as error:
-            where = f"{self._target.host}:{self._target.port}"
-            self.error = f"the target's virt-handler at {where} can't be reached: {error or type(error).__name__}"
-            log.warning("%s", self.error, extra={"migration": self._uid, "channel": channel})
+            yield
         finally:
-            self._connections.discard(writer)
-            writer.close()
+            with self._lock:
+                self._connections.difference_update(connections)
+
+    def _connect(self, channel: str) -> ssl.SSLSocket:
+        connection = socket.create_connection((self._target.host, self._target.port), _PATIENCE)
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            there = self._context.wrap_socket(connection)
+            there.sendall(json.dumps({"migration": self._uid, "channel": channel}).encode() + b"\n")
+        except BaseException:
+            connection.close()
+            raise
+        return there
 
 
-_Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+def _accepted(listener: socket.socket) -> Iterator[socket.socket]:
+    """Yield who connects, until the listening socket is shut down."""
+    listener.setblocking(True)
+    with listener:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError as error:
+                if error.errno in _SHUT_DOWN:
+                    return
+                log.warning("a connection of a migration can't be accepted: %s", error)
+                time.sleep(_PAUSE)  # no descriptor is free, say
+                continue
+            yield connection
 
 
-async def _carry(one: _Stream, other: _Stream) -> None:
-    """Carry bytes in both directions until either end has enough; what was sent until then still arrives."""
-    tasks = [asyncio.ensure_future(_copy(one[0], other[1])), asyncio.ensure_future(_copy(other[0], one[1]))]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        one[1].close()
-        other[1].close()
+def _shut(*sockets: socket.socket) -> None:
+    """Have those who wait for sockets go on, from another thread.
+
+    Below TLS, of which nothing may be touched while somebody else uses it.
+    """
+    for each in sockets:
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(each, socket.SHUT_RDWR)
 
 
-async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await source.read(_CHUNK):
-            target.write(data)
-            await target.drain()
+def _read_line(connection: ssl.SSLSocket) -> tuple[bytes, bytes]:
+    """Return the first line on a connection, and what came after it.
+
+    :raises OSError: it broke, or took too long. :raises ValueError: it is too long.
+    """
+    received = b""
+    while b"\n" not in received:
+        if len(received) > _LONGEST_LINE:
+            raise ValueError("the first line is too long")
+        data = connection.recv(_LONGEST_LINE)
+        if not data:
+            raise ValueError("the first line is missing")
+        received += data
+    line, _, rest = received.partition(b"\n")
+    return line, rest

@@ -94,7 +94,8 @@ class Synchroniser:
         self._credentials = AccessCredentials()
         self._configuration = configuration
         self._reporter = Reporter(cluster)
-        self._departures = Departures(cluster, node, proxy, find_proxy)
+        #: The guests that leave the node.
+        self.departures = Departures(cluster, node, proxy, find_proxy)
         self._arrivals = Arrivals(cluster, self._starter, pods_dir, proxy, find_proxy)
 
     def forget_except(self, uids: set[str]) -> None:
@@ -148,11 +149,11 @@ class Synchroniser:
 
     def _end(self, vmi: Object, guest: Guest, why: End) -> float | None:
         """Report that a VMI ends, unless its guest runs on at the target of its migration."""
-        survives = self._departures.survives(vmi, guest)
+        survives = self.departures.survives(vmi, guest)
         if survives is None:
             return decision.LOOK_AGAIN
         if survives:
-            self._departures.hand_over(vmi, guest, None)
+            self.departures.hand_over(vmi, guest, None)
         else:
             self._reporter.ended(vmi, guest, why)
         return None
@@ -178,8 +179,8 @@ class Synchroniser:
         self._deliver(vmi, guest, launcher)
         domain = launcher.domain(guest.domain_name)
         state, reason = domain.state() if domain is not None else (lifecycle.State.NOSTATE, 0)
-        if domain is not None and self._departures.has_left(vmi, state, reason):
-            self._departures.hand_over(vmi, guest, domain)
+        if domain is not None and self.departures.has_left(vmi, state, reason):
+            self.departures.hand_over(vmi, guest, domain)
             return decision.LOOK_AGAIN
         step = decision.next_step(
             state,
@@ -202,7 +203,7 @@ class Synchroniser:
             guest.state.started = True
             guest.save()
         # A guest on its way is left alone; one that is to shut down isn't sent on
-        if lifecycle.alive(state) and (due := self._departures.follow(vmi, guest, launcher, domain)) is not None:
+        if lifecycle.alive(state) and (due := self.departures.follow(vmi, guest, launcher, domain)) is not None:
             return due
         again = decision.LOOK_INTERVAL
         if step is Step.SHUT_DOWN:

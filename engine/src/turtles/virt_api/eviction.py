@@ -64,8 +64,9 @@ class EvictionReview:
             vmi = self._client.get(VMI, namespace, (of_pod.get("annotations") or {}).get(labels.DOMAIN) or "-")
         except NotFound:
             return None
-        if of_pod["labels"].get(labels.MIGRATION_JOB_UID) and not _has_guest(vmi, of_pod["uid"]):
-            return None  # the migration to it fails, the guest stays where it is
+        if not _has_guest(vmi, of_pod):
+            # One that a guest left, or is on its way to: that migration fails, and the guest stays where it is
+            return None
         return vmi if vmi["metadata"]["uid"] == of_pod["labels"].get(labels.CREATED_BY) else None
 
     def _judge(self, vmi: Object, pod: str, *, dry_run: bool) -> Object:
@@ -116,10 +117,16 @@ class EvictionReview:
         self._recorder.event(vmi, "Normal", "EvacuationRequested", message.format(node=node))
 
 
-def _has_guest(vmi: Mapping[str, Any], pod_uid: str) -> bool:
-    """Say whether the guest of a VMI runs in a Pod."""
+def _has_guest(vmi: Mapping[str, Any], of_pod: Mapping[str, Any]) -> bool:
+    """Say whether the guest of a VMI runs in a Pod, or is to start there.
+
+    :param of_pod: the Pod's metadata.
+    """
     status = vmi.get("status") or {}
-    return bool((status.get("activePods") or {}).get(pod_uid) == status.get("nodeName"))
+    active, node = status.get("activePods") or {}, status.get("nodeName")
+    if node not in active.values():
+        return not of_pod["labels"].get(labels.MIGRATION_JOB_UID)
+    return bool(active.get(of_pod["uid"]) == node)
 
 
 def _why_not(vmi: Mapping[str, Any]) -> str:

@@ -191,6 +191,8 @@ def _virt_controller() -> list[Object]:
         _rule(GROUP, ["virtualmachineinstances"], [*READ, "create", "patch", "delete"]),
         _rule("", ["pods"], [*READ, "create", "patch", "delete"]),
         _rule("", ["pods/status"], ["patch"]),
+        # Of machines that are to get the launcher of a new version and can't be migrated
+        _rule("", ["pods/eviction"], ["create"]),
         _rule("", ["nodes"], [*READ, "patch"]),
         # create: with what outlives machines beside their disks; patch: claims that outlive the machines of a pool
         _rule("", ["persistentvolumeclaims"], [*READ, "create", "patch"]),

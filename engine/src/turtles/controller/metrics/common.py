@@ -12,6 +12,8 @@ from turtles.api.objects import get
 _SYSTEM = ("os", "workload", "flavor")
 #: An instance type or preference of a vendor whose names KubeVirt doesn't give away.
 OTHER = "<other>"
+#: What there is no value for.
+NONE = "<none>"
 _BINDINGS = ("bridge", "masquerade", "sriov", "passtBinding")
 
 
@@ -36,7 +38,7 @@ def vnics(obj: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[dict[str,
             "binding_type": type_,
             "network": get(network, "multus", "networkName") or "pod networking",
             "binding_name": binding,
-            "model": interface.get("model") or "<none>",
+            "model": interface.get("model") or NONE,
         }
 
 

@@ -45,7 +45,7 @@ def target_pod(vmi: Object, migration: Object, config: LauncherConfig, source: M
 
 
 #: Labels of a VMI that are about where it is, and so not about where it goes.
-_OF_SOURCE = (labels.NODE_NAME, labels.MIGRATION_TARGET_NODE_NAME)
+_OF_SOURCE = (labels.NODE_NAME, labels.MIGRATION_TARGET_NODE_NAME, labels.OUTDATED_LAUNCHER)
 
 
 def _processor(vmi: Mapping[str, Any], source: Mapping[str, Any] | None) -> dict[str, str]:

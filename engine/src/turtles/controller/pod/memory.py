@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from turtles.api import quantity
+from turtles.api import labels, quantity
 from turtles.controller.pod.state import has_tpm
 from turtles.domain.definition import cpu_topology, guest_memory
 
@@ -38,6 +38,27 @@ PAGE_TABLES = 256
 METRICS, FILESYSTEM = _MIB, 80 * 10**6
 #: An emulator keeps translated code (the limit is in the domain) and, for each virtual CPU, addresses it looked up.
 EMULATION, EMULATION_VCPU = 32 * _MIB, 4 * _MIB
+
+
+def shortage(vmi: Mapping[str, Any], pod: Mapping[str, Any], guest: int) -> str:
+    """Return why a machine's guest can't have so many bytes of memory in its Pod; nothing if it can.
+
+    :param pod: as the server has it.
+    """
+    compute = pod["spec"]["containers"][0]
+    limit = ((compute.get("resources") or {}).get("limits") or {}).get("memory")
+    known = (pod["metadata"].get("annotations") or {}).get(labels.MEMORY_OVERHEAD)
+    if limit is None or not known:
+        return ""
+    before = quantity.to_int(limit)
+    at_boot = quantity.to_int((vmi["status"].get("memory") or {}).get("guestAtBoot") or 0)
+    needed = guest + int(known) + max(0, guest - at_boot) // PAGE_TABLES
+    if needed <= before:
+        return ""
+    return (
+        f"the memory limit of its Pod, {before // _MIB}Mi, is less than the {math.ceil(needed / _MIB)}Mi that the "
+        "machine needs"
+    )
 
 
 def overhead(spec: Mapping[str, Any], *, kvm: bool, ratio: float = 1, hooks: bool = False) -> int:

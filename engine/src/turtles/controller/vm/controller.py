@@ -18,14 +18,14 @@ from turtles.api.phases import is_final
 from turtles.api.run_strategies import ALWAYS, HALTED, run_strategy
 from turtles.api.times import rfc3339
 from turtles.controller import remedies
-from turtles.controller.caches import Caches, users_of_claim
+from turtles.controller.caches import BY_OWNER, Caches, users_of_claim
 from turtles.controller.changes import merge_diff
 from turtles.controller.claims import claim_names
 from turtles.controller.finalizers import VM_FINALIZERS, VMI_FINALIZERS, with_finalizer
 from turtles.controller.instances import STOPPED, Instances
 from turtles.controller.noted_ends import NotedEnds
 from turtles.controller.ownership import references_with, references_without
-from turtles.controller.vm import interfaces, live_update, memory_dump
+from turtles.controller.vm import interfaces, larger_pod, live_update, memory_dump
 from turtles.controller.vm.instancetypes import InstancetypeError, Instancetypes
 from turtles.controller.vm.mac_pool import MacPool, MacPoolError, Range
 from turtles.controller.vm.plan import Plan, instance_of, plan
@@ -65,7 +65,7 @@ class VMController:
         """
         self._client, self._recorder, self._noted_ends = client, recorder, noted_ends
         self._configuration = configuration
-        self._vms, self._vmis, self._pvcs = caches.vms, caches.vmis, caches.pvcs
+        self._vms, self._vmis, self._pods, self._pvcs = caches.vms, caches.vmis, caches.pods, caches.pvcs
         self._macs = MacPool(macs, caches.has_mac) if macs is not None else None
         self._revisions = Revisions(client)
         self._instancetypes = Instancetypes(client, configuration)
@@ -75,7 +75,7 @@ class VMController:
         """Return what the manager needs to run it."""
         # A VM's VMI has its name
         triggers = (each(self._vms), each(self._vmis), Trigger(self._pvcs, self._by_claim))
-        return Controller("vm", self.reconcile, triggers, workers=2)
+        return Controller("vm", self.reconcile, triggers, reads=(self._pods,), workers=2)
 
     def _by_claim(self, old: Object | None, new: Object | None) -> list[Key]:
         return users_of_claim(self._vms, old, new)
@@ -176,7 +176,12 @@ class VMController:
         update = live_update.update(vmi, wanted_spec(vm, configuration, spec), volumes=volumes)
         if update.restart:
             return vm, vmi, update.restart
+        short = larger_pod.shortage(vmi, self._pods.by_index(BY_OWNER, vmi["metadata"]["uid"]), update.patch)
+        if short and not larger_pod.can_be_had(vmi, configuration):
+            return vm, vmi, f"memory can't be added to the running guest: {short}"
         patch: Object = {"spec": update.patch} if update.patch else {}
+        if short:
+            patch["status"] = {"conditions": larger_pod.needed(vmi, short, rfc3339(datetime.now(UTC)))}
         annotations = {
             **merge_diff(instance_annotations_of(vmi), instance_annotations(vm)),
             **(update.annotations or {}),

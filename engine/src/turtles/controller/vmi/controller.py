@@ -104,6 +104,7 @@ class VMIController:
             obstacles=in_the_way,
             addresses=vsock.addresses(self._vmis.list()) if vsock.is_without_address(vmi) else (),
             attachments=attachments,
+            image=self._config.image,
         )
         if decided.lost_pod and (pod := self._live_pod(vmi)) is not None:
             self._pods.observe(pod)

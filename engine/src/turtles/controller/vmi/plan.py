@@ -34,7 +34,7 @@ from turtles.controller.claims import claim_names, claim_status, data_volume_nam
 from turtles.controller.finalizers import with_finalizer
 from turtles.controller.pod import end, networks, sriov
 from turtles.controller.pod.roles import by_role
-from turtles.controller.vmi import hotplug, vsock
+from turtles.controller.vmi import comparison, hotplug, vsock
 from turtles.controller.vmi import status as conditions_of
 
 #: Seconds the node agent has to say how a guest ended after its Pod did, and the kubelet the other way round.
@@ -115,6 +115,7 @@ def plan(
     obstacles: Sequence[str] = (),
     addresses: Collection[int] = (),
     attachments: Sequence[Object] = (),
+    image: str = "",
 ) -> Plan:
     """Decide what a VMI needs.
 
@@ -125,6 +126,7 @@ def plan(
     :param obstacles: why there can't be a Pod for it.
     :param addresses: VSOCK addresses of other machines.
     :param attachments: the Pods that hold claims for its launcher.
+    :param image: of the launchers that are created now.
     """
     wanted: Object = {**vmi, "metadata": dict(vmi["metadata"]), "status": copy.deepcopy(vmi.get("status") or {})}
     draft = _Draft(wanted)
@@ -138,6 +140,9 @@ def plan(
             wanted["metadata"]["finalizers"] = finalizers
         if phase_of(vmi) in HANDED_OVER:
             _watch_over(draft, pod, now)
+            if pod is not None:
+                comparison.note_version(wanted, pod, image)
+                comparison.note_size(wanted, pod)
             if volumes := wanted["status"].get("volumeStatus"):
                 wanted["status"]["volumeStatus"] = refreshed(volumes, vmi["spec"], pvcs)
         else:

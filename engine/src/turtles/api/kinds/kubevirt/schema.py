@@ -337,6 +337,18 @@ ROTATION = Struct(
     ),
 )
 
+WORKLOAD_UPDATES = Struct(
+    "How machines that run get the launcher of a new version.",
+    field(
+        "workloadUpdateMethods",
+        STRINGS,
+        "LiveMigrate: machines that can be migrated are, as many at once as the settings of migrations allow. "
+        "Evict: all others are evicted; without LiveMigrate, all are. None: machines get it with their next start.",
+    ),
+    field("batchEvictionSize", INT32, "Machines that are evicted at once; 10 if not given."),
+    field("batchEvictionInterval", STRING, "Time between two such batches, such as 90s; 1m0s if not given."),
+)
+
 KUBEVIRT_SPEC = Struct(
     "The desired setup of the engine.",
     field("configuration", CONFIGURATION, "Settings for all machines."),
@@ -359,6 +371,11 @@ KUBEVIRT_SPEC = Struct(
     field("infra", INFRA, "Placement and replicas of virt-api and virt-controller."),
     field("workloads", WORKLOADS, "Placement of virt-handler."),
     field("certificateRotateStrategy", ROTATION, "Lifetimes of certificates."),
+    field(
+        "workloadUpdateStrategy",
+        WORKLOAD_UPDATES,
+        "How machines that run get the launcher of a new version; not at all if not given.",
+    ),
     field("productName", STRING, "Product this belongs to; not used."),
     field("productVersion", STRING, "Version of that product; not used."),
     field("productComponent", STRING, "Component of that product; not used."),
@@ -369,11 +386,6 @@ KUBEVIRT_SPEC = Struct(
     unsupported("monitorNamespace", "Namespace of the monitoring.", neutral=("",)),
     unsupported("serviceMonitorNamespace", "Namespace of the ServiceMonitor.", neutral=("",)),
     unsupported("synchronizationPort", "Port of the synchronization controller.", neutral=("",)),
-    unsupported(
-        "workloadUpdateStrategy",
-        "How running machines get a new launcher.",
-        neutral=({}, {"workloadUpdateMethods": []}),
-    ),
 )
 
 KUBEVIRT_STATUS = Struct(

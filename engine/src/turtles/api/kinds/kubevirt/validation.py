@@ -25,7 +25,6 @@ _IDLE_MIGRATION_SETTINGS = (
     "disableTLS",
     "matchSELinuxLevelOnMigration",
     "network",
-    "nodeDrainTaintKey",
     "utilityVolumesTimeout",
 )
 _CHOICES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -61,6 +60,7 @@ def validate(kubevirt: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     causes += _numbers(spec)
     causes += _bindings(spec)
     causes += _certificates(spec)
+    causes += _workload_updates(spec)
     if not causes:
         causes += _machine(kubevirt)
     return causes
@@ -116,6 +116,26 @@ def _numbers(spec: Spec) -> Causes:
     if request is not None and quantity.parse(request) < 0:
         field = "spec.configuration.cpuRequest"
         yield Cause(INVALID, f"{field} must not be negative: {request}", field)
+
+
+def _workload_updates(spec: Spec) -> Causes:
+    strategy, where = spec.get("workloadUpdateStrategy") or {}, "spec.workloadUpdateStrategy"
+    for index, method in enumerate(strategy.get("workloadUpdateMethods") or ()):
+        if method not in configuration.UPDATE_METHODS:
+            field = f"{where}.workloadUpdateMethods[{index}]"
+            allowed = ", ".join(configuration.UPDATE_METHODS)
+            yield Cause(NOT_SUPPORTED, f"{field} is {method!r}, but must be one of {allowed}", field)
+    size = strategy.get("batchEvictionSize")
+    if size is not None and size < 0:
+        field = f"{where}.batchEvictionSize"
+        yield Cause(INVALID, f"{field} must not be negative: {size}; 0 evicts nothing", field)
+    if interval := strategy.get("batchEvictionInterval"):
+        field = f"{where}.batchEvictionInterval"
+        try:
+            if durations.parse(interval) < timedelta():
+                yield Cause(INVALID, f"{field} must not be negative: {interval}", field)
+        except durations.DurationError as error:
+            yield Cause(INVALID, f"{field}: {error}", field)
 
 
 def _certificates(spec: Spec) -> Causes:
