@@ -473,7 +473,8 @@ class Client:
         :raises KubeError: that isn't possible; ApiError if the server refused it.
         """
         configuration = self._configuration
-        headers = ["%s: %s" % pair for pair in self._headers().items()]
+        # Kubelets answer 406 to whoever accepts JSON alone.
+        headers = ["%s: %s" % pair for pair in {**self._headers(), "Accept": "*/*"}.items()]
         headers += ["Impersonate-Group: %s" % group for group in self._options.get("impersonate_groups") or []]
         files = {
             "ca_certs": configuration.ssl_ca_cert,

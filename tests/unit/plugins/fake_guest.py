@@ -29,6 +29,9 @@ class Guest:
 
     async def serve(self, request):
         """One command in a Pod."""
+        if "*/*" not in request.headers.get("Accept", ""):
+            # As kubelets do.
+            raise web.HTTPNotAcceptable
         stream = web.WebSocketResponse(protocols=["v4.channel.k8s.io"])
         await stream.prepare(request)
         if self.broken:
