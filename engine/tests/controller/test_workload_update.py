@@ -8,7 +8,7 @@ import pytest
 
 from turtles.api.configuration import ClusterConfiguration, from_kubevirt
 from turtles.api.times import rfc3339
-from turtles.controller.migration.backoff import WORKLOAD_UPDATE
+from turtles.controller.backoff import WORKLOAD_UPDATE
 from turtles.controller.workload_update.plan import LOOK, Plan, plan
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.objects import Object
 from turtles.controller import remedies
+from turtles.controller.backoff import WORKLOAD_UPDATE
 from turtles.controller.caches import BY_OWNER, Caches
-from turtles.controller.migration.backoff import WORKLOAD_UPDATE
 from turtles.controller.pod.roles import by_role
 from turtles.controller.workload_update.plan import is_outdated, is_running, needs_larger_pod, plan
 from turtles.kube.client import ApiError, Client, NotFound
