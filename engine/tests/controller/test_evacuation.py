@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from turtles.api.times import rfc3339
+from turtles.controller.backoff import EVACUATION, WORKLOAD_UPDATE, pause_after
 from turtles.controller.evacuation import has_to_leave
-from turtles.controller.migration.backoff import EVACUATION, WORKLOAD_UPDATE, pause_after
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 DRAINED = {"spec": {"taints": [{"key": "kubevirt.io/drain", "effect": "NoSchedule"}]}}

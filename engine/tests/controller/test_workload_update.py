@@ -8,7 +8,8 @@ import pytest
 
 from turtles.api.configuration import ClusterConfiguration, from_kubevirt
 from turtles.api.times import rfc3339
-from turtles.controller.migration.backoff import WORKLOAD_UPDATE
+from turtles.controller.backoff import WORKLOAD_UPDATE
+from turtles.controller.workload_update.controller import WorkloadUpdateController
 from turtles.controller.workload_update.plan import LOOK, Plan, plan
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -138,3 +139,31 @@ def test_a_machine_whose_pod_is_too_small_is_migrated_and_never_evicted() -> Non
     found, *names = planned(kubevirt(*BOTH), [small, fixed])
     assert names == [["small"], []]
     assert found.outdated == 0
+
+
+class _Caches:
+    """Caches with one KubeVirt object, which note what is to be called for changes."""
+
+    def __init__(self) -> None:
+        self.kubevirts = self.vmis = self.pods = self
+
+    def list(self) -> list[dict[str, Any]]:
+        return [{"metadata": {"namespace": "kubevirt", "name": "kubevirt"}}]
+
+    def informer(self, _: Any) -> _Caches:
+        return self
+
+
+def test_changes_of_its_own_process_call_for_a_look() -> None:
+    caches: Any = _Caches()
+    controller = WorkloadUpdateController(caches, caches, caches, caches, lambda: from_kubevirt(None), "launcher:2")
+    (_, trigger, _) = controller.controller().triggers
+    before, after = machine("web", "launcher:2"), machine("web", "launcher:2")
+    for each in (before, after):
+        each["metadata"]["uid"] = "u"
+    after["status"]["conditions"].append({"type": "MigrationRequired", "status": "True"})
+    assert trigger.keys(before, before) == []
+    # the cache had it before the event came
+    assert trigger.keys(after, after) == [("kubevirt", "kubevirt")]
+    assert trigger.keys(after, after) == []
+    assert trigger.keys(after, None) == [("kubevirt", "kubevirt")]

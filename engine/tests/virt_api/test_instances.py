@@ -158,10 +158,9 @@ def test_there_may_be_no_evacuation_to_cancel():
     assert client.patches == []
 
 
-def test_a_machine_that_does_not_run_is_not_migrated():
-    client = FakeClient(
-        (VM, {"metadata": {"namespace": "default", "name": "vmi", "uid": "v"}}), (VMI, vmi("Scheduled"))
-    )
+@pytest.mark.parametrize("there", [[(VMI, vmi("Scheduled"))], []])
+def test_a_machine_that_does_not_run_is_not_migrated(there):
+    client = FakeClient((VM, {"metadata": {"namespace": "default", "name": "vmi", "uid": "v"}}), *there)
     with pytest.raises(Failure) as raised:
         handlers(client, FakeNodes())["migrate_vm"]("default", "vmi", {})  # type: ignore[arg-type]
     message = 'Operation cannot be fulfilled on virtualmachine.kubevirt.io "vmi": VM is not running'

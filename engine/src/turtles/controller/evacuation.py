@@ -18,8 +18,8 @@ from turtles.api.configuration import ClusterConfiguration
 from turtles.api.objects import Object, get, is_deleted
 from turtles.api.phases import RUNNING, phase_of
 from turtles.controller import remedies
+from turtles.controller.backoff import EVACUATION, pause_after
 from turtles.controller.caches import BY_NODE, Caches
-from turtles.controller.migration.backoff import EVACUATION, pause_after
 from turtles.kube.client import ApiError, Client, Invalid
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Key, key_of

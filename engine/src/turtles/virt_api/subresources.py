@@ -25,7 +25,7 @@ from turtles.kube.lookup import Lookup
 from turtles.kube.resources import PVC, Resource
 from turtles.virt_api import memory_dump, volumes
 from turtles.virt_api.expansion import Expansion
-from turtles.virt_api.instances import VM_NOT_RUNNING, VMI_NOT_RUNNING, Instances, checked, fetch, retried
+from turtles.virt_api.instances import VM_NOT_RUNNING, VMI_NOT_RUNNING, Instances, checked, retried
 from turtles.virt_api.nodes import Nodes
 from turtles.virt_api.object_graph import ObjectGraphs
 from turtles.virt_api.status import Failure, conflict, not_found
@@ -115,7 +115,11 @@ class VirtualMachines:
     def migrate(self, namespace: str, name: str, options: Object) -> None:
         """Create a migration of the instance of a VirtualMachine."""
         self._get(namespace, name)
-        if phase_of(fetch(self._client, namespace, name)) != RUNNING:
+        try:
+            vmi: Object = self._client.get(VMI, namespace, name)
+        except NotFound:
+            vmi = {}
+        if phase_of(vmi) != RUNNING:
             raise conflict(VM_KIND, name, VM_NOT_RUNNING)
         if "All" in (options.get("dryRun") or ()):
             return

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.objects import Object
 from turtles.controller import remedies
+from turtles.controller.backoff import WORKLOAD_UPDATE
 from turtles.controller.caches import BY_OWNER, Caches
-from turtles.controller.migration.backoff import WORKLOAD_UPDATE
 from turtles.controller.pod.roles import by_role
 from turtles.controller.workload_update.plan import is_outdated, is_running, needs_larger_pod, plan
 from turtles.kube.client import ApiError, Client, NotFound
@@ -45,6 +45,8 @@ class WorkloadUpdateController:
         self._client, self._recorder, self._configuration, self._image = client, recorder, configuration, image
         self._kubevirts, self._vmis, self._pods = caches.kubevirts, caches.vmis, caches.pods
         self._migrations = manager.informer(MIGRATION)
+        #: Machines to be updated, by uid, as the last change of each told.
+        self._due: set[str] = set()
         # As in KubeVirt, a controller that was restarted begins with a batch
         self._evicted = float("-inf")
 
@@ -52,7 +54,7 @@ class WorkloadUpdateController:
         """Return what the manager needs to run it."""
         triggers = (
             each(self._kubevirts),
-            Trigger(self._vmis, self._if_outdated),
+            Trigger(self._vmis, self._if_due),
             Trigger(self._migrations, lambda old, new: self._all() if _is_update(new or old) else []),
         )
         return Controller("workload-update", self.reconcile, triggers, reads=(self._pods,), essential=False)
@@ -60,13 +62,17 @@ class WorkloadUpdateController:
     def _all(self) -> list[Key]:
         return [key_of(kubevirt) for kubevirt in self._kubevirts.list()]
 
-    def _if_outdated(self, old: Object | None, new: Object | None) -> list[Key]:
-        """Look when there is one machine more or less to be updated."""
-        due = [vmi is not None and is_running(vmi) and self._is_due(vmi) for vmi in (old, new)]
-        return self._all() if due[0] != due[1] else []
+    def _if_due(self, old: Object | None, new: Object | None) -> list[Key]:
+        """Look when there is one machine more or less to be updated.
 
-    def _is_due(self, vmi: Object) -> bool:
-        return is_outdated(vmi, self._image) or needs_larger_pod(vmi)
+        What was is remembered here: a change by this process is in the cache, and so in *old*, before it is told.
+        """
+        uid = (new or old or {})["metadata"]["uid"]
+        due = new is not None and is_running(new) and (is_outdated(new, self._image) or needs_larger_pod(new))
+        if due == (uid in self._due):
+            return []
+        (self._due.add if due else self._due.discard)(uid)
+        return self._all()
 
     def reconcile(self, key: Key) -> float | None:
         """Update the machines whose turn it is; returns seconds after which to look again."""

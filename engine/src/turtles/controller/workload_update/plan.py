@@ -19,8 +19,8 @@ from turtles.api.conditions import MIGRATION_REQUIRED, is_true
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.objects import Object, get, is_deleted
 from turtles.api.phases import RUNNING, phase_of
+from turtles.controller.backoff import pause_after
 from turtles.controller.kubevirt.plan import DEPLOYED
-from turtles.controller.migration.backoff import pause_after
 
 #: Seconds after which it is looked again, while there are machines to update.
 LOOK = 30.0
