@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from turtles.api import labels
+from turtles.api import cdi, labels
 from turtles.api.objects import Object, controller_of
 from turtles.api.phases import PENDING, phase_of
 from turtles.controller.claims import claim_names
 from turtles.controller.heartbeats import Heartbeats
 from turtles.kube.informer import Informer, Key, index_by_owner, key_of
-from turtles.kube.kubevirt import VM, VMI
+from turtles.kube.kubevirt import DATA_VOLUME, VM, VMI
 from turtles.kube.manager import Manager
 from turtles.kube.resources import NODE, POD, PVC, RESOURCEQUOTA
 
@@ -39,6 +39,7 @@ class Caches:
     attachments: Informer
     nodes: Informer
     pvcs: Informer
+    data_volumes: Informer
     quotas: Informer
     kubevirts: Informer
     heartbeats: Heartbeats
@@ -56,6 +57,8 @@ class Caches:
             attachments=manager.informer(POD, label_selector=f"{labels.APP}={labels.APP_HOTPLUG_DISK}"),
             nodes=manager.informer(NODE),
             pvcs=manager.informer(PVC),
+            # Those of upstream's CDI, or this engine's own
+            data_volumes=manager.informer(DATA_VOLUME, optional=True),
             quotas=manager.informer(RESOURCEQUOTA),
             kubevirts=manager.share(kubevirts),
             heartbeats=Heartbeats(),
@@ -81,6 +84,29 @@ def users_of_claim(informer: Informer, old: Object | None, new: Object | None) -
     if pvc is None or _state(old) == _state(new):
         return []
     return [key_of(obj) for obj in informer.by_index(BY_CLAIM, "/".join(key_of(pvc)))]
+
+
+def users_of_data_volume(informer: Informer, old: Object | None, new: Object | None) -> list[Key]:
+    """Return which VMs or VMIs to look at when a DataVolume is another step further or is gone: those that use it."""
+    data_volume = new or old
+    if data_volume is None or _progress(old) == _progress(new):
+        return []
+    return [key_of(obj) for obj in informer.by_index(BY_CLAIM, "/".join(key_of(data_volume)))]
+
+
+def data_volumes_of(
+    caches: "Caches", namespace: str, spec: Mapping[str, Any], names: Iterable[str] = ()
+) -> dict[str, Object]:
+    """Return the DataVolumes that fill the claims of a VMI's spec, by name.
+
+    :param names: further ones.
+    """
+    found = {name: caches.data_volumes.get(namespace, name) for name in (*claim_names(spec), *names)}
+    return {name: data_volume for name, data_volume in found.items() if data_volume is not None}
+
+
+def _progress(data_volume: Object | None) -> tuple[str, str] | None:
+    return None if data_volume is None else (cdi.phase_of(data_volume), cdi.failure_of(data_volume))
 
 
 def _state(pvc: Object | None) -> tuple[str, str] | None:

@@ -15,6 +15,8 @@ from turtles.api.configuration import ClusterConfiguration
 from turtles.command import Command
 from turtles.controller import metrics
 from turtles.controller.caches import Caches
+from turtles.controller.data_volume.consumer import ConsumerController
+from turtles.controller.data_volume.controller import DataVolumeController
 from turtles.controller.disruption import DisruptionController
 from turtles.controller.evacuation import EvacuationController
 from turtles.controller.kubevirt.controller import KubeVirtController
@@ -48,10 +50,12 @@ class VirtController:
         config: LauncherConfig,
         namespace: str = "kubevirt",
         in_touch_since: Callable[[], float] = lambda: 0.0,
+        importer_image: str = "",
     ) -> None:
         """Put them together.
 
         :param namespace: the engine's.
+        :param importer_image: of importers; that of launchers if not given.
         :param in_touch_since: see :class:`NodeController`.
         """
         self.configuration = ConfigurationWatch(client, namespace)
@@ -73,6 +77,8 @@ class VirtController:
             EvacuationController(client, manager, caches, recorder),
             NodeController(client, caches, recorder, in_touch_since),
             DisruptionController(client, manager, caches),
+            DataVolumeController(client, manager, caches, recorder, importer_image or config.image, current),
+            ConsumerController(client, manager, caches, vmis.launcher_config),
             KubeVirtController(client, manager, caches, recorder, namespace, config.image),
         ):
             manager.add(controller.controller())
@@ -113,6 +119,7 @@ def _command() -> Command:
         default=f"turtles/virt-launcher:{__version__}",
         help="image of launcher Pods (default: %(default)s)",
     )
+    add("--importer-image", default="", help="image of importers' Pods (default: that of launcher Pods)")
     add(
         "--image-volumes",
         default="auto",
@@ -164,6 +171,7 @@ def _run(command: Command, options: argparse.Namespace) -> int:
         LauncherConfig(options.launcher_image, image_volumes=images),
         options.namespace,
         elector.in_touch_since if elector else lambda: 0.0,
+        options.importer_image,
     )
     controller.configuration.follow_verbosity("virtController", options.log_level)
     log.info("started", extra={"version": __version__, "server": client.url, "pid": os.getpid()})

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from turtles import images
 from turtles.api import quantity
 from turtles.api.guests import QEMU_UID
 from turtles.api.kinds.vmi.hotplug import is_hotpluggable
 from turtles.domain import paths
 from turtles.domain.definition.elements import devices_of
-from turtles.launcher import cloudinit, files, images
+from turtles.launcher import cloudinit, files
 from turtles.launcher.errors import LaunchError
 from turtles.launcher.metrics import DISK_SIZE, MetricsDisk
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import libvirt
 
+from turtles import termination
 from turtles.api.guests import hostname
 from turtles.command import Command
 from turtles.domain import lifecycle, network, paths
@@ -37,7 +38,6 @@ from turtles.launcher import (
     pod,
     process,
     tail,
-    termination,
 )
 from turtles.launcher.console_log import ConsoleLog
 from turtles.launcher.delivery import Delivery
@@ -56,6 +56,8 @@ cloudinit.render_seed("cidata", {"openstack/meta-data": b""})
 #: Where the node's warmed capability cache is mounted, if there is one.
 CAPABILITY_CACHE = Path("/var/cache/turtles-launcher")
 
+#: What a Pod runs whose only purpose is to be scheduled.
+PROVISION = "provision"
 #: Between two presses of the guest's power button.
 _ACPI_SECONDS = 10
 #: How long the node agent has, after the VM has stopped, to store the VM's final state and undefine the domain.
@@ -86,6 +88,9 @@ def main(argv: list[str] | None = None) -> int:
         return hooks.become_shim(argv)
     if argv[:1] == [attachment.NAME]:
         return attachment.main(argv[1:])
+    if argv[:1] == [PROVISION]:
+        # Its Pod's claims are bound
+        return 0
     # It handles signals in libvirt's event loop.
     return _command().run(_run, argv, signals=False)
 

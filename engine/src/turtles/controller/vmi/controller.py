@@ -18,7 +18,15 @@ from turtles.api.configuration import ClusterConfiguration
 from turtles.api.objects import Object, controller_of
 from turtles.api.phases import PENDING, phase_of, set_phase
 from turtles.controller import remedies
-from turtles.controller.caches import BY_NAMESPACE, BY_OWNER, PENDING_IN, Caches, users_of_claim
+from turtles.controller.caches import (
+    BY_NAMESPACE,
+    BY_OWNER,
+    PENDING_IN,
+    Caches,
+    data_volumes_of,
+    users_of_claim,
+    users_of_data_volume,
+)
 from turtles.controller.claims import claim_names
 from turtles.controller.noted_ends import NotedEnds
 from turtles.controller.pod import state
@@ -67,6 +75,7 @@ class VMIController:
         self._pvcs, self._quotas, self._attachments = caches.pvcs, caches.quotas, caches.attachments
         self._configuration, self._noted_ends = configuration, noted_ends
         self._server = Server(client)
+        self._caches, self._data_volumes = caches, caches.data_volumes
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""
@@ -75,6 +84,7 @@ class VMIController:
             owner_of(self._pods, VMI.kind),
             Trigger(self._attachments, _attached_to),
             Trigger(self._pvcs, lambda old, new: users_of_claim(self._vmis, old, new)),
+            Trigger(self._data_volumes, lambda old, new: users_of_data_volume(self._vmis, old, new)),
             Trigger(self._quotas, self._waiting_in),
         )
         return Controller("vmi", self.reconcile, triggers, reads=(self._nodes,), workers=3)
@@ -103,6 +113,7 @@ class VMIController:
             obstacles=() if pods else obstacles(vmi, self._configuration()),
             addresses=vsock.addresses(self._vmis.list()) if vsock.is_without_address(vmi) else (),
             attachments=attachments,
+            data_volumes={} if pods else data_volumes_of(self._caches, namespace, vmi["spec"]),
         )
         if decided.lost_pod and (pod := self._live_pod(vmi)) is not None:
             self._pods.observe(pod)

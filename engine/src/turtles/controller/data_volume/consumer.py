@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""First consumers of claims that are bound only when a Pod uses them.
+
+A machine starts when its disks are there, and a disk is made once its claim is bound: on the node where the machine is
+to run. So a Pod with the needs of the machine's launcher comes before it, which does nothing but be scheduled, as
+KubeVirt has it (user guide, "Disks and volumes": WaitForFirstConsumer).
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+
+from turtles.api import cdi, labels
+from turtles.api.kinds.vmi.hotplug import is_hotpluggable
+from turtles.api.objects import Object, is_deleted
+from turtles.api.phases import is_final
+from turtles.controller.caches import BY_OWNER, Caches, data_volumes_of, users_of_data_volume
+from turtles.controller.pod.config import LauncherConfig
+from turtles.controller.pod.launcher import launcher_pod
+from turtles.controller.pod.volumes import volume_name
+from turtles.kube.client import AlreadyExists, Client, NotFound
+from turtles.kube.informer import Key
+from turtles.kube.kubevirt import VMI
+from turtles.kube.manager import Controller, Manager, Trigger, each, owner_of
+from turtles.kube.resources import POD
+
+log = logging.getLogger(__name__)
+
+APP = "virt-launcher-provisioner"
+#: What the Pod does: nothing (:mod:`turtles.launcher.main`).
+COMMAND = ["/usr/bin/virt-launcher", "provision"]
+
+
+def consumer_name(vmi: Object) -> str:
+    """Return the name of a VMI's first consumer. The same VMI always gets the same name."""
+    return f"virt-provision-{hashlib.sha256(vmi['metadata']['uid'].encode()).hexdigest()[:10]}"
+
+
+def is_wanted(vmi: Object, pods: list[Object], data_volumes: Mapping[str, Object]) -> bool:
+    """Say whether a VMI needs one: it is about to start, and a DataVolume waits for a consumer.
+
+    :param pods: its launchers. :param data_volumes: those that fill its claims.
+    """
+    if is_deleted(vmi) or is_final(vmi) or pods:
+        return False
+    return any(cdi.phase_of(data_volume) in cdi.AWAITS_CONSUMER for data_volume in data_volumes.values())
+
+
+def consumer_pod(vmi: Object, config: LauncherConfig) -> Object:
+    """Return the Pod: the launcher's, as far as it is about where it runs."""
+    # Volumes that come later bind their claims later
+    volumes = [volume for volume in vmi["spec"].get("volumes") or () if not is_hotpluggable(volume)]
+    pod = copy.deepcopy(launcher_pod({**vmi, "spec": {**vmi["spec"], "volumes": volumes}}, config))
+    claims = [volume for volume in pod["spec"]["volumes"] if volume.get("persistentVolumeClaim")]
+    names = {volume["name"] for volume in claims} & {volume_name(volume["name"]) for volume in volumes}
+    container = pod["spec"]["containers"][0]
+    kept = ("image", "imagePullPolicy", "resources", "securityContext")
+    pod["spec"] = {
+        key: value
+        for key, value in pod["spec"].items()
+        if key not in ("readinessGates", "initContainers", "hostname", "subdomain", "serviceAccountName")
+    }
+    pod["spec"] |= {
+        "restartPolicy": "OnFailure",
+        "terminationGracePeriodSeconds": 0,
+        "volumes": [volume for volume in claims if volume["name"] in names],
+        "containers": [{"name": "provision", "command": list(COMMAND), **{key: container[key] for key in kept}}],
+    }
+    pod["metadata"] = {
+        "name": consumer_name(vmi),
+        "namespace": vmi["metadata"]["namespace"],
+        # None of the launcher's: those select what Services, budgets and network policies are about.
+        "labels": {labels.APP: APP},
+        "annotations": {"kubevirt.io/ephemeral-provisioning": "true"},
+        "ownerReferences": pod["metadata"]["ownerReferences"],
+    }
+    return pod
+
+
+class ConsumerController:
+    """Creates first consumers, and deletes them when they aren't needed any more."""
+
+    def __init__(
+        self, client: Client, manager: Manager, caches: Caches, configuration: Callable[[Object], LauncherConfig]
+    ) -> None:
+        """Make the controller.
+
+        :param configuration: gives what launchers of a VMI are made with.
+        """
+        self._client, self._caches, self._configuration = client, caches, configuration
+        self._pods = manager.informer(POD, label_selector=f"{labels.APP}={APP}")
+
+    def controller(self) -> Controller:
+        """Return what the manager needs to run it."""
+        vmis, pods = self._caches.vmis, self._caches.pods
+        triggers = (
+            each(vmis),
+            owner_of(pods, VMI.kind),
+            owner_of(self._pods, VMI.kind),
+            Trigger(self._caches.data_volumes, lambda old, new: users_of_data_volume(vmis, old, new)),
+        )
+        return Controller("first_consumer", self.reconcile, triggers, reads=(self._caches.nodes,))
+
+    def reconcile(self, key: Key) -> None:
+        """See to one VMI."""
+        vmi = self._caches.vmis.get(*key)
+        if vmi is None:
+            return
+        namespace, uid = vmi["metadata"]["namespace"], vmi["metadata"]["uid"]
+        pod = self._pods.get(namespace, consumer_name(vmi))
+        data_volumes = data_volumes_of(self._caches, namespace, vmi["spec"])
+        wanted = is_wanted(vmi, self._caches.pods.by_index(BY_OWNER, uid), data_volumes)
+        if wanted and pod is None:
+            self._create(vmi)
+        elif pod is not None and not wanted and not is_deleted(pod):
+            metadata = pod["metadata"]
+            try:
+                answer = self._client.delete(POD, namespace, metadata["name"], uid=metadata["uid"])
+            except NotFound:
+                return
+            if answer.get("kind") == POD.kind:
+                self._pods.observe(answer)
+
+    def _create(self, vmi: Object) -> None:
+        try:
+            pod = self._client.create(POD, consumer_pod(vmi, self._configuration(vmi)))
+        except AlreadyExists:
+            return
+        self._pods.observe(pod)
+        log.info("first consumer created", extra={"namespace": vmi["metadata"]["namespace"]})

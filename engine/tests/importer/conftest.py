@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from collections.abc import Iterator
+
+import pytest
+
+from .server import FileServer, serving
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    with serving() as found:
+        yield found
