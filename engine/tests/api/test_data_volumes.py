@@ -89,7 +89,6 @@ def test_refused_as_kubevirt_does(vm: dict, type_: str, field: str, message: str
 def test_templates_that_are_sound(spec: dict | None) -> None:
     vm = machine(spec)
     assert vms.validate(vm) == []
-    assert vms.warn(vm) == []
 
 
 def test_other_faults_are_told_alone() -> None:

@@ -2,8 +2,7 @@
 from collections.abc import Iterator
 
 import pytest
-
-from .server import FileServer, serving
+from file_server import FileServer, serving
 
 
 @pytest.fixture

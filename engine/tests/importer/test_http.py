@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from backports import zstd
+from file_server import FileServer
 
 from turtles.importer import http
 from turtles.importer.errors import ImportFailed, ImportRefused, ScratchNeeded, SourceChanged
@@ -23,8 +24,6 @@ from turtles.importer.progress import Progress
 from turtles.importer.request import Request
 from turtles.importer.target import Target
 from turtles.importer.transfer import Transfer
-
-from .server import FileServer
 
 MIB = 1 << 20
 SIZE = 8 * MIB

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from file_server import FileServer, serving
 
 from turtles.importer.errors import ImportFailed, ImportRefused
 from turtles.importer.request import Request, credentials, headers, secret_headers
 from turtles.importer.transfer import Transfer
-
-from .server import FileServer, serving
 
 
 def fetch(request: Request) -> bytes:

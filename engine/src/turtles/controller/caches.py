@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from turtles.api import cdi, labels
+from turtles.api import labels
 from turtles.api.objects import Object, controller_of
 from turtles.api.phases import PENDING, phase_of
 from turtles.controller.claims import claim_names
@@ -87,9 +87,12 @@ def users_of_claim(informer: Informer, old: Object | None, new: Object | None) -
 
 
 def users_of_data_volume(informer: Informer, old: Object | None, new: Object | None) -> list[Key]:
-    """Return which VMs or VMIs to look at when a DataVolume is another step further or is gone: those that use it."""
+    """Return which VMs or VMIs to look at when a DataVolume changed: those that use it.
+
+    Whatever changed: what this component writes is in the cache before anyone is told of it.
+    """
     data_volume = new or old
-    if data_volume is None or _progress(old) == _progress(new):
+    if data_volume is None:
         return []
     return [key_of(obj) for obj in informer.by_index(BY_CLAIM, "/".join(key_of(data_volume)))]
 
@@ -103,10 +106,6 @@ def data_volumes_of(
     """
     found = {name: caches.data_volumes.get(namespace, name) for name in (*claim_names(spec), *names)}
     return {name: data_volume for name, data_volume in found.items() if data_volume is not None}
-
-
-def _progress(data_volume: Object | None) -> tuple[str, str] | None:
-    return None if data_volume is None else (cdi.phase_of(data_volume), cdi.failure_of(data_volume))
 
 
 def _state(pvc: Object | None) -> tuple[str, str] | None:

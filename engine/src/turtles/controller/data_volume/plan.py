@@ -115,9 +115,14 @@ def plan(data_volume: Object, around: Surroundings, now: str) -> Plan:
 
 
 def restarts_of(target: Object | None, pod: Object | None) -> int:
-    """Return how many times the importer was started again: in Pods before this one, and in this one."""
+    """Return how many times the importer was started again: in Pods before this one, and in this one.
+
+    Those of a Pod are noted on the claim when it is deleted, or has succeeded.
+    """
     noted = _annotations(target).get(cdi.POD_RESTARTS, "0")
     before = int(noted) if noted.isascii() and noted.isdigit() else 0
+    if pod is None or is_deleted(pod) or cdi.POD_PHASE in _annotations(target):
+        return before
     return before + int((_container(pod) or {}).get("restartCount") or 0)
 
 
@@ -204,19 +209,19 @@ def _start(data_volume: Object, around: Surroundings, target: Object) -> _Step:
 
 def _watch(data_volume: Object, around: Surroundings, target: Object, pod: Object) -> _Step:
     """There is an importer: how far it is, and what it says."""
-    container = _container(pod) or {}
+    container, restarts = _container(pod) or {}, restarts_of(target, pod)
+    noted = {cdi.POD_RESTARTS: str(restarts)}
     if get(pod, "status", "phase") == "Succeeded":
-        return replace(_done(data_volume, around, cdi.SUCCEEDED), note={cdi.POD_PHASE: cdi.SUCCEEDED})
+        return replace(_done(data_volume, around, cdi.SUCCEEDED), note={**noted, cdi.POD_PHASE: cdi.SUCCEEDED})
     ended = get(container, "state", "terminated") or get(container, "lastState", "terminated") or {}
     message = str(ended.get("message") or "").strip() or f"the importer ended with status {ended.get('exitCode')}"
     if ended.get("reason") == "OOMKilled":
         message = "the importer needed more memory than its limit allows"
     if ended.get("exitCode") == SCRATCH_NEEDED and not has_scratch(pod):
         create = None if around.scratch is not None else claims.scratch(data_volume, target)
-        return _Step(_phase(data_volume, cdi.IMPORT_SCHEDULED), create_scratch=create, delete_pod=True)
+        return _Step(_phase(data_volume, cdi.IMPORT_SCHEDULED), note=noted, create_scratch=create, delete_pod=True)
     if ended.get("exitCode") == REFUSED:
         return _give_up(data_volume, around, message)
-    restarts = restarts_of(target, pod)
     if ended and restarts >= MAX_RESTARTS:
         return _give_up(data_volume, around, f"{message} (after {restarts} restarts)")
     if get(pod, "status", "phase") == "Failed":
@@ -239,7 +244,13 @@ def _watch(data_volume: Object, around: Surroundings, target: Object, pod: Objec
 
 
 def _give_up(data_volume: Object, around: Surroundings, message: str) -> _Step:
-    note = {cdi.POD_PHASE: cdi.FAILED, cdi.FAILURE_REASON: cdi.ERROR, cdi.FAILURE_MESSAGE: message}
+    restarts = str(restarts_of(around.target, around.pod))
+    note = {
+        cdi.POD_RESTARTS: restarts,
+        cdi.POD_PHASE: cdi.FAILED,
+        cdi.FAILURE_REASON: cdi.ERROR,
+        cdi.FAILURE_MESSAGE: message,
+    }
     step = _done(data_volume, around, cdi.FAILED)
     return replace(step, running=failed(message), note=note)
 

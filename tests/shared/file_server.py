@@ -1,4 +1,5 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A server of files that misbehaves on request."""
 
 from __future__ import annotations
@@ -7,7 +8,6 @@ import contextlib
 import re
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -19,9 +19,10 @@ class FileServer:
     """Serves bytes by path.
 
     :param context: TLS, or none.
+    :param address: where it listens.
     """
 
-    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> None:
         self.files: dict[str, bytes] = {}
         self.redirects: dict[str, str] = {}
         self.etag: str | None = '"one"'
@@ -47,12 +48,12 @@ class FileServer:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer((address, 0), Handler)
         self._server.daemon_threads = True
         if context:
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_address[1]
-        self.url = f"{'https' if context else 'http'}://127.0.0.1:{self.port}"
+        self.url = f"{'https' if context else 'http'}://{address}:{self.port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def _answer(self, request: Any) -> None:
@@ -99,13 +100,9 @@ class FileServer:
 
 
 @contextlib.contextmanager
-def serving(context: ssl.SSLContext | None = None) -> Iterator[FileServer]:
-    server = FileServer(context)
+def serving(context: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> Iterator[FileServer]:
+    server = FileServer(context, address)
     try:
         yield server
     finally:
         server.close()
-
-
-def slowly(seconds: float) -> Callable[[int], None]:
-    return lambda position: time.sleep(seconds)
