@@ -147,6 +147,10 @@ bench-vm: venv-bench ## Measure start-up and memory of virtual machines beside p
 	$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python tests/bench/startup.py \
 		--instance turtles-bench --image oci-archive:/var/lib/turtles-bench/images/tiny.tar $(ARGS)
 
+.PHONY: bench-import
+bench-import: venv-tests ## Measure imports from a web server beside qemu-img convert; ARGS="--size 20480": of that many MiB.
+	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python tests/bench/imports.py $(ARGS)
+
 .PHONY: bench-controller
 bench-controller: venv-tests ## Measure virt-controller with 10,000 machines on simulated nodes.
 	@$(RUN) python tests/bench/controller.py $(ARGS)

@@ -61,7 +61,7 @@ def server(disk: bytes) -> Iterator[FileServer]:
         yield found
 
 
-def data_volume(name: str, source: Object, size: str = "96Mi", **annotations: str) -> Object:
+def data_volume(name: str, source: Object, size: str = "160Mi", **annotations: str) -> Object:
     return {
         "apiVersion": "/".join(DATA_VOLUMES),
         "kind": "DataVolume",
@@ -154,18 +154,21 @@ def test_a_machine_brings_its_disks_along_whoever_dies(cluster: Cluster, namespa
     cluster.delete(namespace, "web")
     cluster.wait_gone(namespace, "web")
     # The disks go with their machine
+    gone = set()
     for event in Watch().stream(
-        cluster.custom.list_namespaced_custom_object, *DATA_VOLUMES, namespace, "datavolumes", timeout_seconds=20
+        cluster.core.list_namespaced_persistent_volume_claim, namespace, timeout_seconds=cluster.seconds(20)
     ):
-        del event
-        if not cluster.custom.list_namespaced_custom_object(*DATA_VOLUMES, namespace, "datavolumes")["items"]:
+        gone |= {event["object"].metadata.name} if event["type"] == "DELETED" else set()
+        if gone == left:
             break
+    listed = cluster.custom.list_namespaced_custom_object(*DATA_VOLUMES, namespace, "datavolumes")
+    assert (gone or left, listed["items"]) == (left, [])
 
 
 def test_what_goes_wrong_is_told(cluster: Cluster, namespace: str, server: FileServer, disk: bytes) -> None:
     url = f"{server.url}/tiny.qcow2"
     refused = {
-        "checksum": ({"url": url, "checksum": f"sha256:{'00' * 32}"}, "96Mi", "not 0000"),
+        "checksum": ({"url": url, "checksum": f"sha256:{'00' * 32}"}, "160Mi", "not 0000"),
         "small": ({"url": url}, "40Mi", "larger than the reported available storage"),
     }
     for name, (http, size, _) in refused.items():
@@ -197,6 +200,16 @@ def test_what_goes_wrong_is_told(cluster: Cluster, namespace: str, server: FileS
     with pytest.raises(ApiException) as error:
         create(cluster, namespace, data_volume("other", {"blank": {}, "http": {"url": url}}))
     assert "Multiple Data volume sources" in str(error.value.body)
+
+
+def test_a_container_image_becomes_a_disk_that_stays(cluster: Cluster, namespace: str) -> None:
+    cluster.create(namespace, machine(cluster, data_volume("root", {"registry": {"url": cluster.image}})))
+    address = cluster.wait_running(namespace, "web", timeout=60)["status"]["interfaces"][0]["ipAddress"]
+    cluster.ssh(address, "echo kept | dd of=/dev/vda seek=300000 conv=notrunc,fsync")
+    cluster.subresource(namespace, "virtualmachines", "web", "restart")
+    uid = (cluster.get(namespace, "virtualmachineinstances", "web") or {"metadata": {"uid": ""}})["metadata"]["uid"]
+    address = cluster.wait_running(namespace, "web", timeout=60, not_uid=uid)["status"]["interfaces"][0]["ipAddress"]
+    assert cluster.ssh(address, "dd if=/dev/vda skip=300000 count=1 | head -c 4") == "kept"
 
 
 def test_a_machine_tells_why_its_disk_is_missing(cluster: Cluster, namespace: str, server: FileServer) -> None:

@@ -70,6 +70,47 @@ class Image:
     virtual_size: int
 
 
+def find_disk(image_dir: Path, path: str | None = None) -> Path:
+    """Return the one disk file of a container image (KubeVirt: containerDisk).
+
+    :param image_dir: where the image is mounted.
+    :param path: of the file in the image; without it, there is exactly one file in /disk.
+    :raises ImageError: if there is no such file, more than one, or it lies outside of the image. The message continues
+        a sentence that begins with the image's reference.
+    """
+    if not image_dir.is_dir():
+        raise ImageError(f" is not mounted in the Pod ({image_dir} is missing)")
+    base = image_dir.resolve()
+    candidate = _only_file(base / "disk") if path is None else base / path.lstrip("/")
+    resolved = candidate.resolve()
+    if not resolved.is_relative_to(base):
+        raise ImageError(f": {path or '/disk/' + candidate.name} leads out of the image, which is not allowed")
+    if not resolved.exists():
+        raise ImageError(f" has no file {path or '/disk/' + candidate.name}")
+    return resolved
+
+
+def _only_file(folder: Path) -> Path:
+    try:
+        # A folder that is a link could show another one's files.
+        entries = [] if folder.is_symlink() else sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        entries = []
+    except PermissionError as error:
+        raise ImageError(f" has a folder /disk that uid {os.geteuid()} may not read") from error
+    if not entries:
+        raise ImageError(
+            " is not a containerDisk: it has no file in /disk; put one raw or qcow2 disk there, "
+            "or name another file with containerDisk.path"
+        )
+    if len(entries) > 1:
+        names = ", ".join(entry.name for entry in entries[:5])
+        raise ImageError(
+            f" has {len(entries)} files in /disk ({names}), where one is expected; choose one with containerDisk.path"
+        )
+    return entries[0]
+
+
 def inspect(path: Path) -> Image:
     """Check the disk image at *path*.
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from turtles.api.kinds.data_volume import DATA_VOLUME, validate, validate_update
+from turtles.api.kinds.data_volume.validation import image_of
 
 PVC: dict[str, Any] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
 HTTP = {"url": "https://example.org/disk.qcow2"}
@@ -24,6 +25,7 @@ def http(**more: Any) -> dict[str, Any]:
     [
         data_volume(),
         data_volume({"blank": {}}),
+        data_volume({"registry": {"url": "docker://registry.example.com/a:1", "pullMethod": "node"}}),
         data_volume(storage={"resources": {"requests": {"storage": 1000}}}),
         data_volume(pvc=PVC, contentType="kubevirt", preallocation=True, finalCheckpoint=False),
         http(url="http://[::1]:8080/a?b=c"),
@@ -59,6 +61,16 @@ def test_what_is_sound(obj: dict) -> None:
         ({"spec": {"pvc": PVC}}, "spec.source", "should have either Source or SourceRef"),
         ({"spec": {"pvc": PVC, "source": {}}}, "spec.source", "Missing Data volume source"),
         (data_volume({"blank": {}, "http": HTTP}), "spec.source", "Multiple Data volume sources"),
+        (
+            data_volume({"registry": {"url": "a:1"}}),
+            "spec.source.Registry.URL",
+            "Illegal registry source URL scheme a:1",
+        ),
+        (
+            data_volume({"registry": {"url": "docker://a", "secretRef": "s"}}),
+            "spec.source.registry.secretRef",
+            "nodes pull images",
+        ),
         (data_volume({"s3": {"url": "x"}}), "spec.source.s3", "not supported by this engine"),
         (data_volume(pvc=PVC, contentType="archive"), "spec.contentType", 'Unsupported value: "archive"'),
         (http(url=""), "spec.source.HTTP.url", "source URL is empty"),
@@ -78,6 +90,22 @@ def test_what_is_refused(obj: dict, field: str, words: str) -> None:
     (cause,) = validate(obj)
     assert cause.field == field
     assert words in cause.message
+
+
+@pytest.mark.parametrize(
+    ("url", "image"),
+    [
+        ("docker://registry.example.com/a:1", "registry.example.com/a:1"),
+        ("oci-archive:/a/b.tar", "oci-archive:/a/b.tar"),
+        ("oci-archive:///a/b.tar:tag", "oci-archive:/a/b.tar:tag"),
+        ("docker://", ""),
+        ("docker:a", ""),
+        ("http://a", ""),
+        ("a", ""),
+    ],
+)
+def test_images(url: str, image: str) -> None:
+    assert image_of(url) == image
 
 
 def test_the_spec_stays() -> None:

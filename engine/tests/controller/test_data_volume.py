@@ -142,6 +142,35 @@ def test_a_machine_waits_for_its_disk(api: FakeApi, begin: Callable[..., None]) 
     api.wait(lambda: printed(api) == "Starting")
 
 
+def test_a_disk_that_comes_later_is_filled_first(api: FakeApi, begin: Callable[..., None]) -> None:
+    begin()
+    node = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": "n1", "labels": {"kubevirt.io/schedulable": "true"}},
+    }
+    api.put("/api/v1/nodes/n1", node)
+    vm = machine()
+    del vm["spec"]["dataVolumeTemplates"]
+    volumes = vm["spec"]["template"]["spec"]["volumes"] = [{"name": "tmp", "emptyDisk": {"capacity": "1Mi"}}]
+    api.put(VM, vm)
+    launcher = api.wait(lambda: next((path for path in list(api.objects) if "/pods/virt-launcher-" in path), ""))
+    api.update(launcher, {"spec": {"nodeName": "n1"}})
+    api.put(DV, data_volume())
+    api.wait(lambda: phase(api) == "WaitForFirstConsumer")
+    later = {"name": "more", "dataVolume": {"name": "disk", "hotpluggable": True}}
+    api.update(VMI, {"spec": {"volumes": [*volumes, later]}})
+    path = api.wait(lambda: next((path for path in list(api.objects) if "/pods/virt-provision-" in path), ""))
+    assert "n1" in str(api.objects[path]["spec"]["affinity"])
+    bind(api)
+    api.wait(lambda: POD in api.objects)
+    api.wait(lambda: "DataVolume disk has no content" in str(api.objects[VMI].get("status")))
+    assert not [found for found in api.objects if "/pods/hp-volume-" in found]
+    run(api, "Succeeded")
+    api.wait(lambda: [found for found in list(api.objects) if "/pods/hp-volume-" in found])
+    api.wait(lambda: path not in api.objects)
+
+
 def test_a_machine_whose_disk_is_on_its_way_isnt_started(api: FakeApi, begin: Callable[..., None]) -> None:
     begin()
     vm = machine()

@@ -317,6 +317,20 @@ def test_the_pod() -> None:
     assert container["resources"]["limits"] == {"cpu": "2", "memory": "600M"}
 
 
+def test_an_image() -> None:
+    dv = data_volume({"registry": {"url": "docker://registry.example.com/a:1"}})
+    spec = importer_pod(dv, pvc(dv), CONFIG, scratch=False)["spec"]
+    assert spec["volumes"][1] == {"name": "image", "image": {"reference": "registry.example.com/a:1"}}
+    assert spec["containers"][0]["args"][-1] == "--image=registry.example.com/a:1"
+    decided = decide(dv, target=pvc(dv), mounts_images=False)
+    assert not decided.create_pod
+    assert "mount container images as volumes" in said(decided)[2]
+    waiting = {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}
+    decided = decide(dv, target=pvc(dv), pod=pod(dv, "Pending", state=waiting))
+    assert decided.status["phase"] == "ImportScheduled"
+    assert said(decided)[2] == "ErrImagePull: no such image"
+
+
 def test_a_device() -> None:
     form = {"accessModes": ["ReadWriteOnce"], "volumeMode": "Block", "resources": {"requests": {"storage": "1Gi"}}}
     dv = data_volume({"blank": {}}, pvc=form)

@@ -77,7 +77,9 @@ class VirtController:
             EvacuationController(client, manager, caches, recorder),
             NodeController(client, caches, recorder, in_touch_since),
             DisruptionController(client, manager, caches),
-            DataVolumeController(client, manager, caches, recorder, importer_image or config.image, current),
+            DataVolumeController(
+                client, manager, caches, recorder, importer_image or config.image, current, vmis.mounts_images
+            ),
             ConsumerController(client, manager, caches, vmis.launcher_config),
             KubeVirtController(client, manager, caches, recorder, namespace, config.image),
         ):

@@ -7,12 +7,40 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from turtles.images import QEMU_IMG, Image
+from turtles.images import QEMU_IMG, Image, check_complete, inspect_foreign
 from turtles.importer.errors import ImportFailed, ImportRefused
+from turtles.importer.target import Target
 
 #: Bytes of address space: eight requests of two MiB, and the tables of the largest image.
 _LIMITS = ("prlimit", "--as=1073741824", "--core=0", "--")
 _PROGRESS = re.compile(rb"\(([0-9]+\.[0-9]+)/100%\)")
+
+
+def import_image(path: Path, target: Target, done: Callable[[float], None]) -> None:
+    """Make the disk on a claim of an image that is stored somewhere.
+
+    :param done: told the part that is done, 0 to 1.
+    :raises ImportFailed: the target can't be written.
+    :raises ImportRefused: the image is larger than the disk, or broken.
+    :raises ImageError: likewise, without the image's name.
+    """
+    image = inspect_foreign(path)
+    if image.virtual_size > target.size:
+        raise too_large(target, image.virtual_size)
+    check_complete(path, image)
+    target.prepare()
+    if not target.is_device:
+        target.close()
+    convert(path, image, target.draft, done, device=target.is_device, preallocate=target.preallocate)
+    target.publish()
+
+
+def too_large(target: Target, size: int | None) -> ImportRefused:
+    """Return the error of an image that is larger than the disk (CDI's words)."""
+    words = f"size {size} is" if size else "size is"
+    return ImportRefused(
+        f"Virtual image {words} larger than the reported available storage {target.size}. A larger PVC is required."
+    )
 
 
 def convert(

@@ -7,6 +7,7 @@ to its end: it is stored in the scratch space, inspected, and converted.
 
 import hashlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from turtles import images
 from turtles.importer import checkpoint
 from turtles.importer.checkpoint import Checkpoint
 from turtles.importer.compression import compression, decompressed
-from turtles.importer.conversion import convert
+from turtles.importer.conversion import import_image, too_large
 from turtles.importer.errors import ImportFailed, ImportRefused, ScratchNeeded, SourceChanged
 from turtles.importer.progress import Progress
 from turtles.importer.request import Request
@@ -126,7 +127,7 @@ class _Import:
         log.info("importing", extra={"url": url, "format": format_, "compression": packed or "none"})
         if format_ == "raw":
             if not packed and (transfer.version and (transfer.version.total or 0) > self._job.target.size):
-                raise self._too_large(transfer.version.total or 0)
+                raise too_large(self._job.target, transfer.version.total)
             self._job.target.prepare()
             self._to_target(transfer, pieces, 0)
         else:
@@ -180,7 +181,8 @@ class _Import:
         end = self._store(transfer, pieces, self._job.target, start, self._job.target.size)
         if not end:
             raise ImportRefused(f"{self._job.request.url} is empty")
-        self._finish()
+        self._job.target.publish()
+        self._forget()
 
     def _store(
         self, transfer: Transfer, pieces: Iterable[bytes], sink: _Sink, position: int, limit: int | None = None
@@ -192,7 +194,7 @@ class _Import:
         noted = time.monotonic()
         for piece in pieces:
             if limit is not None and position + len(piece) > limit:
-                raise self._too_large(None)
+                raise too_large(self._job.target, None)
             sink.write(piece, position)
             position += len(piece)
             if self._folder is not None and time.monotonic() - noted > _CHECKPOINT_SECONDS and transfer.version:
@@ -214,36 +216,14 @@ class _Import:
 
     def _convert(self) -> None:
         assert self._job.scratch is not None
-        path, target = _spool_path(self._job.scratch), self._job.target
-        image = images.inspect_foreign(path)
-        if image.virtual_size > target.size:
-            raise self._too_large(image.virtual_size)
-        images.check_complete(path, image)
-        target.prepare()
-        if not target.is_device:
-            target.close()
-        convert(
-            path,
-            image,
-            target.draft,
-            self._progress.converted,
-            device=target.is_device,
-            preallocate=target.preallocate,
-        )
+        path = _spool_path(self._job.scratch)
+        import_image(path, self._job.target, self._progress.converted)
         path.unlink()
-        self._finish()
+        self._forget()
 
-    def _finish(self) -> None:
-        self._job.target.publish()
+    def _forget(self) -> None:
         for folder in {self._folder, self._job.scratch} - {None}:
             checkpoint.forget(folder)  # type: ignore[arg-type]
-
-    def _too_large(self, size: int | None) -> ImportRefused:
-        words = f"size {size} is" if size else "size is"
-        return ImportRefused(
-            f"Virtual image {words} larger than the reported available storage {self._job.target.size}. "
-            "A larger PVC is required."
-        )
 
 
 class _Spool:
@@ -280,8 +260,6 @@ class _Spool:
 
     def keep(self, position: int) -> None:
         """Make sure that what was written is there, also after a crash."""
-        import os
-
         os.fdatasync(self._file.fileno())
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from turtles import health, termination
 from turtles.command import Command
 from turtles.images import ImageError
-from turtles.importer import blank, http, request
+from turtles.importer import blank, http, registry, request
 from turtles.importer.errors import FAILED, ImportFailed, ImportRefused
 from turtles.importer.progress import Progress
 from turtles.importer.target import DEVICE, DIRECTORY, Target
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     command = Command("virt-importer", "Brings the content of a DataVolume onto its claim.")
     command.add_health()
     add = command.parser.add_argument
-    add("source", choices=("http", "blank"))
+    add("source", choices=("http", "registry", "blank"))
     add("--owner", default="", help="uid of the DataVolume, for metrics")
     add("--size", type=int, required=True, help="bytes of the disk")
     add("--block", action="store_true", help="the claim is a device")
@@ -49,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     add("--credentials", type=Path, metavar="DIR", help="files accessKeyId and secretKey")
     add("--authorities", type=Path, metavar="DIR", help="files with the authorities to trust, in PEM")
     add("--insecure", action="store_true", help="don't verify the server's certificate")
+    add("--image", default="", help="reference of the container image that is mounted at the folder of --image-dir")
+    add("--image-dir", type=Path, default=Path("/image"), metavar="DIR", help="default: %(default)s")
     add("--scratch", type=Path, metavar="DIR", help="folder for what has to be stored")
     add("--timeout", type=int, default=86400, help="seconds that the import may take (default: %(default)s)")
     # A signal ends it at once: whatever it has written can be continued, or is written again.
@@ -83,6 +85,9 @@ def _import(options: argparse.Namespace, progress: Progress) -> None:
     target = Target(DEVICE if options.block else DIRECTORY, options.size, preallocate=options.preallocate)
     if options.source == "blank":
         blank.run(target)
+        return
+    if options.source == "registry":
+        registry.run(options.image_dir, options.image, target, progress)
         return
     try:
         secret = request.secret_headers(options.secret_headers)

@@ -18,7 +18,7 @@ class Progress:
 
     def __init__(self, owner: str) -> None:
         self._owner = owner
-        self._share = 1.0
+        self._share = 0.0
         self.done: float | None = None
 
     def expect_conversion(self) -> None:
@@ -27,6 +27,7 @@ class Progress:
 
     def transferred(self, position: int, total: int | None) -> None:
         """So many bytes are there."""
+        self._share = self._share or 1.0
         self.done = position / total * self._share if total else None
 
     def converted(self, part: float) -> None:

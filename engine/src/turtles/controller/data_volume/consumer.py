@@ -8,19 +8,20 @@ KubeVirt has it (user guide, "Disks and volumes": WaitForFirstConsumer).
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from turtles.api import cdi, labels
 from turtles.api.kinds.vmi.hotplug import is_hotpluggable
 from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import is_final
 from turtles.controller.caches import BY_OWNER, Caches, data_volumes_of, users_of_data_volume
+from turtles.controller.pod.attachment import on_node_of
 from turtles.controller.pod.config import LauncherConfig
 from turtles.controller.pod.launcher import launcher_pod
-from turtles.controller.pod.volumes import volume_name
+from turtles.controller.pod.roles import by_role
+from turtles.domain import paths
 from turtles.kube.client import AlreadyExists, Client, NotFound
 from turtles.kube.informer import Key
 from turtles.kube.kubevirt import VMI
@@ -39,45 +40,58 @@ def consumer_name(vmi: Object) -> str:
     return f"virt-provision-{hashlib.sha256(vmi['metadata']['uid'].encode()).hexdigest()[:10]}"
 
 
-def is_wanted(vmi: Object, pods: list[Object], data_volumes: Mapping[str, Object]) -> bool:
-    """Say whether a VMI needs one: it is about to start, and a DataVolume waits for a consumer.
+def waiting_volumes(vmi: Object, launcher: Object | None, data_volumes: Mapping[str, Object]) -> list[Object]:
+    """Return the volumes of a VMI whose claims wait for a consumer: before it starts those that it starts with, and
+    once it has a node those that come later.
 
-    :param pods: its launchers. :param data_volumes: those that fill its claims.
+    :param launcher: its Pod, or None. :param data_volumes: those that fill its claims, by name.
     """
-    if is_deleted(vmi) or is_final(vmi) or pods:
-        return False
-    return any(cdi.phase_of(data_volume) in cdi.AWAITS_CONSUMER for data_volume in data_volumes.values())
+    if is_deleted(vmi) or is_final(vmi) or (launcher is not None and not launcher["spec"].get("nodeName")):
+        return []
+    waiting = {name for name, found in data_volumes.items() if cdi.phase_of(found) in cdi.AWAITS_CONSUMER}
+    return [
+        volume
+        for volume in vmi["spec"].get("volumes") or ()
+        if paths.claim_of(volume) in waiting and is_hotpluggable(volume) == (launcher is not None)
+    ]
 
 
-def consumer_pod(vmi: Object, config: LauncherConfig) -> Object:
-    """Return the Pod: the launcher's, as far as it is about where it runs."""
-    # Volumes that come later bind their claims later
-    volumes = [volume for volume in vmi["spec"].get("volumes") or () if not is_hotpluggable(volume)]
-    pod = copy.deepcopy(launcher_pod({**vmi, "spec": {**vmi["spec"], "volumes": volumes}}, config))
-    claims = [volume for volume in pod["spec"]["volumes"] if volume.get("persistentVolumeClaim")]
-    names = {volume["name"] for volume in claims} & {volume_name(volume["name"]) for volume in volumes}
-    container = pod["spec"]["containers"][0]
-    kept = ("image", "imagePullPolicy", "resources", "securityContext")
-    pod["spec"] = {
-        key: value
-        for key, value in pod["spec"].items()
-        if key not in ("readinessGates", "initContainers", "hostname", "subdomain", "serviceAccountName")
-    }
-    pod["spec"] |= {
+def consumer_pod(vmi: Object, launcher: Object | None, volumes: Sequence[Object], config: LauncherConfig) -> Object:
+    """Return the Pod: as the launcher's, as far as it is about where it runs; or on the launcher's node.
+
+    :param volumes: whose claims it uses.
+    """
+    wanted = launcher_pod({**vmi, "spec": {**vmi["spec"], "volumes": []}}, config)
+    container = wanted["spec"]["containers"][0]
+    kept = ("image", "imagePullPolicy", "securityContext", *(() if launcher else ("resources",)))
+    dropped = ("readinessGates", "initContainers", "hostname", "subdomain", "serviceAccountName")
+    spec = {key: value for key, value in wanted["spec"].items() if key not in dropped}
+    if launcher is not None:
+        spec = {key: value for key, value in spec.items() if key not in ("nodeSelector", "topologySpreadConstraints")}
+        spec["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": on_node_of(launcher)}}
+    claims = dict.fromkeys(str(paths.claim_of(volume)) for volume in volumes)
+    spec |= {
         "restartPolicy": "OnFailure",
         "terminationGracePeriodSeconds": 0,
-        "volumes": [volume for volume in claims if volume["name"] in names],
+        "volumes": [
+            {"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": claim}}
+            for number, claim in enumerate(claims)
+        ],
         "containers": [{"name": "provision", "command": list(COMMAND), **{key: container[key] for key in kept}}],
     }
-    pod["metadata"] = {
-        "name": consumer_name(vmi),
-        "namespace": vmi["metadata"]["namespace"],
-        # None of the launcher's: those select what Services, budgets and network policies are about.
-        "labels": {labels.APP: APP},
-        "annotations": {"kubevirt.io/ephemeral-provisioning": "true"},
-        "ownerReferences": pod["metadata"]["ownerReferences"],
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": consumer_name(vmi),
+            "namespace": vmi["metadata"]["namespace"],
+            # None of the launcher's: those select what Services, budgets and network policies are about.
+            "labels": {labels.APP: APP},
+            "annotations": {"kubevirt.io/ephemeral-provisioning": "true"},
+            "ownerReferences": wanted["metadata"]["ownerReferences"],
+        },
+        "spec": spec,
     }
-    return pod
 
 
 class ConsumerController:
@@ -112,9 +126,11 @@ class ConsumerController:
         namespace, uid = vmi["metadata"]["namespace"], vmi["metadata"]["uid"]
         pod = self._pods.get(namespace, consumer_name(vmi))
         data_volumes = data_volumes_of(self._caches, namespace, vmi["spec"])
-        wanted = is_wanted(vmi, self._caches.pods.by_index(BY_OWNER, uid), data_volumes)
+        launcher = by_role(vmi, self._caches.pods.by_index(BY_OWNER, uid)).launcher
+        volumes = waiting_volumes(vmi, launcher, data_volumes)
+        wanted = bool(volumes) and (pod is None or _uses(pod) == {paths.claim_of(volume) for volume in volumes})
         if wanted and pod is None:
-            self._create(vmi)
+            self._create(consumer_pod(vmi, launcher, volumes, self._configuration(vmi)))
         elif pod is not None and not wanted and not is_deleted(pod):
             metadata = pod["metadata"]
             try:
@@ -124,10 +140,14 @@ class ConsumerController:
             if answer.get("kind") == POD.kind:
                 self._pods.observe(answer)
 
-    def _create(self, vmi: Object) -> None:
+    def _create(self, wanted: Object) -> None:
         try:
-            pod = self._client.create(POD, consumer_pod(vmi, self._configuration(vmi)))
+            pod = self._client.create(POD, wanted)
         except AlreadyExists:
             return
         self._pods.observe(pod)
-        log.info("first consumer created", extra={"namespace": vmi["metadata"]["namespace"]})
+        log.info("first consumer created", extra={"namespace": pod["metadata"]["namespace"]})
+
+
+def _uses(pod: Object) -> set[str]:
+    return {volume["persistentVolumeClaim"]["claimName"] for volume in pod["spec"]["volumes"]}

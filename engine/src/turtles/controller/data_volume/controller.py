@@ -18,7 +18,7 @@ from turtles.controller.caches import Caches
 from turtles.controller.changes import merge_diff
 from turtles.controller.data_volume.claim import scratch_name
 from turtles.controller.data_volume.plan import Plan, Surroundings, failed, plan
-from turtles.controller.data_volume.pod import ImporterConfig, importer_pod, pod_name
+from turtles.controller.data_volume.pod import ImporterConfig, importer_pod, pod_name, source_of
 from turtles.controller.data_volume.progress import ask
 from turtles.controller.data_volume.status import status
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound, Unavailable
@@ -47,13 +47,16 @@ class DataVolumeController:
         recorder: Recorder,
         image: str,
         configuration: Callable[[], ClusterConfiguration],
+        mounts_images: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Make the controller.
 
         :param image: of importers.
         :param configuration: gives the configuration in force.
+        :param mounts_images: says whether Pods can have volumes of container images.
         """
+        self._mounts_images = mounts_images
         self._client, self._recorder, self._image, self._clock = client, recorder, image, clock
         self._configuration = configuration
         self._data_volumes, self._claims = caches.data_volumes, caches.pvcs
@@ -128,6 +131,7 @@ class DataVolumeController:
             _in_the_way((PVC, scratches, scratch), (POD, pods, pod)),
             self._classes.list(),
             ask(pod) if pod is not None and running else None,
+            source_of(data_volume) != "registry" or self._mounts_images(),
         )
 
     def _carry_out(self, data_volume: Object, decided: Plan, around: Surroundings) -> float | None:

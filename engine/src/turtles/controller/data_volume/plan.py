@@ -15,8 +15,9 @@ from turtles.api import cdi
 from turtles.api.conditions import get_condition
 from turtles.api.objects import Object, controller_of, get, is_deleted
 from turtles.controller.data_volume import claim as claims
-from turtles.controller.data_volume.pod import REFUSED, SCRATCH_NEEDED, has_scratch, is_known_to_need_scratch
+from turtles.controller.data_volume.pod import REFUSED, SCRATCH_NEEDED, has_scratch, is_known_to_need_scratch, source_of
 from turtles.controller.data_volume.status import UNKNOWN_PROGRESS, Running, status
+from turtles.controller.vmi.status import container_trouble
 
 #: How many times an importer is started again before the DataVolume fails.
 MAX_RESTARTS = 10
@@ -35,6 +36,7 @@ class Surroundings:
     :param in_the_way: what somebody else has made that has the name of its scratch space, or of its importer.
     :param classes: all StorageClasses.
     :param progress: what the importer says, in per cent.
+    :param mounts_images: Pods can have volumes of container images.
     """
 
     target: Object | None = None
@@ -43,6 +45,7 @@ class Surroundings:
     in_the_way: str = ""
     classes: Iterable[Object] = ()
     progress: float | None = None
+    mounts_images: bool = True
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,10 @@ def _done(data_volume: Object, around: Surroundings, outcome: str) -> _Step:
 
 def _start(data_volume: Object, around: Surroundings, target: Object) -> _Step:
     """There is no importer: whether there is to be one."""
+    if source_of(data_volume) == "registry" and not around.mounts_images:
+        message = "the source registry needs nodes that mount container images as volumes (Kubernetes 1.35, or 1.31 "
+        message += "with its gate ImageVolume): use http, or a containerDisk"
+        return _Step(_phase(data_volume, cdi.PENDING), failed(message))
     if around.in_the_way:
         message = f"{around.in_the_way} exists and is not managed by the DataVolume; delete it, or give another name"
         return _Step(_phase(data_volume, cdi.PENDING), failed(message))
@@ -237,6 +244,8 @@ def _watch(data_volume: Object, around: Surroundings, target: Object, pod: Objec
     if ended:
         progress = (data_volume.get("status") or {}).get("progress") or UNKNOWN_PROGRESS
         return _Step(cdi.IMPORT_IN_PROGRESS, failed(message), progress=progress)
+    if trouble := container_trouble(pod):
+        return _Step(cdi.IMPORT_SCHEDULED, failed(": ".join(trouble)))
     waiting = get(container, "state", "waiting") or {}
     scheduled = get_condition(get(pod, "status", "conditions"), "PodScheduled") or {}
     why = scheduled if scheduled.get("status") == "False" else waiting

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from turtles.api import cdi
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
+from turtles.api.kinds.data_volume.validation import image_of
 from turtles.api.objects import Object, owner_reference
 from turtles.controller.data_volume.claim import disk_size, is_block, scratch_name
 from turtles.controller.pod.config import pod_security, security
@@ -47,6 +48,11 @@ def pod_name(data_volume: Object) -> str:
     if len(name) > _LONGEST:
         name = f"{name[:_LONGEST].rstrip('-.')}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
     return f"importer-{name}"
+
+
+def source_of(data_volume: Object) -> str:
+    """Return the name of a DataVolume's source, as in spec.source."""
+    return str(next(name for name, value in data_volume["spec"]["source"].items() if value is not None))
 
 
 def is_known_to_need_scratch(data_volume: Object) -> bool:
@@ -96,7 +102,7 @@ def importer_pod(data_volume: Object, target: Object, config: ImporterConfig, *,
         ],
     }
     arguments = [
-        "http" if "http" in spec["source"] else "blank",
+        source_of(data_volume),
         f"--owner={metadata['uid']}",
         f"--size={disk_size(data_volume, target)}",
         f"--timeout={TIMEOUT}",
@@ -114,6 +120,10 @@ def importer_pod(data_volume: Object, target: Object, config: ImporterConfig, *,
         arguments.append("--scratch=/scratch")
     if http := spec["source"].get("http"):
         arguments += _http_arguments(http, pod_spec)
+    if registry := spec["source"].get("registry"):
+        image = image_of(registry["url"])
+        _mount(pod_spec, "image", {"image": {"reference": image}}, "/image")
+        arguments.append(f"--image={image}")
     # A Pod's arguments name variables by $(NAME)
     container["args"] = [word.replace("$", "$$") for word in arguments]
     if spec.get("priorityClassName"):

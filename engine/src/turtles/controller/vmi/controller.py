@@ -113,7 +113,7 @@ class VMIController:
             obstacles=() if pods else obstacles(vmi, self._configuration()),
             addresses=vsock.addresses(self._vmis.list()) if vsock.is_without_address(vmi) else (),
             attachments=attachments,
-            data_volumes={} if pods else data_volumes_of(self._caches, namespace, vmi["spec"]),
+            data_volumes=data_volumes_of(self._caches, namespace, vmi["spec"]),
         )
         if decided.lost_pod and (pod := self._live_pod(vmi)) is not None:
             self._pods.observe(pod)
@@ -277,20 +277,30 @@ class VMIController:
         if owner is not None:
             self._recorder.event({**owner, "namespace": metadata["namespace"]}, "Warning", "Failed", message)
 
-    def launcher_config(self, vmi: Object) -> LauncherConfig:
-        """Return the configuration in force with what the nodes offer, and the VMI's namespace asks for, now."""
-        nodes = [
+    def mounts_images(self) -> bool:
+        """Say whether Pods can have volumes of container images, wherever they run."""
+        return self._has_image_volumes(self._schedulable(), self._configuration())
+
+    def _has_image_volumes(self, nodes: Sequence[Object], cluster: ClusterConfiguration) -> bool:
+        images = self._config.image_volumes
+        return image_volumes(self._server.version(), nodes, cluster) if images is None else images
+
+    def _schedulable(self) -> list[Object]:
+        """Return the nodes that take machines."""
+        return [
             node
             for node in self._nodes.list()
             if (node["metadata"].get("labels") or {}).get(labels.NODE_SCHEDULABLE) == "true"
         ]
+
+    def launcher_config(self, vmi: Object) -> LauncherConfig:
+        """Return the configuration in force with what the nodes offer, and the VMI's namespace asks for, now."""
+        nodes = self._schedulable()
         offered = [(node.get("status") or {}).get("allocatable") or {} for node in nodes]
         cluster = self._configuration()
         emulation = cluster.use_emulation
         kvm = _offers(offered, labels.DEVICE_KVM) if emulation is None else not emulation
-        images = self._config.image_volumes
-        if images is None:
-            images = image_volumes(self._server.version(), nodes, cluster)
+        images = self._has_image_volumes(nodes, cluster)
         if images and is_pulled_always(vmi["spec"]) and pulls_again(nodes):
             images = False
         return replace(

@@ -144,7 +144,7 @@ def plan(
                 wanted["status"]["VSOCKCID"] = vsock.allocate(wanted["metadata"]["uid"], addresses)
     if is_final(wanted) and not is_final(vmi):
         draft.delete_pods = [each for each in pods if not is_deleted(each)]
-    _follow_volumes(draft, pod, attachments, pvcs)
+    _follow_volumes(draft, pod, attachments, pvcs, data_volumes or {})
     conditions = wanted["status"].setdefault("conditions", [])
     # The VMI is stored when its Pod has been created: its condition need not lag behind.
     exists = pod is not None or draft.create_pod
@@ -160,7 +160,11 @@ def plan(
 
 
 def _follow_volumes(
-    draft: _Draft, launcher: Object | None, attachments: Sequence[Object], pvcs: Mapping[str, Object | None]
+    draft: _Draft,
+    launcher: Object | None,
+    attachments: Sequence[Object],
+    pvcs: Mapping[str, Object | None],
+    data_volumes: Mapping[str, Object],
 ) -> None:
     """Bring claims to a launcher that has a node, and away from it; when it ends, all of them go."""
     if is_final(draft.vmi) or launcher is None:
@@ -168,7 +172,7 @@ def _follow_volumes(
         return
     if not launcher["spec"].get("nodeName") or end.has_ended(launcher):
         return
-    changes = hotplug.follow(draft.vmi, launcher, attachments, pvcs)
+    changes = hotplug.follow(draft.vmi, launcher, attachments, pvcs, data_volumes)
     if changes is not None:
         draft.vmi["status"]["volumeStatus"] = changes.entries
         draft.attach, draft.detach = changes.create, changes.delete

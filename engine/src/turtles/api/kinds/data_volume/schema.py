@@ -45,6 +45,8 @@ def _claim(doc: str, *more: Field) -> Struct:
     )
 
 
+_BY_NODE = "{path}: nodes pull images, with their own settings: give credentials and authorities to them"
+
 _HTTP = Struct(
     "A server's file.",
     field("url", STRING, "Its address, with http or https.", required=True),
@@ -56,11 +58,21 @@ _HTTP = Struct(
     field("insecureSkipVerify", BOOLEAN, "Don't verify the server's certificate."),
 )
 
+_REGISTRY = Struct(
+    "A container image with one disk image in /disk.",
+    field("url", STRING, "Its reference after docker://; on one machine also oci-archive: and a file.", required=True),
+    field("pullMethod", Choice("node"), "The node pulls it, with its own settings for registries.", absent="node"),
+    unsupported("imageStream", "An image stream of OpenShift."),
+    unsupported("secretRef", "Credentials for the registry.", refusal=_BY_NODE),
+    unsupported("certConfigMap", "Authorities of the registry's certificate.", refusal=_BY_NODE),
+    unsupported("platform", "The platform of the image."),
+)
+
 _SOURCE = Struct(
     "Where the content comes from. Exactly one of its fields is given.",
     field("http", _HTTP, "A disk image that a server has."),
     field("blank", Struct("An empty disk."), "An empty disk."),
-    unsupported("registry", "A disk image in a container image."),
+    field("registry", _REGISTRY, "A disk image in a container image."),
     unsupported("pvc", "Another claim."),
     unsupported("upload", "What a client sends."),
     unsupported("s3", "An object in a bucket."),

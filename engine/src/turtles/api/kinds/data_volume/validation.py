@@ -43,6 +43,16 @@ def validate_update(data_volume: Any, old: Any, context: Context = DEFAULT_CONTE
     return []
 
 
+def image_of(url: str) -> str:
+    """Return the image that the URL of a registry means, as a Pod names it; empty if it means none."""
+    scheme, colon, rest = url.partition(":")
+    if not colon or scheme not in ("docker", "oci-archive") or not rest.strip("/"):
+        return ""
+    if scheme == "docker":
+        return rest[2:] if rest.startswith("//") else ""
+    return f"{scheme}:{rest[2:] if rest.startswith('//') else rest}"
+
+
 def _causes(spec: Spec) -> Causes:
     claim, storage = spec.get("pvc"), spec.get("storage")
     if claim is None and storage is None:
@@ -64,6 +74,9 @@ def _causes(spec: Spec) -> Causes:
         return
     if source.get("http") is not None:
         yield from _http_causes(source["http"])
+    if source.get("registry") is not None and not image_of(source["registry"]["url"]):
+        message = f"Illegal registry source URL scheme {source['registry']['url']}"
+        yield Cause(INVALID, message, "spec.source.Registry.URL")
 
 
 def _claim_causes(claim: Spec, form: str) -> Causes:
