@@ -202,14 +202,29 @@ def test_what_goes_wrong_is_told(cluster: Cluster, namespace: str, server: FileS
     assert "Multiple Data volume sources" in str(error.value.body)
 
 
-def test_a_container_image_becomes_a_disk_that_stays(cluster: Cluster, namespace: str) -> None:
+def test_a_container_image_becomes_a_disk_that_stays(
+    cluster: Cluster, namespace: str, ansible: Callable[..., Object]
+) -> None:
     cluster.create(namespace, machine(cluster, data_volume("root", {"registry": {"url": cluster.image}})))
-    address = cluster.wait_running(namespace, "web", timeout=60)["status"]["interfaces"][0]["ipAddress"]
+    vmi = cluster.wait_running(namespace, "web", timeout=60)
+    address, uid = vmi["status"]["interfaces"][0]["ipAddress"], vmi["metadata"]["uid"]
     cluster.ssh(address, "echo kept | dd of=/dev/vda seek=300000 conv=notrunc,fsync")
-    cluster.subresource(namespace, "virtualmachines", "web", "restart")
-    uid = (cluster.get(namespace, "virtualmachineinstances", "web") or {"metadata": {"uid": ""}})["metadata"]["uid"]
+    cluster.subresource(namespace, "web", "restart")
     address = cluster.wait_running(namespace, "web", timeout=60, not_uid=uid)["status"]["interfaces"][0]["ipAddress"]
     assert cluster.ssh(address, "dd if=/dev/vda skip=300000 count=1 | head -c 4") == "kept"
+    # So does a copy of it, which waits until nobody writes
+    options = {"kubeconfig": str(cluster.kubeconfig), "namespace": namespace, "name": "copy"}
+    copy = {"source": {"pvc": {"namespace": namespace, "name": "root"}}, "size": "160Mi", "bind_immediately": True}
+    ansible("turtles.kubevirt.data_volume", {**options, **copy, "wait": False})
+    assert "in use by VirtualMachineInstance web" in failure(wait(cluster, namespace, "copy", failure))
+    cluster.subresource(namespace, "web", "stop")
+    done = ansible("turtles.kubevirt.data_volume", {**options, **copy})
+    assert (done["changed"], done["phase"], done["progress"]) == (False, "Succeeded", "100.0%")
+    pvc = cluster.core.read_namespaced_persistent_volume_claim("copy", namespace)
+    path = cluster.core.read_persistent_volume(pvc.spec.volume_name).spec.local.path
+    with Path(path, "disk.img").open("rb") as file:
+        file.seek(300000 * 512)
+        assert file.read(4) == b"kept"
 
 
 def test_a_machine_tells_why_its_disk_is_missing(cluster: Cluster, namespace: str, server: FileServer) -> None:

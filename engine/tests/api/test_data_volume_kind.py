@@ -71,6 +71,12 @@ def test_what_is_sound(obj: dict) -> None:
             "spec.source.registry.secretRef",
             "nodes pull images",
         ),
+        (data_volume({"pvc": {"namespace": "", "name": "a"}}), "spec.source.PVC", "source PVC is not valid"),
+        (
+            {**data_volume({"pvc": {"namespace": "other", "name": "a"}}), "metadata": {"namespace": "ns"}},
+            "spec.source.PVC.namespace",
+            "claims of other namespaces can't be copied",
+        ),
         (data_volume({"s3": {"url": "x"}}), "spec.source.s3", "not supported by this engine"),
         (data_volume(pvc=PVC, contentType="archive"), "spec.contentType", 'Unsupported value: "archive"'),
         (http(url=""), "spec.source.HTTP.url", "source URL is empty"),

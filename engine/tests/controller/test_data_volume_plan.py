@@ -331,6 +331,39 @@ def test_an_image() -> None:
     assert said(decided)[2] == "ErrImagePull: no such image"
 
 
+def test_a_copy_of_another_claim() -> None:
+    dv = data_volume({"pvc": {"namespace": "ns", "name": "golden"}})
+    golden = pvc()
+    golden["metadata"]["name"] = "golden"
+    decided = decide(dv, target=pvc(dv))
+    assert (decided.status["phase"], decided.create_pod) == ("CloneScheduled", False)
+    assert said(decided)[2] == "Source PVC ns/golden not found"
+    assert "has no content so far" in said(decide(dv, target=pvc(dv), source=golden))[2]
+    golden["metadata"]["annotations"][cdi.POD_PHASE] = "Succeeded"
+    used = decide(dv, target=pvc(dv), source=golden, users=["web"])
+    assert "is in use by VirtualMachineInstance web" in said(used)[2]
+    assert not used.create_pod
+    assert decide(dv, target=pvc(dv), source=golden).create_pod
+
+    spec = importer_pod(dv, pvc(dv), CONFIG, scratch=False, source=golden)["spec"]
+    assert spec["containers"][0]["args"][0] == "clone"
+    assert spec["volumes"][1] == {
+        "name": "source",
+        "persistentVolumeClaim": {"claimName": "golden", "readOnly": True},
+    }
+    assert {"name": "source", "mountPath": "/source", "readOnly": True} in spec["containers"][0]["volumeMounts"]
+    golden["spec"]["volumeMode"] = "Block"
+    (container,) = importer_pod(dv, pvc(dv), CONFIG, scratch=False, source=golden)["spec"]["containers"]
+    assert container["volumeDevices"] == [{"name": "source", "devicePath": "/dev/cdi-source-volume"}]
+    assert "--source-block" in container["args"]
+
+    running = decide(dv, target=pvc(dv), pod=pod(dv, state={"running": {}}), source=golden)
+    assert running.status["phase"] == "CloneInProgress"
+    done = decide(dv, target=pvc(dv), pod=pod(dv, "Succeeded"), source=golden)
+    assert said(done)[2] == "Clone Complete"
+    assert done.events == (("Normal", "CloneSucceeded", "Successfully cloned into PVC disk"),)
+
+
 def test_a_device() -> None:
     form = {"accessModes": ["ReadWriteOnce"], "volumeMode": "Block", "resources": {"requests": {"storage": "1Gi"}}}
     dv = data_volume({"blank": {}}, pvc=form)

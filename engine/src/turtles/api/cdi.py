@@ -17,6 +17,7 @@ GROUP = "cdi.kubevirt.io"
 PENDING = "Pending"
 PVC_BOUND = "PVCBound"
 IMPORT_SCHEDULED, IMPORT_IN_PROGRESS = "ImportScheduled", "ImportInProgress"
+CLONE_SCHEDULED, CLONE_IN_PROGRESS = "CloneScheduled", "CloneInProgress"
 WAIT_FOR_FIRST_CONSUMER, PENDING_POPULATION = "WaitForFirstConsumer", "PendingPopulation"
 SUCCEEDED, FAILED = "Succeeded", "Failed"
 #: Phases in which a DataVolume waits for a Pod that uses its claim.

@@ -16,7 +16,7 @@ from pathlib import Path
 from turtles import health, termination
 from turtles.command import Command
 from turtles.images import ImageError
-from turtles.importer import blank, http, registry, request
+from turtles.importer import blank, clone, http, registry, request
 from turtles.importer.errors import FAILED, ImportFailed, ImportRefused
 from turtles.importer.progress import Progress
 from turtles.importer.target import DEVICE, DIRECTORY, Target
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     command = Command("virt-importer", "Brings the content of a DataVolume onto its claim.")
     command.add_health()
     add = command.parser.add_argument
-    add("source", choices=("http", "registry", "blank"))
+    add("source", choices=("http", "registry", "clone", "blank"))
     add("--owner", default="", help="uid of the DataVolume, for metrics")
     add("--size", type=int, required=True, help="bytes of the disk")
     add("--block", action="store_true", help="the claim is a device")
@@ -51,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--insecure", action="store_true", help="don't verify the server's certificate")
     add("--image", default="", help="reference of the container image that is mounted at the folder of --image-dir")
     add("--image-dir", type=Path, default=Path("/image"), metavar="DIR", help="default: %(default)s")
+    add("--source-block", action="store_true", help="the claim to copy is a device")
     add("--scratch", type=Path, metavar="DIR", help="folder for what has to be stored")
     add("--timeout", type=int, default=86400, help="seconds that the import may take (default: %(default)s)")
     # A signal ends it at once: whatever it has written can be continued, or is written again.
@@ -85,6 +86,9 @@ def _import(options: argparse.Namespace, progress: Progress) -> None:
     target = Target(DEVICE if options.block else DIRECTORY, options.size, preallocate=options.preallocate)
     if options.source == "blank":
         blank.run(target)
+        return
+    if options.source == "clone":
+        clone.run(clone.DEVICE if options.source_block else clone.DIRECTORY, target, progress)
         return
     if options.source == "registry":
         registry.run(options.image_dir, options.image, target, progress)

@@ -2,6 +2,7 @@
 """The disk on the claim: a sparse file disk.img, or a block device. A file gets its name when it is complete."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -17,8 +18,8 @@ _DISK, _DRAFT = "disk.img", ".disk.img.part"
 _BLOCK = 64 << 10
 _ZEROS = bytes(_BLOCK)
 _SECTOR = 512
-#: linux/fs.h: _IO(0x12, 127), _IOR(0x12, 114, size_t)
-_BLKZEROOUT, _BLKGETSIZE64 = 0x127F, 0x80081272
+#: linux/fs.h: _IO(0x12, 127), _IOR(0x12, 114, size_t), _IOW(0x94, 9, int)
+_BLKZEROOUT, _BLKGETSIZE64, _FICLONE = 0x127F, 0x80081272, 0x40049409
 
 
 class Target:
@@ -75,6 +76,21 @@ class Target:
     def read(self, count: int, position: int) -> bytes:
         """Read what has been written."""
         return os.pread(self._descriptor, count, position)
+
+    def reflink(self, source: int) -> bool:
+        """Let a file share the data of another one; return False where the file system can't.
+
+        :param source: descriptor of the other file.
+        """
+        if self.is_device or self.preallocate:
+            return False
+        try:
+            fcntl.ioctl(self._descriptor, _FICLONE, source)
+        except OSError as error:
+            if error.errno in (errno.EXDEV, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL):
+                return False
+            raise
+        return True
 
     def keep(self, position: int) -> None:
         """Make sure that all before a position is there, also after a crash."""

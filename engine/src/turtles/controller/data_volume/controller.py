@@ -14,8 +14,10 @@ from turtles.api import cdi, times
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kinds.data_volume import DATA_VOLUME as KIND
 from turtles.api.objects import Object, controller_of, get, is_deleted
-from turtles.controller.caches import Caches
+from turtles.api.phases import is_final
+from turtles.controller.caches import BY_CLAIM, Caches
 from turtles.controller.changes import merge_diff
+from turtles.controller.claims import claim_names
 from turtles.controller.data_volume.claim import scratch_name
 from turtles.controller.data_volume.plan import Plan, Surroundings, failed, plan
 from turtles.controller.data_volume.pod import ImporterConfig, importer_pod, pod_name, source_of
@@ -23,7 +25,7 @@ from turtles.controller.data_volume.progress import ask
 from turtles.controller.data_volume.status import status
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound, Unavailable
 from turtles.kube.events import Recorder
-from turtles.kube.informer import Informer, Key
+from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.kubevirt import DATA_VOLUME
 from turtles.kube.manager import Controller, Manager, Trigger, each, owner_of
 from turtles.kube.resources import CRD, POD, PVC, STORAGECLASS, Resource
@@ -59,7 +61,7 @@ class DataVolumeController:
         self._mounts_images = mounts_images
         self._client, self._recorder, self._image, self._clock = client, recorder, image, clock
         self._configuration = configuration
-        self._data_volumes, self._claims = caches.data_volumes, caches.pvcs
+        self._data_volumes, self._claims, self._vmis = caches.data_volumes, caches.pvcs, caches.vmis
         self._pods = manager.informer(POD, label_selector=f"{cdi.COMPONENT}={cdi.COMPONENT_IMPORTER}")
         self._classes = manager.informer(STORAGECLASS)
         self._owned: tuple[float, bool] | None = None
@@ -71,14 +73,34 @@ class DataVolumeController:
             owner_of(self._claims, DATA_VOLUME.kind),
             Trigger(self._claims, self._of_the_name),
             owner_of(self._pods, DATA_VOLUME.kind),
+            Trigger(self._vmis, self._of_a_source),
             Trigger(self._classes, lambda old, new: self._pending()),
         )
         return Controller("data_volume", self.reconcile, triggers, workers=2)
 
     def _of_the_name(self, old: Object | None, new: Object | None) -> list[Key]:
         metadata = (new or old or {})["metadata"]
-        key = (metadata["namespace"], metadata["name"])
-        return [key] if self._data_volumes.get(*key) is not None else []
+        return [
+            key_of(found)
+            for found in self._data_volumes.list(metadata["namespace"])
+            if metadata["name"] in (found["metadata"]["name"], get(found, "spec", "source", "pvc", "name"))
+        ]
+
+    def _of_a_source(self, old: Object | None, new: Object | None) -> list[Key]:
+        """Return which DataVolumes to look at when a machine came or went: those that copy a claim of its."""
+        vmi = new or old or {}
+        names = set(claim_names(vmi["spec"]))
+        if new is not None and not is_final(new):
+            return []
+        return [
+            key_of(found)
+            for found in self._data_volumes.list(vmi["metadata"]["namespace"])
+            if get(found, "spec", "source", "pvc", "name") in names
+        ]
+
+    def _users(self, namespace: str, claim: str) -> list[str]:
+        users = self._vmis.by_index(BY_CLAIM, f"{namespace}/{claim}")
+        return [vmi["metadata"]["name"] for vmi in users if not is_final(vmi)]
 
     def _pending(self) -> list[Key]:
         waiting = ("", cdi.PENDING)
@@ -132,7 +154,14 @@ class DataVolumeController:
             self._classes.list(),
             ask(pod) if pod is not None and running else None,
             source_of(data_volume) != "registry" or self._mounts_images(),
+            self._source(data_volume),
+            self._users(namespace, str(get(data_volume, "spec", "source", "pvc", "name"))),
         )
+
+    def _source(self, data_volume: Object) -> Object | None:
+        """Return the claim that is to be copied."""
+        name = get(data_volume, "spec", "source", "pvc", "name")
+        return self._claims.get(data_volume["metadata"]["namespace"], name) if name else None
 
     def _carry_out(self, data_volume: Object, decided: Plan, around: Surroundings) -> float | None:
         namespace, name = data_volume["metadata"]["namespace"], data_volume["metadata"]["name"]
@@ -152,7 +181,7 @@ class DataVolumeController:
             scratch = self._create(PVC, decided.create_scratch, self._claims)
         if decided.create_pod and target is not None:
             config = ImporterConfig(self._image, self._configuration())
-            wanted = importer_pod(data_volume, target, config, scratch=scratch is not None)
+            wanted = importer_pod(data_volume, target, config, scratch=scratch is not None, source=around.source)
             if self._create(POD, wanted, self._pods) is None:
                 # One without the labels of an importer, or one that is on its way out
                 return _AGAIN

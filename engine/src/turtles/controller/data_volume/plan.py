@@ -7,7 +7,7 @@ made of it at any time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,6 +37,7 @@ class Surroundings:
     :param classes: all StorageClasses.
     :param progress: what the importer says, in per cent.
     :param mounts_images: Pods can have volumes of container images.
+    :param source: the claim to copy. :param users: machines that use it, so that it may change.
     """
 
     target: Object | None = None
@@ -46,6 +47,8 @@ class Surroundings:
     classes: Iterable[Object] = ()
     progress: float | None = None
     mounts_images: bool = True
+    source: Object | None = None
+    users: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ def _step(data_volume: Object, around: Surroundings) -> _Step:
     if around.pod is None:
         return _start(data_volume, around, target)
     if is_deleted(around.pod):
-        return _Step(_phase(data_volume, cdi.IMPORT_SCHEDULED))
+        return _Step(_phase(data_volume, _scheduled(data_volume)))
     return _watch(data_volume, around, target, around.pod)
 
 
@@ -197,6 +200,8 @@ def _start(data_volume: Object, around: Surroundings, target: Object) -> _Step:
         message = "the source registry needs nodes that mount container images as volumes (Kubernetes 1.35, or 1.31 "
         message += "with its gate ImageVolume): use http, or a containerDisk"
         return _Step(_phase(data_volume, cdi.PENDING), failed(message))
+    if source_of(data_volume) == "pvc" and (why := _unusable(data_volume, around)):
+        return _Step(_scheduled(data_volume), failed(why))
     if around.in_the_way:
         message = f"{around.in_the_way} exists and is not managed by the DataVolume; delete it, or give another name"
         return _Step(_phase(data_volume, cdi.PENDING), failed(message))
@@ -214,6 +219,28 @@ def _start(data_volume: Object, around: Surroundings, target: Object) -> _Step:
     return _Step(phase, create_pod=True)
 
 
+def _unusable(data_volume: Object, around: Surroundings) -> str:
+    """Return why the claim to copy can't be copied now; empty if it can."""
+    source = data_volume["spec"]["source"]["pvc"]
+    name = f"Source PVC {source['namespace']}/{source['name']}"
+    if around.source is None:
+        return f"{name} not found"
+    if around.users:
+        return f"{name} is in use by VirtualMachineInstance {around.users[0]}; stop it, and it is copied"
+    noted = _annotations(around.source)
+    if cdi.IMPORT_SOURCE in noted and noted.get(cdi.POD_PHASE) != cdi.SUCCEEDED:
+        return f"{name} has no content so far"
+    return ""
+
+
+def _scheduled(data_volume: Object) -> str:
+    return cdi.CLONE_SCHEDULED if source_of(data_volume) == "pvc" else cdi.IMPORT_SCHEDULED
+
+
+def _in_progress(data_volume: Object) -> str:
+    return cdi.CLONE_IN_PROGRESS if source_of(data_volume) == "pvc" else cdi.IMPORT_IN_PROGRESS
+
+
 def _watch(data_volume: Object, around: Surroundings, target: Object, pod: Object) -> _Step:
     """There is an importer: how far it is, and what it says."""
     container, restarts = _container(pod) or {}, restarts_of(target, pod)
@@ -226,7 +253,7 @@ def _watch(data_volume: Object, around: Surroundings, target: Object, pod: Objec
         message = "the importer needed more memory than its limit allows"
     if ended.get("exitCode") == SCRATCH_NEEDED and not has_scratch(pod):
         create = None if around.scratch is not None else claims.scratch(data_volume, target)
-        return _Step(_phase(data_volume, cdi.IMPORT_SCHEDULED), note=noted, create_scratch=create, delete_pod=True)
+        return _Step(_phase(data_volume, _scheduled(data_volume)), note=noted, create_scratch=create, delete_pod=True)
     if ended.get("exitCode") == REFUSED:
         return _give_up(data_volume, around, message)
     if ended and restarts >= MAX_RESTARTS:
@@ -237,19 +264,19 @@ def _watch(data_volume: Object, around: Surroundings, target: Object, pod: Objec
         if restarts + 1 >= MAX_RESTARTS:
             return _give_up(data_volume, around, f"{words} (after {restarts} restarts)")
         note = {cdi.POD_RESTARTS: str(restarts + 1)}
-        return _Step(_phase(data_volume, cdi.IMPORT_SCHEDULED), failed(str(words)), note=note, delete_pod=True)
+        return _Step(_phase(data_volume, _scheduled(data_volume)), failed(str(words)), note=note, delete_pod=True)
     if get(container, "state", "running") is not None:
         progress = UNKNOWN_PROGRESS if around.progress is None else f"{min(around.progress, 100.0):.2f}%"
-        return _Step(cdi.IMPORT_IN_PROGRESS, Running(True, "Pod is running"), progress=progress, wait=_LOOK)
+        return _Step(_in_progress(data_volume), Running(True, "Pod is running"), progress=progress, wait=_LOOK)
     if ended:
         progress = (data_volume.get("status") or {}).get("progress") or UNKNOWN_PROGRESS
-        return _Step(cdi.IMPORT_IN_PROGRESS, failed(message), progress=progress)
+        return _Step(_in_progress(data_volume), failed(message), progress=progress)
     if trouble := container_trouble(pod):
-        return _Step(cdi.IMPORT_SCHEDULED, failed(": ".join(trouble)))
+        return _Step(_scheduled(data_volume), failed(": ".join(trouble)))
     waiting = get(container, "state", "waiting") or {}
     scheduled = get_condition(get(pod, "status", "conditions"), "PodScheduled") or {}
     why = scheduled if scheduled.get("status") == "False" else waiting
-    return _Step(cdi.IMPORT_SCHEDULED, Running(False, str(why.get("reason") or ""), str(why.get("message") or "")))
+    return _Step(_scheduled(data_volume), Running(False, str(why.get("reason") or ""), str(why.get("message") or "")))
 
 
 def _give_up(data_volume: Object, around: Surroundings, message: str) -> _Step:
@@ -275,17 +302,21 @@ def _events(data_volume: Object, step: _Step) -> Iterable[tuple[str, str, str]]:
         told = {
             cdi.IMPORT_SCHEDULED: f"Import into {name} scheduled",
             cdi.IMPORT_IN_PROGRESS: f"Import into {name} in progress",
+            cdi.CLONE_SCHEDULED: f"Cloning into {name} scheduled",
+            cdi.CLONE_IN_PROGRESS: f"Cloning into {name} in progress",
             cdi.WAIT_FOR_FIRST_CONSUMER: f"PVC {name} is pending until a Pod uses it",
         }
         if step.phase in told:
             yield "Normal", step.phase, told[step.phase]
         elif step.phase == cdi.SUCCEEDED:
-            yield "Normal", "ImportSucceeded", f"Successfully imported into PVC {name}"
+            words = ("Clone", "cloned") if source_of(data_volume) == "pvc" else ("Import", "imported")
+            yield "Normal", f"{words[0]}Succeeded", f"Successfully {words[1]} into PVC {name}"
     if step.running.reason != cdi.ERROR:
         return
     before = get_condition(get(data_volume, "status", "conditions"), cdi.RUNNING) or {}
     if before.get("message") != step.running.message or step.phase != phase:
-        reason = "ImportFailed" if step.phase == cdi.FAILED else cdi.ERROR
+        failed_as = "CloneFailed" if source_of(data_volume) == "pvc" else "ImportFailed"
+        reason = failed_as if step.phase == cdi.FAILED else cdi.ERROR
         yield "Warning", reason, step.running.message
 
 

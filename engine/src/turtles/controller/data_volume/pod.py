@@ -71,10 +71,12 @@ def has_scratch(pod: Object) -> bool:
     return any(volume["name"] == "scratch" for volume in pod["spec"].get("volumes") or ())
 
 
-def importer_pod(data_volume: Object, target: Object, config: ImporterConfig, *, scratch: bool) -> Object:
+def importer_pod(
+    data_volume: Object, target: Object, config: ImporterConfig, *, scratch: bool, source: Object | None = None
+) -> Object:
     """Return the Pod.
 
-    :param target: the claim.
+    :param target: the claim. :param source: the claim to copy, if the source is one.
     :param scratch: there is a claim for what has to be stored.
     """
     metadata, spec = data_volume["metadata"], data_volume["spec"]
@@ -102,7 +104,7 @@ def importer_pod(data_volume: Object, target: Object, config: ImporterConfig, *,
         ],
     }
     arguments = [
-        source_of(data_volume),
+        "clone" if source is not None else source_of(data_volume),
         f"--owner={metadata['uid']}",
         f"--size={disk_size(data_volume, target)}",
         f"--timeout={TIMEOUT}",
@@ -120,6 +122,8 @@ def importer_pod(data_volume: Object, target: Object, config: ImporterConfig, *,
         arguments.append("--scratch=/scratch")
     if http := spec["source"].get("http"):
         arguments += _http_arguments(http, pod_spec)
+    if source is not None:
+        _add_source(source, pod_spec, arguments)
     if registry := spec["source"].get("registry"):
         image = image_of(registry["url"])
         _mount(pod_spec, "image", {"image": {"reference": image}}, "/image")
@@ -145,6 +149,18 @@ def importer_pod(data_volume: Object, target: Object, config: ImporterConfig, *,
         },
         "spec": pod_spec,
     }
+
+
+def _add_source(source: Object, pod_spec: Object, arguments: list[str]) -> None:
+    claim = {"claimName": source["metadata"]["name"], "readOnly": True}
+    if not is_block(source):
+        _mount(pod_spec, "source", {"persistentVolumeClaim": claim}, "/source")
+        pod_spec["containers"][0]["volumeMounts"][-1]["readOnly"] = True
+        return
+    pod_spec["volumes"].append({"name": "source", "persistentVolumeClaim": claim})
+    device = {"name": "source", "devicePath": "/dev/cdi-source-volume"}
+    pod_spec["containers"][0].setdefault("volumeDevices", []).append(device)
+    arguments.append("--source-block")
 
 
 def _http_arguments(http: Object, pod_spec: Object) -> list[str]:

@@ -10,7 +10,6 @@ from turtles.api import cdi
 from turtles.api.conditions import set_condition
 from turtles.api.objects import Object
 
-_COMPLETE = "Import Complete"
 UNKNOWN_PROGRESS = "N/A"
 
 
@@ -46,7 +45,8 @@ def status(
     conditions = new.setdefault("conditions", [])
     bound = _bound(name, target)
     if phase == cdi.SUCCEEDED:
-        running, progress = Running(False, "Completed", _COMPLETE), "100.0%"
+        complete = "Clone Complete" if data_volume["spec"]["source"].get("pvc") else "Import Complete"
+        running, progress = Running(False, "Completed", complete), "100.0%"
         ready = ("True", "", "")
     elif running.status:
         ready = ("False", "TransferRunning", "")

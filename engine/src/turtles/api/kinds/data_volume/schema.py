@@ -68,12 +68,18 @@ _REGISTRY = Struct(
     unsupported("platform", "The platform of the image."),
 )
 
+_PVC = Struct(
+    "A claim.",
+    field("namespace", STRING, "Its namespace, which is the DataVolume's.", required=True),
+    field("name", STRING, "Its name.", required=True),
+)
+
 _SOURCE = Struct(
     "Where the content comes from. Exactly one of its fields is given.",
     field("http", _HTTP, "A disk image that a server has."),
     field("blank", Struct("An empty disk."), "An empty disk."),
     field("registry", _REGISTRY, "A disk image in a container image."),
-    unsupported("pvc", "Another claim."),
+    field("pvc", _PVC, "Another claim, of which the disk is a copy."),
     unsupported("upload", "What a client sends."),
     unsupported("s3", "An object in a bucket."),
     unsupported("gcs", "An object in a bucket of Google Cloud Storage."),

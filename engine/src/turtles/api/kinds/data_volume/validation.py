@@ -9,7 +9,7 @@ from typing import Any
 from turtles.api import quantity
 from turtles.api.kind import DEFAULT_CONTEXT, Context
 from turtles.api.kinds.data_volume.schema import SPEC
-from turtles.api.language import DUPLICATE, INVALID, Cause
+from turtles.api.language import DUPLICATE, INVALID, NOT_SUPPORTED, Cause
 from turtles.api.objects import get, is_deleted
 from turtles.api.rules import Causes, Spec, schema_causes
 
@@ -30,7 +30,8 @@ def validate(data_volume: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause
     """Return what is wrong with a DataVolume; the first cause, as CDI does, unless its shape is wrong."""
     if causes := schema_causes(data_volume, SPEC):
         return causes
-    return [*_causes(data_volume["spec"])][:1]
+    namespace = get(data_volume, "metadata", "namespace")
+    return [*_causes(data_volume["spec"]), *_clone_causes(data_volume["spec"], namespace)][:1]
 
 
 def validate_update(data_volume: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
@@ -41,6 +42,17 @@ def validate_update(data_volume: Any, old: Any, context: Context = DEFAULT_CONTE
     if before != after:
         return [Cause(DUPLICATE, "Cannot update DataVolume Spec", "DataVolume.Spec")]
     return []
+
+
+def _clone_causes(spec: Spec, namespace: Any) -> Causes:
+    source, here = get(dict(spec), "source", "pvc"), "spec.source.PVC"
+    if source is None:
+        return
+    if not source["namespace"] or not source["name"]:
+        yield Cause(INVALID, f"{here} source PVC is not valid", here)
+    elif namespace and source["namespace"] != namespace:
+        message = f"{here}.namespace {source['namespace']}: claims of other namespaces can't be copied by this engine"
+        yield Cause(NOT_SUPPORTED, message, f"{here}.namespace")
 
 
 def image_of(url: str) -> str:
