@@ -41,7 +41,7 @@ options:
     type: str
   source:
     description:
-      - Where the content comes from, as C(spec.source) of the API has it, such as V({blank: {}}) for an empty disk.
+      - Where the content comes from, as C(spec.source) of the API has it. An empty object C(blank) is an empty disk.
     type: dict
   size:
     description:
