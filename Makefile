@@ -148,7 +148,7 @@ bench-vm: venv-bench ## Measure start-up and memory of virtual machines beside p
 		--instance turtles-bench --image oci-archive:/var/lib/turtles-bench/images/tiny.tar $(ARGS)
 
 .PHONY: bench-import
-bench-import: venv-tests ## Measure imports from a web server beside qemu-img convert; ARGS="--size 20480": of that many MiB.
+bench-import: venv-bench ## Measure imports from a web server beside curl and qemu-img convert; ARGS="--size 20480": of that many MiB.
 	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python tests/bench/imports.py $(ARGS)
 
 .PHONY: bench-controller

@@ -67,7 +67,7 @@ class Target:
         while start < count:
             end = start
             # One write for as much as there is between two holes
-            while end < count and not (sparse and _is_zero(view[end : end + _BLOCK])):
+            while end < count and not (sparse and _is_zero(data, end)):
                 end += _BLOCK
             if end > start:
                 _write_all(self._descriptor, view[start : min(end, count)], position + start)
@@ -152,8 +152,10 @@ def guarded(action: Callable[[], None]) -> None:
         raise ImportFailed(f"the claim can't be written: {error.strerror}") from error
 
 
-def _is_zero(block: memoryview) -> bool:
-    return block == _ZEROS[: len(block)]
+def _is_zero(data: bytes, start: int) -> bool:
+    """Say whether a block consists of zeros. Nothing is copied for it."""
+    left = len(data) - start
+    return data.startswith(_ZEROS if left >= _BLOCK else _ZEROS[:left], start)
 
 
 def _write_all(descriptor: int, data: memoryview, position: int) -> None:

@@ -19,8 +19,8 @@ from turtles.importer.request import Request
 
 log = logging.getLogger(__name__)
 
-#: Bytes of a read.
-_CHUNK = 1 << 20
+#: Bytes of a read, as much as a socket holds: a larger buffer is made for each read and given back.
+_CHUNK = 256 << 10
 #: Tries in a row that bring next to nothing, and in all; the pause between two begins with a second and doubles.
 _TRIES, _ALL_TRIES, _LONGEST_PAUSE = 5, 1000, 15.0
 #: A connection that brings fewer bytes per second, over as many seconds, is stalled.
