@@ -157,6 +157,10 @@ bench-migration: venv-bench ## Measure live migrations between two nodes on this
 	$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python tests/bench/migration.py \
 		--instance turtles-bench --image oci-archive:/var/lib/turtles-bench/images/tiny.tar $(ARGS)
 
+.PHONY: bench-import
+bench-import: venv-bench ## Measure imports from a web server beside curl and qemu-img convert; ARGS="--size 20480": of that many MiB.
+	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python tests/bench/imports.py $(ARGS)
+
 .PHONY: bench-controller
 bench-controller: venv-tests ## Measure virt-controller with 10,000 machines on simulated nodes.
 	@$(RUN) python tests/bench/controller.py $(ARGS)

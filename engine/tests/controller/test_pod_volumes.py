@@ -192,7 +192,7 @@ def test_claims_that_grew() -> None:
 @pytest.mark.parametrize(
     ("volume", "remedy"),
     [
-        ({"dataVolume": {"name": "late"}}, "this engine doesn't serve DataVolumes: create a PersistentVolumeClaim"),
+        ({"dataVolume": {"name": "late"}}, "create a DataVolume of that name, or a PersistentVolumeClaim"),
         ({"persistentVolumeClaim": {"claimName": "late"}}, "create it, or correct the volume's claimName"),
     ],
 )

@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from turtles.launcher import attachment, disks, main, termination
+from turtles import termination
+from turtles.launcher import attachment, disks, main
 from turtles.launcher.errors import LaunchError
 
 ARGUMENTS = ["attachment", "--volume", "data", "--claim", "claim"]

@@ -6,8 +6,8 @@ from pathlib import Path
 import libvirt
 import pytest
 
+from turtles import termination
 from turtles.launcher import main as launcher
-from turtles.launcher import termination
 
 from .conftest import VMI_UID
 

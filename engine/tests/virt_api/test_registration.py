@@ -139,3 +139,24 @@ def test_what_is_registered_says_by_which_version(api: FakeApi, replica: Any, mo
     monkeypatch.setattr(registration, "__version__", "9.9.9")
     replica(Registration, "two")
     api.wait(lambda: api.objects[V1]["metadata"]["annotations"][key] == "v9.9.9")
+
+
+@pytest.mark.parametrize(("owner", "ours"), [("turtles.kubevirt", True), ("cdi-operator", False), (None, True)])
+def test_who_judges_data_volumes(api: FakeApi, replica: Any, owner: str | None, ours: bool) -> None:
+    if owner:
+        definition = {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {
+                "name": "datavolumes.cdi.kubevirt.io",
+                "labels": {"app.kubernetes.io/managed-by": owner},
+            },
+        }
+        api.put(
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/datavolumes.cdi.kubevirt.io",
+            definition,
+        )
+    put_deployment(api, 1, 1)
+    replica(Registration, "virt-api-1")
+    api.wait(lambda: hooks(api))
+    assert ("datavolume-validate.cdi.kubevirt.io" in hooks(api)) is ours

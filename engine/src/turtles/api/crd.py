@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from turtles.api import cdi
 from turtles.api.kind import Column, Kind
 from turtles.api.kinds import KINDS
 from turtles.api.objects import Object
@@ -36,7 +37,7 @@ def crd(kind: Kind) -> Object:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": kind.crd_name, "labels": {"app.kubernetes.io/part-of": "kubevirt"}},
+        "metadata": {"name": kind.crd_name, "labels": {"app.kubernetes.io/part-of": "kubevirt", **_managed(kind)}},
         "spec": {
             "group": kind.group,
             "scope": kind.scope,
@@ -52,6 +53,11 @@ def crd(kind: Kind) -> Object:
             "versions": versions,
         },
     }
+
+
+def _managed(kind: Kind) -> dict[str, str]:
+    """Return the labels that tell definitions of this engine from those of upstream's CDI."""
+    return {cdi.MANAGED_BY: cdi.ENGINE} if kind.group == cdi.GROUP else {}
 
 
 def crds() -> list[Object]:

@@ -6,7 +6,7 @@ Rules and messages are those of the KubeVirt API (`spec.dataVolumeTemplates`) an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from turtles.api.core import METADATA
@@ -59,16 +59,6 @@ def namespace_causes(spec: Spec, namespace: str) -> Causes:
         if theirs and theirs != namespace:
             message = f"Embedded DataVolume namespace {theirs} differs from VM namespace {namespace}"
             yield Cause(INVALID, message, f"spec.dataVolumeTemplates[{index}]")
-
-
-def unserved_warnings(spec: Spec, path: str) -> Iterator[str]:
-    """Tell that nothing here makes DataVolumes of the templates: the machine waits for claims of their names."""
-    for index, template in enumerate(spec.get("dataVolumeTemplates") or ()):
-        if name := _name(template):
-            yield (
-                f"{path}.dataVolumeTemplates[{index}]: DataVolume {name} is not created by this engine; the machine "
-                f"starts once there is a PersistentVolumeClaim {name} with the disk's content"
-            )
 
 
 def _name(template: Mapping[str, Any]) -> str:

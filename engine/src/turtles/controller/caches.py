@@ -13,7 +13,7 @@ from turtles.controller.claims import claim_names
 from turtles.controller.heartbeats import Heartbeats
 from turtles.domain import network
 from turtles.kube.informer import Informer, Key, index_by_owner, key_of
-from turtles.kube.kubevirt import VM, VMI
+from turtles.kube.kubevirt import DATA_VOLUME, VM, VMI
 from turtles.kube.manager import Manager
 from turtles.kube.resources import NODE, POD, PVC, RESOURCEQUOTA
 
@@ -43,6 +43,7 @@ class Caches:
     attachments: Informer
     nodes: Informer
     pvcs: Informer
+    data_volumes: Informer
     quotas: Informer
     kubevirts: Informer
     heartbeats: Heartbeats
@@ -60,6 +61,8 @@ class Caches:
             attachments=manager.informer(POD, label_selector=f"{labels.APP}={labels.APP_HOTPLUG_DISK}"),
             nodes=manager.informer(NODE),
             pvcs=manager.informer(PVC),
+            # Those of upstream's CDI, or this engine's own
+            data_volumes=manager.informer(DATA_VOLUME, optional=True),
             quotas=manager.informer(RESOURCEQUOTA),
             kubevirts=manager.share(kubevirts),
             heartbeats=Heartbeats(),
@@ -92,6 +95,28 @@ def users_of_claim(informer: Informer, old: Object | None, new: Object | None) -
     if pvc is None or _state(old) == _state(new):
         return []
     return [key_of(obj) for obj in informer.by_index(BY_CLAIM, "/".join(key_of(pvc)))]
+
+
+def users_of_data_volume(informer: Informer, old: Object | None, new: Object | None) -> list[Key]:
+    """Return which VMs or VMIs to look at when a DataVolume changed: those that use it.
+
+    Whatever changed: what this component writes is in the cache before anyone is told of it.
+    """
+    data_volume = new or old
+    if data_volume is None:
+        return []
+    return [key_of(obj) for obj in informer.by_index(BY_CLAIM, "/".join(key_of(data_volume)))]
+
+
+def data_volumes_of(
+    caches: "Caches", namespace: str, spec: Mapping[str, Any], names: Iterable[str] = ()
+) -> dict[str, Object]:
+    """Return the DataVolumes that fill the claims of a VMI's spec, by name.
+
+    :param names: further ones.
+    """
+    found = {name: caches.data_volumes.get(namespace, name) for name in (*claim_names(spec), *names)}
+    return {name: data_volume for name, data_volume in found.items() if data_volume is not None}
 
 
 def _state(pvc: Object | None) -> tuple[str, str] | None:

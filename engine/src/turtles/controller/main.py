@@ -15,6 +15,8 @@ from turtles.api.configuration import ClusterConfiguration
 from turtles.command import Command
 from turtles.controller import metrics
 from turtles.controller.caches import Caches
+from turtles.controller.data_volume.consumer import ConsumerController
+from turtles.controller.data_volume.controller import DataVolumeController
 from turtles.controller.disruption import DisruptionController
 from turtles.controller.evacuation import EvacuationController
 from turtles.controller.kubevirt.controller import KubeVirtController
@@ -53,11 +55,13 @@ class VirtController:
         namespace: str = "kubevirt",
         in_touch_since: Callable[[], float] = lambda: 0.0,
         macs: Range | None = None,
+        importer_image: str = "",
     ) -> None:
         """Put them together.
 
         :param macs: addresses for interfaces; without them, they are derived.
         :param namespace: the engine's.
+        :param importer_image: of importers; that of launchers if not given.
         :param in_touch_since: see :class:`NodeController`.
         """
         self.configuration = ConfigurationWatch(client, namespace)
@@ -80,6 +84,10 @@ class VirtController:
             WorkloadUpdateController(client, manager, caches, recorder, current, config.image),
             NodeController(client, caches, recorder, in_touch_since),
             DisruptionController(client, manager, caches),
+            DataVolumeController(
+                client, manager, caches, recorder, importer_image or config.image, current, vmis.mounts_images
+            ),
+            ConsumerController(client, manager, caches, vmis.launcher_config),
             KubeVirtController(client, manager, caches, recorder, namespace, config.image),
         ):
             manager.add(controller.controller())
@@ -120,6 +128,7 @@ def _command() -> Command:
         default=f"turtles/virt-launcher:{__version__}",
         help="image of launcher Pods (default: %(default)s)",
     )
+    add("--importer-image", default="", help="image of importers' Pods (default: that of launcher Pods)")
     add(
         "--image-volumes",
         default="auto",
@@ -182,6 +191,7 @@ def _run(command: Command, options: argparse.Namespace) -> int:
         options.namespace,
         elector.in_touch_since if elector else lambda: 0.0,
         macs,
+        options.importer_image,
     )
     controller.configuration.follow_verbosity("virtController", options.log_level)
     log.info("started", extra={"version": __version__, "server": client.url, "pid": os.getpid()})

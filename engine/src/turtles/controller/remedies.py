@@ -9,8 +9,8 @@ from turtles.kube.events import MESSAGE_LENGTH
 
 #: Of a claim that doesn't exist.
 CLAIM = "create it, or correct the volume's claimName"
-#: Of a claim that a DataVolume would have made.
-DATA_VOLUME = "this engine doesn't serve DataVolumes: create a PersistentVolumeClaim of that name"
+#: Of a claim that a DataVolume makes.
+DATA_VOLUME = "create a DataVolume of that name, or a PersistentVolumeClaim"
 #: Of a Pod of somebody else that has the name of a launcher's.
 POD_IN_THE_WAY = "delete that Pod, or give it another name"
 #: Of a launcher's Pod that is no more.

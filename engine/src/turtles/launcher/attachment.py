@@ -14,9 +14,10 @@ import signal
 import socket
 from pathlib import Path
 
+from turtles import termination
 from turtles.command import Command
 from turtles.domain import paths
-from turtles.launcher import disks, termination
+from turtles.launcher import disks
 from turtles.launcher.errors import LaunchError
 
 log = logging.getLogger(__name__)

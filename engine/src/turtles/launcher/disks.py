@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from turtles import images
 from turtles.api import quantity
 from turtles.api.guests import QEMU_UID
 from turtles.api.kinds.vmi.hotplug import is_hotpluggable
 from turtles.domain import paths
 from turtles.domain.definition.elements import devices_of
-from turtles.launcher import cloudinit, files, images
+from turtles.launcher import cloudinit, files
 from turtles.launcher.errors import LaunchError
 from turtles.launcher.metrics import DISK_SIZE, MetricsDisk
 
@@ -124,39 +125,10 @@ def find_disk(volume: str, reference: str, image_dir: Path, path: str | None) ->
     :param path: the user's ``containerDisk.path``; without it, the image has exactly one file in /disk.
     :raises LaunchError: if there is no such file, more than one, or it lies outside of the image.
     """
-    what = f"volume {volume!r}: image {reference}"
-    if not image_dir.is_dir():
-        raise LaunchError(f"{what} is not mounted in the Pod ({image_dir} is missing)")
-    base = image_dir.resolve()
-    if path is None:
-        folder = base / "disk"
-        try:
-            # A folder that is a link could show another one's files.
-            entries = [] if folder.is_symlink() else sorted(folder.iterdir())
-        except (FileNotFoundError, NotADirectoryError):
-            entries = []
-        except PermissionError as error:
-            raise LaunchError(f"{what} has a folder /disk that uid {os.geteuid()} may not read") from error
-        if not entries:
-            raise LaunchError(
-                f"{what} is not a containerDisk: it has no file in /disk; put one raw or qcow2 disk there, "
-                "or name another file with containerDisk.path"
-            )
-        if len(entries) > 1:
-            names = ", ".join(entry.name for entry in entries[:5])
-            raise LaunchError(
-                f"{what} has {len(entries)} files in /disk ({names}), where one is expected; "
-                "choose one with containerDisk.path"
-            )
-        candidate = entries[0]
-    else:
-        candidate = base / path.lstrip("/")
-    resolved = candidate.resolve()
-    if not resolved.is_relative_to(base):
-        raise LaunchError(f"{what}: {path or '/disk/' + candidate.name} leads out of the image, which is not allowed")
-    if not resolved.exists():
-        raise LaunchError(f"{what} has no file {path or '/disk/' + candidate.name}")
-    return resolved
+    try:
+        return images.find_disk(image_dir, path)
+    except images.ImageError as error:
+        raise LaunchError(f"volume {volume!r}: image {reference}{error}") from error
 
 
 def _capacity(volume: Mapping[str, Any]) -> int:

@@ -21,6 +21,7 @@ from typing import Any
 
 import libvirt
 
+from turtles import termination
 from turtles.command import Command
 from turtles.domain import lifecycle, paths
 from turtles.launcher import (
@@ -34,7 +35,6 @@ from turtles.launcher import (
     metrics,
     process,
     tail,
-    termination,
 )
 from turtles.launcher.addressing import Addressing
 from turtles.launcher.console_log import ConsoleLog
@@ -54,6 +54,8 @@ cloudinit.render_seed("cidata", {"openstack/meta-data": b""})
 #: Where the node's warmed capability cache is mounted, if there is one.
 CAPABILITY_CACHE = Path("/var/cache/turtles-launcher")
 
+#: What a Pod runs whose only purpose is to be scheduled.
+PROVISION = "provision"
 #: Between two presses of the guest's power button.
 _ACPI_SECONDS = 10
 #: How long the node agent has, after the VM has stopped, to store the VM's final state and undefine the domain.
@@ -84,6 +86,9 @@ def main(argv: list[str] | None = None) -> int:
         return hooks.become_shim(argv)
     if argv[:1] == [attachment.NAME]:
         return attachment.main(argv[1:])
+    if argv[:1] == [PROVISION]:
+        # Its Pod's claims are bound
+        return 0
     # It handles signals in libvirt's event loop.
     return _command().run(_run, argv, signals=False)
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from turtles.api import configuration
+from turtles.api import cdi, configuration
 from turtles.api.kind import CREATE, DELETE
 from turtles.api.language import DUPLICATE, INVALID, NOT_SUPPORTED, Cause
 from turtles.api.objects import Object
-from turtles.kube.client import Client
+from turtles.kube.client import Client, NotFound
 from turtles.kube.kubevirt import KUBEVIRT, VM, VMI
+from turtles.kube.resources import PVC
 from turtles.virt_api.admission import Check
 
 _WORKLOADS = ((VMI, "Virtual Machine Instances"), (VM, "Virtual Machines"))
@@ -24,7 +25,28 @@ def checks(client: Client, namespace: str) -> dict[str, Check]:
 
     :param namespace: the engine's.
     """
-    return {"kubevirt": KubeVirtCheck(client, namespace)}
+    return {"data_volume": DataVolumeCheck(client), "kubevirt": KubeVirtCheck(client, namespace)}
+
+
+class DataVolumeCheck:
+    """Refuses a DataVolume whose claim exists already (CDI's rule), unless it says that the claim is filled."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __call__(self, request: Object) -> list[Cause]:
+        """Return what is wrong with creating a DataVolume."""
+        metadata = (request.get("object") or {}).get("metadata") or {}
+        namespace, name = request.get("namespace"), metadata.get("name")
+        if request.get("operation") != CREATE or not name:
+            return []
+        if (metadata.get("annotations") or {}).get(cdi.PRE_POPULATED) == name:
+            return []
+        try:
+            self._client.get(PVC, str(namespace), name)
+        except NotFound:
+            return []
+        return [Cause(DUPLICATE, f"Destination PVC {namespace}/{name} already exists", "DataVolume.Name")]
 
 
 class KubeVirtCheck:

@@ -22,6 +22,7 @@ import yaml
 from turtles.api import choices, crd
 from turtles.api.kind import GROUP, READ, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.kinds import KINDS, read_by_others
+from turtles.api.kinds.data_volume import DATA_VOLUME
 from turtles.api.kinds.migration_policy import MIGRATION_POLICY
 from turtles.api.kinds.pool import POOL
 from turtles.api.objects import Object
@@ -96,19 +97,23 @@ def read_values(file: str) -> Values:
     return Values.from_json(json.loads(text))
 
 
+def _rule(group: str, resources: list[str], verbs: Sequence[str], names: list[str] | None = None) -> Object:
+    rule: Object = {"apiGroups": [group], "resources": list(resources), "verbs": list(verbs)}
+    if names:
+        rule["resourceNames"] = list(names)
+    return rule
+
+
+#: Whether upstream's CDI does what there is to do for DataVolumes.
+_DEFINITION = _rule("apiextensions.k8s.io", ["customresourcedefinitions"], ["get"], [DATA_VOLUME.crd_name])
+
+
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
     """Writes repeated parts out, where YAML would refer to the first; not everybody reads that."""
 
     def ignore_aliases(self, data: Any) -> bool:
         """Refer to nothing."""
         return True
-
-
-def _rule(group: str, resources: list[str], verbs: Sequence[str], names: list[str] | None = None) -> Object:
-    rule: Object = {"apiGroups": [group], "resources": list(resources), "verbs": list(verbs)}
-    if names:
-        rule["resourceNames"] = list(names)
-    return rule
 
 
 def _own(group: str, resource: str, names: list[str]) -> list[Object]:
@@ -134,6 +139,7 @@ def _virt_api() -> list[Object]:
         _rule(GROUP, ["virtualmachineinstancemigrations"], ["create"]),
         _rule("apps", ["controllerrevisions"], ["get"]),
         _rule("", ["persistentvolumeclaims"], ["get"]),
+        _DEFINITION,
         # Whose machine an eviction is about, and to tell its user
         _rule("", ["pods"], ["get"]),
         # Where their virt-handler is
@@ -194,8 +200,15 @@ def _virt_controller() -> list[Object]:
         # Of machines that are to get the launcher of a new version and can't be migrated
         _rule("", ["pods/eviction"], ["create"]),
         _rule("", ["nodes"], [*READ, "patch"]),
-        # create: with what outlives machines beside their disks; patch: claims that outlive the machines of a pool
-        _rule("", ["persistentvolumeclaims"], [*READ, "create", "patch"]),
+        # create: with what outlives machines beside their disks, and those of DataVolumes; patch: claims that outlive
+        # the machines of a pool, and how an import ended; delete: what an import stored meanwhile
+        _rule("", ["persistentvolumeclaims"], [*READ, "create", "patch", "delete"]),
+        # create: those of machines' templates
+        _rule(DATA_VOLUME.group, [DATA_VOLUME.plural], [*READ, "create"]),
+        _rule(DATA_VOLUME.group, [f"{DATA_VOLUME.plural}/status"], ["patch"]),
+        _rule(DATA_VOLUME.group, [f"{DATA_VOLUME.plural}/finalizers"], ["update"]),
+        _rule("storage.k8s.io", ["storageclasses"], READ),
+        _DEFINITION,
         _rule("", ["resourcequotas"], READ),
         # Which resource of the nodes the network of an SR-IOV interface is.
         _rule("k8s.cni.cncf.io", ["network-attachment-definitions"], ["get"]),

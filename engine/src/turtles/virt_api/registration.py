@@ -20,20 +20,23 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from turtles import __version__
+from turtles.api import cdi
 from turtles.api.configuration import ClusterConfiguration, Rotation
 from turtles.api.kind import GROUP, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, UPDATE, Kind, Webhook
 from turtles.api.kinds import KINDS
+from turtles.api.kinds.data_volume import DATA_VOLUME
 from turtles.api.objects import Object
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
 from turtles.kube.informer import Informer
 from turtles.kube.resources import (
     APISERVICE,
+    CRD,
     DEPLOYMENT,
     ENDPOINTS,
     MUTATINGWEBHOOK,
@@ -77,8 +80,13 @@ def serving_names(namespace: str, url: str | None = None, bind: str = "") -> lis
     return sorted(names)
 
 
-def webhooks(bundle: str, namespace: str, url: str | None = None) -> list[tuple[Resource, Object]]:
-    """Return both webhook configurations. `bundle`: the authorities in PEM; `url`: if there is no Service."""
+def webhooks(
+    bundle: str, namespace: str, url: str | None = None, kinds: Sequence[Kind] = KINDS
+) -> list[tuple[Resource, Object]]:
+    """Return both webhook configurations.
+
+    `bundle`: the authorities in PEM; `url`: if there is no Service; `kinds`: those that aren't somebody else's.
+    """
 
     def calling(name: str, path: str, scope: str, rule: Object) -> Object:
         client: Object = {"caBundle": _base64(bundle)}
@@ -118,7 +126,7 @@ def webhooks(bundle: str, namespace: str, url: str | None = None) -> list[tuple[
     # Other people's drains don't depend on virt-api; machines that must stay have a disruption budget as well
     interceptor |= {"failurePolicy": "Ignore", "sideEffects": "NoneOnDryRun"}
 
-    hooks = [(webhook, hook(kind, webhook)) for kind in KINDS for webhook in kind.webhooks]
+    hooks = [(webhook, hook(kind, webhook)) for kind in kinds for webhook in kind.webhooks]
     mutating = [found for webhook, found in hooks if webhook.mutating]
     validating = [*(found for webhook, found in hooks if not webhook.mutating), interceptor]
     return [
@@ -280,8 +288,17 @@ class Registration:
         self.done.set()
 
     def _wanted(self, bundle: str) -> list[tuple[Resource, Object]]:
-        found = webhooks(bundle, self._namespace, self._url) + apiservices(bundle, self._namespace)
+        found = webhooks(bundle, self._namespace, self._url, self._kinds()) + apiservices(bundle, self._namespace)
         return found + (endpoints(self._namespace, self._url) if self._url else [])
+
+    def _kinds(self) -> list[Kind]:
+        """Return the kinds that this engine serves: not those of CDI where upstream's has defined them."""
+        try:
+            found = self._client.get(CRD, None, DATA_VOLUME.crd_name)
+        except NotFound:
+            return list(KINDS)
+        ours = (found["metadata"].get("labels") or {}).get(cdi.MANAGED_BY) == cdi.ENGINE
+        return [kind for kind in KINDS if ours or kind.group != cdi.GROUP]
 
     def _ensure(self) -> Certificates:
         def expired(secret: Object, end: datetime) -> None:

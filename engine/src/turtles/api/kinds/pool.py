@@ -12,7 +12,6 @@ from typing import Any
 
 from turtles.api import durations
 from turtles.api.core import CONDITIONS, LABEL_SELECTOR, METADATA, REQUIREMENTS
-from turtles.api.data_volumes import unserved_warnings
 from turtles.api.kind import (
     AGE,
     CREATE,
@@ -240,9 +239,7 @@ def _autohealing(spec: Spec) -> Causes:
 def warn(pool: Any) -> list[str]:
     """Return the warnings about a pool that is admitted."""
     strategy = get(pool, "spec", "scaleInStrategy") or {}
-    machine = get(pool, "spec", "virtualMachineTemplate", "spec") or {}
     return [
-        *unserved_warnings(machine, "spec.virtualMachineTemplate.spec"),
         *(
             f"spec.scaleInStrategy.{name}.statePreservation: {ONLINE} does what {OFFLINE} does: memory isn't kept"
             for name in ("proactive", "opportunistic")

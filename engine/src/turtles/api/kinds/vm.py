@@ -14,7 +14,7 @@ from typing import Any
 from turtles.api import labels
 from turtles.api.configuration import DECENTRALIZED_MIGRATION
 from turtles.api.core import CONDITIONS, FREE, METADATA
-from turtles.api.data_volumes import TEMPLATES, namespace_causes, template_causes, unserved_warnings
+from turtles.api.data_volumes import TEMPLATES, namespace_causes, template_causes
 from turtles.api.kind import (
     AGE,
     CREATE,
@@ -74,7 +74,7 @@ VM_SPEC = Struct(
     field(
         "dataVolumeTemplates",
         TEMPLATES,
-        "DataVolumes to create for the machine. None are made so far: the machine waits for claims of their names.",
+        "DataVolumes to create for the machine, which starts when they are ready and goes with them.",
     ),
     field(
         "instancetype",
@@ -284,8 +284,6 @@ def warn(vm: Object) -> list[str]:
     """Return the warnings about a VirtualMachine that is admitted."""
     warnings = [RUNNING_WARNING] if get(vm, "spec", "running") is not None else []
     spec = get(vm, "spec", "template", "spec")
-    if isinstance(spec, dict):
-        warnings += unserved_warnings(vm["spec"], "spec")
     if isinstance(spec, dict) and get(vm, "spec", "instancetype") is None:
         # The instance is refused: by then something else may have said how much
         warnings += [

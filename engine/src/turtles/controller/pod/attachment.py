@@ -50,7 +50,7 @@ def attachment_pod(vmi: Object, launcher: Object, volume: Mapping[str, Any], con
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
         "securityContext": pod_security(),
-        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": _node(launcher)}},
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": on_node_of(launcher)}},
         "containers": [
             {
                 "name": _CONTAINER,
@@ -93,7 +93,7 @@ def _read_only(wanted: bool) -> Object:
     return {"readOnly": True} if wanted else {}
 
 
-def _node(launcher: Object) -> Object:
+def on_node_of(launcher: Object) -> Object:
     """Return the terms that only the launcher's node fulfils. A scheduler binds the claim as well, if need be."""
     fields = [{"key": "metadata.name", "operator": "In", "values": [launcher["spec"]["nodeName"]]}]
     return {"nodeSelectorTerms": [{"matchFields": fields}]}

@@ -18,7 +18,7 @@ from turtles.api.phases import is_final
 from turtles.api.run_strategies import ALWAYS, HALTED, run_strategy
 from turtles.api.times import rfc3339
 from turtles.controller import remedies
-from turtles.controller.caches import BY_OWNER, Caches, users_of_claim
+from turtles.controller.caches import BY_OWNER, Caches, users_of_claim, users_of_data_volume
 from turtles.controller.changes import merge_diff
 from turtles.controller.claims import claim_names
 from turtles.controller.finalizers import VM_FINALIZERS, VMI_FINALIZERS, with_finalizer
@@ -26,6 +26,7 @@ from turtles.controller.instances import STOPPED, Instances
 from turtles.controller.noted_ends import NotedEnds
 from turtles.controller.ownership import references_with, references_without
 from turtles.controller.vm import interfaces, larger_pod, live_update, memory_dump
+from turtles.controller.vm.data_volumes import DataVolumes, Disks
 from turtles.controller.vm.instancetypes import InstancetypeError, Instancetypes
 from turtles.controller.vm.mac_pool import MacPool, MacPoolError, Range
 from turtles.controller.vm.plan import Plan, instance_of, plan
@@ -43,6 +44,8 @@ log = logging.getLogger(__name__)
 _ORPHAN = "orphan"
 #: Why a VM isn't started whose interfaces get no MAC address, and seconds until that is looked at again.
 NO_MAC, _LOOK_AGAIN = "NoFreeMACAddress", 30.0
+#: Seconds after which DataVolumes that were refused are tried again.
+_RETRY_DISKS = 10.0
 
 
 class VMController:
@@ -70,11 +73,17 @@ class VMController:
         self._revisions = Revisions(client)
         self._instancetypes = Instancetypes(client, configuration)
         self._instances = Instances(client, caches.vmis, recorder)
+        self._data_volumes, self._disks = caches.data_volumes, DataVolumes(client, caches, recorder)
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""
         # A VM's VMI has its name
-        triggers = (each(self._vms), each(self._vmis), Trigger(self._pvcs, self._by_claim))
+        triggers = (
+            each(self._vms),
+            each(self._vmis),
+            Trigger(self._pvcs, self._by_claim),
+            Trigger(self._data_volumes, lambda old, new: users_of_data_volume(self._vms, old, new)),
+        )
         return Controller("vm", self.reconcile, triggers, reads=(self._pods,), workers=2)
 
     def _by_claim(self, old: Object | None, new: Object | None) -> list[Key]:
@@ -142,7 +151,8 @@ class VMController:
                 outdated = bool(why)
         except InstancetypeError as error:
             outdated, why = True, error.message
-        decided = plan(vm, vmi, now, random.random(), outdated=outdated)  # noqa: S311
+        disks = self._disks.sync(vm)
+        decided = plan(vm, vmi, now, random.random(), outdated=outdated, held=not disks.are_ready)  # noqa: S311
         if decided.run_always:
             field = {"running": True} if vm["spec"].get("running") is not None else {"runStrategy": ALWAYS}
             return self._sync(self._patch_vm(vm, {"spec": field}), vmi)
@@ -152,17 +162,18 @@ class VMController:
                 # What was asked for still is.
                 requests = (vm.get("status") or {}).get("stateChangeRequests") or ()
                 decided = Plan(requests=requests, start_failure=decided.start_failure)
-            self._store(vm, vmi, decided, self._context(vm, failure=_reason(failure)))
+            self._store(vm, vmi, decided, self._context(vm, disks, failure=_reason(failure)))
             if failure:
                 raise failure
             return None
-        stored = self._store(vm, vmi, decided, self._context(vm, outdated=outdated, why=why))
+        around = self._context(vm, disks, outdated=outdated, why=why, failure=disks.failure)
+        stored = self._store(vm, vmi, decided, around)
         if vmi is not None and decided.delete:
             # Only now: the status says what has to happen once the VMI is gone.
             self._delete(stored, vmi, decided.why)
         if vmi is not None and is_deleted(vmi) and is_final(vmi):
             self._let_go(vm, vmi)
-        return decided.wait
+        return _RETRY_DISKS if disks.missing else decided.wait
 
     def _follow(self, vm: Object, vmi: Object, configuration: ClusterConfiguration) -> tuple[Object, Object, str]:
         """Change a running VMI to what its VM asks for now.
@@ -239,11 +250,17 @@ class VMController:
             self._pvcs.observe(self._client.patch(PVC, namespace, name, patch))
 
     def _context(
-        self, vm: Object, *, outdated: bool = False, why: str = "", failure: tuple[str, str] | None = None
+        self,
+        vm: Object,
+        disks: Disks,
+        *,
+        outdated: bool = False,
+        why: str = "",
+        failure: tuple[str, str] | None = None,
     ) -> Context:
         namespace = vm["metadata"]["namespace"]
         pvcs = {name: self._pvcs.get(namespace, name) for name in claim_names(template_of(vm))}
-        return Context(outdated, why, failure, pvcs)
+        return Context(outdated, why, failure, pvcs, disks.data_volumes)
 
     def _patch_vmi(self, vmi: Object, patch: Object) -> Object:
         """Change a VMI that is still what it was."""

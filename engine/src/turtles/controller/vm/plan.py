@@ -39,6 +39,7 @@ class Plan:
     :param start_failure: ``status.startFailure`` from now on, or None.
     :param wait: seconds until the next start may be tried, or None.
     :param run_always: the VM's run strategy is to become Always; the rest is decided then.
+    :param held: it would start, and its disks aren't there yet.
     """
 
     create: Object | None = None
@@ -48,15 +49,25 @@ class Plan:
     start_failure: Object | None = None
     wait: float | None = None
     run_always: bool = False
+    held: bool = False
 
 
-def plan(vm: Object, vmi: Object | None, now: datetime, jitter: float = 0.0, *, outdated: bool = False) -> Plan:
+def plan(
+    vm: Object,
+    vmi: Object | None,
+    now: datetime,
+    jitter: float = 0.0,
+    *,
+    outdated: bool = False,
+    held: bool = False,
+) -> Plan:
     """Decide whether the VM's VMI is to be created or deleted.
 
     :param vm: not being deleted.
     :param vmi: the VMI of that name that the VM controls, or None.
     :param jitter: 0…1, spreads the start backoff.
     :param outdated: the VMI isn't what the VM's template asks for now.
+    :param held: the VM can't start, because its disks aren't there yet.
     """
     strategy = run_strategy(vm)
     vm_status = vm.get("status") or {}
@@ -89,6 +100,8 @@ def plan(vm: Object, vmi: Object | None, now: datetime, jitter: float = 0.0, *, 
     wait = _backoff_left(failure, now)
     if wait > 0:
         return Plan(requests=requests, start_failure=failure, wait=wait)
+    if held:
+        return Plan(requests=requests, start_failure=failure, held=True)
     paused = start_asked and _is_paused(first)
     return Plan(
         create=instance_of(vm, paused=paused), requests=requests[1:] if start_asked else requests, start_failure=failure

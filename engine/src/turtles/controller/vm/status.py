@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from turtles.api import cdi
 from turtles.api.conditions import TERMINATING, get_condition, is_true, remove_condition, set_condition
 from turtles.api.kinds.instancetype.matchers import MATCHERS
 from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import RUNNING, is_final
 from turtles.api.run_strategies import ALWAYS, RERUN_ON_FAILURE, WAIT_AS_RECEIVER, run_strategy
 from turtles.api.times import rfc3339
+from turtles.controller.vm.data_volumes import FAILED_CREATE as FAILED_DATA_VOLUME
 from turtles.controller.vm.plan import Plan
 from turtles.controller.vm.revision import started_generation
 
@@ -31,7 +33,7 @@ FAILED_CREATE, NOT_ADOPTED = "FailedCreate", "NotAdopted"
 #: The instance type or the preference that the VM names doesn't exist.
 FAILED_FIND = {"instancetype": "FailedFindInstancetype", "preference": "FailedFindPreference"}
 #: Those that hold no longer than what causes them.
-_PASSING = (FAILED_CREATE, NOT_ADOPTED, *FAILED_FIND.values())
+_PASSING = (FAILED_CREATE, NOT_ADOPTED, FAILED_DATA_VOLUME, *FAILED_FIND.values())
 _RESTART_REQUIRED = "a non-live-updatable field was changed in the template spec"
 
 
@@ -43,12 +45,14 @@ class Context:
     :param why: it can't.
     :param failure: (reason, message) of what went wrong just now.
     :param pvcs: the claims its volumes name; None for one that does not exist.
+    :param data_volumes: those that fill its claims, by name.
     """
 
     outdated: bool = False
     why: str = ""
     failure: tuple[str, str] | None = None
     pvcs: Mapping[str, Object | None] = field(default_factory=dict)
+    data_volumes: Mapping[str, Object] = field(default_factory=dict)
 
 
 def status(vm: Object, vmi: Object | None, decided: Plan, around: Context, now: datetime) -> Object:
@@ -76,7 +80,8 @@ def status(vm: Object, vmi: Object | None, decided: Plan, around: Context, now: 
             new.pop(key, None)
     _put(new, "stateChangeRequests", list(decided.requests))
     _put(new, "startFailure", decided.start_failure)
-    if vmi is not None or (old.get("runStrategy") and decided.wait is None and not around.failure):
+    waits = decided.wait is not None or decided.held or around.failure
+    if vmi is not None or (old.get("runStrategy") and not waits):
         new["runStrategy"] = strategy
     for matcher in MATCHERS:
         if matcher.of(vm) is None:
@@ -88,7 +93,9 @@ def status(vm: Object, vmi: Object | None, decided: Plan, around: Context, now: 
         seen = started_generation(vm, vmi) if around.outdated else generation
         if seen is not None:
             new["observedGeneration"] = seen
-    new["printableStatus"] = printable_status(vm, vmi, decided.start_failure, around.pvcs, stopping=decided.delete)
+    new["printableStatus"] = printable_status(
+        vm, vmi, decided.start_failure, around.pvcs, around.data_volumes, stopping=decided.delete
+    )
     return new
 
 
@@ -157,6 +164,7 @@ def printable_status(
     vmi: Object | None,
     start_failure: Object | None,
     pvcs: Mapping[str, Object | None],
+    data_volumes: Mapping[str, Object] | None = None,
     *,
     stopping: bool = False,
 ) -> str:
@@ -183,8 +191,13 @@ def printable_status(
     scheduled = get_condition(conditions, "PodScheduled") or {}
     if alive and unsynchronized == "FailedPvcNotFound":
         return "ErrorPvcNotFound"
+    filling = [each for each in (data_volumes or {}).values() if not cdi.is_populated(each)]
+    if any(cdi.failure_of(each) for each in filling):
+        return "DataVolumeError"
     if alive and scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
         return "ErrorUnschedulable"
+    if any(cdi.phase_of(each) not in cdi.AWAITS_CONSUMER for each in filling):
+        return "Provisioning"
     if alive and any((pvc.get("status") or {}).get("phase") == "Pending" for pvc in pvcs.values() if pvc):
         return "WaitingForVolumeBinding"
     if alive and unsynchronized in _IMAGE_TROUBLE:

@@ -18,7 +18,17 @@ from turtles.api.configuration import ClusterConfiguration
 from turtles.api.objects import Object, controller_of
 from turtles.api.phases import PENDING, phase_of, set_phase
 from turtles.controller import remedies
-from turtles.controller.caches import BY_NAMESPACE, BY_OWNER, BY_SEEN_MAC, PENDING_IN, Caches, seen_mac, users_of_claim
+from turtles.controller.caches import (
+    BY_NAMESPACE,
+    BY_OWNER,
+    BY_SEEN_MAC,
+    PENDING_IN,
+    Caches,
+    data_volumes_of,
+    seen_mac,
+    users_of_claim,
+    users_of_data_volume,
+)
 from turtles.controller.claims import claim_names
 from turtles.controller.noted_ends import NotedEnds
 from turtles.controller.pod import sriov, state
@@ -67,6 +77,7 @@ class VMIController:
         self._pvcs, self._quotas, self._attachments = caches.pvcs, caches.quotas, caches.attachments
         self._configuration, self._noted_ends = configuration, noted_ends
         self._server = Server(client)
+        self._caches, self._data_volumes = caches, caches.data_volumes
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""
@@ -75,6 +86,7 @@ class VMIController:
             owner_of(self._pods, VMI.kind),
             Trigger(self._attachments, _attached_to),
             Trigger(self._pvcs, lambda old, new: users_of_claim(self._vmis, old, new)),
+            Trigger(self._data_volumes, lambda old, new: users_of_data_volume(self._vmis, old, new)),
             Trigger(self._quotas, self._waiting_in),
         )
         return Controller("vmi", self.reconcile, triggers, reads=(self._nodes,), workers=3)
@@ -105,6 +117,7 @@ class VMIController:
             addresses=vsock.addresses(self._vmis.list()) if vsock.is_without_address(vmi) else (),
             attachments=attachments,
             image=self._config.image,
+            data_volumes=data_volumes_of(self._caches, namespace, vmi["spec"]),
         )
         if decided.lost_pod and (pod := self._live_pod(vmi)) is not None:
             self._pods.observe(pod)
@@ -300,20 +313,30 @@ class VMIController:
         if owner is not None:
             self._recorder.event({**owner, "namespace": metadata["namespace"]}, "Warning", "Failed", message)
 
-    def launcher_config(self, vmi: Object) -> LauncherConfig:
-        """Return the configuration in force with what the nodes offer, and the VMI's namespace asks for, now."""
-        nodes = [
+    def mounts_images(self) -> bool:
+        """Say whether Pods can have volumes of container images, wherever they run."""
+        return self._has_image_volumes(self._schedulable(), self._configuration())
+
+    def _has_image_volumes(self, nodes: Sequence[Object], cluster: ClusterConfiguration) -> bool:
+        images = self._config.image_volumes
+        return image_volumes(self._server.version(), nodes, cluster) if images is None else images
+
+    def _schedulable(self) -> list[Object]:
+        """Return the nodes that take machines."""
+        return [
             node
             for node in self._nodes.list()
             if (node["metadata"].get("labels") or {}).get(labels.NODE_SCHEDULABLE) == "true"
         ]
+
+    def launcher_config(self, vmi: Object) -> LauncherConfig:
+        """Return the configuration in force with what the nodes offer, and the VMI's namespace asks for, now."""
+        nodes = self._schedulable()
         offered = [(node.get("status") or {}).get("allocatable") or {} for node in nodes]
         cluster = self._configuration()
         emulation = cluster.use_emulation
         kvm = _offers(offered, labels.DEVICE_KVM) if emulation is None else not emulation
-        images = self._config.image_volumes
-        if images is None:
-            images = image_volumes(self._server.version(), nodes, cluster)
+        images = self._has_image_volumes(nodes, cluster)
         if images and is_pulled_always(vmi["spec"]) and pulls_again(nodes):
             images = False
         return replace(

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from turtles.api import cdi
 from turtles.api.conditions import get_condition
 from turtles.api.kinds.vmi import hotplug
 from turtles.api.objects import Object, is_deleted
@@ -41,12 +42,17 @@ class Changes:
 
 
 def follow(
-    vmi: Object, launcher: Object, attachments: Sequence[Object], pvcs: Mapping[str, Object | None]
+    vmi: Object,
+    launcher: Object,
+    attachments: Sequence[Object],
+    pvcs: Mapping[str, Object | None],
+    data_volumes: Mapping[str, Object] | None = None,
 ) -> Changes | None:
     """Decide about the volumes of a VMI whose launcher has a node; None if none of them may come or go.
 
     :param attachments: the Pods that the launcher controls.
     :param pvcs: the claims its volumes name; None for one that does not exist.
+    :param data_volumes: those that fill its claims, by name.
     """
     wanted = hotplug.hotpluggable_volumes(vmi["spec"])
     entries: Sequence[Object] = (vmi.get("status") or {}).get("volumeStatus") or ()
@@ -61,7 +67,9 @@ def follow(
         pod = pods.get(attachment_name(launcher, volume))
         if pod is not None:
             held.add(pod["metadata"]["name"])
-        changes.entries.append(_attach(entry, volume, launcher, pod, pvcs.get(paths.claim_of(volume) or ""), changes))
+        claim = paths.claim_of(volume) or ""
+        filling = (data_volumes or {}).get(claim)
+        changes.entries.append(_attach(entry, volume, launcher, pod, pvcs.get(claim), filling, changes))
     for entry in known.values():
         if "hotplugVolume" not in entry:
             changes.entries.append(entry)
@@ -83,6 +91,7 @@ def _attach(
     launcher: Object,
     pod: Object | None,
     pvc: Object | None,
+    data_volume: Object | None,
     changes: Changes,
 ) -> Object:
     """Return the entry of a volume that is wanted."""
@@ -99,7 +108,7 @@ def _attach(
     entry = {**entry, "hotplugVolume": attached}
     if "memoryDump" in volume:
         entry.setdefault("memoryDumpVolume", {"claimName": str(claim)})
-    obstacle = _obstacle(volume, pvc)
+    obstacle = _obstacle(volume, pvc) or _emptiness(data_volume)
     if pod is None and pvc is not None and not obstacle and not is_deleted(launcher):
         changes.create.append(volume)
     if entry.get("phase") in hotplug.IN_POD:
@@ -137,6 +146,14 @@ def _obstacle(volume: Mapping[str, Any], pvc: Object | None) -> tuple[str, str] 
         )
         return "VolumeModeNotSupported", message
     return None
+
+
+def _emptiness(data_volume: Object | None) -> tuple[str, str] | None:
+    """Return reason and message of a claim that a DataVolume hasn't filled yet."""
+    if data_volume is None or cdi.is_populated(data_volume):
+        return None
+    name, failure = data_volume["metadata"]["name"], cdi.failure_of(data_volume)
+    return _NOT_READY, f"DataVolume {name} has no content: {failure or cdi.phase_of(data_volume) or cdi.PENDING}"
 
 
 def _trouble(pod: Object) -> tuple[str, str] | None:

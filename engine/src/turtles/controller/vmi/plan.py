@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from turtles.api import labels
+from turtles.api import cdi, labels
 from turtles.api.conditions import get_condition, is_true, remove_condition, set_condition
 from turtles.api.guests import QEMU_UID
 from turtles.api.kinds.vmi.hotplug import is_hotpluggable
@@ -46,6 +46,8 @@ _AGENT_LATE = "NodeAgentNotResponding"
 _REJECTED = "PodRejected"
 #: Why there is no Pod: there can't be one for this machine as things are.
 _FAILED_CREATE = "FailedCreate"
+#: Condition: whether DataVolumes have filled the claims.
+_FILLED = "DataVolumesReady"
 #: Seconds after which it is looked again whether that has changed; the configuration may have.
 _OBSTACLE_LOOK = 60.0
 #: Shortest and longest pause between two Pods for one start, seconds.
@@ -116,6 +118,7 @@ def plan(
     addresses: Collection[int] = (),
     attachments: Sequence[Object] = (),
     image: str = "",
+    data_volumes: Mapping[str, Object] | None = None,
 ) -> Plan:
     """Decide what a VMI needs.
 
@@ -127,6 +130,7 @@ def plan(
     :param addresses: VSOCK addresses of other machines.
     :param attachments: the Pods that hold claims for its launcher.
     :param image: of the launchers that are created now.
+    :param data_volumes: those that fill its claims, by name.
     """
     wanted: Object = {**vmi, "metadata": dict(vmi["metadata"]), "status": copy.deepcopy(vmi.get("status") or {})}
     draft = _Draft(wanted)
@@ -146,12 +150,12 @@ def plan(
             if volumes := wanted["status"].get("volumeStatus"):
                 wanted["status"]["volumeStatus"] = refreshed(volumes, vmi["spec"], pvcs)
         else:
-            _bring_up(draft, pod, pvcs, now, obstacles)
+            _bring_up(draft, pod, pvcs, now, obstacles, data_volumes or {})
             if draft.create_pod and vsock.is_without_address(wanted):
                 wanted["status"]["VSOCKCID"] = vsock.allocate(wanted["metadata"]["uid"], addresses)
     if is_final(wanted) and not is_final(vmi):
         draft.delete_pods = [each for each in pods if not is_deleted(each)]
-    _follow_volumes(draft, pod, attachments, pvcs)
+    _follow_volumes(draft, pod, attachments, pvcs, data_volumes or {})
     if pod is not None and not is_final(wanted):
         draft.network_info = sriov.info(wanted, pod)
     conditions = wanted["status"].setdefault("conditions", [])
@@ -169,7 +173,11 @@ def plan(
 
 
 def _follow_volumes(
-    draft: _Draft, launcher: Object | None, attachments: Sequence[Object], pvcs: Mapping[str, Object | None]
+    draft: _Draft,
+    launcher: Object | None,
+    attachments: Sequence[Object],
+    pvcs: Mapping[str, Object | None],
+    data_volumes: Mapping[str, Object],
 ) -> None:
     """Bring claims to a launcher that has a node, and away from it; when it ends, all of them go."""
     if is_final(draft.vmi) or launcher is None:
@@ -177,7 +185,7 @@ def _follow_volumes(
         return
     if not launcher["spec"].get("nodeName") or end.has_ended(launcher):
         return
-    changes = hotplug.follow(draft.vmi, launcher, attachments, pvcs)
+    changes = hotplug.follow(draft.vmi, launcher, attachments, pvcs, data_volumes)
     if changes is not None:
         draft.vmi["status"]["volumeStatus"] = changes.entries
         draft.attach, draft.detach = changes.create, changes.delete
@@ -190,6 +198,7 @@ def _bring_up(
     pvcs: Mapping[str, Object | None],
     moment: datetime,
     obstacles: Sequence[str],
+    data_volumes: Mapping[str, Object],
 ) -> None:
     """Pending and Scheduling: this controller owns the VMI."""
     vmi, status, now = draft.vmi, draft.vmi["status"], rfc3339(moment)
@@ -204,6 +213,8 @@ def _bring_up(
             draft.lost_pod = True
             return
         needed = claim_names(_without_hotplug(vmi["spec"]))
+        if not _are_filled(draft, {name: data_volumes[name] for name in needed if name in data_volumes}, now):
+            return
         if missing := sorted(name for name in needed if pvcs.get(name) is None):
             message = f"PVC {vmi['metadata']['namespace']}/{missing[0]} does not exist, waiting for it to appear"
             if set_condition(conditions, "Synchronized", "False", "FailedPvcNotFound", message, now):
@@ -253,6 +264,29 @@ def _bring_up(
     node = (pod.get("spec") or {}).get("nodeName")
     if node and conditions_of.is_up(pod):
         _hand_over(draft, pod, node, now)
+
+
+def _are_filled(draft: _Draft, data_volumes: Mapping[str, Object], now: str) -> bool:
+    """Say whether the claims that DataVolumes fill have their content; if not, the VMI waits."""
+    conditions = draft.vmi["status"]["conditions"]
+    if not data_volumes:
+        remove_condition(conditions, _FILLED)
+        return True
+    waiting = [name for name, data_volume in sorted(data_volumes.items()) if not cdi.is_populated(data_volume)]
+    if not waiting:
+        words = "All of the VMI's DVs are bound and ready"
+        set_condition(conditions, _FILLED, "True", "AllDVsReady", words, now)
+        return True
+    set_condition(conditions, _FILLED, "False", "NotAllDVsReady", "Not all of the VMI's DVs are ready", now)
+    name = waiting[0]
+    if failure := cdi.failure_of(data_volumes[name]):
+        message = f"DataVolume {name} has no content: {failure}"
+        if set_condition(conditions, "Synchronized", "False", "FailedDataVolumeImport", message, now):
+            draft.events.append(("Warning", "FailedDataVolumeImport", message))
+    else:
+        conditions_of.clear_unsynchronized(conditions)
+    set_phase(draft.vmi["status"], PENDING, now)
+    return False
 
 
 def _without_hotplug(spec: Mapping[str, Any]) -> Object:

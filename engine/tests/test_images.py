@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from turtles.launcher import images
-from turtles.launcher.images import Image, ImageError, inspect
+from turtles import images
+from turtles.images import Image, ImageError, inspect
 
 pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="needs qemu-img")
 

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names of the Containerized Data Importer's API (CDI): groups, phases, annotations, labels.
+
+Source: CDI API reference, cdi.kubevirt.io/v1beta1, and its documents "DataVolumes" and "WaitForFirstConsumer".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from turtles.api.objects import get
+
+GROUP = "cdi.kubevirt.io"
+
+# Phases of a DataVolume
+PENDING = "Pending"
+PVC_BOUND = "PVCBound"
+IMPORT_SCHEDULED, IMPORT_IN_PROGRESS = "ImportScheduled", "ImportInProgress"
+CLONE_SCHEDULED, CLONE_IN_PROGRESS = "CloneScheduled", "CloneInProgress"
+WAIT_FOR_FIRST_CONSUMER, PENDING_POPULATION = "WaitForFirstConsumer", "PendingPopulation"
+SUCCEEDED, FAILED = "Succeeded", "Failed"
+#: Phases in which a DataVolume waits for a Pod that uses its claim.
+AWAITS_CONSUMER = (WAIT_FOR_FIRST_CONSUMER, PENDING_POPULATION)
+
+# Conditions of a DataVolume
+BOUND, RUNNING, READY = "Bound", "Running", "Ready"
+
+# Annotations that users set on a DataVolume
+#: "true": the importer is the first consumer of the claim.
+BIND_IMMEDIATELY = "cdi.kubevirt.io/storage.bind.immediate.requested"
+#: "true": the importer's Pod stays when it has succeeded.
+RETAIN_POD = "cdi.kubevirt.io/storage.pod.retainAfterCompletion"
+#: Its own name: the claim of this name exists, and has its content already.
+PRE_POPULATED = "cdi.kubevirt.io/storage.prePopulated"
+#: "false" on a VirtualMachine: its DataVolumes are created when it is started.
+IMMEDIATE_CREATION = "kubevirt.io/immediate-data-volume-creation"
+
+# Annotations of a claim, which tell what became of it
+CONTENT_TYPE = "cdi.kubevirt.io/storage.contentType"
+IMPORT_SOURCE = "cdi.kubevirt.io/storage.import.source"
+POD_PHASE = "cdi.kubevirt.io/storage.pod.phase"
+POD_RESTARTS = "cdi.kubevirt.io/storage.pod.restarts"
+FAILURE_REASON = "cdi.kubevirt.io/storage.condition.running.reason"
+FAILURE_MESSAGE = "cdi.kubevirt.io/storage.condition.running.message"
+
+# Labels of what belongs to a DataVolume
+APP = "app"
+APP_IMPORTER = "containerized-data-importer"
+COMPONENT = "cdi.kubevirt.io"
+COMPONENT_IMPORTER = "importer"
+
+#: Share of a file system that a disk image leaves free, for claims with volumeMode Filesystem.
+FILESYSTEM_OVERHEAD = 0.06
+
+#: Label of CustomResourceDefinitions that this engine installed, and its value. Others are upstream's, which then does
+#: all of the work.
+MANAGED_BY, ENGINE = "app.kubernetes.io/managed-by", "turtles.kubevirt"
+
+
+def phase_of(data_volume: Mapping[str, Any]) -> str:
+    """Return a DataVolume's phase; empty if it has none so far."""
+    return str(get(dict(data_volume), "status", "phase") or "")
+
+
+def is_populated(data_volume: Mapping[str, Any]) -> bool:
+    """Tell whether the content of a DataVolume's claim is complete."""
+    return phase_of(data_volume) == SUCCEEDED
+
+
+def failure_of(data_volume: Mapping[str, Any]) -> str:
+    """Return why a DataVolume has no content so far, or never gets any; empty if nothing went wrong."""
+    for condition in get(dict(data_volume), "status", "conditions") or ():
+        if condition.get("type") == RUNNING and condition.get("reason") == ERROR:
+            return str(condition.get("message") or condition["reason"])
+    return "it failed" if phase_of(data_volume) == FAILED else ""
+
+
+#: Reason of the condition Running while an importer fails.
+ERROR = "Error"

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The fields of a DataVolume (CDI API reference, cdi.kubevirt.io/v1beta1)."""
+
+from __future__ import annotations
+
+from turtles.api.core import LABEL_SELECTOR
+from turtles.api.language import (
+    BOOLEAN,
+    EMPTY_OR_STRING,
+    INT32,
+    QUANTITY,
+    STRING,
+    STRINGS,
+    TIME,
+    Choice,
+    Field,
+    ListOf,
+    MapOf,
+    Struct,
+    field,
+    unsupported,
+)
+
+_RESOURCES = Struct(
+    "How much storage there is to be.",
+    field("requests", MapOf(QUANTITY), "Requested amounts: storage."),
+    field("limits", MapOf(QUANTITY), "Limits: storage."),
+)
+
+
+def _claim(doc: str, *more: Field) -> Struct:
+    return Struct(
+        doc,
+        field("accessModes", STRINGS, "How the volume is used: ReadWriteOnce, ReadOnlyMany, ReadWriteMany."),
+        field("resources", _RESOURCES, "How much storage there is to be."),
+        field("storageClassName", STRING, "The StorageClass; the default one if not given."),
+        field(
+            "volumeMode", Choice("Filesystem", "Block"), "Whether the volume has a file system.", absent="Filesystem"
+        ),
+        field("selector", LABEL_SELECTOR, "Labels of the PersistentVolume to bind to."),
+        field("volumeName", STRING, "The PersistentVolume to bind to."),
+        unsupported("dataSource", "Who provides the content in place of the importer."),
+        unsupported("dataSourceRef", "Who provides the content in place of the importer."),
+        *more,
+    )
+
+
+_BY_NODE = "{path}: nodes pull images, with their own settings: give credentials and authorities to them"
+
+_HTTP = Struct(
+    "A server's file.",
+    field("url", STRING, "Its address, with http or https.", required=True),
+    field("secretRef", STRING, "Secret with user (accessKeyId) and password (secretKey), for basic authentication."),
+    field("certConfigMap", STRING, "ConfigMap with the authorities that the server's certificate is verified by."),
+    field("extraHeaders", STRINGS, "Further headers of requests, such as `Accept: application/octet-stream`."),
+    field("secretExtraHeaders", STRINGS, "Secrets whose values are further headers of requests."),
+    field("checksum", STRING, "What the file's hash must be, such as `sha256:…`; with md5, sha1, sha256 or sha512."),
+    field("insecureSkipVerify", BOOLEAN, "Don't verify the server's certificate."),
+)
+
+_REGISTRY = Struct(
+    "A container image with one disk image in /disk.",
+    field("url", STRING, "Its reference after docker://; on one machine also oci-archive: and a file.", required=True),
+    field("pullMethod", Choice("node"), "The node pulls it, with its own settings for registries.", absent="node"),
+    unsupported("imageStream", "An image stream of OpenShift."),
+    unsupported("secretRef", "Credentials for the registry.", refusal=_BY_NODE),
+    unsupported("certConfigMap", "Authorities of the registry's certificate.", refusal=_BY_NODE),
+    unsupported("platform", "The platform of the image."),
+)
+
+_PVC = Struct(
+    "A claim.",
+    field("namespace", STRING, "Its namespace, which is the DataVolume's.", required=True),
+    field("name", STRING, "Its name.", required=True),
+)
+
+_SOURCE = Struct(
+    "Where the content comes from. Exactly one of its fields is given.",
+    field("http", _HTTP, "A disk image that a server has."),
+    field("blank", Struct("An empty disk."), "An empty disk."),
+    field("registry", _REGISTRY, "A disk image in a container image."),
+    field("pvc", _PVC, "Another claim, of which the disk is a copy."),
+    unsupported("upload", "What a client sends."),
+    unsupported("s3", "An object in a bucket."),
+    unsupported("gcs", "An object in a bucket of Google Cloud Storage."),
+    unsupported("snapshot", "A VolumeSnapshot."),
+    unsupported("imageio", "A disk of oVirt."),
+    unsupported("vddk", "A disk of VMware."),
+)
+
+SPEC = Struct(
+    "What the claim is to be, and where its content comes from. It can't be changed.",
+    field("source", _SOURCE, "Where the content comes from."),
+    unsupported("sourceRef", "A DataSource, which says where the content comes from."),
+    field("pvc", _claim("The claim, as it is created."), "The claim, as it is created."),
+    field(
+        "storage",
+        _claim("The claim, completed with what its StorageClass can do."),
+        "The claim, completed with what its StorageClass can do, and enlarged by what a file system needs for itself.",
+    ),
+    field("contentType", Choice("kubevirt"), "What the content is: a disk.", absent="kubevirt"),
+    field("preallocation", BOOLEAN, "Reserve all of the disk's storage before it is written."),
+    field("priorityClassName", STRING, "Priority class of the importer's Pod."),
+    unsupported("serviceAccountName", "Service account of the importer's Pod."),
+    unsupported("checkpoints", "Snapshots of a disk that is imported in several steps."),
+    unsupported("finalCheckpoint", "Whether the last of several steps has been given.", neutral=(False,)),
+)
+
+_CONDITIONS = ListOf(
+    Struct(
+        "A condition.",
+        field("type", STRING, "Bound, Running or Ready.", required=True),
+        field("status", STRING, "True, False or Unknown.", required=True),
+        field("reason", EMPTY_OR_STRING, "Why, in one word."),
+        field("message", EMPTY_OR_STRING, "Why, for humans."),
+        field("lastTransitionTime", TIME, "When the status last changed."),
+        field("lastHeartbeatTime", TIME, "When it was last confirmed."),
+    )
+)
+
+STATUS = Struct(
+    "How far it is. Written by the engine only.",
+    field("claimName", STRING, "The claim's name."),
+    field("phase", STRING, "What is going on, in one word."),
+    field("progress", STRING, "How much is done, in per cent, or N/A."),
+    field("restartCount", INT32, "How many times the importer was started again."),
+    field("conditions", _CONDITIONS, "Conditions of the claim and of the importer."),
+)

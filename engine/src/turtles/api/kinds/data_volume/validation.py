@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is wrong with a DataVolume: CDI's rules, in its words (CDI, admission of DataVolumes)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from turtles.api import quantity
+from turtles.api.kind import DEFAULT_CONTEXT, Context
+from turtles.api.kinds.data_volume.schema import SPEC
+from turtles.api.language import DUPLICATE, INVALID, NOT_SUPPORTED, Cause
+from turtles.api.objects import get, is_deleted
+from turtles.api.rules import Causes, Spec, schema_causes
+
+_ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce")
+#: Length of the hexadecimal digits of a checksum, by its algorithm.
+CHECKSUMS = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}
+#: RFC 3986, with a host.
+_URL = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?:(?P<user>[^/?#@\s]*)@)?(?:\[[0-9A-Fa-f:.]+\]|[^/?#@:\[\]\s]+)"
+    r"(?::(?P<port>[0-9]{1,5}))?(?:[/?#][^\s\x00-\x1f\x7f]*)?"
+)
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ \t]*[^\r\n\0]*")
+#: Headers that the importer sets itself.
+_OWN_HEADERS = ("host", "range", "if-range", "accept-encoding", "content-length", "transfer-encoding", "connection")
+
+
+def validate(data_volume: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
+    """Return what is wrong with a DataVolume; the first cause, as CDI does, unless its shape is wrong."""
+    if causes := schema_causes(data_volume, SPEC):
+        return causes
+    namespace = get(data_volume, "metadata", "namespace")
+    return [*_causes(data_volume["spec"]), *_clone_causes(data_volume["spec"], namespace)][:1]
+
+
+def validate_update(data_volume: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
+    """Return what is wrong with an updated DataVolume: its spec can't be changed."""
+    if is_deleted(data_volume) if isinstance(data_volume, dict) else False:
+        return []
+    before, after = (SPEC.canonical(get(each, "spec") or {}) for each in (old, data_volume))
+    if before != after:
+        return [Cause(DUPLICATE, "Cannot update DataVolume Spec", "DataVolume.Spec")]
+    return []
+
+
+def _clone_causes(spec: Spec, namespace: Any) -> Causes:
+    source, here = get(dict(spec), "source", "pvc"), "spec.source.PVC"
+    if source is None:
+        return
+    if not source["namespace"] or not source["name"]:
+        yield Cause(INVALID, f"{here} source PVC is not valid", here)
+    elif namespace and source["namespace"] != namespace:
+        message = f"{here}.namespace {source['namespace']}: claims of other namespaces can't be copied by this engine"
+        yield Cause(NOT_SUPPORTED, message, f"{here}.namespace")
+
+
+def image_of(url: str) -> str:
+    """Return the image that the URL of a registry means, as a Pod names it; empty if it means none."""
+    scheme, colon, rest = url.partition(":")
+    if not colon or scheme not in ("docker", "oci-archive") or not rest.strip("/"):
+        return ""
+    if scheme == "docker":
+        return rest[2:] if rest.startswith("//") else ""
+    return f"{scheme}:{rest[2:] if rest.startswith('//') else rest}"
+
+
+def _causes(spec: Spec) -> Causes:
+    claim, storage = spec.get("pvc"), spec.get("storage")
+    if claim is None and storage is None:
+        yield Cause(INVALID, "Missing Data volume PVC", "spec.PVC")
+        return
+    if claim is not None and storage is not None:
+        message = "Duplicate storage definition, both target storage and target pvc defined"
+        yield Cause(INVALID, message, "spec.PVC.Storage")
+        return
+    yield from _claim_causes(claim or storage or {}, "PVC" if storage is None else "Storage")
+    source = spec.get("source")
+    if source is None:
+        yield Cause(INVALID, "Data volume should have either Source or SourceRef", "spec.source")
+        return
+    given = [name for name, value in source.items() if value is not None]
+    if len(given) != 1:
+        message = "Multiple Data volume sources" if given else "Missing Data volume source"
+        yield Cause(INVALID, message, "spec.source")
+        return
+    if source.get("http") is not None:
+        yield from _http_causes(source["http"])
+    if source.get("registry") is not None and not image_of(source["registry"]["url"]):
+        message = f"Illegal registry source URL scheme {source['registry']['url']}"
+        yield Cause(INVALID, message, "spec.source.Registry.URL")
+
+
+def _claim_causes(claim: Spec, form: str) -> Causes:
+    here = f"spec.{form}.resources.requests.size"
+    size = ((claim.get("resources") or {}).get("requests") or {}).get("storage")
+    if size is None:
+        yield Cause(INVALID, f"{form} size is missing", here)
+    elif quantity.parse(size) <= 0:
+        yield Cause(INVALID, f"{form} size can't be equal or less than zero", here)
+    here, modes = f"spec.{form}.accessModes", claim.get("accessModes") or ()
+    if form == "PVC" and not modes:
+        yield Cause(INVALID, "Required value: at least 1 access mode is required", here)
+    if form == "PVC" and len(modes) > 1:
+        yield Cause(INVALID, "PVC multiple accessModes", here)
+    for mode in modes:
+        if mode not in _ACCESS_MODES:
+            words = ", ".join(f'"{word}"' for word in _ACCESS_MODES)
+            yield Cause(INVALID, f'Unsupported value: "{mode}": supported values: {words}', here)
+
+
+def _http_causes(http: Spec) -> Causes:
+    here, url = "spec.source.HTTP", http["url"]
+    parts = _URL.fullmatch(url)
+    if not url:
+        yield Cause(INVALID, "spec.source source URL is empty", f"{here}.url")
+    elif parts is None or int(parts["port"] or 1) not in range(1, 2**16):
+        yield Cause(INVALID, f"spec.source Invalid source URL: {url}", f"{here}.url")
+    elif parts["scheme"].lower() not in ("http", "https"):
+        yield Cause(INVALID, f"spec.source Invalid source URL scheme: {url}", f"{here}.url")
+    elif parts["user"] is not None:
+        message = "spec.source source URL has a user or a password, which anyone who may read it sees; use secretRef"
+        yield Cause(INVALID, message, f"{here}.url")
+    if (checksum := http.get("checksum")) is not None:
+        algorithm, _, digits = checksum.partition(":")
+        if len(digits) != CHECKSUMS.get(algorithm) or not re.fullmatch("[0-9a-fA-F]+", digits):
+            words = ", ".join(f"{name}:<{length} hexadecimal digits>" for name, length in CHECKSUMS.items())
+            yield Cause(INVALID, f"{here}.checksum {checksum!r} must have one of the forms {words}", f"{here}.checksum")
+    for index, header in enumerate(http.get("extraHeaders") or ()):
+        name = header.partition(":")[0].lower()
+        if not _HEADER.fullmatch(header):
+            message = f"{here}.extraHeaders[{index}] must have the form 'Name: value'"
+            yield Cause(INVALID, message, f"{here}.extraHeaders[{index}]")
+        elif name in _OWN_HEADERS:
+            message = f"{here}.extraHeaders[{index}]: the importer sets the header {name} itself"
+            yield Cause(INVALID, message, f"{here}.extraHeaders[{index}]")

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Pod that imports the content of a DataVolume, as a pure function.
+
+Name, labels, requests and limit of memory are CDI's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from turtles.api import cdi
+from turtles.api.configuration import DEFAULT, ClusterConfiguration
+from turtles.api.kinds.data_volume.validation import image_of
+from turtles.api.objects import Object, owner_reference
+from turtles.controller.data_volume.claim import disk_size, is_block, scratch_name
+from turtles.controller.pod.config import pod_security, security
+
+#: Port of the importer's metrics, over TLS.
+METRICS_PORT = 8443
+#: Seconds that an import may take.
+TIMEOUT = 86400
+#: Exit statuses of the importer (:mod:`turtles.importer.errors`).
+SCRATCH_NEEDED, REFUSED = 42, 65
+
+_REQUESTS, _LIMITS = {"cpu": "100m", "memory": "60M"}, {"cpu": "2", "memory": "600M"}
+_LONGEST = 200
+#: Endings of files whose content has to be stored before it is converted.
+_CONVERTED = (".qcow2", ".vmdk", ".vdi", ".vhd", ".vhdx")
+_PACKED = (".gz", ".xz", ".zst")
+
+
+@dataclass(frozen=True)
+class ImporterConfig:
+    """What the installation says about importers' Pods.
+
+    :param image: of the container.
+    :param cluster: what the KubeVirt object says.
+    """
+
+    image: str
+    cluster: ClusterConfiguration = DEFAULT
+
+
+def pod_name(data_volume: Object) -> str:
+    """Return the name of a DataVolume's importer. The same one always gets the same name."""
+    name = data_volume["metadata"]["name"]
+    if len(name) > _LONGEST:
+        name = f"{name[:_LONGEST].rstrip('-.')}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
+    return f"importer-{name}"
+
+
+def source_of(data_volume: Object) -> str:
+    """Return the name of a DataVolume's source, as in spec.source."""
+    return str(next(name for name, value in data_volume["spec"]["source"].items() if value is not None))
+
+
+def is_known_to_need_scratch(data_volume: Object) -> bool:
+    """Say whether the address of the source tells that its content has to be stored before it is converted."""
+    http = data_volume["spec"]["source"].get("http")
+    if http is None:
+        return False
+    path = http["url"].lower().partition("?")[0].partition("#")[0]
+    for ending in _PACKED:
+        path = path.removesuffix(ending)
+    return bool(path.endswith(_CONVERTED))
+
+
+def has_scratch(pod: Object) -> bool:
+    """Say whether an importer's Pod has scratch space."""
+    return any(volume["name"] == "scratch" for volume in pod["spec"].get("volumes") or ())
+
+
+def importer_pod(
+    data_volume: Object, target: Object, config: ImporterConfig, *, scratch: bool, source: Object | None = None
+) -> Object:
+    """Return the Pod.
+
+    :param target: the claim. :param source: the claim to copy, if the source is one.
+    :param scratch: there is a claim for what has to be stored.
+    """
+    metadata, spec = data_volume["metadata"], data_volume["spec"]
+    container: Object = {
+        "name": "importer",
+        "image": config.image,
+        "imagePullPolicy": config.cluster.image_pull_policy or "IfNotPresent",
+        "command": ["/usr/bin/virt-importer"],
+        "args": [],
+        "ports": [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}],
+        "resources": {"requests": dict(_REQUESTS), "limits": dict(_LIMITS)},
+        "securityContext": security(readOnlyRootFilesystem=True),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [],
+    }
+    pod_spec: Object = {
+        "restartPolicy": "OnFailure",
+        "terminationGracePeriodSeconds": 10,
+        "enableServiceLinks": False,
+        "automountServiceAccountToken": False,
+        "securityContext": pod_security(),
+        "containers": [container],
+        "volumes": [
+            {"name": "target", "persistentVolumeClaim": {"claimName": target["metadata"]["name"]}},
+        ],
+    }
+    arguments = [
+        "clone" if source is not None else source_of(data_volume),
+        f"--owner={metadata['uid']}",
+        f"--size={disk_size(data_volume, target)}",
+        f"--timeout={TIMEOUT}",
+        f"--health-port={METRICS_PORT}",
+    ]
+    if is_block(target):
+        container["volumeDevices"] = [{"name": "target", "devicePath": "/dev/cdi-block-volume"}]
+        arguments.append("--block")
+    else:
+        container["volumeMounts"].append({"name": "target", "mountPath": "/data"})
+    if spec.get("preallocation"):
+        arguments.append("--preallocate")
+    if scratch:
+        _mount(pod_spec, "scratch", {"persistentVolumeClaim": {"claimName": scratch_name(data_volume)}}, "/scratch")
+        arguments.append("--scratch=/scratch")
+    if http := spec["source"].get("http"):
+        arguments += _http_arguments(http, pod_spec)
+    if source is not None:
+        _add_source(source, pod_spec, arguments)
+    if registry := spec["source"].get("registry"):
+        image = image_of(registry["url"])
+        _mount(pod_spec, "image", {"image": {"reference": image}}, "/image")
+        arguments.append(f"--image={image}")
+    # A Pod's arguments name variables by $(NAME)
+    container["args"] = [word.replace("$", "$$") for word in arguments]
+    if spec.get("priorityClassName"):
+        pod_spec["priorityClassName"] = spec["priorityClassName"]
+    if config.cluster.image_pull_secrets:
+        pod_spec["imagePullSecrets"] = [{"name": name} for name in config.cluster.image_pull_secrets]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": pod_name(data_volume),
+            "namespace": metadata["namespace"],
+            "labels": {
+                cdi.APP: cdi.APP_IMPORTER,
+                cdi.COMPONENT: cdi.COMPONENT_IMPORTER,
+                "prometheus.cdi.kubevirt.io": "true",
+            },
+            "ownerReferences": [owner_reference(data_volume)],
+        },
+        "spec": pod_spec,
+    }
+
+
+def _add_source(source: Object, pod_spec: Object, arguments: list[str]) -> None:
+    claim = {"claimName": source["metadata"]["name"], "readOnly": True}
+    if not is_block(source):
+        _mount(pod_spec, "source", {"persistentVolumeClaim": claim}, "/source")
+        pod_spec["containers"][0]["volumeMounts"][-1]["readOnly"] = True
+        return
+    pod_spec["volumes"].append({"name": "source", "persistentVolumeClaim": claim})
+    device = {"name": "source", "devicePath": "/dev/cdi-source-volume"}
+    pod_spec["containers"][0].setdefault("volumeDevices", []).append(device)
+    arguments.append("--source-block")
+
+
+def _http_arguments(http: Object, pod_spec: Object) -> list[str]:
+    arguments = [f"--url={http['url']}"]
+    if http.get("checksum"):
+        arguments.append(f"--checksum={http['checksum']}")
+    arguments += [f"--header={header}" for header in http.get("extraHeaders") or ()]
+    if http.get("insecureSkipVerify"):
+        arguments.append("--insecure")
+    if http.get("certConfigMap"):
+        _mount(pod_spec, "authorities", {"configMap": {"name": http["certConfigMap"]}}, "/authorities")
+        arguments.append("--authorities=/authorities")
+    if http.get("secretRef"):
+        _mount(pod_spec, "credentials", {"secret": {"secretName": http["secretRef"]}}, "/credentials")
+        arguments.append("--credentials=/credentials")
+    for number, name in enumerate(http.get("secretExtraHeaders") or ()):
+        _mount(pod_spec, f"headers-{number}", {"secret": {"secretName": name}}, f"/headers/{number}")
+        arguments.append(f"--secret-headers=/headers/{number}")
+    return arguments
+
+
+def _mount(pod_spec: Object, name: str, source: Object, path: str) -> None:
+    pod_spec["volumes"].append({"name": name, **source})
+    mount: Object = {"name": name, "mountPath": path}
+    if "persistentVolumeClaim" not in source:
+        mount["readOnly"] = True
+    pod_spec["containers"][0]["volumeMounts"].append(mount)

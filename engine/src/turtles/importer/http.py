@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From an HTTP server to the disk on a claim.
+
+What is raw goes straight there, unpacked if need be. Every other format is read here and there, not from its beginning
+to its end: it is stored in the scratch space, inspected, and converted.
+"""
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Protocol
+
+from turtles import images
+from turtles.importer import checkpoint
+from turtles.importer.checkpoint import Checkpoint
+from turtles.importer.compression import compression, decompressed
+from turtles.importer.conversion import import_image, too_large
+from turtles.importer.errors import ImportFailed, ImportRefused, ScratchNeeded, SourceChanged
+from turtles.importer.progress import Progress
+from turtles.importer.request import Request
+from turtles.importer.target import Target
+from turtles.importer.transfer import Transfer
+
+log = logging.getLogger(__name__)
+
+#: What an image's own tables may add to the disk's size, and what compression may: a share, and bytes.
+_MARGIN_SHARE, _MARGIN = 0.05, 16 << 20
+#: Seconds between two points from which another process can continue.
+_CHECKPOINT_SECONDS = 5.0
+_READ = 1 << 20
+
+
+class _Sink(Protocol):
+    """Where bytes go while they come."""
+
+    def write(self, data: bytes, position: int) -> None: ...
+    def read(self, count: int, position: int) -> bytes: ...
+    def keep(self, position: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to import.
+
+    :param checksum: ``algorithm:digits``, or empty.
+    :param scratch: a folder for what has to be stored, or None.
+    """
+
+    request: Request
+    target: Target
+    checksum: str = ""
+    scratch: Path | None = None
+
+
+def run(job: Job, progress: Progress, transfer: Callable[..., Transfer] = Transfer) -> None:
+    """Import it.
+
+    :param transfer: makes what brings the bytes.
+    :raises ImportFailed: there is no disk, and nothing that could be taken for one.
+    """
+    folder = _folder(job)
+    try:
+        _Import(job, progress, transfer, folder).run()
+    except (ImportRefused, SourceChanged, images.ImageError) as error:
+        _clean(job, folder)
+        if isinstance(error, images.ImageError):
+            raise ImportRefused(f"{job.request.url} {error}") from error
+        raise
+    except OSError as error:
+        # Nobody is served by what fills a disk
+        _clean(job, folder)
+        raise ImportFailed(f"the disk can't be written: {error.strerror or error}") from error
+    finally:
+        job.target.close()
+
+
+def _folder(job: Job) -> Path | None:
+    """Return where it is noted how far the import is; None if there is no such place."""
+    if job.scratch is not None:
+        return job.scratch
+    return None if job.target.is_device else job.target.draft.parent
+
+
+def _clean(job: Job, folder: Path | None) -> None:
+    job.target.discard()
+    if folder is not None:
+        checkpoint.forget(folder)
+    if job.scratch is not None:
+        _spool_path(job.scratch).unlink(missing_ok=True)
+
+
+def _spool_path(scratch: Path) -> Path:
+    return scratch / "image"
+
+
+class _Import:
+    def __init__(self, job: Job, progress: Progress, transfer: Callable[..., Transfer], folder: Path | None) -> None:
+        self._job, self._progress, self._make = job, progress, transfer
+        #: None: there is nowhere to note how far it is, or no use in it.
+        self._folder = folder
+        self._limit = int(job.target.size * (1 + _MARGIN_SHARE)) + _MARGIN
+        self._hash = hashlib.new(job.checksum.partition(":")[0], usedforsecurity=False) if job.checksum else None
+
+    def run(self) -> None:
+        """Import."""
+        url = self._job.request.url
+        found = checkpoint.load(self._folder, url) if self._folder else None
+        if found is not None and self._continue(found):
+            return
+        transfer = self._make(self._job.request, self._limit)
+        pieces = self._counted(transfer)
+        head, pieces = _peek(pieces, compression_magic := images.HEADER)
+        if packed := compression(head):
+            # What comes out can't be continued in the middle
+            self._folder = None
+            head, pieces = _peek(decompressed(pieces, packed), compression_magic)
+            if again := compression(head):
+                raise ImportRefused(f"{url} is compressed twice, with {packed} and {again}; compress it once")
+        if not head:
+            raise ImportRefused(f"{url} is empty")
+        format_ = images.format_of(head)
+        log.info("importing", extra={"url": url, "format": format_, "compression": packed or "none"})
+        if format_ == "raw":
+            if not packed and (transfer.version and (transfer.version.total or 0) > self._job.target.size):
+                raise too_large(self._job.target, transfer.version.total)
+            self._job.target.prepare()
+            self._to_target(transfer, pieces, 0)
+        else:
+            if self._job.scratch is None:
+                raise ScratchNeeded(f"an image of the format {format_} has to be stored before it is converted")
+            self._progress.expect_conversion()
+            with _Spool(_spool_path(self._job.scratch), self._limit) as spool:
+                self._store(transfer, pieces, spool, 0)
+            self._convert()
+
+    def _continue(self, found: Checkpoint) -> bool:
+        """Continue what another process began; return False if what it wrote isn't there."""
+        target = self._job.target
+        if self._job.scratch is not None:
+            path = _spool_path(self._job.scratch)
+            if not path.is_file() or path.stat().st_size < found.position:
+                return False
+            self._progress.expect_conversion()
+            with _Spool(path, self._limit, keep=found.position) as spool:
+                self._rehash(spool, found.position)
+                transfer = self._make(self._job.request, self._limit, found.position, found.version)
+                self._store(transfer, self._counted(transfer), spool, found.position)
+            self._convert()
+            return True
+        if not target.draft.is_file() or target.draft.stat().st_size < found.position:
+            return False
+        target.prepare(keep=found.position)
+        self._rehash(target, found.position)
+        transfer = self._make(self._job.request, self._limit, found.position, found.version)
+        self._to_target(transfer, self._counted(transfer), found.position)
+        return True
+
+    def _rehash(self, sink: _Sink, end: int) -> None:
+        position = 0
+        while self._hash is not None and position < end:
+            data = sink.read(min(_READ, end - position), position)
+            if not data:
+                raise SourceChanged("what an earlier attempt wrote isn't there any more; it is read again")
+            self._hash.update(data)
+            position += len(data)
+
+    def _counted(self, transfer: Transfer) -> Iterator[bytes]:
+        """Give a transfer's bytes; note their hash, and how many there are."""
+        for piece in transfer:
+            if self._hash is not None:
+                self._hash.update(piece)
+            yield piece
+            self._progress.transferred(transfer.position, transfer.version.total if transfer.version else None)
+
+    def _to_target(self, transfer: Transfer, pieces: Iterable[bytes], start: int) -> None:
+        end = self._store(transfer, pieces, self._job.target, start, self._job.target.size)
+        if not end:
+            raise ImportRefused(f"{self._job.request.url} is empty")
+        self._job.target.publish()
+        self._forget()
+
+    def _store(
+        self, transfer: Transfer, pieces: Iterable[bytes], sink: _Sink, position: int, limit: int | None = None
+    ) -> int:
+        """Write pieces one after the other, and verify their hash; return where they end.
+
+        :param limit: bytes that there may be.
+        """
+        noted = time.monotonic()
+        for piece in pieces:
+            if limit is not None and position + len(piece) > limit:
+                raise too_large(self._job.target, None)
+            sink.write(piece, position)
+            position += len(piece)
+            if self._folder is not None and time.monotonic() - noted > _CHECKPOINT_SECONDS and transfer.version:
+                sink.keep(position)
+                checkpoint.save(self._folder, Checkpoint(self._job.request.url, transfer.version, position))
+                noted = time.monotonic()
+        self._verify()
+        return position
+
+    def _verify(self) -> None:
+        if self._hash is None:
+            return
+        algorithm, _, wanted = self._job.checksum.partition(":")
+        if self._hash.hexdigest() != wanted.lower():
+            raise ImportRefused(
+                f"{self._job.request.url} has the {algorithm} checksum {self._hash.hexdigest()}, not {wanted}: it is "
+                "another file, or it was changed on its way"
+            )
+
+    def _convert(self) -> None:
+        assert self._job.scratch is not None
+        path = _spool_path(self._job.scratch)
+        import_image(path, self._job.target, self._progress.converted)
+        path.unlink()
+        self._forget()
+
+    def _forget(self) -> None:
+        for folder in {self._folder, self._job.scratch} - {None}:
+            checkpoint.forget(folder)  # type: ignore[arg-type]
+
+
+class _Spool:
+    """A file with an image that is converted later.
+
+    :param limit: bytes it may have.
+    :param keep: bytes that are there already.
+    """
+
+    def __init__(self, path: Path, limit: int, keep: int = 0) -> None:
+        self._limit = limit
+        self._file = path.open("r+b" if keep else "w+b", buffering=0)
+        self._file.truncate(keep)
+
+    def __enter__(self) -> "_Spool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, data: bytes, position: int) -> None:
+        """Write some bytes."""
+        if position + len(data) > self._limit:
+            raise ImportRefused(f"the image is longer than {self._limit} bytes; a larger PVC is required")
+        self._file.seek(position)
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) or 0 :]
+
+    def read(self, count: int, position: int) -> bytes:
+        """Read what was written."""
+        self._file.seek(position)
+        return self._file.read(count) or b""
+
+    def keep(self, position: int) -> None:
+        """Make sure that what was written is there, also after a crash."""
+        os.fdatasync(self._file.fileno())
+
+
+def _peek(pieces: Iterable[bytes], count: int) -> tuple[bytes, Iterator[bytes]]:
+    """Return the first bytes, and all pieces as they were."""
+    iterator = iter(pieces)
+    taken: list[bytes] = []
+    while sum(map(len, taken)) < count:
+        piece = next(iterator, None)
+        if piece is None:
+            break
+        taken.append(piece)
+    return b"".join(taken)[:count], chain(taken, iterator)

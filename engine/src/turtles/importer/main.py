@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command virt-importer: the only process of an importer's Pod.
+
+Its exit status tells the controller what to do next (:mod:`turtles.importer.errors`); what it has to say is the
+container's termination message. Importing this module loads what it needs and starts nothing, so that a process that
+has imported it can be forked for every import.
+"""
+
+import argparse
+import encodings.idna  # noqa: F401 - a forked process may be unable to read Python's library
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from turtles import health, termination
+from turtles.command import Command
+from turtles.images import ImageError
+from turtles.importer import blank, clone, http, registry, request
+from turtles.importer.errors import FAILED, ImportFailed, ImportRefused
+from turtles.importer.progress import Progress
+from turtles.importer.target import DEVICE, DIRECTORY, Target
+
+log = logging.getLogger(__name__)
+
+#: Said of a disk that is complete (CDI).
+COMPLETE = "Import Complete"
+#: Loaded now, used by the server of metrics.
+_HEALTH = health.HealthServer
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Import; return 0 if there is a disk now.
+
+    :param argv: arguments without the program's name; None takes the process's own.
+    """
+    command = Command("virt-importer", "Brings the content of a DataVolume onto its claim.")
+    command.add_health()
+    add = command.parser.add_argument
+    add("source", choices=("http", "registry", "clone", "blank"))
+    add("--owner", default="", help="uid of the DataVolume, for metrics")
+    add("--size", type=int, required=True, help="bytes of the disk")
+    add("--block", action="store_true", help="the claim is a device")
+    add("--preallocate", action="store_true", help="reserve all of the disk's storage first")
+    add("--url", default="", help="of the file on a server")
+    add("--checksum", default="", help="its hash, as algorithm:digits")
+    add("--header", action="append", default=[], help="further header of requests, as 'Name: value'")
+    add("--secret-headers", type=Path, action="append", default=[], metavar="DIR", help="files with further headers")
+    add("--credentials", type=Path, metavar="DIR", help="files accessKeyId and secretKey")
+    add("--authorities", type=Path, metavar="DIR", help="files with the authorities to trust, in PEM")
+    add("--insecure", action="store_true", help="don't verify the server's certificate")
+    add("--image", default="", help="reference of the container image that is mounted at the folder of --image-dir")
+    add("--image-dir", type=Path, default=Path("/image"), metavar="DIR", help="default: %(default)s")
+    add("--source-block", action="store_true", help="the claim to copy is a device")
+    add("--scratch", type=Path, metavar="DIR", help="folder for what has to be stored")
+    add("--timeout", type=int, default=86400, help="seconds that the import may take (default: %(default)s)")
+    # A signal ends it at once: whatever it has written can be continued, or is written again.
+    return command.run(lambda options: _run(command, options), argv, signals=False)
+
+
+def _run(command: Command, options: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGALRM, lambda *_: _give_up(options.timeout))
+    signal.alarm(options.timeout)
+    progress = Progress(options.owner)
+    try:
+        with command.health(options, lambda: True, (progress.source(),)):
+            _import(options, progress)
+    except ImportFailed as error:
+        log.error("%s", error)
+        termination.leave(str(error))
+        return error.exit_status
+    except Exception as error:
+        log.exception("the import failed")
+        termination.leave(f"the import failed: {type(error).__name__}: {error}")
+        return FAILED
+    termination.leave(COMPLETE)
+    return 0
+
+
+def _give_up(seconds: int) -> None:
+    raise ImportRefused(f"the import took longer than {seconds} seconds")
+
+
+def _import(options: argparse.Namespace, progress: Progress) -> None:
+    target = Target(DEVICE if options.block else DIRECTORY, options.size, preallocate=options.preallocate)
+    if options.source == "blank":
+        blank.run(target)
+        return
+    if options.source == "clone":
+        clone.run(clone.DEVICE if options.source_block else clone.DIRECTORY, target, progress)
+        return
+    if options.source == "registry":
+        registry.run(options.image_dir, options.image, target, progress)
+        return
+    try:
+        secret = request.secret_headers(options.secret_headers)
+        if options.credentials is not None:
+            secret |= request.credentials(options.credentials)
+    except (OSError, UnicodeError, ImageError) as error:
+        raise ImportRefused(f"the Secrets with headers can't be read: {error}") from error
+    wanted = request.Request(
+        options.url,
+        request.headers(options.header),
+        secret,
+        options.authorities,
+        verify=not options.insecure,
+    )
+    http.run(http.Job(wanted, target, options.checksum, options.scratch), progress)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

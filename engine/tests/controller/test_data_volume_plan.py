@@ -1,0 +1,380 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from turtles.api import cdi
+from turtles.api.conditions import get_condition
+from turtles.controller.data_volume.claim import ClaimError, claim, disk_size, scratch
+from turtles.controller.data_volume.plan import MAX_RESTARTS, Plan, Surroundings, plan
+from turtles.controller.data_volume.pod import ImporterConfig, importer_pod, is_known_to_need_scratch, pod_name
+
+NOW = "2026-11-30T20:00:00Z"
+MIB = 1 << 20
+LOCAL = {
+    "metadata": {
+        "name": "local-path",
+        "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+    },
+    "provisioner": "turtles.kubevirt/local-path",
+    "volumeBindingMode": "WaitForFirstConsumer",
+}
+AT_ONCE = {"metadata": {"name": "at-once"}, "provisioner": "example.com/x", "volumeBindingMode": "Immediate"}
+CLASSES = (LOCAL, AT_ONCE)
+CONFIG = ImporterConfig("importer:1")
+
+
+def data_volume(source: dict | None = None, annotations: dict | None = None, **spec: Any) -> dict:
+    form = {"storage": {"resources": {"requests": {"storage": "1Gi"}}}}
+    return {
+        "apiVersion": "cdi.kubevirt.io/v1beta1",
+        "kind": "DataVolume",
+        "metadata": {"name": "disk", "namespace": "ns", "uid": "dv", "annotations": annotations or {}},
+        "spec": {"source": source or {"http": {"url": "http://x/disk.img"}}, **(spec or form)},
+    }
+
+
+def pvc(dv: dict | None = None, phase: str = "Bound", **annotations: str) -> dict:
+    made = claim(dv or data_volume(), CLASSES)
+    made["metadata"]["annotations"] |= annotations
+    return {**made, "status": {"phase": phase}}
+
+
+def pod(dv: dict | None = None, phase: str = "Running", scratch: bool = False, **container: Any) -> dict:
+    dv = dv or data_volume()
+    made = importer_pod(dv, pvc(dv), CONFIG, scratch=scratch)
+    return {**made, "status": {"phase": phase, "containerStatuses": [container]}}
+
+
+def ended(code: int, message: str = "", restarts: int = 0, **more: Any) -> dict:
+    state = {"terminated": {"exitCode": code, "message": message, **more}}
+    return {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": state, "restartCount": restarts}
+
+
+def decide(dv: dict, **around: Any) -> Plan:
+    return plan(dv, Surroundings(classes=CLASSES, **around), NOW)
+
+
+def said(decided: Plan, type_: str = "Running") -> tuple[str, str, str]:
+    found = get_condition(decided.status["conditions"], type_)
+    assert found is not None
+    return found["status"], found.get("reason", ""), found.get("message", "")
+
+
+# Claims
+
+
+def test_storage_is_completed_with_what_the_class_can_do() -> None:
+    made = claim(data_volume(), CLASSES)
+    assert made["spec"] == {
+        "accessModes": ["ReadWriteOnce"],
+        "volumeMode": "Filesystem",
+        "storageClassName": "local-path",
+        # 1024 MiB / 0.94
+        "resources": {"requests": {"storage": "1090Mi"}},
+    }
+    assert disk_size(data_volume(), made) == 1024 * MIB
+    assert made["metadata"]["ownerReferences"][0]["uid"] == "dv"
+
+
+def test_pvc_is_taken_as_it_is_and_the_disk_leaves_the_file_system_its_share() -> None:
+    form = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "100Mi"}}}
+    dv = data_volume(pvc=form)
+    assert claim(dv, CLASSES)["spec"] == form
+    assert disk_size(dv, claim(dv, CLASSES)) == 94 * MIB
+    block = data_volume(pvc={**form, "volumeMode": "Block"})
+    assert disk_size(block, claim(block, CLASSES)) == 100 * MIB
+
+
+def test_the_default_class_for_machines_comes_first() -> None:
+    marked = {"storageclass.kubevirt.io/is-default-virt-class": "true"}
+    fast = {"metadata": {"name": "fast", "annotations": marked}, "provisioner": "rbd.csi.ceph.com"}
+    spec = claim(data_volume(), (LOCAL, fast))["spec"]
+    assert (spec["storageClassName"], spec["accessModes"], spec["volumeMode"]) == ("fast", ["ReadWriteMany"], "Block")
+    assert spec["resources"]["requests"]["storage"] == "1Gi"
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"), [((), "no default StorageClass"), ((AT_ONCE,), "name accessModes in spec.storage")]
+)
+def test_nobody_says_how_the_volume_is_used(classes: tuple, words: str) -> None:
+    storage = {"resources": {"requests": {"storage": "1Gi"}}}
+    if classes:
+        storage["storageClassName"] = "at-once"  # type: ignore[assignment]
+    with pytest.raises(ClaimError, match=words):
+        claim(data_volume(storage=storage), classes)
+    decided = plan(data_volume(storage=storage), Surroundings(classes=classes), NOW)
+    assert (decided.create_target, decided.status["phase"]) == (None, "Pending")
+    assert words in said(decided)[2]
+    assert [reason for _, reason, _ in decided.events] == ["Error"]
+
+
+def test_scratch_space_is_as_large_as_the_disk() -> None:
+    made = scratch(data_volume(), pvc())
+    assert made["spec"]["resources"]["requests"] == {"storage": "1090Mi"}
+    assert made["metadata"]["name"] == "disk-scratch"
+
+
+# What comes next
+
+
+def test_first_there_is_a_claim() -> None:
+    decided = decide(data_volume())
+    assert decided.create_target is not None
+    assert decided.status["phase"] == "Pending"
+    assert said(decided, "Bound") == ("Unknown", "NotFound", "No PVC found")
+
+
+def test_a_claim_that_waits_for_its_consumer() -> None:
+    decided = decide(data_volume(), target=pvc(phase="Pending"))
+    assert (decided.status["phase"], decided.create_pod) == ("WaitForFirstConsumer", False)
+    assert said(decided, "Bound") == ("False", "Pending", "PVC disk Pending")
+    asked = data_volume(annotations={cdi.BIND_IMMEDIATELY: "true"})
+    assert decide(asked, target=pvc(asked, "Pending")).create_pod
+
+
+def test_a_class_that_binds_at_once_is_waited_for() -> None:
+    storage = {"accessModes": ["ReadWriteOnce"], "storageClassName": "at-once"}
+    dv = data_volume(storage={**storage, "resources": {"requests": {"storage": "1Gi"}}})
+    decided = decide(dv, target=pvc(dv, "Pending"))
+    assert (decided.status["phase"], decided.create_pod) == ("Pending", False)
+
+
+def test_a_bound_claim_gets_an_importer() -> None:
+    decided = decide(data_volume(), target=pvc())
+    assert (decided.status["phase"], decided.create_pod, decided.create_scratch) == ("PVCBound", True, None)
+    assert said(decided, "Bound") == ("True", "Bound", "PVC disk Bound")
+
+
+@pytest.mark.parametrize(
+    ("url", "known"),
+    [
+        ("http://x/a.qcow2", True),
+        ("http://x/a.VMDK.xz?b=c", True),
+        ("http://x/a.img", False),
+        ("http://x/a.raw.gz", False),
+        ("http://x/a?file=b.qcow2", False),
+    ],
+)
+def test_an_address_may_tell_that_scratch_space_is_needed(url: str, known: bool) -> None:
+    dv = data_volume({"http": {"url": url}})
+    assert is_known_to_need_scratch(dv) is known
+    assert (decide(dv, target=pvc(dv)).create_scratch is not None) is known
+
+
+def test_an_importer_asks_for_scratch_space() -> None:
+    decided = decide(data_volume(), target=pvc(), pod=pod(**ended(42)))
+    assert decided.create_scratch is not None
+    assert decided.delete_pod
+    assert not decided.note.get(cdi.POD_PHASE)
+    leaving = pod(**ended(42))
+    leaving["metadata"]["deletionTimestamp"] = NOW
+    assert not decide(data_volume(), target=pvc(), pod=leaving).create_pod
+    assert decide(data_volume(), target=pvc(), scratch=scratch(data_volume(), pvc())).create_pod
+
+
+def test_progress() -> None:
+    running = pod(state={"running": {}})
+    decided = decide(data_volume(), target=pvc(), pod=running, progress=12.345)
+    assert (decided.status["phase"], decided.status["progress"]) == ("ImportInProgress", "12.35%")
+    assert said(decided) == ("True", "Pod is running", "")
+    assert said(decided, "Ready")[:2] == ("False", "TransferRunning")
+    assert decided.wait
+    assert decide(data_volume(), target=pvc(), pod=running).status["progress"] == "N/A"
+
+
+def test_success() -> None:
+    decided = decide(data_volume(), target=pvc(), pod=pod(phase="Succeeded", restartCount=2))
+    assert decided.note == {cdi.POD_PHASE: "Succeeded", cdi.POD_RESTARTS: "2"}
+    assert decided.delete_pod
+    assert (decided.status["phase"], decided.status["progress"]) == ("Succeeded", "100.0%")
+    assert decided.status["restartCount"] == 2
+    assert said(decided) == ("False", "Completed", "Import Complete")
+    assert said(decided, "Ready")[0] == "True"
+    assert decided.events == (("Normal", "ImportSucceeded", "Successfully imported into PVC disk"),)
+    # Whatever happens to the Pod, and to the DataVolume's status
+    noted = pvc(**decided.note)
+    again = decide(data_volume(), target=noted, scratch=scratch(data_volume(), noted))
+    assert (again.status["phase"], again.create_pod, again.delete_scratch) == ("Succeeded", False, True)
+    assert again.status["restartCount"] == 2
+
+
+def test_a_pod_that_is_to_stay() -> None:
+    dv = data_volume(annotations={cdi.RETAIN_POD: "true"})
+    assert not decide(dv, target=pvc(dv), pod=pod(dv, "Succeeded")).delete_pod
+
+
+def test_a_failure_is_told_and_tried_again() -> None:
+    decided = decide(data_volume(), target=pvc(), pod=pod(**ended(1, "404 Not Found", restarts=1)))
+    assert decided.status["phase"] == "ImportInProgress"
+    assert said(decided) == ("False", "Error", "404 Not Found")
+    assert (decided.note, decided.delete_pod) == ({}, False)
+    assert ("Warning", "Error", "404 Not Found") in decided.events
+    before = {**data_volume(), "status": decided.status}
+    assert not decide(before, target=pvc(), pod=pod(**ended(1, "404 Not Found", restarts=2))).events
+
+
+@pytest.mark.parametrize(
+    ("container", "words"),
+    [
+        (ended(65, "another file"), "another file"),
+        (ended(1, "404 Not Found", restarts=MAX_RESTARTS), f"404 Not Found (after {MAX_RESTARTS} restarts)"),
+    ],
+)
+def test_it_fails_for_good(container: dict, words: str) -> None:
+    decided = decide(data_volume(), target=pvc(), pod=pod(**container))
+    assert decided.status["phase"] == "Failed"
+    assert said(decided) == ("False", "Error", words)
+    assert decided.note[cdi.POD_PHASE] == "Failed"
+    assert decided.delete_pod
+    noted = decide(data_volume(), target=pvc(**decided.note))
+    assert (noted.status["phase"], noted.create_pod) == ("Failed", False)
+    assert said(noted) == ("False", "Error", words)
+
+
+def test_memory_that_doesnt_suffice() -> None:
+    decided = decide(data_volume(), target=pvc(), pod=pod(**ended(137, reason="OOMKilled")))
+    assert "more memory than its limit" in said(decided)[2]
+
+
+def test_a_pod_that_was_evicted_is_replaced_and_counted() -> None:
+    evicted = pod(phase="Failed")
+    evicted["status"] |= {"reason": "Evicted", "message": "the node is low on memory"}
+    decided = decide(data_volume(), target=pvc(), pod=evicted)
+    assert (decided.delete_pod, decided.note) == (True, {cdi.POD_RESTARTS: "1"})
+    assert "low on memory" in said(decided)[2]
+
+
+def test_a_pod_that_cant_be_placed() -> None:
+    waiting = pod(phase="Pending")
+    waiting["status"]["conditions"] = [
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node"}
+    ]
+    decided = decide(data_volume(), target=pvc(), pod=waiting)
+    assert decided.status["phase"] == "ImportScheduled"
+    assert said(decided) == ("False", "Unschedulable", "no node")
+
+
+def test_a_claim_of_somebody_else() -> None:
+    foreign = pvc()
+    foreign["metadata"]["ownerReferences"] = []
+    decided = decide(data_volume(), target=foreign)
+    assert not any((decided.note, decided.create_pod, decided.delete_pod))
+    assert 'Resource "disk" already exists and is not managed by DataVolume' in said(decided)[2]
+    filled = data_volume(annotations={cdi.PRE_POPULATED: "disk"})
+    assert decide(filled, target=foreign).status["phase"] == "Succeeded"
+    assert decide(filled).create_target is None
+
+
+def test_something_of_somebody_else_in_the_way() -> None:
+    decided = decide(data_volume(), target=pvc(), in_the_way="Pod importer-disk")
+    assert not decided.create_pod
+    assert said(decided)[2].startswith("Pod importer-disk exists and is not managed")
+
+
+# The Pod
+
+
+def test_the_pod() -> None:
+    http = {
+        "url": "http://x/$(A)",
+        "checksum": "md5:00",
+        "extraHeaders": ["A: b"],
+        "secretExtraHeaders": ["h"],
+        "secretRef": "s",
+        "certConfigMap": "c",
+        "insecureSkipVerify": True,
+    }
+    dv = data_volume({"http": http})
+    made = importer_pod(dv, pvc(dv), CONFIG, scratch=True)
+    (container,) = made["spec"]["containers"]
+    assert container["args"][:3] == ["http", "--owner=dv", f"--size={1024 * MIB}"]
+    assert container["args"][5:] == [
+        "--scratch=/scratch",
+        "--url=http://x/$$(A)",
+        "--checksum=md5:00",
+        "--header=A: b",
+        "--insecure",
+        "--authorities=/authorities",
+        "--credentials=/credentials",
+        "--secret-headers=/headers/0",
+    ]
+    mounts = {each["name"]: (each["mountPath"], each.get("readOnly", False)) for each in container["volumeMounts"]}
+    assert mounts == {
+        "target": ("/data", False),
+        "scratch": ("/scratch", False),
+        "authorities": ("/authorities", True),
+        "credentials": ("/credentials", True),
+        "headers-0": ("/headers/0", True),
+    }
+    assert made["spec"]["restartPolicy"] == "OnFailure"
+    assert made["spec"]["automountServiceAccountToken"] is False
+    security = {**made["spec"]["securityContext"], **container["securityContext"]}
+    assert (security["runAsUser"], security["readOnlyRootFilesystem"]) == (107, True)
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert container["resources"]["limits"] == {"cpu": "2", "memory": "600M"}
+
+
+def test_an_image() -> None:
+    dv = data_volume({"registry": {"url": "docker://registry.example.com/a:1"}})
+    spec = importer_pod(dv, pvc(dv), CONFIG, scratch=False)["spec"]
+    assert spec["volumes"][1] == {"name": "image", "image": {"reference": "registry.example.com/a:1"}}
+    assert spec["containers"][0]["args"][-1] == "--image=registry.example.com/a:1"
+    decided = decide(dv, target=pvc(dv), mounts_images=False)
+    assert not decided.create_pod
+    assert "mount container images as volumes" in said(decided)[2]
+    waiting = {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}
+    decided = decide(dv, target=pvc(dv), pod=pod(dv, "Pending", state=waiting))
+    assert decided.status["phase"] == "ImportScheduled"
+    assert said(decided)[2] == "ErrImagePull: no such image"
+
+
+def test_a_copy_of_another_claim() -> None:
+    dv = data_volume({"pvc": {"namespace": "ns", "name": "golden"}})
+    golden = pvc()
+    golden["metadata"]["name"] = "golden"
+    decided = decide(dv, target=pvc(dv))
+    assert (decided.status["phase"], decided.create_pod) == ("CloneScheduled", False)
+    assert said(decided)[2] == "Source PVC ns/golden not found"
+    assert "has no content so far" in said(decide(dv, target=pvc(dv), source=golden))[2]
+    golden["metadata"]["annotations"][cdi.POD_PHASE] = "Succeeded"
+    used = decide(dv, target=pvc(dv), source=golden, users=["web"])
+    assert "is in use by VirtualMachineInstance web" in said(used)[2]
+    assert not used.create_pod
+    assert decide(dv, target=pvc(dv), source=golden).create_pod
+
+    spec = importer_pod(dv, pvc(dv), CONFIG, scratch=False, source=golden)["spec"]
+    assert spec["containers"][0]["args"][0] == "clone"
+    assert spec["volumes"][1] == {
+        "name": "source",
+        "persistentVolumeClaim": {"claimName": "golden", "readOnly": True},
+    }
+    assert {"name": "source", "mountPath": "/source", "readOnly": True} in spec["containers"][0]["volumeMounts"]
+    golden["spec"]["volumeMode"] = "Block"
+    (container,) = importer_pod(dv, pvc(dv), CONFIG, scratch=False, source=golden)["spec"]["containers"]
+    assert container["volumeDevices"] == [{"name": "source", "devicePath": "/dev/cdi-source-volume"}]
+    assert "--source-block" in container["args"]
+
+    running = decide(dv, target=pvc(dv), pod=pod(dv, state={"running": {}}), source=golden)
+    assert running.status["phase"] == "CloneInProgress"
+    done = decide(dv, target=pvc(dv), pod=pod(dv, "Succeeded"), source=golden)
+    assert said(done)[2] == "Clone Complete"
+    assert done.events == (("Normal", "CloneSucceeded", "Successfully cloned into PVC disk"),)
+
+
+def test_a_device() -> None:
+    form = {"accessModes": ["ReadWriteOnce"], "volumeMode": "Block", "resources": {"requests": {"storage": "1Gi"}}}
+    dv = data_volume({"blank": {}}, pvc=form)
+    (container,) = importer_pod(dv, claim(dv, CLASSES), CONFIG, scratch=False)["spec"]["containers"]
+    assert container["args"][0] == "blank"
+    assert "--block" in container["args"]
+    assert container["volumeDevices"] == [{"name": "target", "devicePath": "/dev/cdi-block-volume"}]
+    assert container["volumeMounts"] == []
+
+
+def test_long_names() -> None:
+    dv = data_volume()
+    dv["metadata"]["name"] = "a" * 253
+    assert len(pod_name(dv)) < 253

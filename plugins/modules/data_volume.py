@@ -1,0 +1,308 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Module data_volume."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: data_volume
+short_description: Declare disks and where their content comes from
+version_added: 0.1.0
+author:
+  - turtles.kubevirt contributors (!UNKNOWN)
+description:
+  - Creates or deletes a DataVolume of the Containerized Data Importer's API (C(cdi.kubevirt.io/v1beta1)), which makes a
+    PersistentVolumeClaim of its name and fills it with a disk, such as an image that a web server has.
+  - A virtual machine uses the disk as a volume C(dataVolume), which waits until the disk is complete.
+  - Works with this collection's engine and with upstream's Containerized Data Importer, which has more sources.
+options:
+  state:
+    description: Whether the DataVolume should exist. With V(absent) its claim and the disk on it are deleted as well.
+    type: str
+    choices: [present, absent]
+    default: present
+  name:
+    description: Name of the DataVolume and of its claim.
+    type: str
+    required: true
+  namespace:
+    description: Namespace of the DataVolume. Defaults to that of the kubeconfig's context, then V(default).
+    type: str
+  url:
+    description:
+      - Address of a disk image with V(http) or V(https). Formats are raw, ISO, qcow2, VMDK, VDI, VHD and VHDX, each
+        as it is or compressed with gzip, xz or zstd. Shorthand for C(http.url) of O(source).
+    type: str
+  checksum:
+    description:
+      - What the hash of the file at O(url) must be, such as V(sha256:e3b0c442…), with md5, sha1, sha256 or sha512. A
+        file with another one isn't used. Shorthand for C(http.checksum) of O(source).
+    type: str
+  source:
+    description:
+      - Where the content comes from, as C(spec.source) of the API has it. An empty object C(blank) is an empty disk.
+    type: dict
+  size:
+    description:
+      - Size of the disk, such as V(20Gi). A claim with a file system is made larger by what that needs for itself.
+      - Required for a new DataVolume, unless O(pvc) has it.
+    type: str
+  storage_class:
+    description: Name of the StorageClass. Without it the cluster's default counts.
+    type: str
+  access_modes:
+    description: How the volume is used, such as V([ReadWriteMany]). By default what the StorageClass is known for.
+    type: list
+    elements: str
+  volume_mode:
+    description: Whether the volume has a file system. By default what the StorageClass is known for.
+    type: str
+    choices: [Filesystem, Block]
+  pvc:
+    description:
+      - The claim's spec, taken as it is, in place of O(size), O(storage_class), O(access_modes) and O(volume_mode).
+    type: dict
+  preallocation:
+    description: Whether all of the disk's storage is reserved first.
+    type: bool
+  bind_immediately:
+    description:
+      - Whether the import begins at once where the StorageClass binds claims only when a Pod uses them
+        (C(WaitForFirstConsumer), such as C(local-path) of a machine). Without it the import begins when a virtual
+        machine that uses the disk is started, on its node.
+    type: bool
+    default: false
+  labels:
+    description: Labels of the DataVolume.
+    type: dict
+  annotations:
+    description: Annotations of the DataVolume.
+    type: dict
+extends_documentation_fragment:
+  - turtles.kubevirt.auth
+  - turtles.kubevirt.attributes
+  - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.library
+  - turtles.kubevirt.wait
+notes:
+  - O(wait) waits until the disk is complete, or until nothing more happens before a virtual machine uses it. An import
+    that fails is tried again; the task fails if it has been failing for half a minute, with what the importer says.
+  - What a DataVolume consists of can't be changed, except labels and annotations.
+seealso:
+  - module: turtles.kubevirt.data_volume_info
+  - module: turtles.kubevirt.vm
+"""
+
+EXAMPLES = r"""
+- name: Import an image, and verify it
+  turtles.kubevirt.data_volume:
+    name: web-root
+    namespace: shop
+    url: https://images.example.com/debian-13-amd64.qcow2
+    checksum: sha256:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03
+    size: 20Gi
+    bind_immediately: true
+    wait_timeout: 1800
+
+- name: Have an empty disk for data
+  turtles.kubevirt.data_volume:
+    name: web-data
+    namespace: shop
+    source:
+      blank: {}
+    size: 100Gi
+
+- name: Import from a server that asks for a password and has a certificate of the company's own authority
+  turtles.kubevirt.data_volume:
+    name: appliance
+    namespace: shop
+    source:
+      http:
+        url: https://images.internal.example.com/appliance.vmdk.xz
+        secretRef: image-server
+        certConfigMap: company-ca
+    size: 40Gi
+
+- name: Use an imported disk
+  turtles.kubevirt.vm:
+    name: web
+    namespace: shop
+    state: running
+    memory: 2Gi
+    spec:
+      domain:
+        devices:
+          disks:
+            - name: root
+              disk: {bus: virtio}
+      volumes:
+        - name: root
+          dataVolume: {name: web-root}
+
+- name: Delete the disk and all that is on it
+  turtles.kubevirt.data_volume:
+    name: web-data
+    namespace: shop
+    state: absent
+"""
+
+RETURN = r"""
+result:
+  description: The DataVolume as it is after the task; empty if there is none.
+  returned: success
+  type: dict
+  sample:
+    apiVersion: cdi.kubevirt.io/v1beta1
+    kind: DataVolume
+    metadata: {name: web-root, namespace: shop}
+    spec:
+      source: {http: {url: https://images.example.com/debian-13-amd64.qcow2}}
+      storage: {resources: {requests: {storage: 20Gi}}}
+    status: {claimName: web-root, phase: Succeeded, progress: 100.0%, restartCount: 0}
+phase:
+  description: What is going on, such as Succeeded, ImportInProgress or WaitForFirstConsumer.
+  returned: success
+  type: str
+  sample: Succeeded
+progress:
+  description: How much is done, or N/A.
+  returned: success
+  type: str
+  sample: 100.0%
+duration:
+  description: Seconds the task took.
+  returned: success
+  type: float
+  sample: 12.3
+"""
+
+from ..module_utils import _vm_spec, _wait
+from ..module_utils._base import ResourceModule, run_module
+from ..module_utils._client import KubeError
+from ..module_utils._values import plain
+
+BIND_IMMEDIATELY = "cdi.kubevirt.io/storage.bind.immediate.requested"
+# Seconds for which an importer may fail.
+PATIENCE = 30
+AWAITS_MACHINE = ("WaitForFirstConsumer", "PendingPopulation")
+CLAIM = ("size", "storage_class", "access_modes", "volume_mode")
+
+
+class DataVolume(ResourceModule):
+    """A DataVolume."""
+
+    KIND = "DataVolume"
+    API_VERSION = "cdi.kubevirt.io/v1beta1"
+    READY = "complete"
+    ARGUMENTS = {
+        "name": {"type": "str", "required": True},
+        "url": {"type": "str"},
+        "checksum": {"type": "str"},
+        "source": {"type": "dict"},
+        "size": {"type": "str"},
+        "storage_class": {"type": "str"},
+        "access_modes": {"type": "list", "elements": "str"},
+        "volume_mode": {"type": "str", "choices": ["Filesystem", "Block"]},
+        "pvc": {"type": "dict"},
+        "preallocation": {"type": "bool"},
+        "bind_immediately": {"type": "bool", "default": False},
+        **{option: _vm_spec.ARGUMENTS[option] for option in ("labels", "annotations")},
+    }
+    RULES = {
+        "mutually_exclusive": [("url", "source"), ("checksum", "source"), *(("pvc", option) for option in CLAIM)],
+        "required_by": {"checksum": ("url",)},
+    }
+
+    def declare(self, live):
+        if live is None:
+            self._check_complete()
+        texts = {key: _vm_spec.texts_of(self.params, key) for key in ("labels", "annotations")}
+        if self.params["bind_immediately"]:
+            texts["annotations"] = {**(texts["annotations"] or {}), BIND_IMMEDIATELY: "true"}
+        spec = {
+            key: value
+            for key, value in (
+                ("source", self._source()),
+                ("pvc", plain(self.params["pvc"])),
+                ("storage", self._storage()),
+                ("preallocation", self.params["preallocation"]),
+            )
+            if value is not None
+        }
+        return {"metadata": {key: value for key, value in texts.items() if value is not None}, "spec": spec}
+
+    def _check_complete(self):
+        if self.params["url"] is None and self.params["source"] is None:
+            raise KubeError(
+                "url: missing for a new DataVolume. Give the address of a disk image, or source, such as {blank: {}}."
+            )
+        if self.params["size"] is None and self.params["pvc"] is None:
+            raise KubeError("size: missing for a new DataVolume. Give the disk's size, such as 20Gi, or pvc.")
+
+    def _source(self):
+        if self.params["url"] is None:
+            return plain(self.params["source"])
+        checksum = self.params["checksum"]
+        return {"http": {"url": self.params["url"], **({} if checksum is None else {"checksum": checksum})}}
+
+    def _storage(self):
+        size, storage = self.params["size"], {}
+        for option, field in (
+            ("storage_class", "storageClassName"),
+            ("access_modes", "accessModes"),
+            ("volume_mode", "volumeMode"),
+        ):
+            if self.params[option] is not None:
+                storage[field] = self.params[option]
+        if size is not None:
+            storage["resources"] = {"requests": {"storage": size}}
+        return storage or None
+
+    def refused(self, exc, resource, namespace, name):
+        if "Cannot update DataVolume Spec" in str(exc):
+            return KubeError(
+                "%s %s/%s exists, and was made of something else: its spec can't be changed. Give another name, or "
+                "delete it first (state=absent), which deletes the disk." % (self.KIND, namespace, name),
+                **exc.facts,
+            )
+        return super().refused(exc, resource, namespace, name)
+
+    def is_ready(self, obj):
+        return _phase(obj) in ("Succeeded", *AWAITS_MACHINE)
+
+    def hopeless(self, obj):
+        if _phase(obj) == "Failed":
+            return {"the import failed": 0}
+        running = _wait.condition(obj, "Running")
+        return {"the import keeps failing": PATIENCE} if running.get("reason") == "Error" else {}
+
+    def explain(self, obj):
+        status = (obj or {}).get("status") or {}
+        running = _wait.condition(obj, "Running")
+        said = ["It is in phase %s, %s done" % (status.get("phase") or "Pending", status.get("progress") or "N/A")]
+        return said + ([running["message"]] if running.get("message") else []), {}
+
+    def result(self, outcome):
+        status = (outcome.after or {}).get("status") or {}
+        return {
+            **super().result(outcome),
+            "phase": status.get("phase") or "",
+            "progress": status.get("progress") or "N/A",
+        }
+
+
+def _phase(obj):
+    return ((obj or {}).get("status") or {}).get("phase") or ""
+
+
+MODULE = DataVolume
+
+
+def main():
+    """Entry point."""
+    run_module(DataVolume)
+
+
+if __name__ == "__main__":
+    main()

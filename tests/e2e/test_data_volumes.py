@@ -1,0 +1,236 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Disks from a server: DataVolumes, and machines that bring theirs along."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import os
+import signal
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster import Cluster
+from conftest import VARIABLES
+from file_server import FileServer, serving
+from kubernetes.client.exceptions import ApiException
+from kubernetes.watch import Watch
+
+DATA_VOLUMES = ("cdi.kubevirt.io", "v1beta1")
+MIB = 1 << 20
+IMMEDIATELY = {"cdi.kubevirt.io/storage.bind.immediate.requested": "true"}
+Object = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def disk(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The tiny guest's disk."""
+    folder = tmp_path_factory.mktemp("disk")
+    with tarfile.open(cluster.image.removeprefix("oci-archive:")) as archive:
+        archive.extractall(folder, filter="data")
+    index = json.loads((folder / "index.json").read_text())
+
+    def blob(digest: str) -> Path:
+        return folder / "blobs" / digest.replace(":", "/")
+
+    manifest = json.loads(blob(index["manifests"][0]["digest"]).read_text())
+    for layer in manifest["layers"]:
+        with tarfile.open(blob(layer["digest"])) as files:
+            for member in files:
+                if member.isfile() and member.name.lstrip("./").startswith("disk/"):
+                    found = files.extractfile(member)
+                    assert found is not None
+                    return found.read()
+    raise AssertionError("the image has no disk")
+
+
+@pytest.fixture
+def server(disk: bytes) -> Iterator[FileServer]:
+    """A server that Pods reach."""
+    bridge = next(ipaddress.ip_network(VARIABLES["turtles_pod_cidr"]).hosts())
+    # The bridge is there once a Pod is
+    with serving(address="0.0.0.0") as found:
+        found.url = f"http://{bridge}:{found.port}"
+        found.files["/tiny.qcow2"] = disk
+        yield found
+
+
+def data_volume(name: str, source: Object, size: str = "160Mi", **annotations: str) -> Object:
+    return {
+        "apiVersion": "/".join(DATA_VOLUMES),
+        "kind": "DataVolume",
+        "metadata": {"name": name, "annotations": {**IMMEDIATELY, **annotations}},
+        "spec": {"source": source, "storage": {"resources": {"requests": {"storage": size}}}},
+    }
+
+
+def create(cluster: Cluster, namespace: str, obj: Object) -> Object:
+    return cluster.custom.create_namespaced_custom_object(*DATA_VOLUMES, namespace, "datavolumes", obj)
+
+
+def wait(cluster: Cluster, namespace: str, name: str, done: Callable[[Object], Any], timeout: float = 40) -> Object:
+    """Watch a DataVolume until something is true of its status."""
+    seen: Object = {}
+    for event in Watch().stream(
+        cluster.custom.list_namespaced_custom_object,
+        *DATA_VOLUMES,
+        namespace,
+        "datavolumes",
+        field_selector=f"metadata.name={name}",
+        timeout_seconds=cluster.seconds(timeout),
+    ):
+        seen = event["object"].get("status") or {}
+        if done(seen):
+            return seen
+    raise AssertionError(f"{name}: {seen}\n" + "\n".join(cluster.events(namespace)))
+
+
+def failure(status: Object) -> str:
+    running = next((each for each in status.get("conditions") or () if each["type"] == "Running"), {})
+    return str(running.get("message") or "") if running.get("reason") == "Error" else ""
+
+
+def importers(namespace: str, cluster: Cluster) -> list[int]:
+    """Pids of importers' processes."""
+    pod = next(each for each in cluster.core.list_namespaced_pod(namespace).items if "importer-" in each.metadata.name)
+    return cluster.processes_of_pod(pod.metadata.uid, "virt-importer")
+
+
+def machine(cluster: Cluster, *templates: Object) -> Object:
+    """A machine whose first disk is the first of these DataVolumes, and that has the others besides."""
+    vm = cluster.virtual_machine("web")
+    spec = vm["spec"]["template"]["spec"]
+    names = [each["metadata"]["name"] for each in templates]
+    spec["volumes"][0] = {"name": "root", "dataVolume": {"name": names[0]}}
+    for name in names[1:]:
+        spec["domain"]["devices"]["disks"].append({"name": name, "disk": {"bus": "virtio"}})
+        spec["volumes"].append({"name": name, "dataVolume": {"name": name}})
+    vm["spec"]["dataVolumeTemplates"] = [
+        {"metadata": {"name": each["metadata"]["name"]}, "spec": each["spec"]} for each in templates
+    ]
+    return vm
+
+
+def test_a_machine_brings_its_disks_along_whoever_dies(cluster: Cluster, namespace: str, server: FileServer) -> None:
+    disk, reached, proceed = server.files["/tiny.qcow2"], threading.Event(), threading.Event()
+
+    def hold(position: int) -> None:
+        if position > len(disk) // 2:
+            reached.set()
+            proceed.wait(60)
+
+    server.before = hold
+    checksum = f"sha256:{hashlib.sha256(disk).hexdigest()}"
+    root = data_volume("web-root", {"http": {"url": f"{server.url}/tiny.qcow2", "checksum": checksum}}, "256Mi")
+    vm = machine(cluster, root, data_volume("web-data", {"blank": {}}, "40Mi"))
+    cluster.create(namespace, vm)
+    # Claims wait for their first consumer, which the machine is
+    assert reached.wait(40), cluster.events(namespace)
+    cluster.wait_status(namespace, "web", "Provisioning", timeout=20)
+    wait(cluster, namespace, "web-root", lambda status: status.get("progress", "N/A") not in ("N/A", ""))
+    cluster.kill("virt-controller")
+    (importer,) = importers(namespace, cluster)
+    os.kill(importer, signal.SIGKILL)
+    proceed.set()
+    vmi = cluster.wait_running(namespace, "web", timeout=90)
+    done = wait(cluster, namespace, "web-root", lambda status: status.get("phase") == "Succeeded")
+    assert (done["progress"], done["claimName"], done["restartCount"]) == ("100.0%", "web-root", 1)
+    address = vmi["status"]["interfaces"][0]["ipAddress"]
+    assert cluster.ssh(address, "cat /sys/class/block/vda/size /sys/class/block/vdc/size").split() == [
+        str(256 * MIB // 512),
+        str(40 * MIB // 512),
+    ]
+    left = {each.metadata.name for each in cluster.core.list_namespaced_persistent_volume_claim(namespace).items}
+    assert left == {"web-root", "web-data"}
+    assert [each.metadata.labels["kubevirt.io"] for each in cluster.core.list_namespaced_pod(namespace).items] == [
+        "virt-launcher"
+    ]
+    cluster.delete(namespace, "web")
+    cluster.wait_gone(namespace, "web")
+    # The disks go with their machine
+    gone = set()
+    for event in Watch().stream(
+        cluster.core.list_namespaced_persistent_volume_claim, namespace, timeout_seconds=cluster.seconds(20)
+    ):
+        gone |= {event["object"].metadata.name} if event["type"] == "DELETED" else set()
+        if gone == left:
+            break
+    listed = cluster.custom.list_namespaced_custom_object(*DATA_VOLUMES, namespace, "datavolumes")
+    assert (gone or left, listed["items"]) == (left, [])
+
+
+def test_what_goes_wrong_is_told(cluster: Cluster, namespace: str, server: FileServer, disk: bytes) -> None:
+    url = f"{server.url}/tiny.qcow2"
+    refused = {
+        "checksum": ({"url": url, "checksum": f"sha256:{'00' * 32}"}, "160Mi", "not 0000"),
+        "small": ({"url": url}, "40Mi", "larger than the reported available storage"),
+    }
+    for name, (http, size, _) in refused.items():
+        create(cluster, namespace, data_volume(name, {"http": http}, size))
+    create(cluster, namespace, data_volume("missing", {"http": {"url": f"{server.url}/missing"}}))
+    foreign = create(cluster, namespace, data_volume("foreign", {"blank": {}}))
+    for name, (_, _, words) in refused.items():
+        assert words in failure(wait(cluster, namespace, name, lambda status: status.get("phase") == "Failed"))
+    told = wait(cluster, namespace, "missing", failure)
+    assert "/missing: the server answered 404" in failure(told)
+    assert told["phase"] == "ImportInProgress"
+    # It comes later
+    server.files["/missing"] = disk
+    wait(cluster, namespace, "missing", lambda status: status.get("phase") == "Succeeded")
+    # A machine whose template has the name of what is somebody else's
+    cluster.create(namespace, machine(cluster, data_volume("foreign", {"blank": {}})))
+    vm = cluster.wait(
+        namespace,
+        "virtualmachines",
+        "web",
+        lambda found: "belongs to nobody: it is left as it is" in str((found or {}).get("status")),
+        timeout=20,
+        what="failure",
+    )
+    assert vm is not None
+    now = cluster.custom.get_namespaced_custom_object(*DATA_VOLUMES, namespace, "datavolumes", "foreign")
+    assert now["metadata"]["uid"] == foreign["metadata"]["uid"]
+    assert not now["metadata"].get("ownerReferences")
+    with pytest.raises(ApiException) as error:
+        create(cluster, namespace, data_volume("other", {"blank": {}, "http": {"url": url}}))
+    assert "Multiple Data volume sources" in str(error.value.body)
+
+
+def test_a_container_image_becomes_a_disk_that_stays(
+    cluster: Cluster, namespace: str, ansible: Callable[..., Object]
+) -> None:
+    cluster.create(namespace, machine(cluster, data_volume("root", {"registry": {"url": cluster.image}})))
+    vmi = cluster.wait_running(namespace, "web", timeout=60)
+    address, uid = vmi["status"]["interfaces"][0]["ipAddress"], vmi["metadata"]["uid"]
+    cluster.ssh(address, "echo kept | dd of=/dev/vda seek=300000 conv=notrunc,fsync")
+    cluster.subresource(namespace, "web", "restart")
+    address = cluster.wait_running(namespace, "web", timeout=60, not_uid=uid)["status"]["interfaces"][0]["ipAddress"]
+    assert cluster.ssh(address, "dd if=/dev/vda skip=300000 count=1 | head -c 4") == "kept"
+    # So does a copy of it, which waits until nobody writes
+    options = {"kubeconfig": str(cluster.kubeconfig), "namespace": namespace, "name": "copy"}
+    copy = {"source": {"pvc": {"namespace": namespace, "name": "root"}}, "size": "160Mi", "bind_immediately": True}
+    ansible("turtles.kubevirt.data_volume", {**options, **copy, "wait": False})
+    assert "in use by VirtualMachineInstance web" in failure(wait(cluster, namespace, "copy", failure))
+    cluster.subresource(namespace, "web", "stop")
+    done = ansible("turtles.kubevirt.data_volume", {**options, **copy})
+    assert (done["changed"], done["phase"], done["progress"]) == (False, "Succeeded", "100.0%")
+    pvc = cluster.core.read_namespaced_persistent_volume_claim("copy", namespace)
+    path = cluster.core.read_persistent_volume(pvc.spec.volume_name).spec.local.path
+    with Path(path, "disk.img").open("rb") as file:
+        file.seek(300000 * 512)
+        assert file.read(4) == b"kept"
+
+
+def test_a_machine_tells_why_its_disk_is_missing(cluster: Cluster, namespace: str, server: FileServer) -> None:
+    server.status = [503] * 100
+    root = data_volume("root", {"http": {"url": f"{server.url}/tiny.qcow2"}})
+    cluster.create(namespace, machine(cluster, root))
+    cluster.wait_status(namespace, "web", "DataVolumeError", timeout=40)
+    vmi = cluster.get(namespace, "virtualmachineinstances", "web")
+    assert "503 Service Unavailable" in str((vmi or {}).get("status"))
