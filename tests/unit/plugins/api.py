@@ -25,6 +25,8 @@ KINDS = {
     "virtualmachineclusterpreferences": "VirtualMachineClusterPreference",
     "virtualmachineinstancetypes": "VirtualMachineInstancetype",
     "virtualmachinepools": "VirtualMachinePool",
+    "virtualmachinerestores": "VirtualMachineRestore",
+    "virtualmachinesnapshots": "VirtualMachineSnapshot",
     "virtualmachinepreferences": "VirtualMachinePreference",
     "namespaces": "Namespace",
     "nodes": "Node",
@@ -39,6 +41,8 @@ KINDS = {
 VERSIONS = {
     "virtualmachinepools": "pool.kubevirt.io/v1beta1",
     "migrationpolicies": "migrations.kubevirt.io/v1alpha1",
+    "virtualmachinerestores": "snapshot.kubevirt.io/v1beta1",
+    "virtualmachinesnapshots": "snapshot.kubevirt.io/v1beta1",
 }
 WIDGETS = "/apis/example.com/v1"
 

@@ -24,6 +24,8 @@ from turtles.controller.noted_ends import NotedEnds
 from turtles.controller.pod.config import LauncherConfig
 from turtles.controller.pool.controller import PoolController
 from turtles.controller.replicaset.controller import ReplicaSetController
+from turtles.controller.restore.controller import RestoreController
+from turtles.controller.snapshot.controller import SnapshotController
 from turtles.controller.vm.controller import VMController
 from turtles.controller.vmi.controller import VMIController
 from turtles.kube import metrics as kube_metrics
@@ -68,6 +70,8 @@ class VirtController:
             VMController(client, caches, recorder, current, noted_ends),
             ReplicaSetController(client, manager, caches, recorder),
             PoolController(client, manager, caches, recorder),
+            SnapshotController(client, manager, caches, recorder),
+            RestoreController(client, manager, caches, recorder),
             vmis,
             MigrationController(client, manager, caches, recorder, current, vmis.launcher_config),
             EvacuationController(client, manager, caches, recorder),

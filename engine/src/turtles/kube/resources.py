@@ -83,6 +83,8 @@ NETWORKPOLICY = Resource("networking.k8s.io", "v1", "NetworkPolicy", "networkpol
 NETWORK = Resource("k8s.cni.cncf.io", "v1", "NetworkAttachmentDefinition", "network-attachment-definitions", True)
 #: Of the Kubernetes Storage SIG: snapshots of volumes, which a cluster serves if its CSI driver can make them.
 VOLUMESNAPSHOT = Resource("snapshot.storage.k8s.io", "v1", "VolumeSnapshot", "volumesnapshots", True)
-VOLUMESNAPSHOTCONTENT = Resource("snapshot.storage.k8s.io", "v1", "VolumeSnapshotContent", "volumesnapshotcontents", False)
+VOLUMESNAPSHOTCONTENT = Resource(
+    "snapshot.storage.k8s.io", "v1", "VolumeSnapshotContent", "volumesnapshotcontents", False
+)
 VOLUMESNAPSHOTCLASS = Resource("snapshot.storage.k8s.io", "v1", "VolumeSnapshotClass", "volumesnapshotclasses", False)
 SUBJECTACCESSREVIEW = Resource("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews", False)

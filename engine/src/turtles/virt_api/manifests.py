@@ -24,6 +24,7 @@ from turtles.api.kind import GROUP, READ, SUBRESOURCES_GROUP, SUBRESOURCES_VERSI
 from turtles.api.kinds import KINDS, read_by_others
 from turtles.api.kinds.migration_policy import MIGRATION_POLICY
 from turtles.api.kinds.pool import POOL
+from turtles.api.kinds.snapshot import CONTENT, RESTORE, SNAPSHOT
 from turtles.api.objects import Object
 from turtles.virt_api import discovery, names, workloads
 from turtles.virt_api.workloads import Values
@@ -132,6 +133,8 @@ def _virt_api() -> list[Object]:
         # What a machine is to have from an instance type and a preference, or had when it was first started
         *_instancetypes(),
         _rule(GROUP, ["virtualmachineinstancemigrations"], ["create"]),
+        # Whether what is to be restored can be
+        _rule(SNAPSHOT.group, [SNAPSHOT.plural], ["get"]),
         _rule("apps", ["controllerrevisions"], ["get"]),
         _rule("", ["persistentvolumeclaims"], ["get"]),
         # Whose machine an eviction is about, and to tell its user
@@ -189,17 +192,35 @@ def _virt_controller() -> list[Object]:
             ["update"],
         ),
         _rule(GROUP, ["virtualmachineinstances"], [*READ, "create", "patch", "delete"]),
+        *_snapshots(),
         _rule("", ["pods"], [*READ, "create", "patch", "delete"]),
         _rule("", ["pods/status"], ["patch"]),
         _rule("", ["nodes"], [*READ, "patch"]),
-        # create: with what outlives machines beside their disks; patch: claims that outlive the machines of a pool
-        _rule("", ["persistentvolumeclaims"], [*READ, "create", "patch"]),
+        # create: with what outlives machines beside their disks, or is restored; patch: claims that outlive the
+        # machines of a pool; delete: those whose place a restored one takes
+        _rule("", ["persistentvolumeclaims"], [*READ, "create", "patch", "delete"]),
         _rule("", ["resourcequotas"], READ),
         _rule("", ["events"], ["create", "patch"]),
         _rule("policy", ["poddisruptionbudgets"], [*READ, "create"]),
         _rule("apps", ["controllerrevisions"], [*READ, "create", "patch", "delete"]),
         *_instancetypes(),
         _rule("apiregistration.k8s.io", ["apiservices"], READ, [f"{SUBRESOURCES_VERSIONS[0]}.{SUBRESOURCES_GROUP}"]),
+    ]
+
+
+def _snapshots() -> list[Object]:
+    """Return virt-controller's rules for snapshots of machines, and for those of volumes that they consist of."""
+    storage = "snapshot.storage.k8s.io"
+    return [
+        _rule(SNAPSHOT.group, [SNAPSHOT.plural, RESTORE.plural], [*READ, "patch"]),
+        _rule(SNAPSHOT.group, [CONTENT.plural], [*READ, "create", "delete"]),
+        _rule(SNAPSHOT.group, [f"{kind.plural}/status" for kind in (SNAPSHOT, CONTENT, RESTORE)], ["patch"]),
+        # To own what blocks its deletion
+        _rule(SNAPSHOT.group, [f"{CONTENT.plural}/finalizers"], ["update"]),
+        _rule(storage, ["volumesnapshots"], [*READ, "create"]),
+        _rule(storage, ["volumesnapshotclasses"], READ),
+        _rule("storage.k8s.io", ["storageclasses"], READ),
+        _rule(SUBRESOURCES_GROUP, ["virtualmachineinstances/freeze", "virtualmachineinstances/unfreeze"], ["update"]),
     ]
 
 

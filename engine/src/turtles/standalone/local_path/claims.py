@@ -92,7 +92,11 @@ class ClaimController:
             self._bind_to_named(claim)
             return None
         # Only an empty volume has to be made for no claim in particular
-        volume = None if data_source(claim) else next((entry for entry in sorted(self._volumes.list(), key=_size) if suits(entry, claim)), None)
+        volume = (
+            None
+            if data_source(claim)
+            else next((entry for entry in sorted(self._volumes.list(), key=_size) if suits(entry, claim)), None)
+        )
         if volume is not None:
             self._bind(claim, volume)
             return None

@@ -156,9 +156,7 @@ def _crd(resource: Resource, short: str, schema: _Schema, *columns: tuple[str, s
         "served": True,
         "storage": True,
         "schema": {"openAPIV3Schema": {**schema, "properties": properties}},
-        "additionalPrinterColumns": [
-            {"name": name, "type": type_, "jsonPath": path} for name, type_, path in columns
-        ],
+        "additionalPrinterColumns": [{"name": name, "type": type_, "jsonPath": path} for name, type_, path in columns],
     }
     if "status" in schema["properties"]:
         version["subresources"] = {"status": {}}
@@ -168,7 +166,9 @@ def _crd(resource: Resource, short: str, schema: _Schema, *columns: tuple[str, s
         "metadata": {
             "name": f"{resource.plural}.{resource.group}",
             # What the group's definitions have to have (KEP-1111): where the API was reviewed
-            "annotations": {"api-approved.kubernetes.io": "https://github.com/kubernetes-csi/external-snapshotter/pull/814"},
+            "annotations": {
+                "api-approved.kubernetes.io": "https://github.com/kubernetes-csi/external-snapshotter/pull/814"
+            },
         },
         "spec": {
             "group": resource.group,

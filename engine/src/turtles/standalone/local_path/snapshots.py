@@ -248,6 +248,7 @@ class ContentController:
         if status.get("readyToUse"):
             return None
         handle = content["spec"]["source"].get("snapshotHandle")
+        size: int | None
         try:
             if handle:
                 size = self._provisioner.snapshot_size(handle)
