@@ -46,7 +46,8 @@ options:
   volume_restore_policy:
     description:
       - How the restored claims are called. V(RandomizeNames) gives them names of their own and keeps those that the
-        machine had, V(InPlace) deletes these and takes their names, V(PrefixTargetName) calls them by machine and volume.
+        machine had, V(InPlace) deletes these and takes their names, V(PrefixTargetName) calls them by machine and
+        volume.
       - The server's default is V(RandomizeNames).
     type: str
     choices: [RandomizeNames, InPlace, PrefixTargetName]

@@ -27,7 +27,7 @@ options:
     type: str
     required: true
   namespace:
-    description: Namespace of the machine and the snapshot. Defaults to that of the kubeconfig's context, then V(default).
+    description: Namespace of machine and snapshot. Defaults to that of the kubeconfig's context, then V(default).
     type: str
   vm:
     description: Name of the VirtualMachine. Required for a snapshot that doesn't exist.

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from kubernetes.client.exceptions import ApiException
+
 from engine import Engine, condition
 from scenarios.volumes import address_of, attach
 
@@ -13,6 +15,17 @@ _GROUP = "snapshot.kubevirt.io"
 _VERSION = "v1beta1"
 _WRITE = "echo {} | dd of=/dev/vdc conv=fsync 2>/dev/null"
 _READ = "head -c 5 /dev/vdc"
+
+
+def serves_snapshots(cluster: Engine) -> bool:
+    """Whether there is a class for snapshots of volumes: a cluster has one if its CSI driver can make them."""
+    try:
+        classes = cluster.custom.list_cluster_custom_object("snapshot.storage.k8s.io", "v1", "volumesnapshotclasses")
+    except ApiException as error:
+        if error.status == 404:
+            return False
+        raise
+    return bool(classes["items"])
 
 
 def make(cluster: Engine, namespace: str, plural: str, kind: str, name: str, spec: dict[str, Any]) -> None:
