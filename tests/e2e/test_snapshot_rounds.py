@@ -66,7 +66,7 @@ def check(cluster: Cluster, made: dict[str, Any]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_many_in_a_row(cluster: Cluster, namespace: str, agent_image: str) -> None:  # noqa: F811
+def test_many_in_a_row(cluster: Cluster, namespace: str, agent_image: str) -> None:
     cluster.claim(namespace, "data", "32Mi")
     vm = cluster.virtual_machine("web", image=agent_image, memory="128Mi", grace_period=0)
     attach(vm, "data", {"persistentVolumeClaim": {"claimName": "data"}}, {"disk": {"bus": "virtio"}})
