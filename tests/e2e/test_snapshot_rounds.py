@@ -72,7 +72,8 @@ def test_many_in_a_row(cluster: Cluster, namespace: str, agent_image: str) -> No
     attach(vm, "data", {"persistentVolumeClaim": {"claimName": "data"}}, {"disk": {"bus": "virtio"}})
     cluster.create(namespace, vm)
     vmi = running(cluster, namespace)
-    cluster.ssh(address_of(vmi), f"mkfs.ext2 /dev/vdc >/dev/null && {MOUNT}", timeout=180)
+    made = cluster.ssh(address_of(vmi), f"mke2fs -F /dev/vdc >/dev/null && {MOUNT} && echo mounted", timeout=180)
+    assert made == "mounted"
     for number in range(ROUNDS):
         address = address_of(vmi)
         cluster.ssh(address, f"echo {number} >/data/round; sync; {WRITER}", timeout=180)
@@ -81,13 +82,13 @@ def test_many_in_a_row(cluster: Cluster, namespace: str, agent_image: str) -> No
             spec = {"source": source}
             make(cluster, namespace, "virtualmachinesnapshots", "VirtualMachineSnapshot", f"s{number}", spec)
             cluster.kill("virt-controller", "--kubeconfig")
-            made = wait(
+            taken = wait(
                 cluster, namespace, "virtualmachinesnapshots", f"s{number}", lambda o: o["status"].get("readyToUse")
             )
         else:
-            made = snapshot(cluster, namespace, f"s{number}", "web")
-        assert "GuestAgent" in made["status"]["indications"]
-        check(cluster, made)
+            taken = snapshot(cluster, namespace, f"s{number}", "web")
+        assert "GuestAgent" in taken["status"]["indications"]
+        check(cluster, taken)
         cluster.ssh(address, "echo later >/data/round; sync", timeout=60)
 
         restore(cluster, namespace, f"r{number}", "web", f"s{number}", targetReadinessPolicy="StopTarget")

@@ -15,6 +15,7 @@ from turtles.api.configuration import ClusterConfiguration
 from turtles.command import Command
 from turtles.controller import metrics
 from turtles.controller.caches import Caches
+from turtles.controller.clone.controller import CloneController
 from turtles.controller.disruption import DisruptionController
 from turtles.controller.evacuation import EvacuationController
 from turtles.controller.kubevirt.controller import KubeVirtController
@@ -71,6 +72,7 @@ class VirtController:
             ReplicaSetController(client, manager, caches, recorder),
             PoolController(client, manager, caches, recorder),
             SnapshotController(client, manager, caches, recorder),
+            CloneController(client, manager, caches, recorder),
             RestoreController(client, manager, caches, recorder),
             vmis,
             MigrationController(client, manager, caches, recorder, current, vmis.launcher_config),

@@ -22,6 +22,7 @@ import yaml
 from turtles.api import choices, crd
 from turtles.api.kind import GROUP, READ, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.kinds import KINDS, read_by_others
+from turtles.api.kinds.clone import CLONE
 from turtles.api.kinds.migration_policy import MIGRATION_POLICY
 from turtles.api.kinds.pool import POOL
 from turtles.api.kinds.snapshot import CONTENT, RESTORE, SNAPSHOT
@@ -212,11 +213,15 @@ def _snapshots() -> list[Object]:
     """Return virt-controller's rules for snapshots of machines, and for those of volumes that they consist of."""
     storage = "snapshot.storage.k8s.io"
     return [
-        _rule(SNAPSHOT.group, [SNAPSHOT.plural, RESTORE.plural], [*READ, "patch"]),
+        # create, delete: those that clones are made by
+        _rule(SNAPSHOT.group, [SNAPSHOT.plural, RESTORE.plural], [*READ, "create", "patch", "delete"]),
+        _rule(CLONE.group, [CLONE.plural], READ),
+        _rule(CLONE.group, [f"{CLONE.plural}/status"], ["patch"]),
         _rule(SNAPSHOT.group, [CONTENT.plural], [*READ, "create", "delete"]),
         _rule(SNAPSHOT.group, [f"{kind.plural}/status" for kind in (SNAPSHOT, CONTENT, RESTORE)], ["patch"]),
         # To own what blocks its deletion
         _rule(SNAPSHOT.group, [f"{CONTENT.plural}/finalizers"], ["update"]),
+        _rule(CLONE.group, [f"{CLONE.plural}/finalizers"], ["update"]),
         _rule(storage, ["volumesnapshots"], [*READ, "create"]),
         _rule(storage, ["volumesnapshotclasses"], READ),
         _rule("storage.k8s.io", ["storageclasses"], READ),

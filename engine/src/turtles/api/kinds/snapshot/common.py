@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from turtles.api.kind import GROUP, Context, Version
@@ -17,6 +18,10 @@ VERSIONS = (
         deprecation_warning="snapshot.kubevirt.io/v1alpha1 is now deprecated and will be removed in a future release.",
     ),
 )
+
+#: What patches may change: what a machine is, not which one it is. A clone also leaves labels and annotations out.
+_PATCHED = ("/spec/",)
+_PATCHED_BY_ENGINE = (*_PATCHED, "/metadata/labels/", "/metadata/annotations/")
 
 ERROR = Struct(
     "What went wrong last.",
@@ -42,6 +47,22 @@ def reference_causes(named: Object, path: str) -> Causes:
         yield Cause(INVALID, message, f"{path}.apiGroup")
     if named["kind"] != "VirtualMachine":
         yield Cause(INVALID, f"invalid kind: must be VirtualMachine, not {named['kind']}", f"{path}.kind")
+
+
+def patch_causes(spec: Object, context: Context) -> Causes:
+    """Refuse patches of a new machine that aren't any, or change which machine it is."""
+    allowed = _PATCHED_BY_ENGINE if context.privileged else _PATCHED
+    for index, text in enumerate(spec.get("patches") or ()):
+        here = f"spec.patches[{index}]"
+        try:
+            operation = json.loads(text)
+        except ValueError as error:
+            yield Cause(INVALID, f"{here} is not JSON: {error}", here)
+            continue
+        if not isinstance(operation, dict) or not isinstance(operation.get("path"), str) or "op" not in operation:
+            yield Cause(INVALID, f"{here} is not an operation of a JSON patch: it needs op and path", here)
+        elif not all(str(operation[key]).startswith(allowed) for key in ("path", "from") if key in operation):
+            yield Cause(INVALID, f"{here}: only {_PATCHED[0][:-1]} may be patched, not {operation['path']}", here)
 
 
 def spec_stays(obj: Any, old: Any, context: Context) -> list[Cause]:

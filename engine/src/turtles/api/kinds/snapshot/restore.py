@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from turtles.api.core import CONDITIONS
 from turtles.api.kind import CREATE, DEFAULT_CONTEXT, MANAGED_BY_USERS, UPDATE, Column, Context, Kind, Missing, Webhook
-from turtles.api.kinds.snapshot.common import VERSIONS, reference, reference_causes, spec_stays
+from turtles.api.kinds.snapshot.common import VERSIONS, patch_causes, reference, reference_causes, spec_stays
 from turtles.api.language import (
     BOOLEAN,
     INVALID,
@@ -41,8 +40,6 @@ from turtles.api.snapshots import (
 )
 
 _VM, _SNAPSHOT = "VirtualMachine", "VirtualMachineSnapshot"
-#: What patches may change: what a machine is, not which one it is.
-_PATCHED = "/spec/"
 
 SPEC = Struct(
     "What is restored, and how.",
@@ -111,23 +108,9 @@ def validate(restore: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     if causes := schema_causes(restore, SPEC):
         return causes
     spec, namespace = restore["spec"], str(get(restore, "metadata", "namespace") or "")
-    if causes := [*reference_causes(spec["target"], "spec.target"), *_patches(spec), *_overrides(spec)]:
+    if causes := [*reference_causes(spec["target"], "spec.target"), *patch_causes(spec, context), *_overrides(spec)]:
         return causes
     return [*_snapshot(spec, namespace, context), *_others(restore, namespace, context)]
-
-
-def _patches(spec: Object) -> Causes:
-    for index, text in enumerate(spec.get("patches") or ()):
-        here = f"spec.patches[{index}]"
-        try:
-            operation = json.loads(text)
-        except ValueError as error:
-            yield Cause(INVALID, f"{here} is not JSON: {error}", here)
-            continue
-        if not isinstance(operation, dict) or not isinstance(operation.get("path"), str) or "op" not in operation:
-            yield Cause(INVALID, f"{here} is not an operation of a JSON patch: it needs op and path", here)
-        elif not all(str(operation[key]).startswith(_PATCHED) for key in ("path", "from") if key in operation):
-            yield Cause(INVALID, f"{here}: only {_PATCHED[:-1]} may be patched, not {operation['path']}", here)
 
 
 def _overrides(spec: Object) -> Causes:
