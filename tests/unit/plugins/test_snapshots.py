@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, turtles.kubevirt contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The modules snapshot and restore."""
+"""The modules snapshot, restore and clone."""
 
 from __future__ import annotations
 
@@ -161,3 +161,34 @@ def test_they_are_read(shop, run):
     ] == ["before"]
     assert len(run("snapshot_info", namespace="shop")["resources"]) == 2
     assert run("restore_info", namespace="shop")["resources"] == []
+
+
+def test_a_machine_is_copied_once(shop, run):
+    options = {"name": "c", "vm": "db", "target": "copy", "namespace": "shop", "label_filters": ["*", "!tier"]}
+    options["template_annotation_filters"] = ["a*"]
+    options["new_mac_addresses"] = {"default": "02:00:00:00:00:01"}
+    assert run("clone", check=True, **options)["changed"]
+    giving = answer(shop, "virtualmachineclones", "c", {"phase": "Succeeded"})
+    assert run("clone", **options)["changed"]
+    giving.join()
+    machine = {"apiGroup": "kubevirt.io", "kind": "VirtualMachine"}
+    assert stored(shop, "c", "virtualmachineclones")["spec"] == {
+        "source": {**machine, "name": "db"},
+        "target": {**machine, "name": "copy"},
+        "labelFilters": ["*", "!tier"],
+        "template": {"annotationFilters": ["a*"]},
+        "newMacAddresses": {"default": "02:00:00:00:00:01"},
+    }
+    assert not run("clone", **options)["changed"]
+    assert "has newSMBiosSerial None, not x" in run("clone", **options, new_smbios_serial="x").msg
+    assert len(run("clone_info", namespace="shop")["resources"]) == 1
+    assert run("clone", name="c", namespace="shop", state="absent")["changed"]
+
+
+def test_a_clone_that_fails_says_why(shop, run):
+    conditions = [{"type": "Ready", "status": "False", "message": "VirtualMachine copy exists"}]
+    giving = answer(shop, "virtualmachineclones", "c", {"phase": "Failed", "conditions": conditions})
+    found = run("clone", name="c", snapshot="before", namespace="shop")
+    giving.join()
+    assert "isn't successful: it failed. VirtualMachine copy exists" in found.msg
+    assert "vm, snapshot: missing" in run("clone", name="new", namespace="shop").msg
