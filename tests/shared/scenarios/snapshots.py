@@ -28,10 +28,12 @@ def serves_snapshots(cluster: Engine) -> bool:
     return bool(classes["items"])
 
 
-def make(cluster: Engine, namespace: str, plural: str, kind: str, name: str, spec: dict[str, Any]) -> None:
-    """Create an object of the group."""
-    body = {"apiVersion": f"{_GROUP}/{_VERSION}", "kind": kind, "metadata": {"name": name}, "spec": spec}
-    cluster.custom.create_namespaced_custom_object(_GROUP, _VERSION, namespace, plural, body)
+def make(
+    cluster: Engine, namespace: str, plural: str, kind: str, name: str, spec: dict[str, Any], group: str = _GROUP
+) -> None:
+    """Create a snapshot, a restore or, in their group, a clone."""
+    body = {"apiVersion": f"{group}/{_VERSION}", "kind": kind, "metadata": {"name": name}, "spec": spec}
+    cluster.custom.create_namespaced_custom_object(group, _VERSION, namespace, plural, body)
 
 
 def snapshot(cluster: Engine, namespace: str, name: str, vm: str) -> dict[str, Any]:
@@ -48,8 +50,10 @@ def restore(cluster: Engine, namespace: str, name: str, vm: str, of: str, **spec
     make(cluster, namespace, "virtualmachinerestores", "VirtualMachineRestore", name, spec)
 
 
-def wait(cluster: Engine, namespace: str, plural: str, name: str, done: Any, timeout: float = 60) -> dict[str, Any]:
-    """Wait until an object of the group is as wanted."""
+def wait(
+    cluster: Engine, namespace: str, plural: str, name: str, done: Any, timeout: float = 60, group: str = _GROUP
+) -> dict[str, Any]:
+    """Wait until a snapshot, a restore or, in their group, a clone is as wanted."""
     found = cluster.wait(
         namespace,
         plural,
@@ -57,7 +61,7 @@ def wait(cluster: Engine, namespace: str, plural: str, name: str, done: Any, tim
         lambda o: o and o.get("status") and done(o),
         timeout=timeout,
         what="its end",
-        group=_GROUP,
+        group=group,
         version=_VERSION,
     )
     assert found is not None
@@ -98,13 +102,18 @@ def test_a_machine_is_restored(cluster: Engine, namespace: str) -> None:
     cluster.subresource(namespace, "kept", "start")
     assert marker(cluster, namespace, "kept", not_uid=first["metadata"]["uid"]) == "first"
 
-    restore(cluster, namespace, "copied", "copy", "before", volumeRestorePolicy="PrefixTargetName")
-    wait(cluster, namespace, "virtualmachinerestores", "copied", lambda o: o["status"].get("complete"))
+    source = {"apiGroup": _GROUP, "kind": "VirtualMachineSnapshot", "name": "before"}
+    target = {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "copy"}
+    spec = {"source": source, "target": target, "volumeNamePolicy": "PrefixTargetName", "newSMBiosSerial": "S-1"}
+    clones = {"plural": "virtualmachineclones", "name": "copied", "group": "clone.kubevirt.io"}
+    make(cluster, namespace, kind="VirtualMachineClone", spec=spec, **clones)
+    wait(cluster, namespace, done=lambda o: o["status"].get("phase") == "Succeeded", **clones)
     cluster.subresource(namespace, "copy", "start")
     assert marker(cluster, namespace, "copy") == "first"
     kept, copy = (cluster.get(namespace, "virtualmachines", name) or {} for name in ("kept", "copy"))
     for key in ("uuid", "serial"):
         assert firmware(kept)[key] != firmware(copy)[key]
+    assert firmware(copy)["serial"] == "S-1"
     claim = cluster.core.read_namespaced_persistent_volume_claim("copy-data", namespace)
     assert [each.name for each in claim.metadata.owner_references] == ["copy"]
 
