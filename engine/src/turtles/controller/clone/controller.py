@@ -36,7 +36,7 @@ class CloneController:
 
     def _in_namespace(self, old: Object | None, new: Object | None) -> list[Key]:
         """Return the clones of a namespace: there are few at a time."""
-        return [key_of(each) for each in self._clones.list((new or old or {})["metadata"]["namespace"])]
+        return [key_of(entry) for entry in self._clones.list((new or old or {})["metadata"]["namespace"])]
 
     def reconcile(self, key: Key) -> float | None:
         """Bring one clone closer to its end."""

@@ -51,10 +51,12 @@ class RestoreController:
         return Controller("restore", self.reconcile, triggers, reads=reads, workers=2, essential=False)
 
     def _of_machine(self, old: Object | None, new: Object | None) -> list[Key]:
-        return [key_of(each) for each in self._restores.by_index(BY_TARGET, "/".join(key_of(new or old or {})))]
+        return [key_of(entry) for entry in self._restores.by_index(BY_TARGET, "/".join(key_of(new or old or {})))]
 
     def _of_claim(self, old: Object | None, new: Object | None) -> list[Key]:
-        return [key_of(each) for each in self._restores.by_index(BY_RESTORED_CLAIM, "/".join(key_of(new or old or {})))]
+        return [
+            key_of(entry) for entry in self._restores.by_index(BY_RESTORED_CLAIM, "/".join(key_of(new or old or {})))
+        ]
 
     def reconcile(self, key: Key) -> float | None:
         """Bring one restore closer to its end; returns seconds after which to look again."""

@@ -54,7 +54,7 @@ class SnapshotController:
         """Return the snapshots of a machine that appears, goes or is let go by another operation."""
         if old is not None and new is not None and _locks(old) == _locks(new):
             return []
-        return [key_of(each) for each in self._snapshots.by_index(BY_SOURCE, "/".join(key_of(new or old or {})))]
+        return [key_of(entry) for entry in self._snapshots.by_index(BY_SOURCE, "/".join(key_of(new or old or {})))]
 
     def _of_volume_snapshot(self, old: Object | None, new: Object | None) -> list[Key]:
         obj = new or old or {}
@@ -78,8 +78,8 @@ class SnapshotController:
             self._lock(found.vm, snapshot["metadata"]["name"])
         if decided.freeze is not None:
             self._freeze(snapshot, decided, now)
-        for each_ in decided.create:
-            self._create(VOLUMESNAPSHOT, each_, self._volume_snapshots)
+        for obj in decided.create:
+            self._create(VOLUMESNAPSHOT, obj, self._volume_snapshots)
         if decided.thaw:
             self._thaw(snapshot)
         if decided.content_status is not None and found.content is not None:

@@ -50,7 +50,7 @@ class SnapshotController:
             each(self._snapshots),
             Trigger(self._contents, _snapshot_of),
             Trigger(self._claims, self._for_claim),
-            Trigger(self._classes, lambda _old, _new: [key_of(each) for each in self._snapshots.list()]),
+            Trigger(self._classes, lambda _old, _new: [key_of(entry) for entry in self._snapshots.list()]),
         ]
         return Controller("snapshots", self.reconcile, triggers, reads=[self._volumes])
 
@@ -206,7 +206,7 @@ class SnapshotController:
                 with contextlib.suppress(NotFound):
                     self._client.delete(VOLUMESNAPSHOTCONTENT, None, name, uid=content["metadata"]["uid"])
             return None
-        left = [each for each in metadata.get("finalizers") or [] if each not in (_AS_SOURCE, _BOUND)]
+        left = [entry for entry in metadata.get("finalizers") or [] if entry not in (_AS_SOURCE, _BOUND)]
         with contextlib.suppress(NotFound):
             self._patch(snapshot, {"metadata": {"finalizers": left}})
         return None
@@ -281,7 +281,7 @@ class ContentController:
                 return _AGAIN
             handle = content["spec"]["source"].get("snapshotHandle") or f"snapshot-{metadata['uid']}"
             self._provisioner.remove_snapshot(handle)
-        left = [each for each in metadata.get("finalizers") or [] if each != _CONTENT_BOUND]
+        left = [entry for entry in metadata.get("finalizers") or [] if entry != _CONTENT_BOUND]
         with contextlib.suppress(NotFound):
             change = {"metadata": {"finalizers": left, "resourceVersion": metadata["resourceVersion"]}}
             self._client.patch(VOLUMESNAPSHOTCONTENT, None, metadata["name"], change)
