@@ -206,6 +206,14 @@ def test_patches_that_can_not_be_applied() -> None:
     assert "spec.patches can't be applied" in said(plan(bad, situation(None, None, made()), NOW))
 
 
+def test_labels_that_only_the_engine_sets() -> None:
+    patch = {"op": "add", "path": "/spec/template/metadata", "value": {"labels": {"kubevirt.io/created-by": "x"}}}
+    bad = restore({"restores": [ENTRY]}, "new", patches=[json.dumps(patch)])
+    decided = plan(bad, situation(None, None, made()), NOW)
+    assert "kubevirt.io/created-by can be set by the engine only" in said(decided)
+    assert decided.machine is None
+
+
 def test_data_volumes_are_not_made_again() -> None:
     before = content()
     vm = before["spec"]["source"]["virtualMachine"]["spec"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonpatch
 
-from turtles.api import quantity
+from turtles.api import labels, quantity
 from turtles.api.kinds.vm import VM
 from turtles.api.objects import Object, get
 from turtles.api.run_strategies import HALTED
@@ -118,7 +118,7 @@ def restored(restore: Object, content: Object, entries: Sequence[Object], target
     mark = {LAST_RESTORE: restored_by(restore)}
     if target is not None:
         metadata = {**target["metadata"], "annotations": {**(target["metadata"].get("annotations") or {}), **mark}}
-        return {**target, "metadata": metadata, "spec": spec}
+        return _checked({**target, "metadata": metadata, "spec": spec})
     _forget_identity(spec["template"]["spec"])
     annotations = {
         key: value
@@ -136,7 +136,7 @@ def restored(restore: Object, content: Object, entries: Sequence[Object], target
         },
         "spec": spec,
     }
-    return _patched(vm, restore["spec"].get("patches") or ())
+    return _checked(_patched(vm, restore["spec"].get("patches") or ()))
 
 
 def _use_claims(spec: Object, claims: Mapping[str, str]) -> None:
@@ -182,6 +182,14 @@ def _patched(vm: Object, patches: Sequence[str]) -> Object:
     except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
         raise NotPossible(f"spec.patches can't be applied to the machine: {error}") from error
     return dict(found)
+
+
+def _checked(vm: Object) -> Object:
+    """Return a machine unless it has labels that admission refuses to users, but not to this engine."""
+    given = get(vm, "spec", "template", "metadata", "labels") or {}
+    if reserved := [label for label in labels.RESERVED_VMI_LABELS if label in given]:
+        raise NotPossible(f"spec.template.metadata.labels: {', '.join(reserved)} can be set by the engine only")
+    return vm
 
 
 def _overrides(restore: Object) -> dict[str, Object]:
