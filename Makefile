@@ -88,6 +88,11 @@ test-migration: venv-tests ## Migrate a guest 50 times, with all settings, and w
 		$(CURDIR)/$(BIN)/python -m pytest tests/e2e/test_migration.py tests/e2e/test_migration_settings.py \
 		tests/e2e/test_migration_faults.py $(ARGS)
 
+.PHONY: test-snapshots
+test-snapshots: venv-tests ## Snapshot and restore a writing guest 20 times, with controllers dying on the way; a quarter of an hour.
+	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) TURTLES_SNAPSHOT_ROUNDS=$${TURTLES_SNAPSHOT_ROUNDS:-20} \
+		$(CURDIR)/$(BIN)/python -m pytest tests/e2e/test_snapshots.py tests/e2e/test_snapshot_rounds.py $(ARGS)
+
 INTEGRATION := -e turtles_instance=turtles-integration -e turtles_api_port=26443 -e turtles_virt_api_port=28443 \
 	-e turtles_bridge=turtles-int0 -e turtles_pod_cidr=10.224.0.0/16 -e turtles_service_cidr=10.92.0.0/16
 

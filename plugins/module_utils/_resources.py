@@ -41,6 +41,17 @@ _KNOWN = {
     "k8s.cni.cncf.io/v1": {"NetworkAttachmentDefinition": ("network-attachment-definitions", True)},
     "migrations.kubevirt.io/v1alpha1": {"MigrationPolicy": ("migrationpolicies", False)},
     "scheduling.k8s.io/v1": {"PriorityClass": ("priorityclasses", False)},
+    "clone.kubevirt.io/v1beta1": {"VirtualMachineClone": ("virtualmachineclones", True)},
+    "snapshot.kubevirt.io/v1beta1": {
+        "VirtualMachineRestore": ("virtualmachinerestores", True),
+        "VirtualMachineSnapshot": ("virtualmachinesnapshots", True),
+        "VirtualMachineSnapshotContent": ("virtualmachinesnapshotcontents", True),
+    },
+    "snapshot.storage.k8s.io/v1": {
+        "VolumeSnapshot": ("volumesnapshots", True),
+        "VolumeSnapshotClass": ("volumesnapshotclasses", False),
+        "VolumeSnapshotContent": ("volumesnapshotcontents", False),
+    },
     "storage.k8s.io/v1": {"StorageClass": ("storageclasses", False)},
     "instancetype.kubevirt.io/v1beta1": {
         "VirtualMachineClusterInstancetype": ("virtualmachineclusterinstancetypes", False),

@@ -218,7 +218,16 @@ class Engine(ABC):
         raise AssertionError(f"no event about {name} says {words}:\n" + "\n".join(self.events(namespace)))
 
     def wait(
-        self, namespace: str, plural: str, name: str, done: Callable[[Object | None], Any], *, timeout: float, what: str
+        self,
+        namespace: str,
+        plural: str,
+        name: str,
+        done: Callable[[Object | None], Any],
+        *,
+        timeout: float,
+        what: str,
+        group: str = GROUP,
+        version: str = "v1",
     ) -> Object | None:
         """Watch one object until `done` is true of it (None: it is not there).
 
@@ -232,15 +241,15 @@ class Engine(ABC):
         while (left := deadline - time.monotonic()) > 0:
             try:
                 listed = self.custom.list_namespaced_custom_object(
-                    GROUP, "v1", namespace, plural, field_selector=f"metadata.name={name}", _request_timeout=5
+                    group, version, namespace, plural, field_selector=f"metadata.name={name}", _request_timeout=5
                 )
                 seen = next(iter(listed["items"]), None)
                 if done(seen):
                     return seen
                 for event in Watch().stream(
                     self.custom.list_namespaced_custom_object,
-                    GROUP,
-                    "v1",
+                    group,
+                    version,
                     namespace,
                     plural,
                     field_selector=f"metadata.name={name}",

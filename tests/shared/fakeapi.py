@@ -254,7 +254,7 @@ class FakeApi:
         if old is None:
             metadata.setdefault("uid", str(uuid.uuid4()))
             metadata["generation"] = 1
-            metadata["creationTimestamp"] = "2026-01-01T00:00:00Z"
+            metadata.setdefault("creationTimestamp", "2026-01-01T00:00:00Z")
         else:
             if obj == old:
                 return old

@@ -22,6 +22,8 @@ from kubernetes.client.exceptions import ApiException
 
 from engine import Engine, Object, condition
 from playbooks import playbook, recap
+from scenarios.snapshots import serves_snapshots, snapshot
+from scenarios.volumes import attach
 
 ROOT = Path(__file__).parents[3]
 Module = Callable[..., dict[str, Any]]
@@ -191,7 +193,10 @@ def by_agent(cluster: Engine, namespace: str, folder: Path, command: str) -> str
 
 
 def test_the_guest_agent(cluster: Engine, namespace: str, ansible: Module, agent_image: str, tmp_path: Path) -> None:
-    cluster.create(namespace, cluster.virtual_machine("web", image=agent_image, memory="128Mi"))
+    cluster.claim(namespace, "data", "16Mi")
+    vm = cluster.virtual_machine("web", image=agent_image, memory="128Mi")
+    attach(vm, "data", {"persistentVolumeClaim": {"claimName": "data"}}, {"disk": {"bus": "virtio"}})
+    cluster.create(namespace, vm)
     vmi = instance(cluster, namespace, lambda o: condition(o, "AgentConnected"), "agent", timeout=240)
     address = vmi["status"]["interfaces"][0]["ipAddress"]
 
@@ -231,6 +236,12 @@ def test_the_guest_agent(cluster: Engine, namespace: str, ansible: Module, agent
     assert ansible("turtles.kubevirt.guest_info", options)["frozen"]
     assert cluster.ask(namespace, "web", "unfreeze", method="PUT") == (200, b"")
     instance(cluster, namespace, lambda o: "fsFreezeStatus" not in o["status"], "thawed file systems")
+
+    if serves_snapshots(cluster):
+        made = snapshot(cluster, namespace, "frozen", "web")
+        assert made["status"]["indications"] == ["Online", "GuestAgent"]
+        assert made["status"]["snapshotVolumes"]["includedVolumes"] == ["data"]
+        assert json.loads(cluster.ask(namespace, "web", "guestosinfo")[1])["fsFreezeStatus"] == "thawed"
 
     before = cluster.boot_id(address)
     assert ansible("turtles.kubevirt.vm", {**options, "state": "soft_rebooted"})["changed"]

@@ -25,6 +25,9 @@ KINDS = {
     "virtualmachineclusterpreferences": "VirtualMachineClusterPreference",
     "virtualmachineinstancetypes": "VirtualMachineInstancetype",
     "virtualmachinepools": "VirtualMachinePool",
+    "virtualmachineclones": "VirtualMachineClone",
+    "virtualmachinerestores": "VirtualMachineRestore",
+    "virtualmachinesnapshots": "VirtualMachineSnapshot",
     "virtualmachinepreferences": "VirtualMachinePreference",
     "namespaces": "Namespace",
     "nodes": "Node",
@@ -39,6 +42,9 @@ KINDS = {
 VERSIONS = {
     "virtualmachinepools": "pool.kubevirt.io/v1beta1",
     "migrationpolicies": "migrations.kubevirt.io/v1alpha1",
+    "virtualmachineclones": "clone.kubevirt.io/v1beta1",
+    "virtualmachinerestores": "snapshot.kubevirt.io/v1beta1",
+    "virtualmachinesnapshots": "snapshot.kubevirt.io/v1beta1",
 }
 WIDGETS = "/apis/example.com/v1"
 

@@ -15,6 +15,7 @@ from turtles.api.configuration import ClusterConfiguration
 from turtles.command import Command
 from turtles.controller import metrics
 from turtles.controller.caches import Caches
+from turtles.controller.clone.controller import CloneController
 from turtles.controller.data_volume.consumer import ConsumerController
 from turtles.controller.data_volume.controller import DataVolumeController
 from turtles.controller.disruption import DisruptionController
@@ -26,6 +27,8 @@ from turtles.controller.noted_ends import NotedEnds
 from turtles.controller.pod.config import LauncherConfig
 from turtles.controller.pool.controller import PoolController
 from turtles.controller.replicaset.controller import ReplicaSetController
+from turtles.controller.restore.controller import RestoreController
+from turtles.controller.snapshot.controller import SnapshotController
 from turtles.controller.vm.controller import VMController
 from turtles.controller.vm.mac_pool import MacPoolError, Range
 from turtles.controller.vmi.controller import VMIController
@@ -78,6 +81,9 @@ class VirtController:
             VMController(client, caches, recorder, current, noted_ends, macs),
             ReplicaSetController(client, manager, caches, recorder),
             PoolController(client, manager, caches, recorder),
+            SnapshotController(client, manager, caches, recorder),
+            CloneController(client, manager, caches, recorder),
+            RestoreController(client, manager, caches, recorder),
             vmis,
             MigrationController(client, manager, caches, recorder, current, vmis.launcher_config),
             EvacuationController(client, manager, caches, recorder, current),

@@ -81,4 +81,10 @@ ROLEBINDING = Resource("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebi
 NETWORKPOLICY = Resource("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", True)
 #: Of the Network Plumbing Working Group, which Multus serves on clusters.
 NETWORK = Resource("k8s.cni.cncf.io", "v1", "NetworkAttachmentDefinition", "network-attachment-definitions", True)
+#: Of the Kubernetes Storage SIG: snapshots of volumes, which a cluster serves if its CSI driver can make them.
+VOLUMESNAPSHOT = Resource("snapshot.storage.k8s.io", "v1", "VolumeSnapshot", "volumesnapshots", True)
+VOLUMESNAPSHOTCONTENT = Resource(
+    "snapshot.storage.k8s.io", "v1", "VolumeSnapshotContent", "volumesnapshotcontents", False
+)
+VOLUMESNAPSHOTCLASS = Resource("snapshot.storage.k8s.io", "v1", "VolumeSnapshotClass", "volumesnapshotclasses", False)
 SUBJECTACCESSREVIEW = Resource("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews", False)

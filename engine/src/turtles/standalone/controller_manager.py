@@ -2,6 +2,7 @@
 """The command ``virt-standalone controller-manager``: scheduler, volumes, endpoints and load balancers."""
 
 import argparse
+import contextlib
 import logging
 import sys
 import threading
@@ -9,14 +10,29 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from turtles.command import Command
-from turtles.kube.client import ApiError, Client
+from turtles.kube.client import AlreadyExists, ApiError, Client
 from turtles.kube.events import Recorder
 from turtles.kube.manager import Manager
-from turtles.kube.resources import ENDPOINTS, ENDPOINTSLICE, NODE, POD, PV, PVC, SERVICE, STORAGECLASS
+from turtles.kube.resources import (
+    CRD,
+    ENDPOINTS,
+    ENDPOINTSLICE,
+    NODE,
+    POD,
+    PV,
+    PVC,
+    SERVICE,
+    STORAGECLASS,
+    VOLUMESNAPSHOT,
+    VOLUMESNAPSHOTCLASS,
+    VOLUMESNAPSHOTCONTENT,
+)
 from turtles.standalone.endpoints import EndpointsController
 from turtles.standalone.load_balancer import LoadBalancers
+from turtles.standalone.local_path import snapshot_kinds
 from turtles.standalone.local_path.claims import ClaimController
 from turtles.standalone.local_path.provisioner import Provisioner
+from turtles.standalone.local_path.snapshots import ContentController, SnapshotController
 from turtles.standalone.local_path.volumes import VolumeController
 from turtles.standalone.scheduler import Scheduler
 
@@ -31,6 +47,9 @@ def run(
     pods, nodes, claims, volumes, classes, services, endpoints, slices = (
         manager.informer(resource) for resource in (POD, NODE, PVC, PV, STORAGECLASS, SERVICE, ENDPOINTS, ENDPOINTSLICE)
     )
+    snapshots, contents, snapshot_classes = (
+        manager.informer(resource) for resource in (VOLUMESNAPSHOT, VOLUMESNAPSHOTCONTENT, VOLUMESNAPSHOTCLASS)
+    )
     provisioner = Provisioner(client, volumes_dir)
     provisioner_events = Recorder(client, "local-path-provisioner")
     endpoints_controller = EndpointsController(client, pods, services, endpoints, slices)
@@ -38,10 +57,13 @@ def run(
         Scheduler(client, Recorder(client, "default-scheduler"), pods, nodes, claims, volumes, classes),
         ClaimController(client, provisioner_events, provisioner, pods, claims, volumes, classes, nodes),
         VolumeController(client, provisioner, claims, volumes),
+        SnapshotController(client, provisioner_events, snapshots, contents, snapshot_classes, claims, volumes),
+        ContentController(client, provisioner, contents, volumes),
         LoadBalancers(client, Recorder(client, "service-controller"), services, external_addresses),
         endpoints_controller,
     ):
         manager.add(controller.controller())
+    _define_snapshots(client, stopped)
     prepared = threading.Event()
     manager.start(prepared)
     try:
@@ -50,16 +72,29 @@ def run(
         endpoints_controller.prepare()
         while not stopped.is_set():
             try:
-                provisioner.prepare(classes.list())
+                provisioner.prepare(classes.list(), snapshot_classes.list())
                 prepared.set()
                 log.info("ready", extra={"server": client.url})
                 break
             except ApiError as error:
-                log.warning("can't create the StorageClass yet", extra={"error": str(error)})
+                log.warning("can't create the classes of storage yet", extra={"error": str(error)})
                 stopped.wait(1.0)
         stopped.wait()
     finally:
         manager.stop()
+
+
+def _define_snapshots(client: Client, stopped: threading.Event) -> None:
+    """Have the server serve volume snapshots. Whoever has brought their definitions keeps them."""
+    missing = snapshot_kinds.crds()
+    while missing and not stopped.is_set():
+        try:
+            with contextlib.suppress(AlreadyExists):
+                client.create(CRD, missing[0])
+            del missing[0]
+        except ApiError as error:
+            log.warning("can't define volume snapshots yet", extra={"error": str(error)})
+            stopped.wait(1.0)
 
 
 def main(argv: list[str] | None = None) -> int:

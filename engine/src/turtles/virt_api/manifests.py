@@ -22,9 +22,11 @@ import yaml
 from turtles.api import choices, crd
 from turtles.api.kind import GROUP, READ, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.kinds import KINDS, read_by_others
+from turtles.api.kinds.clone import CLONE
 from turtles.api.kinds.data_volume import DATA_VOLUME
 from turtles.api.kinds.migration_policy import MIGRATION_POLICY
 from turtles.api.kinds.pool import POOL
+from turtles.api.kinds.snapshot import CONTENT, RESTORE, SNAPSHOT
 from turtles.api.objects import Object
 from turtles.virt_api import discovery, names, workloads
 from turtles.virt_api.workloads import Values
@@ -137,6 +139,8 @@ def _virt_api() -> list[Object]:
         # What a machine is to have from an instance type and a preference, or had when it was first started
         *_instancetypes(),
         _rule(GROUP, ["virtualmachineinstancemigrations"], ["create"]),
+        # Whether what is to be restored can be
+        _rule(SNAPSHOT.group, [SNAPSHOT.plural], ["get"]),
         _rule("apps", ["controllerrevisions"], ["get"]),
         _rule("", ["persistentvolumeclaims"], ["get"]),
         _DEFINITION,
@@ -195,13 +199,15 @@ def _virt_controller() -> list[Object]:
             ["update"],
         ),
         _rule(GROUP, ["virtualmachineinstances"], [*READ, "create", "patch", "delete"]),
+        *_snapshots(),
         _rule("", ["pods"], [*READ, "create", "patch", "delete"]),
         _rule("", ["pods/status"], ["patch"]),
         # Of machines that are to get the launcher of a new version and can't be migrated
         _rule("", ["pods/eviction"], ["create"]),
         _rule("", ["nodes"], [*READ, "patch"]),
-        # create: with what outlives machines beside their disks, and those of DataVolumes; patch: claims that outlive
-        # the machines of a pool, and how an import ended; delete: what an import stored meanwhile
+        # create: with what outlives machines beside their disks, is restored, or is a DataVolume's; patch: claims that
+        # outlive the machines of a pool, and how an import ended; delete: what an import stored meanwhile, and those
+        # whose place a restored one takes
         _rule("", ["persistentvolumeclaims"], [*READ, "create", "patch", "delete"]),
         # create: those of machines' templates
         _rule(DATA_VOLUME.group, [DATA_VOLUME.plural], [*READ, "create"]),
@@ -217,6 +223,26 @@ def _virt_controller() -> list[Object]:
         _rule("apps", ["controllerrevisions"], [*READ, "create", "patch", "delete"]),
         *_instancetypes(),
         _rule("apiregistration.k8s.io", ["apiservices"], READ, [f"{SUBRESOURCES_VERSIONS[0]}.{SUBRESOURCES_GROUP}"]),
+    ]
+
+
+def _snapshots() -> list[Object]:
+    """Return virt-controller's rules for snapshots of machines, and for those of volumes that they consist of."""
+    storage = "snapshot.storage.k8s.io"
+    return [
+        # create, delete: those that clones are made by
+        _rule(SNAPSHOT.group, [SNAPSHOT.plural, RESTORE.plural], [*READ, "create", "patch", "delete"]),
+        _rule(CLONE.group, [CLONE.plural], READ),
+        _rule(CLONE.group, [f"{CLONE.plural}/status"], ["patch"]),
+        _rule(SNAPSHOT.group, [CONTENT.plural], [*READ, "create", "delete"]),
+        _rule(SNAPSHOT.group, [f"{kind.plural}/status" for kind in (SNAPSHOT, CONTENT, RESTORE)], ["patch"]),
+        # To own what blocks its deletion
+        _rule(SNAPSHOT.group, [f"{CONTENT.plural}/finalizers"], ["update"]),
+        _rule(CLONE.group, [f"{CLONE.plural}/finalizers"], ["update"]),
+        _rule(storage, ["volumesnapshots"], [*READ, "create"]),
+        _rule(storage, ["volumesnapshotclasses"], READ),
+        _rule("storage.k8s.io", ["storageclasses"], READ),
+        _rule(SUBRESOURCES_GROUP, ["virtualmachineinstances/freeze", "virtualmachineinstances/unfreeze"], ["update"]),
     ]
 
 

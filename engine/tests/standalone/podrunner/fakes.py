@@ -26,6 +26,8 @@ class FakeClient:
     url = "fake"
     #: What a Pod's deletion is stamped with.
     deleted_at = "2999-01-01T00:00:00Z"
+    #: Kinds whose objects stay until their finalizers are gone; others don't wait for them.
+    finalized = ()
 
     def __init__(self):
         self.objects = {}
@@ -86,6 +88,9 @@ class FakeClient:
             if grace_period != 0 and resource.plural == "pods":
                 obj["metadata"]["deletionTimestamp"] = self.deleted_at
                 obj["metadata"]["deletionGracePeriodSeconds"] = grace_period
+                return self._store(resource, obj)
+            if resource in self.finalized and obj["metadata"].get("finalizers"):
+                obj["metadata"]["deletionTimestamp"] = self.deleted_at
                 return self._store(resource, obj)
             del self.objects[resource.plural, namespace or "", name]
             self._tell(resource, "DELETED", obj)

@@ -81,6 +81,9 @@ def plan(
     if vmi is not None:
         delete, why, requests = _stop(vm, vmi, first, requests, outdated=outdated)
         return Plan(delete=delete and not is_deleted(vmi), why=why, requests=requests, start_failure=failure)
+    if vm_status.get("restoreInProgress"):
+        # Its disks are about to be others
+        return Plan(requests=requests, start_failure=failure)
     if strategy == ALWAYS:
         wanted = True
     elif strategy == RERUN_ON_FAILURE:

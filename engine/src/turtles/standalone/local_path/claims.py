@@ -12,12 +12,15 @@ from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.resources import PV, PVC
 from turtles.standalone import binding
 from turtles.standalone.local_path.provisioner import PROVISIONER, Provisioner, ProvisioningError, is_provisioned
+from turtles.standalone.local_path.sources import data_source
 from turtles.standalone.scheduler import SELECTED_NODE, finished, is_default
 
 _FINALIZER = "kubernetes.io/pvc-protection"
 _BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
 #: Seconds after which provisioning that failed is tried again.
 _AGAIN = 30.0
+#: Seconds after which a volume that is being filled is looked at again.
+_SOON = 0.5
 
 
 def suits(volume: Object, claim: Object) -> bool:
@@ -79,6 +82,7 @@ class ClaimController:
         """Advance one claim."""
         claim = self._claims.get(*key)
         if claim is None:
+            self._provisioner.abandon(*key)
             return None
         if claim["metadata"].get("deletionTimestamp"):
             self._unprotect(claim)
@@ -87,7 +91,12 @@ class ClaimController:
         if claim["spec"].get("volumeName"):
             self._bind_to_named(claim)
             return None
-        volume = next((entry for entry in sorted(self._volumes.list(), key=_size) if suits(entry, claim)), None)
+        # Only an empty volume has to be made for no claim in particular
+        volume = (
+            None
+            if data_source(claim)
+            else next((entry for entry in sorted(self._volumes.list(), key=_size) if suits(entry, claim)), None)
+        )
         if volume is not None:
             self._bind(claim, volume)
             return None
@@ -182,6 +191,8 @@ class ClaimController:
         except ProvisioningError as error:
             self._recorder.event(claim, "Warning", "ProvisioningFailed", str(error))
             return _AGAIN
+        if volume is None:
+            return _SOON
         name = volume["metadata"]["name"]
         self._recorder.event(claim, "Normal", "ProvisioningSucceeded", f"Successfully provisioned volume {name}")
         self._bind(claim, volume)

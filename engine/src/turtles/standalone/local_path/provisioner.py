@@ -10,9 +10,12 @@ from pathlib import Path
 from turtles.api.objects import Object
 from turtles.api.quantity import parse
 from turtles.kube.client import AlreadyExists, Client
-from turtles.kube.resources import PV, STORAGECLASS
+from turtles.kube.resources import PV, STORAGECLASS, VOLUMESNAPSHOTCLASS
 from turtles.standalone import binding
-from turtles.standalone.podrunner.files import remove_tree
+from turtles.standalone.local_path import sources
+from turtles.standalone.local_path.copies import Copies, CopyError
+from turtles.standalone.local_path.snapshot_kinds import snapshot_class
+from turtles.standalone.podrunner.files import remove_tree, write_text
 from turtles.standalone.scheduler import is_default
 
 log = logging.getLogger(__name__)
@@ -22,6 +25,9 @@ CLASS = "local-path"
 VOLUME_FINALIZER = "kubernetes.io/pv-protection"
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
+#: Folder of snapshots among those of volumes, and what the one of a snapshot is called.
+_SNAPSHOTS, _SNAPSHOT_NAME = "snapshots", re.compile(r"snapshot-[0-9a-f-]{36}")
+_SIZE = ".size"
 
 
 class ProvisioningError(Exception):
@@ -93,15 +99,22 @@ class Provisioner:
 
     def __init__(self, client: Client, root: Path) -> None:
         self._client, self._root = client, root
+        self._copies = Copies(root)
 
-    def prepare(self, classes: list[Object]) -> None:
-        """Create the folder, and the StorageClass if it doesn't exist: as the default one unless another one is.
+    def prepare(self, classes: list[Object], snapshot_classes: list[Object]) -> None:
+        """Create the folder, and the classes that don't exist: the StorageClass as the default one unless another is.
 
         :param classes: the StorageClasses that exist.
+        :param snapshot_classes: the VolumeSnapshotClasses that exist.
         """
         # Pods see their own volume where it is mounted; the machine's other users see none.
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._root.chmod(0o700)
+        (self._root / _SNAPSHOTS).mkdir(exist_ok=True, mode=0o700)
+        self._copies.prepare()
+        if all(entry["metadata"]["name"] != CLASS for entry in snapshot_classes):
+            with contextlib.suppress(AlreadyExists):
+                self._client.create(VOLUMESNAPSHOTCLASS, snapshot_class(CLASS, PROVISIONER))
         if all(entry["metadata"]["name"] != CLASS for entry in classes):
             with contextlib.suppress(AlreadyExists):
                 self._client.create(STORAGECLASS, storage_class(not any(map(is_default, classes))))
@@ -110,9 +123,10 @@ class Provisioner:
         """Say whether a quantity fits into the free disk space."""
         return bool(parse(quantity) <= shutil.disk_usage(self._root).free)
 
-    def provision(self, claim: Object, of_class: Object, node: str) -> Object:
+    def provision(self, claim: Object, of_class: Object, node: str) -> Object | None:
         """Create the directory and the volume for a claim, or return the volume if it exists.
 
+        :return: None while its directory is being filled from a snapshot or another volume.
         :raises ProvisioningError: not enough disk space, or the claim asks for what a directory can't be.
         """
         spec, metadata = claim["spec"], claim["metadata"]
@@ -121,8 +135,6 @@ class Provisioner:
                 f"StorageClass {of_class['metadata']['name']} provisions directories: "
                 f"volumeMode {spec['volumeMode']} is not possible, use Filesystem"
             )
-        if spec.get("dataSource") or spec.get("dataSourceRef"):
-            raise ProvisioningError("a data source is not supported by this StorageClass")
         wanted = spec["resources"]["requests"]["storage"]
         if not self.has_room_for(wanted):
             free = shutil.disk_usage(self._root).free
@@ -132,7 +144,8 @@ class Provisioner:
             )
         # Unique by uid, readable by namespace and name.
         path = self._root / f"pvc-{metadata['uid']}_{metadata['namespace']}_{metadata['name']}"
-        path.mkdir(exist_ok=True)
+        if not self._fill(path, claim):
+            return None
         path.chmod(0o777)
         volume = volume_for(claim, of_class, path, node)
         try:
@@ -149,6 +162,65 @@ class Provisioner:
             "volume provisioned", extra={"claim": f"{metadata['namespace']}/{metadata['name']}", "path": str(path)}
         )
         return created
+
+    def _fill(self, path: Path, claim: Object) -> bool:
+        """Create the directory of a volume with what its claim wants in it; return whether that is all there."""
+        if path.exists():
+            return True
+        try:
+            source = sources.find(self._client, claim, PROVISIONER)
+            if source is None:
+                path.mkdir()
+                return True
+            wanted = claim["spec"]["resources"]["requests"]["storage"]
+            if parse(wanted) < source.size:
+                raise ProvisioningError(
+                    f"requested volume size {wanted} is less than the size {source.size} of the source {source.what}: "
+                    f"request at least {source.size}"
+                )
+            return self._copies.make(source.path or self._snapshot_path(source.handle), path)
+        except (sources.SourceError, CopyError) as error:
+            raise ProvisioningError(str(error)) from error
+
+    def abandon(self, namespace: str, name: str) -> None:
+        """Stop filling the volume of a claim that is gone."""
+        self._copies.cancel(f"_{namespace}_{name}")
+
+    # Snapshots
+
+    def snapshot(self, volume: Object, handle: str, size: int) -> bool:
+        """Copy a volume's directory; return whether the copy is there, under a handle.
+
+        :param size: of the volume in bytes, which is kept with the copy.
+        :raises CopyError: it can't be copied.
+        """
+        path = self._snapshot_path(handle)
+        size_file = path.with_name(path.name + _SIZE)
+        if not size_file.exists():
+            write_text(size_file, str(size))
+        return self._copies.make(Path(volume["spec"]["local"]["path"]), path)
+
+    def snapshot_size(self, handle: str) -> int:
+        """Return the size in bytes of the volume that a snapshot was made of.
+
+        :raises CopyError: there is no such snapshot.
+        """
+        path = self._snapshot_path(handle)
+        if not path.is_dir():
+            raise CopyError(f"there is no snapshot {handle}")
+        return int(path.with_name(path.name + _SIZE).read_text())
+
+    def remove_snapshot(self, handle: str) -> None:
+        """Remove a snapshot's copy, finished or not."""
+        path = self._snapshot_path(handle)
+        self._copies.cancel(path.name)
+        remove_tree(path)
+        path.with_name(path.name + _SIZE).unlink(missing_ok=True)
+
+    def _snapshot_path(self, handle: str) -> Path:
+        if not _SNAPSHOT_NAME.fullmatch(handle):
+            raise CopyError(f"{handle} is no handle of a snapshot: they are called snapshot-UID")
+        return self._root / _SNAPSHOTS / handle
 
     def remove(self, volume: Object) -> None:
         """Remove a volume's directory with everything in it, if it is one that :meth:`provision` would create."""

@@ -177,6 +177,13 @@ CLUSTER_ROLES: tuple[Object, ...] = (
           _rule("core", "endpoints", _ALL),
           _rule("discovery.k8s.io", "endpointslices", _ALL),
           _rule("storage.k8s.io", "storageclasses", _ALL),
+          # Volume snapshots: the kinds, and what a snapshot controller and a driver's sidecar do
+          _rule("apiextensions.k8s.io", "customresourcedefinitions", ["create"]),
+          _rule("snapshot.storage.k8s.io", "volumesnapshotclasses", ["create", "get", "list", "watch"]),
+          _rule("snapshot.storage.k8s.io", "volumesnapshots", ["get", "list", "patch", "watch"]),
+          _rule("snapshot.storage.k8s.io", "volumesnapshotcontents",
+                ["create", "delete", "get", "list", "patch", "watch"]),
+          _rule("snapshot.storage.k8s.io", "volumesnapshots/status volumesnapshotcontents/status", ["patch"]),
           _rule("policy", "poddisruptionbudgets", _READ),
           _rule("policy", "poddisruptionbudgets/status", ["patch", "update"]),
           _rule("coordination.k8s.io", "leases", ["create", "get", "list", "patch", "update", "watch"])),

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""VirtualMachineClone: a copy of a machine, or of a snapshot of one, with an identity of its own.
+
+Names, rules and phases are those of the KubeVirt API and of its user guide, "Clone API".
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from turtles.api.clones import FILTER, GROUP, SNAPSHOT, VM
+from turtles.api.core import CONDITIONS
+from turtles.api.kind import CREATE, DEFAULT_CONTEXT, MANAGED_BY_USERS, UPDATE, Column, Context, Kind, Version, Webhook
+from turtles.api.kinds.snapshot.common import patch_causes
+from turtles.api.language import (
+    INVALID,
+    REQUIRED,
+    STRING,
+    STRING_MAP,
+    STRINGS,
+    TIME,
+    Cause,
+    Choice,
+    Struct,
+    field,
+)
+from turtles.api.objects import Object, get
+from turtles.api.rules import Causes, is_well_formed, schema_causes
+from turtles.api.snapshots import PREFIX_TARGET_NAME, RANDOMIZE_NAMES
+
+_MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(\1[0-9A-Fa-f]{2}){4}")
+_FILTERS = (
+    "Which {} the copy has: keys, of which the last character may be `*` for any end, with `!` in front those that it "
+    "hasn't. All without."
+)
+
+
+def _reference(doc: str, kinds: str) -> Struct:
+    return Struct(
+        doc,
+        field("apiGroup", STRING, "The group of the kind."),
+        field("kind", STRING, kinds, required=True),
+        field("name", STRING, "Its name.", required=True),
+    )
+
+
+_SPEC = Struct(
+    "What is copied, and how the copy differs.",
+    field(
+        "source",
+        _reference("The machine or the snapshot.", "VirtualMachine or VirtualMachineSnapshot."),
+        "The machine or the snapshot.",
+        required=True,
+    ),
+    field(
+        "target",
+        _reference("The copy.", "VirtualMachine."),
+        "The copy, which must not exist; without, it gets a name made from the source's.",
+    ),
+    field("labelFilters", STRINGS, _FILTERS.format("labels")),
+    field("annotationFilters", STRINGS, _FILTERS.format("annotations")),
+    field(
+        "template",
+        Struct(
+            "The same for the template, and so for the copy's instances.",
+            field("labelFilters", STRINGS, _FILTERS.format("labels")),
+            field("annotationFilters", STRINGS, _FILTERS.format("annotations")),
+        ),
+        "The same for the template, and so for the copy's instances.",
+    ),
+    field("newMacAddresses", STRING_MAP, "MAC addresses by interface; all others are new."),
+    field("newSMBiosSerial", STRING, "Serial number of the copy's firmware; without, it is new."),
+    field("patches", STRINGS, "JSON patches (RFC 6902), each one operation as text, of the copy's spec."),
+    field(
+        "volumeNamePolicy",
+        Choice(RANDOMIZE_NAMES, PREFIX_TARGET_NAME),
+        "How the copy's claims are called: by a name of their own (the default), or by machine and volume.",
+        absent=RANDOMIZE_NAMES,
+    ),
+)
+
+_STATUS = Struct(
+    "How far it is. Written by the engine only.",
+    field("phase", STRING, "SnapshotInProgress, RestoreInProgress, Succeeded or Failed."),
+    field("conditions", CONDITIONS, "Ready and Progressing."),
+    field("creationTime", TIME, "When the copy was there."),
+    field("snapshotName", STRING, "The snapshot that is made on the way."),
+    field("restoreName", STRING, "The restore of it."),
+    field("targetName", STRING, "The copy."),
+)
+
+
+def default(
+    clone: Object, context: Context = DEFAULT_CONTEXT, random: Callable[[], str] = lambda: uuid.uuid4().hex[:5]
+) -> Object:
+    """Return a new clone with the name of the copy."""
+    if not is_well_formed(clone, _SPEC) or clone["spec"].get("target"):
+        return clone
+    clone = copy.deepcopy(clone)
+    group, kind = VM
+    name = f"clone-{clone['spec']['source']['name'][:50]}-{random()}"
+    clone["spec"]["target"] = {"apiGroup": group, "kind": kind, "name": name}
+    return clone
+
+
+def validate(clone: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
+    """Return what is wrong with a new clone."""
+    if causes := schema_causes(clone, _SPEC):
+        return causes
+    spec = clone["spec"]
+    causes += _kinds(spec)
+    for path, holder in (("spec", spec), ("spec.template", spec.get("template") or {})):
+        for name in ("labelFilters", "annotationFilters"):
+            causes += _filters(holder.get(name) or (), f"{path}.{name}")
+    for interface, mac in (spec.get("newMacAddresses") or {}).items():
+        if not _MAC.fullmatch(mac):
+            here = f"spec.newMacAddresses.{interface}"
+            causes.append(Cause(INVALID, f"{mac} is not a MAC address such as 02:00:00:00:00:01", here))
+    causes += patch_causes(spec, context)
+    return causes
+
+
+def _kinds(spec: Object) -> Causes:
+    source, target = spec["source"], spec.get("target")
+    if (source.get("apiGroup"), source["kind"]) not in (VM, SNAPSHOT):
+        message = f"must be a VirtualMachine of {VM[0]} or a VirtualMachineSnapshot of {SNAPSHOT[0]}"
+        yield Cause(INVALID, message, "spec.source")
+    if not source["name"]:
+        yield Cause(REQUIRED, "Source name cannot be empty", "spec.source.name")
+    if target is None:
+        return
+    if (target.get("apiGroup"), target["kind"]) != VM:
+        yield Cause(INVALID, f"must be a VirtualMachine of {VM[0]}", "spec.target")
+    if (source["kind"], source["name"]) == (target["kind"], target["name"]):
+        yield Cause(
+            INVALID, "Target name cannot be equal to source name when both are VirtualMachines", "spec.target.name"
+        )
+
+
+def _filters(filters: Iterable[str], path: str) -> Causes:
+    for index, text in enumerate(filters):
+        if not FILTER.fullmatch(text):
+            message = f"{text!r} is not a filter: a key, with ! in front or not, and * at its end or not"
+            yield Cause(INVALID, message, f"{path}[{index}]")
+
+
+def validate_update(clone: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
+    """Return what is wrong with an update: the spec is what the clone was created for."""
+    if get(clone, "metadata", "deletionTimestamp") or get(clone, "spec") == get(old, "spec"):
+        return []
+    return [Cause(INVALID, "VirtualMachineClone spec is immutable", "spec")]
+
+
+CLONE = Kind(
+    kind="VirtualMachineClone",
+    plural="virtualmachineclones",
+    group=GROUP,
+    versions=(
+        Version("v1beta1", storage=True),
+        Version(
+            "v1alpha1",
+            deprecation_warning="clone.kubevirt.io/v1alpha1 is now deprecated and will be removed in a future release.",
+        ),
+    ),
+    short_names=("vmclone", "vmclones"),
+    schema=Struct(
+        "A copy of a machine.",
+        field("spec", _SPEC, "What is copied, and how the copy differs.", required=True),
+        field("status", _STATUS, "How far it is. Written by the engine only."),
+    ),
+    columns=(
+        Column("Phase", "string", ".status.phase"),
+        Column("SourceVirtualMachine", "string", ".spec.source.name"),
+        Column("TargetVirtualMachine", "string", ".spec.target.name"),
+    ),
+    status_subresource=True,
+    rights=MANAGED_BY_USERS,
+    webhooks=(
+        Webhook("vmclones-mutator", "/vm-clone-mutate-create", (CREATE,), mutating=True),
+        Webhook("vm-clone-validator", "/vm-clone-validate", (CREATE,)),
+        Webhook("vm-clone-update-validator", "/vm-clone-validate", (UPDATE,)),
+    ),
+    default=default,
+    validate=validate,
+    validate_update=validate_update,
+)
+
+KINDS = (CLONE,)

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the kinds of snapshot.kubevirt.io share."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from turtles.api.kind import GROUP, Context, Version
+from turtles.api.language import INVALID, STRING, TIME, Cause, Struct, field
+from turtles.api.objects import Object, get
+from turtles.api.rules import Causes
+
+VERSIONS = (
+    Version("v1beta1", storage=True),
+    Version(
+        "v1alpha1",
+        deprecation_warning="snapshot.kubevirt.io/v1alpha1 is now deprecated and will be removed in a future release.",
+    ),
+)
+
+#: What patches may change: what a machine is, not which one it is. A clone also leaves labels and annotations out.
+_PATCHED = ("/spec/",)
+_PATCHED_BY_ENGINE = (*_PATCHED, "/metadata/labels/", "/metadata/annotations/")
+
+ERROR = Struct(
+    "What went wrong last.",
+    field("time", TIME, "When it went wrong."),
+    field("message", STRING, "What went wrong."),
+)
+
+
+def reference(doc: str) -> Struct:
+    """Return the type of a reference to an object of the same namespace."""
+    return Struct(
+        doc,
+        field("apiGroup", STRING, "kubevirt.io."),
+        field("kind", STRING, "VirtualMachine.", required=True),
+        field("name", STRING, "Its name.", required=True),
+    )
+
+
+def reference_causes(named: Object, path: str) -> Causes:
+    """Refuse a reference to anything but a VirtualMachine."""
+    if named.get("apiGroup") != GROUP:
+        message = f"invalid apiGroup: must be {GROUP}, not {named.get('apiGroup') or 'empty'}"
+        yield Cause(INVALID, message, f"{path}.apiGroup")
+    if named["kind"] != "VirtualMachine":
+        yield Cause(INVALID, f"invalid kind: must be VirtualMachine, not {named['kind']}", f"{path}.kind")
+
+
+def patch_causes(spec: Object, context: Context) -> Causes:
+    """Refuse patches of a new machine that aren't any, or change which machine it is."""
+    allowed = _PATCHED_BY_ENGINE if context.privileged else _PATCHED
+    for index, text in enumerate(spec.get("patches") or ()):
+        here = f"spec.patches[{index}]"
+        try:
+            operation = json.loads(text)
+        except ValueError as error:
+            yield Cause(INVALID, f"{here} is not JSON: {error}", here)
+            continue
+        if not isinstance(operation, dict) or not isinstance(operation.get("path"), str) or "op" not in operation:
+            yield Cause(INVALID, f"{here} is not an operation of a JSON patch: it needs op and path", here)
+        elif not all(str(operation[key]).startswith(allowed) for key in ("path", "from") if key in operation):
+            yield Cause(INVALID, f"{here}: only {_PATCHED[0][:-1]} may be patched, not {operation['path']}", here)
+
+
+def spec_stays(obj: Any, old: Any, context: Context) -> list[Cause]:
+    """Return what is wrong with an update: the spec is what the object was created for."""
+    if get(obj, "metadata", "deletionTimestamp") or get(obj, "spec") == get(old, "spec"):
+        return []
+    return [Cause(INVALID, "spec in immutable after creation", "spec")]

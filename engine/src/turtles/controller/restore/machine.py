@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The machine and the claims that a restore makes from a snapshot's content. Pure."""
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jsonpatch
+
+from turtles.api import labels, quantity
+from turtles.api.kinds.vm import VM
+from turtles.api.objects import Object, get
+from turtles.api.run_strategies import HALTED
+from turtles.api.snapshots import (
+    IN_PLACE,
+    LAST_RESTORE,
+    PREFIX_TARGET_NAME,
+    RESTORE_NAME,
+    RESTORE_UID,
+    restored_by,
+)
+
+_SOURCE_NAME, _SOURCE_NAMESPACE = "restore.kubevirt.io/source-vm-name", "restore.kubevirt.io/source-vm-namespace"
+#: Annotations of a claim that say what became of it, and not what it is to be.
+_OF_STORAGE = ("pv.kubernetes.io", "volume.beta.kubernetes.io", "volume.kubernetes.io", "cdi.kubevirt.io",
+               "k8s.io/CloneRequest", "k8s.io/CloneOf", "kubevirt.io/memory-dump")  # fmt: skip
+_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+class NotPossible(Exception):
+    """What was asked for can't be; the message names the field."""
+
+
+def volumes(restore: Object, content: Object) -> list[Object]:
+    """Return a restore's ``status.restores``: each volume with its claim and what that is filled from."""
+    spec, uid = restore["spec"], restore["metadata"]["uid"]
+    policy, overrides = spec.get("volumeRestorePolicy"), _overrides(restore)
+    found = []
+    for backup in content["spec"].get("volumeBackups") or ():
+        volume = backup["volumeName"]
+        name = f"restore-{uid}-{volume}"
+        if policy == IN_PLACE:
+            name = backup["persistentVolumeClaim"]["metadata"]["name"]
+        elif policy == PREFIX_TARGET_NAME:
+            name = f"{spec['target']['name']}-{volume}"
+        found.append(
+            {
+                "volumeName": volume,
+                "persistentVolumeClaim": overrides.get(volume, {}).get("restoreName") or name,
+                "volumeSnapshotName": backup["volumeSnapshotName"],
+            }
+        )
+    return found
+
+
+def claim(restore: Object, content: Object, entry: Object, volume_snapshot: Object) -> Object:
+    """Return the claim for an entry of ``status.restores``.
+
+    :param volume_snapshot: what it is filled from.
+    """
+    volume = entry["volumeName"]
+    backup = next(each for each in content["spec"]["volumeBackups"] if each["volumeName"] == volume)
+    before, override = backup["persistentVolumeClaim"], _overrides(restore).get(volume, {})
+    metadata, source = before["metadata"], content["spec"]["source"]["virtualMachine"]["metadata"]
+    annotations = {
+        key: value
+        for key, value in (metadata.get("annotations") or {}).items()
+        if not key.startswith(_OF_STORAGE) and key != _APPLIED
+    }
+    marks = {RESTORE_NAME: restore["metadata"]["name"], RESTORE_UID: restore["metadata"]["uid"]}
+    spec = copy.deepcopy(before["spec"])
+    for key in ("volumeName", "dataSource", "dataSourceRef"):
+        spec.pop(key, None)
+    spec["resources"] = {"requests": {"storage": _size(before["spec"], volume_snapshot)}}
+    spec["dataSource"] = {
+        "apiGroup": "snapshot.storage.k8s.io",
+        "kind": "VolumeSnapshot",
+        "name": entry["volumeSnapshotName"],
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "name": entry["persistentVolumeClaim"],
+            "namespace": restore["metadata"]["namespace"],
+            "labels": {
+                **(metadata.get("labels") or {}),
+                _SOURCE_NAME: source["name"],
+                _SOURCE_NAMESPACE: source["namespace"],
+                **(override.get("labels") or {}),
+            },
+            "annotations": {**annotations, **(override.get("annotations") or {}), **marks},
+        },
+        "spec": spec,
+    }
+
+
+def is_own(restore: Object, pvc: Object) -> bool:
+    """Say whether a claim was created by a restore."""
+    return bool(get(pvc, "metadata", "annotations", RESTORE_UID) == restore["metadata"]["uid"])
+
+
+def restored(restore: Object, content: Object, entries: Sequence[Object], target: Object | None) -> Object:
+    """Return the machine as it is to be: stopped, and on the restored claims.
+
+    :param entries: ``status.restores``.
+    :param target: the machine that exists; without, a new one with an identity of its own is made.
+    :raises NotPossible: patches that can't be applied.
+    """
+    source = content["spec"]["source"]["virtualMachine"]
+    spec = copy.deepcopy(source["spec"])
+    if spec.get("running") is not None:
+        spec["running"] = False
+    else:
+        spec["runStrategy"] = HALTED
+    _use_claims(spec, {entry["volumeName"]: entry["persistentVolumeClaim"] for entry in entries})
+    mark = {LAST_RESTORE: restored_by(restore)}
+    if target is not None:
+        metadata = {**target["metadata"], "annotations": {**(target["metadata"].get("annotations") or {}), **mark}}
+        return _checked({**target, "metadata": metadata, "spec": spec})
+    _forget_identity(spec["template"]["spec"])
+    annotations = {
+        key: value
+        for key, value in (source["metadata"].get("annotations") or {}).items()
+        if key not in (_APPLIED, LAST_RESTORE)
+    }
+    vm: Object = {
+        "apiVersion": VM.api_version,
+        "kind": VM.kind,
+        "metadata": {
+            "name": restore["spec"]["target"]["name"],
+            "namespace": restore["metadata"]["namespace"],
+            "labels": dict(source["metadata"].get("labels") or {}),
+            "annotations": {**annotations, **mark},
+        },
+        "spec": spec,
+    }
+    return _checked(_patched(vm, restore["spec"].get("patches") or ()))
+
+
+def _use_claims(spec: Object, claims: Mapping[str, str]) -> None:
+    """Have the machine's volumes name restored claims, which need no DataVolume to make them."""
+    template = spec["template"]["spec"]
+    kept, made = [], set()
+    for volume in template.get("volumes") or ():
+        if "memoryDump" in volume:
+            continue
+        name = claims.get(volume["name"])
+        if name is None:
+            kept.append(volume)
+            continue
+        before = volume.get("persistentVolumeClaim") or {}
+        made.add((volume.get("dataVolume") or {}).get("name"))
+        kept.append({"name": volume["name"], "persistentVolumeClaim": {**before, "claimName": name}})
+    if template.get("volumes"):
+        template["volumes"] = kept
+    templates = [each for each in spec.get("dataVolumeTemplates") or () if get(each, "metadata", "name") not in made]
+    if templates:
+        spec["dataVolumeTemplates"] = templates
+    else:
+        spec.pop("dataVolumeTemplates", None)
+
+
+def _forget_identity(template: Object) -> None:
+    """Take away what no two machines may have in common; admission and the network give new ones."""
+    domain = template.get("domain") or {}
+    firmware = domain.get("firmware") or {}
+    for key in ("uuid", "serial"):
+        firmware.pop(key, None)
+    if "firmware" in domain and not firmware:
+        del domain["firmware"]
+    for interface in get(domain, "devices", "interfaces") or ():
+        interface.pop("macAddress", None)
+
+
+def _patched(vm: Object, patches: Sequence[str]) -> Object:
+    if not patches:
+        return vm
+    try:
+        found: Any = jsonpatch.apply_patch(vm, [json.loads(text) for text in patches])
+    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
+        raise NotPossible(f"spec.patches can't be applied to the machine: {error}") from error
+    return dict(found)
+
+
+def _checked(vm: Object) -> Object:
+    """Return a machine unless it has labels that admission refuses to users, but not to this engine."""
+    given = get(vm, "spec", "template", "metadata", "labels") or {}
+    if reserved := [label for label in labels.RESERVED_VMI_LABELS if label in given]:
+        raise NotPossible(f"spec.template.metadata.labels: {', '.join(reserved)} can be set by the engine only")
+    return vm
+
+
+def _overrides(restore: Object) -> dict[str, Object]:
+    return {each["volumeName"]: each for each in restore["spec"].get("volumeRestoreOverrides") or ()}
+
+
+def _size(spec: Object, volume_snapshot: Object) -> str:
+    """Return the storage to request: as much as before, and at least what is in the snapshot."""
+    before, least = str(spec["resources"]["requests"]["storage"]), get(volume_snapshot, "status", "restoreSize")
+    return str(least) if least is not None and quantity.parse(least) > quantity.parse(before) else before

@@ -1,0 +1,219 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Module clone."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: clone
+short_description: Copy virtual machines
+version_added: 0.1.0
+author:
+  - turtles.kubevirt contributors (!UNKNOWN)
+description:
+  - Makes a copy of a virtual machine, or of a snapshot of one, with its disks, by an object of kind
+    VirtualMachineClone of the KubeVirt API. The copy has MAC addresses, a firmware UUID and a serial number of its own.
+  - Each name is one copy. A task whose clone has succeeded already changes nothing.
+  - The copy is stopped; start it with M(turtles.kubevirt.vm). The machine that is copied may run.
+options:
+  state:
+    description: Whether the clone should exist. Deleting it doesn't delete the copy.
+    type: str
+    choices: [present, absent]
+    default: present
+  name:
+    description: Name of the clone.
+    type: str
+    required: true
+  namespace:
+    description: Namespace of all of them. Defaults to that of the kubeconfig's context, then V(default).
+    type: str
+  vm:
+    description: Name of the VirtualMachine to copy.
+    type: str
+  snapshot:
+    description: Name of the VirtualMachineSnapshot to copy.
+    type: str
+  target:
+    description: Name of the copy, which must not exist yet. The server makes one up if this isn't set.
+    type: str
+  label_filters:
+    description: Labels that the copy has, by key. C(*) at the end stands for any end, C(!) in front excludes.
+    type: list
+    elements: str
+  annotation_filters:
+    description: Annotations that the copy has, as O(label_filters).
+    type: list
+    elements: str
+  template_label_filters:
+    description: Labels that instances of the copy have, as O(label_filters).
+    type: list
+    elements: str
+  template_annotation_filters:
+    description: Annotations that instances of the copy have, as O(label_filters).
+    type: list
+    elements: str
+  new_mac_addresses:
+    description: MAC addresses of the copy by interface. All others are new.
+    type: dict
+  new_smbios_serial:
+    description: Serial number of the copy's firmware.
+    type: str
+  volume_name_policy:
+    description: Whether the copy's claims have names of their own, the server's default, or are called by machine and
+      volume.
+    type: str
+    choices: [RandomizeNames, PrefixTargetName]
+  patches:
+    description: Operations of a JSON patch (RFC 6902) on the copy, below C(/spec).
+    type: list
+    elements: dict
+extends_documentation_fragment:
+  - turtles.kubevirt.auth
+  - turtles.kubevirt.attributes
+  - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.library
+  - turtles.kubevirt.wait
+notes:
+  - O(wait) waits until the copy is there.
+  - A clone can't be changed. Give a new one another name.
+seealso:
+  - module: turtles.kubevirt.snapshot
+  - module: turtles.kubevirt.restore
+  - module: turtles.kubevirt.clone_info
+"""
+
+EXAMPLES = r"""
+- name: Copy a machine for a test
+  turtles.kubevirt.clone:
+    name: db-for-test
+    vm: db
+    target: db-test
+    namespace: shop
+    label_filters:
+      - "*"
+      - "!tier"
+
+- name: Copy what a machine was, with a serial number that its licence knows
+  turtles.kubevirt.clone:
+    name: db-as-before
+    snapshot: before-upgrade
+    target: db-before
+    namespace: shop
+    new_smbios_serial: A-0815
+"""
+
+RETURN = r"""
+result:
+  description: The VirtualMachineClone as it is after the task; empty if there is none.
+  returned: success
+  type: dict
+  sample:
+    apiVersion: clone.kubevirt.io/v1beta1
+    kind: VirtualMachineClone
+    metadata: {name: db-for-test, namespace: shop}
+    spec:
+      source: {apiGroup: kubevirt.io, kind: VirtualMachine, name: db}
+      target: {apiGroup: kubevirt.io, kind: VirtualMachine, name: db-test}
+    status: {phase: Succeeded, targetName: db-test}
+duration:
+  description: Seconds the task took.
+  returned: success
+  type: float
+  sample: 2.31
+"""
+
+import json
+
+from ..module_utils import _resources
+from ..module_utils._base import ResourceModule, run_module
+from ..module_utils._client import KubeError
+from ..module_utils._values import plain
+from ..module_utils._wait import reasons
+
+_VM = {"apiGroup": "kubevirt.io", "kind": "VirtualMachine"}
+_SNAPSHOT = {"apiGroup": "snapshot.kubevirt.io", "kind": "VirtualMachineSnapshot"}
+_FILTERS = ("label_filters", "annotation_filters")
+_KEYS = {"label_filters": "labelFilters", "annotation_filters": "annotationFilters"}
+
+
+class Clone(ResourceModule):
+    """A VirtualMachineClone."""
+
+    KIND = "VirtualMachineClone"
+    API_VERSION = "clone.kubevirt.io/v1beta1"
+    READY = "successful"
+    ARGUMENTS = {
+        "name": {"type": "str", "required": True},
+        "vm": {"type": "str"},
+        "snapshot": {"type": "str"},
+        "target": {"type": "str"},
+        **{name: {"type": "list", "elements": "str"} for name in _FILTERS},
+        **{"template_" + name: {"type": "list", "elements": "str"} for name in _FILTERS},
+        "new_mac_addresses": {"type": "dict"},
+        "new_smbios_serial": {"type": "str"},
+        "volume_name_policy": {"type": "str", "choices": ["RandomizeNames", "PrefixTargetName"]},
+        "patches": {"type": "list", "elements": "dict"},
+    }
+    RULES = {"mutually_exclusive": [("vm", "snapshot")]}
+
+    def declare(self, live):
+        wanted = self._wanted()
+        if live is not None:
+            for key, value in wanted.items():
+                if live["spec"].get(key) != value:
+                    raise KubeError(
+                        "clone %s/%s has %s %s, not %s, and can't be changed. Choose another name, or delete it first."
+                        % (self.namespace, self.name, key, live["spec"].get(key), value)
+                    )
+            return {"spec": {}}
+        if "source" not in wanted:
+            raise KubeError("vm, snapshot: missing for a new clone. Name one of them.")
+        return {"spec": wanted}
+
+    def _wanted(self):
+        params = self.params
+        for option in ("vm", "snapshot", "target"):
+            if params[option]:
+                _resources.check_name(option, params[option])
+        source = {**_VM, "name": params["vm"]} if params["vm"] else {**_SNAPSHOT, "name": params["snapshot"]}
+        template = {_KEYS[name]: params["template_" + name] for name in _FILTERS if params["template_" + name]}
+        spec = {
+            "source": source if source["name"] else None,
+            "target": {**_VM, "name": params["target"]} if params["target"] else None,
+            **{_KEYS[name]: params[name] for name in _FILTERS},
+            "template": template,
+            "newMacAddresses": plain(params["new_mac_addresses"]),
+            "newSMBiosSerial": params["new_smbios_serial"],
+            "volumeNamePolicy": params["volume_name_policy"],
+            "patches": [json.dumps(plain(each), sort_keys=True) for each in params["patches"] or ()],
+        }
+        return {key: plain(value) for key, value in spec.items() if value}
+
+    def is_ready(self, obj):
+        return _phase(obj) == "Succeeded"
+
+    def hopeless(self, obj):
+        return {"it failed": 0} if _phase(obj) == "Failed" else {}
+
+    def explain(self, obj):
+        conditions = ((obj or {}).get("status") or {}).get("conditions") or ()
+        said = [each["message"] for each in conditions if each.get("type") == "Ready" and each.get("message")]
+        return said or reasons(obj), {}
+
+
+def _phase(obj):
+    return ((obj or {}).get("status") or {}).get("phase")
+
+
+MODULE = Clone
+
+
+def main():
+    """Entry point."""
+    run_module(Clone)
+
+
+if __name__ == "__main__":
+    main()
