@@ -127,7 +127,7 @@ def test_one_may_be_slowed_down(cluster: Cluster, namespace: str) -> None:
     done = wait_phase(cluster, namespace, name, *FINAL, timeout=170)
     assert done["status"]["phase"] == "Succeeded", done["status"]
     assert done["status"]["migrationState"]["migrationConfiguration"]["allowAutoConverge"]
-    # An emulated guest often hangs or panics afterwards, with plain libvirt and QEMU 7.2 as well: it isn't asked
+    # A guest that QEMU 7.2 emulates often hangs or panics afterwards, for a reason that isn't known: it isn't asked
 
 
 @pytest.fixture

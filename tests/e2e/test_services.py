@@ -17,6 +17,7 @@ import dns.message
 import dns.query
 import pytest
 from cluster import Cluster
+from conftest import VARIABLES
 
 Kubectl = Callable[..., str]
 
@@ -116,8 +117,9 @@ def test_guests_behind_services(cluster: Cluster, namespace: str, pair: dict[str
         socket.create_connection((outward, service(kubectl, "one")["ports"][0]["nodePort"]), timeout=5)
     # From outside the cluster, at an address of the machine's.
     kubectl("patch", "service", "two", "--type=merge", "-p", json.dumps({"spec": {"type": "LoadBalancer"}}))
-    kubectl("wait", "service/two", "--for=jsonpath={.status.loadBalancer.ingress[0].ip}=198.51.100.80", "--timeout=30s")
-    assert "SSH-" in cluster.ssh(pair["one"], "(sleep 5 | nc 198.51.100.80 2222) | head -c 4")
+    (outside,) = VARIABLES["turtles_external_addresses"]
+    kubectl("wait", "service/two", f"--for=jsonpath={{.status.loadBalancer.ingress[0].ip}}={outside}", "--timeout=30s")
+    assert "SSH-" in cluster.ssh(pair["one"], f"(sleep 5 | nc {outside} 2222) | head -c 4")
     # By name, as DHCP told the guests where to ask, and from the machine.
     for client, target in (("one", "two"), ("two", "one")):
         told = cluster.ssh(pair[client], f"(sleep 5 | nc {target} 2222) | head -c 4")

@@ -241,7 +241,6 @@ def _snapshots() -> list[Object]:
         _rule(CLONE.group, [f"{CLONE.plural}/finalizers"], ["update"]),
         _rule(storage, ["volumesnapshots"], [*READ, "create"]),
         _rule(storage, ["volumesnapshotclasses"], READ),
-        _rule("storage.k8s.io", ["storageclasses"], READ),
         _rule(SUBRESOURCES_GROUP, ["virtualmachineinstances/freeze", "virtualmachineinstances/unfreeze"], ["update"]),
     ]
 
