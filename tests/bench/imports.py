@@ -119,7 +119,7 @@ def main() -> int:
         try:
             for format_ in FORMATS:
                 best: dict[str, float] = {}
-                for _ in range(options.rounds):
+                for _round in range(options.rounds):
                     url = f"http://127.0.0.1:{port}/{format_.replace(' ', '%20')}"
                     seconds = {"qemu-img": convert(url, format_, folder / "converted")}
                     seconds["importer"] = imported(url, claim, scratch, options.size)

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright: (c) 2026, turtles.kubevirt contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """How long a live migration takes and how long the guest is away, beside plain libvirt in the same run.
@@ -436,7 +435,7 @@ def main() -> int:
             found: dict[str, list[Move]] = {"engine": [], "peer": []}
             for guest in (engine, peer):
                 guest.run(command)
-            for _ in range(options.rounds):
+            for _round in range(options.rounds):
                 for name, guest in (("engine", engine), ("peer", peer)):
                     found[name].append(guest.migrate())
             report(title, found["engine"], found["peer"])

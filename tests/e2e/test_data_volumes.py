@@ -53,7 +53,7 @@ def disk(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.fixture
 def server(disk: bytes) -> Iterator[FileServer]:
     """A server that Pods reach."""
-    bridge = next(ipaddress.ip_network(VARIABLES["turtles_pod_cidr"]).hosts())
+    bridge = ipaddress.ip_network(VARIABLES["turtles_pod_cidr"])[1]
     # The bridge is there once a Pod is
     with serving(address="0.0.0.0") as found:
         found.url = f"http://{bridge}:{found.port}"
@@ -171,11 +171,11 @@ def test_what_goes_wrong_is_told(cluster: Cluster, namespace: str, server: FileS
         "checksum": ({"url": url, "checksum": f"sha256:{'00' * 32}"}, "160Mi", "not 0000"),
         "small": ({"url": url}, "40Mi", "larger than the reported available storage"),
     }
-    for name, (http, size, _) in refused.items():
+    for name, (http, size, _words) in refused.items():
         create(cluster, namespace, data_volume(name, {"http": http}, size))
     create(cluster, namespace, data_volume("missing", {"http": {"url": f"{server.url}/missing"}}))
     foreign = create(cluster, namespace, data_volume("foreign", {"blank": {}}))
-    for name, (_, _, words) in refused.items():
+    for name, (_http, _size, words) in refused.items():
         assert words in failure(wait(cluster, namespace, name, lambda status: status.get("phase") == "Failed"))
     told = wait(cluster, namespace, "missing", failure)
     assert "/missing: the server answered 404" in failure(told)

@@ -119,7 +119,7 @@ def test_a_session_and_a_claim_come_along(cluster: Cluster, namespace: str, wire
     read = "echo 3 >/proc/sys/vm/drop_caches; md5sum </dev/vdc"
     with Session(cluster, GUEST) as session:
         shell, written = session.run("echo $$"), session.run(write)
-        for _ in range(2):  # there and back
+        for _way in range(2):  # there and back
             name = begin(cluster, namespace, "web")
             count = 0
             while (found := cluster.get(namespace, MIGRATIONS, name)) and phase_of(found) not in FINAL:

@@ -121,7 +121,7 @@ def test_launchers_that_may_have_no_post_copy_go_without(cluster: Cluster, names
 
 def test_one_may_be_slowed_down(cluster: Cluster, namespace: str) -> None:
     configure(cluster, {"bandwidthPerMigration": "8Mi", "allowAutoConverge": True})
-    vmi, _ = start(cluster, namespace, "web", **ROOM)
+    vmi, _boot = start(cluster, namespace, "web", **ROOM)
     cluster.ssh(address_of(vmi), FAST_WRITER)
     name = begin(cluster, namespace, "web")
     done = wait_phase(cluster, namespace, name, *FINAL, timeout=170)
@@ -151,7 +151,7 @@ def narrow_policy(cluster: Cluster) -> Iterator[str]:
 def test_a_policy_limits_the_bandwidth_of_some_machines(cluster: Cluster, namespace: str, narrow_policy: str) -> None:
     took = {}
     for name, labels in (("wide", {}), ("narrow", {"tier": "narrow"})):
-        vmi, _ = start(cluster, namespace, name, labels=labels, **ROOM)
+        vmi, _boot = start(cluster, namespace, name, labels=labels, **ROOM)
         # What is the same everywhere isn't sent
         cluster.ssh(address_of(vmi), "dd if=/dev/urandom of=/tmp/junk bs=64k count=384 2>/dev/null")
         began = time.monotonic()
@@ -205,13 +205,13 @@ def scrape(component: str) -> dict[str, float]:
     context = ssl._create_unverified_context()
     with urlopen(f"https://127.0.0.1:{PORTS[component]}/metrics", timeout=10, context=context) as answer:
         lines = [line for line in answer.read().decode().splitlines() if not line.startswith("#")]
-    return {key: float(value) for key, _, value in (line.rpartition(" ") for line in lines)}
+    return {key: float(value) for key, _sign, value in (line.rpartition(" ") for line in lines)}
 
 
 def test_metrics_tell_how_far_it_is(cluster: Cluster, namespace: str, second_node: str) -> None:
     (first,) = {node.metadata.name for node in cluster.core.list_node().items} - {second_node}
     with cordoned(cluster, second_node):
-        vmi, _ = start(cluster, namespace, "web", **ROOM)
+        vmi, _boot = start(cluster, namespace, "web", **ROOM)
     assert vmi["status"]["nodeName"] == first, "whose virt-handler serves metrics"
     cluster.ssh(address_of(vmi), WRITERS)
     configure(cluster, {"bandwidthPerMigration": "2Mi"})

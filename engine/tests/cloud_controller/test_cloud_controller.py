@@ -111,7 +111,7 @@ class Clusters:
     def _account(self, name: str, namespace: str, manifest: str) -> Path:
         """Return the kubeconfig of the account in a cluster that has the rights which an example gives it."""
         client = self.clients[name]
-        for obj in yaml.safe_load_all((EXAMPLES / manifest).read_text()):
+        for obj in yaml.safe_load((EXAMPLES / manifest).read_text())["items"]:
             if obj["kind"] in ACCOUNT:
                 client.create(ACCOUNT[obj["kind"]], obj, namespace=namespace)
         path = SERVICEACCOUNT.path(namespace, "cloud-controller", "token")
