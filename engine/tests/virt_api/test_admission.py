@@ -153,9 +153,8 @@ def test_a_check_is_asked_last():
 
     hooks = admission.Admission((), checks={"kubevirt": check})
     others = {path for path in hooks.slow if not path.startswith("/migration-")}
-    assert others == {"/kubevirt-validate", "/datavolume-validate", MUTATE_VM, VALIDATE_VM}, (
-        "those that ask the API server"
-    )
+    asking = {"/kubevirt-validate", "/datavolume-validate", "/virtualmachinerestores-validate", MUTATE_VM, VALIDATE_VM}
+    assert others == asking, "those that ask the API server"
 
     def review(operation: str, obj: Any) -> dict[str, Any]:
         request = {"uid": "1", "operation": operation, "object": obj, "oldObject": {"spec": {}}}

@@ -46,4 +46,4 @@ def test_nothing_is_admitted_before_the_presets_are_known() -> None:
     with pytest.raises(Failure) as refused:
         caches.objects("VirtualMachineInstancePreset", "default")
     assert refused.value.code == 503
-    assert len(caches.informers) == 2, "presets, and migrations that others might come on top of"
+    assert len(caches.informers) == 3, "presets, and migrations and restores that others might come on top of"

@@ -286,13 +286,10 @@ def test_an_earlier_kubernetes_that_drops_fields_is_not_written_to_again_and_aga
 
 def test_webhooks_with_a_service():
     (_, mutating), (_, validating) = registration.webhooks("pem", "kv")
-    assert mutating["webhooks"][0]["clientConfig"]["service"] == {
-        "name": "virt-api",
-        "namespace": "kv",
-        "path": "/virtualmachines-mutate",
-        "port": 443,
-    }
-    assert mutating["webhooks"][0]["rules"][0]["apiVersions"] == ["v1", "v1alpha3"]
+    (machines,) = [hook for hook in mutating["webhooks"] if hook["rules"][0]["resources"] == ["virtualmachines"]]
+    service = {"name": "virt-api", "namespace": "kv", "path": "/virtualmachines-mutate", "port": 443}
+    assert machines["clientConfig"]["service"] == service
+    assert machines["rules"][0]["apiVersions"] == ["v1", "v1alpha3"]
     names = [hook["name"] for hook in mutating["webhooks"] + validating["webhooks"]]
     assert sorted(names) == sorted(
         [

@@ -65,6 +65,8 @@ class Place:
     def close(self) -> None:
         for sock in self.listening:
             sock.close()
+        # With its namespace it would go, too, but some time later, and the next one has its name.
+        ip("link", "delete", f"{BRIDGE}{self.member.labels['app'][:2]}")
         ip("netns", "delete", self.netns)
 
 
