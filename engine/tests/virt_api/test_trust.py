@@ -286,7 +286,7 @@ def test_an_earlier_kubernetes_that_drops_fields_is_not_written_to_again_and_aga
 
 def test_webhooks_with_a_service():
     (_, mutating), (_, validating) = registration.webhooks("pem", "kv")
-    (machines,) = [hook for hook in mutating["webhooks"] if hook["rules"][0]["resources"] == ["virtualmachines"]]
+    machines = next(hook for hook in mutating["webhooks"] if hook["rules"][0]["resources"] == ["virtualmachines"])
     service = {"name": "virt-api", "namespace": "kv", "path": "/virtualmachines-mutate", "port": 443}
     assert machines["clientConfig"]["service"] == service
     assert machines["rules"][0]["apiVersions"] == ["v1", "v1alpha3"]
