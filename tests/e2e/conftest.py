@@ -26,7 +26,8 @@ VARIABLES = {
     "turtles_instance": f"turtles-e2e{WORKER or ''}",
     "turtles_api_port": 16443 + WORKER,
     "turtles_virt_api_port": 18443 + 10 * WORKER,
-    "turtles_bridge": f"turtles-e2e{WORKER}",
+    # the next number is the other node's
+    "turtles_bridge": f"turtles-e2e{2 * WORKER}",
     "turtles_pod_cidr": f"10.{204 + 2 * WORKER}.0.0/16",
     "turtles_service_cidr": f"10.{80 + WORKER}.0.0/16",
     "turtles_external_addresses": [f"198.51.100.{80 + WORKER}"],

@@ -104,10 +104,11 @@ def drop_privileges() -> None:
     check(LIBC.prctl(38, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
 
 
-def container(base: Path, pod: dict, function: object) -> int:
+def container(base: Path, pod: dict, function: object, apart: int) -> int:
     check(LIBC.unshare(NEWNS | NEWUTS | NEWIPC | NEWNET), "unshare")
     for command in pod["network"]:
         subprocess.run(["ip", *command.split()], check=True)
+    os.close(apart)
     file_systems(base, pod)
     socket.sethostname(pod["hostname"])
     os.chdir("/")
@@ -129,16 +130,22 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     check(LIBC.unshare(NEWPID), "unshare")
+    waiting, apart = os.pipe()
     child = os.fork()
     if child == 0:
         status = 70
+        os.close(waiting)
         try:
-            status = container(base, pod, function)
+            status = container(base, pod, function, apart)
         except BaseException:
             traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(status)
+    # Whoever knows the process enters its namespaces: they are its own by then, or it has ended.
+    os.close(apart)
+    os.read(waiting, 1)
+    os.close(waiting)
     (base / "pid.new").write_text(str(child))
     (base / "pid.new").rename(base / "pid")
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -52,11 +52,11 @@ def test_the_guest_sees_its_devices(cluster: Engine, namespace: str) -> None:
 
 def test_what_can_not_run_yet_is_named(cluster: Engine, namespace: str) -> None:
     vm = cluster.virtual_machine("later")
-    spec = vm["spec"]["template"]["spec"]
-    spec["networks"].append({"name": "red", "multus": {"networkName": "red"}})
-    spec["domain"]["devices"]["interfaces"].append({"name": "red", "sriov": {}})
+    (interface,) = vm["spec"]["template"]["spec"]["domain"]["devices"]["interfaces"]
+    del interface["masquerade"]
+    interface["passtBinding"] = {}
     cluster.create(namespace, vm)
-    cluster.wait_event(namespace, "later", ["FailedCreate", "interfaces[1].sriov is not supported"], timeout=30)
+    cluster.wait_event(namespace, "later", ["FailedCreate", "interfaces[0].passtBinding is not supported"], timeout=30)
     vmi = cluster.get(namespace, "virtualmachineinstances", "later")
     assert vmi is not None
     assert vmi["status"]["phase"] == "Pending"

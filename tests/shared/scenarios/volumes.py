@@ -116,7 +116,7 @@ def test_a_data_volume_waits_for_its_claim(cluster: Engine, namespace: str) -> N
     vm = cluster.virtual_machine("waiting")
     attach(vm, "data", {"dataVolume": {"name": "late"}}, {"disk": {"bus": "virtio"}})
     cluster.create(namespace, vm)
-    words = ["FailedPvcNotFound", f"PVC {namespace}/late does not exist", "doesn't serve DataVolumes"]
+    words = ["FailedPvcNotFound", f"PVC {namespace}/late does not exist", "create a DataVolume of that name"]
     cluster.wait_event(namespace, "waiting", words, timeout=30)
     cluster.claim(namespace, "late", "32Mi")
     cluster.wait_running(namespace, "waiting", timeout=120)
