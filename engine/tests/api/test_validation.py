@@ -115,7 +115,7 @@ def test_talk_vm_is_accepted():
             None,
         ),
         (f"{NIC}.0.name", "x", f"{NIC}[0].name 'x' not found.", None),
-        (f"{NIC}.0.masquerade", {}, "must have exactly one binding set", None),
+        (f"{NIC}.0.masquerade", {}, "must have exactly one binding method or binding plugin", f"{NIC}[0]"),
         (f"{NIC}.0.slirp", {}, "Slirp interface support has been discontinued since v1.3", f"{NIC}[0].slirp"),
         (f"{NIC}.0.model", "ne2000", "uses model ne2000 that is not supported.", f"{NIC}[0].model"),
         (f"{NIC}.0.macAddress", "02:00", "has malformed MAC address (02:00).", f"{NIC}[0].macAddress"),
