@@ -264,13 +264,24 @@ def test_a_receiver_waits_behind_its_gate():
             'Cannot update vm running state until snapshot "s" completes',
         ),
         ({"restoreInProgress": "r"}, "spec.template.spec.hostname", "web", None),
-        ({"restoreInProgress": "r"}, "spec.running", True, 'Cannot start VM until restore "r" completes'),
+        (
+            {"restoreInProgress": "r"},
+            "spec.running",
+            True,
+            'Cannot update VM runStrategy until restore "r" completes',
+        ),
     ],
 )
 def test_what_has_to_wait(status, path, value, message):
     old = {**talk_vm(), "status": status}
     causes = vms.validate_update(put({**talk_vm(), "status": status}, path, value), old)
     assert [(cause.field, cause.message) for cause in causes] == ([("spec", message)] if message else [])
+
+
+def test_a_machine_that_is_restored_may_be_stopped_and_changed():
+    runs = {**put(talk_vm(), "spec.running", True), "status": {"restoreInProgress": "r"}}
+    assert vms.validate_update(put(runs, "spec.running", False), runs) == []
+    assert vms.validate_update(put(runs, "spec.template.spec.hostname", "web"), runs) == []
 
 
 def test_vm_paths_start_at_the_template():

@@ -30,8 +30,9 @@ def operation_causes(vm: Object, old: Any) -> Causes:
             yield Cause(NOT_SUPPORTED, message, "spec")
             return
     restore = get(vm, "status", "restoreInProgress")
-    if restore and vm["spec"] != get(old, "spec") and run_strategy(vm) != HALTED:
-        yield Cause(NOT_SUPPORTED, f'Cannot start VM until restore "{restore}" completes', "spec")
+    # KubeVirt locks a machine once it is stopped, this engine before: stopping it is what a restore may wait for.
+    if restore and run_strategy(vm) not in (HALTED, run_strategy({"spec": get(old, "spec") or {}})):
+        yield Cause(NOT_SUPPORTED, f'Cannot update VM runStrategy until restore "{restore}" completes', "spec")
 
 
 def _volumes(vm: Any) -> Any:
