@@ -284,6 +284,23 @@ def test_a_machine_that_is_restored_may_be_stopped_and_changed():
     assert vms.validate_update(put(runs, "spec.template.spec.hostname", "web"), runs) == []
 
 
+def test_volumes_are_not_copied_while_the_guest_runs():
+    def vm(claim, **spec):
+        found = put(talk_vm(), "spec.template.spec.volumes.0", {"persistentVolumeClaim": {"claimName": claim}})
+        found["spec"]["template"]["spec"]["volumes"][0]["name"] = "containerdisk"
+        found["spec"] |= {"running": True, "updateVolumesStrategy": "Migration", **spec}
+        return found
+
+    assert vms.validate(vm("old")) == []
+    assert vms.validate_update(vm("old"), vm("old", updateVolumesStrategy="Replacement")) == []
+    assert vms.validate_update(vm("new", running=False), vm("old")) == []
+    assert vms.validate_update(vm("new", updateVolumesStrategy="Replacement"), vm("old")) == []
+    (cause,) = vms.validate_update(vm("new"), vm("old"))
+    assert cause.field == "spec.template.spec.volumes[0]"
+    (cause,) = vms.validate(vm("old", updateVolumesStrategy="Copy"))
+    assert cause.field == "spec.updateVolumesStrategy"
+
+
 def test_vm_paths_start_at_the_template():
     vm = put(talk_vm(), "spec.template.spec.domain.devices.disks.0.name", "other")
     (cause,) = vms.validate(vm)
