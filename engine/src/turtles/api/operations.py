@@ -47,15 +47,16 @@ def _copied(vm: Object, old: Any) -> Causes:
         claim = before.get(volume["name"])
         if claim and _claim(volume) not in (None, claim):
             message = (
-                f"volume \"{volume['name']}\" can't be copied to another claim while the guest runs: this engine doesn't "
-                "support updateVolumesStrategy Migration; halt the machine, or use Replacement"
+                f'volume "{volume["name"]}" can\'t be copied to another claim while the guest runs: this engine has '
+                "no updateVolumesStrategy Migration; halt the machine, or use Replacement"
             )
             yield Cause(NOT_SUPPORTED, message, f"spec.template.spec.volumes[{index}]")
 
 
 def _claim(volume: Object) -> str | None:
     """Return the name of a volume's claim: a DataVolume's is called like itself."""
-    return get(volume, "persistentVolumeClaim", "claimName") or get(volume, "dataVolume", "name")
+    name: str | None = get(volume, "persistentVolumeClaim", "claimName") or get(volume, "dataVolume", "name")
+    return name
 
 
 def _volumes(vm: Any) -> Any:
