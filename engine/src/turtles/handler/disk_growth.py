@@ -76,7 +76,7 @@ def _disk(vmi: Object, volume: Mapping[str, Any]) -> PurePosixPath:
 
 
 def _fit(launcher: Launcher, domain: Domain, target: str, path: PurePosixPath, capacity: int) -> None:
-    size = min(capacity, launcher.room_for_disk(path)) // _MIB * _MIB
+    size = min(capacity, launcher.disks.room(path)) // _MIB * _MIB
     if size > domain.disk_size(target):
         domain.resize_disk(target, size)
         log.info("a disk has grown", extra={"target": target, "bytes": size})

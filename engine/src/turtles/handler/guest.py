@@ -114,7 +114,7 @@ class Guest:
 
     def reached_memory_limit(self) -> bool:
         """Say whether the launcher, if it still can be asked, has reached its memory limit."""
-        return self.launcher is not None and self.launcher.reached_memory_limit()
+        return self.launcher is not None and self.launcher.files.reached_memory_limit()
 
 
 class Guests:

@@ -53,7 +53,7 @@ def mount(vmi: Object, guest: Guest, launcher: Launcher, on_change: Callable[[],
     """Show the launcher the claims that are ready, and return how far the volumes are."""
     wanted, found = hotplug.hotpluggable_volumes(vmi["spec"]), {}
     for name, entry in entries_of(vmi).items():
-        mounted = launcher.has_claim(name)
+        mounted = launcher.claims.has(name)
         pod = PurePosixPath(entry["hotplugVolume"].get("attachPodUID") or "").name.strip(".")  # it becomes a path
         if name in wanted and not mounted and pod:
             mounted = _mount(guest, launcher, name, pod, on_change)
@@ -117,7 +117,7 @@ def plug(
     for name, state in volumes.items():
         there = live.disks.get(name)
         if name not in wanted and state.mounted and (there is None or not there.loaded):
-            changed |= _attempt(guest, name, _RETRY, functools.partial(launcher.take_claim, name))
+            changed |= _attempt(guest, name, _RETRY, functools.partial(launcher.claims.take, name))
     return changed
 
 
@@ -133,13 +133,13 @@ def next_look(vmi: Object, guest: Guest, volumes: Mapping[str, Plugged], otherwi
 
 def _mount(guest: Guest, launcher: Launcher, name: str, pod: str, on_change: Callable[[], None]) -> bool:
     try:
-        launcher.watch_attachment(pod, on_change)
-        _attempt(guest, name, _LOOK, functools.partial(launcher.bring_claim, name, pod), quiet=FileNotFoundError)
+        launcher.claims.watch_attachment(pod, on_change)
+        _attempt(guest, name, _LOOK, functools.partial(launcher.claims.bring, name, pod), quiet=FileNotFoundError)
     except FileNotFoundError:
         pass  # the Pod is going; another one comes, or isn't needed
     except OSError as error:
         _failed(guest, name, str(error))
-    return launcher.has_claim(name)
+    return launcher.claims.has(name)
 
 
 def _attempt(
