@@ -18,8 +18,8 @@ from turtles.standalone.podrunner.images import is_local
 from turtles.standalone.podrunner.poddir import PodDir
 from turtles.standalone.podrunner.supervisor import Supervisor
 from turtles.standalone.podrunner.waiting import Waiting
-from turtles.standalone.podrunner.zygote import now
 from turtles.standalone.podrunner.zygote_client import ZygoteClient
+from turtles.standalone.times import now
 
 _ENDED = ("Succeeded", "Failed")
 
