@@ -170,7 +170,7 @@ class Podrunner:
                 self._collect()
         except ZygoteError:
             log.exception("the forking process is down")
-        self._images.collect(self._runner.images_in_use())
+        self._images.kept.collect(self._runner.images_in_use())
 
 
 def main(argv: list[str] | None = None) -> int:
