@@ -8,7 +8,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from turtles.api import quantity
-from turtles.api.configuration import EXPAND_DISKS, ClusterConfiguration
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.feature_gates import EXPAND_DISKS
 from turtles.api.objects import Object
 from turtles.domain import paths
 from turtles.domain.status import Live

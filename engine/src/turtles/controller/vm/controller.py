@@ -10,7 +10,8 @@ from typing import Any
 
 from turtles.api import labels
 from turtles.api.conditions import get_condition
-from turtles.api.configuration import HOTPLUG_VOLUMES, ClusterConfiguration
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.feature_gates import HOTPLUG_VOLUMES
 from turtles.api.kinds.instancetype.expansion import has_matchers
 from turtles.api.kinds.instancetype.matchers import instance_annotations, instance_annotations_of
 from turtles.api.objects import Object, controller_of, is_deleted
