@@ -12,7 +12,7 @@ from turtles.api.configuration import ClusterConfiguration
 from turtles.api.feature_gates import EXPAND_DISKS
 from turtles.api.objects import Object
 from turtles.domain import paths
-from turtles.domain.status import Live
+from turtles.domain.live_domain import Live
 from turtles.handler.domain import Domain
 from turtles.handler.errors import LibvirtError
 from turtles.handler.launcher import Launcher

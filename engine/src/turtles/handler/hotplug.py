@@ -15,9 +15,11 @@ from typing import Any
 
 from turtles.api.kinds.vmi import hotplug
 from turtles.api.objects import Object
-from turtles.domain import definition, paths, status
+from turtles.domain import definition, paths
 from turtles.domain.definition import Host
-from turtles.domain.status import Live, Plugged
+from turtles.domain.device_requests import medium_request
+from turtles.domain.live_domain import Live, read_live
+from turtles.domain.volume_status import Plugged
 from turtles.handler.domain import Domain
 from turtles.handler.errors import LibvirtError
 from turtles.handler.guest import Guest
@@ -191,10 +193,10 @@ def _insert(vmi: Object, disk: Mapping[str, Any], domain: Domain, live: Live, ho
     if bus == "scsi" and bus not in live.buses:
         raise ValueError(_NO_CONTROLLER.format(bus=bus))
     # Asked anew: another one may have been plugged in a moment ago.
-    target = definition.free_target(disk, status.live(domain.xml()).targets)
+    target = definition.free_target(disk, read_live(domain.xml()).targets)
     domain.attach(definition.added_disk(vmi, disk, target, host()))
     log.info("disk plugged in", extra={"vmi": vmi["metadata"]["name"], "disk": disk["name"], "target": target})
 
 
 def _change_medium(domain: Domain, name: str, path: str | None) -> None:
-    domain.change_medium(status.medium_request(domain.xml(), name, path))
+    domain.change_medium(medium_request(domain.xml(), name, path))

@@ -19,11 +19,11 @@ from turtles.api.node_server import Endpoint
 from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import HANDED_OVER, RUNNING, is_final, phase_of
 from turtles.domain import decision, definition, end, lifecycle, paths, report
-from turtles.domain import status as domain_status
 from turtles.domain.decision import ShutdownStep, Step
 from turtles.domain.end import End
+from turtles.domain.live_domain import read_live
 from turtles.domain.report import Observation
-from turtles.domain.status import Plugged
+from turtles.domain.volume_status import Plugged
 from turtles.domain.xml import AnswerError
 from turtles.handler import delivery, hotplug, interfaces, pod_network
 from turtles.handler.arrival import Arrivals
@@ -384,7 +384,7 @@ def _observe(
 ) -> Observation:
     """Query libvirt about a domain and its interfaces."""
     try:
-        live = domain_status.live(domain.xml()) if lifecycle.alive(state) else None
+        live = read_live(domain.xml()) if lifecycle.alive(state) else None
     except AnswerError as error:
         raise LauncherBusy(f"libvirtd sends invalid data: {error}") from error
     refused = {condition: message for condition, (_, message) in guest.refused.items()}
