@@ -509,7 +509,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         if not missing:
             return snapshots
         # Loaded here: with the Kubernetes library it takes longer than to read a cache.
-        from ..module_utils._client import KubeError
+        from ..module_utils._errors import KubeError
 
         def fetch(number):
             try:

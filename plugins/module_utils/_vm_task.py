@@ -9,7 +9,7 @@ import copy
 
 from . import _hidden, _merge, _vm_status, _wait
 from ._base import ResourceModule, difference
-from ._client import KubeError
+from ._errors import KubeError
 from ._readiness import WAIT_FOR, Readiness, address_of
 from ._view import View
 from ._vm_declaration import DECLARATION_ARGUMENTS, declaration

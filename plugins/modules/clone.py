@@ -128,7 +128,7 @@ import json
 
 from ..module_utils import _resources
 from ..module_utils._base import ResourceModule, run_module
-from ..module_utils._client import KubeError
+from ..module_utils._errors import KubeError
 from ..module_utils._values import plain
 from ..module_utils._wait import reasons
 

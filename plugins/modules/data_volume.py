@@ -179,7 +179,7 @@ duration:
 
 from ..module_utils import _vm_spec, _wait
 from ..module_utils._base import ResourceModule, run_module
-from ..module_utils._client import KubeError
+from ..module_utils._errors import KubeError
 from ..module_utils._values import plain
 
 BIND_IMMEDIATELY = "cdi.kubevirt.io/storage.bind.immediate.requested"

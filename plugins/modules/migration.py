@@ -115,7 +115,7 @@ import time
 
 from ..module_utils import _resources
 from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, explain_error, run_module
-from ..module_utils._client import ApiError, KubeError
+from ..module_utils._errors import ApiError, KubeError
 from ..module_utils._wait import reasons
 
 VMI = _resources.known("kubevirt.io/v1", "VirtualMachineInstance")

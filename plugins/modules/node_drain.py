@@ -78,7 +78,7 @@ import time
 
 from ..module_utils import _resources
 from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, explain_error, run_module
-from ..module_utils._client import ApiError, KubeError
+from ..module_utils._errors import ApiError, KubeError
 
 NODE = _resources.known("v1", "Node")
 POD = _resources.known("v1", "Pod")
