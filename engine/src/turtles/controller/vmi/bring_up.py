@@ -23,7 +23,7 @@ from turtles.controller import remedies
 from turtles.controller.claims import claim_names, claim_status, data_volume_names
 from turtles.controller.pod import end, networks
 from turtles.controller.vmi import status as conditions_of
-from turtles.controller.vmi.draft import Draft, entered, fail
+from turtles.controller.vmi.decided import Plan, entered, fail
 
 #: Why there is no Pod: its node rejected the last one, and another one is made.
 _REJECTED = "PodRejected"
@@ -38,7 +38,7 @@ _REPLACE_FIRST, _REPLACE_LONGEST = 1.0, 30.0
 
 
 def bring_up(
-    draft: Draft,
+    draft: Plan,
     pod: Object | None,
     pvcs: Mapping[str, Object | None],
     moment: datetime,
@@ -85,7 +85,7 @@ def bring_up(
 
 
 def _ask_for_pod(
-    draft: Draft,
+    draft: Plan,
     pvcs: Mapping[str, Object | None],
     now: str,
     obstacles: Sequence[str],
@@ -124,7 +124,7 @@ def _ask_for_pod(
     conditions_of.clear_unsynchronized(conditions)
 
 
-def _are_filled(draft: Draft, data_volumes: Mapping[str, Object], now: str) -> bool:
+def _are_filled(draft: Plan, data_volumes: Mapping[str, Object], now: str) -> bool:
     """Say whether the claims that DataVolumes fill have their content; if not, the VMI waits."""
     conditions = draft.vmi["status"]["conditions"]
     if not data_volumes:
@@ -152,7 +152,7 @@ def _without_hotplug(spec: Mapping[str, Any]) -> Object:
     return {**spec, "volumes": [each for each in spec.get("volumes") or () if not is_hotpluggable(each)]}
 
 
-def _replace(draft: Draft, pod: Object, now: datetime) -> None:
+def _replace(draft: Plan, pod: Object, now: datetime) -> None:
     """The node rejected the Pod, which is no fault of the VMI's: delete it, and make another one when it is gone.
 
     Pauses become longer with the time that the start has taken.
@@ -171,7 +171,7 @@ def _replace(draft: Draft, pod: Object, now: datetime) -> None:
         draft.delete_pods = [pod]
 
 
-def _hand_over(draft: Draft, pod: Object, node: str, now: str) -> None:
+def _hand_over(draft: Plan, pod: Object, node: str, now: str) -> None:
     """The Pod is up: from here the node agent owns the VMI."""
     vmi, status = draft.vmi, draft.vmi["status"]
     set_phase(status, SCHEDULED, now)

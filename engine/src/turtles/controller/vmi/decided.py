@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A plan for a VirtualMachineInstance in the making, and what all its phases do with it."""
+"""The plan for a VirtualMachineInstance, and what its phases have in common when they make one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from turtles.controller import remedies
 LAST_WORD = 5
 
 
-@dataclass(frozen=True)
+@dataclass
 class Plan:
     """What is to happen for a VMI.
 
@@ -39,24 +39,6 @@ class Plan:
 
     vmi: Object
     create_pod: bool = False
-    delete_pods: Sequence[Object] = ()
-    attach: Sequence[Mapping[str, Any]] = ()
-    detach: Sequence[Object] = ()
-    gate: tuple[str, str, str] | None = None
-    networks: str | None = None
-    network_info: str | None = None
-    lost_pod: bool = False
-    events: Sequence[tuple[str, str, str]] = ()
-    failure: str = ""
-    wait: float | None = None
-
-
-@dataclass
-class Draft:
-    """A plan in the making."""
-
-    vmi: Object
-    create_pod: bool = False
     delete_pods: list[Object] = field(default_factory=list)
     attach: Sequence[Mapping[str, Any]] = ()
     detach: Sequence[Object] = ()
@@ -68,12 +50,8 @@ class Draft:
     failure: str = ""
     wait: float | None = None
 
-    def done(self) -> Plan:
-        """Return the plan."""
-        return Plan(**vars(self))
 
-
-def fail(draft: Draft, message: str, now: str, remedy: str = "") -> None:
+def fail(draft: Plan, message: str, now: str, remedy: str = "") -> None:
     """Let the VMI fail, because of its launcher."""
     status = draft.vmi["status"]
     set_phase(status, FAILED, now)

@@ -14,10 +14,10 @@ from turtles.api.phases import (
 from turtles.api.times import parse_time, rest_of, rfc3339
 from turtles.controller.pod import end
 from turtles.controller.vmi import status as conditions_of
-from turtles.controller.vmi.draft import LAST_WORD, Draft
+from turtles.controller.vmi.decided import LAST_WORD, Plan
 
 
-def finish(draft: Draft, pods: Sequence[Object], now: datetime, *, noted: bool, attached: bool) -> None:
+def finish(draft: Plan, pods: Sequence[Object], now: datetime, *, noted: bool, attached: bool) -> None:
     """The Pods go, those that hold claims for it too; then, if it is being deleted, the VMI.
 
     The VM's finalizer goes in the same write if the VM has taken note of how it ended; else the VM's controller takes

@@ -26,7 +26,7 @@ from turtles.controller.pod.roles import by_role
 from turtles.controller.vmi import comparison, hotplug, vsock
 from turtles.controller.vmi import status as conditions_of
 from turtles.controller.vmi.bring_up import bring_up
-from turtles.controller.vmi.draft import Draft, Plan
+from turtles.controller.vmi.decided import Plan
 from turtles.controller.vmi.finish import finish
 from turtles.controller.vmi.watch_over import watch_over
 
@@ -57,7 +57,7 @@ def plan(
     :param data_volumes: those that fill its claims, by name.
     """
     wanted: Object = {**vmi, "metadata": dict(vmi["metadata"]), "status": copy.deepcopy(vmi.get("status") or {})}
-    draft = Draft(wanted)
+    draft = Plan(wanted)
     pod = by_role(vmi, pods).launcher
     if is_final(vmi):
         finish(draft, pods, now, noted=noted, attached=bool(attachments))
@@ -93,11 +93,11 @@ def plan(
         going = pod is not None and pod in draft.delete_pods
         ready = conditions_of.ready(wanted, pod or {"metadata": {}} if exists else None, going=going)
         set_condition(conditions, "Ready", *ready, rfc3339(now))
-    return draft.done()
+    return draft
 
 
 def _follow_volumes(
-    draft: Draft,
+    draft: Plan,
     launcher: Object | None,
     attachments: Sequence[Object],
     pvcs: Mapping[str, Object | None],

@@ -14,14 +14,14 @@ from turtles.api.times import rest_of, rfc3339
 from turtles.controller import remedies
 from turtles.controller.pod import end, networks
 from turtles.controller.vmi import status as conditions_of
-from turtles.controller.vmi.draft import LAST_WORD, Draft, entered, fail
+from turtles.controller.vmi.decided import LAST_WORD, Plan, entered, fail
 
 #: Seconds the node agent has to start the guest, or to report why not, before the VMI reports the agent as late.
 _AGENT_PATIENCE = 30
 _AGENT_LATE = "NodeAgentNotResponding"
 
 
-def watch_over(draft: Draft, pod: Object | None, now: datetime) -> None:
+def watch_over(draft: Plan, pod: Object | None, now: datetime) -> None:
     """Add what is known of the Pod; only a Pod that ended without its word counts."""
     vmi = draft.vmi
     if pod is None:
@@ -65,7 +65,7 @@ def watch_over(draft: Draft, pod: Object | None, now: datetime) -> None:
         draft.gate = conditions_of.GATE_PAUSED if is_true(conditions, "Paused") else conditions_of.GATE_OPEN
 
 
-def _wait_for_agent(draft: Draft, now: datetime) -> None:
+def _wait_for_agent(draft: Plan, now: datetime) -> None:
     """Report an agent that has done nothing for a while. The launcher waits on; the agent removes the condition."""
     vmi, status = draft.vmi, draft.vmi["status"]
     conditions = status.setdefault("conditions", [])
