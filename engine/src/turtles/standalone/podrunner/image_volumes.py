@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from turtles.api.objects import Object
+from turtles.standalone.files import read_json, write_json
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.credentials import Login, logins_for
-from turtles.standalone.podrunner.files import read_json, write_json
 from turtles.standalone.podrunner.image_config import ImageConfig
 from turtles.standalone.podrunner.image_reference import ImageError, default_policy
 from turtles.standalone.podrunner.images import ImageStore

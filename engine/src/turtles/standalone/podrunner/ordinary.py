@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from turtles.api.objects import Object
+from turtles.standalone.files import read_json, remove_tree, write_json
 from turtles.standalone.podrunner import container as containers
 from turtles.standalone.podrunner import crun, host_programs, oci, privileges, probes, status, users
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.container import ContainerError
 from turtles.standalone.podrunner.crun import Bundle
-from turtles.standalone.podrunner.files import read_json, remove_tree, write_json
 from turtles.standalone.podrunner.image_config import ImageConfig
 from turtles.standalone.podrunner.node import memory_total
 from turtles.standalone.podrunner.seccomp import UNCONFINED, Filters, SeccompError

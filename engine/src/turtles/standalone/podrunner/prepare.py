@@ -6,10 +6,10 @@ import shutil
 import threading
 from collections.abc import Iterable
 
+from turtles.standalone.files import read_json
 from turtles.standalone.podrunner import container as containers
 from turtles.standalone.podrunner import network_namespace
 from turtles.standalone.podrunner.config import Config, Preload
-from turtles.standalone.podrunner.files import read_json
 from turtles.standalone.podrunner.logs import Options, Reader
 from turtles.standalone.podrunner.spec import Mount, Spec
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, wait_end

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from turtles.command import Tool
 from turtles.standalone import nft
+from turtles.standalone.files import read_json, remove_tree
 from turtles.standalone.nft import NftError
 from turtles.standalone.podrunner import cni, crun, network, network_namespace, service_table
 from turtles.standalone.podrunner.cgroup import Cgroups
 from turtles.standalone.podrunner.config import Config, load
-from turtles.standalone.podrunner.files import read_json, remove_tree
 from turtles.standalone.podrunner.mount_points import unmount_below
 from turtles.standalone.podrunner.poddir import PodDir
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, send_signal, wait_end

@@ -19,9 +19,9 @@ from turtles.api.quantity import parse
 from turtles.kube.client import Client, Forbidden, NotFound
 from turtles.kube.resources import CONFIGMAP, PV, PVC, SECRET
 from turtles.standalone import binding
+from turtles.standalone.files import remove_tree
 from turtles.standalone.podrunner import syscalls as sc
 from turtles.standalone.podrunner import tokens
-from turtles.standalone.podrunner.files import remove_tree
 from turtles.standalone.podrunner.mount_points import is_mount, unmount_below
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from turtles.standalone.files import write_json
 from turtles.standalone.podrunner.cgroup import oom_kills
-from turtles.standalone.podrunner.files import write_json
 from turtles.standalone.podrunner.process_identity import process_start
 from turtles.standalone.times import now
 
