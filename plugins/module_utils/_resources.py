@@ -8,7 +8,7 @@ import re
 from collections import namedtuple
 from urllib.parse import quote
 
-from ._client import KubeError
+from ._errors import KubeError
 
 Resource = namedtuple("Resource", "api_version kind plural namespaced")
 

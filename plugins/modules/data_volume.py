@@ -179,8 +179,9 @@ duration:
 
 from ..module_utils import _vm_spec, _wait
 from ..module_utils._base import ResourceModule, run_module
-from ..module_utils._client import KubeError
+from ..module_utils._errors import KubeError
 from ..module_utils._values import plain
+from ..module_utils._vm_status import phase_of
 
 BIND_IMMEDIATELY = "cdi.kubevirt.io/storage.bind.immediate.requested"
 # Seconds for which an importer may fail.
@@ -269,10 +270,10 @@ class DataVolume(ResourceModule):
         return super().refused(exc, resource, namespace, name)
 
     def is_ready(self, obj):
-        return _phase(obj) in ("Succeeded", *AWAITS_MACHINE)
+        return phase_of(obj) in ("Succeeded", *AWAITS_MACHINE)
 
     def hopeless(self, obj):
-        if _phase(obj) == "Failed":
+        if phase_of(obj) == "Failed":
             return {"the import failed": 0}
         running = _wait.condition(obj, "Running")
         return {"the import keeps failing": PATIENCE} if running.get("reason") == "Error" else {}
@@ -290,10 +291,6 @@ class DataVolume(ResourceModule):
             "phase": status.get("phase") or "",
             "progress": status.get("progress") or "N/A",
         }
-
-
-def _phase(obj):
-    return ((obj or {}).get("status") or {}).get("phase") or ""
 
 
 MODULE = DataVolume

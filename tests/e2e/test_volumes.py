@@ -6,11 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cluster import Cluster
-from kubernetes.client.exceptions import ApiException
 from scenarios import shared, volumes
 from scenarios.volumes import address_of, attach, share
 
@@ -37,18 +35,6 @@ def gates(cluster: Cluster) -> Iterator[None]:
     turn(known)
 
 
-def create(cluster: Cluster, namespace: str, vm: dict[str, Any]) -> None:
-    """Create a virtual machine once virt-api has read the gates."""
-    for attempt in range(50):
-        try:
-            cluster.create(namespace, vm)
-        except ApiException as error:
-            if attempt == 49 or "feature gate is not enabled" not in str(error.body):
-                raise
-        else:
-            return
-
-
 @pytest.mark.usefixtures("gates")
 def test_host_disk_and_metrics(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
     vm = cluster.virtual_machine("host")
@@ -56,7 +42,7 @@ def test_host_disk_and_metrics(cluster: Cluster, namespace: str, tmp_path: Path)
     source = {"hostDisk": {"path": str(path), "type": "DiskOrCreate", "capacity": "8Mi"}}
     attach(vm, "host", source, {"disk": {"bus": "virtio"}})
     attach(vm, "metrics", {"downwardMetrics": {}}, {"disk": {"bus": "virtio"}})
-    create(cluster, namespace, vm)
+    cluster.create_with_gate(namespace, vm)
     address = address_of(cluster.wait_running(namespace, "host", timeout=120))
     cluster.ssh(address, "echo kept | dd of=/dev/vdc conv=fsync 2>/dev/null")
     assert path.stat().st_size == 8 * 2**20
@@ -69,7 +55,7 @@ def test_host_disk_and_metrics(cluster: Cluster, namespace: str, tmp_path: Path)
 def test_filesystems(cluster: Cluster, namespace: str) -> None:
     vm = cluster.virtual_machine("shared", run_strategy="Always" if HAS_VIRTIOFSD else "Once")
     share(vm, "settings", {"configMap": {"name": "settings"}})
-    create(cluster, namespace, vm)
+    cluster.create_with_gate(namespace, vm)
     if not HAS_VIRTIOFSD:
         cluster.wait_event(namespace, "shared", ["filesystem 'settings'", "no virtiofsd"], timeout=60)
         return

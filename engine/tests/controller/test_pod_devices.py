@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from turtles.api.configuration import DEFAULT, ClusterConfiguration, from_kubevirt
+from turtles.api.configuration import DEFAULT, ClusterConfiguration
+from turtles.api.configuration_reader import from_kubevirt
 from turtles.api.hook_sidecars import ANNOTATION
 from turtles.controller.pod import state
 from turtles.controller.pod.config import LauncherConfig

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from turtles.api.configuration import ClusterConfiguration, from_kubevirt
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.configuration_reader import from_kubevirt
 from turtles.api.times import rfc3339
 from turtles.controller.backoff import WORKLOAD_UPDATE
 from turtles.controller.workload_update.controller import WorkloadUpdateController

@@ -2,7 +2,6 @@
 """The command ``virt-controller``: VirtualMachines become VirtualMachineInstances, those become launcher Pods."""
 
 import argparse
-import contextlib
 import logging
 import os
 import socket
@@ -39,7 +38,7 @@ from turtles.kube.client import Client
 from turtles.kube.configuration import ConfigurationWatch
 from turtles.kube.events import Recorder
 from turtles.kube.kubevirt import MIGRATION
-from turtles.kube.leader import LeaderElector
+from turtles.kube.leader import Leadership
 from turtles.kube.manager import Manager
 from turtles.metrics import Source
 
@@ -172,20 +171,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(command: Command, options: argparse.Namespace) -> int:
     client = Client.from_kubeconfig(options.kubeconfig, user_agent=f"{COMPONENT}/{__version__}")
-    lost = threading.Event()
-
-    def on_lost() -> None:
-        lost.set()
-        command.stopped.set()
-
-    elector: LeaderElector | None = None
-    if options.leader_elect:
-        elector = LeaderElector(client, options.namespace, COMPONENT, options.identity, on_lost=on_lost)
-        gate = elector.leading
-        elector.start()
-    else:
-        gate = threading.Event()
-        gate.set()
+    leadership = Leadership(
+        client,
+        options.namespace,
+        COMPONENT,
+        options.identity,
+        elect=options.leader_elect,
+        stopped=command.stopped,
+    )
     try:
         macs = Range.parse(options.mac_pool) if options.mac_pool else None
     except MacPoolError as error:
@@ -195,22 +188,20 @@ def _run(command: Command, options: argparse.Namespace) -> int:
         client,
         LauncherConfig(options.launcher_image, image_volumes=images),
         options.namespace,
-        elector.in_touch_since if elector else lambda: 0.0,
+        leadership.in_touch_since,
         macs,
         options.importer_image,
     )
     controller.configuration.follow_verbosity("virtController", options.log_level)
     log.info("started", extra={"version": __version__, "server": client.url, "pid": os.getpid()})
-    sources = (*controller.metrics(gate), kube_metrics.of_client(client))
-    controller.start(gate)
+    sources = (*controller.metrics(leadership.gate), kube_metrics.of_client(client))
+    controller.start(leadership.gate)
     with command.health(options, controller.ready.is_set, sources):
         command.stopped.wait()
     controller.stop()
-    if elector is not None:
-        with contextlib.suppress(Exception):
-            elector.stop()
+    leadership.stop()
     log.info("stopped")
-    return int(lost.is_set())
+    return int(leadership.lost.is_set())
 
 
 if __name__ == "__main__":

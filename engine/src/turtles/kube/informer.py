@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from turtles.api.objects import Object, controller_of
-from turtles.kube.client import ApiError, Client, Gone, NotFound, Unavailable, WatchStream
+from turtles.kube.client import ApiError, Client, Gone, NotFound, Unavailable
 from turtles.kube.resources import Resource
+from turtles.kube.watch import WatchStream
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from turtles.api import cdi, configuration
+from turtles.api import cdi, configuration_reader
 from turtles.api.kind import CREATE, DELETE
 from turtles.api.language import DUPLICATE, INVALID, NOT_SUPPORTED, Cause
 from turtles.api.objects import Object
@@ -76,10 +76,10 @@ class KubeVirtCheck:
 
     def _deletion(self, kubevirt: Any) -> list[Cause]:
         # Somebody else's, left over or written before the webhook was there: deleting it ends nothing
-        ours = configuration.in_force(self._client.list(KUBEVIRT, self._namespace)["items"])
+        ours = configuration_reader.in_force(self._client.list(KUBEVIRT, self._namespace)["items"])
         if not isinstance(kubevirt, dict) or not ours or ours["metadata"]["uid"] != kubevirt["metadata"].get("uid"):
             return []
-        if not configuration.from_kubevirt(kubevirt).uninstall_blocked:
+        if not configuration_reader.from_kubevirt(kubevirt).uninstall_blocked:
             return []
         for resource, words in _WORKLOADS:
             if count := len(self._client.list(resource)["items"]):
