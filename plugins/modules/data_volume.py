@@ -224,7 +224,11 @@ class DataVolume(ResourceModule):
         **{option: _vm_spec.ARGUMENTS[option] for option in ("labels", "annotations")},
     }
     RULES = {
-        "mutually_exclusive": [("url", "source", "source_ref"), ("checksum", "source"), *(("pvc", option) for option in CLAIM)],
+        "mutually_exclusive": [
+            ("url", "source", "source_ref"),
+            ("checksum", "source"),
+            *(("pvc", option) for option in CLAIM),
+        ],
         "required_by": {"checksum": ("url",)},
     }
 

@@ -55,9 +55,11 @@ def grant(cluster: Cluster, images: str, name: str, subject: Object) -> None:
 
 
 def create_as(cluster: Cluster, user: str, namespace: str, obj: Object) -> None:
-    path = f"/apis/{'/'.join(DATA_VOLUMES)}/namespaces/{namespace}/datavolumes"
-    headers = {"Impersonate-User": user, "Content-Type": "application/json"}
-    cluster.core.api_client.call_api(path, "POST", header_params=headers, body=obj, auth_settings=["BearerToken"])
+    """Create a DataVolume as somebody else."""
+    with client.ApiClient(cluster.core.api_client.configuration) as theirs:
+        theirs.set_default_header("Impersonate-User", user)
+        custom = client.CustomObjectsApi(theirs)
+        custom.create_namespaced_custom_object(*DATA_VOLUMES, namespace, "datavolumes", obj)
 
 
 def succeeded(status: Object) -> bool:
