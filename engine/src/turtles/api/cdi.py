@@ -18,6 +18,8 @@ PENDING = "Pending"
 PVC_BOUND = "PVCBound"
 IMPORT_SCHEDULED, IMPORT_IN_PROGRESS = "ImportScheduled", "ImportInProgress"
 CLONE_SCHEDULED, CLONE_IN_PROGRESS = "CloneScheduled", "CloneInProgress"
+RESTORE_IN_PROGRESS = "CloneFromSnapshotSourceInProgress"
+TRANSFER_IN_PROGRESS = "NamespaceTransferInProgress"
 WAIT_FOR_FIRST_CONSUMER, PENDING_POPULATION = "WaitForFirstConsumer", "PendingPopulation"
 SUCCEEDED, FAILED = "Succeeded", "Failed"
 #: Phases in which a DataVolume waits for a Pod that uses its claim.
@@ -36,6 +38,12 @@ PRE_POPULATED = "cdi.kubevirt.io/storage.prePopulated"
 #: "false" on a VirtualMachine: its DataVolumes are created when it is started.
 IMMEDIATE_CREATION = "kubevirt.io/immediate-data-volume-creation"
 
+#: What a DataVolume's sourceRef meant when it was created: kind, namespace and name, such as "pvc/images/debian".
+#: Admission writes it, and nobody can change it: whoever created the DataVolume was allowed to copy just this.
+CLONE_SOURCE = "cdi.kubevirt.io/storage.clone.source"
+#: Of a DataVolume beside the source of another one in another namespace: that one, as "namespace/name".
+CLONE_TARGET = "cdi.kubevirt.io/storage.clone.target"
+
 # Annotations of a claim, which tell what became of it
 CONTENT_TYPE = "cdi.kubevirt.io/storage.contentType"
 IMPORT_SOURCE = "cdi.kubevirt.io/storage.import.source"
@@ -44,6 +52,11 @@ POD_RESTARTS = "cdi.kubevirt.io/storage.pod.restarts"
 FAILURE_REASON = "cdi.kubevirt.io/storage.condition.running.reason"
 FAILURE_MESSAGE = "cdi.kubevirt.io/storage.condition.running.message"
 
+#: What a claim is a copy of, as "namespace/name".
+CLONE_REQUEST = "k8s.io/CloneRequest"
+
+#: Labels that go along with a disk to its copies: the instance type and the preference that suit it.
+DISK_LABELS = "instancetype.kubevirt.io/default-"
 # Labels of what belongs to a DataVolume
 APP = "app"
 APP_IMPORTER = "containerized-data-importer"
@@ -61,6 +74,12 @@ MANAGED_BY, ENGINE = "app.kubernetes.io/managed-by", "turtles.kubevirt"
 def phase_of(data_volume: Mapping[str, Any]) -> str:
     """Return a DataVolume's phase; empty if it has none so far."""
     return str(get(dict(data_volume), "status", "phase") or "")
+
+
+def disk_labels(obj: Mapping[str, Any]) -> dict[str, str]:
+    """Return the labels of an object that go along with a disk to its copies."""
+    labels = get(dict(obj), "metadata", "labels") or {}
+    return {key: value for key, value in labels.items() if key.startswith(DISK_LABELS)}
 
 
 def is_populated(data_volume: Mapping[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from turtles.command import Command
 from turtles.controller import metrics
 from turtles.controller.caches import Caches
 from turtles.controller.clone.controller import CloneController
+from turtles.controller.data_source.controller import DataSourceController
 from turtles.controller.data_volume.consumer import ConsumerController
 from turtles.controller.data_volume.controller import DataVolumeController
 from turtles.controller.disruption import DisruptionController
@@ -28,6 +29,7 @@ from turtles.controller.pool.controller import PoolController
 from turtles.controller.replicaset.controller import ReplicaSetController
 from turtles.controller.restore.controller import RestoreController
 from turtles.controller.snapshot.controller import SnapshotController
+from turtles.controller.storage_profile import StorageProfileController
 from turtles.controller.vm.controller import VMController
 from turtles.controller.vm.mac_pool import MacPoolError, Range
 from turtles.controller.vmi.controller import VMIController
@@ -89,6 +91,8 @@ class VirtController:
             WorkloadUpdateController(client, manager, caches, recorder, current, config.image),
             NodeController(client, caches, recorder, in_touch_since),
             DisruptionController(client, manager, caches),
+            DataSourceController(client, manager, caches),
+            StorageProfileController(client, manager),
             DataVolumeController(
                 client, manager, caches, recorder, importer_image or config.image, current, vmis.mounts_images
             ),

@@ -16,7 +16,7 @@ from pathlib import Path
 from turtles import health, termination
 from turtles.command import Command
 from turtles.images import ImageError
-from turtles.importer import blank, clone, http, registry, request
+from turtles.importer import blank, clone, http, registry, request, restored
 from turtles.importer.errors import FAILED, ImportFailed, ImportRefused
 from turtles.importer.progress import Progress
 from turtles.importer.target import DEVICE, DIRECTORY, Target
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     command = Command("virt-importer", "Brings the content of a DataVolume onto its claim.")
     command.add_health()
     add = command.parser.add_argument
-    add("source", choices=("http", "registry", "clone", "blank"))
+    add("source", choices=("http", "registry", "clone", "snapshot", "blank"))
     add("--owner", default="", help="uid of the DataVolume, for metrics")
     add("--size", type=int, required=True, help="bytes of the disk")
     add("--block", action="store_true", help="the claim is a device")
@@ -86,6 +86,9 @@ def _import(options: argparse.Namespace, progress: Progress) -> None:
     target = Target(DEVICE if options.block else DIRECTORY, options.size, preallocate=options.preallocate)
     if options.source == "blank":
         blank.run(target)
+        return
+    if options.source == "snapshot":
+        restored.run(target)
         return
     if options.source == "clone":
         clone.run(clone.DEVICE if options.source_block else clone.DIRECTORY, target, progress)

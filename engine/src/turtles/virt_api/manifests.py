@@ -23,10 +23,12 @@ from turtles.api import choices, crd
 from turtles.api.kind import GROUP, READ, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.kinds import KINDS, read_by_others
 from turtles.api.kinds.clone import CLONE
+from turtles.api.kinds.data_source import DATA_SOURCE
 from turtles.api.kinds.data_volume import DATA_VOLUME
 from turtles.api.kinds.migration_policy import MIGRATION_POLICY
 from turtles.api.kinds.pool import POOL
 from turtles.api.kinds.snapshot import CONTENT, RESTORE, SNAPSHOT
+from turtles.api.kinds.storage_profile import STORAGE_PROFILE
 from turtles.api.objects import Object
 from turtles.virt_api import discovery, names, workloads
 from turtles.virt_api.workloads import Values
@@ -106,6 +108,8 @@ def _rule(group: str, resources: list[str], verbs: Sequence[str], names: list[st
     return rule
 
 
+#: Users' roles that may copy the disks of a namespace to others.
+_COPIES_DISKS = ("admin", "edit")
 #: Whether upstream's CDI does what there is to do for DataVolumes.
 _DEFINITION = _rule("apiextensions.k8s.io", ["customresourcedefinitions"], ["get"], [DATA_VOLUME.crd_name])
 
@@ -143,6 +147,8 @@ def _virt_api() -> list[Object]:
         _rule(SNAPSHOT.group, [SNAPSHOT.plural], ["get"]),
         _rule("apps", ["controllerrevisions"], ["get"]),
         _rule("", ["persistentvolumeclaims"], ["get"]),
+        # What a disk is to be a copy of
+        _rule(DATA_SOURCE.group, [DATA_SOURCE.plural, DATA_VOLUME.plural], ["get"]),
         _DEFINITION,
         # Whose machine an eviction is about, and to tell its user
         _rule("", ["pods"], ["get"]),
@@ -209,8 +215,18 @@ def _virt_controller() -> list[Object]:
         # outlive the machines of a pool, and how an import ended; delete: what an import stored meanwhile, and those
         # whose place a restored one takes
         _rule("", ["persistentvolumeclaims"], [*READ, "create", "patch", "delete"]),
-        # create: those of machines' templates
-        _rule(DATA_VOLUME.group, [DATA_VOLUME.plural], [*READ, "create"]),
+        # create: those of machines' templates; and, as delete, those that copy disks for other namespaces
+        _rule(DATA_VOLUME.group, [DATA_VOLUME.plural], [*READ, "create", "delete"]),
+        # To copy disks for those who may, which it asks for first
+        _rule(DATA_VOLUME.group, [f"{DATA_VOLUME.plural}/source"], ["create"]),
+        _rule("authorization.k8s.io", ["subjectaccessreviews"], ["create"]),
+        _rule(DATA_SOURCE.group, [DATA_SOURCE.plural], READ),
+        _rule(DATA_SOURCE.group, [f"{DATA_SOURCE.plural}/status"], ["patch"]),
+        # create: one for each StorageClass
+        _rule(STORAGE_PROFILE.group, [STORAGE_PROFILE.plural], [*READ, "create"]),
+        _rule(STORAGE_PROFILE.group, [f"{STORAGE_PROFILE.plural}/status"], ["patch"]),
+        # Hand copies over to the namespace that they are for
+        _rule("", ["persistentvolumes"], ["get", "patch"]),
         _rule(DATA_VOLUME.group, [f"{DATA_VOLUME.plural}/status"], ["patch"]),
         _rule(DATA_VOLUME.group, [f"{DATA_VOLUME.plural}/finalizers"], ["update"]),
         _rule("storage.k8s.io", ["storageclasses"], READ),
@@ -315,6 +331,8 @@ def _rights() -> dict[str, list[Object]]:
             if kind.scale:
                 of_scale = tuple(verb for verb in verbs if verb in _SCALE_VERBS)
                 resources.setdefault((role, kind.group, of_scale), []).append(f"{kind.plural}/scale")
+    for role in _COPIES_DISKS:
+        resources.setdefault((role, DATA_VOLUME.group, ("create",)), []).append(f"{DATA_VOLUME.plural}/source")
     found: dict[str, list[Object]] = {role: [] for role in (*_AGGREGATED, "default")}
     for (role, group, verbs), plurals in resources.items():
         found.setdefault(role, []).append(_rule(group, plurals, verbs))

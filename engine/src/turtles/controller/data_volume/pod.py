@@ -51,8 +51,8 @@ def pod_name(data_volume: Object) -> str:
 
 
 def source_of(data_volume: Object) -> str:
-    """Return the name of a DataVolume's source, as in spec.source."""
-    return str(next(name for name, value in data_volume["spec"]["source"].items() if value is not None))
+    """Return the name of a DataVolume's source, as in spec.source; empty if its DataSource leads to nothing."""
+    return next((str(name) for name, value in data_volume["spec"]["source"].items() if value is not None), "")
 
 
 def is_known_to_need_scratch(data_volume: Object) -> bool:
