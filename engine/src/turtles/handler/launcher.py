@@ -21,7 +21,7 @@ from typing import Any
 from turtles.api.guests import QEMU_UID
 from turtles.domain import end, paths
 from turtles.domain.definition import host_devices
-from turtles.handler import disk_files, mounts, processors, realtime
+from turtles.handler import disk_files, locked_memory, mounts, processors, realtime
 from turtles.handler import relay as relays
 from turtles.handler.domain import Connection, Domain
 from turtles.handler.errors import GuestEnded, LauncherBusy, LauncherGone, LauncherNotReady
@@ -310,6 +310,14 @@ class Launcher:
         """
         assert self._first is not None
         realtime.schedule(os.readlink("ns/pid", dir_fd=self._first), vcpus)
+
+    def allow_locked_memory(self, amount: int) -> None:
+        """Let the Pod's processes lock that many bytes of memory.
+
+        :raises OSError: if the kernel refuses it.
+        """
+        assert self._first is not None
+        locked_memory.allow(os.readlink("ns/pid", dir_fd=self._first), amount)
 
     def own_devices(self, disks: Iterable[str] = ()) -> None:
         """Change the owner of the devices in the Pod to QEMU's user: a kubelet keeps the node's owner and mode.
