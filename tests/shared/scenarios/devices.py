@@ -8,6 +8,7 @@ import struct
 
 import pytest
 import websocket
+
 from engine import Engine, condition
 
 #: Vendor and device of what is asked for: ICH9's sound, the watchdog, QEMU's xHCI, virtio's graphics card.
