@@ -16,9 +16,11 @@ from scenarios.volumes import address_of, attach, share
 
 globals().update(shared(volumes))
 
-#: What vm-dump-metrics does on a virtio port.
+#: What vm-dump-metrics does on a virtio port, once the guest has given it its name.
 ASK_FOR_METRICS = """
-exec 3<>/dev/virtio-ports/org.github.vhostmd.1
+port=/dev/virtio-ports/org.github.vhostmd.1
+until [ -e $port ]; do sleep 0.1; done
+exec 3<>$port
 printf 'GET /metrics/XML\\n\\n' >&3
 while read -r line <&3 && [ "$line" ]; do echo "$line"; done
 """
