@@ -337,7 +337,7 @@ async def test_sessions_with_usb_ports_stand_beside_each_other(rig):
 
 
 @pytest.fixture
-def kernel(monkeypatch) -> Iterator[list[tuple[int, int]]]:
+def kernel(monkeypatch) -> list[tuple[int, int]]:
     """A kernel whose guests listen on VSOCK ports, as echo servers; what is dialed."""
     dialed: list[tuple[int, int]] = []
     context = endpoint.server_context()
@@ -351,7 +351,7 @@ def kernel(monkeypatch) -> Iterator[list[tuple[int, int]]]:
         return ours
 
     monkeypatch.setattr(vsock, "_dial", dial)
-    yield dialed
+    return dialed
 
 
 def serve(connection: socket.socket, context: ssl.SSLContext | None) -> None:

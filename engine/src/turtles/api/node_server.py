@@ -6,8 +6,8 @@ an annotation of its node's object. It serves whoever has a certificate for `CLI
 APIServices of the aggregated API name: virt-api.
 
     PUT /v1/namespaces/<namespace>/virtualmachineinstances/<name>/<operation>?uid=<uid>
-    GET …/<stream>?uid=<uid>, with `Upgrade: plain.kubevirt.io`; with `preserveSession=true` another session isn't ended,
-        and the stream `vsock` has `port=<number>` and `tls=<true|false>`
+    GET …/<stream>?uid=<uid>, with `Upgrade: plain.kubevirt.io`; `preserveSession=true` leaves another session alone;
+        the stream `vsock` has `port=<number>` and `tls=<true|false>`
 
 Options of an operation, and what it returns, are JSON. A failure is `{"message": …}`. After `101 Switching Protocols` a
 stream's bytes are those of the guest's device, in both directions.
@@ -26,8 +26,8 @@ CLIENT = "kubevirt.io:virt-api"
 PROTOCOL = "plain.kubevirt.io"
 
 CONSOLE, VNC, SCREEN, USB, VSOCK = "console", "vnc", "screen", "usbredir", "vsock"
-#: Streams by what they connect to. SCREEN is the same device as VNC, for a look that disturbs nobody's session; USB is a
-#: port that nobody uses.
+#: Streams by what they connect to. SCREEN is the same device as VNC, for a look that disturbs nobody's session; USB is
+#: a port that nobody uses.
 STREAMS = (CONSOLE, VNC, SCREEN, USB, VSOCK)
 
 #: Operations: what users may ask for about a guest, under the names of the subresources.

@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 #: Namespace (empty for cluster-scoped kinds) and name.
 Key = tuple[str, str]
-#: Called with the object before and after a change: (None, new) added, (old, new) changed, (old, None) deleted. *old* is
-#: what the handler was last called with, also where the change is this process' own and was read back before its event.
+#: Called with the object before and after a change: (None, new) added, (old, new) changed, (old, None) deleted. *old*
+#: is what the handler was last called with, also where a change of this process was in the cache before its event.
 EventHandler = Callable[[Object | None, Object | None], None]
 Objects = list[Object]
 IndexFunction = Callable[[Object], Iterable[str]]
