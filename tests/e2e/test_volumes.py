@@ -14,6 +14,14 @@ from scenarios.volumes import address_of, attach, share
 
 globals().update(shared(volumes))
 
+#: What vm-dump-metrics does on a virtio port, once the guest has given it its name.
+ASK_FOR_METRICS = """
+port=/dev/virtio-ports/org.github.vhostmd.1
+until [ -e $port ]; do sleep 0.1; done
+exec 3<>$port
+printf 'GET /metrics/XML\\n\\n' >&3
+while read -r line <&3 && [ "$line" ]; do echo "$line"; done
+"""
 GATES = ["HostDisk", "DownwardMetrics"]
 #: Debian 13 has one that runs without root.
 HAS_VIRTIOFSD = Path("/usr/libexec/virtiofsd").exists()
@@ -42,6 +50,7 @@ def test_host_disk_and_metrics(cluster: Cluster, namespace: str, tmp_path: Path)
     source = {"hostDisk": {"path": str(path), "type": "DiskOrCreate", "capacity": "8Mi"}}
     attach(vm, "host", source, {"disk": {"bus": "virtio"}})
     attach(vm, "metrics", {"downwardMetrics": {}}, {"disk": {"bus": "virtio"}})
+    vm["spec"]["template"]["spec"]["domain"]["devices"]["downwardMetrics"] = {}
     cluster.create_with_gate(namespace, vm)
     address = address_of(cluster.wait_running(namespace, "host", timeout=120))
     cluster.ssh(address, "echo kept | dd of=/dev/vdc conv=fsync 2>/dev/null")
@@ -49,6 +58,7 @@ def test_host_disk_and_metrics(cluster: Cluster, namespace: str, tmp_path: Path)
     assert path.open("rb").read(4) == b"kept"
     assert cluster.ssh(address, "head -c 4 /dev/vdd") == "mvbd"
     assert "<name>NumberOfPhysicalCPUs</name>" in cluster.ssh(address, "tail -c +17 /dev/vdd | tr -d '\\0'")
+    assert "<name>NumberOfPhysicalCPUs</name>" in cluster.ssh(address, ASK_FOR_METRICS)
 
 
 @pytest.mark.usefixtures("configured", "gates")

@@ -99,10 +99,7 @@ def users_of_claim(informer: Informer, old: Object | None, new: Object | None) -
 
 
 def users_of_data_volume(informer: Informer, old: Object | None, new: Object | None) -> list[Key]:
-    """Return which VMs or VMIs to look at when a DataVolume changed: those that use it.
-
-    Whatever changed: what this component writes is in the cache before anyone is told of it.
-    """
+    """Return which VMs or VMIs to look at when a DataVolume changed: those that use it."""
     data_volume = new or old
     if data_volume is None:
         return []

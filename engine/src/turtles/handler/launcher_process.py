@@ -5,7 +5,7 @@ import errno
 import os
 from collections.abc import Collection
 
-from turtles.handler import processors, realtime
+from turtles.handler import locked_memory, processors, realtime
 from turtles.handler.peer import closing, open_namespace
 
 #: How much of the launcher's environment is read.
@@ -78,3 +78,10 @@ class LauncherProcess:
         :raises OSError: if the kernel refuses it.
         """
         realtime.schedule(os.readlink("ns/pid", dir_fd=self.folder), vcpus)
+
+    def allow_locked_memory(self, amount: int) -> None:
+        """Let the Pod's processes lock that many bytes of memory.
+
+        :raises OSError: if the kernel refuses it.
+        """
+        locked_memory.allow(os.readlink("ns/pid", dir_fd=self.folder), amount)

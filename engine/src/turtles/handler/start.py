@@ -79,8 +79,20 @@ class Starter:
         launcher.devices.own(paths.block_volumes(vmi))
         for volume in _host_disks(vmi):
             launcher.disks.own_host_disk(volume)
+        self._allow_locked_memory(vmi, launcher)
         self._bring_capability_cache(guest, launcher)
         return plans
+
+    @staticmethod
+    def _allow_locked_memory(vmi: Object, launcher: Launcher) -> None:
+        amount = definition.locked_memory(vmi["spec"])
+        if not amount:
+            return
+        try:
+            launcher.process.allow_locked_memory(amount)
+        except OSError as error:
+            why = ValueError(f"its Pod can't be allowed to lock {amount} bytes of memory: {error}")
+            raise GuestEnded(end.domain_not_supported(why)) from error
 
     @staticmethod
     def _schedule(vmi: Object, launcher: Launcher) -> None:

@@ -79,11 +79,12 @@ class Nodes:
             connection.close()
 
     async def open(
-        self, vmi: Object, stream: str, *, preserve: bool = False
+        self, vmi: Object, stream: str, *, preserve: bool = False, **query: str
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to a device of a VMI's guest.
 
         :param preserve: fail rather than end another session at that device.
+        :param query: further words about what to connect to, such as the port.
         :raises Failure: it isn't possible.
         """
         server = await asyncio.to_thread(self._locate, vmi)
@@ -96,7 +97,8 @@ class Nodes:
             raise _unreachable(vmi, error) from error
         try:
             async with asyncio.timeout(_CONNECT):
-                await _upgrade(vmi, reader, writer, server, _target(vmi, stream, preserveSession=preserve))
+                words = {"preserveSession": str(preserve).lower(), **query}
+                await _upgrade(vmi, reader, writer, server, _target(vmi, stream, **words))
         except BaseException as error:
             writer.transport.abort()
             if isinstance(error, _GARBLED):
@@ -135,9 +137,8 @@ class Nodes:
         return context
 
 
-def _target(vmi: Object, name: str, **query: bool) -> str:
-    values = {"uid": vmi["metadata"]["uid"], **{key: str(value).lower() for key, value in query.items()}}
-    return f"{node_server.path(vmi, name)}?{urlencode(values)}"
+def _target(vmi: Object, name: str, **query: str) -> str:
+    return f"{node_server.path(vmi, name)}?{urlencode({'uid': vmi['metadata']['uid'], **query})}"
 
 
 async def _upgrade(
