@@ -18,6 +18,7 @@ from turtles.controller.caches import Caches
 from turtles.controller.clone.controller import CloneController
 from turtles.controller.data_volume.consumer import ConsumerController
 from turtles.controller.data_volume.controller import DataVolumeController
+from turtles.controller.data_volume.upload.controller import UploadController
 from turtles.controller.disruption import DisruptionController
 from turtles.controller.evacuation import EvacuationController
 from turtles.controller.kubevirt.controller import KubeVirtController
@@ -77,6 +78,9 @@ class VirtController:
             return self.configuration.current
 
         vmis = VMIController(client, caches, recorder, config, current, noted_ends)
+        data_volumes = DataVolumeController(
+            client, manager, caches, recorder, importer_image or config.image, current, vmis.mounts_images
+        )
         for controller in (
             VMController(client, caches, recorder, current, noted_ends, macs),
             ReplicaSetController(client, manager, caches, recorder),
@@ -90,9 +94,8 @@ class VirtController:
             WorkloadUpdateController(client, manager, caches, recorder, current, config.image),
             NodeController(client, caches, recorder, in_touch_since),
             DisruptionController(client, manager, caches),
-            DataVolumeController(
-                client, manager, caches, recorder, importer_image or config.image, current, vmis.mounts_images
-            ),
+            data_volumes,
+            UploadController(client, manager, caches, importer_image or config.image, current, data_volumes.is_ours),
             ConsumerController(client, manager, caches, vmis.launcher_config),
             KubeVirtController(client, manager, caches, recorder, namespace, config.image),
         ):

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from turtles.api import choices, crd
+from turtles.api import choices, crd, uploads
 from turtles.api.kind import GROUP, READ, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.kinds import KINDS, read_by_others
 from turtles.api.kinds.clone import CLONE
@@ -124,7 +124,7 @@ def _own(group: str, resource: str, names: list[str]) -> list[Object]:
 
 
 def _virt_api() -> list[Object]:
-    versions = [f"{version['version']}.{SUBRESOURCES_GROUP}" for version in discovery.group()["versions"]]
+    versions = [f"{version}.{group}" for group, versions in discovery.GROUPS.items() for version in versions]
     admission = "admissionregistration.k8s.io"
     return [
         *_own(admission, "mutatingwebhookconfigurations", [names.MUTATOR]),
@@ -157,7 +157,10 @@ def _instancetypes() -> list[Object]:
 
 
 def _virt_api_local(with_service: bool) -> list[Object]:
-    rules = [*_own("", "secrets", [names.CERTIFICATES_SECRET]), _rule(GROUP, ["kubevirts"], READ)]
+    rules = [
+        *_own("", "secrets", [names.CERTIFICATES_SECRET, names.UPLOAD_KEY_SECRET]),
+        _rule(GROUP, ["kubevirts"], READ),
+    ]
     if with_service:
         rules += [
             *_own("", "services", [names.SERVICE]),
@@ -213,6 +216,8 @@ def _virt_controller() -> list[Object]:
         _rule(DATA_VOLUME.group, [DATA_VOLUME.plural], [*READ, "create"]),
         _rule(DATA_VOLUME.group, [f"{DATA_VOLUME.plural}/status"], ["patch"]),
         _rule(DATA_VOLUME.group, [f"{DATA_VOLUME.plural}/finalizers"], ["update"]),
+        # The identities of upload servers, which can't be read again, nor changed
+        _rule("", ["secrets"], ["create"]),
         _rule("storage.k8s.io", ["storageclasses"], READ),
         _DEFINITION,
         _rule("", ["resourcequotas"], READ),
@@ -222,7 +227,13 @@ def _virt_controller() -> list[Object]:
         _rule("policy", ["poddisruptionbudgets"], [*READ, "create"]),
         _rule("apps", ["controllerrevisions"], [*READ, "create", "patch", "delete"]),
         *_instancetypes(),
-        _rule("apiregistration.k8s.io", ["apiservices"], READ, [f"{SUBRESOURCES_VERSIONS[0]}.{SUBRESOURCES_GROUP}"]),
+        _rule(
+            "apiregistration.k8s.io",
+            ["apiservices"],
+            READ,
+            # The second: by whom upload servers know virt-api
+            [f"{SUBRESOURCES_VERSIONS[0]}.{SUBRESOURCES_GROUP}", uploads.API_SERVICE],
+        ),
     ]
 
 
@@ -309,6 +320,8 @@ def _rights() -> dict[str, list[Object]]:
     for name, (_, subresource) in sorted(operations.items()):
         for role in subresource.roles:
             resources.setdefault((role, SUBRESOURCES_GROUP, (subresource.verb,)), []).append(name)
+    for role in ("admin", "edit"):
+        resources[(role, uploads.GROUP, ("create",))] = [uploads.PLURAL]
     for kind in KINDS:
         for role, verbs in kind.rights.items():
             resources.setdefault((role, kind.group, tuple(verbs)), []).append(kind.plural)

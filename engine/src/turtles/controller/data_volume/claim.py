@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from turtles.api import cdi, quantity
+from turtles.api import cdi, quantity, uploads
 from turtles.api.objects import Object, owner_reference
 
 _MIB = 1 << 20
@@ -83,6 +83,7 @@ def claim(data_volume: Object, classes: Iterable[Object]) -> Object:
                 **_passed_on(metadata.get("annotations") or {}),
                 cdi.CONTENT_TYPE: spec.get("contentType") or "kubevirt",
                 cdi.IMPORT_SOURCE: "none" if "blank" in spec["source"] else next(iter(spec["source"])),
+                **({uploads.TARGET: ""} if spec["source"].get("upload") is not None else {}),
             },
             "ownerReferences": [owner_reference(data_volume)],
         },

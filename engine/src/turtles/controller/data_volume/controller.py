@@ -10,20 +10,21 @@ import logging
 import time
 from collections.abc import Callable
 
-from turtles.api import cdi, times
+from turtles.api import cdi, times, uploads
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kinds.data_volume import DATA_VOLUME as KIND
-from turtles.api.objects import Object, controller_of, get, is_deleted
+from turtles.api.objects import Object, get, is_deleted
 from turtles.api.phases import is_final
 from turtles.controller.caches import BY_CLAIM, Caches
 from turtles.controller.changes import merge_diff
 from turtles.controller.claims import claim_names
 from turtles.controller.data_volume.claim import scratch_name
+from turtles.controller.data_volume.objects import create, delete, own
 from turtles.controller.data_volume.plan import Plan, Surroundings, failed, plan
 from turtles.controller.data_volume.pod import ImporterConfig, importer_pod, pod_name, source_of
 from turtles.controller.data_volume.progress import ask
 from turtles.controller.data_volume.status import status
-from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound, Unavailable
+from turtles.kube.client import ApiError, Client, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.kubevirt import DATA_VOLUME
@@ -63,6 +64,7 @@ class DataVolumeController:
         self._configuration = configuration
         self._data_volumes, self._claims, self._vmis = caches.data_volumes, caches.pvcs, caches.vmis
         self._pods = manager.informer(POD, label_selector=f"{cdi.COMPONENT}={cdi.COMPONENT_IMPORTER}")
+        self._uploads = manager.informer(POD, label_selector=f"{cdi.COMPONENT}={uploads.COMPONENT}")
         self._classes = manager.informer(STORAGECLASS)
         self._owned: tuple[float, bool] | None = None
 
@@ -76,7 +78,7 @@ class DataVolumeController:
             Trigger(self._vmis, self._of_a_source),
             Trigger(self._classes, lambda old, new: self._pending()),
         )
-        return Controller("data_volume", self.reconcile, triggers, workers=2)
+        return Controller("data_volume", self.reconcile, triggers, reads=(self._uploads,), workers=2)
 
     def _of_the_name(self, old: Object | None, new: Object | None) -> list[Key]:
         metadata = (new or old or {})["metadata"]
@@ -113,7 +115,7 @@ class DataVolumeController:
     def reconcile(self, key: Key) -> float | None:
         """Bring one DataVolume closer to its content; returns seconds after which to look again."""
         data_volume = self._data_volumes.get(*key)
-        if data_volume is None or is_deleted(data_volume) or not self._is_ours():
+        if data_volume is None or is_deleted(data_volume) or not self.is_ours():
             return None
         around = self._surroundings(data_volume)
         decided = plan(data_volume, around, times.now())
@@ -129,7 +131,7 @@ class DataVolumeController:
             self._recorder.event(data_volume, *event)
         return again or decided.wait
 
-    def _is_ours(self) -> bool:
+    def is_ours(self) -> bool:
         """Say whether this engine's definition of DataVolumes is the one in force."""
         if self._owned is None or self._clock() - self._owned[0] > _OWNER_SECONDS:
             try:
@@ -144,15 +146,19 @@ class DataVolumeController:
         namespace, name = data_volume["metadata"]["namespace"], data_volume["metadata"]["name"]
         pods = self._pods.get(namespace, pod_name(data_volume))
         scratches = self._claims.get(namespace, scratch_name(data_volume))
-        pod, scratch = _own(data_volume, pods), _own(data_volume, scratches)
-        running = any(get(each, "state", "running") for each in get(pod, "status", "containerStatuses") or ())
+        pod, scratch = own(data_volume, pods), own(data_volume, scratches)
+        if source_of(data_volume) == "upload":
+            worker = self._uploads.get(namespace, cdi.pod_name(uploads.PREFIX, name))
+        else:
+            worker = pod
+        running = any(get(each, "state", "running") for each in get(worker, "status", "containerStatuses") or ())
         return Surroundings(
             self._claims.get(namespace, name),
             scratch,
             pod,
             _in_the_way((PVC, scratches, scratch), (POD, pods, pod)),
             self._classes.list(),
-            ask(pod) if pod is not None and running else None,
+            ask(worker) if worker is not None and running else None,
             source_of(data_volume) != "registry" or self._mounts_images(),
             self._source(data_volume),
             self._users(namespace, str(get(data_volume, "spec", "source", "pvc", "name"))),
@@ -190,21 +196,10 @@ class DataVolumeController:
 
     def _create(self, resource: Resource, wanted: Object, cache: Informer) -> Object | None:
         """Create an object; None if there is one of that name, which isn't in the cache or isn't ours."""
-        try:
-            made = self._client.create(resource, wanted)
-        except AlreadyExists:
-            return None
-        cache.observe(made)
-        return made
+        return create(self._client, resource, wanted, cache)
 
     def _delete(self, resource: Resource, obj: Object, cache: Informer) -> None:
-        metadata = obj["metadata"]
-        try:
-            answer = self._client.delete(resource, metadata["namespace"], metadata["name"], uid=metadata["uid"])
-        except NotFound:
-            return
-        if answer.get("kind") == resource.kind:
-            cache.observe(answer)
+        delete(self._client, resource, obj, cache)
 
     def _refused(self, data_volume: Object, around: Surroundings, error: ApiError) -> None:
         """Say what the API server doesn't take; the next try comes by itself."""
@@ -233,16 +228,9 @@ class DataVolumeController:
         self._data_volumes.observe(stored)
 
 
-def _own(data_volume: Object, obj: Object | None) -> Object | None:
-    """Return an object if the DataVolume controls it."""
-    if obj is None or (controller_of(obj) or {}).get("uid") != data_volume["metadata"]["uid"]:
-        return None
-    return obj
-
-
 def _in_the_way(*found: tuple[Resource, Object | None, Object | None]) -> str:
     """Return the first object that has the name of one of the DataVolume's, and isn't its own nor on its way out."""
-    for resource, obj, own in found:
-        if obj is not None and own is None and not is_deleted(obj):
+    for resource, obj, ours in found:
+        if obj is not None and ours is None and not is_deleted(obj):
             return f"{resource.kind} {obj['metadata']['name']}"
     return ""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from turtles.api import cdi
+from turtles.api import cdi, uploads
 from turtles.api.conditions import get_condition
 from turtles.api.objects import Object, controller_of, get, is_deleted
 from turtles.controller.data_volume import claim as claims
@@ -24,6 +24,9 @@ MAX_RESTARTS = 10
 #: Seconds between two looks at a running import, whose progress is asked for; and at what waits for somebody else.
 _LOOK = 2.0
 
+#: What is done, by the source, and what was done: words of events.
+_WORDS = {"pvc": ("Clone", "cloned"), "upload": ("Upload", "uploaded")}
+_IMPORTED = ("Import", "imported")
 
 _IDLE = Running()
 
@@ -160,6 +163,8 @@ def _step(data_volume: Object, around: Surroundings) -> _Step:
         return _done(data_volume, around, outcome)
     if get(target, "status", "phase") == "Lost":
         return _Step(cdi.FAILED, failed(f"the volume of PVC {target['metadata']['name']} is lost"))
+    if source_of(data_volume) == "upload":
+        return _uploading(data_volume, around, target)
     if around.pod is None:
         return _start(data_volume, around, target)
     if is_deleted(around.pod):
@@ -192,6 +197,24 @@ def _done(data_volume: Object, around: Surroundings, outcome: str) -> _Step:
         delete_pod=around.pod is not None and not is_deleted(around.pod) and not keep,
         delete_scratch=around.scratch is not None and not is_deleted(around.scratch) and not keep,
     )
+
+
+def _uploading(data_volume: Object, around: Surroundings, target: Object) -> _Step:
+    """Say what becomes of the upload, which is seen to for the claim (:mod:`turtles.controller.data_volume.upload`)."""
+    noted = _annotations(target)
+    words = noted.get(cdi.FAILURE_REASON, ""), noted.get(cdi.FAILURE_MESSAGE, "")
+    running = Running(noted.get(cdi.RUNNING_CONDITION) == "true", *words)
+    if noted.get(uploads.READY) == "true":
+        progress = UNKNOWN_PROGRESS if around.progress is None else f"{min(around.progress, 100.0):.2f}%"
+        return _Step(cdi.UPLOAD_READY, running, progress=progress, wait=_LOOK)
+    if cdi.POD_PHASE in noted:
+        return _Step(cdi.UPLOAD_SCHEDULED, running)
+    if get(target, "status", "phase") == "Bound":
+        return _Step(cdi.PVC_BOUND, running)
+    found = claims.storage_class_of(target["spec"].get("storageClassName"), around.classes)
+    immediately = _annotations(data_volume).get(cdi.BIND_IMMEDIATELY) == "true"
+    waits = claims.waits_for_consumer(found) and not immediately
+    return _Step(cdi.WAIT_FOR_FIRST_CONSUMER if waits else cdi.PENDING, running)
 
 
 def _start(data_volume: Object, around: Surroundings, target: Object) -> _Step:
@@ -304,19 +327,20 @@ def _events(data_volume: Object, step: _Step) -> Iterable[tuple[str, str, str]]:
             cdi.IMPORT_IN_PROGRESS: f"Import into {name} in progress",
             cdi.CLONE_SCHEDULED: f"Cloning into {name} scheduled",
             cdi.CLONE_IN_PROGRESS: f"Cloning into {name} in progress",
+            cdi.UPLOAD_SCHEDULED: f"Upload into {name} scheduled",
+            cdi.UPLOAD_READY: f"Upload into {name} ready",
             cdi.WAIT_FOR_FIRST_CONSUMER: f"PVC {name} is pending until a Pod uses it",
         }
         if step.phase in told:
             yield "Normal", step.phase, told[step.phase]
         elif step.phase == cdi.SUCCEEDED:
-            words = ("Clone", "cloned") if source_of(data_volume) == "pvc" else ("Import", "imported")
+            words = _WORDS.get(source_of(data_volume), _IMPORTED)
             yield "Normal", f"{words[0]}Succeeded", f"Successfully {words[1]} into PVC {name}"
     if step.running.reason != cdi.ERROR:
         return
     before = get_condition(get(data_volume, "status", "conditions"), cdi.RUNNING) or {}
     if before.get("message") != step.running.message or step.phase != phase:
-        failed_as = "CloneFailed" if source_of(data_volume) == "pvc" else "ImportFailed"
-        reason = failed_as if step.phase == cdi.FAILED else cdi.ERROR
+        reason = f"{_WORDS.get(source_of(data_volume), _IMPORTED)[0]}Failed" if step.phase == cdi.FAILED else cdi.ERROR
         yield "Warning", reason, step.running.message
 
 

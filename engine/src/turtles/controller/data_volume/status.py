@@ -45,7 +45,9 @@ def status(
     conditions = new.setdefault("conditions", [])
     bound = _bound(name, target)
     if phase == cdi.SUCCEEDED:
-        complete = "Clone Complete" if data_volume["spec"]["source"].get("pvc") else "Import Complete"
+        source = data_volume["spec"]["source"]
+        complete = "Clone Complete" if source.get("pvc") else "Import Complete"
+        complete = "Upload Complete" if source.get("upload") is not None else complete
         running, progress = Running(False, "Completed", complete), "100.0%"
         ready = ("True", "", "")
     elif running.status:

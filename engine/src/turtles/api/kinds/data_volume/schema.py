@@ -80,7 +80,7 @@ _SOURCE = Struct(
     field("blank", Struct("An empty disk."), "An empty disk."),
     field("registry", _REGISTRY, "A disk image in a container image."),
     field("pvc", _PVC, "Another claim, of which the disk is a copy."),
-    unsupported("upload", "What a client sends."),
+    field("upload", Struct("What a client sends."), "What a client sends, such as `virtctl image-upload`."),
     unsupported("s3", "An object in a bucket."),
     unsupported("gcs", "An object in a bucket of Google Cloud Storage."),
     unsupported("snapshot", "A VolumeSnapshot."),
