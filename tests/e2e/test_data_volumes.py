@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
 import ipaddress
 import json
 import os
@@ -16,6 +15,7 @@ import struct
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +258,7 @@ def token_for(cluster: Cluster, namespace: str, claim: str) -> str:
 
 def send(path: str, token: str, data: bytes | Iterator[bytes], length: int | None = None) -> tuple[int, str]:
     """Send an image to the upload proxy, as virtctl does."""
-    connection = http.client.HTTPSConnection(
+    connection = HTTPSConnection(
         "127.0.0.1", VARIABLES["turtles_virt_api_port"], timeout=90, context=ssl._create_unverified_context()
     )
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/octet-stream"}
@@ -296,7 +296,7 @@ def test_an_upload_becomes_a_disk_after_all_that_goes_wrong(cluster: Cluster, na
         os.kill(server, signal.SIGKILL)
         yield disk[len(disk) // 2 :]
 
-    with contextlib.suppress(OSError, http.client.HTTPException):
+    with contextlib.suppress(OSError, HTTPException):
         assert send("/v1beta1/upload-async", token, broken(), length=len(disk))[0] == 503
     done = wait(cluster, namespace, "root", lambda status: status.get("phase") == "UploadReady" and failure(status))
     assert done["restartCount"] == 1

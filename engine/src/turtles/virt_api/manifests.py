@@ -22,6 +22,8 @@ import yaml
 from turtles.api import choices, crd, uploads
 from turtles.api.kind import GROUP, READ, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.kinds import KINDS, read_by_others
+from turtles.api.kinds.cdi_config import CDI_CONFIG
+from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
 from turtles.api.kinds.clone import CLONE
 from turtles.api.kinds.data_volume import DATA_VOLUME
 from turtles.api.kinds.migration_policy import MIGRATION_POLICY
@@ -130,6 +132,8 @@ def _virt_api() -> list[Object]:
         *_own(admission, "mutatingwebhookconfigurations", [names.MUTATOR]),
         *_own(admission, "validatingwebhookconfigurations", [names.VALIDATOR]),
         *_own("apiregistration.k8s.io", "apiservices", versions),
+        # Where uploads are sent
+        *_own(CDI_CONFIG.group, CDI_CONFIG.plural, [CDI_CONFIG_NAME]),
         _rule("authorization.k8s.io", ["subjectaccessreviews"], ["create"]),
         # list: whether there are any when a KubeVirt object is deleted
         _rule(GROUP, ["virtualmachines"], ["get", "list", "patch"]),

@@ -30,10 +30,13 @@ from turtles.api import cdi, uploads
 from turtles.api.configuration import ClusterConfiguration, Rotation
 from turtles.api.kind import GROUP, UPDATE, Kind, Webhook
 from turtles.api.kinds import KINDS
+from turtles.api.kinds.cdi_config import CDI_CONFIG
+from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
 from turtles.api.kinds.data_volume import DATA_VOLUME
 from turtles.api.objects import Object
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
 from turtles.kube.informer import Informer
+from turtles.kube.kubevirt import RESOURCES
 from turtles.kube.resources import (
     APISERVICE,
     CRD,
@@ -172,6 +175,17 @@ def apiservices(
     ]
 
 
+def upload_proxy(bundle: str, url: str | None = None) -> tuple[Resource, Object]:
+    """Return the object that says where uploads are sent.
+
+    `url`: on a cluster nobody but an administrator knows it.
+    """
+    status = {"uploadProxyCA": bundle, **({"uploadProxyURL": url} if url else {})}
+    resource = RESOURCES[CDI_CONFIG.kind]
+    obj = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": _metadata(CDI_CONFIG_NAME)}
+    return resource, {**obj, "status": status}
+
+
 def endpoints(namespace: str, url: str) -> list[tuple[Resource, Object]]:
     """Return Service and Endpoints that lead to a URL.
 
@@ -300,6 +314,7 @@ class Registration:
         is_ours = DATA_VOLUME in kinds
         groups = {name: versions for name, versions in discovery.GROUPS.items() if is_ours or name != uploads.GROUP}
         found = webhooks(bundle, self._namespace, self._url, kinds) + apiservices(bundle, self._namespace, groups)
+        found += [upload_proxy(bundle, self._url)] if is_ours else []
         return found + (endpoints(self._namespace, self._url) if self._url else [])
 
     def _kinds(self) -> list[Kind]:

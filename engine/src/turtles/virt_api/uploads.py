@@ -34,8 +34,10 @@ _PATHS = {
     "upload-form": (False, True),
     "upload-form-async": (True, True),
 }
-#: Seconds that an upload server may take to be ready, between two looks at it, and that an upload may take.
-_PATIENCE, _LOOK, _LONGEST = 10.0, 0.5, 86400.0
+#: Seconds that an upload server may take to be ready, and between two looks at it.
+_PATIENCE, _LOOK = 10.0, 0.5
+#: Seconds to connect, and that an upload may take.
+_CONNECT, _LONGEST = 10.0, 86400.0
 _CHUNK = 256 << 10
 _ANSWER = 64 << 10
 
@@ -135,7 +137,7 @@ class UploadProxy:
         elif request.content_length is not None:
             # By which an image that is too large is refused before any of it is read
             headers[hdrs.CONTENT_LENGTH] = str(request.content_length)
-        timeout = aiohttp.ClientTimeout(total=_LONGEST, sock_connect=self._patience)
+        timeout = aiohttp.ClientTimeout(total=_LONGEST, sock_connect=_CONNECT)
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,
