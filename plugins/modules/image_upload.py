@@ -12,8 +12,8 @@ version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Creates a DataVolume of the Containerized Data Importer's API (C(cdi.kubevirt.io/v1beta1)) with the source C(upload),
-    and sends it a disk image of the host that the task runs on, as C(virtctl image-upload) does.
+  - Creates a DataVolume of the Containerized Data Importer's API (C(cdi.kubevirt.io/v1beta1)) with the source
+    C(upload), and sends it a disk image of the host that the task runs on, as C(virtctl image-upload) does.
   - An upload that breaks off is begun again.
   - Works with this collection's engine and with upstream's Containerized Data Importer.
 options:
@@ -26,8 +26,8 @@ options:
     type: str
   src:
     description:
-      - Path of the image, a file or a block device, on the host that the task runs on. Formats are raw, ISO, qcow2, VMDK,
-        VDI, VHD and VHDX, each as it is or compressed with gzip, xz or zstd.
+      - Path of the image, a file or a block device, on the host that the task runs on. Formats are raw, ISO, qcow2,
+        VMDK, VDI, VHD and VHDX, each as it is or compressed with gzip, xz or zstd.
     type: path
     required: true
   checksum:
@@ -61,13 +61,13 @@ options:
     type: dict
   upload_proxy_url:
     description:
-      - Address of the upload proxy, such as V(https://uploads.example.com). By default that of the object CDIConfig, which
-        this collection's engine has on one machine. On a cluster an administrator gives it there, or it is given here.
+      - Address of the upload proxy, such as V(https://uploads.example.com). By default that of the object CDIConfig,
+        where this collection's engine writes it on one machine, and an administrator on a cluster.
     type: str
   upload_proxy_ca:
     description:
-      - File with the authorities of the upload proxy's certificate, in PEM. By default those of the object CDIConfig, then
-        the system's.
+      - File with the authorities of the upload proxy's certificate, in PEM. By default those of the object CDIConfig,
+        then the system's.
     type: path
   upload_proxy_insecure:
     description: Don't verify the upload proxy's certificate.
@@ -79,8 +79,8 @@ options:
     default: 5
   progress:
     description:
-      - Seconds between two lines about the progress; V(0) for none. They are shown where the task runs in the controller's
-        process, that is with the connection C(local).
+      - Seconds between two lines about the progress; V(0) for none. They are shown where the task runs in the
+        controller's process, that is with the connection C(local).
     type: int
     default: 10
 extends_documentation_fragment:
@@ -92,8 +92,8 @@ extends_documentation_fragment:
 notes:
   - A disk that has been uploaded has an annotation with the checksum of the file. The same file isn't uploaded again;
     another one is refused as long as the disk exists. Delete the disk with M(turtles.kubevirt.data_volume) first.
-  - O(wait) waits until the disk is complete. Without it the task ends when the image has been sent, and what is wrong with
-    it is in the DataVolume's conditions. O(wait_timeout) is about what comes before and after sending.
+  - O(wait) waits until the disk is complete. Without it the task ends when the image has been sent, and what is wrong
+    with it is in the DataVolume's conditions. O(wait_timeout) is about what comes before and after sending.
 seealso:
   - module: turtles.kubevirt.data_volume
   - module: turtles.kubevirt.vm
@@ -219,7 +219,7 @@ class ImageUpload(ResourceModule):
 
     def _checksum(self):
         wanted = self.params["checksum"] or "sha256:"
-        algorithm, dummy, digits = wanted.partition(":")
+        algorithm, _colon, digits = wanted.partition(":")
         if algorithm not in ALGORITHMS or (self.params["checksum"] and len(digits) != ALGORITHMS[algorithm]):
             forms = ", ".join("%s:<%d hexadecimal digits>" % pair for pair in ALGORITHMS.items())
             raise KubeError("checksum: %r doesn't have one of the forms %s." % (wanted, forms))
@@ -259,8 +259,8 @@ class ImageUpload(ResourceModule):
             return
         if _phase(live) == "Succeeded" or found is not None:
             raise KubeError(
-                "%s exists, and was made of another file (%s). Give another name, or delete it first, which deletes the "
-                "disk." % (where, found or "without a checksum")
+                "%s exists, and was made of another file (%s). Give another name, or delete it first, which deletes "
+                "the disk." % (where, found or "without a checksum")
             )
 
     def _storage(self):
@@ -290,9 +290,7 @@ class ImageUpload(ResourceModule):
         if self.check_mode:
             return outcome
         self.changed = True
-        ready = self.until(
-            lambda obj: _phase(obj) in ("UploadReady", "Succeeded"), "ready for an upload", self.hopeless
-        )
+        ready = self.until(_takes_images, "ready for an upload", self.hopeless)
         if _phase(ready) == "UploadReady":
             self.restarts = _restarts(ready)
             self._send()
@@ -375,6 +373,10 @@ class ImageUpload(ResourceModule):
     def result(self, outcome):
         found = {"phase": _phase(outcome.after), "checksum": self.checksum, "bytes": self.sent}
         return {**super().result(outcome), **found}
+
+
+def _takes_images(obj):
+    return _phase(obj) in ("UploadReady", "Succeeded")
 
 
 def _restarts(obj):

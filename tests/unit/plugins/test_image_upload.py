@@ -27,22 +27,9 @@ class Proxy:
         self.answers, self.received, self.tokens, self.has_async = [], [], [], True
         self.done = lambda: api.update(self.path, {"status": {"phase": "Succeeded", "progress": "100.0%"}})
         certificate, key = folder / "proxy.pem", folder / "proxy.key"
-        curve = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
-        subprocess.run(
-            [
-                *curve.split(),
-                "-subj",
-                "/CN=proxy",
-                "-addext",
-                "subjectAltName=IP:127.0.0.1",
-                "-keyout",
-                key,
-                "-out",
-                certificate,
-            ],
-            check=True,
-            capture_output=True,
-        )
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=proxy"
+        files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+        subprocess.run([*command.split(), *files], check=True, capture_output=True)
         self.authority = certificate.read_text()
         self.path = "/apis/cdi.kubevirt.io/v1beta1/namespaces/default/datavolumes/disk"
         outer = self
