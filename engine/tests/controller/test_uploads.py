@@ -93,7 +93,8 @@ def test_a_claim_of_a_user(api: FakeApi, begin: Callable[[], None]) -> None:
     assert f"--size={int((1 << 30) * 0.94) >> 20 << 20}" in arguments
     run(api, "Running", state={"running": {}}, ready=True)
     api.wait(lambda: noted(api).get(uploads.READY) == "true")
-    api.update(CLAIM, {"metadata": {"deletionTimestamp": "2026-11-30T20:00:00Z"}})
+    leaving = {"deletionTimestamp": "2026-11-30T20:00:00Z", "finalizers": ["kubernetes.io/pvc-protection"]}
+    api.update(CLAIM, {"metadata": leaving})
     api.wait(lambda: POD not in api.objects)
 
 
