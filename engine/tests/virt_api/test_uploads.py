@@ -211,7 +211,7 @@ async def test_tokens_by_the_aggregated_api(tmp_path: Path) -> None:
     async with rig.run() as url, aiohttp.ClientSession() as session:
         tls = rig.client_context(identity)
         async with session.post(url + TOKENS, json=REQUEST, headers=JANE, ssl=tls) as answer:
-            assert answer.status == 200
+            assert answer.status == 201
             assert (await answer.json())["status"]["token"]
         review = rig.client.reviews[-1]["resourceAttributes"]
         assert (review["group"], review["resource"], review["verb"]) == (uploads.GROUP, uploads.PLURAL, "create")

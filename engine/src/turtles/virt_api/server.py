@@ -157,7 +157,7 @@ class Server:
             )
             raise Failure(403, message)
         body = _options(await request.read())
-        return _json(await asyncio.to_thread(self._tokens.request, namespace, body))
+        return _json(await asyncio.to_thread(self._tokens.request, namespace, body), 201)
 
     async def _operation(self, request: web.Request) -> web.Response:
         info = request.match_info
