@@ -311,7 +311,7 @@ def test_an_upload_becomes_a_disk_after_all_that_goes_wrong(
     vm["spec"]["template"]["spec"]["volumes"][0] = {"name": "root", "dataVolume": {"name": "root"}}
     cluster.create(namespace, vm)
     vmi = cluster.wait_running(namespace, "web", timeout=60)
-    assert cluster.ssh(vmi["status"]["interfaces"][0]["ipAddress"], "echo up") == "up"
+    assert cluster.ssh(vmi["status"]["interfaces"][0]["ipAddress"], "echo up", timeout=120) == "up"
     left = {each.metadata.name for each in cluster.core.list_namespaced_persistent_volume_claim(namespace).items}
     assert "root-scratch" not in left
 
