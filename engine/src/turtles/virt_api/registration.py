@@ -362,8 +362,8 @@ class Registration:
         try:
             found = self._client.get(resource, namespace, name)
         except NotFound:
-            # Another replica may be quicker; it writes the same
-            with contextlib.suppress(AlreadyExists):
+            # Another replica may be quicker; it writes the same. The definition of CDIConfig may come later
+            with contextlib.suppress(AlreadyExists, *([NotFound] if resource.group == cdi.GROUP else [])):
                 self._remember(resource, wanted, self._client.create(resource, wanted))
                 log.info("registered", extra={"kind": resource.kind, "object": name})
             return
