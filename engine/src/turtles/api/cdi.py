@@ -6,6 +6,7 @@ Source: CDI API reference, cdi.kubevirt.io/v1beta1, and its documents "DataVolum
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ IMPORT_SCHEDULED, IMPORT_IN_PROGRESS = "ImportScheduled", "ImportInProgress"
 CLONE_SCHEDULED, CLONE_IN_PROGRESS = "CloneScheduled", "CloneInProgress"
 RESTORE_IN_PROGRESS = "CloneFromSnapshotSourceInProgress"
 TRANSFER_IN_PROGRESS = "NamespaceTransferInProgress"
+UPLOAD_SCHEDULED, UPLOAD_READY = "UploadScheduled", "UploadReady"
 WAIT_FOR_FIRST_CONSUMER, PENDING_POPULATION = "WaitForFirstConsumer", "PendingPopulation"
 SUCCEEDED, FAILED = "Succeeded", "Failed"
 #: Phases in which a DataVolume waits for a Pod that uses its claim.
@@ -49,6 +51,7 @@ CONTENT_TYPE = "cdi.kubevirt.io/storage.contentType"
 IMPORT_SOURCE = "cdi.kubevirt.io/storage.import.source"
 POD_PHASE = "cdi.kubevirt.io/storage.pod.phase"
 POD_RESTARTS = "cdi.kubevirt.io/storage.pod.restarts"
+RUNNING_CONDITION = "cdi.kubevirt.io/storage.condition.running"
 FAILURE_REASON = "cdi.kubevirt.io/storage.condition.running.reason"
 FAILURE_MESSAGE = "cdi.kubevirt.io/storage.condition.running.message"
 
@@ -69,6 +72,17 @@ FILESYSTEM_OVERHEAD = 0.06
 #: Label of CustomResourceDefinitions that this engine installed, and its value. Others are upstream's, which then does
 #: all of the work.
 MANAGED_BY, ENGINE = "app.kubernetes.io/managed-by", "turtles.kubevirt"
+
+
+#: Longest part of a Pod's name that is another object's.
+_LONGEST = 200
+
+
+def pod_name(prefix: str, name: str) -> str:
+    """Return the name of the Pod that works for an object. The same one always gets the same name."""
+    if len(name) > _LONGEST:
+        name = f"{name[:_LONGEST].rstrip('-.')}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
+    return f"{prefix}-{name}"
 
 
 def phase_of(data_volume: Mapping[str, Any]) -> str:

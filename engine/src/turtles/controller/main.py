@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 from turtles import __version__
@@ -18,6 +19,8 @@ from turtles.controller.clone.controller import CloneController
 from turtles.controller.data_source.controller import DataSourceController
 from turtles.controller.data_volume.consumer import ConsumerController
 from turtles.controller.data_volume.controller import DataVolumeController
+from turtles.controller.data_volume.upload.controller import UploadController
+from turtles.controller.definition import Definition
 from turtles.controller.disruption import DisruptionController
 from turtles.controller.evacuation import EvacuationController
 from turtles.controller.kubevirt.controller import KubeVirtController
@@ -77,6 +80,7 @@ class VirtController:
         def current() -> ClusterConfiguration:
             return self.configuration.current
 
+        image = importer_image or config.image
         vmis = VMIController(client, caches, recorder, config, current, noted_ends)
         for controller in (
             VMController(client, caches, recorder, current, noted_ends, macs),
@@ -93,9 +97,8 @@ class VirtController:
             DisruptionController(client, manager, caches),
             DataSourceController(client, manager, caches),
             StorageProfileController(client, manager),
-            DataVolumeController(
-                client, manager, caches, recorder, importer_image or config.image, current, vmis.mounts_images
-            ),
+            DataVolumeController(client, manager, caches, recorder, image, current, vmis.mounts_images),
+            UploadController(client, manager, caches, image, current, Definition(client, time.monotonic).is_ours),
             ConsumerController(client, manager, caches, vmis.launcher_config),
             KubeVirtController(client, manager, caches, recorder, namespace, config.image),
         ):

@@ -19,9 +19,11 @@ from typing import Any
 
 import yaml
 
-from turtles.api import choices, crd
+from turtles.api import choices, crd, uploads
 from turtles.api.kind import GROUP, READ, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.kinds import KINDS, read_by_others
+from turtles.api.kinds.cdi_config import CDI_CONFIG
+from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
 from turtles.api.kinds.clone import CLONE
 from turtles.api.kinds.data_source import DATA_SOURCE
 from turtles.api.kinds.data_volume import DATA_VOLUME
@@ -128,12 +130,14 @@ def _own(group: str, resource: str, names: list[str]) -> list[Object]:
 
 
 def _virt_api() -> list[Object]:
-    versions = [f"{version['version']}.{SUBRESOURCES_GROUP}" for version in discovery.group()["versions"]]
+    versions = [f"{version}.{group}" for group, versions in discovery.GROUPS.items() for version in versions]
     admission = "admissionregistration.k8s.io"
     return [
         *_own(admission, "mutatingwebhookconfigurations", [names.MUTATOR]),
         *_own(admission, "validatingwebhookconfigurations", [names.VALIDATOR]),
         *_own("apiregistration.k8s.io", "apiservices", versions),
+        # Where uploads are sent
+        *_own(CDI_CONFIG.group, CDI_CONFIG.plural, [CDI_CONFIG_NAME]),
         _rule("authorization.k8s.io", ["subjectaccessreviews"], ["create"]),
         # list: whether there are any when a KubeVirt object is deleted
         _rule(GROUP, ["virtualmachines"], ["get", "list", "patch"]),
@@ -163,7 +167,10 @@ def _instancetypes() -> list[Object]:
 
 
 def _virt_api_local(with_service: bool) -> list[Object]:
-    rules = [*_own("", "secrets", [names.CERTIFICATES_SECRET]), _rule(GROUP, ["kubevirts"], READ)]
+    rules = [
+        *_own("", "secrets", [names.CERTIFICATES_SECRET, names.UPLOAD_KEY_SECRET]),
+        _rule(GROUP, ["kubevirts"], READ),
+    ]
     if with_service:
         rules += [
             *_own("", "services", [names.SERVICE]),
@@ -229,6 +236,8 @@ def _virt_controller() -> list[Object]:
         _rule("", ["persistentvolumes"], ["get", "patch"]),
         _rule(DATA_VOLUME.group, [f"{DATA_VOLUME.plural}/status"], ["patch"]),
         _rule(DATA_VOLUME.group, [f"{DATA_VOLUME.plural}/finalizers"], ["update"]),
+        # The identities of upload servers, which can't be read again, nor changed
+        _rule("", ["secrets"], ["create"]),
         _rule("storage.k8s.io", ["storageclasses"], READ),
         _DEFINITION,
         _rule("", ["resourcequotas"], READ),
@@ -238,7 +247,13 @@ def _virt_controller() -> list[Object]:
         _rule("policy", ["poddisruptionbudgets"], [*READ, "create"]),
         _rule("apps", ["controllerrevisions"], [*READ, "create", "patch", "delete"]),
         *_instancetypes(),
-        _rule("apiregistration.k8s.io", ["apiservices"], READ, [f"{SUBRESOURCES_VERSIONS[0]}.{SUBRESOURCES_GROUP}"]),
+        _rule(
+            "apiregistration.k8s.io",
+            ["apiservices"],
+            READ,
+            # The second: by whom upload servers know virt-api
+            [f"{SUBRESOURCES_VERSIONS[0]}.{SUBRESOURCES_GROUP}", uploads.API_SERVICE],
+        ),
     ]
 
 
@@ -325,6 +340,8 @@ def _rights() -> dict[str, list[Object]]:
     for name, (_, subresource) in sorted(operations.items()):
         for role in subresource.roles:
             resources.setdefault((role, SUBRESOURCES_GROUP, (subresource.verb,)), []).append(name)
+    for role in ("admin", "edit"):
+        resources[(role, uploads.GROUP, ("create",))] = [uploads.PLURAL]
     for kind in KINDS:
         for role, verbs in kind.rights.items():
             resources.setdefault((role, kind.group, tuple(verbs)), []).append(kind.plural)

@@ -123,16 +123,25 @@ class Nodes:
             raise Failure(503, message, VMI_KIND, vmi["metadata"]["name"]) from None
 
     def _context(self, server: Endpoint) -> ssl.SSLContext:
+        try:
+            return self.client_context(server.certificate)
+        except ssl.SSLError as error:
+            raise Failure(503, f"the virt-handler at {server.host} has a certificate that can't be read") from error
+
+    def client_context(self, certificate: str) -> ssl.SSLContext:
+        """Return a TLS context that identifies virt-api to a server of the engine's.
+
+        :param certificate: the one that the server shows, in PEM.
+        :raises Failure: virt-api has no certificate so far.
+        :raises ssl.SSLError: the server's can't be read.
+        """
         if self._identity is None:
             raise Failure(503, "virt-api is not registered with the API server yet")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        # That very certificate: it is for a node, whatever its address
+        # That very certificate: it is for a node, or a Pod, whatever its address
         context.check_hostname = False
-        try:
-            context.load_verify_locations(cadata=server.certificate)
-        except ssl.SSLError as error:
-            raise Failure(503, f"the virt-handler at {server.host} has a certificate that can't be read") from error
+        context.load_verify_locations(cadata=certificate)
         endpoint.load(context, *self._identity)
         return context
 

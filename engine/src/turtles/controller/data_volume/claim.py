@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from turtles.api import cdi, quantity, storage_profiles
+from turtles.api import cdi, quantity, storage_profiles, uploads
 from turtles.api.data_sources import SNAPSHOT, copy_source
 from turtles.api.objects import Object, owner_reference
 
@@ -78,6 +78,7 @@ def claim(
                 cdi.CONTENT_TYPE: spec.get("contentType") or "kubevirt",
                 cdi.IMPORT_SOURCE: "none" if "blank" in spec["source"] else next(iter(spec["source"])),
                 **({} if source is None else {cdi.CLONE_REQUEST: f"{source.namespace}/{source.name}"}),
+                **({uploads.TARGET: ""} if spec["source"].get("upload") is not None else {}),
             },
             "ownerReferences": [owner_reference(data_volume)],
         },

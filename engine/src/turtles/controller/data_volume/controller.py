@@ -10,22 +10,23 @@ import logging
 import time
 from collections.abc import Callable
 
-from turtles.api import cdi, times
+from turtles.api import cdi, times, uploads
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.data_sources import CLAIM, SNAPSHOT, copy_source
-from turtles.api.objects import Object, controller_of, get, is_deleted
+from turtles.api.objects import Object, get, is_deleted
 from turtles.api.phases import is_final
 from turtles.controller.caches import BY_CLAIM, Caches
 from turtles.controller.changes import merge_diff
 from turtles.controller.claims import claim_names
 from turtles.controller.data_volume import transfer
 from turtles.controller.data_volume.claim import scratch_name
+from turtles.controller.data_volume.objects import create, delete, own
 from turtles.controller.data_volume.plan import Plan, Surroundings, failed, plan
 from turtles.controller.data_volume.pod import ImporterConfig, importer_pod, pod_name, source_of
 from turtles.controller.data_volume.progress import ask
 from turtles.controller.data_volume.status import status
 from turtles.controller.definition import Definition
-from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound, Unavailable
+from turtles.kube.client import ApiError, Client, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.kubevirt import DATA_VOLUME, STORAGE_PROFILE
@@ -66,6 +67,7 @@ class DataVolumeController:
         self._configuration = configuration
         self._data_volumes, self._claims, self._vmis = caches.data_volumes, caches.pvcs, caches.vmis
         self._pods = manager.informer(POD, label_selector=f"{cdi.COMPONENT}={cdi.COMPONENT_IMPORTER}")
+        self._uploads = manager.informer(POD, label_selector=f"{cdi.COMPONENT}={uploads.COMPONENT}")
         self._classes = manager.informer(STORAGECLASS)
         self._profiles = manager.informer(STORAGE_PROFILE, optional=True)
         self._snapshots = manager.informer(VOLUMESNAPSHOT, optional=True)
@@ -84,7 +86,7 @@ class DataVolumeController:
             Trigger(self._classes, lambda old, new: self._pending()),
             Trigger(self._profiles, lambda old, new: self._pending()),
         )
-        return Controller("data_volume", self.reconcile, triggers, workers=2)
+        return Controller("data_volume", self.reconcile, triggers, reads=(self._uploads,), workers=2)
 
     def _of_the_name(self, old: Object | None, new: Object | None) -> list[Key]:
         metadata = (new or old or {})["metadata"]
@@ -166,15 +168,19 @@ class DataVolumeController:
         namespace, name = data_volume["metadata"]["namespace"], data_volume["metadata"]["name"]
         pods = self._pods.get(namespace, pod_name(data_volume))
         scratches = self._claims.get(namespace, scratch_name(data_volume))
-        pod, scratch = _own(data_volume, pods), _own(data_volume, scratches)
-        running = any(get(each, "state", "running") for each in get(pod, "status", "containerStatuses") or ())
+        pod, scratch = own(data_volume, pods), own(data_volume, scratches)
+        if source_of(data_volume) == "upload":
+            worker = self._uploads.get(namespace, cdi.pod_name(uploads.PREFIX, name))
+        else:
+            worker = pod
+        running = any(get(each, "state", "running") for each in get(worker, "status", "containerStatuses") or ())
         return Surroundings(
             self._claims.get(namespace, name),
             scratch,
             pod,
             _in_the_way((PVC, scratches, scratch), (POD, pods, pod)),
             self._classes.list(),
-            ask(pod) if pod is not None and running else None,
+            ask(worker) if worker is not None and running else None,
             source_of(data_volume) != "registry" or self._mounts_images(),
             self._source(data_volume),
             self._users(namespace, str(get(data_volume, "spec", "source", "pvc", "name"))),
@@ -243,21 +249,10 @@ class DataVolumeController:
 
     def _create(self, resource: Resource, wanted: Object, cache: Informer) -> Object | None:
         """Create an object; None if there is one of that name, which isn't in the cache or isn't ours."""
-        try:
-            made = self._client.create(resource, wanted)
-        except AlreadyExists:
-            return None
-        cache.observe(made)
-        return made
+        return create(self._client, resource, wanted, cache)
 
     def _delete(self, resource: Resource, obj: Object, cache: Informer) -> None:
-        metadata = obj["metadata"]
-        try:
-            answer = self._client.delete(resource, metadata["namespace"], metadata["name"], uid=metadata["uid"])
-        except NotFound:
-            return
-        if answer.get("kind") == resource.kind:
-            cache.observe(answer)
+        delete(self._client, resource, obj, cache)
 
     def _refused(self, data_volume: Object, around: Surroundings, error: ApiError) -> None:
         """Say what the API server doesn't take; the next try comes by itself."""
@@ -307,16 +302,9 @@ def _targets(data_volume: Object) -> list[str]:
     return ["/".join(target[:2])] if target is not None else []
 
 
-def _own(data_volume: Object, obj: Object | None) -> Object | None:
-    """Return an object if the DataVolume controls it."""
-    if obj is None or (controller_of(obj) or {}).get("uid") != data_volume["metadata"]["uid"]:
-        return None
-    return obj
-
-
 def _in_the_way(*found: tuple[Resource, Object | None, Object | None]) -> str:
     """Return the first object that has the name of one of the DataVolume's, and isn't its own nor on its way out."""
-    for resource, obj, own in found:
-        if obj is not None and own is None and not is_deleted(obj):
+    for resource, obj, ours in found:
+        if obj is not None and ours is None and not is_deleted(obj):
             return f"{resource.kind} {obj['metadata']['name']}"
     return ""

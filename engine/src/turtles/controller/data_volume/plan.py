@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from turtles.api import cdi, quantity
+from turtles.api import cdi, quantity, uploads
 from turtles.api.conditions import get_condition
 from turtles.api.data_sources import CopySource
 from turtles.api.objects import Object, controller_of, get, is_deleted
@@ -26,7 +26,7 @@ MAX_RESTARTS = 10
 #: Seconds between two looks at a running import, whose progress is asked for; and at what waits for somebody else.
 _LOOK = 2.0
 
-
+#: What is done, by the source, and what was done: words of events.
 _IDLE = Running()
 
 
@@ -178,6 +178,8 @@ def _step(data_volume: Object, around: Surroundings) -> _Step:
         return _Step(cdi.FAILED, failed(f"the volume of PVC {target['metadata']['name']} is lost"))
     if transfer.source_elsewhere(data_volume) is not None:
         return _handed_over(data_volume, around, target)
+    if source_of(data_volume) == "upload":
+        return _uploading(data_volume, around, target)
     if around.pod is None:
         return _start(data_volume, around, target)
     if is_deleted(around.pod):
@@ -263,6 +265,24 @@ def _done(data_volume: Object, around: Surroundings, outcome: str) -> _Step:
         delete_scratch=around.scratch is not None and not is_deleted(around.scratch) and not keep,
         delete_copy=around.aside.copy is not None and not is_deleted(around.aside.copy),
     )
+
+
+def _uploading(data_volume: Object, around: Surroundings, target: Object) -> _Step:
+    """Say what becomes of the upload, which is seen to for the claim (:mod:`turtles.controller.data_volume.upload`)."""
+    noted = _annotations(target)
+    words = noted.get(cdi.FAILURE_REASON, ""), noted.get(cdi.FAILURE_MESSAGE, "")
+    running = Running(noted.get(cdi.RUNNING_CONDITION) == "true", *words)
+    if noted.get(uploads.READY) == "true":
+        progress = UNKNOWN_PROGRESS if around.progress is None else f"{min(around.progress, 100.0):.2f}%"
+        return _Step(cdi.UPLOAD_READY, running, progress=progress, wait=_LOOK)
+    if cdi.POD_PHASE in noted:
+        return _Step(cdi.UPLOAD_SCHEDULED, running)
+    if get(target, "status", "phase") == "Bound":
+        return _Step(cdi.PVC_BOUND, running)
+    found = claims.storage_class_of(target["spec"].get("storageClassName"), around.classes)
+    immediately = _annotations(data_volume).get(cdi.BIND_IMMEDIATELY) == "true"
+    waits = claims.waits_for_consumer(found) and not immediately
+    return _Step(cdi.WAIT_FOR_FIRST_CONSUMER if waits else cdi.PENDING, running)
 
 
 def _start(data_volume: Object, around: Surroundings, target: Object) -> _Step:
@@ -378,20 +398,28 @@ def _events(data_volume: Object, step: _Step) -> Iterable[tuple[str, str, str]]:
             cdi.CLONE_IN_PROGRESS: f"Cloning into {name} in progress",
             cdi.RESTORE_IN_PROGRESS: f"Cloning from a snapshot into {name} in progress",
             cdi.TRANSFER_IN_PROGRESS: f"Handing the copy over to {name} in progress",
+            cdi.UPLOAD_SCHEDULED: f"Upload into {name} scheduled",
+            cdi.UPLOAD_READY: f"Upload into {name} ready",
             cdi.WAIT_FOR_FIRST_CONSUMER: f"PVC {name} is pending until a Pod uses it",
         }
         if step.phase in told:
             yield "Normal", step.phase, told[step.phase]
         elif step.phase == cdi.SUCCEEDED:
-            words = ("Clone", "cloned") if is_copy(data_volume) else ("Import", "imported")
+            words = _words(data_volume)
             yield "Normal", f"{words[0]}Succeeded", f"Successfully {words[1]} into PVC {name}"
     if step.running.reason != cdi.ERROR:
         return
     before = get_condition(get(data_volume, "status", "conditions"), cdi.RUNNING) or {}
     if before.get("message") != step.running.message or step.phase != phase:
-        failed_as = "CloneFailed" if is_copy(data_volume) else "ImportFailed"
-        reason = failed_as if step.phase == cdi.FAILED else cdi.ERROR
+        reason = f"{_words(data_volume)[0]}Failed" if step.phase == cdi.FAILED else cdi.ERROR
         yield "Warning", reason, step.running.message
+
+
+def _words(data_volume: Object) -> tuple[str, str]:
+    """Return what happens to a DataVolume in words: the noun of its events' reasons, and what has been done."""
+    if is_copy(data_volume):
+        return "Clone", "cloned"
+    return ("Upload", "uploaded") if source_of(data_volume) == "upload" else ("Import", "imported")
 
 
 def _annotations(obj: Mapping[str, Any] | None) -> Mapping[str, str]:

@@ -53,6 +53,7 @@ def status(
     bound = _bound(name, target)
     if phase == cdi.SUCCEEDED:
         complete = "Clone Complete" if is_copy(data_volume) else "Import Complete"
+        complete = "Upload Complete" if data_volume["spec"]["source"].get("upload") is not None else complete
         running, progress = Running(False, "Completed", complete), "100.0%"
         ready = ("True", "", "")
     elif running.status:

@@ -94,7 +94,7 @@ _SOURCE = Struct(
     field("registry", _REGISTRY, "A disk image in a container image."),
     field("pvc", PVC, "Another claim, of which the disk is a copy."),
     field("snapshot", SNAPSHOT, "A VolumeSnapshot, from which the disk is restored."),
-    unsupported("upload", "What a client sends."),
+    field("upload", Struct("What a client sends."), "What a client sends, such as `virtctl image-upload`."),
     unsupported("s3", "An object in a bucket."),
     unsupported("gcs", "An object in a bucket of Google Cloud Storage."),
     unsupported("imageio", "A disk of oVirt."),
