@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import turtles
-from turtles.api.configuration import from_kubevirt
+from turtles.api.configuration_reader import from_kubevirt
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.kinds.vmi.schema.volumes import VOLUME_SOURCES
 from turtles.api.language import ListOf, MapOf, Struct, Type

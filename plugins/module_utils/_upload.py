@@ -12,7 +12,7 @@ import ssl
 import time
 from urllib.parse import urlsplit
 
-from ._client import KubeError
+from ._errors import KubeError
 
 PATHS = ("/v1beta1/upload-async", "/v1beta1/upload")
 CHUNK = 1 << 20

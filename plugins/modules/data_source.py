@@ -127,7 +127,7 @@ duration:
 
 from ..module_utils import _resources, _vm_spec, _wait
 from ..module_utils._base import ResourceModule, run_module
-from ..module_utils._client import KubeError
+from ..module_utils._errors import KubeError
 
 # Options, and the fields of spec.source that they are.
 SOURCES = {"pvc": "pvc", "snapshot": "snapshot", "data_source": "dataSource"}

@@ -166,7 +166,7 @@ import time
 
 from ..module_utils import _resources, _upload, _vm_spec, _wait
 from ..module_utils._base import ResourceModule, run_module
-from ..module_utils._client import KubeError
+from ..module_utils._errors import KubeError
 
 CDI = "cdi.kubevirt.io/v1beta1"
 CHECKSUM = "turtles.kubevirt/uploaded"
@@ -176,7 +176,8 @@ TOKENS_PATH = "/apis/upload.cdi.kubevirt.io/v1beta1/namespaces/%s/uploadtokenreq
 # Length of a hash's hexadecimal digits.
 ALGORITHMS = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}
 # Seconds before an upload is begun again, and for which an upload server may fail.
-PAUSE, PATIENCE = 2, 30
+PAUSE = 2
+PATIENCE = 30
 
 
 class ImageUpload(ResourceModule):

@@ -134,13 +134,13 @@ class Engine(ABC):
 
     def create_with_gate(self, namespace: str, obj: Object) -> Object:
         """Create a VM or VMI once virt-api has read that a feature gate is on."""
-        for _ in range(49):
+        deadline = time.monotonic() + 10
+        while True:
             try:
                 return self.create(namespace, obj)
             except ApiException as error:
-                if "feature gate is not enabled" not in str(error.body):
+                if "feature gate is not enabled" not in str(error.body) or time.monotonic() > deadline:
                     raise
-        return self.create(namespace, obj)
 
     def get(self, namespace: str, plural: str, name: str) -> Object | None:
         """The object, or None."""

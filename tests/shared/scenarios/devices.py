@@ -58,12 +58,12 @@ def test_the_guest_sees_its_devices(cluster: Engine, namespace: str) -> None:
 
 def check_usb_redirection(cluster: Engine, namespace: str, name: str) -> None:
     """Connect as virtctl usbredir does; QEMU greets those who bring a device (usbredir protocol, "usb_redir_hello")."""
-    clients = [cluster.connect(namespace, name, "usbredir") for _ in range(4)]
+    clients = [cluster.connect(namespace, name, "usbredir") for port in range(4)]
     for client in clients:
         greeting = client.recv()
         while len(greeting) < 12 + 64:
             greeting += client.recv()
-        kind, length, _ = struct.unpack_from("<III", greeting)
+        kind, length = struct.unpack_from("<II", greeting)
         assert (kind, length >= 64) == (0, True)
         assert greeting[12:].startswith(b"qemu usb-redir guest")
     with pytest.raises(websocket.WebSocketBadStatusException) as refused:
