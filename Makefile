@@ -116,6 +116,10 @@ test-fresh: venv-fresh ## Run the README's commands on Debian 12 and 13 that hav
 test-host: venv-host ## Run the tests with a whole Debian machine, systemd and all, in QEMU; DEBIAN=trixie: 13 instead of 12.
 	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python -m pytest tests/host $(ARGS)
 
+.PHONY: test-workload-cluster
+test-workload-cluster: venv-tests ## Make a Kubernetes cluster of virtual machines; an hour, most of it emulated.
+	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python -m pytest tests/workload $(ARGS)
+
 .PHONY: test-cluster
 test-cluster: venv-tests ## Run the tests with a real Kubernetes: their own, or the one that $$KUBECONFIG names.
 	@$(RUN) $(if $(KUBECONFIG),,$(AS_ROOT)) env $(ROOT_PATH) \
