@@ -49,7 +49,7 @@ def writes(api) -> list[str]:
     return [f"{method} {path}" for method, path, _query in api.requests if method != "GET"]
 
 
-def test_machines_a_service_and_a_key_come_stay_and_go(api, play) -> None:
+def test_machines_a_service_and_a_key_come_stay_and_go(api, play, tmp_path: Path) -> None:
     output = play("-vvv", workload_cluster_workers={"count": 2})
     machines = [api.get("virtualmachines", "default", name) for name in MACHINES]
     roles = [machine["metadata"]["labels"]["cluster.x-k8s.io/role"] for machine in machines]
@@ -73,6 +73,7 @@ def test_machines_a_service_and_a_key_come_stay_and_go(api, play) -> None:
     assert [api.get("virtualmachines", "default", name) for name in MACHINES] == [None] * 3
     assert api.get("services", "default", SERVICE) is None
     assert api.get("secrets", "default", "dev-ssh-key") is None
+    assert list(tmp_path.glob("dev.*")) == []
     assert recap(play(workload_cluster_state="absent"))["changed"] == 0
 
 
