@@ -117,7 +117,7 @@ test-host: venv-host ## Run the tests with a whole Debian machine, systemd and a
 	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python -m pytest tests/host $(ARGS)
 
 .PHONY: test-workload-cluster
-test-workload-cluster: venv-tests ## Make a Kubernetes cluster of virtual machines; an hour, most of it emulated.
+test-workload-cluster: venv-tests ## Make a Kubernetes cluster of virtual machines, change it and remove it.
 	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python -m pytest tests/workload $(ARGS)
 
 .PHONY: test-cluster
