@@ -18,6 +18,8 @@ ARGS ?=
 PARALLEL := -n auto --dist loadfile
 # Tests with virtual machines wait for guests half of the time: two at once, each with an engine of its own.
 E2E_PARALLEL := -n 2 --dist loadfile
+# What they leave of the processors is for those of the parts.
+BESIDE := test-engine test-collection
 
 .PHONY: help
 help: ## Show this list.
@@ -47,10 +49,9 @@ quickstart: venv ## Install the engine on this machine and run a first virtual m
 teardown: venv ## Remove all that quickstart made.
 	@$(RUN) ansible-playbook turtles.kubevirt.teardown $(ARGS)
 
-# What tests with virtual machines leave of the processors is for those of the parts, beside them.
 .PHONY: test
 test: venv-tests ## Run all tests: those with real virtual machines, and beside them those of the parts.
-	@$(STEPS) test-e2e --beside test-engine --beside test-collection
+	@$(STEPS) test-e2e $(BESIDE:%=--beside %)
 
 .PHONY: test-unit
 test-unit: venv-tests ## Run the tests of the engine's and the collection's parts.
@@ -111,6 +112,10 @@ test-peer: venv-tests ## Run kubevirt.core's modules and inventory against the c
 .PHONY: test-fresh
 test-fresh: venv-fresh ## Run the README's commands on Debian 12 and 13 that have nothing; DEBIAN=trixie: only that.
 	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python -m pytest -s tests/fresh $(ARGS)
+
+.PHONY: test-debian-13
+test-debian-13: venv-fresh ## Have the README's first command run a virtual machine on a Debian 13 that has nothing.
+	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) DEBIAN=trixie TURTLES_FRESH_SMALL=1 $(CURDIR)/$(BIN)/python -m pytest -s tests/fresh $(ARGS)
 
 .PHONY: test-host
 test-host: venv-host ## Run the tests with a whole Debian machine, systemd and all, in QEMU; DEBIAN=trixie: 13 instead of 12.

@@ -23,7 +23,12 @@ from kubernetes.watch import Watch
 from machine import Machine
 
 #: What a kernel's command line needs for control groups of version 1, with an empty hierarchy of version 2 beside them.
-HYBRID = ("systemd.unified_cgroup_hierarchy=0", "systemd.legacy_systemd_cgroup_controller=0")
+#: The last is what systemd 256 and later want to be told besides (its NEWS).
+HYBRID = (
+    "systemd.unified_cgroup_hierarchy=0",
+    "systemd.legacy_systemd_cgroup_controller=0",
+    "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1",
+)
 NAMESPACE = "host"
 
 

@@ -453,6 +453,13 @@ BAD_KEY = (
             [(INVALID, "SEV requires OVMF (UEFI)", "spec.launchSecurity")],
         ),
         (
+            {
+                "spec.domain.launchSecurity": {"snp": {}},
+                "spec.domain.firmware.bootloader": {"efi": {"secureBoot": False, "persistent": True}},
+            },
+            [(INVALID, "SNP does not work along with Persistent EFI variables", "spec.launchSecurity")],
+        ),
+        (
             {"spec.domain.launchSecurity": {"tdx": {}}},
             [
                 (

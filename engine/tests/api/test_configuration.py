@@ -118,12 +118,12 @@ def test_bridge_on_the_pod_network_can_be_forbidden():
     vmi = default(talk_vmi())
     assert not validate(vmi)
     causes = validate(vmi, Context(ClusterConfiguration(permit_bridge_on_pod_network=False)))
-    assert [(cause.message, cause.field) for cause in causes] == [
+    assert {(cause.message, cause.field) for cause in causes} == {
         (
             "Bridge on pod network configuration is not enabled under kubevirt-config",
             "spec.domain.devices.interfaces[0].name",
         )
-    ]
+    }
 
 
 @pytest.mark.parametrize(

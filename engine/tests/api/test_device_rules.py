@@ -192,6 +192,17 @@ def test_gates_open_the_way():
     assert causes == [(INVALID, message, f"{DEVICES}.gpus")]
 
 
+def test_a_device_is_claimed_once():
+    claim = [{"name": "c", "resourceClaimTemplateName": "t"}]
+    device = [{"name": "a", "claimName": "c", "requestName": "r"}]
+    vmi = put(put(talk_vmi(), "spec.resourceClaims", claim), f"{DEVICES}.gpus", device)
+    vmi = put(vmi, f"{DEVICES}.hostDevices", [{**device[0], "name": "b"}])
+    message = 'duplicate claimName/requestName pair "c/r" between GPUs[0] and HostDevices[0]'
+    config = gates("HostDevices", "HostDevicesWithDRA", "GPUsWithDRA")
+    causes = [cause for cause in validate(default(vmi), Context(config)) if "between" in cause.message]
+    assert [cause.message for cause in causes] == [message]
+
+
 def test_video_needs_graphics():
     vmi = put(talk_vmi(), f"{DEVICES}.autoattachGraphicsDevice", False)
     causes = validate(default(put(vmi, f"{DEVICES}.video", {"type": "vga"})))

@@ -15,7 +15,7 @@ from turtles.api.kinds.vmi.rules import volumes
 from turtles.api.kinds.vmi.validation import validate
 from turtles.api.language import INVALID, NOT_FOUND, NOT_SUPPORTED, REQUIRED
 
-from .objects import put, talk_vm, talk_vmi
+from .objects import put, talk_vm, talk_vmi, twice
 
 DISKS = "spec.domain.devices.disks"
 #: Where clients of KubeVirt find some causes about disks.
@@ -208,30 +208,35 @@ def shared(source: dict[str, Any], name: str = "more") -> dict[str, Any]:
                 )
             ],
         ),
-        (
-            {"lun": {"bus": "scsi", "reservation": True}},
-            [
-                (
-                    INVALID,
-                    "persistent reservation is not enabled in kubevirt config",
-                    f"{DISKS}.luns.reservation",
-                )
-            ],
-        ),
-        (
-            {"changedBlockTracking": True},
-            [
-                (
-                    NOT_SUPPORTED,
-                    f"{DISKS}[2].changedBlockTracking is not supported by this engine",
-                    f"{DISKS}[2].changedBlockTracking",
-                )
-            ],
-        ),
     ],
 )
 def test_disk(disk, expected):
-    assert causes(with_disk(disk, CLAIM)) == expected
+    assert causes(with_disk(disk, CLAIM)) == twice(expected)
+
+
+@pytest.mark.parametrize(
+    ("disk", "expected"),
+    [
+        (
+            {"lun": {"bus": "scsi", "reservation": True}},
+            (INVALID, "persistent reservation is not enabled in kubevirt config", f"{DISKS}.luns.reservation"),
+        ),
+        (
+            {"changedBlockTracking": True},
+            (
+                NOT_SUPPORTED,
+                f"{DISKS}[2].changedBlockTracking is not supported by this engine",
+                f"{DISKS}[2].changedBlockTracking",
+            ),
+        ),
+        (
+            {"disk": {"bus": "virtio"}, "io": "native", "cache": "writeback"},
+            (INVALID, f"{DISKS}[2].io native needs cache none, not writeback", f"{DISKS}[2].io"),
+        ),
+    ],
+)
+def test_disk_that_is_refused_once(disk, expected):
+    assert causes(with_disk(disk, CLAIM)) == [expected]
 
 
 def test_reservations_are_refused_by_name():
@@ -246,7 +251,7 @@ def test_reservations_are_refused_by_name():
 )
 def test_name_of_a_disk(name, problems):
     vmi = with_disk({"name": name}, {"name": name, **CLAIM})
-    assert causes(vmi) == [(INVALID, problem, f"{TWICE}[2].name") for problem in problems]
+    assert causes(vmi) == twice([(INVALID, problem, f"{TWICE}[2].name") for problem in problems])
 
 
 def test_disks_with_one_name():
@@ -254,9 +259,8 @@ def test_disks_with_one_name():
     disks = vmi["spec"]["domain"]["devices"]["disks"]
     disks += [{"name": "more"}, {"name": "more"}]
     message = f"{DISKS}[{{}}] and {DISKS}[{{}}] must not have the same Name."
-    assert causes(vmi) == [
-        (INVALID, message.format(one, other), f"{DISKS}[{one}].name") for one, other in ((3, 2), (4, 2), (4, 3))
-    ]
+    pairs = ((3, 2), (4, 2), (4, 3))
+    assert causes(vmi) == twice([(INVALID, message.format(*pair), f"{DISKS}[{pair[0]}].name") for pair in pairs])
 
 
 @pytest.mark.parametrize("target", ["disk", "lun"])
@@ -334,6 +338,15 @@ def test_account_of_the_pod(name, volume, messages):
     assert {cause.field for cause in found} <= {f"{path}.serviceAccountName"}
 
 
+def test_a_path_in_an_image():
+    source = {"containerDisk": {"image": "a", "path": "/"}}
+    message = "containerDisk must not point to root"
+    assert causes(with_volume(source)) == twice([(INVALID, f"{V}.{message}", f"{V}.containerDisk")])
+    source["containerDisk"]["path"] = "a/b"
+    message = "containerDisk must be an absolute path to a file without relative components"
+    assert causes(with_volume(source)) == twice([(INVALID, f"{V}.{message}", f"{V}.containerDisk")])
+
+
 def test_utility_volumes_come_later():
     vmi = put(talk_vmi(), "spec.utilityVolumes", [{"name": "dump", "claimName": "data", "type": "MemoryDump"}])
     message = "cannot create VMI with utility volumes in spec, utility volumes can only be added via hotplug"
@@ -395,20 +408,6 @@ V = "spec.volumes[2]"
                 )
             ],
         ),
-        (
-            {"containerDisk": {"image": "a", "path": "/"}},
-            [(INVALID, f"{V}.containerDisk must not point to root", f"{V}.containerDisk")],
-        ),
-        (
-            {"containerDisk": {"image": "a", "path": "a/b"}},
-            [
-                (
-                    INVALID,
-                    f"{V}.containerDisk must be an absolute path to a file without relative components",
-                    f"{V}.containerDisk",
-                )
-            ],
-        ),
     ],
 )
 def test_volume(source, expected):
@@ -438,8 +437,7 @@ def test_volume(source, expected):
     ],
 )
 def test_hostile_and_impossible_values(source, field):
-    (cause,) = causes(with_volume(source), gates("HostDisk"))
-    assert cause[2] == f"{V}.{field}"
+    assert {cause[2] for cause in causes(with_volume(source), gates("HostDisk"))} == {f"{V}.{field}"}
 
 
 @pytest.mark.parametrize(
@@ -556,12 +554,31 @@ def test_template_has_the_causes_that_its_instance_would_have():
     vm = talk_vm()
     spec = vm["spec"]["template"]["spec"]
     spec["volumes"].append({"name": "Bad", **CLAIM})
-    spec["domain"]["devices"]["disks"][0] = {"name": "containerdisk", "disk": {"readonly": True}}
+    spec["domain"]["devices"]["disks"][0] = {"name": "containerdisk", "disk": {"readonly": True, "bus": "sata"}}
     where = "spec.template.spec.domain.devices.disks"
     assert [(cause.message, cause.field) for cause in vms.validate(vm)] == [
         ("sata hard-disks do not support read-only.", f"{where}[0].disk.bus"),
         (LABEL, f"{where}.domain.devices.disks[2].name"),
     ]
+
+
+@pytest.mark.parametrize(
+    "disk",
+    [
+        {"disk": {"readonly": True}},
+        {"disk": {}, "dedicatedIOThread": True},
+        {"disk": {}, "blockSize": {"custom": {"logical": 4096, "physical": 4096}}},
+    ],
+)
+def test_template_leaves_buses_to_its_instances(disk):
+    vm = talk_vm()
+    vm["spec"]["template"]["spec"]["domain"]["devices"]["disks"][0] = {"name": "containerdisk", **disk}
+    assert vms.validate(vm) == []
+
+
+def test_template_may_have_utility_volumes():
+    volumes = [{"name": "dump", "claimName": "data", "type": "MemoryDump"}]
+    assert vms.validate(put(talk_vm(), "spec.template.spec.utilityVolumes", volumes)) == []
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,9 @@ def test_it_is_admitted(operation: str) -> None:
         ({"selector": None}, "spec.selector is a required field", "spec.selector"),
         ({"domain": {}}, "spec.domain.devices is a required field", "spec.domain.devices"),
         (
-            {"domain": {"devices": {}, "ioThreadsPolicy": "few"}},
-            "Invalid IOThreadsPolicy (few)",
-            "spec.domain.ioThreadsPolicy",
+            {"domain": {"devices": {}, "firmware": {"bootloader": {"bios": {}, "efi": {}}}}},
+            "spec.domain.firmware.bootloader has both EFI and BIOS configured, but they are mutually exclusive.",
+            "spec.domain.firmware.bootloader",
         ),
         (
             {"selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}},
@@ -57,9 +57,9 @@ def test_it_is_admitted(operation: str) -> None:
             "spec.selector.matchExpressions[0].values",
         ),
         (
-            {"domain": {"devices": {}, "firmware": {"uuid": "me"}}},
-            "spec.domain.firmware.uuid must be a UUID, if specified",
-            "spec.domain.firmware.uuid",
+            {"domain": {"devices": {"disks": [{"name": "a", "disk": {}}, {"name": "a", "disk": {}}]}}},
+            "spec.domain.devices.disks[1] and spec.domain.devices.disks[0] must not have the same Name.",
+            "spec.domain.devices.disks[1].name",
         ),
     ],
 )
@@ -71,6 +71,11 @@ def test_refusals_name_the_field(operation: str, spec: dict[str, Any], message: 
         "message": message,
         "field": field,
     }
+
+
+@pytest.mark.parametrize("domain", [{"ioThreadsPolicy": "few"}, {"firmware": {"uuid": "me"}}])
+def test_its_instances_are_judged_for_the_rest(domain: dict[str, Any]) -> None:
+    assert review("CREATE", preset(domain={"devices": {}, **domain}))["allowed"]
 
 
 def test_what_is_being_deleted_is_left_alone() -> None:

@@ -45,8 +45,8 @@ def context(*others: dict[str, Any], status: Any = READY, uid: str | None = "u-v
 @pytest.mark.parametrize(
     ("spec", "field", "words"),
     [
-        ({"source": {**VM, "apiGroup": "apps"}}, "spec.source.apiGroup", "must be kubevirt.io, not apps"),
-        ({"source": {"kind": "VirtualMachine", "name": "vm"}}, "spec.source.apiGroup", "not empty"),
+        ({"source": {**VM, "apiGroup": "apps"}}, "spec.source.apiGroup", "invalid apiGroup"),
+        ({"source": {"kind": "VirtualMachine", "name": "vm"}}, "spec.source.apiGroup", "missing apiGroup"),
         ({"source": {**VM, "kind": "Pod"}}, "spec.source.kind", "invalid kind"),
         ({"deletionPolicy": "Keep"}, "spec.deletionPolicy", '"Delete", "Retain"'),
         ({"failureDeadline": "soon"}, "spec.failureDeadline", "is not a duration"),
@@ -69,25 +69,40 @@ def test_snapshots_that_are_admitted() -> None:
     [
         ({"target": {**VM, "kind": "Pod"}}, "spec.target.kind", "invalid kind"),
         ({"targetReadinessPolicy": "Now"}, "spec.targetReadinessPolicy", "StopTarget"),
-        ({"volumeRestorePolicy": "Same"}, "spec.volumeRestorePolicy", "InPlace"),
-        ({"virtualMachineSnapshotName": "x"}, "spec.virtualMachineSnapshotName", '"x" does not exist'),
-        ({"patches": ["{"]}, "spec.patches[0]", "is not JSON"),
+        ({"target": {**VM, "apiGroup": "apps"}}, "spec.target.apiGroup", "invalid apiGroup"),
+        ({"target": {"kind": "Pod", "name": "vm"}}, "spec.target.apiGroup", "missing apiGroup"),
+        ({"volumeRestorePolicy": "Same"}, "spec.volumeRestorePolicy", 'volume restore policy "Same" doesn\'t exist'),
+        ({"volumeOwnershipPolicy": "Me"}, "spec.volumeOwnershipPolicy", 'volume ownership policy "Me" doesn\'t exist'),
+        (
+            {"patches": ["{"]},
+            "spec.patches",
+            'patch format is not valid - one ":" expected in a single key-value json patch: ',
+        ),
+        (
+            {"patches": ['{"op": "add", "path": "/spec/x", "value": "a:b"}']},
+            "spec.patches",
+            'patch format is not valid - one ":" expected in a single key-value json patch:  "value": "a:b"',
+        ),
+        (
+            {"patches": ['{"op": "remove", "path": "/metadata/name"}']},
+            "spec.patches",
+            'patching is valid only for elements under /spec/ only:  "path": "/metadata/name"',
+        ),
         ({"patches": ['{"path": "/spec/x"}']}, "spec.patches[0]", "needs op and path"),
-        ({"patches": ['{"op": "remove", "path": "/metadata/name"}']}, "spec.patches[0]", "only /spec may be patched"),
         (
             {"patches": ['{"op": "copy", "from": "/status/x", "path": "/spec/x"}']},
             "spec.patches[0]",
             "only /spec may be patched",
         ),
         (
-            {"volumeRestoreOverrides": [{"volumeName": "none", "restoreName": "a"}]},
-            "spec.volumeRestoreOverrides[0].volumeName",
-            "the snapshot has no volume none, but: data",
-        ),
-        (
             {"volumeRestoreOverrides": [{"volumeName": "data"}]},
             "spec.volumeRestoreOverrides[0]",
-            "at least one overriding field",
+            "must provide at least one overriden field",
+        ),
+        (
+            {"volumeRestoreOverrides": [{"volumeName": "", "labels": {}}]},
+            "spec.volumeRestoreOverrides[0].volumeName",
+            "must provide a volume name",
         ),
     ],
 )
@@ -97,24 +112,40 @@ def test_restores_that_are_refused(spec: dict[str, Any], field: str, words: str)
     assert words in cause.message
 
 
+def test_restores_that_are_admitted() -> None:
+    for status in (READY, {"phase": "Failed"}, {}):
+        for uid in ("u-vm", "u-other", None):
+            assert validate_restore(restore(), context(status=status, uid=uid)) == []
+    assert validate_restore(restore(virtualMachineSnapshotName="x"), context()) == []
+    for path in ("/spec/x", "/metadata/labels/a"):
+        patch = f'{{"op": "replace", "path": "{path}", "value": "b"}}'
+        assert validate_restore(restore(patches=[patch]), context()) == []
+
+
+def test_only_the_engine_patches_as_it_likes() -> None:
+    patch = '{"op": "add", "path": "/spec/x", "value": {"a": "b:c"}}'
+    assert validate_restore(restore(patches=[patch]), context())
+    assert validate_restore(restore(patches=[patch]), Context(privileged=True)) == []
+
+
 @pytest.mark.parametrize(
-    ("status", "words"),
-    [({"phase": "Failed"}, "has failed and is invalid to use"), ({"phase": "InProgress"}, "is not ready to use")],
+    "domain", [{"devices": {"tpm": {"persistent": True}}}, {"firmware": {"bootloader": {"efi": {"persistent": True}}}}]
 )
-def test_only_whole_snapshots_are_restored(status: dict[str, Any], words: str) -> None:
-    (cause,) = validate_restore(restore(), context(status=status))
-    assert words in cause.message
+def test_what_a_tpm_keeps_stays_with_its_machine(domain: dict[str, Any]) -> None:
+    vm = {"metadata": {"name": "vm", "uid": "u-vm"}, "spec": {"template": {"spec": {"domain": domain}}}}
+    known = {("VirtualMachineSnapshot", "s"): snapshot(READY), ("VirtualMachine", "vm"): vm}
 
+    def find(kind: str, _namespace: str, name: str) -> dict[str, Any]:
+        if (kind, name) not in known:
+            raise Missing("not found")
+        return known[kind, name]
 
-def test_only_the_machine_itself_or_a_new_one_is_a_target() -> None:
-    assert validate_restore(restore(), context()) == []
-    assert validate_restore(restore(), context(uid=None)) == []
-    (cause,) = validate_restore(restore(), context(uid="u-other"))
-    assert cause.field == "spec.target"
-    assert "restore target already exists" in cause.message
-    new = restore(target={**VM, "name": "new"}, volumeRestorePolicy="InPlace")
-    (cause,) = validate_restore(new, context(uid=None))
-    assert cause.field == "spec.volumeRestorePolicy"
+    assert validate_restore(restore(), Context(find=find)) == []
+    (cause,) = validate_restore(restore(target={**VM, "name": "new"}), Context(find=find))
+    assert (cause.field, cause.message) == (
+        "spec",
+        "Restore to a different VM is not supported when snapshotted VM has backend storage (persistent TPM or EFI)",
+    )
 
 
 def test_one_restore_of_a_machine_at_a_time() -> None:

@@ -115,7 +115,7 @@ def test_talk_vm_is_accepted():
             None,
         ),
         (f"{NIC}.0.name", "x", f"{NIC}[0].name 'x' not found.", None),
-        (f"{NIC}.0.masquerade", {}, "must have exactly one binding set", None),
+        (f"{NIC}.0.masquerade", {}, "must have exactly one binding method or binding plugin", f"{NIC}[0]"),
         (f"{NIC}.0.slirp", {}, "Slirp interface support has been discontinued since v1.3", f"{NIC}[0].slirp"),
         (f"{NIC}.0.model", "ne2000", "uses model ne2000 that is not supported.", f"{NIC}[0].model"),
         (f"{NIC}.0.macAddress", "02:00", "has malformed MAC address (02:00).", f"{NIC}[0].macAddress"),
@@ -264,13 +264,41 @@ def test_a_receiver_waits_behind_its_gate():
             'Cannot update vm running state until snapshot "s" completes',
         ),
         ({"restoreInProgress": "r"}, "spec.template.spec.hostname", "web", None),
-        ({"restoreInProgress": "r"}, "spec.running", True, 'Cannot start VM until restore "r" completes'),
+        (
+            {"restoreInProgress": "r"},
+            "spec.running",
+            True,
+            'Cannot update VM runStrategy until restore "r" completes',
+        ),
     ],
 )
 def test_what_has_to_wait(status, path, value, message):
     old = {**talk_vm(), "status": status}
     causes = vms.validate_update(put({**talk_vm(), "status": status}, path, value), old)
     assert [(cause.field, cause.message) for cause in causes] == ([("spec", message)] if message else [])
+
+
+def test_a_machine_that_is_restored_may_be_stopped_and_changed():
+    runs = {**put(talk_vm(), "spec.running", True), "status": {"restoreInProgress": "r"}}
+    assert vms.validate_update(put(runs, "spec.running", False), runs) == []
+    assert vms.validate_update(put(runs, "spec.template.spec.hostname", "web"), runs) == []
+
+
+def test_volumes_are_not_copied_while_the_guest_runs():
+    def vm(claim, **spec):
+        found = put(talk_vm(), "spec.template.spec.volumes.0", {"persistentVolumeClaim": {"claimName": claim}})
+        found["spec"]["template"]["spec"]["volumes"][0]["name"] = "containerdisk"
+        found["spec"] |= {"running": True, "updateVolumesStrategy": "Migration", **spec}
+        return found
+
+    assert vms.validate(vm("old")) == []
+    assert vms.validate_update(vm("old"), vm("old", updateVolumesStrategy="Replacement")) == []
+    assert vms.validate_update(vm("new", running=False), vm("old")) == []
+    assert vms.validate_update(vm("new", updateVolumesStrategy="Replacement"), vm("old")) == []
+    (cause,) = vms.validate_update(vm("new"), vm("old"))
+    assert cause.field == "spec.template.spec.volumes[0]"
+    (cause,) = vms.validate(vm("old", updateVolumesStrategy="Copy"))
+    assert cause.field == "spec.updateVolumesStrategy"
 
 
 def test_vm_paths_start_at_the_template():

@@ -149,7 +149,7 @@ def test_another_machine_of_the_name_is_left_alone() -> None:
     other = machine()
     other["metadata"]["uid"] = "u-other"
     decided = plan(restore(), situation(other), NOW)
-    assert "is not the one that the snapshot is of" in said(decided)
+    assert "restore target already exists" in said(decided)
     assert decided.lock is None
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
 GROUP = "clone.kubevirt.io"
@@ -15,9 +14,6 @@ SNAPSHOT = ("snapshot.kubevirt.io", "VirtualMachineSnapshot")
 #: ``status.phase``.
 SNAPSHOT_IN_PROGRESS, RESTORE_IN_PROGRESS = "SnapshotInProgress", "RestoreInProgress"
 SUCCEEDED, FAILED = "Succeeded", "Failed"
-
-#: A filter of keys of labels or annotations.
-FILTER = re.compile(r"!?(\*|[A-Za-z0-9]([A-Za-z0-9_./-]*)\*?)")
 
 
 def kept(values: Mapping[str, str], filters: Iterable[str]) -> dict[str, str]:

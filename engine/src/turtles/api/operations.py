@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a snapshot or a restore in progress keeps users from changing in a VirtualMachine.
+"""What a snapshot or a restore in progress keeps users from changing in a VirtualMachine, and what isn't possible.
 
 Rules and messages: KubeVirt API, `status.snapshotInProgress` and `status.restoreInProgress`.
 """
@@ -12,6 +12,9 @@ from turtles.api.language import NOT_SUPPORTED, Cause
 from turtles.api.objects import Object, get
 from turtles.api.rules import Causes
 from turtles.api.run_strategies import HALTED, run_strategy
+
+#: How `spec.updateVolumesStrategy` asks for volumes to be copied while the guest runs.
+MIGRATION = "Migration"
 
 
 def operation_causes(vm: Object, old: Any) -> Causes:
@@ -30,8 +33,30 @@ def operation_causes(vm: Object, old: Any) -> Causes:
             yield Cause(NOT_SUPPORTED, message, "spec")
             return
     restore = get(vm, "status", "restoreInProgress")
-    if restore and vm["spec"] != get(old, "spec") and run_strategy(vm) != HALTED:
-        yield Cause(NOT_SUPPORTED, f'Cannot start VM until restore "{restore}" completes', "spec")
+    # KubeVirt locks a machine once it is stopped, this engine before: stopping it is what a restore may wait for.
+    if restore and run_strategy(vm) not in (HALTED, run_strategy({"spec": get(old, "spec") or {}})):
+        yield Cause(NOT_SUPPORTED, f'Cannot update VM runStrategy until restore "{restore}" completes', "spec")
+    if vm["spec"].get("updateVolumesStrategy") == MIGRATION and run_strategy(vm) != HALTED:
+        yield from _copied(vm, old)
+
+
+def _copied(vm: Object, old: Any) -> Causes:
+    """Refuse to copy volumes to others while the guest runs."""
+    before = {volume["name"]: _claim(volume) for volume in _volumes(old)}
+    for index, volume in enumerate(_volumes(vm)):
+        claim = before.get(volume["name"])
+        if claim and _claim(volume) not in (None, claim):
+            message = (
+                f'volume "{volume["name"]}" can\'t be copied to another claim while the guest runs: this engine has '
+                "no updateVolumesStrategy Migration; halt the machine, or use Replacement"
+            )
+            yield Cause(NOT_SUPPORTED, message, f"spec.template.spec.volumes[{index}]")
+
+
+def _claim(volume: Object) -> str | None:
+    """Return the name of a volume's claim: a DataVolume's is called like itself."""
+    name: str | None = get(volume, "persistentVolumeClaim", "claimName") or get(volume, "dataVolume", "name")
+    return name
 
 
 def _volumes(vm: Any) -> Any:

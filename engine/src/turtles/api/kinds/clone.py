@@ -12,19 +12,18 @@ import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from turtles.api.clones import FILTER, GROUP, SNAPSHOT, VM
+from turtles.api.clones import GROUP, SNAPSHOT, VM
 from turtles.api.core import CONDITIONS
 from turtles.api.kind import CREATE, DEFAULT_CONTEXT, MANAGED_BY_USERS, UPDATE, Column, Context, Kind, Version, Webhook
 from turtles.api.kinds.snapshot.common import patch_causes
 from turtles.api.language import (
     INVALID,
-    REQUIRED,
+    NOT_SUPPORTED,
     STRING,
     STRING_MAP,
     STRINGS,
     TIME,
     Cause,
-    Choice,
     Struct,
     field,
 )
@@ -77,8 +76,9 @@ _SPEC = Struct(
     field("patches", STRINGS, "JSON patches (RFC 6902), each one operation as text, of the copy's spec."),
     field(
         "volumeNamePolicy",
-        Choice(RANDOMIZE_NAMES, PREFIX_TARGET_NAME),
-        "How the copy's claims are called: by a name of their own (the default), or by machine and volume.",
+        STRING,
+        "How the copy's claims are called: by a name of their own (RandomizeNames, the default), or by machine and "
+        "volume (PrefixTargetName).",
         absent=RANDOMIZE_NAMES,
     ),
 )
@@ -98,12 +98,12 @@ def default(
     clone: Object, context: Context = DEFAULT_CONTEXT, random: Callable[[], str] = lambda: uuid.uuid4().hex[:5]
 ) -> Object:
     """Return a new clone with the name of the copy."""
-    if not is_well_formed(clone, _SPEC) or clone["spec"].get("target"):
+    if not is_well_formed(clone, _SPEC) or get(clone, "spec", "target", "name"):
         return clone
     clone = copy.deepcopy(clone)
     group, kind = VM
-    name = f"clone-{clone['spec']['source']['name'][:50]}-{random()}"
-    clone["spec"]["target"] = {"apiGroup": group, "kind": kind, "name": name}
+    target = clone["spec"].get("target") or {"apiGroup": group, "kind": kind}
+    clone["spec"]["target"] = {**target, "name": f"clone-{clone['spec']['source']['name'][:50]}-{random()}"}
     return clone
 
 
@@ -112,40 +112,59 @@ def validate(clone: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     if causes := schema_causes(clone, _SPEC):
         return causes
     spec = clone["spec"]
-    causes += _kinds(spec)
     for path, holder in (("spec", spec), ("spec.template", spec.get("template") or {})):
-        for name in ("labelFilters", "annotationFilters"):
-            causes += _filters(holder.get(name) or (), f"{path}.{name}")
+        for name, of in (("annotationFilters", "annotations"), ("labelFilters", "labels")):
+            causes += _filters(holder.get(name) or (), f"{path}.{of}")
+    causes += [*_kinds(spec), *_source(spec["source"]), *_target(spec)]
     for interface, mac in (spec.get("newMacAddresses") or {}).items():
-        if not _MAC.fullmatch(mac):
-            here = f"spec.newMacAddresses.{interface}"
-            causes.append(Cause(INVALID, f"{mac} is not a MAC address such as 02:00:00:00:00:01", here))
-    causes += patch_causes(spec, context)
+        if mac and not _MAC.fullmatch(mac):
+            message = f"interface {interface} has malformed MAC address ({mac})."
+            causes.append(Cause(INVALID, message, f"spec.newMacAddresses.{interface}"))
+    causes += patch_causes(spec)
+    policy = spec.get("volumeNamePolicy")
+    if policy is not None and policy not in (RANDOMIZE_NAMES, PREFIX_TARGET_NAME):
+        message = f'VolumeNamePolicy "{policy}" is not supported'
+        causes.append(Cause(NOT_SUPPORTED, message, "spec.volumeNamePolicy"))
     return causes
 
 
+def _filters(filters: Iterable[str], path: str) -> Causes:
+    for text in filters:
+        if text == "!":
+            yield Cause(INVALID, "a negation character is not a valid filter", path)
+        if not text:
+            yield Cause(INVALID, f"{path} filter is empty", path)
+        for part, what, rule in (
+            (text[1:], "negation character (!)", "NegationChar can be only used at the beginning of the filter"),
+            (text[:-1], "wildcard character (*)", "WildcardChar can be only at the end of the filter"),
+        ):
+            if what[-2] in part:
+                message = f"{path} filter {text} is invalid: cannot contain a {what}; FilterRules: {rule}"
+                yield Cause(INVALID, message, path)
+
+
 def _kinds(spec: Object) -> Causes:
-    source, target = spec["source"], spec.get("target")
-    if (source.get("apiGroup"), source["kind"]) not in (VM, SNAPSHOT):
-        message = f"must be a VirtualMachine of {VM[0]} or a VirtualMachineSnapshot of {SNAPSHOT[0]}"
-        yield Cause(INVALID, message, "spec.source")
+    if spec["source"]["kind"] not in (VM[1], SNAPSHOT[1]):
+        yield Cause(INVALID, "Source kind is not supported", "spec.Source.Kind")
+    if spec.get("target") is not None and spec["target"]["kind"] != VM[1]:
+        yield Cause(INVALID, "Target kind is not supported", "spec.Target.Kind")
+
+
+def _source(source: Object) -> Causes:
+    if not source.get("apiGroup"):
+        yield Cause(INVALID, "Source's APIGroup cannot be empty", "spec.Source.APIGroup")
+    if not source["kind"]:
+        yield Cause(INVALID, "Source's Kind cannot be empty", "spec.Source")
     if not source["name"]:
-        yield Cause(REQUIRED, "Source name cannot be empty", "spec.source.name")
-    if target is None:
-        return
-    if (target.get("apiGroup"), target["kind"]) != VM:
-        yield Cause(INVALID, f"must be a VirtualMachine of {VM[0]}", "spec.target")
-    if (source["kind"], source["name"]) == (target["kind"], target["name"]):
+        yield Cause(INVALID, "Source's name cannot be empty", "spec.Source.Name")
+
+
+def _target(spec: Object) -> Causes:
+    source, target = spec["source"], spec.get("target")
+    if target is not None and (source["kind"], target["kind"], target["name"]) == (VM[1], VM[1], source["name"]):
         yield Cause(
             INVALID, "Target name cannot be equal to source name when both are VirtualMachines", "spec.target.name"
         )
-
-
-def _filters(filters: Iterable[str], path: str) -> Causes:
-    for index, text in enumerate(filters):
-        if not FILTER.fullmatch(text):
-            message = f"{text!r} is not a filter: a key, with ! in front or not, and * at its end or not"
-            yield Cause(INVALID, message, f"{path}[{index}]")
 
 
 def validate_update(clone: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:

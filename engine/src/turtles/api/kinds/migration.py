@@ -111,8 +111,7 @@ def _not_now(migration: Object, context: Context) -> Causes:
     try:
         vmi = context.find(_VMI, namespace, name)
     except Missing:
-        message = f'the VMI "{namespace}/{name}" does not exist: only an instance that runs can be migrated'
-        yield Cause(INVALID, message, "spec.vmiName")
+        yield Cause(INVALID, f'the VMI "{namespace}/{name}" does not exist', "spec.vmiName")
         return
     if is_final(vmi) or is_deleted(vmi):
         yield Cause(INVALID, "Cannot migrate VMI in finalized state.", "spec.vmiName")

@@ -11,7 +11,7 @@ from typing import Any
 
 from turtles.api.core import LABEL_SELECTOR
 from turtles.api.kind import CREATE, DEFAULT_CONTEXT, GROUP, MANAGED_BY_USERS, UPDATE, Context, Kind, Version, Webhook
-from turtles.api.kinds.vmi.rules import compute, devices, disks, machine
+from turtles.api.kinds.vmi.rules import disks, machine
 from turtles.api.kinds.vmi.schema import DOMAIN
 from turtles.api.language import REQUIRED, Cause, Struct, field
 from turtles.api.objects import get, is_deleted
@@ -30,7 +30,7 @@ _SPEC = Struct(
 def validate(preset: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     """Return what is wrong with a preset, created or updated. One that is being deleted may be anything.
 
-    Of the rules those about the machine itself apply: what they refuse no VirtualMachineInstance could have.
+    All else is judged where it is in a VirtualMachineInstance.
     """
     if is_deleted(preset):
         return []
@@ -41,8 +41,7 @@ def validate(preset: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     if spec.get("domain") is None:
         return [*causes, Cause(REQUIRED, "missing domain.", "spec.domain")]
     causes += disks.disk_causes(get(spec, "domain", "devices", "disks") or [], "spec.domain.devices.disks")
-    rules = (*machine.RULES, *compute.RULES, *devices.FIRST, *devices.ASSIGNED, *devices.GATED, *devices.LAST)
-    return [*causes, *(cause for rule in rules for cause in rule(spec, "spec", context.config))]
+    return [*causes, *machine.boot(spec, "spec")]
 
 
 PRESET = Kind(

@@ -43,13 +43,13 @@ from turtles.api.language import (
     STRING_MAP,
     TIME,
     Cause,
+    Choice,
     ListOf,
     Struct,
     field,
-    unsupported,
 )
 from turtles.api.objects import Object, add_annotations, add_finalizer, get, is_deleted
-from turtles.api.operations import operation_causes
+from turtles.api.operations import MIGRATION, operation_causes
 from turtles.api.rules import Causes, Spec, check_metadata, is_well_formed, schema_causes
 from turtles.api.run_strategies import RUN_STRATEGIES, WAIT_AS_RECEIVER
 
@@ -86,7 +86,12 @@ VM_SPEC = Struct(
         matchers.matcher_schema(matchers.PREFERENCE, "The preference that the machine takes defaults from."),
         "The preference that the machine takes defaults from.",
     ),
-    unsupported("updateVolumesStrategy", "How a change of volumes is carried out.", neutral=("Replacement",)),
+    field(
+        "updateVolumesStrategy",
+        Choice("Replacement", MIGRATION),
+        "How a change of volumes is carried out: by the next start (Replacement, the default), or by copying them to "
+        "the new ones while the guest runs (Migration), which this engine can't: such a change is refused.",
+    ),
 )
 
 VM_STATUS = Struct(

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from turtles.api.clones import FAILED, RESTORE_IN_PROGRESS, SNAPSHOT, SNAPSHOT_IN_PROGRESS, SUCCEEDED, kept
+from turtles.api.clones import VM as MACHINE
 from turtles.api.conditions import set_condition
 from turtles.api.kinds import snapshot as kinds
 from turtles.api.objects import Object, get, is_deleted, owner_reference
@@ -56,7 +57,7 @@ class Plan:
 def snapshot_name(clone: Object) -> str:
     """Return the name of the snapshot that a clone is made from."""
     source = clone["spec"]["source"]
-    if (source.get("apiGroup"), source["kind"]) == SNAPSHOT:
+    if source["kind"] == SNAPSHOT[1]:
         return str(source["name"])
     return f"tmp-snapshot-{clone['metadata']['uid']}"
 
@@ -136,13 +137,13 @@ def _snapshot(clone: Object) -> Object:
         "apiVersion": kinds.SNAPSHOT.api_version,
         "kind": kinds.SNAPSHOT.kind,
         "metadata": _metadata(clone, snapshot_name(clone)),
-        "spec": {"source": clone["spec"]["source"]},
+        "spec": {"source": _machine(clone["spec"]["source"])},
     }
 
 
 def _restore(clone: Object, content: Object) -> Object:
     spec: Object = {
-        "target": clone["spec"]["target"],
+        "target": _machine(clone["spec"]["target"]),
         "virtualMachineSnapshotName": snapshot_name(clone),
         "volumeOwnershipPolicy": OWNED_BY_VM,
         "patches": patches(clone, content["spec"]["source"]["virtualMachine"]),
@@ -155,6 +156,12 @@ def _restore(clone: Object, content: Object) -> Object:
         "metadata": _metadata(clone, restore_name(clone)),
         "spec": spec,
     }
+
+
+def _machine(reference: Object) -> Object:
+    """Return a reference to a machine, of which a clone needn't say the group rightly."""
+    group, kind = MACHINE
+    return {"apiGroup": group, "kind": kind, "name": reference["name"]}
 
 
 def _metadata(clone: Object, name: str) -> Object:

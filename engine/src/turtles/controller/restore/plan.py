@@ -140,7 +140,7 @@ def _is_free(restore: Object, found: Situation, decided: Plan, now: datetime) ->
         return False
     source = get(found.snapshot, "status", "sourceUID")
     if source is not None and target["metadata"]["uid"] != source:
-        _fail(decided, stamp, f"VirtualMachine {target['metadata']['name']} is not the one that the snapshot is of")
+        _fail(decided, stamp, "restore source and restore target are different but restore target already exists")
         return False
     runs = found.vmi is not None and not (is_final(found.vmi) and is_deleted(found.vmi))
     policy = restore["spec"].get("targetReadinessPolicy") or WAIT_GRACE_PERIOD

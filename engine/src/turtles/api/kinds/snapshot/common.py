@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from turtles.api.kind import GROUP, Context, Version
-from turtles.api.language import INVALID, STRING, TIME, Cause, Struct, field
+from turtles.api.language import INVALID, NOT_FOUND, STRING, TIME, Cause, Struct, field
 from turtles.api.objects import Object, get
 from turtles.api.rules import Causes
 
@@ -19,9 +19,8 @@ VERSIONS = (
     ),
 )
 
-#: What patches may change: what a machine is, not which one it is. A clone also leaves labels and annotations out.
-_PATCHED = ("/spec/",)
-_PATCHED_BY_ENGINE = (*_PATCHED, "/metadata/labels/", "/metadata/annotations/")
+#: What patches may change: what a machine is, not which one it is.
+_PATCHED = ("/spec/", "/metadata/labels/", "/metadata/annotations/")
 
 ERROR = Struct(
     "What went wrong last.",
@@ -41,27 +40,27 @@ def reference(doc: str) -> Struct:
 
 
 def reference_causes(named: Object, path: str) -> Causes:
-    """Refuse a reference to anything but a VirtualMachine."""
-    if named.get("apiGroup") != GROUP:
-        message = f"invalid apiGroup: must be {GROUP}, not {named.get('apiGroup') or 'empty'}"
-        yield Cause(INVALID, message, f"{path}.apiGroup")
-    if named["kind"] != "VirtualMachine":
-        yield Cause(INVALID, f"invalid kind: must be VirtualMachine, not {named['kind']}", f"{path}.kind")
+    """Refuse a reference to anything but a VirtualMachine, for one reason."""
+    if named.get("apiGroup") is None:
+        yield Cause(NOT_FOUND, "missing apiGroup", f"{path}.apiGroup")
+    elif named["apiGroup"] != GROUP:
+        yield Cause(INVALID, "invalid apiGroup", f"{path}.apiGroup")
+    elif named["kind"] != "VirtualMachine":
+        yield Cause(INVALID, "invalid kind", f"{path}.kind")
 
 
-def patch_causes(spec: Object, context: Context) -> Causes:
+def patch_causes(spec: Object) -> Causes:
     """Refuse patches of a new machine that aren't any, or change which machine it is."""
-    allowed = _PATCHED_BY_ENGINE if context.privileged else _PATCHED
     for index, text in enumerate(spec.get("patches") or ()):
         here = f"spec.patches[{index}]"
         try:
             operation = json.loads(text)
-        except ValueError as error:
-            yield Cause(INVALID, f"{here} is not JSON: {error}", here)
+        except ValueError:
+            yield Cause(INVALID, f"patch is not valid JSON ({text})", here)
             continue
         if not isinstance(operation, dict) or not isinstance(operation.get("path"), str) or "op" not in operation:
             yield Cause(INVALID, f"{here} is not an operation of a JSON patch: it needs op and path", here)
-        elif not all(str(operation[key]).startswith(allowed) for key in ("path", "from") if key in operation):
+        elif not all(str(operation[key]).startswith(_PATCHED) for key in ("path", "from") if key in operation):
             yield Cause(INVALID, f"{here}: only {_PATCHED[0][:-1]} may be patched, not {operation['path']}", here)
 
 

@@ -26,7 +26,6 @@ from turtles.api.objects import Object, get
 from turtles.api.rules import Causes, schema_causes
 from turtles.api.snapshots import (
     FAIL_IMMEDIATE,
-    FAILED,
     GROUP,
     IN_PLACE,
     OWNED_BY_NONE,
@@ -36,10 +35,17 @@ from turtles.api.snapshots import (
     STOP_TARGET,
     WAIT_EVENTUALLY,
     WAIT_GRACE_PERIOD,
-    is_ready,
 )
 
 _VM, _SNAPSHOT = "VirtualMachine", "VirtualMachineSnapshot"
+#: How the paths begin, in JSON, that patches may change.
+_PATCHED = ('"/spec/', '"/metadata/labels/', '"/metadata/annotations/')
+#: Below a machine's domain: what keeps something that no snapshot has.
+_PERSISTENT = (("devices", "tpm", "persistent"), ("firmware", "bootloader", "efi", "persistent"))
+_POLICIES = {
+    "volumeRestorePolicy": ("volume restore policy", (RANDOMIZE_NAMES, IN_PLACE, PREFIX_TARGET_NAME)),
+    "volumeOwnershipPolicy": ("volume ownership policy", (OWNED_BY_VM, OWNED_BY_NONE)),
+}
 
 SPEC = Struct(
     "What is restored, and how.",
@@ -54,9 +60,9 @@ SPEC = Struct(
     ),
     field(
         "volumeRestorePolicy",
-        Choice(RANDOMIZE_NAMES, IN_PLACE, PREFIX_TARGET_NAME),
+        STRING,
         "How the restored claims are called: by a name of their own (the default), as before, in which case those "
-        "that the machine has are deleted, or by machine and volume.",
+        "that the machine has are deleted, or by machine and volume: RandomizeNames, InPlace or PrefixTargetName.",
         absent=RANDOMIZE_NAMES,
     ),
     field(
@@ -74,7 +80,7 @@ SPEC = Struct(
     ),
     field(
         "volumeOwnershipPolicy",
-        Choice(OWNED_BY_VM, OWNED_BY_NONE),
+        STRING,
         "Whether restored claims go with the machine: Vm (the default) or None.",
         absent=OWNED_BY_VM,
     ),
@@ -104,58 +110,80 @@ _STATUS = Struct(
 
 
 def validate(restore: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
-    """Return what is wrong with a new restore."""
+    """Return what is wrong with a new restore.
+
+    Whether the snapshot can be restored to the target, the controller finds out: it may be made yet.
+    """
     if causes := schema_causes(restore, SPEC):
         return causes
     spec, namespace = restore["spec"], str(get(restore, "metadata", "namespace") or "")
-    if causes := [*reference_causes(spec["target"], "spec.target"), *patch_causes(spec, context), *_overrides(spec)]:
-        return causes
-    return [*_snapshot(spec, namespace, context), *_others(restore, namespace, context)]
+    causes = [*reference_causes(spec["target"], "spec.target")]
+    if not causes:
+        if not context.privileged:
+            causes = [*_pairs(spec), *_state(spec, namespace, context)]
+        causes = [*causes, *_overrides(spec), *_policies(spec)] or [*patch_causes(spec), *_repeated(spec)]
+    return [*causes, *_others(restore, namespace, context)]
+
+
+def _pairs(spec: Object) -> Causes:
+    """Refuse what KubeVirt can't read as a patch: it takes values to be texts or numbers, without colons and commas."""
+    for text in spec.get("patches") or ():
+        for pair in text.strip("{}").split(","):
+            key, *value = (part.strip() for part in pair.split(":"))
+            if len(value) != 1:
+                message = f'patch format is not valid - one ":" expected in a single key-value json patch: {pair}'
+                yield Cause(INVALID, message, "spec.patches")
+            elif key == '"path"' and not value[0].startswith(_PATCHED):
+                message = f"patching is valid only for elements under /spec/ only: {pair}"
+                yield Cause(INVALID, message, "spec.patches")
+
+
+def _state(spec: Object, namespace: str, context: Context) -> Causes:
+    """Refuse a new machine that would have to have what a TPM or EFI variables of another one keep."""
+    try:
+        snapshot = context.find(_SNAPSHOT, namespace, spec["virtualMachineSnapshotName"])
+        if _uid(spec["target"]["name"], namespace, context) == (uid := get(snapshot, "status", "sourceUID")):
+            return
+        source = context.find(_VM, namespace, str(get(snapshot, "spec", "source", "name")))
+    except Missing:
+        return
+    machine = get(source, "spec", "template", "spec")
+    if get(source, "metadata", "uid") == uid and any(get(machine, "domain", *path) for path in _PERSISTENT):
+        message = (
+            "Restore to a different VM is not supported when snapshotted VM has backend storage (persistent TPM or EFI)"
+        )
+        yield Cause(INVALID, message, "spec")
+
+
+def _uid(name: str, namespace: str, context: Context) -> str | None:
+    try:
+        return str(context.find(_VM, namespace, name)["metadata"]["uid"])
+    except Missing:
+        return None
 
 
 def _overrides(spec: Object) -> Causes:
-    names = [each["volumeName"] for each in spec.get("volumeRestoreOverrides") or ()]
     for index, override in enumerate(spec.get("volumeRestoreOverrides") or ()):
         here = f"spec.volumeRestoreOverrides[{index}]"
         if not override["volumeName"]:
             yield Cause(REQUIRED, "must provide a volume name", f"{here}.volumeName")
-        elif names.count(override["volumeName"]) > 1:
-            yield Cause(INVALID, f"volume {override['volumeName']} has several overrides", f"{here}.volumeName")
-        if not any(override.get(key) for key in ("restoreName", "labels", "annotations")):
-            yield Cause(REQUIRED, "must provide at least one overriding field: restoreName, labels, annotations", here)
+        if not override.get("restoreName") and all(override.get(key) is None for key in ("labels", "annotations")):
+            yield Cause(REQUIRED, "must provide at least one overriden field", here)
 
 
-def _snapshot(spec: Object, namespace: str, context: Context) -> Causes:
-    name, here = spec["virtualMachineSnapshotName"], "spec.virtualMachineSnapshotName"
-    try:
-        snapshot = context.find(_SNAPSHOT, namespace, name)
-    except Missing:
-        yield Cause(INVALID, f'VirtualMachineSnapshot "{name}" does not exist', here)
-        return
-    if get(snapshot, "status", "phase") == FAILED:
-        yield Cause(INVALID, f'VirtualMachineSnapshot "{name}" has failed and is invalid to use', here)
-        return
-    if not is_ready(snapshot):
-        yield Cause(INVALID, f'VirtualMachineSnapshot "{name}" is not ready to use', here)
-        return
-    included = get(snapshot, "status", "snapshotVolumes", "includedVolumes") or []
-    for index, override in enumerate(spec.get("volumeRestoreOverrides") or ()):
-        if override["volumeName"] not in included:
-            message = f"the snapshot has no volume {override['volumeName']}, but: {', '.join(included) or 'none'}"
-            yield Cause(INVALID, message, f"spec.volumeRestoreOverrides[{index}].volumeName")
-    try:
-        target = context.find(_VM, namespace, spec["target"]["name"])
-    except Missing:
-        if spec.get("volumeRestorePolicy") == IN_PLACE and spec["target"]["name"] != snapshot["spec"]["source"]["name"]:
-            message = "a new machine can't take the place of another one's claims; use RandomizeNames"
-            yield Cause(INVALID, message, "spec.volumeRestorePolicy")
-        return
-    if target["metadata"]["uid"] != get(snapshot, "status", "sourceUID"):
-        message = (
-            "restore source and restore target are different but restore target already exists: restore to the "
-            "machine that the snapshot is of, or to a name that no machine has"
-        )
-        yield Cause(INVALID, message, "spec.target")
+def _repeated(spec: Object) -> Causes:
+    names = [each["volumeName"] for each in spec.get("volumeRestoreOverrides") or ()]
+    for index, name in enumerate(names):
+        if names.count(name) > 1:
+            here = f"spec.volumeRestoreOverrides[{index}].volumeName"
+            yield Cause(INVALID, f"volume {name} has several overrides", here)
+
+
+def _policies(spec: Object) -> Causes:
+    for name, (words, known) in _POLICIES.items():
+        policy = spec.get(name)
+        if policy is not None and policy not in known:
+            yield Cause(INVALID, f'{words} "{policy}" doesn\'t exist', f"spec.{name}")
 
 
 def _others(restore: Object, namespace: str, context: Context) -> Causes:
@@ -165,13 +193,12 @@ def _others(restore: Object, namespace: str, context: Context) -> Causes:
             for each in get(other, "status", "conditions") or ()
         )
         if (
-            get(other, "spec", "target", "name") == restore["spec"]["target"]["name"]
+            get(other, "spec", "target") == restore["spec"]["target"]
             and not get(other, "status", "complete")
             and not failed
             and other["metadata"].get("name") != restore["metadata"].get("name")
         ):
             yield Cause(INVALID, f'VirtualMachineRestore "{other["metadata"]["name"]}" in progress', "spec.target")
-            return
 
 
 RESTORE = Kind(

@@ -49,6 +49,7 @@ _RULES: tuple[Rule, ...] = (
     compute.realtime,
     *placement.RULES,
     *network.RULES,
+    *devices.CLAIMED,
     *disks.MAPPING,
     *devices.FIRST,
     compute.io_threads,
@@ -67,9 +68,20 @@ _RULES: tuple[Rule, ...] = (
     *volumes.LAST,
     compute.too_many,
     compute.feature_names,
+    *network.OWN,
+    *disks.OWN,
+    *volumes.OWN,
     *machine.OWN,
 )
-_CREATION_RULES: tuple[Rule, ...] = (*network.CREATION, *devices.CREATION)
+#: What is judged of a new instance before everything else. KubeVirt's rules about networks, disks and paths of
+#: containerDisks have their turn among the others as well, so that clients find their causes twice.
+_CREATION_RULES: tuple[Rule, ...] = (
+    *network.CREATION,
+    *network.RULES,
+    *volumes.PATHS,
+    *volumes.CREATION,
+    *disks.RULES,
+)
 
 
 def validate(vmi: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:

@@ -22,7 +22,7 @@ from turtles.api.kinds.vmi.defaults.compute import (
     default_topology,
 )
 from turtles.api.kinds.vmi.defaults.devices import default_devices, default_probes
-from turtles.api.kinds.vmi.defaults.disks import declare_disks, default_disks
+from turtles.api.kinds.vmi.defaults.disks import declare_disks, default_buses, default_disks
 from turtles.api.kinds.vmi.defaults.machine import default_features, default_firmware, default_hyperv
 from turtles.api.kinds.vmi.defaults.network import default_network
 from turtles.api.kinds.vmi.presets import PRESET, apply_presets
@@ -50,6 +50,7 @@ def default(vmi: Object, context: Context = DEFAULT_CONTEXT) -> Object:
     spec = vmi["spec"]
     default_spec(spec, config)
     domain = spec["domain"]
+    default_buses(spec, config)
     default_features(spec)
     default_firmware(vmi)
     default_devices(spec, domain)
@@ -85,7 +86,7 @@ def default_spec(spec: Object, config: ClusterConfiguration) -> None:
     if not spec.get("evictionStrategy"):
         spec["evictionStrategy"] = config.eviction_strategy
     default_network(spec, domain, config)
-    default_disks(spec, config)
+    default_disks(spec)
 
 
 def declare_devices(spec: Object, config: ClusterConfiguration) -> None:

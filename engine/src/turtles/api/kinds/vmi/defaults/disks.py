@@ -24,14 +24,18 @@ def declare_disks(spec: Object) -> None:
         spec["domain"]["devices"]["disks"] = disks
 
 
-def default_disks(spec: Object, config: ClusterConfiguration) -> None:
-    """Add a disk for each volume that has none, set buses, pull policies and capacities."""
-    declare_disks(spec)
-    usual = default_bus(spec, config)
+def default_buses(spec: Object, config: ClusterConfiguration) -> None:
+    """Set the buses of disks that name none."""
+    usual = _USUAL_BUSES.get(spec.get("architecture") or config.architecture, "sata")
     for disk in spec["domain"]["devices"].get("disks") or ():
         for kind in _TARGETS:
             if disk.get(kind) is not None and not disk[kind].get("bus"):
                 disk[kind]["bus"] = usual
+
+
+def default_disks(spec: Object) -> None:
+    """Add a disk for each volume that has none, set pull policies and capacities."""
+    declare_disks(spec)
     for volume in spec.get("volumes") or ():
         container = volume.get("containerDisk")
         if container is not None and not container.get("imagePullPolicy"):
@@ -47,11 +51,6 @@ def with_default_disks(spec: Mapping[str, Any]) -> list[Any]:
     disks = list(devices.get("disks") or ())
     used = {device["name"] for device in (*disks, *(devices.get("filesystems") or ()))}
     return disks + [{"name": volume["name"]} for volume in spec.get("volumes") or () if volume["name"] not in used]
-
-
-def default_bus(spec: Mapping[str, Any], config: ClusterConfiguration) -> str:
-    """Return the bus of disks that name none."""
-    return _USUAL_BUSES.get(spec.get("architecture") or config.architecture, "sata")
 
 
 def pull_policy(image: str) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from turtles.api.configuration import (
     DOWNWARD_METRICS,
@@ -27,6 +27,8 @@ _VIDEO_TYPES = {
 _PANIC_MODELS = ("hyperv", "isa", "pvpanic")
 _SOUND_MODELS = ("ich9", "ac97")
 _WATCHDOG_ACTIONS = ("poweroff", "reset", "shutdown")
+#: Requests of resource claims that devices come from (claim, request), with the first device of each.
+_Requests = dict[tuple[str, str], int]
 
 
 def _devices(spec: Spec) -> Spec:
@@ -34,7 +36,7 @@ def _devices(spec: Spec) -> Spec:
     return found
 
 
-# --- of new objects --------------------------------------------------------------------------------------------------
+# --- GPUs and host devices -------------------------------------------------------------------------------------------
 
 
 def _resource_claims(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
@@ -43,11 +45,20 @@ def _resource_claims(spec: Spec, path: str, config: ClusterConfiguration) -> Cau
         if name in claims[:index]:
             message = f'duplicate resourceClaims name "{name}"'
             yield Cause(DUPLICATE, message, f"{path}.resourceClaims[{index}].name")
-    used: set[str] = set()
+    gpus: _Requests = {}
+    host_devices: _Requests = {}
     where = f"{path}.domain.devices"
-    yield from _claimed_gpus(_devices(spec).get("gpus") or (), f"{where}.gpus", config, used)
-    yield from _claimed_host_devices(_devices(spec).get("hostDevices") or (), f"{where}.hostDevices", config, used)
-    if not used <= set(claims):
+    yield from _claimed_gpus(_devices(spec).get("gpus") or (), f"{where}.gpus", config, gpus)
+    others = _devices(spec).get("hostDevices") or ()
+    yield from _claimed_host_devices(others, f"{where}.hostDevices", config, host_devices)
+    for request, index in host_devices.items():
+        if (gpu := gpus.get(request)) is not None:
+            message = (
+                f'duplicate claimName/requestName pair "{"/".join(request)}" between GPUs[{gpu}] and '
+                f"HostDevices[{index}]"
+            )
+            yield Cause(DUPLICATE, message, f"{where}.hostDevices[{index}]")
+    if not {claim for claim, _ in (*gpus, *host_devices)} <= set(claims):
         message = (
             "vmi.spec.resourceClaims must specify all claims used in vmi.spec.domain.devices.gpus and "
             "vmi.spec.domain.devices.hostDevices"
@@ -64,7 +75,7 @@ def _has_claim(device: Spec) -> bool:
     return any(device.get(key) is not None for key in ("claimName", "requestName"))
 
 
-def _claimed_gpus(gpus: Sequence[Spec], here: str, config: ClusterConfiguration, used: set[str]) -> Causes:
+def _claimed_gpus(gpus: Sequence[Spec], here: str, config: ClusterConfiguration, used: _Requests) -> Causes:
     claimed = [gpu for gpu in gpus if is_claimed(gpu)]
     if claimed and len(claimed) < len(gpus):
         message = (
@@ -79,10 +90,10 @@ def _claimed_gpus(gpus: Sequence[Spec], here: str, config: ClusterConfiguration,
         message = "vmi.spec.domain.devices.gpus contains DRA enabled GPUs but feature gate is not enabled"
         yield Cause(INVALID, message, here)
     else:
-        yield from _claims(list(enumerate(claimed)), here, "GPU", used)
+        yield from _claims([*enumerate(claimed)], here, "GPU", used)
 
 
-def _claimed_host_devices(devices: Sequence[Spec], here: str, config: ClusterConfiguration, used: set[str]) -> Causes:
+def _claimed_host_devices(devices: Sequence[Spec], here: str, config: ClusterConfiguration, used: _Requests) -> Causes:
     claimed = [(index, device) for index, device in enumerate(devices) if is_claimed(device)]
     for device in devices:
         if not is_claimed(device):
@@ -106,7 +117,7 @@ def _plugin_device(device: Spec, here: str, kind: str, field: str) -> Causes:
         yield Cause(INVALID, f"{where} with both deviceName and claimRequest", here)
 
 
-def _claims(claimed: Sequence[tuple[int, Spec]], here: str, kind: str, used: set[str]) -> Iterator[Cause]:
+def _claims(claimed: Sequence[tuple[int, Spec]], here: str, kind: str, used: _Requests) -> Causes:
     whole = []
     for index, device in claimed:
         missing = [key for key in ("claimName", "requestName") if not device.get(key)]
@@ -114,13 +125,12 @@ def _claims(claimed: Sequence[tuple[int, Spec]], here: str, kind: str, used: set
             yield Cause(REQUIRED, f"{key} is required for DRA {kind}", f"{here}[{index}].{key}")
         if not missing:
             whole.append((index, device))
-    pairs: set[str] = set()
     for index, device in whole:
-        pair = f"{device['claimName']}/{device['requestName']}"
-        if pair in pairs:
-            yield Cause(DUPLICATE, f'duplicate claimName/requestName pair "{pair}"', f"{here}[{index}]")
-        pairs.add(pair)
-        used.add(device["claimName"])
+        request = (device["claimName"], device["requestName"])
+        if request in used:
+            message = f'duplicate claimName/requestName pair "{"/".join(request)}"'
+            yield Cause(DUPLICATE, message, f"{here}[{index}]")
+        used.setdefault(request, index)
 
 
 # --- inputs ----------------------------------------------------------------------------------------------------------
@@ -246,10 +256,9 @@ def video_of_architecture(spec: Spec, path: str) -> Causes:
         yield Cause(NOT_SUPPORTED, message, f"{path}.domain.devices.video.type")
 
 
-#: About new VirtualMachineInstances only.
-CREATION: tuple[Rule, ...] = (_resource_claims,)
-
 #: Before the rules about disks.
+CLAIMED: tuple[Rule, ...] = (_resource_claims,)
+#: After what disks are mapped to.
 FIRST: tuple[Rule, ...] = (_inputs,)
 
 #: After the rules about disks and volumes; between these groups are rules about other things.

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 from turtles.api.configuration import HOTPLUG_VOLUMES, VIRTIOFS_STORAGE, ClusterConfiguration
-from turtles.api.kinds.vmi.defaults.disks import default_bus, with_default_disks
+from turtles.api.kinds.vmi.defaults.disks import with_default_disks
 from turtles.api.kinds.vmi.rules.common import MAX_STRING, SERIAL, Rule
 from turtles.api.language import INVALID, NOT_SUPPORTED, REQUIRED, UNSUPPORTED, Cause
 from turtles.api.objects import get
@@ -87,14 +86,31 @@ def _boot_order_of_interfaces(spec: Spec, path: str, taken: set[int]) -> Causes:
 
 
 def _disks(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
-    yield from disk_causes(with_default_disks(spec), f"{path}.domain.devices.disks", default_bus(spec, config))
+    yield from disk_causes(with_default_disks(spec), f"{path}.domain.devices.disks")
 
 
-def disk_causes(disks: list[Mapping[str, Any]], where: str, usual_bus: str = "") -> Causes:
-    """Return what is wrong with disks, whatever their volumes are.
+def _own(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
+    yield from own_disk_causes(get(spec, "domain", "devices", "disks") or (), f"{path}.domain.devices.disks")
+
+
+def own_disk_causes(disks: Sequence[Spec], where: str) -> Causes:
+    """Return what is wrong with disks that only this engine refuses.
 
     :param where: path of the list.
-    :param usual_bus: bus of those that name none, if it is known.
+    """
+    for index, disk in enumerate(disks):
+        here = f"{where}[{index}]"
+        yield from one_of(get(disk, "cdrom", "tray"), f"{here}.cdrom.tray", ("open", "closed"))
+        if disk.get("io") == "native" and (cache := disk.get("cache")) in ("writethrough", "writeback"):
+            yield Cause(INVALID, f"{here}.io native needs cache none, not {cache}", f"{here}.io")
+
+
+def disk_causes(disks: Sequence[Spec], where: str) -> Causes:
+    """Return what is wrong with disks, whatever their volumes are.
+
+    A disk that names no bus is judged once it has one: an instance has, a template needn't.
+
+    :param where: path of the list.
     """
     for index, disk in enumerate(disks):
         here = f"{where}[{index}]"
@@ -109,7 +125,7 @@ def disk_causes(disks: list[Mapping[str, Any]], where: str, usual_bus: str = "")
             yield Cause(INVALID, f"{here} can only have a single target type defined", here)
         kind = targets[0] if targets else "disk"
         target = disk.get(kind) or {}
-        bus = target.get("bus") or usual_bus
+        bus = target.get("bus") or ""
         yield from _pci_address(target.get("pciAddress"), bus, f"{where}.domain.devices.disks.disk[{index}]")
         order = disk.get("bootOrder")
         if order is not None and order < 1:
@@ -118,8 +134,6 @@ def disk_causes(disks: list[Mapping[str, Any]], where: str, usual_bus: str = "")
             yield from _bus(kind, target, bus, here)
         if disk.get("dedicatedIOThread") and bus not in ("", "virtio"):
             yield Cause(NOT_SUPPORTED, f"IOThreads are not supported for disks on a {bus} bus", twice)
-        if kind == "cdrom":
-            yield from one_of(target.get("tray"), f"{here}.cdrom.tray", ("open", "closed"))
         yield from _tuning(disk, here, where, twice)
         # The name becomes that of a volume of the Pod.
         for problem in label_problems(disk["name"]):
@@ -164,8 +178,6 @@ def _tuning(disk: Spec, here: str, where: str, twice: str) -> Causes:
     if mode and mode not in ("native", "threads"):
         message = f"Disk IO mode for {where} is not supported. Supported modes are: native, threads."
         yield Cause(NOT_SUPPORTED, message, f"{twice}.io")
-    if mode == "native" and cache in ("writethrough", "writeback"):
-        yield Cause(INVALID, f"{here}.io native needs cache none, not {cache}", f"{here}.io")
     policy = disk.get("errorPolicy")
     if policy is not None and policy not in ("stop", "ignore", "report", "enospace"):
         yield Cause(INVALID, f'{here}.errorPolicy has invalid value "{policy}"', f"{here}.errorPolicy")
@@ -279,3 +291,4 @@ MAPPING: tuple[Rule, ...] = (_mapping,)
 RULES: tuple[Rule, ...] = (_disks,)
 #: What is judged when everything else of disks and volumes has been.
 LAST: tuple[Rule, ...] = (_reservation, _filesystems)
+OWN: tuple[Rule, ...] = (_own,)

@@ -115,6 +115,14 @@ def _clock(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
 
 
 def firmware(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
+    """Check what boots the machine, and that it can."""
+    yield from boot(spec, path)
+    if has_secure_boot(spec) and not is_smm_on(spec):
+        message = f"{path}.domain has EFI SecureBoot enabled. SecureBoot requires SMM, which is currently disabled."
+        yield Cause(INVALID, message, f"{path}.domain")
+
+
+def boot(spec: Spec, path: str) -> Causes:
     """Check what boots the machine."""
     here = f"{path}.domain.firmware"
     found = get(spec, "domain", "firmware") or {}
@@ -123,9 +131,6 @@ def firmware(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
         message = f"{here}.bootloader has both EFI and BIOS configured, but they are mutually exclusive."
         yield Cause(INVALID, message, f"{here}.bootloader")
     yield from _kernel_boot(found.get("kernelBoot"), f"{here}.kernelBoot")
-    if has_secure_boot(spec) and not is_smm_on(spec):
-        message = f"{path}.domain has EFI SecureBoot enabled. SecureBoot requires SMM, which is currently disabled."
-        yield Cause(INVALID, message, f"{path}.domain")
 
 
 def _kernel_boot(kernel: Spec | None, here: str) -> Causes:

@@ -62,15 +62,15 @@ def has_pod_network(spec: Spec) -> bool:
     return any(_on_pod(network) for network in _networks(spec))
 
 
-# --- of new objects --------------------------------------------------------------------------------------------------
-
-
 def _discontinued_bindings(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     for index, interface in enumerate(_interfaces(spec)):
         for binding, name in _DISCONTINUED.items():
             if interface.get(binding) is not None:
                 here = f"{path}.domain.devices.interfaces[{index}].{binding}"
                 yield Cause(INVALID, f"{name} has been discontinued since v1.3", here)
+
+
+# --- networks --------------------------------------------------------------------------------------------------------
 
 
 def _resource_claims(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
@@ -83,9 +83,6 @@ def _resource_claims(spec: Spec, path: str, config: ClusterConfiguration) -> Cau
         yield Cause(INVALID, message, here)
     else:
         yield Cause(NOT_SUPPORTED, f"{here}: a network by resourceClaim is {UNSUPPORTED}", here)
-
-
-# --- networks --------------------------------------------------------------------------------------------------------
 
 
 def _default_network(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
@@ -144,10 +141,10 @@ def _bindings(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     for index, interface in enumerate(_interfaces(spec)):
         here, name = f"{path}.domain.devices.interfaces[{index}]", interface["name"]
         on_pod = _on_pod(networks.get(name, {}))
-        methods = [method for method in _BINDING_METHODS if interface.get(method) is not None]
-        if interface.get("binding") is not None and methods:
-            message = f"logical {name} interface cannot have both binding plugin and interface binding method"
-            yield Cause(INVALID, message, f"{here}.binding")
+        methods = [method for method in (*_BINDING_METHODS, "binding") if interface.get(method) is not None]
+        if len(methods) != 1:
+            message = f"logical {name} interface must have exactly one binding method or binding plugin"
+            yield Cause(INVALID, message, here)
         if "masquerade" in methods and not on_pod:
             yield Cause(INVALID, "Masquerade interface only implemented with pod network", f"{here}.name")
         if "masquerade" in methods and _is_reserved(interface.get("macAddress")):
@@ -238,10 +235,6 @@ def _mac(mac: str | None, here: str) -> Causes:
         yield Cause(INVALID, f"interface {here}.name has malformed MAC address ({mac}).", field)
     elif len(digits) > _MAC_DIGITS:
         yield Cause(INVALID, f"interface {here}.name has too long MAC address ({mac}).", field)
-    elif int(digits[:2], 16) & 1:
-        yield Cause(INVALID, f"interface {here}.name has MAC address ({mac}) that is a multicast address.", field)
-    elif not int(digits, 16):
-        yield Cause(INVALID, f"interface {here}.name has MAC address ({mac}) that no interface can have.", field)
 
 
 def _forwarded_ports(interface: Spec, here: str, config: ClusterConfiguration) -> Causes:
@@ -322,10 +315,6 @@ def _dhcp_options(options: Spec, path: str, here: str) -> Causes:
         if not _is_ipv4(server):
             message = "NTP servers must be a list of valid IPv4 addresses."
             yield Cause(INVALID, message, f"{here}.dhcpOptions.ntpServers[{index}]")
-    for name in ("bootFileName", "tftpServerName"):
-        yield from _option_text(options.get(name), f"{here}.dhcpOptions.{name}")
-    for index, option in enumerate(options.get("privateOptions") or ()):
-        yield from _option_text(option["value"], f"{here}.dhcpOptions.privateOptions[{index}].value")
 
 
 def _is_ipv4(text: str) -> bool:
@@ -336,30 +325,47 @@ def _is_ipv4(text: str) -> bool:
     return isinstance(address, ipaddress.IPv4Address) or address.ipv4_mapped is not None
 
 
-def _option_text(text: str | None, here: str) -> Causes:
-    """The length of an option is one octet (RFC 2132)."""
-    if text and len(text.encode(errors="surrogatepass")) > 255:
-        yield Cause(INVALID, f"{here} must be less than or equal to 255 in length, if specified", here)
+# --- what only this engine refuses -----------------------------------------------------------------------------------
 
 
-def _refused_here(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
+def _own(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     """What KubeVirt finds out when the machine starts, if at all."""
     for index, interface in enumerate(_interfaces(spec)):
-        names = (*_BINDING_METHODS, "binding", *_DISCONTINUED)
-        count = sum(interface.get(name) is not None for name in names)
-        if count == 0 or (count > 1 and interface.get("binding") is None):
-            here = f"{path}.domain.devices.interfaces[{index}]"
-            message = f"{here} must have exactly one binding set: {', '.join(_BINDING_METHODS)} or binding"
-            yield Cause(INVALID, message, here)
+        here = f"{path}.domain.devices.interfaces[{index}]"
         if not 0 <= (acpi_index := interface.get("acpiIndex") or 0) <= _MAX_ACPI_INDEX:
-            here = f"{path}.domain.devices.interfaces[{index}].acpiIndex"
-            yield Cause(INVALID, f"{here} '{acpi_index}': must be between 0 and {_MAX_ACPI_INDEX}.", here)
+            message = f"{here}.acpiIndex '{acpi_index}': must be between 0 and {_MAX_ACPI_INDEX}."
+            yield Cause(INVALID, message, f"{here}.acpiIndex")
+        yield from _mac_of_interface(interface.get("macAddress") or "", here)
+        yield from _texts_of_options(interface.get("dhcpOptions") or {}, f"{here}.dhcpOptions")
     yield from _used_twice(spec, path)
     for index, network in enumerate(_networks(spec)):
         if cidr := get(network, "pod", "vmNetworkCIDR"):
             yield from _guest_cidr(cidr, f"{path}.networks[{index}].pod.vmNetworkCIDR")
         if cidr := get(network, "pod", "vmIPv6NetworkCIDR"):
             yield from _guest_cidr(cidr, f"{path}.networks[{index}].pod.vmIPv6NetworkCIDR", version=6)
+
+
+def _mac_of_interface(mac: str, here: str) -> Causes:
+    field, digits = f"{here}.macAddress", _digits(mac)
+    if not _MAC.fullmatch(mac) or len(digits) > _MAC_DIGITS:
+        return
+    if int(digits[:2], 16) & 1:
+        yield Cause(INVALID, f"interface {here}.name has MAC address ({mac}) that is a multicast address.", field)
+    elif not int(digits, 16):
+        yield Cause(INVALID, f"interface {here}.name has MAC address ({mac}) that no interface can have.", field)
+
+
+def _texts_of_options(options: Spec, here: str) -> Causes:
+    for name in ("bootFileName", "tftpServerName"):
+        yield from _option_text(options.get(name), f"{here}.{name}")
+    for index, option in enumerate(options.get("privateOptions") or ()):
+        yield from _option_text(option["value"], f"{here}.privateOptions[{index}].value")
+
+
+def _option_text(text: str | None, here: str) -> Causes:
+    """The length of an option is one octet (RFC 2132)."""
+    if text and len(text.encode(errors="surrogatepass")) > 255:
+        yield Cause(INVALID, f"{here} must be less than or equal to 255 in length, if specified", here)
 
 
 def _used_twice(spec: Spec, path: str) -> Causes:
@@ -422,7 +428,7 @@ def _dns(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
 
 
 #: About new objects only: KubeVirt's names for the fields of a VirtualMachine begin with `spec` there as well.
-CREATION: tuple[Rule, ...] = (_discontinued_bindings, _resource_claims)
+CREATION: tuple[Rule, ...] = (_discontinued_bindings,)
 
 RULES: tuple[Rule, ...] = (
     _default_network,
@@ -435,7 +441,8 @@ RULES: tuple[Rule, ...] = (
     _unique_interfaces,
     _interfaces_have_networks,
     _fields,
-    _refused_here,
+    _resource_claims,
 )
 
 DNS: tuple[Rule, ...] = (_dns,)
+OWN: tuple[Rule, ...] = (_own,)

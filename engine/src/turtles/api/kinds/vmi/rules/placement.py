@@ -51,6 +51,8 @@ def launch_security(spec: Spec, path: str, config: ClusterConfiguration) -> Caus
         yield Cause(INVALID, f"{name} requires OVMF (UEFI)", here)
     elif has_secure_boot(spec):
         yield Cause(INVALID, f"{name} does not work along with SecureBoot", here)
+    if kind == "snp" and get(efi, "persistent"):
+        yield Cause(INVALID, f"{name} does not work along with Persistent EFI variables", here)
     if kind == "snp":
         yield from _snp(spec, found["snp"], here)
     for interface in get(spec, "domain", "devices", "interfaces") or ():

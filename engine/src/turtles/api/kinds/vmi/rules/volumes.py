@@ -177,6 +177,15 @@ def _data_volume(source: Spec, here: str, volume: str, config: ClusterConfigurat
         yield Cause(INVALID, f"{here}.name: {problem}", f"{here}.name")
 
 
+def _container_disk_paths(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
+    for index, volume in enumerate(spec.get("volumes") or ()):
+        source, here = volume.get("containerDisk") or {}, f"{path}.volumes[{index}].containerDisk"
+        if source.get("path") == "/":
+            yield Cause(INVALID, f"{here} must not point to root", here)
+        elif source.get("path") and not _is_plain_path(source["path"]):
+            yield Cause(INVALID, f"{here} must be an absolute path to a file without relative components", here)
+
+
 def _container_disks(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     for index, volume in enumerate(spec.get("volumes") or ()):
         source, here = volume.get("containerDisk"), f"{path}.volumes[{index}].containerDisk"
@@ -186,10 +195,6 @@ def _container_disks(spec: Spec, path: str, config: ClusterConfiguration) -> Cau
             yield Cause(REQUIRED, f"{here}.image is a required field", f"{here}.image")
         policies = ("Always", "IfNotPresent", "Never")
         yield from one_of(source.get("imagePullPolicy"), f"{here}.imagePullPolicy", policies)
-        if source.get("path") == "/":
-            yield Cause(INVALID, f"{here} must not point to root", here)
-        elif source.get("path") and not _is_plain_path(source["path"]):
-            yield Cause(INVALID, f"{here} must be an absolute path to a file without relative components", here)
 
 
 def _utility_volumes(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
@@ -251,6 +256,10 @@ _JUDGES: dict[str, _Judge] = {
     "dataVolume": _data_volume,
 }
 
-RULES: tuple[Rule, ...] = (_volumes, _container_disks, _utility_volumes)
+#: About new VirtualMachineInstances only.
+CREATION: tuple[Rule, ...] = (_utility_volumes,)
+PATHS: tuple[Rule, ...] = (_container_disk_paths,)
+RULES: tuple[Rule, ...] = (_volumes, *PATHS)
 #: What is judged after everything else.
 LAST: tuple[Rule, ...] = (_account_of_pod,)
+OWN: tuple[Rule, ...] = (_container_disks,)
