@@ -46,14 +46,16 @@ def programs(cache: Path, folder: Path, say: Say = print) -> None:
 
 
 def write_images(cache: Path, images: Path) -> None:
-    """Write the images that kubeadm asks for, and busybox for Pods."""
+    """Write the images that kubeadm asks for, and busybox for Pods. The control plane has a folder of its own."""
     names = _names(cache / "bin/kubeadm")
+    control_plane = images / "control-plane"
+    control_plane.mkdir(exist_ok=True)
     for archive in ("pause", "busybox"):
         shutil.copy(cache / "images" / f"{archive}.tar", images)
     for name in _STATIC:
         with Layer() as layer:
             layer.program(f"usr/local/bin/{name}", (cache / "bin" / name).read_bytes())
-        write_image(images / f"{name}.tar", names[name], layer.content, {})
+        write_image(control_plane / f"{name}.tar", names[name], layer.content, {})
     with tempfile.TemporaryDirectory(dir=cache, prefix="kubeadm-") as scratch:
         apt = Apt(Path(scratch) / "apt")
         apt.unpack([_LIBRARY], Path(scratch) / "etcd")
@@ -61,7 +63,7 @@ def write_images(cache: Path, images: Path) -> None:
         with Layer() as layer:
             layer.tree(_slim(Path(scratch) / "etcd"))
             layer.program("usr/local/bin/etcd", (cache / "root/usr/bin/etcd").read_bytes())
-        write_image(images / "etcd.tar", names["etcd"], layer.content, {})
+        write_image(control_plane / "etcd.tar", names["etcd"], layer.content, {})
         with Layer() as layer:
             layer.tree(_slim(Path(scratch) / "kube-proxy"))
             for program in ("iptables", "ip6tables"):
