@@ -83,7 +83,8 @@ import contextlib
 from ansible.errors import AnsibleConnectionFailure, AnsibleFileNotFound
 from ansible.plugins.connection import ConnectionBase, ensure_connect
 
-from ..module_utils._client import Client, KubeError
+from ..module_utils._client import Client
+from ..module_utils._errors import KubeError
 from ..plugin_utils._guests import api_options
 from ..plugin_utils._terminal import Terminal, TerminalError
 

@@ -85,7 +85,8 @@ import shlex
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.plugins.connection import ConnectionBase, ensure_connect
 
-from ..module_utils._client import Client, KubeError
+from ..module_utils._client import Client
+from ..module_utils._errors import KubeError
 from ..module_utils._guest_agent import CHUNK, GuestAgent, NotConnected
 from ..module_utils._vm_status import VMI
 from ..module_utils._wait import GaveUp, is_true, until

@@ -352,84 +352,25 @@ create_groups: true
 """
 
 import json
-import re
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible import constants
 from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
-from ansible.utils.unsafe_proxy import wrap_var
 
+from ..module_utils._errors import KubeError
 from ..module_utils._jmespath import Expression, ExpressionError
 from ..module_utils._values import plain
-from ..plugin_utils import _addresses, _inventory_options, _machines
-
-try:
-    from ansible.template import trust_as_template
-except ImportError:  # ansible-core < 2.19 trusts what isn't marked
-
-    def trust_as_template(value):
-        """The value itself."""
-        return value
-
+from ..plugin_utils import _addresses, _inventory_options, _machines, _reach
+from ..plugin_utils._guard import Guard, is_template, trust_as_template
+from ..plugin_utils._inventory_groups import Groups
+from ..plugin_utils._inventory_needs import Needs
 
 PLUGIN = "turtles.kubevirt.kubevirt"
 PARALLEL = 8
 # Changes when what is in the cache does.
 CACHE_FORMAT = 1
-TEMPLATE_MARKS = ("{{", "{%", "{#")
 PLACEHOLDERS = ("namespace", "name", "uid", "cluster")
-IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
-
-
-class Guard:
-    """Marks strings from the cluster: those that Ansible could take for a template as unsafe, the others as harmless.
-
-    ansible-inventory shows strings of which it doesn't know that in a form of its own. The same string is marked once:
-    marking costs more than anything else here, and thousands of machines share nodes, namespaces and labels.
-    """
-
-    def __init__(self):
-        self._marked = {}
-
-    def __call__(self, value):
-        """Return a value with all of its strings marked."""
-        if isinstance(value, str):
-            marked = self._marked.get(value)
-            if marked is None:
-                marked = wrap_var(value) if _is_template(value) else trust_as_template(value)
-                self._marked[value] = marked
-            return marked
-        if isinstance(value, dict):
-            return {self(k): self(v) for k, v in value.items()}
-        if isinstance(value, list):
-            return [self(v) for v in value]
-        return value
-
-
-def _is_template(text):
-    """Return whether Ansible could take a text for a template."""
-    return text.startswith("#jinja2:") or any(mark in text for mark in TEMPLATE_MARKS)
-
-
-class Needs:
-    """What has to be read for the hosts, their variables and groups.
-
-    :param exported: the patterns of the host variables to set.
-    :param templates: the texts of all Jinja expressions.
-    :param expressions: whether there are JMESPath expressions, which may select anything.
-    :param stopped: whether machines that don't run are hosts.
-    """
-
-    def __init__(self, exported, templates, expressions, stopped):
-        self.exported = _machines.Selection(exported)
-        names = {name for text in templates for name in IDENTIFIER.findall(text)}
-        named = sorted(name for name in names if name.startswith(("vm_", "vmi_")) or name in _machines.LIGHT)
-        # Whoever looks variables up by computed names may mean any.
-        self.templates = _machines.Selection(["*"] if names & {"vars", "hostvars"} else named)
-        self.whole = expressions or not (self.exported.is_light() and self.templates.is_light())
-        self.machines = stopped or expressions or self.exported.needs_machines() or self.templates.needs_machines()
-        self.keep = _machines.whole if self.whole else _machines.light
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
@@ -508,8 +449,6 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         missing = [number for number, snapshot in enumerate(snapshots) if snapshot is None]
         if not missing:
             return snapshots
-        # Loaded here: with the Kubernetes library it takes longer than to read a cache.
-        from ..module_utils._client import KubeError
 
         def fetch(number):
             try:
@@ -550,6 +489,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             return None
 
     def _reader(self, cluster):
+        # Here: with what it needs to reach a cluster it takes longer to load than a cache to read.
         from ..plugin_utils._cluster_reader import ClusterReader
 
         return ClusterReader(
@@ -582,12 +522,12 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         network_exists = self._check_network(cluster, running)
         services = _addresses.services_by_machine(snapshot["services"], [m.vmi for m in machines if m.vmi])
         host_format = cluster["host_format"] or ("{cluster}-{namespace}-{name}" if several else "{namespace}-{name}")
-        groups = _Groups(self, cluster, name, several)
+        groups = Groups(self, cluster, name, several)
         required = self._address_required(cluster)
         added = 0
         for machine in machines if cluster["include_stopped"] else running:
             identity = "%s/%s" % (machine.namespace, machine.name)
-            variables = self._connection(
+            variables = _reach.variables(
                 cluster, snapshot, machine, services.get((machine.namespace, machine.name), ())
             )
             if required and not variables.get("ansible_host") and _machines.is_running(machine):
@@ -627,42 +567,6 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         required = cluster["require_address"]
         return not cluster["connection"] if required is None else required
 
-    def _connection(self, cluster, snapshot, machine, services):
-        """Return the variables that say how a machine is connected to."""
-        windows = _machines.is_windows(machine)
-        connection = cluster["default_win_ansible_connection"] if windows else cluster["connection"]
-        variables = {"ansible_connection": connection} if connection else {}
-        if _addresses.is_through_api(connection):
-            identity = {"ansible_kubevirt_vm": machine.name, "ansible_kubevirt_namespace": machine.namespace}
-            return {**variables, **cluster.api_variables, **identity}
-        if not machine.vmi:
-            return variables
-        endpoint = self._endpoint(cluster, snapshot, machine.vmi, services, connection)
-        if endpoint:
-            variables["ansible_host"] = endpoint.host
-            if endpoint.port or cluster["unset_ansible_port"]:
-                variables["ansible_port"] = endpoint.port
-            variables.update(_addresses.connection_variables(connection, endpoint))
-        return variables
-
-    def _endpoint(self, cluster, snapshot, vmi, services, connection):
-        network = cluster["network_name"]
-        address = _addresses.interface_address(vmi, network, cluster["address_family"])
-        domain = cluster["base_domain"] or snapshot["base_domain"]
-        if network and cluster["kube_secondary_dns"]:
-            name = _addresses.secondary_dns_name(vmi, network, domain)
-            return _addresses.Endpoint(name, None, None) if address else None
-        if services:
-            node = (vmi.get("status") or {}).get("nodeName")
-            if node and cluster["node_address"] != "name":
-                node = snapshot["nodes"].get(node)
-            elif node and cluster["append_base_domain"] and domain:
-                node = "%s.%s" % (node, domain)
-            found = _addresses.service_endpoint(services, vmi, _addresses.target_ports(connection), node)
-            if found:
-                return found
-        return _addresses.Endpoint(address, None, None) if address else None
-
     def _own_variables(self, machine, cluster):
         """Return the variables that annotations and JMESPath expressions make."""
         variables = {}
@@ -689,7 +593,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         variables = self.inventory.hosts[host].vars
         for name in self.get_option("compose") or ():
             # Constants of expressions aren't marked.
-            if isinstance(variables.get(name), str) and not _is_template(variables[name]):
+            if isinstance(variables.get(name), str) and not is_template(variables[name]):
                 variables[name] = trust_as_template(variables[name])
         # Groups see what compose has set. They aren't told to fetch it, which would merge all variables once more each.
         facts.update(variables)
@@ -738,71 +642,6 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 "host %s is a virtual machine of an earlier inventory file already, and is now %s. Give one of the "
                 "files another host_format." % (host, identity)
             )
-
-
-class _Groups:
-    """The groups of one cluster's hosts."""
-
-    def __init__(self, plugin, cluster, name, several):
-        self._plugin, self._inventory = plugin, plugin.inventory
-        self._names = {}
-        self._namespaces = {}
-        self._name, self._several = name, several
-        self._by = set(cluster["group_by"] or ())
-        compatible = plugin.get_option("compatibility") == "kubevirt.core"
-        if cluster["create_groups"]:
-            self._by |= {"label"} if compatible else {"label", "node"}
-        self._root = self._group(name)
-        if not several and not cluster.cluster_name() and not compatible:
-            self._inventory.add_child(self._group("kubevirt"), self._root)
-
-    def add(self, machine, host):
-        """Add a host, and put it in its groups."""
-        group = self._namespace(machine.namespace) if "namespace" in self._by else self._root
-        self._inventory.add_host(host, group=group)
-        added = {group}
-        for raw in _machines.groups_of(machine, self._by):
-            group = self._group(raw)
-            if group not in added:
-                added.add(group)
-                self._inventory.groups[group].add_host(self._inventory.hosts[host])
-
-    def _group(self, raw):
-        group = self._names.get(raw)
-        if group is None:
-            group = self._inventory.add_group(self._plugin._sanitize_group_name(raw))
-            self._names[raw] = group
-        return group
-
-    def _namespace(self, namespace):
-        """Return the group of a namespace below the cluster's group.
-
-        A namespace of the same name in another cluster must not put its hosts in this cluster's group: several clusters
-        have a group each per namespace.
-        """
-        if namespace in self._namespaces:
-            return self._namespaces[namespace]
-        raw = "namespace_%s" % namespace
-        own = "%s_%s" % (self._name, raw)
-        shared = self._group(raw)
-        parents = {group.name for group in self._inventory.groups[shared].parent_groups} - {"all", self._root}
-        if self._several:
-            group = self._group(own)
-            if not parents:
-                self._inventory.add_child(shared, group)
-        elif parents:
-            group = self._group(own)
-        else:
-            group = shared
-        if parents:
-            self._plugin._report(
-                "group %s is about the cluster %s of an earlier inventory file; the hosts of %s are in %s only."
-                % (shared, ", ".join(sorted(parents)), self._name, group),
-                error=False,
-            )
-        self._inventory.add_child(self._root, group)
-        self._namespaces[namespace] = group
-        return group
 
 
 def _texts(keyed):

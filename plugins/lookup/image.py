@@ -47,7 +47,7 @@ from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
 from ..module_utils import _catalogue
-from ..module_utils._client import KubeError
+from ..module_utils._errors import KubeError
 
 
 class LookupModule(LookupBase):

@@ -15,7 +15,9 @@ from collections import namedtuple
 from ansible.module_utils.basic import AnsibleModule
 
 from . import _merge, _resources, _server_side, _wait
-from ._client import AUTH_ARGUMENTS, MERGE_PATCH, ApiError, KubeError, explain_error, get_client, secrets_of
+from ._auth import AUTH_ARGUMENTS, secrets_of
+from ._client import MERGE_PATCH, get_client
+from ._errors import ApiError, KubeError, explain_error
 
 WAIT_ARGUMENTS = {
     "wait": {"type": "bool", "default": True},

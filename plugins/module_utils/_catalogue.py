@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from . import _yaml
-from ._client import KubeError
+from ._errors import KubeError
 from ._keys import check_keys
 from ._values import described
 

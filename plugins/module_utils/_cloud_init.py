@@ -12,7 +12,7 @@ import binascii
 import re
 
 from . import _yaml
-from ._client import KubeError
+from ._errors import KubeError
 from ._values import described, plain, type_name
 
 CLOUD_CONFIG = "#cloud-config"

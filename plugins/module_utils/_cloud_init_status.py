@@ -14,7 +14,7 @@ import re
 import time
 
 from . import _guest_agent, _resources
-from ._client import ApiError, KubeError
+from ._errors import ApiError, KubeError
 from ._wait import is_true
 
 # Says "none", "disabled", "waits", or the content of status.json and, when it has ended, result.json.

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 
 from . import _yaml
-from ._client import KubeError
+from ._errors import KubeError
 from ._values import described, plain
 
 DEFINITION_ARGUMENTS = {

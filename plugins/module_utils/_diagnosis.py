@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from . import _resources
-from ._client import ApiError, KubeError
+from ._errors import ApiError, KubeError
 from ._wait import condition
 
 POD = _resources.known("v1", "Pod")

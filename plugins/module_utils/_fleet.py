@@ -12,8 +12,7 @@ import threading
 import time
 
 from . import _diagnosis, _vm_status
-from ._base import explain_error
-from ._client import ApiError, KubeError
+from ._errors import ApiError, KubeError, explain_error
 from ._readiness import address_of
 from ._vm_task import MachineTask
 

@@ -8,7 +8,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from . import _fleet_plan, _network_config, _resources, _service_spec, _vm_spec
 from ._arguments import wrong_types
-from ._client import KubeError
+from ._errors import KubeError
 from ._fleet_task import FleetTask
 from ._keys import check_keys
 from ._values import described, plain

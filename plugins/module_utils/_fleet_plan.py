@@ -10,8 +10,9 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from . import _vm_spec
 from ._arguments import wrong_types
+from ._auth import AUTH_ARGUMENTS
 from ._base import WAIT_ARGUMENTS
-from ._client import AUTH_ARGUMENTS, KubeError
+from ._errors import KubeError
 from ._keys import check_keys
 from ._values import described, plain
 from ._vm_task import MachineTask

@@ -8,8 +8,9 @@ import time
 from collections import Counter
 
 from . import _fleet_plan, _resources, _vm_status
-from ._base import WAIT_ARGUMENTS, KubeModule, explain_error
-from ._client import CONNECTIONS, ApiError, KubeError
+from ._base import WAIT_ARGUMENTS, KubeModule
+from ._configuration import CONNECTIONS
+from ._errors import ApiError, KubeError, explain_error
 from ._fleet import Crew, LimitedClient, Member, Probe
 from ._readiness import WAIT_FOR
 from ._view import View

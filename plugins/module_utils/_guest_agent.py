@@ -14,7 +14,7 @@ import time
 from collections import namedtuple
 
 from . import _resources
-from ._client import ApiError, KubeError, explain_error
+from ._errors import ApiError, KubeError, explain_error
 from ._pod_exec import PodExec
 from ._vm_status import VMI
 from ._wait import is_true

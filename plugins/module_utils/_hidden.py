@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from ._client import KubeError
+from ._errors import KubeError
 
 HIDDEN_ARGUMENTS = {
     "hidden_fields": {

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 from . import _resources
-from ._base import KubeModule, explain_error
-from ._client import ApiError, KubeError
+from ._base import KubeModule
+from ._errors import ApiError, KubeError, explain_error
 from ._jmespath import Expression
 
 

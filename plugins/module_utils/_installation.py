@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from . import _diagnosis, _resources, _wait
-from ._client import ApiError, KubeError
+from ._errors import ApiError, KubeError
 
 KUBEVIRT = _resources.known("kubevirt.io/v1", "KubeVirt")
 DEPLOYMENT = _resources.known("apps/v1", "Deployment")

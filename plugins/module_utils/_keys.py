@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import difflib
 
-from ._client import KubeError
+from ._errors import KubeError
 from ._values import described
 
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from . import _hidden, _resources, _vm_status, _wait
-from ._client import ApiError
+from ._errors import ApiError
 from ._info import InfoModule
 
 INFO_ARGUMENTS = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 import ipaddress
 import json
 
-from ._client import KubeError
+from ._errors import KubeError
 from ._values import plain
 
 # Options that are a type of network, and the plugin of each.

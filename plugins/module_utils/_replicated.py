@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from . import _diagnosis, _resources, _wait
 from ._base import ResourceModule
-from ._client import KubeError
+from ._errors import KubeError
 from ._values import plain
 
 # Of so many members that aren't ready is told why.

@@ -8,7 +8,7 @@ import re
 from collections import namedtuple
 from urllib.parse import quote
 
-from ._client import KubeError
+from ._errors import KubeError
 
 Resource = namedtuple("Resource", "api_version kind plural namespaced")
 
@@ -37,7 +37,7 @@ _KNOWN = {
         "Role": ("roles", True),
         "RoleBinding": ("rolebindings", True),
     },
-    "cdi.kubevirt.io/v1beta1": {"DataVolume": ("datavolumes", True)},
+    "cdi.kubevirt.io/v1beta1": {"DataSource": ("datasources", True), "DataVolume": ("datavolumes", True)},
     "k8s.cni.cncf.io/v1": {"NetworkAttachmentDefinition": ("network-attachment-definitions", True)},
     "migrations.kubevirt.io/v1alpha1": {"MigrationPolicy": ("migrationpolicies", False)},
     "scheduling.k8s.io/v1": {"PriorityClass": ("priorityclasses", False)},

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ._client import KubeError
+from ._errors import KubeError
 
 # On each launcher Pod, with the host name of its machine.
 _MACHINE = "vm.kubevirt.io/name"

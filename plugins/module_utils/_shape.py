@@ -8,7 +8,7 @@ wrong with the values themselves is for the server to say.
 
 from __future__ import annotations
 
-from ._client import KubeError
+from ._errors import KubeError
 from ._values import described, type_name
 
 _METADATA = frozenset(

@@ -8,7 +8,7 @@ import threading
 import time
 
 from . import _resources, _wait
-from ._client import ApiError, KubeError
+from ._errors import ApiError, KubeError
 
 # A watch is restarted now and then, so that one that a proxy has silently dropped costs seconds and not the timeout.
 LONGEST_WATCH = 60

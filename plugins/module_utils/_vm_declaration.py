@@ -7,8 +7,8 @@ from __future__ import annotations
 import copy
 
 from . import _merge, _resources, _shape, _vm_spec
-from ._client import KubeError
 from ._definitions import DEFINITION_ARGUMENTS, load_definitions, origin_of
+from ._errors import KubeError
 from ._values import described, plain
 from ._vm_strategy import drop_strategy, strategy_of
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from . import _resources
-from ._client import ApiError, KubeError
+from ._errors import ApiError, KubeError
 from ._vm_status import is_active
 from ._vm_strategy import strategy_of
 from ._wait import is_true

@@ -9,7 +9,7 @@ import re
 from ansible.module_utils.basic import env_fallback
 
 from . import _catalogue, _cloud_init
-from ._client import KubeError
+from ._errors import KubeError
 from ._values import plain, type_name
 from ._vm_strategy import RUN_STRATEGIES, strategy_of
 

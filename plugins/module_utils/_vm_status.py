@@ -134,6 +134,16 @@ def is_outdated(vm, vmi):
     return bool(_merge.merge_patch(spec, _merge.overlay(spec, template)))
 
 
+def phase_of(obj):
+    """Return the phase of an object, empty where it has none, or there is no object."""
+    return ((obj or {}).get("status") or {}).get("phase") or ""
+
+
+def node_of(vmi):
+    """Return the name of the node that an instance runs on, empty if it is on none."""
+    return ((vmi or {}).get("status") or {}).get("nodeName") or ""
+
+
 def is_active(vmi):
     """Return whether an instance (or None) runs or is about to."""
     if not vmi or vmi["metadata"].get("deletionTimestamp"):

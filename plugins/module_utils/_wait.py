@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 
 from . import _resources
-from ._client import KubeError
+from ._errors import KubeError
 
 # A watch is restarted now and then, so that one that a proxy has silently dropped costs seconds and not the timeout.
 _LONGEST_WATCH = 60

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ._client import KubeError
+from ._errors import KubeError
 
 try:
     import yaml

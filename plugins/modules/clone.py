@@ -128,8 +128,9 @@ import json
 
 from ..module_utils import _resources
 from ..module_utils._base import ResourceModule, run_module
-from ..module_utils._client import KubeError
+from ..module_utils._errors import KubeError
 from ..module_utils._values import plain
+from ..module_utils._vm_status import phase_of
 from ..module_utils._wait import reasons
 
 _VM = {"apiGroup": "kubevirt.io", "kind": "VirtualMachine"}
@@ -192,19 +193,15 @@ class Clone(ResourceModule):
         return {key: plain(value) for key, value in spec.items() if value}
 
     def is_ready(self, obj):
-        return _phase(obj) == "Succeeded"
+        return phase_of(obj) == "Succeeded"
 
     def hopeless(self, obj):
-        return {"it failed": 0} if _phase(obj) == "Failed" else {}
+        return {"it failed": 0} if phase_of(obj) == "Failed" else {}
 
     def explain(self, obj):
         conditions = ((obj or {}).get("status") or {}).get("conditions") or ()
         said = [each["message"] for each in conditions if each.get("type") == "Ready" and each.get("message")]
         return said or reasons(obj), {}
-
-
-def _phase(obj):
-    return ((obj or {}).get("status") or {}).get("phase")
 
 
 MODULE = Clone

@@ -43,6 +43,11 @@ options:
     description:
       - Where the content comes from, as C(spec.source) of the API has it. An empty object C(blank) is an empty disk.
     type: dict
+  source_ref:
+    description:
+      - Name of the DataSource that leads to the disk of which this one is a copy, in place of O(source); with
+        V(NAMESPACE/NAME) one of another namespace. That needs the right to create C(datavolumes/source) there.
+    type: str
   size:
     description:
       - Size of the disk, such as V(20Gi). A claim with a file system is made larger by what that needs for itself.
@@ -91,6 +96,7 @@ notes:
   - What a DataVolume consists of can't be changed, except labels and annotations.
 seealso:
   - module: turtles.kubevirt.data_volume_info
+  - module: turtles.kubevirt.data_source
   - module: turtles.kubevirt.vm
 """
 
@@ -123,6 +129,13 @@ EXAMPLES = r"""
         secretRef: image-server
         certConfigMap: company-ca
     size: 40Gi
+
+- name: Have a copy of an image that others use as well
+  turtles.kubevirt.data_volume:
+    name: web-root
+    namespace: shop
+    source_ref: images/debian
+    size: 20Gi
 
 - name: Use an imported disk
   turtles.kubevirt.vm:
@@ -177,10 +190,11 @@ duration:
   sample: 12.3
 """
 
-from ..module_utils import _vm_spec, _wait
+from ..module_utils import _resources, _vm_spec, _wait
 from ..module_utils._base import ResourceModule, run_module
-from ..module_utils._client import KubeError
+from ..module_utils._errors import KubeError
 from ..module_utils._values import plain
+from ..module_utils._vm_status import phase_of
 
 BIND_IMMEDIATELY = "cdi.kubevirt.io/storage.bind.immediate.requested"
 # Seconds for which an importer may fail.
@@ -200,6 +214,7 @@ class DataVolume(ResourceModule):
         "url": {"type": "str"},
         "checksum": {"type": "str"},
         "source": {"type": "dict"},
+        "source_ref": {"type": "str"},
         "size": {"type": "str"},
         "storage_class": {"type": "str"},
         "access_modes": {"type": "list", "elements": "str"},
@@ -210,7 +225,11 @@ class DataVolume(ResourceModule):
         **{option: _vm_spec.ARGUMENTS[option] for option in ("labels", "annotations")},
     }
     RULES = {
-        "mutually_exclusive": [("url", "source"), ("checksum", "source"), *(("pvc", option) for option in CLAIM)],
+        "mutually_exclusive": [
+            ("url", "source", "source_ref"),
+            ("checksum", "source"),
+            *(("pvc", option) for option in CLAIM),
+        ],
         "required_by": {"checksum": ("url",)},
     }
 
@@ -224,6 +243,7 @@ class DataVolume(ResourceModule):
             key: value
             for key, value in (
                 ("source", self._source()),
+                ("sourceRef", self._source_ref()),
                 ("pvc", plain(self.params["pvc"])),
                 ("storage", self._storage()),
                 ("preallocation", self.params["preallocation"]),
@@ -233,9 +253,10 @@ class DataVolume(ResourceModule):
         return {"metadata": {key: value for key, value in texts.items() if value is not None}, "spec": spec}
 
     def _check_complete(self):
-        if self.params["url"] is None and self.params["source"] is None:
+        if all(self.params[option] is None for option in ("url", "source", "source_ref")):
             raise KubeError(
-                "url: missing for a new DataVolume. Give the address of a disk image, or source, such as {blank: {}}."
+                "url: missing for a new DataVolume. Give the address of a disk image, source, such as {blank: {}}, or "
+                "source_ref."
             )
         if self.params["size"] is None and self.params["pvc"] is None:
             raise KubeError("size: missing for a new DataVolume. Give the disk's size, such as 20Gi, or pvc.")
@@ -245,6 +266,15 @@ class DataVolume(ResourceModule):
             return plain(self.params["source"])
         checksum = self.params["checksum"]
         return {"http": {"url": self.params["url"], **({} if checksum is None else {"checksum": checksum})}}
+
+    def _source_ref(self):
+        if self.params["source_ref"] is None:
+            return None
+        namespace, slash, name = self.params["source_ref"].rpartition("/")
+        _resources.check_name("source_ref", name)
+        if slash:
+            _resources.check_name("source_ref", namespace)
+        return {"kind": "DataSource", "name": name, **({"namespace": namespace} if slash else {})}
 
     def _storage(self):
         size, storage = self.params["size"], {}
@@ -269,10 +299,10 @@ class DataVolume(ResourceModule):
         return super().refused(exc, resource, namespace, name)
 
     def is_ready(self, obj):
-        return _phase(obj) in ("Succeeded", *AWAITS_MACHINE)
+        return phase_of(obj) in ("Succeeded", *AWAITS_MACHINE)
 
     def hopeless(self, obj):
-        if _phase(obj) == "Failed":
+        if phase_of(obj) == "Failed":
             return {"the import failed": 0}
         running = _wait.condition(obj, "Running")
         return {"the import keeps failing": PATIENCE} if running.get("reason") == "Error" else {}
@@ -290,10 +320,6 @@ class DataVolume(ResourceModule):
             "phase": status.get("phase") or "",
             "progress": status.get("progress") or "N/A",
         }
-
-
-def _phase(obj):
-    return ((obj or {}).get("status") or {}).get("phase") or ""
 
 
 MODULE = DataVolume

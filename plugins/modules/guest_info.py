@@ -124,7 +124,7 @@ interfaces:
 
 from ..module_utils import _resources
 from ..module_utils._base import KubeModule, explain_error, run_module
-from ..module_utils._client import ApiError, KubeError
+from ..module_utils._errors import ApiError, KubeError
 from ..module_utils._vm_machine import INSTANCE_SUBRESOURCES
 from ..module_utils._wait import is_true
 

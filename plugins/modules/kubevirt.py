@@ -116,7 +116,8 @@ diagnosis:
 
 from ..module_utils import _installation, _resources, _server_side, _shape, _wait
 from ..module_utils._base import Outcome, ResourceModule, run_module
-from ..module_utils._client import MERGE_PATCH, KubeError
+from ..module_utils._client import MERGE_PATCH
+from ..module_utils._errors import KubeError
 from ..module_utils._values import plain
 
 SHOWN = 5

@@ -150,8 +150,8 @@ import copy
 
 from ..module_utils import _diagnosis, _merge, _resources, _server_side, _shape, _wait
 from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, Outcome, run_module
-from ..module_utils._client import KubeError
 from ..module_utils._definitions import DEFINITION_ARGUMENTS, load_definitions
+from ..module_utils._errors import KubeError
 from ..module_utils._jmespath import Expression
 
 # Schemas are replaced whole: a property that a newer manifest has no more must go.

@@ -115,7 +115,8 @@ import time
 
 from ..module_utils import _resources
 from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, explain_error, run_module
-from ..module_utils._client import ApiError, KubeError
+from ..module_utils._errors import ApiError, KubeError
+from ..module_utils._vm_status import node_of, phase_of
 from ..module_utils._wait import reasons
 
 VMI = _resources.known("kubevirt.io/v1", "VirtualMachineInstance")
@@ -149,7 +150,7 @@ class Migration(KubeModule):
         return {
             "changed": changed,
             "migration": migration or {},
-            "node": _node(vmi),
+            "node": node_of(vmi),
             "duration": round(time.monotonic() - began, 3),
         }
 
@@ -160,7 +161,7 @@ class Migration(KubeModule):
         """Return the migration of the machine that is under way; None if there is none."""
         items, _dummy = self.client.list(_resources.path(MIGRATION, self.namespace))
         for each in items:
-            if each["spec"].get("vmiName") == self.machine and _phase(each) not in FINAL:
+            if each["spec"].get("vmiName") == self.machine and phase_of(each) not in FINAL:
                 return each
         return None
 
@@ -172,7 +173,7 @@ class Migration(KubeModule):
                 "or check vm and namespace." % _resources.name_of(VMI, self.namespace, self.machine)
             )
         wanted, left = self.params["node"], self.params["from_node"]
-        if active is None and ((wanted and _node(vmi) == wanted) or (left and _node(vmi) != left)):
+        if active is None and ((wanted and node_of(vmi) == wanted) or (left and node_of(vmi) != left)):
             return False, None
         migration = active or self._create()
         if self.waits:
@@ -204,16 +205,16 @@ class Migration(KubeModule):
         def explain(obj):
             state = ((obj or {}).get("status") or {}).get("migrationState") or {}
             said = [state["failureReason"]] if state.get("failureReason") else reasons(obj)
-            return ["it is in phase %s" % (_phase(obj) or "Pending"), *said], {"migration": obj or {}}
+            return ["it is in phase %s" % (phase_of(obj) or "Pending"), *said], {"migration": obj or {}}
 
         name = migration["metadata"]["name"]
         done = self.wait_until(
             MIGRATION,
             self.namespace,
             name,
-            lambda obj: obj is None or _phase(obj) == "Succeeded",
+            lambda obj: obj is None or phase_of(obj) == "Succeeded",
             "successful",
-            lambda obj: {"it failed": 0} if _phase(obj) == "Failed" else {},
+            lambda obj: {"it failed": 0} if phase_of(obj) == "Failed" else {},
             explain,
         )
         if done is None:
@@ -231,14 +232,6 @@ class Migration(KubeModule):
                     MIGRATION, self.namespace, active["metadata"]["name"], lambda obj: obj is None, "cancelled"
                 )
         return True, active
-
-
-def _phase(migration):
-    return ((migration or {}).get("status") or {}).get("phase") or ""
-
-
-def _node(vmi):
-    return ((vmi or {}).get("status") or {}).get("nodeName") or ""
 
 
 MODULE = Migration

@@ -78,7 +78,8 @@ import time
 
 from ..module_utils import _resources
 from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, explain_error, run_module
-from ..module_utils._client import ApiError, KubeError
+from ..module_utils._errors import ApiError, KubeError
+from ..module_utils._vm_status import node_of
 
 NODE = _resources.known("v1", "Node")
 POD = _resources.known("v1", "Pod")
@@ -132,7 +133,7 @@ class NodeDrain(KubeModule):
     def _machines(self):
         """Return the instances that run on the node."""
         items, _dummy = self.client.list(_resources.path(VMI))
-        return [each for each in items if _node(each) == self.node and each["status"].get("phase") not in FINAL]
+        return [each for each in items if node_of(each) == self.node and each["status"].get("phase") not in FINAL]
 
     def _leave(self):
         """Evict until no instance is on the node."""
@@ -177,11 +178,7 @@ class NodeDrain(KubeModule):
     def _whereabouts(self, vmi):
         metadata = vmi["metadata"]
         now = self.client.get(_resources.path(VMI, metadata["namespace"], metadata["name"]))
-        return {"namespace": metadata["namespace"], "name": metadata["name"], "node": _node(now)}
-
-
-def _node(vmi):
-    return ((vmi or {}).get("status") or {}).get("nodeName") or ""
+        return {"namespace": metadata["namespace"], "name": metadata["name"], "node": node_of(now)}
 
 
 MODULE = NodeDrain

@@ -171,7 +171,7 @@ import re
 
 from ..module_utils import _merge, _shape, _vm_spec
 from ..module_utils._base import run_module
-from ..module_utils._client import KubeError
+from ..module_utils._errors import KubeError
 from ..module_utils._replicated import ReplicatedModule
 from ..module_utils._values import plain
 from ..module_utils._vm_strategy import RUN_STRATEGIES

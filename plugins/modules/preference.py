@@ -134,7 +134,7 @@ duration:
 
 from ..module_utils import _merge, _shape, _vm_spec
 from ..module_utils._base import run_module
-from ..module_utils._client import KubeError
+from ..module_utils._errors import KubeError
 from ..module_utils._scope import ScopedModule
 from ..module_utils._values import plain
 

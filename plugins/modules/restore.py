@@ -148,7 +148,7 @@ import json
 
 from ..module_utils import _resources
 from ..module_utils._base import ResourceModule, run_module
-from ..module_utils._client import KubeError
+from ..module_utils._errors import KubeError
 from ..module_utils._values import plain
 
 SNAPSHOT = _resources.known("snapshot.kubevirt.io/v1beta1", "VirtualMachineSnapshot")

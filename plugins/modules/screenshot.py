@@ -102,7 +102,7 @@ import tempfile
 
 from ..module_utils import _resources
 from ..module_utils._base import KubeModule, explain_error, run_module
-from ..module_utils._client import ApiError, KubeError
+from ..module_utils._errors import ApiError, KubeError
 from ..module_utils._vm_machine import INSTANCE_SUBRESOURCES
 
 VMI = _resources.known("kubevirt.io/v1", "VirtualMachineInstance")

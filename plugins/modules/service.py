@@ -153,7 +153,7 @@ duration:
 
 from ..module_utils import _resources, _service_spec, _vm_spec
 from ..module_utils._base import ResourceModule, run_module
-from ..module_utils._client import KubeError
+from ..module_utils._errors import KubeError
 
 
 class Service(ResourceModule):

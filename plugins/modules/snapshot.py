@@ -101,7 +101,7 @@ duration:
 
 from ..module_utils import _resources
 from ..module_utils._base import ResourceModule, run_module
-from ..module_utils._client import KubeError
+from ..module_utils._errors import KubeError
 from ..module_utils._wait import reasons
 
 # What a server that leaves these out goes by.

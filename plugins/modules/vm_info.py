@@ -94,7 +94,7 @@ diagnosis:
 
 from ..module_utils import _vm_status
 from ..module_utils._base import run_module
-from ..module_utils._client import KubeError
+from ..module_utils._errors import KubeError
 from ..module_utils._machine_info import MachineInfo
 
 

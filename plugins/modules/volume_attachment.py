@@ -117,7 +117,7 @@ volume:
 
 from ..module_utils import _resources
 from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, explain_error, run_module
-from ..module_utils._client import ApiError, KubeError
+from ..module_utils._errors import ApiError, KubeError
 from ..module_utils._vm_machine import INSTANCE_SUBRESOURCES, MACHINE_SUBRESOURCES
 from ..module_utils._vm_status import is_active
 

@@ -8,7 +8,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from ..module_utils import _resources
-from ..module_utils._client import ApiError, Client, KubeError, explain_error
+from ..module_utils._client import Client
+from ..module_utils._errors import ApiError, KubeError, explain_error
 from . import _addresses
 
 NAMESPACE = _resources.known("v1", "Namespace")

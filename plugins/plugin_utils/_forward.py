@@ -11,7 +11,8 @@ import shlex
 import sys
 import threading
 
-from ..module_utils._client import Client, KubeError
+from ..module_utils._client import Client
+from ..module_utils._errors import KubeError
 
 # Environment variable with the options of the client as JSON. Arguments would show in the list of processes.
 OPTIONS = "TURTLES_KUBEVIRT_API"

@@ -24,7 +24,8 @@ from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
 
 from ..module_utils._arguments import wrong_types
-from ..module_utils._client import KubeError, load_library
+from ..module_utils._configuration import load_library
+from ..module_utils._errors import KubeError
 
 try:
     load_library()  # before Ansible forks its workers

@@ -4,14 +4,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
 import json
 import os
 import signal
+import ssl
+import struct
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
@@ -234,3 +238,85 @@ def test_a_machine_tells_why_its_disk_is_missing(cluster: Cluster, namespace: st
     cluster.wait_status(namespace, "web", "DataVolumeError", timeout=40)
     vmi = cluster.get(namespace, "virtualmachineinstances", "web")
     assert "503 Service Unavailable" in str((vmi or {}).get("status"))
+
+
+def token_for(cluster: Cluster, namespace: str, claim: str) -> str:
+    request = cluster.custom.create_namespaced_custom_object(
+        "upload.cdi.kubevirt.io",
+        "v1beta1",
+        namespace,
+        "uploadtokenrequests",
+        {
+            "apiVersion": "upload.cdi.kubevirt.io/v1beta1",
+            "kind": "UploadTokenRequest",
+            "metadata": {"name": claim, "namespace": namespace},
+            "spec": {"pvcName": claim},
+        },
+    )
+    return str(request["status"]["token"])
+
+
+def send(path: str, token: str, data: bytes | Iterator[bytes], length: int | None = None) -> tuple[int, str]:
+    """Send an image to the upload proxy, as virtctl does."""
+    connection = HTTPSConnection(
+        "127.0.0.1", VARIABLES["turtles_virt_api_port"], timeout=90, context=ssl._create_unverified_context()
+    )
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/octet-stream"}
+    if length is not None:
+        headers["Content-Length"] = str(length)
+    try:
+        connection.request("POST", path, data, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def test_an_upload_becomes_a_disk_after_all_that_goes_wrong(
+    cluster: Cluster, namespace: str, disk: bytes, tmp_path: Path, ansible: Callable[..., Object]
+) -> None:
+    create(cluster, namespace, data_volume("root", {"upload": {}}))
+    wait(cluster, namespace, "root", lambda status: status.get("phase") == "UploadReady")
+    token = token_for(cluster, namespace, "root")
+    assert send("/v1beta1/upload", "x.y.z", disk)[0] == 401
+    # A size that is known, and too large for the claim: nothing of it is read
+    status, words = send("/v1beta1/upload", token, iter([disk[:4096]]), length=1 << 40)
+    assert (status, "larger PVC is required" in words) == (400, True), words
+    # An image that refers to another file
+    header = bytearray(disk[:65536])
+    header[8:20] = struct.pack(">QI", 512, 11)
+    header[512:523] = b"/etc/shadow"
+    status, words = send("/v1beta1/upload", token, bytes(header))
+    assert (status, "backing file" in words) == (400, True), words
+
+    def broken() -> Iterator[bytes]:
+        yield disk[: len(disk) // 2]
+        # The server's process dies in the middle
+        (server,) = uploading(cluster, namespace, "root")
+        os.kill(server, signal.SIGKILL)
+        yield disk[len(disk) // 2 :]
+
+    with contextlib.suppress(OSError, HTTPException):
+        assert send("/v1beta1/upload-async", token, broken(), length=len(disk))[0] == 503
+    done = wait(cluster, namespace, "root", lambda status: status.get("phase") == "UploadReady" and failure(status))
+    assert done["restartCount"] == 1
+    (tmp_path / "tiny.qcow2").write_bytes(disk)
+    options = {"kubeconfig": str(cluster.kubeconfig), "namespace": namespace, "name": "root"}
+    options["src"] = str(tmp_path / "tiny.qcow2")
+    done = ansible("turtles.kubevirt.image_upload", options)
+    assert (done["changed"], done["phase"], done["bytes"]) == (True, "Succeeded", len(disk))
+    assert not ansible("turtles.kubevirt.image_upload", options)["changed"]
+    assert send("/v1beta1/upload", token, disk)[0] == 409
+    vm = cluster.virtual_machine("web")
+    vm["spec"]["template"]["spec"]["volumes"][0] = {"name": "root", "dataVolume": {"name": "root"}}
+    cluster.create(namespace, vm)
+    vmi = cluster.wait_running(namespace, "web", timeout=60)
+    assert cluster.ssh(vmi["status"]["interfaces"][0]["ipAddress"], "echo up", timeout=120) == "up"
+    left = {each.metadata.name for each in cluster.core.list_namespaced_persistent_volume_claim(namespace).items}
+    assert "root-scratch" not in left
+
+
+def uploading(cluster: Cluster, namespace: str, claim: str) -> list[int]:
+    """Pids of the process that takes an upload."""
+    pod = cluster.core.read_namespaced_pod(f"cdi-upload-{claim}", namespace)
+    return cluster.processes_of_pod(pod.metadata.uid, "virt-importer")

@@ -132,6 +132,16 @@ class Engine(ABC):
         version, plural = obj["apiVersion"].split("/")[1], obj["kind"].lower() + "s"
         return self.custom.create_namespaced_custom_object(GROUP, version, namespace, plural, obj)
 
+    def create_with_gate(self, namespace: str, obj: Object) -> Object:
+        """Create a VM or VMI once virt-api has read that a feature gate is on."""
+        for _ in range(49):
+            try:
+                return self.create(namespace, obj)
+            except ApiException as error:
+                if "feature gate is not enabled" not in str(error.body):
+                    raise
+        return self.create(namespace, obj)
+
     def get(self, namespace: str, plural: str, name: str) -> Object | None:
         """The object, or None."""
         try:

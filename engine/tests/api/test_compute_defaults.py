@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from turtles.api.configuration import from_kubevirt
+from turtles.api.configuration_reader import from_kubevirt
 from turtles.api.kind import Context
 from turtles.api.kinds.vmi.defaults import default
 from turtles.api.quantity import canonical

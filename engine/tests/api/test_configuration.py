@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from api.objects import put, talk_vmi
 from turtles.api import configuration
-from turtles.api.configuration import ClusterConfiguration, WorkloadUpdates, from_kubevirt, in_force
+from turtles.api.configuration import ClusterConfiguration, WorkloadUpdates
+from turtles.api.configuration_reader import from_kubevirt, in_force
 from turtles.api.kind import Context
 from turtles.api.kinds.kubevirt.schema import KUBEVIRT_SPEC
 from turtles.api.kinds.kubevirt.validation import validate as validate_kubevirt

@@ -20,10 +20,20 @@ def http(**more: Any) -> dict[str, Any]:
     return data_volume({"http": {**HTTP, **more}})
 
 
+def referring(**more: str) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "disk"},
+        "spec": {"pvc": PVC, "sourceRef": {"kind": "DataSource", "name": "a", **more}},
+    }
+
+
 @pytest.mark.parametrize(
     "obj",
     [
         data_volume(),
+        referring(namespace="images"),
+        data_volume({"pvc": {"namespace": "other", "name": "a"}}),
+        data_volume({"snapshot": {"namespace": "other", "name": "a"}}),
         data_volume({"blank": {}}),
         data_volume({"registry": {"url": "docker://registry.example.com/a:1", "pullMethod": "node"}}),
         data_volume(storage={"resources": {"requests": {"storage": 1000}}}),
@@ -72,10 +82,14 @@ def test_what_is_sound(obj: dict) -> None:
             "nodes pull images",
         ),
         (data_volume({"pvc": {"namespace": "", "name": "a"}}), "spec.source.PVC", "source PVC is not valid"),
+        (data_volume({"snapshot": {"namespace": "a", "name": ""}}), "spec.source.Snapshot", "Snapshot is not valid"),
+        (referring(kind=""), "spec.sourceRef.Kind", "Missing sourceRef kind"),
+        (referring(kind="Secret"), "spec.sourceRef.Kind", "Unsupported sourceRef kind Secret"),
+        (referring(name=""), "spec.sourceRef.Name", "Missing sourceRef name"),
         (
-            {**data_volume({"pvc": {"namespace": "other", "name": "a"}}), "metadata": {"namespace": "ns"}},
-            "spec.source.PVC.namespace",
-            "claims of other namespaces can't be copied",
+            {"spec": {"pvc": PVC, "source": {"blank": {}}, "sourceRef": {"kind": "DataSource", "name": "a"}}},
+            "spec.source",
+            "should have either Source or SourceRef",
         ),
         (data_volume({"s3": {"url": "x"}}), "spec.source.s3", "not supported by this engine"),
         (data_volume(pvc=PVC, contentType="archive"), "spec.contentType", 'Unsupported value: "archive"'),

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from turtles.api.configuration import DEFAULT_GATES, ClusterConfiguration
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.feature_gates import DEFAULT_GATES
 from turtles.api.kind import Context
 from turtles.api.kinds import vm as vms
 from turtles.api.kinds.vmi.defaults import default

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from turtles.api.configuration import from_kubevirt
+from turtles.api.configuration_reader import from_kubevirt
 from turtles.api.hook_sidecars import ANNOTATION, HookSidecarError, read
 from turtles.api.kind import Context
 from turtles.api.kinds.vmi.defaults import default

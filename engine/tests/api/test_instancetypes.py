@@ -346,6 +346,29 @@ def test_a_volume_names_what_suits_it() -> None:
     assert vms.default_update(inferring(), old, world(claim(**LABELS)))["spec"]["instancetype"]["name"] == "medium"
 
 
+def test_a_data_volume_is_like_what_it_is_a_copy_of() -> None:
+    volumes = [{"name": "root", "dataVolume": {"name": "new"}}]
+    reference = {"sourceRef": {"kind": "DataSource", "namespace": "images", "name": "debian"}}
+    elsewhere = {"source": {"pvc": {"namespace": "images", "name": "disk"}}}
+    image = {"kind": "DataSource", "metadata": {"name": "debian", "namespace": "images"}, "spec": elsewhere}
+    disk = {"kind": "PersistentVolumeClaim", "metadata": {"name": "disk", "namespace": "images", "labels": LABELS}}
+    stored = {"kind": "DataVolume", "metadata": {"name": "new", "namespace": "ns"}, "spec": reference}
+    labelled = {**image, "metadata": {**image["metadata"], "labels": LABELS}}
+    template = {"metadata": {"name": "new"}, "spec": elsewhere}
+    for templates, objects in (
+        ([{**template, "spec": reference}], (labelled,)),
+        ([template], (disk,)),
+        ([], (stored, image, disk)),
+        ([], ({**stored, "metadata": {**stored["metadata"], "labels": LABELS}},)),
+    ):
+        vm = inferring(spec={"volumes": volumes}, dataVolumeTemplates=templates)
+        assert vms.default(vm, world(*objects))["spec"]["preference"]["name"] == "linux"
+    with pytest.raises(Refusal, match="datasources"):
+        vms.default(inferring(spec={"volumes": volumes}), world(stored))
+    with pytest.raises(Refusal, match="required instancetype"):
+        vms.default(inferring(spec={"volumes": volumes}), world({**stored, "spec": {"source": {"blank": {}}}}))
+
+
 def test_memory_is_for_the_case_that_a_volume_names_nothing() -> None:
     own = {"domain": {"memory": {"guest": "1Gi"}}}
     spec = vms.default(inferring("Ignore", spec=own), world(claim(**LABELS)))["spec"]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from turtles.api.configuration import DEFAULT, from_kubevirt
+from turtles.api.configuration import DEFAULT
+from turtles.api.configuration_reader import from_kubevirt
 from turtles.api.kind import Context
 from turtles.api.kinds import vm as vms
 from turtles.api.kinds.vmi.defaults import default

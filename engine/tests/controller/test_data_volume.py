@@ -238,3 +238,44 @@ def test_a_data_volume_that_is_refused(api: FakeApi, begin: Callable[..., None])
     words = "Error creating DataVolume disk: spec.source.s3 is not supported by this engine"
     api.wait(lambda: words in str(api.objects[VM].get("status")))
     assert VMI not in api.objects
+
+
+SOURCE = "/apis/cdi.kubevirt.io/v1beta1/namespaces/ns/datasources/debian"
+PROFILE = "/apis/cdi.kubevirt.io/v1beta1/storageprofiles/local-path"
+
+
+def test_a_data_source_says_whether_its_disk_is_complete(api: FakeApi, begin: Callable[..., None]) -> None:
+    begin()
+    named = {"pvc": {"namespace": "ns", "name": "disk"}}
+    for name, source in (("debian", {"dataSource": {"name": "newest"}}), ("newest", named)):
+        metadata = {"name": name, "namespace": "ns", "uid": name}
+        api.put(
+            SOURCE.replace("debian", name), {"kind": "DataSource", "metadata": metadata, "spec": {"source": source}}
+        )
+
+    def reason() -> str:
+        conditions = (api.objects[SOURCE].get("status") or {}).get("conditions") or [{}]
+        return str(conditions[0].get("reason"))
+
+    api.wait(lambda: reason() == "NotFound")
+    api.put(DV, data_volume({"http": {"url": "http://x/disk"}}))
+    api.wait(lambda: reason() == "WaitForFirstConsumer")
+    bind(api)
+    api.wait(lambda: POD in api.objects)
+    run(api, "Succeeded")
+    api.wait(lambda: reason() == "Ready")
+    assert api.objects[SOURCE]["status"]["source"] == named
+
+
+def test_each_storage_class_has_a_profile(api: FakeApi, begin: Callable[..., None]) -> None:
+    begin()
+    api.wait(lambda: "status" in api.objects.get(PROFILE, {}))
+    profile = api.objects[PROFILE]
+    assert profile["status"]["claimPropertySets"] == [{"accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem"}]
+    assert profile["metadata"]["ownerReferences"][0]["kind"] == "StorageClass"
+    own = [{"accessModes": ["ReadWriteMany"], "volumeMode": "Filesystem"}]
+    api.update(PROFILE, {"spec": {"claimPropertySets": own}})
+    api.wait(lambda: api.objects[PROFILE]["status"]["claimPropertySets"] == own)
+    api.put(DV, data_volume({"blank": {}}))
+    api.wait(lambda: CLAIM in api.objects)
+    assert api.objects[CLAIM]["spec"]["accessModes"] == ["ReadWriteMany"]

@@ -7,9 +7,11 @@ import pytest
 
 from turtles.api import cdi
 from turtles.api.conditions import get_condition
+from turtles.api.storage_profiles import status
 from turtles.controller.data_volume.claim import ClaimError, claim, disk_size, scratch
 from turtles.controller.data_volume.plan import MAX_RESTARTS, Plan, Surroundings, plan
 from turtles.controller.data_volume.pod import ImporterConfig, importer_pod, is_known_to_need_scratch, pod_name
+from turtles.controller.data_volume.transfer import Aside, copied_for
 
 NOW = "2026-11-30T20:00:00Z"
 MIB = 1 << 20
@@ -378,3 +380,171 @@ def test_long_names() -> None:
     dv = data_volume()
     dv["metadata"]["name"] = "a" * 253
     assert len(pod_name(dv)) < 253
+
+
+# Storage profiles
+
+RBD = {"metadata": {"name": "rbd"}, "provisioner": "rbd.csi.ceph.com"}
+
+
+def profile(name: str, *sets: tuple[list[str], str]) -> dict:
+    known = [{"accessModes": modes, "volumeMode": volume_mode} for modes, volume_mode in sets]
+    return {"metadata": {"name": name}, "spec": {"claimPropertySets": known} if known else {}}
+
+
+@pytest.mark.parametrize(
+    ("storage", "sets", "modes", "volume_mode"),
+    [
+        ({}, [], ["ReadWriteMany"], "Block"),
+        ({"volumeMode": "Filesystem"}, [], ["ReadWriteOnce"], "Filesystem"),
+        ({"accessModes": ["ReadWriteOnce"]}, [], ["ReadWriteOnce"], "Block"),
+        # What nobody knows of is the user's to know
+        ({"accessModes": ["ReadOnlyMany"]}, [], ["ReadOnlyMany"], "Filesystem"),
+        ({}, [(["ReadWriteOnce"], "Filesystem")], ["ReadWriteOnce"], "Filesystem"),
+        (
+            {"volumeMode": "Block"},
+            [(["ReadWriteOnce"], "Filesystem"), (["ReadWriteMany"], "Block")],
+            ["ReadWriteMany"],
+            "Block",
+        ),
+    ],
+)
+def test_a_storage_profile_says_how_volumes_are_used(
+    storage: dict, sets: list, modes: list[str], volume_mode: str
+) -> None:
+    form = {"resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "rbd", **storage}
+    made = claim(data_volume(storage=form), (RBD,), profiles=[profile("other"), profile("rbd", *sets)])
+    assert (made["spec"]["accessModes"], made["spec"]["volumeMode"]) == (modes, volume_mode)
+    assert made["spec"]["resources"]["requests"]["storage"] == ("1Gi" if volume_mode == "Block" else "1090Mi")
+
+
+def test_a_class_of_which_nobody_knows_anything() -> None:
+    form = {"resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "at-once"}
+    said_so = profile("at-once", (["ReadWriteOnce"], "Filesystem"))
+    for more, profiles, words in (
+        ({}, [profile("at-once")], "doesn't say how its volumes are used: name accessModes in spec.storage, or claim"),
+        ({"volumeMode": "Block"}, [said_so], "has no volumes with volumeMode Block"),
+    ):
+        with pytest.raises(ClaimError, match=words):
+            claim(data_volume(storage={**form, **more}), CLASSES, profiles=profiles)
+    assert claim(data_volume(storage=form), CLASSES, profiles=[said_so])["spec"]["accessModes"] == ["ReadWriteOnce"]
+
+
+def test_a_profile_says_what_counts() -> None:
+    known = status(RBD, profile("rbd"))
+    assert known["provisioner"] == "rbd.csi.ceph.com"
+    assert known["claimPropertySets"][0] == {"accessModes": ["ReadWriteMany"], "volumeMode": "Block"}
+    own = profile("rbd", (["ReadWriteOnce"], "Filesystem"))
+    assert status(RBD, own)["claimPropertySets"] == own["spec"]["claimPropertySets"]
+    assert "claimPropertySets" not in status(AT_ONCE, profile("at-once"))
+
+
+# Snapshots
+
+SNAPSHOT = {"snapshot": {"namespace": "ns", "name": "monday"}}
+
+
+def snapshot(**said: Any) -> dict:
+    return {"metadata": {"name": "monday", "namespace": "ns"}, "status": {"readyToUse": True, **said}}
+
+
+def test_a_snapshot_is_restored_by_the_storage() -> None:
+    dv = data_volume(SNAPSHOT)
+    made = decide(dv, snapshot=snapshot(restoreSize="1090Mi")).create_target
+    assert made is not None
+    assert made["spec"]["dataSource"] == {
+        "apiGroup": "snapshot.storage.k8s.io",
+        "kind": "VolumeSnapshot",
+        "name": "monday",
+    }
+    decided = decide(dv, target={**made, "status": {"phase": "Bound"}})
+    assert decided.create_pod
+    args = importer_pod(dv, made, CONFIG, scratch=False)["spec"]["containers"][0]["args"]
+    assert args[0] == "snapshot"
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (None, "Source VolumeSnapshot ns/monday not found"),
+        (snapshot(readyToUse=False), "Source VolumeSnapshot ns/monday is not ready to use"),
+        (snapshot(restoreSize="2Gi"), "smaller than the source: Source VolumeSnapshot ns/monday needs a claim of 2Gi"),
+    ],
+)
+def test_a_snapshot_that_cannot_be_restored(found: dict | None, words: str) -> None:
+    decided = decide(data_volume(SNAPSHOT), snapshot=found)
+    assert decided.create_target is None
+    assert words in said(decided)[2]
+
+
+# Other namespaces
+
+ELSEWHERE = data_volume({"pvc": {"namespace": "images", "name": "root"}})
+LABEL = {"instancetype.kubevirt.io/default-preference": "debian"}
+
+
+def copied(phase: str = "Succeeded", **more: Any) -> dict:
+    made = decide(ELSEWHERE).create_copy
+    assert made is not None
+    made["metadata"]["uid"] = "copy"
+    return {**made, "status": {"phase": phase, **more}}
+
+
+def aside(copy: dict | None = None, claim_ref: dict | None = None) -> Aside:
+    held = {"namespace": "images", "name": "tmp-dv", "uid": "claim"} if claim_ref is None else claim_ref
+    made = pvc(copy or copied())
+    made["spec"]["volumeName"] = "pv"
+    made["metadata"] |= {"uid": "claim", "labels": LABEL}
+    volume = {"metadata": {"name": "pv", "uid": "pv", "resourceVersion": "1"}, "spec": {"claimRef": held}}
+    return Aside(copy or copied(), made, volume)
+
+
+def test_a_copy_is_made_beside_its_source() -> None:
+    made = decide(ELSEWHERE)
+    assert made.create_target is None
+    assert made.create_copy is not None
+    assert made.create_copy["metadata"]["namespace"] == "images"
+    assert made.create_copy["spec"] == ELSEWHERE["spec"]
+    assert copied_for(made.create_copy) == ("ns", "disk", "dv")
+    running = {"type": "Running", "status": "False", "reason": "Error", "message": "in use by web"}
+    waiting = decide(ELSEWHERE, aside=Aside(copied("CloneScheduled", conditions=[running])))
+    assert (waiting.status["phase"], said(waiting)[2]) == ("CloneScheduled", "in use by web")
+    failed = decide(ELSEWHERE, aside=Aside(copied("Failed", conditions=[running])))
+    assert failed.status["phase"] == "Failed"
+
+
+def test_a_volume_is_handed_over() -> None:
+    made = decide(ELSEWHERE, aside=aside())
+    assert not made.give_volume
+    assert made.create_target is not None
+    assert made.create_target["spec"]["volumeName"] == "pv"
+    assert made.create_target["spec"]["storageClassName"] == "local-path"
+    assert made.create_target["metadata"]["labels"].items() >= LABEL.items()
+    made.create_target["metadata"]["uid"] = "target"
+    target = {**made.create_target, "status": {"phase": "Pending"}}
+    given = decide(ELSEWHERE, target=target, aside=aside())
+    assert (given.give_volume, given.status["phase"]) == (True, "NamespaceTransferInProgress")
+    # Its storage takes note of that
+    again = decide(
+        ELSEWHERE, target=target, aside=aside(claim_ref={"namespace": "ns", "name": "disk", "uid": "target"})
+    )
+    assert (again.give_volume, said(again)[1]) == (False, "")
+    bound = decide(ELSEWHERE, target={**target, "status": {"phase": "Bound"}}, aside=aside())
+    assert (bound.status["phase"], bound.note["cdi.kubevirt.io/storage.pod.phase"]) == ("Succeeded", "Succeeded")
+    assert bound.delete_copy
+    assert not bound.create_pod
+
+
+def test_what_is_somebody_elses_is_not_handed_over() -> None:
+    other = {**copied(), "spec": {**ELSEWHERE["spec"], "source": {"blank": {}}}}
+    taken = aside(claim_ref={"namespace": "x", "name": "y", "uid": "z"})
+    for found in (aside(copy=other), taken, Aside(copied())):
+        decided = decide(ELSEWHERE, aside=found)
+        assert decided.create_target is None
+        assert said(decided)[1] == "Error"
+    target = pvc(ELSEWHERE, "Pending")
+    target["metadata"]["uid"] = "target"
+    for found in (taken, Aside(copied())):
+        decided = decide(ELSEWHERE, target=target, aside=found)
+        assert not decided.give_volume
+        assert said(decided)[1] == "Error"

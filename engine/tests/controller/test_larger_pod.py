@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from turtles.api.conditions import get_condition
-from turtles.api.configuration import from_kubevirt
+from turtles.api.configuration_reader import from_kubevirt
 from turtles.controller.vm import larger_pod
 from turtles.controller.vmi import comparison
 

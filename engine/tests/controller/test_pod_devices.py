@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from turtles.api.configuration import DEFAULT, ClusterConfiguration, from_kubevirt
+from turtles.api.configuration import DEFAULT, ClusterConfiguration
+from turtles.api.configuration_reader import from_kubevirt
 from turtles.api.hook_sidecars import ANNOTATION
 from turtles.controller.pod import state
 from turtles.controller.pod.config import LauncherConfig
@@ -148,14 +149,14 @@ STATE = from_kubevirt({"spec": {"configuration": {"vmStateStorageClass": "local"
             "HostDevice example.org/x is not permitted in permittedHostDevices configuration",
         ),
         ({"gpus": [{"name": "a", "claimName": "c"}]}, {}, DEFAULT, "gpus[0].claimName: resource claims are not"),
-        ({"gpus": [{"name": "a", "deviceName": "b", "tag": "t"}]}, {}, DEFAULT, "gpus[0].tag is not supported"),
+        ({"gpus": [{"name": "a", "deviceName": "b", "tag": "t"}]}, {}, DEFAULT, ""),
         ({"tpm": {"persistent": True}}, {}, DEFAULT, "tpm.persistent needs a claim: set spec.configuration.vmState"),
         ({"tpm": {"persistent": True}}, {}, STATE, ""),
         ({"tpm": {"persistent": True, "enabled": False}}, {}, DEFAULT, ""),
         ({}, efi(persistent=True), DEFAULT, "efi.persistent needs a claim: set spec.configuration.vmStateStorageClass"),
         ({}, efi(persistent=True), STATE, ""),
         ({}, efi(), DEFAULT, ""),
-        ({"downwardMetrics": {}}, {}, DEFAULT, "use a downwardMetrics volume"),
+        ({"downwardMetrics": {}}, {}, DEFAULT, ""),
         ({"interfaces": [{"name": "a", "passtBinding": {}}]}, {}, DEFAULT, "interfaces[0].passtBinding is not"),
         ({}, {"networks": [{"name": "a", "multus": {"networkName": "n"}}]}, DEFAULT, ""),
         ({}, {"networks": [{"name": "a", "resourceClaim": {}}]}, DEFAULT, "networks[0].resourceClaim is not"),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import jsonpatch
 import pytest
 
-from turtles.api import configuration, labels
+from turtles.api import configuration, configuration_reader, labels
 from turtles.api.rules import label_problems, subdomain_problems
 from turtles.api.times import rest_of, rfc3339
 from turtles.controller.changes import json_diff, merge_diff
@@ -868,7 +868,7 @@ def test_a_guaranteed_pod_stays_so_with_its_container_disks() -> None:
 def test_image_volumes_by_version_and_gate(info: dict, gates: dict, expected: bool) -> None:
     kubevirt = {"spec": {"configuration": {"developerConfiguration": gates}}}
     nodes = [node_of("v1.35.0", "containerd://2.1.0")]
-    assert image_volumes(info, nodes, configuration.from_kubevirt(kubevirt)) is expected
+    assert image_volumes(info, nodes, configuration_reader.from_kubevirt(kubevirt)) is expected
 
 
 def node_of(kubelet: str, runtime: str) -> dict:
@@ -904,13 +904,13 @@ def test_nodes_that_pull_for_running_pods(runtimes: tuple[str, ...], expected: b
 
 def test_image_volumes_are_for_clusters_whose_nodes_can_all_do_it() -> None:
     info, able, unable = {"major": "1", "minor": "35"}, node_of("v1.35.0", "cri-o://1.35.0"), node_of("v1.33.0", "")
-    cluster = configuration.from_kubevirt(None)
+    cluster = configuration_reader.from_kubevirt(None)
     assert image_volumes(info, [able, able], cluster)
     assert not image_volumes(info, [able, unable], cluster)
     assert not image_volumes(info, [able, {"metadata": {"name": "n"}}], cluster)
     assert not image_volumes(info, [], cluster), "nobody knows what the first one will be"
     developer = {"developerConfiguration": {"featureGates": ["ImageVolume"]}}
-    vouched = configuration.from_kubevirt({"spec": {"configuration": developer}})
+    vouched = configuration_reader.from_kubevirt({"spec": {"configuration": developer}})
     assert image_volumes(info, [able, unable], vouched)
     assert image_volumes(info, [], vouched)
 

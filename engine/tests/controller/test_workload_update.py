@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from turtles.api.configuration import ClusterConfiguration, from_kubevirt
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.configuration_reader import from_kubevirt
 from turtles.api.times import rfc3339
 from turtles.controller.backoff import WORKLOAD_UPDATE
 from turtles.controller.workload_update.controller import WorkloadUpdateController
@@ -154,16 +155,11 @@ class _Caches:
         return self
 
 
-def test_changes_of_its_own_process_call_for_a_look() -> None:
+def test_a_machine_more_or_less_to_be_updated_calls_for_a_look() -> None:
     caches: Any = _Caches()
     controller = WorkloadUpdateController(caches, caches, caches, caches, lambda: from_kubevirt(None), "launcher:2")
     (_, trigger, _) = controller.controller().triggers
     before, after = machine("web", "launcher:2"), machine("web", "launcher:2")
-    for each in (before, after):
-        each["metadata"]["uid"] = "u"
     after["status"]["conditions"].append({"type": "MigrationRequired", "status": "True"})
-    assert trigger.keys(before, before) == []
-    # the cache had it before the event came
-    assert trigger.keys(after, after) == [("kubevirt", "kubevirt")]
-    assert trigger.keys(after, after) == []
-    assert trigger.keys(after, None) == [("kubevirt", "kubevirt")]
+    assert trigger.keys(None, before) == trigger.keys(before, before) == trigger.keys(after, after) == []
+    assert trigger.keys(before, after) == trigger.keys(after, None) == [("kubevirt", "kubevirt")]

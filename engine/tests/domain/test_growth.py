@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from turtles.domain import growth, report, status
+from turtles.domain import growth, report
+from turtles.domain.device_requests import memory_request
 from turtles.domain.growth import Change
 from turtles.domain.lifecycle import State
+from turtles.domain.live_domain import Live, MemoryDevice, read_live
 from turtles.domain.report import Observation
-from turtles.domain.status import Live, MemoryDevice
 from turtles.domain.xml import AnswerError
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -68,18 +69,18 @@ def test_memory_waits_for_a_larger_pod() -> None:
 
 
 def test_a_domain_that_grows() -> None:
-    found = status.live(XML.format(alias="ua-memory"))
+    found = read_live(XML.format(alias="ua-memory"))
     assert (found.vcpus, found.most_vcpus) == (2, 8)
     assert found.memory_device == MemoryDevice(3 * GIB, GIB, GIB // 2)
     assert found.memory == GIB + GIB // 2
-    asked = status.memory_request(XML.format(alias="ua-memory"), 2 * GIB)
+    asked = memory_request(XML.format(alias="ua-memory"), 2 * GIB)
     assert '<requested unit="KiB">2097152</requested>' in asked
     assert "<current" in asked
-    other = status.live(XML.format(alias="ua-other"))
+    other = read_live(XML.format(alias="ua-other"))
     assert other.memory_device is None
     assert other.memory == 4 * GIB
     with pytest.raises(AnswerError):
-        status.memory_request(XML.format(alias="ua-other"), GIB)
+        memory_request(XML.format(alias="ua-other"), GIB)
 
 
 @pytest.mark.parametrize(

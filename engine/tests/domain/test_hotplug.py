@@ -8,9 +8,11 @@ from xml.etree.ElementTree import fromstring
 
 import pytest
 
-from turtles.domain import definition, report, status
+from turtles.domain import definition, report
 from turtles.domain.definition import Host
-from turtles.domain.status import Dump, LiveDisk, Plugged
+from turtles.domain.device_requests import medium_request
+from turtles.domain.live_domain import LiveDisk, read_live
+from turtles.domain.volume_status import Dump, Plugged, dump_file, volume_status
 from turtles.domain.xml import AnswerError
 
 XML = """
@@ -38,12 +40,12 @@ def vmi(*volumes: dict[str, Any], **devices: Any) -> dict[str, Any]:
 
 
 def test_what_a_running_domain_has():
-    live = status.live(XML)
+    live = read_live(XML)
     assert live.disks == {"data": LiveDisk("vdb"), "drive": LiveDisk("sda", loaded=False)}
     assert live.targets == {"vda", "vdb", "sda"}
     assert live.buses == {"scsi"}
     with pytest.raises(AnswerError):
-        status.live(XML.replace("vdb", "vdb; reboot"))
+        read_live(XML.replace("vdb", "vdb; reboot"))
 
 
 @pytest.mark.parametrize(
@@ -95,12 +97,12 @@ def test_ports(devices, memory, machine, ports):
 
 
 def test_a_medium():
-    device = fromstring(status.medium_request(XML, "drive", "/b"))
+    device = fromstring(medium_request(XML, "drive", "/b"))
     assert device.find("source").attrib == {"file": "/b"}
     assert device.find("driver").attrib == {"name": "qemu", "type": "raw"}
-    assert fromstring(status.medium_request(XML, "data", None)).find("source") is None
+    assert fromstring(medium_request(XML, "data", None)).find("source") is None
     with pytest.raises(AnswerError):
-        status.medium_request(XML, "none", None)
+        medium_request(XML, "none", None)
 
 
 BEFORE = {"name": "data", "target": "", "phase": "AttachedToNode", "reason": "SuccessfulCreate", "hotplugVolume": {}}
@@ -125,17 +127,17 @@ BEFORE = {"name": "data", "target": "", "phase": "AttachedToNode", "reason": "Su
 def test_progress(wanted, plugged, disk, expected):
     spec = vmi(*([DATA] if wanted else []), disks=[{"name": "data", "disk": {"bus": "scsi"}}] if wanted else [])["spec"]
     disks = {"data": disk} if disk else {}
-    (entry,) = status.volume_status(spec, [BEFORE], {}, disks, {"data": plugged})
+    (entry,) = volume_status(spec, [BEFORE], {}, disks, {"data": plugged})
     assert {key: entry[key] for key in expected} == expected
     if not expected:
         assert entry == BEFORE
 
 
 def test_nothing_is_said_while_the_domain_is_not_known():
-    assert status.volume_status(vmi()["spec"], [BEFORE], {}, None, {"data": Plugged(False)}) == [BEFORE]
+    assert volume_status(vmi()["spec"], [BEFORE], {}, None, {"data": Plugged(False)}) == [BEFORE]
     # What comes later has no entry before the controller makes one
     disks = [{"name": "data", "disk": {"bus": "virtio"}}]
-    assert status.volume_status(vmi(DATA, disks=disks)["spec"], [], {}, {}) == []
+    assert volume_status(vmi(DATA, disks=disks)["spec"], [], {}, {}) == []
 
 
 @pytest.mark.parametrize(
@@ -149,18 +151,18 @@ def test_nothing_is_said_while_the_domain_is_not_known():
 def test_a_memory_dump(dump, phase, reason):
     spec = vmi({"name": "data", "memoryDump": {"claimName": "claim", "hotpluggable": True}})["spec"]
     before = {**BEFORE, "memoryDumpVolume": {"claimName": "claim"}}
-    (entry,) = status.volume_status(spec, [before], {}, {}, {"data": Plugged(True)}, {"data": dump})
+    (entry,) = volume_status(spec, [before], {}, {}, {"data": Plugged(True)}, {"data": dump})
     assert (entry["phase"], entry["reason"]) == (phase, reason)
     ended = {"endTimestamp": "b"} if dump.ended else {}
     info = {"claimName": "claim", "startTimestamp": "a", "targetFileName": "f", **ended}
     assert entry["memoryDumpVolume"] == info
     # It stays when the agent that made it is gone
-    (later,) = status.volume_status(spec, [entry], {}, {}, {"data": Plugged(True)}, {})
+    (later,) = volume_status(spec, [entry], {}, {}, {"data": Plugged(True)}, {})
     assert later == entry
 
 
 def test_the_file_of_a_dump():
-    assert status.dump_file("web", "data", "2026-01-02T03:04:05Z") == "web-data-20260102-030405.memory.dump"
+    assert dump_file("web", "data", "2026-01-02T03:04:05Z") == "web-data-20260102-030405.memory.dump"
 
 
 def test_events():

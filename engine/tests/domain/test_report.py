@@ -8,9 +8,10 @@ import pytest
 
 from turtles.domain import network, report
 from turtles.domain.end import End
+from turtles.domain.guest_info import AgentInterface, GuestInfo
 from turtles.domain.lifecycle import Paused, Shutoff, State
+from turtles.domain.live_domain import Live
 from turtles.domain.report import Observation
-from turtles.domain.status import AgentInterface, GuestInfo, Live
 
 POD = network.PodInterface("eth0", "0a:58:0a:f4:00:05", (("10.244.0.5", 16),), "10.244.0.1", 1400)
 NOW, EARLIER = "2026-01-01T00:00:00Z", "2025-12-31T23:59:00Z"

@@ -4,7 +4,11 @@ from typing import Any
 
 import pytest
 
-from turtles.domain import interface_status, network, status
+from turtles.domain import compute_status, guest_info, interface_status, network
+from turtles.domain.device_requests import link_request
+from turtles.domain.guest_info import AgentInterface, agent_interfaces, guest_os_info, missing_agent_commands
+from turtles.domain.live_domain import Live, read_live
+from turtles.domain.volume_status import volume_status
 from turtles.domain.xml import AnswerError
 
 POD = network.PodInterface("eth0", "0a:58:0a:f4:00:05", (("10.244.0.5", 16),), "10.244.0.1", 1400)
@@ -23,22 +27,22 @@ LIVE = """
 
 @pytest.mark.parametrize("state", ["connected", "disconnected"])
 def test_live(state: str) -> None:
-    live = status.live(LIVE % state)
+    live = read_live(LIVE % state)
     mac = "02:00:00:00:00:01"
     connected = state == "connected"
-    assert live == status.Live("pc-q35-7.2", True, connected, 64 << 20, {"default": mac}, links={mac: True})
+    assert live == Live("pc-q35-7.2", True, connected, 64 << 20, {"default": mac}, links={mac: True})
 
 
 def test_the_link_of_an_interface() -> None:
     mac = "02:00:00:00:00:01"
-    request = status.link_request(LIVE % "connected", mac, up=False)
+    request = link_request(LIVE % "connected", mac, up=False)
     inner = f'<mac address="{mac}" /><alias name="ua-default" /><link state="down" />'
     assert request.strip() == f'<interface type="ethernet">{inner}</interface>'
     down = (LIVE % "connected").replace("<alias", "<link state='down'/><alias")
-    assert status.live(down).links == {mac: False}
-    assert status.link_request(down, mac, up=True).count("<link") == 1
+    assert read_live(down).links == {mac: False}
+    assert link_request(down, mac, up=True).count("<link") == 1
     with pytest.raises(AnswerError, match="no interface with the MAC 02:00:00:00:00:02"):
-        status.link_request(down, "02:00:00:00:00:02", up=True)
+        link_request(down, "02:00:00:00:00:02", up=True)
 
 
 @pytest.mark.parametrize(
@@ -53,11 +57,11 @@ def test_the_link_of_an_interface() -> None:
 )
 def test_values_that_no_domain_has(old: str, new: str) -> None:
     with pytest.raises(AnswerError, match=r"the domain's XML has .{1,90} for "):
-        status.live((LIVE % "connected").replace(old, new))
+        read_live((LIVE % "connected").replace(old, new))
 
 
-def running(macs: dict[str, str], links: dict[str, bool] | None = None) -> status.Live:
-    return replace(status.live(LIVE % "connected"), macs=macs, links=links or {})
+def running(macs: dict[str, str], links: dict[str, bool] | None = None) -> Live:
+    return replace(read_live(LIVE % "connected"), macs=macs, links=links or {})
 
 
 def test_interfaces() -> None:
@@ -68,7 +72,7 @@ def test_interfaces() -> None:
     assert entry["infoSource"] == "domain"
     assert "interfaceName" not in entry
     assert entry["linkState"] == "up"
-    inside = {plan.guest_mac: status.AgentInterface("enp1s0", ("192.0.2.1",))}
+    inside = {plan.guest_mac: AgentInterface("enp1s0", ("192.0.2.1",))}
     (entry,) = interface_status.interfaces(
         [plan], inside, running({"default": plan.guest_mac}, {plan.guest_mac: False})
     )
@@ -86,7 +90,7 @@ def test_an_interface_of_a_further_network() -> None:
     (entry,) = interface_status.interfaces([plan], {}, None, before)
     assert "ipAddress" not in entry
     assert entry["infoSource"] == "domain, multus-status"
-    inside = {plan.guest_mac: status.AgentInterface("eth1", ("192.0.2.1", "2001:db8::1"))}
+    inside = {plan.guest_mac: AgentInterface("eth1", ("192.0.2.1", "2001:db8::1"))}
     (entry,) = interface_status.interfaces([plan], inside, None, [entry])
     assert (entry["ipAddress"], entry["ipAddresses"]) == ("192.0.2.1", ["192.0.2.1", "2001:db8::1"])
     assert entry["infoSource"] == "domain, guest-agent, multus-status"
@@ -107,7 +111,7 @@ def test_an_interface_that_comes_and_goes() -> None:
 
 
 def test_an_interface_that_the_guest_has_made() -> None:
-    inside = {"02:42:00:00:00:01": status.AgentInterface("docker0", ("172.17.0.1",))}
+    inside = {"02:42:00:00:00:01": AgentInterface("docker0", ("172.17.0.1",))}
     assert interface_status.interfaces([], inside, running({})) == [
         {
             "mac": "02:42:00:00:00:01",
@@ -134,12 +138,12 @@ def test_guest_agent_answers() -> None:
         "if.1.addr.1.addr": "fe80::1",
         "if.1.addr.2.addr": "<none>",
     }
-    assert status.guest_os_info(info) == {
+    assert guest_os_info(info) == {
         "id": "debian",
         "prettyName": "Debian GNU/Linux 12",
         "kernelRelease": "6.1",
     }
-    assert status.agent_interfaces(info) == {"02:00:00:aa:00:01": status.AgentInterface("eth0", ("192.0.2.1",))}
+    assert agent_interfaces(info) == {"02:00:00:aa:00:01": AgentInterface("eth0", ("192.0.2.1",))}
 
 
 def test_an_agent_s_words_are_bounded() -> None:
@@ -147,8 +151,8 @@ def test_an_agent_s_words_are_bounded() -> None:
     info |= {f"if.{index}.hwaddr": f"02:00:00:00:{index // 256:02x}:{index % 256:02x}" for index in range(300)}
     info |= {f"if.{index}.name": "e" * 1000 for index in range(300)}
     info["if.7.hwaddr"] = "none"
-    assert status.guest_os_info(info)["name"] == "x " * 128
-    names = status.agent_interfaces(info)
+    assert guest_os_info(info)["name"] == "x " * 128
+    names = agent_interfaces(info)
     assert len(names) == 255
     assert {each.name for each in names.values()} == {"e" * 256}
 
@@ -156,18 +160,18 @@ def test_an_agent_s_words_are_bounded() -> None:
 @pytest.mark.parametrize("answer", [None, [], "x", {"supported_commands": {}}, {"supported_commands": "x"}])
 def test_answers_that_are_none(answer: Any) -> None:
     with pytest.raises(AnswerError):
-        status.missing_agent_commands(answer)
+        missing_agent_commands(answer)
 
 
 def test_commands_that_are_none() -> None:
-    assert status.missing_agent_commands({"supported_commands": [1, {}, {"name": []}]}) == list(status._AGENT_COMMANDS)
+    assert missing_agent_commands({"supported_commands": [1, {}, {"name": []}]}) == list(guest_info._AGENT_COMMANDS)
 
 
 def test_agents_are_judged_by_their_commands() -> None:
-    everything = [{"name": name, "enabled": True} for name in status._AGENT_COMMANDS]
-    assert status.missing_agent_commands({"version": "7.2.9", "supported_commands": everything}) == []
+    everything = [{"name": name, "enabled": True} for name in guest_info._AGENT_COMMANDS]
+    assert missing_agent_commands({"version": "7.2.9", "supported_commands": everything}) == []
     everything[0]["enabled"] = False
-    assert status.missing_agent_commands({"supported_commands": everything[:-1]}) == [
+    assert missing_agent_commands({"supported_commands": everything[:-1]}) == [
         "guest-ping",
         "guest-get-timezone",
     ]
@@ -175,17 +179,17 @@ def test_agents_are_judged_by_their_commands() -> None:
 
 def test_memory_at_boot_stays() -> None:
     spec = {"domain": {"memory": {"guest": "2Gi"}}}
-    first = status.memory(spec, 2 << 30, None)
+    first = compute_status.memory(spec, 2 << 30, None)
     assert first == {"guestAtBoot": "2Gi", "guestCurrent": "2Gi", "guestRequested": "2Gi"}
-    later = status.memory(spec, 1 << 30, {**first, "guestAtBoot": "1Gi", "memoryOverhead": "100Mi"})
+    later = compute_status.memory(spec, 1 << 30, {**first, "guestAtBoot": "1Gi", "memoryOverhead": "100Mi"})
     assert later == {"guestAtBoot": "1Gi", "guestCurrent": "1Gi", "guestRequested": "2Gi", "memoryOverhead": "100Mi"}
-    assert status.memory(spec, 0, later) == later
+    assert compute_status.memory(spec, 0, later) == later
 
 
 def test_volume_status_keeps_what_others_wrote() -> None:
     spec = {"domain": {"devices": {"disks": [{"name": "b", "disk": {"bus": "virtio"}}, {"name": "a", "disk": {}}]}}}
     before = [{"name": "b", "persistentVolumeClaimInfo": {"claimName": "c"}}, {"name": "x", "phase": "Ready"}]
-    assert status.volume_status(spec, before, {"a": 7}) == [
+    assert volume_status(spec, before, {"a": 7}) == [
         {"name": "a", "target": "sda", "containerDiskVolume": {"checksum": 7}},
         {"name": "b", "persistentVolumeClaimInfo": {"claimName": "c"}, "target": "vda"},
         {"name": "x", "phase": "Ready"},

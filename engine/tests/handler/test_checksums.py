@@ -34,6 +34,7 @@ class Launcher:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.opened: list[str] = []
+        self.disks = self
 
     def open_container_disk(self, volume: dict[str, Any]) -> int:
         self.opened.append(volume["name"])

@@ -26,12 +26,13 @@ class Pod:
     """Plays launcher and domain."""
 
     def __init__(self) -> None:
-        self.files = {"me": b"one"}
+        self.secret = {"me": b"one"}
+        self.files = self
         self.commands: list[str] = []
         self.error: LibvirtError | None = None
 
     def read_files(self, folder: PurePosixPath) -> dict[str, bytes]:
-        return self.files if folder.name == "pw" else {}
+        return self.secret if folder.name == "pw" else {}
 
     def ask_agent(self, command: str) -> str:
         self.commands.append(command)
@@ -60,7 +61,7 @@ def test_a_guest_is_told_once_for_each_change(tmp_path: Path) -> None:
     look()
     assert len(pod.commands) == len(done) == 1
     assert guest.credentials == Synchronization(True)
-    pod.files = {"me": b"two"}
+    pod.secret = {"me": b"two"}
     pod.error = LibvirtError("no such user")
     look()
     look()

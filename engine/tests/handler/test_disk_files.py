@@ -99,7 +99,7 @@ def launcher(tmp_path: Path) -> Iterator[Launcher]:
     found = Launcher(str(tmp_path), "uid", Watcher(), lambda: None, lambda detail: None)
     (tmp_path / "root").mkdir()
     # In place of a process's folder in /proc, which has its root under this name.
-    found._first = os.open(tmp_path, os.O_RDONLY)
+    found.process.hold(os.open(tmp_path, os.O_RDONLY))
     yield found
     found.close()
 
@@ -108,15 +108,15 @@ def launcher(tmp_path: Path) -> Iterator[Launcher]:
 def test_in_the_pod(launcher: Launcher, tmp_path: Path) -> None:
     volume = {"name": "host", "hostDisk": {"path": "/srv/a.img", "type": "DiskOrCreate", "capacity": "1Mi"}}
     with pytest.raises(GuestEnded, match=r"volume 'host': hostDisk /srv/a\.img: No such file or directory"):
-        launcher.own_host_disk(volume)
+        launcher.disks.own_host_disk(volume)
     folder = tmp_path / "root" / paths.claim_dir("host").relative_to("/")
     folder.mkdir(parents=True)
-    launcher.own_host_disk(volume)
+    launcher.disks.own_host_disk(volume)
     assert (folder / "a.img").stat().st_uid == QEMU_UID
-    assert launcher.room_for_disk(paths.host_disk(volume)) > 0
-    sizes = launcher.block_sizes(paths.host_disk(volume))
+    assert launcher.disks.room(paths.host_disk(volume)) > 0
+    sizes = launcher.disks.block_sizes(paths.host_disk(volume))
     assert sizes is not None
-    assert launcher.block_sizes(paths.claim_disk("other")) is None
+    assert launcher.disks.block_sizes(paths.claim_disk("other")) is None
 
 
 def test_container_disk(launcher: Launcher, tmp_path: Path) -> None:
@@ -124,15 +124,15 @@ def test_container_disk(launcher: Launcher, tmp_path: Path) -> None:
     folder = tmp_path / "root" / paths.container_disk_image_dir("disk").relative_to("/") / "disk"
     folder.mkdir(parents=True)
     with pytest.raises(OSError, match="not exactly one file"):
-        launcher.open_container_disk(volume)
+        launcher.disks.open_container_disk(volume)
     (folder / "a.qcow2").write_bytes(b"a")
-    with open(launcher.open_container_disk(volume), "rb") as file:
+    with open(launcher.disks.open_container_disk(volume), "rb") as file:
         assert file.read() == b"a"
     (folder / "b").symlink_to("/etc/passwd")
     with pytest.raises(OSError, match="not exactly one file"):
-        launcher.open_container_disk(volume)
+        launcher.disks.open_container_disk(volume)
     volume["containerDisk"]["path"] = "/disk/b"
     with pytest.raises(OSError, match="disk"):
-        launcher.open_container_disk(volume)
+        launcher.disks.open_container_disk(volume)
     volume["containerDisk"]["path"] = "/disk/a.qcow2"
-    os.close(launcher.open_container_disk(volume))
+    os.close(launcher.disks.open_container_disk(volume))

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from turtles.api.configuration import DEFAULT, PermittedDevices, from_kubevirt
+from turtles.api.configuration import DEFAULT, PermittedDevices
+from turtles.api.configuration_reader import from_kubevirt
 from turtles.handler import device_plugin_api as api
 from turtles.handler import host_devices
 from turtles.handler.host_devices import Assignable, HostDevices, Member, find

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from turtles.domain import network
+from turtles.domain.live_domain import Live
 from turtles.domain.report import Observation
-from turtles.domain.status import Live
 from turtles.handler import interfaces, plumbing, pod_network
 from turtles.handler.errors import LibvirtError
 from turtles.handler.state import State

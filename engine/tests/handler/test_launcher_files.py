@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from turtles.domain import paths
+from turtles.handler import capability_cache
 from turtles.handler.launcher import Launcher
 from turtles.handler.watcher import Watcher
 
@@ -22,7 +23,7 @@ def launcher(tmp_path: Path) -> Iterator[Launcher]:
     found = Launcher(str(tmp_path), uid, Watcher(), lambda: None, lambda detail: None)
     (tmp_path / "root/dev").mkdir(parents=True)
     # In place of a process's folder in /proc, which has its root under this name.
-    found._first = os.open(tmp_path, os.O_RDONLY)
+    found.process.hold(os.open(tmp_path, os.O_RDONLY))
     yield found
     found.close()
 
@@ -55,16 +56,16 @@ def test_memory_limit(launcher: Launcher, tmp_path: Path, file: str | None, text
         path = tmp_path / "root/sys/fs/cgroup" / file
         path.parent.mkdir(parents=True)
         path.write_text(text)
-    assert launcher.reached_memory_limit() is reached
+    assert launcher.files.reached_memory_limit() is reached
 
 
 def test_what_is_known_about_qemu_is_brought_once(launcher: Launcher, private: Path, cache: Path) -> None:
-    launcher.bring_capability_cache(cache)
+    capability_cache.bring(cache, launcher.files, kvm=launcher.devices.has_kvm())
     brought = private / "libvirt/cache" / paths.CAPABILITY_CACHE / "a.xml"
     assert brought.read_text() == "known"
     assert (brought.stat().st_uid, brought.parent.stat().st_uid) == (107, 107)
     brought.write_text("libvirt's own")
-    launcher.bring_capability_cache(cache)
+    capability_cache.bring(cache, launcher.files, kvm=launcher.devices.has_kvm())
     assert brought.read_text() == "libvirt's own"
 
 
@@ -72,13 +73,13 @@ def test_a_link_in_the_pod_is_not_followed(launcher: Launcher, private: Path, ca
     (tmp_path / "elsewhere").mkdir()
     (private / "libvirt").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="Not a directory"):
-        launcher.bring_capability_cache(cache)
+        capability_cache.bring(cache, launcher.files, kvm=launcher.devices.has_kvm())
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_another_kind_of_node_brings_nothing(launcher: Launcher, private: Path, cache: Path, tmp_path: Path) -> None:
     (tmp_path / "root/dev/kvm").touch()
-    launcher.bring_capability_cache(cache)
+    capability_cache.bring(cache, launcher.files, kvm=launcher.devices.has_kvm())
     assert not list(private.iterdir())
 
 
@@ -92,7 +93,7 @@ def test_devices_of_the_pod_become_qemu_s(launcher: Launcher, tmp_path: Path) ->
         ("other", 0o060600, (7, 0)),
     ):
         os.mknod(tmp_path / "root/dev" / name, kind, os.makedev(*number))
-    launcher.own_devices(["data", "missing"])
+    launcher.devices.own(["data", "missing"])
     owners = {path.name: path.stat().st_uid for path in (tmp_path / "root/dev").rglob("*") if not path.is_dir()}
     assert owners == {"kvm": 107, "tun": 107, "data": 107, "vhost-net": 0, "other": 0}
 
@@ -106,27 +107,27 @@ def test_links_in_the_pod_lead_nowhere_else(launcher: Launcher, tmp_path: Path) 
     (root / "dev").rmdir()
     for name in ("dev", "sys", "disks"):
         (root / name).symlink_to(node)
-    launcher.own_devices(["kvm"])
+    launcher.devices.own(["kvm"])
     assert (node / "kvm").stat().st_uid == 0
-    assert not launcher.has_kvm()
-    assert not launcher.reached_memory_limit()
-    assert not launcher.bypasses_page_cache(PurePosixPath("/disks/disk.img"))
+    assert not launcher.devices.has_kvm()
+    assert not launcher.files.reached_memory_limit()
+    assert not launcher.disks.bypasses_page_cache(PurePosixPath("/disks/disk.img"))
 
 
 def test_links_that_stay_in_the_pod_are_followed(launcher: Launcher, tmp_path: Path) -> None:
     (tmp_path / "root/dev").rename(tmp_path / "root/devices")
     (tmp_path / "root/dev").symlink_to("/devices")
     (tmp_path / "root/devices/kvm").touch()
-    assert launcher.has_kvm()
+    assert launcher.devices.has_kvm()
 
 
 def test_a_pipe_in_place_of_a_disk_is_not_waited_for(launcher: Launcher, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "root/disk.img")
-    assert not launcher.bypasses_page_cache(PurePosixPath("/disk.img"))
+    assert not launcher.disks.bypasses_page_cache(PurePosixPath("/disk.img"))
 
 
 def test_a_launcher_that_was_never_met(tmp_path: Path) -> None:
     stranger = Launcher(str(tmp_path), str(uuid.uuid4()), Watcher(), lambda: None, lambda detail: None)
-    stranger.own_devices()
-    assert not stranger.has_kvm()
-    assert not stranger.reached_memory_limit()
+    stranger.devices.own()
+    assert not stranger.devices.has_kvm()
+    assert not stranger.files.reached_memory_limit()

@@ -20,6 +20,7 @@ import pytest
 from turtles import endpoint, pki
 from turtles.api import labels, node_server
 from turtles.api.node_server import Endpoint
+from turtles.handler import vsock
 from turtles.handler.consoles import Consoles
 from turtles.handler.errors import LauncherBusy, LibvirtError
 from turtles.handler.guest import Guests
@@ -108,8 +109,9 @@ class Rig:
         self.guest.launcher = self.launcher  # type: ignore[assignment]
         self.events: list[tuple[str, str]] = []
         self.queue: list[Any] = []
+        self.stored = vmi()
         cluster = SimpleNamespace(
-            get=lambda key: vmi(),
+            get=lambda key: self.stored,
             event=lambda obj, type_, reason, message: self.events.append((reason, message)),
             enqueue=self.queue.append,
         )
@@ -309,13 +311,85 @@ async def test_a_new_session_ends_the_one_before(rig):
     writer.transport.abort()
 
 
-async def open_when_free(rig: Rig) -> Any:
+async def open_when_free(rig: Rig, stream: str = node_server.VNC) -> Any:
     async with asyncio.timeout(10):
         while True:
             try:
-                return await rig.nodes.open(vmi(), node_server.VNC, preserve=True)
+                return await rig.nodes.open(vmi(), stream, preserve=True)
             except Failure:
                 await asyncio.sleep(0.01)
+
+
+async def test_sessions_with_usb_ports_stand_beside_each_other(rig):
+    writers = [(await rig.nodes.open(vmi(), node_server.USB))[1] for _ in range(4)]
+    names = [name for name, _ in rig.launcher.devices]
+    assert names == [f"virt-usbredir-{port}" for port in range(4)]
+    with pytest.raises(Failure, match="all 4 USB ports for devices of clients are in use") as raised:
+        await rig.nodes.open(vmi(), node_server.USB)
+    assert raised.value.code == 503
+    writers[2].transport.abort()
+    reader, writers[2] = await open_when_free(rig, node_server.USB)
+    assert rig.launcher.devices[4][0] == "virt-usbredir-2"
+    rig.launcher.device(4).sendall(b"hello")
+    assert await reader.readexactly(5) == b"hello"
+    for writer in writers:
+        writer.transport.abort()
+
+
+@pytest.fixture
+def kernel(monkeypatch) -> list[tuple[int, int]]:
+    """A kernel whose guests listen on VSOCK ports, as echo servers; what is dialed."""
+    dialed: list[tuple[int, int]] = []
+    context = endpoint.server_context()
+    endpoint.load(context, *endpoint.own_certificate("guest"))
+
+    async def dial(address: int, port: int) -> socket.socket:
+        dialed.append((address, port))
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        threading.Thread(target=serve, args=(theirs, context if port == 443 else None), daemon=True).start()
+        return ours
+
+    monkeypatch.setattr(vsock, "_dial", dial)
+    return dialed
+
+
+def serve(connection: socket.socket, context: ssl.SSLContext | None) -> None:
+    with contextlib.suppress(OSError), connection:
+        if context is not None:
+            connection = context.wrap_socket(connection, server_side=True)
+        connection.sendall(connection.recv(100))
+
+
+@pytest.mark.parametrize(("port", "tls"), [("22", "false"), ("443", "true")])
+async def test_programs_of_the_guest_by_vsock(rig, kernel, port, tls):
+    rig.stored["status"]["VSOCKCID"] = 7
+    reader, writer = await rig.nodes.open(vmi(), node_server.VSOCK, port=port, tls=tls)
+    writer.write(b"knock")
+    assert await asyncio.wait_for(reader.readexactly(5), 10) == b"knock"
+    assert await asyncio.wait_for(reader.read(), 10) == b"", "it ends with the program"
+    assert kernel == [(7, int(port))]
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize(
+    ("address", "query", "code", "message"),
+    [
+        (None, {"port": "22"}, 400, "the guest has no VSOCK address"),
+        (1, {"port": "22"}, 400, "the guest has no VSOCK address"),
+        (2, {"port": "22"}, 400, "the guest has no VSOCK address"),
+        (7, {"port": "-1"}, 400, "port must be a number"),
+        (7, {}, 400, "port must be a number"),
+        (7, {"port": str(2**32)}, 400, "port must be a number"),
+        (7, {"port": "22", "tls": "true"}, 500, "no TLS with 7:22"),
+    ],
+)
+async def test_vsock_that_is_not_possible(rig, kernel, address, query, code, message):
+    if address is not None:
+        rig.stored["status"]["VSOCKCID"] = address
+    with pytest.raises(Failure, match=message) as raised:
+        await rig.nodes.open(vmi(), node_server.VSOCK, **query)
+    assert raised.value.code == code
 
 
 async def test_a_device_that_is_not_there(rig):

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from turtles.api.configuration import DEFAULT, EXPAND_DISKS
+from turtles.api.configuration import DEFAULT
+from turtles.api.feature_gates import EXPAND_DISKS
 from turtles.domain import paths
 from turtles.handler import sync
 

@@ -11,6 +11,7 @@ import yaml
 from fakeapi import FakeApi, status
 
 from turtles.kube import client as kube
+from turtles.kube import kubeconfig
 from turtles.kube.client import Client
 from turtles.kube.resources import CONFIGMAP, NODE, POD, Resource
 
@@ -128,7 +129,7 @@ def test_an_unusable_kubeconfig(tmp_path: Path) -> None:
         path = tmp_path / "config"
         if text is not None:
             path.write_text(text)
-        with pytest.raises(kube.ConfigError, match="config"):
+        with pytest.raises(kubeconfig.ConfigError, match="config"):
             Client.from_kubeconfig(path)
 
 

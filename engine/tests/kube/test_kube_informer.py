@@ -2,6 +2,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from aiohttp import web
@@ -197,6 +198,40 @@ def test_own_writes_are_seen_at_once_but_never_go_back(api: FakeApi, client: Cli
     api.wait(lambda: informer.get("ns", "a") is None)
     informer.observe(newer)
     assert informer.get("ns", "a") is None, "the watch already told of its deletion"
+
+
+def test_handlers_are_told_what_own_writes_changed(api: FakeApi, client: Client, informer: Informer) -> None:
+    seen = Seen()
+    informer.add_handler(seen)
+    informer.start()
+    assert wait_synced([informer], 5)
+    informer.observe(client.create(CONFIGMAP, config_map("a", x="1")))
+    informer.observe(client.patch(CONFIGMAP, "ns", "a", {"data": {"x": "2"}}))
+    api.wait(lambda: ("a", None, {"x": "2"}) in seen.events or len(seen.events) == 2)
+    informer.observe(client.patch(CONFIGMAP, "ns", "a", {"data": {"x": "3"}}))
+    api.wait(lambda: seen.events[-1][2] == {"x": "3"})
+    assert seen.events[0][1] is None
+    for before, after in pairwise(seen.events):
+        assert before[2] == after[1]
+        assert after[1] != after[2]
+    assert not informer._untold
+
+
+def test_handlers_are_told_of_own_writes_whose_events_were_missed(
+    api: FakeApi, client: Client, informer: Informer
+) -> None:
+    api.put(f"{MAPS}/a", config_map("a", x="1"))
+    seen = Seen()
+    informer.add_handler(seen)
+    informer._relist()
+    informer.observe(client.patch(CONFIGMAP, "ns", "a", {"data": {"x": "2"}}))
+    informer.observe(client.create(CONFIGMAP, config_map("b")))
+    informer.observe(client.create(CONFIGMAP, config_map("c")))
+    api.remove(f"{MAPS}/c")
+    informer._relist()
+    assert seen.events[:1] == [("a", None, {"x": "1"})]
+    assert sorted(seen.events[1:], key=str) == [("a", {"x": "1"}, {"x": "2"}), ("b", None, {}), ("c", {}, None)]
+    assert not informer._untold
 
 
 def test_a_failing_handler_hurts_nobody(api: FakeApi, informer: Informer) -> None:

@@ -187,3 +187,20 @@ def test_tags_of_interfaces_are_in_the_config_drive(tmp_path):
     assert json.loads(read(seed, "openstack/latest/meta_data.json"))["devices"] == [
         {"type": "nic", "bus": "pci", "address": "0000:81:01.0", "mac": "02:00:00:00:00:01", "tags": ["lan"]}
     ]
+
+
+def test_tags_of_host_devices_are_in_the_config_drive(tmp_path, monkeypatch):
+    monkeypatch.setenv("USB_RESOURCE_EXAMPLE_ORG_STICK", "001:002")
+    monkeypatch.setenv("PCI_RESOURCE_EXAMPLE_ORG_GPU", "0000:01:00.0")
+    devices = {
+        "gpus": [{"name": "a", "deviceName": "example.org/gpu", "tag": "render"}],
+        "hostDevices": [
+            {"name": "b", "deviceName": "example.org/stick", "tag": "key"},
+            {"name": "c", "deviceName": "example.org/other"},
+        ],
+    }
+    seed = make(tmp_path, "cloudInitConfigDrive", {"userData": "x"}, domain={"devices": devices})
+    assert json.loads(read(seed, "openstack/latest/meta_data.json"))["devices"] == [
+        {"type": "hostdev", "bus": "pci", "tags": ["render"]},
+        {"type": "hostdev", "bus": "usb", "tags": ["key"]},
+    ]

@@ -14,7 +14,9 @@ import libvirt
 import pytest
 
 from turtles.api import labels
-from turtles.domain import definition, growth, paths, status
+from turtles.domain import definition, growth, paths
+from turtles.domain.device_requests import memory_request
+from turtles.domain.live_domain import MemoryDevice, read_live
 
 from . import kernel
 from .conftest import VMI_UID, Pod, make_vmi, wait_for
@@ -143,9 +145,9 @@ def test_processors_and_memory_are_added(pod, guest, consoles):
     domain = start(pod, vmi, guest)
     consoles.append(Console(pod))
     before = int(consoles[0].wait(r"guest: efi=no processors=1 mebibytes=(\d+)\s")[1])
-    live = status.live(domain.XMLDesc())
+    live = read_live(domain.XMLDesc())
     assert (live.vcpus, live.most_vcpus, live.memory) == (1, 4, GIB)
-    assert live.memory_device == status.MemoryDevice(3 * GIB, 0, 0)
+    assert live.memory_device == MemoryDevice(3 * GIB, 0, 0)
     vmi["status"] = {"memory": {"guestAtBoot": "1Gi"}}
     assert growth.changes(vmi, live) == []
 
@@ -153,16 +155,16 @@ def test_processors_and_memory_are_added(pod, guest, consoles):
     vmi["spec"]["domain"]["memory"]["guest"] = "2Gi"
     processors, memory = growth.changes(vmi, live)
     domain.setVcpusFlags(processors.amount, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-    xml = status.memory_request(domain.XMLDesc(), memory.amount)
+    xml = memory_request(domain.XMLDesc(), memory.amount)
     domain.updateDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
     after = int(consoles[0].wait(r"guest: efi=no processors=3 mebibytes=(\d{4})\s")[1])
     assert after >= before
-    wait_for(lambda: growth.changes(vmi, status.live(domain.XMLDesc())) == [], "the guest to take the memory", 120)
+    wait_for(lambda: growth.changes(vmi, read_live(domain.XMLDesc())) == [], "the guest to take the memory", 120)
     consoles[0].text = ""
     assert int(consoles[0].wait(r"guest: efi=no processors=3 mebibytes=(\d+)\s")[1]) >= before + 1000
-    live = status.live(domain.XMLDesc())
+    live = read_live(domain.XMLDesc())
     assert (live.vcpus, live.memory) == (3, 2 * GIB)
-    assert live.memory_device == status.MemoryDevice(3 * GIB, GIB, GIB)
+    assert live.memory_device == MemoryDevice(3 * GIB, GIB, GIB)
 
 
 def test_features_clock_and_processors_of_its_own(pod, consoles):

@@ -10,7 +10,7 @@ import pytest
 
 from turtles.standalone import stamp
 from turtles.standalone.apiserver.access.auth import Authenticator
-from turtles.standalone.podrunner import images
+from turtles.standalone.podrunner.image_reference import LocalImage
 
 
 def settle(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +62,7 @@ def test_a_local_image_that_changed_is_another_one(tmp_path: Path, monkeypatch: 
         os.utime(archive, (0, 0))
         now = time.time() + stamp.COARSE_TICK + 1
         monkeypatch.setattr(stamp.time, "time", lambda now=now: now)
-        seen.add(images._Local("oci-archive", archive, "").fingerprint())
+        seen.add(LocalImage("oci-archive", archive, "").fingerprint())
         monkeypatch.undo()
     assert len(seen) == 2
     assert None not in seen

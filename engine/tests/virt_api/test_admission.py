@@ -23,7 +23,9 @@ MUTATE_VMI = "/virtualmachineinstances-mutate"
 VALIDATE_VMI_CREATE = "/virtualmachineinstances-validate-create"
 VALIDATE_VMI_UPDATE = "/virtualmachineinstances-validate-update"
 ENGINE = "system:serviceaccount:kubevirt:virt-handler"
-HOOKS = admission.Admission(admission.engine_users("kubevirt"), checks={"kubevirt": lambda request: []})
+HOOKS = admission.Admission(
+    admission.engine_users("kubevirt"), checks=dict.fromkeys(("data_volume", "kubevirt"), lambda request: [])
+)
 
 
 def ask(path: str, obj: Any, old: Any = None, user: str = "jane") -> dict[str, Any]:
@@ -153,8 +155,8 @@ def test_a_check_is_asked_last():
 
     hooks = admission.Admission((), checks={"kubevirt": check})
     others = {path for path in hooks.slow if not path.startswith("/migration-")}
-    asking = {"/kubevirt-validate", "/datavolume-validate", "/virtualmachinerestores-validate", MUTATE_VM, VALIDATE_VM}
-    assert others == asking, "those that ask the API server"
+    asking = {"/kubevirt-validate", "/datavolume-mutate", "/datavolume-validate", "/virtualmachinerestores-validate"}
+    assert others == {*asking, MUTATE_VM, VALIDATE_VM}, "those that ask the API server"
 
     def review(operation: str, obj: Any) -> dict[str, Any]:
         request = {"uid": "1", "operation": operation, "object": obj, "oldObject": {"spec": {}}}

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from turtles.api.configuration import DEFAULT, from_kubevirt
+from turtles.api.configuration import DEFAULT
+from turtles.api.configuration_reader import from_kubevirt
 from turtles.api.guests import launcher_pod_name
 from turtles.kube.kubevirt import VM, VMI
 from turtles.virt_api.status import Failure

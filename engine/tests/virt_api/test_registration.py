@@ -95,7 +95,7 @@ def test_two_versions_beside_each_other_settle(api: FakeApi, replica: Any) -> No
     put_deployment(api, 3, 1)
     replica(Next, "new")
     # What only the next version serves isn't asked of the one of before
-    assert settled(api, 4)
+    assert settled(api, 5)
     assert hooks(api) == before
     # Authorities are everybody's
     api.remove(SECRET.path("kubevirt", CERTIFICATES_SECRET))
@@ -105,7 +105,7 @@ def test_two_versions_beside_each_other_settle(api: FakeApi, replica: Any) -> No
         return found is not None and bundles(api) == {found.bundle}
 
     api.wait(trusted)
-    assert settled(api, 12), "each of both may have tried each of the four"
+    assert settled(api, 15), "each of both may have tried each of the five"
     assert hooks(api) == before
     # The old one is told to end, is no replica any more, and goes on for a while
     api.update(
@@ -113,11 +113,11 @@ def test_two_versions_beside_each_other_settle(api: FakeApi, replica: Any) -> No
     )
     put_deployment(api, 2, 2)
     api.wait(lambda: hooks(api) == [*before, "pool-validator.kubevirt.io"])
-    assert settled(api, 13)
+    assert settled(api, 16)
     # What somebody changes is still taken back
     api.update(VALIDATOR, {"webhooks": []})
     api.wait(lambda: hooks(api) == [*before, "pool-validator.kubevirt.io"])
-    assert settled(api, 14)
+    assert settled(api, 17)
 
 
 def test_who_goes_back_to_an_earlier_version_gets_its_list(api: FakeApi, replica: Any) -> None:

@@ -25,6 +25,7 @@ BASE = "/apis/subresources.kubevirt.io/v1/namespaces/default"
 VMI_URL = f"{BASE}/virtualmachineinstances/vmi"
 NO_SERIAL = {"domain": {"devices": {"autoattachSerialConsole": False}}}
 NO_SCREEN = {"domain": {"devices": {"autoattachGraphicsDevice": False}}}
+DEVICES = {"domain": {"devices": {"clientPassthrough": {}, "autoattachVSOCK": True}}}
 ADDRESS = {"interfaces": [{"name": "default", "ipAddress": "127.0.0.1"}]}
 
 
@@ -33,6 +34,7 @@ class Devices:
 
     def __init__(self) -> None:
         self.opened: list[tuple[str, bool]] = []
+        self.query: dict[str, str] = {}
         self.device: socket.socket | None = None
         self._connected = asyncio.Event()
 
@@ -43,11 +45,12 @@ class Devices:
         return self.device
 
     async def open(
-        self, obj: Any, stream: str, *, preserve: bool = False
+        self, obj: Any, stream: str, *, preserve: bool = False, **query: str
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if preserve and self.opened:
             raise Failure(409, "Active VNC connection. Request denied.")
         self.opened.append((stream, preserve))
+        self.query = query
         ours, self.device = socket.socketpair()
         ours.setblocking(False)
         self.device.settimeout(10)
@@ -90,20 +93,24 @@ async def serving(tmp_path: Any, obj: Any = None, *others: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("path", "opened"),
+    ("path", "opened", "query"),
     [
-        ("console", ("console", False)),
-        ("vnc", ("vnc", False)),
-        ("vnc?preserveSession=true", ("vnc", True)),
-        ("console?preserveSession=true", ("console", True)),
-        ("console?preserveSession=maybe", ("console", False)),
+        ("console", ("console", False), {}),
+        ("vnc", ("vnc", False), {}),
+        ("vnc?preserveSession=true", ("vnc", True), {}),
+        ("console?preserveSession=true", ("console", True), {}),
+        ("console?preserveSession=maybe", ("console", False), {}),
+        ("usbredir", ("usbredir", False), {}),
+        ("vsock?port=22", ("vsock", False), {"port": "22", "tls": "true"}),
+        ("vsock?port=4294967295&tls=False", ("vsock", False), {"port": "4294967295", "tls": "false"}),
     ],
 )
-async def test_a_device(tmp_path, path, opened):
-    async with serving(tmp_path, vmi()) as server:
+async def test_a_device(tmp_path, path, opened, query):
+    async with serving(tmp_path, vmi(spec=DEVICES)) as server:
         async with server.connect(f"{VMI_URL}/{path}") as user:
             assert user.protocol == "plain.kubevirt.io"
             assert server.devices.opened == [opened]
+            assert server.devices.query == query
             device = server.devices.device
             assert device is not None
             await user.send_bytes(b"\0\xffls\n")
@@ -143,6 +150,9 @@ async def test_a_device_is_free_when_its_user_leaves(tmp_path):
         ("vnc/screenshot", vmi("Succeeded"), 400, "VMI is not running"),
         ("usbredir", vmi(), 409, CONFLICT + "Not configured with USB Redirection"),
         ("vsock", vmi(), 400, "VSOCK is not attached."),
+        ("vsock", vmi(spec=DEVICES), 400, "port must be a number from 0 to 4294967295, not ''"),
+        ("vsock?port=x", vmi(spec=DEVICES), 400, "port must be a number from 0 to 4294967295, not 'x'"),
+        ("vsock?port=1&tls=maybe", vmi(spec=DEVICES), 400, "tls must be true or false, not 'maybe'"),
         ("portforward/22", vmi("Running", "Paused", **ADDRESS), 409, CONFLICT + "VMI is paused"),
         ("portforward/22", vmi(), 400, "no network interfaces are present"),
         ("portforward/22", vmi(interfaces=[{"name": "default"}]), 400, "the guest has no IP address yet"),

@@ -310,6 +310,7 @@ def test_apiservices_prefer_v1():
     assert [obj["metadata"]["name"] for obj in found] == [
         "v1.subresources.kubevirt.io",
         "v1alpha3.subresources.kubevirt.io",
+        "v1beta1.upload.cdi.kubevirt.io",
     ]
     assert found[0]["spec"]["versionPriority"] > found[1]["spec"]["versionPriority"]
 

@@ -4,6 +4,11 @@
 
 from __future__ import annotations
 
+import struct
+
+import pytest
+import websocket
+
 from engine import Engine, condition
 
 #: Vendor and device of what is asked for: ICH9's sound, the watchdog, QEMU's xHCI, virtio's graphics card.
@@ -48,6 +53,24 @@ def test_the_guest_sees_its_devices(cluster: Engine, namespace: str) -> None:
     assert seen["acpi"] >= {"MSFT0101", "QEMU0001"}, "a TPM and a device for panics"
     assert (seen["index"], seen["queues"]) == ({"7"}, {"2"})
     assert [each["name"] for each in vmi["spec"]["domain"]["devices"]["inputs"]] == ["default-0"]
+    check_usb_redirection(cluster, namespace, "devices")
+
+
+def check_usb_redirection(cluster: Engine, namespace: str, name: str) -> None:
+    """Connect as virtctl usbredir does; QEMU greets those who bring a device (usbredir protocol, "usb_redir_hello")."""
+    clients = [cluster.connect(namespace, name, "usbredir") for _ in range(4)]
+    for client in clients:
+        greeting = client.recv()
+        while len(greeting) < 12 + 64:
+            greeting += client.recv()
+        kind, length, _ = struct.unpack_from("<III", greeting)
+        assert (kind, length >= 64) == (0, True)
+        assert greeting[12:].startswith(b"qemu usb-redir guest")
+    with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+        cluster.connect(namespace, name, "usbredir")
+    assert refused.value.status_code == 503
+    for client in clients:
+        client.close()
 
 
 def test_what_can_not_run_yet_is_named(cluster: Engine, namespace: str) -> None:

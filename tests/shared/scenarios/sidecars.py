@@ -49,14 +49,7 @@ def create(cluster: Engine, namespace: str, name: str, *sidecars: dict[str, Any]
     """Create a virtual machine with sidecars once virt-api has read the gates."""
     vm = cluster.virtual_machine(name)
     vm["spec"]["template"]["metadata"]["annotations"] = {ANNOTATION: json.dumps(sidecars)}
-    for attempt in range(50):
-        try:
-            cluster.create(namespace, vm)
-        except ApiException as error:
-            if attempt == 49 or "feature gate is not enabled" not in str(error.body):
-                raise
-        else:
-            return
+    cluster.create_with_gate(namespace, vm)
 
 
 def set_link(cluster: Engine, namespace: str, name: str, state: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.turtles.kubevirt.plugins.module_utils import _catalogue, _vm_spec
-from ansible_collections.turtles.kubevirt.plugins.module_utils._client import KubeError
+from ansible_collections.turtles.kubevirt.plugins.module_utils._errors import KubeError
 
 ROOT = Path(__file__).parents[3]
 

@@ -108,3 +108,11 @@ def test_a_spec_that_cant_be_changed(api, run):
 )
 def test_what_is_missing(run, options, message):
     assert message in run("data_volume", name="root", **options).msg
+
+
+def test_a_copy_of_what_a_data_source_leads_to(api, run):
+    options = {"name": "root", "size": "1Gi", "wait": False}
+    run("data_volume", source_ref="images/debian", **options)
+    assert stored(api)["spec"]["sourceRef"] == {"kind": "DataSource", "namespace": "images", "name": "debian"}
+    assert not run("data_volume", source_ref="images/debian", **options)["changed"]
+    assert "source_ref" in run("data_volume", **{**options, "source_ref": "images/"}).msg

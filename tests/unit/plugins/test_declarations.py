@@ -11,7 +11,7 @@ import gzip
 import pytest
 import yaml
 from ansible_collections.turtles.kubevirt.plugins.module_utils import _cloud_init, _values, _yaml
-from ansible_collections.turtles.kubevirt.plugins.module_utils._client import KubeError
+from ansible_collections.turtles.kubevirt.plugins.module_utils._errors import KubeError
 
 WEB = {"name": "web", "namespace": "default", "image": "example.com/web:1", "memory": "64Mi", "wait": False}
 KEY, OTHER = "ssh-ed25519 AAAAC3Nz one@example.com", "ssh-rsa AAAAB3Nz two@example.com"

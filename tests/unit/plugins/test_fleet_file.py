@@ -9,7 +9,7 @@ import json
 import pytest
 import yaml
 from ansible_collections.turtles.kubevirt.plugins.module_utils import _fleet_file
-from ansible_collections.turtles.kubevirt.plugins.module_utils._client import KubeError
+from ansible_collections.turtles.kubevirt.plugins.module_utils._errors import KubeError
 
 SHOP = """
 namespace: shop

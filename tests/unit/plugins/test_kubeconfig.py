@@ -13,7 +13,7 @@ import sys
 import threading
 
 import pytest
-from ansible_collections.turtles.kubevirt.plugins.module_utils import _client, _kubeconfig
+from ansible_collections.turtles.kubevirt.plugins.module_utils import _client, _errors, _kubeconfig
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_plain_kubeconfig_gives_the_librarys_connection(api, kubeconfig):
 
 def test_options_win_over_the_kubeconfig(api, kubeconfig):
     client = _client.Client({"kubeconfig": kubeconfig(), "api_key": "wrong"}, quick=True)
-    with pytest.raises(_client.KubeError, match="doesn't accept the credentials of the option api_key"):
+    with pytest.raises(_errors.KubeError, match="doesn't accept the credentials of the option api_key"):
         client.get("/api/v1/namespaces/default")
 
 
@@ -99,7 +99,7 @@ def test_certificates_that_are_none_are_named(kubeconfig):
         "certificate-authority-data": base64.b64encode(b"-----BEGIN").decode(),
     }
     path = kubeconfig(cluster)
-    with pytest.raises(_client.KubeError, match=f"The certificates of kubeconfig {path} can't be used: "):
+    with pytest.raises(_errors.KubeError, match=f"The certificates of kubeconfig {path} can't be used: "):
         _client.Client({"kubeconfig": path}, quick=True)
 
 
@@ -153,7 +153,7 @@ def test_certificates_of_a_kubeconfig(kubeconfig, behind_tls):
     cluster = {"server": url, "insecure-skip-tls-verify": True}
     assert _client.Client({"kubeconfig": kubeconfig(cluster, files)}, quick=True).get("/x") == {"path": "/x"}
     cluster = {"server": url, "certificate-authority": "crt.pem"}
-    with pytest.raises(_client.KubeError, match="can't be reached"):
+    with pytest.raises(_errors.KubeError, match="can't be reached"):
         _client.Client({"kubeconfig": kubeconfig(cluster)}, quick=True).get("/x")
-    with pytest.raises(_client.KubeError, match=r"CERTIFICATE_VERIFY_FAILED.*Set ca_cert to the authority"):
+    with pytest.raises(_errors.KubeError, match=r"CERTIFICATE_VERIFY_FAILED.*Set ca_cert to the authority"):
         _client.Client({"kubeconfig": kubeconfig({"server": url}, files)}, quick=True).get("/x")

@@ -19,6 +19,7 @@ REGISTERED = [
     ("admissionregistration.k8s.io/v1", "validatingwebhookconfigurations", "virt-api-validator"),
     ("apiregistration.k8s.io/v1", "apiservices", "v1.subresources.kubevirt.io"),
     ("apiregistration.k8s.io/v1", "apiservices", "v1alpha3.subresources.kubevirt.io"),
+    ("apiregistration.k8s.io/v1", "apiservices", "v1beta1.upload.cdi.kubevirt.io"),
 ]
 #: Seconds until workloads are renewed. Longer than Ansible takes from one task to the next.
 LATER = 2.0

@@ -11,9 +11,14 @@ import os
 import tarfile
 from pathlib import Path
 
+import building
 import container_disk
+import debian_packages
+import disks
 import guest_image
+import kernel_modules
 import pytest
+import trees
 
 
 def test_an_archive_holds_one_layer_with_the_disk_for_qemu(tmp_path: Path) -> None:
@@ -48,16 +53,16 @@ def test_what_is_no_archive_of_ours_is_made_again(tmp_path: Path, content: bytes
 
 
 def test_partition_table() -> None:
-    first = guest_image.Partition(1 << 20, 24 << 20, guest_image.FAT_TYPE, bootable=True)
-    second = guest_image.Partition(25 << 20, 96 << 20, guest_image.LINUX_TYPE)
-    sector = guest_image.master_boot_record(b"code", [first, second])
+    first = disks.Partition(1 << 20, 24 << 20, disks.FAT_TYPE, bootable=True)
+    second = disks.Partition(25 << 20, 96 << 20, disks.LINUX_TYPE)
+    sector = disks.master_boot_record(b"code", [first, second])
     assert len(sector) == 512
     assert sector[510:] == b"\x55\xaa"
     assert (sector[446], sector[450], sector[462], sector[466]) == (0x80, 0x0E, 0, 0x83)
     assert int.from_bytes(sector[454:458], "little") == 2048
     assert int.from_bytes(sector[474:478], "little") == 96 << 11
     with pytest.raises(ValueError, match="440 bytes"):
-        guest_image.master_boot_record(bytes(441), [first])
+        disks.master_boot_record(bytes(441), [first])
 
 
 def module(*, depends: str = "", aliases: tuple[str, ...] = (), signature: bytes = b"") -> bytes:
@@ -79,14 +84,14 @@ KERNEL = {
 }
 
 
-def kernel(root: Path, usr: str = "", compress: str = "") -> guest_image.Modules:
+def kernel(root: Path, usr: str = "", compress: str = "") -> kernel_modules.Modules:
     folder = root / f"{usr}lib/modules/6.1.0-9"
     for name, code in KERNEL.items():
         path = folder / "kernel" / f"{name}{compress}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(lzma.compress(code) if compress == ".xz" else code)
     (folder / "modules.builtin").write_text("kernel/fs/ext4/ext4.ko\n")
-    return guest_image.Modules(root)
+    return kernel_modules.Modules(root)
 
 
 @pytest.mark.parametrize(("usr", "compress"), [("", ""), ("usr/", ".xz")], ids=["bookworm", "trixie"])
@@ -95,7 +100,7 @@ def test_modules_are_loaded_after_what_they_depend_on(tmp_path: Path, usr: str, 
     wanted = ["virtio-rng", "virtio", "ext4"]
     assert modules.with_dependencies(wanted) == ["virtio_ring", "virtio", "virtio_rng"]
 
-    guest_image.add_modules(tmp_path / "root", modules.with_dependencies(wanted), modules)
+    trees.add_modules(tmp_path / "root", modules.with_dependencies(wanted), modules)
     folder = tmp_path / "root/lib/modules/6.1.0-9"
     assert (folder / "virtio_rng.ko").read_bytes() == KERNEL["drivers/virtio/virtio-rng.ko"]
     assert (folder / "modules.dep").read_text().splitlines() == [
@@ -106,25 +111,25 @@ def test_modules_are_loaded_after_what_they_depend_on(tmp_path: Path, usr: str, 
 
 def test_a_kernel_without_a_driver_is_refused(tmp_path: Path) -> None:
     modules = kernel(tmp_path)
-    with pytest.raises(guest_image.BuildError, match=r"6\.1\.0-9 has no driver ahci"):
+    with pytest.raises(building.BuildError, match=r"6\.1\.0-9 has no driver ahci"):
         modules.with_dependencies(["virtio", "ahci"])
-    assert modules.with_dependencies(["ext4", guest_image.CHECKSUMS]) == []
+    assert modules.with_dependencies(["ext4", kernel_modules.CHECKSUMS]) == []
 
 
 def test_a_package_without_modules_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(guest_image.BuildError, match="0 folders"):
-        guest_image.Modules(tmp_path)
+    with pytest.raises(building.BuildError, match="0 folders"):
+        kernel_modules.Modules(tmp_path)
 
 
 def test_an_unknown_compression_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.ko.lz9").write_bytes(b"")
-    with pytest.raises(guest_image.BuildError, match=r"x\.ko\.lz9 is compressed as \.lz9"):
-        guest_image.read_module(tmp_path / "x.ko.lz9")
+    with pytest.raises(building.BuildError, match=r"x\.ko\.lz9 is compressed as \.lz9"):
+        kernel_modules.read_module(tmp_path / "x.ko.lz9")
 
 
 def test_signatures_of_modules_are_removed() -> None:
-    assert guest_image.without_signature(module(signature=b"PKCS#7")) == module()
-    assert guest_image.without_signature(module()) == module()
+    assert kernel_modules.without_signature(module(signature=b"PKCS#7")) == module()
+    assert kernel_modules.without_signature(module()) == module()
 
 
 TARGETS = """\
@@ -137,12 +142,12 @@ http://security.example/|bookworm-security|main|$(SIGNED_BY)
 
 
 def test_another_release_comes_from_the_machines_mirrors() -> None:
-    assert guest_image.release_sources(TARGETS, "trixie").splitlines() == [
+    assert debian_packages.release_sources(TARGETS, "trixie").splitlines() == [
         "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://mirror.example/debian/ trixie main",
         "deb http://security.example/ trixie-security main",
     ]
-    with pytest.raises(guest_image.BuildError, match="no Debian mirror"):
-        guest_image.release_sources("http://mirror.example/ubuntu/|noble|universe|x\n", "trixie")
+    with pytest.raises(building.BuildError, match="no Debian mirror"):
+        debian_packages.release_sources("http://mirror.example/ubuntu/|noble|universe|x\n", "trixie")
 
 
 APT = """#!/bin/sh
@@ -172,14 +177,14 @@ def apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_guests_kernel_does_not_depend_on_the_machines_release(apt: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    assert guest_image.guest_kernel("trixie", cache)[1] == "linux-image-6-trixie=1"
+    assert debian_packages.guest_kernel("trixie", cache)[1] == "linux-image-6-trixie=1"
     # Known for a day: nothing is fetched, and a mirror that can't be reached doesn't matter.
     (apt / "offline").touch()
     (apt / "calls").unlink()
-    assert guest_image.guest_kernel("trixie", cache)[1] == "linux-image-6-trixie=1"
+    assert debian_packages.guest_kernel("trixie", cache)[1] == "linux-image-6-trixie=1"
     assert " update " not in (apt / "calls").read_text()
     os.utime(cache / "trixie/kernel", (0, 0))
-    assert guest_image.guest_kernel("trixie", cache)[1] == "linux-image-6-trixie=1"
+    assert debian_packages.guest_kernel("trixie", cache)[1] == "linux-image-6-trixie=1"
     assert " update " in (apt / "calls").read_text()
 
 
@@ -187,18 +192,18 @@ def test_without_that_release_the_machines_own_kernel_is_taken(
     apt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (apt / "offline").touch()
-    assert guest_image.guest_kernel("trixie", tmp_path / "cache")[1] == "linux-image-6-bookworm=1"
+    assert debian_packages.guest_kernel("trixie", tmp_path / "cache")[1] == "linux-image-6-bookworm=1"
     assert "no kernel of trixie" in capsys.readouterr().err
     (apt / "offline").unlink()
-    assert guest_image.guest_kernel("trixie", tmp_path / "cache")[1] == "linux-image-6-trixie=1"
-    assert guest_image.guest_kernel("", tmp_path / "cache")[1] == "linux-image-6-bookworm=1"
+    assert debian_packages.guest_kernel("trixie", tmp_path / "cache")[1] == "linux-image-6-trixie=1"
+    assert debian_packages.guest_kernel("", tmp_path / "cache")[1] == "linux-image-6-bookworm=1"
 
 
 def test_an_initramfs_is_sorted_aligned_and_ends_with_the_trailer(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/tool").write_bytes(b"12345")
     (tmp_path / "bin/link").symlink_to("tool")
-    archive = guest_image.cpio(tmp_path)
+    archive = trees.cpio(tmp_path)
     assert len(archive) % 4 == 0
     names = [name for name in (b"bin\0", b"bin/link\0", b"bin/tool\0", b"TRAILER!!!\0") if name in archive]
     assert len(names) == 4
@@ -214,12 +219,12 @@ def test_an_initramfs_is_sorted_aligned_and_ends_with_the_trailer(tmp_path: Path
     ],
 )
 def test_the_kernel_behind_the_meta_package(text: str, package: str) -> None:
-    assert guest_image.parse_kernel_package(text) == f"linux-image-{package}-amd64=6.1.5-2"
+    assert debian_packages.parse_kernel_package(text) == f"linux-image-{package}-amd64=6.1.5-2"
 
 
 def test_no_kernel_says_what_to_do() -> None:
-    with pytest.raises(guest_image.BuildError, match="apt-get update"):
-        guest_image.parse_kernel_package("")
+    with pytest.raises(building.BuildError, match="apt-get update"):
+        debian_packages.parse_kernel_package("")
 
 
 def test_an_image_is_made_once_until_an_input_changes(tmp_path: Path) -> None:
@@ -253,5 +258,5 @@ def test_an_image_is_made_once_until_an_input_changes(tmp_path: Path) -> None:
 
 def test_programs_of_root_are_found_with_the_path_of_a_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    monkeypatch.setattr(guest_image, "build", lambda options: guest_image.run("mke2fs", "-V"))
+    monkeypatch.setattr(guest_image, "build", lambda options: building.run("mke2fs", "-V"))
     assert guest_image.main(["tiny", "--output", str(tmp_path / "tiny.tar")]) == 0

@@ -6,6 +6,7 @@ Source: CDI API reference, cdi.kubevirt.io/v1beta1, and its documents "DataVolum
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,9 @@ PENDING = "Pending"
 PVC_BOUND = "PVCBound"
 IMPORT_SCHEDULED, IMPORT_IN_PROGRESS = "ImportScheduled", "ImportInProgress"
 CLONE_SCHEDULED, CLONE_IN_PROGRESS = "CloneScheduled", "CloneInProgress"
+RESTORE_IN_PROGRESS = "CloneFromSnapshotSourceInProgress"
+TRANSFER_IN_PROGRESS = "NamespaceTransferInProgress"
+UPLOAD_SCHEDULED, UPLOAD_READY = "UploadScheduled", "UploadReady"
 WAIT_FOR_FIRST_CONSUMER, PENDING_POPULATION = "WaitForFirstConsumer", "PendingPopulation"
 SUCCEEDED, FAILED = "Succeeded", "Failed"
 #: Phases in which a DataVolume waits for a Pod that uses its claim.
@@ -36,14 +40,26 @@ PRE_POPULATED = "cdi.kubevirt.io/storage.prePopulated"
 #: "false" on a VirtualMachine: its DataVolumes are created when it is started.
 IMMEDIATE_CREATION = "kubevirt.io/immediate-data-volume-creation"
 
+#: What a DataVolume's sourceRef meant when it was created: kind, namespace and name, such as "pvc/images/debian".
+#: Admission writes it, and nobody can change it: whoever created the DataVolume was allowed to copy just this.
+CLONE_SOURCE = "cdi.kubevirt.io/storage.clone.source"
+#: Of a DataVolume beside the source of another one in another namespace: that one, as "namespace/name".
+CLONE_TARGET = "cdi.kubevirt.io/storage.clone.target"
+
 # Annotations of a claim, which tell what became of it
 CONTENT_TYPE = "cdi.kubevirt.io/storage.contentType"
 IMPORT_SOURCE = "cdi.kubevirt.io/storage.import.source"
 POD_PHASE = "cdi.kubevirt.io/storage.pod.phase"
 POD_RESTARTS = "cdi.kubevirt.io/storage.pod.restarts"
+RUNNING_CONDITION = "cdi.kubevirt.io/storage.condition.running"
 FAILURE_REASON = "cdi.kubevirt.io/storage.condition.running.reason"
 FAILURE_MESSAGE = "cdi.kubevirt.io/storage.condition.running.message"
 
+#: What a claim is a copy of, as "namespace/name".
+CLONE_REQUEST = "k8s.io/CloneRequest"
+
+#: Labels that go along with a disk to its copies: the instance type and the preference that suit it.
+DISK_LABELS = "instancetype.kubevirt.io/default-"
 # Labels of what belongs to a DataVolume
 APP = "app"
 APP_IMPORTER = "containerized-data-importer"
@@ -58,9 +74,26 @@ FILESYSTEM_OVERHEAD = 0.06
 MANAGED_BY, ENGINE = "app.kubernetes.io/managed-by", "turtles.kubevirt"
 
 
+#: Longest part of a Pod's name that is another object's.
+_LONGEST = 200
+
+
+def pod_name(prefix: str, name: str) -> str:
+    """Return the name of the Pod that works for an object. The same one always gets the same name."""
+    if len(name) > _LONGEST:
+        name = f"{name[:_LONGEST].rstrip('-.')}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
+    return f"{prefix}-{name}"
+
+
 def phase_of(data_volume: Mapping[str, Any]) -> str:
     """Return a DataVolume's phase; empty if it has none so far."""
     return str(get(dict(data_volume), "status", "phase") or "")
+
+
+def disk_labels(obj: Mapping[str, Any]) -> dict[str, str]:
+    """Return the labels of an object that go along with a disk to its copies."""
+    labels = get(dict(obj), "metadata", "labels") or {}
+    return {key: value for key, value in labels.items() if key.startswith(DISK_LABELS)}
 
 
 def is_populated(data_volume: Mapping[str, Any]) -> bool:

@@ -6,7 +6,8 @@ an annotation of its node's object. It serves whoever has a certificate for `CLI
 APIServices of the aggregated API name: virt-api.
 
     PUT /v1/namespaces/<namespace>/virtualmachineinstances/<name>/<operation>?uid=<uid>
-    GET …/<stream>?uid=<uid>&preserveSession=<true|false>, with `Upgrade: plain.kubevirt.io`
+    GET …/<stream>?uid=<uid>, with `Upgrade: plain.kubevirt.io`; `preserveSession=true` leaves another session alone;
+        the stream `vsock` has `port=<number>` and `tls=<true|false>`
 
 Options of an operation, and what it returns, are JSON. A failure is `{"message": …}`. After `101 Switching Protocols` a
 stream's bytes are those of the guest's device, in both directions.
@@ -24,9 +25,10 @@ CLIENT = "kubevirt.io:virt-api"
 #: The protocol that streams are upgraded to; also the WebSocket subprotocol that users' clients speak.
 PROTOCOL = "plain.kubevirt.io"
 
-CONSOLE, VNC, SCREEN = "console", "vnc", "screen"
-#: Streams by what they connect to. SCREEN is the same device as VNC, for a look that disturbs nobody's session.
-STREAMS = (CONSOLE, VNC, SCREEN)
+CONSOLE, VNC, SCREEN, USB, VSOCK = "console", "vnc", "screen", "usbredir", "vsock"
+#: Streams by what they connect to. SCREEN is the same device as VNC, for a look that disturbs nobody's session; USB is
+#: a port that nobody uses.
+STREAMS = (CONSOLE, VNC, SCREEN, USB, VSOCK)
 
 #: Operations: what users may ask for about a guest, under the names of the subresources.
 PAUSE, UNPAUSE, SOFT_REBOOT, RESET, FREEZE, UNFREEZE = (

@@ -2,13 +2,11 @@
 """The command ``virt-cloud-controller``: a cloud provider for clusters whose nodes are virtual machines."""
 
 import argparse
-import contextlib
 import logging
 import os
 import re
 import socket
 import sys
-import threading
 from collections.abc import Mapping
 
 from turtles import __version__
@@ -22,7 +20,7 @@ from turtles.kube.client import Client
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer
 from turtles.kube.kubevirt import VM, VMI
-from turtles.kube.leader import LeaderElector
+from turtles.kube.leader import Leadership
 from turtles.kube.manager import Manager
 from turtles.kube.resources import NODE, SERVICE
 
@@ -113,19 +111,9 @@ def _run(command: Command, options: argparse.Namespace) -> int:
     agent = f"{COMPONENT}/{__version__}"
     client = Client.from_kubeconfig(options.kubeconfig, user_agent=agent)
     infrastructure = Client.from_kubeconfig(options.infrastructure_kubeconfig, user_agent=agent)
-    lost, gate = threading.Event(), threading.Event()
-
-    def on_lost() -> None:
-        lost.set()
-        command.stopped.set()
-
-    elector: LeaderElector | None = None
-    if options.leader_elect:
-        elector = LeaderElector(client, _NAMESPACE, COMPONENT, options.identity, on_lost=on_lost)
-        gate = elector.leading
-        elector.start()
-    else:
-        gate.set()
+    leadership = Leadership(
+        client, _NAMESPACE, COMPONENT, options.identity, elect=options.leader_elect, stopped=command.stopped
+    )
     controller = CloudController(
         client, infrastructure, options.infrastructure_namespace, options.cluster_name, selector
     )
@@ -134,15 +122,13 @@ def _run(command: Command, options: argparse.Namespace) -> int:
         extra={"version": __version__, "server": client.url, "infrastructure": infrastructure.url, "pid": os.getpid()},
     )
     sources = (kube_metrics.of_queues(controller.manager.queues), kube_metrics.of_client(client))
-    controller.manager.start(gate)
+    controller.manager.start(leadership.gate)
     with command.health(options, controller.manager.ready.is_set, sources):
         command.stopped.wait()
     controller.stop()
-    if elector is not None:
-        with contextlib.suppress(Exception):
-            elector.stop()
+    leadership.stop()
     log.info("stopped")
-    return int(lost.is_set())
+    return int(leadership.lost.is_set())
 
 
 if __name__ == "__main__":

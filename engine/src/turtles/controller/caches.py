@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What virt-controller's controllers read: caches that they share, with their indexes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from turtles.api import labels
 from turtles.api.kinds.vmi import interfaces
 from turtles.api.objects import Object, controller_of
 from turtles.api.phases import PENDING, is_final, phase_of
+from turtles.api.selectors import selects
 from turtles.controller.claims import claim_names
 from turtles.controller.heartbeats import Heartbeats
 from turtles.domain import network
@@ -98,10 +99,7 @@ def users_of_claim(informer: Informer, old: Object | None, new: Object | None) -
 
 
 def users_of_data_volume(informer: Informer, old: Object | None, new: Object | None) -> list[Key]:
-    """Return which VMs or VMIs to look at when a DataVolume changed: those that use it.
-
-    Whatever changed: what this component writes is in the cache before anyone is told of it.
-    """
+    """Return which VMs or VMIs to look at when a DataVolume changed: those that use it."""
     data_volume = new or old
     if data_volume is None:
         return []
@@ -155,3 +153,23 @@ def _seen_macs(vmi: Object) -> Iterable[str]:
 
 def _claims(obj: Object, spec: Object) -> Iterable[str]:
     return [f"{obj['metadata']['namespace']}/{name}" for name in claim_names(spec)]
+
+
+def by_selector(owners: Informer, kind: str) -> Callable[[Object | None, Object | None], list[Key]]:
+    """Return what says which owners of a kind to look at when an object changed.
+
+    These are those that control it, and, if nothing does, those whose `spec.selector` selects it: they could adopt it.
+    """
+
+    def concerned(obj: Object) -> list[Key]:
+        namespace = obj["metadata"].get("namespace") or ""
+        owner = controller_of(obj)
+        if owner is not None:
+            return [(namespace, owner["name"])] if owner.get("kind") == kind else []
+        own = obj["metadata"].get("labels") or {}
+        return [key_of(each) for each in owners.list(namespace) if selects(each["spec"]["selector"], own)]
+
+    def keys(old: Object | None, new: Object | None) -> list[Key]:
+        return list(dict.fromkeys(key for obj in (old, new) if obj is not None for key in concerned(obj)))
+
+    return keys

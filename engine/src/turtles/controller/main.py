@@ -2,12 +2,12 @@
 """The command ``virt-controller``: VirtualMachines become VirtualMachineInstances, those become launcher Pods."""
 
 import argparse
-import contextlib
 import logging
 import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 from turtles import __version__
@@ -16,8 +16,11 @@ from turtles.command import Command
 from turtles.controller import metrics
 from turtles.controller.caches import Caches
 from turtles.controller.clone.controller import CloneController
+from turtles.controller.data_source.controller import DataSourceController
 from turtles.controller.data_volume.consumer import ConsumerController
 from turtles.controller.data_volume.controller import DataVolumeController
+from turtles.controller.data_volume.upload.controller import UploadController
+from turtles.controller.definition import Definition
 from turtles.controller.disruption import DisruptionController
 from turtles.controller.evacuation import EvacuationController
 from turtles.controller.kubevirt.controller import KubeVirtController
@@ -29,6 +32,7 @@ from turtles.controller.pool.controller import PoolController
 from turtles.controller.replicaset.controller import ReplicaSetController
 from turtles.controller.restore.controller import RestoreController
 from turtles.controller.snapshot.controller import SnapshotController
+from turtles.controller.storage_profile import StorageProfileController
 from turtles.controller.vm.controller import VMController
 from turtles.controller.vm.mac_pool import MacPoolError, Range
 from turtles.controller.vmi.controller import VMIController
@@ -39,7 +43,7 @@ from turtles.kube.client import Client
 from turtles.kube.configuration import ConfigurationWatch
 from turtles.kube.events import Recorder
 from turtles.kube.kubevirt import MIGRATION
-from turtles.kube.leader import LeaderElector
+from turtles.kube.leader import Leadership
 from turtles.kube.manager import Manager
 from turtles.metrics import Source
 
@@ -76,6 +80,7 @@ class VirtController:
         def current() -> ClusterConfiguration:
             return self.configuration.current
 
+        image = importer_image or config.image
         vmis = VMIController(client, caches, recorder, config, current, noted_ends)
         for controller in (
             VMController(client, caches, recorder, current, noted_ends, macs),
@@ -90,9 +95,10 @@ class VirtController:
             WorkloadUpdateController(client, manager, caches, recorder, current, config.image),
             NodeController(client, caches, recorder, in_touch_since),
             DisruptionController(client, manager, caches),
-            DataVolumeController(
-                client, manager, caches, recorder, importer_image or config.image, current, vmis.mounts_images
-            ),
+            DataSourceController(client, manager, caches),
+            StorageProfileController(client, manager),
+            DataVolumeController(client, manager, caches, recorder, image, current, vmis.mounts_images),
+            UploadController(client, manager, caches, image, current, Definition(client, time.monotonic).is_ours),
             ConsumerController(client, manager, caches, vmis.launcher_config),
             KubeVirtController(client, manager, caches, recorder, namespace, config.image),
         ):
@@ -172,20 +178,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(command: Command, options: argparse.Namespace) -> int:
     client = Client.from_kubeconfig(options.kubeconfig, user_agent=f"{COMPONENT}/{__version__}")
-    lost = threading.Event()
-
-    def on_lost() -> None:
-        lost.set()
-        command.stopped.set()
-
-    elector: LeaderElector | None = None
-    if options.leader_elect:
-        elector = LeaderElector(client, options.namespace, COMPONENT, options.identity, on_lost=on_lost)
-        gate = elector.leading
-        elector.start()
-    else:
-        gate = threading.Event()
-        gate.set()
+    leadership = Leadership(
+        client,
+        options.namespace,
+        COMPONENT,
+        options.identity,
+        elect=options.leader_elect,
+        stopped=command.stopped,
+    )
     try:
         macs = Range.parse(options.mac_pool) if options.mac_pool else None
     except MacPoolError as error:
@@ -195,22 +195,20 @@ def _run(command: Command, options: argparse.Namespace) -> int:
         client,
         LauncherConfig(options.launcher_image, image_volumes=images),
         options.namespace,
-        elector.in_touch_since if elector else lambda: 0.0,
+        leadership.in_touch_since,
         macs,
         options.importer_image,
     )
     controller.configuration.follow_verbosity("virtController", options.log_level)
     log.info("started", extra={"version": __version__, "server": client.url, "pid": os.getpid()})
-    sources = (*controller.metrics(gate), kube_metrics.of_client(client))
-    controller.start(gate)
+    sources = (*controller.metrics(leadership.gate), kube_metrics.of_client(client))
+    controller.start(leadership.gate)
     with command.health(options, controller.ready.is_set, sources):
         command.stopped.wait()
     controller.stop()
-    if elector is not None:
-        with contextlib.suppress(Exception):
-            elector.stop()
+    leadership.stop()
     log.info("stopped")
-    return int(lost.is_set())
+    return int(leadership.lost.is_set())
 
 
 if __name__ == "__main__":

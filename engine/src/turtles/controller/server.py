@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from turtles.api.configuration import IMAGE_VOLUME, ClusterConfiguration
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.feature_gates import IMAGE_VOLUME
 from turtles.kube.client import ApiError, Client
 
 #: From this version of server and kubelet on image volumes (KEP-4639) are on in every cluster; before, they depend on

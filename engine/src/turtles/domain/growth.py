@@ -11,7 +11,7 @@ from typing import Any
 from turtles.api import conditions, quantity
 from turtles.api.kinds.vmi.headroom import memory_block
 from turtles.domain import definition
-from turtles.domain.status import Live
+from turtles.domain.live_domain import Live
 
 VCPU_CHANGE, MEMORY_CHANGE = "HotVCPUChange", "HotMemoryChange"
 

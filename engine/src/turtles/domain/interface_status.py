@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from turtles.api.kinds.vmi.interfaces import AGENT, DOMAIN, MULTUS, sources
+from turtles.domain.guest_info import AgentInterface
+from turtles.domain.live_domain import Live
 from turtles.domain.network import InterfacePlan
-from turtles.domain.status import AgentInterface, Live
 
 
 def interfaces(

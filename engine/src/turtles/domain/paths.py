@@ -296,6 +296,10 @@ def serial_log(uid: str) -> PurePosixPath:
     return domain_private_dir(uid) / "virt-serial0-log"
 
 
+#: How many USB devices of a client a guest can have at once (KubeVirt user guide, "Client Passthrough").
+USB_REDIRECTIONS = 4
+
+
 def usb_redirection_socket(uid: str, port: int) -> PurePosixPath:
     """Return the socket of a USB port for a device of a client inside the Pod."""
     return domain_private_dir(uid) / f"virt-usbredir-{port}"

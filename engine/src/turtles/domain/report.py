@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The status of a VMI, and the events that go with it, from what the node agent has seen. Pure.
 
-Its parts are in :mod:`turtles.domain.status`. No function changes the VMI; all return a new status.
+Its parts are in ``*_status.py`` beside it. No function changes the VMI; all return a new status.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from turtles.api import conditions
 from turtles.api.conditions import Condition, get_condition, remove_condition, set_condition
 from turtles.api.objects import Object
 from turtles.api.phases import FAILED, RUNNING, set_phase
-from turtles.domain import definition, growth, interface_status, lifecycle, migratability
-from turtles.domain import status as parts
+from turtles.domain import compute_status, definition, growth, interface_status, lifecycle, migratability
 from turtles.domain.credentials import Synchronization
 from turtles.domain.end import End
+from turtles.domain.guest_info import AgentInterface, GuestInfo
+from turtles.domain.live_domain import Live
 from turtles.domain.network import InterfacePlan
-from turtles.domain.status import AgentInterface, Dump, GuestInfo, Live, Plugged
+from turtles.domain.volume_status import Dump, Plugged, volume_status
 
 #: Conditions that say something about a guest that runs, or about attempts to have it run.
 _OF_RUNNING = (
@@ -101,8 +102,8 @@ def observed(
         set_phase(status, RUNNING, now)
     if live is not None:
         status["machine"] = {"type": live.machine}
-        status["memory"] = parts.memory(spec, live.memory, status.get("memory"))
-        status["currentCPUTopology"] = parts.cpu_topology(spec, live.vcpus)
+        status["memory"] = compute_status.memory(spec, live.memory, status.get("memory"))
+        status["currentCPUTopology"] = compute_status.cpu_topology(spec, live.vcpus)
     connected = live is not None and live.agent_connected
     if not connected or (info is not None and not info.frozen):
         status.pop("fsFreezeStatus", None)
@@ -115,7 +116,7 @@ def observed(
         seen_inside = interface_status.known_interfaces(status.get("interfaces")) if connected else {}
     status["interfaces"] = interface_status.interfaces(seen.plans, seen_inside, live, status.get("interfaces"))
     disks = None if live is None else live.disks
-    status["volumeStatus"] = parts.volume_status(
+    status["volumeStatus"] = volume_status(
         spec, status.get("volumeStatus"), seen.checksums, disks, seen.volumes, seen.dumps
     )
     if info is not None and info.os_info:

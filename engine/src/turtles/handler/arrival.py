@@ -74,7 +74,7 @@ class Arrivals:
             return
         if domain is None:
             self._starter.prepare(vmi, guest, launcher)
-            launcher.make_migration_folder()
+            launcher.files.make_migration_folder()
         self.forget(guest)
         self._proxy.expect(
             state["migrationUid"], self._find(state["sourceNode"]), lambda channel: _connect(launcher, channel)

@@ -37,7 +37,7 @@ class Checksums:
                 continue
             guest.summed.add(name)
             try:
-                disk = launcher.open_container_disk(volume)
+                disk = launcher.disks.open_container_disk(volume)
             except OSError as error:
                 log.info("a container disk can't be read: %s", error, extra={"vmi": str(guest), "volume": name})
                 continue

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Connects users to a guest's serial console and screen: sockets of QEMU in the guest's Pod.
+"""Connects users to devices of a guest: serial console, screen and USB ports, which are sockets of QEMU in its Pod.
 
-Each of the two has one session. A new one ends the one before, unless its user asks to leave that alone.
+Console and screen have one session each. A new one ends the one before, unless its user asks to leave that alone. A
+session with a USB port takes the first one that is free.
 """
 
 import asyncio
 import contextlib
 import logging
 import socket
+from collections.abc import AsyncIterator
 from pathlib import PurePosixPath
 
 from turtles.api import node_server
@@ -20,9 +22,11 @@ log = logging.getLogger(__name__)
 #: How many bytes are read at once.
 _CHUNK = 65536
 _NAMES = {node_server.CONSOLE: "serial console", node_server.VNC: "VNC"}
+#: A guest's uid, and the device.
+_Key = tuple[str, PurePosixPath]
 
 
-class _Session:
+class Session:
     """One user at one device."""
 
     def __init__(self) -> None:
@@ -33,75 +37,91 @@ class _Session:
         self._stop.set()
         await self._ended.wait()
 
+    def leave(self) -> None:
+        """Say that the device is free."""
+        self._ended.set()
+
     async def run(self, device: socket.socket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry bytes between the device and the user until either has enough, or it is ended."""
-        try:
-            device_reader, device_writer = await asyncio.open_unix_connection(sock=device)
-            tasks = [
-                asyncio.ensure_future(_copy(device_reader, writer)),
-                asyncio.ensure_future(_copy(reader, device_writer)),
-                asyncio.ensure_future(self._stop.wait()),
-            ]
-            try:
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in tasks:
-                    task.cancel()
-                device_writer.transport.abort()
-        finally:
-            self._ended.set()
+        await carry(*await asyncio.open_unix_connection(sock=device), reader, writer, self._stop)
 
 
 class Consoles:
     """The sessions of a node's guests. Everything happens on one event loop."""
 
     def __init__(self) -> None:
-        self._sessions: dict[tuple[str, str], _Session] = {}
+        self._sessions: dict[_Key, Session] = {}
 
-    async def connect(self, guest: Guest, stream: str, *, preserve: bool) -> socket.socket:
+    @contextlib.asynccontextmanager
+    async def connect(
+        self, guest: Guest, stream: str, *, preserve: bool
+    ) -> AsyncIterator[tuple[Session, socket.socket]]:
         """Connect to a guest's device, after ending the session that there may be.
 
         :param preserve: leave that session alone.
         :raises OperationFailed: it isn't possible.
         """
-        session = self._sessions.get((guest.uid, stream))
-        if session is not None:
-            if preserve:
-                raise OperationFailed(409, f"Active {_NAMES[stream]} connection. Request denied.")
-            await session.end()
-        launcher = guest.launcher
+        session = Session()
+        key = guest.uid, await self._free(guest.uid, stream, preserve=preserve)
+        # A look at the screen is nobody's session
+        if stream != node_server.SCREEN:
+            self._sessions[key] = session
         try:
-            if launcher is None:
-                raise FileNotFoundError("the guest has no launcher")
-            return await asyncio.to_thread(launcher.connect, _socket(guest.uid, stream))
-        except OSError as error:
-            message = f"the guest's {_socket(guest.uid, stream).name} can't be reached: {error}"
-            raise OperationFailed(503, message) from error
-
-    async def run(
-        self,
-        guest: Guest,
-        stream: str,
-        device: socket.socket,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> None:
-        """Run a session over a connected device."""
-        key, session = (guest.uid, stream), _Session()
-        try:
-            if stream in _NAMES:
-                # Somebody else may have connected at the same moment
-                other, self._sessions[key] = self._sessions.get(key), session
-                if other is not None:
-                    await other.end()
-            await session.run(device, reader, writer)
+            yield session, await _open(guest, key[1])
         finally:
             if self._sessions.get(key) is session:
                 del self._sessions[key]
+            session.leave()
+
+    async def _free(self, uid: str, stream: str, *, preserve: bool) -> PurePosixPath:
+        """Return the socket of a device that nobody uses.
+
+        :raises OperationFailed: there is none.
+        """
+        if stream == node_server.USB:
+            ports = [paths.usb_redirection_socket(uid, port) for port in range(paths.USB_REDIRECTIONS)]
+            free = next((port for port in ports if (uid, port) not in self._sessions), None)
+            if free is None:
+                raise OperationFailed(503, f"all {len(ports)} USB ports for devices of clients are in use")
+            return free
+        device = paths.serial_socket(uid) if stream == node_server.CONSOLE else paths.vnc_socket(uid)
+        # Whoever waited for the end of a session may find another one's
+        while stream in _NAMES and (session := self._sessions.get((uid, device))) is not None:
+            if preserve:
+                raise OperationFailed(409, f"Active {_NAMES[stream]} connection. Request denied.")
+            await session.end()
+        return device
 
 
-def _socket(uid: str, stream: str) -> PurePosixPath:
-    return paths.serial_socket(uid) if stream == node_server.CONSOLE else paths.vnc_socket(uid)
+async def _open(guest: Guest, device: PurePosixPath) -> socket.socket:
+    launcher = guest.launcher
+    try:
+        if launcher is None:
+            raise FileNotFoundError("the guest has no launcher")
+        return await asyncio.to_thread(launcher.connect, device)
+    except OSError as error:
+        raise OperationFailed(503, f"the guest's {device.name} can't be reached: {error}") from error
+
+
+async def carry(
+    device_reader: asyncio.StreamReader,
+    device_writer: asyncio.StreamWriter,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    stop: asyncio.Event,
+) -> None:
+    """Carry bytes between a device and a user until either has enough or *stop* is set; close the device."""
+    tasks = [
+        asyncio.ensure_future(_copy(device_reader, writer)),
+        asyncio.ensure_future(_copy(reader, device_writer)),
+        asyncio.ensure_future(stop.wait()),
+    ]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        device_writer.transport.abort()
 
 
 async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:

@@ -47,7 +47,7 @@ class AccessCredentials:
         spec = vmi["spec"]
         if not credentials.by_agent(spec):
             return
-        contents = {name: launcher.read_files(credentials.secret_dir(name)) for name in credentials.secrets(spec)}
+        contents = {name: launcher.files.read_files(credentials.secret_dir(name)) for name in credentials.secrets(spec)}
         commands = credentials.agent_commands(spec, contents)
         digest = hashlib.sha256("\n".join(commands).encode()).hexdigest()
         now = time.monotonic()

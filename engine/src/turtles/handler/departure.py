@@ -17,7 +17,7 @@ from turtles.api import labels, migrations, times
 from turtles.api.node_server import Endpoint
 from turtles.api.objects import Object, is_deleted
 from turtles.domain import definition, lifecycle, migration, paths
-from turtles.domain import status as domain_status
+from turtles.domain.live_domain import read_live
 from turtles.domain.migration import Verdict
 from turtles.domain.xml import AnswerError
 from turtles.handler.cluster import Cluster
@@ -144,7 +144,7 @@ class Departures:
             xml = domain.xml()
             disks = migration.copied_disks(xml)
             _check_caches(xml, state)
-            size = domain_status.live(xml).memory + sum(domain.disk_size(name) for name in disks)
+            size = read_live(xml).memory + sum(domain.disk_size(name) for name in disks)
             listeners = launcher.listen((paths.MIGRATION_LIBVIRTD, paths.MIGRATION_MEMORY, paths.MIGRATION_DISKS))
             lead = self._proxy.lead(
                 state["migrationUid"], target, dict(zip((LIBVIRTD, MEMORY, DISKS), listeners, strict=True))

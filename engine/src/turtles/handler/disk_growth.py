@@ -8,10 +8,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from turtles.api import quantity
-from turtles.api.configuration import EXPAND_DISKS, ClusterConfiguration
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.feature_gates import EXPAND_DISKS
 from turtles.api.objects import Object
 from turtles.domain import paths
-from turtles.domain.status import Live
+from turtles.domain.live_domain import Live
 from turtles.handler.domain import Domain
 from turtles.handler.errors import LibvirtError
 from turtles.handler.launcher import Launcher
@@ -76,7 +77,7 @@ def _disk(vmi: Object, volume: Mapping[str, Any]) -> PurePosixPath:
 
 
 def _fit(launcher: Launcher, domain: Domain, target: str, path: PurePosixPath, capacity: int) -> None:
-    size = min(capacity, launcher.room_for_disk(path)) // _MIB * _MIB
+    size = min(capacity, launcher.disks.room(path)) // _MIB * _MIB
     if size > domain.disk_size(target):
         domain.resize_disk(target, size)
         log.info("a disk has grown", extra={"target": target, "bytes": size})

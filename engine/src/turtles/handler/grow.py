@@ -4,7 +4,8 @@
 import logging
 
 from turtles.api.objects import Object
-from turtles.domain import growth, status
+from turtles.domain import growth
+from turtles.domain.device_requests import memory_request
 from turtles.domain.report import Observation
 from turtles.domain.xml import AnswerError
 from turtles.handler.domain import Domain
@@ -35,7 +36,7 @@ def grow(vmi: Object, guest: Guest, domain: Domain, seen: Observation) -> bool:
             if condition == growth.VCPU_CHANGE:
                 domain.set_vcpus(change.amount)
             else:
-                domain.request_memory(status.memory_request(domain.xml(), change.amount))
+                domain.request_memory(memory_request(domain.xml(), change.amount))
         except (LibvirtError, AnswerError) as error:
             guest.refused[condition] = (change.amount, str(error))
             log.warning("the running guest can't be changed: %s", error, extra={"vmi": str(guest)})

@@ -12,7 +12,8 @@ from turtles.api.objects import is_deleted
 from turtles.api.phases import RUNNING, phase_of
 from turtles.domain import decision, paths
 from turtles.domain.credentials import Synchronization
-from turtles.domain.status import Dump, GuestInfo
+from turtles.domain.guest_info import GuestInfo
+from turtles.domain.volume_status import Dump
 from turtles.handler.cluster import Key
 from turtles.handler.launcher import Launcher
 from turtles.handler.rate import Bucket
@@ -114,7 +115,7 @@ class Guest:
 
     def reached_memory_limit(self) -> bool:
         """Say whether the launcher, if it still can be asked, has reached its memory limit."""
-        return self.launcher is not None and self.launcher.reached_memory_limit()
+        return self.launcher is not None and self.launcher.files.reached_memory_limit()
 
 
 class Guests:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from turtles.domain import agent, status
-from turtles.domain.status import GuestInfo
+from turtles.domain import agent
+from turtles.domain.guest_info import GuestInfo, agent_interfaces, guest_os_info, missing_agent_commands
 from turtles.domain.xml import AnswerError
 from turtles.handler.domain import Domain
 from turtles.handler.errors import LauncherBusy, LibvirtError
@@ -78,7 +78,7 @@ class GuestAgents:
 
 
 def _query(domain: Domain, name: str) -> GuestInfo:
-    missing = status.missing_agent_commands(agent.answer(domain.ask_agent(agent.command("guest-info")), "guest-info"))
+    missing = missing_agent_commands(agent.answer(domain.ask_agent(agent.command("guest-info")), "guest-info"))
     if _is_frozen(domain):
         return GuestInfo(frozen=True)
     try:
@@ -87,7 +87,7 @@ def _query(domain: Domain, name: str) -> GuestInfo:
         # An agent may have commands switched off.
         log.info("the guest agent has no information: %s", error, extra={"domain": name})
         info = {}
-    return GuestInfo(tuple(missing), status.guest_os_info(info), status.agent_interfaces(info))
+    return GuestInfo(tuple(missing), guest_os_info(info), agent_interfaces(info))
 
 
 def _is_frozen(domain: Domain) -> bool:

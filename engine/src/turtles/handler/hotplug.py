@@ -15,9 +15,11 @@ from typing import Any
 
 from turtles.api.kinds.vmi import hotplug
 from turtles.api.objects import Object
-from turtles.domain import definition, paths, status
+from turtles.domain import definition, paths
 from turtles.domain.definition import Host
-from turtles.domain.status import Live, Plugged
+from turtles.domain.device_requests import medium_request
+from turtles.domain.live_domain import Live, read_live
+from turtles.domain.volume_status import Plugged
 from turtles.handler.domain import Domain
 from turtles.handler.errors import LibvirtError
 from turtles.handler.guest import Guest
@@ -53,7 +55,7 @@ def mount(vmi: Object, guest: Guest, launcher: Launcher, on_change: Callable[[],
     """Show the launcher the claims that are ready, and return how far the volumes are."""
     wanted, found = hotplug.hotpluggable_volumes(vmi["spec"]), {}
     for name, entry in entries_of(vmi).items():
-        mounted = launcher.has_claim(name)
+        mounted = launcher.claims.has(name)
         pod = PurePosixPath(entry["hotplugVolume"].get("attachPodUID") or "").name.strip(".")  # it becomes a path
         if name in wanted and not mounted and pod:
             mounted = _mount(guest, launcher, name, pod, on_change)
@@ -117,7 +119,7 @@ def plug(
     for name, state in volumes.items():
         there = live.disks.get(name)
         if name not in wanted and state.mounted and (there is None or not there.loaded):
-            changed |= _attempt(guest, name, _RETRY, functools.partial(launcher.take_claim, name))
+            changed |= _attempt(guest, name, _RETRY, functools.partial(launcher.claims.take, name))
     return changed
 
 
@@ -133,13 +135,13 @@ def next_look(vmi: Object, guest: Guest, volumes: Mapping[str, Plugged], otherwi
 
 def _mount(guest: Guest, launcher: Launcher, name: str, pod: str, on_change: Callable[[], None]) -> bool:
     try:
-        launcher.watch_attachment(pod, on_change)
-        _attempt(guest, name, _LOOK, functools.partial(launcher.bring_claim, name, pod), quiet=FileNotFoundError)
+        launcher.claims.watch_attachment(pod, on_change)
+        _attempt(guest, name, _LOOK, functools.partial(launcher.claims.bring, name, pod), quiet=FileNotFoundError)
     except FileNotFoundError:
         pass  # the Pod is going; another one comes, or isn't needed
     except OSError as error:
         _failed(guest, name, str(error))
-    return launcher.has_claim(name)
+    return launcher.claims.has(name)
 
 
 def _attempt(
@@ -191,10 +193,10 @@ def _insert(vmi: Object, disk: Mapping[str, Any], domain: Domain, live: Live, ho
     if bus == "scsi" and bus not in live.buses:
         raise ValueError(_NO_CONTROLLER.format(bus=bus))
     # Asked anew: another one may have been plugged in a moment ago.
-    target = definition.free_target(disk, status.live(domain.xml()).targets)
+    target = definition.free_target(disk, read_live(domain.xml()).targets)
     domain.attach(definition.added_disk(vmi, disk, target, host()))
     log.info("disk plugged in", extra={"vmi": vmi["metadata"]["name"], "disk": disk["name"], "target": target})
 
 
 def _change_medium(domain: Domain, name: str, path: str | None) -> None:
-    domain.change_medium(status.medium_request(domain.xml(), name, path))
+    domain.change_medium(medium_request(domain.xml(), name, path))

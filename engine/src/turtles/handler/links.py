@@ -3,7 +3,7 @@
 
 import logging
 
-from turtles.domain import status
+from turtles.domain.device_requests import link_request
 from turtles.domain.report import Observation
 from turtles.domain.xml import AnswerError
 from turtles.handler.domain import Domain
@@ -25,7 +25,7 @@ def set_links(guest: Guest, domain: Domain, seen: Observation) -> bool:
         if seen.live.links.get(plan.guest_mac, plan.link_up) == plan.link_up:
             continue
         try:
-            domain.set_link(status.link_request(domain.xml(), plan.guest_mac, up=plan.link_up))
+            domain.set_link(link_request(domain.xml(), plan.guest_mac, up=plan.link_up))
         except (LibvirtError, AnswerError) as error:
             words = f"the link of interface {plan.name!r} can't be set {'up' if plan.link_up else 'down'}: {error}"
             raise LibvirtError(words) from error

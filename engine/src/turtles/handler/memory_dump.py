@@ -9,8 +9,8 @@ from dataclasses import replace
 from turtles.api import times
 from turtles.api.kinds.vmi import hotplug
 from turtles.api.objects import Object
-from turtles.domain import paths, status
-from turtles.domain.status import Dump, Plugged
+from turtles.domain import paths
+from turtles.domain.volume_status import Dump, Plugged, dump_file
 from turtles.handler.domain import Domain
 from turtles.handler.errors import LauncherBusy, LibvirtError
 from turtles.handler.guest import Guest
@@ -46,7 +46,7 @@ class MemoryDumps:
             if name not in wanted or not volumes[name].mounted or ended or name in guest.dumps:
                 continue
             now, before = times.now(), entry.get("memoryDumpVolume") or {}
-            file = before.get("targetFileName") or status.dump_file(vmi["metadata"]["name"], name, now)
+            file = before.get("targetFileName") or dump_file(vmi["metadata"]["name"], name, now)
             guest.dumps[name] = Dump(file, before.get("startTimestamp") or now)
             self._pool.submit(_dump, guest, name, domain, str(paths.claim_dir(name) / file), on_done)
             begun = True

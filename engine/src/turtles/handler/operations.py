@@ -67,6 +67,11 @@ class Operations:
             raise OperationFailed(404, f"the guest of VirtualMachineInstance {'/'.join(key)} does not run on this node")
         return guest
 
+    def vmi(self, guest: Guest) -> Object | None:
+        """Return the VMI of a guest, as the API server has it."""
+        vmi = self._cluster.get(guest.key)
+        return vmi if vmi is not None and vmi["metadata"]["uid"] == guest.uid else None
+
     def run(self, key: Key, uid: str, name: str, options: Mapping[str, Any]) -> Any:
         """Execute an operation; return what it returns, as JSON data.
 

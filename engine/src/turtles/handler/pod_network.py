@@ -9,8 +9,8 @@ from typing import Any
 
 from turtles.api.kinds.vmi import interfaces
 from turtles.domain import end, handover, network, paths
+from turtles.domain.live_domain import Live
 from turtles.domain.network import InterfacePlan, PodInterface
-from turtles.domain.status import Live
 from turtles.handler import plumbing
 from turtles.handler.errors import GuestEnded
 from turtles.handler.guest import Guest

@@ -26,6 +26,7 @@ from turtles.api import node_server
 from turtles.handler.consoles import Consoles
 from turtles.handler.errors import OperationFailed
 from turtles.handler.operations import Operations, options_of
+from turtles.handler.vsock import Vsock
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class NodeServer:
         self._context.verify_mode = ssl.CERT_REQUIRED
         certificate, key = endpoint.own_certificate(host)
         endpoint.load(self._context, certificate, key)
+        self._vsock = Vsock(certificate, key)
         self._listener = endpoint.listen(bind, port)
         #: Where this is, for the node's annotation.
         self.endpoint = node_server.Endpoint(host, int(self._listener.getsockname()[1]), certificate)
@@ -153,9 +155,15 @@ class NodeServer:
             if (b"upgrade", node_server.PROTOCOL.encode()) not in request.head.headers:
                 raise OperationFailed(400, f"{what} is a stream: ask for an upgrade to {node_server.PROTOCOL}")
             guest = self._operations.guest(key, uid)
-            device = await self._consoles.connect(guest, what, preserve=query.get("preserveSession") == "true")
-            writer.write(request.connection.send(_UPGRADED) or b"")
-            await self._consoles.run(guest, what, device, reader, writer)
+            if what == node_server.VSOCK:
+                ends = await self._vsock.connect(self._operations.vmi(guest), query)
+                writer.write(request.connection.send(_UPGRADED) or b"")
+                await self._vsock.run(ends, reader, writer)
+                return
+            preserve = query.get("preserveSession") == "true"
+            async with self._consoles.connect(guest, what, preserve=preserve) as (session, device):
+                writer.write(request.connection.send(_UPGRADED) or b"")
+                await session.run(device, reader, writer)
             return
         options = options_of(request.body)
         result = await self._loop.run_in_executor(self._threads, self._operations.run, key, uid, what, options)

@@ -11,7 +11,7 @@ from turtles.api.kinds.vmi import interfaces
 from turtles.api.objects import Object
 from turtles.domain import decision, definition, end, paths
 from turtles.domain.network import InterfacePlan
-from turtles.handler import hooks, pod_network
+from turtles.handler import capability_cache, hooks, pod_network
 from turtles.handler.domain import Domain, is_hopeless
 from turtles.handler.errors import GuestEnded, LibvirtError
 from turtles.handler.guest import Guest
@@ -75,12 +75,24 @@ class Starter:
         :raises GuestEnded: if the guest can't be connected, or its disks can't be used.
         """
         plans = pod_network.connect(vmi, guest, launcher)
-        launcher.make_private_dir(guest.uid)
-        launcher.own_devices(paths.block_volumes(vmi))
+        launcher.files.make_private_dir(guest.uid)
+        launcher.devices.own(paths.block_volumes(vmi))
         for volume in _host_disks(vmi):
-            launcher.own_host_disk(volume)
+            launcher.disks.own_host_disk(volume)
+        self._allow_locked_memory(vmi, launcher)
         self._bring_capability_cache(guest, launcher)
         return plans
+
+    @staticmethod
+    def _allow_locked_memory(vmi: Object, launcher: Launcher) -> None:
+        amount = definition.locked_memory(vmi["spec"])
+        if not amount:
+            return
+        try:
+            launcher.process.allow_locked_memory(amount)
+        except OSError as error:
+            why = ValueError(f"its Pod can't be allowed to lock {amount} bytes of memory: {error}")
+            raise GuestEnded(end.domain_not_supported(why)) from error
 
     @staticmethod
     def _schedule(vmi: Object, launcher: Launcher) -> None:
@@ -88,7 +100,7 @@ class Starter:
         if not vcpus:
             return
         try:
-            launcher.schedule_in_real_time(vcpus)
+            launcher.process.schedule_in_real_time(vcpus)
         except OSError as error:
             why = ValueError(f"cpu.realtime: the node doesn't schedule processors in real time: {error}")
             raise GuestEnded(end.domain_not_supported(why)) from error
@@ -97,7 +109,7 @@ class Starter:
         if self._capability_cache is None:
             return
         try:
-            launcher.bring_capability_cache(self._capability_cache)
+            capability_cache.bring(self._capability_cache, launcher.files, kvm=launcher.devices.has_kvm())
         except OSError as error:
             log.info("libvirtd has to determine QEMU's capabilities itself: %s", error, extra={"vmi": str(guest)})
 
@@ -108,17 +120,17 @@ class Starter:
         """
         dedicated = bool((vmi["spec"]["domain"].get("cpu") or {}).get("dedicatedCpuPlacement"))
         return definition.Host(
-            launcher.has_kvm(),
+            launcher.devices.has_kvm(),
             self._emulator,
             _volumes_without_direct_io(vmi, launcher),
             self._configuration(),
             block_sizes=_block_sizes(vmi, launcher),
-            processors=launcher.processors() if dedicated else (),
+            processors=launcher.process.processors() if dedicated else (),
             numa=numa_nodes() if dedicated else {},
             absent=absent,
-            assigned=launcher.assigned_devices() if _has_assigned_devices(vmi) or _has_functions(vmi) else {},
-            network_info=launcher.network_info() if _has_functions(vmi) else {},
-            logs_console=launcher.has_file(paths.serial_log(vmi["metadata"]["uid"])),
+            assigned=launcher.devices.assigned() if _has_assigned_devices(vmi) or _has_functions(vmi) else {},
+            network_info=launcher.files.network_info() if _has_functions(vmi) else {},
+            logs_console=launcher.files.has_file(paths.serial_log(vmi["metadata"]["uid"])),
         )
 
     @staticmethod
@@ -149,7 +161,7 @@ def _volumes_without_direct_io(vmi: Object, launcher: Launcher) -> frozenset[str
         for volume in vmi["spec"].get("volumes") or ()
         if volume["name"] not in block
         and any(source in volume for source in ("persistentVolumeClaim", "dataVolume", "hostDisk"))
-        and not launcher.bypasses_page_cache(paths.disk_source(volume)[0])
+        and not launcher.disks.bypasses_page_cache(paths.disk_source(volume)[0])
     )
 
 
@@ -162,6 +174,6 @@ def _block_sizes(vmi: Object, launcher: Launcher) -> dict[str, tuple[int, int]]:
         name = disk["name"]
         if definition.matches_volume(disk) and name in volumes:
             device = paths.claim_device(name) if name in block else None
-            if sizes := launcher.block_sizes(device or paths.disk_source(volumes[name])[0]):
+            if sizes := launcher.disks.block_sizes(device or paths.disk_source(volumes[name])[0]):
                 found[name] = sizes
     return found

@@ -14,18 +14,17 @@ from pathlib import Path
 
 from turtles.api import migrations
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
-from turtles.api.guests import grace_period
 from turtles.api.node_server import Endpoint
 from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import HANDED_OVER, RUNNING, is_final, phase_of
-from turtles.domain import decision, definition, end, lifecycle, paths, report
-from turtles.domain import status as domain_status
-from turtles.domain.decision import ShutdownStep, Step
+from turtles.domain import decision, definition, end, lifecycle
+from turtles.domain.decision import Step
 from turtles.domain.end import End
+from turtles.domain.live_domain import read_live
 from turtles.domain.report import Observation
-from turtles.domain.status import Plugged
+from turtles.domain.volume_status import Plugged
 from turtles.domain.xml import AnswerError
-from turtles.handler import delivery, hotplug, interfaces, pod_network
+from turtles.handler import hotplug, interfaces, pod_network
 from turtles.handler.arrival import Arrivals
 from turtles.handler.checksums import Checksums
 from turtles.handler.cluster import Cluster, Key
@@ -33,18 +32,21 @@ from turtles.handler.credentials import AccessCredentials
 from turtles.handler.departure import Departures
 from turtles.handler.disk_growth import DiskGrowth
 from turtles.handler.domain import Domain
-from turtles.handler.errors import GuestEnded, HookError, LauncherBusy, LauncherGone, LauncherNotReady, LibvirtError
+from turtles.handler.endings import lost, stopped
+from turtles.handler.errors import GuestEnded, HookError, LauncherBusy, LauncherNotReady, LibvirtError
 from turtles.handler.grow import grow
 from turtles.handler.guest import Guest, Guests
 from turtles.handler.guest_agent import GuestAgents
 from turtles.handler.launcher import Launcher
+from turtles.handler.launchers import Launchers
 from turtles.handler.links import set_links
 from turtles.handler.memory_dump import MemoryDumps
 from turtles.handler.migration_proxy import MigrationProxy
 from turtles.handler.plumbing import PlumbingError
 from turtles.handler.reporter import Reporter
+from turtles.handler.shutdown import shut_down
 from turtles.handler.start import Starter
-from turtles.handler.state import State, Store
+from turtles.handler.state import Store
 from turtles.handler.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -81,8 +83,6 @@ class Synchroniser:
         """
         self._cluster = cluster
         self._node = node
-        self._pods_dir = pods_dir
-        self._watcher = watcher
         self._clock = clock
         #: The VMIs that are managed.
         self.guests = Guests(store)
@@ -94,6 +94,7 @@ class Synchroniser:
         self._credentials = AccessCredentials()
         self._configuration = configuration
         self._reporter = Reporter(cluster)
+        self._launchers = Launchers(cluster, node, pods_dir, watcher, self._reporter)
         #: The guests that leave the node.
         self.departures = Departures(cluster, node, proxy, find_proxy)
         self._arrivals = Arrivals(cluster, self._starter, pods_dir, proxy, find_proxy)
@@ -138,7 +139,7 @@ class Synchroniser:
             guest = guest or self.guests.track(key, vmi["metadata"]["uid"])
             guest.bindings = self._configuration().bindings
             try:
-                return self._arrivals.follow(vmi, guest, self._find_launcher(vmi, guest))
+                return self._arrivals.follow(vmi, guest, self._launchers.find(vmi, guest))
             except GuestEnded as ended:
                 log.info("a guest can't come: %s", ended, extra={"vmi": str(guest)})
                 return decision.LOOK_AGAIN
@@ -164,19 +165,19 @@ class Synchroniser:
         try:
             again = self._drive(vmi, guest)
         except LauncherNotReady as error:
-            return self._wait_for_launcher(vmi, guest, error, began)
+            return self._launchers.wait(vmi, guest, error, began)
         except (PlumbingError, OSError) as error:
             if guest.launcher is None or guest.launcher.connected():
                 raise
             # The Pod went meanwhile, or its libvirtd did: what that means the next look finds out
-            return self._wait_for_launcher(vmi, guest, LauncherBusy(str(error)), began)
+            return self._launchers.wait(vmi, guest, LauncherBusy(str(error)), began)
         guest.attempt_succeeded()
         return again
 
     def _drive(self, vmi: Object, guest: Guest) -> float:
         """Find the launcher, deliver the VMI, look, decide, do, report; return when to look again."""
-        launcher = self._find_launcher(vmi, guest)
-        self._deliver(vmi, guest, launcher)
+        launcher = self._launchers.find(vmi, guest)
+        self._launchers.deliver(vmi, guest, launcher)
         domain = launcher.domain(guest.domain_name)
         state, reason = domain.state() if domain is not None else (lifecycle.State.NOSTATE, 0)
         if domain is not None and self.departures.has_left(vmi, state, reason):
@@ -192,7 +193,7 @@ class Synchroniser:
         if step is Step.CANCEL:
             raise GuestEnded(end.DELETED_BEFORE_START)
         if step is Step.LOST:
-            raise GuestEnded(_lost(vmi, guest, "libvirt no longer knows the guest"))
+            raise GuestEnded(lost(vmi, guest, "libvirt no longer knows the guest"))
         volumes = hotplug.mount(vmi, guest, launcher, lambda: self._cluster.enqueue(guest.key))
         if step is Step.START or domain is None:
             if hotplug.awaited(vmi, volumes) and hotplug.start_waits(guest):
@@ -207,7 +208,7 @@ class Synchroniser:
             return due
         again = decision.LOOK_INTERVAL
         if step is Step.SHUT_DOWN:
-            again = min(again, self._shut_down(vmi, guest, domain, state, reason))
+            again = min(again, shut_down(vmi, guest, domain, state, reason, self._clock(), self._reporter))
             state, reason = domain.state()
         if guest.state.thaw_at is not None and lifecycle.alive(state):
             again = min(again, self._thaw(guest, domain, guest.state.thaw_at))
@@ -233,77 +234,6 @@ class Synchroniser:
         changed |= hotplug.plug(vmi, guest, launcher, domain, seen.live, seen.volumes, gives)
         return self._dumps.start(vmi, guest, domain, seen.volumes, lambda: self._cluster.enqueue(guest.key)) or changed
 
-    def _find_launcher(self, vmi: Object, guest: Guest) -> Launcher:
-        pod_uid = decision.launcher_pod_uid(vmi, self._node)
-        if pod_uid is None:
-            raise GuestEnded(end.no_launcher_pod(self._node))
-        if guest.state.pod_uid != pod_uid:
-            guest.state = State(pod_uid)
-            guest.save()
-        if guest.launcher is not None and guest.launcher.pod_uid != pod_uid:
-            guest.close_launcher()
-        if guest.launcher is None:
-
-            def stopped(detail: int) -> None:
-                guest.state.stopped = lifecycle.stopped_event_reason(detail)
-
-            images = list(paths.images(vmi["spec"]))
-            guest.launcher = Launcher(
-                self._pods_dir, pod_uid, self._watcher, lambda: self._cluster.enqueue(guest.key), stopped, images
-            )
-        return guest.launcher
-
-    def _deliver(self, vmi: Object, guest: Guest, launcher: Launcher) -> None:
-        """Deliver the VMI to its launcher, which waits for it before it publishes libvirtd's socket.
-
-        :raises LauncherNotReady: if that isn't possible (yet).
-        """
-        if guest.delivered == launcher.pod_uid or guest.has_run(vmi) or is_deleted(vmi):
-            return
-        try:
-            delivery.deliver(self._pods_dir, launcher.pod_uid, vmi)
-        except FileNotFoundError as error:
-            raise LauncherGone(f"the Pod's folder {error.filename} does not exist") from None
-        except OSError as error:
-            message = f"the VirtualMachineInstance can't be delivered to its launcher: {error.strerror}"
-            if guest.error != message:
-                guest.error = message
-                self._reporter.attempt_failed(vmi, message)
-            raise LauncherNotReady(message) from error
-        guest.delivered = launcher.pod_uid
-
-    def _shut_down(self, vmi: Object, guest: Guest, domain: Domain, state: int, reason: int) -> float:
-        """Ask the guest to shut down, repeatedly; end it when its grace period is over. Returns when to look again."""
-        spec, now, moment = vmi["spec"], self._clock(), time.monotonic()
-        if guest.state.shutdown_at is None:
-            guest.state.shutdown_at = now
-            guest.save()
-            self._reporter.event(vmi, report.SHUTTING_DOWN)
-        frozen = lifecycle.is_frozen(state, reason)
-        step, again = decision.shutdown_step(
-            guest.state.shutdown_at + grace_period(spec) - now,
-            acpi=definition.acpi_enabled(spec),
-            since_pressed=None if guest.pressed is None else moment - guest.pressed,
-            frozen=frozen,
-        )
-        if step is ShutdownStep.GIVE_UP:
-            raise GuestEnded(end.not_destroyed(decision.DESTROY_LIMIT))
-        if step is ShutdownStep.DESTROY:
-            if frozen and not guest.state.frozen:
-                guest.state.frozen = True
-                guest.save()
-            domain.destroy()
-        if step is ShutdownStep.PRESS_POWER_BUTTON:
-            guest.pressed = moment
-            try:
-                if lifecycle.is_asleep(state):
-                    domain.wake_up()
-                domain.shut_down()
-            except LibvirtError as error:
-                # It may have ended meanwhile, or be in a state in which it has no power button; its time runs anyway.
-                log.info("the guest can't be asked to shut down: %s", error, extra={"vmi": str(guest)})
-        return again
-
     def _thaw(self, guest: Guest, domain: Domain, due: float) -> float:
         """Thaw the guest's file systems once their freeze has lasted as long as it may; return when to look again."""
         left = due - self._clock()
@@ -316,36 +246,13 @@ class Synchroniser:
 
     def _report(self, vmi: Object, guest: Guest, domain: Domain, seen: Observation) -> None:
         if lifecycle.has_ended(seen.state, seen.reason):
-            raise GuestEnded(_stopped(vmi, guest, seen.state, seen.reason))
+            raise GuestEnded(stopped(vmi, guest, seen.state, seen.reason))
         if seen.live is not None:
             connected = seen.live.agent_connected
             self._agents.refresh(guest, domain, connected, lambda: self._cluster.enqueue(guest.key))
             if connected and guest.launcher is not None:
                 self._credentials.refresh(vmi, guest, guest.launcher, domain, lambda: self._cluster.enqueue(guest.key))
         self._reporter.observed(vmi, guest, seen)
-
-    def _wait_for_launcher(self, vmi: Object, guest: Guest, error: LauncherNotReady, began: float) -> float:
-        """Decide what it means that libvirtd can't be asked; return when to look again.
-
-        :param began: when it was asked. It may have taken its time.
-        """
-        if guest.silent_since is None:
-            guest.silent_since = began
-        log.debug("the launcher does not answer (yet): %s", error, extra={"vmi": str(guest)})
-        step = decision.on_silence(
-            time.monotonic() - guest.silent_since,
-            has_run=guest.has_run(vmi),
-            deleted=is_deleted(vmi),
-            gone=isinstance(error, LauncherGone),
-            busy=isinstance(error, LauncherBusy),
-        )
-        if step is Step.CANCEL:
-            raise GuestEnded(end.DELETED_BEFORE_START)
-        if not isinstance(step, decision.Wait):
-            raise GuestEnded(_lost(vmi, guest, str(error)))
-        if step.report:
-            self._reporter.unresponsive(vmi, guest, str(error))
-        return step.seconds
 
     def _record_failure(self, vmi: Object, guest: Guest, error: Exception) -> float:
         """Report that an attempt failed; return when the next one is due."""
@@ -364,7 +271,7 @@ class Synchroniser:
                 return
             guest = self.guests.track(key, uid)
         try:
-            domain = self._find_launcher(vmi, guest).domain(guest.domain_name)
+            domain = self._launchers.find(vmi, guest).domain(guest.domain_name)
             if domain is not None:
                 domain.remove(keep_variables=definition.keeps_efi_variables(vmi["spec"]))
         except (LauncherNotReady, GuestEnded):
@@ -384,7 +291,7 @@ def _observe(
 ) -> Observation:
     """Query libvirt about a domain and its interfaces."""
     try:
-        live = domain_status.live(domain.xml()) if lifecycle.alive(state) else None
+        live = read_live(domain.xml()) if lifecycle.alive(state) else None
     except AnswerError as error:
         raise LauncherBusy(f"libvirtd sends invalid data: {error}") from error
     refused = {condition: message for condition, (_, message) in guest.refused.items()}
@@ -401,22 +308,3 @@ def _observe(
         dict(guest.interface_failures),
         frozenset(name for name, plugin in guest.bindings.items() if plugin.migratable),
     )
-
-
-def _stopped(vmi: Object, guest: Guest, state: int, reason: int) -> End:
-    """Return how a guest ended whose domain has ended."""
-    return end.stopped(
-        vmi["spec"],
-        state,
-        reason,
-        shutdown_requested=guest.state.shutdown_at is not None,
-        out_of_memory=lifecycle.crashed(state, reason) and guest.reached_memory_limit(),
-        frozen=guest.state.frozen,
-    )
-
-
-def _lost(vmi: Object, guest: Guest, why: str) -> End:
-    """Return how a guest ended whose domain can't be asked: as its last event said, else as failed."""
-    if guest.state.stopped is not None:
-        return _stopped(vmi, guest, lifecycle.State.SHUTOFF, guest.state.stopped)
-    return end.lost(why)

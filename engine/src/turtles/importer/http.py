@@ -24,7 +24,7 @@ from turtles.importer.errors import ImportFailed, ImportRefused, ScratchNeeded, 
 from turtles.importer.progress import Progress
 from turtles.importer.request import Request
 from turtles.importer.target import Target
-from turtles.importer.transfer import Transfer
+from turtles.importer.transfer import Transfer, Version
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,16 @@ class _Sink(Protocol):
     def keep(self, position: int) -> None: ...
 
 
+class Incoming(Protocol):
+    """The bytes of a file. `position` is how many there were so far; `version` what they are of, once that is known."""
+
+    position: int
+    version: Version | None
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Give them, in pieces."""
+
+
 @dataclass(frozen=True)
 class Job:
     """What to import.
@@ -57,7 +67,7 @@ class Job:
     scratch: Path | None = None
 
 
-def run(job: Job, progress: Progress, transfer: Callable[..., Transfer] = Transfer) -> None:
+def run(job: Job, progress: Progress, transfer: Callable[..., Incoming] = Transfer) -> None:
     """Import it.
 
     :param transfer: makes what brings the bytes.
@@ -99,7 +109,7 @@ def _spool_path(scratch: Path) -> Path:
 
 
 class _Import:
-    def __init__(self, job: Job, progress: Progress, transfer: Callable[..., Transfer], folder: Path | None) -> None:
+    def __init__(self, job: Job, progress: Progress, transfer: Callable[..., Incoming], folder: Path | None) -> None:
         self._job, self._progress, self._make = job, progress, transfer
         #: None: there is nowhere to note how far it is, or no use in it.
         self._folder = folder
@@ -169,7 +179,7 @@ class _Import:
             self._hash.update(data)
             position += len(data)
 
-    def _counted(self, transfer: Transfer) -> Iterator[bytes]:
+    def _counted(self, transfer: Incoming) -> Iterator[bytes]:
         """Give a transfer's bytes; note their hash, and how many there are."""
         for piece in transfer:
             if self._hash is not None:
@@ -177,7 +187,7 @@ class _Import:
             yield piece
             self._progress.transferred(transfer.position, transfer.version.total if transfer.version else None)
 
-    def _to_target(self, transfer: Transfer, pieces: Iterable[bytes], start: int) -> None:
+    def _to_target(self, transfer: Incoming, pieces: Iterable[bytes], start: int) -> None:
         end = self._store(transfer, pieces, self._job.target, start, self._job.target.size)
         if not end:
             raise ImportRefused(f"{self._job.request.url} is empty")
@@ -185,7 +195,7 @@ class _Import:
         self._forget()
 
     def _store(
-        self, transfer: Transfer, pieces: Iterable[bytes], sink: _Sink, position: int, limit: int | None = None
+        self, transfer: Incoming, pieces: Iterable[bytes], sink: _Sink, position: int, limit: int | None = None
     ) -> int:
         """Write pieces one after the other, and verify their hash; return where they end.
 

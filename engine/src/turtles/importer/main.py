@@ -11,12 +11,13 @@ import encodings.idna  # noqa: F401 - a forked process may be unable to read Pyt
 import logging
 import signal
 import sys
+import threading
 from pathlib import Path
 
 from turtles import health, termination
 from turtles.command import Command
 from turtles.images import ImageError
-from turtles.importer import blank, clone, http, registry, request
+from turtles.importer import blank, clone, http, registry, request, restored, upload
 from turtles.importer.errors import FAILED, ImportFailed, ImportRefused
 from turtles.importer.progress import Progress
 from turtles.importer.target import DEVICE, DIRECTORY, Target
@@ -37,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     command = Command("virt-importer", "Brings the content of a DataVolume onto its claim.")
     command.add_health()
     add = command.parser.add_argument
-    add("source", choices=("http", "registry", "clone", "blank"))
+    add("source", choices=("http", "registry", "clone", "snapshot", "upload", "blank"))
     add("--owner", default="", help="uid of the DataVolume, for metrics")
     add("--size", type=int, required=True, help="bytes of the disk")
     add("--block", action="store_true", help="the claim is a device")
@@ -53,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--image-dir", type=Path, default=Path("/image"), metavar="DIR", help="default: %(default)s")
     add("--source-block", action="store_true", help="the claim to copy is a device")
     add("--scratch", type=Path, metavar="DIR", help="folder for what has to be stored")
+    add("--identity", type=Path, default=Path("/identity"), metavar="DIR", help="of the upload server: %(default)s")
     add("--timeout", type=int, default=86400, help="seconds that the import may take (default: %(default)s)")
     # A signal ends it at once: whatever it has written can be continued, or is written again.
     return command.run(lambda options: _run(command, options), argv, signals=False)
@@ -61,11 +63,15 @@ def main(argv: list[str] | None = None) -> int:
 def _run(command: Command, options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     signal.signal(signal.SIGALRM, lambda *_: _give_up(options.timeout))
-    signal.alarm(options.timeout)
-    progress = Progress(options.owner)
+    progress, ready = Progress(options.owner), threading.Event()
     try:
-        with command.health(options, lambda: True, (progress.source(),)):
-            _import(options, progress)
+        with command.health(options, ready.is_set, (progress.source(),)):
+            if options.source == "upload":
+                _serve(options, progress, ready)
+            else:
+                ready.set()
+                signal.alarm(options.timeout)
+                _import(options, progress)
     except ImportFailed as error:
         log.error("%s", error)
         termination.leave(str(error))
@@ -82,10 +88,25 @@ def _give_up(seconds: int) -> None:
     raise ImportRefused(f"the import took longer than {seconds} seconds")
 
 
+def _serve(options: argparse.Namespace, progress: Progress, ready: threading.Event) -> None:
+    upload.run(
+        upload.Job(lambda: _target(options), options.identity, options.scratch, options.timeout),
+        progress,
+        lambda port: ready.set(),
+    )
+
+
+def _target(options: argparse.Namespace) -> Target:
+    return Target(DEVICE if options.block else DIRECTORY, options.size, preallocate=options.preallocate)
+
+
 def _import(options: argparse.Namespace, progress: Progress) -> None:
-    target = Target(DEVICE if options.block else DIRECTORY, options.size, preallocate=options.preallocate)
+    target = _target(options)
     if options.source == "blank":
         blank.run(target)
+        return
+    if options.source == "snapshot":
+        restored.run(target)
         return
     if options.source == "clone":
         clone.run(clone.DEVICE if options.source_block else clone.DIRECTORY, target, progress)

@@ -21,6 +21,10 @@ class Progress:
         self._share = 0.0
         self.done: float | None = None
 
+    def restart(self) -> None:
+        """Nothing is done, and nothing is known of what there is to do."""
+        self._share, self.done = 0.0, None
+
     def expect_conversion(self) -> None:
         """The transfer isn't all."""
         self._share = _TRANSFER

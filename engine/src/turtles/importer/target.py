@@ -59,6 +59,29 @@ class Target:
         if self.preallocate and not keep:
             os.posix_fallocate(self._descriptor, 0, self.size)
 
+    def adopt(self) -> int:
+        """Open the disk that is there already, and return its size in bytes.
+
+        :raises ImportRefused: there is none.
+        """
+        try:
+            self._descriptor = os.open(self._disk, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError as error:
+            raise ImportRefused(f"the restored volume has no {self._disk.name}") from error
+        mode = os.fstat(self._descriptor).st_mode
+        if not (stat.S_ISBLK(mode) if self.is_device else stat.S_ISREG(mode)):
+            raise ImportRefused(f"the restored volume has a {self._disk.name} that is not a regular file")
+        # Of a device, the guest sees all
+        return 0 if self.is_device else os.fstat(self._descriptor).st_size
+
+    def grow(self) -> None:
+        """Give a disk that was there already its size."""
+        if not self.is_device:
+            os.ftruncate(self._descriptor, self.size)
+            if self.preallocate:
+                os.posix_fallocate(self._descriptor, 0, self.size)
+        os.fsync(self._descriptor)
+
     def write(self, data: bytes, position: int) -> None:
         """Write some bytes. Zeros become holes of a file, which has nothing else there."""
         sparse = not self.is_device

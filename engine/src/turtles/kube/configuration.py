@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from turtles.api import configuration
+from turtles.api import configuration, configuration_reader
 from turtles.api.configuration import ClusterConfiguration
 from turtles.kube.client import Client
 from turtles.kube.informer import Informer
@@ -32,7 +32,7 @@ class ConfigurationWatch:
         """
         self._architecture = architecture
         self._handlers: list[Handler] = []
-        self.current = configuration.from_kubevirt(None, architecture)
+        self.current = configuration_reader.from_kubevirt(None, architecture)
         self.informer = Informer(client, KUBEVIRT, namespace=namespace)
         self.informer.add_handler(self._changed)
 
@@ -55,8 +55,8 @@ class ConfigurationWatch:
         self.add_handler(set_level)
 
     def _changed(self, old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
-        kubevirt = configuration.in_force(self.informer.list())
-        found = configuration.from_kubevirt(kubevirt, self._architecture)
+        kubevirt = configuration_reader.in_force(self.informer.list())
+        found = configuration_reader.from_kubevirt(kubevirt, self._architecture)
         if found == self.current:
             return
         self.current = found

@@ -15,14 +15,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from turtles.api.objects import Object, controller_of
-from turtles.kube.client import ApiError, Client, Gone, NotFound, Unavailable, WatchStream
+from turtles.kube.client import ApiError, Client, Gone, NotFound, Unavailable
 from turtles.kube.resources import Resource
+from turtles.kube.watch import WatchStream
 
 log = logging.getLogger(__name__)
 
 #: Namespace (empty for cluster-scoped kinds) and name.
 Key = tuple[str, str]
-#: Called with the object before and after a change: (None, new) added, (old, new) changed, (old, None) deleted.
+#: Called with the object before and after a change: (None, new) added, (old, new) changed, (old, None) deleted. *old*
+#: is what the handler was last called with, also where a change of this process was in the cache before its event.
 EventHandler = Callable[[Object | None, Object | None], None]
 Objects = list[Object]
 IndexFunction = Callable[[Object], Iterable[str]]
@@ -89,6 +91,8 @@ class Informer:
         self._field_selector = field_selector
         self._lock = threading.RLock()
         self._objects: dict[Key, Object] = {}
+        #: What the handlers were last called with, where :meth:`observe` has stored something newer.
+        self._untold: dict[Key, Object | None] = {}
         self._indexers: dict[str, IndexFunction] = {}
         self._indices: dict[str, dict[str, set[Key]]] = {}
         self._handlers: list[EventHandler] = []
@@ -143,13 +147,14 @@ class Informer:
         """Put what a write returned into the cache before its event arrives, so that readers see their own writes.
 
         Ignored if the watch has already delivered that version or a later one (or its deletion). No handler is
-        called; the event will do that.
+        called; the event will do that, with the object as it was before the write.
         """
         with self._lock:
             version = version_of(obj)
             key = key_of(obj)
             cached = self._objects.get(key)
             if version > self._seen and (cached is None or version > version_of(cached)):
+                self._untold.setdefault(key, cached)
                 self._store(key, obj)
 
     # Life
@@ -255,12 +260,15 @@ class Informer:
             for key in self._objects.keys() - fresh.keys():
                 # What a write of ours put here may be younger than the list.
                 if restarted or version_of(self._objects[key]) <= listed:
+                    self._untold.pop(key, None)
                     changes.append((self._remove(key), None))
             for key, obj in fresh.items():
-                old = self._objects.get(key)
-                if old is None or version_of(old) != version_of(obj):
+                cached = self._objects.get(key)
+                if cached is not None and not restarted and version_of(cached) > version_of(obj):
+                    continue
+                if cached is None or version_of(cached) != version_of(obj) or key in self._untold:
+                    changes.append((self._untold.pop(key, cached), obj))
                     self._store(key, obj)
-                    changes.append((old, obj))
         for old, new in changes:
             self._tell(old, new)
 
@@ -296,14 +304,16 @@ class Informer:
             if kind == "BOOKMARK":
                 return
             key = key_of(obj)
-            old = self._objects.get(key)
+            cached = self._objects.get(key)
             if kind == "DELETED":
                 self._remove(key)
+                self._untold.pop(key, None)
                 old = obj
-            elif old is not None and version_of(old) > version:
+            elif cached is not None and version_of(cached) > version:
                 return  # an event older than what a write of ours already brought
             else:
                 new = obj
+                old = self._untold.pop(key, cached)
                 self._store(key, obj)
         self._tell(old, new)
 

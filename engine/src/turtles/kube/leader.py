@@ -24,6 +24,45 @@ from turtles.kube.resources import LEASE
 log = logging.getLogger(__name__)
 
 
+class Leadership:
+    """The right of one of several replicas of a command to work; ``gate`` is set while it has it."""
+
+    def __init__(
+        self, client: Client, namespace: str, name: str, identity: str, *, elect: bool, stopped: threading.Event
+    ) -> None:
+        """Begin to hold the lease, or to wait for it.
+
+        :param identity: who this is; stable over restarts on the same host.
+        :param elect: there may be others. If not, this one may always work.
+        :param stopped: set when another one has taken the lease.
+        """
+        self._elector: LeaderElector | None = None
+        self.gate = threading.Event()
+        #: Another one holds the lease.
+        self.lost = threading.Event()
+
+        def on_lost() -> None:
+            self.lost.set()
+            stopped.set()
+
+        if elect:
+            self._elector = LeaderElector(client, namespace, name, identity, on_lost=on_lost)
+            self.gate = self._elector.leading
+            self._elector.start()
+        else:
+            self.gate.set()
+
+    def in_touch_since(self) -> float:
+        """Return since when the server has answered, in seconds of the monotonic clock."""
+        return self._elector.in_touch_since() if self._elector else 0.0
+
+    def stop(self) -> None:
+        """Give the lease back, if there is one."""
+        if self._elector is not None:
+            with contextlib.suppress(Exception):
+                self._elector.stop()
+
+
 class LeaderElector:
     """Holds, or waits for, one Lease.
 

@@ -8,6 +8,7 @@ import base64
 import binascii
 import io
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pycdlib
 
 from turtles.api.guests import hostname
 from turtles.domain import paths
+from turtles.domain.definition.host_devices import USB_PREFIX, variable
 from turtles.launcher import credentials
 from turtles.launcher.errors import LaunchError
 
@@ -82,7 +84,8 @@ def seed_files(
     }
     if keys := credentials.seed_keys(vmi["spec"], "configDrive", root):
         meta["public_keys"] = keys
-    if devices := [*_tagged_interfaces(vmi["spec"]), *_tagged_disks(vmi["spec"])]:
+    spec = vmi["spec"]
+    if devices := [*_tagged_interfaces(spec), *_tagged_disks(spec), *_tagged_host_devices(spec, os.environ)]:
         meta["devices"] = devices
     if hook is not None:
         meta, user, network = _hooked(hook, name, "configDrive", meta, user, network)
@@ -146,6 +149,23 @@ def _tagged_interfaces(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         for interface in interfaces
         if interface.get("tag")
+    ]
+
+
+def _tagged_host_devices(spec: Mapping[str, Any], environment: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the GPUs and host devices that have a tag, as KubeVirt describes them, with the bus they are on.
+
+    :param environment: in which device plugins say what kind of device they gave.
+    """
+    devices = (spec.get("domain") or {}).get("devices") or {}
+    return [
+        {
+            "type": "hostdev",
+            "bus": "usb" if variable(USB_PREFIX, device.get("deviceName") or "") in environment else "pci",
+            "tags": [device["tag"]],
+        }
+        for device in (*(devices.get("gpus") or ()), *(devices.get("hostDevices") or ()))
+        if device.get("tag")
     ]
 
 

@@ -14,7 +14,7 @@ from ipaddress import IPv6Address
 
 from turtles.domain.network import InterfacePlan
 from turtles.launcher.dhcp import domain_list
-from turtles.launcher.links import index_of
+from turtles.launcher.links import index_of, join
 from turtles.launcher.pod import Resolver
 
 log = logging.getLogger(__name__)
@@ -136,10 +136,7 @@ class Server:
         """Answer on these interfaces from now on, which have an address; their bridges are there."""
         known = {plan.bridge for plan in self._plans}
         self._plans = list(plans)
-        for plan in plans:
-            if plan.bridge not in known:
-                group = socket.inet_pton(socket.AF_INET6, GROUP) + struct.pack("=I", index_of(plan.bridge))
-                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group)
+        join(self._socket, GROUP, dict.fromkeys(plan.bridge for plan in plans if plan.bridge not in known))
 
     def handle(self) -> None:
         """Answer every packet that is waiting."""

@@ -4,8 +4,19 @@
 import fcntl
 import socket
 import struct
+from collections.abc import Iterable
 
 _SIOCGIFHWADDR = 0x8927  # <linux/sockios.h>
+
+
+def join(listener: socket.socket, group: str, bridges: Iterable[str]) -> None:
+    """Let a socket hear what is sent to a multicast group of IPv6 on some bridges.
+
+    :raises OSError: a bridge isn't there.
+    """
+    for bridge in bridges:
+        request = socket.inet_pton(socket.AF_INET6, group) + struct.pack("=I", index_of(bridge))
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request)
 
 
 def index_of(name: str) -> int:

@@ -43,6 +43,7 @@ from turtles.launcher.errors import LaunchError
 from turtles.launcher.hooks import Hooks
 from turtles.launcher.libvirtd import Libvirtd, LibvirtdError, warm_capability_cache
 from turtles.launcher.loop import after, every, initialize, on_signals, step
+from turtles.launcher.metrics_port import MetricsPort
 from turtles.launcher.supervisor import Supervisor
 from turtles.launcher.waits import wait_for_container_disks, wait_for_vmi
 
@@ -199,6 +200,7 @@ class Launcher:
         self._console_log = console_log
         self._hooks = Hooks(hook_sidecars) if hook_sidecars else None
         self._addressing: Addressing | None = None
+        self._metrics_port: MetricsPort | None = None
         socket = Path(paths.LIBVIRT_SOCKET)
         self._supervisor = Supervisor(
             Libvirtd(Path(paths.PRIVATE_DIR) / "libvirt", socket.with_name(f".{socket.name}"), capability_cache),
@@ -262,7 +264,10 @@ class Launcher:
         return self._hooks.pre_cloud_init_iso(self._vmi, data)
 
     def _keep_metrics(self) -> None:
-        """Renew what is on the disks with metrics while the VM runs."""
+        """Renew what is on the disks with metrics while the VM runs, and answer the guest where it asks for them."""
+        if (self._vmi["spec"]["domain"].get("devices") or {}).get("downwardMetrics") is not None:
+            socket = Path(paths.downward_metrics_socket(self._vmi["metadata"]["uid"]))
+            self._metrics_port = MetricsPort(socket, self._vmi)
         for volume in disks.backing_volumes(self._vmi["spec"]):
             if "downwardMetrics" in volume:
                 disk = metrics.MetricsDisk(Path(paths.metrics_disk(volume["name"])), self._vmi)
@@ -317,6 +322,8 @@ class Launcher:
             self._undefined_at = None
             if self._addressing is not None:
                 self._addressing.open()
+            if self._metrics_port is not None:
+                self._metrics_port.open()
         elif self._supervisor.connection is not None and self._domain_seen:
             # The node agent is still waiting for the answer to its call; and it may define the domain again.
             now = monotonic()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from ipaddress import IPv6Network
 
 from turtles.domain.network import InterfacePlan
-from turtles.launcher.links import index_of, mac_of
+from turtles.launcher.links import index_of, join, mac_of
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +69,7 @@ class Router:
         """Advertise on these interfaces from now on; their bridges are there. A guest that comes up will ask."""
         known = {plan.bridge for plan in self._plans}
         self._plans = list(plans)
-        for plan in plans:
-            if plan.bridge not in known:
-                group = socket.inet_pton(socket.AF_INET6, _ROUTERS) + struct.pack("=I", index_of(plan.bridge))
-                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group)
+        join(self._socket, _ROUTERS, dict.fromkeys(plan.bridge for plan in plans if plan.bridge not in known))
 
     def handle(self) -> None:
         """Answer those that look for a router, all at once: they hear it as well as the others."""

@@ -7,7 +7,6 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from fractions import Fraction
 
 from turtles.api.objects import Object
@@ -18,6 +17,7 @@ from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.manager import Controller, Trigger
 from turtles.kube.resources import POD, PVC
 from turtles.standalone import binding
+from turtles.standalone.times import now
 
 log = logging.getLogger(__name__)
 
@@ -356,7 +356,7 @@ class Scheduler:
         old = next((entry for entry in conditions if entry["type"] == "PodScheduled"), None)
         if old is not None and old["status"] == "False" and old.get("message") == message:
             return
-        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        stamp = now()
         new = {
             "type": "PodScheduled",
             "status": "False",

@@ -112,7 +112,15 @@ def peer_certificate(ssl_object: ssl.SSLObject | ssl.SSLSocket | None) -> bytes 
 
 
 def may(
-    client: Client, user: User, verb: str, version: str, namespace: str, resource: str, name: str, sub: str
+    client: Client,
+    user: User,
+    verb: str,
+    version: str,
+    namespace: str,
+    resource: str,
+    name: str,
+    sub: str,
+    group: str = SUBRESOURCES_GROUP,
 ) -> bool:
     """Say whether a user may do `verb` with a subresource: asks the API server (SubjectAccessReview)."""
     review = {
@@ -124,7 +132,7 @@ def may(
             "groups": list(user.groups),
             "extra": {key: list(values) for key, values in user.extra.items()},
             "resourceAttributes": {
-                "group": SUBRESOURCES_GROUP,
+                "group": group,
                 "version": version,
                 "namespace": namespace,
                 "resource": resource,

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from turtles.api import cdi, configuration
-from turtles.api.kind import CREATE, DELETE
-from turtles.api.language import DUPLICATE, INVALID, NOT_SUPPORTED, Cause
+from turtles.api import cdi, configuration_reader, data_sources
+from turtles.api.kind import CREATE, DELETE, Missing
+from turtles.api.language import DUPLICATE, INVALID, NOT_FOUND, NOT_SUPPORTED, Cause
 from turtles.api.objects import Object
+from turtles.kube import copy_rights
 from turtles.kube.client import Client, NotFound
 from turtles.kube.kubevirt import KUBEVIRT, VM, VMI
+from turtles.kube.lookup import Lookup
 from turtles.kube.resources import PVC
-from turtles.virt_api.admission import Check
+from turtles.virt_api.admission import Check, engine_users
 
 _WORKLOADS = ((VMI, "Virtual Machine Instances"), (VM, "Virtual Machines"))
 
@@ -25,28 +27,66 @@ def checks(client: Client, namespace: str) -> dict[str, Check]:
 
     :param namespace: the engine's.
     """
-    return {"data_volume": DataVolumeCheck(client), "kubevirt": KubeVirtCheck(client, namespace)}
+    return {"data_volume": DataVolumeCheck(client, namespace), "kubevirt": KubeVirtCheck(client, namespace)}
 
 
 class DataVolumeCheck:
-    """Refuses a DataVolume whose claim exists already (CDI's rule), unless it says that the claim is filled."""
+    """Refuses a DataVolume whose claim exists already, unless it says that the claim is filled, one whose DataSource
+    leads to nothing, and a copy of a disk that its user may not copy (CDI's rules).
+    """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, namespace: str) -> None:
         self._client = client
+        self._engine = engine_users(namespace)
 
     def __call__(self, request: Object) -> list[Cause]:
         """Return what is wrong with creating a DataVolume."""
-        metadata = (request.get("object") or {}).get("metadata") or {}
-        namespace, name = request.get("namespace"), metadata.get("name")
-        if request.get("operation") != CREATE or not name:
+        obj = request.get("object") or {}
+        metadata = obj.get("metadata") or {}
+        namespace, name = str(request.get("namespace")), metadata.get("name")
+        if request.get("operation") != CREATE:
             return []
-        if (metadata.get("annotations") or {}).get(cdi.PRE_POPULATED) == name:
+        is_filled = bool(name) and (metadata.get("annotations") or {}).get(cdi.PRE_POPULATED) == name
+        causes = [] if is_filled else self._of_claim(namespace, name)
+        # Also of one whose claim is filled: that it is, its user may take back
+        return causes or self._of_source(obj, namespace, request.get("userInfo") or {}, may_be_missing=is_filled)
+
+    def _of_claim(self, namespace: str, name: str | None) -> list[Cause]:
+        if not name:
             return []
         try:
-            self._client.get(PVC, str(namespace), name)
+            self._client.get(PVC, namespace, name)
         except NotFound:
             return []
         return [Cause(DUPLICATE, f"Destination PVC {namespace}/{name} already exists", "DataVolume.Name")]
+
+    def _of_source(self, data_volume: Object, namespace: str, user: Object, *, may_be_missing: bool) -> list[Cause]:
+        reference = data_sources.reference_of(data_volume)
+        source = data_sources.copy_source(data_volume)
+        if reference is not None and source is None:
+            return [] if may_be_missing else [self._unresolved(*reference)]
+        # The engine has asked itself whether whoever it creates one for may
+        if source is None or user.get("username") in self._engine:
+            return []
+        message = copy_rights.refusal(self._client, user, source, namespace)
+        here = "spec.sourceRef" if reference else f"spec.source.{source.kind}"
+        return [Cause(INVALID, message, here)] if message else []
+
+    def _unresolved(self, namespace: str, name: str) -> Cause:
+        """Return why there was nothing to note of a DataSource."""
+
+        def find(namespace: str, name: str) -> Object:
+            return Lookup(self._client)(data_sources.KIND, namespace, name)
+
+        try:
+            data_sources.resolve(find(namespace, name), find)
+        except Missing:
+            message = f"SourceRef {data_sources.KIND}/{namespace}/{name} not found"
+            return Cause(NOT_FOUND, message, "spec.sourceRef")
+        except data_sources.Unresolved as error:
+            return Cause(INVALID, f"SourceRef {data_sources.KIND}/{namespace}/{name}: {error}", "spec.sourceRef")
+        message = f"SourceRef {data_sources.KIND}/{namespace}/{name} has just been changed; try again"
+        return Cause(INVALID, message, "spec.sourceRef")
 
 
 class KubeVirtCheck:
@@ -76,10 +116,10 @@ class KubeVirtCheck:
 
     def _deletion(self, kubevirt: Any) -> list[Cause]:
         # Somebody else's, left over or written before the webhook was there: deleting it ends nothing
-        ours = configuration.in_force(self._client.list(KUBEVIRT, self._namespace)["items"])
+        ours = configuration_reader.in_force(self._client.list(KUBEVIRT, self._namespace)["items"])
         if not isinstance(kubevirt, dict) or not ours or ours["metadata"]["uid"] != kubevirt["metadata"].get("uid"):
             return []
-        if not configuration.from_kubevirt(kubevirt).uninstall_blocked:
+        if not configuration_reader.from_kubevirt(kubevirt).uninstall_blocked:
             return []
         for resource, words in _WORKLOADS:
             if count := len(self._client.list(resource)["items"]):

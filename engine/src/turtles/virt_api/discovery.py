@@ -6,6 +6,7 @@ from __future__ import annotations
 import platform
 
 from turtles import __version__
+from turtles.api import uploads
 from turtles.api.kind import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, Kind, Subresource
 from turtles.api.kinds import KINDS
 from turtles.api.kinds.vm import VM
@@ -17,6 +18,12 @@ _GUESTFS_TAG = "v1.9.0"
 #: Kinds and their subresources, by the names of both: `virtualmachines/start`.
 SUBRESOURCES: dict[str, tuple[Kind, Subresource]] = {
     f"{kind.plural}/{subresource.name}": (kind, subresource) for kind in KINDS for subresource in kind.subresources
+}
+
+#: Aggregated APIs and their versions, the preferred one first.
+GROUPS: dict[str, tuple[str, ...]] = {
+    SUBRESOURCES_GROUP: SUBRESOURCES_VERSIONS,
+    uploads.GROUP: (uploads.VERSION,),
 }
 
 #: Operations in a namespace on objects that aren't stored: the client sends them.
@@ -38,13 +45,13 @@ def find(resource: str, path: str) -> tuple[Kind, Subresource, str] | None:
     return (*known, rest) if known is not None and known[1].path else None
 
 
-def group() -> Object:
-    """Return the APIGroup; its preferred version is the first."""
-    versions = [{"groupVersion": f"{SUBRESOURCES_GROUP}/{name}", "version": name} for name in SUBRESOURCES_VERSIONS]
+def group(name: str = SUBRESOURCES_GROUP) -> Object:
+    """Return an APIGroup; its preferred version is the first."""
+    versions = [{"groupVersion": f"{name}/{version}", "version": version} for version in GROUPS[name]]
     return {
         "kind": "APIGroup",
         "apiVersion": "v1",
-        "name": SUBRESOURCES_GROUP,
+        "name": name,
         "versions": versions,
         "preferredVersion": versions[0],
     }
@@ -52,7 +59,7 @@ def group() -> Object:
 
 def groups() -> Object:
     """Return the APIGroupList of this server."""
-    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [group()]}
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [group(name) for name in GROUPS]}
 
 
 def resources(version: str) -> Object:
@@ -70,6 +77,24 @@ def resources(version: str) -> Object:
                 "verbs": [subresource.verb],
             }
             for name, (kind, subresource) in {**SUBRESOURCES, **NAMESPACE_OPERATIONS}.items()
+        ],
+    }
+
+
+def upload_resources() -> Object:
+    """Return the APIResourceList of the group of uploads."""
+    return {
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": f"{uploads.GROUP}/{uploads.VERSION}",
+        "resources": [
+            {
+                "name": uploads.PLURAL,
+                "singularName": uploads.KIND.lower(),
+                "namespaced": True,
+                "kind": uploads.KIND,
+                "verbs": ["create"],
+            }
         ],
     }
 

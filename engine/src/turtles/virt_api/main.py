@@ -116,7 +116,7 @@ def _run(command: Command, options: argparse.Namespace) -> None:
     admission.add(eviction.VALIDATE, eviction.EvictionReview(client, recorder))
     configuration.add_handler(admission.configure)
     configuration.add_handler(registration.configure)
-    server = Server(client, admission, context, registration.done.is_set, nodes)
+    server = Server(client, admission, context, registration.done.is_set, nodes, options.namespace)
     configmap = Informer(
         client,
         CONFIGMAP,

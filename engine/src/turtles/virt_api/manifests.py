@@ -19,14 +19,18 @@ from typing import Any
 
 import yaml
 
-from turtles.api import choices, crd
+from turtles.api import choices, crd, uploads
 from turtles.api.kind import GROUP, READ, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.kinds import KINDS, read_by_others
+from turtles.api.kinds.cdi_config import CDI_CONFIG
+from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
 from turtles.api.kinds.clone import CLONE
+from turtles.api.kinds.data_source import DATA_SOURCE
 from turtles.api.kinds.data_volume import DATA_VOLUME
 from turtles.api.kinds.migration_policy import MIGRATION_POLICY
 from turtles.api.kinds.pool import POOL
 from turtles.api.kinds.snapshot import CONTENT, RESTORE, SNAPSHOT
+from turtles.api.kinds.storage_profile import STORAGE_PROFILE
 from turtles.api.objects import Object
 from turtles.virt_api import discovery, names, workloads
 from turtles.virt_api.workloads import Values
@@ -106,6 +110,8 @@ def _rule(group: str, resources: list[str], verbs: Sequence[str], names: list[st
     return rule
 
 
+#: Users' roles that may copy the disks of a namespace to others.
+_COPIES_DISKS = ("admin", "edit")
 #: Whether upstream's CDI does what there is to do for DataVolumes.
 _DEFINITION = _rule("apiextensions.k8s.io", ["customresourcedefinitions"], ["get"], [DATA_VOLUME.crd_name])
 
@@ -124,12 +130,14 @@ def _own(group: str, resource: str, names: list[str]) -> list[Object]:
 
 
 def _virt_api() -> list[Object]:
-    versions = [f"{version['version']}.{SUBRESOURCES_GROUP}" for version in discovery.group()["versions"]]
+    versions = [f"{version}.{group}" for group, versions in discovery.GROUPS.items() for version in versions]
     admission = "admissionregistration.k8s.io"
     return [
         *_own(admission, "mutatingwebhookconfigurations", [names.MUTATOR]),
         *_own(admission, "validatingwebhookconfigurations", [names.VALIDATOR]),
         *_own("apiregistration.k8s.io", "apiservices", versions),
+        # Where uploads are sent
+        *_own(CDI_CONFIG.group, CDI_CONFIG.plural, [CDI_CONFIG_NAME]),
         _rule("authorization.k8s.io", ["subjectaccessreviews"], ["create"]),
         # list: whether there are any when a KubeVirt object is deleted
         _rule(GROUP, ["virtualmachines"], ["get", "list", "patch"]),
@@ -143,6 +151,8 @@ def _virt_api() -> list[Object]:
         _rule(SNAPSHOT.group, [SNAPSHOT.plural], ["get"]),
         _rule("apps", ["controllerrevisions"], ["get"]),
         _rule("", ["persistentvolumeclaims"], ["get"]),
+        # What a disk is to be a copy of
+        _rule(DATA_SOURCE.group, [DATA_SOURCE.plural, DATA_VOLUME.plural], ["get"]),
         _DEFINITION,
         # Whose machine an eviction is about, and to tell its user
         _rule("", ["pods"], ["get"]),
@@ -157,7 +167,10 @@ def _instancetypes() -> list[Object]:
 
 
 def _virt_api_local(with_service: bool) -> list[Object]:
-    rules = [*_own("", "secrets", [names.CERTIFICATES_SECRET]), _rule(GROUP, ["kubevirts"], READ)]
+    rules = [
+        *_own("", "secrets", [names.CERTIFICATES_SECRET, names.UPLOAD_KEY_SECRET]),
+        _rule(GROUP, ["kubevirts"], READ),
+    ]
     if with_service:
         rules += [
             *_own("", "services", [names.SERVICE]),
@@ -209,10 +222,22 @@ def _virt_controller() -> list[Object]:
         # outlive the machines of a pool, and how an import ended; delete: what an import stored meanwhile, and those
         # whose place a restored one takes
         _rule("", ["persistentvolumeclaims"], [*READ, "create", "patch", "delete"]),
-        # create: those of machines' templates
-        _rule(DATA_VOLUME.group, [DATA_VOLUME.plural], [*READ, "create"]),
+        # create: those of machines' templates; and, as delete, those that copy disks for other namespaces
+        _rule(DATA_VOLUME.group, [DATA_VOLUME.plural], [*READ, "create", "delete"]),
+        # To copy disks for those who may, which it asks for first
+        _rule(DATA_VOLUME.group, [f"{DATA_VOLUME.plural}/source"], ["create"]),
+        _rule("authorization.k8s.io", ["subjectaccessreviews"], ["create"]),
+        _rule(DATA_SOURCE.group, [DATA_SOURCE.plural], READ),
+        _rule(DATA_SOURCE.group, [f"{DATA_SOURCE.plural}/status"], ["patch"]),
+        # create: one for each StorageClass
+        _rule(STORAGE_PROFILE.group, [STORAGE_PROFILE.plural], [*READ, "create"]),
+        _rule(STORAGE_PROFILE.group, [f"{STORAGE_PROFILE.plural}/status"], ["patch"]),
+        # Hand copies over to the namespace that they are for
+        _rule("", ["persistentvolumes"], ["get", "patch"]),
         _rule(DATA_VOLUME.group, [f"{DATA_VOLUME.plural}/status"], ["patch"]),
         _rule(DATA_VOLUME.group, [f"{DATA_VOLUME.plural}/finalizers"], ["update"]),
+        # The identities of upload servers, which can't be read again, nor changed
+        _rule("", ["secrets"], ["create"]),
         _rule("storage.k8s.io", ["storageclasses"], READ),
         _DEFINITION,
         _rule("", ["resourcequotas"], READ),
@@ -222,7 +247,13 @@ def _virt_controller() -> list[Object]:
         _rule("policy", ["poddisruptionbudgets"], [*READ, "create"]),
         _rule("apps", ["controllerrevisions"], [*READ, "create", "patch", "delete"]),
         *_instancetypes(),
-        _rule("apiregistration.k8s.io", ["apiservices"], READ, [f"{SUBRESOURCES_VERSIONS[0]}.{SUBRESOURCES_GROUP}"]),
+        _rule(
+            "apiregistration.k8s.io",
+            ["apiservices"],
+            READ,
+            # The second: by whom upload servers know virt-api
+            [f"{SUBRESOURCES_VERSIONS[0]}.{SUBRESOURCES_GROUP}", uploads.API_SERVICE],
+        ),
     ]
 
 
@@ -309,12 +340,16 @@ def _rights() -> dict[str, list[Object]]:
     for name, (_, subresource) in sorted(operations.items()):
         for role in subresource.roles:
             resources.setdefault((role, SUBRESOURCES_GROUP, (subresource.verb,)), []).append(name)
+    for role in ("admin", "edit"):
+        resources[(role, uploads.GROUP, ("create",))] = [uploads.PLURAL]
     for kind in KINDS:
         for role, verbs in kind.rights.items():
             resources.setdefault((role, kind.group, tuple(verbs)), []).append(kind.plural)
             if kind.scale:
                 of_scale = tuple(verb for verb in verbs if verb in _SCALE_VERBS)
                 resources.setdefault((role, kind.group, of_scale), []).append(f"{kind.plural}/scale")
+    for role in _COPIES_DISKS:
+        resources.setdefault((role, DATA_VOLUME.group, ("create",)), []).append(f"{DATA_VOLUME.plural}/source")
     found: dict[str, list[Object]] = {role: [] for role in (*_AGGREGATED, "default")}
     for (role, group, verbs), plurals in resources.items():
         found.setdefault(role, []).append(_rule(group, plurals, verbs))

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 #: The Secret of the authority and the serving certificate.
 CERTIFICATES_SECRET = "kubevirt-virt-api-certs"  # noqa: S105
+#: The Secret of the key that tokens for uploads are signed with.
+UPLOAD_KEY_SECRET = "kubevirt-upload-token-key"  # noqa: S105
 MUTATOR = "virt-api-mutator"
 VALIDATOR = "virt-api-validator"
 SERVICE = "virt-api"

@@ -79,11 +79,12 @@ class Nodes:
             connection.close()
 
     async def open(
-        self, vmi: Object, stream: str, *, preserve: bool = False
+        self, vmi: Object, stream: str, *, preserve: bool = False, **query: str
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to a device of a VMI's guest.
 
         :param preserve: fail rather than end another session at that device.
+        :param query: further words about what to connect to, such as the port.
         :raises Failure: it isn't possible.
         """
         server = await asyncio.to_thread(self._locate, vmi)
@@ -96,7 +97,8 @@ class Nodes:
             raise _unreachable(vmi, error) from error
         try:
             async with asyncio.timeout(_CONNECT):
-                await _upgrade(vmi, reader, writer, server, _target(vmi, stream, preserveSession=preserve))
+                words = {"preserveSession": str(preserve).lower(), **query}
+                await _upgrade(vmi, reader, writer, server, _target(vmi, stream, **words))
         except BaseException as error:
             writer.transport.abort()
             if isinstance(error, _GARBLED):
@@ -121,23 +123,31 @@ class Nodes:
             raise Failure(503, message, VMI_KIND, vmi["metadata"]["name"]) from None
 
     def _context(self, server: Endpoint) -> ssl.SSLContext:
+        try:
+            return self.client_context(server.certificate)
+        except ssl.SSLError as error:
+            raise Failure(503, f"the virt-handler at {server.host} has a certificate that can't be read") from error
+
+    def client_context(self, certificate: str) -> ssl.SSLContext:
+        """Return a TLS context that identifies virt-api to a server of the engine's.
+
+        :param certificate: the one that the server shows, in PEM.
+        :raises Failure: virt-api has no certificate so far.
+        :raises ssl.SSLError: the server's can't be read.
+        """
         if self._identity is None:
             raise Failure(503, "virt-api is not registered with the API server yet")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        # That very certificate: it is for a node, whatever its address
+        # That very certificate: it is for a node, or a Pod, whatever its address
         context.check_hostname = False
-        try:
-            context.load_verify_locations(cadata=server.certificate)
-        except ssl.SSLError as error:
-            raise Failure(503, f"the virt-handler at {server.host} has a certificate that can't be read") from error
+        context.load_verify_locations(cadata=certificate)
         endpoint.load(context, *self._identity)
         return context
 
 
-def _target(vmi: Object, name: str, **query: bool) -> str:
-    values = {"uid": vmi["metadata"]["uid"], **{key: str(value).lower() for key, value in query.items()}}
-    return f"{node_server.path(vmi, name)}?{urlencode(values)}"
+def _target(vmi: Object, name: str, **query: str) -> str:
+    return f"{node_server.path(vmi, name)}?{urlencode({'uid': vmi['metadata']['uid'], **query})}"
 
 
 async def _upgrade(

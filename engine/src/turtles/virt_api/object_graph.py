@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from turtles.api import selectors
-from turtles.api.configuration import OBJECT_GRAPH, ClusterConfiguration
+from turtles.api.configuration import ClusterConfiguration
 from turtles.api.core import LABEL_SELECTOR
+from turtles.api.feature_gates import OBJECT_GRAPH
 from turtles.api.guests import launcher_pod_name
 from turtles.api.kind import Kind, Missing
 from turtles.api.kinds.instancetype.matchers import MATCHERS

@@ -20,20 +20,23 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from turtles import __version__
-from turtles.api import cdi
+from turtles.api import cdi, uploads
 from turtles.api.configuration import ClusterConfiguration, Rotation
-from turtles.api.kind import GROUP, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, UPDATE, Kind, Webhook
+from turtles.api.kind import GROUP, UPDATE, Kind, Webhook
 from turtles.api.kinds import KINDS
+from turtles.api.kinds.cdi_config import CDI_CONFIG
+from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
 from turtles.api.kinds.data_volume import DATA_VOLUME
 from turtles.api.objects import Object
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
 from turtles.kube.informer import Informer
+from turtles.kube.kubevirt import RESOURCES
 from turtles.kube.resources import (
     APISERVICE,
     CRD,
@@ -46,7 +49,7 @@ from turtles.kube.resources import (
     VALIDATINGWEBHOOK,
     Resource,
 )
-from turtles.virt_api import admission, certificates, eviction
+from turtles.virt_api import admission, certificates, discovery, eviction
 from turtles.virt_api.certificates import Certificates
 from turtles.virt_api.names import CERTIFICATES_SECRET, MUTATOR, VALIDATOR
 from turtles.virt_api.names import SERVICE as SERVICE_NAME
@@ -70,8 +73,10 @@ _RETRY = 1.0
 
 def serving_names(namespace: str, url: str | None = None, bind: str = "") -> list[str]:
     """Return the names and addresses the serving certificate is for."""
-    service = f"{SERVICE_NAME}.{namespace}"
-    names = {SERVICE_NAME, service, f"{service}.svc", f"{service}.svc.cluster.local", "localhost", "127.0.0.1"}
+    names = {"localhost", "127.0.0.1"}
+    for name in (SERVICE_NAME, uploads.PROXY_SERVICE):
+        service = f"{name}.{namespace}"
+        names |= {name, service, f"{service}.svc", f"{service}.svc.cluster.local"}
     if url and (host := urlsplit(url).hostname):
         names.add(host)
     with contextlib.suppress(ValueError):
@@ -141,17 +146,22 @@ def webhooks(
     ]
 
 
-def apiservices(bundle: str, namespace: str) -> list[tuple[Resource, Object]]:
-    """Return the APIServices of the aggregated API, the preferred version first."""
+def apiservices(
+    bundle: str, namespace: str, groups: Mapping[str, Sequence[str]] = discovery.GROUPS
+) -> list[tuple[Resource, Object]]:
+    """Return the APIServices of the aggregated APIs, the preferred version first.
+
+    `groups`: those that aren't somebody else's, with their versions.
+    """
     return [
         (
             APISERVICE,
             {
                 "apiVersion": APISERVICE.api_version,
                 "kind": APISERVICE.kind,
-                "metadata": _metadata(f"{version}.{SUBRESOURCES_GROUP}"),
+                "metadata": _metadata(f"{version}.{group}"),
                 "spec": {
-                    "group": SUBRESOURCES_GROUP,
+                    "group": group,
                     "version": version,
                     "service": {"name": SERVICE_NAME, "namespace": namespace, "port": PORT},
                     "caBundle": _base64(bundle),
@@ -160,8 +170,20 @@ def apiservices(bundle: str, namespace: str) -> list[tuple[Resource, Object]]:
                 },
             },
         )
-        for index, version in enumerate(SUBRESOURCES_VERSIONS)
+        for group, versions in groups.items()
+        for index, version in enumerate(versions)
     ]
+
+
+def upload_proxy(bundle: str, url: str | None = None) -> tuple[Resource, Object]:
+    """Return the object that says where uploads are sent.
+
+    `url`: on a cluster nobody but an administrator knows it.
+    """
+    status = {"uploadProxyCA": bundle, **({"uploadProxyURL": url} if url else {})}
+    resource = RESOURCES[CDI_CONFIG.kind]
+    obj = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": _metadata(CDI_CONFIG_NAME)}
+    return resource, {**obj, "status": status}
 
 
 def endpoints(namespace: str, url: str) -> list[tuple[Resource, Object]]:
@@ -237,7 +259,7 @@ class Registration:
             self._informer(SECRET, namespace, CERTIFICATES_SECRET),
             self._informer(MUTATINGWEBHOOK, None, MUTATOR),
             self._informer(VALIDATINGWEBHOOK, None, VALIDATOR),
-            *(self._informer(APISERVICE, None, f"{name}.{SUBRESOURCES_GROUP}") for name in SUBRESOURCES_VERSIONS),
+            *(self._informer(APISERVICE, None, obj["metadata"]["name"]) for _, obj in apiservices("", namespace)),
         ]
         if pod:
             # When it is rolled out, what the build of before registered is replaced
@@ -288,7 +310,11 @@ class Registration:
         self.done.set()
 
     def _wanted(self, bundle: str) -> list[tuple[Resource, Object]]:
-        found = webhooks(bundle, self._namespace, self._url, self._kinds()) + apiservices(bundle, self._namespace)
+        kinds = self._kinds()
+        is_ours = DATA_VOLUME in kinds
+        groups = {name: versions for name, versions in discovery.GROUPS.items() if is_ours or name != uploads.GROUP}
+        found = webhooks(bundle, self._namespace, self._url, kinds) + apiservices(bundle, self._namespace, groups)
+        found += [upload_proxy(bundle, self._url)] if is_ours else []
         return found + (endpoints(self._namespace, self._url) if self._url else [])
 
     def _kinds(self) -> list[Kind]:
@@ -336,8 +362,8 @@ class Registration:
         try:
             found = self._client.get(resource, namespace, name)
         except NotFound:
-            # Another replica may be quicker; it writes the same
-            with contextlib.suppress(AlreadyExists):
+            # Another replica may be quicker; it writes the same. The definition of CDIConfig may come later
+            with contextlib.suppress(AlreadyExists, *([NotFound] if resource.group == cdi.GROUP else [])):
                 self._remember(resource, wanted, self._client.create(resource, wanted))
                 log.info("registered", extra={"kind": resource.kind, "object": name})
             return

@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from turtles import endpoint
+from turtles.api import uploads
 from turtles.api.kind import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, Kind
 from turtles.kube.client import ApiError, Client
 from turtles.virt_api import authentication, discovery, status, streams, subresources
@@ -21,6 +22,8 @@ from turtles.virt_api.authentication import FrontProxy, User
 from turtles.virt_api.connections import Connections
 from turtles.virt_api.nodes import Nodes
 from turtles.virt_api.status import Failure
+from turtles.virt_api.upload_tokens import Tokens
+from turtles.virt_api.uploads import UploadProxy
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +53,7 @@ class Server:
         context: ssl.SSLContext,
         ready: Callable[[], bool],
         nodes: Nodes | None = None,
+        namespace: str = "kubevirt",
     ) -> None:
         self._client = client
         self._admission = admission
@@ -59,6 +63,8 @@ class Server:
         nodes = nodes or Nodes(client)
         self._handlers = subresources.handlers(client, nodes, lambda: admission.configuration)
         self._streams = streams.handlers(client, nodes)
+        self._tokens = Tokens(client, namespace)
+        self._uploads = UploadProxy(client, self._tokens, nodes)
         self.connections = Connections()
 
     def trust(self, front_proxy: FrontProxy) -> None:
@@ -85,6 +91,13 @@ class Server:
             router.add_get(f"{group}/{version}/version", _document(discovery.version))
             router.add_get(f"{group}/{version}/guestfs", _document(discovery.guestfs))
             router.add_get(f"{group}/{version}/healthz", self._healthz)
+        group_of_uploads = f"/apis/{uploads.GROUP}"
+        router.add_get(group_of_uploads, _document(discovery.group, uploads.GROUP))
+        router.add_get(f"{group_of_uploads}/{uploads.VERSION}", _document(discovery.upload_resources))
+        router.add_post(
+            f"{group_of_uploads}/{uploads.VERSION}/namespaces/{{namespace}}/{uploads.PLURAL}", self._request_token
+        )
+        self._uploads.add_to(router)
         router.add_route("*", group + "/{version}/namespaces/{namespace}/{operation}", self._operation)
         router.add_route("*", group + "/{version}/namespaces/{namespace}/{resource}/{name}/{sub:.+}", self._subresource)
         return application
@@ -123,6 +136,28 @@ class Server:
         answer = await asyncio.to_thread(self._handlers[subresource.handler], info["namespace"], name, options)
         log.info("%s", sub, extra=facts)
         return _json(answer or {}, subresource.code) if subresource.body else web.Response(status=subresource.code)
+
+    async def _request_token(self, request: web.Request) -> web.StreamResponse:
+        user, namespace = self._authenticate(request), request.match_info["namespace"]
+        if not await asyncio.to_thread(
+            authentication.may,
+            self._client,
+            user,
+            "create",
+            uploads.VERSION,
+            namespace,
+            uploads.PLURAL,
+            "",
+            "",
+            uploads.GROUP,
+        ):
+            message = (
+                f'{uploads.PLURAL}.{uploads.GROUP} is forbidden: User "{user.name}" cannot create resource '
+                f'"{uploads.PLURAL}" in API group "{uploads.GROUP}" in the namespace "{namespace}"'
+            )
+            raise Failure(403, message)
+        body = _options(await request.read())
+        return _json(await asyncio.to_thread(self._tokens.request, namespace, body), 201)
 
     async def _operation(self, request: web.Request) -> web.Response:
         info = request.match_info

@@ -33,6 +33,8 @@ _LARGEST = 2**20
 _HEARTBEAT = 30.0
 #: Seconds to connect to a port of a guest.
 _CONNECT = 30.0
+#: What is true and false in a query.
+_YES, _NO = ("true", "t", "1"), ("false", "f", "0")
 _NOT_WEBSOCKET = (
     "websocket: the client is not using the websocket protocol: 'upgrade' token not found in 'Connection' header"
 )
@@ -113,22 +115,31 @@ class Streams:
         return await self._port(request, await asyncio.to_thread(instance_of, self._client, namespace, name), path)
 
     async def usbredir(self, request: web.Request, namespace: str, name: str, path: str) -> web.StreamResponse:
-        """Refuse: no machine has devices for it, as admission refuses `clientPassthrough`."""
-        await self._fetch(namespace, name)
-        raise conflict(VMI_KIND, name, "Not configured with USB Redirection")
+        """Connect a USB device of the client to the first port for such devices that is free."""
+        vmi = await self._fetch(namespace, name)
+        if get(vmi, "spec", "domain", "devices", "clientPassthrough") is None:
+            raise conflict(VMI_KIND, name, "Not configured with USB Redirection")
+        return await self._device(request, vmi, node_server.USB)
 
     async def vsock(self, request: web.Request, namespace: str, name: str, path: str) -> web.StreamResponse:
-        """Refuse: no machine has the device for it, as admission refuses `autoattachVSOCK`."""
-        await self._fetch(namespace, name)
-        raise Failure(400, "VSOCK is not attached.")
+        """Connect to a program of the guest that listens on its VSOCK device, with TLS unless the request says no."""
+        vmi = await self._fetch(namespace, name)
+        if not get(vmi, "spec", "domain", "devices", "autoattachVSOCK"):
+            raise Failure(400, "VSOCK is not attached.")
+        port, tls = request.query.get("port", ""), request.query.get("tls") or "true"
+        if not (port.isascii() and port.isdigit() and int(port) < 2**32):
+            raise Failure(400, f"port must be a number from 0 to {2**32 - 1}, not {port!r}")
+        if tls.lower() not in (*_YES, *_NO):
+            raise Failure(400, f"tls must be true or false, not {tls!r}")
+        return await self._device(request, vmi, node_server.VSOCK, port=port, tls=str(tls.lower() in _YES).lower())
 
     async def _fetch(self, namespace: str, name: str) -> Object:
         return await asyncio.to_thread(fetch, self._client, namespace, name)
 
-    async def _device(self, request: web.Request, vmi: Object, stream: str) -> web.StreamResponse:
+    async def _device(self, request: web.Request, vmi: Object, stream: str, **query: str) -> web.StreamResponse:
         _check_websocket(request)
-        preserve = request.query.get("preserveSession", "").lower() in ("true", "t", "1")
-        connection = _Stream(*await self._nodes.open(vmi, stream, preserve=preserve))
+        preserve = request.query.get("preserveSession", "").lower() in _YES
+        connection = _Stream(*await self._nodes.open(vmi, stream, preserve=preserve, **query))
         return await _connect(request, connection)
 
     async def _port(self, request: web.Request, vmi: Object, path: str) -> web.StreamResponse:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from turtles.api.configuration import HOTPLUG_VOLUMES, HOTPLUG_VOLUMES_FORMER, ClusterConfiguration
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.feature_gates import HOTPLUG_VOLUMES, HOTPLUG_VOLUMES_FORMER
 from turtles.api.kinds.vmi import hotplug
 from turtles.api.objects import Object, get
 

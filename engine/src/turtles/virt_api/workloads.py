@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from turtles.api import components
+from turtles.api import components, uploads
 from turtles.api.objects import Object
 from turtles.virt_api import names
 
@@ -153,6 +153,7 @@ def objects(values: Values, namespace: str) -> list[Object]:
             "description": "The components of KubeVirt, without which virtual machines can't be managed.",
         },
         _service(names.SERVICE, namespace, {"kubevirt.io": "virt-api"}, "https", 443, API_PORT),
+        _service(uploads.PROXY_SERVICE, namespace, {"kubevirt.io": "virt-api"}, "https", 443, API_PORT),
         _service(METRICS_SERVICE, namespace, {_LABEL_PROMETHEUS: "true"}, "metrics", 443, "metrics"),
         _deployment(values, namespace, "virt-api", _api_container(values, namespace)),
         _deployment(values, namespace, "virt-controller", _controller_container(values, namespace)),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from turtles.standalone.podrunner import container, sandbox, zygote_client
+from turtles.standalone.podrunner import container, host_programs, zygote_client
 from turtles.standalone.podrunner.config import ConfigError, parse
 from turtles.standalone.podrunner.container import ContainerError
 
@@ -93,7 +93,7 @@ def test_python_is_shown_wherever_it_is(tmp_path, monkeypatch):
     )
     monkeypatch.setattr("sys.prefix", "/usr")
     monkeypatch.setattr("sys.base_prefix", "/usr")
-    assert set(sandbox.visible_paths()) - set(sandbox.HOST_PATHS) == {
+    assert set(host_programs.visible_paths()) - set(host_programs.HOST_PATHS) == {
         str(tmp_path / name) for name in ("link", "real", "prefix")
     }
 

@@ -17,10 +17,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from turtles.standalone.podrunner import images, skopeo, watch
+from turtles.standalone.podrunner import images, kept_images, skopeo, watch
 from turtles.standalone.podrunner.confined import Attempt
 from turtles.standalone.podrunner.credentials import logins_for, registry_of, repository_of
-from turtles.standalone.podrunner.images import ImageError, ImageLimits, ImageStore, default_policy
+from turtles.standalone.podrunner.image_reference import ImageError, default_policy
+from turtles.standalone.podrunner.images import ImageLimits, ImageStore
 from turtles.standalone.podrunner.skopeo import readable
 
 from . import registries
@@ -214,7 +215,7 @@ def test_an_index_gives_the_image_of_this_machine(store, hostile, monkeypatch):
     ).encode()
     digest = store.ensure(f"{hostile.address}/multi:1", "IfNotPresent")
     assert digest == entries[1]["digest"]
-    assert (store.path(digest) / "disk/name").read_bytes() == b"amd64"
+    assert (store.kept.path(digest) / "disk/name").read_bytes() == b"amd64"
     monkeypatch.setattr(images.platform, "machine", lambda: "riscv64")
     assert "not made for linux/riscv64; its platforms are: linux/amd64, linux/arm64" in refused(
         store, f"{hostile.address}/multi:1", "Always"
@@ -239,7 +240,7 @@ def test_archives_of_this_machine_expand_within_limits(make, tmp_path, compresse
     store = make(max_bytes=30 << 20)
     archive = local_archive(tmp_path / "ok", layer(name=b"content"))
     digest = store.ensure(f"oci-archive:{archive}", "IfNotPresent")
-    assert (store.path(digest) / "disk/name").read_bytes() == b"content"
+    assert (store.kept.path(digest) / "disk/name").read_bytes() == b"content"
     # Data and hole both: what skopeo expands it to counts.
     local_archive(
         tmp_path / "ok",
@@ -312,7 +313,7 @@ def test_a_cached_private_image_needs_credentials(make, private, monkeypatch):
     reference = private.push("team/secret", layer(name=b"private"))
     alice = logins_for(reference, [secret("a", private.address, "alice", namespace="alice")])
     digest = store.ensure(reference, "IfNotPresent", alice)
-    assert (store.path(digest) / "disk/name").read_bytes() == b"private"
+    assert (store.kept.path(digest) / "disk/name").read_bytes() == b"private"
     wrong = logins_for(reference, [secret("w", private.address, "bob", "guessed", namespace="bob")])
     elsewhere = logins_for(reference, [secret("e", "registry.example.org", "alice", namespace="bob")])
     assert elsewhere == []
@@ -362,16 +363,16 @@ def test_what_an_image_says_is_kept_also_of_one_that_is_here(store, private, tmp
     reference = private.push("team/says", layer(name=b"says"))
     logins = logins_for(reference, [secret("a", private.address)])
     digest = store.ensure(reference, "IfNotPresent", logins)
-    said = store.config(digest)
+    said = store.kept.config(digest)
     assert said is not None
     # As an earlier version left it.
     (kept,) = (tmp_path / "images/configs").iterdir()
     kept.unlink()
-    assert store.config(digest) is None
+    assert store.kept.config(digest) is None
     assert store.ensure(reference, "IfNotPresent", logins) == digest
-    assert store.config(digest) is None
+    assert store.kept.config(digest) is None
     assert store.ensure(reference, "Always", logins) == digest
-    assert store.config(digest) == said
+    assert store.kept.config(digest) == said
 
 
 @needs_registry
@@ -386,9 +387,9 @@ def test_records_hold_no_secrets_and_go_with_their_image(store, private, tmp_pat
         assert registries.PASSWORD not in path.read_text()
         assert logins_for(reference, [login])[0].auth not in path.read_text()
     assert stat.S_IMODE((tmp_path / "images").stat().st_mode) == 0o700
-    os.utime(store.path(digest), (0, 0))
+    os.utime(store.kept.path(digest), (0, 0))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(used=99, total=100, free=1 << 40))
-    assert store.collect(set()) == [digest.removeprefix("sha256:")]
+    assert store.kept.collect(set()) == [digest.removeprefix("sha256:")]
     assert names(tmp_path / "images/pulled") == ["key"]
     assert names(tmp_path / "images/refs") == []
 
@@ -453,14 +454,14 @@ def test_files_of_this_machine_are_everybodys_by_their_name_only(store, private,
 
 def test_images_are_whole_or_not_there(tmp_path, monkeypatch):
     store = ImageStore(tmp_path / "images")
-    content = store.path("sha256:1")
+    content = store.kept.path("sha256:1")
     (content / "disk").mkdir(parents=True)
     os.utime(content, (0, 0))
-    monkeypatch.setattr(images, "_DISK_HIGH", 0.0)
+    monkeypatch.setattr(kept_images, "_DISK_HIGH", 0.0)
     # As if it were killed just when it begins to remove.
-    monkeypatch.setattr(images, "remove_tree", lambda path: seen.append(content.exists()))
+    monkeypatch.setattr(kept_images, "remove_tree", lambda path: seen.append(content.exists()))
     seen = []
-    assert store.collect(set()) == ["1"]
+    assert store.kept.collect(set()) == ["1"]
     assert seen == [False]
     monkeypatch.undo()
     (tmp_path / "images/tmp/pull").mkdir()
@@ -500,9 +501,9 @@ def test_what_is_known_of_an_image_goes_with_it(tmp_path, monkeypatch):
     reference = f"oci:{layout}"
     digest = store.ensure(reference, "IfNotPresent")
     assert store.present(reference, "IfNotPresent") == digest
-    os.utime(store.path(digest), (0, 0))
+    os.utime(store.kept.path(digest), (0, 0))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(used=99, total=100, free=1 << 40))
-    assert store.collect(set()) == [digest.removeprefix("sha256:")]
+    assert store.kept.collect(set()) == [digest.removeprefix("sha256:")]
     assert not list((tmp_path / "images/refs").iterdir())
 
 

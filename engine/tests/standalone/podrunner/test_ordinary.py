@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from turtles.kube.resources import CONFIGMAP, POD, SECRET
+from turtles.standalone.podrunner.mount_points import mount_points
 from turtles.standalone.podrunner.poddir import PodDir
-from turtles.standalone.podrunner.sandbox import mount_points
 
 from .busybox import layout
 from .entry_points import names

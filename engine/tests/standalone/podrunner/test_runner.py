@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from turtles.kube.resources import CONFIGMAP, POD, SECRET
-from turtles.standalone.podrunner import reset, sandbox
+from turtles.standalone.podrunner import reset
+from turtles.standalone.podrunner.mount_points import is_mount
 from turtles.standalone.podrunner.prepare import prepare
+from turtles.standalone.podrunner.spec import Spec
 from turtles.standalone.podrunner.start import _rest_of
 from turtles.standalone.podrunner.zygote_client import ZygoteError
 
@@ -215,7 +217,7 @@ def test_killed_zygote_hurts_no_pod(node):
 
 def test_a_start_that_cannot_be_noted_leaves_nothing(node):
     zygote = node.zygote.status()["pid"]
-    spec = sandbox.Spec("entry_points:main", [], {}, str(node.config.run_dir / "root"), "host")
+    spec = Spec("entry_points:main", [], {}, str(node.config.run_dir / "root"), "host")
     # A file in the directory's place stands for a full disk: the state can't be written.
     own = node.config.root_dir / "own"
     own.touch()
@@ -272,7 +274,7 @@ def test_prepare_warms_the_cache(node):
     prepare(node.config, node.zygote, "one")
     cache = node.config.root_dir / "cache" / node.config.preload[0].key
     assert (cache / "warm").read_text() == "107"
-    assert not sandbox.is_mount(node.config.run_dir / "netns")
+    assert not is_mount(node.config.run_dir / "netns")
 
 
 def test_reset_is_idempotent(node):

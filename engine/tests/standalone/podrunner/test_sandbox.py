@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from turtles.standalone.podrunner import sandbox
+from turtles.standalone.podrunner import host_programs
 from turtles.standalone.podrunner.execution import Execution
+from turtles.standalone.podrunner.spec import NOFILE
 
 pytestmark = pytest.mark.root
 
@@ -151,7 +152,7 @@ def test_a_list_of_what_is_seen_of_the_host(node):
         "/tmp",
     )
     seen = attack(node, "look", *folders, container={"securityContext": {"capabilities": {"drop": ["ALL"]}}})
-    shown = sandbox.visible_paths()
+    shown = host_programs.visible_paths()
     assert set(seen["/"]) <= {
         "bin",
         "boot",
@@ -182,7 +183,7 @@ def test_a_list_of_what_is_seen_of_the_host(node):
     assert seen["own"] == [folder for folder in folders if folder != "/tmp"]
     written = {"hosts", "hostname", "resolv.conf", "passwd", "group", "mtab", "ssl"}
     listed = tuple(path for path in shown if path.startswith("/etc/"))
-    assert [path for path in seen["etc"] if not sandbox.covered(path, listed)] == sorted(
+    assert [path for path in seen["etc"] if not host_programs.covered(path, listed)] == sorted(
         f"/etc/{name}" for name in written if name != "ssl" or Path("/etc/ssl").exists()
     )
     assert seen["masked"] == seen["firmware"] == seen["writable"] == []
@@ -282,4 +283,4 @@ def test_limits_of_a_container(node):
         for line in Path(f"/proc/{state['pid']}/limits").read_text().splitlines()
     }
     assert limits["Max core file size"] == ["0", "0"]
-    assert int(limits["Max open files"][1]) <= sandbox.NOFILE
+    assert int(limits["Max open files"][1]) <= NOFILE

@@ -3,9 +3,10 @@
 
 import pytest
 
-from turtles.standalone.podrunner import sandbox, status
+from turtles.standalone.podrunner import status
 from turtles.standalone.podrunner.cgroup import cpu_shares, cpu_weight
 from turtles.standalone.podrunner.config import ConfigError, normalize_reference, parse
+from turtles.standalone.podrunner.privileges import capability_set
 
 RUNNING, WAITING = {"running": {}}, {"waiting": {}}
 OK, BAD = {"terminated": {"exitCode": 0}}, {"terminated": {"exitCode": 1}}
@@ -84,10 +85,10 @@ def test_cgroup_numbers():
 
 
 def test_capabilities():
-    assert sandbox.capability_set(["NET_BIND_SERVICE"], ["ALL"]) == ["NET_BIND_SERVICE"]
-    assert "MKNOD" not in sandbox.capability_set([], ["CAP_MKNOD"])
+    assert capability_set(["NET_BIND_SERVICE"], ["ALL"]) == ["NET_BIND_SERVICE"]
+    assert "MKNOD" not in capability_set([], ["CAP_MKNOD"])
     with pytest.raises(ValueError, match="no capability NONSENSE"):
-        sandbox.capability_set(["NONSENSE"], [])
+        capability_set(["NONSENSE"], [])
 
 
 def test_configuration_errors_name_the_key():

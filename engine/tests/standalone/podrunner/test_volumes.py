@@ -10,8 +10,9 @@ import jwt
 import pytest
 
 from turtles.kube.errors import ApiError
-from turtles.standalone.podrunner import node, sandbox
+from turtles.standalone.podrunner import node
 from turtles.standalone.podrunner import syscalls as sc
+from turtles.standalone.podrunner.mount_points import is_mount
 from turtles.standalone.podrunner.volumes import VolumeError, Volumes, own_by_group, sub_path
 
 POD = {
@@ -191,12 +192,12 @@ def test_memory_is_mounted_after_a_crash_in_between(tmp_path: Path) -> None:
     (tmp_path / "pod/volumes/kubernetes.io~empty-dir/m").mkdir(parents=True)
     folder = volumes.prepare(pod, tmp_path / "pod", {})["m"]
     try:
-        assert sandbox.is_mount(folder)
+        assert is_mount(folder)
         assert (stat.S_IMODE(folder.stat().st_mode), folder.stat().st_gid) == (0o2777, 107)
         assert volumes.prepare(pod, tmp_path / "pod", {})["m"] == folder
     finally:
         volumes.remove("u-1", tmp_path / "pod")
-    assert not sandbox.is_mount(folder)
+    assert not is_mount(folder)
 
 
 def huge(medium: str, limits: dict[str, str]) -> dict[str, Any]:
@@ -223,7 +224,7 @@ def test_huge_pages_are_mounted(tmp_path: Path, medium: str) -> None:
         assert (found.f_bsize, found.f_blocks) == (2 << 20, 2)
     finally:
         volumes.remove("u-1", tmp_path / "pod")
-    assert not sandbox.is_mount(folder)
+    assert not is_mount(folder)
 
 
 @pytest.mark.parametrize(

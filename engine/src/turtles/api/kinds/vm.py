@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from turtles.api import labels
-from turtles.api.configuration import DECENTRALIZED_MIGRATION
 from turtles.api.core import CONDITIONS, FREE, METADATA
 from turtles.api.data_volumes import TEMPLATES, namespace_causes, template_causes
+from turtles.api.feature_gates import DECENTRALIZED_MIGRATION
 from turtles.api.kind import (
     AGE,
     CREATE,

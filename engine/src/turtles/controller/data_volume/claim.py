@@ -9,32 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from turtles.api import cdi, quantity
+from turtles.api import cdi, quantity, storage_profiles, uploads
+from turtles.api.data_sources import SNAPSHOT, copy_source
 from turtles.api.objects import Object, owner_reference
 
 _MIB = 1 << 20
 _DEFAULT = "storageclass.kubernetes.io/is-default-class"
 _DEFAULT_VIRT = "storageclass.kubevirt.io/is-default-virt-class"
-#: What the volumes of some provisioners can do, the best for virtual machines first: access mode and volumeMode.
-_PROVISIONERS = {
-    "turtles.kubevirt/local-path": ("ReadWriteOnce", "Filesystem"),
-    "rancher.io/local-path": ("ReadWriteOnce", "Filesystem"),
-    "kubevirt.io.hostpath-provisioner": ("ReadWriteOnce", "Filesystem"),
-    "kubevirt.io/hostpath-provisioner": ("ReadWriteOnce", "Filesystem"),
-    "hostpath.csi.k8s.io": ("ReadWriteOnce", "Filesystem"),
-    "kubernetes.io/no-provisioner": ("ReadWriteOnce", "Filesystem"),
-    "nfs.csi.k8s.io": ("ReadWriteMany", "Filesystem"),
-    "rook-ceph.rbd.csi.ceph.com": ("ReadWriteMany", "Block"),
-    "rbd.csi.ceph.com": ("ReadWriteMany", "Block"),
-    "rook-ceph.cephfs.csi.ceph.com": ("ReadWriteMany", "Filesystem"),
-    "cephfs.csi.ceph.com": ("ReadWriteMany", "Filesystem"),
-    "driver.longhorn.io": ("ReadWriteMany", "Block"),
-    "linstor.csi.linbit.com": ("ReadWriteMany", "Block"),
-    "topolvm.io": ("ReadWriteOnce", "Block"),
-    "ebs.csi.aws.com": ("ReadWriteOnce", "Block"),
-    "disk.csi.azure.com": ("ReadWriteOnce", "Block"),
-    "pd.csi.storage.gke.io": ("ReadWriteOnce", "Block"),
-}
 
 
 class ClaimError(Exception):
@@ -61,13 +42,25 @@ def waits_for_consumer(storage_class: Mapping[str, Any] | None) -> bool:
     return (storage_class or {}).get("volumeBindingMode") == "WaitForFirstConsumer"
 
 
-def claim(data_volume: Object, classes: Iterable[Object]) -> Object:
+def claim(
+    data_volume: Object,
+    classes: Iterable[Object],
+    origin: Mapping[str, Any] | None = None,
+    profiles: Iterable[Object] = (),
+) -> Object:
     """Return the claim to create.
 
+    :param origin: the claim of which the disk will be a copy: what it says of its disk goes for the copy.
+    :param profiles: all StorageProfiles.
     :raises ClaimError: nobody says how the volume is to be used.
     """
     spec, metadata = data_volume["spec"], data_volume["metadata"]
-    wanted = _completed(spec["storage"], classes) if spec.get("storage") is not None else dict(spec["pvc"])
+    form = spec.get("storage")
+    wanted = dict(spec["pvc"]) if form is None else _completed(form, classes, profiles)
+    source = copy_source(data_volume)
+    if source is not None and source.kind == SNAPSHOT and source.namespace == metadata["namespace"]:
+        group = "snapshot.storage.k8s.io"
+        wanted["dataSource"] = {"apiGroup": group, "kind": "VolumeSnapshot", "name": source.name}
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
@@ -75,6 +68,7 @@ def claim(data_volume: Object, classes: Iterable[Object]) -> Object:
             "name": metadata["name"],
             "namespace": metadata["namespace"],
             "labels": {
+                **(cdi.disk_labels(origin) if origin is not None else {}),
                 **(metadata.get("labels") or {}),
                 cdi.APP: cdi.APP_IMPORTER,
                 "app.kubernetes.io/part-of": "kubevirt",
@@ -83,6 +77,8 @@ def claim(data_volume: Object, classes: Iterable[Object]) -> Object:
                 **_passed_on(metadata.get("annotations") or {}),
                 cdi.CONTENT_TYPE: spec.get("contentType") or "kubevirt",
                 cdi.IMPORT_SOURCE: "none" if "blank" in spec["source"] else next(iter(spec["source"])),
+                **({} if source is None else {cdi.CLONE_REQUEST: f"{source.namespace}/{source.name}"}),
+                **({uploads.TARGET: ""} if spec["source"].get("upload") is not None else {}),
             },
             "ownerReferences": [owner_reference(data_volume)],
         },
@@ -140,21 +136,25 @@ def is_block(target: Mapping[str, Any]) -> bool:
     return bool(target["spec"].get("volumeMode") == "Block")
 
 
-def _completed(storage: Mapping[str, Any], classes: Iterable[Object]) -> Object:
+def _completed(storage: Mapping[str, Any], classes: Iterable[Object], profiles: Iterable[Object]) -> Object:
     """Return a claim's spec, made of the form `storage`."""
     found = storage_class_of(storage.get("storageClassName"), classes)
-    mode, volume_mode = _PROVISIONERS.get((found or {}).get("provisioner") or "", (None, "Filesystem"))
+    name = found["metadata"]["name"] if found else ""
+    profile = next((each for each in profiles if each["metadata"]["name"] == name), None)
+    modes, volume_mode = storage.get("accessModes") or (), storage.get("volumeMode")
+    known = storage_profiles.uses(found, profile)
+    use = storage_profiles.choose(known, modes, volume_mode)
+    if use is None and not modes:
+        which = f"StorageClass {name}" if found else "there is no default StorageClass, which"
+        if known:
+            message = f"{which} has no volumes with volumeMode {volume_mode}: name accessModes in spec.storage"
+        else:
+            message = f"{which} doesn't say how its volumes are used: name accessModes in spec.storage"
+        remedy = f", or claimPropertySets in the spec of StorageProfile {name}" if found else ", or a storageClassName"
+        raise ClaimError(message + remedy)
     wanted = dict(storage)
-    if not wanted.get("accessModes"):
-        if mode is None:
-            which = f"StorageClass {found['metadata']['name']}" if found else "there is no default StorageClass, which"
-            raise ClaimError(
-                f"{which} doesn't say how its volumes are used: name accessModes in spec.storage"
-                + ("" if found else ", or a storageClassName")
-            )
-        wanted["accessModes"] = [mode]
-        wanted.setdefault("volumeMode", volume_mode)
-    wanted.setdefault("volumeMode", "Filesystem")
+    wanted["accessModes"] = list(modes or (use.access_modes if use else ()))
+    wanted["volumeMode"] = volume_mode or (use.volume_mode if use else "Filesystem")
     if found is not None:
         wanted.setdefault("storageClassName", found["metadata"]["name"])
     if wanted["volumeMode"] == "Filesystem":

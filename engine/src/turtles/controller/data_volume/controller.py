@@ -10,32 +10,35 @@ import logging
 import time
 from collections.abc import Callable
 
-from turtles.api import cdi, times
+from turtles.api import cdi, times, uploads
 from turtles.api.configuration import ClusterConfiguration
-from turtles.api.kinds.data_volume import DATA_VOLUME as KIND
-from turtles.api.objects import Object, controller_of, get, is_deleted
+from turtles.api.data_sources import CLAIM, SNAPSHOT, copy_source
+from turtles.api.objects import Object, get, is_deleted
 from turtles.api.phases import is_final
 from turtles.controller.caches import BY_CLAIM, Caches
 from turtles.controller.changes import merge_diff
 from turtles.controller.claims import claim_names
+from turtles.controller.data_volume import transfer
 from turtles.controller.data_volume.claim import scratch_name
+from turtles.controller.data_volume.objects import create, delete, own
 from turtles.controller.data_volume.plan import Plan, Surroundings, failed, plan
 from turtles.controller.data_volume.pod import ImporterConfig, importer_pod, pod_name, source_of
 from turtles.controller.data_volume.progress import ask
 from turtles.controller.data_volume.status import status
-from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound, Unavailable
+from turtles.controller.definition import Definition
+from turtles.kube.client import ApiError, Client, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key, key_of
-from turtles.kube.kubevirt import DATA_VOLUME
+from turtles.kube.kubevirt import DATA_VOLUME, STORAGE_PROFILE
 from turtles.kube.manager import Controller, Manager, Trigger, each, owner_of
-from turtles.kube.resources import CRD, POD, PVC, STORAGECLASS, Resource
+from turtles.kube.resources import POD, PV, PVC, STORAGECLASS, VOLUMESNAPSHOT, Resource
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which it counts who owns the definition of DataVolumes.
-_OWNER_SECONDS = 60.0
 #: Seconds until another look, where another Pod of the name is on its way out.
 _AGAIN = 1.0
+#: Index of DataVolumes beside sources: the ones that they are for, as "namespace/name".
+_BY_TARGET = "target"
 
 
 class DataVolumeController:
@@ -59,12 +62,16 @@ class DataVolumeController:
         :param mounts_images: says whether Pods can have volumes of container images.
         """
         self._mounts_images = mounts_images
-        self._client, self._recorder, self._image, self._clock = client, recorder, image, clock
+        self._client, self._recorder, self._image = client, recorder, image
+        self._definition = Definition(client, clock)
         self._configuration = configuration
         self._data_volumes, self._claims, self._vmis = caches.data_volumes, caches.pvcs, caches.vmis
         self._pods = manager.informer(POD, label_selector=f"{cdi.COMPONENT}={cdi.COMPONENT_IMPORTER}")
+        self._uploads = manager.informer(POD, label_selector=f"{cdi.COMPONENT}={uploads.COMPONENT}")
         self._classes = manager.informer(STORAGECLASS)
-        self._owned: tuple[float, bool] | None = None
+        self._profiles = manager.informer(STORAGE_PROFILE, optional=True)
+        self._snapshots = manager.informer(VOLUMESNAPSHOT, optional=True)
+        self._data_volumes.add_index(_BY_TARGET, _targets)
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""
@@ -74,16 +81,19 @@ class DataVolumeController:
             Trigger(self._claims, self._of_the_name),
             owner_of(self._pods, DATA_VOLUME.kind),
             Trigger(self._vmis, self._of_a_source),
+            Trigger(self._snapshots, self._of_snapshot),
+            Trigger(self._data_volumes, self._of_a_copy),
             Trigger(self._classes, lambda old, new: self._pending()),
+            Trigger(self._profiles, lambda old, new: self._pending()),
         )
-        return Controller("data_volume", self.reconcile, triggers, workers=2)
+        return Controller("data_volume", self.reconcile, triggers, reads=(self._uploads,), workers=2)
 
     def _of_the_name(self, old: Object | None, new: Object | None) -> list[Key]:
         metadata = (new or old or {})["metadata"]
         return [
             key_of(found)
             for found in self._data_volumes.list(metadata["namespace"])
-            if metadata["name"] in (found["metadata"]["name"], get(found, "spec", "source", "pvc", "name"))
+            if metadata["name"] in (found["metadata"]["name"], _copied(found, CLAIM))
         ]
 
     def _of_a_source(self, old: Object | None, new: Object | None) -> list[Key]:
@@ -95,8 +105,21 @@ class DataVolumeController:
         return [
             key_of(found)
             for found in self._data_volumes.list(vmi["metadata"]["namespace"])
-            if get(found, "spec", "source", "pvc", "name") in names
+            if _copied(found, CLAIM) in names
         ]
+
+    def _of_snapshot(self, old: Object | None, new: Object | None) -> list[Key]:
+        metadata = (new or old or {})["metadata"]
+        waiting = self._data_volumes.list(metadata["namespace"])
+        return [key_of(found) for found in waiting if _copied(found, SNAPSHOT) == metadata["name"]]
+
+    def _of_a_copy(self, old: Object | None, new: Object | None) -> list[Key]:
+        """Return the DataVolume that one beside a source is for, and those beside sources of one that is gone."""
+        changed = new or old or {}
+        keys = [target[:2]] if (target := transfer.copied_for(changed)) is not None else []
+        if new is None or is_deleted(new):
+            keys += [key_of(copy) for copy in self._data_volumes.by_index(_BY_TARGET, "/".join(key_of(changed)))]
+        return keys
 
     def _users(self, namespace: str, claim: str) -> list[str]:
         users = self._vmis.by_index(BY_CLAIM, f"{namespace}/{claim}")
@@ -112,9 +135,13 @@ class DataVolumeController:
 
     def reconcile(self, key: Key) -> float | None:
         """Bring one DataVolume closer to its content; returns seconds after which to look again."""
-        data_volume = self._data_volumes.get(*key)
-        if data_volume is None or is_deleted(data_volume) or not self._is_ours():
+        stored = self._data_volumes.get(*key)
+        if stored is None or is_deleted(stored) or not self._definition.is_ours():
             return None
+        if self._is_for_nobody(stored):
+            self._delete(DATA_VOLUME, stored, self._data_volumes)
+            return None
+        data_volume = _resolved(stored)
         around = self._surroundings(data_volume)
         decided = plan(data_volume, around, times.now())
         try:
@@ -129,43 +156,66 @@ class DataVolumeController:
             self._recorder.event(data_volume, *event)
         return again or decided.wait
 
-    def _is_ours(self) -> bool:
-        """Say whether this engine's definition of DataVolumes is the one in force."""
-        if self._owned is None or self._clock() - self._owned[0] > _OWNER_SECONDS:
-            try:
-                found = self._client.get(CRD, None, KIND.crd_name)
-            except NotFound:
-                found = {"metadata": {}}
-            ours = (found["metadata"].get("labels") or {}).get(cdi.MANAGED_BY) == cdi.ENGINE
-            self._owned = self._clock(), ours
-        return self._owned[1]
+    def _is_for_nobody(self, data_volume: Object) -> bool:
+        """Say whether a DataVolume is beside a source for another one that is gone."""
+        target = transfer.copied_for(data_volume)
+        if target is None:
+            return False
+        found = self._data_volumes.get(*target[:2])
+        return found is None or is_deleted(found) or found["metadata"]["uid"] != target[2]
 
     def _surroundings(self, data_volume: Object) -> Surroundings:
         namespace, name = data_volume["metadata"]["namespace"], data_volume["metadata"]["name"]
         pods = self._pods.get(namespace, pod_name(data_volume))
         scratches = self._claims.get(namespace, scratch_name(data_volume))
-        pod, scratch = _own(data_volume, pods), _own(data_volume, scratches)
-        running = any(get(each, "state", "running") for each in get(pod, "status", "containerStatuses") or ())
+        pod, scratch = own(data_volume, pods), own(data_volume, scratches)
+        if source_of(data_volume) == "upload":
+            worker = self._uploads.get(namespace, cdi.pod_name(uploads.PREFIX, name))
+        else:
+            worker = pod
+        running = any(get(each, "state", "running") for each in get(worker, "status", "containerStatuses") or ())
         return Surroundings(
             self._claims.get(namespace, name),
             scratch,
             pod,
             _in_the_way((PVC, scratches, scratch), (POD, pods, pod)),
             self._classes.list(),
-            ask(pod) if pod is not None and running else None,
+            ask(worker) if worker is not None and running else None,
             source_of(data_volume) != "registry" or self._mounts_images(),
             self._source(data_volume),
             self._users(namespace, str(get(data_volume, "spec", "source", "pvc", "name"))),
+            self._snapshots.get(namespace, str(_copied(data_volume, SNAPSHOT))),
+            self._aside(data_volume),
+            self._profiles.list(),
         )
 
+    def _aside(self, data_volume: Object) -> transfer.Aside:
+        """Return what there is beside a source in another namespace."""
+        source = transfer.source_elsewhere(data_volume)
+        if source is None:
+            return transfer.Aside()
+        key = (source.namespace, transfer.copy_name(data_volume))
+        copy, claim = self._data_volumes.get(*key), self._claims.get(*key)
+        volume = get(claim, "spec", "volumeName")
+        if copy is None or not volume or cdi.phase_of(copy) != cdi.SUCCEEDED:
+            return transfer.Aside(copy, claim)
+        try:
+            return transfer.Aside(copy, claim, self._client.get(PV, None, volume))
+        except NotFound:
+            return transfer.Aside(copy, claim)
+
     def _source(self, data_volume: Object) -> Object | None:
-        """Return the claim that is to be copied."""
-        name = get(data_volume, "spec", "source", "pvc", "name")
+        """Return the claim of the namespace that is to be copied."""
+        name = _copied(data_volume, CLAIM)
         return self._claims.get(data_volume["metadata"]["namespace"], name) if name else None
 
     def _carry_out(self, data_volume: Object, decided: Plan, around: Surroundings) -> float | None:
         namespace, name = data_volume["metadata"]["namespace"], data_volume["metadata"]["name"]
         target = around.target
+        if decided.create_copy is not None:
+            self._create(DATA_VOLUME, decided.create_copy, self._data_volumes)
+        if decided.give_volume and target is not None and around.aside.volume is not None:
+            self._give(around.aside.volume, target)
         if decided.create_target is not None:
             self._create(PVC, decided.create_target, self._claims)
             log.info("claim created", extra={"namespace": namespace, "dataVolume": name})
@@ -176,6 +226,8 @@ class DataVolumeController:
             self._delete(POD, around.pod, self._pods)
         if decided.delete_scratch and around.scratch is not None:
             self._delete(PVC, around.scratch, self._claims)
+        if decided.delete_copy and around.aside.copy is not None:
+            self._delete(DATA_VOLUME, around.aside.copy, self._data_volumes)
         scratch = around.scratch
         if decided.create_scratch is not None:
             scratch = self._create(PVC, decided.create_scratch, self._claims)
@@ -188,23 +240,19 @@ class DataVolumeController:
             log.info("importer created", extra={"namespace": namespace, "dataVolume": name})
         return None
 
+    def _give(self, volume: Object, target: Object) -> None:
+        """Hand a volume over from the claim that has it to another one."""
+        metadata = volume["metadata"]
+        guard = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+        reference = {"resourceVersion": None, **transfer.reference_to(target)}
+        self._client.patch(PV, None, metadata["name"], {"metadata": guard, "spec": {"claimRef": reference}})
+
     def _create(self, resource: Resource, wanted: Object, cache: Informer) -> Object | None:
         """Create an object; None if there is one of that name, which isn't in the cache or isn't ours."""
-        try:
-            made = self._client.create(resource, wanted)
-        except AlreadyExists:
-            return None
-        cache.observe(made)
-        return made
+        return create(self._client, resource, wanted, cache)
 
     def _delete(self, resource: Resource, obj: Object, cache: Informer) -> None:
-        metadata = obj["metadata"]
-        try:
-            answer = self._client.delete(resource, metadata["namespace"], metadata["name"], uid=metadata["uid"])
-        except NotFound:
-            return
-        if answer.get("kind") == resource.kind:
-            cache.observe(answer)
+        delete(self._client, resource, obj, cache)
 
     def _refused(self, data_volume: Object, around: Surroundings, error: ApiError) -> None:
         """Say what the API server doesn't take; the next try comes by itself."""
@@ -233,16 +281,30 @@ class DataVolumeController:
         self._data_volumes.observe(stored)
 
 
-def _own(data_volume: Object, obj: Object | None) -> Object | None:
-    """Return an object if the DataVolume controls it."""
-    if obj is None or (controller_of(obj) or {}).get("uid") != data_volume["metadata"]["uid"]:
+def _resolved(data_volume: Object) -> Object:
+    """Return a DataVolume with the source that its DataSource led to, in the place of that."""
+    if data_volume["spec"].get("sourceRef") is None:
+        return data_volume
+    source = copy_source(data_volume)
+    return {**data_volume, "spec": {**data_volume["spec"], "source": source.as_source() if source else {}}}
+
+
+def _copied(data_volume: Object, kind: str) -> str | None:
+    """Return the name of what a DataVolume copies, if it is of this kind and in its namespace."""
+    source = copy_source(data_volume)
+    if source is None or source.kind != kind or source.namespace != data_volume["metadata"]["namespace"]:
         return None
-    return obj
+    return source.name
+
+
+def _targets(data_volume: Object) -> list[str]:
+    target = transfer.copied_for(data_volume)
+    return ["/".join(target[:2])] if target is not None else []
 
 
 def _in_the_way(*found: tuple[Resource, Object | None, Object | None]) -> str:
     """Return the first object that has the name of one of the DataVolume's, and isn't its own nor on its way out."""
-    for resource, obj, own in found:
-        if obj is not None and own is None and not is_deleted(obj):
+    for resource, obj, ours in found:
+        if obj is not None and ours is None and not is_deleted(obj):
             return f"{resource.kind} {obj['metadata']['name']}"
     return ""

@@ -11,12 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from turtles.api import cdi
+from turtles.api import cdi, quantity, uploads
 from turtles.api.conditions import get_condition
+from turtles.api.data_sources import CopySource
 from turtles.api.objects import Object, controller_of, get, is_deleted
 from turtles.controller.data_volume import claim as claims
+from turtles.controller.data_volume import transfer
 from turtles.controller.data_volume.pod import REFUSED, SCRATCH_NEEDED, has_scratch, is_known_to_need_scratch, source_of
-from turtles.controller.data_volume.status import UNKNOWN_PROGRESS, Running, status
+from turtles.controller.data_volume.status import UNKNOWN_PROGRESS, Running, is_copy, status
 from turtles.controller.vmi.status import container_trouble
 
 #: How many times an importer is started again before the DataVolume fails.
@@ -24,7 +26,7 @@ MAX_RESTARTS = 10
 #: Seconds between two looks at a running import, whose progress is asked for; and at what waits for somebody else.
 _LOOK = 2.0
 
-
+#: What is done, by the source, and what was done: words of events.
 _IDLE = Running()
 
 
@@ -38,6 +40,9 @@ class Surroundings:
     :param progress: what the importer says, in per cent.
     :param mounts_images: Pods can have volumes of container images.
     :param source: the claim to copy. :param users: machines that use it, so that it may change.
+    :param snapshot: the VolumeSnapshot to restore.
+    :param aside: what there is beside a source in another namespace.
+    :param profiles: all StorageProfiles.
     """
 
     target: Object | None = None
@@ -49,6 +54,9 @@ class Surroundings:
     mounts_images: bool = True
     source: Object | None = None
     users: Sequence[str] = ()
+    snapshot: Object | None = None
+    aside: transfer.Aside = transfer.NOTHING
+    profiles: Iterable[Object] = ()
 
 
 @dataclass(frozen=True)
@@ -56,9 +64,11 @@ class Plan:
     """What is to happen, in this order.
 
     :param note: annotations of the claim from now on.
+    :param create_copy: the DataVolume to create beside a source in another namespace.
     :param create_target: the claim to create. :param create_scratch: likewise.
+    :param give_volume: hand the volume of the copy beside the source over to the claim.
     :param create_pod: create the importer's Pod.
-    :param delete_pod: and :param delete_scratch: delete them.
+    :param delete_pod: and :param delete_scratch: delete them. :param delete_copy: likewise.
     :param status: of the DataVolume from now on.
     :param events: (type, reason, message) to tell about it.
     :param wait: seconds until the next look, or None.
@@ -73,6 +83,9 @@ class Plan:
     delete_scratch: bool = False
     events: tuple[tuple[str, str, str], ...] = ()
     wait: float | None = None
+    create_copy: Object | None = None
+    give_volume: bool = False
+    delete_copy: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,9 @@ class _Step:
     delete_scratch: bool = False
     progress: str = UNKNOWN_PROGRESS
     wait: float | None = None
+    create_copy: Object | None = None
+    give_volume: bool = False
+    delete_copy: bool = False
 
 
 def plan(data_volume: Object, around: Surroundings, now: str) -> Plan:
@@ -117,6 +133,9 @@ def plan(data_volume: Object, around: Surroundings, now: str) -> Plan:
         step.delete_scratch,
         tuple(_events(data_volume, step)),
         step.wait,
+        step.create_copy,
+        step.give_volume,
+        step.delete_copy,
     )
 
 
@@ -147,10 +166,7 @@ def _step(data_volume: Object, around: Surroundings) -> _Step:
     if target is None:
         if _annotations(data_volume).get(cdi.PRE_POPULATED) == data_volume["metadata"]["name"]:
             return _Step(cdi.PENDING)
-        try:
-            return _Step(cdi.PENDING, create_target=claims.claim(data_volume, around.classes))
-        except claims.ClaimError as error:
-            return _Step(cdi.PENDING, failed(str(error)))
+        return _begin(data_volume, around)
     if is_foreign(data_volume, target):
         return _foreign(data_volume, target)
     if is_deleted(target):
@@ -160,11 +176,67 @@ def _step(data_volume: Object, around: Surroundings) -> _Step:
         return _done(data_volume, around, outcome)
     if get(target, "status", "phase") == "Lost":
         return _Step(cdi.FAILED, failed(f"the volume of PVC {target['metadata']['name']} is lost"))
+    if transfer.source_elsewhere(data_volume) is not None:
+        return _handed_over(data_volume, around, target)
+    if source_of(data_volume) == "upload":
+        return _uploading(data_volume, around, target)
     if around.pod is None:
         return _start(data_volume, around, target)
     if is_deleted(around.pod):
         return _Step(_phase(data_volume, _scheduled(data_volume)))
     return _watch(data_volume, around, target, around.pod)
+
+
+def _begin(data_volume: Object, around: Surroundings) -> _Step:
+    """There is no claim: whether there is to be one."""
+    if (source := transfer.source_elsewhere(data_volume)) is not None:
+        return _from_elsewhere(data_volume, source, around)
+    if not source_of(data_volume):
+        message = "the DataSource of spec.sourceRef led to nothing when the DataVolume was created; create it again"
+        return _Step(cdi.PENDING, failed(message))
+    try:
+        target = claims.claim(data_volume, around.classes, around.source, around.profiles)
+    except claims.ClaimError as error:
+        return _Step(cdi.PENDING, failed(str(error)))
+    if source_of(data_volume) == "snapshot" and (why := _unrestorable(data_volume, around.snapshot, target)):
+        return _Step(cdi.PENDING, failed(why))
+    return _Step(cdi.PENDING, create_target=target)
+
+
+def _unrestorable(data_volume: Object, snapshot: Object | None, target: Object) -> str:
+    """Return why a VolumeSnapshot can't be restored now; empty if it can."""
+    source = data_volume["spec"]["source"]["snapshot"]
+    name = f"Source VolumeSnapshot {source['namespace']}/{source['name']}"
+    if snapshot is None:
+        return f"{name} not found"
+    if not get(snapshot, "status", "readyToUse"):
+        return f"{name} is not ready to use"
+    wanted, needed = target["spec"]["resources"]["requests"]["storage"], get(snapshot, "status", "restoreSize")
+    if needed is not None and quantity.parse(wanted) < quantity.parse(needed):
+        return f"target resources requests storage size is smaller than the source: {name} needs a claim of {needed}"
+    return ""
+
+
+def _from_elsewhere(data_volume: Object, source: CopySource, around: Surroundings) -> _Step:
+    """The disk to copy is in another namespace: the copy is made there, and its volume handed over."""
+    move = transfer.move(data_volume, source, around.aside)
+    target = None
+    if move.target is not None:
+        target = {**claims.claim(data_volume, around.classes, around.aside.claim, around.profiles), "spec": move.target}
+    return _Step(
+        move.phase,
+        move.running,
+        create_target=target,
+        progress=move.progress,
+        create_copy=move.create,
+    )
+
+
+def _handed_over(data_volume: Object, around: Surroundings, target: Object) -> _Step:
+    if get(target, "status", "phase") != "Bound":
+        move = transfer.hand_over(target, around.aside)
+        return _Step(move.phase, move.running, give_volume=move.give)
+    return replace(_done(data_volume, around, cdi.SUCCEEDED), note={cdi.POD_PHASE: cdi.SUCCEEDED})
 
 
 def _foreign(data_volume: Object, target: Object) -> _Step:
@@ -191,7 +263,26 @@ def _done(data_volume: Object, around: Surroundings, outcome: str) -> _Step:
         running,
         delete_pod=around.pod is not None and not is_deleted(around.pod) and not keep,
         delete_scratch=around.scratch is not None and not is_deleted(around.scratch) and not keep,
+        delete_copy=around.aside.copy is not None and not is_deleted(around.aside.copy),
     )
+
+
+def _uploading(data_volume: Object, around: Surroundings, target: Object) -> _Step:
+    """Say what becomes of the upload, which is seen to for the claim (:mod:`turtles.controller.data_volume.upload`)."""
+    noted = _annotations(target)
+    words = noted.get(cdi.FAILURE_REASON, ""), noted.get(cdi.FAILURE_MESSAGE, "")
+    running = Running(noted.get(cdi.RUNNING_CONDITION) == "true", *words)
+    if noted.get(uploads.READY) == "true":
+        progress = UNKNOWN_PROGRESS if around.progress is None else f"{min(around.progress, 100.0):.2f}%"
+        return _Step(cdi.UPLOAD_READY, running, progress=progress, wait=_LOOK)
+    if cdi.POD_PHASE in noted:
+        return _Step(cdi.UPLOAD_SCHEDULED, running)
+    if get(target, "status", "phase") == "Bound":
+        return _Step(cdi.PVC_BOUND, running)
+    found = claims.storage_class_of(target["spec"].get("storageClassName"), around.classes)
+    immediately = _annotations(data_volume).get(cdi.BIND_IMMEDIATELY) == "true"
+    waits = claims.waits_for_consumer(found) and not immediately
+    return _Step(cdi.WAIT_FOR_FIRST_CONSUMER if waits else cdi.PENDING, running)
 
 
 def _start(data_volume: Object, around: Surroundings, target: Object) -> _Step:
@@ -234,11 +325,12 @@ def _unusable(data_volume: Object, around: Surroundings) -> str:
 
 
 def _scheduled(data_volume: Object) -> str:
-    return cdi.CLONE_SCHEDULED if source_of(data_volume) == "pvc" else cdi.IMPORT_SCHEDULED
+    return cdi.CLONE_SCHEDULED if is_copy(data_volume) else cdi.IMPORT_SCHEDULED
 
 
 def _in_progress(data_volume: Object) -> str:
-    return cdi.CLONE_IN_PROGRESS if source_of(data_volume) == "pvc" else cdi.IMPORT_IN_PROGRESS
+    copies = {"pvc": cdi.CLONE_IN_PROGRESS, "snapshot": cdi.RESTORE_IN_PROGRESS}
+    return copies.get(source_of(data_volume), cdi.IMPORT_IN_PROGRESS)
 
 
 def _watch(data_volume: Object, around: Surroundings, target: Object, pod: Object) -> _Step:
@@ -304,20 +396,30 @@ def _events(data_volume: Object, step: _Step) -> Iterable[tuple[str, str, str]]:
             cdi.IMPORT_IN_PROGRESS: f"Import into {name} in progress",
             cdi.CLONE_SCHEDULED: f"Cloning into {name} scheduled",
             cdi.CLONE_IN_PROGRESS: f"Cloning into {name} in progress",
+            cdi.RESTORE_IN_PROGRESS: f"Cloning from a snapshot into {name} in progress",
+            cdi.TRANSFER_IN_PROGRESS: f"Handing the copy over to {name} in progress",
+            cdi.UPLOAD_SCHEDULED: f"Upload into {name} scheduled",
+            cdi.UPLOAD_READY: f"Upload into {name} ready",
             cdi.WAIT_FOR_FIRST_CONSUMER: f"PVC {name} is pending until a Pod uses it",
         }
         if step.phase in told:
             yield "Normal", step.phase, told[step.phase]
         elif step.phase == cdi.SUCCEEDED:
-            words = ("Clone", "cloned") if source_of(data_volume) == "pvc" else ("Import", "imported")
+            words = _words(data_volume)
             yield "Normal", f"{words[0]}Succeeded", f"Successfully {words[1]} into PVC {name}"
     if step.running.reason != cdi.ERROR:
         return
     before = get_condition(get(data_volume, "status", "conditions"), cdi.RUNNING) or {}
     if before.get("message") != step.running.message or step.phase != phase:
-        failed_as = "CloneFailed" if source_of(data_volume) == "pvc" else "ImportFailed"
-        reason = failed_as if step.phase == cdi.FAILED else cdi.ERROR
+        reason = f"{_words(data_volume)[0]}Failed" if step.phase == cdi.FAILED else cdi.ERROR
         yield "Warning", reason, step.running.message
+
+
+def _words(data_volume: Object) -> tuple[str, str]:
+    """Return what happens to a DataVolume in words: the noun of its events' reasons, and what has been done."""
+    if is_copy(data_volume):
+        return "Clone", "cloned"
+    return ("Upload", "uploaded") if source_of(data_volume) == "upload" else ("Import", "imported")
 
 
 def _annotations(obj: Mapping[str, Any] | None) -> Mapping[str, str]:

@@ -6,7 +6,6 @@ Name, labels, requests and limit of memory are CDI's.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 from turtles.api import cdi
@@ -24,7 +23,6 @@ TIMEOUT = 86400
 SCRATCH_NEEDED, REFUSED = 42, 65
 
 _REQUESTS, _LIMITS = {"cpu": "100m", "memory": "60M"}, {"cpu": "2", "memory": "600M"}
-_LONGEST = 200
 #: Endings of files whose content has to be stored before it is converted.
 _CONVERTED = (".qcow2", ".vmdk", ".vdi", ".vhd", ".vhdx")
 _PACKED = (".gz", ".xz", ".zst")
@@ -44,15 +42,12 @@ class ImporterConfig:
 
 def pod_name(data_volume: Object) -> str:
     """Return the name of a DataVolume's importer. The same one always gets the same name."""
-    name = data_volume["metadata"]["name"]
-    if len(name) > _LONGEST:
-        name = f"{name[:_LONGEST].rstrip('-.')}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
-    return f"importer-{name}"
+    return cdi.pod_name("importer", data_volume["metadata"]["name"])
 
 
 def source_of(data_volume: Object) -> str:
-    """Return the name of a DataVolume's source, as in spec.source."""
-    return str(next(name for name, value in data_volume["spec"]["source"].items() if value is not None))
+    """Return the name of a DataVolume's source, as in spec.source; empty if its DataSource leads to nothing."""
+    return next((str(name) for name, value in data_volume["spec"]["source"].items() if value is not None), "")
 
 
 def is_known_to_need_scratch(data_volume: Object) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from turtles.api import cdi
 from turtles.api.conditions import set_condition
+from turtles.api.data_sources import CLAIM, SNAPSHOT
 from turtles.api.objects import Object
 
 UNKNOWN_PROGRESS = "N/A"
@@ -24,6 +25,12 @@ class Running:
     status: bool = False
     reason: str = ""
     message: str = ""
+
+
+def is_copy(data_volume: Object) -> bool:
+    """Say whether a DataVolume is the copy of another disk."""
+    source = data_volume["spec"].get("source") or {}
+    return any(source.get(kind) is not None for kind in (CLAIM, SNAPSHOT))
 
 
 def status(
@@ -45,7 +52,8 @@ def status(
     conditions = new.setdefault("conditions", [])
     bound = _bound(name, target)
     if phase == cdi.SUCCEEDED:
-        complete = "Clone Complete" if data_volume["spec"]["source"].get("pvc") else "Import Complete"
+        complete = "Clone Complete" if is_copy(data_volume) else "Import Complete"
+        complete = "Upload Complete" if data_volume["spec"]["source"].get("upload") is not None else complete
         running, progress = Running(False, "Completed", complete), "100.0%"
         ready = ("True", "", "")
     elif running.status:

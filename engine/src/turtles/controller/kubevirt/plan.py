@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from turtles import __version__
-from turtles.api import configuration
+from turtles.api import configuration_reader
 from turtles.api.conditions import set_condition
 from turtles.api.objects import Object, is_deleted
 from turtles.controller.kubevirt.health import Component
@@ -46,7 +46,7 @@ def plan(
     finalizers = metadata.get("finalizers") or []
     conditions = status.setdefault("conditions", [])
     if is_deleted(kubevirt):
-        blocked = configuration.from_kubevirt(kubevirt).uninstall_blocked
+        blocked = configuration_reader.from_kubevirt(kubevirt).uninstall_blocked
         message = f"{machines} virtual machines and instances still exist"
         if machines and blocked:
             message += "; delete them, or set spec.uninstallStrategy to RemoveWorkloads"
@@ -64,7 +64,7 @@ def plan(
         targetKubeVirtVersion=version,
         targetDeploymentID=image,
         targetKubeVirtRegistry=registry,
-        defaultArchitecture=configuration.from_kubevirt(kubevirt).architecture,
+        defaultArchitecture=configuration_reader.from_kubevirt(kubevirt).architecture,
         observedGeneration=kubevirt["metadata"].get("generation", 1),
     )
     missing = [component for component in components if not component.complete]

@@ -30,7 +30,6 @@ def obstacles(vmi: Mapping[str, Any], cluster: ClusterConfiguration, doubles: Ma
         *_macs(vmi, devices, doubles),
         *_assigned(devices, cluster),
         *_kept(spec, cluster),
-        *_metrics(devices),
         *_sidecars(vmi["metadata"]),
     ]
 
@@ -79,8 +78,6 @@ def _assigned(devices: Mapping[str, Any], cluster: ClusterConfiguration) -> Iter
     for field, kind in (("gpus", "GPU"), ("hostDevices", "HostDevice")):
         for index, device in enumerate(devices.get(field) or ()):
             name = device.get("deviceName")
-            if device.get("tag"):
-                yield f"{_WHERE}.{field}[{index}].tag is {UNSUPPORTED}; leave it out"
             if is_claimed(device):
                 yield (
                     f"{_WHERE}.{field}[{index}].claimName: resource claims are {UNSUPPORTED}; use deviceName and a "
@@ -88,11 +85,6 @@ def _assigned(devices: Mapping[str, Any], cluster: ClusterConfiguration) -> Iter
                 )
             elif permitted is not None and name not in permitted:
                 yield f"{kind} {name} is not permitted in permittedHostDevices configuration"
-
-
-def _metrics(devices: Mapping[str, Any]) -> Iterator[str]:
-    if devices.get("downwardMetrics") is not None:
-        yield f"{_WHERE}.downwardMetrics is {UNSUPPORTED}; use a downwardMetrics volume"
 
 
 def _kept(spec: Mapping[str, Any], cluster: ClusterConfiguration) -> Iterator[str]:

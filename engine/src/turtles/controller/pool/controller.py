@@ -16,7 +16,7 @@ from turtles.api.phases import is_final
 from turtles.api.run_strategies import MANUAL, RERUN_ON_FAILURE, START, STOP, run_strategy
 from turtles.api.selectors import selects
 from turtles.controller import remedies
-from turtles.controller.caches import BY_OWNER, UNOWNED_IN, Caches
+from turtles.controller.caches import BY_OWNER, UNOWNED_IN, Caches, by_selector
 from turtles.controller.changes import merge_diff
 from turtles.controller.claims import claim_names
 from turtles.controller.instances import Instances
@@ -35,7 +35,7 @@ from turtles.controller.pool.selection import SelectionError
 from turtles.controller.pool.status import PAUSED, SUCCESSFUL_PAUSED, SUCCESSFUL_RESUME, status
 from turtles.kube.client import AlreadyExists, ApiError, Client, Conflict, NotFound, Unavailable
 from turtles.kube.events import Recorder
-from turtles.kube.informer import Informer, Key, key_of
+from turtles.kube.informer import Informer, Key
 from turtles.kube.kubevirt import POOL, VM
 from turtles.kube.manager import Controller, Manager, Trigger, each
 from turtles.kube.resources import PVC, Resource
@@ -78,23 +78,10 @@ class PoolController:
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""
-        triggers = (each(self._pools), Trigger(self._vms, self._by_machine))
+        triggers = (each(self._pools), Trigger(self._vms, by_selector(self._pools, POOL.kind)))
         return Controller(
             "pool", self.reconcile, triggers, reads=(self._vmis, self._pvcs, self._revisions.cache), workers=2
         )
-
-    def _by_machine(self, old: Object | None, new: Object | None) -> list[Key]:
-        """Return which pools to look at when a machine changed: its owners, and those that could adopt it."""
-        found = dict.fromkeys(key for vm in (old, new) if vm is not None for key in self._concerned(vm))
-        return list(found)
-
-    def _concerned(self, vm: Object) -> list[Key]:
-        namespace = vm["metadata"]["namespace"]
-        owner = controller_of(vm)
-        if owner is not None:
-            return [(namespace, owner["name"])] if owner.get("kind") == POOL.kind else []
-        own = vm["metadata"].get("labels") or {}
-        return [key_of(pool) for pool in self._pools.list(namespace) if selects(pool["spec"]["selector"], own)]
 
     def reconcile(self, key: Key) -> float | None:
         """Bring one pool closer to its spec; returns seconds after which to look again."""

@@ -7,17 +7,16 @@ import time
 from collections.abc import Callable, Sequence
 
 from turtles.api import times
-from turtles.api.objects import Object, controller_of
-from turtles.api.selectors import selects
+from turtles.api.objects import Object
 from turtles.controller import remedies
-from turtles.controller.caches import BY_OWNER, UNOWNED_IN, Caches
+from turtles.controller.caches import BY_OWNER, UNOWNED_IN, Caches, by_selector
 from turtles.controller.changes import merge_diff
 from turtles.controller.instances import STOPPED, Instances
 from turtles.controller.ownership import claims, references_with, references_without
 from turtles.controller.replicaset.plan import Backoff, Plan, plan, replica, status
 from turtles.kube.client import ApiError, Client, Conflict, NotFound, Unavailable
 from turtles.kube.events import Recorder
-from turtles.kube.informer import Informer, Key, key_of
+from turtles.kube.informer import Informer, Key
 from turtles.kube.kubevirt import REPLICASET, VMI
 from turtles.kube.manager import Controller, Manager, Trigger, each
 
@@ -42,21 +41,11 @@ class ReplicaSetController:
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""
         return Controller(
-            "replicaset", self.reconcile, (each(self._replicasets), Trigger(self._vmis, self._by_instance)), workers=2
+            "replicaset",
+            self.reconcile,
+            (each(self._replicasets), Trigger(self._vmis, by_selector(self._replicasets, REPLICASET.kind))),
+            workers=2,
         )
-
-    def _by_instance(self, old: Object | None, new: Object | None) -> list[Key]:
-        """Return which sets to look at when an instance changed: its owners, and those that could adopt it."""
-        found = dict.fromkeys(key for obj in (old, new) if obj is not None for key in self._concerned(obj))
-        return list(found)
-
-    def _concerned(self, vmi: Object) -> list[Key]:
-        namespace = vmi["metadata"].get("namespace") or ""
-        owner = controller_of(vmi)
-        if owner is not None:
-            return [(namespace, owner["name"])] if owner.get("kind") == REPLICASET.kind else []
-        own = vmi["metadata"].get("labels") or {}
-        return [key_of(each) for each in self._replicasets.list(namespace) if selects(each["spec"]["selector"], own)]
 
     def reconcile(self, key: Key) -> float | None:
         """Bring one set closer to its spec; returns seconds after which to look again."""

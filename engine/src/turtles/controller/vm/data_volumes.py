@@ -6,17 +6,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from turtles.api import cdi, labels
+from turtles.api import cdi, data_sources, labels
+from turtles.api.kind import Missing
 from turtles.api.kinds.data_volume import DATA_VOLUME as KIND
 from turtles.api.objects import Object, controller_of, get, is_deleted, owner_reference
 from turtles.api.run_strategies import HALTED, run_strategy
 from turtles.controller.caches import Caches, data_volumes_of
 from turtles.controller.vm.revision import template_of
+from turtles.kube import copy_rights
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.kubevirt import DATA_VOLUME
+from turtles.kube.lookup import Lookup
 
-FAILED_CREATE = "FailedDataVolumeCreate"
+FAILED_CREATE, UNAUTHORIZED = "FailedDataVolumeCreate", "UnauthorizedDataVolumeCreate"
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,11 @@ class DataVolumes:
                     found[name] = self._create(vm, template)
                 except Unavailable:
                     raise
+                except _Unauthorized as error:
+                    missing.append(name)
+                    failure = failure or self._tell(
+                        vm, UNAUTHORIZED, f"Not authorized to create DataVolume {name}: {error}"
+                    )
                 except ApiError as error:
                     missing.append(name)
                     failure = failure or self._refused(vm, name, error)
@@ -98,6 +106,7 @@ class DataVolumes:
     def _create(self, vm: Object, template: Object) -> Object:
         wanted = of_template(vm, template)
         name = wanted["metadata"]["name"]
+        self._authorize(vm, wanted)
         try:
             made = self._client.create(DATA_VOLUME, wanted)
         except AlreadyExists:
@@ -108,15 +117,58 @@ class DataVolumes:
         self._caches.data_volumes.observe(made)
         return made
 
+    def _authorize(self, vm: Object, wanted: Object) -> None:
+        """Check that the machine's service account may copy what a DataVolume is to be a copy of, and note that there.
+
+        The API server is asked about this component otherwise, which may copy all.
+
+        :raises _Unauthorized: it may not.
+        """
+        namespace = vm["metadata"]["namespace"]
+        reference = data_sources.reference_of(wanted)
+        source = data_sources.CopySource.of(get(wanted, "spec", "source"), namespace)
+        wanted["metadata"]["annotations"].pop(cdi.CLONE_SOURCE, None)
+        if reference is not None:
+            source = self._led_to(*reference)
+            if source is not None:
+                wanted["metadata"]["annotations"][cdi.CLONE_SOURCE] = str(source)
+        if source is None:
+            return
+        user = copy_rights.service_account(namespace, _service_account(vm))
+        if message := copy_rights.refusal(self._client, user, source, namespace):
+            raise _Unauthorized(message)
+
+    def _led_to(self, namespace: str, name: str) -> data_sources.CopySource | None:
+        """Return what a DataSource leads to; None if it leads to nothing, which admission tells."""
+        find = Lookup(self._client)
+        try:
+            found = find(data_sources.KIND, namespace, name)
+            return data_sources.resolve(found, lambda where, other: find(data_sources.KIND, where, other))
+        except (Missing, data_sources.Unresolved):
+            return None
+
     def _refused(self, vm: Object, name: str, error: ApiError) -> tuple[str, str]:
         words = error.message
         if isinstance(error, NotFound):
             words = "the API server doesn't serve DataVolumes; install the engine's definitions again, or CDI"
-        message = f"Error creating DataVolume {name}: {words}"
+        return self._tell(vm, FAILED_CREATE, f"Error creating DataVolume {name}: {words}")
+
+    def _tell(self, vm: Object, reason: str, message: str) -> tuple[str, str]:
         before = get(vm, "status", "conditions") or ()
         if not any(each.get("message") == message for each in before):
-            self._recorder.event(vm, "Warning", FAILED_CREATE, message)
-        return FAILED_CREATE, message
+            self._recorder.event(vm, "Warning", reason, message)
+        return reason, message
+
+
+class _Unauthorized(Exception):
+    """A machine may not have a copy of a disk. The message says why."""
+
+
+def _service_account(vm: Object) -> str:
+    """Return the name of the service account that a machine has: that of a volume, or `default`."""
+    volumes = get(template_of(vm), "volumes") or ()
+    names = (get(volume, "serviceAccount", "serviceAccountName") for volume in volumes)
+    return next((name for name in names if name), "default")
 
 
 def _is_due(vm: Object) -> bool:

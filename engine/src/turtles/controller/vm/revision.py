@@ -12,7 +12,8 @@ from functools import partial
 from typing import Any
 
 from turtles.api import labels
-from turtles.api.configuration import HOTPLUG_VOLUMES, ClusterConfiguration
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.feature_gates import HOTPLUG_VOLUMES
 from turtles.api.kind import Context
 from turtles.api.kinds.instancetype import matchers
 from turtles.api.kinds.vmi.comparison import is_same_instance, is_same_template

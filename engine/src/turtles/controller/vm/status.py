@@ -15,6 +15,7 @@ from turtles.api.phases import RUNNING, is_final
 from turtles.api.run_strategies import ALWAYS, RERUN_ON_FAILURE, WAIT_AS_RECEIVER, run_strategy
 from turtles.api.times import rfc3339
 from turtles.controller.vm.data_volumes import FAILED_CREATE as FAILED_DATA_VOLUME
+from turtles.controller.vm.data_volumes import UNAUTHORIZED as UNAUTHORIZED_DATA_VOLUME
 from turtles.controller.vm.plan import Plan
 from turtles.controller.vm.revision import started_generation
 
@@ -33,7 +34,7 @@ FAILED_CREATE, NOT_ADOPTED = "FailedCreate", "NotAdopted"
 #: The instance type or the preference that the VM names doesn't exist.
 FAILED_FIND = {"instancetype": "FailedFindInstancetype", "preference": "FailedFindPreference"}
 #: Those that hold no longer than what causes them.
-_PASSING = (FAILED_CREATE, NOT_ADOPTED, FAILED_DATA_VOLUME, *FAILED_FIND.values())
+_PASSING = (FAILED_CREATE, NOT_ADOPTED, FAILED_DATA_VOLUME, UNAUTHORIZED_DATA_VOLUME, *FAILED_FIND.values())
 _RESTART_REQUIRED = "a non-live-updatable field was changed in the template spec"
 
 

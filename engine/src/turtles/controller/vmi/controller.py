@@ -39,8 +39,9 @@ from turtles.controller.pod.obstacles import obstacles
 from turtles.controller.pod.roles import by_role
 from turtles.controller.server import Server, image_volumes, pulls_again
 from turtles.controller.vmi import vsock
+from turtles.controller.vmi.decided import Plan
 from turtles.controller.vmi.patches import annotation_patch, gate_patch, node_label_patch, vmi_patch
-from turtles.controller.vmi.plan import Plan, plan
+from turtles.controller.vmi.plan import plan
 from turtles.controller.vmi.status import ready
 from turtles.domain import network, paths
 from turtles.kube.client import JSON, AlreadyExists, ApiError, Client, NotFound, Unavailable

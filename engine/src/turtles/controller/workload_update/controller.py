@@ -45,8 +45,6 @@ class WorkloadUpdateController:
         self._client, self._recorder, self._configuration, self._image = client, recorder, configuration, image
         self._kubevirts, self._vmis, self._pods = caches.kubevirts, caches.vmis, caches.pods
         self._migrations = manager.informer(MIGRATION)
-        #: Machines to be updated, by uid, as the last change of each told.
-        self._due: set[str] = set()
         # As in KubeVirt, a controller that was restarted begins with a batch
         self._evicted = float("-inf")
 
@@ -63,16 +61,11 @@ class WorkloadUpdateController:
         return [key_of(kubevirt) for kubevirt in self._kubevirts.list()]
 
     def _if_due(self, old: Object | None, new: Object | None) -> list[Key]:
-        """Look when there is one machine more or less to be updated.
+        """Look when there is one machine more or less to be updated."""
+        return self._all() if self._is_due(old) != self._is_due(new) else []
 
-        What was is remembered here: a change by this process is in the cache, and so in *old*, before it is told.
-        """
-        uid = (new or old or {})["metadata"]["uid"]
-        due = new is not None and is_running(new) and (is_outdated(new, self._image) or needs_larger_pod(new))
-        if due == (uid in self._due):
-            return []
-        (self._due.add if due else self._due.discard)(uid)
-        return self._all()
+    def _is_due(self, vmi: Object | None) -> bool:
+        return vmi is not None and is_running(vmi) and (is_outdated(vmi, self._image) or needs_larger_pod(vmi))
 
     def reconcile(self, key: Key) -> float | None:
         """Update the machines whose turn it is; returns seconds after which to look again."""

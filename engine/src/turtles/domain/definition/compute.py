@@ -11,10 +11,12 @@ from xml.etree.ElementTree import Element, SubElement
 from turtles.api import quantity
 from turtles.api.guests import MAX_VCPUS
 from turtles.api.kinds.vmi.headroom import memory_block, memory_obstacle
-from turtles.domain.definition.elements import Host, add_text
+from turtles.domain.definition.elements import Host, add_text, devices_of
 
 #: Alias of the device through which the guest is given more memory.
 MEMORY_ALIAS = "ua-memory"
+#: Bytes that devices of the node may need to lock besides the guest's memory.
+_DEVICE_MEMORY = 2**30
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,28 @@ def most_memory(spec: Mapping[str, Any]) -> int | None:
     if most is None or memory_obstacle(spec, most):
         return None
     return quantity.to_int(most) if quantity.to_int(most) > guest_memory(spec) else None
+
+
+def locked_memory(spec: Mapping[str, Any]) -> int:
+    """Return the bytes that a VMI's QEMU must be allowed to lock; 0 if it needs none.
+
+    Devices of the node that read and write the guest's memory need all of it, and room for their own (libvirt's
+    documentation of `memtune`, "hard_limit": 1 GiB); `reservedOverhead.memLock` says so of others.
+    """
+    domain = spec.get("domain") or {}
+    devices = devices_of(spec)
+    reserved = (domain.get("memory") or {}).get("reservedOverhead") or {}
+    functions = any(each.get("sriov") is not None for each in devices.get("interfaces") or ())
+    if not (
+        reserved.get("memLock") == "Required"
+        or devices.get("gpus")
+        or devices.get("hostDevices")
+        or functions
+        or domain.get("launchSecurity") is not None
+    ):
+        return 0
+    memory = most_memory(spec) or guest_memory(spec)
+    return memory + _DEVICE_MEMORY + quantity.to_int(reserved.get("addedOverhead") or 0)
 
 
 def add_memory(root: Element, spec: Mapping[str, Any]) -> None:

@@ -16,8 +16,6 @@ from turtles.domain.network import InterfacePlan
 _VIRTIO_MODELS = ("virtio", "virtio-transitional", "virtio-non-transitional")
 #: Graphics cards with memory of their own.
 _VIDEO_MEMORY = ("vga", "cirrus", "bochs")
-#: How many USB devices of a client a guest can have at once (KubeVirt user guide, "Client Passthrough").
-USB_REDIRECTIONS = 4
 #: PCI Express ports of a machine in all, and of those at least free ones; for small and large machines.
 _PORTS, _LARGE_PORTS, _LARGE_MEMORY = (8, 3), (16, 6), 2 * 1024**3
 #: Name of the port on which guests ask for metrics of their host (vhostmd).
@@ -167,7 +165,7 @@ def add_other_devices(devices: Element, vmi: Mapping[str, Any], cluster: Cluster
         element = SubElement(devices, "sound", model=sound.get("model") or "ich9")
         add_alias(element, sound["name"])
     if wanted.get("clientPassthrough") is not None:
-        for port in range(USB_REDIRECTIONS):
+        for port in range(paths.USB_REDIRECTIONS):
             element = SubElement(devices, "redirdev", bus="usb", type="unix")
             SubElement(element, "source", mode="bind", path=str(paths.usb_redirection_socket(_uid(vmi), port)))
     if wanted.get("rng") is not None:

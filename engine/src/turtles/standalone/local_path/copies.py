@@ -14,7 +14,7 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import IO
 
-from turtles.standalone.podrunner.files import remove_tree, sync_folder
+from turtles.standalone.files import remove_tree, sync_folder
 
 #: Name of a copy until it is whole.
 _PARTIAL = ".partial-"

@@ -12,10 +12,10 @@ from turtles.api.quantity import parse
 from turtles.kube.client import AlreadyExists, Client
 from turtles.kube.resources import PV, STORAGECLASS, VOLUMESNAPSHOTCLASS
 from turtles.standalone import binding
+from turtles.standalone.files import remove_tree, write_text
 from turtles.standalone.local_path import sources
 from turtles.standalone.local_path.copies import Copies, CopyError
 from turtles.standalone.local_path.snapshot_kinds import snapshot_class
-from turtles.standalone.podrunner.files import remove_tree, write_text
 from turtles.standalone.scheduler import is_default
 
 log = logging.getLogger(__name__)

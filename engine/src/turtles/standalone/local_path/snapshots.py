@@ -19,6 +19,7 @@ from turtles.standalone.local_path.copies import CopyError
 from turtles.standalone.local_path.provisioner import PROVISIONER, Provisioner, is_provisioned
 from turtles.standalone.local_path.snapshot_kinds import DEFAULT_CLASS
 from turtles.standalone.local_path.sources import data_source
+from turtles.standalone.times import now, rfc3339
 
 _BOUND = "snapshot.storage.kubernetes.io/volumesnapshot-bound-protection"
 _AS_SOURCE = "snapshot.storage.kubernetes.io/volumesnapshot-as-source-protection"
@@ -173,7 +174,7 @@ class SnapshotController:
             "error": of_content.get("error"),
         }
         if of_content.get("creationTime"):
-            new["creationTime"] = _rfc3339(of_content["creationTime"])
+            new["creationTime"] = _time_of(of_content["creationTime"])
         if of_content.get("restoreSize") is not None:
             new["restoreSize"] = str(of_content["restoreSize"])
         change = {key: value for key, value in new.items() if old.get(key) != value}
@@ -190,7 +191,7 @@ class SnapshotController:
         status = snapshot.get("status") or {}
         if (status.get("error") or {}).get("message") == why:
             return
-        error = {"message": why, "time": _now()}
+        error = {"message": why, "time": now()}
         self._patch(snapshot, {"status": {"readyToUse": False, "error": error}}, subresource="status")
         self._recorder.event(snapshot, "Warning", "SnapshotContentMissing", why)
 
@@ -259,7 +260,7 @@ class ContentController:
                     return _SOON
         except CopyError as error:
             if (status.get("error") or {}).get("message") != str(error):
-                self._report(content, {"readyToUse": False, "error": {"message": str(error), "time": _now()}})
+                self._report(content, {"readyToUse": False, "error": {"message": str(error), "time": now()}})
             return _AGAIN
         done = {"readyToUse": True, "snapshotHandle": handle, "restoreSize": size, "error": None}
         self._report(content, {**done, "creationTime": int(datetime.now(UTC).timestamp() * 1e9)})
@@ -327,9 +328,5 @@ def _snapshot_of(old: Object | None, new: Object | None) -> list[Key]:
     return [(reference.get("namespace") or "", reference.get("name") or "")]
 
 
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _rfc3339(nanoseconds: int) -> str:
-    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _time_of(nanoseconds: int) -> str:
+    return rfc3339(datetime.fromtimestamp(nanoseconds / 1e9, UTC))

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from turtles.standalone.podrunner.files import read_json, write_json
+from turtles.standalone.files import read_json, write_json
 
 log = logging.getLogger(__name__)
 

@@ -69,7 +69,8 @@ class DNSConfig:
 class Config:
     """The podrunner's configuration. All paths are absolute.
 
-    :param visible_paths: what containers see of the host besides :data:`sandbox.HOST_PATHS` and the engine's Python.
+    :param visible_paths: what containers see of the host besides :data:`host_programs.HOST_PATHS` and the engine's
+        Python.
     :param masked_paths: directories below those that they don't see.
     :param dns: what Pods know of the cluster's DNS; None: there is none.
     :param pod_pids_limit: processes and threads that a Pod may have, -1 for no limit.

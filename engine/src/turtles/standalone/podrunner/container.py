@@ -11,10 +11,11 @@ from typing import Any
 
 from turtles.api.objects import Object
 from turtles.api.quantity import parse
-from turtles.standalone.podrunner import sandbox
+from turtles.standalone.podrunner import host_programs, privileges
 from turtles.standalone.podrunner.cgroup import Limits
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.seccomp import RUNTIME_DEFAULT, UNCONFINED
+from turtles.standalone.podrunner.spec import Mount, Spec
 from turtles.standalone.podrunner.volumes import WRITTEN, VolumeError, content, field, sub_path
 
 
@@ -224,14 +225,14 @@ def passwd_files(uid: int, gid: int) -> tuple[str, str]:
 
 
 #: Nothing of it changes while this process runs.
-_visible_paths = cache(sandbox.visible_paths)
+_visible_paths = cache(host_programs.visible_paths)
 
 
 def host_view(config: Config) -> tuple[list[str], list[str]]:
     """Return which paths of the host containers see, and which directories below those they don't."""
     shown = _visible_paths(tuple(str(path) for path in config.visible_paths))
     secret = {config.kubeconfig.parent, config.root_dir, config.images_dir, config.run_dir, *config.masked_paths}
-    return shown, sorted(str(path) for path in secret if sandbox.covered(str(path), shown))
+    return shown, sorted(str(path) for path in secret if host_programs.covered(str(path), shown))
 
 
 def spec_of(
@@ -246,7 +247,7 @@ def spec_of(
     netns: Path | None,
     cgroup_procs: list[str],
     oom_score_adj: int,
-) -> sandbox.Spec:
+) -> Spec:
     """Return what the container's process is started with.
 
     :param directory: the container's own directory, with its termination-log.
@@ -258,22 +259,20 @@ def spec_of(
     if preload is None:
         raise ContainerError("CreateContainerError", f"container {name}: image {container['image']!r} is not preloaded")
     mounts = [
-        sandbox.Mount(str(files_dir / file), f"/etc/{file}", True)
+        Mount(str(files_dir / file), f"/etc/{file}", True)
         for file in ("hosts", "resolv.conf", "passwd", "group", "hostname")
     ]
     mounts.append(
-        sandbox.Mount(
-            str(directory / "termination-log"), container.get("terminationMessagePath") or "/dev/termination-log"
-        )
+        Mount(str(directory / "termination-log"), container.get("terminationMessagePath") or "/dev/termination-log")
     )
     cache = config.root_dir / "cache" / preload.key
     if preload.prepare and cache.is_dir():
-        mounts.append(sandbox.Mount(str(cache), config.cache_mount, True))
+        mounts.append(Mount(str(cache), config.cache_mount, True))
     mounts += volume_mounts(container, pod_spec, volumes, env)
     identity = identity_of(container, pod_spec)
     command = [*(container.get("command") or [preload.entry_point]), *(container.get("args") or [])]
     shown, masks = host_view(config)
-    return sandbox.Spec(
+    return Spec(
         entry_point=preload.entry_point,
         argv=[expand(word, env) for word in command[1:]],
         env=env,
@@ -297,7 +296,7 @@ def spec_of(
 
 def volume_mounts(
     container: Object, pod_spec: Object, volumes: Mapping[str, Path], env: Mapping[str, str]
-) -> list[sandbox.Mount]:
+) -> list[Mount]:
     """Return what a container mounts of the Pod's volumes.
 
     :param env: variables of the container, for subPathExpr.
@@ -320,7 +319,7 @@ def volume_mounts(
         except VolumeError as error:
             raise ContainerError(error.reason, f"container {name}: {error}") from error
         mounts.append(
-            sandbox.Mount(
+            Mount(
                 str(source),
                 mount["mountPath"].rstrip("/") or "/",
                 bool(mount.get("readOnly")) or volume in fixed,
@@ -350,7 +349,7 @@ def identity_of(container: Object, pod_spec: Object) -> Identity:
     name = container["name"]
     capabilities = (container.get("securityContext") or {}).get("capabilities") or {}
     try:
-        granted = sandbox.capability_set(capabilities.get("add") or [], capabilities.get("drop") or [])
+        granted = privileges.capability_set(capabilities.get("add") or [], capabilities.get("drop") or [])
     except ValueError as error:
         raise ContainerError("CreateContainerConfigError", f"container {name}: {error}") from error
     uid = security(container, pod_spec, "runAsUser") or 0

@@ -24,7 +24,7 @@ from typing import Any
 from turtles.standalone.podrunner import oci
 from turtles.standalone.podrunner import syscalls as sc
 from turtles.standalone.podrunner.cgroup import join
-from turtles.standalone.podrunner.sandbox import set_oom_score_adj
+from turtles.standalone.podrunner.privileges import set_oom_score_adj
 
 _PROGRAM = "crun"
 #: Seconds that any of its commands may take.

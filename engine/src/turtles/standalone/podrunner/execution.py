@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from turtles.standalone.podrunner import sandbox
+from turtles.standalone.podrunner import privileges
 from turtles.standalone.podrunner import syscalls as sc
 from turtles.standalone.podrunner.cgroup import join
 from turtles.standalone.podrunner.seccomp import RUNTIME_DEFAULT, UNCONFINED, Filters
@@ -62,7 +62,7 @@ def run(execution: Execution, filters: Filters, started: Callable[[list[int]], o
     program = filters.get(execution.capabilities) if execution.seccomp != UNCONFINED else None
     limited = join(execution.cgroup_procs)
     # Else it would be the forking process's, which the kernel is to spare.
-    sandbox.set_oom_score_adj(int(Path(f"/proc/{execution.pid}/oom_score_adj").read_text()))
+    privileges.set_oom_score_adj(int(Path(f"/proc/{execution.pid}/oom_score_adj").read_text()))
     os.umask(0o022)
     opened = [
         (os.open(f"/proc/{execution.pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), kind) for name, kind in _NAMESPACES
@@ -71,7 +71,9 @@ def run(execution: Execution, filters: Filters, started: Callable[[list[int]], o
         sc.setns(fd, kind)
         os.close(fd)
     os.chdir(execution.cwd)
-    sandbox.restrict(execution.uid, execution.gid, execution.groups, execution.capabilities, program, limited=limited)
+    privileges.restrict(
+        execution.uid, execution.gid, execution.groups, execution.capabilities, program, limited=limited
+    )
     command = _find(execution.argv[0], execution.env.get("PATH", ""))
     masters: list[int] = []
     if execution.terminal:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from turtles.api.objects import Object
+from turtles.standalone.files import read_json, write_json
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.credentials import Login, logins_for
-from turtles.standalone.podrunner.files import read_json, write_json
 from turtles.standalone.podrunner.image_config import ImageConfig
-from turtles.standalone.podrunner.images import ImageError, ImageStore, default_policy
+from turtles.standalone.podrunner.image_reference import ImageError, default_policy
+from turtles.standalone.podrunner.images import ImageStore
 from turtles.standalone.podrunner.poddir import PodDir
 from turtles.standalone.podrunner.pulls import Pulls
 from turtles.standalone.podrunner.waiting import Waiting
@@ -73,11 +74,11 @@ class ImageVolumes:
             if volume.get("image") is not None
         }
         for name, image in wanted.items():
-            if name in kept and self._store.path(kept[name]).is_dir():
+            if name in kept and self._store.kept.path(kept[name]).is_dir():
                 continue
             kept[name] = self._digest(pod, name, image, directory.uid)
             write_json(directory.path / "images.json", kept)
-        return {name: self._store.path(kept[name]) for name in wanted}
+        return {name: self._store.kept.path(kept[name]) for name in wanted}
 
     def of_container(self, pod: Object, container: Object, attempt: int, directory: PodDir) -> Image:
         """Return the image of a start of a container; start pulling it if it is missing.
@@ -88,10 +89,10 @@ class ImageVolumes:
         # No volume has such a name. With the policy Always each start looks for a newer image.
         prefix = f"container:{container['name']}:"
         key, reference = f"{prefix}{attempt}", container["image"]
-        if key not in kept or not self._store.path(kept[key]).is_dir():
+        if key not in kept or not self._store.kept.path(kept[key]).is_dir():
             wanted = {"reference": reference, "pullPolicy": container.get("imagePullPolicy")}
             digest = self._digest(pod, prefix, wanted, directory.uid)
-            if self._store.config(digest) is None:
+            if self._store.kept.config(digest) is None:
                 if wanted["pullPolicy"] == "Never":
                     raise ImageError(
                         "ErrImageNeverPull",
@@ -101,10 +102,10 @@ class ImageVolumes:
                 digest = self._digest(pod, prefix, {**wanted, "pullPolicy": "Always"}, directory.uid)
             kept = {name: known for name, known in kept.items() if not name.startswith(prefix)} | {key: digest}
             write_json(directory.path / "images.json", kept)
-        config = self._store.config(kept[key])
+        config = self._store.kept.config(kept[key])
         if config is None:
             raise ImageError("ErrImagePull", f"image {reference} was removed from this node; it will be pulled again")
-        return Image(kept[key], self._store.path(kept[key]), config)
+        return Image(kept[key], self._store.kept.path(kept[key]), config)
 
     @staticmethod
     def digest_of_container(name: str, directory: PodDir) -> str:
@@ -116,7 +117,7 @@ class ImageVolumes:
         """Return the signal that asks a container to end according to its image, "" if that doesn't say."""
         digest = self.digest_of_container(name, directory)
         try:
-            config = self._store.config(digest) if digest else None
+            config = self._store.kept.config(digest) if digest else None
         except ImageError:
             config = None
         return config.stop_signal if config is not None else ""

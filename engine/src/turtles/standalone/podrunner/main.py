@@ -18,10 +18,10 @@ from turtles.kube.client import ApiError, Client
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, wait_synced
 from turtles.kube.resources import NODE, POD
+from turtles.standalone.files import read_json
 from turtles.standalone.podrunner import service_table
 from turtles.standalone.podrunner.cni import CNIError
 from turtles.standalone.podrunner.config import Config, load
-from turtles.standalone.podrunner.files import read_json
 from turtles.standalone.podrunner.images import ImageLimits, ImageStore
 from turtles.standalone.podrunner.node import NodeKeeper, offered_devices
 from turtles.standalone.podrunner.prepare import prepare
@@ -170,7 +170,7 @@ class Podrunner:
                 self._collect()
         except ZygoteError:
             log.exception("the forking process is down")
-        self._images.collect(self._runner.images_in_use())
+        self._images.kept.collect(self._runner.images_in_use())
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -15,9 +15,10 @@ from typing import Any
 from turtles.api.objects import Object
 from turtles.standalone import attachments
 from turtles.standalone.attachments import AttachmentError, Selection
-from turtles.standalone.podrunner import cni, sandbox
+from turtles.standalone.podrunner import cni, network_namespace
 from turtles.standalone.podrunner.cni import CNIError
 from turtles.standalone.podrunner.config import Config
+from turtles.standalone.podrunner.mount_points import is_mount
 from turtles.standalone.podrunner.poddir import PodDir
 from turtles.standalone.policy.enforcer import Policies, PolicyError
 
@@ -72,10 +73,10 @@ class Networks:
         if pod["spec"].get("hostNetwork"):
             return {}
         netns = namespace_path(self._config, directory.uid)
-        if not sandbox.is_mount(netns):
+        if not is_mount(netns):
             # Left from before a reboot or a crash: release the old attachments first.
             _release(self._config, directory)
-            sandbox.create_netns(netns)
+            network_namespace.create(netns)
         elif fresh and directory.uid not in self._sure:
             self._check(pod, directory)
         known = _attachment(self._config, directory.cni_record).result()
@@ -225,7 +226,7 @@ def tear_down(config: Config, directory: PodDir) -> None:
     :raises turtles.standalone.podrunner.cni.CNIError: a plugin failed; it can be repeated.
     """
     _release(config, directory)
-    sandbox.delete_netns(namespace_path(config, directory.uid))
+    network_namespace.delete(namespace_path(config, directory.uid))
 
 
 def _release(config: Config, directory: PodDir) -> None:

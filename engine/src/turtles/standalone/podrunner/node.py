@@ -16,7 +16,7 @@ from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
 from turtles.kube.resources import LEASE, NODE
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.status import condition, merge_conditions
-from turtles.standalone.podrunner.zygote import now
+from turtles.standalone.times import now
 
 log = logging.getLogger(__name__)
 

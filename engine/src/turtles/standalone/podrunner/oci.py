@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from turtles.api.objects import Object
-from turtles.standalone.podrunner import sandbox
-from turtles.standalone.podrunner.sandbox import Mount
+from turtles.standalone.podrunner import privileges, root
+from turtles.standalone.podrunner.spec import NOFILE, Mount
 
 #: Capabilities of a container that says nothing: containerd's, without the one for making device files.
-DEFAULT_CAPABILITIES = sandbox.DEFAULT_CAPABILITIES - {"MKNOD"}
+DEFAULT_CAPABILITIES = privileges.DEFAULT_CAPABILITIES - {"MKNOD"}
 #: crun's own key for a system call filter that is compiled already (crun(1)).
 _FILTER = "run.oci.seccomp_bpf_data"
 #: Folder of the bundle in which the container's root is mounted.
@@ -38,7 +38,7 @@ class Process:
     capabilities: list[str] = field(default_factory=list)
     terminal: bool = False
     #: File descriptors that each process may have.
-    nofile: int = sandbox.NOFILE
+    nofile: int = NOFILE
 
     @property
     def effective(self) -> list[str]:
@@ -89,8 +89,8 @@ def config_of(container: Container) -> Object:
             "namespaces": namespaces,
             "devices": [_device(path, number, container.process) for path, number in sorted(container.devices.items())],
             "sysctl": dict(container.sysctls),
-            "maskedPaths": list(sandbox.MASKED),
-            "readonlyPaths": [f"/proc/{name}" for name in sandbox.PROC_READ_ONLY],
+            "maskedPaths": list(root.MASKED),
+            "readonlyPaths": [f"/proc/{name}" for name in root.PROC_READ_ONLY],
             "rootfsPropagation": "rprivate",
         },
     }

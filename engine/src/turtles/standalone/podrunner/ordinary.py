@@ -10,15 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from turtles.api.objects import Object
+from turtles.standalone.files import read_json, remove_tree, write_json
 from turtles.standalone.podrunner import container as containers
-from turtles.standalone.podrunner import crun, oci, probes, sandbox, status, users
+from turtles.standalone.podrunner import crun, host_programs, oci, privileges, probes, status, users
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.container import ContainerError
 from turtles.standalone.podrunner.crun import Bundle
-from turtles.standalone.podrunner.files import read_json, remove_tree, write_json
 from turtles.standalone.podrunner.image_config import ImageConfig
 from turtles.standalone.podrunner.node import memory_total
 from turtles.standalone.podrunner.seccomp import UNCONFINED, Filters, SeccompError
+from turtles.standalone.podrunner.spec import Mount
 from turtles.standalone.podrunner.users import User, UserError
 
 _CONFIG_ERROR = "CreateContainerConfigError"
@@ -74,7 +75,7 @@ def check(container: Object, pod_spec: Object) -> None:
             (f"{where} of a hostPath volume", mount["name"] in host_paths),
             (f"{where}: mountPropagation", mount.get("mountPropagation") not in (None, "None")),
             (f"{where}: recursiveReadOnly Enabled", mount.get("recursiveReadOnly") == "Enabled"),
-            (f"{where}: a place in /proc or /sys", sandbox.covered(mount["mountPath"], ("/proc", "/sys"))),
+            (f"{where}: a place in /proc or /sys", host_programs.covered(mount["mountPath"], ("/proc", "/sys"))),
         ]
     refused += [(field, True) for field in probes.unsupported(container)]
     for field, given in refused:
@@ -137,7 +138,7 @@ def capabilities_of(container: Object) -> list[str]:
     """
     wanted = (container.get("securityContext") or {}).get("capabilities") or {}
     try:
-        return sandbox.capability_set(wanted.get("add") or [], wanted.get("drop") or [], oci.DEFAULT_CAPABILITIES)
+        return privileges.capability_set(wanted.get("add") or [], wanted.get("drop") or [], oci.DEFAULT_CAPABILITIES)
     except ValueError as error:
         raise ContainerError(_CONFIG_ERROR, f"container {container['name']}: {error}") from error
 
@@ -197,7 +198,7 @@ class Bundles:
             groups=list(user.groups),
             capabilities=capabilities_of(container),
             terminal=bool(container.get("tty")),
-            nofile=sandbox.most_files(),
+            nofile=privileges.most_files(),
         )
         folder = self._folder(uid, name)
         remove_tree(folder)
@@ -207,8 +208,8 @@ class Bundles:
         mounts += [
             mount
             for mount in (
-                *(sandbox.Mount(str(files_dir / file), f"/etc/{file}", True) for file in _FILES),
-                sandbox.Mount(
+                *(Mount(str(files_dir / file), f"/etc/{file}", True) for file in _FILES),
+                Mount(
                     str(directory / "termination-log"),
                     container.get("terminationMessagePath") or "/dev/termination-log",
                 ),
@@ -280,7 +281,7 @@ class Bundles:
 _FILES = ("hosts", "resolv.conf", "hostname")
 
 
-def _linked(mounts: list[sandbox.Mount], folder: Path) -> tuple[list[sandbox.Mount], dict[str, str]]:
+def _linked(mounts: list[Mount], folder: Path) -> tuple[list[Mount], dict[str, str]]:
     """Return mounts of which those that must not follow links come from the bundle, and what to mount there for it."""
     result, links = [], {}
     for number, mount in enumerate(mounts):

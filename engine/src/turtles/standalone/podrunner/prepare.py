@@ -6,11 +6,12 @@ import shutil
 import threading
 from collections.abc import Iterable
 
+from turtles.standalone.files import read_json
 from turtles.standalone.podrunner import container as containers
-from turtles.standalone.podrunner import sandbox
+from turtles.standalone.podrunner import network_namespace
 from turtles.standalone.podrunner.config import Config, Preload
-from turtles.standalone.podrunner.files import read_json
 from turtles.standalone.podrunner.logs import Options, Reader
+from turtles.standalone.podrunner.spec import Mount, Spec
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, wait_end
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def _prepare(config: Config, zygote: ZygoteClient, preload: Preload, run: str, d
     ):
         (etc / name).write_text(text)
     netns = config.run_dir / "netns" / f"prepare-{preload.key}"
-    sandbox.create_netns(netns)
+    network_namespace.create(netns)
     shown, masks = containers.host_view(config)
     files = {str(config.devices[name]): str(config.devices[name]) for name in devices if config.devices[name].exists()}
     try:
@@ -61,7 +62,7 @@ def _prepare(config: Config, zygote: ZygoteClient, preload: Preload, run: str, d
             f"prepare/{preload.key}/{run}",
             work,
             "prepare",
-            sandbox.Spec(
+            Spec(
                 entry_point=preload.prepare or "",
                 argv=[],
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/"},
@@ -76,10 +77,10 @@ def _prepare(config: Config, zygote: ZygoteClient, preload: Preload, run: str, d
                 masks=masks,
                 mounts=[
                     *(
-                        sandbox.Mount(str(etc / name), f"/etc/{name}", True)
+                        Mount(str(etc / name), f"/etc/{name}", True)
                         for name in ("passwd", "group", "hosts", "hostname", "resolv.conf")
                     ),
-                    sandbox.Mount(str(cache), config.cache_mount),
+                    Mount(str(cache), config.cache_mount),
                 ],
             ),
         )
@@ -94,4 +95,4 @@ def _prepare(config: Config, zygote: ZygoteClient, preload: Preload, run: str, d
             said = b"".join(Reader(work, Options(tail=20)))[-800:].decode(errors="replace")
             log.warning("caches not warmed", extra={"image": preload.image, "error": said})
     finally:
-        sandbox.delete_netns(netns)
+        network_namespace.delete(netns)

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from turtles.standalone.files import read_json, sync_folder, write_json, write_text
 from turtles.standalone.podrunner.credentials import Login
-from turtles.standalone.podrunner.files import read_json, sync_folder, write_json, write_text
 
 log = logging.getLogger(__name__)
 

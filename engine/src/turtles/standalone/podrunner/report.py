@@ -13,13 +13,13 @@ from turtles.standalone.podrunner import network, status
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.container import says_log
 from turtles.standalone.podrunner.credentials import repository_of
+from turtles.standalone.podrunner.image_reference import is_local
 from turtles.standalone.podrunner.image_volumes import ImageVolumes
-from turtles.standalone.podrunner.images import is_local
 from turtles.standalone.podrunner.poddir import PodDir
 from turtles.standalone.podrunner.supervisor import Supervisor
 from turtles.standalone.podrunner.waiting import Waiting
-from turtles.standalone.podrunner.zygote import now
 from turtles.standalone.podrunner.zygote_client import ZygoteClient
+from turtles.standalone.times import now
 
 _ENDED = ("Succeeded", "Failed")
 

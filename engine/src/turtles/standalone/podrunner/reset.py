@@ -18,11 +18,12 @@ from pathlib import Path
 
 from turtles.command import Tool
 from turtles.standalone import nft
+from turtles.standalone.files import read_json, remove_tree
 from turtles.standalone.nft import NftError
-from turtles.standalone.podrunner import cni, crun, network, sandbox, service_table
+from turtles.standalone.podrunner import cni, crun, network, network_namespace, service_table
 from turtles.standalone.podrunner.cgroup import Cgroups
 from turtles.standalone.podrunner.config import Config, load
-from turtles.standalone.podrunner.files import read_json, remove_tree
+from turtles.standalone.podrunner.mount_points import unmount_below
 from turtles.standalone.podrunner.poddir import PodDir
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, send_signal, wait_end
 from turtles.standalone.proxy import table
@@ -50,12 +51,12 @@ def reset(config: Config) -> bool:
         with contextlib.suppress(cni.CNIError):
             network.tear_down(config, pod)
     for path in _children(config.run_dir / "netns"):
-        sandbox.delete_netns(path)
+        network_namespace.delete(path)
     changed |= _remove_services(config)
     changed |= _remove_policies(config)
     changed |= _remove_networks(config)
     crun.delete_all(config.run_dir / "crun", "")
-    changed |= sandbox.unmount_below(config.run_dir) | sandbox.unmount_below(config.root_dir)
+    changed |= unmount_below(config.run_dir) | unmount_below(config.root_dir)
     changed |= Cgroups(config.cgroup_parent).remove_all()
     for path in (config.run_dir, config.root_dir, config.images_dir):
         if path.exists():

@@ -25,8 +25,9 @@ from turtles.standalone.podrunner.cni import CNIError
 from turtles.standalone.podrunner.commands import Commands
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.container import ContainerError
+from turtles.standalone.podrunner.image_reference import ImageError
 from turtles.standalone.podrunner.image_volumes import ImageVolumes
-from turtles.standalone.podrunner.images import ImageError, ImageStore
+from turtles.standalone.podrunner.images import ImageStore
 from turtles.standalone.podrunner.network import DefinitionError, Networks
 from turtles.standalone.podrunner.ordinary import Bundles
 from turtles.standalone.podrunner.poddir import Observed, PodDir

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from turtles.standalone.files import write_json
 from turtles.standalone.podrunner import image_manifest
 from turtles.standalone.podrunner.confined import Attempt, Ended, Limits, run
 from turtles.standalone.podrunner.credentials import Login, registry_of
-from turtles.standalone.podrunner.files import write_json
 from turtles.standalone.podrunner.image_manifest import Manifest, digest_of
 from turtles.standalone.podrunner.watch import DownloadWatch, PullError, SilenceError, SizeWatch, mib
 

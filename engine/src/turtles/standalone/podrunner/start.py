@@ -9,11 +9,11 @@ from pathlib import Path
 
 from turtles.api.objects import Object
 from turtles.standalone import attachments
+from turtles.standalone.files import write_text
 from turtles.standalone.podrunner import container as containers
 from turtles.standalone.podrunner import names, network, ordinary, restart, status
 from turtles.standalone.podrunner.cgroup import Cgroups
 from turtles.standalone.podrunner.config import Config
-from turtles.standalone.podrunner.files import write_text
 from turtles.standalone.podrunner.image_volumes import ImageVolumes
 from turtles.standalone.podrunner.network import Networks
 from turtles.standalone.podrunner.node import memory_total

@@ -19,9 +19,10 @@ from turtles.api.quantity import parse
 from turtles.kube.client import Client, Forbidden, NotFound
 from turtles.kube.resources import CONFIGMAP, PV, PVC, SECRET
 from turtles.standalone import binding
-from turtles.standalone.podrunner import sandbox, tokens
+from turtles.standalone.files import remove_tree
 from turtles.standalone.podrunner import syscalls as sc
-from turtles.standalone.podrunner.files import remove_tree
+from turtles.standalone.podrunner import tokens
+from turtles.standalone.podrunner.mount_points import is_mount, unmount_below
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def _huge_pages(pod: Object, name: str, path: Path, medium: str, group: int | No
             f"{'' if said else ' of one size'} in a container of the Pod"
         )
     (size, amount), *_ = wanted.items()
-    if not sandbox.is_mount(path):
+    if not is_mount(path):
         path.mkdir(parents=True, exist_ok=True)
         owner = "mode=777" if group is None else f"mode=777,gid={int(group)}"
         options = f"pagesize={int(parse(size))},size={amount},{owner}"
@@ -137,7 +138,7 @@ class Volumes:
 
     def remove(self, uid: str, pod_dir: Path) -> None:
         """Unmount and remove all that :meth:`prepare` made for a Pod; claims' and images' content stays."""
-        sandbox.unmount_below(pod_dir / "volumes")
+        unmount_below(pod_dir / "volumes")
         for path in (self._run_dir / "volumes" / uid, pod_dir / "volumes"):
             remove_tree(path)
 
@@ -145,7 +146,7 @@ class Volumes:
     def _empty_dir(path: Path, what: Object, group: int | None) -> Path:
         if what.get("medium") == "Memory":
             # Whether it is there says the mount, not the directory below, which outlives a reboot.
-            if not sandbox.is_mount(path):
+            if not is_mount(path):
                 path.mkdir(parents=True, exist_ok=True)
                 size = f",size={int(parse(what['sizeLimit']))}" if what.get("sizeLimit") else ""
                 owner = "mode=777" if group is None else f"mode=2777,gid={int(group)}"

@@ -18,10 +18,11 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from turtles.standalone.podrunner import sandbox
 from turtles.standalone.podrunner.crun import Bundle
 from turtles.standalone.podrunner.execution import Execution
-from turtles.standalone.podrunner.zygote import MAX_MESSAGE, process_start
+from turtles.standalone.podrunner.process_identity import process_start
+from turtles.standalone.podrunner.spec import Spec
+from turtles.standalone.podrunner.zygote_listener import MAX_MESSAGE
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ class ZygoteClient:
         finally:
             os.close(pidfd)
 
-    def start(self, key: str, directory: Path, name: str, spec: sandbox.Spec) -> dict[str, Any]:
+    def start(self, key: str, directory: Path, name: str, spec: Spec) -> dict[str, Any]:
         """Start a container and return its state, or its exit if it ended immediately.
 
         :raises ZygoteError: it could not be set up.
@@ -175,7 +176,7 @@ class ZygoteClient:
             raise ZygoteUnavailable(f"the forking process does not answer: {error}") from error
         return dict(zip(json.loads(message or b"{}").get("streams") or [], fds, strict=False))
 
-    def _begin(self, request: dict[str, Any], what: sandbox.Spec | Bundle) -> dict[str, Any]:
+    def _begin(self, request: dict[str, Any], what: Spec | Bundle) -> dict[str, Any]:
         memory = os.memfd_create("spec")
         with open(memory, "wb") as spec_file:
             spec_file.write(json.dumps(dataclasses.asdict(what)).encode())

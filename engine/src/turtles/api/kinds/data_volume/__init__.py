@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from turtles.api import cdi
+from turtles.api.data_sources import KIND as DATA_SOURCE
 from turtles.api.kind import AGE, CREATE, MANAGED_BY_USERS, UPDATE, Column, Kind, Version, Webhook
+from turtles.api.kinds.data_volume.defaults import default, default_update
 from turtles.api.kinds.data_volume.schema import SPEC, STATUS
 from turtles.api.kinds.data_volume.validation import validate, validate_update
 from turtles.api.language import Struct, field
@@ -28,7 +30,13 @@ DATA_VOLUME = Kind(
     ),
     status_subresource=True,
     rights=MANAGED_BY_USERS,
-    webhooks=(Webhook("datavolume-validate.cdi", "/datavolume-validate", (CREATE, UPDATE)),),
+    webhooks=(
+        Webhook("datavolume-mutate.cdi", "/datavolume-mutate", (CREATE, UPDATE), mutating=True),
+        Webhook("datavolume-validate.cdi", "/datavolume-validate", (CREATE, UPDATE)),
+    ),
+    looks_up=(DATA_SOURCE,),
+    default=default,
+    default_update=default_update,
     validate=validate,
     validate_update=validate_update,
     check="data_volume",

@@ -68,9 +68,22 @@ _REGISTRY = Struct(
     unsupported("platform", "The platform of the image."),
 )
 
-_PVC = Struct(
+PVC = Struct(
     "A claim.",
-    field("namespace", STRING, "Its namespace, which is the DataVolume's.", required=True),
+    field("namespace", STRING, "Its namespace.", required=True),
+    field("name", STRING, "Its name.", required=True),
+)
+
+SNAPSHOT = Struct(
+    "A VolumeSnapshot.",
+    field("namespace", STRING, "Its namespace.", required=True),
+    field("name", STRING, "Its name.", required=True),
+)
+
+_SOURCE_REF = Struct(
+    "A DataSource.",
+    field("kind", STRING, "DataSource.", required=True),
+    field("namespace", STRING, "Its namespace; the DataVolume's if not given."),
     field("name", STRING, "Its name.", required=True),
 )
 
@@ -79,11 +92,11 @@ _SOURCE = Struct(
     field("http", _HTTP, "A disk image that a server has."),
     field("blank", Struct("An empty disk."), "An empty disk."),
     field("registry", _REGISTRY, "A disk image in a container image."),
-    field("pvc", _PVC, "Another claim, of which the disk is a copy."),
-    unsupported("upload", "What a client sends."),
+    field("pvc", PVC, "Another claim, of which the disk is a copy."),
+    field("snapshot", SNAPSHOT, "A VolumeSnapshot, from which the disk is restored."),
+    field("upload", Struct("What a client sends."), "What a client sends, such as `virtctl image-upload`."),
     unsupported("s3", "An object in a bucket."),
     unsupported("gcs", "An object in a bucket of Google Cloud Storage."),
-    unsupported("snapshot", "A VolumeSnapshot."),
     unsupported("imageio", "A disk of oVirt."),
     unsupported("vddk", "A disk of VMware."),
 )
@@ -91,7 +104,7 @@ _SOURCE = Struct(
 SPEC = Struct(
     "What the claim is to be, and where its content comes from. It can't be changed.",
     field("source", _SOURCE, "Where the content comes from."),
-    unsupported("sourceRef", "A DataSource, which says where the content comes from."),
+    field("sourceRef", _SOURCE_REF, "A DataSource, which says where the content comes from."),
     field("pvc", _claim("The claim, as it is created."), "The claim, as it is created."),
     field(
         "storage",
@@ -106,10 +119,10 @@ SPEC = Struct(
     unsupported("finalCheckpoint", "Whether the last of several steps has been given.", neutral=(False,)),
 )
 
-_CONDITIONS = ListOf(
+CONDITIONS = ListOf(
     Struct(
         "A condition.",
-        field("type", STRING, "Bound, Running or Ready.", required=True),
+        field("type", STRING, "Which one, such as Ready.", required=True),
         field("status", STRING, "True, False or Unknown.", required=True),
         field("reason", EMPTY_OR_STRING, "Why, in one word."),
         field("message", EMPTY_OR_STRING, "Why, for humans."),
@@ -124,5 +137,5 @@ STATUS = Struct(
     field("phase", STRING, "What is going on, in one word."),
     field("progress", STRING, "How much is done, in per cent, or N/A."),
     field("restartCount", INT32, "How many times the importer was started again."),
-    field("conditions", _CONDITIONS, "Conditions of the claim and of the importer."),
+    field("conditions", CONDITIONS, "Conditions of the claim and of the importer."),
 )

@@ -7,9 +7,11 @@ import re
 from typing import Any
 
 from turtles.api import quantity
+from turtles.api.data_sources import CLAIM, SNAPSHOT
+from turtles.api.data_sources import KIND as DATA_SOURCE
 from turtles.api.kind import DEFAULT_CONTEXT, Context
 from turtles.api.kinds.data_volume.schema import SPEC
-from turtles.api.language import DUPLICATE, INVALID, NOT_SUPPORTED, Cause
+from turtles.api.language import DUPLICATE, INVALID, Cause
 from turtles.api.objects import get, is_deleted
 from turtles.api.rules import Causes, Spec, schema_causes
 
@@ -30,8 +32,7 @@ def validate(data_volume: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause
     """Return what is wrong with a DataVolume; the first cause, as CDI does, unless its shape is wrong."""
     if causes := schema_causes(data_volume, SPEC):
         return causes
-    namespace = get(data_volume, "metadata", "namespace")
-    return [*_causes(data_volume["spec"]), *_clone_causes(data_volume["spec"], namespace)][:1]
+    return list(_causes(data_volume["spec"]))[:1]
 
 
 def validate_update(data_volume: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
@@ -44,15 +45,22 @@ def validate_update(data_volume: Any, old: Any, context: Context = DEFAULT_CONTE
     return []
 
 
-def _clone_causes(spec: Spec, namespace: Any) -> Causes:
-    source, here = get(dict(spec), "source", "pvc"), "spec.source.PVC"
-    if source is None:
-        return
-    if not source["namespace"] or not source["name"]:
-        yield Cause(INVALID, f"{here} source PVC is not valid", here)
-    elif namespace and source["namespace"] != namespace:
-        message = f"{here}.namespace {source['namespace']}: claims of other namespaces can't be copied by this engine"
-        yield Cause(NOT_SUPPORTED, message, f"{here}.namespace")
+def _copy_causes(source: Spec) -> Causes:
+    for kind, here in ((CLAIM, "spec.source.PVC"), (SNAPSHOT, "spec.source.Snapshot")):
+        named = source.get(kind)
+        if named is not None and (not named["namespace"] or not named["name"]):
+            yield Cause(INVALID, f"{here} source {here.rpartition('.')[2]} is not valid", here)
+
+
+def _reference_causes(reference: Spec) -> Causes:
+    here, kind = "spec.sourceRef", reference["kind"]
+    if not kind:
+        yield Cause(INVALID, "Missing sourceRef kind", f"{here}.Kind")
+    elif kind != DATA_SOURCE:
+        message = f"Unsupported sourceRef kind {kind}, currently only {DATA_SOURCE} is supported"
+        yield Cause(INVALID, message, f"{here}.Kind")
+    elif not reference["name"]:
+        yield Cause(INVALID, "Missing sourceRef name", f"{here}.Name")
 
 
 def image_of(url: str) -> str:
@@ -75,15 +83,19 @@ def _causes(spec: Spec) -> Causes:
         yield Cause(INVALID, message, "spec.PVC.Storage")
         return
     yield from _claim_causes(claim or storage or {}, "PVC" if storage is None else "Storage")
-    source = spec.get("source")
-    if source is None:
+    source, reference = spec.get("source"), spec.get("sourceRef")
+    if (source is None) == (reference is None):
         yield Cause(INVALID, "Data volume should have either Source or SourceRef", "spec.source")
+        return
+    if source is None:
+        yield from _reference_causes(reference or {})
         return
     given = [name for name, value in source.items() if value is not None]
     if len(given) != 1:
         message = "Multiple Data volume sources" if given else "Missing Data volume source"
         yield Cause(INVALID, message, "spec.source")
         return
+    yield from _copy_causes(source)
     if source.get("http") is not None:
         yield from _http_causes(source["http"])
     if source.get("registry") is not None and not image_of(source["registry"]["url"]):

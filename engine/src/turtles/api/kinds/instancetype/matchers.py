@@ -8,11 +8,11 @@ object itself for as long as the machine names that object. Rules and messages a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from turtles.api import labels
+from turtles.api import cdi, data_sources, labels
 from turtles.api.kind import Missing, Refusal
 from turtles.api.kinds import instancetype, preference
 from turtles.api.language import INVALID, NOT_FOUND, STRING, Cause, Struct, field
@@ -23,6 +23,8 @@ Find = Callable[[str, str, str], Object]
 
 #: Kinds of Kubernetes itself that are looked up.
 REVISION, CLAIM = "ControllerRevision", "PersistentVolumeClaim"
+#: The one of the Containerized Data Importer.
+DATA_VOLUME = "DataVolume"
 
 _REJECT, _IGNORE = "Reject", "Ignore"
 #: Longest value of a label, and how much of a hash tells longer ones apart.
@@ -95,7 +97,13 @@ PREFERENCE = Matcher(
 MATCHERS = (INSTANCETYPE, PREFERENCE)
 
 #: Kinds of all objects that are looked up for a VirtualMachine.
-LOOKED_UP = (*(kind for each in MATCHERS for kind in (each.kind, each.cluster_kind)), REVISION, CLAIM)
+LOOKED_UP = (
+    *(kind for each in MATCHERS for kind in (each.kind, each.cluster_kind)),
+    REVISION,
+    CLAIM,
+    DATA_VOLUME,
+    data_sources.KIND,
+)
 
 
 def matcher_schema(matcher: Matcher, doc: str) -> Struct:
@@ -105,7 +113,9 @@ def matcher_schema(matcher: Matcher, doc: str) -> Struct:
         field("name", STRING, "Name of the object."),
         field("kind", STRING, f"{matcher.cluster_kind} (the default) or {matcher.kind}."),
         field("revisionName", STRING, "ControllerRevision with a copy of the object, which then counts."),
-        field("inferFromVolume", STRING, "Volume whose PersistentVolumeClaim has name and kind in its labels."),
+        field(
+            "inferFromVolume", STRING, "Volume whose claim, DataVolume or DataSource has name and kind in its labels."
+        ),
         field("inferFromVolumeFailurePolicy", STRING, "What to do if it hasn't: Reject (the default) or Ignore."),
     )
 
@@ -185,43 +195,85 @@ def default_matchers(vm: Object, find: Find) -> None:
 
 def _infer(vm: Object, matcher: Matcher, wanted: Object, find: Find) -> None:
     ignores = wanted.get("inferFromVolumeFailurePolicy") == _IGNORE
-    claim = _claim(vm, wanted["inferFromVolume"], find)
-    name = (get(claim, "metadata", "labels") or {}).get(matcher.label) if claim else None
-    if name is None:
+    volume, labelled = wanted["inferFromVolume"], None
+    objects = _volume_objects(vm, volume, find)
+    if objects is not None:
+        labelled = next((each for each in objects if matcher.label in cdi.disk_labels(each)), None)
+    if labelled is None:
         if ignores:
             del vm["spec"][matcher.field]
             return
-        if claim is None:
-            message = f"unable to infer defaults from volume {wanted['inferFromVolume']} as type is not supported"
+        if objects is None:
+            message = f"unable to infer defaults from volume {volume} as type is not supported"
         else:
             message = f"unable to find required {matcher.label} label on the volume"
         raise Refusal(message, 400)
-    kind = claim["metadata"]["labels"].get(f"{matcher.label}-kind") if claim else None
-    vm["spec"][matcher.field] = {"name": name, **({"kind": kind} if kind else {})}
+    found = cdi.disk_labels(labelled)
+    kind = found.get(f"{matcher.label}-kind")
+    vm["spec"][matcher.field] = {"name": found[matcher.label], **({"kind": kind} if kind else {})}
     if ignores and matcher is INSTANCETYPE:
         # The machine's own memory was for the case that the volume names nothing.
         get(vm, "spec", "template", "spec", "domain").pop("memory", None)
 
 
-def _claim(vm: Object, volume: str, find: Find) -> Object | None:
-    """Return the PersistentVolumeClaim of a volume; None if it has none.
+def _volume_objects(vm: Object, volume: str, find: Find) -> Iterator[Object] | None:
+    """Return the objects whose labels say what suits a volume, the first of them first; None if it is on no claim.
 
-    This engine serves no DataVolumes. The claim of one has its name, and the same labels.
+    The iterator raises Refusal where there is none at all.
     """
     volumes = get(vm, "spec", "template", "spec", "volumes") or ()
     found = next((each for each in volumes if each["name"] == volume), None)
     if found is None:
         raise Refusal(f"unable to find volume {volume} to infer defaults", 400)
-    claim, data_volume = get(found, "persistentVolumeClaim", "claimName"), get(found, "dataVolume", "name")
-    if not claim and not data_volume:
-        return None
+    if claim := get(found, "persistentVolumeClaim", "claimName"):
+        return _needed(CLAIM, _namespace(vm), claim, find)
+    if name := get(found, "dataVolume", "name"):
+        return _data_volume_objects(vm, name, find)
+    return None
+
+
+def _needed(kind: str, namespace: str, name: str, find: Find) -> Iterator[Object]:
     try:
-        return find(CLAIM, _namespace(vm), claim or data_volume)
+        yield find(kind, namespace, name)
     except Missing as error:
-        if claim:
-            raise Refusal(str(error), 400) from error
-        message = f"{error}; the labels of a DataVolume itself are not read, as this engine serves none"
-        raise Refusal(message, 400) from error
+        raise Refusal(str(error), 400) from error
+
+
+def _data_volume_objects(vm: Object, name: str, find: Find) -> Iterator[Object]:
+    """Yield the claim of a DataVolume, the DataVolume or its template, and what it is a copy of."""
+    namespace, missing = _namespace(vm), ""
+    templates = (each for each in get(vm, "spec", "dataVolumeTemplates") or () if get(each, "metadata", "name") == name)
+    data_volume = next(templates, None)
+    for kind in (CLAIM, DATA_VOLUME):
+        try:
+            stored = find(kind, namespace, name)
+        except Missing as error:
+            missing = str(error)
+            continue
+        missing = ""
+        yield stored
+        data_volume = stored if kind == DATA_VOLUME else data_volume
+    if data_volume is None:
+        if missing:
+            raise Refusal(missing, 400)
+        return
+    yield data_volume
+    yield from _origins(data_volume, namespace, find)
+
+
+def _origins(data_volume: Object, namespace: str, find: Find) -> Iterator[Object]:
+    """Yield the DataSource that a DataVolume or a template names, and the claim that either is a copy of."""
+    of = {"metadata": {"namespace": namespace}, "spec": data_volume.get("spec")}
+    source = data_sources.CopySource.of(get(of, "spec", "source"), namespace)
+    if reference := data_sources.reference_of(of):
+        data_source = next(_needed(data_sources.KIND, *reference, find))
+        yield data_source
+        try:
+            source = data_sources.resolve(data_source, lambda where, name: find(data_sources.KIND, where, name))
+        except data_sources.Unresolved as error:
+            raise Refusal(f"DataSource {'/'.join(reference)}: {error}", 400) from error
+    if source is not None and source.kind == data_sources.CLAIM:
+        yield from _needed(CLAIM, source.namespace, source.name, find)
 
 
 # --- lookup ----------------------------------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from turtles.api import configuration, durations, quantity
-from turtles.api.configuration import from_kubevirt
+from turtles.api import configuration, configuration_reader, durations, feature_gates, quantity
+from turtles.api.configuration_reader import from_kubevirt
 from turtles.api.kind import DEFAULT_CONTEXT, Context
 from turtles.api.kinds.kubevirt.schema import KUBEVIRT_SPEC
 from turtles.api.language import INVALID, NOT_SUPPORTED, Cause
@@ -71,8 +71,8 @@ def warn(kubevirt: Object) -> list[str]:
     found = []
     for key in ("featureGates", "disabledFeatureGates"):
         names = get(kubevirt, "spec", "configuration", "developerConfiguration", key) or ()
-        if idle := sorted({name for name in names if name not in configuration.EFFECTIVE_GATES}):
-            known, where = ", ".join(sorted(configuration.EFFECTIVE_GATES)), "spec.configuration.developerConfiguration"
+        if idle := sorted({name for name in names if name not in feature_gates.EFFECTIVE_GATES}):
+            known, where = ", ".join(sorted(feature_gates.EFFECTIVE_GATES)), "spec.configuration.developerConfiguration"
             found.append(f"{where}.{key} has no effect for {', '.join(idle)}: this engine honours only {known}")
     settings = get(kubevirt, "spec", "configuration", "migrations") or {}
     if idle := sorted(set(settings) & set(_IDLE_MIGRATION_SETTINGS)):
@@ -109,7 +109,7 @@ def _numbers(spec: Spec) -> Causes:
         field = "spec.infra.replicas"
         yield Cause(INVALID, f"{field}: infra replica count can't be 0; without virt-api nobody could undo it", field)
     text = get(spec, "configuration", "additionalGuestMemoryOverheadRatio")
-    if text and configuration.ratio(text) is None:
+    if text and configuration_reader.ratio(text) is None:
         field = "spec.configuration.additionalGuestMemoryOverheadRatio"
         yield Cause(NOT_SUPPORTED, f"{field} is {text!r}, but must be a number such as 1.5, not less than 1", field)
     request = get(spec, "configuration", "cpuRequest")
@@ -153,7 +153,7 @@ def _certificates(spec: Spec) -> Causes:
     wrong = list(_unreadable(given))
     yield from wrong
     if not wrong and given:
-        yield from _lifetimes(configuration.rotation(spec), bool(old))
+        yield from _lifetimes(configuration_reader.rotation(spec), bool(old))
 
 
 def _unreadable(given: dict[str, Any]) -> Iterator[Cause]:

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from turtles.api import hook_sidecars, labels
-from turtles.api.configuration import IGNITION, SIDECAR, ClusterConfiguration
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.feature_gates import IGNITION, SIDECAR
 from turtles.api.kind import DEFAULT_CONTEXT, Context
 from turtles.api.kinds.vmi.defaults import completed
 from turtles.api.kinds.vmi.hotplug import change_causes

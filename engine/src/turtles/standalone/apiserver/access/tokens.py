@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from turtles.standalone.apiserver.access.auth import AUDIENCES, ISSUER, User
 from turtles.standalone.apiserver.storage.store import Entry, Key, Store
 from turtles.standalone.apiserver.wire.errors import Object, bad_request, conflict, invalid, invalid_value, not_found
+from turtles.standalone.times import rfc3339
 
 LEGACY_ISSUER = "kubernetes/serviceaccount"
 MIN_SECONDS, DEFAULT_SECONDS, MAX_SECONDS = 600, 3600, 2**32
@@ -295,7 +296,7 @@ def _ended(entry: Entry, grace: int) -> bool:
 
 
 def _stamp(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return rfc3339(datetime.fromtimestamp(seconds, UTC))
 
 
 def _base64url(data: bytes) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 
 from turtles.standalone.apiserver.schema.cel import rules
 from turtles.standalone.apiserver.schema.kinds import ALWAYS, EXTENSIONS, Column, Kind, Scale
-from turtles.standalone.apiserver.schema.metadata import now
 from turtles.standalone.apiserver.schema.status import is_true, set_condition
 from turtles.standalone.apiserver.wire.errors import Object, quote
+from turtles.standalone.times import now
 
 RESOURCE = f"{EXTENSIONS}/customresourcedefinitions"
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"

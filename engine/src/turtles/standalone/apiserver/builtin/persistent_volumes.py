@@ -20,7 +20,7 @@ from turtles.standalone.apiserver.builtin.columns import (
 from turtles.standalone.apiserver.builtin.fields import IMMUTABLE, POSITIVE, enum, set_missing
 from turtles.standalone.apiserver.builtin.strategy import Strategy
 from turtles.standalone.apiserver.schema.kinds import Kind
-from turtles.standalone.apiserver.schema.metadata import now, subdomain_causes
+from turtles.standalone.apiserver.schema.metadata import subdomain_causes
 from turtles.standalone.apiserver.wire import quantities
 from turtles.standalone.apiserver.wire.errors import (
     Cause,
@@ -30,6 +30,7 @@ from turtles.standalone.apiserver.wire.errors import (
     not_supported,
     required,
 )
+from turtles.standalone.times import now
 
 _VOLUME = "@core.v1.PersistentVolumeSpec."
 _ACCESS_MODES = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"]

@@ -15,10 +15,10 @@ from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.controllers.internal import context_of, modify_if_exists
 from turtles.standalone.apiserver.resource.resources import Resources
 from turtles.standalone.apiserver.resource.update import modify
-from turtles.standalone.apiserver.schema.metadata import now
 from turtles.standalone.apiserver.schema.selectors import match_selector
 from turtles.standalone.apiserver.storage.store import DELETED, Entry, Event, Key, Store
 from turtles.standalone.apiserver.wire.errors import Object, StatusError
+from turtles.standalone.times import now
 
 RESOURCE = "policy/poddisruptionbudgets"
 #: An eviction counts until its Pod is gone, but not longer than this, in seconds.

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.resource.get import get_settled
 from turtles.standalone.apiserver.resource.resources import ATTEMPTS, Resources
-from turtles.standalone.apiserver.schema import metadata
 from turtles.standalone.apiserver.storage.store import Stale
 from turtles.standalone.apiserver.wire.errors import Object, bad_request, conflict, invalid, not_supported, required
+from turtles.standalone.times import now
 
 _RESOURCE = "pods/binding"
 
@@ -82,6 +82,6 @@ def _assign(pod: Object, binding: _Binding) -> None:
     conditions = pod["status"].setdefault("conditions", [])
     conditions[:] = [one for one in conditions if one.get("type") != "PodScheduled"]
     condition = {"type": "PodScheduled", "status": "True", "lastProbeTime": None}
-    conditions.append({**condition, "lastTransitionTime": metadata.now()})
+    conditions.append({**condition, "lastTransitionTime": now()})
     if binding.annotations:
         pod["metadata"].setdefault("annotations", {}).update(binding.annotations)

@@ -13,6 +13,7 @@ from turtles.standalone.apiserver.storage.store import Entry, Stale
 from turtles.standalone.apiserver.wire.encoding import encode
 from turtles.standalone.apiserver.wire.errors import Object, conflict
 from turtles.standalone.apiserver.wire.options import DeleteOptions
+from turtles.standalone.times import rfc3339
 
 #: Finalizers by the propagationPolicy that asks for them.
 _PROPAGATION = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}
@@ -92,7 +93,7 @@ def _mark_deleted(strategy: Strategy, obj: Object, options: DeleteOptions) -> bo
     if again:
         _shorten(meta, grace or 0)
     else:
-        meta["deletionTimestamp"] = _stamp(datetime.now(UTC) + timedelta(seconds=grace or 0))
+        meta["deletionTimestamp"] = rfc3339(datetime.now(UTC) + timedelta(seconds=grace or 0))
         if grace is not None:
             meta["deletionGracePeriodSeconds"] = grace
         if "generation" in meta:
@@ -119,9 +120,5 @@ def _shorten(meta: Object, grace: int) -> None:
     before = meta.get("deletionGracePeriodSeconds", 0)
     if grace < before:
         asked = datetime.fromisoformat(meta["deletionTimestamp"]) - timedelta(seconds=before)
-        meta["deletionTimestamp"] = _stamp(asked + timedelta(seconds=grace))
+        meta["deletionTimestamp"] = rfc3339(asked + timedelta(seconds=grace))
         meta["deletionGracePeriodSeconds"] = grace
-
-
-def _stamp(when: datetime) -> str:
-    return when.strftime("%Y-%m-%dT%H:%M:%SZ")

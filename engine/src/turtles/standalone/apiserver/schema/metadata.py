@@ -4,7 +4,6 @@
 import re
 import secrets
 import uuid
-from datetime import UTC, datetime
 from typing import Any
 
 from turtles.standalone.apiserver.schema.kinds import BUILTIN, EXTENSIONS, REGISTRATION, Kind
@@ -21,6 +20,7 @@ from turtles.standalone.apiserver.wire.errors import (
     too_long,
     unregistered,
 )
+from turtles.standalone.times import now
 
 SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
 _LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
@@ -69,11 +69,6 @@ MAX_ANNOTATIONS = 256 * 1024
 #: Resources whose names are labels, or parts of a path, instead of subdomains; APIServices have rules of their own.
 _LABEL_NAMES = ("/namespaces", "/services")
 _PATH_NAMES = ("rbac.authorization.k8s.io/", f"{REGISTRATION}/")
-
-
-def now() -> str:
-    """Return the time as metav1.Time writes it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def generate_name(prefix: str) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from turtles.standalone.apiserver.storage.encryption import Encryption
+from turtles.standalone.files import sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -230,7 +231,7 @@ def backup(path: Path, target: Path) -> int:
         raise DatabaseError(f"the backup of {path} to {target} failed: {error}") from None
     finally:
         unfinished.unlink(missing_ok=True)
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
     return version
 
 
@@ -276,7 +277,7 @@ def restore(source: Path, path: Path, encryption: Encryption) -> tuple[int, Path
             os.fsync(stream.fileno())
         kept = _put_aside(path)
         unfinished.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
         return version, kept
     except sqlite3.Error as error:
         raise DatabaseError(f"restoring {source} to {path} failed: {error}") from None
@@ -307,11 +308,3 @@ def _put_aside(path: Path) -> Path | None:
         if file.exists():
             file.rename(kept.with_name(kept.name + suffix))
     return kept
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,14 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from turtles.api.configuration import (
-    DOWNWARD_METRICS,
-    GPUS_WITH_DRA,
-    HOST_DEVICES,
-    HOST_DEVICES_WITH_DRA,
-    VSOCK,
-    ClusterConfiguration,
-)
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.feature_gates import DOWNWARD_METRICS, GPUS_WITH_DRA, HOST_DEVICES, HOST_DEVICES_WITH_DRA, VSOCK
 from turtles.api.kinds.vmi.rules.common import Rule
 from turtles.api.language import DUPLICATE, INVALID, NOT_SUPPORTED, REQUIRED, Cause
 from turtles.api.objects import get

@@ -6,7 +6,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from turtles.api.configuration import HOTPLUG_VOLUMES, VIRTIOFS_STORAGE, ClusterConfiguration
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.feature_gates import HOTPLUG_VOLUMES, VIRTIOFS_STORAGE
 from turtles.api.kinds.vmi.defaults.disks import with_default_disks
 from turtles.api.kinds.vmi.rules.common import MAX_STRING, SERIAL, Rule
 from turtles.api.language import INVALID, NOT_SUPPORTED, REQUIRED, UNSUPPORTED, Cause

@@ -8,7 +8,8 @@ import posixpath
 import re
 import uuid
 
-from turtles.api.configuration import REBOOT_POLICY, ClusterConfiguration
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.feature_gates import REBOOT_POLICY
 from turtles.api.kinds.vmi.hyperv import dependencies, is_on, needs_vmx
 from turtles.api.kinds.vmi.rules.common import MAX_STRING, SERIAL, Rule
 from turtles.api.language import INVALID, NOT_SUPPORTED, REQUIRED, Cause

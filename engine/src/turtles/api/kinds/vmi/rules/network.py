@@ -8,7 +8,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from turtles.api.configuration import NETWORK_DEVICES_WITH_DRA, PASST_BINDING, PORT_RANGES, ClusterConfiguration
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.feature_gates import NETWORK_DEVICES_WITH_DRA, PASST_BINDING, PORT_RANGES
 from turtles.api.kinds.vmi.rules.common import PCI_ADDRESS, Rule
 from turtles.api.language import DUPLICATE, INVALID, NOT_SUPPORTED, REQUIRED, UNSUPPORTED, Cause
 from turtles.api.objects import get

@@ -6,7 +6,8 @@ from __future__ import annotations
 import base64
 import binascii
 
-from turtles.api.configuration import ENCRYPTION_SEV, ClusterConfiguration
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.feature_gates import ENCRYPTION_SEV
 from turtles.api.kinds.vmi.rules.common import Rule
 from turtles.api.kinds.vmi.rules.machine import has_secure_boot
 from turtles.api.language import FORBIDDEN, INVALID, Cause

@@ -8,7 +8,8 @@ import posixpath
 from collections.abc import Callable
 
 from turtles.api import quantity
-from turtles.api.configuration import DOWNWARD_METRICS, HOST_DISK, ClusterConfiguration
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.feature_gates import DOWNWARD_METRICS, HOST_DISK
 from turtles.api.kinds.vmi.rules.common import Rule
 from turtles.api.kinds.vmi.schema.volumes import VOLUME_SOURCES
 from turtles.api.language import INVALID, NOT_FOUND, REQUIRED, Cause

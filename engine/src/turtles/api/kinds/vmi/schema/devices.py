@@ -58,7 +58,7 @@ _HOST_DEVICE = Struct(
     "A device of the node that is handed to the guest.",
     field("name", STRING, "Name of the device.", required=True),
     field("deviceName", STRING, "Resource that it comes from, one of the KubeVirt object's permittedHostDevices."),
-    field("tag", STRING, "Tag that the guest finds in its config drive; machines that have one aren't started yet."),
+    field("tag", STRING, "Tag of the device, which the guest finds in the metadata of its config drive."),
     *_CLAIM,
 )
 
@@ -66,7 +66,7 @@ _GPU = Struct(
     "A GPU that is handed to the guest.",
     field("name", STRING, "Name of the device.", required=True),
     field("deviceName", STRING, "Resource that it comes from, one of the KubeVirt object's permittedHostDevices."),
-    field("tag", STRING, "Tag that the guest finds in its config drive; machines that have one aren't started yet."),
+    field("tag", STRING, "Tag of the device, which the guest finds in the metadata of its config drive."),
     field(
         "virtualGPUOptions",
         Struct(

@@ -58,7 +58,7 @@ _MEMORY = Struct(
         Struct(
             "Memory reserved in addition to the guest's.",
             field("addedOverhead", QUANTITY, "How much more than the engine reckons with."),
-            field("memLock", STRING, "Required: all of it is locked; NotRequired (the default).", absent="NotRequired"),
+            field("memLock", STRING, "Required: it may be locked; NotRequired (the default).", absent="NotRequired"),
         ),
         "Memory reserved in addition to the guest's.",
     ),

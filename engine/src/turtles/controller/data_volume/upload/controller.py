@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Claim → upload server: reads the caches, asks the plan, and writes what it says.
+
+A claim is a DataVolume's, or a user's own with CDI's annotation, as `virtctl image-upload pvc` creates it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+
+from turtles import pki
+from turtles.api import cdi, uploads
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.objects import Object, controller_of, get, is_deleted
+from turtles.controller.caches import Caches
+from turtles.controller.data_volume.claim import scratch_name
+from turtles.controller.data_volume.objects import create, delete, own
+from turtles.controller.data_volume.pod import ImporterConfig
+from turtles.controller.data_volume.progress import ask
+from turtles.controller.data_volume.upload.plan import Plan, Surroundings, is_outdated, is_target, plan
+from turtles.controller.data_volume.upload.pod import identity, name_of, scratch_claim, upload_pod
+from turtles.kube.client import AlreadyExists, ApiError, Client
+from turtles.kube.informer import Key, key_of
+from turtles.kube.kubevirt import DATA_VOLUME
+from turtles.kube.manager import Controller, Manager, Trigger, each, owner_of
+from turtles.kube.resources import APISERVICE, POD, PVC, SECRET, STORAGECLASS
+
+log = logging.getLogger(__name__)
+
+#: How long the certificate of an upload server counts. It goes with its Pod.
+_LIFETIME = timedelta(days=3650)
+#: Seconds until another look, where a Pod of the name is on its way out.
+_AGAIN = 1.0
+
+
+class UploadController:
+    """Reconciles claims that are filled by uploads."""
+
+    def __init__(
+        self,
+        client: Client,
+        manager: Manager,
+        caches: Caches,
+        image: str,
+        configuration: Callable[[], ClusterConfiguration],
+        is_ours: Callable[[], bool],
+    ) -> None:
+        """Make the controller.
+
+        :param image: of importers.
+        :param configuration: gives the configuration in force.
+        :param is_ours: says whether this engine serves uploads, and not upstream's CDI.
+        """
+        self._client, self._image, self._configuration, self._is_ours = client, image, configuration, is_ours
+        self._claims, self._data_volumes = caches.pvcs, caches.data_volumes
+        self._pods = manager.informer(POD, label_selector=f"{cdi.COMPONENT}={uploads.COMPONENT}")
+        self._classes = manager.informer(STORAGECLASS)
+        self._services = manager.informer(APISERVICE, field_selector=f"metadata.name={uploads.API_SERVICE}")
+
+    def controller(self) -> Controller:
+        """Return what the manager needs to run it."""
+        triggers = (
+            each(self._claims),
+            owner_of(self._pods, PVC.kind),
+            owner_of(self._claims, PVC.kind),
+            Trigger(self._services, lambda old, new: self._targets()),
+        )
+        reads = (self._classes, self._data_volumes)
+        return Controller("upload", self.reconcile, triggers, reads=reads)
+
+    def _targets(self) -> list[Key]:
+        return [key_of(claim) for claim in self._claims.list() if is_target(claim)]
+
+    def reconcile(self, key: Key) -> float | None:
+        """Bring one claim closer to its content; returns seconds after which to look again."""
+        claim = self._claims.get(*key)
+        if claim is None or not is_target(claim) or not self._is_ours():
+            return None
+        around = self._surroundings(claim)
+        decided = plan(claim, around)
+        try:
+            again = self._carry_out(claim, decided, around)
+        except ApiError as error:
+            if error.status == 403:
+                # Such as a quota that is exceeded
+                failed = {cdi.FAILURE_REASON: cdi.ERROR, cdi.FAILURE_MESSAGE: error.message}
+                self._note(claim, failed)
+            raise
+        return again or decided.wait
+
+    def _surroundings(self, claim: Object) -> Surroundings:
+        namespace = claim["metadata"]["namespace"]
+        pods = self._pods.get(namespace, name_of(claim))
+        scratches = self._claims.get(namespace, scratch_name(claim))
+        pod, scratch = own(claim, pods), own(claim, scratches)
+        others = [obj for obj, own in ((scratches, scratch), (pods, pod)) if obj is not None and own is None]
+        in_the_way = next((obj["metadata"]["name"] for obj in others if not is_deleted(obj)), "")
+        authorities = self._authorities()
+        is_busy = pod is not None and is_outdated(pod, authorities) and ask(pod) is not None
+        return Surroundings(pod, scratch, in_the_way, self._classes.list(), authorities, is_busy)
+
+    def _authorities(self) -> str:
+        """Return virt-api's authorities, by which an upload server knows it."""
+        bundle = get(self._services.get("", uploads.API_SERVICE), "spec", "caBundle") or ""
+        try:
+            return base64.b64decode(bundle, validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return ""
+
+    def _carry_out(self, claim: Object, decided: Plan, around: Surroundings) -> float | None:
+        metadata = claim["metadata"]
+        if decided.delete_pod and around.pod is not None:
+            delete(self._client, POD, around.pod, self._pods)
+        if decided.delete_scratch and around.scratch is not None:
+            delete(self._client, PVC, around.scratch, self._claims)
+        if decided.create_pod:
+            if around.scratch is None and create(self._client, PVC, scratch_claim(claim), self._claims) is None:
+                return _AGAIN
+            config = ImporterConfig(self._image, self._configuration())
+            secret = f"{name_of(claim)}-{secrets.token_hex(4)}"
+            wanted = upload_pod(claim, self._data_volume(claim), config, secret, around.authorities)
+            pod = create(self._client, POD, wanted, self._pods)
+            if pod is None:
+                return _AGAIN
+            log.info("upload server created", extra={"namespace": metadata["namespace"], "claim": metadata["name"]})
+            self._identify(pod, around.authorities)
+        elif decided.identify and around.pod is not None:
+            self._identify(around.pod, around.authorities)
+        self._note(claim, decided.note)
+        return None
+
+    def _data_volume(self, claim: Object) -> Object | None:
+        owner = controller_of(claim)
+        if owner is None or owner.get("kind") != DATA_VOLUME.kind:
+            return None
+        return self._data_volumes.get(claim["metadata"]["namespace"], owner["name"])
+
+    def _identify(self, pod: Object, authorities: str) -> None:
+        """Give a Pod the certificate of its server; tell virt-api of it last."""
+        metadata = pod["metadata"]
+        pair = pki.issue(None, uploads.COMPONENT, [metadata["name"]], datetime.now(UTC), _LIFETIME)
+        try:
+            self._client.create(SECRET, identity(pod, pair.certificate_pem, pair.key_pem, authorities))
+        except AlreadyExists:
+            # One of which the certificate wasn't noted, and its Secret can't be read: again with another one
+            delete(self._client, POD, pod, self._pods)
+            return
+        patch = {"metadata": {"uid": metadata["uid"], "annotations": {uploads.CERTIFICATE: pair.certificate_pem}}}
+        self._pods.observe(self._client.patch(POD, metadata["namespace"], metadata["name"], patch))
+
+    def _note(self, claim: Object, note: Mapping[str, str]) -> None:
+        metadata = claim["metadata"]
+        before = metadata.get("annotations") or {}
+        new = {key: value for key, value in note.items() if before.get(key) != value}
+        if new:
+            patch = {"metadata": {"uid": metadata["uid"], "annotations": new}}
+            self._claims.observe(self._client.patch(PVC, metadata["namespace"], metadata["name"], patch))

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Pod that takes an upload into a claim, and its identity, as pure functions.
+
+The Pod's name and label are CDI's. What it may do, and use, is what an importer may.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+from turtles.api import cdi, uploads
+from turtles.api.objects import Object, owner_reference
+from turtles.controller.data_volume.claim import scratch
+from turtles.controller.data_volume.pod import METRICS_PORT, ImporterConfig, importer_pod
+
+_IDENTITY = "identity"
+
+
+def name_of(claim: Object) -> str:
+    """Return the name of a claim's Pod. The same one always gets the same name."""
+    return cdi.pod_name(uploads.PREFIX, claim["metadata"]["name"])
+
+
+def upload_pod(
+    claim: Object, data_volume: Object | None, config: ImporterConfig, secret: str, authorities: str
+) -> Object:
+    """Return the Pod.
+
+    :param data_volume: the claim's; None if a user made the claim.
+    :param secret: name of the Secret with the server's identity, which doesn't exist so far.
+    :param authorities: those that the identity has, in PEM.
+    """
+    pod = importer_pod(_described(claim, data_volume), claim, config, scratch=True)
+    metadata, spec = pod["metadata"], pod["spec"]
+    metadata["name"] = name_of(claim)
+    metadata["labels"] |= {cdi.COMPONENT: uploads.COMPONENT}
+    metadata["annotations"] = {uploads.AUTHORITIES: fingerprint(authorities)}
+    metadata["ownerReferences"] = [_owner(claim)]
+    container = spec["containers"][0]
+    container["name"] = uploads.COMPONENT
+    container["ports"].append({"name": "upload", "containerPort": uploads.PORT, "protocol": "TCP"})
+    container["readinessProbe"] = {
+        "httpGet": {"path": "/readyz", "port": METRICS_PORT, "scheme": "HTTPS"},
+        "periodSeconds": 2,
+        "timeoutSeconds": 5,
+    }
+    container["volumeMounts"].append({"name": _IDENTITY, "mountPath": "/identity", "readOnly": True})
+    spec["volumes"].append({"name": _IDENTITY, "secret": {"secretName": secret}})
+    return pod
+
+
+def secret_of(pod: Object) -> str:
+    """Return the name of the Secret with a Pod's identity."""
+    volume = next(each for each in pod["spec"]["volumes"] if each["name"] == _IDENTITY)
+    return str(volume["secret"]["secretName"])
+
+
+def identity(pod: Object, certificate: str, key: str, authorities: str) -> Object:
+    """Return the Secret with a Pod's identity, which goes with it.
+
+    :param certificate: with its key, in PEM. :param authorities: those of the client that the server serves.
+    """
+    data = {"tls.crt": certificate, "tls.key": key, "ca.crt": authorities}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": secret_of(pod),
+            "namespace": pod["metadata"]["namespace"],
+            "labels": {cdi.APP: cdi.APP_IMPORTER},
+            "ownerReferences": [owner_reference({**pod, "apiVersion": "v1", "kind": "Pod"})],
+        },
+        "type": "kubernetes.io/tls",
+        "data": {name: base64.b64encode(value.encode()).decode() for name, value in data.items()},
+    }
+
+
+def fingerprint(authorities: str) -> str:
+    """Return what tells authorities from others."""
+    return hashlib.sha256(authorities.encode()).hexdigest()[:16]
+
+
+def scratch_claim(claim: Object) -> Object:
+    """Return the claim for what has to be stored meanwhile."""
+    made = scratch(_described(claim, None), claim)
+    made["metadata"]["ownerReferences"] = [_owner(claim)]
+    return made
+
+
+def _owner(claim: Object) -> Object:
+    return owner_reference({**claim, "apiVersion": "v1", "kind": "PersistentVolumeClaim"})
+
+
+def _described(claim: Object, data_volume: Object | None) -> Object:
+    """Return a claim's DataVolume, or one that would have made this claim."""
+    source: Object = {"upload": {}}
+    if data_volume is not None:
+        return {**data_volume, "spec": {**data_volume["spec"], "source": source}}
+    return {
+        "apiVersion": f"{cdi.GROUP}/v1beta1",
+        "kind": "DataVolume",
+        "metadata": claim["metadata"],
+        "spec": {"source": source, "pvc": claim["spec"]},
+    }

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The upload proxy: takes disk images of users who have a token, and passes them on to the claim's upload server.
+
+Paths and answers are those of CDI's proxy, which `virtctl image-upload` speaks to. Nothing is stored here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+from aiohttp import hdrs, web
+
+from turtles.api import cdi, uploads
+from turtles.api.objects import Object, get, is_deleted
+from turtles.kube.client import Client, NotFound
+from turtles.kube.resources import POD, PVC
+from turtles.virt_api.nodes import Nodes
+from turtles.virt_api.status import Failure
+from turtles.virt_api.upload_tokens import Claim, Tokens
+
+log = logging.getLogger(__name__)
+
+_VERSIONS = ("v1beta1", "v1alpha1")
+#: Paths below a version: whether the answer comes before the image is converted, and whether it is a form's file.
+_PATHS = {
+    "upload": (False, False),
+    "upload-async": (True, False),
+    "upload-form": (False, True),
+    "upload-form-async": (True, True),
+}
+#: Seconds that an upload server may take to be ready, and between two looks at it.
+_PATIENCE, _LOOK = 10.0, 0.5
+#: Seconds to connect, and that an upload may take.
+_CONNECT, _LONGEST = 10.0, 86400.0
+_CHUNK = 256 << 10
+_ANSWER = 64 << 10
+
+
+class UploadProxy:
+    """Passes uploads on."""
+
+    def __init__(self, client: Client, tokens: Tokens, nodes: Nodes, patience: float = _PATIENCE) -> None:
+        """Make it.
+
+        :param nodes: has the certificate that identifies virt-api.
+        :param patience: seconds that an upload server may take to be ready.
+        """
+        self._client, self._tokens, self._nodes, self._patience = client, tokens, nodes, patience
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Serve CDI's paths."""
+        for version in _VERSIONS:
+            for path in _PATHS:
+                router.add_route("POST", f"/{version}/{path}", self._upload)
+                router.add_route("HEAD", f"/{version}/{path}", self._probe)
+
+    async def _probe(self, request: web.Request) -> web.StreamResponse:
+        """Say whether there is such a path, to those who have a token."""
+        try:
+            await self._claim(request)
+        except Failure as error:
+            return web.Response(status=error.code)
+        return web.Response()
+
+    async def _upload(self, request: web.Request) -> web.StreamResponse:
+        # What a user reads is the text of the answer, whatever the client
+        try:
+            claim = await self._claim(request)
+            pod, context = await self._server(claim)
+            status, text = await self._pass_on(request, pod, context)
+        except Failure as error:
+            status, text = error.code, error.message
+        log.info("upload", extra={"path": request.path, "status": status})
+        return web.Response(status=status, text=text)
+
+    async def _claim(self, request: web.Request) -> Claim:
+        scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise Failure(401, f"an upload needs the token of an {uploads.KIND}: Authorization: Bearer <token>")
+        return await asyncio.to_thread(self._tokens.verify, token.strip())
+
+    async def _server(self, claim: Claim) -> tuple[Object, ssl.SSLContext]:
+        """Return a claim's upload server, as soon as it takes an image.
+
+        :raises Failure: it doesn't.
+        """
+        deadline = asyncio.get_running_loop().time() + self._patience
+        while True:
+            try:
+                pod = await asyncio.to_thread(self._look, claim)
+                return pod, self._nodes.client_context(pod["metadata"]["annotations"][uploads.CERTIFICATE])
+            except Failure as error:
+                if error.code != 503 or asyncio.get_running_loop().time() > deadline:
+                    raise
+            await asyncio.sleep(_LOOK)
+
+    def _look(self, claim: Claim) -> Object:
+        name = f"{claim.namespace}/{claim.name}"
+        try:
+            pvc = self._client.get(PVC, claim.namespace, claim.name)
+        except NotFound:
+            raise Failure(404, f"PersistentVolumeClaim {name} is gone") from None
+        noted = pvc["metadata"].get("annotations") or {}
+        if pvc["metadata"]["uid"] != claim.uid:
+            raise Failure(
+                401, f"the token is for another PersistentVolumeClaim than {name} is now: request another one"
+            )
+        if noted.get(cdi.POD_PHASE) == cdi.SUCCEEDED:
+            raise Failure(409, f"PersistentVolumeClaim {name} has its content already; delete it to upload again")
+        if noted.get(cdi.POD_PHASE) == cdi.FAILED:
+            raise Failure(409, f"the upload into {name} has failed for good: {noted.get(cdi.FAILURE_MESSAGE)}")
+        try:
+            pod = self._client.get(POD, claim.namespace, cdi.pod_name(uploads.PREFIX, claim.name))
+        except NotFound:
+            raise Failure(503, f"PersistentVolumeClaim {name} has no upload server so far; try again") from None
+        containers = get(pod, "status", "containerStatuses") or ()
+        is_known = uploads.CERTIFICATE in (pod["metadata"].get("annotations") or {}) and get(pod, "status", "podIP")
+        if is_deleted(pod) or not is_known or not any(each.get("ready") for each in containers):
+            raise Failure(503, f"the upload server of PersistentVolumeClaim {name} is not ready; try again")
+        return pod
+
+    async def _pass_on(self, request: web.Request, pod: Object, context: ssl.SSLContext) -> tuple[int, str]:
+        is_async, is_form = _PATHS[request.path.rpartition("/")[2]]
+        address = get(pod, "status", "podIP")
+        host = f"[{address}]" if ":" in address else address
+        url = f"https://{host}:{uploads.PORT}{uploads.ASYNC_PATH if is_async else uploads.PATH}"
+        headers = {hdrs.CONTENT_TYPE: "application/octet-stream"}
+        body: Any = _pieces(request)
+        if is_form:
+            body = await _file(request)
+        elif request.content_length is not None:
+            # By which an image that is too large is refused before any of it is read
+            headers[hdrs.CONTENT_LENGTH] = str(request.content_length)
+        timeout = aiohttp.ClientTimeout(total=_LONGEST, sock_connect=_CONNECT)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.post(url, data=body, headers=headers, ssl=context) as answer,
+            ):
+                text = (await answer.content.read(_ANSWER)).decode(errors="replace")
+                return answer.status, text
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            log.warning("an upload broke off: %r", error, extra={"pod": pod["metadata"]["name"]})
+            words = str(error) or type(error).__name__
+            raise Failure(503, f"the upload broke off ({words}); send the image again") from error
+
+
+async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
+    async for piece in request.content.iter_chunked(_CHUNK):
+        yield piece
+
+
+async def _file(request: web.Request) -> AsyncIterator[bytes]:
+    """Return the first file of a form, in pieces: it is streamed like everything else.
+
+    :raises Failure: there is none.
+    """
+    if not re.match(r"multipart/form-data\b", request.headers.get(hdrs.CONTENT_TYPE, ""), re.I):
+        raise Failure(400, "a form is sent as multipart/form-data, with the image as its file")
+    async for part in await request.multipart():
+        if isinstance(part, aiohttp.BodyPartReader) and part.filename is not None:
+            return _pieces_of(part)
+    raise Failure(400, "the form has no file")
+
+
+async def _pieces_of(part: aiohttp.BodyPartReader) -> AsyncIterator[bytes]:
+    while piece := await part.read_chunk(_CHUNK):
+        yield bytes(piece)

@@ -1,0 +1,184 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Turns the options of a connection into its configuration.
+
+The official package loads kubeconfigs (exec plugins, tokens, in-cluster service accounts). Where the connection is
+plain enough, it is done without, which is faster.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import traceback
+
+from ansible.module_utils.basic import missing_required_lib
+
+from ._errors import KubeError
+from ._values import type_name
+
+try:
+    import urllib3
+
+    from ._kubeconfig import plain_configuration
+
+    HAS_URLLIB3 = True
+except ImportError:  # the Kubernetes library, which brings both packages, is missing; see load_library()
+    HAS_URLLIB3 = False
+
+# Connections to one server that are kept: a fleet has more than a few requests in flight.
+CONNECTIONS = 100
+# Options that together are credentials, so that with a host no kubeconfig is read (as kubernetes.core does it).
+_CREDENTIALS = (("api_key",), ("username", "password"), ("client_cert", "client_key"))
+
+
+def load_library():
+    """Load the Python package kubernetes, which takes a while; raise KubeError in Ansible's words if it is missing."""
+    try:
+        import kubernetes
+        import kubernetes.client.rest
+        import kubernetes.config.config_exception
+    except ImportError:
+        raise KubeError(missing_required_lib("kubernetes"), exception=traceback.format_exc()) from None
+    return kubernetes
+
+
+def configuration_of(options, quick):
+    """Return kubernetes.client.Configuration, and where the server's address and the credentials come from.
+
+    :param options: those of the doc fragment auth.
+    :param quick: do without the library if possible: a PlainConfiguration is returned then.
+    """
+    needs_kubeconfig = _needs_kubeconfig(options)
+    plain = plain_configuration(options, needs_kubeconfig) if quick and HAS_URLLIB3 else None
+    configuration = plain[0] if plain else load_library().client.Configuration()
+    given = [names for names in _CREDENTIALS if all(options.get(name) for name in names)]
+    credentials = " and ".join(_source_of(name, options) for name in given[0]) if given else ""
+    if needs_kubeconfig:
+        try:
+            if plain:
+                origin = _named_kubeconfig(plain[1], options.get("context"))
+            else:
+                origin = _load_kubeconfig(options, configuration)
+        except KubeError as exc:
+            if not options.get("host"):
+                raise
+            source = _source_of("kubeconfig" if options.get("kubeconfig") else "context", options)
+            raise KubeError(
+                "%s is given without credentials, so the kubeconfig (%s) is read for them: %s"
+                % (_source_of("host", options), source, exc)
+            ) from exc
+        credentials = credentials if given else origin
+    if options.get("host"):
+        origin = _source_of("host", options)
+    for option, attribute in (
+        ("host", "host"),
+        ("ca_cert", "ssl_ca_cert"),
+        ("client_cert", "cert_file"),
+        ("client_key", "key_file"),
+        ("proxy", "proxy"),
+        ("no_proxy", "no_proxy"),
+    ):
+        if options.get(option):
+            setattr(configuration, attribute, options[option])
+    for option in ("ca_cert", "client_cert", "client_key"):
+        if options.get(option) and not os.path.exists(options[option]):
+            raise KubeError("%s: file %s doesn't exist" % (option, options[option]))
+    if options.get("validate_certs") is not None:
+        configuration.verify_ssl = options["validate_certs"]
+    if options.get("api_key"):
+        configuration.refresh_api_key_hook = None
+        configuration.api_key = {"authorization": "Bearer %s" % options["api_key"]}
+    if options.get("proxy_headers"):
+        headers = {name: value for name, value in options["proxy_headers"].items() if value}
+        if headers:
+            configuration.proxy_headers = urllib3.util.make_headers(**headers)
+    configuration.host = configuration.host.rstrip("/")
+    configuration.connection_pool_maxsize = CONNECTIONS
+    return configuration, origin, credentials
+
+
+def _load_kubeconfig(options, configuration):
+    """Load the kubeconfig that options name into configuration; return how messages call it."""
+    k8s_config = load_library().config
+    kubeconfig = options.get("kubeconfig")
+    context = options.get("context")
+    persist = bool(options.get("persist_config"))
+    if isinstance(kubeconfig, str) and kubeconfig.lstrip().startswith("{"):
+        # The environment variable and templated values carry a dict as JSON.
+        try:
+            kubeconfig = json.loads(kubeconfig)
+        except ValueError as exc:
+            raise KubeError("kubeconfig looks like JSON but can't be read: %s" % exc) from exc
+    try:
+        if isinstance(kubeconfig, dict):
+            k8s_config.load_kube_config_from_dict(
+                kubeconfig, context=context, client_configuration=configuration, persist_config=False
+            )
+            return "the kubeconfig given as a mapping"
+        if kubeconfig is not None and not isinstance(kubeconfig, str):
+            raise KubeError("kubeconfig: must be a path or a mapping, but is a %s" % type_name(kubeconfig))
+        given = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+        paths = [os.path.expanduser(os.path.expandvars(p)) for p in given.split(os.pathsep) if p]
+        if not any(os.path.exists(p) for p in paths):
+            if not kubeconfig and os.environ.get("KUBERNETES_SERVICE_HOST"):
+                k8s_config.load_incluster_config(client_configuration=configuration)
+                return "the service account of this Pod"
+            raise KubeError(
+                "kubeconfig %s doesn't exist. Set the option kubeconfig or the environment variable "
+                "K8S_AUTH_KUBECONFIG to an existing file, or give host and api_key." % given
+            )
+        k8s_config.load_kube_config(
+            config_file=os.pathsep.join(paths),
+            context=context,
+            client_configuration=configuration,
+            persist_config=persist,
+        )
+        return _named_kubeconfig(given, context)
+    except k8s_config.config_exception.ConfigException as exc:
+        source = "given as a mapping" if isinstance(kubeconfig, dict) else (kubeconfig or "(default)")
+        raise KubeError("kubeconfig %s can't be used: %s" % (source, exc)) from exc
+    except (KeyError, TypeError, AttributeError):
+        source = kubeconfig if isinstance(kubeconfig, str) else "given as a mapping" if kubeconfig else "(default)"
+        raise KubeError("kubeconfig %s isn't a kubeconfig: a part of it has the wrong type" % source) from None
+    except (OSError, ValueError) as exc:
+        raise KubeError("kubeconfig %s can't be read: %s" % (kubeconfig or "(default)", exc)) from exc
+
+
+def _named_kubeconfig(path, context):
+    """Return how messages call a kubeconfig file."""
+    return "kubeconfig %s%s" % (path, ", context %s" % context if context else "")
+
+
+def _needs_kubeconfig(options):
+    """Return whether a kubeconfig says which server is meant or who asks it."""
+    if not options.get("host"):
+        return True
+    if any(all(options.get(name) for name in names) for names in _CREDENTIALS):
+        return False
+    return bool(options.get("kubeconfig") or options.get("context"))
+
+
+def _source_of(option, options):
+    """Return how messages call an option that may come from the environment."""
+    variable = "K8S_AUTH_%s" % option.upper()
+    if os.environ.get(variable) and os.environ[variable] == options.get(option):
+        return "the environment variable %s" % variable
+    return "the option %s" % option
+
+
+def default_namespace(options):
+    """Return the namespace of the kubeconfig's context, or "default"."""
+    if isinstance(options.get("kubeconfig"), dict) or not _needs_kubeconfig(options):
+        return "default"
+    k8s_config = load_library().config
+    try:
+        kubeconfig = options.get("kubeconfig") or os.environ.get("KUBECONFIG") or "~/.kube/config"
+        contexts, active = k8s_config.list_kube_config_contexts(config_file=os.path.expanduser(kubeconfig))
+    except (k8s_config.config_exception.ConfigException, OSError, TypeError):
+        return "default"
+    wanted = options.get("context")
+    for context in contexts if wanted else [active]:
+        if not wanted or context.get("name") == wanted:
+            return (context.get("context") or {}).get("namespace") or "default"
+    return "default"

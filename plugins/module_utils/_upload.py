@@ -1,0 +1,167 @@
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Sends disk images to an upload proxy, as virtctl does. What there is to say of a file is here as well."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import socket
+import ssl
+import time
+from urllib.parse import urlsplit
+
+from ._client import KubeError
+
+PATHS = ("/v1beta1/upload-async", "/v1beta1/upload")
+CHUNK = 1 << 20
+# Seconds to connect, and for an answer.
+TIMEOUT = 60
+# Answers after which the image is sent again.
+AGAIN = (401, 503)
+
+
+class Broken(Exception):
+    """The upload can be tried again. The message says why it is necessary."""
+
+
+class Source:
+    """A file, or a device, with a disk image.
+
+    :raises KubeError: it can't be read.
+    """
+
+    def __init__(self, path):
+        self.path = os.path.expanduser(path)
+        try:
+            with open(self.path, "rb") as file:
+                self.size = file.seek(0, os.SEEK_END)
+        except OSError as exc:
+            raise KubeError("src: %s can't be read: %s." % (path, exc.strerror or exc)) from exc
+        if not self.size:
+            raise KubeError("src: %s is empty." % path)
+
+    def pieces(self, show=None):
+        """Give its bytes; show is called with how many there were."""
+        sent = 0
+        with open(self.path, "rb") as file:
+            while piece := file.read(CHUNK):
+                yield piece
+                sent += len(piece)
+                if show:
+                    show(sent)
+
+    def digest(self, algorithm):
+        """Return its hash in hexadecimal digits."""
+        found = hashlib.new(algorithm)
+        for piece in self.pieces():
+            found.update(piece)
+        return found.hexdigest()
+
+
+class Proxy:
+    """An upload proxy.
+
+    :param url: its address; without a scheme https is meant.
+    :param authorities: those of its certificate in PEM; None: the system's.
+    :param verify: whether its certificate is verified.
+    :raises KubeError: the address or the authorities can't be used.
+    """
+
+    def __init__(self, url, authorities=None, verify=True):
+        parts = urlsplit(url if "://" in url else "https://%s" % url)
+        if parts.scheme != "https" or not parts.hostname:
+            raise KubeError("The upload proxy's address %r isn't one of https." % url)
+        self.url, self._host, self._port = url, parts.hostname, parts.port or 443
+        self._root = parts.path.rstrip("/")
+        self._context = ssl.create_default_context()
+        if not verify:
+            self._context.check_hostname, self._context.verify_mode = False, ssl.CERT_NONE
+        elif authorities:
+            try:
+                self._context.load_verify_locations(cadata=authorities)
+            except (ssl.SSLError, ValueError) as exc:
+                raise KubeError("The authorities of the upload proxy can't be used: %s." % exc) from exc
+
+    def send(self, token, source, show):
+        """Send an image.
+
+        :param show: called with how many bytes there were.
+        :raises Broken: it has to be sent again.
+        :raises KubeError: it isn't accepted.
+        """
+        headers = {
+            "Authorization": "Bearer %s" % token,
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(source.size),
+        }
+        connection = http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT, context=self._context)
+        try:
+            path = self._path(token)
+            connection.request("POST", self._root + path, headers=headers)
+            broken = self._body(connection, source, show)
+            if path != PATHS[0]:
+                # The answer comes when the image has been converted
+                connection.sock.settimeout(None)
+            try:
+                answer = connection.getresponse()
+                text = answer.read(65536).decode(errors="replace").strip()
+            except (OSError, http.client.HTTPException) as exc:
+                raise Broken("the connection broke off: %s" % (broken or exc)) from exc
+        except OSError as exc:
+            raise self._unreachable(exc) from exc
+        finally:
+            connection.close()
+        if answer.status in AGAIN:
+            raise Broken("the upload proxy answered %d: %s" % (answer.status, text))
+        if answer.status != 200:
+            raise KubeError("The image isn't accepted (%d): %s" % (answer.status, text))
+
+    def _path(self, token):
+        """Return the path that answers before an image is converted, if this proxy has it."""
+        connection = http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT, context=self._context)
+        try:
+            connection.request("HEAD", self._root + PATHS[0], headers={"Authorization": "Bearer %s" % token})
+            return PATHS[0] if connection.getresponse().status == 200 else PATHS[1]
+        except http.client.HTTPException as exc:
+            raise Broken("the connection broke off: %s" % exc) from exc
+        finally:
+            connection.close()
+
+    def _body(self, connection, source, show):
+        """Send the image; return why not all of it. A server that refuses it may have answered already."""
+        try:
+            for piece in source.pieces(show):
+                connection.send(piece)
+        except OSError as exc:
+            return exc
+        return None
+
+    def _unreachable(self, exc):
+        if isinstance(exc, ssl.SSLCertVerificationError):
+            remedy = "Set upload_proxy_ca to its authority, or upload_proxy_insecure=true."
+            return KubeError("The certificate of the upload proxy %s isn't trusted: %s. %s" % (self.url, exc, remedy))
+        if isinstance(exc, socket.gaierror):
+            return KubeError("The upload proxy %s has no address: %s. Check upload_proxy_url." % (self.url, exc))
+        return Broken("the upload proxy %s can't be reached: %s" % (self.url, exc))
+
+
+class Meter:
+    """Shows how much has been sent, at most once in a while.
+
+    :param total: bytes. :param say: shows a line. :param every: seconds between two lines; 0 for none.
+    """
+
+    def __init__(self, total, say, every):
+        self._total, self._say, self._every = total, say, every
+        self._last = self._began = time.monotonic()
+
+    def __call__(self, sent):
+        """Note that so many bytes have been sent."""
+        now = time.monotonic()
+        if not self._every or now - self._last < self._every:
+            return
+        self._last = now
+        rate = sent / (now - self._began) / (1 << 20)
+        self._say("%.1f%% of %d MiB sent, %.1f MiB/s" % (100.0 * sent / self._total, self._total >> 20, rate))

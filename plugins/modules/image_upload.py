@@ -1,0 +1,399 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, turtles.kubevirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Module image_upload."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: image_upload
+short_description: Upload a disk image into a new disk
+version_added: 0.1.0
+author:
+  - turtles.kubevirt contributors (!UNKNOWN)
+description:
+  - Creates a DataVolume of the Containerized Data Importer's API (C(cdi.kubevirt.io/v1beta1)) with the source
+    C(upload), and sends it a disk image of the host that the task runs on, as C(virtctl image-upload) does.
+  - An upload that breaks off is begun again.
+  - Works with this collection's engine and with upstream's Containerized Data Importer.
+options:
+  name:
+    description: Name of the DataVolume and of its claim.
+    type: str
+    required: true
+  namespace:
+    description: Namespace of the DataVolume. Defaults to that of the kubeconfig's context, then V(default).
+    type: str
+  src:
+    description:
+      - Path of the image, a file or a block device, on the host that the task runs on. Formats are raw, ISO, qcow2,
+        VMDK, VDI, VHD and VHDX, each as it is or compressed with gzip, xz or zstd.
+    type: path
+    required: true
+  checksum:
+    description:
+      - What the hash of O(src) must be, such as V(sha256:e3b0c442…), with md5, sha1, sha256 or sha512.
+    type: str
+  size:
+    description:
+      - Size of the disk, such as V(20Gi), at least that of the image. A claim with a file system is made larger by what
+        that needs for itself. Required for a new DataVolume.
+    type: str
+  storage_class:
+    description: Name of the StorageClass. Without it the cluster's default counts.
+    type: str
+  access_modes:
+    description: How the volume is used, such as V([ReadWriteMany]). By default what the StorageClass is known for.
+    type: list
+    elements: str
+  volume_mode:
+    description: Whether the volume has a file system. By default what the StorageClass is known for.
+    type: str
+    choices: [Filesystem, Block]
+  preallocation:
+    description: Whether all of the disk's storage is reserved first.
+    type: bool
+  labels:
+    description: Labels of the DataVolume.
+    type: dict
+  annotations:
+    description: Annotations of the DataVolume.
+    type: dict
+  upload_proxy_url:
+    description:
+      - Address of the upload proxy, such as V(https://uploads.example.com). By default that of the object CDIConfig,
+        where this collection's engine writes it on one machine, and an administrator on a cluster.
+    type: str
+  upload_proxy_ca:
+    description:
+      - File with the authorities of the upload proxy's certificate, in PEM. By default those of the object CDIConfig,
+        then the system's.
+    type: path
+  upload_proxy_insecure:
+    description: Don't verify the upload proxy's certificate.
+    type: bool
+    default: false
+  retries:
+    description: How many times an upload that breaks off is begun again.
+    type: int
+    default: 5
+  progress:
+    description:
+      - Seconds between two lines about the progress; V(0) for none. They are shown where the task runs in the
+        controller's process, that is with the connection C(local).
+    type: int
+    default: 10
+extends_documentation_fragment:
+  - turtles.kubevirt.auth
+  - turtles.kubevirt.attributes
+  - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.library
+  - turtles.kubevirt.wait
+notes:
+  - A disk that has been uploaded has an annotation with the checksum of the file. The same file isn't uploaded again;
+    another one is refused as long as the disk exists. Delete the disk with M(turtles.kubevirt.data_volume) first.
+  - O(wait) waits until the disk is complete. Without it the task ends when the image has been sent, and what is wrong
+    with it is in the DataVolume's conditions. O(wait_timeout) is about what comes before and after sending.
+seealso:
+  - module: turtles.kubevirt.data_volume
+  - module: turtles.kubevirt.vm
+"""
+
+EXAMPLES = r"""
+- name: Upload an image
+  turtles.kubevirt.image_upload:
+    name: appliance
+    namespace: shop
+    src: /srv/images/appliance.qcow2
+    size: 40Gi
+
+- name: Upload an image that was verified, to a cluster
+  turtles.kubevirt.image_upload:
+    name: installer
+    namespace: shop
+    src: /srv/images/installer.iso
+    checksum: sha256:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03
+    size: 5Gi
+    upload_proxy_url: https://uploads.example.com
+    wait_timeout: 1800
+
+- name: Boot from it
+  turtles.kubevirt.vm:
+    name: appliance
+    namespace: shop
+    state: running
+    memory: 2Gi
+    disks:
+      - {name: root, data_volume: appliance}
+"""
+
+RETURN = r"""
+result:
+  description: The DataVolume as it is after the task; empty if there is none.
+  returned: success
+  type: dict
+  sample:
+    apiVersion: cdi.kubevirt.io/v1beta1
+    kind: DataVolume
+    metadata: {name: appliance, namespace: shop}
+    spec:
+      source: {upload: {}}
+      storage: {resources: {requests: {storage: 40Gi}}}
+    status: {claimName: appliance, phase: Succeeded, progress: 100.0%, restartCount: 0}
+phase:
+  description: What is going on, such as Succeeded or UploadReady.
+  returned: success
+  type: str
+  sample: Succeeded
+checksum:
+  description: Hash of the file.
+  returned: success
+  type: str
+  sample: sha256:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03
+bytes:
+  description: How many bytes were sent; 0 if the disk was there.
+  returned: success
+  type: int
+  sample: 327155712
+duration:
+  description: Seconds the task took.
+  returned: success
+  type: float
+  sample: 12.3
+"""
+
+import time
+
+from ..module_utils import _resources, _upload, _vm_spec, _wait
+from ..module_utils._base import ResourceModule, run_module
+from ..module_utils._client import KubeError
+
+CDI = "cdi.kubevirt.io/v1beta1"
+CHECKSUM = "turtles.kubevirt/uploaded"
+BIND_IMMEDIATELY = "cdi.kubevirt.io/storage.bind.immediate.requested"
+CONFIG_PATH = "/apis/%s/cdiconfigs/config" % CDI
+TOKENS_PATH = "/apis/upload.cdi.kubevirt.io/v1beta1/namespaces/%s/uploadtokenrequests"
+# Length of a hash's hexadecimal digits.
+ALGORITHMS = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}
+# Seconds before an upload is begun again, and for which an upload server may fail.
+PAUSE, PATIENCE = 2, 30
+
+
+class ImageUpload(ResourceModule):
+    """A DataVolume that an image is sent to."""
+
+    KIND = "DataVolume"
+    API_VERSION = CDI
+    READY = "complete"
+    STATES = ("present",)
+    ARGUMENTS = {
+        "name": {"type": "str", "required": True},
+        "src": {"type": "path", "required": True},
+        "checksum": {"type": "str"},
+        "size": {"type": "str"},
+        "storage_class": {"type": "str"},
+        "access_modes": {"type": "list", "elements": "str"},
+        "volume_mode": {"type": "str", "choices": ["Filesystem", "Block"]},
+        "preallocation": {"type": "bool"},
+        "upload_proxy_url": {"type": "str"},
+        "upload_proxy_ca": {"type": "path"},
+        "upload_proxy_insecure": {"type": "bool", "default": False},
+        "retries": {"type": "int", "default": 5},
+        "progress": {"type": "int", "default": 10},
+        **{option: _vm_spec.ARGUMENTS[option] for option in ("labels", "annotations")},
+    }
+
+    @classmethod
+    def arguments(cls):
+        """Return the keyword arguments of AnsibleModule: there is one state only."""
+        found = super().arguments()
+        found["argument_spec"] = {key: value for key, value in found["argument_spec"].items() if key != "state"}
+        return found
+
+    def run(self):
+        self.params = {**self.params, "state": "present"}
+        self.sent = self.restarts = 0
+        self.source = _upload.Source(self.params["src"])
+        self.checksum = self._checksum()
+        return super().run()
+
+    def _checksum(self):
+        wanted = self.params["checksum"] or "sha256:"
+        algorithm, _colon, digits = wanted.partition(":")
+        if algorithm not in ALGORITHMS or (self.params["checksum"] and len(digits) != ALGORITHMS[algorithm]):
+            forms = ", ".join("%s:<%d hexadecimal digits>" % pair for pair in ALGORITHMS.items())
+            raise KubeError("checksum: %r doesn't have one of the forms %s." % (wanted, forms))
+        found = self.source.digest(algorithm)
+        if digits and found != digits.lower():
+            raise KubeError(
+                "checksum: %s has the %s checksum %s, not %s: it is another file, or it is damaged."
+                % (self.source.path, algorithm, found, digits)
+            )
+        return "%s:%s" % (algorithm, found)
+
+    def declare(self, live):
+        if live is None and self.params["size"] is None:
+            raise KubeError("size: missing for a new disk. Give its size, such as 20Gi.")
+        if live is not None:
+            self._check(live)
+        texts = {key: _vm_spec.texts_of(self.params, key) for key in ("labels", "annotations")}
+        own = {CHECKSUM: self.checksum, BIND_IMMEDIATELY: "true"}
+        metadata = {"annotations": {**(texts["annotations"] or {}), **own}}
+        if texts["labels"] is not None:
+            metadata["labels"] = texts["labels"]
+        spec = {"source": {"upload": {}}, "storage": self._storage(), "preallocation": self.params["preallocation"]}
+        return {"metadata": metadata, "spec": {key: value for key, value in spec.items() if value is not None}}
+
+    def _check(self, live):
+        """Refuse a DataVolume that something else was made of."""
+        where = _resources.label(live)
+        if (live["spec"].get("source") or {}).get("upload") is None:
+            raise KubeError("%s exists, and isn't filled by an upload. Give another name, or delete it first." % where)
+        found = (live["metadata"].get("annotations") or {}).get(CHECKSUM)
+        if found == self.checksum:
+            return
+        algorithm = (found or "").partition(":")[0]
+        if algorithm in ALGORITHMS and found == "%s:%s" % (algorithm, self.source.digest(algorithm)):
+            # The same file, by another hash
+            self.checksum = found
+            return
+        if _phase(live) == "Succeeded" or found is not None:
+            raise KubeError(
+                "%s exists, and was made of another file (%s). Give another name, or delete it first, which deletes "
+                "the disk." % (where, found or "without a checksum")
+            )
+
+    def _storage(self):
+        storage = {
+            "storageClassName": self.params["storage_class"],
+            "accessModes": self.params["access_modes"],
+            "volumeMode": self.params["volume_mode"],
+        }
+        if self.params["size"] is not None:
+            storage["resources"] = {"requests": {"storage": self.params["size"]}}
+        return {key: value for key, value in storage.items() if value is not None} or None
+
+    def refused(self, exc, resource, namespace, name):
+        if "Cannot update DataVolume Spec" in str(exc):
+            return KubeError(
+                "%s %s/%s exists with another size or storage: that can't be changed. Give another name, or delete it "
+                "first, which deletes the disk." % (self.KIND, namespace, name),
+                **exc.facts,
+            )
+        return super().refused(exc, resource, namespace, name)
+
+    def present(self):
+        outcome = self.apply(*self.where, self.declared)
+        if _phase(outcome.after) == "Succeeded":
+            return outcome
+        outcome = outcome._replace(changed=True)
+        if self.check_mode:
+            return outcome
+        self.changed = True
+        ready = self.until(_takes_images, "ready for an upload", self.hopeless)
+        if _phase(ready) == "UploadReady":
+            self.restarts = _restarts(ready)
+            self._send()
+        self.deadline.restart()
+        if not self.params["wait"]:
+            return outcome._replace(after=self.live(*self.where, again=True))
+        return outcome._replace(after=self.until(self.is_ready, self.READY, self.hopeless))
+
+    def _send(self):
+        proxy = self._proxy()
+        show = _upload.Meter(self.source.size, self._say, self.params["progress"])
+        for left in range(self.params["retries"], -1, -1):
+            try:
+                proxy.send(self._token(), self.source, show)
+                self.sent = self.source.size
+                return
+            except _upload.Broken as exc:
+                if not left:
+                    raise KubeError(
+                        "%s couldn't be uploaded into %s: %s (retries)."
+                        % (self.source.path, _resources.name_of(*self.where), exc)
+                    ) from exc
+                self._say("%s; sent again" % exc)
+                time.sleep(PAUSE)
+
+    def _say(self, text):
+        show = getattr(self.module, "progress", None)
+        if show and self.params["progress"]:
+            show("%s: %s" % (_resources.name_of(*self.where), text))
+
+    def _token(self):
+        request = {
+            "apiVersion": "upload.cdi.kubevirt.io/v1beta1",
+            "kind": "UploadTokenRequest",
+            "metadata": {"name": self.name, "namespace": self.namespace},
+            "spec": {"pvcName": self.name},
+        }
+        token = self.client.request("POST", TOKENS_PATH % self.namespace, body=request)["status"]["token"]
+        self.module.no_log_values.add(token)
+        return token
+
+    def _proxy(self):
+        url, path = self.params["upload_proxy_url"], self.params["upload_proxy_ca"]
+        config = {}
+        if not url or not (path or self.params["upload_proxy_insecure"]):
+            config = self.client.get(CONFIG_PATH) or {}
+        spec, status = config.get("spec") or {}, config.get("status") or {}
+        override = spec.get("uploadProxyURLOverride")
+        found = url or override or status.get("uploadProxyURL")
+        if not found:
+            raise KubeError("upload_proxy_url: missing. The cluster's object CDIConfig doesn't say where its proxy is.")
+        authorities = status.get("uploadProxyCA")
+        if path:
+            try:
+                with open(path, encoding="utf-8") as file:
+                    authorities = file.read()
+            except (OSError, ValueError) as exc:
+                raise KubeError("upload_proxy_ca: %s can't be read: %s." % (path, exc)) from exc
+        return _upload.Proxy(found, authorities, not self.params["upload_proxy_insecure"])
+
+    def is_ready(self, obj):
+        return _phase(obj) == "Succeeded"
+
+    def hopeless(self, obj):
+        if _phase(obj) == "Failed":
+            return {"the upload failed": 0}
+        is_failing = _wait.condition(obj, "Running").get("reason") == "Error"
+        if self.sent:
+            # What was said of an earlier image may be there still
+            return {"the image can't be used": 0} if is_failing and _restarts(obj) > self.restarts else {}
+        return {"the upload server fails": PATIENCE} if is_failing and _phase(obj) != "UploadReady" else {}
+
+    def explain(self, obj):
+        running = _wait.condition(obj, "Running")
+        said = ["It is in phase %s" % (_phase(obj) or "Pending")]
+        if _phase(obj) == "WaitForFirstConsumer":
+            said.append("its claim is bound when a Pod uses it")
+        return said + ([running["message"]] if running.get("message") else []), {}
+
+    def result(self, outcome):
+        found = {"phase": _phase(outcome.after), "checksum": self.checksum, "bytes": self.sent}
+        return {**super().result(outcome), **found}
+
+
+def _takes_images(obj):
+    return _phase(obj) in ("UploadReady", "Succeeded")
+
+
+def _restarts(obj):
+    return ((obj or {}).get("status") or {}).get("restartCount") or 0
+
+
+def _phase(obj):
+    return ((obj or {}).get("status") or {}).get("phase") or ""
+
+
+MODULE = ImageUpload
+
+
+def main():
+    """Entry point."""
+    run_module(ImageUpload)
+
+
+if __name__ == "__main__":
+    main()
