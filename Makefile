@@ -121,6 +121,10 @@ test-debian-13: venv-fresh ## Have the README's first command run a virtual mach
 test-host: venv-host ## Run the tests with a whole Debian machine, systemd and all, in QEMU; DEBIAN=trixie: 13 instead of 12.
 	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python -m pytest tests/host $(ARGS)
 
+.PHONY: test-workload-cluster
+test-workload-cluster: venv-tests ## Make a Kubernetes cluster of virtual machines, change it and remove it.
+	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python -m pytest tests/workload $(ARGS)
+
 .PHONY: test-cluster
 test-cluster: venv-tests ## Run the tests with a real Kubernetes: their own, or the one that $$KUBECONFIG names.
 	@$(RUN) $(if $(KUBECONFIG),,$(AS_ROOT)) env $(ROOT_PATH) \

@@ -20,13 +20,13 @@ def make_images(cache: Path) -> None:
     images = cache / "images"
     images.mkdir(exist_ok=True)
     if not (images / "pause.tar").exists():
-        with _Layer() as layer:
+        with Layer() as layer:
             layer.program("pause", (cache / "bin" / "pause").read_bytes())
-        _write(images / "pause.tar", PAUSE, layer.content, {"Entrypoint": ["/pause"]})
+        write_image(images / "pause.tar", PAUSE, layer.content, {"Entrypoint": ["/pause"]})
     if not (images / "busybox.tar").exists():
         busybox = cache / "root/bin/busybox"
         applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
-        with _Layer() as layer:
+        with Layer() as layer:
             for folder in ("bin", "dev", "etc", "proc", "root", "sys", "var"):
                 layer.folder(folder)
             layer.folder("tmp", 0o1777)
@@ -36,13 +36,13 @@ def make_images(cache: Path) -> None:
             for applet in applets:
                 if applet != "busybox":
                     layer.link(f"bin/{applet}", "busybox")
-        _write(images / "busybox.tar", BUSYBOX, layer.content, {"Cmd": ["sh"]})
+        write_image(images / "busybox.tar", BUSYBOX, layer.content, {"Cmd": ["sh"]})
 
 
-class _Layer:
+class Layer:
     """A tar archive in memory, of root's files with no time of their own: the same content is the same image."""
 
-    def __enter__(self) -> _Layer:
+    def __enter__(self) -> Layer:
         self._buffer = io.BytesIO()
         self._tar = tarfile.open(fileobj=self._buffer, mode="w")
         return self
@@ -71,8 +71,19 @@ class _Layer:
     def link(self, name: str, target: str) -> None:
         self._add(name, tarfile.SYMTYPE, 0o777, target=target)
 
+    def tree(self, root: Path) -> None:
+        """Add all files below a folder."""
+        for path in sorted(root.rglob("*")):
+            name = str(path.relative_to(root))
+            if path.is_symlink():
+                self.link(name, str(path.readlink()))
+            elif path.is_dir():
+                self.folder(name)
+            else:
+                self._add(name, tarfile.REGTYPE, path.stat().st_mode & 0o777, path.read_bytes())
 
-def _write(archive: Path, reference: str, layer: bytes, settings: dict[str, list[str]]) -> None:
+
+def write_image(archive: Path, reference: str, layer: bytes, settings: dict[str, list[str]]) -> None:
     """A docker-archive with one layer."""
     config = {
         "architecture": "amd64",
