@@ -207,7 +207,8 @@ class Restore(ResourceModule):
             return {"spec": {}}
         if "virtualMachineSnapshotName" not in wanted:
             raise KubeError("snapshot: missing for a new restore. Name the snapshot that is to be restored.")
-        vm = self.params["vm"] or self._source(wanted["virtualMachineSnapshotName"])
+        source = self._source(wanted["virtualMachineSnapshotName"])
+        vm = self.params["vm"] or source
         return {"spec": {**wanted, "target": {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": vm}}}
 
     def _wanted(self):
@@ -228,7 +229,7 @@ class Restore(ResourceModule):
         return {key: value for key, value in spec.items() if value}
 
     def _source(self, name):
-        """Return the machine that a snapshot is of."""
+        """Return the machine that a snapshot is of. The API takes a restore whose snapshot is still to come."""
         snapshot = self.client.get(_resources.path(SNAPSHOT, self.namespace, name))
         if snapshot is None:
             raise KubeError("%s doesn't exist." % _resources.name_of(SNAPSHOT, self.namespace, name))

@@ -139,6 +139,7 @@ def test_a_restore_that_fails_says_why(shop, run):
     [
         ({}, "snapshot: missing for a new restore"),
         ({"snapshot": "none"}, "VirtualMachineSnapshot shop/none doesn't exist"),
+        ({"snapshot": "none", "vm": "db"}, "VirtualMachineSnapshot shop/none doesn't exist"),
         ({"snapshot": "Not_a_name"}, "snapshot: 'Not_a_name' isn't a Kubernetes name"),
     ],
 )
