@@ -236,8 +236,15 @@ def test_a_machine_tells_why_its_disk_is_missing(cluster: Cluster, namespace: st
     root = data_volume("root", {"http": {"url": f"{server.url}/tiny.qcow2"}})
     cluster.create(namespace, machine(cluster, root))
     cluster.wait_status(namespace, "web", "DataVolumeError", timeout=40)
-    vmi = cluster.get(namespace, "virtualmachineinstances", "web")
-    assert "503 Service Unavailable" in str((vmi or {}).get("status"))
+    # The instance has its own controller, which may be a moment later.
+    cluster.wait(
+        namespace,
+        "virtualmachineinstances",
+        "web",
+        lambda vmi: vmi and "503 Service Unavailable" in str(vmi.get("status")),
+        timeout=20,
+        what="the server's answer in the instance's status",
+    )
 
 
 def token_for(cluster: Cluster, namespace: str, claim: str) -> str:
