@@ -235,15 +235,17 @@ def test_what_cannot_be(running: tuple[Pod, Cluster, Agent], hold: Hold) -> None
     disk = used.claim / "disk.img"
     disk.write_bytes(bytes(1 << 20))
     os.chown(disk, 107, 107)
-    command = ["qemu-io", "-f", "raw", "-c", "sleep 600000", str(disk)]
-    other = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    command = ["stdbuf", "-oL", "qemu-io", "-f", "raw", "-c", "read 0 512", "-c", "sleep 600000", str(disk)]
+    other = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:
+        assert other.stdout is not None
+        assert b"read 512/512" in other.stdout.readline()  # so it has its lock
         cluster.update(lambda vmi: add(vmi, used))
         status = cluster.wait(becomes("used", "MountedToPod", "FailedAttachVolume"), 20)
         assert '"write" lock; another machine that runs uses the claim' in entry(status, "used")["message"]
     finally:
         other.kill()
-        other.wait()
+        other.communicate()
     assert [event for event in cluster.events if event[1] == "FailedAttachVolume"]
 
 
