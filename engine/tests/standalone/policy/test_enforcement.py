@@ -6,6 +6,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from ipaddress import ip_network
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -55,9 +56,9 @@ class Place:
         finally:
             os.close(descriptor)
 
-    def reaches(self, other: "Place", port: int = 80) -> bool:
+    def reaches(self, other: "Place", port: int = 80, timeout: float = 0.5) -> bool:
         try:
-            self.do(lambda: socket.create_connection((other.member.address, port), timeout=0.5)).close()
+            self.do(lambda: socket.create_connection((other.member.address, port), timeout=timeout)).close()
         except TimeoutError:
             return False
         return True
@@ -80,6 +81,8 @@ def places(version: int) -> Iterator[dict[str, Place]]:
     ip("link", "add", BRIDGE, "type", "bridge")
     ip("link", "set", BRIDGE, "up")
     found = {name: Place(name, str(NETWORKS[version][10 + index])) for index, name in enumerate(NAMES)}
+    # A neighbour that isn't known is asked for again after a second, should its first answer be lost.
+    assert all(one.reaches(other, timeout=10) for one, other in permutations(found.values(), 2))
     yield found
     for place in found.values():
         place.close()
