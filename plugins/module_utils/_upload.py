@@ -84,10 +84,11 @@ class Proxy:
             except (ssl.SSLError, ValueError) as exc:
                 raise KubeError("The authorities of the upload proxy can't be used: %s." % exc) from exc
 
-    def send(self, token, source, show):
+    def send(self, token, source, show, patience):
         """Send an image.
 
         :param show: called with how many bytes there were.
+        :param patience: seconds that a server without upload-async may convert the image for.
         :raises Broken: it has to be sent again.
         :raises KubeError: it isn't accepted.
         """
@@ -103,11 +104,16 @@ class Proxy:
             broken = self._body(connection, source, show)
             if path != PATHS[0]:
                 # The answer comes when the image has been converted
-                connection.sock.settimeout(None)
+                connection.sock.settimeout(max(TIMEOUT, patience))
             try:
                 answer = connection.getresponse()
                 text = answer.read(65536).decode(errors="replace").strip()
             except (OSError, http.client.HTTPException) as exc:
+                if isinstance(exc, TimeoutError) and path != PATHS[0]:
+                    raise KubeError(
+                        "The upload proxy %s took the image and didn't answer within %d seconds (wait_timeout)."
+                        % (self.url, max(TIMEOUT, patience))
+                    ) from exc
                 raise Broken("the connection broke off: %s" % (broken or exc)) from exc
         except OSError as exc:
             raise self._unreachable(exc) from exc

@@ -190,24 +190,22 @@ duration:
   sample: 12.3
 """
 
-from ..module_utils import _resources, _vm_spec, _wait
+from ..module_utils import _data_volume, _resources, _vm_spec, _wait
 from ..module_utils._base import ResourceModule, run_module
 from ..module_utils._errors import KubeError
 from ..module_utils._values import plain
 from ..module_utils._vm_status import phase_of
 
-BIND_IMMEDIATELY = "cdi.kubevirt.io/storage.bind.immediate.requested"
 # Seconds for which an importer may fail.
 PATIENCE = 30
 AWAITS_MACHINE = ("WaitForFirstConsumer", "PendingPopulation")
-CLAIM = ("size", "storage_class", "access_modes", "volume_mode")
 
 
 class DataVolume(ResourceModule):
     """A DataVolume."""
 
     KIND = "DataVolume"
-    API_VERSION = "cdi.kubevirt.io/v1beta1"
+    API_VERSION = _data_volume.API_VERSION
     READY = "complete"
     ARGUMENTS = {
         "name": {"type": "str", "required": True},
@@ -215,10 +213,7 @@ class DataVolume(ResourceModule):
         "checksum": {"type": "str"},
         "source": {"type": "dict"},
         "source_ref": {"type": "str"},
-        "size": {"type": "str"},
-        "storage_class": {"type": "str"},
-        "access_modes": {"type": "list", "elements": "str"},
-        "volume_mode": {"type": "str", "choices": ["Filesystem", "Block"]},
+        **_data_volume.ARGUMENTS,
         "pvc": {"type": "dict"},
         "preallocation": {"type": "bool"},
         "bind_immediately": {"type": "bool", "default": False},
@@ -228,7 +223,7 @@ class DataVolume(ResourceModule):
         "mutually_exclusive": [
             ("url", "source", "source_ref"),
             ("checksum", "source"),
-            *(("pvc", option) for option in CLAIM),
+            *(("pvc", option) for option in _data_volume.ARGUMENTS),
         ],
         "required_by": {"checksum": ("url",)},
     }
@@ -238,14 +233,14 @@ class DataVolume(ResourceModule):
             self._check_complete()
         texts = {key: _vm_spec.texts_of(self.params, key) for key in ("labels", "annotations")}
         if self.params["bind_immediately"]:
-            texts["annotations"] = {**(texts["annotations"] or {}), BIND_IMMEDIATELY: "true"}
+            texts["annotations"] = {**(texts["annotations"] or {}), _data_volume.BIND_IMMEDIATELY: "true"}
         spec = {
             key: value
             for key, value in (
                 ("source", self._source()),
                 ("sourceRef", self._source_ref()),
                 ("pvc", plain(self.params["pvc"])),
-                ("storage", self._storage()),
+                ("storage", _data_volume.storage_of(self.params)),
                 ("preallocation", self.params["preallocation"]),
             )
             if value is not None
@@ -275,19 +270,6 @@ class DataVolume(ResourceModule):
         if slash:
             _resources.check_name("source_ref", namespace)
         return {"kind": "DataSource", "name": name, **({"namespace": namespace} if slash else {})}
-
-    def _storage(self):
-        size, storage = self.params["size"], {}
-        for option, field in (
-            ("storage_class", "storageClassName"),
-            ("access_modes", "accessModes"),
-            ("volume_mode", "volumeMode"),
-        ):
-            if self.params[option] is not None:
-                storage[field] = self.params[option]
-        if size is not None:
-            storage["resources"] = {"requests": {"storage": size}}
-        return storage or None
 
     def refused(self, exc, resource, namespace, name):
         if "Cannot update DataVolume Spec" in str(exc):

@@ -164,14 +164,13 @@ duration:
 
 import time
 
-from ..module_utils import _resources, _upload, _vm_spec, _wait
+from ..module_utils import _data_volume, _resources, _upload, _vm_spec, _wait
 from ..module_utils._base import ResourceModule, run_module
 from ..module_utils._errors import KubeError
+from ..module_utils._vm_status import phase_of
 
-CDI = "cdi.kubevirt.io/v1beta1"
 CHECKSUM = "turtles.kubevirt/uploaded"
-BIND_IMMEDIATELY = "cdi.kubevirt.io/storage.bind.immediate.requested"
-CONFIG_PATH = "/apis/%s/cdiconfigs/config" % CDI
+CONFIG_PATH = "/apis/%s/cdiconfigs/config" % _data_volume.API_VERSION
 TOKENS_PATH = "/apis/upload.cdi.kubevirt.io/v1beta1/namespaces/%s/uploadtokenrequests"
 # Length of a hash's hexadecimal digits.
 ALGORITHMS = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}
@@ -184,17 +183,14 @@ class ImageUpload(ResourceModule):
     """A DataVolume that an image is sent to."""
 
     KIND = "DataVolume"
-    API_VERSION = CDI
+    API_VERSION = _data_volume.API_VERSION
     READY = "complete"
     STATES = ("present",)
     ARGUMENTS = {
         "name": {"type": "str", "required": True},
         "src": {"type": "path", "required": True},
         "checksum": {"type": "str"},
-        "size": {"type": "str"},
-        "storage_class": {"type": "str"},
-        "access_modes": {"type": "list", "elements": "str"},
-        "volume_mode": {"type": "str", "choices": ["Filesystem", "Block"]},
+        **_data_volume.ARGUMENTS,
         "preallocation": {"type": "bool"},
         "upload_proxy_url": {"type": "str"},
         "upload_proxy_ca": {"type": "path"},
@@ -238,11 +234,15 @@ class ImageUpload(ResourceModule):
         if live is not None:
             self._check(live)
         texts = {key: _vm_spec.texts_of(self.params, key) for key in ("labels", "annotations")}
-        own = {CHECKSUM: self.checksum, BIND_IMMEDIATELY: "true"}
+        own = {CHECKSUM: self.checksum, _data_volume.BIND_IMMEDIATELY: "true"}
         metadata = {"annotations": {**(texts["annotations"] or {}), **own}}
         if texts["labels"] is not None:
             metadata["labels"] = texts["labels"]
-        spec = {"source": {"upload": {}}, "storage": self._storage(), "preallocation": self.params["preallocation"]}
+        spec = {
+            "source": {"upload": {}},
+            "storage": _data_volume.storage_of(self.params),
+            "preallocation": self.params["preallocation"],
+        }
         return {"metadata": metadata, "spec": {key: value for key, value in spec.items() if value is not None}}
 
     def _check(self, live):
@@ -258,21 +258,11 @@ class ImageUpload(ResourceModule):
             # The same file, by another hash
             self.checksum = found
             return
-        if _phase(live) == "Succeeded" or found is not None:
+        if phase_of(live) == "Succeeded" or found is not None:
             raise KubeError(
                 "%s exists, and was made of another file (%s). Give another name, or delete it first, which deletes "
                 "the disk." % (where, found or "without a checksum")
             )
-
-    def _storage(self):
-        storage = {
-            "storageClassName": self.params["storage_class"],
-            "accessModes": self.params["access_modes"],
-            "volumeMode": self.params["volume_mode"],
-        }
-        if self.params["size"] is not None:
-            storage["resources"] = {"requests": {"storage": self.params["size"]}}
-        return {key: value for key, value in storage.items() if value is not None} or None
 
     def refused(self, exc, resource, namespace, name):
         if "Cannot update DataVolume Spec" in str(exc):
@@ -285,14 +275,14 @@ class ImageUpload(ResourceModule):
 
     def present(self):
         outcome = self.apply(*self.where, self.declared)
-        if _phase(outcome.after) == "Succeeded":
+        if phase_of(outcome.after) == "Succeeded":
             return outcome
         outcome = outcome._replace(changed=True)
         if self.check_mode:
             return outcome
         self.changed = True
         ready = self.until(_takes_images, "ready for an upload", self.hopeless)
-        if _phase(ready) == "UploadReady":
+        if phase_of(ready) == "UploadReady":
             self.restarts = _restarts(ready)
             self._send()
         self.deadline.restart()
@@ -305,7 +295,7 @@ class ImageUpload(ResourceModule):
         show = _upload.Meter(self.source.size, self._say, self.params["progress"])
         for left in range(self.params["retries"], -1, -1):
             try:
-                proxy.send(self._token(), self.source, show)
+                proxy.send(self._token(), self.source, show, self.deadline.seconds)
                 self.sent = self.source.size
                 return
             except _upload.Broken as exc:
@@ -353,39 +343,35 @@ class ImageUpload(ResourceModule):
         return _upload.Proxy(found, authorities, not self.params["upload_proxy_insecure"])
 
     def is_ready(self, obj):
-        return _phase(obj) == "Succeeded"
+        return phase_of(obj) == "Succeeded"
 
     def hopeless(self, obj):
-        if _phase(obj) == "Failed":
+        if phase_of(obj) == "Failed":
             return {"the upload failed": 0}
         is_failing = _wait.condition(obj, "Running").get("reason") == "Error"
         if self.sent:
             # What was said of an earlier image may be there still
             return {"the image can't be used": 0} if is_failing and _restarts(obj) > self.restarts else {}
-        return {"the upload server fails": PATIENCE} if is_failing and _phase(obj) != "UploadReady" else {}
+        return {"the upload server fails": PATIENCE} if is_failing and phase_of(obj) != "UploadReady" else {}
 
     def explain(self, obj):
         running = _wait.condition(obj, "Running")
-        said = ["It is in phase %s" % (_phase(obj) or "Pending")]
-        if _phase(obj) == "WaitForFirstConsumer":
+        said = ["It is in phase %s" % (phase_of(obj) or "Pending")]
+        if phase_of(obj) == "WaitForFirstConsumer":
             said.append("its claim is bound when a Pod uses it")
         return said + ([running["message"]] if running.get("message") else []), {}
 
     def result(self, outcome):
-        found = {"phase": _phase(outcome.after), "checksum": self.checksum, "bytes": self.sent}
+        found = {"phase": phase_of(outcome.after), "checksum": self.checksum, "bytes": self.sent}
         return {**super().result(outcome), **found}
 
 
 def _takes_images(obj):
-    return _phase(obj) in ("UploadReady", "Succeeded")
+    return phase_of(obj) in ("UploadReady", "Succeeded")
 
 
 def _restarts(obj):
     return ((obj or {}).get("status") or {}).get("restartCount") or 0
-
-
-def _phase(obj):
-    return ((obj or {}).get("status") or {}).get("phase") or ""
 
 
 MODULE = ImageUpload
