@@ -132,7 +132,7 @@ def test_a_running_machine_follows_to_a_larger_instance_type(api: FakeApi, contr
     api.wait(lambda: vm_status(api)["instancetypeRef"].get("name") == "big")
     assert vm_status(api)["instancetypeRef"]["controllerRevisionRef"] == {"name": copies(api, "big")[0]}
     assert api.objects[VMI]["metadata"]["annotations"]["kubevirt.io/cluster-instancetype-name"] == "big"
-    assert not restart_required(api)
+    api.wait(lambda: not restart_required(api))
     # From then on its copy counts.
     path = f"{GROUP}/virtualmachineclusterinstancetypes/big"
     api.update(path, {"metadata": {"generation": 2}, "spec": {"memory": {"guest": "3Gi"}}})

@@ -154,11 +154,11 @@ class Manager:
     def _run(self, controller: Controller, gate: threading.Event) -> None:
         informers = list(dict.fromkeys([*(trigger.informer for trigger in controller.triggers), *controller.reads]))
         # What a reconcile finds in the caches must be the whole truth.
-        while not wait_synced(informers, _PATIENCE):
-            if self._stopped.is_set():
-                return
+        while not wait_synced(informers, _PATIENCE) and not self._stopped.is_set():
             waiting = [informer.resource.plural for informer in informers if not informer.synced]
             log.warning("waiting for the API server", extra={"controller": controller.name, "resources": waiting})
+        if self._stopped.is_set():
+            return
         queue = self._queues[controller.name]
         for trigger in controller.triggers:
             trigger.informer.add_handler(_adder(queue, trigger.keys))
